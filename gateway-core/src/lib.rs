@@ -1,0 +1,11 @@
+//! Decisions of the gateway, without I/O, clock or runtime.
+//!
+//! In: plain data and the time, given as arguments. Out: a decision. Everything here can be tested on invented
+//! time and by the thousand cases; what this crate does not depend on, it cannot do.
+
+pub mod admission;
+pub mod balance;
+pub mod failure;
+pub mod identity;
+pub mod sniff;
+pub mod suppress;
