@@ -1,0 +1,274 @@
+//! From the bytes of an Ethernet frame to the TCP segment in it: VLAN tags, IPv4 with options, IPv6 with extension
+//! headers, fragments. In: anything that lends bytes at an offset (a slice, or the kernel's own load helper).
+//! Out: a `Segment`, or why there is none. Every loop is bounded and no length that a packet claims is believed.
+
+/// VLAN tags that are looked through: one of a customer inside one of a provider (802.1ad).
+pub const VLAN_TAGS_MAX: usize = 2;
+
+/// IPv6 extension headers that are looked through. RFC 8200 section 4.1 knows seven, each at most once but
+/// Destination Options, which may stand twice.
+pub const EXTENSION_HEADERS_MAX: usize = 8;
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_VLAN: u16 = 0x8100;
+const ETHERTYPE_PROVIDER_VLAN: u16 = 0x88a8;
+const ETHERTYPE_OFFSET: u32 = 12;
+const ETHERNET_HEADER_BYTES: u32 = 14;
+const VLAN_TAG_BYTES: u32 = 4;
+
+const IPV4_HEADER_BYTES_MIN: u32 = 20;
+const IPV6_HEADER_BYTES: u32 = 40;
+const FRAGMENT_HEADER_BYTES: u32 = 8;
+/// RFC 791 section 3.1: the low 13 bits, in units of eight bytes.
+const IPV4_FRAGMENT_OFFSET_MASK: u16 = 0x1fff;
+/// RFC 8200 section 4.5: the high 13 bits, in units of eight bytes.
+const IPV6_FRAGMENT_OFFSET_MASK: u16 = 0xfff8;
+
+const PROTOCOL_HOP_BY_HOP: u8 = 0;
+const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_ROUTING: u8 = 43;
+const PROTOCOL_FRAGMENT: u8 = 44;
+const PROTOCOL_AUTHENTICATION: u8 = 51;
+const PROTOCOL_DESTINATION_OPTIONS: u8 = 60;
+
+const TCP_HEADER_BYTES_MIN: u32 = 20;
+
+/// A frame, as something that lends copies of its bytes.
+///
+/// The kernel program implements it on `bpf_xdp_load_bytes`, which also reaches into multi-buffer frames and needs no
+/// privilege beyond CAP_BPF; tests implement it on slices.
+pub trait Packet {
+    /// Bytes in the whole frame.
+    fn length(&self) -> u32;
+
+    /// The `N` bytes at `offset`, or nothing when the frame ends before their last one.
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+}
+
+impl Packet for [u8] {
+    fn length(&self) -> u32 {
+        u32::try_from(self.len()).unwrap_or(u32::MAX)
+    }
+
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let start = usize::try_from(offset).ok()?;
+        self.get(start..)?.first_chunk().copied()
+    }
+}
+
+/// An IPv6 address, or an IPv4 address mapped into one (RFC 4291 section 2.5.5.2), in network order.
+pub type Address = [u8; 16];
+
+/// A TCP segment whose headers are all there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Address it claims to come from.
+    pub source: Address,
+    /// Address in the IP header; with a source route not yet the last one.
+    pub destination: Address,
+    /// TCP source port, host order.
+    pub source_port: u16,
+    /// TCP destination port, host order.
+    pub destination_port: u16,
+}
+
+/// Why a frame is not a TCP segment to us. Such frames pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotUnderstood {
+    /// The frame, or the length in its IP header, ends before the headers do.
+    Truncated,
+    /// Neither IPv4 nor IPv6, by EtherType.
+    NotIp,
+    /// More than [`VLAN_TAGS_MAX`] VLAN tags.
+    TooManyTags,
+    /// A header contradicts itself: version, header length, or total length.
+    Malformed,
+    /// A transport other than TCP.
+    NotTcp,
+    /// A fragment other than the first: the ports are not in it. First fragments are read like any other packet,
+    /// since a datagram whose first fragment is gone is never put together.
+    LaterFragment,
+    /// More than [`EXTENSION_HEADERS_MAX`] IPv6 extension headers.
+    TooManyHeaders,
+}
+
+/// Finds the TCP segment in a frame.
+#[inline(always)] // one program without calls: the verifier then knows the context pointer everywhere
+pub fn parse<P: Packet + ?Sized>(packet: &P) -> Result<Segment, NotUnderstood> {
+    let (ethertype, offset) = link_layer(packet)?;
+    let network = match ethertype {
+        ETHERTYPE_IPV4 => ipv4(packet, offset)?,
+        ETHERTYPE_IPV6 => ipv6(packet, offset)?,
+        ETHERTYPE_VLAN | ETHERTYPE_PROVIDER_VLAN => return Err(NotUnderstood::TooManyTags),
+        _ => return Err(NotUnderstood::NotIp),
+    };
+    tcp(packet, &network)
+}
+
+/// What the IP layer says about its payload, which is TCP.
+struct Network {
+    source: Address,
+    destination: Address,
+    /// Offset of the TCP header in the frame.
+    transport: u32,
+    /// Offset of the first byte behind the IP packet; what follows in the frame is padding.
+    end: u32,
+}
+
+/// EtherType behind all VLAN tags, and the offset of what it announces.
+#[inline(always)]
+fn link_layer<P: Packet + ?Sized>(packet: &P) -> Result<(u16, u32), NotUnderstood> {
+    let mut ethertype = u16::from_be_bytes(load(packet, ETHERTYPE_OFFSET)?);
+    let mut offset = ETHERNET_HEADER_BYTES;
+    for _ in 0..VLAN_TAGS_MAX {
+        if ethertype != ETHERTYPE_VLAN && ethertype != ETHERTYPE_PROVIDER_VLAN {
+            break;
+        }
+        let [_, _, high, low] = load(packet, offset)?;
+        ethertype = u16::from_be_bytes([high, low]);
+        offset += VLAN_TAG_BYTES;
+    }
+    Ok((ethertype, offset))
+}
+
+#[inline(always)]
+fn ipv4<P: Packet + ?Sized>(packet: &P, offset: u32) -> Result<Network, NotUnderstood> {
+    let header: [u8; IPV4_HEADER_BYTES_MIN as usize] = load(packet, offset)?;
+    let header_bytes = u32::from(header[0] & 0x0f) * 4;
+    let total_bytes = u32::from(u16::from_be_bytes([header[2], header[3]]));
+    if header[0] >> 4 != 4 || header_bytes < IPV4_HEADER_BYTES_MIN || total_bytes < header_bytes {
+        return Err(NotUnderstood::Malformed);
+    }
+    if header[9] != PROTOCOL_TCP {
+        return Err(NotUnderstood::NotTcp);
+    }
+    if u16::from_be_bytes([header[6], header[7]]) & IPV4_FRAGMENT_OFFSET_MASK != 0 {
+        return Err(NotUnderstood::LaterFragment);
+    }
+    Ok(Network {
+        source: mapped([header[12], header[13], header[14], header[15]]),
+        destination: mapped([header[16], header[17], header[18], header[19]]),
+        transport: offset + header_bytes,
+        end: end_inside(packet, offset + total_bytes)?,
+    })
+}
+
+#[inline(always)]
+fn ipv6<P: Packet + ?Sized>(packet: &P, offset: u32) -> Result<Network, NotUnderstood> {
+    // In one load: in the kernel each is a call, and none is left out because its bytes are not used.
+    let header: [u8; IPV6_HEADER_BYTES as usize] = load(packet, offset)?;
+    let [
+        version,
+        _,
+        _,
+        _,
+        length_high,
+        length_low,
+        next,
+        _,
+        addresses @ ..,
+    ] = header;
+    let (Some(source), Some(destination)) = (addresses.first_chunk(), addresses.last_chunk())
+    else {
+        return Err(NotUnderstood::Truncated);
+    };
+    let payload_bytes = u32::from(u16::from_be_bytes([length_high, length_low]));
+    // RFC 2675: a length of zero announces a jumbogram, which Ethernet does not carry.
+    if version >> 4 != 6 || payload_bytes == 0 {
+        return Err(NotUnderstood::Malformed);
+    }
+    let end = end_inside(packet, offset + IPV6_HEADER_BYTES + payload_bytes)?;
+    Ok(Network {
+        source: *source,
+        destination: *destination,
+        transport: behind_extensions(packet, next, offset + IPV6_HEADER_BYTES)?,
+        end,
+    })
+}
+
+/// Offset of the TCP header behind the extension headers that start at `offset` with one of kind `next`.
+#[inline(always)]
+fn behind_extensions<P: Packet + ?Sized>(
+    packet: &P,
+    mut next: u8,
+    mut offset: u32,
+) -> Result<u32, NotUnderstood> {
+    for _ in 0..EXTENSION_HEADERS_MAX {
+        if next == PROTOCOL_TCP {
+            break;
+        }
+        let [following, length, fragment_high, fragment_low] = match next {
+            PROTOCOL_HOP_BY_HOP
+            | PROTOCOL_ROUTING
+            | PROTOCOL_DESTINATION_OPTIONS
+            | PROTOCOL_FRAGMENT
+            | PROTOCOL_AUTHENTICATION => load(packet, offset)?,
+            _ => return Err(NotUnderstood::NotTcp),
+        };
+        offset += match next {
+            PROTOCOL_FRAGMENT => {
+                let field = u16::from_be_bytes([fragment_high, fragment_low]);
+                if field & IPV6_FRAGMENT_OFFSET_MASK != 0 {
+                    return Err(NotUnderstood::LaterFragment);
+                }
+                FRAGMENT_HEADER_BYTES
+            }
+            // RFC 4302 section 2.2: in units of four bytes, less two.
+            PROTOCOL_AUTHENTICATION => (u32::from(length) + 2) * 4,
+            // RFC 8200 section 4.3: in units of eight bytes, not counting the first eight.
+            _ => (u32::from(length) + 1) * 8,
+        };
+        next = following;
+    }
+    if next == PROTOCOL_TCP {
+        Ok(offset)
+    } else {
+        Err(NotUnderstood::TooManyHeaders)
+    }
+}
+
+#[inline(always)]
+fn tcp<P: Packet + ?Sized>(packet: &P, network: &Network) -> Result<Segment, NotUnderstood> {
+    // Against the IP packet's end, not the frame's: a short first fragment is padded to Ethernet's minimum, and the
+    // padding is not a header.
+    if network.transport + TCP_HEADER_BYTES_MIN > network.end {
+        return Err(NotUnderstood::Truncated);
+    }
+    let header: [u8; TCP_HEADER_BYTES_MIN as usize] = load(packet, network.transport)?;
+    let header_bytes = u32::from(header[12] >> 4) * 4;
+    if header_bytes < TCP_HEADER_BYTES_MIN {
+        return Err(NotUnderstood::Malformed);
+    }
+    if network.transport + header_bytes > network.end {
+        return Err(NotUnderstood::Truncated);
+    }
+    Ok(Segment {
+        source: network.source,
+        destination: network.destination,
+        source_port: u16::from_be_bytes([header[0], header[1]]),
+        destination_port: u16::from_be_bytes([header[2], header[3]]),
+    })
+}
+
+#[inline(always)]
+fn load<P: Packet + ?Sized, const N: usize>(
+    packet: &P,
+    offset: u32,
+) -> Result<[u8; N], NotUnderstood> {
+    packet.load(offset).ok_or(NotUnderstood::Truncated)
+}
+
+/// `end`, if the frame reaches that far.
+#[inline(always)]
+fn end_inside<P: Packet + ?Sized>(packet: &P, end: u32) -> Result<u32, NotUnderstood> {
+    if end > packet.length() {
+        return Err(NotUnderstood::Truncated);
+    }
+    Ok(end)
+}
+
+#[inline(always)]
+fn mapped([a, b, c, d]: [u8; 4]) -> Address {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}

@@ -1,0 +1,86 @@
+//! The packet parser in user space: the table of crafted frames, every truncation of them, and random bytes.
+//! The same table goes through the kernel in the `tests` crate.
+
+mod frames;
+
+use gateway_common::{NotUnderstood, Verdict, judge, parse};
+use proptest::prelude::*;
+
+#[test]
+fn every_form_of_header_is_read_as_the_table_says() {
+    for case in frames::table() {
+        assert_eq!(parse(case.frame.as_slice()), case.expected, "{}", case.name);
+    }
+}
+
+#[test]
+fn names_in_the_table_are_unique() {
+    let mut names: Vec<_> = frames::table().iter().map(|case| case.name).collect();
+    names.sort_unstable();
+    let count = names.len();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}
+
+#[test]
+fn no_truncation_of_a_frame_is_understood() {
+    for case in frames::table() {
+        let end = case.frame.len() - case.padding;
+        for length in 0..end {
+            let cut = &case.frame[..length];
+            let result = parse(cut);
+            assert!(
+                result.is_err(),
+                "{} cut to {length} of {end}: {result:?}",
+                case.name
+            );
+            if case.expected.is_ok() {
+                assert_eq!(
+                    result,
+                    Err(NotUnderstood::Truncated),
+                    "{} cut to {length}",
+                    case.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn only_what_is_understood_is_counted() {
+    for case in frames::table() {
+        let expected = match case.expected {
+            Ok(segment) => Verdict::CountAndPass {
+                port: segment.destination_port,
+            },
+            Err(_) => Verdict::Pass,
+        };
+        assert_eq!(judge(case.frame.as_slice()), expected, "{}", case.name);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_answered_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+        let _ = parse(bytes.as_slice());
+    }
+
+    #[test]
+    fn any_well_formed_frame_is_understood((frame, segment) in frames::any_understood()) {
+        prop_assert_eq!(parse(frame.as_slice()), Ok(segment));
+    }
+
+    #[test]
+    fn any_damaged_frame_is_answered_without_a_panic(frame in frames::any_damaged()) {
+        let _ = parse(frame.as_slice());
+    }
+
+    #[test]
+    fn padding_behind_the_packet_changes_nothing(
+        (frame, segment) in frames::any_understood(),
+        padding in prop::collection::vec(any::<u8>(), 0..64),
+    ) {
+        let padded = [frame, padding].concat();
+        prop_assert_eq!(parse(padded.as_slice()), Ok(segment));
+    }
+}
