@@ -1,0 +1,144 @@
+//! Connects a client's stream to one of a backend's servers.
+//! In: the client. Out: a stream, over the first server in turn that can be reached. On the worker; nothing has been
+//! sent to a server that failed, so the next may be tried.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use gateway_core::balance::Balance;
+use rustls::pki_types::ServerName;
+
+use super::proxy_protocol;
+use crate::config::{Backend, BackendTransport, Config};
+use crate::limits;
+use crate::relay::{PlainStream, Stream};
+use crate::rt::{Buffer, BufferPool, Socket};
+use crate::tls::{self, BackendConfigs, HandshakeError, VerifiedPeer};
+
+/// The client on whose behalf a connection is made.
+pub struct Client<'a> {
+    /// Who it is.
+    pub peer: &'a VerifiedPeer,
+    /// Its address.
+    pub address: SocketAddr,
+    /// The address it connected to.
+    pub listener_address: SocketAddr,
+    /// Its cipher suite.
+    pub cipher_suite: &'a str,
+    /// The application protocol it chose.
+    pub protocol: Option<&'a [u8]>,
+}
+
+/// No server of the backend could be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreachable;
+
+/// How the hop is protected, ready to use.
+#[derive(Clone)]
+pub enum Transport {
+    /// Plain TCP, because the configuration allows it for this backend.
+    Plain,
+    /// mTLS.
+    Tls {
+        /// One configuration per application protocol.
+        configs: BackendConfigs,
+        /// The name in the server's certificate.
+        server_name: ServerName<'static>,
+    },
+}
+
+impl Transport {
+    /// Prepares the transport of `backend` for clients that choose among `protocols`.
+    pub fn new(config: &Config, backend: &Backend, protocols: &[Vec<u8>]) -> anyhow::Result<Self> {
+        match &backend.transport {
+            BackendTransport::LoopbackPlaintext | BackendTransport::DangerousPlaintext => {
+                Ok(Transport::Plain)
+            }
+            BackendTransport::Tls(tls) => Ok(Transport::Tls {
+                configs: BackendConfigs::new(config, tls, protocols)?,
+                server_name: tls.server_name.clone(),
+            }),
+        }
+    }
+}
+
+/// The servers of one backend, as one worker sees them.
+pub struct Servers {
+    backend: Arc<Backend>,
+    transport: Transport,
+    balance: RefCell<Balance>,
+    buffers: Rc<BufferPool>,
+}
+
+impl Servers {
+    /// The servers of `backend`, none of which has an address yet.
+    pub fn new(backend: Arc<Backend>, transport: Transport, buffers: Rc<BufferPool>) -> Self {
+        let balance = RefCell::new(Balance::new(limits::SERVER_COOL_DOWN));
+        Servers {
+            backend,
+            transport,
+            balance,
+            buffers,
+        }
+    }
+
+    /// Takes the addresses to use from now on.
+    pub fn replace(&self, addresses: &[SocketAddr]) {
+        self.balance.borrow_mut().replace(addresses);
+    }
+
+    /// Connects to the first server in turn that can be reached; tells `failed` of each that could not.
+    pub async fn connect(
+        &self,
+        client: &Client<'_>,
+        mut failed: impl FnMut(SocketAddr, &HandshakeError),
+    ) -> Result<Stream, Unreachable> {
+        let candidates = self.balance.borrow_mut().candidates(Instant::now());
+        for address in candidates {
+            let attempt = self.attempt(address, client);
+            let outcome = monoio::time::timeout(self.backend.connect_timeout, attempt).await;
+            match outcome.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) {
+                Ok(stream) => {
+                    self.balance.borrow_mut().succeeded(address);
+                    return Ok(stream);
+                }
+                Err(error) => {
+                    self.balance.borrow_mut().failed(address, Instant::now());
+                    failed(address, &error);
+                }
+            }
+        }
+        Err(Unreachable)
+    }
+
+    async fn attempt(
+        &self,
+        address: SocketAddr,
+        client: &Client<'_>,
+    ) -> Result<Stream, HandshakeError> {
+        let socket = Socket::connect(address).await?;
+        if self.backend.proxy_protocol {
+            let header = proxy_protocol::header(client).map_err(io::Error::other)?;
+            let mut buffer = Buffer::with_capacity(0);
+            buffer.append(&header);
+            socket.write_all(buffer).await.0?;
+        }
+        let buffers = Rc::clone(&self.buffers);
+        match &self.transport {
+            Transport::Plain => Ok(Stream::Plain(PlainStream::new(socket, buffers))),
+            Transport::Tls {
+                configs,
+                server_name,
+            } => {
+                let config = configs.for_protocol(client.protocol);
+                Ok(Stream::Tls(
+                    tls::connect(socket, config, server_name.clone(), buffers).await?,
+                ))
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! `portcullis check`. In: a configuration file. Out: what would be enforced and until when, or every error.
+//! On the main thread; reads files and opens no socket. Exit code 0 is a configuration that `run` would take.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use comfy_table::{Table, presets};
+
+use crate::config::{
+    self, AdminAddress, Backend, BackendTransport, Config, GuardMode, Listener, Loaded,
+    ServerAddress,
+};
+
+/// Arguments of `portcullis check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+impl Check {
+    /// Checks the file, and prints what it means or everything that is wrong with it.
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        match config::load(&self.config) {
+            Ok(loaded) => super::print(&explain(&loaded, SystemTime::now())),
+            Err(errors) => {
+                eprintln!("{errors}");
+                let count = match errors.as_slice().len() {
+                    1 => "1 error".to_owned(),
+                    many => format!("{many} errors"),
+                };
+                eprintln!("{}: {count}", self.config.display());
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    }
+}
+
+/// What a configuration means, for people.
+fn explain(loaded: &Loaded, now: SystemTime) -> String {
+    let config = &loaded.config;
+    let mut text = titled("Process", &process(config));
+    for listener in &config.listeners {
+        text += &titled(
+            &format!("Listener {}", listener.name),
+            &listener_table(listener, config),
+        );
+    }
+    for backend in &config.backends {
+        text += &titled(
+            &format!("Backend {}", backend.name),
+            &backend_table(backend, config),
+        );
+    }
+    text += &titled(
+        "Identities, first match wins; no match is refused",
+        &rules(config),
+    );
+    if let Some(note) = tenant_note(config) {
+        text += &format!("  {note}\n");
+    }
+    text += &titled("Certificates", &certificates(config, now));
+    if !loaded.warnings.is_empty() {
+        text += "\nWarnings\n";
+        for warning in &loaded.warnings {
+            text += &format!("  {warning}\n");
+        }
+    }
+    text + &format!("\n{}: good\n", config.file.display())
+}
+
+fn titled(title: &str, table: &Table) -> String {
+    format!("\n{title}\n{}\n", table.trim_fmt())
+}
+
+fn plain_table() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table
+}
+
+/// A table of properties, indented under its title.
+fn properties<const N: usize>(rows: [(&str, String); N]) -> Table {
+    let mut table = plain_table();
+    for (name, value) in rows {
+        table.add_row([format!(" {name}"), value]);
+    }
+    table
+}
+
+fn process(config: &Config) -> Table {
+    let suites = config
+        .provider
+        .cipher_suites
+        .iter()
+        .map(|suite| format!("{:?}", suite.suite()));
+    let groups = config
+        .provider
+        .kx_groups
+        .iter()
+        .map(|group| format!("{:?}", group.name()));
+    let admin = match &config.admin {
+        None => "off".to_owned(),
+        Some(AdminAddress::Loopback(address)) => address.to_string(),
+        Some(AdminAddress::Unix(path)) => format!("unix:{}", path.display()),
+    };
+    let guard = match (config.guard.mode, config.guard.required) {
+        (GuardMode::Off, _) => "off".to_owned(),
+        (GuardMode::Monitor, false) => format!("monitor on {}", config.guard.interfaces.join(", ")),
+        (GuardMode::Monitor, true) => {
+            format!(
+                "monitor on {}, required",
+                config.guard.interfaces.join(", ")
+            )
+        }
+    };
+    properties([
+        (
+            "TLS",
+            format!(
+                "1.3 only, by {}; no resumption: every connection authenticates in full",
+                config.provider_name
+            ),
+        ),
+        ("cipher suites", suites.collect::<Vec<_>>().join(", ")),
+        ("groups", groups.collect::<Vec<_>>().join(", ")),
+        ("workers", config.workers.to_string()),
+        ("drain timeout", duration(config.drain_timeout)),
+        ("admin endpoint", admin),
+        ("guard", guard),
+    ])
+}
+
+fn listener_table(listener: &Listener, config: &Config) -> Table {
+    let protocols: Vec<_> = listener
+        .alpn
+        .iter()
+        .map(|name| name.escape_ascii().to_string())
+        .collect();
+    let alpn = match protocols.is_empty() {
+        true => "none chosen".to_owned(),
+        false => protocols.join(", "),
+    };
+    let age = match listener.max_connection_age {
+        None => "none".to_owned(),
+        Some(age) => format!("{} plus or minus a tenth", duration(age)),
+    };
+    let names: Vec<_> = listener
+        .certificates
+        .iter()
+        .flat_map(|own| own.dns_names.clone())
+        .collect();
+    let backend = config
+        .backends
+        .get(listener.backend)
+        .map_or("", |backend| backend.name.as_str());
+    let authorities = authorities(config, &format!("listener {} client_ca", listener.name));
+    properties([
+        ("address", listener.address.to_string()),
+        ("mode", "stream".to_owned()),
+        (
+            "clients",
+            format!(
+                "must have a certificate by one of:\n{}",
+                authorities.join("\n")
+            ),
+        ),
+        (
+            "server names",
+            if names.is_empty() {
+                "none".to_owned()
+            } else {
+                names.join(", ")
+            },
+        ),
+        ("ALPN", alpn),
+        ("backend", backend.to_owned()),
+        ("handshake timeout", duration(listener.handshake_timeout)),
+        ("idle timeout", duration(listener.idle_timeout)),
+        ("max. connections", listener.max_connections.to_string()),
+        ("max. handshakes", listener.max_handshakes.to_string()),
+        ("max. connection age", age),
+    ])
+}
+
+/// Subjects of the authorities that are in use under a key.
+fn authorities(config: &Config, usage: &str) -> Vec<String> {
+    let in_use = config
+        .certificates
+        .iter()
+        .filter(|certificate| certificate.usage == usage);
+    in_use
+        .map(|certificate| certificate.subject.clone())
+        .collect()
+}
+
+fn backend_table(backend: &Backend, config: &Config) -> Table {
+    let servers: Vec<_> = backend
+        .servers
+        .iter()
+        .map(ServerAddress::to_string)
+        .collect();
+    let transport = match &backend.transport {
+        BackendTransport::LoopbackPlaintext => "plain text on this host's loopback".to_owned(),
+        BackendTransport::DangerousPlaintext => "DANGEROUS: plain text to another host".to_owned(),
+        BackendTransport::Tls(tls) => {
+            let authorities = authorities(config, &format!("backend {} tls ca", backend.name));
+            let name = tls.server_name.to_str();
+            format!(
+                "mTLS; servers must be {name}, certified by one of:\n{}",
+                authorities.join("\n")
+            )
+        }
+    };
+    let proxy_protocol = if backend.proxy_protocol {
+        "version 2"
+    } else {
+        "off"
+    };
+    properties([
+        ("servers", servers.join(", ")),
+        ("protection", transport),
+        ("PROXY protocol", proxy_protocol.to_owned()),
+        ("connect timeout", duration(backend.connect_timeout)),
+    ])
+}
+
+fn rules(config: &Config) -> Table {
+    let mut table = plain_table();
+    table.set_header([" #", "URI", "DNS", "CN", "TENANT"]);
+    let shown = |pattern: &Option<gateway_core::identity::Pattern>| {
+        pattern
+            .as_ref()
+            .map_or("any".to_owned(), ToString::to_string)
+    };
+    for (index, rule) in config.rules.as_slice().iter().enumerate() {
+        let tenant = rule
+            .tenant
+            .as_ref()
+            .map_or("none", |tenant| tenant.as_str());
+        table.add_row([
+            format!(" {}", index + 1),
+            shown(&rule.uri),
+            shown(&rule.dns),
+            shown(&rule.common_name),
+            tenant.to_owned(),
+        ]);
+    }
+    table
+}
+
+/// A tenant that reaches nobody is not wrong, but its reader may expect more of it.
+fn tenant_note(config: &Config) -> Option<&'static str> {
+    let any_tenant = config
+        .rules
+        .as_slice()
+        .iter()
+        .any(|rule| rule.tenant.is_some());
+    let any_taker = config.backends.iter().any(|backend| backend.proxy_protocol);
+    (any_tenant && !any_taker).then_some(
+        "Tenants reach no backend: in mode \"stream\" they travel in the PROXY protocol header, and none asks for it.",
+    )
+}
+
+fn certificates(config: &Config, now: SystemTime) -> Table {
+    let mut table = plain_table();
+    table.set_header([" USE", "SUBJECT", "FILE", "END"]);
+    for certificate in &config.certificates {
+        table.add_row([
+            format!(" {}", certificate.usage),
+            certificate.subject.clone(),
+            config::shown_path(&certificate.file, &config.file),
+            config::shown_time(certificate.not_after, now),
+        ]);
+    }
+    table
+}
+
+fn duration(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}

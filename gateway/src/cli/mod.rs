@@ -1,0 +1,65 @@
+//! The command line: one module per command. In: arguments. Out: text on standard output, errors on standard error, an exit code.
+//! On the main thread; a command owns the process until it returns.
+
+pub mod check;
+pub mod completions;
+pub mod pki;
+pub mod run;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Portcullis: an mTLS gateway for telemetry.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, about, arg_required_else_help = true)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve until SIGTERM
+    Run(run::Run),
+    /// Validate a configuration and print what would be enforced
+    Check(check::Check),
+    /// Keep a small certificate authority on disk
+    Pki(pki::Pki),
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
+}
+
+impl Command {
+    /// Runs the command to its end.
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Command::Run(command) => command.execute(),
+            Command::Check(command) => command.execute(),
+            Command::Pki(command) => command.execute(),
+            Command::Completions(command) => command.execute(),
+        }
+    }
+}
+
+/// The whole program: exit code 0 is success, 1 a failure told on standard error, 2 a command line not understood.
+pub fn main() -> ExitCode {
+    match CommandLine::parse().command.execute() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("portcullis: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints to standard output. A reader that went away, as `head` does, is no failure.
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}

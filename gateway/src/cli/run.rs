@@ -1,0 +1,101 @@
+//! `portcullis run`: serves until a signal says otherwise.
+//! In: a configuration file. Out: an exit code. SIGTERM or SIGINT drains; a second one ends the process at once.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config;
+use crate::observe::{LogFormat, start_log};
+use crate::server::Gateway;
+
+/// Arguments of `portcullis run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// How log lines on standard error look
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// Least severe level logged (error, warn, info, debug), or `module=level` directives
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: String,
+}
+
+/// Exit code after a second signal, as a shell reports a process that SIGTERM ended.
+const ENDED_AT_ONCE: i32 = 128 + 15;
+
+impl Run {
+    /// Runs the gateway to its end.
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        let loaded = match config::load(&self.config) {
+            Ok(loaded) => loaded,
+            Err(errors) => {
+                eprintln!("{errors}");
+                return Ok(ExitCode::FAILURE);
+            }
+        };
+        let log = start_log(self.log_format, &self.log_level)?;
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        // Caught from here on: a signal during start-up is answered with a drain, not with a half-started process.
+        let mut signals = runtime.block_on(async { Signals::catch() })?;
+        let gateway = Gateway::start(loaded.config)?;
+        let asked = runtime.block_on(async {
+            tokio::select! {
+                name = signals.next() => {
+                    tracing::info!(signal = name, "draining");
+                    true
+                }
+                () = gateway.fatal().wait() => false,
+            }
+        });
+        let draining = std::thread::spawn(move || gateway.drain());
+        let drained = runtime.block_on(async {
+            let waiting = tokio::task::spawn_blocking(move || draining.join());
+            tokio::select! {
+                drained = waiting => drained.is_ok_and(|joined| joined.is_ok()),
+                name = signals.next() => {
+                    tracing::warn!(signal = name, "ending at once");
+                    drop(log);
+                    std::process::exit(ENDED_AT_ONCE);
+                }
+            }
+        });
+        Ok(if asked && drained {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
+
+/// The signals that end the gateway.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next signal and names it.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! `[[backend]]`: where accepted connections go, and how that hop is protected.
+//! In: the sections as written. Out: checked backends. A hop that leaves this host unprotected is refused unless the file says so.
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
+
+use super::checked::{Backend, BackendTls, BackendTransport, ServerAddress};
+use super::keys::{self, Role};
+use super::listener::CheckedListener;
+use super::raw::{RawBackend, RawBackendTls, Text, Texts};
+use super::report::{Place, Report};
+use super::scalar;
+use super::value::{Field, Item, Sections};
+use crate::limits;
+
+/// A section with what later checks need to know of it, even if it is wrong.
+#[derive(Debug)]
+pub struct CheckedBackend {
+    place: Place,
+    name: Option<Item<String>>,
+    /// The backend, unless something is wrong with it.
+    pub checked: Option<Backend>,
+}
+
+/// The names of all backends, by position.
+#[derive(Debug)]
+pub struct Names(Vec<Option<String>>);
+
+impl Names {
+    /// Takes the names in the order of the file.
+    pub fn new(backends: &[CheckedBackend]) -> Self {
+        Names(
+            backends
+                .iter()
+                .map(|backend| backend.name.as_ref().map(|name| name.value.clone()))
+                .collect(),
+        )
+    }
+
+    /// The position of a name, or what there is instead.
+    pub fn find(&self, name: &str) -> Result<usize, String> {
+        if let Some(found) = self
+            .0
+            .iter()
+            .position(|known| known.as_deref() == Some(name))
+        {
+            return Ok(found);
+        }
+        let known: Vec<&str> = self.0.iter().flatten().map(String::as_str).collect();
+        Err(match known.is_empty() {
+            true => "must be the name of a [[backend]], and there is none".to_owned(),
+            false => format!("must be the name of a [[backend]]: {}", known.join(", ")),
+        })
+    }
+}
+
+/// Checks all backends.
+pub fn check_all(
+    place: &Place,
+    field: Field<Sections<RawBackend>>,
+    provider: &CryptoProvider,
+    report: &mut Report<'_>,
+) -> Vec<CheckedBackend> {
+    let sections = field.sections();
+    if sections.as_ref().is_some_and(Vec::is_empty) {
+        report.missing(
+            place,
+            "backend",
+            "there must be a [[backend]] to forward to",
+        );
+    }
+    let mut checked: Vec<CheckedBackend> = Vec::new();
+    for raw in sections.unwrap_or_default() {
+        let backend = check(raw, provider, report);
+        for other in &checked {
+            refuse_twin(&backend, other, report);
+        }
+        checked.push(backend);
+    }
+    checked
+}
+
+fn refuse_twin(backend: &CheckedBackend, other: &CheckedBackend, report: &mut Report<'_>) {
+    if let (Some(name), Some(other)) = (&backend.name, &other.name)
+        && name.value == other.value
+    {
+        let text = format_args!("must be unique: the backend at line {} has it", other.line);
+        report.wrong(&backend.place, "name", name, text);
+    }
+}
+
+/// Tells of backends that nothing is sent to.
+pub fn warn_of_unused(
+    backends: &[CheckedBackend],
+    listeners: &[CheckedListener],
+    report: &mut Report<'_>,
+) {
+    for (index, backend) in backends.iter().enumerate() {
+        if !listeners
+            .iter()
+            .any(|listener| listener.backend == Some(index))
+        {
+            report.warn(
+                backend.place.line,
+                &backend.place.label,
+                "no listener uses it",
+            );
+        }
+    }
+}
+
+fn check(raw: RawBackend, provider: &CryptoProvider, report: &mut Report<'_>) -> CheckedBackend {
+    let place = raw.place;
+    let written_name = raw.name.clone().given();
+    let name = report.required(&place, "name", raw.name, "listeners refer to it", |text| {
+        scalar::name(text)
+    });
+    let servers = servers(&place, raw.servers, report);
+    let dangerous = raw.dangerous_plaintext.given();
+    let tls = match raw.tls {
+        Field::Absent => Some(None),
+        given => given
+            .given()
+            .map(|item| tls(item.value, provider, report))
+            .map(Some),
+    };
+    let transport = transport(&place, tls, servers.as_deref(), dangerous, report);
+    let proxy_protocol =
+        report.optional(&place, "proxy_protocol", raw.proxy_protocol, |on| Ok(*on));
+    let timeout = |text: &Text| scalar::duration(text, &limits::CONNECT_TIMEOUT, "");
+    let connect_timeout = report.optional(&place, "connect_timeout", raw.connect_timeout, timeout);
+    let assemble = || {
+        Some(Backend {
+            name: name?,
+            servers: servers?,
+            transport: transport?,
+            proxy_protocol: proxy_protocol?.unwrap_or(false),
+            connect_timeout: connect_timeout?.unwrap_or(limits::CONNECT_TIMEOUT_DEFAULT),
+        })
+    };
+    let checked = assemble();
+    CheckedBackend {
+        place,
+        name: written_name,
+        checked,
+    }
+}
+
+fn servers(
+    place: &Place,
+    field: Field<Texts>,
+    report: &mut Report<'_>,
+) -> Option<Vec<ServerAddress>> {
+    if matches!(field, Field::Absent) {
+        report.missing(
+            place,
+            "servers",
+            "name at least one server, such as \"10.0.0.11:4317\"",
+        );
+    }
+    let list = field.given()?;
+    if list.value.is_empty() {
+        report.wrong(
+            place,
+            "servers",
+            &list,
+            "must name at least one server, such as \"10.0.0.11:4317\"",
+        );
+        return None;
+    }
+    let mut servers = Vec::new();
+    let mut sound = true;
+    for item in &list.value {
+        let checked = scalar::server_address(&item.value).and_then(|server| {
+            match servers.contains(&server) {
+                true => Err("is named twice".to_owned()),
+                false => Ok(server),
+            }
+        });
+        match checked {
+            Ok(server) => servers.push(server),
+            Err(expectation) => {
+                sound = false;
+                report.wrong(place, "servers", item, expectation);
+            }
+        }
+    }
+    sound.then_some(servers)
+}
+
+/// Decides how the hop is protected. `tls` is `None` when the section is wrong, `Some(None)` when there is none.
+fn transport(
+    place: &Place,
+    tls: Option<Option<Option<BackendTls>>>,
+    servers: Option<&[ServerAddress]>,
+    dangerous: Option<Item<bool>>,
+    report: &mut Report<'_>,
+) -> Option<BackendTransport> {
+    let wants_plaintext = dangerous.as_ref().filter(|item| item.value);
+    match (tls?, wants_plaintext) {
+        (Some(_), Some(item)) => {
+            report.wrong(
+                place,
+                "dangerous_plaintext",
+                item,
+                "must be false beside tls: which of the two is meant?",
+            );
+            None
+        }
+        (Some(tls), None) => tls.map(BackendTransport::Tls),
+        (None, wants_plaintext) => plaintext(place, servers?, wants_plaintext, report),
+    }
+}
+
+fn plaintext(
+    place: &Place,
+    servers: &[ServerAddress],
+    wanted: Option<&Item<bool>>,
+    report: &mut Report<'_>,
+) -> Option<BackendTransport> {
+    let elsewhere = servers.iter().find(|server| !is_this_host(server));
+    match (elsewhere, wanted) {
+        (None, None) => Some(BackendTransport::LoopbackPlaintext),
+        (None, Some(item)) => {
+            let key = place.key("dangerous_plaintext");
+            report.warn(
+                item.line,
+                &key,
+                "has no effect: all servers are on this host's loopback",
+            );
+            Some(BackendTransport::LoopbackPlaintext)
+        }
+        (Some(_), Some(item)) => {
+            let key = place.key("dangerous_plaintext");
+            report.warn(item.line, &key, "telemetry leaves this host in plain text and the backend cannot tell us from others");
+            Some(BackendTransport::DangerousPlaintext)
+        }
+        (Some(server), None) => {
+            let text = format!(
+                "{server} is not on this host's loopback: must have tls, or dangerous_plaintext = true"
+            );
+            report.missing(place, "tls", &text);
+            None
+        }
+    }
+}
+
+/// Whether a server is on the loopback for certain. Any other name than `localhost` may come to mean another host.
+fn is_this_host(server: &ServerAddress) -> bool {
+    match server {
+        ServerAddress::Address(address) => address.ip().to_canonical().is_loopback(),
+        ServerAddress::Name { host, .. } => host == "localhost",
+    }
+}
+
+fn tls(
+    raw: RawBackendTls,
+    provider: &CryptoProvider,
+    report: &mut Report<'_>,
+) -> Option<BackendTls> {
+    let place = raw.place;
+    let roots = keys::authorities(&place, "ca", raw.ca, report);
+    let own = keys::own(
+        &place,
+        (raw.certificate, raw.key),
+        Role::Client,
+        provider,
+        report,
+    );
+    let expectation = "give the name that must stand in the servers' certificates";
+    let server_name = report.required(
+        &place,
+        "server_name",
+        raw.server_name,
+        expectation,
+        |text| {
+            ServerName::try_from(text.clone()).map_err(|_| {
+                "must be a DNS name or IP address, such as \"collector.example.org\"".to_owned()
+            })
+        },
+    );
+    Some(BackendTls {
+        roots: roots?,
+        key: own?.key,
+        server_name: server_name?,
+    })
+}

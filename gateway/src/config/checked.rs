@@ -1,0 +1,180 @@
+//! The checked configuration: what the rest of the program works with.
+//! Every value here has been validated against the others; nothing in it changes after start.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use gateway_core::identity::Rules;
+use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
+
+/// Everything `portcullis run` enforces.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file this configuration came from.
+    pub file: PathBuf,
+    /// Worker threads, each pinned to one CPU.
+    pub workers: NonZeroUsize,
+    /// Cryptography: provider with its suites and groups already reduced to the pinned ones.
+    pub provider: Arc<CryptoProvider>,
+    /// Name of the provider as configured: `ring` or `aws-lc-rs`.
+    pub provider_name: &'static str,
+    /// Where the administration endpoint listens, if anywhere.
+    pub admin: Option<AdminAddress>,
+    /// The kernel guard.
+    pub guard: GuardSettings,
+    /// How long connections may take to finish after SIGTERM.
+    pub drain_timeout: Duration,
+    /// Listeners in the order of the file; at least one.
+    pub listeners: Vec<Arc<Listener>>,
+    /// Backends in the order of the file.
+    pub backends: Vec<Arc<Backend>>,
+    /// Identity rules in the order of the file. Without rules nobody gets in.
+    pub rules: Arc<Rules>,
+    /// Certificates of ours and CAs, for expiry metrics and `check`.
+    pub certificates: Vec<CertificateFile>,
+}
+
+/// Where the administration endpoint listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// A loopback address.
+    Loopback(SocketAddr),
+    /// A Unix socket, written `unix:/path`.
+    Unix(PathBuf),
+}
+
+/// One listening address. There is no field that switches client authentication off.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Name, unique; stands in metrics and logs.
+    pub name: String,
+    /// Address to listen on.
+    pub address: SocketAddr,
+    /// Application protocols in order of preference (RFC 7301); empty accepts what clients send without choosing.
+    pub alpn: Vec<Vec<u8>>,
+    /// Our certificates; the first also serves clients that send no server name.
+    pub certificates: Vec<ServerCertificate>,
+    /// Roots that client certificates must chain to.
+    pub client_roots: Arc<RootCertStore>,
+    /// Index into `Config::backends`.
+    pub backend: usize,
+    /// Bound on the whole handshake, from accept to Finished.
+    pub handshake_timeout: Duration,
+    /// A connection on which nothing moves for this long in either direction is closed.
+    pub idle_timeout: Duration,
+    /// Connections at once, over all workers.
+    pub max_connections: usize,
+    /// Handshakes at once, over all workers; more wait in the accept queue.
+    pub max_handshakes: usize,
+    /// Age at which a connection is closed, plus or minus a tenth at random.
+    pub max_connection_age: Option<Duration>,
+}
+
+/// A certificate chain with its key, and the names it answers to.
+#[derive(Debug, Clone)]
+pub struct ServerCertificate {
+    /// Chain and signing key; the key was tried against the certificate.
+    pub key: Arc<CertifiedKey>,
+    /// DNS names of the certificate in lower case, possibly with a leading `*.`.
+    pub dns_names: Vec<String>,
+}
+
+/// A group of equivalent servers.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    /// Name, unique.
+    pub name: String,
+    /// Servers in the order of the file; at least one.
+    pub servers: Vec<ServerAddress>,
+    /// How the hop is protected.
+    pub transport: BackendTransport,
+    /// Send a PROXY protocol version 2 header first.
+    pub proxy_protocol: bool,
+    /// Bound on one connection attempt, TCP and TLS together.
+    pub connect_timeout: Duration,
+}
+
+/// A server as written: an address, or a name to resolve.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ServerAddress {
+    /// An IP address and port.
+    Address(SocketAddr),
+    /// A DNS name and port, resolved off the workers.
+    Name {
+        /// DNS name.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerAddress::Address(address) => address.fmt(formatter),
+            ServerAddress::Name { host, port } => write!(formatter, "{host}:{port}"),
+        }
+    }
+}
+
+/// How the hop to a backend is protected.
+#[derive(Debug, Clone)]
+pub enum BackendTransport {
+    /// Plain TCP to this host's loopback.
+    LoopbackPlaintext,
+    /// Plain TCP to another host: `dangerous_plaintext = true`.
+    DangerousPlaintext,
+    /// mTLS.
+    Tls(BackendTls),
+}
+
+/// mTLS towards a backend.
+#[derive(Debug, Clone)]
+pub struct BackendTls {
+    /// Roots the server's certificate must chain to.
+    pub roots: Arc<RootCertStore>,
+    /// Our client certificate.
+    pub key: Arc<CertifiedKey>,
+    /// The name that must stand in the server's certificate.
+    pub server_name: ServerName<'static>,
+}
+
+/// The kernel guard's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardSettings {
+    /// Count, or nothing.
+    pub mode: GuardMode,
+    /// Interfaces to attach to.
+    pub interfaces: Vec<String>,
+    /// Refuse to start when the program cannot be attached.
+    pub required: bool,
+}
+
+/// What the guard does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuardMode {
+    /// Not loaded.
+    Off,
+    /// Counts, never drops.
+    Monitor,
+}
+
+/// A certificate the configuration uses.
+#[derive(Debug, Clone)]
+pub struct CertificateFile {
+    /// File it was read from.
+    pub file: PathBuf,
+    /// What it is used for: `listener otlp-grpc certificate`, `backend collector ca` and so on.
+    pub usage: String,
+    /// Subject, as RFC 4514 text.
+    pub subject: String,
+    /// End of its validity.
+    pub not_after: SystemTime,
+}

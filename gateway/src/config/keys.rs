@@ -1,0 +1,432 @@
+//! Certificates, keys and authorities that the configuration names: read, and tried against each other.
+//! In: paths as written. Out: what TLS works with, or an error at the path's line. A certificate that would fail at
+//! the first handshake fails here.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys, RootCertStore};
+
+use super::checked::CertificateFile;
+use super::raw::{Text, Texts};
+use super::report::{Place, Report};
+use super::value::{Field, Item};
+use crate::limits;
+use crate::pki::facts::Facts;
+use crate::pki::read;
+
+const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
+
+/// What we use a certificate of ours for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Towards agents.
+    Server,
+    /// Towards backends.
+    Client,
+}
+
+/// A certificate of ours, ready for use.
+#[derive(Debug)]
+pub struct OwnCertificate {
+    /// Chain and key.
+    pub key: Arc<CertifiedKey>,
+    /// What the first certificate of the chain says.
+    pub facts: Facts,
+    /// Line of the certificate's path.
+    pub line: usize,
+}
+
+/// Reads the files under `certificate` and `key`, and tries them.
+pub fn own(
+    place: &Place,
+    fields: (Field<Text>, Field<Text>),
+    role: Role,
+    provider: &CryptoProvider,
+    report: &mut Report<'_>,
+) -> Option<OwnCertificate> {
+    let certificate = present(
+        place,
+        "certificate",
+        fields.0,
+        "name the file of the certificate and its chain",
+        report,
+    );
+    let key = present(
+        place,
+        "key",
+        fields.1,
+        "name the file of the certificate's private key",
+        report,
+    );
+    let chain = certificate
+        .as_ref()
+        .and_then(|item| chain(place, item, role, provider, report));
+    let key = key.and_then(|item| signing_key(place, item, provider, report));
+    let (certificate, (chain, facts), (key_item, signing_key)) = (certificate?, chain?, key?);
+    let key = CertifiedKey::new(chain, signing_key);
+    if let Err(error) = key.keys_match() {
+        let path = report.resolve(&key_item.value);
+        let reason = match error {
+            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                format!(
+                    "does not belong to the certificate in {}",
+                    certificate.value
+                )
+            }
+            other => format!("cannot be tried against its certificate: {other}"),
+        };
+        report.wrong(
+            place,
+            "key",
+            &key_item,
+            format_args!("{}: {reason}", path.display()),
+        );
+        return None;
+    }
+    Some(OwnCertificate {
+        key: Arc::new(key),
+        facts,
+        line: certificate.line,
+    })
+}
+
+fn present(
+    place: &Place,
+    key: &str,
+    field: Field<Text>,
+    expectation: &str,
+    report: &mut Report<'_>,
+) -> Option<Item<Text>> {
+    if matches!(field, Field::Absent) {
+        report.missing(place, key, expectation);
+    }
+    field.given()
+}
+
+/// A certificate file under examination: everything found wrong is told at the line of its path.
+struct Examination<'e, 'a> {
+    place: &'e Place,
+    key: &'e str,
+    item: &'e Item<Text>,
+    path: PathBuf,
+    report: &'e mut Report<'a>,
+    sound: bool,
+}
+
+impl<'e, 'a> Examination<'e, 'a> {
+    fn new(
+        place: &'e Place,
+        key: &'e str,
+        item: &'e Item<Text>,
+        report: &'e mut Report<'a>,
+    ) -> Self {
+        let path = report.resolve(&item.value);
+        Examination {
+            place,
+            key,
+            item,
+            path,
+            report,
+            sound: true,
+        }
+    }
+
+    fn refuse(&mut self, reason: impl std::fmt::Display) {
+        self.sound = false;
+        let text = format_args!("{}: {reason}", self.path.display());
+        self.report.wrong(self.place, self.key, self.item, text);
+    }
+
+    fn warn(&mut self, reason: impl std::fmt::Display) {
+        let text = format!("{}: {reason}", self.path.display());
+        self.report
+            .warn(self.item.line, &self.place.key(self.key), text);
+    }
+
+    /// Certificates of the file with what they say.
+    fn certificates(&mut self) -> Option<Vec<(CertificateDer<'static>, Facts)>> {
+        let certificates = match read::certificates(&self.path) {
+            Ok(certificates) => certificates,
+            Err(error) => {
+                self.refuse(error);
+                return None;
+            }
+        };
+        let mut parsed = Vec::new();
+        for (index, certificate) in certificates.into_iter().enumerate() {
+            match Facts::parse(&certificate) {
+                Ok(facts) => parsed.push((certificate, facts)),
+                Err(error) => self.refuse(format_args!("number {}: {error}", index + 1)),
+            }
+        }
+        self.sound.then_some(parsed)
+    }
+
+    /// Notes a certificate for `check` and the expiry metric.
+    fn note(&mut self, facts: &Facts, not_after: SystemTime) {
+        let place = self.place.label.replace(['"', ':'], "");
+        self.report.certificate(CertificateFile {
+            file: self.path.clone(),
+            usage: format!("{place} {}", self.key),
+            subject: facts.subject.clone(),
+            not_after,
+        });
+    }
+
+    fn warn_of_expiry(&mut self, facts: &Facts) {
+        if let Ok(left) = facts.not_after.duration_since(self.report.now)
+            && left < limits::EXPIRY_WARNING
+        {
+            self.warn(format_args!(
+                "{} expires {}",
+                facts.subject,
+                shown_time(facts.not_after, self.report.now)
+            ));
+        }
+    }
+}
+
+fn chain(
+    place: &Place,
+    item: &Item<Text>,
+    role: Role,
+    provider: &CryptoProvider,
+    report: &mut Report<'_>,
+) -> Option<(Vec<CertificateDer<'static>>, Facts)> {
+    let now = report.now;
+    let mut examination = Examination::new(place, "certificate", item, report);
+    let (chain, facts): (Vec<_>, Vec<_>) = examination.certificates()?.into_iter().unzip();
+    for facts in &facts {
+        if let Some(reason) = outside_validity(facts, now) {
+            examination.refuse(format_args!("{} {reason}", facts.subject));
+        }
+        examination.warn_of_expiry(facts);
+    }
+    examine_purpose(&facts[0], role, &mut examination);
+    if examination.sound {
+        examine_order(&facts, &mut examination);
+    }
+    if examination.sound
+        && let Err(error) = verify(&chain, role, provider, now)
+    {
+        examination.refuse(format_args!("the chain does not verify: {error}"));
+    }
+    let not_after = facts.iter().map(|facts| facts.not_after).min()?;
+    examination.note(&facts[0], not_after);
+    examination.sound.then(|| (chain, facts[0].clone()))
+}
+
+fn examine_purpose(leaf: &Facts, role: Role, examination: &mut Examination<'_, '_>) {
+    if leaf.is_authority {
+        examination.refuse(format_args!(
+            "{} is the certificate of a CA: must begin with a server's or client's own",
+            leaf.subject
+        ));
+        return;
+    }
+    let (allowed, name) = match role {
+        Role::Server => (
+            leaf.purposes.is_none_or(|purposes| purposes.server),
+            "serverAuth",
+        ),
+        Role::Client => (
+            leaf.purposes.is_none_or(|purposes| purposes.client),
+            "clientAuth",
+        ),
+    };
+    if !allowed {
+        examination.refuse(format_args!(
+            "{} lacks the extended key usage {name}",
+            leaf.subject
+        ));
+    }
+    if role == Role::Server && leaf.dns_names.is_empty() && leaf.ip_addresses.is_empty() {
+        examination.warn(format_args!(
+            "{} has no DNS name and no IP address: most clients will refuse it",
+            leaf.subject
+        ));
+    }
+}
+
+/// RFC 8446 section 4.4.2: each certificate should certify the one before it. Many clients insist.
+fn examine_order(facts: &[Facts], examination: &mut Examination<'_, '_>) {
+    for (index, pair) in facts.windows(2).enumerate() {
+        if pair[0].issuer_der != pair[1].subject_der || !pair[1].is_authority {
+            examination.refuse(format_args!(
+                "certificate {} ({}) did not issue certificate {} ({}): must hold the chain from the certificate upwards",
+                index + 2,
+                pair[1].subject,
+                index + 1,
+                pair[0].subject
+            ));
+        }
+    }
+}
+
+/// Tries the chain as a peer will, with its last certificate as the root.
+fn verify(
+    chain: &[CertificateDer<'static>],
+    role: Role,
+    provider: &CryptoProvider,
+    now: SystemTime,
+) -> Result<(), Error> {
+    let [leaf, intermediates @ .., last] = chain else {
+        return Ok(()); // alone: its issuer is the peer's to know
+    };
+    let since_epoch = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let now = UnixTime::since_unix_epoch(since_epoch);
+    let mut roots = RootCertStore::empty();
+    roots.add(last.clone())?;
+    match role {
+        Role::Server => {
+            let algorithms = provider.signature_verification_algorithms.all;
+            let leaf = ParsedCertificate::try_from(leaf)?;
+            verify_server_cert_signed_by_trust_anchor(&leaf, &roots, intermediates, now, algorithms)
+        }
+        Role::Client => {
+            let provider = Arc::new(provider.clone());
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|error| Error::General(error.to_string()))?
+                .verify_client_cert(leaf, intermediates, now)
+                .map(|_| ())
+        }
+    }
+}
+
+fn signing_key(
+    place: &Place,
+    item: Item<Text>,
+    provider: &CryptoProvider,
+    report: &mut Report<'_>,
+) -> Option<(Item<Text>, Arc<dyn rustls::sign::SigningKey>)> {
+    let path = report.resolve(&item.value);
+    let loaded = read::private_key(&path)
+        .map_err(|error| error.to_string())
+        .and_then(|der| {
+            // The provider zeroes the bytes it is handed.
+            provider
+                .key_provider
+                .load_private_key(der)
+                .map_err(|error| format!("cannot be used: {error}"))
+        });
+    match loaded {
+        Ok(key) => Some((item, key)),
+        Err(reason) => {
+            report.wrong(
+                place,
+                "key",
+                &item,
+                format_args!("{}: {reason}", path.display()),
+            );
+            None
+        }
+    }
+}
+
+/// Reads the authorities in the files under `key`.
+pub fn authorities(
+    place: &Place,
+    key: &str,
+    field: Field<Texts>,
+    report: &mut Report<'_>,
+) -> Option<Arc<RootCertStore>> {
+    if matches!(field, Field::Absent) {
+        report.missing(
+            place,
+            key,
+            "name the files of the CAs that the other side's certificates chain to",
+        );
+    }
+    let list = field.given()?;
+    if list.value.is_empty() {
+        report.wrong(
+            place,
+            key,
+            &list,
+            "must name at least one file: without a CA nobody can be authenticated",
+        );
+    }
+    let mut roots = RootCertStore::empty();
+    let mut sound = true;
+    for item in &list.value {
+        let mut examination = Examination::new(place, key, item, report);
+        add_authorities(&mut roots, &mut examination);
+        sound &= examination.sound;
+    }
+    if sound && roots.is_empty() && !list.value.is_empty() {
+        report.wrong(place, key, &list, "holds no CA that is valid now");
+        return None;
+    }
+    sound.then(|| Arc::new(roots))
+}
+
+fn add_authorities(roots: &mut RootCertStore, examination: &mut Examination<'_, '_>) {
+    let now = examination.report.now;
+    let Some(certificates) = examination.certificates() else {
+        return;
+    };
+    for (certificate, facts) in certificates {
+        if !facts.is_authority || facts.cannot_sign_certificates {
+            examination.refuse(format_args!(
+                "{} is not a CA: must hold CA certificates only (basic constraints CA, key usage keyCertSign)",
+                facts.subject
+            ));
+            continue;
+        }
+        // The verifier does not look at the dates of a root, so a root out of its time is not given to it.
+        if let Some(reason) = outside_validity(&facts, now) {
+            examination.warn(format_args!("{} {reason}: not used", facts.subject));
+            continue;
+        }
+        examination.warn_of_expiry(&facts);
+        match roots.add(certificate) {
+            Ok(()) => examination.note(&facts, facts.not_after),
+            Err(error) => {
+                examination.refuse(format_args!("{} cannot be used: {error}", facts.subject))
+            }
+        }
+    }
+}
+
+fn outside_validity(facts: &Facts, now: SystemTime) -> Option<String> {
+    if facts.not_after < now {
+        return Some(format!("expired {}", shown_time(facts.not_after, now)));
+    }
+    (facts.not_before > now).then(|| format!("is not valid before {}", date(facts.not_before)))
+}
+
+/// A time with its distance: `on 2027-01-31T12:00:00Z (in 12 days)`.
+pub fn shown_time(time: SystemTime, now: SystemTime) -> String {
+    let days = |seconds: u64| match seconds / SECONDS_PER_DAY {
+        1 => "1 day".to_owned(),
+        days => format!("{days} days"),
+    };
+    let distance = match time.duration_since(now) {
+        Ok(left) => format!("in {}", days(left.as_secs())),
+        Err(past) => format!("{} ago", days(past.duration().as_secs())),
+    };
+    format!("on {} ({distance})", date(time))
+}
+
+fn date(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// A file as the configuration's reader knows it: relative to the configuration where it lies beside it.
+pub fn shown_path(file: &Path, configuration: &Path) -> String {
+    let directory = configuration.parent().unwrap_or(Path::new(""));
+    file.strip_prefix(directory)
+        .unwrap_or(file)
+        .display()
+        .to_string()
+}

@@ -1,0 +1,279 @@
+//! `[[listener]]`: an address, who may connect to it, and where that goes.
+//! In: the sections as written. Out: checked listeners. None exists without authorities that clients are verified by.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustls::crypto::CryptoProvider;
+
+use super::backend::Names;
+use super::checked::{Listener, ServerCertificate};
+use super::keys::{self, OwnCertificate, Role};
+use super::raw::{RawListener, RawSni, Text, Texts};
+use super::report::{Place, Report};
+use super::scalar;
+use super::value::{Field, Item, Sections};
+use crate::limits;
+
+/// A section with what later checks need to know of it, even if it is wrong.
+#[derive(Debug)]
+pub struct CheckedListener {
+    /// Where it stands.
+    pub place: Place,
+    name: Option<Item<String>>,
+    written_address: Option<Item<String>>,
+    /// Its address, if that is right.
+    pub address: Option<SocketAddr>,
+    /// Position of its backend, if there is one.
+    pub backend: Option<usize>,
+    /// The listener, unless something is wrong with it.
+    pub checked: Option<Listener>,
+}
+
+/// What bounds a listener's connections.
+struct Bounds {
+    handshake_timeout: Duration,
+    idle_timeout: Duration,
+    max_connections: usize,
+    max_handshakes: usize,
+    max_connection_age: Option<Duration>,
+}
+
+/// Checks all listeners.
+pub fn check_all(
+    place: &Place,
+    field: Field<Sections<RawListener>>,
+    provider: &CryptoProvider,
+    backends: &Names,
+    report: &mut Report<'_>,
+) -> Vec<CheckedListener> {
+    let sections = field.sections();
+    if sections.as_ref().is_some_and(Vec::is_empty) {
+        report.missing(
+            place,
+            "listener",
+            "there must be a [[listener]] to connect to",
+        );
+    }
+    let mut checked: Vec<CheckedListener> = Vec::new();
+    for raw in sections.unwrap_or_default() {
+        let listener = check(raw, provider, backends, report);
+        for other in &checked {
+            refuse_twin(&listener, other, report);
+        }
+        checked.push(listener);
+    }
+    checked
+}
+
+/// Two listeners on one address would share its connections at random, each with its own authorities.
+fn refuse_twin(listener: &CheckedListener, other: &CheckedListener, report: &mut Report<'_>) {
+    if let (Some(name), Some(other)) = (&listener.name, &other.name)
+        && name.value == other.value
+    {
+        let text = format_args!("must be unique: the listener at line {} has it", other.line);
+        report.wrong(&listener.place, "name", name, text);
+    }
+    if let (Some(address), Some(written)) = (listener.address, &listener.written_address)
+        && other.address == Some(address)
+    {
+        let text = format_args!(
+            "must be unique: the listener at line {} has it",
+            other.place.line
+        );
+        report.wrong(&listener.place, "address", written, text);
+    }
+}
+
+fn check(
+    mut raw: RawListener,
+    provider: &CryptoProvider,
+    backends: &Names,
+    report: &mut Report<'_>,
+) -> CheckedListener {
+    let place = raw.place.clone();
+    let written_name = raw.name.clone().given();
+    let written_address = raw.address.clone().given();
+    let name_for = "it stands in metrics and logs";
+    let name = report.required(&place, "name", take(&mut raw.name), name_for, |text| {
+        scalar::name(text)
+    });
+    let address_for = "give an IP address and a port, such as \"0.0.0.0:4317\"";
+    let address = report.required(
+        &place,
+        "address",
+        take(&mut raw.address),
+        address_for,
+        |text| scalar::socket_address(text),
+    );
+    let mode = report.optional(&place, "mode", take(&mut raw.mode), |text| mode(text));
+    report.not_built(&place, "crl", &raw.crl);
+    let backend_for = "give the name of a [[backend]]";
+    let backend = report.required(
+        &place,
+        "backend",
+        take(&mut raw.backend),
+        backend_for,
+        |text| backends.find(text),
+    );
+    let alpn = alpn(&place, take(&mut raw.alpn), report);
+    let first = (take(&mut raw.certificate), take(&mut raw.key));
+    let first = keys::own(&place, first, Role::Server, provider, report);
+    let more = sni(&place, take(&mut raw.sni), provider, report);
+    let client_roots = keys::authorities(&place, "client_ca", take(&mut raw.client_ca), report);
+    let bounds = bounds(&place, raw, report);
+    let assemble = || {
+        mode?;
+        let bounds = bounds?;
+        Some(Listener {
+            name: name?,
+            address: address?,
+            alpn: alpn?,
+            certificates: certificates(first?, more?),
+            client_roots: client_roots?,
+            backend: backend?,
+            handshake_timeout: bounds.handshake_timeout,
+            idle_timeout: bounds.idle_timeout,
+            max_connections: bounds.max_connections,
+            max_handshakes: bounds.max_handshakes,
+            max_connection_age: bounds.max_connection_age,
+        })
+    };
+    let checked = assemble();
+    CheckedListener {
+        place,
+        name: written_name,
+        written_address,
+        address,
+        backend,
+        checked,
+    }
+}
+
+/// Takes a field out of its section.
+fn take<T>(field: &mut Field<T>) -> Field<T> {
+    std::mem::replace(field, Field::Absent)
+}
+
+fn mode(text: &str) -> Result<(), String> {
+    match text {
+        "stream" => Ok(()),
+        "http" => Err("not built yet: must be \"stream\"".to_owned()),
+        _ => Err("must be \"stream\"".to_owned()),
+    }
+}
+
+fn alpn(place: &Place, field: Field<Texts>, report: &mut Report<'_>) -> Option<Vec<Vec<u8>>> {
+    let list = match field {
+        Field::Absent => return Some(Vec::new()),
+        given => given.given()?,
+    };
+    let mut protocols = Vec::new();
+    for item in &list.value {
+        match scalar::alpn(&item.value) {
+            Ok(protocol) if protocols.contains(&protocol) => {
+                report.wrong(place, "alpn", item, "is named twice")
+            }
+            Ok(protocol) => protocols.push(protocol),
+            Err(expectation) => report.wrong(place, "alpn", item, expectation),
+        }
+    }
+    Some(protocols)
+}
+
+/// The certificates that are chosen by the name a client asks for.
+fn sni(
+    place: &Place,
+    field: Field<Sections<RawSni>>,
+    provider: &CryptoProvider,
+    report: &mut Report<'_>,
+) -> Option<Vec<OwnCertificate>> {
+    let sections = match field {
+        Field::Absent => return Some(Vec::new()),
+        given => given.given()?.value.0,
+    };
+    let mut certificates = Vec::new();
+    for raw in sections {
+        let own = keys::own(
+            &raw.place,
+            (raw.certificate, raw.key),
+            Role::Server,
+            provider,
+            report,
+        )?;
+        if own.facts.dns_names.is_empty() {
+            let text = "must have a DNS name: no client could ask for it";
+            report.refuse(own.line, raw.place.key("certificate"), text);
+        }
+        certificates.push(own);
+    }
+    warn_of_shadowed(place, &certificates, report);
+    Some(certificates)
+}
+
+/// Tells of names that two of the certificates answer to: the first does.
+fn warn_of_shadowed(place: &Place, certificates: &[OwnCertificate], report: &mut Report<'_>) {
+    for (index, own) in certificates.iter().enumerate() {
+        for name in &own.facts.dns_names {
+            if certificates[..index]
+                .iter()
+                .any(|earlier| earlier.facts.dns_names.contains(name))
+            {
+                let text = format_args!("an earlier certificate answers to {name} already");
+                report.warn(own.line, &place.key("sni"), text);
+            }
+        }
+    }
+}
+
+fn certificates(first: OwnCertificate, more: Vec<OwnCertificate>) -> Vec<ServerCertificate> {
+    let server_certificate = |own: OwnCertificate| ServerCertificate {
+        key: own.key,
+        dns_names: own.facts.dns_names,
+    };
+    std::iter::once(first)
+        .chain(more)
+        .map(server_certificate)
+        .collect()
+}
+
+fn bounds(place: &Place, raw: RawListener, report: &mut Report<'_>) -> Option<Bounds> {
+    let handshake = |text: &Text| {
+        let why = " (less would refuse every client, more would let silence hold a place)";
+        scalar::duration(text, &limits::HANDSHAKE_TIMEOUT, why)
+    };
+    let handshake_timeout =
+        report.optional(place, "handshake_timeout", raw.handshake_timeout, handshake);
+    let idle = |text: &Text| scalar::duration(text, &limits::IDLE_TIMEOUT, "");
+    let idle_timeout = report.optional(place, "idle_timeout", raw.idle_timeout, idle);
+    let age = |text: &Text| {
+        scalar::duration(
+            text,
+            &limits::CONNECTION_AGE,
+            " (leave it out for no limit)",
+        )
+    };
+    let max_connection_age =
+        report.optional(place, "max_connection_age", raw.max_connection_age, age);
+    let connections = |count: &i64| scalar::count(*count, &limits::CONNECTIONS, "");
+    let max_connections =
+        report.optional(place, "max_connections", raw.max_connections, connections);
+    let most = max_connections
+        .flatten()
+        .unwrap_or(limits::CONNECTIONS_DEFAULT);
+    let handshakes = |count: &i64| {
+        let count = scalar::count(*count, &limits::HANDSHAKES, "")?;
+        match count <= most {
+            true => Ok(count),
+            false => Err(format!("must be at most max_connections, which is {most}")),
+        }
+    };
+    let max_handshakes = report.optional(place, "max_handshakes", raw.max_handshakes, handshakes);
+    Some(Bounds {
+        handshake_timeout: handshake_timeout?.unwrap_or(limits::HANDSHAKE_TIMEOUT_DEFAULT),
+        idle_timeout: idle_timeout?.unwrap_or(limits::IDLE_TIMEOUT_DEFAULT),
+        max_connections: max_connections?.unwrap_or(limits::CONNECTIONS_DEFAULT),
+        max_handshakes: max_handshakes?.unwrap_or(limits::HANDSHAKES_DEFAULT.min(most)),
+        max_connection_age: max_connection_age?,
+    })
+}

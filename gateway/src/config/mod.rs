@@ -1,0 +1,97 @@
+//! The configuration file: raw as written (`raw`), then checked and immutable (`checked`).
+//! In: a TOML file and the certificates it names. Out: a `Config`, or every error with file, line and key.
+//! On the main thread at start; never touches a socket.
+
+mod backend;
+pub mod checked;
+mod identity;
+mod keys;
+mod listener;
+mod process;
+pub mod raw;
+mod report;
+mod scalar;
+mod tls;
+mod value;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+pub use checked::*;
+pub use keys::{shown_path, shown_time};
+pub use report::{ConfigError, ConfigErrors};
+
+use crate::limits;
+use crate::pki::read;
+use raw::RawConfig;
+use report::Report;
+
+/// A configuration that may be run, and what its operator should know about it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What will be enforced.
+    pub config: Config,
+    /// What is allowed but questionable, each a line fit for the log.
+    pub warnings: Vec<String>,
+}
+
+/// Reads and checks a configuration file and everything it names.
+pub fn load(file: &Path) -> Result<Loaded, ConfigErrors> {
+    let bytes = read::file(file, limits::CONFIGURATION_BYTES_MAX)
+        .map_err(|error| ConfigErrors::of_file(file, error.to_string()))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| ConfigErrors::of_file(file, format!("is not UTF-8: {error}")))?;
+    check(file, &text, SystemTime::now())
+}
+
+/// Checks the text of a configuration file. Paths in it are relative to the directory of `file`.
+pub fn check(file: &Path, text: &str, now: SystemTime) -> Result<Loaded, ConfigErrors> {
+    let mut report = Report::new(file, text, now);
+    let raw = raw::parse(text, &mut report);
+    let config = raw.and_then(|raw| assemble(raw, &mut report));
+    match config {
+        Some(config) if report.is_clean() => Ok(Loaded {
+            config,
+            warnings: report.into_warnings(),
+        }),
+        _ => Err(report.into_errors()),
+    }
+}
+
+/// Checks section by section, so that one run tells of every error; `None` when a required part is missing.
+fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
+    let provider = tls::check(raw.tls, report);
+    let workers = process::workers(raw.workers, report);
+    let admin = process::admin(raw.admin, report);
+    let guard = process::guard(raw.guard, report);
+    let drain_timeout = process::drain_timeout(&raw.place, raw.drain_timeout, report);
+    report.not_built(&raw.place, "audit", &raw.audit);
+    report.not_built(&raw.place, "outbound", &raw.outbound);
+    let backends = backend::check_all(&raw.place, raw.backend, &provider.provider, report);
+    let names = backend::Names::new(&backends);
+    let listeners =
+        listener::check_all(&raw.place, raw.listener, &provider.provider, &names, report);
+    backend::warn_of_unused(&backends, &listeners, report);
+    process::refuse_shared_address(&admin, &listeners, report);
+    let rules = identity::check_all(&raw.place, raw.identity, report);
+    Some(Config {
+        file: report.file().to_owned(),
+        workers: workers?,
+        provider: provider.provider,
+        provider_name: provider.name,
+        admin: admin.checked,
+        guard: guard?,
+        drain_timeout: drain_timeout?,
+        listeners: listeners
+            .into_iter()
+            .map(|l| l.checked.map(Arc::new))
+            .collect::<Option<_>>()?,
+        backends: backends
+            .into_iter()
+            .map(|b| b.checked.map(Arc::new))
+            .collect::<Option<_>>()?,
+        rules: Arc::new(rules),
+        certificates: report.take_certificates(),
+    })
+}

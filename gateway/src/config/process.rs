@@ -1,0 +1,206 @@
+//! What concerns the process as a whole: workers, draining, the administration endpoint, the guard.
+//! In: the sections as written. Out: their checked values, `None` where one is wrong.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::checked::{AdminAddress, GuardMode, GuardSettings};
+use super::listener::CheckedListener;
+use super::raw::{RawAdmin, RawGuard, RawWorkers, Text, Texts};
+use super::report::{Place, Report};
+use super::scalar;
+use super::value::{Field, Item};
+use crate::limits;
+
+/// Longest path of a Unix socket in bytes (sun_path less its terminating zero).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// The administration endpoint, with the line for later findings.
+#[derive(Debug)]
+pub struct CheckedAdmin {
+    /// Where it listens, if anywhere.
+    pub checked: Option<AdminAddress>,
+    written: Option<(Place, Item<Text>)>,
+}
+
+/// How many workers: one for each CPU this process may use, if nothing else is said.
+pub fn workers(field: Field<RawWorkers>, report: &mut Report<'_>) -> Option<NonZeroUsize> {
+    let available = cpus_allowed();
+    let Some(raw) = field.given().map(|item| item.value) else {
+        return Some(available);
+    };
+    let line = raw.place.line;
+    let check = |count: &i64| {
+        let count = scalar::count(*count, &limits::WORKERS, " (leave it out for one per CPU)")?;
+        NonZeroUsize::new(count).ok_or("must not be 0".to_owned())
+    };
+    let count = report
+        .optional(&raw.place, "count", raw.count, check)?
+        .unwrap_or(available);
+    if count > available {
+        let text = format_args!(
+            "{count} is more than the {available} CPUs this process may use: some will share one"
+        );
+        report.warn(line, "workers: count", text);
+    }
+    Some(count)
+}
+
+fn cpus_allowed() -> NonZeroUsize {
+    let mask = rustix::thread::sched_getaffinity(None).map(|cpus| cpus.count() as usize);
+    // The mask cannot be read where a sandbox forbids it; one worker always works.
+    mask.ok()
+        .and_then(NonZeroUsize::new)
+        .unwrap_or(NonZeroUsize::MIN)
+}
+
+/// How long connections may take to finish after SIGTERM.
+pub fn drain_timeout(
+    place: &Place,
+    field: Field<Text>,
+    report: &mut Report<'_>,
+) -> Option<Duration> {
+    let check = |text: &Text| scalar::duration(text, &limits::DRAIN_TIMEOUT, "");
+    let checked = report.optional(place, "drain_timeout", field, check)?;
+    Some(checked.unwrap_or(limits::DRAIN_TIMEOUT_DEFAULT))
+}
+
+/// Where the administration endpoint listens.
+pub fn admin(field: Field<RawAdmin>, report: &mut Report<'_>) -> CheckedAdmin {
+    let Some(raw) = field.given().map(|item| item.value) else {
+        return CheckedAdmin {
+            checked: None,
+            written: None,
+        };
+    };
+    let written = raw
+        .address
+        .clone()
+        .given()
+        .map(|item| (raw.place.clone(), item));
+    let expectation = "give it one, or take [admin] out";
+    let checked = report.required(&raw.place, "address", raw.address, expectation, |text| {
+        admin_address(text)
+    });
+    CheckedAdmin { checked, written }
+}
+
+fn admin_address(text: &str) -> Result<AdminAddress, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return match path.starts_with('/')
+            && path.len() <= SOCKET_PATH_BYTES_MAX
+            && !path.contains('\0')
+        {
+            true => Ok(AdminAddress::Unix(PathBuf::from(path))),
+            false => Err("must be an absolute path of at most 107 bytes after `unix:`".to_owned()),
+        };
+    }
+    let expected = "must be a loopback address and a port, such as \"127.0.0.1:9464\", or \"unix:/run/portcullis/admin.sock\"";
+    let address: SocketAddr = text.parse().map_err(|_| expected.to_owned())?;
+    match (address.ip().to_canonical().is_loopback(), address.port()) {
+        (true, 1..) => Ok(AdminAddress::Loopback(address)),
+        (true, 0) => Err("must have a port from 1 to 65535".to_owned()),
+        (false, _) => Err(format!(
+            "{expected}: whoever reaches this endpoint is not authenticated"
+        )),
+    }
+}
+
+/// Refuses an administration endpoint where a listener already is.
+pub fn refuse_shared_address(
+    admin: &CheckedAdmin,
+    listeners: &[CheckedListener],
+    report: &mut Report<'_>,
+) {
+    let (Some(AdminAddress::Loopback(address)), Some((place, item))) =
+        (&admin.checked, &admin.written)
+    else {
+        return;
+    };
+    let takes = |listener: SocketAddr| {
+        let covers = listener.ip() == address.ip() || listener.ip().is_unspecified();
+        listener.port() == address.port()
+            && covers
+            && same_family_or_both(listener.ip(), address.ip())
+    };
+    for listener in listeners {
+        if listener.address.is_some_and(takes) {
+            let text = format_args!("is taken by {}", listener.place.label);
+            report.wrong(place, "address", item, text);
+        }
+    }
+}
+
+/// `[::]` takes IPv4 too; `0.0.0.0` takes nothing else.
+fn same_family_or_both(listener: IpAddr, other: IpAddr) -> bool {
+    listener.is_ipv6() || other.is_ipv4()
+}
+
+/// The kernel guard: off unless it is asked for.
+pub fn guard(field: Field<RawGuard>, report: &mut Report<'_>) -> Option<GuardSettings> {
+    let off = GuardSettings {
+        mode: GuardMode::Off,
+        interfaces: Vec::new(),
+        required: false,
+    };
+    let Some(raw) = field.given().map(|item| item.value) else {
+        return Some(off);
+    };
+    let place = raw.place;
+    let mode = report.optional(&place, "mode", raw.mode, |text| guard_mode(text))?;
+    let mode = mode.unwrap_or(GuardMode::Off);
+    let interfaces = interfaces(&place, raw.interfaces, report)?;
+    if mode == GuardMode::Monitor && interfaces.is_empty() {
+        report.missing(&place, "interfaces", "name the interfaces to count on");
+    }
+    let check = |required: &bool| match (mode, required) {
+        (GuardMode::Off, true) => {
+            Err("must be false with mode = \"off\": what is off cannot be required".to_owned())
+        }
+        _ => Ok(*required),
+    };
+    let required = report
+        .optional(&place, "required", raw.required, check)?
+        .unwrap_or(false);
+    if interfaces.iter().any(|name| name == "lo") && mode != GuardMode::Off {
+        report.warn(
+            place.line,
+            "guard: interfaces",
+            "\"lo\" loses about half of the loopback's bulk throughput",
+        );
+    }
+    Some(GuardSettings {
+        mode,
+        interfaces,
+        required,
+    })
+}
+
+fn guard_mode(text: &str) -> Result<GuardMode, String> {
+    match text {
+        "off" => Ok(GuardMode::Off),
+        "monitor" => Ok(GuardMode::Monitor),
+        "enforce" => Err("not built yet: must be \"off\" or \"monitor\"".to_owned()),
+        _ => Err("must be \"off\" or \"monitor\"".to_owned()),
+    }
+}
+
+fn interfaces(place: &Place, field: Field<Texts>, report: &mut Report<'_>) -> Option<Vec<String>> {
+    let list = match field {
+        Field::Absent => return Some(Vec::new()),
+        given => given.given()?,
+    };
+    let mut names = Vec::new();
+    for item in &list.value {
+        match scalar::interface(&item.value) {
+            Ok(name) if names.contains(&name) => {
+                report.wrong(place, "interfaces", item, "is named twice")
+            }
+            Ok(name) => names.push(name),
+            Err(expectation) => report.wrong(place, "interfaces", item, expectation),
+        }
+    }
+    Some(names)
+}

@@ -1,0 +1,198 @@
+//! The configuration as written: one struct per section, every key once. In: TOML text. Out: fields that are typed but not checked.
+//! This is the only list of keys: reading, the check for unknown keys and the test of the reference all use it.
+
+use toml::de::DeTable;
+
+use super::report::{Place, Report};
+use super::value::{self, Anything, Field, Item, Section, Sections, Table};
+
+/// Text, most often with a format of its own that is checked later.
+pub type Text = String;
+/// Several texts, each with its line.
+pub type Texts = Vec<Item<String>>;
+
+/// Declares a section: its struct, its keys, and how it is read.
+macro_rules! section {
+    ($(#[$about:meta])* $name:ident { $($key:literal => $field:ident: $type:ty,)+ }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone)]
+        pub struct $name {
+            /// Where the section stands.
+            pub place: Place,
+            $(#[doc = concat!("`", $key, "`.")] pub $field: Field<$type>,)+
+        }
+
+        impl Section for $name {
+            const KEYS: &'static [&'static str] = &[$($key),+];
+
+            fn read(table: &mut Table<'_, '_>, report: &mut Report<'_>) -> Self {
+                $name { place: table.place(), $($field: table.take($key, report),)+ }
+            }
+        }
+    };
+}
+
+section! {
+    /// The whole file.
+    RawConfig {
+        "drain_timeout" => drain_timeout: Text,
+        "workers" => workers: RawWorkers,
+        "admin" => admin: RawAdmin,
+        "tls" => tls: RawTls,
+        "guard" => guard: RawGuard,
+        "listener" => listener: Sections<RawListener>,
+        "backend" => backend: Sections<RawBackend>,
+        "identity" => identity: Sections<RawIdentity>,
+        "audit" => audit: Anything,
+        "outbound" => outbound: Anything,
+    }
+}
+
+section! {
+    /// `[workers]`.
+    RawWorkers {
+        "count" => count: i64,
+    }
+}
+
+section! {
+    /// `[admin]`.
+    RawAdmin {
+        "address" => address: Text,
+    }
+}
+
+section! {
+    /// `[tls]`.
+    RawTls {
+        "provider" => provider: Text,
+        "cipher_suites" => cipher_suites: Texts,
+        "groups" => groups: Texts,
+        "resumption" => resumption: RawResumption,
+    }
+}
+
+section! {
+    /// `[tls.resumption]`.
+    RawResumption {
+        "enabled" => enabled: bool,
+        "key_file" => key_file: Anything,
+        "max_authentication_age" => max_authentication_age: Anything,
+    }
+}
+
+section! {
+    /// `[guard]`.
+    RawGuard {
+        "mode" => mode: Text,
+        "interfaces" => interfaces: Texts,
+        "required" => required: bool,
+    }
+}
+
+section! {
+    /// `[[listener]]`.
+    RawListener {
+        "name" => name: Text,
+        "address" => address: Text,
+        "mode" => mode: Text,
+        "alpn" => alpn: Texts,
+        "certificate" => certificate: Text,
+        "key" => key: Text,
+        "sni" => sni: Sections<RawSni>,
+        "client_ca" => client_ca: Texts,
+        "crl" => crl: Anything,
+        "backend" => backend: Text,
+        "handshake_timeout" => handshake_timeout: Text,
+        "idle_timeout" => idle_timeout: Text,
+        "max_connections" => max_connections: i64,
+        "max_handshakes" => max_handshakes: i64,
+        "max_connection_age" => max_connection_age: Text,
+    }
+}
+
+section! {
+    /// An element of a listener's `sni`.
+    RawSni {
+        "certificate" => certificate: Text,
+        "key" => key: Text,
+    }
+}
+
+section! {
+    /// `[[backend]]`.
+    RawBackend {
+        "name" => name: Text,
+        "servers" => servers: Texts,
+        "tls" => tls: RawBackendTls,
+        "dangerous_plaintext" => dangerous_plaintext: bool,
+        "proxy_protocol" => proxy_protocol: bool,
+        "connect_timeout" => connect_timeout: Text,
+    }
+}
+
+section! {
+    /// A backend's `tls`.
+    RawBackendTls {
+        "ca" => ca: Texts,
+        "certificate" => certificate: Text,
+        "key" => key: Text,
+        "server_name" => server_name: Text,
+    }
+}
+
+section! {
+    /// `[[identity]]`.
+    RawIdentity {
+        "match" => patterns: RawMatch,
+        "tenant" => tenant: Text,
+    }
+}
+
+section! {
+    /// A rule's `match`.
+    RawMatch {
+        "uri" => uri: Text,
+        "dns" => dns: Text,
+        "cn" => cn: Text,
+    }
+}
+
+/// Every section as the reference names it, with its keys.
+pub const SECTIONS: &[(&str, &[&str])] = &[
+    ("top level", RawConfig::KEYS),
+    ("[workers]", RawWorkers::KEYS),
+    ("[admin]", RawAdmin::KEYS),
+    ("[tls]", RawTls::KEYS),
+    ("[tls.resumption]", RawResumption::KEYS),
+    ("[guard]", RawGuard::KEYS),
+    ("[[listener]]", RawListener::KEYS),
+    ("[[listener.sni]]", RawSni::KEYS),
+    ("[[backend]]", RawBackend::KEYS),
+    ("[backend.tls]", RawBackendTls::KEYS),
+    ("[[identity]]", RawIdentity::KEYS),
+    ("[identity.match]", RawMatch::KEYS),
+];
+
+/// Reads the text. Text that is not TOML is reported, every broken line of it, and read no further.
+pub(super) fn parse(text: &str, report: &mut Report<'_>) -> Option<RawConfig> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut last_line = 0;
+    for error in &errors {
+        let line = report.line(error.span().map_or(0, |span| span.start));
+        // What follows on the same line most often follows from the first error.
+        if line != last_line {
+            let message = error.message().replace('\n', ", ");
+            report.refuse(line, String::new(), format_args!("not TOML: {message}"));
+        }
+        last_line = line;
+    }
+    if !errors.is_empty() {
+        return None;
+    }
+    let place = Place {
+        label: String::new(),
+        line: 1,
+    };
+    Some(value::section(table.get_ref(), place, report))
+}

@@ -1,0 +1,281 @@
+//! What checking a configuration finds: every error with file, line, key, value and expectation, and warnings.
+//! In: findings, in any order. Out: `ConfigErrors`, by line. It also keeps what checks need to know of the file itself.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::checked::CertificateFile;
+use super::value::{Field, Item};
+
+/// Longest part of a value that an error repeats, in characters.
+const WRITTEN_CHARACTERS_MAX: usize = 80;
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The configuration file.
+    pub file: PathBuf,
+    /// Line, counted from one; `None` where the file as a whole is meant.
+    pub line: Option<usize>,
+    /// Section and key, such as `listener "edge": handshake_timeout`; empty where the file as a whole is meant.
+    pub key: String,
+    /// The value as written; `None` where there is none.
+    pub written: Option<String>,
+    /// What is wrong and what was expected.
+    pub expectation: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(formatter, "{line}:")?;
+        }
+        match (self.key.as_str(), &self.written) {
+            ("", _) => {}
+            (key, None) => write!(formatter, " {key}:")?,
+            (key, Some(written)) => write!(formatter, " {key} = {written}:")?,
+        }
+        write!(formatter, " {}", self.expectation)
+    }
+}
+
+/// Everything that is wrong, by line; at least one error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+impl ConfigErrors {
+    /// The errors.
+    pub fn as_slice(&self) -> &[ConfigError] {
+        &self.0
+    }
+
+    /// The file itself cannot be used.
+    pub(super) fn of_file(file: &Path, expectation: String) -> Self {
+        let file = file.to_owned();
+        ConfigErrors(vec![ConfigError {
+            file,
+            line: None,
+            key: String::new(),
+            written: None,
+            expectation,
+        }])
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(formatter, "{separator}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// Where a section stands.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// How errors call it: `listener "edge"`; empty at the top of the file.
+    pub label: String,
+    /// Line of its heading.
+    pub line: usize,
+}
+
+impl Place {
+    /// The section's key, for an error.
+    pub fn key(&self, key: &str) -> String {
+        match self.label.as_str() {
+            "" => key.to_owned(),
+            label => format!("{label}: {key}"),
+        }
+    }
+}
+
+/// Collects what is found while a file is read and checked.
+#[derive(Debug)]
+pub struct Report<'a> {
+    file: &'a Path,
+    text: &'a str,
+    /// The time that validity is judged by.
+    pub now: SystemTime,
+    line_starts: Vec<usize>,
+    errors: Vec<ConfigError>,
+    warnings: Vec<(usize, String)>,
+    certificates: Vec<CertificateFile>,
+}
+
+impl<'a> Report<'a> {
+    /// Begins an empty report on `text`, which was read from `file`.
+    pub fn new(file: &'a Path, text: &'a str, now: SystemTime) -> Self {
+        let after_breaks = text.match_indices('\n').map(|(index, _)| index + 1);
+        let line_starts = std::iter::once(0).chain(after_breaks).collect();
+        let (errors, warnings, certificates) = Default::default();
+        Report {
+            file,
+            text,
+            now,
+            line_starts,
+            errors,
+            warnings,
+            certificates,
+        }
+    }
+
+    /// The configuration file.
+    pub fn file(&self) -> &Path {
+        self.file
+    }
+
+    /// Line of a byte of the text, counted from one.
+    pub fn line(&self, offset: usize) -> usize {
+        self.line_starts.partition_point(|start| *start <= offset)
+    }
+
+    /// A piece of the text as written, on one line and not too long.
+    pub fn written(&self, span: std::ops::Range<usize>) -> String {
+        let piece = self.text.get(span).unwrap_or_default();
+        let mut words = piece.split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Some((end, _)) = words.char_indices().nth(WRITTEN_CHARACTERS_MAX) {
+            words.truncate(end);
+            words.push('…');
+        }
+        words
+            .chars()
+            .filter(|character| !character.is_control())
+            .collect()
+    }
+
+    /// A path of the file, which is relative to the file's directory.
+    pub fn resolve(&self, path: &str) -> PathBuf {
+        self.file.parent().unwrap_or(Path::new("")).join(path)
+    }
+
+    /// A value is wrong.
+    pub fn wrong<T>(
+        &mut self,
+        place: &Place,
+        key: &str,
+        item: &Item<T>,
+        expectation: impl fmt::Display,
+    ) {
+        self.push(
+            item.line,
+            place.key(key),
+            Some(item.written.clone()),
+            expectation.to_string(),
+        );
+    }
+
+    /// Something is wrong that is not a single value.
+    pub fn refuse(&mut self, line: usize, key: String, expectation: impl fmt::Display) {
+        self.push(line, key, None, expectation.to_string());
+    }
+
+    /// A key that must be there is not.
+    pub fn missing(&mut self, place: &Place, key: &str, expectation: &str) {
+        self.push(
+            place.line,
+            place.key(key),
+            None,
+            format!("missing: {expectation}"),
+        );
+    }
+
+    /// Checks the value of a key that must be there.
+    pub fn required<T, U>(
+        &mut self,
+        place: &Place,
+        key: &str,
+        field: Field<T>,
+        expectation: &str,
+        check: impl FnOnce(&T) -> Result<U, String>,
+    ) -> Option<U> {
+        let checked = self.optional(place, key, field, check)?;
+        if checked.is_none() {
+            self.missing(place, key, expectation);
+        }
+        checked
+    }
+
+    /// Checks the value of a key that may be left out: `None` is a wrong value, `Some(None)` is none.
+    pub fn optional<T, U>(
+        &mut self,
+        place: &Place,
+        key: &str,
+        field: Field<T>,
+        check: impl FnOnce(&T) -> Result<U, String>,
+    ) -> Option<Option<U>> {
+        let item = match field {
+            Field::Absent => return Some(None),
+            Field::Wrong => return None,
+            Field::Given(item) => item,
+        };
+        match check(&item.value) {
+            Ok(checked) => Some(Some(checked)),
+            Err(expectation) => {
+                self.wrong(place, key, &item, expectation);
+                None
+            }
+        }
+    }
+
+    /// Refuses a key that is planned: taking it and doing nothing would be a lie.
+    pub fn not_built<T>(&mut self, place: &Place, key: &str, field: &Field<T>) {
+        if let Field::Given(item) = field {
+            self.wrong(place, key, item, "not built yet: take it out");
+        }
+    }
+
+    /// The operator should know.
+    pub fn warn(&mut self, line: usize, key: &str, text: impl fmt::Display) {
+        let separator = if key.is_empty() { "" } else { ": " };
+        let warning = format!("{}:{line}: {key}{separator}{text}", self.file.display());
+        self.warnings.push((line, warning));
+    }
+
+    /// A certificate is in use.
+    pub fn certificate(&mut self, certificate: CertificateFile) {
+        self.certificates.push(certificate);
+    }
+
+    /// Hands over the certificates in use.
+    pub fn take_certificates(&mut self) -> Vec<CertificateFile> {
+        std::mem::take(&mut self.certificates)
+    }
+
+    /// Whether nothing wrong was found.
+    pub fn is_clean(&self) -> bool {
+        self.errors.is_empty()
+    }
+
+    /// The warnings, by line.
+    pub fn into_warnings(mut self) -> Vec<String> {
+        self.warnings.sort_by_key(|(line, _)| *line);
+        self.warnings.into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// The errors, by line.
+    pub fn into_errors(mut self) -> ConfigErrors {
+        assert!(
+            !self.errors.is_empty(),
+            "a configuration is refused for a reason that is told"
+        );
+        self.errors.sort_by_key(|error| error.line);
+        ConfigErrors(self.errors)
+    }
+
+    fn push(&mut self, line: usize, key: String, written: Option<String>, expectation: String) {
+        let file = self.file.to_owned();
+        self.errors.push(ConfigError {
+            file,
+            line: Some(line),
+            key,
+            written,
+            expectation,
+        });
+    }
+}

@@ -1,0 +1,226 @@
+//! `[tls]`: the cryptography, pinned by name. In: the section as written. Out: a provider that has the pinned suites and groups only.
+//! An unknown name is refused: it must never come to mean a default.
+
+use std::sync::Arc;
+
+use rustls::SupportedCipherSuite;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs, ring};
+
+use super::raw::{RawResumption, RawTls, Texts};
+use super::report::{Place, Report};
+use super::value::Field;
+
+/// Suites of TLS 1.3 in our order of preference: AES-128 first, for it is the fastest where the CPU knows AES.
+const CIPHER_SUITES: [&str; 3] = [
+    "TLS13_AES_128_GCM_SHA256",
+    "TLS13_AES_256_GCM_SHA384",
+    "TLS13_CHACHA20_POLY1305_SHA256",
+];
+/// Groups that both providers have.
+const GROUPS: [&str; 3] = ["X25519", "secp256r1", "secp384r1"];
+/// The hybrid with ML-KEM that only aws-lc-rs has.
+const HYBRID_GROUP: &str = "X25519MLKEM768";
+
+/// The provider by its name in the configuration.
+#[derive(Debug, Clone)]
+pub struct CheckedTls {
+    /// Reduced to the pinned suites and groups.
+    pub provider: Arc<CryptoProvider>,
+    /// `ring` or `aws-lc-rs`.
+    pub name: &'static str,
+}
+
+/// Which library computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Library {
+    Ring,
+    AwsLcRs,
+}
+
+impl Library {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "ring" => Ok(Library::Ring),
+            "aws-lc-rs" => Ok(Library::AwsLcRs),
+            _ => Err("must be \"ring\" or \"aws-lc-rs\"".to_owned()),
+        }
+    }
+
+    fn provider(self) -> (CryptoProvider, &'static str) {
+        match self {
+            Library::Ring => (ring::default_provider(), "ring"),
+            Library::AwsLcRs => (aws_lc_rs::default_provider(), "aws-lc-rs"),
+        }
+    }
+
+    /// Groups in our order of preference.
+    fn groups(self) -> Vec<&'static dyn SupportedKxGroup> {
+        use aws_lc_rs::kx_group as aws;
+        use ring::kx_group;
+        match self {
+            Library::Ring => vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1],
+            Library::AwsLcRs => {
+                vec![
+                    aws::X25519MLKEM768,
+                    aws::X25519,
+                    aws::SECP256R1,
+                    aws::SECP384R1,
+                ]
+            }
+        }
+    }
+}
+
+/// Checks the section. Even a wrong one yields a provider, so that keys can be tried with it.
+pub fn check(field: Field<RawTls>, report: &mut Report<'_>) -> CheckedTls {
+    let raw = field.given().map(|item| item.value);
+    let Some(raw) = raw else {
+        return assemble(Library::Ring, None, None);
+    };
+    check_resumption(raw.resumption, report);
+    let library = report.optional(&raw.place, "provider", raw.provider, |text| {
+        Library::parse(text)
+    });
+    let library = library.flatten().unwrap_or(Library::Ring);
+    let all_suites = library.provider().0.cipher_suites;
+    let suites = pick(
+        &raw.place,
+        "cipher_suites",
+        raw.cipher_suites,
+        report,
+        |name| find_suite(&all_suites, name),
+    );
+    let groups = pick(&raw.place, "groups", raw.groups, report, |name| {
+        find_group(library, name)
+    });
+    assemble(library, suites, groups)
+}
+
+fn assemble(
+    library: Library,
+    suites: Option<Vec<SupportedCipherSuite>>,
+    groups: Option<Vec<&'static dyn SupportedKxGroup>>,
+) -> CheckedTls {
+    let (mut provider, name) = library.provider();
+    provider.cipher_suites = suites.unwrap_or_else(|| {
+        let all = provider.cipher_suites;
+        CIPHER_SUITES
+            .iter()
+            .filter_map(|name| find_suite(&all, name).ok())
+            .collect()
+    });
+    provider.kx_groups = groups.unwrap_or_else(|| library.groups());
+    CheckedTls {
+        provider: Arc::new(provider),
+        name,
+    }
+}
+
+/// The named elements, each once and at least one; `None` for the default.
+fn pick<T>(
+    place: &Place,
+    key: &str,
+    field: Field<Texts>,
+    report: &mut Report<'_>,
+    find: impl Fn(&str) -> Result<T, String>,
+) -> Option<Vec<T>> {
+    let list = field.given()?;
+    if list.value.is_empty() {
+        report.wrong(
+            place,
+            key,
+            &list,
+            "must name at least one, or be left out for the default",
+        );
+    }
+    let mut picked = Vec::new();
+    for (index, item) in list.value.iter().enumerate() {
+        if list.value[..index]
+            .iter()
+            .any(|earlier| earlier.value == item.value)
+        {
+            report.wrong(place, key, item, "is named twice");
+        }
+        match find(&item.value) {
+            Ok(found) => picked.push(found),
+            Err(expectation) => report.wrong(place, key, item, expectation),
+        }
+    }
+    Some(picked)
+}
+
+fn find_suite(all: &[SupportedCipherSuite], name: &str) -> Result<SupportedCipherSuite, String> {
+    // RFC 8446 appendix B.4 spells them TLS_…, rustls TLS13_…: both are clear.
+    let wanted = match name.strip_prefix("TLS_") {
+        Some(rest) => format!("TLS13_{rest}"),
+        None => name.to_owned(),
+    };
+    let found = all
+        .iter()
+        .find(|suite| format!("{:?}", suite.suite()) == wanted);
+    found
+        .copied()
+        .ok_or_else(|| format!("must be one of {}", CIPHER_SUITES.join(", ")))
+}
+
+fn find_group(library: Library, name: &str) -> Result<&'static dyn SupportedKxGroup, String> {
+    let found = library
+        .groups()
+        .into_iter()
+        .find(|group| format!("{:?}", group.name()) == name);
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    match name {
+        HYBRID_GROUP => Err("needs provider = \"aws-lc-rs\": ring does not have it".to_owned()),
+        _ => Err(format!(
+            "must be one of {}, or {HYBRID_GROUP} with provider = \"aws-lc-rs\"",
+            GROUPS.join(", ")
+        )),
+    }
+}
+
+fn check_resumption(field: Field<RawResumption>, report: &mut Report<'_>) {
+    let Some(raw) = field.given().map(|item| item.value) else {
+        return;
+    };
+    report.not_built(&raw.place, "key_file", &raw.key_file);
+    report.not_built(
+        &raw.place,
+        "max_authentication_age",
+        &raw.max_authentication_age,
+    );
+    let check = |enabled: &bool| match enabled {
+        true => {
+            Err("not built yet: must be false, every connection authenticates in full".to_owned())
+        }
+        false => Ok(()),
+    };
+    report.optional(&raw.place, "enabled", raw.enabled, check);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_exists_in_its_provider() {
+        for library in [Library::Ring, Library::AwsLcRs] {
+            let provider = assemble(library, None, None).provider;
+            let suites: Vec<_> = provider
+                .cipher_suites
+                .iter()
+                .map(|suite| format!("{:?}", suite.suite()))
+                .collect();
+            assert_eq!(suites, CIPHER_SUITES);
+            let groups: Vec<_> = provider
+                .kx_groups
+                .iter()
+                .map(|group| format!("{:?}", group.name()))
+                .collect();
+            let hybrid = (library == Library::AwsLcRs).then_some(HYBRID_GROUP);
+            let expected: Vec<_> = hybrid.into_iter().chain(GROUPS).collect();
+            assert_eq!(groups, expected);
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Values as written: typed, with the line and the text they came from.
+//! In: a parsed TOML table. Out: `Field`s; a value of a wrong type and an unknown key are reported and the rest is read on.
+
+use std::collections::BTreeMap;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::report::{Place, Report};
+
+/// A value with where it came from.
+#[derive(Debug, Clone)]
+pub struct Item<T> {
+    /// The value.
+    pub value: T,
+    /// As written, shortened to one line.
+    pub written: String,
+    /// Line, counted from one.
+    pub line: usize,
+}
+
+/// What stands under a key.
+#[derive(Debug, Clone)]
+pub enum Field<T> {
+    /// Nothing.
+    Absent,
+    /// Something of the wrong type, which has been reported.
+    Wrong,
+    /// A value.
+    Given(Item<T>),
+}
+
+impl<T> Field<T> {
+    /// The value, if there is a usable one.
+    pub fn given(self) -> Option<Item<T>> {
+        match self {
+            Field::Given(item) => Some(item),
+            Field::Absent | Field::Wrong => None,
+        }
+    }
+}
+
+/// A type that values can have.
+pub trait Value: Sized {
+    /// What to write: `must be a string such as "10s"`.
+    const EXPECTED: &'static str;
+
+    /// Reads the value; `None` when its type is wrong. `place` is the value's own: its label names the key.
+    fn read(value: &DeValue<'_>, place: Place, report: &mut Report<'_>) -> Option<Self>;
+}
+
+/// A value that is taken whatever it is.
+#[derive(Debug, Clone)]
+pub struct Anything;
+
+impl Value for Anything {
+    const EXPECTED: &'static str = "takes any value";
+
+    fn read(_: &DeValue<'_>, _: Place, _: &mut Report<'_>) -> Option<Self> {
+        Some(Anything)
+    }
+}
+
+impl Value for String {
+    const EXPECTED: &'static str = "must be a string in quotes";
+
+    fn read(value: &DeValue<'_>, _: Place, _: &mut Report<'_>) -> Option<Self> {
+        value.as_str().map(str::to_owned)
+    }
+}
+
+impl Value for bool {
+    const EXPECTED: &'static str = "must be true or false";
+
+    fn read(value: &DeValue<'_>, _: Place, _: &mut Report<'_>) -> Option<Self> {
+        value.as_bool()
+    }
+}
+
+impl Value for i64 {
+    const EXPECTED: &'static str = "must be a whole number";
+
+    fn read(value: &DeValue<'_>, _: Place, _: &mut Report<'_>) -> Option<Self> {
+        let number = value.as_integer()?;
+        i64::from_str_radix(number.as_str(), number.radix()).ok()
+    }
+}
+
+impl Value for Vec<Item<String>> {
+    const EXPECTED: &'static str = "must be an array of strings";
+
+    fn read(value: &DeValue<'_>, _: Place, report: &mut Report<'_>) -> Option<Self> {
+        let text = |element: &Spanned<DeValue<'_>>| {
+            let value = element.get_ref().as_str()?.to_owned();
+            Some(item(value, element.span(), report))
+        };
+        value.as_array()?.iter().map(text).collect()
+    }
+}
+
+/// A table with known keys; made by `raw::section!`.
+pub trait Section: Sized {
+    /// Every key, in the order of the reference.
+    const KEYS: &'static [&'static str];
+
+    /// Reads the table's keys.
+    fn read(table: &mut Table<'_, '_>, report: &mut Report<'_>) -> Self;
+}
+
+/// Reads a section, and reports what it does not know.
+pub fn section<S: Section>(table: &DeTable<'_>, place: Place, report: &mut Report<'_>) -> S {
+    let entries = table
+        .iter()
+        .map(|(key, value)| (key.get_ref().as_ref(), (key.span().start, value)));
+    let mut table = Table {
+        place,
+        entries: entries.collect(),
+    };
+    let section = S::read(&mut table, report);
+    table.refuse_the_rest(S::KEYS, report);
+    section
+}
+
+/// A section given once: `[tls]`.
+impl<S: Section> Value for S {
+    const EXPECTED: &'static str = "must be a table";
+
+    fn read(value: &DeValue<'_>, place: Place, report: &mut Report<'_>) -> Option<Self> {
+        Some(section(value.as_table()?, place, report))
+    }
+}
+
+/// A section given any number of times: `[[listener]]`.
+#[derive(Debug, Clone)]
+pub struct Sections<S>(pub Vec<S>);
+
+impl<S: Section> Value for Sections<S> {
+    const EXPECTED: &'static str = "must be an array of tables, each under its own [[heading]]";
+
+    fn read(value: &DeValue<'_>, place: Place, report: &mut Report<'_>) -> Option<Self> {
+        let mut sections = Vec::new();
+        for (index, element) in value.as_array()?.iter().enumerate() {
+            let table = element.get_ref().as_table()?;
+            let name = table.get("name").and_then(|name| name.get_ref().as_str());
+            let label = match name {
+                Some(name) => format!("{} \"{}\"", place.label, name.escape_debug()),
+                None => format!("{} {}", place.label, index + 1),
+            };
+            let line = report.line(element.span().start);
+            sections.push(section(table, Place { label, line }, report));
+        }
+        Some(Sections(sections))
+    }
+}
+
+impl<S> Field<Sections<S>> {
+    /// The sections; none when the key is absent, `None` when its value is wrong.
+    pub fn sections(self) -> Option<Vec<S>> {
+        match self {
+            Field::Absent => Some(Vec::new()),
+            Field::Wrong => None,
+            Field::Given(item) => Some(item.value.0),
+        }
+    }
+}
+
+/// A table whose keys are taken one by one.
+#[derive(Debug)]
+pub struct Table<'t, 'i> {
+    place: Place,
+    entries: BTreeMap<&'t str, (usize, &'t Spanned<DeValue<'i>>)>,
+}
+
+impl Table<'_, '_> {
+    /// Where the table stands.
+    pub fn place(&self) -> Place {
+        self.place.clone()
+    }
+
+    /// Takes the value of a key; reports a wrong type.
+    pub fn take<T: Value>(&mut self, key: &str, report: &mut Report<'_>) -> Field<T> {
+        let Some((key_offset, value)) = self.entries.remove(key) else {
+            return Field::Absent;
+        };
+        let line = report.line(key_offset);
+        let place = Place {
+            label: self.place.key(key),
+            line,
+        };
+        match T::read(value.get_ref(), place, report) {
+            Some(read) => Field::Given(Item {
+                line,
+                ..item(read, value.span(), report)
+            }),
+            None => {
+                let found = item((), value.span(), report);
+                let found = Item { line, ..found };
+                report.wrong(&self.place, key, &found, T::EXPECTED);
+                Field::Wrong
+            }
+        }
+    }
+
+    fn refuse_the_rest(self, known: &[&str], report: &mut Report<'_>) {
+        for (key, (key_offset, _)) in self.entries {
+            let line = report.line(key_offset);
+            let guess = nearest(key, known)
+                .map_or(String::new(), |near| format!(", did you mean `{near}`?"));
+            let known = known.join(", ");
+            let key = self.place.key(&key.escape_debug().to_string());
+            report.refuse(
+                line,
+                key,
+                format_args!("unknown key{guess} (the keys here: {known})"),
+            );
+        }
+    }
+}
+
+fn item<T>(value: T, span: std::ops::Range<usize>, report: &Report<'_>) -> Item<T> {
+    Item {
+        value,
+        line: report.line(span.start),
+        written: report.written(span),
+    }
+}
+
+/// The known key that a mistyped one was most likely meant to be.
+fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+    let (distance, near) = known
+        .iter()
+        .map(|candidate| (edit_distance(key, candidate), *candidate))
+        .min()?;
+    (distance <= 2.max(near.len() / 3)).then_some(near)
+}
+
+/// Levenshtein's distance, row by row.
+fn edit_distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, left_character) in left.chars().enumerate() {
+        let mut diagonal = index;
+        row[0] = index + 1;
+        for (column, right_character) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(left_character != *right_character);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistyped_keys_find_their_meaning() {
+        let known = ["name", "address", "handshake_timeout", "idle_timeout"];
+        assert_eq!(
+            nearest("handshake_timout", &known),
+            Some("handshake_timeout")
+        );
+        assert_eq!(nearest("adress", &known), Some("address"));
+        assert_eq!(
+            nearest("handshake-timeout", &known),
+            Some("handshake_timeout")
+        );
+        assert_eq!(nearest("colour_of_the_sky", &known), None);
+    }
+
+    #[test]
+    fn edit_distance_counts_changes() {
+        assert_eq!(edit_distance("", "abc"), 3);
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(edit_distance("same", "same"), 0);
+    }
+}

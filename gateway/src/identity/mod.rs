@@ -1,0 +1,74 @@
+//! From a certificate to the names that rules look at.
+//! In: a certificate in DER. Out: its names and whether it may be used by a client. Pure parsing by a library; the
+//! chain is verified elsewhere, and the rules themselves are in `gateway-core`.
+
+use gateway_core::identity::CertificateNames;
+use rustls::pki_types::CertificateDer;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// What a client certificate says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParsedCertificate {
+    /// The names rules look at.
+    pub names: CertificateNames,
+    /// Whether the extended key usage names clientAuth (RFC 5280 section 4.2.1.12).
+    pub client_usage: bool,
+}
+
+/// Why a certificate cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// Not an X.509 certificate.
+    #[error("not a certificate: {0}")]
+    Certificate(String),
+    /// An extension is broken or stands twice.
+    #[error("the {0} extension is broken or stands twice")]
+    Extension(&'static str),
+}
+
+/// Reads the names of a certificate.
+pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, ParseError> {
+    let (_, parsed) = X509Certificate::from_der(certificate)
+        .map_err(|error| ParseError::Certificate(error.to_string()))?;
+    let usage = parsed
+        .extended_key_usage()
+        .map_err(|_| ParseError::Extension("extended key usage"))?;
+    let alternative = parsed
+        .subject_alternative_name()
+        .map_err(|_| ParseError::Extension("subject alternative name"))?;
+    let common_name = parsed.subject().iter_common_name().next();
+    let mut names = CertificateNames {
+        common_name: common_name
+            .and_then(|name| name.as_str().ok())
+            .map(str::to_owned),
+        ..CertificateNames::default()
+    };
+    for name in alternative
+        .iter()
+        .flat_map(|extension| &extension.value.general_names)
+    {
+        match name {
+            GeneralName::URI(uri) => names.uris.push((*uri).to_owned()),
+            GeneralName::DNSName(dns) => names.dns_names.push(dns.to_ascii_lowercase()),
+            _ => {}
+        }
+    }
+    Ok(ParsedCertificate {
+        names,
+        client_usage: usage.is_some_and(|usage| usage.value.client_auth),
+    })
+}
+
+/// The names in one line, for a log.
+pub fn describe(names: &CertificateNames) -> String {
+    let uris = names.uris.iter().map(|uri| format!("uri {uri:?}"));
+    let dns_names = names.dns_names.iter().map(|dns| format!("dns {dns:?}"));
+    let common_name = names.common_name.iter().map(|name| format!("cn {name:?}"));
+    let all: Vec<_> = uris.chain(dns_names).chain(common_name).collect();
+    if all.is_empty() {
+        "a certificate without names".to_owned()
+    } else {
+        all.join(", ")
+    }
+}

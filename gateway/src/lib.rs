@@ -1,0 +1,18 @@
+//! Portcullis, the shell around `gateway-core`: runtime, sockets, files and the command line.
+//!
+//! The modules follow a connection on its way through the program: `config` says what may exist, `server`
+//! accepts, `tls` proves who the peer is, `identity` decides, `backend` connects and `relay` moves the bytes.
+//! `rt` is the only place that touches the runtime's sharp edges; `observe` hears of everything.
+
+pub mod backend;
+pub mod cli;
+pub mod config;
+pub mod guard;
+pub mod identity;
+pub mod limits;
+pub mod observe;
+pub mod pki;
+pub mod relay;
+pub mod rt;
+pub mod server;
+pub mod tls;

@@ -1,0 +1,155 @@
+//! Every limit of the program, with what it costs. In: nothing. Out: constants, checked against each other when compiled.
+//! Configuration reads its defaults and ranges here; nothing else in the program invents a bound of its own.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// Longest configuration file in bytes; it is held in memory once, while it is read.
+pub const CONFIGURATION_BYTES_MAX: usize = 1 << 20;
+/// Longest file of certificates in bytes: a bundle of every public CA takes 250 KiB. Held once, while it is read.
+pub const CERTIFICATE_FILE_BYTES_MAX: usize = 16 << 20;
+/// Longest private key file in bytes; a buffer of this size is taken once per key and zeroed.
+pub const KEY_FILE_BYTES_MAX: usize = 64 << 10;
+/// Longest name of a listener or backend in bytes: it stands in every metric of theirs.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Longest name of a network interface in bytes (IFNAMSIZ less its terminating zero).
+pub const INTERFACE_NAME_BYTES_MAX: usize = 15;
+/// Longest application protocol name (RFC 7301 section 3.1).
+pub const ALPN_BYTES_MAX: usize = 255;
+
+/// Worker threads: each costs a thread, a ring and a listening socket per listener.
+pub const WORKERS: RangeInclusive<u64> = 1..=1024;
+
+/// Bound on a whole handshake. A handshake in flight costs a socket and about 35 KiB.
+pub const HANDSHAKE_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(60);
+/// Default of `handshake_timeout`: three retransmissions of a lost packet fit.
+pub const HANDSHAKE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// Silence after which a connection is closed. An idle connection costs two sockets and about 6 KiB.
+pub const IDLE_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+/// Default of `idle_timeout`: longer than the five minutes between keepalives of common agents.
+pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10 * 60);
+
+/// Connections at once per listener, each of which costs two descriptors.
+pub const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
+/// Default of `max_connections`: 20000 descriptors and 60 MiB when all are idle.
+pub const CONNECTIONS_DEFAULT: usize = 10_000;
+
+/// Handshakes at once per listener, over all workers.
+pub const HANDSHAKES: RangeInclusive<u64> = 1..=65_536;
+/// Default of `max_handshakes`: 36 MiB when all are in flight.
+pub const HANDSHAKES_DEFAULT: usize = 1024;
+
+/// Age at which a connection is closed; without the setting there is none.
+pub const CONNECTION_AGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Bound on one attempt to connect to a server of a backend, TCP and TLS together.
+pub const CONNECT_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_secs(60);
+/// Default of `connect_timeout`: one retransmitted SYN fits.
+pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
+
+/// Time for connections to finish after SIGTERM; zero cuts them at once.
+pub const DRAIN_TIMEOUT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60 * 60);
+/// Default of `drain_timeout`: well below the 90 s after which systemd kills a service.
+pub const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// How far before their making `pki` dates certificates: machines whose clocks lag by less accept them at once.
+pub const CERTIFICATE_BACKDATE: Duration = Duration::from_secs(5 * 60);
+/// Bytes of randomness in a serial number. RFC 5280 section 4.1.2.2 allows 20 bytes and asks for a positive number.
+pub const SERIAL_BYTES: usize = 16;
+/// From this many days to its end on, `check` warns of a certificate.
+pub const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+const _: () = {
+    assert!(HANDSHAKES_DEFAULT <= CONNECTIONS_DEFAULT);
+    assert!(CONNECTIONS_DEFAULT as u64 <= *CONNECTIONS.end());
+    assert!(HANDSHAKES_DEFAULT as u64 <= *HANDSHAKES.end());
+    assert!(SERIAL_BYTES <= 20);
+};
+
+/// Largest TLS ciphertext record: 2^14 bytes of content, 256 of overhead (RFC 8446 section 5.2), 5 of header.
+pub const RECORD_BYTES_MAX: usize = 16384 + 256 + 5;
+
+/// Plaintext that fits into one TLS record (RFC 8446 section 5.1).
+pub const RECORD_PLAINTEXT_BYTES_MAX: usize = 16384;
+
+/// Size of one I/O buffer: four full records, so that one read and one write move up to 64 KiB.
+/// A connection that moves bytes in both directions holds at most four; an idle one holds none.
+pub const IO_BUFFER_BYTES: usize = 4 * RECORD_BYTES_MAX;
+
+/// Free buffers a worker keeps for the next use: 8 MiB per worker at most. More go back to the allocator.
+pub const POOLED_BUFFERS_MAX: usize = 128;
+
+/// Bytes a client may send before its handshake is complete: its certificate chain and the first requests behind
+/// its Finished. Bounds the memory of a handshake; larger chains are refused as malformed.
+pub const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
+
+/// What one read of a handshake takes: a ClientHello with a post-quantum key share fits.
+pub const HANDSHAKE_READ_BYTES: usize = 4096;
+
+/// Connections that wait in a listener's accept queue (the kernel bounds it by `net.core.somaxconn` too).
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// Time a refused client gets to read its alert before its socket is closed.
+pub const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Bytes discarded from a refused client while it reads its alert.
+pub const LINGER_BYTES_MAX: usize = 64 * 1024;
+
+/// Silence before the first TCP keepalive probe. A dead peer is found within this plus `KEEPALIVE_PROBES` times
+/// `KEEPALIVE_INTERVAL`.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+
+/// Time between keepalive probes.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Probes without an answer before the kernel resets the connection.
+pub const KEEPALIVE_PROBES: u32 = 6;
+
+/// Sent data that stays unacknowledged for this long resets the connection (tcp(7), TCP_USER_TIMEOUT).
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A server that could not be reached is passed over for this long, unless all are.
+pub const SERVER_COOL_DOWN: Duration = Duration::from_secs(5);
+
+/// Names of backends are resolved again this often.
+pub const RESOLVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// One resolution of a backend's name may take this long.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection that has to go, for its age or in a drain, goes at the first moment in which nothing has moved for
+/// this long.
+pub const QUIET_PERIOD: Duration = Duration::from_millis(250);
+
+/// A connection past its maximum age goes after this much longer in any case.
+pub const AGE_GRACE: Duration = Duration::from_secs(30);
+
+/// Log lines per second, worker and reason about refused clients; the rest is counted and said with the next line.
+pub const REFUSAL_LINES_PER_SECOND: u32 = 5;
+
+/// Log lines that wait to be written; beyond it lines are dropped, and a worker never waits.
+pub const LOG_LINES_MAX: usize = 16_384;
+
+/// Submission queue entries of a worker's ring; the completion queue has twice as many.
+pub const RING_ENTRIES: u32 = 4096;
+
+/// Pause of a listener whose `accept` fails, out of descriptors for instance.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections the administration endpoint serves at once.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// An administration request has this long.
+pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+const _: () = assert!(HANDSHAKE_READ_BYTES <= HANDSHAKE_BYTES_MAX);
+const _: () = assert!(HANDSHAKE_BYTES_MAX >= RECORD_BYTES_MAX);
+const _: () = assert!(
+    IO_BUFFER_BYTES >= RECORD_BYTES_MAX,
+    "a whole record must fit, or it is never opened"
+);

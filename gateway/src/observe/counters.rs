@@ -1,0 +1,139 @@
+//! One worker's counters.
+//! In: events. Out: numbers that another thread may read at any time. Only their worker writes them, so that
+//! counting never makes two CPUs share a cache line.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use gateway_core::failure::Failure;
+
+use super::event::Event;
+use crate::config::Config;
+use crate::relay::{Direction, End};
+
+/// Upper bounds of the handshake duration histogram in seconds; one more bucket takes the rest.
+pub(super) const DURATION_BOUNDS: [f64; 12] = [
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+];
+
+/// Counters of one worker.
+#[derive(Debug)]
+pub struct WorkerCounters {
+    pub(super) listeners: Vec<ListenerCounters>,
+    pub(super) server_failures: Vec<Counter>,
+}
+
+/// Counters of one listener on one worker.
+#[derive(Debug)]
+pub(super) struct ListenerCounters {
+    pub(super) accepted: Counter,
+    pub(super) closed: Counter,
+    pub(super) failures: [Counter; Failure::ALL.len()],
+    pub(super) handshakes: Vec<((&'static str, &'static str), Counter)>,
+    pub(super) received_bytes: Counter,
+    pub(super) sent_bytes: Counter,
+    pub(super) ends: [Counter; End::ALL.len()],
+    pub(super) durations: [Counter; DURATION_BOUNDS.len() + 1],
+    pub(super) duration_sum_nanoseconds: Counter,
+}
+
+/// A number that one thread raises and others read.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    fn add(&self, count: u64) {
+        // There is one writer, so this need not be one atomic step.
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(count),
+            Ordering::Relaxed,
+        );
+    }
+
+    pub(super) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl WorkerCounters {
+    /// Counters for the listeners, backends, suites and groups of `config`, all zero.
+    pub fn new(config: &Config) -> Self {
+        let suites = config
+            .provider
+            .cipher_suites
+            .iter()
+            .filter_map(|suite| suite.suite().as_str());
+        let groups: Vec<_> = config
+            .provider
+            .kx_groups
+            .iter()
+            .filter_map(|group| group.name().as_str())
+            .collect();
+        let parameters: Vec<_> = suites
+            .flat_map(|suite| groups.iter().map(move |group| (suite, *group)))
+            .collect();
+        WorkerCounters {
+            listeners: config
+                .listeners
+                .iter()
+                .map(|_| ListenerCounters::new(&parameters))
+                .collect(),
+            server_failures: config.backends.iter().map(|_| Counter::default()).collect(),
+        }
+    }
+
+    /// Counts an event on the listener at position `listener`.
+    pub fn record(&self, listener: usize, event: &Event<'_>) {
+        let counters = &self.listeners[listener];
+        match event {
+            Event::Accepted => counters.accepted.add(1),
+            Event::Closed => counters.closed.add(1),
+            Event::Refused { failure, .. } => counters.failures[failure.index()].add(1),
+            Event::Established {
+                parameters, took, ..
+            } => counters.established(*parameters, *took),
+            Event::Moved {
+                direction: Direction::Received,
+                bytes,
+            } => {
+                counters.received_bytes.add(*bytes as u64);
+            }
+            Event::Moved {
+                direction: Direction::Sent,
+                bytes,
+            } => counters.sent_bytes.add(*bytes as u64),
+            Event::ServerFailed { backend, .. } => self.server_failures[*backend].add(1),
+            Event::Ended { end, .. } => counters.ends[*end as usize].add(1),
+            Event::Panicked { .. } => counters.ends[End::Internal as usize].add(1),
+        }
+    }
+}
+
+impl ListenerCounters {
+    fn new(parameters: &[(&'static str, &'static str)]) -> Self {
+        ListenerCounters {
+            accepted: Counter::default(),
+            closed: Counter::default(),
+            failures: Default::default(),
+            handshakes: parameters
+                .iter()
+                .map(|pair| (*pair, Counter::default()))
+                .collect(),
+            received_bytes: Counter::default(),
+            sent_bytes: Counter::default(),
+            ends: Default::default(),
+            durations: Default::default(),
+            duration_sum_nanoseconds: Counter::default(),
+        }
+    }
+
+    fn established(&self, parameters: (&'static str, &'static str), took: Duration) {
+        if let Some((_, counter)) = self.handshakes.iter().find(|(pair, _)| *pair == parameters) {
+            counter.add(1);
+        }
+        let seconds = took.as_secs_f64();
+        let bucket = DURATION_BOUNDS.partition_point(|bound| *bound < seconds);
+        self.durations[bucket].add(1);
+        self.duration_sum_nanoseconds.add(took.as_nanos() as u64);
+    }
+}

@@ -1,0 +1,74 @@
+//! What can happen to a connection, as the data path reports it: the one seam between doing and telling.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use gateway_core::failure::Failure;
+
+use crate::relay::{Direction, End};
+use crate::tls::VerifiedPeer;
+
+/// Something happened on a listener.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A connection was accepted.
+    Accepted,
+    /// A client did not get in.
+    Refused {
+        /// Why.
+        failure: Failure,
+        /// The client's address.
+        address: SocketAddr,
+        /// The reason in words.
+        detail: &'a str,
+    },
+    /// A client got in.
+    Established {
+        /// Who it is.
+        peer: &'a VerifiedPeer,
+        /// Its address.
+        address: SocketAddr,
+        /// Cipher suite and key exchange group.
+        parameters: (&'static str, &'static str),
+        /// Time from accept to Finished.
+        took: Duration,
+    },
+    /// Bytes of application data were passed on.
+    Moved {
+        /// Which way.
+        direction: Direction,
+        /// How many.
+        bytes: usize,
+    },
+    /// A server of a backend could not be reached.
+    ServerFailed {
+        /// Position of the backend in the configuration.
+        backend: usize,
+        /// The server.
+        server: SocketAddr,
+        /// Why.
+        error: &'a dyn std::error::Error,
+    },
+    /// A connection that had got in ended.
+    Ended {
+        /// Why.
+        end: End,
+        /// The client's address.
+        address: SocketAddr,
+        /// Who it was.
+        peer: &'a VerifiedPeer,
+        /// Bytes from the client to the backend.
+        received_bytes: u64,
+        /// Bytes from the backend to the client.
+        sent_bytes: u64,
+    },
+    /// An accepted connection is gone, whether it had got in or not.
+    Closed,
+    /// A connection's task panicked; the client's connection was reset.
+    Panicked {
+        /// The client's address.
+        address: SocketAddr,
+        /// The panic's message.
+        message: &'a str,
+    },
+}

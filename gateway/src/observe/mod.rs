@@ -1,0 +1,18 @@
+//! Hears of everything and tells operators.
+//!
+//! In: typed events from the data path. Out: counters, log lines, the administration endpoint. Events are recorded on
+//! the workers into counters of their own; the control thread adds them up when somebody asks.
+
+mod admin;
+mod counters;
+mod event;
+mod log;
+mod metrics;
+mod observer;
+
+pub use admin::{AdminSocket, serve};
+pub use counters::WorkerCounters;
+pub use event::Event;
+pub use log::{LogFormat, LogGuard, start_log};
+pub use metrics::{Health, Metrics};
+pub use observer::Observer;

@@ -1,0 +1,107 @@
+//! A worker's ear: takes events, counts them, and logs those an operator wants to read.
+//! In: events. Out: counters and log lines. On its worker; never waits for the log.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Instant;
+
+use gateway_core::failure::{Failure, Level};
+use gateway_core::suppress::Suppressor;
+
+use super::counters::WorkerCounters;
+use super::event::Event;
+use crate::config::Config;
+use crate::limits;
+
+/// A worker's ear.
+#[derive(Debug)]
+pub struct Observer {
+    config: Arc<Config>,
+    counters: Arc<WorkerCounters>,
+    refusals: RefCell<[Suppressor; Failure::ALL.len()]>,
+    server_failures: RefCell<Vec<Suppressor>>,
+}
+
+impl Observer {
+    /// Records into `counters`.
+    pub fn new(config: Arc<Config>, counters: Arc<WorkerCounters>) -> Self {
+        let suppressor = Suppressor::new(limits::REFUSAL_LINES_PER_SECOND);
+        let refusals = RefCell::new(std::array::from_fn(|_| suppressor.clone()));
+        let server_failures = RefCell::new(vec![suppressor; config.backends.len()]);
+        Observer {
+            config,
+            counters,
+            refusals,
+            server_failures,
+        }
+    }
+
+    /// Takes note of an event on the listener at position `listener`.
+    pub fn emit(&self, listener: usize, event: &Event<'_>) {
+        self.counters.record(listener, event);
+        self.log(listener, event);
+    }
+
+    fn log(&self, listener: usize, event: &Event<'_>) {
+        let listener = self.config.listeners[listener].name.as_str();
+        match event {
+            Event::Refused {
+                failure,
+                address,
+                detail,
+            } => {
+                let admitted = self.refusals.borrow_mut()[failure.index()].admit(Instant::now());
+                let Some(left_out) = admitted else { return };
+                let reason = failure.label();
+                match failure.level() {
+                    Level::Info => {
+                        tracing::info!(listener, reason, peer = %address, detail, left_out, "refused")
+                    }
+                    Level::Warn => {
+                        tracing::warn!(listener, reason, peer = %address, detail, left_out, "refused")
+                    }
+                    Level::Error => {
+                        tracing::error!(listener, reason, peer = %address, detail, left_out, "refused")
+                    }
+                }
+            }
+            Event::ServerFailed {
+                backend,
+                server,
+                error,
+            } => {
+                let admitted = self.server_failures.borrow_mut()[*backend].admit(Instant::now());
+                let Some(left_out) = admitted else { return };
+                let backend = self.config.backends[*backend].name.as_str();
+                tracing::warn!(listener, backend, %server, %error, left_out, "cannot reach the backend's server");
+            }
+            Event::Established {
+                peer,
+                address,
+                parameters: (suite, group),
+                took,
+            } => {
+                tracing::debug!(
+                    listener, peer = %address, identity = peer.identity(), rule = peer.rule() + 1,
+                    tenant = peer.tenant().map(|tenant| tenant.as_str()), suite, group, ?took, "accepted"
+                );
+            }
+            Event::Ended {
+                end,
+                address,
+                peer,
+                received_bytes,
+                sent_bytes,
+            } => {
+                tracing::debug!(
+                    listener, peer = %address, identity = peer.identity(), reason = end.label(),
+                    received_bytes, sent_bytes, "ended"
+                );
+            }
+            Event::Panicked { address, message } => {
+                tracing::error!(listener, peer = %address, message, "a connection panicked; please report this");
+            }
+            Event::Accepted | Event::Moved { .. } | Event::Closed => {}
+        }
+    }
+}

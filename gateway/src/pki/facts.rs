@@ -1,0 +1,279 @@
+//! What a certificate says, as far as configuration, `check` and `pki list` look at it.
+//! In: one certificate in DER. Out: `Facts`. Verifies nothing: that is the verifier's work.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::objects::{oid_registry, oid2abbrev};
+use x509_parser::prelude::FromDer;
+use x509_parser::time::ASN1Time;
+use x509_parser::x509::{AttributeTypeAndValue, X509Name};
+
+/// The parts of a certificate that people and checks look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Subject, as RFC 4514 text.
+    pub subject: String,
+    /// Issuer, as RFC 4514 text.
+    pub issuer: String,
+    /// Subject, in DER: what chains are compared by.
+    pub subject_der: Vec<u8>,
+    /// Issuer, in DER.
+    pub issuer_der: Vec<u8>,
+    /// Public key with its algorithm, in DER.
+    pub public_key_der: Vec<u8>,
+    /// Serial number in lower-case hexadecimal.
+    pub serial: String,
+    /// Subject alternative names of type URI.
+    pub uris: Vec<String>,
+    /// Subject alternative names of type DNS, in lower case.
+    pub dns_names: Vec<String>,
+    /// Subject alternative names of type IP address.
+    pub ip_addresses: Vec<IpAddr>,
+    /// Start of validity.
+    pub not_before: SystemTime,
+    /// End of validity.
+    pub not_after: SystemTime,
+    /// Basic constraints say that it is a CA.
+    pub is_authority: bool,
+    /// How many authorities may follow it in a chain, where that is limited.
+    pub path_length: Option<u32>,
+    /// Key usage says what the key is for, and signing certificates is not among it.
+    pub cannot_sign_certificates: bool,
+    /// Purposes by extended key usage; `None` without the extension: any purpose.
+    pub purposes: Option<Purposes>,
+}
+
+/// Purposes that an extended key usage extension allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purposes {
+    /// Id-kp-serverAuth.
+    pub server: bool,
+    /// Id-kp-clientAuth.
+    pub client: bool,
+}
+
+/// The certificate is not one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("is not a certificate: {0}")]
+pub struct NotACertificate(String);
+
+impl Facts {
+    /// Reads a certificate.
+    pub fn parse(der: &[u8]) -> Result<Self, NotACertificate> {
+        let broken = |error: &dyn std::fmt::Display| NotACertificate(error.to_string());
+        let (rest, certificate) = X509Certificate::from_der(der).map_err(|e| broken(&e))?;
+        if !rest.is_empty() {
+            return Err(NotACertificate("bytes follow it".to_owned()));
+        }
+        let constraints = certificate.basic_constraints().map_err(|e| broken(&e))?;
+        let usage = certificate.key_usage().map_err(|e| broken(&e))?;
+        let purposes = certificate.extended_key_usage().map_err(|e| broken(&e))?;
+        let mut facts = Facts {
+            subject: name_text(certificate.subject()),
+            issuer: name_text(certificate.issuer()),
+            subject_der: certificate.subject().as_raw().to_vec(),
+            issuer_der: certificate.issuer().as_raw().to_vec(),
+            public_key_der: certificate.public_key().raw.to_vec(),
+            serial: certificate
+                .raw_serial()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+            uris: Vec::new(),
+            dns_names: Vec::new(),
+            ip_addresses: Vec::new(),
+            not_before: system_time(certificate.validity().not_before),
+            not_after: system_time(certificate.validity().not_after),
+            is_authority: constraints.as_ref().is_some_and(|found| found.value.ca),
+            path_length: constraints.and_then(|found| found.value.path_len_constraint),
+            cannot_sign_certificates: usage.is_some_and(|found| !found.value.key_cert_sign()),
+            purposes: purposes.map(|found| Purposes {
+                server: found.value.server_auth,
+                client: found.value.client_auth,
+            }),
+        };
+        if let Some(names) = certificate
+            .subject_alternative_name()
+            .map_err(|e| broken(&e))?
+        {
+            names
+                .value
+                .general_names
+                .iter()
+                .for_each(|name| facts.add_name(name));
+        }
+        Ok(facts)
+    }
+
+    /// All alternative names, for people: control characters are escaped.
+    pub fn names(&self) -> Vec<String> {
+        let addresses = self.ip_addresses.iter().map(IpAddr::to_string);
+        let texts = self
+            .uris
+            .iter()
+            .chain(&self.dns_names)
+            .map(|name| name.escape_debug().to_string());
+        texts.chain(addresses).collect()
+    }
+
+    /// What the certificate is for, for people.
+    pub fn profile(&self) -> &'static str {
+        match (self.is_authority, self.purposes) {
+            (true, _) => "ca",
+            (false, None) => "any",
+            (
+                false,
+                Some(Purposes {
+                    server: true,
+                    client: true,
+                }),
+            ) => "server, client",
+            (
+                false,
+                Some(Purposes {
+                    server: true,
+                    client: false,
+                }),
+            ) => "server",
+            (
+                false,
+                Some(Purposes {
+                    server: false,
+                    client: true,
+                }),
+            ) => "client",
+            (
+                false,
+                Some(Purposes {
+                    server: false,
+                    client: false,
+                }),
+            ) => "other",
+        }
+    }
+
+    fn add_name(&mut self, name: &GeneralName<'_>) {
+        match name {
+            GeneralName::URI(uri) => self.uris.push((*uri).to_owned()),
+            GeneralName::DNSName(name) => self.dns_names.push(name.to_ascii_lowercase()),
+            GeneralName::IPAddress(bytes) => self.ip_addresses.extend(ip_address(bytes)),
+            // Names of other types are matched by no rule and verified by no client of ours.
+            _ => {}
+        }
+    }
+}
+
+fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
+        return Some(octets.into());
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
+}
+
+fn system_time(time: ASN1Time) -> SystemTime {
+    // Certificates name the years 0 to 9999 only: neither direction overflows.
+    let seconds = Duration::from_secs(time.timestamp().unsigned_abs());
+    if time.timestamp() < 0 {
+        SystemTime::UNIX_EPOCH - seconds
+    } else {
+        SystemTime::UNIX_EPOCH + seconds
+    }
+}
+
+/// A name as RFC 4514 writes it: last part first, `CN=a,O=b`.
+fn name_text(name: &X509Name<'_>) -> String {
+    let mut parts: Vec<String> = name
+        .iter()
+        .map(|part| {
+            part.iter()
+                .map(attribute_text)
+                .collect::<Vec<_>>()
+                .join("+")
+        })
+        .collect();
+    parts.reverse();
+    parts.join(",")
+}
+
+fn attribute_text(attribute: &AttributeTypeAndValue<'_>) -> String {
+    let oid = attribute.attr_type();
+    let label = oid2abbrev(oid, oid_registry()).map_or_else(|_| oid.to_id_string(), str::to_owned);
+    match attribute.as_str() {
+        Ok(value) => format!("{label}={}", escape(value)),
+        Err(_) => {
+            let hexadecimal: String = attribute
+                .attr_value()
+                .data
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            format!("{label}=#{hexadecimal}")
+        }
+    }
+}
+
+/// RFC 4514 section 2.4, and control characters as hexadecimal: names end up on terminals and in logs.
+fn escape(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for (index, character) in value.char_indices() {
+        let at_edge = index == 0 || index + character.len_utf8() == value.len();
+        match character {
+            ',' | '+' | '"' | '\\' | '<' | '>' | ';' => text.extend(['\\', character]),
+            ' ' if at_edge => text.push_str("\\ "),
+            '#' if index == 0 => text.push_str("\\#"),
+            control if control.is_control() => {
+                let mut bytes = [0; 4];
+                for byte in control.encode_utf8(&mut bytes).bytes() {
+                    text.push_str(&format!("\\{byte:02x}"));
+                }
+            }
+            plain => text.push(plain),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_characters_are_escaped() {
+        assert_eq!(escape("plain name"), "plain name");
+        assert_eq!(escape(" a,b+c "), "\\ a\\,b\\+c\\ ");
+        assert_eq!(escape("#1\n\u{85}"), "\\#1\\0a\\c2\\85");
+    }
+
+    #[test]
+    fn names_are_written_last_part_first() {
+        let mut parameters = rcgen::CertificateParams::new(vec!["A.Example".to_owned()]).unwrap();
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        parameters
+            .distinguished_name
+            .push(rcgen::DnType::OrganizationName, "Example, Inc.");
+        parameters
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "agent");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        let facts = Facts::parse(certificate.der()).unwrap();
+        assert_eq!(facts.subject, "CN=agent,O=Example\\, Inc.");
+        assert_eq!(facts.dns_names, ["a.example"]);
+        assert_eq!(facts.profile(), "any");
+    }
+
+    #[test]
+    fn bytes_after_a_certificate_are_refused() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::default()
+            .self_signed(&key)
+            .unwrap();
+        let mut der = certificate.der().to_vec();
+        assert!(Facts::parse(&der).is_ok());
+        der.push(0);
+        assert!(Facts::parse(&der).is_err());
+    }
+}

@@ -1,0 +1,111 @@
+//! A small certificate authority on disk, for the demo, tests and small fleets, and the reading of certificate files.
+//! In: a directory and what to issue. Out: PEM files. On the main thread, never on a worker; never overwrites a file.
+
+mod authority;
+mod directory;
+pub mod facts;
+pub mod read;
+mod template;
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+pub use authority::Authority;
+
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// A TLS server: extended key usage serverAuth.
+    Server,
+    /// A TLS client: extended key usage clientAuth.
+    Client,
+    /// An intermediate authority that issues servers and clients.
+    Authority,
+}
+
+/// A certificate to issue.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Name of the files and common name of the subject: letters, digits, `.`, `_` and `-`.
+    pub name: String,
+    /// What the certificate is for.
+    pub profile: Profile,
+    /// Subject alternative names of type URI, such as a SPIFFE ID.
+    pub uris: Vec<String>,
+    /// Subject alternative names of type DNS, possibly with a leading `*.`.
+    pub dns_names: Vec<String>,
+    /// Subject alternative names of type IP address.
+    pub ip_addresses: Vec<IpAddr>,
+    /// Time from `not_before`, or from now, to the end. It is cut to the end of the issuing authority.
+    pub lifetime: Duration,
+    /// Start of validity; `None` is a little before now, so that machines with lagging clocks accept it.
+    pub not_before: Option<SystemTime>,
+}
+
+/// The files of a certificate that was issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// The certificate and the intermediates up to the root, without the root.
+    pub certificate: PathBuf,
+    /// Its private key, mode 0600.
+    pub key: PathBuf,
+}
+
+/// A certificate found in an authority's directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The file.
+    pub file: PathBuf,
+    /// What its first certificate says.
+    pub facts: facts::Facts,
+}
+
+/// Why the authority did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    /// A file is in the way.
+    #[error("{}: exists already, and nothing is ever overwritten", .0.display())]
+    Exists(PathBuf),
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    FileSystem {
+        /// File or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A certificate or key of the authority cannot be used.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// File.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: read::ReadError,
+    },
+    /// The files in the directory are not those of an authority that may issue this.
+    #[error("{}: {reason}", path.display())]
+    NotAnAuthority {
+        /// Certificate file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A value of the request.
+    #[error("{what} {value:?}: {expectation}")]
+    Request {
+        /// Which value.
+        what: &'static str,
+        /// As given.
+        value: String,
+        /// What was expected.
+        expectation: &'static str,
+    },
+    /// The system's random number generator failed.
+    #[error("no randomness for a serial number")]
+    Random,
+    /// The certificate could not be made.
+    #[error("certificate could not be made: {0}")]
+    Generation(#[from] rcgen::Error),
+}

@@ -1,0 +1,216 @@
+//! Mode "stream": moves opaque bytes between an authenticated client and its backend.
+//!
+//! In: two streams and the connection's watch. Out: why it ended. On the worker that owns the connection. Each
+//! direction reads only when its last bytes have been written, so a slow reader slows the sender down and nothing
+//! piles up here. A clean end of one direction is passed on as one; anything else ends both directions.
+
+mod stream;
+mod watch;
+
+use std::future::Future;
+use std::pin::pin;
+
+use futures_util::future::{Either, select};
+
+pub use stream::{PlainStream, Stream};
+pub use watch::{Order, Orders, Place, Watch};
+
+use crate::tls::StreamError;
+
+/// Why a connection ended. The label of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Both directions came to their clean end.
+    Finished,
+    /// The client's bytes ended without close_notify.
+    ClientTruncated,
+    /// The client's connection broke.
+    ClientReset,
+    /// The client broke the TLS protocol, or sent a fatal alert.
+    ClientProtocol,
+    /// No server of the backend could be reached.
+    BackendUnreachable,
+    /// The backend's bytes ended without close_notify.
+    BackendTruncated,
+    /// The backend's connection broke.
+    BackendReset,
+    /// The backend broke the TLS protocol, or sent a fatal alert.
+    BackendProtocol,
+    /// Nothing moved for the idle timeout.
+    Idle,
+    /// The maximum connection age was reached.
+    Age,
+    /// The gateway is going down.
+    Drained,
+    /// A fault of the gateway.
+    Internal,
+}
+
+impl End {
+    /// Every end.
+    pub const ALL: [End; 12] = [
+        End::Finished,
+        End::ClientTruncated,
+        End::ClientReset,
+        End::ClientProtocol,
+        End::BackendUnreachable,
+        End::BackendTruncated,
+        End::BackendReset,
+        End::BackendProtocol,
+        End::Idle,
+        End::Age,
+        End::Drained,
+        End::Internal,
+    ];
+
+    /// The metric label and log field.
+    pub const fn label(self) -> &'static str {
+        match self {
+            End::Finished => "finished",
+            End::ClientTruncated => "client_truncated",
+            End::ClientReset => "client_reset",
+            End::ClientProtocol => "client_protocol",
+            End::BackendUnreachable => "backend_unreachable",
+            End::BackendTruncated => "backend_truncated",
+            End::BackendReset => "backend_reset",
+            End::BackendProtocol => "backend_protocol",
+            End::Idle => "idle",
+            End::Age => "age",
+            End::Drained => "drained",
+            End::Internal => "internal",
+        }
+    }
+
+    fn of_client(error: &StreamError) -> Self {
+        match error {
+            StreamError::Truncated => End::ClientTruncated,
+            StreamError::Io(_) => End::ClientReset,
+            StreamError::Protocol(_) => End::ClientProtocol,
+        }
+    }
+
+    fn of_backend(error: &StreamError) -> Self {
+        match error {
+            StreamError::Truncated => End::BackendTruncated,
+            StreamError::Io(_) => End::BackendReset,
+            StreamError::Protocol(_) => End::BackendProtocol,
+        }
+    }
+}
+
+/// Which way bytes move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client to the backend.
+    Received,
+    /// From the backend to the client.
+    Sent,
+}
+
+/// Moves bytes both ways until the connection ends, and closes both streams in the way that end calls for.
+pub async fn relay(
+    client: &Stream,
+    backend: &Stream,
+    watch: &Watch,
+    mut moved: impl FnMut(Direction, usize),
+) -> End {
+    let moved = std::cell::RefCell::new(&mut moved);
+    let report = |direction, count| (moved.borrow_mut())(direction, count);
+    let received = pump(client, backend, watch, |count| {
+        report(Direction::Received, count)
+    });
+    let sent = pump(backend, client, watch, |count| {
+        report(Direction::Sent, count)
+    });
+    let both = async {
+        let received = async {
+            received
+                .await
+                .map_err(|fault| fault.end(End::of_client, End::of_backend))
+        };
+        let sent = async {
+            sent.await
+                .map_err(|fault| fault.end(End::of_backend, End::of_client))
+        };
+        futures_util::try_join!(received, sent)
+    };
+    let end = match until_ordered(both, watch).await {
+        Ok(Ok(_)) => End::Finished,
+        Ok(Err(end)) => end,
+        Err(end) => end,
+    };
+    close(client, backend, watch, end).await;
+    end
+}
+
+/// Runs `work` unless the watch ends the connection before.
+async fn until_ordered<F: Future>(work: F, watch: &Watch) -> Result<F::Output, End> {
+    // Dropping `work` may drop a read that has bytes: the connection ends with it.
+    match select(pin!(work), pin!(watch.until_end())).await {
+        Either::Left((output, _)) => Ok(output),
+        Either::Right((end, _)) => Err(end),
+    }
+}
+
+/// What went wrong in one direction, and on which of its two sides.
+enum Fault {
+    Source(StreamError),
+    Sink(StreamError),
+}
+
+impl Fault {
+    fn end(self, of_source: fn(&StreamError) -> End, of_sink: fn(&StreamError) -> End) -> End {
+        match self {
+            Fault::Source(error) => of_source(&error),
+            Fault::Sink(error) => of_sink(&error),
+        }
+    }
+}
+
+/// Moves bytes from `source` to `sink` until `source` ends cleanly.
+async fn pump(
+    source: &Stream,
+    sink: &Stream,
+    watch: &Watch,
+    moved: impl Fn(usize),
+) -> Result<(), Fault> {
+    while let Some(bytes) = source.read().await.map_err(Fault::Source)? {
+        let count = bytes.len();
+        let writing = watch.writing();
+        sink.write(bytes).await.map_err(Fault::Sink)?;
+        drop(writing);
+        moved(count);
+    }
+    sink.finish().await.map_err(Fault::Sink)
+}
+
+/// Closes both streams so that neither peer can take a cut-off stream for a complete one.
+async fn close(client: &Stream, backend: &Stream, watch: &Watch, end: End) {
+    match end {
+        End::Finished => {
+            client.end_cleanly();
+            backend.end_cleanly();
+        }
+        // Our decision, in a quiet moment: the client is told in the orderly way and connects anew. The backend
+        // must not take it for the end of the client's message.
+        End::Idle | End::Age | End::Drained if !watch.is_writing() => {
+            // A client that is gone already need not be told.
+            let _ = client.finish().await;
+            client.end_cleanly();
+            backend.reset_on_close();
+        }
+        End::ClientProtocol if !watch.is_writing() => {
+            let _ = client.send_alert().await;
+            client.end_cleanly();
+            backend.reset_on_close();
+        }
+        End::BackendProtocol if !watch.is_writing() => {
+            let _ = backend.send_alert().await;
+            client.reset_on_close();
+        }
+        _ => {
+            client.reset_on_close();
+            backend.reset_on_close();
+        }
+    }
+}

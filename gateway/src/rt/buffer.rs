@@ -1,0 +1,224 @@
+//! I/O buffers and the worker's pool of them.
+//! In: nothing, or a buffer given back. Out: a buffer of fixed size whose bytes are always initialised.
+//! A connection takes a buffer when there is something to move and gives it back when it has moved.
+
+use std::cell::RefCell;
+
+use monoio::buf::{IoBuf, IoBufMut};
+
+use crate::limits;
+
+/// A block of bytes of which `start..end` is filled. The kernel reads from and appends to the filled part.
+#[derive(Debug)]
+pub struct Buffer {
+    bytes: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    /// A buffer of `capacity_bytes` zero bytes, nothing of it filled.
+    pub fn with_capacity(capacity_bytes: usize) -> Self {
+        Buffer {
+            bytes: vec![0; capacity_bytes].into_boxed_slice(),
+            start: 0,
+            end: 0,
+        }
+    }
+
+    /// The filled bytes.
+    pub fn filled(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// The filled bytes, to be changed in place.
+    pub fn filled_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.end]
+    }
+
+    /// The bytes behind the filled ones.
+    pub fn spare_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.end..]
+    }
+
+    /// Number of filled bytes.
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether nothing is filled.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Whether nothing more fits behind the filled bytes.
+    pub fn is_full(&self) -> bool {
+        self.end == self.bytes.len()
+    }
+
+    /// Size in bytes, filled or not.
+    pub fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Takes `count` bytes of the spare part as filled.
+    pub fn advance(&mut self, count: usize) {
+        assert!(
+            count <= self.bytes.len() - self.end,
+            "more bytes written than fit"
+        );
+        self.end += count;
+    }
+
+    /// Drops `count` bytes at the front of the filled part.
+    pub fn consume(&mut self, count: usize) {
+        assert!(count <= self.len(), "more bytes consumed than filled");
+        self.start += count;
+        if self.is_empty() {
+            self.clear();
+        }
+    }
+
+    /// Drops all filled bytes.
+    pub fn clear(&mut self) {
+        self.start = 0;
+        self.end = 0;
+    }
+
+    /// Appends `bytes`, growing when they do not fit.
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len());
+        self.spare_mut()[..bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+
+    /// Makes room for `count` bytes behind the filled ones: by moving those to the front, else by growing.
+    pub fn reserve(&mut self, count: usize) {
+        if self.bytes.len() - self.end >= count {
+            return;
+        }
+        let len = self.len();
+        if self.bytes.len() - len >= count {
+            self.bytes.copy_within(self.start..self.end, 0);
+        } else {
+            let mut larger = vec![0; len + count].into_boxed_slice();
+            larger[..len].copy_from_slice(self.filled());
+            self.bytes = larger;
+        }
+        self.start = 0;
+        self.end = len;
+    }
+}
+
+// SAFETY: the bytes are on the heap and stay where they are when the `Buffer` is moved; `start..end` is within
+// them and, like all of them, initialised.
+unsafe impl IoBuf for Buffer {
+    fn read_ptr(&self) -> *const u8 {
+        self.filled().as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.len()
+    }
+}
+
+// SAFETY: as above; `write_ptr` points at the spare bytes, of which there are `bytes_total`.
+unsafe impl IoBufMut for Buffer {
+    fn write_ptr(&mut self) -> *mut u8 {
+        self.spare_mut().as_mut_ptr()
+    }
+
+    fn bytes_total(&mut self) -> usize {
+        self.bytes.len() - self.end
+    }
+
+    // The runtime says how many bytes the kernel put at `write_ptr`.
+    unsafe fn set_init(&mut self, count: usize) {
+        self.advance(count);
+    }
+}
+
+/// Free buffers of one worker, all of `limits::IO_BUFFER_BYTES`.
+#[derive(Debug, Default)]
+pub struct BufferPool {
+    free: RefCell<Vec<Buffer>>,
+}
+
+impl BufferPool {
+    /// A free buffer, or a new one.
+    pub fn take(&self) -> Buffer {
+        let free = self.free.borrow_mut().pop();
+        free.unwrap_or_else(|| Buffer::with_capacity(limits::IO_BUFFER_BYTES))
+    }
+
+    /// Takes a buffer back. Beyond `limits::POOLED_BUFFERS_MAX`, and for a buffer that has grown, the memory goes
+    /// back to the allocator.
+    pub fn give(&self, mut buffer: Buffer) {
+        let mut free = self.free.borrow_mut();
+        if free.len() < limits::POOLED_BUFFERS_MAX && buffer.capacity() == limits::IO_BUFFER_BYTES {
+            buffer.clear();
+            free.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Append(Vec<u8>),
+        Consume(usize),
+        Reserve(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..64).prop_map(Step::Append),
+            (0..64usize).prop_map(Step::Consume),
+            (0..128usize).prop_map(Step::Reserve),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_buffer_holds_what_a_vector_would(steps in proptest::collection::vec(step(), 0..64)) {
+            let mut buffer = Buffer::with_capacity(16);
+            let mut model = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Append(bytes) => {
+                        buffer.append(&bytes);
+                        model.extend_from_slice(&bytes);
+                    }
+                    Step::Consume(count) => {
+                        let count = count.min(model.len());
+                        buffer.consume(count);
+                        model.drain(..count);
+                    }
+                    Step::Reserve(count) => {
+                        buffer.reserve(count);
+                        prop_assert!(buffer.spare_mut().len() >= count);
+                    }
+                }
+                prop_assert_eq!(buffer.filled(), &model[..]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_pool_keeps_no_more_than_its_limit_and_no_grown_buffer() {
+        let pool = BufferPool::default();
+        let taken: Vec<_> = (0..limits::POOLED_BUFFERS_MAX + 3)
+            .map(|_| pool.take())
+            .collect();
+        let mut grown = pool.take();
+        grown.reserve(limits::IO_BUFFER_BYTES + 1);
+        pool.give(grown);
+        assert_eq!(pool.free.borrow().len(), 0);
+        taken.into_iter().for_each(|buffer| pool.give(buffer));
+        assert_eq!(pool.free.borrow().len(), limits::POOLED_BUFFERS_MAX);
+    }
+}

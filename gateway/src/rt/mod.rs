@@ -1,0 +1,26 @@
+//! The only place that touches the runtime's sharp edges.
+//!
+//! In: sockets and futures. Out: reads, writes, accepts and messages that cannot lose bytes, leak sockets or take a
+//! worker down. On every worker; nothing here is shared between threads except the sending side of a mailbox.
+//!
+//! The rules, each with a test in the file that keeps it:
+//! - an `accept` future is never dropped, it is cancelled and its answer taken (`listener`);
+//! - a `read` future is dropped only together with its connection (`socket`);
+//! - every connection runs inside `contain`, so that a panic ends one connection and not the worker;
+//! - nothing wakes itself in a loop, and no name is resolved on a worker;
+//! - accepted sockets are closed on exec (`socket`).
+#![allow(unsafe_code)]
+
+mod buffer;
+mod contain;
+mod listener;
+mod mailbox;
+mod runtime;
+mod socket;
+
+pub use buffer::{Buffer, BufferPool};
+pub use contain::contain;
+pub use listener::{AcceptStop, Listener};
+pub use mailbox::{Mailbox, MailboxReceiver, mailbox};
+pub use runtime::{Driver, block_on};
+pub use socket::Socket;

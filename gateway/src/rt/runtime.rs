@@ -1,0 +1,63 @@
+//! Builds a worker's runtime: io_uring as fast as this kernel allows, else epoll.
+//! In: the worker's main future. Out: its value. On the worker's own thread, because a single-issuer ring belongs
+//! to the thread that made it.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+
+use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+
+use crate::limits;
+
+/// What moves the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring with `SINGLE_ISSUER | DEFER_TASKRUN` (Linux 6.1 and later).
+    IoUringDeferred,
+    /// io_uring with `COOP_TASKRUN` (Linux 5.19 and later).
+    IoUringCooperative,
+    /// epoll, where io_uring is forbidden or too old.
+    Epoll,
+}
+
+impl fmt::Display for Driver {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Driver::IoUringDeferred => "io_uring, deferred task run",
+            Driver::IoUringCooperative => "io_uring, cooperative task run",
+            Driver::Epoll => "epoll",
+        })
+    }
+}
+
+/// Runs `main` to its end on the best driver this kernel offers.
+///
+/// Tasks that are still alive then are leaked by the runtime: drain first, then leave the process.
+pub fn block_on<M, F>(main: M) -> io::Result<F::Output>
+where
+    M: FnOnce(Driver) -> F,
+    F: Future,
+{
+    for driver in [Driver::IoUringDeferred, Driver::IoUringCooperative] {
+        let mut ring = io_uring::IoUring::builder();
+        if driver == Driver::IoUringDeferred {
+            ring.setup_single_issuer().setup_defer_taskrun();
+        } else {
+            ring.setup_coop_taskrun();
+        }
+        let runtime = RuntimeBuilder::<IoUringDriver>::new()
+            .with_entries(limits::RING_ENTRIES)
+            .uring_builder(ring)
+            .enable_timer()
+            .build();
+        match runtime {
+            Ok(mut runtime) => return Ok(runtime.block_on(main(driver))),
+            Err(error) => tracing::warn!(%driver, %error, "driver not available, trying the next"),
+        }
+    }
+    let mut runtime = RuntimeBuilder::<LegacyDriver>::new()
+        .enable_timer()
+        .build()?;
+    Ok(runtime.block_on(main(Driver::Epoll)))
+}

@@ -1,0 +1,229 @@
+//! A connected TCP socket, read and written by two directions at once.
+//! In: buffers. Out: the same buffers, filled or emptied. On the worker that owns the connection.
+
+use std::cell::UnsafeCell;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use monoio::io::{AsyncReadRent, AsyncWriteRent};
+use monoio::net::TcpStream;
+use rustix::io::FdFlags;
+use rustix::net::{Shutdown, sockopt};
+
+use super::Buffer;
+use crate::limits;
+
+/// A connected TCP socket.
+#[derive(Debug)]
+pub struct Socket {
+    // The runtime wants `&mut` for a read and for a write although both only take the descriptor; see `stream`.
+    stream: UnsafeCell<TcpStream>,
+}
+
+impl Socket {
+    /// Takes a socket the runtime accepted or connected: closes it on exec, turns off Nagle's delay, and lets the
+    /// kernel find dead peers (keepalive, user timeout).
+    pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
+        let socket = Socket {
+            stream: UnsafeCell::new(stream),
+        };
+        let descriptor = socket.descriptor();
+        rustix::io::fcntl_setfd(descriptor, FdFlags::CLOEXEC)?;
+        sockopt::set_tcp_nodelay(descriptor, true)?;
+        sockopt::set_socket_keepalive(descriptor, true)?;
+        sockopt::set_tcp_keepidle(descriptor, limits::KEEPALIVE_IDLE)?;
+        sockopt::set_tcp_keepintvl(descriptor, limits::KEEPALIVE_INTERVAL)?;
+        sockopt::set_tcp_keepcnt(descriptor, limits::KEEPALIVE_PROBES)?;
+        sockopt::set_tcp_user_timeout(descriptor, limits::TCP_USER_TIMEOUT.as_millis() as u32)?;
+        Ok(socket)
+    }
+
+    /// Connects to `address`. The caller bounds the time.
+    ///
+    /// The connection ends as a reset until `end_cleanly` says otherwise: even if this process is killed, the
+    /// backend cannot take a cut-off stream for a complete one.
+    pub async fn connect(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(TcpStream::connect_addr(address).await?)?;
+        socket.reset_on_close();
+        Ok(socket)
+    }
+
+    /// The address of this end.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        let address = rustix::net::getsockname(self.descriptor())?;
+        SocketAddr::try_from(address).map_err(|_| io::ErrorKind::Unsupported.into())
+    }
+
+    /// Waits until a read would return, without holding a buffer.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.stream().readable(true).await
+    }
+
+    /// Appends what has arrived, at least one byte; 0 is the end of the stream. A full buffer is a caller's fault.
+    ///
+    /// Bytes are lost when the future is dropped before it is ready: drop it only together with the connection.
+    pub async fn read(&self, buffer: Buffer) -> (io::Result<usize>, Buffer) {
+        assert!(
+            !buffer.is_full(),
+            "a read needs room: 0 would be taken for the end of the stream"
+        );
+        self.stream().read(buffer).await
+    }
+
+    /// Writes all filled bytes and consumes them.
+    pub async fn write_all(&self, mut buffer: Buffer) -> (io::Result<()>, Buffer) {
+        while !buffer.is_empty() {
+            let (written, returned) = self.stream().write(buffer).await;
+            buffer = returned;
+            match written {
+                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buffer),
+                Ok(count) => buffer.consume(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (Err(error), buffer),
+            }
+        }
+        (Ok(()), buffer)
+    }
+
+    /// Sends FIN: nothing more will be written. The other direction stays open.
+    pub fn finish(&self) -> io::Result<()> {
+        Ok(rustix::net::shutdown(self.descriptor(), Shutdown::Write)?)
+    }
+
+    /// Makes the coming close a reset (RST) that also throws away what is still queued: the peer cannot take the
+    /// end of the bytes for the end of the message.
+    pub fn reset_on_close(&self) {
+        // Fails only on a descriptor that is no socket.
+        let _ = sockopt::set_socket_linger(self.descriptor(), Some(Duration::ZERO));
+    }
+
+    /// Makes the coming close deliver what is queued, and then a FIN.
+    pub fn end_cleanly(&self) {
+        let _ = sockopt::set_socket_linger(self.descriptor(), None);
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open as long as `self.stream` lives, and the borrow does not outlive `self`.
+        unsafe { BorrowedFd::borrow_raw(self.stream().as_raw_fd()) }
+    }
+
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the runtime's read and write take `&mut`, see the safety argument"
+    )]
+    fn stream(&self) -> &mut TcpStream {
+        // SAFETY: `Socket` never leaves its thread (`UnsafeCell` makes it `!Sync`, the runtime's descriptor `!Send`).
+        // The runtime's own `Split` for `TcpStream` promises that one read and one write may run at once: both
+        // clone the shared descriptor when they are called and never touch the stream again.
+        unsafe { &mut *self.stream.get() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rt::{AcceptStop, Listener, block_on};
+
+    async fn pair_on_this_worker() -> (Socket, Socket) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let listener = Listener::new(listener).unwrap();
+        let connecting = monoio::spawn(async move { Socket::connect(address).await.unwrap() });
+        let (accepted, _) = listener
+            .accept(AcceptStop::new().handle())
+            .await
+            .unwrap()
+            .unwrap();
+        (accepted, connecting.await)
+    }
+
+    #[test]
+    fn both_directions_move_at_once_byte_for_byte() {
+        block_on(|_| async {
+            let (left, right) = pair_on_this_worker().await;
+            let (left, right) = (std::rc::Rc::new(left), std::rc::Rc::new(right));
+            let send = |socket: std::rc::Rc<Socket>, seed: u8| async move {
+                for round in 0..64u8 {
+                    let mut buffer = Buffer::with_capacity(16384);
+                    buffer.append(&[seed ^ round; 10_000]);
+                    socket.write_all(buffer).await.0.unwrap();
+                }
+                socket.finish().unwrap();
+            };
+            let receive = |socket: std::rc::Rc<Socket>| async move {
+                let mut all = Vec::new();
+                loop {
+                    socket.readable().await.unwrap();
+                    let (count, buffer) = socket.read(Buffer::with_capacity(4096)).await;
+                    if count.unwrap() == 0 {
+                        return all;
+                    }
+                    all.extend_from_slice(buffer.filled());
+                }
+            };
+            let (_, _, at_left, at_right) = futures_util::join!(
+                send(left.clone(), 1),
+                send(right.clone(), 2),
+                receive(left.clone()),
+                receive(right.clone())
+            );
+            let expected = |seed: u8| {
+                (0..64u8)
+                    .flat_map(|round| [seed ^ round; 10_000])
+                    .collect::<Vec<_>>()
+            };
+            assert!(at_right == expected(1) && at_left == expected(2));
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_connected_socket_ends_as_a_reset_unless_it_ended_cleanly() {
+        block_on(|_| async {
+            for clean in [false, true] {
+                let (accepted, connected) = pair_on_this_worker().await;
+                if clean {
+                    connected.end_cleanly();
+                }
+                drop(connected);
+                let (read, _) = accepted.read(Buffer::with_capacity(16)).await;
+                let reset = read.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset);
+                assert_eq!(reset, !clean);
+            }
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_socket_marked_for_reset_ends_as_a_reset_although_a_read_of_it_was_dropped() {
+        block_on(|_| async {
+            let (left, right) = pair_on_this_worker().await;
+            {
+                let reading = left.read(Buffer::with_capacity(16));
+                let waited = monoio::time::timeout(Duration::from_millis(20), reading).await;
+                assert!(waited.is_err(), "nothing was sent");
+            }
+            left.reset_on_close();
+            drop(left);
+            let (read, _) = right.read(Buffer::with_capacity(16)).await;
+            assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn accepted_and_connected_sockets_are_closed_on_exec() {
+        block_on(|_| async {
+            let (left, right) = pair_on_this_worker().await;
+            for socket in [&left, &right] {
+                assert_eq!(
+                    rustix::io::fcntl_getfd(socket.descriptor()).unwrap(),
+                    FdFlags::CLOEXEC
+                );
+            }
+        })
+        .unwrap();
+    }
+}

@@ -1,0 +1,215 @@
+//! A connection's way through the program: admission, handshake, backend, relay, end.
+//! In: an accepted socket. Out: events; and bytes at the backend only after the client has proven who it is. One task
+//! per connection, on the worker that accepted it.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use gateway_core::failure::Failure;
+use local_sync::semaphore::OwnedSemaphorePermit;
+
+use super::worker::{Door, Worker, turn_away};
+use crate::backend::Client;
+use crate::config::Config;
+use crate::observe::Event;
+use crate::relay::{Direction, End, Place, Stream, Watch, relay};
+use crate::rt::Socket;
+use crate::tls::{self, Accepted, Refusal};
+
+/// A connection that has just been accepted.
+pub(super) struct Arrival {
+    /// Position of the listener in the configuration.
+    pub(super) position: usize,
+    /// The client's socket.
+    pub(super) socket: Socket,
+    /// The client's address.
+    pub(super) address: SocketAddr,
+    /// The right to be in a handshake.
+    pub(super) slot: OwnedSemaphorePermit,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(worker: &Worker, arrival: Arrival, place: Place) {
+    let Arrival {
+        position,
+        socket,
+        address,
+        slot,
+    } = arrival;
+    let door = &worker.doors[position];
+    let Some(_permit) = door.limit.try_acquire() else {
+        turn_away(socket);
+        let detail = format!("max_connections = {}", door.listener.max_connections);
+        let failure = Failure::OverLimit;
+        return worker.observer.emit(
+            position,
+            &Event::Refused {
+                failure,
+                address,
+                detail: &detail,
+            },
+        );
+    };
+    // Boxed: the handshake's state is given back before the connection settles down to wait.
+    let accepted = Box::pin(shake_hands(worker, position, socket, address)).await;
+    drop(slot);
+    let Some(Accepted { stream, peer }) = accepted else {
+        return;
+    };
+
+    let protocol = stream.protocol();
+    let client = Client {
+        peer: &peer,
+        address,
+        listener_address: stream.socket().local_address().unwrap_or(door.address),
+        cipher_suite: stream.parameters().0,
+        protocol: protocol.as_deref(),
+    };
+    let client_stream = Stream::Tls(stream);
+    let (end, moved) = match Box::pin(connect(worker, position, &client)).await {
+        Some(backend) => {
+            let watch = Watch::new(
+                place,
+                door.listener.idle_timeout,
+                aged_at(&worker.config, door),
+            );
+            pass_on(worker, position, (&client_stream, &backend), &watch).await
+        }
+        None => {
+            client_stream.reset_on_close();
+            (End::BackendUnreachable, [0; 2])
+        }
+    };
+    let [received_bytes, sent_bytes] = moved;
+    let ended = Event::Ended {
+        end,
+        address,
+        peer: &peer,
+        received_bytes,
+        sent_bytes,
+    };
+    worker.observer.emit(position, &ended);
+}
+
+/// The handshake, within its time. A client that is refused is told why.
+async fn shake_hands(
+    worker: &Worker,
+    position: usize,
+    socket: Socket,
+    address: SocketAddr,
+) -> Option<Accepted> {
+    let started = Instant::now();
+    let door = &worker.doors[position];
+    let handshake = tls::accept(socket, &door.tls, Rc::clone(&worker.buffers));
+    let outcome = monoio::time::timeout(door.listener.handshake_timeout, handshake).await;
+    let refused = |refusal: &Refusal| {
+        let Refusal {
+            failure, detail, ..
+        } = refusal;
+        worker.observer.emit(
+            position,
+            &Event::Refused {
+                failure: *failure,
+                address,
+                detail,
+            },
+        );
+    };
+    match outcome {
+        Ok(Ok(accepted)) => {
+            let parameters = accepted.stream.parameters();
+            let took = started.elapsed();
+            let peer = &accepted.peer;
+            worker.observer.emit(
+                position,
+                &Event::Established {
+                    peer,
+                    address,
+                    parameters,
+                    took,
+                },
+            );
+            Some(accepted)
+        }
+        Ok(Err((socket, refusal))) => {
+            refused(&refusal);
+            tls::refuse(socket, refusal).await;
+            None
+        }
+        // The socket went with the future.
+        Err(_) => {
+            let timeout = door.listener.handshake_timeout;
+            refused(&Refusal::without_alert(
+                Failure::Timeout,
+                format!("handshake_timeout = {timeout:?}"),
+            ));
+            None
+        }
+    }
+}
+
+/// A stream to the listener's backend; `None` when no server can be reached.
+async fn connect(worker: &Worker, position: usize, client: &Client<'_>) -> Option<Stream> {
+    let backend = worker.doors[position].listener.backend;
+    let failed = |server, error: &tls::HandshakeError| {
+        worker.observer.emit(
+            position,
+            &Event::ServerFailed {
+                backend,
+                server,
+                error,
+            },
+        );
+    };
+    worker.servers[backend].connect(client, failed).await.ok()
+}
+
+/// Relays until the end. Returns it with the bytes received and sent.
+async fn pass_on(
+    worker: &Worker,
+    position: usize,
+    (client, backend): (&Stream, &Stream),
+    watch: &Watch,
+) -> (End, [u64; 2]) {
+    let mut totals = [0u64; 2];
+    let end = relay(client, backend, watch, |direction, bytes| {
+        let slot = match direction {
+            Direction::Received => 0,
+            Direction::Sent => 1,
+        };
+        totals[slot] += bytes as u64;
+        worker
+            .observer
+            .emit(position, &Event::Moved { direction, bytes });
+    })
+    .await;
+    (end, totals)
+}
+
+/// When this connection is too old: the configured age, plus or minus a tenth, so that agents that came together do not
+/// go together.
+fn aged_at(config: &Config, door: &Door) -> Option<Instant> {
+    let age = door.listener.max_connection_age?;
+    let mut random = [0; 2];
+    // Without randomness there is no jitter; without randomness there is no TLS either.
+    let _ = config.provider.secure_random.fill(&mut random);
+    Some(Instant::now() + jittered(age, u16::from_be_bytes(random)))
+}
+
+/// `age` times 0.9 for the smallest `random` up to 1.1 for the largest.
+fn jittered(age: Duration, random: u16) -> Duration {
+    age.mul_f64(0.9 + 0.2 * f64::from(random) / f64::from(u16::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_maximum_age_varies_by_a_tenth_either_way() {
+        let age = Duration::from_secs(100);
+        assert_eq!(jittered(age, 0), Duration::from_secs(90));
+        assert_eq!(jittered(age, u16::MAX), Duration::from_secs(110));
+    }
+}

@@ -1,0 +1,12 @@
+//! Start-up, workers, listeners, drain: everything that lives as long as the process.
+//!
+//! In: a checked configuration. Out: a running `Gateway`. The caller's thread starts and drains it; one worker thread
+//! per CPU serves connections; one control thread resolves names and answers the administration endpoint.
+
+mod connection;
+mod control;
+mod gateway;
+mod listen;
+mod worker;
+
+pub use gateway::{Gateway, StartError};

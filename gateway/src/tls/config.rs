@@ -1,0 +1,89 @@
+//! Makes rustls configurations from the checked ones.
+//! In: a listener, a backend. Out: what a handshake is started with. Once at start, never on a worker's hot path.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ServerConfig, SignatureScheme};
+
+use super::certificates::Certificates;
+use super::verifier::Verifier;
+use crate::config::{BackendTls, Config, Listener};
+
+/// The configuration of a listener: TLS 1.3, client certificates always, no resumption.
+pub fn server_config(config: &Config, listener: &Listener) -> anyhow::Result<Arc<ServerConfig>> {
+    let verifier = Verifier::new(config, listener)?;
+    let mut server = ServerConfig::builder_with_provider(Arc::clone(&config.provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_cert_resolver(Arc::new(Certificates(listener.certificates.clone())));
+    server.alpn_protocols = listener.alpn.clone();
+    // rustls checks nothing again when a session is resumed; until we do, there is nothing to resume.
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    server.send_tls13_tickets = 0;
+    Ok(Arc::new(server))
+}
+
+/// The configurations of a backend, one for each application protocol a client may have chosen: what the client
+/// speaks is what the backend is offered, because the gateway does not look into the stream.
+#[derive(Debug, Clone)]
+pub struct BackendConfigs {
+    without_protocol: Arc<ClientConfig>,
+    by_protocol: HashMap<Vec<u8>, Arc<ClientConfig>>,
+}
+
+impl BackendConfigs {
+    /// Prepares for clients that chose one of `protocols`, or none.
+    pub fn new(
+        config: &Config,
+        backend: &BackendTls,
+        protocols: &[Vec<u8>],
+    ) -> anyhow::Result<Self> {
+        let mut client = ClientConfig::builder_with_provider(Arc::clone(&config.provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(Arc::clone(&backend.roots))
+            .with_client_cert_resolver(Arc::new(OurCertificate(Arc::clone(&backend.key))));
+        client.resumption = Resumption::disabled();
+        let with_protocol = |protocol: &Vec<u8>| {
+            let mut with_protocol = client.clone();
+            with_protocol.alpn_protocols = vec![protocol.clone()];
+            (protocol.clone(), Arc::new(with_protocol))
+        };
+        let by_protocol = protocols.iter().map(with_protocol).collect();
+        Ok(BackendConfigs {
+            by_protocol,
+            without_protocol: Arc::new(client),
+        })
+    }
+
+    /// The configuration for a client that chose `protocol`.
+    pub fn for_protocol(&self, protocol: Option<&[u8]>) -> &Arc<ClientConfig> {
+        protocol
+            .and_then(|protocol| self.by_protocol.get(protocol))
+            .unwrap_or(&self.without_protocol)
+    }
+}
+
+/// Presents our one client certificate to whichever backend asks.
+#[derive(Debug)]
+struct OurCertificate(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for OurCertificate {
+    fn resolve(
+        &self,
+        _issuers: &[&[u8]],
+        schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        self.0
+            .key
+            .choose_scheme(schemes)
+            .map(|_| Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}

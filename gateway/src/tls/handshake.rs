@@ -1,0 +1,293 @@
+//! Runs a handshake over a socket, as server or as client.
+//! In: a fresh socket. Out: a `TlsStream`, with the client's proven identity; or a refusal with its reason and the
+//! alert that says so. The caller bounds the time. Holds small buffers of its own, given back at the end.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use gateway_core::failure::Failure;
+use gateway_core::sniff::{FirstBytes, first_bytes};
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+use rustls::server::UnbufferedServerConnection;
+use rustls::{ClientConfig, Error, ServerConfig};
+
+use super::engine::{Engine, Output, Progress};
+use super::failure::classify;
+use super::peer::{ClaimedPeer, VerifiedPeer};
+use super::scratch::{self, Note};
+use super::stream::TlsStream;
+use crate::limits;
+use crate::rt::{Buffer, BufferPool, Socket};
+
+/// A client that is in.
+pub struct Accepted {
+    /// The stream to read and write.
+    pub stream: TlsStream,
+    /// Who the client is.
+    pub peer: VerifiedPeer,
+}
+
+/// Why a client is not in, and the records that tell it so.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The reason.
+    pub failure: Failure,
+    /// The reason in words, for the log.
+    pub detail: String,
+    alert: Buffer,
+}
+
+/// Why a backend could not be connected over TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The connection broke.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The backend closed the connection in the handshake.
+    #[error("closed during the TLS handshake")]
+    Closed,
+    /// The backend's certificate or protocol was refused, or it refused us.
+    #[error("TLS: {0}")]
+    Tls(#[from] Error),
+}
+
+/// A handshake in progress.
+struct Handshake {
+    engine: Engine,
+    incoming: Buffer,
+    outgoing: Buffer,
+    /// Application data that came right behind the peer's Finished.
+    plaintext: Buffer,
+    peer_closed: bool,
+    received_bytes: usize,
+}
+
+impl Handshake {
+    fn new(engine: Engine) -> Self {
+        Handshake {
+            engine,
+            incoming: Buffer::with_capacity(0),
+            outgoing: Buffer::with_capacity(0),
+            plaintext: Buffer::with_capacity(0),
+            peer_closed: false,
+            received_bytes: 0,
+        }
+    }
+
+    fn advance(&mut self) -> Result<Progress, Error> {
+        let mut output = Output {
+            plaintext: &mut self.plaintext,
+            outgoing: &mut self.outgoing,
+            peer_closed: &mut self.peer_closed,
+        };
+        self.engine.advance(&mut self.incoming, &mut output)
+    }
+
+    /// Reads once; 0 is the end of the stream. A silent peer costs no buffer.
+    async fn receive(&mut self, socket: &Socket) -> io::Result<usize> {
+        socket.readable().await?;
+        let mut buffer = std::mem::replace(&mut self.incoming, Buffer::with_capacity(0));
+        buffer.reserve(limits::HANDSHAKE_READ_BYTES);
+        let (received, buffer) = socket.read(buffer).await;
+        self.incoming = buffer;
+        self.received_bytes += *received.as_ref().unwrap_or(&0);
+        received
+    }
+
+    async fn flush(&mut self, socket: &Socket) -> io::Result<()> {
+        let buffer = std::mem::replace(&mut self.outgoing, Buffer::with_capacity(0));
+        let (written, buffer) = socket.write_all(buffer).await;
+        self.outgoing = buffer;
+        written
+    }
+
+    fn into_stream(self, socket: Socket, pool: Rc<BufferPool>) -> TlsStream {
+        TlsStream::new(
+            socket,
+            pool,
+            self.engine,
+            self.incoming,
+            self.plaintext,
+            self.peer_closed,
+        )
+    }
+}
+
+/// Takes a client in, or refuses it. On a refusal the socket comes back, so that the client can be told.
+pub async fn accept(
+    socket: Socket,
+    config: &Arc<ServerConfig>,
+    pool: Rc<BufferPool>,
+) -> Result<Accepted, (Socket, Refusal)> {
+    let connection = match UnbufferedServerConnection::new(Arc::clone(config)) {
+        Ok(connection) => connection,
+        Err(error) => {
+            return Err((
+                socket,
+                Refusal::without_alert(Failure::Internal, error.to_string()),
+            ));
+        }
+    };
+    let mut handshake = Handshake::new(Engine::Server(Box::new(connection)));
+    match establish(&mut handshake, &socket).await {
+        Ok(claimed) => Ok(Accepted {
+            stream: handshake.into_stream(socket, pool),
+            peer: VerifiedPeer::after_finished(claimed),
+        }),
+        Err(refusal) => Err((socket, refusal)),
+    }
+}
+
+/// Runs the server's side until the client's Finished has been verified.
+async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<ClaimedPeer, Refusal> {
+    let mut claimed = None;
+    loop {
+        let (progress, note) = scratch::observe(|| handshake.advance());
+        let Note {
+            claimed: newly_claimed,
+            refusal,
+        } = note;
+        claimed = newly_claimed.or(claimed);
+        let progress = progress.map_err(|error| refuse_for(handshake, &error, refusal))?;
+        handshake
+            .flush(socket)
+            .await
+            .map_err(|error| Refusal::reset(&error))?;
+        if progress == Progress::Established {
+            let nobody =
+                || Refusal::without_alert(Failure::Internal, "nobody was verified".to_owned());
+            return claimed.ok_or_else(nobody);
+        }
+        if handshake.peer_closed {
+            let detail = "the client closed during the handshake".to_owned();
+            return Err(Refusal::without_alert(Failure::Reset, detail));
+        }
+        if handshake.received_bytes > limits::HANDSHAKE_BYTES_MAX {
+            let detail = format!(
+                "more than {} bytes of handshake",
+                limits::HANDSHAKE_BYTES_MAX
+            );
+            return Err(Refusal::with_plain_alert(Failure::Malformed, detail));
+        }
+        let first = handshake.received_bytes == 0;
+        let received = handshake
+            .receive(socket)
+            .await
+            .map_err(|error| Refusal::reset(&error))?;
+        if received == 0 {
+            let detail = format!(
+                "closed after {} bytes of handshake",
+                handshake.received_bytes
+            );
+            return Err(Refusal::without_alert(Failure::Reset, detail));
+        }
+        if first && first_bytes(handshake.incoming.filled()) == FirstBytes::NotTls {
+            let detail = "the first bytes are no TLS record".to_owned();
+            return Err(Refusal::with_plain_alert(Failure::NotTls, detail));
+        }
+    }
+}
+
+/// Names the reason for `error` and collects the alert rustls wants to send for it.
+fn refuse_for(
+    handshake: &mut Handshake,
+    error: &Error,
+    noted: Option<(Failure, String)>,
+) -> Refusal {
+    let (failure, detail) = noted.unwrap_or_else(|| (classify(error), error.to_string()));
+    if failure == Failure::Sni {
+        // rustls would say access_denied; RFC 6066 section 3 wants unrecognized_name. Nothing is encrypted yet.
+        return Refusal::with_plain_alert(failure, detail);
+    }
+    handshake.engine.alert(&mut handshake.outgoing);
+    Refusal {
+        failure,
+        detail,
+        alert: std::mem::replace(&mut handshake.outgoing, Buffer::with_capacity(0)),
+    }
+}
+
+impl Refusal {
+    /// A refusal of which the client learns nothing but the end of the connection.
+    pub fn without_alert(failure: Failure, detail: String) -> Self {
+        Refusal {
+            failure,
+            detail,
+            alert: Buffer::with_capacity(0),
+        }
+    }
+
+    /// A refusal before any key was agreed on: the alert goes out in clear (RFC 8446 section 6).
+    fn with_plain_alert(failure: Failure, detail: String) -> Self {
+        let mut alert = Buffer::with_capacity(0);
+        if let Some(description) = failure.alert() {
+            const FATAL: u8 = 2;
+            alert.append(&[21, 3, 3, 0, 2, FATAL, description.0]);
+        }
+        Refusal {
+            failure,
+            detail,
+            alert,
+        }
+    }
+
+    fn reset(error: &io::Error) -> Self {
+        Refusal::without_alert(Failure::Reset, error.to_string())
+    }
+}
+
+/// Tells a client that it is refused: sends the alert and gives the client a moment to read it, because closing
+/// a socket on which unread bytes wait would throw the alert away.
+pub async fn refuse(socket: Socket, refusal: Refusal) {
+    if refusal.alert.is_empty() {
+        socket.reset_on_close();
+        return;
+    }
+    let telling = async {
+        let (written, mut buffer) = socket.write_all(refusal.alert).await;
+        written.and_then(|()| socket.finish())?;
+        let mut discarded = 0;
+        while discarded < limits::LINGER_BYTES_MAX {
+            socket.readable().await?;
+            buffer.clear();
+            buffer.reserve(limits::HANDSHAKE_READ_BYTES);
+            let (received, returned) = socket.read(buffer).await;
+            buffer = returned;
+            match received? {
+                0 => break,
+                count => discarded += count,
+            }
+        }
+        Ok::<(), io::Error>(())
+    };
+    // Whether the client listened changes nothing.
+    let _ = monoio::time::timeout(limits::LINGER_TIMEOUT, telling).await;
+}
+
+/// Connects over TLS to a backend whose TCP connection stands.
+pub async fn connect(
+    socket: Socket,
+    config: &Arc<ClientConfig>,
+    server_name: ServerName<'static>,
+    pool: Rc<BufferPool>,
+) -> Result<TlsStream, HandshakeError> {
+    let connection = UnbufferedClientConnection::new(Arc::clone(config), server_name)?;
+    let mut handshake = Handshake::new(Engine::Client(Box::new(connection)));
+    loop {
+        let progress = handshake.advance();
+        if progress.is_err() {
+            handshake.engine.alert(&mut handshake.outgoing);
+        }
+        handshake.flush(&socket).await?;
+        match progress? {
+            Progress::Established => return Ok(handshake.into_stream(socket, pool)),
+            Progress::Handshaking => {
+                if handshake.peer_closed || handshake.receive(&socket).await? == 0 {
+                    return Err(HandshakeError::Closed);
+                }
+            }
+        }
+    }
+}

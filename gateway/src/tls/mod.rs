@@ -1,0 +1,20 @@
+//! TLS 1.3 with a client certificate, always.
+//!
+//! In: an accepted or connected socket. Out: a `TlsStream` and, for clients, a `VerifiedPeer`; or a refusal with its
+//! reason and the alert to send. On the worker that owns the connection; configurations are shared and immutable.
+//! The handshake is done by rustls; who may enter is decided by `verifier`.
+
+mod certificates;
+mod config;
+mod engine;
+mod failure;
+mod handshake;
+mod peer;
+mod scratch;
+mod stream;
+mod verifier;
+
+pub use config::{BackendConfigs, server_config};
+pub use handshake::{Accepted, HandshakeError, Refusal, accept, connect, refuse};
+pub use peer::VerifiedPeer;
+pub use stream::{StreamError, TlsStream};

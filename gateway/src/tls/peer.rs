@@ -1,0 +1,56 @@
+//! Who the client is, in two steps that the types keep apart.
+//! rustls asks the verifier about a chain before the client has proven that it holds the key: that makes a
+//! `ClaimedPeer`. Only after Finished does the handshake turn it into a `VerifiedPeer`, and everything that grants
+//! something takes a `&VerifiedPeer`.
+
+use gateway_core::identity::{CertificateNames, Tenant};
+
+/// A certificate that verifies and that a rule admits; whoever sent it may have copied it.
+#[derive(Debug, Clone)]
+pub(super) struct ClaimedPeer {
+    /// Names in the certificate.
+    pub(super) names: CertificateNames,
+    /// Position of the rule that admits it.
+    pub(super) rule: usize,
+    /// Tenant of that rule.
+    pub(super) tenant: Option<Tenant>,
+}
+
+/// A client that proved possession of an admitted certificate's key.
+#[derive(Debug, Clone)]
+pub struct VerifiedPeer(Box<ClaimedPeer>);
+
+impl VerifiedPeer {
+    /// To be called once rustls has verified CertificateVerify and Finished, and by nobody else.
+    pub(super) fn after_finished(claimed: ClaimedPeer) -> Self {
+        VerifiedPeer(Box::new(claimed))
+    }
+
+    /// Names in the client's certificate.
+    pub fn names(&self) -> &CertificateNames {
+        &self.0.names
+    }
+
+    /// The name to show: the first URI, else the first DNS name, else the common name.
+    pub fn identity(&self) -> &str {
+        let CertificateNames {
+            uris,
+            dns_names,
+            common_name,
+        } = &self.0.names;
+        uris.first()
+            .or(dns_names.first())
+            .or(common_name.as_ref())
+            .map_or("", String::as_str)
+    }
+
+    /// Position of the rule that admitted the client, counted from 0.
+    pub fn rule(&self) -> usize {
+        self.0.rule
+    }
+
+    /// The tenant the client sends as.
+    pub fn tenant(&self) -> Option<&Tenant> {
+        self.0.tenant.as_ref()
+    }
+}

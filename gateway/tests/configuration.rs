@@ -1,0 +1,821 @@
+//! The configuration as an operator meets it: the smallest file passes, broken files say where and why, the reference
+//! names every key. Certificates come from `pki`. In: temporary directories. Out: nothing is left behind.
+
+// Helpers of tests may do what tests may.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
+
+use gateway::config::{self, BackendTransport, ConfigErrors, Loaded};
+use gateway::limits;
+use gateway::pki::{Authority, Profile, Request};
+use gateway_core::identity::CertificateNames;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The smallest useful file of the reference, and of the design.
+const SMALLEST: &str = r#"[[listener]]
+name = "otlp-grpc"
+address = "0.0.0.0:4317"
+mode = "stream"                       # or "http"
+alpn = ["h2"]
+certificate = "server.pem"
+key = "server.key"
+client_ca = ["ca.pem"]
+backend = "collector"
+
+[[backend]]
+name = "collector"
+servers = ["10.0.0.11:4317", "10.0.0.12:4317"]
+tls = { ca = ["ca.pem"], certificate = "gateway.pem", key = "gateway.key", server_name = "collector.example.org" }
+
+[[identity]]
+match = { uri = "spiffe://example.org/agent/*" }
+tenant = "team-a"
+"#;
+
+/// A directory with certificates of every kind, good and bad.
+struct Pki(TempDir);
+
+/// Makes the directory.
+fn pki() -> Pki {
+    let directory = tempfile::tempdir().unwrap();
+    let root = Authority::init(directory.path(), "Example CA", 1000 * DAY).unwrap();
+    let request = |name: &str, profile| Request {
+        name: name.to_owned(),
+        profile,
+        uris: Vec::new(),
+        dns_names: match profile {
+            Profile::Server => vec![format!("{name}.example.org")],
+            Profile::Client | Profile::Authority => Vec::new(),
+        },
+        ip_addresses: Vec::new(),
+        lifetime: 100 * DAY,
+        not_before: None,
+    };
+    let now = SystemTime::now();
+    root.issue(&request("server", Profile::Server)).unwrap();
+    root.issue(&request("gateway", Profile::Client)).unwrap();
+    root.issue(&request("edge", Profile::Authority)).unwrap();
+    root.issue(&Request {
+        lifetime: 3 * DAY,
+        ..request("ending", Profile::Server)
+    })
+    .unwrap();
+    let past = Some(now - 200 * DAY);
+    root.issue(&Request {
+        not_before: past,
+        ..request("expired", Profile::Server)
+    })
+    .unwrap();
+    root.issue(&Request {
+        not_before: past,
+        ..request("expired-ca", Profile::Authority)
+    })
+    .unwrap();
+    let future = Some(now + 5 * DAY);
+    root.issue(&Request {
+        not_before: future,
+        ..request("future", Profile::Server)
+    })
+    .unwrap();
+    let edge = root.open_intermediate("edge").unwrap();
+    edge.issue(&request("chained", Profile::Server)).unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let text = |name: &str| fs::read_to_string(path(name)).unwrap();
+    fs::write(path("reversed.pem"), text("edge.pem") + &text("server.pem")).unwrap();
+    fs::write(
+        path("strangers.pem"),
+        text("server.pem") + &text("edge.pem"),
+    )
+    .unwrap();
+    fs::write(path("forged.pem"), forged_chain(&directory)).unwrap();
+    fs::write(
+        path("junk.pem"),
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
+    fs::write(path("empty.pem"), "").unwrap();
+    fs::copy(path("server.key"), path("exposed.key")).unwrap();
+    fs::set_permissions(path("exposed.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    let encrypted = text("server.key").replace("PRIVATE", "ENCRYPTED PRIVATE");
+    fs::copy(path("server.key"), path("encrypted.key")).unwrap();
+    fs::write(path("encrypted.key"), encrypted).unwrap();
+    Pki(directory)
+}
+
+/// A certificate with an authority behind it that has its issuer's name, but not its key.
+fn forged_chain(directory: &TempDir) -> String {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let root = Authority::init(elsewhere.path(), "Other CA", 100 * DAY).unwrap();
+    let request = Request {
+        name: "edge".to_owned(),
+        profile: Profile::Authority,
+        uris: Vec::new(),
+        dns_names: Vec::new(),
+        ip_addresses: Vec::new(),
+        lifetime: DAY,
+        not_before: None,
+    };
+    let impostor = fs::read_to_string(root.issue(&request).unwrap().certificate).unwrap();
+    let chained = fs::read_to_string(directory.path().join("chained.pem")).unwrap();
+    let end = "-----END CERTIFICATE-----\n";
+    let leaf = &chained[..chained.find(end).unwrap() + end.len()];
+    leaf.to_owned() + &impostor
+}
+
+impl Pki {
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The path that texts under test are said to come from.
+    fn file(&self) -> PathBuf {
+        self.path("portcullis.toml")
+    }
+
+    fn check(&self, text: &str) -> Result<Loaded, ConfigErrors> {
+        config::check(&self.file(), text, SystemTime::now())
+    }
+
+    /// The one error in a text.
+    fn only_error(&self, text: &str) -> String {
+        let errors = self.check(text).expect_err(text);
+        assert_eq!(errors.as_slice().len(), 1, "{errors}\nin\n{text}");
+        errors.to_string()
+    }
+
+    /// Asserts that each change of a table leads to one error: at this line, on this key and value, expecting this.
+    fn assert_refused(&self, section: &str, table: &str) {
+        for [from, to, line, key, expectation] in rows(table) {
+            let error = self.only_error(&with(&from, &to));
+            let start = format!("{}:{line}: {section}: {key}: ", self.file().display());
+            assert!(
+                error.starts_with(&start),
+                "{error}\nshould start with\n{start}"
+            );
+            assert!(
+                error.contains(&expectation),
+                "{error}\nshould contain\n{expectation}"
+            );
+        }
+    }
+
+    /// Runs `portcullis check` on a text.
+    fn run_check(&self, text: &str) -> Output {
+        fs::write(self.file(), text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command
+            .args(["check", "--config"])
+            .arg(self.file())
+            .output()
+            .unwrap()
+    }
+}
+
+/// Rows of a table whose columns stand between bars; `\n` in it is a line break.
+fn rows<const N: usize>(table: &str) -> Vec<[String; N]> {
+    let cells = |row: &str| {
+        let cells: Vec<_> = row
+            .split('|')
+            .map(|cell| cell.trim().replace("\\n", "\n"))
+            .collect();
+        <[String; N]>::try_from(cells).unwrap_or_else(|cells| panic!("{N} columns: {cells:?}"))
+    };
+    let rows: Vec<_> = table
+        .lines()
+        .filter(|row| !row.trim().is_empty())
+        .map(cells)
+        .collect();
+    assert!(!rows.is_empty());
+    rows
+}
+
+/// The smallest file with one piece replaced, which must be there.
+fn with(from: &str, to: &str) -> String {
+    assert_eq!(
+        SMALLEST.matches(from).count(),
+        1,
+        "{from:?} stands once in the smallest file"
+    );
+    SMALLEST.replace(from, to)
+}
+
+#[test]
+fn smallest_file_passes_check_and_says_what_is_enforced() {
+    let output = pki().run_check(SMALLEST);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for expected in [
+        "0.0.0.0:4317",
+        "CN=Example CA",
+        "h2",
+        "TLS13_AES_128_GCM_SHA256",
+        "X25519, secp256r1, secp384r1",
+        "spiffe://example.org/agent/*",
+        "team-a",
+        "mTLS; servers must be collector.example.org",
+        "10.0.0.11:4317, 10.0.0.12:4317",
+        "(in 99 days)",
+        "portcullis.toml: good",
+    ] {
+        assert!(text.contains(expected), "{expected} in\n{text}");
+    }
+    assert!(!text.contains("Warnings"), "{text}");
+}
+
+#[test]
+fn check_tells_every_error_and_exits_with_one() {
+    let output = pki().run_check(
+        &SMALLEST
+            .replace("4317", "x")
+            .replace("mode = \"stream\"", "mod = 1"),
+    );
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.stdout, b"");
+    for expected in [
+        "portcullis.toml:3: listener \"otlp-grpc\": address = \"0.0.0.0:x\": must be",
+        "portcullis.toml:4: listener \"otlp-grpc\": mod: unknown key, did you mean `mode`?",
+        "portcullis.toml:13: backend \"collector\": servers = \"10.0.0.11:x\": must be",
+        "portcullis.toml:13: backend \"collector\": servers = \"10.0.0.12:x\": must be",
+        "portcullis.toml: 4 errors",
+    ] {
+        assert!(text.contains(expected), "{expected} in\n{text}");
+    }
+}
+
+#[test]
+fn defaults_are_those_of_the_limits() {
+    let pki = pki();
+    let config = pki.check(SMALLEST).unwrap().config;
+    let listener = &config.listeners[0];
+    assert_eq!(
+        listener.handshake_timeout,
+        limits::HANDSHAKE_TIMEOUT_DEFAULT
+    );
+    assert_eq!(listener.idle_timeout, limits::IDLE_TIMEOUT_DEFAULT);
+    assert_eq!(listener.max_connections, limits::CONNECTIONS_DEFAULT);
+    assert_eq!(listener.max_handshakes, limits::HANDSHAKES_DEFAULT);
+    assert_eq!(listener.max_connection_age, None);
+    assert_eq!(
+        config.backends[0].connect_timeout,
+        limits::CONNECT_TIMEOUT_DEFAULT
+    );
+    assert_eq!(config.drain_timeout, limits::DRAIN_TIMEOUT_DEFAULT);
+    assert_eq!(config.certificates.len(), 4);
+}
+
+/// What is replaced by what, and the error's line, key with value, and expectation.
+const BROKEN_LISTENERS: &str = r#"
+"0.0.0.0:4317" | "4317" | 3 | address = "4317" | must be an IP address and a port
+"0.0.0.0:4317" | "0.0.0.0:0" | 3 | address = "0.0.0.0:0" | port from 1 to 65535
+"stream"  | "http" | 4 | mode = "http" | not built yet
+"stream"  | "datagram" | 4 | mode = "datagram" | must be "stream"
+["h2"] | ["h2", "h2"] | 5 | alpn = "h2" | named twice
+["h2"] | [""] | 5 | alpn = "" | names of 1 to 255 bytes
+["h2"] | "h2" | 5 | alpn = "h2" | must be an array of strings
+alpn = | alpm = | 5 | alpm | unknown key, did you mean `alpn`?
+alpn = | client_auth = "none"\nalpn = | 5 | client_auth | unknown key (the keys here: name, address
+alpn = | crl = ["agents.crl"]\nalpn = | 5 | crl = ["agents.crl"] | not built yet
+alpn = | handshake_timeout = "0s"\nalpn = | 5 | handshake_timeout = "0s" | must be 100ms to 1m (less would refuse every client
+alpn = | handshake_timeout = 10\nalpn = | 5 | handshake_timeout = 10 | must be a string
+alpn = | idle_timeout = "10"\nalpn = | 5 | idle_timeout = "10" | with its unit, such as "10s"
+alpn = | max_connections = 0\nalpn = | 5 | max_connections = 0 | must be 1 to 1000000
+alpn = | max_connections = -1\nalpn = | 5 | max_connections = -1 | must be 1 to 1000000
+alpn = | max_connections = 1.5\nalpn = | 5 | max_connections = 1.5 | must be a whole number
+alpn = | max_connections = 5\nmax_handshakes = 6\nalpn = | 6 | max_handshakes = 6 | at most max_connections, which is 5
+alpn = | max_connection_age = "5ms"\nalpn = | 5 | max_connection_age = "5ms" | leave it out for no limit
+alpn = | sni = [{ key = "server.key" }]\nalpn = | 5 | sni 1: certificate | missing
+client_ca = ["ca.pem"] | client_ca = [] | 8 | client_ca = [] | at least one file
+client_ca = ["ca.pem"] | | 1 | client_ca | missing: name the files of the CAs
+backend = "collector" | backend = "colector" | 9 | backend = "colector" | must be the name of a [[backend]]: collector
+"#;
+
+#[test]
+fn broken_listeners_say_where_and_why() {
+    pki().assert_refused("listener \"otlp-grpc\"", BROKEN_LISTENERS);
+}
+
+const BROKEN_CERTIFICATES: &str = r#"
+"server.pem" | "absent.pem" | 6 | certificate = "absent.pem" | absent.pem: cannot be read: No such file
+"server.pem" | "junk.pem" | 6 | certificate = "junk.pem" | is not a certificate
+"server.pem" | "empty.pem" | 6 | certificate = "empty.pem" | holds no certificate
+"server.pem" | "." | 6 | certificate = "." | is not a regular file
+"server.pem" | "reversed.pem" | 6 | certificate = "reversed.pem" | CN=edge is the certificate of a CA
+"server.key" | "absent.key" | 7 | key = "absent.key" | cannot be read: No such file
+"server.key" | "ca.pem" | 7 | key = "ca.pem" | has mode 0644
+"server.key" | "gateway.key" | 7 | key = "gateway.key" | does not belong to the certificate in server.pem
+"server.key" | "exposed.key" | 7 | key = "exposed.key" | has mode 0644
+"server.key" | "encrypted.key" | 7 | key = "encrypted.key" | is encrypted
+client_ca = ["ca.pem"] | client_ca = ["server.pem"] | 8 | client_ca = "server.pem" | CN=server is not a CA
+client_ca = ["ca.pem"] | client_ca = ["expired-ca.pem"] | 8 | client_ca = ["expired-ca.pem"] | no CA that is valid now
+"#;
+
+#[test]
+fn broken_certificates_say_where_and_why() {
+    let pki = pki();
+    pki.assert_refused("listener \"otlp-grpc\"", BROKEN_CERTIFICATES);
+    let exposed = pki.only_error(&with("\"server.key\"", "\"exposed.key\""));
+    let command = format!("chmod 600 {}", pki.path("exposed.key").display());
+    assert!(exposed.contains(&command), "{exposed}");
+}
+
+#[test]
+fn certificates_that_would_fail_a_handshake_fail_here() {
+    let pki = pki();
+    let cases = [
+        ("expired", "expired", "CN=expired expired on "),
+        ("future", "future", "CN=future is not valid before "),
+        (
+            "gateway",
+            "gateway",
+            "CN=gateway lacks the extended key usage serverAuth",
+        ),
+        (
+            "strangers",
+            "server",
+            "certificate 2 (CN=edge) did not issue certificate 1 (CN=server)",
+        ),
+        ("forged", "chained", "the chain does not verify"),
+    ];
+    for (certificate, key, expectation) in cases {
+        let text = with("\"server.pem\"", &format!("\"{certificate}.pem\""))
+            .replace("\"server.key\"", &format!("\"{key}.key\""));
+        let error = pki.only_error(&text);
+        let start = format!(
+            "portcullis.toml:6: listener \"otlp-grpc\": certificate = \"{certificate}.pem\": "
+        );
+        assert!(error.contains(&start), "{error}");
+        assert!(error.contains(expectation), "{error}");
+    }
+    let chained =
+        with("\"server.pem\"", "\"chained.pem\"").replace("\"server.key\"", "\"chained.key\"");
+    assert_eq!(
+        pki.check(&chained).unwrap().config.listeners[0].certificates[0]
+            .key
+            .cert
+            .len(),
+        2
+    );
+}
+
+const BROKEN_BACKENDS: &str = r#"
+servers = ["10.0.0.11:4317", "10.0.0.12:4317"] | servers = [] | 13 | servers = [] | at least one server
+servers = | # servers = | 11 | servers | missing
+"10.0.0.12:4317" | "10.0.0.12" | 13 | servers = "10.0.0.12" | and a port
+"10.0.0.12:4317" | "10.0.0.11:4317" | 13 | servers = "10.0.0.11:4317" | named twice
+tls = | # tls = | 11 | tls | 10.0.0.11:4317 is not on this host's loopback: must have tls, or dangerous_plaintext
+tls = | dangerous_plaintext = true\ntls = | 14 | dangerous_plaintext = true | must be false beside tls
+tls = | connect_timeout = "1h"\ntls = | 14 | connect_timeout = "1h" | must be 10ms to 1m
+tls = | proxy_protocol = 2\ntls = | 14 | proxy_protocol = 2 | must be true or false
+"collector.example.org" | "not a name" | 14 | tls: server_name = "not a name" | must be a DNS name or IP address
+"gateway.pem", key = "gateway.key" | "server.pem", key = "server.key" | 14 | tls: certificate = "server.pem" | lacks the extended key usage clientAuth
+ca = ["ca.pem"], certificate | certificate | 14 | tls: ca | missing
+"#;
+
+#[test]
+fn broken_backends_say_where_and_why() {
+    pki().assert_refused("backend \"collector\"", BROKEN_BACKENDS);
+}
+
+/// A line before the first section, and its key with value, and the expectation.
+const BROKEN_PROCESS_SECTIONS: &str = r#"
+drain_timeout = "2h" | drain_timeout = "2h" | must be 0s to 1h
+drain = "2s" | drain | unknown key
+audit = { file = "a" } | audit = { file = "a" } | not built yet
+outbound = [] | outbound = [] | not built yet
+workers.count = 0 | workers: count = 0 | must be 1 to 1024
+workers = 2 | workers = 2 | must be a table
+admin.address = "0.0.0.0:9464" | admin: address = "0.0.0.0:9464" | must be a loopback address
+admin.address = "unix:here" | admin: address = "unix:here" | must be an absolute path
+admin.address = "127.0.0.1:4317" | admin: address = "127.0.0.1:4317" | is taken by listener "otlp-grpc"
+admin = {} | admin: address | missing
+tls.provider = "openssl" | tls: provider = "openssl" | must be "ring" or "aws-lc-rs"
+tls.groups = ["X25519MLKEM768"] | tls: groups = "X25519MLKEM768" | needs provider = "aws-lc-rs"
+tls.groups = ["ffdhe2048"] | tls: groups = "ffdhe2048" | must be one of X25519, secp256r1
+tls.groups = ["X25519", "X25519"] | tls: groups = "X25519" | named twice
+tls.cipher_suites = [] | tls: cipher_suites = [] | must name at least one
+tls.cipher_suites = ["TLS_RSA_WITH_RC4_128_MD5"] | tls: cipher_suites = "TLS_RSA_WITH_RC4_128_MD5" | must be one of TLS13_AES_128
+tls.resumption.enabled = true | tls: resumption: enabled = true | not built yet
+tls.resumption.key_file = "k" | tls: resumption: key_file = "k" | not built yet
+guard.mode = "enforce" | guard: mode = "enforce" | not built yet
+guard.mode = "monitor" | guard: interfaces | missing
+guard.required = true | guard: required = true | what is off cannot be required
+guard.interfaces = ["a/b"] | guard: interfaces = "a/b" | names of network interfaces
+x = | not TOML | string values must be quoted
+"#;
+
+#[test]
+fn broken_process_sections_say_where_and_why() {
+    let pki = pki();
+    for [line, key, expectation] in rows(BROKEN_PROCESS_SECTIONS) {
+        let error = pki.only_error(&format!("\n{line}\n{SMALLEST}"));
+        let start = format!("{}:2: {key}: ", pki.file().display());
+        assert!(
+            error.starts_with(&start),
+            "{error}\nshould start with\n{start}"
+        );
+        assert!(
+            error.contains(&expectation),
+            "{error}\nshould contain\n{expectation}"
+        );
+    }
+}
+
+const BROKEN_RULES: &str = r#"
+match = | # match = | 16 | match | missing
+{ uri = "spiffe://example.org/agent/*" } | {} | 17 | match | at least one of uri, dns, cn
+{ uri = "spiffe://example.org/agent/*" } | { ur = "a", cn = "a" } | 17 | match: ur | did you mean `uri`?
+"spiffe://example.org/agent/*" | "" | 17 | match: uri = "" | must not be empty
+uri = "spiffe://example.org/agent/*" | dns = "*.example.org" | 17 | match: dns = "*.example.org" | at its end
+"team-a" | ".*" | 18 | tenant = ".*" | at least one letter or digit
+"team-a" | "a/b" | 18 | tenant = "a/b" | letters, digits
+"#;
+
+#[test]
+fn broken_rules_say_where_and_why() {
+    pki().assert_refused("identity 1", BROKEN_RULES);
+}
+
+#[test]
+fn names_and_addresses_must_be_unique() {
+    let pki = pki();
+    let (listener, rest) = SMALLEST.split_once("\n[[backend]]").unwrap();
+    let (backend, rules) = rest.split_once("\n[[identity]]").unwrap();
+    let doubled = format!(
+        "{listener}\n{listener}\n[[backend]]{backend}\n[[backend]]{backend}\n[[identity]]{rules}"
+    );
+    let errors = pki.check(&doubled).unwrap_err().to_string();
+    let expected = [
+        (
+            12,
+            "listener \"otlp-grpc\": name = \"otlp-grpc\": must be unique: the listener at line 2 has it",
+        ),
+        (
+            13,
+            "listener \"otlp-grpc\": address = \"0.0.0.0:4317\": must be unique: the listener at line 1 has it",
+        ),
+        (
+            27,
+            "backend \"collector\": name = \"collector\": must be unique: the backend at line 22 has it",
+        ),
+    ];
+    let lines = expected.map(|(line, text)| format!("{}:{line}: {text}", pki.file().display()));
+    assert_eq!(errors.lines().collect::<Vec<_>>(), lines);
+}
+
+#[test]
+fn missing_sections_and_files_are_told() {
+    let pki = pki();
+    let errors = pki.check("").unwrap_err().to_string();
+    assert!(errors.contains(":1: listener: missing"), "{errors}");
+    assert!(errors.contains(":1: backend: missing"), "{errors}");
+    let error = config::load(&pki.path("absent.toml"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("absent.toml: cannot be read: No such file"),
+        "{error}"
+    );
+    let error = config::load(pki.0.path()).unwrap_err().to_string();
+    assert!(error.contains("is not a regular file"), "{error}");
+    let file = pki.path("latin1.toml");
+    fs::write(&file, b"# \xe9\n").unwrap();
+    assert!(
+        config::load(&file)
+            .unwrap_err()
+            .to_string()
+            .contains("is not UTF-8")
+    );
+}
+
+/// What is replaced by what, and the warning's line and text.
+const QUESTIONABLE: &str = r#"
+tls = | dangerous_plaintext = true # | 14 | telemetry leaves this host in plain text
+"10.0.0.11:4317", "10.0.0.12:4317"]\ntls = | "127.0.0.1:4317"]\ndangerous_plaintext = true # | 14 | has no effect
+[[identity]]\nmatch = { uri = "spiffe://example.org/agent/*" }\ntenant = "team-a"\n | | 1 | nobody gets in
+tenant = "team-a" | [[backend]]\nname = "spare"\nservers = ["[::1]:1"] | 18 | no listener uses it
+tenant = "team-a" | [[identity]]\nmatch = { uri = "spiffe://example.org/agent/1" } | 18 | never reached: the rule at line 16
+spiffe://example.org/agent/* | * | 16 | lets in every certificate
+"server.pem"\nkey = "server.key" | "ending.pem"\nkey = "ending.key" | 6 | CN=ending expires on
+client_ca = ["ca.pem"] | client_ca = ["ca.pem", "expired-ca.pem"] | 8 | CN=expired-ca expired on
+[[listener]] | workers.count = 1000\n[[listener]] | 1 | CPUs this process may use
+[[listener]] | guard = { mode = "monitor", interfaces = ["lo"] }\n[[listener]] | 1 | bulk throughput
+alpn = | sni = [{ certificate = "server.pem", key = "server.key" }, { certificate = "server.pem", key = "server.key" }]\nalpn = | 5 | answers to server.example.org already
+"#;
+
+#[test]
+fn questionable_settings_are_warned_of() {
+    let pki = pki();
+    for [from, to, line, expectation] in rows(QUESTIONABLE) {
+        let text = with(&from, &to);
+        let warnings = pki
+            .check(&text)
+            .unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+            .warnings;
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        let start = format!("{}:{line}: ", pki.file().display());
+        assert!(warnings[0].starts_with(&start), "{warnings:?} at {line}");
+        assert!(
+            warnings[0].contains(&expectation),
+            "{warnings:?}: {expectation}"
+        );
+    }
+}
+
+#[test]
+fn plaintext_stays_on_this_host() {
+    let pki = pki();
+    let tls = SMALLEST
+        .lines()
+        .find(|line| line.starts_with("tls"))
+        .unwrap();
+    let text = |servers: &str| {
+        let servers = format!("servers = [{servers}]");
+        SMALLEST.replace(tls, "").replace(
+            "servers = [\"10.0.0.11:4317\", \"10.0.0.12:4317\"]",
+            &servers,
+        )
+    };
+    for good in [
+        "\"127.0.0.1:1\"",
+        "\"127.8.8.8:1\", \"[::1]:1\"",
+        "\"localhost:1\"",
+        "\"[::ffff:127.0.0.1]:1\"",
+    ] {
+        let transport = &pki.check(&text(good)).unwrap().config.backends[0].transport;
+        assert!(
+            matches!(transport, BackendTransport::LoopbackPlaintext),
+            "{good}"
+        );
+    }
+    for bad in [
+        "\"10.0.0.1:1\"",
+        "\"127.0.0.1:1\", \"10.0.0.1:1\"",
+        "\"localhost.example.org:1\"",
+        "\"0.0.0.0:1\"",
+        "\"loopback:1\"",
+    ] {
+        assert!(
+            pki.only_error(&text(bad))
+                .contains("must have tls, or dangerous_plaintext = true"),
+            "{bad}"
+        );
+    }
+}
+
+#[test]
+fn suites_and_groups_are_pinned_by_name_and_order() {
+    let pki = pki();
+    let text = format!(
+        "[tls]\nprovider = \"aws-lc-rs\"\ncipher_suites = [\"TLS_CHACHA20_POLY1305_SHA256\", \"TLS13_AES_128_GCM_SHA256\"]\n\
+         groups = [\"X25519MLKEM768\", \"secp384r1\"]\nresumption.enabled = false\n{SMALLEST}"
+    );
+    let config = pki.check(&text).unwrap().config;
+    let suites: Vec<_> = config
+        .provider
+        .cipher_suites
+        .iter()
+        .map(|suite| format!("{:?}", suite.suite()))
+        .collect();
+    let groups: Vec<_> = config
+        .provider
+        .kx_groups
+        .iter()
+        .map(|group| format!("{:?}", group.name()))
+        .collect();
+    assert_eq!(
+        suites,
+        ["TLS13_CHACHA20_POLY1305_SHA256", "TLS13_AES_128_GCM_SHA256"]
+    );
+    assert_eq!(groups, ["X25519MLKEM768", "secp384r1"]);
+    assert_eq!(config.provider_name, "aws-lc-rs");
+}
+
+#[test]
+fn small_connection_limit_bounds_the_handshakes_too() {
+    let text = with("alpn =", "max_connections = 7\nalpn =");
+    assert_eq!(
+        pki().check(&text).unwrap().config.listeners[0].max_handshakes,
+        7
+    );
+}
+
+#[test]
+fn dns_rules_ignore_case() {
+    let text = with(
+        "uri = \"spiffe://example.org/agent/*\"",
+        "dns = \"Agent-*\"",
+    );
+    let names = CertificateNames {
+        dns_names: vec!["agent-1.example.org".to_owned()],
+        ..CertificateNames::default()
+    };
+    assert!(
+        pki()
+            .check(&text)
+            .unwrap()
+            .config
+            .rules
+            .decide(&names)
+            .is_some()
+    );
+}
+
+/// Runs `openssl` in a directory, which must succeed.
+fn openssl(directory: &Path, arguments: &str) {
+    let mut command = Command::new("openssl");
+    let output = command
+        .args(arguments.split(' '))
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn keys_of_openssl_are_taken_in_every_form() {
+    let pki = pki();
+    let directory = pki.0.path();
+    for kind in ["rsa:2048", "ec -pkeyopt ec_paramgen_curve:P-384", "ed25519"] {
+        openssl(
+            directory,
+            &format!(
+                "req -x509 -nodes -newkey {kind} -keyout new.key -out new.pem -days 30 -subj /CN=new \
+                 -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:new.example.org"
+            ),
+        );
+        // PKCS #1 for RSA and SEC 1 for curves; Ed25519 has only the one form.
+        let form = if kind == "ed25519" {
+            ""
+        } else {
+            "-traditional "
+        };
+        openssl(directory, &format!("pkey -in new.key {form}-out old.key"));
+        for provider in ["ring", "aws-lc-rs"] {
+            for key in ["new.key", "old.key"] {
+                let text = with("\"server.pem\"", "\"new.pem\"")
+                    .replace("\"server.key\"", &format!("\"{key}\""));
+                let text = format!("tls.provider = \"{provider}\"\n{text}");
+                let loaded = pki.check(&text);
+                assert!(loaded.is_ok(), "{kind} in {key} for {provider}: {loaded:?}");
+            }
+        }
+    }
+}
+
+/// The reference's tables: section and key of each row.
+fn documented() -> BTreeSet<(String, String)> {
+    let mut section = String::new();
+    let mut keys = BTreeSet::new();
+    for line in reference().lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            section = heading.replace('`', "").to_ascii_lowercase();
+        } else if let Some((key, _)) = line.strip_prefix("| `").and_then(|row| row.split_once('`'))
+        {
+            assert!(
+                keys.insert((section.clone(), key.to_owned())),
+                "{section} {key} stands twice"
+            );
+        }
+    }
+    keys
+}
+
+fn reference() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md"))
+        .unwrap()
+}
+
+#[test]
+fn reference_has_every_key_and_no_other() {
+    let mut expected = BTreeSet::new();
+    for (section, keys) in config::raw::SECTIONS {
+        expected.extend(
+            keys.iter()
+                .map(|key| ((*section).to_owned(), (*key).to_owned())),
+        );
+    }
+    assert_eq!(documented(), expected);
+}
+
+#[test]
+fn defaults_in_the_reference_are_those_of_the_limits() {
+    let time = |duration| format!("`\"{}\"`", humantime::format_duration(duration));
+    let cases = [
+        ("drain_timeout", time(limits::DRAIN_TIMEOUT_DEFAULT)),
+        ("handshake_timeout", time(limits::HANDSHAKE_TIMEOUT_DEFAULT)),
+        ("idle_timeout", time(limits::IDLE_TIMEOUT_DEFAULT)),
+        ("connect_timeout", time(limits::CONNECT_TIMEOUT_DEFAULT)),
+        (
+            "max_connections",
+            format!("`{}`", limits::CONNECTIONS_DEFAULT),
+        ),
+        (
+            "max_handshakes",
+            format!("`{}`", limits::HANDSHAKES_DEFAULT),
+        ),
+    ];
+    let reference = reference();
+    for (key, default) in cases {
+        let row = reference
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{key}`")))
+            .unwrap();
+        assert_eq!(row.split('|').nth(3).unwrap().trim(), default, "{key}");
+    }
+}
+
+#[test]
+fn examples_in_the_reference_lack_nothing_but_their_files() {
+    let reference = reference();
+    let examples: Vec<_> = reference.split("```toml\n").skip(1).collect();
+    assert_eq!(examples.len(), 2);
+    for example in examples {
+        let (text, _) = example.split_once("```").unwrap();
+        let errors = config::check(
+            Path::new("/nonexistent/portcullis.toml"),
+            text,
+            SystemTime::now(),
+        )
+        .expect_err("the certificates do not exist");
+        for error in errors.as_slice() {
+            assert!(
+                error.expectation.contains("cannot be read: No such file"),
+                "{error}"
+            );
+        }
+    }
+}
+
+/// Text that looks more like a configuration than noise does.
+fn configuration_like() -> impl Strategy<Value = String> {
+    let mut words = vec![
+        "=", "[", "]", "[[", "]]", "{", "}", ",", "\n", "\"", "#", ".", "1", "true", "-9e9", "0x",
+        "'''",
+    ];
+    words.extend(
+        config::raw::SECTIONS
+            .iter()
+            .flat_map(|(section, keys)| keys.iter().chain([section])),
+    );
+    words.extend([
+        "\"10s\"",
+        "\"ca.pem\"",
+        "\"server.key\"",
+        "[\"h2\"]",
+        "\u{1f5ff}",
+        "1979-05-27T07:32:00Z",
+    ]);
+    prop::collection::vec(prop::sample::select(words), 0..60).prop_map(|words| words.concat())
+}
+
+#[test]
+fn arbitrary_text_never_panics_the_loader() {
+    let pki = pki();
+    proptest!(|(text in any::<String>())| {
+        let _ = pki.check(&text);
+    });
+}
+
+#[test]
+fn text_like_a_configuration_never_panics_the_loader() {
+    let pki = pki();
+    proptest!(|(text in configuration_like())| {
+        let _ = pki.check(&text);
+    });
+}
+
+#[test]
+fn errors_in_mutilated_files_name_lines_of_the_file() {
+    let pki = pki();
+    let insert = prop_oneof![any::<String>(), configuration_like()];
+    proptest!(|(at in 0..SMALLEST.len(), length in 0..40_usize, insert in insert)| {
+        let end = (at + length).min(SMALLEST.len());
+        let text = format!("{}{insert}{}", &SMALLEST[..at], &SMALLEST[end..]);
+        if let Err(errors) = pki.check(&text) {
+            let lines = text.split('\n').count();
+            for error in errors.as_slice() {
+                prop_assert!(error.line.is_some_and(|line| (1..=lines).contains(&line)), "{error}");
+                prop_assert!(!error.to_string().contains('\n'), "{error}");
+            }
+        }
+    });
+}
