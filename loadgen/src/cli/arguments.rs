@@ -1,0 +1,239 @@
+//! The arguments as clap reads them. In: the command line. Out: `Arguments`. Their bounds are checked in `cli`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand};
+
+use super::parse_listen;
+use crate::backend;
+use crate::otlp::{Protocol, Signal};
+use crate::scenario::handshake::{Confirm, Mode};
+use crate::scenario::stream::Direction;
+
+/// Measures an mTLS server from the client's side.
+///
+/// Every load is bounded by time, and by count where that makes sense. The exit code is 0 when all work succeeded,
+/// 1 when some failed, 2 when the load could not be run.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis-loadgen", version, max_term_width = 110)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Full or resumed handshakes, each proven to be accepted.
+    Handshake(Handshake),
+    /// Bulk data through each connection, every byte accounted for.
+    Stream(Stream),
+    /// Small messages to `backend echo` and back over held connections.
+    Echo(Echo),
+    /// Authenticated connections that are held and say nothing.
+    Idle(Idle),
+    /// OTLP exports by several agents, each acknowledged or counted as failed.
+    Otlp(Otlp),
+    /// A plain TCP server to stand behind the measured one.
+    Backend(Backend),
+    /// An OTLP receiver that counts what arrives; GET /stats on its HTTP port answers with JSON.
+    Receiver(Receiver),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Handshake {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(flatten)]
+    pub(super) pace: Pace,
+    /// Full handshakes, or resumed ones.
+    #[arg(long, value_enum, default_value = "full")]
+    pub(super) mode: Mode,
+    /// What proves that the server accepted the client; under TLS 1.3 a finished handshake does not.
+    #[arg(long, value_enum, default_value = "close")]
+    pub(super) confirm: Confirm,
+    /// Fail resumed handshakes that were not.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(super) verify_resumed: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Stream {
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// Up needs `backend sink` behind the server, down `backend source`, both `backend echo`.
+    #[arg(long, value_enum, default_value = "up")]
+    pub(super) direction: Direction,
+    /// Bytes each connection moves in each direction.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub(super) bytes: ByteSize,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Echo {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(flatten)]
+    pub(super) pace: Pace,
+    /// Bytes in a message.
+    #[arg(long, value_name = "SIZE", default_value = "1KiB")]
+    pub(super) size: ByteSize,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Idle {
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// Move one KiB both ways before the silence; needs `backend echo`.
+    #[arg(long)]
+    pub(super) echo_first: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Otlp {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(flatten)]
+    pub(super) pace: Pace,
+    /// Transport.
+    #[arg(long, value_enum, default_value = "grpc")]
+    pub(super) protocol: Protocol,
+    /// What to send, in turn; all three by default.
+    #[arg(long = "signal", value_enum, value_delimiter = ',')]
+    pub(super) signals: Vec<Signal>,
+    /// Spans, data points or log records in each request.
+    #[arg(long, value_name = "NUMBER", default_value_t = 100)]
+    pub(super) records: usize,
+    /// Resource attribute service.name of all agents.
+    #[arg(long, value_name = "NAME", default_value = "loadgen")]
+    pub(super) service_name: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Backend {
+    /// What it does with its connections.
+    #[arg(value_enum)]
+    pub(super) kind: backend::Kind,
+    /// Address to listen on; port 0 chooses one and prints it.
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_listen)]
+    pub(super) listen: SocketAddr,
+    #[command(flatten)]
+    pub(super) span: Span,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Receiver {
+    /// Address for OTLP over gRPC.
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_listen, default_value = "127.0.0.1:4317")]
+    pub(super) grpc: SocketAddr,
+    /// Address for OTLP over HTTP.
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_listen, default_value = "127.0.0.1:4318")]
+    pub(super) http: SocketAddr,
+    /// Write the final counts to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(super) stats: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) span: Span,
+}
+
+/// What all scenarios share.
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    #[command(flatten)]
+    pub(super) client: Client,
+    #[command(flatten)]
+    pub(super) load: Load,
+    #[command(flatten)]
+    pub(super) span: Span,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+/// Who connects, and to whom.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Client")]
+pub(super) struct Client {
+    /// Server under load.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) target: String,
+    /// CA of the server's certificate, PEM; may be repeated.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(super) ca: Vec<PathBuf>,
+    /// Client certificate chain, PEM; may be repeated, once for each identity. None at all: no client certificate.
+    #[arg(long, value_name = "FILE")]
+    pub(super) certificate: Vec<PathBuf>,
+    /// Key of the certificate at the same place.
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: Vec<PathBuf>,
+    /// Folder of identities: every NAME.pem that has a NAME.key beside it.
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) identities: Option<PathBuf>,
+    /// Name to expect in the server's certificate and to send as SNI; the target's host by default.
+    #[arg(long, value_name = "NAME")]
+    pub(super) server_name: Option<String>,
+    /// Application protocols to offer, in order; may be repeated.
+    #[arg(long, value_name = "PROTOCOL", value_delimiter = ',')]
+    pub(super) alpn: Vec<String>,
+    /// Offer only this cipher suite, by its IANA name; may be repeated.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(super) cipher_suite: Vec<String>,
+    /// Offer only this key exchange group; may be repeated.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(super) group: Vec<String>,
+    /// Bound on each connection attempt, echo or export.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub(super) timeout: humantime::Duration,
+    /// Contact a target on 127.0.0.0/8 from this many source addresses, for enough ports.
+    #[arg(long, value_name = "NUMBER", default_value_t = crate::limits::SOURCES_DEFAULT, value_parser = clap::value_parser!(u8).range(1..=250))]
+    pub(super) sources: u8,
+}
+
+/// How wide the load is.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Load")]
+pub(super) struct Load {
+    /// Connections at once. Identities are used in turn.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(super) connections: usize,
+    /// Threads of the load generator.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(super) threads: usize,
+}
+
+/// How fast and how much.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Load")]
+pub(super) struct Pace {
+    /// Units of work per second over all connections (open loop): latency then counts from the intended start.
+    /// Without it each connection starts the next unit when the last has ended (closed loop).
+    #[arg(long, value_name = "PER_SECOND")]
+    pub(super) rate: Option<f64>,
+    /// End after this many units of work.
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) count: Option<u64>,
+}
+
+/// How long.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Load")]
+pub(super) struct Span {
+    /// End after this time, at most 1h. By default 10s, or 10m with --count; services end after 1h.
+    #[arg(long = "for", value_name = "DURATION")]
+    pub(super) duration: Option<humantime::Duration>,
+}
+
+/// What is measured and how it is said.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Result")]
+pub(super) struct Output {
+    /// Process of the server, for CPU time and memory per unit of work; may be repeated, the sum is taken.
+    #[arg(long, value_name = "PID")]
+    pub(super) server_pid: Vec<u32>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Exit with 0 although units of work failed.
+    #[arg(long)]
+    pub(super) allow_failures: bool,
+}

@@ -1,0 +1,211 @@
+//! The command line of `portcullis-loadgen`: arguments to plans, reports to standard output.
+//! In: `Arguments`. Out: whether everything succeeded. On the main thread; checks every bound before any load.
+
+mod arguments;
+mod services;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::credentials::{self, Identity};
+use crate::limits;
+use crate::otlp::Signal;
+use crate::report::Report;
+use crate::run::Plan;
+use crate::scenario;
+use crate::target::{Target, ensure_descriptors};
+
+pub use arguments::Arguments;
+use arguments::{Client, Command, Common, Echo, Handshake, Idle, Otlp, Output, Pace, Span, Stream};
+
+/// Runs the command. `false` when the load ran and not all of it succeeded.
+pub fn run(arguments: Arguments) -> Result<bool> {
+    match arguments.command {
+        Command::Handshake(arguments) => handshake(arguments),
+        Command::Stream(arguments) => stream(&arguments),
+        Command::Echo(arguments) => echo(&arguments),
+        Command::Idle(arguments) => idle(&arguments),
+        Command::Otlp(arguments) => otlp(arguments),
+        Command::Backend(arguments) => services::backend(
+            arguments.kind,
+            arguments.listen,
+            checked_span(&arguments.span, limits::SPAN_MAX)?,
+        ),
+        Command::Receiver(arguments) => services::receiver(
+            arguments.grpc,
+            arguments.http,
+            arguments.stats.as_deref(),
+            checked_span(&arguments.span, limits::SPAN_MAX)?,
+        ),
+    }
+}
+
+fn handshake(arguments: Handshake) -> Result<bool> {
+    let plan = plan(&arguments.common, Some(&arguments.pace))?;
+    let options = scenario::handshake::Options {
+        mode: arguments.mode,
+        verify_resumed: arguments.verify_resumed,
+        confirm: arguments.confirm,
+    };
+    let target = target(&arguments.common.client)?;
+    let report = scenario::handshake::run(&target, &plan, options)?;
+    Ok(arguments.common.output.show(&report))
+}
+
+fn stream(arguments: &Stream) -> Result<bool> {
+    let bytes = checked_size("--bytes", arguments.bytes, limits::STREAM_BYTES_MAX)?;
+    let plan = plan(&arguments.common, None)?;
+    let target = target(&arguments.common.client)?;
+    let report = scenario::stream::run(&target, &plan, arguments.direction, bytes)?;
+    Ok(arguments.common.output.show(&report))
+}
+
+fn echo(arguments: &Echo) -> Result<bool> {
+    let size = checked_size("--size", arguments.size, limits::ECHO_SIZE_MAX)?;
+    let plan = plan(&arguments.common, Some(&arguments.pace))?;
+    let target = target(&arguments.common.client)?;
+    let report = scenario::echo::run(&target, &plan, usize::try_from(size)?)?;
+    Ok(arguments.common.output.show(&report))
+}
+
+fn idle(arguments: &Idle) -> Result<bool> {
+    let plan = plan(&arguments.common, None)?;
+    let target = target(&arguments.common.client)?;
+    let report = scenario::idle::run(&target, &plan, arguments.echo_first)?;
+    Ok(arguments.common.output.show(&report))
+}
+
+fn otlp(arguments: Otlp) -> Result<bool> {
+    ensure!(
+        (1..=limits::RECORDS_MAX).contains(&arguments.records),
+        "--records {}: must be 1 to {}",
+        arguments.records,
+        limits::RECORDS_MAX
+    );
+    let plan = plan(&arguments.common, Some(&arguments.pace))?;
+    let mut target = target(&arguments.common.client)?;
+    if arguments.common.client.alpn.is_empty() {
+        target = target.with_alpn(&[arguments.protocol.alpn()]);
+    }
+    let signals = if arguments.signals.is_empty() {
+        Signal::ALL.to_vec()
+    } else {
+        arguments.signals
+    };
+    let options = scenario::otlp::Options {
+        protocol: arguments.protocol,
+        signals,
+        records: arguments.records,
+        service_name: arguments.service_name,
+    };
+    let report = scenario::otlp::run(&target, &plan, &options)?;
+    Ok(arguments.common.output.show(&report))
+}
+
+impl Output {
+    /// Prints the report; `true` when it calls for exit code 0.
+    fn show(&self, report: &Report) -> bool {
+        if self.json {
+            println!("{}", report.to_json());
+        } else {
+            println!("{report}");
+        }
+        report.is_good() || self.allow_failures
+    }
+}
+
+fn target(client: &Client) -> Result<Target> {
+    let mut identities = Identity::load_pairs(&client.certificate, &client.key)?;
+    if let Some(folder) = &client.identities {
+        identities.extend(Identity::load_folder(folder)?);
+    }
+    let protocols: Vec<&str> = client.alpn.iter().map(String::as_str).collect();
+    let mut target = Target::new(&client.target, credentials::roots(&client.ca)?)?
+        .with_identities(identities)
+        .with_alpn(&protocols);
+    if let Some(name) = &client.server_name {
+        target = target.with_server_name(name)?;
+    }
+    if !client.cipher_suite.is_empty() {
+        target = target.with_cipher_suites(&client.cipher_suite)?;
+    }
+    if !client.group.is_empty() {
+        target = target.with_groups(&client.group)?;
+    }
+    target.timeout = client.timeout.into();
+    target.sources = client.sources;
+    Ok(target)
+}
+
+fn plan(common: &Common, pace: Option<&Pace>) -> Result<Plan> {
+    let load = &common.load;
+    ensure!(
+        (1..=limits::CONNECTIONS_MAX).contains(&load.connections),
+        "--connections {}: must be 1 to {}",
+        load.connections,
+        limits::CONNECTIONS_MAX
+    );
+    ensure!(
+        (1..=limits::THREADS_MAX).contains(&load.threads),
+        "--threads {}: must be 1 to {}",
+        load.threads,
+        limits::THREADS_MAX
+    );
+    let rate = pace.and_then(|pace| pace.rate);
+    if let Some(rate) = rate {
+        ensure!(
+            rate > 0.0 && rate <= limits::RATE_MAX,
+            "--rate {rate}: must be more than 0 and at most {}",
+            limits::RATE_MAX
+        );
+    }
+    let count = pace.and_then(|pace| pace.count);
+    if let Some(count) = count {
+        ensure!(
+            (1..=limits::COUNT_MAX).contains(&count),
+            "--count {count}: must be 1 to {}",
+            limits::COUNT_MAX
+        );
+    }
+    // An open loop has a kernel timer for each connection.
+    ensure_descriptors(load.connections, if rate.is_some() { 2 } else { 1 })?;
+    let default = if count.is_some() {
+        limits::SPAN_WITH_COUNT
+    } else {
+        limits::SPAN_DEFAULT
+    };
+    Ok(Plan {
+        connections: load.connections,
+        threads: load.threads.min(load.connections),
+        rate,
+        count,
+        span: checked_span(&common.span, default)?,
+        server_pids: common.output.server_pid.clone(),
+        progress: true,
+    })
+}
+
+fn checked_span(span: &Span, default: std::time::Duration) -> Result<std::time::Duration> {
+    let chosen = span.duration.map_or(default, Into::into);
+    ensure!(
+        !chosen.is_zero() && chosen <= limits::SPAN_MAX,
+        "--for {}: must be more than 0 and at most {}",
+        humantime::format_duration(chosen),
+        humantime::format_duration(limits::SPAN_MAX)
+    );
+    Ok(chosen)
+}
+
+fn checked_size(option: &str, size: bytesize::ByteSize, maximum: u64) -> Result<u64> {
+    ensure!(
+        (1..=maximum).contains(&size.0),
+        "{option} {size}: must be 1 B to {}",
+        bytesize::ByteSize(maximum)
+    );
+    Ok(size.0)
+}
+
+/// The address a service listens on, as given.
+fn parse_listen(text: &str) -> Result<std::net::SocketAddr> {
+    text.parse()
+        .with_context(|| format!("{text:?}: must be ADDRESS:PORT, for example 127.0.0.1:9000"))
+}

@@ -1,0 +1,59 @@
+//! Every bound of the load generator in one place. No load runs without an end.
+//! Constants only; their relations are asserted when the crate is compiled.
+
+use std::time::Duration;
+
+/// How long a scenario runs when neither `--for` nor `--count` is given.
+pub const SPAN_DEFAULT: Duration = Duration::from_secs(10);
+
+/// How long a scenario may take at most when only `--count` is given.
+pub const SPAN_WITH_COUNT: Duration = Duration::from_secs(600);
+
+/// The longest `--for` of a scenario, a backend or the receiver.
+pub const SPAN_MAX: Duration = Duration::from_secs(3600);
+
+/// The largest `--count`.
+pub const COUNT_MAX: u64 = 1_000_000_000;
+
+/// The most connections of one process. The descriptor limit usually ends it earlier.
+pub const CONNECTIONS_MAX: usize = 60_000;
+
+/// The most threads of one process.
+pub const THREADS_MAX: usize = 64;
+
+/// The highest `--rate`, in units of work per second.
+pub const RATE_MAX: f64 = 1_000_000.0;
+
+/// Connections being opened at once while a scenario prepares: more would overflow common listen backlogs.
+pub const CONNECTING_MAX: usize = 64;
+
+/// The largest echo. It must fit into the socket buffers on the way, because it is written before it is read.
+pub const ECHO_SIZE_MAX: u64 = 64 * 1024;
+
+/// The most bytes one connection of `stream` moves in a direction.
+pub const STREAM_BYTES_MAX: u64 = 1 << 40;
+
+/// The most records in one OTLP request; about 4 MiB, what receivers accept by default.
+pub const RECORDS_MAX: usize = 10_000;
+
+/// The largest OTLP request the receiver takes, after decompression.
+pub const RECEIVER_BODY_MAX: usize = 16 << 20;
+
+/// Distinct senders, and distinct names per signal, the receiver counts apart; further ones share one entry.
+pub const RECEIVER_KEYS_MAX: usize = 4096;
+
+/// Source addresses 127.0.0.1 and up that a loopback target is contacted from: each brings 28000 ports.
+pub const SOURCES_DEFAULT: u8 = 32;
+
+/// Descriptors kept free for everything that is not a connection of the load.
+pub const DESCRIPTORS_RESERVED: u64 = 128;
+
+/// How late an open-loop turn may start after the end of the run and still start.
+pub const START_GRACE: Duration = Duration::from_millis(100);
+
+/// Pause before a held connection that broke is opened again, so that a dead server is not hammered.
+pub const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+const _: () = assert!(SPAN_DEFAULT.as_secs() <= SPAN_WITH_COUNT.as_secs());
+const _: () = assert!(SPAN_WITH_COUNT.as_secs() <= SPAN_MAX.as_secs());
+const _: () = assert!(CONNECTING_MAX < CONNECTIONS_MAX);

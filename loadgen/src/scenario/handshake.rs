@@ -1,0 +1,166 @@
+//! Handshakes: full or resumed, one after the other on each connection slot, each proven before it counts.
+//! In: a server that asks for a client certificate. Out: handshakes per second, latency, CPU time per handshake.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use rustls::HandshakeKind;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+use super::echo_once;
+use crate::failure::{Failure, FailureKind};
+use crate::report::{Report, Unit};
+use crate::run::{Plan, Worker, drive};
+use crate::target::{Dialer, Stream, Target, Tickets, confirm_by_close, confirm_by_ticket};
+
+/// Which kind of handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// Every handshake shows the certificate; no ticket is kept.
+    Full,
+    /// Every measured handshake uses a ticket of an earlier one.
+    Resumed,
+}
+
+/// What proves that the server accepted the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Confirm {
+    /// Both sides close cleanly: works with any server that passes a half-close on.
+    Close,
+    /// A session ticket arrives: the cheapest proof, for servers that send them unasked (BoringSSL does not).
+    Ticket,
+    /// One byte comes back: for a server with an echo behind it.
+    Echo,
+}
+
+/// Options of the scenario.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Full or resumed.
+    pub mode: Mode,
+    /// Fail a handshake that should have been resumed and was not.
+    pub verify_resumed: bool,
+    /// The proof that is waited for.
+    pub confirm: Confirm,
+}
+
+/// Most tickets rustls keeps per server.
+const TICKETS_KEPT: u32 = 8;
+
+/// Runs the scenario.
+pub fn run(target: &Target, plan: &Plan, options: Options) -> Result<Report> {
+    let crew_target = target.clone();
+    let outcome = drive(plan, move |worker| {
+        work(worker, crew_target.clone(), options)
+    })?;
+    let mut report = Report::new("handshake", Unit::Handshake, target, plan, &outcome);
+    report.add_setting("mode", value_name(options.mode));
+    report.add_setting("confirmed by", value_name(options.confirm));
+    Ok(report)
+}
+
+async fn work(mut worker: Worker, target: Target, options: Options) -> Result<()> {
+    let tickets = match options.mode {
+        Mode::Full => Tickets::Ignored,
+        Mode::Resumed => Tickets::Used,
+    };
+    let mut client = Client {
+        dialer: target.dialer(worker.index, tickets)?,
+        options,
+        tickets_left: 0,
+    };
+    if options.mode == Mode::Resumed {
+        let _permit = worker.connecting().await;
+        if let Err(failure) = client.prime(&worker).await {
+            worker.fail(&failure);
+        }
+    }
+    let mut turns = worker.ready().await?;
+    while let Some(intended) = turns.next().await? {
+        let result = client.handshake(&worker).await;
+        worker.record(intended, &result);
+    }
+    worker.done().await;
+    Ok(())
+}
+
+struct Client {
+    dialer: Dialer,
+    options: Options,
+    tickets_left: u32,
+}
+
+impl Client {
+    /// A full handshake that only fetches tickets; not counted as work. BoringSSL holds its tickets back until it has
+    /// something else to send, so this goes through the whole confirmation as well.
+    async fn prime(&mut self, worker: &Worker) -> Result<(), Failure> {
+        worker.tally(|tally| tally.add_detail("handshakes to fetch a ticket", 1));
+        let mut stream = self.dialer.connect().await?;
+        self.confirm(&mut stream).await?;
+        self.keep_tickets(&stream);
+        if self.tickets_left == 0 {
+            return Err(Failure::new(
+                FailureKind::NoTicket,
+                "none came before the end of the connection",
+            ));
+        }
+        Ok(())
+    }
+
+    async fn handshake(&mut self, worker: &Worker) -> Result<(), Failure> {
+        if self.options.mode == Mode::Resumed && self.tickets_left == 0 {
+            self.prime(worker).await?;
+        }
+        let mut stream = self.dialer.connect().await?;
+        // rustls took a ticket out of its store, whether or not the server honoured it.
+        self.tickets_left = self.tickets_left.saturating_sub(1);
+        let kind = stream.get_ref().1.handshake_kind();
+        let confirmed = self.confirm(&mut stream).await;
+        self.keep_tickets(&stream);
+        confirmed?;
+        worker.tally(|tally| tally.add_detail(kind_name(kind), 1));
+        let should_be_resumed = self.options.mode == Mode::Resumed && self.options.verify_resumed;
+        if should_be_resumed && kind != Some(HandshakeKind::Resumed) {
+            return Err(Failure::new(
+                FailureKind::NotResumed,
+                "the server had issued a ticket and did a full handshake all the same",
+            ));
+        }
+        Ok(())
+    }
+
+    async fn confirm(&self, stream: &mut Stream) -> Result<(), Failure> {
+        let limit = self.dialer.timeout;
+        match self.options.confirm {
+            Confirm::Close => return confirm_by_close(stream, limit).await,
+            Confirm::Ticket => confirm_by_ticket(stream, limit).await?,
+            Confirm::Echo => timeout(limit, echo_once(stream, 0, &mut [0]))
+                .await
+                .unwrap_or_else(|_| Err(Failure::timeout("waiting for the echo")))?,
+        }
+        // Proven already; the goodbye is only polite.
+        let _ = timeout(Duration::from_secs(1), stream.shutdown()).await;
+        Ok(())
+    }
+
+    fn keep_tickets(&mut self, stream: &Stream) {
+        let received = stream.get_ref().1.tls13_tickets_received();
+        self.tickets_left = (self.tickets_left + received).min(TICKETS_KEPT);
+    }
+}
+
+fn kind_name(kind: Option<HandshakeKind>) -> &'static str {
+    match kind {
+        Some(HandshakeKind::Full) => "full handshakes",
+        Some(HandshakeKind::FullWithHelloRetryRequest) => "full handshakes with a retry",
+        Some(HandshakeKind::Resumed) => "resumed handshakes",
+        _ => "handshakes of unknown kind",
+    }
+}
+
+fn value_name(value: impl clap::ValueEnum) -> String {
+    value
+        .to_possible_value()
+        .map_or_else(String::new, |value| value.get_name().to_owned())
+}

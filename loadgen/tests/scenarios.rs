@@ -1,0 +1,414 @@
+//! Every scenario of the load generator as a program, against a real TLS server with real certificates.
+//! What must succeed succeeds; what a server does wrong is found, counted by kind, and turns the exit code.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+mod support;
+
+use loadgen::backend::{Backend, Kind};
+use support::{Behind, Pki, program, run, run_as, serve};
+
+fn backend(kind: Kind) -> Backend {
+    Backend::start(kind, "127.0.0.1:0".parse().unwrap()).unwrap()
+}
+
+#[test]
+fn full_handshakes_are_counted_and_priced() {
+    let (pki, echo) = (Pki::new(3), backend(Kind::Echo));
+    let address = serve(&pki, 2, Behind::Backend(echo.address()));
+    let own_pid = std::process::id().to_string();
+    for confirm in ["close", "ticket", "echo"] {
+        let run = run(
+            &pki,
+            "handshake",
+            address,
+            &[
+                "--count",
+                "60",
+                "--connections",
+                "3",
+                "--confirm",
+                confirm,
+                "--server-pid",
+                &own_pid,
+            ],
+        );
+        assert_eq!(run.code, 0, "{confirm}: {:#} {}", run.report, run.errors);
+        assert_eq!(run.number("/completed"), 60.0);
+        assert_eq!(run.number("/identities"), 3.0);
+        assert_eq!(run.number("/details/full handshakes"), 60.0);
+        assert!(run.number("/latency/p50_us") > 50.0);
+        assert!(run.number("/server/cpu_per_unit/value") > 0.0);
+    }
+    assert!(
+        echo.counts()
+            .connections
+            .load(std::sync::atomic::Ordering::Relaxed)
+            >= 60
+    );
+}
+
+#[test]
+fn resumed_handshakes_really_are_resumed() {
+    let (pki, echo) = (Pki::new(2), backend(Kind::Echo));
+    let address = serve(&pki, 2, Behind::Backend(echo.address()));
+    for confirm in ["close", "ticket"] {
+        let arguments = [
+            "--mode",
+            "resumed",
+            "--count",
+            "40",
+            "--connections",
+            "2",
+            "--confirm",
+            confirm,
+        ];
+        let run = run(&pki, "handshake", address, &arguments);
+        assert_eq!(run.code, 0, "{confirm}: {:#} {}", run.report, run.errors);
+        assert_eq!(run.number("/details/resumed handshakes"), 40.0);
+        assert_eq!(run.number("/details/handshakes to fetch a ticket"), 2.0);
+    }
+}
+
+#[test]
+fn resumption_check_fails_against_a_server_without_tickets() {
+    let (pki, echo) = (Pki::new(1), backend(Kind::Echo));
+    let address = serve(&pki, 0, Behind::Backend(echo.address()));
+    let arguments = ["--mode", "resumed", "--count", "2"];
+    let run = run(&pki, "handshake", address, &arguments);
+    assert_eq!(
+        (run.code, run.number("/completed")),
+        (1, 0.0),
+        "{:#}",
+        run.report
+    );
+    // The one that prepares, and each that was to be measured.
+    assert_eq!(run.failures("no_ticket"), 3);
+}
+
+#[test]
+fn client_without_certificate_is_a_failure_that_names_the_alert() {
+    let (pki, echo) = (Pki::new(1), backend(Kind::Echo));
+    let address = serve(&pki, 2, Behind::Backend(echo.address()));
+    for confirm in ["close", "ticket", "echo"] {
+        let arguments = ["--count", "5", "--confirm", confirm];
+        let run = run_as(&pki, "handshake", address, &arguments);
+        assert_eq!(
+            (run.code, run.number("/completed")),
+            (1, 0.0),
+            "{:#}",
+            run.report
+        );
+        assert_eq!(
+            run.failures("alert_certificate_required"),
+            5,
+            "{confirm}: {:#}",
+            run.report
+        );
+    }
+    assert_eq!(
+        echo.counts()
+            .connections
+            .load(std::sync::atomic::Ordering::Relaxed),
+        0
+    );
+}
+
+#[test]
+fn certificate_of_a_foreign_ca_is_refused_in_every_scenario() {
+    let (pki, echo) = (Pki::new(1), backend(Kind::Echo));
+    let address = serve(&pki, 2, Behind::Backend(echo.address()));
+    let foreign = pki.path("foreign");
+    let cases: [(&str, &[&str]); 5] = [
+        ("handshake", &["--count", "2"]),
+        ("echo", &["--count", "2"]),
+        ("stream", &["--bytes", "1MiB"]),
+        ("idle", &["--for", "500ms"]),
+        ("otlp", &["--count", "2"]),
+    ];
+    for (scenario, arguments) in cases {
+        let mut all = vec!["--identities", foreign.to_str().unwrap()];
+        all.extend(arguments);
+        let run = run_as(&pki, scenario, address, &all);
+        assert_eq!(
+            (run.code, run.number("/completed")),
+            (1, 0.0),
+            "{scenario}: {:#}",
+            run.report
+        );
+        let explained = run.failures("alert_unknown_ca") + run.failures("alert_decrypt_error");
+        assert!(explained > 0, "{scenario}: {:#}", run.report);
+    }
+}
+
+#[test]
+fn allowed_failures_are_reported_and_do_not_fail_the_run() {
+    let (pki, echo) = (Pki::new(1), backend(Kind::Echo));
+    let address = serve(&pki, 2, Behind::Backend(echo.address()));
+    let run = run_as(
+        &pki,
+        "handshake",
+        address,
+        &["--count", "3", "--allow-failures"],
+    );
+    assert_eq!((run.code, run.number("/failed")), (0, 3.0));
+}
+
+#[test]
+fn echoes_come_back_at_the_rate_asked_for() {
+    let (pki, echo) = (Pki::new(2), backend(Kind::Echo));
+    let address = serve(&pki, 2, Behind::Backend(echo.address()));
+    let arguments = [
+        "--rate",
+        "200",
+        "--count",
+        "100",
+        "--connections",
+        "4",
+        "--size",
+        "4KiB",
+    ];
+    let run = run(&pki, "echo", address, &arguments);
+    assert_eq!(run.code, 0, "{:#} {}", run.report, run.errors);
+    assert_eq!(run.number("/completed"), 100.0);
+    assert_eq!(run.number("/bytes_down"), 100.0 * 4096.0);
+    // 100 turns at 200 per second: the last is due after 495 ms.
+    assert!(
+        (0.495..10.0).contains(&run.number("/elapsed_seconds")),
+        "{:#}",
+        run.report
+    );
+}
+
+#[test]
+fn rate_that_cannot_be_reached_is_said() {
+    let (pki, echo) = (Pki::new(1), backend(Kind::Echo));
+    let address = serve(&pki, 2, Behind::Backend(echo.address()));
+    let arguments = ["--rate", "1000000", "--for", "300ms"];
+    let run = run(&pki, "echo", address, &arguments);
+    assert_eq!(run.code, 1);
+    let missed = run.failures("missed");
+    assert_eq!(
+        missed + run.number("/completed") as u64,
+        300_000,
+        "{:#}",
+        run.report
+    );
+    // The turns that ran were late, and their latency says so: at the end, as late as the run was long.
+    assert!(
+        run.number("/latency/max_us") > 200_000.0,
+        "{:#}",
+        run.report
+    );
+}
+
+#[test]
+fn corrupted_echo_and_stream_are_mismatches() {
+    let pki = Pki::new(1);
+    let address = serve(&pki, 2, Behind::Corrupt);
+    let echo = run(&pki, "echo", address, &["--count", "1"]);
+    assert_eq!(
+        (echo.code, echo.failures("mismatch")),
+        (1, 1),
+        "{:#}",
+        echo.report
+    );
+    let arguments = ["--direction", "both", "--bytes", "1MiB"];
+    let stream = run(&pki, "stream", address, &arguments);
+    assert_eq!(
+        (stream.code, stream.failures("mismatch")),
+        (1, 1),
+        "{:#}",
+        stream.report
+    );
+}
+
+#[test]
+fn streams_account_for_every_byte_in_each_direction() {
+    const SIZE: f64 = 5_000_011.0;
+    let pki = Pki::new(2);
+    let cases = [
+        ("up", Kind::Sink, SIZE, 0.0),
+        ("down", Kind::Source, 0.0, SIZE),
+        ("both", Kind::Echo, SIZE, SIZE),
+    ];
+    for (direction, kind, up, down) in cases {
+        let server = backend(kind);
+        let address = serve(&pki, 2, Behind::Backend(server.address()));
+        let arguments = [
+            "--direction",
+            direction,
+            "--bytes",
+            "5000011B",
+            "--connections",
+            "2",
+            "--for",
+            "30s",
+        ];
+        let run = run(&pki, "stream", address, &arguments);
+        assert_eq!(run.code, 0, "{direction}: {:#} {}", run.report, run.errors);
+        assert_eq!(run.number("/completed"), 2.0);
+        assert_eq!(run.number("/bytes_up"), 2.0 * up, "{direction}");
+        assert_eq!(run.number("/bytes_down"), 2.0 * down, "{direction}");
+    }
+}
+
+#[test]
+fn stream_ended_by_time_still_accounts_for_what_it_sent() {
+    let pki = Pki::new(1);
+    for (direction, kind) in [
+        ("up", Kind::Sink),
+        ("down", Kind::Source),
+        ("both", Kind::Echo),
+    ] {
+        let server = backend(kind);
+        let address = serve(&pki, 2, Behind::Backend(server.address()));
+        let arguments = [
+            "--direction",
+            direction,
+            "--bytes",
+            "1TiB",
+            "--for",
+            "300ms",
+        ];
+        let run = run(&pki, "stream", address, &arguments);
+        assert_eq!(run.code, 0, "{direction}: {:#} {}", run.report, run.errors);
+        assert_eq!(run.number("/details/transfers ended by time"), 1.0);
+        assert!(run.number("/bytes_up") + run.number("/bytes_down") > 0.0);
+    }
+}
+
+#[test]
+fn truncated_stream_is_not_taken_for_a_complete_one() {
+    let pki = Pki::new(1);
+    let address = serve(&pki, 2, Behind::Cut(100_000));
+    for direction in ["up", "both"] {
+        let run = run(
+            &pki,
+            "stream",
+            address,
+            &["--direction", direction, "--bytes", "4MiB"],
+        );
+        assert_eq!(
+            (run.code, run.number("/completed")),
+            (1, 0.0),
+            "{:#}",
+            run.report
+        );
+    }
+}
+
+#[test]
+fn idle_connection_that_the_server_ends_is_a_failure() {
+    let pki = Pki::new(1);
+    let address = serve(&pki, 2, Behind::Cut(0));
+    let run = run(
+        &pki,
+        "idle",
+        address,
+        &["--connections", "3", "--for", "2s"],
+    );
+    assert_eq!(
+        (run.code, run.number("/completed"), run.number("/failed")),
+        (1, 0.0, 3.0)
+    );
+}
+
+#[test]
+fn nobody_listening_is_counted_as_connect() {
+    let pki = Pki::new(1);
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let run = run(&pki, "handshake", free, &["--count", "3"]);
+    assert_eq!(
+        (run.code, run.failures("connect")),
+        (1, 3),
+        "{:#}",
+        run.report
+    );
+}
+
+#[test]
+fn cipher_suite_and_group_narrow_the_offer() {
+    let (pki, echo) = (Pki::new(1), backend(Kind::Echo));
+    let address = serve(&pki, 2, Behind::Backend(echo.address()));
+    let good = [
+        "--count",
+        "2",
+        "--cipher-suite",
+        "TLS_AES_128_GCM_SHA256",
+        "--group",
+        "secp256r1",
+    ];
+    assert_eq!(run(&pki, "handshake", address, &good).code, 0);
+    let unknown = run(
+        &pki,
+        "handshake",
+        address,
+        &["--cipher-suite", "TLS_RSA_WITH_NULL_MD5"],
+    );
+    assert_eq!(unknown.code, 2);
+    assert!(
+        unknown.errors.contains("TLS_CHACHA20_POLY1305_SHA256"),
+        "{}",
+        unknown.errors
+    );
+}
+
+#[test]
+fn what_is_out_of_bounds_never_starts() {
+    let pki = Pki::new(1);
+    let address = "127.0.0.1:9".parse().unwrap();
+    let cases: [(&str, &[&str], &str); 8] = [
+        ("handshake", &["--for", "2h"], "at most 1h"),
+        ("handshake", &["--count", "0"], "must be 1 to"),
+        (
+            "handshake",
+            &["--connections", "1000000"],
+            "must be 1 to 60000",
+        ),
+        ("handshake", &["--threads", "0"], "must be 1 to 64"),
+        ("echo", &["--rate=-1"], "--rate"),
+        ("echo", &["--size", "1MiB"], "must be 1 B to 64.0 KiB"),
+        ("otlp", &["--records", "1000000"], "must be 1 to 10000"),
+        ("stream", &["--bytes", "0B"], "must be 1 B to"),
+    ];
+    for (scenario, arguments, expected) in cases {
+        let run = run(&pki, scenario, address, arguments);
+        assert_eq!(run.code, 2, "{scenario} {arguments:?}: {}", run.errors);
+        assert!(
+            run.errors.contains(expected),
+            "{scenario} {arguments:?}: {}",
+            run.errors
+        );
+    }
+}
+
+#[test]
+fn table_for_people_says_the_same_as_the_json() {
+    let (pki, echo) = (Pki::new(1), backend(Kind::Echo));
+    let address = serve(&pki, 2, Behind::Backend(echo.address()));
+    let output = program()
+        .args([
+            "handshake",
+            "--count",
+            "7",
+            "--target",
+            &address.to_string(),
+            "--server-name",
+            "localhost",
+        ])
+        .arg("--ca")
+        .arg(pki.path("ca.pem"))
+        .output()
+        .unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(table.contains("no client certificate"), "{table}");
+    assert!(
+        table.contains("failed: alert_certificate_required"),
+        "{table}"
+    );
+}
