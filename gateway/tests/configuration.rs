@@ -222,7 +222,7 @@ fn smallest_file_passes_check_and_says_what_is_enforced() {
         "0.0.0.0:4317",
         "CN=Example CA",
         "h2",
-        "TLS13_AES_128_GCM_SHA256",
+        "TLS_AES_128_GCM_SHA256",
         "X25519, secp256r1, secp384r1",
         "spiffe://example.org/agent/*",
         "team-a",
@@ -408,7 +408,7 @@ tls.groups = ["X25519MLKEM768"] | tls: groups = "X25519MLKEM768" | needs provide
 tls.groups = ["ffdhe2048"] | tls: groups = "ffdhe2048" | must be one of X25519, secp256r1
 tls.groups = ["X25519", "X25519"] | tls: groups = "X25519" | named twice
 tls.cipher_suites = [] | tls: cipher_suites = [] | must name at least one
-tls.cipher_suites = ["TLS_RSA_WITH_RC4_128_MD5"] | tls: cipher_suites = "TLS_RSA_WITH_RC4_128_MD5" | must be one of TLS13_AES_128
+tls.cipher_suites = ["TLS_RSA_WITH_RC4_128_MD5"] | tls: cipher_suites = "TLS_RSA_WITH_RC4_128_MD5" | must be one of TLS_AES_128
 tls.resumption.enabled = true | tls: resumption: enabled = true | not built yet
 tls.resumption.key_file = "k" | tls: resumption: key_file = "k" | not built yet
 guard.mode = "enforce" | guard: mode = "enforce" | not built yet
@@ -581,7 +581,7 @@ fn plaintext_stays_on_this_host() {
 fn suites_and_groups_are_pinned_by_name_and_order() {
     let pki = pki();
     let text = format!(
-        "[tls]\nprovider = \"aws-lc-rs\"\ncipher_suites = [\"TLS_CHACHA20_POLY1305_SHA256\", \"TLS13_AES_128_GCM_SHA256\"]\n\
+        "[tls]\nprovider = \"aws-lc-rs\"\ncipher_suites = [\"TLS_CHACHA20_POLY1305_SHA256\", \"TLS_AES_128_GCM_SHA256\"]\n\
          groups = [\"X25519MLKEM768\", \"secp384r1\"]\nresumption.enabled = false\n{SMALLEST}"
     );
     let config = pki.check(&text).unwrap().config;
@@ -589,7 +589,7 @@ fn suites_and_groups_are_pinned_by_name_and_order() {
         .provider
         .cipher_suites
         .iter()
-        .map(|suite| format!("{:?}", suite.suite()))
+        .map(|suite| gateway::tls::cipher_suite_name(suite.suite()))
         .collect();
     let groups: Vec<_> = config
         .provider
@@ -599,7 +599,7 @@ fn suites_and_groups_are_pinned_by_name_and_order() {
         .collect();
     assert_eq!(
         suites,
-        ["TLS13_CHACHA20_POLY1305_SHA256", "TLS13_AES_128_GCM_SHA256"]
+        ["TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256"]
     );
     assert_eq!(groups, ["X25519MLKEM768", "secp384r1"]);
     assert_eq!(config.provider_name, "aws-lc-rs");

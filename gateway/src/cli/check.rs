@@ -12,6 +12,7 @@ use crate::config::{
     self, AdminAddress, Backend, BackendTransport, Config, GuardMode, Listener, Loaded,
     ServerAddress,
 };
+use crate::tls::cipher_suite_name;
 
 /// Arguments of `portcullis check`.
 #[derive(Debug, Args)]
@@ -96,7 +97,7 @@ fn process(config: &Config) -> Table {
         .provider
         .cipher_suites
         .iter()
-        .map(|suite| format!("{:?}", suite.suite()));
+        .map(|suite| cipher_suite_name(suite.suite()));
     let groups = config
         .provider
         .kx_groups

@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod completions;
+pub mod demo;
 pub mod pki;
 pub mod run;
 
@@ -29,6 +30,8 @@ pub enum Command {
     Check(check::Check),
     /// Keep a small certificate authority on disk
     Pki(pki::Pki),
+    /// Show everything at work on this host, without a configuration
+    Demo(demo::Demo),
     /// Print a completion script for a shell
     Completions(completions::Completions),
 }
@@ -40,6 +43,7 @@ impl Command {
             Command::Run(command) => command.execute(),
             Command::Check(command) => command.execute(),
             Command::Pki(command) => command.execute(),
+            Command::Demo(command) => command.execute(),
             Command::Completions(command) => command.execute(),
         }
     }

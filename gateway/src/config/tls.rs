@@ -9,12 +9,13 @@ use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs, ring};
 use super::raw::{RawResumption, RawTls, Texts};
 use super::report::{Place, Report};
 use super::value::Field;
+use crate::tls::cipher_suite_name;
 
 /// Suites of TLS 1.3 in our order of preference: AES-128 first, for it is the fastest where the CPU knows AES.
 const CIPHER_SUITES: [&str; 3] = [
-    "TLS13_AES_128_GCM_SHA256",
-    "TLS13_AES_256_GCM_SHA384",
-    "TLS13_CHACHA20_POLY1305_SHA256",
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_CHACHA20_POLY1305_SHA256",
 ];
 /// Groups that both providers have.
 const GROUPS: [&str; 3] = ["X25519", "secp256r1", "secp384r1"];
@@ -150,14 +151,9 @@ fn pick<T>(
 }
 
 fn find_suite(all: &[SupportedCipherSuite], name: &str) -> Result<SupportedCipherSuite, String> {
-    // RFC 8446 appendix B.4 spells them TLS_…, rustls TLS13_…: both are clear.
-    let wanted = match name.strip_prefix("TLS_") {
-        Some(rest) => format!("TLS13_{rest}"),
-        None => name.to_owned(),
-    };
     let found = all
         .iter()
-        .find(|suite| format!("{:?}", suite.suite()) == wanted);
+        .find(|suite| cipher_suite_name(suite.suite()) == name);
     found
         .copied()
         .ok_or_else(|| format!("must be one of {}", CIPHER_SUITES.join(", ")))
@@ -210,7 +206,7 @@ mod tests {
             let suites: Vec<_> = provider
                 .cipher_suites
                 .iter()
-                .map(|suite| format!("{:?}", suite.suite()))
+                .map(|suite| cipher_suite_name(suite.suite()))
                 .collect();
             assert_eq!(suites, CIPHER_SUITES);
             let groups: Vec<_> = provider

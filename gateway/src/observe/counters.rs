@@ -10,6 +10,7 @@ use gateway_core::failure::Failure;
 use super::event::Event;
 use crate::config::Config;
 use crate::relay::{Direction, End};
+use crate::tls::{cipher_suite_name, group_name};
 
 /// Upper bounds of the handshake duration histogram in seconds; one more bucket takes the rest.
 pub(super) const DURATION_BOUNDS: [f64; 12] = [
@@ -58,16 +59,15 @@ impl Counter {
 impl WorkerCounters {
     /// Counters for the listeners, backends, suites and groups of `config`, all zero.
     pub fn new(config: &Config) -> Self {
-        let suites = config
-            .provider
+        let provider = &config.provider;
+        let suites = provider
             .cipher_suites
             .iter()
-            .filter_map(|suite| suite.suite().as_str());
-        let groups: Vec<_> = config
-            .provider
+            .map(|suite| cipher_suite_name(suite.suite()));
+        let groups: Vec<_> = provider
             .kx_groups
             .iter()
-            .filter_map(|group| group.name().as_str())
+            .map(|group| group_name(group.name()))
             .collect();
         let parameters: Vec<_> = suites
             .flat_map(|suite| groups.iter().map(move |group| (suite, *group)))

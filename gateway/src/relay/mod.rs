@@ -7,7 +7,6 @@
 mod stream;
 mod watch;
 
-use std::future::Future;
 use std::pin::pin;
 
 use futures_util::future::{Either, select};
@@ -108,48 +107,35 @@ pub enum Direction {
 }
 
 /// Moves bytes both ways until the connection ends, and closes both streams in the way that end calls for.
+///
+/// A future that is passed on as an argument takes its space twice; hence the nesting here.
 pub async fn relay(
     client: &Stream,
     backend: &Stream,
     watch: &Watch,
-    mut moved: impl FnMut(Direction, usize),
+    moved: impl Fn(Direction, usize),
 ) -> End {
-    let moved = std::cell::RefCell::new(&mut moved);
-    let report = |direction, count| (moved.borrow_mut())(direction, count);
-    let received = pump(client, backend, watch, |count| {
-        report(Direction::Received, count)
+    let moving = pin!(async {
+        let received = |bytes| moved(Direction::Received, bytes);
+        let sent = |bytes| moved(Direction::Sent, bytes);
+        futures_util::try_join!(
+            async {
+                let fault = pump(client, backend, watch, received).await;
+                fault.map_err(|fault| fault.end(End::of_client, End::of_backend))
+            },
+            async {
+                let fault = pump(backend, client, watch, sent).await;
+                fault.map_err(|fault| fault.end(End::of_backend, End::of_client))
+            }
+        )
     });
-    let sent = pump(backend, client, watch, |count| {
-        report(Direction::Sent, count)
-    });
-    let both = async {
-        let received = async {
-            received
-                .await
-                .map_err(|fault| fault.end(End::of_client, End::of_backend))
-        };
-        let sent = async {
-            sent.await
-                .map_err(|fault| fault.end(End::of_backend, End::of_client))
-        };
-        futures_util::try_join!(received, sent)
-    };
-    let end = match until_ordered(both, watch).await {
-        Ok(Ok(_)) => End::Finished,
-        Ok(Err(end)) => end,
-        Err(end) => end,
+    // The loser is dropped, perhaps with a read that has bytes: the connection ends with it.
+    let end = match select(moving, pin!(watch.until_end())).await {
+        Either::Left((Ok(_), _)) => End::Finished,
+        Either::Left((Err(end), _)) | Either::Right((end, _)) => end,
     };
     close(client, backend, watch, end).await;
     end
-}
-
-/// Runs `work` unless the watch ends the connection before.
-async fn until_ordered<F: Future>(work: F, watch: &Watch) -> Result<F::Output, End> {
-    // Dropping `work` may drop a read that has bytes: the connection ends with it.
-    match select(pin!(work), pin!(watch.until_end())).await {
-        Either::Left((output, _)) => Ok(output),
-        Either::Right((end, _)) => Err(end),
-    }
 }
 
 /// What went wrong in one direction, and on which of its two sides.
@@ -191,11 +177,9 @@ async fn close(client: &Stream, backend: &Stream, watch: &Watch, end: End) {
             client.end_cleanly();
             backend.end_cleanly();
         }
-        // Our decision, in a quiet moment: the client is told in the orderly way and connects anew. The backend
-        // must not take it for the end of the client's message.
+        // Our decision, in a quiet moment. The client still gets what is queued, and then an end without
+        // close_notify: the backend may have been about to go on with its answer.
         End::Idle | End::Age | End::Drained if !watch.is_writing() => {
-            // A client that is gone already need not be told.
-            let _ = client.finish().await;
             client.end_cleanly();
             backend.reset_on_close();
         }

@@ -11,12 +11,11 @@ use futures_util::FutureExt;
 /// Runs `future`; a panic inside it becomes `Err` with its message.
 ///
 /// What the future shares with others (pool, registry, counters) must stay usable when it unwinds: all of it is
-/// changed in single steps that do not panic halfway.
-pub async fn contain<F: Future>(future: F) -> Result<F::Output, String> {
+/// changed in single steps that do not panic halfway. Not an `async fn`, whose state would hold `future` twice.
+pub fn contain<F: Future>(future: F) -> impl Future<Output = Result<F::Output, String>> {
     AssertUnwindSafe(future)
         .catch_unwind()
-        .await
-        .map_err(|panic| message(panic.as_ref()))
+        .map(|outcome| outcome.map_err(|panic| message(panic.as_ref())))
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {

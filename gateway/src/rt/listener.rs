@@ -10,7 +10,7 @@ use monoio::io::{CancelHandle, Canceller};
 use monoio::net::TcpListener;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::Socket;
+use super::{Socket, runtime};
 
 /// Ends the waiting in `accept`.
 #[derive(Default)]
@@ -46,6 +46,7 @@ pub struct Listener {
 impl Listener {
     /// Takes a bound and listening socket.
     pub fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+        runtime::adopt(&listener)?;
         let queue = listener.try_clone()?;
         Ok(Listener {
             listener: TcpListener::from_std(listener)?,
@@ -86,12 +87,12 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rt::{Buffer, block_on};
+    use crate::rt::{Buffer, on_each_driver};
     use std::time::Duration;
 
     #[test]
     fn a_stop_ends_a_waiting_accept_and_leaks_no_connection() {
-        block_on(|_| async {
+        on_each_driver(async || {
             for _ in 0..20 {
                 let bound = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
                 let address = bound.local_addr().unwrap();
@@ -123,13 +124,12 @@ mod tests {
                     0
                 );
             }
-        })
-        .unwrap();
+        });
     }
 
     #[test]
     fn after_a_stop_the_accept_queue_is_emptied() {
-        block_on(|_| async {
+        on_each_driver(async || {
             let bound = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let address = bound.local_addr().unwrap();
             let listener = Listener::new(bound).unwrap();
@@ -145,7 +145,6 @@ mod tests {
                 accepted += 1;
             }
             assert_eq!(accepted, clients.len());
-        })
-        .unwrap();
+        });
     }
 }

@@ -8,6 +8,8 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 use monoio::io::AsyncReadRent;
 
+use super::runtime;
+
 /// The sending side; may be cloned to any thread.
 #[derive(Debug)]
 pub struct Mailbox<T> {
@@ -52,6 +54,7 @@ impl<T> Mailbox<T> {
 impl<T> MailboxReceiver<T> {
     /// Hands every message to `handle`, until it says `false` or no sender is left.
     pub async fn receive(self, mut handle: impl FnMut(T) -> bool) -> io::Result<()> {
+        runtime::adopt(&self.doorbell)?;
         let mut doorbell = monoio::net::UnixStream::from_std(self.doorbell)?;
         let mut bytes = vec![0; 64];
         loop {
@@ -78,22 +81,22 @@ impl<T> MailboxReceiver<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rt::block_on;
+    use crate::rt::on_each_driver;
 
     #[test]
     fn messages_from_another_thread_arrive_in_order_and_none_is_lost() {
-        let (mailbox, receiver) = mailbox().unwrap();
-        let sender =
-            std::thread::spawn(move || (0..10_000).for_each(|number| mailbox.send(number)));
-        let mut received = Vec::new();
-        let outcome = block_on(|_| {
-            receiver.receive(|number: u32| {
+        on_each_driver(async || {
+            let (mailbox, receiver) = mailbox().unwrap();
+            let sender =
+                std::thread::spawn(move || (0..10_000).for_each(|number| mailbox.send(number)));
+            let mut received = Vec::new();
+            let receiving = receiver.receive(|number: u32| {
                 received.push(number);
                 true
-            })
+            });
+            receiving.await.unwrap();
+            sender.join().unwrap();
+            assert_eq!(received, (0..10_000).collect::<Vec<_>>());
         });
-        outcome.unwrap().unwrap();
-        sender.join().unwrap();
-        assert_eq!(received, (0..10_000).collect::<Vec<_>>());
     }
 }

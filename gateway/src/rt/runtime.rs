@@ -2,11 +2,14 @@
 //! In: the worker's main future. Out: its value. On the worker's own thread, because a single-issuer ring belongs
 //! to the thread that made it.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::os::fd::AsFd;
 
-use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+use monoio::time::TimeDriver;
+use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 
 use crate::limits;
 
@@ -31,6 +34,10 @@ impl fmt::Display for Driver {
     }
 }
 
+thread_local! {
+    static DRIVER: Cell<Driver> = const { Cell::new(Driver::IoUringDeferred) };
+}
+
 /// Runs `main` to its end on the best driver this kernel offers.
 ///
 /// Tasks that are still alive then are leaked by the runtime: drain first, then leave the process.
@@ -40,24 +47,47 @@ where
     F: Future,
 {
     for driver in [Driver::IoUringDeferred, Driver::IoUringCooperative] {
-        let mut ring = io_uring::IoUring::builder();
-        if driver == Driver::IoUringDeferred {
-            ring.setup_single_issuer().setup_defer_taskrun();
-        } else {
-            ring.setup_coop_taskrun();
-        }
-        let runtime = RuntimeBuilder::<IoUringDriver>::new()
-            .with_entries(limits::RING_ENTRIES)
-            .uring_builder(ring)
-            .enable_timer()
-            .build();
-        match runtime {
-            Ok(mut runtime) => return Ok(runtime.block_on(main(driver))),
+        match ring(driver) {
+            Ok(mut runtime) => return Ok(runtime.block_on(enter(driver, main))),
             Err(error) => tracing::warn!(%driver, %error, "driver not available, trying the next"),
         }
     }
+    block_on_epoll(main)
+}
+
+/// Runs `main` to its end on epoll.
+pub(super) fn block_on_epoll<M, F>(main: M) -> io::Result<F::Output>
+where
+    M: FnOnce(Driver) -> F,
+    F: Future,
+{
     let mut runtime = RuntimeBuilder::<LegacyDriver>::new()
         .enable_timer()
         .build()?;
-    Ok(runtime.block_on(main(Driver::Epoll)))
+    Ok(runtime.block_on(enter(Driver::Epoll, main)))
+}
+
+fn ring(driver: Driver) -> io::Result<Runtime<TimeDriver<IoUringDriver>>> {
+    let mut ring = io_uring::IoUring::builder();
+    if driver == Driver::IoUringDeferred {
+        ring.setup_single_issuer().setup_defer_taskrun();
+    } else {
+        ring.setup_coop_taskrun();
+    }
+    RuntimeBuilder::<IoUringDriver>::new()
+        .with_entries(limits::RING_ENTRIES)
+        .uring_builder(ring)
+        .enable_timer()
+        .build()
+}
+
+fn enter<M: FnOnce(Driver) -> F, F: Future>(driver: Driver, main: M) -> F {
+    DRIVER.set(driver);
+    main(driver)
+}
+
+/// Makes a descriptor from outside fit for this thread's driver: io_uring wants it blocking, epoll must never block.
+pub(super) fn adopt(descriptor: impl AsFd) -> io::Result<()> {
+    let epoll = DRIVER.get() == Driver::Epoll;
+    Ok(rustix::io::ioctl_fionbio(descriptor, epoll)?)
 }

@@ -124,7 +124,7 @@ impl Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rt::{AcceptStop, Listener, block_on};
+    use crate::rt::{AcceptStop, Listener, on_each_driver};
 
     async fn pair_on_this_worker() -> (Socket, Socket) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn both_directions_move_at_once_byte_for_byte() {
-        block_on(|_| async {
+        on_each_driver(async || {
             let (left, right) = pair_on_this_worker().await;
             let (left, right) = (std::rc::Rc::new(left), std::rc::Rc::new(right));
             let send = |socket: std::rc::Rc<Socket>, seed: u8| async move {
@@ -175,13 +175,12 @@ mod tests {
                     .collect::<Vec<_>>()
             };
             assert!(at_right == expected(1) && at_left == expected(2));
-        })
-        .unwrap();
+        });
     }
 
     #[test]
     fn a_connected_socket_ends_as_a_reset_unless_it_ended_cleanly() {
-        block_on(|_| async {
+        on_each_driver(async || {
             for clean in [false, true] {
                 let (accepted, connected) = pair_on_this_worker().await;
                 if clean {
@@ -192,13 +191,12 @@ mod tests {
                 let reset = read.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset);
                 assert_eq!(reset, !clean);
             }
-        })
-        .unwrap();
+        });
     }
 
     #[test]
     fn a_socket_marked_for_reset_ends_as_a_reset_although_a_read_of_it_was_dropped() {
-        block_on(|_| async {
+        on_each_driver(async || {
             let (left, right) = pair_on_this_worker().await;
             {
                 let reading = left.read(Buffer::with_capacity(16));
@@ -209,13 +207,12 @@ mod tests {
             drop(left);
             let (read, _) = right.read(Buffer::with_capacity(16)).await;
             assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-        })
-        .unwrap();
+        });
     }
 
     #[test]
     fn accepted_and_connected_sockets_are_closed_on_exec() {
-        block_on(|_| async {
+        on_each_driver(async || {
             let (left, right) = pair_on_this_worker().await;
             for socket in [&left, &right] {
                 assert_eq!(
@@ -223,7 +220,6 @@ mod tests {
                     FdFlags::CLOEXEC
                 );
             }
-        })
-        .unwrap();
+        });
     }
 }

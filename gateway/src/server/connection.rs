@@ -2,6 +2,7 @@
 //! In: an accepted socket. Out: events; and bytes at the backend only after the client has proven who it is. One task
 //! per connection, on the worker that accepted it.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -74,7 +75,13 @@ pub(super) async fn serve(worker: &Worker, arrival: Arrival, place: Place) {
                 door.listener.idle_timeout,
                 aged_at(&worker.config, door),
             );
-            pass_on(worker, position, (&client_stream, &backend), &watch).await
+            Box::pin(pass_on(
+                worker,
+                position,
+                (&client_stream, &backend),
+                &watch,
+            ))
+            .await
         }
         None => {
             client_stream.reset_on_close();
@@ -172,19 +179,19 @@ async fn pass_on(
     (client, backend): (&Stream, &Stream),
     watch: &Watch,
 ) -> (End, [u64; 2]) {
-    let mut totals = [0u64; 2];
+    let totals = [const { Cell::new(0u64) }; 2];
     let end = relay(client, backend, watch, |direction, bytes| {
         let slot = match direction {
             Direction::Received => 0,
             Direction::Sent => 1,
         };
-        totals[slot] += bytes as u64;
+        totals[slot].set(totals[slot].get() + bytes as u64);
         worker
             .observer
             .emit(position, &Event::Moved { direction, bytes });
     })
     .await;
-    (end, totals)
+    (end, totals.map(Cell::into_inner))
 }
 
 /// When this connection is too old: the configured age, plus or minus a tenth, so that agents that came together do not

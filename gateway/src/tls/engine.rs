@@ -77,20 +77,22 @@ impl Engine {
         self.run(unprocessed, output, Then::CloseNotify)
     }
 
-    /// Takes the alert that rustls wants to send after an error, if there is one.
+    /// Takes what rustls still wants to send after an error: the alert, and records that were queued before it.
     ///
-    /// Exactly one call into rustls, and only when something is queued: it hands the alert out before it looks at
-    /// received bytes, and looking at those again after an error fails an assertion inside rustls.
+    /// Only as long as something is queued: rustls hands that out before it looks at received bytes, and looking at
+    /// those again after an error fails an assertion inside it.
     pub(super) fn alert(&mut self, outgoing: &mut Buffer) {
-        if !self.common().wants_write() {
-            return;
-        }
-        match self {
-            Engine::Server(connection) => {
-                encode_alert(connection.process_tls_records(&mut []), outgoing)
-            }
-            Engine::Client(connection) => {
-                encode_alert(connection.process_tls_records(&mut []), outgoing)
+        while self.common().wants_write() {
+            let handed_out = match self {
+                Engine::Server(connection) => {
+                    encode_queued(connection.process_tls_records(&mut []), outgoing)
+                }
+                Engine::Client(connection) => {
+                    encode_queued(connection.process_tls_records(&mut []), outgoing)
+                }
+            };
+            if !handed_out {
+                return;
             }
         }
     }
@@ -175,10 +177,11 @@ fn absorb<Data>(
     (discard, step)
 }
 
-fn encode_alert<Data>(status: UnbufferedStatus<'_, '_, Data>, outgoing: &mut Buffer) {
-    if let Ok(ConnectionState::EncodeTlsData(data)) = status.state {
-        // A buffer that grows takes any alert.
-        let _ = encode(data, outgoing);
+/// Whether the state was a queued record, now in `outgoing`.
+fn encode_queued<Data>(status: UnbufferedStatus<'_, '_, Data>, outgoing: &mut Buffer) -> bool {
+    match status.state {
+        Ok(ConnectionState::EncodeTlsData(data)) => encode(data, outgoing).is_ok(),
+        _ => false,
     }
 }
 

@@ -9,6 +9,7 @@ mod config;
 mod engine;
 mod failure;
 mod handshake;
+mod names;
 mod peer;
 mod scratch;
 mod stream;
@@ -16,5 +17,6 @@ mod verifier;
 
 pub use config::{BackendConfigs, server_config};
 pub use handshake::{Accepted, HandshakeError, Refusal, accept, connect, refuse};
+pub use names::{cipher_suite_name, group_name};
 pub use peer::VerifiedPeer;
 pub use stream::{StreamError, TlsStream};

@@ -8,6 +8,7 @@ use std::io;
 use std::rc::Rc;
 
 use super::engine::{Engine, Output, Progress};
+use super::names::{cipher_suite_name, group_name};
 use crate::rt::{Buffer, BufferPool, Socket};
 
 /// Why a stream ended other than by close_notify.
@@ -200,13 +201,14 @@ impl TlsStream {
     pub fn parameters(&self) -> (&'static str, &'static str) {
         let session = self.session.borrow();
         let common = session.engine.common();
-        let suite = common
-            .negotiated_cipher_suite()
-            .and_then(|suite| suite.suite().as_str());
+        let suite = common.negotiated_cipher_suite().map(|suite| suite.suite());
         let group = common
             .negotiated_key_exchange_group()
-            .and_then(|group| group.name().as_str());
-        (suite.unwrap_or("unknown"), group.unwrap_or("unknown"))
+            .map(|group| group.name());
+        (
+            suite.map_or("none", cipher_suite_name),
+            group.map_or("none", group_name),
+        )
     }
 }
 

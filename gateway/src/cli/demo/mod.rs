@@ -1,0 +1,173 @@
+//! `portcullis demo`: the whole program at work on this host, without a configuration.
+//! In: how long. Out: a live table, a summary, an exit code. Makes everything in a temporary folder: certificates, a
+//! configuration file that is loaded as any other, a receiver behind the gateway, agents and impostors in front of it.
+
+mod impostors;
+mod metrics;
+mod screen;
+mod snapshot;
+mod stage;
+mod summary;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Args;
+use loadgen::fleet::Fleet;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config;
+use crate::server::Gateway;
+use impostors::Impostors;
+use screen::Screen;
+use snapshot::{Kernel, Snapshot, Sources};
+use stage::Stage;
+
+/// Arguments of `portcullis demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// End after this time; without it, at Ctrl-C
+    #[arg(long = "for", value_name = "DURATION")]
+    duration: Option<humantime::Duration>,
+}
+
+/// How long the agents may take to finish their last request.
+const FLEET_STOP_MAX: Duration = Duration::from_secs(5);
+
+/// How long the gateway may take to count what its clients have seen already.
+const SETTLE_MAX: Duration = Duration::from_secs(2);
+
+impl Demo {
+    /// Runs the demo to its end. The exit code is 0 only if every agent delivered and every impostor was refused.
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        // Caught before anything is made, so that whatever is made is also cleaned up.
+        let signals = runtime.block_on(async { Signals::catch() })?;
+        let mut stage = Stage::set().context("preparing the demo")?;
+        let loaded = config::load(stage.configuration_file())
+            .map_err(|errors| anyhow::anyhow!("the demo's own configuration: {errors}"))?;
+        let gateway = Gateway::start(loaded.config)?;
+        stage.release_ports();
+        let play = Play {
+            fleet: Fleet::start(stage.agents()?)?,
+            impostors: Impostors::start(stage.impostors()?)?,
+            stage,
+            gateway,
+            started: Instant::now(),
+        };
+        let mut screen = Screen::new();
+        let shown = screen.introduce(&play.stage).and_then(|()| {
+            play.show(
+                &mut screen,
+                &runtime,
+                signals,
+                self.duration.map(Into::into),
+            )
+        });
+        // Whatever happened to the terminal, everything is ended in order.
+        let last = play.end()?;
+        shown?;
+        screen.close(&last)?;
+        Ok(if summary::is_good(&last) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
+
+/// Everything that runs.
+struct Play {
+    stage: Stage,
+    gateway: Gateway,
+    fleet: Fleet,
+    impostors: Impostors,
+    started: Instant,
+}
+
+impl Play {
+    /// Draws until the time is up, a signal comes, a worker ends or nobody reads any more.
+    fn show(
+        &self,
+        screen: &mut Screen,
+        runtime: &Runtime,
+        mut signals: Signals,
+        duration: Option<Duration>,
+    ) -> std::io::Result<()> {
+        runtime.block_on(async {
+            let mut tick = tokio::time::interval(screen.interval());
+            let end = tokio::time::sleep(duration.unwrap_or(Duration::MAX));
+            tokio::pin!(end);
+            loop {
+                tokio::select! {
+                    _ = tick.tick() => screen.draw(&self.snapshot())?,
+                    () = &mut end => return Ok(()),
+                    () = signals.next() => return Ok(()),
+                    () = self.gateway.fatal().wait() => return Ok(()),
+                }
+            }
+        })
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::take(
+            &self.sources(),
+            self.fleet.states(),
+            self.impostors.states(),
+        )
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources {
+            stage: &self.stage,
+            elapsed: self.started.elapsed(),
+            metrics: self.gateway.metrics(),
+            kernel: Kernel::from(self.gateway.guard_counts()),
+        }
+    }
+
+    /// Ends senders before the gateway, and the gateway before the receiver, so that what was sent can arrive.
+    fn end(mut self) -> anyhow::Result<Snapshot> {
+        self.impostors.stop();
+        self.fleet.stop(FLEET_STOP_MAX)?;
+        let deadline = Instant::now() + SETTLE_MAX;
+        let mut last = self.snapshot();
+        // A worker may count a refusal after its client has read the alert.
+        while !summary::is_good(&last) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+            last = self.snapshot();
+        }
+        self.gateway.drain();
+        self.stage.clear()?;
+        Ok(last)
+    }
+}
+
+/// The signals that end the demo.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Everything the demo shows, at one moment. In: agents, impostors, receiver, metrics, kernel. Out: plain numbers.
+
+use std::time::Duration;
+
+use gateway_core::failure::Failure;
+use loadgen::fleet::AgentState;
+
+use super::impostors::ImpostorState;
+use super::metrics::Page;
+use super::stage::Stage;
+use crate::guard::{GuardError, PortCount};
+
+/// Where the numbers come from.
+pub(super) struct Sources<'a> {
+    pub(super) stage: &'a Stage,
+    pub(super) elapsed: Duration,
+    pub(super) metrics: String,
+    pub(super) kernel: Kernel,
+}
+
+/// The numbers.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshot {
+    pub(super) elapsed: Duration,
+    pub(super) agents: Vec<AgentRow>,
+    /// Records of senders that are none of the demo's agents: the reader's own.
+    pub(super) reader_records: u64,
+    pub(super) impostors: Vec<ImpostorState>,
+    pub(super) handshakes: u64,
+    pub(super) connections_open: u64,
+    pub(super) received_bytes: u64,
+    pub(super) sent_bytes: u64,
+    /// Refused clients by reason, those that occurred.
+    pub(super) refused: Vec<(Failure, u64)>,
+    pub(super) kernel: Kernel,
+}
+
+/// An agent and what arrived from it.
+#[derive(Debug, Clone)]
+pub(super) struct AgentRow {
+    pub(super) state: AgentState,
+    pub(super) tenant: &'static str,
+    pub(super) arrived: u64,
+}
+
+/// What the kernel counted.
+#[derive(Debug, Clone)]
+pub(super) enum Kernel {
+    /// Packets and bytes by port.
+    Counts(Vec<PortCount>),
+    /// It does not count; the screen has said why.
+    Silent,
+}
+
+impl From<Option<Result<Vec<PortCount>, GuardError>>> for Kernel {
+    fn from(counts: Option<Result<Vec<PortCount>, GuardError>>) -> Self {
+        match counts {
+            Some(Ok(counts)) => Self::Counts(counts),
+            Some(Err(_)) | None => Self::Silent,
+        }
+    }
+}
+
+impl Snapshot {
+    pub(super) fn take(
+        sources: &Sources<'_>,
+        agents: Vec<AgentState>,
+        impostors: Vec<ImpostorState>,
+    ) -> Self {
+        // Read after the agents' own counts: what was acknowledged by then must have arrived.
+        let arrived = sources.stage.arrived();
+        let agents: Vec<AgentRow> = agents
+            .into_iter()
+            .map(|state| AgentRow {
+                tenant: Stage::tenant(&state.name),
+                arrived: arrived.records_of(&state.name).total(),
+                state,
+            })
+            .collect();
+        let of_agents: u64 = agents.iter().map(|agent| agent.arrived).sum();
+        let page = Page::new(sources.metrics.clone());
+        let relayed = |direction| {
+            page.sum(
+                "portcullis_relayed_bytes_total",
+                Some(("direction", direction)),
+            )
+        };
+        let refused = |failure: &Failure| {
+            let label = Some(("reason", failure.label()));
+            let count = page.sum("portcullis_handshake_failures_total", label);
+            (count > 0).then_some((*failure, count))
+        };
+        Self {
+            elapsed: sources.elapsed,
+            agents,
+            reader_records: arrived.records.total().saturating_sub(of_agents),
+            impostors,
+            handshakes: page.sum("portcullis_handshakes_total", None),
+            connections_open: page.sum("portcullis_connections_open", None),
+            received_bytes: relayed("received"),
+            sent_bytes: relayed("sent"),
+            refused: Failure::ALL.iter().filter_map(refused).collect(),
+            kernel: sources.kernel.clone(),
+        }
+    }
+
+    /// How many clients the gateway refused for this reason.
+    pub(super) fn refused_for(&self, reason: Failure) -> u64 {
+        self.refused
+            .iter()
+            .find(|(failure, _)| *failure == reason)
+            .map_or(0, |(_, count)| *count)
+    }
+
+    /// Records that arrived from the demo's agents.
+    pub(super) fn arrived(&self) -> u64 {
+        self.agents.iter().map(|agent| agent.arrived).sum()
+    }
+}

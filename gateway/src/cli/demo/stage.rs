@@ -1,0 +1,318 @@
+//! What the demo needs before anything runs: a temporary folder with two authorities, certificates and a
+//! configuration file, and the receiver behind the gateway. In: nothing. Out: a `Stage`; dropping it removes it all.
+
+use std::fmt::Write;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use gateway_core::failure::Failure;
+use loadgen::credentials::{Identity, roots};
+use loadgen::fleet::Agent;
+use loadgen::otlp::Protocol;
+use loadgen::receiver::{Receiver, Stats};
+use loadgen::target::Target;
+use socket2::{Domain, Socket, Type};
+use tempfile::TempDir;
+
+use super::impostors::Impostor;
+use crate::guard::Guard;
+use crate::pki::{Authority, Issued, Profile, Request};
+
+/// The agents: name, transport, tenant their rule gives them.
+const AGENTS: [(&str, Protocol, &str); 4] = [
+    ("checkout", Protocol::Grpc, "shop"),
+    ("payments", Protocol::Grpc, "finance"),
+    ("search", Protocol::Http, "shop"),
+    ("warehouse", Protocol::Http, "logistics"),
+];
+
+/// The identity for the reader's own SDK.
+const READER: &str = "reader";
+
+/// Validity of the demo's certificates: longer than anyone watches.
+const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Where OTLP clients look first; another free port where it is taken.
+const GRPC_PORT: u16 = 4317;
+const HTTP_PORT: u16 = 4318;
+
+/// What stands ready.
+pub(super) struct Stage {
+    folder: TempDir,
+    receiver: Receiver,
+    ports: Ports,
+    reservations: Vec<Reservation>,
+    agents: Vec<Issued>,
+    reader: Issued,
+    foreign: Issued,
+    unlisted: Issued,
+    configuration_file: PathBuf,
+    kernel_refusal: Option<String>,
+}
+
+/// The gateway's ports.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ports {
+    pub(super) grpc: u16,
+    pub(super) http: u16,
+}
+
+impl Stage {
+    /// Makes everything; on an error what was made is removed again.
+    pub(super) fn set() -> anyhow::Result<Self> {
+        let folder = TempDir::with_prefix("portcullis-demo-").context("a temporary folder")?;
+        let authority = Authority::init(folder.path(), "Portcullis demo CA", LIFETIME)?;
+        authority.issue(&server_request())?;
+        let agents = AGENTS
+            .iter()
+            .map(|(name, ..)| authority.issue(&client_request(name)))
+            .collect::<Result<_, _>>()?;
+        let reader = authority.issue(&client_request(READER))?;
+        let unlisted = authority.issue(&client_request("unlisted"))?;
+        let foreign = Authority::init(&folder.path().join("foreign"), "Foreign CA", LIFETIME)?
+            .issue(&client_request("checkout"))?;
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let receiver = Receiver::start(any, any).context("starting the receiver")?;
+        let reservations = vec![Reservation::of(GRPC_PORT)?, Reservation::of(HTTP_PORT)?];
+        let ports = Ports {
+            grpc: reservations[0].port()?,
+            http: reservations[1].port()?,
+        };
+        let kernel_refusal = kernel_refusal(ports);
+        let configuration_file = folder.path().join("portcullis.toml");
+        let text = configuration(ports, &receiver, kernel_refusal.is_none())?;
+        fs::write(&configuration_file, text).context("writing the configuration")?;
+        Ok(Self {
+            folder,
+            receiver,
+            ports,
+            reservations,
+            agents,
+            reader,
+            foreign,
+            unlisted,
+            configuration_file,
+            kernel_refusal,
+        })
+    }
+
+    /// The configuration the gateway is started with.
+    pub(super) fn configuration_file(&self) -> &Path {
+        &self.configuration_file
+    }
+
+    /// Gives the ports up to the gateway that listens on them now, before a connection can come the wrong way.
+    pub(super) fn release_ports(&mut self) {
+        self.reservations.clear();
+    }
+
+    /// Why the kernel does not count, if it does not.
+    pub(super) fn kernel_refusal(&self) -> Option<&str> {
+        self.kernel_refusal.as_deref()
+    }
+
+    /// The gateway's ports.
+    pub(super) fn ports(&self) -> Ports {
+        self.ports
+    }
+
+    /// What has arrived behind the gateway.
+    pub(super) fn arrived(&self) -> Stats {
+        self.receiver.stats()
+    }
+
+    /// The certificate the reader's SDK has to trust.
+    pub(super) fn authority_file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// The certificate the reader's SDK has to present.
+    pub(super) fn reader(&self) -> &Issued {
+        &self.reader
+    }
+
+    /// Tenant an agent's rule gives it.
+    pub(super) fn tenant(agent: &str) -> &'static str {
+        AGENTS
+            .iter()
+            .find(|(name, ..)| *name == agent)
+            .map_or("", |(_, _, tenant)| tenant)
+    }
+
+    /// The agents, ready to run.
+    pub(super) fn agents(&self) -> anyhow::Result<Vec<Agent>> {
+        AGENTS
+            .iter()
+            .zip(&self.agents)
+            .map(|((name, protocol, _), issued)| {
+                Ok(Agent {
+                    name: (*name).to_owned(),
+                    service_name: "portcullis-demo".to_owned(),
+                    protocol: *protocol,
+                    target: self.target(*protocol, Some(issued))?,
+                    interval: Duration::from_millis(100),
+                    records: 20,
+                })
+            })
+            .collect()
+    }
+
+    /// The impostors, and what each has to be refused for.
+    pub(super) fn impostors(&self) -> anyhow::Result<Vec<Impostor>> {
+        let cases = [
+            ("no certificate", None, Failure::NoCertificate),
+            (
+                "certificate of a foreign CA",
+                Some(&self.foreign),
+                Failure::UnknownIssuer,
+            ),
+            (
+                "good certificate, no rule for it",
+                Some(&self.unlisted),
+                Failure::NotAuthorized,
+            ),
+        ];
+        cases
+            .into_iter()
+            .map(|(name, certificate, reason)| {
+                Ok(Impostor {
+                    name,
+                    reason,
+                    target: self.target(Protocol::Grpc, certificate)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Removes the folder; the receiver ends with the stage.
+    pub(super) fn clear(self) -> anyhow::Result<()> {
+        drop(self.receiver);
+        self.folder.close().context("removing the demo's folder")
+    }
+
+    fn target(&self, protocol: Protocol, certificate: Option<&Issued>) -> anyhow::Result<Target> {
+        let port = match protocol {
+            Protocol::Grpc => self.ports.grpc,
+            Protocol::Http => self.ports.http,
+        };
+        let identities = certificate
+            .map(|issued| Identity::load("demo", &issued.certificate, &issued.key))
+            .transpose()?;
+        Ok(Target::new(
+            &format!("127.0.0.1:{port}"),
+            roots(&[self.authority_file()])?,
+        )?
+        .with_identities(identities.into_iter().collect())
+        .with_alpn(&[protocol.alpn()]))
+    }
+}
+
+fn server_request() -> Request {
+    Request {
+        dns_names: vec!["localhost".to_owned()],
+        ip_addresses: vec![Ipv4Addr::LOCALHOST.into()],
+        ..request("gateway", Profile::Server)
+    }
+}
+
+fn client_request(name: &str) -> Request {
+    Request {
+        uris: vec![uri(name)],
+        ..request(name, Profile::Client)
+    }
+}
+
+fn uri(name: &str) -> String {
+    format!("spiffe://demo.example/agent/{name}")
+}
+
+fn request(name: &str, profile: Profile) -> Request {
+    Request {
+        name: name.to_owned(),
+        profile,
+        uris: Vec::new(),
+        dns_names: Vec::new(),
+        ip_addresses: Vec::new(),
+        lifetime: LIFETIME,
+        not_before: None,
+    }
+}
+
+/// A port that nobody else can take until the gateway has it. It listens, because only a listener keeps others from a
+/// port that connections of an earlier demo still occupy; and it is shared only then, with the gateway's workers, which
+/// all bind with `SO_REUSEPORT`.
+struct Reservation(Socket);
+
+impl Reservation {
+    /// The wanted port if it is free on loopback, else one the kernel chooses.
+    fn of(wanted: u16) -> anyhow::Result<Self> {
+        Self::bind(wanted)
+            .or_else(|_| Self::bind(0))
+            .context("no free port on loopback")
+    }
+
+    fn bind(port: u16) -> std::io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+        socket.listen(1)?;
+        socket.set_reuse_port(true)?;
+        Ok(Self(socket))
+    }
+
+    fn port(&self) -> anyhow::Result<u16> {
+        let address = self.0.local_addr()?.as_socket();
+        Ok(address.context("a TCP socket has an IP address")?.port())
+    }
+}
+
+/// Tries the kernel program on loopback, where the demo's packets are, and says why it cannot run.
+fn kernel_refusal(ports: Ports) -> Option<String> {
+    Guard::attach(&["lo".to_owned()], &[ports.grpc, ports.http])
+        .err()
+        .map(|error| error.to_string())
+}
+
+fn configuration(ports: Ports, receiver: &Receiver, kernel: bool) -> anyhow::Result<String> {
+    let mut text = String::from("drain_timeout = \"2s\"\n");
+    if kernel {
+        text.push_str("\n[guard]\nmode = \"monitor\"\ninterfaces = [\"lo\"]\n");
+    }
+    let pairs = [
+        ("otlp-grpc", ports.grpc, "h2", receiver.grpc_address()),
+        ("otlp-http", ports.http, "http/1.1", receiver.http_address()),
+    ];
+    for (name, port, protocol, backend) in pairs {
+        write!(
+            text,
+            r#"
+[[listener]]
+name = "{name}"
+address = "127.0.0.1:{port}"
+mode = "stream"
+alpn = ["{protocol}"]
+certificate = "gateway.pem"
+key = "gateway.key"
+client_ca = ["ca.pem"]
+backend = "{name}"
+
+[[backend]]
+name = "{name}"
+servers = ["{backend}"]
+"#
+        )?;
+    }
+    let readers = [(READER, "reader")];
+    let agents = AGENTS.iter().map(|(name, _, tenant)| (*name, *tenant));
+    for (name, tenant) in agents.chain(readers) {
+        let uri = uri(name);
+        write!(
+            text,
+            "\n[[identity]]\nmatch = {{ uri = \"{uri}\" }}\ntenant = \"{tenant}\"\n"
+        )?;
+    }
+    Ok(text)
+}
