@@ -13,9 +13,10 @@ use std::time::Duration;
 use gateway::config;
 use gateway::pki::{Authority, Profile, Request};
 use gateway::server::Gateway;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A guard against hanging.
@@ -104,12 +105,13 @@ impl World {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let chain = vec![CertificateDer::from_pem_file(agent.certificate).unwrap()];
         let key = PrivateKeyDer::from_pem_file(agent.key).unwrap();
-        let client = ClientConfig::builder_with_provider(provider)
+        let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, key)
             .unwrap();
+        client.enable_secret_extraction = true;
         World {
             gateway: Gateway::start(config).unwrap(),
             client: Arc::new(client),
@@ -320,5 +322,49 @@ fn the_end_of_the_bytes_is_not_taken_for_the_end_of_the_message() {
             clean: false
         }
     );
+    world.gateway.drain();
+}
+
+#[test]
+fn a_handshake_message_that_never_ends_ends_the_connection() {
+    let world = World::new();
+    let client = world.client();
+    let Client { mut stream, tls } = client;
+    let secrets = tls.dangerous_extract_secrets().unwrap();
+    let (mut sequence, secrets) = secrets.tx;
+    let ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else {
+        panic!("another suite than the client's first");
+    };
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_ref()).unwrap());
+    // A KeyUpdate (24) that claims 65520 bytes, in records of 100.
+    let message = [&[24, 0, 0xff, 0xf0][..], &[0; 65_520]].concat();
+    for part in message.chunks(100) {
+        const HANDSHAKE: u8 = 22;
+        let mut record = [part, &[HANDSHAKE]].concat();
+        let length = (record.len() + AES_256_GCM.tag_len()) as u16;
+        let header = [&[23, 3, 3][..], &length.to_be_bytes()].concat();
+        let mut nonce = [0; 12];
+        nonce.copy_from_slice(iv.as_ref());
+        for (byte, counted) in nonce[4..].iter_mut().zip(sequence.to_be_bytes()) {
+            *byte ^= counted;
+        }
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        key.seal_in_place_append_tag(nonce, Aad::from(&header), &mut record)
+            .unwrap();
+        sequence += 1;
+        if stream.write_all(&[header, record].concat()).is_err() {
+            break;
+        }
+    }
+    assert_eq!(
+        world.seen(),
+        Seen {
+            bytes: Vec::new(),
+            clean: false
+        }
+    );
+    let ends = "portcullis_connections_ended_total{listener=\"edge\",reason=\"client_protocol\"} 1";
+    let metrics = world.gateway.metrics();
+    assert!(metrics.lines().any(|line| line == ends), "{metrics}");
     world.gateway.drain();
 }

@@ -64,7 +64,7 @@ pub enum Event<'a> {
     },
     /// An accepted connection is gone, whether it had got in or not.
     Closed,
-    /// A connection's task panicked; the client's connection was reset.
+    /// A connection's task panicked; its sockets were dropped, the backend's with a reset.
     Panicked {
         /// The client's address.
         address: SocketAddr,

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::engine::{Engine, Output, Progress};
 use super::names::{cipher_suite_name, group_name};
+use crate::limits;
 use crate::rt::{Buffer, BufferPool, Socket};
 
 /// Why a stream ended other than by close_notify.
@@ -65,9 +66,17 @@ impl Session {
         if opened.is_err() {
             self.engine.alert(output.outgoing);
         }
+        established(opened?)?;
+        // What is left is the beginning of a record. Only a handshake message spread over many records leaves more,
+        // and after the handshake nobody has a reason to send one.
+        if ciphertext.len() > limits::RECORD_BYTES_MAX {
+            return Err(
+                rustls::Error::from(rustls::InvalidMessage::HandshakePayloadTooLarge).into(),
+            );
+        }
         self.partial = Buffer::with_capacity(0);
         self.partial.append(ciphertext.filled());
-        established(opened?)
+        Ok(())
     }
 }
 
