@@ -75,7 +75,8 @@ impl Gateway {
     pub fn start(config: Config) -> Result<Self, StartError> {
         let config = Arc::new(config);
         raise_descriptor_limit(&config);
-        let (mut sockets, addresses) = listen::bind_all(&config)?;
+        let bound = listen::bind_all(&config)?;
+        let addresses = bound.addresses.clone();
         let admin = config
             .admin
             .as_ref()
@@ -88,6 +89,8 @@ impl Gateway {
             .collect();
         let guard = start_guard(&config, &ports)?;
         let shared = Shared::new(&config)?;
+        // Nothing but a thread that cannot be started fails after this.
+        let mut sockets = bound.listen()?;
 
         let mut counters = Vec::new();
         let mut workers = Vec::new();

@@ -1,6 +1,7 @@
 //! Binds the listening sockets: one per listener and worker, all with SO_REUSEPORT, so that the kernel spreads
 //! connections over the workers and none shares a queue.
-//! In: addresses. Out: bound and listening sockets. On the starting thread, before any worker runs.
+//! In: addresses. Out: bound sockets, then listening ones. On the starting thread, before any worker runs. Binding comes
+//! early, to find out what cannot be had; listening comes last, because from then on the kernel hands over connections.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,19 +12,22 @@ use super::gateway::StartError;
 use crate::config::Config;
 use crate::limits;
 
-/// The sockets of each worker, and the address each listener got.
-type Bound = (Vec<Vec<TcpListener>>, Vec<(String, SocketAddr)>);
+/// The sockets of each worker, in the order of the listeners.
+pub(super) struct Bound {
+    workers: Vec<Vec<Socket>>,
+    /// The address each listener got.
+    pub(super) addresses: Vec<(String, SocketAddr)>,
+}
 
 /// Binds all listeners for all workers.
 pub(super) fn bind_all(config: &Config) -> Result<Bound, StartError> {
-    let mut sockets: Vec<Vec<TcpListener>> = Vec::new();
-    sockets.resize_with(config.workers.get(), Vec::new);
+    let mut workers: Vec<Vec<Socket>> = Vec::new();
+    workers.resize_with(config.workers.get(), Vec::new);
     let mut addresses = Vec::new();
     for listener in &config.listeners {
         let mut address = listener.address;
-        for worker in &mut sockets {
-            let bound = bind(address).and_then(|socket| Ok((socket.local_addr()?, socket)));
-            let (got, socket) = bound.map_err(|error| StartError::Listen {
+        for worker in &mut workers {
+            let (got, socket) = bind(address).map_err(|error| StartError::Listen {
                 listener: listener.name.clone(),
                 address,
                 error,
@@ -31,13 +35,12 @@ pub(super) fn bind_all(config: &Config) -> Result<Bound, StartError> {
             address = got;
             worker.push(socket);
         }
-        tracing::info!(listener = listener.name, %address, "listening");
         addresses.push((listener.name.clone(), address));
     }
-    Ok((sockets, addresses))
+    Ok(Bound { workers, addresses })
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr) -> io::Result<(SocketAddr, Socket)> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -46,6 +49,31 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
-    socket.listen(limits::LISTEN_BACKLOG)?;
-    Ok(socket.into())
+    let got = socket
+        .local_addr()?
+        .as_socket()
+        .ok_or(io::ErrorKind::Unsupported)?;
+    Ok((got, socket))
+}
+
+impl Bound {
+    /// Listens on all sockets.
+    pub(super) fn listen(self) -> Result<Vec<Vec<TcpListener>>, StartError> {
+        for sockets in &self.workers {
+            for (socket, (listener, address)) in sockets.iter().zip(&self.addresses) {
+                socket
+                    .listen(limits::LISTEN_BACKLOG)
+                    .map_err(|error| StartError::Listen {
+                        listener: listener.clone(),
+                        address: *address,
+                        error,
+                    })?;
+            }
+        }
+        for (listener, address) in &self.addresses {
+            tracing::info!(listener, %address, "listening");
+        }
+        let listening = |sockets: Vec<Socket>| sockets.into_iter().map(TcpListener::from).collect();
+        Ok(self.workers.into_iter().map(listening).collect())
+    }
 }
