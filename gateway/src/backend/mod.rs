@@ -8,4 +8,4 @@ mod proxy_protocol;
 mod resolve;
 
 pub use connect::{Client, Servers, Transport, Unreachable};
-pub use resolve::{Resolver, fixed_addresses};
+pub use resolve::Resolver;

@@ -2,21 +2,13 @@
 //! In: the backends. Out: their addresses, when they change. On the control thread, through the system's resolver, so
 //! that /etc/hosts and nsswitch count; never on a worker.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::{Backend, BackendTransport, ServerAddress};
 use crate::limits;
-
-/// The addresses of a backend all of whose servers are written as addresses; `None` if there are names among them.
-pub fn fixed_addresses(backend: &Backend) -> Option<Vec<SocketAddr>> {
-    let fixed = |server: &ServerAddress| match server {
-        ServerAddress::Address(address) => Some(*address),
-        ServerAddress::Name { .. } => None,
-    };
-    backend.servers.iter().map(fixed).collect()
-}
 
 /// Keeps the last good answer for each name, so that a resolver's outage takes no backend away.
 #[derive(Debug)]
@@ -27,7 +19,7 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// A resolver for those of `backends` that have names.
+    /// A resolver for `backends`.
     pub fn new(backends: &[Arc<Backend>]) -> Self {
         Resolver {
             backends: backends.to_vec(),
@@ -36,9 +28,20 @@ impl Resolver {
         }
     }
 
-    /// Resolves at once and then at intervals; `publish` gets a backend's position and its new addresses.
+    /// Resolves all names once, and returns each backend's addresses.
+    pub async fn first_round(&mut self) -> Vec<Vec<SocketAddr>> {
+        let found = RefCell::new(vec![Vec::new(); self.backends.len()]);
+        self.round(&|backend: usize, addresses: &[SocketAddr]| {
+            found.borrow_mut()[backend] = addresses.to_vec();
+        })
+        .await;
+        found.into_inner()
+    }
+
+    /// Resolves again and again; `publish` gets a backend's position and its new addresses.
     pub async fn run(mut self, publish: impl Fn(usize, &[SocketAddr])) {
-        let mut interval = tokio::time::interval(limits::RESOLVE_INTERVAL);
+        let first = tokio::time::Instant::now() + limits::RESOLVE_INTERVAL;
+        let mut interval = tokio::time::interval_at(first, limits::RESOLVE_INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
@@ -49,9 +52,6 @@ impl Resolver {
     async fn round(&mut self, publish: &impl Fn(usize, &[SocketAddr])) {
         for position in 0..self.backends.len() {
             let backend = Arc::clone(&self.backends[position]);
-            if fixed_addresses(&backend).is_some() {
-                continue;
-            }
             let mut addresses = Vec::new();
             for server in &backend.servers {
                 match server {
@@ -66,7 +66,7 @@ impl Resolver {
                 addresses.retain(|address| address.ip().is_loopback());
             }
             if self.published.get(&position) != Some(&addresses) {
-                tracing::info!(backend = backend.name, ?addresses, "resolved");
+                tracing::debug!(backend = backend.name, ?addresses, "addresses");
                 publish(position, &addresses);
                 self.published.insert(position, addresses);
             }

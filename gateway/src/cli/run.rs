@@ -39,6 +39,8 @@ impl Run {
             }
         };
         let log = start_log(self.log_format, &self.log_level)?;
+        // A panic's own lines would go between the log's, unthrottled and in another format.
+        std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panicked")));
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }

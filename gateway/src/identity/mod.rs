@@ -14,6 +14,24 @@ pub struct ParsedCertificate {
     pub names: CertificateNames,
     /// Whether the extended key usage names clientAuth (RFC 5280 section 4.2.1.12).
     pub client_usage: bool,
+    /// Whether the key may sign, as CertificateVerify asks of it: the key usage names digitalSignature, or is absent
+    /// (RFC 5280 section 4.2.1.3).
+    pub may_sign: bool,
+}
+
+/// Whether a certificate that says it is an authority's may issue others: its key usage names keyCertSign, or is absent
+/// (RFC 5280 section 4.2.1.3). webpki looks at basic constraints alone; what is no authority it passes over.
+pub fn may_issue(certificate: &CertificateDer<'_>) -> Result<bool, ParseError> {
+    let (_, parsed) = X509Certificate::from_der(certificate)
+        .map_err(|error| ParseError::Certificate(error.to_string()))?;
+    let usage = parsed
+        .key_usage()
+        .map_err(|_| ParseError::Extension("key usage"))?;
+    let constraints = parsed
+        .basic_constraints()
+        .map_err(|_| ParseError::Extension("basic constraints"))?;
+    let authority = constraints.is_some_and(|constraints| constraints.value.ca);
+    Ok(!authority || usage.is_none_or(|usage| usage.value.key_cert_sign()))
 }
 
 /// Why a certificate cannot be read.
@@ -34,6 +52,9 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
     let usage = parsed
         .extended_key_usage()
         .map_err(|_| ParseError::Extension("extended key usage"))?;
+    let key_usage = parsed
+        .key_usage()
+        .map_err(|_| ParseError::Extension("key usage"))?;
     let alternative = parsed
         .subject_alternative_name()
         .map_err(|_| ParseError::Extension("subject alternative name"))?;
@@ -57,6 +78,7 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
     Ok(ParsedCertificate {
         names,
         client_usage: usage.is_some_and(|usage| usage.value.client_auth),
+        may_sign: key_usage.is_none_or(|usage| usage.value.digital_signature()),
     })
 }
 

@@ -99,7 +99,7 @@ impl Observer {
                 );
             }
             Event::Panicked { address, message } => {
-                tracing::error!(listener, peer = %address, message, "a connection panicked; please report this");
+                tracing::error!(listener, peer = %address, panic = message, "a connection panicked; please report this");
             }
             Event::Accepted | Event::Moved { .. } | Event::Closed => {}
         }

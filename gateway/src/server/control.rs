@@ -3,6 +3,7 @@
 //! tokio runtime; nothing it does can hold up a worker.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -11,13 +12,12 @@ use tokio::task::LocalSet;
 
 use super::worker::Message;
 use crate::backend::Resolver;
-use crate::config::Backend;
 use crate::observe::{AdminSocket, Health, Metrics, serve};
 use crate::rt::Mailbox;
 
 /// What the control thread works with.
 pub(super) struct Control {
-    pub(super) backends: Vec<Arc<Backend>>,
+    pub(super) resolver: Resolver,
     pub(super) admin: Option<AdminSocket>,
     pub(super) health: Arc<Health>,
     pub(super) metrics: Metrics,
@@ -34,6 +34,19 @@ impl ControlStop {
         // A thread that has ended already is as good.
         let _ = self.0.send(());
     }
+}
+
+/// Resolves the names of backends for the first time, on a thread of its own for as long as that takes.
+pub(super) fn first_addresses(resolver: &mut Resolver) -> io::Result<Vec<Vec<SocketAddr>>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::scope(|scope| {
+        let resolving = scope.spawn(|| runtime.block_on(resolver.first_round()));
+        resolving
+            .join()
+            .map_err(|_| io::Error::other("the resolver panicked"))
+    })
 }
 
 /// Starts the control thread.
@@ -60,7 +73,7 @@ impl Control {
                 });
             }
         };
-        let resolving = Resolver::new(&self.backends).run(publish);
+        let resolving = self.resolver.run(publish);
         let serving = async {
             let Some(socket) = &self.admin else {
                 return std::future::pending().await;

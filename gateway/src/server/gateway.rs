@@ -12,7 +12,7 @@ use gateway_core::admission::ConnectionLimit;
 use super::control::{Control, ControlStop};
 use super::worker::{self, Fatal, Message, Seed};
 use super::{control, listen};
-use crate::backend::{Transport, fixed_addresses};
+use crate::backend::{Resolver, Transport};
 use crate::config::{Config, GuardMode};
 use crate::guard::{Guard, GuardError, PortCount};
 use crate::observe::{AdminSocket, Health, Metrics, WorkerCounters};
@@ -88,7 +88,9 @@ impl Gateway {
             .map(|(_, address)| address.port())
             .collect();
         let guard = start_guard(&config, &ports)?;
-        let shared = Shared::new(&config)?;
+        let mut resolver = Resolver::new(&config.backends);
+        let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
+        let shared = Shared::new(&config, servers)?;
         // Nothing but a thread that cannot be started fails after this.
         let mut sockets = bound.listen()?;
 
@@ -108,7 +110,7 @@ impl Gateway {
             .map(|worker| Arc::clone(&worker.mailbox))
             .collect();
         let control = Control {
-            backends: config.backends.clone(),
+            resolver,
             admin,
             health: Arc::clone(&health),
             metrics: metrics.clone(),
@@ -189,10 +191,11 @@ struct Shared {
     tls: Vec<Arc<rustls::ServerConfig>>,
     transports: Vec<Transport>,
     limits: Vec<ConnectionLimit>,
+    addresses: Vec<Vec<SocketAddr>>,
 }
 
 impl Shared {
-    fn new(config: &Config) -> Result<Self, StartError> {
+    fn new(config: &Config, addresses: Vec<Vec<SocketAddr>>) -> Result<Self, StartError> {
         let mut tls = Vec::new();
         for listener in &config.listeners {
             let what = || format!("listener \"{}\"", listener.name);
@@ -226,6 +229,7 @@ impl Shared {
             tls,
             transports,
             limits: config.listeners.iter().map(limit).collect(),
+            addresses,
         })
     }
 
@@ -236,7 +240,6 @@ impl Shared {
         sockets: Vec<std::net::TcpListener>,
         counters: Arc<WorkerCounters>,
     ) -> Seed {
-        let addresses = |backend: &Arc<_>| fixed_addresses(backend).unwrap_or_default();
         Seed {
             number,
             config: Arc::clone(config),
@@ -244,7 +247,7 @@ impl Shared {
             tls: self.tls.clone(),
             transports: self.transports.clone(),
             limits: self.limits.clone(),
-            addresses: config.backends.iter().map(addresses).collect(),
+            addresses: self.addresses.clone(),
             counters,
         }
     }

@@ -42,6 +42,11 @@ impl Verifier {
             scratch::refuse(Failure::Malformed, error.to_string());
             CertificateError::BadEncoding
         })?;
+        if !certificate.may_sign {
+            let detail = "the certificate's key usage lacks digitalSignature".to_owned();
+            scratch::refuse(Failure::WrongKeyUsage, detail);
+            return Err(CertificateError::InvalidPurpose);
+        }
         // webpki lets a certificate without the extension through; RFC 5280 section 4.2.1.12 leaves that to us.
         if !certificate.client_usage {
             let detail = "the certificate lacks the clientAuth extended key usage".to_owned();
@@ -64,6 +69,19 @@ impl Verifier {
     }
 }
 
+/// Refuses a chain with a certificate in it that must not issue any.
+fn require_issuers(intermediates: &[CertificateDer<'_>]) -> Result<(), CertificateError> {
+    for intermediate in intermediates {
+        if !identity::may_issue(intermediate).unwrap_or(false) {
+            let detail =
+                "the key usage of an intermediate certificate lacks keyCertSign".to_owned();
+            scratch::refuse(Failure::WrongKeyUsage, detail);
+            return Err(CertificateError::InvalidPurpose);
+        }
+    }
+    Ok(())
+}
+
 impl ClientCertVerifier for Verifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.chain.root_hint_subjects()
@@ -78,6 +96,7 @@ impl ClientCertVerifier for Verifier {
         let verified = self
             .chain
             .verify_client_cert(end_entity, intermediates, now)?;
+        require_issuers(intermediates)?;
         scratch::claim(self.admit(end_entity)?);
         Ok(verified)
     }
