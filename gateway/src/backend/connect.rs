@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gateway_core::balance::Balance;
+use rustix::io::Errno;
 use rustls::pki_types::ServerName;
 
 use super::proxy_protocol;
@@ -107,7 +108,9 @@ impl Servers {
                     return Ok(stream);
                 }
                 Err(error) => {
-                    self.balance.borrow_mut().failed(address, Instant::now());
+                    if !is_ours(&error) {
+                        self.balance.borrow_mut().failed(address, Instant::now());
+                    }
                     failed(address, &error);
                 }
             }
@@ -140,5 +143,22 @@ impl Servers {
                 ))
             }
         }
+    }
+}
+
+/// Whether this host is to blame, out of descriptors, memory or ports, and not the server.
+fn is_ours(error: &HandshakeError) -> bool {
+    const OURS: [Errno; 5] = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+        Errno::ADDRNOTAVAIL,
+    ];
+    match error {
+        HandshakeError::Io(error) => {
+            Errno::from_io_error(error).is_some_and(|errno| OURS.contains(&errno))
+        }
+        HandshakeError::Closed | HandshakeError::Tls(_) => false,
     }
 }

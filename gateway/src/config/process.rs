@@ -155,6 +155,13 @@ pub fn guard(field: Field<RawGuard>, report: &mut Report<'_>) -> Option<GuardSet
     if mode == GuardMode::Monitor && interfaces.is_empty() {
         report.missing(&place, "interfaces", "name the interfaces to count on");
     }
+    if mode == GuardMode::Off && !interfaces.is_empty() {
+        report.warn(
+            place.line,
+            "guard: interfaces",
+            "nothing is attached with mode = \"off\"; say mode = \"monitor\"",
+        );
+    }
     let check = |required: &bool| match (mode, required) {
         (GuardMode::Off, true) => {
             Err("must be false with mode = \"off\": what is off cannot be required".to_owned())

@@ -57,6 +57,14 @@ pub fn name(text: &str) -> Result<String, String> {
 /// An address to listen on.
 pub fn socket_address(text: &str) -> Result<SocketAddr, String> {
     match text.parse::<SocketAddr>() {
+        // An IPv4 address written as IPv6 is that IPv4 address: two listeners must not share it unnoticed.
+        Ok(SocketAddr::V6(address)) if address.port() != 0 => {
+            let mapped = address
+                .ip()
+                .to_ipv4_mapped()
+                .map(|ip| (ip, address.port()).into());
+            Ok(mapped.unwrap_or(address.into()))
+        }
         Ok(address) if address.port() != 0 => Ok(address),
         Ok(_) => Err("must have a port from 1 to 65535".to_owned()),
         Err(_) => Err(

@@ -94,3 +94,87 @@ pub fn describe(names: &CertificateNames) -> String {
         all.join(", ")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+        KeyUsagePurpose, SanType,
+    };
+
+    fn certificate(change: impl FnOnce(&mut CertificateParams)) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().der().clone()
+    }
+
+    #[test]
+    fn names_are_read_by_their_kind_and_dns_names_in_lower_case() {
+        let parsed = parse(&certificate(|params| {
+            params
+                .distinguished_name
+                .push(DnType::CommonName, "Agent 1");
+            params.subject_alt_names = vec![
+                SanType::URI("spiffe://example.org/Agent".try_into().unwrap()),
+                SanType::DnsName("Agent.Example.org".try_into().unwrap()),
+                SanType::IpAddress("192.0.2.1".parse().unwrap()),
+            ];
+        }));
+        let names = CertificateNames {
+            uris: vec!["spiffe://example.org/Agent".to_owned()],
+            dns_names: vec!["agent.example.org".to_owned()],
+            common_name: Some("Agent 1".to_owned()),
+        };
+        assert_eq!(parsed.unwrap().names, names);
+        assert!(parse(&CertificateDer::from(vec![0x30, 0x03, 0x02, 0x01, 0x01])).is_err());
+    }
+
+    #[test]
+    fn usages_have_to_be_named_where_there_is_an_extension_and_client_usage_always() {
+        let usages = |extended: &[ExtendedKeyUsagePurpose], usages: &[KeyUsagePurpose]| {
+            let parsed = parse(&certificate(|params| {
+                params.extended_key_usages = extended.to_vec();
+                params.key_usages = usages.to_vec();
+            }));
+            let ParsedCertificate {
+                client_usage,
+                may_sign,
+                ..
+            } = parsed.unwrap();
+            (client_usage, may_sign)
+        };
+        use ExtendedKeyUsagePurpose::{Any, ClientAuth, ServerAuth};
+        use KeyUsagePurpose::{DigitalSignature, KeyEncipherment};
+        assert_eq!(usages(&[], &[]), (false, true));
+        assert_eq!(usages(&[ClientAuth], &[DigitalSignature]), (true, true));
+        assert_eq!(
+            usages(&[ServerAuth, ClientAuth], &[KeyEncipherment]),
+            (true, false)
+        );
+        assert_eq!(usages(&[ServerAuth, Any], &[]), (false, true));
+    }
+
+    #[test]
+    fn an_authority_may_issue_unless_its_key_usage_says_otherwise() {
+        let issues = |is_ca: IsCa, usages: &[KeyUsagePurpose]| {
+            may_issue(&certificate(|params| {
+                params.is_ca = is_ca;
+                params.key_usages = usages.to_vec();
+            }))
+        };
+        let authority = || IsCa::Ca(BasicConstraints::Unconstrained);
+        assert_eq!(issues(authority(), &[]), Ok(true));
+        assert_eq!(
+            issues(authority(), &[KeyUsagePurpose::KeyCertSign]),
+            Ok(true)
+        );
+        assert_eq!(issues(authority(), &[KeyUsagePurpose::CrlSign]), Ok(false));
+        assert_eq!(
+            issues(IsCa::NoCa, &[KeyUsagePurpose::DigitalSignature]),
+            Ok(true)
+        );
+    }
+}

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateway_core::admission::ConnectionLimit;
+use gateway_core::suppress::Suppressor;
 use local_sync::semaphore::Semaphore;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustls::ServerConfig;
@@ -242,6 +243,7 @@ async fn keep_door(
     stop: monoio::io::CancelHandle,
 ) {
     let slots = &worker.doors[position].handshakes;
+    let mut complaints = Suppressor::new(1);
     loop {
         let Ok(slot) = Rc::clone(slots).acquire_owned().await else {
             return;
@@ -258,7 +260,10 @@ async fn keep_door(
             ),
             Ok(None) => break,
             Err(error) => {
-                tracing::error!(listener = worker.doors[position].listener.name, %error, "cannot accept");
+                let listener = worker.doors[position].listener.name.as_str();
+                if let Some(left_out) = complaints.admit(Instant::now()) {
+                    tracing::error!(listener, %error, left_out, "cannot accept");
+                }
                 monoio::time::sleep(limits::ACCEPT_PAUSE).await;
             }
         }
