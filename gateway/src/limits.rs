@@ -88,6 +88,10 @@ pub const POOLED_BUFFERS_MAX: usize = 128;
 /// its Finished. Bounds the memory of a handshake; larger chains are refused as malformed.
 pub const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 
+/// Reads a handshake may take. Each looks through all that has come so far, so a ClientHello in thousands of pieces would
+/// cost its sender little and us much; real ones come in one to ten.
+pub const HANDSHAKE_READS_MAX: usize = 2048;
+
 /// What one read of a handshake takes: a ClientHello with a post-quantum key share fits.
 pub const HANDSHAKE_READ_BYTES: usize = 4096;
 

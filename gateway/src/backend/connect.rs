@@ -3,6 +3,7 @@
 //! sent to a server that failed, so the next may be tried.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -18,7 +19,7 @@ use crate::config::{Backend, BackendTransport, Config};
 use crate::limits;
 use crate::relay::{PlainStream, Stream};
 use crate::rt::{Buffer, BufferPool, Socket};
-use crate::tls::{self, BackendConfigs, HandshakeError, VerifiedPeer};
+use crate::tls::{self, BackendConfigs, Connected, HandshakeError, VerifiedPeer};
 
 /// The client on whose behalf a connection is made.
 pub struct Client<'a> {
@@ -73,7 +74,22 @@ pub struct Servers {
     transport: Transport,
     balance: RefCell<Balance>,
     buffers: Rc<BufferPool>,
+    careless: RefCell<HashSet<SocketAddr>>,
 }
+
+/// A connection to one of the servers.
+pub struct Connection {
+    /// The stream to read and write.
+    pub stream: Stream,
+    /// The server.
+    pub server: SocketAddr,
+}
+
+/// A server took the connection and ended it without a word. In TLS 1.3 a server that refuses our certificate says so
+/// only after the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("ended the connection before it sent a byte; it may have refused our certificate")]
+pub struct EndedAtOnce;
 
 impl Servers {
     /// The servers of `backend`, none of which has an address yet.
@@ -84,6 +100,19 @@ impl Servers {
             transport,
             balance,
             buffers,
+            careless: RefCell::default(),
+        }
+    }
+
+    /// Remembers that a connection to `server` was ended before a byte came from it. `None` where that means nothing:
+    /// a plain TCP server may do so for the client's fault.
+    pub fn ended_at_once(&self, server: SocketAddr) -> Option<EndedAtOnce> {
+        match self.transport {
+            Transport::Plain => None,
+            Transport::Tls { .. } => {
+                self.balance.borrow_mut().failed(server, Instant::now());
+                Some(EndedAtOnce)
+            }
         }
     }
 
@@ -97,7 +126,7 @@ impl Servers {
         &self,
         client: &Client<'_>,
         mut failed: impl FnMut(SocketAddr, &HandshakeError),
-    ) -> Result<Stream, Unreachable> {
+    ) -> Result<Connection, Unreachable> {
         let candidates = self.balance.borrow_mut().candidates(Instant::now());
         for address in candidates {
             let attempt = self.attempt(address, client);
@@ -105,7 +134,10 @@ impl Servers {
             match outcome.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) {
                 Ok(stream) => {
                     self.balance.borrow_mut().succeeded(address);
-                    return Ok(stream);
+                    return Ok(Connection {
+                        stream,
+                        server: address,
+                    });
                 }
                 Err(error) => {
                     if !is_ours(&error) {
@@ -138,9 +170,16 @@ impl Servers {
                 server_name,
             } => {
                 let config = configs.for_protocol(client.protocol);
-                Ok(Stream::Tls(
-                    tls::connect(socket, config, server_name.clone(), buffers).await?,
-                ))
+                let connecting = tls::connect(socket, config, server_name.clone(), buffers);
+                let Connected {
+                    stream,
+                    asked_who_we_are,
+                } = connecting.await?;
+                if !asked_who_we_are && self.careless.borrow_mut().insert(address) {
+                    let backend = self.backend.name.as_str();
+                    tracing::warn!(backend, server = %address, "the server does not ask for our certificate: it takes telemetry from anybody who reaches it");
+                }
+                Ok(Stream::Tls(stream))
             }
         }
     }

@@ -7,5 +7,5 @@ mod connect;
 mod proxy_protocol;
 mod resolve;
 
-pub use connect::{Client, Servers, Transport, Unreachable};
+pub use connect::{Client, Connection, EndedAtOnce, Servers, Transport, Unreachable};
 pub use resolve::Resolver;

@@ -40,6 +40,9 @@ pub enum ParseError {
     /// Not an X.509 certificate.
     #[error("not a certificate: {0}")]
     Certificate(String),
+    /// A name with a character that has no place in one, to fool whoever reads it.
+    #[error("a name with control characters")]
+    Name,
     /// An extension is broken or stands twice.
     #[error("the {0} extension is broken or stands twice")]
     Extension(&'static str),
@@ -58,7 +61,12 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
     let alternative = parsed
         .subject_alternative_name()
         .map_err(|_| ParseError::Extension("subject alternative name"))?;
-    let common_name = parsed.subject().iter_common_name().next();
+    // Of several common names none is meant.
+    let mut common_names = parsed.subject().iter_common_name();
+    let common_name = match (common_names.next(), common_names.next()) {
+        (Some(name), None) => Some(name),
+        _ => None,
+    };
     let mut names = CertificateNames {
         common_name: common_name
             .and_then(|name| name.as_str().ok())
@@ -74,6 +82,14 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
             GeneralName::DNSName(dns) => names.dns_names.push(dns.to_ascii_lowercase()),
             _ => {}
         }
+    }
+    let mut all = names
+        .uris
+        .iter()
+        .chain(&names.dns_names)
+        .chain(&names.common_name);
+    if all.any(|name| name.chars().any(char::is_control)) {
+        return Err(ParseError::Name);
     }
     Ok(ParsedCertificate {
         names,
@@ -130,6 +146,20 @@ mod tests {
         };
         assert_eq!(parsed.unwrap().names, names);
         assert!(parse(&CertificateDer::from(vec![0x30, 0x03, 0x02, 0x01, 0x01])).is_err());
+    }
+
+    #[test]
+    fn several_common_names_are_none_and_control_characters_are_refused() {
+        let several = parse(&certificate(|params| {
+            params.distinguished_name.push(DnType::CommonName, "admin");
+            // rcgen keeps one name of a type; this is the same type by its number.
+            let common_name = DnType::CustomDnType(vec![2, 5, 4, 3]);
+            params.distinguished_name.push(common_name, "agent");
+        }));
+        assert_eq!(several.unwrap().names.common_name, None);
+        let control =
+            certificate(|params| params.distinguished_name.push(DnType::CommonName, "a\0b"));
+        assert_eq!(parse(&control), Err(ParseError::Name));
     }
 
     #[test]

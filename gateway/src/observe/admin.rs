@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,8 +27,8 @@ use crate::limits;
 pub enum AdminSocket {
     /// Loopback TCP.
     Loopback(std::net::TcpListener),
-    /// Unix socket and its path.
-    Unix(std::os::unix::net::UnixListener, PathBuf),
+    /// Unix socket, its path, and device and number of its file.
+    Unix(std::os::unix::net::UnixListener, PathBuf, (u64, u64)),
 }
 
 impl AdminSocket {
@@ -45,7 +45,12 @@ impl AdminSocket {
                 let listener = std::os::unix::net::UnixListener::bind(path)?;
                 std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
                 listener.set_nonblocking(true)?;
-                Ok(AdminSocket::Unix(listener, path.clone()))
+                let metadata = std::fs::symlink_metadata(path)?;
+                Ok(AdminSocket::Unix(
+                    listener,
+                    path.clone(),
+                    (metadata.dev(), metadata.ino()),
+                ))
             }
         }
     }
@@ -53,8 +58,11 @@ impl AdminSocket {
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
-        if let AdminSocket::Unix(_, path) = self {
-            // Gone already is as good.
+        if let AdminSocket::Unix(_, path, ours) = self
+            && let Ok(metadata) = std::fs::symlink_metadata(&*path)
+            && (metadata.dev(), metadata.ino()) == *ours
+        {
+            // Gone in the meantime is as good.
             let _ = std::fs::remove_file(path);
         }
     }
@@ -94,7 +102,7 @@ pub async fn serve(socket: &AdminSocket, health: Arc<Health>, metrics: Metrics) 
                 }
             }
         }
-        AdminSocket::Unix(listener, _) => {
+        AdminSocket::Unix(listener, ..) => {
             let listener = tokio::net::UnixListener::from_std(listener.try_clone()?)?;
             loop {
                 let permit = slots
@@ -131,12 +139,16 @@ fn spawn<S>(
     });
     tokio::task::spawn_local(async move {
         let _permit = permit;
+        // One request each, within its time: a client that does not read must not keep the slot.
         let connection = http1::Builder::new()
+            .keep_alive(false)
             .timer(TokioTimer::new())
             .header_read_timeout(limits::ADMIN_TIMEOUT)
             .serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "administration request");
+        match tokio::time::timeout(limits::ADMIN_TIMEOUT, connection).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "administration request"),
+            Err(_) => tracing::debug!("administration request took too long"),
         }
     });
 }

@@ -20,6 +20,7 @@ pub struct Observer {
     counters: Arc<WorkerCounters>,
     refusals: RefCell<[Suppressor; Failure::ALL.len()]>,
     server_failures: RefCell<Vec<Suppressor>>,
+    backend_faults: RefCell<Suppressor>,
 }
 
 impl Observer {
@@ -27,12 +28,14 @@ impl Observer {
     pub fn new(config: Arc<Config>, counters: Arc<WorkerCounters>) -> Self {
         let suppressor = Suppressor::new(limits::REFUSAL_LINES_PER_SECOND);
         let refusals = RefCell::new(std::array::from_fn(|_| suppressor.clone()));
-        let server_failures = RefCell::new(vec![suppressor; config.backends.len()]);
+        let server_failures = RefCell::new(vec![suppressor.clone(); config.backends.len()]);
+        let backend_faults = RefCell::new(suppressor);
         Observer {
             config,
             counters,
             refusals,
             server_failures,
+            backend_faults,
         }
     }
 
@@ -93,10 +96,13 @@ impl Observer {
                 received_bytes,
                 sent_bytes,
             } => {
-                tracing::debug!(
-                    listener, peer = %address, identity = peer.identity(), reason = end.label(),
-                    received_bytes, sent_bytes, "ended"
-                );
+                let (identity, reason) = (peer.identity(), end.label());
+                tracing::debug!(listener, peer = %address, identity, reason, received_bytes, sent_bytes, "ended");
+                if end.is_backends_fault()
+                    && let Some(left_out) = self.backend_faults.borrow_mut().admit(Instant::now())
+                {
+                    tracing::warn!(listener, peer = %address, identity, reason, left_out, "cut off by the backend");
+                }
             }
             Event::Panicked { address, message } => {
                 tracing::error!(listener, peer = %address, panic = message, "a connection panicked; please report this");

@@ -68,7 +68,13 @@ pub fn file(path: &Path, bytes_max: usize) -> Result<Vec<u8>, ReadError> {
 
 /// Reads all certificates of a PEM file, in their order; at least one.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ReadError> {
-    let bytes = file(path, limits::CERTIFICATE_FILE_BYTES_MAX)?;
+    let (_, mode) = open_regular(path)?;
+    let bytes = Zeroizing::new(file(path, limits::CERTIFICATE_FILE_BYTES_MAX)?);
+    const KEY: &[u8] = b"PRIVATE KEY-----";
+    if mode & 0o077 != 0 && bytes.windows(KEY.len()).any(|window| window == KEY) {
+        let file = path.display().to_string();
+        return Err(ReadError::Exposed { mode, file });
+    }
     let found: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&bytes).collect();
     let found = found.map_err(|error| ReadError::Pem(error.to_string()))?;
     if found.is_empty() {

@@ -10,10 +10,12 @@ mod watch;
 use std::pin::pin;
 
 use futures_util::future::{Either, select};
+use monoio::time::timeout;
 
 pub use stream::{PlainStream, Stream};
 pub use watch::{Order, Orders, Place, Watch};
 
+use crate::limits;
 use crate::tls::StreamError;
 
 /// Why a connection ended. The label of a metric.
@@ -78,6 +80,14 @@ impl End {
             End::Drained => "drained",
             End::Internal => "internal",
         }
+    }
+
+    /// Whether the backend ended it, other than cleanly. That no server could be reached is reported by itself.
+    pub const fn is_backends_fault(self) -> bool {
+        matches!(
+            self,
+            End::BackendTruncated | End::BackendReset | End::BackendProtocol
+        )
     }
 
     fn of_client(error: &StreamError) -> Self {
@@ -184,12 +194,12 @@ async fn close(client: &Stream, backend: &Stream, watch: &Watch, end: End) {
             backend.reset_on_close();
         }
         End::ClientProtocol if !watch.is_writing() => {
-            let _ = client.send_alert().await;
+            let _ = timeout(limits::LINGER_TIMEOUT, client.send_alert()).await;
             client.end_cleanly();
             backend.reset_on_close();
         }
         End::BackendProtocol if !watch.is_writing() => {
-            let _ = backend.send_alert().await;
+            let _ = timeout(limits::LINGER_TIMEOUT, backend.send_alert()).await;
             client.reset_on_close();
         }
         _ => {

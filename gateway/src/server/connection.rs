@@ -11,7 +11,7 @@ use gateway_core::failure::Failure;
 use local_sync::semaphore::OwnedSemaphorePermit;
 
 use super::worker::{Door, Worker, turn_away};
-use crate::backend::Client;
+use crate::backend::{Client, Connection};
 use crate::config::Config;
 use crate::observe::Event;
 use crate::relay::{Direction, End, Place, Stream, Watch, relay};
@@ -69,19 +69,13 @@ pub(super) async fn serve(worker: &Worker, arrival: Arrival, place: Place) {
     };
     let client_stream = Stream::Tls(stream);
     let (end, moved) = match Box::pin(connect(worker, position, &client)).await {
-        Some(backend) => {
-            let watch = Watch::new(
-                place,
-                door.listener.idle_timeout,
-                aged_at(&worker.config, door),
-            );
-            Box::pin(pass_on(
-                worker,
-                position,
-                (&client_stream, &backend),
-                &watch,
-            ))
-            .await
+        Some(Connection { stream, server }) => {
+            let aged_at = aged_at(&worker.config, door);
+            let watch = Watch::new(place, door.listener.idle_timeout, aged_at);
+            let streams = (&client_stream, &stream);
+            let (end, moved) = Box::pin(pass_on(worker, position, streams, &watch)).await;
+            blame(worker, position, server, end, moved);
+            (end, moved)
         }
         None => {
             client_stream.reset_on_close();
@@ -156,8 +150,8 @@ async fn shake_hands(
     }
 }
 
-/// A stream to the listener's backend; `None` when no server can be reached.
-async fn connect(worker: &Worker, position: usize, client: &Client<'_>) -> Option<Stream> {
+/// A connection to the listener's backend; `None` when no server can be reached.
+async fn connect(worker: &Worker, position: usize, client: &Client<'_>) -> Option<Connection> {
     let backend = worker.doors[position].listener.backend;
     let failed = |server, error: &tls::HandshakeError| {
         worker.observer.emit(
@@ -170,6 +164,28 @@ async fn connect(worker: &Worker, position: usize, client: &Client<'_>) -> Optio
         );
     };
     worker.servers[backend].connect(client, failed).await.ok()
+}
+
+/// Notes a server that ended the connection before a byte came from it.
+fn blame(
+    worker: &Worker,
+    position: usize,
+    server: SocketAddr,
+    end: End,
+    [_, sent_bytes]: [u64; 2],
+) {
+    if !end.is_backends_fault() || sent_bytes > 0 {
+        return;
+    }
+    let backend = worker.doors[position].listener.backend;
+    if let Some(error) = worker.servers[backend].ended_at_once(server) {
+        let failed = Event::ServerFailed {
+            backend,
+            server,
+            error: &error,
+        };
+        worker.observer.emit(position, &failed);
+    }
 }
 
 /// Relays until the end. Returns it with the bytes received and sent.

@@ -10,6 +10,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig, SignatureScheme};
 
 use super::certificates::Certificates;
+use super::scratch;
 use super::verifier::Verifier;
 use crate::config::{BackendTls, Config, Listener};
 
@@ -77,6 +78,7 @@ impl ResolvesClientCert for OurCertificate {
         _issuers: &[&[u8]],
         schemes: &[SignatureScheme],
     ) -> Option<Arc<CertifiedKey>> {
+        scratch::asked_who_we_are();
         self.0
             .key
             .choose_scheme(schemes)

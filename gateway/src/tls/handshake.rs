@@ -62,6 +62,7 @@ struct Handshake {
     plaintext: Buffer,
     peer_closed: bool,
     received_bytes: usize,
+    reads: usize,
 }
 
 impl Handshake {
@@ -73,6 +74,7 @@ impl Handshake {
             plaintext: Buffer::with_capacity(0),
             peer_closed: false,
             received_bytes: 0,
+            reads: 0,
         }
     }
 
@@ -92,6 +94,7 @@ impl Handshake {
         buffer.reserve(limits::HANDSHAKE_READ_BYTES);
         let (received, buffer) = socket.read(buffer).await;
         self.incoming = buffer;
+        self.reads += 1;
         self.received_bytes += *received.as_ref().unwrap_or(&0);
         received
     }
@@ -101,6 +104,24 @@ impl Handshake {
         let (written, buffer) = socket.write_all(buffer).await;
         self.outgoing = buffer;
         written
+    }
+
+    /// Refuses a handshake that has become too long or came in too many pieces.
+    fn within_limits(&self) -> Result<(), Refusal> {
+        let detail = if self.received_bytes > limits::HANDSHAKE_BYTES_MAX {
+            format!(
+                "more than {} bytes of handshake",
+                limits::HANDSHAKE_BYTES_MAX
+            )
+        } else if self.reads >= limits::HANDSHAKE_READS_MAX {
+            format!(
+                "a handshake in more than {} pieces",
+                limits::HANDSHAKE_READS_MAX
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::without_alert(Failure::Malformed, detail))
     }
 
     fn into_stream(self, socket: Socket, pool: Rc<BufferPool>) -> TlsStream {
@@ -148,6 +169,7 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Claimed
         let Note {
             claimed: newly_claimed,
             refusal,
+            ..
         } = note;
         claimed = newly_claimed.or(claimed);
         let progress = progress.map_err(|error| refuse_for(handshake, &error, refusal))?;
@@ -164,13 +186,7 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Claimed
             let detail = "the client closed during the handshake".to_owned();
             return Err(Refusal::without_alert(Failure::Reset, detail));
         }
-        if handshake.received_bytes > limits::HANDSHAKE_BYTES_MAX {
-            let detail = format!(
-                "more than {} bytes of handshake",
-                limits::HANDSHAKE_BYTES_MAX
-            );
-            return Err(Refusal::with_plain_alert(Failure::Malformed, detail));
-        }
+        handshake.within_limits()?;
         let first = handshake.received_bytes == 0;
         let received = handshake
             .receive(socket)
@@ -266,23 +282,39 @@ pub async fn refuse(socket: Socket, refusal: Refusal) {
     let _ = monoio::time::timeout(limits::LINGER_TIMEOUT, telling).await;
 }
 
+/// A backend that is connected over TLS.
+pub struct Connected {
+    /// The stream to read and write.
+    pub stream: TlsStream,
+    /// Whether the backend asked for our certificate. If not, it takes telemetry from anybody.
+    pub asked_who_we_are: bool,
+}
+
 /// Connects over TLS to a backend whose TCP connection stands.
 pub async fn connect(
     socket: Socket,
     config: &Arc<ClientConfig>,
     server_name: ServerName<'static>,
     pool: Rc<BufferPool>,
-) -> Result<TlsStream, HandshakeError> {
+) -> Result<Connected, HandshakeError> {
     let connection = UnbufferedClientConnection::new(Arc::clone(config), server_name)?;
     let mut handshake = Handshake::new(Engine::Client(Box::new(connection)));
+    let mut asked_who_we_are = false;
     loop {
-        let progress = handshake.advance();
+        let (progress, note) = scratch::observe(|| handshake.advance());
+        asked_who_we_are |= note.asked_who_we_are;
         if progress.is_err() {
             handshake.engine.alert(&mut handshake.outgoing);
         }
         handshake.flush(&socket).await?;
         match progress? {
-            Progress::Established => return Ok(handshake.into_stream(socket, pool)),
+            Progress::Established => {
+                let stream = handshake.into_stream(socket, pool);
+                return Ok(Connected {
+                    stream,
+                    asked_who_we_are,
+                });
+            }
             Progress::Handshaking => {
                 if handshake.peer_closed || handshake.receive(&socket).await? == 0 {
                     return Err(HandshakeError::Closed);

@@ -16,7 +16,7 @@ mod stream;
 mod verifier;
 
 pub use config::{BackendConfigs, server_config};
-pub use handshake::{Accepted, HandshakeError, Refusal, accept, connect, refuse};
+pub use handshake::{Accepted, Connected, HandshakeError, Refusal, accept, connect, refuse};
 pub use names::{cipher_suite_name, group_name};
 pub use peer::VerifiedPeer;
 pub use stream::{StreamError, TlsStream};

@@ -15,6 +15,8 @@ pub(super) struct Note {
     pub(super) claimed: Option<ClaimedPeer>,
     /// Our own reason for refusing, more exact than the error rustls makes of it.
     pub(super) refusal: Option<(Failure, String)>,
+    /// The backend asked for our certificate.
+    pub(super) asked_who_we_are: bool,
 }
 
 thread_local! {
@@ -36,4 +38,9 @@ pub(super) fn claim(peer: ClaimedPeer) {
 /// Notes why the client is refused.
 pub(super) fn refuse(failure: Failure, detail: String) {
     NOTE.with_borrow_mut(|note| note.refusal = Some((failure, detail)));
+}
+
+/// Notes that the backend asked for our certificate.
+pub(super) fn asked_who_we_are() {
+    NOTE.with_borrow_mut(|note| note.asked_who_we_are = true);
 }
