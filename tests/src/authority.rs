@@ -1,0 +1,234 @@
+//! Certificates for the tests, made by rcgen and written as PEM files; not by the gateway's own `pki`.
+//! In: what a certificate shall say. Out: files that programs can be given.
+
+use std::fs;
+use std::io::Write;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+use time::{Duration, OffsetDateTime};
+
+/// A certification authority with its own folder.
+pub struct Authority {
+    folder: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+    /// Certificates between what is issued and the root, as PEM; none for a root.
+    chain: String,
+}
+
+/// A certificate and its key, as files.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// Its private key, readable by the owner only.
+    pub key: PathBuf,
+}
+
+/// What a certificate may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// clientAuth.
+    Client,
+    /// serverAuth.
+    Server,
+    /// No extended key usage at all.
+    Unstated,
+}
+
+/// What a certificate shall say.
+#[derive(Debug, Clone)]
+pub struct Request {
+    common_name: String,
+    names: Vec<SanType>,
+    usage: Usage,
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+}
+
+impl Request {
+    /// A client's certificate with a SPIFFE-like URI.
+    pub fn client(uri: &str) -> Request {
+        Request::new(uri.rsplit('/').next().unwrap_or(uri), Usage::Client).uri(uri)
+    }
+
+    /// A server's certificate.
+    pub fn server(common_name: &str) -> Request {
+        Request::new(common_name, Usage::Server)
+    }
+
+    fn new(common_name: &str, usage: Usage) -> Request {
+        let now = OffsetDateTime::now_utc();
+        Request {
+            common_name: common_name.to_owned(),
+            names: Vec::new(),
+            usage,
+            not_before: now - Duration::hours(1),
+            not_after: now + Duration::days(30),
+        }
+    }
+
+    /// Adds a URI.
+    pub fn uri(mut self, uri: &str) -> Request {
+        self.names.push(SanType::URI(text(uri)));
+        self
+    }
+
+    /// Adds a DNS name.
+    pub fn dns(mut self, name: &str) -> Request {
+        self.names.push(SanType::DnsName(text(name)));
+        self
+    }
+
+    /// Adds an IP address.
+    pub fn ip(mut self, address: IpAddr) -> Request {
+        self.names.push(SanType::IpAddress(address));
+        self
+    }
+
+    /// Changes the common name.
+    pub fn common_name(mut self, name: &str) -> Request {
+        name.clone_into(&mut self.common_name);
+        self
+    }
+
+    /// Changes the usage.
+    pub fn usage(mut self, usage: Usage) -> Request {
+        self.usage = usage;
+        self
+    }
+
+    /// Valid until an hour ago.
+    pub fn expired(mut self) -> Request {
+        let now = OffsetDateTime::now_utc();
+        self.not_before = now - Duration::days(2);
+        self.not_after = now - Duration::hours(1);
+        self
+    }
+
+    /// Valid in an hour.
+    pub fn not_yet_valid(mut self) -> Request {
+        let now = OffsetDateTime::now_utc();
+        self.not_before = now + Duration::hours(1);
+        self.not_after = now + Duration::days(2);
+        self
+    }
+
+    fn parameters(self) -> CertificateParams {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name = name(&self.common_name);
+        parameters.subject_alt_names = self.names;
+        parameters.not_before = self.not_before;
+        parameters.not_after = self.not_after;
+        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        parameters.extended_key_usages = match self.usage {
+            Usage::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+            Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
+            Usage::Unstated => Vec::new(),
+        };
+        parameters.use_authority_key_identifier_extension = true;
+        parameters
+    }
+}
+
+impl Authority {
+    /// Makes a root in a folder of its own below `parent`.
+    pub fn create(parent: &Path, folder_name: &str, common_name: &str) -> Authority {
+        let key = KeyPair::generate().expect("a key can be made");
+        let parameters = authority_parameters(common_name);
+        let certificate = parameters
+            .self_signed(&key)
+            .expect("a root can sign itself");
+        Authority::write(
+            parent.join(folder_name),
+            parameters,
+            key,
+            &certificate.pem(),
+            String::new(),
+        )
+    }
+
+    /// Makes an authority below this one. What it issues comes with its own certificate, as servers and clients send it.
+    pub fn subordinate(&self, folder_name: &str, common_name: &str) -> Authority {
+        let key = KeyPair::generate().expect("a key can be made");
+        let mut parameters = authority_parameters(common_name);
+        parameters.use_authority_key_identifier_extension = true;
+        let certificate = parameters
+            .signed_by(&key, &self.issuer)
+            .expect("the authority can sign");
+        let pem = certificate.pem();
+        let chain = format!("{pem}{}", self.chain);
+        Authority::write(self.folder.join(folder_name), parameters, key, &pem, chain)
+    }
+
+    fn write(
+        folder: PathBuf,
+        parameters: CertificateParams,
+        key: KeyPair,
+        pem: &str,
+        chain: String,
+    ) -> Authority {
+        fs::create_dir(&folder).expect("the folder of a new authority can be made");
+        fs::write(folder.join("ca.pem"), pem).expect("the folder can be written");
+        Authority {
+            folder,
+            issuer: Issuer::new(parameters, key),
+            chain,
+        }
+    }
+
+    /// The authority's own certificate.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.join("ca.pem")
+    }
+
+    /// Issues a certificate under a file name.
+    pub fn issue(&self, file_name: &str, request: Request) -> Credentials {
+        let key = KeyPair::generate().expect("a key can be made");
+        let certificate = request
+            .parameters()
+            .signed_by(&key, &self.issuer)
+            .expect("the authority can sign");
+        let credentials = Credentials {
+            certificate: self.folder.join(format!("{file_name}.pem")),
+            key: self.folder.join(format!("{file_name}.key")),
+        };
+        let pem = format!("{}{}", certificate.pem(), self.chain);
+        fs::write(&credentials.certificate, pem).expect("the folder can be written");
+        fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&credentials.key)
+            .and_then(|mut file| file.write_all(key.serialize_pem().as_bytes()))
+            .expect("a key is written once");
+        credentials
+    }
+}
+
+fn authority_parameters(common_name: &str) -> CertificateParams {
+    let mut parameters = CertificateParams::default();
+    parameters.distinguished_name = name(common_name);
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    parameters.not_before = OffsetDateTime::now_utc() - Duration::days(3);
+    parameters.not_after = OffsetDateTime::now_utc() + Duration::days(30);
+    parameters
+}
+
+fn name(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+fn text<T: TryFrom<String>>(value: &str) -> T {
+    T::try_from(value.to_owned())
+        .ok()
+        .expect("names of the tests are plain ASCII")
+}

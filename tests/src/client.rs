@@ -1,0 +1,369 @@
+//! A TLS client whose every step the test decides: what it offers, presents, sends, and how it leaves.
+//! In: credentials and an address. Out: bytes, and exactly how the gateway ended the connection.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{
+    AlertDescription, CipherSuite, ClientConfig, ClientConnection, NamedGroup, RootCertStore,
+    version,
+};
+use socket2::SockRef;
+
+use crate::authority::Credentials;
+use crate::wait::PATIENCE;
+
+/// What a client offers and presents.
+#[derive(Debug, Clone)]
+pub struct ClientBuilder {
+    roots: PathBuf,
+    credentials: Option<Credentials>,
+    server_name: String,
+    alpn: Vec<Vec<u8>>,
+    suites: Option<Vec<CipherSuite>>,
+    groups: Option<Vec<NamedGroup>>,
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Client {
+    connection: ClientConnection,
+    socket: TcpStream,
+}
+
+/// How the gateway ended a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// With close_notify: complete.
+    CloseNotify,
+    /// By FIN without close_notify: cut short.
+    Truncated,
+    /// By RST.
+    Reset,
+    /// With an alert.
+    Alert(AlertDescription),
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum TlsFailure {
+    /// The gateway ended it.
+    Closed(Closing),
+    /// The client did not want it.
+    Ours(rustls::Error),
+}
+
+impl ClientBuilder {
+    /// Trusts the roots in a file, and presents nothing.
+    pub fn new(roots: PathBuf, server_name: &str) -> ClientBuilder {
+        ClientBuilder {
+            roots,
+            credentials: None,
+            server_name: server_name.to_owned(),
+            alpn: Vec::new(),
+            suites: None,
+            groups: None,
+        }
+    }
+
+    /// Trusts other roots.
+    pub fn roots(mut self, roots: PathBuf) -> Self {
+        self.roots = roots;
+        self
+    }
+
+    /// Presents a certificate.
+    pub fn credentials(mut self, credentials: &Credentials) -> Self {
+        self.credentials = Some(credentials.clone());
+        self
+    }
+
+    /// Presents nothing.
+    pub fn without_certificate(mut self) -> Self {
+        self.credentials = None;
+        self
+    }
+
+    /// Asks for another name; an IP address is not sent (RFC 6066 section 3).
+    pub fn server_name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.server_name);
+        self
+    }
+
+    /// Offers an application protocol.
+    pub fn alpn(mut self, protocol: &str) -> Self {
+        self.alpn.push(protocol.as_bytes().to_vec());
+        self
+    }
+
+    /// Offers this suite only.
+    pub fn only_suite(mut self, suite: CipherSuite) -> Self {
+        self.suites = Some(vec![suite]);
+        self
+    }
+
+    /// Offers this group only.
+    pub fn only_group(mut self, group: NamedGroup) -> Self {
+        self.groups = Some(vec![group]);
+        self
+    }
+
+    fn provider(&self) -> CryptoProvider {
+        // The post-quantum group is in AWS-LC only.
+        let post_quantum = self
+            .groups
+            .as_ref()
+            .is_some_and(|groups| groups.contains(&NamedGroup::X25519MLKEM768));
+        let mut provider = if post_quantum {
+            aws_lc_rs::default_provider()
+        } else {
+            ring::default_provider()
+        };
+        if let Some(suites) = &self.suites {
+            provider
+                .cipher_suites
+                .retain(|suite| suites.contains(&suite.suite()));
+        }
+        if let Some(groups) = &self.groups {
+            provider
+                .kx_groups
+                .retain(|group| groups.contains(&group.name()));
+        }
+        provider
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        for certificate in
+            CertificateDer::pem_file_iter(&self.roots).expect("the roots can be read")
+        {
+            let certificate = certificate.expect("the roots are PEM");
+            roots.add(certificate).expect("a root is a certificate");
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(self.provider()))
+            .with_protocol_versions(&[&version::TLS13])
+            .expect("the provider speaks TLS 1.3")
+            .with_root_certificates(roots);
+        let mut config = match &self.credentials {
+            None => builder.with_no_client_auth(),
+            Some(credentials) => {
+                let chain = CertificateDer::pem_file_iter(&credentials.certificate)
+                    .expect("the certificate can be read")
+                    .collect::<Result<Vec<_>, _>>()
+                    .expect("the certificate is PEM");
+                let key =
+                    PrivateKeyDer::from_pem_file(&credentials.key).expect("the key can be read");
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .expect("the key belongs to the certificate")
+            }
+        };
+        config.alpn_protocols.clone_from(&self.alpn);
+        config
+    }
+
+    fn connection(&self) -> ClientConnection {
+        let name =
+            ServerName::try_from(self.server_name.clone()).expect("the server name is valid");
+        ClientConnection::new(Arc::new(self.config()), name).expect("the configuration is complete")
+    }
+
+    /// The bytes of a first flight, for tests that send it their own way.
+    pub fn client_hello(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.connection()
+            .write_tls(&mut bytes)
+            .expect("a vector takes any number of bytes");
+        bytes
+    }
+
+    /// Connects and shakes hands. Under TLS 1.3 this says nothing yet about the gateway's opinion of our certificate.
+    ///
+    /// # Errors
+    ///
+    /// How the handshake failed.
+    pub fn connect(&self, address: SocketAddr) -> Result<Client, TlsFailure> {
+        let socket = TcpStream::connect(address).expect("the gateway listens");
+        self.connect_over(socket)
+    }
+
+    /// Shakes hands over a connected socket.
+    ///
+    /// # Errors
+    ///
+    /// How the handshake failed.
+    pub fn connect_over(&self, socket: TcpStream) -> Result<Client, TlsFailure> {
+        socket
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a timeout can be set");
+        socket.set_nodelay(true).expect("an option can be set");
+        let mut client = Client {
+            connection: self.connection(),
+            socket,
+        };
+        while client.connection.is_handshaking() {
+            if let Err(error) = client.connection.complete_io(&mut client.socket) {
+                return Err(failure(error));
+            }
+        }
+        client.flush().map_err(failure)?;
+        Ok(client)
+    }
+
+    /// Connects and waits to be refused.
+    ///
+    /// # Panics
+    ///
+    /// When the gateway sends data instead.
+    pub fn refused(&self, address: SocketAddr) -> TlsFailure {
+        match self.connect(address) {
+            Err(failure) => failure,
+            Ok(mut client) => {
+                let (bytes, closing) = client.receive_to_end();
+                assert!(
+                    bytes.is_empty(),
+                    "a refused client was sent {} bytes",
+                    bytes.len()
+                );
+                TlsFailure::Closed(closing)
+            }
+        }
+    }
+}
+
+impl Client {
+    /// What was agreed on.
+    pub fn connection(&self) -> &ClientConnection {
+        &self.connection
+    }
+
+    /// The socket below.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// Sends all of it.
+    ///
+    /// # Errors
+    ///
+    /// What the socket says.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for chunk in bytes.chunks(16 * 1024) {
+            self.connection.writer().write_all(chunk)?;
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Receives exactly so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// How the connection ended before.
+    pub fn receive(&mut self, count: usize) -> Result<Vec<u8>, Closing> {
+        let mut received = vec![0; count];
+        let mut filled = 0;
+        while filled < count {
+            filled += self.receive_some(&mut received[filled..])?;
+        }
+        Ok(received)
+    }
+
+    /// Receives until the end.
+    pub fn receive_to_end(&mut self) -> (Vec<u8>, Closing) {
+        let mut received = Vec::new();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            match self.receive_some(&mut buffer) {
+                Ok(count) => received.extend_from_slice(&buffer[..count]),
+                Err(closing) => return (received, closing),
+            }
+        }
+    }
+
+    /// Receives what there is, at least one byte.
+    ///
+    /// # Errors
+    ///
+    /// How the connection ended.
+    pub fn receive_some(&mut self, buffer: &mut [u8]) -> Result<usize, Closing> {
+        loop {
+            match self.connection.reader().read(buffer) {
+                Ok(0) => return Err(Closing::CloseNotify),
+                Ok(count) => return Ok(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Err(Closing::Truncated),
+            }
+            self.connection
+                .read_tls(&mut self.socket)
+                .map_err(|error| closing(&error))?;
+            let processed = self.connection.process_new_packets();
+            // A key update asks for an answer; a gateway that has gone away does not want it any more.
+            let _ = self.flush();
+            if let Err(error) = processed {
+                match error {
+                    rustls::Error::AlertReceived(alert) => return Err(Closing::Alert(alert)),
+                    error => panic!("the gateway broke the protocol: {error}"),
+                }
+            }
+        }
+    }
+
+    /// Says that nothing more will come, properly: close_notify, then FIN.
+    pub fn finish(&mut self) {
+        self.connection.send_close_notify();
+        self.flush().expect("the gateway still listens");
+        self.vanish();
+    }
+
+    /// FIN without close_notify: what a cut connection looks like.
+    pub fn vanish(&mut self) {
+        self.socket
+            .shutdown(Shutdown::Write)
+            .expect("the socket is connected");
+    }
+
+    /// RST.
+    pub fn abort(self) {
+        abort(self.socket);
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while self.connection.wants_write() {
+            self.connection.write_tls(&mut self.socket)?;
+        }
+        Ok(())
+    }
+}
+
+/// Ends a connection by RST.
+pub fn abort(socket: TcpStream) {
+    SockRef::from(&socket)
+        .set_linger(Some(Duration::ZERO))
+        .expect("an option can be set");
+}
+
+fn failure(error: io::Error) -> TlsFailure {
+    let ours = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match ours {
+        Some(rustls::Error::AlertReceived(alert)) => TlsFailure::Closed(Closing::Alert(*alert)),
+        Some(error) => TlsFailure::Ours(error.clone()),
+        None => TlsFailure::Closed(closing(&error)),
+    }
+}
+
+fn closing(error: &io::Error) -> Closing {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Closing::Reset,
+        io::ErrorKind::UnexpectedEof => Closing::Truncated,
+        kind => panic!("{kind:?}: {error}"),
+    }
+}

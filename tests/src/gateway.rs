@@ -1,0 +1,299 @@
+//! The gateway under test, started as `portcullis run` with a configuration made for the test.
+//! In: routes and extra keys. Out: a program that is ready, its addresses, its metrics, its log.
+
+use std::fmt::{self, Write};
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::authority::{Authority, Credentials, Request};
+use crate::client::ClientBuilder;
+use crate::host::Host;
+use crate::http::{get, get_unix};
+use crate::metrics::Metrics;
+use crate::process::Process;
+use crate::programs::program;
+use crate::wait::eventually;
+
+/// The name the gateway's certificate carries.
+const SERVER_NAME: &str = "gateway.test";
+/// The first listener's port on the test's own address; the next ones follow.
+const FIRST_PORT: u16 = 4317;
+
+/// A folder, an address and two authorities: one for the gateway's certificate, one for the agents'.
+pub struct World {
+    folder: TempDir,
+    /// The test's own address.
+    pub host: Host,
+    /// Signs the gateway's certificate.
+    pub gateways: Authority,
+    /// Signs the agents' certificates.
+    pub agents: Authority,
+    /// The gateway's certificate.
+    pub server: Credentials,
+    /// An agent that the default rule admits.
+    pub agent: Credentials,
+}
+
+/// What `portcullis run` shall do.
+pub struct Setup<'a> {
+    world: &'a World,
+    admin: Admin,
+    top: String,
+    tables: String,
+    routes: Vec<(String, SocketAddr)>,
+    identities: String,
+}
+
+/// A running gateway.
+pub struct Gateway {
+    process: Process,
+    routes: Vec<(String, SocketAddr)>,
+    admin: Admin,
+}
+
+/// Where the administration endpoint is.
+#[derive(Debug, Clone)]
+enum Admin {
+    Unix(PathBuf),
+    Loopback(SocketAddr),
+}
+
+impl Admin {
+    fn get(&self, path: &str) -> io::Result<(u16, String)> {
+        match self {
+            Admin::Unix(socket) => get_unix(socket, path),
+            Admin::Loopback(address) => get(*address, path),
+        }
+    }
+}
+
+impl fmt::Display for Admin {
+    /// As it stands in the configuration.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Admin::Unix(socket) => write!(formatter, "unix:{}", socket.display()),
+            Admin::Loopback(address) => write!(formatter, "{address}"),
+        }
+    }
+}
+
+impl World {
+    /// Makes all of it.
+    pub fn new() -> World {
+        let folder = tempfile::Builder::new()
+            .prefix("portcullis-test-")
+            .tempdir()
+            .expect("a temporary folder can be made");
+        let host = Host::take();
+        let gateways = Authority::create(folder.path(), "gateways", "Gateways of the test");
+        let agents = Authority::create(folder.path(), "agents", "Agents of the test");
+        let request = Request::server(SERVER_NAME)
+            .dns(SERVER_NAME)
+            .dns("localhost")
+            .ip(host.address());
+        let server = gateways.issue("gateway", request);
+        let agent = agents.issue(
+            "agent-1",
+            Request::client("spiffe://example.test/agent/agent-1"),
+        );
+        World {
+            folder,
+            host,
+            gateways,
+            agents,
+            server,
+            agent,
+        }
+    }
+
+    /// The folder, gone with the test.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A client that gets in.
+    pub fn client(&self) -> ClientBuilder {
+        ClientBuilder::new(self.gateways.certificate(), SERVER_NAME).credentials(&self.agent)
+    }
+
+    /// A configuration without routes, with one rule that admits `spiffe://example.test/agent/*` as `team-a`.
+    pub fn setup(&self) -> Setup<'_> {
+        Setup {
+            world: self,
+            admin: Admin::Unix(self.folder().join("admin.sock")),
+            top: String::new(),
+            tables: String::new(),
+            routes: Vec::new(),
+            identities: "[[identity]]\nmatch = { uri = \"spiffe://example.test/agent/*\" }\ntenant = \"team-a\"\n"
+                .to_owned(),
+        }
+    }
+
+    /// A gateway with one route `edge` to one server, and nothing else set.
+    pub fn gateway(&self, server: SocketAddr) -> Gateway {
+        self.setup().route("edge", "", &[server], "").start()
+    }
+}
+
+impl Default for World {
+    fn default() -> Self {
+        World::new()
+    }
+}
+
+impl Setup<'_> {
+    /// Keys before the first table.
+    pub fn top(mut self, keys: &str) -> Self {
+        self.top.push_str(keys);
+        self.top.push('\n');
+        self
+    }
+
+    /// The administration endpoint on TCP; by default it is a Unix socket in the test's folder.
+    pub fn admin(mut self, address: SocketAddr) -> Self {
+        self.admin = Admin::Loopback(address);
+        self
+    }
+
+    /// Further tables, such as `[workers]`.
+    pub fn tables(mut self, tables: &str) -> Self {
+        self.tables.push_str(tables);
+        self.tables.push('\n');
+        self
+    }
+
+    /// Rules in place of the default one.
+    pub fn identities(mut self, tables: &str) -> Self {
+        tables.clone_into(&mut self.identities);
+        self
+    }
+
+    /// A listener and a backend of the same name, each with further keys.
+    pub fn route(self, name: &str, listener: &str, servers: &[SocketAddr], backend: &str) -> Self {
+        let servers: Vec<String> = servers.iter().map(SocketAddr::to_string).collect();
+        let servers: Vec<&str> = servers.iter().map(String::as_str).collect();
+        self.route_to_names(name, listener, &servers, backend)
+    }
+
+    /// As `route`, with servers as they are to stand in the file.
+    pub fn route_to_names(
+        mut self,
+        name: &str,
+        listener: &str,
+        servers: &[&str],
+        backend: &str,
+    ) -> Self {
+        let offset = u16::try_from(self.routes.len()).expect("a handful of routes");
+        let address = self.world.host.at(FIRST_PORT + offset);
+        let world = self.world;
+        write!(
+            self.tables,
+            "[[listener]]\nname = \"{name}\"\naddress = \"{address}\"\nmode = \"stream\"\n\
+             certificate = {:?}\nkey = {:?}\nclient_ca = [{:?}]\nbackend = \"{name}\"\n{listener}\n\n\
+             [[backend]]\nname = \"{name}\"\nservers = {servers:?}\n{backend}\n\n",
+            world.server.certificate,
+            world.server.key,
+            world.agents.certificate(),
+        )
+        .expect("a string takes any text");
+        self.routes.push((name.to_owned(), address));
+        self
+    }
+
+    /// The file's text.
+    pub fn text(&self) -> String {
+        format!(
+            "{}\n[admin]\naddress = \"{}\"\n\n{}\n{}",
+            self.top, self.admin, self.tables, self.identities
+        )
+    }
+
+    /// Starts the gateway and waits until it says that it is ready.
+    pub fn start(self) -> Gateway {
+        let file = self.world.folder().join("portcullis.toml");
+        fs::write(&file, self.text()).expect("the test's folder can be written");
+        let mut command = Command::new(program("portcullis"));
+        command.arg("run").arg("--config").arg(&file);
+        let process = Process::start(self.world.folder(), "portcullis", &mut command);
+        let mut gateway = Gateway {
+            process,
+            admin: self.admin,
+            routes: self.routes,
+        };
+        gateway.wait_until_ready();
+        gateway
+    }
+}
+
+impl Gateway {
+    fn wait_until_ready(&mut self) {
+        eventually("the gateway is ready", || {
+            self.process.expect_running();
+            let answer = self.admin.get("/readyz");
+            matches!(answer, Ok((200, _))).then_some(())
+        });
+    }
+
+    /// The address of a route's listener.
+    pub fn address_of(&self, route: &str) -> SocketAddr {
+        let found = self.routes.iter().find(|(name, _)| name == route);
+        found.expect("the test made the route").1
+    }
+
+    /// The address of the first route's listener.
+    pub fn address(&self) -> SocketAddr {
+        self.routes.first().expect("the test made a route").1
+    }
+
+    /// GET at the administration endpoint.
+    ///
+    /// # Errors
+    ///
+    /// What the socket says.
+    pub fn admin(&self, path: &str) -> io::Result<(u16, String)> {
+        self.admin.get(path)
+    }
+
+    /// A scrape.
+    pub fn metrics(&self) -> Metrics {
+        let (status, body) = self
+            .admin("/metrics")
+            .expect("the administration endpoint answers");
+        assert_eq!(status, 200, "{body}");
+        Metrics::parse(&body)
+    }
+
+    /// Waits until a counter or gauge of the gateway has a value.
+    pub fn wait_for(&self, name: &str, labels: &[(&str, &str)], value: u64) -> Metrics {
+        eventually(&format!("{name}{labels:?} becomes {value}"), || {
+            let metrics = self.metrics();
+            (metrics.count(name, labels) == value).then_some(metrics)
+        })
+    }
+
+    /// What the gateway logged so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.process.wait()
+    }
+}

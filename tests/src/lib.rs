@@ -1,0 +1,25 @@
+//! What the end-to-end tests stand on: certificates, addresses, processes, backends and clients of their own.
+//! In: real programs, started as a user starts them. Out: what arrived, how connections ended, what the metrics say.
+//! Shares no code with the gateway: it makes its own certificates and looks at the program from outside.
+
+mod authority;
+mod backend;
+mod client;
+mod gateway;
+mod host;
+mod http;
+mod metrics;
+mod process;
+mod programs;
+mod wait;
+
+pub use authority::{Authority, Credentials, Request, Usage};
+pub use backend::{Backend, Behaviour, Ending, Recorded};
+pub use client::{Client, ClientBuilder, Closing, TlsFailure, abort};
+pub use gateway::{Gateway, Setup, World};
+pub use host::Host;
+pub use http::{get, get_unix};
+pub use metrics::Metrics;
+pub use process::Process;
+pub use programs::{client_script, node, node_modules, program, prometheus, python, wheel_file};
+pub use wait::{PATIENCE, eventually};

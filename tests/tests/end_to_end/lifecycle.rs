@@ -1,0 +1,273 @@
+//! Start, drain and end of the program, and what it tells about itself meanwhile.
+//! In: signals and scrapes. Out: connections that may finish, exit codes, health, metrics.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tests::{Backend, Behaviour, Client, Closing, Ending, Gateway, World, eventually, program};
+
+fn connected(world: &World, gateway: &Gateway) -> Client {
+    let mut client = world.client().connect(gateway.address()).unwrap();
+    client.send(b"ping").unwrap();
+    assert_eq!(client.receive(4).unwrap(), b"ping");
+    client
+}
+
+#[test]
+fn sigterm_lets_connections_finish_and_takes_no_new_ones() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world
+        .setup()
+        .top("drain_timeout = \"30s\"")
+        .route("edge", "", &[backend.address()], "")
+        .start();
+    let mut client = connected(&world, &gateway);
+    gateway.terminate();
+    eventually("the listener is gone", || {
+        std::net::TcpStream::connect(gateway.address()).err()
+    });
+    let (status, _) = gateway.admin("/readyz").unwrap();
+    assert_ne!(status, 200, "a draining gateway is not ready");
+    client.send(b"last words").unwrap();
+    assert_eq!(client.receive(10).unwrap(), b"last words");
+    client.finish();
+    assert_eq!(client.receive_to_end().1, Closing::CloseNotify);
+    let status = gateway.wait();
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn a_connection_that_does_not_finish_is_cut_at_the_deadline() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world
+        .setup()
+        .top("drain_timeout = \"1s\"")
+        .route("edge", "", &[backend.address()], "")
+        .start();
+    let mut client = connected(&world, &gateway);
+    gateway.terminate();
+    let status = gateway.wait();
+    assert!(status.success(), "{status}");
+    assert_ne!(
+        client.receive_to_end().1,
+        Closing::CloseNotify,
+        "what was cut looks complete"
+    );
+    let ending = backend.only_connection().ending;
+    assert_eq!(ending, Some(Ending::Reset), "what was cut looks complete");
+}
+
+#[test]
+fn a_second_sigterm_ends_at_once() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world
+        .setup()
+        .top("drain_timeout = \"10m\"")
+        .route("edge", "", &[backend.address()], "")
+        .start();
+    let _client = connected(&world, &gateway);
+    gateway.terminate();
+    eventually("the drain has begun", || {
+        std::net::TcpStream::connect(gateway.address()).err()
+    });
+    gateway.process().expect_running();
+    gateway.terminate();
+    // Ten minutes would be far beyond the test's patience. The exit code is a shell's for a process ended by SIGTERM.
+    assert_eq!(gateway.wait().code(), Some(128 + 15));
+}
+
+#[test]
+fn ctrl_c_drains_as_well() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world.gateway(backend.address());
+    gateway.process().signal(Signal::INT);
+    let status = gateway.wait();
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn a_killed_gateway_leaves_no_clean_end_at_either_side() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world.gateway(backend.address());
+    let mut client = connected(&world, &gateway);
+    gateway.process().kill();
+    assert_eq!(backend.only_connection().ending, Some(Ending::Reset));
+    assert_ne!(client.receive_to_end().1, Closing::CloseNotify);
+}
+
+#[test]
+fn a_second_gateway_may_take_over_the_port_before_the_first_one_goes() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut first = world.gateway(backend.address());
+    let second = world
+        .setup()
+        .admin(world.host.at(9464))
+        .route("edge", "", &[backend.address()], "")
+        .start();
+    assert_eq!(first.address(), second.address());
+    first.terminate();
+    assert!(first.wait().success());
+    connected(&world, &second);
+    second.wait_for("portcullis_handshakes_total", &[("listener", "edge")], 1);
+}
+
+#[test]
+fn two_workers_share_the_port_and_the_work() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world
+        .setup()
+        .tables("[workers]\ncount = 2")
+        .route("edge", "", &[backend.address()], "")
+        .start();
+    assert_eq!(
+        listening_sockets(gateway.process().id(), gateway.address().port()),
+        2
+    );
+    let mut clients: Vec<Client> = (0..32).map(|_| connected(&world, &gateway)).collect();
+    for client in &mut clients {
+        client.send(b"again").unwrap();
+        assert_eq!(client.receive(5).unwrap(), b"again");
+    }
+    gateway.wait_for("portcullis_connections_open", &[("listener", "edge")], 32);
+    drop(clients);
+    gateway.wait_for("portcullis_connections_open", &[("listener", "edge")], 0);
+}
+
+/// Sockets in state LISTEN on a port, as the kernel lists them for the process' network namespace.
+fn listening_sockets(process: u32, port: u16) -> usize {
+    let wanted = format!(":{port:04X}");
+    let table = fs::read_to_string(format!("/proc/{process}/net/tcp")).unwrap();
+    let owned: Vec<String> = fs::read_dir(format!("/proc/{process}/fd"))
+        .unwrap()
+        .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
+        .map(|target| target.to_string_lossy().into_owned())
+        .collect();
+    table
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        // Local address, state (0A is LISTEN), inode.
+        .filter(|fields| fields[1].ends_with(&wanted) && fields[3] == "0A")
+        .filter(|fields| owned.contains(&format!("socket:[{}]", fields[9])))
+        .count()
+}
+
+#[test]
+fn health_and_metrics_are_there_and_other_paths_are_not() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world.gateway(backend.address());
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(gateway.admin(path).unwrap().0, 200, "{path}");
+    }
+    assert_eq!(gateway.admin("/debug").unwrap().0, 404);
+    let mut client = connected(&world, &gateway);
+    let metrics = gateway.metrics();
+    let edge = ("listener", "edge");
+    assert_eq!(
+        metrics.count("portcullis_connections_accepted_total", &[edge]),
+        1
+    );
+    assert_eq!(metrics.count("portcullis_connections_open", &[edge]), 1);
+    let certificate = world.server.certificate.to_str().unwrap();
+    assert!(metrics.has(
+        "portcullis_certificate_not_after_timestamp_seconds",
+        &[("file", certificate)]
+    ));
+    client.finish();
+    client.receive_to_end();
+    gateway.wait_for("portcullis_connections_open", &[edge], 0);
+}
+
+#[test]
+fn every_metric_and_every_reason_is_in_the_operations_page_and_the_other_way_round() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world.gateway(backend.address());
+    let (_, page) = gateway.admin("/metrics").unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+    let text = fs::read_to_string(path).unwrap();
+    // First cells of the page's tables.
+    let documented: BTreeSet<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
+        .map(|(cell, _)| cell)
+        .filter(|cell| !cell.starts_with('/'))
+        .collect();
+    let mut there: BTreeSet<String> = BTreeSet::new();
+    for line in page.lines() {
+        if let Some(family) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = family.split_once(' ').unwrap();
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            there.insert(format!("{name}{suffix}"));
+        }
+        if let Some((_, reason)) = line.split_once("reason=\"") {
+            there.insert(reason.split_once('"').unwrap().0.to_owned());
+        }
+    }
+    // On the page only while the kernel program is attached; its own tests count with it.
+    there.extend(
+        [
+            "portcullis_guard_packets_total",
+            "portcullis_guard_received_bytes_total",
+        ]
+        .map(str::to_owned),
+    );
+    let there: BTreeSet<&str> = there.iter().map(String::as_str).collect();
+    assert_eq!(documented, there);
+}
+
+#[test]
+fn a_listener_that_cannot_be_opened_ends_the_start() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world.gateway(backend.address());
+    // Somebody else's socket on the second gateway's port, without SO_REUSEPORT.
+    let taken = world.host.free();
+    let _holder = std::net::TcpListener::bind(taken).unwrap();
+    let text = fs::read_to_string(world.folder().join("portcullis.toml")).unwrap();
+    let text = text
+        .replace(&gateway.address().to_string(), &taken.to_string())
+        .replace("admin.sock", "second.sock");
+    let file = world.folder().join("second.toml");
+    fs::write(&file, text).unwrap();
+    let output = Command::new(program("portcullis"))
+        .args(["run", "--config"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains(&taken.to_string()), "{said}");
+}
+
+#[test]
+fn the_backend_may_come_later() {
+    let world = World::new();
+    let address = world.host.free();
+    let gateway = world.gateway(address);
+    // Not a health check: the gateway is ready, and the first clients are let go.
+    let mut early = world.client().connect(gateway.address()).unwrap();
+    assert_ne!(early.receive_to_end().1, Closing::CloseNotify);
+    let _backend = Backend::start_at(address, Behaviour::Echo);
+    eventually("a client gets through", || {
+        let mut client = world.client().connect(gateway.address()).ok()?;
+        client
+            .socket()
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        client.send(b"x").ok()?;
+        client.receive(1).ok()
+    });
+}

@@ -1,0 +1,21 @@
+//! End to end: the gateway as a program, with clients and backends that nobody here wrote, and with hostile ones.
+//! In: programs started as a user starts them. Out: what arrived, what was refused and why, what was left.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "all of it is test code, helpers included"
+)]
+
+mod backends;
+mod demo;
+mod lifecycle;
+mod load;
+mod nginx;
+mod prometheus;
+mod proxy_protocol;
+mod readme;
+mod refused;
+mod relay;
+mod skywalking;
+mod telemetry;
+mod tls;

@@ -1,0 +1,133 @@
+//! PROXY protocol version 2, read by nginx 1.31: who the client is, said to a backend that asked for it.
+//! In: a backend with `proxy_protocol = true`. Out: addresses, common name, tenant and URI as nginx understood them.
+
+use tests::{Request, World};
+
+use crate::nginx::{backend_tls, mtls, nginx};
+
+#[test]
+fn nginx_learns_address_name_tenant_and_uri_of_the_client() {
+    let world = World::new();
+    let listen = world.host.at(7000);
+    let answer = "$proxy_protocol_addr|$proxy_protocol_port|$proxy_protocol_server_addr|$proxy_protocol_server_port|\
+                  $proxy_protocol_tlv_ssl_cn|$proxy_protocol_tlv_ssl_verify|$proxy_protocol_tlv_ssl_version|\
+                  $proxy_protocol_tlv_ssl_cipher|$proxy_protocol_tlv_0xe0|$proxy_protocol_tlv_0xe1|\
+                  $proxy_protocol_tlv_alpn|";
+    let _nginx = nginx(
+        &world,
+        listen,
+        &format!("listen {listen} proxy_protocol; return \"{answer}\";"),
+    );
+    let gateway = world
+        .setup()
+        .route(
+            "edge",
+            "alpn = [\"h2\"]",
+            &[listen],
+            "proxy_protocol = true",
+        )
+        .start();
+    let uri = "spiffe://example.test/agent/checkout-7";
+    let agent = world.agents.issue(
+        "checkout",
+        Request::client(uri).common_name("checkout-7.example.test"),
+    );
+    let mut client = world
+        .client()
+        .credentials(&agent)
+        .alpn("h2")
+        .connect(gateway.address())
+        .unwrap();
+    let own = client.socket().local_addr().unwrap();
+    let suite = client
+        .connection()
+        .negotiated_cipher_suite()
+        .unwrap()
+        .suite();
+    // The gateway's label is the name in the standard.
+    let suite = format!("{suite:?}").replace("TLS13_", "TLS_");
+    let (received, _) = client.receive_to_end();
+    let received = String::from_utf8(received).unwrap();
+    let expected = format!(
+        "{}|{}|{}|{}|checkout-7.example.test|0|TLSv1.3|{suite}|team-a|{uri}|h2|",
+        own.ip(),
+        own.port(),
+        gateway.address().ip(),
+        gateway.address().port()
+    );
+    assert_eq!(received, expected);
+}
+
+#[test]
+fn the_header_goes_before_tls_to_a_backend_over_mtls() {
+    let world = World::new();
+    let listen = world.host.at(7000);
+    let backend = world.gateways.issue(
+        "backend",
+        Request::server("backend.test").dns("backend.test"),
+    );
+    let own = world
+        .agents
+        .issue("own", Request::client("spiffe://example.test/gateway/1"));
+    let server = format!(
+        "listen {listen} ssl proxy_protocol; {} \
+         return \"$proxy_protocol_tlv_ssl_cn|$ssl_client_s_dn|$ssl_protocol|\";",
+        mtls(&world, &backend)
+    );
+    let _nginx = nginx(&world, listen, &server);
+    let tls = backend_tls(&world.gateways.certificate(), &own);
+    let keys = format!("proxy_protocol = true\n{tls}");
+    let gateway = world.setup().route("edge", "", &[listen], &keys).start();
+    let mut client = world.client().connect(gateway.address()).unwrap();
+    let (received, _) = client.receive_to_end();
+    // The client's name in the header, the gateway's own in the handshake.
+    assert_eq!(
+        String::from_utf8(received).unwrap(),
+        "agent-1|CN=1|TLSv1.3|"
+    );
+}
+
+#[test]
+fn the_first_rule_that_matches_decides_the_tenant() {
+    let world = World::new();
+    let listen = world.host.at(7000);
+    let server = format!("listen {listen} proxy_protocol; return \"$proxy_protocol_tlv_0xe0\";");
+    let _nginx = nginx(&world, listen, &server);
+    let gateway = world
+        .setup()
+        .identities(
+            "[[identity]]\nmatch = { uri = \"spiffe://example.test/agent/special\" }\ntenant = \"special\"\n\
+             [[identity]]\nmatch = { uri = \"spiffe://example.test/agent/*\" }\ntenant = \"by-uri\"\n\
+             [[identity]]\nmatch = { dns = \"db.example.test\", cn = \"db\" }\ntenant = \"by-both\"\n\
+             [[identity]]\nmatch = { dns = \"db.example.*\" }\ntenant = \"by-dns\"\n",
+        )
+        .route("edge", "", &[listen], "proxy_protocol = true")
+        .start();
+    let request = |uri: &str| Request::client(&format!("spiffe://example.test/{uri}"));
+    let cases = [
+        ("special", request("agent/special"), "special"),
+        ("uri", request("agent/special-not"), "by-uri"),
+        (
+            "both",
+            request("other").dns("db.example.test").common_name("db"),
+            "by-both",
+        ),
+        (
+            "dns",
+            request("other")
+                .dns("db.example.test")
+                .common_name("not-db"),
+            "by-dns",
+        ),
+    ];
+    for (name, request, tenant) in cases {
+        let agent = world.agents.issue(name, request);
+        let mut client = world
+            .client()
+            .credentials(&agent)
+            .connect(gateway.address())
+            .unwrap();
+        let (received, _) = client.receive_to_end();
+        assert_eq!(String::from_utf8(received).unwrap(), tenant, "{name}");
+    }
+}

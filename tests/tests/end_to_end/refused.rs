@@ -1,0 +1,421 @@
+//! Who does not get in: each with a reason of its own in the metric, and not one byte at the backend.
+//! In: hostile and mistaken clients. Out: exactly one counted refusal each, and a gateway that still serves others.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustls::{AlertDescription, CipherSuite, NamedGroup};
+use tests::{
+    Authority, Backend, Behaviour, Client, Closing, Gateway, PATIENCE, Request, TlsFailure, Usage,
+    World, abort, eventually,
+};
+
+const AGENT: &str = "spiffe://example.test/agent/impostor";
+const FAILURES: &str = "portcullis_handshake_failures_total";
+
+/// Runs one attempt against a gateway of its own and asserts how it is refused, everywhere where that shows.
+fn refused_as(reason: &str, listener: &str, attempt: impl FnOnce(&World, SocketAddr)) {
+    refused_with(reason, listener, "", attempt);
+}
+
+fn refused_with(
+    reason: &str,
+    listener: &str,
+    tables: &str,
+    attempt: impl FnOnce(&World, SocketAddr),
+) {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world
+        .setup()
+        .tables(tables)
+        .route(
+            "edge",
+            &format!("handshake_timeout = \"1s\"\n{listener}"),
+            &[backend.address()],
+            "",
+        )
+        .start();
+    attempt(&world, gateway.address());
+
+    let metrics = gateway.wait_for(FAILURES, &[("listener", "edge"), ("reason", reason)], 1);
+    assert_eq!(
+        metrics.count(FAILURES, &[]),
+        1,
+        "{:?}",
+        metrics.by_label(FAILURES, "reason")
+    );
+    assert_eq!(metrics.count("portcullis_handshakes_total", &[]), 0);
+    assert_eq!(backend.connections().len(), 0, "the backend was connected");
+    eventually("the refusal stands in the log", || {
+        let log = gateway.log();
+        log.lines()
+            .any(|line| line.contains(reason) && line.contains("edge"))
+            .then_some(())
+    });
+    assert_serves(&world, &gateway, &backend);
+}
+
+/// One refusal must not cost anybody else anything.
+fn assert_serves(world: &World, gateway: &Gateway, backend: &Backend) {
+    let mut client = world
+        .client()
+        .alpn("h2")
+        .connect(gateway.address())
+        .unwrap();
+    client.send(b"hello").unwrap();
+    assert_eq!(client.receive(5).unwrap(), b"hello");
+    assert_eq!(backend.connections().len(), 1);
+    assert_eq!(backend.received_bytes(), 5);
+}
+
+fn assert_alert(failure: &TlsFailure, expected: AlertDescription) {
+    match failure {
+        TlsFailure::Closed(Closing::Alert(alert)) => assert_eq!(*alert, expected),
+        other => panic!("{expected:?} was expected, and came {other:?}"),
+    }
+}
+
+#[test]
+fn a_client_without_a_certificate() {
+    refused_as("no_certificate", "", |world, address| {
+        let failure = world.client().without_certificate().refused(address);
+        assert_alert(&failure, AlertDescription::CertificateRequired);
+    });
+}
+
+#[test]
+fn a_certificate_of_a_foreign_authority() {
+    refused_as("unknown_issuer", "", |world, address| {
+        let foreign = Authority::create(world.folder(), "foreign", "Somebody else");
+        let impostor = foreign.issue("impostor", Request::client(AGENT));
+        let failure = world.client().credentials(&impostor).refused(address);
+        assert_alert(&failure, AlertDescription::UnknownCA);
+    });
+}
+
+#[test]
+fn a_certificate_of_the_authority_that_signed_the_gateways_own() {
+    refused_as("unknown_issuer", "", |world, address| {
+        let impostor = world.gateways.issue("impostor", Request::client(AGENT));
+        let failure = world.client().credentials(&impostor).refused(address);
+        assert_alert(&failure, AlertDescription::UnknownCA);
+    });
+}
+
+#[test]
+fn a_certificate_of_an_authority_that_only_bears_the_name() {
+    refused_as("bad_signature", "", |world, address| {
+        let double = Authority::create(world.folder(), "double", "Agents of the test");
+        let impostor = double.issue("impostor", Request::client(AGENT));
+        let failure = world.client().credentials(&impostor).refused(address);
+        assert!(
+            matches!(failure, TlsFailure::Closed(Closing::Alert(_))),
+            "{failure:?}"
+        );
+    });
+}
+
+#[test]
+fn an_expired_certificate() {
+    refused_as("expired", "", |world, address| {
+        let impostor = world
+            .agents
+            .issue("impostor", Request::client(AGENT).expired());
+        let failure = world.client().credentials(&impostor).refused(address);
+        assert_alert(&failure, AlertDescription::CertificateExpired);
+    });
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_yet() {
+    refused_as("not_yet_valid", "", |world, address| {
+        let impostor = world
+            .agents
+            .issue("impostor", Request::client(AGENT).not_yet_valid());
+        let failure = world.client().credentials(&impostor).refused(address);
+        assert_alert(&failure, AlertDescription::CertificateExpired);
+    });
+}
+
+#[test]
+fn a_certificate_for_servers_only() {
+    refused_as("wrong_key_usage", "", |world, address| {
+        let request = Request::client(AGENT).usage(Usage::Server);
+        let impostor = world.agents.issue("impostor", request);
+        let failure = world.client().credentials(&impostor).refused(address);
+        assert!(
+            matches!(failure, TlsFailure::Closed(Closing::Alert(_))),
+            "{failure:?}"
+        );
+    });
+}
+
+#[test]
+fn a_certificate_that_states_no_usage() {
+    refused_as("wrong_key_usage", "", |world, address| {
+        let request = Request::client(AGENT).usage(Usage::Unstated);
+        let impostor = world.agents.issue("impostor", request);
+        let failure = world.client().credentials(&impostor).refused(address);
+        assert!(
+            matches!(failure, TlsFailure::Closed(Closing::Alert(_))),
+            "{failure:?}"
+        );
+    });
+}
+
+#[test]
+fn an_identity_that_no_rule_matches() {
+    refused_as("not_authorized", "", |world, address| {
+        let request = Request::client("spiffe://example.test/visitor/1");
+        let impostor = world.agents.issue("impostor", request);
+        let failure = world.client().credentials(&impostor).refused(address);
+        assert_alert(&failure, AlertDescription::AccessDenied);
+    });
+}
+
+#[test]
+fn anybody_where_there_are_no_rules() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world
+        .setup()
+        .identities("")
+        .route("edge", "", &[backend.address()], "")
+        .start();
+    let failure = world.client().refused(gateway.address());
+    assert_alert(&failure, AlertDescription::AccessDenied);
+    gateway.wait_for(FAILURES, &[("reason", "not_authorized")], 1);
+    assert!(backend.connections().is_empty());
+}
+
+#[test]
+fn a_client_that_speaks_tls_1_2_only() {
+    refused_as("version", "", |world, address| {
+        let output = openssl_client(world, address, &["-tls1_2"]);
+        assert!(output.contains("alert protocol version"), "{output}");
+    });
+}
+
+#[test]
+fn a_cipher_suite_that_is_not_pinned() {
+    let tables = "[tls]\ncipher_suites = [\"TLS_AES_128_GCM_SHA256\"]";
+    refused_with("cipher_suite", "", tables, |world, address| {
+        let suite = CipherSuite::TLS13_CHACHA20_POLY1305_SHA256;
+        let failure = world.client().only_suite(suite).refused(address);
+        assert_alert(&failure, AlertDescription::HandshakeFailure);
+    });
+}
+
+#[test]
+fn a_group_that_is_not_pinned() {
+    let tables = "[tls]\ngroups = [\"X25519\", \"secp256r1\"]";
+    refused_with("group", "", tables, |world, address| {
+        let failure = world
+            .client()
+            .only_group(NamedGroup::secp384r1)
+            .refused(address);
+        assert_alert(&failure, AlertDescription::HandshakeFailure);
+    });
+}
+
+#[test]
+fn an_application_protocol_that_is_not_spoken_here() {
+    refused_as("alpn", "alpn = [\"h2\"]", |world, address| {
+        let failure = world.client().alpn("http/1.1").refused(address);
+        assert_alert(&failure, AlertDescription::NoApplicationProtocol);
+    });
+}
+
+#[test]
+fn a_server_name_that_no_certificate_covers() {
+    refused_as("sni", "", |world, address| {
+        let failure = world.client().server_name("other.test").refused(address);
+        assert_alert(&failure, AlertDescription::UnrecognisedName);
+    });
+}
+
+#[test]
+fn plain_http() {
+    refused_as("not_tls", "", |_, address| {
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket
+            .write_all(b"POST /v1/traces HTTP/1.1\r\nHost: gateway.test\r\n\r\n")
+            .unwrap();
+        assert_no_application_data(socket);
+    });
+}
+
+#[test]
+fn random_bytes() {
+    refused_as("not_tls", "", |_, address| {
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.write_all(&[0x80; 300]).unwrap();
+        assert_no_application_data(socket);
+    });
+}
+
+#[test]
+fn a_record_that_holds_no_client_hello() {
+    refused_as("malformed", "", |_, address| {
+        let mut socket = TcpStream::connect(address).unwrap();
+        // A handshake record whose message is a ServerHello of 32 zeros.
+        let mut record = vec![22, 3, 1, 0, 36, 2, 0, 0, 32];
+        record.extend_from_slice(&[0; 32]);
+        socket.write_all(&record).unwrap();
+        assert_no_application_data(socket);
+    });
+}
+
+#[test]
+fn silence() {
+    refused_as("timeout", "", |_, address| {
+        assert_no_application_data(TcpStream::connect(address).unwrap());
+    });
+}
+
+#[test]
+fn a_hello_of_one_byte_at_a_time() {
+    refused_as("timeout", "", |world, address| {
+        let hello = world.client().client_hello();
+        let mut socket = TcpStream::connect(address).unwrap();
+        // Slow enough that the whole would take a minute, steady enough that no single wait is long.
+        for byte in &hello {
+            if socket.write_all(&[*byte]).is_err() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+        assert_no_application_data(socket);
+    });
+}
+
+#[test]
+fn a_client_that_falls_silent_after_its_hello() {
+    refused_as("timeout", "", |world, address| {
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.write_all(&world.client().client_hello()).unwrap();
+        assert_no_application_data(socket);
+    });
+}
+
+#[test]
+fn a_half_open_client_that_never_answers() {
+    refused_as("timeout", "", |world, address| {
+        let hello = world.client().client_hello();
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.write_all(&hello[..hello.len() / 2]).unwrap();
+        assert_no_application_data(socket);
+    });
+}
+
+#[test]
+fn a_client_that_closes_in_the_middle_of_its_hello() {
+    refused_as("reset", "", |world, address| {
+        let hello = world.client().client_hello();
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.write_all(&hello[..hello.len() / 2]).unwrap();
+        socket.shutdown(Shutdown::Write).unwrap();
+        assert_no_application_data(socket);
+    });
+}
+
+#[test]
+fn a_client_that_is_killed_in_the_middle_of_the_handshake() {
+    refused_as("reset", "", |world, address| {
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.write_all(&world.client().client_hello()).unwrap();
+        // The gateway has answered, so it has seen the hello.
+        socket.read_exact(&mut [0; 5]).unwrap();
+        abort(socket);
+    });
+}
+
+#[test]
+fn a_client_that_does_not_trust_the_gateway() {
+    refused_as("client_rejected_server", "", |world, address| {
+        let foreign = Authority::create(world.folder(), "foreign", "Somebody else");
+        let failure = world.client().roots(foreign.certificate()).refused(address);
+        assert!(matches!(failure, TlsFailure::Ours(_)), "{failure:?}");
+    });
+}
+
+#[test]
+fn one_connection_too_many() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world
+        .setup()
+        .route("edge", "max_connections = 2", &[backend.address()], "")
+        .start();
+    let mut inside: Vec<Client> = (0..2)
+        .map(|_| {
+            let mut client = world.client().connect(gateway.address()).unwrap();
+            client.send(b"a").unwrap();
+            client.receive(1).unwrap();
+            client
+        })
+        .collect();
+    let failure = world.client().refused(gateway.address());
+    assert!(matches!(failure, TlsFailure::Closed(_)), "{failure:?}");
+    gateway.wait_for(
+        FAILURES,
+        &[("listener", "edge"), ("reason", "over_limit")],
+        1,
+    );
+    assert_eq!(backend.connections().len(), 2);
+
+    // Those inside go on, and a place that is given up can be taken.
+    let mut leaving = inside.pop().unwrap();
+    inside[0].send(b"b").unwrap();
+    assert_eq!(inside[0].receive(1).unwrap(), b"b");
+    leaving.finish();
+    gateway.wait_for("portcullis_connections_open", &[("listener", "edge")], 1);
+    let mut next = world.client().connect(gateway.address()).unwrap();
+    next.send(b"c").unwrap();
+    assert_eq!(next.receive(1).unwrap(), b"c");
+}
+
+/// Reads what a refused client is sent: alerts at most, then the end, within the test's patience.
+fn assert_no_application_data(mut socket: TcpStream) {
+    const APPLICATION_DATA: u8 = 23;
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut received = Vec::new();
+    // A reset is an end as good as any.
+    if let Err(error) = socket.read_to_end(&mut received) {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+    }
+    // In answer to a whole hello the server's own flight is encrypted, and looks like application data.
+    const SERVER_HELLO_RECORD: u8 = 22;
+    if received.first() != Some(&SERVER_HELLO_RECORD) {
+        assert_ne!(received.first(), Some(&APPLICATION_DATA));
+        assert!(received.len() <= 7, "more than one alert: {received:?}");
+    }
+}
+
+/// What `openssl s_client` says, with our good certificate.
+fn openssl_client(world: &World, address: SocketAddr, arguments: &[&str]) -> String {
+    let output = Command::new("openssl")
+        .args([
+            "s_client",
+            "-connect",
+            &address.to_string(),
+            "-servername",
+            "gateway.test",
+        ])
+        .arg("-CAfile")
+        .arg(world.gateways.certificate())
+        .arg("-cert")
+        .arg(&world.agent.certificate)
+        .arg("-key")
+        .arg(&world.agent.key)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("openssl is installed");
+    let text = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&text).into_owned()
+}

@@ -1,0 +1,353 @@
+//! What is agreed on in the handshake, told by other people's TLS stacks as well as by ours.
+//! In: OpenSSL and rustls clients. Out: suite, group, protocol, certificate; and never a ticket.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustls::{CipherSuite, HandshakeKind, NamedGroup};
+use tests::{Backend, Behaviour, Closing, Gateway, Request, TlsFailure, World, eventually};
+
+/// `openssl s_client` with our good certificate.
+fn openssl(world: &World, gateway: &Gateway, arguments: &[&str]) -> Command {
+    let mut command = Command::new("openssl");
+    command
+        .args(["s_client", "-connect", &gateway.address().to_string()])
+        .args(["-verify_return_error", "-CAfile"])
+        .arg(world.gateways.certificate())
+        .arg("-cert")
+        .arg(&world.agent.certificate)
+        .arg("-key")
+        .arg(&world.agent.key)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn everything(mut child: Child) -> String {
+    drop(child.stdin.take());
+    let output = child.wait_with_output().unwrap();
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn openssl_gets_its_megabytes_back() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world.gateway(backend.address());
+    let arguments = [
+        "-servername",
+        "gateway.test",
+        "-verify_hostname",
+        "gateway.test",
+        "-quiet",
+    ];
+    let mut child = openssl(&world, &gateway, &arguments).spawn().unwrap();
+    let sent: Vec<u8> = (0..4_000_000_u32)
+        .map(|number| (number % 251) as u8)
+        .collect();
+    let mut input = child.stdin.take().unwrap();
+    let writer = thread::spawn({
+        let sent = sent.clone();
+        move || {
+            input.write_all(&sent).unwrap();
+            // Kept open: at the end of its input s_client would leave before the answer.
+            input
+        }
+    });
+    let mut received = vec![0; sent.len()];
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_exact(&mut received)
+        .unwrap();
+    assert!(received == sent, "what came back differs");
+    drop(writer.join().unwrap());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(backend.received_bytes(), sent.len());
+}
+
+#[test]
+fn suites_and_groups_are_the_pinned_ones_and_are_counted() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let tables = "[tls]\ncipher_suites = [\"TLS_AES_256_GCM_SHA384\"]\ngroups = [\"secp256r1\"]";
+    let gateway = world
+        .setup()
+        .tables(tables)
+        .route(
+            "edge",
+            "alpn = [\"h2\", \"http/1.1\"]",
+            &[backend.address()],
+            "",
+        )
+        .start();
+    let mut client = world
+        .client()
+        .alpn("http/1.1")
+        .connect(gateway.address())
+        .unwrap();
+    client.send(b"x").unwrap();
+    client.receive(1).unwrap();
+    let connection = client.connection();
+    let suite = connection.negotiated_cipher_suite().unwrap().suite();
+    assert_eq!(suite, CipherSuite::TLS13_AES_256_GCM_SHA384);
+    let group = connection.negotiated_key_exchange_group().unwrap().name();
+    assert_eq!(group, NamedGroup::secp256r1);
+    assert_eq!(connection.alpn_protocol(), Some(&b"http/1.1"[..]));
+
+    let metrics = gateway.metrics();
+    let labels = [
+        ("listener", "edge"),
+        ("suite", "TLS_AES_256_GCM_SHA384"),
+        ("group", "secp256r1"),
+    ];
+    assert_eq!(metrics.count("portcullis_handshakes_total", &labels), 1);
+    assert_eq!(metrics.count("portcullis_handshakes_total", &[]), 1);
+    assert_eq!(
+        metrics.count(
+            "portcullis_handshake_duration_seconds_count",
+            &[("listener", "edge")]
+        ),
+        1
+    );
+}
+
+#[test]
+fn the_post_quantum_group_is_negotiated_with_aws_lc() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let tables = "[tls]\nprovider = \"aws-lc-rs\"\ngroups = [\"X25519MLKEM768\", \"X25519\"]";
+    let gateway = world
+        .setup()
+        .tables(tables)
+        .route("edge", "", &[backend.address()], "")
+        .start();
+    // One client has the group; the other, with another provider, still gets in.
+    for expected in [NamedGroup::X25519MLKEM768, NamedGroup::X25519] {
+        let client = world.client().only_group(expected);
+        let mut client = client.connect(gateway.address()).unwrap();
+        client.send(b"x").unwrap();
+        assert_eq!(client.receive(1).unwrap(), b"x");
+        let group = client.connection().negotiated_key_exchange_group().unwrap();
+        assert_eq!(group.name(), expected);
+    }
+    let labels = [("listener", "edge"), ("group", "X25519MLKEM768")];
+    let counted = gateway
+        .metrics()
+        .count("portcullis_handshakes_total", &labels);
+    assert_eq!(counted, 1);
+}
+
+#[test]
+fn the_server_name_chooses_the_certificate() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let other = world
+        .gateways
+        .issue("other", Request::server("other.test").dns("other.test"));
+    let listener = format!(
+        "sni = [{{ certificate = {:?}, key = {:?} }}]",
+        other.certificate, other.key
+    );
+    let gateway = world
+        .setup()
+        .route("edge", &listener, &[backend.address()], "")
+        .start();
+    for name in ["gateway.test", "other.test"] {
+        let child = openssl(
+            &world,
+            &gateway,
+            &["-servername", name, "-verify_hostname", name],
+        )
+        .spawn();
+        let text = everything(child.unwrap());
+        assert!(
+            text.contains("Verify return code: 0 (ok)"),
+            "{name}: {text}"
+        );
+        assert!(
+            text.contains(&format!("subject=CN = {name}")),
+            "{name}: {text}"
+        );
+    }
+    // Without a name the first certificate answers.
+    let text = everything(
+        openssl(&world, &gateway, &["-noservername"])
+            .spawn()
+            .unwrap(),
+    );
+    assert!(text.contains("subject=CN = gateway.test"), "{text}");
+}
+
+#[test]
+fn no_ticket_is_given_and_no_connection_is_resumed() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world.gateway(backend.address());
+    let mut client = world.client().connect(gateway.address()).unwrap();
+    client.send(b"x").unwrap();
+    // Tickets come before the first answer; they would have been read with it.
+    client.receive(1).unwrap();
+    assert_eq!(client.connection().tls13_tickets_received(), 0);
+    assert_eq!(
+        client.connection().handshake_kind(),
+        Some(HandshakeKind::Full)
+    );
+
+    let session = world.folder().join("session.pem");
+    let session = session.to_str().unwrap();
+    let child = openssl(
+        &world,
+        &gateway,
+        &["-servername", "gateway.test", "-sess_out", session],
+    )
+    .spawn();
+    let mut child = child.unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+    let text = everything(child);
+    assert!(text.contains("Verify return code: 0 (ok)"), "{text}");
+    assert!(!text.contains("New Session Ticket arrived"), "{text}");
+    assert!(
+        fs::read(session).is_err(),
+        "openssl kept a session it could resume"
+    );
+}
+
+#[test]
+fn openssl_may_update_its_keys_in_mid_stream() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world.gateway(backend.address());
+    let mut child = openssl(&world, &gateway, &["-servername", "gateway.test"])
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    // Commands of s_client: `k` updates its own key, `K` asks for ours as well. They are not sent.
+    for (command, text) in [("", "before\n"), ("k\n", "between\n"), ("K\n", "after\n")] {
+        input.write_all(command.as_bytes()).unwrap();
+        // A command counts only when it is a read of its own.
+        thread::sleep(Duration::from_millis(300));
+        input.write_all(text.as_bytes()).unwrap();
+        while line != text {
+            line.clear();
+            assert_ne!(
+                output.read_line(&mut line).unwrap(),
+                0,
+                "the connection ended before {text}"
+            );
+        }
+    }
+    let mut complaints = String::new();
+    child.kill().unwrap();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut complaints)
+        .unwrap();
+    child.wait().unwrap();
+    assert!(complaints.contains("KEYUPDATE"), "{complaints}");
+    assert_eq!(backend.connections()[0].bytes, b"before\nbetween\nafter\n");
+}
+
+#[test]
+fn a_chain_through_an_intermediate_authority_is_followed() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world.gateway(backend.address());
+    let site = world.agents.subordinate("site", "Agents of one site");
+    let agent = site.issue(
+        "agent",
+        Request::client("spiffe://example.test/agent/site-1"),
+    );
+    let mut client = world
+        .client()
+        .credentials(&agent)
+        .connect(gateway.address())
+        .unwrap();
+    client.send(b"x").unwrap();
+    assert_eq!(client.receive(1).unwrap(), b"x");
+
+    // The same certificate alone leads nowhere.
+    let chain = fs::read_to_string(&agent.certificate).unwrap();
+    let end = "-----END CERTIFICATE-----\n";
+    let alone = &chain[..chain.find(end).unwrap() + end.len()];
+    fs::write(&agent.certificate, alone).unwrap();
+    let failure = world
+        .client()
+        .credentials(&agent)
+        .refused(gateway.address());
+    assert!(
+        matches!(failure, TlsFailure::Closed(Closing::Alert(_))),
+        "{failure:?}"
+    );
+    gateway.wait_for(
+        "portcullis_handshake_failures_total",
+        &[("reason", "unknown_issuer")],
+        1,
+    );
+}
+
+#[test]
+fn a_stalled_handshake_only_delays_those_who_wait_for_its_place() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world
+        .setup()
+        .route(
+            "edge",
+            "max_handshakes = 1\nhandshake_timeout = \"1s\"",
+            &[backend.address()],
+            "",
+        )
+        .start();
+    let _silent = TcpStream::connect(gateway.address()).unwrap();
+    let mut client = world.client().connect(gateway.address()).unwrap();
+    client.send(b"x").unwrap();
+    assert_eq!(client.receive(1).unwrap(), b"x");
+}
+
+#[test]
+fn every_descriptor_is_given_back() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world.gateway(backend.address());
+    // What is opened once and kept: rings, timers, the first buffers.
+    let round = |gateway: &Gateway| {
+        for _ in 0..20 {
+            let mut good = world.client().connect(gateway.address()).unwrap();
+            good.send(b"x").unwrap();
+            good.receive(1).unwrap();
+            good.finish();
+            good.receive_to_end();
+            let mut killed = world.client().connect(gateway.address()).unwrap();
+            killed.send(b"x").unwrap();
+            killed.receive(1).unwrap();
+            killed.abort();
+            world
+                .client()
+                .without_certificate()
+                .refused(gateway.address());
+            drop(TcpStream::connect(gateway.address()).unwrap());
+        }
+        gateway.wait_for("portcullis_connections_open", &[("listener", "edge")], 0);
+    };
+    round(&gateway);
+    let before = gateway.process().descriptors();
+    for _ in 0..5 {
+        round(&gateway);
+    }
+    eventually("the gateway holds no more descriptors than before", || {
+        (gateway.process().descriptors() <= before).then_some(())
+    });
+}

@@ -1,0 +1,79 @@
+//! `cargo xtask`: the only door to building, checking and trying the project, the same at home and in CI.
+//! In: a subcommand. Out: its tools run in order, the first failure ends it. Never part of the gateway itself.
+
+mod check;
+mod command;
+mod demo;
+mod ebpf;
+mod fuzz;
+mod leftovers;
+mod setup;
+mod test;
+#[cfg(test)]
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+/// Set-up, demo, tests and checks of Portcullis.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what the demo and the tests need and what is missing.
+    Setup,
+    /// Run the main job with no configuration: real telemetry through mTLS. Arguments go to `portcullis demo`.
+    Demo {
+        /// Arguments of `portcullis demo`, such as `--for 20s`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Everything CI runs, ending in the test runner's own summary. Arguments go to the runner.
+    Test {
+        /// Arguments of `cargo nextest run`, such as a part of a test's name.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Format, clippy, documentation, dependencies and tidy.
+    Check,
+    /// Build the kernel program from source, into the repository unless told otherwise.
+    Ebpf {
+        /// Write into this folder and leave the repository's object alone.
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+    },
+    /// Run the fuzz targets, each for the given time. Needs a nightly compiler and cargo-fuzz.
+    Fuzz {
+        /// How long each target runs, such as `10m`.
+        #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+        time: Duration,
+        /// Only this target.
+        target: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().task {
+        Task::Setup => setup::run(setup::Purpose::Everything),
+        Task::Demo { arguments } => demo::run_demo(&arguments),
+        Task::Test { arguments } => test::run_tests(&arguments),
+        Task::Check => setup::run(setup::Purpose::Check).and_then(|()| check::run_with_tidy()),
+        Task::Ebpf { out } => ebpf::run(&ebpf::Options { out }),
+        Task::Fuzz { time, target } => fuzz::run_targets(&fuzz::Options { time, target }),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

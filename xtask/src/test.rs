@@ -1,0 +1,46 @@
+//! `cargo xtask test`: everything CI runs, one command.
+//! In: the working tree. Out: the test runner's own summary, last. Fails when something is left behind.
+
+use std::process;
+
+use anyhow::{Result, bail};
+
+use crate::command::{cargo, run, target};
+use crate::leftovers::Before;
+use crate::{check, ebpf, setup};
+
+/// Sets up, checks, builds the kernel program from source and runs every test on it.
+pub fn run_tests(arguments: &[String]) -> Result<()> {
+    setup::run(setup::Purpose::Everything)?;
+    check::run_without_tidy()?;
+    let object_folder = target().join("ebpf");
+    ebpf::run(&ebpf::Options {
+        out: Some(object_folder.clone()),
+    })?;
+    run(cargo().args(["test", "--doc", "--workspace", "--locked", "--quiet"]))?;
+    // The end-to-end tests start these as a user does: as programs.
+    run(cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
+
+    // Every process the tests start inherits this mark; see `leftovers`.
+    let mark = process::id().to_string();
+    let before = Before::look()?;
+    let runner = run(cargo()
+        .args([
+            "nextest",
+            "run",
+            "--workspace",
+            "--locked",
+            "--no-fail-fast",
+        ])
+        .args(arguments)
+        .env(
+            "PORTCULLIS_EBPF_OBJECT",
+            object_folder.join(ebpf::OBJECT_NAME),
+        )
+        .env(crate::leftovers::MARK, &mark));
+    // Says nothing when all is clean: the summary above stays the last thing printed.
+    match (runner, before.compare(&mark)) {
+        (Err(failed), Err(left)) => bail!("{failed:#}\n{left:#}"),
+        (runner, clean) => runner.and(clean),
+    }
+}
