@@ -1,0 +1,206 @@
+//! Writes the seeds of every fuzz target into `fuzz/seeds`: real frames, the documented configurations, certificates
+//! of `pki`, the ClientHellos of real clients. Run by hand when those change:
+//! `cargo run --manifest-path fuzz/Cargo.toml --example seeds`. Files that are there are replaced.
+
+#[path = "../../gateway-common/tests/frames/mod.rs"]
+#[allow(dead_code, missing_docs)]
+mod frames;
+
+use std::fs;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use gateway::pki::{Authority, Profile, Request};
+use rcgen::{CertificateParams, CustomExtension, DnType, DnValue, SanType};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, ring};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+/// Frames beyond this say nothing that a shorter one does not.
+const FRAME_BYTES_MAX: usize = 200;
+
+fn main() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    packets(&Seeds::of(root, "packet")?)?;
+    configurations(&Seeds::of(root, "configuration")?)?;
+    certificates(&Seeds::of(root, "certificate")?)?;
+    handshakes(&Seeds::of(root, "handshake")?)
+}
+
+/// The folder of one target's seeds.
+struct Seeds(PathBuf);
+
+impl Seeds {
+    fn of(root: &Path, target: &str) -> Result<Self> {
+        let folder = root.join("seeds").join(target);
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::create_dir_all(&folder)?;
+        Ok(Seeds(folder))
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        fs::write(self.0.join(name), bytes).with_context(|| format!("seed {name}"))
+    }
+}
+
+fn packets(seeds: &Seeds) -> Result<()> {
+    for case in frames::table() {
+        if case.frame.len() <= FRAME_BYTES_MAX {
+            let name = case.name.replace(", ", "-").replace([' ', '.'], "-");
+            seeds.write(&name.to_lowercase(), &case.frame)?;
+        }
+    }
+    Ok(())
+}
+
+/// The blocks of TOML in the reference, with the names that the target's folder has for the files.
+fn configurations(seeds: &Seeds) -> Result<()> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    let page = fs::read_to_string(page)?;
+    let blocks = page.split("```toml\n").skip(1);
+    for (index, block) in blocks
+        .filter_map(|block| block.split("```").next())
+        .enumerate()
+    {
+        // In one block our client certificate has the name that is our server certificate's in another.
+        let text = match block.contains("\"server.pem\"") {
+            true => block.replace("\"gateway.", "\"gateway-client."),
+            false => block.to_owned(),
+        };
+        seeds.write(&format!("documented-{}.toml", index + 1), text.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn certificates(seeds: &Seeds) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let lifetime = Duration::from_secs(365 * 24 * 60 * 60);
+    let authority = Authority::init(folder.path(), "Example CA", 2 * lifetime)?;
+    let request = |name: &str, profile, uris: &[&str]| Request {
+        name: name.to_owned(),
+        profile,
+        uris: uris.iter().map(|uri| (*uri).to_owned()).collect(),
+        dns_names: match profile {
+            Profile::Authority => Vec::new(),
+            Profile::Server | Profile::Client => vec![format!("{name}.example.org")],
+        },
+        ip_addresses: match profile {
+            Profile::Server => vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            Profile::Client | Profile::Authority => Vec::new(),
+        },
+        lifetime,
+        not_before: None,
+    };
+    authority.issue(&request("server", Profile::Server, &[]))?;
+    authority.issue(&request("intermediate", Profile::Authority, &[]))?;
+    let uris = ["spiffe://example.org/agent/1", "urn:example:agent"];
+    authority.issue(&request("client", Profile::Client, &uris))?;
+    for name in ["ca", "server", "intermediate", "client"] {
+        let file = folder.path().join(name).with_extension("pem");
+        seeds.write(
+            &format!("{name}.der"),
+            &CertificateDer::from_pem_file(file)?,
+        )?;
+    }
+    seeds.write("rare.der", &rare_certificate()?)
+}
+
+/// A certificate with what `pki` never writes: other kinds of names and texts, years far away, foreign extensions.
+fn rare_certificate() -> Result<Vec<u8>> {
+    let mut parameters = CertificateParams::new(Vec::new())?;
+    let subject = &mut parameters.distinguished_name;
+    subject.push(
+        DnType::CountryName,
+        DnValue::PrintableString("AQ".try_into()?),
+    );
+    subject.push(DnType::OrganizationName, "Example, \"Inc.\" + Söhne");
+    subject.push(DnType::CommonName, DnValue::BmpString("agent".try_into()?));
+    subject.push(
+        DnType::CommonName,
+        DnValue::TeletexString("agent".try_into()?),
+    );
+    parameters.subject_alt_names = vec![
+        SanType::Rfc822Name("agent@example.org".try_into()?),
+        SanType::URI("spiffe://example.org/agent/2".try_into()?),
+        SanType::DnsName("*.Example.ORG".try_into()?),
+        SanType::IpAddress(IpAddr::from([0x20; 16])),
+    ];
+    parameters.not_before = rcgen::date_time_ymd(1950, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(9999, 12, 31);
+    parameters.custom_extensions = vec![CustomExtension::from_oid_content(
+        &[2, 5, 29, 99],
+        vec![5, 0],
+    )];
+    let key = rcgen::KeyPair::generate()?;
+    Ok(parameters.self_signed(&key)?.der().to_vec())
+}
+
+fn handshakes(seeds: &Seeds) -> Result<()> {
+    let kx_groups = vec![
+        aws_lc_rs::kx_group::X25519MLKEM768,
+        aws_lc_rs::kx_group::X25519,
+    ];
+    let post_quantum = CryptoProvider {
+        kx_groups,
+        ..aws_lc_rs::default_provider()
+    };
+    let hybrid = rustls_hello(post_quantum, "h2")?;
+    let plain = rustls_hello(ring::default_provider(), "h2")?;
+    let change_cipher_spec = [20, 3, 3, 0, 1, 1];
+    let fatal_alert = [21, 3, 3, 0, 2, 2, 48];
+    seeds.write("hybrid", &hybrid)?;
+    seeds.write("hello-then-alert", &[&plain[..], &fatal_alert].concat())?;
+    let sealed = [23, 3, 3, 0, 17].into_iter().chain([0; 17]);
+    let sealed: Vec<u8> = change_cipher_spec.into_iter().chain(sealed).collect();
+    seeds.write("hello-then-data", &[&plain[..], &sealed].concat())?;
+    seeds.write(
+        "other-protocol",
+        &rustls_hello(ring::default_provider(), "http/1.1")?,
+    )?;
+    for version in ["-tls1_2", "-tls1_3"] {
+        seeds.write(&format!("openssl{version}"), &openssl_hello(version)?)?;
+    }
+    seeds.write("http", b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n")
+}
+
+/// The first bytes that rustls sends as a client.
+fn rustls_hello(provider: CryptoProvider, protocol: &str) -> Result<Vec<u8>> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.into()];
+    let mut client = ClientConnection::new(Arc::new(config), "agents.example.org".try_into()?)?;
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello)?;
+    Ok(hello)
+}
+
+/// The first bytes that OpenSSL sends as a client.
+fn openssl_hello(version: &str) -> Result<Vec<u8>> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut client = Command::new("openssl")
+        .args(["s_client", version, "-alpn", "h2", "-connect"])
+        .arg(listener.local_addr()?.to_string())
+        .args(["-servername", "agents.example.org"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("openssl cannot be run")?;
+    let (mut stream, _) = listener.accept()?;
+    let mut hello = vec![0; 4096];
+    let length = stream.read(&mut hello)?;
+    hello.truncate(length);
+    drop(stream);
+    client.wait()?;
+    Ok(hello)
+}

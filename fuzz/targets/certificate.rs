@@ -1,0 +1,69 @@
+//! Any bytes as a certificate, through the two readers of the gateway.
+//!
+//! What must hold: no panic, neither in reading nor in showing what was read; what is shown is fit for a terminal;
+//! both readers find the same names and purposes; and no name that the verifier of chains sees in a certificate is
+//! missed by the reader of names that rules are applied to.
+#![no_main]
+
+use std::time::SystemTime;
+
+use gateway::config;
+use gateway::identity::{self, ParsedCertificate};
+use gateway::pki::facts::Facts;
+use libfuzzer_sys::fuzz_target;
+use rustls::pki_types::CertificateDer;
+use webpki::EndEntityCert;
+
+fuzz_target!(|der: &[u8]| {
+    let certificate = CertificateDer::from(der);
+    let parsed = identity::parse(&certificate);
+    let facts = Facts::parse(der);
+    if let Ok(parsed) = &parsed {
+        assert_shown(&identity::describe(&parsed.names));
+        compare(parsed, &certificate);
+    }
+    if let Ok(facts) = &facts {
+        show(facts);
+        let parsed = parsed.expect("what `check` accepts, the handshake can read");
+        assert_eq!(parsed.names.uris, facts.uris);
+        assert_eq!(parsed.names.dns_names, facts.dns_names);
+        let client_usage = facts.purposes.is_some_and(|purposes| purposes.client);
+        assert_eq!(parsed.client_usage, client_usage);
+    }
+});
+
+/// Everything that `check`, `pki list` and the log show of a certificate.
+fn show(facts: &Facts) {
+    assert_shown(&facts.subject);
+    assert_shown(&facts.issuer);
+    assert_shown(&facts.serial);
+    assert_shown(facts.profile());
+    facts.names().iter().for_each(|name| assert_shown(name));
+    let now = SystemTime::now();
+    // A start of validity is shown only where it is still to come.
+    if facts.not_before > now {
+        assert_shown(&config::shown_time(facts.not_before, now));
+    }
+    assert_shown(&config::shown_time(facts.not_after, now));
+}
+
+fn assert_shown(text: &str) {
+    assert!(!text.contains(char::is_control), "{text:?}");
+}
+
+/// Asks the library that verifies chains, if it takes the certificate at all.
+fn compare(parsed: &ParsedCertificate, certificate: &CertificateDer<'_>) {
+    let Ok(verified) = EndEntityCert::try_from(certificate) else {
+        return;
+    };
+    for name in verified.valid_dns_names() {
+        let name = name.to_ascii_lowercase();
+        assert!(parsed.names.dns_names.contains(&name), "{name}: {parsed:?}");
+    }
+    for uri in verified.valid_uri_names() {
+        assert!(
+            parsed.names.uris.iter().any(|found| found == uri),
+            "{uri}: {parsed:?}"
+        );
+    }
+}

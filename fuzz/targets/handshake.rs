@@ -1,0 +1,158 @@
+//! Any bytes as everything that a client sends, over a real socket into the real server side of a listener.
+//!
+//! What must hold: no panic; nobody gets in; the reason is one that a client without keys can give, never our own
+//! fault; and what the client is answered is whole TLS records, with an alert at the end if the reason has one.
+#![no_main]
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use gateway::config;
+use gateway::rt::{AcceptStop, BufferPool, Listener, block_on};
+use gateway::tls;
+use gateway_core::failure::Failure;
+use libfuzzer_sys::fuzz_target;
+use rustls::ServerConfig;
+
+const CONFIGURATION: &str = r#"
+[[listener]]
+name = "edge"
+address = "127.0.0.1:4317"
+alpn = ["h2"]
+certificate = "gateway.pem"
+key = "gateway.key"
+client_ca = ["agents-ca.pem"]
+backend = "collector"
+
+[[backend]]
+name = "collector"
+servers = ["127.0.0.1:14317"]
+
+[[identity]]
+match = { uri = "spiffe://example.org/*" }
+"#;
+
+const HANDSHAKE: u8 = 22;
+const ALERT: u8 = 21;
+const APPLICATION_DATA: u8 = 23;
+const RECORD_HEADER_BYTES: usize = 5;
+
+/// The reasons that bytes alone can be refused for: no certificate can be presented before keys are agreed on.
+const REASONS: [Failure; 9] = [
+    Failure::NotTls,
+    Failure::Malformed,
+    Failure::Version,
+    Failure::CipherSuite,
+    Failure::Group,
+    Failure::Alpn,
+    Failure::Sni,
+    Failure::Reset,
+    Failure::ClientRejectedServer,
+];
+
+/// A worker that lives as long as the process: it takes what a client sends and gives the reason and the answer.
+struct Worker {
+    flights: SyncSender<Vec<u8>>,
+    outcomes: Receiver<(Failure, Vec<u8>)>,
+}
+
+thread_local! {
+    static WORKER: Worker = Worker::start();
+}
+
+fuzz_target!(|flight: &[u8]| {
+    let (failure, answer) = WORKER.with(|worker| worker.serve(flight));
+    assert!(REASONS.contains(&failure), "{failure:?}");
+    let kinds = record_kinds(&answer);
+    let last_may_be_alert = matches!(kinds.last(), Some(&(ALERT | APPLICATION_DATA)));
+    if failure.alert().is_some() {
+        assert!(last_may_be_alert, "{failure:?} without an alert: {kinds:?}");
+    } else if !kinds.contains(&HANDSHAKE) {
+        assert!(answer.is_empty(), "{failure:?}: {answer:02x?}");
+    }
+});
+
+impl Worker {
+    fn start() -> Self {
+        let (flights, taken) = sync_channel::<Vec<u8>>(1);
+        let (told, outcomes) = sync_channel(1);
+        thread::spawn(move || {
+            let serving = block_on(async |_| {
+                let bound = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+                let address = bound.local_addr().expect("it is bound");
+                let listener = Listener::new(bound).expect("it listens");
+                let config = server_config();
+                let pool = Rc::new(BufferPool::default());
+                while let Ok(flight) = taken.recv() {
+                    let outcome = serve(&flight, &listener, address, &config, &pool).await;
+                    told.send(outcome).expect("the fuzzer waits for it");
+                }
+            });
+            serving.expect("a runtime can be made");
+        });
+        Worker { flights, outcomes }
+    }
+
+    fn serve(&self, flight: &[u8]) -> (Failure, Vec<u8>) {
+        self.flights.send(flight.to_owned()).expect("it is running");
+        self.outcomes.recv().expect("every flight has an outcome")
+    }
+}
+
+fn server_config() -> Arc<ServerConfig> {
+    let folder = tempfile::tempdir().expect("a place for temporary files");
+    fuzz::make_certificates(folder.path());
+    let file = folder.path().join("portcullis.toml");
+    std::fs::write(&file, CONFIGURATION).expect("the folder takes files");
+    let config = config::load(&file).expect("it is right").config;
+    tls::server_config(&config, &config.listeners[0]).expect("it was checked")
+}
+
+/// Sends `flight` and then nothing more, lets the gateway answer, and tells why it refused.
+async fn serve(
+    flight: &[u8],
+    listener: &Listener,
+    address: SocketAddr,
+    config: &Arc<ServerConfig>,
+    pool: &Rc<BufferPool>,
+) -> (Failure, Vec<u8>) {
+    // The kernel completes the connection and keeps the bytes: one thread can play both ends.
+    let mut client = TcpStream::connect(address).expect("the listener is there");
+    client.write_all(flight).expect("it fits into the buffers");
+    client.shutdown(Shutdown::Write).expect("it is connected");
+    let stop = AcceptStop::new();
+    let accepted = listener.accept(stop.handle()).await;
+    let (socket, _) = accepted.expect("it was accepted").expect("nobody stops it");
+    let Err((socket, refusal)) = tls::accept(socket, config, Rc::clone(pool)).await else {
+        panic!("a client got in without a certificate");
+    };
+    assert!(!refusal.detail.contains(char::is_control), "{refusal:?}");
+    let failure = refusal.failure;
+    tls::refuse(socket, refusal).await;
+    // All of it has arrived; how the connection ends is not looked at here.
+    client.set_nonblocking(true).expect("it is a socket");
+    let mut answer = Vec::new();
+    let _ = client.read_to_end(&mut answer);
+    (failure, answer)
+}
+
+/// Types of the records in `answer`, which holds nothing else.
+fn record_kinds(mut answer: &[u8]) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    while !answer.is_empty() {
+        let (header, body) = answer
+            .split_first_chunk::<RECORD_HEADER_BYTES>()
+            .expect("a record has a whole header");
+        let [kind, 3, 3, high, low] = *header else {
+            panic!("no header of a record: {header:02x?}");
+        };
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        answer = body.get(length..).expect("a record is whole");
+        kinds.push(kind);
+    }
+    kinds
+}
