@@ -18,6 +18,10 @@ pub enum Failure {
     BadSignature,
     /// The certificate lacks the clientAuth extended key usage.
     WrongKeyUsage,
+    /// A revocation list names the certificate, or one above it.
+    Revoked,
+    /// The revocation list of one of its issuers is missing or too old to be trusted.
+    CrlStale,
     /// The certificate is good, and no rule admits it.
     NotAuthorized,
     /// The client sent a fatal alert: it does not trust our certificate, or gave up.
@@ -63,13 +67,15 @@ pub struct Alert(pub u8);
 
 impl Failure {
     /// Every failure, in the order of the metric's documentation.
-    pub const ALL: [Failure; 19] = [
+    pub const ALL: [Failure; 21] = [
         Failure::NoCertificate,
         Failure::UnknownIssuer,
         Failure::Expired,
         Failure::NotYetValid,
         Failure::BadSignature,
         Failure::WrongKeyUsage,
+        Failure::Revoked,
+        Failure::CrlStale,
         Failure::NotAuthorized,
         Failure::ClientRejectedServer,
         Failure::NotTls,
@@ -94,6 +100,8 @@ impl Failure {
             Failure::NotYetValid => "not_yet_valid",
             Failure::BadSignature => "bad_signature",
             Failure::WrongKeyUsage => "wrong_key_usage",
+            Failure::Revoked => "revoked",
+            Failure::CrlStale => "crl_stale",
             Failure::NotAuthorized => "not_authorized",
             Failure::ClientRejectedServer => "client_rejected_server",
             Failure::NotTls => "not_tls",
@@ -121,6 +129,8 @@ impl Failure {
             Failure::NotYetValid => Some(Alert(45)),    // RFC 5280 has no alert of its own for it
             Failure::BadSignature => Some(Alert(51)),   // decrypt_error
             Failure::WrongKeyUsage => Some(Alert(43)),  // unsupported_certificate
+            Failure::Revoked => Some(Alert(44)),        // certificate_revoked
+            Failure::CrlStale => Some(Alert(48)),       // unknown_ca, as common stacks say it
             Failure::NotAuthorized => Some(Alert(49)),  // access_denied
             Failure::ClientRejectedServer => None,      // the client ended it
             Failure::NotTls => Some(Alert(10)),         // unexpected_message
@@ -148,6 +158,8 @@ impl Failure {
             | Failure::NotYetValid
             | Failure::BadSignature
             | Failure::WrongKeyUsage
+            | Failure::Revoked
+            | Failure::CrlStale
             | Failure::NotAuthorized
             | Failure::ClientRejectedServer
             | Failure::Malformed

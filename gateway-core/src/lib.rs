@@ -7,5 +7,6 @@ pub mod admission;
 pub mod balance;
 pub mod failure;
 pub mod identity;
+pub mod revocation;
 pub mod sniff;
 pub mod suppress;

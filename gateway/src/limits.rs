@@ -8,6 +8,14 @@ use std::time::Duration;
 pub const CONFIGURATION_BYTES_MAX: usize = 1 << 20;
 /// Longest file of certificates in bytes: a bundle of every public CA takes 250 KiB. Held once, while it is read.
 pub const CERTIFICATE_FILE_BYTES_MAX: usize = 16 << 20;
+/// Longest revocation list in bytes: a million entries take 40 MB. Held once, while it is read; the set that stays takes
+/// about 50 bytes an entry.
+pub const CRL_FILE_BYTES_MAX: usize = 128 << 20;
+/// Longest register of an authority's revoked certificates: a hundred thousand lines.
+pub const REGISTER_FILE_BYTES_MAX: usize = 16 << 20;
+/// How much longer than its nextUpdate a revocation list may be used.
+pub const CRL_GRACE: RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 60 * 60);
 /// Longest private key file in bytes; a buffer of this size is taken once per key and zeroed.
 pub const KEY_FILE_BYTES_MAX: usize = 64 << 10;
 /// Longest name of a listener or backend in bytes: it stands in every metric of theirs.
@@ -108,6 +116,9 @@ pub const LINGER_BYTES_MAX: usize = 64 * 1024;
 /// `KEEPALIVE_INTERVAL`.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
+/// No connection lives longer than this, whatever its certificate says.
+pub const CONNECTION_LIFE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Time between keepalive probes.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -132,6 +143,12 @@ pub const QUIET_PERIOD: Duration = Duration::from_millis(250);
 
 /// A connection past its maximum age goes after this much longer in any case.
 pub const AGE_GRACE: Duration = Duration::from_secs(30);
+
+/// Closes after a reload, other than of revoked clients, are spread over this time ...
+pub const CLOSE_SPREAD: Duration = Duration::from_secs(10);
+
+/// ... and each waits for a quiet moment for this long.
+pub const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
 /// Log lines per second, worker and reason about refused clients; the rest is counted and said with the next line.
 pub const REFUSAL_LINES_PER_SECOND: u32 = 5;

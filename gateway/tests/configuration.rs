@@ -289,7 +289,15 @@ const BROKEN_LISTENERS: &str = r#"
 ["h2"] | "h2" | 5 | alpn = "h2" | must be an array of strings
 alpn = | alpm = | 5 | alpm | unknown key, did you mean `alpn`?
 alpn = | client_auth = "none"\nalpn = | 5 | client_auth | unknown key (the keys here: name, address
-alpn = | crl = ["agents.crl"]\nalpn = | 5 | crl = ["agents.crl"] | not built yet
+alpn = | crl = ["agents.crl"]\nalpn = | 5 | crl = "agents.crl" | cannot be read: No such file
+alpn = | crl = ["empty.pem"]\nalpn = | 5 | crl = "empty.pem" | holds no revocation list
+alpn = | crl = ["server.pem"]\nalpn = | 5 | crl = "server.pem" | holds no revocation list
+alpn = | crl = "agents.crl"\nalpn = | 5 | crl = "agents.crl" | must be an array of strings
+alpn = | crl = []\nalpn = | 5 | crl = [] | must name at least one list
+alpn = | crl_grace = "1h"\nalpn = | 5 | crl_grace = "1h" | has no effect without crl
+alpn = | dangerous_accept_stale_crl = true\nalpn = | 5 | dangerous_accept_stale_crl = true | has no effect without crl
+alpn = | crl_grace = "1s"\nalpn = | 5 | crl_grace = "1s" | leave it out to refuse from nextUpdate on
+alpn = | crl_grace = "1h"\ndangerous_accept_stale_crl = true\nalpn = | 6 | dangerous_accept_stale_crl = true | must not stand beside crl_grace
 alpn = | handshake_timeout = "0s"\nalpn = | 5 | handshake_timeout = "0s" | must be 100ms to 1m (less would refuse every client
 alpn = | handshake_timeout = 10\nalpn = | 5 | handshake_timeout = 10 | must be a string
 alpn = | idle_timeout = "10"\nalpn = | 5 | idle_timeout = "10" | with its unit, such as "10s"

@@ -417,6 +417,229 @@ fn certificate_never_outlives_its_authority() {
     ));
 }
 
+/// Runs `openssl` in `directory`: whether it succeeded, and everything it said.
+fn openssl(directory: &Path, arguments: &str) -> (bool, String) {
+    let output = Command::new("openssl")
+        .args(arguments.split(' '))
+        .current_dir(directory)
+        .output()
+        .expect("the openssl command runs");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    (output.status.success(), said)
+}
+
+/// The number in a list, which OpenSSL prints as `crlNumber=0x...`.
+fn list_number(directory: &Path, list: &str) -> u64 {
+    let (_, said) = openssl(directory, &format!("crl -noout -crlnumber -in {list}"));
+    let digits = said.trim().rsplit_once("0x").unwrap().1;
+    u64::from_str_radix(digits, 16).unwrap()
+}
+
+#[test]
+fn openssl_refuses_what_was_revoked_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    pki(directory, &["init"]);
+    for name in ["stolen", "good"] {
+        pki(directory, &["issue", "client", name]);
+    }
+    pki(directory, &["issue", "ca", "edge"]);
+    for name in ["far-stolen", "far-good"] {
+        pki(directory, &["issue", "client", name, "--issuer", "edge"]);
+    }
+    pki(directory, &["crl"]);
+    let (good, said) = openssl(
+        directory,
+        "crl -verify -noout -CAfile ca.pem -in ca.crl.pem",
+    );
+    assert!(good && said.contains("verify OK"), "an empty list: {said}");
+
+    pki(directory, &["revoke", "stolen"]);
+    pki(directory, &["revoke", "far-stolen", "--issuer", "edge"]);
+    assert!(pki(directory, &["crl", "--days", "30"]).contains("ca.crl.pem: written"));
+    pki(directory, &["crl", "--issuer", "edge"]);
+    for (list, authority) in [("ca.crl.pem", "ca.pem"), ("edge.crl.pem", "edge.pem")] {
+        let arguments = format!("crl -verify -noout -CAfile {authority} -in {list}");
+        let (good, said) = openssl(directory, &arguments);
+        assert!(good && said.contains("verify OK"), "{list}: {said}");
+    }
+    let cases = [
+        ("stolen", false),
+        ("good", true),
+        ("edge", true),
+        ("far-stolen", false),
+        ("far-good", true),
+    ];
+    for (name, expected) in cases {
+        let arguments = format!(
+            "verify -x509_strict -crl_check_all -CAfile ca.pem -CRLfile ca.crl.pem -CRLfile edge.crl.pem \
+             -untrusted edge.pem {name}.pem"
+        );
+        let (good, said) = openssl(directory, &arguments);
+        assert_eq!(good, expected, "{name}: {said}");
+        assert_eq!(said.contains("certificate revoked"), !expected, "{said}");
+    }
+
+    // The intermediate itself: with it goes what it issued.
+    pki(directory, &["revoke", "edge"]);
+    pki(directory, &["crl"]);
+    let (good, said) = openssl(
+        directory,
+        "verify -crl_check_all -CAfile ca.pem -CRLfile ca.crl.pem -CRLfile edge.crl.pem -untrusted edge.pem far-good.pem",
+    );
+    assert!(!good && said.contains("certificate revoked"), "{said}");
+}
+
+#[test]
+fn lists_follow_each_other_by_number_and_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::init(directory.path(), "Example CA", 100 * DAY).unwrap();
+    let list = authority.write_crl(2 * DAY).unwrap();
+    assert_eq!(list, directory.path().join("ca.crl.pem"));
+    let first = list_number(directory.path(), "ca.crl.pem");
+    authority.write_crl(2 * DAY).unwrap();
+    let second = list_number(directory.path(), "ca.crl.pem");
+    assert!(second > first, "{first}, then {second}");
+    // Whoever removes the list does not make the numbers begin anew.
+    fs::remove_file(&list).unwrap();
+    authority.write_crl(2 * DAY).unwrap();
+    assert!(list_number(directory.path(), "ca.crl.pem") >= first);
+
+    let before = SystemTime::now();
+    let (_, said) = openssl(
+        directory.path(),
+        "crl -noout -lastupdate -nextupdate -dateopt iso_8601 -in ca.crl.pem",
+    );
+    let time = |label: &str| {
+        let line = said.lines().find_map(|line| line.strip_prefix(label));
+        humantime::parse_rfc3339_weak(line.unwrap().trim_end_matches('Z')).unwrap()
+    };
+    assert!(
+        time("lastUpdate=") < before - Duration::from_secs(60),
+        "a lagging clock has room"
+    );
+    let lasts = time("nextUpdate=").duration_since(before).unwrap();
+    assert!(
+        lasts > 2 * DAY - Duration::from_secs(60) && lasts <= 2 * DAY,
+        "{lasts:?}"
+    );
+}
+
+#[test]
+fn revoking_again_changes_nothing_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    pki(directory, &["init"]);
+    pki(directory, &["issue", "client", "agent"]);
+    pki(directory, &["issue", "client", "other"]);
+    assert!(pki(directory, &["revoke", "agent"]).contains("agent.pem: revoked;"));
+    let register = fs::read_to_string(directory.join("ca.revoked")).unwrap();
+    assert!(pki(directory, &["revoke", "agent"]).contains("agent.pem: was revoked already, at 20"));
+    assert_eq!(
+        fs::read_to_string(directory.join("ca.revoked")).unwrap(),
+        register
+    );
+    let time = register.lines().last().unwrap().split(' ').nth(1).unwrap();
+    let list = pki(directory, &["list"]);
+    let row = |name: &str| list.lines().find(|line| line.starts_with(name)).unwrap();
+    assert!(row(" agent.pem").contains(time), "{list}");
+    assert!(!row(" other.pem").contains(time), "{list}");
+    let expected = [
+        "agent.key",
+        "agent.pem",
+        "ca.key",
+        "ca.pem",
+        "ca.revoked",
+        "other.key",
+        "other.pem",
+    ];
+    assert_eq!(file_names(directory), expected.map(str::to_owned).into());
+}
+
+#[test]
+fn only_the_issuer_takes_back_and_nothing_but_a_list_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let elsewhere = tempfile::tempdir().unwrap();
+    pki(directory, &["init"]);
+    pki(directory, &["issue", "ca", "edge"]);
+    pki(directory, &["issue", "client", "agent"]);
+    pki(directory, &["issue", "client", "far", "--issuer", "edge"]);
+    // Another authority of the same name.
+    pki(elsewhere.path(), &["init"]);
+    pki(elsewhere.path(), &["issue", "client", "stranger"]);
+    fs::copy(
+        elsewhere.path().join("stranger.pem"),
+        directory.join("stranger.pem"),
+    )
+    .unwrap();
+    let cases: [(&[&str], &str); 6] = [
+        (&["revoke", "far"], "issued by CN=edge, not by"),
+        (&["revoke", "agent", "--issuer", "edge"], "not by"),
+        (
+            &["revoke", "stranger"],
+            "issued by CN=Portcullis CA, not by",
+        ),
+        (&["revoke", "ca"], "a root cannot take itself back"),
+        (&["revoke", "nobody"], "cannot be read"),
+        (&["revoke", "../agent"], "must be 1 to 64 letters"),
+    ];
+    for (arguments, expected) in cases {
+        let error = pki_refused(directory, arguments);
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    }
+    assert!(
+        !file_names(directory)
+            .iter()
+            .any(|name| name.ends_with(".revoked"))
+    );
+
+    // Files that are no list of this authority stay as they are.
+    pki(directory, &["crl", "--issuer", "edge"]);
+    for in_the_way in ["agent.pem", "edge.crl.pem"] {
+        fs::copy(directory.join(in_the_way), directory.join("ca.crl.pem")).unwrap();
+        let before = fs::read(directory.join("ca.crl.pem")).unwrap();
+        let error = pki_refused(directory, &["crl"]);
+        assert!(error.contains("ca.crl.pem: is in the way"), "{error}");
+        assert_eq!(fs::read(directory.join("ca.crl.pem")).unwrap(), before);
+    }
+    fs::remove_file(directory.join("ca.crl.pem")).unwrap();
+
+    // Half a register would give certificates back.
+    fs::write(directory.join("ca.revoked"), "# header\n5f2026-01-01\n").unwrap();
+    for arguments in [&["crl"][..], &["revoke", "agent"], &["list"]] {
+        let error = pki_refused(directory, arguments);
+        assert!(error.contains("ca.revoked:2: must be"), "{error}");
+    }
+}
+
+#[test]
+fn an_authority_made_by_openssl_takes_back_as_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    // OpenSSL derives key identifiers in another way than we do, and its serial numbers may begin with a zero byte.
+    let (made, said) = openssl(
+        directory,
+        "req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -keyout ca.key -out ca.pem -days 30 -subj /CN=Elsewhere \
+         -addext keyUsage=critical,keyCertSign,cRLSign",
+    );
+    assert!(made, "{said}");
+    let (made, said) = openssl(
+        directory,
+        "req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -keyout agent.key -out agent.pem -days 3 -subj /CN=agent \
+         -CA ca.pem -CAkey ca.key -set_serial 0xf00000000000000001 -addext basicConstraints=critical,CA:FALSE",
+    );
+    assert!(made, "{said}");
+    pki(directory, &["revoke", "agent"]);
+    pki(directory, &["crl"]);
+    let verify = "verify -crl_check -CAfile ca.pem -CRLfile ca.crl.pem agent.pem";
+    let (good, said) = openssl(directory, verify);
+    assert!(!good && said.contains("certificate revoked"), "{said}");
+    let (_, said) = openssl(directory, "crl -noout -text -in ca.crl.pem");
+    assert!(said.contains("Serial Number: F00000000000000001"), "{said}");
+}
+
 #[test]
 fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish"] {

@@ -39,13 +39,13 @@ impl Resolver {
     }
 
     /// Resolves again and again; `publish` gets a backend's position and its new addresses.
-    pub async fn run(mut self, publish: impl Fn(usize, &[SocketAddr])) {
+    pub async fn run(&mut self, publish: &impl Fn(usize, &[SocketAddr])) {
         let first = tokio::time::Instant::now() + limits::RESOLVE_INTERVAL;
         let mut interval = tokio::time::interval_at(first, limits::RESOLVE_INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
-            self.round(&publish).await;
+            self.round(publish).await;
         }
     }
 

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 
-use crate::pki::{Authority, Entry, Profile, Request};
+use crate::pki::{Authority, Entry, Profile, Request, date};
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 const DAYS_MAX: i64 = 100 * 365;
@@ -27,6 +27,10 @@ enum PkiCommand {
     Init(Init),
     /// Issue a certificate: NAME.pem and NAME.key
     Issue(Issue),
+    /// Take a certificate back: notes NAME.pem in the authority's register, from which `crl` makes the list
+    Revoke(Revoke),
+    /// Write the list of revoked certificates, ca.crl.pem, in the place of the one before
+    Crl(Crl),
     /// List the certificates of an authority
     List(List),
 }
@@ -71,6 +75,31 @@ struct Issue {
 }
 
 #[derive(Debug, Args)]
+struct Revoke {
+    /// Name of the certificate's files
+    name: String,
+    /// Directory of the authority
+    #[arg(long, value_name = "DIR")]
+    directory: PathBuf,
+    /// Intermediate authority that issued it; otherwise the root
+    #[arg(long, value_name = "NAME")]
+    issuer: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Crl {
+    /// Directory of the authority
+    #[arg(long, value_name = "DIR")]
+    directory: PathBuf,
+    /// Intermediate authority whose list it is to be, NAME.crl.pem; otherwise the root's
+    #[arg(long, value_name = "NAME")]
+    issuer: Option<String>,
+    /// Days until the list must have been replaced by a newer one (nextUpdate)
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX as u64))]
+    days: u64,
+}
+
+#[derive(Debug, Args)]
 struct List {
     /// Directory of the authority
     #[arg(long, value_name = "DIR")]
@@ -93,6 +122,8 @@ impl Pki {
         match self.command {
             PkiCommand::Init(command) => command.execute(),
             PkiCommand::Issue(command) => command.execute(),
+            PkiCommand::Revoke(command) => command.execute(),
+            PkiCommand::Crl(command) => command.execute(),
             PkiCommand::List(command) => command.execute(),
         }
     }
@@ -111,11 +142,7 @@ impl Init {
 
 impl Issue {
     fn execute(self) -> anyhow::Result<ExitCode> {
-        let root = open(&self.directory)?;
-        let authority = match &self.issuer {
-            Some(name) => root.open_intermediate(name)?,
-            None => root,
-        };
+        let authority = open_issuer(&self.directory, self.issuer.as_deref())?;
         let (profile, days_default) = match self.profile {
             ProfileName::Server => (Profile::Server, 90),
             ProfileName::Client => (Profile::Client, 90),
@@ -133,6 +160,34 @@ impl Issue {
         })?;
         let (certificate, key) = (issued.certificate.display(), issued.key.display());
         super::print(&format!("{certificate}: made, and its key {key}\n"))
+    }
+}
+
+impl Revoke {
+    fn execute(self) -> anyhow::Result<ExitCode> {
+        let authority = open_issuer(&self.directory, self.issuer.as_deref())?;
+        let revoked = authority.revoke(&self.name)?;
+        let certificate = revoked.certificate.display();
+        if revoked.already {
+            let at = date(revoked.at);
+            return super::print(&format!("{certificate}: was revoked already, at {at}\n"));
+        }
+        super::print(&format!(
+            "{certificate}: revoked; `portcullis pki crl` now makes a list that says so\n"
+        ))
+    }
+}
+
+impl Crl {
+    fn execute(self) -> anyhow::Result<ExitCode> {
+        let authority = open_issuer(&self.directory, self.issuer.as_deref())?;
+        let lifetime = Duration::from_secs(self.days * SECONDS_PER_DAY);
+        let list = authority.write_crl(lifetime)?;
+        let list = list.display();
+        let days = self.days;
+        super::print(&format!(
+            "{list}: written; make the next one within {days} days\n"
+        ))
     }
 }
 
@@ -154,10 +209,27 @@ fn open(directory: &Path) -> anyhow::Result<Authority> {
     })
 }
 
+fn open_issuer(directory: &Path, issuer: Option<&str>) -> anyhow::Result<Authority> {
+    let root = open(directory)?;
+    Ok(match issuer {
+        Some(name) => root.open_intermediate(name)?,
+        None => root,
+    })
+}
+
 fn table(directory: &Path, entries: &[Entry]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["FILE", "SUBJECT", "NAMES", "PROFILE", "SERIAL", "NOT AFTER"]);
+    let columns = [
+        "FILE",
+        "SUBJECT",
+        "NAMES",
+        "PROFILE",
+        "SERIAL",
+        "NOT AFTER",
+        "REVOKED",
+    ];
+    table.set_header(columns);
     for entry in entries {
         let file = entry.file.strip_prefix(directory).unwrap_or(&entry.file);
         table.add_row([
@@ -166,7 +238,8 @@ fn table(directory: &Path, entries: &[Entry]) -> Table {
             entry.facts.names().join("\n"),
             entry.facts.profile().to_owned(),
             entry.facts.serial.clone(),
-            humantime::format_rfc3339_seconds(entry.facts.not_after).to_string(),
+            date(entry.facts.not_after),
+            entry.revoked_at.map_or_else(String::new, date),
         ]);
     }
     table

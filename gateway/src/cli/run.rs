@@ -1,7 +1,8 @@
 //! `portcullis run`: serves until a signal says otherwise.
-//! In: a configuration file. Out: an exit code. SIGTERM or SIGINT drains; a second one ends the process at once.
+//! In: a configuration file. Out: an exit code. SIGTERM or SIGINT drains; a second one ends the process at
+//! once. SIGHUP reads the configuration and everything it names again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -51,23 +52,34 @@ impl Run {
         let mut signals = runtime.block_on(async { Signals::catch() })?;
         let gateway = Gateway::start(loaded.config)?;
         let asked = runtime.block_on(async {
-            tokio::select! {
-                name = signals.next() => {
-                    tracing::info!(signal = name, "draining");
-                    true
+            loop {
+                tokio::select! {
+                    asked = signals.next() => match asked {
+                        Asked::Reload => reload(&self.config, &gateway),
+                        Asked::End(name) => {
+                            tracing::info!(signal = name, "draining");
+                            return true;
+                        }
+                    },
+                    () = gateway.fatal().wait() => return false,
                 }
-                () = gateway.fatal().wait() => false,
             }
         });
         let draining = std::thread::spawn(move || gateway.drain());
         let drained = runtime.block_on(async {
             let waiting = tokio::task::spawn_blocking(move || draining.join());
-            tokio::select! {
-                drained = waiting => drained.is_ok_and(|joined| joined.is_ok()),
-                name = signals.next() => {
-                    tracing::warn!(signal = name, "ending at once");
-                    drop(log);
-                    std::process::exit(ENDED_AT_ONCE);
+            tokio::pin!(waiting);
+            loop {
+                tokio::select! {
+                    drained = &mut waiting => return drained.is_ok_and(|joined| joined.is_ok()),
+                    asked = signals.next() => match asked {
+                        Asked::Reload => tracing::warn!("SIGHUP: not reloading, because the gateway is going down"),
+                        Asked::End(name) => {
+                            tracing::warn!(signal = name, "ending at once");
+                            drop(log);
+                            std::process::exit(ENDED_AT_ONCE);
+                        }
+                    },
                 }
             }
         });
@@ -79,7 +91,7 @@ impl Run {
     }
 }
 
-/// The signals that end the gateway.
+/// The signals the gateway listens to.
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
@@ -95,17 +107,41 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal that asks for an end, and names it. SIGHUP asks for a reload elsewhere, so it must
-    /// not end the process here.
-    async fn next(&mut self) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => {
-                    tracing::warn!("SIGHUP: reloading is not built yet; restart to apply changes");
-                }
-            }
+    /// Waits for the next signal.
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::End("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::End("SIGINT"),
+            _ = self.hang_up.recv() => Asked::Reload,
         }
+    }
+}
+
+/// What a signal asks for.
+enum Asked {
+    /// To drain and end; the signal's name.
+    End(&'static str),
+    /// To read the configuration and everything it names again.
+    Reload,
+}
+
+/// Reads the configuration again. A broken one is refused with every reason, and the old one goes on.
+fn reload(file: &Path, gateway: &Gateway) {
+    let loaded = match config::load(file) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            gateway.count_refused_reload();
+            for error in errors.as_slice() {
+                tracing::error!("reload refused, the old configuration goes on: {error}");
+            }
+            return;
+        }
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    match gateway.reload(loaded.config) {
+        Ok(()) => tracing::info!("reloaded"),
+        Err(error) => tracing::error!("reload refused, the old configuration goes on: {error}"),
     }
 }

@@ -1,6 +1,8 @@
 //! `[[backend]]`: where accepted connections go, and how that hop is protected.
 //! In: the sections as written. Out: checked backends. A hop that leaves this host unprotected is refused unless the file says so.
 
+use std::sync::Arc;
+
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 
@@ -260,6 +262,7 @@ fn tls(
 ) -> Option<BackendTls> {
     let place = raw.place;
     let roots = keys::authorities(&place, "ca", raw.ca, report);
+    let roots = roots.map(|authorities| Arc::new(authorities.roots));
     let own = keys::own(
         &place,
         (raw.certificate, raw.key),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use gateway_core::identity::Rules;
+use gateway_core::revocation::Revocation;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
@@ -63,6 +64,8 @@ pub struct Listener {
     pub certificates: Vec<ServerCertificate>,
     /// Roots that client certificates must chain to.
     pub client_roots: Arc<RootCertStore>,
+    /// What the authorities of `client_roots` have taken back.
+    pub revocation: Arc<Revocation>,
     /// Index into `Config::backends`.
     pub backend: usize,
     /// Bound on the whole handshake, from accept to Finished.

@@ -19,7 +19,7 @@ use super::report::{Place, Report};
 use super::value::{Field, Item};
 use crate::limits;
 use crate::pki::facts::Facts;
-use crate::pki::read;
+use crate::pki::{date, read};
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
@@ -333,13 +333,22 @@ fn signing_key(
     }
 }
 
+/// Authorities that the other side's certificates may chain to.
+#[derive(Debug)]
+pub struct Authorities {
+    /// For verifying.
+    pub roots: RootCertStore,
+    /// The certificates of `roots`, in the same order.
+    pub certificates: Vec<CertificateDer<'static>>,
+}
+
 /// Reads the authorities in the files under `key`.
 pub fn authorities(
     place: &Place,
     key: &str,
     field: Field<Texts>,
     report: &mut Report<'_>,
-) -> Option<Arc<RootCertStore>> {
+) -> Option<Authorities> {
     if matches!(field, Field::Absent) {
         report.missing(
             place,
@@ -356,21 +365,24 @@ pub fn authorities(
             "must name at least one file: without a CA nobody can be authenticated",
         );
     }
-    let mut roots = RootCertStore::empty();
+    let mut authorities = Authorities {
+        roots: RootCertStore::empty(),
+        certificates: Vec::new(),
+    };
     let mut sound = true;
     for item in &list.value {
         let mut examination = Examination::new(place, key, item, report);
-        add_authorities(&mut roots, &mut examination);
+        add_authorities(&mut authorities, &mut examination);
         sound &= examination.sound;
     }
-    if sound && roots.is_empty() && !list.value.is_empty() {
+    if sound && authorities.roots.is_empty() && !list.value.is_empty() {
         report.wrong(place, key, &list, "holds no CA that is valid now");
         return None;
     }
-    sound.then(|| Arc::new(roots))
+    sound.then_some(authorities)
 }
 
-fn add_authorities(roots: &mut RootCertStore, examination: &mut Examination<'_, '_>) {
+fn add_authorities(authorities: &mut Authorities, examination: &mut Examination<'_, '_>) {
     let now = examination.report.now;
     let Some(certificates) = examination.certificates() else {
         return;
@@ -389,8 +401,11 @@ fn add_authorities(roots: &mut RootCertStore, examination: &mut Examination<'_, 
             continue;
         }
         examination.warn_of_expiry(&facts);
-        match roots.add(certificate) {
-            Ok(()) => examination.note(&facts, facts.not_after),
+        match authorities.roots.add(certificate.clone()) {
+            Ok(()) => {
+                authorities.certificates.push(certificate);
+                examination.note(&facts, facts.not_after);
+            }
             Err(error) => {
                 examination.refuse(format_args!("{} cannot be used: {error}", facts.subject))
             }
@@ -416,10 +431,6 @@ pub fn shown_time(time: SystemTime, now: SystemTime) -> String {
         Err(past) => format!("{} ago", days(past.duration().as_secs())),
     };
     format!("on {} ({distance})", date(time))
-}
-
-fn date(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 /// A file as the configuration's reader knows it: relative to the configuration where it lies beside it.

@@ -2,6 +2,7 @@
 //! In: the sections as written. Out: checked listeners. None exists without authorities that clients are verified by.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
@@ -11,6 +12,7 @@ use super::checked::{Listener, ServerCertificate};
 use super::keys::{self, OwnCertificate, Role};
 use super::raw::{RawListener, RawSni, Text, Texts};
 use super::report::{Place, Report};
+use super::revocation;
 use super::scalar;
 use super::value::{Field, Item, Sections};
 use crate::limits;
@@ -107,7 +109,6 @@ fn check(
         |text| scalar::socket_address(text),
     );
     let mode = report.optional(&place, "mode", take(&mut raw.mode), |text| mode(text));
-    report.not_built(&place, "crl", &raw.crl);
     let backend_for = "give the name of a [[backend]]";
     let backend = report.required(
         &place,
@@ -120,7 +121,16 @@ fn check(
     let first = (take(&mut raw.certificate), take(&mut raw.key));
     let first = keys::own(&place, first, Role::Server, provider, report);
     let more = sni(&place, take(&mut raw.sni), provider, report);
-    let client_roots = keys::authorities(&place, "client_ca", take(&mut raw.client_ca), report);
+    let mut authorities = keys::authorities(&place, "client_ca", take(&mut raw.client_ca), report);
+    let written = revocation::Written {
+        crl: take(&mut raw.crl),
+        grace: take(&mut raw.crl_grace),
+        dangerous_accept_stale: take(&mut raw.dangerous_accept_stale_crl),
+    };
+    let revocation = authorities
+        .as_mut()
+        .and_then(|authorities| revocation::check(&place, written, authorities, provider, report));
+    let client_roots = authorities.map(|authorities| Arc::new(authorities.roots));
     let bounds = bounds(&place, raw, report);
     let assemble = || {
         mode?;
@@ -131,6 +141,7 @@ fn check(
             alpn: alpn?,
             certificates: certificates(first?, more?),
             client_roots: client_roots?,
+            revocation: revocation?,
             backend: backend?,
             handshake_timeout: bounds.handshake_timeout,
             idle_timeout: bounds.idle_timeout,

@@ -10,6 +10,7 @@ mod listener;
 mod process;
 pub mod raw;
 mod report;
+mod revocation;
 mod scalar;
 mod tls;
 mod value;

@@ -37,8 +37,17 @@ impl fmt::Display for ConfigError {
             (key, None) => write!(formatter, " {key}:")?,
             (key, Some(written)) => write!(formatter, " {key} = {written}:")?,
         }
-        write!(formatter, " {}", self.expectation)
+        write!(formatter, " {}", on_one_line(&self.expectation))
     }
+}
+
+/// A path may hold anything; an error is one line that a terminal can show.
+fn on_one_line(text: &str) -> String {
+    let escape = |character: char| match character.is_control() {
+        true => character.escape_default().collect::<String>(),
+        false => character.to_string(),
+    };
+    text.chars().map(escape).collect()
 }
 
 /// Everything that is wrong, by line; at least one error.

@@ -2,8 +2,8 @@
 //! In: counters, certificates, the guard. Out: text. On the control thread.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use gateway_core::failure::Failure;
@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::counters::{Counter, DURATION_BOUNDS, ListenerCounters, WorkerCounters};
-use crate::config::{BackendTransport, Config};
+use crate::config::{BackendTransport, Config, Listener};
 use crate::guard::Guard;
 use crate::relay::End;
 
@@ -40,7 +40,8 @@ impl Health {
 pub struct Metrics(Arc<Sources>);
 
 struct Sources {
-    config: Arc<Config>,
+    config: Mutex<Arc<Config>>,
+    reloads: [AtomicU64; 2],
     workers: Vec<Arc<WorkerCounters>>,
     guard: Mutex<Option<Guard>>,
 }
@@ -62,7 +63,8 @@ impl Metrics {
         guard: Option<Guard>,
     ) -> Self {
         Metrics(Arc::new(Sources {
-            config,
+            config: Mutex::new(config),
+            reloads: Default::default(),
             workers,
             guard: Mutex::new(guard),
         }))
@@ -78,6 +80,20 @@ impl Metrics {
         page
     }
 
+    /// Takes names and certificates from this configuration from now on. Listeners and backends are the same ones.
+    pub fn reload(&self, config: Arc<Config>) {
+        *self.0.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// Counts a reload.
+    pub fn count_reload(&self, taken: bool) {
+        self.0.reloads[usize::from(taken)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.0.config.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Takes the guard out, to detach it.
     pub fn take_guard(&self) -> Option<Guard> {
         self.lock_guard().take()
@@ -88,31 +104,23 @@ impl Metrics {
         self.lock_guard().as_ref().map(ask)
     }
 
-    fn lock_guard(&self) -> std::sync::MutexGuard<'_, Option<Guard>> {
-        self.0
-            .guard
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock_guard(&self) -> MutexGuard<'_, Option<Guard>> {
+        self.0.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A listener's name and the sum over all workers of one of its counters.
-    fn sums<'a>(
-        &'a self,
-        of: impl Fn(&ListenerCounters) -> u64 + 'a,
-    ) -> impl Iterator<Item = (&'a str, u64)> {
-        self.0
-            .config
-            .listeners
-            .iter()
-            .enumerate()
-            .map(move |(position, listener)| {
-                let values = self
-                    .0
-                    .workers
-                    .iter()
-                    .map(|worker| of(&worker.listeners[position]));
-                (listener.name.as_str(), values.sum())
-            })
+    fn sums(&self, of: impl Fn(&ListenerCounters) -> u64) -> Vec<(String, u64)> {
+        let config = self.config();
+        let listeners = config.listeners.iter().enumerate();
+        let sum = |(position, listener): (usize, &Arc<Listener>)| {
+            let values = self
+                .0
+                .workers
+                .iter()
+                .map(|worker| of(&worker.listeners[position]));
+            (listener.name.clone(), values.sum())
+        };
+        listeners.map(sum).collect()
     }
 }
 
@@ -134,6 +142,7 @@ impl Collector for Metrics {
         self.encode_handshakes(&mut encoder)?;
         self.encode_durations(&mut encoder)?;
         self.encode_backends(&mut encoder)?;
+        self.encode_reloads(&mut encoder)?;
         self.encode_certificates(&mut encoder)?;
         self.encode_guard(&mut encoder)
     }
@@ -145,7 +154,7 @@ impl Metrics {
         let mut metric =
             encoder.encode_descriptor("connections_accepted", help, None, MetricType::Counter)?;
         for (listener, value) in self.sums(|counters| counters.accepted.value()) {
-            counter(&mut metric, &[("listener", listener)], value)?;
+            counter(&mut metric, &[("listener", &listener)], value)?;
         }
         let help = "Connections open, in handshake or established";
         let mut metric =
@@ -156,7 +165,7 @@ impl Metrics {
             counters.accepted.value().saturating_sub(closed)
         };
         for (listener, value) in self.sums(open) {
-            gauge(&mut metric, &[("listener", listener)], value as i64)?;
+            gauge(&mut metric, &[("listener", &listener)], value as i64)?;
         }
         let help = "Established connections that ended, by reason";
         let mut metric =
@@ -165,7 +174,7 @@ impl Metrics {
             for (listener, value) in self.sums(|counters| counters.ends[end as usize].value()) {
                 counter(
                     &mut metric,
-                    &[("listener", listener), ("reason", end.label())],
+                    &[("listener", &listener), ("reason", end.label())],
                     value,
                 )?;
             }
@@ -176,14 +185,14 @@ impl Metrics {
         for (listener, value) in self.sums(|counters| counters.received_bytes.value()) {
             counter(
                 &mut metric,
-                &[("listener", listener), ("direction", "received")],
+                &[("listener", &listener), ("direction", "received")],
                 value,
             )?;
         }
         for (listener, value) in self.sums(|counters| counters.sent_bytes.value()) {
             counter(
                 &mut metric,
-                &[("listener", listener), ("direction", "sent")],
+                &[("listener", &listener), ("direction", "sent")],
                 value,
             )?;
         }
@@ -203,7 +212,11 @@ impl Metrics {
         for position in 0..count {
             let pair = self.0.workers[0].listeners[0].handshakes[position].0;
             for (listener, value) in self.sums(|counters| counters.handshakes[position].1.value()) {
-                let labels = [("listener", listener), ("suite", pair.0), ("group", pair.1)];
+                let labels = [
+                    ("listener", listener.as_str()),
+                    ("suite", pair.0),
+                    ("group", pair.1),
+                ];
                 counter(&mut metric, &labels, value)?;
             }
         }
@@ -216,7 +229,7 @@ impl Metrics {
             {
                 counter(
                     &mut metric,
-                    &[("listener", listener), ("reason", failure.label())],
+                    &[("listener", &listener), ("reason", failure.label())],
                     value,
                 )?;
             }
@@ -229,7 +242,7 @@ impl Metrics {
         let unit = Some(&Unit::Seconds);
         let mut metric =
             encoder.encode_descriptor("handshake_duration", help, unit, MetricType::Histogram)?;
-        for (position, listener) in self.0.config.listeners.iter().enumerate() {
+        for (position, listener) in self.config().listeners.iter().enumerate() {
             let counters: Vec<_> = self
                 .0
                 .workers
@@ -263,7 +276,7 @@ impl Metrics {
             None,
             MetricType::Counter,
         )?;
-        for (position, backend) in self.0.config.backends.iter().enumerate() {
+        for (position, backend) in self.config().backends.iter().enumerate() {
             let values = self
                 .0
                 .workers
@@ -275,7 +288,7 @@ impl Metrics {
             "1 where the configuration allows plaintext to another host (dangerous_plaintext)";
         let mut metric =
             encoder.encode_descriptor("dangerous_plaintext", help, None, MetricType::Gauge)?;
-        for backend in &self.0.config.backends {
+        for backend in &self.config().backends {
             let dangerous = matches!(backend.transport, BackendTransport::DangerousPlaintext);
             gauge(
                 &mut metric,
@@ -286,12 +299,50 @@ impl Metrics {
         Ok(())
     }
 
+    fn encode_reloads(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let help = "Reloads of the configuration: taken, or refused with the old one going on";
+        let mut metric = encoder.encode_descriptor("reloads", help, None, MetricType::Counter)?;
+        for (result, reloads) in ["refused", "taken"].into_iter().zip(&self.0.reloads) {
+            counter(
+                &mut metric,
+                &[("result", result)],
+                reloads.load(Ordering::Relaxed),
+            )?;
+        }
+        let help = "Entries of each listener's revocation lists";
+        let mut metric = encoder.encode_descriptor("crl_entries", help, None, MetricType::Gauge)?;
+        let config = self.config();
+        for listener in &config.listeners {
+            let entries: usize = listener
+                .revocation
+                .lists()
+                .map(|(_, list)| list.len())
+                .sum();
+            gauge(&mut metric, &[("listener", &listener.name)], entries as i64)?;
+        }
+        let help = "When the first of a listener's revocation lists ends, in Unix time";
+        let name = "crl_next_update_timestamp";
+        let unit = Some(&Unit::Seconds);
+        let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        for listener in &config.listeners {
+            let ends = listener
+                .revocation
+                .lists()
+                .map(|(_, list)| list.next_update());
+            let Some(first) = ends.min() else { continue };
+            let first = first.duration_since(SystemTime::UNIX_EPOCH);
+            let seconds = first.map_or(0, |duration| duration.as_secs() as i64);
+            gauge(&mut metric, &[("listener", &listener.name)], seconds)?;
+        }
+        Ok(())
+    }
+
     fn encode_certificates(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
         let help = "End of validity of each certificate the configuration names, in Unix time";
         let name = "certificate_not_after_timestamp";
         let mut metric =
             encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
-        for certificate in &self.0.config.certificates {
+        for certificate in &self.config().certificates {
             let not_after = certificate.not_after.duration_since(SystemTime::UNIX_EPOCH);
             let file = certificate.file.to_string_lossy();
             let labels = [

@@ -16,7 +16,7 @@ use crate::limits;
 /// A worker's ear.
 #[derive(Debug)]
 pub struct Observer {
-    config: Arc<Config>,
+    config: RefCell<Arc<Config>>,
     counters: Arc<WorkerCounters>,
     refusals: RefCell<[Suppressor; Failure::ALL.len()]>,
     server_failures: RefCell<Vec<Suppressor>>,
@@ -31,12 +31,17 @@ impl Observer {
         let server_failures = RefCell::new(vec![suppressor.clone(); config.backends.len()]);
         let backend_faults = RefCell::new(suppressor);
         Observer {
-            config,
+            config: RefCell::new(config),
             counters,
             refusals,
             server_failures,
             backend_faults,
         }
+    }
+
+    /// Takes names from this configuration from now on.
+    pub fn reload(&self, config: &Arc<Config>) {
+        self.config.replace(Arc::clone(config));
     }
 
     /// Takes note of an event on the listener at position `listener`.
@@ -46,7 +51,8 @@ impl Observer {
     }
 
     fn log(&self, listener: usize, event: &Event<'_>) {
-        let listener = self.config.listeners[listener].name.as_str();
+        let config = self.config.borrow();
+        let listener = config.listeners[listener].name.as_str();
         match event {
             Event::Refused {
                 failure,
@@ -75,7 +81,7 @@ impl Observer {
             } => {
                 let admitted = self.server_failures.borrow_mut()[*backend].admit(Instant::now());
                 let Some(left_out) = admitted else { return };
-                let backend = self.config.backends[*backend].name.as_str();
+                let backend = config.backends[*backend].name.as_str();
                 tracing::warn!(listener, backend, %server, %error, left_out, "cannot reach the backend's server");
             }
             Event::Established {

@@ -1,19 +1,27 @@
 //! An authority on disk: `ca.pem` and `ca.key` in a directory, and beside them what it issued.
-//! In: requests. Out: certificate and key files. Keeps no register: serial numbers are random, the files are the list.
+//! In: requests. Out: certificate and key files, revocation lists. Serial numbers are random and the files are the list of
+//! what was issued; a register is kept of what was taken back only.
 
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rcgen::{CertificateParams, Issuer, KeyPair, PublicKeyData};
-use rustls::pki_types::CertificateDer;
+use rcgen::{
+    CertificateParams, CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair,
+    PublicKeyData, RevokedCertParams, SerialNumber,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::facts::Facts;
 use super::read::{self, ReadError};
+use super::register::{self, Record, Register};
 use super::template::{self, Validity};
-use super::{Entry, Issued, PkiError, Profile, Request, directory};
+use super::{Entry, Issued, PkiError, Profile, Request, Revoked, directory};
 use crate::limits;
 
 /// Name of the root's files.
@@ -136,6 +144,114 @@ impl Authority {
         Ok(files)
     }
 
+    /// Takes NAME.pem back: its serial number goes into the register, and with that into every list from now on.
+    pub fn revoke(&self, name: &str) -> Result<Revoked, PkiError> {
+        let path = directory::pair(&self.directory, checked_name(name)?).certificate;
+        let certificates = read::certificates(&path).map_err(|source| PkiError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let facts = facts_of(&path, &certificates[0])?;
+        if facts.subject_der == facts.issuer_der {
+            return Err(PkiError::NotAnAuthority {
+                path,
+                reason: "is a root, and a root cannot take itself back: take it out of every `client_ca` instead",
+            });
+        }
+        if !facts.is_of(&self.facts) {
+            return Err(PkiError::OtherIssuer {
+                path,
+                issuer: facts.issuer,
+                authority: self.certificate_file.clone(),
+            });
+        }
+        let _lock = register::lock(&self.directory)?;
+        let mut register = Register::read(&self.certificate_file)?;
+        if let Some(record) = register.find(&facts.serial) {
+            let (at, already) = (record.at, true);
+            return Ok(Revoked {
+                certificate: path,
+                at,
+                already,
+            });
+        }
+        let record = Record {
+            serial: facts.serial,
+            at: SystemTime::now(),
+            name: name.to_owned(),
+        };
+        let (at, already) = (record.at, false);
+        register.add(record)?;
+        Ok(Revoked {
+            certificate: path,
+            at,
+            already,
+        })
+    }
+
+    /// Writes the list of everything taken back, in the place of the one before: `ca.crl.pem` for `ca.pem`. It is good
+    /// for `lifetime` from now.
+    pub fn write_crl(&self, lifetime: Duration) -> Result<PathBuf, PkiError> {
+        let path = self.certificate_file.with_extension("crl.pem");
+        let _lock = register::lock(&self.directory)?;
+        let register = Register::read(&self.certificate_file)?;
+        let number = self.next_list_number(&path)?;
+        let times = validity(None, lifetime)?;
+        let revoked = register.records().iter().map(|record| {
+            Ok(RevokedCertParams {
+                serial_number: SerialNumber::from(record.serial_bytes()),
+                revocation_time: template::date(record.at)?,
+                reason_code: None,
+                invalidity_date: None,
+            })
+        });
+        let list = CertificateRevocationListParams {
+            this_update: template::date(times.not_before)?,
+            next_update: template::date(times.not_after)?,
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect::<Result<_, PkiError>>()?,
+            // As the authority's certificate says it, which may be another program's: verifiers compare the two.
+            key_identifier_method: match &self.facts.key_id {
+                Some(id) => KeyIdMethod::PreSpecified(id.clone()),
+                None => KeyIdMethod::Sha256,
+            },
+        };
+        let issuer = Issuer::from_ca_cert_der(&self.certificate, &*self.key)?;
+        directory::replace(&path, &list.signed_by(&issuer)?.pem()?)?;
+        Ok(path)
+    }
+
+    /// A number above that of the list in `path` (RFC 5280 section 5.2.3). The clock keeps it rising where that list has
+    /// been removed.
+    fn next_list_number(&self, path: &Path) -> Result<u64, PkiError> {
+        let clock = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        if fs::symlink_metadata(path).is_err() {
+            return Ok(clock);
+        }
+        let bytes =
+            read::file(path, limits::CRL_FILE_BYTES_MAX).map_err(|source| PkiError::Read {
+                path: path.to_owned(),
+                source,
+            })?;
+        self.number_of(&bytes)
+            .and_then(|number| number.checked_add(1))
+            .map(|next| next.max(clock))
+            .ok_or_else(|| PkiError::NotOurList(path.to_owned()))
+    }
+
+    /// The number of a list of this authority.
+    fn number_of(&self, pem: &[u8]) -> Option<u64> {
+        let der = CertificateRevocationListDer::from_pem_slice(pem).ok()?;
+        let (_, list) = CertificateRevocationList::from_der(&der).ok()?;
+        let ours = list.issuer().as_raw() == self.facts.subject_der;
+        list.crl_number()
+            .filter(|_| ours)
+            .and_then(|number| u64::try_from(number).ok())
+    }
+
     /// Everything in the directory that holds a certificate, by file name.
     pub fn list(&self) -> Result<Vec<Entry>, PkiError> {
         let failed = |source| PkiError::FileSystem {
@@ -151,7 +267,11 @@ impl Authority {
             match read::certificates(&file) {
                 Ok(certificates) => {
                     let facts = facts_of(&file, &certificates[0])?;
-                    entries.push(Entry { file, facts });
+                    entries.push(Entry {
+                        file,
+                        facts,
+                        revoked_at: None,
+                    });
                 }
                 // A PEM file of another kind, such as a public key.
                 Err(ReadError::Nothing(_)) => {}
@@ -159,6 +279,7 @@ impl Authority {
             }
         }
         entries.sort_by(|left, right| left.file.cmp(&right.file));
+        mark_revoked(&mut entries)?;
         Ok(entries)
     }
 
@@ -186,6 +307,22 @@ impl Authority {
         let text = certificate.pem() + &self.chain;
         Ok((text, read::encode_private_key(key.serialized_der())))
     }
+}
+
+/// Notes in each entry what its authority's register says, where that authority is among the entries.
+fn mark_revoked(entries: &mut [Entry]) -> Result<(), PkiError> {
+    let mut registers = Vec::new();
+    for authority in entries.iter().filter(|entry| entry.facts.is_authority) {
+        registers.push((authority.facts.clone(), Register::read(&authority.file)?));
+    }
+    for entry in entries {
+        let mut found = registers
+            .iter()
+            .filter(|(authority, _)| entry.facts.is_of(authority))
+            .filter_map(|(_, register)| register.find(&entry.facts.serial));
+        entry.revoked_at = found.next().map(|record| record.at);
+    }
+    Ok(())
 }
 
 fn facts_of(path: &Path, certificate: &CertificateDer<'_>) -> Result<Facts, PkiError> {

@@ -1,4 +1,5 @@
-//! Files of an authority's directory: written whole or not at all, and never over another file.
+//! Files of an authority's directory: written whole or not at all, and never over another file, except for those whose
+//! purpose is to be replaced: the register of the revoked and the list made from it.
 //! In: names and contents. Out: files, keys with mode 0600. A pair appears key first and is taken back if it cannot be completed.
 
 use std::fs::{self, Permissions};
@@ -58,6 +59,18 @@ fn staged(path: &Path, contents: &str, mode: u32) -> Result<NamedTempFile, PkiEr
         path: path.to_owned(),
         source,
     })
+}
+
+/// Writes a file in the place of an older one; whoever reads it meanwhile reads one or the other, whole.
+pub(super) fn replace(path: &Path, contents: &str) -> Result<(), PkiError> {
+    let file = staged(path, contents, CERTIFICATE_MODE)?;
+    match file.persist(path) {
+        Ok(_) => Ok(()),
+        Err(refused) => Err(PkiError::FileSystem {
+            path: path.to_owned(),
+            source: refused.error,
+        }),
+    }
 }
 
 fn publish(file: NamedTempFile, path: &Path) -> Result<(), PkiError> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
@@ -24,6 +24,10 @@ pub struct Facts {
     pub issuer_der: Vec<u8>,
     /// Public key with its algorithm, in DER.
     pub public_key_der: Vec<u8>,
+    /// Subject key identifier.
+    pub key_id: Option<Vec<u8>>,
+    /// Key identifier of the issuer.
+    pub issuer_key_id: Option<Vec<u8>>,
     /// Serial number in lower-case hexadecimal.
     pub serial: String,
     /// Subject alternative names of type URI.
@@ -77,6 +81,8 @@ impl Facts {
             subject_der: certificate.subject().as_raw().to_vec(),
             issuer_der: certificate.issuer().as_raw().to_vec(),
             public_key_der: certificate.public_key().raw.to_vec(),
+            key_id: None,
+            issuer_key_id: None,
             serial: certificate
                 .raw_serial()
                 .iter()
@@ -105,7 +111,26 @@ impl Facts {
                 .iter()
                 .for_each(|name| facts.add_name(name));
         }
+        for extension in certificate.extensions() {
+            match extension.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(id) => facts.key_id = Some(id.0.to_vec()),
+                ParsedExtension::AuthorityKeyIdentifier(id) => {
+                    facts.issuer_key_id = id.key_identifier.as_ref().map(|id| id.0.to_vec());
+                }
+                // The others were read above, or say nothing that is looked at.
+                _ => {}
+            }
+        }
         Ok(facts)
+    }
+
+    /// Whether `issuer` bears the name, and the key identifier where both state one, of who issued this.
+    pub fn is_of(&self, issuer: &Facts) -> bool {
+        let same_key = match (&self.issuer_key_id, &issuer.key_id) {
+            (Some(named), Some(held)) => named == held,
+            _ => true,
+        };
+        self.issuer_der == issuer.subject_der && same_key
     }
 
     /// All alternative names, for people: control characters are escaped.

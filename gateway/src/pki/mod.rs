@@ -1,10 +1,14 @@
 //! A small certificate authority on disk, for the demo, tests and small fleets, and the reading of certificate files.
-//! In: a directory and what to issue. Out: PEM files. On the main thread, never on a worker; never overwrites a file.
+//! In: a directory and what to issue. Out: PEM files. On the main thread, never on a worker; never overwrites a file,
+//! but the register of the revoked and the list made from it.
 
 mod authority;
+pub mod crl;
+mod date;
 mod directory;
 pub mod facts;
 pub mod read;
+mod register;
 mod template;
 
 use std::io;
@@ -13,6 +17,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 pub use authority::Authority;
+pub use date::date;
 
 /// What a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +65,19 @@ pub struct Entry {
     pub file: PathBuf,
     /// What its first certificate says.
     pub facts: facts::Facts,
+    /// When its authority, in the same directory, took it back.
+    pub revoked_at: Option<SystemTime>,
+}
+
+/// A certificate that has been taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// The certificate's file.
+    pub certificate: PathBuf,
+    /// When it was taken back.
+    pub at: SystemTime,
+    /// Whether that was before this call.
+    pub already: bool,
 }
 
 /// Why the authority did not do what it was asked to.
@@ -92,6 +110,31 @@ pub enum PkiError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// The certificate to take back is not this authority's.
+    #[error(
+        "{}: was issued by {issuer}, not by {}: name its authority with --issuer",
+        path.display(),
+        authority.display()
+    )]
+    OtherIssuer {
+        /// Certificate file.
+        path: PathBuf,
+        /// Who issued it.
+        issuer: String,
+        /// The authority that was asked.
+        authority: PathBuf,
+    },
+    /// A line of the register of the revoked.
+    #[error("{}:{line}: must be a serial number in lower-case hexadecimal, a time such as 2026-01-31T12:00:00Z and a name", path.display())]
+    Register {
+        /// The register.
+        path: PathBuf,
+        /// Which line.
+        line: usize,
+    },
+    /// A revocation list would replace something else.
+    #[error("{}: is in the way, and is no revocation list of this authority that could be replaced", .0.display())]
+    NotOurList(PathBuf),
     /// A value of the request.
     #[error("{what} {value:?}: {expectation}")]
     Request {
@@ -105,7 +148,7 @@ pub enum PkiError {
     /// The system's random number generator failed.
     #[error("no randomness for a serial number")]
     Random,
-    /// The certificate could not be made.
-    #[error("certificate could not be made: {0}")]
+    /// The certificate or list could not be made.
+    #[error("could not be made: {0}")]
     Generation(#[from] rcgen::Error),
 }

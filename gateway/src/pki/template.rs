@@ -145,7 +145,7 @@ fn checked_dns_name(name: &str) -> Result<&str, PkiError> {
     }
 }
 
-fn date(time: SystemTime) -> Result<OffsetDateTime, PkiError> {
+pub(super) fn date(time: SystemTime) -> Result<OffsetDateTime, PkiError> {
     let refused = || PkiError::Request {
         what: "validity",
         value: format!("{time:?}"),

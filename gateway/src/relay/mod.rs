@@ -4,6 +4,7 @@
 //! direction reads only when its last bytes have been written, so a slow reader slows the sender down and nothing
 //! piles up here. A clean end of one direction is passed on as one; anything else ends both directions.
 
+mod orders;
 mod stream;
 mod watch;
 
@@ -12,8 +13,9 @@ use std::pin::pin;
 use futures_util::future::{Either, select};
 use monoio::time::timeout;
 
+pub use orders::{Order, Orders, Place};
 pub use stream::{PlainStream, Stream};
-pub use watch::{Order, Orders, Place, Watch};
+pub use watch::Watch;
 
 use crate::limits;
 use crate::tls::StreamError;
@@ -41,6 +43,14 @@ pub enum End {
     Idle,
     /// The maximum connection age was reached.
     Age,
+    /// The client's certificate ended.
+    Expired,
+    /// A revocation list names the client's certificate, or one above it.
+    Revoked,
+    /// The CA its certificate leads to is not trusted any more.
+    Untrusted,
+    /// No rule admits it any more, or another one than before.
+    NotAuthorized,
     /// The gateway is going down.
     Drained,
     /// A fault of the gateway.
@@ -49,7 +59,7 @@ pub enum End {
 
 impl End {
     /// Every end.
-    pub const ALL: [End; 12] = [
+    pub const ALL: [End; 16] = [
         End::Finished,
         End::ClientTruncated,
         End::ClientReset,
@@ -60,6 +70,10 @@ impl End {
         End::BackendProtocol,
         End::Idle,
         End::Age,
+        End::Expired,
+        End::Revoked,
+        End::Untrusted,
+        End::NotAuthorized,
         End::Drained,
         End::Internal,
     ];
@@ -77,6 +91,10 @@ impl End {
             End::BackendProtocol => "backend_protocol",
             End::Idle => "idle",
             End::Age => "age",
+            End::Expired => "expired",
+            End::Revoked => "revoked",
+            End::Untrusted => "untrusted",
+            End::NotAuthorized => "not_authorized",
             End::Drained => "drained",
             End::Internal => "internal",
         }

@@ -1,118 +1,15 @@
 //! Watches one connection: how long nothing has moved, how old it is, and whether it has been ordered to end.
 //! In: notes of writes, orders from the worker. Out: the reason to end it. One timer per connection, on its worker.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::future::poll_fn;
-use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::cell::Cell;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
-use std::pin::pin;
 
 use super::End;
+use super::orders::{Order, Place};
 use crate::limits;
-
-/// The order to end, at the first quiet moment and at the latest at an instant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Order {
-    /// When the connection goes even if bytes are moving.
-    pub at_the_latest: Instant,
-}
-
-/// Orders to the connections of one worker, and the count of those connections.
-#[derive(Debug, Default)]
-pub struct Orders {
-    inner: RefCell<Inner>,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    order: Option<Order>,
-    next: u64,
-    wakers: HashMap<u64, Option<Waker>>,
-    empty: Option<Waker>,
-}
-
-/// One connection's place in `Orders`; gives it back when dropped.
-#[derive(Debug)]
-pub struct Place {
-    orders: Rc<Orders>,
-    number: u64,
-}
-
-impl Orders {
-    /// Takes a place for a new connection.
-    pub fn register(self: &Rc<Self>) -> Place {
-        let mut inner = self.inner.borrow_mut();
-        inner.next += 1;
-        let number = inner.next;
-        inner.wakers.insert(number, None);
-        Place {
-            orders: Rc::clone(self),
-            number,
-        }
-    }
-
-    /// Connections that hold a place.
-    pub fn open(&self) -> usize {
-        self.inner.borrow().wakers.len()
-    }
-
-    /// Orders every connection, present and future, to end.
-    pub fn give(&self, order: Order) {
-        let mut inner = self.inner.borrow_mut();
-        inner.order = Some(order);
-        inner
-            .wakers
-            .values_mut()
-            .filter_map(Option::take)
-            .for_each(Waker::wake);
-    }
-
-    /// Waits until no connection holds a place.
-    pub async fn until_empty(&self) {
-        poll_fn(|context| {
-            let mut inner = self.inner.borrow_mut();
-            if inner.wakers.is_empty() {
-                return Poll::Ready(());
-            }
-            inner.empty = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-}
-
-impl Place {
-    /// Waits for an order.
-    async fn ordered(&self) -> Order {
-        poll_fn(|context| {
-            let mut inner = self.orders.inner.borrow_mut();
-            if let Some(order) = inner.order {
-                return Poll::Ready(order);
-            }
-            inner
-                .wakers
-                .insert(self.number, Some(context.waker().clone()));
-            Poll::Pending
-        })
-        .await
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut inner = self.orders.inner.borrow_mut();
-        inner.wakers.remove(&self.number);
-        if inner.wakers.is_empty()
-            && let Some(waker) = inner.empty.take()
-        {
-            waker.wake();
-        }
-    }
-}
 
 /// What one connection is watched for.
 #[derive(Debug)]
@@ -120,6 +17,7 @@ pub struct Watch {
     place: Place,
     idle_timeout: Duration,
     aged_at: Option<Instant>,
+    expires_at: Instant,
     last_moved: Cell<Instant>,
     writes: Cell<u32>,
 }
@@ -136,13 +34,20 @@ impl Drop for Writing<'_> {
 }
 
 impl Watch {
-    /// Watches a connection that has just been established and that is to go at `aged_at`.
-    pub fn new(place: Place, idle_timeout: Duration, aged_at: Option<Instant>) -> Self {
+    /// Watches a connection that has just been established, that is to go at `aged_at`, and whose client has proven
+    /// something until `expires_at`.
+    pub fn new(
+        place: Place,
+        idle_timeout: Duration,
+        aged_at: Option<Instant>,
+        expires_at: Instant,
+    ) -> Self {
         let last_moved = Cell::new(Instant::now());
         Watch {
             place,
             idle_timeout,
             aged_at,
+            expires_at,
             last_moved,
             writes: Cell::new(0),
         }
@@ -162,16 +67,26 @@ impl Watch {
 
     /// Waits until the connection has to end.
     pub async fn until_end(&self) -> End {
+        let mut order: Option<Order> = None;
         loop {
             let idle_at = self.last_moved.get() + self.idle_timeout;
-            let wake_at = self.aged_at.map_or(idle_at, |aged_at| aged_at.min(idle_at));
+            let aged_at = self.aged_at.unwrap_or(idle_at);
+            let ordered_at = order.map_or(idle_at, |order| order.from);
+            let wake_at = idle_at.min(self.expires_at).min(aged_at).min(ordered_at);
             let timer = monoio::time::sleep_until(wake_at.into());
-            if let Either::Left((order, _)) = select(pin!(self.place.ordered()), pin!(timer)).await
-            {
-                self.until_quiet(order.at_the_latest).await;
-                return End::Drained;
+            let ordered = self.place.ordered(order);
+            if let Either::Left((given, _)) = select(pin!(ordered), pin!(timer)).await {
+                order = Some(given);
+                continue;
             }
             let now = Instant::now();
+            if now >= self.expires_at {
+                return End::Expired;
+            }
+            if let Some(order) = order.filter(|order| now >= order.from) {
+                self.until_quiet(order.at_the_latest).await;
+                return order.reason;
+            }
             if self.aged_at.is_some_and(|aged_at| now >= aged_at) {
                 self.until_quiet(now + limits::AGE_GRACE).await;
                 return End::Age;

@@ -5,18 +5,20 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use gateway_core::failure::Failure;
 use local_sync::semaphore::OwnedSemaphorePermit;
 
-use super::worker::{Door, Worker, turn_away};
+use super::state::{Door, State};
+use super::worker::{Worker, turn_away};
 use crate::backend::{Client, Connection};
-use crate::config::Config;
+use crate::config::{Config, Listener};
+use crate::limits;
 use crate::observe::Event;
 use crate::relay::{Direction, End, Place, Stream, Watch, relay};
 use crate::rt::Socket;
-use crate::tls::{self, Accepted, Refusal};
+use crate::tls::{self, Accepted, Refusal, VerifiedPeer};
 
 /// A connection that has just been accepted.
 pub(super) struct Arrival {
@@ -38,26 +40,30 @@ pub(super) async fn serve(worker: &Worker, arrival: Arrival, place: Place) {
         address,
         slot,
     } = arrival;
-    let door = &worker.doors[position];
+    // What is trusted at this moment. Let go before the connection settles down: it may outlive it by days.
+    let state = worker.state();
+    let door = &state.doors[position];
     let Some(_permit) = door.limit.try_acquire() else {
         turn_away(socket);
         let detail = format!("max_connections = {}", door.listener.max_connections);
         let failure = Failure::OverLimit;
-        return worker.observer.emit(
-            position,
-            &Event::Refused {
-                failure,
-                address,
-                detail: &detail,
-            },
-        );
+        let refused = Event::Refused {
+            failure,
+            address,
+            detail: &detail,
+        };
+        return worker.observer.emit(position, &refused);
     };
     // Boxed: the handshake's state is given back before the connection settles down to wait.
-    let accepted = Box::pin(shake_hands(worker, position, socket, address)).await;
+    let accepted = Box::pin(shake_hands(worker, door, position, socket, address)).await;
     drop(slot);
     let Some(Accepted { stream, peer }) = accepted else {
         return;
     };
+    place.establish(position, peer.clone());
+    if let Some(order) = worker.judge_if_changed(&state, position, &peer) {
+        place.give(order);
+    }
 
     let protocol = stream.protocol();
     let client = Client {
@@ -68,10 +74,12 @@ pub(super) async fn serve(worker: &Worker, arrival: Arrival, place: Place) {
         protocol: protocol.as_deref(),
     };
     let client_stream = Stream::Tls(stream);
-    let (end, moved) = match Box::pin(connect(worker, position, &client)).await {
+    let (end, moved) = match Box::pin(connect(worker, &state, position, &client)).await {
         Some(Connection { stream, server }) => {
-            let aged_at = aged_at(&worker.config, door);
-            let watch = Watch::new(place, door.listener.idle_timeout, aged_at);
+            let aged_at = aged_at(&state.config, &door.listener);
+            let idle_timeout = door.listener.idle_timeout;
+            let watch = Watch::new(place, idle_timeout, aged_at, expires_at(&peer));
+            drop(state);
             let streams = (&client_stream, &stream);
             let (end, moved) = Box::pin(pass_on(worker, position, streams, &watch)).await;
             blame(worker, position, server, end, moved);
@@ -96,12 +104,12 @@ pub(super) async fn serve(worker: &Worker, arrival: Arrival, place: Place) {
 /// The handshake, within its time. A client that is refused is told why.
 async fn shake_hands(
     worker: &Worker,
+    door: &Door,
     position: usize,
     socket: Socket,
     address: SocketAddr,
 ) -> Option<Accepted> {
     let started = Instant::now();
-    let door = &worker.doors[position];
     let handshake = tls::accept(socket, &door.tls, Rc::clone(&worker.buffers));
     let outcome = monoio::time::timeout(door.listener.handshake_timeout, handshake).await;
     let refused = |refusal: &Refusal| {
@@ -151,8 +159,13 @@ async fn shake_hands(
 }
 
 /// A connection to the listener's backend; `None` when no server can be reached.
-async fn connect(worker: &Worker, position: usize, client: &Client<'_>) -> Option<Connection> {
-    let backend = worker.doors[position].listener.backend;
+async fn connect(
+    worker: &Worker,
+    state: &State,
+    position: usize,
+    client: &Client<'_>,
+) -> Option<Connection> {
+    let backend = state.doors[position].listener.backend;
     let failed = |server, error: &tls::HandshakeError| {
         worker.observer.emit(
             position,
@@ -163,7 +176,7 @@ async fn connect(worker: &Worker, position: usize, client: &Client<'_>) -> Optio
             },
         );
     };
-    worker.servers[backend].connect(client, failed).await.ok()
+    state.servers[backend].connect(client, failed).await.ok()
 }
 
 /// Notes a server that ended the connection before a byte came from it.
@@ -177,8 +190,9 @@ fn blame(
     if !end.is_backends_fault() || sent_bytes > 0 {
         return;
     }
-    let backend = worker.doors[position].listener.backend;
-    if let Some(error) = worker.servers[backend].ended_at_once(server) {
+    let state = worker.state();
+    let backend = state.doors[position].listener.backend;
+    if let Some(error) = state.servers[backend].ended_at_once(server) {
         let failed = Event::ServerFailed {
             backend,
             server,
@@ -212,12 +226,22 @@ async fn pass_on(
 
 /// When this connection is too old: the configured age, plus or minus a tenth, so that agents that came together do not
 /// go together.
-fn aged_at(config: &Config, door: &Door) -> Option<Instant> {
-    let age = door.listener.max_connection_age?;
+fn aged_at(config: &Config, listener: &Listener) -> Option<Instant> {
+    let age = listener.max_connection_age?;
     let mut random = [0; 2];
     // Without randomness there is no jitter; without randomness there is no TLS either.
     let _ = config.provider.secure_random.fill(&mut random);
     Some(Instant::now() + jittered(age, u16::from_be_bytes(random)))
+}
+
+/// When the client's certificate ends, on the clock that timers run by.
+fn expires_at(peer: &VerifiedPeer) -> Instant {
+    let left = peer
+        .not_after()
+        .duration_since(SystemTime::now())
+        .unwrap_or_default();
+    // A certificate may outlive what an `Instant` can say.
+    Instant::now() + left.min(limits::CONNECTION_LIFE_MAX)
 }
 
 /// `age` times 0.9 for the smallest `random` up to 1.1 for the largest.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use super::worker::Message;
@@ -24,28 +24,43 @@ pub(super) struct Control {
     pub(super) mailboxes: Vec<Arc<Mailbox<Message>>>,
 }
 
-/// Ends the control thread.
+/// Speaks to the control thread.
 #[derive(Debug)]
-pub(super) struct ControlStop(oneshot::Sender<()>);
+pub(super) struct ControlStop(mpsc::UnboundedSender<Order>);
+
+#[derive(Debug)]
+enum Order {
+    Resolve(Box<Resolver>),
+    Stop,
+}
 
 impl ControlStop {
+    /// Resolves other names from now on.
+    pub(super) fn resolve(&self, resolver: Resolver) {
+        // A thread that has ended already resolves nothing.
+        let _ = self.0.send(Order::Resolve(Box::new(resolver)));
+    }
+
     /// Ends it.
     pub(super) fn stop(self) {
-        // A thread that has ended already is as good.
-        let _ = self.0.send(());
+        let _ = self.0.send(Order::Stop);
     }
 }
 
 /// Resolves the names of backends for the first time, on a thread of its own for as long as that takes.
 pub(super) fn first_addresses(resolver: &mut Resolver) -> io::Result<Vec<Vec<SocketAddr>>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let resolve = || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        Ok(runtime
+            .enable_all()
+            .build()?
+            .block_on(resolver.first_round()))
+    };
     std::thread::scope(|scope| {
-        let resolving = scope.spawn(|| runtime.block_on(resolver.first_round()));
+        let resolving = scope.spawn(resolve);
         resolving
             .join()
-            .map_err(|_| io::Error::other("the resolver panicked"))
+            .map_err(|_| io::Error::other("the resolver panicked"))?
     })
 }
 
@@ -54,8 +69,8 @@ pub(super) fn start(control: Control) -> io::Result<(JoinHandle<()>, ControlStop
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (stop, stopped) = oneshot::channel();
-    let run = move || LocalSet::new().block_on(&runtime, control.run(stopped));
+    let (stop, orders) = mpsc::unbounded_channel();
+    let run = move || LocalSet::new().block_on(&runtime, control.run(orders));
     let thread = std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(run)?;
@@ -63,17 +78,26 @@ pub(super) fn start(control: Control) -> io::Result<(JoinHandle<()>, ControlStop
 }
 
 impl Control {
-    async fn run(self, stopped: oneshot::Receiver<()>) {
+    async fn run(self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let mailboxes = self.mailboxes;
         let publish = |backend, addresses: &[_]| {
             for mailbox in &mailboxes {
-                mailbox.send(Message::Addresses {
-                    backend,
-                    addresses: addresses.to_vec(),
-                });
+                let addresses = addresses.to_vec();
+                mailbox.send(Message::Addresses { backend, addresses });
             }
         };
-        let resolving = self.resolver.run(publish);
+        let resolving = async {
+            let mut resolver = self.resolver;
+            loop {
+                tokio::select! {
+                    () = resolver.run(&publish) => {}
+                    order = orders.recv() => match order {
+                        Some(Order::Resolve(other)) => resolver = *other,
+                        Some(Order::Stop) | None => return,
+                    }
+                }
+            }
+        };
         let serving = async {
             let Some(socket) = &self.admin else {
                 return std::future::pending().await;
@@ -86,7 +110,6 @@ impl Control {
         tokio::select! {
             () = resolving => {}
             () = serving => {}
-            _ = stopped => {}
         }
     }
 }

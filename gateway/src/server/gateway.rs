@@ -3,21 +3,19 @@
 //! connection is accepted.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use gateway_core::admission::ConnectionLimit;
-
 use super::control::{Control, ControlStop};
-use super::worker::{self, Fatal, Message, Seed};
+use super::state::Seed;
+use super::worker::{self, Fatal, Message};
 use super::{control, listen};
-use crate::backend::{Resolver, Transport};
-use crate::config::{Config, GuardMode};
+use crate::backend::Resolver;
+use crate::config::{Config, GuardMode, Listener};
 use crate::guard::{Guard, GuardError, PortCount};
 use crate::observe::{AdminSocket, Health, Metrics, WorkerCounters};
 use crate::rt::{Mailbox, mailbox};
-use crate::tls;
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -51,10 +49,72 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
+/// Why a new configuration was not taken. The old one goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// It changes what is fixed at the start.
+    #[error("{0} cannot be changed while running: restart")]
+    NeedsRestart(String),
+    /// It cannot be served.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// What differs between two configurations and is fixed at the start: threads, sockets, and what metrics count by.
+fn needs_restart(old: &Config, new: &Config) -> Option<String> {
+    let suites = |config: &Config| -> Vec<_> {
+        config
+            .provider
+            .cipher_suites
+            .iter()
+            .map(|suite| suite.suite())
+            .collect()
+    };
+    let groups = |config: &Config| -> Vec<_> {
+        config
+            .provider
+            .kx_groups
+            .iter()
+            .map(|group| group.name())
+            .collect()
+    };
+    let sockets = |config: &Config| -> Vec<_> {
+        let fixed = |listener: &Arc<Listener>| {
+            let bounds = (listener.max_connections, listener.max_handshakes);
+            (listener.name.clone(), listener.address, bounds)
+        };
+        config.listeners.iter().map(fixed).collect()
+    };
+    let backends = |config: &Config| -> Vec<_> {
+        config
+            .backends
+            .iter()
+            .map(|backend| backend.name.clone())
+            .collect()
+    };
+    let differences = [
+        ("[workers] count", old.workers != new.workers),
+        ("[admin]", old.admin != new.admin),
+        ("[guard]", old.guard != new.guard),
+        ("[tls] provider", old.provider_name != new.provider_name),
+        ("[tls] cipher_suites", suites(old) != suites(new)),
+        ("[tls] groups", groups(old) != groups(new)),
+        (
+            "the set of listeners, their addresses, max_connections or max_handshakes",
+            sockets(old) != sockets(new),
+        ),
+        ("the set of backends", backends(old) != backends(new)),
+    ];
+    differences
+        .into_iter()
+        .find(|(_, differs)| *differs)
+        .map(|(what, _)| what.to_owned())
+}
+
 /// A gateway that takes connections.
 #[derive(Debug)]
 pub struct Gateway {
-    config: Arc<Config>,
+    seed: Mutex<Seed>,
     addresses: Vec<(String, SocketAddr)>,
     health: Arc<Health>,
     metrics: Metrics,
@@ -90,7 +150,7 @@ impl Gateway {
         let guard = start_guard(&config, &ports)?;
         let mut resolver = Resolver::new(&config.backends);
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
-        let shared = Shared::new(&config, servers)?;
+        let seed = Seed::new(Arc::clone(&config), servers, None)?;
         // Nothing but a thread that cannot be started fails after this.
         let mut sockets = bound.listen()?;
 
@@ -100,8 +160,13 @@ impl Gateway {
         for number in 0..config.workers.get() {
             let worker_counters = Arc::new(WorkerCounters::new(&config));
             counters.push(Arc::clone(&worker_counters));
-            let seed = shared.seed(&config, number, sockets.remove(0), worker_counters);
-            workers.push(Worker::start(seed, fatal.clone())?);
+            let start = worker::Start {
+                number,
+                seed: seed.clone(),
+                sockets: sockets.remove(0),
+                counters: worker_counters,
+            };
+            workers.push(Worker::start(start, fatal.clone())?);
         }
         let metrics = Metrics::new(Arc::clone(&config), counters, guard);
         let health = Arc::new(Health::default());
@@ -119,7 +184,7 @@ impl Gateway {
         let (control, control_stop) = control::start(control).map_err(StartError::Thread)?;
         health.set_ready(true);
         Ok(Gateway {
-            config,
+            seed: Mutex::new(seed),
             addresses,
             health,
             metrics,
@@ -145,6 +210,41 @@ impl Gateway {
         self.metrics.with_guard(Guard::counts)
     }
 
+    /// Trusts and serves `config` from now on; or nothing of it, and says why. Connections that are open stay, unless
+    /// their client would not get in any more.
+    pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
+        let outcome = self.try_reload(config);
+        self.metrics.count_reload(outcome.is_ok());
+        outcome
+    }
+
+    /// Counts a new configuration that was refused before it got here.
+    pub fn count_refused_reload(&self) {
+        self.metrics.count_reload(false);
+    }
+
+    fn try_reload(&self, config: Config) -> Result<(), ReloadError> {
+        let mut current = self.lock_seed();
+        if let Some(what) = needs_restart(&current.config, &config) {
+            return Err(ReloadError::NeedsRestart(what));
+        }
+        let config = Arc::new(config);
+        let mut resolver = Resolver::new(&config.backends);
+        let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
+        let seed = Seed::new(Arc::clone(&config), servers, Some(current.limits()))?;
+        self.control_stop.resolve(resolver);
+        for worker in &self.workers {
+            worker.mailbox.send(Message::Reload(Box::new(seed.clone())));
+        }
+        self.metrics.reload(config);
+        *current = seed;
+        Ok(())
+    }
+
+    fn lock_seed(&self) -> MutexGuard<'_, Seed> {
+        self.seed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Set when a worker has ended although nobody asked it to; the process should end too, and be restarted.
     pub fn fatal(&self) -> &Fatal {
         &self.fatal
@@ -153,7 +253,7 @@ impl Gateway {
     /// Stops taking connections, lets those that are open finish until `drain_timeout`, and returns when all are gone.
     pub fn drain(self) {
         self.health.set_ready(false);
-        let deadline = Instant::now() + self.config.drain_timeout;
+        let deadline = Instant::now() + self.lock_seed().config.drain_timeout;
         for worker in &self.workers {
             worker.mailbox.send(Message::Drain { deadline });
         }
@@ -171,10 +271,10 @@ impl Gateway {
 }
 
 impl Worker {
-    fn start(seed: Seed, fatal: Fatal) -> Result<Self, StartError> {
+    fn start(start: worker::Start, fatal: Fatal) -> Result<Self, StartError> {
         let (mailbox, receiver) = mailbox().map_err(StartError::Thread)?;
-        let name = format!("worker-{}", seed.number);
-        let run = move || worker::run(seed, receiver, &fatal);
+        let name = format!("worker-{}", start.number);
+        let run = move || worker::run(start, receiver, &fatal);
         let thread = std::thread::Builder::new()
             .name(name)
             .spawn(run)
@@ -183,73 +283,6 @@ impl Worker {
             mailbox: Arc::new(mailbox),
             thread,
         })
-    }
-}
-
-/// What all workers are started with.
-struct Shared {
-    tls: Vec<Arc<rustls::ServerConfig>>,
-    transports: Vec<Transport>,
-    limits: Vec<ConnectionLimit>,
-    addresses: Vec<Vec<SocketAddr>>,
-}
-
-impl Shared {
-    fn new(config: &Config, addresses: Vec<Vec<SocketAddr>>) -> Result<Self, StartError> {
-        let mut tls = Vec::new();
-        for listener in &config.listeners {
-            let what = || format!("listener \"{}\"", listener.name);
-            tls.push(
-                tls::server_config(config, listener).map_err(|error| StartError::Tls {
-                    what: what(),
-                    error,
-                })?,
-            );
-        }
-        let mut transports = Vec::new();
-        for (position, backend) in config.backends.iter().enumerate() {
-            let users = config
-                .listeners
-                .iter()
-                .filter(|listener| listener.backend == position);
-            let protocols: Vec<_> = users.flat_map(|listener| listener.alpn.clone()).collect();
-            let what = || format!("backend \"{}\"", backend.name);
-            transports.push(
-                Transport::new(config, backend, &protocols).map_err(|error| StartError::Tls {
-                    what: what(),
-                    error,
-                })?,
-            );
-        }
-        let limit = |listener: &Arc<_>| {
-            let listener: &crate::config::Listener = listener;
-            ConnectionLimit::new(listener.max_connections)
-        };
-        Ok(Shared {
-            tls,
-            transports,
-            limits: config.listeners.iter().map(limit).collect(),
-            addresses,
-        })
-    }
-
-    fn seed(
-        &self,
-        config: &Arc<Config>,
-        number: usize,
-        sockets: Vec<std::net::TcpListener>,
-        counters: Arc<WorkerCounters>,
-    ) -> Seed {
-        Seed {
-            number,
-            config: Arc::clone(config),
-            sockets,
-            tls: self.tls.clone(),
-            transports: self.transports.clone(),
-            limits: self.limits.clone(),
-            addresses: self.addresses.clone(),
-            counters,
-        }
     }
 }
 

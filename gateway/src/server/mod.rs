@@ -7,6 +7,7 @@ mod connection;
 mod control;
 mod gateway;
 mod listen;
+mod state;
 mod worker;
 
-pub use gateway::{Gateway, StartError};
+pub use gateway::{Gateway, ReloadError, StartError};

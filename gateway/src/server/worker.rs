@@ -2,26 +2,24 @@
 //! In: a seed with everything it needs. Out: served connections. Shares nothing on the path of a byte; the control
 //! thread sends it messages.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use gateway_core::admission::ConnectionLimit;
 use gateway_core::suppress::Suppressor;
 use local_sync::semaphore::Semaphore;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use super::connection::{Arrival, serve};
-use crate::backend::{Servers, Transport};
-use crate::config::{Config, Listener};
+use super::state::{Seed, State};
 use crate::limits;
 use crate::observe::{Event, Observer, WorkerCounters};
-use crate::relay::{Order, Orders};
+use crate::relay::{End, Order, Orders};
 use crate::rt::{self, AcceptStop, BufferPool, MailboxReceiver, Socket, block_on, contain};
+use crate::tls::VerifiedPeer;
 
 /// A message to a worker.
 #[derive(Debug)]
@@ -33,6 +31,8 @@ pub(super) enum Message {
         /// All its addresses.
         addresses: Vec<SocketAddr>,
     },
+    /// Trust and serve this from now on, and judge the connections that are open by it.
+    Reload(Box<Seed>),
     /// Take what waits in the accept queues, then nothing more; end when all connections have, or at the deadline.
     Drain {
         /// When connections that are still open are closed.
@@ -41,14 +41,10 @@ pub(super) enum Message {
 }
 
 /// What a worker is started with.
-pub(super) struct Seed {
+pub(super) struct Start {
     pub(super) number: usize,
-    pub(super) config: Arc<Config>,
+    pub(super) seed: Seed,
     pub(super) sockets: Vec<TcpListener>,
-    pub(super) tls: Vec<Arc<ServerConfig>>,
-    pub(super) transports: Vec<Transport>,
-    pub(super) limits: Vec<ConnectionLimit>,
-    pub(super) addresses: Vec<Vec<SocketAddr>>,
     pub(super) counters: Arc<WorkerCounters>,
 }
 
@@ -73,31 +69,84 @@ impl Fatal {
 
 /// Everything the connections of one worker use.
 pub(super) struct Worker {
-    pub(super) config: Arc<Config>,
-    pub(super) doors: Vec<Door>,
-    pub(super) servers: Vec<Servers>,
+    state: RefCell<Rc<State>>,
     pub(super) orders: Rc<Orders>,
     pub(super) buffers: Rc<BufferPool>,
     pub(super) observer: Observer,
 }
 
-/// A listener, as one worker sees it.
-pub(super) struct Door {
-    pub(super) listener: Arc<Listener>,
-    pub(super) address: SocketAddr,
-    pub(super) tls: Arc<ServerConfig>,
-    pub(super) limit: ConnectionLimit,
-    pub(super) handshakes: Rc<Semaphore>,
+impl Worker {
+    /// What is trusted and served at this moment.
+    pub(super) fn state(&self) -> Rc<State> {
+        Rc::clone(&self.state.borrow())
+    }
+
+    /// The order for a client that has just got in by `before`, if that has been replaced in the meantime and it would not
+    /// get in now.
+    pub(super) fn judge_if_changed(
+        &self,
+        before: &Rc<State>,
+        position: usize,
+        peer: &VerifiedPeer,
+    ) -> Option<Order> {
+        let now = self.state();
+        if Rc::ptr_eq(before, &now) {
+            return None;
+        }
+        judge(&now, position, peer)
+    }
+
+    /// Swaps the state and orders everybody to end who would not get in any more.
+    fn reload(&self, seed: Seed) {
+        self.observer.reload(&seed.config);
+        let sockets = self.state().sockets();
+        let state = Rc::new(State::new(seed, sockets, &self.buffers));
+        self.state.replace(Rc::clone(&state));
+        let ordered = self
+            .orders
+            .judge(|position, peer| judge(&state, position, peer));
+        if ordered > 0 {
+            tracing::warn!(
+                connections = ordered,
+                "connections that would not get in any more are closed"
+            );
+        }
+    }
+}
+
+/// The order for an established client, by what is trusted in `state`. A revoked client goes at once; other closes are
+/// spread, so that a rotation does not make every agent connect anew in one second.
+fn judge(state: &State, position: usize, peer: &VerifiedPeer) -> Option<Order> {
+    let door = &state.doors[position];
+    let reason = peer.judge(&door.listener, &state.config.rules, SystemTime::now())?;
+    let now = Instant::now();
+    if reason == End::Revoked {
+        return Some(Order {
+            reason,
+            from: now,
+            at_the_latest: now,
+        });
+    }
+    let mut random = [0; 2];
+    // Without randomness all go at once.
+    let _ = state.config.provider.secure_random.fill(&mut random);
+    let share = f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX);
+    let from = now + limits::CLOSE_SPREAD.mul_f64(share);
+    Some(Order {
+        reason,
+        from,
+        at_the_latest: from + limits::CLOSE_GRACE,
+    })
 }
 
 /// Runs a worker until it is drained. The thread belongs to it.
-pub(super) fn run(seed: Seed, receiver: MailboxReceiver<Message>, fatal: &Fatal) {
-    let number = seed.number;
+pub(super) fn run(start: Start, receiver: MailboxReceiver<Message>, fatal: &Fatal) {
+    let number = start.number;
     pin(number);
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         block_on(|driver| {
             tracing::info!(worker = number, %driver, "serving");
-            work(seed, receiver)
+            work(start, receiver)
         })
     }));
     match ended {
@@ -131,8 +180,8 @@ fn pin(number: usize) {
     }
 }
 
-async fn work(seed: Seed, receiver: MailboxReceiver<Message>) -> std::io::Result<()> {
-    let (worker, listeners) = open(seed)?;
+async fn work(start: Start, receiver: MailboxReceiver<Message>) -> std::io::Result<()> {
+    let (worker, listeners) = open(start)?;
     let stop = AcceptStop::new();
     let doors: Vec<_> = listeners
         .into_iter()
@@ -149,7 +198,14 @@ async fn work(seed: Seed, receiver: MailboxReceiver<Message>) -> std::io::Result
     let deadline = Cell::new(None);
     let handle = |message| match message {
         Message::Addresses { backend, addresses } => {
-            worker.servers[backend].replace(&addresses);
+            // A message from before a reload may name a backend that is gone.
+            if let Some(servers) = worker.state().servers.get(backend) {
+                servers.replace(&addresses);
+            }
+            true
+        }
+        Message::Reload(seed) => {
+            worker.reload(*seed);
             true
         }
         Message::Drain { deadline: at } => {
@@ -181,52 +237,37 @@ async fn drain(worker: &Worker, deadline: Instant) {
         open,
         "drain deadline: closing connections that are still open"
     );
-    worker.orders.give(Order {
+    worker.orders.give_to_all(Order {
+        reason: End::Drained,
+        from: Instant::now(),
         at_the_latest: deadline,
     });
     // Twice the time, so that every connection's own end can be recorded.
     let _ = monoio::time::timeout(2 * CLOSING, worker.orders.until_empty()).await;
 }
 
-fn open(seed: Seed) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
-    let Seed {
-        config,
+fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
+    let Start {
+        seed,
         sockets,
-        tls,
-        transports,
-        limits,
-        addresses,
         counters,
         ..
-    } = seed;
-    let buffers = Rc::new(BufferPool::default());
+    } = start;
+    let config = Arc::clone(&seed.config);
     let mut listeners = Vec::new();
-    let mut doors = Vec::new();
-    for (((listener, socket), tls), limit) in
-        config.listeners.iter().zip(sockets).zip(tls).zip(limits)
-    {
+    let mut opened = Vec::new();
+    for (listener, socket) in config.listeners.iter().zip(sockets) {
         let share = listener.max_handshakes.div_ceil(config.workers.get());
-        doors.push(Door {
-            listener: Arc::clone(listener),
-            address: socket.local_addr()?,
-            tls,
-            limit,
-            handshakes: Rc::new(Semaphore::new(share)),
-        });
+        opened.push((socket.local_addr()?, Rc::new(Semaphore::new(share))));
         listeners.push(rt::Listener::new(socket)?);
     }
-    let mut servers = Vec::new();
-    for ((backend, transport), addresses) in config.backends.iter().zip(transports).zip(addresses) {
-        let of_backend = Servers::new(Arc::clone(backend), transport, Rc::clone(&buffers));
-        of_backend.replace(&addresses);
-        servers.push(of_backend);
-    }
-    let observer = Observer::new(Arc::clone(&config), counters);
+    let buffers = Rc::new(BufferPool::default());
+    let state = Rc::new(State::new(seed, opened, &buffers));
+    let observer = Observer::new(config, counters);
+    let orders = Rc::default();
     let worker = Worker {
-        config,
-        doors,
-        servers,
-        orders: Rc::default(),
+        state: RefCell::new(state),
+        orders,
         buffers,
         observer,
     };
@@ -242,10 +283,10 @@ async fn keep_door(
     listener: rt::Listener,
     stop: monoio::io::CancelHandle,
 ) {
-    let slots = &worker.doors[position].handshakes;
+    let slots = Rc::clone(&worker.state().doors[position].handshakes);
     let mut complaints = Suppressor::new(1);
     loop {
-        let Ok(slot) = Rc::clone(slots).acquire_owned().await else {
+        let Ok(slot) = Rc::clone(&slots).acquire_owned().await else {
             return;
         };
         match listener.accept(stop.clone()).await {
@@ -260,7 +301,8 @@ async fn keep_door(
             ),
             Ok(None) => break,
             Err(error) => {
-                let listener = worker.doors[position].listener.name.as_str();
+                let state = worker.state();
+                let listener = state.doors[position].listener.name.as_str();
                 if let Some(left_out) = complaints.admit(Instant::now()) {
                     tracing::error!(listener, %error, left_out, "cannot accept");
                 }
@@ -269,7 +311,7 @@ async fn keep_door(
         }
     }
     while let Ok(Some((socket, address))) = listener.accept_waiting().await {
-        let Ok(slot) = Rc::clone(slots).acquire_owned().await else {
+        let Ok(slot) = Rc::clone(&slots).acquire_owned().await else {
             return;
         };
         admit(

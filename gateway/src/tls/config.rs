@@ -16,7 +16,7 @@ use crate::config::{BackendTls, Config, Listener};
 
 /// The configuration of a listener: TLS 1.3, client certificates always, no resumption.
 pub fn server_config(config: &Config, listener: &Listener) -> anyhow::Result<Arc<ServerConfig>> {
-    let verifier = Verifier::new(config, listener)?;
+    let verifier = Verifier::new(config, listener);
     let mut server = ServerConfig::builder_with_provider(Arc::clone(&config.provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))

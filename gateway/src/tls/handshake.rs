@@ -63,6 +63,8 @@ struct Handshake {
     peer_closed: bool,
     received_bytes: usize,
     reads: usize,
+    /// Something has been sent: from our first flight on, records are encrypted.
+    has_answered: bool,
 }
 
 impl Handshake {
@@ -75,6 +77,7 @@ impl Handshake {
             peer_closed: false,
             received_bytes: 0,
             reads: 0,
+            has_answered: false,
         }
     }
 
@@ -101,6 +104,7 @@ impl Handshake {
 
     async fn flush(&mut self, socket: &Socket) -> io::Result<()> {
         let buffer = std::mem::replace(&mut self.outgoing, Buffer::with_capacity(0));
+        self.has_answered |= !buffer.is_empty();
         let (written, buffer) = socket.write_all(buffer).await;
         self.outgoing = buffer;
         written
@@ -218,10 +222,15 @@ fn refuse_for(
         return Refusal::with_plain_alert(failure, detail);
     }
     handshake.engine.alert(&mut handshake.outgoing);
+    if handshake.outgoing.is_empty() && !handshake.has_answered {
+        // rustls names no alert for some broken records; nothing is encrypted yet, so ours can be read.
+        return Refusal::with_plain_alert(failure, detail);
+    }
+    let alert = std::mem::replace(&mut handshake.outgoing, Buffer::with_capacity(0));
     Refusal {
         failure,
         detail,
-        alert: std::mem::replace(&mut handshake.outgoing, Buffer::with_capacity(0)),
+        alert,
     }
 }
 

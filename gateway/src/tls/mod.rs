@@ -5,6 +5,7 @@
 //! The handshake is done by rustls; who may enter is decided by `verifier`.
 
 mod certificates;
+mod chain;
 mod config;
 mod engine;
 mod failure;
@@ -15,6 +16,7 @@ mod scratch;
 mod stream;
 mod verifier;
 
+pub use chain::authority_id;
 pub use config::{BackendConfigs, server_config};
 pub use handshake::{Accepted, Connected, HandshakeError, Refusal, accept, connect, refuse};
 pub use names::{cipher_suite_name, group_name};

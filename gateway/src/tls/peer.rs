@@ -3,7 +3,15 @@
 //! `ClaimedPeer`. Only after Finished does the handshake turn it into a `VerifiedPeer`, and everything that grants
 //! something takes a `&VerifiedPeer`.
 
-use gateway_core::identity::{CertificateNames, Tenant};
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use gateway_core::identity::{CertificateNames, Rule, Rules, Tenant};
+use gateway_core::revocation::Status;
+
+use super::chain::{Chain, authority_id};
+use crate::config::Listener;
+use crate::relay::End;
 
 /// A certificate that verifies and that a rule admits; whoever sent it may have copied it.
 #[derive(Debug, Clone)]
@@ -14,16 +22,18 @@ pub(super) struct ClaimedPeer {
     pub(super) rule: usize,
     /// Tenant of that rule.
     pub(super) tenant: Option<Tenant>,
+    /// The chain that was verified.
+    pub(super) chain: Chain,
 }
 
 /// A client that proved possession of an admitted certificate's key.
 #[derive(Debug, Clone)]
-pub struct VerifiedPeer(Box<ClaimedPeer>);
+pub struct VerifiedPeer(Rc<ClaimedPeer>);
 
 impl VerifiedPeer {
     /// To be called once rustls has verified CertificateVerify and Finished, and by nobody else.
     pub(super) fn after_finished(claimed: ClaimedPeer) -> Self {
-        VerifiedPeer(Box::new(claimed))
+        VerifiedPeer(Rc::new(claimed))
     }
 
     /// Names in the client's certificate.
@@ -47,6 +57,33 @@ impl VerifiedPeer {
     /// Position of the rule that admitted the client, counted from 0.
     pub fn rule(&self) -> usize {
         self.0.rule
+    }
+
+    /// When the first certificate of its chain ends: from then on nothing is proven.
+    pub fn not_after(&self) -> SystemTime {
+        self.0.chain.not_after
+    }
+
+    /// Judges the client anew, by what a listener trusts now. `None`: it may stay.
+    ///
+    /// A stale list takes nobody's connection away; it refuses newcomers.
+    pub fn judge(&self, listener: &Listener, rules: &Rules, now: SystemTime) -> Option<End> {
+        let ClaimedPeer {
+            names,
+            tenant,
+            chain,
+            ..
+        } = &*self.0;
+        if listener.revocation.status(&chain.links, now) == Status::Revoked {
+            return Some(End::Revoked);
+        }
+        let roots = &listener.client_roots.roots;
+        if !roots.iter().any(|root| authority_id(root) == chain.anchor) {
+            return Some(End::Untrusted);
+        }
+        // A backend may have been told the tenant, so another one takes another connection.
+        let unchanged = |(_, rule): (usize, &Rule)| rule.tenant == *tenant;
+        (!rules.decide(names).is_some_and(unchanged)).then_some(End::NotAuthorized)
     }
 
     /// The tenant the client sends as.

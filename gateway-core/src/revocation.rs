@@ -1,0 +1,324 @@
+//! Revocation: whether a certificate, or one above it, has been taken back before its time.
+//! In: the links of a verified chain, the lists that were verified when they were loaded, now. Out: one answer. A lookup
+//! costs the same for ten entries as for a million. Never parses a list and never verifies one.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, SystemTime};
+
+/// Names a certificate authority: a digest over its subject name and its public key, so that another authority of the
+/// same name is another authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AuthorityId(pub [u8; 32]);
+
+/// A serial number as it stands in certificates and lists: big-endian, without leading zeros (RFC 5280 section
+/// 4.1.2.2 allows 20 bytes).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Serial {
+    bytes: [u8; Serial::BYTES_MAX],
+    length: u8,
+}
+
+/// A serial number that is longer than RFC 5280 allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a serial number of more than {} bytes (RFC 5280 section 4.1.2.2)",
+    Serial::BYTES_MAX
+)]
+pub struct SerialTooLong;
+
+impl Serial {
+    /// Longest serial number.
+    pub const BYTES_MAX: usize = 20;
+
+    /// Takes the content bytes of the DER integer.
+    pub fn new(integer: &[u8]) -> Result<Self, SerialTooLong> {
+        let first = integer
+            .iter()
+            .position(|byte| *byte != 0)
+            .unwrap_or(integer.len());
+        let significant = &integer[first..];
+        let mut bytes = [0; Self::BYTES_MAX];
+        bytes
+            .get_mut(..significant.len())
+            .ok_or(SerialTooLong)?
+            .copy_from_slice(significant);
+        Ok(Serial {
+            bytes,
+            length: significant.len() as u8,
+        })
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+/// One certificate of a verified chain: who issued it, under which number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// The authority above.
+    pub issuer: AuthorityId,
+    /// The certificate's number there.
+    pub serial: Serial,
+}
+
+/// What to do when the newest list of an issuer is older than its `nextUpdate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StalePolicy {
+    /// Refuse everybody the list is about.
+    Refuse,
+    /// Use it for this much longer, then refuse.
+    Grace(Duration),
+    /// Use it for ever.
+    Allow,
+}
+
+/// The answer for one chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// No list names any of its certificates.
+    Good,
+    /// A list names one of them.
+    Revoked,
+    /// The list of one of its issuers is too old to be trusted, or there is none.
+    Unknown,
+}
+
+/// The list of one issuer.
+#[derive(Debug)]
+pub struct IssuerList {
+    next_update: SystemTime,
+    stale_policy: StalePolicy,
+    serials: HashSet<Serial>,
+}
+
+impl IssuerList {
+    /// A list without entries.
+    pub fn new(next_update: SystemTime, stale_policy: StalePolicy) -> Self {
+        IssuerList {
+            next_update,
+            stale_policy,
+            serials: HashSet::new(),
+        }
+    }
+
+    /// Adds an entry.
+    pub fn insert(&mut self, serial: Serial) {
+        self.serials.insert(serial);
+    }
+
+    /// Entries.
+    pub fn len(&self) -> usize {
+        self.serials.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Until when the issuer vouches for it.
+    pub fn next_update(&self) -> SystemTime {
+        self.next_update
+    }
+
+    /// Whether it may still be used.
+    pub fn is_usable(&self, now: SystemTime) -> bool {
+        match self.stale_policy {
+            StalePolicy::Allow => true,
+            StalePolicy::Refuse => now < self.next_update,
+            StalePolicy::Grace(grace) => now < self.next_update + grace,
+        }
+    }
+
+    /// Whether it is older than its issuer meant it to become.
+    pub fn is_stale(&self, now: SystemTime) -> bool {
+        now >= self.next_update
+    }
+}
+
+/// All lists that one listener trusts.
+#[derive(Debug, Default)]
+pub struct Revocation {
+    lists: HashMap<AuthorityId, IssuerList>,
+}
+
+impl Revocation {
+    /// Takes the lists; the later of two lists of one issuer counts.
+    pub fn new(lists: impl IntoIterator<Item = (AuthorityId, IssuerList)>) -> Self {
+        let mut revocation = Revocation::default();
+        for (issuer, list) in lists {
+            let newer = |known: &IssuerList| known.next_update <= list.next_update;
+            if revocation.lists.get(&issuer).is_none_or(newer) {
+                revocation.lists.insert(issuer, list);
+            }
+        }
+        revocation
+    }
+
+    /// Whether there is any list at all. Without one nothing is asked of anybody.
+    pub fn is_configured(&self) -> bool {
+        !self.lists.is_empty()
+    }
+
+    /// Looks every certificate of a chain up: revoked if any is, unknown if the list of any issuer is missing or may
+    /// not be used any more, good otherwise.
+    pub fn status(&self, chain: &[Link], now: SystemTime) -> Status {
+        if !self.is_configured() {
+            return Status::Good;
+        }
+        let mut status = Status::Good;
+        for link in chain {
+            match self.lists.get(&link.issuer) {
+                // Even an old list is right about what it names: a revoked certificate stays revoked.
+                Some(list) if list.serials.contains(&link.serial) => return Status::Revoked,
+                Some(list) if list.is_usable(now) => {}
+                _ => status = Status::Unknown,
+            }
+        }
+        status
+    }
+
+    /// The lists, for metrics.
+    pub fn lists(&self) -> impl Iterator<Item = (&AuthorityId, &IssuerList)> {
+        self.lists.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ISSUER: AuthorityId = AuthorityId([1; 32]);
+    const ROOT: AuthorityId = AuthorityId([2; 32]);
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn link(issuer: AuthorityId, serial: &[u8]) -> Link {
+        Link {
+            issuer,
+            serial: Serial::new(serial).unwrap(),
+        }
+    }
+
+    fn list(policy: StalePolicy, serials: &[&[u8]]) -> IssuerList {
+        let mut list = IssuerList::new(at(100), policy);
+        for serial in serials {
+            list.insert(Serial::new(serial).unwrap());
+        }
+        list
+    }
+
+    #[test]
+    fn any_revoked_certificate_of_a_chain_revokes_it() {
+        let lists = [
+            (ISSUER, list(StalePolicy::Refuse, &[&[7]])),
+            (ROOT, list(StalePolicy::Refuse, &[&[9]])),
+        ];
+        let revocation = Revocation::new(lists);
+        let status = |leaf: u8, intermediate: u8| {
+            revocation.status(&[link(ISSUER, &[leaf]), link(ROOT, &[intermediate])], at(1))
+        };
+        assert_eq!(status(1, 1), Status::Good);
+        assert_eq!(status(7, 1), Status::Revoked);
+        assert_eq!(status(1, 9), Status::Revoked);
+        assert_eq!(
+            status(9, 7),
+            Status::Good,
+            "a number counts at its own issuer only"
+        );
+    }
+
+    #[test]
+    fn the_stale_policy_decides_about_the_good_and_never_frees_the_revoked() {
+        let day = Duration::from_secs(24 * 60 * 60);
+        let table = [
+            (StalePolicy::Refuse, at(99), Status::Good),
+            (StalePolicy::Refuse, at(100), Status::Unknown),
+            (
+                StalePolicy::Grace(day),
+                at(100) + day - Duration::from_secs(1),
+                Status::Good,
+            ),
+            (StalePolicy::Grace(day), at(100) + day, Status::Unknown),
+            (StalePolicy::Allow, at(100) + 1000 * day, Status::Good),
+        ];
+        for (policy, now, expected) in table {
+            let revocation = Revocation::new([(ISSUER, list(policy, &[&[7]]))]);
+            assert_eq!(
+                revocation.status(&[link(ISSUER, &[1])], now),
+                expected,
+                "{policy:?}"
+            );
+            assert_eq!(
+                revocation.status(&[link(ISSUER, &[7])], now),
+                Status::Revoked
+            );
+        }
+    }
+
+    #[test]
+    fn once_there_is_a_list_every_issuer_of_a_chain_needs_one() {
+        let revocation = Revocation::new([(ISSUER, list(StalePolicy::Allow, &[]))]);
+        let chain = [link(ISSUER, &[1]), link(ROOT, &[1])];
+        assert_eq!(revocation.status(&chain, at(1)), Status::Unknown);
+        assert_eq!(Revocation::default().status(&chain, at(1)), Status::Good);
+    }
+
+    #[test]
+    fn of_two_lists_of_one_issuer_the_later_counts() {
+        for flip in [false, true] {
+            let mut lists = vec![
+                (ISSUER, list(StalePolicy::Refuse, &[&[7]])),
+                (ISSUER, {
+                    let mut later = IssuerList::new(at(200), StalePolicy::Refuse);
+                    later.insert(Serial::new(&[8]).unwrap());
+                    later
+                }),
+            ];
+            if flip {
+                lists.reverse();
+            }
+            let revocation = Revocation::new(lists);
+            assert_eq!(
+                revocation.status(&[link(ISSUER, &[8])], at(1)),
+                Status::Revoked
+            );
+            assert_eq!(
+                revocation.status(&[link(ISSUER, &[7])], at(1)),
+                Status::Good
+            );
+        }
+    }
+
+    #[test]
+    fn a_serial_longer_than_the_standard_allows_is_refused() {
+        assert_eq!(Serial::new(&[1; 21]), Err(SerialTooLong));
+        assert!(
+            Serial::new(&[&[0][..], &[1; 20]].concat()).is_ok(),
+            "the sign byte of DER"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_set_knows_exactly_what_was_put_in(
+            inside in proptest::collection::hash_set(proptest::collection::vec(any::<u8>(), 0..20), 0..200),
+            outside in proptest::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let mut list = IssuerList::new(at(100), StalePolicy::Allow);
+            for serial in &inside {
+                list.insert(Serial::new(serial).unwrap());
+            }
+            let significant = |bytes: &[u8]| Serial::new(bytes).unwrap();
+            let expected = inside.iter().any(|serial| significant(serial) == significant(&outside));
+            let revocation = Revocation::new([(ISSUER, list)]);
+            let revoked = revocation.status(&[link(ISSUER, &outside)], at(1)) == Status::Revoked;
+            prop_assert_eq!(revoked, expected);
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! Reads certificate revocation lists (RFC 5280 section 5) and verifies them, once, against the authorities they are of.
+//! In: a file of PEM or DER, the authorities a listener trusts. Out: plain sets of serial numbers. At start, never on a
+//! worker. What is not understood is refused: half a list would let the other half in.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use gateway_core::revocation::{AuthorityId, IssuerList, Serial, StalePolicy};
+use rustls::RootCertStore;
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateRevocationListDer, TrustAnchor};
+use webpki::BorrowedCertRevocationList;
+use x509_parser::asn1_rs::{Any, FromDer, Tag};
+use x509_parser::time::ASN1Time;
+
+use super::read::{self, ReadError};
+use crate::limits;
+use crate::tls::authority_id;
+
+/// Why a list cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CrlError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Not a list, cut off, or of a kind that is not supported.
+    #[error("is no revocation list that can be used: {0}")]
+    Malformed(String),
+    /// The list covers a part of its issuer's certificates only.
+    #[error(
+        "covers a part of its issuer's certificates only (issuing distribution point): must be a complete list"
+    )]
+    Partial,
+    /// Without an end nobody can say whether it is still good.
+    #[error("has no nextUpdate (RFC 5280 section 5.1.2.5 requires it)")]
+    NoNextUpdate,
+    /// Dated ahead of our clock.
+    #[error("was issued in the future: check the clock")]
+    FromTheFuture,
+    /// Of an authority that the listener does not trust.
+    #[error(
+        "is not of a CA in client_ca: must be signed by the CA whose certificates it takes back"
+    )]
+    ForeignIssuer,
+    /// The issuer's name is right and its signature is not.
+    #[error("bears the name of a CA in client_ca and is not signed by it")]
+    BadSignature,
+}
+
+/// A verified list.
+#[derive(Debug)]
+pub struct VerifiedList {
+    /// Whose it is.
+    pub issuer: AuthorityId,
+    /// What it says.
+    pub list: IssuerList,
+}
+
+/// What a list's signed part says besides its entries.
+struct Header<'a> {
+    /// The bytes that are signed.
+    signed: &'a [u8],
+    algorithm: &'a [u8],
+    signature: &'a [u8],
+    issuer: &'a [u8],
+    this_update: SystemTime,
+    next_update: Option<SystemTime>,
+}
+
+/// Reads and verifies all lists of a file.
+pub fn load(
+    path: &Path,
+    roots: &RootCertStore,
+    algorithms: &WebPkiSupportedAlgorithms,
+    stale_policy: StalePolicy,
+    now: SystemTime,
+) -> Result<Vec<VerifiedList>, CrlError> {
+    let bytes = read::file(path, limits::CRL_FILE_BYTES_MAX)?;
+    let lists = if bytes.first() == Some(&0x30) {
+        vec![CertificateRevocationListDer::from(bytes)]
+    } else {
+        let found: Result<Vec<_>, _> =
+            CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+        found.map_err(|error| CrlError::Malformed(error.to_string()))?
+    };
+    if lists.is_empty() {
+        return Err(ReadError::Nothing("revocation list").into());
+    }
+    let verify = |der| verify(der, roots, algorithms, stale_policy, now);
+    lists
+        .iter()
+        .map(|der: &CertificateRevocationListDer<'_>| verify(der.as_ref()))
+        .collect()
+}
+
+fn verify(
+    der: &[u8],
+    roots: &RootCertStore,
+    algorithms: &WebPkiSupportedAlgorithms,
+    stale_policy: StalePolicy,
+    now: SystemTime,
+) -> Result<VerifiedList, CrlError> {
+    let header = header(der).ok_or_else(|| CrlError::Malformed("broken or cut off".to_owned()))?;
+    let named: Vec<_> = roots
+        .roots
+        .iter()
+        .filter(|root| root.subject.as_ref() == header.issuer)
+        .collect();
+    if named.is_empty() {
+        return Err(CrlError::ForeignIssuer);
+    }
+    // Authorities may share a name; the list is of the one that signed it.
+    let signs = |root: &&&TrustAnchor<'_>| signed_by(&header, root, algorithms).unwrap_or(false);
+    let issuer = named.iter().find(signs).ok_or(CrlError::BadSignature)?;
+    if header.this_update > now {
+        return Err(CrlError::FromTheFuture);
+    }
+    let next_update = header.next_update.ok_or(CrlError::NoNextUpdate)?;
+    let malformed = |error: webpki::Error| CrlError::Malformed(error.to_string());
+    let entries = BorrowedCertRevocationList::from_der(der).map_err(malformed)?;
+    if webpki::CertRevocationList::from(entries)
+        .issuing_distribution_point()
+        .is_some()
+    {
+        return Err(CrlError::Partial);
+    }
+    let entries = BorrowedCertRevocationList::from_der(der).map_err(malformed)?;
+    let mut list = IssuerList::new(next_update, stale_policy);
+    for entry in &entries {
+        let serial = Serial::new(entry.map_err(malformed)?.serial_number);
+        list.insert(serial.map_err(|error| CrlError::Malformed(error.to_string()))?);
+    }
+    Ok(VerifiedList {
+        issuer: authority_id(issuer),
+        list,
+    })
+}
+
+/// Reads the parts around the entries; `None` where the structure is broken.
+fn header(der: &[u8]) -> Option<Header<'_>> {
+    let (trailing, outer) = Any::from_der(der).ok()?;
+    let (after_signed, list) = Any::from_der(outer.data).ok()?;
+    let (after_algorithm, algorithm) = Any::from_der(after_signed).ok()?;
+    let (after_signature, signature) = Any::from_der(after_algorithm).ok()?;
+    if !trailing.is_empty() || !after_signature.is_empty() || outer.tag() != Tag::Sequence {
+        return None;
+    }
+    let (mut rest, mut field) = Any::from_der(list.data).ok()?;
+    if field.tag() == Tag::Integer {
+        (rest, field) = Any::from_der(rest).ok()?;
+    }
+    // `field` is the inner algorithm, which webpki compares with the outer one.
+    let (rest, issuer) = Any::from_der(rest)
+        .ok()
+        .filter(|_| field.tag() == Tag::Sequence)?;
+    let (rest, this_update) = ASN1Time::from_der(rest).ok()?;
+    let next_update = ASN1Time::from_der(rest).ok().map(|(_, time)| time);
+    Some(Header {
+        signed: outer.data.get(..outer.data.len() - after_signed.len())?,
+        algorithm: algorithm.data,
+        signature: unpadded(&signature)?,
+        issuer: issuer.data,
+        this_update: system_time(&this_update)?,
+        next_update: match next_update {
+            Some(time) => Some(system_time(&time)?),
+            None => None,
+        },
+    })
+}
+
+fn system_time(time: &ASN1Time) -> Option<SystemTime> {
+    let seconds = u64::try_from(time.timestamp()).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// The bytes of a bit string without unused bits.
+fn unpadded<'a>(bits: &Any<'a>) -> Option<&'a [u8]> {
+    match bits.data {
+        [0, bytes @ ..] if bits.tag() == Tag::BitString => Some(bytes),
+        _ => None,
+    }
+}
+
+/// Whether `authority` made the list's signature, by an algorithm that is pinned.
+fn signed_by(
+    header: &Header<'_>,
+    authority: &TrustAnchor<'_>,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Option<bool> {
+    let (key, key_algorithm) = Any::from_der(authority.subject_public_key_info.as_ref()).ok()?;
+    let (_, key) = Any::from_der(key).ok()?;
+    let key = unpadded(&key)?;
+    let fits = algorithms.all.iter().filter(|algorithm| {
+        algorithm.signature_alg_id().as_ref() == header.algorithm
+            && algorithm.public_key_alg_id().as_ref() == key_algorithm.data
+    });
+    let mut verified = fits.map(|algorithm| {
+        algorithm
+            .verify_signature(key, header.signed, header.signature)
+            .is_ok()
+    });
+    Some(verified.any(|good| good))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gateway_core::revocation::{Link, Revocation, Status};
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+        CrlIssuingDistributionPoint, DnType, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+        RevokedCertParams, SerialNumber,
+    };
+    use time::{Duration as Days, OffsetDateTime};
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn authority(name: &str) -> (Issuer<'static, KeyPair>, RootCertStore) {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        (Issuer::new(params, key), roots)
+    }
+
+    fn params(serials: &[u64]) -> CertificateRevocationListParams {
+        let now = OffsetDateTime::from_unix_timestamp(NOW).unwrap();
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: now - Days::days(2),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        CertificateRevocationListParams {
+            this_update: now - Days::days(1),
+            next_update: now + Days::days(1),
+            crl_number: SerialNumber::from(1u64),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        }
+    }
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(NOW as u64)
+    }
+
+    fn verified(der: &[u8], roots: &RootCertStore) -> Result<VerifiedList, CrlError> {
+        let provider = rustls::crypto::ring::default_provider();
+        let algorithms = &provider.signature_verification_algorithms;
+        verify(der, roots, algorithms, StalePolicy::Refuse, now())
+    }
+
+    #[test]
+    fn a_list_of_a_trusted_authority_takes_back_what_it_names() {
+        let (issuer, roots) = authority("Agents");
+        let der = params(&[7, 300]).signed_by(&issuer).unwrap();
+        let VerifiedList { issuer, list } = verified(der.der(), &roots).unwrap();
+        assert_eq!(issuer, authority_id(&roots.roots[0]));
+        assert_eq!((list.len(), list.is_stale(now())), (2, false));
+        let revocation = Revocation::new([(issuer, list)]);
+        let status = |serial: &[u8]| {
+            let serial = Serial::new(serial).unwrap();
+            revocation.status(&[Link { issuer, serial }], now())
+        };
+        assert_eq!(status(&[7]), Status::Revoked);
+        assert_eq!(status(&[1, 44]), Status::Revoked);
+        assert_eq!(status(&[8]), Status::Good);
+    }
+
+    #[test]
+    fn a_list_of_somebody_else_is_refused() {
+        let (_, roots) = authority("Agents");
+        let (foreign, _) = authority("Others");
+        let (namesake, _) = authority("Agents");
+        let of = |issuer| verified(params(&[7]).signed_by(issuer).unwrap().der(), &roots);
+        assert!(matches!(of(&foreign), Err(CrlError::ForeignIssuer)));
+        assert!(matches!(of(&namesake), Err(CrlError::BadSignature)));
+    }
+
+    #[test]
+    fn of_two_authorities_of_one_name_the_one_that_signed_is_meant() {
+        let (issuer, roots) = authority("Agents");
+        let (_, namesakes) = authority("Agents");
+        let mut both = RootCertStore {
+            roots: namesakes.roots,
+        };
+        both.roots.extend(roots.roots.clone());
+        let der = params(&[7]).signed_by(&issuer).unwrap();
+        assert_eq!(
+            verified(der.der(), &both).unwrap().issuer,
+            authority_id(&roots.roots[0])
+        );
+    }
+
+    #[test]
+    fn a_list_cut_off_or_changed_anywhere_is_refused() {
+        let (issuer, roots) = authority("Agents");
+        let der = params(&[7, 8, 9]).signed_by(&issuer).unwrap();
+        let der: &[u8] = der.der();
+        for length in 0..der.len() {
+            assert!(verified(&der[..length], &roots).is_err(), "cut at {length}");
+        }
+        for position in 0..der.len() {
+            let mut changed = der.to_vec();
+            changed[position] ^= 1;
+            assert!(verified(&changed, &roots).is_err(), "changed at {position}");
+        }
+    }
+
+    #[test]
+    fn a_partial_list_and_one_from_the_future_are_refused() {
+        let (issuer, roots) = authority("Agents");
+        let mut partial = params(&[7]);
+        partial.issuing_distribution_point = Some(CrlIssuingDistributionPoint {
+            distribution_point: CrlDistributionPoint {
+                uris: vec!["http://example.org".to_owned()],
+            },
+            scope: None,
+        });
+        let partial = partial.signed_by(&issuer).unwrap();
+        assert!(matches!(
+            verified(partial.der(), &roots),
+            Err(CrlError::Partial)
+        ));
+        let mut early = params(&[7]);
+        early.this_update += Days::days(2);
+        early.next_update += Days::days(2);
+        let early = early.signed_by(&issuer).unwrap();
+        assert!(matches!(
+            verified(early.der(), &roots),
+            Err(CrlError::FromTheFuture)
+        ));
+    }
+}

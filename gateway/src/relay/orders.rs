@@ -1,0 +1,173 @@
+//! Orders to end, from a worker to its connections.
+//! In: what a connection is and who its client is. Out: the reason and the time to end, once there is one. Also counts the
+//! connections, so that a drain knows when all are gone. One per worker, nothing shared.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use super::End;
+use crate::tls::VerifiedPeer;
+
+/// The order to end: from one instant on at the first quiet moment, and at another in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Order {
+    /// Why.
+    pub reason: End,
+    /// When the connection starts to look for a quiet moment.
+    pub from: Instant,
+    /// When it goes even if bytes are moving.
+    pub at_the_latest: Instant,
+}
+
+/// The connections of one worker, and the orders to them.
+#[derive(Debug, Default)]
+pub struct Orders {
+    inner: RefCell<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    to_all: Option<Order>,
+    next: u64,
+    entries: HashMap<u64, Entry>,
+    empty: Option<Waker>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// Position of the listener and the client, once it has got in.
+    established: Option<(usize, VerifiedPeer)>,
+    order: Option<Order>,
+    waker: Option<Waker>,
+}
+
+/// One connection's place in `Orders`; gives it back when dropped.
+#[derive(Debug)]
+pub struct Place {
+    orders: Rc<Orders>,
+    number: u64,
+}
+
+impl Orders {
+    /// Takes a place for a new connection.
+    pub fn register(self: &Rc<Self>) -> Place {
+        let mut inner = self.inner.borrow_mut();
+        inner.next += 1;
+        let number = inner.next;
+        let order = inner.to_all;
+        inner.entries.insert(
+            number,
+            Entry {
+                order,
+                ..Entry::default()
+            },
+        );
+        Place {
+            orders: Rc::clone(self),
+            number,
+        }
+    }
+
+    /// Connections that hold a place.
+    pub fn open(&self) -> usize {
+        self.inner.borrow().entries.len()
+    }
+
+    /// Orders every connection, present and future, to end.
+    pub fn give_to_all(&self, order: Order) {
+        let mut inner = self.inner.borrow_mut();
+        inner.to_all = Some(order);
+        inner
+            .entries
+            .values_mut()
+            .for_each(|entry| entry.give(order));
+    }
+
+    /// Asks `judge` about every client that has got in, and gives its order. Returns how many got one.
+    pub fn judge(&self, mut judge: impl FnMut(usize, &VerifiedPeer) -> Option<Order>) -> usize {
+        let mut inner = self.inner.borrow_mut();
+        let mut ordered = 0;
+        for entry in inner.entries.values_mut() {
+            let Some((position, peer)) = &entry.established else {
+                continue;
+            };
+            if let Some(order) = judge(*position, peer) {
+                entry.give(order);
+                ordered += 1;
+            }
+        }
+        ordered
+    }
+
+    /// Waits until no connection holds a place.
+    pub async fn until_empty(&self) {
+        poll_fn(|context| {
+            let mut inner = self.inner.borrow_mut();
+            if inner.entries.is_empty() {
+                return Poll::Ready(());
+            }
+            inner.empty = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Entry {
+    /// Of several orders the one that ends the connection first counts.
+    fn give(&mut self, order: Order) {
+        if self
+            .order
+            .is_none_or(|known| order.at_the_latest < known.at_the_latest)
+        {
+            self.order = Some(order);
+            self.waker.take().into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+impl Place {
+    /// Says who the client is, so that it can be judged again.
+    pub fn establish(&self, position: usize, peer: VerifiedPeer) {
+        if let Some(entry) = self.orders.inner.borrow_mut().entries.get_mut(&self.number) {
+            entry.established = Some((position, peer));
+        }
+    }
+
+    /// Gives this connection an order.
+    pub fn give(&self, order: Order) {
+        if let Some(entry) = self.orders.inner.borrow_mut().entries.get_mut(&self.number) {
+            entry.give(order);
+        }
+    }
+
+    /// Waits for an order other than `known`.
+    pub(super) async fn ordered(&self, known: Option<Order>) -> Order {
+        poll_fn(|context| {
+            let mut inner = self.orders.inner.borrow_mut();
+            let entry = inner.entries.entry(self.number).or_default();
+            match entry.order {
+                Some(order) if Some(order) != known => Poll::Ready(order),
+                _ => {
+                    entry.waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut inner = self.orders.inner.borrow_mut();
+        inner.entries.remove(&self.number);
+        if inner.entries.is_empty() {
+            inner.empty.take().into_iter().for_each(Waker::wake);
+        }
+    }
+}
