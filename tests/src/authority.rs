@@ -8,9 +8,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SanType, SerialNumber,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use time::{Duration, OffsetDateTime};
 
 /// A certification authority with its own folder.
@@ -119,6 +122,12 @@ impl Request {
         self
     }
 
+    /// Valid for so many seconds from now.
+    pub fn seconds(mut self, seconds: i64) -> Request {
+        self.not_after = OffsetDateTime::now_utc() + Duration::seconds(seconds);
+        self
+    }
+
     fn parameters(self) -> CertificateParams {
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name = name(&self.common_name);
@@ -134,6 +143,38 @@ impl Request {
         parameters.use_authority_key_identifier_extension = true;
         parameters
     }
+}
+
+/// What a revocation list shall say.
+#[derive(Debug, Clone)]
+pub struct RevocationList {
+    revoked: Vec<SerialNumber>,
+    this_update: OffsetDateTime,
+    next_update: OffsetDateTime,
+}
+
+impl RevocationList {
+    /// Names the first certificate in each of these files, and is good for another day.
+    pub fn of(certificates: &[&Path]) -> RevocationList {
+        let now = OffsetDateTime::now_utc();
+        RevocationList {
+            revoked: certificates.iter().map(|file| serial(file)).collect(),
+            this_update: now - Duration::days(2),
+            next_update: now + Duration::days(1),
+        }
+    }
+
+    /// Was good until an hour ago.
+    pub fn ended(mut self) -> RevocationList {
+        self.next_update = OffsetDateTime::now_utc() - Duration::hours(1);
+        self
+    }
+}
+
+fn serial(certificate: &Path) -> SerialNumber {
+    let der = CertificateDer::from_pem_file(certificate).expect("the certificate is PEM");
+    let certificate = webpki::EndEntityCert::try_from(&der).expect("it is a certificate");
+    SerialNumber::from_slice(certificate.serial())
 }
 
 impl Authority {
@@ -185,6 +226,30 @@ impl Authority {
     /// The authority's own certificate.
     pub fn certificate(&self) -> PathBuf {
         self.folder.join("ca.pem")
+    }
+
+    /// Signs a revocation list and writes it as PEM into the authority's folder.
+    pub fn revoke(&self, file_name: &str, list: &RevocationList) -> PathBuf {
+        let revoked = |serial: &SerialNumber| RevokedCertParams {
+            serial_number: serial.clone(),
+            revocation_time: list.this_update,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let signed = CertificateRevocationListParams {
+            this_update: list.this_update,
+            next_update: list.next_update,
+            crl_number: SerialNumber::from(1u64),
+            issuing_distribution_point: None,
+            revoked_certs: list.revoked.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        }
+        .signed_by(&self.issuer)
+        .expect("the authority can sign lists");
+        let path = self.folder.join(file_name);
+        let pem = signed.pem().expect("a list can be written as PEM");
+        fs::write(&path, pem).expect("the folder can be written");
+        path
     }
 
     /// Issues a certificate under a file name.

@@ -48,6 +48,7 @@ pub struct Setup<'a> {
     tables: String,
     routes: Vec<(String, SocketAddr)>,
     identities: String,
+    client_ca: PathBuf,
 }
 
 /// A running gateway.
@@ -132,6 +133,7 @@ impl World {
             routes: Vec::new(),
             identities: "[[identity]]\nmatch = { uri = \"spiffe://example.test/agent/*\" }\ntenant = \"team-a\"\n"
                 .to_owned(),
+            client_ca: self.agents.certificate(),
         }
     }
 
@@ -174,6 +176,12 @@ impl Setup<'_> {
         self
     }
 
+    /// CAs that the listeners of the routes to come trust, in place of the agents'.
+    pub fn client_ca(mut self, file: &Path) -> Self {
+        file.clone_into(&mut self.client_ca);
+        self
+    }
+
     /// A listener and a backend of the same name, each with further keys.
     pub fn route(self, name: &str, listener: &str, servers: &[SocketAddr], backend: &str) -> Self {
         let servers: Vec<String> = servers.iter().map(SocketAddr::to_string).collect();
@@ -199,7 +207,7 @@ impl Setup<'_> {
              [[backend]]\nname = \"{name}\"\nservers = {servers:?}\n{backend}\n\n",
             world.server.certificate,
             world.server.key,
-            world.agents.certificate(),
+            self.client_ca,
         )
         .expect("a string takes any text");
         self.routes.push((name.to_owned(), address));
@@ -214,12 +222,26 @@ impl Setup<'_> {
         )
     }
 
-    /// Starts the gateway and waits until it says that it is ready.
-    pub fn start(self) -> Gateway {
+    /// `portcullis run` with the file, which it finds in the test's folder as `portcullis.toml`.
+    fn command(&self) -> Command {
         let file = self.world.folder().join("portcullis.toml");
         fs::write(&file, self.text()).expect("the test's folder can be written");
         let mut command = Command::new(program("portcullis"));
         command.arg("run").arg("--config").arg(&file);
+        command
+    }
+
+    /// Starts the gateway, which has to refuse its configuration: what it says on standard error.
+    pub fn refused(self) -> String {
+        let output = self.command().output().expect("the program runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        said
+    }
+
+    /// Starts the gateway and waits until it says that it is ready.
+    pub fn start(self) -> Gateway {
+        let mut command = self.command();
         let process = Process::start(self.world.folder(), "portcullis", &mut command);
         let mut gateway = Gateway {
             process,

@@ -13,7 +13,7 @@ mod process;
 mod programs;
 mod wait;
 
-pub use authority::{Authority, Credentials, Request, Usage};
+pub use authority::{Authority, Credentials, Request, RevocationList, Usage};
 pub use backend::{Backend, Behaviour, Ending, Recorded};
 pub use client::{Client, ClientBuilder, Closing, TlsFailure, abort};
 pub use gateway::{Gateway, Setup, World};

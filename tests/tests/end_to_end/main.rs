@@ -16,6 +16,8 @@ mod proxy_protocol;
 mod readme;
 mod refused;
 mod relay;
+mod reload;
+mod revocation;
 mod skywalking;
 mod telemetry;
 mod tls;

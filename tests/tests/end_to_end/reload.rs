@@ -1,0 +1,222 @@
+//! SIGHUP: the configuration and everything it names, taken anew or not at all, and no connection dropped that it does
+//! not concern. In: a running gateway and changed files. Out: who stays, who goes and why, what the metrics say.
+
+use std::fs;
+
+use rustix::process::Signal;
+use tests::{
+    Backend, Behaviour, Client, Closing, Ending, Gateway, Recorded, Request, RevocationList, World,
+    eventually,
+};
+
+const RELOADS: &str = "portcullis_reloads_total";
+const ENDED: &str = "portcullis_connections_ended_total";
+
+/// Writes the configuration with other text and reloads it.
+fn reload(world: &World, gateway: &mut Gateway, change: impl FnOnce(String) -> String) {
+    let file = world.folder().join("portcullis.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, change(text)).unwrap();
+    gateway.process().signal(Signal::HUP);
+}
+
+/// Waits until so many reloads have been taken.
+fn taken(gateway: &Gateway, count: u64) {
+    gateway.wait_for(RELOADS, &[("result", "taken")], count);
+}
+
+fn ping(client: &mut Client) {
+    client.send(b"ping").unwrap();
+    assert_eq!(client.receive(4).unwrap(), b"ping");
+}
+
+const OTHER_RULE: &str = "\n[[identity]]\nmatch = { uri = \"spiffe://example.test/other/*\" }\n";
+
+#[test]
+fn a_rule_removed_closes_those_it_admitted_and_nobody_else() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world.gateway(backend.address());
+    let request = Request::client("spiffe://example.test/other/1");
+    let other = world.agents.issue("other", request);
+    reload(&world, &mut gateway, |text| text + OTHER_RULE);
+    taken(&gateway, 1);
+
+    let mut removed = world.client().connect(gateway.address()).unwrap();
+    let mut stays = world
+        .client()
+        .credentials(&other)
+        .connect(gateway.address())
+        .unwrap();
+    ping(&mut removed);
+    ping(&mut stays);
+    reload(&world, &mut gateway, |text| {
+        text.replace("/agent/*", "/nobody/*")
+    });
+    taken(&gateway, 2);
+    assert_ne!(removed.receive_to_end().1, Closing::CloseNotify);
+    gateway.wait_for(
+        ENDED,
+        &[("listener", "edge"), ("reason", "not_authorized")],
+        1,
+    );
+    ping(&mut stays);
+    world.client().refused(gateway.address());
+    world
+        .client()
+        .credentials(&other)
+        .connect(gateway.address())
+        .unwrap();
+}
+
+#[test]
+fn a_client_revoked_in_mid_connection_is_cut_off_at_once_and_nobody_else_is() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let other = Request::client("spiffe://example.test/agent/other");
+    let other = world.agents.issue("other", other);
+    let nobody = RevocationList::of(&[]);
+    let list = world.agents.revoke("agents.crl", &nobody);
+    let crl = format!("crl = [{list:?}]");
+    let setup = world.setup().route("edge", &crl, &[backend.address()], "");
+    let mut gateway = setup.start();
+    let mut thieves: Vec<_> = (0..5)
+        .map(|_| world.client().connect(gateway.address()).unwrap())
+        .collect();
+    let mut stays = world
+        .client()
+        .credentials(&other)
+        .connect(gateway.address())
+        .unwrap();
+    thieves.iter_mut().for_each(ping);
+    ping(&mut stays);
+
+    world.agents.revoke(
+        "agents.crl",
+        &RevocationList::of(&[&world.agent.certificate]),
+    );
+    gateway.process().signal(Signal::HUP);
+    for thief in &mut thieves {
+        assert_ne!(thief.receive_to_end().1, Closing::CloseNotify);
+    }
+    gateway.wait_for(ENDED, &[("listener", "edge"), ("reason", "revoked")], 5);
+    eventually("the backend saw five resets", || {
+        let reset = |recorded: &&Recorded| recorded.ending == Some(Ending::Reset);
+        (backend.connections().iter().filter(reset).count() == 5).then_some(())
+    });
+    world.client().refused(gateway.address());
+    ping(&mut stays);
+    world
+        .client()
+        .credentials(&other)
+        .connect(gateway.address())
+        .unwrap();
+
+    // A broken list is refused, and the last good one goes on.
+    fs::write(&list, "broken").unwrap();
+    gateway.process().signal(Signal::HUP);
+    gateway.wait_for(RELOADS, &[("result", "refused")], 1);
+    world.client().refused(gateway.address());
+    ping(&mut stays);
+}
+
+#[test]
+fn a_new_certificate_is_served_to_newcomers_and_drops_nobody() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world.gateway(backend.address());
+    let mut before = world.client().connect(gateway.address()).unwrap();
+    ping(&mut before);
+    let old = before.connection().peer_certificates().unwrap()[0].clone();
+
+    let request = Request::server("gateway.test").dns("gateway.test");
+    let renewed = world.gateways.issue("renewed", request);
+    fs::rename(&renewed.key, &world.server.key).unwrap();
+    fs::rename(&renewed.certificate, &world.server.certificate).unwrap();
+    gateway.process().signal(Signal::HUP);
+    taken(&gateway, 1);
+    let mut after = world.client().connect(gateway.address()).unwrap();
+    ping(&mut after);
+    assert_ne!(after.connection().peer_certificates().unwrap()[0], old);
+    ping(&mut before);
+}
+
+#[test]
+fn a_ca_removed_closes_those_below_it() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world.gateway(backend.address());
+    let mut client = world.client().connect(gateway.address()).unwrap();
+    ping(&mut client);
+    let agents = format!("client_ca = [{:?}]", world.agents.certificate());
+    let gateways = format!("client_ca = [{:?}]", world.gateways.certificate());
+    reload(&world, &mut gateway, |text| {
+        text.replace(&agents, &gateways)
+    });
+    taken(&gateway, 1);
+    assert_ne!(client.receive_to_end().1, Closing::CloseNotify);
+    gateway.wait_for(ENDED, &[("listener", "edge"), ("reason", "untrusted")], 1);
+    world.client().refused(gateway.address());
+}
+
+#[test]
+fn a_broken_file_and_one_that_needs_a_restart_leave_the_old_one_serving() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world.gateway(backend.address());
+    let mut client = world.client().connect(gateway.address()).unwrap();
+    let good = fs::read_to_string(world.folder().join("portcullis.toml")).unwrap();
+    let changes: [(&str, &str, &str); 4] = [
+        ("mode = \"stream\"", "mode = \"strea", "not TOML"),
+        ("client_ca", "client_cas", "client_cas"),
+        (":4317\"", ":4399\"", "addresses"),
+        ("[admin]", "[workers]\ncount = 1\n[admin]", "restart"),
+    ];
+    for (refused, (from, to, said)) in changes.into_iter().enumerate() {
+        reload(&world, &mut gateway, |_| good.replace(from, to));
+        let refused = refused as u64 + 1;
+        gateway.wait_for(RELOADS, &[("result", "refused")], refused);
+        eventually("the reason is logged", || {
+            gateway.log().contains(said).then_some(())
+        });
+        ping(&mut client);
+        ping(&mut world.client().connect(gateway.address()).unwrap());
+    }
+    reload(&world, &mut gateway, |_| good.clone());
+    taken(&gateway, 1);
+    ping(&mut client);
+}
+
+#[test]
+fn reloads_in_a_row_under_traffic_drop_no_connection_and_leak_nothing() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world.gateway(backend.address());
+    let mut clients: Vec<_> = (0..8)
+        .map(|_| world.client().connect(gateway.address()).unwrap())
+        .collect();
+    clients.iter_mut().for_each(ping);
+    let mut descriptors = 0;
+    for round in 1..=30 {
+        gateway.process().signal(Signal::HUP);
+        taken(&gateway, round);
+        clients.iter_mut().for_each(ping);
+        let mut newcomer = world.client().connect(gateway.address()).unwrap();
+        ping(&mut newcomer);
+        newcomer.finish();
+        newcomer.receive_to_end();
+        if round == 10 {
+            gateway.wait_for("portcullis_connections_open", &[("listener", "edge")], 8);
+            descriptors = gateway.process().descriptors();
+        }
+    }
+    gateway.wait_for("portcullis_connections_open", &[("listener", "edge")], 8);
+    assert!(
+        gateway.process().descriptors() <= descriptors,
+        "descriptors grow"
+    );
+    assert_eq!(
+        gateway.metrics().count(RELOADS, &[("result", "refused")]),
+        0
+    );
+}

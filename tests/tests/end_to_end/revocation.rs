@@ -1,0 +1,425 @@
+//! Certificates that are taken back before their time, or whose time comes while they are in use.
+//! In: revocation lists of several makers, good and bad, and clients on both sides of them. Out: who is refused, with
+//! which reason and alert, and that nobody else is; connections that end with their certificate.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustls::AlertDescription;
+use tests::{
+    Authority, Backend, Behaviour, Closing, Credentials, Ending, Gateway, Request, RevocationList,
+    TlsFailure, World, eventually, program,
+};
+
+const FAILURES: &str = "portcullis_handshake_failures_total";
+const ENDED: &str = "portcullis_connections_ended_total";
+
+/// A certificate that the default rule admits.
+fn agent(authority: &Authority, name: &str) -> Credentials {
+    let uri = format!("spiffe://example.test/agent/{name}");
+    authority.issue(name, Request::client(&uri))
+}
+
+/// The listener's keys for lists.
+fn crl(files: &[&Path]) -> String {
+    format!("crl = {files:?}")
+}
+
+/// A gateway with one route whose listener has these keys.
+fn gateway_with(world: &World, backend: &Backend, keys: &str) -> Gateway {
+    world
+        .setup()
+        .route("edge", keys, &[backend.address()], "")
+        .start()
+}
+
+/// Sends and receives; the backend sees the connection.
+fn assert_admitted(world: &World, address: SocketAddr, credentials: &Credentials) {
+    let mut client = world
+        .client()
+        .credentials(credentials)
+        .connect(address)
+        .unwrap();
+    client.send(b"hello").unwrap();
+    assert_eq!(client.receive(5).unwrap(), b"hello");
+    client.finish();
+    client.receive_to_end();
+}
+
+/// Is refused for one reason, which shows at the client, in the metric and in the log, and not at the backend.
+fn assert_refused(
+    world: &World,
+    gateway: &Gateway,
+    backend: &Backend,
+    credentials: &Credentials,
+    reason: &str,
+) {
+    let labels = [("listener", "edge"), ("reason", reason)];
+    let refused_before = gateway.metrics().count(FAILURES, &labels);
+    let connected_before = backend.connections().len();
+    let failure = world
+        .client()
+        .credentials(credentials)
+        .refused(gateway.address());
+    let alert = match reason {
+        "revoked" => AlertDescription::CertificateRevoked,
+        "crl_stale" => AlertDescription::UnknownCA,
+        other => panic!("{other} is no reason of this module"),
+    };
+    assert!(
+        matches!(&failure, TlsFailure::Closed(Closing::Alert(seen)) if *seen == alert),
+        "{alert:?} was expected, and came {failure:?}"
+    );
+    gateway.wait_for(FAILURES, &labels, refused_before + 1);
+    eventually("the refusal stands in the log", || {
+        let log = gateway.log();
+        log.lines()
+            .any(|line| line.contains(reason) && line.contains("edge"))
+            .then_some(())
+    });
+    assert_eq!(
+        backend.connections().len(),
+        connected_before,
+        "the backend was connected"
+    );
+}
+
+/// Runs a program that must succeed.
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{command:?}: {said}");
+    said
+}
+
+fn openssl(directory: &Path, arguments: &str) -> String {
+    let mut command = Command::new("openssl");
+    run(command.args(arguments.split(' ')).current_dir(directory))
+}
+
+/// The same list in DER.
+fn der(list: &Path) -> PathBuf {
+    let der = list.with_extension("der");
+    let directory = list.parent().unwrap();
+    let arguments = format!(
+        "crl -outform der -in {} -out {}",
+        list.display(),
+        der.display()
+    );
+    openssl(directory, &arguments);
+    der
+}
+
+#[test]
+fn a_revoked_client_is_refused_and_the_others_get_in() {
+    let world = World::new();
+    let stolen = agent(&world.agents, "stolen");
+    let list = RevocationList::of(&[&stolen.certificate]);
+    let list = world.agents.revoke("agents.crl", &list);
+    for file in [list.clone(), der(&list)] {
+        let backend = Backend::start(Behaviour::Echo);
+        let gateway = gateway_with(&world, &backend, &crl(&[&file]));
+        assert_refused(&world, &gateway, &backend, &stolen, "revoked");
+        assert_admitted(&world, gateway.address(), &world.agent);
+        let metrics = gateway.metrics();
+        assert_eq!(metrics.count(FAILURES, &[]), 1);
+        assert_eq!(metrics.count("portcullis_handshakes_total", &[]), 1);
+        assert_eq!(backend.received_bytes(), 5);
+    }
+}
+
+#[test]
+fn a_list_of_one_listener_does_not_reach_another() {
+    let world = World::new();
+    let stolen = agent(&world.agents, "stolen");
+    let list = RevocationList::of(&[&stolen.certificate]);
+    let list = world.agents.revoke("agents.crl", &list);
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world
+        .setup()
+        .route("edge", &crl(&[&list]), &[backend.address()], "")
+        .route("inner", "", &[backend.address()], "")
+        .start();
+    assert_refused(&world, &gateway, &backend, &stolen, "revoked");
+    assert_admitted(&world, gateway.address_of("inner"), &stolen);
+}
+
+#[test]
+fn a_revoked_intermediate_takes_everybody_below_it_along() {
+    let world = World::new();
+    let branch = world.agents.subordinate("branch", "Branch of the test");
+    let below = agent(&branch, "below");
+    let list = RevocationList::of(&[&branch.certificate()]);
+    let list = world.agents.revoke("agents.crl", &list);
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = gateway_with(&world, &backend, &crl(&[&list]));
+    assert_refused(&world, &gateway, &backend, &below, "revoked");
+    assert_admitted(&world, gateway.address(), &world.agent);
+}
+
+/// An intermediate that is trusted by itself ends every chain below it; the root's list has to count all the same.
+#[test]
+fn a_revoked_intermediate_is_no_anchor_either() {
+    let world = World::new();
+    let branch = world.agents.subordinate("branch", "Branch of the test");
+    let below = agent(&branch, "below");
+    let both = world.folder().join("both.pem");
+    let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
+    fs::write(&both, read(&world.agents) + &read(&branch)).unwrap();
+    let of_branch = branch.revoke("branch.crl", &RevocationList::of(&[]));
+    let good = world.agents.revoke("good.crl", &RevocationList::of(&[]));
+    let bad = RevocationList::of(&[&branch.certificate()]);
+    let bad = world.agents.revoke("bad.crl", &bad);
+    for (list, admitted) in [(good, true), (bad, false)] {
+        let backend = Backend::start(Behaviour::Echo);
+        let keys = crl(&[&list, &of_branch]);
+        let setup = world.setup().client_ca(&both);
+        let gateway = setup.route("edge", &keys, &[backend.address()], "").start();
+        if admitted {
+            assert_admitted(&world, gateway.address(), &below);
+        } else {
+            assert_refused(&world, &gateway, &backend, &below, "revoked");
+        }
+        assert_admitted(&world, gateway.address(), &world.agent);
+    }
+}
+
+#[test]
+fn a_chain_through_an_intermediate_without_a_list_is_refused() {
+    let world = World::new();
+    let branch = world.agents.subordinate("branch", "Branch of the test");
+    let below = agent(&branch, "below");
+    let list = world.agents.revoke("agents.crl", &RevocationList::of(&[]));
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = gateway_with(&world, &backend, &crl(&[&list]));
+    assert_refused(&world, &gateway, &backend, &below, "crl_stale");
+    assert_admitted(&world, gateway.address(), &world.agent);
+}
+
+#[test]
+fn a_list_that_has_ended_refuses_everybody_unless_told_otherwise() {
+    let world = World::new();
+    let stolen = agent(&world.agents, "stolen");
+    let list = RevocationList::of(&[&stolen.certificate]).ended();
+    let list = crl(&[&world.agents.revoke("agents.crl", &list)]);
+    let table = [
+        (list.clone(), false),
+        (format!("{list}\ncrl_grace = \"59m\""), false),
+        (format!("{list}\ncrl_grace = \"2h\""), true),
+        (format!("{list}\ndangerous_accept_stale_crl = true"), true),
+    ];
+    for (keys, admitted) in table {
+        let backend = Backend::start(Behaviour::Echo);
+        let gateway = gateway_with(&world, &backend, &keys);
+        // Whatever its age, a list is right about what it names.
+        assert_refused(&world, &gateway, &backend, &stolen, "revoked");
+        if admitted {
+            assert_admitted(&world, gateway.address(), &world.agent);
+        } else {
+            assert_refused(&world, &gateway, &backend, &world.agent, "crl_stale");
+        }
+        let log = gateway.log();
+        assert!(log.contains("has ended"), "told at start: {log}");
+    }
+}
+
+#[test]
+fn lists_that_cannot_be_trusted_refuse_the_start() {
+    let world = World::new();
+    let foreign = Authority::create(world.folder(), "foreign", "Somebody else");
+    let double = Authority::create(world.folder(), "double", "Agents of the test");
+    let empty = RevocationList::of(&[]);
+    let good = world.agents.revoke("agents.crl", &empty);
+    let text = fs::read_to_string(&good).unwrap();
+    let whole = fs::read(der(&good)).unwrap();
+    let written = |name: &str, bytes: &[u8]| {
+        let path = world.folder().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let table = [
+        (
+            foreign.revoke("foreign.crl", &empty),
+            "is not of a CA in client_ca",
+        ),
+        (
+            double.revoke("double.crl", &empty),
+            "bears the name of a CA in client_ca and is not signed by it",
+        ),
+        (
+            written("cut.crl", &whole[..whole.len() - 1]),
+            "broken or cut off",
+        ),
+        (
+            written("cut.pem", &text.as_bytes()[..text.len() / 2]),
+            "is no revocation list that can be used",
+        ),
+        (written("empty.crl", b""), "holds no revocation list"),
+        (
+            written(
+                "certificate.pem",
+                &fs::read(&world.agent.certificate).unwrap(),
+            ),
+            "holds no revocation list",
+        ),
+        (world.folder().join("absent.crl"), "cannot be read"),
+    ];
+    for (file, reason) in table {
+        // Beside a good list, which must not make up for it.
+        let keys = format!("crl = [\n  {good:?},\n  {file:?},\n]");
+        let backend = SocketAddr::from(([127, 0, 0, 1], 9));
+        let setup = world.setup().route("edge", &keys, &[backend], "");
+        let named = format!("  {file:?},");
+        let line = 1 + setup.text().lines().position(|line| line == named).unwrap();
+        let said = setup.refused();
+        let place = format!("portcullis.toml:{line}: listener \"edge\": crl = {file:?}: ");
+        assert!(said.contains(&place), "{place} in {said}");
+        assert!(said.contains(reason), "{reason} in {said}");
+    }
+}
+
+#[test]
+fn lists_of_several_authorities_may_share_a_file() {
+    let world = World::new();
+    let others = Authority::create(world.folder(), "others", "Other agents of the test");
+    let trusted = world.folder().join("trusted.pem");
+    let concatenated = |files: [PathBuf; 2]| files.map(|file| fs::read(file).unwrap()).concat();
+    let roots = [world.agents.certificate(), others.certificate()];
+    fs::write(&trusted, concatenated(roots)).unwrap();
+    let stolen = [agent(&world.agents, "stolen"), agent(&others, "stolen")];
+    let other = agent(&others, "good");
+    let lists = world.folder().join("lists.pem");
+    let one = RevocationList::of(&[&stolen[0].certificate]);
+    let two = RevocationList::of(&[&stolen[1].certificate]);
+    let both = [
+        world.agents.revoke("agents.crl", &one),
+        others.revoke("others.crl", &two),
+    ];
+    fs::write(&lists, concatenated(both)).unwrap();
+
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world
+        .setup()
+        .client_ca(&trusted)
+        .route("edge", &crl(&[&lists]), &[backend.address()], "")
+        .start();
+    for credentials in &stolen {
+        assert_refused(&world, &gateway, &backend, credentials, "revoked");
+    }
+    for credentials in [&world.agent, &other] {
+        assert_admitted(&world, gateway.address(), credentials);
+    }
+}
+
+/// Asserts that a gateway that trusts `ca.pem` of a directory tells its agents apart by `ca.crl.pem`.
+fn assert_list_works(world: &World, directory: &Path) {
+    let credentials = |name: &str| Credentials {
+        certificate: directory.join(format!("{name}.pem")),
+        key: directory.join(format!("{name}.key")),
+    };
+    let backend = Backend::start(Behaviour::Echo);
+    let list = directory.join("ca.crl.pem");
+    let gateway = world
+        .setup()
+        .client_ca(&directory.join("ca.pem"))
+        .route("edge", &crl(&[&list]), &[backend.address()], "")
+        .start();
+    assert_refused(world, &gateway, &backend, &credentials("stolen"), "revoked");
+    assert_admitted(world, gateway.address(), &credentials("good"));
+}
+
+#[test]
+fn a_list_of_portcullis_pki_works() {
+    let world = World::new();
+    let directory = world.folder().join("pki");
+    let pki = |arguments: &str| {
+        let mut command = Command::new(program("portcullis"));
+        command.arg("pki").args(arguments.split(' '));
+        run(command.arg("--directory").arg(&directory))
+    };
+    pki("init");
+    for name in ["stolen", "good"] {
+        pki(&format!(
+            "issue client {name} --uri spiffe://example.test/agent/{name}"
+        ));
+    }
+    pki("revoke stolen");
+    pki("crl --days 1");
+    assert_list_works(&world, &directory);
+}
+
+#[test]
+fn a_list_of_openssl_ca_works() {
+    let world = World::new();
+    let directory = world.folder().join("openssl");
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("index.txt"), "").unwrap();
+    fs::write(directory.join("crlnumber"), "01").unwrap();
+    let settings = "[ca]\ndefault_ca = here\n[here]\ndatabase = index.txt\ncrlnumber = crlnumber\nrand_serial = yes\nnew_certs_dir = .\n\
+        certificate = ca.pem\nprivate_key = ca.key\ndefault_md = sha256\ndefault_days = 2\ndefault_crl_days = 1\n\
+        policy = names\ncopy_extensions = copy\n[names]\ncommonName = supplied\n";
+    fs::write(directory.join("ca.cnf"), settings).unwrap();
+    let key = "-nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256";
+    let usage = "-addext keyUsage=critical,keyCertSign,cRLSign";
+    let root =
+        format!("req -x509 {key} -keyout ca.key -out ca.pem -days 9 -subj /CN=Agents {usage}");
+    openssl(&directory, &root);
+    for name in ["stolen", "good"] {
+        let names = format!("subjectAltName=URI:spiffe://example.test/agent/{name}");
+        let request = format!(
+            "req {key} -keyout {name}.key -out {name}.csr -subj /CN={name} -addext {names} \
+             -addext extendedKeyUsage=clientAuth -addext keyUsage=digitalSignature"
+        );
+        openssl(&directory, &request);
+        let sign = format!("ca -batch -notext -config ca.cnf -in {name}.csr -out {name}.pem");
+        openssl(&directory, &sign);
+    }
+    openssl(
+        &directory,
+        "ca -config ca.cnf -revoke stolen.pem -crl_reason keyCompromise",
+    );
+    openssl(&directory, "ca -config ca.cnf -gencrl -out ca.crl.pem");
+    assert_list_works(&world, &directory);
+}
+
+#[test]
+fn a_connection_ends_with_its_certificate() {
+    let world = World::new();
+    let uri = "spiffe://example.test/agent/brief";
+    let brief = world.agents.issue("brief", Request::client(uri).seconds(8));
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world.gateway(backend.address());
+    let mut client = world
+        .client()
+        .credentials(&brief)
+        .connect(gateway.address())
+        .unwrap();
+    client.send(b"hello").unwrap();
+    assert_eq!(client.receive(5).unwrap(), b"hello");
+    let mut other = world.client().connect(gateway.address()).unwrap();
+
+    let (bytes, closing) = client.receive_to_end();
+    assert!(bytes.is_empty());
+    assert_ne!(closing, Closing::CloseNotify, "it does not look complete");
+    let brief_one = eventually("the backend's connection ends", || {
+        let first = backend.connections().swap_remove(0);
+        first.ending.is_some().then_some(first)
+    });
+    assert_eq!(brief_one.ending, Some(Ending::Reset));
+    gateway.wait_for(ENDED, &[("listener", "edge"), ("reason", "expired")], 1);
+
+    // Its owner does not get in again (in the second of notAfter the certificate is valid still, and the connection over
+    // at once), and who was inside with a longer one stays.
+    eventually("the handshake is refused", || {
+        let failure = world
+            .client()
+            .credentials(&brief)
+            .refused(gateway.address());
+        let alert = AlertDescription::CertificateExpired;
+        matches!(failure, TlsFailure::Closed(Closing::Alert(seen)) if seen == alert).then_some(())
+    });
+    other.send(b"still here").unwrap();
+    assert_eq!(other.receive(10).unwrap(), b"still here");
+}
