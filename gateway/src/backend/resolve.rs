@@ -38,6 +38,13 @@ impl Resolver {
         found.into_inner()
     }
 
+    /// Publishes once more what was published last, over whatever an earlier resolver may have said in the meantime.
+    pub fn republish(&self, publish: &impl Fn(usize, &[SocketAddr])) {
+        for (position, addresses) in &self.published {
+            publish(*position, addresses);
+        }
+    }
+
     /// Resolves again and again; `publish` gets a backend's position and its new addresses.
     pub async fn run(&mut self, publish: &impl Fn(usize, &[SocketAddr])) {
         let first = tokio::time::Instant::now() + limits::RESOLVE_INTERVAL;

@@ -92,7 +92,10 @@ impl Control {
                 tokio::select! {
                     () = resolver.run(&publish) => {}
                     order = orders.recv() => match order {
-                        Some(Order::Resolve(other)) => resolver = *other,
+                        Some(Order::Resolve(other)) => {
+                            resolver = *other;
+                            resolver.republish(&publish);
+                        }
                         Some(Order::Stop) | None => return,
                     }
                 }
