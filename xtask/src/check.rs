@@ -17,10 +17,13 @@ pub fn run_with_tidy() -> Result<()> {
 /// What the test runner does not run anyway.
 pub fn run_without_tidy() -> Result<()> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
-    let kernel_program = root().join("gateway-ebpf/Cargo.toml");
-    run(cargo()
-        .args(["fmt", "--check", "--manifest-path"])
-        .arg(kernel_program))?;
+    // Workspaces of their own.
+    for manifest in ["gateway-ebpf/Cargo.toml", "fuzz/Cargo.toml"] {
+        let manifest = root().join(manifest);
+        run(cargo()
+            .args(["fmt", "--check", "--manifest-path"])
+            .arg(manifest))?;
+    }
     run(cargo().args([
         "clippy",
         "--workspace",

@@ -11,7 +11,14 @@ use std::path::{Path, PathBuf};
 use crate::command::root;
 
 /// Folders that are not part of the project.
-const FOREIGN: [&str; 4] = ["target", ".git", ".tools", "node_modules"];
+const FOREIGN: [&str; 6] = [
+    "target",
+    ".git",
+    ".tools",
+    "node_modules",
+    "artifacts",
+    "corpus",
+];
 
 /// A text file of the repository.
 struct TextFile {
