@@ -69,46 +69,140 @@ impl Watch {
     pub async fn until_end(&self) -> End {
         let mut order: Option<Order> = None;
         loop {
-            let idle_at = self.last_moved.get() + self.idle_timeout;
-            let aged_at = self.aged_at.unwrap_or(idle_at);
-            let ordered_at = order.map_or(idle_at, |order| order.from);
-            let wake_at = idle_at.min(self.expires_at).min(aged_at).min(ordered_at);
-            let timer = monoio::time::sleep_until(wake_at.into());
-            let ordered = self.place.ordered(order);
-            if let Either::Left((given, _)) = select(pin!(ordered), pin!(timer)).await {
-                order = Some(given);
-                continue;
-            }
             let now = Instant::now();
             if now >= self.expires_at {
                 return End::Expired;
             }
-            if let Some(order) = order.filter(|order| now >= order.from) {
-                self.until_quiet(order.at_the_latest).await;
-                return order.reason;
-            }
-            if self.aged_at.is_some_and(|aged_at| now >= aged_at) {
-                self.until_quiet(now + limits::AGE_GRACE).await;
-                return End::Age;
-            }
-            if now >= self.last_moved.get() + self.idle_timeout {
-                return End::Idle;
+            let wake_at = match self.closing(order, now) {
+                Some((reason, at_the_latest)) => {
+                    let quiet_at = self.last_moved.get() + limits::QUIET_PERIOD;
+                    let is_quiet = now >= quiet_at && !self.is_writing();
+                    if is_quiet || now >= at_the_latest {
+                        return reason;
+                    }
+                    // A write that is stuck leaves no quiet moment: look again after another period.
+                    let look_at = if now < quiet_at {
+                        quiet_at
+                    } else {
+                        now + limits::QUIET_PERIOD
+                    };
+                    look_at.min(at_the_latest)
+                }
+                None => {
+                    let idle_at = self.last_moved.get() + self.idle_timeout;
+                    if now >= idle_at {
+                        return End::Idle;
+                    }
+                    let ordered_at = order.map_or(idle_at, |order| order.from);
+                    idle_at.min(ordered_at).min(self.aged_at.unwrap_or(idle_at))
+                }
+            };
+            let timer = monoio::time::sleep_until(wake_at.min(self.expires_at).into());
+            // Another order may come at any time, and be more urgent.
+            let ordered = self.place.ordered(order);
+            if let Either::Left((given, _)) = select(pin!(ordered), pin!(timer)).await {
+                order = Some(given);
             }
         }
     }
 
-    /// Waits until nothing has moved for a moment, and not beyond `at_the_latest`.
-    async fn until_quiet(&self, at_the_latest: Instant) {
-        loop {
-            let now = Instant::now();
-            let quiet_at = self.last_moved.get() + limits::QUIET_PERIOD;
-            if now >= at_the_latest || (now >= quiet_at && !self.is_writing()) {
-                return;
-            }
-            let wake_at = quiet_at
-                .max(now + Duration::from_millis(1))
-                .min(at_the_latest);
-            monoio::time::sleep_until(wake_at.into()).await;
+    /// Why the connection looks for a quiet moment to end, and when it ends without one.
+    fn closing(&self, order: Option<Order>, now: Instant) -> Option<(End, Instant)> {
+        let ordered = order.filter(|order| now >= order.from);
+        let ordered = ordered.map(|order| (order.reason, order.at_the_latest));
+        let aged = self.aged_at.filter(|aged_at| now >= *aged_at);
+        let aged = aged.map(|aged_at| (End::Age, aged_at + limits::AGE_GRACE));
+        ordered
+            .into_iter()
+            .chain(aged)
+            .min_by_key(|(_, at_the_latest)| *at_the_latest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::Orders;
+    use crate::rt::block_on;
+    use std::rc::Rc;
+
+    const LONG: Duration = Duration::from_secs(3600);
+    /// A guard against hanging.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn order(reason: End, wait: Duration) -> Order {
+        let now = Instant::now();
+        Order {
+            reason,
+            from: now,
+            at_the_latest: now + wait,
         }
+    }
+
+    /// Runs a watch whose connection never has a quiet moment, and gives it `orders` while it runs.
+    fn end_of_a_busy_connection(aged: bool, orders: &[Order]) -> End {
+        let ended = block_on(|_| async {
+            let all = Rc::new(Orders::default());
+            let now = Instant::now();
+            let watch = Rc::new(Watch::new(
+                all.register(),
+                LONG,
+                aged.then_some(now),
+                now + LONG,
+            ));
+            let busy = watch.writing();
+            let giving = Rc::clone(&watch);
+            let orders = orders.to_vec();
+            monoio::spawn(async move {
+                for order in orders {
+                    monoio::time::sleep(Duration::from_millis(30)).await;
+                    giving.place.give(order);
+                }
+            });
+            let ended = monoio::time::timeout(PATIENCE, watch.until_end()).await;
+            drop(busy);
+            ended
+        });
+        ended.unwrap().expect("the connection ends")
+    }
+
+    #[test]
+    fn an_urgent_order_is_heard_while_a_quiet_moment_is_waited_for() {
+        let urgent = order(End::Revoked, Duration::ZERO);
+        assert_eq!(end_of_a_busy_connection(true, &[urgent]), End::Revoked);
+        let patient = order(End::Untrusted, LONG);
+        assert_eq!(
+            end_of_a_busy_connection(false, &[patient, urgent]),
+            End::Revoked
+        );
+        assert_eq!(
+            end_of_a_busy_connection(false, &[urgent, patient]),
+            End::Revoked
+        );
+    }
+
+    #[test]
+    fn a_quiet_connection_ends_with_the_first_order_even_one_given_before_it_was_watched() {
+        let ended = block_on(|_| async {
+            let all = Rc::new(Orders::default());
+            let place = all.register();
+            place.give(order(End::NotAuthorized, LONG));
+            let now = Instant::now();
+            let watch = Watch::new(place, LONG, None, now + LONG);
+            monoio::time::timeout(PATIENCE, watch.until_end()).await
+        });
+        assert_eq!(ended.unwrap(), Ok(End::NotAuthorized));
+    }
+
+    #[test]
+    fn a_certificate_that_ends_ends_the_connection_however_busy() {
+        let ended = block_on(|_| async {
+            let now = Instant::now();
+            let place = Rc::new(Orders::default()).register();
+            let watch = Watch::new(place, LONG, None, now + Duration::from_millis(50));
+            let _busy = watch.writing();
+            monoio::time::timeout(PATIENCE, watch.until_end()).await
+        });
+        assert_eq!(ended.unwrap(), Ok(End::Expired));
     }
 }
