@@ -88,15 +88,21 @@ pub enum Status {
 /// The list of one issuer.
 #[derive(Debug)]
 pub struct IssuerList {
+    this_update: SystemTime,
     next_update: SystemTime,
     stale_policy: StalePolicy,
     serials: HashSet<Serial>,
 }
 
 impl IssuerList {
-    /// A list without entries.
-    pub fn new(next_update: SystemTime, stale_policy: StalePolicy) -> Self {
+    /// A list without entries, made at `this_update`.
+    pub fn new(
+        this_update: SystemTime,
+        next_update: SystemTime,
+        stale_policy: StalePolicy,
+    ) -> Self {
         IssuerList {
+            this_update,
             next_update,
             stale_policy,
             serials: HashSet::new(),
@@ -145,11 +151,11 @@ pub struct Revocation {
 }
 
 impl Revocation {
-    /// Takes the lists; the later of two lists of one issuer counts.
+    /// Takes the lists; of two lists of one issuer the one that was made later counts.
     pub fn new(lists: impl IntoIterator<Item = (AuthorityId, IssuerList)>) -> Self {
         let mut revocation = Revocation::default();
         for (issuer, list) in lists {
-            let newer = |known: &IssuerList| known.next_update <= list.next_update;
+            let newer = |known: &IssuerList| known.this_update <= list.this_update;
             if revocation.lists.get(&issuer).is_none_or(newer) {
                 revocation.lists.insert(issuer, list);
             }
@@ -206,7 +212,7 @@ mod tests {
     }
 
     fn list(policy: StalePolicy, serials: &[&[u8]]) -> IssuerList {
-        let mut list = IssuerList::new(at(100), policy);
+        let mut list = IssuerList::new(at(0), at(100), policy);
         for serial in serials {
             list.insert(Serial::new(serial).unwrap());
         }
@@ -270,12 +276,12 @@ mod tests {
     }
 
     #[test]
-    fn of_two_lists_of_one_issuer_the_later_counts() {
+    fn of_two_lists_of_one_issuer_the_newer_counts_whichever_ends_first() {
         for flip in [false, true] {
             let mut lists = vec![
                 (ISSUER, list(StalePolicy::Refuse, &[&[7]])),
                 (ISSUER, {
-                    let mut later = IssuerList::new(at(200), StalePolicy::Refuse);
+                    let mut later = IssuerList::new(at(10), at(50), StalePolicy::Refuse);
                     later.insert(Serial::new(&[8]).unwrap());
                     later
                 }),
@@ -310,7 +316,7 @@ mod tests {
             inside in proptest::collection::hash_set(proptest::collection::vec(any::<u8>(), 0..20), 0..200),
             outside in proptest::collection::vec(any::<u8>(), 0..20),
         ) {
-            let mut list = IssuerList::new(at(100), StalePolicy::Allow);
+            let mut list = IssuerList::new(at(0), at(100), StalePolicy::Allow);
             for serial in &inside {
                 list.insert(Serial::new(serial).unwrap());
             }

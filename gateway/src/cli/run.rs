@@ -32,6 +32,11 @@ const ENDED_AT_ONCE: i32 = 128 + 15;
 impl Run {
     /// Runs the gateway to its end.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
+        // Caught before anything else: a signal during the start is answered once there is something to answer with.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let mut signals = runtime.block_on(async { Signals::catch() })?;
         let loaded = match config::load(&self.config) {
             Ok(loaded) => loaded,
             Err(errors) => {
@@ -45,11 +50,6 @@ impl Run {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        // Caught from here on: a signal during start-up is answered with a drain, not with a half-started process.
-        let mut signals = runtime.block_on(async { Signals::catch() })?;
         let gateway = Gateway::start(loaded.config)?;
         let asked = runtime.block_on(async {
             loop {

@@ -126,7 +126,7 @@ fn verify(
         return Err(CrlError::Partial);
     }
     let entries = BorrowedCertRevocationList::from_der(der).map_err(malformed)?;
-    let mut list = IssuerList::new(next_update, stale_policy);
+    let mut list = IssuerList::new(header.this_update, next_update, stale_policy);
     for entry in &entries {
         let serial = Serial::new(entry.map_err(malformed)?.serial_number);
         list.insert(serial.map_err(|error| CrlError::Malformed(error.to_string()))?);

@@ -100,6 +100,11 @@ impl End {
         }
     }
 
+    /// Whether it is what a reload says of a client that may not stay.
+    pub const fn is_by_judgement(self) -> bool {
+        matches!(self, End::Revoked | End::Untrusted | End::NotAuthorized)
+    }
+
     /// Whether the backend ended it, other than cleanly. That no server could be reached is reported by itself.
     pub const fn is_backends_fault(self) -> bool {
         matches!(

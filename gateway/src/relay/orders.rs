@@ -87,17 +87,29 @@ impl Orders {
             .for_each(|entry| entry.give(order));
     }
 
-    /// Asks `judge` about every client that has got in, and gives its order. Returns how many got one.
+    /// Asks `judge` about every client that has got in: gives its order, or takes an earlier one back where the client
+    /// may stay after all. Returns how many got a new order.
     pub fn judge(&self, mut judge: impl FnMut(usize, &VerifiedPeer) -> Option<Order>) -> usize {
         let mut inner = self.inner.borrow_mut();
+        let to_all = inner.to_all;
         let mut ordered = 0;
         for entry in inner.entries.values_mut() {
             let Some((position, peer)) = &entry.established else {
                 continue;
             };
-            if let Some(order) = judge(*position, peer) {
-                entry.give(order);
-                ordered += 1;
+            let known = entry.order.map(|order| order.reason);
+            match judge(*position, peer) {
+                // Drawn anew at each reload, the earliest of many random moments would count.
+                Some(order) if known == Some(order.reason) => {}
+                Some(order) => {
+                    entry.give(order);
+                    ordered += 1;
+                }
+                None if known.is_some_and(End::is_by_judgement) => {
+                    entry.order = to_all;
+                    entry.waker.take().into_iter().for_each(Waker::wake);
+                }
+                None => {}
             }
         }
         ordered
@@ -145,18 +157,16 @@ impl Place {
         }
     }
 
-    /// Waits for an order other than `known`.
-    pub(super) async fn ordered(&self, known: Option<Order>) -> Order {
+    /// Waits until the order is another than `known`, or is taken back.
+    pub(super) async fn ordered(&self, known: Option<Order>) -> Option<Order> {
         poll_fn(|context| {
             let mut inner = self.orders.inner.borrow_mut();
             let entry = inner.entries.entry(self.number).or_default();
-            match entry.order {
-                Some(order) if Some(order) != known => Poll::Ready(order),
-                _ => {
-                    entry.waker = Some(context.waker().clone());
-                    Poll::Pending
-                }
+            if entry.order != known {
+                return Poll::Ready(entry.order);
             }
+            entry.waker = Some(context.waker().clone());
+            Poll::Pending
         })
         .await
     }

@@ -101,7 +101,7 @@ impl Watch {
             // Another order may come at any time, and be more urgent.
             let ordered = self.place.ordered(order);
             if let Either::Left((given, _)) = select(pin!(ordered), pin!(timer)).await {
-                order = Some(given);
+                order = given;
             }
         }
     }

@@ -238,3 +238,29 @@ fn newcomers_go_to_the_servers_of_the_new_configuration() {
     ping(&mut before);
     assert_eq!((old.connections().len(), new.connections().len()), (1, 4));
 }
+
+#[test]
+fn a_rule_that_comes_back_in_time_closes_nobody() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world.gateway(backend.address());
+    let mut clients: Vec<_> = (0..5)
+        .map(|_| world.client().connect(gateway.address()).unwrap())
+        .collect();
+    clients.iter_mut().for_each(ping);
+    reload(&world, &mut gateway, |text| {
+        text.replace("/agent/*", "/nobody/*")
+    });
+    taken(&gateway, 1);
+    reload(&world, &mut gateway, |text| {
+        text.replace("/nobody/*", "/agent/*")
+    });
+    taken(&gateway, 2);
+    // One of them may have been the first of the spread closes; all of them were not.
+    std::thread::sleep(std::time::Duration::from_secs(11));
+    let labels = [("listener", "edge"), ("reason", "not_authorized")];
+    assert!(
+        gateway.metrics().count(ENDED, &labels) <= 1,
+        "closed although the rule is back"
+    );
+}
