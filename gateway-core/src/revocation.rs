@@ -148,6 +148,7 @@ impl IssuerList {
 #[derive(Debug, Default)]
 pub struct Revocation {
     lists: HashMap<AuthorityId, IssuerList>,
+    authorities: HashSet<AuthorityId>,
 }
 
 impl Revocation {
@@ -161,6 +162,16 @@ impl Revocation {
             }
         }
         revocation
+    }
+
+    /// Remembers that an authority that had been trusted by itself is named by the list of another one.
+    pub fn revoke_authority(&mut self, authority: AuthorityId) {
+        self.authorities.insert(authority);
+    }
+
+    /// Whether the authority has been taken back, and with it every chain that ends at it.
+    pub fn is_authority_revoked(&self, authority: AuthorityId) -> bool {
+        self.authorities.contains(&authority)
     }
 
     /// Whether there is any list at all. Without one nothing is asked of anybody.

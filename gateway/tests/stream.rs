@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use gateway::config;
+use gateway::config::{self, Config};
 use gateway::pki::{Authority, Profile, Request};
 use gateway::server::Gateway;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -63,6 +63,7 @@ fn echoing_backend() -> (SocketAddr, Receiver<Seen>) {
 /// A running gateway in front of an echoing backend, and a client configuration that gets in.
 struct World {
     gateway: Gateway,
+    config: Config,
     client: Arc<ClientConfig>,
     seen: Receiver<Seen>,
 }
@@ -113,7 +114,8 @@ impl World {
             .unwrap();
         client.enable_secret_extraction = true;
         World {
-            gateway: Gateway::start(config).unwrap(),
+            gateway: Gateway::start(config.clone()).unwrap(),
+            config,
             client: Arc::new(client),
             seen,
         }
@@ -367,4 +369,37 @@ fn a_handshake_message_that_never_ends_ends_the_connection() {
     let metrics = world.gateway.metrics();
     assert!(metrics.lines().any(|line| line == ends), "{metrics}");
     world.gateway.drain();
+}
+
+#[test]
+fn a_client_in_mid_handshake_is_judged_by_what_a_reload_brought() {
+    let world = World::new();
+    let mut late = world.client_before_its_last_flight();
+    let mut config = world.config.clone();
+    config.rules = Arc::default();
+    world.gateway.reload(config).unwrap();
+    // The worker has taken the news once it refuses a newcomer.
+    let denied = rustls::Error::AlertReceived(rustls::AlertDescription::AccessDenied);
+    let mut served = 0;
+    loop {
+        let mut newcomer = world.client();
+        let records = newcomer.seal(b"x");
+        newcomer.stream.write_all(&records).unwrap();
+        if newcomer.rest() == Err(denied.clone()) {
+            break;
+        }
+        served += 1;
+    }
+    let mut flight = late.records();
+    flight.extend(late.seal(b"secret"));
+    late.stream.write_all(&flight).unwrap();
+    assert_eq!(late.rest(), Ok(0), "nothing but the end of the connection");
+    let ended = "portcullis_connections_ended_total{listener=\"edge\",reason=\"not_authorized\"}";
+    let metrics = world.gateway.metrics();
+    let count = metrics.lines().find_map(|line| line.strip_prefix(ended));
+    assert!(count.is_some_and(|count| count.trim() != "0"), "{metrics}");
+    world.gateway.drain();
+    let seen: Vec<Seen> = world.seen.try_iter().collect();
+    assert!(seen.len() <= served, "the late client reached the backend");
+    assert!(seen.iter().all(|seen| seen.bytes != b"secret"));
 }

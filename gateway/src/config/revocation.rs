@@ -88,8 +88,8 @@ pub fn check(
             }
         }
     }
-    let revocation = Revocation::new(lists);
-    remove_revoked(place, authorities, &revocation, report);
+    let mut revocation = Revocation::new(lists);
+    remove_revoked(place, authorities, &mut revocation, report);
     sound.then(|| Arc::new(revocation))
 }
 
@@ -98,7 +98,7 @@ pub fn check(
 fn remove_revoked(
     place: &Place,
     authorities: &mut Authorities,
-    revocation: &Revocation,
+    revocation: &mut Revocation,
     report: &mut Report<'_>,
 ) {
     let now = report.now;
@@ -129,6 +129,7 @@ fn remove_revoked(
                 Facts::parse(certificate).map_or_else(|_| "a CA".to_owned(), |f| f.subject);
             let text = format!("{subject} is named by a revocation list: not used");
             report.warn(place.line, &place.key("client_ca"), text);
+            revocation.revoke_authority(authority_id(&authorities.roots.roots[position]));
         }
     }
     let mut keep = revoked.iter().map(|revoked| !revoked);

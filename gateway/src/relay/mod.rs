@@ -163,9 +163,10 @@ pub async fn relay(
         )
     });
     // The loser is dropped, perhaps with a read that has bytes: the connection ends with it.
-    let end = match select(moving, pin!(watch.until_end())).await {
-        Either::Left((Ok(_), _)) => End::Finished,
-        Either::Left((Err(end), _)) | Either::Right((end, _)) => end,
+    // The watch is asked first: a client that may not stay gets no byte through.
+    let end = match select(pin!(watch.until_end()), moving).await {
+        Either::Right((Ok(_), _)) => End::Finished,
+        Either::Right((Err(end), _)) | Either::Left((end, _)) => end,
     };
     close(client, backend, watch, end).await;
     end

@@ -4,9 +4,11 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::future::{Either, select};
 use gateway_core::failure::Failure;
 use local_sync::semaphore::OwnedSemaphorePermit;
 
@@ -74,20 +76,26 @@ pub(super) async fn serve(worker: &Worker, arrival: Arrival, place: Place) {
         protocol: protocol.as_deref(),
     };
     let client_stream = Stream::Tls(stream);
-    let (end, moved) = match Box::pin(connect(worker, &state, position, &client)).await {
-        Some(Connection { stream, server }) => {
-            let aged_at = aged_at(&state.config, &door.listener);
-            let idle_timeout = door.listener.idle_timeout;
-            let watch = Watch::new(place, idle_timeout, aged_at, expires_at(&peer));
-            drop(state);
+    let aged_at = aged_at(&state.config, &door.listener);
+    let idle_timeout = door.listener.idle_timeout;
+    let watch = Watch::new(place, idle_timeout, aged_at, expires_at(&peer));
+    let connecting = Box::pin(connect(worker, &state, position, &client));
+    // The watch is asked first: for a client that may not stay no backend is opened.
+    let connected = match select(pin!(watch.until_end()), connecting).await {
+        Either::Left((end, _)) => Err(end),
+        Either::Right((connection, _)) => connection.ok_or(End::BackendUnreachable),
+    };
+    drop(state);
+    let (end, moved) = match connected {
+        Ok(Connection { stream, server }) => {
             let streams = (&client_stream, &stream);
             let (end, moved) = Box::pin(pass_on(worker, position, streams, &watch)).await;
             blame(worker, position, server, end, moved);
             (end, moved)
         }
-        None => {
+        Err(end) => {
             client_stream.reset_on_close();
-            (End::BackendUnreachable, [0; 2])
+            (end, [0; 2])
         }
     };
     let [received_bytes, sent_bytes] = moved;

@@ -93,7 +93,14 @@ impl Worker {
         if Rc::ptr_eq(before, &now) {
             return None;
         }
-        judge(&now, position, peer)
+        // It has not begun anything yet, so there is nothing to spread.
+        let order = judge(&now, position, peer)?;
+        let at_once = Instant::now();
+        Some(Order {
+            from: at_once,
+            at_the_latest: at_once,
+            ..order
+        })
     }
 
     /// Swaps the state and orders everybody to end who would not get in any more.

@@ -74,7 +74,9 @@ impl VerifiedPeer {
             chain,
             ..
         } = &*self.0;
-        if listener.revocation.status(&chain.links, now) == Status::Revoked {
+        let revocation = &listener.revocation;
+        let is_anchor_revoked = revocation.is_authority_revoked(chain.anchor);
+        if is_anchor_revoked || revocation.status(&chain.links, now) == Status::Revoked {
             return Some(End::Revoked);
         }
         let roots = &listener.client_roots.roots;

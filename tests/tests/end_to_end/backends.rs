@@ -116,11 +116,9 @@ fn plaintext_to_another_host_has_to_be_asked_for_by_name_and_shows() {
             .count("portcullis_dangerous_plaintext", &labels),
         1
     );
-    assert!(
-        gateway.log().contains("dangerous_plaintext"),
-        "{}",
-        gateway.log()
-    );
+    eventually("the log says so too", || {
+        gateway.log().contains("dangerous_plaintext").then_some(())
+    });
 }
 
 /// nginx that wants a client certificate and answers with whose it was.
@@ -258,11 +256,12 @@ fn a_server_that_refuses_our_certificate_is_counted_and_passed_over() {
     let _ = first.send(b"x");
     assert_ne!(first.receive_to_end().1, Closing::CloseNotify);
     gateway.wait_for(CONNECT_FAILURES, &[("backend", "edge")], 1);
-    assert!(
-        gateway.log().contains("refused our certificate"),
-        "{}",
-        gateway.log()
-    );
+    eventually("the reason is logged", || {
+        gateway
+            .log()
+            .contains("refused our certificate")
+            .then_some(())
+    });
     for _ in 0..3 {
         let mut client = world.client().connect(gateway.address()).unwrap();
         client.finish();
