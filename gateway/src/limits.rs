@@ -28,13 +28,13 @@ pub const ALPN_BYTES_MAX: usize = 255;
 /// Worker threads: each costs a thread, a ring and a listening socket per listener.
 pub const WORKERS: RangeInclusive<u64> = 1..=1024;
 
-/// Bound on a whole handshake. A handshake in flight costs a socket and about 35 KiB.
+/// Bound on a whole handshake. A handshake in flight costs a socket and buffers as its peer sends.
 pub const HANDSHAKE_TIMEOUT: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(60);
 /// Default of `handshake_timeout`: three retransmissions of a lost packet fit.
 pub const HANDSHAKE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
-/// Silence after which a connection is closed. An idle connection costs two sockets and about 6 KiB.
+/// Silence after which a connection is closed. An idle connection costs two sockets and was measured at 10 KiB.
 pub const IDLE_TIMEOUT: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
 /// Default of `idle_timeout`: longer than the five minutes between keepalives of common agents.
@@ -42,12 +42,12 @@ pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10 * 60);
 
 /// Connections at once per listener, each of which costs two descriptors.
 pub const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
-/// Default of `max_connections`: 20000 descriptors and 60 MiB when all are idle.
+/// Default of `max_connections`: 20000 descriptors and about 100 MiB when all are idle.
 pub const CONNECTIONS_DEFAULT: usize = 10_000;
 
 /// Handshakes at once per listener, over all workers.
 pub const HANDSHAKES: RangeInclusive<u64> = 1..=65_536;
-/// Default of `max_handshakes`: 36 MiB when all are in flight.
+/// Default of `max_handshakes`: 64 MiB if all send as much as `HANDSHAKE_BYTES_MAX`.
 pub const HANDSHAKES_DEFAULT: usize = 1024;
 
 /// Age at which a connection is closed; without the setting there is none.
