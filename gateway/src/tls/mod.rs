@@ -15,6 +15,7 @@ mod negotiated;
 mod peer;
 mod scratch;
 mod stream;
+mod tickets;
 mod verifier;
 
 pub use chain::authority_id;
@@ -24,3 +25,7 @@ pub use names::{cipher_suite_name, group_name};
 pub use negotiated::Negotiated;
 pub use peer::VerifiedPeer;
 pub use stream::{StreamError, TlsStream};
+pub use tickets::{
+    KeyFileError, KeyRing, RotateError, Rotated, load as load_ticket_keys,
+    rotate as rotate_ticket_keys,
+};
