@@ -9,6 +9,7 @@ mod directory;
 pub mod facts;
 pub mod read;
 mod register;
+mod signed;
 mod template;
 
 use std::io;
