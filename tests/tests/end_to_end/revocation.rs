@@ -342,7 +342,7 @@ fn a_list_of_portcullis_pki_works() {
     pki("init");
     for name in ["stolen", "good"] {
         pki(&format!(
-            "issue client {name} --uri spiffe://example.test/agent/{name}"
+            "issue agent {name} --uri spiffe://example.test/agent/{name}"
         ));
     }
     pki("revoke stolen");
