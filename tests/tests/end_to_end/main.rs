@@ -9,6 +9,7 @@
 mod backends;
 mod demo;
 mod lifecycle;
+mod lifetime;
 mod load;
 mod nginx;
 mod prometheus;
