@@ -1,5 +1,5 @@
 //! Reads certificate revocation lists (RFC 5280 section 5) and verifies them, once, against the authorities they are of.
-//! In: a file of PEM or DER, the authorities a listener trusts. Out: plain sets of serial numbers. At start, never on a
+//! In: a file of PEM or DER, the authorities that are trusted. Out: plain sets of serial numbers. At start, never on a
 //! worker. What is not understood is refused: half a list would let the other half in.
 
 use std::path::Path;
@@ -39,13 +39,13 @@ pub enum CrlError {
     /// Dated ahead of our clock.
     #[error("was issued in the future: check the clock")]
     FromTheFuture,
-    /// Of an authority that the listener does not trust.
+    /// Of an authority that is not trusted where the list stands.
     #[error(
-        "is not of a CA in client_ca: must be signed by the CA whose certificates it takes back"
+        "is not of a CA that is trusted here: must be signed by the CA whose certificates it takes back"
     )]
     ForeignIssuer,
     /// The issuer's name is right and its signature is not.
-    #[error("bears the name of a CA in client_ca and is not signed by it")]
+    #[error("bears the name of a CA that is trusted here and is not signed by it")]
     BadSignature,
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Note {
     pub(super) presented: Option<Certificate>,
     /// Our own reason for refusing, more exact than the error rustls makes of it.
     pub(super) refusal: Option<(Failure, String)>,
+    /// Why the backend's certificate is refused.
+    pub(super) server_refusal: Option<String>,
     /// The backend asked for our certificate.
     pub(super) asked_who_we_are: bool,
 }
@@ -53,6 +55,11 @@ pub(super) fn present(certificate: Certificate) {
 /// Notes why the client is refused.
 pub(super) fn refuse(failure: Failure, detail: String) {
     NOTE.with_borrow_mut(|note| note.refusal = Some((failure, detail)));
+}
+
+/// Notes why the backend's certificate is refused.
+pub(super) fn refuse_server(detail: String) {
+    NOTE.with_borrow_mut(|note| note.server_refusal = Some(detail));
 }
 
 /// Notes that the backend asked for our certificate.

@@ -242,11 +242,11 @@ fn lists_that_cannot_be_trusted_refuse_the_start() {
     let table = [
         (
             foreign.revoke("foreign.crl", &empty),
-            "is not of a CA in client_ca",
+            "is not of a CA that is trusted here",
         ),
         (
             double.revoke("double.crl", &empty),
-            "bears the name of a CA in client_ca and is not signed by it",
+            "bears the name of a CA that is trusted here and is not signed by it",
         ),
         (
             written("cut.crl", &whole[..whole.len() - 1]),
