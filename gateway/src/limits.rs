@@ -11,6 +11,10 @@ pub const CERTIFICATE_FILE_BYTES_MAX: usize = 16 << 20;
 /// Longest revocation list in bytes: a million entries take 40 MB. Held once, while it is read; the set that stays takes
 /// about 50 bytes an entry.
 pub const CRL_FILE_BYTES_MAX: usize = 128 << 20;
+/// Longest request for a certificate in bytes: a few names and a key take one or two KiB. Held once, while it is read.
+pub const SIGNING_REQUEST_FILE_BYTES_MAX: usize = 64 << 10;
+/// Shortest RSA key that `pki` certifies, in bits (NIST SP 800-131A revision 2 section 3).
+pub const RSA_BITS_MIN: usize = 2048;
 /// Longest register of an authority's revoked certificates: a hundred thousand lines.
 pub const REGISTER_FILE_BYTES_MAX: usize = 16 << 20;
 /// How much longer than its nextUpdate a revocation list may be used.

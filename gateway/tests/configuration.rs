@@ -54,7 +54,7 @@ fn pki() -> Pki {
         uris: Vec::new(),
         dns_names: match profile {
             Profile::Server => vec![format!("{name}.example.org")],
-            Profile::Client | Profile::Authority => Vec::new(),
+            Profile::Client | Profile::Component | Profile::Authority => Vec::new(),
         },
         ip_addresses: Vec::new(),
         lifetime: 100 * DAY,

@@ -156,6 +156,8 @@ pub enum BackendTransport {
 pub struct BackendTls {
     /// Roots the server's certificate must chain to.
     pub roots: Arc<RootCertStore>,
+    /// What the authorities of `roots` have taken back.
+    pub revocation: Arc<Revocation>,
     /// Our client certificate.
     pub key: Arc<CertifiedKey>,
     /// The name that must stand in the server's certificate.

@@ -140,6 +140,9 @@ section! {
         "certificate" => certificate: Text,
         "key" => key: Text,
         "server_name" => server_name: Text,
+        "crl" => crl: Texts,
+        "crl_grace" => crl_grace: Text,
+        "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
     }
 }
 

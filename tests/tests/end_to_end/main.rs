@@ -6,9 +6,11 @@
     reason = "all of it is test code, helpers included"
 )]
 
+mod backend_trust;
 mod backends;
 mod demo;
 mod lifecycle;
+mod lifetime;
 mod load;
 mod nginx;
 mod prometheus;
