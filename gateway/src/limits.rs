@@ -168,6 +168,26 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// An administration request has this long.
 pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long after the full handshake its tickets may resume. RFC 8446 section 4.6.1 allows seven days at most.
+pub const AUTHENTICATION_AGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Default of `max_authentication_age`.
+pub const AUTHENTICATION_AGE_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Master keys of tickets kept at once: a rotation every three hours keeps all that can matter for a week.
+pub const TICKET_KEYS_MAX: usize = 64;
+
+/// How often master keys in memory are rotated, at most and at least; between them, twice in `max_authentication_age`.
+pub const TICKET_KEY_ROTATION: RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(12 * 60 * 60);
+
+/// Tickets of one ClientHello that are tried; each costs a key derivation. Common clients offer one or two.
+pub const TICKETS_TRIED_MAX: usize = 4;
+
+/// Tickets given out per handshake, about 1.5 KB each: a client comes back with the newest.
+pub const TICKETS_ISSUED: usize = 1;
+
 const _: () = assert!(HANDSHAKE_READ_BYTES <= HANDSHAKE_BYTES_MAX);
 const _: () = assert!(HANDSHAKE_BYTES_MAX >= RECORD_BYTES_MAX);
 const _: () = assert!(

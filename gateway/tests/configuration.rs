@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use gateway::config::{self, BackendTransport, ConfigErrors, Loaded};
 use gateway::limits;
 use gateway::pki::{Authority, Profile, Request};
-use gateway_core::identity::CertificateNames;
+use gateway_core::certificate::Certificate;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -417,8 +417,10 @@ tls.groups = ["ffdhe2048"] | tls: groups = "ffdhe2048" | must be one of X25519, 
 tls.groups = ["X25519", "X25519"] | tls: groups = "X25519" | named twice
 tls.cipher_suites = [] | tls: cipher_suites = [] | must name at least one
 tls.cipher_suites = ["TLS_RSA_WITH_RC4_128_MD5"] | tls: cipher_suites = "TLS_RSA_WITH_RC4_128_MD5" | must be one of TLS_AES_128
-tls.resumption.enabled = true | tls: resumption: enabled = true | not built yet
-tls.resumption.key_file = "k" | tls: resumption: key_file = "k" | not built yet
+tls.resumption.key_file = "k" | tls: resumption: key_file = "k" | cannot be read
+tls.resumption.key_file = "ca.pem" | tls: resumption: key_file = "ca.pem" | run `chmod 600
+tls.resumption.max_authentication_age = "8days" | tls: resumption: max_authentication_age = "8days" | must be 1s to 7days
+tls.resumption.max_authentication_age = "0s" | tls: resumption: max_authentication_age = "0s" | must be 1s to 7days
 guard.mode = "enforce" | guard: mode = "enforce" | not built yet
 guard.mode = "monitor" | guard: interfaces | missing
 guard.required = true | guard: required = true | what is off cannot be required
@@ -628,9 +630,9 @@ fn dns_rules_ignore_case() {
         "uri = \"spiffe://example.org/agent/*\"",
         "dns = \"Agent-*\"",
     );
-    let names = CertificateNames {
+    let names = Certificate {
         dns_names: vec!["agent-1.example.org".to_owned()],
-        ..CertificateNames::default()
+        ..Certificate::default()
     };
     assert!(
         pki()
@@ -638,8 +640,8 @@ fn dns_rules_ignore_case() {
             .unwrap()
             .config
             .rules
-            .decide(&names)
-            .is_some()
+            .decide(&names, 0)
+            .is_ok()
     );
 }
 
@@ -732,6 +734,10 @@ fn defaults_in_the_reference_are_those_of_the_limits() {
         ("handshake_timeout", time(limits::HANDSHAKE_TIMEOUT_DEFAULT)),
         ("idle_timeout", time(limits::IDLE_TIMEOUT_DEFAULT)),
         ("connect_timeout", time(limits::CONNECT_TIMEOUT_DEFAULT)),
+        (
+            "max_authentication_age",
+            time(limits::AUTHENTICATION_AGE_DEFAULT),
+        ),
         (
             "max_connections",
             format!("`{}`", limits::CONNECTIONS_DEFAULT),

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use comfy_table::{Table, presets};
+use gateway_core::identity::TenantSource;
 
 use crate::config::{
     self, AdminAddress, Backend, BackendTransport, Config, GuardMode, Listener, Loaded,
@@ -119,13 +120,8 @@ fn process(config: &Config) -> Table {
         }
     };
     properties([
-        (
-            "TLS",
-            format!(
-                "1.3 only, by {}; no resumption: every connection authenticates in full",
-                config.provider_name
-            ),
-        ),
+        ("TLS", format!("1.3 only, by {}", config.provider_name)),
+        ("resumption", resumption(config)),
         ("cipher suites", suites.collect::<Vec<_>>().join(", ")),
         ("groups", groups.collect::<Vec<_>>().join(", ")),
         ("workers", config.workers.to_string()),
@@ -133,6 +129,18 @@ fn process(config: &Config) -> Table {
         ("admin endpoint", admin),
         ("guard", guard),
     ])
+}
+
+fn resumption(config: &Config) -> String {
+    let Some(resumption) = &config.resumption else {
+        return "none: every connection authenticates in full".to_owned();
+    };
+    let age = duration(resumption.max_authentication_age);
+    let keys = match &resumption.keys {
+        None => "with keys in memory".to_owned(),
+        Some(keys) => format!("with {} shared keys, epoch {}", keys.len(), keys.epoch()),
+    };
+    format!("for {age} after the full handshake, {keys}")
 }
 
 fn listener_table(listener: &Listener, config: &Config) -> Table {
@@ -238,16 +246,17 @@ fn rules(config: &Config) -> Table {
             .map_or("any".to_owned(), ToString::to_string)
     };
     for (index, rule) in config.rules.as_slice().iter().enumerate() {
-        let tenant = rule
-            .tenant
-            .as_ref()
-            .map_or("none", |tenant| tenant.as_str());
+        let tenant = match &rule.tenant {
+            TenantSource::Nowhere => "none".to_owned(),
+            TenantSource::Literal(tenant) => tenant.as_str().to_owned(),
+            TenantSource::Certificate(part) => format!("from {part:?}"),
+        };
         table.add_row([
             format!(" {}", index + 1),
             shown(&rule.uri),
             shown(&rule.dns),
             shown(&rule.common_name),
-            tenant.to_owned(),
+            tenant,
         ]);
     }
     table
@@ -259,7 +268,7 @@ fn tenant_note(config: &Config) -> Option<&'static str> {
         .rules
         .as_slice()
         .iter()
-        .any(|rule| rule.tenant.is_some());
+        .any(|rule| rule.tenant != TenantSource::Nowhere);
     let any_taker = config.backends.iter().any(|backend| backend.proxy_protocol);
     (any_tenant && !any_taker).then_some(
         "Tenants reach no backend: in mode \"stream\" they travel in the PROXY protocol header, and none asks for it.",

@@ -9,6 +9,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config;
+use crate::limits;
 use crate::observe::{LogFormat, start_log};
 use crate::server::Gateway;
 
@@ -52,8 +53,10 @@ impl Run {
         }
         let gateway = Gateway::start(loaded.config)?;
         let asked = runtime.block_on(async {
+            let mut minutes = tokio::time::interval(*limits::TICKET_KEY_ROTATION.start());
             loop {
                 tokio::select! {
+                    _ = minutes.tick() => gateway.refresh_ticket_keys(),
                     asked = signals.next() => match asked {
                         Asked::Reload => reload(&self.config, &gateway),
                         Asked::End(name) => {

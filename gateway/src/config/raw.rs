@@ -76,8 +76,8 @@ section! {
     /// `[tls.resumption]`.
     RawResumption {
         "enabled" => enabled: bool,
-        "key_file" => key_file: Anything,
-        "max_authentication_age" => max_authentication_age: Anything,
+        "key_file" => key_file: Text,
+        "max_authentication_age" => max_authentication_age: Text,
     }
 }
 

@@ -5,7 +5,9 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
+
+use gateway_core::block::BlockList;
 
 use super::control::{Control, ControlStop};
 use super::state::Seed;
@@ -44,6 +46,9 @@ pub enum StartError {
         /// Why.
         error: anyhow::Error,
     },
+    /// The operating system has no randomness.
+    #[error("no randomness to make ticket keys from")]
+    Random,
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -150,7 +155,7 @@ impl Gateway {
         let guard = start_guard(&config, &ports)?;
         let mut resolver = Resolver::new(&config.backends);
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
-        let seed = Seed::new(Arc::clone(&config), servers, None)?;
+        let seed = Seed::new(Arc::clone(&config), Arc::default(), servers)?;
         // Nothing but a thread that cannot be started fails after this.
         let mut sockets = bound.listen()?;
 
@@ -231,14 +236,40 @@ impl Gateway {
         let config = Arc::new(config);
         let mut resolver = Resolver::new(&config.backends);
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
-        let seed = Seed::new(Arc::clone(&config), servers, Some(current.limits()))?;
+        let seed = current.with_config(Arc::clone(&config), servers)?;
         self.control_stop.resolve(resolver);
+        self.sow(&mut current, seed);
+        self.metrics.reload(config);
+        Ok(())
+    }
+
+    /// Shuts out from now on whom `blocks` names, and nobody else of those it may have named before.
+    pub fn block(&self, blocks: BlockList) -> Result<(), StartError> {
+        let mut current = self.lock_seed();
+        let seed = current.with_blocks(Arc::new(blocks))?;
+        self.sow(&mut current, seed);
+        Ok(())
+    }
+
+    /// Makes a new key to seal tickets with, if keys live in memory and it is time. To be called about once a minute.
+    pub fn refresh_ticket_keys(&self) {
+        let mut current = self.lock_seed();
+        match current.with_fresh_ticket_keys(SystemTime::now()) {
+            Ok(None) => {}
+            Ok(Some(seed)) => {
+                self.sow(&mut current, seed);
+                tracing::info!("new ticket key");
+            }
+            Err(error) => tracing::error!(%error, "no new ticket key; the old ones go on"),
+        }
+    }
+
+    /// Hands a seed to every worker.
+    fn sow(&self, current: &mut Seed, seed: Seed) {
         for worker in &self.workers {
             worker.mailbox.send(Message::Reload(Box::new(seed.clone())));
         }
-        self.metrics.reload(config);
         *current = seed;
-        Ok(())
     }
 
     fn lock_seed(&self) -> MutexGuard<'_, Seed> {

@@ -6,7 +6,9 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use gateway_core::certificate::Certificate;
 use gateway_core::failure::Failure;
+use gateway_core::lineage::TicketRefusal;
 use gateway_core::sniff::{FirstBytes, first_bytes};
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
@@ -15,7 +17,8 @@ use rustls::{ClientConfig, Error, ServerConfig};
 
 use super::engine::{Engine, Output, Progress};
 use super::failure::classify;
-use super::peer::{ClaimedPeer, VerifiedPeer};
+use super::negotiated::Negotiated;
+use super::peer::VerifiedPeer;
 use super::scratch::{self, Note};
 use super::stream::TlsStream;
 use crate::limits;
@@ -27,6 +30,8 @@ pub struct Accepted {
     pub stream: TlsStream,
     /// Who the client is.
     pub peer: VerifiedPeer,
+    /// What was agreed on.
+    pub negotiated: Negotiated,
 }
 
 /// Why a client is not in, and the records that tell it so.
@@ -36,6 +41,12 @@ pub struct Refusal {
     pub failure: Failure,
     /// The reason in words, for the log.
     pub detail: String,
+    /// The certificate that was presented, where it could be read. Nothing about it is proven.
+    pub presented: Option<Box<Certificate>>,
+    /// The server name that was asked for.
+    pub server_name: Option<String>,
+    /// Why the client's ticket was refused before, if it came with one.
+    pub ticket_refusal: Option<TicketRefusal>,
     alert: Buffer,
 }
 
@@ -63,6 +74,8 @@ struct Handshake {
     peer_closed: bool,
     received_bytes: usize,
     reads: usize,
+    /// What the callbacks had to say so far.
+    note: Note,
     /// Something has been sent: from our first flight on, records are encrypted.
     has_answered: bool,
 }
@@ -77,6 +90,7 @@ impl Handshake {
             peer_closed: false,
             received_bytes: 0,
             reads: 0,
+            note: Note::default(),
             has_answered: false,
         }
     }
@@ -87,7 +101,8 @@ impl Handshake {
             outgoing: &mut self.outgoing,
             peer_closed: &mut self.peer_closed,
         };
-        self.engine.advance(&mut self.incoming, &mut output)
+        let (engine, incoming) = (&mut self.engine, &mut self.incoming);
+        scratch::observe(&mut self.note, || engine.advance(incoming, &mut output))
     }
 
     /// Reads once; 0 is the end of the stream. A silent peer costs no buffer.
@@ -157,26 +172,37 @@ pub async fn accept(
     };
     let mut handshake = Handshake::new(Engine::Server(Box::new(connection)));
     match establish(&mut handshake, &socket).await {
-        Ok(claimed) => Ok(Accepted {
-            stream: handshake.into_stream(socket, pool),
-            peer: VerifiedPeer::after_finished(claimed),
-        }),
-        Err(refusal) => Err((socket, refusal)),
+        Ok(peer) => {
+            let note = std::mem::take(&mut handshake.note);
+            Ok(Accepted {
+                negotiated: Negotiated::of(&handshake.engine, note),
+                stream: handshake.into_stream(socket, pool),
+                peer,
+            })
+        }
+        Err(refusal) => {
+            let Note {
+                server_name,
+                presented,
+                ticket_refusal,
+                ..
+            } = handshake.note;
+            let refusal = Refusal {
+                server_name,
+                presented,
+                ticket_refusal,
+                ..refusal
+            };
+            Err((socket, refusal))
+        }
     }
 }
 
 /// Runs the server's side until the client's Finished has been verified.
-async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<ClaimedPeer, Refusal> {
-    let mut claimed = None;
+async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<VerifiedPeer, Refusal> {
     loop {
-        let (progress, note) = scratch::observe(|| handshake.advance());
-        let Note {
-            claimed: newly_claimed,
-            refusal,
-            ..
-        } = note;
-        claimed = newly_claimed.or(claimed);
-        let progress = progress.map_err(|error| refuse_for(handshake, &error, refusal))?;
+        let progress = handshake.advance();
+        let progress = progress.map_err(|error| refuse_for(handshake, &error))?;
         handshake
             .flush(socket)
             .await
@@ -184,7 +210,10 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Claimed
         if progress == Progress::Established {
             let nobody =
                 || Refusal::without_alert(Failure::Internal, "nobody was verified".to_owned());
-            return claimed.ok_or_else(nobody);
+            let claimed = handshake.note.claimed.take();
+            return claimed
+                .and_then(|claimed| VerifiedPeer::after_finished(claimed, &handshake.engine))
+                .ok_or_else(nobody);
         }
         if handshake.peer_closed {
             let detail = "the client closed during the handshake".to_owned();
@@ -211,11 +240,8 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Claimed
 }
 
 /// Names the reason for `error` and collects the alert rustls wants to send for it.
-fn refuse_for(
-    handshake: &mut Handshake,
-    error: &Error,
-    noted: Option<(Failure, String)>,
-) -> Refusal {
+fn refuse_for(handshake: &mut Handshake, error: &Error) -> Refusal {
+    let noted = handshake.note.refusal.take();
     let (failure, detail) = noted.unwrap_or_else(|| (classify(error), error.to_string()));
     if failure == Failure::Sni {
         // rustls would say access_denied; RFC 6066 section 3 wants unrecognized_name. Nothing is encrypted yet.
@@ -228,9 +254,8 @@ fn refuse_for(
     }
     let alert = std::mem::replace(&mut handshake.outgoing, Buffer::with_capacity(0));
     Refusal {
-        failure,
-        detail,
         alert,
+        ..Refusal::without_alert(failure, detail)
     }
 }
 
@@ -240,6 +265,9 @@ impl Refusal {
         Refusal {
             failure,
             detail,
+            presented: None,
+            server_name: None,
+            ticket_refusal: None,
             alert: Buffer::with_capacity(0),
         }
     }
@@ -252,9 +280,8 @@ impl Refusal {
             alert.append(&[21, 3, 3, 0, 2, FATAL, description.0]);
         }
         Refusal {
-            failure,
-            detail,
             alert,
+            ..Refusal::without_alert(failure, detail)
         }
     }
 
@@ -308,20 +335,17 @@ pub async fn connect(
 ) -> Result<Connected, HandshakeError> {
     let connection = UnbufferedClientConnection::new(Arc::clone(config), server_name)?;
     let mut handshake = Handshake::new(Engine::Client(Box::new(connection)));
-    let mut asked_who_we_are = false;
     loop {
-        let (progress, note) = scratch::observe(|| handshake.advance());
-        asked_who_we_are |= note.asked_who_we_are;
+        let progress = handshake.advance();
         if progress.is_err() {
             handshake.engine.alert(&mut handshake.outgoing);
         }
         handshake.flush(&socket).await?;
         match progress? {
             Progress::Established => {
-                let stream = handshake.into_stream(socket, pool);
                 return Ok(Connected {
-                    stream,
-                    asked_who_we_are,
+                    asked_who_we_are: handshake.note.asked_who_we_are,
+                    stream: handshake.into_stream(socket, pool),
                 });
             }
             Progress::Handshaking => {
