@@ -9,6 +9,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config;
+use crate::limits;
 use crate::observe::{LogFormat, start_log};
 use crate::server::Gateway;
 
@@ -55,7 +56,11 @@ impl Run {
             loop {
                 tokio::select! {
                     asked = signals.next() => match asked {
-                        Asked::Reload => reload(&self.config, &gateway),
+                        Asked::Reload => {
+                            // Whether the rest is taken or not: the file may just have been renamed.
+                            gateway.audit().reopen();
+                            reload(&self.config, &gateway);
+                        }
                         Asked::End(name) => {
                             tracing::info!(signal = name, "draining");
                             return true;
@@ -65,6 +70,7 @@ impl Run {
                 }
             }
         });
+        let audit = gateway.audit().clone();
         let draining = std::thread::spawn(move || gateway.drain());
         let drained = runtime.block_on(async {
             let waiting = tokio::task::spawn_blocking(move || draining.join());
@@ -73,9 +79,14 @@ impl Run {
                 tokio::select! {
                     drained = &mut waiting => return drained.is_ok_and(|joined| joined.is_ok()),
                     asked = signals.next() => match asked {
-                        Asked::Reload => tracing::warn!("SIGHUP: not reloading, because the gateway is going down"),
+                        Asked::Reload => {
+                            audit.reopen();
+                            tracing::warn!("SIGHUP: not reloading, because the gateway is going down");
+                        }
                         Asked::End(name) => {
                             tracing::warn!(signal = name, "ending at once");
+                            audit.stopped();
+                            audit.finish(limits::AUDIT_FINISH_AT_ONCE_TIMEOUT);
                             drop(log);
                             std::process::exit(ENDED_AT_ONCE);
                         }
@@ -130,7 +141,7 @@ fn reload(file: &Path, gateway: &Gateway) {
     let loaded = match config::load(file) {
         Ok(loaded) => loaded,
         Err(errors) => {
-            gateway.count_refused_reload();
+            gateway.refused_reload(&errors.to_string());
             for error in errors.as_slice() {
                 tracing::error!("reload refused, the old configuration goes on: {error}");
             }

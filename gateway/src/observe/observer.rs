@@ -1,31 +1,36 @@
-//! A worker's ear: takes events, counts them, and logs those an operator wants to read.
-//! In: events. Out: counters and log lines. On its worker; never waits for the log.
+//! A worker's ear: takes events, counts them, logs those an operator wants to read, and makes audit lines of the rest.
+//! In: events. Out: counters, log and audit lines. On its worker; never waits for either log.
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use gateway_core::failure::{Failure, Level};
 use gateway_core::suppress::Suppressor;
 
+use super::audit::{self, Audit, Line, Text, Time, Weight};
 use super::counters::WorkerCounters;
 use super::event::Event;
 use crate::config::Config;
 use crate::limits;
+use crate::tls::VerifiedPeer;
 
 /// A worker's ear.
 #[derive(Debug)]
 pub struct Observer {
     config: RefCell<Arc<Config>>,
     counters: Arc<WorkerCounters>,
+    audit: Audit,
+    /// The audit line that is being made.
+    line: RefCell<Vec<u8>>,
     refusals: RefCell<[Suppressor; Failure::ALL.len()]>,
     server_failures: RefCell<Vec<Suppressor>>,
     backend_faults: RefCell<Suppressor>,
 }
 
 impl Observer {
-    /// Records into `counters`.
-    pub fn new(config: Arc<Config>, counters: Arc<WorkerCounters>) -> Self {
+    /// Records into `counters` and `audit`.
+    pub fn new(config: Arc<Config>, counters: Arc<WorkerCounters>, audit: Audit) -> Self {
         let suppressor = Suppressor::new(limits::REFUSAL_LINES_PER_SECOND);
         let refusals = RefCell::new(std::array::from_fn(|_| suppressor.clone()));
         let server_failures = RefCell::new(vec![suppressor.clone(); config.backends.len()]);
@@ -33,6 +38,8 @@ impl Observer {
         Observer {
             config: RefCell::new(config),
             counters,
+            audit,
+            line: RefCell::default(),
             refusals,
             server_failures,
             backend_faults,
@@ -48,6 +55,19 @@ impl Observer {
     pub fn emit(&self, listener: usize, event: &Event<'_>) {
         self.counters.record(listener, event);
         self.log(listener, event);
+        if self.audit.is_on() {
+            self.audit(listener, event);
+        }
+    }
+
+    fn audit(&self, listener: usize, event: &Event<'_>) {
+        let config = self.config.borrow();
+        let listener = config.listeners[listener].name.as_str();
+        if let Some(line) = audit_line(listener, event) {
+            let mut buffer = self.line.borrow_mut();
+            line.write(&mut buffer);
+            self.audit.push(&buffer, Weight::Client);
+        }
     }
 
     fn log(&self, listener: usize, event: &Event<'_>) {
@@ -115,5 +135,75 @@ impl Observer {
             }
             Event::Accepted | Event::Moved { .. } | Event::Closed => {}
         }
+    }
+}
+
+/// The audit line of an event that has one.
+fn audit_line<'a>(listener: &'a str, event: &'a Event<'_>) -> Option<Line<'a>> {
+    let time = Time(SystemTime::now());
+    let handshake = |outcome, peer| audit::Handshake {
+        time,
+        outcome,
+        listener,
+        peer,
+        reason: None,
+        detail: None,
+        suite: None,
+        group: None,
+        duration_microseconds: None,
+        client: None,
+    };
+    let line = match *event {
+        Event::Refused {
+            failure,
+            address,
+            detail,
+        } => Line::Handshake(audit::Handshake {
+            reason: Some(failure.label()),
+            detail: Some(Text(detail)),
+            ..handshake("refused", address)
+        }),
+        Event::Established {
+            peer,
+            address,
+            parameters: (suite, group),
+            took,
+        } => Line::Handshake(audit::Handshake {
+            suite: Some(suite),
+            group: Some(group),
+            duration_microseconds: Some(took.as_micros()),
+            client: Some(client(peer)),
+            ..handshake("accepted", address)
+        }),
+        Event::Ended {
+            end,
+            address,
+            peer,
+            received_bytes,
+            sent_bytes,
+        } => Line::End(audit::End {
+            time,
+            listener,
+            peer: address,
+            reason: end.label(),
+            received_bytes,
+            sent_bytes,
+            client: client(peer),
+        }),
+        Event::Accepted
+        | Event::Moved { .. }
+        | Event::ServerFailed { .. }
+        | Event::Closed
+        | Event::Panicked { .. } => return None,
+    };
+    Some(line)
+}
+
+fn client(peer: &VerifiedPeer) -> audit::Client<'_> {
+    audit::Client {
+        identity: Text(peer.identity()),
+        rule: peer.rule() + 1,
+        tenant: peer.tenant().map(|tenant| tenant.as_str()),
+        not_after: Time(peer.not_after()),
     }
 }

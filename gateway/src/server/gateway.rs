@@ -14,7 +14,8 @@ use super::{control, listen};
 use crate::backend::Resolver;
 use crate::config::{Config, GuardMode, Listener};
 use crate::guard::{Guard, GuardError, PortCount};
-use crate::observe::{AdminSocket, Health, Metrics, WorkerCounters};
+use crate::limits;
+use crate::observe::{self, AdminSocket, Audit, Health, Metrics, Opened, WorkerCounters};
 use crate::rt::{Mailbox, mailbox};
 
 /// Why the gateway did not start.
@@ -33,6 +34,9 @@ pub enum StartError {
     /// The administration endpoint cannot be bound.
     #[error("[admin] address: cannot listen: {0}")]
     Admin(std::io::Error),
+    /// The audit log cannot be opened.
+    #[error("[audit] file: {0}")]
+    Audit(std::io::Error),
     /// `[guard] required = true`, and the kernel program cannot run.
     #[error("[guard] required = true: {0}")]
     Guard(GuardError),
@@ -118,6 +122,7 @@ pub struct Gateway {
     addresses: Vec<(String, SocketAddr)>,
     health: Arc<Health>,
     metrics: Metrics,
+    audit: Audit,
     workers: Vec<Worker>,
     control: JoinHandle<()>,
     control_stop: ControlStop,
@@ -151,6 +156,8 @@ impl Gateway {
         let mut resolver = Resolver::new(&config.backends);
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
         let seed = Seed::new(Arc::clone(&config), servers, None)?;
+        let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
+        let audit = Audit::start(opened).map_err(StartError::Thread)?;
         // Nothing but a thread that cannot be started fails after this.
         let mut sockets = bound.listen()?;
 
@@ -165,10 +172,11 @@ impl Gateway {
                 seed: seed.clone(),
                 sockets: sockets.remove(0),
                 counters: worker_counters,
+                audit: audit.clone(),
             };
             workers.push(Worker::start(start, fatal.clone())?);
         }
-        let metrics = Metrics::new(Arc::clone(&config), counters, guard);
+        let metrics = Metrics::new(Arc::clone(&config), counters, guard, audit.clone());
         let health = Arc::new(Health::default());
         let mailboxes: Vec<_> = workers
             .iter()
@@ -182,12 +190,14 @@ impl Gateway {
             mailboxes,
         };
         let (control, control_stop) = control::start(control).map_err(StartError::Thread)?;
+        audit.started(&config);
         health.set_ready(true);
         Ok(Gateway {
             seed: Mutex::new(seed),
             addresses,
             health,
             metrics,
+            audit,
             workers,
             control,
             control_stop,
@@ -210,20 +220,44 @@ impl Gateway {
         self.metrics.with_guard(Guard::counts)
     }
 
+    /// The audit log.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
     /// Trusts and serves `config` from now on; or nothing of it, and says why. Connections that are open stay, unless
     /// their client would not get in any more.
     pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
         let outcome = self.try_reload(config);
         self.metrics.count_reload(outcome.is_ok());
-        outcome
+        match outcome {
+            Ok(other_audit) => {
+                // Said in the old log as well, for it may be the last that is said there.
+                let was_on = self.audit.is_on();
+                self.audit.reloaded(None);
+                if let Some(opened) = other_audit {
+                    self.audit.switch(opened);
+                }
+                if !was_on {
+                    self.audit.reloaded(None);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.audit.reloaded(Some(&error.to_string()));
+                Err(error)
+            }
+        }
     }
 
-    /// Counts a new configuration that was refused before it got here.
-    pub fn count_refused_reload(&self) {
+    /// Notes a new configuration that was refused before it got here, and why.
+    pub fn refused_reload(&self, reason: &str) {
         self.metrics.count_reload(false);
+        self.audit.reloaded(Some(reason));
     }
 
-    fn try_reload(&self, config: Config) -> Result<(), ReloadError> {
+    /// Returns the audit log, open, if it is another one now.
+    fn try_reload(&self, config: Config) -> Result<Option<Opened>, ReloadError> {
         let mut current = self.lock_seed();
         if let Some(what) = needs_restart(&current.config, &config) {
             return Err(ReloadError::NeedsRestart(what));
@@ -232,13 +266,16 @@ impl Gateway {
         let mut resolver = Resolver::new(&config.backends);
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
         let seed = Seed::new(Arc::clone(&config), servers, Some(current.limits()))?;
+        let other_audit = (config.audit != current.config.audit)
+            .then(|| observe::open(config.audit.clone()).map_err(StartError::Audit))
+            .transpose()?;
         self.control_stop.resolve(resolver);
         for worker in &self.workers {
             worker.mailbox.send(Message::Reload(Box::new(seed.clone())));
         }
         self.metrics.reload(config);
         *current = seed;
-        Ok(())
+        Ok(other_audit)
     }
 
     fn lock_seed(&self) -> MutexGuard<'_, Seed> {
@@ -267,6 +304,8 @@ impl Gateway {
         if self.control.join().is_err() {
             tracing::error!("the control thread panicked");
         }
+        self.audit.stopped();
+        self.audit.finish(limits::AUDIT_FINISH_TIMEOUT);
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::connection::{Arrival, serve};
 use super::state::{Seed, State};
 use crate::limits;
-use crate::observe::{Event, Observer, WorkerCounters};
+use crate::observe::{Audit, Event, Observer, WorkerCounters};
 use crate::relay::{End, Order, Orders};
 use crate::rt::{self, AcceptStop, BufferPool, MailboxReceiver, Socket, block_on, contain};
 use crate::tls::VerifiedPeer;
@@ -46,6 +46,7 @@ pub(super) struct Start {
     pub(super) seed: Seed,
     pub(super) sockets: Vec<TcpListener>,
     pub(super) counters: Arc<WorkerCounters>,
+    pub(super) audit: Audit,
 }
 
 /// Told when a worker ends although nobody asked it to.
@@ -258,6 +259,7 @@ fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
         seed,
         sockets,
         counters,
+        audit,
         ..
     } = start;
     let config = Arc::clone(&seed.config);
@@ -270,7 +272,7 @@ fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
     }
     let buffers = Rc::new(BufferPool::default());
     let state = Rc::new(State::new(seed, opened, &buffers));
-    let observer = Observer::new(config, counters);
+    let observer = Observer::new(config, counters, audit);
     let orders = Rc::default();
     let worker = Worker {
         state: RefCell::new(state),

@@ -6,6 +6,7 @@
     reason = "all of it is test code, helpers included"
 )]
 
+mod audit;
 mod backends;
 mod demo;
 mod lifecycle;
