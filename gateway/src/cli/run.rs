@@ -141,7 +141,10 @@ fn reload(file: &Path, gateway: &Gateway) {
     let loaded = match config::load(file) {
         Ok(loaded) => loaded,
         Err(errors) => {
-            gateway.refused_reload(&errors.to_string());
+            gateway.count_refused_reload();
+            gateway
+                .audit()
+                .reloaded("SIGHUP", &[], Some(&errors.to_string()));
             for error in errors.as_slice() {
                 tracing::error!("reload refused, the old configuration goes on: {error}");
             }
@@ -151,7 +154,13 @@ fn reload(file: &Path, gateway: &Gateway) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    match gateway.reload(loaded.config) {
+    let outcome = gateway
+        .reload(loaded.config)
+        .map_err(|error| error.to_string());
+    gateway
+        .audit()
+        .reloaded("SIGHUP", &[], outcome.as_ref().err().map(String::as_str));
+    match outcome {
         Ok(()) => tracing::info!("reloaded"),
         Err(error) => tracing::error!("reload refused, the old configuration goes on: {error}"),
     }

@@ -8,16 +8,16 @@ use std::time::{Instant, SystemTime};
 use gateway_core::failure::{Failure, Level};
 use gateway_core::suppress::Suppressor;
 
-use super::audit::{self, Audit, Line, Text, Time, Weight};
+use super::audit::{Audit, Scene, Weight};
 use super::counters::WorkerCounters;
 use super::event::Event;
 use crate::config::Config;
 use crate::limits;
-use crate::tls::VerifiedPeer;
 
 /// A worker's ear.
 #[derive(Debug)]
 pub struct Observer {
+    worker: usize,
     config: RefCell<Arc<Config>>,
     counters: Arc<WorkerCounters>,
     audit: Audit,
@@ -29,13 +29,19 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Records into `counters` and `audit`.
-    pub fn new(config: Arc<Config>, counters: Arc<WorkerCounters>, audit: Audit) -> Self {
+    /// Records into `counters` and `audit` what happens on worker number `worker`.
+    pub fn new(
+        worker: usize,
+        config: Arc<Config>,
+        counters: Arc<WorkerCounters>,
+        audit: Audit,
+    ) -> Self {
         let suppressor = Suppressor::new(limits::REFUSAL_LINES_PER_SECOND);
         let refusals = RefCell::new(std::array::from_fn(|_| suppressor.clone()));
         let server_failures = RefCell::new(vec![suppressor.clone(); config.backends.len()]);
         let backend_faults = RefCell::new(suppressor);
         Observer {
+            worker,
             config: RefCell::new(config),
             counters,
             audit,
@@ -63,10 +69,14 @@ impl Observer {
     fn audit(&self, listener: usize, event: &Event<'_>) {
         let config = self.config.borrow();
         let listener = config.listeners[listener].name.as_str();
-        if let Some(line) = audit_line(listener, event) {
-            let mut buffer = self.line.borrow_mut();
-            line.write(&mut buffer);
-            self.audit.push(&buffer, Weight::Client);
+        let scene = Scene {
+            worker: self.worker,
+            listener,
+            now: SystemTime::now(),
+        };
+        let mut line = self.line.borrow_mut();
+        if scene.write(event, &mut line) {
+            self.audit.push(&line, Weight::Client);
         }
     }
 
@@ -78,6 +88,7 @@ impl Observer {
                 failure,
                 address,
                 detail,
+                ..
             } => {
                 let admitted = self.refusals.borrow_mut()[failure.index()].admit(Instant::now());
                 let Some(left_out) = admitted else { return };
@@ -107,9 +118,11 @@ impl Observer {
             Event::Established {
                 peer,
                 address,
-                parameters: (suite, group),
+                negotiated,
                 took,
+                ..
             } => {
+                let (suite, group) = (negotiated.cipher_suite, negotiated.group);
                 tracing::debug!(
                     listener, peer = %address, identity = peer.identity(), rule = peer.rule() + 1,
                     tenant = peer.tenant().map(|tenant| tenant.as_str()), suite, group, ?took, "accepted"
@@ -121,6 +134,7 @@ impl Observer {
                 peer,
                 received_bytes,
                 sent_bytes,
+                ..
             } => {
                 let (identity, reason) = (peer.identity(), end.label());
                 tracing::debug!(listener, peer = %address, identity, reason, received_bytes, sent_bytes, "ended");
@@ -130,80 +144,12 @@ impl Observer {
                     tracing::warn!(listener, peer = %address, identity, reason, left_out, "cut off by the backend");
                 }
             }
-            Event::Panicked { address, message } => {
+            Event::Panicked {
+                address, message, ..
+            } => {
                 tracing::error!(listener, peer = %address, panic = message, "a connection panicked; please report this");
             }
             Event::Accepted | Event::Moved { .. } | Event::Closed => {}
         }
-    }
-}
-
-/// The audit line of an event that has one.
-fn audit_line<'a>(listener: &'a str, event: &'a Event<'_>) -> Option<Line<'a>> {
-    let time = Time(SystemTime::now());
-    let handshake = |outcome, peer| audit::Handshake {
-        time,
-        outcome,
-        listener,
-        peer,
-        reason: None,
-        detail: None,
-        suite: None,
-        group: None,
-        duration_microseconds: None,
-        client: None,
-    };
-    let line = match *event {
-        Event::Refused {
-            failure,
-            address,
-            detail,
-        } => Line::Handshake(audit::Handshake {
-            reason: Some(failure.label()),
-            detail: Some(Text(detail)),
-            ..handshake("refused", address)
-        }),
-        Event::Established {
-            peer,
-            address,
-            parameters: (suite, group),
-            took,
-        } => Line::Handshake(audit::Handshake {
-            suite: Some(suite),
-            group: Some(group),
-            duration_microseconds: Some(took.as_micros()),
-            client: Some(client(peer)),
-            ..handshake("accepted", address)
-        }),
-        Event::Ended {
-            end,
-            address,
-            peer,
-            received_bytes,
-            sent_bytes,
-        } => Line::End(audit::End {
-            time,
-            listener,
-            peer: address,
-            reason: end.label(),
-            received_bytes,
-            sent_bytes,
-            client: client(peer),
-        }),
-        Event::Accepted
-        | Event::Moved { .. }
-        | Event::ServerFailed { .. }
-        | Event::Closed
-        | Event::Panicked { .. } => return None,
-    };
-    Some(line)
-}
-
-fn client(peer: &VerifiedPeer) -> audit::Client<'_> {
-    audit::Client {
-        identity: Text(peer.identity()),
-        rule: peer.rule() + 1,
-        tenant: peer.tenant().map(|tenant| tenant.as_str()),
-        not_after: Time(peer.not_after()),
     }
 }

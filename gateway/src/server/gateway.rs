@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use gateway_core::block::BlockList;
+
 use super::control::{Control, ControlStop};
 use super::state::Seed;
 use super::worker::{self, Fatal, Message};
@@ -15,7 +17,7 @@ use crate::backend::Resolver;
 use crate::config::{Config, GuardMode, Listener};
 use crate::guard::{Guard, GuardError, PortCount};
 use crate::limits;
-use crate::observe::{self, AdminSocket, Audit, Health, Metrics, Opened, WorkerCounters};
+use crate::observe::{self, AdminSocket, Audit, Health, Metrics, WorkerCounters};
 use crate::rt::{Mailbox, mailbox};
 
 /// Why the gateway did not start.
@@ -155,7 +157,7 @@ impl Gateway {
         let guard = start_guard(&config, &ports)?;
         let mut resolver = Resolver::new(&config.backends);
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
-        let seed = Seed::new(Arc::clone(&config), servers, None)?;
+        let seed = Seed::new(Arc::clone(&config), Arc::default(), servers)?;
         let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
         let audit = Audit::start(opened).map_err(StartError::Thread)?;
         // Nothing but a thread that cannot be started fails after this.
@@ -230,34 +232,15 @@ impl Gateway {
     pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
         let outcome = self.try_reload(config);
         self.metrics.count_reload(outcome.is_ok());
-        match outcome {
-            Ok(other_audit) => {
-                // Said in the old log as well, for it may be the last that is said there.
-                let was_on = self.audit.is_on();
-                self.audit.reloaded(None);
-                if let Some(opened) = other_audit {
-                    self.audit.switch(opened);
-                }
-                if !was_on {
-                    self.audit.reloaded(None);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                self.audit.reloaded(Some(&error.to_string()));
-                Err(error)
-            }
-        }
+        outcome
     }
 
-    /// Notes a new configuration that was refused before it got here, and why.
-    pub fn refused_reload(&self, reason: &str) {
+    /// Counts a new configuration that was refused before it got here.
+    pub fn count_refused_reload(&self) {
         self.metrics.count_reload(false);
-        self.audit.reloaded(Some(reason));
     }
 
-    /// Returns the audit log, open, if it is another one now.
-    fn try_reload(&self, config: Config) -> Result<Option<Opened>, ReloadError> {
+    fn try_reload(&self, config: Config) -> Result<(), ReloadError> {
         let mut current = self.lock_seed();
         if let Some(what) = needs_restart(&current.config, &config) {
             return Err(ReloadError::NeedsRestart(what));
@@ -265,17 +248,32 @@ impl Gateway {
         let config = Arc::new(config);
         let mut resolver = Resolver::new(&config.backends);
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
-        let seed = Seed::new(Arc::clone(&config), servers, Some(current.limits()))?;
-        let other_audit = (config.audit != current.config.audit)
-            .then(|| observe::open(config.audit.clone()).map_err(StartError::Audit))
-            .transpose()?;
+        let seed = current.with_config(Arc::clone(&config), servers)?;
+        if config.audit != current.config.audit {
+            // The last step that can fail.
+            let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
+            self.audit.switch(opened);
+        }
         self.control_stop.resolve(resolver);
+        self.sow(&mut current, seed);
+        self.metrics.reload(config);
+        Ok(())
+    }
+
+    /// Shuts out from now on whom `blocks` names, and nobody else of those it may have named before.
+    pub fn block(&self, blocks: BlockList) -> Result<(), StartError> {
+        let mut current = self.lock_seed();
+        let seed = current.with_blocks(Arc::new(blocks))?;
+        self.sow(&mut current, seed);
+        Ok(())
+    }
+
+    /// Hands a seed to every worker.
+    fn sow(&self, current: &mut Seed, seed: Seed) {
         for worker in &self.workers {
             worker.mailbox.send(Message::Reload(Box::new(seed.clone())));
         }
-        self.metrics.reload(config);
         *current = seed;
-        Ok(other_audit)
     }
 
     fn lock_seed(&self) -> MutexGuard<'_, Seed> {

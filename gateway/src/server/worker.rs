@@ -107,8 +107,7 @@ impl Worker {
     /// Swaps the state and orders everybody to end who would not get in any more.
     fn reload(&self, seed: Seed) {
         self.observer.reload(&seed.config);
-        let sockets = self.state().sockets();
-        let state = Rc::new(State::new(seed, sockets, &self.buffers));
+        let state = Rc::new(self.state().next(seed, &self.buffers));
         self.state.replace(Rc::clone(&state));
         let ordered = self
             .orders
@@ -122,13 +121,13 @@ impl Worker {
     }
 }
 
-/// The order for an established client, by what is trusted in `state`. A revoked client goes at once; other closes are
+/// The order for an established client, by what is trusted in `state`. A revoked or blocked client goes at once; other closes are
 /// spread, so that a rotation does not make every agent connect anew in one second.
 fn judge(state: &State, position: usize, peer: &VerifiedPeer) -> Option<Order> {
     let door = &state.doors[position];
-    let reason = peer.judge(&door.listener, &state.config.rules, SystemTime::now())?;
+    let reason = peer.judge(&door.trust, SystemTime::now())?;
     let now = Instant::now();
-    if reason == End::Revoked {
+    if matches!(reason, End::Revoked | End::Blocked) {
         return Some(Order {
             reason,
             from: now,
@@ -256,11 +255,11 @@ async fn drain(worker: &Worker, deadline: Instant) {
 
 fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
     let Start {
+        number,
         seed,
         sockets,
         counters,
         audit,
-        ..
     } = start;
     let config = Arc::clone(&seed.config);
     let mut listeners = Vec::new();
@@ -272,7 +271,7 @@ fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
     }
     let buffers = Rc::new(BufferPool::default());
     let state = Rc::new(State::new(seed, opened, &buffers));
-    let observer = Observer::new(config, counters, audit);
+    let observer = Observer::new(number, config, counters, audit);
     let orders = Rc::default();
     let worker = Worker {
         state: RefCell::new(state),
@@ -340,12 +339,14 @@ fn admit(worker: &Rc<Worker>, arrival: Arrival) {
     let worker = Rc::clone(worker);
     let (position, address) = (arrival.position, arrival.address);
     let place = worker.orders.register();
+    let connection = place.number();
     worker.observer.emit(position, &Event::Accepted);
     monoio::spawn(async move {
         if let Err(message) = contain(serve(&worker, arrival, place)).await {
             worker.observer.emit(
                 position,
                 &Event::Panicked {
+                    connection,
                     address,
                     message: &message,
                 },

@@ -11,14 +11,16 @@ mod engine;
 mod failure;
 mod handshake;
 mod names;
+mod negotiated;
 mod peer;
 mod scratch;
 mod stream;
 mod verifier;
 
 pub use chain::authority_id;
-pub use config::{BackendConfigs, server_config};
+pub use config::{BackendConfigs, listener_trust, server_config};
 pub use handshake::{Accepted, Connected, HandshakeError, Refusal, accept, connect, refuse};
 pub use names::{cipher_suite_name, group_name};
+pub use negotiated::Negotiated;
 pub use peer::VerifiedPeer;
 pub use stream::{StreamError, TlsStream};

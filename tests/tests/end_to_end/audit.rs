@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tests::{Backend, Behaviour, Gateway, Setup, World, eventually};
+use tests::{Authority, Backend, Behaviour, Gateway, Request, Setup, World, eventually};
 
 /// The log's file in the test's folder.
 fn log_file(world: &World) -> PathBuf {
@@ -52,11 +53,33 @@ fn visit(world: &World, gateway: &Gateway) {
     client.receive_to_end();
 }
 
+/// Serial number and SHA-256 of a certificate as somebody else reads them.
+fn openssl(certificate: &Path) -> (String, String) {
+    let output = Command::new("openssl")
+        .args([
+            "x509",
+            "-noout",
+            "-serial",
+            "-fingerprint",
+            "-sha256",
+            "-in",
+        ])
+        .arg(certificate)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap().to_lowercase();
+    let mut values = text
+        .lines()
+        .map(|line| line.split_once('=').unwrap().1.replace(':', ""));
+    (values.next().unwrap(), values.next().unwrap())
+}
+
 fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Number(_) => "number",
         Value::String(text) if text.len() == 27 && text.ends_with('Z') => "time",
         Value::String(_) => "text",
+        Value::Array(_) => "list",
         other => panic!("no field is {other}"),
     }
 }
@@ -91,15 +114,25 @@ fn documented() -> BTreeMap<String, BTreeSet<(String, String)>> {
 fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
     let world = World::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = audited(&world, &backend).start();
+    let mut gateway = world
+        .setup()
+        .tables("[audit]\nfile = \"audit.jsonl\"\n")
+        .route("edge", "alpn = [\"h2\"]", &[backend.address()], "")
+        .start();
     let file = log_file(&world);
-    visit(&world, &gateway);
-    world
+    let mut client = world
         .client()
-        .without_certificate()
-        .refused(gateway.address());
+        .alpn("h2")
+        .connect(gateway.address())
+        .unwrap();
+    client.finish();
+    client.receive_to_end();
     wait_for(&file, "end", "finished", 1);
-    wait_for(&file, "handshake", "no_certificate", 1);
+    let nobody = Request::client("spiffe://example.test/nobody");
+    let nobody = world.agents.issue("nobody", nobody);
+    let client = world.client().alpn("h2").credentials(&nobody);
+    client.refused(gateway.address());
+    wait_for(&file, "handshake", "not_authorized", 1);
     gateway.process().signal(Signal::HUP);
     wait_for(&file, "reload", "taken", 1);
     fs::write(world.folder().join("portcullis.toml"), "no configuration").unwrap();
@@ -125,6 +158,12 @@ fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
     // Takes a disk that cannot keep up; the test of the queue makes one.
     let dropped = BTreeSet::from([("lines".to_owned(), "number".to_owned())]);
     there.insert("dropped".to_owned(), dropped);
+    // Where a changed file is the cause.
+    let files = ("files".to_owned(), "list".to_owned());
+    there.get_mut("reload").unwrap().insert(files);
+    // After a change of `[audit] file`, which has a test of its own.
+    let target = BTreeSet::from([("target".to_owned(), "text".to_owned())]);
+    there.insert("continued".to_owned(), target);
     assert_eq!(there, documented());
     assert_eq!(lines.first().unwrap()["event"], "start");
     assert_eq!(lines.last().unwrap()["event"], "stop");
@@ -145,7 +184,15 @@ fn lines_say_who_it_was_and_how_it_went() {
         assert_eq!(line["tenant"], "team-a");
         assert_eq!(line["rule"], 1);
     }
-    assert_eq!(accepted["peer"], end["peer"]);
+    for key in ["peer", "connection", "fingerprint", "serial"] {
+        assert!(accepted[key].is_string(), "{accepted}");
+        assert_eq!(accepted[key], end[key]);
+    }
+    assert_eq!(accepted["kind"], "full");
+    assert_eq!(accepted["server_name"], "gateway.test");
+    let (serial, fingerprint) = openssl(&world.agent.certificate);
+    assert_eq!(accepted["serial"], serial.as_str());
+    assert_eq!(accepted["fingerprint"], fingerprint.as_str());
     assert_eq!(
         (&end["received_bytes"], &end["sent_bytes"]),
         (&4.into(), &4.into())
@@ -157,7 +204,28 @@ fn lines_say_who_it_was_and_how_it_went() {
         .refused(gateway.address());
     let refused = wait_for(&file, "handshake", "no_certificate", 1).remove(0);
     assert_eq!(refused["outcome"], "refused");
-    assert!(refused.get("identity").is_none(), "{refused}");
+    assert!(refused.get("presented_fingerprint").is_none(), "{refused}");
+}
+
+#[test]
+fn a_certificate_that_was_only_presented_is_no_identity() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = audited(&world, &backend).start();
+    let strangers = Authority::create(world.folder(), "strangers", "Strangers");
+    let request = Request::client("spiffe://example.test/agent/agent-1");
+    let copy = strangers.issue("copy", request);
+    world.client().credentials(&copy).refused(gateway.address());
+    let refused = wait_for(&log_file(&world), "handshake", "unknown_issuer", 1).remove(0);
+    for key in ["identity", "fingerprint", "tenant", "rule", "connection"] {
+        assert!(refused.get(key).is_none(), "{refused}");
+    }
+    let (_, fingerprint) = openssl(&copy.certificate);
+    assert_eq!(refused["presented_fingerprint"], fingerprint.as_str());
+    assert_eq!(
+        refused["presented_identity"],
+        "spiffe://example.test/agent/agent-1"
+    );
 }
 
 #[test]
@@ -185,7 +253,7 @@ fn no_line_is_lost_when_the_file_is_renamed_and_opened_again() {
     let count = |event: &str| all.iter().filter(|line| line["event"] == event).count();
     assert_eq!(count("handshake"), ROTATIONS * VISITS);
     assert_eq!(count("end"), ROTATIONS * VISITS);
-    assert_eq!(count("reload"), ROTATIONS);
+    assert!(count("reload") >= ROTATIONS);
     assert_eq!((count("start"), count("stop"), count("dropped")), (1, 1, 0));
 }
 
@@ -211,7 +279,11 @@ fn a_reload_can_switch_the_log_on_and_off() {
     gateway.terminate();
     gateway.wait();
     let lines = lines(&file);
-    assert_eq!(lines.last().unwrap()["event"], "reload");
+    let last = lines.last().unwrap();
+    assert_eq!(
+        (&last["event"], &last["target"]),
+        (&"continued".into(), &"off".into())
+    );
     let handshakes = lines.iter().filter(|line| line["event"] == "handshake");
     assert_eq!(handshakes.count(), 1);
 }
@@ -238,7 +310,7 @@ fn standard_output_takes_the_lines_too() {
 fn a_log_that_cannot_be_opened_ends_the_start_and_refuses_a_reload() {
     let world = World::new();
     let backend = Backend::start(Behaviour::Echo);
-    let made = std::process::Command::new("mkfifo")
+    let made = Command::new("mkfifo")
         .arg(log_file(&world))
         .status()
         .unwrap();

@@ -2,9 +2,12 @@
 //! In: events and what they speak of. Out: one line of JSON, its line break included. On the thread that has the event:
 //! fields are borrowed, and a line made into a buffer that is used again costs less than a copy of its names would.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use gateway_core::certificate::Fingerprint;
+use gateway_core::revocation::Serial;
 use serde::{Serialize, Serializer};
 
 use crate::limits;
@@ -17,12 +20,17 @@ pub enum Line<'a> {
     Handshake(Handshake<'a>),
     /// A connection that had got in is over.
     End(End<'a>),
+    /// A connection is over because its task panicked.
+    #[serde(rename = "end")]
+    Panicked(Panicked<'a>),
     /// The gateway takes connections.
     Start(Start<'a>),
     /// The gateway has ended.
     Stop(Stop),
     /// A new configuration was taken or refused.
     Reload(Reload<'a>),
+    /// The audit log goes on elsewhere, or nowhere.
+    Continued(Continued<'a>),
 }
 
 /// Fields of `handshake`.
@@ -36,24 +44,73 @@ pub struct Handshake<'a> {
     pub listener: &'a str,
     /// The client's address.
     pub peer: SocketAddr,
-    /// Why it was refused.
+    /// The server name that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<&'static str>,
-    /// The same in words.
+    pub server_name: Option<Text<'a>>,
+    /// What became of it.
+    #[serde(flatten)]
+    pub how: Outcome<'a>,
+}
+
+/// What became of a handshake.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Outcome<'a> {
+    /// The client got in.
+    Accepted(Accepted<'a>),
+    /// It did not.
+    Refused(Refused<'a>),
+}
+
+/// Fields of a `handshake` that was accepted.
+#[derive(Debug, Serialize)]
+pub struct Accepted<'a> {
+    /// Names the connection, in this process.
+    pub connection: Shown<ConnectionId>,
+    /// `full` or `resumed`.
+    pub kind: &'static str,
+    /// The application protocol.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub detail: Option<Text<'a>>,
+    pub protocol: Option<Text<'a>>,
     /// Cipher suite.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub suite: Option<&'static str>,
+    pub suite: &'static str,
     /// Key exchange group.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub group: Option<&'static str>,
+    pub group: &'static str,
     /// From accept to Finished.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub duration_microseconds: Option<u128>,
+    pub duration_microseconds: u64,
     /// Who it is.
     #[serde(flatten)]
-    pub client: Option<Client<'a>>,
+    pub client: Client<'a>,
+    /// Who issued the certificate.
+    pub issuer: Text<'a>,
+    /// When the first certificate of its chain ends.
+    pub not_after: Time,
+}
+
+/// Fields of a `handshake` that was refused.
+#[derive(Debug, Serialize)]
+pub struct Refused<'a> {
+    /// Why.
+    pub reason: &'static str,
+    /// The same in words.
+    pub detail: Text<'a>,
+    /// What was presented, of which nothing is proven.
+    #[serde(flatten)]
+    pub presented: Option<Presented<'a>>,
+}
+
+/// A certificate that whoever presented it may have copied.
+#[derive(Debug, Serialize)]
+pub struct Presented<'a> {
+    /// Its name, as `identity` would be.
+    #[serde(rename = "presented_identity", skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Text<'a>>,
+    /// SHA-256 of it.
+    #[serde(rename = "presented_fingerprint")]
+    pub fingerprint: Shown<Fingerprint>,
+    /// The issuer it names.
+    #[serde(rename = "presented_issuer")]
+    pub issuer: Text<'a>,
 }
 
 /// A client that has proven who it is.
@@ -66,8 +123,11 @@ pub struct Client<'a> {
     /// The tenant it sends as.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<&'a str>,
-    /// When the first certificate of its chain ends.
-    pub not_after: Time,
+    /// SHA-256 of its certificate.
+    pub fingerprint: Shown<Fingerprint>,
+    /// The certificate's number at its issuer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial: Option<Shown<Serial>>,
 }
 
 /// Fields of `end`.
@@ -75,6 +135,8 @@ pub struct Client<'a> {
 pub struct End<'a> {
     /// When.
     pub time: Time,
+    /// Names the connection, in this process.
+    pub connection: Shown<ConnectionId>,
     /// The listener's name.
     pub listener: &'a str,
     /// The client's address.
@@ -85,9 +147,26 @@ pub struct End<'a> {
     pub received_bytes: u64,
     /// From the backend to the client.
     pub sent_bytes: u64,
+    /// Since the handshake.
+    pub duration_microseconds: u64,
     /// Who it was.
     #[serde(flatten)]
     pub client: Client<'a>,
+}
+
+/// Fields of an `end` by a fault of ours: whose connection it was stands in its `handshake`, if there was one.
+#[derive(Debug, Serialize)]
+pub struct Panicked<'a> {
+    /// When.
+    pub time: Time,
+    /// Names the connection, in this process.
+    pub connection: Shown<ConnectionId>,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Why.
+    pub reason: &'static str,
 }
 
 /// Fields of `start`.
@@ -117,9 +196,38 @@ pub struct Reload<'a> {
     pub time: Time,
     /// `taken` or `refused`.
     pub outcome: &'static str,
+    /// What it was for: a signal, a change.
+    pub cause: Text<'a>,
+    /// The files that had changed, where that is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<Text<'a>>,
     /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<Text<'a>>,
+}
+
+/// Fields of `continued`.
+#[derive(Debug, Serialize)]
+pub struct Continued<'a> {
+    /// When.
+    pub time: Time,
+    /// The other file, `stdout`, or `off`.
+    pub target: Text<'a>,
+}
+
+/// Names a connection in this process.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionId {
+    /// Number of the worker.
+    pub worker: usize,
+    /// Number of the connection there.
+    pub number: u64,
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}-{}", self.worker, self.number)
+    }
 }
 
 impl Line<'_> {
@@ -143,6 +251,16 @@ impl Serialize for Text<'_> {
         }
         let end = self.0.floor_char_boundary(limits::AUDIT_TEXT_BYTES_MAX);
         serializer.collect_str(&format_args!("{}…", &self.0[..end]))
+    }
+}
+
+/// Something as it is printed.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<T>(pub T);
+
+impl<T: fmt::Display> Serialize for Shown<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
     }
 }
 

@@ -2,11 +2,13 @@
 //! In: finished lines from any thread. Out: the queue that a thread of its own writes from. Whoever hands a line over
 //! waits for no disk: what does not fit is dropped, counted, and said in the log itself once it can be.
 
+mod event;
 mod line;
 mod target;
 mod writer;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -14,8 +16,9 @@ use std::{fs::File, io, thread};
 
 use crate::config::{AuditTarget, Config};
 use crate::limits;
+pub(super) use event::Scene;
 pub use line::Line;
-pub(super) use line::{Client, End, Handshake, Reload, Start, Stop, Text, Time};
+use line::{Continued, Reload, Start, Stop, Text, Time};
 pub use target::{Opened, open};
 
 /// How much room a line may take of the queue.
@@ -52,6 +55,8 @@ struct Queue {
     dropped: u64,
     /// Where to write from now on; `Some(None)` is nowhere.
     switch: Option<Option<File>>,
+    /// Lines that came before that, and are written where it was before.
+    before_switch: Vec<u8>,
     finishing: bool,
     has_ended: bool,
     is_writer_asleep: bool,
@@ -78,7 +83,7 @@ impl Audit {
             work: Condvar::new(),
             ended: Condvar::new(),
         }));
-        audit.switch(opened);
+        audit.turn_to(opened);
         let shared = Arc::clone(&audit.0);
         thread::Builder::new()
             .name("audit".to_owned())
@@ -100,7 +105,7 @@ impl Audit {
             }
         };
         let mut queue = self.0.lock();
-        if queue.bytes.len() + line.len() > room {
+        if queue.before_switch.len() + queue.bytes.len() + line.len() > room {
             queue.dropped += 1;
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
             return;
@@ -139,7 +144,8 @@ impl Audit {
     }
 
     /// A new configuration was taken, or refused for a reason.
-    pub fn reloaded(&self, refused: Option<&str>) {
+    pub fn reloaded(&self, cause: &str, files: &[PathBuf], refused: Option<&str>) {
+        let files: Vec<_> = files.iter().map(|file| file.to_string_lossy()).collect();
         self.record(&Line::Reload(Reload {
             time: Time(SystemTime::now()),
             outcome: if refused.is_some() {
@@ -147,17 +153,35 @@ impl Audit {
             } else {
                 "taken"
             },
+            cause: Text(cause),
+            files: files.iter().map(|file| Text(file)).collect(),
             detail: refused.map(Text),
         }));
     }
 
-    /// Writes elsewhere from now on. Lines that still wait are written there too; those of a log that is switched off, where
-    /// they belong.
+    /// Writes elsewhere from now on. The old log says so as its last line.
     pub fn switch(&self, opened: Opened) {
+        let name = match &opened.target {
+            None => "off".into(),
+            Some(AuditTarget::StandardOutput) => "stdout".into(),
+            Some(AuditTarget::File(path)) => path.to_string_lossy().into_owned(),
+        };
+        let time = Time(SystemTime::now());
+        self.record(&Line::Continued(Continued {
+            time,
+            target: Text(&name),
+        }));
+        self.turn_to(opened);
+    }
+
+    fn turn_to(&self, opened: Opened) {
         let Opened { target, file } = opened;
         let mut queue = self.0.lock();
         self.0.on.store(target.is_some(), Ordering::Relaxed);
         queue.target = target;
+        if queue.switch.is_none() {
+            queue.before_switch = std::mem::take(&mut queue.bytes);
+        }
         queue.switch = Some(file);
         drop(queue);
         self.0.work.notify_one();
@@ -171,7 +195,7 @@ impl Audit {
             return;
         }
         match open(target) {
-            Ok(opened) => self.switch(opened),
+            Ok(opened) => self.turn_to(opened),
             Err(error) => {
                 self.0.write_errors.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%error, "cannot open the audit log again; it goes on in the old file");

@@ -19,8 +19,12 @@ pub(super) fn run(shared: &Shared) {
             break;
         }
         match writer.write() {
-            Ok(()) => std::thread::sleep(limits::AUDIT_REST),
+            Ok(()) => {
+                writer.is_failing = false;
+                std::thread::sleep(limits::AUDIT_REST);
+            }
             Err(error) => {
+                writer.is_failing = true;
                 shared.write_errors.fetch_add(1, Ordering::Relaxed);
                 if writer.complaint_is_due() {
                     tracing::error!(%error, "cannot write the audit log; lines wait, and are dropped when there are too many");
@@ -49,6 +53,7 @@ struct Writer {
     batch: Vec<u8>,
     /// Bytes of it that are in the file.
     written: usize,
+    is_failing: bool,
     last_complaint: Option<Instant>,
 }
 
@@ -57,21 +62,21 @@ impl Writer {
     fn take(&mut self, shared: &Shared) -> bool {
         let mut queue = shared.lock();
         loop {
-            let nothing_left = self.written == self.batch.len() && queue.bytes.is_empty();
-            // A log that is switched off is written to its end first.
-            let switch = queue
-                .switch
-                .take_if(|other| other.is_some() || nothing_left);
-            if let Some(file) = switch {
-                self.file = file;
-                // A line that is in the old file in part is written to the new one in whole.
-                self.written = self.batch[..self.written]
-                    .iter()
-                    .rposition(|byte| *byte == b'\n')
-                    .map_or(0, |end| end + 1);
+            // Lines that cannot be written where they belong need not wait for that.
+            if self.is_failing
+                && let Some(file) = queue.switch.take_if(|other| other.is_some())
+            {
+                self.turn_to(file);
             }
             if self.written < self.batch.len() {
                 return true;
+            }
+            if !queue.before_switch.is_empty() {
+                self.take_batch(&mut queue.before_switch);
+                return true;
+            }
+            if let Some(file) = queue.switch.take() {
+                self.turn_to(file);
             }
             if !queue.bytes.is_empty() || queue.dropped > 0 {
                 break;
@@ -84,17 +89,31 @@ impl Writer {
             queue = waited.unwrap_or_else(PoisonError::into_inner);
             queue.is_writer_asleep = false;
         }
-        self.written = 0;
-        self.batch.clear();
-        // A burst is no reason to keep its memory.
-        self.batch.shrink_to(limits::AUDIT_BATCH_BYTES_KEPT);
-        std::mem::swap(&mut self.batch, &mut queue.bytes);
+        self.take_batch(&mut queue.bytes);
         let dropped = std::mem::take(&mut queue.dropped);
         drop(queue);
         if dropped > 0 {
             self.say_dropped(dropped);
         }
         true
+    }
+
+    fn take_batch(&mut self, lines: &mut Vec<u8>) {
+        self.written = 0;
+        self.batch.clear();
+        // A burst is no reason to keep its memory.
+        self.batch.shrink_to(limits::AUDIT_BATCH_BYTES_KEPT);
+        std::mem::swap(&mut self.batch, lines);
+    }
+
+    fn turn_to(&mut self, file: Option<File>) {
+        self.file = file;
+        self.is_failing = false;
+        // A line that is in the old file in part is written to the new one in whole.
+        self.written = self.batch[..self.written]
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1);
     }
 
     /// The line that stands where lines are missing.
@@ -142,8 +161,10 @@ impl Writer {
 
     /// Leaves what could not be written where `finish` finds it.
     fn give_back(&mut self, mut queue: std::sync::MutexGuard<'_, Queue>) {
-        let rest = self.batch.split_off(self.written);
-        queue.bytes.splice(..0, rest);
+        let mut rest = self.batch.split_off(self.written);
+        rest.append(&mut queue.before_switch);
+        rest.append(&mut queue.bytes);
+        queue.bytes = rest;
         let lines = queue.bytes.iter().filter(|byte| **byte == b'\n').count();
         tracing::error!(lines, "audit lines are lost with the end of the process");
     }
