@@ -403,7 +403,10 @@ fn broken_backends_say_where_and_why() {
 const BROKEN_PROCESS_SECTIONS: &str = r#"
 drain_timeout = "2h" | drain_timeout = "2h" | must be 0s to 1h
 drain = "2s" | drain | unknown key
-audit = { file = "a" } | audit = { file = "a" } | not built yet
+audit = { file = "" } | audit: file = "" | must be a file, or "stdout"
+audit = { file = "nowhere/audit.jsonl" } | audit: file = "nowhere/audit.jsonl" | there is no folder
+audit = { file = "." } | audit: file = "." | must be a file
+audit = {} | audit: file | missing
 outbound = [] | outbound = [] | not built yet
 workers.count = 0 | workers: count = 0 | must be 1 to 1024
 workers = 2 | workers = 2 | must be a table

@@ -43,7 +43,7 @@ section! {
         "listener" => listener: Sections<RawListener>,
         "backend" => backend: Sections<RawBackend>,
         "identity" => identity: Sections<RawIdentity>,
-        "audit" => audit: Anything,
+        "audit" => audit: RawAudit,
         "outbound" => outbound: Anything,
     }
 }
@@ -87,6 +87,13 @@ section! {
         "mode" => mode: Text,
         "interfaces" => interfaces: Texts,
         "required" => required: bool,
+    }
+}
+
+section! {
+    /// `[audit]`.
+    RawAudit {
+        "file" => file: Text,
     }
 }
 
@@ -171,6 +178,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("[tls]", RawTls::KEYS),
     ("[tls.resumption]", RawResumption::KEYS),
     ("[guard]", RawGuard::KEYS),
+    ("[audit]", RawAudit::KEYS),
     ("[[listener]]", RawListener::KEYS),
     ("[[listener.sni]]", RawSni::KEYS),
     ("[[backend]]", RawBackend::KEYS),
