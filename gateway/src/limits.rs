@@ -174,3 +174,18 @@ const _: () = assert!(
     IO_BUFFER_BYTES >= RECORD_BYTES_MAX,
     "a whole record must fit, or it is never opened"
 );
+
+/// After the last sign of a change, files are looked at when nothing has happened for this long ...
+pub const FILE_QUIET_PERIOD: Duration = Duration::from_millis(50);
+/// ... and however much goes on, this long after the first sign ...
+pub const FILE_BURST_MAX: Duration = Duration::from_millis(300);
+/// ... unless a file is open for writing: then its writer has this long. New state is to be in force within a second.
+pub const FILE_WRITING_MAX: Duration = Duration::from_millis(600);
+/// Files are looked at this often even if the kernel announces nothing, which it does not on network file systems.
+pub const FILE_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest file in bytes whose content is compared; of longer ones what the file system says of them. Read and given back.
+pub const DIGEST_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Links on the way to a file, as many as the kernel follows (path_resolution(7)).
+pub const LINKS_MAX: usize = 40;
+const _: () = assert!(FILE_QUIET_PERIOD.as_millis() < FILE_BURST_MAX.as_millis());
+const _: () = assert!(FILE_BURST_MAX.as_millis() <= FILE_WRITING_MAX.as_millis());
