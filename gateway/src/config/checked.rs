@@ -15,6 +15,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 
+use crate::files::Seen;
+
 /// Everything `portcullis run` enforces.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -40,6 +42,8 @@ pub struct Config {
     pub rules: Arc<Rules>,
     /// Certificates of ours and CAs, for expiry metrics and `check`.
     pub certificates: Vec<CertificateFile>,
+    /// Every file this configuration was read from, as it was then; its own file first.
+    pub files: Vec<Seen>,
 }
 
 /// Where the administration endpoint listens.
