@@ -20,6 +20,7 @@ pub struct Watch {
     expires_at: Instant,
     last_moved: Cell<Instant>,
     writes: Cell<u32>,
+    changed_at: Cell<Option<Instant>>,
 }
 
 /// A write that is under way; ends when dropped.
@@ -50,6 +51,7 @@ impl Watch {
             expires_at,
             last_moved,
             writes: Cell::new(0),
+            changed_at: Cell::new(None),
         }
     }
 
@@ -65,6 +67,11 @@ impl Watch {
         self.writes.get() > 0
     }
 
+    /// When the change came about for which the connection has to end, if it is for one.
+    pub fn changed_at(&self) -> Option<Instant> {
+        self.changed_at.get()
+    }
+
     /// Waits until the connection has to end.
     pub async fn until_end(&self) -> End {
         let mut order: Option<Order> = None;
@@ -78,6 +85,9 @@ impl Watch {
                     let quiet_at = self.last_moved.get() + limits::QUIET_PERIOD;
                     let is_quiet = now >= quiet_at && !self.is_writing();
                     if is_quiet || now >= at_the_latest {
+                        let obeyed = order.filter(|order| order.reason == reason);
+                        self.changed_at
+                            .set(obeyed.and_then(|order| order.changed_at));
                         return reason;
                     }
                     // A write that is stuck leaves no quiet moment: look again after another period.
@@ -136,6 +146,7 @@ mod tests {
             reason,
             from: now,
             at_the_latest: now + wait,
+            changed_at: None,
         }
     }
 

@@ -123,6 +123,7 @@ async fn attend(
         end,
         address,
         peer: &peer,
+        changed_at: watch.changed_at(),
         received_bytes,
         sent_bytes,
         lasted: established_at.elapsed(),
