@@ -4,6 +4,7 @@
 //! the workers into counters of their own; the control thread adds them up when somebody asks.
 
 mod admin;
+mod closing;
 mod counters;
 mod event;
 mod log;

@@ -3,6 +3,7 @@
 //! their own.
 
 mod backends;
+mod changes;
 mod connections;
 mod guard;
 mod handshakes;
@@ -45,6 +46,7 @@ pub struct Metrics(Arc<Sources>);
 struct Sources {
     config: Mutex<Arc<Config>>,
     reloads: [AtomicU64; 2],
+    last_reloads: changes::LastReloads,
     workers: Vec<Arc<WorkerCounters>>,
     guard: Mutex<Option<Guard>>,
 }
@@ -68,6 +70,7 @@ impl Metrics {
         Metrics(Arc::new(Sources {
             config: Mutex::new(config),
             reloads: Default::default(),
+            last_reloads: changes::LastReloads::default(),
             workers,
             guard: Mutex::new(guard),
         }))
@@ -91,6 +94,7 @@ impl Metrics {
     /// Counts a reload.
     pub fn count_reload(&self, taken: bool) {
         self.0.reloads[usize::from(taken)].fetch_add(1, Ordering::Relaxed);
+        self.0.last_reloads.note(taken);
     }
 
     fn config(&self) -> Arc<Config> {
@@ -146,6 +150,7 @@ impl Collector for Metrics {
         self.encode_durations(&mut encoder)?;
         self.encode_backends(&mut encoder)?;
         self.encode_reloads(&mut encoder)?;
+        self.encode_changes(&mut encoder)?;
         self.encode_certificates(&mut encoder)?;
         self.encode_guard(&mut encoder)
     }
