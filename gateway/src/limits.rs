@@ -144,8 +144,10 @@ pub const QUIET_PERIOD: Duration = Duration::from_millis(250);
 /// A connection past its maximum age goes after this much longer in any case.
 pub const AGE_GRACE: Duration = Duration::from_secs(30);
 
-/// Closes after a reload, other than of revoked clients, are spread over this time ...
-pub const CLOSE_SPREAD: Duration = Duration::from_secs(10);
+/// Closes after a reload, other than of clients that are revoked or blocked, are spread over this time ...
+pub const CLOSE_SPREAD: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60 * 60);
+/// ... by default ten seconds ...
+pub const CLOSE_SPREAD_DEFAULT: Duration = Duration::from_secs(10);
 
 /// ... and each waits for a quiet moment for this long.
 pub const CLOSE_GRACE: Duration = Duration::from_secs(2);
@@ -189,3 +191,9 @@ pub const DIGEST_FILE_BYTES_MAX: u64 = 1 << 20;
 pub const LINKS_MAX: usize = 40;
 const _: () = assert!(FILE_QUIET_PERIOD.as_millis() < FILE_BURST_MAX.as_millis());
 const _: () = assert!(FILE_BURST_MAX.as_millis() <= FILE_WRITING_MAX.as_millis());
+
+/// How long before the end of a client's certificate its connection may end, where it is to end early.
+pub const EXPIRY_DRAIN: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+/// Default of `expiry_drain`: agents that read certificates anew do so every minute or with each connection.
+pub const EXPIRY_DRAIN_DEFAULT: Duration = Duration::from_secs(5 * 60);

@@ -34,6 +34,8 @@ pub struct Config {
     pub guard: GuardSettings,
     /// How long connections may take to finish after SIGTERM.
     pub drain_timeout: Duration,
+    /// Closes that are not urgent are spread over this time.
+    pub close_spread: Duration,
     /// Listeners in the order of the file; at least one.
     pub listeners: Vec<Arc<Listener>>,
     /// Backends in the order of the file.
@@ -82,6 +84,8 @@ pub struct Listener {
     pub max_handshakes: usize,
     /// Age at which a connection is closed, plus or minus a tenth at random.
     pub max_connection_age: Option<Duration>,
+    /// How long before the end of its certificate a connection looks for a quiet moment to end; `None`: it goes on to the end.
+    pub expiry_drain: Option<Duration>,
 }
 
 /// A certificate chain with its key, and the names it answers to.

@@ -4,6 +4,7 @@
 
 mod backend;
 pub mod checked;
+mod closing;
 mod identity;
 mod keys;
 mod listener;
@@ -84,6 +85,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     let admin = process::admin(raw.admin, report);
     let guard = process::guard(raw.guard, report);
     let drain_timeout = process::drain_timeout(&raw.place, raw.drain_timeout, report);
+    let close_spread = closing::spread(&raw.place, raw.close_spread, report);
     report.not_built(&raw.place, "audit", &raw.audit);
     report.not_built(&raw.place, "outbound", &raw.outbound);
     let backends = backend::check_all(&raw.place, raw.backend, &provider.provider, report);
@@ -101,6 +103,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
         admin: admin.checked,
         guard: guard?,
         drain_timeout: drain_timeout?,
+        close_spread: close_spread?,
         listeners: listeners
             .into_iter()
             .map(|l| l.checked.map(Arc::new))

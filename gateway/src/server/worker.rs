@@ -138,7 +138,7 @@ fn judge(state: &State, position: usize, peer: &VerifiedPeer) -> Option<Order> {
     // Without randomness all go at once.
     let _ = state.config.provider.secure_random.fill(&mut random);
     let share = f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX);
-    let from = now + limits::CLOSE_SPREAD.mul_f64(share);
+    let from = now + state.config.close_spread.mul_f64(share);
     Some(Order {
         reason,
         from,
