@@ -6,6 +6,7 @@ mod backends;
 mod connections;
 mod guard;
 mod handshakes;
+mod lists;
 mod trust;
 
 use std::fmt;
@@ -146,6 +147,7 @@ impl Collector for Metrics {
         self.encode_durations(&mut encoder)?;
         self.encode_backends(&mut encoder)?;
         self.encode_reloads(&mut encoder)?;
+        self.encode_lists(&mut encoder)?;
         self.encode_certificates(&mut encoder)?;
         self.encode_guard(&mut encoder)
     }
