@@ -31,6 +31,8 @@ pub struct Client<'a> {
     pub listener_address: SocketAddr,
     /// Its cipher suite.
     pub cipher_suite: &'a str,
+    /// Whether it came back with a ticket: its certificate was presented before, not on this connection.
+    pub is_resumed: bool,
     /// The application protocol it chose.
     pub protocol: Option<&'a [u8]>,
 }

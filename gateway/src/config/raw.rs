@@ -43,7 +43,7 @@ section! {
         "listener" => listener: Sections<RawListener>,
         "backend" => backend: Sections<RawBackend>,
         "identity" => identity: Sections<RawIdentity>,
-        "audit" => audit: Anything,
+        "audit" => audit: RawAudit,
         "outbound" => outbound: Anything,
     }
 }
@@ -76,8 +76,8 @@ section! {
     /// `[tls.resumption]`.
     RawResumption {
         "enabled" => enabled: bool,
-        "key_file" => key_file: Anything,
-        "max_authentication_age" => max_authentication_age: Anything,
+        "key_file" => key_file: Text,
+        "max_authentication_age" => max_authentication_age: Text,
     }
 }
 
@@ -135,6 +135,13 @@ section! {
         "file" => file: Text,
         "grace" => grace: Text,
         "dangerous_accept_stale" => dangerous_accept_stale: bool,
+    }
+}
+
+section! {
+    /// `[audit]`.
+    RawAudit {
+        "file" => file: Text,
     }
 }
 
@@ -219,6 +226,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("[tls]", RawTls::KEYS),
     ("[tls.resumption]", RawResumption::KEYS),
     ("[guard]", RawGuard::KEYS),
+    ("[audit]", RawAudit::KEYS),
     ("[[listener]]", RawListener::KEYS),
     ("[[listener.sni]]", RawSni::KEYS),
     ("[[listener.crl]]", RawList::KEYS),

@@ -6,6 +6,7 @@
     reason = "all of it is test code, helpers included"
 )]
 
+mod audit;
 mod backend_trust;
 mod backends;
 mod demo;
@@ -19,6 +20,7 @@ mod readme;
 mod refused;
 mod relay;
 mod reload;
+mod resumption;
 mod revocation;
 mod skywalking;
 mod telemetry;
