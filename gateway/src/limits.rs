@@ -11,6 +11,8 @@ pub const CERTIFICATE_FILE_BYTES_MAX: usize = 16 << 20;
 /// Longest revocation list in bytes: a million entries take 40 MB. Held once, while it is read; the set that stays takes
 /// about 50 bytes an entry.
 pub const CRL_FILE_BYTES_MAX: usize = 128 << 20;
+/// How long a revocation list that nobody uses any more stays in memory at most; then the control thread gives it back.
+pub const LIST_SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Longest request for a certificate in bytes: a few names and a key take one or two KiB. Held once, while it is read.
 pub const SIGNING_REQUEST_FILE_BYTES_MAX: usize = 64 << 10;
 /// Shortest RSA key that `pki` certifies, in bits (NIST SP 800-131A revision 2 section 3).

@@ -8,6 +8,7 @@ mod changes;
 mod connections;
 mod guard;
 mod handshakes;
+mod lists;
 mod trust;
 
 use std::fmt;
@@ -157,6 +158,7 @@ impl Collector for Metrics {
         self.encode_backends(&mut encoder)?;
         self.encode_reloads(&mut encoder)?;
         self.encode_changes(&mut encoder)?;
+        self.encode_lists(&mut encoder)?;
         self.encode_certificates(&mut encoder)?;
         self.encode_audit(&mut encoder)?;
         self.encode_guard(&mut encoder)
