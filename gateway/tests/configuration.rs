@@ -54,7 +54,7 @@ fn pki() -> Pki {
         uris: Vec::new(),
         dns_names: match profile {
             Profile::Server => vec![format!("{name}.example.org")],
-            Profile::Client | Profile::Authority => Vec::new(),
+            Profile::Client | Profile::Component | Profile::Authority => Vec::new(),
         },
         ip_addresses: Vec::new(),
         lifetime: 100 * DAY,
@@ -403,7 +403,10 @@ fn broken_backends_say_where_and_why() {
 const BROKEN_PROCESS_SECTIONS: &str = r#"
 drain_timeout = "2h" | drain_timeout = "2h" | must be 0s to 1h
 drain = "2s" | drain | unknown key
-audit = { file = "a" } | audit = { file = "a" } | not built yet
+audit = { file = "" } | audit: file = "" | must be a file, or "stdout"
+audit = { file = "nowhere/audit.jsonl" } | audit: file = "nowhere/audit.jsonl" | there is no folder
+audit = { file = "." } | audit: file = "." | must be a file
+audit = {} | audit: file | missing
 outbound = [] | outbound = [] | not built yet
 workers.count = 0 | workers: count = 0 | must be 1 to 1024
 workers = 2 | workers = 2 | must be a table

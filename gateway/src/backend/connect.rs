@@ -200,6 +200,6 @@ fn is_ours(error: &HandshakeError) -> bool {
         HandshakeError::Io(error) => {
             Errno::from_io_error(error).is_some_and(|errno| OURS.contains(&errno))
         }
-        HandshakeError::Closed | HandshakeError::Tls(_) => false,
+        HandshakeError::Closed | HandshakeError::Certificate(_) | HandshakeError::Tls(_) => false,
     }
 }

@@ -10,8 +10,8 @@ use comfy_table::{Table, presets};
 use gateway_core::identity::TenantSource;
 
 use crate::config::{
-    self, AdminAddress, Backend, BackendTransport, Config, GuardMode, Listener, Loaded,
-    ServerAddress,
+    self, AdminAddress, AuditTarget, Backend, BackendTransport, Config, GuardMode, Listener,
+    Loaded, ServerAddress,
 };
 use crate::tls::cipher_suite_name;
 
@@ -109,6 +109,11 @@ fn process(config: &Config) -> Table {
         Some(AdminAddress::Loopback(address)) => address.to_string(),
         Some(AdminAddress::Unix(path)) => format!("unix:{}", path.display()),
     };
+    let audit = match &config.audit {
+        None => "off".to_owned(),
+        Some(AuditTarget::StandardOutput) => "standard output".to_owned(),
+        Some(AuditTarget::File(path)) => path.display().to_string(),
+    };
     let guard = match (config.guard.mode, config.guard.required) {
         (GuardMode::Off, _) => "off".to_owned(),
         (GuardMode::Monitor, false) => format!("monitor on {}", config.guard.interfaces.join(", ")),
@@ -127,6 +132,7 @@ fn process(config: &Config) -> Table {
         ("workers", config.workers.to_string()),
         ("drain timeout", duration(config.drain_timeout)),
         ("admin endpoint", admin),
+        ("audit log", audit),
         ("guard", guard),
     ])
 }

@@ -58,7 +58,11 @@ impl Run {
                 tokio::select! {
                     _ = minutes.tick() => gateway.refresh_ticket_keys(),
                     asked = signals.next() => match asked {
-                        Asked::Reload => reload(&self.config, &gateway),
+                        Asked::Reload => {
+                            // Whether the rest is taken or not: the file may just have been renamed.
+                            gateway.audit().reopen();
+                            reload(&self.config, &gateway);
+                        }
                         Asked::End(name) => {
                             tracing::info!(signal = name, "draining");
                             return true;
@@ -68,6 +72,7 @@ impl Run {
                 }
             }
         });
+        let audit = gateway.audit().clone();
         let draining = std::thread::spawn(move || gateway.drain());
         let drained = runtime.block_on(async {
             let waiting = tokio::task::spawn_blocking(move || draining.join());
@@ -76,9 +81,14 @@ impl Run {
                 tokio::select! {
                     drained = &mut waiting => return drained.is_ok_and(|joined| joined.is_ok()),
                     asked = signals.next() => match asked {
-                        Asked::Reload => tracing::warn!("SIGHUP: not reloading, because the gateway is going down"),
+                        Asked::Reload => {
+                            audit.reopen();
+                            tracing::warn!("SIGHUP: not reloading, because the gateway is going down");
+                        }
                         Asked::End(name) => {
                             tracing::warn!(signal = name, "ending at once");
+                            audit.stopped();
+                            audit.finish(limits::AUDIT_FINISH_AT_ONCE_TIMEOUT);
                             drop(log);
                             std::process::exit(ENDED_AT_ONCE);
                         }
@@ -134,6 +144,9 @@ fn reload(file: &Path, gateway: &Gateway) {
         Ok(loaded) => loaded,
         Err(errors) => {
             gateway.count_refused_reload();
+            gateway
+                .audit()
+                .reloaded("SIGHUP", &[], Some(&errors.to_string()));
             for error in errors.as_slice() {
                 tracing::error!("reload refused, the old configuration goes on: {error}");
             }
@@ -143,7 +156,13 @@ fn reload(file: &Path, gateway: &Gateway) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    match gateway.reload(loaded.config) {
+    let outcome = gateway
+        .reload(loaded.config)
+        .map_err(|error| error.to_string());
+    gateway
+        .audit()
+        .reloaded("SIGHUP", &[], outcome.as_ref().err().map(String::as_str));
+    match outcome {
         Ok(()) => tracing::info!("reloaded"),
         Err(error) => tracing::error!("reload refused, the old configuration goes on: {error}"),
     }

@@ -32,6 +32,8 @@ pub struct Config {
     pub resumption: Option<Resumption>,
     /// Where the administration endpoint listens, if anywhere.
     pub admin: Option<AdminAddress>,
+    /// Where audit lines go, if anywhere.
+    pub audit: Option<AuditTarget>,
     /// The kernel guard.
     pub guard: GuardSettings,
     /// How long connections may take to finish after SIGTERM.
@@ -62,6 +64,15 @@ pub enum AdminAddress {
     Loopback(SocketAddr),
     /// A Unix socket, written `unix:/path`.
     Unix(PathBuf),
+}
+
+/// Where audit lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditTarget {
+    /// A file, appended to.
+    File(PathBuf),
+    /// Standard output, written `stdout`.
+    StandardOutput,
 }
 
 /// One listening address. There is no field that switches client authentication off.
@@ -156,6 +167,8 @@ pub enum BackendTransport {
 pub struct BackendTls {
     /// Roots the server's certificate must chain to.
     pub roots: Arc<RootCertStore>,
+    /// What the authorities of `roots` have taken back.
+    pub revocation: Arc<Revocation>,
     /// Our client certificate.
     pub key: Arc<CertifiedKey>,
     /// The name that must stand in the server's certificate.

@@ -32,6 +32,8 @@ pub enum Event<'a> {
     },
     /// A client got in.
     Established {
+        /// Number of the connection on its worker.
+        connection: u64,
         /// Who it is.
         peer: &'a VerifiedPeer,
         /// Its address.
@@ -59,6 +61,8 @@ pub enum Event<'a> {
     },
     /// A connection that had got in ended.
     Ended {
+        /// Number of the connection on its worker.
+        connection: u64,
         /// Why.
         end: End,
         /// The client's address.
@@ -76,6 +80,8 @@ pub enum Event<'a> {
     Closed,
     /// A connection's task panicked; its sockets were dropped, the backend's with a reset.
     Panicked {
+        /// Number of the connection on its worker.
+        connection: u64,
         /// The client's address.
         address: SocketAddr,
         /// The panic's message.

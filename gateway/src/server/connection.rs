@@ -60,7 +60,8 @@ pub(super) async fn serve(worker: &Worker, arrival: Arrival, place: Place) {
         return worker.observer.emit(position, &refused);
     };
     // Boxed: the handshake's state is given back before the connection settles down to wait.
-    let accepted = Box::pin(shake_hands(worker, door, position, socket, address)).await;
+    let client = (place.number(), address);
+    let accepted = Box::pin(shake_hands(worker, door, position, socket, client)).await;
     drop(slot);
     if let Some(accepted) = accepted {
         attend(worker, state, (position, address), accepted, place).await;
@@ -80,7 +81,7 @@ async fn attend(
         peer,
         negotiated,
     } = accepted;
-    let established_at = Instant::now();
+    let (connection, established_at) = (place.number(), Instant::now());
     place.establish(position, peer.clone());
     if let Some(order) = worker.judge_if_changed(&state, position, &peer) {
         place.give(order);
@@ -122,6 +123,7 @@ async fn attend(
         }
     };
     let ended = Event::Ended {
+        connection,
         end,
         address,
         peer: &peer,
@@ -145,7 +147,7 @@ async fn shake_hands(
     door: &Door,
     position: usize,
     socket: Socket,
-    address: SocketAddr,
+    (connection, address): (u64, SocketAddr),
 ) -> Option<Accepted> {
     let started = Instant::now();
     let handshake = tls::accept(socket, &door.tls, Rc::clone(&worker.buffers));
@@ -170,6 +172,7 @@ async fn shake_hands(
             worker.observer.emit(
                 position,
                 &Event::Established {
+                    connection,
                     peer,
                     address,
                     negotiated: &accepted.negotiated,

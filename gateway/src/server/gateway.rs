@@ -16,7 +16,8 @@ use super::{control, listen};
 use crate::backend::Resolver;
 use crate::config::{Config, GuardMode, Listener};
 use crate::guard::{Guard, GuardError, PortCount};
-use crate::observe::{AdminSocket, Health, Metrics, WorkerCounters};
+use crate::limits;
+use crate::observe::{self, AdminSocket, Audit, Health, Metrics, WorkerCounters};
 use crate::rt::{Mailbox, mailbox};
 
 /// Why the gateway did not start.
@@ -35,6 +36,9 @@ pub enum StartError {
     /// The administration endpoint cannot be bound.
     #[error("[admin] address: cannot listen: {0}")]
     Admin(std::io::Error),
+    /// The audit log cannot be opened.
+    #[error("[audit] file: {0}")]
+    Audit(std::io::Error),
     /// `[guard] required = true`, and the kernel program cannot run.
     #[error("[guard] required = true: {0}")]
     Guard(GuardError),
@@ -123,6 +127,7 @@ pub struct Gateway {
     addresses: Vec<(String, SocketAddr)>,
     health: Arc<Health>,
     metrics: Metrics,
+    audit: Audit,
     workers: Vec<Worker>,
     control: JoinHandle<()>,
     control_stop: ControlStop,
@@ -156,6 +161,8 @@ impl Gateway {
         let mut resolver = Resolver::new(&config.backends);
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
         let seed = Seed::new(Arc::clone(&config), Arc::default(), servers)?;
+        let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
+        let audit = Audit::start(opened).map_err(StartError::Thread)?;
         // Nothing but a thread that cannot be started fails after this.
         let mut sockets = bound.listen()?;
 
@@ -170,10 +177,11 @@ impl Gateway {
                 seed: seed.clone(),
                 sockets: sockets.remove(0),
                 counters: worker_counters,
+                audit: audit.clone(),
             };
             workers.push(Worker::start(start, fatal.clone())?);
         }
-        let metrics = Metrics::new(Arc::clone(&config), counters, guard);
+        let metrics = Metrics::new(Arc::clone(&config), counters, guard, audit.clone());
         let health = Arc::new(Health::default());
         let mailboxes: Vec<_> = workers
             .iter()
@@ -187,12 +195,14 @@ impl Gateway {
             mailboxes,
         };
         let (control, control_stop) = control::start(control).map_err(StartError::Thread)?;
+        audit.started(&config);
         health.set_ready(true);
         Ok(Gateway {
             seed: Mutex::new(seed),
             addresses,
             health,
             metrics,
+            audit,
             workers,
             control,
             control_stop,
@@ -213,6 +223,11 @@ impl Gateway {
     /// What the kernel counted on each protected port; `None` where the guard does not run.
     pub fn guard_counts(&self) -> Option<Result<Vec<PortCount>, GuardError>> {
         self.metrics.with_guard(Guard::counts)
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// Trusts and serves `config` from now on; or nothing of it, and says why. Connections that are open stay, unless
@@ -237,6 +252,11 @@ impl Gateway {
         let mut resolver = Resolver::new(&config.backends);
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
         let seed = current.with_config(Arc::clone(&config), servers)?;
+        if config.audit != current.config.audit {
+            // The last step that can fail.
+            let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
+            self.audit.switch(opened);
+        }
         self.control_stop.resolve(resolver);
         self.sow(&mut current, seed);
         self.metrics.reload(config);
@@ -298,6 +318,8 @@ impl Gateway {
         if self.control.join().is_err() {
             tracing::error!("the control thread panicked");
         }
+        self.audit.stopped();
+        self.audit.finish(limits::AUDIT_FINISH_TIMEOUT);
     }
 }
 

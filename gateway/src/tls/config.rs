@@ -15,6 +15,7 @@ use rustls::{ClientConfig, ServerConfig, SignatureScheme};
 use super::certificates::Certificates;
 use super::chain::authority_id;
 use super::scratch;
+use super::server_verifier::ServerVerifier;
 use super::tickets::{KeyRing, Ticketer};
 use super::verifier::Verifier;
 use crate::config::{BackendTls, Config, Listener};
@@ -84,7 +85,8 @@ impl BackendConfigs {
     ) -> anyhow::Result<Self> {
         let mut client = ClientConfig::builder_with_provider(Arc::clone(&config.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_root_certificates(Arc::clone(&backend.roots))
+            .dangerous() // what rustls calls every verifier but its own
+            .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(config, backend)))
             .with_client_cert_resolver(Arc::new(OurCertificate(Arc::clone(&backend.key))));
         client.resumption = Resumption::disabled();
         let with_protocol = |protocol: &Vec<u8>| {

@@ -59,7 +59,10 @@ pub enum HandshakeError {
     /// The backend closed the connection in the handshake.
     #[error("closed during the TLS handshake")]
     Closed,
-    /// The backend's certificate or protocol was refused, or it refused us.
+    /// The backend's certificate was refused, for this reason.
+    #[error("the server's certificate is refused: {0}")]
+    Certificate(String),
+    /// The backend's protocol was refused, or it refused us.
     #[error("TLS: {0}")]
     Tls(#[from] Error),
 }
@@ -341,7 +344,11 @@ pub async fn connect(
             handshake.engine.alert(&mut handshake.outgoing);
         }
         handshake.flush(&socket).await?;
-        match progress? {
+        let progress = progress.map_err(|error| match handshake.note.server_refusal.take() {
+            Some(reason) => HandshakeError::Certificate(reason),
+            None => HandshakeError::Tls(error),
+        })?;
+        match progress {
             Progress::Established => {
                 return Ok(Connected {
                     asked_who_we_are: handshake.note.asked_who_we_are,

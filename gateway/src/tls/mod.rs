@@ -14,6 +14,7 @@ mod names;
 mod negotiated;
 mod peer;
 mod scratch;
+mod server_verifier;
 mod stream;
 mod tickets;
 mod verifier;

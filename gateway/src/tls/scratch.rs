@@ -28,6 +28,8 @@ pub(super) struct Note {
     pub(super) ticket_refusal: Option<TicketRefusal>,
     /// Tickets given out.
     pub(super) tickets_issued: u32,
+    /// Why the backend's certificate is refused.
+    pub(super) server_refusal: Option<String>,
     /// The backend asked for our certificate.
     pub(super) asked_who_we_are: bool,
 }
@@ -87,6 +89,11 @@ pub(super) fn refuse_ticket(refusal: TicketRefusal) {
 /// Notes that a ticket is given out.
 pub(super) fn issue_ticket() {
     NOTE.with_borrow_mut(|note| note.tickets_issued += 1);
+}
+
+/// Notes why the backend's certificate is refused.
+pub(super) fn refuse_server(detail: String) {
+    NOTE.with_borrow_mut(|note| note.server_refusal = Some(detail));
 }
 
 /// Notes that the backend asked for our certificate.

@@ -136,7 +136,7 @@ fn refuse(failure: Failure, detail: String) -> CertificateError {
 }
 
 /// webpki's words in rustls' (both lists are open-ended; what is left over is a chain that leads to no root of ours).
-fn translate(error: webpki::Error) -> CertificateError {
+pub(super) fn translate(error: webpki::Error) -> CertificateError {
     use webpki::Error as Webpki;
     match error {
         Webpki::BadDer

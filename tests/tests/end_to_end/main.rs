@@ -6,9 +6,12 @@
     reason = "all of it is test code, helpers included"
 )]
 
+mod audit;
+mod backend_trust;
 mod backends;
 mod demo;
 mod lifecycle;
+mod lifetime;
 mod load;
 mod nginx;
 mod prometheus;
@@ -17,6 +20,7 @@ mod readme;
 mod refused;
 mod relay;
 mod reload;
+mod resumption;
 mod revocation;
 mod skywalking;
 mod telemetry;
