@@ -197,3 +197,16 @@ pub const EXPIRY_DRAIN: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
 /// Default of `expiry_drain`: agents that read certificates anew do so every minute or with each connection.
 pub const EXPIRY_DRAIN_DEFAULT: Duration = Duration::from_secs(5 * 60);
+
+/// Longest block list in bytes: about fifty thousand entries. Held once, while it is read.
+pub const BLOCK_FILE_BYTES_MAX: usize = 16 << 20;
+/// Records of those who were let in again that a block list keeps.
+pub const UNBLOCKED_MAX: usize = 100;
+/// Longest reason of a block in bytes.
+pub const BLOCK_REASON_BYTES_MAX: usize = 1000;
+/// How long a command waits for another one that is changing the block list.
+pub const BLOCK_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a command waits for the gateway to say that it has taken the block list.
+pub const BLOCK_CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the workers have to take a new state until somebody says that they have not.
+pub const STATE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -9,6 +9,7 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use gateway_core::identity::TenantSource;
 
+use crate::blocks::BlockFile;
 use crate::config::{
     self, AdminAddress, Backend, BackendTransport, Config, GuardMode, Listener, Loaded,
     ServerAddress,
@@ -27,7 +28,11 @@ impl Check {
     /// Checks the file, and prints what it means or everything that is wrong with it.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         match config::load(&self.config) {
-            Ok(loaded) => super::print(&explain(&loaded, SystemTime::now())),
+            Ok(loaded) => {
+                let blocks = BlockFile::load(&loaded.config.blocks)?;
+                let text = explain(&loaded, &blocks, SystemTime::now());
+                super::print(&text)
+            }
             Err(errors) => {
                 eprintln!("{errors}");
                 let count = match errors.as_slice().len() {
@@ -42,9 +47,9 @@ impl Check {
 }
 
 /// What a configuration means, for people.
-fn explain(loaded: &Loaded, now: SystemTime) -> String {
+fn explain(loaded: &Loaded, blocks: &BlockFile, now: SystemTime) -> String {
     let config = &loaded.config;
-    let mut text = titled("Process", &process(config));
+    let mut text = titled("Process", &process(config, blocks));
     for listener in &config.listeners {
         text += &titled(
             &format!("Listener {}", listener.name),
@@ -93,7 +98,7 @@ fn properties<const N: usize>(rows: [(&str, String); N]) -> Table {
     table
 }
 
-fn process(config: &Config) -> Table {
+fn process(config: &Config, blocks: &BlockFile) -> Table {
     let suites = config
         .provider
         .cipher_suites
@@ -119,6 +124,11 @@ fn process(config: &Config) -> Table {
             )
         }
     };
+    let blocked = format!(
+        "{}, {} entries",
+        config.blocks.display(),
+        blocks.blocks.blocked.len()
+    );
     properties([
         (
             "TLS",
@@ -134,6 +144,7 @@ fn process(config: &Config) -> Table {
         ("close spread", duration(config.close_spread)),
         ("admin endpoint", admin),
         ("guard", guard),
+        ("block list", blocked),
     ])
 }
 

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::blocks::{BlockFile, Keeper};
 use crate::config;
+use crate::files::Seen;
 use crate::observe::{LogFormat, start_log};
 use crate::server::{Gateway, Reloader};
 
@@ -52,7 +54,11 @@ impl Run {
             tracing::warn!("{warning}");
         }
         let files = loaded.config.files.clone();
-        let gateway = Arc::new(Gateway::start(loaded.config)?);
+        // Before it is read: what changes in the meantime has changed since.
+        let blocks_seen = Seen::now(&loaded.config.blocks);
+        let blocks = BlockFile::load(&loaded.config.blocks)?;
+        let gateway = Arc::new(Gateway::start(loaded.config, blocks.blocks.list())?);
+        let _keeper = Keeper::start(Arc::clone(&gateway), blocks_seen, blocks)?;
         let reloader = Reloader::start(Arc::clone(&gateway), &self.config, files)?;
         let asked = runtime.block_on(async {
             loop {

@@ -41,6 +41,7 @@ section! {
         "admin" => admin: RawAdmin,
         "tls" => tls: RawTls,
         "guard" => guard: RawGuard,
+        "blocks" => blocks: RawBlocks,
         "listener" => listener: Sections<RawListener>,
         "backend" => backend: Sections<RawBackend>,
         "identity" => identity: Sections<RawIdentity>,
@@ -88,6 +89,13 @@ section! {
         "mode" => mode: Text,
         "interfaces" => interfaces: Texts,
         "required" => required: bool,
+    }
+}
+
+section! {
+    /// `[blocks]`.
+    RawBlocks {
+        "file" => file: Text,
     }
 }
 

@@ -15,5 +15,5 @@ pub use admin::{AdminSocket, serve};
 pub use counters::WorkerCounters;
 pub use event::Event;
 pub use log::{LogFormat, LogGuard, start_log};
-pub use metrics::{Health, Metrics};
+pub use metrics::{BlocksInForce, Health, Metrics};
 pub use observer::Observer;

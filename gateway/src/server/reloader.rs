@@ -137,7 +137,9 @@ impl Reloading {
         }
         self.watch(loaded.config.files.clone());
         match self.gateway.reload(loaded.config, cause.since) {
-            Ok(()) => tracing::info!(%cause, took = ?cause.since.elapsed(), "reloaded"),
+            Ok(closed) => {
+                tracing::info!(%cause, closed, took = ?cause.since.elapsed(), "reloaded");
+            }
             Err(error) => refused(cause, &error),
         }
     }

@@ -7,6 +7,7 @@
 )]
 
 mod backends;
+mod blocks;
 mod demo;
 mod lifecycle;
 mod load;

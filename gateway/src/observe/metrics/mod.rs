@@ -3,6 +3,7 @@
 //! their own.
 
 mod backends;
+mod blocks;
 mod changes;
 mod connections;
 mod guard;
@@ -16,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::registry::Registry;
+
+pub use blocks::BlocksInForce;
 
 use super::counters::{ListenerCounters, WorkerCounters};
 use crate::config::{Config, Listener};
@@ -47,6 +50,7 @@ struct Sources {
     config: Mutex<Arc<Config>>,
     reloads: [AtomicU64; 2],
     last_reloads: changes::LastReloads,
+    blocks: Mutex<BlocksInForce>,
     workers: Vec<Arc<WorkerCounters>>,
     guard: Mutex<Option<Guard>>,
 }
@@ -71,6 +75,7 @@ impl Metrics {
             config: Mutex::new(config),
             reloads: Default::default(),
             last_reloads: changes::LastReloads::default(),
+            blocks: Mutex::default(),
             workers,
             guard: Mutex::new(guard),
         }))
@@ -151,6 +156,7 @@ impl Collector for Metrics {
         self.encode_backends(&mut encoder)?;
         self.encode_reloads(&mut encoder)?;
         self.encode_changes(&mut encoder)?;
+        self.encode_blocks(&mut encoder)?;
         self.encode_certificates(&mut encoder)?;
         self.encode_guard(&mut encoder)
     }
