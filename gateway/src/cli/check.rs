@@ -11,8 +11,8 @@ use gateway_core::identity::TenantSource;
 
 use crate::blocks::BlockFile;
 use crate::config::{
-    self, AdminAddress, Backend, BackendTransport, Config, GuardMode, Listener, Loaded,
-    ServerAddress,
+    self, AdminAddress, AuditTarget, Backend, BackendTransport, Config, GuardMode, Listener,
+    Loaded, ServerAddress,
 };
 use crate::tls::cipher_suite_name;
 
@@ -114,6 +114,11 @@ fn process(config: &Config, blocks: &BlockFile) -> Table {
         Some(AdminAddress::Loopback(address)) => address.to_string(),
         Some(AdminAddress::Unix(path)) => format!("unix:{}", path.display()),
     };
+    let audit = match &config.audit {
+        None => "off".to_owned(),
+        Some(AuditTarget::StandardOutput) => "standard output".to_owned(),
+        Some(AuditTarget::File(path)) => path.display().to_string(),
+    };
     let guard = match (config.guard.mode, config.guard.required) {
         (GuardMode::Off, _) => "off".to_owned(),
         (GuardMode::Monitor, false) => format!("monitor on {}", config.guard.interfaces.join(", ")),
@@ -130,22 +135,30 @@ fn process(config: &Config, blocks: &BlockFile) -> Table {
         blocks.blocks.blocked.len()
     );
     properties([
-        (
-            "TLS",
-            format!(
-                "1.3 only, by {}; no resumption: every connection authenticates in full",
-                config.provider_name
-            ),
-        ),
+        ("TLS", format!("1.3 only, by {}", config.provider_name)),
+        ("resumption", resumption(config)),
         ("cipher suites", suites.collect::<Vec<_>>().join(", ")),
         ("groups", groups.collect::<Vec<_>>().join(", ")),
         ("workers", config.workers.to_string()),
         ("drain timeout", duration(config.drain_timeout)),
         ("close spread", duration(config.close_spread)),
         ("admin endpoint", admin),
+        ("audit log", audit),
         ("guard", guard),
         ("block list", blocked),
     ])
+}
+
+fn resumption(config: &Config) -> String {
+    let Some(resumption) = &config.resumption else {
+        return "none: every connection authenticates in full".to_owned();
+    };
+    let age = duration(resumption.max_authentication_age);
+    let keys = match &resumption.keys {
+        None => "with keys in memory".to_owned(),
+        Some(keys) => format!("with {} shared keys, epoch {}", keys.len(), keys.epoch()),
+    };
+    format!("for {age} after the full handshake, {keys}")
 }
 
 fn listener_table(listener: &Listener, config: &Config) -> Table {

@@ -5,6 +5,7 @@ pub mod block;
 pub mod check;
 pub mod completions;
 pub mod demo;
+pub mod keys;
 pub mod pki;
 pub mod run;
 
@@ -37,6 +38,8 @@ pub enum Command {
     Blocked(block::Blocked),
     /// Keep a small certificate authority on disk
     Pki(pki::Pki),
+    /// Keep the keys of session tickets that hosts and restarts share
+    Keys(keys::Keys),
     /// Show everything at work on this host, without a configuration
     Demo(demo::Demo),
     /// Print a completion script for a shell
@@ -53,6 +56,7 @@ impl Command {
             Command::Unblock(command) => command.execute(),
             Command::Blocked(command) => command.execute(),
             Command::Pki(command) => command.execute(),
+            Command::Keys(command) => command.execute(),
             Command::Demo(command) => command.execute(),
             Command::Completions(command) => command.execute(),
         }

@@ -10,8 +10,9 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::blocks::{BlockFile, Keeper};
-use crate::config;
+use crate::config::{self, Config};
 use crate::files::Seen;
+use crate::limits;
 use crate::observe::{LogFormat, start_log};
 use crate::server::{Gateway, Reloader};
 
@@ -53,18 +54,18 @@ impl Run {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        let files = loaded.config.files.clone();
-        // Before it is read: what changes in the meantime has changed since.
-        let blocks_seen = Seen::now(&loaded.config.blocks);
-        let blocks = BlockFile::load(&loaded.config.blocks)?;
-        let gateway = Arc::new(Gateway::start(loaded.config, blocks.blocks.list())?);
-        let _keeper = Keeper::start(Arc::clone(&gateway), blocks_seen, blocks)?;
-        let reloader = Reloader::start(Arc::clone(&gateway), &self.config, files)?;
+        let (gateway, reloader, _keeper) = start(loaded.config)?;
         let asked = runtime.block_on(async {
+            let mut minutes = tokio::time::interval(*limits::TICKET_KEY_ROTATION.start());
             loop {
                 tokio::select! {
+                    _ = minutes.tick() => gateway.refresh_ticket_keys(),
                     asked = signals.next() => match asked {
-                        Asked::Reload => reloader.ask("SIGHUP"),
+                        Asked::Reload => {
+                            // Whether the rest is taken or not: the file may just have been renamed.
+                            gateway.audit().reopen();
+                            reloader.ask("SIGHUP");
+                        }
                         Asked::End(name) => {
                             tracing::info!(signal = name, "draining");
                             return true;
@@ -75,6 +76,7 @@ impl Run {
             }
         });
         reloader.stop();
+        let audit = gateway.audit().clone();
         let draining = std::thread::spawn(move || gateway.drain());
         let drained = runtime.block_on(async {
             let waiting = tokio::task::spawn_blocking(move || draining.join());
@@ -83,9 +85,14 @@ impl Run {
                 tokio::select! {
                     drained = &mut waiting => return drained.is_ok_and(|joined| joined.is_ok()),
                     asked = signals.next() => match asked {
-                        Asked::Reload => tracing::warn!("SIGHUP: not reloading, because the gateway is going down"),
+                        Asked::Reload => {
+                            audit.reopen();
+                            tracing::warn!("SIGHUP: not reloading, because the gateway is going down");
+                        }
                         Asked::End(name) => {
                             tracing::warn!(signal = name, "ending at once");
+                            audit.stopped();
+                            audit.finish(limits::AUDIT_FINISH_AT_ONCE_TIMEOUT);
                             drop(log);
                             std::process::exit(ENDED_AT_ONCE);
                         }
@@ -99,6 +106,18 @@ impl Run {
             ExitCode::FAILURE
         })
     }
+}
+
+/// Starts the gateway, and those who watch its files.
+fn start(config: Config) -> anyhow::Result<(Arc<Gateway>, Reloader, Keeper)> {
+    let (file, files) = (config.file.clone(), config.files.clone());
+    // Before it is read: what changes in the meantime has changed since.
+    let seen = Seen::now(&config.blocks);
+    let blocks = BlockFile::load(&config.blocks)?;
+    let gateway = Arc::new(Gateway::start(config, blocks.blocks.list())?);
+    let keeper = Keeper::start(Arc::clone(&gateway), seen, blocks)?;
+    let reloader = Reloader::start(Arc::clone(&gateway), &file, files)?;
+    Ok((gateway, reloader, keeper))
 }
 
 /// The signals the gateway listens to.

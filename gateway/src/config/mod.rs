@@ -2,6 +2,7 @@
 //! In: a TOML file and the certificates it names. Out: a `Config`, or every error with file, line and key.
 //! On the main thread at start; never touches a socket.
 
+mod audit;
 mod backend;
 mod blocks;
 pub mod checked;
@@ -92,7 +93,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     let drain_timeout = process::drain_timeout(&raw.place, raw.drain_timeout, report);
     let blocks = blocks::file(raw.blocks, report);
     let close_spread = closing::spread(&raw.place, raw.close_spread, report);
-    report.not_built(&raw.place, "audit", &raw.audit);
+    let audit = audit::target(raw.audit, report);
     report.not_built(&raw.place, "outbound", &raw.outbound);
     let backends = backend::check_all(&raw.place, raw.backend, &provider.provider, report);
     let names = backend::Names::new(&backends);
@@ -106,7 +107,9 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
         workers: workers?,
         provider: provider.provider,
         provider_name: provider.name,
+        resumption: provider.resumption,
         admin: admin.checked,
+        audit: audit?,
         guard: guard?,
         drain_timeout: drain_timeout?,
         close_spread: close_spread?,

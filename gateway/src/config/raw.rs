@@ -45,7 +45,7 @@ section! {
         "listener" => listener: Sections<RawListener>,
         "backend" => backend: Sections<RawBackend>,
         "identity" => identity: Sections<RawIdentity>,
-        "audit" => audit: Anything,
+        "audit" => audit: RawAudit,
         "outbound" => outbound: Anything,
     }
 }
@@ -78,8 +78,8 @@ section! {
     /// `[tls.resumption]`.
     RawResumption {
         "enabled" => enabled: bool,
-        "key_file" => key_file: Anything,
-        "max_authentication_age" => max_authentication_age: Anything,
+        "key_file" => key_file: Text,
+        "max_authentication_age" => max_authentication_age: Text,
     }
 }
 
@@ -95,6 +95,13 @@ section! {
 section! {
     /// `[blocks]`.
     RawBlocks {
+        "file" => file: Text,
+    }
+}
+
+section! {
+    /// `[audit]`.
+    RawAudit {
         "file" => file: Text,
     }
 }
@@ -151,6 +158,9 @@ section! {
         "certificate" => certificate: Text,
         "key" => key: Text,
         "server_name" => server_name: Text,
+        "crl" => crl: Texts,
+        "crl_grace" => crl_grace: Text,
+        "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
     }
 }
 
@@ -179,6 +189,8 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("[tls]", RawTls::KEYS),
     ("[tls.resumption]", RawResumption::KEYS),
     ("[guard]", RawGuard::KEYS),
+    ("[blocks]", RawBlocks::KEYS),
+    ("[audit]", RawAudit::KEYS),
     ("[[listener]]", RawListener::KEYS),
     ("[[listener.sni]]", RawSni::KEYS),
     ("[[backend]]", RawBackend::KEYS),

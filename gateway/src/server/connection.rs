@@ -55,11 +55,13 @@ pub(super) async fn serve(worker: &Worker, arrival: Arrival, place: Place) {
             detail: &detail,
             presented: None,
             server_name: None,
+            ticket_refusal: None,
         };
         return worker.observer.emit(position, &refused);
     };
     // Boxed: the handshake's state is given back before the connection settles down to wait.
-    let accepted = Box::pin(shake_hands(worker, door, position, socket, address)).await;
+    let client = (place.number(), address);
+    let accepted = Box::pin(shake_hands(worker, door, position, socket, client)).await;
     drop(slot);
     if let Some(accepted) = accepted {
         attend(worker, state, (position, address), accepted, place).await;
@@ -79,7 +81,7 @@ async fn attend(
         peer,
         negotiated,
     } = accepted;
-    let established_at = Instant::now();
+    let (connection, established_at) = (place.number(), Instant::now());
     place.establish(position, peer.clone());
     if let Some(order) = worker.judge_if_changed(&state, position, &peer) {
         place.give(order);
@@ -93,6 +95,7 @@ async fn attend(
             .local_address()
             .unwrap_or(state.doors[position].address),
         cipher_suite: negotiated.cipher_suite,
+        is_resumed: negotiated.is_resumed,
         protocol: negotiated.protocol.as_deref(),
     };
     let client_stream = Stream::Tls(stream);
@@ -120,6 +123,7 @@ async fn attend(
         }
     };
     let ended = Event::Ended {
+        connection,
         end,
         address,
         peer: &peer,
@@ -149,7 +153,7 @@ async fn shake_hands(
     door: &Door,
     position: usize,
     socket: Socket,
-    address: SocketAddr,
+    (connection, address): (u64, SocketAddr),
 ) -> Option<Accepted> {
     let started = Instant::now();
     let handshake = tls::accept(socket, &door.tls, Rc::clone(&worker.buffers));
@@ -163,6 +167,7 @@ async fn shake_hands(
                 detail: &refusal.detail,
                 presented: refusal.presented.as_deref(),
                 server_name: refusal.server_name.as_deref(),
+                ticket_refusal: refusal.ticket_refusal,
             },
         );
     };
@@ -173,6 +178,7 @@ async fn shake_hands(
             worker.observer.emit(
                 position,
                 &Event::Established {
+                    connection,
                     peer,
                     address,
                     negotiated: &accepted.negotiated,

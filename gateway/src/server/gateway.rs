@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use gateway_core::block::BlockList;
 
@@ -18,7 +18,7 @@ use crate::backend::Resolver;
 use crate::config::{Config, GuardMode, Listener};
 use crate::guard::{Guard, GuardError, PortCount};
 use crate::limits;
-use crate::observe::{AdminSocket, BlocksInForce, Health, Metrics, WorkerCounters};
+use crate::observe::{self, AdminSocket, Audit, BlocksInForce, Health, Metrics, WorkerCounters};
 use crate::rt::{Mailbox, mailbox};
 
 /// Why the gateway did not start.
@@ -37,6 +37,9 @@ pub enum StartError {
     /// The administration endpoint cannot be bound.
     #[error("[admin] address: cannot listen: {0}")]
     Admin(std::io::Error),
+    /// The audit log cannot be opened.
+    #[error("[audit] file: {0}")]
+    Audit(std::io::Error),
     /// `[guard] required = true`, and the kernel program cannot run.
     #[error("[guard] required = true: {0}")]
     Guard(GuardError),
@@ -48,6 +51,9 @@ pub enum StartError {
         /// Why.
         error: anyhow::Error,
     },
+    /// The operating system has no randomness.
+    #[error("no randomness to make ticket keys from")]
+    Random,
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -124,6 +130,7 @@ pub struct Gateway {
     health: Arc<Health>,
     metrics: Metrics,
     mailboxes: Vec<Arc<Mailbox<Message>>>,
+    audit: Audit,
     control_stop: ControlStop,
     threads: Mutex<Option<Threads>>,
     fatal: Fatal,
@@ -185,6 +192,8 @@ impl Gateway {
         let mut resolver = Resolver::new(&config.backends);
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
         let seed = Seed::new(Arc::clone(&config), Arc::new(blocks), servers)?;
+        let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
+        let audit = Audit::start(opened).map_err(StartError::Thread)?;
         // Nothing but a thread that cannot be started fails after this.
         let mut sockets = bound.listen()?;
 
@@ -199,12 +208,13 @@ impl Gateway {
                 seed: seed.clone(),
                 sockets: sockets.remove(0),
                 counters: worker_counters,
+                audit: audit.clone(),
             };
             let (mailbox, thread) = start_worker(start, fatal.clone())?;
             mailboxes.push(mailbox);
             workers.push(thread);
         }
-        let metrics = Metrics::new(Arc::clone(&config), counters, guard);
+        let metrics = Metrics::new(Arc::clone(&config), counters, guard, audit.clone());
         let health = Arc::new(Health::default());
         let control = Control {
             resolver,
@@ -214,6 +224,7 @@ impl Gateway {
             mailboxes: mailboxes.clone(),
         };
         let (control, control_stop) = control::start(control).map_err(StartError::Thread)?;
+        audit.started(&config);
         health.set_ready(true);
         Ok(Gateway {
             seed: Mutex::new(seed),
@@ -221,6 +232,7 @@ impl Gateway {
             health,
             metrics,
             mailboxes,
+            audit,
             control_stop,
             threads: Mutex::new(Some(Threads { workers, control })),
             fatal,
@@ -240,6 +252,11 @@ impl Gateway {
     /// What the kernel counted on each protected port; `None` where the guard does not run.
     pub fn guard_counts(&self) -> Option<Result<Vec<PortCount>, GuardError>> {
         self.metrics.with_guard(Guard::counts)
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// Trusts and serves `config` from now on; or nothing of it, and says why. Connections that are open stay, unless
@@ -265,6 +282,11 @@ impl Gateway {
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
         let mut current = self.lock_seed();
         let seed = current.with_config(Arc::clone(&config), servers)?;
+        if config.audit != current.config.audit {
+            // The last step that can fail.
+            let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
+            self.audit.switch(opened);
+        }
         self.control_stop.resolve(resolver);
         let taken = self.sow(&mut current, seed, changed_at);
         self.metrics.reload(config);
@@ -285,6 +307,20 @@ impl Gateway {
     /// Says on the metrics page and at the administration endpoint which block list is in force.
     pub fn note_blocks(&self, blocks: BlocksInForce) {
         self.metrics.set_blocks(blocks);
+    }
+
+    /// Makes a new key to seal tickets with, if keys live in memory and it is time. To be called about once a minute.
+    pub fn refresh_ticket_keys(&self) {
+        let mut current = self.lock_seed();
+        match current.with_fresh_ticket_keys(SystemTime::now()) {
+            Ok(None) => {}
+            Ok(Some(seed)) => {
+                let changed_at = current.changed_at;
+                self.sow(&mut current, seed, changed_at);
+                tracing::info!("new ticket key");
+            }
+            Err(error) => tracing::error!(%error, "no new ticket key; the old ones go on"),
+        }
     }
 
     /// Hands a seed to every worker.
@@ -338,6 +374,8 @@ impl Gateway {
         if control.join().is_err() {
             tracing::error!("the control thread panicked");
         }
+        self.audit.stopped();
+        self.audit.finish(limits::AUDIT_FINISH_TIMEOUT);
     }
 }
 

@@ -126,6 +126,7 @@ impl Reloading {
             Ok(loaded) => loaded,
             Err(errors) => {
                 self.gateway.count_refused_reload();
+                self.record(cause, Some(&errors.to_string()));
                 for error in errors.as_slice() {
                     refused(cause, error);
                 }
@@ -136,12 +137,20 @@ impl Reloading {
             tracing::warn!("{warning}");
         }
         self.watch(loaded.config.files.clone());
-        match self.gateway.reload(loaded.config, cause.since) {
+        let outcome = self.gateway.reload(loaded.config, cause.since);
+        let why = outcome.as_ref().err().map(ToString::to_string);
+        self.record(cause, why.as_deref());
+        match outcome {
             Ok(closed) => {
                 tracing::info!(%cause, closed, took = ?cause.since.elapsed(), "reloaded");
             }
             Err(error) => refused(cause, &error),
         }
+    }
+
+    fn record(&self, cause: &Cause, refused: Option<&str>) {
+        let asked = cause.asked.unwrap_or("files changed");
+        self.gateway.audit().reloaded(asked, &cause.files, refused);
     }
 
     fn watch(&mut self, files: Vec<Seen>) {

@@ -6,10 +6,13 @@
     reason = "all of it is test code, helpers included"
 )]
 
+mod audit;
+mod backend_trust;
 mod backends;
 mod blocks;
 mod demo;
 mod lifecycle;
+mod lifetime;
 mod load;
 mod nginx;
 mod prometheus;
@@ -18,6 +21,7 @@ mod readme;
 mod refused;
 mod relay;
 mod reload;
+mod resumption;
 mod revocation;
 mod skywalking;
 mod telemetry;
