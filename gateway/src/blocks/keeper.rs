@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::entry::Entry;
 use super::file::{BlockFile, Blocks};
 use crate::files::{Changed, Seen, Watcher};
-use crate::observe::BlocksInForce;
+use crate::observe::{Audit, BlocksInForce};
 use crate::server::Gateway;
 
 /// Watches until dropped.
@@ -59,7 +59,7 @@ impl Keeping {
     fn take(&mut self, file: BlockFile, since: Instant) {
         match self.gateway.block(file.blocks.list(), since) {
             Ok(closed) => {
-                tell(&self.file.blocks, &file.blocks);
+                tell(self.gateway.audit(), &self.file.blocks, &file.blocks);
                 let entries = file.blocks.blocked.len();
                 tracing::info!(entries, closed, took = ?since.elapsed(), "the block list is in force");
                 self.gateway.note_blocks(in_force(&file, closed));
@@ -91,19 +91,24 @@ fn in_force(file: &BlockFile, closed: usize) -> BlocksInForce {
 }
 
 /// Says who was shut out and who was let in, and who did it.
-fn tell(before: &Blocks, after: &Blocks) {
+fn tell(audit: &Audit, before: &Blocks, after: &Blocks) {
     let reason = |entry: &Entry| entry.reason.clone().unwrap_or_default();
     let is_new = |entry: &&Entry| before.find(&entry.block).is_none();
     for entry in after.blocked.iter().filter(is_new) {
-        tracing::warn!(who = %entry, by = entry.by, reason = reason(entry), "blocked");
+        audit.blocked("blocked", entry);
+        tracing::warn!(whom = %entry, by = entry.by, reason = reason(entry), "blocked");
     }
     let is_gone = |entry: &&Entry| after.find(&entry.block).is_none();
     for entry in before.blocked.iter().filter(is_gone) {
         let mut records = after.unblocked.iter().rev();
-        // Whoever edits the file by hand leaves no record.
         let record = records.find(|record| record.block == entry.block);
-        let by = record.map_or("somebody who edited the file", |record| &record.by);
-        let reason = record.map(reason).unwrap_or_default();
-        tracing::warn!(who = %entry, by, reason, "unblocked");
+        // Whoever edits the file by hand leaves no record.
+        let entry = record.cloned().unwrap_or_else(|| Entry {
+            by: "somebody who edited the file".to_owned(),
+            reason: None,
+            ..entry.clone()
+        });
+        audit.blocked("unblocked", &entry);
+        tracing::warn!(whom = %entry, by = entry.by, reason = reason(&entry), "unblocked");
     }
 }

@@ -67,7 +67,16 @@ fn assert_refused(world: &World, gateway: &Gateway, credentials: &Credentials) {
 /// A gateway that does not wait for its clients at its end.
 fn start(world: &World, backend: &Backend) -> Gateway {
     let setup = world.setup().top("drain_timeout = \"0s\"");
+    let setup = setup.tables("[audit]\nfile = \"audit.jsonl\"\n");
     setup.route("edge", "", &[backend.address()], "").start()
+}
+
+/// The audit log's lines of one outcome.
+fn audited(world: &World, outcome: &str) -> Vec<String> {
+    let text = fs::read_to_string(world.folder().join("audit.jsonl")).unwrap();
+    let named = format!("\"outcome\":\"{outcome}\"");
+    let lines = text.lines().filter(|line| line.contains(&named));
+    lines.map(str::to_owned).collect()
 }
 
 /// An agent beside the one that is to be shut out.
@@ -133,9 +142,14 @@ fn a_block_cuts_off_refuses_survives_a_restart_and_is_undone_by_unblock() {
         );
         assert_refused(&world, &gateway, &world.agent);
         ping(&mut stays);
-        eventually("the log says who did it and why", || {
-            let log = gateway.log();
-            (log.contains("memory stick") && log.contains("(uid ")).then_some(())
+        eventually("the audit log says who did it and why", || {
+            let lines = audited(&world, "blocked");
+            let whole = |line: &String| {
+                ["memory stick", "(uid "]
+                    .iter()
+                    .all(|part| line.contains(part))
+            };
+            (lines.len() == 1 && lines.iter().all(whole)).then_some(())
         });
         let said = ends_with(0, &command(&world, "blocked", &[]));
         assert!(
@@ -154,6 +168,9 @@ fn a_block_cuts_off_refuses_survives_a_restart_and_is_undone_by_unblock() {
         connect(&world, &gateway, &world.agent);
         ping(&mut stays);
         gateway.wait_for(ENTRIES, &[], 0);
+        eventually("the audit log says that too", || {
+            (audited(&world, "unblocked").len() == 1).then_some(())
+        });
         ends_with(1, &command(&world, "unblock", &whom));
     }
 }
