@@ -10,6 +10,7 @@ use comfy_table::{Table, presets};
 use gateway_core::identity::TenantSource;
 use gateway_core::revocation::{IssuerList, Revocation, StalePolicy};
 
+use crate::blocks::BlockFile;
 use crate::config::{
     self, AdminAddress, AuditTarget, Backend, BackendTransport, Config, GuardMode, Listener,
     Loaded, ServerAddress,
@@ -28,7 +29,11 @@ impl Check {
     /// Checks the file, and prints what it means or everything that is wrong with it.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         match config::load(&self.config) {
-            Ok(loaded) => super::print(&explain(&loaded, SystemTime::now())),
+            Ok(loaded) => {
+                let blocks = BlockFile::load(&loaded.config.blocks)?;
+                let text = explain(&loaded, &blocks, SystemTime::now());
+                super::print(&text)
+            }
             Err(errors) => {
                 eprintln!("{errors}");
                 let count = match errors.as_slice().len() {
@@ -43,9 +48,9 @@ impl Check {
 }
 
 /// What a configuration means, for people.
-fn explain(loaded: &Loaded, now: SystemTime) -> String {
+fn explain(loaded: &Loaded, blocks: &BlockFile, now: SystemTime) -> String {
     let config = &loaded.config;
-    let mut text = titled("Process", &process(config));
+    let mut text = titled("Process", &process(config, blocks));
     for listener in &config.listeners {
         text += &titled(
             &format!("Listener {}", listener.name),
@@ -94,7 +99,7 @@ fn properties<const N: usize>(rows: [(&str, String); N]) -> Table {
     table
 }
 
-fn process(config: &Config) -> Table {
+fn process(config: &Config, blocks: &BlockFile) -> Table {
     let suites = config
         .provider
         .cipher_suites
@@ -125,6 +130,11 @@ fn process(config: &Config) -> Table {
             )
         }
     };
+    let blocked = format!(
+        "{}, {} entries",
+        config.blocks.display(),
+        blocks.blocks.blocked.len()
+    );
     properties([
         ("TLS", format!("1.3 only, by {}", config.provider_name)),
         ("resumption", resumption(config)),
@@ -136,6 +146,7 @@ fn process(config: &Config) -> Table {
         ("admin endpoint", admin),
         ("audit log", audit),
         ("guard", guard),
+        ("block list", blocked),
     ])
 }
 

@@ -17,5 +17,5 @@ pub use audit::{Audit, Line, Opened, open};
 pub use counters::WorkerCounters;
 pub use event::Event;
 pub use log::{LogFormat, LogGuard, start_log};
-pub use metrics::{Health, Metrics};
+pub use metrics::{BlocksInForce, Health, Metrics};
 pub use observer::Observer;

@@ -29,6 +29,8 @@ pub enum Line<'a> {
     Stop(Stop),
     /// A new configuration was taken or refused.
     Reload(Reload<'a>),
+    /// Somebody was shut out by hand, or let in again.
+    Block(Block<'a>),
     /// The audit log goes on elsewhere, or nowhere.
     Continued(Continued<'a>),
 }
@@ -207,6 +209,24 @@ pub struct Reload<'a> {
     /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<Text<'a>>,
+}
+
+/// Fields of `block`.
+#[derive(Debug, Serialize)]
+pub struct Block<'a> {
+    /// When.
+    pub time: Time,
+    /// `blocked` or `unblocked`.
+    pub outcome: &'static str,
+    /// `serial`, `fingerprint` or `identity`.
+    pub kind: &'static str,
+    /// Whom it means.
+    pub whom: Text<'a>,
+    /// Who did it.
+    pub by: Text<'a>,
+    /// Why, in their words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Text<'a>>,
 }
 
 /// Fields of `continued`.
