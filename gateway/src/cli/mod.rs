@@ -4,6 +4,7 @@
 pub mod check;
 pub mod completions;
 pub mod demo;
+mod expiry;
 pub mod pki;
 pub mod run;
 

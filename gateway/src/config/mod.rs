@@ -7,6 +7,7 @@ mod backend;
 pub mod checked;
 mod identity;
 mod keys;
+mod lifetimes;
 mod listener;
 mod process;
 pub mod raw;
@@ -22,6 +23,7 @@ use std::time::SystemTime;
 
 pub use checked::*;
 pub use keys::{shown_path, shown_time};
+pub use lifetimes::{Mortal, load_expired_too, mortals};
 pub use report::{ConfigError, ConfigErrors};
 
 use crate::limits;
@@ -40,16 +42,22 @@ pub struct Loaded {
 
 /// Reads and checks a configuration file and everything it names.
 pub fn load(file: &Path) -> Result<Loaded, ConfigErrors> {
+    check(file, &read_text(file)?, SystemTime::now())
+}
+
+fn read_text(file: &Path) -> Result<String, ConfigErrors> {
     let bytes = read::file(file, limits::CONFIGURATION_BYTES_MAX)
         .map_err(|error| ConfigErrors::of_file(file, error.to_string()))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|error| ConfigErrors::of_file(file, format!("is not UTF-8: {error}")))?;
-    check(file, &text, SystemTime::now())
+    String::from_utf8(bytes)
+        .map_err(|error| ConfigErrors::of_file(file, format!("is not UTF-8: {error}")))
 }
 
 /// Checks the text of a configuration file. Paths in it are relative to the directory of `file`.
 pub fn check(file: &Path, text: &str, now: SystemTime) -> Result<Loaded, ConfigErrors> {
-    let mut report = Report::new(file, text, now);
+    check_into(Report::new(file, text, now), text)
+}
+
+fn check_into(mut report: Report<'_>, text: &str) -> Result<Loaded, ConfigErrors> {
     let raw = raw::parse(text, &mut report);
     let config = raw.and_then(|raw| assemble(raw, &mut report));
     match config {

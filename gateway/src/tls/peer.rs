@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 use gateway_core::certificate::{Certificate, Chain, Fingerprint};
+use gateway_core::expiry::Lifetime;
 use gateway_core::identity::{Admission, IdentityLimits, Tenant};
 use gateway_core::revocation::Serial;
 use gateway_core::trust::{Objection, Trust};
@@ -77,6 +78,14 @@ impl VerifiedPeer {
     /// When the first certificate of its chain ends: from then on nothing is proven.
     pub fn not_after(&self) -> SystemTime {
         self.0.chain.not_after
+    }
+
+    /// From its certificate's begin to the end of the first certificate of its chain.
+    pub fn lifetime(&self) -> Lifetime {
+        Lifetime {
+            begins: self.not_before(),
+            ends: self.not_after(),
+        }
     }
 
     /// Judges the client anew, by what a listener trusts now. `None`: it may stay.

@@ -9,6 +9,7 @@
 mod audit;
 mod backends;
 mod demo;
+mod expiry;
 mod lifecycle;
 mod load;
 mod nginx;

@@ -5,6 +5,7 @@
 mod audit;
 mod backends;
 mod connections;
+mod expiry;
 mod guard;
 mod handshakes;
 mod trust;
@@ -98,7 +99,8 @@ impl Metrics {
         self.0.reloads[usize::from(taken)].fetch_add(1, Ordering::Relaxed);
     }
 
-    fn config(&self) -> Arc<Config> {
+    /// The configuration in force.
+    pub(super) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.0.config.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -152,6 +154,8 @@ impl Collector for Metrics {
         self.encode_backends(&mut encoder)?;
         self.encode_reloads(&mut encoder)?;
         self.encode_certificates(&mut encoder)?;
+        self.encode_lifetimes(&mut encoder)?;
+        self.encode_clients(&mut encoder)?;
         self.encode_audit(&mut encoder)?;
         self.encode_guard(&mut encoder)
     }
