@@ -131,13 +131,8 @@ fn process(config: &Config) -> Table {
         }
     };
     properties([
-        (
-            "TLS",
-            format!(
-                "1.3 only, by {}; no resumption: every connection authenticates in full",
-                config.provider_name
-            ),
-        ),
+        ("TLS", format!("1.3 only, by {}", config.provider_name)),
+        ("resumption", resumption(config)),
         ("cipher suites", suites.collect::<Vec<_>>().join(", ")),
         ("groups", groups.collect::<Vec<_>>().join(", ")),
         ("workers", config.workers.to_string()),
@@ -146,6 +141,18 @@ fn process(config: &Config) -> Table {
         ("audit log", audit),
         ("guard", guard),
     ])
+}
+
+fn resumption(config: &Config) -> String {
+    let Some(resumption) = &config.resumption else {
+        return "none: every connection authenticates in full".to_owned();
+    };
+    let age = duration(resumption.max_authentication_age);
+    let keys = match &resumption.keys {
+        None => "with keys in memory".to_owned(),
+        Some(keys) => format!("with {} shared keys, epoch {}", keys.len(), keys.epoch()),
+    };
+    format!("for {age} after the full handshake, {keys}")
 }
 
 fn listener_table(listener: &Listener, config: &Config) -> Table {

@@ -53,8 +53,10 @@ impl Run {
         }
         let gateway = Gateway::start(loaded.config)?;
         let asked = runtime.block_on(async {
+            let mut minutes = tokio::time::interval(*limits::TICKET_KEY_ROTATION.start());
             loop {
                 tokio::select! {
+                    _ = minutes.tick() => gateway.refresh_ticket_keys(),
                     asked = signals.next() => match asked {
                         Asked::Reload => {
                             // Whether the rest is taken or not: the file may just have been renamed.

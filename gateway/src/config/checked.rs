@@ -15,6 +15,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 
+use crate::tls::KeyRing;
+
 /// Everything `portcullis run` enforces.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -26,6 +28,8 @@ pub struct Config {
     pub provider: Arc<CryptoProvider>,
     /// Name of the provider as configured: `ring` or `aws-lc-rs`.
     pub provider_name: &'static str,
+    /// Tickets to resume with; `None`: every connection authenticates in full.
+    pub resumption: Option<Resumption>,
     /// Where the administration endpoint listens, if anywhere.
     pub admin: Option<AdminAddress>,
     /// Where audit lines go, if anywhere.
@@ -42,6 +46,15 @@ pub struct Config {
     pub rules: Arc<Rules>,
     /// Certificates of ours and CAs, for expiry metrics and `check`.
     pub certificates: Vec<CertificateFile>,
+}
+
+/// How clients may come back without proving their key again.
+#[derive(Debug, Clone)]
+pub struct Resumption {
+    /// How long after a full handshake.
+    pub max_authentication_age: Duration,
+    /// Keys from a file that hosts and restarts share; `None`: keys live in memory, and rotate by themselves.
+    pub keys: Option<Arc<KeyRing>>,
 }
 
 /// Where the administration endpoint listens.
@@ -154,6 +167,8 @@ pub enum BackendTransport {
 pub struct BackendTls {
     /// Roots the server's certificate must chain to.
     pub roots: Arc<RootCertStore>,
+    /// What the authorities of `roots` have taken back.
+    pub revocation: Arc<Revocation>,
     /// Our client certificate.
     pub key: Arc<CertifiedKey>,
     /// The name that must stand in the server's certificate.

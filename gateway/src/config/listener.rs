@@ -123,6 +123,7 @@ fn check(
     let more = sni(&place, take(&mut raw.sni), provider, report);
     let mut authorities = keys::authorities(&place, "client_ca", take(&mut raw.client_ca), report);
     let written = revocation::Written {
+        authorities_key: "client_ca",
         crl: take(&mut raw.crl),
         grace: take(&mut raw.crl_grace),
         dangerous_accept_stale: take(&mut raw.dangerous_accept_stale_crl),

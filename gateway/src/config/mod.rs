@@ -90,6 +90,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
         workers: workers?,
         provider: provider.provider,
         provider_name: provider.name,
+        resumption: provider.resumption,
         admin: admin.checked,
         audit: audit?,
         guard: guard?,

@@ -76,8 +76,8 @@ section! {
     /// `[tls.resumption]`.
     RawResumption {
         "enabled" => enabled: bool,
-        "key_file" => key_file: Anything,
-        "max_authentication_age" => max_authentication_age: Anything,
+        "key_file" => key_file: Text,
+        "max_authentication_age" => max_authentication_age: Text,
     }
 }
 
@@ -147,6 +147,9 @@ section! {
         "certificate" => certificate: Text,
         "key" => key: Text,
         "server_name" => server_name: Text,
+        "crl" => crl: Texts,
+        "crl_grace" => crl_grace: Text,
+        "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
     }
 }
 

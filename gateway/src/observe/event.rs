@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gateway_core::certificate::Certificate;
 use gateway_core::failure::Failure;
+use gateway_core::lineage::TicketRefusal;
 
 use crate::relay::{Direction, End};
 use crate::tls::{Negotiated, VerifiedPeer};
@@ -26,6 +27,8 @@ pub enum Event<'a> {
         presented: Option<&'a Certificate>,
         /// The server name that was asked for.
         server_name: Option<&'a str>,
+        /// Why its ticket was refused before, if it came with one.
+        ticket_refusal: Option<TicketRefusal>,
     },
     /// A client got in.
     Established {

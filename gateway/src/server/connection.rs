@@ -55,6 +55,7 @@ pub(super) async fn serve(worker: &Worker, arrival: Arrival, place: Place) {
             detail: &detail,
             presented: None,
             server_name: None,
+            ticket_refusal: None,
         };
         return worker.observer.emit(position, &refused);
     };
@@ -94,6 +95,7 @@ async fn attend(
             .local_address()
             .unwrap_or(state.doors[position].address),
         cipher_suite: negotiated.cipher_suite,
+        is_resumed: negotiated.is_resumed,
         protocol: negotiated.protocol.as_deref(),
     };
     let client_stream = Stream::Tls(stream);
@@ -159,6 +161,7 @@ async fn shake_hands(
                 detail: &refusal.detail,
                 presented: refusal.presented.as_deref(),
                 server_name: refusal.server_name.as_deref(),
+                ticket_refusal: refusal.ticket_refusal,
             },
         );
     };

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use gateway_core::block::BlockList;
 
@@ -50,6 +50,9 @@ pub enum StartError {
         /// Why.
         error: anyhow::Error,
     },
+    /// The operating system has no randomness.
+    #[error("no randomness to make ticket keys from")]
+    Random,
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -266,6 +269,19 @@ impl Gateway {
         let seed = current.with_blocks(Arc::new(blocks))?;
         self.sow(&mut current, seed);
         Ok(())
+    }
+
+    /// Makes a new key to seal tickets with, if keys live in memory and it is time. To be called about once a minute.
+    pub fn refresh_ticket_keys(&self) {
+        let mut current = self.lock_seed();
+        match current.with_fresh_ticket_keys(SystemTime::now()) {
+            Ok(None) => {}
+            Ok(Some(seed)) => {
+                self.sow(&mut current, seed);
+                tracing::info!("new ticket key");
+            }
+            Err(error) => tracing::error!(%error, "no new ticket key; the old ones go on"),
+        }
     }
 
     /// Hands a seed to every worker.

@@ -7,10 +7,12 @@
 )]
 
 mod audit;
+mod backend_trust;
 mod backends;
 mod demo;
 mod expiry;
 mod lifecycle;
+mod lifetime;
 mod load;
 mod nginx;
 mod prometheus;
@@ -19,6 +21,7 @@ mod readme;
 mod refused;
 mod relay;
 mod reload;
+mod resumption;
 mod revocation;
 mod skywalking;
 mod telemetry;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use gateway_core::certificate::Certificate;
 use gateway_core::failure::Failure;
+use gateway_core::lineage::TicketRefusal;
 
 use super::line::{
     Accepted, Client, ConnectionId, End, Handshake, Line, Outcome, Panicked, Presented, Refused,
@@ -36,10 +37,11 @@ impl Scene<'_> {
                 detail,
                 presented,
                 server_name,
+                ticket_refusal,
             } => {
-                let (outcome, names) = ("refused", (address, server_name));
+                let asked = (address, server_name, ticket_refusal);
                 with_refusal(failure, detail, presented, |how| {
-                    self.handshake(outcome, names, how).write(buffer);
+                    self.handshake("refused", asked, how).write(buffer);
                 });
             }
             Event::Established {
@@ -49,9 +51,10 @@ impl Scene<'_> {
                 negotiated,
                 took,
             } => {
-                let names = (address, negotiated.server_name.as_deref());
+                let server_name = negotiated.server_name.as_deref();
+                let asked = (address, server_name, negotiated.ticket_refusal);
                 with_admission(self.id(connection), peer, negotiated, took, |how| {
-                    self.handshake("accepted", names, how).write(buffer);
+                    self.handshake("accepted", asked, how).write(buffer);
                 });
             }
             Event::Ended {
@@ -101,7 +104,7 @@ impl Scene<'_> {
     fn handshake<'a>(
         &'a self,
         outcome: &'static str,
-        (peer, server_name): (SocketAddr, Option<&'a str>),
+        (peer, server_name, ticket_refusal): (SocketAddr, Option<&'a str>, Option<TicketRefusal>),
         how: Outcome<'a>,
     ) -> Line<'a> {
         Line::Handshake(Handshake {
@@ -110,6 +113,7 @@ impl Scene<'_> {
             listener: self.listener,
             peer,
             server_name: server_name.map(Text),
+            ticket_refused: ticket_refusal.map(TicketRefusal::label),
             how,
         })
     }

@@ -47,6 +47,9 @@ pub struct Handshake<'a> {
     /// The server name that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<Text<'a>>,
+    /// Why the ticket that the client came with was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ticket_refused: Option<&'static str>,
     /// What became of it.
     #[serde(flatten)]
     pub how: Outcome<'a>,

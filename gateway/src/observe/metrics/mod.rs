@@ -150,6 +150,7 @@ impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Encoded {
         self.encode_connections(&mut encoder)?;
         self.encode_handshakes(&mut encoder)?;
+        self.encode_resumption(&mut encoder)?;
         self.encode_durations(&mut encoder)?;
         self.encode_backends(&mut encoder)?;
         self.encode_reloads(&mut encoder)?;
