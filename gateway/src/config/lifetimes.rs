@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use gateway_core::expiry::Lifetime;
 
-use super::checked::{CertificateFile, Config};
+use super::checked::{BackendTransport, CertificateFile, Config};
 use super::report::{ConfigErrors, Report};
 use super::{Loaded, check_into, read_text, shown_path};
 
@@ -42,10 +42,24 @@ pub fn mortals(config: &Config) -> Vec<Mortal> {
         subject: certificate.subject.clone(),
         lifetime: certificate.lifetime(),
     });
-    let lists = config.listeners.iter().flat_map(|listener| {
-        let lists = listener.revocation.lists();
-        lists.map(|(_, list)| Mortal {
-            usage: format!("listener {} crl", listener.name),
+    let listeners = config.listeners.iter().map(|listener| {
+        (
+            format!("listener {} crl", listener.name),
+            &listener.revocation,
+        )
+    });
+    let backends = config
+        .backends
+        .iter()
+        .filter_map(|backend| match &backend.transport {
+            BackendTransport::Tls(tls) => {
+                Some((format!("backend {} tls crl", backend.name), &tls.revocation))
+            }
+            BackendTransport::LoopbackPlaintext | BackendTransport::DangerousPlaintext => None,
+        });
+    let lists = listeners.chain(backends).flat_map(|(usage, revocation)| {
+        revocation.lists().map(move |(_, list)| Mortal {
+            usage: usage.clone(),
             file: String::new(),
             subject: String::new(),
             lifetime: list.lifetime(),

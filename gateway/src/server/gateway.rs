@@ -286,10 +286,21 @@ impl Gateway {
 
     /// Hands a seed to every worker.
     fn sow(&self, current: &mut Seed, seed: Seed) {
+        self.audit_keys(current, &seed);
         for worker in &self.workers {
             worker.mailbox.send(Message::Reload(Box::new(seed.clone())));
         }
         *current = seed;
+    }
+
+    fn audit_keys(&self, before: &Seed, now: &Seed) {
+        let Some(keys) = &now.ticket_keys else { return };
+        let before = before.ticket_keys.as_ref();
+        if before.is_none_or(|before| !keys.seals_as(before)) {
+            let distrusted = before.is_some_and(|before| before.epoch() < keys.epoch());
+            self.audit
+                .keys_rotated(keys.len(), keys.epoch(), distrusted);
+        }
     }
 
     fn lock_seed(&self) -> MutexGuard<'_, Seed> {
