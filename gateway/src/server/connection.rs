@@ -82,6 +82,7 @@ async fn attend(
         negotiated,
     } = accepted;
     let (connection, established_at) = (place.number(), Instant::now());
+    worker.foresee_newcomer(&state, position, &stream, &peer);
     place.establish(position, peer.clone());
     if let Some(order) = worker.judge_if_changed(&state, position, &peer) {
         place.give(order);

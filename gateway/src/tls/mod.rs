@@ -12,6 +12,7 @@ mod failure;
 mod handshake;
 mod names;
 mod negotiated;
+mod observed;
 mod peer;
 mod scratch;
 mod server_verifier;
@@ -24,6 +25,7 @@ pub use config::{BackendConfigs, listener_trust, server_config};
 pub use handshake::{Accepted, Connected, HandshakeError, Refusal, accept, connect, refuse};
 pub use names::{cipher_suite_name, group_name};
 pub use negotiated::Negotiated;
+pub use observed::Observed;
 pub use peer::VerifiedPeer;
 pub use stream::{StreamError, TlsStream};
 pub use tickets::{

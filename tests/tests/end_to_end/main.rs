@@ -16,6 +16,7 @@ mod lifecycle;
 mod lifetime;
 mod load;
 mod nginx;
+mod observe;
 mod prometheus;
 mod proxy_protocol;
 mod readme;
