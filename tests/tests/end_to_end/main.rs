@@ -26,3 +26,4 @@ mod revocation;
 mod skywalking;
 mod telemetry;
 mod tls;
+mod watching;
