@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use comfy_table::{Table, presets};
 use gateway_core::identity::TenantSource;
+use gateway_core::revocation::{IssuerList, Revocation, StalePolicy};
 
 use crate::blocks::BlockFile;
 use crate::config::{
@@ -22,11 +23,17 @@ pub struct Check {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Say in one line how long certificates and revocation lists last, as a plugin for Nagios does
+    #[arg(long)]
+    expiry: bool,
 }
 
 impl Check {
     /// Checks the file, and prints what it means or everything that is wrong with it.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
+        if self.expiry {
+            return super::expiry::execute(&self.config);
+        }
         match config::load(&self.config) {
             Ok(loaded) => {
                 let blocks = BlockFile::load(&loaded.config.blocks)?;
@@ -203,6 +210,7 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
                 names.join(", ")
             },
         ),
+        ("revocation", lists(&listener.revocation)),
         ("ALPN", alpn),
         ("backend", backend.to_owned()),
         ("handshake timeout", duration(listener.handshake_timeout)),
@@ -224,6 +232,26 @@ fn authorities(config: &Config, usage: &str) -> Vec<String> {
         .collect()
 }
 
+/// The revocation lists that are in force, and what happens when they have ended.
+fn lists(revocation: &Revocation) -> String {
+    let describe = |list: &IssuerList| {
+        let then = match list.stale_policy() {
+            StalePolicy::Refuse => "nobody gets in after that".to_owned(),
+            StalePolicy::Grace(grace) => format!("used for {} more", duration(grace)),
+            StalePolicy::Allow => "DANGEROUS: used however old it is".to_owned(),
+        };
+        let (name, entries) = (list.issuer_name(), list.len());
+        let end = config::shown_time(list.next_update(), SystemTime::now());
+        format!("{name}: {entries} entries, ends {end}, {then}")
+    };
+    let mut described: Vec<_> = revocation.lists().map(|(_, list)| describe(list)).collect();
+    described.sort();
+    match described.is_empty() {
+        true => "not looked at: no crl".to_owned(),
+        false => described.join("\n"),
+    }
+}
+
 fn backend_table(backend: &Backend, config: &Config) -> Table {
     let servers: Vec<_> = backend
         .servers
@@ -237,8 +265,9 @@ fn backend_table(backend: &Backend, config: &Config) -> Table {
             let authorities = authorities(config, &format!("backend {} tls ca", backend.name));
             let name = tls.server_name.to_str();
             format!(
-                "mTLS; servers must be {name}, certified by one of:\n{}",
-                authorities.join("\n")
+                "mTLS; servers must be {name}, certified by one of:\n{}\nrevocation {}",
+                authorities.join("\n"),
+                lists(&tls.revocation)
             )
         }
     };
