@@ -28,3 +28,4 @@ mod revocation;
 mod skywalking;
 mod telemetry;
 mod tls;
+mod watching;
