@@ -137,6 +137,7 @@ fn process(config: &Config) -> Table {
         ("groups", groups.collect::<Vec<_>>().join(", ")),
         ("workers", config.workers.to_string()),
         ("drain timeout", duration(config.drain_timeout)),
+        ("close spread", duration(config.close_spread)),
         ("admin endpoint", admin),
         ("audit log", audit),
         ("guard", guard),

@@ -9,6 +9,7 @@ use rustls::crypto::CryptoProvider;
 
 use super::backend::Names;
 use super::checked::{Listener, ServerCertificate};
+use super::closing;
 use super::keys::{self, OwnCertificate, Role};
 use super::raw::{RawListener, RawSni, Text, Texts};
 use super::report::{Place, Report};
@@ -132,6 +133,8 @@ fn check(
         .as_mut()
         .and_then(|authorities| revocation::check(&place, written, authorities, provider, report));
     let client_roots = authorities.map(|authorities| Arc::new(authorities.roots));
+    let at_expiry = (take(&mut raw.at_expiry), take(&mut raw.expiry_drain));
+    let expiry_drain = closing::expiry_drain(&place, at_expiry, report);
     let bounds = bounds(&place, raw, report);
     let assemble = || {
         mode?;
@@ -149,6 +152,7 @@ fn check(
             max_connections: bounds.max_connections,
             max_handshakes: bounds.max_handshakes,
             max_connection_age: bounds.max_connection_age,
+            expiry_drain: expiry_drain?,
         })
     };
     let checked = assemble();

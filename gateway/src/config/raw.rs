@@ -36,6 +36,7 @@ section! {
     /// The whole file.
     RawConfig {
         "drain_timeout" => drain_timeout: Text,
+        "close_spread" => close_spread: Text,
         "workers" => workers: RawWorkers,
         "admin" => admin: RawAdmin,
         "tls" => tls: RawTls,
@@ -117,6 +118,8 @@ section! {
         "max_connections" => max_connections: i64,
         "max_handshakes" => max_handshakes: i64,
         "max_connection_age" => max_connection_age: Text,
+        "at_expiry" => at_expiry: Text,
+        "expiry_drain" => expiry_drain: Text,
     }
 }
 

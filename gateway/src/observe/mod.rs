@@ -6,6 +6,7 @@
 mod admin;
 mod audit;
 mod clients;
+mod closing;
 mod counters;
 mod event;
 mod expiry;

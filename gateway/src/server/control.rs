@@ -43,7 +43,7 @@ impl ControlStop {
     }
 
     /// Ends it.
-    pub(super) fn stop(self) {
+    pub(super) fn stop(&self) {
         let _ = self.0.send(Order::Stop);
     }
 }
