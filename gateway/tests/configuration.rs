@@ -294,7 +294,12 @@ alpn = | client_auth = "none"\nalpn = | 5 | client_auth | unknown key (the keys 
 alpn = | crl = ["agents.crl"]\nalpn = | 5 | crl = "agents.crl" | cannot be read: No such file
 alpn = | crl = ["empty.pem"]\nalpn = | 5 | crl = "empty.pem" | holds no revocation list
 alpn = | crl = ["server.pem"]\nalpn = | 5 | crl = "server.pem" | holds no revocation list
-alpn = | crl = "agents.crl"\nalpn = | 5 | crl = "agents.crl" | must be an array of strings
+alpn = | crl = "agents.crl"\nalpn = | 5 | crl = "agents.crl" | must be an array of paths, or of tables
+alpn = | crl = [1]\nalpn = | 5 | crl = [1] | must be an array of paths, or of tables
+alpn = | crl = [{ file = "agents.crl" }]\nalpn = | 5 | crl: file = "agents.crl" | cannot be read: No such file
+alpn = | crl = [{ grace = "1h" }]\nalpn = | 5 | crl: file | missing: name the file of the list
+alpn = | crl = [\n{ file = "a.crl", grace = "1s" }]\nalpn = | 6 | crl: grace = "1s" | must be 1m to 30days
+alpn = | crl = [{ file = "a.crl", grace = "1h", dangerous_accept_stale = true }]\nalpn = | 5 | crl: dangerous_accept_stale = true | must not stand beside grace
 alpn = | crl = []\nalpn = | 5 | crl = [] | must name at least one list
 alpn = | crl_grace = "1h"\nalpn = | 5 | crl_grace = "1h" | has no effect without crl
 alpn = | dangerous_accept_stale_crl = true\nalpn = | 5 | dangerous_accept_stale_crl = true | has no effect without crl

@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use comfy_table::{Table, presets};
 use gateway_core::identity::TenantSource;
+use gateway_core::revocation::{IssuerList, Revocation, StalePolicy};
 
+use crate::blocks::BlockFile;
 use crate::config::{
     self, AdminAddress, AuditTarget, Backend, BackendTransport, Config, GuardMode, Listener,
     Loaded, ServerAddress,
@@ -33,7 +35,11 @@ impl Check {
             return super::expiry::execute(&self.config);
         }
         match config::load(&self.config) {
-            Ok(loaded) => super::print(&explain(&loaded, SystemTime::now())),
+            Ok(loaded) => {
+                let blocks = BlockFile::load(&loaded.config.blocks)?;
+                let text = explain(&loaded, &blocks, SystemTime::now());
+                super::print(&text)
+            }
             Err(errors) => {
                 eprintln!("{errors}");
                 let count = match errors.as_slice().len() {
@@ -48,9 +54,9 @@ impl Check {
 }
 
 /// What a configuration means, for people.
-fn explain(loaded: &Loaded, now: SystemTime) -> String {
+fn explain(loaded: &Loaded, blocks: &BlockFile, now: SystemTime) -> String {
     let config = &loaded.config;
-    let mut text = titled("Process", &process(config));
+    let mut text = titled("Process", &process(config, blocks));
     for listener in &config.listeners {
         text += &titled(
             &format!("Listener {}", listener.name),
@@ -99,7 +105,7 @@ fn properties<const N: usize>(rows: [(&str, String); N]) -> Table {
     table
 }
 
-fn process(config: &Config) -> Table {
+fn process(config: &Config, blocks: &BlockFile) -> Table {
     let suites = config
         .provider
         .cipher_suites
@@ -130,6 +136,11 @@ fn process(config: &Config) -> Table {
             )
         }
     };
+    let blocked = format!(
+        "{}, {} entries",
+        config.blocks.display(),
+        blocks.blocks.blocked.len()
+    );
     properties([
         ("TLS", format!("1.3 only, by {}", config.provider_name)),
         ("resumption", resumption(config)),
@@ -141,6 +152,7 @@ fn process(config: &Config) -> Table {
         ("admin endpoint", admin),
         ("audit log", audit),
         ("guard", guard),
+        ("block list", blocked),
     ])
 }
 
@@ -198,6 +210,7 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
                 names.join(", ")
             },
         ),
+        ("revocation", lists(&listener.revocation)),
         ("ALPN", alpn),
         ("backend", backend.to_owned()),
         ("handshake timeout", duration(listener.handshake_timeout)),
@@ -219,6 +232,26 @@ fn authorities(config: &Config, usage: &str) -> Vec<String> {
         .collect()
 }
 
+/// The revocation lists that are in force, and what happens when they have ended.
+fn lists(revocation: &Revocation) -> String {
+    let describe = |list: &IssuerList| {
+        let then = match list.stale_policy() {
+            StalePolicy::Refuse => "nobody gets in after that".to_owned(),
+            StalePolicy::Grace(grace) => format!("used for {} more", duration(grace)),
+            StalePolicy::Allow => "DANGEROUS: used however old it is".to_owned(),
+        };
+        let (name, entries) = (list.issuer_name(), list.len());
+        let end = config::shown_time(list.next_update(), SystemTime::now());
+        format!("{name}: {entries} entries, ends {end}, {then}")
+    };
+    let mut described: Vec<_> = revocation.lists().map(|(_, list)| describe(list)).collect();
+    described.sort();
+    match described.is_empty() {
+        true => "not looked at: no crl".to_owned(),
+        false => described.join("\n"),
+    }
+}
+
 fn backend_table(backend: &Backend, config: &Config) -> Table {
     let servers: Vec<_> = backend
         .servers
@@ -232,8 +265,9 @@ fn backend_table(backend: &Backend, config: &Config) -> Table {
             let authorities = authorities(config, &format!("backend {} tls ca", backend.name));
             let name = tls.server_name.to_str();
             format!(
-                "mTLS; servers must be {name}, certified by one of:\n{}",
-                authorities.join("\n")
+                "mTLS; servers must be {name}, certified by one of:\n{}\nrevocation {}",
+                authorities.join("\n"),
+                lists(&tls.revocation)
             )
         }
     };

@@ -41,6 +41,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Closes that are not urgent are spread over this time.
     pub close_spread: Duration,
+    /// The list of those who are shut out by hand; need not exist.
+    pub blocks: PathBuf,
     /// Listeners in the order of the file; at least one.
     pub listeners: Vec<Arc<Listener>>,
     /// Backends in the order of the file.

@@ -1,10 +1,10 @@
 //! The configuration as written: one struct per section, every key once. In: TOML text. Out: fields that are typed but not checked.
 //! This is the only list of keys: reading, the check for unknown keys and the test of the reference all use it.
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use super::report::{Place, Report};
-use super::value::{self, Anything, Field, Item, Section, Sections, Table};
+use super::value::{self, Anything, Field, Item, Section, Sections, Table, Value};
 
 /// Text, most often with a format of its own that is checked later.
 pub type Text = String;
@@ -41,6 +41,7 @@ section! {
         "admin" => admin: RawAdmin,
         "tls" => tls: RawTls,
         "guard" => guard: RawGuard,
+        "blocks" => blocks: RawBlocks,
         "listener" => listener: Sections<RawListener>,
         "backend" => backend: Sections<RawBackend>,
         "identity" => identity: Sections<RawIdentity>,
@@ -91,6 +92,61 @@ section! {
     }
 }
 
+/// An element of `crl`: a path, or a table with a policy of its own.
+#[derive(Debug, Clone)]
+pub enum WrittenList {
+    /// `"agents.crl"`.
+    Path(Item<String>),
+    /// `{ file = "agents.crl", grace = "24h" }`.
+    Table(RawList),
+}
+
+/// The elements of `crl`.
+pub type Lists = Vec<WrittenList>;
+
+impl Value for Lists {
+    const EXPECTED: &'static str = "must be an array of paths, or of tables such as { file = \"agents.crl\", grace = \"24h\" }";
+
+    fn read(value: &DeValue<'_>, place: Place, report: &mut Report<'_>) -> Option<Self> {
+        let mut lists = Vec::new();
+        for element in value.as_array()? {
+            let item = value::item((), element.span(), report);
+            lists.push(match element.get_ref() {
+                DeValue::String(path) => WrittenList::Path(Item {
+                    value: path.to_string(),
+                    written: item.written,
+                    line: item.line,
+                }),
+                DeValue::Table(table) => {
+                    let place = Place {
+                        line: item.line,
+                        ..place.clone()
+                    };
+                    WrittenList::Table(value::section(table, place, report))
+                }
+                _ => return None,
+            });
+        }
+        Some(lists)
+    }
+}
+
+section! {
+    /// An element of `crl` with a policy of its own.
+    RawList {
+        "file" => file: Text,
+        "grace" => grace: Text,
+        "dangerous_accept_stale" => dangerous_accept_stale: bool,
+    }
+}
+
+section! {
+    /// `[blocks]`.
+    RawBlocks {
+        "file" => file: Text,
+    }
+}
+
 section! {
     /// `[audit]`.
     RawAudit {
@@ -109,7 +165,7 @@ section! {
         "key" => key: Text,
         "sni" => sni: Sections<RawSni>,
         "client_ca" => client_ca: Texts,
-        "crl" => crl: Texts,
+        "crl" => crl: Lists,
         "crl_grace" => crl_grace: Text,
         "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
         "backend" => backend: Text,
@@ -150,7 +206,7 @@ section! {
         "certificate" => certificate: Text,
         "key" => key: Text,
         "server_name" => server_name: Text,
-        "crl" => crl: Texts,
+        "crl" => crl: Lists,
         "crl_grace" => crl_grace: Text,
         "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
     }
@@ -181,9 +237,11 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("[tls]", RawTls::KEYS),
     ("[tls.resumption]", RawResumption::KEYS),
     ("[guard]", RawGuard::KEYS),
+    ("[blocks]", RawBlocks::KEYS),
     ("[audit]", RawAudit::KEYS),
     ("[[listener]]", RawListener::KEYS),
     ("[[listener.sni]]", RawSni::KEYS),
+    ("[[listener.crl]]", RawList::KEYS),
     ("[[backend]]", RawBackend::KEYS),
     ("[backend.tls]", RawBackendTls::KEYS),
     ("[[identity]]", RawIdentity::KEYS),

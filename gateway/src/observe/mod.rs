@@ -21,5 +21,5 @@ pub use counters::WorkerCounters;
 pub use event::Event;
 pub use expiry::watch_expiry;
 pub use log::{LogFormat, LogGuard, start_log};
-pub use metrics::{Health, Metrics};
+pub use metrics::{BlocksInForce, Health, Metrics};
 pub use observer::Observer;

@@ -210,7 +210,7 @@ fn system_time(time: ASN1Time) -> SystemTime {
 }
 
 /// A name as RFC 4514 writes it: last part first, `CN=a,O=b`.
-fn name_text(name: &X509Name<'_>) -> String {
+pub(super) fn name_text(name: &X509Name<'_>) -> String {
     let mut parts: Vec<String> = name
         .iter()
         .map(|part| {

@@ -14,6 +14,7 @@ use super::worker::Message;
 use crate::backend::Resolver;
 use crate::limits;
 use crate::observe::{AdminSocket, Health, Metrics, serve, watch_expiry};
+use crate::pki::kept_lists;
 use crate::rt::Mailbox;
 
 /// What the control thread works with.
@@ -120,11 +121,18 @@ impl Control {
             }
             std::future::pending().await
         };
+        let letting_go = async {
+            loop {
+                tokio::time::sleep(limits::LIST_SWEEP_INTERVAL).await;
+                kept_lists::forget_unused();
+            }
+        };
         tokio::select! {
             () = resolving => {}
             () = serving => {}
             () = watching => {}
             () = counting => {}
+            () = letting_go => {}
         }
     }
 }

@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant, SystemTime};
 
 use gateway_core::suppress::Suppressor;
@@ -32,7 +33,12 @@ pub(super) enum Message {
         addresses: Vec<SocketAddr>,
     },
     /// Trust and serve this from now on, and judge the connections that are open by it.
-    Reload(Box<Seed>),
+    Reload {
+        /// What to trust and serve.
+        seed: Box<Seed>,
+        /// Takes how many connections are closed for it.
+        taken: Sender<usize>,
+    },
     /// Count the clients by what is left of their certificates.
     CountClients,
     /// Take what waits in the accept queues, then nothing more; end when all connections have, or at the deadline.
@@ -115,8 +121,8 @@ impl Worker {
         self.observer.publish(clients);
     }
 
-    /// Swaps the state and orders everybody to end who would not get in any more.
-    fn reload(&self, seed: Seed) {
+    /// Swaps the state and orders everybody to end who would not get in any more. Returns how many.
+    fn reload(&self, seed: Seed) -> usize {
         self.observer.reload(&seed.config);
         let state = Rc::new(self.state().next(seed, &self.buffers));
         self.state.replace(Rc::clone(&state));
@@ -129,6 +135,7 @@ impl Worker {
                 "connections that would not get in any more are closed"
             );
         }
+        ordered
     }
 }
 
@@ -224,8 +231,9 @@ async fn work(start: Start, receiver: MailboxReceiver<Message>) -> std::io::Resu
             }
             true
         }
-        Message::Reload(seed) => {
-            worker.reload(*seed);
+        Message::Reload { seed, taken } => {
+            // Who waited for it may have lost patience.
+            let _ = taken.send(worker.reload(*seed));
             true
         }
         Message::CountClients => {

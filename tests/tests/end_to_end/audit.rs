@@ -208,6 +208,10 @@ fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
     // Takes a disk that cannot keep up; the test of the queue makes one.
     let dropped = BTreeSet::from([("lines".to_owned(), "number".to_owned())]);
     there.insert("dropped".to_owned(), dropped);
+    // After `portcullis block`, which has a test of its own.
+    let block = ["outcome", "kind", "whom", "by", "reason"];
+    let block = block.map(|field| (field.to_owned(), "text".to_owned()));
+    there.insert("block".to_owned(), BTreeSet::from(block));
     // After a change of `[audit] file`, which has a test of its own.
     let target = BTreeSet::from([("target".to_owned(), "text".to_owned())]);
     there.insert("continued".to_owned(), target);

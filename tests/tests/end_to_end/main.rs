@@ -9,6 +9,7 @@
 mod audit;
 mod backend_trust;
 mod backends;
+mod blocks;
 mod demo;
 mod expiry;
 mod lifecycle;

@@ -31,6 +31,8 @@ pub enum Line<'a> {
     Reload(Reload<'a>),
     /// Another key seals tickets.
     Keys(Keys),
+    /// Somebody was shut out by hand, or let in again.
+    Block(Block<'a>),
     /// The audit log goes on elsewhere, or nowhere.
     Continued(Continued<'a>),
 }
@@ -224,6 +226,24 @@ pub struct Keys {
     pub epoch: u64,
     /// Whether it was raised, so that no earlier ticket opens.
     pub outcome: &'static str,
+}
+
+/// Fields of `block`.
+#[derive(Debug, Serialize)]
+pub struct Block<'a> {
+    /// When.
+    pub time: Time,
+    /// `blocked` or `unblocked`.
+    pub outcome: &'static str,
+    /// `serial`, `fingerprint` or `identity`.
+    pub kind: &'static str,
+    /// Whom it means.
+    pub whom: Text<'a>,
+    /// Who did it.
+    pub by: Text<'a>,
+    /// Why, in their words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Text<'a>>,
 }
 
 /// Fields of `continued`.

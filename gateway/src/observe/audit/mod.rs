@@ -14,11 +14,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use std::{fs::File, io, thread};
 
+use crate::blocks::Entry;
 use crate::config::{AuditTarget, Config};
 use crate::limits;
 pub(super) use event::Scene;
 pub use line::Line;
-use line::{Continued, Keys, Reload, Start, Stop, Text, Time};
+use line::{Block, Continued, Keys, Reload, Start, Stop, Text, Time};
 pub use target::{Opened, open};
 
 /// How much room a line may take of the queue.
@@ -141,6 +142,18 @@ impl Audit {
     pub fn stopped(&self) {
         let time = Time(SystemTime::now());
         self.record(&Line::Stop(Stop { time }));
+    }
+
+    /// Somebody was blocked (or unblocked): `entry` says whom, and who did it and why.
+    pub fn blocked(&self, outcome: &'static str, entry: &Entry) {
+        self.record(&Line::Block(Block {
+            time: Time(SystemTime::now()),
+            outcome,
+            kind: entry.kind(),
+            whom: Text(&entry.name()),
+            by: Text(&entry.by),
+            reason: entry.reason.as_deref().map(Text),
+        }));
     }
 
     /// A new configuration was taken, or refused for a reason.

@@ -4,11 +4,13 @@
 
 mod audit;
 mod backends;
+mod blocks;
 mod changes;
 mod connections;
 mod expiry;
 mod guard;
 mod handshakes;
+mod lists;
 mod trust;
 
 use std::fmt;
@@ -18,6 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::registry::Registry;
+
+pub use blocks::BlocksInForce;
 
 use super::audit::Audit;
 use super::counters::{ListenerCounters, WorkerCounters};
@@ -50,6 +54,7 @@ struct Sources {
     config: Mutex<Arc<Config>>,
     reloads: [AtomicU64; 2],
     last_reloads: changes::LastReloads,
+    blocks: Mutex<BlocksInForce>,
     workers: Vec<Arc<WorkerCounters>>,
     guard: Mutex<Option<Guard>>,
     audit: Audit,
@@ -76,6 +81,7 @@ impl Metrics {
             config: Mutex::new(config),
             reloads: Default::default(),
             last_reloads: changes::LastReloads::default(),
+            blocks: Mutex::default(),
             workers,
             guard: Mutex::new(guard),
             audit,
@@ -159,6 +165,8 @@ impl Collector for Metrics {
         self.encode_backends(&mut encoder)?;
         self.encode_reloads(&mut encoder)?;
         self.encode_changes(&mut encoder)?;
+        self.encode_lists(&mut encoder)?;
+        self.encode_blocks(&mut encoder)?;
         self.encode_certificates(&mut encoder)?;
         self.encode_lifetimes(&mut encoder)?;
         self.encode_clients(&mut encoder)?;
