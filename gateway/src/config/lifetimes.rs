@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use gateway_core::expiry::Lifetime;
 
 use super::checked::{BackendTransport, CertificateFile, Config};
-use super::report::ConfigErrors;
-use super::{Loaded, load_at, shown_path};
+use super::report::{ConfigErrors, Report};
+use super::{Loaded, conclude, shown_path, text_of};
 
 /// Something that ends by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -74,5 +74,9 @@ pub fn mortals(config: &Config) -> Vec<Mortal> {
 /// Reads and checks a configuration, and takes certificates that have ended for good: whoever asks when things end has to
 /// hear of those as well.
 pub fn load_expired_too(file: &Path, now: SystemTime) -> Result<Loaded, ConfigErrors> {
-    load_at(file, now, true)
+    let (seen, text) = text_of(file)?;
+    let mut report = Report::new(file, &text, now);
+    report.note(seen);
+    report.takes_expired = true;
+    conclude(report)
 }

@@ -46,13 +46,8 @@ pub struct Loaded {
 
 /// Reads and checks a configuration file and everything it names.
 pub fn load(file: &Path) -> Result<Loaded, ConfigErrors> {
-    load_at(file, SystemTime::now(), false)
-}
-
-fn load_at(file: &Path, now: SystemTime, takes_expired: bool) -> Result<Loaded, ConfigErrors> {
     let (seen, text) = text_of(file)?;
-    let mut report = Report::new(file, &text, now);
-    report.takes_expired = takes_expired;
+    let mut report = Report::new(file, &text, SystemTime::now());
     report.note(seen);
     conclude(report)
 }

@@ -130,9 +130,9 @@ impl Control {
         tokio::select! {
             () = resolving => {}
             () = serving => {}
+            () = letting_go => {}
             () = watching => {}
             () = counting => {}
-            () = letting_go => {}
         }
     }
 }

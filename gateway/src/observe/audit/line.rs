@@ -29,10 +29,10 @@ pub enum Line<'a> {
     Stop(Stop),
     /// A new configuration was taken or refused.
     Reload(Reload<'a>),
-    /// Another key seals tickets.
-    Keys(Keys),
     /// Somebody was shut out by hand, or let in again.
     Block(Block<'a>),
+    /// Another key seals tickets.
+    Keys(Keys),
     /// The audit log goes on elsewhere, or nowhere.
     Continued(Continued<'a>),
 }
@@ -215,19 +215,6 @@ pub struct Reload<'a> {
     pub detail: Option<Text<'a>>,
 }
 
-/// Fields of `keys`.
-#[derive(Debug, Serialize)]
-pub struct Keys {
-    /// When.
-    pub time: Time,
-    /// Keys that open tickets, the new one among them.
-    pub keys: usize,
-    /// The policy epoch.
-    pub epoch: u64,
-    /// Whether it was raised, so that no earlier ticket opens.
-    pub outcome: &'static str,
-}
-
 /// Fields of `block`.
 #[derive(Debug, Serialize)]
 pub struct Block<'a> {
@@ -244,6 +231,19 @@ pub struct Block<'a> {
     /// Why, in their words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Text<'a>>,
+}
+
+/// Fields of `keys`.
+#[derive(Debug, Serialize)]
+pub struct Keys {
+    /// When.
+    pub time: Time,
+    /// Keys that open tickets, the new one among them.
+    pub keys: usize,
+    /// The policy epoch.
+    pub epoch: u64,
+    /// Whether it was raised, so that no earlier ticket opens.
+    pub outcome: &'static str,
 }
 
 /// Fields of `continued`.
