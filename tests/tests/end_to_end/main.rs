@@ -6,6 +6,7 @@
     reason = "all of it is test code, helpers included"
 )]
 
+mod alerts;
 mod audit;
 mod backend_trust;
 mod backends;
