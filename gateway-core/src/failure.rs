@@ -22,6 +22,8 @@ pub enum Failure {
     Revoked,
     /// The revocation list of one of its issuers is missing or too old to be trusted.
     CrlStale,
+    /// A key or signature of its chain is weaker than, or other than, what is allowed.
+    WeakKey,
     /// The certificate is good, and no rule admits it.
     NotAuthorized,
     /// The client sent a fatal alert: it does not trust our certificate, or gave up.
@@ -67,7 +69,7 @@ pub struct Alert(pub u8);
 
 impl Failure {
     /// Every failure, in the order of the metric's documentation.
-    pub const ALL: [Failure; 21] = [
+    pub const ALL: [Failure; 22] = [
         Failure::NoCertificate,
         Failure::UnknownIssuer,
         Failure::Expired,
@@ -76,6 +78,7 @@ impl Failure {
         Failure::WrongKeyUsage,
         Failure::Revoked,
         Failure::CrlStale,
+        Failure::WeakKey,
         Failure::NotAuthorized,
         Failure::ClientRejectedServer,
         Failure::NotTls,
@@ -102,6 +105,7 @@ impl Failure {
             Failure::WrongKeyUsage => "wrong_key_usage",
             Failure::Revoked => "revoked",
             Failure::CrlStale => "crl_stale",
+            Failure::WeakKey => "weak_key",
             Failure::NotAuthorized => "not_authorized",
             Failure::ClientRejectedServer => "client_rejected_server",
             Failure::NotTls => "not_tls",
@@ -131,6 +135,7 @@ impl Failure {
             Failure::WrongKeyUsage => Some(Alert(43)),  // unsupported_certificate
             Failure::Revoked => Some(Alert(44)),        // certificate_revoked
             Failure::CrlStale => Some(Alert(48)),       // unknown_ca, as common stacks say it
+            Failure::WeakKey => Some(Alert(42)),        // bad_certificate, RFC 8446 section 4.4.2.4
             Failure::NotAuthorized => Some(Alert(49)),  // access_denied
             Failure::ClientRejectedServer => None,      // the client ended it
             Failure::NotTls => Some(Alert(10)),         // unexpected_message
@@ -160,6 +165,7 @@ impl Failure {
             | Failure::WrongKeyUsage
             | Failure::Revoked
             | Failure::CrlStale
+            | Failure::WeakKey
             | Failure::NotAuthorized
             | Failure::ClientRejectedServer
             | Failure::Malformed

@@ -174,3 +174,14 @@ const _: () = assert!(
     IO_BUFFER_BYTES >= RECORD_BYTES_MAX,
     "a whole record must fit, or it is never opened"
 );
+
+/// Certificates in a client's chain, its own included and the CA's not. Each costs a signature check. webpki goes no further.
+pub const CHAIN_DEPTH: RangeInclusive<u64> = 1..=7;
+/// Default of `max_chain_depth`: three intermediates are more than common hierarchies have.
+pub const CHAIN_DEPTH_DEFAULT: usize = 4;
+
+/// Length of RSA keys in bits: shorter ones are within reach of being factored (NIST SP 800-57), for longer ones the
+/// libraries have no code, and verifying would cost more than it proves.
+pub const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
+
+const _: () = assert!(CHAIN_DEPTH_DEFAULT as u64 <= *CHAIN_DEPTH.end());

@@ -128,6 +128,15 @@ fn process(config: &Config) -> Table {
         ),
         ("cipher suites", suites.collect::<Vec<_>>().join(", ")),
         ("groups", groups.collect::<Vec<_>>().join(", ")),
+        ("client keys", config.key_policy.key_names()),
+        ("client signatures", config.key_policy.signature_names()),
+        (
+            "client chains",
+            format!(
+                "up to {} certificates below a CA",
+                config.key_policy.depth_max()
+            ),
+        ),
         ("workers", config.workers.to_string()),
         ("drain timeout", duration(config.drain_timeout)),
         ("admin endpoint", admin),

@@ -15,6 +15,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 
+use crate::tls::KeyPolicy;
+
 /// Everything `portcullis run` enforces.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -26,6 +28,8 @@ pub struct Config {
     pub provider: Arc<CryptoProvider>,
     /// Name of the provider as configured: `ring` or `aws-lc-rs`.
     pub provider_name: &'static str,
+    /// Keys, signatures and chain lengths that clients may come with.
+    pub key_policy: Arc<KeyPolicy>,
     /// Where the administration endpoint listens, if anywhere.
     pub admin: Option<AdminAddress>,
     /// The kernel guard.

@@ -9,13 +9,15 @@ use rustls::crypto::CryptoProvider;
 
 use super::backend::Names;
 use super::checked::{Listener, ServerCertificate};
-use super::keys::{self, OwnCertificate, Role};
+use super::keys::{self, Authorities, OwnCertificate, Role};
 use super::raw::{RawListener, RawSni, Text, Texts};
 use super::report::{Place, Report};
 use super::revocation;
 use super::scalar;
 use super::value::{Field, Item, Sections};
 use crate::limits;
+use crate::pki::facts::Facts;
+use crate::tls::KeyPolicy;
 
 /// A section with what later checks need to know of it, even if it is wrong.
 #[derive(Debug)]
@@ -122,6 +124,9 @@ fn check(
     let first = keys::own(&place, first, Role::Server, provider, report);
     let more = sni(&place, take(&mut raw.sni), provider, report);
     let mut authorities = keys::authorities(&place, "client_ca", take(&mut raw.client_ca), report);
+    if let Some(authorities) = &authorities {
+        refuse_weak(&place, authorities, provider, report);
+    }
     let written = revocation::Written {
         crl: take(&mut raw.crl),
         grace: take(&mut raw.crl_grace),
@@ -158,6 +163,27 @@ fn check(
         address,
         backend,
         checked,
+    }
+}
+
+/// A CA whose signatures cannot be verified admits nobody: its agents would be refused one by one, for a reason found late.
+fn refuse_weak(
+    place: &Place,
+    authorities: &Authorities,
+    provider: &CryptoProvider,
+    report: &mut Report<'_>,
+) {
+    for certificate in &authorities.certificates {
+        let Ok(facts) = Facts::parse(certificate) else {
+            continue; // those that cannot be read were refused when the file was
+        };
+        if let Err(found) = KeyPolicy::can_certify(provider, &facts.public_key_der) {
+            let text = format_args!(
+                "the key of {} is {found}: no certificate below it can be verified",
+                facts.subject
+            );
+            report.refuse(place.line, place.key("client_ca"), text);
+        }
     }
 }
 

@@ -81,6 +81,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
         workers: workers?,
         provider: provider.provider,
         provider_name: provider.name,
+        key_policy: Arc::new(provider.key_policy),
         admin: admin.checked,
         guard: guard?,
         drain_timeout: drain_timeout?,

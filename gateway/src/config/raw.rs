@@ -68,6 +68,9 @@ section! {
         "provider" => provider: Text,
         "cipher_suites" => cipher_suites: Texts,
         "groups" => groups: Texts,
+        "client_keys" => client_keys: Texts,
+        "client_signatures" => client_signatures: Texts,
+        "max_chain_depth" => max_chain_depth: i64,
         "resumption" => resumption: RawResumption,
     }
 }

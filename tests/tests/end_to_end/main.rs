@@ -8,6 +8,7 @@
 
 mod backends;
 mod demo;
+mod key_policy;
 mod lifecycle;
 mod load;
 mod nginx;
