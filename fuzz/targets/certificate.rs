@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use gateway::config;
 use gateway::identity::{self, ParseError, ParsedCertificate};
 use gateway::pki::facts::Facts;
-use gateway_core::identity::CertificateNames;
+use gateway_core::certificate::Certificate;
 use libfuzzer_sys::fuzz_target;
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
@@ -20,14 +20,15 @@ fuzz_target!(|der: &[u8]| {
     let parsed = identity::parse(&certificate);
     let facts = Facts::parse(der);
     if let Ok(parsed) = &parsed {
-        let CertificateNames {
+        let Certificate {
             uris,
             dns_names,
             common_name,
-        } = &parsed.names;
+            ..
+        } = &parsed.certificate;
         let names = uris.iter().chain(dns_names).chain(common_name);
         names.for_each(|name| assert_shown(name));
-        assert_shown(&identity::describe(&parsed.names));
+        assert_shown(&identity::describe(&parsed.certificate));
         compare(parsed, &certificate);
     }
     let Ok(facts) = facts else {
@@ -38,8 +39,8 @@ fuzz_target!(|der: &[u8]| {
     assert_eq!(identity::may_issue(&certificate), Ok(may_issue));
     match parsed {
         Ok(parsed) => {
-            assert_eq!(parsed.names.uris, facts.uris);
-            assert_eq!(parsed.names.dns_names, facts.dns_names);
+            assert_eq!(parsed.certificate.uris, facts.uris);
+            assert_eq!(parsed.certificate.dns_names, facts.dns_names);
             let client_usage = facts.purposes.is_some_and(|purposes| purposes.client);
             assert_eq!(parsed.client_usage, client_usage);
         }
@@ -75,11 +76,11 @@ fn compare(parsed: &ParsedCertificate, certificate: &CertificateDer<'_>) {
     };
     for name in verified.valid_dns_names() {
         let name = name.to_ascii_lowercase();
-        assert!(parsed.names.dns_names.contains(&name), "{name}: {parsed:?}");
+        assert!(parsed.certificate.dns_names.contains(&name), "{name}: {parsed:?}");
     }
     for uri in verified.valid_uri_names() {
         assert!(
-            parsed.names.uris.iter().any(|found| found == uri),
+            parsed.certificate.uris.iter().any(|found| found == uri),
             "{uri}: {parsed:?}"
         );
     }

@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 use gateway::config::{self, Config, ConfigErrors};
@@ -43,10 +43,11 @@ fuzz_target!(|bytes: &[u8]| -> Corpus {
 
 fn assert_servable(config: &Config) {
     assert!(!config.listeners.is_empty());
-    for listener in &config.listeners {
+    for (position, listener) in config.listeners.iter().enumerate() {
         assert!(!listener.client_roots.is_empty(), "{}", listener.name);
         assert!(!listener.certificates.is_empty(), "{}", listener.name);
-        let server = tls::server_config(config, listener).expect("it was checked");
+        let trust = tls::listener_trust(config, position, &Arc::default());
+        let server = tls::server_config(config, listener, &trust).expect("it was checked");
         assert_eq!(server.send_tls13_tickets, 0);
         let backend = &config.backends[listener.backend];
         assert!(!backend.servers.is_empty(), "{}", backend.name);

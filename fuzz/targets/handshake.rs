@@ -123,7 +123,8 @@ fn server_config() -> Arc<ServerConfig> {
     let file = folder.path().join("portcullis.toml");
     std::fs::write(&file, CONFIGURATION).expect("the folder takes files");
     let config = config::load(&file).expect("it is right").config;
-    tls::server_config(&config, &config.listeners[0]).expect("it was checked")
+    let trust = tls::listener_trust(&config, 0, &Arc::default());
+    tls::server_config(&config, &config.listeners[0], &trust).expect("it was checked")
 }
 
 /// Sends `flight` and then nothing more, lets the gateway answer, and tells why it refused.

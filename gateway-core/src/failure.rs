@@ -22,7 +22,9 @@ pub enum Failure {
     Revoked,
     /// The revocation list of one of its issuers is missing or too old to be trusted.
     CrlStale,
-    /// A key or signature of its chain is weaker than, or other than, what is allowed.
+    /// An operator has blocked the certificate or its identity.
+    Blocked,
+    /// A key or signature of the chain, or its length, is not what the configuration allows.
     WeakKey,
     /// The certificate is good, and no rule admits it.
     NotAuthorized,
@@ -69,7 +71,7 @@ pub struct Alert(pub u8);
 
 impl Failure {
     /// Every failure, in the order of the metric's documentation.
-    pub const ALL: [Failure; 22] = [
+    pub const ALL: [Failure; 23] = [
         Failure::NoCertificate,
         Failure::UnknownIssuer,
         Failure::Expired,
@@ -78,6 +80,7 @@ impl Failure {
         Failure::WrongKeyUsage,
         Failure::Revoked,
         Failure::CrlStale,
+        Failure::Blocked,
         Failure::WeakKey,
         Failure::NotAuthorized,
         Failure::ClientRejectedServer,
@@ -105,6 +108,7 @@ impl Failure {
             Failure::WrongKeyUsage => "wrong_key_usage",
             Failure::Revoked => "revoked",
             Failure::CrlStale => "crl_stale",
+            Failure::Blocked => "blocked",
             Failure::WeakKey => "weak_key",
             Failure::NotAuthorized => "not_authorized",
             Failure::ClientRejectedServer => "client_rejected_server",
@@ -135,6 +139,7 @@ impl Failure {
             Failure::WrongKeyUsage => Some(Alert(43)),  // unsupported_certificate
             Failure::Revoked => Some(Alert(44)),        // certificate_revoked
             Failure::CrlStale => Some(Alert(48)),       // unknown_ca, as common stacks say it
+            Failure::Blocked => Some(Alert(49)),        // access_denied
             Failure::WeakKey => Some(Alert(42)),        // bad_certificate, RFC 8446 section 4.4.2.4
             Failure::NotAuthorized => Some(Alert(49)),  // access_denied
             Failure::ClientRejectedServer => None,      // the client ended it
@@ -165,6 +170,7 @@ impl Failure {
             | Failure::WrongKeyUsage
             | Failure::Revoked
             | Failure::CrlStale
+            | Failure::Blocked
             | Failure::WeakKey
             | Failure::NotAuthorized
             | Failure::ClientRejectedServer

@@ -1,19 +1,11 @@
-//! Identities: what a client certificate says, and the rules that turn it into a decision.
-//! In: the names of a certificate that a caller parsed. Out: the first rule that matches, or none: a refusal.
+//! Identities: the rules that turn a client certificate into a decision.
+//! In: what a certificate says. Out: what the first rule that matches admits it as, or a refusal.
 //! Never parses a certificate and never verifies one.
 
 use std::fmt;
+use std::net::IpAddr;
 
-/// The names a certificate carries, as far as rules look at them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CertificateNames {
-    /// Subject alternative names of type URI (RFC 5280 section 4.2.1.6), in their order.
-    pub uris: Vec<String>,
-    /// Subject alternative names of type DNS, in lower case.
-    pub dns_names: Vec<String>,
-    /// The subject's common name.
-    pub common_name: Option<String>,
-}
+use crate::certificate::{Certificate, Fingerprint};
 
 /// A name to match: exact, or a prefix where the text ends in `*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,9 +46,14 @@ impl Pattern {
 
     /// Whether `name` matches.
     pub fn matches(&self, name: &str) -> bool {
+        self.rest(name).is_some()
+    }
+
+    /// What of `name` the star stands for, nothing for an exact pattern; `None` where `name` does not match.
+    fn rest<'n>(&self, name: &'n str) -> Option<&'n str> {
         match self {
-            Pattern::Exact(exact) => exact == name,
-            Pattern::Prefix(prefix) => name.starts_with(prefix.as_str()),
+            Pattern::Exact(exact) => (exact == name).then_some(""),
+            Pattern::Prefix(prefix) => name.strip_prefix(prefix.as_str()),
         }
     }
 }
@@ -103,8 +100,44 @@ impl Tenant {
     }
 }
 
+/// A part of the certificate that a tenant is taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TenantPart {
+    /// Of the URI that the rule matches, what stands behind the rule's prefix up to the next `/`.
+    Uri,
+    /// The first label of the DNS name that the rule matches.
+    Dns,
+    /// The common name.
+    CommonName,
+    /// The organizational unit that the rule matches.
+    OrganizationalUnit,
+}
+
+/// Where a rule's tenant comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum TenantSource {
+    /// There is none.
+    #[default]
+    Nowhere,
+    /// The rule names it.
+    Literal(Tenant),
+    /// The certificate names it.
+    Certificate(TenantPart),
+}
+
+/// What one identity may use, over all its connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IdentityLimits {
+    /// Connections at once.
+    pub max_connections: Option<u32>,
+    /// Handshakes per second.
+    pub handshakes_per_second: Option<u32>,
+    /// Bytes per second from the client.
+    pub bytes_per_second: Option<u64>,
+}
+
 /// One `[[identity]]` table: all given patterns must match.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rule {
     /// Matches any URI of the certificate.
     pub uri: Option<Pattern>,
@@ -112,27 +145,152 @@ pub struct Rule {
     pub dns: Option<Pattern>,
     /// Matches the common name.
     pub common_name: Option<Pattern>,
+    /// Matches any organizational unit.
+    pub organizational_unit: Option<Pattern>,
+    /// Matches the issuer's name as RFC 4514 text.
+    pub issuer: Option<Pattern>,
+    /// Matches any IP address of the certificate.
+    pub ip_address: Option<IpAddr>,
+    /// Matches the certificate itself, if it is one of these; `None` for any.
+    pub fingerprints: Option<Vec<Fingerprint>>,
+    /// Positions of the listeners it holds for; `None` for all.
+    pub listeners: Option<Vec<usize>>,
     /// Tenant of the clients that match.
+    pub tenant: TenantSource,
+    /// What each of their identities may use.
+    pub limits: IdentityLimits,
+}
+
+/// What a rule admits a client as.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// Position of the rule, counted from 0.
+    pub rule: usize,
+    /// The tenant it sends as.
     pub tenant: Option<Tenant>,
+    /// What its identity may use.
+    pub limits: IdentityLimits,
+}
+
+/// Why no rule admits a client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// None matches.
+    #[error("no identity rule matches")]
+    NoRule,
+    /// One matches, and what the certificate names as tenant is none.
+    #[error("identity rule {} takes the tenant from the certificate, and {found}", .rule + 1)]
+    NoTenant {
+        /// Position of the rule, counted from 0.
+        rule: usize,
+        /// What was found instead.
+        found: String,
+    },
+}
+
+/// One key of a rule's `match`, and whether a certificate satisfies it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyMatch {
+    /// The key as written in the configuration.
+    pub key: &'static str,
+    /// Whether the certificate satisfies it.
+    pub matches: bool,
 }
 
 impl Rule {
-    /// Whether the certificate's names satisfy every pattern of the rule. A rule without patterns matches nobody.
-    pub fn matches(&self, names: &CertificateNames) -> bool {
-        let uri = self
-            .uri
-            .as_ref()
-            .map(|p| names.uris.iter().any(|n| p.matches(n)));
-        let dns = self
-            .dns
-            .as_ref()
-            .map(|p| names.dns_names.iter().any(|n| p.matches(n)));
-        let common_name = self
-            .common_name
-            .as_ref()
-            .map(|p| names.common_name.as_deref().is_some_and(|n| p.matches(n)));
-        let mut given = [uri, dns, common_name].into_iter().flatten().peekable();
-        given.peek().is_some() && given.all(|matched| matched)
+    /// Whether the certificate satisfies every pattern of the rule. A rule without patterns matches nobody.
+    pub fn matches(&self, certificate: &Certificate) -> bool {
+        let mut given = self.keys(certificate).peekable();
+        given.peek().is_some() && given.all(|key| key.matches)
+    }
+
+    /// Every key that the rule has, compared with a certificate.
+    pub fn keys(&self, certificate: &Certificate) -> impl Iterator<Item = KeyMatch> {
+        let any = |pattern: &Option<Pattern>, names: &[String]| {
+            let pattern = pattern.as_ref()?;
+            Some(names.iter().any(|name| pattern.matches(name)))
+        };
+        let common_name = certificate.common_name.as_slice();
+        let ip_address = self.ip_address.as_ref();
+        let fingerprints = self.fingerprints.as_ref();
+        let compared = [
+            ("uri", any(&self.uri, &certificate.uris)),
+            ("dns", any(&self.dns, &certificate.dns_names)),
+            ("cn", any(&self.common_name, common_name)),
+            (
+                "ou",
+                any(&self.organizational_unit, &certificate.organizational_units),
+            ),
+            (
+                "issuer",
+                any(&self.issuer, std::slice::from_ref(&certificate.issuer)),
+            ),
+            (
+                "ip",
+                ip_address.map(|address| certificate.ip_addresses.contains(address)),
+            ),
+            (
+                "fingerprint",
+                fingerprints.map(|known| known.contains(&certificate.fingerprint)),
+            ),
+        ];
+        compared
+            .into_iter()
+            .filter_map(|(key, matches)| matches.map(|matches| KeyMatch { key, matches }))
+    }
+
+    /// Whether the rule holds for the listener at this position.
+    pub fn holds_for(&self, listener: usize) -> bool {
+        let listeners = self.listeners.as_ref();
+        listeners.is_none_or(|positions| positions.contains(&listener))
+    }
+
+    /// The tenant of a client that matches, or what was found where its certificate names none.
+    fn tenant_of(&self, certificate: &Certificate) -> Result<Option<Tenant>, String> {
+        let part = match &self.tenant {
+            TenantSource::Nowhere => return Ok(None),
+            TenantSource::Literal(tenant) => return Ok(Some(tenant.clone())),
+            TenantSource::Certificate(part) => *part,
+        };
+        let mut candidates = self.tenant_candidates(part, certificate);
+        candidates.dedup();
+        match candidates.as_slice() {
+            [] => Err("it has no such name".to_owned()),
+            [one] => Tenant::parse(one)
+                .map(Some)
+                .map_err(|error| format!("{one:?} {error}")),
+            [one, other, ..] => Err(format!("it could be {one:?} or {other:?}")),
+        }
+    }
+
+    /// What may be meant as the tenant: every name that the rule's own pattern of that kind matches.
+    fn tenant_candidates<'c>(
+        &self,
+        part: TenantPart,
+        certificate: &'c Certificate,
+    ) -> Vec<&'c str> {
+        let first = |text: &'c str, end: char| text.split(end).next().unwrap_or(text);
+        let matching = |pattern: &Option<Pattern>, name: &str| {
+            pattern.as_ref().is_none_or(|pattern| pattern.matches(name))
+        };
+        match part {
+            TenantPart::Uri => {
+                let uris = certificate.uris.iter();
+                let rests = uris.filter_map(|uri| self.uri.as_ref()?.rest(uri));
+                rests.map(|rest| first(rest, '/')).collect()
+            }
+            TenantPart::Dns => {
+                let names = certificate.dns_names.iter();
+                let names = names.filter(|name| matching(&self.dns, name));
+                names.map(|name| first(name, '.')).collect()
+            }
+            TenantPart::CommonName => certificate.common_name.as_deref().into_iter().collect(),
+            TenantPart::OrganizationalUnit => {
+                let units = certificate.organizational_units.iter();
+                let units = units.filter(|unit| matching(&self.organizational_unit, unit));
+                units.map(String::as_str).collect()
+            }
+        }
     }
 }
 
@@ -151,12 +309,21 @@ impl Rules {
         &self.0
     }
 
-    /// The first rule that matches, with its position; `None` is a refusal.
-    pub fn decide(&self, names: &CertificateNames) -> Option<(usize, &Rule)> {
-        self.0
-            .iter()
-            .enumerate()
-            .find(|(_, rule)| rule.matches(names))
+    /// What the first rule that matches on the listener at this position admits the client as. A rule that matches and
+    /// finds no tenant refuses: the client must not slip through to a rule that was meant for others.
+    pub fn decide(&self, certificate: &Certificate, listener: usize) -> Result<Admission, Denial> {
+        let mut rules = self.0.iter().enumerate();
+        let found = rules.find(|(_, rule)| rule.holds_for(listener) && rule.matches(certificate));
+        let (position, rule) = found.ok_or(Denial::NoRule)?;
+        let tenant = rule.tenant_of(certificate);
+        Ok(Admission {
+            rule: position,
+            tenant: tenant.map_err(|found| Denial::NoTenant {
+                rule: position,
+                found,
+            })?,
+            limits: rule.limits,
+        })
     }
 }
 
@@ -165,12 +332,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn names(uris: &[&str], dns_names: &[&str], common_name: Option<&str>) -> CertificateNames {
+    fn names(uris: &[&str], dns_names: &[&str], common_name: Option<&str>) -> Certificate {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        CertificateNames {
+        Certificate {
             uris: owned(uris),
             dns_names: owned(dns_names),
             common_name: common_name.map(str::to_owned),
+            ..Certificate::default()
         }
     }
 
@@ -180,7 +348,7 @@ mod tests {
             uri: uri.map(pattern),
             dns: dns.map(pattern),
             common_name: common_name.map(pattern),
-            tenant: None,
+            ..Rule::default()
         }
     }
 
@@ -210,18 +378,109 @@ mod tests {
             rule(None, None, Some("a*")),
             rule(None, None, Some("agent")),
         ]);
+        let decide = |certificate: &Certificate| {
+            let decided = rules.decide(certificate, 0);
+            decided.map(|admission| admission.rule)
+        };
+        assert_eq!(decide(&names(&[], &[], Some("agent"))), Ok(0));
         assert_eq!(
-            rules
-                .decide(&names(&[], &[], Some("agent")))
-                .map(|(index, _)| index),
-            Some(0)
+            decide(&names(&[], &[], Some("bagent"))),
+            Err(Denial::NoRule)
         );
-        assert_eq!(rules.decide(&names(&[], &[], Some("bagent"))), None);
         assert_eq!(
-            Rules::default().decide(&names(&["spiffe://a"], &["a"], Some("a"))),
-            None
+            Rules::default().decide(&names(&["spiffe://a"], &["a"], Some("a")), 0),
+            Err(Denial::NoRule)
         );
         assert!(!rule(None, None, None).matches(&names(&["spiffe://a"], &["a"], Some("a"))));
+    }
+
+    #[test]
+    fn unit_issuer_address_and_fingerprint_match_what_they_name() {
+        let certificate = Certificate {
+            organizational_units: vec!["edge".to_owned(), "team-a".to_owned()],
+            issuer: "CN=Agents CA".to_owned(),
+            ip_addresses: vec![IpAddr::from([192, 0, 2, 1])],
+            fingerprint: Fingerprint([7; 32]),
+            ..Certificate::default()
+        };
+        let pattern = |text: &str| Some(Pattern::parse(text).unwrap());
+        let unit = |text: &str| Rule {
+            organizational_unit: pattern(text),
+            ..Rule::default()
+        };
+        let issuer = |text: &str| Rule {
+            issuer: pattern(text),
+            ..Rule::default()
+        };
+        let address = |last: u8| Rule {
+            ip_address: Some(IpAddr::from([192, 0, 2, last])),
+            ..Rule::default()
+        };
+        let fingerprint = |byte: u8| Rule {
+            fingerprints: Some(vec![Fingerprint([0; 32]), Fingerprint([byte; 32])]),
+            ..Rule::default()
+        };
+        let table = [
+            (unit("team-*"), true),
+            (unit("team"), false),
+            (issuer("CN=Agents CA"), true),
+            (issuer("CN=Other CA"), false),
+            (address(1), true),
+            (address(2), false),
+            (fingerprint(7), true),
+            (fingerprint(8), false),
+        ];
+        for (rule, expected) in table {
+            assert_eq!(rule.matches(&certificate), expected, "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_holds_for_the_listeners_it_names_alone() {
+        let second_only = Rule {
+            listeners: Some(vec![1]),
+            ..rule(None, None, Some("agent"))
+        };
+        let rules = Rules::new(vec![second_only]);
+        let agent = names(&[], &[], Some("agent"));
+        assert_eq!(rules.decide(&agent, 0), Err(Denial::NoRule));
+        assert!(rules.decide(&agent, 1).is_ok());
+    }
+
+    #[test]
+    fn a_tenant_is_taken_from_the_named_part_or_the_client_is_refused() {
+        let taken = |part: TenantPart, rule: Rule, certificate: &Certificate| {
+            let rule = Rule {
+                tenant: TenantSource::Certificate(part),
+                ..rule
+            };
+            let decided = Rules::new(vec![rule]).decide(certificate, 0);
+            let tenant = decided.map(|admission| admission.tenant.unwrap().as_str().to_owned());
+            tenant.map_err(|denial| denial.to_string())
+        };
+        let by_uri = || rule(Some("spiffe://a/team/*"), None, None);
+        let uri = |uris: &[&str]| taken(TenantPart::Uri, by_uri(), &names(uris, &[], None));
+        assert_eq!(uri(&["spiffe://a/team/red/agent/1"]), Ok("red".to_owned()));
+        assert_eq!(
+            uri(&["spiffe://b/x", "spiffe://a/team/red"]),
+            Ok("red".to_owned())
+        );
+        assert!(uri(&["spiffe://a/team/red", "spiffe://a/team/blue"]).is_err());
+        assert!(uri(&["spiffe://a/team/"]).is_err());
+        assert!(uri(&["spiffe://a/team/.."]).is_err());
+        let by_dns = rule(None, Some("*"), None);
+        let agent = names(&[], &["red.agents.example.org"], Some("blue"));
+        assert_eq!(taken(TenantPart::Dns, by_dns, &agent), Ok("red".to_owned()));
+        let by_name = || rule(None, None, Some("*"));
+        assert_eq!(
+            taken(TenantPart::CommonName, by_name(), &agent),
+            Ok("blue".to_owned())
+        );
+        let unit = taken(TenantPart::OrganizationalUnit, by_name(), &agent);
+        assert_eq!(
+            unit.unwrap_err(),
+            "identity rule 1 takes the tenant from the certificate, and it has no such name"
+        );
     }
 
     #[test]

@@ -5,8 +5,12 @@
 
 pub mod admission;
 pub mod balance;
+pub mod block;
+pub mod certificate;
 pub mod failure;
 pub mod identity;
+pub mod lineage;
 pub mod revocation;
 pub mod sniff;
 pub mod suppress;
+pub mod trust;

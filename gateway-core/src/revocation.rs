@@ -3,16 +3,20 @@
 //! costs the same for ten entries as for a million. Never parses a list and never verifies one.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
 
 /// Names a certificate authority: a digest over its subject name and its public key, so that another authority of the
 /// same name is another authority.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AuthorityId(pub [u8; 32]);
 
 /// A serial number as it stands in certificates and lists: big-endian, without leading zeros (RFC 5280 section
 /// 4.1.2.2 allows 20 bytes).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
 pub struct Serial {
     bytes: [u8; Serial::BYTES_MAX],
     length: u8,
@@ -54,8 +58,34 @@ impl Serial {
     }
 }
 
+impl TryFrom<Vec<u8>> for Serial {
+    type Error = SerialTooLong;
+
+    fn try_from(integer: Vec<u8>) -> Result<Self, Self::Error> {
+        Serial::new(&integer)
+    }
+}
+
+impl From<Serial> for Vec<u8> {
+    fn from(serial: Serial) -> Self {
+        serial.as_bytes().to_vec()
+    }
+}
+
+/// Hexadecimal, two digits a byte, as `openssl x509 -serial` prints it but in lower case.
+impl fmt::Display for Serial {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.length == 0 {
+            return formatter.write_str("00");
+        }
+        self.as_bytes()
+            .iter()
+            .try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
 /// One certificate of a verified chain: who issued it, under which number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// The authority above.
     pub issuer: AuthorityId,

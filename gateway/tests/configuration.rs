@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use gateway::config::{self, BackendTransport, ConfigErrors, Loaded};
 use gateway::limits;
 use gateway::pki::{Authority, Profile, Request};
-use gateway_core::identity::CertificateNames;
+use gateway_core::certificate::Certificate;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -628,9 +628,9 @@ fn dns_rules_ignore_case() {
         "uri = \"spiffe://example.org/agent/*\"",
         "dns = \"Agent-*\"",
     );
-    let names = CertificateNames {
+    let names = Certificate {
         dns_names: vec!["agent-1.example.org".to_owned()],
-        ..CertificateNames::default()
+        ..Certificate::default()
     };
     assert!(
         pki()
@@ -638,8 +638,8 @@ fn dns_rules_ignore_case() {
             .unwrap()
             .config
             .rules
-            .decide(&names)
-            .is_some()
+            .decide(&names, 0)
+            .is_ok()
     );
 }
 

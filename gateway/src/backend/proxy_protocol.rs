@@ -24,7 +24,7 @@ pub(super) fn header(client: &Client<'_>) -> Result<Vec<u8>, proxy_header::Error
     // Client connected over TLS, and presented a certificate on this connection; 0: it verified.
     let mut tls = SslInfo::new(true, true, false, 0);
     tls.append_tlv(Tlv::SslVersion("TLSv1.3".into()));
-    if let Some(common_name) = &peer.names().common_name {
+    if let Some(common_name) = &peer.certificate().common_name {
         tls.append_tlv(Tlv::SslCn(common_name.as_str().into()));
     }
     tls.append_tlv(Tlv::SslCipher(client.cipher_suite.into()));
@@ -32,7 +32,7 @@ pub(super) fn header(client: &Client<'_>) -> Result<Vec<u8>, proxy_header::Error
     if let Some(tenant) = peer.tenant() {
         header.append_tlv(Tlv::Custom(TLV_TENANT, tenant.as_str().as_bytes().into()));
     }
-    if let Some(uri) = peer.names().uris.first() {
+    if let Some(uri) = peer.certificate().uris.first() {
         header.append_tlv(Tlv::Custom(TLV_URI, uri.as_bytes().into()));
     }
     if let Some(protocol) = client.protocol {

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use comfy_table::{Table, presets};
+use gateway_core::identity::TenantSource;
 
 use crate::config::{
     self, AdminAddress, Backend, BackendTransport, Config, GuardMode, Listener, Loaded,
@@ -247,16 +248,17 @@ fn rules(config: &Config) -> Table {
             .map_or("any".to_owned(), ToString::to_string)
     };
     for (index, rule) in config.rules.as_slice().iter().enumerate() {
-        let tenant = rule
-            .tenant
-            .as_ref()
-            .map_or("none", |tenant| tenant.as_str());
+        let tenant = match &rule.tenant {
+            TenantSource::Nowhere => "none".to_owned(),
+            TenantSource::Literal(tenant) => tenant.as_str().to_owned(),
+            TenantSource::Certificate(part) => format!("from {part:?}"),
+        };
         table.add_row([
             format!(" {}", index + 1),
             shown(&rule.uri),
             shown(&rule.dns),
             shown(&rule.common_name),
-            tenant.to_owned(),
+            tenant,
         ]);
     }
     table
@@ -268,7 +270,7 @@ fn tenant_note(config: &Config) -> Option<&'static str> {
         .rules
         .as_slice()
         .iter()
-        .any(|rule| rule.tenant.is_some());
+        .any(|rule| rule.tenant != TenantSource::Nowhere);
     let any_taker = config.backends.iter().any(|backend| backend.proxy_protocol);
     (any_tenant && !any_taker).then_some(
         "Tenants reach no backend: in mode \"stream\" they travel in the PROXY protocol header, and none asks for it.",

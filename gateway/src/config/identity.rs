@@ -1,7 +1,7 @@
 //! `[[identity]]`: who gets in, and as which tenant. In: the sections as written. Out: rules in the order of the file.
 //! What a rule means is decided in `gateway_core::identity`; here it is only read, and rules that cannot matter are told of.
 
-use gateway_core::identity::{Pattern, Rule, Rules, Tenant};
+use gateway_core::identity::{Pattern, Rule, Rules, Tenant, TenantSource};
 
 use super::raw::{RawIdentity, RawMatch, Text};
 use super::report::{Place, Report};
@@ -47,7 +47,7 @@ fn check(raw: RawIdentity, report: &mut Report<'_>) -> Option<Rule> {
     let patterns = raw.patterns.given()?.value;
     let rule = patterns_of(patterns, report);
     Some(Rule {
-        tenant: tenant?,
+        tenant: tenant?.map_or(TenantSource::Nowhere, TenantSource::Literal),
         ..rule?
     })
 }
@@ -65,7 +65,7 @@ fn patterns_of(raw: RawMatch, report: &mut Report<'_>) -> Option<Rule> {
         uri: uri?,
         dns: dns?,
         common_name: common_name?,
-        tenant: None,
+        ..Rule::default()
     };
     if rule.uri.is_none() && rule.dns.is_none() && rule.common_name.is_none() {
         report.refuse(
@@ -125,9 +125,7 @@ mod tests {
     fn wider_rule_covers_narrower_ones_only() {
         let uri = |text: &str| Rule {
             uri: Some(Pattern::parse(text).unwrap()),
-            dns: None,
-            common_name: None,
-            tenant: None,
+            ..Rule::default()
         };
         let with_name = |text: &str| Rule {
             common_name: Some(Pattern::parse("a").unwrap()),

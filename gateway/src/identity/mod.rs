@@ -2,7 +2,8 @@
 //! In: a certificate in DER. Out: its names and whether it may be used by a client. Pure parsing by a library; the
 //! chain is verified elsewhere, and the rules themselves are in `gateway-core`.
 
-use gateway_core::identity::CertificateNames;
+use gateway_core::certificate::{Certificate, Fingerprint};
+use ring::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -10,8 +11,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 /// What a client certificate says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedCertificate {
-    /// The names rules look at.
-    pub names: CertificateNames,
+    /// What rules look at.
+    pub certificate: Certificate,
     /// Whether the extended key usage names clientAuth (RFC 5280 section 4.2.1.12).
     pub client_usage: bool,
     /// Whether the key may sign, as CertificateVerify asks of it: the key usage names digitalSignature, or is absent
@@ -67,11 +68,16 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
         (Some(name), None) => Some(name),
         _ => None,
     };
-    let mut names = CertificateNames {
+    let mut fingerprint = Fingerprint::default();
+    fingerprint
+        .0
+        .copy_from_slice(digest(&SHA256, certificate).as_ref());
+    let mut names = Certificate {
         common_name: common_name
             .and_then(|name| name.as_str().ok())
             .map(str::to_owned),
-        ..CertificateNames::default()
+        fingerprint,
+        ..Certificate::default()
     };
     for name in alternative
         .iter()
@@ -92,14 +98,14 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
         return Err(ParseError::Name);
     }
     Ok(ParsedCertificate {
-        names,
+        certificate: names,
         client_usage: usage.is_some_and(|usage| usage.value.client_auth),
         may_sign: key_usage.is_none_or(|usage| usage.value.digital_signature()),
     })
 }
 
 /// The names in one line, for a log.
-pub fn describe(names: &CertificateNames) -> String {
+pub fn describe(names: &Certificate) -> String {
     let uris = names.uris.iter().map(|uri| format!("uri {uri:?}"));
     let dns_names = names.dns_names.iter().map(|dns| format!("dns {dns:?}"));
     let common_name = names.common_name.iter().map(|name| format!("cn {name:?}"));
@@ -139,12 +145,17 @@ mod tests {
                 SanType::IpAddress("192.0.2.1".parse().unwrap()),
             ];
         }));
-        let names = CertificateNames {
+        let names = Certificate {
             uris: vec!["spiffe://example.org/Agent".to_owned()],
             dns_names: vec!["agent.example.org".to_owned()],
             common_name: Some("Agent 1".to_owned()),
+            ..Certificate::default()
         };
-        assert_eq!(parsed.unwrap().names, names);
+        let parsed = Certificate {
+            fingerprint: Fingerprint::default(),
+            ..parsed.unwrap().certificate
+        };
+        assert_eq!(parsed, names);
         assert!(parse(&CertificateDer::from(vec![0x30, 0x03, 0x02, 0x01, 0x01])).is_err());
     }
 
@@ -156,7 +167,7 @@ mod tests {
             let common_name = DnType::CustomDnType(vec![2, 5, 4, 3]);
             params.distinguished_name.push(common_name, "agent");
         }));
-        assert_eq!(several.unwrap().names.common_name, None);
+        assert_eq!(several.unwrap().certificate.common_name, None);
         let control =
             certificate(|params| params.distinguished_name.push(DnType::CommonName, "a\0b"));
         assert_eq!(parse(&control), Err(ParseError::Name));

@@ -90,8 +90,8 @@ impl WorkerCounters {
             Event::Closed => counters.closed.add(1),
             Event::Refused { failure, .. } => counters.failures[failure.index()].add(1),
             Event::Established {
-                parameters, took, ..
-            } => counters.established(*parameters, *took),
+                negotiated, took, ..
+            } => counters.established((negotiated.cipher_suite, negotiated.group), *took),
             Event::Moved {
                 direction: Direction::Received,
                 bytes,

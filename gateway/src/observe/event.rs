@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use gateway_core::certificate::Certificate;
 use gateway_core::failure::Failure;
 
 use crate::relay::{Direction, End};
-use crate::tls::VerifiedPeer;
+use crate::tls::{Negotiated, VerifiedPeer};
 
 /// Something happened on a listener.
 #[derive(Debug)]
@@ -21,6 +22,10 @@ pub enum Event<'a> {
         address: SocketAddr,
         /// The reason in words.
         detail: &'a str,
+        /// The certificate that was presented, where it could be read. Nothing about it is proven.
+        presented: Option<&'a Certificate>,
+        /// The server name that was asked for.
+        server_name: Option<&'a str>,
     },
     /// A client got in.
     Established {
@@ -28,8 +33,8 @@ pub enum Event<'a> {
         peer: &'a VerifiedPeer,
         /// Its address.
         address: SocketAddr,
-        /// Cipher suite and key exchange group.
-        parameters: (&'static str, &'static str),
+        /// What was agreed on.
+        negotiated: &'a Negotiated,
         /// Time from accept to Finished.
         took: Duration,
     },
@@ -61,6 +66,8 @@ pub enum Event<'a> {
         received_bytes: u64,
         /// Bytes from the backend to the client.
         sent_bytes: u64,
+        /// Time since it had got in.
+        lasted: Duration,
     },
     /// An accepted connection is gone, whether it had got in or not.
     Closed,

@@ -58,6 +58,7 @@ impl Observer {
                 failure,
                 address,
                 detail,
+                ..
             } => {
                 let admitted = self.refusals.borrow_mut()[failure.index()].admit(Instant::now());
                 let Some(left_out) = admitted else { return };
@@ -87,9 +88,10 @@ impl Observer {
             Event::Established {
                 peer,
                 address,
-                parameters: (suite, group),
+                negotiated,
                 took,
             } => {
+                let (suite, group) = (negotiated.cipher_suite, negotiated.group);
                 tracing::debug!(
                     listener, peer = %address, identity = peer.identity(), rule = peer.rule() + 1,
                     tenant = peer.tenant().map(|tenant| tenant.as_str()), suite, group, ?took, "accepted"
@@ -101,6 +103,7 @@ impl Observer {
                 peer,
                 received_bytes,
                 sent_bytes,
+                ..
             } => {
                 let (identity, reason) = (peer.identity(), end.label());
                 tracing::debug!(listener, peer = %address, identity, reason, received_bytes, sent_bytes, "ended");

@@ -47,6 +47,8 @@ pub enum End {
     Expired,
     /// A revocation list names the client's certificate, or one above it.
     Revoked,
+    /// An operator has blocked the client.
+    Blocked,
     /// The CA its certificate leads to is not trusted any more.
     Untrusted,
     /// No rule admits it any more, or another one than before.
@@ -59,7 +61,7 @@ pub enum End {
 
 impl End {
     /// Every end.
-    pub const ALL: [End; 16] = [
+    pub const ALL: [End; 17] = [
         End::Finished,
         End::ClientTruncated,
         End::ClientReset,
@@ -72,6 +74,7 @@ impl End {
         End::Age,
         End::Expired,
         End::Revoked,
+        End::Blocked,
         End::Untrusted,
         End::NotAuthorized,
         End::Drained,
@@ -93,6 +96,7 @@ impl End {
             End::Age => "age",
             End::Expired => "expired",
             End::Revoked => "revoked",
+            End::Blocked => "blocked",
             End::Untrusted => "untrusted",
             End::NotAuthorized => "not_authorized",
             End::Drained => "drained",
@@ -102,7 +106,10 @@ impl End {
 
     /// Whether it is what a reload says of a client that may not stay.
     pub const fn is_by_judgement(self) -> bool {
-        matches!(self, End::Revoked | End::Untrusted | End::NotAuthorized)
+        matches!(
+            self,
+            End::Revoked | End::Blocked | End::Untrusted | End::NotAuthorized
+        )
     }
 
     /// Whether the backend ended it, other than cleanly. That no server could be reached is reported by itself.

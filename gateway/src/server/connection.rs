@@ -53,32 +53,49 @@ pub(super) async fn serve(worker: &Worker, arrival: Arrival, place: Place) {
             failure,
             address,
             detail: &detail,
+            presented: None,
+            server_name: None,
         };
         return worker.observer.emit(position, &refused);
     };
     // Boxed: the handshake's state is given back before the connection settles down to wait.
     let accepted = Box::pin(shake_hands(worker, door, position, socket, address)).await;
     drop(slot);
-    let Some(Accepted { stream, peer }) = accepted else {
-        return;
-    };
+    if let Some(accepted) = accepted {
+        attend(worker, state, (position, address), accepted, place).await;
+    }
+}
+
+/// Connects a client that has got in with its backend, and stays with it to the end.
+async fn attend(
+    worker: &Worker,
+    state: Rc<State>,
+    (position, address): (usize, SocketAddr),
+    accepted: Accepted,
+    place: Place,
+) {
+    let Accepted {
+        stream,
+        peer,
+        negotiated,
+    } = accepted;
+    let established_at = Instant::now();
     place.establish(position, peer.clone());
     if let Some(order) = worker.judge_if_changed(&state, position, &peer) {
         place.give(order);
     }
-
-    let protocol = stream.protocol();
+    let watch = watch(&state, position, place, &peer);
     let client = Client {
         peer: &peer,
         address,
-        listener_address: stream.socket().local_address().unwrap_or(door.address),
-        cipher_suite: stream.parameters().0,
-        protocol: protocol.as_deref(),
+        listener_address: stream
+            .socket()
+            .local_address()
+            .unwrap_or(state.doors[position].address),
+        cipher_suite: negotiated.cipher_suite,
+        protocol: negotiated.protocol.as_deref(),
     };
     let client_stream = Stream::Tls(stream);
-    let aged_at = aged_at(&state.config, &door.listener);
-    let idle_timeout = door.listener.idle_timeout;
-    let watch = Watch::new(place, idle_timeout, aged_at, expires_at(&peer));
     let connecting = Box::pin(connect(worker, &state, position, &client));
     // The watch is asked first: for a client that may not stay no backend is opened.
     let connected = match select(pin!(watch.until_end()), connecting).await {
@@ -86,27 +103,38 @@ pub(super) async fn serve(worker: &Worker, arrival: Arrival, place: Place) {
         Either::Right((connection, _)) => connection.ok_or(End::BackendUnreachable),
     };
     drop(state);
-    let (end, moved) = match connected {
-        Ok(Connection { stream, server }) => {
-            let streams = (&client_stream, &stream);
-            let (end, moved) = Box::pin(pass_on(worker, position, streams, &watch)).await;
-            blame(worker, position, server, end, moved);
-            (end, moved)
+    let (end, [received_bytes, sent_bytes]) = match connected {
+        Ok(connection) => {
+            Box::pin(pass_on(
+                worker,
+                position,
+                &client_stream,
+                connection,
+                &watch,
+            ))
+            .await
         }
         Err(end) => {
             client_stream.reset_on_close();
             (end, [0; 2])
         }
     };
-    let [received_bytes, sent_bytes] = moved;
     let ended = Event::Ended {
         end,
         address,
         peer: &peer,
         received_bytes,
         sent_bytes,
+        lasted: established_at.elapsed(),
     };
     worker.observer.emit(position, &ended);
+}
+
+/// What an established connection is watched for.
+fn watch(state: &State, position: usize, place: Place, peer: &VerifiedPeer) -> Watch {
+    let listener = &state.doors[position].listener;
+    let aged_at = aged_at(&state.config, listener);
+    Watch::new(place, listener.idle_timeout, aged_at, expires_at(peer))
 }
 
 /// The handshake, within its time. A client that is refused is told why.
@@ -121,21 +149,19 @@ async fn shake_hands(
     let handshake = tls::accept(socket, &door.tls, Rc::clone(&worker.buffers));
     let outcome = monoio::time::timeout(door.listener.handshake_timeout, handshake).await;
     let refused = |refusal: &Refusal| {
-        let Refusal {
-            failure, detail, ..
-        } = refusal;
         worker.observer.emit(
             position,
             &Event::Refused {
-                failure: *failure,
+                failure: refusal.failure,
                 address,
-                detail,
+                detail: &refusal.detail,
+                presented: refusal.presented.as_deref(),
+                server_name: refusal.server_name.as_deref(),
             },
         );
     };
     match outcome {
         Ok(Ok(accepted)) => {
-            let parameters = accepted.stream.parameters();
             let took = started.elapsed();
             let peer = &accepted.peer;
             worker.observer.emit(
@@ -143,7 +169,7 @@ async fn shake_hands(
                 &Event::Established {
                     peer,
                     address,
-                    parameters,
+                    negotiated: &accepted.negotiated,
                     took,
                 },
             );
@@ -214,11 +240,12 @@ fn blame(
 async fn pass_on(
     worker: &Worker,
     position: usize,
-    (client, backend): (&Stream, &Stream),
+    client: &Stream,
+    Connection { stream, server }: Connection,
     watch: &Watch,
 ) -> (End, [u64; 2]) {
     let totals = [const { Cell::new(0u64) }; 2];
-    let end = relay(client, backend, watch, |direction, bytes| {
+    let end = relay(client, &stream, watch, |direction, bytes| {
         let slot = match direction {
             Direction::Received => 0,
             Direction::Sent => 1,
@@ -229,7 +256,9 @@ async fn pass_on(
             .emit(position, &Event::Moved { direction, bytes });
     })
     .await;
-    (end, totals.map(Cell::into_inner))
+    let totals = totals.map(Cell::into_inner);
+    blame(worker, position, server, end, totals);
+    (end, totals)
 }
 
 /// When this connection is too old: the configured age, plus or minus a tenth, so that agents that came together do not

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use gateway_core::block::BlockList;
+
 use super::control::{Control, ControlStop};
 use super::state::Seed;
 use super::worker::{self, Fatal, Message};
@@ -150,7 +152,7 @@ impl Gateway {
         let guard = start_guard(&config, &ports)?;
         let mut resolver = Resolver::new(&config.backends);
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
-        let seed = Seed::new(Arc::clone(&config), servers, None)?;
+        let seed = Seed::new(Arc::clone(&config), Arc::default(), servers)?;
         // Nothing but a thread that cannot be started fails after this.
         let mut sockets = bound.listen()?;
 
@@ -231,14 +233,27 @@ impl Gateway {
         let config = Arc::new(config);
         let mut resolver = Resolver::new(&config.backends);
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
-        let seed = Seed::new(Arc::clone(&config), servers, Some(current.limits()))?;
+        let seed = current.with_config(Arc::clone(&config), servers)?;
         self.control_stop.resolve(resolver);
+        self.sow(&mut current, seed);
+        self.metrics.reload(config);
+        Ok(())
+    }
+
+    /// Shuts out from now on whom `blocks` names, and nobody else of those it may have named before.
+    pub fn block(&self, blocks: BlockList) -> Result<(), StartError> {
+        let mut current = self.lock_seed();
+        let seed = current.with_blocks(Arc::new(blocks))?;
+        self.sow(&mut current, seed);
+        Ok(())
+    }
+
+    /// Hands a seed to every worker.
+    fn sow(&self, current: &mut Seed, seed: Seed) {
         for worker in &self.workers {
             worker.mailbox.send(Message::Reload(Box::new(seed.clone())));
         }
-        self.metrics.reload(config);
         *current = seed;
-        Ok(())
     }
 
     fn lock_seed(&self) -> MutexGuard<'_, Seed> {

@@ -7,6 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use gateway_core::admission::ConnectionLimit;
+use gateway_core::block::BlockList;
+use gateway_core::trust::Trust;
 use local_sync::semaphore::Semaphore;
 use rustls::ServerConfig;
 
@@ -21,9 +23,17 @@ use super::gateway::StartError;
 #[derive(Clone)]
 pub(super) struct Seed {
     pub(super) config: Arc<Config>,
+    pub(super) blocks: Arc<BlockList>,
+    trust: Vec<Arc<Trust>>,
     tls: Vec<Arc<ServerConfig>>,
-    transports: Vec<Transport>,
     limits: Vec<ConnectionLimit>,
+    backends: Option<Backends>,
+}
+
+/// How to reach the backends. A seed without it leaves them as they are.
+#[derive(Clone)]
+struct Backends {
+    transports: Vec<Transport>,
     addresses: Vec<Vec<SocketAddr>>,
 }
 
@@ -37,21 +47,64 @@ impl std::fmt::Debug for Seed {
 }
 
 impl Seed {
-    /// Makes everything that can fail. `limits` go on from an earlier seed, because its connections are still open.
+    /// Makes everything that can fail, from nothing.
     pub(super) fn new(
         config: Arc<Config>,
+        blocks: Arc<BlockList>,
         addresses: Vec<Vec<SocketAddr>>,
-        limits: Option<Vec<ConnectionLimit>>,
     ) -> Result<Self, StartError> {
+        let limit = |listener: &Arc<Listener>| ConnectionLimit::new(listener.max_connections);
+        let limits = config.listeners.iter().map(limit).collect();
+        let backends = Some(Backends::new(&config, addresses)?);
+        Seed::assemble(config, blocks, limits, backends)
+    }
+
+    /// The seed after this one, by another configuration. The limits go on: their connections are still open.
+    pub(super) fn with_config(
+        &self,
+        config: Arc<Config>,
+        addresses: Vec<Vec<SocketAddr>>,
+    ) -> Result<Self, StartError> {
+        let backends = Some(Backends::new(&config, addresses)?);
+        let blocks = Arc::clone(&self.blocks);
+        Seed::assemble(config, blocks, self.limits.clone(), backends)
+    }
+
+    /// The seed after this one, with other blocks.
+    pub(super) fn with_blocks(&self, blocks: Arc<BlockList>) -> Result<Self, StartError> {
+        Seed::assemble(Arc::clone(&self.config), blocks, self.limits.clone(), None)
+    }
+
+    fn assemble(
+        config: Arc<Config>,
+        blocks: Arc<BlockList>,
+        limits: Vec<ConnectionLimit>,
+        backends: Option<Backends>,
+    ) -> Result<Self, StartError> {
+        let mut trust = Vec::new();
         let mut tls = Vec::new();
-        for listener in &config.listeners {
-            let what = || format!("listener \"{}\"", listener.name);
-            let made = tls::server_config(&config, listener);
+        for (position, listener) in config.listeners.iter().enumerate() {
+            let of_listener = tls::listener_trust(&config, position, &blocks);
+            let made = tls::server_config(&config, listener, &of_listener);
             tls.push(made.map_err(|error| StartError::Tls {
-                what: what(),
+                what: format!("listener \"{}\"", listener.name),
                 error,
             })?);
+            trust.push(of_listener);
         }
+        Ok(Seed {
+            config,
+            blocks,
+            trust,
+            tls,
+            limits,
+            backends,
+        })
+    }
+}
+
+impl Backends {
+    fn new(config: &Config, addresses: Vec<Vec<SocketAddr>>) -> Result<Self, StartError> {
         let mut transports = Vec::new();
         for (position, backend) in config.backends.iter().enumerate() {
             let users = config
@@ -59,27 +112,16 @@ impl Seed {
                 .iter()
                 .filter(|listener| listener.backend == position);
             let protocols: Vec<_> = users.flat_map(|listener| listener.alpn.clone()).collect();
-            let what = || format!("backend \"{}\"", backend.name);
-            let made = Transport::new(&config, backend, &protocols);
+            let made = Transport::new(config, backend, &protocols);
             transports.push(made.map_err(|error| StartError::Tls {
-                what: what(),
+                what: format!("backend \"{}\"", backend.name),
                 error,
             })?);
         }
-        let limit = |listener: &Arc<Listener>| ConnectionLimit::new(listener.max_connections);
-        let limits = limits.unwrap_or_else(|| config.listeners.iter().map(limit).collect());
-        Ok(Seed {
-            config,
-            tls,
+        Ok(Backends {
             transports,
-            limits,
             addresses,
         })
-    }
-
-    /// The limits, for the seed that comes after this one.
-    pub(super) fn limits(&self) -> Vec<ConnectionLimit> {
-        self.limits.clone()
     }
 }
 
@@ -87,61 +129,86 @@ impl Seed {
 pub(super) struct State {
     pub(super) config: Arc<Config>,
     pub(super) doors: Vec<Door>,
-    pub(super) servers: Vec<Servers>,
+    pub(super) servers: Rc<Vec<Servers>>,
 }
 
 /// A listener, as one worker sees it.
 pub(super) struct Door {
     pub(super) listener: Arc<Listener>,
     pub(super) address: SocketAddr,
+    pub(super) trust: Arc<Trust>,
     pub(super) tls: Arc<ServerConfig>,
     pub(super) limit: ConnectionLimit,
     pub(super) handshakes: Rc<Semaphore>,
 }
 
 impl State {
-    /// A worker's state. Addresses and handshake slots belong to its sockets and stay what they were.
+    /// A worker's first state.
     pub(super) fn new(
         seed: Seed,
         sockets: impl IntoIterator<Item = (SocketAddr, Rc<Semaphore>)>,
         buffers: &Rc<BufferPool>,
     ) -> Self {
+        State::assemble(seed, sockets, Rc::default(), buffers)
+    }
+
+    /// The state after this one. Addresses and handshake slots belong to the worker's sockets and stay what they were.
+    pub(super) fn next(&self, seed: Seed, buffers: &Rc<BufferPool>) -> Self {
+        let sockets = self
+            .doors
+            .iter()
+            .map(|door| (door.address, Rc::clone(&door.handshakes)));
+        State::assemble(seed, sockets, Rc::clone(&self.servers), buffers)
+    }
+
+    fn assemble(
+        seed: Seed,
+        sockets: impl IntoIterator<Item = (SocketAddr, Rc<Semaphore>)>,
+        known_servers: Rc<Vec<Servers>>,
+        buffers: &Rc<BufferPool>,
+    ) -> Self {
         let Seed {
             config,
+            trust,
             tls,
-            transports,
             limits,
-            addresses,
+            backends,
+            ..
         } = seed;
-        let parts = config.listeners.iter().zip(sockets).zip(tls).zip(limits);
-        let doors = parts.map(|(((listener, (address, handshakes)), tls), limit)| Door {
-            listener: Arc::clone(listener),
-            address,
-            tls,
-            limit,
-            handshakes,
-        });
+        let listeners = config.listeners.iter().zip(sockets);
+        let parts = listeners.zip(trust).zip(tls).zip(limits);
+        let doors = parts.map(
+            |((((listener, (address, handshakes)), trust), tls), limit)| Door {
+                listener: Arc::clone(listener),
+                address,
+                trust,
+                tls,
+                limit,
+                handshakes,
+            },
+        );
         let doors = doors.collect();
-        let mut servers = Vec::new();
-        for ((backend, transport), addresses) in
-            config.backends.iter().zip(transports).zip(addresses)
-        {
-            let of_backend = Servers::new(Arc::clone(backend), transport, Rc::clone(buffers));
-            of_backend.replace(&addresses);
-            servers.push(of_backend);
-        }
+        let servers = backends.map_or(known_servers, |backends| {
+            Rc::new(servers(&config, backends, buffers))
+        });
         State {
             config,
             doors,
             servers,
         }
     }
+}
 
-    /// Address and handshake slots of each listener, for the state that comes after this one.
-    pub(super) fn sockets(&self) -> Vec<(SocketAddr, Rc<Semaphore>)> {
-        self.doors
-            .iter()
-            .map(|door| (door.address, Rc::clone(&door.handshakes)))
-            .collect()
-    }
+fn servers(config: &Config, backends: Backends, buffers: &Rc<BufferPool>) -> Vec<Servers> {
+    let Backends {
+        transports,
+        addresses,
+    } = backends;
+    let parts = config.backends.iter().zip(transports).zip(addresses);
+    let servers = parts.map(|((backend, transport), addresses)| {
+        let servers = Servers::new(Arc::clone(backend), transport, Rc::clone(buffers));
+        servers.replace(&addresses);
+        servers
+    });
+    servers.collect()
 }

@@ -106,8 +106,7 @@ impl Worker {
     /// Swaps the state and orders everybody to end who would not get in any more.
     fn reload(&self, seed: Seed) {
         self.observer.reload(&seed.config);
-        let sockets = self.state().sockets();
-        let state = Rc::new(State::new(seed, sockets, &self.buffers));
+        let state = Rc::new(self.state().next(seed, &self.buffers));
         self.state.replace(Rc::clone(&state));
         let ordered = self
             .orders
@@ -121,13 +120,13 @@ impl Worker {
     }
 }
 
-/// The order for an established client, by what is trusted in `state`. A revoked client goes at once; other closes are
+/// The order for an established client, by what is trusted in `state`. A revoked or blocked client goes at once; other closes are
 /// spread, so that a rotation does not make every agent connect anew in one second.
 fn judge(state: &State, position: usize, peer: &VerifiedPeer) -> Option<Order> {
     let door = &state.doors[position];
-    let reason = peer.judge(&door.listener, &state.config.rules, SystemTime::now())?;
+    let reason = peer.judge(&door.trust, SystemTime::now())?;
     let now = Instant::now();
-    if reason == End::Revoked {
+    if matches!(reason, End::Revoked | End::Blocked) {
         return Some(Order {
             reason,
             from: now,

@@ -30,6 +30,7 @@ impl Certificates {
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let server_name = client_hello.server_name();
+        server_name.into_iter().for_each(scratch::ask_for);
         let Some(certificate) = self.choose(server_name) else {
             let name = server_name.unwrap_or_default();
             scratch::refuse(

@@ -3,74 +3,68 @@
 
 use std::time::{Duration, SystemTime};
 
+use gateway_core::certificate::Chain;
 use gateway_core::revocation::{AuthorityId, Link, Serial};
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use webpki::VerifiedPath;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// A verified chain, leaf first, without the root.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Chain {
-    /// One link per certificate.
-    pub(super) links: Vec<Link>,
-    /// The root it leads to.
-    pub(super) anchor: AuthorityId,
-    /// When the first of them ends.
-    pub(super) not_after: SystemTime,
-}
-
 /// A certificate that webpki takes and that nevertheless cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("a certificate of the chain cannot be read: {0}")]
 pub(super) struct Unreadable(String);
 
-impl Chain {
-    /// Reads a verified path.
-    pub(super) fn of(path: &VerifiedPath<'_>) -> Result<Self, Unreadable> {
-        let intermediates: Vec<_> = path.intermediate_certificates().collect();
-        let mut issuers = Vec::new();
-        for intermediate in &intermediates {
-            let der = intermediate.der();
-            let anchor = webpki::anchor_from_trusted_cert(&der).map_err(unreadable)?;
-            issuers.push(authority_id(&anchor));
-        }
-        let anchor = authority_id(path.anchor());
-        issuers.push(anchor);
-        let leaf = path.end_entity();
-        let certificates = std::iter::once((leaf.serial(), leaf.der())).chain(
-            intermediates
-                .iter()
-                .map(|certificate| (certificate.serial(), certificate.der())),
-        );
-        let mut links = Vec::new();
-        let mut not_after = None;
-        for ((serial, der), issuer) in certificates.zip(issuers) {
-            links.push(Link {
-                issuer,
-                serial: Serial::new(serial).map_err(unreadable)?,
-            });
-            let ends = end_of(&der)?;
-            not_after = Some(not_after.map_or(ends, |earlier: SystemTime| earlier.min(ends)));
-        }
-        let not_after = not_after.ok_or_else(|| Unreadable("it is empty".to_owned()))?;
-        Ok(Chain {
-            links,
-            anchor,
-            not_after,
-        })
+/// Reads a verified path.
+pub(super) fn read(path: &VerifiedPath<'_>) -> Result<Chain, Unreadable> {
+    let intermediates: Vec<_> = path.intermediate_certificates().collect();
+    let mut issuers = Vec::new();
+    for intermediate in &intermediates {
+        let der = intermediate.der();
+        let anchor = webpki::anchor_from_trusted_cert(&der).map_err(unreadable)?;
+        issuers.push(authority_id(&anchor));
     }
+    let anchor = authority_id(path.anchor());
+    issuers.push(anchor);
+    let leaf = path.end_entity();
+    let (not_before, mut not_after) = validity(&leaf.der())?;
+    let above = intermediates.iter();
+    let mut links = Vec::new();
+    for (serial, issuer) in std::iter::once(leaf.serial())
+        .chain(above.map(|certificate| certificate.serial()))
+        .zip(issuers)
+    {
+        links.push(Link {
+            issuer,
+            serial: Serial::new(serial).map_err(unreadable)?,
+        });
+    }
+    for intermediate in &intermediates {
+        not_after = not_after.min(validity(&intermediate.der())?.1);
+    }
+    Ok(Chain {
+        links,
+        anchor,
+        not_before,
+        not_after,
+    })
 }
 
 fn unreadable(error: impl ToString) -> Unreadable {
     Unreadable(error.to_string())
 }
 
-fn end_of(der: &CertificateDer<'_>) -> Result<SystemTime, Unreadable> {
+/// The first moment at which a certificate is valid, and the first at which it is no more.
+fn validity(der: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime), Unreadable> {
     let (_, parsed) = X509Certificate::from_der(der).map_err(unreadable)?;
-    // Valid through the whole of that second (RFC 5280 section 4.1.2.5).
-    let seconds = 1 + u64::try_from(parsed.validity().not_after.timestamp()).map_err(unreadable)?;
-    Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    let at = |seconds: i64| {
+        let seconds = u64::try_from(seconds).map_err(unreadable)?;
+        Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    };
+    let validity = parsed.validity();
+    // Valid through the whole of the last second (RFC 5280 section 4.1.2.5). A certificate may begin before 1970.
+    let begins = at(validity.not_before.timestamp().max(0))?;
+    Ok((begins, at(validity.not_after.timestamp() + 1)?))
 }
 
 /// Names an authority by its subject and its public key.

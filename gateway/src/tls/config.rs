@@ -4,19 +4,26 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use gateway_core::block::BlockList;
+use gateway_core::trust::Trust;
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig, SignatureScheme};
 
 use super::certificates::Certificates;
+use super::chain::authority_id;
 use super::scratch;
 use super::verifier::Verifier;
 use crate::config::{BackendTls, Config, Listener};
 
 /// The configuration of a listener: TLS 1.3, client certificates always, no resumption.
-pub fn server_config(config: &Config, listener: &Listener) -> anyhow::Result<Arc<ServerConfig>> {
-    let verifier = Verifier::new(config, listener);
+pub fn server_config(
+    config: &Config,
+    listener: &Listener,
+    trust: &Arc<Trust>,
+) -> anyhow::Result<Arc<ServerConfig>> {
+    let verifier = Verifier::new(config, listener, Arc::clone(trust));
     let mut server = ServerConfig::builder_with_provider(Arc::clone(&config.provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
@@ -26,6 +33,23 @@ pub fn server_config(config: &Config, listener: &Listener) -> anyhow::Result<Arc
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
     Ok(Arc::new(server))
+}
+
+/// What the listener at `position` of `config` believes, with the blocks of an operator.
+pub fn listener_trust(config: &Config, position: usize, blocks: &Arc<BlockList>) -> Arc<Trust> {
+    let listener = &config.listeners[position];
+    Arc::new(Trust {
+        listener: position,
+        anchors: listener
+            .client_roots
+            .roots
+            .iter()
+            .map(authority_id)
+            .collect(),
+        revocation: Arc::clone(&listener.revocation),
+        blocks: Arc::clone(blocks),
+        rules: Arc::clone(&config.rules),
+    })
 }
 
 /// The configurations of a backend, one for each application protocol a client may have chosen: what the client

@@ -6,6 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use gateway_core::certificate::Certificate;
 use gateway_core::failure::Failure;
 use gateway_core::sniff::{FirstBytes, first_bytes};
 use rustls::client::UnbufferedClientConnection;
@@ -15,6 +16,7 @@ use rustls::{ClientConfig, Error, ServerConfig};
 
 use super::engine::{Engine, Output, Progress};
 use super::failure::classify;
+use super::negotiated::Negotiated;
 use super::peer::{ClaimedPeer, VerifiedPeer};
 use super::scratch::{self, Note};
 use super::stream::TlsStream;
@@ -27,6 +29,8 @@ pub struct Accepted {
     pub stream: TlsStream,
     /// Who the client is.
     pub peer: VerifiedPeer,
+    /// What was agreed on.
+    pub negotiated: Negotiated,
 }
 
 /// Why a client is not in, and the records that tell it so.
@@ -36,6 +40,10 @@ pub struct Refusal {
     pub failure: Failure,
     /// The reason in words, for the log.
     pub detail: String,
+    /// The certificate that was presented, where it could be read. Nothing about it is proven.
+    pub presented: Option<Box<Certificate>>,
+    /// The server name that was asked for.
+    pub server_name: Option<String>,
     alert: Buffer,
 }
 
@@ -63,6 +71,10 @@ struct Handshake {
     peer_closed: bool,
     received_bytes: usize,
     reads: usize,
+    /// The server name that the client asked for.
+    server_name: Option<String>,
+    /// What the client presented, proven or not.
+    presented: Option<Box<Certificate>>,
     /// Something has been sent: from our first flight on, records are encrypted.
     has_answered: bool,
 }
@@ -77,6 +89,8 @@ impl Handshake {
             peer_closed: false,
             received_bytes: 0,
             reads: 0,
+            server_name: None,
+            presented: None,
             has_answered: false,
         }
     }
@@ -158,10 +172,18 @@ pub async fn accept(
     let mut handshake = Handshake::new(Engine::Server(Box::new(connection)));
     match establish(&mut handshake, &socket).await {
         Ok(claimed) => Ok(Accepted {
+            negotiated: Negotiated::of(&handshake.engine, handshake.server_name.take()),
             stream: handshake.into_stream(socket, pool),
             peer: VerifiedPeer::after_finished(claimed),
         }),
-        Err(refusal) => Err((socket, refusal)),
+        Err(refusal) => Err((
+            socket,
+            Refusal {
+                server_name: handshake.server_name,
+                presented: handshake.presented,
+                ..refusal
+            },
+        )),
     }
 }
 
@@ -172,10 +194,14 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Claimed
         let (progress, note) = scratch::observe(|| handshake.advance());
         let Note {
             claimed: newly_claimed,
+            presented,
+            server_name,
             refusal,
             ..
         } = note;
+        handshake.server_name = server_name.or(handshake.server_name.take());
         claimed = newly_claimed.or(claimed);
+        handshake.presented = presented.map(Box::new).or(handshake.presented.take());
         let progress = progress.map_err(|error| refuse_for(handshake, &error, refusal))?;
         handshake
             .flush(socket)
@@ -228,9 +254,8 @@ fn refuse_for(
     }
     let alert = std::mem::replace(&mut handshake.outgoing, Buffer::with_capacity(0));
     Refusal {
-        failure,
-        detail,
         alert,
+        ..Refusal::without_alert(failure, detail)
     }
 }
 
@@ -240,6 +265,8 @@ impl Refusal {
         Refusal {
             failure,
             detail,
+            presented: None,
+            server_name: None,
             alert: Buffer::with_capacity(0),
         }
     }
@@ -252,9 +279,8 @@ impl Refusal {
             alert.append(&[21, 3, 3, 0, 2, FATAL, description.0]);
         }
         Refusal {
-            failure,
-            detail,
             alert,
+            ..Refusal::without_alert(failure, detail)
         }
     }
 

@@ -232,28 +232,21 @@ impl KeyPolicy {
         &self.signatures
     }
 
-    /// Judges the keys of a verified path, the CA's left out: that one was chosen by whoever wrote the configuration.
+    /// Judges the keys and the length of a verified path, the CA left out: that one was chosen by whoever wrote the
+    /// configuration.
     ///
     /// # Errors
     ///
     /// What was found and what is allowed.
-    pub(super) fn judge_keys(&self, path: &VerifiedPath<'_>) -> Result<(), String> {
+    pub(super) fn judge(&self, path: &VerifiedPath<'_>) -> Result<(), String> {
         self.judge_key(&path.end_entity().subject_public_key_info())
             .map_err(|found| self.refused_key("the certificate", &found))?;
+        let mut depth = 1;
         for intermediate in path.intermediate_certificates() {
             self.judge_key(&intermediate.subject_public_key_info())
                 .map_err(|found| self.refused_key("an intermediate certificate", &found))?;
+            depth += 1;
         }
-        Ok(())
-    }
-
-    /// Judges the length of a verified path.
-    ///
-    /// # Errors
-    ///
-    /// How long it is and how long it may be.
-    pub(super) fn judge_depth(&self, path: &VerifiedPath<'_>) -> Result<(), String> {
-        let depth = 1 + path.intermediate_certificates().count();
         match depth <= self.depth_max {
             true => Ok(()),
             false => Err(format!(
@@ -271,8 +264,8 @@ impl KeyPolicy {
         sent: &[CertificateDer<'_>],
     ) -> Option<String> {
         use webpki::Error::{
-            InvalidSignatureForPublicKey, UnsupportedSignatureAlgorithmContext,
-            UnsupportedSignatureAlgorithmForPublicKeyContext,
+            InvalidSignatureForPublicKey, MaximumPathDepthExceeded,
+            UnsupportedSignatureAlgorithmContext, UnsupportedSignatureAlgorithmForPublicKeyContext,
         };
         match error {
             UnsupportedSignatureAlgorithmContext(context) => {
@@ -292,6 +285,10 @@ impl KeyPolicy {
             }
             // A library that refuses a short RSA key says that the signature is wrong.
             InvalidSignatureForPublicKey => self.find_weak(sent),
+            MaximumPathDepthExceeded => Some(format!(
+                "a chain of more than {} certificates",
+                limits::CHAIN_DEPTH.end()
+            )),
             _ => None,
         }
     }

@@ -12,15 +12,17 @@ mod failure;
 mod handshake;
 mod key_policy;
 mod names;
+mod negotiated;
 mod peer;
 mod scratch;
 mod stream;
 mod verifier;
 
 pub use chain::authority_id;
-pub use config::{BackendConfigs, server_config};
+pub use config::{BackendConfigs, listener_trust, server_config};
 pub use handshake::{Accepted, Connected, HandshakeError, Refusal, accept, connect, refuse};
 pub use key_policy::{KeyKind, KeyPolicy};
 pub use names::{cipher_suite_name, group_name};
+pub use negotiated::Negotiated;
 pub use peer::VerifiedPeer;
 pub use stream::{StreamError, TlsStream};

@@ -6,24 +6,22 @@
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use gateway_core::identity::{CertificateNames, Rule, Rules, Tenant};
-use gateway_core::revocation::Status;
+use gateway_core::certificate::{Certificate, Chain, Fingerprint};
+use gateway_core::identity::{Admission, IdentityLimits, Tenant};
+use gateway_core::revocation::Serial;
+use gateway_core::trust::{Objection, Trust};
 
-use super::chain::{Chain, authority_id};
-use crate::config::Listener;
 use crate::relay::End;
 
 /// A certificate that verifies and that a rule admits; whoever sent it may have copied it.
 #[derive(Debug, Clone)]
 pub(super) struct ClaimedPeer {
-    /// Names in the certificate.
-    pub(super) names: CertificateNames,
-    /// Position of the rule that admits it.
-    pub(super) rule: usize,
-    /// Tenant of that rule.
-    pub(super) tenant: Option<Tenant>,
+    /// What the certificate says.
+    pub(super) certificate: Certificate,
     /// The chain that was verified.
     pub(super) chain: Chain,
+    /// What the first rule that matches admits it as.
+    pub(super) admission: Admission,
 }
 
 /// A client that proved possession of an admitted certificate's key.
@@ -36,27 +34,44 @@ impl VerifiedPeer {
         VerifiedPeer(Rc::new(claimed))
     }
 
-    /// Names in the client's certificate.
-    pub fn names(&self) -> &CertificateNames {
-        &self.0.names
+    /// What the client's certificate says.
+    pub fn certificate(&self) -> &Certificate {
+        &self.0.certificate
     }
 
-    /// The name to show: the first URI, else the first DNS name, else the common name.
-    pub fn identity(&self) -> &str {
-        let CertificateNames {
-            uris,
-            dns_names,
-            common_name,
-        } = &self.0.names;
-        uris.first()
-            .or(dns_names.first())
-            .or(common_name.as_ref())
-            .map_or("", String::as_str)
+    /// The name to show and to count by; empty for a certificate without names.
+    pub fn identity(&self) -> String {
+        self.0.certificate.identity().unwrap_or_default()
+    }
+
+    /// Names the client's very certificate.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.0.certificate.fingerprint
+    }
+
+    /// The certificate's number at its issuer.
+    pub fn serial(&self) -> Option<Serial> {
+        self.0.chain.serial()
     }
 
     /// Position of the rule that admitted the client, counted from 0.
     pub fn rule(&self) -> usize {
-        self.0.rule
+        self.0.admission.rule
+    }
+
+    /// The tenant the client sends as.
+    pub fn tenant(&self) -> Option<&Tenant> {
+        self.0.admission.tenant.as_ref()
+    }
+
+    /// What the client's identity may use, over all its connections.
+    pub fn limits(&self) -> IdentityLimits {
+        self.0.admission.limits
+    }
+
+    /// When its certificate begins.
+    pub fn not_before(&self) -> SystemTime {
+        self.0.chain.not_before
     }
 
     /// When the first certificate of its chain ends: from then on nothing is proven.
@@ -65,31 +80,30 @@ impl VerifiedPeer {
     }
 
     /// Judges the client anew, by what a listener trusts now. `None`: it may stay.
-    ///
-    /// A stale list takes nobody's connection away; it refuses newcomers.
-    pub fn judge(&self, listener: &Listener, rules: &Rules, now: SystemTime) -> Option<End> {
+    pub fn judge(&self, trust: &Trust, now: SystemTime) -> Option<End> {
         let ClaimedPeer {
-            names,
-            tenant,
-            chain,
-            ..
+            certificate, chain, ..
         } = &*self.0;
-        let revocation = &listener.revocation;
-        let is_anchor_revoked = revocation.is_authority_revoked(chain.anchor);
-        if is_anchor_revoked || revocation.status(&chain.links, now) == Status::Revoked {
-            return Some(End::Revoked);
+        match trust.judge(certificate, chain, now) {
+            // A backend may have been told the tenant, so another one takes another connection.
+            Ok(admission) if admission.tenant == self.0.admission.tenant => None,
+            Ok(_) => Some(End::NotAuthorized),
+            Err(objection) => End::of_objection(&objection),
         }
-        let roots = &listener.client_roots.roots;
-        if !roots.iter().any(|root| authority_id(root) == chain.anchor) {
-            return Some(End::Untrusted);
-        }
-        // A backend may have been told the tenant, so another one takes another connection.
-        let unchanged = |(_, rule): (usize, &Rule)| rule.tenant == *tenant;
-        (!rules.decide(names).is_some_and(unchanged)).then_some(End::NotAuthorized)
     }
+}
 
-    /// The tenant the client sends as.
-    pub fn tenant(&self) -> Option<&Tenant> {
-        self.0.tenant.as_ref()
+impl End {
+    /// How a connection ends whose client is objected to.
+    fn of_objection(objection: &Objection) -> Option<Self> {
+        match objection {
+            Objection::Blocked => Some(End::Blocked),
+            Objection::Revoked => Some(End::Revoked),
+            Objection::Expired => Some(End::Expired),
+            Objection::Untrusted => Some(End::Untrusted),
+            Objection::NotAuthorized(_) => Some(End::NotAuthorized),
+            // Refuses newcomers and takes nobody's connection away.
+            Objection::CrlStale => None,
+        }
     }
 }

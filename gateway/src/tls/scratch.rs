@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 
+use gateway_core::certificate::Certificate;
 use gateway_core::failure::Failure;
 
 use super::peer::ClaimedPeer;
@@ -13,6 +14,10 @@ use super::peer::ClaimedPeer;
 pub(super) struct Note {
     /// The certificate chain was good and a rule admits it. Possession of the key is not proven yet.
     pub(super) claimed: Option<ClaimedPeer>,
+    /// The server name that the client asked for.
+    pub(super) server_name: Option<String>,
+    /// The certificate that was presented, where it could be read. Nothing about it is proven.
+    pub(super) presented: Option<Certificate>,
     /// Our own reason for refusing, more exact than the error rustls makes of it.
     pub(super) refusal: Option<(Failure, String)>,
     /// The backend asked for our certificate.
@@ -33,6 +38,16 @@ pub(super) fn observe<R>(call: impl FnOnce() -> R) -> (R, Note) {
 /// Notes that the chain of `peer` is good.
 pub(super) fn claim(peer: ClaimedPeer) {
     NOTE.with_borrow_mut(|note| note.claimed = Some(peer));
+}
+
+/// Notes the server name that the client asks for.
+pub(super) fn ask_for(server_name: &str) {
+    NOTE.with_borrow_mut(|note| note.server_name = Some(server_name.to_owned()));
+}
+
+/// Notes what the client presented.
+pub(super) fn present(certificate: Certificate) {
+    NOTE.with_borrow_mut(|note| note.presented = Some(certificate));
 }
 
 /// Notes why the client is refused.

@@ -8,7 +8,6 @@ use std::io;
 use std::rc::Rc;
 
 use super::engine::{Engine, Output, Progress};
-use super::names::{cipher_suite_name, group_name};
 use crate::limits;
 use crate::rt::{Buffer, BufferPool, Socket};
 
@@ -194,30 +193,6 @@ impl TlsStream {
         let (written, records) = self.socket.write_all(records).await;
         self.pool.give(records);
         Ok(written?)
-    }
-
-    /// Negotiated application protocol (RFC 7301).
-    pub fn protocol(&self) -> Option<Vec<u8>> {
-        self.session
-            .borrow()
-            .engine
-            .common()
-            .alpn_protocol()
-            .map(<[u8]>::to_vec)
-    }
-
-    /// Negotiated cipher suite and key exchange group, by their names.
-    pub fn parameters(&self) -> (&'static str, &'static str) {
-        let session = self.session.borrow();
-        let common = session.engine.common();
-        let suite = common.negotiated_cipher_suite().map(|suite| suite.suite());
-        let group = common
-            .negotiated_key_exchange_group()
-            .map(|group| group.name());
-        (
-            suite.map_or("none", cipher_suite_name),
-            group.map_or("none", group_name),
-        )
     }
 }
 

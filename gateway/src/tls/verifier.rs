@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use gateway_core::certificate::Chain;
 use gateway_core::failure::Failure;
-use gateway_core::identity::Rules;
-use gateway_core::revocation::{Revocation, Status};
+use gateway_core::trust::{Objection, Trust};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -18,12 +18,12 @@ use rustls::{
 };
 use webpki::{EndEntityCert, KeyUsage};
 
-use super::chain::Chain;
+use super::chain;
 use super::key_policy::KeyPolicy;
 use super::peer::ClaimedPeer;
 use super::scratch;
 use crate::config::{Config, Listener};
-use crate::identity;
+use crate::identity::{self, ParsedCertificate};
 
 /// Chain verification by webpki, then our own conditions.
 #[derive(Debug)]
@@ -32,20 +32,18 @@ pub(super) struct Verifier {
     root_hints: Vec<DistinguishedName>,
     algorithms: WebPkiSupportedAlgorithms,
     key_policy: Arc<KeyPolicy>,
-    revocation: Arc<Revocation>,
-    rules: Arc<Rules>,
+    trust: Arc<Trust>,
 }
 
 impl Verifier {
-    /// Verifies against roots and revocation lists of `listener` and the rules of `config`.
-    pub(super) fn new(config: &Config, listener: &Listener) -> Self {
+    /// Verifies against the roots of `listener`, and admits whom `trust` does.
+    pub(super) fn new(config: &Config, listener: &Listener, trust: Arc<Trust>) -> Self {
         Verifier {
             roots: Arc::clone(&listener.client_roots),
             root_hints: listener.client_roots.subjects(),
             algorithms: config.provider.signature_verification_algorithms,
             key_policy: Arc::clone(&config.key_policy),
-            revocation: Arc::clone(&listener.revocation),
-            rules: Arc::clone(&config.rules),
+            trust,
         }
     }
 
@@ -69,58 +67,61 @@ impl Verifier {
                 },
             )?;
         self.key_policy
-            .judge_keys(&path)
+            .judge(&path)
             .map_err(|detail| refuse(Failure::WeakKey, detail))?;
-        self.key_policy
-            .judge_depth(&path)
-            .map_err(|detail| refuse(Failure::UnknownIssuer, detail))?;
-        Chain::of(&path).map_err(|error| refuse(Failure::Malformed, error.to_string()))
+        chain::read(&path).map_err(|error| refuse(Failure::Malformed, error.to_string()))
     }
 
-    /// Looks the chain up in the revocation lists.
-    fn check_revocation(&self, chain: &Chain, now: SystemTime) -> Result<(), CertificateError> {
-        match self.revocation.status(&chain.links, now) {
-            Status::Good => Ok(()),
-            Status::Revoked => {
-                let detail = "a revocation list names the certificate or one above it";
-                Err(refuse(Failure::Revoked, detail.to_owned()))
-            }
-            Status::Unknown => {
-                let detail = "the revocation list of one of its issuers is missing or too old";
-                Err(refuse(Failure::CrlStale, detail.to_owned()))
-            }
-        }
-    }
-
-    /// The conditions beyond the chain: usages, and a rule that admits the names.
+    /// The conditions beyond the chain: usages, and everything an operator has said about who may enter.
     fn admit(
         &self,
-        end_entity: &CertificateDer<'_>,
+        presented: ParsedCertificate,
         chain: Chain,
+        now: SystemTime,
     ) -> Result<ClaimedPeer, CertificateError> {
-        let certificate = identity::parse(end_entity)
-            .map_err(|error| refuse(Failure::Malformed, error.to_string()))?;
-        if !certificate.may_sign {
+        if !presented.may_sign {
             let detail = "the certificate's key usage lacks digitalSignature";
             return Err(refuse(Failure::WrongKeyUsage, detail.to_owned()));
         }
         // webpki lets a certificate without the extension through; RFC 5280 section 4.2.1.12 leaves that to us.
-        if !certificate.client_usage {
+        if !presented.client_usage {
             let detail = "the certificate lacks the clientAuth extended key usage";
             return Err(refuse(Failure::WrongKeyUsage, detail.to_owned()));
         }
-        let Some((rule, admitted)) = self.rules.decide(&certificate.names) else {
-            let names = identity::describe(&certificate.names);
-            let detail = format!("no identity rule matches {names}");
-            return Err(refuse(Failure::NotAuthorized, detail));
-        };
-        Ok(ClaimedPeer {
-            rule,
-            tenant: admitted.tenant.clone(),
-            names: certificate.names,
-            chain,
-        })
+        let certificate = presented.certificate;
+        match self.trust.admit(&certificate, &chain, now) {
+            Ok(admission) => Ok(ClaimedPeer {
+                certificate,
+                chain,
+                admission,
+            }),
+            Err(objection) => {
+                let (failure, detail) = explain(&objection, &identity::describe(&certificate));
+                Err(refuse(failure, detail))
+            }
+        }
     }
+}
+
+/// An objection as the reason for refusing, and in words.
+fn explain(objection: &Objection, names: &str) -> (Failure, String) {
+    let (failure, detail) = match objection {
+        Objection::Blocked => (Failure::Blocked, "an operator has blocked it"),
+        Objection::Revoked => (
+            Failure::Revoked,
+            "a revocation list names the certificate or one above it",
+        ),
+        Objection::Expired => (Failure::Expired, "a certificate of the chain has ended"),
+        Objection::Untrusted => (Failure::UnknownIssuer, "its root is not trusted any more"),
+        Objection::CrlStale => (
+            Failure::CrlStale,
+            "the revocation list of one of its issuers is missing or too old",
+        ),
+        Objection::NotAuthorized(denial) => {
+            return (Failure::NotAuthorized, format!("{denial}: {names}"));
+        }
+    };
+    (failure, format!("{detail}: {names}"))
 }
 
 /// Notes the reason and names the error that makes rustls send its alert.
@@ -129,10 +130,12 @@ fn refuse(failure: Failure, detail: String) -> CertificateError {
     match failure {
         Failure::Revoked => CertificateError::Revoked,
         Failure::CrlStale => CertificateError::UnknownRevocationStatus,
-        // As common stacks say of a chain that is too long: no issuer was reached.
-        Failure::UnknownIssuer => CertificateError::UnknownIssuer,
         Failure::WrongKeyUsage => CertificateError::InvalidPurpose,
-        Failure::NotAuthorized => CertificateError::ApplicationVerificationFailure,
+        Failure::Expired => CertificateError::Expired,
+        Failure::UnknownIssuer => CertificateError::UnknownIssuer,
+        Failure::NotAuthorized | Failure::Blocked => {
+            CertificateError::ApplicationVerificationFailure
+        }
         _ => CertificateError::BadEncoding,
     }
 }
@@ -195,11 +198,16 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        // Read first, so that a refusal can say who was refused.
+        let presented = identity::parse(end_entity);
+        if let Ok(presented) = &presented {
+            scratch::present(presented.certificate.clone());
+        }
         let chain = self.verify(end_entity, intermediates, now)?;
         require_issuers(intermediates)?;
+        let presented = presented.map_err(|error| refuse(Failure::Malformed, error.to_string()))?;
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
-        self.check_revocation(&chain, now)?;
-        scratch::claim(self.admit(end_entity, chain)?);
+        scratch::claim(self.admit(presented, chain, now)?);
         Ok(ClientCertVerified::assertion())
     }
 

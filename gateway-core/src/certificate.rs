@@ -1,0 +1,144 @@
+//! What is kept of a client certificate and of the chain that was verified above it.
+//! In: fields that a caller parsed. Out: plain data for rules, blocks, revocation, tickets and records. Never parses a
+//! certificate and never verifies one.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::revocation::{AuthorityId, Link, Serial};
+
+/// SHA-256 over a certificate's DER.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Fingerprint(pub [u8; 32]);
+
+/// Not 64 hexadecimal digits, with or without colons between the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be the SHA-256 of a certificate: 64 hexadecimal digits, colons allowed")]
+pub struct FingerprintError;
+
+impl Fingerprint {
+    /// Reads it as tools print it: `openssl x509 -fingerprint -sha256` puts colons between the bytes.
+    pub fn parse(text: &str) -> Result<Self, FingerprintError> {
+        let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
+        if digits.len() != 64 {
+            return Err(FingerprintError);
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let digit = |digit: u8| char::from(digit).to_digit(16).ok_or(FingerprintError);
+            *byte = (16 * digit(pair[0])? + digit(pair[1])?) as u8;
+        }
+        Ok(Fingerprint(bytes))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .iter()
+            .try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+/// What a client certificate says, as far as anybody looks at it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Subject alternative names of type URI (RFC 5280 section 4.2.1.6), in their order.
+    pub uris: Vec<String>,
+    /// Subject alternative names of type DNS, in lower case.
+    pub dns_names: Vec<String>,
+    /// Subject alternative names of type IP address.
+    pub ip_addresses: Vec<IpAddr>,
+    /// The subject's common name, if there is exactly one.
+    pub common_name: Option<String>,
+    /// The subject's organizational units.
+    pub organizational_units: Vec<String>,
+    /// The issuer's name as RFC 4514 text.
+    pub issuer: String,
+    /// Names this very certificate.
+    pub fingerprint: Fingerprint,
+}
+
+impl Certificate {
+    /// The name to show and to count by: the first URI, else the first DNS name, else the common name, else the first
+    /// IP address; `None` for a certificate without names.
+    pub fn identity(&self) -> Option<String> {
+        let name = self.uris.first().or(self.dns_names.first());
+        let name = name.or(self.common_name.as_ref()).cloned();
+        name.or_else(|| self.ip_addresses.first().map(IpAddr::to_string))
+    }
+
+    /// Every name: URIs, DNS names, common name, IP addresses.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        let texts = self.uris.iter().chain(&self.dns_names);
+        let texts = texts.chain(&self.common_name).cloned();
+        texts.chain(self.ip_addresses.iter().map(IpAddr::to_string))
+    }
+}
+
+/// A verified chain, leaf first, without the root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// One link per certificate; the first is the leaf's.
+    pub links: Vec<Link>,
+    /// The root it leads to.
+    pub anchor: AuthorityId,
+    /// When the leaf begins.
+    pub not_before: SystemTime,
+    /// When the first of them ends.
+    pub not_after: SystemTime,
+}
+
+impl Chain {
+    /// The leaf's serial number.
+    pub fn serial(&self) -> Option<Serial> {
+        self.links.first().map(|link| link.serial)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_first_uri_names_a_certificate_and_other_names_only_where_there_is_none() {
+        let mut certificate = Certificate {
+            uris: vec!["spiffe://a/1".to_owned(), "spiffe://a/2".to_owned()],
+            dns_names: vec!["agent.example.org".to_owned()],
+            ip_addresses: vec![IpAddr::from([192, 0, 2, 1])],
+            common_name: Some("agent".to_owned()),
+            ..Certificate::default()
+        };
+        assert_eq!(certificate.names().count(), 5);
+        assert_eq!(certificate.identity().as_deref(), Some("spiffe://a/1"));
+        certificate.uris.clear();
+        assert_eq!(certificate.identity().as_deref(), Some("agent.example.org"));
+        certificate.dns_names.clear();
+        assert_eq!(certificate.identity().as_deref(), Some("agent"));
+        certificate.common_name = None;
+        assert_eq!(certificate.identity().as_deref(), Some("192.0.2.1"));
+        certificate.ip_addresses.clear();
+        assert_eq!(certificate.identity(), None);
+    }
+
+    #[test]
+    fn what_is_no_fingerprint_is_refused() {
+        for text in ["", "00", &"0".repeat(63), &"0".repeat(65), &"g".repeat(64)] {
+            assert_eq!(Fingerprint::parse(text), Err(FingerprintError), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_fingerprint_is_read_as_it_is_printed_with_colons_and_in_capitals_too(bytes in any::<[u8; 32]>()) {
+            let fingerprint = Fingerprint(bytes);
+            prop_assert_eq!(Fingerprint::parse(&fingerprint.to_string()), Ok(fingerprint));
+            let pairs: Vec<_> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+            prop_assert_eq!(Fingerprint::parse(&pairs.join(":")), Ok(fingerprint));
+        }
+    }
+}

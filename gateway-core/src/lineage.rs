@@ -1,0 +1,275 @@
+//! Lineage: what a session ticket is worth at the moment it comes back.
+//! In: what was proven in the full handshake a ticket descends from, what the listener believes now. Out: admitted, or
+//! why the ticket is refused and the client authenticates in full. Sealing and opening are done elsewhere.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::certificate::{Certificate, Chain};
+use crate::identity::Admission;
+use crate::trust::{Objection, Trust};
+
+/// The full handshake that a ticket descends from, over however many resumptions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage {
+    /// When the client proved possession of its key.
+    pub authenticated_at: SystemTime,
+    /// The policy epoch of the host that sealed the ticket.
+    pub epoch: u64,
+    /// The client's certificate.
+    pub certificate: Certificate,
+    /// The chain above it.
+    pub chain: Chain,
+}
+
+/// What bounds resumption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResumptionPolicy {
+    /// How long after the full handshake its descendants may resume.
+    pub max_authentication_age: Duration,
+    /// Tickets of an earlier epoch are worth nothing.
+    pub epoch: u64,
+}
+
+/// Why a ticket was refused. The label of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TicketRefusal {
+    /// The full handshake is too long ago.
+    Age,
+    /// A certificate of the chain has ended.
+    Expired,
+    /// A revocation list names the certificate or one above it.
+    Revoked,
+    /// The revocation list of one of its issuers is missing or too old.
+    CrlStale,
+    /// An operator has blocked the client.
+    Blocked,
+    /// The chain's root is not trusted any more.
+    Anchor,
+    /// No rule admits the client any more.
+    Rule,
+    /// Sealed before tickets were distrusted.
+    Epoch,
+    /// Sealed by another listener, or tampered with.
+    Domain,
+    /// Sealed with a key that is not known here (any more).
+    UnknownKey,
+}
+
+impl TicketRefusal {
+    /// Every refusal.
+    pub const ALL: [TicketRefusal; 10] = [
+        TicketRefusal::Age,
+        TicketRefusal::Expired,
+        TicketRefusal::Revoked,
+        TicketRefusal::CrlStale,
+        TicketRefusal::Blocked,
+        TicketRefusal::Anchor,
+        TicketRefusal::Rule,
+        TicketRefusal::Epoch,
+        TicketRefusal::Domain,
+        TicketRefusal::UnknownKey,
+    ];
+
+    /// The metric label and log field.
+    pub const fn label(self) -> &'static str {
+        match self {
+            TicketRefusal::Age => "age",
+            TicketRefusal::Expired => "expired",
+            TicketRefusal::Revoked => "revoked",
+            TicketRefusal::CrlStale => "crl_stale",
+            TicketRefusal::Blocked => "blocked",
+            TicketRefusal::Anchor => "anchor",
+            TicketRefusal::Rule => "rule",
+            TicketRefusal::Epoch => "epoch",
+            TicketRefusal::Domain => "domain",
+            TicketRefusal::UnknownKey => "unknown_key",
+        }
+    }
+
+    /// Position in `ALL`, for counters kept in an array.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl From<Objection> for TicketRefusal {
+    fn from(objection: Objection) -> Self {
+        match objection {
+            Objection::Blocked => TicketRefusal::Blocked,
+            Objection::Revoked => TicketRefusal::Revoked,
+            Objection::Expired => TicketRefusal::Expired,
+            Objection::Untrusted => TicketRefusal::Anchor,
+            Objection::NotAuthorized(_) => TicketRefusal::Rule,
+            Objection::CrlStale => TicketRefusal::CrlStale,
+        }
+    }
+}
+
+/// How far another host's clock may be ahead of ours.
+const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
+
+impl Lineage {
+    /// The bytes to seal.
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_allocvec(self).expect("plain data always has a length known in advance")
+    }
+
+    /// Reads a lineage from the front of `bytes` and returns it with what follows it; `None` where there is none.
+    pub fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        postcard::take_from_bytes(bytes).ok()
+    }
+
+    /// How much longer its descendants may resume; `None` when that is over.
+    pub fn time_left(&self, policy: &ResumptionPolicy, now: SystemTime) -> Option<Duration> {
+        let age = match now.duration_since(self.authenticated_at) {
+            Ok(age) => age,
+            Err(ahead) if ahead.duration() <= CLOCK_SKEW_MAX => Duration::ZERO,
+            Err(_) => return None,
+        };
+        let left = policy.max_authentication_age.checked_sub(age)?;
+        (left > Duration::ZERO).then_some(left)
+    }
+
+    /// Judges a ticket that came back.
+    pub fn judge(
+        &self,
+        trust: &Trust,
+        policy: &ResumptionPolicy,
+        now: SystemTime,
+    ) -> Result<Admission, TicketRefusal> {
+        if self.epoch < policy.epoch {
+            return Err(TicketRefusal::Epoch);
+        }
+        let admission = trust.admit(&self.certificate, &self.chain, now)?;
+        match self.time_left(policy, now) {
+            Some(_) => Ok(admission),
+            None => Err(TicketRefusal::Age),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{Pattern, Rule, Rules};
+    use crate::revocation::{AuthorityId, Link, Serial};
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    const ANCHOR: AuthorityId = AuthorityId([1; 32]);
+    const POLICY: ResumptionPolicy = ResumptionPolicy {
+        max_authentication_age: Duration::from_secs(50),
+        epoch: 3,
+    };
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn lineage() -> Lineage {
+        Lineage {
+            authenticated_at: at(1000),
+            epoch: 3,
+            certificate: Certificate {
+                common_name: Some("agent".to_owned()),
+                ..Certificate::default()
+            },
+            chain: Chain {
+                links: vec![Link {
+                    issuer: ANCHOR,
+                    serial: Serial::new(&[5]).unwrap(),
+                }],
+                anchor: ANCHOR,
+                not_before: at(0),
+                not_after: at(5000),
+            },
+        }
+    }
+
+    fn trust() -> Trust {
+        let rule = Rule {
+            common_name: Some(Pattern::parse("agent").unwrap()),
+            ..Rule::default()
+        };
+        Trust {
+            anchors: [ANCHOR].into(),
+            rules: Arc::new(Rules::new(vec![rule])),
+            ..Trust::default()
+        }
+    }
+
+    #[test]
+    fn a_lineage_is_worth_something_for_its_age_and_not_a_moment_longer() {
+        let judge = |now: u64| {
+            let judged = lineage().judge(&trust(), &POLICY, at(now));
+            judged.map(|admission| admission.rule)
+        };
+        assert_eq!(judge(1000), Ok(0));
+        assert_eq!(judge(1049), Ok(0));
+        assert_eq!(judge(1050), Err(TicketRefusal::Age));
+        // Another host's clock may be a little ahead; a lineage from the future is no lineage.
+        assert_eq!(judge(941), Ok(0));
+        assert_eq!(judge(900), Err(TicketRefusal::Age));
+    }
+
+    #[test]
+    fn an_earlier_epoch_is_refused_and_a_later_one_is_not() {
+        let judge = |epoch: u64| {
+            let lineage = Lineage { epoch, ..lineage() };
+            lineage.judge(&trust(), &POLICY, at(1001))
+        };
+        assert_eq!(judge(2), Err(TicketRefusal::Epoch));
+        assert!(judge(3).is_ok());
+        assert!(judge(4).is_ok());
+    }
+
+    #[test]
+    fn what_speaks_against_a_newcomer_speaks_against_a_ticket() {
+        let judge = |trust: &Trust| lineage().judge(trust, &POLICY, at(1001));
+        let nobody = Trust {
+            rules: Arc::default(),
+            ..trust()
+        };
+        assert_eq!(judge(&nobody), Err(TicketRefusal::Rule));
+        let no_anchor = Trust {
+            anchors: Default::default(),
+            ..trust()
+        };
+        assert_eq!(judge(&no_anchor), Err(TicketRefusal::Anchor));
+        let mut more_anchors = trust();
+        more_anchors.anchors.insert(AuthorityId([9; 32]));
+        assert!(judge(&more_anchors).is_ok(), "a CA added voids no ticket");
+    }
+
+    #[test]
+    fn every_refusal_stands_once_in_all_at_its_own_index() {
+        for (position, refusal) in TicketRefusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal.index(), position, "{}", refusal.label());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_is_decoded_with_everything_behind_it(
+            seconds in 0u64..1 << 40,
+            name in ".{0,40}",
+            serial in proptest::collection::vec(any::<u8>(), 0..20),
+            rest in proptest::collection::vec(any::<u8>(), 0..50),
+        ) {
+            let mut lineage = Lineage { authenticated_at: at(seconds), ..lineage() };
+            lineage.certificate.uris.push(name);
+            lineage.chain.links[0].serial = Serial::new(&serial).unwrap();
+            let bytes = [lineage.encode(), rest.clone()].concat();
+            prop_assert_eq!(Lineage::decode(&bytes), Some((lineage, rest.as_slice())));
+        }
+
+        #[test]
+        fn any_bytes_decode_to_a_lineage_or_to_nothing(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            if let Some((lineage, _)) = Lineage::decode(&bytes) {
+                let _ = lineage.judge(&trust(), &POLICY, at(1));
+            }
+        }
+    }
+}

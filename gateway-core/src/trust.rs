@@ -1,0 +1,200 @@
+//! Trust: what one listener believes at this moment, and the one place where a client is judged by it.
+//! In: a certificate, its verified chain, now. Out: what the client is admitted as, or what speaks against it. The
+//! verifier asks for newcomers, the ticketer for those who come back, a reload for those who are there.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::block::BlockList;
+use crate::certificate::{Certificate, Chain};
+use crate::identity::{Admission, Denial, Rules};
+use crate::revocation::{AuthorityId, Revocation, Status};
+
+/// What one listener believes.
+#[derive(Debug, Clone, Default)]
+pub struct Trust {
+    /// Position of the listener, which rules may name.
+    pub listener: usize,
+    /// Roots that chains may lead to.
+    pub anchors: HashSet<AuthorityId>,
+    /// What their authorities have taken back.
+    pub revocation: Arc<Revocation>,
+    /// Who an operator has shut out.
+    pub blocks: Arc<BlockList>,
+    /// Who gets in.
+    pub rules: Arc<Rules>,
+}
+
+/// What speaks against a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Objection {
+    /// An operator has blocked it.
+    Blocked,
+    /// A revocation list names its certificate or one above it.
+    Revoked,
+    /// A certificate of its chain has ended.
+    Expired,
+    /// The root its chain leads to is none of the listener's.
+    Untrusted,
+    /// No rule admits it.
+    NotAuthorized(Denial),
+    /// The revocation list of one of its issuers is missing or too old.
+    CrlStale,
+}
+
+impl Trust {
+    /// Judges a client that is there already. A list that has become too old takes nobody's connection away.
+    pub fn judge(
+        &self,
+        certificate: &Certificate,
+        chain: &Chain,
+        now: SystemTime,
+    ) -> Result<Admission, Objection> {
+        if self.blocks.blocks(certificate, chain) {
+            return Err(Objection::Blocked);
+        }
+        let is_anchor_revoked = self.revocation.is_authority_revoked(chain.anchor);
+        if is_anchor_revoked || self.revocation.status(&chain.links, now) == Status::Revoked {
+            return Err(Objection::Revoked);
+        }
+        if now >= chain.not_after {
+            return Err(Objection::Expired);
+        }
+        if !self.anchors.contains(&chain.anchor) {
+            return Err(Objection::Untrusted);
+        }
+        self.rules
+            .decide(certificate, self.listener)
+            .map_err(Objection::NotAuthorized)
+    }
+
+    /// Judges a client that wants to get in.
+    pub fn admit(
+        &self,
+        certificate: &Certificate,
+        chain: &Chain,
+        now: SystemTime,
+    ) -> Result<Admission, Objection> {
+        let admission = self.judge(certificate, chain, now)?;
+        match self.revocation.status(&chain.links, now) {
+            Status::Unknown => Err(Objection::CrlStale),
+            Status::Good | Status::Revoked => Ok(admission),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::Block;
+    use crate::identity::{Pattern, Rule};
+    use crate::revocation::{IssuerList, Link, Serial, StalePolicy};
+    use std::time::Duration;
+
+    const ANCHOR: AuthorityId = AuthorityId([1; 32]);
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn client() -> (Certificate, Chain) {
+        let certificate = Certificate {
+            common_name: Some("agent".to_owned()),
+            ..Certificate::default()
+        };
+        let link = Link {
+            issuer: ANCHOR,
+            serial: Serial::new(&[5]).unwrap(),
+        };
+        let chain = Chain {
+            links: vec![link],
+            anchor: ANCHOR,
+            not_before: at(0),
+            not_after: at(100),
+        };
+        (certificate, chain)
+    }
+
+    fn trust(common_name: &str) -> Trust {
+        let rule = Rule {
+            common_name: Some(Pattern::parse(common_name).unwrap()),
+            ..Rule::default()
+        };
+        Trust {
+            anchors: [ANCHOR].into(),
+            rules: Arc::new(Rules::new(vec![rule])),
+            ..Trust::default()
+        }
+    }
+
+    fn list(serials: &[u8], next_update: u64) -> Arc<Revocation> {
+        let mut list = IssuerList::new(at(0), at(next_update), StalePolicy::Refuse);
+        for serial in serials {
+            list.insert(Serial::new(&[*serial]).unwrap());
+        }
+        Arc::new(Revocation::new([(ANCHOR, list)]))
+    }
+
+    #[test]
+    fn each_objection_is_raised_by_what_it_is_about() {
+        let (certificate, chain) = client();
+        let judge = |trust: &Trust, now: u64| {
+            let judged = trust.judge(&certificate, &chain, at(now));
+            judged.map(|admission| admission.rule)
+        };
+        let good = trust("agent");
+        assert_eq!(judge(&good, 99), Ok(0));
+        assert_eq!(judge(&good, 100), Err(Objection::Expired));
+        assert_eq!(
+            judge(&trust("other"), 1),
+            Err(Objection::NotAuthorized(Denial::NoRule))
+        );
+        let block = Block::Serial(Serial::new(&[5]).unwrap());
+        let blocked = Trust {
+            blocks: Arc::new(BlockList::new([block])),
+            ..good.clone()
+        };
+        assert_eq!(judge(&blocked, 1), Err(Objection::Blocked));
+        let revoked = Trust {
+            revocation: list(&[5], 50),
+            ..good.clone()
+        };
+        assert_eq!(judge(&revoked, 1), Err(Objection::Revoked));
+        let without_anchor = Trust {
+            anchors: HashSet::new(),
+            ..good
+        };
+        assert_eq!(judge(&without_anchor, 1), Err(Objection::Untrusted));
+    }
+
+    #[test]
+    fn an_old_list_stops_newcomers_and_leaves_those_who_are_there() {
+        let (certificate, chain) = client();
+        let stale = Trust {
+            revocation: list(&[], 50),
+            ..trust("agent")
+        };
+        assert!(stale.admit(&certificate, &chain, at(49)).is_ok());
+        assert_eq!(
+            stale.admit(&certificate, &chain, at(50)),
+            Err(Objection::CrlStale)
+        );
+        assert!(stale.judge(&certificate, &chain, at(50)).is_ok());
+    }
+
+    #[test]
+    fn an_anchor_that_was_revoked_takes_its_chains_along() {
+        let (certificate, chain) = client();
+        let mut revocation = Revocation::default();
+        revocation.revoke_authority(ANCHOR);
+        let trust = Trust {
+            revocation: Arc::new(revocation),
+            ..trust("agent")
+        };
+        assert_eq!(
+            trust.judge(&certificate, &chain, at(1)),
+            Err(Objection::Revoked)
+        );
+    }
+}

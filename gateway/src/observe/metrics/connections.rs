@@ -1,0 +1,62 @@
+//! The connections' part of the metrics page: accepted, open, ended, and what they moved.
+//! In: the workers' counters. Out: samples. On the control thread.
+
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+use super::super::counters::ListenerCounters;
+use super::{Encoded, Metrics, counter, gauge};
+use crate::relay::End;
+
+impl Metrics {
+    pub(super) fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let help = "Connections accepted";
+        let mut metric =
+            encoder.encode_descriptor("connections_accepted", help, None, MetricType::Counter)?;
+        for (listener, value) in self.sums(|counters| counters.accepted.value()) {
+            counter(&mut metric, &[("listener", &listener)], value)?;
+        }
+        let help = "Connections open, in handshake or established";
+        let mut metric =
+            encoder.encode_descriptor("connections_open", help, None, MetricType::Gauge)?;
+        // Closed is read first: a connection that ends in between must not make the difference negative.
+        let open = |counters: &ListenerCounters| {
+            let closed = counters.closed.value();
+            counters.accepted.value().saturating_sub(closed)
+        };
+        for (listener, value) in self.sums(open) {
+            gauge(&mut metric, &[("listener", &listener)], value as i64)?;
+        }
+        let help = "Established connections that ended, by reason";
+        let mut metric =
+            encoder.encode_descriptor("connections_ended", help, None, MetricType::Counter)?;
+        for end in End::ALL {
+            for (listener, value) in self.sums(|counters| counters.ends[end as usize].value()) {
+                counter(
+                    &mut metric,
+                    &[("listener", &listener), ("reason", end.label())],
+                    value,
+                )?;
+            }
+        }
+        let help = "Application data passed on: received from clients, sent to clients";
+        let mut metric =
+            encoder.encode_descriptor("relayed", help, Some(&Unit::Bytes), MetricType::Counter)?;
+        for (listener, value) in self.sums(|counters| counters.received_bytes.value()) {
+            counter(
+                &mut metric,
+                &[("listener", &listener), ("direction", "received")],
+                value,
+            )?;
+        }
+        for (listener, value) in self.sums(|counters| counters.sent_bytes.value()) {
+            counter(
+                &mut metric,
+                &[("listener", &listener), ("direction", "sent")],
+                value,
+            )?;
+        }
+        Ok(())
+    }
+}

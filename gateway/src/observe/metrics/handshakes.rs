@@ -1,0 +1,81 @@
+//! The handshakes' part of the metrics page: who got in, who did not and why, and how long it took.
+//! In: the workers' counters. Out: samples. On the control thread.
+
+use gateway_core::failure::Failure;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+use super::super::counters::{Counter, DURATION_BOUNDS, ListenerCounters};
+use super::{Encoded, Metrics, counter};
+
+impl Metrics {
+    pub(super) fn encode_handshakes(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let help = "Handshakes completed, by cipher suite and key exchange group";
+        let mut metric =
+            encoder.encode_descriptor("handshakes", help, None, MetricType::Counter)?;
+        let pairs = self
+            .0
+            .workers
+            .first()
+            .and_then(|worker| worker.listeners.first());
+        let count = pairs.map_or(0, |counters| counters.handshakes.len());
+        for position in 0..count {
+            let pair = self.0.workers[0].listeners[0].handshakes[position].0;
+            for (listener, value) in self.sums(|counters| counters.handshakes[position].1.value()) {
+                let labels = [
+                    ("listener", listener.as_str()),
+                    ("suite", pair.0),
+                    ("group", pair.1),
+                ];
+                counter(&mut metric, &labels, value)?;
+            }
+        }
+        let help = "Clients that did not get in, by reason";
+        let mut metric =
+            encoder.encode_descriptor("handshake_failures", help, None, MetricType::Counter)?;
+        for failure in Failure::ALL {
+            for (listener, value) in
+                self.sums(|counters| counters.failures[failure.index()].value())
+            {
+                counter(
+                    &mut metric,
+                    &[("listener", &listener), ("reason", failure.label())],
+                    value,
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn encode_durations(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let help = "Time from accept to the client's Finished";
+        let unit = Some(&Unit::Seconds);
+        let mut metric =
+            encoder.encode_descriptor("handshake_duration", help, unit, MetricType::Histogram)?;
+        for (position, listener) in self.config().listeners.iter().enumerate() {
+            let counters: Vec<_> = self
+                .0
+                .workers
+                .iter()
+                .map(|worker| &worker.listeners[position])
+                .collect();
+            let sum = |of: &dyn Fn(&ListenerCounters) -> &Counter| -> u64 {
+                counters.iter().map(|counters| of(counters).value()).sum()
+            };
+            let bounds = DURATION_BOUNDS
+                .into_iter()
+                .chain([f64::INFINITY])
+                .enumerate();
+            let buckets: Vec<_> = bounds
+                .map(|(bucket, bound)| (bound, sum(&|counters| &counters.durations[bucket])))
+                .collect();
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            let seconds = sum(&|counters| &counters.duration_sum_nanoseconds) as f64 / 1e9;
+            metric
+                .encode_family(&[("listener", listener.name.as_str())])?
+                .encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+//! The metrics page in OpenMetrics text, added up from the workers' counters when somebody asks.
+//! In: counters, certificates, the guard. Out: text. On the control thread. Each subject's samples are in a file of
+//! their own.
+
+mod backends;
+mod connections;
+mod guard;
+mod handshakes;
+mod trust;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::registry::Registry;
+
+use super::counters::{ListenerCounters, WorkerCounters};
+use crate::config::{Config, Listener};
+use crate::guard::Guard;
+
+/// Whether the gateway takes new connections.
+#[derive(Debug, Default)]
+pub struct Health {
+    ready: AtomicBool,
+}
+
+impl Health {
+    /// Says whether new connections are taken.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Release);
+    }
+
+    /// Whether new connections are taken.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+}
+
+/// Everything the metrics page is made of.
+#[derive(Clone)]
+pub struct Metrics(Arc<Sources>);
+
+struct Sources {
+    config: Mutex<Arc<Config>>,
+    reloads: [AtomicU64; 2],
+    workers: Vec<Arc<WorkerCounters>>,
+    guard: Mutex<Option<Guard>>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Metrics")
+            .field("workers", &self.0.workers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Collects from `workers` and, where it runs, from `guard`.
+    pub fn new(
+        config: Arc<Config>,
+        workers: Vec<Arc<WorkerCounters>>,
+        guard: Option<Guard>,
+    ) -> Self {
+        Metrics(Arc::new(Sources {
+            config: Mutex::new(config),
+            reloads: Default::default(),
+            workers,
+            guard: Mutex::new(guard),
+        }))
+    }
+
+    /// The page.
+    pub fn encode(&self) -> String {
+        let mut registry = Registry::with_prefix("portcullis");
+        registry.register_collector(Box::new(self.clone()));
+        let mut page = String::new();
+        prometheus_client::encoding::text::encode(&mut page, &registry)
+            .expect("writing to a String does not fail");
+        page
+    }
+
+    /// Takes names and certificates from this configuration from now on. Listeners and backends are the same ones.
+    pub fn reload(&self, config: Arc<Config>) {
+        *self.0.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// Counts a reload.
+    pub fn count_reload(&self, taken: bool) {
+        self.0.reloads[usize::from(taken)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.0.config.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the guard out, to detach it.
+    pub fn take_guard(&self) -> Option<Guard> {
+        self.lock_guard().take()
+    }
+
+    /// Runs `ask` on the guard, if there is one.
+    pub fn with_guard<R>(&self, ask: impl FnOnce(&Guard) -> R) -> Option<R> {
+        self.lock_guard().as_ref().map(ask)
+    }
+
+    fn lock_guard(&self) -> MutexGuard<'_, Option<Guard>> {
+        self.0.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A listener's name and the sum over all workers of one of its counters.
+    fn sums(&self, of: impl Fn(&ListenerCounters) -> u64) -> Vec<(String, u64)> {
+        let config = self.config();
+        let listeners = config.listeners.iter().enumerate();
+        let sum = |(position, listener): (usize, &Arc<Listener>)| {
+            let values = self
+                .0
+                .workers
+                .iter()
+                .map(|worker| of(&worker.listeners[position]));
+            (listener.name.clone(), values.sum())
+        };
+        listeners.map(sum).collect()
+    }
+}
+
+type Encoded = Result<(), fmt::Error>;
+
+fn counter(metric: &mut MetricEncoder<'_>, labels: &[(&str, &str)], value: u64) -> Encoded {
+    metric
+        .encode_family(&labels)?
+        .encode_counter::<NoLabelSet, _, u64>(&value, None)
+}
+
+fn gauge(metric: &mut MetricEncoder<'_>, labels: &[(&str, &str)], value: i64) -> Encoded {
+    metric.encode_family(&labels)?.encode_gauge(&value)
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Encoded {
+        self.encode_connections(&mut encoder)?;
+        self.encode_handshakes(&mut encoder)?;
+        self.encode_durations(&mut encoder)?;
+        self.encode_backends(&mut encoder)?;
+        self.encode_reloads(&mut encoder)?;
+        self.encode_certificates(&mut encoder)?;
+        self.encode_guard(&mut encoder)
+    }
+}

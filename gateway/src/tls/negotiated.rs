@@ -1,0 +1,40 @@
+//! What a handshake agreed on, as records and backends want to know it.
+//! In: a finished rustls connection. Out: plain data. On the worker, once per connection.
+
+use rustls::{HandshakeKind, NamedGroup};
+
+use super::engine::Engine;
+use super::names::{cipher_suite_name, group_name};
+
+/// What a finished handshake agreed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Negotiated {
+    /// Cipher suite, by its IANA name.
+    pub cipher_suite: &'static str,
+    /// Key exchange group.
+    pub group: &'static str,
+    /// Application protocol, if one was chosen (RFC 7301).
+    pub protocol: Option<Vec<u8>>,
+    /// The server name that the client asked for (RFC 6066 section 3).
+    pub server_name: Option<String>,
+    /// Whether the client came back with a ticket instead of proving its key.
+    pub is_resumed: bool,
+}
+
+impl Negotiated {
+    /// Reads it from a connection whose handshake is complete.
+    pub(super) fn of(engine: &Engine, server_name: Option<String>) -> Self {
+        let common = engine.common();
+        let suite = common.negotiated_cipher_suite().map(|suite| suite.suite());
+        let group = common
+            .negotiated_key_exchange_group()
+            .map_or(NamedGroup::Unknown(0), |group| group.name());
+        Negotiated {
+            cipher_suite: suite.map_or("unknown", cipher_suite_name),
+            group: group_name(group),
+            protocol: common.alpn_protocol().map(<[u8]>::to_vec),
+            server_name,
+            is_resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
+        }
+    }
+}
