@@ -185,3 +185,11 @@ pub const CHAIN_DEPTH_DEFAULT: usize = 4;
 pub const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 
 const _: () = assert!(CHAIN_DEPTH_DEFAULT as u64 <= *CHAIN_DEPTH.end());
+
+/// Connections at once of one identity.
+pub const IDENTITY_CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
+/// Handshakes per second of one identity; as many may come at once after a quiet second.
+pub const IDENTITY_HANDSHAKES_PER_SECOND: RangeInclusive<u64> = 1..=1_000_000;
+/// Bytes per second from one identity. A connection that has just read a whole buffer then pauses for four seconds at most,
+/// if it is the only one.
+pub const IDENTITY_BYTES_PER_SECOND: RangeInclusive<u64> = 16 << 10..=1 << 40;

@@ -9,6 +9,7 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use gateway_core::identity::TenantSource;
 
+use super::rules;
 use crate::config::{
     self, AdminAddress, Backend, BackendTransport, Config, GuardMode, Listener, Loaded,
     ServerAddress,
@@ -59,7 +60,7 @@ fn explain(loaded: &Loaded, now: SystemTime) -> String {
     }
     text += &titled(
         "Identities, first match wins; no match is refused",
-        &rules(config),
+        &rules::table(config, plain_table()),
     );
     if let Some(note) = tenant_note(config) {
         text += &format!("  {note}\n");
@@ -237,31 +238,6 @@ fn backend_table(backend: &Backend, config: &Config) -> Table {
         ("PROXY protocol", proxy_protocol.to_owned()),
         ("connect timeout", duration(backend.connect_timeout)),
     ])
-}
-
-fn rules(config: &Config) -> Table {
-    let mut table = plain_table();
-    table.set_header([" #", "URI", "DNS", "CN", "TENANT"]);
-    let shown = |pattern: &Option<gateway_core::identity::Pattern>| {
-        pattern
-            .as_ref()
-            .map_or("any".to_owned(), ToString::to_string)
-    };
-    for (index, rule) in config.rules.as_slice().iter().enumerate() {
-        let tenant = match &rule.tenant {
-            TenantSource::Nowhere => "none".to_owned(),
-            TenantSource::Literal(tenant) => tenant.as_str().to_owned(),
-            TenantSource::Certificate(part) => format!("from {part:?}"),
-        };
-        table.add_row([
-            format!(" {}", index + 1),
-            shown(&rule.uri),
-            shown(&rule.dns),
-            shown(&rule.common_name),
-            tenant,
-        ]);
-    }
-    table
 }
 
 /// A tenant that reaches nobody is not wrong, but its reader may expect more of it.

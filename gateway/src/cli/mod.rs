@@ -5,6 +5,7 @@ pub mod check;
 pub mod completions;
 pub mod demo;
 pub mod pki;
+mod rules;
 pub mod run;
 
 use std::io::{self, Write};

@@ -43,6 +43,13 @@ struct Bounds {
     max_connection_age: Option<Duration>,
 }
 
+impl CheckedListener {
+    /// Its name as written, if it has one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_ref().map(|name| name.value.as_str())
+    }
+}
+
 /// Checks all listeners.
 pub fn check_all(
     place: &Place,

@@ -12,6 +12,7 @@ pub mod raw;
 mod report;
 mod revocation;
 mod scalar;
+mod shadow;
 mod tls;
 mod value;
 
@@ -75,7 +76,8 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
         listener::check_all(&raw.place, raw.listener, &provider.provider, &names, report);
     backend::warn_of_unused(&backends, &listeners, report);
     process::refuse_shared_address(&admin, &listeners, report);
-    let rules = identity::check_all(&raw.place, raw.identity, report);
+    let names: Vec<_> = listeners.iter().map(|listener| listener.name()).collect();
+    let rules = identity::check_all(&raw.place, raw.identity, &names, report);
     Some(Config {
         file: report.file().to_owned(),
         workers: workers?,

@@ -4,7 +4,7 @@
 use toml::de::DeTable;
 
 use super::report::{Place, Report};
-use super::value::{self, Anything, Field, Item, Section, Sections, Table};
+use super::value::{self, Anything, Field, Item, OneOrMore, Section, Sections, Table};
 
 /// Text, most often with a format of its own that is checked later.
 pub type Text = String;
@@ -150,7 +150,12 @@ section! {
     /// `[[identity]]`.
     RawIdentity {
         "match" => patterns: RawMatch,
+        "listeners" => listeners: Texts,
         "tenant" => tenant: Text,
+        "tenant_from" => tenant_from: Text,
+        "max_connections" => max_connections: i64,
+        "handshakes_per_second" => handshakes_per_second: i64,
+        "bytes_per_second" => bytes_per_second: Text,
     }
 }
 
@@ -160,6 +165,10 @@ section! {
         "uri" => uri: Text,
         "dns" => dns: Text,
         "cn" => cn: Text,
+        "ou" => ou: Text,
+        "ip" => ip: Text,
+        "issuer" => issuer: Text,
+        "fingerprint" => fingerprint: OneOrMore,
     }
 }
 

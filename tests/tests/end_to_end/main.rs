@@ -8,6 +8,7 @@
 
 mod backends;
 mod demo;
+mod identity;
 mod key_policy;
 mod lifecycle;
 mod load;
