@@ -9,6 +9,7 @@ pub mod block;
 pub mod certificate;
 pub mod failure;
 pub mod identity;
+pub mod limit;
 pub mod lineage;
 pub mod revocation;
 pub mod sniff;
