@@ -193,3 +193,8 @@ pub const IDENTITY_HANDSHAKES_PER_SECOND: RangeInclusive<u64> = 1..=1_000_000;
 /// Bytes per second from one identity. A connection that has just read a whole buffer then pauses for four seconds at most,
 /// if it is the only one.
 pub const IDENTITY_BYTES_PER_SECOND: RangeInclusive<u64> = 16 << 10..=1 << 40;
+
+/// Identities with limits that are known at once, each about 250 bytes; those beyond are refused. Idle ones are forgotten.
+pub const IDENTITY_RECORDS_MAX: usize = 100_000;
+/// Below so many, idle ones are not looked for.
+pub const IDENTITY_RECORDS_MIN: usize = 1024;

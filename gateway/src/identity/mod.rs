@@ -2,6 +2,10 @@
 //! In: a certificate in DER. Out: its names and whether it may be used by a client. Pure parsing by a library; the
 //! chain is verified elsewhere, and the rules themselves are in `gateway-core`.
 
+mod records;
+
+pub use records::{OverLimit, Records, Share};
+
 use gateway_core::certificate::{Certificate, Fingerprint};
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;

@@ -16,9 +16,10 @@ use super::state::{Door, State};
 use super::worker::{Worker, turn_away};
 use crate::backend::{Client, Connection};
 use crate::config::{Config, Listener};
+use crate::identity::Share;
 use crate::limits;
 use crate::observe::Event;
-use crate::relay::{Direction, End, Place, Stream, Watch, relay};
+use crate::relay::{Direction, End, Pace, Place, Stream, Watch, relay};
 use crate::rt::Socket;
 use crate::tls::{self, Accepted, Refusal, VerifiedPeer};
 
@@ -71,7 +72,7 @@ async fn attend(
     worker: &Worker,
     state: Rc<State>,
     (position, address): (usize, SocketAddr),
-    accepted: Accepted,
+    (accepted, share): (Accepted, Option<Share>),
     place: Place,
 ) {
     let Accepted {
@@ -79,6 +80,7 @@ async fn attend(
         peer,
         negotiated,
     } = accepted;
+    let pace = share.map(Pace::new);
     let established_at = Instant::now();
     place.establish(position, peer.clone());
     if let Some(order) = worker.judge_if_changed(&state, position, &peer) {
@@ -111,6 +113,7 @@ async fn attend(
                 &client_stream,
                 connection,
                 &watch,
+                pace.as_ref(),
             ))
             .await
         }
@@ -144,7 +147,7 @@ async fn shake_hands(
     position: usize,
     socket: Socket,
     address: SocketAddr,
-) -> Option<Accepted> {
+) -> Option<(Accepted, Option<Share>)> {
     let started = Instant::now();
     let handshake = tls::accept(socket, &door.tls, Rc::clone(&worker.buffers));
     let outcome = monoio::time::timeout(door.listener.handshake_timeout, handshake).await;
@@ -161,20 +164,7 @@ async fn shake_hands(
         );
     };
     match outcome {
-        Ok(Ok(accepted)) => {
-            let took = started.elapsed();
-            let peer = &accepted.peer;
-            worker.observer.emit(
-                position,
-                &Event::Established {
-                    peer,
-                    address,
-                    negotiated: &accepted.negotiated,
-                    took,
-                },
-            );
-            Some(accepted)
-        }
+        Ok(Ok(accepted)) => let_in(worker, (position, address), accepted, started.elapsed()),
         Ok(Err((socket, refusal))) => {
             refused(&refusal);
             tls::refuse(socket, refusal).await;
@@ -187,6 +177,45 @@ async fn shake_hands(
                 Failure::Timeout,
                 format!("handshake_timeout = {timeout:?}"),
             ));
+            None
+        }
+    }
+}
+
+/// Counts a client that has proven who it is against what its identity may use; not one that merely says so, or a copied
+/// certificate would use up its owner's limits.
+fn let_in(
+    worker: &Worker,
+    (position, address): (usize, SocketAddr),
+    accepted: Accepted,
+    took: Duration,
+) -> Option<(Accepted, Option<Share>)> {
+    let Accepted {
+        stream,
+        peer,
+        negotiated,
+    } = &accepted;
+    match worker.records.admit(peer) {
+        Ok(share) => {
+            let established = Event::Established {
+                peer,
+                address,
+                negotiated,
+                took,
+            };
+            worker.observer.emit(position, &established);
+            Some((accepted, share))
+        }
+        Err(over_limit) => {
+            let refused = Event::Refused {
+                failure: Failure::OverLimit,
+                address,
+                detail: &over_limit.to_string(),
+                presented: Some(peer.certificate()),
+                server_name: negotiated.server_name.as_deref(),
+            };
+            worker.observer.emit(position, &refused);
+            stream.socket().reset_on_close();
             None
         }
     }
@@ -243,9 +272,10 @@ async fn pass_on(
     client: &Stream,
     Connection { stream, server }: Connection,
     watch: &Watch,
+    pace: Option<&Pace>,
 ) -> (End, [u64; 2]) {
     let totals = [const { Cell::new(0u64) }; 2];
-    let end = relay(client, &stream, watch, |direction, bytes| {
+    let end = relay(client, &stream, watch, pace, |direction, bytes| {
         let slot = match direction {
             Direction::Received => 0,
             Direction::Sent => 1,

@@ -16,6 +16,7 @@ use super::{control, listen};
 use crate::backend::Resolver;
 use crate::config::{Config, GuardMode, Listener};
 use crate::guard::{Guard, GuardError, PortCount};
+use crate::identity::Records;
 use crate::observe::{AdminSocket, Health, Metrics, WorkerCounters};
 use crate::rt::{Mailbox, mailbox};
 
@@ -159,6 +160,7 @@ impl Gateway {
         let mut counters = Vec::new();
         let mut workers = Vec::new();
         let fatal = Fatal::default();
+        let records = Arc::new(Records::default());
         for number in 0..config.workers.get() {
             let worker_counters = Arc::new(WorkerCounters::new(&config));
             counters.push(Arc::clone(&worker_counters));
@@ -167,6 +169,7 @@ impl Gateway {
                 seed: seed.clone(),
                 sockets: sockets.remove(0),
                 counters: worker_counters,
+                records: Arc::clone(&records),
             };
             workers.push(Worker::start(start, fatal.clone())?);
         }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::connection::{Arrival, serve};
 use super::state::{Seed, State};
+use crate::identity::Records;
 use crate::limits;
 use crate::observe::{Event, Observer, WorkerCounters};
 use crate::relay::{End, Order, Orders};
@@ -46,6 +47,7 @@ pub(super) struct Start {
     pub(super) seed: Seed,
     pub(super) sockets: Vec<TcpListener>,
     pub(super) counters: Arc<WorkerCounters>,
+    pub(super) records: Arc<Records>,
 }
 
 /// Told when a worker ends although nobody asked it to.
@@ -73,6 +75,7 @@ pub(super) struct Worker {
     pub(super) orders: Rc<Orders>,
     pub(super) buffers: Rc<BufferPool>,
     pub(super) observer: Observer,
+    pub(super) records: Arc<Records>,
 }
 
 impl Worker {
@@ -257,6 +260,7 @@ fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
         seed,
         sockets,
         counters,
+        records,
         ..
     } = start;
     let config = Arc::clone(&seed.config);
@@ -276,6 +280,7 @@ fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
         orders,
         buffers,
         observer,
+        records,
     };
     Ok((Rc::new(worker), listeners))
 }

@@ -11,6 +11,7 @@ mod demo;
 mod identity;
 mod key_policy;
 mod lifecycle;
+mod limits;
 mod load;
 mod nginx;
 mod prometheus;
