@@ -11,6 +11,10 @@ pub const CERTIFICATE_FILE_BYTES_MAX: usize = 16 << 20;
 /// Longest revocation list in bytes: a million entries take 40 MB. Held once, while it is read; the set that stays takes
 /// about 50 bytes an entry.
 pub const CRL_FILE_BYTES_MAX: usize = 128 << 20;
+/// Longest request for a certificate in bytes: a few names and a key take one or two KiB. Held once, while it is read.
+pub const SIGNING_REQUEST_FILE_BYTES_MAX: usize = 64 << 10;
+/// Shortest RSA key that `pki` certifies, in bits (NIST SP 800-131A revision 2 section 3).
+pub const RSA_BITS_MIN: usize = 2048;
 /// Longest register of an authority's revoked certificates: a hundred thousand lines.
 pub const REGISTER_FILE_BYTES_MAX: usize = 16 << 20;
 /// How much longer than its nextUpdate a revocation list may be used.
@@ -168,6 +172,26 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// An administration request has this long.
 pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long after the full handshake its tickets may resume. RFC 8446 section 4.6.1 allows seven days at most.
+pub const AUTHENTICATION_AGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Default of `max_authentication_age`.
+pub const AUTHENTICATION_AGE_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Master keys of tickets kept at once: a rotation every three hours keeps all that can matter for a week.
+pub const TICKET_KEYS_MAX: usize = 64;
+
+/// How often master keys in memory are rotated, at most and at least; between them, twice in `max_authentication_age`.
+pub const TICKET_KEY_ROTATION: RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(12 * 60 * 60);
+
+/// Tickets of one ClientHello that are tried; each costs a key derivation. Common clients offer one or two.
+pub const TICKETS_TRIED_MAX: usize = 4;
+
+/// Tickets given out per handshake, about 1.5 KB each: a client comes back with the newest.
+pub const TICKETS_ISSUED: usize = 1;
+
 const _: () = assert!(HANDSHAKE_READ_BYTES <= HANDSHAKE_BYTES_MAX);
 const _: () = assert!(HANDSHAKE_BYTES_MAX >= RECORD_BYTES_MAX);
 const _: () = assert!(
@@ -198,3 +222,30 @@ pub const IDENTITY_BYTES_PER_SECOND: RangeInclusive<u64> = 16 << 10..=1 << 40;
 pub const IDENTITY_RECORDS_MAX: usize = 100_000;
 /// Below so many, idle ones are not looked for.
 pub const IDENTITY_RECORDS_MIN: usize = 1024;
+
+/// Audit lines that wait to be written, in bytes: about 12000 lines. Beyond it lines are dropped and counted.
+pub const AUDIT_QUEUE_BYTES_MAX: usize = 8 << 20;
+
+/// Room beside it that only lines about operators' doings may take, so that a flood of refusals does not push them out.
+pub const AUDIT_QUEUE_RESERVE_BYTES: usize = 256 << 10;
+
+/// Longest text of one field of an audit line in bytes; what is longer is cut, and ends with `…`.
+pub const AUDIT_TEXT_BYTES_MAX: usize = 1024;
+
+/// The audit log's thread rests this long after each write, so that lines gather.
+pub const AUDIT_REST: Duration = Duration::from_millis(5);
+
+/// A failed write of the audit log is tried again after this time, or when the file is opened again.
+pub const AUDIT_RETRY: Duration = Duration::from_secs(1);
+
+/// The log speaks of an audit log that cannot be written, or loses lines, this often at most.
+pub const AUDIT_COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Memory the audit log's thread keeps for its next batch.
+pub const AUDIT_BATCH_BYTES_KEPT: usize = 256 << 10;
+
+/// At the end of the process the audit log has this long for what still waits.
+pub const AUDIT_FINISH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// After a second signal it has this long.
+pub const AUDIT_FINISH_AT_ONCE_TIMEOUT: Duration = Duration::from_millis(500);

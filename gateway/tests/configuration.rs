@@ -54,7 +54,7 @@ fn pki() -> Pki {
         uris: Vec::new(),
         dns_names: match profile {
             Profile::Server => vec![format!("{name}.example.org")],
-            Profile::Client | Profile::Authority => Vec::new(),
+            Profile::Client | Profile::Component | Profile::Authority => Vec::new(),
         },
         ip_addresses: Vec::new(),
         lifetime: 100 * DAY,
@@ -403,7 +403,10 @@ fn broken_backends_say_where_and_why() {
 const BROKEN_PROCESS_SECTIONS: &str = r#"
 drain_timeout = "2h" | drain_timeout = "2h" | must be 0s to 1h
 drain = "2s" | drain | unknown key
-audit = { file = "a" } | audit = { file = "a" } | not built yet
+audit = { file = "" } | audit: file = "" | must be a file, or "stdout"
+audit = { file = "nowhere/audit.jsonl" } | audit: file = "nowhere/audit.jsonl" | there is no folder
+audit = { file = "." } | audit: file = "." | must be a file
+audit = {} | audit: file | missing
 outbound = [] | outbound = [] | not built yet
 workers.count = 0 | workers: count = 0 | must be 1 to 1024
 workers = 2 | workers = 2 | must be a table
@@ -417,8 +420,10 @@ tls.groups = ["ffdhe2048"] | tls: groups = "ffdhe2048" | must be one of X25519, 
 tls.groups = ["X25519", "X25519"] | tls: groups = "X25519" | named twice
 tls.cipher_suites = [] | tls: cipher_suites = [] | must name at least one
 tls.cipher_suites = ["TLS_RSA_WITH_RC4_128_MD5"] | tls: cipher_suites = "TLS_RSA_WITH_RC4_128_MD5" | must be one of TLS_AES_128
-tls.resumption.enabled = true | tls: resumption: enabled = true | not built yet
-tls.resumption.key_file = "k" | tls: resumption: key_file = "k" | not built yet
+tls.resumption.key_file = "k" | tls: resumption: key_file = "k" | cannot be read
+tls.resumption.key_file = "ca.pem" | tls: resumption: key_file = "ca.pem" | run `chmod 600
+tls.resumption.max_authentication_age = "8days" | tls: resumption: max_authentication_age = "8days" | must be 1s to 7days
+tls.resumption.max_authentication_age = "0s" | tls: resumption: max_authentication_age = "0s" | must be 1s to 7days
 guard.mode = "enforce" | guard: mode = "enforce" | not built yet
 guard.mode = "monitor" | guard: interfaces | missing
 guard.required = true | guard: required = true | what is off cannot be required
@@ -751,6 +756,10 @@ fn defaults_in_the_reference_are_those_of_the_limits() {
         ("handshake_timeout", time(limits::HANDSHAKE_TIMEOUT_DEFAULT)),
         ("idle_timeout", time(limits::IDLE_TIMEOUT_DEFAULT)),
         ("connect_timeout", time(limits::CONNECT_TIMEOUT_DEFAULT)),
+        (
+            "max_authentication_age",
+            time(limits::AUTHENTICATION_AGE_DEFAULT),
+        ),
         (
             "max_connections",
             format!("`{}`", limits::CONNECTIONS_DEFAULT),

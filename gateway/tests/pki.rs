@@ -85,7 +85,7 @@ fn openssl_accepts_each_certificate_for_its_purpose_only() {
         directory,
         &[
             "issue",
-            "server",
+            "gateway",
             "gateway",
             "--dns",
             "gateway.example.org",
@@ -95,24 +95,18 @@ fn openssl_accepts_each_certificate_for_its_purpose_only() {
     );
     pki(
         directory,
-        &[
-            "issue",
-            "client",
-            "agent",
-            "--uri",
-            "spiffe://example.org/agent/1",
-        ],
+        &["issue", "agent", "agent", "--uri", "urn:agent:1"],
     );
     pki(directory, &["issue", "ca", "edge"]);
     pki(
         directory,
-        &["issue", "client", "far-agent", "--issuer", "edge"],
+        &["issue", "agent", "far-agent", "--issuer", "edge"],
     );
     pki(
         directory,
         &[
             "issue",
-            "server",
+            "gateway",
             "far-gateway",
             "--issuer",
             "edge",
@@ -120,9 +114,14 @@ fn openssl_accepts_each_certificate_for_its_purpose_only() {
             "127.0.0.1",
         ],
     );
+    pki(
+        directory,
+        &["issue", "component", "ingester", "--dns", "a.example"],
+    );
     let cases = [
         ("gateway", true, false),
         ("agent", false, true),
+        ("ingester", true, true),
         ("far-agent", false, true),
         ("far-gateway", true, false),
     ];
@@ -144,7 +143,7 @@ fn openssl_accepts_each_certificate_for_its_purpose_only() {
 fn keys_are_readable_by_their_owner_only() {
     let directory = tempfile::tempdir().unwrap();
     pki(directory.path(), &["init"]);
-    pki(directory.path(), &["issue", "client", "agent"]);
+    pki(directory.path(), &["issue", "agent", "agent"]);
     pki(directory.path(), &["issue", "ca", "edge"]);
     for name in ["ca.key", "agent.key", "edge.key"] {
         let mode = fs::metadata(directory.path().join(name))
@@ -172,7 +171,7 @@ fn nothing_is_ever_overwritten() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     pki(directory, &["init"]);
-    pki(directory, &["issue", "client", "agent"]);
+    pki(directory, &["issue", "agent", "agent"]);
     fs::remove_file(directory.join("agent.pem")).unwrap();
     fs::write(directory.join("other.pem"), "in the way").unwrap();
     let before: Vec<_> = file_names(directory)
@@ -181,9 +180,9 @@ fn nothing_is_ever_overwritten() {
         .collect();
     let cases: [(&[&str], &str); 4] = [
         (&["init"], "ca.pem"),
-        (&["issue", "client", "agent"], "agent.key"),
-        (&["issue", "client", "other"], "other.pem"),
-        (&["issue", "client", "ca"], "ca.pem"),
+        (&["issue", "agent", "agent"], "agent.key"),
+        (&["issue", "agent", "other"], "other.pem"),
+        (&["issue", "agent", "ca"], "ca.pem"),
     ];
     for (arguments, file) in cases {
         let error = pki_refused(directory, arguments);
@@ -208,7 +207,7 @@ fn list_shows_every_certificate_and_its_names() {
         directory,
         &[
             "issue",
-            "server",
+            "gateway",
             "gateway",
             "--dns",
             "gateway.example.org",
@@ -220,7 +219,7 @@ fn list_shows_every_certificate_and_its_names() {
         directory,
         &[
             "issue",
-            "client",
+            "agent",
             "agent",
             "--uri",
             "urn:agent:1",
@@ -228,9 +227,16 @@ fn list_shows_every_certificate_and_its_names() {
             "1",
         ],
     );
+    pki(
+        directory,
+        &["issue", "component", "ingester", "--ip", "10.0.0.2"],
+    );
     let list = pki(directory, &["list"]);
     for expected in [
         "Example CA",
+        " 90 days",
+        " 1 days",
+        " 180 days",
         "gateway.pem",
         "gateway.example.org",
         "10.0.0.1",
@@ -246,8 +252,9 @@ fn list_shows_every_certificate_and_its_names() {
             .to_owned()
     };
     assert!(row("ca.pem").contains(" ca "));
-    assert!(row("gateway.pem").contains(" server "));
-    assert!(row("agent.pem").contains(" client "));
+    assert!(row("gateway.pem").contains(" gateway "));
+    assert!(row("agent.pem").contains(" agent "));
+    assert!(row("ingester.pem").contains(" component "));
 }
 
 #[test]
@@ -259,19 +266,19 @@ fn what_makes_no_sense_is_refused() {
     pki(directory, &["issue", "ca", "edge"]);
     let cases: [(&[&str], &str); 9] = [
         (
-            &["issue", "server", "gateway"],
+            &["issue", "gateway", "gateway"],
             "needs a DNS name or an IP address",
         ),
         (
-            &["issue", "server", "gateway", "--dns", "a b"],
+            &["issue", "gateway", "gateway", "--dns", "a b"],
             "must look like gateway.example.org",
         ),
         (
-            &["issue", "client", "agent", "--uri", "no-scheme"],
+            &["issue", "agent", "agent", "--uri", "no-scheme"],
             "must look like spiffe://",
         ),
-        (&["issue", "client", "../agent"], "must be 1 to 64 letters"),
-        (&["issue", "client", ".hidden"], "must be 1 to 64 letters"),
+        (&["issue", "agent", "../agent"], "must be 1 to 64 letters"),
+        (&["issue", "agent", ".hidden"], "must be 1 to 64 letters"),
         (
             &["issue", "ca", "branch", "--dns", "a.example"],
             "takes no URI, DNS name or IP address",
@@ -280,9 +287,9 @@ fn what_makes_no_sense_is_refused() {
             &["issue", "ca", "branch", "--issuer", "edge"],
             "no further authority",
         ),
-        (&["issue", "client", "root"], "would look self-signed"),
+        (&["issue", "agent", "root"], "would look self-signed"),
         (
-            &["issue", "client", "agent", "--issuer", "nobody"],
+            &["issue", "agent", "agent", "--issuer", "nobody"],
             "cannot be read",
         ),
     ];
@@ -442,11 +449,11 @@ fn openssl_refuses_what_was_revoked_and_nothing_else() {
     let directory = directory.path();
     pki(directory, &["init"]);
     for name in ["stolen", "good"] {
-        pki(directory, &["issue", "client", name]);
+        pki(directory, &["issue", "agent", name]);
     }
     pki(directory, &["issue", "ca", "edge"]);
     for name in ["far-stolen", "far-good"] {
-        pki(directory, &["issue", "client", name, "--issuer", "edge"]);
+        pki(directory, &["issue", "agent", name, "--issuer", "edge"]);
     }
     pki(directory, &["crl"]);
     let (good, said) = openssl(
@@ -531,8 +538,8 @@ fn revoking_again_changes_nothing_and_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     pki(directory, &["init"]);
-    pki(directory, &["issue", "client", "agent"]);
-    pki(directory, &["issue", "client", "other"]);
+    pki(directory, &["issue", "agent", "agent"]);
+    pki(directory, &["issue", "agent", "other"]);
     assert!(pki(directory, &["revoke", "agent"]).contains("agent.pem: revoked;"));
     let register = fs::read_to_string(directory.join("ca.revoked")).unwrap();
     assert!(pki(directory, &["revoke", "agent"]).contains("agent.pem: was revoked already, at 20"));
@@ -564,11 +571,11 @@ fn only_the_issuer_takes_back_and_nothing_but_a_list_is_replaced() {
     let elsewhere = tempfile::tempdir().unwrap();
     pki(directory, &["init"]);
     pki(directory, &["issue", "ca", "edge"]);
-    pki(directory, &["issue", "client", "agent"]);
-    pki(directory, &["issue", "client", "far", "--issuer", "edge"]);
+    pki(directory, &["issue", "agent", "agent"]);
+    pki(directory, &["issue", "agent", "far", "--issuer", "edge"]);
     // Another authority of the same name.
     pki(elsewhere.path(), &["init"]);
-    pki(elsewhere.path(), &["issue", "client", "stranger"]);
+    pki(elsewhere.path(), &["issue", "agent", "stranger"]);
     fs::copy(
         elsewhere.path().join("stranger.pem"),
         directory.join("stranger.pem"),
@@ -638,6 +645,516 @@ fn an_authority_made_by_openssl_takes_back_as_well() {
     assert!(!good && said.contains("certificate revoked"), "{said}");
     let (_, said) = openssl(directory, "crl -noout -text -in ca.crl.pem");
     assert!(said.contains("Serial Number: F00000000000000001"), "{said}");
+}
+
+/// A request made by OpenSSL: `key` are the arguments that choose its key, `extensions` what it asks for.
+fn request_by_openssl(directory: &Path, name: &str, key: &str, extensions: &[&str]) {
+    let arguments =
+        format!("req -new -nodes {key} -keyout {name}.key -out {name}.csr -subj /CN={name}");
+    let asked = extensions
+        .iter()
+        .flat_map(|extension| ["-addext", extension]);
+    let output = Command::new("openssl")
+        .args(arguments.split(' '))
+        .args(asked)
+        .current_dir(directory)
+        .output()
+        .expect("the openssl command runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {said}");
+}
+
+const P256: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256";
+
+/// What OpenSSL says of one field of a certificate.
+fn field(directory: &Path, certificate: &str, option: &str) -> String {
+    let (read, said) = openssl(
+        directory,
+        &format!("x509 -noout {option} -in {certificate}"),
+    );
+    assert!(read, "{said}");
+    said
+}
+
+/// Name, kind of key, profile, and what is asked for.
+const GOOD_REQUESTS: [(&str, &str, &str, [&str; 2]); 5] = [
+    (
+        "agent-p256",
+        P256,
+        "agent",
+        [
+            "subjectAltName=URI:spiffe://example.org/agent/1",
+            "extendedKeyUsage=clientAuth",
+        ],
+    ),
+    (
+        "agent-p384",
+        "-newkey ec -pkeyopt ec_paramgen_curve:P-384",
+        "agent",
+        [
+            "subjectAltName=DNS:a.example.org",
+            "basicConstraints=CA:FALSE",
+        ],
+    ),
+    (
+        "agent-ed25519",
+        "-newkey ed25519",
+        "agent",
+        [
+            "subjectAltName=URI:urn:agent:2",
+            "keyUsage=digitalSignature",
+        ],
+    ),
+    (
+        "gateway-rsa",
+        "-newkey rsa:2048",
+        "gateway",
+        [
+            "subjectAltName=DNS:*.example.org,IP:10.0.0.1",
+            "extendedKeyUsage=serverAuth",
+        ],
+    ),
+    (
+        "ingester",
+        P256,
+        "component",
+        [
+            "subjectAltName=DNS:ingester",
+            "extendedKeyUsage=serverAuth,clientAuth",
+        ],
+    ),
+];
+
+#[test]
+fn requests_made_by_openssl_are_signed_by_profile() {
+    let home = tempfile::tempdir().unwrap();
+    let (here, directory) = (home.path(), home.path().join("pki"));
+    pki(&directory, &["init"]);
+    pki(&directory, &["issue", "ca", "edge"]);
+
+    for (name, key, profile, extensions) in GOOD_REQUESTS {
+        request_by_openssl(here, name, key, &extensions);
+        let request = here.join(format!("{name}.csr"));
+        let request = request.to_str().unwrap();
+        let said = pki(
+            &directory,
+            &["sign", request, "--profile", profile, "--days", "7"],
+        );
+        let wanted = extensions[0].split([':', '=', ',']).nth(2).unwrap();
+        assert!(said.contains(wanted), "{wanted} in {said}");
+        assert!(!directory.join(format!("{name}.key")).exists(), "{name}");
+        let server = openssl_verifies(&directory, name, "sslserver");
+        let client = openssl_verifies(&directory, name, "sslclient");
+        assert_eq!(
+            (server, client),
+            (profile != "agent", profile != "gateway"),
+            "{name}"
+        );
+        let certificate = directory.join(format!("{name}.pem"));
+        let certified = field(here, certificate.to_str().unwrap(), "-pubkey");
+        let (_, held) = openssl(here, &format!("pkey -in {name}.key -pubout"));
+        assert_eq!(certified, held, "{name}: the key of the request");
+    }
+
+    // In DER, under another name, by an intermediate, and with nothing taken but names.
+    let (made, said) = openssl(here, "req -in ingester.csr -outform der -out ingester.der");
+    assert!(made, "{said}");
+    let request = here.join("ingester.der");
+    let arguments = ["sign", request.to_str().unwrap(), "--profile", "component"];
+    pki(
+        &directory,
+        &[&arguments[..], &["--name", "other", "--issuer", "edge"]].concat(),
+    );
+    let certificate = directory.join("other.pem");
+    let text = field(
+        here,
+        certificate.to_str().unwrap(),
+        "-subject -issuer -ext subjectAltName",
+    );
+    assert!(text.contains("subject=CN = other"), "{text}");
+    assert!(text.contains("issuer=CN = edge"), "{text}");
+    assert!(text.contains("DNS:ingester"), "{text}");
+    assert!(openssl_verifies(&directory, "other", "sslclient"));
+    // Nothing is overwritten here either.
+    let error = pki_refused(&directory, &arguments);
+    assert!(error.contains("ingester.pem: exists already"), "{error}");
+}
+
+/// Name, kind of key, profile, what is asked for, and why it is refused.
+const BAD_REQUESTS: [(&str, &str, &str, &[&str], &str); 13] = [
+    (
+        "ca",
+        P256,
+        "agent",
+        &["basicConstraints=critical,CA:TRUE"],
+        "asks for a CA",
+    ),
+    (
+        "signer",
+        P256,
+        "agent",
+        &["keyUsage=keyCertSign"],
+        "signs certificates or lists",
+    ),
+    (
+        "short",
+        "-newkey rsa:1024",
+        "agent",
+        &["subjectAltName=URI:urn:agent:1"],
+        "an RSA key of 1024 bits",
+    ),
+    (
+        "strange",
+        "-newkey ec -pkeyopt ec_paramgen_curve:secp256k1",
+        "agent",
+        &["subjectAltName=URI:urn:agent:1"],
+        "of a kind that is not accepted",
+    ),
+    (
+        "old",
+        "-newkey rsa:2048 -sha1",
+        "agent",
+        &["subjectAltName=URI:urn:agent:1"],
+        "by an algorithm that is not accepted",
+    ),
+    (
+        "mixed",
+        P256,
+        "agent",
+        &["extendedKeyUsage=serverAuth"],
+        "which an agent does not get",
+    ),
+    (
+        "greedy",
+        P256,
+        "gateway",
+        &["extendedKeyUsage=clientAuth", "subjectAltName=DNS:a.b"],
+        "gateway's listener does not get",
+    ),
+    (
+        "coder",
+        P256,
+        "agent",
+        &["extendedKeyUsage=codeSigning"],
+        "beyond serverAuth and clientAuth",
+    ),
+    (
+        "mail",
+        P256,
+        "agent",
+        &["subjectAltName=email:a@example.org"],
+        "neither a URI, nor a DNS name",
+    ),
+    (
+        "many",
+        P256,
+        "agent",
+        &["subjectAltName=DNS:*.example.org"],
+        "not a pattern of many",
+    ),
+    (
+        "control",
+        P256,
+        "agent",
+        &["subjectAltName=URI:urn:a\u{1}b"],
+        "must look like spiffe://",
+    ),
+    (
+        "empty",
+        P256,
+        "agent",
+        &["subjectAltName=DER:30:02:82:00"],
+        "must look like gateway.example.org",
+    ),
+    (
+        "nameless",
+        P256,
+        "component",
+        &[],
+        "needs a DNS name or an IP address",
+    ),
+];
+
+#[test]
+fn requests_that_ask_for_too_much_are_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let (here, directory) = (home.path(), home.path().join("pki"));
+    pki(&directory, &["init"]);
+
+    for (name, key, profile, extensions, expected) in BAD_REQUESTS {
+        request_by_openssl(here, name, key, extensions);
+        let request = here.join(format!("{name}.csr"));
+        let error = pki_refused(
+            &directory,
+            &["sign", request.to_str().unwrap(), "--profile", profile],
+        );
+        assert!(error.contains(expected), "{name}: {error}");
+    }
+    assert_eq!(
+        file_names(&directory),
+        ["ca.key", "ca.pem"].map(str::to_owned).into()
+    );
+}
+
+#[test]
+fn a_request_that_does_not_prove_possession_of_its_key_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let (here, directory) = (home.path(), home.path().join("pki"));
+    pki(&directory, &["init"]);
+    request_by_openssl(here, "agent", P256, &["subjectAltName=URI:urn:agent:1"]);
+    let (made, said) = openssl(here, "req -in agent.csr -outform der -out agent.der");
+    assert!(made, "{said}");
+    let der = fs::read(here.join("agent.der")).unwrap();
+    let changed = here.join("changed.der");
+    // Every byte: structure, names, key, algorithm and signature.
+    for position in 0..der.len() {
+        let mut bytes = der.clone();
+        bytes[position] ^= 1;
+        fs::write(&changed, bytes).unwrap();
+        let authority = Authority::open(&directory).unwrap();
+        let refused = authority.sign(&changed, Profile::Client, Some("thief"), DAY);
+        assert!(refused.is_err(), "byte {position}");
+    }
+    for bad in [
+        &der[..der.len() - 1],
+        &[&der[..], b"0"].concat(),
+        b"",
+        b"no PEM",
+    ] {
+        fs::write(&changed, bad).unwrap();
+        let authority = Authority::open(&directory).unwrap();
+        assert!(
+            authority
+                .sign(&changed, Profile::Client, Some("thief"), DAY)
+                .is_err()
+        );
+    }
+    let good = here.join("agent.der");
+    let authority = Authority::open(&directory).unwrap();
+    assert!(
+        authority
+            .sign(&good, Profile::Client, Some("honest"), DAY)
+            .is_ok()
+    );
+}
+
+/// The serial number of a certificate, in OpenSSL's capitals.
+fn serial(directory: &Path, certificate: &str) -> String {
+    let said = field(directory, certificate, "-serial");
+    said.trim().rsplit_once('=').unwrap().1.to_owned()
+}
+
+/// The line of `pki list` on a file.
+fn listed(directory: &Path, file: &str) -> String {
+    let list = pki(directory, &["list"]);
+    let mut lines = list.lines();
+    lines
+        .find(|line| line.starts_with(&format!(" {file}")))
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn a_renewed_certificate_says_the_same_of_another_key() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path();
+    pki(directory, &["init"]);
+    pki(directory, &["issue", "ca", "edge"]);
+    let names = ["--uri", "urn:agent:1", "--dns", "a.b", "--ip", "10.0.0.1"];
+    for (name, by) in [("near", &[][..]), ("far", &["--issuer", "edge"])] {
+        let issue = ["issue", "agent", name, "--days", "7"];
+        pki(directory, &[&issue[..], &names, by].concat());
+        let file = format!("{name}.pem");
+        let says = "-subject -issuer -ext subjectAltName,extendedKeyUsage,authorityKeyIdentifier";
+        let key_of = |file: &str| field(directory, file, "-pubkey");
+        let (said, key) = (field(directory, &file, says), key_of(&file));
+        let number = serial(directory, &file);
+        pki(directory, &["renew", name]);
+        assert_eq!(field(directory, &file, says), said);
+        assert_ne!(serial(directory, &file), number);
+        let new_key = key_of(&file);
+        assert_ne!(new_key, key);
+        let (_, held) = openssl(directory, &format!("pkey -in {name}.key -pubout"));
+        assert_eq!(new_key, held, "the key beside it is its own");
+        let key_file = fs::metadata(directory.join(format!("{name}.key"))).unwrap();
+        assert_eq!(key_file.permissions().mode() & 0o777, 0o600);
+        assert!(listed(directory, &file).contains(" 7 days"));
+
+        pki(directory, &["renew", name, "--keep-key", "--days", "30"]);
+        assert_eq!(key_of(&file), new_key);
+        assert!(listed(directory, &file).contains(" 30 days"));
+        assert!(openssl_verifies(directory, name, "sslclient"));
+    }
+}
+
+#[test]
+fn the_certificate_before_a_renewal_stays_good_until_it_is_revoked() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path();
+    pki(directory, &["init"]);
+    pki(directory, &["issue", "ca", "edge"]);
+    for (name, by) in [("near", &[][..]), ("far", &["--issuer", "edge"])] {
+        pki(directory, &[&["issue", "agent", name], by].concat());
+        let file = format!("{name}.pem");
+        let before = fs::read(directory.join(&file)).unwrap();
+        let kept = format!("{name}.{}", serial(directory, &file).to_lowercase());
+        let said = pki(directory, &["renew", name]);
+        assert!(said.contains(&format!("pki revoke {kept}`")), "{said}");
+        assert_eq!(
+            fs::read(directory.join(format!("{kept}.pem"))).unwrap(),
+            before
+        );
+        assert!(openssl_verifies(directory, &kept, "sslclient"));
+        pki(directory, &[&["revoke", kept.as_str()], by].concat());
+        pki(directory, &["crl"]);
+        pki(directory, &["crl", "--issuer", "edge"]);
+        let lists = "-crl_check_all -CAfile ca.pem -CRLfile ca.crl.pem -CRLfile edge.crl.pem -untrusted edge.pem";
+        let (good, said) = openssl(directory, &format!("verify {lists} {kept}.pem"));
+        assert!(!good && said.contains("certificate revoked"), "{said}");
+        let (good, said) = openssl(directory, &format!("verify {lists} {file}"));
+        assert!(good, "{said}");
+    }
+}
+
+#[test]
+fn an_intermediate_is_renewed_with_its_key_and_what_it_issued_goes_on() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path();
+    pki(directory, &["init"]);
+    pki(directory, &["issue", "ca", "edge", "--days", "30"]);
+    pki(directory, &["issue", "agent", "far", "--issuer", "edge"]);
+    let error = pki_refused(directory, &["renew", "edge"]);
+    assert!(error.contains("renew it with --keep-key"), "{error}");
+    pki(directory, &["renew", "edge", "--keep-key", "--days", "90"]);
+    let (good, said) = openssl(
+        directory,
+        "verify -x509_strict -CAfile ca.pem -untrusted edge.pem far.pem",
+    );
+    assert!(good, "{said}");
+    // Cut to thirty days when it was issued; the authority above it lasts longer now.
+    pki(directory, &["renew", "far", "--days", "60"]);
+    assert!(openssl_verifies(directory, "far", "sslclient"));
+    let list = pki(directory, &["list"]);
+    let row = list.lines().find(|line| line.contains(" far.pem")).unwrap();
+    assert!(row.contains(" 60 days"), "{list}");
+}
+
+#[test]
+fn a_certificate_whose_key_is_elsewhere_is_renewed_by_a_new_request() {
+    let home = tempfile::tempdir().unwrap();
+    let (here, directory) = (home.path(), home.path().join("pki"));
+    pki(&directory, &["init"]);
+    request_by_openssl(here, "agent", P256, &["subjectAltName=URI:urn:agent:1"]);
+    let request = here.join("agent.csr");
+    let request = request.to_str().unwrap();
+    pki(&directory, &["sign", request, "--profile", "agent"]);
+    let error = pki_refused(&directory, &["renew", "agent"]);
+    assert!(error.contains("has its key elsewhere"), "{error}");
+    // Another key, and other names, which are not taken.
+    request_by_openssl(here, "agent", P256, &["subjectAltName=URI:urn:admin"]);
+    pki(&directory, &["renew", "agent", "--request", request]);
+    let certificate = directory.join("agent.pem");
+    let certificate = certificate.to_str().unwrap();
+    let (_, held) = openssl(here, "pkey -in agent.key -pubout");
+    assert_eq!(field(here, certificate, "-pubkey"), held);
+    let names = field(here, certificate, "-ext subjectAltName");
+    assert!(
+        names.contains("urn:agent:1") && !names.contains("admin"),
+        "{names}"
+    );
+}
+
+#[test]
+fn what_cannot_be_renewed_as_it_is_stays_as_it_is() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path();
+    pki(directory, &["init"]);
+    pki(directory, &["issue", "agent", "stolen"]);
+    pki(directory, &["issue", "agent", "agent"]);
+    pki(directory, &["revoke", "stolen"]);
+    let (made, said) = openssl(
+        directory,
+        "req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -keyout rich.key -out rich.pem -days 3 -subj /O=Example/CN=rich \
+         -CA ca.pem -CAkey ca.key -addext basicConstraints=critical,CA:FALSE -addext extendedKeyUsage=clientAuth",
+    );
+    assert!(made, "{said}");
+    request_by_openssl(directory, "other", P256, &[]);
+    let request = directory.join("other.csr");
+    let request = request.to_str().unwrap();
+    let before: Vec<_> = file_names(directory)
+        .into_iter()
+        .map(|name| fs::read(directory.join(name)).unwrap())
+        .collect();
+    let cases: [(&[&str], &str); 6] = [
+        (&["renew", "ca"], "is a root"),
+        (&["renew", "nobody"], "cannot be read"),
+        (&["renew", "../agent"], "must be 1 to 64 letters"),
+        (&["renew", "rich"], "was not made by `portcullis pki`"),
+        (
+            &["renew", "stolen", "--keep-key"],
+            "whoever has its key would be let in again",
+        ),
+        (
+            &["renew", "agent", "--request", request],
+            "has its key beside it",
+        ),
+    ];
+    for (arguments, expected) in cases {
+        let error = pki_refused(directory, arguments);
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    }
+    let after: Vec<_> = file_names(directory)
+        .into_iter()
+        .map(|name| fs::read(directory.join(name)).unwrap())
+        .collect();
+    assert_eq!(before, after);
+    // The name of a revoked certificate may come back with another key.
+    pki(directory, &["renew", "stolen"]);
+    let list = pki(directory, &["list"]);
+    let row = list
+        .lines()
+        .find(|line| line.contains(" stolen.pem"))
+        .unwrap();
+    assert_eq!(
+        row.matches('Z').count(),
+        1,
+        "an end, and not revoked: {row}"
+    );
+}
+
+#[test]
+fn a_certificate_without_a_file_is_revoked_by_its_serial_number() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path();
+    pki(directory, &["init"]);
+    pki(directory, &["issue", "agent", "gone"]);
+    pki(directory, &["issue", "agent", "here"]);
+    let (gone, here) = (serial(directory, "gone.pem"), serial(directory, "here.pem"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let moved = elsewhere.path().join("gone.pem");
+    fs::rename(directory.join("gone.pem"), &moved).unwrap();
+    let said = pki(directory, &["revoke", "--serial", &gone]);
+    assert!(
+        said.contains(&format!("serial number {}: revoked;", gone.to_lowercase())),
+        "{said}"
+    );
+    assert!(pki(directory, &["revoke", "--serial", &here]).contains("here.pem: revoked;"));
+    assert!(pki(directory, &["revoke", "here"]).contains("was revoked already"));
+    pki(directory, &["crl"]);
+    for file in [moved.to_str().unwrap(), "here.pem"] {
+        let (good, said) = openssl(
+            directory,
+            &format!("verify -crl_check -CAfile ca.pem -CRLfile ca.crl.pem {file}"),
+        );
+        assert!(!good && said.contains("certificate revoked"), "{said}");
+    }
+    for bad in ["", "xyz", "0", &"5".repeat(41)] {
+        let error = pki_refused(directory, &["revoke", "--serial", bad]);
+        assert!(
+            error.contains("must be 1 to 40 hexadecimal digits"),
+            "{bad}: {error}"
+        );
+    }
 }
 
 #[test]

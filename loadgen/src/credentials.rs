@@ -27,14 +27,18 @@ impl Identity {
         let chain = certificates(certificate)?;
         let private_key = PrivateKeyDer::from_pem_file(key)
             .with_context(|| format!("{}: not a PEM private key", key.display()))?;
-        let certified =
-            CertifiedKey::from_der(chain, private_key, &provider()).with_context(|| {
-                format!(
-                    "{} with {}: certificate and key do not belong together",
-                    certificate.display(),
-                    key.display()
-                )
-            })?;
+        Self::new(name, chain, private_key)
+            .with_context(|| format!("{} with {}", certificate.display(), key.display()))
+    }
+
+    /// An identity from a chain and its key, which is tried against the certificate.
+    pub fn new(
+        name: &str,
+        chain: Vec<CertificateDer<'static>>,
+        private_key: PrivateKeyDer<'static>,
+    ) -> Result<Self> {
+        let certified = CertifiedKey::from_der(chain, private_key, &provider())
+            .context("certificate and key do not belong together")?;
         Ok(Self {
             name: name.to_owned(),
             resolver: Arc::new(SingleCertAndKey::from(certified)),

@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod failure;
 pub mod fleet;
 pub mod impostor;
+pub mod issuer;
 pub mod limits;
 pub mod otlp;
 pub mod receiver;

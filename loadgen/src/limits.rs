@@ -1,6 +1,7 @@
 //! Every bound of the load generator in one place. No load runs without an end.
 //! Constants only; their relations are asserted when the crate is compiled.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// How long a scenario runs when neither `--for` nor `--count` is given.
@@ -53,6 +54,12 @@ pub const START_GRACE: Duration = Duration::from_millis(100);
 
 /// Pause before a held connection that broke is opened again, so that a dead server is not hammered.
 pub const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a held connection may send its small message.
+pub const BEAT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(600);
+
+/// The longest revocation list: making one takes about 300 bytes of memory an entry.
+pub const CRL_ENTRIES_MAX: u64 = 5_000_000;
 
 const _: () = assert!(SPAN_DEFAULT.as_secs() <= SPAN_WITH_COUNT.as_secs());
 const _: () = assert!(SPAN_WITH_COUNT.as_secs() <= SPAN_MAX.as_secs());

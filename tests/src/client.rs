@@ -30,6 +30,8 @@ pub struct ClientBuilder {
     suites: Option<Vec<CipherSuite>>,
     groups: Option<Vec<NamedGroup>>,
     with_key: bool,
+    /// Set where tickets are remembered from one connection to the next.
+    remembered: Option<Arc<ClientConfig>>,
 }
 
 /// An open connection.
@@ -72,6 +74,7 @@ impl ClientBuilder {
             suites: None,
             groups: None,
             with_key: true,
+            remembered: None,
         }
     }
 
@@ -121,6 +124,12 @@ impl ClientBuilder {
     /// Offers this group only.
     pub fn only_group(mut self, group: NamedGroup) -> Self {
         self.groups = Some(vec![group]);
+        self
+    }
+
+    /// Remembers tickets from one connection to the next. To be called last: what is offered stays as it is.
+    pub fn remembering(mut self) -> Self {
+        self.remembered = Some(Arc::new(self.config()));
         self
     }
 
@@ -192,7 +201,9 @@ impl ClientBuilder {
     fn connection(&self) -> ClientConnection {
         let name =
             ServerName::try_from(self.server_name.clone()).expect("the server name is valid");
-        ClientConnection::new(Arc::new(self.config()), name).expect("the configuration is complete")
+        let remembered = self.remembered.clone();
+        let config = remembered.unwrap_or_else(|| Arc::new(self.config()));
+        ClientConnection::new(config, name).expect("the configuration is complete")
     }
 
     /// The bytes of a first flight, for tests that send it their own way.

@@ -49,6 +49,8 @@ pub struct Setup<'a> {
     routes: Vec<(String, SocketAddr)>,
     identities: String,
     client_ca: PathBuf,
+    /// What tells this gateway's files and ports from those of another one in the same world.
+    number: u16,
 }
 
 /// A running gateway.
@@ -134,6 +136,7 @@ impl World {
             identities: "[[identity]]\nmatch = { uri = \"spiffe://example.test/agent/*\" }\ntenant = \"team-a\"\n"
                 .to_owned(),
             client_ca: self.agents.certificate(),
+            number: 1,
         }
     }
 
@@ -150,6 +153,13 @@ impl Default for World {
 }
 
 impl Setup<'_> {
+    /// One more gateway, beside the first one of this world. To be called before its routes are made.
+    pub fn second(mut self) -> Self {
+        self.number = 2;
+        self.admin = Admin::Unix(self.world.folder().join("admin-2.sock"));
+        self
+    }
+
     /// Keys before the first table.
     pub fn top(mut self, keys: &str) -> Self {
         self.top.push_str(keys);
@@ -198,7 +208,7 @@ impl Setup<'_> {
         backend: &str,
     ) -> Self {
         let offset = u16::try_from(self.routes.len()).expect("a handful of routes");
-        let address = self.world.host.at(FIRST_PORT + offset);
+        let address = self.world.host.at(self.number * FIRST_PORT + offset);
         let world = self.world;
         write!(
             self.tables,
@@ -224,7 +234,11 @@ impl Setup<'_> {
 
     /// `portcullis run` with the file, which it finds in the test's folder as `portcullis.toml`.
     fn command(&self) -> Command {
-        let file = self.world.folder().join("portcullis.toml");
+        let name = match self.number {
+            1 => "portcullis.toml",
+            _ => "portcullis-2.toml",
+        };
+        let file = self.world.folder().join(name);
         fs::write(&file, self.text()).expect("the test's folder can be written");
         let mut command = Command::new(program("portcullis"));
         command.arg("run").arg("--config").arg(&file);

@@ -1,6 +1,7 @@
 //! `cargo xtask`: the only door to building, checking and trying the project, the same at home and in CI.
 //! In: a subcommand. Out: its tools run in order, the first failure ends it. Never part of the gateway itself.
 
+mod bench;
 mod check;
 mod command;
 mod demo;
@@ -50,6 +51,11 @@ enum Task {
         #[arg(long, value_name = "FOLDER")]
         out: Option<PathBuf>,
     },
+    /// Measure, with the release build.
+    Bench {
+        #[command(subcommand)]
+        subject: bench::Subject,
+    },
     /// Run the fuzz targets, each for the given time. Needs a nightly compiler and cargo-fuzz.
     Fuzz {
         /// How long each target runs, such as `10m`.
@@ -67,6 +73,7 @@ fn main() -> ExitCode {
         Task::Test { arguments } => test::run_tests(&arguments),
         Task::Check => setup::run(setup::Purpose::Check).and_then(|()| check::run_with_tidy()),
         Task::Ebpf { out } => ebpf::run(&ebpf::Options { out }),
+        Task::Bench { subject } => bench::run(&subject),
         Task::Fuzz { time, target } => fuzz::run_targets(&fuzz::Options { time, target }),
     };
     match result {

@@ -31,6 +31,8 @@ pub struct Client<'a> {
     pub listener_address: SocketAddr,
     /// Its cipher suite.
     pub cipher_suite: &'a str,
+    /// Whether it came back with a ticket: its certificate was presented before, not on this connection.
+    pub is_resumed: bool,
     /// The application protocol it chose.
     pub protocol: Option<&'a [u8]>,
 }
@@ -198,6 +200,6 @@ fn is_ours(error: &HandshakeError) -> bool {
         HandshakeError::Io(error) => {
             Errno::from_io_error(error).is_some_and(|errno| OURS.contains(&errno))
         }
-        HandshakeError::Closed | HandshakeError::Tls(_) => false,
+        HandshakeError::Closed | HandshakeError::Certificate(_) | HandshakeError::Tls(_) => false,
     }
 }

@@ -21,8 +21,8 @@ pub(super) fn header(client: &Client<'_>) -> Result<Vec<u8>, proxy_header::Error
         canonical(client.listener_address),
     );
     let mut header = ProxyHeader::with_address(address);
-    // Client connected over TLS, and presented a certificate on this connection; 0: it verified.
-    let mut tls = SslInfo::new(true, true, false, 0);
+    // Over TLS; with a certificate on this connection, or earlier in its session; 0: it verified.
+    let mut tls = SslInfo::new(true, !client.is_resumed, true, 0);
     tls.append_tlv(Tlv::SslVersion("TLSv1.3".into()));
     if let Some(common_name) = &peer.certificate().common_name {
         tls.append_tlv(Tlv::SslCn(common_name.as_str().into()));

@@ -11,8 +11,8 @@ use gateway_core::identity::TenantSource;
 
 use super::rules;
 use crate::config::{
-    self, AdminAddress, Backend, BackendTransport, Config, GuardMode, Listener, Loaded,
-    ServerAddress,
+    self, AdminAddress, AuditTarget, Backend, BackendTransport, Config, GuardMode, Listener,
+    Loaded, ServerAddress,
 };
 use crate::tls::cipher_suite_name;
 
@@ -110,6 +110,11 @@ fn process(config: &Config) -> Table {
         Some(AdminAddress::Loopback(address)) => address.to_string(),
         Some(AdminAddress::Unix(path)) => format!("unix:{}", path.display()),
     };
+    let audit = match &config.audit {
+        None => "off".to_owned(),
+        Some(AuditTarget::StandardOutput) => "standard output".to_owned(),
+        Some(AuditTarget::File(path)) => path.display().to_string(),
+    };
     let guard = match (config.guard.mode, config.guard.required) {
         (GuardMode::Off, _) => "off".to_owned(),
         (GuardMode::Monitor, false) => format!("monitor on {}", config.guard.interfaces.join(", ")),
@@ -121,13 +126,8 @@ fn process(config: &Config) -> Table {
         }
     };
     properties([
-        (
-            "TLS",
-            format!(
-                "1.3 only, by {}; no resumption: every connection authenticates in full",
-                config.provider_name
-            ),
-        ),
+        ("TLS", format!("1.3 only, by {}", config.provider_name)),
+        ("resumption", resumption(config)),
         ("cipher suites", suites.collect::<Vec<_>>().join(", ")),
         ("groups", groups.collect::<Vec<_>>().join(", ")),
         ("client keys", config.key_policy.key_names()),
@@ -142,8 +142,21 @@ fn process(config: &Config) -> Table {
         ("workers", config.workers.to_string()),
         ("drain timeout", duration(config.drain_timeout)),
         ("admin endpoint", admin),
+        ("audit log", audit),
         ("guard", guard),
     ])
+}
+
+fn resumption(config: &Config) -> String {
+    let Some(resumption) = &config.resumption else {
+        return "none: every connection authenticates in full".to_owned();
+    };
+    let age = duration(resumption.max_authentication_age);
+    let keys = match &resumption.keys {
+        None => "with keys in memory".to_owned(),
+        Some(keys) => format!("with {} shared keys, epoch {}", keys.len(), keys.epoch()),
+    };
+    format!("for {age} after the full handshake, {keys}")
 }
 
 fn listener_table(listener: &Listener, config: &Config) -> Table {

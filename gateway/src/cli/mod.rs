@@ -4,6 +4,7 @@
 pub mod check;
 pub mod completions;
 pub mod demo;
+pub mod keys;
 pub mod pki;
 mod rules;
 pub mod run;
@@ -31,6 +32,8 @@ pub enum Command {
     Check(check::Check),
     /// Keep a small certificate authority on disk
     Pki(pki::Pki),
+    /// Keep the keys of session tickets that hosts and restarts share
+    Keys(keys::Keys),
     /// Show everything at work on this host, without a configuration
     Demo(demo::Demo),
     /// Print a completion script for a shell
@@ -44,6 +47,7 @@ impl Command {
             Command::Run(command) => command.execute(),
             Command::Check(command) => command.execute(),
             Command::Pki(command) => command.execute(),
+            Command::Keys(command) => command.execute(),
             Command::Demo(command) => command.execute(),
             Command::Completions(command) => command.execute(),
         }

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 
-use crate::pki::{Authority, Entry, Profile, Request, date};
+use crate::pki::{Authority, Entry, Profile, RenewedKey, Request, date};
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 const DAYS_MAX: i64 = 100 * 365;
@@ -27,6 +27,10 @@ enum PkiCommand {
     Init(Init),
     /// Issue a certificate: NAME.pem and NAME.key
     Issue(Issue),
+    /// Sign a request that was made elsewhere, whose key stays there: NAME.pem
+    Sign(Sign),
+    /// Renew a certificate: NAME.pem and NAME.key anew; the certificate before becomes NAME.SERIAL.pem
+    Renew(Renew),
     /// Take a certificate back: notes NAME.pem in the authority's register, from which `crl` makes the list
     Revoke(Revoke),
     /// Write the list of revoked certificates, ca.crl.pem, in the place of the one before
@@ -69,15 +73,59 @@ struct Issue {
     /// IP address; may be given several times
     #[arg(long, value_name = "ADDRESS")]
     ip: Vec<IpAddr>,
-    /// Days until the certificate expires [default: 90, for an authority 1825]
+    /// Days until the certificate expires [default: 90, for a component 180, for an authority 1825]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX as u64))]
     days: Option<u64>,
 }
 
 #[derive(Debug, Args)]
-struct Revoke {
+struct Sign {
+    /// File of the request (PKCS #10, PEM or DER)
+    #[arg(value_name = "FILE")]
+    request: PathBuf,
+    /// What the certificate is for; a usage that the request asks for and the profile does not give is refused
+    #[arg(long)]
+    profile: SignedProfile,
+    /// Name of the file, and common name of the subject [default: the request's common name]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Directory of the authority
+    #[arg(long, value_name = "DIR")]
+    directory: PathBuf,
+    /// Intermediate authority to sign by, as named when it was issued; otherwise the root
+    #[arg(long, value_name = "NAME")]
+    issuer: Option<String>,
+    /// Days until the certificate expires [default: 90, for a component 180]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX as u64))]
+    days: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+struct Renew {
     /// Name of the certificate's files
     name: String,
+    /// Directory of the authority
+    #[arg(long, value_name = "DIR")]
+    directory: PathBuf,
+    /// Days until the new certificate expires [default: as many as the one before was made for]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX as u64))]
+    days: Option<u64>,
+    /// Certify the same key again, instead of a new one
+    #[arg(long)]
+    keep_key: bool,
+    /// Certify the key of this request instead, for a certificate whose key is elsewhere; names stay what they were
+    #[arg(long, value_name = "FILE", conflicts_with = "keep_key")]
+    request: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Revoke {
+    /// Name of the certificate's files; one that was renewed is called NAME.SERIAL
+    #[arg(required_unless_present = "serial")]
+    name: Option<String>,
+    /// Serial number instead of a name, for a certificate whose file is not here
+    #[arg(long, value_name = "HEX", conflicts_with = "name")]
+    serial: Option<String>,
     /// Directory of the authority
     #[arg(long, value_name = "DIR")]
     directory: PathBuf,
@@ -108,12 +156,56 @@ struct List {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ProfileName {
-    /// A TLS server
-    Server,
-    /// A TLS client
-    Client,
+    /// Whoever connects to a gateway, and the gateway itself towards a backend: clientAuth
+    Agent,
+    /// What agents connect to: serverAuth. Not clientAuth as well: a gateway's certificate must not pass for an agent's
+    Gateway,
+    /// A member of a cluster, whose members are server and client to each other: serverAuth and clientAuth
+    Component,
     /// An intermediate authority
     Ca,
+}
+
+/// What a request can be signed for.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SignedProfile {
+    /// Whoever connects to a gateway: clientAuth
+    Agent,
+    /// What agents connect to: serverAuth
+    Gateway,
+    /// A member of a cluster: serverAuth and clientAuth
+    Component,
+}
+
+impl From<ProfileName> for Profile {
+    fn from(name: ProfileName) -> Self {
+        match name {
+            ProfileName::Agent => Profile::Client,
+            ProfileName::Gateway => Profile::Server,
+            ProfileName::Component => Profile::Component,
+            ProfileName::Ca => Profile::Authority,
+        }
+    }
+}
+
+impl From<SignedProfile> for Profile {
+    fn from(name: SignedProfile) -> Self {
+        match name {
+            SignedProfile::Agent => Profile::Client,
+            SignedProfile::Gateway => Profile::Server,
+            SignedProfile::Component => Profile::Component,
+        }
+    }
+}
+
+/// What is asked for, or what is usual: components often read their certificates at their start only.
+fn lifetime(days: Option<u64>, profile: Profile) -> Duration {
+    let usual = match profile {
+        Profile::Server | Profile::Client => 90,
+        Profile::Component => 180,
+        Profile::Authority => 1825,
+    };
+    Duration::from_secs(days.unwrap_or(usual) * SECONDS_PER_DAY)
 }
 
 impl Pki {
@@ -122,6 +214,8 @@ impl Pki {
         match self.command {
             PkiCommand::Init(command) => command.execute(),
             PkiCommand::Issue(command) => command.execute(),
+            PkiCommand::Sign(command) => command.execute(),
+            PkiCommand::Renew(command) => command.execute(),
             PkiCommand::Revoke(command) => command.execute(),
             PkiCommand::Crl(command) => command.execute(),
             PkiCommand::List(command) => command.execute(),
@@ -143,19 +237,14 @@ impl Init {
 impl Issue {
     fn execute(self) -> anyhow::Result<ExitCode> {
         let authority = open_issuer(&self.directory, self.issuer.as_deref())?;
-        let (profile, days_default) = match self.profile {
-            ProfileName::Server => (Profile::Server, 90),
-            ProfileName::Client => (Profile::Client, 90),
-            ProfileName::Ca => (Profile::Authority, 1825),
-        };
-        let days = self.days.unwrap_or(days_default);
+        let profile = self.profile.into();
         let issued = authority.issue(&Request {
             name: self.name,
             profile,
             uris: self.uri,
             dns_names: self.dns,
             ip_addresses: self.ip,
-            lifetime: Duration::from_secs(days * SECONDS_PER_DAY),
+            lifetime: lifetime(self.days, profile),
             not_before: None,
         })?;
         let (certificate, key) = (issued.certificate.display(), issued.key.display());
@@ -163,11 +252,59 @@ impl Issue {
     }
 }
 
+impl Sign {
+    fn execute(self) -> anyhow::Result<ExitCode> {
+        let authority = open_issuer(&self.directory, self.issuer.as_deref())?;
+        let profile = self.profile.into();
+        let name = self.name.as_deref();
+        let lifetime = lifetime(self.days, profile);
+        let certified = authority.sign(&self.request, profile, name, lifetime)?;
+        let certificate = certified.certificate.display();
+        let names = match certified.names.as_slice() {
+            [] => "no alternative name".to_owned(),
+            names => names.join(", ").escape_debug().to_string(),
+        };
+        super::print(&format!("{certificate}: made, for {names}\n"))
+    }
+}
+
+impl Renew {
+    fn execute(self) -> anyhow::Result<ExitCode> {
+        let key = match (self.keep_key, self.request) {
+            (true, _) => RenewedKey::Kept,
+            (false, Some(request)) => RenewedKey::Requested(request),
+            (false, None) => RenewedKey::New,
+        };
+        let lifetime = self
+            .days
+            .map(|days| Duration::from_secs(days * SECONDS_PER_DAY));
+        let renewed = open(&self.directory)?.renew(&self.name, &key, lifetime)?;
+        let certificate = renewed.certificate.display();
+        let end = date(renewed.not_after);
+        let key = match &renewed.key {
+            Some(key) => format!(", and its key {}", key.display()),
+            None => String::new(),
+        };
+        let before = renewed.replaced.file_stem().unwrap_or_default();
+        super::print(&format!(
+            "{certificate}: renewed until {end}{key}\nthe one before stays good until its end, or until \
+             `portcullis pki revoke {}`\n",
+            before.display()
+        ))
+    }
+}
+
 impl Revoke {
     fn execute(self) -> anyhow::Result<ExitCode> {
         let authority = open_issuer(&self.directory, self.issuer.as_deref())?;
-        let revoked = authority.revoke(&self.name)?;
-        let certificate = revoked.certificate.display();
+        let revoked = match (&self.serial, &self.name) {
+            (Some(serial), _) => authority.revoke_serial(serial)?,
+            (None, name) => authority.revoke(name.as_deref().unwrap_or_default())?,
+        };
+        let certificate = match revoked.name.as_str() {
+            "-" => format!("serial number {}", revoked.serial),
+            name => format!("{}", self.directory.join(format!("{name}.pem")).display()),
+        };
         if revoked.already {
             let at = date(revoked.at);
             return super::print(&format!("{certificate}: was revoked already, at {at}\n"));
@@ -226,6 +363,7 @@ fn table(directory: &Path, entries: &[Entry]) -> Table {
         "NAMES",
         "PROFILE",
         "SERIAL",
+        "LASTS",
         "NOT AFTER",
         "REVOKED",
     ];
@@ -238,9 +376,17 @@ fn table(directory: &Path, entries: &[Entry]) -> Table {
             entry.facts.names().join("\n"),
             entry.facts.profile().to_owned(),
             entry.facts.serial.clone(),
+            lasts(entry),
             date(entry.facts.not_after),
             entry.revoked_at.map_or_else(String::new, date),
         ]);
     }
     table
+}
+
+/// The whole time a certificate was made for, in days.
+fn lasts(entry: &Entry) -> String {
+    let (from, until) = (entry.facts.not_before, entry.facts.not_after);
+    let seconds = until.duration_since(from).unwrap_or_default().as_secs();
+    format!("{} days", seconds / SECONDS_PER_DAY)
 }

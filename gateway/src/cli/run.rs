@@ -9,6 +9,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config;
+use crate::limits;
 use crate::observe::{LogFormat, start_log};
 use crate::server::Gateway;
 
@@ -52,10 +53,16 @@ impl Run {
         }
         let gateway = Gateway::start(loaded.config)?;
         let asked = runtime.block_on(async {
+            let mut minutes = tokio::time::interval(*limits::TICKET_KEY_ROTATION.start());
             loop {
                 tokio::select! {
+                    _ = minutes.tick() => gateway.refresh_ticket_keys(),
                     asked = signals.next() => match asked {
-                        Asked::Reload => reload(&self.config, &gateway),
+                        Asked::Reload => {
+                            // Whether the rest is taken or not: the file may just have been renamed.
+                            gateway.audit().reopen();
+                            reload(&self.config, &gateway);
+                        }
                         Asked::End(name) => {
                             tracing::info!(signal = name, "draining");
                             return true;
@@ -65,6 +72,7 @@ impl Run {
                 }
             }
         });
+        let audit = gateway.audit().clone();
         let draining = std::thread::spawn(move || gateway.drain());
         let drained = runtime.block_on(async {
             let waiting = tokio::task::spawn_blocking(move || draining.join());
@@ -73,9 +81,14 @@ impl Run {
                 tokio::select! {
                     drained = &mut waiting => return drained.is_ok_and(|joined| joined.is_ok()),
                     asked = signals.next() => match asked {
-                        Asked::Reload => tracing::warn!("SIGHUP: not reloading, because the gateway is going down"),
+                        Asked::Reload => {
+                            audit.reopen();
+                            tracing::warn!("SIGHUP: not reloading, because the gateway is going down");
+                        }
                         Asked::End(name) => {
                             tracing::warn!(signal = name, "ending at once");
+                            audit.stopped();
+                            audit.finish(limits::AUDIT_FINISH_AT_ONCE_TIMEOUT);
                             drop(log);
                             std::process::exit(ENDED_AT_ONCE);
                         }
@@ -131,6 +144,9 @@ fn reload(file: &Path, gateway: &Gateway) {
         Ok(loaded) => loaded,
         Err(errors) => {
             gateway.count_refused_reload();
+            gateway
+                .audit()
+                .reloaded("SIGHUP", &[], Some(&errors.to_string()));
             for error in errors.as_slice() {
                 tracing::error!("reload refused, the old configuration goes on: {error}");
             }
@@ -140,7 +156,13 @@ fn reload(file: &Path, gateway: &Gateway) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    match gateway.reload(loaded.config) {
+    let outcome = gateway
+        .reload(loaded.config)
+        .map_err(|error| error.to_string());
+    gateway
+        .audit()
+        .reloaded("SIGHUP", &[], outcome.as_ref().err().map(String::as_str));
+    match outcome {
         Ok(()) => tracing::info!("reloaded"),
         Err(error) => tracing::error!("reload refused, the old configuration goes on: {error}"),
     }

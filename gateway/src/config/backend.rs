@@ -11,6 +11,7 @@ use super::keys::{self, Role};
 use super::listener::CheckedListener;
 use super::raw::{RawBackend, RawBackendTls, Text, Texts};
 use super::report::{Place, Report};
+use super::revocation;
 use super::scalar;
 use super::value::{Field, Item, Sections};
 use crate::limits;
@@ -261,8 +262,17 @@ fn tls(
     report: &mut Report<'_>,
 ) -> Option<BackendTls> {
     let place = raw.place;
-    let roots = keys::authorities(&place, "ca", raw.ca, report);
-    let roots = roots.map(|authorities| Arc::new(authorities.roots));
+    let mut authorities = keys::authorities(&place, "ca", raw.ca, report);
+    let written = revocation::Written {
+        authorities_key: "ca",
+        crl: raw.crl,
+        grace: raw.crl_grace,
+        dangerous_accept_stale: raw.dangerous_accept_stale_crl,
+    };
+    let revocation = authorities
+        .as_mut()
+        .and_then(|authorities| revocation::check(&place, written, authorities, provider, report));
+    let roots = authorities.map(|authorities| Arc::new(authorities.roots));
     let own = keys::own(
         &place,
         (raw.certificate, raw.key),
@@ -284,6 +294,7 @@ fn tls(
     );
     Some(BackendTls {
         roots: roots?,
+        revocation: revocation?,
         key: own?.key,
         server_name: server_name?,
     })

@@ -15,7 +15,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 
-use crate::tls::KeyPolicy;
+use crate::tls::{KeyPolicy, KeyRing};
 
 /// Everything `portcullis run` enforces.
 #[derive(Debug, Clone)]
@@ -30,8 +30,12 @@ pub struct Config {
     pub provider_name: &'static str,
     /// Keys, signatures and chain lengths that clients may come with.
     pub key_policy: Arc<KeyPolicy>,
+    /// Tickets to resume with; `None`: every connection authenticates in full.
+    pub resumption: Option<Resumption>,
     /// Where the administration endpoint listens, if anywhere.
     pub admin: Option<AdminAddress>,
+    /// Where audit lines go, if anywhere.
+    pub audit: Option<AuditTarget>,
     /// The kernel guard.
     pub guard: GuardSettings,
     /// How long connections may take to finish after SIGTERM.
@@ -46,6 +50,15 @@ pub struct Config {
     pub certificates: Vec<CertificateFile>,
 }
 
+/// How clients may come back without proving their key again.
+#[derive(Debug, Clone)]
+pub struct Resumption {
+    /// How long after a full handshake.
+    pub max_authentication_age: Duration,
+    /// Keys from a file that hosts and restarts share; `None`: keys live in memory, and rotate by themselves.
+    pub keys: Option<Arc<KeyRing>>,
+}
+
 /// Where the administration endpoint listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdminAddress {
@@ -53,6 +66,15 @@ pub enum AdminAddress {
     Loopback(SocketAddr),
     /// A Unix socket, written `unix:/path`.
     Unix(PathBuf),
+}
+
+/// Where audit lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditTarget {
+    /// A file, appended to.
+    File(PathBuf),
+    /// Standard output, written `stdout`.
+    StandardOutput,
 }
 
 /// One listening address. There is no field that switches client authentication off.
@@ -147,6 +169,8 @@ pub enum BackendTransport {
 pub struct BackendTls {
     /// Roots the server's certificate must chain to.
     pub roots: Arc<RootCertStore>,
+    /// What the authorities of `roots` have taken back.
+    pub revocation: Arc<Revocation>,
     /// Our client certificate.
     pub key: Arc<CertifiedKey>,
     /// The name that must stand in the server's certificate.

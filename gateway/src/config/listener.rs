@@ -135,6 +135,7 @@ fn check(
         refuse_weak(&place, authorities, provider, report);
     }
     let written = revocation::Written {
+        authorities_key: "client_ca",
         crl: take(&mut raw.crl),
         grace: take(&mut raw.crl_grace),
         dangerous_accept_stale: take(&mut raw.dangerous_accept_stale_crl),

@@ -2,6 +2,7 @@
 //! In: a TOML file and the certificates it names. Out: a `Config`, or every error with file, line and key.
 //! On the main thread at start; never touches a socket.
 
+mod audit;
 mod backend;
 pub mod checked;
 mod identity;
@@ -68,7 +69,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     let admin = process::admin(raw.admin, report);
     let guard = process::guard(raw.guard, report);
     let drain_timeout = process::drain_timeout(&raw.place, raw.drain_timeout, report);
-    report.not_built(&raw.place, "audit", &raw.audit);
+    let audit = audit::target(raw.audit, report);
     report.not_built(&raw.place, "outbound", &raw.outbound);
     let backends = backend::check_all(&raw.place, raw.backend, &provider.provider, report);
     let names = backend::Names::new(&backends);
@@ -84,7 +85,9 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
         provider: provider.provider,
         provider_name: provider.name,
         key_policy: Arc::new(provider.key_policy),
+        resumption: provider.resumption,
         admin: admin.checked,
+        audit: audit?,
         guard: guard?,
         drain_timeout: drain_timeout?,
         listeners: listeners

@@ -43,7 +43,7 @@ section! {
         "listener" => listener: Sections<RawListener>,
         "backend" => backend: Sections<RawBackend>,
         "identity" => identity: Sections<RawIdentity>,
-        "audit" => audit: Anything,
+        "audit" => audit: RawAudit,
         "outbound" => outbound: Anything,
     }
 }
@@ -79,8 +79,8 @@ section! {
     /// `[tls.resumption]`.
     RawResumption {
         "enabled" => enabled: bool,
-        "key_file" => key_file: Anything,
-        "max_authentication_age" => max_authentication_age: Anything,
+        "key_file" => key_file: Text,
+        "max_authentication_age" => max_authentication_age: Text,
     }
 }
 
@@ -90,6 +90,13 @@ section! {
         "mode" => mode: Text,
         "interfaces" => interfaces: Texts,
         "required" => required: bool,
+    }
+}
+
+section! {
+    /// `[audit]`.
+    RawAudit {
+        "file" => file: Text,
     }
 }
 
@@ -143,6 +150,9 @@ section! {
         "certificate" => certificate: Text,
         "key" => key: Text,
         "server_name" => server_name: Text,
+        "crl" => crl: Texts,
+        "crl_grace" => crl_grace: Text,
+        "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
     }
 }
 
@@ -180,6 +190,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("[tls]", RawTls::KEYS),
     ("[tls.resumption]", RawResumption::KEYS),
     ("[guard]", RawGuard::KEYS),
+    ("[audit]", RawAudit::KEYS),
     ("[[listener]]", RawListener::KEYS),
     ("[[listener.sni]]", RawSni::KEYS),
     ("[[backend]]", RawBackend::KEYS),

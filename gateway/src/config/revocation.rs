@@ -1,4 +1,4 @@
-//! A listener's revocation lists: read, verified against its authorities, and asked how old they may become.
+//! The revocation lists of a listener or backend: read, verified against its authorities, and asked how old they may become.
 //! In: `crl`, `crl_grace`, `dangerous_accept_stale_crl`. Out: one `Revocation`, or errors at the path's line.
 
 use std::sync::Arc;
@@ -21,6 +21,8 @@ use crate::tls::authority_id;
 
 /// The three keys as written.
 pub struct Written {
+    /// The key that the authorities stand under.
+    pub authorities_key: &'static str,
     pub crl: Field<Texts>,
     pub grace: Field<Text>,
     pub dangerous_accept_stale: Field<bool>,
@@ -89,14 +91,22 @@ pub fn check(
         }
     }
     let mut revocation = Revocation::new(lists);
-    remove_revoked(place, authorities, &mut revocation, report);
+    let authorities_key = place.key(written.authorities_key);
+    remove_revoked(
+        &authorities_key,
+        place.line,
+        authorities,
+        &mut revocation,
+        report,
+    );
     sound.then(|| Arc::new(revocation))
 }
 
 /// Takes authorities that a list of another one names out of those that are trusted. A chain ends at the first authority
 /// that is trusted, so nobody would ask whether that one has been taken back.
 fn remove_revoked(
-    place: &Place,
+    authorities_key: &str,
+    line: usize,
     authorities: &mut Authorities,
     revocation: &mut Revocation,
     report: &mut Report<'_>,
@@ -128,7 +138,7 @@ fn remove_revoked(
             let subject =
                 Facts::parse(certificate).map_or_else(|_| "a CA".to_owned(), |f| f.subject);
             let text = format!("{subject} is named by a revocation list: not used");
-            report.warn(place.line, &place.key("client_ca"), text);
+            report.warn(line, authorities_key, text);
             revocation.revoke_authority(authority_id(&authorities.roots.roots[position]));
         }
     }

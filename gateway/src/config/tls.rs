@@ -6,12 +6,13 @@ use std::sync::Arc;
 use rustls::SupportedCipherSuite;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs, ring};
 
-use super::raw::{RawResumption, RawTls, Texts};
+use super::checked::Resumption;
+use super::raw::{RawResumption, RawTls, Text, Texts};
 use super::report::{Place, Report};
 use super::scalar;
 use super::value::Field;
 use crate::limits;
-use crate::tls::{KeyPolicy, cipher_suite_name};
+use crate::tls::{self, KeyPolicy, cipher_suite_name};
 
 /// Suites of TLS 1.3 in our order of preference: AES-128 first, for it is the fastest where the CPU knows AES.
 const CIPHER_SUITES: [&str; 3] = [
@@ -33,6 +34,8 @@ pub struct CheckedTls {
     pub name: &'static str,
     /// What clients may come with.
     pub key_policy: KeyPolicy,
+    /// Whether and how clients may resume.
+    pub resumption: Option<Resumption>,
 }
 
 /// Which library computes.
@@ -80,9 +83,12 @@ impl Library {
 pub fn check(field: Field<RawTls>, report: &mut Report<'_>) -> CheckedTls {
     let raw = field.given().map(|item| item.value);
     let Some(raw) = raw else {
-        return assemble(Library::Ring, None, None);
+        return CheckedTls {
+            resumption: resumption(Field::Absent, report),
+            ..assemble(Library::Ring, None, None)
+        };
     };
-    check_resumption(raw.resumption, report);
+    let resumption = resumption(raw.resumption, report);
     let library = report.optional(&raw.place, "provider", raw.provider, |text| {
         Library::parse(text)
     });
@@ -98,7 +104,10 @@ pub fn check(field: Field<RawTls>, report: &mut Report<'_>) -> CheckedTls {
     let groups = pick(&raw.place, "groups", raw.groups, report, |name| {
         find_group(library, name)
     });
-    let mut checked = assemble(library, suites, groups);
+    let mut checked = CheckedTls {
+        resumption,
+        ..assemble(library, suites, groups)
+    };
     let lists = (raw.client_keys, raw.client_signatures);
     pin(&mut checked.key_policy, &raw.place, lists, report);
     let depth = |depth: &i64| scalar::count(*depth, &limits::CHAIN_DEPTH, "");
@@ -153,6 +162,7 @@ fn assemble(
         key_policy: KeyPolicy::of(&provider),
         provider: Arc::new(provider),
         name,
+        resumption: None,
     }
 }
 
@@ -215,23 +225,37 @@ fn find_group(library: Library, name: &str) -> Result<&'static dyn SupportedKxGr
     }
 }
 
-fn check_resumption(field: Field<RawResumption>, report: &mut Report<'_>) {
+/// `[tls.resumption]`: on, with keys in memory, unless something else is said.
+fn resumption(field: Field<RawResumption>, report: &mut Report<'_>) -> Option<Resumption> {
+    let default = Resumption {
+        max_authentication_age: limits::AUTHENTICATION_AGE_DEFAULT,
+        keys: None,
+    };
     let Some(raw) = field.given().map(|item| item.value) else {
-        return;
+        return Some(default);
     };
-    report.not_built(&raw.place, "key_file", &raw.key_file);
-    report.not_built(
-        &raw.place,
-        "max_authentication_age",
-        &raw.max_authentication_age,
-    );
-    let check = |enabled: &bool| match enabled {
-        true => {
-            Err("not built yet: must be false, every connection authenticates in full".to_owned())
+    let place = raw.place;
+    let age = |text: &Text| scalar::duration(text, &limits::AUTHENTICATION_AGE, "");
+    let written_age = raw.max_authentication_age;
+    let age = report.optional(&place, "max_authentication_age", written_age, age);
+    let key_file = raw.key_file.clone();
+    let path = |path: &Text| Ok(path.clone());
+    let keys = match report.optional(&place, "key_file", raw.key_file, path)? {
+        None => None,
+        Some(path) => {
+            let path = report.resolve(&path);
+            let load = |_: &Text| tls::load_ticket_keys(&path).map_err(|error| error.to_string());
+            report.optional(&place, "key_file", key_file, load)?
         }
-        false => Ok(()),
     };
-    report.optional(&raw.place, "enabled", raw.enabled, check);
+    let enabled = report.optional(&place, "enabled", raw.enabled, |enabled| Ok(*enabled))?;
+    if enabled == Some(false) {
+        return None;
+    }
+    Some(Resumption {
+        max_authentication_age: age?.unwrap_or(default.max_authentication_age),
+        keys: keys.map(Arc::new),
+    })
 }
 
 #[cfg(test)]

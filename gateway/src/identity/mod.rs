@@ -74,10 +74,6 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
         (Some(name), None) => Some(name),
         _ => None,
     };
-    let mut fingerprint = Fingerprint::default();
-    fingerprint
-        .0
-        .copy_from_slice(digest(&SHA256, certificate).as_ref());
     let mut names = Certificate {
         common_name: common_name
             .and_then(|name| name.as_str().ok())
@@ -88,7 +84,7 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
             .filter_map(|unit| Some(unit.as_str().ok()?.to_owned()))
             .collect(),
         issuer: name_text(parsed.issuer()),
-        fingerprint,
+        fingerprint: fingerprint(certificate),
         ..Certificate::default()
     };
     for name in alternative
@@ -116,6 +112,14 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
         client_usage: usage.is_some_and(|usage| usage.value.client_auth),
         may_sign: key_usage.is_none_or(|usage| usage.value.digital_signature()),
     })
+}
+
+/// Names a certificate by its SHA-256.
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
+    let mut fingerprint = Fingerprint::default();
+    let hash = digest(&SHA256, certificate);
+    fingerprint.0.copy_from_slice(hash.as_ref());
+    fingerprint
 }
 
 /// The names in one line, for a log.

@@ -86,35 +86,34 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
 
 /// Serves until dropped.
 pub async fn serve(socket: &AdminSocket, health: Arc<Health>, metrics: Metrics) -> io::Result<()> {
-    let slots = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS_MAX));
     match socket {
         AdminSocket::Loopback(listener) => {
             let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
-            loop {
-                let permit = slots
-                    .clone()
-                    .acquire_owned()
-                    .await
-                    .map_err(io::Error::other)?;
-                match listener.accept().await {
-                    Ok((stream, _)) => spawn(stream, permit, &health, &metrics),
-                    Err(error) => pause(&error).await,
-                }
-            }
+            serve_each(async || Ok(listener.accept().await?.0), health, metrics).await
         }
         AdminSocket::Unix(listener, ..) => {
             let listener = tokio::net::UnixListener::from_std(listener.try_clone()?)?;
-            loop {
-                let permit = slots
-                    .clone()
-                    .acquire_owned()
-                    .await
-                    .map_err(io::Error::other)?;
-                match listener.accept().await {
-                    Ok((stream, _)) => spawn(stream, permit, &health, &metrics),
-                    Err(error) => pause(&error).await,
-                }
-            }
+            serve_each(async || Ok(listener.accept().await?.0), health, metrics).await
+        }
+    }
+}
+
+/// Serves what `accept` yields, so many at once.
+async fn serve_each<S>(
+    accept: impl AsyncFn() -> io::Result<S>,
+    health: Arc<Health>,
+    metrics: Metrics,
+) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let slots = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS_MAX));
+    loop {
+        let slot = Arc::clone(&slots).acquire_owned();
+        let permit = slot.await.map_err(io::Error::other)?;
+        match accept().await {
+            Ok(stream) => spawn(stream, permit, &health, &metrics),
+            Err(error) => pause(&error).await,
         }
     }
 }

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gateway_core::failure::Failure;
+use gateway_core::lineage::TicketRefusal;
 
 use super::event::Event;
 use crate::config::Config;
 use crate::relay::{Direction, End};
-use crate::tls::{cipher_suite_name, group_name};
+use crate::tls::{Negotiated, cipher_suite_name, group_name};
 
 /// Upper bounds of the handshake duration histogram in seconds; one more bucket takes the rest.
 pub(super) const DURATION_BOUNDS: [f64; 12] = [
@@ -31,6 +32,9 @@ pub(super) struct ListenerCounters {
     pub(super) closed: Counter,
     pub(super) failures: [Counter; Failure::ALL.len()],
     pub(super) handshakes: Vec<((&'static str, &'static str), Counter)>,
+    pub(super) resumed: Counter,
+    pub(super) tickets_issued: Counter,
+    pub(super) ticket_refusals: [Counter; TicketRefusal::ALL.len()],
     pub(super) received_bytes: Counter,
     pub(super) sent_bytes: Counter,
     pub(super) ends: [Counter; End::ALL.len()],
@@ -88,10 +92,17 @@ impl WorkerCounters {
         match event {
             Event::Accepted => counters.accepted.add(1),
             Event::Closed => counters.closed.add(1),
-            Event::Refused { failure, .. } => counters.failures[failure.index()].add(1),
+            Event::Refused {
+                failure,
+                ticket_refusal,
+                ..
+            } => {
+                counters.failures[failure.index()].add(1);
+                counters.ticket_refused(*ticket_refusal);
+            }
             Event::Established {
                 negotiated, took, ..
-            } => counters.established((negotiated.cipher_suite, negotiated.group), *took),
+            } => counters.established(negotiated, *took),
             Event::Moved {
                 direction: Direction::Received,
                 bytes,
@@ -119,6 +130,9 @@ impl ListenerCounters {
                 .iter()
                 .map(|pair| (*pair, Counter::default()))
                 .collect(),
+            resumed: Counter::default(),
+            tickets_issued: Counter::default(),
+            ticket_refusals: Default::default(),
             received_bytes: Counter::default(),
             sent_bytes: Counter::default(),
             ends: Default::default(),
@@ -127,7 +141,18 @@ impl ListenerCounters {
         }
     }
 
-    fn established(&self, parameters: (&'static str, &'static str), took: Duration) {
+    fn ticket_refused(&self, refusal: Option<TicketRefusal>) {
+        if let Some(refusal) = refusal {
+            self.ticket_refusals[refusal.index()].add(1);
+        }
+    }
+
+    fn established(&self, negotiated: &Negotiated, took: Duration) {
+        self.resumed.add(u64::from(negotiated.is_resumed));
+        self.tickets_issued
+            .add(u64::from(negotiated.tickets_issued));
+        self.ticket_refused(negotiated.ticket_refusal);
+        let parameters = (negotiated.cipher_suite, negotiated.group);
         if let Some((_, counter)) = self.handshakes.iter().find(|(pair, _)| *pair == parameters) {
             counter.add(1);
         }

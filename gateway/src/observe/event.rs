@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gateway_core::certificate::Certificate;
 use gateway_core::failure::Failure;
+use gateway_core::lineage::TicketRefusal;
 
 use crate::relay::{Direction, End};
 use crate::tls::{Negotiated, VerifiedPeer};
@@ -26,9 +27,13 @@ pub enum Event<'a> {
         presented: Option<&'a Certificate>,
         /// The server name that was asked for.
         server_name: Option<&'a str>,
+        /// Why its ticket was refused before, if it came with one.
+        ticket_refusal: Option<TicketRefusal>,
     },
     /// A client got in.
     Established {
+        /// Number of the connection on its worker.
+        connection: u64,
         /// Who it is.
         peer: &'a VerifiedPeer,
         /// Its address.
@@ -56,6 +61,8 @@ pub enum Event<'a> {
     },
     /// A connection that had got in ended.
     Ended {
+        /// Number of the connection on its worker.
+        connection: u64,
         /// Why.
         end: End,
         /// The client's address.
@@ -73,6 +80,8 @@ pub enum Event<'a> {
     Closed,
     /// A connection's task panicked; its sockets were dropped, the backend's with a reset.
     Panicked {
+        /// Number of the connection on its worker.
+        connection: u64,
         /// The client's address.
         address: SocketAddr,
         /// The panic's message.

@@ -4,6 +4,7 @@
 //! the workers into counters of their own; the control thread adds them up when somebody asks.
 
 mod admin;
+mod audit;
 mod counters;
 mod event;
 mod log;
@@ -11,6 +12,7 @@ mod metrics;
 mod observer;
 
 pub use admin::{AdminSocket, serve};
+pub use audit::{Audit, Line, Opened, open};
 pub use counters::WorkerCounters;
 pub use event::Event;
 pub use log::{LogFormat, LogGuard, start_log};

@@ -1,13 +1,14 @@
-//! A worker's ear: takes events, counts them, and logs those an operator wants to read.
-//! In: events. Out: counters and log lines. On its worker; never waits for the log.
+//! A worker's ear: takes events, counts them, logs those an operator wants to read, and makes audit lines of the rest.
+//! In: events. Out: counters, log and audit lines. On its worker; never waits for either log.
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use gateway_core::failure::{Failure, Level};
 use gateway_core::suppress::Suppressor;
 
+use super::audit::{Audit, Scene, Weight};
 use super::counters::WorkerCounters;
 use super::event::Event;
 use crate::config::Config;
@@ -16,23 +17,35 @@ use crate::limits;
 /// A worker's ear.
 #[derive(Debug)]
 pub struct Observer {
+    worker: usize,
     config: RefCell<Arc<Config>>,
     counters: Arc<WorkerCounters>,
+    audit: Audit,
+    /// The audit line that is being made.
+    line: RefCell<Vec<u8>>,
     refusals: RefCell<[Suppressor; Failure::ALL.len()]>,
     server_failures: RefCell<Vec<Suppressor>>,
     backend_faults: RefCell<Suppressor>,
 }
 
 impl Observer {
-    /// Records into `counters`.
-    pub fn new(config: Arc<Config>, counters: Arc<WorkerCounters>) -> Self {
+    /// Records into `counters` and `audit` what happens on worker number `worker`.
+    pub fn new(
+        worker: usize,
+        config: Arc<Config>,
+        counters: Arc<WorkerCounters>,
+        audit: Audit,
+    ) -> Self {
         let suppressor = Suppressor::new(limits::REFUSAL_LINES_PER_SECOND);
         let refusals = RefCell::new(std::array::from_fn(|_| suppressor.clone()));
         let server_failures = RefCell::new(vec![suppressor.clone(); config.backends.len()]);
         let backend_faults = RefCell::new(suppressor);
         Observer {
+            worker,
             config: RefCell::new(config),
             counters,
+            audit,
+            line: RefCell::default(),
             refusals,
             server_failures,
             backend_faults,
@@ -48,6 +61,23 @@ impl Observer {
     pub fn emit(&self, listener: usize, event: &Event<'_>) {
         self.counters.record(listener, event);
         self.log(listener, event);
+        if self.audit.is_on() {
+            self.audit(listener, event);
+        }
+    }
+
+    fn audit(&self, listener: usize, event: &Event<'_>) {
+        let config = self.config.borrow();
+        let listener = config.listeners[listener].name.as_str();
+        let scene = Scene {
+            worker: self.worker,
+            listener,
+            now: SystemTime::now(),
+        };
+        let mut line = self.line.borrow_mut();
+        if scene.write(event, &mut line) {
+            self.audit.push(&line, Weight::Client);
+        }
     }
 
     fn log(&self, listener: usize, event: &Event<'_>) {
@@ -90,6 +120,7 @@ impl Observer {
                 address,
                 negotiated,
                 took,
+                ..
             } => {
                 let (suite, group) = (negotiated.cipher_suite, negotiated.group);
                 tracing::debug!(
@@ -113,7 +144,9 @@ impl Observer {
                     tracing::warn!(listener, peer = %address, identity, reason, left_out, "cut off by the backend");
                 }
             }
-            Event::Panicked { address, message } => {
+            Event::Panicked {
+                address, message, ..
+            } => {
                 tracing::error!(listener, peer = %address, panic = message, "a connection panicked; please report this");
             }
             Event::Accepted | Event::Moved { .. } | Event::Closed => {}

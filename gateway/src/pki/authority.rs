@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use gateway_core::revocation::Serial;
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair,
     PublicKeyData, RevokedCertParams, SerialNumber,
@@ -29,10 +30,10 @@ const ROOT_NAME: &str = "ca";
 
 /// A root or intermediate authority, ready to issue.
 pub struct Authority {
-    directory: PathBuf,
-    certificate_file: PathBuf,
+    pub(super) directory: PathBuf,
+    pub(super) certificate_file: PathBuf,
     certificate: CertificateDer<'static>,
-    facts: Facts,
+    pub(super) facts: Facts,
     key: Zeroizing<KeyPair>,
     /// What follows an issued certificate in its file: this authority, if it is not the root.
     chain: String,
@@ -122,6 +123,18 @@ impl Authority {
 
     /// Makes a key and a certificate for it. Refuses if either file exists.
     pub fn issue(&self, request: &Request) -> Result<Issued, PkiError> {
+        let files = self.files_of(request)?;
+        directory::refuse_existing(&files)?;
+        let parameters = template::requested(request, self.validity_of(request)?)?;
+        let key = Zeroizing::new(KeyPair::generate()?);
+        let certificate = self.certify(&parameters, &*key)?;
+        let key = read::encode_private_key(key.serialized_der());
+        directory::write_pair(&files, &certificate, &key)?;
+        Ok(files)
+    }
+
+    /// The files of a certificate that this authority may issue.
+    pub(super) fn files_of(&self, request: &Request) -> Result<Issued, PkiError> {
         let files = directory::pair(&self.directory, checked_name(&request.name)?);
         if request.profile == Profile::Authority && self.facts.path_length == Some(0) {
             return Err(PkiError::NotAnAuthority {
@@ -137,16 +150,13 @@ impl Authority {
                 expectation: "is the authority's own: the certificate would look self-signed",
             });
         }
-        directory::refuse_existing(&files)?;
-        let parameters = template::requested(request, self.validity_of(request)?)?;
-        let (certificate, key) = self.sign(&parameters)?;
-        directory::write_pair(&files, &certificate, &key)?;
         Ok(files)
     }
 
-    /// Takes NAME.pem back: its serial number goes into the register, and with that into every list from now on.
+    /// Takes NAME.pem back: its serial number goes into the register, and with that into every list from now on. A
+    /// certificate that was renewed has the name NAME.SERIAL.
     pub fn revoke(&self, name: &str) -> Result<Revoked, PkiError> {
-        let path = directory::pair(&self.directory, checked_name(name)?).certificate;
+        let path = directory::pair(&self.directory, safe_name(name)?).certificate;
         let certificates = read::certificates(&path).map_err(|source| PkiError::Read {
             path: path.clone(),
             source,
@@ -165,27 +175,46 @@ impl Authority {
                 authority: self.certificate_file.clone(),
             });
         }
+        self.register(facts.serial, name.to_owned())
+    }
+
+    /// Takes the certificate with this serial number back, whether or not its file is here.
+    pub fn revoke_serial(&self, serial: &str) -> Result<Revoked, PkiError> {
+        let wanted = checked_serial(serial)?;
+        let significant = |serial: &str| serial.trim_start_matches('0').to_owned();
+        let found = self.list()?.into_iter().find(|entry| {
+            entry.facts.is_of(&self.facts)
+                && significant(&entry.facts.serial) == significant(&wanted)
+        });
+        let Some(entry) = found else {
+            return self.register(wanted, "-".to_owned());
+        };
+        let name = entry.file.file_stem().unwrap_or_default();
+        self.register(entry.facts.serial, name.to_string_lossy().into_owned())
+    }
+
+    fn register(&self, serial: String, name: String) -> Result<Revoked, PkiError> {
         let _lock = register::lock(&self.directory)?;
         let mut register = Register::read(&self.certificate_file)?;
-        if let Some(record) = register.find(&facts.serial) {
-            let (at, already) = (record.at, true);
+        if let Some(record) = register.find(&serial) {
             return Ok(Revoked {
-                certificate: path,
-                at,
-                already,
+                name,
+                at: record.at,
+                already: true,
+                serial,
             });
         }
-        let record = Record {
-            serial: facts.serial,
-            at: SystemTime::now(),
-            name: name.to_owned(),
-        };
-        let (at, already) = (record.at, false);
-        register.add(record)?;
-        Ok(Revoked {
-            certificate: path,
+        let at = SystemTime::now();
+        register.add(Record {
+            serial: serial.clone(),
             at,
-            already,
+            name: name.clone(),
+        })?;
+        Ok(Revoked {
+            name,
+            serial,
+            at,
+            already: false,
         })
     }
 
@@ -284,7 +313,7 @@ impl Authority {
     }
 
     /// The time a request asks for, cut to the authority's own: a chain is worth no more than its shortest part.
-    fn validity_of(&self, request: &Request) -> Result<Validity, PkiError> {
+    pub(super) fn validity_of(&self, request: &Request) -> Result<Validity, PkiError> {
         let mut validity = validity(request.not_before, request.lifetime)?;
         validity.not_after = validity.not_after.min(self.facts.not_after);
         if validity.not_after <= validity.not_before {
@@ -296,16 +325,14 @@ impl Authority {
         Ok(validity)
     }
 
-    /// Certificate file and key file as text.
-    fn sign(
+    /// The text of a certificate file: a certificate for the key, and what leads from it to the root.
+    pub(super) fn certify(
         &self,
         parameters: &CertificateParams,
-    ) -> Result<(String, Zeroizing<String>), PkiError> {
+        key: &impl PublicKeyData,
+    ) -> Result<String, PkiError> {
         let issuer = Issuer::from_ca_cert_der(&self.certificate, &*self.key)?;
-        let key = Zeroizing::new(KeyPair::generate()?);
-        let certificate = parameters.signed_by(&*key, &issuer)?;
-        let text = certificate.pem() + &self.chain;
-        Ok((text, read::encode_private_key(key.serialized_der())))
+        Ok(parameters.signed_by(key, &issuer)?.pem() + &self.chain)
     }
 }
 
@@ -325,16 +352,45 @@ fn mark_revoked(entries: &mut [Entry]) -> Result<(), PkiError> {
     Ok(())
 }
 
-fn facts_of(path: &Path, certificate: &CertificateDer<'_>) -> Result<Facts, PkiError> {
+pub(super) fn facts_of(path: &Path, certificate: &CertificateDer<'_>) -> Result<Facts, PkiError> {
     Facts::parse(certificate).map_err(|error| PkiError::Read {
         path: path.to_owned(),
         source: ReadError::Pem(error.to_string()),
     })
 }
 
+/// A serial number as registers hold it: lower-case hexadecimal, two digits a byte. OpenSSL writes capitals, with or
+/// without colons.
+fn checked_serial(text: &str) -> Result<String, PkiError> {
+    let mut digits = text.replace(':', "").to_ascii_lowercase();
+    if digits.len() % 2 == 1 {
+        digits.insert(0, '0');
+    }
+    let good = (2..=2 * Serial::BYTES_MAX).contains(&digits.len())
+        && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && digits.bytes().any(|byte| byte != b'0');
+    if good {
+        return Ok(digits);
+    }
+    Err(PkiError::Request {
+        what: "serial number",
+        value: text.to_owned(),
+        expectation: "must be 1 to 40 hexadecimal digits, as `portcullis pki list` shows them",
+    })
+}
+
 /// A name that is safe as a file name and recognisable as a common name.
-fn checked_name(name: &str) -> Result<&str, PkiError> {
-    let good = (1..=limits::NAME_BYTES_MAX).contains(&name.len())
+pub(super) fn checked_name(name: &str) -> Result<&str, PkiError> {
+    checked(name, limits::NAME_BYTES_MAX)
+}
+
+/// The name of a file that is here already, which may have a serial number in it.
+fn safe_name(name: &str) -> Result<&str, PkiError> {
+    checked(name, limits::NAME_BYTES_MAX + 1 + 2 * limits::SERIAL_BYTES)
+}
+
+fn checked(name: &str, bytes_max: usize) -> Result<&str, PkiError> {
+    let good = (1..=bytes_max).contains(&name.len())
         && !name.starts_with(['.', '-'])
         && name
             .bytes()

@@ -1,5 +1,5 @@
 //! Reads certificate revocation lists (RFC 5280 section 5) and verifies them, once, against the authorities they are of.
-//! In: a file of PEM or DER, the authorities a listener trusts. Out: plain sets of serial numbers. At start, never on a
+//! In: a file of PEM or DER, the authorities that are trusted. Out: plain sets of serial numbers. At start, never on a
 //! worker. What is not understood is refused: half a list would let the other half in.
 
 use std::path::Path;
@@ -15,6 +15,7 @@ use x509_parser::asn1_rs::{Any, FromDer, Tag};
 use x509_parser::time::ASN1Time;
 
 use super::read::{self, ReadError};
+use super::signed::Signed;
 use crate::limits;
 use crate::tls::authority_id;
 
@@ -38,13 +39,13 @@ pub enum CrlError {
     /// Dated ahead of our clock.
     #[error("was issued in the future: check the clock")]
     FromTheFuture,
-    /// Of an authority that the listener does not trust.
+    /// Of an authority that is not trusted where the list stands.
     #[error(
-        "is not of a CA in client_ca: must be signed by the CA whose certificates it takes back"
+        "is not of a CA that is trusted here: must be signed by the CA whose certificates it takes back"
     )]
     ForeignIssuer,
     /// The issuer's name is right and its signature is not.
-    #[error("bears the name of a CA in client_ca and is not signed by it")]
+    #[error("bears the name of a CA that is trusted here and is not signed by it")]
     BadSignature,
 }
 
@@ -59,10 +60,6 @@ pub struct VerifiedList {
 
 /// What a list's signed part says besides its entries.
 struct Header<'a> {
-    /// The bytes that are signed.
-    signed: &'a [u8],
-    algorithm: &'a [u8],
-    signature: &'a [u8],
     issuer: &'a [u8],
     this_update: SystemTime,
     next_update: Option<SystemTime>,
@@ -101,7 +98,9 @@ fn verify(
     stale_policy: StalePolicy,
     now: SystemTime,
 ) -> Result<VerifiedList, CrlError> {
-    let header = header(der).ok_or_else(|| CrlError::Malformed("broken or cut off".to_owned()))?;
+    let broken = || CrlError::Malformed("broken or cut off".to_owned());
+    let signed = Signed::parse(der).ok_or_else(broken)?;
+    let header = header(signed.content).ok_or_else(broken)?;
     let named: Vec<_> = roots
         .roots
         .iter()
@@ -111,7 +110,9 @@ fn verify(
         return Err(CrlError::ForeignIssuer);
     }
     // Authorities may share a name; the list is of the one that signed it.
-    let signs = |root: &&&TrustAnchor<'_>| signed_by(&header, root, algorithms).unwrap_or(false);
+    let signs = |root: &&&TrustAnchor<'_>| {
+        signed.is_signed_by(root.subject_public_key_info.as_ref(), algorithms)
+    };
     let issuer = named.iter().find(signs).ok_or(CrlError::BadSignature)?;
     if header.this_update > now {
         return Err(CrlError::FromTheFuture);
@@ -137,16 +138,9 @@ fn verify(
     })
 }
 
-/// Reads the parts around the entries; `None` where the structure is broken.
-fn header(der: &[u8]) -> Option<Header<'_>> {
-    let (trailing, outer) = Any::from_der(der).ok()?;
-    let (after_signed, list) = Any::from_der(outer.data).ok()?;
-    let (after_algorithm, algorithm) = Any::from_der(after_signed).ok()?;
-    let (after_signature, signature) = Any::from_der(after_algorithm).ok()?;
-    if !trailing.is_empty() || !after_signature.is_empty() || outer.tag() != Tag::Sequence {
-        return None;
-    }
-    let (mut rest, mut field) = Any::from_der(list.data).ok()?;
+/// Reads the parts before the entries; `None` where the structure is broken.
+fn header(list: &[u8]) -> Option<Header<'_>> {
+    let (mut rest, mut field) = Any::from_der(list).ok()?;
     if field.tag() == Tag::Integer {
         (rest, field) = Any::from_der(rest).ok()?;
     }
@@ -157,9 +151,6 @@ fn header(der: &[u8]) -> Option<Header<'_>> {
     let (rest, this_update) = ASN1Time::from_der(rest).ok()?;
     let next_update = ASN1Time::from_der(rest).ok().map(|(_, time)| time);
     Some(Header {
-        signed: outer.data.get(..outer.data.len() - after_signed.len())?,
-        algorithm: algorithm.data,
-        signature: unpadded(&signature)?,
         issuer: issuer.data,
         this_update: system_time(&this_update)?,
         next_update: match next_update {
@@ -172,35 +163,6 @@ fn header(der: &[u8]) -> Option<Header<'_>> {
 fn system_time(time: &ASN1Time) -> Option<SystemTime> {
     let seconds = u64::try_from(time.timestamp()).ok()?;
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
-}
-
-/// The bytes of a bit string without unused bits.
-fn unpadded<'a>(bits: &Any<'a>) -> Option<&'a [u8]> {
-    match bits.data {
-        [0, bytes @ ..] if bits.tag() == Tag::BitString => Some(bytes),
-        _ => None,
-    }
-}
-
-/// Whether `authority` made the list's signature, by an algorithm that is pinned.
-fn signed_by(
-    header: &Header<'_>,
-    authority: &TrustAnchor<'_>,
-    algorithms: &WebPkiSupportedAlgorithms,
-) -> Option<bool> {
-    let (key, key_algorithm) = Any::from_der(authority.subject_public_key_info.as_ref()).ok()?;
-    let (_, key) = Any::from_der(key).ok()?;
-    let key = unpadded(&key)?;
-    let fits = algorithms.all.iter().filter(|algorithm| {
-        algorithm.signature_alg_id().as_ref() == header.algorithm
-            && algorithm.public_key_alg_id().as_ref() == key_algorithm.data
-    });
-    let mut verified = fits.map(|algorithm| {
-        algorithm
-            .verify_signature(key, header.signed, header.signature)
-            .is_ok()
-    });
-    Some(verified.any(|good| good))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Files of an authority's directory: written whole or not at all, and never over another file, except for those whose
-//! purpose is to be replaced: the register of the revoked and the list made from it.
+//! purpose is to be replaced: the register of the revoked, the list made from it, and what is renewed.
 //! In: names and contents. Out: files, keys with mode 0600. A pair appears key first and is taken back if it cannot be completed.
 
 use std::fs::{self, Permissions};
@@ -71,6 +71,47 @@ pub(super) fn replace(path: &Path, contents: &str) -> Result<(), PkiError> {
             source: refused.error,
         }),
     }
+}
+
+/// Writes a certificate whose key is elsewhere.
+pub(super) fn write_certificate(files: &Issued, certificate: &str) -> Result<(), PkiError> {
+    publish(
+        staged(&files.certificate, certificate, CERTIFICATE_MODE)?,
+        &files.certificate,
+    )
+}
+
+/// Puts a certificate, and a key if there is one, in the place of those before, and keeps the certificate before under
+/// the name that is returned. Everything is complete on disk before the first file gets its name; then the key takes its
+/// place, and the certificate an instant later. Whoever reads in between has a pair that does not match, and reads again.
+pub(super) fn replace_pair(
+    files: &Issued,
+    certificate: &str,
+    key: Option<&str>,
+    kept: &Path,
+) -> Result<(), PkiError> {
+    let failed = |path: &Path, source| PkiError::FileSystem {
+        path: path.to_owned(),
+        source,
+    };
+    let before = fs::read_to_string(&files.certificate)
+        .map_err(|source| failed(&files.certificate, source))?;
+    let key_file = key
+        .map(|key| staged(&files.key, key, KEY_MODE))
+        .transpose()?;
+    let certificate_file = staged(&files.certificate, certificate, CERTIFICATE_MODE)?;
+    match publish(staged(kept, &before, CERTIFICATE_MODE)?, kept) {
+        // Left by a renewal that was cut off here.
+        Err(PkiError::Exists(_)) if fs::read_to_string(kept).is_ok_and(|kept| kept == before) => {}
+        other => other?,
+    }
+    if let Some(key_file) = key_file {
+        let moved = key_file.persist(&files.key);
+        moved.map_err(|refused| failed(&files.key, refused.error))?;
+    }
+    let moved = certificate_file.persist(&files.certificate);
+    moved.map_err(|refused| failed(&files.certificate, refused.error))?;
+    Ok(())
 }
 
 fn publish(file: NamedTempFile, path: &Path) -> Result<(), PkiError> {

@@ -144,7 +144,7 @@ impl Facts {
         texts.chain(addresses).collect()
     }
 
-    /// What the certificate is for, for people.
+    /// What the certificate is for, as `pki issue` calls it.
     pub fn profile(&self) -> &'static str {
         match (self.is_authority, self.purposes) {
             (true, _) => "ca",
@@ -155,21 +155,21 @@ impl Facts {
                     server: true,
                     client: true,
                 }),
-            ) => "server, client",
+            ) => "component",
             (
                 false,
                 Some(Purposes {
                     server: true,
                     client: false,
                 }),
-            ) => "server",
+            ) => "gateway",
             (
                 false,
                 Some(Purposes {
                     server: false,
                     client: true,
                 }),
-            ) => "client",
+            ) => "agent",
             (
                 false,
                 Some(Purposes {

@@ -1,14 +1,18 @@
 //! A small certificate authority on disk, for the demo, tests and small fleets, and the reading of certificate files.
 //! In: a directory and what to issue. Out: PEM files. On the main thread, never on a worker; never overwrites a file,
-//! but the register of the revoked and the list made from it.
+//! but the register of the revoked, the list made from it, and a certificate that is renewed, of which a copy is kept.
 
 mod authority;
 pub mod crl;
+mod csr;
 mod date;
 mod directory;
 pub mod facts;
 pub mod read;
 mod register;
+mod renew;
+mod sign;
+mod signed;
 mod template;
 
 use std::io;
@@ -18,6 +22,8 @@ use std::time::{Duration, SystemTime};
 
 pub use authority::Authority;
 pub use date::date;
+pub use renew::{Renewed, RenewedKey};
+pub use sign::Certified;
 
 /// What a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +32,8 @@ pub enum Profile {
     Server,
     /// A TLS client: extended key usage clientAuth.
     Client,
+    /// Both at once, as the components of a cluster are to each other.
+    Component,
     /// An intermediate authority that issues servers and clients.
     Authority,
 }
@@ -72,8 +80,10 @@ pub struct Entry {
 /// A certificate that has been taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
-    /// The certificate's file.
-    pub certificate: PathBuf,
+    /// The name of its files; `-` where it has none here.
+    pub name: String,
+    /// Its serial number in lower-case hexadecimal.
+    pub serial: String,
     /// When it was taken back.
     pub at: SystemTime,
     /// Whether that was before this call.
@@ -123,6 +133,22 @@ pub enum PkiError {
         issuer: String,
         /// The authority that was asked.
         authority: PathBuf,
+    },
+    /// A request for a certificate asks for what is not given.
+    #[error("{}: {reason}", path.display())]
+    SigningRequest {
+        /// The request's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A certificate cannot be renewed, or not so.
+    #[error("{}: {reason}", path.display())]
+    NotRenewable {
+        /// Certificate file.
+        path: PathBuf,
+        /// Why, and what to do instead.
+        reason: &'static str,
     },
     /// A line of the register of the revoked.
     #[error("{}:{line}: must be a serial number in lower-case hexadecimal, a time such as 2026-01-31T12:00:00Z and a name", path.display())]

@@ -87,6 +87,11 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ReadErr
 ///
 /// The caller hands the key to a provider at once; providers zero what they were handed.
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ReadError> {
+    decode_private_key(&secret(path)?)
+}
+
+/// Reads a whole file of secrets that nobody but its owner can read, of at most `KEY_FILE_BYTES_MAX`.
+pub fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     let (mut file, mode) = open_regular(path)?;
     if mode & 0o077 != 0 {
         let file = path.display().to_string();
@@ -106,7 +111,8 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ReadError> {
     if filled > limits::KEY_FILE_BYTES_MAX {
         return Err(ReadError::TooLong(limits::KEY_FILE_BYTES_MAX));
     }
-    decode_private_key(&bytes[..filled])
+    bytes.truncate(filled);
+    Ok(bytes)
 }
 
 /// Writes a PKCS #8 key as PEM without leaving a copy behind.

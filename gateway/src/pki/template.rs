@@ -43,9 +43,14 @@ pub(super) fn requested(
     let mut parameters = base(&request.name, validity)?;
     parameters.subject_alt_names = alternative_names(request)?;
     parameters.use_authority_key_identifier_extension = true;
-    let purpose = match request.profile {
-        Profile::Server => ExtendedKeyUsagePurpose::ServerAuth,
-        Profile::Client => ExtendedKeyUsagePurpose::ClientAuth,
+    let (server, client) = (
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    );
+    parameters.extended_key_usages = match request.profile {
+        Profile::Server => vec![server],
+        Profile::Client => vec![client],
+        Profile::Component => vec![server, client],
         Profile::Authority => {
             make_authority(&mut parameters, INTERMEDIATE_PATH_LENGTH);
             return Ok(parameters);
@@ -54,7 +59,6 @@ pub(super) fn requested(
     parameters.is_ca = IsCa::ExplicitNoCa;
     // RFC 8446 section 4.4.2.2: a certificate with key usage must allow digital signatures.
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    parameters.extended_key_usages = vec![purpose];
     Ok(parameters)
 }
 
@@ -101,7 +105,7 @@ fn alternative_names(request: &Request) -> Result<Vec<SanType>, PkiError> {
             value: request.name.clone(),
             expectation: "takes no URI, DNS name or IP address: they belong to servers and clients",
         }),
-        (Profile::Server, true) => Err(PkiError::Request {
+        (Profile::Server | Profile::Component, true) => Err(PkiError::Request {
             what: "server",
             value: request.name.clone(),
             expectation: "needs a DNS name or an IP address: clients look at nothing else",

@@ -143,6 +143,11 @@ impl Entry {
 }
 
 impl Place {
+    /// Number of the connection on this worker; no other gets it.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Says who the client is, so that it can be judged again.
     pub fn establish(&self, position: usize, peer: VerifiedPeer) {
         if let Some(entry) = self.orders.inner.borrow_mut().entries.get_mut(&self.number) {

@@ -56,11 +56,13 @@ pub(super) async fn serve(worker: &Worker, arrival: Arrival, place: Place) {
             detail: &detail,
             presented: None,
             server_name: None,
+            ticket_refusal: None,
         };
         return worker.observer.emit(position, &refused);
     };
     // Boxed: the handshake's state is given back before the connection settles down to wait.
-    let accepted = Box::pin(shake_hands(worker, door, position, socket, address)).await;
+    let client = (place.number(), address);
+    let accepted = Box::pin(shake_hands(worker, door, position, socket, client)).await;
     drop(slot);
     if let Some(accepted) = accepted {
         attend(worker, state, (position, address), accepted, place).await;
@@ -81,7 +83,7 @@ async fn attend(
         negotiated,
     } = accepted;
     let pace = share.map(Pace::new);
-    let established_at = Instant::now();
+    let (connection, established_at) = (place.number(), Instant::now());
     place.establish(position, peer.clone());
     if let Some(order) = worker.judge_if_changed(&state, position, &peer) {
         place.give(order);
@@ -95,6 +97,7 @@ async fn attend(
             .local_address()
             .unwrap_or(state.doors[position].address),
         cipher_suite: negotiated.cipher_suite,
+        is_resumed: negotiated.is_resumed,
         protocol: negotiated.protocol.as_deref(),
     };
     let client_stream = Stream::Tls(stream);
@@ -123,6 +126,7 @@ async fn attend(
         }
     };
     let ended = Event::Ended {
+        connection,
         end,
         address,
         peer: &peer,
@@ -146,7 +150,7 @@ async fn shake_hands(
     door: &Door,
     position: usize,
     socket: Socket,
-    address: SocketAddr,
+    (connection, address): (u64, SocketAddr),
 ) -> Option<(Accepted, Option<Share>)> {
     let started = Instant::now();
     let handshake = tls::accept(socket, &door.tls, Rc::clone(&worker.buffers));
@@ -160,11 +164,17 @@ async fn shake_hands(
                 detail: &refusal.detail,
                 presented: refusal.presented.as_deref(),
                 server_name: refusal.server_name.as_deref(),
+                ticket_refusal: refusal.ticket_refusal,
             },
         );
     };
     match outcome {
-        Ok(Ok(accepted)) => let_in(worker, (position, address), accepted, started.elapsed()),
+        Ok(Ok(accepted)) => let_in(
+            worker,
+            (position, connection, address),
+            accepted,
+            started.elapsed(),
+        ),
         Ok(Err((socket, refusal))) => {
             refused(&refusal);
             tls::refuse(socket, refusal).await;
@@ -186,7 +196,7 @@ async fn shake_hands(
 /// certificate would use up its owner's limits.
 fn let_in(
     worker: &Worker,
-    (position, address): (usize, SocketAddr),
+    (position, connection, address): (usize, u64, SocketAddr),
     accepted: Accepted,
     took: Duration,
 ) -> Option<(Accepted, Option<Share>)> {
@@ -198,6 +208,7 @@ fn let_in(
     match worker.records.admit(peer) {
         Ok(share) => {
             let established = Event::Established {
+                connection,
                 peer,
                 address,
                 negotiated,
@@ -213,6 +224,7 @@ fn let_in(
                 detail: &over_limit.to_string(),
                 presented: Some(peer.certificate()),
                 server_name: negotiated.server_name.as_deref(),
+                ticket_refusal: negotiated.ticket_refusal,
             };
             worker.observer.emit(position, &refused);
             stream.socket().reset_on_close();

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use gateway_core::block::BlockList;
 
@@ -17,7 +17,8 @@ use crate::backend::Resolver;
 use crate::config::{Config, GuardMode, Listener};
 use crate::guard::{Guard, GuardError, PortCount};
 use crate::identity::Records;
-use crate::observe::{AdminSocket, Health, Metrics, WorkerCounters};
+use crate::limits;
+use crate::observe::{self, AdminSocket, Audit, Health, Metrics, WorkerCounters};
 use crate::rt::{Mailbox, mailbox};
 
 /// Why the gateway did not start.
@@ -36,6 +37,9 @@ pub enum StartError {
     /// The administration endpoint cannot be bound.
     #[error("[admin] address: cannot listen: {0}")]
     Admin(std::io::Error),
+    /// The audit log cannot be opened.
+    #[error("[audit] file: {0}")]
+    Audit(std::io::Error),
     /// `[guard] required = true`, and the kernel program cannot run.
     #[error("[guard] required = true: {0}")]
     Guard(GuardError),
@@ -47,6 +51,9 @@ pub enum StartError {
         /// Why.
         error: anyhow::Error,
     },
+    /// The operating system has no randomness.
+    #[error("no randomness to make ticket keys from")]
+    Random,
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -121,6 +128,7 @@ pub struct Gateway {
     addresses: Vec<(String, SocketAddr)>,
     health: Arc<Health>,
     metrics: Metrics,
+    audit: Audit,
     workers: Vec<Worker>,
     control: JoinHandle<()>,
     control_stop: ControlStop,
@@ -154,6 +162,8 @@ impl Gateway {
         let mut resolver = Resolver::new(&config.backends);
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
         let seed = Seed::new(Arc::clone(&config), Arc::default(), servers)?;
+        let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
+        let audit = Audit::start(opened).map_err(StartError::Thread)?;
         // Nothing but a thread that cannot be started fails after this.
         let mut sockets = bound.listen()?;
 
@@ -170,10 +180,11 @@ impl Gateway {
                 sockets: sockets.remove(0),
                 counters: worker_counters,
                 records: Arc::clone(&records),
+                audit: audit.clone(),
             };
             workers.push(Worker::start(start, fatal.clone())?);
         }
-        let metrics = Metrics::new(Arc::clone(&config), counters, guard);
+        let metrics = Metrics::new(Arc::clone(&config), counters, guard, audit.clone());
         let health = Arc::new(Health::default());
         let mailboxes: Vec<_> = workers
             .iter()
@@ -187,12 +198,14 @@ impl Gateway {
             mailboxes,
         };
         let (control, control_stop) = control::start(control).map_err(StartError::Thread)?;
+        audit.started(&config);
         health.set_ready(true);
         Ok(Gateway {
             seed: Mutex::new(seed),
             addresses,
             health,
             metrics,
+            audit,
             workers,
             control,
             control_stop,
@@ -213,6 +226,11 @@ impl Gateway {
     /// What the kernel counted on each protected port; `None` where the guard does not run.
     pub fn guard_counts(&self) -> Option<Result<Vec<PortCount>, GuardError>> {
         self.metrics.with_guard(Guard::counts)
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// Trusts and serves `config` from now on; or nothing of it, and says why. Connections that are open stay, unless
@@ -237,6 +255,11 @@ impl Gateway {
         let mut resolver = Resolver::new(&config.backends);
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
         let seed = current.with_config(Arc::clone(&config), servers)?;
+        if config.audit != current.config.audit {
+            // The last step that can fail.
+            let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
+            self.audit.switch(opened);
+        }
         self.control_stop.resolve(resolver);
         self.sow(&mut current, seed);
         self.metrics.reload(config);
@@ -249,6 +272,19 @@ impl Gateway {
         let seed = current.with_blocks(Arc::new(blocks))?;
         self.sow(&mut current, seed);
         Ok(())
+    }
+
+    /// Makes a new key to seal tickets with, if keys live in memory and it is time. To be called about once a minute.
+    pub fn refresh_ticket_keys(&self) {
+        let mut current = self.lock_seed();
+        match current.with_fresh_ticket_keys(SystemTime::now()) {
+            Ok(None) => {}
+            Ok(Some(seed)) => {
+                self.sow(&mut current, seed);
+                tracing::info!("new ticket key");
+            }
+            Err(error) => tracing::error!(%error, "no new ticket key; the old ones go on"),
+        }
     }
 
     /// Hands a seed to every worker.
@@ -285,6 +321,8 @@ impl Gateway {
         if self.control.join().is_err() {
             tracing::error!("the control thread panicked");
         }
+        self.audit.stopped();
+        self.audit.finish(limits::AUDIT_FINISH_TIMEOUT);
     }
 }
 

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use gateway_core::admission::ConnectionLimit;
 use gateway_core::block::BlockList;
@@ -14,8 +15,9 @@ use rustls::ServerConfig;
 
 use crate::backend::{Servers, Transport};
 use crate::config::{Config, Listener};
+use crate::limits;
 use crate::rt::BufferPool;
-use crate::tls;
+use crate::tls::{self, KeyRing};
 
 use super::gateway::StartError;
 
@@ -24,6 +26,8 @@ use super::gateway::StartError;
 pub(super) struct Seed {
     pub(super) config: Arc<Config>,
     pub(super) blocks: Arc<BlockList>,
+    /// `None` where nobody resumes.
+    ticket_keys: Option<Arc<KeyRing>>,
     trust: Vec<Arc<Trust>>,
     tls: Vec<Arc<ServerConfig>>,
     limits: Vec<ConnectionLimit>,
@@ -56,7 +60,8 @@ impl Seed {
         let limit = |listener: &Arc<Listener>| ConnectionLimit::new(listener.max_connections);
         let limits = config.listeners.iter().map(limit).collect();
         let backends = Some(Backends::new(&config, addresses)?);
-        Seed::assemble(config, blocks, limits, backends)
+        let ticket_keys = ticket_keys(&config, None)?;
+        Seed::assemble(config, blocks, ticket_keys, limits, backends)
     }
 
     /// The seed after this one, by another configuration. The limits go on: their connections are still open.
@@ -67,17 +72,44 @@ impl Seed {
     ) -> Result<Self, StartError> {
         let backends = Some(Backends::new(&config, addresses)?);
         let blocks = Arc::clone(&self.blocks);
-        Seed::assemble(config, blocks, self.limits.clone(), backends)
+        let ticket_keys = ticket_keys(&config, Some(self))?;
+        Seed::assemble(config, blocks, ticket_keys, self.limits.clone(), backends)
     }
 
     /// The seed after this one, with other blocks.
     pub(super) fn with_blocks(&self, blocks: Arc<BlockList>) -> Result<Self, StartError> {
-        Seed::assemble(Arc::clone(&self.config), blocks, self.limits.clone(), None)
+        let (config, ticket_keys) = (Arc::clone(&self.config), self.ticket_keys.clone());
+        Seed::assemble(config, blocks, ticket_keys, self.limits.clone(), None)
+    }
+
+    /// The seed after this one, with a new ticket key; `None` unless keys live in memory and it is time.
+    pub(super) fn with_fresh_ticket_keys(
+        &self,
+        now: SystemTime,
+    ) -> Result<Option<Self>, StartError> {
+        let (Some(resumption), Some(keys)) = (&self.config.resumption, &self.ticket_keys) else {
+            return Ok(None);
+        };
+        let age = resumption.max_authentication_age;
+        let (least, most) = limits::TICKET_KEY_ROTATION.into_inner();
+        let made_at = keys.newest_made_at().unwrap_or(SystemTime::UNIX_EPOCH);
+        let is_due = now >= made_at + (age / 2).clamp(least, most);
+        if resumption.keys.is_some() || !is_due {
+            return Ok(None);
+        }
+        let random = self.config.provider.secure_random;
+        let keys = keys
+            .rotated(now, age, random)
+            .map_err(|_| StartError::Random)?;
+        let (config, blocks) = (Arc::clone(&self.config), Arc::clone(&self.blocks));
+        let keys = Some(Arc::new(keys));
+        Seed::assemble(config, blocks, keys, self.limits.clone(), None).map(Some)
     }
 
     fn assemble(
         config: Arc<Config>,
         blocks: Arc<BlockList>,
+        ticket_keys: Option<Arc<KeyRing>>,
         limits: Vec<ConnectionLimit>,
         backends: Option<Backends>,
     ) -> Result<Self, StartError> {
@@ -85,7 +117,7 @@ impl Seed {
         let mut tls = Vec::new();
         for (position, listener) in config.listeners.iter().enumerate() {
             let of_listener = tls::listener_trust(&config, position, &blocks);
-            let made = tls::server_config(&config, listener, &of_listener);
+            let made = tls::server_config(&config, listener, &of_listener, ticket_keys.as_deref());
             tls.push(made.map_err(|error| StartError::Tls {
                 what: format!("listener \"{}\"", listener.name),
                 error,
@@ -95,12 +127,36 @@ impl Seed {
         Ok(Seed {
             config,
             blocks,
+            ticket_keys,
             trust,
             tls,
             limits,
             backends,
         })
     }
+}
+
+/// The keys to seal tickets with: those of the file, else those that were in memory before, else new ones.
+fn ticket_keys(config: &Config, before: Option<&Seed>) -> Result<Option<Arc<KeyRing>>, StartError> {
+    let Some(resumption) = &config.resumption else {
+        return Ok(None);
+    };
+    if let Some(keys) = &resumption.keys {
+        return Ok(Some(Arc::clone(keys)));
+    }
+    let in_memory = |seed: &&Seed| {
+        let resumption = seed.config.resumption.as_ref();
+        resumption.is_some_and(|resumption| resumption.keys.is_none())
+    };
+    if let Some(keys) = before
+        .filter(in_memory)
+        .and_then(|seed| seed.ticket_keys.clone())
+    {
+        return Ok(Some(keys));
+    }
+    let keys = KeyRing::generate(SystemTime::now(), config.provider.secure_random);
+    keys.map(|keys| Some(Arc::new(keys)))
+        .map_err(|_| StartError::Random)
 }
 
 impl Backends {

@@ -17,7 +17,7 @@ use super::connection::{Arrival, serve};
 use super::state::{Seed, State};
 use crate::identity::Records;
 use crate::limits;
-use crate::observe::{Event, Observer, WorkerCounters};
+use crate::observe::{Audit, Event, Observer, WorkerCounters};
 use crate::relay::{End, Order, Orders};
 use crate::rt::{self, AcceptStop, BufferPool, MailboxReceiver, Socket, block_on, contain};
 use crate::tls::VerifiedPeer;
@@ -48,6 +48,7 @@ pub(super) struct Start {
     pub(super) sockets: Vec<TcpListener>,
     pub(super) counters: Arc<WorkerCounters>,
     pub(super) records: Arc<Records>,
+    pub(super) audit: Audit,
 }
 
 /// Told when a worker ends although nobody asked it to.
@@ -257,11 +258,12 @@ async fn drain(worker: &Worker, deadline: Instant) {
 
 fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
     let Start {
+        number,
         seed,
         sockets,
         counters,
         records,
-        ..
+        audit,
     } = start;
     let config = Arc::clone(&seed.config);
     let mut listeners = Vec::new();
@@ -273,7 +275,7 @@ fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
     }
     let buffers = Rc::new(BufferPool::default());
     let state = Rc::new(State::new(seed, opened, &buffers));
-    let observer = Observer::new(config, counters);
+    let observer = Observer::new(number, config, counters, audit);
     let orders = Rc::default();
     let worker = Worker {
         state: RefCell::new(state),
@@ -342,12 +344,14 @@ fn admit(worker: &Rc<Worker>, arrival: Arrival) {
     let worker = Rc::clone(worker);
     let (position, address) = (arrival.position, arrival.address);
     let place = worker.orders.register();
+    let connection = place.number();
     worker.observer.emit(position, &Event::Accepted);
     monoio::spawn(async move {
         if let Err(message) = contain(serve(&worker, arrival, place)).await {
             worker.observer.emit(
                 position,
                 &Event::Panicked {
+                    connection,
                     address,
                     message: &message,
                 },

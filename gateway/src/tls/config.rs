@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use gateway_core::block::BlockList;
+use gateway_core::lineage::ResumptionPolicy;
 use gateway_core::trust::Trust;
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::server::NoServerSessionStorage;
@@ -14,14 +15,18 @@ use rustls::{ClientConfig, ServerConfig, SignatureScheme};
 use super::certificates::Certificates;
 use super::chain::authority_id;
 use super::scratch;
+use super::server_verifier::ServerVerifier;
+use super::tickets::{KeyRing, Ticketer};
 use super::verifier::Verifier;
 use crate::config::{BackendTls, Config, Listener};
+use crate::limits;
 
-/// The configuration of a listener: TLS 1.3, client certificates always, no resumption.
+/// The configuration of a listener: TLS 1.3, client certificates always, tickets with `keys` if there are any.
 pub fn server_config(
     config: &Config,
     listener: &Listener,
     trust: &Arc<Trust>,
+    keys: Option<&KeyRing>,
 ) -> anyhow::Result<Arc<ServerConfig>> {
     let verifier = Verifier::new(config, listener, Arc::clone(trust));
     let mut server = ServerConfig::builder_with_provider(Arc::clone(&config.provider))
@@ -29,9 +34,20 @@ pub fn server_config(
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(Certificates(listener.certificates.clone())));
     server.alpn_protocols = listener.alpn.clone();
-    // rustls checks nothing again when a session is resumed; until we do, there is nothing to resume.
+    // What rustls keeps by itself it hands out unchecked.
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
+    server.max_early_data_size = 0;
+    if let (Some(resumption), Some(keys)) = (&config.resumption, keys) {
+        let policy = ResumptionPolicy {
+            max_authentication_age: resumption.max_authentication_age,
+            epoch: keys.epoch(),
+        };
+        let random = config.provider.secure_random;
+        let ticketer = Ticketer::new(keys, &listener.name, Arc::clone(trust), policy, random);
+        server.ticketer = Arc::new(ticketer);
+        server.send_tls13_tickets = limits::TICKETS_ISSUED;
+    }
     Ok(Arc::new(server))
 }
 
@@ -69,7 +85,8 @@ impl BackendConfigs {
     ) -> anyhow::Result<Self> {
         let mut client = ClientConfig::builder_with_provider(Arc::clone(&config.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_root_certificates(Arc::clone(&backend.roots))
+            .dangerous() // what rustls calls every verifier but its own
+            .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(config, backend)))
             .with_client_cert_resolver(Arc::new(OurCertificate(Arc::clone(&backend.key))));
         client.resumption = Resumption::disabled();
         let with_protocol = |protocol: &Vec<u8>| {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use gateway_core::certificate::Certificate;
 use gateway_core::failure::Failure;
+use gateway_core::lineage::TicketRefusal;
 use gateway_core::sniff::{FirstBytes, first_bytes};
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
@@ -17,7 +18,7 @@ use rustls::{ClientConfig, Error, ServerConfig};
 use super::engine::{Engine, Output, Progress};
 use super::failure::classify;
 use super::negotiated::Negotiated;
-use super::peer::{ClaimedPeer, VerifiedPeer};
+use super::peer::VerifiedPeer;
 use super::scratch::{self, Note};
 use super::stream::TlsStream;
 use crate::limits;
@@ -44,6 +45,8 @@ pub struct Refusal {
     pub presented: Option<Box<Certificate>>,
     /// The server name that was asked for.
     pub server_name: Option<String>,
+    /// Why the client's ticket was refused before, if it came with one.
+    pub ticket_refusal: Option<TicketRefusal>,
     alert: Buffer,
 }
 
@@ -56,7 +59,10 @@ pub enum HandshakeError {
     /// The backend closed the connection in the handshake.
     #[error("closed during the TLS handshake")]
     Closed,
-    /// The backend's certificate or protocol was refused, or it refused us.
+    /// The backend's certificate was refused, for this reason.
+    #[error("the server's certificate is refused: {0}")]
+    Certificate(String),
+    /// The backend's protocol was refused, or it refused us.
     #[error("TLS: {0}")]
     Tls(#[from] Error),
 }
@@ -71,10 +77,8 @@ struct Handshake {
     peer_closed: bool,
     received_bytes: usize,
     reads: usize,
-    /// The server name that the client asked for.
-    server_name: Option<String>,
-    /// What the client presented, proven or not.
-    presented: Option<Box<Certificate>>,
+    /// What the callbacks had to say so far.
+    note: Note,
     /// Something has been sent: from our first flight on, records are encrypted.
     has_answered: bool,
 }
@@ -89,8 +93,7 @@ impl Handshake {
             peer_closed: false,
             received_bytes: 0,
             reads: 0,
-            server_name: None,
-            presented: None,
+            note: Note::default(),
             has_answered: false,
         }
     }
@@ -101,7 +104,8 @@ impl Handshake {
             outgoing: &mut self.outgoing,
             peer_closed: &mut self.peer_closed,
         };
-        self.engine.advance(&mut self.incoming, &mut output)
+        let (engine, incoming) = (&mut self.engine, &mut self.incoming);
+        scratch::observe(&mut self.note, || engine.advance(incoming, &mut output))
     }
 
     /// Reads once; 0 is the end of the stream. A silent peer costs no buffer.
@@ -171,38 +175,37 @@ pub async fn accept(
     };
     let mut handshake = Handshake::new(Engine::Server(Box::new(connection)));
     match establish(&mut handshake, &socket).await {
-        Ok(claimed) => Ok(Accepted {
-            negotiated: Negotiated::of(&handshake.engine, handshake.server_name.take()),
-            stream: handshake.into_stream(socket, pool),
-            peer: VerifiedPeer::after_finished(claimed),
-        }),
-        Err(refusal) => Err((
-            socket,
-            Refusal {
-                server_name: handshake.server_name,
-                presented: handshake.presented,
+        Ok(peer) => {
+            let note = std::mem::take(&mut handshake.note);
+            Ok(Accepted {
+                negotiated: Negotiated::of(&handshake.engine, note),
+                stream: handshake.into_stream(socket, pool),
+                peer,
+            })
+        }
+        Err(refusal) => {
+            let Note {
+                server_name,
+                presented,
+                ticket_refusal,
+                ..
+            } = handshake.note;
+            let refusal = Refusal {
+                server_name,
+                presented,
+                ticket_refusal,
                 ..refusal
-            },
-        )),
+            };
+            Err((socket, refusal))
+        }
     }
 }
 
 /// Runs the server's side until the client's Finished has been verified.
-async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<ClaimedPeer, Refusal> {
-    let mut claimed = None;
+async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<VerifiedPeer, Refusal> {
     loop {
-        let (progress, note) = scratch::observe(|| handshake.advance());
-        let Note {
-            claimed: newly_claimed,
-            presented,
-            server_name,
-            refusal,
-            ..
-        } = note;
-        handshake.server_name = server_name.or(handshake.server_name.take());
-        claimed = newly_claimed.or(claimed);
-        handshake.presented = presented.map(Box::new).or(handshake.presented.take());
-        let progress = progress.map_err(|error| refuse_for(handshake, &error, refusal))?;
+        let progress = handshake.advance();
+        let progress = progress.map_err(|error| refuse_for(handshake, &error))?;
         handshake
             .flush(socket)
             .await
@@ -210,7 +213,10 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Claimed
         if progress == Progress::Established {
             let nobody =
                 || Refusal::without_alert(Failure::Internal, "nobody was verified".to_owned());
-            return claimed.ok_or_else(nobody);
+            let claimed = handshake.note.claimed.take();
+            return claimed
+                .and_then(|claimed| VerifiedPeer::after_finished(claimed, &handshake.engine))
+                .ok_or_else(nobody);
         }
         if handshake.peer_closed {
             let detail = "the client closed during the handshake".to_owned();
@@ -237,11 +243,8 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Claimed
 }
 
 /// Names the reason for `error` and collects the alert rustls wants to send for it.
-fn refuse_for(
-    handshake: &mut Handshake,
-    error: &Error,
-    noted: Option<(Failure, String)>,
-) -> Refusal {
+fn refuse_for(handshake: &mut Handshake, error: &Error) -> Refusal {
+    let noted = handshake.note.refusal.take();
     let (failure, detail) = noted.unwrap_or_else(|| (classify(error), error.to_string()));
     if failure == Failure::Sni {
         // rustls would say access_denied; RFC 6066 section 3 wants unrecognized_name. Nothing is encrypted yet.
@@ -267,6 +270,7 @@ impl Refusal {
             detail,
             presented: None,
             server_name: None,
+            ticket_refusal: None,
             alert: Buffer::with_capacity(0),
         }
     }
@@ -334,20 +338,21 @@ pub async fn connect(
 ) -> Result<Connected, HandshakeError> {
     let connection = UnbufferedClientConnection::new(Arc::clone(config), server_name)?;
     let mut handshake = Handshake::new(Engine::Client(Box::new(connection)));
-    let mut asked_who_we_are = false;
     loop {
-        let (progress, note) = scratch::observe(|| handshake.advance());
-        asked_who_we_are |= note.asked_who_we_are;
+        let progress = handshake.advance();
         if progress.is_err() {
             handshake.engine.alert(&mut handshake.outgoing);
         }
         handshake.flush(&socket).await?;
-        match progress? {
+        let progress = progress.map_err(|error| match handshake.note.server_refusal.take() {
+            Some(reason) => HandshakeError::Certificate(reason),
+            None => HandshakeError::Tls(error),
+        })?;
+        match progress {
             Progress::Established => {
-                let stream = handshake.into_stream(socket, pool);
                 return Ok(Connected {
-                    stream,
-                    asked_who_we_are,
+                    asked_who_we_are: handshake.note.asked_who_we_are,
+                    stream: handshake.into_stream(socket, pool),
                 });
             }
             Progress::Handshaking => {

@@ -15,7 +15,9 @@ mod names;
 mod negotiated;
 mod peer;
 mod scratch;
+mod server_verifier;
 mod stream;
+mod tickets;
 mod verifier;
 
 pub use chain::authority_id;
@@ -26,3 +28,7 @@ pub use names::{cipher_suite_name, group_name};
 pub use negotiated::Negotiated;
 pub use peer::VerifiedPeer;
 pub use stream::{StreamError, TlsStream};
+pub use tickets::{
+    KeyFileError, KeyRing, RotateError, Rotated, load as load_ticket_keys,
+    rotate as rotate_ticket_keys,
+};

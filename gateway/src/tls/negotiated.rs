@@ -1,10 +1,12 @@
 //! What a handshake agreed on, as records and backends want to know it.
 //! In: a finished rustls connection. Out: plain data. On the worker, once per connection.
 
+use gateway_core::lineage::TicketRefusal;
 use rustls::{HandshakeKind, NamedGroup};
 
 use super::engine::Engine;
 use super::names::{cipher_suite_name, group_name};
+use super::scratch::Note;
 
 /// What a finished handshake agreed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,22 +21,29 @@ pub struct Negotiated {
     pub server_name: Option<String>,
     /// Whether the client came back with a ticket instead of proving its key.
     pub is_resumed: bool,
+    /// Why its ticket was refused, if it came with one and had to prove its key nevertheless.
+    pub ticket_refusal: Option<TicketRefusal>,
+    /// Tickets it was given.
+    pub tickets_issued: u32,
 }
 
 impl Negotiated {
-    /// Reads it from a connection whose handshake is complete.
-    pub(super) fn of(engine: &Engine, server_name: Option<String>) -> Self {
+    /// Reads it from a connection whose handshake is complete, and from the note about it.
+    pub(super) fn of(engine: &Engine, note: Note) -> Self {
         let common = engine.common();
         let suite = common.negotiated_cipher_suite().map(|suite| suite.suite());
         let group = common
             .negotiated_key_exchange_group()
             .map_or(NamedGroup::Unknown(0), |group| group.name());
+        let is_resumed = common.handshake_kind() == Some(HandshakeKind::Resumed);
         Negotiated {
             cipher_suite: suite.map_or("unknown", cipher_suite_name),
             group: group_name(group),
             protocol: common.alpn_protocol().map(<[u8]>::to_vec),
-            server_name,
-            is_resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
+            server_name: note.server_name,
+            is_resumed,
+            ticket_refusal: note.ticket_refusal.filter(|_| !is_resumed),
+            tickets_issued: note.tickets_issued,
         }
     }
 }

@@ -6,22 +6,35 @@
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use gateway_core::certificate::{Certificate, Chain, Fingerprint};
+use gateway_core::certificate::{Certificate, Fingerprint};
 use gateway_core::identity::{Admission, IdentityLimits, Tenant};
+use gateway_core::lineage::Lineage;
 use gateway_core::revocation::Serial;
 use gateway_core::trust::{Objection, Trust};
+use rustls::HandshakeKind;
 
+use super::engine::Engine;
+use crate::identity;
 use crate::relay::End;
+
+/// What a claim rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// A certificate chain that verifies; CertificateVerify has yet to prove possession of the key.
+    Chain,
+    /// A ticket that opens; its binder has yet to prove possession of the session's secret.
+    Ticket,
+}
 
 /// A certificate that verifies and that a rule admits; whoever sent it may have copied it.
 #[derive(Debug, Clone)]
 pub(super) struct ClaimedPeer {
-    /// What the certificate says.
-    pub(super) certificate: Certificate,
-    /// The chain that was verified.
-    pub(super) chain: Chain,
+    /// The full handshake it stands for: certificate, chain, and when that was.
+    pub(super) lineage: Lineage,
     /// What the first rule that matches admits it as.
     pub(super) admission: Admission,
+    /// What it rests on.
+    pub(super) proof: Proof,
 }
 
 /// A client that proved possession of an admitted certificate's key.
@@ -29,29 +42,45 @@ pub(super) struct ClaimedPeer {
 pub struct VerifiedPeer(Rc<ClaimedPeer>);
 
 impl VerifiedPeer {
-    /// To be called once rustls has verified CertificateVerify and Finished, and by nobody else.
-    pub(super) fn after_finished(claimed: ClaimedPeer) -> Self {
-        VerifiedPeer(Rc::new(claimed))
+    /// To be called once rustls has verified Finished, and by nobody else. There are two doors: a chain, in a full
+    /// handshake; a ticket, in a resumed one, of the very certificate that rustls resumed. `None` where the claim does
+    /// not fit the handshake.
+    pub(super) fn after_finished(claimed: ClaimedPeer, engine: &Engine) -> Option<Self> {
+        let common = engine.common();
+        let fits = match (claimed.proof, common.handshake_kind()?) {
+            (Proof::Chain, HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) => true,
+            (Proof::Ticket, HandshakeKind::Resumed) => {
+                let leaf = common.peer_certificates()?.first()?;
+                identity::fingerprint(leaf) == claimed.lineage.certificate.fingerprint
+            }
+            _ => false,
+        };
+        fits.then(|| VerifiedPeer(Rc::new(claimed)))
+    }
+
+    /// When the client proved possession of its key: now, or before the resumptions that led here.
+    pub fn authenticated_at(&self) -> SystemTime {
+        self.0.lineage.authenticated_at
     }
 
     /// What the client's certificate says.
     pub fn certificate(&self) -> &Certificate {
-        &self.0.certificate
+        &self.0.lineage.certificate
     }
 
     /// The name to show and to count by; empty for a certificate without names.
     pub fn identity(&self) -> String {
-        self.0.certificate.identity().unwrap_or_default()
+        self.0.lineage.certificate.identity().unwrap_or_default()
     }
 
     /// Names the client's very certificate.
     pub fn fingerprint(&self) -> Fingerprint {
-        self.0.certificate.fingerprint
+        self.0.lineage.certificate.fingerprint
     }
 
     /// The certificate's number at its issuer.
     pub fn serial(&self) -> Option<Serial> {
-        self.0.chain.serial()
+        self.0.lineage.chain.serial()
     }
 
     /// Position of the rule that admitted the client, counted from 0.
@@ -71,19 +100,19 @@ impl VerifiedPeer {
 
     /// When its certificate begins.
     pub fn not_before(&self) -> SystemTime {
-        self.0.chain.not_before
+        self.0.lineage.chain.not_before
     }
 
     /// When the first certificate of its chain ends: from then on nothing is proven.
     pub fn not_after(&self) -> SystemTime {
-        self.0.chain.not_after
+        self.0.lineage.chain.not_after
     }
 
     /// Judges the client anew, by what a listener trusts now. `None`: it may stay.
     pub fn judge(&self, trust: &Trust, now: SystemTime) -> Option<End> {
-        let ClaimedPeer {
+        let Lineage {
             certificate, chain, ..
-        } = &*self.0;
+        } = &self.0.lineage;
         match trust.judge(certificate, chain, now) {
             // A backend may have been told the tenant, so another one takes another connection.
             Ok(admission) if admission.tenant == self.0.admission.tenant => None,

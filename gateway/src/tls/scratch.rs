@@ -1,25 +1,35 @@
 //! A worker-local note between rustls' callbacks and the handshake that runs them.
-//! The verifier and the certificate resolver see no connection, only bytes. They run inside a call into rustls on
-//! the worker's own thread, so the driver lays out an empty note before each call and takes it afterwards.
+//! The verifier, the ticketer and the certificate resolver see no connection, only bytes. They run inside a call into
+//! rustls on the worker's own thread, so the driver lays out the connection's note before each call and takes it back
+//! afterwards.
 
 use std::cell::RefCell;
 
 use gateway_core::certificate::Certificate;
 use gateway_core::failure::Failure;
+use gateway_core::lineage::TicketRefusal;
 
 use super::peer::ClaimedPeer;
 
-/// What the callbacks of one call into rustls had to say.
+/// What the callbacks of one connection had to say. `claimed` also tells them: tickets are sealed with its lineage.
 #[derive(Debug, Default)]
 pub(super) struct Note {
-    /// The certificate chain was good and a rule admits it. Possession of the key is not proven yet.
+    /// The certificate chain is good, or a ticket is, and a rule admits it. Possession of the key is not proven yet.
     pub(super) claimed: Option<ClaimedPeer>,
     /// The server name that the client asked for.
     pub(super) server_name: Option<String>,
     /// The certificate that was presented, where it could be read. Nothing about it is proven.
-    pub(super) presented: Option<Certificate>,
+    pub(super) presented: Option<Box<Certificate>>,
     /// Our own reason for refusing, more exact than the error rustls makes of it.
     pub(super) refusal: Option<(Failure, String)>,
+    /// Tickets of the ClientHello that were tried.
+    pub(super) tickets_tried: usize,
+    /// Why the first ticket was refused.
+    pub(super) ticket_refusal: Option<TicketRefusal>,
+    /// Tickets given out.
+    pub(super) tickets_issued: u32,
+    /// Why the backend's certificate is refused.
+    pub(super) server_refusal: Option<String>,
     /// The backend asked for our certificate.
     pub(super) asked_who_we_are: bool,
 }
@@ -28,16 +38,22 @@ thread_local! {
     static NOTE: RefCell<Note> = RefCell::default();
 }
 
-/// Runs one call into rustls and returns what its callbacks noted.
-pub(super) fn observe<R>(call: impl FnOnce() -> R) -> (R, Note) {
-    NOTE.take();
+/// Runs one call into rustls on behalf of the connection that `note` belongs to.
+pub(super) fn observe<R>(note: &mut Note, call: impl FnOnce() -> R) -> R {
+    NOTE.set(std::mem::take(note));
     let result = call();
-    (result, NOTE.take())
+    *note = NOTE.take();
+    result
 }
 
-/// Notes that the chain of `peer` is good.
+/// Notes that the chain or the ticket of `peer` is good.
 pub(super) fn claim(peer: ClaimedPeer) {
     NOTE.with_borrow_mut(|note| note.claimed = Some(peer));
+}
+
+/// Asks about the claim, if there is one.
+pub(super) fn with_claimed<R>(ask: impl FnOnce(&mut ClaimedPeer) -> R) -> Option<R> {
+    NOTE.with_borrow_mut(|note| note.claimed.as_mut().map(ask))
 }
 
 /// Notes the server name that the client asks for.
@@ -47,12 +63,37 @@ pub(super) fn ask_for(server_name: &str) {
 
 /// Notes what the client presented.
 pub(super) fn present(certificate: Certificate) {
-    NOTE.with_borrow_mut(|note| note.presented = Some(certificate));
+    NOTE.with_borrow_mut(|note| note.presented = Some(Box::new(certificate)));
 }
 
 /// Notes why the client is refused.
 pub(super) fn refuse(failure: Failure, detail: String) {
     NOTE.with_borrow_mut(|note| note.refusal = Some((failure, detail)));
+}
+
+/// Notes that another ticket is tried, and returns how many were.
+pub(super) fn try_ticket() -> usize {
+    NOTE.with_borrow_mut(|note| {
+        note.tickets_tried += 1;
+        note.tickets_tried
+    })
+}
+
+/// Notes why a ticket is refused. The first one's reason counts: clients offer their newest first.
+pub(super) fn refuse_ticket(refusal: TicketRefusal) {
+    NOTE.with_borrow_mut(|note| {
+        note.ticket_refusal.get_or_insert(refusal);
+    });
+}
+
+/// Notes that a ticket is given out.
+pub(super) fn issue_ticket() {
+    NOTE.with_borrow_mut(|note| note.tickets_issued += 1);
+}
+
+/// Notes why the backend's certificate is refused.
+pub(super) fn refuse_server(detail: String) {
+    NOTE.with_borrow_mut(|note| note.server_refusal = Some(detail));
 }
 
 /// Notes that the backend asked for our certificate.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use gateway_core::certificate::Chain;
 use gateway_core::failure::Failure;
+use gateway_core::lineage::Lineage;
 use gateway_core::trust::{Objection, Trust};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::WebPkiSupportedAlgorithms;
@@ -20,7 +21,7 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use super::chain;
 use super::key_policy::KeyPolicy;
-use super::peer::ClaimedPeer;
+use super::peer::{ClaimedPeer, Proof};
 use super::scratch;
 use crate::config::{Config, Listener};
 use crate::identity::{self, ParsedCertificate};
@@ -91,9 +92,14 @@ impl Verifier {
         let certificate = presented.certificate;
         match self.trust.admit(&certificate, &chain, now) {
             Ok(admission) => Ok(ClaimedPeer {
-                certificate,
-                chain,
+                lineage: Lineage {
+                    authenticated_at: now,
+                    epoch: 0,
+                    certificate,
+                    chain,
+                },
                 admission,
+                proof: Proof::Chain,
             }),
             Err(objection) => {
                 let (failure, detail) = explain(&objection, &identity::describe(&certificate));
@@ -141,7 +147,7 @@ fn refuse(failure: Failure, detail: String) -> CertificateError {
 }
 
 /// webpki's words in rustls' (both lists are open-ended; what is left over is a chain that leads to no root of ours).
-fn translate(error: webpki::Error) -> CertificateError {
+pub(super) fn translate(error: webpki::Error) -> CertificateError {
     use webpki::Error as Webpki;
     match error {
         Webpki::BadDer

@@ -33,12 +33,16 @@ pub(super) enum Command {
     Echo(Echo),
     /// Authenticated connections that are held and say nothing.
     Idle(Idle),
+    /// Live connections that are held until the server ends them, with a journal of who was cut off when.
+    Hold(Hold),
     /// OTLP exports by several agents, each acknowledged or counted as failed.
     Otlp(Otlp),
     /// A plain TCP server to stand behind the measured one.
     Backend(Backend),
     /// An OTLP receiver that counts what arrives; GET /stats on its HTTP port answers with JSON.
     Receiver(Receiver),
+    /// A revocation list for measurements, of any length, in DER.
+    Crl(Crl),
 }
 
 #[derive(Debug, Args)]
@@ -91,6 +95,22 @@ pub(super) struct Idle {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Hold {
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// Send a small message this often on each connection and require it back; needs `backend echo`.
+    #[arg(long, value_name = "DURATION")]
+    pub(super) beat: Option<humantime::Duration>,
+    /// At the end, connect once more as each client, with the ticket of its held connection.
+    #[arg(long)]
+    pub(super) come_back: bool,
+    /// File for one line per close and return: what, who, Unix time in microseconds, how. It is made when all
+    /// connections stand and filled at the end.
+    #[arg(long, value_name = "FILE")]
+    pub(super) journal: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Otlp {
     #[command(flatten)]
     pub(super) common: Common,
@@ -137,6 +157,25 @@ pub(super) struct Receiver {
     pub(super) span: Span,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Crl {
+    /// Certificate of the CA whose list it is, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub(super) authority: PathBuf,
+    /// Its key, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub(super) authority_key: PathBuf,
+    /// Take back the first so many identities that `--issue` makes.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(super) identities: u64,
+    /// Take back so many serial numbers that belong to nobody.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(super) others: u64,
+    /// Where to write it.
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: PathBuf,
+}
+
 /// What all scenarios share.
 #[derive(Debug, Args)]
 pub(super) struct Common {
@@ -169,6 +208,20 @@ pub(super) struct Client {
     /// Folder of identities: every NAME.pem that has a NAME.key beside it.
     #[arg(long, value_name = "FOLDER")]
     pub(super) identities: Option<PathBuf>,
+    /// Issue this many identities, agent-1 and so on with serial numbers from 1, and use them in turn.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        requires = "authority",
+        requires = "authority_key"
+    )]
+    pub(super) issue: Option<usize>,
+    /// Certificate of the CA that issues them, PEM.
+    #[arg(long, value_name = "FILE", requires = "issue")]
+    pub(super) authority: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, value_name = "FILE", requires = "issue")]
+    pub(super) authority_key: Option<PathBuf>,
     /// Name to expect in the server's certificate and to send as SNI; the target's host by default.
     #[arg(long, value_name = "NAME")]
     pub(super) server_name: Option<String>,

@@ -4,9 +4,12 @@
 mod arguments;
 mod services;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 
 use crate::credentials::{self, Identity};
+use crate::issuer::{Authority, Entries};
 use crate::limits;
 use crate::otlp::Signal;
 use crate::report::Report;
@@ -15,7 +18,9 @@ use crate::scenario;
 use crate::target::{Target, ensure_descriptors};
 
 pub use arguments::Arguments;
-use arguments::{Client, Command, Common, Echo, Handshake, Idle, Otlp, Output, Pace, Span, Stream};
+use arguments::{
+    Client, Command, Common, Crl, Echo, Handshake, Hold, Idle, Otlp, Output, Pace, Span, Stream,
+};
 
 /// Runs the command. `false` when the load ran and not all of it succeeded.
 pub fn run(arguments: Arguments) -> Result<bool> {
@@ -24,6 +29,8 @@ pub fn run(arguments: Arguments) -> Result<bool> {
         Command::Stream(arguments) => stream(&arguments),
         Command::Echo(arguments) => echo(&arguments),
         Command::Idle(arguments) => idle(&arguments),
+        Command::Hold(arguments) => hold(arguments),
+        Command::Crl(arguments) => crl(&arguments),
         Command::Otlp(arguments) => otlp(arguments),
         Command::Backend(arguments) => services::backend(
             arguments.kind,
@@ -74,6 +81,51 @@ fn idle(arguments: &Idle) -> Result<bool> {
     Ok(arguments.common.output.show(&report))
 }
 
+fn hold(arguments: Hold) -> Result<bool> {
+    let plan = plan(&arguments.common, None)?;
+    let beat = arguments.beat.map(Duration::from);
+    if let Some(beat) = beat {
+        ensure!(
+            limits::BEAT.contains(&beat),
+            "--beat {}: must be {} to {}",
+            humantime::format_duration(beat),
+            humantime::format_duration(*limits::BEAT.start()),
+            humantime::format_duration(*limits::BEAT.end())
+        );
+    }
+    let options = scenario::hold::Options {
+        beat,
+        come_back: arguments.come_back,
+        journal: arguments.journal,
+    };
+    let target = target(&arguments.common.client)?;
+    let report = scenario::hold::run(&target, &plan, &options)?;
+    Ok(arguments.common.output.show(&report))
+}
+
+fn crl(arguments: &Crl) -> Result<bool> {
+    let total = arguments.identities.saturating_add(arguments.others);
+    ensure!(
+        total <= limits::CRL_ENTRIES_MAX,
+        "--identities and --others: must be at most {} together",
+        limits::CRL_ENTRIES_MAX
+    );
+    let list = Authority::load(&arguments.authority, &arguments.authority_key)?.revocation_list(
+        Entries {
+            identities: arguments.identities,
+            others: arguments.others,
+        },
+    )?;
+    std::fs::write(&arguments.out, &list)
+        .with_context(|| format!("writing {}", arguments.out.display()))?;
+    println!(
+        "{}: {total} entries, {} bytes",
+        arguments.out.display(),
+        list.len()
+    );
+    Ok(true)
+}
+
 fn otlp(arguments: Otlp) -> Result<bool> {
     ensure!(
         (1..=limits::RECORDS_MAX).contains(&arguments.records),
@@ -117,6 +169,16 @@ fn target(client: &Client) -> Result<Target> {
     let mut identities = Identity::load_pairs(&client.certificate, &client.key)?;
     if let Some(folder) = &client.identities {
         identities.extend(Identity::load_folder(folder)?);
+    }
+    if let (Some(count), Some(certificate), Some(key)) =
+        (client.issue, &client.authority, &client.authority_key)
+    {
+        ensure!(
+            (1..=limits::CONNECTIONS_MAX).contains(&count),
+            "--issue {count}: must be 1 to {}",
+            limits::CONNECTIONS_MAX
+        );
+        identities.extend(Authority::load(certificate, key)?.identities(count)?);
     }
     let protocols: Vec<&str> = client.alpn.iter().map(String::as_str).collect();
     let mut target = Target::new(&client.target, credentials::roots(&client.ca)?)?
@@ -184,7 +246,7 @@ fn plan(common: &Common, pace: Option<&Pace>) -> Result<Plan> {
     })
 }
 
-fn checked_span(span: &Span, default: std::time::Duration) -> Result<std::time::Duration> {
+fn checked_span(span: &Span, default: Duration) -> Result<Duration> {
     let chosen = span.duration.map_or(default, Into::into);
     ensure!(
         !chosen.is_zero() && chosen <= limits::SPAN_MAX,

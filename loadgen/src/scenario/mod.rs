@@ -3,6 +3,7 @@
 
 pub mod echo;
 pub mod handshake;
+pub mod hold;
 pub mod idle;
 pub mod otlp;
 pub mod stream;

@@ -24,7 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-/// Certificates in a folder of their own: `ca.pem`, `server.pem`, agents in `agents/`, a stranger in `foreign/`.
+/// Certificates in a folder of their own: `ca.pem` with `ca.key`, `server.pem`, agents in `agents/`, a stranger in `foreign/`.
 pub struct Pki {
     folder: TempDir,
 }
@@ -35,6 +35,7 @@ impl Pki {
         let path = folder.path();
         let ca = authority("tests ca");
         std::fs::write(path.join("ca.pem"), ca.pem()).unwrap();
+        std::fs::write(path.join("ca.key"), ca.key().serialize_pem()).unwrap();
         issue(
             &ca,
             &path.join("server"),
@@ -64,7 +65,7 @@ fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
         .distinguished_name
         .push(rcgen::DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 

@@ -6,11 +6,14 @@
     reason = "all of it is test code, helpers included"
 )]
 
+mod audit;
+mod backend_trust;
 mod backends;
 mod demo;
 mod identity;
 mod key_policy;
 mod lifecycle;
+mod lifetime;
 mod limits;
 mod load;
 mod nginx;
@@ -20,6 +23,7 @@ mod readme;
 mod refused;
 mod relay;
 mod reload;
+mod resumption;
 mod revocation;
 mod skywalking;
 mod telemetry;

@@ -242,11 +242,11 @@ fn lists_that_cannot_be_trusted_refuse_the_start() {
     let table = [
         (
             foreign.revoke("foreign.crl", &empty),
-            "is not of a CA in client_ca",
+            "is not of a CA that is trusted here",
         ),
         (
             double.revoke("double.crl", &empty),
-            "bears the name of a CA in client_ca and is not signed by it",
+            "bears the name of a CA that is trusted here and is not signed by it",
         ),
         (
             written("cut.crl", &whole[..whole.len() - 1]),
@@ -342,7 +342,7 @@ fn a_list_of_portcullis_pki_works() {
     pki("init");
     for name in ["stolen", "good"] {
         pki(&format!(
-            "issue client {name} --uri spiffe://example.test/agent/{name}"
+            "issue agent {name} --uri spiffe://example.test/agent/{name}"
         ));
     }
     pki("revoke stolen");

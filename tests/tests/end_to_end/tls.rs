@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use rustls::{CipherSuite, HandshakeKind, NamedGroup};
+use rustls::{CipherSuite, NamedGroup};
 use tests::{Backend, Behaviour, Closing, Gateway, Request, TlsFailure, World, eventually};
 
 /// `openssl s_client` with our good certificate.
@@ -185,40 +185,6 @@ fn the_server_name_chooses_the_certificate() {
             .unwrap(),
     );
     assert!(text.contains("subject=CN = gateway.test"), "{text}");
-}
-
-#[test]
-fn no_ticket_is_given_and_no_connection_is_resumed() {
-    let world = World::new();
-    let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
-    let mut client = world.client().connect(gateway.address()).unwrap();
-    client.send(b"x").unwrap();
-    // Tickets come before the first answer; they would have been read with it.
-    client.receive(1).unwrap();
-    assert_eq!(client.connection().tls13_tickets_received(), 0);
-    assert_eq!(
-        client.connection().handshake_kind(),
-        Some(HandshakeKind::Full)
-    );
-
-    let session = world.folder().join("session.pem");
-    let session = session.to_str().unwrap();
-    let child = openssl(
-        &world,
-        &gateway,
-        &["-servername", "gateway.test", "-sess_out", session],
-    )
-    .spawn();
-    let mut child = child.unwrap();
-    child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
-    let text = everything(child);
-    assert!(text.contains("Verify return code: 0 (ok)"), "{text}");
-    assert!(!text.contains("New Session Ticket arrived"), "{text}");
-    assert!(
-        fs::read(session).is_err(),
-        "openssl kept a session it could resume"
-    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! In: the workers' counters. Out: samples. On the control thread.
 
 use gateway_core::failure::Failure;
+use gateway_core::lineage::TicketRefusal;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
@@ -43,6 +44,34 @@ impl Metrics {
                     &[("listener", &listener), ("reason", failure.label())],
                     value,
                 )?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn encode_resumption(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let help = "Handshakes that resumed with a ticket; they are among the completed ones";
+        let mut metric =
+            encoder.encode_descriptor("handshakes_resumed", help, None, MetricType::Counter)?;
+        for (listener, value) in self.sums(|counters| counters.resumed.value()) {
+            counter(&mut metric, &[("listener", &listener)], value)?;
+        }
+        let help = "Tickets given out";
+        let mut metric =
+            encoder.encode_descriptor("tickets_issued", help, None, MetricType::Counter)?;
+        for (listener, value) in self.sums(|counters| counters.tickets_issued.value()) {
+            counter(&mut metric, &[("listener", &listener)], value)?;
+        }
+        let help =
+            "Clients whose ticket was refused and who had to authenticate in full, by reason";
+        let mut metric =
+            encoder.encode_descriptor("tickets_refused", help, None, MetricType::Counter)?;
+        for refusal in TicketRefusal::ALL {
+            let of =
+                |counters: &ListenerCounters| counters.ticket_refusals[refusal.index()].value();
+            for (listener, value) in self.sums(of) {
+                let labels = [("listener", listener.as_str()), ("reason", refusal.label())];
+                counter(&mut metric, &labels, value)?;
             }
         }
         Ok(())

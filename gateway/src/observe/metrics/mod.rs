@@ -2,6 +2,7 @@
 //! In: counters, certificates, the guard. Out: text. On the control thread. Each subject's samples are in a file of
 //! their own.
 
+mod audit;
 mod backends;
 mod connections;
 mod guard;
@@ -16,6 +17,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::registry::Registry;
 
+use super::audit::Audit;
 use super::counters::{ListenerCounters, WorkerCounters};
 use crate::config::{Config, Listener};
 use crate::guard::Guard;
@@ -47,6 +49,7 @@ struct Sources {
     reloads: [AtomicU64; 2],
     workers: Vec<Arc<WorkerCounters>>,
     guard: Mutex<Option<Guard>>,
+    audit: Audit,
 }
 
 impl fmt::Debug for Metrics {
@@ -59,17 +62,19 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Collects from `workers` and, where it runs, from `guard`.
+    /// Collects from `workers`, `audit` and, where it runs, from `guard`.
     pub fn new(
         config: Arc<Config>,
         workers: Vec<Arc<WorkerCounters>>,
         guard: Option<Guard>,
+        audit: Audit,
     ) -> Self {
         Metrics(Arc::new(Sources {
             config: Mutex::new(config),
             reloads: Default::default(),
             workers,
             guard: Mutex::new(guard),
+            audit,
         }))
     }
 
@@ -143,10 +148,12 @@ impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Encoded {
         self.encode_connections(&mut encoder)?;
         self.encode_handshakes(&mut encoder)?;
+        self.encode_resumption(&mut encoder)?;
         self.encode_durations(&mut encoder)?;
         self.encode_backends(&mut encoder)?;
         self.encode_reloads(&mut encoder)?;
         self.encode_certificates(&mut encoder)?;
+        self.encode_audit(&mut encoder)?;
         self.encode_guard(&mut encoder)
     }
 }

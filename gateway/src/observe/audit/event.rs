@@ -1,0 +1,177 @@
+//! From the data path's events to audit lines.
+//! In: an event, where and when it happened. Out: a line in a buffer, for the events that have one. On the worker.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use gateway_core::certificate::Certificate;
+use gateway_core::failure::Failure;
+use gateway_core::lineage::TicketRefusal;
+
+use super::line::{
+    Accepted, Client, ConnectionId, End, Handshake, Line, Outcome, Panicked, Presented, Refused,
+    Shown, Text, Time,
+};
+use crate::observe::Event;
+use crate::relay;
+use crate::tls::{Negotiated, VerifiedPeer};
+
+/// Where and when an event happened.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// Number of the worker.
+    pub worker: usize,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The time.
+    pub now: SystemTime,
+}
+
+impl Scene<'_> {
+    /// Writes the line of `event` into `buffer`. False where there is none.
+    pub fn write(&self, event: &Event<'_>, buffer: &mut Vec<u8>) -> bool {
+        match *event {
+            Event::Refused {
+                failure,
+                address,
+                detail,
+                presented,
+                server_name,
+                ticket_refusal,
+            } => {
+                let asked = (address, server_name, ticket_refusal);
+                with_refusal(failure, detail, presented, |how| {
+                    self.handshake("refused", asked, how).write(buffer);
+                });
+            }
+            Event::Established {
+                connection,
+                peer,
+                address,
+                negotiated,
+                took,
+            } => {
+                let server_name = negotiated.server_name.as_deref();
+                let asked = (address, server_name, negotiated.ticket_refusal);
+                with_admission(self.id(connection), peer, negotiated, took, |how| {
+                    self.handshake("accepted", asked, how).write(buffer);
+                });
+            }
+            Event::Ended {
+                connection,
+                end,
+                address,
+                peer,
+                received_bytes,
+                sent_bytes,
+                lasted,
+            } => Line::End(End {
+                time: Time(self.now),
+                connection: self.id(connection),
+                listener: self.listener,
+                peer: address,
+                reason: end.label(),
+                received_bytes,
+                sent_bytes,
+                duration_microseconds: microseconds(lasted),
+                client: client(peer, &peer.identity()),
+            })
+            .write(buffer),
+            Event::Panicked {
+                connection,
+                address,
+                ..
+            } => Line::Panicked(Panicked {
+                time: Time(self.now),
+                connection: self.id(connection),
+                listener: self.listener,
+                peer: address,
+                reason: relay::End::Internal.label(),
+            })
+            .write(buffer),
+            Event::Accepted | Event::Moved { .. } | Event::ServerFailed { .. } | Event::Closed => {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn id(&self, number: u64) -> Shown<ConnectionId> {
+        let worker = self.worker;
+        Shown(ConnectionId { worker, number })
+    }
+
+    fn handshake<'a>(
+        &'a self,
+        outcome: &'static str,
+        (peer, server_name, ticket_refusal): (SocketAddr, Option<&'a str>, Option<TicketRefusal>),
+        how: Outcome<'a>,
+    ) -> Line<'a> {
+        Line::Handshake(Handshake {
+            time: Time(self.now),
+            outcome,
+            listener: self.listener,
+            peer,
+            server_name: server_name.map(Text),
+            ticket_refused: ticket_refusal.map(TicketRefusal::label),
+            how,
+        })
+    }
+}
+
+fn with_refusal(
+    failure: Failure,
+    detail: &str,
+    presented: Option<&Certificate>,
+    write: impl FnOnce(Outcome<'_>),
+) {
+    let identity = presented.and_then(Certificate::identity);
+    write(Outcome::Refused(Refused {
+        reason: failure.label(),
+        detail: Text(detail),
+        presented: presented.map(|certificate| Presented {
+            identity: identity.as_deref().map(Text),
+            fingerprint: Shown(certificate.fingerprint),
+            issuer: Text(&certificate.issuer),
+        }),
+    }));
+}
+
+fn with_admission(
+    connection: Shown<ConnectionId>,
+    peer: &VerifiedPeer,
+    negotiated: &Negotiated,
+    took: Duration,
+    write: impl FnOnce(Outcome<'_>),
+) {
+    let protocol = negotiated.protocol.as_deref().map(String::from_utf8_lossy);
+    write(Outcome::Accepted(Accepted {
+        connection,
+        kind: if negotiated.is_resumed {
+            "resumed"
+        } else {
+            "full"
+        },
+        protocol: protocol.as_deref().map(Text),
+        suite: negotiated.cipher_suite,
+        group: negotiated.group,
+        duration_microseconds: microseconds(took),
+        client: client(peer, &peer.identity()),
+        issuer: Text(&peer.certificate().issuer),
+        not_after: Time(peer.not_after()),
+    }));
+}
+
+fn client<'a>(peer: &'a VerifiedPeer, identity: &'a str) -> Client<'a> {
+    Client {
+        identity: Text(identity),
+        rule: peer.rule() + 1,
+        tenant: peer.tenant().map(|tenant| tenant.as_str()),
+        fingerprint: Shown(peer.fingerprint()),
+        serial: peer.serial().map(Shown),
+    }
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

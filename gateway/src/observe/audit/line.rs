@@ -1,0 +1,309 @@
+//! Audit lines as JSON: every event with its fields, as docs/audit.md describes them.
+//! In: events and what they speak of. Out: one line of JSON, its line break included. On the thread that has the event:
+//! fields are borrowed, and a line made into a buffer that is used again costs less than a copy of its names would.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use gateway_core::certificate::Fingerprint;
+use gateway_core::revocation::Serial;
+use serde::{Serialize, Serializer};
+
+use crate::limits;
+
+/// One line.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Line<'a> {
+    /// A handshake has ended, well or not.
+    Handshake(Handshake<'a>),
+    /// A connection that had got in is over.
+    End(End<'a>),
+    /// A connection is over because its task panicked.
+    #[serde(rename = "end")]
+    Panicked(Panicked<'a>),
+    /// The gateway takes connections.
+    Start(Start<'a>),
+    /// The gateway has ended.
+    Stop(Stop),
+    /// A new configuration was taken or refused.
+    Reload(Reload<'a>),
+    /// The audit log goes on elsewhere, or nowhere.
+    Continued(Continued<'a>),
+}
+
+/// Fields of `handshake`.
+#[derive(Debug, Serialize)]
+pub struct Handshake<'a> {
+    /// When.
+    pub time: Time,
+    /// `accepted` or `refused`.
+    pub outcome: &'static str,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The server name that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<Text<'a>>,
+    /// Why the ticket that the client came with was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ticket_refused: Option<&'static str>,
+    /// What became of it.
+    #[serde(flatten)]
+    pub how: Outcome<'a>,
+}
+
+/// What became of a handshake.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Outcome<'a> {
+    /// The client got in.
+    Accepted(Accepted<'a>),
+    /// It did not.
+    Refused(Refused<'a>),
+}
+
+/// Fields of a `handshake` that was accepted.
+#[derive(Debug, Serialize)]
+pub struct Accepted<'a> {
+    /// Names the connection, in this process.
+    pub connection: Shown<ConnectionId>,
+    /// `full` or `resumed`.
+    pub kind: &'static str,
+    /// The application protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Text<'a>>,
+    /// Cipher suite.
+    pub suite: &'static str,
+    /// Key exchange group.
+    pub group: &'static str,
+    /// From accept to Finished.
+    pub duration_microseconds: u64,
+    /// Who it is.
+    #[serde(flatten)]
+    pub client: Client<'a>,
+    /// Who issued the certificate.
+    pub issuer: Text<'a>,
+    /// When the first certificate of its chain ends.
+    pub not_after: Time,
+}
+
+/// Fields of a `handshake` that was refused.
+#[derive(Debug, Serialize)]
+pub struct Refused<'a> {
+    /// Why.
+    pub reason: &'static str,
+    /// The same in words.
+    pub detail: Text<'a>,
+    /// What was presented, of which nothing is proven.
+    #[serde(flatten)]
+    pub presented: Option<Presented<'a>>,
+}
+
+/// A certificate that whoever presented it may have copied.
+#[derive(Debug, Serialize)]
+pub struct Presented<'a> {
+    /// Its name, as `identity` would be.
+    #[serde(rename = "presented_identity", skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Text<'a>>,
+    /// SHA-256 of it.
+    #[serde(rename = "presented_fingerprint")]
+    pub fingerprint: Shown<Fingerprint>,
+    /// The issuer it names.
+    #[serde(rename = "presented_issuer")]
+    pub issuer: Text<'a>,
+}
+
+/// A client that has proven who it is.
+#[derive(Debug, Serialize)]
+pub struct Client<'a> {
+    /// The name to show.
+    pub identity: Text<'a>,
+    /// The rule that admitted it, counted from 1.
+    pub rule: usize,
+    /// The tenant it sends as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<&'a str>,
+    /// SHA-256 of its certificate.
+    pub fingerprint: Shown<Fingerprint>,
+    /// The certificate's number at its issuer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial: Option<Shown<Serial>>,
+}
+
+/// Fields of `end`.
+#[derive(Debug, Serialize)]
+pub struct End<'a> {
+    /// When.
+    pub time: Time,
+    /// Names the connection, in this process.
+    pub connection: Shown<ConnectionId>,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Why.
+    pub reason: &'static str,
+    /// From the client to the backend.
+    pub received_bytes: u64,
+    /// From the backend to the client.
+    pub sent_bytes: u64,
+    /// Since the handshake.
+    pub duration_microseconds: u64,
+    /// Who it was.
+    #[serde(flatten)]
+    pub client: Client<'a>,
+}
+
+/// Fields of an `end` by a fault of ours: whose connection it was stands in its `handshake`, if there was one.
+#[derive(Debug, Serialize)]
+pub struct Panicked<'a> {
+    /// When.
+    pub time: Time,
+    /// Names the connection, in this process.
+    pub connection: Shown<ConnectionId>,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// Fields of `start`.
+#[derive(Debug, Serialize)]
+pub struct Start<'a> {
+    /// When.
+    pub time: Time,
+    /// The program's version.
+    pub version: &'static str,
+    /// Number of the process.
+    pub process: u32,
+    /// The configuration file.
+    pub configuration: Text<'a>,
+}
+
+/// Fields of `stop`.
+#[derive(Debug, Serialize)]
+pub struct Stop {
+    /// When.
+    pub time: Time,
+}
+
+/// Fields of `reload`.
+#[derive(Debug, Serialize)]
+pub struct Reload<'a> {
+    /// When.
+    pub time: Time,
+    /// `taken` or `refused`.
+    pub outcome: &'static str,
+    /// What it was for: a signal, a change.
+    pub cause: Text<'a>,
+    /// The files that had changed, where that is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<Text<'a>>,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Text<'a>>,
+}
+
+/// Fields of `continued`.
+#[derive(Debug, Serialize)]
+pub struct Continued<'a> {
+    /// When.
+    pub time: Time,
+    /// The other file, `stdout`, or `off`.
+    pub target: Text<'a>,
+}
+
+/// Names a connection in this process.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionId {
+    /// Number of the worker.
+    pub worker: usize,
+    /// Number of the connection there.
+    pub number: u64,
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}-{}", self.worker, self.number)
+    }
+}
+
+impl Line<'_> {
+    /// Writes the line over what is in `buffer`.
+    pub fn write(&self, buffer: &mut Vec<u8>) {
+        buffer.clear();
+        serde_json::to_writer(&mut *buffer, self)
+            .expect("a line has nothing that JSON cannot say, and a Vec takes any number of bytes");
+        buffer.push(b'\n');
+    }
+}
+
+/// Text that somebody else may have chosen: cut where it is too long.
+#[derive(Debug, Clone, Copy)]
+pub struct Text<'a>(pub &'a str);
+
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.len() <= limits::AUDIT_TEXT_BYTES_MAX {
+            return serializer.serialize_str(self.0);
+        }
+        let end = self.0.floor_char_boundary(limits::AUDIT_TEXT_BYTES_MAX);
+        serializer.collect_str(&format_args!("{}…", &self.0[..end]))
+    }
+}
+
+/// Something as it is printed.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<T>(pub T);
+
+impl<T: fmt::Display> Serialize for Shown<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// A moment: RFC 3339, UTC, microseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Time(pub SystemTime);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // RFC 3339 ends with the year 9999; "no end" of RFC 5280 section 4.1.2.5 is its last second.
+        let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+        let moment = self.0.clamp(SystemTime::UNIX_EPOCH, last);
+        serializer.collect_str(&humantime::format_rfc3339_micros(moment))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text<T: Serialize>(value: T) -> String {
+        serde_json::to_string(&value).unwrap()
+    }
+
+    #[test]
+    fn times_are_rfc_3339_with_microseconds() {
+        let moment = SystemTime::UNIX_EPOCH + Duration::from_micros(1_792_000_000_000_007);
+        assert_eq!(text(Time(moment)), "\"2026-10-14T17:46:40.000007Z\"");
+        let never = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800);
+        assert_eq!(text(Time(never)), "\"9999-12-31T23:59:59.000000Z\"");
+    }
+
+    #[test]
+    fn long_text_is_cut_between_characters() {
+        let long = "ä".repeat(limits::AUDIT_TEXT_BYTES_MAX);
+        let cut = text(Text(&long));
+        assert_eq!(
+            cut,
+            format!("\"{}…\"", "ä".repeat(limits::AUDIT_TEXT_BYTES_MAX / 2))
+        );
+        assert_eq!(text(Text("a\"b\n\u{7}")), "\"a\\\"b\\n\\u0007\"");
+    }
+}

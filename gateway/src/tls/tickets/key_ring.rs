@@ -1,0 +1,133 @@
+//! The master keys of tickets: the first seals, all open.
+//! In: randomness, time. Out: rings that follow on each other. Immutable; a rotation makes another one. Secrets are
+//! zeroed when dropped.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use rustls::crypto::{GetRandomFailed, SecureRandom};
+use zeroize::Zeroizing;
+
+use crate::limits;
+
+/// Bytes of a master key's secret.
+pub(super) const SECRET_BYTES: usize = 32;
+
+/// Names a master key; stands in clear at the front of every ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KeyId(pub(super) [u8; KeyId::BYTES]);
+
+impl KeyId {
+    /// Length.
+    pub(super) const BYTES: usize = 8;
+}
+
+/// One master key.
+#[derive(Clone)]
+pub(super) struct MasterKey {
+    pub(super) id: KeyId,
+    pub(super) made_at: SystemTime,
+    pub(super) secret: Zeroizing<[u8; SECRET_BYTES]>,
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("MasterKey")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl MasterKey {
+    fn generate(now: SystemTime, random: &dyn SecureRandom) -> Result<Self, GetRandomFailed> {
+        let mut id = [0; KeyId::BYTES];
+        let mut secret = Zeroizing::new([0; SECRET_BYTES]);
+        random.fill(&mut id)?;
+        random.fill(&mut *secret)?;
+        Ok(MasterKey {
+            id: KeyId(id),
+            made_at: now,
+            secret,
+        })
+    }
+}
+
+/// Master keys, newest first, and the policy epoch they belong to.
+#[derive(Debug, Clone)]
+pub struct KeyRing {
+    pub(super) epoch: u64,
+    pub(super) keys: Vec<MasterKey>,
+    /// Keys that were thrown away on purpose; only their names are left, to say why a ticket is refused.
+    pub(super) distrusted: Vec<KeyId>,
+}
+
+impl KeyRing {
+    /// A ring with one new key.
+    pub fn generate(now: SystemTime, random: &dyn SecureRandom) -> Result<Self, GetRandomFailed> {
+        Ok(KeyRing {
+            epoch: 0,
+            keys: vec![MasterKey::generate(now, random)?],
+            distrusted: Vec::new(),
+        })
+    }
+
+    /// The ring after this one: a new key seals, the others open, except those that were followed by another more than
+    /// `keep` ago: nothing that they sealed can be young enough.
+    pub fn rotated(
+        &self,
+        now: SystemTime,
+        keep: Duration,
+        random: &dyn SecureRandom,
+    ) -> Result<Self, GetRandomFailed> {
+        let mut keys = vec![MasterKey::generate(now, random)?];
+        let mut followed_at = now;
+        for key in &self.keys {
+            if now.duration_since(followed_at).unwrap_or_default() <= keep {
+                keys.push(key.clone());
+            }
+            followed_at = key.made_at;
+        }
+        keys.truncate(limits::TICKET_KEYS_MAX);
+        Ok(KeyRing {
+            keys,
+            ..self.clone()
+        })
+    }
+
+    /// The ring after this one that opens nothing sealed before it.
+    pub fn distrusted(
+        &self,
+        now: SystemTime,
+        random: &dyn SecureRandom,
+    ) -> Result<Self, GetRandomFailed> {
+        let gone = self.keys.iter().map(|key| key.id);
+        let mut distrusted: Vec<_> = gone.chain(self.distrusted.iter().copied()).collect();
+        distrusted.truncate(limits::TICKET_KEYS_MAX);
+        Ok(KeyRing {
+            epoch: self.epoch + 1,
+            keys: vec![MasterKey::generate(now, random)?],
+            distrusted,
+        })
+    }
+
+    /// The policy epoch: tickets of an earlier one are worth nothing.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Keys that open tickets.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is no key. There never is: the first one seals.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// When the key that seals was made.
+    pub fn newest_made_at(&self) -> Option<SystemTime> {
+        self.keys.first().map(|key| key.made_at)
+    }
+}

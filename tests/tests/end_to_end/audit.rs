@@ -1,0 +1,329 @@
+//! The audit log: every line of it documented, none of it lost in a rotation. In: real clients, good and bad, and what
+//! operators do. Out: the lines, parsed, against docs/audit.md.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tests::{Authority, Backend, Behaviour, Gateway, Request, Setup, World, eventually};
+
+/// The log's file in the test's folder.
+fn log_file(world: &World) -> PathBuf {
+    world.folder().join("audit.jsonl")
+}
+
+fn audited<'a>(world: &'a World, backend: &Backend) -> Setup<'a> {
+    world
+        .setup()
+        .tables("[audit]\nfile = \"audit.jsonl\"\n")
+        .route("edge", "", &[backend.address()], "")
+}
+
+/// Whole lines of a file, each an object.
+fn lines(file: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
+        .collect()
+}
+
+/// Waits until the file has so many lines of an event with an outcome or reason.
+fn wait_for(file: &Path, event: &str, kind: &str, count: usize) -> Vec<Value> {
+    eventually(&format!("{count} lines {event} {kind}"), || {
+        let found: Vec<_> = lines(file)
+            .into_iter()
+            .filter(|line| line["event"] == event)
+            .filter(|line| line["outcome"] == kind || line["reason"] == kind)
+            .collect();
+        (found.len() >= count).then_some(found)
+    })
+}
+
+/// One client in, one message, and out again.
+fn visit(world: &World, gateway: &Gateway) {
+    let mut client = world.client().connect(gateway.address()).unwrap();
+    client.send(b"ping").unwrap();
+    assert_eq!(client.receive(4).unwrap(), b"ping");
+    client.finish();
+    client.receive_to_end();
+}
+
+/// Serial number and SHA-256 of a certificate as somebody else reads them.
+fn openssl(certificate: &Path) -> (String, String) {
+    let output = Command::new("openssl")
+        .args([
+            "x509",
+            "-noout",
+            "-serial",
+            "-fingerprint",
+            "-sha256",
+            "-in",
+        ])
+        .arg(certificate)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap().to_lowercase();
+    let mut values = text
+        .lines()
+        .map(|line| line.split_once('=').unwrap().1.replace(':', ""));
+    (values.next().unwrap(), values.next().unwrap())
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Number(_) => "number",
+        Value::String(text) if text.len() == 27 && text.ends_with('Z') => "time",
+        Value::String(_) => "text",
+        Value::Array(_) => "list",
+        other => panic!("no field is {other}"),
+    }
+}
+
+/// Event to its fields with their types, from the page.
+fn documented() -> BTreeMap<String, BTreeSet<(String, String)>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/audit.md");
+    let page = fs::read_to_string(path).unwrap();
+    let mut events = BTreeMap::<String, BTreeSet<_>>::new();
+    let mut event = None;
+    for line in page.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            event = heading
+                .strip_prefix('`')
+                .and_then(|rest| rest.strip_suffix('`'));
+        } else if let (Some(event), Some(row)) = (event, line.strip_prefix("| `")) {
+            let mut cells = row.split('|').map(|cell| cell.trim().trim_matches('`'));
+            let field = (
+                cells.next().unwrap().to_owned(),
+                cells.next().unwrap().to_owned(),
+            );
+            assert!(events.entry(event.to_owned()).or_default().insert(field));
+        }
+        if let Some(event) = event {
+            events.entry(event.to_owned()).or_default();
+        }
+    }
+    events
+}
+
+#[test]
+fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world
+        .setup()
+        .tables("[audit]\nfile = \"audit.jsonl\"\n")
+        .route("edge", "alpn = [\"h2\"]", &[backend.address()], "")
+        .start();
+    let file = log_file(&world);
+    let mut client = world
+        .client()
+        .alpn("h2")
+        .connect(gateway.address())
+        .unwrap();
+    client.finish();
+    client.receive_to_end();
+    wait_for(&file, "end", "finished", 1);
+    let nobody = Request::client("spiffe://example.test/nobody");
+    let nobody = world.agents.issue("nobody", nobody);
+    let client = world.client().alpn("h2").credentials(&nobody);
+    client.refused(gateway.address());
+    wait_for(&file, "handshake", "not_authorized", 1);
+    gateway.process().signal(Signal::HUP);
+    wait_for(&file, "reload", "taken", 1);
+    fs::write(world.folder().join("portcullis.toml"), "no configuration").unwrap();
+    gateway.process().signal(Signal::HUP);
+    wait_for(&file, "reload", "refused", 1);
+    gateway.terminate();
+    assert!(gateway.wait().success());
+
+    let lines = lines(&file);
+    let mut there = BTreeMap::<String, BTreeSet<_>>::new();
+    for line in &lines {
+        let fields = there
+            .entry(line["event"].as_str().unwrap().to_owned())
+            .or_default();
+        assert_eq!(kind_of(&line["time"]), "time", "{line}");
+        let fields_of_line = line.as_object().unwrap().iter();
+        fields.extend(
+            fields_of_line
+                .filter(|(name, _)| !["event", "time"].contains(&name.as_str()))
+                .map(|(name, value)| (name.clone(), kind_of(value).to_owned())),
+        );
+    }
+    // Takes a disk that cannot keep up; the test of the queue makes one.
+    let dropped = BTreeSet::from([("lines".to_owned(), "number".to_owned())]);
+    there.insert("dropped".to_owned(), dropped);
+    // Where a changed file is the cause.
+    let files = ("files".to_owned(), "list".to_owned());
+    there.get_mut("reload").unwrap().insert(files);
+    // After a change of `[audit] file`, which has a test of its own.
+    let target = BTreeSet::from([("target".to_owned(), "text".to_owned())]);
+    there.insert("continued".to_owned(), target);
+    assert_eq!(there, documented());
+    assert_eq!(lines.first().unwrap()["event"], "start");
+    assert_eq!(lines.last().unwrap()["event"], "stop");
+}
+
+#[test]
+fn lines_say_who_it_was_and_how_it_went() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = audited(&world, &backend).start();
+    let file = log_file(&world);
+    visit(&world, &gateway);
+    let end = wait_for(&file, "end", "finished", 1).remove(0);
+    let accepted = wait_for(&file, "handshake", "accepted", 1).remove(0);
+    for line in [&accepted, &end] {
+        assert_eq!(line["listener"], "edge");
+        assert_eq!(line["identity"], "spiffe://example.test/agent/agent-1");
+        assert_eq!(line["tenant"], "team-a");
+        assert_eq!(line["rule"], 1);
+    }
+    for key in ["peer", "connection", "fingerprint", "serial"] {
+        assert!(accepted[key].is_string(), "{accepted}");
+        assert_eq!(accepted[key], end[key]);
+    }
+    assert_eq!(accepted["kind"], "full");
+    assert_eq!(accepted["server_name"], "gateway.test");
+    let (serial, fingerprint) = openssl(&world.agent.certificate);
+    assert_eq!(accepted["serial"], serial.as_str());
+    assert_eq!(accepted["fingerprint"], fingerprint.as_str());
+    assert_eq!(
+        (&end["received_bytes"], &end["sent_bytes"]),
+        (&4.into(), &4.into())
+    );
+
+    world
+        .client()
+        .without_certificate()
+        .refused(gateway.address());
+    let refused = wait_for(&file, "handshake", "no_certificate", 1).remove(0);
+    assert_eq!(refused["outcome"], "refused");
+    assert!(refused.get("presented_fingerprint").is_none(), "{refused}");
+}
+
+#[test]
+fn a_certificate_that_was_only_presented_is_no_identity() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = audited(&world, &backend).start();
+    let strangers = Authority::create(world.folder(), "strangers", "Strangers");
+    let request = Request::client("spiffe://example.test/agent/agent-1");
+    let copy = strangers.issue("copy", request);
+    world.client().credentials(&copy).refused(gateway.address());
+    let refused = wait_for(&log_file(&world), "handshake", "unknown_issuer", 1).remove(0);
+    for key in ["identity", "fingerprint", "tenant", "rule", "connection"] {
+        assert!(refused.get(key).is_none(), "{refused}");
+    }
+    let (_, fingerprint) = openssl(&copy.certificate);
+    assert_eq!(refused["presented_fingerprint"], fingerprint.as_str());
+    assert_eq!(
+        refused["presented_identity"],
+        "spiffe://example.test/agent/agent-1"
+    );
+}
+
+#[test]
+fn no_line_is_lost_when_the_file_is_renamed_and_opened_again() {
+    const ROTATIONS: usize = 5;
+    const VISITS: usize = 10;
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = audited(&world, &backend).start();
+    let file = log_file(&world);
+    let rotated = |number: usize| world.folder().join(format!("audit.jsonl.{number}"));
+    // A broken configuration is no reason to go on in the old file.
+    fs::write(world.folder().join("portcullis.toml"), "no configuration").unwrap();
+    for number in 0..ROTATIONS {
+        (0..VISITS).for_each(|_| visit(&world, &gateway));
+        fs::rename(&file, rotated(number)).unwrap();
+        gateway.process().signal(Signal::HUP);
+        wait_for(&file, "reload", "refused", 1);
+    }
+    gateway.terminate();
+    gateway.wait();
+    let mut files: Vec<_> = (0..ROTATIONS).map(rotated).collect();
+    files.push(file);
+    let all: Vec<_> = files.iter().flat_map(|file| lines(file)).collect();
+    let count = |event: &str| all.iter().filter(|line| line["event"] == event).count();
+    assert_eq!(count("handshake"), ROTATIONS * VISITS);
+    assert_eq!(count("end"), ROTATIONS * VISITS);
+    assert!(count("reload") >= ROTATIONS);
+    assert_eq!((count("start"), count("stop"), count("dropped")), (1, 1, 0));
+}
+
+#[test]
+fn a_reload_can_switch_the_log_on_and_off() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world.gateway(backend.address());
+    let file = log_file(&world);
+    let configuration = world.folder().join("portcullis.toml");
+    let text = fs::read_to_string(&configuration).unwrap();
+    visit(&world, &gateway);
+    let on = format!("{text}\n[audit]\nfile = \"audit.jsonl\"\n");
+    fs::write(&configuration, on).unwrap();
+    gateway.process().signal(Signal::HUP);
+    wait_for(&file, "reload", "taken", 1);
+    visit(&world, &gateway);
+    wait_for(&file, "end", "finished", 1);
+    fs::write(&configuration, text).unwrap();
+    gateway.process().signal(Signal::HUP);
+    gateway.wait_for("portcullis_reloads_total", &[("result", "taken")], 2);
+    visit(&world, &gateway);
+    gateway.terminate();
+    gateway.wait();
+    let lines = lines(&file);
+    let last = lines.last().unwrap();
+    assert_eq!(
+        (&last["event"], &last["target"]),
+        (&"continued".into(), &"off".into())
+    );
+    let handshakes = lines.iter().filter(|line| line["event"] == "handshake");
+    assert_eq!(handshakes.count(), 1);
+}
+
+#[test]
+fn standard_output_takes_the_lines_too() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world
+        .setup()
+        .tables("[audit]\nfile = \"stdout\"\n")
+        .route("edge", "", &[backend.address()], "")
+        .start();
+    visit(&world, &gateway);
+    eventually("the line is on standard output", || {
+        let log = gateway.log();
+        log.lines()
+            .any(|line| line.starts_with("{\"event\":\"end\""))
+            .then_some(())
+    });
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_ends_the_start_and_refuses_a_reload() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let made = Command::new("mkfifo")
+        .arg(log_file(&world))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let said = audited(&world, &backend).refused();
+    assert!(said.contains("[audit] file: "), "{said}");
+    assert!(said.contains("audit.jsonl"), "{said}");
+
+    let mut gateway = world.gateway(backend.address());
+    let configuration = world.folder().join("portcullis.toml");
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, text + "\n[audit]\nfile = \"audit.jsonl\"\n").unwrap();
+    gateway.process().signal(Signal::HUP);
+    gateway.wait_for("portcullis_reloads_total", &[("result", "refused")], 1);
+    visit(&world, &gateway);
+}

@@ -1,0 +1,289 @@
+//! Whom the gateway believes to be its backend: chain, name, usage and revocation lists of the hop behind it.
+//! In: servers whose certificates are good, revoked, or somebody else's, and lists of every age. Out: the bad ones get not
+//! a byte and the log says why; the good ones get everything.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tests::{
+    Authority, Closing, Credentials, Gateway, Process, Request, RevocationList, Usage, World,
+    eventually,
+};
+
+use crate::nginx::{mtls, nginx};
+
+const CONNECT_FAILURES: &str = "portcullis_backend_connect_failures_total";
+
+/// Two servers of one backend: the suspect, and one that is good in any case.
+struct Pair {
+    world: World,
+    _servers: Process,
+    addresses: [SocketAddr; 2],
+    own: Credentials,
+}
+
+impl Pair {
+    /// Starts both. The good one's certificate is of the same authority.
+    fn start(world: World, suspect: &Credentials) -> Pair {
+        let good = world.gateways.issue("good", backend());
+        let own = Request::client("spiffe://example.test/gateway/1");
+        let own = world.agents.issue("own", own);
+        let addresses = [world.host.at(7000), world.host.at(7001)];
+        let server = |address: SocketAddr, certificate: &Credentials, answer: &str| {
+            let tls = mtls(&world, certificate);
+            format!("listen {address} ssl; {tls} return \"{answer}\";")
+        };
+        // Two servers in the place of one.
+        let both = [
+            server(addresses[0], suspect, "suspect"),
+            server(addresses[1], &good, "good"),
+        ]
+        .join(" } server { ");
+        let servers = nginx(&world, addresses[0], &both);
+        Pair {
+            world,
+            _servers: servers,
+            addresses,
+            own,
+        }
+    }
+
+    /// A gateway in front of both, with further keys of the backend's `tls`. One worker, so that they take turns.
+    fn gateway(&self, ca: &Path, keys: &str) -> Gateway {
+        let tls = format!(
+            "tls = {{ ca = [{ca:?}], certificate = {:?}, key = {:?}, server_name = \"backend.test\"{keys} }}",
+            self.own.certificate, self.own.key
+        );
+        let setup = self.world.setup().tables("[workers]\ncount = 1");
+        setup.route("edge", "", &self.addresses, &tls).start()
+    }
+
+    /// What each of a few clients got.
+    fn answers(&self, gateway: &Gateway) -> Vec<String> {
+        let answer = |_| {
+            let mut client = self.world.client().connect(gateway.address()).unwrap();
+            // The gateway may have gone already.
+            let _ = client.send(b"telemetry");
+            let (received, closing) = client.receive_to_end();
+            assert_eq!(received.is_empty(), closing != Closing::CloseNotify);
+            String::from_utf8(received).unwrap()
+        };
+        (0..4).map(answer).collect()
+    }
+
+    fn assert_trusted(&self, ca: &Path, keys: &str) {
+        let gateway = self.gateway(ca, keys);
+        let answers = self.answers(&gateway);
+        assert_eq!(answers, ["suspect", "good", "suspect", "good"]);
+        let failures = gateway
+            .metrics()
+            .count(CONNECT_FAILURES, &[("backend", "edge")]);
+        assert_eq!(failures, 0);
+    }
+
+    /// The suspect is passed over, and the log says for what.
+    fn assert_refused(&self, ca: &Path, keys: &str, reason: &str) {
+        let gateway = self.gateway(ca, keys);
+        for answer in self.answers(&gateway) {
+            assert_eq!(answer, "good", "{reason}");
+        }
+        self.assert_said(&gateway, reason);
+    }
+
+    fn assert_said(&self, gateway: &Gateway, reason: &str) {
+        let failures = gateway
+            .metrics()
+            .count(CONNECT_FAILURES, &[("backend", "edge")]);
+        assert!(failures >= 1, "{reason}");
+        let said = format!("the server's certificate is refused: {reason}");
+        let suspect = self.addresses[0].to_string();
+        let names_it = |line: &str| line.contains(&said) && line.contains(&suspect);
+        eventually("the reason and the server stand in the log", || {
+            gateway.log().lines().any(names_it).then_some(())
+        });
+    }
+}
+
+fn backend() -> Request {
+    Request::server("backend.test").dns("backend.test")
+}
+
+fn crl(files: &[&Path]) -> String {
+    format!(", crl = {files:?}")
+}
+
+#[test]
+fn a_revoked_backend_gets_nothing_and_the_next_server_is_used() {
+    let world = World::new();
+    let suspect = world.gateways.issue("suspect", backend());
+    let none = world.gateways.revoke("none.crl", &RevocationList::of(&[]));
+    let list = RevocationList::of(&[&suspect.certificate]);
+    let list = world.gateways.revoke("gateways.crl", &list);
+    let pair = Pair::start(world, &suspect);
+    let ca = pair.world.gateways.certificate();
+    pair.assert_trusted(&ca, "");
+    pair.assert_trusted(&ca, &crl(&[&none]));
+    pair.assert_refused(&ca, &crl(&[&list]), "a revocation list names it");
+}
+
+#[test]
+fn a_revoked_intermediate_takes_the_backends_below_it_along() {
+    let world = World::new();
+    let branch = world.gateways.subordinate("branch", "Branch of the test");
+    let suspect = branch.issue("suspect", backend());
+    let both = world.folder().join("both.pem");
+    let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
+    fs::write(&both, read(&world.gateways) + &read(&branch)).unwrap();
+    let of_branch = branch.revoke("branch.crl", &RevocationList::of(&[]));
+    let good = world.gateways.revoke("good.crl", &RevocationList::of(&[]));
+    let bad = RevocationList::of(&[&branch.certificate()]);
+    let bad = world.gateways.revoke("bad.crl", &bad);
+    let pair = Pair::start(world, &suspect);
+    let root = pair.world.gateways.certificate();
+    pair.assert_refused(&root, &crl(&[&bad]), "a revocation list names it, or one");
+    pair.assert_refused(
+        &root,
+        &crl(&[&good]),
+        "the revocation list of one of its issuers",
+    );
+    pair.assert_trusted(&both, &crl(&[&good, &of_branch]));
+    // Trusted by itself, and named by the list of the one above: not trusted.
+    pair.assert_refused(
+        &both,
+        &crl(&[&bad, &of_branch]),
+        "a revocation list names it, or one",
+    );
+}
+
+#[test]
+fn a_list_of_backends_that_has_ended_refuses_all_unless_told_otherwise() {
+    let world = World::new();
+    let suspect = world.gateways.issue("suspect", backend());
+    let list = world
+        .gateways
+        .revoke("ended.crl", &RevocationList::of(&[]).ended());
+    let named = RevocationList::of(&[&suspect.certificate]).ended();
+    let named = world.gateways.revoke("named.crl", &named);
+    let pair = Pair::start(world, &suspect);
+    let ca = pair.world.gateways.certificate();
+    for keys in ["", ", crl_grace = \"59m\""] {
+        let gateway = pair.gateway(&ca, &(crl(&[&list]) + keys));
+        assert!(pair.answers(&gateway).iter().all(String::is_empty));
+        pair.assert_said(&gateway, "the revocation list of one of its issuers");
+        let log = gateway.log();
+        assert!(log.contains("has ended"), "told at start: {log}");
+    }
+    for keys in [
+        ", crl_grace = \"2h\"",
+        ", dangerous_accept_stale_crl = true",
+    ] {
+        pair.assert_trusted(&ca, &(crl(&[&list]) + keys));
+        pair.assert_refused(&ca, &(crl(&[&named]) + keys), "a revocation list names it");
+    }
+}
+
+#[test]
+fn a_backend_that_is_not_what_it_should_be_gets_nothing() {
+    let cases = [
+        (
+            Request::server("other.test").dns("other.test"),
+            "it is not valid for the name backend.test",
+        ),
+        (
+            backend().usage(Usage::Client),
+            "it lacks the serverAuth extended key usage",
+        ),
+        (backend().expired(), "it, or one above it, ended on 20"),
+        (
+            backend().not_yet_valid(),
+            "it, or one above it, is not valid before 20",
+        ),
+    ];
+    for (request, reason) in cases {
+        let world = World::new();
+        let suspect = world.gateways.issue("suspect", request);
+        let pair = Pair::start(world, &suspect);
+        let ca = pair.world.gateways.certificate();
+        pair.assert_refused(&ca, "", reason);
+    }
+    let foreign = [
+        ("Gateways of somebody else", "it leads to no CA in ca"),
+        (
+            "Gateways of the test",
+            "a signature of its chain does not verify",
+        ),
+    ];
+    for (name, reason) in foreign {
+        let world = World::new();
+        let foreign = Authority::create(world.folder(), "foreign", name);
+        let suspect = foreign.issue("suspect", backend());
+        let pair = Pair::start(world, &suspect);
+        let ca = pair.world.gateways.certificate();
+        pair.assert_refused(&ca, "", reason);
+    }
+}
+
+/// A server's certificate below an intermediate with this key usage, made by OpenSSL: it, and the root's file.
+fn below_an_intermediate(folder: &Path, key_usage: &str) -> (Credentials, PathBuf) {
+    fs::create_dir(folder).unwrap();
+    let make = |arguments: &str, name: &str, extensions: &[&str]| {
+        let mut command = Command::new("openssl");
+        command.current_dir(folder).args(["req", "-x509", "-nodes"]);
+        command.args("-newkey ec -pkeyopt ec_paramgen_curve:P-256 -days 3".split(' '));
+        command.args([
+            "-keyout",
+            &format!("{name}.key"),
+            "-out",
+            &format!("{name}.pem"),
+        ]);
+        command.args(["-subj", &format!("/CN={name}")]);
+        command.args(arguments.split_whitespace());
+        let extensions = extensions
+            .iter()
+            .flat_map(|extension| ["-addext", extension]);
+        let output = command.args(extensions).output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    };
+    make("", "root", &["keyUsage=critical,keyCertSign"]);
+    make("-CA root.pem -CAkey root.key", "branch", &[key_usage]);
+    let leaf = [
+        "basicConstraints=critical,CA:FALSE",
+        "subjectAltName=DNS:backend.test",
+    ];
+    make("-CA branch.pem -CAkey branch.key", "leaf", &leaf);
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let certificate = folder.join("chain.pem");
+    fs::write(&certificate, read("leaf.pem") + &read("branch.pem")).unwrap();
+    let key = folder.join("leaf.key");
+    (Credentials { certificate, key }, folder.join("root.pem"))
+}
+
+#[test]
+fn an_intermediate_of_backends_that_must_not_issue_makes_no_backend() {
+    for (key_usage, trusted) in [
+        ("keyUsage=keyCertSign", true),
+        ("keyUsage=digitalSignature", false),
+    ] {
+        let world = World::new();
+        let (suspect, root) = below_an_intermediate(&world.folder().join("made"), key_usage);
+        let both = world.folder().join("both.pem");
+        let read = |file: &Path| fs::read_to_string(file).unwrap();
+        fs::write(&both, read(&root) + &read(&world.gateways.certificate())).unwrap();
+        let pair = Pair::start(world, &suspect);
+        if trusted {
+            pair.assert_trusted(&both, "");
+        } else {
+            pair.assert_refused(
+                &both,
+                "",
+                "the key usage of an intermediate certificate lacks keyCertSign",
+            );
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The gateway under measurement: its configuration, its start, its reloads, its metrics.
+//! In: a site and what stands behind it. Out: a running `Gateway`. Speaks to it by files, signals and HTTP only.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+
+use super::process::{Cpu, Process, pinned};
+use super::site::{Site, free_port};
+
+/// The longest wait for a start or a reload.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Pause between two looks at the metrics: each costs the gateway's control thread a little.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A running gateway with one worker and one listener. All its threads share one CPU: what reloads takes its time from
+/// what serves, the hardest case there is.
+pub struct Gateway {
+    /// The program.
+    pub process: Process,
+    /// Where clients connect.
+    pub port: u16,
+    admin: u16,
+}
+
+/// What a gateway is started with.
+pub struct Setup<'a> {
+    /// Names its files.
+    pub name: &'a str,
+    /// The program; the site's own or another build.
+    pub program: &'a Path,
+    /// Port of the backend.
+    pub backend: u16,
+    /// Revocation list by its name in the site's folder.
+    pub crl: Option<&'a str>,
+}
+
+impl Gateway {
+    /// Starts it and waits until it takes connections.
+    pub fn start(site: &Site, setup: &Setup<'_>) -> Result<Self> {
+        let (port, admin) = (free_port()?, free_port()?);
+        let configuration = site.path(&format!("{}.toml", setup.name));
+        fs::write(&configuration, text(site, setup, port, admin))?;
+        let mut command = pinned(Cpu::Server, setup.program);
+        command.arg("run").arg("--config").arg(&configuration);
+        let log = site.path(&format!("{}.log", setup.name));
+        let mut gateway = Self {
+            process: Process::start(command, &log)?,
+            port,
+            admin,
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while gateway.page("/readyz").is_err() {
+            gateway.process.ensure_alive()?;
+            ensure!(
+                Instant::now() < deadline,
+                "{} does not become ready",
+                setup.name
+            );
+            thread::sleep(LOOK);
+        }
+        Ok(gateway)
+    }
+
+    /// Puts a new file in the place of an old one, has the gateway reload, and waits until it has.
+    pub fn replace(&self, new: &Path, old: &Path) -> Result<Change> {
+        let before = self.reloads()?;
+        let at = SystemTime::now();
+        fs::rename(new, old)?;
+        self.process.signal(Signal::HUP)?;
+        let started = Instant::now();
+        loop {
+            let now = self.reloads()?;
+            if now.refused > before.refused {
+                bail!("the reload was refused:\n{}", self.process.last_lines());
+            }
+            if now.taken > before.taken {
+                let took = started.elapsed();
+                return Ok(Change { at, took });
+            }
+            ensure!(
+                started.elapsed() < PATIENCE,
+                "the reload is not taken:\n{}",
+                self.process.last_lines()
+            );
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// The sum of a metric over all its labels, or of those that have `label`.
+    pub fn metric(&self, name: &str, label: &str) -> Result<f64> {
+        sum(&self.page("/metrics")?, name, label)
+            .with_context(|| format!("no metric {name} with {label}"))
+    }
+
+    fn reloads(&self) -> Result<Reloads> {
+        Ok(Reloads {
+            taken: self.metric("portcullis_reloads_total", "result=\"taken\"")?,
+            refused: self.metric("portcullis_reloads_total", "result=\"refused\"")?,
+        })
+    }
+
+    fn page(&self, path: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.admin))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer
+            .split_once("\r\n\r\n")
+            .context("an answer of HTTP has a head")?;
+        ensure!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
+        Ok(body.to_owned())
+    }
+}
+
+/// A file that was replaced.
+pub struct Change {
+    /// The moment before its new content could be seen.
+    pub at: SystemTime,
+    /// From then until the gateway counted the reload, give or take a look.
+    pub took: Duration,
+}
+
+struct Reloads {
+    taken: f64,
+    refused: f64,
+}
+
+fn text(site: &Site, setup: &Setup<'_>, port: u16, admin: u16) -> String {
+    let path = |name: &str| -> PathBuf { site.path(name) };
+    let crl = setup
+        .crl
+        .map(|name| format!("crl = [{:?}]\n", path(name)))
+        .unwrap_or_default();
+    format!(
+        "[workers]\ncount = 1\n\n\
+         [admin]\naddress = \"127.0.0.1:{admin}\"\n\n\
+         [[listener]]\nname = \"edge\"\naddress = \"127.0.0.1:{port}\"\nmode = \"stream\"\n\
+         certificate = {:?}\nkey = {:?}\nclient_ca = [{:?}]\n{crl}\
+         backend = \"backend\"\nmax_connections = 9500\nmax_handshakes = 9500\n\n\
+         [[backend]]\nname = \"backend\"\nservers = [\"127.0.0.1:{}\"]\n\n\
+         [[identity]]\nmatch = {{ uri = \"spiffe://example.org/agent/*\" }}\n",
+        path("current/server.pem"),
+        path("current/server.key"),
+        path("pki/ca.pem"),
+        setup.backend,
+    )
+}
+
+fn sum(page: &str, name: &str, label: &str) -> Option<f64> {
+    let values: Vec<f64> = page
+        .lines()
+        .filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let rest = rest.strip_prefix('{').unwrap_or(rest);
+            let (labels, value) = rest.rsplit_once(' ')?;
+            labels.contains(label).then(|| value.parse().ok())?
+        })
+        .collect();
+    (!values.is_empty()).then(|| values.iter().sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_is_added_up_over_its_labels() {
+        let page = "# TYPE a counter\na_total{x=\"1\",y=\"2\"} 3\na_total{x=\"2\",y=\"2\"} 4\nab_total 9\n";
+        assert_eq!(sum(page, "a_total", ""), Some(7.0));
+        assert_eq!(sum(page, "a_total", "x=\"2\""), Some(4.0));
+        assert_eq!(sum(page, "ab_total", ""), Some(9.0));
+        assert_eq!(sum(page, "b_total", ""), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! The load generator as a program: backends, loads, and what it reports.
+//! In: a site, a port, arguments. Out: its JSON. Always bounded by `--for` or `--count`.
+
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::process::{Cpu, Process, pinned};
+use super::site::Site;
+
+/// Starts the echo that stands behind the measured servers, and returns its port.
+pub fn backend(site: &Site) -> Result<(Process, u16)> {
+    let mut command = pinned(Cpu::Client, &site.loadgen);
+    command.args(["backend", "echo", "--listen", "127.0.0.1:0", "--for", "1h"]);
+    let mut process = Process::start(command, &site.path("backend.log"))?;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let text = process.output()?;
+        if let Some(port) = text
+            .lines()
+            .find_map(|line| line.strip_prefix("listening on 127.0.0.1:"))
+        {
+            let port = port.parse().context("the backend prints its port")?;
+            return Ok((process, port));
+        }
+        process.ensure_alive()?;
+        if Instant::now() > deadline {
+            bail!("the backend does not say where it listens: {text}");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A scenario against a port, as identities issued by the site's CA.
+pub fn scenario(site: &Site, name: &str, port: u16, issue: usize) -> Command {
+    let mut command = pinned(Cpu::Client, &site.loadgen);
+    command
+        .arg(name)
+        .args(["--json", "--server-name", "localhost"])
+        .args(["--target", &format!("127.0.0.1:{port}")])
+        .args(["--ca", &site.text("pki/ca.pem")])
+        .args(site.authority())
+        .args(["--issue", &issue.to_string()])
+        .args(["--cipher-suite", "TLS_AES_128_GCM_SHA256"])
+        .args(["--group", "X25519"]);
+    command
+}
+
+/// Runs a load to its end. What failed in it is an error.
+pub fn run(command: Command, log: &Path) -> Result<Report> {
+    finish(Process::start(command, log)?)
+}
+
+/// Waits for a load that runs beside others.
+pub fn finish(process: Process) -> Result<Report> {
+    let text = process.finish()?;
+    let start = text
+        .find('{')
+        .context("the load generator prints a report")?;
+    Ok(Report(serde_json::from_str(&text[start..])?))
+}
+
+/// What the load generator reported.
+pub struct Report(Value);
+
+impl Report {
+    /// A number, by JSON pointer.
+    pub fn number(&self, pointer: &str) -> Result<f64> {
+        self.0
+            .pointer(pointer)
+            .and_then(Value::as_f64)
+            .with_context(|| format!("no number {pointer} in {:#}", self.0))
+    }
+
+    /// One of the further counts; what never happened is not among them.
+    pub fn detail(&self, name: &str) -> u64 {
+        self.0["details"][name].as_u64().unwrap_or(0)
+    }
+}

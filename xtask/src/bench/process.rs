@@ -1,0 +1,148 @@
+//! Programs under measurement: pinned to a CPU, ended with us, and what the kernel says of them.
+//! In: a command. Out: a `Process`, whose drop ends it. Looks into /proc, never into the program.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Where a program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cpu {
+    /// The CPU of the measured server and of nothing else.
+    Server,
+    /// The CPU of everything else.
+    Client,
+}
+
+/// A running program.
+pub struct Process {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+/// Lines of a log that an error repeats.
+const LOG_LINES: usize = 15;
+
+impl Process {
+    /// Starts a program whose output goes to `log`.
+    pub fn start(mut command: Command, log: &Path) -> Result<Self> {
+        let output = File::create(log).with_context(|| format!("making {}", log.display()))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("cannot run {}", crate::command::shown(&command)))?;
+        let name = log
+            .file_stem()
+            .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        Ok(Self {
+            child,
+            name,
+            log: log.to_owned(),
+        })
+    }
+
+    /// Its number; taskset and setpriv give theirs on to the program they start.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has printed.
+    pub fn output(&self) -> Result<String> {
+        fs::read_to_string(&self.log).with_context(|| format!("reading {}", self.log.display()))
+    }
+
+    /// Fails if it has ended.
+    pub fn ensure_alive(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("{} ended with {status}:\n{}", self.name, self.last_lines()),
+        }
+    }
+
+    /// Waits for its end, which must be a good one.
+    pub fn finish(mut self) -> Result<String> {
+        let status = self.child.wait()?;
+        if !status.success() {
+            bail!("{} ended with {status}:\n{}", self.name, self.last_lines());
+        }
+        self.output()
+    }
+
+    /// The end of its output, for an error.
+    pub fn last_lines(&self) -> String {
+        let text = self.output().unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        kill_process(pid.context("a process number is positive")?, signal)?;
+        Ok(())
+    }
+
+    /// A line of /proc/PID/status in KiB, such as `VmRSS` or `VmHWM`.
+    pub fn memory_kib(&self, field: &str) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        memory_kib(&status, field).with_context(|| format!("{}: no {field}", self.name))
+    }
+
+    /// Lets `VmHWM` count from now on.
+    pub fn forget_peak(&self) -> Result<()> {
+        Ok(fs::write(format!("/proc/{}/clear_refs", self.pid()), "5")?)
+    }
+
+    /// Open file descriptors.
+    pub fn descriptors(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A command that runs on the given CPU and does not outlive us, however we end.
+pub fn pinned(cpu: Cpu, program: &Path) -> Command {
+    let mut command = crate::command::program("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]);
+    let cpu = match cpu {
+        Cpu::Server => "0",
+        Cpu::Client => "1",
+    };
+    command.args(["taskset", "--cpu-list", cpu]).arg(program);
+    command
+}
+
+fn memory_kib(status: &str, field: &str) -> Option<u64> {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?
+        .trim()
+        .strip_suffix(" kB")?
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_found_by_the_whole_name_of_its_field() {
+        let status = "Name:\tx\nVmRSSX:\t    1 kB\nVmRSS:\t  420 kB\n";
+        assert_eq!(memory_kib(status, "VmRSS"), Some(420));
+        assert_eq!(memory_kib(status, "VmHWM"), None);
+    }
+}
