@@ -11,6 +11,8 @@ pub const CERTIFICATE_FILE_BYTES_MAX: usize = 16 << 20;
 /// Longest revocation list in bytes: a million entries take 40 MB. Held once, while it is read; the set that stays takes
 /// about 50 bytes an entry.
 pub const CRL_FILE_BYTES_MAX: usize = 128 << 20;
+/// How long a revocation list that nobody uses any more stays in memory at most; then the control thread gives it back.
+pub const LIST_SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Longest request for a certificate in bytes: a few names and a key take one or two KiB. Held once, while it is read.
 pub const SIGNING_REQUEST_FILE_BYTES_MAX: usize = 64 << 10;
 /// Shortest RSA key that `pki` certifies, in bits (NIST SP 800-131A revision 2 section 3).
@@ -148,8 +150,10 @@ pub const QUIET_PERIOD: Duration = Duration::from_millis(250);
 /// A connection past its maximum age goes after this much longer in any case.
 pub const AGE_GRACE: Duration = Duration::from_secs(30);
 
-/// Closes after a reload, other than of revoked clients, are spread over this time ...
-pub const CLOSE_SPREAD: Duration = Duration::from_secs(10);
+/// Closes after a reload, other than of clients that are revoked or blocked, are spread over this time ...
+pub const CLOSE_SPREAD: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60 * 60);
+/// ... by default ten seconds ...
+pub const CLOSE_SPREAD_DEFAULT: Duration = Duration::from_secs(10);
 
 /// ... and each waits for a quiet moment for this long.
 pub const CLOSE_GRACE: Duration = Duration::from_secs(2);
@@ -249,3 +253,23 @@ pub const AUDIT_FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// After a second signal it has this long.
 pub const AUDIT_FINISH_AT_ONCE_TIMEOUT: Duration = Duration::from_millis(500);
+/// After the last sign of a change, files are looked at when nothing has happened for this long ...
+pub const FILE_QUIET_PERIOD: Duration = Duration::from_millis(50);
+/// ... and however much goes on, this long after the first sign ...
+pub const FILE_BURST_MAX: Duration = Duration::from_millis(300);
+/// ... unless a file is open for writing: then its writer has this long. New state is to be in force within a second.
+pub const FILE_WRITING_MAX: Duration = Duration::from_millis(600);
+/// Files are looked at this often even if the kernel announces nothing, which it does not on network file systems.
+pub const FILE_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest file in bytes whose content is compared; of longer ones what the file system says of them. Read and given back.
+pub const DIGEST_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Links on the way to a file, as many as the kernel follows (path_resolution(7)).
+pub const LINKS_MAX: usize = 40;
+const _: () = assert!(FILE_QUIET_PERIOD.as_millis() < FILE_BURST_MAX.as_millis());
+const _: () = assert!(FILE_BURST_MAX.as_millis() <= FILE_WRITING_MAX.as_millis());
+
+/// How long before the end of a client's certificate its connection may end, where it is to end early.
+pub const EXPIRY_DRAIN: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+/// Default of `expiry_drain`: agents that read certificates anew do so every minute or with each connection.
+pub const EXPIRY_DRAIN_DEFAULT: Duration = Duration::from_secs(5 * 60);

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway::config::{self, Config};
 use gateway::pki::{Authority, Profile, Request};
@@ -377,7 +377,7 @@ fn a_client_in_mid_handshake_is_judged_by_what_a_reload_brought() {
     let mut late = world.client_before_its_last_flight();
     let mut config = world.config.clone();
     config.rules = Arc::default();
-    world.gateway.reload(config).unwrap();
+    world.gateway.reload(config, Instant::now()).unwrap();
     // The worker has taken the news once it refuses a newcomer.
     let denied = rustls::Error::AlertReceived(rustls::AlertDescription::AccessDenied);
     let mut served = 0;

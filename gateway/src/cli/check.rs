@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use comfy_table::{Table, presets};
 use gateway_core::identity::TenantSource;
+use gateway_core::revocation::{IssuerList, Revocation, StalePolicy};
 
 use super::rules;
 use crate::config::{
@@ -141,6 +142,7 @@ fn process(config: &Config) -> Table {
         ),
         ("workers", config.workers.to_string()),
         ("drain timeout", duration(config.drain_timeout)),
+        ("close spread", duration(config.close_spread)),
         ("admin endpoint", admin),
         ("audit log", audit),
         ("guard", guard),
@@ -201,6 +203,7 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
                 names.join(", ")
             },
         ),
+        ("revocation", lists(&listener.revocation)),
         ("ALPN", alpn),
         ("backend", backend.to_owned()),
         ("handshake timeout", duration(listener.handshake_timeout)),
@@ -222,6 +225,26 @@ fn authorities(config: &Config, usage: &str) -> Vec<String> {
         .collect()
 }
 
+/// The revocation lists that are in force, and what happens when they have ended.
+fn lists(revocation: &Revocation) -> String {
+    let describe = |list: &IssuerList| {
+        let then = match list.stale_policy() {
+            StalePolicy::Refuse => "nobody gets in after that".to_owned(),
+            StalePolicy::Grace(grace) => format!("used for {} more", duration(grace)),
+            StalePolicy::Allow => "DANGEROUS: used however old it is".to_owned(),
+        };
+        let (name, entries) = (list.issuer_name(), list.len());
+        let end = config::shown_time(list.next_update(), SystemTime::now());
+        format!("{name}: {entries} entries, ends {end}, {then}")
+    };
+    let mut described: Vec<_> = revocation.lists().map(|(_, list)| describe(list)).collect();
+    described.sort();
+    match described.is_empty() {
+        true => "not looked at: no crl".to_owned(),
+        false => described.join("\n"),
+    }
+}
+
 fn backend_table(backend: &Backend, config: &Config) -> Table {
     let servers: Vec<_> = backend
         .servers
@@ -235,8 +258,9 @@ fn backend_table(backend: &Backend, config: &Config) -> Table {
             let authorities = authorities(config, &format!("backend {} tls ca", backend.name));
             let name = tls.server_name.to_str();
             format!(
-                "mTLS; servers must be {name}, certified by one of:\n{}",
-                authorities.join("\n")
+                "mTLS; servers must be {name}, certified by one of:\n{}\nrevocation {}",
+                authorities.join("\n"),
+                lists(&tls.revocation)
             )
         }
     };

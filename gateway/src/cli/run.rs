@@ -1,9 +1,10 @@
 //! `portcullis run`: serves until a signal says otherwise.
 //! In: a configuration file. Out: an exit code. SIGTERM or SIGINT drains; a second one ends the process at
-//! once. SIGHUP reads the configuration and everything it names again.
+//! once. SIGHUP reads the configuration and everything it names again, and so does a change of any of these files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config;
 use crate::limits;
 use crate::observe::{LogFormat, start_log};
-use crate::server::Gateway;
+use crate::server::{Gateway, Reloader};
 
 /// Arguments of `portcullis run`.
 #[derive(Debug, Args)]
@@ -51,7 +52,9 @@ impl Run {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        let gateway = Gateway::start(loaded.config)?;
+        let files = loaded.config.files.clone();
+        let gateway = Arc::new(Gateway::start(loaded.config)?);
+        let reloader = Reloader::start(Arc::clone(&gateway), &self.config, files)?;
         let asked = runtime.block_on(async {
             let mut minutes = tokio::time::interval(*limits::TICKET_KEY_ROTATION.start());
             loop {
@@ -61,7 +64,7 @@ impl Run {
                         Asked::Reload => {
                             // Whether the rest is taken or not: the file may just have been renamed.
                             gateway.audit().reopen();
-                            reload(&self.config, &gateway);
+                            reloader.ask("SIGHUP");
                         }
                         Asked::End(name) => {
                             tracing::info!(signal = name, "draining");
@@ -73,6 +76,7 @@ impl Run {
             }
         });
         let audit = gateway.audit().clone();
+        reloader.stop();
         let draining = std::thread::spawn(move || gateway.drain());
         let drained = runtime.block_on(async {
             let waiting = tokio::task::spawn_blocking(move || draining.join());
@@ -136,34 +140,4 @@ enum Asked {
     End(&'static str),
     /// To read the configuration and everything it names again.
     Reload,
-}
-
-/// Reads the configuration again. A broken one is refused with every reason, and the old one goes on.
-fn reload(file: &Path, gateway: &Gateway) {
-    let loaded = match config::load(file) {
-        Ok(loaded) => loaded,
-        Err(errors) => {
-            gateway.count_refused_reload();
-            gateway
-                .audit()
-                .reloaded("SIGHUP", &[], Some(&errors.to_string()));
-            for error in errors.as_slice() {
-                tracing::error!("reload refused, the old configuration goes on: {error}");
-            }
-            return;
-        }
-    };
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
-    let outcome = gateway
-        .reload(loaded.config)
-        .map_err(|error| error.to_string());
-    gateway
-        .audit()
-        .reloaded("SIGHUP", &[], outcome.as_ref().err().map(String::as_str));
-    match outcome {
-        Ok(()) => tracing::info!("reloaded"),
-        Err(error) => tracing::error!("reload refused, the old configuration goes on: {error}"),
-    }
 }

@@ -15,6 +15,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 
+use crate::files::Seen;
 use crate::tls::{KeyPolicy, KeyRing};
 
 /// Everything `portcullis run` enforces.
@@ -40,6 +41,8 @@ pub struct Config {
     pub guard: GuardSettings,
     /// How long connections may take to finish after SIGTERM.
     pub drain_timeout: Duration,
+    /// Closes that are not urgent are spread over this time.
+    pub close_spread: Duration,
     /// Listeners in the order of the file; at least one.
     pub listeners: Vec<Arc<Listener>>,
     /// Backends in the order of the file.
@@ -48,6 +51,8 @@ pub struct Config {
     pub rules: Arc<Rules>,
     /// Certificates of ours and CAs, for expiry metrics and `check`.
     pub certificates: Vec<CertificateFile>,
+    /// Every file this configuration was read from, as it was then; its own file first.
+    pub files: Vec<Seen>,
 }
 
 /// How clients may come back without proving their key again.
@@ -104,6 +109,8 @@ pub struct Listener {
     pub max_handshakes: usize,
     /// Age at which a connection is closed, plus or minus a tenth at random.
     pub max_connection_age: Option<Duration>,
+    /// How long before the end of its certificate a connection looks for a quiet moment to end; `None`: it goes on to the end.
+    pub expiry_drain: Option<Duration>,
 }
 
 /// A certificate chain with its key, and the names it answers to.

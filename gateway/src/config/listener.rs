@@ -9,6 +9,7 @@ use rustls::crypto::CryptoProvider;
 
 use super::backend::Names;
 use super::checked::{Listener, ServerCertificate};
+use super::closing;
 use super::keys::{self, Authorities, OwnCertificate, Role};
 use super::raw::{RawListener, RawSni, Text, Texts};
 use super::report::{Place, Report};
@@ -130,10 +131,7 @@ fn check(
     let first = (take(&mut raw.certificate), take(&mut raw.key));
     let first = keys::own(&place, first, Role::Server, provider, report);
     let more = sni(&place, take(&mut raw.sni), provider, report);
-    let mut authorities = keys::authorities(&place, "client_ca", take(&mut raw.client_ca), report);
-    if let Some(authorities) = &authorities {
-        refuse_weak(&place, authorities, provider, report);
-    }
+    let mut authorities = authorities(&place, take(&mut raw.client_ca), provider, report);
     let written = revocation::Written {
         authorities_key: "client_ca",
         crl: take(&mut raw.crl),
@@ -144,6 +142,8 @@ fn check(
         .as_mut()
         .and_then(|authorities| revocation::check(&place, written, authorities, provider, report));
     let client_roots = authorities.map(|authorities| Arc::new(authorities.roots));
+    let at_expiry = (take(&mut raw.at_expiry), take(&mut raw.expiry_drain));
+    let expiry_drain = closing::expiry_drain(&place, at_expiry, report);
     let bounds = bounds(&place, raw, report);
     let assemble = || {
         mode?;
@@ -161,6 +161,7 @@ fn check(
             max_connections: bounds.max_connections,
             max_handshakes: bounds.max_handshakes,
             max_connection_age: bounds.max_connection_age,
+            expiry_drain: expiry_drain?,
         })
     };
     let checked = assemble();
@@ -174,13 +175,15 @@ fn check(
     }
 }
 
-/// A CA whose signatures cannot be verified admits nobody: its agents would be refused one by one, for a reason found late.
-fn refuse_weak(
+/// Reads the clients' CAs. One whose signatures cannot be verified admits nobody: its agents would be refused one by one,
+/// for a reason found late.
+fn authorities(
     place: &Place,
-    authorities: &Authorities,
+    field: Field<Texts>,
     provider: &CryptoProvider,
     report: &mut Report<'_>,
-) {
+) -> Option<Authorities> {
+    let authorities = keys::authorities(place, "client_ca", field, report)?;
     for certificate in &authorities.certificates {
         let Ok(facts) = Facts::parse(certificate) else {
             continue; // those that cannot be read were refused when the file was
@@ -193,6 +196,7 @@ fn refuse_weak(
             report.refuse(place.line, place.key("client_ca"), text);
         }
     }
+    Some(authorities)
 }
 
 /// Takes a field out of its section.

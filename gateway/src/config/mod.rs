@@ -5,6 +5,7 @@
 mod audit;
 mod backend;
 pub mod checked;
+mod closing;
 mod identity;
 mod keys;
 mod listener;
@@ -25,6 +26,7 @@ pub use checked::*;
 pub use keys::{shown_path, shown_time};
 pub use report::{ConfigError, ConfigErrors};
 
+use crate::files::Seen;
 use crate::limits;
 use crate::pki::read;
 use raw::RawConfig;
@@ -41,17 +43,33 @@ pub struct Loaded {
 
 /// Reads and checks a configuration file and everything it names.
 pub fn load(file: &Path) -> Result<Loaded, ConfigErrors> {
-    let bytes = read::file(file, limits::CONFIGURATION_BYTES_MAX)
-        .map_err(|error| ConfigErrors::of_file(file, error.to_string()))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|error| ConfigErrors::of_file(file, format!("is not UTF-8: {error}")))?;
-    check(file, &text, SystemTime::now())
+    // Before it is read: what changes in the meantime has changed since.
+    let seen = Seen::now(file);
+    let bytes = match read::file(file, limits::CONFIGURATION_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) => return Err(ConfigErrors::of_file(seen, error.to_string())),
+    };
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            return Err(ConfigErrors::of_file(
+                seen,
+                format!("is not UTF-8: {error}"),
+            ));
+        }
+    };
+    let mut report = Report::new(file, &text, SystemTime::now());
+    report.note(seen);
+    conclude(report)
 }
 
 /// Checks the text of a configuration file. Paths in it are relative to the directory of `file`.
 pub fn check(file: &Path, text: &str, now: SystemTime) -> Result<Loaded, ConfigErrors> {
-    let mut report = Report::new(file, text, now);
-    let raw = raw::parse(text, &mut report);
+    conclude(Report::new(file, text, now))
+}
+
+fn conclude(mut report: Report<'_>) -> Result<Loaded, ConfigErrors> {
+    let raw = raw::parse(report.text(), &mut report);
     let config = raw.and_then(|raw| assemble(raw, &mut report));
     match config {
         Some(config) if report.is_clean() => Ok(Loaded {
@@ -70,6 +88,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     let guard = process::guard(raw.guard, report);
     let drain_timeout = process::drain_timeout(&raw.place, raw.drain_timeout, report);
     let audit = audit::target(raw.audit, report);
+    let close_spread = closing::spread(&raw.place, raw.close_spread, report);
     report.not_built(&raw.place, "outbound", &raw.outbound);
     let backends = backend::check_all(&raw.place, raw.backend, &provider.provider, report);
     let names = backend::Names::new(&backends);
@@ -90,6 +109,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
         audit: audit?,
         guard: guard?,
         drain_timeout: drain_timeout?,
+        close_spread: close_spread?,
         listeners: listeners
             .into_iter()
             .map(|l| l.checked.map(Arc::new))
@@ -100,5 +120,6 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
             .collect::<Option<_>>()?,
         rules: Arc::new(rules),
         certificates: report.take_certificates(),
+        files: report.files().to_vec(),
     })
 }

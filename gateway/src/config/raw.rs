@@ -1,10 +1,10 @@
 //! The configuration as written: one struct per section, every key once. In: TOML text. Out: fields that are typed but not checked.
 //! This is the only list of keys: reading, the check for unknown keys and the test of the reference all use it.
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use super::report::{Place, Report};
-use super::value::{self, Anything, Field, Item, OneOrMore, Section, Sections, Table};
+use super::value::{self, Anything, Field, Item, OneOrMore, Section, Sections, Table, Value};
 
 /// Text, most often with a format of its own that is checked later.
 pub type Text = String;
@@ -36,6 +36,7 @@ section! {
     /// The whole file.
     RawConfig {
         "drain_timeout" => drain_timeout: Text,
+        "close_spread" => close_spread: Text,
         "workers" => workers: RawWorkers,
         "admin" => admin: RawAdmin,
         "tls" => tls: RawTls,
@@ -93,6 +94,54 @@ section! {
     }
 }
 
+/// An element of `crl`: a path, or a table with a policy of its own.
+#[derive(Debug, Clone)]
+pub enum WrittenList {
+    /// `"agents.crl"`.
+    Path(Item<String>),
+    /// `{ file = "agents.crl", grace = "24h" }`.
+    Table(RawList),
+}
+
+/// The elements of `crl`.
+pub type Lists = Vec<WrittenList>;
+
+impl Value for Lists {
+    const EXPECTED: &'static str = "must be an array of paths, or of tables such as { file = \"agents.crl\", grace = \"24h\" }";
+
+    fn read(value: &DeValue<'_>, place: Place, report: &mut Report<'_>) -> Option<Self> {
+        let mut lists = Vec::new();
+        for element in value.as_array()? {
+            let item = value::item((), element.span(), report);
+            lists.push(match element.get_ref() {
+                DeValue::String(path) => WrittenList::Path(Item {
+                    value: path.to_string(),
+                    written: item.written,
+                    line: item.line,
+                }),
+                DeValue::Table(table) => {
+                    let place = Place {
+                        line: item.line,
+                        ..place.clone()
+                    };
+                    WrittenList::Table(value::section(table, place, report))
+                }
+                _ => return None,
+            });
+        }
+        Some(lists)
+    }
+}
+
+section! {
+    /// An element of `crl` with a policy of its own.
+    RawList {
+        "file" => file: Text,
+        "grace" => grace: Text,
+        "dangerous_accept_stale" => dangerous_accept_stale: bool,
+    }
+}
+
 section! {
     /// `[audit]`.
     RawAudit {
@@ -111,7 +160,7 @@ section! {
         "key" => key: Text,
         "sni" => sni: Sections<RawSni>,
         "client_ca" => client_ca: Texts,
-        "crl" => crl: Texts,
+        "crl" => crl: Lists,
         "crl_grace" => crl_grace: Text,
         "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
         "backend" => backend: Text,
@@ -120,6 +169,8 @@ section! {
         "max_connections" => max_connections: i64,
         "max_handshakes" => max_handshakes: i64,
         "max_connection_age" => max_connection_age: Text,
+        "at_expiry" => at_expiry: Text,
+        "expiry_drain" => expiry_drain: Text,
     }
 }
 
@@ -150,7 +201,7 @@ section! {
         "certificate" => certificate: Text,
         "key" => key: Text,
         "server_name" => server_name: Text,
-        "crl" => crl: Texts,
+        "crl" => crl: Lists,
         "crl_grace" => crl_grace: Text,
         "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
     }
@@ -193,6 +244,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("[audit]", RawAudit::KEYS),
     ("[[listener]]", RawListener::KEYS),
     ("[[listener.sni]]", RawSni::KEYS),
+    ("[[listener.crl]]", RawList::KEYS),
     ("[[backend]]", RawBackend::KEYS),
     ("[backend.tls]", RawBackendTls::KEYS),
     ("[[identity]]", RawIdentity::KEYS),

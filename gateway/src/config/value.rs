@@ -236,7 +236,8 @@ impl Table<'_, '_> {
     }
 }
 
-fn item<T>(value: T, span: std::ops::Range<usize>, report: &Report<'_>) -> Item<T> {
+/// A value with its place in the text.
+pub(super) fn item<T>(value: T, span: std::ops::Range<usize>, report: &Report<'_>) -> Item<T> {
     Item {
         value,
         line: report.line(span.start),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 
+use super::closing::CloseTimes;
 use super::event::Event;
 use crate::config::Config;
 use crate::relay::{Direction, End};
@@ -40,6 +41,7 @@ pub(super) struct ListenerCounters {
     pub(super) ends: [Counter; End::ALL.len()],
     pub(super) durations: [Counter; DURATION_BOUNDS.len() + 1],
     pub(super) duration_sum_nanoseconds: Counter,
+    pub(super) close_times: CloseTimes,
 }
 
 /// A number that one thread raises and others read.
@@ -47,7 +49,7 @@ pub(super) struct ListenerCounters {
 pub(super) struct Counter(AtomicU64);
 
 impl Counter {
-    fn add(&self, count: u64) {
+    pub(super) fn add(&self, count: u64) {
         // There is one writer, so this need not be one atomic step.
         self.0.store(
             self.0.load(Ordering::Relaxed).wrapping_add(count),
@@ -114,7 +116,14 @@ impl WorkerCounters {
                 bytes,
             } => counters.sent_bytes.add(*bytes as u64),
             Event::ServerFailed { backend, .. } => self.server_failures[*backend].add(1),
-            Event::Ended { end, .. } => counters.ends[*end as usize].add(1),
+            Event::Ended {
+                end, changed_at, ..
+            } => {
+                counters.ends[*end as usize].add(1);
+                if let Some(changed_at) = changed_at {
+                    counters.close_times.record(*end, changed_at.elapsed());
+                }
+            }
             Event::Panicked { .. } => counters.ends[End::Internal as usize].add(1),
         }
     }
@@ -138,6 +147,7 @@ impl ListenerCounters {
             ends: Default::default(),
             durations: Default::default(),
             duration_sum_nanoseconds: Counter::default(),
+            close_times: CloseTimes::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What can happen to a connection, as the data path reports it: the one seam between doing and telling.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway_core::certificate::Certificate;
 use gateway_core::failure::Failure;
@@ -69,6 +69,8 @@ pub enum Event<'a> {
         address: SocketAddr,
         /// Who it was.
         peer: &'a VerifiedPeer,
+        /// When the change came about for which the gateway ended it, if it was for one.
+        changed_at: Option<Instant>,
         /// Bytes from the client to the backend.
         received_bytes: u64,
         /// Bytes from the backend to the client.

@@ -5,6 +5,7 @@
 
 mod admin;
 mod audit;
+mod closing;
 mod counters;
 mod event;
 mod log;

@@ -17,7 +17,7 @@ use monoio::time::timeout;
 pub use orders::{Order, Orders, Place};
 pub use pace::Pace;
 pub use stream::{PlainStream, Stream};
-pub use watch::Watch;
+pub use watch::{Lifetime, Watch};
 
 use crate::limits;
 use crate::tls::StreamError;
@@ -47,6 +47,8 @@ pub enum End {
     Age,
     /// The client's certificate ended.
     Expired,
+    /// It was about to end, and the connection had a quiet moment.
+    Expiring,
     /// A revocation list names the client's certificate, or one above it.
     Revoked,
     /// An operator has blocked the client.
@@ -63,7 +65,7 @@ pub enum End {
 
 impl End {
     /// Every end.
-    pub const ALL: [End; 17] = [
+    pub const ALL: [End; 18] = [
         End::Finished,
         End::ClientTruncated,
         End::ClientReset,
@@ -75,6 +77,7 @@ impl End {
         End::Idle,
         End::Age,
         End::Expired,
+        End::Expiring,
         End::Revoked,
         End::Blocked,
         End::Untrusted,
@@ -97,6 +100,7 @@ impl End {
             End::Idle => "idle",
             End::Age => "age",
             End::Expired => "expired",
+            End::Expiring => "expiring",
             End::Revoked => "revoked",
             End::Blocked => "blocked",
             End::Untrusted => "untrusted",
@@ -235,7 +239,7 @@ async fn close(client: &Stream, backend: &Stream, watch: &Watch, end: End) {
         }
         // Our decision, in a quiet moment. The client still gets what is queued, and then an end without
         // close_notify: the backend may have been about to go on with its answer.
-        End::Idle | End::Age | End::Drained if !watch.is_writing() => {
+        End::Idle | End::Age | End::Expiring | End::Drained if !watch.is_writing() => {
             client.end_cleanly();
             backend.reset_on_close();
         }

@@ -21,6 +21,8 @@ pub struct Order {
     pub from: Instant,
     /// When it goes even if bytes are moving.
     pub at_the_latest: Instant,
+    /// When the change came about that it goes for, if it does.
+    pub changed_at: Option<Instant>,
 }
 
 /// The connections of one worker, and the orders to them.

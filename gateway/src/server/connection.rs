@@ -19,7 +19,7 @@ use crate::config::{Config, Listener};
 use crate::identity::Share;
 use crate::limits;
 use crate::observe::Event;
-use crate::relay::{Direction, End, Pace, Place, Stream, Watch, relay};
+use crate::relay::{Direction, End, Lifetime, Pace, Place, Stream, Watch, relay};
 use crate::rt::Socket;
 use crate::tls::{self, Accepted, Refusal, VerifiedPeer};
 
@@ -130,6 +130,7 @@ async fn attend(
         end,
         address,
         peer: &peer,
+        changed_at: watch.changed_at(),
         received_bytes,
         sent_bytes,
         lasted: established_at.elapsed(),
@@ -140,8 +141,13 @@ async fn attend(
 /// What an established connection is watched for.
 fn watch(state: &State, position: usize, place: Place, peer: &VerifiedPeer) -> Watch {
     let listener = &state.doors[position].listener;
-    let aged_at = aged_at(&state.config, listener);
-    Watch::new(place, listener.idle_timeout, aged_at, expires_at(peer))
+    let expires_at = expires_at(peer);
+    let lifetime = Lifetime {
+        aged_at: aged_at(&state.config, listener),
+        expiring_at: expiring_at(&state.config, listener, expires_at),
+        expires_at,
+    };
+    Watch::new(place, listener.idle_timeout, lifetime)
 }
 
 /// The handshake, within its time. A client that is refused is told why.
@@ -307,10 +313,27 @@ async fn pass_on(
 /// go together.
 fn aged_at(config: &Config, listener: &Listener) -> Option<Instant> {
     let age = listener.max_connection_age?;
+    Some(Instant::now() + jittered(age, random(config)))
+}
+
+/// Without randomness there is no jitter; without randomness there is no TLS either.
+fn random(config: &Config) -> u16 {
     let mut random = [0; 2];
-    // Without randomness there is no jitter; without randomness there is no TLS either.
     let _ = config.provider.secure_random.fill(&mut random);
-    Some(Instant::now() + jittered(age, u16::from_be_bytes(random)))
+    u16::from_be_bytes(random)
+}
+
+/// From when on the connection may end for its client's certificate, which ends soon: a random moment, so that agents whose
+/// certificates end together do not come back together.
+fn expiring_at(config: &Config, listener: &Listener, expires_at: Instant) -> Option<Instant> {
+    let drain = listener.expiry_drain?;
+    let left = expires_at.saturating_duration_since(Instant::now());
+    Some(expires_at - spread(drain.min(left), random(config)))
+}
+
+/// `period` for the smallest `random`, down to a tenth of it for the largest: some time is left for a quiet moment.
+fn spread(period: Duration, random: u16) -> Duration {
+    period.mul_f64(1.0 - 0.9 * f64::from(random) / f64::from(u16::MAX))
 }
 
 /// When the client's certificate ends, on the clock that timers run by.
@@ -337,5 +360,13 @@ mod tests {
         let age = Duration::from_secs(100);
         assert_eq!(jittered(age, 0), Duration::from_secs(90));
         assert_eq!(jittered(age, u16::MAX), Duration::from_secs(110));
+    }
+
+    #[test]
+    fn a_certificate_that_ends_leaves_time_for_a_quiet_moment() {
+        let period = Duration::from_secs(100);
+        assert_eq!(spread(period, 0), period);
+        let least = spread(period, u16::MAX);
+        assert!(least > Duration::from_secs(9) && least < Duration::from_secs(11));
     }
 }

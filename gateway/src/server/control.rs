@@ -12,7 +12,9 @@ use tokio::task::LocalSet;
 
 use super::worker::Message;
 use crate::backend::Resolver;
+use crate::limits;
 use crate::observe::{AdminSocket, Health, Metrics, serve};
+use crate::pki::kept_lists;
 use crate::rt::Mailbox;
 
 /// What the control thread works with.
@@ -42,7 +44,7 @@ impl ControlStop {
     }
 
     /// Ends it.
-    pub(super) fn stop(self) {
+    pub(super) fn stop(&self) {
         let _ = self.0.send(Order::Stop);
     }
 }
@@ -110,9 +112,16 @@ impl Control {
             }
             std::future::pending().await
         };
+        let letting_go = async {
+            loop {
+                tokio::time::sleep(limits::LIST_SWEEP_INTERVAL).await;
+                kept_lists::forget_unused();
+            }
+        };
         tokio::select! {
             () = resolving => {}
             () = serving => {}
+            () = letting_go => {}
         }
     }
 }

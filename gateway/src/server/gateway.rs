@@ -129,16 +129,17 @@ pub struct Gateway {
     health: Arc<Health>,
     metrics: Metrics,
     audit: Audit,
-    workers: Vec<Worker>,
-    control: JoinHandle<()>,
+    mailboxes: Vec<Arc<Mailbox<Message>>>,
     control_stop: ControlStop,
+    threads: Mutex<Option<Threads>>,
     fatal: Fatal,
 }
 
+/// What a drain waits for.
 #[derive(Debug)]
-struct Worker {
-    mailbox: Arc<Mailbox<Message>>,
-    thread: JoinHandle<()>,
+struct Threads {
+    workers: Vec<JoinHandle<()>>,
+    control: JoinHandle<()>,
 }
 
 impl Gateway {
@@ -168,7 +169,7 @@ impl Gateway {
         let mut sockets = bound.listen()?;
 
         let mut counters = Vec::new();
-        let mut workers = Vec::new();
+        let (mut mailboxes, mut workers) = (Vec::new(), Vec::new());
         let fatal = Fatal::default();
         let records = Arc::new(Records::default());
         for number in 0..config.workers.get() {
@@ -182,20 +183,18 @@ impl Gateway {
                 records: Arc::clone(&records),
                 audit: audit.clone(),
             };
-            workers.push(Worker::start(start, fatal.clone())?);
+            let (mailbox, thread) = start_worker(start, fatal.clone())?;
+            mailboxes.push(mailbox);
+            workers.push(thread);
         }
         let metrics = Metrics::new(Arc::clone(&config), counters, guard, audit.clone());
         let health = Arc::new(Health::default());
-        let mailboxes: Vec<_> = workers
-            .iter()
-            .map(|worker| Arc::clone(&worker.mailbox))
-            .collect();
         let control = Control {
             resolver,
             admin,
             health: Arc::clone(&health),
             metrics: metrics.clone(),
-            mailboxes,
+            mailboxes: mailboxes.clone(),
         };
         let (control, control_stop) = control::start(control).map_err(StartError::Thread)?;
         audit.started(&config);
@@ -206,9 +205,9 @@ impl Gateway {
             health,
             metrics,
             audit,
-            workers,
-            control,
+            mailboxes,
             control_stop,
+            threads: Mutex::new(Some(Threads { workers, control })),
             fatal,
         })
     }
@@ -234,9 +233,9 @@ impl Gateway {
     }
 
     /// Trusts and serves `config` from now on; or nothing of it, and says why. Connections that are open stay, unless
-    /// their client would not get in any more.
-    pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
-        let outcome = self.try_reload(config);
+    /// their client would not get in any more. `changed_at` is when what was configured changed.
+    pub fn reload(&self, config: Config, changed_at: Instant) -> Result<(), ReloadError> {
+        let outcome = self.try_reload(config, changed_at);
         self.metrics.count_reload(outcome.is_ok());
         outcome
     }
@@ -246,7 +245,7 @@ impl Gateway {
         self.metrics.count_reload(false);
     }
 
-    fn try_reload(&self, config: Config) -> Result<(), ReloadError> {
+    fn try_reload(&self, config: Config, changed_at: Instant) -> Result<(), ReloadError> {
         let mut current = self.lock_seed();
         if let Some(what) = needs_restart(&current.config, &config) {
             return Err(ReloadError::NeedsRestart(what));
@@ -261,16 +260,17 @@ impl Gateway {
             self.audit.switch(opened);
         }
         self.control_stop.resolve(resolver);
-        self.sow(&mut current, seed);
+        self.sow(&mut current, seed, changed_at);
         self.metrics.reload(config);
         Ok(())
     }
 
-    /// Shuts out from now on whom `blocks` names, and nobody else of those it may have named before.
-    pub fn block(&self, blocks: BlockList) -> Result<(), StartError> {
+    /// Shuts out from now on whom `blocks` names, and nobody else of those it may have named before. `changed_at` is when
+    /// the list changed.
+    pub fn block(&self, blocks: BlockList, changed_at: Instant) -> Result<(), StartError> {
         let mut current = self.lock_seed();
         let seed = current.with_blocks(Arc::new(blocks))?;
-        self.sow(&mut current, seed);
+        self.sow(&mut current, seed, changed_at);
         Ok(())
     }
 
@@ -280,7 +280,7 @@ impl Gateway {
         match current.with_fresh_ticket_keys(SystemTime::now()) {
             Ok(None) => {}
             Ok(Some(seed)) => {
-                self.sow(&mut current, seed);
+                self.sow(&mut current, seed, Instant::now());
                 tracing::info!("new ticket key");
             }
             Err(error) => tracing::error!(%error, "no new ticket key; the old ones go on"),
@@ -288,9 +288,10 @@ impl Gateway {
     }
 
     /// Hands a seed to every worker.
-    fn sow(&self, current: &mut Seed, seed: Seed) {
-        for worker in &self.workers {
-            worker.mailbox.send(Message::Reload(Box::new(seed.clone())));
+    fn sow(&self, current: &mut Seed, mut seed: Seed, changed_at: Instant) {
+        seed.changed_at = changed_at;
+        for mailbox in &self.mailboxes {
+            mailbox.send(Message::Reload(Box::new(seed.clone())));
         }
         *current = seed;
     }
@@ -305,20 +306,29 @@ impl Gateway {
     }
 
     /// Stops taking connections, lets those that are open finish until `drain_timeout`, and returns when all are gone.
-    pub fn drain(self) {
+    pub fn drain(&self) {
         self.health.set_ready(false);
         let deadline = Instant::now() + self.lock_seed().config.drain_timeout;
-        for worker in &self.workers {
-            worker.mailbox.send(Message::Drain { deadline });
+        for mailbox in &self.mailboxes {
+            mailbox.send(Message::Drain { deadline });
         }
-        for worker in self.workers {
-            if worker.thread.join().is_err() {
+        let threads = self
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // Somebody else drains already, and waits.
+        let Some(Threads { workers, control }) = threads else {
+            return;
+        };
+        for worker in workers {
+            if worker.join().is_err() {
                 tracing::error!("a worker panicked");
             }
         }
         drop(self.metrics.take_guard());
         self.control_stop.stop();
-        if self.control.join().is_err() {
+        if control.join().is_err() {
             tracing::error!("the control thread panicked");
         }
         self.audit.stopped();
@@ -326,20 +336,18 @@ impl Gateway {
     }
 }
 
-impl Worker {
-    fn start(start: worker::Start, fatal: Fatal) -> Result<Self, StartError> {
-        let (mailbox, receiver) = mailbox().map_err(StartError::Thread)?;
-        let name = format!("worker-{}", start.number);
-        let run = move || worker::run(start, receiver, &fatal);
-        let thread = std::thread::Builder::new()
-            .name(name)
-            .spawn(run)
-            .map_err(StartError::Thread)?;
-        Ok(Worker {
-            mailbox: Arc::new(mailbox),
-            thread,
-        })
-    }
+fn start_worker(
+    start: worker::Start,
+    fatal: Fatal,
+) -> Result<(Arc<Mailbox<Message>>, JoinHandle<()>), StartError> {
+    let (mailbox, receiver) = mailbox().map_err(StartError::Thread)?;
+    let name = format!("worker-{}", start.number);
+    let run = move || worker::run(start, receiver, &fatal);
+    let thread = std::thread::Builder::new()
+        .name(name)
+        .spawn(run)
+        .map_err(StartError::Thread)?;
+    Ok((Arc::new(mailbox), thread))
 }
 
 /// Attaches the kernel program, if the configuration asks for it.

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use gateway_core::admission::ConnectionLimit;
 use gateway_core::block::BlockList;
@@ -32,6 +32,8 @@ pub(super) struct Seed {
     tls: Vec<Arc<ServerConfig>>,
     limits: Vec<ConnectionLimit>,
     backends: Option<Backends>,
+    /// When what was configured, or who was blocked, became this.
+    pub(super) changed_at: Instant,
 }
 
 /// How to reach the backends. A seed without it leaves them as they are.
@@ -132,6 +134,7 @@ impl Seed {
             tls,
             limits,
             backends,
+            changed_at: Instant::now(),
         })
     }
 }
@@ -184,6 +187,8 @@ impl Backends {
 /// What one worker trusts and serves at this moment.
 pub(super) struct State {
     pub(super) config: Arc<Config>,
+    /// When what was configured became this: what a connection that is closed for it is timed from.
+    pub(super) changed_at: Instant,
     pub(super) doors: Vec<Door>,
     pub(super) servers: Rc<Vec<Servers>>,
 }
@@ -229,6 +234,7 @@ impl State {
             tls,
             limits,
             backends,
+            changed_at,
             ..
         } = seed;
         let listeners = config.listeners.iter().zip(sockets);
@@ -249,6 +255,7 @@ impl State {
         });
         State {
             config,
+            changed_at,
             doors,
             servers,
         }

@@ -129,23 +129,25 @@ impl Worker {
 fn judge(state: &State, position: usize, peer: &VerifiedPeer) -> Option<Order> {
     let door = &state.doors[position];
     let reason = peer.judge(&door.trust, SystemTime::now())?;
-    let now = Instant::now();
+    let (now, changed_at) = (Instant::now(), Some(state.changed_at));
     if matches!(reason, End::Revoked | End::Blocked) {
         return Some(Order {
             reason,
             from: now,
             at_the_latest: now,
+            changed_at,
         });
     }
     let mut random = [0; 2];
     // Without randomness all go at once.
     let _ = state.config.provider.secure_random.fill(&mut random);
     let share = f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX);
-    let from = now + limits::CLOSE_SPREAD.mul_f64(share);
+    let from = now + state.config.close_spread.mul_f64(share);
     Some(Order {
         reason,
         from,
         at_the_latest: from + limits::CLOSE_GRACE,
+        changed_at,
     })
 }
 
@@ -251,6 +253,7 @@ async fn drain(worker: &Worker, deadline: Instant) {
         reason: End::Drained,
         from: Instant::now(),
         at_the_latest: deadline,
+        changed_at: None,
     });
     // Twice the time, so that every connection's own end can be recorded.
     let _ = monoio::time::timeout(2 * CLOSING, worker.orders.until_empty()).await;

@@ -118,16 +118,19 @@ fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
         .setup()
         .tables("[audit]\nfile = \"audit.jsonl\"\n")
         .route("edge", "alpn = [\"h2\"]", &[backend.address()], "")
+        .route("other", "alpn = [\"h2\"]", &[backend.address()], "")
         .start();
     let file = log_file(&world);
-    let mut client = world
-        .client()
-        .alpn("h2")
-        .connect(gateway.address())
-        .unwrap();
-    client.finish();
-    client.receive_to_end();
-    wait_for(&file, "end", "finished", 1);
+    // The second one refuses the first one's ticket.
+    let client = world.client().alpn("h2").remembering();
+    for listener in ["edge", "other"] {
+        let mut client = client.connect(gateway.address_of(listener)).unwrap();
+        client.send(b"x").unwrap();
+        client.receive(1).unwrap();
+        client.finish();
+        client.receive_to_end();
+    }
+    wait_for(&file, "end", "finished", 2);
     let nobody = Request::client("spiffe://example.test/nobody");
     let nobody = world.agents.issue("nobody", nobody);
     let client = world.client().alpn("h2").credentials(&nobody);

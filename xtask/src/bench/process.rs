@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Where a program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,15 @@ pub enum Cpu {
     Server,
     /// The CPU of everything else.
     Client,
+}
+
+impl Cpu {
+    fn number(self) -> usize {
+        match self {
+            Self::Server => 0,
+            Self::Client => 1,
+        }
+    }
 }
 
 /// A running program.
@@ -117,12 +127,18 @@ impl Drop for Process {
 pub fn pinned(cpu: Cpu, program: &Path) -> Command {
     let mut command = crate::command::program("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]);
-    let cpu = match cpu {
-        Cpu::Server => "0",
-        Cpu::Client => "1",
-    };
-    command.args(["taskset", "--cpu-list", cpu]).arg(program);
+    let number = cpu.number().to_string();
     command
+        .args(["taskset", "--cpu-list", &number])
+        .arg(program);
+    command
+}
+
+/// Keeps ourselves off the server's CPU.
+pub fn make_room() -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(Cpu::Client.number());
+    sched_setaffinity(None, &set).context("staying on the CPU of the load")
 }
 
 fn memory_kib(status: &str, field: &str) -> Option<u64> {

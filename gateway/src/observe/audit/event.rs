@@ -65,6 +65,7 @@ impl Scene<'_> {
                 received_bytes,
                 sent_bytes,
                 lasted,
+                changed_at: _,
             } => Line::End(End {
                 time: Time(self.now),
                 connection: self.id(connection),

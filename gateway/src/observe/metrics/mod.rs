@@ -4,9 +4,11 @@
 
 mod audit;
 mod backends;
+mod changes;
 mod connections;
 mod guard;
 mod handshakes;
+mod lists;
 mod trust;
 
 use std::fmt;
@@ -47,6 +49,7 @@ pub struct Metrics(Arc<Sources>);
 struct Sources {
     config: Mutex<Arc<Config>>,
     reloads: [AtomicU64; 2],
+    last_reloads: changes::LastReloads,
     workers: Vec<Arc<WorkerCounters>>,
     guard: Mutex<Option<Guard>>,
     audit: Audit,
@@ -72,6 +75,7 @@ impl Metrics {
         Metrics(Arc::new(Sources {
             config: Mutex::new(config),
             reloads: Default::default(),
+            last_reloads: changes::LastReloads::default(),
             workers,
             guard: Mutex::new(guard),
             audit,
@@ -96,6 +100,7 @@ impl Metrics {
     /// Counts a reload.
     pub fn count_reload(&self, taken: bool) {
         self.0.reloads[usize::from(taken)].fetch_add(1, Ordering::Relaxed);
+        self.0.last_reloads.note(taken);
     }
 
     fn config(&self) -> Arc<Config> {
@@ -152,6 +157,8 @@ impl Collector for Metrics {
         self.encode_durations(&mut encoder)?;
         self.encode_backends(&mut encoder)?;
         self.encode_reloads(&mut encoder)?;
+        self.encode_changes(&mut encoder)?;
+        self.encode_lists(&mut encoder)?;
         self.encode_certificates(&mut encoder)?;
         self.encode_audit(&mut encoder)?;
         self.encode_guard(&mut encoder)

@@ -13,8 +13,8 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use super::figures;
 use super::site::{self, Site};
+use super::{figures, process};
 
 /// What to measure and how often.
 #[derive(Args)]
@@ -67,6 +67,7 @@ pub fn run(options: &Options) -> Result<()> {
         parts => parts,
     };
     let site = Site::prepare("trust")?;
+    process::make_room()?;
     let result = measure(&site, options, parts);
     match result {
         Ok(()) => site.clear(),
@@ -102,12 +103,14 @@ fn measure(site: &Site, options: &Options, parts: &[Part]) -> Result<()> {
 
 fn machine() -> Result<Value> {
     let read = |path: &str| -> Result<String> { Ok(std::fs::read_to_string(path)?) };
-    let processor = read("/proc/cpuinfo")?
+    let cpuinfo = read("/proc/cpuinfo")?;
+    let cpus = cpuinfo.lines().filter(|line| line.starts_with("processor"));
+    let processor = cpuinfo
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
         .map_or_else(String::new, |(_, name)| name.to_owned());
     Ok(json!({
-        "cpus": std::thread::available_parallelism()?.get(),
+        "cpus": cpus.count(),
         "processor": processor,
         "kernel": read("/proc/sys/kernel/osrelease")?.trim(),
     }))
