@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustls::AlertDescription;
+use rustix::process::Signal;
+use rustls::{AlertDescription, HandshakeKind};
 use tests::{
     Backend, Behaviour, Closing, Credentials, Gateway, Request, TlsFailure, World, eventually,
 };
@@ -389,4 +390,32 @@ fn names_that_mean_nothing_refuse_the_start() {
         let said = setup.route("edge", "", &[world.host.at(9)], "").refused();
         assert!(said.contains(expected), "{tls}: {said}");
     }
+}
+
+#[test]
+fn a_ticket_from_before_a_stricter_policy_is_worth_nothing() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let root = world.agents.certificate();
+    let mut gateway = gateway(&world, &root, "", backend.address());
+    let client = world.client().remembering();
+    let visit = || {
+        let mut client = client.connect(gateway.address()).unwrap();
+        client.send(b"hello").unwrap();
+        assert_eq!(client.receive(5).unwrap(), b"hello");
+        let kind = client.connection().handshake_kind();
+        client.finish();
+        client.receive_to_end();
+        kind
+    };
+    assert_eq!(visit(), Some(HandshakeKind::Full));
+    assert_eq!(visit(), Some(HandshakeKind::Resumed));
+    let file = world.folder().join("portcullis.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let stricter = text.replace("[tls]", "[tls]\nclient_keys = [\"ECDSA-P384\"]");
+    fs::write(&file, stricter).unwrap();
+    gateway.process().signal(Signal::HUP);
+    gateway.wait_for("portcullis_reloads_total", &[("result", "taken")], 1);
+    let words = "the key of the certificate is ECDSA-P256, allowed are ECDSA-P384";
+    assert_refused(&gateway, &client.refused(gateway.address()), WEAK, 1, words);
 }
