@@ -75,8 +75,6 @@ pub const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 pub const CERTIFICATE_BACKDATE: Duration = Duration::from_secs(5 * 60);
 /// Bytes of randomness in a serial number. RFC 5280 section 4.1.2.2 allows 20 bytes and asks for a positive number.
 pub const SERIAL_BYTES: usize = 16;
-/// From this many days to its end on, `check` warns of a certificate.
-pub const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 const _: () = {
     assert!(HANDSHAKES_DEFAULT <= CONNECTIONS_DEFAULT);
@@ -227,6 +225,40 @@ pub const IDENTITY_RECORDS_MAX: usize = 100_000;
 /// Below so many, idle ones are not looked for.
 pub const IDENTITY_RECORDS_MIN: usize = 1024;
 
+/// After the last sign of a change, files are looked at when nothing has happened for this long ...
+pub const FILE_QUIET_PERIOD: Duration = Duration::from_millis(50);
+/// ... and however much goes on, this long after the first sign ...
+pub const FILE_BURST_MAX: Duration = Duration::from_millis(300);
+/// ... unless a file is open for writing: then its writer has this long. New state is to be in force within a second.
+pub const FILE_WRITING_MAX: Duration = Duration::from_millis(600);
+/// Files are looked at this often even if the kernel announces nothing, which it does not on network file systems.
+pub const FILE_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest file in bytes whose content is compared; of longer ones what the file system says of them. Read and given back.
+pub const DIGEST_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Links on the way to a file, as many as the kernel follows (path_resolution(7)).
+pub const LINKS_MAX: usize = 40;
+const _: () = assert!(FILE_QUIET_PERIOD.as_millis() < FILE_BURST_MAX.as_millis());
+const _: () = assert!(FILE_BURST_MAX.as_millis() <= FILE_WRITING_MAX.as_millis());
+
+/// How long before the end of a client's certificate its connection may end, where it is to end early.
+pub const EXPIRY_DRAIN: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+/// Default of `expiry_drain`: agents that read certificates anew do so every minute or with each connection.
+pub const EXPIRY_DRAIN_DEFAULT: Duration = Duration::from_secs(5 * 60);
+
+/// Longest block list in bytes: about fifty thousand entries. Held once, while it is read.
+pub const BLOCK_FILE_BYTES_MAX: usize = 16 << 20;
+/// Records of those who were let in again that a block list keeps.
+pub const UNBLOCKED_MAX: usize = 100;
+/// Longest reason of a block in bytes.
+pub const BLOCK_REASON_BYTES_MAX: usize = 1000;
+/// How long a command waits for another one that is changing the block list.
+pub const BLOCK_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a command waits for the gateway to say that it has taken the block list.
+pub const BLOCK_CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the workers have to take a new state until somebody says that they have not.
+pub const STATE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Audit lines that wait to be written, in bytes: about 12000 lines. Beyond it lines are dropped and counted.
 pub const AUDIT_QUEUE_BYTES_MAX: usize = 8 << 20;
 
@@ -253,23 +285,9 @@ pub const AUDIT_FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// After a second signal it has this long.
 pub const AUDIT_FINISH_AT_ONCE_TIMEOUT: Duration = Duration::from_millis(500);
-/// After the last sign of a change, files are looked at when nothing has happened for this long ...
-pub const FILE_QUIET_PERIOD: Duration = Duration::from_millis(50);
-/// ... and however much goes on, this long after the first sign ...
-pub const FILE_BURST_MAX: Duration = Duration::from_millis(300);
-/// ... unless a file is open for writing: then its writer has this long. New state is to be in force within a second.
-pub const FILE_WRITING_MAX: Duration = Duration::from_millis(600);
-/// Files are looked at this often even if the kernel announces nothing, which it does not on network file systems.
-pub const FILE_LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// Longest file in bytes whose content is compared; of longer ones what the file system says of them. Read and given back.
-pub const DIGEST_FILE_BYTES_MAX: u64 = 1 << 20;
-/// Links on the way to a file, as many as the kernel follows (path_resolution(7)).
-pub const LINKS_MAX: usize = 40;
-const _: () = assert!(FILE_QUIET_PERIOD.as_millis() < FILE_BURST_MAX.as_millis());
-const _: () = assert!(FILE_BURST_MAX.as_millis() <= FILE_WRITING_MAX.as_millis());
 
-/// How long before the end of a client's certificate its connection may end, where it is to end early.
-pub const EXPIRY_DRAIN: RangeInclusive<Duration> =
-    Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
-/// Default of `expiry_drain`: agents that read certificates anew do so every minute or with each connection.
-pub const EXPIRY_DRAIN_DEFAULT: Duration = Duration::from_secs(5 * 60);
+/// How often it is looked whether certificates and lists come to their end; a metric says it at any time.
+pub const EXPIRY_LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often workers count their clients by what is left of their certificates: 50 ns a client, on the client's worker.
+pub const CLIENT_COUNT_INTERVAL: Duration = Duration::from_secs(15);

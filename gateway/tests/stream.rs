@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use gateway::config::{self, Config};
 use gateway::pki::{Authority, Profile, Request};
 use gateway::server::Gateway;
+use gateway_core::block::BlockList;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -114,7 +115,7 @@ impl World {
             .unwrap();
         client.enable_secret_extraction = true;
         World {
-            gateway: Gateway::start(config.clone()).unwrap(),
+            gateway: Gateway::start(config.clone(), BlockList::default()).unwrap(),
             config,
             client: Arc::new(client),
             seen,

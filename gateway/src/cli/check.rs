@@ -11,6 +11,7 @@ use gateway_core::identity::TenantSource;
 use gateway_core::revocation::{IssuerList, Revocation, StalePolicy};
 
 use super::rules;
+use crate::blocks::BlockFile;
 use crate::config::{
     self, AdminAddress, AuditTarget, Backend, BackendTransport, Config, GuardMode, Listener,
     Loaded, ServerAddress,
@@ -23,13 +24,23 @@ pub struct Check {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Say in one line how long certificates and revocation lists last, as a plugin for Nagios does
+    #[arg(long)]
+    expiry: bool,
 }
 
 impl Check {
     /// Checks the file, and prints what it means or everything that is wrong with it.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
+        if self.expiry {
+            return super::expiry::execute(&self.config);
+        }
         match config::load(&self.config) {
-            Ok(loaded) => super::print(&explain(&loaded, SystemTime::now())),
+            Ok(loaded) => {
+                let blocks = BlockFile::load(&loaded.config.blocks)?;
+                let text = explain(&loaded, &blocks, SystemTime::now());
+                super::print(&text)
+            }
             Err(errors) => {
                 eprintln!("{errors}");
                 let count = match errors.as_slice().len() {
@@ -44,9 +55,9 @@ impl Check {
 }
 
 /// What a configuration means, for people.
-fn explain(loaded: &Loaded, now: SystemTime) -> String {
+fn explain(loaded: &Loaded, blocks: &BlockFile, now: SystemTime) -> String {
     let config = &loaded.config;
-    let mut text = titled("Process", &process(config));
+    let mut text = titled("Process", &process(config, blocks));
     for listener in &config.listeners {
         text += &titled(
             &format!("Listener {}", listener.name),
@@ -95,7 +106,7 @@ fn properties<const N: usize>(rows: [(&str, String); N]) -> Table {
     table
 }
 
-fn process(config: &Config) -> Table {
+fn process(config: &Config, blocks: &BlockFile) -> Table {
     let suites = config
         .provider
         .cipher_suites
@@ -126,6 +137,11 @@ fn process(config: &Config) -> Table {
             )
         }
     };
+    let blocked = format!(
+        "{}, {} entries",
+        config.blocks.display(),
+        blocks.blocks.blocked.len()
+    );
     properties([
         ("TLS", format!("1.3 only, by {}", config.provider_name)),
         ("resumption", resumption(config)),
@@ -146,6 +162,7 @@ fn process(config: &Config) -> Table {
         ("admin endpoint", admin),
         ("audit log", audit),
         ("guard", guard),
+        ("block list", blocked),
     ])
 }
 

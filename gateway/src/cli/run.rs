@@ -9,7 +9,9 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config;
+use crate::blocks::{BlockFile, Keeper};
+use crate::config::{self, Config};
+use crate::files::Seen;
 use crate::limits;
 use crate::observe::{LogFormat, start_log};
 use crate::server::{Gateway, Reloader};
@@ -52,9 +54,7 @@ impl Run {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        let files = loaded.config.files.clone();
-        let gateway = Arc::new(Gateway::start(loaded.config)?);
-        let reloader = Reloader::start(Arc::clone(&gateway), &self.config, files)?;
+        let (gateway, reloader, _keeper) = start(loaded.config)?;
         let asked = runtime.block_on(async {
             let mut minutes = tokio::time::interval(*limits::TICKET_KEY_ROTATION.start());
             loop {
@@ -75,8 +75,8 @@ impl Run {
                 }
             }
         });
-        let audit = gateway.audit().clone();
         reloader.stop();
+        let audit = gateway.audit().clone();
         let draining = std::thread::spawn(move || gateway.drain());
         let drained = runtime.block_on(async {
             let waiting = tokio::task::spawn_blocking(move || draining.join());
@@ -106,6 +106,18 @@ impl Run {
             ExitCode::FAILURE
         })
     }
+}
+
+/// Starts the gateway, and those who watch its files.
+fn start(config: Config) -> anyhow::Result<(Arc<Gateway>, Reloader, Keeper)> {
+    let (file, files) = (config.file.clone(), config.files.clone());
+    // Before it is read: what changes in the meantime has changed since.
+    let seen = Seen::now(&config.blocks);
+    let blocks = BlockFile::load(&config.blocks)?;
+    let gateway = Arc::new(Gateway::start(config, blocks.blocks.list())?);
+    let keeper = Keeper::start(Arc::clone(&gateway), seen, blocks)?;
+    let reloader = Reloader::start(Arc::clone(&gateway), &file, files)?;
+    Ok((gateway, reloader, keeper))
 }
 
 /// The signals the gateway listens to.

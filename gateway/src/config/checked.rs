@@ -43,6 +43,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Closes that are not urgent are spread over this time.
     pub close_spread: Duration,
+    /// The list of those who are shut out by hand; need not exist.
+    pub blocks: PathBuf,
     /// Listeners in the order of the file; at least one.
     pub listeners: Vec<Arc<Listener>>,
     /// Backends in the order of the file.
@@ -213,6 +215,8 @@ pub struct CertificateFile {
     pub usage: String,
     /// Subject, as RFC 4514 text.
     pub subject: String,
-    /// End of its validity.
+    /// When it begins: of a chain, the certificate that ends first.
+    pub not_before: SystemTime,
+    /// End of its validity: of a chain, that of the certificate that ends first.
     pub not_after: SystemTime,
 }

@@ -4,10 +4,12 @@
 
 mod audit;
 mod backend;
+mod blocks;
 pub mod checked;
 mod closing;
 mod identity;
 mod keys;
+mod lifetimes;
 mod listener;
 mod process;
 pub mod raw;
@@ -22,8 +24,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+pub use blocks::{BlockPlace, place as block_place};
 pub use checked::*;
 pub use keys::{shown_path, shown_time};
+pub use lifetimes::{Mortal, load_expired_too, mortals};
 pub use report::{ConfigError, ConfigErrors};
 
 use crate::files::Seen;
@@ -43,24 +47,27 @@ pub struct Loaded {
 
 /// Reads and checks a configuration file and everything it names.
 pub fn load(file: &Path) -> Result<Loaded, ConfigErrors> {
-    // Before it is read: what changes in the meantime has changed since.
+    let (seen, text) = text_of(file)?;
+    let mut report = Report::new(file, &text, SystemTime::now());
+    report.note(seen);
+    conclude(report)
+}
+
+/// The text of a configuration file, and the file as it was before it was read: what changes in the meantime has changed
+/// since.
+fn text_of(file: &Path) -> Result<(Seen, String), ConfigErrors> {
     let seen = Seen::now(file);
     let bytes = match read::file(file, limits::CONFIGURATION_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(error) => return Err(ConfigErrors::of_file(seen, error.to_string())),
     };
-    let text = match String::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            return Err(ConfigErrors::of_file(
-                seen,
-                format!("is not UTF-8: {error}"),
-            ));
-        }
-    };
-    let mut report = Report::new(file, &text, SystemTime::now());
-    report.note(seen);
-    conclude(report)
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok((seen, text)),
+        Err(error) => Err(ConfigErrors::of_file(
+            seen,
+            format!("is not UTF-8: {error}"),
+        )),
+    }
 }
 
 /// Checks the text of a configuration file. Paths in it are relative to the directory of `file`.
@@ -87,8 +94,9 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     let admin = process::admin(raw.admin, report);
     let guard = process::guard(raw.guard, report);
     let drain_timeout = process::drain_timeout(&raw.place, raw.drain_timeout, report);
-    let audit = audit::target(raw.audit, report);
+    let blocks = blocks::file(raw.blocks, report);
     let close_spread = closing::spread(&raw.place, raw.close_spread, report);
+    let audit = audit::target(raw.audit, report);
     report.not_built(&raw.place, "outbound", &raw.outbound);
     let backends = backend::check_all(&raw.place, raw.backend, &provider.provider, report);
     let names = backend::Names::new(&backends);
@@ -110,6 +118,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
         guard: guard?,
         drain_timeout: drain_timeout?,
         close_spread: close_spread?,
+        blocks: blocks?,
         listeners: listeners
             .into_iter()
             .map(|l| l.checked.map(Arc::new))

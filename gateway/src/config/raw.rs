@@ -41,6 +41,7 @@ section! {
         "admin" => admin: RawAdmin,
         "tls" => tls: RawTls,
         "guard" => guard: RawGuard,
+        "blocks" => blocks: RawBlocks,
         "listener" => listener: Sections<RawListener>,
         "backend" => backend: Sections<RawBackend>,
         "identity" => identity: Sections<RawIdentity>,
@@ -143,6 +144,13 @@ section! {
 }
 
 section! {
+    /// `[blocks]`.
+    RawBlocks {
+        "file" => file: Text,
+    }
+}
+
+section! {
     /// `[audit]`.
     RawAudit {
         "file" => file: Text,
@@ -241,6 +249,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("[tls]", RawTls::KEYS),
     ("[tls.resumption]", RawResumption::KEYS),
     ("[guard]", RawGuard::KEYS),
+    ("[blocks]", RawBlocks::KEYS),
     ("[audit]", RawAudit::KEYS),
     ("[[listener]]", RawListener::KEYS),
     ("[[listener.sni]]", RawSni::KEYS),

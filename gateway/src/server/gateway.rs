@@ -3,6 +3,7 @@
 //! connection is accepted.
 
 use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
@@ -18,7 +19,7 @@ use crate::config::{Config, GuardMode, Listener};
 use crate::guard::{Guard, GuardError, PortCount};
 use crate::identity::Records;
 use crate::limits;
-use crate::observe::{self, AdminSocket, Audit, Health, Metrics, WorkerCounters};
+use crate::observe::{self, AdminSocket, Audit, BlocksInForce, Health, Metrics, WorkerCounters};
 use crate::rt::{Mailbox, mailbox};
 
 /// Why the gateway did not start.
@@ -106,6 +107,7 @@ fn needs_restart(old: &Config, new: &Config) -> Option<String> {
         ("[workers] count", old.workers != new.workers),
         ("[admin]", old.admin != new.admin),
         ("[guard]", old.guard != new.guard),
+        ("[blocks] file", old.blocks != new.blocks),
         ("[tls] provider", old.provider_name != new.provider_name),
         ("[tls] cipher_suites", suites(old) != suites(new)),
         ("[tls] groups", groups(old) != groups(new)),
@@ -128,11 +130,39 @@ pub struct Gateway {
     addresses: Vec<(String, SocketAddr)>,
     health: Arc<Health>,
     metrics: Metrics,
-    audit: Audit,
     mailboxes: Vec<Arc<Mailbox<Message>>>,
+    audit: Audit,
     control_stop: ControlStop,
     threads: Mutex<Option<Threads>>,
     fatal: Fatal,
+}
+
+/// Answers of the workers to a new state.
+struct Taken {
+    workers: usize,
+    answers: Receiver<usize>,
+}
+
+impl Taken {
+    /// Waits until every worker has taken it, and adds up the connections that each of them closes.
+    fn wait(self) -> usize {
+        let until = Instant::now() + limits::STATE_TIMEOUT;
+        let mut closed = 0;
+        for _ in 0..self.workers {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.answers.recv_timeout(left) {
+                Ok(of_worker) => closed += of_worker,
+                Err(RecvTimeoutError::Timeout) => {
+                    let waited = limits::STATE_TIMEOUT;
+                    tracing::error!(?waited, "not every worker has taken the new state yet");
+                    break;
+                }
+                // A worker that drains takes nothing any more.
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        closed
+    }
 }
 
 /// What a drain waits for.
@@ -143,8 +173,8 @@ struct Threads {
 }
 
 impl Gateway {
-    /// Binds everything, starts every thread, and takes connections.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    /// Binds everything, starts every thread, and takes connections; of those whom `blocks` names none.
+    pub fn start(config: Config, blocks: BlockList) -> Result<Self, StartError> {
         let config = Arc::new(config);
         raise_descriptor_limit(&config);
         let bound = listen::bind_all(&config)?;
@@ -162,7 +192,7 @@ impl Gateway {
         let guard = start_guard(&config, &ports)?;
         let mut resolver = Resolver::new(&config.backends);
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
-        let seed = Seed::new(Arc::clone(&config), Arc::default(), servers)?;
+        let seed = Seed::new(Arc::clone(&config), Arc::new(blocks), servers)?;
         let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
         let audit = Audit::start(opened).map_err(StartError::Thread)?;
         // Nothing but a thread that cannot be started fails after this.
@@ -204,8 +234,8 @@ impl Gateway {
             addresses,
             health,
             metrics,
-            audit,
             mailboxes,
+            audit,
             control_stop,
             threads: Mutex::new(Some(Threads { workers, control })),
             fatal,
@@ -233,8 +263,8 @@ impl Gateway {
     }
 
     /// Trusts and serves `config` from now on; or nothing of it, and says why. Connections that are open stay, unless
-    /// their client would not get in any more. `changed_at` is when what was configured changed.
-    pub fn reload(&self, config: Config, changed_at: Instant) -> Result<(), ReloadError> {
+    /// their client would not get in any more: their number is returned. `changed_at` is when what was configured changed.
+    pub fn reload(&self, config: Config, changed_at: Instant) -> Result<usize, ReloadError> {
         let outcome = self.try_reload(config, changed_at);
         self.metrics.count_reload(outcome.is_ok());
         outcome
@@ -245,14 +275,15 @@ impl Gateway {
         self.metrics.count_reload(false);
     }
 
-    fn try_reload(&self, config: Config, changed_at: Instant) -> Result<(), ReloadError> {
-        let mut current = self.lock_seed();
-        if let Some(what) = needs_restart(&current.config, &config) {
+    fn try_reload(&self, config: Config, changed_at: Instant) -> Result<usize, ReloadError> {
+        if let Some(what) = needs_restart(&self.lock_seed().config, &config) {
             return Err(ReloadError::NeedsRestart(what));
         }
         let config = Arc::new(config);
         let mut resolver = Resolver::new(&config.backends);
+        // Names may take their time: a block must not have to wait for them.
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
+        let mut current = self.lock_seed();
         let seed = current.with_config(Arc::clone(&config), servers)?;
         if config.audit != current.config.audit {
             // The last step that can fail.
@@ -260,18 +291,25 @@ impl Gateway {
             self.audit.switch(opened);
         }
         self.control_stop.resolve(resolver);
-        self.sow(&mut current, seed, changed_at);
+        let taken = self.sow(&mut current, seed, changed_at);
         self.metrics.reload(config);
-        Ok(())
+        drop(current);
+        Ok(taken.wait())
     }
 
     /// Shuts out from now on whom `blocks` names, and nobody else of those it may have named before. `changed_at` is when
-    /// the list changed.
-    pub fn block(&self, blocks: BlockList, changed_at: Instant) -> Result<(), StartError> {
+    /// the list changed. Returns how many connections are closed, when every worker has taken the list.
+    pub fn block(&self, blocks: BlockList, changed_at: Instant) -> Result<usize, StartError> {
         let mut current = self.lock_seed();
         let seed = current.with_blocks(Arc::new(blocks))?;
-        self.sow(&mut current, seed, changed_at);
-        Ok(())
+        let taken = self.sow(&mut current, seed, changed_at);
+        drop(current);
+        Ok(taken.wait())
+    }
+
+    /// Says on the metrics page and at the administration endpoint which block list is in force.
+    pub fn note_blocks(&self, blocks: BlocksInForce) {
+        self.metrics.set_blocks(blocks);
     }
 
     /// Makes a new key to seal tickets with, if keys live in memory and it is time. To be called about once a minute.
@@ -280,7 +318,8 @@ impl Gateway {
         match current.with_fresh_ticket_keys(SystemTime::now()) {
             Ok(None) => {}
             Ok(Some(seed)) => {
-                self.sow(&mut current, seed, Instant::now());
+                let changed_at = current.changed_at;
+                self.sow(&mut current, seed, changed_at);
                 tracing::info!("new ticket key");
             }
             Err(error) => tracing::error!(%error, "no new ticket key; the old ones go on"),
@@ -288,12 +327,30 @@ impl Gateway {
     }
 
     /// Hands a seed to every worker.
-    fn sow(&self, current: &mut Seed, mut seed: Seed, changed_at: Instant) {
+    fn sow(&self, current: &mut Seed, mut seed: Seed, changed_at: Instant) -> Taken {
+        self.audit_keys(current, &seed);
         seed.changed_at = changed_at;
+        let (taken, answers) = channel();
         for mailbox in &self.mailboxes {
-            mailbox.send(Message::Reload(Box::new(seed.clone())));
+            let seed = Box::new(seed.clone());
+            let taken = taken.clone();
+            mailbox.send(Message::Reload { seed, taken });
         }
         *current = seed;
+        Taken {
+            workers: self.mailboxes.len(),
+            answers,
+        }
+    }
+
+    fn audit_keys(&self, before: &Seed, now: &Seed) {
+        let Some(keys) = &now.ticket_keys else { return };
+        let before = before.ticket_keys.as_ref();
+        if before.is_none_or(|before| !keys.seals_as(before)) {
+            let distrusted = before.is_some_and(|before| before.epoch() < keys.epoch());
+            self.audit
+                .keys_rotated(keys.len(), keys.epoch(), distrusted);
+        }
     }
 
     fn lock_seed(&self) -> MutexGuard<'_, Seed> {

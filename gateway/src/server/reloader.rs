@@ -137,20 +137,19 @@ impl Reloading {
             tracing::warn!("{warning}");
         }
         self.watch(loaded.config.files.clone());
-        match self.gateway.reload(loaded.config, cause.since) {
-            Ok(()) => {
-                self.record(cause, None);
-                tracing::info!(%cause, took = ?cause.since.elapsed(), "reloaded");
+        let outcome = self.gateway.reload(loaded.config, cause.since);
+        let why = outcome.as_ref().err().map(ToString::to_string);
+        self.record(cause, why.as_deref());
+        match outcome {
+            Ok(closed) => {
+                tracing::info!(%cause, closed, took = ?cause.since.elapsed(), "reloaded");
             }
-            Err(error) => {
-                self.record(cause, Some(&error.to_string()));
-                refused(cause, &error);
-            }
+            Err(error) => refused(cause, &error),
         }
     }
 
     fn record(&self, cause: &Cause, refused: Option<&str>) {
-        let asked = cause.asked.unwrap_or("files");
+        let asked = cause.asked.unwrap_or("files changed");
         self.gateway.audit().reloaded(asked, &cause.files, refused);
     }
 

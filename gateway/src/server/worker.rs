@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant, SystemTime};
 
 use gateway_core::suppress::Suppressor;
@@ -17,7 +18,7 @@ use super::connection::{Arrival, serve};
 use super::state::{Seed, State};
 use crate::identity::Records;
 use crate::limits;
-use crate::observe::{Audit, Event, Observer, WorkerCounters};
+use crate::observe::{Audit, Clients, Event, Observer, WorkerCounters};
 use crate::relay::{End, Order, Orders};
 use crate::rt::{self, AcceptStop, BufferPool, MailboxReceiver, Socket, block_on, contain};
 use crate::tls::VerifiedPeer;
@@ -33,7 +34,14 @@ pub(super) enum Message {
         addresses: Vec<SocketAddr>,
     },
     /// Trust and serve this from now on, and judge the connections that are open by it.
-    Reload(Box<Seed>),
+    Reload {
+        /// What to trust and serve.
+        seed: Box<Seed>,
+        /// Takes how many connections are closed for it.
+        taken: Sender<usize>,
+    },
+    /// Count the clients by what is left of their certificates.
+    CountClients,
     /// Take what waits in the accept queues, then nothing more; end when all connections have, or at the deadline.
     Drain {
         /// When connections that are still open are closed.
@@ -107,8 +115,17 @@ impl Worker {
         })
     }
 
-    /// Swaps the state and orders everybody to end who would not get in any more.
-    fn reload(&self, seed: Seed) {
+    /// Counts the clients by rule and by what is left of their certificates, for the metrics.
+    fn count_clients(&self, now: SystemTime) {
+        let mut clients = Clients::default();
+        self.orders.for_each(|position, peer| {
+            clients.count(position, peer.rule(), peer.lifetime(), now);
+        });
+        self.observer.publish(clients);
+    }
+
+    /// Swaps the state and orders everybody to end who would not get in any more. Returns how many.
+    fn reload(&self, seed: Seed) -> usize {
         self.observer.reload(&seed.config);
         let state = Rc::new(self.state().next(seed, &self.buffers));
         self.state.replace(Rc::clone(&state));
@@ -121,6 +138,7 @@ impl Worker {
                 "connections that would not get in any more are closed"
             );
         }
+        ordered
     }
 }
 
@@ -216,8 +234,13 @@ async fn work(start: Start, receiver: MailboxReceiver<Message>) -> std::io::Resu
             }
             true
         }
-        Message::Reload(seed) => {
-            worker.reload(*seed);
+        Message::Reload { seed, taken } => {
+            // Who waited for it may have lost patience.
+            let _ = taken.send(worker.reload(*seed));
+            true
+        }
+        Message::CountClients => {
+            worker.count_clients(SystemTime::now());
             true
         }
         Message::Drain { deadline: at } => {

@@ -9,7 +9,9 @@
 mod audit;
 mod backend_trust;
 mod backends;
+mod blocks;
 mod demo;
+mod expiry;
 mod identity;
 mod key_policy;
 mod lifecycle;

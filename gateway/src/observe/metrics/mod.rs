@@ -4,8 +4,10 @@
 
 mod audit;
 mod backends;
+mod blocks;
 mod changes;
 mod connections;
+mod expiry;
 mod guard;
 mod handshakes;
 mod lists;
@@ -18,6 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::registry::Registry;
+
+pub use blocks::BlocksInForce;
 
 use super::audit::Audit;
 use super::counters::{ListenerCounters, WorkerCounters};
@@ -50,6 +54,7 @@ struct Sources {
     config: Mutex<Arc<Config>>,
     reloads: [AtomicU64; 2],
     last_reloads: changes::LastReloads,
+    blocks: Mutex<BlocksInForce>,
     workers: Vec<Arc<WorkerCounters>>,
     guard: Mutex<Option<Guard>>,
     audit: Audit,
@@ -76,6 +81,7 @@ impl Metrics {
             config: Mutex::new(config),
             reloads: Default::default(),
             last_reloads: changes::LastReloads::default(),
+            blocks: Mutex::default(),
             workers,
             guard: Mutex::new(guard),
             audit,
@@ -103,7 +109,8 @@ impl Metrics {
         self.0.last_reloads.note(taken);
     }
 
-    fn config(&self) -> Arc<Config> {
+    /// The configuration in force.
+    pub(super) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.0.config.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -159,7 +166,10 @@ impl Collector for Metrics {
         self.encode_reloads(&mut encoder)?;
         self.encode_changes(&mut encoder)?;
         self.encode_lists(&mut encoder)?;
+        self.encode_blocks(&mut encoder)?;
         self.encode_certificates(&mut encoder)?;
+        self.encode_lifetimes(&mut encoder)?;
+        self.encode_clients(&mut encoder)?;
         self.encode_audit(&mut encoder)?;
         self.encode_guard(&mut encoder)
     }
