@@ -16,7 +16,7 @@ use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 
 use crate::files::Seen;
-use crate::tls::KeyRing;
+use crate::tls::{KeyPolicy, KeyRing};
 
 /// Everything `portcullis run` enforces.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub struct Config {
     pub provider: Arc<CryptoProvider>,
     /// Name of the provider as configured: `ring` or `aws-lc-rs`.
     pub provider_name: &'static str,
+    /// Keys, signatures and chain lengths that clients may come with.
+    pub key_policy: Arc<KeyPolicy>,
     /// Tickets to resume with; `None`: every connection authenticates in full.
     pub resumption: Option<Resumption>,
     /// Where the administration endpoint listens, if anywhere.

@@ -17,6 +17,7 @@ pub mod raw;
 mod report;
 mod revocation;
 mod scalar;
+mod shadow;
 mod tls;
 mod value;
 
@@ -114,12 +115,14 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     backend::warn_of_unused(&backends, &listeners, report);
     process::refuse_shared_address(&admin, &listeners, report);
     let observe = observe::check(&raw.place, raw.observe, &listeners, report);
-    let rules = identity::check_all(&raw.place, raw.identity, report);
+    let names: Vec<_> = listeners.iter().map(|listener| listener.name()).collect();
+    let rules = identity::check_all(&raw.place, raw.identity, &names, report);
     Some(Config {
         file: report.file().to_owned(),
         workers: workers?,
         provider: provider.provider,
         provider_name: provider.name,
+        key_policy: Arc::new(provider.key_policy),
         resumption: provider.resumption,
         admin: admin.checked,
         audit: audit?,

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::connection::{Arrival, serve};
 use super::state::{Seed, State};
+use crate::identity::Records;
 use crate::limits;
 use crate::observe::{Audit, Clients, Event, Observer, WorkerCounters};
 use crate::relay::{End, Order, Orders};
@@ -55,6 +56,7 @@ pub(super) struct Start {
     pub(super) seed: Seed,
     pub(super) sockets: Vec<TcpListener>,
     pub(super) counters: Arc<WorkerCounters>,
+    pub(super) records: Arc<Records>,
     pub(super) audit: Audit,
 }
 
@@ -83,6 +85,7 @@ pub(super) struct Worker {
     pub(super) orders: Rc<Orders>,
     pub(super) buffers: Rc<BufferPool>,
     pub(super) observer: Observer,
+    pub(super) records: Arc<Records>,
 }
 
 impl Worker {
@@ -327,6 +330,7 @@ fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
         seed,
         sockets,
         counters,
+        records,
         audit,
     } = start;
     let config = Arc::clone(&seed.config);
@@ -346,6 +350,7 @@ fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
         orders,
         buffers,
         observer,
+        records,
     };
     Ok((Rc::new(worker), listeners))
 }

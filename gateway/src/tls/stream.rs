@@ -127,6 +127,18 @@ impl TlsStream {
         )
     }
 
+    /// Waits until a read would find something.
+    pub async fn readable(&self) -> Result<(), StreamError> {
+        let is_waiting = {
+            let session = self.session.borrow();
+            !session.plaintext.is_empty() || session.peer_closed
+        };
+        match is_waiting {
+            true => Ok(()),
+            false => Ok(self.socket.readable().await?),
+        }
+    }
+
     /// Received plaintext, at least one byte; `None` after the peer's close_notify.
     ///
     /// Bytes are lost when the future is dropped before it is ready: drop it only together with the connection.
