@@ -11,6 +11,7 @@ pub mod failure;
 pub mod identity;
 pub mod lineage;
 pub mod revocation;
+pub mod server_trust;
 pub mod sniff;
 pub mod suppress;
 pub mod trust;

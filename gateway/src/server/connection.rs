@@ -83,7 +83,7 @@ async fn attend(
     } = accepted;
     let (connection, established_at) = (place.number(), Instant::now());
     place.establish(position, peer.clone());
-    if let Some(order) = worker.judge_if_changed(&state, position, &peer) {
+    if let Some(order) = worker.judge_if_changed(&state, position, &peer, None) {
         place.give(order);
     }
     let watch = watch(&state, position, place, &peer);
@@ -105,6 +105,13 @@ async fn attend(
         Either::Left((end, _)) => Err(end),
         Either::Right((connection, _)) => connection.ok_or(End::BackendUnreachable),
     };
+    if let Ok(Connection {
+        chain: Some(chain), ..
+    }) = &connected
+    {
+        let order = worker.judge_if_changed(&state, position, &peer, Some(chain));
+        watch.reach(chain.clone(), order);
+    }
     drop(state);
     let (end, [received_bytes, sent_bytes]) = match connected {
         Ok(connection) => {
@@ -253,7 +260,7 @@ async fn pass_on(
     worker: &Worker,
     position: usize,
     client: &Stream,
-    Connection { stream, server }: Connection,
+    Connection { stream, server, .. }: Connection,
     watch: &Watch,
 ) -> (End, [u64; 2]) {
     let totals = [const { Cell::new(0u64) }; 2];
