@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::expiry::Lifetime;
 use serde::{Deserialize, Serialize};
 
 /// Names a certificate authority: a digest over its subject name and its public key, so that another authority of the
@@ -196,6 +197,14 @@ impl IssuerList {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// From its making until the next one is due.
+    pub fn lifetime(&self) -> Lifetime {
+        Lifetime {
+            begins: self.this_update,
+            ends: self.next_update,
+        }
     }
 
     /// Until when the issuer vouches for it.

@@ -75,8 +75,6 @@ pub const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 pub const CERTIFICATE_BACKDATE: Duration = Duration::from_secs(5 * 60);
 /// Bytes of randomness in a serial number. RFC 5280 section 4.1.2.2 allows 20 bytes and asks for a positive number.
 pub const SERIAL_BYTES: usize = 16;
-/// From this many days to its end on, `check` warns of a certificate.
-pub const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 const _: () = {
     assert!(HANDSHAKES_DEFAULT <= CONNECTIONS_DEFAULT);
@@ -263,3 +261,9 @@ pub const AUDIT_FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// After a second signal it has this long.
 pub const AUDIT_FINISH_AT_ONCE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How often it is looked whether certificates and lists come to their end; a metric says it at any time.
+pub const EXPIRY_LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often workers count their clients by what is left of their certificates: 50 ns a client, on the client's worker.
+pub const CLIENT_COUNT_INTERVAL: Duration = Duration::from_secs(15);

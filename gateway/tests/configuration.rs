@@ -65,7 +65,7 @@ fn pki() -> Pki {
     root.issue(&request("gateway", Profile::Client)).unwrap();
     root.issue(&request("edge", Profile::Authority)).unwrap();
     root.issue(&Request {
-        lifetime: 3 * DAY,
+        not_before: Some(now - 90 * DAY),
         ..request("ending", Profile::Server)
     })
     .unwrap();

@@ -23,11 +23,17 @@ pub struct Check {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Say in one line how long certificates and revocation lists last, as a plugin for Nagios does
+    #[arg(long)]
+    expiry: bool,
 }
 
 impl Check {
     /// Checks the file, and prints what it means or everything that is wrong with it.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
+        if self.expiry {
+            return super::expiry::execute(&self.config);
+        }
         match config::load(&self.config) {
             Ok(loaded) => {
                 let blocks = BlockFile::load(&loaded.config.blocks)?;

@@ -5,6 +5,7 @@ pub mod block;
 pub mod check;
 pub mod completions;
 pub mod demo;
+mod expiry;
 pub mod keys;
 pub mod pki;
 pub mod run;

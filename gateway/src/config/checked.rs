@@ -213,6 +213,8 @@ pub struct CertificateFile {
     pub usage: String,
     /// Subject, as RFC 4514 text.
     pub subject: String,
-    /// End of its validity.
+    /// When it begins: of a chain, the certificate that ends first.
+    pub not_before: SystemTime,
+    /// End of its validity: of a chain, that of the certificate that ends first.
     pub not_after: SystemTime,
 }

@@ -9,6 +9,7 @@ pub mod checked;
 mod closing;
 mod identity;
 mod keys;
+mod lifetimes;
 mod listener;
 mod process;
 pub mod raw;
@@ -25,6 +26,7 @@ use std::time::SystemTime;
 pub use blocks::{BlockPlace, place as block_place};
 pub use checked::*;
 pub use keys::{shown_path, shown_time};
+pub use lifetimes::{Mortal, load_expired_too, mortals};
 pub use report::{ConfigError, ConfigErrors};
 
 use crate::files::Seen;

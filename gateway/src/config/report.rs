@@ -123,6 +123,8 @@ pub struct Report<'a> {
     text: &'a str,
     /// The time that validity is judged by.
     pub now: SystemTime,
+    /// Whether a certificate that has ended is taken like any other: whoever asks when things end wants to hear of it.
+    pub takes_expired: bool,
     line_starts: Vec<usize>,
     errors: Vec<ConfigError>,
     warnings: Vec<(usize, String)>,
@@ -140,6 +142,7 @@ impl<'a> Report<'a> {
             file,
             text,
             now,
+            takes_expired: false,
             line_starts,
             errors,
             warnings,

@@ -3,11 +3,13 @@
 //! counting never makes two CPUs share a cache line.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 
+use super::clients::Clients;
 use super::closing::CloseTimes;
 use super::event::Event;
 use crate::config::Config;
@@ -24,6 +26,7 @@ pub(super) const DURATION_BOUNDS: [f64; 12] = [
 pub struct WorkerCounters {
     pub(super) listeners: Vec<ListenerCounters>,
     pub(super) server_failures: Vec<Counter>,
+    clients: Mutex<Clients>,
 }
 
 /// Counters of one listener on one worker.
@@ -85,7 +88,19 @@ impl WorkerCounters {
                 .map(|_| ListenerCounters::new(&parameters))
                 .collect(),
             server_failures: config.backends.iter().map(|_| Counter::default()).collect(),
+            clients: Mutex::default(),
         }
+    }
+
+    /// Replaces what was known of the clients.
+    pub(super) fn publish(&self, clients: Clients) {
+        *self.clients.lock().unwrap_or_else(PoisonError::into_inner) = clients;
+    }
+
+    /// The worker's clients, as they were at the last count.
+    pub(super) fn clients(&self) -> Clients {
+        let clients = self.clients.lock();
+        clients.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts an event on the listener at position `listener`.

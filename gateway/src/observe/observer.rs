@@ -9,6 +9,7 @@ use gateway_core::failure::{Failure, Level};
 use gateway_core::suppress::Suppressor;
 
 use super::audit::{Audit, Scene, Weight};
+use super::clients::Clients;
 use super::counters::WorkerCounters;
 use super::event::Event;
 use crate::config::Config;
@@ -55,6 +56,11 @@ impl Observer {
     /// Takes names from this configuration from now on.
     pub fn reload(&self, config: &Arc<Config>) {
         self.config.replace(Arc::clone(config));
+    }
+
+    /// Shows the worker's clients as they are now.
+    pub fn publish(&self, clients: Clients) {
+        self.counters.publish(clients);
     }
 
     /// Takes note of an event on the listener at position `listener`.

@@ -124,6 +124,18 @@ impl Orders {
         ordered
     }
 
+    /// Shows every client that has got in, with the position of its listener.
+    pub fn for_each(&self, mut show: impl FnMut(usize, &VerifiedPeer)) {
+        let inner = self.inner.borrow();
+        let established = inner
+            .entries
+            .values()
+            .filter_map(|entry| entry.established.as_ref());
+        for (position, peer) in established {
+            show(*position, peer);
+        }
+    }
+
     /// Waits until no connection holds a place.
     pub async fn until_empty(&self) {
         poll_fn(|context| {

@@ -325,6 +325,7 @@ impl Gateway {
 
     /// Hands a seed to every worker.
     fn sow(&self, current: &mut Seed, mut seed: Seed, changed_at: Instant) -> Taken {
+        self.audit_keys(current, &seed);
         seed.changed_at = changed_at;
         let (taken, answers) = channel();
         for mailbox in &self.mailboxes {
@@ -336,6 +337,16 @@ impl Gateway {
         Taken {
             workers: self.mailboxes.len(),
             answers,
+        }
+    }
+
+    fn audit_keys(&self, before: &Seed, now: &Seed) {
+        let Some(keys) = &now.ticket_keys else { return };
+        let before = before.ticket_keys.as_ref();
+        if before.is_none_or(|before| !keys.seals_as(before)) {
+            let distrusted = before.is_some_and(|before| before.epoch() < keys.epoch());
+            self.audit
+                .keys_rotated(keys.len(), keys.epoch(), distrusted);
         }
     }
 

@@ -27,7 +27,7 @@ pub(super) struct Seed {
     pub(super) config: Arc<Config>,
     pub(super) blocks: Arc<BlockList>,
     /// `None` where nobody resumes.
-    ticket_keys: Option<Arc<KeyRing>>,
+    pub(super) ticket_keys: Option<Arc<KeyRing>>,
     trust: Vec<Arc<Trust>>,
     tls: Vec<Arc<ServerConfig>>,
     limits: Vec<ConnectionLimit>,

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::connection::{Arrival, serve};
 use super::state::{Seed, State};
 use crate::limits;
-use crate::observe::{Audit, Event, Observer, WorkerCounters};
+use crate::observe::{Audit, Clients, Event, Observer, WorkerCounters};
 use crate::relay::{End, Order, Orders};
 use crate::rt::{self, AcceptStop, BufferPool, MailboxReceiver, Socket, block_on, contain};
 use crate::tls::VerifiedPeer;
@@ -41,6 +41,8 @@ pub(super) enum Message {
         /// Takes how many connections are closed for it.
         taken: Sender<usize>,
     },
+    /// Count the clients by what is left of their certificates.
+    CountClients,
     /// Take what waits in the accept queues, then nothing more; end when all connections have, or at the deadline.
     Drain {
         /// When connections that are still open are closed.
@@ -111,6 +113,15 @@ impl Worker {
             at_the_latest: at_once,
             ..order
         })
+    }
+
+    /// Counts the clients by rule and by what is left of their certificates, for the metrics.
+    fn count_clients(&self, now: SystemTime) {
+        let mut clients = Clients::default();
+        self.orders.for_each(|position, peer| {
+            clients.count(position, peer.rule(), peer.lifetime(), now);
+        });
+        self.observer.publish(clients);
     }
 
     /// Swaps the state and orders everybody to end who would not get in any more. Returns how many.
@@ -236,6 +247,10 @@ async fn work(start: Start, receiver: MailboxReceiver<Message>) -> std::io::Resu
         Message::Reload { seed, taken } => {
             // Who waited for it may have lost patience.
             let _ = taken.send(worker.reload(*seed));
+            true
+        }
+        Message::CountClients => {
+            worker.count_clients(SystemTime::now());
             true
         }
         Message::Drain { deadline: at } => {

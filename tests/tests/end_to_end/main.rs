@@ -11,6 +11,7 @@ mod backend_trust;
 mod backends;
 mod blocks;
 mod demo;
+mod expiry;
 mod lifecycle;
 mod lifetime;
 mod load;

@@ -156,6 +156,7 @@ fn with_admission(
         protocol: protocol.as_deref().map(Text),
         suite: negotiated.cipher_suite,
         group: negotiated.group,
+        authenticated_at: Time(peer.authenticated_at()),
         duration_microseconds: microseconds(took),
         client: client(peer, &peer.identity()),
         issuer: Text(&peer.certificate().issuer),

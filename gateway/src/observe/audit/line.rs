@@ -31,6 +31,8 @@ pub enum Line<'a> {
     Reload(Reload<'a>),
     /// Somebody was shut out by hand, or let in again.
     Block(Block<'a>),
+    /// Another key seals tickets.
+    Keys(Keys),
     /// The audit log goes on elsewhere, or nowhere.
     Continued(Continued<'a>),
 }
@@ -81,6 +83,8 @@ pub struct Accepted<'a> {
     pub suite: &'static str,
     /// Key exchange group.
     pub group: &'static str,
+    /// When the client last proved that it has the certificate's key.
+    pub authenticated_at: Time,
     /// From accept to Finished.
     pub duration_microseconds: u64,
     /// Who it is.
@@ -227,6 +231,19 @@ pub struct Block<'a> {
     /// Why, in their words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Text<'a>>,
+}
+
+/// Fields of `keys`.
+#[derive(Debug, Serialize)]
+pub struct Keys {
+    /// When.
+    pub time: Time,
+    /// Keys that open tickets, the new one among them.
+    pub keys: usize,
+    /// The policy epoch.
+    pub epoch: u64,
+    /// Whether it was raised, so that no earlier ticket opens.
+    pub outcome: &'static str,
 }
 
 /// Fields of `continued`.

@@ -19,7 +19,7 @@ use crate::config::{AuditTarget, Config};
 use crate::limits;
 pub(super) use event::Scene;
 pub use line::Line;
-use line::{Block, Continued, Reload, Start, Stop, Text, Time};
+use line::{Block, Continued, Keys, Reload, Start, Stop, Text, Time};
 pub use target::{Opened, open};
 
 /// How much room a line may take of the queue.
@@ -169,6 +169,16 @@ impl Audit {
             cause: Text(cause),
             files: files.iter().map(|file| Text(file)).collect(),
             detail: refused.map(Text),
+        }));
+    }
+
+    /// Another key seals tickets: `keys` of them open tickets now. `distrusted` are all that came before.
+    pub fn keys_rotated(&self, keys: usize, epoch: u64, distrusted: bool) {
+        self.record(&Line::Keys(Keys {
+            time: Time(SystemTime::now()),
+            keys,
+            epoch,
+            outcome: if distrusted { "distrusted" } else { "rotated" },
         }));
     }
 

@@ -7,6 +7,7 @@ mod backends;
 mod blocks;
 mod changes;
 mod connections;
+mod expiry;
 mod guard;
 mod handshakes;
 mod lists;
@@ -108,7 +109,8 @@ impl Metrics {
         self.0.last_reloads.note(taken);
     }
 
-    fn config(&self) -> Arc<Config> {
+    /// The configuration in force.
+    pub(super) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.0.config.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -166,6 +168,8 @@ impl Collector for Metrics {
         self.encode_lists(&mut encoder)?;
         self.encode_blocks(&mut encoder)?;
         self.encode_certificates(&mut encoder)?;
+        self.encode_lifetimes(&mut encoder)?;
+        self.encode_clients(&mut encoder)?;
         self.encode_audit(&mut encoder)?;
         self.encode_guard(&mut encoder)
     }
