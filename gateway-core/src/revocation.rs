@@ -4,8 +4,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::expiry::Lifetime;
 use serde::{Deserialize, Serialize};
 
 /// Names a certificate authority: a digest over its subject name and its public key, so that another authority of the
@@ -115,13 +117,14 @@ pub enum Status {
     Unknown,
 }
 
-/// The list of one issuer.
-#[derive(Debug)]
+/// The list of one issuer. A clone shares the entries.
+#[derive(Debug, Clone)]
 pub struct IssuerList {
+    issuer_name: Arc<str>,
     this_update: SystemTime,
     next_update: SystemTime,
     stale_policy: StalePolicy,
-    serials: HashSet<Serial>,
+    serials: Arc<HashSet<Serial>>,
 }
 
 impl IssuerList {
@@ -132,16 +135,58 @@ impl IssuerList {
         stale_policy: StalePolicy,
     ) -> Self {
         IssuerList {
+            issuer_name: Arc::default(),
             this_update,
             next_update,
             stale_policy,
-            serials: HashSet::new(),
+            serials: Arc::default(),
         }
     }
 
-    /// Adds an entry.
+    /// The same list with the name of its issuer, for people.
+    pub fn named(self, issuer_name: &str) -> Self {
+        IssuerList {
+            issuer_name: issuer_name.into(),
+            ..self
+        }
+    }
+
+    /// The same entries under another policy.
+    pub fn with_stale_policy(&self, stale_policy: StalePolicy) -> Self {
+        IssuerList {
+            stale_policy,
+            ..self.clone()
+        }
+    }
+
+    /// Makes room for so many entries at once, so that the set does not grow through twice the memory it needs.
+    pub fn reserve(&mut self, entries: usize) {
+        Arc::make_mut(&mut self.serials).reserve(entries);
+    }
+
+    /// Adds an entry. A list whose entries are shared gets entries of its own first.
     pub fn insert(&mut self, serial: Serial) {
-        self.serials.insert(serial);
+        Arc::make_mut(&mut self.serials).insert(serial);
+    }
+
+    /// Whether anybody else holds these entries.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.serials) > 1
+    }
+
+    /// The name of the issuer, for people.
+    pub fn issuer_name(&self) -> &str {
+        &self.issuer_name
+    }
+
+    /// When the issuer made it.
+    pub fn this_update(&self) -> SystemTime {
+        self.this_update
+    }
+
+    /// What happens when it has become too old.
+    pub fn stale_policy(&self) -> StalePolicy {
+        self.stale_policy
     }
 
     /// Entries.
@@ -152,6 +197,14 @@ impl IssuerList {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// From its making until the next one is due.
+    pub fn lifetime(&self) -> Lifetime {
+        Lifetime {
+            begins: self.this_update,
+            ends: self.next_update,
+        }
     }
 
     /// Until when the issuer vouches for it.
@@ -349,6 +402,19 @@ mod tests {
             Serial::new(&[&[0][..], &[1; 20]].concat()).is_ok(),
             "the sign byte of DER"
         );
+    }
+
+    #[test]
+    fn clones_share_entries_until_one_of_them_changes() {
+        let first = list(StalePolicy::Refuse, &[&[7]]);
+        assert!(!first.is_shared());
+        let mut second = first.with_stale_policy(StalePolicy::Allow);
+        assert!(first.is_shared() && second.is_shared());
+        second.insert(Serial::new(&[8]).unwrap());
+        assert!(!first.is_shared());
+        assert_eq!((first.len(), second.len()), (1, 2));
+        assert_eq!(first.stale_policy(), StalePolicy::Refuse);
+        assert_eq!(second.stale_policy(), StalePolicy::Allow);
     }
 
     proptest! {

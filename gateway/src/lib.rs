@@ -5,8 +5,10 @@
 //! `rt` is the only place that touches the runtime's sharp edges; `observe` hears of everything.
 
 pub mod backend;
+pub mod blocks;
 pub mod cli;
 pub mod config;
+pub mod files;
 pub mod guard;
 pub mod identity;
 pub mod limits;

@@ -11,6 +11,8 @@ pub const CERTIFICATE_FILE_BYTES_MAX: usize = 16 << 20;
 /// Longest revocation list in bytes: a million entries take 40 MB. Held once, while it is read; the set that stays takes
 /// about 50 bytes an entry.
 pub const CRL_FILE_BYTES_MAX: usize = 128 << 20;
+/// How long a revocation list that nobody uses any more stays in memory at most; then the control thread gives it back.
+pub const LIST_SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Longest request for a certificate in bytes: a few names and a key take one or two KiB. Held once, while it is read.
 pub const SIGNING_REQUEST_FILE_BYTES_MAX: usize = 64 << 10;
 /// Shortest RSA key that `pki` certifies, in bits (NIST SP 800-131A revision 2 section 3).
@@ -73,8 +75,6 @@ pub const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 pub const CERTIFICATE_BACKDATE: Duration = Duration::from_secs(5 * 60);
 /// Bytes of randomness in a serial number. RFC 5280 section 4.1.2.2 allows 20 bytes and asks for a positive number.
 pub const SERIAL_BYTES: usize = 16;
-/// From this many days to its end on, `check` warns of a certificate.
-pub const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 const _: () = {
     assert!(HANDSHAKES_DEFAULT <= CONNECTIONS_DEFAULT);
@@ -148,8 +148,10 @@ pub const QUIET_PERIOD: Duration = Duration::from_millis(250);
 /// A connection past its maximum age goes after this much longer in any case.
 pub const AGE_GRACE: Duration = Duration::from_secs(30);
 
-/// Closes after a reload, other than of revoked clients, are spread over this time ...
-pub const CLOSE_SPREAD: Duration = Duration::from_secs(10);
+/// Closes after a reload, other than of clients that are revoked or blocked, are spread over this time ...
+pub const CLOSE_SPREAD: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60 * 60);
+/// ... by default ten seconds ...
+pub const CLOSE_SPREAD_DEFAULT: Duration = Duration::from_secs(10);
 
 /// ... and each waits for a quiet moment for this long.
 pub const CLOSE_GRACE: Duration = Duration::from_secs(2);
@@ -192,12 +194,73 @@ pub const TICKETS_TRIED_MAX: usize = 4;
 /// Tickets given out per handshake, about 1.5 KB each: a client comes back with the newest.
 pub const TICKETS_ISSUED: usize = 1;
 
+/// Clients that an observed configuration would refuse and that each worker remembers by name, each about 400 bytes.
+pub const FORESEEN_CLIENTS_MAX: usize = 10_000;
+
 const _: () = assert!(HANDSHAKE_READ_BYTES <= HANDSHAKE_BYTES_MAX);
 const _: () = assert!(HANDSHAKE_BYTES_MAX >= RECORD_BYTES_MAX);
 const _: () = assert!(
     IO_BUFFER_BYTES >= RECORD_BYTES_MAX,
     "a whole record must fit, or it is never opened"
 );
+
+/// Certificates in a client's chain, its own included and the CA's not. Each costs a signature check. webpki goes no further.
+pub const CHAIN_DEPTH: RangeInclusive<u64> = 1..=7;
+/// Default of `max_chain_depth`: three intermediates are more than common hierarchies have.
+pub const CHAIN_DEPTH_DEFAULT: usize = 4;
+
+/// Length of RSA keys in bits: shorter ones are within reach of being factored (NIST SP 800-57), for longer ones the
+/// libraries have no code, and verifying would cost more than it proves.
+pub const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
+
+const _: () = assert!(CHAIN_DEPTH_DEFAULT as u64 <= *CHAIN_DEPTH.end());
+
+/// Connections at once of one identity.
+pub const IDENTITY_CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
+/// Handshakes per second of one identity; as many may come at once after a quiet second.
+pub const IDENTITY_HANDSHAKES_PER_SECOND: RangeInclusive<u64> = 1..=1_000_000;
+/// Bytes per second from one identity. A connection that has just read a whole buffer then pauses for four seconds at most,
+/// if it is the only one.
+pub const IDENTITY_BYTES_PER_SECOND: RangeInclusive<u64> = 16 << 10..=1 << 40;
+
+/// Identities with limits that are known at once, each about 250 bytes; those beyond are refused. Idle ones are forgotten.
+pub const IDENTITY_RECORDS_MAX: usize = 100_000;
+/// Below so many, idle ones are not looked for.
+pub const IDENTITY_RECORDS_MIN: usize = 1024;
+
+/// After the last sign of a change, files are looked at when nothing has happened for this long ...
+pub const FILE_QUIET_PERIOD: Duration = Duration::from_millis(50);
+/// ... and however much goes on, this long after the first sign ...
+pub const FILE_BURST_MAX: Duration = Duration::from_millis(300);
+/// ... unless a file is open for writing: then its writer has this long. New state is to be in force within a second.
+pub const FILE_WRITING_MAX: Duration = Duration::from_millis(600);
+/// Files are looked at this often even if the kernel announces nothing, which it does not on network file systems.
+pub const FILE_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest file in bytes whose content is compared; of longer ones what the file system says of them. Read and given back.
+pub const DIGEST_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Links on the way to a file, as many as the kernel follows (path_resolution(7)).
+pub const LINKS_MAX: usize = 40;
+const _: () = assert!(FILE_QUIET_PERIOD.as_millis() < FILE_BURST_MAX.as_millis());
+const _: () = assert!(FILE_BURST_MAX.as_millis() <= FILE_WRITING_MAX.as_millis());
+
+/// How long before the end of a client's certificate its connection may end, where it is to end early.
+pub const EXPIRY_DRAIN: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+/// Default of `expiry_drain`: agents that read certificates anew do so every minute or with each connection.
+pub const EXPIRY_DRAIN_DEFAULT: Duration = Duration::from_secs(5 * 60);
+
+/// Longest block list in bytes: about fifty thousand entries. Held once, while it is read.
+pub const BLOCK_FILE_BYTES_MAX: usize = 16 << 20;
+/// Records of those who were let in again that a block list keeps.
+pub const UNBLOCKED_MAX: usize = 100;
+/// Longest reason of a block in bytes.
+pub const BLOCK_REASON_BYTES_MAX: usize = 1000;
+/// How long a command waits for another one that is changing the block list.
+pub const BLOCK_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a command waits for the gateway to say that it has taken the block list.
+pub const BLOCK_CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the workers have to take a new state until somebody says that they have not.
+pub const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Audit lines that wait to be written, in bytes: about 12000 lines. Beyond it lines are dropped and counted.
 pub const AUDIT_QUEUE_BYTES_MAX: usize = 8 << 20;
@@ -225,3 +288,9 @@ pub const AUDIT_FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// After a second signal it has this long.
 pub const AUDIT_FINISH_AT_ONCE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How often it is looked whether certificates and lists come to their end; a metric says it at any time.
+pub const EXPIRY_LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often workers count their clients by what is left of their certificates: 50 ns a client, on the client's worker.
+pub const CLIENT_COUNT_INTERVAL: Duration = Duration::from_secs(15);

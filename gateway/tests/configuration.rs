@@ -65,7 +65,7 @@ fn pki() -> Pki {
     root.issue(&request("gateway", Profile::Client)).unwrap();
     root.issue(&request("edge", Profile::Authority)).unwrap();
     root.issue(&Request {
-        lifetime: 3 * DAY,
+        not_before: Some(now - 90 * DAY),
         ..request("ending", Profile::Server)
     })
     .unwrap();
@@ -270,11 +270,13 @@ fn defaults_are_those_of_the_limits() {
     assert_eq!(listener.max_connections, limits::CONNECTIONS_DEFAULT);
     assert_eq!(listener.max_handshakes, limits::HANDSHAKES_DEFAULT);
     assert_eq!(listener.max_connection_age, None);
+    assert_eq!(listener.expiry_drain, None);
     assert_eq!(
         config.backends[0].connect_timeout,
         limits::CONNECT_TIMEOUT_DEFAULT
     );
     assert_eq!(config.drain_timeout, limits::DRAIN_TIMEOUT_DEFAULT);
+    assert_eq!(config.close_spread, limits::CLOSE_SPREAD_DEFAULT);
     assert_eq!(config.certificates.len(), 4);
 }
 
@@ -292,7 +294,12 @@ alpn = | client_auth = "none"\nalpn = | 5 | client_auth | unknown key (the keys 
 alpn = | crl = ["agents.crl"]\nalpn = | 5 | crl = "agents.crl" | cannot be read: No such file
 alpn = | crl = ["empty.pem"]\nalpn = | 5 | crl = "empty.pem" | holds no revocation list
 alpn = | crl = ["server.pem"]\nalpn = | 5 | crl = "server.pem" | holds no revocation list
-alpn = | crl = "agents.crl"\nalpn = | 5 | crl = "agents.crl" | must be an array of strings
+alpn = | crl = "agents.crl"\nalpn = | 5 | crl = "agents.crl" | must be an array of paths, or of tables
+alpn = | crl = [1]\nalpn = | 5 | crl = [1] | must be an array of paths, or of tables
+alpn = | crl = [{ file = "agents.crl" }]\nalpn = | 5 | crl: file = "agents.crl" | cannot be read: No such file
+alpn = | crl = [{ grace = "1h" }]\nalpn = | 5 | crl: file | missing: name the file of the list
+alpn = | crl = [\n{ file = "a.crl", grace = "1s" }]\nalpn = | 6 | crl: grace = "1s" | must be 1m to 30days
+alpn = | crl = [{ file = "a.crl", grace = "1h", dangerous_accept_stale = true }]\nalpn = | 5 | crl: dangerous_accept_stale = true | must not stand beside grace
 alpn = | crl = []\nalpn = | 5 | crl = [] | must name at least one list
 alpn = | crl_grace = "1h"\nalpn = | 5 | crl_grace = "1h" | has no effect without crl
 alpn = | dangerous_accept_stale_crl = true\nalpn = | 5 | dangerous_accept_stale_crl = true | has no effect without crl
@@ -306,6 +313,9 @@ alpn = | max_connections = -1\nalpn = | 5 | max_connections = -1 | must be 1 to 
 alpn = | max_connections = 1.5\nalpn = | 5 | max_connections = 1.5 | must be a whole number
 alpn = | max_connections = 5\nmax_handshakes = 6\nalpn = | 6 | max_handshakes = 6 | at most max_connections, which is 5
 alpn = | max_connection_age = "5ms"\nalpn = | 5 | max_connection_age = "5ms" | leave it out for no limit
+alpn = | at_expiry = "never"\nalpn = | 5 | at_expiry = "never" | must be "close" or "drain"
+alpn = | expiry_drain = "1m"\nalpn = | 5 | expiry_drain = "1m" | has no effect without at_expiry
+alpn = | at_expiry = "drain"\nexpiry_drain = "2days"\nalpn = | 6 | expiry_drain = "2days" | must be 1s to 1day
 alpn = | sni = [{ key = "server.key" }]\nalpn = | 5 | sni 1: certificate | missing
 client_ca = ["ca.pem"] | client_ca = [] | 8 | client_ca = [] | at least one file
 client_ca = ["ca.pem"] | | 1 | client_ca | missing: name the files of the CAs
@@ -402,6 +412,7 @@ fn broken_backends_say_where_and_why() {
 /// A line before the first section, and its key with value, and the expectation.
 const BROKEN_PROCESS_SECTIONS: &str = r#"
 drain_timeout = "2h" | drain_timeout = "2h" | must be 0s to 1h
+close_spread = "2h" | close_spread = "2h" | must be 0s to 1h
 drain = "2s" | drain | unknown key
 audit = { file = "" } | audit: file = "" | must be a file, or "stdout"
 audit = { file = "nowhere/audit.jsonl" } | audit: file = "nowhere/audit.jsonl" | there is no folder
@@ -456,6 +467,24 @@ match = | # match = | 16 | match | missing
 uri = "spiffe://example.org/agent/*" | dns = "*.example.org" | 17 | match: dns = "*.example.org" | at its end
 "team-a" | ".*" | 18 | tenant = ".*" | at least one letter or digit
 "team-a" | "a/b" | 18 | tenant = "a/b" | letters, digits
+tenant = "team-a" | tenant = "a"\ntenant_from = "cn" | 19 | tenant_from = "cn" | must not stand beside tenant
+tenant = "team-a" | tenant_from = "o" | 18 | tenant_from = "o" | must be "uri", "dns", "cn" or "ou"
+{ uri = "spiffe://example.org/agent/*" }\ntenant = "team-a" | { uri = "spiffe://a" }\ntenant_from = "uri" | 18 | tenant_from = "uri" | the `*` stands for
+{ uri = "spiffe://example.org/agent/*" }\ntenant = "team-a" | { cn = "a" }\ntenant_from = "uri" | 18 | tenant_from = "uri" | the `*` stands for
+tenant = "team-a" | listeners = ["otlp"] | 18 | listeners = "otlp" | must name a [[listener]]: otlp-grpc
+tenant = "team-a" | listeners = [] | 18 | listeners = [] | must name at least one
+tenant = "team-a" | listeners = ["otlp-grpc", "otlp-grpc"] | 18 | listeners = "otlp-grpc" | is named twice
+tenant = "team-a" | max_connections = 0 | 18 | max_connections = 0 | must be 1 to 1000000
+tenant = "team-a" | handshakes_per_second = -1 | 18 | handshakes_per_second = -1 | must be 1 to 1000000
+tenant = "team-a" | bytes_per_second = "10" | 18 | bytes_per_second = "10" | must be a size with its unit
+tenant = "team-a" | bytes_per_second = "1KiB" | 18 | bytes_per_second = "1KiB" | 16 KiB to 1 TiB
+uri = "spiffe://example.org/agent/*" | dns = "agent." | 17 | match: dns = "agent." | must not end in a dot
+uri = "spiffe://example.org/agent/*" | dns = "ägent" | 17 | match: dns = "ägent" | must be ASCII
+uri = "spiffe://example.org/agent/*" | ip = "10.0.0.0/8" | 17 | match: ip = "10.0.0.0/8" | must be an IP address
+uri = "spiffe://example.org/agent/*" | fingerprint = "00" | 17 | match: fingerprint = "00" | 64 hexadecimal digits
+uri = "spiffe://example.org/agent/*" | fingerprint = ["zz"] | 17 | match: fingerprint = "zz" | 64 hexadecimal digits
+uri = "spiffe://example.org/agent/*" | fingerprint = [] | 17 | match: fingerprint = [] | must name at least one
+uri = "spiffe://example.org/agent/*" | fingerprint = 1 | 17 | match: fingerprint = 1 | or an array of strings
 "#;
 
 #[test]
@@ -522,6 +551,7 @@ tls = | dangerous_plaintext = true # | 14 | telemetry leaves this host in plain 
 [[identity]]\nmatch = { uri = "spiffe://example.org/agent/*" }\ntenant = "team-a"\n | | 1 | nobody gets in
 tenant = "team-a" | [[backend]]\nname = "spare"\nservers = ["[::1]:1"] | 18 | no listener uses it
 tenant = "team-a" | [[identity]]\nmatch = { uri = "spiffe://example.org/agent/1" } | 18 | never reached: the rule at line 16
+tenant = "team-a" | [[identity]]\nmatch = { uri = "spiffe://example.org/agent/1", ou = "edge" }\nlisteners = ["otlp-grpc"] | 18 | never reached: the rule at line 16
 spiffe://example.org/agent/* | * | 16 | lets in every certificate
 "server.pem"\nkey = "server.key" | "ending.pem"\nkey = "ending.key" | 6 | CN=ending expires on
 client_ca = ["ca.pem"] | client_ca = ["ca.pem", "expired-ca.pem"] | 8 | CN=expired-ca expired on
@@ -734,6 +764,8 @@ fn defaults_in_the_reference_are_those_of_the_limits() {
     let time = |duration| format!("`\"{}\"`", humantime::format_duration(duration));
     let cases = [
         ("drain_timeout", time(limits::DRAIN_TIMEOUT_DEFAULT)),
+        ("close_spread", time(limits::CLOSE_SPREAD_DEFAULT)),
+        ("expiry_drain", time(limits::EXPIRY_DRAIN_DEFAULT)),
         ("handshake_timeout", time(limits::HANDSHAKE_TIMEOUT_DEFAULT)),
         ("idle_timeout", time(limits::IDLE_TIMEOUT_DEFAULT)),
         ("connect_timeout", time(limits::CONNECT_TIMEOUT_DEFAULT)),

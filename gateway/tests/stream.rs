@@ -8,11 +8,12 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway::config::{self, Config};
 use gateway::pki::{Authority, Profile, Request};
 use gateway::server::Gateway;
+use gateway_core::block::BlockList;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -114,7 +115,7 @@ impl World {
             .unwrap();
         client.enable_secret_extraction = true;
         World {
-            gateway: Gateway::start(config.clone()).unwrap(),
+            gateway: Gateway::start(config.clone(), BlockList::default()).unwrap(),
             config,
             client: Arc::new(client),
             seen,
@@ -377,7 +378,7 @@ fn a_client_in_mid_handshake_is_judged_by_what_a_reload_brought() {
     let mut late = world.client_before_its_last_flight();
     let mut config = world.config.clone();
     config.rules = Arc::default();
-    world.gateway.reload(config).unwrap();
+    world.gateway.reload(config, Instant::now()).unwrap();
     // The worker has taken the news once it refuses a newcomer.
     let denied = rustls::Error::AlertReceived(rustls::AlertDescription::AccessDenied);
     let mut served = 0;

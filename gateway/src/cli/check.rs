@@ -8,7 +8,10 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use comfy_table::{Table, presets};
 use gateway_core::identity::TenantSource;
+use gateway_core::revocation::{IssuerList, Revocation, StalePolicy};
 
+use super::rules;
+use crate::blocks::BlockFile;
 use crate::config::{
     self, AdminAddress, AuditTarget, Backend, BackendTransport, Config, GuardMode, Listener,
     Loaded, ServerAddress,
@@ -21,13 +24,23 @@ pub struct Check {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Say in one line how long certificates and revocation lists last, as a plugin for Nagios does
+    #[arg(long)]
+    expiry: bool,
 }
 
 impl Check {
     /// Checks the file, and prints what it means or everything that is wrong with it.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
+        if self.expiry {
+            return super::expiry::execute(&self.config);
+        }
         match config::load(&self.config) {
-            Ok(loaded) => super::print(&explain(&loaded, SystemTime::now())),
+            Ok(loaded) => {
+                let blocks = BlockFile::load(&loaded.config.blocks)?;
+                let text = explain(&loaded, &blocks, SystemTime::now());
+                super::print(&text)
+            }
             Err(errors) => {
                 eprintln!("{errors}");
                 let count = match errors.as_slice().len() {
@@ -42,9 +55,9 @@ impl Check {
 }
 
 /// What a configuration means, for people.
-fn explain(loaded: &Loaded, now: SystemTime) -> String {
+fn explain(loaded: &Loaded, blocks: &BlockFile, now: SystemTime) -> String {
     let config = &loaded.config;
-    let mut text = titled("Process", &process(config));
+    let mut text = titled("Process", &process(config, blocks));
     for listener in &config.listeners {
         text += &titled(
             &format!("Listener {}", listener.name),
@@ -59,7 +72,7 @@ fn explain(loaded: &Loaded, now: SystemTime) -> String {
     }
     text += &titled(
         "Identities, first match wins; no match is refused",
-        &rules(config),
+        &rules::table(config, plain_table()),
     );
     if let Some(note) = tenant_note(config) {
         text += &format!("  {note}\n");
@@ -93,7 +106,7 @@ fn properties<const N: usize>(rows: [(&str, String); N]) -> Table {
     table
 }
 
-fn process(config: &Config) -> Table {
+fn process(config: &Config, blocks: &BlockFile) -> Table {
     let suites = config
         .provider
         .cipher_suites
@@ -124,17 +137,41 @@ fn process(config: &Config) -> Table {
             )
         }
     };
+    let blocked = format!(
+        "{}, {} entries",
+        config.blocks.display(),
+        blocks.blocks.blocked.len()
+    );
     properties([
         ("TLS", format!("1.3 only, by {}", config.provider_name)),
         ("resumption", resumption(config)),
         ("cipher suites", suites.collect::<Vec<_>>().join(", ")),
         ("groups", groups.collect::<Vec<_>>().join(", ")),
+        ("client keys", config.key_policy.key_names()),
+        ("client signatures", config.key_policy.signature_names()),
+        (
+            "client chains",
+            format!(
+                "up to {} certificates below a CA",
+                config.key_policy.depth_max()
+            ),
+        ),
         ("workers", config.workers.to_string()),
         ("drain timeout", duration(config.drain_timeout)),
+        ("close spread", duration(config.close_spread)),
+        ("observes", observed(config)),
         ("admin endpoint", admin),
         ("audit log", audit),
         ("guard", guard),
+        ("block list", blocked),
     ])
+}
+
+fn observed(config: &Config) -> String {
+    config.observe.as_ref().map_or_else(
+        || "no other configuration".to_owned(),
+        |other| config::shown_path(&other.file, &config.file),
+    )
 }
 
 fn resumption(config: &Config) -> String {
@@ -191,6 +228,7 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
                 names.join(", ")
             },
         ),
+        ("revocation", lists(&listener.revocation)),
         ("ALPN", alpn),
         ("backend", backend.to_owned()),
         ("handshake timeout", duration(listener.handshake_timeout)),
@@ -212,6 +250,26 @@ fn authorities(config: &Config, usage: &str) -> Vec<String> {
         .collect()
 }
 
+/// The revocation lists that are in force, and what happens when they have ended.
+fn lists(revocation: &Revocation) -> String {
+    let describe = |list: &IssuerList| {
+        let then = match list.stale_policy() {
+            StalePolicy::Refuse => "nobody gets in after that".to_owned(),
+            StalePolicy::Grace(grace) => format!("used for {} more", duration(grace)),
+            StalePolicy::Allow => "DANGEROUS: used however old it is".to_owned(),
+        };
+        let (name, entries) = (list.issuer_name(), list.len());
+        let end = config::shown_time(list.next_update(), SystemTime::now());
+        format!("{name}: {entries} entries, ends {end}, {then}")
+    };
+    let mut described: Vec<_> = revocation.lists().map(|(_, list)| describe(list)).collect();
+    described.sort();
+    match described.is_empty() {
+        true => "not looked at: no crl".to_owned(),
+        false => described.join("\n"),
+    }
+}
+
 fn backend_table(backend: &Backend, config: &Config) -> Table {
     let servers: Vec<_> = backend
         .servers
@@ -225,8 +283,9 @@ fn backend_table(backend: &Backend, config: &Config) -> Table {
             let authorities = authorities(config, &format!("backend {} tls ca", backend.name));
             let name = tls.server_name.to_str();
             format!(
-                "mTLS; servers must be {name}, certified by one of:\n{}",
-                authorities.join("\n")
+                "mTLS; servers must be {name}, certified by one of:\n{}\nrevocation {}",
+                authorities.join("\n"),
+                lists(&tls.revocation)
             )
         }
     };
@@ -241,31 +300,6 @@ fn backend_table(backend: &Backend, config: &Config) -> Table {
         ("PROXY protocol", proxy_protocol.to_owned()),
         ("connect timeout", duration(backend.connect_timeout)),
     ])
-}
-
-fn rules(config: &Config) -> Table {
-    let mut table = plain_table();
-    table.set_header([" #", "URI", "DNS", "CN", "TENANT"]);
-    let shown = |pattern: &Option<gateway_core::identity::Pattern>| {
-        pattern
-            .as_ref()
-            .map_or("any".to_owned(), ToString::to_string)
-    };
-    for (index, rule) in config.rules.as_slice().iter().enumerate() {
-        let tenant = match &rule.tenant {
-            TenantSource::Nowhere => "none".to_owned(),
-            TenantSource::Literal(tenant) => tenant.as_str().to_owned(),
-            TenantSource::Certificate(part) => format!("from {part:?}"),
-        };
-        table.add_row([
-            format!(" {}", index + 1),
-            shown(&rule.uri),
-            shown(&rule.dns),
-            shown(&rule.common_name),
-            tenant,
-        ]);
-    }
-    table
 }
 
 /// A tenant that reaches nobody is not wrong, but its reader may expect more of it.

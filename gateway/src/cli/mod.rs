@@ -1,11 +1,14 @@
 //! The command line: one module per command. In: arguments. Out: text on standard output, errors on standard error, an exit code.
 //! On the main thread; a command owns the process until it returns.
 
+pub mod block;
 pub mod check;
 pub mod completions;
 pub mod demo;
+mod expiry;
 pub mod keys;
 pub mod pki;
+mod rules;
 pub mod run;
 
 use std::io::{self, Write};
@@ -29,6 +32,12 @@ pub enum Command {
     Run(run::Run),
     /// Validate a configuration and print what would be enforced
     Check(check::Check),
+    /// Shut a client out at once, without its CA
+    Block(block::Block),
+    /// Let a client in again that was shut out by `block`
+    Unblock(block::Unblock),
+    /// Show who is shut out by `block`
+    Blocked(block::Blocked),
     /// Keep a small certificate authority on disk
     Pki(pki::Pki),
     /// Keep the keys of session tickets that hosts and restarts share
@@ -45,6 +54,9 @@ impl Command {
         match self {
             Command::Run(command) => command.execute(),
             Command::Check(command) => command.execute(),
+            Command::Block(command) => command.execute(),
+            Command::Unblock(command) => command.execute(),
+            Command::Blocked(command) => command.execute(),
             Command::Pki(command) => command.execute(),
             Command::Keys(command) => command.execute(),
             Command::Demo(command) => command.execute(),

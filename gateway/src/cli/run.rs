@@ -1,17 +1,20 @@
 //! `portcullis run`: serves until a signal says otherwise.
 //! In: a configuration file. Out: an exit code. SIGTERM or SIGINT drains; a second one ends the process at
-//! once. SIGHUP reads the configuration and everything it names again.
+//! once. SIGHUP reads the configuration and everything it names again, and so does a change of any of these files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config;
+use crate::blocks::{BlockFile, Keeper};
+use crate::config::{self, Config};
+use crate::files::Seen;
 use crate::limits;
 use crate::observe::{LogFormat, start_log};
-use crate::server::Gateway;
+use crate::server::{Gateway, Reloader};
 
 /// Arguments of `portcullis run`.
 #[derive(Debug, Args)]
@@ -51,7 +54,7 @@ impl Run {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        let gateway = Gateway::start(loaded.config)?;
+        let (gateway, reloader, _keeper) = start(loaded.config)?;
         let asked = runtime.block_on(async {
             let mut minutes = tokio::time::interval(*limits::TICKET_KEY_ROTATION.start());
             loop {
@@ -61,7 +64,7 @@ impl Run {
                         Asked::Reload => {
                             // Whether the rest is taken or not: the file may just have been renamed.
                             gateway.audit().reopen();
-                            reload(&self.config, &gateway);
+                            reloader.ask("SIGHUP");
                         }
                         Asked::End(name) => {
                             tracing::info!(signal = name, "draining");
@@ -72,6 +75,7 @@ impl Run {
                 }
             }
         });
+        reloader.stop();
         let audit = gateway.audit().clone();
         let draining = std::thread::spawn(move || gateway.drain());
         let drained = runtime.block_on(async {
@@ -102,6 +106,18 @@ impl Run {
             ExitCode::FAILURE
         })
     }
+}
+
+/// Starts the gateway, and those who watch its files.
+fn start(config: Config) -> anyhow::Result<(Arc<Gateway>, Reloader, Keeper)> {
+    let (file, files) = (config.file.clone(), config.files.clone());
+    // Before it is read: what changes in the meantime has changed since.
+    let seen = Seen::now(&config.blocks);
+    let blocks = BlockFile::load(&config.blocks)?;
+    let gateway = Arc::new(Gateway::start(config, blocks.blocks.list())?);
+    let keeper = Keeper::start(Arc::clone(&gateway), seen, blocks)?;
+    let reloader = Reloader::start(Arc::clone(&gateway), &file, files)?;
+    Ok((gateway, reloader, keeper))
 }
 
 /// The signals the gateway listens to.
@@ -136,34 +152,4 @@ enum Asked {
     End(&'static str),
     /// To read the configuration and everything it names again.
     Reload,
-}
-
-/// Reads the configuration again. A broken one is refused with every reason, and the old one goes on.
-fn reload(file: &Path, gateway: &Gateway) {
-    let loaded = match config::load(file) {
-        Ok(loaded) => loaded,
-        Err(errors) => {
-            gateway.count_refused_reload();
-            gateway
-                .audit()
-                .reloaded("SIGHUP", &[], Some(&errors.to_string()));
-            for error in errors.as_slice() {
-                tracing::error!("reload refused, the old configuration goes on: {error}");
-            }
-            return;
-        }
-    };
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
-    let outcome = gateway
-        .reload(loaded.config)
-        .map_err(|error| error.to_string());
-    gateway
-        .audit()
-        .reloaded("SIGHUP", &[], outcome.as_ref().err().map(String::as_str));
-    match outcome {
-        Ok(()) => tracing::info!("reloaded"),
-        Err(error) => tracing::error!("reload refused, the old configuration goes on: {error}"),
-    }
 }

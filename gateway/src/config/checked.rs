@@ -15,7 +15,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 
-use crate::tls::KeyRing;
+use crate::files::Seen;
+use crate::tls::{KeyPolicy, KeyRing};
 
 /// Everything `portcullis run` enforces.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub struct Config {
     pub provider: Arc<CryptoProvider>,
     /// Name of the provider as configured: `ring` or `aws-lc-rs`.
     pub provider_name: &'static str,
+    /// Keys, signatures and chain lengths that clients may come with.
+    pub key_policy: Arc<KeyPolicy>,
     /// Tickets to resume with; `None`: every connection authenticates in full.
     pub resumption: Option<Resumption>,
     /// Where the administration endpoint listens, if anywhere.
@@ -38,14 +41,34 @@ pub struct Config {
     pub guard: GuardSettings,
     /// How long connections may take to finish after SIGTERM.
     pub drain_timeout: Duration,
+    /// Closes that are not urgent are spread over this time.
+    pub close_spread: Duration,
+    /// The list of those who are shut out by hand; need not exist.
+    pub blocks: PathBuf,
     /// Listeners in the order of the file; at least one.
     pub listeners: Vec<Arc<Listener>>,
     /// Backends in the order of the file.
     pub backends: Vec<Arc<Backend>>,
     /// Identity rules in the order of the file. Without rules nobody gets in.
     pub rules: Arc<Rules>,
+    /// Another configuration, tried on the clients of the listeners of the same names: whom it would refuse is told.
+    pub observe: Option<Arc<Config>>,
     /// Certificates of ours and CAs, for expiry metrics and `check`.
     pub certificates: Vec<CertificateFile>,
+    /// Every file this configuration was read from, as it was then; its own file first.
+    pub files: Vec<Seen>,
+}
+
+impl Config {
+    /// Whether a file of it has changed, or it is made of other files.
+    pub fn differs_from(&self, other: &Config) -> bool {
+        self.files.len() != other.files.len()
+            || self
+                .files
+                .iter()
+                .zip(&other.files)
+                .any(|(one, two)| one.path() != two.path() || one.differs_from(two))
+    }
 }
 
 /// How clients may come back without proving their key again.
@@ -102,6 +125,8 @@ pub struct Listener {
     pub max_handshakes: usize,
     /// Age at which a connection is closed, plus or minus a tenth at random.
     pub max_connection_age: Option<Duration>,
+    /// How long before the end of its certificate a connection looks for a quiet moment to end; `None`: it goes on to the end.
+    pub expiry_drain: Option<Duration>,
 }
 
 /// A certificate chain with its key, and the names it answers to.
@@ -204,6 +229,8 @@ pub struct CertificateFile {
     pub usage: String,
     /// Subject, as RFC 4514 text.
     pub subject: String,
-    /// End of its validity.
+    /// When it begins: of a chain, the certificate that ends first.
+    pub not_before: SystemTime,
+    /// End of its validity: of a chain, that of the certificate that ends first.
     pub not_after: SystemTime,
 }

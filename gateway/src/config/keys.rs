@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use gateway_core::expiry::{Band, Lifetime};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -17,7 +18,6 @@ use super::checked::CertificateFile;
 use super::raw::{Text, Texts};
 use super::report::{Place, Report};
 use super::value::{Field, Item};
-use crate::limits;
 use crate::pki::facts::Facts;
 use crate::pki::{date, read};
 
@@ -170,20 +170,23 @@ impl<'e, 'a> Examination<'e, 'a> {
     }
 
     /// Notes a certificate for `check` and the expiry metric.
-    fn note(&mut self, facts: &Facts, not_after: SystemTime) {
+    fn note(&mut self, facts: &Facts, first_to_end: &Facts) {
         let place = self.place.label.replace(['"', ':'], "");
         self.report.certificate(CertificateFile {
             file: self.path.clone(),
             usage: format!("{place} {}", self.key),
             subject: facts.subject.clone(),
-            not_after,
+            not_before: first_to_end.not_before,
+            not_after: first_to_end.not_after,
         });
     }
 
     fn warn_of_expiry(&mut self, facts: &Facts) {
-        if let Ok(left) = facts.not_after.duration_since(self.report.now)
-            && left < limits::EXPIRY_WARNING
-        {
+        let lifetime = Lifetime {
+            begins: facts.not_before,
+            ends: facts.not_after,
+        };
+        if lifetime.band(self.report.now) >= Band::Sixth {
             self.warn(format_args!(
                 "{} expires {}",
                 facts.subject,
@@ -200,11 +203,15 @@ fn chain(
     provider: &CryptoProvider,
     report: &mut Report<'_>,
 ) -> Option<(Vec<CertificateDer<'static>>, Facts)> {
-    let now = report.now;
     let mut examination = Examination::new(place, "certificate", item, report);
     let (chain, facts): (Vec<_>, Vec<_>) = examination.certificates()?.into_iter().unzip();
+    let first_to_end = facts.iter().min_by_key(|facts| facts.not_after)?;
+    let now = match examination.report.takes_expired {
+        true => examination.report.now.min(first_to_end.not_after),
+        false => examination.report.now,
+    };
     for facts in &facts {
-        if let Some(reason) = outside_validity(facts, now) {
+        if let Some(reason) = outside_validity(facts, examination.report) {
             examination.refuse(format_args!("{} {reason}", facts.subject));
         }
         examination.warn_of_expiry(facts);
@@ -218,8 +225,7 @@ fn chain(
     {
         examination.refuse(format_args!("the chain does not verify: {error}"));
     }
-    let not_after = facts.iter().map(|facts| facts.not_after).min()?;
-    examination.note(&facts[0], not_after);
+    examination.note(&facts[0], first_to_end);
     examination.sound.then(|| (chain, facts[0].clone()))
 }
 
@@ -383,7 +389,6 @@ pub fn authorities(
 }
 
 fn add_authorities(authorities: &mut Authorities, examination: &mut Examination<'_, '_>) {
-    let now = examination.report.now;
     let Some(certificates) = examination.certificates() else {
         return;
     };
@@ -396,7 +401,7 @@ fn add_authorities(authorities: &mut Authorities, examination: &mut Examination<
             continue;
         }
         // The verifier does not look at the dates of a root, so a root out of its time is not given to it.
-        if let Some(reason) = outside_validity(&facts, now) {
+        if let Some(reason) = outside_validity(&facts, examination.report) {
             examination.warn(format_args!("{} {reason}: not used", facts.subject));
             continue;
         }
@@ -404,7 +409,7 @@ fn add_authorities(authorities: &mut Authorities, examination: &mut Examination<
         match authorities.roots.add(certificate.clone()) {
             Ok(()) => {
                 authorities.certificates.push(certificate);
-                examination.note(&facts, facts.not_after);
+                examination.note(&facts, &facts);
             }
             Err(error) => {
                 examination.refuse(format_args!("{} cannot be used: {error}", facts.subject))
@@ -413,8 +418,9 @@ fn add_authorities(authorities: &mut Authorities, examination: &mut Examination<
     }
 }
 
-fn outside_validity(facts: &Facts, now: SystemTime) -> Option<String> {
-    if facts.not_after < now {
+fn outside_validity(facts: &Facts, report: &Report<'_>) -> Option<String> {
+    let now = report.now;
+    if facts.not_after < now && !report.takes_expired {
         return Some(format!("expired {}", shown_time(facts.not_after, now)));
     }
     (facts.not_before > now).then(|| format!("is not valid before {}", date(facts.not_before)))

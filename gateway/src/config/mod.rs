@@ -4,15 +4,20 @@
 
 mod audit;
 mod backend;
+mod blocks;
 pub mod checked;
+mod closing;
 mod identity;
 mod keys;
+mod lifetimes;
 mod listener;
+mod observe;
 mod process;
 pub mod raw;
 mod report;
 mod revocation;
 mod scalar;
+mod shadow;
 mod tls;
 mod value;
 
@@ -20,10 +25,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+pub use blocks::{BlockPlace, place as block_place};
 pub use checked::*;
 pub use keys::{shown_path, shown_time};
+pub use lifetimes::{Mortal, load_expired_too, mortals};
 pub use report::{ConfigError, ConfigErrors};
 
+use crate::files::Seen;
 use crate::limits;
 use crate::pki::read;
 use raw::RawConfig;
@@ -40,17 +48,45 @@ pub struct Loaded {
 
 /// Reads and checks a configuration file and everything it names.
 pub fn load(file: &Path) -> Result<Loaded, ConfigErrors> {
-    let bytes = read::file(file, limits::CONFIGURATION_BYTES_MAX)
-        .map_err(|error| ConfigErrors::of_file(file, error.to_string()))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|error| ConfigErrors::of_file(file, format!("is not UTF-8: {error}")))?;
-    check(file, &text, SystemTime::now())
+    let (seen, text) = text_of(file)?;
+    let mut report = Report::new(file, &text, SystemTime::now());
+    report.note(seen);
+    conclude(report)
+}
+
+/// As `load`, for a configuration that another one observes.
+fn load_observed(file: &Path) -> Result<Loaded, ConfigErrors> {
+    let (seen, text) = text_of(file)?;
+    let mut report = Report::new(file, &text, SystemTime::now());
+    report.note(seen);
+    report.is_observed = true;
+    conclude(report)
+}
+
+/// The text of a configuration file, and the file as it was before it was read: what changes in the meantime has changed
+/// since.
+fn text_of(file: &Path) -> Result<(Seen, String), ConfigErrors> {
+    let seen = Seen::now(file);
+    let bytes = match read::file(file, limits::CONFIGURATION_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) => return Err(ConfigErrors::of_file(seen, error.to_string())),
+    };
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok((seen, text)),
+        Err(error) => Err(ConfigErrors::of_file(
+            seen,
+            format!("is not UTF-8: {error}"),
+        )),
+    }
 }
 
 /// Checks the text of a configuration file. Paths in it are relative to the directory of `file`.
 pub fn check(file: &Path, text: &str, now: SystemTime) -> Result<Loaded, ConfigErrors> {
-    let mut report = Report::new(file, text, now);
-    let raw = raw::parse(text, &mut report);
+    conclude(Report::new(file, text, now))
+}
+
+fn conclude(mut report: Report<'_>) -> Result<Loaded, ConfigErrors> {
+    let raw = raw::parse(report.text(), &mut report);
     let config = raw.and_then(|raw| assemble(raw, &mut report));
     match config {
         Some(config) if report.is_clean() => Ok(Loaded {
@@ -68,6 +104,8 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     let admin = process::admin(raw.admin, report);
     let guard = process::guard(raw.guard, report);
     let drain_timeout = process::drain_timeout(&raw.place, raw.drain_timeout, report);
+    let blocks = blocks::file(raw.blocks, report);
+    let close_spread = closing::spread(&raw.place, raw.close_spread, report);
     let audit = audit::target(raw.audit, report);
     report.not_built(&raw.place, "outbound", &raw.outbound);
     let backends = backend::check_all(&raw.place, raw.backend, &provider.provider, report);
@@ -76,17 +114,22 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
         listener::check_all(&raw.place, raw.listener, &provider.provider, &names, report);
     backend::warn_of_unused(&backends, &listeners, report);
     process::refuse_shared_address(&admin, &listeners, report);
-    let rules = identity::check_all(&raw.place, raw.identity, report);
+    let observe = observe::check(&raw.place, raw.observe, &listeners, report);
+    let names: Vec<_> = listeners.iter().map(|listener| listener.name()).collect();
+    let rules = identity::check_all(&raw.place, raw.identity, &names, report);
     Some(Config {
         file: report.file().to_owned(),
         workers: workers?,
         provider: provider.provider,
         provider_name: provider.name,
+        key_policy: Arc::new(provider.key_policy),
         resumption: provider.resumption,
         admin: admin.checked,
         audit: audit?,
         guard: guard?,
         drain_timeout: drain_timeout?,
+        close_spread: close_spread?,
+        blocks: blocks?,
         listeners: listeners
             .into_iter()
             .map(|l| l.checked.map(Arc::new))
@@ -96,6 +139,8 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
             .map(|b| b.checked.map(Arc::new))
             .collect::<Option<_>>()?,
         rules: Arc::new(rules),
+        observe: observe?,
         certificates: report.take_certificates(),
+        files: report.files().to_vec(),
     })
 }

@@ -1,10 +1,10 @@
 //! The configuration as written: one struct per section, every key once. In: TOML text. Out: fields that are typed but not checked.
 //! This is the only list of keys: reading, the check for unknown keys and the test of the reference all use it.
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use super::report::{Place, Report};
-use super::value::{self, Anything, Field, Item, Section, Sections, Table};
+use super::value::{self, Anything, Field, Item, OneOrMore, Section, Sections, Table, Value};
 
 /// Text, most often with a format of its own that is checked later.
 pub type Text = String;
@@ -36,10 +36,13 @@ section! {
     /// The whole file.
     RawConfig {
         "drain_timeout" => drain_timeout: Text,
+        "observe" => observe: Text,
+        "close_spread" => close_spread: Text,
         "workers" => workers: RawWorkers,
         "admin" => admin: RawAdmin,
         "tls" => tls: RawTls,
         "guard" => guard: RawGuard,
+        "blocks" => blocks: RawBlocks,
         "listener" => listener: Sections<RawListener>,
         "backend" => backend: Sections<RawBackend>,
         "identity" => identity: Sections<RawIdentity>,
@@ -68,6 +71,9 @@ section! {
         "provider" => provider: Text,
         "cipher_suites" => cipher_suites: Texts,
         "groups" => groups: Texts,
+        "client_keys" => client_keys: Texts,
+        "client_signatures" => client_signatures: Texts,
+        "max_chain_depth" => max_chain_depth: i64,
         "resumption" => resumption: RawResumption,
     }
 }
@@ -90,6 +96,61 @@ section! {
     }
 }
 
+/// An element of `crl`: a path, or a table with a policy of its own.
+#[derive(Debug, Clone)]
+pub enum WrittenList {
+    /// `"agents.crl"`.
+    Path(Item<String>),
+    /// `{ file = "agents.crl", grace = "24h" }`.
+    Table(RawList),
+}
+
+/// The elements of `crl`.
+pub type Lists = Vec<WrittenList>;
+
+impl Value for Lists {
+    const EXPECTED: &'static str = "must be an array of paths, or of tables such as { file = \"agents.crl\", grace = \"24h\" }";
+
+    fn read(value: &DeValue<'_>, place: Place, report: &mut Report<'_>) -> Option<Self> {
+        let mut lists = Vec::new();
+        for element in value.as_array()? {
+            let item = value::item((), element.span(), report);
+            lists.push(match element.get_ref() {
+                DeValue::String(path) => WrittenList::Path(Item {
+                    value: path.to_string(),
+                    written: item.written,
+                    line: item.line,
+                }),
+                DeValue::Table(table) => {
+                    let place = Place {
+                        line: item.line,
+                        ..place.clone()
+                    };
+                    WrittenList::Table(value::section(table, place, report))
+                }
+                _ => return None,
+            });
+        }
+        Some(lists)
+    }
+}
+
+section! {
+    /// An element of `crl` with a policy of its own.
+    RawList {
+        "file" => file: Text,
+        "grace" => grace: Text,
+        "dangerous_accept_stale" => dangerous_accept_stale: bool,
+    }
+}
+
+section! {
+    /// `[blocks]`.
+    RawBlocks {
+        "file" => file: Text,
+    }
+}
+
 section! {
     /// `[audit]`.
     RawAudit {
@@ -108,7 +169,7 @@ section! {
         "key" => key: Text,
         "sni" => sni: Sections<RawSni>,
         "client_ca" => client_ca: Texts,
-        "crl" => crl: Texts,
+        "crl" => crl: Lists,
         "crl_grace" => crl_grace: Text,
         "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
         "backend" => backend: Text,
@@ -117,6 +178,8 @@ section! {
         "max_connections" => max_connections: i64,
         "max_handshakes" => max_handshakes: i64,
         "max_connection_age" => max_connection_age: Text,
+        "at_expiry" => at_expiry: Text,
+        "expiry_drain" => expiry_drain: Text,
     }
 }
 
@@ -147,7 +210,7 @@ section! {
         "certificate" => certificate: Text,
         "key" => key: Text,
         "server_name" => server_name: Text,
-        "crl" => crl: Texts,
+        "crl" => crl: Lists,
         "crl_grace" => crl_grace: Text,
         "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
     }
@@ -157,7 +220,12 @@ section! {
     /// `[[identity]]`.
     RawIdentity {
         "match" => patterns: RawMatch,
+        "listeners" => listeners: Texts,
         "tenant" => tenant: Text,
+        "tenant_from" => tenant_from: Text,
+        "max_connections" => max_connections: i64,
+        "handshakes_per_second" => handshakes_per_second: i64,
+        "bytes_per_second" => bytes_per_second: Text,
     }
 }
 
@@ -167,6 +235,10 @@ section! {
         "uri" => uri: Text,
         "dns" => dns: Text,
         "cn" => cn: Text,
+        "ou" => ou: Text,
+        "ip" => ip: Text,
+        "issuer" => issuer: Text,
+        "fingerprint" => fingerprint: OneOrMore,
     }
 }
 
@@ -178,9 +250,11 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("[tls]", RawTls::KEYS),
     ("[tls.resumption]", RawResumption::KEYS),
     ("[guard]", RawGuard::KEYS),
+    ("[blocks]", RawBlocks::KEYS),
     ("[audit]", RawAudit::KEYS),
     ("[[listener]]", RawListener::KEYS),
     ("[[listener.sni]]", RawSni::KEYS),
+    ("[[listener.crl]]", RawList::KEYS),
     ("[[backend]]", RawBackend::KEYS),
     ("[backend.tls]", RawBackendTls::KEYS),
     ("[[identity]]", RawIdentity::KEYS),

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use super::checked::CertificateFile;
 use super::value::{Field, Item};
+use crate::files::Seen;
 
 /// Longest part of a value that an error repeats, in characters.
 const WRITTEN_CHARACTERS_MAX: usize = 80;
@@ -51,31 +52,42 @@ fn on_one_line(text: &str) -> String {
 }
 
 /// Everything that is wrong, by line; at least one error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigErrors(Vec<ConfigError>);
+#[derive(Debug, Clone)]
+pub struct ConfigErrors {
+    errors: Vec<ConfigError>,
+    files: Vec<Seen>,
+}
 
 impl ConfigErrors {
     /// The errors.
     pub fn as_slice(&self) -> &[ConfigError] {
-        &self.0
+        &self.errors
+    }
+
+    /// Every file that was read or should have been: a change of one of them may be the repair.
+    pub fn files(&self) -> &[Seen] {
+        &self.files
     }
 
     /// The file itself cannot be used.
-    pub(super) fn of_file(file: &Path, expectation: String) -> Self {
-        let file = file.to_owned();
-        ConfigErrors(vec![ConfigError {
-            file,
+    pub(super) fn of_file(file: Seen, expectation: String) -> Self {
+        let error = ConfigError {
+            file: file.path().to_owned(),
             line: None,
             key: String::new(),
             written: None,
             expectation,
-        }])
+        };
+        ConfigErrors {
+            errors: vec![error],
+            files: vec![file],
+        }
     }
 }
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
+        for (index, error) in self.errors.iter().enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
             write!(formatter, "{separator}{error}")?;
         }
@@ -111,10 +123,15 @@ pub struct Report<'a> {
     text: &'a str,
     /// The time that validity is judged by.
     pub now: SystemTime,
+    /// Whether a certificate that has ended is taken like any other: whoever asks when things end wants to hear of it.
+    pub takes_expired: bool,
+    /// Whether another configuration observes this one.
+    pub is_observed: bool,
     line_starts: Vec<usize>,
     errors: Vec<ConfigError>,
     warnings: Vec<(usize, String)>,
     certificates: Vec<CertificateFile>,
+    files: Vec<Seen>,
 }
 
 impl<'a> Report<'a> {
@@ -122,21 +139,29 @@ impl<'a> Report<'a> {
     pub fn new(file: &'a Path, text: &'a str, now: SystemTime) -> Self {
         let after_breaks = text.match_indices('\n').map(|(index, _)| index + 1);
         let line_starts = std::iter::once(0).chain(after_breaks).collect();
-        let (errors, warnings, certificates) = Default::default();
+        let (errors, warnings, certificates, files) = Default::default();
         Report {
             file,
             text,
             now,
+            takes_expired: false,
+            is_observed: false,
             line_starts,
             errors,
             warnings,
             certificates,
+            files,
         }
     }
 
     /// The configuration file.
     pub fn file(&self) -> &Path {
         self.file
+    }
+
+    /// Its text.
+    pub fn text(&self) -> &'a str {
+        self.text
     }
 
     /// Line of a byte of the text, counted from one.
@@ -158,9 +183,24 @@ impl<'a> Report<'a> {
             .collect()
     }
 
-    /// A path of the file, which is relative to the file's directory.
-    pub fn resolve(&self, path: &str) -> PathBuf {
-        self.file.parent().unwrap_or(Path::new("")).join(path)
+    /// A path of the file, which is relative to the file's directory. To be called before that is read: it is remembered as
+    /// what it is now, so that a later change is noticed.
+    pub fn resolve(&mut self, path: &str) -> PathBuf {
+        let path = self.file.parent().unwrap_or(Path::new("")).join(path);
+        if !self.files.iter().any(|seen| seen.path() == path) {
+            self.files.push(Seen::now(&path));
+        }
+        path
+    }
+
+    /// A file has been read.
+    pub fn note(&mut self, file: Seen) {
+        self.files.push(file);
+    }
+
+    /// The files that were read.
+    pub fn files(&self) -> &[Seen] {
+        &self.files
     }
 
     /// A value is wrong.
@@ -274,7 +314,10 @@ impl<'a> Report<'a> {
             "a configuration is refused for a reason that is told"
         );
         self.errors.sort_by_key(|error| error.line);
-        ConfigErrors(self.errors)
+        ConfigErrors {
+            errors: self.errors,
+            files: self.files,
+        }
     }
 
     fn push(&mut self, line: usize, key: String, written: Option<String>, expectation: String) {

@@ -1,31 +1,41 @@
 //! The revocation lists of a listener or backend: read, verified against its authorities, and asked how old they may become.
-//! In: `crl`, `crl_grace`, `dangerous_accept_stale_crl`. Out: one `Revocation`, or errors at the path's line.
+//! In: `crl`, `crl_grace`, `dangerous_accept_stale_crl`, and the policies that lists have of their own. Out: one `Revocation`, or errors at the path's line.
 
 use std::sync::Arc;
 
-use gateway_core::revocation::{Link, Revocation, Serial, StalePolicy, Status};
+use gateway_core::revocation::{
+    AuthorityId, IssuerList, Link, Revocation, Serial, StalePolicy, Status,
+};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use x509_parser::asn1_rs::{Any, FromDer};
 use x509_parser::prelude::X509Certificate;
 
 use super::keys::{Authorities, shown_time};
-use super::raw::{Text, Texts};
+use super::raw::{Lists, Text, WrittenList};
 use super::report::{Place, Report};
 use super::scalar;
-use super::value::Field;
+use super::value::{Field, Item};
 use crate::limits;
 use crate::pki::crl;
 use crate::pki::facts::Facts;
 use crate::tls::authority_id;
 
-/// The three keys as written.
+/// The keys as written.
 pub struct Written {
     /// The key that the authorities stand under.
     pub authorities_key: &'static str,
-    pub crl: Field<Texts>,
+    pub crl: Field<Lists>,
     pub grace: Field<Text>,
     pub dangerous_accept_stale: Field<bool>,
+}
+
+/// A list to load: its file, where that is named, and what happens when it has become too old.
+struct NamedList {
+    place: Place,
+    key: &'static str,
+    file: Item<Text>,
+    policy: StalePolicy,
 }
 
 /// Loads all lists. A list that has ended is no error: it refuses by the policy, and the operator is told.
@@ -40,57 +50,42 @@ pub fn check(
         written.grace.clone(),
         written.dangerous_accept_stale.clone(),
     );
-    let policy = stale_policy(place, written.grace, written.dangerous_accept_stale, report)?;
+    let keys = ("crl_grace", "dangerous_accept_stale_crl");
+    let policy = stale_policy(
+        place,
+        keys,
+        (written.grace, written.dangerous_accept_stale),
+        report,
+    )?;
     if matches!(written.crl, Field::Absent) {
         let useless = "has no effect without crl: name the lists, or take it out";
         if let Some(item) = grace.given() {
-            report.wrong(place, "crl_grace", &item, useless);
+            report.wrong(place, keys.0, &item, useless);
         }
         if let Some(item) = dangerous.given() {
-            report.wrong(place, "dangerous_accept_stale_crl", &item, useless);
+            report.wrong(place, keys.1, &item, useless);
         }
     }
-    let list = match written.crl {
+    let lists = match written.crl {
         Field::Absent => return Some(Arc::default()),
         given => given.given()?,
     };
-    if list.value.is_empty() {
-        report.wrong(
-            place,
-            "crl",
-            &list,
-            "must name at least one list, or be left out",
-        );
+    if lists.value.is_empty() {
+        let expectation = "must name at least one list, or be left out";
+        report.wrong(place, "crl", &lists, expectation);
     }
-    let mut lists = Vec::new();
-    let mut sound = true;
-    for item in &list.value {
-        let path = report.resolve(&item.value);
-        let algorithms = &provider.signature_verification_algorithms;
-        let now = report.now;
-        match crl::load(&path, &authorities.roots, algorithms, policy, now) {
-            Ok(loaded) => {
-                for verified in loaded {
-                    if verified.list.is_stale(now) {
-                        let ended = shown_time(verified.list.next_update(), now);
-                        let key = place.key("crl");
-                        let line = item.line;
-                        report.warn(
-                            line,
-                            &key,
-                            format_args!("{:?} has ended {ended}", item.value),
-                        );
-                    }
-                    lists.push((verified.issuer, verified.list));
-                }
-            }
-            Err(error) => {
-                report.wrong(place, "crl", item, error);
-                sound = false;
-            }
-        }
+    let named: Vec<_> = lists
+        .value
+        .into_iter()
+        .map(|written| name_list(place, written, policy, report))
+        .collect();
+    let mut loaded = Vec::new();
+    for list in named {
+        let verified = list.and_then(|list| load(&list, authorities, provider, report));
+        loaded.push(verified);
     }
-    let mut revocation = Revocation::new(lists);
+    let sound = loaded.iter().all(Option::is_some);
+    let mut revocation = Revocation::new(loaded.into_iter().flatten().flatten());
     let authorities_key = place.key(written.authorities_key);
     remove_revoked(
         &authorities_key,
@@ -100,6 +95,76 @@ pub fn check(
         report,
     );
     sound.then(|| Arc::new(revocation))
+}
+
+/// An element of `crl` with its policy: its own where it states one, otherwise that of all.
+fn name_list(
+    place: &Place,
+    written: WrittenList,
+    of_all: StalePolicy,
+    report: &mut Report<'_>,
+) -> Option<NamedList> {
+    let raw = match written {
+        WrittenList::Path(file) => {
+            return Some(NamedList {
+                place: place.clone(),
+                key: "crl",
+                file,
+                policy: of_all,
+            });
+        }
+        WrittenList::Table(raw) => raw,
+    };
+    let states_none = matches!(
+        (&raw.grace, &raw.dangerous_accept_stale),
+        (Field::Absent, Field::Absent)
+    );
+    let keys = ("grace", "dangerous_accept_stale");
+    let own = stale_policy(
+        &raw.place,
+        keys,
+        (raw.grace, raw.dangerous_accept_stale),
+        report,
+    );
+    if matches!(raw.file, Field::Absent) {
+        report.missing(&raw.place, "file", "name the file of the list");
+    }
+    Some(NamedList {
+        file: raw.file.given()?,
+        policy: if states_none { of_all } else { own? },
+        place: raw.place,
+        key: "file",
+    })
+}
+
+/// The lists of one file.
+fn load(
+    list: &NamedList,
+    authorities: &Authorities,
+    provider: &CryptoProvider,
+    report: &mut Report<'_>,
+) -> Option<Vec<(AuthorityId, IssuerList)>> {
+    let path = report.resolve(&list.file.value);
+    let algorithms = &provider.signature_verification_algorithms;
+    let now = report.now;
+    let found = match crl::load(&path, &authorities.roots, algorithms, list.policy, now) {
+        Ok(found) => found,
+        Err(error) => {
+            report.wrong(&list.place, list.key, &list.file, error);
+            return None;
+        }
+    };
+    for verified in found.iter().filter(|verified| verified.list.is_stale(now)) {
+        let ended = shown_time(verified.list.next_update(), now);
+        let text = format_args!("{:?} has ended {ended}", list.file.value);
+        report.warn(list.file.line, &list.place.key(list.key), text);
+    }
+    Some(
+        found
+            .into_iter()
+            .map(|verified| (verified.issuer, verified.list))
+            .collect(),
+    )
 }
 
 /// Takes authorities that a list of another one names out of those that are trusted. A chain ends at the first authority
@@ -153,30 +218,30 @@ fn remove_revoked(
         .retain(|_| keep.next().unwrap_or(true));
 }
 
+/// What the two keys, whose names are given, say together.
 fn stale_policy(
     place: &Place,
-    grace: Field<Text>,
-    dangerous: Field<bool>,
+    (grace_key, dangerous_key): (&str, &str),
+    (grace, dangerous): (Field<Text>, Field<bool>),
     report: &mut Report<'_>,
 ) -> Option<StalePolicy> {
     let why = " (leave it out to refuse from nextUpdate on)";
     let period = |text: &Text| scalar::duration(text, &limits::CRL_GRACE, why);
-    let grace = report.optional(place, "crl_grace", grace, period)?;
+    let grace = report.optional(place, grace_key, grace, period)?;
     let exclusive = |dangerous: &bool| match (dangerous, grace) {
-        (true, Some(_)) => Err("must not stand beside crl_grace: it has no end".to_owned()),
+        (true, Some(_)) => Err(format!("must not stand beside {grace_key}: it has no end")),
         _ => Ok(*dangerous),
     };
-    let key = "dangerous_accept_stale_crl";
     let line = dangerous
         .clone()
         .given()
         .map_or(place.line, |item| item.line);
     let dangerous = report
-        .optional(place, key, dangerous, exclusive)?
+        .optional(place, dangerous_key, dangerous, exclusive)?
         .unwrap_or(false);
     if dangerous {
         let text = "revocation lists are used however old they are";
-        report.warn(line, &place.key(key), text);
+        report.warn(line, &place.key(dangerous_key), text);
     }
     Some(match (dangerous, grace) {
         (true, _) => StalePolicy::Allow,

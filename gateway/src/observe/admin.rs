@@ -1,4 +1,4 @@
-//! The administration endpoint: `/livez`, `/readyz`, `/metrics`, on loopback or a Unix socket.
+//! The administration endpoint: `/livez`, `/readyz`, `/metrics`, `/blocked`, `/observed`, on loopback or a Unix socket.
 //! In: HTTP/1.1 requests from this host. Out: text. On the control thread, served by hyper; it has no authentication,
 //! which is why no other address is accepted.
 
@@ -153,6 +153,7 @@ fn spawn<S>(
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 fn respond(
@@ -180,10 +181,12 @@ fn respond(
             "not taking connections\n".to_owned(),
         ),
         "/metrics" => answer(StatusCode::OK, OPEN_METRICS, metrics.encode()),
+        "/blocked" => answer(StatusCode::OK, JSON, metrics.blocks()),
+        "/observed" => answer(StatusCode::OK, JSON, metrics.foreseen()),
         _ => answer(
             StatusCode::NOT_FOUND,
             TEXT,
-            "/livez, /readyz, /metrics\n".to_owned(),
+            "/livez, /readyz, /metrics, /blocked, /observed\n".to_owned(),
         ),
     }
 }

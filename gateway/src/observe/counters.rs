@@ -3,12 +3,16 @@
 //! counting never makes two CPUs share a cache line.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 
+use super::clients::Clients;
+use super::closing::CloseTimes;
 use super::event::Event;
+use super::foreseen::Foreseen;
 use crate::config::Config;
 use crate::relay::{Direction, End};
 use crate::tls::{Negotiated, cipher_suite_name, group_name};
@@ -23,6 +27,8 @@ pub(super) const DURATION_BOUNDS: [f64; 12] = [
 pub struct WorkerCounters {
     pub(super) listeners: Vec<ListenerCounters>,
     pub(super) server_failures: Vec<Counter>,
+    clients: Mutex<Clients>,
+    foreseen: Mutex<Foreseen>,
 }
 
 /// Counters of one listener on one worker.
@@ -40,6 +46,8 @@ pub(super) struct ListenerCounters {
     pub(super) ends: [Counter; End::ALL.len()],
     pub(super) durations: [Counter; DURATION_BOUNDS.len() + 1],
     pub(super) duration_sum_nanoseconds: Counter,
+    pub(super) close_times: CloseTimes,
+    pub(super) foreseen: [Counter; Failure::ALL.len()],
 }
 
 /// A number that one thread raises and others read.
@@ -47,7 +55,7 @@ pub(super) struct ListenerCounters {
 pub(super) struct Counter(AtomicU64);
 
 impl Counter {
-    fn add(&self, count: u64) {
+    pub(super) fn add(&self, count: u64) {
         // There is one writer, so this need not be one atomic step.
         self.0.store(
             self.0.load(Ordering::Relaxed).wrapping_add(count),
@@ -83,7 +91,25 @@ impl WorkerCounters {
                 .map(|_| ListenerCounters::new(&parameters))
                 .collect(),
             server_failures: config.backends.iter().map(|_| Counter::default()).collect(),
+            clients: Mutex::default(),
+            foreseen: Mutex::default(),
         }
+    }
+
+    /// Whom the observed configuration would refuse.
+    pub(super) fn foreseen(&self) -> MutexGuard<'_, Foreseen> {
+        self.foreseen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces what was known of the clients.
+    pub(super) fn publish(&self, clients: Clients) {
+        *self.clients.lock().unwrap_or_else(PoisonError::into_inner) = clients;
+    }
+
+    /// The worker's clients, as they were at the last count.
+    pub(super) fn clients(&self) -> Clients {
+        let clients = self.clients.lock();
+        clients.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts an event on the listener at position `listener`.
@@ -103,6 +129,15 @@ impl WorkerCounters {
             Event::Established {
                 negotiated, took, ..
             } => counters.established(negotiated, *took),
+            Event::Foreseen {
+                failure,
+                detail,
+                peer,
+            } => {
+                counters.foreseen[failure.index()].add(1);
+                let why = (*failure, *detail);
+                self.foreseen().note(listener, peer, why, SystemTime::now());
+            }
             Event::Moved {
                 direction: Direction::Received,
                 bytes,
@@ -114,7 +149,14 @@ impl WorkerCounters {
                 bytes,
             } => counters.sent_bytes.add(*bytes as u64),
             Event::ServerFailed { backend, .. } => self.server_failures[*backend].add(1),
-            Event::Ended { end, .. } => counters.ends[*end as usize].add(1),
+            Event::Ended {
+                end, changed_at, ..
+            } => {
+                counters.ends[*end as usize].add(1);
+                if let Some(changed_at) = changed_at {
+                    counters.close_times.record(*end, changed_at.elapsed());
+                }
+            }
             Event::Panicked { .. } => counters.ends[End::Internal as usize].add(1),
         }
     }
@@ -138,6 +180,8 @@ impl ListenerCounters {
             ends: Default::default(),
             durations: Default::default(),
             duration_sum_nanoseconds: Counter::default(),
+            foreseen: Default::default(),
+            close_times: CloseTimes::default(),
         }
     }
 

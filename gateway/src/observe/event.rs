@@ -1,7 +1,7 @@
 //! What can happen to a connection, as the data path reports it: the one seam between doing and telling.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway_core::certificate::Certificate;
 use gateway_core::failure::Failure;
@@ -43,6 +43,15 @@ pub enum Event<'a> {
         /// Time from accept to Finished.
         took: Duration,
     },
+    /// A client is in that the observed configuration would not have let in, or would not let stay.
+    Foreseen {
+        /// Why.
+        failure: Failure,
+        /// The reason in words.
+        detail: &'a str,
+        /// Who it is.
+        peer: &'a VerifiedPeer,
+    },
     /// Bytes of application data were passed on.
     Moved {
         /// Which way.
@@ -69,6 +78,8 @@ pub enum Event<'a> {
         address: SocketAddr,
         /// Who it was.
         peer: &'a VerifiedPeer,
+        /// When the change came about for which the gateway ended it, if it was for one.
+        changed_at: Option<Instant>,
         /// Bytes from the client to the backend.
         received_bytes: u64,
         /// Bytes from the backend to the client.

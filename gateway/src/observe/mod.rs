@@ -5,16 +5,22 @@
 
 mod admin;
 mod audit;
+mod clients;
+mod closing;
 mod counters;
 mod event;
+mod expiry;
+mod foreseen;
 mod log;
 mod metrics;
 mod observer;
 
 pub use admin::{AdminSocket, serve};
 pub use audit::{Audit, Line, Opened, open};
+pub use clients::Clients;
 pub use counters::WorkerCounters;
 pub use event::Event;
+pub use expiry::watch_expiry;
 pub use log::{LogFormat, LogGuard, start_log};
-pub use metrics::{Health, Metrics};
+pub use metrics::{BlocksInForce, Health, Metrics};
 pub use observer::Observer;

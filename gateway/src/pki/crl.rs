@@ -3,6 +3,7 @@
 //! worker. What is not understood is refused: half a list would let the other half in.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use gateway_core::revocation::{AuthorityId, IssuerList, Serial, StalePolicy};
@@ -13,7 +14,10 @@ use rustls::pki_types::{CertificateRevocationListDer, TrustAnchor};
 use webpki::BorrowedCertRevocationList;
 use x509_parser::asn1_rs::{Any, FromDer, Tag};
 use x509_parser::time::ASN1Time;
+use x509_parser::x509::X509Name;
 
+use super::facts::name_text;
+use super::kept_lists::{self, Key};
 use super::read::{self, ReadError};
 use super::signed::Signed;
 use crate::limits;
@@ -50,7 +54,7 @@ pub enum CrlError {
 }
 
 /// A verified list.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct VerifiedList {
     /// Whose it is.
     pub issuer: AuthorityId,
@@ -61,8 +65,16 @@ pub struct VerifiedList {
 /// What a list's signed part says besides its entries.
 struct Header<'a> {
     issuer: &'a [u8],
+    issuer_name: String,
     this_update: SystemTime,
     next_update: Option<SystemTime>,
+}
+
+static REFUSED_FILES: AtomicU64 = AtomicU64::new(0);
+
+/// How many times this process has refused a file of lists.
+pub fn refused_files() -> u64 {
+    REFUSED_FILES.load(Ordering::Relaxed)
 }
 
 /// Reads and verifies all lists of a file.
@@ -73,21 +85,61 @@ pub fn load(
     stale_policy: StalePolicy,
     now: SystemTime,
 ) -> Result<Vec<VerifiedList>, CrlError> {
+    let loaded = load_uncounted(path, roots, algorithms, stale_policy, now);
+    REFUSED_FILES.fetch_add(u64::from(loaded.is_err()), Ordering::Relaxed);
+    loaded
+}
+
+fn load_uncounted(
+    path: &Path,
+    roots: &RootCertStore,
+    algorithms: &WebPkiSupportedAlgorithms,
+    stale_policy: StalePolicy,
+    now: SystemTime,
+) -> Result<Vec<VerifiedList>, CrlError> {
     let bytes = read::file(path, limits::CRL_FILE_BYTES_MAX)?;
+    let key = Key::of(&bytes, roots, algorithms);
+    let lists = match kept_lists::find(&key) {
+        Some(kept) => kept,
+        None => {
+            let verified = verify_all(bytes, roots, algorithms, now)?;
+            kept_lists::keep(key, &verified);
+            verified
+        }
+    };
+    // By the clock of this moment, whenever it was verified.
+    if lists.iter().any(|found| found.list.this_update() > now) {
+        return Err(CrlError::FromTheFuture);
+    }
+    let under_policy = |found: VerifiedList| VerifiedList {
+        list: found.list.with_stale_policy(stale_policy),
+        ..found
+    };
+    Ok(lists.into_iter().map(under_policy).collect())
+}
+
+/// Parses and verifies all lists of a file's text.
+fn verify_all(
+    bytes: Vec<u8>,
+    roots: &RootCertStore,
+    algorithms: &WebPkiSupportedAlgorithms,
+    now: SystemTime,
+) -> Result<Vec<VerifiedList>, CrlError> {
     let lists = if bytes.first() == Some(&0x30) {
         vec![CertificateRevocationListDer::from(bytes)]
     } else {
         let found: Result<Vec<_>, _> =
             CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+        // The text is longer than everything that comes after it: not held beside it.
+        drop(bytes);
         found.map_err(|error| CrlError::Malformed(error.to_string()))?
     };
     if lists.is_empty() {
         return Err(ReadError::Nothing("revocation list").into());
     }
-    let verify = |der| verify(der, roots, algorithms, stale_policy, now);
     lists
         .iter()
-        .map(|der: &CertificateRevocationListDer<'_>| verify(der.as_ref()))
+        .map(|der: &CertificateRevocationListDer<'_>| verify(der, roots, algorithms, now))
         .collect()
 }
 
@@ -95,7 +147,6 @@ fn verify(
     der: &[u8],
     roots: &RootCertStore,
     algorithms: &WebPkiSupportedAlgorithms,
-    stale_policy: StalePolicy,
     now: SystemTime,
 ) -> Result<VerifiedList, CrlError> {
     let broken = || CrlError::Malformed("broken or cut off".to_owned());
@@ -127,7 +178,11 @@ fn verify(
         return Err(CrlError::Partial);
     }
     let entries = BorrowedCertRevocationList::from_der(der).map_err(malformed)?;
-    let mut list = IssuerList::new(header.this_update, next_update, stale_policy);
+    // The strictest policy; whoever uses the list says which one counts.
+    let policy = StalePolicy::Refuse;
+    let mut list =
+        IssuerList::new(header.this_update, next_update, policy).named(&header.issuer_name);
+    list.reserve((&entries).into_iter().count());
     for entry in &entries {
         let serial = Serial::new(entry.map_err(malformed)?.serial_number);
         list.insert(serial.map_err(|error| CrlError::Malformed(error.to_string()))?);
@@ -144,6 +199,9 @@ fn header(list: &[u8]) -> Option<Header<'_>> {
     if field.tag() == Tag::Integer {
         (rest, field) = Any::from_der(rest).ok()?;
     }
+    let issuer_name = X509Name::from_der(rest)
+        .map(|(_, name)| name_text(&name))
+        .ok()?;
     // `field` is the inner algorithm, which webpki compares with the outer one.
     let (rest, issuer) = Any::from_der(rest)
         .ok()
@@ -152,6 +210,7 @@ fn header(list: &[u8]) -> Option<Header<'_>> {
     let next_update = ASN1Time::from_der(rest).ok().map(|(_, time)| time);
     Some(Header {
         issuer: issuer.data,
+        issuer_name,
         this_update: system_time(&this_update)?,
         next_update: match next_update {
             Some(time) => Some(system_time(&time)?),
@@ -215,7 +274,7 @@ mod tests {
     fn verified(der: &[u8], roots: &RootCertStore) -> Result<VerifiedList, CrlError> {
         let provider = rustls::crypto::ring::default_provider();
         let algorithms = &provider.signature_verification_algorithms;
-        verify(der, roots, algorithms, StalePolicy::Refuse, now())
+        verify(der, roots, algorithms, now())
     }
 
     #[test]
@@ -273,6 +332,51 @@ mod tests {
             changed[position] ^= 1;
             assert!(verified(&changed, &roots).is_err(), "changed at {position}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_in_use_is_not_verified_again_unless_something_has_changed() {
+        let (issuer, roots) = authority("Agents");
+        let (_, other_roots) = authority("Agents");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("agents.crl");
+        let provider = rustls::crypto::ring::default_provider();
+        let load_at = |roots: &RootCertStore, now| {
+            let algorithms = &provider.signature_verification_algorithms;
+            load(&file, roots, algorithms, StalePolicy::Allow, now)
+        };
+        let write = |serials: &[u64]| {
+            std::fs::write(&file, params(serials).signed_by(&issuer).unwrap().der()).unwrap();
+        };
+        write(&[7]);
+        let first = load_at(&roots, now()).unwrap();
+        kept_lists::forget_unused();
+        let second = load_at(&roots, now()).unwrap();
+        assert_eq!(first[0].list.stale_policy(), StalePolicy::Allow);
+        drop(first);
+        assert!(second[0].list.is_shared(), "it is kept");
+        // What the verdict hung on is asked again: the authorities, the clock and the text.
+        assert!(matches!(
+            load_at(&other_roots, now()),
+            Err(CrlError::BadSignature)
+        ));
+        let earlier = now() - Duration::from_secs(2 * 24 * 60 * 60);
+        assert!(matches!(
+            load_at(&roots, earlier),
+            Err(CrlError::FromTheFuture)
+        ));
+        write(&[7, 8]);
+        let third = load_at(&roots, now()).unwrap();
+        assert_eq!((second[0].list.len(), third[0].list.len()), (1, 2));
+        // Nobody but the keeper has the entries in the end, and then not even that.
+        let entries = third[0].list.clone();
+        drop((second, third));
+        kept_lists::forget_unused();
+        assert!(entries.is_shared(), "in use, so kept");
+        let before = refused_files();
+        std::fs::write(&file, b"broken").unwrap();
+        assert!(load_at(&roots, now()).is_err());
+        assert!(refused_files() > before);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod csr;
 mod date;
 mod directory;
 pub mod facts;
+pub mod kept_lists;
 pub mod read;
 mod register;
 mod renew;

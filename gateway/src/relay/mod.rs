@@ -5,6 +5,7 @@
 //! piles up here. A clean end of one direction is passed on as one; anything else ends both directions.
 
 mod orders;
+mod pace;
 mod stream;
 mod watch;
 
@@ -14,8 +15,9 @@ use futures_util::future::{Either, select};
 use monoio::time::timeout;
 
 pub use orders::{Order, Orders, Place};
+pub use pace::Pace;
 pub use stream::{PlainStream, Stream};
-pub use watch::Watch;
+pub use watch::{Lifetime, Watch};
 
 use crate::limits;
 use crate::tls::StreamError;
@@ -45,6 +47,8 @@ pub enum End {
     Age,
     /// The client's certificate ended.
     Expired,
+    /// It was about to end, and the connection had a quiet moment.
+    Expiring,
     /// A revocation list names the client's certificate, or one above it.
     Revoked,
     /// An operator has blocked the client.
@@ -61,7 +65,7 @@ pub enum End {
 
 impl End {
     /// Every end.
-    pub const ALL: [End; 17] = [
+    pub const ALL: [End; 18] = [
         End::Finished,
         End::ClientTruncated,
         End::ClientReset,
@@ -73,6 +77,7 @@ impl End {
         End::Idle,
         End::Age,
         End::Expired,
+        End::Expiring,
         End::Revoked,
         End::Blocked,
         End::Untrusted,
@@ -95,6 +100,7 @@ impl End {
             End::Idle => "idle",
             End::Age => "age",
             End::Expired => "expired",
+            End::Expiring => "expiring",
             End::Revoked => "revoked",
             End::Blocked => "blocked",
             End::Untrusted => "untrusted",
@@ -148,11 +154,13 @@ pub enum Direction {
 
 /// Moves bytes both ways until the connection ends, and closes both streams in the way that end calls for.
 ///
-/// A future that is passed on as an argument takes its space twice; hence the nesting here.
+/// A client with a `pace` is read no faster than that. A future that is passed on as an argument takes its space twice;
+/// hence the nesting here.
 pub async fn relay(
     client: &Stream,
     backend: &Stream,
     watch: &Watch,
+    pace: Option<&Pace>,
     moved: impl Fn(Direction, usize),
 ) -> End {
     let moving = pin!(async {
@@ -160,11 +168,11 @@ pub async fn relay(
         let sent = |bytes| moved(Direction::Sent, bytes);
         futures_util::try_join!(
             async {
-                let fault = pump(client, backend, watch, received).await;
+                let fault = pump((client, pace), backend, watch, received).await;
                 fault.map_err(|fault| fault.end(End::of_client, End::of_backend))
             },
             async {
-                let fault = pump(backend, client, watch, sent).await;
+                let fault = pump((backend, None), client, watch, sent).await;
                 fault.map_err(|fault| fault.end(End::of_backend, End::of_client))
             }
         )
@@ -194,19 +202,30 @@ impl Fault {
     }
 }
 
-/// Moves bytes from `source` to `sink` until `source` ends cleanly.
+/// Moves bytes from `source`, at its pace, to `sink` until `source` ends cleanly.
 async fn pump(
-    source: &Stream,
+    (source, pace): (&Stream, Option<&Pace>),
     sink: &Stream,
     watch: &Watch,
     moved: impl Fn(usize),
 ) -> Result<(), Fault> {
-    while let Some(bytes) = source.read().await.map_err(Fault::Source)? {
+    loop {
+        if let Some(pace) = pace.filter(|pace| pace.is_due()) {
+            // Boxed: most connections never pause, and pay nothing for it.
+            let paused = Box::pin(pace.wait(source, watch)).await;
+            paused.map_err(Fault::Source)?;
+        }
+        let Some(bytes) = source.read().await.map_err(Fault::Source)? else {
+            break;
+        };
         let count = bytes.len();
         let writing = watch.writing();
         sink.write(bytes).await.map_err(Fault::Sink)?;
         drop(writing);
         moved(count);
+        if let Some(pace) = pace {
+            pace.charge(count);
+        }
     }
     sink.finish().await.map_err(Fault::Sink)
 }
@@ -220,7 +239,7 @@ async fn close(client: &Stream, backend: &Stream, watch: &Watch, end: End) {
         }
         // Our decision, in a quiet moment. The client still gets what is queued, and then an end without
         // close_notify: the backend may have been about to go on with its answer.
-        End::Idle | End::Age | End::Drained if !watch.is_writing() => {
+        End::Idle | End::Age | End::Expiring | End::Drained if !watch.is_writing() => {
             client.end_cleanly();
             backend.reset_on_close();
         }

@@ -21,6 +21,8 @@ pub struct Order {
     pub from: Instant,
     /// When it goes even if bytes are moving.
     pub at_the_latest: Instant,
+    /// When the change came about that it goes for, if it does.
+    pub changed_at: Option<Instant>,
 }
 
 /// The connections of one worker, and the orders to them.
@@ -113,6 +115,18 @@ impl Orders {
             }
         }
         ordered
+    }
+
+    /// Shows every client that has got in, with the position of its listener.
+    pub fn for_each(&self, mut show: impl FnMut(usize, &VerifiedPeer)) {
+        let inner = self.inner.borrow();
+        let established = inner
+            .entries
+            .values()
+            .filter_map(|entry| entry.established.as_ref());
+        for (position, peer) in established {
+            show(*position, peer);
+        }
     }
 
     /// Waits until no connection holds a place.

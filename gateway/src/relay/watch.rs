@@ -16,15 +16,38 @@ use crate::limits;
 pub struct Watch {
     place: Place,
     idle_timeout: Duration,
-    aged_at: Option<Instant>,
-    expires_at: Instant,
+    lifetime: Lifetime,
     last_moved: Cell<Instant>,
     writes: Cell<u32>,
+    is_paused: Cell<bool>,
+    changed_at: Cell<Option<Instant>>,
+}
+
+/// When a connection ends, whatever happens on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Lifetime {
+    /// It is old, and ends at the next quiet moment or shortly after.
+    pub aged_at: Option<Instant>,
+    /// Its client's certificate is about to end: from now on it ends at a quiet moment.
+    pub expiring_at: Option<Instant>,
+    /// Its client has proven something until now.
+    pub expires_at: Instant,
 }
 
 /// A write that is under way; ends when dropped.
 #[derive(Debug)]
 pub struct Writing<'a>(&'a Watch);
+
+/// A pause in which the client's bytes are left waiting; ends when dropped.
+#[derive(Debug)]
+pub struct Pausing<'a>(&'a Watch);
+
+impl Drop for Pausing<'_> {
+    fn drop(&mut self) {
+        self.0.is_paused.set(false);
+        self.0.last_moved.set(Instant::now());
+    }
+}
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
@@ -34,22 +57,17 @@ impl Drop for Writing<'_> {
 }
 
 impl Watch {
-    /// Watches a connection that has just been established, that is to go at `aged_at`, and whose client has proven
-    /// something until `expires_at`.
-    pub fn new(
-        place: Place,
-        idle_timeout: Duration,
-        aged_at: Option<Instant>,
-        expires_at: Instant,
-    ) -> Self {
+    /// Watches a connection that has just been established.
+    pub fn new(place: Place, idle_timeout: Duration, lifetime: Lifetime) -> Self {
         let last_moved = Cell::new(Instant::now());
         Watch {
             place,
             idle_timeout,
-            aged_at,
-            expires_at,
+            lifetime,
             last_moved,
             writes: Cell::new(0),
+            is_paused: Cell::new(false),
+            changed_at: Cell::new(None),
         }
     }
 
@@ -60,9 +78,29 @@ impl Watch {
         Writing(self)
     }
 
+    /// Notes that bytes wait and are not read yet, because the client has sent too many. It is neither idle nor quiet then:
+    /// what waits may be the rest of a request.
+    pub fn pausing(&self) -> Pausing<'_> {
+        self.is_paused.set(true);
+        Pausing(self)
+    }
+
+    /// When bytes were last under way.
+    fn last_moved(&self, now: Instant) -> Instant {
+        match self.is_paused.get() {
+            true => now,
+            false => self.last_moved.get(),
+        }
+    }
+
     /// Whether bytes are being written in either direction.
     pub fn is_writing(&self) -> bool {
         self.writes.get() > 0
+    }
+
+    /// When the change came about for which the connection has to end, if it is for one.
+    pub fn changed_at(&self) -> Option<Instant> {
+        self.changed_at.get()
     }
 
     /// Waits until the connection has to end.
@@ -70,14 +108,17 @@ impl Watch {
         let mut order: Option<Order> = None;
         loop {
             let now = Instant::now();
-            if now >= self.expires_at {
+            if now >= self.lifetime.expires_at {
                 return End::Expired;
             }
             let wake_at = match self.closing(order, now) {
                 Some((reason, at_the_latest)) => {
-                    let quiet_at = self.last_moved.get() + limits::QUIET_PERIOD;
+                    let quiet_at = self.last_moved(now) + limits::QUIET_PERIOD;
                     let is_quiet = now >= quiet_at && !self.is_writing();
                     if is_quiet || now >= at_the_latest {
+                        let obeyed = order.filter(|order| order.reason == reason);
+                        self.changed_at
+                            .set(obeyed.and_then(|order| order.changed_at));
                         return reason;
                     }
                     // A write that is stuck leaves no quiet moment: look again after another period.
@@ -89,15 +130,21 @@ impl Watch {
                     look_at.min(at_the_latest)
                 }
                 None => {
-                    let idle_at = self.last_moved.get() + self.idle_timeout;
+                    let idle_at = self.last_moved(now) + self.idle_timeout;
                     if now >= idle_at {
                         return End::Idle;
                     }
                     let ordered_at = order.map_or(idle_at, |order| order.from);
-                    idle_at.min(ordered_at).min(self.aged_at.unwrap_or(idle_at))
+                    let Lifetime {
+                        aged_at,
+                        expiring_at,
+                        ..
+                    } = self.lifetime;
+                    let times = [Some(ordered_at), aged_at, expiring_at];
+                    times.into_iter().flatten().fold(idle_at, Instant::min)
                 }
             };
-            let timer = monoio::time::sleep_until(wake_at.min(self.expires_at).into());
+            let timer = monoio::time::sleep_until(wake_at.min(self.lifetime.expires_at).into());
             // Another order may come at any time, and be more urgent.
             let ordered = self.place.ordered(order);
             if let Either::Left((given, _)) = select(pin!(ordered), pin!(timer)).await {
@@ -110,11 +157,19 @@ impl Watch {
     fn closing(&self, order: Option<Order>, now: Instant) -> Option<(End, Instant)> {
         let ordered = order.filter(|order| now >= order.from);
         let ordered = ordered.map(|order| (order.reason, order.at_the_latest));
-        let aged = self.aged_at.filter(|aged_at| now >= *aged_at);
+        let Lifetime {
+            aged_at,
+            expiring_at,
+            expires_at,
+        } = self.lifetime;
+        let aged = aged_at.filter(|aged_at| now >= *aged_at);
         let aged = aged.map(|aged_at| (End::Age, aged_at + limits::AGE_GRACE));
+        let expiring = expiring_at.filter(|expiring_at| now >= *expiring_at);
+        let expiring = expiring.map(|_| (End::Expiring, expires_at));
         ordered
             .into_iter()
             .chain(aged)
+            .chain(expiring)
             .min_by_key(|(_, at_the_latest)| *at_the_latest)
     }
 }
@@ -130,12 +185,21 @@ mod tests {
     /// A guard against hanging.
     const PATIENCE: Duration = Duration::from_secs(20);
 
+    fn long() -> Lifetime {
+        Lifetime {
+            aged_at: None,
+            expiring_at: None,
+            expires_at: Instant::now() + LONG,
+        }
+    }
+
     fn order(reason: End, wait: Duration) -> Order {
         let now = Instant::now();
         Order {
             reason,
             from: now,
             at_the_latest: now + wait,
+            changed_at: None,
         }
     }
 
@@ -144,12 +208,11 @@ mod tests {
         let ended = block_on(|_| async {
             let all = Rc::new(Orders::default());
             let now = Instant::now();
-            let watch = Rc::new(Watch::new(
-                all.register(),
-                LONG,
-                aged.then_some(now),
-                now + LONG,
-            ));
+            let lifetime = Lifetime {
+                aged_at: aged.then_some(now),
+                ..long()
+            };
+            let watch = Rc::new(Watch::new(all.register(), LONG, lifetime));
             let busy = watch.writing();
             let giving = Rc::clone(&watch);
             let orders = orders.to_vec();
@@ -187,8 +250,7 @@ mod tests {
             let all = Rc::new(Orders::default());
             let place = all.register();
             place.give(order(End::NotAuthorized, LONG));
-            let now = Instant::now();
-            let watch = Watch::new(place, LONG, None, now + LONG);
+            let watch = Watch::new(place, LONG, long());
             monoio::time::timeout(PATIENCE, watch.until_end()).await
         });
         assert_eq!(ended.unwrap(), Ok(End::NotAuthorized));
@@ -199,10 +261,47 @@ mod tests {
         let ended = block_on(|_| async {
             let now = Instant::now();
             let place = Rc::new(Orders::default()).register();
-            let watch = Watch::new(place, LONG, None, now + Duration::from_millis(50));
+            let soon = Lifetime {
+                expiring_at: Some(now),
+                expires_at: now + Duration::from_millis(50),
+                ..long()
+            };
+            let watch = Watch::new(place, LONG, soon);
             let _busy = watch.writing();
             monoio::time::timeout(PATIENCE, watch.until_end()).await
         });
         assert_eq!(ended.unwrap(), Ok(End::Expired));
+    }
+
+    #[test]
+    fn a_paused_connection_is_neither_idle_nor_quiet_and_still_ends_when_it_has_to() {
+        let ended = block_on(|_| async {
+            let short = Duration::from_millis(20);
+            let place = Rc::new(Orders::default()).register();
+            let watch = Watch::new(place, short, long());
+            let pausing = watch.pausing();
+            let paused = monoio::time::timeout(10 * short, watch.until_end()).await;
+            watch.place.give(order(End::Untrusted, 10 * short));
+            let ordered_at = Instant::now();
+            let ordered = watch.until_end().await;
+            let waited = ordered_at.elapsed() >= 9 * short;
+            drop(pausing);
+            (paused.is_err(), ordered, waited)
+        });
+        assert_eq!(ended.unwrap(), (true, End::Untrusted, true));
+    }
+
+    #[test]
+    fn a_certificate_that_is_about_to_end_ends_a_connection_that_is_quiet() {
+        let ended = block_on(|_| async {
+            let place = Rc::new(Orders::default()).register();
+            let expiring = Lifetime {
+                expiring_at: Some(Instant::now() + Duration::from_millis(50)),
+                ..long()
+            };
+            let watch = Watch::new(place, LONG, expiring);
+            monoio::time::timeout(PATIENCE, watch.until_end()).await
+        });
+        assert_eq!(ended.unwrap(), Ok(End::Expiring));
     }
 }

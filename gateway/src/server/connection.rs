@@ -16,9 +16,10 @@ use super::state::{Door, State};
 use super::worker::{Worker, turn_away};
 use crate::backend::{Client, Connection};
 use crate::config::{Config, Listener};
+use crate::identity::Share;
 use crate::limits;
 use crate::observe::Event;
-use crate::relay::{Direction, End, Place, Stream, Watch, relay};
+use crate::relay::{Direction, End, Lifetime, Pace, Place, Stream, Watch, relay};
 use crate::rt::Socket;
 use crate::tls::{self, Accepted, Refusal, VerifiedPeer};
 
@@ -73,7 +74,7 @@ async fn attend(
     worker: &Worker,
     state: Rc<State>,
     (position, address): (usize, SocketAddr),
-    accepted: Accepted,
+    (accepted, share): (Accepted, Option<Share>),
     place: Place,
 ) {
     let Accepted {
@@ -81,7 +82,9 @@ async fn attend(
         peer,
         negotiated,
     } = accepted;
+    let pace = share.map(Pace::new);
     let (connection, established_at) = (place.number(), Instant::now());
+    worker.foresee_newcomer(&state, position, &stream, &peer);
     place.establish(position, peer.clone());
     if let Some(order) = worker.judge_if_changed(&state, position, &peer) {
         place.give(order);
@@ -114,6 +117,7 @@ async fn attend(
                 &client_stream,
                 connection,
                 &watch,
+                pace.as_ref(),
             ))
             .await
         }
@@ -127,6 +131,7 @@ async fn attend(
         end,
         address,
         peer: &peer,
+        changed_at: watch.changed_at(),
         received_bytes,
         sent_bytes,
         lasted: established_at.elapsed(),
@@ -137,8 +142,13 @@ async fn attend(
 /// What an established connection is watched for.
 fn watch(state: &State, position: usize, place: Place, peer: &VerifiedPeer) -> Watch {
     let listener = &state.doors[position].listener;
-    let aged_at = aged_at(&state.config, listener);
-    Watch::new(place, listener.idle_timeout, aged_at, expires_at(peer))
+    let expires_at = expires_at(peer);
+    let lifetime = Lifetime {
+        aged_at: aged_at(&state.config, listener),
+        expiring_at: expiring_at(&state.config, listener, expires_at),
+        expires_at,
+    };
+    Watch::new(place, listener.idle_timeout, lifetime)
 }
 
 /// The handshake, within its time. A client that is refused is told why.
@@ -148,7 +158,7 @@ async fn shake_hands(
     position: usize,
     socket: Socket,
     (connection, address): (u64, SocketAddr),
-) -> Option<Accepted> {
+) -> Option<(Accepted, Option<Share>)> {
     let started = Instant::now();
     let handshake = tls::accept(socket, &door.tls, Rc::clone(&worker.buffers));
     let outcome = monoio::time::timeout(door.listener.handshake_timeout, handshake).await;
@@ -166,21 +176,12 @@ async fn shake_hands(
         );
     };
     match outcome {
-        Ok(Ok(accepted)) => {
-            let took = started.elapsed();
-            let peer = &accepted.peer;
-            worker.observer.emit(
-                position,
-                &Event::Established {
-                    connection,
-                    peer,
-                    address,
-                    negotiated: &accepted.negotiated,
-                    took,
-                },
-            );
-            Some(accepted)
-        }
+        Ok(Ok(accepted)) => let_in(
+            worker,
+            (position, connection, address),
+            accepted,
+            started.elapsed(),
+        ),
         Ok(Err((socket, refusal))) => {
             refused(&refusal);
             tls::refuse(socket, refusal).await;
@@ -193,6 +194,47 @@ async fn shake_hands(
                 Failure::Timeout,
                 format!("handshake_timeout = {timeout:?}"),
             ));
+            None
+        }
+    }
+}
+
+/// Counts a client that has proven who it is against what its identity may use; not one that merely says so, or a copied
+/// certificate would use up its owner's limits.
+fn let_in(
+    worker: &Worker,
+    (position, connection, address): (usize, u64, SocketAddr),
+    accepted: Accepted,
+    took: Duration,
+) -> Option<(Accepted, Option<Share>)> {
+    let Accepted {
+        stream,
+        peer,
+        negotiated,
+    } = &accepted;
+    match worker.records.admit(peer) {
+        Ok(share) => {
+            let established = Event::Established {
+                connection,
+                peer,
+                address,
+                negotiated,
+                took,
+            };
+            worker.observer.emit(position, &established);
+            Some((accepted, share))
+        }
+        Err(over_limit) => {
+            let refused = Event::Refused {
+                failure: Failure::OverLimit,
+                address,
+                detail: &over_limit.to_string(),
+                presented: Some(peer.certificate()),
+                server_name: negotiated.server_name.as_deref(),
+                ticket_refusal: negotiated.ticket_refusal,
+            };
+            worker.observer.emit(position, &refused);
+            stream.socket().reset_on_close();
             None
         }
     }
@@ -249,9 +291,10 @@ async fn pass_on(
     client: &Stream,
     Connection { stream, server }: Connection,
     watch: &Watch,
+    pace: Option<&Pace>,
 ) -> (End, [u64; 2]) {
     let totals = [const { Cell::new(0u64) }; 2];
-    let end = relay(client, &stream, watch, |direction, bytes| {
+    let end = relay(client, &stream, watch, pace, |direction, bytes| {
         let slot = match direction {
             Direction::Received => 0,
             Direction::Sent => 1,
@@ -271,10 +314,27 @@ async fn pass_on(
 /// go together.
 fn aged_at(config: &Config, listener: &Listener) -> Option<Instant> {
     let age = listener.max_connection_age?;
+    Some(Instant::now() + jittered(age, random(config)))
+}
+
+/// Without randomness there is no jitter; without randomness there is no TLS either.
+fn random(config: &Config) -> u16 {
     let mut random = [0; 2];
-    // Without randomness there is no jitter; without randomness there is no TLS either.
     let _ = config.provider.secure_random.fill(&mut random);
-    Some(Instant::now() + jittered(age, u16::from_be_bytes(random)))
+    u16::from_be_bytes(random)
+}
+
+/// From when on the connection may end for its client's certificate, which ends soon: a random moment, so that agents whose
+/// certificates end together do not come back together.
+fn expiring_at(config: &Config, listener: &Listener, expires_at: Instant) -> Option<Instant> {
+    let drain = listener.expiry_drain?;
+    let left = expires_at.saturating_duration_since(Instant::now());
+    Some(expires_at - spread(drain.min(left), random(config)))
+}
+
+/// `period` for the smallest `random`, down to a tenth of it for the largest: some time is left for a quiet moment.
+fn spread(period: Duration, random: u16) -> Duration {
+    period.mul_f64(1.0 - 0.9 * f64::from(random) / f64::from(u16::MAX))
 }
 
 /// When the client's certificate ends, on the clock that timers run by.
@@ -301,5 +361,13 @@ mod tests {
         let age = Duration::from_secs(100);
         assert_eq!(jittered(age, 0), Duration::from_secs(90));
         assert_eq!(jittered(age, u16::MAX), Duration::from_secs(110));
+    }
+
+    #[test]
+    fn a_certificate_that_ends_leaves_time_for_a_quiet_moment() {
+        let period = Duration::from_secs(100);
+        assert_eq!(spread(period, 0), period);
+        let least = spread(period, u16::MAX);
+        assert!(least > Duration::from_secs(9) && least < Duration::from_secs(11));
     }
 }

@@ -1,4 +1,4 @@
-//! The control thread: resolves the names of backends and answers the administration endpoint.
+//! The control thread: resolves the names of backends, answers the administration endpoint, and looks at what will end.
 //! In: the backends, the admin socket. Out: addresses to the workers, text to operators. One thread with a small
 //! tokio runtime; nothing it does can hold up a worker.
 
@@ -12,7 +12,9 @@ use tokio::task::LocalSet;
 
 use super::worker::Message;
 use crate::backend::Resolver;
-use crate::observe::{AdminSocket, Health, Metrics, serve};
+use crate::limits;
+use crate::observe::{AdminSocket, Health, Metrics, serve, watch_expiry};
+use crate::pki::kept_lists;
 use crate::rt::Mailbox;
 
 /// What the control thread works with.
@@ -42,7 +44,7 @@ impl ControlStop {
     }
 
     /// Ends it.
-    pub(super) fn stop(self) {
+    pub(super) fn stop(&self) {
         let _ = self.0.send(Order::Stop);
     }
 }
@@ -101,6 +103,15 @@ impl Control {
                 }
             }
         };
+        let watching = watch_expiry(self.metrics.clone());
+        let counting = async {
+            loop {
+                tokio::time::sleep(limits::CLIENT_COUNT_INTERVAL).await;
+                for mailbox in &mailboxes {
+                    mailbox.send(Message::CountClients);
+                }
+            }
+        };
         let serving = async {
             let Some(socket) = &self.admin else {
                 return std::future::pending().await;
@@ -110,9 +121,18 @@ impl Control {
             }
             std::future::pending().await
         };
+        let letting_go = async {
+            loop {
+                tokio::time::sleep(limits::LIST_SWEEP_INTERVAL).await;
+                kept_lists::forget_unused();
+            }
+        };
         tokio::select! {
             () = resolving => {}
             () = serving => {}
+            () = letting_go => {}
+            () = watching => {}
+            () = counting => {}
         }
     }
 }

@@ -3,6 +3,7 @@
 //! connection is accepted.
 
 use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
@@ -16,8 +17,9 @@ use super::{control, listen};
 use crate::backend::Resolver;
 use crate::config::{Config, GuardMode, Listener};
 use crate::guard::{Guard, GuardError, PortCount};
+use crate::identity::Records;
 use crate::limits;
-use crate::observe::{self, AdminSocket, Audit, Health, Metrics, WorkerCounters};
+use crate::observe::{self, AdminSocket, Audit, BlocksInForce, Health, Metrics, WorkerCounters};
 use crate::rt::{Mailbox, mailbox};
 
 /// Why the gateway did not start.
@@ -105,6 +107,7 @@ fn needs_restart(old: &Config, new: &Config) -> Option<String> {
         ("[workers] count", old.workers != new.workers),
         ("[admin]", old.admin != new.admin),
         ("[guard]", old.guard != new.guard),
+        ("[blocks] file", old.blocks != new.blocks),
         ("[tls] provider", old.provider_name != new.provider_name),
         ("[tls] cipher_suites", suites(old) != suites(new)),
         ("[tls] groups", groups(old) != groups(new)),
@@ -127,22 +130,51 @@ pub struct Gateway {
     addresses: Vec<(String, SocketAddr)>,
     health: Arc<Health>,
     metrics: Metrics,
+    mailboxes: Vec<Arc<Mailbox<Message>>>,
     audit: Audit,
-    workers: Vec<Worker>,
-    control: JoinHandle<()>,
     control_stop: ControlStop,
+    threads: Mutex<Option<Threads>>,
     fatal: Fatal,
 }
 
+/// Answers of the workers to a new state.
+struct Taken {
+    workers: usize,
+    answers: Receiver<usize>,
+}
+
+impl Taken {
+    /// Waits until every worker has taken it, and adds up the connections that each of them closes.
+    fn wait(self) -> usize {
+        let until = Instant::now() + limits::STATE_TIMEOUT;
+        let mut closed = 0;
+        for _ in 0..self.workers {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.answers.recv_timeout(left) {
+                Ok(of_worker) => closed += of_worker,
+                Err(RecvTimeoutError::Timeout) => {
+                    let waited = limits::STATE_TIMEOUT;
+                    tracing::error!(?waited, "not every worker has taken the new state yet");
+                    break;
+                }
+                // A worker that drains takes nothing any more.
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        closed
+    }
+}
+
+/// What a drain waits for.
 #[derive(Debug)]
-struct Worker {
-    mailbox: Arc<Mailbox<Message>>,
-    thread: JoinHandle<()>,
+struct Threads {
+    workers: Vec<JoinHandle<()>>,
+    control: JoinHandle<()>,
 }
 
 impl Gateway {
-    /// Binds everything, starts every thread, and takes connections.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    /// Binds everything, starts every thread, and takes connections; of those whom `blocks` names none.
+    pub fn start(config: Config, blocks: BlockList) -> Result<Self, StartError> {
         let config = Arc::new(config);
         raise_descriptor_limit(&config);
         let bound = listen::bind_all(&config)?;
@@ -160,15 +192,16 @@ impl Gateway {
         let guard = start_guard(&config, &ports)?;
         let mut resolver = Resolver::new(&config.backends);
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
-        let seed = Seed::new(Arc::clone(&config), Arc::default(), servers)?;
+        let seed = Seed::new(Arc::clone(&config), Arc::new(blocks), servers)?;
         let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
         let audit = Audit::start(opened).map_err(StartError::Thread)?;
         // Nothing but a thread that cannot be started fails after this.
         let mut sockets = bound.listen()?;
 
         let mut counters = Vec::new();
-        let mut workers = Vec::new();
+        let (mut mailboxes, mut workers) = (Vec::new(), Vec::new());
         let fatal = Fatal::default();
+        let records = Arc::new(Records::default());
         for number in 0..config.workers.get() {
             let worker_counters = Arc::new(WorkerCounters::new(&config));
             counters.push(Arc::clone(&worker_counters));
@@ -177,22 +210,21 @@ impl Gateway {
                 seed: seed.clone(),
                 sockets: sockets.remove(0),
                 counters: worker_counters,
+                records: Arc::clone(&records),
                 audit: audit.clone(),
             };
-            workers.push(Worker::start(start, fatal.clone())?);
+            let (mailbox, thread) = start_worker(start, fatal.clone())?;
+            mailboxes.push(mailbox);
+            workers.push(thread);
         }
         let metrics = Metrics::new(Arc::clone(&config), counters, guard, audit.clone());
         let health = Arc::new(Health::default());
-        let mailboxes: Vec<_> = workers
-            .iter()
-            .map(|worker| Arc::clone(&worker.mailbox))
-            .collect();
         let control = Control {
             resolver,
             admin,
             health: Arc::clone(&health),
             metrics: metrics.clone(),
-            mailboxes,
+            mailboxes: mailboxes.clone(),
         };
         let (control, control_stop) = control::start(control).map_err(StartError::Thread)?;
         audit.started(&config);
@@ -202,10 +234,10 @@ impl Gateway {
             addresses,
             health,
             metrics,
+            mailboxes,
             audit,
-            workers,
-            control,
             control_stop,
+            threads: Mutex::new(Some(Threads { workers, control })),
             fatal,
         })
     }
@@ -231,9 +263,9 @@ impl Gateway {
     }
 
     /// Trusts and serves `config` from now on; or nothing of it, and says why. Connections that are open stay, unless
-    /// their client would not get in any more.
-    pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
-        let outcome = self.try_reload(config);
+    /// their client would not get in any more: their number is returned. `changed_at` is when what was configured changed.
+    pub fn reload(&self, config: Config, changed_at: Instant) -> Result<usize, ReloadError> {
+        let outcome = self.try_reload(config, changed_at);
         self.metrics.count_reload(outcome.is_ok());
         outcome
     }
@@ -243,14 +275,15 @@ impl Gateway {
         self.metrics.count_reload(false);
     }
 
-    fn try_reload(&self, config: Config) -> Result<(), ReloadError> {
-        let mut current = self.lock_seed();
-        if let Some(what) = needs_restart(&current.config, &config) {
+    fn try_reload(&self, config: Config, changed_at: Instant) -> Result<usize, ReloadError> {
+        if let Some(what) = needs_restart(&self.lock_seed().config, &config) {
             return Err(ReloadError::NeedsRestart(what));
         }
         let config = Arc::new(config);
         let mut resolver = Resolver::new(&config.backends);
+        // Names may take their time: a block must not have to wait for them.
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
+        let mut current = self.lock_seed();
         let seed = current.with_config(Arc::clone(&config), servers)?;
         if config.audit != current.config.audit {
             // The last step that can fail.
@@ -258,17 +291,25 @@ impl Gateway {
             self.audit.switch(opened);
         }
         self.control_stop.resolve(resolver);
-        self.sow(&mut current, seed);
+        let taken = self.sow(&mut current, seed, changed_at);
         self.metrics.reload(config);
-        Ok(())
+        drop(current);
+        Ok(taken.wait())
     }
 
-    /// Shuts out from now on whom `blocks` names, and nobody else of those it may have named before.
-    pub fn block(&self, blocks: BlockList) -> Result<(), StartError> {
+    /// Shuts out from now on whom `blocks` names, and nobody else of those it may have named before. `changed_at` is when
+    /// the list changed. Returns how many connections are closed, when every worker has taken the list.
+    pub fn block(&self, blocks: BlockList, changed_at: Instant) -> Result<usize, StartError> {
         let mut current = self.lock_seed();
         let seed = current.with_blocks(Arc::new(blocks))?;
-        self.sow(&mut current, seed);
-        Ok(())
+        let taken = self.sow(&mut current, seed, changed_at);
+        drop(current);
+        Ok(taken.wait())
+    }
+
+    /// Says on the metrics page and at the administration endpoint which block list is in force.
+    pub fn note_blocks(&self, blocks: BlocksInForce) {
+        self.metrics.set_blocks(blocks);
     }
 
     /// Makes a new key to seal tickets with, if keys live in memory and it is time. To be called about once a minute.
@@ -277,7 +318,8 @@ impl Gateway {
         match current.with_fresh_ticket_keys(SystemTime::now()) {
             Ok(None) => {}
             Ok(Some(seed)) => {
-                self.sow(&mut current, seed);
+                let changed_at = current.changed_at;
+                self.sow(&mut current, seed, changed_at);
                 tracing::info!("new ticket key");
             }
             Err(error) => tracing::error!(%error, "no new ticket key; the old ones go on"),
@@ -285,11 +327,30 @@ impl Gateway {
     }
 
     /// Hands a seed to every worker.
-    fn sow(&self, current: &mut Seed, seed: Seed) {
-        for worker in &self.workers {
-            worker.mailbox.send(Message::Reload(Box::new(seed.clone())));
+    fn sow(&self, current: &mut Seed, mut seed: Seed, changed_at: Instant) -> Taken {
+        self.audit_keys(current, &seed);
+        seed.changed_at = changed_at;
+        let (taken, answers) = channel();
+        for mailbox in &self.mailboxes {
+            let seed = Box::new(seed.clone());
+            let taken = taken.clone();
+            mailbox.send(Message::Reload { seed, taken });
         }
         *current = seed;
+        Taken {
+            workers: self.mailboxes.len(),
+            answers,
+        }
+    }
+
+    fn audit_keys(&self, before: &Seed, now: &Seed) {
+        let Some(keys) = &now.ticket_keys else { return };
+        let before = before.ticket_keys.as_ref();
+        if before.is_none_or(|before| !keys.seals_as(before)) {
+            let distrusted = before.is_some_and(|before| before.epoch() < keys.epoch());
+            self.audit
+                .keys_rotated(keys.len(), keys.epoch(), distrusted);
+        }
     }
 
     fn lock_seed(&self) -> MutexGuard<'_, Seed> {
@@ -302,20 +363,29 @@ impl Gateway {
     }
 
     /// Stops taking connections, lets those that are open finish until `drain_timeout`, and returns when all are gone.
-    pub fn drain(self) {
+    pub fn drain(&self) {
         self.health.set_ready(false);
         let deadline = Instant::now() + self.lock_seed().config.drain_timeout;
-        for worker in &self.workers {
-            worker.mailbox.send(Message::Drain { deadline });
+        for mailbox in &self.mailboxes {
+            mailbox.send(Message::Drain { deadline });
         }
-        for worker in self.workers {
-            if worker.thread.join().is_err() {
+        let threads = self
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // Somebody else drains already, and waits.
+        let Some(Threads { workers, control }) = threads else {
+            return;
+        };
+        for worker in workers {
+            if worker.join().is_err() {
                 tracing::error!("a worker panicked");
             }
         }
         drop(self.metrics.take_guard());
         self.control_stop.stop();
-        if self.control.join().is_err() {
+        if control.join().is_err() {
             tracing::error!("the control thread panicked");
         }
         self.audit.stopped();
@@ -323,20 +393,18 @@ impl Gateway {
     }
 }
 
-impl Worker {
-    fn start(start: worker::Start, fatal: Fatal) -> Result<Self, StartError> {
-        let (mailbox, receiver) = mailbox().map_err(StartError::Thread)?;
-        let name = format!("worker-{}", start.number);
-        let run = move || worker::run(start, receiver, &fatal);
-        let thread = std::thread::Builder::new()
-            .name(name)
-            .spawn(run)
-            .map_err(StartError::Thread)?;
-        Ok(Worker {
-            mailbox: Arc::new(mailbox),
-            thread,
-        })
-    }
+fn start_worker(
+    start: worker::Start,
+    fatal: Fatal,
+) -> Result<(Arc<Mailbox<Message>>, JoinHandle<()>), StartError> {
+    let (mailbox, receiver) = mailbox().map_err(StartError::Thread)?;
+    let name = format!("worker-{}", start.number);
+    let run = move || worker::run(start, receiver, &fatal);
+    let thread = std::thread::Builder::new()
+        .name(name)
+        .spawn(run)
+        .map_err(StartError::Thread)?;
+    Ok((Arc::new(mailbox), thread))
 }
 
 /// Attaches the kernel program, if the configuration asks for it.

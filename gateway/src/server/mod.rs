@@ -1,13 +1,16 @@
 //! Start-up, workers, listeners, drain: everything that lives as long as the process.
 //!
 //! In: a checked configuration. Out: a running `Gateway`. The caller's thread starts and drains it; one worker thread
-//! per CPU serves connections; one control thread resolves names and answers the administration endpoint.
+//! per CPU serves connections; one control thread resolves names and answers the administration endpoint; one
+//! reloads the configuration when its files change.
 
 mod connection;
 mod control;
 mod gateway;
 mod listen;
+mod reloader;
 mod state;
 mod worker;
 
 pub use gateway::{Gateway, ReloadError, StartError};
+pub use reloader::Reloader;

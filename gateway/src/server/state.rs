@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use gateway_core::admission::ConnectionLimit;
 use gateway_core::block::BlockList;
@@ -17,7 +17,7 @@ use crate::backend::{Servers, Transport};
 use crate::config::{Config, Listener};
 use crate::limits;
 use crate::rt::BufferPool;
-use crate::tls::{self, KeyRing};
+use crate::tls::{self, KeyRing, Observed};
 
 use super::gateway::StartError;
 
@@ -27,11 +27,14 @@ pub(super) struct Seed {
     pub(super) config: Arc<Config>,
     pub(super) blocks: Arc<BlockList>,
     /// `None` where nobody resumes.
-    ticket_keys: Option<Arc<KeyRing>>,
+    pub(super) ticket_keys: Option<Arc<KeyRing>>,
     trust: Vec<Arc<Trust>>,
+    observed: Vec<Option<Arc<Observed>>>,
     tls: Vec<Arc<ServerConfig>>,
     limits: Vec<ConnectionLimit>,
     backends: Option<Backends>,
+    /// When what was configured, or who was blocked, became this.
+    pub(super) changed_at: Instant,
 }
 
 /// How to reach the backends. A seed without it leaves them as they are.
@@ -124,14 +127,17 @@ impl Seed {
             })?);
             trust.push(of_listener);
         }
+        let observed = observed(&config, &blocks);
         Ok(Seed {
             config,
             blocks,
             ticket_keys,
             trust,
+            observed,
             tls,
             limits,
             backends,
+            changed_at: Instant::now(),
         })
     }
 }
@@ -159,6 +165,17 @@ fn ticket_keys(config: &Config, before: Option<&Seed>) -> Result<Option<Arc<KeyR
         .map_err(|_| StartError::Random)
 }
 
+/// What the observed configuration says, for each listener that it has too.
+fn observed(config: &Config, blocks: &Arc<BlockList>) -> Vec<Option<Arc<Observed>>> {
+    let of_listener = |listener: &Arc<Listener>| {
+        let candidate = config.observe.as_ref()?;
+        let mut others = candidate.listeners.iter();
+        let position = others.position(|other| other.name == listener.name)?;
+        Some(Arc::new(Observed::new(candidate, position, blocks)))
+    };
+    config.listeners.iter().map(of_listener).collect()
+}
+
 impl Backends {
     fn new(config: &Config, addresses: Vec<Vec<SocketAddr>>) -> Result<Self, StartError> {
         let mut transports = Vec::new();
@@ -184,6 +201,8 @@ impl Backends {
 /// What one worker trusts and serves at this moment.
 pub(super) struct State {
     pub(super) config: Arc<Config>,
+    /// When what was configured became this: what a connection that is closed for it is timed from.
+    pub(super) changed_at: Instant,
     pub(super) doors: Vec<Door>,
     pub(super) servers: Rc<Vec<Servers>>,
 }
@@ -193,6 +212,7 @@ pub(super) struct Door {
     pub(super) listener: Arc<Listener>,
     pub(super) address: SocketAddr,
     pub(super) trust: Arc<Trust>,
+    pub(super) observed: Option<Arc<Observed>>,
     pub(super) tls: Arc<ServerConfig>,
     pub(super) limit: ConnectionLimit,
     pub(super) handshakes: Rc<Semaphore>,
@@ -226,18 +246,21 @@ impl State {
         let Seed {
             config,
             trust,
+            observed,
             tls,
             limits,
             backends,
+            changed_at,
             ..
         } = seed;
         let listeners = config.listeners.iter().zip(sockets);
-        let parts = listeners.zip(trust).zip(tls).zip(limits);
+        let parts = listeners.zip(trust).zip(observed).zip(tls).zip(limits);
         let doors = parts.map(
-            |((((listener, (address, handshakes)), trust), tls), limit)| Door {
+            |(((((listener, (address, handshakes)), trust), observed), tls), limit)| Door {
                 listener: Arc::clone(listener),
                 address,
                 trust,
+                observed,
                 tls,
                 limit,
                 handshakes,
@@ -249,6 +272,7 @@ impl State {
         });
         State {
             config,
+            changed_at,
             doors,
             servers,
         }

@@ -6,8 +6,10 @@ use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant, SystemTime};
 
+use gateway_core::failure::Failure;
 use gateway_core::suppress::Suppressor;
 use local_sync::semaphore::Semaphore;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -15,11 +17,12 @@ use tokio::sync::watch;
 
 use super::connection::{Arrival, serve};
 use super::state::{Seed, State};
+use crate::identity::Records;
 use crate::limits;
-use crate::observe::{Audit, Event, Observer, WorkerCounters};
+use crate::observe::{Audit, Clients, Event, Observer, WorkerCounters};
 use crate::relay::{End, Order, Orders};
 use crate::rt::{self, AcceptStop, BufferPool, MailboxReceiver, Socket, block_on, contain};
-use crate::tls::VerifiedPeer;
+use crate::tls::{TlsStream, VerifiedPeer};
 
 /// A message to a worker.
 #[derive(Debug)]
@@ -32,7 +35,14 @@ pub(super) enum Message {
         addresses: Vec<SocketAddr>,
     },
     /// Trust and serve this from now on, and judge the connections that are open by it.
-    Reload(Box<Seed>),
+    Reload {
+        /// What to trust and serve.
+        seed: Box<Seed>,
+        /// Takes how many connections are closed for it.
+        taken: Sender<usize>,
+    },
+    /// Count the clients by what is left of their certificates.
+    CountClients,
     /// Take what waits in the accept queues, then nothing more; end when all connections have, or at the deadline.
     Drain {
         /// When connections that are still open are closed.
@@ -46,6 +56,7 @@ pub(super) struct Start {
     pub(super) seed: Seed,
     pub(super) sockets: Vec<TcpListener>,
     pub(super) counters: Arc<WorkerCounters>,
+    pub(super) records: Arc<Records>,
     pub(super) audit: Audit,
 }
 
@@ -74,6 +85,7 @@ pub(super) struct Worker {
     pub(super) orders: Rc<Orders>,
     pub(super) buffers: Rc<BufferPool>,
     pub(super) observer: Observer,
+    pub(super) records: Arc<Records>,
 }
 
 impl Worker {
@@ -104,11 +116,61 @@ impl Worker {
         })
     }
 
-    /// Swaps the state and orders everybody to end who would not get in any more.
-    fn reload(&self, seed: Seed) {
-        self.observer.reload(&seed.config);
+    /// Counts the clients by rule and by what is left of their certificates, for the metrics.
+    fn count_clients(&self, now: SystemTime) {
+        let mut clients = Clients::default();
+        self.orders.for_each(|position, peer| {
+            clients.count(position, peer.rule(), peer.lifetime(), now);
+        });
+        self.observer.publish(clients);
+    }
+
+    /// Tells of a client that has just got in, and that the observed configuration would have refused.
+    pub(super) fn foresee_newcomer(
+        &self,
+        state: &State,
+        position: usize,
+        stream: &TlsStream,
+        peer: &VerifiedPeer,
+    ) {
+        let Some(observed) = &state.doors[position].observed else {
+            return;
+        };
+        let now = SystemTime::now();
+        let why = stream.with_peer_certificates(|chain| observed.would_refuse(chain, now));
+        self.tell_foreseen(position, peer, why);
+    }
+
+    /// Tells of the open connections that the observed configuration would close.
+    fn foresee(&self, state: &State) {
+        let now = SystemTime::now();
+        self.orders.for_each(|position, peer| {
+            let observed = state.doors[position].observed.as_ref();
+            let why = observed.and_then(|observed| observed.would_close(peer, now));
+            self.tell_foreseen(position, peer, why);
+        });
+    }
+
+    fn tell_foreseen(&self, position: usize, peer: &VerifiedPeer, why: Option<(Failure, String)>) {
+        if let Some((failure, detail)) = why {
+            let detail = &detail;
+            let foreseen = Event::Foreseen {
+                failure,
+                detail,
+                peer,
+            };
+            self.observer.emit(position, &foreseen);
+        }
+    }
+
+    /// Swaps the state and orders everybody to end who would not get in any more. Returns how many.
+    fn reload(&self, seed: Seed) -> usize {
+        let observes_another = self.observer.reload(&seed.config);
         let state = Rc::new(self.state().next(seed, &self.buffers));
         self.state.replace(Rc::clone(&state));
+        if observes_another {
+            self.foresee(&state);
+        }
         let ordered = self
             .orders
             .judge(|position, peer| judge(&state, position, peer));
@@ -118,6 +180,7 @@ impl Worker {
                 "connections that would not get in any more are closed"
             );
         }
+        ordered
     }
 }
 
@@ -126,23 +189,25 @@ impl Worker {
 fn judge(state: &State, position: usize, peer: &VerifiedPeer) -> Option<Order> {
     let door = &state.doors[position];
     let reason = peer.judge(&door.trust, SystemTime::now())?;
-    let now = Instant::now();
+    let (now, changed_at) = (Instant::now(), Some(state.changed_at));
     if matches!(reason, End::Revoked | End::Blocked) {
         return Some(Order {
             reason,
             from: now,
             at_the_latest: now,
+            changed_at,
         });
     }
     let mut random = [0; 2];
     // Without randomness all go at once.
     let _ = state.config.provider.secure_random.fill(&mut random);
     let share = f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX);
-    let from = now + limits::CLOSE_SPREAD.mul_f64(share);
+    let from = now + state.config.close_spread.mul_f64(share);
     Some(Order {
         reason,
         from,
         at_the_latest: from + limits::CLOSE_GRACE,
+        changed_at,
     })
 }
 
@@ -211,8 +276,13 @@ async fn work(start: Start, receiver: MailboxReceiver<Message>) -> std::io::Resu
             }
             true
         }
-        Message::Reload(seed) => {
-            worker.reload(*seed);
+        Message::Reload { seed, taken } => {
+            // Who waited for it may have lost patience.
+            let _ = taken.send(worker.reload(*seed));
+            true
+        }
+        Message::CountClients => {
+            worker.count_clients(SystemTime::now());
             true
         }
         Message::Drain { deadline: at } => {
@@ -248,6 +318,7 @@ async fn drain(worker: &Worker, deadline: Instant) {
         reason: End::Drained,
         from: Instant::now(),
         at_the_latest: deadline,
+        changed_at: None,
     });
     // Twice the time, so that every connection's own end can be recorded.
     let _ = monoio::time::timeout(2 * CLOSING, worker.orders.until_empty()).await;
@@ -259,6 +330,7 @@ fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
         seed,
         sockets,
         counters,
+        records,
         audit,
     } = start;
     let config = Arc::clone(&seed.config);
@@ -278,6 +350,7 @@ fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
         orders,
         buffers,
         observer,
+        records,
     };
     Ok((Rc::new(worker), listeners))
 }

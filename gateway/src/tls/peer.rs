@@ -3,10 +3,12 @@
 //! `ClaimedPeer`. Only after Finished does the handshake turn it into a `VerifiedPeer`, and everything that grants
 //! something takes a `&VerifiedPeer`.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::SystemTime;
 
 use gateway_core::certificate::{Certificate, Fingerprint};
+use gateway_core::expiry::Lifetime;
 use gateway_core::identity::{Admission, IdentityLimits, Tenant};
 use gateway_core::lineage::Lineage;
 use gateway_core::revocation::Serial;
@@ -39,7 +41,14 @@ pub(super) struct ClaimedPeer {
 
 /// A client that proved possession of an admitted certificate's key.
 #[derive(Debug, Clone)]
-pub struct VerifiedPeer(Rc<ClaimedPeer>);
+pub struct VerifiedPeer(Rc<Admitted>);
+
+#[derive(Debug)]
+struct Admitted {
+    claimed: ClaimedPeer,
+    /// Position of the rule that admits it by now: a reload may have changed their order.
+    rule: Cell<usize>,
+}
 
 impl VerifiedPeer {
     /// To be called once rustls has verified Finished, and by nobody else. There are two doors: a chain, in a full
@@ -55,67 +64,89 @@ impl VerifiedPeer {
             }
             _ => false,
         };
-        fits.then(|| VerifiedPeer(Rc::new(claimed)))
+        let rule = Cell::new(claimed.admission.rule);
+        fits.then(|| VerifiedPeer(Rc::new(Admitted { claimed, rule })))
     }
 
     /// When the client proved possession of its key: now, or before the resumptions that led here.
     pub fn authenticated_at(&self) -> SystemTime {
-        self.0.lineage.authenticated_at
+        self.0.claimed.lineage.authenticated_at
     }
 
     /// What the client's certificate says.
     pub fn certificate(&self) -> &Certificate {
-        &self.0.lineage.certificate
+        &self.0.claimed.lineage.certificate
     }
 
     /// The name to show and to count by; empty for a certificate without names.
     pub fn identity(&self) -> String {
-        self.0.lineage.certificate.identity().unwrap_or_default()
+        self.0
+            .claimed
+            .lineage
+            .certificate
+            .identity()
+            .unwrap_or_default()
     }
 
     /// Names the client's very certificate.
     pub fn fingerprint(&self) -> Fingerprint {
-        self.0.lineage.certificate.fingerprint
+        self.0.claimed.lineage.certificate.fingerprint
     }
 
     /// The certificate's number at its issuer.
     pub fn serial(&self) -> Option<Serial> {
-        self.0.lineage.chain.serial()
+        self.0.claimed.lineage.chain.serial()
     }
 
-    /// Position of the rule that admitted the client, counted from 0.
+    /// Position of the rule that admits the client, counted from 0.
     pub fn rule(&self) -> usize {
-        self.0.admission.rule
+        self.0.rule.get()
     }
 
     /// The tenant the client sends as.
     pub fn tenant(&self) -> Option<&Tenant> {
-        self.0.admission.tenant.as_ref()
+        self.0.claimed.admission.tenant.as_ref()
     }
 
     /// What the client's identity may use, over all its connections.
     pub fn limits(&self) -> IdentityLimits {
-        self.0.admission.limits
+        self.0.claimed.admission.limits
     }
 
     /// When its certificate begins.
     pub fn not_before(&self) -> SystemTime {
-        self.0.lineage.chain.not_before
+        self.0.claimed.lineage.chain.not_before
     }
 
     /// When the first certificate of its chain ends: from then on nothing is proven.
     pub fn not_after(&self) -> SystemTime {
-        self.0.lineage.chain.not_after
+        self.0.claimed.lineage.chain.not_after
+    }
+
+    /// From its certificate's begin to the end of the first certificate of its chain.
+    pub fn lifetime(&self) -> Lifetime {
+        Lifetime {
+            begins: self.not_before(),
+            ends: self.not_after(),
+        }
+    }
+
+    /// What a listener that trusts `trust` says of the client.
+    pub(super) fn object(&self, trust: &Trust, now: SystemTime) -> Result<Admission, Objection> {
+        let Lineage {
+            certificate, chain, ..
+        } = &self.0.claimed.lineage;
+        trust.judge(certificate, chain, now)
     }
 
     /// Judges the client anew, by what a listener trusts now. `None`: it may stay.
     pub fn judge(&self, trust: &Trust, now: SystemTime) -> Option<End> {
-        let Lineage {
-            certificate, chain, ..
-        } = &self.0.lineage;
-        match trust.judge(certificate, chain, now) {
+        match self.object(trust, now) {
             // A backend may have been told the tenant, so another one takes another connection.
-            Ok(admission) if admission.tenant == self.0.admission.tenant => None,
+            Ok(admission) if admission.tenant == self.0.claimed.admission.tenant => {
+                self.0.rule.set(admission.rule);
+                None
+            }
             Ok(_) => Some(End::NotAuthorized),
             Err(objection) => End::of_objection(&objection),
         }

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tests::{Authority, Backend, Behaviour, Gateway, Request, Setup, World, eventually};
+use tests::{Authority, Backend, Behaviour, Gateway, Request, Setup, World, eventually, program};
 
 /// The log's file in the test's folder.
 fn log_file(world: &World) -> PathBuf {
@@ -110,33 +110,86 @@ fn documented() -> BTreeMap<String, BTreeSet<(String, String)>> {
     events
 }
 
+fn rotate_keys(world: &World, arguments: &[&str]) {
+    let status = Command::new(program("portcullis"))
+        .args(["keys", "rotate"])
+        .args(arguments)
+        .arg(world.folder().join("tickets.keys"))
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn a_rotation_of_keys_is_said_and_what_became_of_the_old_ones() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    rotate_keys(&world, &[]);
+    let mut gateway = world
+        .setup()
+        .tables("[audit]\nfile = \"audit.jsonl\"\n[tls.resumption]\nkey_file = \"tickets.keys\"\n")
+        .route("edge", "", &[backend.address()], "")
+        .start();
+    let file = log_file(&world);
+    gateway.process().signal(Signal::HUP);
+    wait_for(&file, "reload", "taken", 1);
+    rotate_keys(&world, &[]);
+    gateway.process().signal(Signal::HUP);
+    let rotated = wait_for(&file, "keys", "rotated", 1).remove(0);
+    assert_eq!(
+        (&rotated["keys"], &rotated["epoch"]),
+        (&2.into(), &0.into())
+    );
+    rotate_keys(&world, &["--distrust"]);
+    gateway.process().signal(Signal::HUP);
+    let distrusted = wait_for(&file, "keys", "distrusted", 1).remove(0);
+    assert_eq!(
+        (&distrusted["keys"], &distrusted["epoch"]),
+        (&1.into(), &1.into())
+    );
+    let keys = lines(&file)
+        .into_iter()
+        .filter(|line| line["event"] == "keys");
+    assert_eq!(
+        keys.count(),
+        2,
+        "a reload without a new key says nothing of keys"
+    );
+}
+
 #[test]
 fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
     let world = World::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world
+    rotate_keys(&world, &[]);
+    let setup = world
         .setup()
-        .tables("[audit]\nfile = \"audit.jsonl\"\n")
+        .tables("[audit]\nfile = \"audit.jsonl\"\n[tls.resumption]\nkey_file = \"tickets.keys\"\n")
         .route("edge", "alpn = [\"h2\"]", &[backend.address()], "")
-        .start();
+        .route("other", "alpn = [\"h2\"]", &[backend.address()], "");
+    // Observes what would refuse everybody.
+    let next = setup.text().replace("/agent/*", "/nobody/*");
+    fs::write(world.folder().join("next.toml"), next).unwrap();
+    let mut gateway = setup.top("observe = \"next.toml\"").start();
     let file = log_file(&world);
-    let mut client = world
-        .client()
-        .alpn("h2")
-        .connect(gateway.address())
-        .unwrap();
-    client.finish();
-    client.receive_to_end();
-    wait_for(&file, "end", "finished", 1);
+    // The second one refuses the first one's ticket.
+    let client = world.client().alpn("h2").remembering();
+    for listener in ["edge", "other"] {
+        let mut client = client.connect(gateway.address_of(listener)).unwrap();
+        client.send(b"x").unwrap();
+        client.receive(1).unwrap();
+        client.finish();
+        client.receive_to_end();
+    }
+    wait_for(&file, "end", "finished", 2);
     let nobody = Request::client("spiffe://example.test/nobody");
     let nobody = world.agents.issue("nobody", nobody);
     let client = world.client().alpn("h2").credentials(&nobody);
     client.refused(gateway.address());
     wait_for(&file, "handshake", "not_authorized", 1);
-    gateway.process().signal(Signal::HUP);
+    // The change of the file is a cause by itself.
+    rotate_keys(&world, &["--distrust"]);
     wait_for(&file, "reload", "taken", 1);
     fs::write(world.folder().join("portcullis.toml"), "no configuration").unwrap();
-    gateway.process().signal(Signal::HUP);
     wait_for(&file, "reload", "refused", 1);
     gateway.terminate();
     assert!(gateway.wait().success());
@@ -158,9 +211,10 @@ fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
     // Takes a disk that cannot keep up; the test of the queue makes one.
     let dropped = BTreeSet::from([("lines".to_owned(), "number".to_owned())]);
     there.insert("dropped".to_owned(), dropped);
-    // Where a changed file is the cause.
-    let files = ("files".to_owned(), "list".to_owned());
-    there.get_mut("reload").unwrap().insert(files);
+    // After `portcullis block`, which has a test of its own.
+    let block = ["outcome", "kind", "whom", "by", "reason"];
+    let block = block.map(|field| (field.to_owned(), "text".to_owned()));
+    there.insert("block".to_owned(), BTreeSet::from(block));
     // After a change of `[audit] file`, which has a test of its own.
     let target = BTreeSet::from([("target".to_owned(), "text".to_owned())]);
     there.insert("continued".to_owned(), target);

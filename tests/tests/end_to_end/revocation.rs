@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::Signal;
 use rustls::AlertDescription;
 use tests::{
     Authority, Backend, Behaviour, Closing, Credentials, Ending, Gateway, Request, RevocationList,
@@ -223,6 +224,110 @@ fn a_list_that_has_ended_refuses_everybody_unless_told_otherwise() {
         let log = gateway.log();
         assert!(log.contains("has ended"), "told at start: {log}");
     }
+}
+
+#[test]
+fn each_list_may_have_a_stale_policy_of_its_own() {
+    let world = World::new();
+    let others = Authority::create(world.folder(), "others", "Other agents of the test");
+    let other = agent(&others, "other");
+    let both = world.folder().join("both.pem");
+    let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
+    fs::write(&both, read(&world.agents) + &read(&others)).unwrap();
+    let stolen = agent(&world.agents, "stolen");
+    let named = RevocationList::of(&[&stolen.certificate]).ended();
+    let ours = world.agents.revoke("agents.crl", &named);
+    let theirs = RevocationList::of(&[]).ended();
+    let theirs = others.revoke("others.crl", &theirs);
+    // The keys of the listener, the policy of our list, that of theirs, and whether each lets its agents in.
+    let table = [
+        ("", "", "", [false, false]),
+        ("", ", grace = \"2h\"", "", [true, false]),
+        ("", "", ", dangerous_accept_stale = true", [false, true]),
+        ("", ", grace = \"59m\"", ", grace = \"2h\"", [false, true]),
+        ("crl_grace = \"2h\"", ", grace = \"59m\"", "", [false, true]),
+        (
+            "crl_grace = \"2h\"",
+            "",
+            ", dangerous_accept_stale = false",
+            [true, false],
+        ),
+        (
+            "dangerous_accept_stale_crl = true",
+            "",
+            ", grace = \"59m\"",
+            [true, false],
+        ),
+    ];
+    for (keys, our_policy, their_policy, admitted) in table {
+        let backend = Backend::start(Behaviour::Echo);
+        let lists = format!(
+            "{keys}\ncrl = [{{ file = {ours:?}{our_policy} }}, {{ file = {theirs:?}{their_policy} }}]"
+        );
+        let setup = world.setup().client_ca(&both);
+        let gateway = setup
+            .route("edge", &lists, &[backend.address()], "")
+            .start();
+        for (credentials, admitted) in [&world.agent, &other].into_iter().zip(admitted) {
+            if admitted {
+                assert_admitted(&world, gateway.address(), credentials);
+            } else {
+                assert_refused(&world, &gateway, &backend, credentials, "crl_stale");
+            }
+        }
+        assert_refused(&world, &gateway, &backend, &stolen, "revoked");
+    }
+}
+
+#[test]
+fn each_list_in_force_shows_its_issuer_entries_and_dates_and_refused_files_are_counted() {
+    let world = World::new();
+    let stolen = agent(&world.agents, "stolen");
+    let none = RevocationList::of(&[]);
+    let list = RevocationList::of(&[&stolen.certificate]);
+    let list = world.agents.revoke("agents.crl", &list);
+    let of_backends = world.gateways.revoke("gateways.crl", &none);
+    let server = [world.host.free()];
+    let tls = format!(
+        "tls = {{ ca = [{:?}], certificate = {:?}, key = {:?}, server_name = \"a.test\", crl = [{of_backends:?}] }}",
+        world.gateways.certificate(),
+        stolen.certificate,
+        stolen.key,
+    );
+    let setup = world.setup().route("edge", &crl(&[&list]), &server, &tls);
+    let mut gateway = setup.start();
+    let agents = [("listener", "edge"), ("issuer", "CN=Agents of the test")];
+    let backends = [("backend", "edge"), ("issuer", "CN=Gateways of the test")];
+    let metrics = gateway.metrics();
+    assert_eq!(metrics.count("portcullis_crl_entries", &agents), 1);
+    assert_eq!(metrics.count("portcullis_crl_entries", &backends), 0);
+    let date = |name: &str, labels| {
+        metrics.count(&format!("portcullis_crl_{name}_timestamp_seconds"), labels)
+    };
+    for labels in [&agents, &backends] {
+        let (made, ends) = (date("this_update", labels), date("next_update", labels));
+        assert_eq!(ends - made, 3 * 24 * 60 * 60);
+    }
+    let refused = "portcullis_crl_load_errors_total";
+    assert_eq!(metrics.count(refused, &[]), 0);
+    let good = fs::read(&list).unwrap();
+    for count in 1..3 {
+        fs::write(&list, "broken").unwrap();
+        gateway.process().signal(Signal::HUP);
+        gateway.wait_for(refused, &[], count);
+    }
+    assert_eq!(
+        gateway.metrics().count("portcullis_crl_entries", &agents),
+        1
+    );
+    fs::write(&list, good).unwrap();
+    gateway.process().signal(Signal::HUP);
+    gateway.wait_for("portcullis_reloads_total", &[("result", "taken")], 1);
+    assert_eq!(
+        gateway.metrics().count(refused, &[]),
+        2,
+        "kept over reloads"
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
+use gateway_core::block::BlockList;
 use loadgen::fleet::Fleet;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -50,7 +51,7 @@ impl Demo {
         let mut stage = Stage::set().context("preparing the demo")?;
         let loaded = config::load(stage.configuration_file())
             .map_err(|errors| anyhow::anyhow!("the demo's own configuration: {errors}"))?;
-        let gateway = Gateway::start(loaded.config)?;
+        let gateway = Gateway::start(loaded.config, BlockList::default())?;
         stage.release_ports();
         let play = Play {
             fleet: Fleet::start(stage.agents()?)?,

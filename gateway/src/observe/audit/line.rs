@@ -23,12 +23,18 @@ pub enum Line<'a> {
     /// A connection is over because its task panicked.
     #[serde(rename = "end")]
     Panicked(Panicked<'a>),
+    /// A client is in that the observed configuration would refuse.
+    Foreseen(Foreseen<'a>),
     /// The gateway takes connections.
     Start(Start<'a>),
     /// The gateway has ended.
     Stop(Stop),
     /// A new configuration was taken or refused.
     Reload(Reload<'a>),
+    /// Somebody was shut out by hand, or let in again.
+    Block(Block<'a>),
+    /// Another key seals tickets.
+    Keys(Keys),
     /// The audit log goes on elsewhere, or nowhere.
     Continued(Continued<'a>),
 }
@@ -79,6 +85,8 @@ pub struct Accepted<'a> {
     pub suite: &'static str,
     /// Key exchange group.
     pub group: &'static str,
+    /// When the client last proved that it has the certificate's key.
+    pub authenticated_at: Time,
     /// From accept to Finished.
     pub duration_microseconds: u64,
     /// Who it is.
@@ -172,6 +180,23 @@ pub struct Panicked<'a> {
     pub reason: &'static str,
 }
 
+/// Fields of `foreseen`.
+#[derive(Debug, Serialize)]
+pub struct Foreseen<'a> {
+    /// When.
+    pub time: Time,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// Why it would be refused.
+    pub reason: &'static str,
+    /// The same in words.
+    pub detail: Text<'a>,
+    /// Who it is.
+    pub identity: String,
+    /// By which certificate.
+    pub fingerprint: Shown<Fingerprint>,
+}
+
 /// Fields of `start`.
 #[derive(Debug, Serialize)]
 pub struct Start<'a> {
@@ -207,6 +232,37 @@ pub struct Reload<'a> {
     /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<Text<'a>>,
+}
+
+/// Fields of `block`.
+#[derive(Debug, Serialize)]
+pub struct Block<'a> {
+    /// When.
+    pub time: Time,
+    /// `blocked` or `unblocked`.
+    pub outcome: &'static str,
+    /// `serial`, `fingerprint` or `identity`.
+    pub kind: &'static str,
+    /// Whom it means.
+    pub whom: Text<'a>,
+    /// Who did it.
+    pub by: Text<'a>,
+    /// Why, in their words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Text<'a>>,
+}
+
+/// Fields of `keys`.
+#[derive(Debug, Serialize)]
+pub struct Keys {
+    /// When.
+    pub time: Time,
+    /// Keys that open tickets, the new one among them.
+    pub keys: usize,
+    /// The policy epoch.
+    pub epoch: u64,
+    /// Whether it was raised, so that no earlier ticket opens.
+    pub outcome: &'static str,
 }
 
 /// Fields of `continued`.

@@ -14,11 +14,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use std::{fs::File, io, thread};
 
+use crate::blocks::Entry;
 use crate::config::{AuditTarget, Config};
 use crate::limits;
 pub(super) use event::Scene;
 pub use line::Line;
-use line::{Continued, Reload, Start, Stop, Text, Time};
+use line::{Block, Continued, Keys, Reload, Start, Stop, Text, Time};
 pub use target::{Opened, open};
 
 /// How much room a line may take of the queue.
@@ -143,6 +144,18 @@ impl Audit {
         self.record(&Line::Stop(Stop { time }));
     }
 
+    /// Somebody was blocked (or unblocked): `entry` says whom, and who did it and why.
+    pub fn blocked(&self, outcome: &'static str, entry: &Entry) {
+        self.record(&Line::Block(Block {
+            time: Time(SystemTime::now()),
+            outcome,
+            kind: entry.kind(),
+            whom: Text(&entry.name()),
+            by: Text(&entry.by),
+            reason: entry.reason.as_deref().map(Text),
+        }));
+    }
+
     /// A new configuration was taken, or refused for a reason.
     pub fn reloaded(&self, cause: &str, files: &[PathBuf], refused: Option<&str>) {
         let files: Vec<_> = files.iter().map(|file| file.to_string_lossy()).collect();
@@ -156,6 +169,16 @@ impl Audit {
             cause: Text(cause),
             files: files.iter().map(|file| Text(file)).collect(),
             detail: refused.map(Text),
+        }));
+    }
+
+    /// Another key seals tickets: `keys` of them open tickets now. `distrusted` are all that came before.
+    pub fn keys_rotated(&self, keys: usize, epoch: u64, distrusted: bool) {
+        self.record(&Line::Keys(Keys {
+            time: Time(SystemTime::now()),
+            keys,
+            epoch,
+            outcome: if distrusted { "distrusted" } else { "rotated" },
         }));
     }
 

@@ -4,9 +4,14 @@
 
 mod audit;
 mod backends;
+mod blocks;
+mod changes;
 mod connections;
+mod expiry;
+mod foreseen;
 mod guard;
 mod handshakes;
+mod lists;
 mod trust;
 
 use std::fmt;
@@ -16,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::registry::Registry;
+
+pub use blocks::BlocksInForce;
 
 use super::audit::Audit;
 use super::counters::{ListenerCounters, WorkerCounters};
@@ -47,6 +54,8 @@ pub struct Metrics(Arc<Sources>);
 struct Sources {
     config: Mutex<Arc<Config>>,
     reloads: [AtomicU64; 2],
+    last_reloads: changes::LastReloads,
+    blocks: Mutex<BlocksInForce>,
     workers: Vec<Arc<WorkerCounters>>,
     guard: Mutex<Option<Guard>>,
     audit: Audit,
@@ -72,6 +81,8 @@ impl Metrics {
         Metrics(Arc::new(Sources {
             config: Mutex::new(config),
             reloads: Default::default(),
+            last_reloads: changes::LastReloads::default(),
+            blocks: Mutex::default(),
             workers,
             guard: Mutex::new(guard),
             audit,
@@ -96,9 +107,11 @@ impl Metrics {
     /// Counts a reload.
     pub fn count_reload(&self, taken: bool) {
         self.0.reloads[usize::from(taken)].fetch_add(1, Ordering::Relaxed);
+        self.0.last_reloads.note(taken);
     }
 
-    fn config(&self) -> Arc<Config> {
+    /// The configuration in force.
+    pub(super) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.0.config.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -152,7 +165,13 @@ impl Collector for Metrics {
         self.encode_durations(&mut encoder)?;
         self.encode_backends(&mut encoder)?;
         self.encode_reloads(&mut encoder)?;
+        self.encode_changes(&mut encoder)?;
+        self.encode_lists(&mut encoder)?;
+        self.encode_blocks(&mut encoder)?;
+        self.encode_foreseen(&mut encoder)?;
         self.encode_certificates(&mut encoder)?;
+        self.encode_lifetimes(&mut encoder)?;
+        self.encode_clients(&mut encoder)?;
         self.encode_audit(&mut encoder)?;
         self.encode_guard(&mut encoder)
     }

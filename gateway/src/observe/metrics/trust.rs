@@ -1,4 +1,4 @@
-//! Trust's part of the metrics page: reloads, revocation lists, and the certificates of the configuration.
+//! Trust's part of the metrics page: reloads, and the certificates of the configuration.
 //! In: the configuration and counts of reloads. Out: samples. On the control thread.
 
 use std::sync::atomic::Ordering;
@@ -20,31 +20,6 @@ impl Metrics {
                 &[("result", result)],
                 reloads.load(Ordering::Relaxed),
             )?;
-        }
-        let help = "Entries of each listener's revocation lists";
-        let mut metric = encoder.encode_descriptor("crl_entries", help, None, MetricType::Gauge)?;
-        let config = self.config();
-        for listener in &config.listeners {
-            let entries: usize = listener
-                .revocation
-                .lists()
-                .map(|(_, list)| list.len())
-                .sum();
-            gauge(&mut metric, &[("listener", &listener.name)], entries as i64)?;
-        }
-        let help = "When the first of a listener's revocation lists ends, in Unix time";
-        let name = "crl_next_update_timestamp";
-        let unit = Some(&Unit::Seconds);
-        let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
-        for listener in &config.listeners {
-            let ends = listener
-                .revocation
-                .lists()
-                .map(|(_, list)| list.next_update());
-            let Some(first) = ends.min() else { continue };
-            let first = first.duration_since(SystemTime::UNIX_EPOCH);
-            let seconds = first.map_or(0, |duration| duration.as_secs() as i64);
-            gauge(&mut metric, &[("listener", &listener.name)], seconds)?;
         }
         Ok(())
     }

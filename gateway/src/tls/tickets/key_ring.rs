@@ -126,6 +126,12 @@ impl KeyRing {
         self.keys.is_empty()
     }
 
+    /// Whether the same key seals in both.
+    pub fn seals_as(&self, other: &KeyRing) -> bool {
+        let sealing = |ring: &KeyRing| ring.keys.first().map(|key| key.id);
+        sealing(self) == sealing(other)
+    }
+
     /// When the key that seals was made.
     pub fn newest_made_at(&self) -> Option<SystemTime> {
         self.keys.first().map(|key| key.made_at)

@@ -1,0 +1,174 @@
+//! One entry of the block list, as it stands in the file.
+//! In: JSON. Out: whom it means, who made it, when and why; and back.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use gateway_core::block::Block;
+use gateway_core::certificate::Fingerprint;
+use gateway_core::identity::Pattern;
+use gateway_core::revocation::Serial;
+use serde::{Deserialize, Serialize};
+
+/// Whom somebody shut out, or let in again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
+pub struct Entry {
+    /// Whom.
+    pub block: Block,
+    /// Why, in the words of whoever did it.
+    pub reason: Option<String>,
+    /// Who did it.
+    pub by: String,
+    /// When, to the second.
+    pub at: SystemTime,
+}
+
+/// Exactly one of the first three is there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serial: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    by: String,
+    at: String,
+}
+
+impl Entry {
+    /// What kind of name it goes by: `serial`, `fingerprint` or `identity`.
+    pub fn kind(&self) -> &'static str {
+        match self.block {
+            Block::Serial(_) => "serial",
+            Block::Fingerprint(_) => "fingerprint",
+            Block::Identity(_) => "identity",
+        }
+    }
+
+    /// Whom it means, as the file has it.
+    pub fn name(&self) -> String {
+        match &self.block {
+            Block::Serial(serial) => serial.to_string(),
+            Block::Fingerprint(fingerprint) => fingerprint.to_string(),
+            Block::Identity(pattern) => pattern.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.kind(), self.name())
+    }
+}
+
+impl From<Entry> for Written {
+    fn from(entry: Entry) -> Self {
+        let name = Some(entry.name());
+        let mut written = Written {
+            serial: None,
+            fingerprint: None,
+            identity: None,
+            reason: entry.reason,
+            by: entry.by,
+            at: humantime::format_rfc3339_seconds(entry.at).to_string(),
+        };
+        match entry.block {
+            Block::Serial(_) => written.serial = name,
+            Block::Fingerprint(_) => written.fingerprint = name,
+            Block::Identity(_) => written.identity = name,
+        }
+        written
+    }
+}
+
+impl TryFrom<Written> for Entry {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let block = match (written.serial, written.fingerprint, written.identity) {
+            (Some(serial), None, None) => Block::Serial(parse_serial(&serial)?),
+            (None, Some(text), None) => {
+                let parsed = Fingerprint::parse(&text);
+                Block::Fingerprint(parsed.map_err(|error| format!("fingerprint {error}"))?)
+            }
+            (None, None, Some(text)) => {
+                let parsed = Pattern::parse(&text);
+                Block::Identity(parsed.map_err(|error| format!("identity {error}"))?)
+            }
+            _ => {
+                return Err("an entry must have one of serial, fingerprint, identity".to_owned());
+            }
+        };
+        let at = humantime::parse_rfc3339(&written.at).map_err(|error| format!("at: {error}"))?;
+        Ok(Entry {
+            block,
+            reason: written.reason,
+            by: written.by,
+            at,
+        })
+    }
+}
+
+/// A serial number as tools print it: hexadecimal digits, in either case, with or without colons between the bytes.
+pub fn parse_serial(text: &str) -> Result<Serial, String> {
+    let expected = "serial must be 1 to 40 hexadecimal digits, colons allowed";
+    let mut digits: Vec<u8> = Vec::new();
+    for character in text.chars().filter(|character| *character != ':') {
+        let digit = character.to_digit(16).ok_or(expected)?;
+        digits.push(digit as u8);
+    }
+    if digits.is_empty() {
+        return Err(expected.to_owned());
+    }
+    if digits.len() % 2 == 1 {
+        digits.insert(0, 0);
+    }
+    let bytes: Vec<u8> = digits
+        .chunks_exact(2)
+        .map(|pair| 16 * pair[0] + pair[1])
+        .collect();
+    Serial::new(&bytes).map_err(|_| expected.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serials_are_read_as_tools_print_them() {
+        let plain = parse_serial("0a1b2c").unwrap();
+        for same in ["0A:1B:2C", "a1b2c", "00:0a:1b:2c"] {
+            assert_eq!(parse_serial(same).unwrap(), plain, "{same}");
+        }
+        assert_eq!(plain.to_string(), "0a1b2c");
+        for wrong in ["", ":", "0x12", "12 34", &"1".repeat(41)] {
+            assert!(parse_serial(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_entry_means_exactly_one() {
+        let parse = |text: &str| serde_json::from_str::<Entry>(text);
+        let tail = r#""by": "alice (uid 1000)", "at": "2026-11-22T03:00:00Z"}"#;
+        let good = parse(&format!(r#"{{"serial": "0A:1B", {tail}"#)).unwrap();
+        assert_eq!(good.to_string(), "serial 0a1b");
+        let again = serde_json::to_string(&good).unwrap();
+        assert_eq!(parse(&again).unwrap(), good);
+        let wrong = [
+            "{",
+            r#"{"serial": "xyz","#,
+            r#"{"serial": "01", "identity": "a","#,
+            r#"{"fingerprint": "0123","#,
+            r#"{"identity": "a*b","#,
+            r#"{"serial": "01", "until": "tomorrow","#,
+        ];
+        for head in wrong {
+            assert!(parse(&format!("{head} {tail}")).is_err(), "{head}");
+        }
+    }
+}

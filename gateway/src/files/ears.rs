@@ -1,0 +1,179 @@
+//! Hears from the kernel that something has changed on the way to a file (inotify(7)).
+//! In: paths. Out: whether something has happened to any of them, and whether somebody is still writing. On its watcher's
+//! thread. What it misses (network file systems, directories that may not be read) the watcher finds by looking.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::{CStr, OsStr, OsString};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+
+use super::path::steps;
+use crate::limits;
+
+/// What may happen to a name in a directory.
+const NAMES: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MOVE);
+/// What may happen to a file besides.
+const CONTENT: WatchFlags = WatchFlags::MODIFY
+    .union(WatchFlags::CLOSE_WRITE)
+    .union(WatchFlags::ATTRIB);
+
+/// What is listened to, and how.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    /// Directories, the names that matter in each, and whether one of them may be the file itself.
+    directories: BTreeMap<PathBuf, (BTreeSet<OsString>, bool)>,
+    /// The files themselves. They may be written to by another path: through a hard link, or from outside of a container into
+    /// which this one file is mounted.
+    files: BTreeSet<PathBuf>,
+}
+
+/// A file itself bears no name in its events.
+const ITSELF: &str = "";
+
+/// An inotify instance and what it is asked for.
+#[derive(Debug)]
+pub struct Ears {
+    inotify: OwnedFd,
+    names: HashMap<i32, BTreeSet<OsString>>,
+    /// Files that have been written to and not been closed since.
+    writing: HashSet<(i32, OsString)>,
+    /// Directories that cannot be listened to, told of once.
+    deaf: BTreeSet<PathBuf>,
+}
+
+impl Ears {
+    /// Ears that hear nothing yet.
+    pub fn new() -> rustix::io::Result<Self> {
+        Ok(Ears {
+            inotify: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
+            names: HashMap::new(),
+            writing: HashSet::new(),
+            deaf: BTreeSet::new(),
+        })
+    }
+
+    /// Listens to everything on the way to these files from now on, and to nothing else.
+    pub fn listen<'a>(&mut self, files: impl Iterator<Item = &'a Path> + Clone) {
+        let mut wanted = wanted(files.clone());
+        let mut names = self.add(&wanted);
+        // What changed before the kernel was asked is not heard: it may lead elsewhere by now.
+        for _ in 0..limits::LINKS_MAX {
+            let now = self::wanted(files.clone());
+            if now == wanted {
+                break;
+            }
+            names.extend(self.add(&now));
+            wanted = now;
+        }
+        for gone in self.names.keys().filter(|watch| !names.contains_key(watch)) {
+            // Gone already with its directory is as good.
+            let _ = inotify::remove_watch(&self.inotify, *gone);
+        }
+        self.writing
+            .retain(|(watch, name)| names.get(watch).is_some_and(|names| names.contains(name)));
+        self.names = names;
+    }
+
+    fn add(&mut self, wanted: &Wanted) -> HashMap<i32, BTreeSet<OsString>> {
+        let mut watches: HashMap<i32, BTreeSet<OsString>> = HashMap::new();
+        let mut deaf = BTreeSet::new();
+        for (directory, (names, holds_files)) in &wanted.directories {
+            // One directory may have several paths, and its watch must hear what all of them want.
+            let flags = NAMES | WatchFlags::ONLYDIR | WatchFlags::MASK_ADD;
+            let flags = match holds_files {
+                true => flags | CONTENT,
+                false => flags,
+            };
+            match inotify::add_watch(&self.inotify, directory, flags) {
+                Ok(watch) => watches
+                    .entry(watch)
+                    .or_default()
+                    .extend(names.iter().cloned()),
+                // Gone in the meantime: found by the next round.
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(error) => {
+                    if !self.deaf.contains(directory) {
+                        let every = limits::FILE_LOOK_INTERVAL;
+                        tracing::warn!(directory = %directory.display(), %error, ?every,
+                            "changes in the directory are not announced; its files are looked at from time to time");
+                    }
+                    deaf.insert(directory.clone());
+                }
+            }
+        }
+        for file in &wanted.files {
+            // Where it is missing or may not be read its directory announces what is to be known.
+            if let Ok(watch) =
+                inotify::add_watch(&self.inotify, file, CONTENT | WatchFlags::MASK_ADD)
+            {
+                watches.entry(watch).or_default().insert(ITSELF.into());
+            }
+        }
+        self.deaf = deaf;
+        watches
+    }
+
+    /// Takes in all that has happened. Whether any of it matters.
+    pub fn hear(&mut self) -> bool {
+        let mut matters = false;
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = Reader::new(&self.inotify, &mut buffer);
+        // AGAIN, most of the time; whatever else it may be, the watcher goes on looking.
+        while let Ok(event) = reader.next() {
+            let what = event.events();
+            if what.contains(ReadFlags::QUEUE_OVERFLOW) {
+                matters = true;
+                continue;
+            }
+            let name = event.file_name().map_or(ITSELF.as_bytes(), CStr::to_bytes);
+            let name = OsStr::from_bytes(name);
+            let names = self.names.get(&event.wd());
+            if !names.is_some_and(|names| names.contains(name)) {
+                continue;
+            }
+            matters = true;
+            let file = (event.wd(), name.to_owned());
+            match what.contains(ReadFlags::MODIFY) {
+                true => self.writing.insert(file),
+                false if what.contains(ReadFlags::ATTRIB) => continue,
+                false => self.writing.remove(&file),
+            };
+        }
+        matters
+    }
+
+    /// Whether a file has been written to and its writer has not closed it.
+    pub fn is_being_written(&self) -> bool {
+        !self.writing.is_empty()
+    }
+}
+
+impl AsFd for Ears {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+}
+
+fn wanted<'a>(files: impl Iterator<Item = &'a Path>) -> Wanted {
+    let mut wanted = Wanted::default();
+    for path in files {
+        let steps = steps(path);
+        if let Some(step) = steps.last().filter(|step| step.is_last) {
+            wanted.files.insert(step.directory.join(&step.name));
+        }
+        for step in steps {
+            let directory = wanted.directories.entry(step.directory);
+            let (names, holds_files) = directory.or_default();
+            names.insert(step.name);
+            *holds_files |= step.is_last;
+        }
+    }
+    wanted
+}

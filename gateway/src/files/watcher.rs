@@ -1,0 +1,239 @@
+//! Watches files on a thread of its own.
+//! In: files as they were when they were read. Out: a call for each true change, once the file is whole. A burst of events
+//! is waited out for a short time, a file that is open for writing a little longer; then everything is compared.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::ears::Ears;
+use super::seen::Seen;
+use crate::limits;
+
+/// Files that are not what they were.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// Which.
+    pub files: Vec<PathBuf>,
+    /// When the first sign of it was seen.
+    pub since: Instant,
+}
+
+/// A running watcher; ends, and is waited for, when dropped. Not to be dropped by the function it calls.
+#[derive(Debug)]
+pub struct Watcher {
+    orders: Option<Sender<Vec<Seen>>>,
+    bell: UnixStream,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watcher {
+    /// Watches `files`, and calls `changed` on the watcher's own thread, which bears `name`.
+    pub fn start(
+        name: &str,
+        files: Vec<Seen>,
+        changed: impl FnMut(Changed) + Send + 'static,
+    ) -> io::Result<Self> {
+        let ears = Ears::new();
+        if let Err(error) = &ears {
+            let every = limits::FILE_LOOK_INTERVAL;
+            tracing::warn!(%error, ?every, "changes of files are not announced; they are looked at from time to time");
+        }
+        Watcher::with_ears(ears.ok(), name, files, changed)
+    }
+
+    fn with_ears(
+        ears: Option<Ears>,
+        name: &str,
+        files: Vec<Seen>,
+        changed: impl FnMut(Changed) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (orders_in, orders) = channel();
+        let (bell, bell_out) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        bell_out.set_nonblocking(true)?;
+        let watching = Watching {
+            files,
+            ears,
+            orders,
+            bell: bell_out,
+            changed,
+        };
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || watching.run())?;
+        Ok(Watcher {
+            orders: Some(orders_in),
+            bell,
+            thread: Some(thread),
+        })
+    }
+
+    /// Watches these files from now on. What has changed since they were seen is reported.
+    pub fn watch(&self, files: Vec<Seen>) {
+        if let Some(orders) = &self.orders
+            && orders.send(files).is_ok()
+        {
+            // A full socket pair means that it has been woken often enough already.
+            let _ = io::Write::write(&mut &self.bell, &[1]);
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.orders = None;
+        // Nothing is left to wake where this fails.
+        let _ = self.bell.shutdown(std::net::Shutdown::Both);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("a watcher of files panicked");
+        }
+    }
+}
+
+/// The watcher's thread.
+struct Watching<F> {
+    files: Vec<Seen>,
+    ears: Option<Ears>,
+    orders: Receiver<Vec<Seen>>,
+    bell: UnixStream,
+    changed: F,
+}
+
+/// Signs of change that belong together.
+#[derive(Debug, Clone, Copy)]
+struct Burst {
+    first: Instant,
+    last: Instant,
+}
+
+impl Burst {
+    fn go_on(burst: Option<Burst>, now: Instant) -> Self {
+        let first = burst.map_or(now, |burst| burst.first);
+        Burst { first, last: now }
+    }
+}
+
+impl<F: FnMut(Changed)> Watching<F> {
+    fn run(mut self) {
+        self.listen();
+        // What changed before anybody listened is found by a look of its own.
+        let mut burst = Some(Burst::go_on(None, Instant::now()));
+        let mut look_at = Instant::now() + limits::FILE_LOOK_INTERVAL;
+        loop {
+            self.wait(burst.map_or(look_at, |burst| self.over_at(burst).min(look_at)));
+            let now = Instant::now();
+            match self.orders.try_recv() {
+                Ok(files) => {
+                    self.files = files;
+                    self.listen();
+                    burst = Some(Burst::go_on(burst, now));
+                }
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return,
+            }
+            if self.ears.as_mut().is_some_and(Ears::hear) {
+                burst = Some(Burst::go_on(burst, now));
+            }
+            if let Some(over) = burst.filter(|burst| now >= self.over_at(*burst)) {
+                burst = None;
+                self.look(over.first);
+            } else if now >= look_at {
+                look_at = now + limits::FILE_LOOK_INTERVAL;
+                // A watch may be lost, and what it was for as well.
+                self.listen();
+                if burst.is_none() && self.files.iter().any(Seen::looks_different) {
+                    burst = Some(Burst::go_on(None, now));
+                }
+            }
+        }
+    }
+
+    /// When a burst is over. A file that is open for writing is most likely not whole.
+    fn over_at(&self, burst: Burst) -> Instant {
+        let is_being_written = self.ears.as_ref().is_some_and(Ears::is_being_written);
+        let (quiet, most) = match is_being_written {
+            true => (limits::FILE_WRITING_MAX, limits::FILE_WRITING_MAX),
+            false => (limits::FILE_QUIET_PERIOD, limits::FILE_BURST_MAX),
+        };
+        (burst.last + quiet).min(burst.first + most)
+    }
+
+    fn listen(&mut self) {
+        let Watching { ears, files, .. } = self;
+        if let Some(ears) = ears {
+            ears.listen(files.iter().map(Seen::path));
+        }
+    }
+
+    /// Waits for the kernel, for an order, or until `until`.
+    fn wait(&self, until: Instant) {
+        let left = until.saturating_duration_since(Instant::now());
+        // Rounded up: to wake a moment too early would be to wake again and again.
+        let left = left + Duration::from_millis(1);
+        let left = Timespec {
+            tv_sec: left.as_secs() as i64,
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        let bell = PollFd::new(&self.bell, PollFlags::IN);
+        // A signal ends the wait early, and nothing is lost by that.
+        let _ = match &self.ears {
+            Some(ears) => {
+                let mut both = [bell, PollFd::new(ears, PollFlags::IN)];
+                poll(&mut both, Some(&left))
+            }
+            None => poll(&mut [bell], Some(&left)),
+        };
+        let mut rung = [0; 64];
+        let _ = io::Read::read(&mut &self.bell, &mut rung);
+    }
+
+    /// Compares all files with what they were, and reports those that differ.
+    fn look(&mut self, since: Instant) {
+        // First the way, then the files: what changes after this is heard.
+        self.listen();
+        let mut files = Vec::new();
+        for file in &mut self.files {
+            let now = Seen::now(file.path());
+            if now.differs_from(file) {
+                files.push(file.path().to_owned());
+            }
+            *file = now;
+        }
+        if !files.is_empty() {
+            (self.changed)(Changed { files, since });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_change_that_nobody_announces_is_found_by_looking() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "one").unwrap();
+        let (sender, reports) = channel();
+        let changed = move |changed: Changed| {
+            let _ = sender.send(changed.files);
+        };
+        let seen = vec![Seen::now(&path)];
+        let watcher = Watcher::with_ears(None, "watcher", seen, changed).unwrap();
+        // Longer than the first look takes.
+        std::thread::sleep(limits::FILE_BURST_MAX);
+        fs::write(&path, "two").unwrap();
+        let patience = 4 * limits::FILE_LOOK_INTERVAL;
+        assert_eq!(reports.recv_timeout(patience), Ok(vec![path]));
+        drop(watcher);
+    }
+}

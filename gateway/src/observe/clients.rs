@@ -1,0 +1,93 @@
+//! The clients that are connected, counted by what is left of their certificates: whom an expiry will hit.
+//! In: lifetimes, one client at a time. Out: sums for each listener and rule, which the metrics page adds up over the
+//! workers. Made on each worker now and then; never on the way of a byte.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use gateway_core::expiry::{Band, Lifetime};
+
+/// Sums for each position of a listener and of a rule.
+#[derive(Debug, Clone, Default)]
+pub struct Clients(BTreeMap<(usize, usize), Sum>);
+
+/// The clients of one rule on one listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sum {
+    /// When the first certificate ends.
+    pub(super) first_end: SystemTime,
+    /// How many are in each band, in the order of `Band::ALL`.
+    pub(super) in_band: [u64; Band::ALL.len()],
+}
+
+impl Clients {
+    /// Counts a client.
+    pub fn count(&mut self, listener: usize, rule: usize, lifetime: Lifetime, now: SystemTime) {
+        let sum = self.0.entry((listener, rule)).or_insert(Sum {
+            first_end: lifetime.ends,
+            in_band: Default::default(),
+        });
+        sum.first_end = sum.first_end.min(lifetime.ends);
+        sum.in_band[lifetime.band(now).index()] += 1;
+    }
+
+    /// Adds what another worker counted.
+    pub(super) fn add(&mut self, other: Clients) {
+        for (key, counted) in other.0 {
+            let sum = self.0.entry(key).or_insert(Sum {
+                in_band: Default::default(),
+                ..counted
+            });
+            sum.first_end = sum.first_end.min(counted.first_end);
+            for (total, count) in sum.in_band.iter_mut().zip(counted.in_band) {
+                *total += count;
+            }
+        }
+    }
+
+    /// Positions of listener and rule, and the sums.
+    pub(super) fn sums(&self) -> impl Iterator<Item = ((usize, usize), &Sum)> {
+        self.0.iter().map(|(key, sum)| (*key, sum))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn until(ends: u64) -> Lifetime {
+        Lifetime {
+            begins: at(0),
+            ends: at(ends),
+        }
+    }
+
+    #[test]
+    fn workers_add_up_by_listener_and_rule() {
+        let (mut one, mut two) = (Clients::default(), Clients::default());
+        let now = at(100);
+        one.count(0, 0, until(1000), now);
+        one.count(0, 0, until(110), now);
+        one.count(1, 0, until(90), now);
+        two.count(0, 0, until(105), now);
+        two.count(0, 2, until(1000), now);
+        one.add(two);
+        let sums: Vec<_> = one.sums().map(|(key, sum)| (key, *sum)).collect();
+        let sum = |first_end, in_band| Sum {
+            first_end: at(first_end),
+            in_band,
+        };
+        let expected = [
+            ((0, 0), sum(105, [1, 0, 1, 1, 0])),
+            ((0, 2), sum(1000, [1, 0, 0, 0, 0])),
+            ((1, 0), sum(90, [0, 0, 0, 0, 1])),
+        ];
+        assert_eq!(sums, expected);
+    }
+}

@@ -1,0 +1,70 @@
+//! The part of the metrics page about change: when the last one was, and how long it took to reach who it concerned.
+//! In: the workers' counters, the times of reloads. Out: samples. On the control thread.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+use super::super::closing::{BOUNDS, CloseTime};
+use super::super::counters::Counter;
+use super::{Encoded, Metrics, gauge};
+use crate::relay::End;
+
+/// When the last reload was refused, and when one was taken, in Unix time; 0 for never.
+#[derive(Debug, Default)]
+pub(super) struct LastReloads([AtomicU64; 2]);
+
+impl LastReloads {
+    pub(super) fn note(&self, taken: bool) {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let seconds = since.map_or(0, |since| since.as_secs());
+        self.0[usize::from(taken)].store(seconds, Ordering::Relaxed);
+    }
+}
+
+impl Metrics {
+    pub(super) fn encode_changes(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let unit = Some(&Unit::Seconds);
+        let help = "When the last reload was taken or refused, in Unix time";
+        let name = "last_reload_timestamp";
+        let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        for (result, last) in ["refused", "taken"].into_iter().zip(&self.0.last_reloads.0) {
+            let seconds = last.load(Ordering::Relaxed);
+            if seconds > 0 {
+                gauge(&mut metric, &[("result", result)], seconds as i64)?;
+            }
+        }
+        let help =
+            "Time from the change of a file to the end of a connection that was closed for it";
+        let name = "change_to_close";
+        let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Histogram)?;
+        for (position, listener) in self.config().listeners.iter().enumerate() {
+            for end in End::ALL.into_iter().filter(|end| end.is_by_judgement()) {
+                let workers = self.0.workers.iter();
+                let times: Vec<&CloseTime> = workers
+                    .map(|worker| worker.listeners[position].close_times.of(end))
+                    .collect();
+                let sum = |of: &dyn Fn(&CloseTime) -> &Counter| -> u64 {
+                    times.iter().map(|time| of(time).value()).sum()
+                };
+                let bounds = BOUNDS.into_iter().chain([f64::INFINITY]).enumerate();
+                let buckets: Vec<_> = bounds
+                    .map(|(bucket, bound)| (bound, sum(&|time| &time.buckets[bucket])))
+                    .collect();
+                let count = buckets.iter().map(|(_, count)| count).sum();
+                let seconds = sum(&|time| &time.sum_nanoseconds) as f64 / 1e9;
+                let labels = [
+                    ("listener", listener.name.as_str()),
+                    ("reason", end.label()),
+                ];
+                metric
+                    .encode_family(&labels)?
+                    .encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)?;
+            }
+        }
+        Ok(())
+    }
+}

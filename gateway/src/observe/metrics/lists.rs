@@ -1,0 +1,86 @@
+//! Revocation lists' part of the metrics page: for each list that is in force, its entries and its dates.
+//! In: the configuration. Out: samples. On the control thread.
+
+use std::time::SystemTime;
+
+use gateway_core::revocation::{IssuerList, Revocation};
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+use super::{Encoded, Metrics, counter, gauge};
+use crate::config::{BackendTransport, Config};
+use crate::pki::crl;
+
+/// Labels that say where a list is in force: `listener` or `backend`, and its name.
+type Place<'a> = (&'static str, &'a str);
+
+impl Metrics {
+    pub(super) fn encode_lists(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let config = self.config();
+        let help = "Entries of the revocation list of an issuer";
+        gauges(encoder, ("crl_entries", help, None), &config, |list| {
+            i64::try_from(list.len()).unwrap_or(i64::MAX)
+        })?;
+        let unit = Some(&Unit::Seconds);
+        let help = "When the revocation list of an issuer was made (thisUpdate), in Unix time";
+        let made = ("crl_this_update_timestamp", help, unit);
+        gauges(encoder, made, &config, |list| unix_time(list.this_update()))?;
+        let help = "When the revocation list of an issuer ends (nextUpdate), in Unix time";
+        let ends = ("crl_next_update_timestamp", help, unit);
+        gauges(encoder, ends, &config, |list| unix_time(list.next_update()))?;
+        let help = "Files of revocation lists that were refused, at a start, a reload or a check";
+        let mut metric =
+            encoder.encode_descriptor("crl_load_errors", help, None, MetricType::Counter)?;
+        counter(&mut metric, &[], crl::refused_files())
+    }
+}
+
+/// One sample for each list that is in force anywhere.
+fn gauges(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help, unit): (&str, &str, Option<&Unit>),
+    config: &Config,
+    value: impl Fn(&IssuerList) -> i64,
+) -> Encoded {
+    let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+    for ((kind, place), revocation) in places(config) {
+        let mut lists: Vec<_> = revocation.lists().collect();
+        lists.sort_by_key(|(issuer, _)| **issuer);
+        let mut named: Vec<(&str, i64)> = Vec::new();
+        for (_, list) in lists {
+            // Of two authorities of one name, which differ by their keys, the smaller value is shown: what is about to
+            // end must not hide behind what is not.
+            let (name, value) = (list.issuer_name(), value(list));
+            match named.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, shown)) => *shown = value.min(*shown),
+                None => named.push((name, value)),
+            }
+        }
+        for (issuer, value) in named {
+            gauge(&mut metric, &[(kind, place), ("issuer", issuer)], value)?;
+        }
+    }
+    Ok(())
+}
+
+fn places(config: &Config) -> impl Iterator<Item = (Place<'_>, &Revocation)> {
+    let listeners = config
+        .listeners
+        .iter()
+        .map(|listener| (("listener", listener.name.as_str()), &*listener.revocation));
+    let backends = config.backends.iter().filter_map(|backend| {
+        let BackendTransport::Tls(tls) = &backend.transport else {
+            return None;
+        };
+        Some((("backend", backend.name.as_str()), &*tls.revocation))
+    });
+    listeners.chain(backends)
+}
+
+fn unix_time(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
+}

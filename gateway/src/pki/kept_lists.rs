@@ -1,0 +1,105 @@
+//! Revocation lists that are in use, kept so that a reload does not parse and verify again what has not changed, and so
+//! that listeners that name the same list share its entries.
+//! In: lists that were verified, under everything their verification hung on. Out: the same lists. On the thread that
+//! reads a configuration, and on the control thread, which is the last to let go of a list: a million entries are never
+//! given back by a worker.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ring::digest::{Context, SHA256};
+use rustls::RootCertStore;
+use rustls::crypto::WebPkiSupportedAlgorithms;
+
+use super::crl::VerifiedList;
+use crate::tls::authority_id;
+
+static KEPT: Mutex<Option<HashMap<Key, Vec<VerifiedList>>>> = Mutex::new(None);
+
+/// Everything the verification of a file's lists hangs on, but the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key([u8; 32]);
+
+impl Key {
+    /// The text of the file, the authorities it was tried against, and the algorithms that are accepted.
+    pub fn of(bytes: &[u8], roots: &RootCertStore, algorithms: &WebPkiSupportedAlgorithms) -> Self {
+        let mut digest = Context::new(&SHA256);
+        // Every part has a length of its own or is preceded by it, so that none can be read as a piece of the next.
+        digest.update(&bytes.len().to_be_bytes());
+        digest.update(bytes);
+        digest.update(&roots.roots.len().to_be_bytes());
+        for root in &roots.roots {
+            digest.update(&authority_id(root).0);
+        }
+        for algorithm in algorithms.all {
+            for id in [algorithm.signature_alg_id(), algorithm.public_key_alg_id()] {
+                digest.update(&id.as_ref().len().to_be_bytes());
+                digest.update(id.as_ref());
+            }
+        }
+        let mut key = [0; 32];
+        key.copy_from_slice(digest.finish().as_ref());
+        Key(key)
+    }
+}
+
+/// The lists that were verified under this key, if they are still known.
+pub(super) fn find(key: &Key) -> Option<Vec<VerifiedList>> {
+    lock().as_ref()?.get(key).cloned()
+}
+
+/// Keeps lists for as long as anybody uses them.
+pub(super) fn keep(key: Key, lists: &[VerifiedList]) {
+    forget_unused();
+    lock().get_or_insert_default().insert(key, lists.to_vec());
+}
+
+/// Lets go of the lists that nobody uses any more. Called now and then where a pause disturbs nobody: giving a million
+/// entries back takes milliseconds.
+pub fn forget_unused() {
+    let mut unused = Vec::new();
+    if let Some(kept) = lock().as_mut() {
+        let in_use = |lists: &[VerifiedList]| lists.iter().any(|found| found.list.is_shared());
+        unused.extend(kept.extract_if(|_, lists| !in_use(lists)));
+    }
+    // Outside the lock.
+    drop(unused);
+}
+
+/// Whether anything is known under this key.
+#[cfg(test)]
+fn is_known(key: &Key) -> bool {
+    lock().as_ref().is_some_and(|kept| kept.contains_key(key))
+}
+
+fn lock() -> MutexGuard<'static, Option<HashMap<Key, Vec<VerifiedList>>>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gateway_core::revocation::{AuthorityId, IssuerList, StalePolicy};
+    use std::time::SystemTime;
+
+    #[test]
+    fn a_list_is_kept_while_it_is_used_and_no_longer() {
+        let now = SystemTime::now();
+        let lists = [VerifiedList {
+            issuer: AuthorityId([1; 32]),
+            list: IssuerList::new(now, now, StalePolicy::Refuse),
+        }];
+        let algorithms =
+            &rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        let key = Key::of(b"a list", &RootCertStore::empty(), algorithms);
+        assert_ne!(key, Key::of(b"a lisp", &RootCertStore::empty(), algorithms));
+        keep(key, &lists);
+        let user = find(&key).unwrap();
+        drop(lists);
+        forget_unused();
+        assert!(is_known(&key), "in use");
+        drop(user);
+        forget_unused();
+        assert!(!is_known(&key), "nobody uses it");
+    }
+}

@@ -1,0 +1,267 @@
+//! The block list: who is shut out by hand, at once, without the CA, and who is let in again.
+//! In: `portcullis block` and `unblock` beside a running gateway; files that are broken or gone. Out: who is cut off, who is
+//! refused, who stays, what the commands say.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tests::{
+    Backend, Behaviour, Client, Closing, Credentials, Gateway, Request, World, eventually, program,
+};
+
+const ENDED: &str = "portcullis_connections_ended_total";
+const FAILURES: &str = "portcullis_handshake_failures_total";
+const ENTRIES: &str = "portcullis_blocked_entries";
+const REFUSED: &str = "portcullis_block_file_refused";
+const BLOCKED: [(&str, &str); 2] = [("listener", "edge"), ("reason", "blocked")];
+
+fn ping(client: &mut Client) {
+    client.send(b"ping").unwrap();
+    assert_eq!(client.receive(4).unwrap(), b"ping");
+}
+
+fn list(world: &World) -> PathBuf {
+    world.folder().join("portcullis.blocked.json")
+}
+
+/// Runs `portcullis COMMAND --config …` with further arguments.
+fn command(world: &World, command: &str, arguments: &[&str]) -> Output {
+    let mut program = Command::new(program("portcullis"));
+    program.arg(command).arg("--config");
+    program.arg(world.folder().join("portcullis.toml"));
+    program.args(arguments).output().unwrap()
+}
+
+/// The same, which has to end with this exit code; what it printed.
+fn ends_with(code: i32, output: &Output) -> String {
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    text
+}
+
+/// What OpenSSL prints about a certificate behind the `=`.
+fn openssl(certificate: &Path, what: &[&str]) -> String {
+    let mut command = Command::new("openssl");
+    command.args(["x509", "-noout", "-in"]).arg(certificate);
+    let output = command.args(what).output().unwrap();
+    let text = ends_with(0, &output);
+    text.trim().split_once('=').unwrap().1.to_owned()
+}
+
+fn connect(world: &World, gateway: &Gateway, credentials: &Credentials) -> Client {
+    let client = world.client().credentials(credentials);
+    let mut client = client.connect(gateway.address()).unwrap();
+    ping(&mut client);
+    client
+}
+
+fn assert_refused(world: &World, gateway: &Gateway, credentials: &Credentials) {
+    let before = gateway.metrics().count(FAILURES, &BLOCKED);
+    let client = world.client().credentials(credentials);
+    client.refused(gateway.address());
+    gateway.wait_for(FAILURES, &BLOCKED, before + 1);
+}
+
+/// A gateway that does not wait for its clients at its end.
+fn start(world: &World, backend: &Backend) -> Gateway {
+    let setup = world.setup().top("drain_timeout = \"0s\"");
+    let setup = setup.tables("[audit]\nfile = \"audit.jsonl\"\n");
+    setup.route("edge", "", &[backend.address()], "").start()
+}
+
+/// The audit log's lines of one outcome.
+fn audited(world: &World, outcome: &str) -> Vec<String> {
+    let text = fs::read_to_string(world.folder().join("audit.jsonl")).unwrap();
+    let named = format!("\"outcome\":\"{outcome}\"");
+    let lines = text.lines().filter(|line| line.contains(&named));
+    lines.map(str::to_owned).collect()
+}
+
+/// An agent beside the one that is to be shut out.
+fn other(world: &World) -> Credentials {
+    let request = Request::client("spiffe://example.test/agent/other");
+    world.agents.issue("other", request)
+}
+
+/// Ways to say whom.
+const NAMES: [fn(&Credentials) -> [String; 2]; 4] = [
+    |agent| {
+        let serial = openssl(&agent.certificate, &["-serial"]);
+        ["--serial".into(), serial]
+    },
+    |agent| {
+        let sum = openssl(&agent.certificate, &["-fingerprint", "-sha256"]);
+        ["--fingerprint".into(), sum]
+    },
+    |_| {
+        [
+            "--identity".into(),
+            "spiffe://example.test/agent/agent-1".into(),
+        ]
+    },
+    |_| {
+        [
+            "--identity".into(),
+            "spiffe://example.test/agent/agent*".into(),
+        ]
+    },
+];
+
+#[test]
+fn a_block_cuts_off_refuses_survives_a_restart_and_is_undone_by_unblock() {
+    for name in NAMES {
+        let world = World::new();
+        let backend = Backend::start(Behaviour::Echo);
+        let other = other(&world);
+        let [kind, name] = &name(&world.agent);
+        let whom = [kind.as_str(), name.as_str()];
+        let mut gateway = start(&world, &backend);
+        let mut victims = [(); 2].map(|()| connect(&world, &gateway, &world.agent));
+        let mut stays = connect(&world, &gateway, &other);
+
+        let arguments = [
+            &whom[..],
+            &["--reason", "its key was found on a memory stick"],
+        ]
+        .concat();
+        let said = ends_with(0, &command(&world, "block", &arguments));
+        assert!(
+            said.contains("in force; connections closed by the last change: 2"),
+            "{said}"
+        );
+        for victim in &mut victims {
+            assert_ne!(victim.receive_to_end().1, Closing::CloseNotify);
+        }
+        let metrics = gateway.wait_for(ENDED, &BLOCKED, 2);
+        assert_eq!(metrics.count(ENTRIES, &[]), 1);
+        assert_eq!(
+            metrics.count("portcullis_change_to_close_seconds_count", &BLOCKED),
+            2
+        );
+        assert_refused(&world, &gateway, &world.agent);
+        ping(&mut stays);
+        eventually("the audit log says who did it and why", || {
+            let lines = audited(&world, "blocked");
+            let whole = |line: &String| {
+                ["memory stick", "(uid "]
+                    .iter()
+                    .all(|part| line.contains(part))
+            };
+            (lines.len() == 1 && lines.iter().all(whole)).then_some(())
+        });
+        let said = ends_with(0, &command(&world, "blocked", &[]));
+        assert!(
+            said.contains("memory stick") && said.contains("in force"),
+            "{said}"
+        );
+
+        gateway.terminate();
+        gateway.wait();
+        let gateway = start(&world, &backend);
+        assert_refused(&world, &gateway, &world.agent);
+        let mut stays = connect(&world, &gateway, &other);
+
+        let said = ends_with(0, &command(&world, "unblock", &whom));
+        assert!(said.contains("in force"), "{said}");
+        connect(&world, &gateway, &world.agent);
+        ping(&mut stays);
+        gateway.wait_for(ENTRIES, &[], 0);
+        eventually("the audit log says that too", || {
+            (audited(&world, "unblocked").len() == 1).then_some(())
+        });
+        ends_with(1, &command(&world, "unblock", &whom));
+    }
+}
+
+#[test]
+fn a_ticket_of_somebody_who_is_blocked_is_worth_nothing() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = start(&world, &backend);
+    let client = world.client().remembering();
+    let edge = [("listener", "edge")];
+    for resumed in [0, 1] {
+        let mut connection = client.connect(gateway.address()).unwrap();
+        ping(&mut connection);
+        gateway.wait_for("portcullis_handshakes_resumed_total", &edge, resumed);
+    }
+    let whom = ["--identity", "spiffe://example.test/agent/agent-1"];
+    ends_with(0, &command(&world, "block", &whom));
+    client.refused(gateway.address());
+    gateway.wait_for("portcullis_tickets_refused_total", &BLOCKED, 1);
+    gateway.wait_for(FAILURES, &BLOCKED, 1);
+}
+
+#[test]
+fn a_configuration_that_is_broken_keeps_no_block_from_acting() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = start(&world, &backend);
+    let mut victim = connect(&world, &gateway, &world.agent);
+    let file = world.folder().join("portcullis.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("client_ca", "clients_ca")).unwrap();
+    gateway.wait_for("portcullis_reloads_total", &[("result", "refused")], 1);
+    let whom = ["--identity", "spiffe://example.test/agent/*"];
+    ends_with(0, &command(&world, "block", &whom));
+    assert_ne!(victim.receive_to_end().1, Closing::CloseNotify);
+    assert_refused(&world, &gateway, &world.agent);
+}
+
+#[test]
+fn a_list_that_is_broken_or_gone_lets_nobody_in() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = start(&world, &backend);
+    let mut stays = connect(&world, &gateway, &other(&world));
+    let whom = ["--identity", "spiffe://example.test/agent/agent-1"];
+    ends_with(0, &command(&world, "block", &whom));
+    let good = fs::read(list(&world)).unwrap();
+
+    let breaks: [fn(&Path, &[u8]); 4] = [
+        |list, good| fs::write(list, &good[..good.len() / 2]).unwrap(),
+        |list, _| fs::write(list, "").unwrap(),
+        |list, _| fs::write(list, "{\"blocked\": [{\"serial\": \"no number\"}]}").unwrap(),
+        |list, _| fs::remove_file(list).unwrap(),
+    ];
+    for break_list in breaks {
+        break_list(&list(&world), &good);
+        gateway.wait_for(REFUSED, &[], 1);
+        assert_refused(&world, &gateway, &world.agent);
+        ping(&mut stays);
+        // A new list would let everybody in who stood in the old one.
+        ends_with(1, &command(&world, "block", &["--serial", "0a:1b"]));
+        fs::write(list(&world), &good).unwrap();
+        let metrics = gateway.wait_for(REFUSED, &[], 0);
+        assert_eq!(metrics.count(ENTRIES, &[]), 1);
+        assert_refused(&world, &gateway, &world.agent);
+    }
+
+    gateway.terminate();
+    gateway.wait();
+    fs::write(list(&world), "{").unwrap();
+    let setup = world.setup().route("edge", "", &[backend.address()], "");
+    let said = setup.refused();
+    assert!(said.contains("is no block list"), "{said}");
+}
+
+#[test]
+fn a_command_says_what_it_could_not_confirm() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = start(&world, &backend);
+    gateway.terminate();
+    gateway.wait();
+    let said = ends_with(3, &command(&world, "block", &["--serial", "0a:1b"]));
+    assert!(said.contains("has not confirmed it"), "{said}");
+    let said = ends_with(0, &command(&world, "blocked", &["--json"]));
+    assert!(said.contains("\"serial\": \"0a1b\""), "{said}");
+    ends_with(1, &command(&world, "block", &["--serial", "no number"]));
+    ends_with(2, &command(&world, "block", &[]));
+    ends_with(
+        2,
+        &command(&world, "block", &["--serial", "01", "--identity", "a"]),
+    );
+}
