@@ -271,8 +271,9 @@ pub const AUDIT_QUEUE_RESERVE_BYTES: usize = 256 << 10;
 /// Longest text of one field of an audit line in bytes; what is longer is cut, and ends with `…`.
 pub const AUDIT_TEXT_BYTES_MAX: usize = 1024;
 
-/// The audit log's thread rests this long after each write, so that lines gather.
-pub const AUDIT_REST: Duration = Duration::from_millis(5);
+/// The audit log's thread rests this long after each write, so that lines gather: at a thousand connections a second its
+/// writes took 2 % of a CPU with 5 ms, and the lines themselves 1 %.
+pub const AUDIT_REST: Duration = Duration::from_millis(25);
 
 /// A failed write of the audit log is tried again after this time, or when the file is opened again.
 pub const AUDIT_RETRY: Duration = Duration::from_secs(1);

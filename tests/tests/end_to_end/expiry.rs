@@ -115,7 +115,7 @@ fn the_log_and_the_metrics_tell_of_a_certificate_near_its_end() {
 fn clients_are_counted_by_rule_and_by_what_their_certificates_have_left() {
     let world = World::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world
+    let mut gateway = world
         .setup()
         .identities(
             "[[identity]]\nmatch = { uri = \"spiffe://example.test/other/*\" }\n\
@@ -123,13 +123,14 @@ fn clients_are_counted_by_rule_and_by_what_their_certificates_have_left() {
         )
         .route("edge", "", &[backend.address()], "")
         .start();
+    let address = gateway.address();
     let agent = |name: &str, seconds| {
         let request = Request::client(&format!("spiffe://example.test/agent/{name}"));
         let agent = world.agents.issue(name, request.seconds(seconds));
         let client = world.client().credentials(&agent);
-        client.connect(gateway.address()).unwrap()
+        client.connect(address).unwrap()
     };
-    let _connected = [agent("a", GOOD), agent("b", GOOD), agent("c", SIXTH)];
+    let connected = [agent("a", GOOD), agent("b", GOOD), agent("c", SIXTH)];
     let rule = ("rule", "2");
     let labels = |left| [("listener", "edge"), rule, ("left", left)];
     let metrics = gateway.wait_for("portcullis_clients", &[rule], 3);
@@ -143,4 +144,15 @@ fn clients_are_counted_by_rule_and_by_what_their_certificates_have_left() {
     );
     let left = first as i64 - now.as_secs() as i64;
     assert!((0..=SIXTH + 1).contains(&left), "{left}");
+
+    // The first rule goes, the second becomes the first: clients are counted where `check` shows them now.
+    let file = world.folder().join("portcullis.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let other = "[[identity]]\nmatch = { uri = \"spiffe://example.test/other/*\" }\n";
+    assert!(text.contains(other), "{text}");
+    fs::write(&file, text.replace(other, "")).unwrap();
+    gateway.process().signal(rustix::process::Signal::HUP);
+    let metrics = gateway.wait_for("portcullis_clients", &[("rule", "1")], 3);
+    assert_eq!(metrics.count("portcullis_clients", &[rule]), 0);
+    drop(connected);
 }
