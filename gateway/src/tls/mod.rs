@@ -14,6 +14,7 @@ mod key_policy;
 mod names;
 mod negotiated;
 mod peer;
+mod rehearsal;
 mod scratch;
 mod server_verifier;
 mod stream;
@@ -27,6 +28,7 @@ pub use key_policy::{KeyKind, KeyPolicy};
 pub use names::{cipher_suite_name, group_name};
 pub use negotiated::Negotiated;
 pub use peer::VerifiedPeer;
+pub use rehearsal::{Admissible, Inadmissible, rehearse};
 pub use stream::{StreamError, TlsStream};
 pub use tickets::{
     KeyFileError, KeyRing, RotateError, Rotated, load as load_ticket_keys,
