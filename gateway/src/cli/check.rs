@@ -190,11 +190,19 @@ fn process(config: &Config, blocks: &BlockFile) -> Table {
         ("workers", config.workers.to_string()),
         ("drain timeout", duration(config.drain_timeout)),
         ("close spread", duration(config.close_spread)),
+        ("observes", observed(config)),
         ("admin endpoint", admin),
         ("audit log", audit),
         ("guard", guard),
         ("block list", blocked),
     ])
+}
+
+fn observed(config: &Config) -> String {
+    config.observe.as_ref().map_or_else(
+        || "no other configuration".to_owned(),
+        |other| config::shown_path(&other.file, &config.file),
+    )
 }
 
 fn resumption(config: &Config) -> String {

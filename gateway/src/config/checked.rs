@@ -51,10 +51,24 @@ pub struct Config {
     pub backends: Vec<Arc<Backend>>,
     /// Identity rules in the order of the file. Without rules nobody gets in.
     pub rules: Arc<Rules>,
+    /// Another configuration, tried on the clients of the listeners of the same names: whom it would refuse is told.
+    pub observe: Option<Arc<Config>>,
     /// Certificates of ours and CAs, for expiry metrics and `check`.
     pub certificates: Vec<CertificateFile>,
     /// Every file this configuration was read from, as it was then; its own file first.
     pub files: Vec<Seen>,
+}
+
+impl Config {
+    /// Whether a file of it has changed, or it is made of other files.
+    pub fn differs_from(&self, other: &Config) -> bool {
+        self.files.len() != other.files.len()
+            || self
+                .files
+                .iter()
+                .zip(&other.files)
+                .any(|(one, two)| one.path() != two.path() || one.differs_from(two))
+    }
 }
 
 /// How clients may come back without proving their key again.

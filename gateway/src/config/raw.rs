@@ -36,6 +36,7 @@ section! {
     /// The whole file.
     RawConfig {
         "drain_timeout" => drain_timeout: Text,
+        "observe" => observe: Text,
         "close_spread" => close_spread: Text,
         "workers" => workers: RawWorkers,
         "admin" => admin: RawAdmin,

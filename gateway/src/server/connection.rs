@@ -84,6 +84,7 @@ async fn attend(
     } = accepted;
     let pace = share.map(Pace::new);
     let (connection, established_at) = (place.number(), Instant::now());
+    worker.foresee_newcomer(&state, position, &stream, &peer);
     place.establish(position, peer.clone());
     if let Some(order) = worker.judge_if_changed(&state, position, &peer) {
         place.give(order);

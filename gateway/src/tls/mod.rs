@@ -13,6 +13,7 @@ mod handshake;
 mod key_policy;
 mod names;
 mod negotiated;
+mod observed;
 mod peer;
 mod rehearsal;
 mod scratch;
@@ -27,6 +28,7 @@ pub use handshake::{Accepted, Connected, HandshakeError, Refusal, accept, connec
 pub use key_policy::{KeyKind, KeyPolicy};
 pub use names::{cipher_suite_name, group_name};
 pub use negotiated::Negotiated;
+pub use observed::Observed;
 pub use peer::VerifiedPeer;
 pub use rehearsal::{Admissible, Inadmissible, rehearse};
 pub use stream::{StreamError, TlsStream};

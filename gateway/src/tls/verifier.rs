@@ -110,7 +110,7 @@ impl Verifier {
 }
 
 /// An objection as the reason for refusing, and in words.
-fn explain(objection: &Objection, names: &str) -> (Failure, String) {
+pub(super) fn explain(objection: &Objection, names: &str) -> (Failure, String) {
     let (failure, detail) = match objection {
         Objection::Blocked => (Failure::Blocked, "an operator has blocked it"),
         Objection::Revoked => (

@@ -6,6 +6,7 @@
     reason = "all of it is test code, helpers included"
 )]
 
+mod alerts;
 mod audit;
 mod backend_trust;
 mod backends;
@@ -20,6 +21,7 @@ mod lifetime;
 mod limits;
 mod load;
 mod nginx;
+mod observe;
 mod prometheus;
 mod proxy_protocol;
 mod readme;
@@ -31,3 +33,4 @@ mod revocation;
 mod skywalking;
 mod telemetry;
 mod tls;
+mod watching;
