@@ -40,6 +40,17 @@ fn check(world: &World, certificate: &Path, arguments: &[&str]) -> (Option<i32>,
     (output.status.code(), said + &errors)
 }
 
+/// Shuts an identity out.
+fn block(world: &World, identity: &str) {
+    let output = Command::new(program("portcullis"))
+        .args(["block", "--identity", identity, "--config"])
+        .arg(world.folder().join("portcullis.toml"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
 fn assert_says(said: &str, expected: &[&str]) {
     for expected in expected {
         assert!(said.contains(expected), "{expected} in\n{said}");
@@ -150,21 +161,7 @@ fn it_names_the_reason_that_the_gateway_then_counts() {
             "",
         )
         .start();
-    let block = Command::new(program("portcullis"))
-        .args([
-            "block",
-            "--identity",
-            "spiffe://example.test/agent/blocked",
-            "--config",
-        ])
-        .arg(world.folder().join("portcullis.toml"))
-        .output()
-        .unwrap();
-    assert!(
-        block.status.success(),
-        "{}",
-        String::from_utf8_lossy(&block.stderr)
-    );
+    block(&world, "spiffe://example.test/agent/blocked");
     for (reason, agent) in &cases {
         let (code, said) = check(&world, &agent.certificate, &[]);
         assert_eq!(code, Some(1), "{reason}: {said}");
