@@ -185,7 +185,12 @@ fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
     wait_for(&file, "handshake", "not_authorized", 1);
     rotate_keys(&world, &["--distrust"]);
     gateway.process().signal(Signal::HUP);
-    wait_for(&file, "reload", "taken", 1);
+    let reload = wait_for(&file, "reload", "taken", 1).remove(0);
+    let sender = format!("process {}", std::process::id());
+    assert!(
+        reload["cause"].as_str().unwrap().ends_with(&sender),
+        "{reload}"
+    );
     fs::write(world.folder().join("portcullis.toml"), "no configuration").unwrap();
     gateway.process().signal(Signal::HUP);
     wait_for(&file, "reload", "refused", 1);
