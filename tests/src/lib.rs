@@ -21,5 +21,7 @@ pub use host::Host;
 pub use http::{get, get_unix};
 pub use metrics::Metrics;
 pub use process::Process;
-pub use programs::{client_script, node, node_modules, program, prometheus, python, wheel_file};
+pub use programs::{
+    client_script, node, node_modules, program, prometheus, promtool, python, wheel_file,
+};
 pub use wait::{PATIENCE, eventually};

@@ -51,11 +51,20 @@ pub fn node_modules() -> PathBuf {
 
 /// Debian's Prometheus, installed or unpacked.
 pub fn prometheus() -> PathBuf {
-    let unpacked = root().join(".tools/debian/usr/bin/prometheus");
+    debian("prometheus")
+}
+
+/// Its tool for rules, from the same package.
+pub fn promtool() -> PathBuf {
+    debian("promtool")
+}
+
+fn debian(name: &str) -> PathBuf {
+    let unpacked = root().join(".tools/debian/usr/bin").join(name);
     if unpacked.is_file() {
         unpacked
     } else {
-        in_path("prometheus")
+        in_path(name)
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Mortal {
     pub usage: String,
     /// Its file, as the configuration's reader knows it; empty for a revocation list.
     pub file: String,
-    /// Whose it is.
+    /// Whose it is; of a revocation list, its issuer's.
     pub subject: String,
     /// From when to when.
     pub lifetime: Lifetime,
@@ -61,10 +61,13 @@ pub fn mortals(config: &Config) -> Vec<Mortal> {
         revocation.lists().map(move |(_, list)| Mortal {
             usage: usage.clone(),
             file: String::new(),
-            subject: String::new(),
+            subject: list.issuer_name().to_owned(),
             lifetime: list.lifetime(),
         })
     });
+    let mut lists: Vec<_> = lists.collect();
+    // Lists have no order of their own; a plugin's performance data keeps to one.
+    lists.sort_by(|one, other| (&one.usage, &one.subject).cmp(&(&other.usage, &other.subject)));
     certificates.chain(lists).collect()
 }
 

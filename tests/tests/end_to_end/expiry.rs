@@ -70,7 +70,10 @@ fn a_revocation_list_that_has_ended_is_critical() {
     let ended = list("ended.crl", RevocationList::of(&[]).ended());
     let (exit, said) = plugin(&world, &ended);
     assert_eq!(exit, Some(2), "{said}");
-    assert!(said.contains("listener edge crl has ended"), "{said}");
+    assert!(
+        said.contains("listener edge crl CN=Agents of the test has ended"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -6,16 +6,21 @@
     reason = "all of it is test code, helpers included"
 )]
 
+mod alerts;
 mod audit;
 mod backend_trust;
 mod backends;
 mod blocks;
 mod demo;
 mod expiry;
+mod identity;
+mod key_policy;
 mod lifecycle;
 mod lifetime;
+mod limits;
 mod load;
 mod nginx;
+mod observe;
 mod prometheus;
 mod proxy_protocol;
 mod readme;
