@@ -428,7 +428,7 @@ fn a_ticket_from_before_a_stricter_policy_is_worth_nothing() {
     let stricter = text.replace("[tls]", "[tls]\nclient_keys = [\"ECDSA-P384\"]");
     fs::write(&file, stricter).unwrap();
     gateway.process().signal(Signal::HUP);
-    gateway.wait_for("portcullis_reloads_total", &[("result", "taken")], 1);
+    gateway.wait_for_reloads(1);
     let words = "the key of the certificate is ECDSA-P256, allowed are ECDSA-P384";
     assert_refused(&gateway, &client.refused(gateway.address()), WEAK, 1, words);
 }
