@@ -24,9 +24,12 @@ fuzz_target!(|der: &[u8]| {
             uris,
             dns_names,
             common_name,
+            organizational_units,
+            issuer,
             ..
         } = &parsed.certificate;
         let names = uris.iter().chain(dns_names).chain(common_name);
+        let names = names.chain(organizational_units).chain([issuer]);
         names.for_each(|name| assert_shown(name));
         assert_shown(&identity::describe(&parsed.certificate));
         compare(parsed, &certificate);
@@ -41,6 +44,8 @@ fuzz_target!(|der: &[u8]| {
         Ok(parsed) => {
             assert_eq!(parsed.certificate.uris, facts.uris);
             assert_eq!(parsed.certificate.dns_names, facts.dns_names);
+            assert_eq!(parsed.certificate.ip_addresses, facts.ip_addresses);
+            assert_eq!(parsed.certificate.issuer, facts.issuer);
             let client_usage = facts.purposes.is_some_and(|purposes| purposes.client);
             assert_eq!(parsed.client_usage, client_usage);
         }

@@ -140,7 +140,7 @@ impl Failure {
             Failure::Revoked => Some(Alert(44)),        // certificate_revoked
             Failure::CrlStale => Some(Alert(48)),       // unknown_ca, as common stacks say it
             Failure::Blocked => Some(Alert(49)),        // access_denied
-            Failure::WeakKey => Some(Alert(42)),        // bad_certificate
+            Failure::WeakKey => Some(Alert(42)),        // bad_certificate, RFC 8446 section 4.4.2.4
             Failure::NotAuthorized => Some(Alert(49)),  // access_denied
             Failure::ClientRejectedServer => None,      // the client ended it
             Failure::NotTls => Some(Alert(10)),         // unexpected_message

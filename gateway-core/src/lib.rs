@@ -10,6 +10,7 @@ pub mod certificate;
 pub mod expiry;
 pub mod failure;
 pub mod identity;
+pub mod limit;
 pub mod lineage;
 pub mod revocation;
 pub mod sniff;

@@ -194,12 +194,39 @@ pub const TICKETS_TRIED_MAX: usize = 4;
 /// Tickets given out per handshake, about 1.5 KB each: a client comes back with the newest.
 pub const TICKETS_ISSUED: usize = 1;
 
+/// Clients that an observed configuration would refuse and that each worker remembers by name, each about 400 bytes.
+pub const FORESEEN_CLIENTS_MAX: usize = 10_000;
+
 const _: () = assert!(HANDSHAKE_READ_BYTES <= HANDSHAKE_BYTES_MAX);
 const _: () = assert!(HANDSHAKE_BYTES_MAX >= RECORD_BYTES_MAX);
 const _: () = assert!(
     IO_BUFFER_BYTES >= RECORD_BYTES_MAX,
     "a whole record must fit, or it is never opened"
 );
+
+/// Certificates in a client's chain, its own included and the CA's not. Each costs a signature check. webpki goes no further.
+pub const CHAIN_DEPTH: RangeInclusive<u64> = 1..=7;
+/// Default of `max_chain_depth`: three intermediates are more than common hierarchies have.
+pub const CHAIN_DEPTH_DEFAULT: usize = 4;
+
+/// Length of RSA keys in bits: shorter ones are within reach of being factored (NIST SP 800-57), for longer ones the
+/// libraries have no code, and verifying would cost more than it proves.
+pub const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
+
+const _: () = assert!(CHAIN_DEPTH_DEFAULT as u64 <= *CHAIN_DEPTH.end());
+
+/// Connections at once of one identity.
+pub const IDENTITY_CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
+/// Handshakes per second of one identity; as many may come at once after a quiet second.
+pub const IDENTITY_HANDSHAKES_PER_SECOND: RangeInclusive<u64> = 1..=1_000_000;
+/// Bytes per second from one identity. A connection that has just read a whole buffer then pauses for four seconds at most,
+/// if it is the only one.
+pub const IDENTITY_BYTES_PER_SECOND: RangeInclusive<u64> = 16 << 10..=1 << 40;
+
+/// Identities with limits that are known at once, each about 250 bytes; those beyond are refused. Idle ones are forgotten.
+pub const IDENTITY_RECORDS_MAX: usize = 100_000;
+/// Below so many, idle ones are not looked for.
+pub const IDENTITY_RECORDS_MIN: usize = 1024;
 
 /// After the last sign of a change, files are looked at when nothing has happened for this long ...
 pub const FILE_QUIET_PERIOD: Duration = Duration::from_millis(50);

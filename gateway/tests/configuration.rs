@@ -467,6 +467,24 @@ match = | # match = | 16 | match | missing
 uri = "spiffe://example.org/agent/*" | dns = "*.example.org" | 17 | match: dns = "*.example.org" | at its end
 "team-a" | ".*" | 18 | tenant = ".*" | at least one letter or digit
 "team-a" | "a/b" | 18 | tenant = "a/b" | letters, digits
+tenant = "team-a" | tenant = "a"\ntenant_from = "cn" | 19 | tenant_from = "cn" | must not stand beside tenant
+tenant = "team-a" | tenant_from = "o" | 18 | tenant_from = "o" | must be "uri", "dns", "cn" or "ou"
+{ uri = "spiffe://example.org/agent/*" }\ntenant = "team-a" | { uri = "spiffe://a" }\ntenant_from = "uri" | 18 | tenant_from = "uri" | the `*` stands for
+{ uri = "spiffe://example.org/agent/*" }\ntenant = "team-a" | { cn = "a" }\ntenant_from = "uri" | 18 | tenant_from = "uri" | the `*` stands for
+tenant = "team-a" | listeners = ["otlp"] | 18 | listeners = "otlp" | must name a [[listener]]: otlp-grpc
+tenant = "team-a" | listeners = [] | 18 | listeners = [] | must name at least one
+tenant = "team-a" | listeners = ["otlp-grpc", "otlp-grpc"] | 18 | listeners = "otlp-grpc" | is named twice
+tenant = "team-a" | max_connections = 0 | 18 | max_connections = 0 | must be 1 to 1000000
+tenant = "team-a" | handshakes_per_second = -1 | 18 | handshakes_per_second = -1 | must be 1 to 1000000
+tenant = "team-a" | bytes_per_second = "10" | 18 | bytes_per_second = "10" | must be a size with its unit
+tenant = "team-a" | bytes_per_second = "1KiB" | 18 | bytes_per_second = "1KiB" | 16 KiB to 1 TiB
+uri = "spiffe://example.org/agent/*" | dns = "agent." | 17 | match: dns = "agent." | must not end in a dot
+uri = "spiffe://example.org/agent/*" | dns = "ägent" | 17 | match: dns = "ägent" | must be ASCII
+uri = "spiffe://example.org/agent/*" | ip = "10.0.0.0/8" | 17 | match: ip = "10.0.0.0/8" | must be an IP address
+uri = "spiffe://example.org/agent/*" | fingerprint = "00" | 17 | match: fingerprint = "00" | 64 hexadecimal digits
+uri = "spiffe://example.org/agent/*" | fingerprint = ["zz"] | 17 | match: fingerprint = "zz" | 64 hexadecimal digits
+uri = "spiffe://example.org/agent/*" | fingerprint = [] | 17 | match: fingerprint = [] | must name at least one
+uri = "spiffe://example.org/agent/*" | fingerprint = 1 | 17 | match: fingerprint = 1 | or an array of strings
 "#;
 
 #[test]
@@ -533,6 +551,7 @@ tls = | dangerous_plaintext = true # | 14 | telemetry leaves this host in plain 
 [[identity]]\nmatch = { uri = "spiffe://example.org/agent/*" }\ntenant = "team-a"\n | | 1 | nobody gets in
 tenant = "team-a" | [[backend]]\nname = "spare"\nservers = ["[::1]:1"] | 18 | no listener uses it
 tenant = "team-a" | [[identity]]\nmatch = { uri = "spiffe://example.org/agent/1" } | 18 | never reached: the rule at line 16
+tenant = "team-a" | [[identity]]\nmatch = { uri = "spiffe://example.org/agent/1", ou = "edge" }\nlisteners = ["otlp-grpc"] | 18 | never reached: the rule at line 16
 spiffe://example.org/agent/* | * | 16 | lets in every certificate
 "server.pem"\nkey = "server.key" | "ending.pem"\nkey = "ending.key" | 6 | CN=ending expires on
 client_ca = ["ca.pem"] | client_ca = ["ca.pem", "expired-ca.pem"] | 8 | CN=expired-ca expired on

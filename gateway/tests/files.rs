@@ -340,9 +340,8 @@ fn what_changed_between_reading_and_watching_is_reported() {
     );
 }
 
-/// The kernel announces a write to the directory it was made through, and that is not the one that is watched.
 #[test]
-fn a_change_that_nobody_announces_is_found_by_looking() {
+fn a_file_that_is_written_by_another_path_is_noticed() {
     let mut layout = Layout::new();
     layout
         .write("etc/shared", "one")

@@ -48,6 +48,7 @@ pub enum Usage {
 #[derive(Debug, Clone)]
 pub struct Request {
     common_name: String,
+    organizational_unit: Option<String>,
     names: Vec<SanType>,
     usage: Usage,
     not_before: OffsetDateTime,
@@ -69,6 +70,7 @@ impl Request {
         let now = OffsetDateTime::now_utc();
         Request {
             common_name: common_name.to_owned(),
+            organizational_unit: None,
             names: Vec::new(),
             usage,
             not_before: now - Duration::hours(1),
@@ -97,6 +99,12 @@ impl Request {
     /// Changes the common name.
     pub fn common_name(mut self, name: &str) -> Request {
         name.clone_into(&mut self.common_name);
+        self
+    }
+
+    /// Adds an organizational unit.
+    pub fn organizational_unit(mut self, unit: &str) -> Request {
+        self.organizational_unit = Some(unit.to_owned());
         self
     }
 
@@ -131,6 +139,10 @@ impl Request {
     fn parameters(self) -> CertificateParams {
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name = name(&self.common_name);
+        if let Some(unit) = self.organizational_unit {
+            let kind = DnType::OrganizationalUnitName;
+            parameters.distinguished_name.push(kind, unit);
+        }
         parameters.subject_alt_names = self.names;
         parameters.not_before = self.not_before;
         parameters.not_after = self.not_after;

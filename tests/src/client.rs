@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustls::crypto::{CryptoProvider, aws_lc_rs, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     AlertDescription, CipherSuite, ClientConfig, ClientConnection, NamedGroup, RootCertStore,
     version,
@@ -28,6 +29,7 @@ pub struct ClientBuilder {
     alpn: Vec<Vec<u8>>,
     suites: Option<Vec<CipherSuite>>,
     groups: Option<Vec<NamedGroup>>,
+    with_key: bool,
     /// Set where tickets are remembered from one connection to the next.
     remembered: Option<Arc<ClientConfig>>,
 }
@@ -71,6 +73,7 @@ impl ClientBuilder {
             alpn: Vec::new(),
             suites: None,
             groups: None,
+            with_key: true,
             remembered: None,
         }
     }
@@ -84,6 +87,13 @@ impl ClientBuilder {
     /// Presents a certificate.
     pub fn credentials(mut self, credentials: &Credentials) -> Self {
         self.credentials = Some(credentials.clone());
+        self
+    }
+
+    /// Presents the certificate, whatever kinds of key it is asked for, and holds a key of its own making in place of
+    /// the certificate's.
+    pub fn without_its_key(mut self) -> Self {
+        self.with_key = false;
         self
     }
 
@@ -161,6 +171,17 @@ impl ClientBuilder {
             .with_root_certificates(roots);
         let mut config = match &self.credentials {
             None => builder.with_no_client_auth(),
+            Some(credentials) if !self.with_key => {
+                let chain = CertificateDer::pem_file_iter(&credentials.certificate)
+                    .expect("the certificate can be read")
+                    .collect::<Result<Vec<_>, _>>()
+                    .expect("the certificate is PEM");
+                let own = rcgen::KeyPair::generate().expect("a key can be made");
+                let key = PrivateKeyDer::try_from(own.serialize_der()).expect("it is PKCS #8");
+                let key = ring::sign::any_supported_type(&key).expect("ring has P-256");
+                let copied = CertifiedKey::new(chain, key);
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(copied)))
+            }
             Some(credentials) => {
                 let chain = CertificateDer::pem_file_iter(&credentials.certificate)
                     .expect("the certificate can be read")

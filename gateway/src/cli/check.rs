@@ -10,6 +10,7 @@ use comfy_table::{Table, presets};
 use gateway_core::identity::TenantSource;
 use gateway_core::revocation::{IssuerList, Revocation, StalePolicy};
 
+use super::rules;
 use crate::blocks::BlockFile;
 use crate::config::{
     self, AdminAddress, AuditTarget, Backend, BackendTransport, Config, GuardMode, Listener,
@@ -71,7 +72,7 @@ fn explain(loaded: &Loaded, blocks: &BlockFile, now: SystemTime) -> String {
     }
     text += &titled(
         "Identities, first match wins; no match is refused",
-        &rules(config),
+        &rules::table(config, plain_table()),
     );
     if let Some(note) = tenant_note(config) {
         text += &format!("  {note}\n");
@@ -146,14 +147,31 @@ fn process(config: &Config, blocks: &BlockFile) -> Table {
         ("resumption", resumption(config)),
         ("cipher suites", suites.collect::<Vec<_>>().join(", ")),
         ("groups", groups.collect::<Vec<_>>().join(", ")),
+        ("client keys", config.key_policy.key_names()),
+        ("client signatures", config.key_policy.signature_names()),
+        (
+            "client chains",
+            format!(
+                "up to {} certificates below a CA",
+                config.key_policy.depth_max()
+            ),
+        ),
         ("workers", config.workers.to_string()),
         ("drain timeout", duration(config.drain_timeout)),
         ("close spread", duration(config.close_spread)),
+        ("observes", observed(config)),
         ("admin endpoint", admin),
         ("audit log", audit),
         ("guard", guard),
         ("block list", blocked),
     ])
+}
+
+fn observed(config: &Config) -> String {
+    config.observe.as_ref().map_or_else(
+        || "no other configuration".to_owned(),
+        |other| config::shown_path(&other.file, &config.file),
+    )
 }
 
 fn resumption(config: &Config) -> String {
@@ -282,31 +300,6 @@ fn backend_table(backend: &Backend, config: &Config) -> Table {
         ("PROXY protocol", proxy_protocol.to_owned()),
         ("connect timeout", duration(backend.connect_timeout)),
     ])
-}
-
-fn rules(config: &Config) -> Table {
-    let mut table = plain_table();
-    table.set_header([" #", "URI", "DNS", "CN", "TENANT"]);
-    let shown = |pattern: &Option<gateway_core::identity::Pattern>| {
-        pattern
-            .as_ref()
-            .map_or("any".to_owned(), ToString::to_string)
-    };
-    for (index, rule) in config.rules.as_slice().iter().enumerate() {
-        let tenant = match &rule.tenant {
-            TenantSource::Nowhere => "none".to_owned(),
-            TenantSource::Literal(tenant) => tenant.as_str().to_owned(),
-            TenantSource::Certificate(part) => format!("from {part:?}"),
-        };
-        table.add_row([
-            format!(" {}", index + 1),
-            shown(&rule.uri),
-            shown(&rule.dns),
-            shown(&rule.common_name),
-            tenant,
-        ]);
-    }
-    table
 }
 
 /// A tenant that reaches nobody is not wrong, but its reader may expect more of it.

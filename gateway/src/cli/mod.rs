@@ -8,6 +8,7 @@ pub mod demo;
 mod expiry;
 pub mod keys;
 pub mod pki;
+mod rules;
 pub mod run;
 
 use std::io::{self, Write};

@@ -16,7 +16,7 @@ use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 
 use crate::files::Seen;
-use crate::tls::KeyRing;
+use crate::tls::{KeyPolicy, KeyRing};
 
 /// Everything `portcullis run` enforces.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub struct Config {
     pub provider: Arc<CryptoProvider>,
     /// Name of the provider as configured: `ring` or `aws-lc-rs`.
     pub provider_name: &'static str,
+    /// Keys, signatures and chain lengths that clients may come with.
+    pub key_policy: Arc<KeyPolicy>,
     /// Tickets to resume with; `None`: every connection authenticates in full.
     pub resumption: Option<Resumption>,
     /// Where the administration endpoint listens, if anywhere.
@@ -49,10 +51,24 @@ pub struct Config {
     pub backends: Vec<Arc<Backend>>,
     /// Identity rules in the order of the file. Without rules nobody gets in.
     pub rules: Arc<Rules>,
+    /// Another configuration, tried on the clients of the listeners of the same names: whom it would refuse is told.
+    pub observe: Option<Arc<Config>>,
     /// Certificates of ours and CAs, for expiry metrics and `check`.
     pub certificates: Vec<CertificateFile>,
     /// Every file this configuration was read from, as it was then; its own file first.
     pub files: Vec<Seen>,
+}
+
+impl Config {
+    /// Whether a file of it has changed, or it is made of other files.
+    pub fn differs_from(&self, other: &Config) -> bool {
+        self.files.len() != other.files.len()
+            || self
+                .files
+                .iter()
+                .zip(&other.files)
+                .any(|(one, two)| one.path() != two.path() || one.differs_from(two))
+    }
 }
 
 /// How clients may come back without proving their key again.

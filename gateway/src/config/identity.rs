@@ -1,16 +1,24 @@
 //! `[[identity]]`: who gets in, and as which tenant. In: the sections as written. Out: rules in the order of the file.
 //! What a rule means is decided in `gateway_core::identity`; here it is only read, and rules that cannot matter are told of.
 
-use gateway_core::identity::{Pattern, Rule, Rules, Tenant, TenantSource};
+use std::net::IpAddr;
 
-use super::raw::{RawIdentity, RawMatch, Text};
+use gateway_core::certificate::Fingerprint;
+use gateway_core::identity::{
+    IdentityLimits, Pattern, Rule, Rules, Tenant, TenantPart, TenantSource,
+};
+
+use super::raw::{RawIdentity, RawMatch, Text, Texts};
 use super::report::{Place, Report};
-use super::value::{Field, Sections};
+use super::value::{Field, OneOrMore, Sections};
+use super::{scalar, shadow};
+use crate::limits;
 
-/// Checks all rules. Wrong ones are reported and left out.
+/// Checks all rules. Wrong ones are reported and left out. `listeners` are the names of the listeners, by position.
 pub fn check_all(
     place: &Place,
     field: Field<Sections<RawIdentity>>,
+    listeners: &[Option<&str>],
     report: &mut Report<'_>,
 ) -> Rules {
     let sections = field.sections();
@@ -24,19 +32,20 @@ pub fn check_all(
     let mut rules: Vec<(Place, Rule)> = Vec::new();
     for raw in sections.unwrap_or_default() {
         let place = raw.place.clone();
-        if let Some(rule) = check(raw, report) {
-            warn_of(&place, &rule, &rules, report);
+        if let Some(rule) = check(raw, listeners, report) {
+            shadow::warn_of(&place, &rule, &rules, report);
             rules.push((place, rule));
         }
     }
     Rules::new(rules.into_iter().map(|(_, rule)| rule).collect())
 }
 
-fn check(raw: RawIdentity, report: &mut Report<'_>) -> Option<Rule> {
-    let place = raw.place;
-    let tenant = report.optional(&place, "tenant", raw.tenant, |text| {
-        Tenant::parse(text).map_err(|error| error.to_string())
-    });
+fn check(
+    mut raw: RawIdentity,
+    listeners: &[Option<&str>],
+    report: &mut Report<'_>,
+) -> Option<Rule> {
+    let place = raw.place.clone();
     if matches!(raw.patterns, Field::Absent) {
         report.missing(
             &place,
@@ -44,99 +53,207 @@ fn check(raw: RawIdentity, report: &mut Report<'_>) -> Option<Rule> {
             "say whom, such as match = { uri = \"spiffe://example.org/agent/*\" }",
         );
     }
-    let patterns = raw.patterns.given()?.value;
-    let rule = patterns_of(patterns, report);
+    let written = std::mem::replace(&mut raw.listeners, Field::Absent);
+    let listeners = listeners_of(&place, written, listeners, report);
+    let limits = limits_of(&mut raw, report);
+    let patterns = std::mem::replace(&mut raw.patterns, Field::Absent).given();
+    let rule = patterns.and_then(|patterns| patterns_of(patterns.value, report));
+    let tenant = tenant_of(raw, rule.as_ref(), report);
     Some(Rule {
-        tenant: tenant?.map_or(TenantSource::Nowhere, TenantSource::Literal),
+        listeners: listeners?,
+        tenant: tenant?,
+        limits: limits?,
         ..rule?
     })
+}
+
+/// The listeners a rule holds for, by position; `Some(None)` for all.
+fn listeners_of(
+    place: &Place,
+    field: Field<Texts>,
+    names: &[Option<&str>],
+    report: &mut Report<'_>,
+) -> Option<Option<Vec<usize>>> {
+    let list = match field {
+        Field::Absent => return Some(None),
+        given => given.given()?,
+    };
+    if list.value.is_empty() {
+        let text = "must name at least one, or be left out for all";
+        report.wrong(place, "listeners", &list, text);
+        return None;
+    }
+    let mut positions = Vec::new();
+    for item in &list.value {
+        let found = names
+            .iter()
+            .position(|name| *name == Some(item.value.as_str()));
+        match found {
+            Some(position) if positions.contains(&position) => {
+                report.wrong(place, "listeners", item, "is named twice");
+            }
+            Some(position) => positions.push(position),
+            None => {
+                let known: Vec<_> = names.iter().copied().flatten().collect();
+                let text = format_args!("must name a [[listener]]: {}", known.join(", "));
+                report.wrong(place, "listeners", item, text);
+                return None;
+            }
+        }
+    }
+    Some(Some(positions))
+}
+
+/// What each identity of the rule may use.
+fn limits_of(raw: &mut RawIdentity, report: &mut Report<'_>) -> Option<IdentityLimits> {
+    let take = |field: &mut Field<i64>| std::mem::replace(field, Field::Absent);
+    let counts = [
+        (
+            "max_connections",
+            take(&mut raw.max_connections),
+            &limits::IDENTITY_CONNECTIONS,
+        ),
+        (
+            "handshakes_per_second",
+            take(&mut raw.handshakes_per_second),
+            &limits::IDENTITY_HANDSHAKES_PER_SECOND,
+        ),
+    ];
+    let [connections, handshakes] = counts.map(|(key, field, range)| {
+        let why = " (leave it out for no limit)";
+        let count = |count: &i64| {
+            let count = scalar::count(*count, range, why)?;
+            u32::try_from(count).map_err(|error| error.to_string())
+        };
+        report.optional(&raw.place, key, field, count)
+    });
+    let bytes = std::mem::replace(&mut raw.bytes_per_second, Field::Absent);
+    let bytes = report.optional(&raw.place, "bytes_per_second", bytes, |text| {
+        scalar::size(text, &limits::IDENTITY_BYTES_PER_SECOND)
+    });
+    Some(IdentityLimits {
+        max_connections: connections?,
+        handshakes_per_second: handshakes?,
+        bytes_per_second: bytes?,
+    })
+}
+
+/// Where the tenant comes from. `rule` has the patterns that a part of the certificate is found by.
+fn tenant_of(
+    raw: RawIdentity,
+    rule: Option<&Rule>,
+    report: &mut Report<'_>,
+) -> Option<TenantSource> {
+    let place = raw.place;
+    let literal = report.optional(&place, "tenant", raw.tenant, |text| {
+        Tenant::parse(text).map_err(|error| error.to_string())
+    });
+    let written = raw.tenant_from.clone().given();
+    let part = report.optional(&place, "tenant_from", raw.tenant_from, |text| {
+        tenant_part(text)
+    });
+    let (literal, part) = (literal?, part?);
+    if let (Some(_), Some(written)) = (&literal, &written) {
+        report.wrong(
+            &place,
+            "tenant_from",
+            written,
+            "must not stand beside tenant",
+        );
+        return None;
+    }
+    let by_prefix = |rule: &Rule| matches!(rule.uri, Some(Pattern::Prefix(_)));
+    if let (Some(TenantPart::Uri), Some(written), Some(rule)) = (part, &written, rule)
+        && !by_prefix(rule)
+    {
+        let text = "needs a match with uri = \"…*\": the tenant is what the `*` stands for, up to the next `/`";
+        report.wrong(&place, "tenant_from", written, text);
+        return None;
+    }
+    Some(match (literal, part) {
+        (Some(tenant), _) => TenantSource::Literal(tenant),
+        (None, Some(part)) => TenantSource::Certificate(part),
+        (None, None) => TenantSource::Nowhere,
+    })
+}
+
+fn tenant_part(text: &str) -> Result<TenantPart, String> {
+    match text {
+        "uri" => Ok(TenantPart::Uri),
+        "dns" => Ok(TenantPart::Dns),
+        "cn" => Ok(TenantPart::CommonName),
+        "ou" => Ok(TenantPart::OrganizationalUnit),
+        _ => Err("must be \"uri\", \"dns\", \"cn\" or \"ou\"".to_owned()),
+    }
 }
 
 fn patterns_of(raw: RawMatch, report: &mut Report<'_>) -> Option<Rule> {
     let place = raw.place;
     let parse = |text: &Text| Pattern::parse(text).map_err(|error| error.to_string());
     let uri = report.optional(&place, "uri", raw.uri, parse);
-    // DNS names have no case (RFC 4343); a certificate's are compared in lower case.
-    let dns = report.optional(&place, "dns", raw.dns, |text| {
-        parse(&text.to_ascii_lowercase())
-    });
+    let dns = report.optional(&place, "dns", raw.dns, |text| dns_pattern(text));
     let common_name = report.optional(&place, "cn", raw.cn, parse);
+    let organizational_unit = report.optional(&place, "ou", raw.ou, parse);
+    let issuer = report.optional(&place, "issuer", raw.issuer, parse);
+    let ip_address = report.optional(&place, "ip", raw.ip, |text| {
+        text.parse::<IpAddr>()
+            .map_err(|_| "must be an IP address, such as \"10.0.0.7\"".to_owned())
+    });
+    let fingerprints = fingerprints_of(&place, raw.fingerprint, report);
     let rule = Rule {
         uri: uri?,
         dns: dns?,
         common_name: common_name?,
+        organizational_unit: organizational_unit?,
+        issuer: issuer?,
+        ip_address: ip_address?,
+        fingerprints: fingerprints?,
         ..Rule::default()
     };
-    if rule.uri.is_none() && rule.dns.is_none() && rule.common_name.is_none() {
+    if rule == Rule::default() {
         report.refuse(
             place.line,
             place.label,
-            "must have at least one of uri, dns, cn",
+            "must have at least one of uri, dns, cn, ou, ip, issuer, fingerprint",
         );
         return None;
     }
     Some(rule)
 }
 
-/// Tells of a rule that is never reached, or that lets in whoever has a certificate.
-fn warn_of(place: &Place, rule: &Rule, earlier: &[(Place, Rule)], report: &mut Report<'_>) {
-    if let Some((before, _)) = earlier.iter().find(|(_, earlier)| covers(earlier, rule)) {
-        let text = format_args!(
-            "never reached: the rule at line {} matches all that it matches",
-            before.line
-        );
-        report.warn(place.line, &place.label, text);
+/// DNS names have no case (RFC 4343); a certificate's are compared in lower case. They are ASCII and end without a dot
+/// (RFC 5280 section 4.2.1.6): a pattern that is not could never match.
+fn dns_pattern(text: &str) -> Result<Pattern, String> {
+    if !text.is_ascii() {
+        return Err("must be ASCII: certificates write other letters as \"xn--…\"".to_owned());
     }
-    let anything = |pattern: &Option<Pattern>| {
-        pattern
-            .as_ref()
-            .is_none_or(|pattern| *pattern == Pattern::Prefix(String::new()))
+    if text.ends_with('.') {
+        return Err("must not end in a dot: names in certificates do not".to_owned());
+    }
+    Pattern::parse(&text.to_ascii_lowercase()).map_err(|error| error.to_string())
+}
+
+/// The certificates that are meant; `Some(None)` for any.
+fn fingerprints_of(
+    place: &Place,
+    field: Field<OneOrMore>,
+    report: &mut Report<'_>,
+) -> Option<Option<Vec<Fingerprint>>> {
+    let list = match field {
+        Field::Absent => return Some(None),
+        given => given.given()?,
     };
-    if anything(&rule.uri) && anything(&rule.dns) && anything(&rule.common_name) {
-        let text = "`*` lets in every certificate of the clients' CAs that has such a name";
-        report.warn(place.line, &place.label, text);
+    let items = &list.value.0;
+    if items.is_empty() {
+        report.wrong(place, "fingerprint", &list, "must name at least one");
+        return None;
     }
-}
-
-/// Whether `earlier` matches every certificate that `later` matches.
-fn covers(earlier: &Rule, later: &Rule) -> bool {
-    pattern_covers(&earlier.uri, &later.uri)
-        && pattern_covers(&earlier.dns, &later.dns)
-        && pattern_covers(&earlier.common_name, &later.common_name)
-}
-
-fn pattern_covers(earlier: &Option<Pattern>, later: &Option<Pattern>) -> bool {
-    match (earlier, later) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(earlier), Some(Pattern::Exact(exact))) => earlier.matches(exact),
-        (Some(Pattern::Prefix(wide)), Some(Pattern::Prefix(narrow))) => {
-            narrow.starts_with(wide.as_str())
+    let mut fingerprints = Vec::new();
+    for item in items {
+        match Fingerprint::parse(&item.value) {
+            Ok(fingerprint) => fingerprints.push(fingerprint),
+            Err(error) => report.wrong(place, "fingerprint", item, error),
         }
-        (Some(Pattern::Exact(_)), Some(Pattern::Prefix(_))) => false,
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wider_rule_covers_narrower_ones_only() {
-        let uri = |text: &str| Rule {
-            uri: Some(Pattern::parse(text).unwrap()),
-            ..Rule::default()
-        };
-        let with_name = |text: &str| Rule {
-            common_name: Some(Pattern::parse("a").unwrap()),
-            ..uri(text)
-        };
-        assert!(covers(&uri("spiffe://a/*"), &uri("spiffe://a/b")));
-        assert!(covers(&uri("spiffe://a/*"), &uri("spiffe://a/b*")));
-        assert!(covers(&uri("spiffe://a/*"), &with_name("spiffe://a/b")));
-        assert!(covers(&uri("spiffe://a"), &uri("spiffe://a")));
-        assert!(!covers(&uri("spiffe://a/b*"), &uri("spiffe://a/*")));
-        assert!(!covers(&uri("spiffe://a"), &uri("spiffe://a*")));
-        assert!(!covers(&with_name("spiffe://a/*"), &uri("spiffe://a/b")));
-    }
+    (fingerprints.len() == items.len()).then_some(Some(fingerprints))
 }

@@ -10,13 +10,15 @@ use rustls::crypto::CryptoProvider;
 use super::backend::Names;
 use super::checked::{Listener, ServerCertificate};
 use super::closing;
-use super::keys::{self, OwnCertificate, Role};
+use super::keys::{self, Authorities, OwnCertificate, Role};
 use super::raw::{RawListener, RawSni, Text, Texts};
 use super::report::{Place, Report};
 use super::revocation;
 use super::scalar;
 use super::value::{Field, Item, Sections};
 use crate::limits;
+use crate::pki::facts::Facts;
+use crate::tls::KeyPolicy;
 
 /// A section with what later checks need to know of it, even if it is wrong.
 #[derive(Debug)]
@@ -40,6 +42,13 @@ struct Bounds {
     max_connections: usize,
     max_handshakes: usize,
     max_connection_age: Option<Duration>,
+}
+
+impl CheckedListener {
+    /// Its name as written, if it has one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_ref().map(|name| name.value.as_str())
+    }
 }
 
 /// Checks all listeners.
@@ -122,7 +131,7 @@ fn check(
     let first = (take(&mut raw.certificate), take(&mut raw.key));
     let first = keys::own(&place, first, Role::Server, provider, report);
     let more = sni(&place, take(&mut raw.sni), provider, report);
-    let mut authorities = keys::authorities(&place, "client_ca", take(&mut raw.client_ca), report);
+    let mut authorities = authorities(&place, take(&mut raw.client_ca), provider, report);
     let written = revocation::Written {
         authorities_key: "client_ca",
         crl: take(&mut raw.crl),
@@ -164,6 +173,30 @@ fn check(
         backend,
         checked,
     }
+}
+
+/// Reads the clients' CAs. One whose signatures cannot be verified admits nobody: its agents would be refused one by one,
+/// for a reason found late.
+fn authorities(
+    place: &Place,
+    field: Field<Texts>,
+    provider: &CryptoProvider,
+    report: &mut Report<'_>,
+) -> Option<Authorities> {
+    let authorities = keys::authorities(place, "client_ca", field, report)?;
+    for certificate in &authorities.certificates {
+        let Ok(facts) = Facts::parse(certificate) else {
+            continue; // those that cannot be read were refused when the file was
+        };
+        if let Err(found) = KeyPolicy::can_certify(provider, &facts.public_key_der) {
+            let text = format_args!(
+                "the key of {} is {found}: no certificate below it can be verified",
+                facts.subject
+            );
+            report.refuse(place.line, place.key("client_ca"), text);
+        }
+    }
+    Some(authorities)
 }
 
 /// Takes a field out of its section.

@@ -11,11 +11,13 @@ mod identity;
 mod keys;
 mod lifetimes;
 mod listener;
+mod observe;
 mod process;
 pub mod raw;
 mod report;
 mod revocation;
 mod scalar;
+mod shadow;
 mod tls;
 mod value;
 
@@ -49,6 +51,15 @@ pub fn load(file: &Path) -> Result<Loaded, ConfigErrors> {
     let (seen, text) = text_of(file)?;
     let mut report = Report::new(file, &text, SystemTime::now());
     report.note(seen);
+    conclude(report)
+}
+
+/// As `load`, for a configuration that another one observes.
+fn load_observed(file: &Path) -> Result<Loaded, ConfigErrors> {
+    let (seen, text) = text_of(file)?;
+    let mut report = Report::new(file, &text, SystemTime::now());
+    report.note(seen);
+    report.is_observed = true;
     conclude(report)
 }
 
@@ -103,12 +114,15 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
         listener::check_all(&raw.place, raw.listener, &provider.provider, &names, report);
     backend::warn_of_unused(&backends, &listeners, report);
     process::refuse_shared_address(&admin, &listeners, report);
-    let rules = identity::check_all(&raw.place, raw.identity, report);
+    let observe = observe::check(&raw.place, raw.observe, &listeners, report);
+    let names: Vec<_> = listeners.iter().map(|listener| listener.name()).collect();
+    let rules = identity::check_all(&raw.place, raw.identity, &names, report);
     Some(Config {
         file: report.file().to_owned(),
         workers: workers?,
         provider: provider.provider,
         provider_name: provider.name,
+        key_policy: Arc::new(provider.key_policy),
         resumption: provider.resumption,
         admin: admin.checked,
         audit: audit?,
@@ -125,6 +139,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
             .map(|b| b.checked.map(Arc::new))
             .collect::<Option<_>>()?,
         rules: Arc::new(rules),
+        observe: observe?,
         certificates: report.take_certificates(),
         files: report.files().to_vec(),
     })

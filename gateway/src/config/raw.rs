@@ -4,7 +4,7 @@
 use toml::de::{DeTable, DeValue};
 
 use super::report::{Place, Report};
-use super::value::{self, Anything, Field, Item, Section, Sections, Table, Value};
+use super::value::{self, Anything, Field, Item, OneOrMore, Section, Sections, Table, Value};
 
 /// Text, most often with a format of its own that is checked later.
 pub type Text = String;
@@ -36,6 +36,7 @@ section! {
     /// The whole file.
     RawConfig {
         "drain_timeout" => drain_timeout: Text,
+        "observe" => observe: Text,
         "close_spread" => close_spread: Text,
         "workers" => workers: RawWorkers,
         "admin" => admin: RawAdmin,
@@ -70,6 +71,9 @@ section! {
         "provider" => provider: Text,
         "cipher_suites" => cipher_suites: Texts,
         "groups" => groups: Texts,
+        "client_keys" => client_keys: Texts,
+        "client_signatures" => client_signatures: Texts,
+        "max_chain_depth" => max_chain_depth: i64,
         "resumption" => resumption: RawResumption,
     }
 }
@@ -216,7 +220,12 @@ section! {
     /// `[[identity]]`.
     RawIdentity {
         "match" => patterns: RawMatch,
+        "listeners" => listeners: Texts,
         "tenant" => tenant: Text,
+        "tenant_from" => tenant_from: Text,
+        "max_connections" => max_connections: i64,
+        "handshakes_per_second" => handshakes_per_second: i64,
+        "bytes_per_second" => bytes_per_second: Text,
     }
 }
 
@@ -226,6 +235,10 @@ section! {
         "uri" => uri: Text,
         "dns" => dns: Text,
         "cn" => cn: Text,
+        "ou" => ou: Text,
+        "ip" => ip: Text,
+        "issuer" => issuer: Text,
+        "fingerprint" => fingerprint: OneOrMore,
     }
 }
 

@@ -125,6 +125,8 @@ pub struct Report<'a> {
     pub now: SystemTime,
     /// Whether a certificate that has ended is taken like any other: whoever asks when things end wants to hear of it.
     pub takes_expired: bool,
+    /// Whether another configuration observes this one.
+    pub is_observed: bool,
     line_starts: Vec<usize>,
     errors: Vec<ConfigError>,
     warnings: Vec<(usize, String)>,
@@ -143,6 +145,7 @@ impl<'a> Report<'a> {
             text,
             now,
             takes_expired: false,
+            is_observed: false,
             line_starts,
             errors,
             warnings,

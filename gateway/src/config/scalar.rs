@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use rustls::pki_types::DnsName;
 
 use super::checked::ServerAddress;
@@ -40,6 +41,19 @@ pub fn count(number: i64, range: &RangeInclusive<u64>, why: &str) -> Result<usiz
         return Err(expected());
     }
     usize::try_from(number).map_err(|_| expected())
+}
+
+/// A number of bytes with its unit, within a range.
+pub fn size(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
+    let shown = |bytes: u64| ByteSize(bytes).to_string().replace(".0 ", " ");
+    let expected = || {
+        let (least, most) = (shown(*range.start()), shown(*range.end()));
+        format!("must be a size with its unit, such as \"10MiB\": {least} to {most}")
+    };
+    let has_unit = text.ends_with(|last: char| last.is_ascii_alphabetic());
+    let size = text.parse::<ByteSize>().ok().map(|size| size.as_u64());
+    size.filter(|size| has_unit && range.contains(size))
+        .ok_or_else(expected)
 }
 
 /// The name of a listener or backend, which stands in metrics and logs.
@@ -150,6 +164,17 @@ mod tests {
             "1:2:3",
         ] {
             assert!(server_address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_need_a_unit_and_a_range() {
+        let range = 16 << 10..=1 << 30;
+        assert_eq!(size("10MiB", &range), Ok(10 << 20));
+        assert_eq!(size("64 KiB", &range), Ok(64 << 10));
+        for bad in ["10485760", "", "MiB", "1KiB", "2GiB", "-1MiB"] {
+            let refused = size(bad, &range).unwrap_err();
+            assert!(refused.ends_with(": 16 KiB to 1 GiB"), "{bad}: {refused}");
         }
     }
 

@@ -12,7 +12,7 @@ use super::report::{Place, Report};
 use super::scalar;
 use super::value::Field;
 use crate::limits;
-use crate::tls::{self, cipher_suite_name};
+use crate::tls::{self, KeyPolicy, cipher_suite_name};
 
 /// Suites of TLS 1.3 in our order of preference: AES-128 first, for it is the fastest where the CPU knows AES.
 const CIPHER_SUITES: [&str; 3] = [
@@ -32,6 +32,8 @@ pub struct CheckedTls {
     pub provider: Arc<CryptoProvider>,
     /// `ring` or `aws-lc-rs`.
     pub name: &'static str,
+    /// What clients may come with.
+    pub key_policy: KeyPolicy,
     /// Whether and how clients may resume.
     pub resumption: Option<Resumption>,
 }
@@ -102,9 +104,43 @@ pub fn check(field: Field<RawTls>, report: &mut Report<'_>) -> CheckedTls {
     let groups = pick(&raw.place, "groups", raw.groups, report, |name| {
         find_group(library, name)
     });
-    CheckedTls {
+    let mut checked = CheckedTls {
         resumption,
         ..assemble(library, suites, groups)
+    };
+    let lists = (raw.client_keys, raw.client_signatures);
+    pin(&mut checked.key_policy, &raw.place, lists, report);
+    let depth = |depth: &i64| scalar::count(*depth, &limits::CHAIN_DEPTH, "");
+    let depth = report.optional(&raw.place, "max_chain_depth", raw.max_chain_depth, depth);
+    if let Some(depth) = depth.flatten() {
+        checked.key_policy.limit_depth(depth);
+    }
+    checked
+}
+
+/// Reduces the policy to the named keys and signatures.
+fn pin(
+    policy: &mut KeyPolicy,
+    place: &Place,
+    (keys, signatures): (Field<Texts>, Field<Texts>),
+    report: &mut Report<'_>,
+) {
+    let keys = pick(place, "client_keys", keys, report, |name| {
+        policy.find_key(name)
+    });
+    let written = signatures.clone().given();
+    let signatures = pick(place, "client_signatures", signatures, report, |name| {
+        policy.find_signature(name)
+    });
+    if let Some(keys) = keys {
+        policy.pin_keys(keys);
+    }
+    // A list in which nothing is right has been reported already.
+    let signatures = signatures.filter(|schemes| !schemes.is_empty());
+    if let (Some(schemes), Some(written)) = (signatures, written)
+        && let Err(expectation) = policy.pin_signatures(schemes)
+    {
+        report.wrong(place, "client_signatures", &written, expectation);
     }
 }
 
@@ -123,6 +159,7 @@ fn assemble(
     });
     provider.kx_groups = groups.unwrap_or_else(|| library.groups());
     CheckedTls {
+        key_policy: KeyPolicy::of(&provider),
         provider: Arc::new(provider),
         name,
         resumption: None,

@@ -98,6 +98,25 @@ impl Value for Vec<Item<String>> {
     }
 }
 
+/// One text, or several in an array.
+#[derive(Debug, Clone)]
+pub struct OneOrMore(pub Vec<Item<String>>);
+
+impl Value for OneOrMore {
+    const EXPECTED: &'static str = "must be a string in quotes, or an array of strings";
+
+    fn read(value: &DeValue<'_>, place: Place, report: &mut Report<'_>) -> Option<Self> {
+        let Some(text) = value.as_str() else {
+            return Vec::read(value, place, report).map(OneOrMore);
+        };
+        Some(OneOrMore(vec![Item {
+            value: text.to_owned(),
+            written: format!("{text:?}"),
+            line: place.line,
+        }]))
+    }
+}
+
 /// A table with known keys; made by `raw::section!`.
 pub trait Section: Sized {
     /// Every key, in the order of the reference.

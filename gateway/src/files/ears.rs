@@ -3,7 +3,7 @@
 //! thread. What it misses (network file systems, directories that may not be read) the watcher finds by looking.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -24,8 +24,18 @@ const CONTENT: WatchFlags = WatchFlags::MODIFY
     .union(WatchFlags::CLOSE_WRITE)
     .union(WatchFlags::ATTRIB);
 
-/// Directories, the names that matter in each, and whether one of them may be the file itself.
-type Wanted = BTreeMap<PathBuf, (BTreeSet<OsString>, bool)>;
+/// What is listened to, and how.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    /// Directories, the names that matter in each, and whether one of them may be the file itself.
+    directories: BTreeMap<PathBuf, (BTreeSet<OsString>, bool)>,
+    /// The files themselves. They may be written to by another path: through a hard link, or from outside of a container into
+    /// which this one file is mounted.
+    files: BTreeSet<PathBuf>,
+}
+
+/// A file itself bears no name in its events.
+const ITSELF: &str = "";
 
 /// An inotify instance and what it is asked for.
 #[derive(Debug)]
@@ -74,7 +84,7 @@ impl Ears {
     fn add(&mut self, wanted: &Wanted) -> HashMap<i32, BTreeSet<OsString>> {
         let mut watches: HashMap<i32, BTreeSet<OsString>> = HashMap::new();
         let mut deaf = BTreeSet::new();
-        for (directory, (names, holds_files)) in wanted {
+        for (directory, (names, holds_files)) in &wanted.directories {
             // One directory may have several paths, and its watch must hear what all of them want.
             let flags = NAMES | WatchFlags::ONLYDIR | WatchFlags::MASK_ADD;
             let flags = match holds_files {
@@ -98,6 +108,14 @@ impl Ears {
                 }
             }
         }
+        for file in &wanted.files {
+            // Where it is missing or may not be read its directory announces what is to be known.
+            if let Ok(watch) =
+                inotify::add_watch(&self.inotify, file, CONTENT | WatchFlags::MASK_ADD)
+            {
+                watches.entry(watch).or_default().insert(ITSELF.into());
+            }
+        }
         self.deaf = deaf;
         watches
     }
@@ -114,10 +132,8 @@ impl Ears {
                 matters = true;
                 continue;
             }
-            let Some(name) = event.file_name() else {
-                continue;
-            };
-            let name = OsStr::from_bytes(name.to_bytes());
+            let name = event.file_name().map_or(ITSELF.as_bytes(), CStr::to_bytes);
+            let name = OsStr::from_bytes(name);
             let names = self.names.get(&event.wd());
             if !names.is_some_and(|names| names.contains(name)) {
                 continue;
@@ -146,11 +162,18 @@ impl AsFd for Ears {
 }
 
 fn wanted<'a>(files: impl Iterator<Item = &'a Path>) -> Wanted {
-    let mut wanted = Wanted::new();
-    for step in files.flat_map(steps) {
-        let (names, holds_files) = wanted.entry(step.directory).or_default();
-        names.insert(step.name);
-        *holds_files |= step.is_last;
+    let mut wanted = Wanted::default();
+    for path in files {
+        let steps = steps(path);
+        if let Some(step) = steps.last().filter(|step| step.is_last) {
+            wanted.files.insert(step.directory.join(&step.name));
+        }
+        for step in steps {
+            let directory = wanted.directories.entry(step.directory);
+            let (names, holds_files) = directory.or_default();
+            names.insert(step.name);
+            *holds_files |= step.is_last;
+        }
     }
     wanted
 }

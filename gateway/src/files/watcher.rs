@@ -39,18 +39,27 @@ impl Watcher {
         files: Vec<Seen>,
         changed: impl FnMut(Changed) + Send + 'static,
     ) -> io::Result<Self> {
-        let (orders_in, orders) = channel();
-        let (bell, bell_out) = UnixStream::pair()?;
-        bell.set_nonblocking(true)?;
-        bell_out.set_nonblocking(true)?;
         let ears = Ears::new();
         if let Err(error) = &ears {
             let every = limits::FILE_LOOK_INTERVAL;
             tracing::warn!(%error, ?every, "changes of files are not announced; they are looked at from time to time");
         }
+        Watcher::with_ears(ears.ok(), name, files, changed)
+    }
+
+    fn with_ears(
+        ears: Option<Ears>,
+        name: &str,
+        files: Vec<Seen>,
+        changed: impl FnMut(Changed) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (orders_in, orders) = channel();
+        let (bell, bell_out) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        bell_out.set_nonblocking(true)?;
         let watching = Watching {
             files,
-            ears: ears.ok(),
+            ears,
             orders,
             bell: bell_out,
             changed,
@@ -201,5 +210,30 @@ impl<F: FnMut(Changed)> Watching<F> {
         if !files.is_empty() {
             (self.changed)(Changed { files, since });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_change_that_nobody_announces_is_found_by_looking() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "one").unwrap();
+        let (sender, reports) = channel();
+        let changed = move |changed: Changed| {
+            let _ = sender.send(changed.files);
+        };
+        let seen = vec![Seen::now(&path)];
+        let watcher = Watcher::with_ears(None, "watcher", seen, changed).unwrap();
+        // Longer than the first look takes.
+        std::thread::sleep(limits::FILE_BURST_MAX);
+        fs::write(&path, "two").unwrap();
+        let patience = 4 * limits::FILE_LOOK_INTERVAL;
+        assert_eq!(reports.recv_timeout(patience), Ok(vec![path]));
+        drop(watcher);
     }
 }

@@ -2,11 +2,17 @@
 //! In: a certificate in DER. Out: its names and whether it may be used by a client. Pure parsing by a library; the
 //! chain is verified elsewhere, and the rules themselves are in `gateway-core`.
 
+mod records;
+
+pub use records::{OverLimit, Records, Share};
+
 use gateway_core::certificate::{Certificate, Fingerprint};
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::pki::facts::{ip_address, name_text};
 
 /// What a client certificate says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +78,12 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
         common_name: common_name
             .and_then(|name| name.as_str().ok())
             .map(str::to_owned),
+        organizational_units: parsed
+            .subject()
+            .iter_organizational_unit()
+            .filter_map(|unit| Some(unit.as_str().ok()?.to_owned()))
+            .collect(),
+        issuer: name_text(parsed.issuer()),
         fingerprint: fingerprint(certificate),
         ..Certificate::default()
     };
@@ -82,6 +94,7 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
         match name {
             GeneralName::URI(uri) => names.uris.push((*uri).to_owned()),
             GeneralName::DNSName(dns) => names.dns_names.push(dns.to_ascii_lowercase()),
+            GeneralName::IPAddress(bytes) => names.ip_addresses.extend(ip_address(bytes)),
             _ => {}
         }
     }
@@ -89,7 +102,8 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
         .uris
         .iter()
         .chain(&names.dns_names)
-        .chain(&names.common_name);
+        .chain(&names.common_name)
+        .chain(&names.organizational_units);
     if all.any(|name| name.chars().any(char::is_control)) {
         return Err(ParseError::Name);
     }
@@ -113,7 +127,15 @@ pub fn describe(names: &Certificate) -> String {
     let uris = names.uris.iter().map(|uri| format!("uri {uri:?}"));
     let dns_names = names.dns_names.iter().map(|dns| format!("dns {dns:?}"));
     let common_name = names.common_name.iter().map(|name| format!("cn {name:?}"));
-    let all: Vec<_> = uris.chain(dns_names).chain(common_name).collect();
+    let addresses = names.ip_addresses.iter().map(|ip| format!("ip {ip}"));
+    let units = names.organizational_units.iter();
+    let units = units.map(|unit| format!("ou {unit:?}"));
+    let all: Vec<_> = uris
+        .chain(dns_names)
+        .chain(common_name)
+        .chain(addresses)
+        .chain(units)
+        .collect();
     if all.is_empty() {
         "a certificate without names".to_owned()
     } else {
@@ -143,6 +165,8 @@ mod tests {
             params
                 .distinguished_name
                 .push(DnType::CommonName, "Agent 1");
+            let unit = DnType::OrganizationalUnitName;
+            params.distinguished_name.push(unit, "Edge");
             params.subject_alt_names = vec![
                 SanType::URI("spiffe://example.org/Agent".try_into().unwrap()),
                 SanType::DnsName("Agent.Example.org".try_into().unwrap()),
@@ -152,7 +176,10 @@ mod tests {
         let names = Certificate {
             uris: vec!["spiffe://example.org/Agent".to_owned()],
             dns_names: vec!["agent.example.org".to_owned()],
+            ip_addresses: vec!["192.0.2.1".parse().unwrap()],
             common_name: Some("Agent 1".to_owned()),
+            organizational_units: vec!["Edge".to_owned()],
+            issuer: "OU=Edge,CN=Agent 1".to_owned(),
             ..Certificate::default()
         };
         let parsed = Certificate {

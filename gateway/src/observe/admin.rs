@@ -1,4 +1,4 @@
-//! The administration endpoint: `/livez`, `/readyz`, `/metrics`, `/blocked`, on loopback or a Unix socket.
+//! The administration endpoint: `/livez`, `/readyz`, `/metrics`, `/blocked`, `/observed`, on loopback or a Unix socket.
 //! In: HTTP/1.1 requests from this host. Out: text. On the control thread, served by hyper; it has no authentication,
 //! which is why no other address is accepted.
 
@@ -182,10 +182,11 @@ fn respond(
         ),
         "/metrics" => answer(StatusCode::OK, OPEN_METRICS, metrics.encode()),
         "/blocked" => answer(StatusCode::OK, JSON, metrics.blocks()),
+        "/observed" => answer(StatusCode::OK, JSON, metrics.foreseen()),
         _ => answer(
             StatusCode::NOT_FOUND,
             TEXT,
-            "/livez, /readyz, /metrics, /blocked\n".to_owned(),
+            "/livez, /readyz, /metrics, /blocked, /observed\n".to_owned(),
         ),
     }
 }

@@ -3,8 +3,8 @@
 //! counting never makes two CPUs share a cache line.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
@@ -12,6 +12,7 @@ use gateway_core::lineage::TicketRefusal;
 use super::clients::Clients;
 use super::closing::CloseTimes;
 use super::event::Event;
+use super::foreseen::Foreseen;
 use crate::config::Config;
 use crate::relay::{Direction, End};
 use crate::tls::{Negotiated, cipher_suite_name, group_name};
@@ -27,6 +28,7 @@ pub struct WorkerCounters {
     pub(super) listeners: Vec<ListenerCounters>,
     pub(super) server_failures: Vec<Counter>,
     clients: Mutex<Clients>,
+    foreseen: Mutex<Foreseen>,
 }
 
 /// Counters of one listener on one worker.
@@ -45,6 +47,7 @@ pub(super) struct ListenerCounters {
     pub(super) durations: [Counter; DURATION_BOUNDS.len() + 1],
     pub(super) duration_sum_nanoseconds: Counter,
     pub(super) close_times: CloseTimes,
+    pub(super) foreseen: [Counter; Failure::ALL.len()],
 }
 
 /// A number that one thread raises and others read.
@@ -89,7 +92,13 @@ impl WorkerCounters {
                 .collect(),
             server_failures: config.backends.iter().map(|_| Counter::default()).collect(),
             clients: Mutex::default(),
+            foreseen: Mutex::default(),
         }
+    }
+
+    /// Whom the observed configuration would refuse.
+    pub(super) fn foreseen(&self) -> MutexGuard<'_, Foreseen> {
+        self.foreseen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Replaces what was known of the clients.
@@ -120,6 +129,15 @@ impl WorkerCounters {
             Event::Established {
                 negotiated, took, ..
             } => counters.established(negotiated, *took),
+            Event::Foreseen {
+                failure,
+                detail,
+                peer,
+            } => {
+                counters.foreseen[failure.index()].add(1);
+                let why = (*failure, *detail);
+                self.foreseen().note(listener, peer, why, SystemTime::now());
+            }
             Event::Moved {
                 direction: Direction::Received,
                 bytes,
@@ -162,6 +180,7 @@ impl ListenerCounters {
             ends: Default::default(),
             durations: Default::default(),
             duration_sum_nanoseconds: Counter::default(),
+            foreseen: Default::default(),
             close_times: CloseTimes::default(),
         }
     }

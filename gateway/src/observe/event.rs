@@ -43,6 +43,15 @@ pub enum Event<'a> {
         /// Time from accept to Finished.
         took: Duration,
     },
+    /// A client is in that the observed configuration would not have let in, or would not let stay.
+    Foreseen {
+        /// Why.
+        failure: Failure,
+        /// The reason in words.
+        detail: &'a str,
+        /// Who it is.
+        peer: &'a VerifiedPeer,
+    },
     /// Bytes of application data were passed on.
     Moved {
         /// Which way.

@@ -10,6 +10,7 @@ mod closing;
 mod counters;
 mod event;
 mod expiry;
+mod foreseen;
 mod log;
 mod metrics;
 mod observer;

@@ -2,6 +2,7 @@
 //! In: events. Out: counters, log and audit lines. On its worker; never waits for either log.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -14,6 +15,7 @@ use super::counters::WorkerCounters;
 use super::event::Event;
 use crate::config::Config;
 use crate::limits;
+use crate::tls::VerifiedPeer;
 
 /// A worker's ear.
 #[derive(Debug)]
@@ -27,6 +29,7 @@ pub struct Observer {
     refusals: RefCell<[Suppressor; Failure::ALL.len()]>,
     server_failures: RefCell<Vec<Suppressor>>,
     backend_faults: RefCell<Suppressor>,
+    foreseen: RefCell<Suppressor>,
 }
 
 impl Observer {
@@ -40,7 +43,8 @@ impl Observer {
         let suppressor = Suppressor::new(limits::REFUSAL_LINES_PER_SECOND);
         let refusals = RefCell::new(std::array::from_fn(|_| suppressor.clone()));
         let server_failures = RefCell::new(vec![suppressor.clone(); config.backends.len()]);
-        let backend_faults = RefCell::new(suppressor);
+        let backend_faults = RefCell::new(suppressor.clone());
+        let foreseen = RefCell::new(suppressor);
         Observer {
             worker,
             config: RefCell::new(config),
@@ -50,12 +54,22 @@ impl Observer {
             refusals,
             server_failures,
             backend_faults,
+            foreseen,
         }
     }
 
-    /// Takes names from this configuration from now on.
-    pub fn reload(&self, config: &Arc<Config>) {
-        self.config.replace(Arc::clone(config));
+    /// Takes names from this configuration from now on. Returns whether it observes another one than before.
+    pub fn reload(&self, config: &Arc<Config>) -> bool {
+        let before = self.config.replace(Arc::clone(config));
+        let is_other = match (&before.observe, &config.observe) {
+            (None, None) => false,
+            (Some(before), Some(now)) => before.differs_from(now),
+            _ => true,
+        };
+        if is_other {
+            self.counters.foreseen().clear();
+        }
+        is_other
     }
 
     /// Shows the worker's clients as they are now.
@@ -96,20 +110,7 @@ impl Observer {
                 detail,
                 ..
             } => {
-                let admitted = self.refusals.borrow_mut()[failure.index()].admit(Instant::now());
-                let Some(left_out) = admitted else { return };
-                let reason = failure.label();
-                match failure.level() {
-                    Level::Info => {
-                        tracing::info!(listener, reason, peer = %address, detail, left_out, "refused")
-                    }
-                    Level::Warn => {
-                        tracing::warn!(listener, reason, peer = %address, detail, left_out, "refused")
-                    }
-                    Level::Error => {
-                        tracing::error!(listener, reason, peer = %address, detail, left_out, "refused")
-                    }
-                }
+                self.log_refusal(listener, *failure, *address, detail);
             }
             Event::ServerFailed {
                 backend,
@@ -150,6 +151,13 @@ impl Observer {
                     tracing::warn!(listener, peer = %address, identity, reason, left_out, "cut off by the backend");
                 }
             }
+            Event::Foreseen {
+                failure,
+                detail,
+                peer,
+            } => {
+                self.log_foreseen(listener, *failure, detail, peer);
+            }
             Event::Panicked {
                 address, message, ..
             } => {
@@ -157,5 +165,36 @@ impl Observer {
             }
             Event::Accepted | Event::Moved { .. } | Event::Closed => {}
         }
+    }
+
+    fn log_refusal(&self, listener: &str, failure: Failure, address: SocketAddr, detail: &str) {
+        let admitted = self.refusals.borrow_mut()[failure.index()].admit(Instant::now());
+        let Some(left_out) = admitted else { return };
+        let reason = failure.label();
+        match failure.level() {
+            Level::Info => {
+                tracing::info!(listener, reason, peer = %address, detail, left_out, "refused")
+            }
+            Level::Warn => {
+                tracing::warn!(listener, reason, peer = %address, detail, left_out, "refused")
+            }
+            Level::Error => {
+                tracing::error!(listener, reason, peer = %address, detail, left_out, "refused")
+            }
+        }
+    }
+
+    fn log_foreseen(&self, listener: &str, failure: Failure, detail: &str, peer: &VerifiedPeer) {
+        let admitted = self.foreseen.borrow_mut().admit(Instant::now());
+        let Some(left_out) = admitted else { return };
+        let (identity, reason) = (peer.identity(), failure.label());
+        tracing::warn!(
+            listener,
+            identity,
+            reason,
+            detail,
+            left_out,
+            "the observed configuration would refuse it"
+        );
     }
 }

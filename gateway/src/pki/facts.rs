@@ -191,8 +191,8 @@ impl Facts {
     }
 }
 
-/// An address as a certificate holds it.
-pub(super) fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
+/// An iPAddress of a subject alternative name (RFC 5280 section 4.2.1.6); `None` where it is neither IPv4 nor IPv6.
+pub(crate) fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
     if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
         return Some(octets.into());
     }
@@ -210,7 +210,7 @@ fn system_time(time: ASN1Time) -> SystemTime {
 }
 
 /// A name as RFC 4514 writes it: last part first, `CN=a,O=b`.
-pub(super) fn name_text(name: &X509Name<'_>) -> String {
+pub(crate) fn name_text(name: &X509Name<'_>) -> String {
     let mut parts: Vec<String> = name
         .iter()
         .map(|part| {

@@ -5,6 +5,7 @@
 //! piles up here. A clean end of one direction is passed on as one; anything else ends both directions.
 
 mod orders;
+mod pace;
 mod stream;
 mod watch;
 
@@ -14,6 +15,7 @@ use futures_util::future::{Either, select};
 use monoio::time::timeout;
 
 pub use orders::{Order, Orders, Place};
+pub use pace::Pace;
 pub use stream::{PlainStream, Stream};
 pub use watch::{Lifetime, Watch};
 
@@ -152,11 +154,13 @@ pub enum Direction {
 
 /// Moves bytes both ways until the connection ends, and closes both streams in the way that end calls for.
 ///
-/// A future that is passed on as an argument takes its space twice; hence the nesting here.
+/// A client with a `pace` is read no faster than that. A future that is passed on as an argument takes its space twice;
+/// hence the nesting here.
 pub async fn relay(
     client: &Stream,
     backend: &Stream,
     watch: &Watch,
+    pace: Option<&Pace>,
     moved: impl Fn(Direction, usize),
 ) -> End {
     let moving = pin!(async {
@@ -164,11 +168,11 @@ pub async fn relay(
         let sent = |bytes| moved(Direction::Sent, bytes);
         futures_util::try_join!(
             async {
-                let fault = pump(client, backend, watch, received).await;
+                let fault = pump((client, pace), backend, watch, received).await;
                 fault.map_err(|fault| fault.end(End::of_client, End::of_backend))
             },
             async {
-                let fault = pump(backend, client, watch, sent).await;
+                let fault = pump((backend, None), client, watch, sent).await;
                 fault.map_err(|fault| fault.end(End::of_backend, End::of_client))
             }
         )
@@ -198,19 +202,30 @@ impl Fault {
     }
 }
 
-/// Moves bytes from `source` to `sink` until `source` ends cleanly.
+/// Moves bytes from `source`, at its pace, to `sink` until `source` ends cleanly.
 async fn pump(
-    source: &Stream,
+    (source, pace): (&Stream, Option<&Pace>),
     sink: &Stream,
     watch: &Watch,
     moved: impl Fn(usize),
 ) -> Result<(), Fault> {
-    while let Some(bytes) = source.read().await.map_err(Fault::Source)? {
+    loop {
+        if let Some(pace) = pace.filter(|pace| pace.is_due()) {
+            // Boxed: most connections never pause, and pay nothing for it.
+            let paused = Box::pin(pace.wait(source, watch)).await;
+            paused.map_err(Fault::Source)?;
+        }
+        let Some(bytes) = source.read().await.map_err(Fault::Source)? else {
+            break;
+        };
         let count = bytes.len();
         let writing = watch.writing();
         sink.write(bytes).await.map_err(Fault::Sink)?;
         drop(writing);
         moved(count);
+        if let Some(pace) = pace {
+            pace.charge(count);
+        }
     }
     sink.finish().await.map_err(Fault::Sink)
 }

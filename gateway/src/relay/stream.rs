@@ -54,6 +54,14 @@ impl Stream {
         }
     }
 
+    /// Waits until a read would find something. Holds no buffer.
+    pub async fn readable(&self) -> Result<(), StreamError> {
+        match self {
+            Stream::Tls(stream) => stream.readable().await,
+            Stream::Plain(stream) => Ok(stream.socket.readable().await?),
+        }
+    }
+
     /// Sends all of `bytes`.
     pub async fn write(&self, bytes: Buffer) -> Result<(), StreamError> {
         match self {

@@ -19,6 +19,7 @@ pub struct Watch {
     lifetime: Lifetime,
     last_moved: Cell<Instant>,
     writes: Cell<u32>,
+    is_paused: Cell<bool>,
     changed_at: Cell<Option<Instant>>,
 }
 
@@ -37,6 +38,17 @@ pub struct Lifetime {
 #[derive(Debug)]
 pub struct Writing<'a>(&'a Watch);
 
+/// A pause in which the client's bytes are left waiting; ends when dropped.
+#[derive(Debug)]
+pub struct Pausing<'a>(&'a Watch);
+
+impl Drop for Pausing<'_> {
+    fn drop(&mut self) {
+        self.0.is_paused.set(false);
+        self.0.last_moved.set(Instant::now());
+    }
+}
+
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
         self.0.writes.set(self.0.writes.get() - 1);
@@ -54,6 +66,7 @@ impl Watch {
             lifetime,
             last_moved,
             writes: Cell::new(0),
+            is_paused: Cell::new(false),
             changed_at: Cell::new(None),
         }
     }
@@ -63,6 +76,21 @@ impl Watch {
         self.writes.set(self.writes.get() + 1);
         self.last_moved.set(Instant::now());
         Writing(self)
+    }
+
+    /// Notes that bytes wait and are not read yet, because the client has sent too many. It is neither idle nor quiet then:
+    /// what waits may be the rest of a request.
+    pub fn pausing(&self) -> Pausing<'_> {
+        self.is_paused.set(true);
+        Pausing(self)
+    }
+
+    /// When bytes were last under way.
+    fn last_moved(&self, now: Instant) -> Instant {
+        match self.is_paused.get() {
+            true => now,
+            false => self.last_moved.get(),
+        }
     }
 
     /// Whether bytes are being written in either direction.
@@ -85,7 +113,7 @@ impl Watch {
             }
             let wake_at = match self.closing(order, now) {
                 Some((reason, at_the_latest)) => {
-                    let quiet_at = self.last_moved.get() + limits::QUIET_PERIOD;
+                    let quiet_at = self.last_moved(now) + limits::QUIET_PERIOD;
                     let is_quiet = now >= quiet_at && !self.is_writing();
                     if is_quiet || now >= at_the_latest {
                         let obeyed = order.filter(|order| order.reason == reason);
@@ -102,7 +130,7 @@ impl Watch {
                     look_at.min(at_the_latest)
                 }
                 None => {
-                    let idle_at = self.last_moved.get() + self.idle_timeout;
+                    let idle_at = self.last_moved(now) + self.idle_timeout;
                     if now >= idle_at {
                         return End::Idle;
                     }
@@ -243,6 +271,24 @@ mod tests {
             monoio::time::timeout(PATIENCE, watch.until_end()).await
         });
         assert_eq!(ended.unwrap(), Ok(End::Expired));
+    }
+
+    #[test]
+    fn a_paused_connection_is_neither_idle_nor_quiet_and_still_ends_when_it_has_to() {
+        let ended = block_on(|_| async {
+            let short = Duration::from_millis(20);
+            let place = Rc::new(Orders::default()).register();
+            let watch = Watch::new(place, short, long());
+            let pausing = watch.pausing();
+            let paused = monoio::time::timeout(10 * short, watch.until_end()).await;
+            watch.place.give(order(End::Untrusted, 10 * short));
+            let ordered_at = Instant::now();
+            let ordered = watch.until_end().await;
+            let waited = ordered_at.elapsed() >= 9 * short;
+            drop(pausing);
+            (paused.is_err(), ordered, waited)
+        });
+        assert_eq!(ended.unwrap(), (true, End::Untrusted, true));
     }
 
     #[test]

@@ -16,9 +16,10 @@ use super::state::{Door, State};
 use super::worker::{Worker, turn_away};
 use crate::backend::{Client, Connection};
 use crate::config::{Config, Listener};
+use crate::identity::Share;
 use crate::limits;
 use crate::observe::Event;
-use crate::relay::{Direction, End, Lifetime, Place, Stream, Watch, relay};
+use crate::relay::{Direction, End, Lifetime, Pace, Place, Stream, Watch, relay};
 use crate::rt::Socket;
 use crate::tls::{self, Accepted, Refusal, VerifiedPeer};
 
@@ -73,7 +74,7 @@ async fn attend(
     worker: &Worker,
     state: Rc<State>,
     (position, address): (usize, SocketAddr),
-    accepted: Accepted,
+    (accepted, share): (Accepted, Option<Share>),
     place: Place,
 ) {
     let Accepted {
@@ -81,7 +82,9 @@ async fn attend(
         peer,
         negotiated,
     } = accepted;
+    let pace = share.map(Pace::new);
     let (connection, established_at) = (place.number(), Instant::now());
+    worker.foresee_newcomer(&state, position, &stream, &peer);
     place.establish(position, peer.clone());
     if let Some(order) = worker.judge_if_changed(&state, position, &peer) {
         place.give(order);
@@ -114,6 +117,7 @@ async fn attend(
                 &client_stream,
                 connection,
                 &watch,
+                pace.as_ref(),
             ))
             .await
         }
@@ -154,7 +158,7 @@ async fn shake_hands(
     position: usize,
     socket: Socket,
     (connection, address): (u64, SocketAddr),
-) -> Option<Accepted> {
+) -> Option<(Accepted, Option<Share>)> {
     let started = Instant::now();
     let handshake = tls::accept(socket, &door.tls, Rc::clone(&worker.buffers));
     let outcome = monoio::time::timeout(door.listener.handshake_timeout, handshake).await;
@@ -172,21 +176,12 @@ async fn shake_hands(
         );
     };
     match outcome {
-        Ok(Ok(accepted)) => {
-            let took = started.elapsed();
-            let peer = &accepted.peer;
-            worker.observer.emit(
-                position,
-                &Event::Established {
-                    connection,
-                    peer,
-                    address,
-                    negotiated: &accepted.negotiated,
-                    took,
-                },
-            );
-            Some(accepted)
-        }
+        Ok(Ok(accepted)) => let_in(
+            worker,
+            (position, connection, address),
+            accepted,
+            started.elapsed(),
+        ),
         Ok(Err((socket, refusal))) => {
             refused(&refusal);
             tls::refuse(socket, refusal).await;
@@ -199,6 +194,47 @@ async fn shake_hands(
                 Failure::Timeout,
                 format!("handshake_timeout = {timeout:?}"),
             ));
+            None
+        }
+    }
+}
+
+/// Counts a client that has proven who it is against what its identity may use; not one that merely says so, or a copied
+/// certificate would use up its owner's limits.
+fn let_in(
+    worker: &Worker,
+    (position, connection, address): (usize, u64, SocketAddr),
+    accepted: Accepted,
+    took: Duration,
+) -> Option<(Accepted, Option<Share>)> {
+    let Accepted {
+        stream,
+        peer,
+        negotiated,
+    } = &accepted;
+    match worker.records.admit(peer) {
+        Ok(share) => {
+            let established = Event::Established {
+                connection,
+                peer,
+                address,
+                negotiated,
+                took,
+            };
+            worker.observer.emit(position, &established);
+            Some((accepted, share))
+        }
+        Err(over_limit) => {
+            let refused = Event::Refused {
+                failure: Failure::OverLimit,
+                address,
+                detail: &over_limit.to_string(),
+                presented: Some(peer.certificate()),
+                server_name: negotiated.server_name.as_deref(),
+                ticket_refusal: negotiated.ticket_refusal,
+            };
+            worker.observer.emit(position, &refused);
+            stream.socket().reset_on_close();
             None
         }
     }
@@ -255,9 +291,10 @@ async fn pass_on(
     client: &Stream,
     Connection { stream, server }: Connection,
     watch: &Watch,
+    pace: Option<&Pace>,
 ) -> (End, [u64; 2]) {
     let totals = [const { Cell::new(0u64) }; 2];
-    let end = relay(client, &stream, watch, |direction, bytes| {
+    let end = relay(client, &stream, watch, pace, |direction, bytes| {
         let slot = match direction {
             Direction::Received => 0,
             Direction::Sent => 1,

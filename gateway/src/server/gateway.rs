@@ -17,6 +17,7 @@ use super::{control, listen};
 use crate::backend::Resolver;
 use crate::config::{Config, GuardMode, Listener};
 use crate::guard::{Guard, GuardError, PortCount};
+use crate::identity::Records;
 use crate::limits;
 use crate::observe::{self, AdminSocket, Audit, BlocksInForce, Health, Metrics, WorkerCounters};
 use crate::rt::{Mailbox, mailbox};
@@ -200,6 +201,7 @@ impl Gateway {
         let mut counters = Vec::new();
         let (mut mailboxes, mut workers) = (Vec::new(), Vec::new());
         let fatal = Fatal::default();
+        let records = Arc::new(Records::default());
         for number in 0..config.workers.get() {
             let worker_counters = Arc::new(WorkerCounters::new(&config));
             counters.push(Arc::clone(&worker_counters));
@@ -208,6 +210,7 @@ impl Gateway {
                 seed: seed.clone(),
                 sockets: sockets.remove(0),
                 counters: worker_counters,
+                records: Arc::clone(&records),
                 audit: audit.clone(),
             };
             let (mailbox, thread) = start_worker(start, fatal.clone())?;

@@ -17,7 +17,7 @@ use crate::backend::{Servers, Transport};
 use crate::config::{Config, Listener};
 use crate::limits;
 use crate::rt::BufferPool;
-use crate::tls::{self, KeyRing};
+use crate::tls::{self, KeyRing, Observed};
 
 use super::gateway::StartError;
 
@@ -29,6 +29,7 @@ pub(super) struct Seed {
     /// `None` where nobody resumes.
     pub(super) ticket_keys: Option<Arc<KeyRing>>,
     trust: Vec<Arc<Trust>>,
+    observed: Vec<Option<Arc<Observed>>>,
     tls: Vec<Arc<ServerConfig>>,
     limits: Vec<ConnectionLimit>,
     backends: Option<Backends>,
@@ -126,11 +127,13 @@ impl Seed {
             })?);
             trust.push(of_listener);
         }
+        let observed = observed(&config, &blocks);
         Ok(Seed {
             config,
             blocks,
             ticket_keys,
             trust,
+            observed,
             tls,
             limits,
             backends,
@@ -160,6 +163,17 @@ fn ticket_keys(config: &Config, before: Option<&Seed>) -> Result<Option<Arc<KeyR
     let keys = KeyRing::generate(SystemTime::now(), config.provider.secure_random);
     keys.map(|keys| Some(Arc::new(keys)))
         .map_err(|_| StartError::Random)
+}
+
+/// What the observed configuration says, for each listener that it has too.
+fn observed(config: &Config, blocks: &Arc<BlockList>) -> Vec<Option<Arc<Observed>>> {
+    let of_listener = |listener: &Arc<Listener>| {
+        let candidate = config.observe.as_ref()?;
+        let mut others = candidate.listeners.iter();
+        let position = others.position(|other| other.name == listener.name)?;
+        Some(Arc::new(Observed::new(candidate, position, blocks)))
+    };
+    config.listeners.iter().map(of_listener).collect()
 }
 
 impl Backends {
@@ -198,6 +212,7 @@ pub(super) struct Door {
     pub(super) listener: Arc<Listener>,
     pub(super) address: SocketAddr,
     pub(super) trust: Arc<Trust>,
+    pub(super) observed: Option<Arc<Observed>>,
     pub(super) tls: Arc<ServerConfig>,
     pub(super) limit: ConnectionLimit,
     pub(super) handshakes: Rc<Semaphore>,
@@ -231,6 +246,7 @@ impl State {
         let Seed {
             config,
             trust,
+            observed,
             tls,
             limits,
             backends,
@@ -238,12 +254,13 @@ impl State {
             ..
         } = seed;
         let listeners = config.listeners.iter().zip(sockets);
-        let parts = listeners.zip(trust).zip(tls).zip(limits);
+        let parts = listeners.zip(trust).zip(observed).zip(tls).zip(limits);
         let doors = parts.map(
-            |((((listener, (address, handshakes)), trust), tls), limit)| Door {
+            |(((((listener, (address, handshakes)), trust), observed), tls), limit)| Door {
                 listener: Arc::clone(listener),
                 address,
                 trust,
+                observed,
                 tls,
                 limit,
                 handshakes,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant, SystemTime};
 
+use gateway_core::failure::Failure;
 use gateway_core::suppress::Suppressor;
 use local_sync::semaphore::Semaphore;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -16,11 +17,12 @@ use tokio::sync::watch;
 
 use super::connection::{Arrival, serve};
 use super::state::{Seed, State};
+use crate::identity::Records;
 use crate::limits;
 use crate::observe::{Audit, Clients, Event, Observer, WorkerCounters};
 use crate::relay::{End, Order, Orders};
 use crate::rt::{self, AcceptStop, BufferPool, MailboxReceiver, Socket, block_on, contain};
-use crate::tls::VerifiedPeer;
+use crate::tls::{TlsStream, VerifiedPeer};
 
 /// A message to a worker.
 #[derive(Debug)]
@@ -54,6 +56,7 @@ pub(super) struct Start {
     pub(super) seed: Seed,
     pub(super) sockets: Vec<TcpListener>,
     pub(super) counters: Arc<WorkerCounters>,
+    pub(super) records: Arc<Records>,
     pub(super) audit: Audit,
 }
 
@@ -82,6 +85,7 @@ pub(super) struct Worker {
     pub(super) orders: Rc<Orders>,
     pub(super) buffers: Rc<BufferPool>,
     pub(super) observer: Observer,
+    pub(super) records: Arc<Records>,
 }
 
 impl Worker {
@@ -121,11 +125,52 @@ impl Worker {
         self.observer.publish(clients);
     }
 
+    /// Tells of a client that has just got in, and that the observed configuration would have refused.
+    pub(super) fn foresee_newcomer(
+        &self,
+        state: &State,
+        position: usize,
+        stream: &TlsStream,
+        peer: &VerifiedPeer,
+    ) {
+        let Some(observed) = &state.doors[position].observed else {
+            return;
+        };
+        let now = SystemTime::now();
+        let why = stream.with_peer_certificates(|chain| observed.would_refuse(chain, now));
+        self.tell_foreseen(position, peer, why);
+    }
+
+    /// Tells of the open connections that the observed configuration would close.
+    fn foresee(&self, state: &State) {
+        let now = SystemTime::now();
+        self.orders.for_each(|position, peer| {
+            let observed = state.doors[position].observed.as_ref();
+            let why = observed.and_then(|observed| observed.would_close(peer, now));
+            self.tell_foreseen(position, peer, why);
+        });
+    }
+
+    fn tell_foreseen(&self, position: usize, peer: &VerifiedPeer, why: Option<(Failure, String)>) {
+        if let Some((failure, detail)) = why {
+            let detail = &detail;
+            let foreseen = Event::Foreseen {
+                failure,
+                detail,
+                peer,
+            };
+            self.observer.emit(position, &foreseen);
+        }
+    }
+
     /// Swaps the state and orders everybody to end who would not get in any more. Returns how many.
     fn reload(&self, seed: Seed) -> usize {
-        self.observer.reload(&seed.config);
+        let observes_another = self.observer.reload(&seed.config);
         let state = Rc::new(self.state().next(seed, &self.buffers));
         self.state.replace(Rc::clone(&state));
+        if observes_another {
+            self.foresee(&state);
+        }
         let ordered = self
             .orders
             .judge(|position, peer| judge(&state, position, peer));
@@ -285,6 +330,7 @@ fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
         seed,
         sockets,
         counters,
+        records,
         audit,
     } = start;
     let config = Arc::clone(&seed.config);
@@ -304,6 +350,7 @@ fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
         orders,
         buffers,
         observer,
+        records,
     };
     Ok((Rc::new(worker), listeners))
 }

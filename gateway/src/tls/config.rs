@@ -44,11 +44,25 @@ pub fn server_config(
             epoch: keys.epoch(),
         };
         let random = config.provider.secure_random;
-        let ticketer = Ticketer::new(keys, &listener.name, Arc::clone(trust), policy, random);
+        let domain = security_domain(config, listener);
+        let ticketer = Ticketer::new(keys, &domain, Arc::clone(trust), policy, random);
         server.ticketer = Arc::new(ticketer);
         server.send_tls13_tickets = limits::TICKETS_ISSUED;
     }
     Ok(Arc::new(server))
+}
+
+/// What a ticket is good for: the listener, and the keys and signatures it asks for. A ticket does not say by which of them
+/// it was earned, so another policy takes another proof.
+fn security_domain(config: &Config, listener: &Listener) -> String {
+    let policy = &config.key_policy;
+    let (keys, signatures) = (policy.key_names(), policy.signature_names());
+    // A name has no line breaks: no two pairs read the same.
+    format!(
+        "{}\n{keys}\n{signatures}\n{}",
+        listener.name,
+        policy.depth_max()
+    )
 }
 
 /// What the listener at `position` of `config` believes, with the blocks of an operator.

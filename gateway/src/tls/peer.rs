@@ -131,12 +131,17 @@ impl VerifiedPeer {
         }
     }
 
-    /// Judges the client anew, by what a listener trusts now. `None`: it may stay.
-    pub fn judge(&self, trust: &Trust, now: SystemTime) -> Option<End> {
+    /// What a listener that trusts `trust` says of the client.
+    pub(super) fn object(&self, trust: &Trust, now: SystemTime) -> Result<Admission, Objection> {
         let Lineage {
             certificate, chain, ..
         } = &self.0.claimed.lineage;
-        match trust.judge(certificate, chain, now) {
+        trust.judge(certificate, chain, now)
+    }
+
+    /// Judges the client anew, by what a listener trusts now. `None`: it may stay.
+    pub fn judge(&self, trust: &Trust, now: SystemTime) -> Option<End> {
+        match self.object(trust, now) {
             // A backend may have been told the tenant, so another one takes another connection.
             Ok(admission) if admission.tenant == self.0.claimed.admission.tenant => {
                 self.0.rule.set(admission.rule);

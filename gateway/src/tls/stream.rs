@@ -7,6 +7,8 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
+use rustls::pki_types::CertificateDer;
+
 use super::engine::{Engine, Output, Progress};
 use crate::limits;
 use crate::rt::{Buffer, BufferPool, Socket};
@@ -108,6 +110,33 @@ impl TlsStream {
     /// The TCP connection below.
     pub fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    /// Shows the certificates of the peer, its own first; of a client that resumed, those of its full handshake.
+    pub fn with_peer_certificates<R>(
+        &self,
+        show: impl FnOnce(&[CertificateDer<'static>]) -> R,
+    ) -> R {
+        let session = self.session.borrow();
+        show(
+            session
+                .engine
+                .common()
+                .peer_certificates()
+                .unwrap_or_default(),
+        )
+    }
+
+    /// Waits until a read would find something.
+    pub async fn readable(&self) -> Result<(), StreamError> {
+        let is_waiting = {
+            let session = self.session.borrow();
+            !session.plaintext.is_empty() || session.peer_closed
+        };
+        match is_waiting {
+            true => Ok(()),
+            false => Ok(self.socket.readable().await?),
+        }
     }
 
     /// Received plaintext, at least one byte; `None` after the peer's close_notify.

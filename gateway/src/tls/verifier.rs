@@ -14,12 +14,13 @@ use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
-    SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved,
+    RootCertStore, SignatureScheme,
 };
 use webpki::{EndEntityCert, KeyUsage};
 
 use super::chain;
+use super::key_policy::KeyPolicy;
 use super::peer::{ClaimedPeer, Proof};
 use super::scratch;
 use crate::config::{Config, Listener};
@@ -31,6 +32,7 @@ pub(super) struct Verifier {
     roots: Arc<RootCertStore>,
     root_hints: Vec<DistinguishedName>,
     algorithms: WebPkiSupportedAlgorithms,
+    key_policy: Arc<KeyPolicy>,
     trust: Arc<Trust>,
 }
 
@@ -41,6 +43,7 @@ impl Verifier {
             roots: Arc::clone(&listener.client_roots),
             root_hints: listener.client_roots.subjects(),
             algorithms: config.provider.signature_verification_algorithms,
+            key_policy: Arc::clone(&config.key_policy),
             trust,
         }
     }
@@ -53,12 +56,20 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<Chain, CertificateError> {
         let certificate = EndEntityCert::try_from(end_entity).map_err(translate)?;
-        let algorithms = self.algorithms.all;
+        let algorithms = self.key_policy.signatures();
         let usage = KeyUsage::client_auth();
         let roots = &self.roots.roots;
         let path = certificate
             .verify_for_usage(algorithms, roots, intermediates, now, usage, None, None)
-            .map_err(translate)?;
+            .map_err(
+                |error| match self.key_policy.explain(&error, intermediates) {
+                    Some(detail) => refuse(Failure::WeakKey, detail),
+                    None => translate(error),
+                },
+            )?;
+        self.key_policy
+            .judge(&path)
+            .map_err(|detail| refuse(Failure::WeakKey, detail))?;
         chain::read(&path).map_err(|error| refuse(Failure::Malformed, error.to_string()))
     }
 
@@ -99,7 +110,7 @@ impl Verifier {
 }
 
 /// An objection as the reason for refusing, and in words.
-fn explain(objection: &Objection, names: &str) -> (Failure, String) {
+pub(super) fn explain(objection: &Objection, names: &str) -> (Failure, String) {
     let (failure, detail) = match objection {
         Objection::Blocked => (Failure::Blocked, "an operator has blocked it"),
         Objection::Revoked => (
@@ -222,11 +233,14 @@ impl ClientCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        if !self.key_policy.schemes().contains(&signature.scheme) {
+            return Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
+        }
         rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        self.key_policy.schemes().to_vec()
     }
 
     // `offer_client_auth` and `client_auth_mandatory` keep their defaults: always, and always.

@@ -161,12 +161,15 @@ fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
     let world = World::new();
     let backend = Backend::start(Behaviour::Echo);
     rotate_keys(&world, &[]);
-    let mut gateway = world
+    let setup = world
         .setup()
         .tables("[audit]\nfile = \"audit.jsonl\"\n[tls.resumption]\nkey_file = \"tickets.keys\"\n")
         .route("edge", "alpn = [\"h2\"]", &[backend.address()], "")
-        .route("other", "alpn = [\"h2\"]", &[backend.address()], "")
-        .start();
+        .route("other", "alpn = [\"h2\"]", &[backend.address()], "");
+    // Observes what would refuse everybody.
+    let next = setup.text().replace("/agent/*", "/nobody/*");
+    fs::write(world.folder().join("next.toml"), next).unwrap();
+    let mut gateway = setup.top("observe = \"next.toml\"").start();
     let file = log_file(&world);
     // The second one refuses the first one's ticket.
     let client = world.client().alpn("h2").remembering();

@@ -176,6 +176,25 @@ fn a_block_cuts_off_refuses_survives_a_restart_and_is_undone_by_unblock() {
 }
 
 #[test]
+fn a_ticket_of_somebody_who_is_blocked_is_worth_nothing() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = start(&world, &backend);
+    let client = world.client().remembering();
+    let edge = [("listener", "edge")];
+    for resumed in [0, 1] {
+        let mut connection = client.connect(gateway.address()).unwrap();
+        ping(&mut connection);
+        gateway.wait_for("portcullis_handshakes_resumed_total", &edge, resumed);
+    }
+    let whom = ["--identity", "spiffe://example.test/agent/agent-1"];
+    ends_with(0, &command(&world, "block", &whom));
+    client.refused(gateway.address());
+    gateway.wait_for("portcullis_tickets_refused_total", &BLOCKED, 1);
+    gateway.wait_for(FAILURES, &BLOCKED, 1);
+}
+
+#[test]
 fn a_configuration_that_is_broken_keeps_no_block_from_acting() {
     let world = World::new();
     let backend = Backend::start(Behaviour::Echo);

@@ -9,8 +9,8 @@ use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 
 use super::line::{
-    Accepted, Client, ConnectionId, End, Handshake, Line, Outcome, Panicked, Presented, Refused,
-    Shown, Text, Time,
+    Accepted, Client, ConnectionId, End, Foreseen, Handshake, Line, Outcome, Panicked, Presented,
+    Refused, Shown, Text, Time,
 };
 use crate::observe::Event;
 use crate::relay;
@@ -78,23 +78,47 @@ impl Scene<'_> {
                 client: client(peer, &peer.identity()),
             })
             .write(buffer),
+            Event::Foreseen {
+                failure,
+                detail,
+                peer,
+            } => self.foreseen(failure, detail, peer).write(buffer),
             Event::Panicked {
                 connection,
                 address,
                 ..
-            } => Line::Panicked(Panicked {
-                time: Time(self.now),
-                connection: self.id(connection),
-                listener: self.listener,
-                peer: address,
-                reason: relay::End::Internal.label(),
-            })
-            .write(buffer),
+            } => self.panicked(connection, address).write(buffer),
             Event::Accepted | Event::Moved { .. } | Event::ServerFailed { .. } | Event::Closed => {
                 return false;
             }
         }
         true
+    }
+
+    fn foreseen<'a>(
+        &'a self,
+        failure: Failure,
+        detail: &'a str,
+        peer: &'a VerifiedPeer,
+    ) -> Line<'a> {
+        Line::Foreseen(Foreseen {
+            time: Time(self.now),
+            listener: self.listener,
+            reason: failure.label(),
+            detail: Text(detail),
+            fingerprint: Shown(peer.fingerprint()),
+            identity: peer.identity(),
+        })
+    }
+
+    fn panicked(&self, connection: u64, address: SocketAddr) -> Line<'_> {
+        Line::Panicked(Panicked {
+            time: Time(self.now),
+            connection: self.id(connection),
+            listener: self.listener,
+            peer: address,
+            reason: relay::End::Internal.label(),
+        })
     }
 
     fn id(&self, number: u64) -> Shown<ConnectionId> {

@@ -23,6 +23,8 @@ pub enum Line<'a> {
     /// A connection is over because its task panicked.
     #[serde(rename = "end")]
     Panicked(Panicked<'a>),
+    /// A client is in that the observed configuration would refuse.
+    Foreseen(Foreseen<'a>),
     /// The gateway takes connections.
     Start(Start<'a>),
     /// The gateway has ended.
@@ -176,6 +178,23 @@ pub struct Panicked<'a> {
     pub peer: SocketAddr,
     /// Why.
     pub reason: &'static str,
+}
+
+/// Fields of `foreseen`.
+#[derive(Debug, Serialize)]
+pub struct Foreseen<'a> {
+    /// When.
+    pub time: Time,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// Why it would be refused.
+    pub reason: &'static str,
+    /// The same in words.
+    pub detail: Text<'a>,
+    /// Who it is.
+    pub identity: String,
+    /// By which certificate.
+    pub fingerprint: Shown<Fingerprint>,
 }
 
 /// Fields of `start`.

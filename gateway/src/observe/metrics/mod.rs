@@ -8,6 +8,7 @@ mod blocks;
 mod changes;
 mod connections;
 mod expiry;
+mod foreseen;
 mod guard;
 mod handshakes;
 mod lists;
@@ -167,6 +168,7 @@ impl Collector for Metrics {
         self.encode_changes(&mut encoder)?;
         self.encode_lists(&mut encoder)?;
         self.encode_blocks(&mut encoder)?;
+        self.encode_foreseen(&mut encoder)?;
         self.encode_certificates(&mut encoder)?;
         self.encode_lifetimes(&mut encoder)?;
         self.encode_clients(&mut encoder)?;

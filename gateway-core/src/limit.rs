@@ -1,0 +1,308 @@
+//! Limits per identity: connections at once, handshakes and bytes per second, over all workers.
+//! In: what an identity may use, and the time. Out: a permit, an excess, or how long to pause. Atomics only; rates come as
+//! arguments, so that a changed limit takes over what has been counted.
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::identity::IdentityLimits;
+
+const NANOSECONDS_PER_SECOND: u128 = 1_000_000_000;
+
+/// A rate, kept as the moment at which everything taken so far has been paid for (the generic cell rate algorithm of
+/// ITU-T I.371): one number, whatever the rate. All times are of one clock of the caller's, counted from its start.
+#[derive(Debug, Default)]
+struct Meter {
+    paid_at_nanoseconds: AtomicU64,
+}
+
+impl Meter {
+    /// Takes one of `per_second`, of which as many may be taken at once. Returns false, and takes nothing, beyond it.
+    fn try_take(&self, per_second: NonZeroU64, now: Duration) -> bool {
+        let cost = cost(1, per_second);
+        // The sum of so many costs, and not a second: rounded up, they take a little longer.
+        let burst = cost.saturating_mul(per_second.get());
+        let now = nanoseconds(now);
+        let take = |paid_at: u64| {
+            let paid_at = paid_at.max(now).saturating_add(cost);
+            (paid_at - now <= burst).then_some(paid_at)
+        };
+        self.paid_at_nanoseconds
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+    }
+
+    /// Takes an amount that has been used already, and says how long to pause before the next one. A second's worth
+    /// may be used at once.
+    fn charge(&self, amount: u64, per_second: NonZeroU64, now: Duration) -> Duration {
+        let cost = cost(amount, per_second);
+        let now = nanoseconds(now);
+        let take = |paid_at: u64| Some(paid_at.max(now).saturating_add(cost));
+        let updated =
+            self.paid_at_nanoseconds
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        let (Ok(paid_at) | Err(paid_at)) = updated;
+        let owed = paid_at.max(now).saturating_add(cost) - now;
+        Duration::from_nanos(owed).saturating_sub(Duration::from_secs(1))
+    }
+
+    fn is_paid(&self, now: Duration) -> bool {
+        self.paid_at_nanoseconds.load(Ordering::Relaxed) <= nanoseconds(now)
+    }
+}
+
+/// The time that `amount` takes at a rate, rounded up: what is granted is never more than the rate.
+fn cost(amount: u64, per_second: NonZeroU64) -> u64 {
+    let nanoseconds = u128::from(amount) * NANOSECONDS_PER_SECOND;
+    let cost = nanoseconds.div_ceil(u128::from(per_second.get()));
+    u64::try_from(cost).unwrap_or(u64::MAX)
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A limit that an identity has reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excess {
+    /// So many connections are open.
+    Connections(u32),
+    /// So many handshakes came within a second.
+    Handshakes(u32),
+}
+
+impl fmt::Display for Excess {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Excess::Connections(max) => write!(formatter, "max_connections = {max}"),
+            Excess::Handshakes(rate) => write!(formatter, "handshakes_per_second = {rate}"),
+        }
+    }
+}
+
+/// What one identity uses at this moment.
+#[derive(Debug, Default)]
+pub struct Usage {
+    open: AtomicU32,
+    handshakes: Meter,
+    bytes: Meter,
+}
+
+/// The right of an identity to one more connection; given back when dropped.
+#[derive(Debug)]
+pub struct Permit {
+    usage: Arc<Usage>,
+    bytes_per_second: Option<NonZeroU64>,
+}
+
+impl Usage {
+    /// Admits a connection whose handshake is complete. A refused one has taken its handshake all the same.
+    pub fn admit(
+        self: &Arc<Self>,
+        limits: &IdentityLimits,
+        now: Duration,
+    ) -> Result<Permit, Excess> {
+        if let Some(rate) = limits.handshakes_per_second {
+            let per_second = NonZeroU64::new(u64::from(rate));
+            if !per_second.is_some_and(|per_second| self.handshakes.try_take(per_second, now)) {
+                return Err(Excess::Handshakes(rate));
+            }
+        }
+        let max = limits.max_connections.unwrap_or(u32::MAX);
+        let below_max = |open: u32| (open < max).then(|| open + 1);
+        self.open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, below_max)
+            .map_err(|_| Excess::Connections(max))?;
+        Ok(Permit {
+            usage: Arc::clone(self),
+            bytes_per_second: limits.bytes_per_second.and_then(NonZeroU64::new),
+        })
+    }
+
+    /// Whether forgetting it changes nothing: no connection, and nothing taken that is not paid for.
+    pub fn is_idle(&self, now: Duration) -> bool {
+        self.open.load(Ordering::Relaxed) == 0
+            && self.handshakes.is_paid(now)
+            && self.bytes.is_paid(now)
+    }
+}
+
+impl Permit {
+    /// Notes bytes from the client, and says how long to pause before the next ones are read.
+    pub fn charge(&self, bytes: usize, now: Duration) -> Duration {
+        match self.bytes_per_second {
+            None => Duration::ZERO,
+            Some(per_second) => self.usage.bytes.charge(bytes as u64, per_second, now),
+        }
+    }
+
+    /// Whether bytes are limited at all.
+    pub fn limits_bytes(&self) -> bool {
+        self.bytes_per_second.is_some()
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.usage.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn rate(per_second: u64) -> NonZeroU64 {
+        NonZeroU64::new(per_second).unwrap()
+    }
+
+    fn limits(connections: u32, handshakes: u32, bytes: u64) -> IdentityLimits {
+        let given = |limit: u32| (limit > 0).then_some(limit);
+        IdentityLimits {
+            max_connections: given(connections),
+            handshakes_per_second: given(handshakes),
+            bytes_per_second: (bytes > 0).then_some(bytes),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_is_taken_than_the_rate_and_a_second_of_it_at_once(
+            per_second in 1u64..200,
+            steps in prop::collection::vec(0u64..3_000_000_000, 1..200),
+        ) {
+            let meter = Meter::default();
+            let (mut now, mut taken) = (SECOND, 0u64);
+            for step in steps {
+                now += Duration::from_nanos(step);
+                // Tries far more than can be granted.
+                taken += (0..3 * per_second).take_while(|_| meter.try_take(rate(per_second), now)).count() as u64;
+                let most = (now - SECOND).as_nanos() * u128::from(per_second) / NANOSECONDS_PER_SECOND;
+                prop_assert!(u128::from(taken) <= most + u128::from(per_second));
+            }
+        }
+
+        #[test]
+        fn a_quiet_second_gives_the_whole_rate_back(per_second in 1u64..1000, uses in 0u64..10) {
+            let meter = Meter::default();
+            let take_all = |now| (0..=per_second).filter(|_| meter.try_take(rate(per_second), now)).count() as u64;
+            for use_number in 1..=uses {
+                prop_assert_eq!(take_all(2 * SECOND * use_number as u32), per_second);
+            }
+        }
+
+        #[test]
+        fn whoever_pauses_as_told_sends_no_more_than_the_rate(
+            per_second in 1000u64..10_000_000_000,
+            amounts in prop::collection::vec(1u64..70_000, 1..300),
+        ) {
+            let meter = Meter::default();
+            let (mut now, mut sent) = (SECOND, 0u64);
+            for amount in amounts {
+                // The last amount may exceed what was left; nothing else may.
+                let most = (now - SECOND).as_nanos() * u128::from(per_second) / NANOSECONDS_PER_SECOND;
+                prop_assert!(u128::from(sent) <= most + u128::from(per_second) + 70_000);
+                sent += amount;
+                now += meter.charge(amount, rate(per_second), now);
+            }
+        }
+    }
+
+    #[test]
+    fn threads_share_one_meter() {
+        let meter = Meter::default();
+        let taken: usize = std::thread::scope(|scope| {
+            let take = || {
+                (0..1000)
+                    .filter(|_| meter.try_take(rate(700), SECOND))
+                    .count()
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
+        });
+        assert_eq!(taken, 700);
+        let charge = || {
+            (0..1000)
+                .map(|_| meter.charge(1, rate(1000), 10 * SECOND))
+                .max()
+        };
+        let longest = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(charge)).collect();
+            let longest = threads.into_iter().map(|thread| thread.join().unwrap());
+            longest.max().unwrap()
+        });
+        // 4000 bytes at 1000 a second, one second's worth of them at once.
+        assert_eq!(longest, Some(3 * SECOND));
+    }
+
+    #[test]
+    fn connections_are_counted_and_given_back() {
+        let usage = Arc::new(Usage::default());
+        let two = limits(2, 0, 0);
+        let first = usage.admit(&two, SECOND).unwrap();
+        let _second = usage.admit(&two, SECOND).unwrap();
+        assert_eq!(
+            usage.admit(&two, SECOND).unwrap_err(),
+            Excess::Connections(2)
+        );
+        assert!(!usage.is_idle(SECOND));
+        drop(first);
+        assert!(usage.admit(&two, SECOND).is_ok());
+    }
+
+    #[test]
+    fn a_refused_connection_has_used_its_handshake_and_a_refused_handshake_has_not() {
+        let usage = Arc::new(Usage::default());
+        let both = limits(1, 2, 0);
+        let _held = usage.admit(&both, SECOND).unwrap();
+        assert_eq!(
+            usage.admit(&both, SECOND).unwrap_err(),
+            Excess::Connections(1)
+        );
+        for _ in 0..10 {
+            assert_eq!(
+                usage.admit(&both, SECOND).unwrap_err(),
+                Excess::Handshakes(2)
+            );
+        }
+        assert_eq!(
+            usage.admit(&both, SECOND + SECOND / 2).unwrap_err(),
+            Excess::Connections(1)
+        );
+    }
+
+    #[test]
+    fn it_is_idle_once_everything_is_paid_for() {
+        let usage = Arc::new(Usage::default());
+        let permit = usage.admit(&limits(0, 1, 1000), SECOND).unwrap();
+        assert!(permit.limits_bytes());
+        assert_eq!(permit.charge(3000, SECOND), 2 * SECOND);
+        drop(permit);
+        assert!(!usage.is_idle(3 * SECOND));
+        assert!(usage.is_idle(4 * SECOND));
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_refused_and_nobody_pauses() {
+        let usage = Arc::new(Usage::default());
+        let permits: Vec<_> = (0..1000)
+            .map(|_| usage.admit(&IdentityLimits::default(), SECOND).unwrap())
+            .collect();
+        assert!(
+            permits
+                .iter()
+                .all(|permit| permit.charge(1 << 30, SECOND).is_zero())
+        );
+        drop(permits);
+        assert!(usage.is_idle(SECOND));
+    }
+}

@@ -1,0 +1,98 @@
+//! Identity rules in words, for `portcullis check`.
+//! In: checked rules. Out: a table, and the parts of it that explain a single rule. Decides nothing.
+
+use std::fmt::Display;
+
+use bytesize::ByteSize;
+use comfy_table::Table;
+use gateway_core::identity::{IdentityLimits, Rule, TenantPart, TenantSource};
+
+use crate::config::Config;
+
+/// One row for each rule, in the order in which they are tried.
+pub fn table(config: &Config, mut table: Table) -> Table {
+    table.set_header([" #", "MATCH", "LISTENERS", "TENANT", "LIMITS PER IDENTITY"]);
+    for (index, rule) in config.rules.as_slice().iter().enumerate() {
+        let patterns = patterns(rule);
+        let patterns: Vec<_> = patterns
+            .iter()
+            .map(|(key, pattern)| format!("{key} {pattern}"))
+            .collect();
+        table.add_row([
+            format!(" {}", index + 1),
+            patterns.join("\n"),
+            listeners(rule, config),
+            tenant(rule),
+            limits(&rule.limits),
+        ]);
+    }
+    table
+}
+
+/// The keys of the rule's `match` with their values, in the order in which they are compared.
+pub fn patterns(rule: &Rule) -> Vec<(&'static str, String)> {
+    fn shown(pattern: Option<&impl Display>) -> Option<String> {
+        pattern.map(ToString::to_string)
+    }
+    let fingerprints = rule.fingerprints.as_ref().map(|fingerprints| {
+        let texts: Vec<_> = fingerprints.iter().map(ToString::to_string).collect();
+        texts.join(" or ")
+    });
+    let all = [
+        ("uri", shown(rule.uri.as_ref())),
+        ("dns", shown(rule.dns.as_ref())),
+        ("cn", shown(rule.common_name.as_ref())),
+        ("ou", shown(rule.organizational_unit.as_ref())),
+        ("issuer", shown(rule.issuer.as_ref())),
+        ("ip", shown(rule.ip_address.as_ref())),
+        ("fingerprint", fingerprints),
+    ];
+    all.into_iter()
+        .filter_map(|(key, pattern)| Some((key, pattern?)))
+        .collect()
+}
+
+/// The listeners a rule holds for.
+pub fn listeners(rule: &Rule, config: &Config) -> String {
+    let Some(positions) = &rule.listeners else {
+        return "all".to_owned();
+    };
+    let names: Vec<_> = positions
+        .iter()
+        .filter_map(|position| config.listeners.get(*position))
+        .map(|listener| listener.name.as_str())
+        .collect();
+    names.join(", ")
+}
+
+fn tenant(rule: &Rule) -> String {
+    match &rule.tenant {
+        TenantSource::Nowhere => "none".to_owned(),
+        TenantSource::Literal(tenant) => tenant.as_str().to_owned(),
+        TenantSource::Certificate(TenantPart::Uri) => "from uri".to_owned(),
+        TenantSource::Certificate(TenantPart::Dns) => "from dns".to_owned(),
+        TenantSource::Certificate(TenantPart::CommonName) => "from cn".to_owned(),
+        TenantSource::Certificate(TenantPart::OrganizationalUnit) => "from ou".to_owned(),
+    }
+}
+
+/// What one identity may use.
+pub fn limits(limits: &IdentityLimits) -> String {
+    let connections = limits
+        .max_connections
+        .map(|max| format!("{max} connections"));
+    let handshakes = limits
+        .handshakes_per_second
+        .map(|rate| format!("{rate} handshakes/s"));
+    let bytes = limits
+        .bytes_per_second
+        .map(|rate| format!("{}/s", ByteSize(rate)));
+    let all: Vec<_> = [connections, handshakes, bytes]
+        .into_iter()
+        .flatten()
+        .collect();
+    match all.is_empty() {
+        true => "none".to_owned(),
+        false => all.join("\n"),
+    }
+}

@@ -1,0 +1,110 @@
+//! Whom an observed configuration would refuse, by name.
+//! In: refusals that were only foreseen. Out: who, why, how often and when last. One table per worker, written by it and
+//! read by the control thread; touched only for clients that would be refused.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use gateway_core::failure::Failure;
+use serde::Serialize;
+
+use crate::limits;
+use crate::pki::date;
+use crate::tls::VerifiedPeer;
+
+/// One worker's table.
+#[derive(Debug, Default)]
+pub struct Foreseen {
+    clients: BTreeMap<Key, Sighting>,
+    left_out: u64,
+}
+
+/// Listener, name, fingerprint of the certificate, reason.
+type Key = (usize, String, String, &'static str);
+
+#[derive(Debug)]
+struct Sighting {
+    detail: String,
+    count: u64,
+    last: Option<SystemTime>,
+}
+
+#[derive(Debug, Serialize)]
+struct Page<'a> {
+    clients: Vec<Client<'a>>,
+    /// More that would be refused and did not fit into the tables.
+    left_out: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Client<'a> {
+    listener: &'a str,
+    identity: &'a str,
+    fingerprint: &'a str,
+    reason: &'a str,
+    detail: &'a str,
+    count: u64,
+    last: String,
+}
+
+impl Foreseen {
+    /// Notes that a client of the listener at position `listener` would be refused.
+    pub fn note(
+        &mut self,
+        listener: usize,
+        peer: &VerifiedPeer,
+        (failure, detail): (Failure, &str),
+        now: SystemTime,
+    ) {
+        let fingerprint = peer.fingerprint().to_string();
+        let key = (listener, peer.identity(), fingerprint, failure.label());
+        let is_full = self.clients.len() >= limits::FORESEEN_CLIENTS_MAX;
+        if is_full && !self.clients.contains_key(&key) {
+            self.left_out += 1;
+            return;
+        }
+        let sighting = self.clients.entry(key).or_insert_with(|| Sighting {
+            detail: detail.to_owned(),
+            count: 0,
+            last: None,
+        });
+        sighting.count += 1;
+        sighting.last = Some(now);
+    }
+
+    /// Forgets everything: another configuration is observed, or none.
+    pub fn clear(&mut self) {
+        *self = Foreseen::default();
+    }
+
+    /// All workers' tables as one page of JSON. `listeners` are the names by position.
+    pub fn page<'t>(tables: impl Iterator<Item = &'t Foreseen>, listeners: &[String]) -> String {
+        let mut all: BTreeMap<&Key, (&Sighting, u64, Option<SystemTime>)> = BTreeMap::new();
+        let mut left_out = 0;
+        for table in tables {
+            left_out += table.left_out;
+            for (key, sighting) in &table.clients {
+                let sum = all.entry(key).or_insert((sighting, 0, None));
+                sum.1 += sighting.count;
+                sum.2 = sum.2.max(sighting.last);
+            }
+        }
+        let clients = all.into_iter();
+        let clients = clients.map(
+            |((listener, identity, fingerprint, reason), (sighting, count, last))| Client {
+                listener: listeners.get(*listener).map_or("", String::as_str),
+                identity,
+                fingerprint,
+                reason,
+                detail: &sighting.detail,
+                count,
+                last: last.map_or_else(String::new, date),
+            },
+        );
+        let page = Page {
+            clients: clients.collect(),
+            left_out,
+        };
+        serde_json::to_string_pretty(&page).expect("texts and numbers are JSON") + "\n"
+    }
+}

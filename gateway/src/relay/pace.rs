@@ -1,0 +1,49 @@
+//! Slows one client down to what its identity may send.
+//! In: bytes that were read. Out: a pause before the next read, while the client's bytes wait in the kernel and TCP tells it
+//! to wait. One per connection, on its worker; what it counts by is shared with the identity's other connections.
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use super::{Stream, Watch};
+use crate::identity::Share;
+use crate::tls::StreamError;
+
+/// The pace of one connection.
+#[derive(Debug)]
+pub struct Pace {
+    share: Share,
+    resume_at: Cell<Option<Instant>>,
+}
+
+impl Pace {
+    /// Paces a connection by its share.
+    pub fn new(share: Share) -> Self {
+        Pace {
+            share,
+            resume_at: Cell::new(None),
+        }
+    }
+
+    /// Notes that bytes of the client have been passed on.
+    pub(super) fn charge(&self, bytes: usize) {
+        self.resume_at.set(self.share.charge(bytes));
+    }
+
+    /// Whether the next read has to wait.
+    pub(super) fn is_due(&self) -> bool {
+        let resume_at = self.resume_at.get();
+        resume_at.is_some_and(|resume_at| Instant::now() < resume_at)
+    }
+
+    /// Waits for bytes, and then for the moment to read them. A client that sends nothing is idle, not paused.
+    pub(super) async fn wait(&self, client: &Stream, watch: &Watch) -> Result<(), StreamError> {
+        client.readable().await?;
+        if let Some(resume_at) = self.resume_at.take() {
+            let pausing = watch.pausing();
+            monoio::time::sleep_until(resume_at.into()).await;
+            drop(pausing);
+        }
+        Ok(())
+    }
+}

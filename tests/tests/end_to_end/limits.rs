@@ -1,0 +1,168 @@
+//! Limits per identity: who has reached one is refused or slowed down, and nobody else notices.
+//! In: several connections of one certificate, on all workers. Out: which of them got in, and how fast their bytes went.
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tests::{
+    Backend, Behaviour, Client, Closing, Credentials, Gateway, Request, TlsFailure, World,
+    eventually,
+};
+
+const FAILURES: &str = "portcullis_handshake_failures_total";
+const OVER_LIMIT: &[(&str, &str)] = &[("reason", "over_limit")];
+
+/// A gateway whose rule sets these limits.
+fn gateway(world: &World, limits: &str, listener: &str, backend: SocketAddr) -> Gateway {
+    let rule = format!("[[identity]]\nmatch = {{ uri = \"spiffe://example.test/*\" }}\n{limits}\n");
+    world
+        .setup()
+        .identities(&rule)
+        .tables("[workers]\ncount = 2")
+        .route("edge", listener, &[backend], "")
+        .start()
+}
+
+/// Connects and has a word echoed; or is refused without one.
+fn attempt(world: &World, gateway: &Gateway, agent: &Credentials) -> Result<Client, TlsFailure> {
+    let client = world.client().credentials(agent);
+    let mut client = client.connect(gateway.address())?;
+    // The reset may come first.
+    let sent = client.send(b"hello").map_err(|_| Closing::Reset);
+    let received = sent.and_then(|()| client.receive(5));
+    match received {
+        Ok(echo) => assert_eq!(echo, b"hello"),
+        Err(closing) => return Err(TlsFailure::Closed(closing)),
+    }
+    Ok(client)
+}
+
+fn assert_reset(outcome: Result<Client, TlsFailure>) {
+    match outcome {
+        Err(TlsFailure::Closed(Closing::Reset)) => {}
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("one too many got in"),
+    }
+}
+
+#[test]
+fn one_connection_too_many_of_an_identity_is_refused_over_all_workers_and_a_reload() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = gateway(&world, "max_connections = 2", "", backend.address());
+    // The same identity in another certificate counts as the same.
+    let renewed = Request::client("spiffe://example.test/agent/agent-1");
+    let renewed = world.agents.issue("renewed", renewed);
+    let other = Request::client("spiffe://example.test/agent/agent-2");
+    let other = world.agents.issue("other", other);
+
+    let first = attempt(&world, &gateway, &world.agent).unwrap();
+    let second = attempt(&world, &gateway, &renewed).unwrap();
+    for refused in 1..=6 {
+        assert_reset(attempt(&world, &gateway, &world.agent));
+        gateway.wait_for(FAILURES, OVER_LIMIT, refused);
+    }
+    let others = [(); 2].map(|()| attempt(&world, &gateway, &other).unwrap());
+    let established = gateway.metrics().count("portcullis_handshakes_total", &[]);
+    assert_eq!(established, 4, "the refused are not established");
+    gateway.process().signal(Signal::HUP);
+    gateway.wait_for("portcullis_reloads_total", &[("result", "taken")], 1);
+    assert_reset(attempt(&world, &gateway, &world.agent));
+
+    drop(first);
+    eventually("the place is given back", || {
+        attempt(&world, &gateway, &world.agent).ok()
+    });
+    drop((second, others));
+    assert!(
+        gateway
+            .log()
+            .contains("max_connections = 2 of the identity")
+    );
+}
+
+#[test]
+fn handshakes_of_an_identity_beyond_its_rate_are_refused_and_those_of_others_are_not() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = gateway(&world, "handshakes_per_second = 3", "", backend.address());
+    let started = Instant::now();
+    let mut admitted = 0;
+    for number in 0..12 {
+        let came_in = attempt(&world, &gateway, &world.agent).is_ok();
+        admitted += u64::from(came_in);
+        assert!(
+            came_in || number >= 3,
+            "the first three are within the rate"
+        );
+    }
+    let seconds = started.elapsed().as_secs();
+    assert!(
+        admitted <= 3 + 3 * (seconds + 1),
+        "{admitted} in {seconds}s"
+    );
+    assert!(admitted < 12, "nobody was refused");
+    gateway.wait_for(FAILURES, OVER_LIMIT, 12 - admitted);
+    let other = Request::client("spiffe://example.test/agent/agent-2");
+    let other = world.agents.issue("other", other);
+    attempt(&world, &gateway, &other).unwrap();
+    eventually("the rate gives the next one", || {
+        attempt(&world, &gateway, &world.agent).ok()
+    });
+}
+
+#[test]
+fn a_copied_certificate_uses_up_nothing_of_its_owners_limits() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let limits = "handshakes_per_second = 1\nmax_connections = 1";
+    let gateway = gateway(&world, limits, "", backend.address());
+    let thief = world.client().credentials(&world.agent).without_its_key();
+    for count in 1..=8 {
+        thief.refused(gateway.address());
+        gateway.wait_for(FAILURES, &[("reason", "bad_signature")], count);
+    }
+    assert!(attempt(&world, &gateway, &world.agent).is_ok());
+    assert_eq!(gateway.metrics().count(FAILURES, OVER_LIMIT), 0);
+}
+
+/// Sends bytes to an echo and receives them all; the time it took.
+fn echo(world: &World, gateway: &Gateway, agent: &Credentials, bytes: usize) -> Duration {
+    let client = world.client().credentials(agent);
+    let mut client = client.connect(gateway.address()).unwrap();
+    let sent: Vec<u8> = (0..bytes).map(|index| (index % 251) as u8).collect();
+    let started = Instant::now();
+    client.send(&sent).unwrap();
+    let received = client.receive(bytes).expect("nothing is lost");
+    assert!(received == sent, "the bytes are those that were sent");
+    started.elapsed()
+}
+
+#[test]
+fn bytes_beyond_the_rate_of_an_identity_wait_and_are_not_lost_and_others_are_not_slowed() {
+    const KIB: usize = 1024;
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    // Pauses are longer than the idle timeout.
+    let listener = "idle_timeout = \"1s\"";
+    let limits = "bytes_per_second = \"32KiB\"";
+    let gateway = gateway(&world, limits, listener, backend.address());
+    let other = Request::client("spiffe://example.test/agent/agent-2");
+    let other = world.agents.issue("other", other);
+    let started = Instant::now();
+    let elapsed = thread::scope(|scope| {
+        // Two connections of one identity share its rate.
+        let slow = || echo(&world, &gateway, &world.agent, 96 * KIB);
+        let slow = [scope.spawn(slow), scope.spawn(slow)];
+        let quick = echo(&world, &gateway, &other, 16 * KIB);
+        let slow = slow.map(|thread| thread.join().unwrap());
+        assert!(slow.iter().all(|slow| *slow > quick), "{quick:?} {slow:?}");
+        started.elapsed()
+    });
+    // The last read comes after 128 KiB at least, of which one second's worth, 32 KiB, may come at once: three seconds.
+    assert!(elapsed > Duration::from_secs(2), "{elapsed:?}");
+    let ended = "portcullis_connections_ended_total";
+    assert_eq!(gateway.metrics().count(ended, &[("reason", "idle")]), 0);
+}

@@ -1,0 +1,205 @@
+//! A configuration that is observed: it refuses nobody, and names exactly those whom it would refuse in force.
+//! In: a fleet of clients, good and bad by the standards of the next configuration. Out: the names that were foreseen, and
+//! those that are then refused.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use rustix::process::Signal;
+use tests::{
+    Authority, Backend, Behaviour, Client, ClientBuilder, Gateway, Request, RevocationList, World,
+    eventually,
+};
+
+const OBSERVED: &str = "portcullis_observed_refusals_total";
+const FAILURES: &str = "portcullis_handshake_failures_total";
+const RELOADS: &str = "portcullis_reloads_total";
+
+/// Identities and reasons on the page of those who would be refused.
+fn foreseen(gateway: &Gateway) -> BTreeSet<(String, String)> {
+    let (status, page) = gateway.admin("/observed").unwrap();
+    assert_eq!(status, 200, "{page}");
+    let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+    assert_eq!(page["left_out"], 0);
+    let clients = page["clients"].as_array().unwrap().iter();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    clients
+        .map(|client| (text(&client["identity"]), text(&client["reason"])))
+        .collect()
+}
+
+fn talk(client: &mut Client) {
+    client.send(b"ping").unwrap();
+    assert_eq!(client.receive(4).unwrap(), b"ping");
+}
+
+/// The configuration in force, changed to what shall come.
+fn write_next(world: &World, change: impl FnOnce(String) -> String) {
+    let folder = world.folder();
+    let text = fs::read_to_string(folder.join("portcullis.toml")).unwrap();
+    let text = text.replace("observe = \"next.toml\"\n", "");
+    fs::write(folder.join("next.toml"), change(text)).unwrap();
+}
+
+/// Writes the configuration in force and waits until it is.
+fn put_in_force(world: &World, gateway: &mut Gateway, text: &str) {
+    let labels = [("result", "taken")];
+    let before = gateway.metrics().count(RELOADS, &labels);
+    fs::write(world.folder().join("portcullis.toml"), text).unwrap();
+    gateway.process().signal(Signal::HUP);
+    eventually("the reload is taken", || {
+        (gateway.metrics().count(RELOADS, &labels) > before).then_some(())
+    });
+}
+
+/// Observes `next.toml` beside what is in force.
+fn observe(world: &World, gateway: &mut Gateway) {
+    let in_force = fs::read_to_string(world.folder().join("portcullis.toml")).unwrap();
+    put_in_force(
+        world,
+        gateway,
+        &format!("observe = \"next.toml\"\n{in_force}"),
+    );
+}
+
+/// Agents, of whom some are bad by the standards of what comes next.
+struct Fleet {
+    /// Trusts both authorities.
+    both: PathBuf,
+    /// Names and how each connects.
+    clients: Vec<(String, ClientBuilder)>,
+    /// The revoked one's revocation.
+    crl: PathBuf,
+}
+
+fn uri(name: &str) -> String {
+    format!("spiffe://example.test/agent/{name}")
+}
+
+fn fleet(world: &World) -> Fleet {
+    let others = Authority::create(world.folder(), "others", "Other agents of the test");
+    let both = world.folder().join("both.pem");
+    let pem = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
+    fs::write(&both, pem(&world.agents) + &pem(&others)).unwrap();
+    let issue =
+        |authority: &Authority, name: &str| authority.issue(name, Request::client(&uri(name)));
+    let revoked = issue(&world.agents, "revoked");
+    let list = RevocationList::of(&[&revoked.certificate]);
+    let fleet = [
+        ("good-1", issue(&world.agents, "good-1")),
+        ("good-2", issue(&world.agents, "good-2")),
+        ("revoked", revoked.clone()),
+        ("other-ca", issue(&others, "other-ca")),
+        ("no-rule", issue(&world.agents, "no-rule")),
+    ];
+    let clients = fleet.map(|(name, who)| (uri(name), world.client().credentials(&who)));
+    Fleet {
+        both,
+        clients: clients.into(),
+        crl: world.agents.revoke("next", &list),
+    }
+}
+
+/// What comes next: one CA less, a revocation list, and rules that forget somebody.
+fn next(world: &World, fleet: &Fleet, in_force: &str) -> String {
+    let Fleet { both, crl, .. } = fleet;
+    let agents = world.agents.certificate();
+    let text = in_force.replace(
+        &format!("client_ca = [{both:?}]"),
+        &format!("client_ca = [{agents:?}]\ncrl = [{crl:?}]"),
+    );
+    let rule = |name: &str| {
+        let uri = uri(name);
+        format!("[[identity]]\nmatch = {{ uri = \"{uri}\" }}\ntenant = \"team-a\"\n")
+    };
+    let rules = ["good-*", "revoked", "other-ca"].map(rule).concat();
+    let (before, _) = text.split_once("[[identity]]").unwrap();
+    before.to_owned() + &rules
+}
+
+#[test]
+fn an_observed_state_refuses_nobody_and_names_exactly_those_it_would_refuse() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let fleet = fleet(&world);
+    let setup = world.setup().client_ca(&fleet.both);
+    let mut gateway = setup.route("edge", "", &[backend.address()], "").start();
+    let connect = |client: &ClientBuilder| client.connect(gateway.address()).unwrap();
+    // Open before anything is observed: enforcing would close some of these.
+    let mut open: Vec<_> = fleet.clients.iter().map(|(_, one)| connect(one)).collect();
+    open.iter_mut().for_each(talk);
+    write_next(&world, |text| next(&world, &fleet, &text));
+    observe(&world, &mut gateway);
+
+    let expected: BTreeSet<_> = [
+        (uri("revoked"), "revoked".to_owned()),
+        (uri("other-ca"), "unknown_issuer".to_owned()),
+        (uri("no-rule"), "not_authorized".to_owned()),
+    ]
+    .into();
+    // Those who are there are named at once, and newcomers as they come; all of them are served.
+    eventually("the open connections are judged", || {
+        (foreseen(&gateway) == expected).then_some(())
+    });
+    let connect = |client: &ClientBuilder| client.connect(gateway.address()).unwrap();
+    open.extend(fleet.clients.iter().map(|(_, one)| connect(one)));
+    open.iter_mut().for_each(talk);
+    assert_eq!(foreseen(&gateway), expected);
+    let observed = gateway.metrics().count(OBSERVED, &[("listener", "edge")]);
+    assert_eq!(
+        observed, 6,
+        "three that were there, and the same three again"
+    );
+    assert_eq!(gateway.metrics().count(FAILURES, &[]), 0);
+
+    // In force, it refuses exactly those.
+    drop(open);
+    let next = fs::read_to_string(world.folder().join("next.toml")).unwrap();
+    put_in_force(&world, &mut gateway, &next);
+    for (uri, client) in &fleet.clients {
+        if expected.iter().any(|(name, _)| name == uri) {
+            client.refused(gateway.address());
+        } else {
+            talk(&mut client.connect(gateway.address()).unwrap());
+        }
+    }
+    for (_, reason) in &expected {
+        let labels = [("listener", "edge"), ("reason", reason.as_str())];
+        gateway.wait_for(FAILURES, &labels, 1);
+    }
+    assert_eq!(foreseen(&gateway), BTreeSet::new(), "nothing is observed");
+}
+
+#[test]
+fn a_client_that_resumes_is_judged_by_the_observed_state_too() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world.gateway(backend.address());
+    let client = world.client().remembering();
+    talk(&mut client.connect(gateway.address()).unwrap());
+    write_next(&world, |text| text.replace("/agent/*", "/nobody/*"));
+    observe(&world, &mut gateway);
+    let before = gateway.metrics().count(OBSERVED, &[]);
+    let mut resumed = client.connect(gateway.address()).unwrap();
+    talk(&mut resumed);
+    let kind = resumed.connection().handshake_kind();
+    assert_eq!(kind, Some(rustls::HandshakeKind::Resumed));
+    let labels = [("listener", "edge"), ("reason", "not_authorized")];
+    gateway.wait_for(OBSERVED, &labels, before + 1);
+}
+
+#[test]
+fn a_broken_observed_state_refuses_the_reload_and_says_where_it_is_broken() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let setup = world.setup().top("observe = \"next.toml\"");
+    fs::write(
+        world.folder().join("next.toml"),
+        "drain_timeout = \"soon\"\n",
+    )
+    .unwrap();
+    let said = setup.route("edge", "", &[backend.address()], "").refused();
+    assert!(said.contains("observe = \"next.toml\""), "{said}");
+    assert!(said.contains("next.toml:1: drain_timeout"), "{said}");
+}
