@@ -13,6 +13,7 @@ pub mod identity;
 pub mod limit;
 pub mod lineage;
 pub mod revocation;
+pub mod server_trust;
 pub mod sniff;
 pub mod suppress;
 pub mod trust;

@@ -93,14 +93,14 @@ mod tests {
     fn this_process_has_memory_and_burns_cpu() {
         let pids = [std::process::id()];
         let before = sample(&pids).unwrap().unwrap();
-        let started = std::time::Instant::now();
-        let mut sum = 0_u64;
-        while started.elapsed() < Duration::from_millis(200) {
-            sum = std::hint::black_box(sum.wrapping_add(1));
-        }
-        let after = sample(&pids).unwrap().unwrap();
         assert!(before.rss_kib > 0 && before.pss_kib.is_some_and(|pss| pss > 0));
-        assert!(after.cpu - before.cpu >= Duration::from_millis(50));
+        // However little of the CPU the machine gives us.
+        let mut sum = 0_u64;
+        while sample(&pids).unwrap().unwrap().cpu - before.cpu < Duration::from_millis(50) {
+            for _ in 0..1_000_000 {
+                sum = std::hint::black_box(sum.wrapping_add(1));
+            }
+        }
     }
 
     #[test]

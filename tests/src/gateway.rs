@@ -313,6 +313,15 @@ impl Gateway {
         })
     }
 
+    /// Waits until so many reloads that a SIGHUP asked for have been taken. A changed file is a cause by itself, so the metric
+    /// may count more.
+    pub fn wait_for_reloads(&self, count: usize) {
+        eventually(&format!("{count} reloads asked for are taken"), || {
+            let taken = self.log().matches("reloaded cause=SIGHUP").count();
+            (taken == count).then_some(())
+        });
+    }
+
     /// What the gateway logged so far.
     pub fn log(&self) -> String {
         self.process.log()

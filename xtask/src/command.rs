@@ -26,7 +26,15 @@ pub fn target() -> PathBuf {
 
 /// The cargo that runs us, so that `cargo +nightly xtask` stays with its toolchain.
 pub fn cargo() -> Command {
-    program(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = program(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo says of xtask to xtask is no business of other builds: ring compiles anew whenever it changes.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
 
 /// A command that runs in the root of the repository.

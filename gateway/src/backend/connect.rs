@@ -8,9 +8,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use gateway_core::balance::Balance;
+use gateway_core::certificate::Chain;
+use gateway_core::server_trust::{ServerObjection, ServerTrust};
 use rustix::io::Errno;
 use rustls::pki_types::ServerName;
 
@@ -52,6 +54,8 @@ pub enum Transport {
         configs: BackendConfigs,
         /// The name in the server's certificate.
         server_name: ServerName<'static>,
+        /// What servers that are connected are judged by.
+        trust: Arc<ServerTrust>,
     },
 }
 
@@ -62,9 +66,13 @@ impl Transport {
             BackendTransport::LoopbackPlaintext | BackendTransport::DangerousPlaintext => {
                 Ok(Transport::Plain)
             }
-            BackendTransport::Tls(tls) => Ok(Transport::Tls {
-                configs: BackendConfigs::new(config, tls, protocols)?,
-                server_name: tls.server_name.clone(),
+            BackendTransport::Tls(own) => Ok(Transport::Tls {
+                configs: BackendConfigs::new(config, own, protocols)?,
+                server_name: own.server_name.clone(),
+                trust: Arc::new(ServerTrust {
+                    anchors: own.roots.roots.iter().map(tls::authority_id).collect(),
+                    revocation: Arc::clone(&own.revocation),
+                }),
             }),
         }
     }
@@ -85,6 +93,8 @@ pub struct Connection {
     pub stream: Stream,
     /// The server.
     pub server: SocketAddr,
+    /// Its verified chain; none over plain TCP.
+    pub chain: Option<Chain>,
 }
 
 /// A server took the connection and ended it without a word. In TLS 1.3 a server that refuses our certificate says so
@@ -118,6 +128,14 @@ impl Servers {
         }
     }
 
+    /// What speaks against a server that is connected, by what is believed at this moment.
+    pub fn judge(&self, chain: &Chain) -> Option<ServerObjection> {
+        match &self.transport {
+            Transport::Plain => None,
+            Transport::Tls { trust, .. } => trust.judge(chain, SystemTime::now()),
+        }
+    }
+
     /// Takes the addresses to use from now on.
     pub fn replace(&self, addresses: &[SocketAddr]) {
         self.balance.borrow_mut().replace(addresses);
@@ -134,11 +152,12 @@ impl Servers {
             let attempt = self.attempt(address, client);
             let outcome = monoio::time::timeout(self.backend.connect_timeout, attempt).await;
             match outcome.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) {
-                Ok(stream) => {
+                Ok((stream, chain)) => {
                     self.balance.borrow_mut().succeeded(address);
                     return Ok(Connection {
                         stream,
                         server: address,
+                        chain,
                     });
                 }
                 Err(error) => {
@@ -156,7 +175,7 @@ impl Servers {
         &self,
         address: SocketAddr,
         client: &Client<'_>,
-    ) -> Result<Stream, HandshakeError> {
+    ) -> Result<(Stream, Option<Chain>), HandshakeError> {
         let socket = Socket::connect(address).await?;
         if self.backend.proxy_protocol {
             let header = proxy_protocol::header(client).map_err(io::Error::other)?;
@@ -166,22 +185,24 @@ impl Servers {
         }
         let buffers = Rc::clone(&self.buffers);
         match &self.transport {
-            Transport::Plain => Ok(Stream::Plain(PlainStream::new(socket, buffers))),
+            Transport::Plain => Ok((Stream::Plain(PlainStream::new(socket, buffers)), None)),
             Transport::Tls {
                 configs,
                 server_name,
+                ..
             } => {
                 let config = configs.for_protocol(client.protocol);
                 let connecting = tls::connect(socket, config, server_name.clone(), buffers);
                 let Connected {
                     stream,
+                    chain,
                     asked_who_we_are,
                 } = connecting.await?;
                 if !asked_who_we_are && self.careless.borrow_mut().insert(address) {
                     let backend = self.backend.name.as_str();
                     tracing::warn!(backend, server = %address, "the server does not ask for our certificate: it takes telemetry from anybody who reaches it");
                 }
-                Ok(Stream::Tls(stream))
+                Ok((Stream::Tls(stream), chain))
             }
         }
     }

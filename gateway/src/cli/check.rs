@@ -1,8 +1,9 @@
 //! `portcullis check`. In: a configuration file. Out: what would be enforced and until when, or every error.
 //! On the main thread; reads files and opens no socket. Exit code 0 is a configuration that `run` would take.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
@@ -27,6 +28,13 @@ pub struct Check {
     /// Say in one line how long certificates and revocation lists last, as a plugin for Nagios does
     #[arg(long)]
     expiry: bool,
+    /// Say instead what the listeners would make of a client with this certificate (PEM with its chain, or DER), and which
+    /// rule matches why; the exit code is 0 if it would get in
+    #[arg(long, value_name = "FILE", conflicts_with = "expiry")]
+    certificate: Option<PathBuf>,
+    /// Ask this listener only
+    #[arg(long, value_name = "NAME", requires = "certificate")]
+    listener: Option<String>,
 }
 
 impl Check {
@@ -38,6 +46,9 @@ impl Check {
         match config::load(&self.config) {
             Ok(loaded) => {
                 let blocks = BlockFile::load(&loaded.config.blocks)?;
+                if let Some(certificate) = &self.certificate {
+                    return self.explain(&loaded.config, &blocks, certificate);
+                }
                 let text = explain(&loaded, &blocks, SystemTime::now());
                 super::print(&text)
             }
@@ -51,6 +62,26 @@ impl Check {
                 Ok(ExitCode::FAILURE)
             }
         }
+    }
+}
+
+impl Check {
+    /// Answers for one certificate.
+    fn explain(
+        &self,
+        config: &Config,
+        blocks: &BlockFile,
+        certificate: &Path,
+    ) -> anyhow::Result<ExitCode> {
+        let blocks = Arc::new(blocks.blocks.list());
+        let listener = self.listener.as_deref();
+        let now = SystemTime::now();
+        let found = super::explain::explain(config, &blocks, certificate, listener, now)?;
+        let printed = super::print(&found.text)?;
+        Ok(match found.admitted {
+            true => printed,
+            false => ExitCode::FAILURE,
+        })
     }
 }
 

@@ -6,6 +6,7 @@ pub mod check;
 pub mod completions;
 pub mod demo;
 mod expiry;
+mod explain;
 pub mod keys;
 pub mod pki;
 mod rules;

@@ -7,7 +7,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
+use signal_hook::consts::SIGHUP;
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::blocks::{BlockFile, Keeper};
 use crate::config::{self, Config};
@@ -61,10 +65,10 @@ impl Run {
                 tokio::select! {
                     _ = minutes.tick() => gateway.refresh_ticket_keys(),
                     asked = signals.next() => match asked {
-                        Asked::Reload => {
+                        Asked::Reload(who) => {
                             // Whether the rest is taken or not: the file may just have been renamed.
                             gateway.audit().reopen();
-                            reloader.ask("SIGHUP");
+                            reloader.ask(who);
                         }
                         Asked::End(name) => {
                             tracing::info!(signal = name, "draining");
@@ -85,9 +89,9 @@ impl Run {
                 tokio::select! {
                     drained = &mut waiting => return drained.is_ok_and(|joined| joined.is_ok()),
                     asked = signals.next() => match asked {
-                        Asked::Reload => {
+                        Asked::Reload(who) => {
                             audit.reopen();
-                            tracing::warn!("SIGHUP: not reloading, because the gateway is going down");
+                            tracing::warn!("{who}: not reloading, because the gateway is going down");
                         }
                         Asked::End(name) => {
                             tracing::warn!(signal = name, "ending at once");
@@ -124,7 +128,7 @@ fn start(config: Config) -> anyhow::Result<(Arc<Gateway>, Reloader, Keeper)> {
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
-    hang_up: tokio::signal::unix::Signal,
+    hang_up: mpsc::UnboundedReceiver<String>,
 }
 
 impl Signals {
@@ -132,7 +136,7 @@ impl Signals {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
+            hang_up: hang_ups()?,
         })
     }
 
@@ -141,15 +145,35 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Asked::End("SIGTERM"),
             _ = self.interrupt.recv() => Asked::End("SIGINT"),
-            _ = self.hang_up.recv() => Asked::Reload,
+            // The sender lives as long as the process.
+            Some(who) = self.hang_up.recv() => Asked::Reload(who),
         }
     }
+}
+
+/// Catches SIGHUP on a thread of its own, from now on, with its sender: a reload is an administrative act, and somebody's.
+fn hang_ups() -> std::io::Result<mpsc::UnboundedReceiver<String>> {
+    let mut signals = SignalsInfo::<WithOrigin>::new([SIGHUP])?;
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let forward = move || {
+        for origin in signals.forever() {
+            let who = match origin.process {
+                Some(process) => format!("SIGHUP of uid {}, process {}", process.uid, process.pid),
+                None => "SIGHUP".to_owned(),
+            };
+            // Nobody listens any more at the very end.
+            let _ = sender.send(who);
+        }
+    };
+    let thread = std::thread::Builder::new().name("signals".to_owned());
+    thread.spawn(forward)?;
+    Ok(receiver)
 }
 
 /// What a signal asks for.
 enum Asked {
     /// To drain and end; the signal's name.
     End(&'static str),
-    /// To read the configuration and everything it names again.
-    Reload,
+    /// To read the configuration and everything it names again; who asks.
+    Reload(String),
 }

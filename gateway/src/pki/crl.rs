@@ -102,6 +102,8 @@ fn load_uncounted(
     let lists = match kept_lists::find(&key) {
         Some(kept) => kept,
         None => {
+            // First, so that a list that was replaced a moment ago is not held beside the one that replaces the next.
+            kept_lists::forget_unused();
             let verified = verify_all(bytes, roots, algorithms, now)?;
             kept_lists::keep(key, &verified);
             verified

@@ -50,7 +50,6 @@ pub(super) fn find(key: &Key) -> Option<Vec<VerifiedList>> {
 
 /// Keeps lists for as long as anybody uses them.
 pub(super) fn keep(key: Key, lists: &[VerifiedList]) {
-    forget_unused();
     lock().get_or_insert_default().insert(key, lists.to_vec());
 }
 

@@ -57,6 +57,10 @@ pub enum End {
     Untrusted,
     /// No rule admits it any more, or another one than before.
     NotAuthorized,
+    /// A revocation list names the backend's certificate, or one above it.
+    BackendRevoked,
+    /// The CA the backend's certificate leads to is not trusted any more.
+    BackendUntrusted,
     /// The gateway is going down.
     Drained,
     /// A fault of the gateway.
@@ -65,7 +69,7 @@ pub enum End {
 
 impl End {
     /// Every end.
-    pub const ALL: [End; 18] = [
+    pub const ALL: [End; 20] = [
         End::Finished,
         End::ClientTruncated,
         End::ClientReset,
@@ -82,6 +86,8 @@ impl End {
         End::Blocked,
         End::Untrusted,
         End::NotAuthorized,
+        End::BackendRevoked,
+        End::BackendUntrusted,
         End::Drained,
         End::Internal,
     ];
@@ -105,16 +111,23 @@ impl End {
             End::Blocked => "blocked",
             End::Untrusted => "untrusted",
             End::NotAuthorized => "not_authorized",
+            End::BackendRevoked => "backend_revoked",
+            End::BackendUntrusted => "backend_untrusted",
             End::Drained => "drained",
             End::Internal => "internal",
         }
     }
 
-    /// Whether it is what a reload says of a client that may not stay.
+    /// Whether it is what a reload says of a client, or of the server behind it, that may not stay.
     pub const fn is_by_judgement(self) -> bool {
         matches!(
             self,
-            End::Revoked | End::Blocked | End::Untrusted | End::NotAuthorized
+            End::Revoked
+                | End::Blocked
+                | End::Untrusted
+                | End::NotAuthorized
+                | End::BackendRevoked
+                | End::BackendUntrusted
         )
     }
 

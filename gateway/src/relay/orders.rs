@@ -9,6 +9,8 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
+use gateway_core::certificate::Chain;
+
 use super::End;
 use crate::tls::VerifiedPeer;
 
@@ -43,6 +45,8 @@ struct Inner {
 struct Entry {
     /// Position of the listener and the client, once it has got in.
     established: Option<(usize, VerifiedPeer)>,
+    /// The verified chain of the server behind it, once that is connected over TLS.
+    server: Option<Box<Chain>>,
     order: Option<Order>,
     waker: Option<Waker>,
 }
@@ -89,9 +93,12 @@ impl Orders {
             .for_each(|entry| entry.give(order));
     }
 
-    /// Asks `judge` about every client that has got in: gives its order, or takes an earlier one back where the client
+    /// Asks `judge` about every client that has got in, and the server behind it: gives its order, or takes an earlier one back where the client
     /// may stay after all. Returns how many got a new order.
-    pub fn judge(&self, mut judge: impl FnMut(usize, &VerifiedPeer) -> Option<Order>) -> usize {
+    pub fn judge(
+        &self,
+        mut judge: impl FnMut(usize, &VerifiedPeer, Option<&Chain>) -> Option<Order>,
+    ) -> usize {
         let mut inner = self.inner.borrow_mut();
         let to_all = inner.to_all;
         let mut ordered = 0;
@@ -100,7 +107,7 @@ impl Orders {
                 continue;
             };
             let known = entry.order.map(|order| order.reason);
-            match judge(*position, peer) {
+            match judge(*position, peer, entry.server.as_deref()) {
                 // Drawn anew at each reload, the earliest of many random moments would count.
                 Some(order) if known == Some(order.reason) => {}
                 Some(order) => {
@@ -166,6 +173,13 @@ impl Place {
     pub fn establish(&self, position: usize, peer: VerifiedPeer) {
         if let Some(entry) = self.orders.inner.borrow_mut().entries.get_mut(&self.number) {
             entry.established = Some((position, peer));
+        }
+    }
+
+    /// Says which server is behind the client, so that it can be judged again.
+    pub(super) fn reach(&self, server: Chain) {
+        if let Some(entry) = self.orders.inner.borrow_mut().entries.get_mut(&self.number) {
+            entry.server = Some(Box::new(server));
         }
     }
 

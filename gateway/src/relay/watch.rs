@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
+use gateway_core::certificate::Chain;
 
 use super::End;
 use super::orders::{Order, Place};
@@ -68,6 +69,14 @@ impl Watch {
             writes: Cell::new(0),
             is_paused: Cell::new(false),
             changed_at: Cell::new(None),
+        }
+    }
+
+    /// Says which server is behind the client, and gives the order for that server, if there is one already.
+    pub fn reach(&self, server: Chain, order: Option<Order>) {
+        self.place.reach(server);
+        if let Some(order) = order {
+            self.place.give(order);
         }
     }
 

@@ -86,7 +86,7 @@ async fn attend(
     let (connection, established_at) = (place.number(), Instant::now());
     worker.foresee_newcomer(&state, position, &stream, &peer);
     place.establish(position, peer.clone());
-    if let Some(order) = worker.judge_if_changed(&state, position, &peer) {
+    if let Some(order) = worker.judge_if_changed(&state, position, &peer, None) {
         place.give(order);
     }
     let watch = watch(&state, position, place, &peer);
@@ -108,6 +108,13 @@ async fn attend(
         Either::Left((end, _)) => Err(end),
         Either::Right((connection, _)) => connection.ok_or(End::BackendUnreachable),
     };
+    if let Ok(Connection {
+        chain: Some(chain), ..
+    }) = &connected
+    {
+        let order = worker.judge_if_changed(&state, position, &peer, Some(chain));
+        watch.reach(chain.clone(), order);
+    }
     drop(state);
     let (end, [received_bytes, sent_bytes]) = match connected {
         Ok(connection) => {
@@ -289,7 +296,7 @@ async fn pass_on(
     worker: &Worker,
     position: usize,
     client: &Stream,
-    Connection { stream, server }: Connection,
+    Connection { stream, server, .. }: Connection,
     watch: &Watch,
     pace: Option<&Pace>,
 ) -> (End, [u64; 2]) {

@@ -21,7 +21,7 @@ pub struct Reloader(Sender<Order>);
 #[derive(Debug)]
 enum Order {
     /// Somebody has asked.
-    Asked(&'static str, Instant),
+    Asked(String, Instant),
     /// Files have changed.
     Changed(Changed),
     Stop,
@@ -30,7 +30,7 @@ enum Order {
 /// Why the configuration is read again.
 #[derive(Debug)]
 struct Cause {
-    asked: Option<&'static str>,
+    asked: Option<String>,
     files: Vec<PathBuf>,
     /// The first sign of it.
     since: Instant,
@@ -59,7 +59,7 @@ impl Reloader {
     }
 
     /// Reloads, whether a file has changed or not, and says in the log who has asked.
-    pub fn ask(&self, who: &'static str) {
+    pub fn ask(&self, who: String) {
         // It ends only when it is told to.
         let _ = self.0.send(Order::Asked(who, Instant::now()));
     }
@@ -110,7 +110,7 @@ impl Reloading {
                 files: Vec::new(),
                 since,
             });
-            merged.asked = merged.asked.or(asked);
+            merged.asked = merged.asked.take().or(asked);
             merged.since = merged.since.min(since);
             merged.files.extend(files);
         }
@@ -149,7 +149,7 @@ impl Reloading {
     }
 
     fn record(&self, cause: &Cause, refused: Option<&str>) {
-        let asked = cause.asked.unwrap_or("files changed");
+        let asked = cause.asked.as_deref().unwrap_or("files changed");
         self.gateway.audit().reloaded(asked, &cause.files, refused);
     }
 
@@ -165,11 +165,11 @@ fn refused(cause: &Cause, error: &dyn fmt::Display) {
 
 impl fmt::Display for Cause {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(who) = self.asked {
+        if let Some(who) = &self.asked {
             formatter.write_str(who)?;
         }
         for (position, file) in self.files.iter().enumerate() {
-            let before = match (position, self.asked) {
+            let before = match (position, &self.asked) {
                 (0, None) => "changed: ",
                 (0, Some(_)) => ", changed: ",
                 _ => ", ",

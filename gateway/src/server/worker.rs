@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant, SystemTime};
 
+use gateway_core::certificate::Chain;
 use gateway_core::failure::Failure;
+use gateway_core::server_trust::ServerObjection;
 use gateway_core::suppress::Suppressor;
 use local_sync::semaphore::Semaphore;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -94,20 +96,21 @@ impl Worker {
         Rc::clone(&self.state.borrow())
     }
 
-    /// The order for a client that has just got in by `before`, if that has been replaced in the meantime and it would not
-    /// get in now.
+    /// The order for a client that has just got in by `before`, or whose server has just been connected by it, if that has
+    /// been replaced in the meantime and they would not get in now.
     pub(super) fn judge_if_changed(
         &self,
         before: &Rc<State>,
         position: usize,
         peer: &VerifiedPeer,
+        server: Option<&Chain>,
     ) -> Option<Order> {
         let now = self.state();
         if Rc::ptr_eq(before, &now) {
             return None;
         }
         // It has not begun anything yet, so there is nothing to spread.
-        let order = judge(&now, position, peer)?;
+        let order = judge(&now, position, peer, server)?;
         let at_once = Instant::now();
         Some(Order {
             from: at_once,
@@ -173,7 +176,7 @@ impl Worker {
         }
         let ordered = self
             .orders
-            .judge(|position, peer| judge(&state, position, peer));
+            .judge(|position, peer, server| judge(&state, position, peer, server));
         if ordered > 0 {
             tracing::warn!(
                 connections = ordered,
@@ -186,11 +189,21 @@ impl Worker {
 
 /// The order for an established client, by what is trusted in `state`. A revoked or blocked client goes at once; other closes are
 /// spread, so that a rotation does not make every agent connect anew in one second.
-fn judge(state: &State, position: usize, peer: &VerifiedPeer) -> Option<Order> {
+fn judge(
+    state: &State,
+    position: usize,
+    peer: &VerifiedPeer,
+    server: Option<&Chain>,
+) -> Option<Order> {
     let door = &state.doors[position];
-    let reason = peer.judge(&door.trust, SystemTime::now())?;
+    let of_server = || match state.servers[door.listener.backend].judge(server?)? {
+        ServerObjection::Revoked => Some(End::BackendRevoked),
+        ServerObjection::Untrusted => Some(End::BackendUntrusted),
+    };
+    let of_client = peer.judge(&door.trust, SystemTime::now());
+    let reason = of_client.or_else(of_server)?;
     let (now, changed_at) = (Instant::now(), Some(state.changed_at));
-    if matches!(reason, End::Revoked | End::Blocked) {
+    if matches!(reason, End::Revoked | End::Blocked | End::BackendRevoked) {
         return Some(Order {
             reason,
             from: now,

@@ -6,7 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use gateway_core::certificate::Certificate;
+use gateway_core::certificate::{Certificate, Chain};
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 use gateway_core::sniff::{FirstBytes, first_bytes};
@@ -325,6 +325,8 @@ pub async fn refuse(socket: Socket, refusal: Refusal) {
 pub struct Connected {
     /// The stream to read and write.
     pub stream: TlsStream,
+    /// The server's verified chain.
+    pub chain: Option<Chain>,
     /// Whether the backend asked for our certificate. If not, it takes telemetry from anybody.
     pub asked_who_we_are: bool,
 }
@@ -352,6 +354,7 @@ pub async fn connect(
             Progress::Established => {
                 return Ok(Connected {
                     asked_who_we_are: handshake.note.asked_who_we_are,
+                    chain: handshake.note.server_chain.take(),
                     stream: handshake.into_stream(socket, pool),
                 });
             }

@@ -53,6 +53,13 @@ const SCHEMES: [(&str, SignatureScheme); 13] = [
     ("mldsa87", SignatureScheme::ML_DSA_87),
 ];
 
+/// Signatures that certificates may bear and TLS 1.3 clients do not prove themselves by (RFC 8446 section 4.2.3).
+const CERTIFICATES_ONLY: [SignatureScheme; 3] = [
+    SignatureScheme::RSA_PKCS1_SHA256,
+    SignatureScheme::RSA_PKCS1_SHA384,
+    SignatureScheme::RSA_PKCS1_SHA512,
+];
+
 /// A public key, as far as a policy looks at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Key {
@@ -174,11 +181,6 @@ impl KeyPolicy {
     ///
     /// What the list lacks: with PKCS #1 alone no TLS 1.3 client can prove anything (RFC 8446 section 4.2.3).
     pub fn pin_signatures(&mut self, schemes: Vec<SignatureScheme>) -> Result<(), &'static str> {
-        const CERTIFICATES_ONLY: [SignatureScheme; 3] = [
-            SignatureScheme::RSA_PKCS1_SHA256,
-            SignatureScheme::RSA_PKCS1_SHA384,
-            SignatureScheme::RSA_PKCS1_SHA512,
-        ];
         if schemes
             .iter()
             .all(|scheme| CERTIFICATES_ONLY.contains(scheme))
@@ -239,8 +241,10 @@ impl KeyPolicy {
     ///
     /// What was found and what is allowed.
     pub(super) fn judge(&self, path: &VerifiedPath<'_>) -> Result<(), String> {
-        self.judge_key(&path.end_entity().subject_public_key_info())
+        let leaf = path.end_entity().subject_public_key_info();
+        self.judge_key(&leaf)
             .map_err(|found| self.refused_key("the certificate", &found))?;
+        self.judge_proof(&leaf)?;
         let mut depth = 1;
         for intermediate in path.intermediate_certificates() {
             self.judge_key(&intermediate.subject_public_key_info())
@@ -312,6 +316,33 @@ impl KeyPolicy {
         KeyPolicy::of(provider)
             .judge_key(&SubjectPublicKeyInfoDer::from(public_key))
             .map_err(|found| found.describe())
+    }
+
+    /// Whether a key can make any of the signatures that prove possession. Who has another would fail at the proof.
+    fn judge_proof(&self, public_key: &SubjectPublicKeyInfoDer<'_>) -> Result<(), String> {
+        let found = match SubjectPublicKeyInfo::from_der(public_key) {
+            Ok((_, parsed)) => Key::of(&parsed),
+            Err(_) => return Ok(()), // judged before
+        };
+        let algorithm = match &found {
+            Key::Named(name) => KINDS.iter().find(|(known, _)| known == name),
+            Key::Rsa { .. } => Some(&("RSA", alg_id::RSA_ENCRYPTION)),
+            Key::Other(_) => None,
+        };
+        let key = algorithm.map(|(_, id)| *id);
+        let is_able = self.provider.mapping.iter().any(|(scheme, algorithms)| {
+            self.schemes.contains(scheme)
+                && !CERTIFICATES_ONLY.contains(scheme)
+                && algorithms.first().map(|first| first.public_key_alg_id()) == key
+        });
+        match is_able {
+            true => Ok(()),
+            false => Err(format!(
+                "the key of the certificate is {} and makes none of {}",
+                found.describe(),
+                self.signature_names()
+            )),
+        }
     }
 
     fn judge_key(&self, public_key: &SubjectPublicKeyInfoDer<'_>) -> Result<(), Key> {

@@ -15,6 +15,7 @@ mod names;
 mod negotiated;
 mod observed;
 mod peer;
+mod rehearsal;
 mod scratch;
 mod server_verifier;
 mod stream;
@@ -29,6 +30,7 @@ pub use names::{cipher_suite_name, group_name};
 pub use negotiated::Negotiated;
 pub use observed::Observed;
 pub use peer::VerifiedPeer;
+pub use rehearsal::{Admissible, Inadmissible, rehearse};
 pub use stream::{StreamError, TlsStream};
 pub use tickets::{
     KeyFileError, KeyRing, RotateError, Rotated, load as load_ticket_keys,

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use gateway_core::certificate::Certificate;
+use gateway_core::certificate::{Certificate, Chain};
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 
@@ -28,6 +28,8 @@ pub(super) struct Note {
     pub(super) ticket_refusal: Option<TicketRefusal>,
     /// Tickets given out.
     pub(super) tickets_issued: u32,
+    /// The backend's verified chain.
+    pub(super) server_chain: Option<Chain>,
     /// Why the backend's certificate is refused.
     pub(super) server_refusal: Option<String>,
     /// The backend asked for our certificate.
@@ -89,6 +91,11 @@ pub(super) fn refuse_ticket(refusal: TicketRefusal) {
 /// Notes that a ticket is given out.
 pub(super) fn issue_ticket() {
     NOTE.with_borrow_mut(|note| note.tickets_issued += 1);
+}
+
+/// Notes the verified chain of the backend.
+pub(super) fn believe_server(chain: Chain) {
+    NOTE.with_borrow_mut(|note| note.server_chain = Some(chain));
 }
 
 /// Notes why the backend's certificate is refused.

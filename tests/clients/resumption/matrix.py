@@ -54,8 +54,8 @@ class World:
         pki = [self.programs / "portcullis", "pki"]
         for words in (
             ["init"],
-            ["issue", "server", "gateway", "--dns", "localhost", "--ip", "127.0.0.1"],
-            ["issue", "client", "agent", "--uri", "spiffe://example.org/agent/1"],
+            ["issue", "gateway", "gateway", "--dns", "localhost", "--ip", "127.0.0.1"],
+            ["issue", "agent", "agent", "--uri", "spiffe://example.org/agent/1"],
         ):
             run([*pki, *words, "--directory", self.folder / "pki"])
         run(

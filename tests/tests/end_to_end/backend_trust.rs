@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::Signal;
 use tests::{
-    Authority, Closing, Credentials, Gateway, Process, Request, RevocationList, Usage, World,
-    eventually,
+    Authority, Backend, Behaviour, Client, Closing, Credentials, Gateway, Process, Request,
+    RevocationList, Usage, World, eventually,
 };
 
 use crate::nginx::{mtls, nginx};
@@ -223,6 +224,121 @@ fn a_backend_that_is_not_what_it_should_be_gets_nothing() {
         let ca = pair.world.gateways.certificate();
         pair.assert_refused(&ca, "", reason);
     }
+}
+
+/// Two TLS servers in front of one echo, and a gateway with one worker, so that clients take turns with them.
+struct Live {
+    world: World,
+    _servers: Process,
+    _echo: Backend,
+    gateway: Gateway,
+}
+
+impl Live {
+    fn start(world: World, certificates: [&Credentials; 2], ca: &Path, keys: &str) -> Live {
+        let echo = Backend::start(Behaviour::Echo);
+        let own = Request::client("spiffe://example.test/gateway/1");
+        let own = world.agents.issue("own", own);
+        let addresses = [world.host.at(7000), world.host.at(7001)];
+        let server = |(address, certificate): (SocketAddr, &Credentials)| {
+            let tls = mtls(&world, certificate);
+            format!("listen {address} ssl; {tls} proxy_pass {};", echo.address())
+        };
+        let both = addresses.into_iter().zip(certificates).map(server);
+        let both = both.collect::<Vec<_>>().join(" } server { ");
+        let servers = nginx(&world, addresses[0], &both);
+        let tls = format!(
+            "tls = {{ ca = [{ca:?}], certificate = {:?}, key = {:?}, server_name = \"backend.test\"{keys} }}",
+            own.certificate, own.key
+        );
+        let setup = world.setup().top("close_spread = \"1s\"");
+        let setup = setup.tables("[workers]\ncount = 1");
+        let gateway = setup.route("edge", "", &addresses, &tls).start();
+        Live {
+            world,
+            _servers: servers,
+            _echo: echo,
+            gateway,
+        }
+    }
+
+    fn connect(&self) -> Client {
+        let mut client = self.world.client().connect(self.gateway.address()).unwrap();
+        ping(&mut client);
+        client
+    }
+
+    fn reload(&mut self) {
+        self.gateway.process().signal(Signal::HUP);
+        let taken = [("result", "taken")];
+        self.gateway.wait_for("portcullis_reloads_total", &taken, 1);
+    }
+
+    /// Clients behind the first server lose their connection for `reason`; those behind the second keep it, and so do
+    /// all that come.
+    fn assert_only_first_left(&self, clients: Vec<Client>, reason: &str) {
+        let labels = [("listener", "edge"), ("reason", reason)];
+        let ended = "portcullis_connections_ended_total";
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for (turn, client) in clients.into_iter().enumerate() {
+            if turn % 2 == 0 {
+                &mut first
+            } else {
+                &mut second
+            }
+            .push(client);
+        }
+        for client in &mut first {
+            assert_ne!(client.receive_to_end().1, Closing::CloseNotify);
+        }
+        self.gateway.wait_for(ended, &labels, first.len() as u64);
+        second.iter_mut().for_each(ping);
+        for _ in 0..4 {
+            self.connect();
+        }
+        assert_eq!(
+            self.gateway.metrics().count(ended, &labels),
+            first.len() as u64
+        );
+    }
+}
+
+fn ping(client: &mut Client) {
+    client.send(b"ping").unwrap();
+    assert_eq!(client.receive(4).unwrap(), b"ping");
+}
+
+#[test]
+fn a_backend_revoked_in_mid_connection_loses_it_and_the_others_keep_theirs() {
+    let world = World::new();
+    let suspect = world.gateways.issue("suspect", backend());
+    let good = world.gateways.issue("good", backend());
+    let list = world
+        .gateways
+        .revoke("gateways.crl", &RevocationList::of(&[]));
+    let ca = world.gateways.certificate();
+    let mut live = Live::start(world, [&suspect, &good], &ca, &crl(&[&list]));
+    let clients = (0..4).map(|_| live.connect()).collect();
+    let named = RevocationList::of(&[&suspect.certificate]);
+    live.world.gateways.revoke("gateways.crl", &named);
+    live.reload();
+    live.assert_only_first_left(clients, "backend_revoked");
+}
+
+#[test]
+fn a_backend_whose_ca_is_removed_loses_its_connections_and_the_others_keep_theirs() {
+    let world = World::new();
+    let leaving = Authority::create(world.folder(), "leaving", "Gateways of last year");
+    let suspect = leaving.issue("suspect", backend());
+    let good = world.gateways.issue("good", backend());
+    let ca = world.folder().join("both.pem");
+    let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
+    fs::write(&ca, read(&world.gateways) + &read(&leaving)).unwrap();
+    let mut live = Live::start(world, [&suspect, &good], &ca, "");
+    let clients = (0..4).map(|_| live.connect()).collect();
+    fs::write(&ca, read(&live.world.gateways)).unwrap();
+    live.reload();
+    live.assert_only_first_left(clients, "backend_untrusted");
 }
 
 /// A server's certificate below an intermediate with this key usage, made by OpenSSL: it, and the root's file.

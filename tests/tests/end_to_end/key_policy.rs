@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use rustls::{AlertDescription, HandshakeKind};
 use tests::{
     Backend, Behaviour, Closing, Credentials, Gateway, Request, TlsFailure, World, eventually,
+    program,
 };
 
 const FAILURES: &str = "portcullis_handshake_failures_total";
@@ -302,6 +303,18 @@ fn pinned_signatures_bind_certificates_and_the_proof_of_possession() {
     let other_proof = pki.agent("other-proof", P256, "root", &["-sha384"]);
     let (_, said) = echoed(&world, &gateway, &other_proof);
     assert!(said.contains("alert certificate required"), "{said}");
+    // It would be of no use to it either.
+    let output = Command::new(program("portcullis"))
+        .args(["check", "--config"])
+        .arg(world.folder().join("portcullis.toml"))
+        .arg("--certificate")
+        .arg(&other_proof.certificate)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let words = "REFUSED, weak_key\n  the key of the certificate is ECDSA-P256 and makes none of";
+    assert!(said.contains(words), "{said}");
 }
 
 #[test]
@@ -415,7 +428,7 @@ fn a_ticket_from_before_a_stricter_policy_is_worth_nothing() {
     let stricter = text.replace("[tls]", "[tls]\nclient_keys = [\"ECDSA-P384\"]");
     fs::write(&file, stricter).unwrap();
     gateway.process().signal(Signal::HUP);
-    gateway.wait_for("portcullis_reloads_total", &[("result", "taken")], 1);
+    gateway.wait_for_reloads(1);
     let words = "the key of the certificate is ECDSA-P256, allowed are ECDSA-P384";
     assert_refused(&gateway, &client.refused(gateway.address()), WEAK, 1, words);
 }

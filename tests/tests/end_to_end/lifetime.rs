@@ -8,8 +8,6 @@ use std::process::Command;
 use rustix::process::Signal;
 use tests::{Backend, Behaviour, Client, Credentials, Gateway, World, program};
 
-const RELOADS: &str = "portcullis_reloads_total";
-
 /// An authority in a folder of the test.
 struct Pki(PathBuf);
 
@@ -55,9 +53,9 @@ fn request(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
     (key, request)
 }
 
-fn reload(gateway: &mut Gateway, count: u64) {
+fn reload(gateway: &mut Gateway, count: usize) {
     gateway.process().signal(Signal::HUP);
-    gateway.wait_for(RELOADS, &[("result", "taken")], count);
+    gateway.wait_for_reloads(count);
 }
 
 /// Connects to the gateway under `roots`, and has something sent back.

@@ -68,7 +68,7 @@ fn one_connection_too_many_of_an_identity_is_refused_over_all_workers_and_a_relo
     let established = gateway.metrics().count("portcullis_handshakes_total", &[]);
     assert_eq!(established, 4, "the refused are not established");
     gateway.process().signal(Signal::HUP);
-    gateway.wait_for("portcullis_reloads_total", &[("result", "taken")], 1);
+    gateway.wait_for_reloads(1);
     assert_reset(attempt(&world, &gateway, &world.agent));
 
     drop(first);

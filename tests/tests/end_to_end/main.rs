@@ -13,6 +13,7 @@ mod backends;
 mod blocks;
 mod demo;
 mod expiry;
+mod explain;
 mod identity;
 mod key_policy;
 mod lifecycle;

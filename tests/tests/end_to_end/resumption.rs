@@ -20,7 +20,6 @@ use tests::{
 const RESUMED: &str = "portcullis_handshakes_resumed_total";
 const ISSUED: &str = "portcullis_tickets_issued_total";
 const TICKETS_REFUSED: &str = "portcullis_tickets_refused_total";
-const RELOADS: &str = "portcullis_reloads_total";
 
 const FULL: HandshakeKind = HandshakeKind::Full;
 const AGAIN: HandshakeKind = HandshakeKind::Resumed;
@@ -51,12 +50,17 @@ fn assert_ticket_refused(gateway: &Gateway, listener: &str, reason: &str) {
 }
 
 /// Reloads after the configuration has been changed.
-fn reload(world: &World, gateway: &mut Gateway, count: u64, change: impl FnOnce(String) -> String) {
+fn reload(
+    world: &World,
+    gateway: &mut Gateway,
+    count: usize,
+    change: impl FnOnce(String) -> String,
+) {
     let file = world.folder().join("portcullis.toml");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, change(text)).unwrap();
     gateway.process().signal(Signal::HUP);
-    gateway.wait_for(RELOADS, &[("result", "taken")], count);
+    gateway.wait_for_reloads(count);
 }
 
 /// `portcullis keys rotate`.

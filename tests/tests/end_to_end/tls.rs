@@ -204,7 +204,8 @@ fn openssl_may_update_its_keys_in_mid_stream() {
         // A command counts only when it is a read of its own.
         thread::sleep(Duration::from_millis(300));
         input.write_all(text.as_bytes()).unwrap();
-        while line != text {
+        // s_client prints the ticket it was given without ending the last line.
+        while !line.ends_with(text) {
             line.clear();
             assert_ne!(
                 output.read_line(&mut line).unwrap(),

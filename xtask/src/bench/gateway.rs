@@ -1,5 +1,5 @@
 //! The gateway under measurement: its configuration, its start, its reloads, its metrics.
-//! In: a site and what stands behind it. Out: a running `Gateway`. Speaks to it by files, signals and HTTP only.
+//! In: a site and what stands behind it. Out: a running `Gateway`. Speaks to it by files and HTTP only.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -9,7 +9,6 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::Signal;
 
 use super::process::{Cpu, Process, pinned};
 use super::site::{Site, free_port};
@@ -69,13 +68,16 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Puts a new file in the place of an old one, has the gateway reload, and waits until it has.
+    /// Puts a new file in the place of an old one and waits until the gateway, which watches it, has reloaded.
     pub fn replace(&self, new: &Path, old: &Path) -> Result<Change> {
+        self.change(|| Ok(fs::rename(new, old)?))
+    }
+
+    /// Does something to files that the gateway watches and waits until it has reloaded.
+    pub fn change(&self, change: impl FnOnce() -> Result<()>) -> Result<Change> {
         let before = self.reloads()?;
-        let at = SystemTime::now();
-        fs::rename(new, old)?;
-        self.process.signal(Signal::HUP)?;
-        let started = Instant::now();
+        let (at, started) = (SystemTime::now(), Instant::now());
+        change()?;
         loop {
             let now = self.reloads()?;
             if now.refused > before.refused {
@@ -124,9 +126,9 @@ impl Gateway {
     }
 }
 
-/// A file that was replaced.
+/// Files that were changed.
 pub struct Change {
-    /// The moment before its new content could be seen.
+    /// The moment before the new content could be seen.
     pub at: SystemTime,
     /// From then until the gateway counted the reload, give or take a look.
     pub took: Duration,

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Where a program runs.
@@ -89,13 +88,6 @@ impl Process {
         let text = self.output().unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
-    }
-
-    /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
-        kill_process(pid.context("a process number is positive")?, signal)?;
-        Ok(())
     }
 
     /// A line of /proc/PID/status in KiB, such as `VmRSS` or `VmHWM`.

@@ -47,7 +47,7 @@ impl Site {
         fs::create_dir_all(&site.folder)?;
         site.pki(&["init"])?;
         for name in ["one", "two"] {
-            site.pki(&["issue", "server", name, "--dns", "localhost"])?;
+            site.pki(&["issue", "gateway", name, "--dns", "localhost"])?;
             fs::create_dir(site.path(name))?;
             for ending in ["pem", "key"] {
                 fs::rename(

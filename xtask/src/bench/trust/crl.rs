@@ -29,6 +29,9 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// Handshakes of one run that prices a lookup.
 const HANDSHAKES: &str = "4000";
 
+/// Files of the long lists.
+const LISTS: [&str; 3] = ["first.crl", "second.crl", "third.crl"];
+
 const QUANTILES: [(&str, &str); 4] = [
     ("p50", "/latency/p50_us"),
     ("p99", "/latency/p99_us"),
@@ -42,8 +45,10 @@ type Latencies = [Series; QUANTILES.len()];
 /// Measures.
 pub fn measure(site: &Site, options: &Options) -> Result<Finding> {
     let entries = u64::from(options.entries);
-    let bytes = site.revocation_list("even.crl", 0, entries)?;
-    site.revocation_list("odd.crl", 0, entries - 1)?;
+    let bytes = site.revocation_list(LISTS[0], 0, entries)?;
+    for (name, fewer) in LISTS[1..].iter().zip(1..) {
+        site.revocation_list(name, 0, entries - fewer)?;
+    }
     site.revocation_list("long.crl", 0, 10)?;
     site.revocation_list("short.crl", 0, 10)?;
     let (_backend, backend) = load::backend(site)?;
@@ -60,7 +65,7 @@ pub fn measure(site: &Site, options: &Options) -> Result<Finding> {
     };
     let long = start("long", "long.crl")?;
     let short = start("short", "short.crl")?;
-    let mut lists = Lists { site, even: true };
+    let mut lists = Lists { site, turn: 0 };
 
     let memory = memory(&long, &mut lists)?;
     let mut quiet = Latencies::default();
@@ -105,17 +110,18 @@ pub fn measure(site: &Site, options: &Options) -> Result<Finding> {
     })
 }
 
-/// Two long lists that differ in one entry: the same file again would be no reload worth the name.
+/// Long lists that differ in length, one after the other. The gateway knows a list again that it has in use, or had until a
+/// moment ago; with three of them each reload reads and verifies a million entries.
 struct Lists<'a> {
     site: &'a Site,
-    even: bool,
+    turn: usize,
 }
 
 impl Lists<'_> {
-    /// Puts the other list in force and returns how long that took, in seconds.
+    /// Puts the next list in force and returns how long that took, in seconds.
     fn swap(&mut self, gateway: &Gateway) -> Result<f64> {
-        let name = if self.even { "even.crl" } else { "odd.crl" };
-        self.even = !self.even;
+        let name = LISTS[self.turn % LISTS.len()];
+        self.turn += 1;
         // A second name, because what is renamed is gone from where it was; copying would disturb what is measured.
         let link = self.site.path("next.crl");
         std::fs::hard_link(self.site.path(name), &link)?;

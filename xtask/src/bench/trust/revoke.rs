@@ -59,6 +59,10 @@ pub fn measure(site: &Site, connections: usize) -> Result<Finding> {
     })?;
     show(&baseline, "the same load without it");
     show(&changed, &format!("{revoked} of {connections} revoked"));
+    let counted = gateway.metric("portcullis_change_to_close_seconds_count", "")?;
+    let sum = gateway.metric("portcullis_change_to_close_seconds_sum", "")?;
+    let own_mean_ms = sum / counted * 1e3;
+    println!("the gateway's own count: {counted} closed, {own_mean_ms:.1} ms on average");
     let broken = judge(&baseline, &changed, connections, revoked);
     Ok(Finding {
         figures: json!({
@@ -66,6 +70,7 @@ pub fn measure(site: &Site, connections: usize) -> Result<Finding> {
             "revoked": revoked,
             "baseline": figures(&baseline),
             "changed": figures(&changed),
+            "counted_by_the_gateway": { "closed": counted, "mean_ms": own_mean_ms },
         }),
         broken,
     })

@@ -1,0 +1,80 @@
+//! Server trust: what is believed of one backend's servers, asked again about those that are connected.
+//! In: the verified chain of a server, now. Out: what speaks against it. The verifier asks webpki about newcomers; a reload
+//! asks here about those that are there.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::certificate::Chain;
+use crate::revocation::{AuthorityId, Revocation, Status};
+
+/// What one backend's servers are believed by.
+#[derive(Debug, Clone, Default)]
+pub struct ServerTrust {
+    /// Roots that chains may lead to.
+    pub anchors: HashSet<AuthorityId>,
+    /// What their authorities have taken back.
+    pub revocation: Arc<Revocation>,
+}
+
+/// What speaks against a server that is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerObjection {
+    /// A revocation list names its certificate or one above it.
+    Revoked,
+    /// The root its chain leads to is none of the backend's.
+    Untrusted,
+}
+
+impl ServerTrust {
+    /// Judges a server that is connected already. A list that has become too old takes no connection away.
+    pub fn judge(&self, chain: &Chain, now: SystemTime) -> Option<ServerObjection> {
+        let is_anchor_revoked = self.revocation.is_authority_revoked(chain.anchor);
+        if is_anchor_revoked || self.revocation.status(&chain.links, now) == Status::Revoked {
+            return Some(ServerObjection::Revoked);
+        }
+        (!self.anchors.contains(&chain.anchor)).then_some(ServerObjection::Untrusted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revocation::{IssuerList, Link, Serial, StalePolicy};
+
+    #[test]
+    fn a_server_is_objected_to_for_its_lists_and_for_its_root() {
+        let (anchor, now) = (AuthorityId([1; 32]), SystemTime::now());
+        let serial = Serial::new(&[5]).unwrap();
+        let chain = Chain {
+            links: vec![Link {
+                issuer: anchor,
+                serial,
+            }],
+            anchor,
+            not_before: now,
+            not_after: now,
+        };
+        let trust = |revocation| ServerTrust {
+            anchors: [anchor].into(),
+            revocation: Arc::new(revocation),
+        };
+        // A list that ends this moment: too old for newcomers, and no reason to end what stands.
+        let mut list = IssuerList::new(now, now, StalePolicy::Refuse);
+        let stale = trust(Revocation::new([(anchor, list.clone())]));
+        assert_eq!(stale.judge(&chain, now), None);
+        list.insert(serial);
+        let named = trust(Revocation::new([(anchor, list)]));
+        assert_eq!(named.judge(&chain, now), Some(ServerObjection::Revoked));
+        let mut revocation = Revocation::default();
+        revocation.revoke_authority(anchor);
+        let above = trust(revocation);
+        assert_eq!(above.judge(&chain, now), Some(ServerObjection::Revoked));
+        let elsewhere = ServerTrust::default();
+        assert_eq!(
+            elsewhere.judge(&chain, now),
+            Some(ServerObjection::Untrusted)
+        );
+    }
+}

@@ -1,0 +1,184 @@
+//! `portcullis check --certificate`: what each listener would say to a client with this certificate, and which rule why.
+//! In: a checked configuration, the block list, a file with a certificate and its chain. Out: text, and whether the
+//! client would get in. Asks the verifier of real handshakes; decides nothing itself.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::{Context, bail};
+use gateway_core::block::BlockList;
+use gateway_core::certificate::Certificate;
+use gateway_core::identity::{KeyMatch, Rule, Tenant};
+use rustls::pki_types::CertificateDer;
+
+use super::rules;
+use crate::config::{self, Config, Listener};
+use crate::identity;
+use crate::limits;
+use crate::pki::facts::Facts;
+use crate::pki::read;
+use crate::tls::{self, Admissible};
+
+/// What was found.
+#[derive(Debug)]
+pub struct Explanation {
+    /// All of it, for people.
+    pub text: String,
+    /// Whether a listener that was asked about would admit the client.
+    pub admitted: bool,
+}
+
+/// Explains what the listener of this name, or each, would make of the certificate in `file`.
+pub fn explain(
+    config: &Config,
+    blocks: &Arc<BlockList>,
+    file: &Path,
+    listener: Option<&str>,
+    now: SystemTime,
+) -> anyhow::Result<Explanation> {
+    let listeners = asked_about(config, listener)?;
+    let chain = read_chain(file).with_context(|| file.display().to_string())?;
+    let leaf = chain.first().context("there is no certificate in it")?;
+    let parsed = identity::parse(leaf).with_context(|| file.display().to_string())?;
+    let facts = Facts::parse(leaf).with_context(|| file.display().to_string())?;
+    let mut text = describe(&parsed.certificate, &facts, &chain, now);
+    let mut admitted = false;
+    for (position, listener) in listeners {
+        let outcome = tls::rehearse(config, position, blocks, &chain, now);
+        text += &match &outcome {
+            Ok(admissible) => welcome(listener, admissible, now),
+            Err(refusal) => format!(
+                "\nListener {}: REFUSED, {}\n  {}\n",
+                listener.name, refusal.failure, refusal.detail
+            ),
+        };
+        text += &rules_tried(config, position, &parsed.certificate);
+        admitted |= outcome.is_ok();
+    }
+    text += "\nWhoever has a certificate may show it: a client has to prove its key as well.\n";
+    Ok(Explanation { text, admitted })
+}
+
+/// The listeners to ask, with their positions.
+fn asked_about<'c>(
+    config: &'c Config,
+    name: Option<&str>,
+) -> anyhow::Result<Vec<(usize, &'c Listener)>> {
+    let all = config.listeners.iter().enumerate();
+    let asked: Vec<_> = all
+        .filter(|(_, listener)| name.is_none_or(|name| listener.name == name))
+        .map(|(position, listener)| (position, &**listener))
+        .collect();
+    if asked.is_empty() {
+        let known: Vec<_> = config.listeners.iter().map(|l| l.name.as_str()).collect();
+        bail!("--listener: must name a [[listener]]: {}", known.join(", "));
+    }
+    Ok(asked)
+}
+
+/// A chain in PEM, or one certificate in DER.
+fn read_chain(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let bytes = read::file(file, limits::CERTIFICATE_FILE_BYTES_MAX)?;
+    const SEQUENCE: u8 = 0x30;
+    match bytes.first() {
+        Some(&SEQUENCE) => Ok(vec![CertificateDer::from(bytes)]),
+        _ => Ok(read::certificates(file)?),
+    }
+}
+
+fn describe(
+    certificate: &Certificate,
+    facts: &Facts,
+    chain: &[CertificateDer<'_>],
+    now: SystemTime,
+) -> String {
+    format!(
+        "Certificate\n  subject      {}\n  names        {}\n  issuer       {}\n  serial       {}\n  \
+         fingerprint  {}\n  ends         {}\n  sent with    {} of its chain\n",
+        facts.subject,
+        identity::describe(certificate),
+        certificate.issuer,
+        facts.serial,
+        certificate.fingerprint,
+        config::shown_time(facts.not_after, now),
+        chain.len().saturating_sub(1),
+    )
+}
+
+fn welcome(listener: &Listener, admissible: &Admissible, now: SystemTime) -> String {
+    let Admissible { admission, chain } = admissible;
+    let tenant = admission.tenant.as_ref().map_or("none", Tenant::as_str);
+    format!(
+        "\nListener {}: ADMITTED by rule {}\n  tenant       {tenant}\n  limits       {}\n  \
+         until        {}\n",
+        listener.name,
+        admission.rule + 1,
+        rules::limits(&admission.limits).replace('\n', ", "),
+        config::shown_time(chain.not_after, now),
+    )
+}
+
+/// Every rule up to the one that matches, and what speaks against those before it.
+fn rules_tried(config: &Config, position: usize, certificate: &Certificate) -> String {
+    let mut text = String::new();
+    for (index, rule) in config.rules.as_slice().iter().enumerate() {
+        let against = against(rule, config, position, certificate);
+        let matches = against.is_empty();
+        let outcome = match matches {
+            true => "matches".to_owned(),
+            false => format!("does not match: {}", against.join("; ")),
+        };
+        text += &format!("  rule {:<8}{outcome}\n", index + 1);
+        if matches {
+            return text;
+        }
+    }
+    text + "  no rule is left\n"
+}
+
+/// What keeps a rule from matching.
+fn against(
+    rule: &Rule,
+    config: &Config,
+    position: usize,
+    certificate: &Certificate,
+) -> Vec<String> {
+    if !rule.holds_for(position) {
+        return vec![format!("holds on {} only", rules::listeners(rule, config))];
+    }
+    let patterns = rules::patterns(rule);
+    let wanted = |key: &str| {
+        let found = patterns.iter().find(|(known, _)| *known == key);
+        found.map_or("", |(_, pattern)| pattern.as_str())
+    };
+    rule.keys(certificate)
+        .filter(|key| !key.matches)
+        .map(|KeyMatch { key, .. }| {
+            format!("{key} {} is not {}", wanted(key), found(key, certificate))
+        })
+        .collect()
+}
+
+/// What the certificate has under a key of a rule.
+fn found(key: &str, certificate: &Certificate) -> String {
+    let shown = |names: &[String]| match names {
+        [] => "there".to_owned(),
+        names => {
+            let names: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
+            names.join(" or ")
+        }
+    };
+    match key {
+        "uri" => shown(&certificate.uris),
+        "dns" => shown(&certificate.dns_names),
+        "cn" => shown(certificate.common_name.as_slice()),
+        "ou" => shown(&certificate.organizational_units),
+        "issuer" => shown(std::slice::from_ref(&certificate.issuer)),
+        "ip" => {
+            let addresses = certificate.ip_addresses.iter();
+            shown(&addresses.map(ToString::to_string).collect::<Vec<_>>())
+        }
+        _ => certificate.fingerprint.to_string(),
+    }
+}

@@ -1,0 +1,174 @@
+//! `portcullis check --certificate`: it says of a certificate what a handshake with it then finds.
+//! In: certificates that get in, and that do not for every kind of reason. Out: the words, the exit code, and the same
+//! reason from the running gateway.
+
+use std::path::Path;
+use std::process::Command;
+
+use tests::{
+    Authority, Backend, Behaviour, Credentials, Request, RevocationList, Usage, World, program,
+};
+
+const FAILURES: &str = "portcullis_handshake_failures_total";
+
+const RULES: &str = r#"[[identity]]
+match = { uri = "spiffe://example.test/other/*", ou = "edge" }
+
+[[identity]]
+match = { uri = "spiffe://example.test/agent/*" }
+listeners = ["inner"]
+tenant = "team-b"
+
+[[identity]]
+match = { uri = "spiffe://example.test/agent/*" }
+tenant = "team-a"
+max_connections = 7
+"#;
+
+/// Runs the command on the configuration in the test's folder: exit code and standard output.
+fn check(world: &World, certificate: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(program("portcullis"))
+        .args(["check", "--config"])
+        .arg(world.folder().join("portcullis.toml"))
+        .arg("--certificate")
+        .arg(certificate)
+        .args(arguments)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), said + &errors)
+}
+
+/// Shuts an identity out.
+fn block(world: &World, identity: &str) {
+    let output = Command::new(program("portcullis"))
+        .args(["block", "--identity", identity, "--config"])
+        .arg(world.folder().join("portcullis.toml"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+fn assert_says(said: &str, expected: &[&str]) {
+    for expected in expected {
+        assert!(said.contains(expected), "{expected} in\n{said}");
+    }
+}
+
+#[test]
+fn it_tells_for_each_listener_which_rule_matches_and_why_the_earlier_ones_do_not() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let _gateway = world
+        .setup()
+        .identities(RULES)
+        .route("outer", "", &[backend.address()], "")
+        .route("inner", "", &[backend.address()], "")
+        .start();
+    let (code, said) = check(&world, &world.agent.certificate, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let expected = [
+        "names        uri \"spiffe://example.test/agent/agent-1\"",
+        "issuer       CN=Agents of the test",
+        "Listener outer: ADMITTED by rule 3\n  tenant       team-a\n  limits       7 connections\n",
+        "rule 1       does not match: uri spiffe://example.test/other/* is not \"spiffe://example.test/agent/agent-1\"; ou edge is not there",
+        "rule 2       does not match: holds on inner only",
+        "rule 3       matches",
+        "Listener inner: ADMITTED by rule 2\n  tenant       team-b\n  limits       none\n",
+    ];
+    assert_says(&said, &expected);
+    let (code, said) = check(&world, &world.agent.certificate, &["--listener", "inner"]);
+    assert_eq!(code, Some(0));
+    assert!(!said.contains("Listener outer"), "{said}");
+
+    let der = world.folder().join("agent.der");
+    let converted = Command::new("openssl")
+        .args(["x509", "-outform", "DER", "-in"])
+        .arg(&world.agent.certificate)
+        .arg("-out")
+        .arg(&der)
+        .status();
+    assert!(converted.unwrap().success());
+    let (code, said) = check(&world, &der, &[]);
+    assert_eq!(code, Some(0), "{said}");
+
+    let nobody = Request::client("spiffe://example.test/other/1");
+    let nobody = world.agents.issue("nobody", nobody);
+    let (code, said) = check(&world, &nobody.certificate, &[]);
+    assert_eq!(code, Some(1));
+    assert_says(
+        &said,
+        &["Listener outer: REFUSED, not_authorized", "no rule is left"],
+    );
+    let (code, said) = check(&world, &world.agent.certificate, &["--listener", "none"]);
+    assert_eq!(code, Some(1));
+    assert_says(&said, &["must name a [[listener]]: outer, inner"]);
+}
+
+#[test]
+fn it_names_the_reason_that_the_gateway_then_counts() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let uri = "spiffe://example.test/agent/1";
+    let issue = |name: &str, request: Request| world.agents.issue(name, request);
+    let foreign = Authority::create(world.folder(), "foreign", "Somebody else");
+    let below = world.agents.subordinate("below", "Below");
+    let revoked = issue("revoked", Request::client(uri));
+    let blocked = issue(
+        "blocked",
+        Request::client("spiffe://example.test/agent/blocked"),
+    );
+    let list = world
+        .agents
+        .revoke("list.pem", &RevocationList::of(&[&revoked.certificate]));
+    let cases: [(&str, Credentials); 9] = [
+        ("expired", issue("expired", Request::client(uri).expired())),
+        (
+            "not_yet_valid",
+            issue("future", Request::client(uri).not_yet_valid()),
+        ),
+        (
+            "wrong_key_usage",
+            issue("server", Request::client(uri).usage(Usage::Server)),
+        ),
+        (
+            "unknown_issuer",
+            foreign.issue("foreign", Request::client(uri)),
+        ),
+        (
+            "not_authorized",
+            issue("visitor", Request::client("spiffe://example.test/visitor")),
+        ),
+        ("revoked", revoked),
+        ("blocked", blocked),
+        ("crl_stale", below.issue("stale", Request::client(uri))),
+        (
+            "weak_key",
+            below
+                .subordinate("deep", "Deep")
+                .issue("deep", Request::client(uri)),
+        ),
+    ];
+    let gateway = world
+        .setup()
+        .tables("[tls]\nmax_chain_depth = 2\n")
+        .route(
+            "edge",
+            &format!("crl = [{list:?}]"),
+            &[backend.address()],
+            "",
+        )
+        .start();
+    block(&world, "spiffe://example.test/agent/blocked");
+    for (reason, agent) in &cases {
+        let (code, said) = check(&world, &agent.certificate, &[]);
+        assert_eq!(code, Some(1), "{reason}: {said}");
+        assert_says(&said, &[&format!("Listener edge: REFUSED, {reason}\n")]);
+        world.client().credentials(agent).refused(gateway.address());
+        gateway.wait_for(FAILURES, &[("reason", reason)], 1);
+    }
+    let (code, said) = check(&world, &world.agent.certificate, &[]);
+    assert_eq!(code, Some(0), "{said}");
+}
