@@ -322,6 +322,15 @@ impl Gateway {
         });
     }
 
+    /// Waits until a reload has been refused, whatever has caused it.
+    pub fn wait_for_a_refused_reload(&self) {
+        eventually("a reload is refused", || {
+            let labels = [("result", "refused")];
+            let refused = self.metrics().count("portcullis_reloads_total", &labels);
+            (refused > 0).then_some(())
+        });
+    }
+
     /// What the gateway logged so far.
     pub fn log(&self) -> String {
         self.process.log()

@@ -392,6 +392,6 @@ fn a_log_that_cannot_be_opened_ends_the_start_and_refuses_a_reload() {
     let text = fs::read_to_string(&configuration).unwrap();
     fs::write(&configuration, text + "\n[audit]\nfile = \"audit.jsonl\"\n").unwrap();
     gateway.process().signal(Signal::HUP);
-    gateway.wait_for("portcullis_reloads_total", &[("result", "refused")], 1);
+    gateway.wait_for_a_refused_reload();
     visit(&world, &gateway);
 }

@@ -270,8 +270,7 @@ impl Live {
 
     fn reload(&mut self) {
         self.gateway.process().signal(Signal::HUP);
-        let taken = [("result", "taken")];
-        self.gateway.wait_for("portcullis_reloads_total", &taken, 1);
+        self.gateway.wait_for_reloads(1);
     }
 
     /// Clients behind the first server lose their connection for `reason`; those behind the second keep it, and so do

@@ -115,7 +115,7 @@ fn a_client_revoked_in_mid_connection_is_cut_off_at_once_and_nobody_else_is() {
     // A broken list is refused, and the last good one goes on.
     fs::write(&list, "broken").unwrap();
     gateway.process().signal(Signal::HUP);
-    gateway.wait_for(RELOADS, &[("result", "refused")], 1);
+    gateway.wait_for_a_refused_reload();
     world.client().refused(gateway.address());
     ping(&mut stays);
 }

@@ -314,7 +314,10 @@ fn each_list_in_force_shows_its_issuer_entries_and_dates_and_refused_files_are_c
     for count in 1..3 {
         fs::write(&list, "broken").unwrap();
         gateway.process().signal(Signal::HUP);
-        gateway.wait_for(refused, &[], count);
+        // The change of the file is a cause by itself, so there may be more.
+        eventually("the refused list is counted", || {
+            (gateway.metrics().count(refused, &[]) >= count).then_some(())
+        });
     }
     assert_eq!(
         gateway.metrics().count("portcullis_crl_entries", &agents),
@@ -322,10 +325,9 @@ fn each_list_in_force_shows_its_issuer_entries_and_dates_and_refused_files_are_c
     );
     fs::write(&list, good).unwrap();
     gateway.process().signal(Signal::HUP);
-    gateway.wait_for("portcullis_reloads_total", &[("result", "taken")], 1);
-    assert_eq!(
-        gateway.metrics().count(refused, &[]),
-        2,
+    gateway.wait_for_reloads(1);
+    assert!(
+        gateway.metrics().count(refused, &[]) >= 2,
         "kept over reloads"
     );
 }
