@@ -253,6 +253,7 @@ fn lines_say_who_it_was_and_how_it_went() {
     }
     assert_eq!(accepted["kind"], "full");
     assert_eq!(accepted["server_name"], "gateway.test");
+    assert_eq!(accepted["issuer"], "CN=Agents of the test");
     let (serial, fingerprint) = openssl(&world.agent.certificate);
     assert_eq!(accepted["serial"], serial.as_str());
     assert_eq!(accepted["fingerprint"], fingerprint.as_str());
@@ -285,6 +286,7 @@ fn a_certificate_that_was_only_presented_is_no_identity() {
     }
     let (_, fingerprint) = openssl(&copy.certificate);
     assert_eq!(refused["presented_fingerprint"], fingerprint.as_str());
+    assert_eq!(refused["presented_issuer"], "CN=Strangers");
     assert_eq!(
         refused["presented_identity"],
         "spiffe://example.test/agent/agent-1"
@@ -337,7 +339,10 @@ fn a_reload_can_switch_the_log_on_and_off() {
     wait_for(&file, "end", "finished", 1);
     fs::write(&configuration, text).unwrap();
     gateway.process().signal(Signal::HUP);
-    gateway.wait_for_reloads(2);
+    eventually("the log is off", || {
+        let lines = lines(&file);
+        (lines.last()?["event"] == "continued").then_some(())
+    });
     visit(&world, &gateway);
     gateway.terminate();
     gateway.wait();

@@ -7,6 +7,7 @@ mod line;
 mod target;
 mod writer;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -54,13 +55,27 @@ struct Queue {
     bytes: Vec<u8>,
     /// Lines that did not fit since the writer last looked.
     dropped: u64,
-    /// Where to write from now on; `Some(None)` is nowhere.
-    switch: Option<Option<File>>,
-    /// Lines that came before that, and are written where it was before.
-    before_switch: Vec<u8>,
+    /// Turns to other files that are to be taken, the first one first.
+    switches: VecDeque<Switch>,
     finishing: bool,
     has_ended: bool,
     is_writer_asleep: bool,
+}
+
+/// A turn to another file.
+struct Switch {
+    /// Lines that came before it, and are written where it was before.
+    before: Vec<u8>,
+    /// Where to write from then on; `None` is nowhere.
+    file: Option<File>,
+}
+
+impl Queue {
+    /// Bytes that wait.
+    fn len(&self) -> usize {
+        let before: usize = self.switches.iter().map(|switch| switch.before.len()).sum();
+        before + self.bytes.len()
+    }
 }
 
 impl fmt::Debug for Audit {
@@ -106,7 +121,7 @@ impl Audit {
             }
         };
         let mut queue = self.0.lock();
-        if queue.before_switch.len() + queue.bytes.len() + line.len() > room {
+        if queue.len() + line.len() > room {
             queue.dropped += 1;
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
             return;
@@ -198,14 +213,15 @@ impl Audit {
     }
 
     fn turn_to(&self, opened: Opened) {
-        let Opened { target, file } = opened;
-        let mut queue = self.0.lock();
+        let queue = self.0.lock();
+        self.turn(queue, opened);
+    }
+
+    fn turn(&self, mut queue: MutexGuard<'_, Queue>, Opened { target, file }: Opened) {
         self.0.on.store(target.is_some(), Ordering::Relaxed);
         queue.target = target;
-        if queue.switch.is_none() {
-            queue.before_switch = std::mem::take(&mut queue.bytes);
-        }
-        queue.switch = Some(file);
+        let before = std::mem::take(&mut queue.bytes);
+        queue.switches.push_back(Switch { before, file });
         drop(queue);
         self.0.work.notify_one();
     }
@@ -218,7 +234,13 @@ impl Audit {
             return;
         }
         match open(target) {
-            Ok(opened) => self.turn_to(opened),
+            Ok(opened) => {
+                let queue = self.0.lock();
+                // A reload may have turned the log elsewhere in the meantime.
+                if queue.target == opened.target {
+                    self.turn(queue, opened);
+                }
+            }
             Err(error) => {
                 self.0.write_errors.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%error, "cannot open the audit log again; it goes on in the old file");
@@ -412,6 +434,25 @@ mod tests {
         let expected: String = (0..100).map(line).collect();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
         assert_eq!(audit.dropped(), 0);
+    }
+
+    #[test]
+    fn lines_are_written_where_they_belong_however_fast_the_log_is_turned() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |number: usize| folder.path().join(format!("{number}.jsonl"));
+        let opened = |number| open(Some(AuditTarget::File(path(number)))).unwrap();
+        let audit = Audit::start(opened(0)).unwrap();
+        for number in 0..20 {
+            audit.push(format!("{number}\n").as_bytes(), Weight::Client);
+            audit.turn_to(opened(number + 1));
+        }
+        audit.push(b"20\n", Weight::Client);
+        audit.turn_to(open(None).unwrap());
+        assert!(audit.finish(PATIENCE));
+        for number in 0..=20 {
+            let text = std::fs::read_to_string(path(number)).unwrap();
+            assert_eq!(text, format!("{number}\n"));
+        }
     }
 
     #[test]

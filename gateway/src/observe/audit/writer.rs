@@ -34,7 +34,7 @@ pub(super) fn run(shared: &Shared) {
                     writer.give_back(queue);
                     break;
                 }
-                if !matches!(queue.switch, Some(Some(_))) {
+                if !queue.switches.iter().any(|switch| switch.file.is_some()) {
                     let waited = shared.work.wait_timeout(queue, limits::AUDIT_RETRY);
                     drop(waited.unwrap_or_else(PoisonError::into_inner));
                 }
@@ -62,21 +62,18 @@ impl Writer {
     fn take(&mut self, shared: &Shared) -> bool {
         let mut queue = shared.lock();
         loop {
-            // Lines that cannot be written where they belong need not wait for that.
-            if self.is_failing
-                && let Some(file) = queue.switch.take_if(|other| other.is_some())
-            {
-                self.turn_to(file);
-            }
+            self.flee(&mut queue);
             if self.written < self.batch.len() {
                 return true;
             }
-            if !queue.before_switch.is_empty() {
-                self.take_batch(&mut queue.before_switch);
-                return true;
-            }
-            if let Some(file) = queue.switch.take() {
+            if let Some(switch) = queue.switches.front_mut() {
+                if !switch.before.is_empty() {
+                    self.take_batch(&mut switch.before);
+                    return true;
+                }
+                let file = queue.switches.pop_front().and_then(|switch| switch.file);
                 self.turn_to(file);
+                continue;
             }
             if !queue.bytes.is_empty() || queue.dropped > 0 {
                 break;
@@ -96,6 +93,23 @@ impl Writer {
             self.say_dropped(dropped);
         }
         true
+    }
+
+    /// Lines that cannot be written where they belong need not wait for that, if there is another file already.
+    fn flee(&mut self, queue: &mut Queue) {
+        let refuge = queue
+            .switches
+            .iter()
+            .rposition(|switch| switch.file.is_some());
+        let Some(refuge) = refuge.filter(|_| self.is_failing) else {
+            return;
+        };
+        let mut file = None;
+        for switch in queue.switches.drain(..=refuge) {
+            self.batch.extend(switch.before);
+            file = switch.file;
+        }
+        self.turn_to(file);
     }
 
     fn take_batch(&mut self, lines: &mut Vec<u8>) {
@@ -162,7 +176,9 @@ impl Writer {
     /// Leaves what could not be written where `finish` finds it.
     fn give_back(&mut self, mut queue: std::sync::MutexGuard<'_, Queue>) {
         let mut rest = self.batch.split_off(self.written);
-        rest.append(&mut queue.before_switch);
+        for mut switch in queue.switches.drain(..) {
+            rest.append(&mut switch.before);
+        }
         rest.append(&mut queue.bytes);
         queue.bytes = rest;
         let lines = queue.bytes.iter().filter(|byte| **byte == b'\n').count();
