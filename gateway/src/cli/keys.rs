@@ -36,7 +36,12 @@ impl Keys {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let KeysCommand::Rotate(Rotate { file, distrust }) = self.command;
         let random = rustls::crypto::ring::default_provider().secure_random;
-        let rotated = tls::rotate_ticket_keys(&file, distrust, SystemTime::now(), random)?;
+        let rotated = tls::rotate_ticket_keys(
+            &file,
+            distrust,
+            (&super::operator(), SystemTime::now()),
+            random,
+        )?;
         let tls::Rotated {
             is_new,
             keys,

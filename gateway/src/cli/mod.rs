@@ -84,3 +84,20 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
         _ => Ok(ExitCode::SUCCESS),
     }
 }
+
+/// Who runs this: the login name and number; under sudo also of whoever called it.
+fn operator() -> String {
+    let id = rustix::process::getuid();
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let number = id.as_raw().to_string();
+    let name = accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == number).then_some(name)
+    });
+    let who = format!("{} (uid {number})", name.unwrap_or("unknown"));
+    match std::env::var("SUDO_USER") {
+        Ok(caller) if id.is_root() => format!("{caller} as {who}"),
+        _ => who,
+    }
+}

@@ -348,8 +348,7 @@ impl Gateway {
         let before = before.ticket_keys.as_ref();
         if before.is_none_or(|before| !keys.seals_as(before)) {
             let distrusted = before.is_some_and(|before| before.epoch() < keys.epoch());
-            self.audit
-                .keys_rotated(keys.len(), keys.epoch(), distrusted);
+            self.audit.keys_rotated(keys, distrusted);
         }
     }
 

@@ -139,6 +139,8 @@ fn a_rotation_of_keys_is_said_and_what_became_of_the_old_ones() {
         (&rotated["keys"], &rotated["epoch"]),
         (&2.into(), &0.into())
     );
+    let by = rotated["by"].as_str().unwrap();
+    assert!(by.contains("(uid "), "{by}");
     rotate_keys(&world, &["--distrust"]);
     gateway.process().signal(Signal::HUP);
     let distrusted = wait_for(&file, "keys", "distrusted", 1).remove(0);

@@ -34,7 +34,7 @@ pub enum Line<'a> {
     /// Somebody was shut out by hand, or let in again.
     Block(Block<'a>),
     /// Another key seals tickets.
-    Keys(Keys),
+    Keys(Keys<'a>),
     /// The audit log goes on elsewhere, or nowhere.
     Continued(Continued<'a>),
 }
@@ -254,13 +254,15 @@ pub struct Block<'a> {
 
 /// Fields of `keys`.
 #[derive(Debug, Serialize)]
-pub struct Keys {
+pub struct Keys<'a> {
     /// When.
     pub time: Time,
     /// Keys that open tickets, the new one among them.
     pub keys: usize,
     /// The policy epoch.
     pub epoch: u64,
+    /// Who made the new one.
+    pub by: Text<'a>,
     /// Whether it was raised, so that no earlier ticket opens.
     pub outcome: &'static str,
 }

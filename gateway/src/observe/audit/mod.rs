@@ -18,6 +18,7 @@ use std::{fs::File, io, thread};
 use crate::blocks::Entry;
 use crate::config::{AuditTarget, Config};
 use crate::limits;
+use crate::tls::KeyRing;
 pub(super) use event::Scene;
 pub use line::Line;
 use line::{Block, Continued, Keys, Reload, Start, Stop, Text, Time};
@@ -188,11 +189,12 @@ impl Audit {
     }
 
     /// Another key seals tickets: `keys` of them open tickets now. `distrusted` are all that came before.
-    pub fn keys_rotated(&self, keys: usize, epoch: u64, distrusted: bool) {
+    pub fn keys_rotated(&self, keys: &KeyRing, distrusted: bool) {
         self.record(&Line::Keys(Keys {
             time: Time(SystemTime::now()),
-            keys,
-            epoch,
+            keys: keys.len(),
+            epoch: keys.epoch(),
+            by: Text(keys.newest_made_by()),
             outcome: if distrusted { "distrusted" } else { "rotated" },
         }));
     }

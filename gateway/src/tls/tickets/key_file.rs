@@ -85,6 +85,7 @@ struct Written {
 struct WrittenKey {
     id: String,
     made_at: String,
+    made_by: String,
     secret: String,
 }
 
@@ -110,7 +111,7 @@ pub fn load(path: &Path) -> Result<KeyRing, KeyFileError> {
 pub fn rotate(
     path: &Path,
     distrust: bool,
-    now: SystemTime,
+    (who, now): (&str, SystemTime),
     random: &dyn SecureRandom,
 ) -> Result<Rotated, RotateError> {
     let failed = |error: io::Error| RotateError::Write {
@@ -138,7 +139,7 @@ pub fn rotate(
         Some(ring) if distrust => ring.distrusted(now, random),
         Some(ring) => ring.rotated(now, keep, random),
     };
-    let ring = ring.map_err(no_random)?;
+    let ring = ring.map_err(no_random)?.made_by(who);
     replace(path, &show(&ring)).map_err(failed)?;
     Ok(Rotated {
         is_new,
@@ -187,6 +188,7 @@ fn show(ring: &KeyRing) -> Zeroizing<String> {
     let keys = ring.keys.iter().map(|key| WrittenKey {
         id: hexadecimal(key.id),
         made_at: humantime::format_rfc3339_seconds(key.made_at).to_string(),
+        made_by: key.made_by.clone(),
         secret: STANDARD.encode(*key.secret),
     });
     let written = Written {
@@ -238,6 +240,7 @@ fn parse_key(written: &WrittenKey) -> Result<MasterKey, String> {
     Ok(MasterKey {
         id,
         made_at,
+        made_by: written.made_by.clone(),
         secret,
     })
 }
@@ -265,13 +268,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("tickets.toml");
         let now = SystemTime::now();
-        let rotate = |distrust| rotate(&path, distrust, now, random()).unwrap();
+        let rotate = |distrust| rotate(&path, distrust, ("a test", now), random()).unwrap();
         let first = rotate(false);
         assert!(first.is_new);
         assert_eq!((first.keys, first.epoch), (1, 0));
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o600);
         let before = load(&path).unwrap();
+        assert_eq!(before.newest_made_by(), "a test");
         assert_eq!(rotate(false).keys, 2);
         let after = load(&path).unwrap();
         assert_eq!(after.keys[1].id, before.keys[0].id);
@@ -286,7 +290,7 @@ mod tests {
     fn a_file_that_others_can_read_or_that_is_broken_is_refused_and_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("tickets.toml");
-        rotate(&path, false, SystemTime::now(), random()).unwrap();
+        rotate(&path, false, ("a test", SystemTime::now()), random()).unwrap();
         let good = fs::read_to_string(&path).unwrap();
         let set_mode = |mode| fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         set_mode(0o640);
@@ -310,7 +314,7 @@ mod tests {
             fs::write(&path, &text).unwrap();
             let error = load(&path).unwrap_err().to_string();
             assert!(!error.contains(secret), "{error}");
-            assert!(rotate(&path, false, SystemTime::now(), random()).is_err());
+            assert!(rotate(&path, false, ("a test", SystemTime::now()), random()).is_err());
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
     }

@@ -27,6 +27,8 @@ impl KeyId {
 pub(super) struct MasterKey {
     pub(super) id: KeyId,
     pub(super) made_at: SystemTime,
+    /// Who made it, for the audit log.
+    pub(super) made_by: String,
     pub(super) secret: Zeroizing<[u8; SECRET_BYTES]>,
 }
 
@@ -48,6 +50,7 @@ impl MasterKey {
         Ok(MasterKey {
             id: KeyId(id),
             made_at: now,
+            made_by: "schedule".to_owned(),
             secret,
         })
     }
@@ -109,6 +112,19 @@ impl KeyRing {
             keys: vec![MasterKey::generate(now, random)?],
             distrusted,
         })
+    }
+
+    /// Says who has made the key that seals.
+    pub(super) fn made_by(mut self, who: &str) -> Self {
+        if let Some(newest) = self.keys.first_mut() {
+            who.clone_into(&mut newest.made_by);
+        }
+        self
+    }
+
+    /// Who made the key that seals.
+    pub fn newest_made_by(&self) -> &str {
+        self.keys.first().map_or("", |key| key.made_by.as_str())
     }
 
     /// The policy epoch: tickets of an earlier one are worth nothing.
