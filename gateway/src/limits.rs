@@ -148,6 +148,9 @@ pub const QUIET_PERIOD: Duration = Duration::from_millis(250);
 /// A connection past its maximum age goes after this much longer in any case.
 pub const AGE_GRACE: Duration = Duration::from_secs(30);
 
+/// How much the thread that reloads stands back (nice(1)) where it shares a CPU with a worker: it gets about a tenth of it.
+pub const RELOAD_NICENESS: i32 = 10;
+
 /// Closes after a reload, other than of clients that are revoked or blocked, are spread over this time ...
 pub const CLOSE_SPREAD: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60 * 60);
 /// ... by default ten seconds ...

@@ -13,6 +13,7 @@ use std::time::Instant;
 use super::gateway::Gateway;
 use crate::config;
 use crate::files::{Changed, Seen, Watcher};
+use crate::limits;
 
 /// Speaks to the reloader's thread, which ends by itself with the process.
 #[derive(Debug)]
@@ -82,6 +83,11 @@ struct Reloading {
 
 impl Reloading {
     fn run(mut self) {
+        // Linux gives each thread a priority of its own. A long list takes half a second of CPU, and a handshake should not wait
+        // for it where both have to share one.
+        if let Err(error) = rustix::process::setpriority_process(None, limits::RELOAD_NICENESS) {
+            tracing::debug!(%error, "reloads compete with the workers");
+        }
         while let Some(mut cause) = self.next() {
             // The report of a change may come when a reload for another cause has read the file already.
             let is_news = |file: &PathBuf| {
