@@ -96,7 +96,11 @@ impl ProducesTickets for Ticketer {
             lineage.epoch = lineage.epoch.max(self.policy.epoch);
             self.seal(lineage, session)
         });
-        ticket.flatten().inspect(|_| scratch::issue_ticket())
+        // RFC 8446 section 4.6.1 has room for 64 KiB, and a client must be able to send it back.
+        let ticket = ticket
+            .flatten()
+            .filter(|ticket| ticket.len() <= limits::TICKET_BYTES_MAX);
+        ticket.inspect(|_| scratch::issue_ticket())
     }
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
