@@ -27,6 +27,15 @@ pub struct Order {
     pub changed_at: Option<Instant>,
 }
 
+/// A server that is connected over TLS.
+#[derive(Debug, Clone)]
+pub struct Reached {
+    /// Position of its backend. The listener may have got another one since.
+    pub backend: usize,
+    /// Its verified chain.
+    pub chain: Chain,
+}
+
 /// The connections of one worker, and the orders to them.
 #[derive(Debug, Default)]
 pub struct Orders {
@@ -45,8 +54,8 @@ struct Inner {
 struct Entry {
     /// Position of the listener and the client, once it has got in.
     established: Option<(usize, VerifiedPeer)>,
-    /// The verified chain of the server behind it, once that is connected over TLS.
-    server: Option<Box<Chain>>,
+    /// The server behind it, once that is connected over TLS.
+    server: Option<Box<Reached>>,
     order: Option<Order>,
     waker: Option<Waker>,
 }
@@ -97,7 +106,7 @@ impl Orders {
     /// may stay after all. Returns how many got a new order.
     pub fn judge(
         &self,
-        mut judge: impl FnMut(usize, &VerifiedPeer, Option<&Chain>) -> Option<Order>,
+        mut judge: impl FnMut(usize, &VerifiedPeer, Option<&Reached>) -> Option<Order>,
     ) -> usize {
         let mut inner = self.inner.borrow_mut();
         let to_all = inner.to_all;
@@ -177,7 +186,7 @@ impl Place {
     }
 
     /// Says which server is behind the client, so that it can be judged again.
-    pub(super) fn reach(&self, server: Chain) {
+    pub(super) fn reach(&self, server: Reached) {
         if let Some(entry) = self.orders.inner.borrow_mut().entries.get_mut(&self.number) {
             entry.server = Some(Box::new(server));
         }
