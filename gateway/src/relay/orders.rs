@@ -115,20 +115,8 @@ impl Orders {
             let Some((position, peer)) = &entry.established else {
                 continue;
             };
-            let known = entry.order.map(|order| order.reason);
-            match judge(*position, peer, entry.server.as_deref()) {
-                // Drawn anew at each reload, the earliest of many random moments would count.
-                Some(order) if known == Some(order.reason) => {}
-                Some(order) => {
-                    entry.give(order);
-                    ordered += 1;
-                }
-                None if known.is_some_and(End::is_by_judgement) => {
-                    entry.order = to_all;
-                    entry.waker.take().into_iter().for_each(Waker::wake);
-                }
-                None => {}
-            }
+            let judgement = judge(*position, peer, entry.server.as_deref());
+            ordered += usize::from(entry.take(judgement, to_all));
         }
         ordered
     }
@@ -160,6 +148,25 @@ impl Orders {
 }
 
 impl Entry {
+    /// Takes the outcome of a judgement; an order that it takes back leaves the one `to_all`. Returns whether there is a new one.
+    fn take(&mut self, judgement: Option<Order>, to_all: Option<Order>) -> bool {
+        let known = self.order.map(|order| order.reason);
+        match judgement {
+            // Drawn anew at each reload, the earliest of many random moments would count.
+            Some(order) if known == Some(order.reason) => false,
+            Some(order) => {
+                self.give(order);
+                true
+            }
+            None if known.is_some_and(End::is_by_judgement) => {
+                self.order = to_all;
+                self.waker.take().into_iter().for_each(Waker::wake);
+                false
+            }
+            None => false,
+        }
+    }
+
     /// Of several orders the one that ends the connection first counts.
     fn give(&mut self, order: Order) {
         if self
@@ -221,5 +228,62 @@ impl Drop for Place {
         if inner.entries.is_empty() {
             inner.empty.take().into_iter().for_each(Waker::wake);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn order(reason: End, wait_seconds: u64) -> Order {
+        let now = Instant::now();
+        Order {
+            reason,
+            from: now,
+            at_the_latest: now + Duration::from_secs(wait_seconds),
+            changed_at: None,
+        }
+    }
+
+    fn order_of(place: &Place) -> Option<Order> {
+        place.orders.inner.borrow().entries[&place.number].order
+    }
+
+    #[test]
+    fn of_several_orders_the_one_that_ends_first_counts_whichever_came_first() {
+        let (soon, late) = (order(End::Revoked, 1), order(End::Untrusted, 2));
+        for given in [[soon, late], [late, soon]] {
+            let place = Rc::new(Orders::default()).register();
+            given.into_iter().for_each(|order| place.give(order));
+            assert_eq!(order_of(&place), Some(soon));
+        }
+    }
+
+    #[test]
+    fn an_order_to_all_is_given_to_those_who_come_later_too() {
+        let all = Rc::new(Orders::default());
+        let before = all.register();
+        let drained = order(End::Drained, 1);
+        all.give_to_all(drained);
+        assert_eq!(order_of(&before), Some(drained));
+        assert_eq!(order_of(&all.register()), Some(drained));
+    }
+
+    #[test]
+    fn a_judgement_repeated_keeps_its_moment_and_one_taken_back_leaves_what_holds_for_all() {
+        let mut entry = Entry::default();
+        let (first, earlier) = (order(End::Untrusted, 9), order(End::Untrusted, 5));
+        assert!(entry.take(Some(first), None));
+        assert!(!entry.take(Some(earlier), None));
+        assert_eq!(entry.order, Some(first));
+        let revoked = order(End::Revoked, 0);
+        assert!(entry.take(Some(revoked), None));
+        assert_eq!(entry.order, Some(revoked));
+        let drained = order(End::Drained, 1);
+        assert!(!entry.take(None, Some(drained)));
+        assert_eq!(entry.order, Some(drained));
+        assert!(!entry.take(None, None), "a drain is no judgement");
+        assert_eq!(entry.order, Some(drained));
     }
 }

@@ -218,6 +218,52 @@ mod tests {
         assert_eq!(open(&late), Err(TicketRefusal::UnknownKey));
     }
 
+    #[test]
+    fn of_one_connection_only_so_many_tickets_are_tried() {
+        let now = SystemTime::now();
+        let keys = KeyRing::generate(now, random()).unwrap();
+        let ticketer = ticketer(&keys, "a", 2);
+        let ticket = ticketer.seal(&lineage(now), b"session").unwrap();
+        let opens_after = |others: usize| {
+            let mut note = scratch::Note::default();
+            let opened = scratch::observe(&mut note, || {
+                (0..others).for_each(|_| assert_eq!(ticketer.decrypt(b"no ticket"), None));
+                ticketer.decrypt(&ticket)
+            });
+            assert_eq!(note.claimed.is_some(), opened.is_some());
+            opened.is_some()
+        };
+        assert!(opens_after(limits::TICKETS_TRIED_MAX - 1));
+        assert!(!opens_after(limits::TICKETS_TRIED_MAX));
+    }
+
+    #[test]
+    fn a_client_is_told_to_keep_a_ticket_for_what_is_left_of_the_age_and_not_longer() {
+        let now = SystemTime::now();
+        let keys = KeyRing::generate(now, random()).unwrap();
+        let ticketer = ticketer(&keys, "a", 2);
+        let ticket = ticketer.seal(&lineage(now), b"session").unwrap();
+        let told_after = |age: Duration| {
+            let (mut claimed, _) = ticketer.open(&ticket, now).unwrap();
+            claimed.lineage.authenticated_at = now - age;
+            let mut note = scratch::Note {
+                claimed: Some(claimed),
+                ..scratch::Note::default()
+            };
+            scratch::observe(&mut note, || ticketer.lifetime())
+        };
+        let left = 600;
+        let told = told_after(POLICY.max_authentication_age - Duration::from_secs(left));
+        assert!((left as u32 - 60..=left as u32).contains(&told), "{told}");
+        assert_eq!(told_after(POLICY.max_authentication_age), 0);
+        // Nothing is given out, or promised, where nobody was verified.
+        let mut nobody = scratch::Note::default();
+        let given = scratch::observe(&mut nobody, || {
+            (ticketer.lifetime(), ticketer.encrypt(b"session"))
+        });
+        assert_eq!(given, (0, None));
+    }
+
     proptest! {
         #[test]
         fn a_ticket_that_was_changed_anywhere_is_refused(position in any::<prop::sample::Index>(), bit in 0u8..8) {
