@@ -3,6 +3,7 @@
 //! a thousand serial numbers as for one; name prefixes are tried one by one.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use crate::certificate::{Certificate, Chain, Fingerprint};
 use crate::identity::Pattern;
@@ -26,6 +27,9 @@ pub struct BlockList {
     fingerprints: HashSet<Fingerprint>,
     names: HashSet<String>,
     prefixes: Vec<String>,
+    /// The names and prefixes once more, in lower case.
+    dns_names: HashSet<String>,
+    dns_prefixes: Vec<String>,
 }
 
 impl BlockList {
@@ -41,15 +45,18 @@ impl BlockList {
                     list.fingerprints.insert(fingerprint);
                 }
                 Block::Identity(Pattern::Exact(name)) => {
-                    list.names.insert(name);
+                    // An address can be written in several ways, and is compared in one.
+                    let address = name.parse().map(|address: IpAddr| address.to_string());
+                    list.names.insert(address.unwrap_or(name));
                 }
-                Block::Identity(Pattern::Prefix(prefix)) => {
-                    if !list.prefixes.contains(&prefix) {
-                        list.prefixes.push(prefix);
-                    }
-                }
+                Block::Identity(Pattern::Prefix(prefix)) => list.prefixes.push(prefix),
             }
         }
+        list.prefixes.sort_unstable();
+        list.prefixes.dedup();
+        let lower = |name: &String| name.to_ascii_lowercase();
+        list.dns_names = list.names.iter().map(lower).collect();
+        list.dns_prefixes = list.prefixes.iter().map(lower).collect();
         list
     }
 
@@ -58,16 +65,19 @@ impl BlockList {
         if self.is_empty() {
             return false;
         }
-        let named = |name: String| {
-            self.names.contains(&name)
-                || self.prefixes.iter().any(|prefix| name.starts_with(prefix))
+        let is_in = |names: &HashSet<String>, prefixes: &[String], name: &String| {
+            names.contains(name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
         };
+        let named = |name: String| is_in(&self.names, &self.prefixes, &name);
+        // DNS names have no case (RFC 4343), and a certificate's are kept in lower case.
+        let dns_named = |name: &String| is_in(&self.dns_names, &self.dns_prefixes, name);
         self.fingerprints.contains(&certificate.fingerprint)
             || chain
                 .links
                 .iter()
                 .any(|link| self.serials.contains(&link.serial))
             || certificate.names().any(named)
+            || certificate.dns_names.iter().any(dns_named)
     }
 
     /// Entries.
@@ -90,6 +100,8 @@ mod tests {
     fn client() -> (Certificate, Chain) {
         let certificate = Certificate {
             uris: vec!["spiffe://example.org/agent/1".to_owned()],
+            dns_names: vec!["agent-1.example.org".to_owned()],
+            ip_addresses: vec!["2001:db8::1".parse().unwrap()],
             common_name: Some("agent".to_owned()),
             fingerprint: Fingerprint([7; 32]),
             ..Certificate::default()
@@ -122,6 +134,14 @@ mod tests {
             (identity("spiffe://example.org/agent/*"), true),
             (identity("spiffe://example.org/agent"), false),
             (identity("agent"), true),
+            (identity("Agent"), false),
+            (identity("SPIFFE://example.org/agent/*"), false),
+            (identity("agent-1.example.org"), true),
+            (identity("Agent-1.Example.ORG"), true),
+            (identity("AGENT-1.*"), true),
+            (identity("agent-2.example.org"), false),
+            (identity("2001:DB8:0::1"), true),
+            (identity("2001:db8::2"), false),
             (identity("spiffe://example.net/*"), false),
         ];
         for (block, expected) in table {

@@ -154,7 +154,7 @@ impl Lineage {
 mod tests {
     use super::*;
     use crate::identity::{Pattern, Rule, Rules};
-    use crate::revocation::{AuthorityId, Link, Serial};
+    use crate::revocation::{AuthorityId, IssuerList, Link, Revocation, Serial, StalePolicy};
     use proptest::prelude::*;
     use std::sync::Arc;
 
@@ -238,6 +238,14 @@ mod tests {
             ..trust()
         };
         assert_eq!(judge(&no_anchor), Err(TicketRefusal::Anchor));
+        let mut list = IssuerList::new(at(0), at(1001), StalePolicy::Refuse);
+        let listed = |list: &IssuerList| Trust {
+            revocation: Arc::new(Revocation::new([(ANCHOR, list.clone())])),
+            ..trust()
+        };
+        assert_eq!(judge(&listed(&list)), Err(TicketRefusal::CrlStale));
+        list.insert(Serial::new(&[5]).unwrap());
+        assert_eq!(judge(&listed(&list)), Err(TicketRefusal::Revoked));
         let mut more_anchors = trust();
         more_anchors.anchors.insert(AuthorityId([9; 32]));
         assert!(judge(&more_anchors).is_ok(), "a CA added voids no ticket");

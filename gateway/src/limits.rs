@@ -298,3 +298,11 @@ pub const EXPIRY_LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How often workers count their clients by what is left of their certificates: 50 ns a client, on the client's worker.
 pub const CLIENT_COUNT_INTERVAL: Duration = Duration::from_secs(15);
+
+/// A client that is paused for its rate is looked at this often: one that is gone gives its place back. One system call.
+pub const PAUSE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Longest ticket in bytes; it holds the client's chain, its names once more, and about 300 bytes. Whoever would get a longer one
+/// gets none, and authenticates in full each time.
+pub const TICKET_BYTES_MAX: usize = 16 << 10;
+const _: () = assert!(2 * TICKET_BYTES_MAX <= HANDSHAKE_BYTES_MAX);

@@ -14,7 +14,7 @@ use std::pin::pin;
 use futures_util::future::{Either, select};
 use monoio::time::timeout;
 
-pub use orders::{Order, Orders, Place};
+pub use orders::{Order, Orders, Place, Reached};
 pub use pace::Pace;
 pub use stream::{PlainStream, Stream};
 pub use watch::{Lifetime, Watch};

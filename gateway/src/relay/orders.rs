@@ -27,6 +27,15 @@ pub struct Order {
     pub changed_at: Option<Instant>,
 }
 
+/// A server that is connected over TLS.
+#[derive(Debug, Clone)]
+pub struct Reached {
+    /// Position of its backend. The listener may have got another one since.
+    pub backend: usize,
+    /// Its verified chain.
+    pub chain: Chain,
+}
+
 /// The connections of one worker, and the orders to them.
 #[derive(Debug, Default)]
 pub struct Orders {
@@ -45,8 +54,8 @@ struct Inner {
 struct Entry {
     /// Position of the listener and the client, once it has got in.
     established: Option<(usize, VerifiedPeer)>,
-    /// The verified chain of the server behind it, once that is connected over TLS.
-    server: Option<Box<Chain>>,
+    /// The server behind it, once that is connected over TLS.
+    server: Option<Box<Reached>>,
     order: Option<Order>,
     waker: Option<Waker>,
 }
@@ -97,7 +106,7 @@ impl Orders {
     /// may stay after all. Returns how many got a new order.
     pub fn judge(
         &self,
-        mut judge: impl FnMut(usize, &VerifiedPeer, Option<&Chain>) -> Option<Order>,
+        mut judge: impl FnMut(usize, &VerifiedPeer, Option<&Reached>) -> Option<Order>,
     ) -> usize {
         let mut inner = self.inner.borrow_mut();
         let to_all = inner.to_all;
@@ -106,20 +115,8 @@ impl Orders {
             let Some((position, peer)) = &entry.established else {
                 continue;
             };
-            let known = entry.order.map(|order| order.reason);
-            match judge(*position, peer, entry.server.as_deref()) {
-                // Drawn anew at each reload, the earliest of many random moments would count.
-                Some(order) if known == Some(order.reason) => {}
-                Some(order) => {
-                    entry.give(order);
-                    ordered += 1;
-                }
-                None if known.is_some_and(End::is_by_judgement) => {
-                    entry.order = to_all;
-                    entry.waker.take().into_iter().for_each(Waker::wake);
-                }
-                None => {}
-            }
+            let judgement = judge(*position, peer, entry.server.as_deref());
+            ordered += usize::from(entry.take(judgement, to_all));
         }
         ordered
     }
@@ -151,6 +148,25 @@ impl Orders {
 }
 
 impl Entry {
+    /// Takes the outcome of a judgement; an order that it takes back leaves the one `to_all`. Returns whether there is a new one.
+    fn take(&mut self, judgement: Option<Order>, to_all: Option<Order>) -> bool {
+        let known = self.order.map(|order| order.reason);
+        match judgement {
+            // Drawn anew at each reload, the earliest of many random moments would count.
+            Some(order) if known == Some(order.reason) => false,
+            Some(order) => {
+                self.give(order);
+                true
+            }
+            None if known.is_some_and(End::is_by_judgement) => {
+                self.order = to_all;
+                self.waker.take().into_iter().for_each(Waker::wake);
+                false
+            }
+            None => false,
+        }
+    }
+
     /// Of several orders the one that ends the connection first counts.
     fn give(&mut self, order: Order) {
         if self
@@ -177,7 +193,7 @@ impl Place {
     }
 
     /// Says which server is behind the client, so that it can be judged again.
-    pub(super) fn reach(&self, server: Chain) {
+    pub(super) fn reach(&self, server: Reached) {
         if let Some(entry) = self.orders.inner.borrow_mut().entries.get_mut(&self.number) {
             entry.server = Some(Box::new(server));
         }
@@ -212,5 +228,62 @@ impl Drop for Place {
         if inner.entries.is_empty() {
             inner.empty.take().into_iter().for_each(Waker::wake);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn order(reason: End, wait_seconds: u64) -> Order {
+        let now = Instant::now();
+        Order {
+            reason,
+            from: now,
+            at_the_latest: now + Duration::from_secs(wait_seconds),
+            changed_at: None,
+        }
+    }
+
+    fn order_of(place: &Place) -> Option<Order> {
+        place.orders.inner.borrow().entries[&place.number].order
+    }
+
+    #[test]
+    fn of_several_orders_the_one_that_ends_first_counts_whichever_came_first() {
+        let (soon, late) = (order(End::Revoked, 1), order(End::Untrusted, 2));
+        for given in [[soon, late], [late, soon]] {
+            let place = Rc::new(Orders::default()).register();
+            given.into_iter().for_each(|order| place.give(order));
+            assert_eq!(order_of(&place), Some(soon));
+        }
+    }
+
+    #[test]
+    fn an_order_to_all_is_given_to_those_who_come_later_too() {
+        let all = Rc::new(Orders::default());
+        let before = all.register();
+        let drained = order(End::Drained, 1);
+        all.give_to_all(drained);
+        assert_eq!(order_of(&before), Some(drained));
+        assert_eq!(order_of(&all.register()), Some(drained));
+    }
+
+    #[test]
+    fn a_judgement_repeated_keeps_its_moment_and_one_taken_back_leaves_what_holds_for_all() {
+        let mut entry = Entry::default();
+        let (first, earlier) = (order(End::Untrusted, 9), order(End::Untrusted, 5));
+        assert!(entry.take(Some(first), None));
+        assert!(!entry.take(Some(earlier), None));
+        assert_eq!(entry.order, Some(first));
+        let revoked = order(End::Revoked, 0);
+        assert!(entry.take(Some(revoked), None));
+        assert_eq!(entry.order, Some(revoked));
+        let drained = order(End::Drained, 1);
+        assert!(!entry.take(None, Some(drained)));
+        assert_eq!(entry.order, Some(drained));
+        assert!(!entry.take(None, None), "a drain is no judgement");
+        assert_eq!(entry.order, Some(drained));
     }
 }

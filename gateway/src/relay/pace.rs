@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::{Stream, Watch};
 use crate::identity::Share;
+use crate::limits;
 use crate::tls::StreamError;
 
 /// The pace of one connection.
@@ -17,12 +18,11 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Paces a connection by its share.
+    /// Paces a connection by its share. What the identity's other connections have used before counts: who comes back for
+    /// every few bytes is no faster than who stays.
     pub fn new(share: Share) -> Self {
-        Pace {
-            share,
-            resume_at: Cell::new(None),
-        }
+        let resume_at = Cell::new(share.charge(0));
+        Pace { share, resume_at }
     }
 
     /// Notes that bytes of the client have been passed on.
@@ -40,9 +40,15 @@ impl Pace {
     pub(super) async fn wait(&self, client: &Stream, watch: &Watch) -> Result<(), StreamError> {
         client.readable().await?;
         if let Some(resume_at) = self.resume_at.take() {
-            let pausing = watch.pausing();
-            monoio::time::sleep_until(resume_at.into()).await;
-            drop(pausing);
+            let _pausing = watch.pausing();
+            let mut now = Instant::now();
+            while now < resume_at {
+                let look_at = resume_at.min(now + limits::PAUSE_LOOK_INTERVAL);
+                monoio::time::sleep_until(look_at.into()).await;
+                // Nobody reads, so nobody else would notice for as long as the pause lasts.
+                client.broken()?;
+                now = Instant::now();
+            }
         }
         Ok(())
     }

@@ -62,6 +62,11 @@ impl Stream {
         }
     }
 
+    /// Whether the connection below has broken, as far as is known without reading.
+    pub fn broken(&self) -> Result<(), StreamError> {
+        Ok(self.socket().broken()?)
+    }
+
     /// Sends all of `bytes`.
     pub async fn write(&self, bytes: Buffer) -> Result<(), StreamError> {
         match self {

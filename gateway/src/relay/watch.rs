@@ -6,10 +6,9 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
-use gateway_core::certificate::Chain;
 
 use super::End;
-use super::orders::{Order, Place};
+use super::orders::{Order, Place, Reached};
 use crate::limits;
 
 /// What one connection is watched for.
@@ -73,7 +72,7 @@ impl Watch {
     }
 
     /// Says which server is behind the client, and gives the order for that server, if there is one already.
-    pub fn reach(&self, server: Chain, order: Option<Order>) {
+    pub fn reach(&self, server: Reached, order: Option<Order>) {
         self.place.reach(server);
         if let Some(order) = order {
             self.place.give(order);

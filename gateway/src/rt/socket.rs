@@ -87,6 +87,11 @@ impl Socket {
         (Ok(()), buffer)
     }
 
+    /// Whether the connection has broken, as far as is known without reading: reset by the peer, or found dead.
+    pub fn broken(&self) -> io::Result<()> {
+        Ok(sockopt::socket_error(self.descriptor())??)
+    }
+
     /// Sends FIN: nothing more will be written. The other direction stays open.
     pub fn finish(&self) -> io::Result<()> {
         Ok(rustix::net::shutdown(self.descriptor(), Shutdown::Write)?)

@@ -19,7 +19,7 @@ use crate::config::{Config, Listener};
 use crate::identity::Share;
 use crate::limits;
 use crate::observe::Event;
-use crate::relay::{Direction, End, Lifetime, Pace, Place, Stream, Watch, relay};
+use crate::relay::{Direction, End, Lifetime, Pace, Place, Reached, Stream, Watch, relay};
 use crate::rt::Socket;
 use crate::tls::{self, Accepted, Refusal, VerifiedPeer};
 
@@ -112,8 +112,12 @@ async fn attend(
         chain: Some(chain), ..
     }) = &connected
     {
-        let order = worker.judge_if_changed(&state, position, &peer, Some(chain));
-        watch.reach(chain.clone(), order);
+        let server = Reached {
+            backend: state.doors[position].listener.backend,
+            chain: chain.clone(),
+        };
+        let order = worker.judge_if_changed(&state, position, &peer, Some(&server));
+        watch.reach(server, order);
     }
     drop(state);
     let (end, [received_bytes, sent_bytes]) = match connected {

@@ -15,7 +15,6 @@ use rustls::ServerConfig;
 
 use crate::backend::{Servers, Transport};
 use crate::config::{Config, Listener};
-use crate::limits;
 use crate::rt::BufferPool;
 use crate::tls::{self, KeyRing, Observed};
 
@@ -94,10 +93,7 @@ impl Seed {
             return Ok(None);
         };
         let age = resumption.max_authentication_age;
-        let (least, most) = limits::TICKET_KEY_ROTATION.into_inner();
-        let made_at = keys.newest_made_at().unwrap_or(SystemTime::UNIX_EPOCH);
-        let is_due = now >= made_at + (age / 2).clamp(least, most);
-        if resumption.keys.is_some() || !is_due {
+        if resumption.keys.is_some() || !keys.is_due(age, now) {
             return Ok(None);
         }
         let random = self.config.provider.secure_random;

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant, SystemTime};
 
-use gateway_core::certificate::Chain;
 use gateway_core::failure::Failure;
 use gateway_core::server_trust::ServerObjection;
 use gateway_core::suppress::Suppressor;
@@ -22,7 +21,7 @@ use super::state::{Seed, State};
 use crate::identity::Records;
 use crate::limits;
 use crate::observe::{Audit, Clients, Event, Observer, WorkerCounters};
-use crate::relay::{End, Order, Orders};
+use crate::relay::{End, Order, Orders, Reached};
 use crate::rt::{self, AcceptStop, BufferPool, MailboxReceiver, Socket, block_on, contain};
 use crate::tls::{TlsStream, VerifiedPeer};
 
@@ -103,7 +102,7 @@ impl Worker {
         before: &Rc<State>,
         position: usize,
         peer: &VerifiedPeer,
-        server: Option<&Chain>,
+        server: Option<&Reached>,
     ) -> Option<Order> {
         let now = self.state();
         if Rc::ptr_eq(before, &now) {
@@ -193,12 +192,15 @@ fn judge(
     state: &State,
     position: usize,
     peer: &VerifiedPeer,
-    server: Option<&Chain>,
+    server: Option<&Reached>,
 ) -> Option<Order> {
     let door = &state.doors[position];
-    let of_server = || match state.servers[door.listener.backend].judge(server?)? {
-        ServerObjection::Revoked => Some(End::BackendRevoked),
-        ServerObjection::Untrusted => Some(End::BackendUntrusted),
+    let of_server = || {
+        let Reached { backend, chain } = server?;
+        match state.servers.get(*backend)?.judge(chain)? {
+            ServerObjection::Revoked => Some(End::BackendRevoked),
+            ServerObjection::Untrusted => Some(End::BackendUntrusted),
+        }
     };
     let of_client = peer.judge(&door.trust, SystemTime::now());
     let reason = of_client.or_else(of_server)?;

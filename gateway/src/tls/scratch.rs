@@ -107,3 +107,73 @@ pub(super) fn refuse_server(detail: String) {
 pub(super) fn asked_who_we_are() {
     NOTE.with_borrow_mut(|note| note.asked_who_we_are = true);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::time::SystemTime;
+
+    use gateway_core::identity::Admission;
+    use gateway_core::lineage::Lineage;
+    use gateway_core::revocation::AuthorityId;
+
+    use super::super::peer::Proof;
+
+    fn peer() -> ClaimedPeer {
+        let now = SystemTime::now();
+        ClaimedPeer {
+            lineage: Lineage {
+                authenticated_at: now,
+                epoch: 0,
+                certificate: Certificate::default(),
+                chain: Chain {
+                    links: Vec::new(),
+                    anchor: AuthorityId([1; 32]),
+                    not_before: now,
+                    not_after: now,
+                },
+            },
+            admission: Admission::default(),
+            proof: Proof::Chain,
+        }
+    }
+
+    fn assert_blank(note: &mut Note) {
+        observe(note, || {
+            assert!(with_claimed(|_| ()).is_none());
+            assert_eq!(try_ticket(), 1);
+        });
+        assert!(note.claimed.is_none() && note.refusal.is_none());
+        assert!(note.server_name.is_none() && note.presented.is_none());
+        assert_eq!((note.tickets_tried, note.tickets_issued), (1, 0));
+    }
+
+    #[test]
+    fn what_is_noted_for_one_connection_is_for_no_other_even_after_a_panic() {
+        let note_everything = || {
+            claim(peer());
+            ask_for("agents.example.org");
+            present(Certificate::default());
+            refuse(Failure::Malformed, String::new());
+            issue_ticket();
+            try_ticket();
+        };
+        let mut first = Note::default();
+        observe(&mut first, note_everything);
+        assert_blank(&mut Note::default());
+        // The next call on behalf of the first finds everything again.
+        observe(&mut first, || {
+            assert!(with_claimed(|_| ()).is_some());
+            assert_eq!(try_ticket(), 2);
+        });
+        let panics = catch_unwind(AssertUnwindSafe(|| {
+            observe(&mut first, || {
+                note_everything();
+                panic!("inside a call");
+            })
+        }));
+        assert!(panics.is_err());
+        assert_blank(&mut Note::default());
+    }
+}

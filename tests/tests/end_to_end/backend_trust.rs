@@ -6,6 +6,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tests::{
@@ -253,7 +255,11 @@ impl Live {
         );
         let setup = world.setup().top("close_spread = \"1s\"");
         let setup = setup.tables("[workers]\ncount = 1");
-        let gateway = setup.route("edge", "", &addresses, &tls).start();
+        // Another backend, whose servers are believed by nothing that those of the first could show.
+        let roots = format!("{:?}", world.agents.certificate());
+        let other = tls.replace(&format!("{ca:?}"), &roots).replace(keys, "");
+        let setup = setup.route("edge", "", &addresses, &tls);
+        let gateway = setup.route("other", "", &addresses, &other).start();
         Live {
             world,
             _servers: servers,
@@ -338,6 +344,36 @@ fn a_backend_whose_ca_is_removed_loses_its_connections_and_the_others_keep_their
     fs::write(&ca, read(&live.world.gateways)).unwrap();
     live.reload();
     live.assert_only_first_left(clients, "backend_untrusted");
+}
+
+#[test]
+fn connections_to_a_backend_that_a_listener_has_left_are_judged_by_that_backend() {
+    let world = World::new();
+    let suspect = world.gateways.issue("suspect", backend());
+    let good = world.gateways.issue("good", backend());
+    let list = world
+        .gateways
+        .revoke("gateways.crl", &RevocationList::of(&[]));
+    let ca = world.gateways.certificate();
+    let mut live = Live::start(world, [&suspect, &good], &ca, &crl(&[&list]));
+    let mut clients: Vec<_> = (0..2).map(|_| live.connect()).collect();
+    let file = live.world.folder().join("portcullis.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let (here, there) = ("backend = \"edge\"", "backend = \"other\"");
+    fs::write(&file, text.replace(here, there)).unwrap();
+    live.reload();
+    // Closes of the untrusted are spread over a second.
+    sleep(Duration::from_secs(4));
+    clients.iter_mut().for_each(ping);
+    let named = RevocationList::of(&[&suspect.certificate]);
+    live.world.gateways.revoke("gateways.crl", &named);
+    live.gateway.process().signal(Signal::HUP);
+    live.gateway.wait_for_reloads(2);
+    let ended = "portcullis_connections_ended_total";
+    let labels = [("listener", "edge"), ("reason", "backend_revoked")];
+    live.gateway.wait_for(ended, &labels, 1);
+    assert_ne!(clients[0].receive_to_end().1, Closing::CloseNotify);
+    ping(&mut clients[1]);
 }
 
 /// A server's certificate below an intermediate with this key usage, made by OpenSSL: it, and the root's file.

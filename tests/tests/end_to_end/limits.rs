@@ -170,3 +170,38 @@ fn bytes_beyond_the_rate_of_an_identity_wait_and_are_not_lost_and_others_are_not
     let ended = "portcullis_connections_ended_total";
     assert_eq!(gateway.metrics().count(ended, &[("reason", "idle")]), 0);
 }
+
+#[test]
+fn whoever_comes_back_for_every_few_bytes_is_no_faster_than_who_stays() {
+    const KIB: usize = 1024;
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let limits = "bytes_per_second = \"32KiB\"";
+    let gateway = gateway(&world, limits, "", backend.address());
+    let started = Instant::now();
+    for _ in 0..9 {
+        echo(&world, &gateway, &world.agent, 16 * KIB);
+    }
+    // The last one comes after 128 KiB, of which 32 may come at once: three seconds.
+    let elapsed = started.elapsed();
+    assert!(elapsed > Duration::from_secs(2), "{elapsed:?}");
+}
+
+#[test]
+fn a_client_that_is_gone_does_not_keep_its_place_for_as_long_as_it_would_be_paused() {
+    const COUNT: u64 = 60;
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let limits = "bytes_per_second = \"16KiB\"";
+    let gateway = gateway(&world, limits, "", backend.address());
+    let clients: Vec<_> = (0..COUNT)
+        .map(|_| attempt(&world, &gateway, &world.agent).unwrap())
+        .collect();
+    // Each sends a second's worth and more, and all of them at once: a pause of two minutes.
+    for mut client in clients {
+        client.send(&[7; 96 * 1024]).unwrap();
+        client.abort();
+    }
+    let ended = "portcullis_connections_ended_total";
+    gateway.wait_for(ended, &[("reason", "client_reset")], COUNT);
+}

@@ -540,3 +540,20 @@ fn a_key_file_that_others_can_read_or_that_is_broken_refuses_the_start() {
     let said = refused();
     assert!(said.contains("chmod 600"), "{said}");
 }
+
+#[test]
+fn a_certificate_too_long_for_a_ticket_gets_in_each_time_without_one() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world.gateway(backend.address());
+    for (names, kind) in [(100, AGAIN), (400, FULL), (1000, FULL)] {
+        let mut request = Request::client("spiffe://example.test/agent/many");
+        for number in 0..names {
+            request = request.dns(&format!("name-{number:04}.of-many.agents.example.test"));
+        }
+        let many = world.agents.issue(&format!("many-{names}"), request);
+        let client = world.client().credentials(&many).remembering();
+        assert_eq!(visit(&client, gateway.address()), FULL);
+        assert_eq!(visit(&client, gateway.address()), kind, "{names} names");
+    }
+}

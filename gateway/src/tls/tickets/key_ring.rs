@@ -148,8 +148,33 @@ impl KeyRing {
         sealing(self) == sealing(other)
     }
 
-    /// When the key that seals was made.
-    pub fn newest_made_at(&self) -> Option<SystemTime> {
-        self.keys.first().map(|key| key.made_at)
+    /// Whether it is time for another key, where tickets are good for `age`. A key from the future is one of a clock that
+    /// has been set back, and would otherwise seal until the time has caught up.
+    pub fn is_due(&self, age: Duration, now: SystemTime) -> bool {
+        let (least, most) = limits::TICKET_KEY_ROTATION.into_inner();
+        let used_for = self
+            .keys
+            .first()
+            .and_then(|key| now.duration_since(key.made_at).ok());
+        used_for.is_none_or(|used_for| used_for >= (age / 2).clamp(least, most))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_due_after_half_the_age_within_bounds_and_when_the_clock_was_set_back() {
+        let random = rustls::crypto::ring::default_provider().secure_random;
+        let made_at = SystemTime::now();
+        let ring = KeyRing::generate(made_at, random).unwrap();
+        let seconds = Duration::from_secs;
+        for (age, due_after) in [(1, 60), (1000, 500), (7 * 24 * 60 * 60, 12 * 60 * 60)] {
+            let is_due = |after| ring.is_due(seconds(age), made_at + seconds(after));
+            assert!(!is_due(due_after - 1), "{age}");
+            assert!(is_due(due_after), "{age}");
+        }
+        assert!(ring.is_due(seconds(1000), made_at - seconds(1)));
     }
 }

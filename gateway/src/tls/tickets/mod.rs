@@ -96,7 +96,11 @@ impl ProducesTickets for Ticketer {
             lineage.epoch = lineage.epoch.max(self.policy.epoch);
             self.seal(lineage, session)
         });
-        ticket.flatten().inspect(|_| scratch::issue_ticket())
+        // RFC 8446 section 4.6.1 has room for 64 KiB, and a client must be able to send it back.
+        let ticket = ticket
+            .flatten()
+            .filter(|ticket| ticket.len() <= limits::TICKET_BYTES_MAX);
+        ticket.inspect(|_| scratch::issue_ticket())
     }
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
@@ -212,6 +216,52 @@ mod tests {
         assert_eq!(open(&soon), Ok(b"session".to_vec()));
         let late = rotated.rotated(now + 2 * keep, keep, random()).unwrap();
         assert_eq!(open(&late), Err(TicketRefusal::UnknownKey));
+    }
+
+    #[test]
+    fn of_one_connection_only_so_many_tickets_are_tried() {
+        let now = SystemTime::now();
+        let keys = KeyRing::generate(now, random()).unwrap();
+        let ticketer = ticketer(&keys, "a", 2);
+        let ticket = ticketer.seal(&lineage(now), b"session").unwrap();
+        let opens_after = |others: usize| {
+            let mut note = scratch::Note::default();
+            let opened = scratch::observe(&mut note, || {
+                (0..others).for_each(|_| assert_eq!(ticketer.decrypt(b"no ticket"), None));
+                ticketer.decrypt(&ticket)
+            });
+            assert_eq!(note.claimed.is_some(), opened.is_some());
+            opened.is_some()
+        };
+        assert!(opens_after(limits::TICKETS_TRIED_MAX - 1));
+        assert!(!opens_after(limits::TICKETS_TRIED_MAX));
+    }
+
+    #[test]
+    fn a_client_is_told_to_keep_a_ticket_for_what_is_left_of_the_age_and_not_longer() {
+        let now = SystemTime::now();
+        let keys = KeyRing::generate(now, random()).unwrap();
+        let ticketer = ticketer(&keys, "a", 2);
+        let ticket = ticketer.seal(&lineage(now), b"session").unwrap();
+        let told_after = |age: Duration| {
+            let (mut claimed, _) = ticketer.open(&ticket, now).unwrap();
+            claimed.lineage.authenticated_at = now - age;
+            let mut note = scratch::Note {
+                claimed: Some(claimed),
+                ..scratch::Note::default()
+            };
+            scratch::observe(&mut note, || ticketer.lifetime())
+        };
+        let left = 600;
+        let told = told_after(POLICY.max_authentication_age - Duration::from_secs(left));
+        assert!((left as u32 - 60..=left as u32).contains(&told), "{told}");
+        assert_eq!(told_after(POLICY.max_authentication_age), 0);
+        // Nothing is given out, or promised, where nobody was verified.
+        let mut nobody = scratch::Note::default();
+        let given = scratch::observe(&mut nobody, || {
+            (ticketer.lifetime(), ticketer.encrypt(b"session"))
+        });
+        assert_eq!(given, (0, None));
     }
 
     proptest! {
