@@ -265,3 +265,22 @@ fn a_command_says_what_it_could_not_confirm() {
         &command(&world, "block", &["--serial", "01", "--identity", "a"]),
     );
 }
+
+#[test]
+fn commands_at_the_same_time_all_see_their_block_in_force() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = start(&world, &backend);
+    std::thread::scope(|scope| {
+        let commands = (0..8).map(|number| {
+            let name = format!("spiffe://example.test/agent/stolen-{number}");
+            let world = &world;
+            scope.spawn(move || command(world, "block", &["--identity", &name]))
+        });
+        for running in commands.collect::<Vec<_>>() {
+            let said = ends_with(0, &running.join().unwrap());
+            assert!(said.contains("in force"), "{said}");
+        }
+    });
+    gateway.wait_for(ENTRIES, &[], 8);
+}
