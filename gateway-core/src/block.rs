@@ -2,14 +2,14 @@
 //! In: entries of the block list; a certificate and its chain. Out: whether one of them is meant. Looked up as fast for
 //! a thousand serial numbers as for one; name prefixes are tried one by one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::certificate::{Certificate, Chain, Fingerprint};
 use crate::identity::Pattern;
 use crate::revocation::Serial;
 
 /// One entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Block {
     /// A serial number, whoever issued it, of a client's certificate or of one above it.
     Serial(Serial),
@@ -25,7 +25,9 @@ pub struct BlockList {
     serials: HashSet<Serial>,
     fingerprints: HashSet<Fingerprint>,
     names: HashSet<String>,
-    prefixes: Vec<String>,
+    prefixes: HashSet<String>,
+    /// How long the prefixes are: what a name costs depends on these few, not on the number of entries.
+    prefix_lengths: BTreeSet<usize>,
 }
 
 impl BlockList {
@@ -44,9 +46,8 @@ impl BlockList {
                     list.names.insert(name);
                 }
                 Block::Identity(Pattern::Prefix(prefix)) => {
-                    if !list.prefixes.contains(&prefix) {
-                        list.prefixes.push(prefix);
-                    }
+                    list.prefix_lengths.insert(prefix.len());
+                    list.prefixes.insert(prefix);
                 }
             }
         }
@@ -58,9 +59,13 @@ impl BlockList {
         if self.is_empty() {
             return false;
         }
+        let beginning = |name: &str, length: &usize| {
+            let beginning = name.get(..*length);
+            beginning.is_some_and(|beginning| self.prefixes.contains(beginning))
+        };
+        let lengths = self.prefix_lengths.iter();
         let named = |name: String| {
-            self.names.contains(&name)
-                || self.prefixes.iter().any(|prefix| name.starts_with(prefix))
+            self.names.contains(&name) || lengths.clone().any(|length| beginning(&name, length))
         };
         self.fingerprints.contains(&certificate.fingerprint)
             || chain
