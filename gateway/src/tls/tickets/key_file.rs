@@ -118,6 +118,9 @@ pub fn rotate(
         error,
     };
     let no_random = |_: GetRandomFailed| RotateError::Random;
+    // A file that is reached through a link stays where it is, and whoever else reads it there gets the new key too.
+    let whole = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+    let path = &whole.map_err(failed)?;
     let _lock = lock(path).map_err(failed)?;
     let known = match load(path) {
         Ok(ring) => Some(ring),
@@ -163,10 +166,7 @@ fn lock(path: &Path) -> io::Result<File> {
 
 /// Puts a new file in the place of the old one, for the same owner and nobody else.
 fn replace(path: &Path, contents: &str) -> io::Result<()> {
-    let directory = match path.parent() {
-        Some(directory) if directory != Path::new("") => directory,
-        _ => Path::new("."),
-    };
+    let directory = path.parent().unwrap_or(Path::new("/"));
     let mut file = NamedTempFile::new_in(directory)?;
     file.as_file()
         .set_permissions(Permissions::from_mode(0o600))?;
@@ -280,6 +280,18 @@ mod tests {
         assert_eq!((distrusted.keys, distrusted.epoch), (1, 1));
         let last = load(&path).unwrap();
         assert_eq!(last.distrusted, [after.keys[0].id, after.keys[1].id]);
+    }
+
+    #[test]
+    fn a_file_behind_a_link_is_rotated_where_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, link] = ["tickets.toml", "link.toml"].map(|name| directory.path().join(name));
+        let rotate = |path| rotate(path, false, SystemTime::now(), random()).unwrap();
+        rotate(&path);
+        std::os::unix::fs::symlink("tickets.toml", &link).unwrap();
+        assert_eq!(rotate(&link).keys, 2);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(load(&path).unwrap().len(), 2);
     }
 
     #[test]
