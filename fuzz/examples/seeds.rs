@@ -90,7 +90,9 @@ fn certificates(seeds: &Seeds) -> Result<()> {
         uris: uris.iter().map(|uri| (*uri).to_owned()).collect(),
         dns_names: match profile {
             Profile::Authority => Vec::new(),
-            Profile::Server | Profile::Client | Profile::Component => vec![format!("{name}.example.org")],
+            Profile::Server | Profile::Client | Profile::Component => {
+                vec![format!("{name}.example.org")]
+            }
         },
         ip_addresses: match profile {
             Profile::Server => vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],

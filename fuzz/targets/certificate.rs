@@ -81,7 +81,10 @@ fn compare(parsed: &ParsedCertificate, certificate: &CertificateDer<'_>) {
     };
     for name in verified.valid_dns_names() {
         let name = name.to_ascii_lowercase();
-        assert!(parsed.certificate.dns_names.contains(&name), "{name}: {parsed:?}");
+        assert!(
+            parsed.certificate.dns_names.contains(&name),
+            "{name}: {parsed:?}"
+        );
     }
     for uri in verified.valid_uri_names() {
         assert!(

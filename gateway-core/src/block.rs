@@ -2,15 +2,15 @@
 //! In: entries of the block list; a certificate and its chain. Out: whether one of them is meant. Looked up as fast for
 //! a thousand serial numbers as for one; name prefixes are tried one by one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use crate::certificate::{Certificate, Chain, Fingerprint};
 use crate::identity::Pattern;
-use crate::revocation::Serial;
+use crate::revocation::{Link, Serial};
 
 /// One entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Block {
     /// A serial number, whoever issued it, of a client's certificate or of one above it.
     Serial(Serial),
@@ -25,11 +25,40 @@ pub enum Block {
 pub struct BlockList {
     serials: HashSet<Serial>,
     fingerprints: HashSet<Fingerprint>,
-    names: HashSet<String>,
-    prefixes: Vec<String>,
-    /// The names and prefixes once more, in lower case.
-    dns_names: HashSet<String>,
-    dns_prefixes: Vec<String>,
+    names: Names,
+    /// The names once more, in lower case.
+    dns_names: Names,
+}
+
+/// Names and beginnings of names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Names {
+    exact: HashSet<String>,
+    prefixes: HashSet<String>,
+    /// How long the prefixes are: what a name costs depends on these few, not on the number of entries.
+    prefix_lengths: BTreeSet<usize>,
+}
+
+impl Names {
+    fn insert(&mut self, pattern: Pattern) {
+        match pattern {
+            Pattern::Exact(name) => {
+                self.exact.insert(name);
+            }
+            Pattern::Prefix(prefix) => {
+                self.prefix_lengths.insert(prefix.len());
+                self.prefixes.insert(prefix);
+            }
+        }
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        let begins = |length: &usize| {
+            let beginning = name.get(..*length);
+            beginning.is_some_and(|beginning| self.prefixes.contains(beginning))
+        };
+        self.exact.contains(name) || self.prefix_lengths.iter().any(begins)
+    }
 }
 
 impl BlockList {
@@ -44,20 +73,26 @@ impl BlockList {
                 Block::Fingerprint(fingerprint) => {
                     list.fingerprints.insert(fingerprint);
                 }
-                Block::Identity(Pattern::Exact(name)) => {
-                    // An address can be written in several ways, and is compared in one.
-                    let address = name.parse().map(|address: IpAddr| address.to_string());
-                    list.names.insert(address.unwrap_or(name));
-                }
-                Block::Identity(Pattern::Prefix(prefix)) => list.prefixes.push(prefix),
+                Block::Identity(pattern) => list.insert(pattern),
             }
         }
-        list.prefixes.sort_unstable();
-        list.prefixes.dedup();
-        let lower = |name: &String| name.to_ascii_lowercase();
-        list.dns_names = list.names.iter().map(lower).collect();
-        list.dns_prefixes = list.prefixes.iter().map(lower).collect();
         list
+    }
+
+    fn insert(&mut self, pattern: Pattern) {
+        let lower = match &pattern {
+            Pattern::Exact(name) => Pattern::Exact(name.to_ascii_lowercase()),
+            Pattern::Prefix(prefix) => Pattern::Prefix(prefix.to_ascii_lowercase()),
+        };
+        self.dns_names.insert(lower);
+        // An address can be written in several ways, and is compared in one.
+        self.names.insert(match pattern {
+            Pattern::Exact(name) => {
+                let address = name.parse().map(|address: IpAddr| address.to_string());
+                Pattern::Exact(address.unwrap_or(name))
+            }
+            prefix @ Pattern::Prefix(_) => prefix,
+        });
     }
 
     /// Whether anything of the client is blocked.
@@ -65,24 +100,19 @@ impl BlockList {
         if self.is_empty() {
             return false;
         }
-        let is_in = |names: &HashSet<String>, prefixes: &[String], name: &String| {
-            names.contains(name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
-        };
-        let named = |name: String| is_in(&self.names, &self.prefixes, &name);
+        let is_serial = |link: &Link| self.serials.contains(&link.serial);
         // DNS names have no case (RFC 4343), and a certificate's are kept in lower case.
-        let dns_named = |name: &String| is_in(&self.dns_names, &self.dns_prefixes, name);
+        let is_dns_name = |name: &String| self.dns_names.contains(name);
         self.fingerprints.contains(&certificate.fingerprint)
-            || chain
-                .links
-                .iter()
-                .any(|link| self.serials.contains(&link.serial))
-            || certificate.names().any(named)
-            || certificate.dns_names.iter().any(dns_named)
+            || chain.links.iter().any(is_serial)
+            || certificate.names().any(|name| self.names.contains(&name))
+            || certificate.dns_names.iter().any(is_dns_name)
     }
 
     /// Entries.
     pub fn len(&self) -> usize {
-        self.serials.len() + self.fingerprints.len() + self.names.len() + self.prefixes.len()
+        let names = self.names.exact.len() + self.names.prefixes.len();
+        self.serials.len() + self.fingerprints.len() + names
     }
 
     /// Whether there are none.
@@ -94,7 +124,7 @@ impl BlockList {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::revocation::{AuthorityId, Link};
+    use crate::revocation::AuthorityId;
     use std::time::SystemTime;
 
     fn client() -> (Certificate, Chain) {

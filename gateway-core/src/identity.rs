@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::certificate::{Certificate, Fingerprint};
 
 /// A name to match: exact, or a prefix where the text ends in `*`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Pattern {
     /// The whole name.
     Exact(String),

@@ -232,6 +232,8 @@ impl IssuerList {
 pub struct Revocation {
     lists: HashMap<AuthorityId, IssuerList>,
     authorities: HashSet<AuthorityId>,
+    /// Who issued an authority that is trusted by itself, where that one is trusted as well. Several bear the same name.
+    above: HashMap<AuthorityId, Vec<AuthorityId>>,
 }
 
 impl Revocation {
@@ -250,6 +252,12 @@ impl Revocation {
     /// Remembers that an authority that had been trusted by itself is named by the list of another one.
     pub fn revoke_authority(&mut self, authority: AuthorityId) {
         self.authorities.insert(authority);
+    }
+
+    /// Remembers that an authority that is trusted by itself was issued by another one: chains end at the former, and the
+    /// list of the latter has to be fresh all the same.
+    pub fn place_below(&mut self, authority: AuthorityId, issuers: Vec<AuthorityId>) {
+        self.above.insert(authority, issuers);
     }
 
     /// Whether the authority has been taken back, and with it every chain that ends at it.
@@ -277,7 +285,29 @@ impl Revocation {
                 _ => status = Status::Unknown,
             }
         }
-        status
+        match chain.last() {
+            Some(last) if self.is_withheld_above(last.issuer, now) => Status::Unknown,
+            _ => status,
+        }
+    }
+
+    /// Whether nobody can say any more that an authority has not been taken back: there are lists of whoever issued it, or
+    /// of somebody further up, and all of them are too old.
+    fn is_withheld_above(&self, authority: AuthorityId, now: SystemTime) -> bool {
+        let mut at = Some(authority);
+        // Authorities may have certified each other: no walk is longer than there are authorities.
+        for _ in 0..self.above.len() {
+            let Some(issuers) = at.and_then(|authority| self.above.get(&authority)) else {
+                return false;
+            };
+            let mut lists = issuers.iter().filter_map(|issuer| self.lists.get(issuer));
+            let is_listed = lists.clone().next().is_some();
+            if is_listed && !lists.any(|list| list.is_usable(now)) {
+                return true;
+            }
+            at = issuers.first().copied();
+        }
+        false
     }
 
     /// The lists, for metrics.
@@ -311,6 +341,35 @@ mod tests {
             list.insert(Serial::new(serial).unwrap());
         }
         list
+    }
+
+    #[test]
+    fn an_anchor_below_another_needs_the_fresh_list_of_that_one() {
+        let other = AuthorityId([3; 32]);
+        let fresh = IssuerList::new(at(0), at(1000), StalePolicy::Refuse);
+        let lists = [
+            (ISSUER, fresh.clone()),
+            (ROOT, list(StalePolicy::Refuse, &[])),
+        ];
+        let mut revocation = Revocation::new(lists.clone());
+        let status = |revocation: &Revocation, now| revocation.status(&[link(ISSUER, &[1])], now);
+        assert_eq!(status(&revocation, at(100)), Status::Good);
+        revocation.place_below(ISSUER, vec![ROOT]);
+        // Certified by each other: the walk ends.
+        revocation.place_below(ROOT, vec![ISSUER]);
+        assert_eq!(status(&revocation, at(99)), Status::Good);
+        assert_eq!(status(&revocation, at(100)), Status::Unknown);
+        // Of two that bear the issuer's name one is enough.
+        revocation.place_below(ISSUER, vec![ROOT, other]);
+        assert_eq!(status(&revocation, at(100)), Status::Unknown);
+        let mut revocation = Revocation::new(lists.into_iter().chain([(other, fresh)]));
+        revocation.place_below(ISSUER, vec![ROOT, other]);
+        assert_eq!(status(&revocation, at(100)), Status::Good);
+        // Further up, and an issuer without a list asks nothing.
+        revocation.place_below(ISSUER, vec![AuthorityId([4; 32])]);
+        assert_eq!(status(&revocation, at(100)), Status::Good);
+        revocation.place_below(AuthorityId([4; 32]), vec![ROOT]);
+        assert_eq!(status(&revocation, at(100)), Status::Unknown);
     }
 
     #[test]

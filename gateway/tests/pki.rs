@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
@@ -1014,6 +1014,42 @@ fn the_certificate_before_a_renewal_stays_good_until_it_is_revoked() {
         let (good, said) = openssl(directory, &format!("verify {lists} {file}"));
         assert!(good, "{said}");
     }
+}
+
+#[test]
+fn what_root_replaces_keeps_its_owner() {
+    const NOBODY: u32 = 65_534;
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path();
+    pki(directory, &["init"]);
+    pki(directory, &["issue", "gateway", "edge", "--dns", "a.b"]);
+    pki(directory, &["crl"]);
+    let files = ["edge.pem", "edge.key", "ca.crl.pem"].map(|name| directory.join(name));
+    for file in &files {
+        chown(file, Some(NOBODY), Some(NOBODY)).expect("the tests are run by root");
+    }
+    pki(directory, &["renew", "edge"]);
+    pki(directory, &["crl"]);
+    for file in &files {
+        let found = fs::metadata(file).unwrap();
+        assert_eq!((found.uid(), found.gid()), (NOBODY, NOBODY), "{file:?}");
+    }
+}
+
+#[test]
+fn a_renewal_that_was_cut_off_is_made_good_by_the_next_one() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path();
+    pki(directory, &["init"]);
+    pki(directory, &["issue", "agent", "edge"]);
+    pki(directory, &["issue", "agent", "other"]);
+    // What is left when the key has been moved into place, and the certificate has not.
+    fs::copy(directory.join("other.key"), directory.join("edge.key")).unwrap();
+    let error = pki_refused(directory, &["renew", "edge", "--keep-key"]);
+    assert!(error.contains("renew it without --keep-key"), "{error}");
+    pki(directory, &["renew", "edge"]);
+    let (_, held) = openssl(directory, "pkey -in edge.key -pubout");
+    assert_eq!(field(directory, "edge.pem", "-pubkey"), held);
 }
 
 #[test]

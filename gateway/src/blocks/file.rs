@@ -35,6 +35,9 @@ pub enum BlockFileError {
     /// Another command holds it for too long.
     #[error("{}: another command is changing it", .0.display())]
     Locked(PathBuf),
+    /// Where it should stand is no folder: a volume that is not mounted is no empty list.
+    #[error("{}: there is no folder for it: mount or make it, or name another file in [blocks]", .0.display())]
+    NoFolder(PathBuf),
     /// It would grow too large.
     #[error("{}: would be longer than {} bytes", .0.display(), limits::BLOCK_FILE_BYTES_MAX)]
     TooLong(PathBuf),
@@ -86,6 +89,18 @@ pub struct BlockFile {
 }
 
 impl BlockFile {
+    /// Reads a list to start with. That there is none yet is believed only where there could be one.
+    pub fn open(path: &Path) -> Result<Self, BlockFileError> {
+        let file = BlockFile::load(path)?;
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let has_folder = path.parent().is_some_and(Path::is_dir);
+        let is_link = fs::symlink_metadata(&path).is_ok();
+        match file.digest {
+            None if is_link || !has_folder => Err(BlockFileError::NoFolder(path)),
+            _ => Ok(file),
+        }
+    }
+
     /// Reads a list.
     pub fn load(path: &Path) -> Result<Self, BlockFileError> {
         let bytes = match read::file(path, limits::BLOCK_FILE_BYTES_MAX) {
@@ -188,6 +203,20 @@ mod tests {
             by: "tester (uid 0)".to_owned(),
             at: SystemTime::UNIX_EPOCH,
         }
+    }
+
+    #[test]
+    fn a_list_whose_folder_is_gone_is_not_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mount/gateway.blocked.json");
+        let link = folder.path().join("link.json");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        for path in [&path, &link] {
+            let refused = BlockFile::open(path);
+            assert!(matches!(refused, Err(BlockFileError::NoFolder(_))));
+        }
+        fs::create_dir(folder.path().join("mount")).unwrap();
+        assert_eq!(BlockFile::open(&path).unwrap().digest, None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! In: changes of the file. Out: a gateway that acts by it, and says so; or by the last good list, and says why. On a thread
 //! of its own. A list that is broken or gone lets nobody in who was shut out: deleting is not unblocking.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -93,12 +94,15 @@ fn in_force(file: &BlockFile, closed: usize) -> BlocksInForce {
 /// Says who was shut out and who was let in, and who did it.
 fn tell(audit: &Audit, before: &Blocks, after: &Blocks) {
     let reason = |entry: &Entry| entry.reason.clone().unwrap_or_default();
-    let is_new = |entry: &&Entry| before.find(&entry.block).is_none();
+    // Sets, not searches: whoever is blocked next waits until this is done.
+    let [were, are] = [before, after]
+        .map(|blocks| -> HashSet<_> { blocks.blocked.iter().map(|entry| &entry.block).collect() });
+    let is_new = |entry: &&Entry| !were.contains(&entry.block);
     for entry in after.blocked.iter().filter(is_new) {
         audit.blocked("blocked", entry);
         tracing::warn!(whom = %entry, by = entry.by, reason = reason(entry), "blocked");
     }
-    let is_gone = |entry: &&Entry| after.find(&entry.block).is_none();
+    let is_gone = |entry: &&Entry| !are.contains(&entry.block);
     for entry in before.blocked.iter().filter(is_gone) {
         let mut records = after.unblocked.iter().rev();
         let record = records.find(|record| record.block == entry.block);

@@ -83,7 +83,7 @@ impl Block {
         let entry = self.change.entry()?;
         refuse_lost(&place)?;
         let mut known = None;
-        let file = BlockFile::change(&place.file, &self.change.config, |blocks| {
+        BlockFile::change(&place.file, &self.change.config, |blocks| {
             known = blocks.find(&entry.block).cloned();
             if known.is_none() {
                 blocks.blocked.push(entry.clone());
@@ -94,7 +94,7 @@ impl Block {
             None => println!("blocked {entry}"),
             Some(known) => println!("{known} was blocked already, by {}", known.by),
         }
-        confirm(&place, &file)
+        confirm(&place, |blocks| blocks.find(&entry.block).is_some())
     }
 }
 
@@ -104,7 +104,7 @@ impl Unblock {
         let place = block_place(&self.change.config)?;
         let entry = self.change.entry()?;
         let mut was_there = false;
-        let file = BlockFile::change(&place.file, &self.change.config, |blocks| {
+        BlockFile::change(&place.file, &self.change.config, |blocks| {
             was_there = blocks.unblock(entry.clone());
             was_there
         })?;
@@ -113,7 +113,7 @@ impl Unblock {
             "{entry} is not blocked: see `portcullis blocked`"
         );
         println!("unblocked {entry}");
-        confirm(&place, &file)
+        confirm(&place, |blocks| blocks.find(&entry.block).is_none())
     }
 }
 
@@ -201,8 +201,9 @@ impl Change {
     }
 }
 
-/// Waits until the gateway says that it acts by exactly this list.
-fn confirm(place: &BlockPlace, file: &BlockFile) -> anyhow::Result<ExitCode> {
+/// Waits until the gateway says that it acts by the list as it stands there. Another command may have changed that again
+/// since: what counts is that the list still `holds` what this one wrote.
+fn confirm(place: &BlockPlace, holds: impl Fn(&Blocks) -> bool) -> anyhow::Result<ExitCode> {
     const PAUSE: Duration = Duration::from_millis(50);
     let path = place.file.display();
     let Some(admin) = &place.admin else {
@@ -212,18 +213,23 @@ fn confirm(place: &BlockPlace, file: &BlockFile) -> anyhow::Result<ExitCode> {
     let until = Instant::now() + limits::BLOCK_CONFIRMATION_TIMEOUT;
     loop {
         let answer = ask(admin);
+        // Read after the question: a list that was in force then, and is the one that stands there now, is that of the answer.
+        let file = BlockFile::load(&place.file)?;
+        let is_undone = !holds(&file.blocks);
         if let Ok(answer) = &answer
             && answer.digest == file.digest
+            && !is_undone
         {
             let closed = answer.closed;
             println!("in force; connections closed by the last change: {closed}");
             return Ok(ExitCode::SUCCESS);
         }
-        if Instant::now() < until {
+        if Instant::now() < until && !is_undone {
             std::thread::sleep(PAUSE);
             continue;
         }
         let why = match answer {
+            _ if is_undone => "somebody has changed it back meanwhile".to_owned(),
             Ok(BlocksInForce {
                 refused: Some(why), ..
             }) => format!("it refused the list: {why}"),

@@ -45,7 +45,7 @@ impl Check {
         }
         match config::load(&self.config) {
             Ok(loaded) => {
-                let blocks = BlockFile::load(&loaded.config.blocks)?;
+                let blocks = BlockFile::open(&loaded.config.blocks)?;
                 if let Some(certificate) = &self.certificate {
                     return self.explain(&loaded.config, &blocks, certificate);
                 }

@@ -117,7 +117,7 @@ fn start(config: Config) -> anyhow::Result<(Arc<Gateway>, Reloader, Keeper)> {
     let (file, files) = (config.file.clone(), config.files.clone());
     // Before it is read: what changes in the meantime has changed since.
     let seen = Seen::now(&config.blocks);
-    let blocks = BlockFile::load(&config.blocks)?;
+    let blocks = BlockFile::open(&config.blocks)?;
     let gateway = Arc::new(Gateway::start(config, blocks.blocks.list())?);
     let keeper = Keeper::start(Arc::clone(&gateway), seen, blocks)?;
     let reloader = Reloader::start(Arc::clone(&gateway), &file, files)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use gateway_core::revocation::{
     AuthorityId, IssuerList, Link, Revocation, Serial, StalePolicy, Status,
 };
+use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use x509_parser::asn1_rs::{Any, FromDer};
@@ -167,8 +168,8 @@ fn load(
     )
 }
 
-/// Takes authorities that a list of another one names out of those that are trusted. A chain ends at the first authority
-/// that is trusted, so nobody would ask whether that one has been taken back.
+/// Takes authorities that a list of another one names out of those that are trusted, and remembers who is below whom. A
+/// chain ends at the first authority that is trusted, so nobody would ask whether that one has been taken back.
 fn remove_revoked(
     authorities_key: &str,
     line: usize,
@@ -177,27 +178,24 @@ fn remove_revoked(
     report: &mut Report<'_>,
 ) {
     let now = report.now;
-    let is_revoked = |certificate: &CertificateDer<'_>| {
-        let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
-            return false;
-        };
-        let Ok(serial) = Serial::new(parsed.raw_serial()) else {
-            return false;
-        };
-        let Ok((_, issuer)) = Any::from_der(parsed.issuer().as_raw()) else {
-            return false;
-        };
-        // By name alone: where several authorities share one, each one's list counts.
-        let issuers = authorities.roots.roots.iter();
-        let mut links = issuers
-            .filter(|root| root.subject.as_ref() == issuer.data)
-            .map(|root| Link {
-                issuer: authority_id(root),
-                serial,
-            });
-        links.any(|link| revocation.status(&[link], now) == Status::Revoked)
+    let above: Vec<_> = authorities
+        .certificates
+        .iter()
+        .map(|certificate| links_above(certificate, &authorities.roots).unwrap_or_default())
+        .collect();
+    let is_revoked = |links: &Vec<Link>| {
+        let mut links = links.iter();
+        links.any(|link| revocation.status(&[*link], now) == Status::Revoked)
     };
-    let revoked: Vec<bool> = authorities.certificates.iter().map(is_revoked).collect();
+    let revoked: Vec<bool> = above.iter().map(is_revoked).collect();
+    for (root, links) in authorities.roots.roots.iter().zip(&above) {
+        let authority = authority_id(root);
+        let issuers: Vec<_> = links.iter().map(|link| link.issuer).collect();
+        // A root has issued itself, and nobody but itself could take it back.
+        if !issuers.is_empty() && !issuers.contains(&authority) {
+            revocation.place_below(authority, issuers);
+        }
+    }
     for (position, certificate) in authorities.certificates.iter().enumerate() {
         if revoked[position] {
             let subject =
@@ -216,6 +214,21 @@ fn remove_revoked(
     authorities
         .certificates
         .retain(|_| keep.next().unwrap_or(true));
+}
+
+/// Who may have issued an authority, among those that are trusted. By name alone: where several share one, each one's
+/// list counts.
+fn links_above(certificate: &CertificateDer<'_>, trusted: &RootCertStore) -> Option<Vec<Link>> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let serial = Serial::new(parsed.raw_serial()).ok()?;
+    let (_, issuer) = Any::from_der(parsed.issuer().as_raw()).ok()?;
+    let issuers = trusted.roots.iter();
+    let issuers = issuers.filter(|root| root.subject.as_ref() == issuer.data);
+    let link = |root| Link {
+        issuer: authority_id(root),
+        serial,
+    };
+    Some(issuers.map(link).collect())
 }
 
 /// What the two keys, whose names are given, say together.

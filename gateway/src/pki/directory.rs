@@ -1,10 +1,10 @@
 //! Files of an authority's directory: written whole or not at all, and never over another file, except for those whose
-//! purpose is to be replaced: the register of the revoked, the list made from it, and what is renewed.
+//! purpose is to be replaced: the register of the revoked, the list made from it, and what is renewed. Those keep their owner.
 //! In: names and contents. Out: files, keys with mode 0600. A pair appears key first and is taken back if it cannot be completed.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use tempfile::NamedTempFile;
@@ -44,13 +44,20 @@ pub(super) fn write_pair(files: &Issued, certificate: &str, key: &str) -> Result
     })
 }
 
-/// A complete file under a temporary name in the final directory.
+/// A complete file under a temporary name in the final directory, of the same owner as the one that it will replace.
 fn staged(path: &Path, contents: &str, mode: u32) -> Result<NamedTempFile, PkiError> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let stage = || -> io::Result<NamedTempFile> {
         let mut file = NamedTempFile::new_in(directory)?;
         file.as_file()
             .set_permissions(Permissions::from_mode(mode))?;
+        // The gateway reads what root renews: a key that comes to belong to somebody else is one that it cannot read.
+        if let Ok(old) = fs::symlink_metadata(path) {
+            let ours = file.as_file().metadata()?;
+            if (old.uid(), old.gid()) != (ours.uid(), ours.gid()) {
+                fchown(file.as_file(), Some(old.uid()), Some(old.gid()))?;
+            }
+        }
         file.write_all(contents.as_bytes())?;
         file.as_file().sync_all()?;
         Ok(file)

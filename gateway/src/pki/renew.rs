@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rcgen::{KeyPair, SubjectPublicKeyInfo};
+use rcgen::{KeyPair, PublicKeyData, SubjectPublicKeyInfo};
 use x509_parser::prelude::{FromDer, X509Certificate};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::authority::{checked_name, facts_of};
 use super::facts::{Facts, Purposes};
@@ -168,8 +168,24 @@ impl Before {
             (RenewedKey::Requested(_), _, true) => Err(self.refused(
                 "has its key beside it, which would no longer belong to it: renew it without --request",
             )),
+            // A renewal that was cut off between its two files leaves this.
+            (RenewedKey::Kept, _, true) if !self.key_is_beside()? => Err(self.refused(
+                "does not belong to the key beside it: renew it without --keep-key",
+            )),
             _ => Ok(()),
         }
+    }
+
+    fn key_is_beside(&self) -> Result<bool, PkiError> {
+        let path = &self.files.key;
+        let mut der = read::private_key(path).map_err(|source| PkiError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let key = KeyPair::try_from(&der).map(Zeroizing::new);
+        der.zeroize();
+        let key = key?;
+        Ok(key.subject_public_key_info() == self.facts.public_key_der)
     }
 
     /// A revoked name may come back, its key may not.

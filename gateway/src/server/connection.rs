@@ -108,16 +108,8 @@ async fn attend(
         Either::Left((end, _)) => Err(end),
         Either::Right((connection, _)) => connection.ok_or(End::BackendUnreachable),
     };
-    if let Ok(Connection {
-        chain: Some(chain), ..
-    }) = &connected
-    {
-        let server = Reached {
-            backend: state.doors[position].listener.backend,
-            chain: chain.clone(),
-        };
-        let order = worker.judge_if_changed(&state, position, &peer, Some(&server));
-        watch.reach(server, order);
+    if let Ok(connection) = &connected {
+        note_server(worker, &state, position, (&peer, connection), &watch);
     }
     drop(state);
     let (end, [received_bytes, sent_bytes]) = match connected {
@@ -148,6 +140,25 @@ async fn attend(
         lasted: established_at.elapsed(),
     };
     worker.observer.emit(position, &ended);
+}
+
+/// Notes who the server is, so that it can be judged on a reload; and judges it if there was one meanwhile.
+fn note_server(
+    worker: &Worker,
+    state: &Rc<State>,
+    position: usize,
+    (peer, connection): (&VerifiedPeer, &Connection),
+    watch: &Watch,
+) {
+    let Some(chain) = &connection.chain else {
+        return;
+    };
+    let server = Reached {
+        backend: state.doors[position].listener.backend,
+        chain: chain.clone(),
+    };
+    let order = worker.judge_if_changed(state, position, peer, Some(&server));
+    watch.reach(server, order);
 }
 
 /// What an established connection is watched for.

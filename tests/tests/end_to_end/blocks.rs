@@ -265,3 +265,45 @@ fn a_command_says_what_it_could_not_confirm() {
         &command(&world, "block", &["--serial", "01", "--identity", "a"]),
     );
 }
+
+#[test]
+fn commands_at_the_same_time_all_see_their_block_in_force() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = start(&world, &backend);
+    std::thread::scope(|scope| {
+        let commands = (0..8).map(|number| {
+            let name = format!("spiffe://example.test/agent/stolen-{number}");
+            let world = &world;
+            scope.spawn(move || command(world, "block", &["--identity", &name]))
+        });
+        for running in commands.collect::<Vec<_>>() {
+            let said = ends_with(0, &running.join().unwrap());
+            assert!(said.contains("in force"), "{said}");
+        }
+    });
+    gateway.wait_for(ENTRIES, &[], 8);
+}
+
+#[test]
+fn a_block_beside_twenty_thousand_others_acts_as_soon_as_one_that_is_alone() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let entry = |number: usize| {
+        let end = ["", "*"][number % 2];
+        format!(
+            r#"{{"identity": "spiffe://example.test/gone/{number}{end}", "by": "a test", "at": "2026-01-01T00:00:00Z"}}"#
+        )
+    };
+    let entries: Vec<_> = (0..20_000).map(entry).collect();
+    let text = format!(r#"{{"blocked": [{}]}}"#, entries.join(","));
+    fs::write(list(&world), text).unwrap();
+    let gateway = start(&world, &backend);
+    gateway.wait_for(ENTRIES, &[], 20_000);
+    let mut victim = connect(&world, &gateway, &world.agent);
+    let whom = ["--identity", "spiffe://example.test/agent/agent-1"];
+    // Not confirmed within its five seconds would be exit code 3.
+    ends_with(0, &command(&world, "block", &whom));
+    ends_with(0, &command(&world, "unblock", &whom));
+    assert_ne!(victim.receive_to_end().1, Closing::CloseNotify);
+}

@@ -30,6 +30,7 @@ mod relay;
 mod reload;
 mod resumption;
 mod revocation;
+mod runbooks;
 mod skywalking;
 mod telemetry;
 mod tls;

@@ -187,6 +187,35 @@ fn a_revoked_intermediate_is_no_anchor_either() {
     }
 }
 
+/// Whoever keeps the root's lists from us must not keep an intermediate of it alive.
+#[test]
+fn an_intermediate_that_is_trusted_by_itself_needs_the_fresh_list_of_its_root() {
+    let world = World::new();
+    let branch = world.agents.subordinate("branch", "Branch of the test");
+    let below = agent(&branch, "below");
+    let both = world.folder().join("both.pem");
+    let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
+    fs::write(&both, read(&world.agents) + &read(&branch)).unwrap();
+    let of_branch = branch.revoke("branch.crl", &RevocationList::of(&[]));
+    let ended = RevocationList::of(&[]).ended();
+    let ended = crl(&[&world.agents.revoke("ended.crl", &ended), &of_branch]);
+    let table = [
+        (ended.clone(), false),
+        (format!("{ended}\ncrl_grace = \"2h\""), true),
+        (crl(&[&of_branch]), true),
+    ];
+    for (keys, admitted) in table {
+        let backend = Backend::start(Behaviour::Echo);
+        let setup = world.setup().client_ca(&both);
+        let gateway = setup.route("edge", &keys, &[backend.address()], "").start();
+        if admitted {
+            assert_admitted(&world, gateway.address(), &below);
+        } else {
+            assert_refused(&world, &gateway, &backend, &below, "crl_stale");
+        }
+    }
+}
+
 #[test]
 fn a_chain_through_an_intermediate_without_a_list_is_refused() {
     let world = World::new();

@@ -36,10 +36,14 @@ const COMPILER: [Package; 1] = [Package {
 }];
 
 /// For the tests and for the kernel program.
-const TOOLS: [Package; 7] = [
+const TOOLS: [Package; 8] = [
     Package {
         shown_by: "openssl",
         name: "openssl",
+    },
+    Package {
+        shown_by: "jq",
+        name: "jq",
     },
     Package {
         shown_by: "ip",
