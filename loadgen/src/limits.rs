@@ -70,6 +70,9 @@ pub const FLOOD_SOURCES_MAX: u32 = 65_536;
 /// How long an attempt of a flood may last. Longer than servers commonly wait for a handshake, so that they end it.
 pub const FLOOD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
+/// How late an attempt of a flood may start because all connections were in use; later ones would be a burst.
+pub const FLOOD_LATENESS_MAX: Duration = Duration::from_secs(1);
+
 /// What `--timeout` of a flood may be.
 pub const FLOOD_TIMEOUT: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(600);

@@ -21,6 +21,7 @@ use anyhow::{Result, ensure};
 use rustls::pki_types::ServerName;
 
 use crate::failure::{Failure, FailureKind};
+use crate::limits::FLOOD_LATENESS_MAX;
 use crate::report::{Flooding, Report, Subject, Unit};
 use crate::run::{Plan, Worker, drive};
 use attempt::Attacker;
@@ -233,7 +234,11 @@ async fn work(mut worker: Worker, flood: Arc<Flood>) -> Result<()> {
         .map(|sources| Forger::new(flood.target, sources))
         .transpose()?;
     let mut turns = worker.ready().await?;
-    while turns.next().await?.is_some() {
+    while let Some(intended) = turns.next().await? {
+        if intended.elapsed() > FLOOD_LATENESS_MAX {
+            worker.fail(&missed());
+            continue;
+        }
         let turn = flood.take();
         let result = match &mut forger {
             Some(forger) => match forger.send(turn.place) {
@@ -242,7 +247,12 @@ async fn work(mut worker: Worker, flood: Arc<Flood>) -> Result<()> {
             },
             None => attacker.attempt(turn, turns.deadline().into()).await,
         };
+        // All connections are given up at that moment: whoever went on would make a burst of what is left.
+        let is_over = matches!(result, Ok(Outcome::OpenAtTheEnd));
         record(&worker, turn.kind, result);
+        if is_over {
+            break;
+        }
     }
     worker.done().await;
     Ok(())
@@ -267,6 +277,13 @@ fn record(worker: &Worker, kind: Kind, result: Result<Outcome, Failure>) {
     } else {
         worker.complete(Duration::ZERO);
     }
+}
+
+fn missed() -> Failure {
+    Failure::new(
+        FailureKind::Missed,
+        "every connection was in use: more --connections, a shorter --timeout or a lower --rate",
+    )
 }
 
 fn kind_names(kinds: &[Kind]) -> String {

@@ -61,7 +61,9 @@ impl Outcome {
     /// What became of a SYN. An error when none was sent.
     pub(super) fn of_connecting(error: &io::Error) -> Result<Self, Failure> {
         match error.kind() {
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Ok(Self::Refused),
+            io::ErrorKind::ConnectionRefused => Ok(Self::Refused),
+            // Only a connection that stood, if not for long, is reset (tcp(7), RFC 9293 section 3.10.7.3).
+            io::ErrorKind::ConnectionReset => Ok(Self::Reset),
             io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable => Ok(Self::Unanswered),
             _ => Err(not_made(error)),
         }
