@@ -8,8 +8,9 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -72,7 +73,7 @@ fn nobody() -> SocketAddr {
 
 fn reset(socket: TcpStream) {
     let socket = socket2::Socket::from(socket);
-    socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
 }
 
 /// Reads until the client is gone.
@@ -117,6 +118,34 @@ fn the_way_in_which_the_server_ends_a_connection_is_what_is_reported() {
         assert_eq!(code, 0, "{errors}");
         assert_eq!(outcomes(&report, kind), expected, "{kind}: {report:#}");
     }
+}
+
+#[test]
+fn half_a_handshake_ends_with_a_reset_and_with_silence_in_turn() {
+    let (ended, ends) = mpsc::channel();
+    let address = server(move |mut socket| {
+        let mut hello = [0; 4096];
+        let count = socket.read(&mut hello).unwrap();
+        // A record of a handshake, and in it a ClientHello (RFC 8446 section 4).
+        let is_hello = count > 100 && hello[0] == 22 && hello[5] == 1;
+        socket.write_all(&[22]).unwrap();
+        let end = match socket.read(&mut hello) {
+            Ok(0) => "closed",
+            Ok(_) => "said more",
+            Err(_) => "reset",
+        };
+        ended.send((is_hello, end)).unwrap();
+    });
+    let arguments = ["--count", "20", "--timeout", "2s"];
+    let (code, report, errors) = run(&mut flood("half", address, &arguments));
+    assert_eq!(code, 0, "{errors}");
+    let expected = json!({"left": 10, "timed_out": 10});
+    assert_eq!(outcomes(&report, "half"), expected, "{report:#}");
+    let one = |_| ends.recv_timeout(Duration::from_secs(30)).unwrap();
+    let mut seen: Vec<_> = (0..20).map(one).collect();
+    seen.sort_unstable();
+    assert_eq!(seen[..10], [(true, "closed"); 10]);
+    assert_eq!(seen[10..], [(true, "reset"); 10]);
 }
 
 #[test]

@@ -92,16 +92,8 @@ impl Attacker {
         if turn.is_second {
             peer.say(PLAIN_HTTP, until).await;
         } else {
-            let mut bytes = [0; JUNK_BYTES_MAX];
-            self.random
-                .fill(&mut bytes)
-                .map_err(|_| not_made(&std::io::Error::other("no random bytes")))?;
-            // One in 256 would begin like TLS, and the counts could not be compared.
-            if bytes[0] == HANDSHAKE_RECORD {
-                bytes[0] = !HANDSHAKE_RECORD;
-            }
-            let count = 1 + usize::from(bytes[1]) * JUNK_BYTES_MAX / 256;
-            peer.say(&bytes[..count], until).await;
+            let bytes = random_bytes(self.random)?;
+            peer.say(&bytes, until).await;
         }
         Ok(peer.hear_out(until).await)
     }
@@ -152,6 +144,20 @@ impl Attacker {
     }
 }
 
+/// Some bytes that do not begin like TLS.
+fn random_bytes(random: &dyn SecureRandom) -> Result<Vec<u8>, Failure> {
+    let mut bytes = vec![0; JUNK_BYTES_MAX];
+    random
+        .fill(&mut bytes)
+        .map_err(|_| not_made(&std::io::Error::other("no random bytes")))?;
+    // One in 256 would, and the counts could not be compared with the server's.
+    if bytes[0] == HANDSHAKE_RECORD {
+        bytes[0] = !HANDSHAKE_RECORD;
+    }
+    bytes.truncate(1 + usize::from(bytes[1]) * JUNK_BYTES_MAX / 256);
+    Ok(bytes)
+}
+
 /// Waits for what the server thinks of our certificate. Only a client that is let in gets a ticket or data.
 async fn judgement(stream: &mut Stream) -> Outcome {
     poll_fn(|context| {
@@ -168,4 +174,19 @@ async fn judgement(stream: &mut Stream) -> Outcome {
         }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn junk_is_of_many_lengths_and_never_begins_like_tls() {
+        let random = provider().secure_random;
+        let junk: Vec<Vec<u8>> = (0..5000).map(|_| random_bytes(random).unwrap()).collect();
+        assert!(junk.iter().all(|bytes| bytes[0] != HANDSHAKE_RECORD));
+        let lengths: std::collections::BTreeSet<usize> = junk.iter().map(Vec::len).collect();
+        assert!(lengths.len() > 100, "{lengths:?}");
+        assert!(*lengths.last().unwrap() <= JUNK_BYTES_MAX);
+    }
 }
