@@ -53,6 +53,10 @@ pub enum FailureKind {
     Rejected,
     /// A turn of the open loop that could not start before the end: the rate was not reached.
     Missed,
+    /// An attempt of a flood that never left this host.
+    NotMade,
+    /// The server accepted a client that it must not accept.
+    LetIn,
 }
 
 impl FailureKind {
@@ -76,6 +80,8 @@ impl FailureKind {
             Self::Protocol => "protocol".into(),
             Self::Rejected => "rejected".into(),
             Self::Missed => "missed".into(),
+            Self::NotMade => "not_made".into(),
+            Self::LetIn => "let_in".into(),
         }
     }
 }

@@ -9,8 +9,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use rcgen::{
-    CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, Issuer,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SanType, SerialNumber,
 };
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
@@ -47,6 +48,18 @@ impl Authority {
             .with_context(|| format!("{}: not a PEM private key", key.display()))?;
         let issuer = Issuer::from_ca_cert_pem(&read(certificate)?, pair)
             .with_context(|| format!("{}: not a PEM certificate", certificate.display()))?;
+        Ok(Self { issuer })
+    }
+
+    /// A CA that nobody trusts, and whose key is gone with the process.
+    pub fn ephemeral() -> Result<Self> {
+        let mut parameters = CertificateParams::default();
+        parameters
+            .distinguished_name
+            .push(DnType::CommonName, "foreign authority of a load test");
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let issuer = Issuer::new(parameters, KeyPair::generate()?);
         Ok(Self { issuer })
     }
 

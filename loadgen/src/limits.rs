@@ -61,6 +61,29 @@ pub const BEAT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration:
 /// The longest revocation list: making one takes about 300 bytes of memory an entry.
 pub const CRL_ENTRIES_MAX: u64 = 5_000_000;
 
+/// Connections of a flood that are held at once, unless `--connections` says more.
+pub const FLOOD_CONNECTIONS_DEFAULT: usize = 1000;
+
+/// The most source addresses that a flood connects from: each is tried before it starts.
+pub const FLOOD_SOURCES_MAX: u32 = 65_536;
+
+/// How long an attempt of a flood may last. Longer than servers commonly wait for a handshake, so that they end it.
+pub const FLOOD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// How late an attempt of a flood may start because all connections were in use; later ones would be a burst.
+pub const FLOOD_LATENESS_MAX: Duration = Duration::from_secs(1);
+
+/// What `--timeout` of a flood may be.
+pub const FLOOD_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(600);
+
+/// The pause of a slow client after each byte.
+pub const SLOW_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The most random bytes of one attempt; they fit into one packet.
+pub const JUNK_BYTES_MAX: usize = 1024;
+
 const _: () = assert!(SPAN_DEFAULT.as_secs() <= SPAN_WITH_COUNT.as_secs());
 const _: () = assert!(SPAN_WITH_COUNT.as_secs() <= SPAN_MAX.as_secs());
+const _: () = assert!(FLOOD_TIMEOUT_DEFAULT.as_secs() <= FLOOD_TIMEOUT.end().as_secs());
 const _: () = assert!(CONNECTING_MAX < CONNECTIONS_MAX);

@@ -13,7 +13,7 @@ use crate::run::{Outcome, Plan};
 use crate::tally::Tally;
 use crate::target::Target;
 
-pub use crate::tally::FailureCount;
+pub use crate::tally::{Attempts, FailureCount};
 
 /// What a scenario counts, and so what its costs are divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,16 @@ pub enum Unit {
     Connection,
     /// One OTLP export request.
     Export,
+    /// One attempt of a flood.
+    Attempt,
+}
+
+/// Whom a run was about.
+pub(crate) struct Subject<'a> {
+    /// Server under load, as given.
+    pub(crate) name: &'a str,
+    /// Distinct client identities.
+    pub(crate) identities: usize,
 }
 
 /// The result of one run.
@@ -67,6 +77,9 @@ pub struct Report {
     pub details: BTreeMap<&'static str, u64>,
     /// Failures by kind.
     pub failures: BTreeMap<String, FailureCount>,
+    /// What a flood did; absent for all other scenarios.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flood: Option<Flooding>,
     /// CPU time of the load generator during the work, in seconds.
     pub generator_cpu_seconds: f64,
     /// Cost of the server; null without `--server-pid`.
@@ -86,6 +99,15 @@ pub struct Latency {
     pub p999_us: f64,
     /// The longest.
     pub max_us: f64,
+}
+
+/// What a flood did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Flooding {
+    /// The rate that was reached: attempts started per second, from the first start to the last.
+    pub starts_per_second: f64,
+    /// Attempts by kind.
+    pub kinds: BTreeMap<&'static str, Attempts>,
 }
 
 /// What the server's processes spent.
@@ -131,14 +153,28 @@ impl Report {
         plan: &Plan,
         outcome: &Outcome,
     ) -> Self {
+        let subject = Subject {
+            name: &target.name,
+            identities: target.identities.len().min(plan.connections),
+        };
+        Self::about(scenario, unit, subject, plan, outcome)
+    }
+
+    pub(crate) fn about(
+        scenario: &'static str,
+        unit: Unit,
+        subject: Subject<'_>,
+        plan: &Plan,
+        outcome: &Outcome,
+    ) -> Self {
         let tally = &outcome.tally;
         let seconds = outcome.elapsed.as_secs_f64();
         Self {
             scenario,
-            target: target.name.clone(),
+            target: subject.name.to_owned(),
             connections: plan.connections,
             threads: plan.threads,
-            identities: target.identities.len().min(plan.connections),
+            identities: subject.identities,
             rate: plan.rate,
             settings: BTreeMap::new(),
             elapsed_seconds: seconds,
@@ -146,12 +182,12 @@ impl Report {
             completed: tally.completed,
             failed: tally.failed(),
             per_second: tally.completed as f64 / seconds.max(f64::EPSILON),
-            // Held connections all take as long as the hold: that is no latency.
-            latency: (unit != Unit::Connection).then(|| latency(tally)).flatten(),
+            latency: unit.has_latency().then(|| latency(tally)).flatten(),
             bytes_up: tally.bytes_up,
             bytes_down: tally.bytes_down,
             details: tally.details.clone(),
             failures: tally.failures.clone(),
+            flood: None,
             generator_cpu_seconds: outcome.own_cpu.as_secs_f64(),
             server: outcome
                 .samples
@@ -182,7 +218,13 @@ impl Unit {
             Self::Gibibyte => "GiB",
             Self::Connection => "connection",
             Self::Export => "export",
+            Self::Attempt => "attempt",
         }
+    }
+
+    /// Held connections all take as long as the hold, and an attacker waits for nothing: that is no latency.
+    fn has_latency(self) -> bool {
+        !matches!(self, Self::Connection | Self::Attempt)
     }
 
     fn cpu(self, cpu: Duration, tally: &Tally) -> Option<Quantity> {
@@ -195,6 +237,7 @@ impl Unit {
             }
             Self::Connection => return None,
             Self::Export => (tally.completed as f64, 1e6, "us per export"),
+            Self::Attempt => (tally.completed as f64, 1e6, "us per attempt"),
         };
         (amount > 0.0).then(|| Quantity {
             value: cpu.as_secs_f64() * scale / amount,
@@ -327,6 +370,9 @@ impl Report {
             rows.add("latency p99.9", microseconds(latency.p999_us));
             rows.add("latency max", microseconds(latency.max_us));
         }
+        if let Some(flood) = &self.flood {
+            flood.describe(rows);
+        }
         for (name, count) in &self.details {
             rows.add(name, count);
         }
@@ -338,6 +384,28 @@ impl Report {
                 100.0 * self.generator_cpu_seconds / self.elapsed_seconds.max(f64::EPSILON)
             ),
         );
+    }
+}
+
+impl Flooding {
+    fn describe(&self, rows: &mut Rows) {
+        rows.add("started", format!("{:.1}/s", self.starts_per_second));
+        for (kind, attempts) in &self.kinds {
+            let outcomes: Vec<String> = attempts
+                .outcomes
+                .iter()
+                .map(|(outcome, count)| format!("{count} {outcome}"))
+                .collect();
+            rows.add(
+                kind,
+                format!(
+                    "{} made, {} connected: {}",
+                    attempts.made,
+                    attempts.connected,
+                    outcomes.join(", ")
+                ),
+            );
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Counts of one thread: what completed, how long it took, what failed and why.
 //! In: results from the connections of the thread. Out: one merged `Tally` for the report.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -23,6 +24,19 @@ pub(crate) struct Tally {
     pub(crate) failures: BTreeMap<String, FailureCount>,
     /// Further counts of the scenario, by name.
     pub(crate) details: BTreeMap<&'static str, u64>,
+    /// Attempts of a flood, by kind.
+    pub(crate) attempts: BTreeMap<&'static str, Attempts>,
+}
+
+/// Attempts of one kind: what was really sent, and what the server did with it.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct Attempts {
+    /// How many left this host.
+    pub made: u64,
+    /// How many completed the three-way handshake.
+    pub connected: u64,
+    /// How they ended; the counts add up to `made`.
+    pub outcomes: BTreeMap<Cow<'static, str>, u64>,
 }
 
 /// How often one kind of failure occurred.
@@ -46,6 +60,7 @@ impl Tally {
             bytes_down: 0,
             failures: BTreeMap::new(),
             details: BTreeMap::new(),
+            attempts: BTreeMap::new(),
         }
     }
 
@@ -92,6 +107,19 @@ impl Tally {
         }
         for (name, count) in &other.details {
             self.add_detail(name, *count);
+        }
+        for (kind, attempts) in &other.attempts {
+            self.attempts.entry(kind).or_default().merge(attempts);
+        }
+    }
+}
+
+impl Attempts {
+    fn merge(&mut self, other: &Self) {
+        self.made += other.made;
+        self.connected += other.connected;
+        for (outcome, count) in &other.outcomes {
+            *self.outcomes.entry(outcome.clone()).or_default() += count;
         }
     }
 }

@@ -59,13 +59,8 @@ pub(crate) enum Tickets {
 impl Target {
     /// A target by `HOST:PORT`, verified against `roots`, by default under its own host name.
     pub fn new(name: &str, roots: RootCertStore) -> Result<Self> {
-        let address = name
-            .to_socket_addrs()
-            .with_context(|| format!("target {name:?}: must be HOST:PORT that can be resolved"))?
-            .next()
-            .with_context(|| format!("target {name:?}: has no address"))?;
-        let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
-        let server_name = parse_server_name(host.trim_matches(['[', ']']))?;
+        let address = resolve(name)?;
+        let server_name = parse_server_name(host(name))?;
         let provider = Arc::new(provider());
         let verifier =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
@@ -303,7 +298,21 @@ fn no_ticket(detail: &str) -> Failure {
     Failure::new(FailureKind::NoTicket, detail)
 }
 
-fn parse_server_name(name: &str) -> Result<ServerName<'static>> {
+/// The address behind `HOST:PORT`.
+pub(crate) fn resolve(name: &str) -> Result<SocketAddr> {
+    name.to_socket_addrs()
+        .with_context(|| format!("target {name:?}: must be HOST:PORT that can be resolved"))?
+        .next()
+        .with_context(|| format!("target {name:?}: has no address"))
+}
+
+/// The host in `HOST:PORT`.
+pub(crate) fn host(name: &str) -> &str {
+    let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
+    host.trim_matches(['[', ']'])
+}
+
+pub(crate) fn parse_server_name(name: &str) -> Result<ServerName<'static>> {
     if name.is_empty() {
         bail!("the server name is empty");
     }

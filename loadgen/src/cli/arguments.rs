@@ -35,6 +35,8 @@ pub(super) enum Command {
     Idle(Idle),
     /// Live connections that are held until the server ends them, with a journal of who was cut off when.
     Hold(Hold),
+    /// Clients that do not want in but want the server busy. Only at loopback, or inside a network namespace.
+    Flood(super::flood::Flood),
     /// OTLP exports by several agents, each acknowledged or counted as failed.
     Otlp(Otlp),
     /// A plain TCP server to stand behind the measured one.

@@ -2,6 +2,7 @@
 //! In: `Arguments`. Out: whether everything succeeded. On the main thread; checks every bound before any load.
 
 mod arguments;
+mod flood;
 mod services;
 
 use std::time::Duration;
@@ -19,7 +20,8 @@ use crate::target::{Target, ensure_descriptors};
 
 pub use arguments::Arguments;
 use arguments::{
-    Client, Command, Common, Crl, Echo, Handshake, Hold, Idle, Otlp, Output, Pace, Span, Stream,
+    Client, Command, Common, Crl, Echo, Handshake, Hold, Idle, Load, Otlp, Output, Pace, Span,
+    Stream,
 };
 
 /// Runs the command. `false` when the load ran and not all of it succeeded.
@@ -30,6 +32,7 @@ pub fn run(arguments: Arguments) -> Result<bool> {
         Command::Echo(arguments) => echo(&arguments),
         Command::Idle(arguments) => idle(&arguments),
         Command::Hold(arguments) => hold(arguments),
+        Command::Flood(arguments) => flood::run(arguments),
         Command::Crl(arguments) => crl(&arguments),
         Command::Otlp(arguments) => otlp(arguments),
         Command::Backend(arguments) => services::backend(
@@ -199,7 +202,10 @@ fn target(client: &Client) -> Result<Target> {
 }
 
 fn plan(common: &Common, pace: Option<&Pace>) -> Result<Plan> {
-    let load = &common.load;
+    checked_plan(&common.load, pace, &common.span, &common.output)
+}
+
+fn checked_plan(load: &Load, pace: Option<&Pace>, span: &Span, output: &Output) -> Result<Plan> {
     ensure!(
         (1..=limits::CONNECTIONS_MAX).contains(&load.connections),
         "--connections {}: must be 1 to {}",
@@ -240,8 +246,8 @@ fn plan(common: &Common, pace: Option<&Pace>) -> Result<Plan> {
         threads: load.threads.min(load.connections),
         rate,
         count,
-        span: checked_span(&common.span, default)?,
-        server_pids: common.output.server_pid.clone(),
+        span: checked_span(span, default)?,
+        server_pids: output.server_pid.clone(),
         progress: true,
     })
 }

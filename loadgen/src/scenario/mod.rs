@@ -2,6 +2,7 @@
 //! In: a `Target`, a `Plan` and the scenario's options. Out: a `Report`.
 
 pub mod echo;
+pub mod flood;
 pub mod handshake;
 pub mod hold;
 pub mod idle;

@@ -14,6 +14,7 @@ mod blocks;
 mod demo;
 mod expiry;
 mod explain;
+mod flood;
 mod identity;
 mod key_policy;
 mod lifecycle;

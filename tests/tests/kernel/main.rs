@@ -2,6 +2,7 @@
 //! namespaces. Needs root and fails without it. Nothing survives the tests, not even when they are killed.
 
 mod attached;
+mod flood;
 #[path = "../../../gateway-common/tests/frames/mod.rs"]
 mod frames;
 mod namespace;
