@@ -202,9 +202,9 @@ impl Audit {
         let mut queue = self.0.lock();
         self.0.on.store(target.is_some(), Ordering::Relaxed);
         queue.target = target;
-        if queue.switch.is_none() {
-            queue.before_switch = std::mem::take(&mut queue.bytes);
-        }
+        // Also where another turn is waiting still: what came before this one is not for its file, nor for none.
+        let mut lines = std::mem::take(&mut queue.bytes);
+        queue.before_switch.append(&mut lines);
         queue.switch = Some(file);
         drop(queue);
         self.0.work.notify_one();
@@ -380,6 +380,24 @@ mod tests {
         audit.push(b"3\n", Weight::Client);
         assert!(audit.finish(PATIENCE));
         assert!(holds(&path, "3\n") && holds(&rotated, "1\n2\n"));
+    }
+
+    #[test]
+    fn what_comes_before_a_switch_is_written_though_the_file_has_just_been_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..20 {
+            let path = folder.path().join(number.to_string());
+            let audit = on_file(&path);
+            audit.push(b"first\n", Weight::Client);
+            eventually("the log has begun", || {
+                std::fs::read(&path).is_ok_and(|text| !text.is_empty())
+            });
+            audit.reopen();
+            audit.switch(open(None).unwrap());
+            assert!(audit.finish(PATIENCE));
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.contains("\"continued\""), "{number}: {text}");
+        }
     }
 
     #[test]
