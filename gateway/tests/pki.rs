@@ -40,7 +40,13 @@ fn pki_refused(directory: &Path, arguments: &[&str]) -> String {
     let directory = directory.to_str().unwrap();
     let output = portcullis(&[&["pki"], arguments, &["--directory", directory]].concat());
     assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-    String::from_utf8(output.stderr).unwrap()
+    let said = String::from_utf8(output.stderr).unwrap();
+    let mut parts: Vec<_> = said.trim().split(": ").collect();
+    parts.sort_unstable();
+    let all = parts.len();
+    parts.dedup();
+    assert_eq!(parts.len(), all, "nothing is said twice: {said}");
+    said
 }
 
 /// What `openssl verify` says of NAME.pem for a purpose, with the chain that stands in the file.

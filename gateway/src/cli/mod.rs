@@ -71,10 +71,22 @@ pub fn main() -> ExitCode {
     match CommandLine::parse().command.execute() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("portcullis: {error:#}");
+            eprintln!("portcullis: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes, each told once: many of ours repeat what they were caused by.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !told.contains(&cause) {
+            let colon = if told.is_empty() { "" } else { ": " };
+            told = told + colon + &cause;
+        }
+    }
+    told
 }
 
 /// Prints to standard output. A reader that went away, as `head` does, is no failure.

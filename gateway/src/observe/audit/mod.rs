@@ -407,6 +407,24 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_before_a_switch_is_written_though_the_file_has_just_been_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..20 {
+            let path = folder.path().join(number.to_string());
+            let audit = on_file(&path);
+            audit.push(b"first\n", Weight::Client);
+            eventually("the log has begun", || {
+                std::fs::read(&path).is_ok_and(|text| !text.is_empty())
+            });
+            audit.reopen();
+            audit.switch(open(None).unwrap());
+            assert!(audit.finish(PATIENCE));
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.contains("\"continued\""), "{number}: {text}");
+        }
+    }
+
+    #[test]
     fn a_file_that_cannot_be_opened_again_leaves_the_old_one() {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("inner");
