@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use rustix::process::Signal;
 use tests::{
     Backend, Behaviour, Client, Closing, Credentials, Gateway, Request, World, eventually, program,
 };
@@ -264,4 +265,19 @@ fn a_command_says_what_it_could_not_confirm() {
         2,
         &command(&world, "block", &["--serial", "01", "--identity", "a"]),
     );
+}
+
+#[test]
+fn a_block_outlives_a_reload_of_the_configuration() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let other = other(&world);
+    let mut gateway = start(&world, &backend);
+    let whom = ["--identity", "spiffe://example.test/agent/agent-1"];
+    ends_with(0, &command(&world, "block", &whom));
+    assert_refused(&world, &gateway, &world.agent);
+    gateway.process().signal(Signal::HUP);
+    gateway.wait_for_reloads(1);
+    assert_refused(&world, &gateway, &world.agent);
+    connect(&world, &gateway, &other);
 }
