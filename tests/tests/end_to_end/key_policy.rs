@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use rustix::process::Signal;
 use rustls::{AlertDescription, HandshakeKind};
@@ -487,4 +488,25 @@ fn a_key_that_may_not_sign_is_refused_for_its_usage_and_so_is_an_authority_that_
         .refused(gateway.address());
     gateway.wait_for(FAILURES, &wrong, 2);
     assert!(backend.connections().is_empty());
+}
+
+#[test]
+fn an_intermediate_that_ends_before_the_certificate_below_it_ends_that_too() {
+    const DAY: f64 = 24.0 * 60.0 * 60.0;
+    let world = World::new();
+    let pki = Openssl::new(&world, P256);
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = gateway(&world, &pki.path("root.pem"), "", backend.address());
+    pki.intermediate("branch", P256, "1");
+    let agent = pki.agent("below", P256, "branch", &[]);
+    let client = world.client().credentials(&agent);
+    let _client = client.connect(gateway.address()).unwrap();
+    let first = "portcullis_clients_first_not_after_timestamp_seconds";
+    let ends = eventually("clients are counted", || {
+        let ends = gateway.metrics().sum(first, &[]);
+        (ends > 0.0).then_some(ends)
+    });
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let left = ends - now.unwrap().as_secs_f64();
+    assert!((0.5 * DAY..1.5 * DAY).contains(&left), "{left}");
 }
