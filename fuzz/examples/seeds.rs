@@ -11,16 +11,21 @@ use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
+use fuzz::ticket::{KEY_FILE, edge};
 use gateway::pki::{Authority, Profile, Request};
+use gateway_core::certificate::{Certificate, Chain};
+use gateway_core::lineage::Lineage;
+use gateway_core::revocation::{AuthorityId, Link, Serial};
 use rcgen::{CertificateParams, CustomExtension, DnType, DnValue, SanType};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, ring};
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ProducesTickets;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
 /// Frames beyond this say nothing that a shorter one does not.
 const FRAME_BYTES_MAX: usize = 200;
@@ -30,7 +35,8 @@ fn main() -> Result<()> {
     packets(&Seeds::of(root, "packet")?)?;
     configurations(&Seeds::of(root, "configuration")?)?;
     certificates(&Seeds::of(root, "certificate")?)?;
-    handshakes(&Seeds::of(root, "handshake")?)
+    handshakes(&Seeds::of(root, "handshake")?)?;
+    tickets(&Seeds::of(root, "ticket")?)
 }
 
 /// The folder of one target's seeds.
@@ -205,4 +211,117 @@ fn openssl_hello(version: &str) -> Result<Vec<u8>> {
     drop(stream);
     client.wait()?;
     Ok(hello)
+}
+
+/// The key file of the target's listener, a ticket that it has sealed, and the lineage that is inside one.
+fn tickets(seeds: &Seeds) -> Result<()> {
+    seeds.write("key-file.toml", KEY_FILE.as_bytes())?;
+    let folder = tempfile::tempdir()?;
+    fuzz::make_certificates(folder.path());
+    let certificate = folder.path().join("agent");
+    Authority::open(folder.path())?.issue(&Request {
+        name: "agent".to_owned(),
+        profile: Profile::Client,
+        uris: vec!["spiffe://example.org/agent/1".to_owned()],
+        dns_names: vec!["agent.example.org".to_owned()],
+        ip_addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        lifetime: Duration::from_secs(365 * 24 * 60 * 60),
+        not_before: None,
+    })?;
+    seeds.write("ticket", &sealed_ticket(folder.path(), &certificate)?)?;
+    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let issuer = AuthorityId([7; 32]);
+    let link = |serial: &[u8]| {
+        let serial = Serial::new(serial)?;
+        anyhow::Ok(Link { issuer, serial })
+    };
+    let lineage = Lineage {
+        authenticated_at: at(1_800_000_000),
+        epoch: 3,
+        certificate: Certificate {
+            uris: vec!["spiffe://example.org/agent/1".to_owned()],
+            ip_addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            common_name: Some("agent".to_owned()),
+            issuer: "CN=Example CA".to_owned(),
+            ..Certificate::default()
+        },
+        chain: Chain {
+            links: vec![link(&[1, 2, 3])?, link(&[0x7f; 20])?],
+            anchor: issuer,
+            not_before: at(1_700_000_000),
+            not_after: at(1_900_000_000),
+        },
+    };
+    seeds.write("lineage", &[&lineage.encode()[..], b"session"].concat())
+}
+
+/// The first ticket that the target's listener gives to a client with this certificate.
+fn sealed_ticket(folder: &Path, certificate: &Path) -> Result<Vec<u8>> {
+    let mut server = ServerConfig::clone(&edge(folder).server);
+    let sealed = Arc::new(Recording::of(&server));
+    server.ticketer = Arc::clone(&sealed) as _;
+    let mut server = ServerConnection::new(Arc::new(server))?;
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(folder.join("ca.pem"))?)?;
+    let chain = CertificateDer::pem_file_iter(certificate.with_extension("pem"))?;
+    let key = PrivateKeyDer::from_pem_file(certificate.with_extension("key"))?;
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain.collect::<Result<_, _>>()?, key)?;
+    let mut client = ClientConnection::new(Arc::new(config), "edge.example.org".try_into()?)?;
+    let mut wire = Vec::new();
+    while sealed.ticket().is_none() {
+        wire.clear();
+        client.write_tls(&mut wire)?;
+        server.read_tls(&mut &wire[..])?;
+        server.process_new_packets()?;
+        wire.clear();
+        server.write_tls(&mut wire)?;
+        client.read_tls(&mut &wire[..])?;
+        client.process_new_packets()?;
+    }
+    sealed.ticket().context("it was there a moment ago")
+}
+
+/// Remembers what another ticketer has sealed.
+#[derive(Debug)]
+struct Recording {
+    ticketer: Arc<dyn ProducesTickets>,
+    sealed: Mutex<Option<Vec<u8>>>,
+}
+
+impl Recording {
+    fn of(server: &ServerConfig) -> Self {
+        Recording {
+            ticketer: Arc::clone(&server.ticketer),
+            sealed: Mutex::default(),
+        }
+    }
+
+    fn ticket(&self) -> Option<Vec<u8>> {
+        self.sealed.lock().ok()?.clone()
+    }
+}
+
+impl ProducesTickets for Recording {
+    fn enabled(&self) -> bool {
+        self.ticketer.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.ticketer.lifetime()
+    }
+
+    fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
+        let ticket = self.ticketer.encrypt(session);
+        if let Ok(mut sealed) = self.sealed.lock() {
+            sealed.clone_from(&ticket);
+        }
+        ticket
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        self.ticketer.decrypt(ticket)
+    }
 }

@@ -47,7 +47,7 @@ fn assert_servable(config: &Config) {
         assert!(!listener.client_roots.is_empty(), "{}", listener.name);
         assert!(!listener.certificates.is_empty(), "{}", listener.name);
         let trust = tls::listener_trust(config, position, &Arc::default());
-        let server = tls::server_config(config, listener, &trust).expect("it was checked");
+        let server = tls::server_config(config, listener, &trust, None).expect("it was checked");
         assert_eq!(server.send_tls13_tickets, 0);
         let backend = &config.backends[listener.backend];
         assert!(!backend.servers.is_empty(), "{}", backend.name);

@@ -10,10 +10,11 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
+use std::time::SystemTime;
 
 use gateway::config;
 use gateway::rt::{AcceptStop, BufferPool, Listener, block_on};
-use gateway::tls;
+use gateway::tls::{self, KeyRing};
 use gateway_core::failure::Failure;
 use libfuzzer_sys::fuzz_target;
 use rustls::ServerConfig;
@@ -124,7 +125,9 @@ fn server_config() -> Arc<ServerConfig> {
     std::fs::write(&file, CONFIGURATION).expect("the folder takes files");
     let config = config::load(&file).expect("it is right").config;
     let trust = tls::listener_trust(&config, 0, &Arc::default());
-    tls::server_config(&config, &config.listeners[0], &trust).expect("it was checked")
+    let random = config.provider.secure_random;
+    let keys = KeyRing::generate(SystemTime::now(), random).expect("there is randomness");
+    tls::server_config(&config, &config.listeners[0], &trust, Some(&keys)).expect("it was checked")
 }
 
 /// Sends `flight` and then nothing more, lets the gateway answer, and tells why it refused.

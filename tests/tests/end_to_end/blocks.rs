@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use rustix::process::Signal;
 use tests::{
     Backend, Behaviour, Client, Closing, Credentials, Gateway, Request, World, eventually, program,
 };
@@ -306,4 +307,19 @@ fn a_block_beside_twenty_thousand_others_acts_as_soon_as_one_that_is_alone() {
     ends_with(0, &command(&world, "block", &whom));
     ends_with(0, &command(&world, "unblock", &whom));
     assert_ne!(victim.receive_to_end().1, Closing::CloseNotify);
+}
+
+#[test]
+fn a_block_outlives_a_reload_of_the_configuration() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let other = other(&world);
+    let mut gateway = start(&world, &backend);
+    let whom = ["--identity", "spiffe://example.test/agent/agent-1"];
+    ends_with(0, &command(&world, "block", &whom));
+    assert_refused(&world, &gateway, &world.agent);
+    gateway.process().signal(Signal::HUP);
+    gateway.wait_for_reloads(1);
+    assert_refused(&world, &gateway, &world.agent);
+    connect(&world, &gateway, &other);
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use rustix::process::Signal;
 use rustls::{AlertDescription, HandshakeKind};
@@ -283,6 +284,12 @@ fn pinned_key_types_refuse_all_others() {
             words,
         );
     }
+    pki.intermediate("branch", P256, "3");
+    let agent = pki.agent("below", P384, "branch", &["-sha256"]);
+    let client = world.client().credentials(&agent);
+    let words = "the key of an intermediate certificate is ECDSA-P256, allowed are ECDSA-P384";
+    let refused = client.refused(gateway.address());
+    assert_refused(&gateway, &refused, WEAK, 3, words);
 }
 
 #[test]
@@ -407,28 +414,99 @@ fn names_that_mean_nothing_refuse_the_start() {
 
 #[test]
 fn a_ticket_from_before_a_stricter_policy_is_worth_nothing() {
+    let table = [
+        (
+            "client_keys = [\"ECDSA-P384\"]",
+            "the key of the certificate is ECDSA-P256, allowed are ECDSA-P384",
+        ),
+        (
+            "client_signatures = [\"ecdsa_secp384r1_sha384\"]",
+            "peer sent no certificates",
+        ),
+        (
+            "max_chain_depth = 1",
+            "a chain of 2 certificates, max_chain_depth = 1",
+        ),
+    ];
+    for (stricter, words) in table {
+        let world = World::new();
+        let backend = Backend::start(Behaviour::Echo);
+        let branch = world.agents.subordinate("branch", "Branch");
+        let agent = branch.issue("agent", Request::client("spiffe://example.test/agent/1"));
+        let root = world.agents.certificate();
+        let mut gateway = gateway(&world, &root, "", backend.address());
+        let client = world.client().credentials(&agent).remembering();
+        let visit = || {
+            let mut client = client.connect(gateway.address()).unwrap();
+            client.send(b"hello").unwrap();
+            assert_eq!(client.receive(5).unwrap(), b"hello");
+            let kind = client.connection().handshake_kind();
+            client.finish();
+            client.receive_to_end();
+            kind
+        };
+        assert_eq!(visit(), Some(HandshakeKind::Full));
+        assert_eq!(visit(), Some(HandshakeKind::Resumed));
+        let file = world.folder().join("portcullis.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text.replace("[tls]", &format!("[tls]\n{stricter}"));
+        fs::write(&file, text).unwrap();
+        gateway.process().signal(Signal::HUP);
+        gateway.wait_for_reloads(1);
+        client.refused(gateway.address());
+        let refused = "portcullis_tickets_refused_total";
+        gateway.wait_for(refused, &[("reason", "domain")], 1);
+        eventually(words, || gateway.log().contains(words).then_some(()));
+    }
+}
+
+#[test]
+fn a_key_that_may_not_sign_is_refused_for_its_usage_and_so_is_an_authority_that_may_not_issue() {
     let world = World::new();
+    let pki = Openssl::new(&world, P256);
     let backend = Backend::start(Behaviour::Echo);
-    let root = world.agents.certificate();
-    let mut gateway = gateway(&world, &root, "", backend.address());
-    let client = world.client().remembering();
-    let visit = || {
-        let mut client = client.connect(gateway.address()).unwrap();
-        client.send(b"hello").unwrap();
-        assert_eq!(client.receive(5).unwrap(), b"hello");
-        let kind = client.connection().handshake_kind();
-        client.finish();
-        client.receive_to_end();
-        kind
+    let gateway = gateway(&world, &pki.path("root.pem"), "", backend.address());
+    let extensions = "subjectAltName=URI:spiffe://example.test/agent/openssl\n\
+                      extendedKeyUsage=clientAuth\nkeyUsage=critical,keyAgreement\n";
+    pki.sign("silent", P256, "root", extensions, &["-days", "3"]);
+    let silent = Credentials {
+        certificate: pki.path("silent.pem"),
+        key: pki.path("silent.key"),
     };
-    assert_eq!(visit(), Some(HandshakeKind::Full));
-    assert_eq!(visit(), Some(HandshakeKind::Resumed));
-    let file = world.folder().join("portcullis.toml");
-    let text = fs::read_to_string(&file).unwrap();
-    let stricter = text.replace("[tls]", "[tls]\nclient_keys = [\"ECDSA-P384\"]");
-    fs::write(&file, stricter).unwrap();
-    gateway.process().signal(Signal::HUP);
-    gateway.wait_for_reloads(1);
-    let words = "the key of the certificate is ECDSA-P256, allowed are ECDSA-P384";
-    assert_refused(&gateway, &client.refused(gateway.address()), WEAK, 1, words);
+    world
+        .client()
+        .credentials(&silent)
+        .refused(gateway.address());
+    let wrong = [("reason", "wrong_key_usage")];
+    gateway.wait_for(FAILURES, &wrong, 1);
+    let authority = "basicConstraints=critical,CA:true\nkeyUsage=critical,digitalSignature\n";
+    pki.sign("no-issuer", P256, "root", authority, &["-days", "3"]);
+    let below = pki.agent("below", P256, "no-issuer", &[]);
+    world
+        .client()
+        .credentials(&below)
+        .refused(gateway.address());
+    gateway.wait_for(FAILURES, &wrong, 2);
+    assert!(backend.connections().is_empty());
+}
+
+#[test]
+fn an_intermediate_that_ends_before_the_certificate_below_it_ends_that_too() {
+    const DAY: f64 = 24.0 * 60.0 * 60.0;
+    let world = World::new();
+    let pki = Openssl::new(&world, P256);
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = gateway(&world, &pki.path("root.pem"), "", backend.address());
+    pki.intermediate("branch", P256, "1");
+    let agent = pki.agent("below", P256, "branch", &[]);
+    let client = world.client().credentials(&agent);
+    let _client = client.connect(gateway.address()).unwrap();
+    let first = "portcullis_clients_first_not_after_timestamp_seconds";
+    let ends = eventually("clients are counted", || {
+        let ends = gateway.metrics().sum(first, &[]);
+        (ends > 0.0).then_some(ends)
+    });
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let left = ends - now.unwrap().as_secs_f64();
+    assert!((0.5 * DAY..1.5 * DAY).contains(&left), "{left}");
 }

@@ -203,3 +203,17 @@ fn a_broken_observed_state_refuses_the_reload_and_says_where_it_is_broken() {
     assert!(said.contains("observe = \"next.toml\""), "{said}");
     assert!(said.contains("next.toml:1: drain_timeout"), "{said}");
 }
+
+#[test]
+fn an_open_connection_that_another_tenant_would_close_is_foreseen() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world.gateway(backend.address());
+    let mut client = world.client().connect(gateway.address()).unwrap();
+    talk(&mut client);
+    write_next(&world, |text| text.replace("\"team-a\"", "\"team-b\""));
+    observe(&world, &mut gateway);
+    let told = eventually("it is foreseen", || foreseen(&gateway).pop_first());
+    assert_eq!(told.1, "not_authorized");
+    talk(&mut client);
+}

@@ -2,6 +2,10 @@
 //! not concern. In: a running gateway and changed files. Out: who stays, who goes and why, what the metrics say.
 
 use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
 
 use rustix::process::Signal;
 use tests::{
@@ -266,4 +270,85 @@ fn a_rule_that_comes_back_in_time_closes_nobody() {
         gateway.metrics().count(ENDED, &labels) <= 1,
         "closed although the rule is back"
     );
+}
+
+/// A way to `gateway` on which everything behind the ClientHello is held back until it may go on.
+fn held_back(gateway: SocketAddr) -> (SocketAddr, Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (go_on, told) = channel();
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut gateway = TcpStream::connect(gateway).unwrap();
+        let (mut from, mut to) = (gateway.try_clone().unwrap(), client.try_clone().unwrap());
+        thread::spawn(move || {
+            let _ = io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Both);
+        });
+        let mut hello = [0; 16 << 10];
+        let length = client.read(&mut hello).unwrap();
+        gateway.write_all(&hello[..length]).unwrap();
+        if told.recv().is_ok() {
+            let _ = io::copy(&mut client, &mut gateway);
+        }
+    });
+    (address, go_on)
+}
+
+#[test]
+fn a_handshake_that_began_before_a_reload_lets_nobody_in_who_would_not_get_in_after_it() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    // Whoever has just come in has nothing to finish: it goes at once, and not at some time within the hour.
+    let setup = world.setup().top("close_spread = \"1h\"");
+    let setup = setup.route("edge", "", &[backend.address()], "");
+    let mut gateway = setup.start();
+    let (address, go_on) = held_back(gateway.address());
+    // Under TLS 1.3 the client is done when the gateway has not heard of its certificate yet.
+    let mut client = world.client().connect(address).unwrap();
+    client.send(b"ping").unwrap();
+    reload(&world, &mut gateway, |text| {
+        text.replace("/agent/*", "/nobody/*")
+    });
+    taken(&gateway, 1);
+    go_on.send(()).unwrap();
+    gateway.wait_for(ENDED, &[("reason", "not_authorized")], 1);
+    assert!(client.receive_to_end().0.is_empty());
+    assert!(backend.connections().is_empty());
+}
+
+#[test]
+fn the_revoked_go_at_once_however_long_other_closes_may_take() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let list = RevocationList::of(&[]);
+    let list = world.agents.revoke("agents.crl", &list);
+    let setup = world.setup().top("close_spread = \"1h\"");
+    let keys = format!("crl = [{list:?}]");
+    let setup = setup.route("edge", &keys, &[backend.address()], "");
+    let mut gateway = setup.start();
+    let mut clients: Vec<_> = (0..3)
+        .map(|_| world.client().connect(gateway.address()).unwrap())
+        .collect();
+    clients.iter_mut().for_each(ping);
+    let named = RevocationList::of(&[&world.agent.certificate]);
+    world.agents.revoke("agents.crl", &named);
+    reload(&world, &mut gateway, |text| text);
+    gateway.wait_for(ENDED, &[("reason", "revoked")], 3);
+}
+
+#[test]
+fn a_client_that_would_send_as_another_tenant_is_closed() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let setup = world.setup().top("close_spread = \"0s\"");
+    let setup = setup.route("edge", "", &[backend.address()], "");
+    let mut gateway = setup.start();
+    let mut client = world.client().connect(gateway.address()).unwrap();
+    ping(&mut client);
+    reload(&world, &mut gateway, |text| {
+        text.replace("\"team-a\"", "\"team-b\"")
+    });
+    gateway.wait_for(ENDED, &[("reason", "not_authorized")], 1);
+    assert_ne!(client.receive_to_end().1, Closing::CloseNotify);
 }

@@ -557,3 +557,33 @@ fn a_certificate_too_long_for_a_ticket_gets_in_each_time_without_one() {
         assert_eq!(visit(&client, gateway.address()), kind, "{names} names");
     }
 }
+
+#[test]
+fn keys_in_memory_outlive_a_reload_and_those_of_a_file_do_not_stay_behind_in_memory() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let keys = world.folder().join("tickets.toml");
+    rotate(&keys, &[]);
+    let key_file = format!("key_file = {keys:?}");
+    let setup = world
+        .setup()
+        .tables(&format!("[tls.resumption]\n{key_file}"));
+    let mut gateway = setup.route("edge", "", &[backend.address()], "").start();
+    let client = world.client().remembering();
+    assert_eq!(visit(&client, gateway.address()), FULL);
+    assert_eq!(visit(&client, gateway.address()), AGAIN);
+    // From the file to memory: whoever has the file opens nothing any more.
+    reload(&world, &mut gateway, 1, |text| text.replace(&key_file, ""));
+    assert_eq!(visit(&client, gateway.address()), FULL);
+    assert_ticket_refused(&gateway, "edge", "unknown_key");
+    assert_eq!(visit(&client, gateway.address()), AGAIN);
+    reload(&world, &mut gateway, 2, |text| text);
+    assert_eq!(visit(&client, gateway.address()), AGAIN);
+    // And back: what the memory's keys have sealed is worth nothing.
+    let table = "[tls.resumption]";
+    reload(&world, &mut gateway, 3, |text| {
+        text.replace(table, &format!("{table}\n{key_file}"))
+    });
+    assert_eq!(visit(&client, gateway.address()), FULL);
+    assert_eq!(visit(&client, gateway.address()), AGAIN);
+}
