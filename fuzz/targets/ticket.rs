@@ -85,7 +85,7 @@ fn assert_rotates(ring: &KeyRing, path: &Path) {
     assert!(!ring.is_empty());
     let random = EDGE.config.provider.secure_random;
     for distrust in [false, true] {
-        let rotated = rotate_ticket_keys(path, distrust, SystemTime::now(), random);
+        let rotated = rotate_ticket_keys(path, distrust, ("a fuzzer", SystemTime::now()), random);
         let rotated = rotated.expect("a file that can be read can be rotated");
         let after = load_ticket_keys(path).expect("it was written by us");
         assert_eq!(after.len(), rotated.keys);
