@@ -20,7 +20,7 @@ pub use error::GuardError;
 use error::{Refusal, explain, refusal_of};
 pub use flows::SourceState;
 use layout::Plain;
-pub use verdict::say;
+pub use verdict::{reason_of, say};
 
 /// The kernel program that this binary carries, as `cargo xtask ebpf` built it.
 pub static EMBEDDED_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
