@@ -1,16 +1,32 @@
-//! What the kernel program and the gateway must agree on: how a packet is read, what is done with it, and the maps
-//! between the two. In: the bytes of a frame. Out: a `Verdict`. Runs in the kernel, in the gateway's tests and on the
-//! control thread; no allocation, no I/O, and no panic that a packet could reach (the verifier refuses one).
+//! What the kernel program and the gateway must agree on: how a packet is read, what is known of flows and their
+//! sources, what is done with a packet, and the maps between the two. In: the bytes of a frame, and what happened to
+//! flows. Out: a `Judgement`, reasons, bans. Runs in the kernel, in the gateway's tests and on the control thread; no
+//! allocation, no I/O, and no panic that a packet could reach (the verifier refuses one).
 
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod flow;
+mod judge;
 mod maps;
 mod packet;
-mod verdict;
+mod reason;
+mod settings;
+mod source;
 
-pub use maps::{PORT_COUNTS_MAP, PORT_COUNTS_PORTS_MAX, PortCounter, PortKey, XDP_PROGRAM};
-pub use packet::{
-    Address, EXTENSION_HEADERS_MAX, NotUnderstood, Packet, Segment, VLAN_TAGS_MAX, parse,
+pub use flow::{
+    Evidence, Flow, FlowKey, SocketFlow, first_bytes, flow_state, settled_by, settled_by_end,
+    socket_state,
 };
-pub use verdict::{Verdict, judge};
+pub use judge::{Judgement, Knowledge, Listed, judge};
+pub use maps::{
+    ACCOUNTS_MAP, ACCOUNTS_MAX, BANS_MAP, BANS_MAX, FLOWS_MAP, FLOWS_MAX, LIFE_PROGRAM, LISTS_MAP,
+    LISTS_MAX, PORT_COUNTS_MAP, PORT_COUNTS_PORTS_MAX, PortCounter, PortKey, SETTINGS_MAP,
+    SOCKET_FLOWS_MAP, VERDICT_LEVEL, VERDICT_PROGRAM, XDP_PROGRAM,
+};
+pub use packet::{
+    Address, Body, EXTENSION_HEADERS_MAX, NotUnderstood, Packet, Segment, VLAN_TAGS_MAX, parse,
+};
+pub use reason::{COUNTERS, Drop, Fate, Pass, Reason};
+pub use settings::{Settings, mode};
+pub use source::{Account, Ban, Source};

@@ -71,6 +71,40 @@ pub struct Segment {
     pub source_port: u16,
     /// TCP destination port, host order.
     pub destination_port: u16,
+    /// What it is and carries.
+    pub body: Body,
+}
+
+/// What a TCP segment is and carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Body {
+    /// Sequence number of its first byte, or of its SYN.
+    pub sequence: u32,
+    /// The flags of RFC 9293 section 3.1, FIN in the lowest bit.
+    pub flags: u8,
+    /// Offset of its payload in the frame.
+    pub payload_offset: u32,
+    /// Bytes of its payload, without the frame's padding.
+    pub payload_bytes: u32,
+}
+
+impl Body {
+    const FIN: u8 = 0x01;
+    const SYN: u8 = 0x02;
+    const RST: u8 = 0x04;
+    const ACK: u8 = 0x10;
+
+    /// It ends a flow, in order or not.
+    #[inline(always)]
+    pub fn is_ending(&self) -> bool {
+        self.flags & (Self::FIN | Self::RST) != 0
+    }
+
+    /// It asks for a flow.
+    #[inline(always)]
+    pub fn is_opening(&self) -> bool {
+        self.flags & (Self::SYN | Self::ACK) == Self::SYN
+    }
 }
 
 /// Why a frame is not a TCP segment to us. Such frames pass.
@@ -248,6 +282,12 @@ fn tcp<P: Packet + ?Sized>(packet: &P, network: &Network) -> Result<Segment, Not
         destination: network.destination,
         source_port: u16::from_be_bytes([header[0], header[1]]),
         destination_port: u16::from_be_bytes([header[2], header[3]]),
+        body: Body {
+            sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
+            flags: header[13],
+            payload_offset: network.transport + header_bytes,
+            payload_bytes: network.end - network.transport - header_bytes,
+        },
     })
 }
 

@@ -1,9 +1,10 @@
 //! The packet parser in user space: the table of crafted frames, every truncation of them, and random bytes.
 //! The same table goes through the kernel in the `tests` crate.
 
+#[allow(dead_code, reason = "the tests of the judgement use the rest")]
 mod frames;
 
-use gateway_common::{NotUnderstood, Verdict, judge, parse};
+use gateway_common::{NotUnderstood, parse};
 use proptest::prelude::*;
 
 #[test]
@@ -43,19 +44,6 @@ fn no_truncation_of_a_frame_is_understood() {
                 );
             }
         }
-    }
-}
-
-#[test]
-fn only_what_is_understood_is_counted() {
-    for case in frames::table() {
-        let expected = match case.expected {
-            Ok(segment) => Verdict::CountAndPass {
-                port: segment.destination_port,
-            },
-            Err(_) => Verdict::Pass,
-        };
-        assert_eq!(judge(case.frame.as_slice()), expected, "{}", case.name);
     }
 }
 

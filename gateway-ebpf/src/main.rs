@@ -1,95 +1,167 @@
-//! The kernel program: XDP on the ingress interfaces, before the network stack sees a packet.
-//! In: a frame. Out: `XDP_PASS`, always, and one more packet in the counter of a protected port. It only glues: what a
-//! frame is and what becomes of it is decided by `gateway-common`, which is tested in user space.
+//! The kernel programs. XDP on the ingress interfaces judges packets before the network stack sees them; sock_ops and
+//! setsockopt on the gateway's cgroup follow the life of its flows and take its verdicts on them. They only glue: what
+//! a frame is, what becomes of it, and what a failure costs is decided by `gateway-common`, which is tested in user
+//! space. This file: the maps and the programs' entry points.
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)] // for `atomic`: the compiler has no atomic addition for this target
 
-use core::mem::MaybeUninit;
+mod atomic;
+mod flow;
+mod frame;
+mod index;
 
 use aya_ebpf::{
-    bindings::xdp_action,
-    helpers::generated::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
-    macros::{map, xdp},
-    maps::PerCpuHashMap,
-    programs::XdpContext,
+    bindings::{BPF_F_NO_PREALLOC, xdp_action},
+    btf_maps::SkStorage,
+    helpers::generated::bpf_ktime_get_ns,
+    macros::{btf_map, cgroup_sockopt, map, sock_ops, xdp},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuHashMap, lpm_trie::Key},
+    programs::{SockOpsContext, SockoptContext, XdpContext},
 };
-use gateway_common::{PORT_COUNTS_PORTS_MAX, Packet, PortCounter, PortKey, Verdict, judge};
+use gateway_common::{
+    ACCOUNTS_MAX, Account, Address, BANS_MAX, Ban, FLOWS_MAX, Fate, Flow, FlowKey, Knowledge,
+    LISTS_MAX, Listed, PORT_COUNTS_PORTS_MAX, Packet, PortCounter, PortKey, Segment, Settings,
+    SocketFlow, Source, judge, mode, parse,
+};
 
-/// What arrived, by protected port. The name is `gateway_common::PORT_COUNTS_MAP`.
+use crate::frame::Frame;
+
+/// What arrived, by protected port.
 #[map]
 static PORT_COUNTS: PerCpuHashMap<PortKey, PortCounter> =
     PerCpuHashMap::with_max_entries(PORT_COUNTS_PORTS_MAX, 0);
+
+/// Open flows, for packets.
+#[map]
+static FLOWS: HashMap<FlowKey, Flow> = HashMap::with_max_entries(FLOWS_MAX, BPF_F_NO_PREALLOC);
+
+/// Flows, for verdicts and ends. The kernel makes socket storage only of maps whose types it is told.
+#[btf_map]
+static SOCKET_FLOWS: SkStorage<SocketFlow> = SkStorage::new();
+
+/// Debts and open flows of sources.
+#[map]
+static ACCOUNTS: LruHashMap<Source, Account> = LruHashMap::with_max_entries(ACCOUNTS_MAX, 0);
+
+/// Bans of sources.
+#[map]
+static BANS: LruHashMap<Source, Ban> = LruHashMap::with_max_entries(BANS_MAX, 0);
+
+/// Operators' lists.
+#[map]
+static LISTS: LpmTrie<Address, u8> = LpmTrie::with_max_entries(LISTS_MAX, BPF_F_NO_PREALLOC);
+
+/// The settings.
+#[map]
+static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 
 /// Licence as the kernel spells it: some helpers are for GPL-compatible programs only.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
-/// The XDP program; its name is `gateway_common::XDP_PROGRAM`. `frags`: it can be attached to interfaces whose frames
-/// span several buffers.
+/// The XDP program. `frags`: it can be attached to interfaces whose frames span several buffers.
 #[xdp(frags)]
 pub fn portcullis(context: XdpContext) -> u32 {
     let frame = Frame::new(context);
-    match judge(&frame) {
-        Verdict::Pass => {}
-        Verdict::CountAndPass { port } => count(port, frame.length()),
+    match parse(&frame) {
+        Ok(segment) => protect(&frame, &segment),
+        Err(_) => xdp_action::XDP_PASS,
     }
-    xdp_action::XDP_PASS
 }
 
-/// Adds one frame to `port`'s counter, if that port is protected.
+/// Judges and counts a packet, if it is for a protected port.
 #[inline(always)]
-fn count(port: PortKey, bytes: u32) {
-    if let Some(counter) = PORT_COUNTS.get_ptr_mut(port) {
-        // SAFETY: the map lent a pointer to this CPU's own value, and elements of a preallocated map stay allocated for
-        // as long as the program runs. XDP runs with bottom halves disabled, so nothing else on this CPU writes to it.
-        let counter = unsafe { &mut *counter };
-        counter.packets += 1;
-        counter.bytes += u64::from(bytes);
+fn protect(frame: &Frame, segment: &Segment) -> u32 {
+    let Some(counter) = PORT_COUNTS.get_ptr_mut(segment.destination_port) else {
+        return xdp_action::XDP_PASS;
+    };
+    // SAFETY: the map lent a pointer to this CPU's own value, and elements of a preallocated map stay allocated for as
+    // long as the program runs. XDP runs with bottom halves disabled, and other programs touch other fields.
+    unsafe {
+        (*counter).packets += 1;
+        (*counter).bytes += u64::from(frame.length());
+    }
+    let Some(settings) = settings() else {
+        return xdp_action::XDP_PASS;
+    };
+    let now_ns = now_ns();
+    let judgement = judge(frame, segment, now_ns, settings, &Maps);
+    if let Some(first_bytes) = judgement.first_bytes
+        && let Some(flow) = FLOWS.get_ptr_mut(FlowKey::of(segment))
+    {
+        // SAFETY: the map lent a pointer to a value that is not given back before the program ends. A byte is written
+        // whole, and the first packet with data is the only one that writes it.
+        unsafe { (*flow).first_bytes = first_bytes };
+    }
+    let index = index::any(judgement.fate.index(), now_ns);
+    // SAFETY: as above, and the index is one of its counters'.
+    unsafe { *(&raw mut (*counter).fates).cast::<u64>().add(index) += 1 };
+    match judgement.fate {
+        Fate::Passed(_) | Fate::WouldDrop(_) => xdp_action::XDP_PASS,
+        Fate::Dropped(_) => xdp_action::XDP_DROP,
     }
 }
 
-/// A frame as the driver received it.
-struct Frame {
-    context: XdpContext,
-    length: u32,
+/// The sock_ops program: flows are opened when their three-way handshake is complete, and end.
+#[sock_ops]
+pub fn flow_life(context: SockOpsContext) -> u32 {
+    flow::follow(&context);
+    1 // nothing was asked of us
 }
 
-impl Frame {
-    #[inline(always)]
-    fn new(context: XdpContext) -> Self {
-        // SAFETY: the context is the one the kernel called the program with.
-        let length = unsafe { bpf_xdp_get_buff_len(context.ctx) };
-        Self {
-            context,
-            length: length as u32, // frames are far below 4 GiB
-        }
-    }
+/// The setsockopt program: user space's verdicts.
+#[cgroup_sockopt(setsockopt)]
+pub fn flow_verdict(context: SockoptContext) -> i32 {
+    flow::take_verdict(&context);
+    1 // go on: with the option, or where it was ours without
 }
 
-impl Packet for Frame {
+/// The settings, unless nothing is to be judged.
+#[inline(always)]
+fn settings() -> Option<&'static Settings> {
+    SETTINGS
+        .get(0)
+        .filter(|settings| settings.mode != mode::OFF)
+}
+
+#[inline(always)]
+fn now_ns() -> u64 {
+    // SAFETY: the helper takes nothing.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// The maps, as the judgement asks them.
+struct Maps;
+
+impl Knowledge for Maps {
     #[inline(always)]
-    fn length(&self) -> u32 {
-        self.length
+    fn listed(&self, address: &Address) -> Option<Listed> {
+        let whole = u32::BITS * 4;
+        LISTS
+            .get(Key::new(whole, *address))
+            .and_then(|byte| Listed::from_byte(*byte))
     }
 
     #[inline(always)]
-    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
-        // Not zeroed first: for that the compiler would call `memset`, whose loop the verifier accepts only from
-        // processes with CAP_PERFMON.
-        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
-        // SAFETY: the context is the one the kernel called the program with, and `bytes` has room for `N` bytes.
-        let status = unsafe {
-            bpf_xdp_load_bytes(
-                self.context.ctx,
-                offset,
-                bytes.as_mut_ptr().cast(),
-                N as u32,
-            )
-        };
-        // SAFETY: the helper wrote all `N` bytes, or said that it did not.
-        (status == 0).then(|| unsafe { bytes.assume_init() })
+    fn flow(&self, key: &FlowKey) -> Option<Flow> {
+        // SAFETY: values are given back after a grace period only, which this program is within; fields that change
+        // meanwhile are read whole.
+        unsafe { FLOWS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn account(&self, source: &Source) -> Option<Account> {
+        // SAFETY: as for flows. An element that is taken for another source meanwhile is a wrong answer once.
+        unsafe { ACCOUNTS.get(source) }.copied()
+    }
+
+    #[inline(always)]
+    fn ban(&self, source: &Source) -> Option<Ban> {
+        // SAFETY: as for accounts.
+        unsafe { BANS.get(source) }.copied()
     }
 }
 

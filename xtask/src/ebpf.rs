@@ -68,11 +68,14 @@ pub fn run(options: &Options) -> Result<()> {
         .current_dir(root.join("gateway-ebpf"))
         .args(["build", "--release", "--locked", "--target", TARGET])
         .args(["-Z", "build-std=core", "--target-dir"])
-        .arg(&target_folder))
+        .arg(&target_folder)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(&root, &compiler.sysroot()?)))
     .context("the kernel program does not build; bpf-linker's LLVM must not be older than the compiler's")?;
 
     let built = target_folder.join(TARGET).join("release/portcullis");
-    let object = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    let linked = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    let object = without_debug_information(&linked)
+        .with_context(|| format!("{} is not an object", built.display()))?;
     // In the repository the path is written as one gives it from the root; elsewhere as it was asked for.
     let folder = options.out.as_deref().unwrap_or(Path::new(OBJECT_FOLDER));
     let path = folder.join(OBJECT_NAME);
@@ -91,6 +94,51 @@ pub fn run(options: &Options) -> Result<()> {
         hash(&object)
     );
     Ok(())
+}
+
+/// Flags of the compiler: types for the kernel, and source paths that are the same on every machine, since the types
+/// come with the places they are used at.
+fn flags(root: &Path, sysroot: &Path) -> OsString {
+    let home = env::var_os("CARGO_HOME").map_or_else(
+        || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cargo"),
+        PathBuf::from,
+    );
+    let mut flags = OsString::from("-Clink-arg=--btf");
+    let paths = [(root, "."), (home.as_path(), "cargo"), (sysroot, "rust")];
+    for (from, to) in paths {
+        flags.push("\u{1f}--remap-path-prefix=");
+        flags.push(from);
+        flags.push("=");
+        flags.push(to);
+    }
+    flags
+}
+
+/// The object with the types (BTF) that the kernel wants, without the debug information they were made from.
+fn without_debug_information(linked: &[u8]) -> Result<Vec<u8>> {
+    let mut builder = object::build::elf::Builder::read(linked)?;
+    for section in &mut builder.sections {
+        let name = section.name.as_slice();
+        // Lines of source too: the kernel refuses two of them for one instruction, which inlined assembly makes.
+        section.delete = [
+            &b".debug_"[..],
+            b".rel.debug_",
+            b".BTF.ext",
+            b".rel.BTF.ext",
+        ]
+        .iter()
+        .any(|start| name.starts_with(start));
+    }
+    // The linker keeps names of sections among those of symbols; the builder wants them apart.
+    let names = builder.sections.add();
+    names.name = b".shstrtab".as_slice().into();
+    names.sh_type = object::elf::SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = object::build::elf::SectionData::SectionString;
+    builder.set_section_sizes();
+    let mut stripped = Vec::new();
+    builder.write(&mut stripped)?;
+    Ok(stripped)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -152,11 +200,18 @@ impl Compiler {
         }
     }
 
+    /// Folder that the compiler and its library stand in.
+    fn sysroot(&self) -> Result<PathBuf> {
+        match output_of(self.rustc().args(["--print", "sysroot"])) {
+            Some(sysroot) => Ok(PathBuf::from(sysroot.trim())),
+            None => bail!("no compiler for the kernel program: {}", self.remedy()),
+        }
+    }
+
     fn ensure_ready(&self) -> Result<()> {
-        let Some(sysroot) = output_of(self.rustc().args(["--print", "sysroot"])) else {
-            bail!("no compiler for the kernel program: {}", self.remedy());
-        };
-        let source = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/Cargo.toml");
+        let source = self
+            .sysroot()?
+            .join("lib/rustlib/src/rust/library/core/Cargo.toml");
         ensure!(
             source.is_file(),
             "the compiler lacks the source of its core library ({}): {}",

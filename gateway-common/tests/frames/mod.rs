@@ -1,7 +1,7 @@
 //! Crafted frames and what the parser must make of each. One table for both sides: the tests beside this folder give
 //! it to the parser in user space, those of the `tests` crate to the built program in the kernel.
 
-use gateway_common::{EXTENSION_HEADERS_MAX, NotUnderstood, Segment};
+use gateway_common::{Body, EXTENSION_HEADERS_MAX, FlowKey, NotUnderstood, Segment};
 use proptest::prelude::*;
 
 /// Destination port of every understood frame in the table but one.
@@ -32,6 +32,11 @@ const MOBILITY: u8 = 135;
 
 const DO_NOT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
+
+/// Sequence number and flags (PSH, ACK) of every segment in the table.
+const SEQUENCE: u32 = 0x8000_0001;
+const FLAGS: u8 = 0x18;
+const PAYLOAD_BYTE: u8 = 0x16;
 
 const SOURCE: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
 const DESTINATION: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x42];
@@ -93,15 +98,12 @@ fn understood_ipv4() -> Vec<Case> {
             bare(&ip(&tcp(PORT, 0, 8960))),
         ),
     ]
-    .map(|(name, frame)| case(name, frame, Ok(segment_ipv4(PORT))))
+    .map(|(name, frame)| understood(name, frame, segment_ipv4))
     .into();
     let other = bare(&ip(&tcp(OTHER_PORT, 0, 0)));
-    cases.push(case(
-        "IPv4, other port",
-        other,
-        Ok(segment_ipv4(OTHER_PORT)),
-    ));
-    let mut padded = case("IPv4, padded", bare(&ip(&plain())), Ok(segment_ipv4(PORT)));
+    let segment = segment_ipv4(OTHER_PORT, &other);
+    cases.push(case("IPv4, other port", other, Ok(segment)));
+    let mut padded = understood("IPv4, padded", bare(&ip(&plain())), segment_ipv4);
     padded.frame.extend([0xee; 6]);
     padded.padding = 6;
     cases.push(padded);
@@ -173,7 +175,7 @@ fn understood_ipv6() -> Vec<Case> {
             ethernet(&[PROVIDER_TAG, TAG], ETHERTYPE_IPV6, &behind(&usual)),
         ),
     ]
-    .map(|(name, frame)| case(name, frame, Ok(segment_ipv6(PORT))))
+    .map(|(name, frame)| understood(name, frame, segment_ipv6))
     .into()
 }
 
@@ -393,11 +395,15 @@ pub fn any_understood() -> impl Strategy<Value = (Vec<u8>, Segment)> {
         match network {
             Ok(words) => {
                 let packet = ipv4(words, DO_NOT_FRAGMENT, TCP, &transport);
-                (ethernet(&tags, ETHERTYPE_IPV4, &packet), segment_ipv4(port))
+                let frame = ethernet(&tags, ETHERTYPE_IPV4, &packet);
+                let segment = segment_ipv4(port, &frame);
+                (frame, segment)
             }
             Err(headers) => {
                 let packet = ipv6(&headers, TCP, &transport);
-                (ethernet(&tags, ETHERTYPE_IPV6, &packet), segment_ipv6(port))
+                let frame = ethernet(&tags, ETHERTYPE_IPV6, &packet);
+                let segment = segment_ipv6(port, &frame);
+                (frame, segment)
             }
         }
     })
@@ -438,7 +444,25 @@ fn case(name: &'static str, frame: Vec<u8>, expected: Result<Segment, NotUnderst
     }
 }
 
-fn segment_ipv4(destination_port: u16) -> Segment {
+fn understood(name: &'static str, frame: Vec<u8>, segment: fn(u16, &[u8]) -> Segment) -> Case {
+    let segment = segment(PORT, &frame);
+    case(name, frame, Ok(segment))
+}
+
+/// What `tcp` made of the end of a frame: its payload is the only thing that ends in this byte.
+fn body(frame: &[u8]) -> Body {
+    let is_payload = |byte: &&u8| **byte == PAYLOAD_BYTE;
+    let payload = frame.iter().rev().take_while(is_payload).count();
+    let number = |bytes: usize| u32::try_from(bytes).expect("frames are short");
+    Body {
+        sequence: SEQUENCE,
+        flags: FLAGS,
+        payload_offset: number(frame.len() - payload),
+        payload_bytes: number(payload),
+    }
+}
+
+fn segment_ipv4(destination_port: u16, frame: &[u8]) -> Segment {
     let mapped = |[a, b, c, d]: [u8; 4]| {
         std::net::Ipv4Addr::new(a, b, c, d)
             .to_ipv6_mapped()
@@ -449,15 +473,17 @@ fn segment_ipv4(destination_port: u16) -> Segment {
         destination: mapped(DESTINATION_IPV4),
         source_port: SOURCE_PORT,
         destination_port,
+        body: body(frame),
     }
 }
 
-fn segment_ipv6(destination_port: u16) -> Segment {
+fn segment_ipv6(destination_port: u16, frame: &[u8]) -> Segment {
     Segment {
         source: SOURCE,
         destination: DESTINATION,
         source_port: SOURCE_PORT,
         destination_port,
+        body: body(frame),
     }
 }
 
@@ -556,9 +582,48 @@ fn tcp(destination_port: u16, option_words: u8, payload: usize) -> Vec<u8> {
     let mut segment = Vec::new();
     segment.extend(SOURCE_PORT.to_be_bytes());
     segment.extend(destination_port.to_be_bytes());
-    segment.extend([0, 0, 0, 1, 0, 0, 0, 2]);
-    segment.extend([(5 + option_words) << 4, 0x18, 0xff, 0xff, 0, 0, 0, 0]);
+    segment.extend(SEQUENCE.to_be_bytes());
+    segment.extend([0, 0, 0, 2]);
+    segment.extend([(5 + option_words) << 4, FLAGS, 0xff, 0xff, 0, 0, 0, 0]);
     segment.extend(vec![1; usize::from(option_words) * 4]);
-    segment.extend(vec![0x16; payload]);
+    segment.extend(vec![PAYLOAD_BYTE; payload]);
     segment
+}
+
+/// A client of one family.
+pub struct Client {
+    is_ipv6: bool,
+}
+
+impl Client {
+    pub fn ipv4() -> Self {
+        Self { is_ipv6: false }
+    }
+
+    pub fn ipv6() -> Self {
+        Self { is_ipv6: true }
+    }
+
+    /// Its flow to [`PORT`].
+    pub fn key(&self) -> FlowKey {
+        let segment = if self.is_ipv6 {
+            segment_ipv6(PORT, &[])
+        } else {
+            segment_ipv4(PORT, &[])
+        };
+        FlowKey::of(&segment)
+    }
+}
+
+/// A packet of a client to [`PORT`].
+pub fn packet(client: &Client, flags: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
+    let mut segment = tcp(PORT, 0, 0);
+    segment[4..8].copy_from_slice(&sequence.to_be_bytes());
+    segment[13] = flags;
+    segment.extend_from_slice(payload);
+    if client.is_ipv6 {
+        ethernet(&[], ETHERTYPE_IPV6, &ipv6(&[], TCP, &segment))
+    } else {
+        ethernet(&[], ETHERTYPE_IPV4, &ipv4(0, 0, TCP, &segment))
+    }
 }

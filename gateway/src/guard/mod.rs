@@ -3,15 +3,24 @@
 //! a worker. Nothing here decides about a packet: `gateway-common` does, in the kernel.
 
 mod error;
+mod flows;
+mod layout;
+mod verdict;
 
-use aya::maps::{MapData, PerCpuHashMap, PerCpuValues};
+use aya::Ebpf;
+use aya::maps::{Array, MapData, PerCpuHashMap, PerCpuValues};
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::util::nr_cpus;
-use aya::{Ebpf, Pod};
-use gateway_common::{PORT_COUNTS_MAP, PORT_COUNTS_PORTS_MAX, PortCounter, PortKey, XDP_PROGRAM};
+use gateway_common::{
+    PORT_COUNTS_MAP, PORT_COUNTS_PORTS_MAX, PortCounter, PortKey, SETTINGS_MAP, Settings,
+    XDP_PROGRAM, mode,
+};
 
 pub use error::GuardError;
 use error::{Refusal, explain, refusal_of};
+pub use flows::SourceState;
+use layout::Plain;
+pub use verdict::{reason_of, say};
 
 /// The kernel program that this binary carries, as `cargo xtask ebpf` built it.
 pub static EMBEDDED_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
@@ -69,6 +78,8 @@ pub struct PortCount {
     pub packets: u64,
     /// Bytes of those packets from the Ethernet header on.
     pub bytes: u64,
+    /// The same packets by what became of them, and the port's flows by how they came out.
+    pub counter: PortCounter,
 }
 
 impl Guard {
@@ -145,16 +156,16 @@ fn count(map: &Counters<&MapData>, port: PortKey) -> Result<PortCount, GuardErro
     let values = map
         .get(&port, 0)
         .map_err(|error| GuardError::counters(&error))?;
-    let mut sum = PortCount {
-        port,
-        packets: 0,
-        bytes: 0,
-    };
-    for CounterBytes(counter) in values.iter() {
-        sum.packets = sum.packets.wrapping_add(counter.packets);
-        sum.bytes = sum.bytes.wrapping_add(counter.bytes);
+    let mut sum = PortCounter::ZERO;
+    for Plain(counter) in values.iter() {
+        sum.add(counter);
     }
-    Ok(sum)
+    Ok(PortCount {
+        port,
+        packets: sum.packets,
+        bytes: sum.bytes,
+        counter: sum,
+    })
 }
 
 /// Creates the maps, declares the protected ports in them, and has the kernel verify the program.
@@ -164,6 +175,14 @@ fn load(object: &[u8], ports: &[PortKey]) -> Result<Ebpf, GuardError> {
     }
     let mut loaded = Ebpf::load(object).map_err(|error| GuardError::load(&error))?;
     declare(&mut loaded, ports)?;
+    let map = loaded
+        .map_mut(SETTINGS_MAP)
+        .ok_or(GuardError::foreign(SETTINGS_MAP))?;
+    Array::try_from(map)
+        .and_then(|mut map: Array<_, Plain<Settings>>| {
+            map.set(0, Plain(Settings::new(mode::MONITOR)), 0)
+        })
+        .map_err(|error| GuardError::counters(&error))?;
     program_of(&mut loaded)?
         .load()
         .map_err(|error| GuardError::load(&error))?;
@@ -187,7 +206,7 @@ fn declare(loaded: &mut Ebpf, ports: &[PortKey]) -> Result<(), GuardError> {
         reason: format!("{path}: {error}"),
     })?;
     for port in ports {
-        let zeros = vec![CounterBytes(PortCounter::default()); cpus];
+        let zeros = vec![Plain(PortCounter::ZERO); cpus];
         let values = PerCpuValues::try_from(zeros).map_err(|error| GuardError::Counters {
             reason: error.to_string(),
         })?;
@@ -245,19 +264,7 @@ fn worth_another_try(interface: &str, error: ProgramError) -> Result<ProgramErro
 }
 
 /// The map of counters.
-type Counters<T> = PerCpuHashMap<T, PortKey, CounterBytes>;
-
-/// A counter as it lies in the map.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct CounterBytes(PortCounter);
-
-#[allow(
-    unsafe_code,
-    reason = "aya copies values from and to the kernel as bytes"
-)]
-// SAFETY: `PortCounter` is two `u64` in C layout, without padding by its size assertion: any sixteen bytes make one.
-unsafe impl Pod for CounterBytes {}
+type Counters<T> = PerCpuHashMap<T, PortKey, Plain<PortCounter>>;
 
 #[cfg(test)]
 mod tests {

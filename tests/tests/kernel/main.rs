@@ -2,10 +2,15 @@
 //! namespaces. Needs root and fails without it. Nothing survives the tests, not even when they are killed.
 
 mod attached;
+mod cgroup;
 mod flood;
+mod flows;
 #[path = "../../../gateway-common/tests/frames/mod.rs"]
 mod frames;
+mod judged;
 mod namespace;
+#[path = "../../../gateway-common/tests/scenes/mod.rs"]
+mod scenes;
 mod test_run;
 
 use std::env;

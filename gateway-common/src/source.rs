@@ -1,0 +1,113 @@
+//! The account of one source of connections: what its failures have cost, whether it is banned, how many of its flows
+//! wait. In: the time and what happened. Out: a ban, or none. Only additions and comparisons: no division, no panic.
+
+use crate::packet::Address;
+use crate::settings::Settings;
+
+/// What is held responsible: an IPv4 address, or the /64 of an IPv6 address, all of which one host can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Source(pub Address);
+
+impl Source {
+    /// The source that an address belongs to.
+    #[inline(always)]
+    pub fn of(address: Address) -> Self {
+        let [a, b, c, d, e, f, g, h, rest @ ..] = address;
+        if [a, b, c, d, e, f, g, h] == [0; 8] && is_mapped(rest) {
+            return Self(address);
+        }
+        Self([a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0])
+    }
+}
+
+/// The second half of `::ffff:0:0/96` (RFC 4291 section 2.5.5.2).
+#[inline(always)]
+fn is_mapped([a, b, c, d, ..]: [u8; 8]) -> bool {
+    [a, b, c, d] == [0, 0, 0xff, 0xff]
+}
+
+/// What a source owes and how many of its flows are open.
+///
+/// The debt is kept as the moment at which it will be forgiven: it then leaks away by itself, a point in
+/// [`Settings::point_ns`]. Two processors that charge the same source in the same instant may count one charge: the
+/// ban comes a failure later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Account {
+    /// When nothing is owed any more.
+    pub clear_at_ns: u64,
+    /// Flows that are not authenticated yet. Added to and subtracted from atomically: a lost change would stay.
+    pub pending: u64,
+}
+
+/// A ban, in force or past.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Ban {
+    /// When it ends.
+    pub until_ns: u64,
+    /// How long it was when it began: the next one is twice as long.
+    pub lasts_ns: u64,
+}
+
+const _: () = assert!(size_of::<Source>() == 16);
+const _: () = assert!(size_of::<Account>() == 16 && align_of::<Account>() == 8);
+const _: () = assert!(size_of::<Ban>() == 16 && align_of::<Ban>() == 8);
+
+impl Account {
+    /// Adds `weight` points. Says whether that is too much, and begins anew if it is: the ban is the answer to what
+    /// was owed.
+    #[inline(always)]
+    #[must_use]
+    pub fn charge(&mut self, weight: u16, now_ns: u64, settings: &Settings) -> bool {
+        let from = if is_past(self.clear_at_ns, now_ns) {
+            now_ns
+        } else {
+            self.clear_at_ns
+        };
+        let cost = u64::from(weight).wrapping_mul(settings.point_ns);
+        let clear_at = from.wrapping_add(cost);
+        let is_too_much = clear_at.wrapping_sub(now_ns) > settings.ban_debt_ns;
+        self.clear_at_ns = if is_too_much { now_ns } else { clear_at };
+        is_too_much
+    }
+}
+
+impl Ban {
+    /// Whether it is in force.
+    #[inline(always)]
+    pub fn holds(&self, now_ns: u64) -> bool {
+        !is_past(self.until_ns, now_ns)
+    }
+
+    /// The ban that follows `before`: twice as long, up to the longest, unless that one is long over. A source that is
+    /// banned already stays so to the same end: what was in flight when the ban began is not a new offence.
+    #[inline(always)]
+    pub fn next(before: Option<Self>, now_ns: u64, settings: &Settings) -> Self {
+        let lasts_ns = match before {
+            Some(before) if before.holds(now_ns) => return before,
+            Some(before) if now_ns.wrapping_sub(before.until_ns) < settings.ban_memory_ns => {
+                let doubled = before.lasts_ns.wrapping_mul(2);
+                // Wrapped or too long: the longest there is.
+                if doubled > settings.ban_longest_ns || doubled < before.lasts_ns {
+                    settings.ban_longest_ns
+                } else {
+                    doubled
+                }
+            }
+            _ => settings.ban_first_ns,
+        };
+        Self {
+            until_ns: now_ns.wrapping_add(lasts_ns),
+            lasts_ns,
+        }
+    }
+}
+
+/// Whether `moment` is now or before. Other processors read the clock too: a moment may be a little ahead, so the
+/// difference is taken as signed.
+#[inline(always)]
+pub(crate) fn is_past(moment_ns: u64, now_ns: u64) -> bool {
+    now_ns.wrapping_sub(moment_ns) as i64 >= 0
+}

@@ -1,0 +1,285 @@
+//! The life of a flow: opened, judged by user space, ended. In: what sock_ops and setsockopt are called for. Out: the
+//! flow in its map and in its socket, its reason counted once, its source charged. The kernel calls both programs with
+//! the socket locked, so that of an end and a verdict one comes first.
+
+use core::ffi::c_void;
+use core::mem::offset_of;
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::{
+        BPF_ANY, BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
+        BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_TCP_CLOSE, bpf_sock,
+    },
+    helpers::generated::{bpf_sk_storage_get, bpf_tcp_sock},
+    programs::{SockOpsContext, SockoptContext},
+};
+use gateway_common::{
+    Account, Address, Ban, Evidence, Flow, FlowKey, PortCounter, Reason, SocketFlow, Source,
+    VERDICT_LEVEL, first_bytes, flow_state, settled_by, settled_by_end, socket_state,
+};
+
+use crate::{ACCOUNTS, BANS, FLOWS, PORT_COUNTS, SOCKET_FLOWS, atomic, index, now_ns, settings};
+
+/// What the sock_ops program is called for.
+#[inline(always)]
+pub fn follow(context: &SockOpsContext) {
+    match context.op() {
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => open(context),
+        BPF_SOCK_OPS_STATE_CB if context.arg(1) == BPF_TCP_CLOSE => end(context),
+        _ => {}
+    }
+}
+
+/// The three-way handshake is complete: from here on spoofers are out, and the flow is known.
+#[inline(always)]
+fn open(context: &SockOpsContext) {
+    let key = key_of(context);
+    let Some(counter) = PORT_COUNTS.get_ptr_mut(key.local_port) else {
+        return;
+    };
+    let Some(settings) = settings() else {
+        return;
+    };
+    let now_ns = now_ns();
+    let Some(account) = account_of(&Source::of(key.remote), now_ns) else {
+        return;
+    };
+    // SAFETY: the map lent the pointer; see `Maps::account`.
+    let is_over_cap = u8::from(unsafe { (*account).pending } >= settings.pending_max);
+    let mut socket_flow = SocketFlow {
+        key,
+        state: socket_state::PENDING,
+        first_bytes: first_bytes::UNSEEN,
+        is_over_cap,
+        padding: 0,
+    };
+    // SAFETY: the context is the kernel's, and its socket is checked for null by the helper's caller below.
+    let socket = unsafe { (*context.ops).__bindgen_anon_2.sk };
+    if socket_flow_of(socket, Some(&mut socket_flow)).is_none() {
+        return;
+    }
+    let flow = Flow {
+        opened_at_ns: now_ns,
+        // SAFETY: the context is the kernel's.
+        first_sequence: unsafe { (*context.ops).rcv_nxt },
+        state: flow_state::PENDING,
+        first_bytes: first_bytes::UNSEEN,
+        is_over_cap,
+        padding: 0,
+    };
+    // Where the map is full, the packets of the flow are not known and pass; its verdict counts all the same.
+    let _ = FLOWS.insert(key, flow, BPF_ANY.into());
+    // SAFETY: both point into values of maps, at fields of eight bytes.
+    unsafe {
+        atomic::add(&raw mut (*account).pending, 1);
+        atomic::add(&raw mut (*counter).flows_opened, 1);
+    }
+    let flags = context.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG;
+    let _ = context.set_cb_flags(flags as i32);
+}
+
+/// The connection is gone, in whichever way.
+#[inline(always)]
+fn end(context: &SockOpsContext) {
+    // SAFETY: the context is the kernel's.
+    let (socket, received_bytes) = unsafe {
+        (
+            (*context.ops).__bindgen_anon_2.sk,
+            (*context.ops).bytes_received,
+        )
+    };
+    let Some(known) = socket_flow_of(socket, None) else {
+        return;
+    };
+    // SAFETY: the socket is locked and lives, and so does its storage.
+    let known = unsafe { &mut *known };
+    let seen = first_bytes_of(&known.key);
+    let _ = FLOWS.remove(known.key);
+    if known.state != socket_state::PENDING {
+        return;
+    }
+    known.first_bytes = seen;
+    leave_pending(&known.key);
+    let evidence = Evidence {
+        received_bytes,
+        first_bytes: seen,
+        is_over_cap: known.is_over_cap != 0,
+    };
+    match settled_by_end(&evidence) {
+        Some(reason) => {
+            known.state = socket_state::SETTLED;
+            settle(&known.key, reason);
+        }
+        None => known.state = socket_state::UNDECIDED,
+    }
+}
+
+/// User space says how a flow came out. Anything that is not such a word is left to the kernel.
+#[inline(always)]
+pub fn take_verdict(context: &SockoptContext) {
+    let option = context.sockopt;
+    // SAFETY: the context is the kernel's.
+    let (level, name, socket) = unsafe {
+        (
+            (*option).level,
+            (*option).optname,
+            (*option).__bindgen_anon_1.sk,
+        )
+    };
+    if level != VERDICT_LEVEL {
+        return;
+    }
+    let (Some(verdict), Some(known)) = (Reason::verdict(name), socket_flow_of(socket, None)) else {
+        return;
+    };
+    // SAFETY: the context is the kernel's; minus one says that the option was ours, and is not looked up any more.
+    unsafe { (*option).optlen = -1 };
+    // SAFETY: the socket is locked and lives, and so does its storage.
+    let known = unsafe { &mut *known };
+    if known.state == socket_state::SETTLED {
+        return;
+    }
+    let is_open = known.state == socket_state::PENDING;
+    known.state = socket_state::SETTLED;
+    if is_open {
+        known.first_bytes = first_bytes_of(&known.key);
+        leave_pending(&known.key);
+    }
+    let evidence = Evidence {
+        received_bytes: received_bytes_of(socket),
+        first_bytes: known.first_bytes,
+        is_over_cap: known.is_over_cap != 0,
+    };
+    let reason = settled_by(verdict, &evidence);
+    // A flow that has ended is not in the map, and another one may have its addresses by now.
+    if is_open && let Some(flow) = FLOWS.get_ptr_mut(known.key) {
+        let state = match reason {
+            Reason::Authenticated => flow_state::AUTHENTICATED,
+            _ => flow_state::FAILED,
+        };
+        // SAFETY: the map lent the pointer, and the flow is open. A byte is written whole.
+        unsafe { (*flow).state = state };
+    }
+    settle(&known.key, reason);
+}
+
+/// Counts a flow's end and charges its source.
+#[inline(always)]
+fn settle(key: &FlowKey, reason: Reason) {
+    let now_ns = now_ns();
+    let index = index::any(reason.index(), now_ns);
+    if let Some(counter) = PORT_COUNTS.get_ptr_mut(key.local_port) {
+        let offset = offset_of!(PortCounter, flows) + index * size_of::<u64>();
+        // SAFETY: the map lent the pointer, and the index is one of its counters'.
+        unsafe { atomic::add(counter.byte_add(offset).cast(), 1) };
+    }
+    let Some(settings) = settings() else {
+        return;
+    };
+    // SAFETY: there are as many weights as counters.
+    let weight = unsafe { *settings.weights.as_ptr().add(index) };
+    if weight == 0 {
+        return;
+    }
+    let source = Source::of(key.remote);
+    let Some(account) = account_of(&source, now_ns) else {
+        return;
+    };
+    // SAFETY: the map lent the pointer; what is written is one word, and `Account` says what two writers do.
+    if unsafe { (*account).charge(weight, now_ns, settings) } {
+        // SAFETY: as for `Maps::ban`.
+        let before = unsafe { BANS.get(source) }.copied();
+        let _ = BANS.insert(source, Ban::next(before, now_ns, settings), BPF_ANY.into());
+    }
+}
+
+/// The account of a source, made where there is none.
+#[inline(always)]
+fn account_of(source: &Source, now_ns: u64) -> Option<*mut Account> {
+    if let Some(account) = ACCOUNTS.get_ptr_mut(source) {
+        return Some(account);
+    }
+    // Not all zero: see `Frame::load`.
+    let account = Account {
+        clear_at_ns: now_ns,
+        pending: 0,
+    };
+    let _ = ACCOUNTS.insert(source, account, BPF_NOEXIST.into());
+    ACCOUNTS.get_ptr_mut(source)
+}
+
+/// One flow of the source waits no more.
+#[inline(always)]
+fn leave_pending(key: &FlowKey) {
+    if let Some(account) = ACCOUNTS.get_ptr_mut(Source::of(key.remote)) {
+        // Zero if the account was pushed out and made anew meanwhile.
+        // SAFETY: the map lent the pointer, to a field of eight bytes.
+        unsafe {
+            if (*account).pending > 0 {
+                atomic::add(&raw mut (*account).pending, u64::MAX);
+            }
+        }
+    }
+}
+
+/// What the packets of an open flow showed.
+#[inline(always)]
+fn first_bytes_of(key: &FlowKey) -> u8 {
+    // SAFETY: as for `Maps::flow`.
+    unsafe { FLOWS.get(key) }.map_or(first_bytes::UNSEEN, |flow| flow.first_bytes)
+}
+
+/// A socket's own storage, made from `initial` where that is given.
+#[inline(always)]
+fn socket_flow_of(
+    socket: *mut bpf_sock,
+    initial: Option<&mut SocketFlow>,
+) -> Option<*mut SocketFlow> {
+    if socket.is_null() {
+        return None;
+    }
+    let (initial, flags) = match initial {
+        Some(initial) => (ptr::from_mut(initial), BPF_SK_STORAGE_GET_F_CREATE),
+        None => (ptr::null_mut(), 0),
+    };
+    // The wrapper of aya-ebpf takes the context of another kind of program.
+    let map: *mut c_void = (&raw const SOCKET_FLOWS).cast_mut().cast();
+    // SAFETY: the map is one of socket storage, the socket is the context's and not null, and `initial` is of the
+    // map's type.
+    let found = unsafe { bpf_sk_storage_get(map, socket.cast(), initial.cast(), flags.into()) };
+    (!found.is_null()).then_some(found.cast())
+}
+
+/// Bytes received by a socket, as TCP counts them. What cannot be asked counts as much: nothing is concluded from it.
+#[inline(always)]
+fn received_bytes_of(socket: *mut bpf_sock) -> u64 {
+    // SAFETY: the socket is the context's and not null.
+    let tcp = unsafe { bpf_tcp_sock(socket) };
+    if tcp.is_null() {
+        return u64::MAX;
+    }
+    // SAFETY: the helper lent the pointer.
+    unsafe { (*tcp).bytes_received }
+}
+
+/// The `ip6` words hold IPv4 addresses too, mapped. The remote port is in network order, in the upper half.
+#[inline(always)]
+fn key_of(context: &SockOpsContext) -> FlowKey {
+    FlowKey {
+        remote: address(context.remote_ip6()),
+        local: address(context.local_ip6()),
+        remote_port: u32::from_be(context.remote_port()) as u16,
+        local_port: context.local_port() as u16,
+    }
+}
+
+/// Words in network order as the bytes they are.
+#[inline(always)]
+fn address([first, second, third, fourth]: [u32; 4]) -> Address {
+    let [a, b, c, d] = first.to_ne_bytes();
+    let [e, f, g, h] = second.to_ne_bytes();
+    let [i, j, k, l] = third.to_ne_bytes();
+    let [m, n, o, p] = fourth.to_ne_bytes();
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+}

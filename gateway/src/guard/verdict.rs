@@ -1,0 +1,95 @@
+//! User space's word on a flow. In: a client's socket and how its handshake came out. Out: a socket option that the
+//! kernel program catches. On a worker, once per connection: one system call that never waits.
+#![allow(
+    unsafe_code,
+    reason = "an option of our own is one that no library knows"
+)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use gateway_common::{Reason, VERDICT_LEVEL};
+use gateway_core::failure::Failure;
+
+/// Tells the kernel program how the handshake on `socket` came out. Works after the client is gone too, as long as the
+/// socket is open; the first word on a flow is the one that counts.
+///
+/// # Errors
+/// `ENOPROTOOPT` where the program does not know the flow: it is not attached, or the flow is older. `EBADF` and the
+/// like for what is no socket.
+pub fn say(socket: impl AsFd, reason: Reason) -> io::Result<()> {
+    let socket = socket.as_fd().as_raw_fd();
+    let name = libc::c_int::from(reason as u8);
+    let value: libc::c_int = 0;
+    // SAFETY: the descriptor is borrowed for the call, and the value is a local of the size that is said.
+    let status = unsafe {
+        libc::setsockopt(
+            socket,
+            VERDICT_LEVEL,
+            name,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
+        )
+    };
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// The kernel's word for a failure.
+pub const fn reason_of(failure: Failure) -> Reason {
+    match failure {
+        Failure::NoCertificate => Reason::NoCertificate,
+        Failure::UnknownIssuer => Reason::UnknownIssuer,
+        Failure::Expired => Reason::Expired,
+        Failure::NotYetValid => Reason::NotYetValid,
+        Failure::BadSignature => Reason::BadSignature,
+        Failure::WrongKeyUsage => Reason::WrongKeyUsage,
+        Failure::Revoked => Reason::Revoked,
+        Failure::CrlStale => Reason::CrlStale,
+        Failure::Blocked => Reason::Blocked,
+        Failure::WeakKey => Reason::WeakKey,
+        Failure::NotAuthorized => Reason::NotAuthorized,
+        Failure::ClientRejectedServer => Reason::ClientRejectedServer,
+        Failure::NotTls => Reason::NotTls,
+        Failure::Malformed => Reason::Malformed,
+        Failure::Version => Reason::Version,
+        Failure::CipherSuite => Reason::CipherSuite,
+        Failure::Group => Reason::Group,
+        Failure::Alpn => Reason::Alpn,
+        Failure::Sni => Reason::Sni,
+        Failure::Timeout => Reason::Timeout,
+        Failure::Reset => Reason::Reset,
+        Failure::OverLimit => Reason::OverLimit,
+        Failure::Internal => Reason::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::collections::HashSet;
+    use std::net::TcpListener;
+
+    #[test]
+    fn every_failure_is_a_verdict_by_the_same_name() {
+        let mut said = HashSet::new();
+        for failure in Failure::ALL {
+            let reason = reason_of(failure);
+            assert_eq!(reason.label(), failure.label());
+            assert_eq!(Reason::verdict(reason as i32), Some(reason));
+            said.insert(reason);
+        }
+        assert_eq!(said.len(), Failure::ALL.len());
+    }
+
+    #[test]
+    fn without_the_program_the_kernel_does_not_know_the_option() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let error = say(&socket, Reason::Authenticated).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOPROTOOPT), "{error}");
+    }
+}
