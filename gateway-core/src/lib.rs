@@ -15,5 +15,6 @@ pub mod lineage;
 pub mod revocation;
 pub mod server_trust;
 pub mod sniff;
+pub mod sources;
 pub mod suppress;
 pub mod trust;

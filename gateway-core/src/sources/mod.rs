@@ -1,0 +1,370 @@
+//! Sources of connections, where no kernel program keeps them: the same caps, debts and bans, by the same arithmetic.
+//! In: a connection's address, later how its handshake came out, and the time. Out: admission or a refusal, and a ban
+//! when one begins. No clock, no lock, no I/O: the caller brings the time and sees to it that one thread is in here.
+//!
+//! What is forgotten when there are too many sources is what costs whoever wants it forgotten the most:
+//!
+//! - Pending flows never are. A source that has one is held by a connection that is open, and those are bounded.
+//! - Of the others the smallest debt goes first. To have a debt forgotten takes as many sources as there is room for,
+//!   each of which owes more.
+//! - Of the bans those long over go first, then those that end soonest; an operator's last of all. To have a ban
+//!   forgotten takes as many sources as there is room for, each banned for longer than what is left of it: a crowd of
+//!   fresh offenders pushes itself out.
+
+mod lists;
+mod shelf;
+
+use std::net::IpAddr;
+
+use gateway_common::{
+    Account, Address, Ban, COUNTERS, Evidence, Listed, Reason, Settings, Source, first_bytes, mode,
+    settled_by,
+};
+
+pub use lists::Lists;
+use shelf::{Rank, Ranked, Shelf};
+
+/// What the operators have laid down: bounds and weights, and who is let through or shut out whatever happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Mode, bounds, weights.
+    pub settings: Settings,
+    /// Networks with a word of their own.
+    pub lists: Lists,
+}
+
+/// Whose connection it is, and what an operator said of that address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Newcomer {
+    /// What is held responsible for it.
+    pub source: Source,
+    listed: Option<Listed>,
+}
+
+impl Policy {
+    /// Looks a new connection's address up. Apart from [`Sources::admit`] because it needs no lock.
+    pub fn newcomer(&self, address: IpAddr) -> Newcomer {
+        let address = address_of(address);
+        Newcomer {
+            source: Source::of(address),
+            listed: self.lists.find(address),
+        }
+    }
+}
+
+/// An address as the kernel program writes it.
+pub fn address_of(address: IpAddr) -> Address {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// Why a connection is refused before a byte of it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// Its address is on the list of those who are never let in.
+    Denied,
+    /// Its source is banned.
+    Banned,
+    /// Too many flows of its source wait to be authenticated.
+    TooManyPending,
+}
+
+impl Refusal {
+    /// Every one, in the order of the counters.
+    pub const ALL: [Self; 3] = [Self::Denied, Self::Banned, Self::TooManyPending];
+
+    /// The metric label: the one that the kernel's drops have.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Denied => gateway_common::Drop::Denied.label(),
+            Self::Banned => gateway_common::Drop::Banned.label(),
+            Self::TooManyPending => gateway_common::Drop::TooManyPending.label(),
+        }
+    }
+}
+
+/// A connection that was admitted and is not authenticated yet. Whoever has it owes [`Sources::settle`] a word, once.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "its source has a pending flow until it is settled"]
+pub struct PendingFlow {
+    /// What is held responsible for it.
+    pub source: Source,
+    standing: Standing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Nothing is held against its source: an operator's word, or mode `off`.
+    Exempt,
+    Counted,
+    /// As `Counted`, and in mode `enforce` it would have been refused for the cap.
+    OverCap,
+}
+
+/// How a handshake came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The gateway's word.
+    pub verdict: Reason,
+    /// Bytes of the client's that were read.
+    pub received_bytes: u64,
+}
+
+/// What is held against one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standings {
+    /// Its debt and pending flows.
+    pub account: Account,
+    /// Its last ban, in force or past.
+    pub ban: Option<Ban>,
+}
+
+/// What has happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections that were admitted.
+    pub admitted: u64,
+    /// Connections by why they were refused, in the order of [`Refusal::ALL`].
+    pub refused: [u64; Refusal::ALL.len()],
+    /// Connections that were admitted, and would have been refused in mode `enforce`.
+    pub would_refuse: [u64; Refusal::ALL.len()],
+    /// Flows by how they came out, at [`Reason::index`].
+    pub flows: [u64; COUNTERS],
+    /// Bans that began for what a source did.
+    pub bans_begun: u64,
+}
+
+impl Counts {
+    /// Connections refused for this.
+    pub fn refused(&self, refusal: Refusal) -> u64 {
+        self.refused[refusal as usize]
+    }
+
+    /// Connections that would have been refused for this.
+    pub fn would_refuse(&self, refusal: Refusal) -> u64 {
+        self.would_refuse[refusal as usize]
+    }
+
+    /// Flows that came out like this.
+    pub fn flow(&self, reason: Reason) -> u64 {
+        self.flows[reason.index()]
+    }
+
+    /// Adds what others have seen.
+    pub fn add(&mut self, other: &Self) {
+        let sum = |to: &mut [u64], from: &[u64]| {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to += from;
+            }
+        };
+        self.admitted += other.admitted;
+        self.bans_begun += other.bans_begun;
+        sum(&mut self.refused, &other.refused);
+        sum(&mut self.would_refuse, &other.would_refuse);
+        sum(&mut self.flows, &other.flows);
+    }
+}
+
+/// How many sources are remembered: about 110 bytes for each account, 130 for each ban, taken as they come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Sources without a pending flow that owe something. Those with one come on top: each holds a connection.
+    pub accounts_max: usize,
+    /// Bans, in force or past.
+    pub bans_max: usize,
+}
+
+/// Every source that has a pending flow, owes something, or was banned lately.
+#[derive(Debug)]
+pub struct Sources {
+    accounts: Shelf<Account>,
+    bans: Shelf<Ban>,
+    counts: Counts,
+}
+
+impl Ranked for Account {
+    fn rank(&self) -> Option<Rank> {
+        (self.pending == 0).then_some((false, self.clear_at_ns))
+    }
+}
+
+impl Ranked for Ban {
+    fn rank(&self) -> Option<Rank> {
+        Some((false, self.until_ns))
+    }
+}
+
+impl Sources {
+    /// Nothing known yet.
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            accounts: Shelf::new(bounds.accounts_max),
+            bans: Shelf::new(bounds.bans_max),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Decides on a new connection. One that is admitted counts as pending until it is settled.
+    ///
+    /// # Errors
+    /// Why it is refused. In mode `monitor` nobody is; what would have been is counted.
+    pub fn admit(
+        &mut self,
+        newcomer: Newcomer,
+        now_ns: u64,
+        settings: &Settings,
+    ) -> Result<PendingFlow, Refusal> {
+        let Newcomer { source, listed } = newcomer;
+        let objection = match listed {
+            _ if settings.mode == mode::OFF => None,
+            Some(Listed::Allowed) => None,
+            Some(Listed::Denied) => Some(Refusal::Denied),
+            None => self.objection(&source, now_ns, settings),
+        };
+        if let Some(refusal) = objection {
+            if settings.mode == mode::ENFORCE {
+                self.counts.refused[refusal as usize] += 1;
+                return Err(refusal);
+            }
+            self.counts.would_refuse[refusal as usize] += 1;
+        }
+        self.counts.admitted += 1;
+        let standing = match objection {
+            _ if settings.mode == mode::OFF => Standing::Exempt,
+            _ if listed == Some(Listed::Allowed) => Standing::Exempt,
+            Some(Refusal::TooManyPending) => Standing::OverCap,
+            Some(Refusal::Denied | Refusal::Banned) | None => Standing::Counted,
+        };
+        if standing != Standing::Exempt {
+            let mut account = self.account(&source, now_ns);
+            account.pending += 1;
+            self.accounts.put(source, account);
+        }
+        Ok(PendingFlow { source, standing })
+    }
+
+    fn objection(&self, source: &Source, now_ns: u64, settings: &Settings) -> Option<Refusal> {
+        if self.bans.get(source).is_some_and(|ban| ban.holds(now_ns)) {
+            return Some(Refusal::Banned);
+        }
+        let pending = self.accounts.get(source).map_or(0, |known| known.pending);
+        (pending >= settings.pending_max).then_some(Refusal::TooManyPending)
+    }
+
+    /// Takes the word on how a flow came out: it is not pending any more, and its source is charged. Returns the ban if
+    /// one begins.
+    pub fn settle(
+        &mut self,
+        flow: PendingFlow,
+        outcome: Outcome,
+        now_ns: u64,
+        settings: &Settings,
+    ) -> Option<Ban> {
+        let PendingFlow { source, standing } = flow;
+        let evidence = Evidence {
+            // TCP counts the FIN as one, and that is how `Evidence` is read.
+            received_bytes: outcome.received_bytes.saturating_add(1),
+            first_bytes: first_bytes::UNSEEN,
+            is_over_cap: standing == Standing::OverCap,
+        };
+        let reason = settled_by(outcome.verdict, &evidence);
+        self.counts.flows[reason.index()] += 1;
+        if standing == Standing::Exempt {
+            return None;
+        }
+        let mut account = self.account(&source, now_ns);
+        account.pending = account
+            .pending
+            .checked_sub(1)
+            .expect("a flow is counted from its admission on, and accounts with one are kept");
+        let weight = settings.weights[reason.index()];
+        let is_too_much = weight > 0 && account.charge(weight, now_ns, settings);
+        self.keep(source, account, now_ns);
+        self.forget_past(now_ns, settings);
+        if is_too_much {
+            self.begin_ban(source, now_ns, settings)
+        } else {
+            None
+        }
+    }
+
+    /// The ban that follows, unless one is in force: what was in flight when that began is not a new offence.
+    fn begin_ban(&mut self, source: Source, now_ns: u64, settings: &Settings) -> Option<Ban> {
+        let before = self.bans.get(&source).copied();
+        if before.is_some_and(|before| before.holds(now_ns)) {
+            return None;
+        }
+        let ban = Ban::next(before, now_ns, settings);
+        self.bans.put(source, ban);
+        self.counts.bans_begun += 1;
+        Some(ban)
+    }
+
+    /// The account of a source, a new one if need be.
+    fn account(&self, source: &Source, now_ns: u64) -> Account {
+        let fresh = Account {
+            clear_at_ns: now_ns,
+            pending: 0,
+        };
+        self.accounts.get(source).copied().unwrap_or(fresh)
+    }
+
+    /// Puts an account back, unless there is nothing in it.
+    fn keep(&mut self, source: Source, account: Account, now_ns: u64) {
+        if account.pending == 0 && account.clear_at_ns <= now_ns {
+            self.accounts.remove(&source);
+        } else {
+            self.accounts.put(source, account);
+        }
+    }
+
+    /// Lets go of what has leaked away: of a few of each at a time, more than come in.
+    fn forget_past(&mut self, now_ns: u64, settings: &Settings) {
+        const AT_ONCE: usize = 2;
+        self.accounts.forget_before(now_ns, AT_ONCE);
+        let remembered_from_ns = now_ns.saturating_sub(settings.ban_memory_ns);
+        self.bans.forget_before(remembered_from_ns, AT_ONCE);
+    }
+
+    /// Bans a source by an operator's word, whatever ban it had.
+    pub fn ban(&mut self, source: Source, ban: Ban) {
+        self.bans.put(source, ban);
+    }
+
+    /// Lifts the ban of a source. Its next one is a first one. Returns whether one was in force.
+    pub fn unban(&mut self, source: &Source, now_ns: u64) -> bool {
+        self.bans
+            .remove(source)
+            .is_some_and(|ban| ban.holds(now_ns))
+    }
+
+    /// Every ban that is remembered, in force or past, in no order.
+    pub fn bans(&self) -> impl Iterator<Item = (Source, Ban)> {
+        self.bans.iter()
+    }
+
+    /// Every source that is known, in no order.
+    pub fn sources(&self, now_ns: u64) -> impl Iterator<Item = (Source, Standings)> {
+        let owing = self.accounts.iter().map(|(source, account)| {
+            let ban = self.bans.get(&source).copied();
+            (source, Standings { account, ban })
+        });
+        let banned_only = self.bans.iter().filter_map(move |(source, ban)| {
+            let is_new = self.accounts.get(&source).is_none();
+            let account = self.account(&source, now_ns);
+            let ban = Some(ban);
+            is_new.then_some((source, Standings { account, ban }))
+        });
+        owing.chain(banned_only)
+    }
+
+    /// What has happened since the start.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+}
+
+#[cfg(test)]
+mod tests;
