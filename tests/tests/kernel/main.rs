@@ -8,9 +8,12 @@ mod flows;
 #[path = "../../../gateway-common/tests/frames/mod.rs"]
 mod frames;
 mod judged;
+mod layout;
 mod namespace;
+mod programs;
 #[path = "../../../gateway-common/tests/scenes/mod.rs"]
 mod scenes;
+mod site;
 mod test_run;
 
 use std::env;
