@@ -3,8 +3,10 @@
 
 mod attached;
 mod cgroup;
+mod enforce;
 mod flood;
 mod flows;
+mod forge;
 #[path = "../../../gateway-common/tests/frames/mod.rs"]
 mod frames;
 mod judged;

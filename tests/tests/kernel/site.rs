@@ -25,7 +25,7 @@ pub const CLIENT_HELLO: [u8; 11] = [22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
 /// A gateway behind a veth pair, guarded, with a listener.
 pub struct Site {
     pub agent: Namespace,
-    _gateway: Namespace,
+    pub gateway: Namespace,
     pub programs: Programs,
     pub listener: TcpListener,
     pub address: SocketAddr,
@@ -73,7 +73,7 @@ impl Site {
         });
         Self {
             agent,
-            _gateway: gateway,
+            gateway,
             programs,
             listener,
             address,
