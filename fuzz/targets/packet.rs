@@ -58,6 +58,8 @@ impl Knowledge for Known {
         Some(Ban {
             until_ns: 20,
             lasts_ns: 10,
+            reason: Ban::NO_REASON,
+            operator: 1,
         })
     }
 }

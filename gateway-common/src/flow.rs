@@ -82,8 +82,9 @@ pub struct SocketFlow {
     pub first_bytes: u8,
     /// As in [`Flow`].
     pub is_over_cap: u8,
-    /// As in [`Flow`].
-    pub padding: u8,
+    /// Not zero when its source's account counted it as pending, which those of sources that are always let through
+    /// do not.
+    pub is_counted: u8,
 }
 
 /// How far a socket's flow has got.

@@ -156,7 +156,7 @@ fn pending<P: Packet + ?Sized, K: Knowledge>(
     }
     match begins_tls(packet, segment) {
         Some(true) => (Ok(Pass::Pending), Some(first_bytes::TLS)),
-        Some(false) => (Err(Drop::NotTls), Some(first_bytes::NOT_TLS)),
+        Some(false) => (Ok(Pass::NotTls), Some(first_bytes::NOT_TLS)),
         None => (Ok(Pass::Pending), None),
     }
 }

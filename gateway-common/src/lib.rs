@@ -6,6 +6,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod event;
 mod flow;
 mod judge;
 mod maps;
@@ -14,15 +15,17 @@ mod reason;
 mod settings;
 mod source;
 
+pub use event::{BanEvent, Lost};
 pub use flow::{
     Evidence, Flow, FlowKey, SocketFlow, first_bytes, flow_state, settled_by, settled_by_end,
     socket_state,
 };
 pub use judge::{Judgement, Knowledge, Listed, judge};
 pub use maps::{
-    ACCOUNTS_MAP, ACCOUNTS_MAX, BANS_MAP, BANS_MAX, FLOWS_MAP, FLOWS_MAX, LIFE_PROGRAM, LISTS_MAP,
-    LISTS_MAX, PORT_COUNTS_MAP, PORT_COUNTS_PORTS_MAX, PortCounter, PortKey, SETTINGS_MAP,
-    SOCKET_FLOWS_MAP, VERDICT_LEVEL, VERDICT_PROGRAM, XDP_PROGRAM,
+    ACCOUNTS_MAP, ACCOUNTS_MAX, BANS_MAP, BANS_MAX, EVENTS_BYTES, EVENTS_MAP, FLOWS_MAP, FLOWS_MAX,
+    LAYOUT_VERSION, LIFE_PROGRAM, LISTS_MAP, LISTS_MAX, LOST_MAP, PORT_COUNTS_MAP,
+    PORT_COUNTS_PORTS_MAX, PortCounter, PortKey, SETTINGS_MAP, SOCKET_FLOWS_MAP, VERDICT_LEVEL,
+    VERDICT_PROGRAM, XDP_PROGRAM,
 };
 pub use packet::{
     Address, Body, EXTENSION_HEADERS_MAX, NotUnderstood, Packet, Segment, VLAN_TAGS_MAX, parse,

@@ -3,6 +3,10 @@
 
 use crate::reason::{COUNTERS, Fate, Reason};
 
+/// Version of everything below and of what the numbers in it mean: part of the path that maps are pinned at, since the
+/// kernel gives a pinned map of another layout to whoever asks for it by name. A test holds it against the layout.
+pub const LAYOUT_VERSION: u32 = 1;
+
 /// Name of the XDP program in the object: judges packets.
 pub const XDP_PROGRAM: &str = "portcullis";
 
@@ -45,7 +49,7 @@ pub const ACCOUNTS_MAX: u32 = 65_536;
 /// with failures only, so that a crowd of new sources does not push one out.
 pub const BANS_MAP: &str = "BANS";
 
-/// Most bans at once: 6 MiB of kernel memory, allocated up front.
+/// Most bans at once: 7 MiB of kernel memory, allocated up front.
 pub const BANS_MAX: u32 = 65_536;
 
 /// Name of the prefix tree from addresses to what an operator said of them: 1 to allow, 2 to deny.
@@ -56,6 +60,15 @@ pub const LISTS_MAX: u32 = 16_384;
 
 /// Name of the array whose only entry is the `Settings`.
 pub const SETTINGS_MAP: &str = "SETTINGS";
+
+/// Name of the ring buffer of `BanEvent`s.
+pub const EVENTS_MAP: &str = "EVENTS";
+
+/// Bytes of the ring buffer: 4681 events of 48 bytes with the kernel's 8 before each.
+pub const EVENTS_BYTES: u32 = 256 * 1024;
+
+/// Name of the per-CPU array of counters of what was lost, a `u64` each at `Lost::index`.
+pub const LOST_MAP: &str = "LOST";
 
 /// Key of [`PORT_COUNTS_MAP`]: a TCP destination port in the host's byte order.
 pub type PortKey = u16;
@@ -128,4 +141,5 @@ const _: () = assert!(
         && VERDICT_PROGRAM.len() <= 15
         && PORT_COUNTS_MAP.len() <= 15
         && SOCKET_FLOWS_MAP.len() <= 15
+        && SETTINGS_MAP.len() <= 15
 );

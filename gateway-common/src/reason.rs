@@ -55,6 +55,8 @@ pub enum Reason {
     OverLimit,
     /// The gateway's own fault.
     Internal,
+    /// Turned away when it was accepted: its source is banned or denied, and no packet filter was on its path.
+    Banned,
     /// The connection ended without a byte from the client: what health checks of load balancers look like.
     NoData,
     /// More flows of one source were waiting to be authenticated than the cap allows; in `enforce` this one was cut off.
@@ -63,7 +65,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of its number.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Authenticated,
         Self::NoCertificate,
         Self::UnknownIssuer,
@@ -88,6 +90,7 @@ impl Reason {
         Self::Reset,
         Self::OverLimit,
         Self::Internal,
+        Self::Banned,
         Self::NoData,
         Self::TooManyPending,
     ];
@@ -137,6 +140,7 @@ impl Reason {
             Self::Reset => "reset",
             Self::OverLimit => "over_limit",
             Self::Internal => "internal",
+            Self::Banned => "banned",
             Self::NoData => "no_data",
             Self::TooManyPending => "too_many_pending",
         }
@@ -152,6 +156,7 @@ impl Reason {
             | Self::CrlStale
             | Self::OverLimit
             | Self::Internal
+            | Self::Banned
             | Self::NoData
             | Self::TooManyPending => 0,
             Self::Expired
@@ -225,6 +230,9 @@ pub enum Pass {
     Failed,
     /// Its flow still has time, and has kept to its bounds.
     Pending,
+    /// As `Pending`, and the first bytes of its flow, which it carries, are no TLS ClientHello. User space sees that
+    /// too, refuses at once and says so, which the source pays for. Without the packet it would wait for it in vain.
+    NotTls,
     /// It asks for a new flow.
     Opening,
     /// Its flow is not known: it is older than the guard, is only being opened, or has ended.
@@ -233,12 +241,13 @@ pub enum Pass {
 
 impl Pass {
     /// Every one, in the order of its number.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Ending,
         Self::Allowed,
         Self::Authenticated,
         Self::Failed,
         Self::Pending,
+        Self::NotTls,
         Self::Opening,
         Self::Unknown,
     ];
@@ -251,6 +260,7 @@ impl Pass {
             Self::Authenticated => "authenticated",
             Self::Failed => "failed",
             Self::Pending => "pending",
+            Self::NotTls => "not_tls",
             Self::Opening => "opening",
             Self::Unknown => "unknown",
         }
@@ -271,19 +281,16 @@ pub enum Drop {
     Deadline,
     /// Its flow sent more than a handshake needs.
     ByteBudget,
-    /// Its flow does not begin with a TLS ClientHello.
-    NotTls,
 }
 
 impl Drop {
     /// Every one, in the order of its number.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 5] = [
         Self::Denied,
         Self::Banned,
         Self::TooManyPending,
         Self::Deadline,
         Self::ByteBudget,
-        Self::NotTls,
     ];
 
     /// The metric label.
@@ -294,7 +301,6 @@ impl Drop {
             Self::TooManyPending => "too_many_pending",
             Self::Deadline => "deadline",
             Self::ByteBudget => "byte_budget",
-            Self::NotTls => "not_tls",
         }
     }
 }

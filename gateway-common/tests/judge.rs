@@ -8,8 +8,8 @@ mod scenes;
 use std::collections::HashSet;
 
 use gateway_common::{
-    Account, Ban, COUNTERS, Drop, Evidence, Fate, Pass, Reason, Settings, Source, first_bytes,
-    judge, mode, parse, settled_by, settled_by_end,
+    Account, Ban, BanEvent, COUNTERS, Drop, Evidence, Fate, Pass, Reason, Settings, Source,
+    first_bytes, judge, mode, parse, settled_by, settled_by_end,
 };
 use proptest::prelude::*;
 
@@ -186,18 +186,45 @@ proptest! {
     #[test]
     fn bans_double_up_to_the_longest_and_are_forgotten(start in 0..u64::MAX / 2, pause in 0..3600_u64) {
         let settings = settings();
-        let mut ban = Ban::next(None, start, &settings);
+        let mut ban = Ban::next(None, Reason::Malformed, start, &settings);
         let mut expected = settings.ban_first_ns;
         for _ in 0..20 {
             prop_assert_eq!(ban.lasts_ns, expected);
             prop_assert!(ban.holds(ban.until_ns - 1) && !ban.holds(ban.until_ns));
             // What comes during a ban changes nothing.
-            prop_assert_eq!(Ban::next(Some(ban), ban.until_ns - 1, &settings), ban);
-            ban = Ban::next(Some(ban), ban.until_ns + pause * 1_000_000_000, &settings);
+            let during = ban.until_ns - 1;
+            prop_assert_eq!(Ban::next(Some(ban), Reason::Reset, during, &settings), ban);
+            let then = ban.until_ns + pause * 1_000_000_000;
+            ban = Ban::next(Some(ban), Reason::Malformed, then, &settings);
             expected = (expected * 2).min(settings.ban_longest_ns);
         }
-        let forgotten = Ban::next(Some(ban), ban.until_ns + settings.ban_memory_ns, &settings);
+        let long_after = ban.until_ns + settings.ban_memory_ns;
+        let forgotten = Ban::next(Some(ban), Reason::Reset, long_after, &settings);
         prop_assert_eq!(forgotten.lasts_ns, settings.ban_first_ns);
+    }
+
+    #[test]
+    fn a_ban_says_what_tipped_it_and_an_operators_who_ordered_it(
+        now in any::<u64>(),
+        lasts in 1..=u64::MAX,
+        user in 0..u32::MAX,
+        reason in prop::sample::select(&Reason::ALL[..]),
+    ) {
+        let settings = settings();
+        let ban = Ban::next(None, reason, now, &settings);
+        prop_assert_eq!((ban.tipped_by(), ban.ordered_by()), (Some(reason), None));
+        let ordered = Ban::by_operator(user, now, lasts);
+        prop_assert_eq!((ordered.tipped_by(), ordered.ordered_by()), (None, Some(user)));
+        prop_assert!(ordered.holds(now) && ordered.holds(now.wrapping_add(ordered.lasts_ns - 1)));
+        // It is kept to its end, and makes none that the kernel finds later longer.
+        prop_assert_eq!(Ban::next(Some(ordered), reason, now, &settings), ordered);
+        let later = Ban::next(Some(ordered), reason, ordered.until_ns, &settings);
+        prop_assert_eq!(later.lasts_ns, settings.ban_first_ns);
+    }
+
+    #[test]
+    fn a_record_is_an_event_only_if_it_has_its_size(record in prop::collection::vec(any::<u8>(), 0..100)) {
+        prop_assert_eq!(BanEvent::read(&record).is_some(), record.len() == size_of::<BanEvent>());
     }
 
     #[test]
@@ -216,6 +243,9 @@ proptest! {
         };
         let mut account = Account { clear_at_ns: f, pending: g };
         let _ = account.charge(weight, h, &settings);
-        let _ = Ban::next(Some(Ban { until_ns: i, lasts_ns: j }), k, &settings).holds(l);
+        let before = Ban { until_ns: i, lasts_ns: j, reason: l as u32, operator: (l >> 32) as u32 };
+        let _ = before.tipped_by();
+        let _ = before.ordered_by();
+        let _ = Ban::next(Some(before), Reason::Reset, k, &settings).holds(l);
     }
 }

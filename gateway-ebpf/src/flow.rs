@@ -15,11 +15,15 @@ use aya_ebpf::{
     programs::{SockOpsContext, SockoptContext},
 };
 use gateway_common::{
-    Account, Address, Ban, Evidence, Flow, FlowKey, PortCounter, Reason, SocketFlow, Source,
-    VERDICT_LEVEL, first_bytes, flow_state, settled_by, settled_by_end, socket_state,
+    Account, Address, Ban, BanEvent, Evidence, Flow, FlowKey, Knowledge, Listed, Lost, PortCounter,
+    Reason, Settings, SocketFlow, Source, VERDICT_LEVEL, first_bytes, flow_state, settled_by,
+    settled_by_end, socket_state,
 };
 
-use crate::{ACCOUNTS, BANS, FLOWS, PORT_COUNTS, SOCKET_FLOWS, atomic, index, now_ns, settings};
+use crate::{
+    ACCOUNTS, BANS, EVENTS, FLOWS, Maps, PORT_COUNTS, SOCKET_FLOWS, atomic, index, lose, now_ns,
+    settings,
+};
 
 /// What the sock_ops program is called for.
 #[inline(always)]
@@ -41,22 +45,33 @@ fn open(context: &SockOpsContext) {
     let Some(settings) = settings() else {
         return;
     };
-    let now_ns = now_ns();
-    let Some(account) = account_of(&Source::of(key.remote), now_ns) else {
+    // SAFETY: the context is the kernel's, and its socket is checked for null by the helper's caller below.
+    let socket = unsafe { (*context.ops).__bindgen_anon_2.sk };
+    // While one gateway takes over from another, the programs of both are called, one after the other.
+    if socket_flow_of(socket, None).is_some() {
         return;
-    };
-    // SAFETY: the map lent the pointer; see `Maps::account`.
-    let is_over_cap = u8::from(unsafe { (*account).pending } >= settings.pending_max);
+    }
+    let now_ns = now_ns();
     let mut socket_flow = SocketFlow {
         key,
         state: socket_state::PENDING,
         first_bytes: first_bytes::UNSEEN,
-        is_over_cap,
-        padding: 0,
+        is_over_cap: 0,
+        is_counted: 0,
     };
-    // SAFETY: the context is the kernel's, and its socket is checked for null by the helper's caller below.
-    let socket = unsafe { (*context.ops).__bindgen_anon_2.sk };
+    let mut account = None;
+    if !is_allowed(&key, settings) {
+        let Some(found) = account_of(&Source::of(key.remote), now_ns) else {
+            return;
+        };
+        // SAFETY: the map lent the pointer; see `Maps::account`.
+        let is_over_cap = unsafe { (*found).pending } >= settings.pending_max;
+        socket_flow.is_over_cap = u8::from(is_over_cap);
+        socket_flow.is_counted = 1;
+        account = Some(found);
+    }
     if socket_flow_of(socket, Some(&mut socket_flow)).is_none() {
+        lose(Lost::Flow);
         return;
     }
     let flow = Flow {
@@ -65,14 +80,17 @@ fn open(context: &SockOpsContext) {
         first_sequence: unsafe { (*context.ops).rcv_nxt },
         state: flow_state::PENDING,
         first_bytes: first_bytes::UNSEEN,
-        is_over_cap,
+        is_over_cap: socket_flow.is_over_cap,
         padding: 0,
     };
-    // Where the map is full, the packets of the flow are not known and pass; its verdict counts all the same.
-    let _ = FLOWS.insert(key, flow, BPF_ANY.into());
+    if FLOWS.insert(key, flow, BPF_ANY.into()).is_err() {
+        lose(Lost::Flow);
+    }
     // SAFETY: both point into values of maps, at fields of eight bytes.
     unsafe {
-        atomic::add(&raw mut (*account).pending, 1);
+        if let Some(account) = account {
+            atomic::add(&raw mut (*account).pending, 1);
+        }
         atomic::add(&raw mut (*counter).flows_opened, 1);
     }
     let flags = context.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG;
@@ -100,7 +118,7 @@ fn end(context: &SockOpsContext) {
         return;
     }
     known.first_bytes = seen;
-    leave_pending(&known.key);
+    leave_pending(known);
     let evidence = Evidence {
         received_bytes,
         first_bytes: seen,
@@ -144,7 +162,7 @@ pub fn take_verdict(context: &SockoptContext) {
     known.state = socket_state::SETTLED;
     if is_open {
         known.first_bytes = first_bytes_of(&known.key);
-        leave_pending(&known.key);
+        leave_pending(known);
     }
     let evidence = Evidence {
         received_bytes: received_bytes_of(socket),
@@ -182,16 +200,49 @@ fn settle(key: &FlowKey, reason: Reason) {
     if weight == 0 {
         return;
     }
-    let source = Source::of(key.remote);
-    let Some(account) = account_of(&source, now_ns) else {
+    if is_allowed(key, settings) {
+        return;
+    }
+    let Some(account) = account_of(&Source::of(key.remote), now_ns) else {
         return;
     };
     // SAFETY: the map lent the pointer; what is written is one word, and `Account` says what two writers do.
     if unsafe { (*account).charge(weight, now_ns, settings) } {
-        // SAFETY: as for `Maps::ban`.
-        let before = unsafe { BANS.get(source) }.copied();
-        let _ = BANS.insert(source, Ban::next(before, now_ns, settings), BPF_ANY.into());
+        ban(key, reason, now_ns, settings);
     }
+}
+
+/// Bans a flow's source, unless it is banned already, and tells of it.
+#[inline(always)]
+fn ban(key: &FlowKey, reason: Reason, now_ns: u64, settings: &Settings) {
+    let source = Source::of(key.remote);
+    let before = Maps.ban(&source);
+    if before.is_some_and(|before| before.holds(now_ns)) {
+        return;
+    }
+    let ban = Ban::next(before, reason, now_ns, settings);
+    if BANS.insert(source, ban, BPF_ANY.into()).is_err() {
+        lose(Lost::Ban);
+        return;
+    }
+    // Written on the stack first: from there to the ring the compiler would call `memcpy`, which subtracts pointers, and
+    // the verifier allows that only to processes with CAP_PERFMON.
+    let event = BanEvent {
+        source,
+        ban,
+        local_port: key.local_port,
+        padding: 0,
+        more_padding: 0,
+    };
+    if EVENTS.output::<BanEvent>(event, 0).is_err() {
+        lose(Lost::BanEvent);
+    }
+}
+
+/// An operator lets the client of a flow through, whatever it does.
+#[inline(always)]
+fn is_allowed(key: &FlowKey, settings: &Settings) -> bool {
+    settings.has_lists != 0 && Maps.listed(&key.remote) == Some(Listed::Allowed)
 }
 
 /// The account of a source, made where there is none.
@@ -206,13 +257,19 @@ fn account_of(source: &Source, now_ns: u64) -> Option<*mut Account> {
         pending: 0,
     };
     let _ = ACCOUNTS.insert(source, account, BPF_NOEXIST.into());
-    ACCOUNTS.get_ptr_mut(source)
+    let made = ACCOUNTS.get_ptr_mut(source);
+    if made.is_none() {
+        lose(Lost::Account);
+    }
+    made
 }
 
-/// One flow of the source waits no more.
+/// The flow waits no more.
 #[inline(always)]
-fn leave_pending(key: &FlowKey) {
-    if let Some(account) = ACCOUNTS.get_ptr_mut(Source::of(key.remote)) {
+fn leave_pending(flow: &SocketFlow) {
+    if flow.is_counted != 0
+        && let Some(account) = ACCOUNTS.get_ptr_mut(Source::of(flow.key.remote))
+    {
         // Zero if the account was pushed out and made anew meanwhile.
         // SAFETY: the map lent the pointer, to a field of eight bytes.
         unsafe {

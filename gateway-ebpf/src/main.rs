@@ -17,13 +17,15 @@ use aya_ebpf::{
     btf_maps::SkStorage,
     helpers::generated::bpf_ktime_get_ns,
     macros::{btf_map, cgroup_sockopt, map, sock_ops, xdp},
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuHashMap, lpm_trie::Key},
+    maps::{
+        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, lpm_trie::Key,
+    },
     programs::{SockOpsContext, SockoptContext, XdpContext},
 };
 use gateway_common::{
-    ACCOUNTS_MAX, Account, Address, BANS_MAX, Ban, FLOWS_MAX, Fate, Flow, FlowKey, Knowledge,
-    LISTS_MAX, Listed, PORT_COUNTS_PORTS_MAX, Packet, PortCounter, PortKey, Segment, Settings,
-    SocketFlow, Source, judge, mode, parse,
+    ACCOUNTS_MAX, Account, Address, BANS_MAX, Ban, EVENTS_BYTES, FLOWS_MAX, Fate, Flow, FlowKey,
+    Knowledge, LISTS_MAX, Listed, Lost, PORT_COUNTS_PORTS_MAX, Packet, PortCounter, PortKey,
+    Segment, Settings, SocketFlow, Source, judge, mode, parse,
 };
 
 use crate::frame::Frame;
@@ -56,6 +58,14 @@ static LISTS: LpmTrie<Address, u8> = LpmTrie::with_max_entries(LISTS_MAX, BPF_F_
 /// The settings.
 #[map]
 static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+
+/// Bans that begin, for user space.
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
+
+/// What there was no room for.
+#[map]
+static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::ALL.len() as u32, 0);
 
 /// Licence as the kernel spells it: some helpers are for GPL-compatible programs only.
 #[unsafe(link_section = "license")]
@@ -131,6 +141,15 @@ fn settings() -> Option<&'static Settings> {
 fn now_ns() -> u64 {
     // SAFETY: the helper takes nothing.
     unsafe { bpf_ktime_get_ns() }
+}
+
+/// Counts what there was no room for.
+#[inline(always)]
+fn lose(lost: Lost) {
+    if let Some(counter) = LOST.get_ptr_mut(lost.index()) {
+        // SAFETY: the map lent the pointer, to a value of eight bytes.
+        unsafe { atomic::add(counter, 1) };
+    }
 }
 
 /// The maps, as the judgement asks them.

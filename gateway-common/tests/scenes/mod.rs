@@ -2,8 +2,8 @@
 //! folder give it to the judgement in user space, those of the `tests` crate to the built program in the kernel.
 
 use gateway_common::{
-    Account, Address, Ban, Drop, Fate, Flow, FlowKey, Knowledge, Listed, Pass, Settings, Source,
-    first_bytes, flow_state, mode,
+    Account, Address, Ban, Drop, Fate, Flow, FlowKey, Knowledge, Listed, Pass, Reason, Settings,
+    Source, first_bytes, flow_state, mode,
 };
 
 use crate::frames::{Client, packet};
@@ -134,6 +134,8 @@ fn ban(until_ns: u64) -> Option<Ban> {
     Some(Ban {
         until_ns,
         lasts_ns: SECOND_NS,
+        reason: Reason::NotTls.index() as u32,
+        operator: 0,
     })
 }
 
@@ -333,7 +335,7 @@ fn openings(make: Make<'_>, now_ns: u64) -> Vec<Scene> {
         ..pending(make, now_ns, name, 0, bytes)
     });
     let junk = junk.map(|(name, bytes)| Scene {
-        expected: Err(Drop::NotTls),
+        expected: Ok(Pass::NotTls),
         first_bytes: Some(first_bytes::NOT_TLS),
         ..pending(make, now_ns, name, 0, bytes)
     });

@@ -75,6 +75,14 @@ impl Refusal {
     /// Every one, in the order of the counters.
     pub const ALL: [Self; 3] = [Self::Denied, Self::Banned, Self::TooManyPending];
 
+    /// What its flow is counted under.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Denied | Self::Banned => Reason::Banned,
+            Self::TooManyPending => Reason::TooManyPending,
+        }
+    }
+
     /// The metric label: the one that the kernel's drops have.
     pub const fn label(self) -> &'static str {
         match self {
@@ -130,7 +138,7 @@ pub struct Counts {
     pub refused: [u64; Refusal::ALL.len()],
     /// Connections that were admitted, and would have been refused in mode `enforce`.
     pub would_refuse: [u64; Refusal::ALL.len()],
-    /// Flows by how they came out, at [`Reason::index`].
+    /// Flows by how they came out, at [`Reason::index`]; those that were refused are among them.
     pub flows: [u64; COUNTERS],
     /// Bans that began for what a source did.
     pub bans_begun: u64,
@@ -167,7 +175,7 @@ impl Counts {
     }
 }
 
-/// How many sources are remembered: about 110 bytes for each account, 130 for each ban, taken as they come.
+/// How many sources are remembered: about 135 bytes for each account and for each ban, taken as they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Sources without a pending flow that owe something. Those with one come on top: each holds a connection.
@@ -192,7 +200,7 @@ impl Ranked for Account {
 
 impl Ranked for Ban {
     fn rank(&self) -> Option<Rank> {
-        Some((false, self.until_ns))
+        Some((self.ordered_by().is_some(), self.until_ns))
     }
 }
 
@@ -226,6 +234,7 @@ impl Sources {
         if let Some(refusal) = objection {
             if settings.mode == mode::ENFORCE {
                 self.counts.refused[refusal as usize] += 1;
+                self.counts.flows[refusal.reason().index()] += 1;
                 return Err(refusal);
             }
             self.counts.would_refuse[refusal as usize] += 1;
@@ -284,19 +293,25 @@ impl Sources {
         self.keep(source, account, now_ns);
         self.forget_past(now_ns, settings);
         if is_too_much {
-            self.begin_ban(source, now_ns, settings)
+            self.begin_ban(source, reason, now_ns, settings)
         } else {
             None
         }
     }
 
     /// The ban that follows, unless one is in force: what was in flight when that began is not a new offence.
-    fn begin_ban(&mut self, source: Source, now_ns: u64, settings: &Settings) -> Option<Ban> {
+    fn begin_ban(
+        &mut self,
+        source: Source,
+        reason: Reason,
+        now_ns: u64,
+        settings: &Settings,
+    ) -> Option<Ban> {
         let before = self.bans.get(&source).copied();
         if before.is_some_and(|before| before.holds(now_ns)) {
             return None;
         }
-        let ban = Ban::next(before, now_ns, settings);
+        let ban = Ban::next(before, reason, now_ns, settings);
         self.bans.put(source, ban);
         self.counts.bans_begun += 1;
         Some(ban)

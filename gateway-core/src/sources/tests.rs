@@ -138,7 +138,7 @@ impl Plain {
         let account = self.accounts.entry(number).or_default();
         if weight > 0 && account.charge(weight, now_ns, settings) {
             let before = self.bans.get(&number).copied();
-            let ban = Ban::next(before, now_ns, settings);
+            let ban = Ban::next(before, reason, now_ns, settings);
             self.bans.insert(number, ban);
         }
     }
@@ -216,7 +216,8 @@ proptest! {
             prop_assert!(sources.bans.len() <= room);
         }
         prop_assert_eq!(sources.counts().admitted, admitted);
-        prop_assert_eq!(sources.counts().flows.iter().sum::<u64>(), settled);
+        let refused: u64 = sources.counts().refused.iter().sum();
+        prop_assert_eq!(sources.counts().flows.iter().sum::<u64>(), settled + refused);
     }
 
     #[test]
@@ -261,10 +262,13 @@ proptest! {
     }
 }
 
+/// A ban that begins now, for failures that are not TLS.
 fn ban_for(seconds: u64) -> Ban {
     Ban {
         until_ns: START_NS + seconds * SECOND_NS,
         lasts_ns: seconds * SECOND_NS,
+        reason: Reason::NotTls.index() as u32,
+        operator: 0,
     }
 }
 
@@ -488,9 +492,11 @@ fn a_crowd_of_fresh_offenders_has_no_greater_debt_and_no_longer_ban_forgotten() 
         let ban = attempt(&mut sources, number, Reason::NotTls, START_NS, &policy);
         assert_eq!(ban, None);
     }
+    sources.ban(source(4), Ban::by_operator(0, START_NS, SECOND_NS));
     for number in 1000..2000 {
         sources.ban(source(number), ban_for(10));
     }
+    assert!(ban_of(&sources, 4).is_some(), "an operator's goes last");
     assert_eq!(sources.accounts.len(), 101);
     assert_eq!(sources.bans.len(), 100);
     let refused = admit(&mut sources, 2, START_NS, &policy);
@@ -510,6 +516,7 @@ fn what_has_leaked_away_gives_its_memory_back() {
         let _ = attempt(&mut sources, number, Reason::Reset, START_NS, &policy);
         sources.ban(source(number), ban_for(10));
     }
+    sources.ban(source(1), Ban::by_operator(0, START_NS, SECOND_NS));
     assert_eq!((sources.accounts.len(), sources.bans.len()), (1000, 1000));
     let later_ns = START_NS + 2 * policy.settings.ban_memory_ns;
     for number in 2000..2500 {

@@ -1,170 +1,34 @@
 //! The life of real flows: connections over veth to a listener in a child cgroup, user space's verdicts on them, and
-//! what the kernel counts and holds against their source.
+//! what the kernel counts, tells and holds against their source.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
-use gateway::guard::{Guard, SourceState, say};
-use gateway_common::{Drop as Dropped, Fate, Pass, PortCounter, Reason, Settings, mode};
+use gateway::guard::say;
+use gateway_common::{
+    BanEvent, Drop as Dropped, EVENTS_BYTES, Fate, Listed, Lost, Pass, Reason, Settings, Source,
+    mode,
+};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
-use socket2::SockRef;
 
-use crate::cgroup::Cgroup;
-use crate::namespace::Namespace;
-use crate::object;
+use tests::eventually;
 
-const PATIENCE: Duration = Duration::from_secs(20);
-const AGENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-/// The first address of the agent's /64: that is what is held responsible.
-const AGENT_NETWORK: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0));
-
-/// The start of a ClientHello, as far as the kernel looks.
-const CLIENT_HELLO: [u8; 11] = [22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
-
-/// A gateway behind a veth pair, guarded, with a listener.
-struct Site {
-    agent: Namespace,
-    guard: Guard,
-    listener: TcpListener,
-    address: SocketAddr,
-    // After the guard: it is removed when nothing is attached any more.
-    _cgroup: Cgroup,
-    _gateway: Namespace,
-}
-
-impl Site {
-    fn new() -> Self {
-        Self::at("192.0.2.2:0", |attach| attach())
-    }
-
-    /// A site whose listener is at `address`, whose programs are attached inside `privileges`.
-    fn at(address: &str, privileges: fn(&mut dyn FnMut())) -> Self {
-        let (agent, gateway) = (Namespace::new(), Namespace::new());
-        agent.connect(
-            "agent",
-            &["192.0.2.1/24", "2001:db8::1/64"],
-            &gateway,
-            "gateway",
-            &["192.0.2.2/24", "2001:db8::2/64"],
-        );
-        let cgroup = Cgroup::new();
-        let listener = gateway.enter(|| {
-            cgroup.enter();
-            TcpListener::bind(address).expect("the address is free")
-        });
-        let address = listener.local_addr().expect("it is bound");
-        let object = object();
-        let guard = gateway.enter(|| {
-            let mut guard = None;
-            privileges(&mut || {
-                let interfaces = ["gateway".to_owned()];
-                let mut attached = Guard::attach_object(&object, &interfaces, &[address.port()])
-                    .expect("it attaches");
-                attached.follow_flows(cgroup.open()).expect("it follows");
-                guard = Some(attached);
-            });
-            guard.expect("it was attached")
-        });
-        Self {
-            agent,
-            guard,
-            listener,
-            address,
-            _cgroup: cgroup,
-            _gateway: gateway,
-        }
-    }
-
-    /// A connection from the agent: its end and ours.
-    fn connect(&self) -> (TcpStream, TcpStream) {
-        let client = self.agent.enter(|| {
-            TcpStream::connect_timeout(&self.address, PATIENCE).expect("the listener is reached")
-        });
-        let (server, _) = self.listener.accept().expect("a connection comes");
-        for stream in [&client, &server] {
-            stream
-                .set_read_timeout(Some(PATIENCE))
-                .expect("a timeout can be set");
-        }
-        (client, server)
-    }
-
-    fn counter(&self) -> PortCounter {
-        self.guard.counts().expect("the counters can be read")[0].counter
-    }
-
-    /// Flows that came out in any way, by name.
-    fn ends(&self) -> Vec<(&'static str, u64)> {
-        let counter = self.counter();
-        Reason::ALL
-            .into_iter()
-            .map(|reason| (reason.label(), counter.flow(reason)))
-            .filter(|(_, count)| *count > 0)
-            .collect()
-    }
-
-    fn source(&self, address: IpAddr) -> SourceState {
-        let sources = self.guard.sources().expect("the sources can be read");
-        sources.get(&address).copied().unwrap_or_default()
-    }
-
-    /// Waits until no flow is pending.
-    fn settle(&self, address: IpAddr) {
-        eventually("no flow is pending", || {
-            self.source(address).account.pending == 0
-        });
-    }
-}
-
-fn assert_drops_nothing(counter: &PortCounter) {
-    for drop in Dropped::ALL {
-        assert_eq!(counter.fate(Fate::Dropped(drop)), 0, "{}", drop.label());
-    }
-}
-
-fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < PATIENCE, "it does not come about: {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// Nanoseconds on the clock that the kernel programs read.
-fn now_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    u64::try_from(now.tv_sec).expect("it is up") * 1_000_000_000
-        + u64::try_from(now.tv_nsec).expect("it is positive")
-}
-
-fn reset(stream: TcpStream) {
-    SockRef::from(&stream)
-        .set_linger(Some(Duration::ZERO))
-        .expect("it can be set");
-    drop(stream);
-}
-
-fn read_to_end(mut stream: &TcpStream) {
-    let mut bytes = Vec::new();
-    match stream.read_to_end(&mut bytes) {
-        Ok(_) => {}
-        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
-    }
-}
+use crate::programs::{now_ns, source};
+use crate::site::{
+    AGENT, AGENT_NETWORK, CLIENT_HELLO, PATIENCE, Site, assert_drops_nothing, read_to_end, reset,
+};
 
 #[test]
 fn a_flow_is_open_from_the_handshake_of_tcp_on_and_pending_until_the_verdict() {
     for (address, source) in [("192.0.2.2:0", AGENT), ("[2001:db8::2]:0", AGENT_NETWORK)] {
-        let site = Site::at(address, |attach| attach());
+        let site = Site::at(address, &Settings::new(mode::MONITOR));
         let (client, server) = site.connect();
         assert_eq!(site.counter().flows_opened, 1, "{address}");
-        assert_eq!(site.source(source).account.pending, 1, "{address}");
+        assert_eq!(site.account(source).pending, 1, "{address}");
         assert_eq!(site.ends(), []);
 
         say(&server, Reason::Authenticated).expect("the flow is known");
-        assert_eq!(site.source(source).account.pending, 0, "{address}");
+        assert_eq!(site.account(source).pending, 0, "{address}");
         assert_eq!(site.ends(), [("authenticated", 1)]);
         // What comes now is a packet of an authenticated flow.
         (&client).write_all(&[7; 100]).expect("it is sent");
@@ -182,14 +46,14 @@ fn a_flow_is_open_from_the_handshake_of_tcp_on_and_pending_until_the_verdict() {
 
 #[test]
 fn a_dual_stack_listener_knows_flows_of_both_families() {
-    let site = Site::at("[::]:0", |attach| attach());
+    let site = Site::at("[::]:0", &Settings::new(mode::MONITOR));
     for (target, source) in [("192.0.2.2", AGENT), ("2001:db8::2", AGENT_NETWORK)] {
         let to = SocketAddr::new(target.parse().expect("an address"), site.address.port());
         let client = site
             .agent
             .enter(|| TcpStream::connect_timeout(&to, PATIENCE).expect("it is reached"));
         let (server, _) = site.listener.accept().expect("a connection comes");
-        assert_eq!(site.source(source).account.pending, 1, "{target}");
+        assert_eq!(site.account(source).pending, 1, "{target}");
         (&client).write_all(&CLIENT_HELLO).expect("it is sent");
         (&server)
             .read_exact(&mut CLIENT_HELLO.clone())
@@ -204,7 +68,7 @@ fn a_dual_stack_listener_knows_flows_of_both_families() {
 #[test]
 fn a_failure_is_counted_once_by_its_reason_and_charged_to_its_source() {
     for (address, source) in [("192.0.2.2:0", AGENT), ("[2001:db8::2]:0", AGENT_NETWORK)] {
-        let site = Site::at(address, |attach| attach());
+        let site = Site::at(address, &Settings::new(mode::MONITOR));
         let before_ns = now_ns();
         let (client, server) = site.connect();
         say(&server, Reason::UnknownIssuer).expect("the flow is known");
@@ -216,13 +80,13 @@ fn a_failure_is_counted_once_by_its_reason_and_charged_to_its_source() {
         drop(server);
         assert_eq!(site.ends(), [("unknown_issuer", 1)]);
 
-        let state = site.source(source);
+        let account = site.account(source);
         let cost_ns =
             u64::from(Reason::UnknownIssuer.weight()) * Settings::new(mode::MONITOR).point_ns;
-        assert!(state.account.clear_at_ns > before_ns + cost_ns, "{state:?}");
-        assert!(state.account.clear_at_ns < now_ns() + cost_ns, "{state:?}");
-        assert_eq!(state.account.pending, 0);
-        assert_eq!(state.ban, None);
+        assert!(account.clear_at_ns > before_ns + cost_ns, "{account:?}");
+        assert!(account.clear_at_ns < now_ns() + cost_ns, "{account:?}");
+        assert_eq!(account.pending, 0);
+        assert_eq!(site.ban(source), None);
     }
 }
 
@@ -243,7 +107,7 @@ fn every_verdict_has_its_own_counter() {
         expected.push((reason.label(), 1));
     }
     assert_eq!(site.ends(), expected);
-    assert_eq!(site.source(AGENT).account.pending, 0);
+    assert_eq!(site.account(AGENT).pending, 0);
 }
 
 #[test]
@@ -259,7 +123,7 @@ fn what_is_no_verdict_is_left_to_the_kernel_which_does_not_know_it() {
         );
     }
     assert_eq!(site.ends(), []);
-    assert_eq!(site.source(AGENT).account.pending, 1);
+    assert_eq!(site.account(AGENT).pending, 1);
 }
 
 #[test]
@@ -283,9 +147,9 @@ fn a_thousand_clients_that_close_right_after_the_handshake_are_never_failures() 
     }
     site.settle(AGENT);
     assert_eq!(site.ends(), [("authenticated", 1000)]);
-    assert_eq!(site.source(AGENT).ban, None);
+    assert_eq!(site.ban(AGENT), None);
     assert!(
-        site.source(AGENT).account.clear_at_ns < now_ns(),
+        site.account(AGENT).clear_at_ns < now_ns(),
         "nothing was charged"
     );
 }
@@ -310,7 +174,7 @@ fn a_connection_without_a_byte_is_no_data_whatever_user_space_makes_of_it() {
     site.settle(AGENT);
     assert_eq!(site.ends(), [("no_data", 4)]);
     assert!(
-        site.source(AGENT).account.clear_at_ns < now_ns(),
+        site.account(AGENT).clear_at_ns < now_ns(),
         "health checks cost nothing"
     );
 }
@@ -339,30 +203,40 @@ fn bytes_that_are_not_tls_are_seen_in_the_kernel_and_counted_once() {
         assert_eq!(site.ends(), [("not_tls", 3)], "{bytes:?}");
         let counter = site.counter();
         assert!(
-            counter.fate(Fate::WouldDrop(Dropped::NotTls)) >= 3,
+            counter.fate(Fate::Passed(Pass::NotTls)) >= 3,
             "{bytes:?}: {counter:?}"
         );
         assert_drops_nothing(&counter);
     }
 }
 
+/// As many failures as a source may have at once, and one more.
+fn fail_until_banned(site: &Site, reason: Reason) {
+    let settings = Settings::new(mode::MONITOR);
+    let bearable = settings.ban_debt_ns / (u64::from(reason.weight()) * settings.point_ns);
+    for number in 0..=bearable {
+        assert_eq!(site.ban(AGENT), None, "after {number} failures");
+        fail(site, reason);
+    }
+}
+
+fn fail(site: &Site, reason: Reason) {
+    let (client, server) = site.connect();
+    (&client).write_all(&CLIENT_HELLO).expect("it is sent");
+    (&server)
+        .read_exact(&mut CLIENT_HELLO.clone())
+        .expect("it arrives");
+    say(&server, reason).expect("the flow is known");
+}
+
 #[test]
 fn a_source_that_fails_too_often_is_banned_and_still_served_in_monitor() {
     let site = Site::new();
-    let weight = u64::from(Reason::BadSignature.weight());
-    let settings = Settings::new(mode::MONITOR);
-    let bearable = settings.ban_debt_ns / (weight * settings.point_ns);
-    for number in 0..=bearable {
-        assert_eq!(site.source(AGENT).ban, None, "after {number} failures");
-        let (client, server) = site.connect();
-        (&client).write_all(&CLIENT_HELLO).expect("it is sent");
-        (&server)
-            .read_exact(&mut CLIENT_HELLO.clone())
-            .expect("it arrives");
-        say(&server, Reason::BadSignature).expect("the flow is known");
-    }
-    let ban = site.source(AGENT).ban.expect("it is banned");
-    assert_eq!(ban.lasts_ns, settings.ban_first_ns);
+    fail_until_banned(&site, Reason::BadSignature);
+    let ban = site.ban(AGENT).expect("it is banned");
+    assert_eq!(ban.lasts_ns, Settings::new(mode::MONITOR).ban_first_ns);
+    assert_eq!(ban.tipped_by(), Some(Reason::BadSignature));
+    assert_eq!(ban.ordered_by(), None, "no operator had a part in it");
     assert!(ban.until_ns > now_ns(), "the ban is in force");
 
     let (_client, _server) = site.connect();
@@ -375,8 +249,136 @@ fn a_source_that_fails_too_often_is_banned_and_still_served_in_monitor() {
 }
 
 #[test]
+fn a_ban_is_told_once_when_it_begins() {
+    let mut site = Site::new();
+    assert_eq!(site.programs.events(), []);
+    fail_until_banned(&site, Reason::Malformed);
+    // And half as much again, which tips the account a second time, within the ban.
+    for _ in 0..15 {
+        fail(&site, Reason::UnknownIssuer);
+    }
+    let ban = site.ban(AGENT).expect("it is banned");
+    let expected = BanEvent {
+        source: source(AGENT),
+        ban,
+        local_port: site.address.port(),
+        padding: 0,
+        more_padding: 0,
+    };
+    assert_eq!(site.programs.events(), [expected]);
+    for lost in Lost::ALL {
+        assert_eq!(site.programs.lost(lost), 0, "{}", lost.label());
+    }
+}
+
+#[test]
+fn bans_that_nobody_reads_of_are_counted_when_they_no_longer_fit() {
+    // One failure is a ban, and none lasts: each is a new one.
+    let settings = Settings {
+        ban_debt_ns: 0,
+        ban_first_ns: 0,
+        ban_memory_ns: 0,
+        ..Settings::new(mode::MONITOR)
+    };
+    let mut site = Site::at("192.0.2.2:0", &settings);
+    // Each record is preceded by eight bytes of the kernel's, and one byte always stays free.
+    let fits = (EVENTS_BYTES - 1) / (size_of::<BanEvent>() as u32 + 8);
+    let made = fits + 7;
+    for _ in 0..made {
+        let (client, server) = site.connect();
+        say(&server, Reason::Malformed).expect("the flow is known");
+        reset(client);
+    }
+    assert_eq!(site.programs.events().len(), fits as usize);
+    assert_eq!(site.programs.lost(Lost::BanEvent), u64::from(made - fits));
+    assert_eq!(site.programs.lost(Lost::Ban), 0, "the bans themselves hold");
+    // There is room again.
+    fail(&site, Reason::Malformed);
+    assert_eq!(site.programs.events().len(), 1);
+}
+
+#[test]
+fn a_source_that_is_always_let_through_is_neither_charged_nor_counted_as_pending() {
+    let settings = Settings {
+        pending_max: 1,
+        has_lists: 1,
+        ..Settings::new(mode::MONITOR)
+    };
+    let mut site = Site::at("192.0.2.2:0", &settings);
+    let Source(agent) = source(AGENT);
+    site.programs.set_listed(agent, 128, Some(Listed::Allowed));
+    let open: Vec<_> = (0..5).map(|_| site.connect()).collect();
+    assert_eq!(site.account(AGENT).pending, 0);
+    for (_, server) in &open {
+        for _ in 0..5 {
+            say(server, Reason::Malformed).expect("the flow is known");
+        }
+    }
+    assert_eq!(site.ends(), [("malformed", 5)], "counted all the same");
+    assert_eq!(site.programs.account(source(AGENT)), None);
+
+    // The word counts from the moment it is said, and a flow that was not counted is not taken off.
+    let (_client, before) = site.connect();
+    site.programs.set_listed(agent, 128, None);
+    let (_client, after) = site.connect();
+    assert_eq!(site.account(AGENT).pending, 1);
+    say(&before, Reason::Malformed).expect("the flow is known");
+    assert_eq!(site.account(AGENT).pending, 1);
+    say(&after, Reason::Authenticated).expect("the flow is known");
+    assert_eq!(site.account(AGENT).pending, 0);
+    let counter = site.counter();
+    for drop in Dropped::ALL {
+        let would = counter.fate(Fate::WouldDrop(drop));
+        assert_eq!(would, 0, "{}: {counter:?}", drop.label());
+    }
+}
+
+#[test]
+fn programs_that_are_attached_twice_count_everything_once() {
+    let site = {
+        let mut site = Site::new();
+        let cgroup = site.cgroup.open();
+        site.programs.follow(&cgroup);
+        site
+    };
+    // Said while it is open.
+    let (client, server) = site.connect();
+    assert_eq!(site.counter().flows_opened, 1);
+    assert_eq!(site.account(AGENT).pending, 1);
+    say(&server, Reason::UnknownIssuer).expect("the flow is known");
+    let after_one = site.account(AGENT);
+    assert_eq!(after_one.pending, 0);
+    let cost_ns = u64::from(Reason::UnknownIssuer.weight()) * Settings::new(mode::MONITOR).point_ns;
+    assert!(after_one.clear_at_ns < now_ns() + cost_ns, "charged twice");
+    drop((client, server));
+    // Said after its end.
+    let (client, server) = site.connect();
+    (&client).write_all(&CLIENT_HELLO).expect("it is sent");
+    reset(client);
+    read_to_end(&server);
+    say(&server, Reason::Authenticated).expect("the flow is known");
+    // Not said at all.
+    for _ in 0..2 {
+        let (client, server) = site.connect();
+        assert_eq!(site.account(AGENT).pending, 1);
+        reset(client);
+        read_to_end(&server);
+        drop(server);
+        site.settle(AGENT);
+    }
+    assert_eq!(site.counter().flows_opened, 4);
+    let expected = [("authenticated", 1), ("unknown_issuer", 1), ("no_data", 2)];
+    assert_eq!(site.ends(), expected);
+    eventually("no flow is left", || {
+        (site.programs.flow_count() == 0).then_some(())
+    });
+    assert_eq!(site.account(AGENT).clear_at_ns, after_one.clear_at_ns);
+}
+
+#[test]
 fn two_capabilities_are_enough_to_follow_flows() {
-    let site = Site::at("192.0.2.2:0", |attach| {
+    let monitor = Settings::new(mode::MONITOR);
+    let site = Site::attached("192.0.2.2:0", &monitor, |attach| {
         let kept = CapabilitySet::BPF | CapabilitySet::NET_ADMIN;
         let sets = CapabilitySets {
             effective: kept,
@@ -393,12 +395,12 @@ fn two_capabilities_are_enough_to_follow_flows() {
 }
 
 #[test]
-fn dropping_the_guard_leaves_nothing_that_follows_flows() {
+fn unloading_the_programs_leaves_nothing_that_follows_flows() {
     let site = Site::new();
     let (_client, server) = site.connect();
     say(&server, Reason::Authenticated).expect("the flow is known");
-    let Site { guard, .. } = site;
-    drop(guard);
+    let Site { programs, .. } = site;
+    drop(programs);
     let error = say(&server, Reason::Authenticated).expect_err("nobody listens");
     assert_eq!(
         error.raw_os_error(),

@@ -3,14 +3,19 @@
 
 mod attached;
 mod cgroup;
+mod enforce;
 mod flood;
 mod flows;
+mod forge;
 #[path = "../../../gateway-common/tests/frames/mod.rs"]
 mod frames;
 mod judged;
+mod layout;
 mod namespace;
+mod programs;
 #[path = "../../../gateway-common/tests/scenes/mod.rs"]
 mod scenes;
+mod site;
 mod test_run;
 
 use std::env;

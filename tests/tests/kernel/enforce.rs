@@ -1,0 +1,480 @@
+//! Mode `enforce` on real connections over veth: what is dropped, what passes whatever happens, and what forged
+//! packets cannot bring about.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use gateway::guard::say;
+use gateway_common::{Ban, Drop as Dropped, Fate, Listed, Pass, Reason, Settings, Source, mode};
+use rustix::io::Errno;
+use socket2::{Domain, Socket, Type};
+use tests::eventually;
+
+use crate::forge::{Forged, Forger};
+use crate::programs::{now_ns, source};
+use crate::site::{AGENT, AGENT_NETWORK, CLIENT_HELLO, Site, reset};
+
+const SECOND_NS: u64 = 1_000_000_000;
+const HOUR_NS: u64 = 3600 * SECOND_NS;
+
+/// Long enough for a packet that is not dropped to have arrived many times over, and for a SYN to be sent twice.
+const SILENCE: Duration = Duration::from_millis(1500);
+
+/// Address of the listener and source of the agent, in both families.
+const FAMILIES: [(&str, IpAddr); 2] = [("192.0.2.2:0", AGENT), ("[2001:db8::2]:0", AGENT_NETWORK)];
+
+fn enforcing() -> Settings {
+    Settings {
+        alive_until_ns: now_ns() + HOUR_NS,
+        ..Settings::new(mode::ENFORCE)
+    }
+}
+
+fn banned_until(until_ns: u64) -> Option<Ban> {
+    Some(Ban {
+        until_ns,
+        ..Ban::by_operator(0, now_ns(), HOUR_NS)
+    })
+}
+
+impl Site {
+    fn dropped(&self, drop: Dropped) -> u64 {
+        self.counter().fate(Fate::Dropped(drop))
+    }
+
+    /// Whether the agent's SYN is answered.
+    fn is_reached(&self) -> bool {
+        let connected = self
+            .agent
+            .enter(|| TcpStream::connect_timeout(&self.address, SILENCE));
+        match connected {
+            Ok(_) => {
+                // Not the next one's.
+                self.listener.accept().expect("a connection comes");
+                true
+            }
+            Err(error) if error.kind() == ErrorKind::TimedOut => false,
+            Err(error) => panic!("neither silence nor a connection: {error}"),
+        }
+    }
+
+    /// A connection that user space has let in.
+    fn authenticated(&self) -> (TcpStream, TcpStream) {
+        let (client, server) = self.connect();
+        say(&server, Reason::Authenticated).expect("the flow is known");
+        (client, server)
+    }
+}
+
+/// Bytes get from one end to the other.
+fn assert_flows(from: &TcpStream, to: &TcpStream) {
+    let (mut from, mut to) = (from, to);
+    from.write_all(&CLIENT_HELLO).expect("it is open");
+    let mut received = [0; CLIENT_HELLO.len()];
+    to.read_exact(&mut received).expect("it arrives");
+    assert_eq!(received, CLIENT_HELLO);
+}
+
+fn assert_silence(mut stream: &TcpStream) {
+    stream
+        .set_read_timeout(Some(SILENCE))
+        .expect("a timeout can be set");
+    let error = stream.read(&mut [0; 64]).expect_err("nothing arrives");
+    assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+    stream
+        .set_read_timeout(Some(crate::site::PATIENCE))
+        .expect("a timeout can be set");
+}
+
+#[test]
+fn a_ban_holds_up_new_and_unauthenticated_flows_and_leaves_the_others_alone() {
+    for (address, agent) in FAMILIES {
+        let mut site = Site::at(address, &enforcing());
+        let (old_client, old_server) = site.authenticated();
+        let (new_client, new_server) = site.connect();
+        let ban = banned_until(now_ns() + HOUR_NS);
+        site.programs.set_ban(source(agent), ban);
+
+        assert!(!site.is_reached(), "{address}: new");
+        (&new_client).write_all(&CLIENT_HELLO).expect("it is open");
+        assert_silence(&new_server);
+        assert_flows(&old_client, &old_server);
+        assert_flows(&old_server, &old_client);
+        assert!(site.dropped(Dropped::Banned) >= 2, "{:?}", site.counter());
+
+        // It ends by itself, and what was held up is sent again by TCP.
+        site.programs.set_ban(source(agent), banned_until(now_ns()));
+        assert!(site.is_reached(), "{address}: after the ban");
+        let mut received = [0; CLIENT_HELLO.len()];
+        (&new_server).read_exact(&mut received).expect("it arrives");
+    }
+}
+
+#[test]
+fn the_end_of_a_connection_passes_whatever_is_held_against_it() {
+    for (address, agent) in FAMILIES {
+        let mut site = Site::at(address, &enforcing());
+        let (by_fin, fin_server) = site.connect();
+        let (by_rst, rst_server) = site.connect();
+        let Source(listed) = source(agent);
+        let ban = banned_until(now_ns() + HOUR_NS);
+        site.programs.set_ban(source(agent), ban);
+        site.programs.set_listed(listed, 64, Some(Listed::Denied));
+        site.programs.set_settings(&Settings {
+            has_lists: 1,
+            deadline_ns: 0,
+            budget_bytes: 0,
+            ..enforcing()
+        });
+        by_fin.shutdown(Shutdown::Write).expect("it is open");
+        let end = (&fin_server).read(&mut [0]).expect("an end, no error");
+        assert_eq!(end, 0, "{address}");
+        reset(by_rst);
+        let error = (&rst_server).read(&mut [0]).expect_err("it is reset");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{address}");
+        assert!(site.counter().fate(Fate::Passed(Pass::Ending)) >= 2);
+    }
+}
+
+#[test]
+fn a_source_gets_no_more_unauthenticated_flows_than_its_cap_and_one_for_each_that_is_let_in() {
+    const CAP: usize = 8;
+    for (address, agent) in FAMILIES {
+        let site = Site::at(
+            address,
+            &Settings {
+                pending_max: CAP as u64,
+                ..enforcing()
+            },
+        );
+        let idle: Vec<_> = (0..CAP).map(|_| site.connect()).collect();
+        for _ in 0..2 {
+            assert!(!site.is_reached(), "{address}: beyond the cap");
+        }
+        assert_eq!(site.account(agent).pending, CAP as u64, "{address}");
+        assert!(site.dropped(Dropped::TooManyPending) >= 2);
+
+        say(&idle[0].1, Reason::Authenticated).expect("the flow is known");
+        let (client, server) = site.connect();
+        assert_flows(&client, &server);
+        assert!(!site.is_reached(), "{address}: at the cap again");
+        // The others are within the cap, and none the worse for it.
+        for (client, server) in &idle {
+            assert_flows(client, server);
+        }
+    }
+}
+
+#[test]
+fn of_many_that_connect_at_once_only_the_cap_gets_a_byte_through() {
+    const CAP: u64 = 8;
+    const ASKING: u64 = 24;
+    let site = Site::at(
+        "192.0.2.2:0",
+        &Settings {
+            pending_max: CAP,
+            ..enforcing()
+        },
+    );
+    // No answer finds its way back until all have asked: the cap cannot see them coming.
+    let astray = ["192.0.2.1", "lladdr", "02:00:00:00:00:01", "dev", "gateway"];
+    site.gateway
+        .ip(&[&["neighbour", "replace"], &astray[..]].concat());
+    let clients: Vec<Socket> = site.agent.enter(|| {
+        let connecting = || {
+            let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("it is made");
+            client.set_nonblocking(true).expect("it can be set");
+            let error = client.connect(&site.address.into()).expect_err("no answer");
+            assert_eq!(error.raw_os_error(), Some(Errno::INPROGRESS.raw_os_error()));
+            client
+        };
+        (0..ASKING).map(|_| connecting()).collect()
+    });
+    eventually("all have asked", || {
+        let asked = site.counter().fate(Fate::Passed(Pass::Opening));
+        (asked >= ASKING).then_some(())
+    });
+    site.gateway
+        .ip(&["neighbour", "delete", "192.0.2.1", "dev", "gateway"]);
+    eventually("all are answered", || {
+        (site.counter().flows_opened == ASKING).then_some(())
+    });
+    for client in &clients {
+        client.send(&CLIENT_HELLO).expect("it is open");
+    }
+    eventually("those beyond the cap are cut off", || {
+        (site.dropped(Dropped::TooManyPending) >= ASKING - CAP).then_some(())
+    });
+    assert_eq!(site.account(AGENT).pending, ASKING);
+    let heard = (0..ASKING)
+        .map(|_| site.listener.accept().expect("a connection comes").0)
+        .filter(|server| {
+            let patience = Some(Duration::from_millis(50));
+            server.set_read_timeout(patience).expect("it can be set");
+            let mut server = server;
+            server.read(&mut [0; 64]).is_ok()
+        });
+    assert_eq!(heard.count() as u64, CAP);
+}
+
+#[test]
+fn bytes_beyond_the_budget_wait_for_the_verdict() {
+    const BUDGET: u32 = 8192;
+    for (address, _) in FAMILIES {
+        let site = Site::at(
+            address,
+            &Settings {
+                budget_bytes: BUDGET,
+                ..enforcing()
+            },
+        );
+        let (client, server) = site.connect();
+        let sent: Vec<u8> = CLIENT_HELLO
+            .into_iter()
+            .chain(std::iter::repeat_n(7, 50_000))
+            .collect();
+        let mut received = vec![0; sent.len()];
+        thread::scope(|scope| {
+            scope.spawn(|| (&client).write_all(&sent).expect("it is open"));
+            eventually("the budget is used up", || {
+                (site.dropped(Dropped::ByteBudget) > 0).then_some(())
+            });
+            server
+                .set_read_timeout(Some(SILENCE))
+                .expect("a timeout can be set");
+            let mut early = 0;
+            while let Ok(read) = (&server).read(&mut received[early..]) {
+                early += read;
+            }
+            assert!(early <= BUDGET as usize, "{address}: {early} bytes");
+            // Let in, it has lost nothing: TCP sends again what was dropped.
+            say(&server, Reason::Authenticated).expect("the flow is known");
+            server
+                .set_read_timeout(Some(crate::site::PATIENCE))
+                .expect("a timeout can be set");
+            (&server)
+                .read_exact(&mut received[early..])
+                .expect("it arrives");
+        });
+        assert_eq!(received, sent);
+    }
+}
+
+#[test]
+fn a_flow_that_is_not_let_in_before_its_deadline_is_heard_no_more() {
+    for (address, _) in FAMILIES {
+        let mut site = Site::at(address, &enforcing());
+        let (client, server) = site.connect();
+        let (let_in, let_in_server) = site.authenticated();
+        assert_flows(&client, &server);
+        site.programs.set_settings(&Settings {
+            deadline_ns: 0,
+            ..enforcing()
+        });
+        (&client).write_all(&CLIENT_HELLO).expect("it is open");
+        assert_silence(&server);
+        assert!(site.dropped(Dropped::Deadline) > 0, "{address}");
+        assert_flows(&let_in, &let_in_server);
+        // User space, which has given up meanwhile, can still tell the client, whose end passes.
+        say(&server, Reason::Timeout).expect("the flow is known");
+        assert_flows(&server, &client);
+        drop(server);
+        assert_eq!((&client).read(&mut [0]).expect("an end"), 0);
+    }
+}
+
+#[test]
+fn first_bytes_that_are_not_tls_reach_user_space_which_can_refuse_at_once() {
+    for (address, agent) in FAMILIES {
+        let site = Site::at(address, &enforcing());
+        let (client, server) = site.connect();
+        (&client)
+            .write_all(b"GET / HTTP/1.1\r\n\r\n")
+            .expect("it is open");
+        let mut first = [0; 4];
+        (&server).read_exact(&mut first).expect("it arrives");
+        assert_eq!(&first, b"GET ");
+        assert_eq!(site.counter().fate(Fate::Passed(Pass::NotTls)), 1);
+        // Even a word that says less is counted as what the kernel saw.
+        say(&server, Reason::Reset).expect("the flow is known");
+        assert_eq!(site.ends(), [("not_tls", 1)], "{address}");
+        assert!(site.account(agent).clear_at_ns > now_ns(), "{address}");
+        for drop in Dropped::ALL {
+            assert_eq!(site.dropped(drop), 0, "{}", drop.label());
+        }
+    }
+}
+
+#[test]
+fn lists_go_before_everything_else() {
+    for (address, agent) in FAMILIES {
+        let mut site = Site::at(address, &enforcing());
+        let Source(listed) = source(agent);
+        let (old_client, old_server) = site.authenticated();
+
+        site.programs.set_listed(listed, 64, Some(Listed::Denied));
+        assert!(site.is_reached(), "{address}: the lists are not looked at");
+        site.programs.set_settings(&Settings {
+            has_lists: 1,
+            ..enforcing()
+        });
+        assert!(!site.is_reached(), "{address}: denied");
+        (&old_client).write_all(&CLIENT_HELLO).expect("it is open");
+        assert_silence(&old_server);
+        assert!(site.dropped(Dropped::Denied) >= 2, "{:?}", site.counter());
+
+        // Allowed: in spite of a ban and of a cap of none, and with more bytes than there is a budget.
+        site.programs.set_settings(&Settings {
+            has_lists: 1,
+            pending_max: 0,
+            budget_bytes: 0,
+            deadline_ns: 0,
+            ..enforcing()
+        });
+        let ban = banned_until(now_ns() + HOUR_NS);
+        site.programs.set_ban(source(agent), ban);
+        site.programs.set_listed(listed, 64, Some(Listed::Allowed));
+        let (client, server) = site.connect();
+        assert_flows(&client, &server);
+        assert!(site.counter().fate(Fate::Passed(Pass::Allowed)) > 0);
+
+        // The longest prefix has the word.
+        site.programs.set_listed(listed, 0, Some(Listed::Denied));
+        assert!(site.is_reached(), "{address}: the nearer network counts");
+        site.programs.set_listed(listed, 64, None);
+        assert!(!site.is_reached(), "{address}: denied with everybody");
+    }
+}
+
+#[test]
+fn nothing_is_dropped_any_more_when_nobody_answers_for_the_program() {
+    let mut site = Site::at("192.0.2.2:0", &enforcing());
+    let ban = banned_until(now_ns() + HOUR_NS);
+    site.programs.set_ban(source(AGENT), ban);
+    assert!(!site.is_reached());
+    site.programs.set_settings(&Settings {
+        alive_until_ns: now_ns(),
+        ..enforcing()
+    });
+    let (client, server) = site.connect();
+    assert_flows(&client, &server);
+    assert!(site.counter().fate(Fate::WouldDrop(Dropped::Banned)) > 0);
+}
+
+#[test]
+fn a_flood_of_syns_in_a_victims_name_does_not_lock_the_victim_out() {
+    for (address, agent) in FAMILIES {
+        let mut site = Site::at(
+            address,
+            &Settings {
+                pending_max: 4,
+                ..enforcing()
+            },
+        );
+        let victim: IpAddr = match agent {
+            IpAddr::V4(_) => agent,
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+        };
+        let (client, server) = site.authenticated();
+        site.agent.enter(|| {
+            let mut forger = Forger::new(site.address);
+            for number in 0..20_000_u32 {
+                // Below the ports that a host chooses from: the victim's own host answers none of them for it.
+                let port = 1024 + (number % 30_000) as u16;
+                forger.send(Forged::Syn, SocketAddr::new(victim, port), number << 12);
+            }
+        });
+        assert!(site.counter().fate(Fate::Passed(Pass::Opening)) >= 20_000);
+        for drop in Dropped::ALL {
+            assert_eq!(site.dropped(drop), 0, "{address}: {}", drop.label());
+        }
+        assert_eq!(site.account(agent).pending, 0, "{address}");
+        assert_eq!(site.ban(agent), None, "{address}");
+        assert_eq!(site.programs.events(), []);
+        assert_flows(&client, &server);
+        let (client, server) = site.authenticated();
+        assert_flows(&client, &server);
+        assert_eq!(site.ends(), [("authenticated", 2)], "{address}");
+    }
+}
+
+/// The addresses that forged packets come from: 2^17 of them, which no host has.
+fn stranger(number: u32) -> SocketAddr {
+    let address = Ipv4Addr::from_bits(Ipv4Addr::new(198, 18, 0, 0).to_bits() | number & 0x1_ffff);
+    let port = 1024 + (number >> 17) as u16;
+    SocketAddr::new(IpAddr::V4(address), port)
+}
+
+#[test]
+fn a_million_forged_packets_push_out_no_authenticated_flow_and_no_ban() {
+    const EACH: u32 = 500_000;
+    const BANS: u32 = 1000;
+    let mut site = Site::at("192.0.2.2:0", &enforcing());
+    // Where the answers go, and are reset by nobody: there is no such station.
+    site.gateway
+        .ip(&["route", "add", "blackhole", "198.18.0.0/15"]);
+    let open: Vec<_> = (0..100).map(|_| site.authenticated()).collect();
+    let before = site.account(AGENT);
+    let until_ns = now_ns() + HOUR_NS;
+    let banned = |number: u32| {
+        let bits = Ipv4Addr::new(203, 0, 113, 0).to_bits() + number;
+        source(IpAddr::V4(Ipv4Addr::from_bits(bits)))
+    };
+    for number in 0..BANS {
+        site.programs
+            .set_ban(banned(number), banned_until(until_ns));
+    }
+    for kind in [Forged::Syn, Forged::Ack] {
+        site.agent.enter(|| {
+            thread::scope(|scope| {
+                for half in 0..2 {
+                    let to = site.address;
+                    scope.spawn(move || {
+                        let mut forger = Forger::new(to);
+                        for number in (half..EACH).step_by(2) {
+                            forger.send(kind, stranger(number), number.wrapping_mul(0x9e37_79b9));
+                        }
+                    });
+                }
+            });
+        });
+    }
+    let counter = site.counter();
+    assert_eq!(
+        counter.fate(Fate::Passed(Pass::Opening)),
+        u64::from(EACH) + 100
+    );
+    assert!(counter.fate(Fate::Passed(Pass::Unknown)) >= u64::from(EACH));
+    assert_eq!(site.programs.flow_count(), 100, "no flow came or went");
+    assert_eq!(counter.flows_opened, 100);
+    for number in 0..BANS {
+        let ban = site.programs.ban(banned(number));
+        assert_eq!(ban.map(|ban| ban.until_ns), Some(until_ns), "{number}");
+    }
+    assert_eq!(site.account(AGENT), before);
+    for (client, server) in &open {
+        assert_flows(client, server);
+    }
+    assert_eq!(site.programs.events(), []);
+}
+
+#[test]
+fn forged_ends_in_an_authenticated_flows_name_leave_it_authenticated() {
+    let site = Site::at("192.0.2.2:0", &enforcing());
+    let (client, server) = site.authenticated();
+    let local = client.local_addr().expect("it is connected");
+    site.agent.enter(|| {
+        let mut forger = Forger::new(site.address);
+        // Sequence numbers outside of the window: RFC 5961 has them ignored, and the kernel program trusts the stack.
+        for number in 0..1000_u32 {
+            forger.send(Forged::Rst, local, number.wrapping_mul(0x0100_0001));
+            forger.send(Forged::Syn, local, number.wrapping_mul(0x0100_0001));
+        }
+    });
+    assert_flows(&client, &server);
+    assert_eq!(site.programs.flow_count(), 1);
+    let authenticated = site.counter().fate(Fate::Passed(Pass::Authenticated));
+    assert!(authenticated > 0, "{:?}", site.counter());
+}

@@ -1,0 +1,315 @@
+//! The kernel programs, loaded and attached by the tests themselves, and their maps, value by value. In: settings,
+//! ports, lists, whatever a scene lays out. Out: counters, accounts, bans, events. Knows `gateway-common` and nothing of
+//! the gateway's own side, which has tests of its own. What is attached ends with the value, or with the process.
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{
+    Array, HashMap, Map, MapError, MapInfo, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf,
+};
+use aya::programs::{
+    CgroupAttachMode, CgroupSockopt, Program, ProgramError, SockOps, TestRun, TestRunOptions, Xdp,
+    XdpMode,
+};
+use aya::util::nr_cpus;
+use gateway_common::{
+    ACCOUNTS_MAP, Account, Address, BANS_MAP, Ban, BanEvent, COUNTERS, EVENTS_MAP, FLOWS_MAP, Flow,
+    FlowKey, LIFE_PROGRAM, LISTS_MAP, LOST_MAP, Listed, Lost, PORT_COUNTS_MAP, PortCounter,
+    PortKey, SETTINGS_MAP, Settings, Source, VERDICT_PROGRAM, XDP_PROGRAM,
+};
+
+use crate::object;
+
+const COUNTER_WORDS: usize = size_of::<PortCounter>() / size_of::<u64>();
+const SETTINGS_BYTES: usize = size_of::<Settings>();
+const FLOW_KEY_BYTES: usize = size_of::<FlowKey>();
+
+type BanWords = [u64; 3];
+type AccountWords = [u64; 2];
+
+/// The object, loaded.
+pub struct Programs(Ebpf);
+
+impl Programs {
+    /// All maps empty; the XDP program accepted by the verifier.
+    pub fn load() -> Self {
+        let mut loaded = Self(Ebpf::load(&object()).expect("the object loads"));
+        let program: &mut Xdp = loaded.program(XDP_PROGRAM);
+        program.load().expect("the verifier accepts it");
+        loaded
+    }
+
+    /// Judges what an interface of this thread's namespace receives, in its driver.
+    pub fn attach(&mut self, interface: &str) {
+        let program: &mut Xdp = self.program(XDP_PROGRAM);
+        program
+            .attach(interface, XdpMode::Driver)
+            .expect("veth has XDP");
+    }
+
+    /// Follows the flows of sockets made in `cgroup`; twice, when it is called twice.
+    pub fn follow(&mut self, cgroup: &File) {
+        let verdicts: &mut CgroupSockopt = self.program(VERDICT_PROGRAM);
+        load_once(verdicts.load());
+        verdicts
+            .attach(cgroup, CgroupAttachMode::Single)
+            .expect("the cgroup takes it");
+        let life: &mut SockOps = self.program(LIFE_PROGRAM);
+        load_once(life.load());
+        life.attach(cgroup, CgroupAttachMode::Single)
+            .expect("the cgroup takes it");
+    }
+
+    fn program<'a, T>(&'a mut self, name: &str) -> &'a mut T
+    where
+        &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
+    {
+        let program = self.0.program_mut(name).expect("the object has it");
+        program.try_into().expect("it is of this kind")
+    }
+
+    /// Runs the XDP program on a frame: its answer, and what one run took.
+    pub fn run(&self, frame: &[u8], repeat: u32) -> (u32, Duration) {
+        let program = self.0.program(XDP_PROGRAM).expect("the object has it");
+        let program: &Xdp = program.try_into().expect("it is an XDP program");
+        let result = program
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                repeat,
+                ..TestRunOptions::default()
+            })
+            .expect("the kernel runs the program");
+        (result.return_value, result.duration)
+    }
+
+    /// Protects a port, and sets its counters to zero.
+    pub fn protect(&mut self, port: PortKey) {
+        let zeros = vec![[0; COUNTER_WORDS]; nr_cpus().expect("the number of CPUs is known")];
+        let zeros = PerCpuValues::try_from(zeros).expect("one per CPU");
+        let mut counts: PerCpuHashMap<_, PortKey, [u64; COUNTER_WORDS]> =
+            self.map_mut(PORT_COUNTS_MAP);
+        counts.insert(port, zeros, 0).expect("a port fits");
+    }
+
+    pub fn set_settings(&mut self, settings: &Settings) {
+        let mut map: Array<_, [u8; SETTINGS_BYTES]> = self.map_mut(SETTINGS_MAP);
+        map.set(0, settings_bytes(settings), 0)
+            .expect("the settings fit");
+    }
+
+    pub fn set_flow(&mut self, key: &FlowKey, flow: Option<Flow>) {
+        let bytes = flow.map(|flow| flow_bytes(&flow));
+        self.set_entry(FLOWS_MAP, key_bytes(key), bytes);
+    }
+
+    pub fn set_account(&mut self, source: Source, account: Option<Account>) {
+        let words = account.map(|account| [account.clear_at_ns, account.pending]);
+        self.set_entry::<Address, AccountWords>(ACCOUNTS_MAP, source.0, words);
+    }
+
+    pub fn set_ban(&mut self, source: Source, ban: Option<Ban>) {
+        let words = ban.map(|ban| {
+            let last = u64::from(ban.reason) | u64::from(ban.operator) << 32;
+            [ban.until_ns, ban.lasts_ns, last]
+        });
+        self.set_entry::<Address, BanWords>(BANS_MAP, source.0, words);
+    }
+
+    /// Puts a network on a list, or takes it off.
+    pub fn set_listed(&mut self, network: Address, prefix: u32, listed: Option<Listed>) {
+        let mut lists: LpmTrie<_, Address, u8> = self.map_mut(LISTS_MAP);
+        let key = Key::new(prefix, network);
+        let byte = listed.map(|listed| match listed {
+            Listed::Allowed => 1,
+            Listed::Denied => 2,
+        });
+        // It need not have been there.
+        let _ = lists.remove(&key);
+        if let Some(byte) = byte {
+            lists.insert(&key, byte, 0).expect("an entry fits");
+        }
+    }
+
+    fn set_entry<K: aya::Pod, V: aya::Pod>(&mut self, name: &str, key: K, value: Option<V>) {
+        let mut map: HashMap<_, K, V> = self.map_mut(name);
+        // It need not have been there.
+        let _ = map.remove(&key);
+        if let Some(value) = value {
+            map.insert(key, value, 0).expect("an entry fits");
+        }
+    }
+
+    /// What was counted for a port, over all CPUs.
+    pub fn counter(&self, port: PortKey) -> PortCounter {
+        let counts: PerCpuHashMap<_, PortKey, [u64; COUNTER_WORDS]> = self.map(PORT_COUNTS_MAP);
+        let values = counts.get(&port, 0).expect("the port is protected");
+        let mut sum = PortCounter::ZERO;
+        for words in values.iter() {
+            let (fates, rest) = words[2..].split_at(COUNTERS);
+            sum.add(&PortCounter {
+                packets: words[0],
+                bytes: words[1],
+                fates: fates.try_into().expect("so many"),
+                flows_opened: rest[0],
+                flows: rest[1..].try_into().expect("so many"),
+            });
+        }
+        sum
+    }
+
+    pub fn flow(&self, key: &FlowKey) -> Option<Flow> {
+        let flows: HashMap<_, [u8; FLOW_KEY_BYTES], [u8; 16]> = self.map(FLOWS_MAP);
+        let bytes = flows.get(&key_bytes(key), 0).ok()?;
+        let (opened_at_ns, rest) = bytes.split_first_chunk()?;
+        let (first_sequence, rest) = rest.split_first_chunk()?;
+        let [state, first_bytes, is_over_cap, padding] = *rest.first_chunk()?;
+        Some(Flow {
+            opened_at_ns: u64::from_ne_bytes(*opened_at_ns),
+            first_sequence: u32::from_ne_bytes(*first_sequence),
+            state,
+            first_bytes,
+            is_over_cap,
+            padding,
+        })
+    }
+
+    /// Flows that are known.
+    pub fn flow_count(&self) -> usize {
+        let flows: HashMap<_, [u8; FLOW_KEY_BYTES], [u8; 16]> = self.map(FLOWS_MAP);
+        flows.keys().filter(Result::is_ok).count()
+    }
+
+    pub fn account(&self, source: Source) -> Option<Account> {
+        let accounts: HashMap<_, Address, AccountWords> = self.map(ACCOUNTS_MAP);
+        let [clear_at_ns, pending] = accounts.get(&source.0, 0).ok()?;
+        Some(Account {
+            clear_at_ns,
+            pending,
+        })
+    }
+
+    pub fn ban(&self, source: Source) -> Option<Ban> {
+        let bans: HashMap<_, Address, BanWords> = self.map(BANS_MAP);
+        let [until_ns, lasts_ns, last] = bans.get(&source.0, 0).ok()?;
+        Some(Ban {
+            until_ns,
+            lasts_ns,
+            reason: last as u32,
+            operator: (last >> 32) as u32,
+        })
+    }
+
+    /// Events that nobody has read yet.
+    pub fn events(&mut self) -> Vec<BanEvent> {
+        let mut events: RingBuf<_> = self.map_mut(EVENTS_MAP);
+        let mut read = Vec::new();
+        while let Some(record) = events.next() {
+            read.push(BanEvent::read(&record).expect("it is an event"));
+        }
+        read
+    }
+
+    /// What there was no room for, over all CPUs.
+    pub fn lost(&self, lost: Lost) -> u64 {
+        let counters: PerCpuArray<_, u64> = self.map(LOST_MAP);
+        let values = counters.get(&lost.index(), 0).expect("there is one");
+        values.iter().sum()
+    }
+
+    /// What the kernel says of each map.
+    pub fn maps(&self) -> Vec<MapInfo> {
+        let info = |map: &Map| match map {
+            Map::Array(data)
+            | Map::HashMap(data)
+            | Map::LpmTrie(data)
+            | Map::LruHashMap(data)
+            | Map::PerCpuArray(data)
+            | Map::PerCpuHashMap(data)
+            | Map::RingBuf(data)
+            | Map::SkStorage(data) => data.info().expect("the kernel knows it"),
+            other => panic!("a kind that no map of ours has had: {other:?}"),
+        };
+        self.0.maps().map(|(_, map)| info(map)).collect()
+    }
+
+    fn map<'a, T>(&'a self, name: &str) -> T
+    where
+        T: TryFrom<&'a Map, Error = MapError>,
+    {
+        let map = self.0.map(name).expect("the object has the map");
+        map.try_into().expect("keys and values have their sizes")
+    }
+
+    fn map_mut<'a, T>(&'a mut self, name: &str) -> T
+    where
+        T: TryFrom<&'a mut Map, Error = MapError>,
+    {
+        let map = self.0.map_mut(name).expect("the object has the map");
+        map.try_into().expect("keys and values have their sizes")
+    }
+}
+
+/// The source that an address belongs to.
+pub fn source(address: IpAddr) -> Source {
+    match address {
+        IpAddr::V4(address) => Source::of(address.to_ipv6_mapped().octets()),
+        IpAddr::V6(address) => Source::of(address.octets()),
+    }
+}
+
+/// Nanoseconds on the clock that the kernel programs read.
+pub fn now_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec).expect("it is up") * 1_000_000_000
+        + u64::try_from(now.tv_nsec).expect("it is positive")
+}
+
+/// A program that is attached a second time is loaded already.
+fn load_once(result: Result<(), ProgramError>) {
+    match result {
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+        Err(error) => panic!("the verifier refuses it: {error}"),
+    }
+}
+
+fn key_bytes(key: &FlowKey) -> [u8; FLOW_KEY_BYTES] {
+    let mut bytes = [0; FLOW_KEY_BYTES];
+    bytes[..16].copy_from_slice(&key.remote);
+    bytes[16..32].copy_from_slice(&key.local);
+    bytes[32..34].copy_from_slice(&key.remote_port.to_ne_bytes());
+    bytes[34..].copy_from_slice(&key.local_port.to_ne_bytes());
+    bytes
+}
+
+fn flow_bytes(flow: &Flow) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&flow.opened_at_ns.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&flow.first_sequence.to_ne_bytes());
+    bytes[12..].copy_from_slice(&[flow.state, flow.first_bytes, flow.is_over_cap, 0]);
+    bytes
+}
+
+fn settings_bytes(settings: &Settings) -> [u8; SETTINGS_BYTES] {
+    let long = [
+        settings.alive_until_ns,
+        settings.deadline_ns,
+        settings.pending_max,
+        settings.point_ns,
+        settings.ban_debt_ns,
+        settings.ban_first_ns,
+        settings.ban_longest_ns,
+        settings.ban_memory_ns,
+    ];
+    let short = [settings.budget_bytes, settings.mode, settings.has_lists, 0];
+    let bytes: Vec<u8> = long
+        .into_iter()
+        .flat_map(u64::to_ne_bytes)
+        .chain(short.into_iter().flat_map(u32::to_ne_bytes))
+        .chain(settings.weights.into_iter().flat_map(u16::to_ne_bytes))
+        .collect();
+    bytes.try_into().expect("there is nothing else in it")
+}
