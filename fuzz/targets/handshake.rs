@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use gateway::config;
 use gateway::rt::{AcceptStop, BufferPool, Listener, block_on};
@@ -130,6 +130,9 @@ fn server_config() -> Arc<ServerConfig> {
     tls::server_config(&config, &config.listeners[0], &trust, Some(&keys)).expect("it was checked")
 }
 
+/// Nobody waits for a flight that was sent whole.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Sends `flight` and then nothing more, lets the gateway answer, and tells why it refused.
 async fn serve(
     flight: &[u8],
@@ -145,7 +148,8 @@ async fn serve(
     let stop = AcceptStop::new();
     let accepted = listener.accept(stop.handle()).await;
     let (socket, _) = accepted.expect("it was accepted").expect("nobody stops it");
-    let Err((socket, refusal)) = tls::accept(socket, config, Rc::clone(pool)).await else {
+    let accepted = tls::accept(socket, config, Rc::clone(pool), PATIENCE).await;
+    let Err((socket, refusal)) = accepted else {
         panic!("a client got in without a certificate");
     };
     let (failure, detail) = (refusal.failure, refusal.detail.clone());

@@ -40,6 +40,14 @@ impl Listed {
             _ => None,
         }
     }
+
+    /// The byte that says this.
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::Allowed => 1,
+            Self::Denied => 2,
+        }
+    }
 }
 
 /// What to do with a packet and what to remember of it.

@@ -50,6 +50,8 @@ pub enum Failure {
     Reset,
     /// A connection limit was reached.
     OverLimit,
+    /// The client's source is banned for failures before, or denied by an operator.
+    Banned,
     /// Our own fault.
     Internal,
 }
@@ -71,7 +73,7 @@ pub struct Alert(pub u8);
 
 impl Failure {
     /// Every failure, in the order of the metric's documentation.
-    pub const ALL: [Failure; 23] = [
+    pub const ALL: [Failure; 24] = [
         Failure::NoCertificate,
         Failure::UnknownIssuer,
         Failure::Expired,
@@ -94,6 +96,7 @@ impl Failure {
         Failure::Timeout,
         Failure::Reset,
         Failure::OverLimit,
+        Failure::Banned,
         Failure::Internal,
     ];
 
@@ -122,6 +125,7 @@ impl Failure {
             Failure::Timeout => "timeout",
             Failure::Reset => "reset",
             Failure::OverLimit => "over_limit",
+            Failure::Banned => "banned",
             Failure::Internal => "internal",
         }
     }
@@ -153,14 +157,15 @@ impl Failure {
             Failure::Timeout => None,                   // a silent peer would not read it
             Failure::Reset => None,                     // nobody is there
             Failure::OverLimit => None,                 // an alert costs what the limit protects
-            Failure::Internal => Some(Alert(80)),       // internal_error
+            Failure::Banned => None, // the kernel would have dropped its first packet
+            Failure::Internal => Some(Alert(80)), // internal_error
         }
     }
 
     /// How loudly it is logged.
     pub const fn level(self) -> Level {
         match self {
-            Failure::NotTls | Failure::Reset | Failure::Timeout => Level::Info,
+            Failure::NotTls | Failure::Reset | Failure::Timeout | Failure::Banned => Level::Info,
             Failure::Internal => Level::Error,
             Failure::NoCertificate
             | Failure::UnknownIssuer

@@ -306,3 +306,39 @@ pub const PAUSE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// gets none, and authenticates in full each time.
 pub const TICKET_BYTES_MAX: usize = 16 << 10;
 const _: () = assert!(2 * TICKET_BYTES_MAX <= HANDSHAKE_BYTES_MAX);
+
+/// Unauthenticated connections of one source at once, which `[guard] max_pending` bounds.
+pub const GUARD_PENDING: RangeInclusive<u64> = 1..=65_536;
+/// Points of failures beyond which a source is banned.
+pub const GUARD_POINTS: RangeInclusive<u64> = 1..=100_000;
+/// Default of `[guard] ban_threshold`: ten of the heaviest failures at once are within bounds.
+pub const GUARD_POINTS_DEFAULT: u64 = 100;
+/// Most points that one failure may cost.
+pub const GUARD_WEIGHT_MAX: u16 = 1000;
+/// Time in which one point is forgiven. The longest debt, times the heaviest failure, has to fit into 64 bits of
+/// nanoseconds.
+pub const GUARD_POINT_LIFETIME: RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_secs(60 * 60);
+/// Length of a ban.
+pub const GUARD_BAN: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 60 * 60);
+/// Bytes that a client may send before it is authenticated, as the kernel counts them; the gateway's own bound,
+/// `HANDSHAKE_BYTES_MAX`, is hit first, and the first data behind Finished has to fit too.
+pub const GUARD_BYTE_BUDGET: RangeInclusive<u64> = 128 << 10..=64 << 20;
+/// How much longer than the longest handshake the kernel waits: the gateway comes first, and says why.
+pub const GUARD_DEADLINE_MARGIN: Duration = Duration::from_secs(5);
+/// Networks on the guard's lists together.
+pub const GUARD_LIST_ENTRIES_MAX: usize = 16_384;
+/// How often the gateway tells the kernel programs that it is alive; they go on for ten seconds after the last time.
+pub const GUARD_BEAT_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the bans are looked through for what no event tells of: their ends, and operators' orders. A full map of
+/// 65,536 takes about a tenth of a second of the control thread.
+pub const GUARD_LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
+const _: () = {
+    assert!(*GUARD_BYTE_BUDGET.start() >= 2 * HANDSHAKE_BYTES_MAX as u64);
+    assert!(GUARD_LIST_ENTRIES_MAX == gateway_common::LISTS_MAX as usize);
+    let debt_ns = GUARD_POINT_LIFETIME.end().as_nanos() * *GUARD_POINTS.end() as u128;
+    let charge_ns = GUARD_POINT_LIFETIME.end().as_nanos() * GUARD_WEIGHT_MAX as u128;
+    assert!(debt_ns + charge_ns < u64::MAX as u128 / 2);
+};

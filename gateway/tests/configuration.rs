@@ -435,7 +435,22 @@ tls.resumption.key_file = "k" | tls: resumption: key_file = "k" | cannot be read
 tls.resumption.key_file = "ca.pem" | tls: resumption: key_file = "ca.pem" | run `chmod 600
 tls.resumption.max_authentication_age = "8days" | tls: resumption: max_authentication_age = "8days" | must be 1s to 7days
 tls.resumption.max_authentication_age = "0s" | tls: resumption: max_authentication_age = "0s" | must be 1s to 7days
-guard.mode = "enforce" | guard: mode = "enforce" | not built yet
+guard.mode = "drop" | guard: mode = "drop" | must be "off", "monitor" or "enforce"
+guard.mode = "enforce" | guard: interfaces | missing
+guard.allow = ["10.0.0.1/8"] | guard: allow = "10.0.0.1/8" | say "10.0.0.0/8"
+guard.allow = ["example.org"] | guard: allow = "example.org" | must be a network or an address
+guard.deny = ["::1", "::1"] | guard: deny = "::1" | is named twice
+guard = { allow = ["10.0.0.0/8"], deny = ["10.0.0.0/8"] } | guard: deny | is allowed and denied
+guard.max_pending = 0 | guard: max_pending = 0 | must be 1 to 65536
+guard.byte_budget = "1KiB" | guard: byte_budget = "1KiB" | 128 KiB to 64 MiB
+guard.ban_threshold = 0 | guard: ban_threshold = 0 | must be 1 to 100000
+guard.point_lifetime = "0s" | guard: point_lifetime = "0s" | must be 10ms to 1h
+guard.ban_first = "2h" | guard: ban_first | is longer than ban_longest
+guard.ban_longest = "1ms" | guard: ban_longest = "1ms" | must be 1s to
+guard.weights = { nonsense = 1 } | guard: weights: nonsense = 1 | unknown reason
+guard.weights = { authenticated = 1 } | guard: weights: authenticated = 1 | unknown reason
+guard.weights = { no_data = -1 } | guard: weights: no_data = -1 | must be 0 to 1000 points
+guard.weights = { no_data = "1" } | guard: weights: no_data = "1" | must be 0 to 1000 points
 guard.mode = "monitor" | guard: interfaces | missing
 guard.required = true | guard: required = true | what is off cannot be required
 guard.interfaces = ["a/b"] | guard: interfaces = "a/b" | names of network interfaces

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use gateway::config::{self, Config};
 use gateway::pki::{Authority, Profile, Request};
-use gateway::server::Gateway;
+use gateway::server::{Gateway, Privileges};
 use gateway_core::block::BlockList;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::pki_types::pem::PemObject;
@@ -115,7 +115,12 @@ impl World {
             .unwrap();
         client.enable_secret_extraction = true;
         World {
-            gateway: Gateway::start(config.clone(), BlockList::default()).unwrap(),
+            gateway: Gateway::start(
+                config.clone(),
+                BlockList::default(),
+                &Privileges::of_this_thread(),
+            )
+            .unwrap(),
             config,
             client: Arc::new(client),
             seen,

@@ -44,6 +44,21 @@ impl Lists {
         })
     }
 
+    /// The networks, IPv4 mapped into IPv6, each with its word; in no order.
+    pub fn networks(&self) -> impl Iterator<Item = (Ipv6Net, Listed)> {
+        self.words
+            .iter()
+            .map(|(network, listed)| (*network, *listed))
+    }
+
+    /// How many networks have this word.
+    pub fn count(&self, word: Listed) -> usize {
+        self.words
+            .values()
+            .filter(|listed| **listed == word)
+            .count()
+    }
+
     /// Whether there is no word on anybody.
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()

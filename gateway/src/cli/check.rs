@@ -8,14 +8,15 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use comfy_table::{Table, presets};
+use gateway_common::Listed;
 use gateway_core::identity::TenantSource;
 use gateway_core::revocation::{IssuerList, Revocation, StalePolicy};
 
 use super::rules;
 use crate::blocks::BlockFile;
 use crate::config::{
-    self, AdminAddress, AuditTarget, Backend, BackendTransport, Config, GuardMode, Listener,
-    Loaded, ServerAddress,
+    self, AdminAddress, AuditTarget, Backend, BackendTransport, Config, GuardMode, GuardSettings,
+    Listener, Loaded, ServerAddress,
 };
 use crate::tls::cipher_suite_name;
 
@@ -158,16 +159,6 @@ fn process(config: &Config, blocks: &BlockFile) -> Table {
         Some(AuditTarget::StandardOutput) => "standard output".to_owned(),
         Some(AuditTarget::File(path)) => path.display().to_string(),
     };
-    let guard = match (config.guard.mode, config.guard.required) {
-        (GuardMode::Off, _) => "off".to_owned(),
-        (GuardMode::Monitor, false) => format!("monitor on {}", config.guard.interfaces.join(", ")),
-        (GuardMode::Monitor, true) => {
-            format!(
-                "monitor on {}, required",
-                config.guard.interfaces.join(", ")
-            )
-        }
-    };
     let blocked = format!(
         "{}, {} entries",
         config.blocks.display(),
@@ -193,9 +184,40 @@ fn process(config: &Config, blocks: &BlockFile) -> Table {
         ("observes", observed(config)),
         ("admin endpoint", admin),
         ("audit log", audit),
-        ("guard", guard),
+        ("guard", guard(config)),
         ("block list", blocked),
     ])
+}
+
+/// What the guard does, where, and from when on it bans.
+fn guard(config: &Config) -> String {
+    let GuardSettings {
+        mode,
+        interfaces,
+        required,
+        policy,
+        ..
+    } = &config.guard;
+    if *mode == GuardMode::Off {
+        return mode.name().to_owned();
+    }
+    let settings = &policy.settings;
+    let on = match interfaces.as_slice() {
+        [] => "no interface".to_owned(),
+        names => names.join(", "),
+    };
+    let required = if *required { ", required" } else { "" };
+    format!(
+        "{} on {on}{required}; {} unauthenticated connections of a source at a time, bans beyond {} points from {} to {}; \
+         {} networks allowed, {} denied",
+        mode.name(),
+        settings.pending_max,
+        settings.ban_debt_ns / settings.point_ns,
+        duration(Duration::from_nanos(settings.ban_first_ns)),
+        duration(Duration::from_nanos(settings.ban_longest_ns)),
+        policy.lists.count(Listed::Allowed),
+        policy.lists.count(Listed::Denied),
+    )
 }
 
 fn observed(config: &Config) -> String {

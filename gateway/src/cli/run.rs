@@ -18,7 +18,7 @@ use crate::config::{self, Config};
 use crate::files::Seen;
 use crate::limits;
 use crate::observe::{LogFormat, start_log};
-use crate::server::{Gateway, Reloader};
+use crate::server::{Gateway, Privileges, Reloader};
 
 /// Arguments of `portcullis run`.
 #[derive(Debug, Args)]
@@ -44,6 +44,7 @@ impl Run {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
+        let privileges = Privileges::set_apart()?;
         let mut signals = runtime.block_on(async { Signals::catch() })?;
         let loaded = match config::load(&self.config) {
             Ok(loaded) => loaded,
@@ -58,7 +59,7 @@ impl Run {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        let (gateway, reloader, _keeper) = start(loaded.config)?;
+        let (gateway, reloader, _keeper) = start(loaded.config, privileges)?;
         let asked = runtime.block_on(async {
             let mut minutes = tokio::time::interval(*limits::TICKET_KEY_ROTATION.start());
             loop {
@@ -112,13 +113,18 @@ impl Run {
     }
 }
 
-/// Starts the gateway, and those who watch its files.
-fn start(config: Config) -> anyhow::Result<(Arc<Gateway>, Reloader, Keeper)> {
+/// Starts the gateway, and those who watch its files. After that nobody has any capability.
+fn start(
+    config: Config,
+    privileges: Privileges,
+) -> anyhow::Result<(Arc<Gateway>, Reloader, Keeper)> {
     let (file, files) = (config.file.clone(), config.files.clone());
     // Before it is read: what changes in the meantime has changed since.
     let seen = Seen::now(&config.blocks);
     let blocks = BlockFile::open(&config.blocks)?;
-    let gateway = Arc::new(Gateway::start(config, blocks.blocks.list())?);
+    let gateway = Gateway::start(config, blocks.blocks.list(), &privileges)?;
+    privileges.end();
+    let gateway = Arc::new(gateway);
     let keeper = Keeper::start(Arc::clone(&gateway), seen, blocks)?;
     let reloader = Reloader::start(Arc::clone(&gateway), &file, files)?;
     Ok((gateway, reloader, keeper))

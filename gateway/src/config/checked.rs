@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use gateway_core::identity::Rules;
 use gateway_core::revocation::Revocation;
+use gateway_core::sources::Policy;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
@@ -201,14 +202,18 @@ pub struct BackendTls {
 }
 
 /// The kernel guard's settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GuardSettings {
-    /// Count, or nothing.
+    /// Whether there is one.
     pub mode: GuardMode,
     /// Interfaces to attach to.
     pub interfaces: Vec<String>,
-    /// Refuse to start when the program cannot be attached.
+    /// Refuse to start when the programs cannot be attached.
     pub required: bool,
+    /// Whether bans, counters and attachments outlive the process: as they do, but for the demo's.
+    pub is_lasting: bool,
+    /// What counts; its mode is `mode`.
+    pub policy: Arc<Policy>,
 }
 
 /// What the guard does.
@@ -218,6 +223,19 @@ pub enum GuardMode {
     Off,
     /// Counts, never drops.
     Monitor,
+    /// Drops.
+    Enforce,
+}
+
+impl GuardMode {
+    /// The word of the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Monitor => "monitor",
+            Self::Enforce => "enforce",
+        }
+    }
 }
 
 /// A certificate the configuration uses.

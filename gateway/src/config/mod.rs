@@ -7,6 +7,7 @@ mod backend;
 mod blocks;
 pub mod checked;
 mod closing;
+mod guard;
 mod identity;
 mod keys;
 mod lifetimes;
@@ -102,7 +103,6 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     let provider = tls::check(raw.tls, report);
     let workers = process::workers(raw.workers, report);
     let admin = process::admin(raw.admin, report);
-    let guard = process::guard(raw.guard, report);
     let drain_timeout = process::drain_timeout(&raw.place, raw.drain_timeout, report);
     let blocks = blocks::file(raw.blocks, report);
     let close_spread = closing::spread(&raw.place, raw.close_spread, report);
@@ -114,6 +114,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
         listener::check_all(&raw.place, raw.listener, &provider.provider, &names, report);
     backend::warn_of_unused(&backends, &listeners, report);
     process::refuse_shared_address(&admin, &listeners, report);
+    let guard = guard::check(raw.guard, &listeners, report);
     let observe = observe::check(&raw.place, raw.observe, &listeners, report);
     let names: Vec<_> = listeners.iter().map(|listener| listener.name()).collect();
     let rules = identity::check_all(&raw.place, raw.identity, &names, report);

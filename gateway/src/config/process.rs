@@ -1,4 +1,4 @@
-//! What concerns the process as a whole: workers, draining, the administration endpoint, the guard.
+//! What concerns the process as a whole: workers, draining, the administration endpoint.
 //! In: the sections as written. Out: their checked values, `None` where one is wrong.
 
 use std::net::{IpAddr, SocketAddr};
@@ -6,9 +6,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::checked::{AdminAddress, GuardMode, GuardSettings};
+use super::checked::AdminAddress;
 use super::listener::CheckedListener;
-use super::raw::{RawAdmin, RawGuard, RawWorkers, Text, Texts};
+use super::raw::{RawAdmin, RawWorkers, Text};
 use super::report::{Place, Report};
 use super::scalar;
 use super::value::{Field, Item};
@@ -136,78 +136,4 @@ pub fn refuse_shared_address(
 /// `[::]` takes IPv4 too; `0.0.0.0` takes nothing else.
 fn same_family_or_both(listener: IpAddr, other: IpAddr) -> bool {
     listener.is_ipv6() || other.is_ipv4()
-}
-
-/// The kernel guard: off unless it is asked for.
-pub fn guard(field: Field<RawGuard>, report: &mut Report<'_>) -> Option<GuardSettings> {
-    let off = GuardSettings {
-        mode: GuardMode::Off,
-        interfaces: Vec::new(),
-        required: false,
-    };
-    let Some(raw) = field.given().map(|item| item.value) else {
-        return Some(off);
-    };
-    let place = raw.place;
-    let mode = report.optional(&place, "mode", raw.mode, |text| guard_mode(text))?;
-    let mode = mode.unwrap_or(GuardMode::Off);
-    let interfaces = interfaces(&place, raw.interfaces, report)?;
-    if mode == GuardMode::Monitor && interfaces.is_empty() {
-        report.missing(&place, "interfaces", "name the interfaces to count on");
-    }
-    if mode == GuardMode::Off && !interfaces.is_empty() {
-        report.warn(
-            place.line,
-            "guard: interfaces",
-            "nothing is attached with mode = \"off\"; say mode = \"monitor\"",
-        );
-    }
-    let check = |required: &bool| match (mode, required) {
-        (GuardMode::Off, true) => {
-            Err("must be false with mode = \"off\": what is off cannot be required".to_owned())
-        }
-        _ => Ok(*required),
-    };
-    let required = report
-        .optional(&place, "required", raw.required, check)?
-        .unwrap_or(false);
-    if interfaces.iter().any(|name| name == "lo") && mode != GuardMode::Off {
-        report.warn(
-            place.line,
-            "guard: interfaces",
-            "\"lo\" loses about half of the loopback's bulk throughput",
-        );
-    }
-    Some(GuardSettings {
-        mode,
-        interfaces,
-        required,
-    })
-}
-
-fn guard_mode(text: &str) -> Result<GuardMode, String> {
-    match text {
-        "off" => Ok(GuardMode::Off),
-        "monitor" => Ok(GuardMode::Monitor),
-        "enforce" => Err("not built yet: must be \"off\" or \"monitor\"".to_owned()),
-        _ => Err("must be \"off\" or \"monitor\"".to_owned()),
-    }
-}
-
-fn interfaces(place: &Place, field: Field<Texts>, report: &mut Report<'_>) -> Option<Vec<String>> {
-    let list = match field {
-        Field::Absent => return Some(Vec::new()),
-        given => given.given()?,
-    };
-    let mut names = Vec::new();
-    for item in &list.value {
-        match scalar::interface(&item.value) {
-            Ok(name) if names.contains(&name) => {
-                report.wrong(place, "interfaces", item, "is named twice")
-            }
-            Ok(name) => names.push(name),
-            Err(expectation) => report.wrong(place, "interfaces", item, expectation),
-        }
-    }
-    Some(names)
 }

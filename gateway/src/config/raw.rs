@@ -1,6 +1,9 @@
 //! The configuration as written: one struct per section, every key once. In: TOML text. Out: fields that are typed but not checked.
 //! This is the only list of keys: reading, the check for unknown keys and the test of the reference all use it.
 
+use std::borrow::Cow;
+
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::report::{Place, Report};
@@ -93,6 +96,34 @@ section! {
         "mode" => mode: Text,
         "interfaces" => interfaces: Texts,
         "required" => required: bool,
+        "allow" => allow: Texts,
+        "deny" => deny: Texts,
+        "max_pending" => max_pending: i64,
+        "byte_budget" => byte_budget: Text,
+        "ban_threshold" => ban_threshold: i64,
+        "point_lifetime" => point_lifetime: Text,
+        "ban_first" => ban_first: Text,
+        "ban_longest" => ban_longest: Text,
+        "weights" => weights: Weights,
+    }
+}
+
+/// `weights` of the guard: points by reason, as written.
+#[derive(Debug, Clone)]
+pub struct Weights(pub Vec<(String, Item<Option<i64>>)>);
+
+impl Value for Weights {
+    const EXPECTED: &'static str = "must be a table of points by reason, such as { no_data = 1 }";
+
+    fn read(value: &DeValue<'_>, _: Place, report: &mut Report<'_>) -> Option<Self> {
+        let weight = |(key, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+            let number = value.get_ref().as_integer();
+            let number =
+                number.and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok());
+            let item = value::item(number, value.span(), report);
+            (key.get_ref().to_string(), item)
+        };
+        Some(Weights(value.as_table()?.iter().map(weight).collect()))
     }
 }
 

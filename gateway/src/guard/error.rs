@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use aya::programs::ProgramError;
 use gateway_common::PORT_COUNTS_PORTS_MAX;
@@ -84,6 +85,52 @@ pub enum GuardError {
         count: usize,
     },
 
+    /// The flows of the gateway's sockets cannot be followed.
+    #[error(
+        "the gateway's flows cannot be followed ({reason}): start it as a service of its own (systemd gives each a \
+         cgroup), or do without the guard"
+    )]
+    Cgroup {
+        /// What is missing.
+        reason: String,
+    },
+
+    /// The programs are attached, and see nothing.
+    #[error(
+        "the kernel programs do not see the listeners ({reason}): is the gateway in the cgroup that /proc/self/cgroup \
+         says it is in?"
+    )]
+    Unseen {
+        /// What was tried.
+        reason: String,
+    },
+
+    /// Maps or attachments cannot be pinned, or what is pinned cannot be used.
+    #[error(
+        "{}: {reason}: a bpffs is needed that the gateway's user may write to (`mount -t bpf bpf /sys/fs/bpf`)",
+        path.display()
+    )]
+    Pins {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel refused.
+        reason: String,
+    },
+
+    /// Nothing is pinned for a gateway.
+    #[error(
+        "no guard of the gateway with {} has been pinned on this host{}: it does not run with [guard] mode = \
+         \"monitor\" or \"enforce\", or cannot pin (its log says why), or was made by a version with another layout",
+        config_file.display(),
+        if *mounted { "" } else { " (there is no bpffs)" }
+    )]
+    NothingPinned {
+        /// The gateway's configuration file.
+        config_file: PathBuf,
+        /// Whether there is a bpffs at all.
+        mounted: bool,
+    },
+
     /// The counters could not be made or read.
     #[error("the kernel program's counters cannot be used ({reason})")]
     Counters {
@@ -104,6 +151,14 @@ impl GuardError {
     pub(super) fn no_such_interface(interface: &str) -> Self {
         Self::NoSuchInterface {
             interface: interface.to_owned(),
+        }
+    }
+
+    /// Something below `path` cannot be pinned or used.
+    pub(super) fn pins(path: &Path, error: &io::Error) -> Self {
+        Self::Pins {
+            path: path.to_owned(),
+            reason: explain(error),
         }
     }
 

@@ -1,29 +1,21 @@
-//! The life of flows: the programs on the gateway's cgroup that open, judge and close them, and what the kernel then
-//! holds against their sources. In: a cgroup. Out: attached programs; accounts and bans. On the control thread.
+//! The life of flows: the programs on the gateway's cgroup that open, judge and close them. In: a cgroup. Out: attached
+//! programs, pinned where there is a place for it. Before the workers start, on the thread that has the privileges.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
-use std::os::fd::AsFd;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
-use aya::maps::{HashMap, MapData};
-use aya::programs::{CgroupAttachMode, CgroupSockopt, ProgramError, SockOps};
-use gateway_common::{ACCOUNTS_MAP, Account, BANS_MAP, Ban, LIFE_PROGRAM, Source, VERDICT_PROGRAM};
+use aya::programs::{CgroupSockopt, ProgramError, SockOps};
+use gateway_common::{LIFE_PROGRAM, VERDICT_PROGRAM};
 
-use super::layout::Plain;
-use super::{Guard, GuardError};
-
-/// What the kernel holds against a source.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SourceState {
-    /// Its debt and open flows.
-    pub account: Account,
-    /// Its last ban, in force or past.
-    pub ban: Option<Ban>,
-}
+use super::link::{CgroupHook, attach, pin};
+use super::{Guard, GuardError, SourceState};
 
 impl Guard {
-    /// Follows the flows of every socket made by processes in `cgroup` from now on, as long as the guard lives: opened,
-    /// judged by [`super::say`], ended. A listener that exists already is followed if it was made there.
+    /// Follows the flows of every socket made by processes in `cgroup` from now on: opened, judged by [`super::say`],
+    /// ended. A listener that exists already is followed if it was made there.
     ///
     /// # Errors
     /// What the kernel refused. Nothing is attached then.
@@ -31,63 +23,48 @@ impl Guard {
         // Verdicts first: a flow that is open must be one that can be judged.
         let verdicts: &mut CgroupSockopt = program(&mut self.loaded, VERDICT_PROGRAM)?;
         verdicts.load().map_err(|error| GuardError::load(&error))?;
-        let link = verdicts
-            .attach(cgroup.as_fd(), CgroupAttachMode::Single)
+        let descriptor = verdicts.fd().map_err(|error| GuardError::load(&error))?;
+        let verdict_link = attach(descriptor, &cgroup, CgroupHook::SetSockOpt)
             .map_err(|error| GuardError::load(&error))?;
-        let attached = self.attach_life(cgroup);
-        if attached.is_err() {
-            let verdicts: &mut CgroupSockopt = program(&mut self.loaded, VERDICT_PROGRAM)?;
-            verdicts
-                .detach(link)
-                .map_err(|error| GuardError::load(&error))?;
-        }
-        attached
-    }
-
-    fn attach_life(&mut self, cgroup: impl AsFd) -> Result<(), GuardError> {
         let life: &mut SockOps = program(&mut self.loaded, LIFE_PROGRAM)?;
         life.load().map_err(|error| GuardError::load(&error))?;
-        life.attach(cgroup, CgroupAttachMode::Single)
+        let descriptor = life.fd().map_err(|error| GuardError::load(&error))?;
+        let life_link = attach(descriptor, &cgroup, CgroupHook::SockOps)
             .map_err(|error| GuardError::load(&error))?;
+        match &self.pins {
+            Some(pins) => {
+                take_over(verdict_link, &pins.path(VERDICT_PROGRAM))?;
+                take_over(life_link, &pins.path(LIFE_PROGRAM))?;
+            }
+            None => self.links.extend([verdict_link, life_link]),
+        }
         Ok(())
     }
 
-    /// What the kernel holds against each source it knows, by address; of an IPv6 /64, its first address.
+    /// What the kernel holds against each source it knows.
     ///
     /// # Errors
     /// When the kernel does not lend its maps.
     pub fn sources(&self) -> Result<BTreeMap<IpAddr, SourceState>, GuardError> {
-        let mut sources: BTreeMap<IpAddr, SourceState> = BTreeMap::new();
-        for (source, account) in self.entries::<Account>(ACCOUNTS_MAP)? {
-            sources.entry(source).or_default().account = account;
-        }
-        for (source, ban) in self.entries::<Ban>(BANS_MAP)? {
-            sources.entry(source).or_default().ban = Some(ban);
-        }
-        Ok(sources)
-    }
-
-    /// Entries of a map of sources. One that is pushed out or made while they are read may be missing.
-    fn entries<T>(&self, name: &str) -> Result<Vec<(IpAddr, T)>, GuardError>
-    where
-        Plain<T>: aya::Pod,
-    {
-        let map = self.loaded.map(name).ok_or(GuardError::foreign(name))?;
-        let map: HashMap<&MapData, Plain<Source>, Plain<T>> = map
-            .try_into()
-            .map_err(|error| GuardError::counters(&error))?;
-        map.iter()
-            .map(|entry| {
-                let (Plain(Source(address)), Plain(value)) =
-                    entry.map_err(|error| GuardError::counters(&error))?;
-                Ok((Ipv6Addr::from(address).to_canonical(), value))
-            })
-            .collect()
+        self.lock().sources()
     }
 }
 
+/// Pins an attachment in the place of an earlier process's, which ends with that. For a moment both are attached: the
+/// program does nothing twice.
+fn take_over(link: OwnedFd, path: &Path) -> Result<(), GuardError> {
+    let unpinned = match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    // The descriptor is closed again: the pin alone holds it, so that whoever removes that detaches.
+    unpinned
+        .and_then(|()| pin(link, path))
+        .map_err(|error| GuardError::pins(path, &error))
+}
+
 /// A program of the object, as what it must be.
-fn program<'a, T>(loaded: &'a mut aya::Ebpf, name: &str) -> Result<&'a mut T, GuardError>
+pub(super) fn program<'a, T>(loaded: &'a mut aya::Ebpf, name: &str) -> Result<&'a mut T, GuardError>
 where
     &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {

@@ -6,7 +6,7 @@
 )]
 
 use aya::Pod;
-use gateway_common::{Account, Ban, PortCounter, Settings, Source};
+use gateway_common::{Account, Ban, Flow, FlowKey, PortCounter, Settings, Source};
 
 /// A key or value as it lies in its map.
 #[derive(Clone, Copy)]
@@ -23,3 +23,7 @@ unsafe impl Pod for Plain<Source> {}
 unsafe impl Pod for Plain<Account> {}
 // SAFETY: as above.
 unsafe impl Pod for Plain<Ban> {}
+// SAFETY: as above.
+unsafe impl Pod for Plain<FlowKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Plain<Flow> {}

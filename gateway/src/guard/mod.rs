@@ -1,91 +1,182 @@
-//! User-space side of the kernel program: loads it, attaches it to the ingress interfaces and reads its counters.
-//! In: interface names and protected ports. Out: a `Guard`; dropping it detaches. On the control thread only, never on
-//! a worker. Nothing here decides about a packet: `gateway-common` does, in the kernel.
+//! User-space side of the kernel programs: loads them, attaches them to the gateway's cgroup and to the ingress
+//! interfaces, pins them so that bans and counters outlive the process, tells them what counts, and reads what they
+//! have seen. In: what to guard and by which policy. Out: a `Guard` for the control thread, a `Gate` for the workers.
+//! Nothing here decides about a packet: `gateway-common` does, in the kernel.
 
+mod attach;
+mod book;
+mod cgroup;
+mod clock;
 mod error;
+mod events;
 mod flows;
+mod gate;
 mod layout;
+mod link;
+mod maps;
+mod mounts;
+mod pins;
+mod probe;
 mod verdict;
 
-use aya::Ebpf;
-use aya::maps::{Array, MapData, PerCpuHashMap, PerCpuValues};
-use aya::programs::{ProgramError, Xdp, XdpMode};
-use aya::util::nr_cpus;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader};
 use gateway_common::{
-    PORT_COUNTS_MAP, PORT_COUNTS_PORTS_MAX, PortCounter, PortKey, SETTINGS_MAP, Settings,
-    XDP_PROGRAM, mode,
+    ACCOUNTS_MAP, BANS_MAP, EVENTS_MAP, FLOWS_MAP, LISTS_MAP, LOST_MAP, PORT_COUNTS_MAP,
+    PORT_COUNTS_PORTS_MAX, PortKey, SETTINGS_MAP, SOCKET_FLOWS_MAP, Settings, XDP_PROGRAM, mode,
 };
 
+use gateway_core::sources::{Lists, Policy};
+
+pub use attach::{AttachMode, Attachment};
+use attach::{attach_to, leave_others};
+pub use book::Book;
+use cgroup::Cgroup;
+pub use clock::now_ns;
 pub use error::GuardError;
-use error::{Refusal, explain, refusal_of};
-pub use flows::SourceState;
-use layout::Plain;
+pub use events::Events;
+pub use gate::{Gate, Pending, refusal_detail};
+pub use maps::{Maps, PortCount, SourceState, address_of, source_of};
+use maps::{map_of, typed};
+pub use pins::{Pins, instance};
 pub use verdict::{reason_of, say};
 
-/// The kernel program that this binary carries, as `cargo xtask ebpf` built it.
+/// The kernel programs that this binary carries, as `cargo xtask ebpf` built them.
 pub static EMBEDDED_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/ebpf/portcullis.bpf.o"
 ));
 
-/// Longest interface name the kernel knows (IFNAMSIZ without the final zero).
-const INTERFACE_NAME_BYTES_MAX: usize = 15;
+/// Every map that outlives the process.
+const LASTING_MAPS: [&str; 9] = [
+    PORT_COUNTS_MAP,
+    FLOWS_MAP,
+    SOCKET_FLOWS_MAP,
+    ACCOUNTS_MAP,
+    BANS_MAP,
+    LISTS_MAP,
+    SETTINGS_MAP,
+    EVENTS_MAP,
+    LOST_MAP,
+];
 
-/// The kernel program, attached. Dropping it detaches the program from every interface and unloads it; so does the
-/// end of the process, whichever way it ends.
+/// How long after its last sign of life the programs go on dropping for a gateway.
+const LIFE_NS: u64 = 10_000_000_000;
+
+/// What is guarded, and by which policy.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Tells this gateway from others on the host, see [`instance`].
+    pub instance: String,
+    /// Whether bans, counters and attachments outlive the process.
+    pub is_lasting: bool,
+    /// Interfaces whose packets are judged.
+    pub interfaces: Vec<String>,
+    /// Whether all of it has to work.
+    pub is_required: bool,
+    /// What counts.
+    pub policy: Policy,
+}
+
+/// Everything that has to be in place before the first listening socket is made.
 #[derive(Debug)]
-pub struct Guard {
-    loaded: Ebpf,
-    attachments: Vec<Attachment>,
-    ports: Vec<PortKey>,
-}
+pub struct Ground(Cgroup);
 
-/// Where the program is attached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attachment {
-    /// Name of the interface.
-    pub interface: String,
-    /// How the kernel calls the program there.
-    pub mode: AttachMode,
-}
-
-/// How the kernel calls the program on an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttachMode {
-    /// In the driver, before a packet buffer is even allocated.
-    Native,
-    /// In the network stack, for drivers without XDP: every packet pays for a buffer first.
-    Generic,
-}
-
-impl AttachMode {
-    /// The word for logs and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-        }
+impl Ground {
+    /// Finds the cgroup whose sockets are to be followed, and enters one where the process is in the root cgroup.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn prepare(plan: &Plan) -> Result<Self, GuardError> {
+        let name = format!("portcullis-{}", plan.instance);
+        Cgroup::of_this_process(&name, plan.is_lasting).map(Self)
     }
 }
 
-/// What arrived for one protected port, over all CPUs and interfaces, since the program was attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortCount {
-    /// TCP destination port.
-    pub port: u16,
-    /// TCP packets as they arrived. Where the host itself is the sender, or the network card merges segments, one
-    /// packet may be many on the wire.
-    pub packets: u64,
-    /// Bytes of those packets from the Ethernet header on.
-    pub bytes: u64,
-    /// The same packets by what became of them, and the port's flows by how they came out.
-    pub counter: PortCounter,
+/// The kernel programs, attached. What is pinned stays when this is dropped; the rest is detached, as it is by the end of
+/// the process, whichever way it ends.
+pub struct Guard {
+    attachments: Vec<Attachment>,
+    unattached: Vec<(String, GuardError)>,
+    maps: Mutex<Maps>,
+    gate: Gate,
+    pins: Option<Pins>,
+    /// Attachments that are not pinned, and end with these.
+    links: Vec<OwnedFd>,
+    loaded: Ebpf,
+    // After the programs that are attached to it.
+    _ground: Option<Ground>,
+}
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Guard")
+            .field("attachments", &self.attachments)
+            .field("pins", &self.pins)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Guard {
-    /// Loads the embedded program for `ports` and attaches it to each of `interfaces`: natively where the driver can,
-    /// else generically. It is attached to all of them or to none. Loopback is attached only when it is named, as any
-    /// other interface: its traffic loses throughput.
+    /// Guards `ports`: follows the flows of the ground, judges the packets of the interfaces. An earlier process of the
+    /// same gateway hands over its bans and counters, and not one packet goes unjudged in between. An interface that cannot
+    /// be had is left out, and said so, unless the plan requires it.
+    ///
+    /// # Errors
+    /// What the kernel refused, where, and what to do about it. Nothing new is attached then.
+    pub fn start(plan: &Plan, ports: &[u16], ground: Ground) -> Result<Self, GuardError> {
+        let (pins, is_alone) = match plan.is_lasting.then(|| Pins::make(&plan.instance)) {
+            Some(Ok((pins, is_alone))) => (Some(pins), is_alone),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "bans and counters will not outlive this process");
+                (None, true)
+            }
+            None => (None, true),
+        };
+        let mut guard = Self::load(EMBEDDED_OBJECT, ports, pins, &plan.policy)?;
+        if is_alone {
+            let stale = guard.lock().forget_flows()?;
+            tracing::debug!(stale, "flows of an earlier process are forgotten");
+        }
+        let started = guard.take_posts(plan, &ground);
+        if let (Err(_), Some(pins), true) = (&started, &guard.pins, is_alone) {
+            // Half a guard is none.
+            let _ = pins.remove();
+        }
+        started?;
+        guard.beat()?;
+        if let Some(pins) = &guard.pins {
+            pins.let_others_in()?;
+        }
+        guard._ground = Some(ground);
+        Ok(guard)
+    }
+
+    fn take_posts(&mut self, plan: &Plan, ground: &Ground) -> Result<(), GuardError> {
+        self.follow_flows(ground.0.open()?)?;
+        probe::prove(&mut self.lock())?;
+        if let Some(pins) = &self.pins {
+            leave_others(pins, &plan.interfaces)?;
+        }
+        for interface in &plan.interfaces {
+            match self.attach_to(interface) {
+                Err(error) if !plan.is_required => {
+                    tracing::warn!(interface, %error, "packets of this interface are not judged");
+                    self.unattached.push((interface.clone(), error));
+                }
+                attached => attached?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads the embedded programs for `ports` and attaches XDP to each of `interfaces`: natively where the driver can,
+    /// else generically. It is attached to all of them or to none; nothing is pinned. Loopback is attached only when it
+    /// is named, as any other interface: its traffic loses throughput.
     ///
     /// # Errors
     /// What the kernel refused, at which interface, and what to do about it.
@@ -102,30 +193,96 @@ impl Guard {
         interfaces: &[String],
         ports: &[u16],
     ) -> Result<Self, GuardError> {
-        let ports = distinct(ports);
         let mut interfaces = interfaces.to_vec();
         interfaces.sort_unstable();
         interfaces.dedup();
         if interfaces.is_empty() {
             return Err(GuardError::NoInterface);
         }
-        let mut loaded = load(object, &ports)?;
-        let program = program_of(&mut loaded)?;
-        let mut attachments = Vec::with_capacity(interfaces.len());
-        for interface in interfaces {
-            let mode = attach_to(program, &interface)?;
-            attachments.push(Attachment { interface, mode });
+        let policy = Policy {
+            settings: Settings::new(mode::MONITOR),
+            lists: Lists::default(),
+        };
+        let mut guard = Self::load(object, ports, None, &policy)?;
+        for interface in &interfaces {
+            guard.attach_to(interface)?;
         }
+        Ok(guard)
+    }
+
+    /// Makes or takes over the maps, says in them what counts, and has the kernel verify the programs.
+    fn load(
+        object: &[u8],
+        ports: &[u16],
+        pins: Option<Pins>,
+        policy: &Policy,
+    ) -> Result<Self, GuardError> {
+        let ports = distinct(ports);
+        if ports.len() > PORT_COUNTS_PORTS_MAX as usize {
+            return Err(GuardError::TooManyPorts { count: ports.len() });
+        }
+        let mut loader = EbpfLoader::new();
+        if let Some(pins) = &pins {
+            for name in LASTING_MAPS {
+                loader.map_pin_path(name, pins.path(name));
+            }
+        }
+        let mut loaded = loader
+            .load(object)
+            .map_err(|error| GuardError::load(&error))?;
+        let mut maps = Maps::of(&loaded)?;
+        maps.protect(&ports)?;
+        maps.set_lists(&policy.lists)?;
+        maps.set(alive(policy))?;
+        let gate = Gate::of(&loaded)?;
+        xdp_program(&mut loaded)?
+            .load()
+            .map_err(|error| GuardError::load(&error))?;
         Ok(Self {
+            attachments: Vec::new(),
+            unattached: Vec::new(),
+            maps: Mutex::new(maps),
+            gate,
+            pins,
+            links: Vec::new(),
             loaded,
-            attachments,
-            ports,
+            _ground: None,
         })
     }
 
-    /// The interfaces, by name, and how the program is attached to each.
+    fn attach_to(&mut self, interface: &str) -> Result<(), GuardError> {
+        let program = xdp_program(&mut self.loaded)?;
+        let mode = attach_to(program, interface, self.pins.as_ref())?;
+        self.attachments.push(Attachment {
+            interface: interface.to_owned(),
+            mode,
+        });
+        Ok(())
+    }
+
+    /// The interfaces whose packets are judged, and how the program is attached to each.
     pub fn attachments(&self) -> &[Attachment] {
         &self.attachments
+    }
+
+    /// The interfaces that were asked for and could not be had, and why.
+    pub fn unattached(&self) -> &[(String, GuardError)] {
+        &self.unattached
+    }
+
+    /// What the workers ask.
+    pub fn gate(&self) -> Gate {
+        self.gate.clone()
+    }
+
+    /// Where bans and counters are pinned, if anywhere.
+    pub fn pins(&self) -> Option<&Pins> {
+        self.pins.as_ref()
+    }
+
+    /// The maps.
+    pub fn lock(&self) -> MutexGuard<'_, Maps> {
+        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counters of every protected port, by port.
@@ -133,12 +290,53 @@ impl Guard {
     /// # Errors
     /// When the kernel does not lend its counters.
     pub fn counts(&self) -> Result<Vec<PortCount>, GuardError> {
-        let map = self
-            .loaded
-            .map(PORT_COUNTS_MAP)
-            .ok_or(GuardError::foreign(PORT_COUNTS_MAP))?;
-        let map = Counters::try_from(map).map_err(|error| GuardError::counters(&error))?;
-        self.ports.iter().map(|port| count(&map, *port)).collect()
+        self.lock().counts()
+    }
+
+    /// Goes by another policy from now on, without attaching anything anew.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn follow(&self, policy: &Policy) -> Result<(), GuardError> {
+        let mut maps = self.lock();
+        maps.set_lists(&policy.lists)?;
+        maps.set(alive(policy))
+    }
+
+    /// Says that the gateway is alive. To be called every few seconds: ten after the last time nothing is dropped any more.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn beat(&self) -> Result<(), GuardError> {
+        let mut maps = self.lock();
+        let settings = maps.settings()?;
+        maps.set(Settings {
+            alive_until_ns: now_ns() + LIFE_NS,
+            ..settings
+        })
+    }
+
+    /// The kernel's events. One reader at a time gets each of them. On a thread with a tokio runtime.
+    ///
+    /// # Errors
+    /// When the kernel does not lend its ring.
+    pub fn events(&self) -> Result<Events, GuardError> {
+        let ring = typed(map_of(&self.loaded, EVENTS_MAP)?)?;
+        Events::of(ring).map_err(|error| GuardError::counters(&error))
+    }
+
+    /// Whether the programs are still attached, as far as one can see: an operator may have detached them.
+    pub fn is_attached(&self) -> bool {
+        self.pins.as_ref().is_none_or(Pins::is_attached)
+    }
+}
+
+/// The kernel's settings for a policy of a gateway that is alive.
+fn alive(policy: &Policy) -> Settings {
+    Settings {
+        alive_until_ns: now_ns() + LIFE_NS,
+        has_lists: u32::from(!policy.lists.is_empty()),
+        ..policy.settings
     }
 }
 
@@ -150,121 +348,9 @@ fn distinct(ports: &[u16]) -> Vec<PortKey> {
     ports
 }
 
-/// Sums one port's counters over all CPUs. They are read while the kernel writes them: the sum may mix moments, by
-/// the few packets that arrive meanwhile.
-fn count(map: &Counters<&MapData>, port: PortKey) -> Result<PortCount, GuardError> {
-    let values = map
-        .get(&port, 0)
-        .map_err(|error| GuardError::counters(&error))?;
-    let mut sum = PortCounter::ZERO;
-    for Plain(counter) in values.iter() {
-        sum.add(counter);
-    }
-    Ok(PortCount {
-        port,
-        packets: sum.packets,
-        bytes: sum.bytes,
-        counter: sum,
-    })
+fn xdp_program(loaded: &mut Ebpf) -> Result<&mut Xdp, GuardError> {
+    flows::program(loaded, XDP_PROGRAM)
 }
-
-/// Creates the maps, declares the protected ports in them, and has the kernel verify the program.
-fn load(object: &[u8], ports: &[PortKey]) -> Result<Ebpf, GuardError> {
-    if ports.len() > PORT_COUNTS_PORTS_MAX as usize {
-        return Err(GuardError::TooManyPorts { count: ports.len() });
-    }
-    let mut loaded = Ebpf::load(object).map_err(|error| GuardError::load(&error))?;
-    declare(&mut loaded, ports)?;
-    let map = loaded
-        .map_mut(SETTINGS_MAP)
-        .ok_or(GuardError::foreign(SETTINGS_MAP))?;
-    Array::try_from(map)
-        .and_then(|mut map: Array<_, Plain<Settings>>| {
-            map.set(0, Plain(Settings::new(mode::MONITOR)), 0)
-        })
-        .map_err(|error| GuardError::counters(&error))?;
-    program_of(&mut loaded)?
-        .load()
-        .map_err(|error| GuardError::load(&error))?;
-    Ok(loaded)
-}
-
-fn program_of(loaded: &mut Ebpf) -> Result<&mut Xdp, GuardError> {
-    loaded
-        .program_mut(XDP_PROGRAM)
-        .and_then(|program| program.try_into().ok())
-        .ok_or(GuardError::foreign(XDP_PROGRAM))
-}
-
-/// Inserts a counter for every port: the kernel counts only what it finds there.
-fn declare(loaded: &mut Ebpf, ports: &[PortKey]) -> Result<(), GuardError> {
-    let map = loaded
-        .map_mut(PORT_COUNTS_MAP)
-        .ok_or(GuardError::foreign(PORT_COUNTS_MAP))?;
-    let mut map = Counters::try_from(map).map_err(|error| GuardError::counters(&error))?;
-    let cpus = nr_cpus().map_err(|(path, error)| GuardError::Counters {
-        reason: format!("{path}: {error}"),
-    })?;
-    for port in ports {
-        let zeros = vec![Plain(PortCounter::ZERO); cpus];
-        let values = PerCpuValues::try_from(zeros).map_err(|error| GuardError::Counters {
-            reason: error.to_string(),
-        })?;
-        map.insert(port, values, 0)
-            .map_err(|error| GuardError::counters(&error))?;
-    }
-    Ok(())
-}
-
-fn attach_to(program: &mut Xdp, interface: &str) -> Result<AttachMode, GuardError> {
-    // Names that no interface can have; one with a zero byte would not survive the way to the kernel.
-    let length = interface.len();
-    if length == 0 || length > INTERFACE_NAME_BYTES_MAX || interface.contains('\0') {
-        return Err(GuardError::no_such_interface(interface));
-    }
-    let native = match program.attach(interface, XdpMode::Driver) {
-        Ok(_) => {
-            tracing::info!(interface, mode = "native", "kernel program attached");
-            return Ok(AttachMode::Native);
-        }
-        Err(error) => worth_another_try(interface, error)?,
-    };
-    match program.attach(interface, XdpMode::Skb) {
-        Ok(_) => {
-            let reason = explain(&native);
-            tracing::warn!(
-                interface,
-                mode = "generic",
-                reason,
-                "kernel program attached without the driver's help"
-            );
-            Ok(AttachMode::Generic)
-        }
-        Err(error) => Err(GuardError::NotAttachable {
-            interface: interface.to_owned(),
-            native: explain(&native),
-            generic: explain(&worth_another_try(interface, error)?),
-        }),
-    }
-}
-
-/// Gives the error back if another mode of attachment could still work.
-fn worth_another_try(interface: &str, error: ProgramError) -> Result<ProgramError, GuardError> {
-    match refusal_of(&error) {
-        Refusal::Capability => Err(GuardError::MissingCapability {
-            reason: format!("{interface}: {}", explain(&error)),
-        }),
-        Refusal::Busy => Err(GuardError::InterfaceBusy {
-            interface: interface.to_owned(),
-            reason: explain(&error),
-        }),
-        Refusal::NoDevice => Err(GuardError::no_such_interface(interface)),
-        Refusal::Other => Ok(error),
-    }
-}
-
-/// The map of counters.
-type Counters<T> = PerCpuHashMap<T, PortKey, Plain<PortCounter>>;
 
 #[cfg(test)]
 mod tests {
@@ -276,8 +362,9 @@ mod tests {
 
     #[test]
     fn a_guard_can_be_handed_to_the_control_thread() {
-        fn is_send<T: Send>() {}
-        is_send::<Guard>();
+        fn is_shared<T: Send + Sync>() {}
+        is_shared::<Guard>();
+        is_shared::<Gate>();
     }
 
     #[test]

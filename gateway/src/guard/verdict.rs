@@ -63,6 +63,7 @@ pub const fn reason_of(failure: Failure) -> Reason {
         Failure::Timeout => Reason::Timeout,
         Failure::Reset => Reason::Reset,
         Failure::OverLimit => Reason::OverLimit,
+        Failure::Banned => Reason::Banned,
         Failure::Internal => Reason::Internal,
     }
 }

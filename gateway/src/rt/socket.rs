@@ -4,7 +4,7 @@
 use std::cell::UnsafeCell;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
@@ -20,6 +20,12 @@ use crate::limits;
 pub struct Socket {
     // The runtime wants `&mut` for a read and for a write although both only take the descriptor; see `stream`.
     stream: UnsafeCell<TcpStream>,
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor()
+    }
 }
 
 impl Socket {

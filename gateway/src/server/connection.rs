@@ -9,19 +9,22 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{Either, select};
+use gateway_common::Reason;
 use gateway_core::failure::Failure;
+use gateway_core::sources::{Outcome, Refusal};
 use local_sync::semaphore::OwnedSemaphorePermit;
 
 use super::state::{Door, State};
 use super::worker::{Worker, turn_away};
 use crate::backend::{Client, Connection};
 use crate::config::{Config, Listener};
+use crate::guard::{Pending, reason_of, refusal_detail};
 use crate::identity::Share;
 use crate::limits;
 use crate::observe::Event;
 use crate::relay::{Direction, End, Lifetime, Pace, Place, Reached, Stream, Watch, relay};
 use crate::rt::Socket;
-use crate::tls::{self, Accepted, Refusal, VerifiedPeer};
+use crate::tls::{self, Accepted, VerifiedPeer};
 
 /// A connection that has just been accepted.
 pub(super) struct Arrival {
@@ -45,28 +48,59 @@ pub(super) async fn serve(worker: &Worker, arrival: Arrival, place: Place) {
     } = arrival;
     // What is trusted at this moment. Let go before the connection settles down: it may outlive it by days.
     let state = worker.state();
+    let local = || socket.local_address().ok();
+    let policy = &state.config.guard.policy;
+    let pending = match worker.gate.admit(address, local, policy) {
+        Ok(pending) => pending,
+        Err(why) => {
+            worker.gate.turn_away(&socket, why);
+            turn_away(socket);
+            let failure = match why {
+                Refusal::Denied | Refusal::Banned => Failure::Banned,
+                Refusal::TooManyPending => Failure::OverLimit,
+            };
+            return refuse_unread(worker, (position, address), failure, refusal_detail(why));
+        }
+    };
     let door = &state.doors[position];
     let Some(_permit) = door.limit.try_acquire() else {
+        pending.settle(&socket, outcome(Reason::OverLimit, 0));
         turn_away(socket);
         let detail = format!("max_connections = {}", door.listener.max_connections);
-        let failure = Failure::OverLimit;
-        let refused = Event::Refused {
-            failure,
-            address,
-            detail: &detail,
-            presented: None,
-            server_name: None,
-            ticket_refusal: None,
-        };
-        return worker.observer.emit(position, &refused);
+        return refuse_unread(worker, (position, address), Failure::OverLimit, &detail);
     };
     // Boxed: the handshake's state is given back before the connection settles down to wait.
-    let client = (place.number(), address);
-    let accepted = Box::pin(shake_hands(worker, door, position, socket, client)).await;
+    let client = (position, place.number(), address);
+    let accepted = Box::pin(shake_hands(worker, door, client, socket, pending)).await;
     drop(slot);
     if let Some(accepted) = accepted {
         attend(worker, state, (position, address), accepted, place).await;
     }
+}
+
+fn outcome(verdict: Reason, received_bytes: usize) -> Outcome {
+    Outcome {
+        verdict,
+        received_bytes: received_bytes as u64,
+    }
+}
+
+/// Tells of a client that was refused before a byte of it was read.
+fn refuse_unread(
+    worker: &Worker,
+    (position, address): (usize, SocketAddr),
+    failure: Failure,
+    detail: &str,
+) {
+    let refused = Event::Refused {
+        failure,
+        address,
+        detail,
+        presented: None,
+        server_name: None,
+        ticket_refusal: None,
+    };
+    worker.observer.emit(position, &refused);
 }
 
 /// Connects a client that has got in with its backend, and stays with it to the end.
@@ -173,49 +207,41 @@ fn watch(state: &State, position: usize, place: Place, peer: &VerifiedPeer) -> W
     Watch::new(place, listener.idle_timeout, lifetime)
 }
 
-/// The handshake, within its time. A client that is refused is told why.
+/// The handshake, within its time. A client that is refused is told why, and the guard how the handshake came out: before
+/// a byte is passed on, and before the socket is closed.
 async fn shake_hands(
     worker: &Worker,
     door: &Door,
-    position: usize,
+    (position, connection, address): (usize, u64, SocketAddr),
     socket: Socket,
-    (connection, address): (u64, SocketAddr),
+    pending: Pending,
 ) -> Option<(Accepted, Option<Share>)> {
     let started = Instant::now();
-    let handshake = tls::accept(socket, &door.tls, Rc::clone(&worker.buffers));
-    let outcome = monoio::time::timeout(door.listener.handshake_timeout, handshake).await;
-    let refused = |refusal: &Refusal| {
-        worker.observer.emit(
-            position,
-            &Event::Refused {
+    let timeout = door.listener.handshake_timeout;
+    let handshake = tls::accept(socket, &door.tls, Rc::clone(&worker.buffers), timeout);
+    match handshake.await {
+        Ok(accepted) => let_in(
+            worker,
+            (position, connection, address),
+            (accepted, pending),
+            started.elapsed(),
+        ),
+        Err((socket, refusal)) => {
+            let verdict = reason_of(refusal.failure);
+            pending.settle(&socket, outcome(verdict, refusal.received_bytes));
+            let refused = Event::Refused {
                 failure: refusal.failure,
                 address,
                 detail: &refusal.detail,
                 presented: refusal.presented.as_deref(),
                 server_name: refusal.server_name.as_deref(),
                 ticket_refusal: refusal.ticket_refusal,
-            },
-        );
-    };
-    match outcome {
-        Ok(Ok(accepted)) => let_in(
-            worker,
-            (position, connection, address),
-            accepted,
-            started.elapsed(),
-        ),
-        Ok(Err((socket, refusal))) => {
-            refused(&refusal);
-            tls::refuse(socket, refusal).await;
-            None
-        }
-        // The socket went with the future.
-        Err(_) => {
-            let timeout = door.listener.handshake_timeout;
-            refused(&Refusal::without_alert(
-                Failure::Timeout,
-                format!("handshake_timeout = {timeout:?}"),
-            ));
+            };
+            worker.observer.emit(position, &refused);
+            // Whoever was silent for so long is not waited for once more.
+            if refusal.failure != Failure::Timeout {
+                tls::refuse(socket, refusal).await;
+            }
             None
         }
     }
@@ -226,7 +252,7 @@ async fn shake_hands(
 fn let_in(
     worker: &Worker,
     (position, connection, address): (usize, u64, SocketAddr),
-    accepted: Accepted,
+    (accepted, pending): (Accepted, Pending),
     took: Duration,
 ) -> Option<(Accepted, Option<Share>)> {
     let Accepted {
@@ -236,6 +262,7 @@ fn let_in(
     } = &accepted;
     match worker.records.admit(peer) {
         Ok(share) => {
+            pending.settle(stream.socket(), outcome(Reason::Authenticated, usize::MAX));
             let established = Event::Established {
                 connection,
                 peer,
@@ -247,6 +274,7 @@ fn let_in(
             Some((accepted, share))
         }
         Err(over_limit) => {
+            pending.settle(stream.socket(), outcome(Reason::OverLimit, usize::MAX));
             let refused = Event::Refused {
                 failure: Failure::OverLimit,
                 address,

@@ -10,10 +10,11 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use super::guarding::Guarding;
 use super::worker::Message;
 use crate::backend::Resolver;
 use crate::limits;
-use crate::observe::{AdminSocket, Health, Metrics, serve, watch_expiry};
+use crate::observe::{AdminSocket, Audit, Health, Metrics, serve, watch_expiry};
 use crate::pki::kept_lists;
 use crate::rt::Mailbox;
 
@@ -24,6 +25,8 @@ pub(super) struct Control {
     pub(super) health: Arc<Health>,
     pub(super) metrics: Metrics,
     pub(super) mailboxes: Vec<Arc<Mailbox<Message>>>,
+    pub(super) guarding: Arc<Guarding>,
+    pub(super) audit: Audit,
 }
 
 /// Speaks to the control thread.
@@ -104,6 +107,10 @@ impl Control {
             }
         };
         let watching = watch_expiry(self.metrics.clone());
+        let guarding = async {
+            self.guarding.attend(&self.audit).await;
+            std::future::pending().await
+        };
         let counting = async {
             loop {
                 tokio::time::sleep(limits::CLIENT_COUNT_INTERVAL).await;
@@ -132,6 +139,7 @@ impl Control {
             () = serving => {}
             () = letting_go => {}
             () = watching => {}
+            () = guarding => {}
             () = counting => {}
         }
     }

@@ -11,12 +11,14 @@ use std::time::{Instant, SystemTime};
 use gateway_core::block::BlockList;
 
 use super::control::{Control, ControlStop};
+use super::guarding::Guarding;
+use super::privilege::Privileges;
 use super::state::Seed;
 use super::worker::{self, Fatal, Message};
-use super::{control, listen};
+use super::{control, guarding};
 use crate::backend::Resolver;
 use crate::config::{Config, GuardMode, Listener};
-use crate::guard::{Guard, GuardError, PortCount};
+use crate::guard::{GuardError, PortCount};
 use crate::identity::Records;
 use crate::limits;
 use crate::observe::{self, AdminSocket, Audit, BlocksInForce, Health, Metrics, WorkerCounters};
@@ -96,6 +98,11 @@ fn needs_restart(old: &Config, new: &Config) -> Option<String> {
         };
         config.listeners.iter().map(fixed).collect()
     };
+    let guard = |config: &Config| {
+        let guard = &config.guard;
+        let is_off = guard.mode == GuardMode::Off;
+        (is_off, guard.interfaces.clone(), guard.required)
+    };
     let backends = |config: &Config| -> Vec<_> {
         config
             .backends
@@ -106,7 +113,10 @@ fn needs_restart(old: &Config, new: &Config) -> Option<String> {
     let differences = [
         ("[workers] count", old.workers != new.workers),
         ("[admin]", old.admin != new.admin),
-        ("[guard]", old.guard != new.guard),
+        (
+            "[guard] interfaces, required, or whether there is a guard,",
+            guard(old) != guard(new),
+        ),
         ("[blocks] file", old.blocks != new.blocks),
         ("[tls] provider", old.provider_name != new.provider_name),
         ("[tls] cipher_suites", suites(old) != suites(new)),
@@ -130,6 +140,7 @@ pub struct Gateway {
     addresses: Vec<(String, SocketAddr)>,
     health: Arc<Health>,
     metrics: Metrics,
+    guarding: Arc<Guarding>,
     mailboxes: Vec<Arc<Mailbox<Message>>>,
     audit: Audit,
     control_stop: ControlStop,
@@ -173,11 +184,16 @@ struct Threads {
 }
 
 impl Gateway {
-    /// Binds everything, starts every thread, and takes connections; of those whom `blocks` names none.
-    pub fn start(config: Config, blocks: BlockList) -> Result<Self, StartError> {
+    /// Binds everything, starts every thread, and takes connections; of those whom `blocks` names none. What takes
+    /// capabilities is done with `privileges`.
+    pub fn start(
+        config: Config,
+        blocks: BlockList,
+        privileges: &Privileges,
+    ) -> Result<Self, StartError> {
         let config = Arc::new(config);
         raise_descriptor_limit(&config);
-        let bound = listen::bind_all(&config)?;
+        let (bound, guarding) = guarding::bind_and_guard(&config, privileges)?;
         let addresses = bound.addresses.clone();
         let admin = config
             .admin
@@ -185,11 +201,6 @@ impl Gateway {
             .map(AdminSocket::bind)
             .transpose()
             .map_err(StartError::Admin)?;
-        let ports: Vec<_> = addresses
-            .iter()
-            .map(|(_, address)| address.port())
-            .collect();
-        let guard = start_guard(&config, &ports)?;
         let mut resolver = Resolver::new(&config.backends);
         let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
         let seed = Seed::new(Arc::clone(&config), Arc::new(blocks), servers)?;
@@ -212,12 +223,19 @@ impl Gateway {
                 counters: worker_counters,
                 records: Arc::clone(&records),
                 audit: audit.clone(),
+                gate: guarding.gate(),
             };
             let (mailbox, thread) = start_worker(start, fatal.clone())?;
             mailboxes.push(mailbox);
             workers.push(thread);
         }
-        let metrics = Metrics::new(Arc::clone(&config), counters, guard, audit.clone());
+        let guarding = Arc::new(guarding);
+        let metrics = Metrics::new(
+            Arc::clone(&config),
+            counters,
+            Arc::clone(&guarding),
+            audit.clone(),
+        );
         let health = Arc::new(Health::default());
         let control = Control {
             resolver,
@@ -225,6 +243,8 @@ impl Gateway {
             health: Arc::clone(&health),
             metrics: metrics.clone(),
             mailboxes: mailboxes.clone(),
+            guarding: Arc::clone(&guarding),
+            audit: audit.clone(),
         };
         let (control, control_stop) = control::start(control).map_err(StartError::Thread)?;
         audit.started(&config);
@@ -234,6 +254,7 @@ impl Gateway {
             addresses,
             health,
             metrics,
+            guarding,
             mailboxes,
             audit,
             control_stop,
@@ -254,7 +275,7 @@ impl Gateway {
 
     /// What the kernel counted on each protected port; `None` where the guard does not run.
     pub fn guard_counts(&self) -> Option<Result<Vec<PortCount>, GuardError>> {
-        self.metrics.with_guard(Guard::counts)
+        self.guarding.counts()
     }
 
     /// The audit log.
@@ -290,6 +311,8 @@ impl Gateway {
             let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
             self.audit.switch(opened);
         }
+        // A policy that the kernel does not take is no reason to trust whom the new configuration does not.
+        self.guarding.follow(&config.guard.policy);
         self.control_stop.resolve(resolver);
         let taken = self.sow(&mut current, seed, changed_at);
         self.metrics.reload(config);
@@ -382,7 +405,6 @@ impl Gateway {
                 tracing::error!("a worker panicked");
             }
         }
-        drop(self.metrics.take_guard());
         self.control_stop.stop();
         if control.join().is_err() {
             tracing::error!("the control thread panicked");
@@ -404,21 +426,6 @@ fn start_worker(
         .spawn(run)
         .map_err(StartError::Thread)?;
     Ok((Arc::new(mailbox), thread))
-}
-
-/// Attaches the kernel program, if the configuration asks for it.
-fn start_guard(config: &Config, ports: &[u16]) -> Result<Option<Guard>, StartError> {
-    if config.guard.mode == GuardMode::Off {
-        return Ok(None);
-    }
-    match Guard::attach(&config.guard.interfaces, ports) {
-        Ok(guard) => Ok(Some(guard)),
-        Err(error) if config.guard.required => Err(StartError::Guard(error)),
-        Err(error) => {
-            tracing::warn!(%error, "running without the guard");
-            Ok(None)
-        }
-    }
 }
 
 /// Raises the soft limit on descriptors to the hard one, and says so when even that is too low.

@@ -7,10 +7,14 @@
 mod connection;
 mod control;
 mod gateway;
+mod guarding;
 mod listen;
+mod privilege;
 mod reloader;
 mod state;
 mod worker;
 
 pub use gateway::{Gateway, ReloadError, StartError};
+pub use guarding::Guarding;
+pub use privilege::Privileges;
 pub use reloader::Reloader;

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::connection::{Arrival, serve};
 use super::state::{Seed, State};
+use crate::guard::Gate;
 use crate::identity::Records;
 use crate::limits;
 use crate::observe::{Audit, Clients, Event, Observer, WorkerCounters};
@@ -59,6 +60,7 @@ pub(super) struct Start {
     pub(super) counters: Arc<WorkerCounters>,
     pub(super) records: Arc<Records>,
     pub(super) audit: Audit,
+    pub(super) gate: Gate,
 }
 
 /// Told when a worker ends although nobody asked it to.
@@ -87,6 +89,7 @@ pub(super) struct Worker {
     pub(super) buffers: Rc<BufferPool>,
     pub(super) observer: Observer,
     pub(super) records: Arc<Records>,
+    pub(super) gate: Gate,
 }
 
 impl Worker {
@@ -347,6 +350,7 @@ fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
         counters,
         records,
         audit,
+        gate,
     } = start;
     let config = Arc::clone(&seed.config);
     let mut listeners = Vec::new();
@@ -366,6 +370,7 @@ fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
         buffers,
         observer,
         records,
+        gate,
     };
     Ok((Rc::new(worker), listeners))
 }

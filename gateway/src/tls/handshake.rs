@@ -1,10 +1,11 @@
 //! Runs a handshake over a socket, as server or as client.
 //! In: a fresh socket. Out: a `TlsStream`, with the client's proven identity; or a refusal with its reason and the
-//! alert that says so. The caller bounds the time. Holds small buffers of its own, given back at the end.
+//! alert that says so. Within a time as server; as client the caller bounds it. Holds small buffers of its own, given back at the end.
 
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gateway_core::certificate::{Certificate, Chain};
 use gateway_core::failure::Failure;
@@ -47,6 +48,8 @@ pub struct Refusal {
     pub server_name: Option<String>,
     /// Why the client's ticket was refused before, if it came with one.
     pub ticket_refusal: Option<TicketRefusal>,
+    /// Bytes of the client's that were read.
+    pub received_bytes: usize,
     alert: Buffer,
 }
 
@@ -158,11 +161,12 @@ impl Handshake {
     }
 }
 
-/// Takes a client in, or refuses it. On a refusal the socket comes back, so that the client can be told.
+/// Takes a client in within `timeout`, or refuses it. On a refusal the socket comes back, so that the client can be told.
 pub async fn accept(
     socket: Socket,
     config: &Arc<ServerConfig>,
     pool: Rc<BufferPool>,
+    timeout: Duration,
 ) -> Result<Accepted, (Socket, Refusal)> {
     let connection = match UnbufferedServerConnection::new(Arc::clone(config)) {
         Ok(connection) => connection,
@@ -174,7 +178,13 @@ pub async fn accept(
         }
     };
     let mut handshake = Handshake::new(Engine::Server(Box::new(connection)));
-    match establish(&mut handshake, &socket).await {
+    let establishing = establish(&mut handshake, &socket);
+    let established = monoio::time::timeout(timeout, establishing).await;
+    let in_time = established.unwrap_or_else(|_| {
+        let detail = format!("handshake_timeout = {timeout:?}");
+        Err(Refusal::without_alert(Failure::Timeout, detail))
+    });
+    match in_time {
         Ok(peer) => {
             let note = std::mem::take(&mut handshake.note);
             Ok(Accepted {
@@ -194,6 +204,7 @@ pub async fn accept(
                 server_name,
                 presented,
                 ticket_refusal,
+                received_bytes: handshake.received_bytes,
                 ..refusal
             };
             Err((socket, refusal))
@@ -271,6 +282,7 @@ impl Refusal {
             presented: None,
             server_name: None,
             ticket_refusal: None,
+            received_bytes: 0,
             alert: Buffer::with_capacity(0),
         }
     }

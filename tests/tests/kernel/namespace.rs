@@ -14,7 +14,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// Longest life of a holder, should everything else fail.
 const HOLDER_SECONDS: &str = "300";
 
-/// A network namespace of its own. Empty but for a loopback interface, which is up.
+/// A network namespace of its own, empty but for a loopback interface, which is up; and a mount namespace, in which
+/// mounts are nobody else's business.
 pub struct Namespace {
     holder: Child,
 }
@@ -22,7 +23,8 @@ pub struct Namespace {
 impl Namespace {
     pub fn new() -> Self {
         let holder = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--", "unshare", "--net", "--"])
+            .args(["--pdeathsig", "KILL", "--", "unshare", "--net"])
+            .args(["--mount", "--propagation", "private", "--"])
             .args(["sleep", HOLDER_SECONDS])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -55,9 +57,31 @@ impl Namespace {
     }
 
     fn path(&self) -> PathBuf {
+        self.namespaces().join("net")
+    }
+
+    fn namespaces(&self) -> PathBuf {
         Path::new("/proc")
             .join(self.holder.id().to_string())
-            .join("ns/net")
+            .join("ns")
+    }
+
+    /// The network namespace, for `nsenter --net`.
+    #[allow(dead_code, reason = "not every set of tests starts programs inside")]
+    pub fn network(&self) -> PathBuf {
+        self.path()
+    }
+
+    /// A command that runs what comes behind it inside.
+    #[allow(dead_code, reason = "not every set of tests starts programs inside")]
+    pub fn enter_arguments(&self) -> [String; 4] {
+        let namespaces = self.namespaces();
+        [
+            "nsenter".to_owned(),
+            format!("--net={}", namespaces.join("net").display()),
+            format!("--mount={}", namespaces.join("mnt").display()),
+            "--".to_owned(),
+        ]
     }
 
     /// Runs `ip` inside; returns what it prints.
@@ -120,6 +144,7 @@ impl Namespace {
     }
 
     /// The XDP program on an interface: 1 is native, 2 generic (linux/if_link.h), `None` if there is none.
+    #[allow(dead_code, reason = "not every set of tests looks at interfaces")]
     pub fn xdp_mode(&self, interface: &str) -> Option<u64> {
         let shown = self.ip(&["-details", "-json", "link", "show", "dev", interface]);
         let shown: serde_json::Value = serde_json::from_str(&shown).expect("ip prints JSON");

@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config;
-use crate::server::Gateway;
+use crate::server::{Gateway, Privileges};
 use impostors::Impostors;
 use screen::Screen;
 use snapshot::{Kernel, Snapshot, Sources};
@@ -51,7 +51,11 @@ impl Demo {
         let mut stage = Stage::set().context("preparing the demo")?;
         let loaded = config::load(stage.configuration_file())
             .map_err(|errors| anyhow::anyhow!("the demo's own configuration: {errors}"))?;
-        let gateway = Gateway::start(loaded.config, BlockList::default())?;
+        let mut config = loaded.config;
+        // Nothing of a demo is to outlive it.
+        config.guard.is_lasting = false;
+        let privileges = Privileges::of_this_thread();
+        let gateway = Gateway::start(config, BlockList::default(), &privileges)?;
         stage.release_ports();
         let play = Play {
             fleet: Fleet::start(stage.agents()?)?,

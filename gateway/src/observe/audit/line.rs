@@ -3,7 +3,7 @@
 //! fields are borrowed, and a line made into a buffer that is used again costs less than a copy of its names would.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use gateway_core::certificate::Fingerprint;
@@ -35,6 +35,8 @@ pub enum Line<'a> {
     Block(Block<'a>),
     /// Another key seals tickets.
     Keys(Keys<'a>),
+    /// A source of connections was banned, or is no more.
+    GuardBan(GuardBan<'a>),
     /// The audit log goes on elsewhere, or nowhere.
     Continued(Continued<'a>),
 }
@@ -265,6 +267,27 @@ pub struct Keys<'a> {
     pub by: Text<'a>,
     /// Whether it was raised, so that no earlier ticket opens.
     pub outcome: &'static str,
+}
+
+/// Fields of `guard_ban`.
+#[derive(Debug, Serialize)]
+pub struct GuardBan<'a> {
+    /// When.
+    pub time: Time,
+    /// `banned`, `over` or `lifted`.
+    pub outcome: &'static str,
+    /// The address, or the first of an IPv6 /64.
+    pub source: IpAddr,
+    /// The failure that was one too many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// `guard`, or the number of the user who ordered it.
+    pub by: Text<'a>,
+    /// How long it lasts from its beginning.
+    pub lasts_seconds: u64,
+    /// The port where the last failure was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
 }
 
 /// Fields of `continued`.

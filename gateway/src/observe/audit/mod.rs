@@ -9,11 +9,14 @@ mod writer;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use std::{fs::File, io, thread};
+
+use gateway_common::{Ban, Reason};
 
 use crate::blocks::Entry;
 use crate::config::{AuditTarget, Config};
@@ -21,7 +24,7 @@ use crate::limits;
 use crate::tls::KeyRing;
 pub(super) use event::Scene;
 pub use line::Line;
-use line::{Block, Continued, Keys, Reload, Start, Stop, Text, Time};
+use line::{Block, Continued, GuardBan, Keys, Reload, Start, Stop, Text, Time};
 pub use target::{Opened, open};
 
 /// How much room a line may take of the queue.
@@ -196,6 +199,21 @@ impl Audit {
             epoch: keys.epoch(),
             by: Text(keys.newest_made_by()),
             outcome: if distrusted { "distrusted" } else { "rotated" },
+        }));
+    }
+
+    /// What becomes of a source of connections: `outcome` is `banned`, `over` or `lifted`.
+    pub fn banned(&self, outcome: &'static str, source: IpAddr, ban: &Ban, port: Option<u16>) {
+        let by = ban.ordered_by();
+        let by = by.map_or("guard".to_owned(), |user| format!("uid {user}"));
+        self.record(&Line::GuardBan(GuardBan {
+            time: Time(SystemTime::now()),
+            outcome,
+            source,
+            reason: ban.tipped_by().map(Reason::label),
+            by: Text(&by),
+            lasts_seconds: Duration::from_nanos(ban.lasts_ns).as_secs(),
+            port,
         }));
     }
 

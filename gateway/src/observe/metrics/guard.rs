@@ -1,46 +1,219 @@
-//! The guard's part of the metrics page: what the kernel counted.
+//! The guard's part of the metrics page: what the kernel counted, whom it holds banned, and whether it is there.
 //! In: the guard's maps. Out: samples. On the control thread.
 
+use gateway_common::{Drop as Dropped, Fate, Pass, Reason};
+use gateway_core::sources::Refusal;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use super::{Encoded, Metrics, counter};
-use crate::guard::Guard;
+use super::{Encoded, Metrics, counter, gauge};
+use crate::guard::{Book, GuardError, Maps, PortCount, SourceState, now_ns};
 
 impl Metrics {
     pub(super) fn encode_guard(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
-        let Some(counts) = self.with_guard(Guard::counts) else {
-            return Ok(());
-        };
-        let counts = match counts {
-            Ok(counts) => counts,
-            Err(error) => {
-                tracing::warn!(%error, "cannot read the guard's counters");
-                return Ok(());
-            }
-        };
-        let labelled = |port: u16| port.to_string();
-        let help = "Packets to a protected port, counted in the kernel";
+        let config = self.config();
+        let guarding = &self.0.guarding;
+        let help = "1 for the mode of [guard] that is configured";
+        let mut metric = encoder.encode_descriptor("guard_mode", help, None, MetricType::Gauge)?;
+        gauge(&mut metric, &[("mode", config.guard.mode.name())], 1)?;
+        let help = "1 while the kernel programs are attached; else the gateway keeps accounts by itself, if at all";
         let mut metric =
-            encoder.encode_descriptor("guard_packets", help, None, MetricType::Counter)?;
-        for count in &counts {
-            counter(
-                &mut metric,
-                &[("port", &labelled(count.port))],
-                count.packets,
-            )?;
+            encoder.encode_descriptor("guard_attached", help, None, MetricType::Gauge)?;
+        gauge(&mut metric, &[], i64::from(guarding.is_attached()))?;
+        let help =
+            "1 for each interface whose packets are judged, and how the program is called there";
+        let mut metric =
+            encoder.encode_descriptor("guard_interface", help, None, MetricType::Gauge)?;
+        for attachment in guarding.attachments() {
+            let labels = [
+                ("interface", attachment.interface.as_str()),
+                ("attached", attachment.mode.name()),
+            ];
+            gauge(&mut metric, &labels, 1)?;
         }
-        let help = "Bytes to a protected port, counted in the kernel";
-        let mut metric = encoder.encode_descriptor(
-            "guard_received",
-            help,
-            Some(&Unit::Bytes),
-            MetricType::Counter,
+        let help = "Bans that have begun since the start";
+        let mut metric =
+            encoder.encode_descriptor("guard_bans", help, None, MetricType::Counter)?;
+        counter(&mut metric, &[], guarding.bans())?;
+        let help = "Verdicts that the kernel did not take: it did not know the connection";
+        let mut metric =
+            encoder.encode_descriptor("guard_unheard_verdicts", help, None, MetricType::Counter)?;
+        counter(&mut metric, &[], guarding.gate().unheard())?;
+        match guarding.with_maps(|maps| Seen::of(maps)) {
+            Some(Ok(seen)) => seen.encode(encoder),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "cannot read the guard's maps");
+                Ok(())
+            }
+            None => guarding
+                .book()
+                .map_or(Ok(()), |book| encode_book(book, encoder)),
+        }
+    }
+}
+
+/// What stands in our own book, over all ports.
+fn encode_book(book: &Book, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+    const ALL_PORTS: (&str, &str) = ("port", "all");
+    let counts = book.counts();
+    let mut metric = encoder.encode_descriptor(
+        "guard_flows_opened",
+        FLOWS_OPENED,
+        None,
+        MetricType::Counter,
+    )?;
+    counter(&mut metric, &[ALL_PORTS], counts.admitted)?;
+    let mut metric = encoder.encode_descriptor("guard_flows", FLOWS, None, MetricType::Counter)?;
+    for reason in Reason::ALL {
+        let labels = [ALL_PORTS, ("reason", reason.label())];
+        counter(&mut metric, &labels, counts.flow(reason))?;
+    }
+    let help = "Connections by what the gateway did with them at their accept, without the kernel programs";
+    let mut metric =
+        encoder.encode_descriptor("guard_judged_connections", help, None, MetricType::Counter)?;
+    for refusal in Refusal::ALL {
+        let reason = ("reason", refusal.label());
+        let refused = counts.refused(refusal);
+        counter(&mut metric, &[("verdict", "refused"), reason], refused)?;
+        let would_refuse = counts.would_refuse(refusal);
+        counter(
+            &mut metric,
+            &[("verdict", "would_refuse"), reason],
+            would_refuse,
         )?;
-        for count in &counts {
-            counter(&mut metric, &[("port", &labelled(count.port))], count.bytes)?;
+    }
+    let now_ns = now_ns();
+    let is_banned = |state: &SourceState| state.ban.is_some_and(|ban| ban.holds(now_ns));
+    let banned = book
+        .sources()
+        .values()
+        .filter(|state| is_banned(state))
+        .count();
+    let mut metric =
+        encoder.encode_descriptor("guard_bans_in_force", IN_FORCE, None, MetricType::Gauge)?;
+    gauge(&mut metric, &[], banned as i64)
+}
+
+const FLOWS_OPENED: &str = "Connections to a protected port whose three-way handshake was complete";
+const FLOWS: &str = "The same connections by how they came out";
+const IN_FORCE: &str = "Sources that are banned now";
+
+/// What stands in the kernel's maps.
+struct Seen {
+    counts: Vec<PortCount>,
+    bans_in_force: usize,
+    open_flows: usize,
+    lost: Vec<(gateway_common::Lost, u64)>,
+}
+
+impl Seen {
+    fn of(maps: &Maps) -> Result<Self, GuardError> {
+        let now_ns = now_ns();
+        let bans = maps.bans()?;
+        Ok(Self {
+            counts: maps.counts()?,
+            bans_in_force: bans.iter().filter(|(_, ban)| ban.holds(now_ns)).count(),
+            open_flows: maps.open_flows()?,
+            lost: maps.lost()?,
+        })
+    }
+
+    fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        self.encode_packets(encoder)?;
+        self.encode_flows(encoder)?;
+        let mut metric =
+            encoder.encode_descriptor("guard_bans_in_force", IN_FORCE, None, MetricType::Gauge)?;
+        gauge(&mut metric, &[], self.bans_in_force as i64)?;
+        let help = "What the kernel had no room for";
+        let mut metric =
+            encoder.encode_descriptor("guard_lost", help, None, MetricType::Counter)?;
+        for (lost, count) in &self.lost {
+            counter(&mut metric, &[("what", lost.label())], *count)?;
         }
         Ok(())
     }
+
+    fn encode_packets(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let help = "Packets to a protected port, counted in the kernel";
+        let mut metric =
+            encoder.encode_descriptor("guard_packets", help, None, MetricType::Counter)?;
+        for count in &self.counts {
+            let labels = [("port", count.port.to_string())];
+            counter(&mut metric, &borrowed(&labels), count.packets)?;
+        }
+        let help = "Bytes to a protected port, counted in the kernel";
+        let unit = Some(&Unit::Bytes);
+        let mut metric =
+            encoder.encode_descriptor("guard_received", help, unit, MetricType::Counter)?;
+        for count in &self.counts {
+            let labels = [("port", count.port.to_string())];
+            counter(&mut metric, &borrowed(&labels), count.bytes)?;
+        }
+        let help = "The same packets by what became of them, and why";
+        let mut metric =
+            encoder.encode_descriptor("guard_judged_packets", help, None, MetricType::Counter)?;
+        for count in &self.counts {
+            for (verdict, reason, packets) in fates(count) {
+                let labels = [
+                    ("port", count.port.to_string()),
+                    ("verdict", verdict.to_owned()),
+                    ("reason", reason.to_owned()),
+                ];
+                counter(&mut metric, &borrowed(&labels), packets)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_flows(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let mut metric = encoder.encode_descriptor(
+            "guard_flows_opened",
+            FLOWS_OPENED,
+            None,
+            MetricType::Counter,
+        )?;
+        for count in &self.counts {
+            let labels = [("port", count.port.to_string())];
+            counter(&mut metric, &borrowed(&labels), count.counter.flows_opened)?;
+        }
+        let mut metric =
+            encoder.encode_descriptor("guard_flows", FLOWS, None, MetricType::Counter)?;
+        for count in &self.counts {
+            for reason in Reason::ALL {
+                let labels = [
+                    ("port", count.port.to_string()),
+                    ("reason", reason.label().to_owned()),
+                ];
+                counter(&mut metric, &borrowed(&labels), count.counter.flow(reason))?;
+            }
+        }
+        let help = "Connections to protected ports that are open now";
+        let mut metric =
+            encoder.encode_descriptor("guard_flows_open", help, None, MetricType::Gauge)?;
+        gauge(&mut metric, &[], self.open_flows as i64)
+    }
+}
+
+fn borrowed<'a, const N: usize>(labels: &'a [(&'a str, String); N]) -> [(&'a str, &'a str); N] {
+    labels
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()))
+}
+
+/// Verdict, reason and number of packets, for everything that can become of a packet.
+fn fates(count: &PortCount) -> Vec<(&'static str, &'static str, u64)> {
+    let passed = Pass::ALL.into_iter().map(Fate::Passed);
+    let dropped = Dropped::ALL.into_iter().map(Fate::Dropped);
+    let would_drop = Dropped::ALL.into_iter().map(Fate::WouldDrop);
+    let fates = passed.chain(dropped).chain(would_drop);
+    let named = fates.map(|fate| {
+        let (verdict, reason) = match fate {
+            Fate::Passed(pass) => ("passed", pass.label()),
+            Fate::Dropped(drop) => ("dropped", drop.label()),
+            Fate::WouldDrop(drop) => ("would_drop", drop.label()),
+        };
+        (verdict, reason, count.counter.fate(fate))
+    });
+    named.collect()
 }

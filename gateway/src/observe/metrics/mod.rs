@@ -16,7 +16,7 @@ mod trust;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -27,7 +27,7 @@ pub use blocks::BlocksInForce;
 use super::audit::Audit;
 use super::counters::{ListenerCounters, WorkerCounters};
 use crate::config::{Config, Listener};
-use crate::guard::Guard;
+use crate::server::Guarding;
 
 /// Whether the gateway takes new connections.
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ struct Sources {
     last_reloads: changes::LastReloads,
     blocks: Mutex<BlocksInForce>,
     workers: Vec<Arc<WorkerCounters>>,
-    guard: Mutex<Option<Guard>>,
+    guarding: Arc<Guarding>,
     audit: Audit,
 }
 
@@ -71,11 +71,11 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Collects from `workers`, `audit` and, where it runs, from `guard`.
+    /// Collects from `workers`, `audit` and, where there is a guard, from `guarding`.
     pub fn new(
         config: Arc<Config>,
         workers: Vec<Arc<WorkerCounters>>,
-        guard: Option<Guard>,
+        guarding: Arc<Guarding>,
         audit: Audit,
     ) -> Self {
         Metrics(Arc::new(Sources {
@@ -84,7 +84,7 @@ impl Metrics {
             last_reloads: changes::LastReloads::default(),
             blocks: Mutex::default(),
             workers,
-            guard: Mutex::new(guard),
+            guarding,
             audit,
         }))
     }
@@ -113,20 +113,6 @@ impl Metrics {
     /// The configuration in force.
     pub(super) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.0.config.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Takes the guard out, to detach it.
-    pub fn take_guard(&self) -> Option<Guard> {
-        self.lock_guard().take()
-    }
-
-    /// Runs `ask` on the guard, if there is one.
-    pub fn with_guard<R>(&self, ask: impl FnOnce(&Guard) -> R) -> Option<R> {
-        self.lock_guard().as_ref().map(ask)
-    }
-
-    fn lock_guard(&self) -> MutexGuard<'_, Option<Guard>> {
-        self.0.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A listener's name and the sum over all workers of one of its counters.

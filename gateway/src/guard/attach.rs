@@ -1,0 +1,158 @@
+//! Attaching the XDP program to interfaces: natively where the driver can, else generically. In: a loaded program, names
+//! of interfaces, and where attachments are pinned. Out: how it is attached to each. What an earlier process of this
+//! gateway has attached is replaced in one step, so that there is no packet between the two.
+
+use std::os::unix::net::UnixDatagram;
+
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::xdp::{XdpLink, XdpLinkId};
+use aya::programs::{ProgramError, Xdp, XdpMode};
+use rustix::net::netdevice::name_to_index;
+
+use super::error::{GuardError, Refusal, explain, refusal_of};
+use super::pins::Pins;
+
+/// Longest interface name the kernel knows (IFNAMSIZ without the final zero).
+const INTERFACE_NAME_BYTES_MAX: usize = 15;
+
+/// Where the program is attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Name of the interface.
+    pub interface: String,
+    /// How the kernel calls the program there.
+    pub mode: AttachMode,
+}
+
+/// How the kernel calls the program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachMode {
+    /// In the driver, before a packet buffer is even allocated.
+    Native,
+    /// In the network stack, for drivers without XDP: every packet pays for a buffer first.
+    Generic,
+}
+
+impl AttachMode {
+    /// The word for logs and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+/// Attaches to one interface, and pins the attachment where there is a place for it.
+pub(super) fn attach_to(
+    program: &mut Xdp,
+    interface: &str,
+    pins: Option<&Pins>,
+) -> Result<AttachMode, GuardError> {
+    let index = index_of(interface)?;
+    let Some(pins) = pins else {
+        return attach_anew(program, interface).map(|(_, mode)| mode);
+    };
+    let (link, mode) = match take_over(program, index, pins) {
+        Some(taken_over) => taken_over,
+        None => attach_anew(program, interface)?,
+    };
+    let path = pins.interface_path(index, mode);
+    let link = program
+        .take_link(link)
+        .map_err(|error| GuardError::load(&error))?;
+    let link: FdLink = link.try_into().map_err(|error| GuardError::load(&error))?;
+    // The descriptor is closed again: the pin alone holds it, so that whoever removes that detaches.
+    link.pin(&path)
+        .map_err(|error| GuardError::pins(&path, &std::io::Error::other(error)))?;
+    Ok(mode)
+}
+
+/// Detaches from every interface that is not to be guarded any more.
+pub(super) fn leave_others(pins: &Pins, interfaces: &[String]) -> Result<(), GuardError> {
+    let wanted: Vec<u32> = interfaces
+        .iter()
+        .filter_map(|interface| index_of(interface).ok())
+        .collect();
+    for (index, mode) in pins.interfaces()? {
+        if !wanted.contains(&index) {
+            let path = pins.interface_path(index, mode);
+            std::fs::remove_file(&path).map_err(|error| GuardError::pins(&path, &error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Names that no interface can have would not all survive the way to the kernel.
+pub(super) fn index_of(interface: &str) -> Result<u32, GuardError> {
+    let length = interface.len();
+    if length == 0 || length > INTERFACE_NAME_BYTES_MAX || interface.contains('\0') {
+        return Err(GuardError::no_such_interface(interface));
+    }
+    // Any socket will do: the kernel is asked about the network namespace that it is in.
+    let socket = UnixDatagram::unbound().map_err(|error| GuardError::counters(&error))?;
+    name_to_index(&socket, interface).map_err(|_| GuardError::no_such_interface(interface))
+}
+
+/// Puts this program in the place of the one that an earlier process has attached. `None` where there is none, or where
+/// its attachment died with its interface.
+fn take_over(program: &mut Xdp, index: u32, pins: &Pins) -> Option<(XdpLinkId, AttachMode)> {
+    for mode in [AttachMode::Native, AttachMode::Generic] {
+        let Ok(pinned) = PinnedLink::from_pin(pins.interface_path(index, mode)) else {
+            continue;
+        };
+        let link = pinned.unpin().ok()?;
+        let link = XdpLink::try_from(link).ok()?;
+        match program.attach_to_link(link) {
+            Ok(link) => return Some((link, mode)),
+            Err(error) => {
+                let reason = explain(&error);
+                tracing::info!(interface = index, reason, "an old attachment is dead");
+                return None;
+            }
+        }
+    }
+    None
+}
+
+fn attach_anew(program: &mut Xdp, interface: &str) -> Result<(XdpLinkId, AttachMode), GuardError> {
+    let native = match program.attach(interface, XdpMode::Driver) {
+        Ok(link) => {
+            tracing::info!(interface, mode = "native", "kernel program attached");
+            return Ok((link, AttachMode::Native));
+        }
+        Err(error) => worth_another_try(interface, error)?,
+    };
+    match program.attach(interface, XdpMode::Skb) {
+        Ok(link) => {
+            let reason = explain(&native);
+            tracing::warn!(
+                interface,
+                mode = "generic",
+                reason,
+                "kernel program attached without the driver's help"
+            );
+            Ok((link, AttachMode::Generic))
+        }
+        Err(error) => Err(GuardError::NotAttachable {
+            interface: interface.to_owned(),
+            native: explain(&native),
+            generic: explain(&worth_another_try(interface, error)?),
+        }),
+    }
+}
+
+/// Gives the error back if another mode of attachment could still work.
+fn worth_another_try(interface: &str, error: ProgramError) -> Result<ProgramError, GuardError> {
+    match refusal_of(&error) {
+        Refusal::Capability => Err(GuardError::MissingCapability {
+            reason: format!("{interface}: {}", explain(&error)),
+        }),
+        Refusal::Busy => Err(GuardError::InterfaceBusy {
+            interface: interface.to_owned(),
+            reason: explain(&error),
+        }),
+        Refusal::NoDevice => Err(GuardError::no_such_interface(interface)),
+        Refusal::Other => Ok(error),
+    }
+}

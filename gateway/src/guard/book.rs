@@ -1,0 +1,279 @@
+//! The book of sources, for hosts where the kernel may not keep one: every worker writes in it.
+//! In: a connection that was accepted, later how its handshake came out. Out: admission or a refusal; a ban when one
+//! begins. On all workers, twice per connection and never per byte. Each source belongs to one of many parts, so that a
+//! lock is held for the change of one account and two workers rarely meet at it.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use gateway_common::{ACCOUNTS_MAX, BANS_MAX, Ban, Reason, Source};
+use gateway_core::sources::{
+    Bounds, Counts, Outcome, PendingFlow, Policy, Refusal, Sources, Standings, address_of,
+};
+
+use super::clock::now_ns;
+use super::maps::SourceState;
+
+/// Far more than workers, so that two of them rarely want the same part. A part without sources takes 300 bytes.
+const PARTS: usize = 256;
+
+/// What the parts may hold, together as much as the kernel's maps.
+const BOUNDS: Bounds = Bounds {
+    accounts_max: ACCOUNTS_MAX as usize / PARTS,
+    bans_max: BANS_MAX as usize / PARTS,
+};
+
+/// Every source, for all workers.
+#[derive(Debug)]
+pub struct Book {
+    parts: Box<[Part]>,
+    /// Keyed by chance: nobody can choose sources that fall into one part.
+    spread: RandomState,
+}
+
+/// In cache lines of its own: neighbours do not slow each other down.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Part(Mutex<Sources>);
+
+/// A connection that was admitted, until it is settled. One that is dropped instead counts as the gateway's own fault,
+/// and is not held against its source.
+#[derive(Debug)]
+#[must_use = "its source has a pending flow until it is settled"]
+pub struct Admitted {
+    book: Arc<Book>,
+    /// As it was when the connection came.
+    policy: Arc<Policy>,
+    flow: Option<PendingFlow>,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        let part = || Part(Mutex::new(Sources::new(BOUNDS)));
+        Self {
+            parts: std::iter::repeat_with(part).take(PARTS).collect(),
+            spread: RandomState::new(),
+        }
+    }
+}
+
+impl Book {
+    /// Decides on a connection that was just accepted.
+    ///
+    /// # Errors
+    /// Why it is refused; mode `monitor` refuses nobody.
+    pub fn admit(
+        self: &Arc<Self>,
+        address: IpAddr,
+        policy: &Arc<Policy>,
+    ) -> Result<Admitted, Refusal> {
+        let newcomer = policy.newcomer(address);
+        let now_ns = now_ns();
+        let flow = self
+            .part(&newcomer.source)
+            .admit(newcomer, now_ns, &policy.settings)?;
+        Ok(Admitted {
+            book: Arc::clone(self),
+            policy: Arc::clone(policy),
+            flow: Some(flow),
+        })
+    }
+
+    /// Bans the source of an address by an operator's word, in the place of any ban that it has.
+    pub fn ban(&self, address: IpAddr, ban: Ban) {
+        let source = Source::of(address_of(address));
+        self.part(&source).ban(source, ban);
+    }
+
+    /// Lifts the ban of the source of an address. Returns whether one was in force.
+    pub fn unban(&self, address: IpAddr) -> bool {
+        let source = Source::of(address_of(address));
+        self.part(&source).unban(&source, now_ns())
+    }
+
+    /// What is held against each source that is known, by address; of an IPv6 /64, its first address. One part is read
+    /// after the other, so what happens meanwhile may be in it or not.
+    pub fn sources(&self) -> BTreeMap<IpAddr, SourceState> {
+        let now_ns = now_ns();
+        let mut known = BTreeMap::new();
+        for part in &self.parts {
+            let part = part.lock();
+            known.extend(part.sources(now_ns).map(|(source, standings)| {
+                let Standings { account, ban } = standings;
+                let address = Ipv6Addr::from(source.0).to_canonical();
+                (address, SourceState { account, ban })
+            }));
+        }
+        known
+    }
+
+    /// What has happened since the start.
+    pub fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        for part in &self.parts {
+            sum.add(part.lock().counts());
+        }
+        sum
+    }
+
+    /// The part that a source belongs to, locked.
+    fn part(&self, source: &Source) -> MutexGuard<'_, Sources> {
+        let index = self.spread.hash_one(source) as usize % self.parts.len();
+        self.parts[index].lock()
+    }
+}
+
+impl Part {
+    /// A worker that panicked in here has left one account as it was before or after, and that is good enough.
+    fn lock(&self) -> MutexGuard<'_, Sources> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Admitted {
+    /// Says how the handshake came out. Returns the ban of its source if one begins.
+    pub fn settle(mut self, outcome: Outcome) -> Option<Ban> {
+        self.end(outcome)
+    }
+
+    fn end(&mut self, outcome: Outcome) -> Option<Ban> {
+        let flow = self.flow.take()?;
+        let source = flow.source;
+        let now_ns = now_ns();
+        let settings = &self.policy.settings;
+        self.book
+            .part(&source)
+            .settle(flow, outcome, now_ns, settings)
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let ours = Outcome {
+            verdict: Reason::Internal,
+            received_bytes: 0,
+        };
+        let _ = self.end(ours);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gateway_common::{Settings, mode};
+    use gateway_core::sources::Lists;
+
+    fn enforce() -> Arc<Policy> {
+        Arc::new(Policy {
+            settings: Settings::new(mode::ENFORCE),
+            lists: Lists::default(),
+        })
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn failed() -> Outcome {
+        Outcome {
+            verdict: Reason::UnknownIssuer,
+            received_bytes: 2000,
+        }
+    }
+
+    #[test]
+    fn the_parts_together_hold_as_much_as_the_kernels_maps() {
+        assert_eq!(BOUNDS.accounts_max * PARTS, ACCOUNTS_MAX as usize);
+        assert_eq!(BOUNDS.bans_max * PARTS, BANS_MAX as usize);
+    }
+
+    #[test]
+    fn the_eleventh_heavy_failure_is_a_ban_for_that_source_alone() {
+        let (book, policy) = (Arc::<Book>::default(), enforce());
+        let offender = ip("192.0.2.1");
+        for attempt in 1..=11 {
+            let ban = book.admit(offender, &policy).unwrap().settle(failed());
+            assert_eq!(ban.is_some(), attempt == 11, "attempt {attempt}");
+        }
+        let refused = book.admit(offender, &policy).unwrap_err();
+        assert_eq!(refused, Refusal::Banned);
+        // As a listener on `[::]` sees the same address.
+        let refused = book.admit(ip("::ffff:192.0.2.1"), &policy).unwrap_err();
+        assert_eq!(refused, Refusal::Banned);
+        assert!(book.admit(ip("192.0.2.2"), &policy).is_ok());
+        let sources = book.sources();
+        let ban = sources[&offender].ban.unwrap();
+        assert_eq!(ban.lasts_ns, policy.settings.ban_first_ns);
+        assert!(book.unban(offender));
+        assert!(book.admit(offender, &policy).is_ok());
+        assert_eq!(book.counts().flow(Reason::UnknownIssuer), 11);
+    }
+
+    #[test]
+    fn an_operators_ban_holds_until_it_ends() {
+        let (book, policy) = (Arc::<Book>::default(), enforce());
+        let hour_ns = 3_600_000_000_000;
+        let ban = Ban::by_operator(0, now_ns(), hour_ns);
+        book.ban(ip("2001:db8::1"), ban);
+        let refused = book.admit(ip("2001:db8::2"), &policy).unwrap_err();
+        assert_eq!(refused, Refusal::Banned, "the /64 is one source");
+        let past = Ban::by_operator(0, now_ns(), 0);
+        book.ban(ip("2001:db8::1"), past);
+        assert!(book.admit(ip("2001:db8::2"), &policy).is_ok());
+    }
+
+    #[test]
+    fn a_connection_that_is_dropped_is_not_held_against_its_source() {
+        let (book, policy) = (Arc::<Book>::default(), enforce());
+        for _ in 0..1000 {
+            drop(book.admit(ip("192.0.2.1"), &policy).unwrap());
+        }
+        assert_eq!(book.counts().flow(Reason::Internal), 1000);
+        assert!(book.sources().is_empty());
+    }
+
+    #[test]
+    fn workers_share_one_cap_per_source_and_lose_no_count() {
+        let (book, policy) = (Arc::<Book>::default(), enforce());
+        let one = ip("192.0.2.1");
+        let most = policy.settings.pending_max as usize;
+        let held: Vec<Admitted> = std::thread::scope(|scope| {
+            let take = || -> Vec<Admitted> {
+                let tries = (0..most).map(|_| book.admit(one, &policy));
+                tries.flatten().collect()
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
+            let taken = threads.into_iter().map(|thread| thread.join().unwrap());
+            taken.flatten().collect()
+        });
+        assert_eq!(held.len(), most);
+        let others: u64 = std::thread::scope(|scope| {
+            let work = |thread: u8| {
+                let mut bans = 0;
+                for number in 0..=255 {
+                    let address = IpAddr::from([10, 0, thread, number]);
+                    for _ in 0..11 {
+                        let admitted = book.admit(address, &policy).unwrap();
+                        bans += u64::from(admitted.settle(failed()).is_some());
+                    }
+                }
+                bans
+            };
+            let threads: Vec<_> = (0..4).map(|n| scope.spawn(move || work(n))).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
+        });
+        assert_eq!(others, 4 * 256);
+        assert_eq!(book.sources()[&one].account.pending, most as u64);
+        drop(held);
+        let counts = book.counts();
+        assert_eq!(counts.bans_begun, 4 * 256);
+        assert_eq!(counts.flow(Reason::UnknownIssuer), 4 * 256 * 11);
+        assert_eq!(counts.refused(Refusal::TooManyPending), 3 * most as u64);
+        assert_eq!(book.sources().len(), 4 * 256);
+    }
+}

@@ -1,0 +1,278 @@
+//! The guard's life in the gateway: prepared before the first socket is made, attached when the ports are known, kept
+//! alive and listened to on the control thread. In: the configuration. Out: a gate for the workers, events for log and
+//! audit. Where the kernel programs cannot run, the gateway keeps the same accounts in a book of its own, and says so.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use gateway_common::{Ban, BanEvent, Reason, Source};
+use gateway_core::sources::Policy;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::gateway::StartError;
+use super::listen::{self, Bound};
+use super::privilege::Privileges;
+use crate::config::{Config, GuardMode};
+use crate::guard::{
+    Attachment, Book, Events, Gate, Ground, Guard, GuardError, Maps, Plan, PortCount, address_of,
+    instance, now_ns, source_of,
+};
+use crate::limits;
+use crate::observe::Audit;
+
+/// The guard, as the gateway has it.
+#[derive(Debug)]
+pub struct Guarding {
+    kernel: Option<Guard>,
+    book: Option<Arc<Book>>,
+    /// Bans that begin in the book, for the one who attends.
+    news: Mutex<Option<UnboundedReceiver<(IpAddr, Ban)>>>,
+    gate: Gate,
+    bans: AtomicU64,
+    is_detached: AtomicBool,
+}
+
+/// Binds every listener, inside the cgroup that is followed, and attaches the kernel programs for their ports.
+pub(super) fn bind_and_guard(
+    config: &Arc<Config>,
+    privileges: &Privileges,
+) -> Result<(Bound, Guarding), StartError> {
+    let config = Arc::clone(config);
+    privileges.run(move || {
+        let plan = plan(&config);
+        let ground = plan.as_ref().map(Ground::prepare);
+        let bound = listen::bind_all(&config)?;
+        let Some((plan, ground)) = plan.zip(ground) else {
+            return Ok((bound, Guarding::none()));
+        };
+        let ports: Vec<_> = bound.addresses.iter().map(|(_, address)| address.port()).collect();
+        let guard = ground.and_then(|ground| Guard::start(&plan, &ports, ground));
+        match guard {
+            Ok(guard) => Ok((bound, Guarding::by_kernel(guard))),
+            Err(error) if plan.is_required => Err(StartError::Guard(error)),
+            Err(error) => {
+                tracing::warn!(%error, "running without the kernel programs: the gateway keeps accounts by itself");
+                Ok((bound, Guarding::by_book()))
+            }
+        }
+    })
+}
+
+fn plan(config: &Config) -> Option<Plan> {
+    let guard = &config.guard;
+    (guard.mode != GuardMode::Off).then(|| Plan {
+        instance: instance(&config.file),
+        is_lasting: guard.is_lasting,
+        interfaces: guard.interfaces.clone(),
+        is_required: guard.required,
+        policy: Policy::clone(&guard.policy),
+    })
+}
+
+impl Guarding {
+    fn none() -> Self {
+        Self {
+            kernel: None,
+            book: None,
+            news: Mutex::default(),
+            gate: Gate::default(),
+            bans: AtomicU64::default(),
+            is_detached: AtomicBool::default(),
+        }
+    }
+
+    fn by_kernel(guard: Guard) -> Self {
+        Self {
+            gate: guard.gate(),
+            kernel: Some(guard),
+            ..Self::none()
+        }
+    }
+
+    fn by_book() -> Self {
+        let book = Arc::new(Book::default());
+        let (news, heard) = unbounded_channel();
+        Self {
+            gate: Gate::by_book(Arc::clone(&book), news),
+            book: Some(book),
+            news: Mutex::new(Some(heard)),
+            ..Self::none()
+        }
+    }
+
+    /// What the workers ask.
+    pub fn gate(&self) -> Gate {
+        self.gate.clone()
+    }
+
+    /// What the kernel counted on each protected port; `None` where it does not.
+    pub fn counts(&self) -> Option<Result<Vec<PortCount>, GuardError>> {
+        self.kernel.as_ref().map(Guard::counts)
+    }
+
+    /// Interfaces whose packets are judged.
+    pub fn attachments(&self) -> &[Attachment] {
+        self.kernel.as_ref().map_or(&[], Guard::attachments)
+    }
+
+    /// Runs `ask` on the kernel's maps, if there are any.
+    pub fn with_maps<R>(&self, ask: impl FnOnce(&mut Maps) -> R) -> Option<R> {
+        self.kernel.as_ref().map(|guard| ask(&mut guard.lock()))
+    }
+
+    /// Our own book, where the kernel keeps none.
+    pub fn book(&self) -> Option<&Book> {
+        self.book.as_deref()
+    }
+
+    /// Bans that have begun since the start.
+    pub fn bans(&self) -> u64 {
+        self.bans.load(Ordering::Relaxed)
+    }
+
+    /// Whether the kernel programs are attached.
+    pub fn is_attached(&self) -> bool {
+        self.kernel.is_some() && !self.is_detached.load(Ordering::Relaxed)
+    }
+
+    /// Goes by another policy from now on.
+    pub(super) fn follow(&self, policy: &Policy) {
+        if let Some(guard) = &self.kernel
+            && let Err(error) = guard.follow(policy)
+        {
+            tracing::error!(%error, "the kernel programs go on by the old [guard]");
+        }
+    }
+
+    /// Keeps the kernel programs alive and passes on what they report. Never returns.
+    pub(super) async fn attend(&self, audit: &Audit) {
+        match &self.kernel {
+            Some(guard) => self.attend_kernel(guard, audit).await,
+            None => self.attend_book(audit).await,
+        }
+    }
+
+    /// Tells of the bans that begin in our own book.
+    async fn attend_book(&self, audit: &Audit) {
+        let mut told = Told(HashMap::new());
+        let news = self
+            .news
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(mut news) = news {
+            while let Some((source, ban)) = news.recv().await {
+                self.tell(&mut told, (source_of(source), ban), None, audit);
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn attend_kernel(&self, guard: &Guard, audit: &Audit) {
+        let mut events = match guard.events() {
+            Ok(events) => Some(events),
+            Err(error) => {
+                tracing::error!(%error, "bans will be told of late");
+                None
+            }
+        };
+        let mut told = Told::new(guard);
+        let mut beats = tokio::time::interval(limits::GUARD_BEAT_INTERVAL);
+        let mut looks = tokio::time::interval(limits::GUARD_LOOK_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = beats.tick() => self.beat(guard),
+                _ = looks.tick() => self.look(guard, &mut told, audit),
+                event = next(&mut events) => {
+                    let ban = (event.source, event.ban);
+                    self.tell(&mut told, ban, Some(event.local_port), audit);
+                }
+            }
+        }
+    }
+
+    fn beat(&self, guard: &Guard) {
+        if let Err(error) = guard.beat() {
+            tracing::error!(%error, "cannot tell the kernel programs that the gateway is alive");
+        }
+        if !guard.is_attached() && !self.is_detached.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                "the kernel programs were detached: restart the gateway to attach them again"
+            );
+        }
+    }
+
+    /// Tells of bans that are over or were lifted, and of those that no event told of: an operator's.
+    fn look(&self, guard: &Guard, told: &mut Told, audit: &Audit) {
+        let bans = match guard.lock().bans() {
+            Ok(bans) => bans,
+            Err(error) => return tracing::error!(%error, "cannot read the bans"),
+        };
+        let now_ns = now_ns();
+        let in_force: HashMap<Source, Ban> = bans
+            .into_iter()
+            .filter(|(_, ban)| ban.holds(now_ns))
+            .collect();
+        told.0.retain(|source, ban| {
+            let holds = in_force.contains_key(source);
+            if !holds {
+                let outcome = if ban.holds(now_ns) { "lifted" } else { "over" };
+                tracing::info!(source = %address_of(*source), outcome, "not banned any more");
+                audit.banned(outcome, address_of(*source), ban, None);
+            }
+            holds
+        });
+        for (source, ban) in in_force {
+            self.tell(told, (source, ban), None, audit);
+        }
+    }
+
+    /// Tells of a ban, once.
+    fn tell(
+        &self,
+        told: &mut Told,
+        (source, ban): (Source, Ban),
+        port: Option<u16>,
+        audit: &Audit,
+    ) {
+        if told.0.insert(source, ban) == Some(ban) {
+            return;
+        }
+        self.bans.fetch_add(1, Ordering::Relaxed);
+        let address = address_of(source);
+        let reason = ban.tipped_by().map_or("an operator's order", Reason::label);
+        let lasts = Duration::from_nanos(ban.lasts_ns);
+        tracing::warn!(source = %address, reason, ?lasts, ?port, "banned");
+        audit.banned("banned", address, &ban, port);
+    }
+}
+
+/// Bans in force that have been told of.
+struct Told(HashMap<Source, Ban>);
+
+impl Told {
+    /// Those from before the start are no news.
+    fn new(guard: &Guard) -> Self {
+        let (bans, now_ns) = (guard.lock().bans().unwrap_or_default(), now_ns());
+        Self(
+            bans.into_iter()
+                .filter(|(_, ban)| ban.holds(now_ns))
+                .collect(),
+        )
+    }
+}
+
+/// The next event; never, where there are none to be had.
+async fn next(events: &mut Option<Events>) -> BanEvent {
+    if let Some(waiting) = events {
+        match waiting.next().await {
+            Ok(event) => return event,
+            Err(error) => tracing::error!(%error, "bans will be told of late"),
+        }
+    }
+    *events = None;
+    std::future::pending().await
+}

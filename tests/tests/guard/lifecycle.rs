@@ -1,0 +1,278 @@
+//! The guard over the gateway's life: what outlives it, what it takes over, what it does without.
+
+use std::fs;
+use std::path::Path;
+
+use tests::eventually;
+
+use crate::site::{INTERFACE, Privileges, Site};
+
+const ENFORCE: &str = "mode = \"enforce\"\ninterfaces = [\"gate0\"]\nrequired = true";
+const ATTACKER: &str = "192.0.2.101";
+/// Enough for a ban.
+const BAD: [&str; 8] = [
+    "--sources",
+    ATTACKER,
+    "--rate",
+    "100",
+    "--count",
+    "12",
+    "--timeout",
+    "900ms",
+];
+
+#[test]
+fn a_ban_outlives_a_restart_and_a_kill() {
+    let site = Site::new();
+    let guarded = site.start(&format!("{ENFORCE}\nban_first = \"10m\""));
+    site.flood(&["badcert"], &BAD);
+    assert_eq!(guarded.bans_in_force(), 1, "{}", guarded.log());
+    guarded.stop();
+    for round in 0..2 {
+        let guarded = site.start_configured("portcullis", Privileges::default());
+        assert_eq!(
+            guarded.bans_in_force(),
+            1,
+            "round {round}: {}",
+            guarded.log()
+        );
+        site.agents_host.enter(|| {
+            site.open(ATTACKER).expect_err("it is banned");
+        });
+        site.exchange_from("192.0.2.1").expect("agents get in");
+        guarded.kill();
+    }
+}
+
+#[test]
+fn connections_of_a_killed_gateway_are_no_flows_of_the_next_one() {
+    let site = Site::new();
+    let guarded = site.start(ENFORCE);
+    let _agents: Vec<_> = (0..20)
+        .map(|_| {
+            site.connect_from("192.0.2.1", &site.agent())
+                .expect("it gets in")
+        })
+        .collect();
+    let open = guarded.metrics().count("portcullis_guard_flows_open", &[]);
+    assert_eq!(open, 20, "{}", guarded.log());
+    guarded.kill();
+    let guarded = site.start_configured("portcullis", Privileges::default());
+    assert_eq!(
+        guarded.metrics().count("portcullis_guard_flows_open", &[]),
+        0
+    );
+    site.exchange_from("192.0.2.1").expect("agents get in");
+}
+
+#[test]
+fn a_gateway_that_is_gone_stops_enforcing_within_its_heartbeat() {
+    let site = Site::new();
+    let guarded = site.start(&format!("{ENFORCE}\nban_first = \"10m\""));
+    site.flood(&["badcert"], &BAD);
+    assert_eq!(guarded.bans_in_force(), 1, "{}", guarded.log());
+    guarded.stop();
+    // Nobody listens any more: a packet that passes is answered by a reset, one that is dropped is not answered.
+    eventually("the packets of the banned pass", || {
+        let outcome = site.agents_host.enter(|| site.open(ATTACKER));
+        let error = outcome.expect_err("nobody listens");
+        (error.kind() == std::io::ErrorKind::ConnectionRefused).then_some(())
+    });
+}
+
+#[test]
+fn capabilities_are_given_up_by_every_thread() {
+    let site = Site::new();
+    let guarded = site.start(ENFORCE);
+    let tasks = fs::read_dir(format!("/proc/{}/task", guarded.process.id())).expect("it runs");
+    let mut threads = 0;
+    for task in tasks.flatten() {
+        let status = fs::read_to_string(task.path().join("status")).expect("it is a thread");
+        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+            let line = status
+                .lines()
+                .find(|line| line.starts_with(set))
+                .expect("it is there");
+            assert_eq!(
+                line.trim_start_matches(set).trim(),
+                "0000000000000000",
+                "{status}"
+            );
+        }
+        assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+        threads += 1;
+    }
+    assert!(threads > 5, "{threads}");
+    site.exchange_from("192.0.2.1").expect("agents get in");
+}
+
+#[test]
+fn an_ordinary_user_with_two_capabilities_has_the_whole_guard_but_what_outlives_it() {
+    let site = Site::new();
+    site.configure("portcullis", ENFORCE);
+    give_away(site.world.folder());
+    let ordinary = Privileges {
+        setpriv: &[
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--inh-caps=-all,+bpf,+net_admin",
+            "--ambient-caps=-all,+bpf,+net_admin",
+            "--bounding-set=-all,+bpf,+net_admin",
+        ],
+        ..Privileges::default()
+    };
+    let guarded = site.start_configured("portcullis", ordinary);
+    site.flood(&["badcert"], &BAD);
+    assert_eq!(guarded.bans_in_force(), 1, "{}", guarded.log());
+    assert!(
+        guarded.log().contains("will not outlive this process"),
+        "{}",
+        guarded.log()
+    );
+}
+
+#[test]
+fn without_privileges_the_gateway_keeps_accounts_by_itself_unless_the_guard_is_required() {
+    let site = Site::new();
+    let none = Privileges {
+        setpriv: &["--bounding-set=-all", "--inh-caps=-all"],
+        ..Privileges::default()
+    };
+    let said = site.refused(ENFORCE, none);
+    assert!(said.contains("required = true"), "{said}");
+    assert!(said.contains("CAP_BPF"), "{said}");
+
+    let guarded = site.start_as(
+        "portcullis",
+        "mode = \"enforce\"\ninterfaces = [\"gate0\"]\nban_first = \"10m\"",
+        none,
+    );
+    site.flood(&["badcert"], &BAD);
+    assert_eq!(guarded.bans_in_force(), 1, "{}", guarded.log());
+    site.exchange_from(ATTACKER).expect_err("it is banned");
+    site.exchange_from("192.0.2.1").expect("agents get in");
+    assert_eq!(guarded.metrics().count("portcullis_guard_attached", &[]), 0);
+}
+
+#[test]
+fn an_interface_that_does_not_exist_is_left_out_unless_it_is_required() {
+    let site = Site::new();
+    let said = site.refused(
+        "mode = \"enforce\"\ninterfaces = [\"nonesuch0\"]\nrequired = true",
+        Privileges::default(),
+    );
+    assert!(said.contains("\"nonesuch0\" does not exist"), "{said}");
+    let guarded =
+        site.start("mode = \"enforce\"\ninterfaces = [\"nonesuch0\"]\nban_first = \"10m\"");
+    assert!(guarded.log().contains("not judged"), "{}", guarded.log());
+    // Flows are followed all the same, and a ban holds at the accept.
+    site.flood(&["badcert"], &BAD);
+    assert_eq!(guarded.bans_in_force(), 1, "{}", guarded.log());
+    site.exchange_from(ATTACKER).expect_err("it is banned");
+    site.exchange_from("192.0.2.1").expect("agents get in");
+    assert_eq!(site.gateway_host.xdp_mode(INTERFACE), None);
+}
+
+#[test]
+fn a_process_in_the_root_cgroup_makes_one_of_its_own() {
+    let site = Site::new();
+    let in_root = Privileges {
+        in_root_cgroup: true,
+        ..Privileges::default()
+    };
+    let guarded = site.start_as("portcullis", ENFORCE, in_root);
+    let cgroup =
+        fs::read_to_string(format!("/proc/{}/cgroup", guarded.process.id())).expect("it runs");
+    assert!(cgroup.contains("0::/portcullis-portcullis-"), "{cgroup}");
+    site.exchange_from("192.0.2.1").expect("agents get in");
+    assert_eq!(guarded.flows(), [("authenticated".to_owned(), 1)]);
+}
+
+#[test]
+fn thresholds_weights_lists_and_mode_are_reloaded_without_attaching_anew() {
+    let site = Site::new();
+    let guarded = site.start(ENFORCE);
+    let reload = |guard: &str| {
+        let before = guarded
+            .metrics()
+            .count("portcullis_reloads_total", &[("result", "taken")]);
+        site.configure("portcullis", guard);
+        eventually("the reload is taken", || {
+            let now = guarded
+                .metrics()
+                .count("portcullis_reloads_total", &[("result", "taken")]);
+            (now > before).then_some(())
+        });
+    };
+    reload(&format!("{ENFORCE}\ndeny = [\"{ATTACKER}\"]"));
+    site.agents_host
+        .enter(|| site.open(ATTACKER).expect_err("it is denied"));
+    site.exchange_from("192.0.2.102").expect("others are not");
+
+    reload(&format!("{ENFORCE}\nallow = [\"{ATTACKER}\"]"));
+    site.flood(
+        &["badcert"],
+        &["--sources", ATTACKER, "--rate", "100", "--count", "50"],
+    );
+    site.exchange_from(ATTACKER)
+        .expect("who is allowed is never banned");
+    assert_eq!(guarded.bans_in_force(), 0, "{}", guarded.log());
+
+    reload(&format!(
+        "{ENFORCE}\nban_first = \"10m\"\nban_threshold = 10\nweights = {{ no_certificate = 11 }}"
+    ));
+    let nobody = site.agent().without_certificate();
+    site.agents_host.enter(|| {
+        let socket = site.open("192.0.2.103").expect("it is reached");
+        nobody
+            .connect_over(socket)
+            .expect("clients are done first")
+            .receive_to_end();
+    });
+    eventually("one failure is enough now", || {
+        (guarded.bans_in_force() == 1).then_some(())
+    });
+
+    reload("mode = \"monitor\"\ninterfaces = [\"gate0\"]\nrequired = true");
+    site.exchange_from("192.0.2.103")
+        .expect("nobody is dropped any more");
+    assert_eq!(
+        guarded.log().matches("kernel program attached").count(),
+        1,
+        "{}",
+        guarded.log()
+    );
+}
+
+#[test]
+fn a_second_gateway_on_the_same_interface_runs_without_it_and_says_so() {
+    let site = Site::new();
+    let first = site.start(ENFORCE);
+    let second = "[::]:4318";
+    site.configure_at(
+        "second",
+        second,
+        "mode = \"enforce\"\ninterfaces = [\"gate0\"]",
+    );
+    let guarded = site.start_configured("second", Privileges::default());
+    assert!(
+        guarded.log().contains("another XDP program"),
+        "{}",
+        guarded.log()
+    );
+    assert_eq!(guarded.metrics().count("portcullis_guard_attached", &[]), 1);
+    site.exchange_from("192.0.2.1").expect("agents get in");
+    assert_eq!(first.flows(), [("authenticated".to_owned(), 1)]);
+    assert_eq!(guarded.flows(), []);
+}
+
+/// A folder and what is in it, to the user that nobody is.
+fn give_away(path: &Path) {
+    std::os::unix::fs::chown(path, Some(65534), Some(65534)).expect("root may");
+    if path.is_dir() {
+        for entry in fs::read_dir(path).expect("it is there").flatten() {
+            give_away(&entry.path());
+        }
+    }
+}

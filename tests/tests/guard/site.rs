@@ -1,0 +1,344 @@
+//! Two hosts and a gateway with a guard. In: keys of `[guard]`. Out: a running gateway that the other host reaches, what
+//! it counts, and what is left when it is gone. The gateway has a cgroup, a network and a mount namespace of its own:
+//! what it pins is on a bpffs that it mounts itself, and that nobody else ever sees.
+
+use std::fs;
+use std::mem::ManuallyDrop;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use gateway::guard::instance;
+use rustix::process::Signal;
+use tests::{
+    Backend, Behaviour, Client, ClientBuilder, Closing, Metrics, Process, TlsFailure, World,
+};
+use tests::{eventually, program};
+
+use crate::namespace::Namespace;
+
+/// Where the gateway listens.
+pub const ADDRESS: &str = "192.0.2.2:4317";
+pub const PORT: &str = "4317";
+/// Where agents are, unless they say otherwise.
+pub const AGENT: &str = "192.0.2.1";
+/// Addresses of attackers.
+pub const ATTACKERS: &str = "192.0.2.101-192.0.2.119";
+/// The gateway's interface.
+pub const INTERFACE: &str = "gate0";
+
+/// Two hosts, joined.
+pub struct Site {
+    pub world: World,
+    pub gateway_host: Namespace,
+    pub agents_host: Namespace,
+    /// Never dropped: it would look for itself in the network namespace of whoever drops it.
+    pub backend: ManuallyDrop<Backend>,
+    cgroup: Cgroup,
+}
+
+/// A running gateway.
+pub struct Guarded<'a> {
+    pub process: Process,
+    admin: PathBuf,
+    /// It ends before its hosts do.
+    _site: &'a Site,
+}
+
+/// What keeps a command from doing all that root may.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Privileges {
+    /// Arguments of setpriv.
+    pub setpriv: &'static [&'static str],
+    /// Whether the process begins in the root cgroup.
+    pub in_root_cgroup: bool,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let (gateway_host, agents_host) = (Namespace::new(), Namespace::new());
+        let mut addresses = vec![format!("{AGENT}/24"), "2001:db8::1/64".to_owned()];
+        addresses.extend((101..120).map(|last| format!("192.0.2.{last}/24")));
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        agents_host.connect(
+            "agent0",
+            &addresses,
+            &gateway_host,
+            INTERFACE,
+            &["192.0.2.2/24", "2001:db8::2/64"],
+        );
+        let backend = gateway_host.enter(|| {
+            let address = "127.0.0.1:9000".parse().expect("it is an address");
+            Backend::start_at(address, Behaviour::Echo)
+        });
+        Self {
+            world: World::new(),
+            gateway_host,
+            agents_host,
+            backend: ManuallyDrop::new(backend),
+            cgroup: Cgroup::new(),
+        }
+    }
+
+    /// Writes the configuration, in which `guard` are the lines below `[guard]`.
+    pub fn configure(&self, name: &str, guard: &str) -> PathBuf {
+        self.configure_at(name, ADDRESS, guard)
+    }
+
+    pub fn configure_at(&self, name: &str, address: &str, guard: &str) -> PathBuf {
+        let world = &self.world;
+        let file = world.folder().join(format!("{name}.toml"));
+        let admin = world.folder().join(format!("{name}.sock"));
+        let text = format!(
+            "drain_timeout = \"1s\"\n[workers]\ncount = 2\n\n[admin]\naddress = \"unix:{}\"\n\n\
+             [guard]\n{guard}\n\n\
+             [audit]\nfile = {:?}\n\n\
+             [[listener]]\nname = \"edge\"\naddress = \"{address}\"\nmode = \"stream\"\n\
+             certificate = {:?}\nkey = {:?}\nclient_ca = [{:?}]\nbackend = \"echo\"\n\
+             handshake_timeout = \"3s\"\n\n\
+             [[backend]]\nname = \"echo\"\nservers = [\"{}\"]\n\n\
+             [[identity]]\nmatch = {{ uri = \"spiffe://example.test/agent/*\" }}\n",
+            admin.display(),
+            world.folder().join(format!("{name}.audit")),
+            world.server.certificate,
+            world.server.key,
+            world.agents.certificate(),
+            self.backend.address(),
+        );
+        fs::write(&file, text).expect("the test's folder can be written");
+        file
+    }
+
+    /// `portcullis` with these arguments on the gateway's host.
+    pub fn command(&self, privileges: Privileges, arguments: &[&str]) -> Command {
+        let cgroup = match privileges.in_root_cgroup {
+            true => mount_of_cgroups(),
+            false => self.cgroup.0.clone(),
+        };
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "echo 0 > \"$0/cgroup.procs\" && exec \"$@\""])
+            .arg(cgroup)
+            .args(self.gateway_host.enter_arguments());
+        if !privileges.setpriv.is_empty() {
+            command.arg("setpriv").args(privileges.setpriv).arg("--");
+        }
+        command.arg(program("portcullis")).args(arguments);
+        command
+    }
+
+    /// A gateway that is ready, with `guard` below `[guard]`.
+    pub fn start(&self, guard: &str) -> Guarded<'_> {
+        self.start_as("portcullis", guard, Privileges::default())
+    }
+
+    pub fn start_as(&self, name: &str, guard: &str, privileges: Privileges) -> Guarded<'_> {
+        self.configure(name, guard);
+        self.start_configured(name, privileges)
+    }
+
+    /// Starts with a configuration that is written already.
+    pub fn start_configured(&self, name: &str, privileges: Privileges) -> Guarded<'_> {
+        let file = self.world.folder().join(format!("{name}.toml"));
+        let arguments = ["run", "--config", file.to_str().expect("it is text")];
+        let mut command = self.command(privileges, &arguments);
+        let process = Process::start(self.world.folder(), name, &mut command);
+        let mut guarded = Guarded {
+            process,
+            _site: self,
+            admin: self.world.folder().join(format!("{name}.sock")),
+        };
+        eventually("the gateway is ready", || {
+            guarded.process.expect_running();
+            let answer = tests::get_unix(&guarded.admin, "/readyz");
+            matches!(answer, Ok((200, _))).then_some(())
+        });
+        guarded
+    }
+
+    /// Starts a gateway that has to refuse: what it says.
+    pub fn refused(&self, guard: &str, privileges: Privileges) -> String {
+        let file = self.configure("portcullis", guard);
+        let arguments = ["run", "--config", file.to_str().expect("it is text")];
+        let output = self
+            .command(privileges, &arguments)
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        said
+    }
+
+    /// A connection from `source` on the agents' host.
+    pub fn connect_from(&self, source: &str, client: &ClientBuilder) -> Result<Client, TlsFailure> {
+        self.agents_host.enter(|| {
+            let socket = self
+                .open(source)
+                .map_err(|_| TlsFailure::Closed(Closing::Reset))?;
+            client.connect_over(socket)
+        })
+    }
+
+    /// What an agent at `source` wants: to be let in, and served.
+    pub fn exchange_from(&self, source: &str) -> Result<(), TlsFailure> {
+        let mut client = self.connect_from(source, &self.agent())?;
+        client
+            .send(b"hello")
+            .map_err(|_| TlsFailure::Closed(Closing::Reset))?;
+        let answer = client.receive(5).map_err(TlsFailure::Closed)?;
+        assert_eq!(answer, b"hello");
+        Ok(())
+    }
+
+    /// A TCP connection from `source`; an error when it does not come about within two seconds. On the agents' host.
+    pub fn open(&self, source: &str) -> std::io::Result<std::net::TcpStream> {
+        let source: IpAddr = source.parse().expect("it is an address");
+        let target: SocketAddr = match source {
+            IpAddr::V4(_) => ADDRESS.parse().expect("it is an address"),
+            IpAddr::V6(_) => format!("[2001:db8::2]:{PORT}")
+                .parse()
+                .expect("it is an address"),
+        };
+        let domain = socket2::Domain::for_address(target);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+        socket.connect_timeout(&target.into(), Duration::from_secs(2))?;
+        Ok(socket.into())
+    }
+
+    /// An agent that gets in.
+    pub fn agent(&self) -> ClientBuilder {
+        self.world.client()
+    }
+
+    /// Floods from the attackers' addresses: the load generator's report.
+    pub fn flood(&self, kinds: &[&str], arguments: &[&str]) -> serde_json::Value {
+        let mut command = Command::new("nsenter");
+        let output = command
+            .arg(format!("--net={}", self.agents_host.network().display()))
+            .arg("--")
+            .arg(program("portcullis-loadgen"))
+            .arg("flood")
+            .args(kinds)
+            .args([
+                "--target",
+                ADDRESS,
+                "--server-name",
+                "gateway.test",
+                "--json",
+            ])
+            .args(arguments)
+            .output()
+            .expect("nsenter of util-linux is installed");
+        let said = String::from_utf8_lossy(&output.stderr);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+    }
+}
+
+impl Guarded<'_> {
+    pub fn metrics(&self) -> Metrics {
+        let (status, body) = tests::get_unix(&self.admin, "/metrics").expect("it answers");
+        assert_eq!(status, 200, "{body}");
+        Metrics::parse(&body)
+    }
+
+    /// Connections by how they came out, in the kernel's count.
+    pub fn flows(&self) -> Vec<(String, u64)> {
+        let flows = self
+            .metrics()
+            .by_label("portcullis_guard_flows_total", "reason");
+        flows.into_iter().filter(|(_, count)| *count > 0).collect()
+    }
+
+    pub fn bans_in_force(&self) -> u64 {
+        self.metrics().count("portcullis_guard_bans_in_force", &[])
+    }
+
+    /// Packets with this verdict, for whatever reason.
+    pub fn packets(&self, verdict: &str) -> u64 {
+        let labels = [("verdict", verdict)];
+        self.metrics()
+            .sum("portcullis_guard_judged_packets_total", &labels) as u64
+    }
+
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Ends it by SIGTERM and waits.
+    pub fn stop(mut self) {
+        self.process.signal(Signal::TERM);
+        let status = self.process.wait();
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    /// Ends it without a chance to do anything.
+    pub fn kill(mut self) {
+        self.process.kill();
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // One that the gateway made below the root.
+        let entries = fs::read_dir(self.world.folder())
+            .into_iter()
+            .flatten()
+            .flatten();
+        for file in entries.map(|entry| entry.path()) {
+            if file
+                .extension()
+                .is_some_and(|extension| extension == "toml")
+            {
+                let name = format!("portcullis-{}", instance(&file));
+                remove_cgroup(&mount_of_cgroups().join(name));
+            }
+        }
+    }
+}
+
+/// A cgroup for the processes of one test.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("portcullis-guard-test-{}-{number}", std::process::id());
+        let path = mount_of_cgroups().join(name);
+        fs::create_dir(&path).unwrap_or_else(|error| {
+            panic!("cannot make {}, which takes root: {error}", path.display())
+        });
+        Self(path)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        remove_cgroup(&self.0);
+    }
+}
+
+/// The kernel takes a moment to let go of processes that have ended.
+fn remove_cgroup(path: &Path) {
+    let start = Instant::now();
+    while path.exists() && fs::remove_dir(path).is_err() {
+        if start.elapsed() > Duration::from_secs(10) {
+            return eprintln!("{} is still in use", path.display());
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn mount_of_cgroups() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/mounts").expect("/proc is mounted");
+    let fields = |line: &str| -> Vec<String> { line.split(' ').map(str::to_owned).collect() };
+    let mounted = mounts
+        .lines()
+        .map(fields)
+        .find(|fields| fields[2] == "cgroup2");
+    PathBuf::from(&mounted.expect("cgroup version 2 is mounted")[1])
+}
