@@ -217,10 +217,8 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Verifie
     loop {
         let progress = handshake.advance();
         let progress = progress.map_err(|error| refuse_for(handshake, &error))?;
-        handshake
-            .flush(socket)
-            .await
-            .map_err(|error| Refusal::reset(&error))?;
+        let flushed = handshake.flush(socket).await;
+        // A client that has proven who it is and is gone before its tickets is no failure: the relay ends it.
         if progress == Progress::Established {
             let nobody =
                 || Refusal::without_alert(Failure::Internal, "nobody was verified".to_owned());
@@ -229,6 +227,7 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Verifie
                 .and_then(|claimed| VerifiedPeer::after_finished(claimed, &handshake.engine))
                 .ok_or_else(nobody);
         }
+        flushed.map_err(|error| Refusal::reset(&error))?;
         if handshake.peer_closed {
             let detail = "the client closed during the handshake".to_owned();
             return Err(Refusal::without_alert(Failure::Reset, detail));

@@ -3,8 +3,9 @@
 //! what it pins is on a bpffs that it mounts itself, and that nobody else ever sees.
 
 use std::fs;
+use std::io;
 use std::mem::ManuallyDrop;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,7 +21,9 @@ use tests::{eventually, program};
 
 use crate::namespace::Namespace;
 
-/// Where the gateway listens.
+/// Where the gateway listens: on both of its addresses.
+const LISTENER: &str = "[::]:4317";
+/// Where it is found.
 pub const ADDRESS: &str = "192.0.2.2:4317";
 pub const PORT: &str = "4317";
 /// Where agents are, unless they say otherwise.
@@ -85,7 +88,7 @@ impl Site {
 
     /// Writes the configuration, in which `guard` are the lines below `[guard]`.
     pub fn configure(&self, name: &str, guard: &str) -> PathBuf {
-        self.configure_at(name, ADDRESS, guard)
+        self.configure_at(name, LISTENER, guard)
     }
 
     pub fn configure_at(&self, name: &str, address: &str, guard: &str) -> PathBuf {
@@ -98,7 +101,7 @@ impl Site {
              [audit]\nfile = {:?}\n\n\
              [[listener]]\nname = \"edge\"\naddress = \"{address}\"\nmode = \"stream\"\n\
              certificate = {:?}\nkey = {:?}\nclient_ca = [{:?}]\nbackend = \"echo\"\n\
-             handshake_timeout = \"3s\"\n\n\
+             handshake_timeout = \"3s\"\nmax_handshakes = 8192\n\n\
              [[backend]]\nname = \"echo\"\nservers = [\"{}\"]\n\n\
              [[identity]]\nmatch = {{ uri = \"spiffe://example.test/agent/*\" }}\n",
             admin.display(),
@@ -142,6 +145,21 @@ impl Site {
 
     /// Starts with a configuration that is written already.
     pub fn start_configured(&self, name: &str, privileges: Privileges) -> Guarded<'_> {
+        let admin = self.world.folder().join(format!("{name}.sock"));
+        self.start_with_admin(name, admin, privileges)
+    }
+
+    /// Starts the same gateway once more, beside the one that runs: but for its administration endpoint.
+    pub fn succeed(&self, name: &str) -> Guarded<'_> {
+        let file = self.world.folder().join(format!("{name}.toml"));
+        let text = fs::read_to_string(&file).expect("it was written");
+        let admin = format!("{name}-2.sock");
+        fs::write(&file, text.replace(&format!("{name}.sock"), &admin)).expect("it can be written");
+        let admin = self.world.folder().join(admin);
+        self.start_with_admin(name, admin, Privileges::default())
+    }
+
+    fn start_with_admin(&self, name: &str, admin: PathBuf, privileges: Privileges) -> Guarded<'_> {
         let file = self.world.folder().join(format!("{name}.toml"));
         let arguments = ["run", "--config", file.to_str().expect("it is text")];
         let mut command = self.command(privileges, &arguments);
@@ -149,7 +167,7 @@ impl Site {
         let mut guarded = Guarded {
             process,
             _site: self,
-            admin: self.world.folder().join(format!("{name}.sock")),
+            admin,
         };
         eventually("the gateway is ready", || {
             guarded.process.expect_running();
@@ -194,7 +212,11 @@ impl Site {
     }
 
     /// A TCP connection from `source`; an error when it does not come about within two seconds. On the agents' host.
-    pub fn open(&self, source: &str) -> std::io::Result<std::net::TcpStream> {
+    pub fn open(&self, source: &str) -> io::Result<TcpStream> {
+        self.open_within(source, Duration::from_secs(2))
+    }
+
+    pub fn open_within(&self, source: &str, patience: Duration) -> io::Result<TcpStream> {
         let source: IpAddr = source.parse().expect("it is an address");
         let target: SocketAddr = match source {
             IpAddr::V4(_) => ADDRESS.parse().expect("it is an address"),
@@ -205,7 +227,7 @@ impl Site {
         let domain = socket2::Domain::for_address(target);
         let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
         socket.bind(&SocketAddr::new(source, 0).into())?;
-        socket.connect_timeout(&target.into(), Duration::from_secs(2))?;
+        socket.connect_timeout(&target.into(), patience)?;
         Ok(socket.into())
     }
 
