@@ -82,7 +82,7 @@ fn ten_thousand_agents_that_close_at_once_are_never_failures() {
         let mut resumed = 0;
         for round in 0..EACH {
             let how = [Leave::Fin, Leave::Reset, Leave::DataThenClose][(round % 3) as usize];
-            let source = if number % 2 == 0 {
+            let source = if number.is_multiple_of(2) {
                 "192.0.2.1"
             } else {
                 "2001:db8::1"
