@@ -106,30 +106,60 @@ fn capabilities_are_given_up_by_every_thread() {
     site.exchange_from("192.0.2.1").expect("agents get in");
 }
 
+/// What deploy/portcullis-guard.conf gives, and to whom.
+const ORDINARY: Privileges = Privileges {
+    setpriv: &[
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--inh-caps=-all,+bpf,+net_admin",
+        "--ambient-caps=-all,+bpf,+net_admin",
+        "--bounding-set=-all,+bpf,+net_admin",
+    ],
+    in_root_cgroup: false,
+};
+
 #[test]
-fn an_ordinary_user_with_two_capabilities_has_the_whole_guard_but_what_outlives_it() {
+fn an_ordinary_user_with_two_capabilities_has_the_whole_guard() {
+    let site = Site::new();
+    site.configure("portcullis", &format!("{ENFORCE}\nban_first = \"10m\""));
+    give_away(site.world.folder());
+    // As deploy/portcullis-guard.conf does it.
+    site.shell(
+        "mount -t bpf -o mode=0700 bpf /sys/fs/bpf && chmod 0711 /sys/fs/bpf && \
+         mkdir -p /sys/fs/bpf/portcullis && chown 65534:65534 /sys/fs/bpf/portcullis",
+    );
+    for _ in 0..2 {
+        let guarded = site.start_configured("portcullis", ORDINARY);
+        site.flood(&["badcert"], &BAD);
+        assert_eq!(guarded.bans_in_force(), 1, "{}", guarded.log());
+        assert!(
+            !guarded.log().contains("will not outlive"),
+            "{}",
+            guarded.log()
+        );
+        guarded.stop();
+    }
+}
+
+#[test]
+fn without_a_bpffs_the_guard_works_and_forgets() {
     let site = Site::new();
     site.configure("portcullis", ENFORCE);
     give_away(site.world.folder());
-    let ordinary = Privileges {
-        setpriv: &[
-            "--reuid=65534",
-            "--regid=65534",
-            "--clear-groups",
-            "--inh-caps=-all,+bpf,+net_admin",
-            "--ambient-caps=-all,+bpf,+net_admin",
-            "--bounding-set=-all,+bpf,+net_admin",
-        ],
-        ..Privileges::default()
-    };
-    let guarded = site.start_configured("portcullis", ordinary);
-    site.flood(&["badcert"], &BAD);
-    assert_eq!(guarded.bans_in_force(), 1, "{}", guarded.log());
+    // There is none, and two capabilities are not enough to mount one.
+    let guarded = site.start_configured("portcullis", ORDINARY);
     assert!(
         guarded.log().contains("will not outlive this process"),
         "{}",
         guarded.log()
     );
+    site.flood(&["badcert"], &BAD);
+    assert_eq!(guarded.bans_in_force(), 1, "{}", guarded.log());
+    guarded.stop();
+    assert_eq!(site.gateway_host.xdp_mode(INTERFACE), None);
+    let guarded = site.start_configured("portcullis", ORDINARY);
+    assert_eq!(guarded.bans_in_force(), 0, "{}", guarded.log());
 }
 
 #[test]

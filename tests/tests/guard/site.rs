@@ -133,6 +133,18 @@ impl Site {
         command
     }
 
+    /// A command of the gateway host's administrator.
+    pub fn shell(&self, line: &str) {
+        let [nsenter, rest @ ..] = self.gateway_host.enter_arguments();
+        let output = Command::new(nsenter)
+            .args(rest)
+            .args(["sh", "-c", line])
+            .output();
+        let output = output.expect("nsenter of util-linux is installed");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {said}");
+    }
+
     /// A gateway that is ready, with `guard` below `[guard]`.
     pub fn start(&self, guard: &str) -> Guarded<'_> {
         self.start_as("portcullis", guard, Privileges::default())
