@@ -106,6 +106,12 @@ fn capabilities_are_given_up_by_every_thread() {
     site.exchange_from("192.0.2.1").expect("agents get in");
 }
 
+/// Root without its capabilities.
+const UNPRIVILEGED: Privileges = Privileges {
+    setpriv: &["--bounding-set=-all", "--inh-caps=-all"],
+    in_root_cgroup: false,
+};
+
 /// What deploy/portcullis-guard.conf gives, and to whom.
 const ORDINARY: Privileges = Privileges {
     setpriv: &[
@@ -165,24 +171,83 @@ fn without_a_bpffs_the_guard_works_and_forgets() {
 #[test]
 fn without_privileges_the_gateway_keeps_accounts_by_itself_unless_the_guard_is_required() {
     let site = Site::new();
-    let none = Privileges {
-        setpriv: &["--bounding-set=-all", "--inh-caps=-all"],
-        ..Privileges::default()
-    };
-    let said = site.refused(ENFORCE, none);
+    let said = site.refused(ENFORCE, UNPRIVILEGED);
     assert!(said.contains("required = true"), "{said}");
     assert!(said.contains("CAP_BPF"), "{said}");
 
     let guarded = site.start_as(
         "portcullis",
         "mode = \"enforce\"\ninterfaces = [\"gate0\"]\nban_first = \"10m\"",
-        none,
+        UNPRIVILEGED,
     );
     site.flood(&["badcert"], &BAD);
     assert_eq!(guarded.bans_in_force(), 1, "{}", guarded.log());
     site.exchange_from(ATTACKER).expect_err("it is banned");
     site.exchange_from("192.0.2.1").expect("agents get in");
     assert_eq!(guarded.metrics().count("portcullis_guard_attached", &[]), 0);
+}
+
+#[test]
+fn without_privileges_a_cap_holds_for_each_source_too() {
+    let site = Site::new();
+    let guard = "mode = \"enforce\"\ninterfaces = [\"gate0\"]\nmax_pending = 10";
+    let guarded = site.start_as("portcullis", guard, UNPRIVILEGED);
+    let held: Vec<_> = site.agents_host.enter(|| {
+        (0..15)
+            .map(|_| site.open(ATTACKER).expect("it is accepted first"))
+            .collect()
+    });
+    let refused = [("verdict", "refused"), ("reason", "too_many_pending")];
+    eventually("those over the cap are refused", || {
+        let metrics = guarded.metrics();
+        (metrics.count("portcullis_guard_judged_connections_total", &refused) == 5).then_some(())
+    });
+    site.exchange_from("192.0.2.1").expect("others are let in");
+    drop(held);
+}
+
+#[test]
+fn without_the_kernels_own_type_information_the_guard_works() {
+    let site = Site::new();
+    site.shell("mount -t tmpfs none /sys/kernel/btf");
+    let guarded = site.start(ENFORCE);
+    site.exchange_from("192.0.2.1").expect("agents get in");
+    site.flood(&["badcert"], &BAD);
+    assert_eq!(guarded.bans_in_force(), 1, "{}", guarded.log());
+}
+
+#[test]
+fn programs_that_do_not_see_the_listeners_are_not_relied_on() {
+    let site = Site::new();
+    // The gateway finds another cgroup where its own should be, as it may in a container.
+    let decoy = site.decoy_cgroup();
+    let said = site.refused(ENFORCE, Privileges::default());
+    assert!(said.contains("do not see the listeners"), "{said}");
+    assert_eq!(
+        site.gateway_host.xdp_mode(INTERFACE),
+        None,
+        "nothing of it stays"
+    );
+    drop(decoy);
+}
+
+#[test]
+fn gateways_on_different_interfaces_do_not_disturb_each_other() {
+    let site = Site::new();
+    let first = site.start(ENFORCE);
+    site.configure_at(
+        "second",
+        "[::]:4318",
+        "mode = \"enforce\"\ninterfaces = [\"lo\"]\nrequired = true",
+    );
+    let second = site.start_configured("second", Privileges::default());
+    site.flood(&["badcert"], &BAD);
+    site.exchange_from("192.0.2.1").expect("agents get in");
+    assert_eq!((first.bans_in_force(), second.bans_in_force()), (1, 0));
+    second.stop();
+    site.exchange_from("192.0.2.1").expect("agents get in");
+    assert_eq!(first.bans_in_force(), 1);
+    assert!(site.gateway_host.xdp_mode(INTERFACE).is_some());
 }
 
 #[test]

@@ -145,6 +145,21 @@ impl Site {
         assert!(output.status.success(), "{line}: {said}");
     }
 
+    /// Puts another cgroup where the gateway's is, in the eyes of the gateway's host. Removed with what is returned.
+    pub fn decoy_cgroup(&self) -> [Cgroup; 2] {
+        let mount = mount_of_cgroups();
+        let decoy = Cgroup::new();
+        let name = self.cgroup.0.file_name().expect("it has a name");
+        let inside = Cgroup(decoy.0.join(name));
+        fs::create_dir(&inside.0).expect("root may");
+        self.shell(&format!(
+            "mount --bind {} {}",
+            decoy.0.display(),
+            mount.display()
+        ));
+        [inside, decoy]
+    }
+
     /// A gateway that is ready, with `guard` below `[guard]`.
     pub fn start(&self, guard: &str) -> Guarded<'_> {
         self.start_as("portcullis", guard, Privileges::default())
@@ -335,7 +350,7 @@ impl Drop for Site {
 }
 
 /// A cgroup for the processes of one test.
-struct Cgroup(PathBuf);
+pub struct Cgroup(PathBuf);
 
 impl Cgroup {
     fn new() -> Self {
