@@ -144,8 +144,8 @@ impl Guard {
         }
         let started = guard.take_posts(plan, &ground);
         if let (Err(_), Some(pins), true) = (&started, &guard.pins, is_alone) {
-            // Half a guard is none.
-            let _ = pins.remove();
+            // Half a guard is none. What is known of sources waits for a start that succeeds.
+            let _ = pins.detach();
         }
         started?;
         guard.beat()?;

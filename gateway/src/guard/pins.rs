@@ -176,6 +176,14 @@ impl Pins {
         self.path(gateway_common::LIFE_PROGRAM).exists()
     }
 
+    /// Detaches everything, and leaves the maps where they are.
+    pub(super) fn detach(&self) -> io::Result<()> {
+        let pins = pins_of(&self.folder)?;
+        pins.iter()
+            .filter(|pin| !is_map(pin))
+            .try_for_each(fs::remove_file)
+    }
+
     /// Detaches everything and forgets all counters and bans, of this layout and of others. Returns what was removed.
     ///
     /// # Errors
@@ -274,17 +282,25 @@ fn share(lock: &File) -> io::Result<()> {
     }
 }
 
+/// Everything that is pinned in a folder.
+fn pins_of(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder)?;
+    entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect()
+}
+
+/// Maps have names in capital letters, attachments have not.
+fn is_map(pin: &Path) -> bool {
+    let name = pin.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
+    name.first().is_some_and(u8::is_ascii_uppercase)
+}
+
 /// Removes a folder of pins and, where that leaves them empty, those above it. Attachments go first: nothing is to judge
 /// by maps that nobody can see any more.
 fn remove_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut pins: Vec<PathBuf> = fs::read_dir(folder)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<io::Result<_>>()?;
-    let is_map = |pin: &PathBuf| {
-        let name = pin.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
-        name.first().is_some_and(u8::is_ascii_uppercase)
-    };
-    pins.sort_by_key(is_map);
+    let mut pins = pins_of(folder)?;
+    pins.sort_by_key(|pin| is_map(pin));
     for pin in &pins {
         fs::remove_file(pin)?;
     }

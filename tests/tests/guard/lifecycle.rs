@@ -45,6 +45,24 @@ fn a_ban_outlives_a_restart_and_a_kill() {
 }
 
 #[test]
+fn a_start_that_fails_leaves_nothing_attached_and_forgets_no_ban() {
+    let site = Site::new();
+    let lasting = format!("{ENFORCE}\nban_first = \"10m\"");
+    let guarded = site.start(&lasting);
+    site.flood(&["badcert"], &BAD);
+    assert_eq!(guarded.bans_in_force(), 1, "{}", guarded.log());
+    guarded.kill();
+    let said = site.refused(
+        &lasting.replace("gate0", "nonesuch0"),
+        Privileges::default(),
+    );
+    assert!(said.contains("nonesuch0"), "{said}");
+    assert_eq!(site.gateway_host.xdp_mode(INTERFACE), None);
+    let guarded = site.start(&lasting);
+    assert_eq!(guarded.bans_in_force(), 1, "{}", guarded.log());
+}
+
+#[test]
 fn connections_of_a_killed_gateway_are_no_flows_of_the_next_one() {
     let site = Site::new();
     let guarded = site.start(ENFORCE);
