@@ -226,6 +226,13 @@ fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
     let block = ["outcome", "kind", "whom", "by", "reason"];
     let block = block.map(|field| (field.to_owned(), "text".to_owned()));
     there.insert("block".to_owned(), BTreeSet::from(block));
+    // After a ban, which takes the guard and is among its tests.
+    let ban = ["outcome", "source", "reason", "by"].map(|field| (field, "text"));
+    let ban = ban
+        .into_iter()
+        .chain([("lasts_seconds", "number"), ("port", "number")]);
+    let ban = ban.map(|(field, kind)| (field.to_owned(), kind.to_owned()));
+    there.insert("guard_ban".to_owned(), ban.collect());
     // After a change of `[audit] file`, which has a test of its own.
     let target = BTreeSet::from([("target".to_owned(), "text".to_owned())]);
     there.insert("continued".to_owned(), target);

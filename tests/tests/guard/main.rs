@@ -4,5 +4,6 @@
 mod lifecycle;
 #[path = "../kernel/namespace.rs"]
 mod namespace;
+mod pages;
 mod site;
 mod verdicts;

@@ -289,9 +289,13 @@ impl Site {
 
 impl Guarded<'_> {
     pub fn metrics(&self) -> Metrics {
+        Metrics::parse(&self.metrics_page())
+    }
+
+    pub fn metrics_page(&self) -> String {
         let (status, body) = tests::get_unix(&self.admin, "/metrics").expect("it answers");
         assert_eq!(status, 200, "{body}");
-        Metrics::parse(&body)
+        body
     }
 
     /// Connections by how they came out, in the kernel's count.
