@@ -348,8 +348,12 @@ impl Sources {
         self.bans.put(source, ban);
     }
 
-    /// Lifts the ban of a source. Its next one is a first one. Returns whether one was in force.
+    /// Lifts the ban of a source and forgives what it owes. Its next ban is a first one. Returns whether one was in force.
     pub fn unban(&mut self, source: &Source, now_ns: u64) -> bool {
+        if let Some(mut account) = self.accounts.get(source).copied() {
+            account.clear_at_ns = now_ns;
+            self.keep(*source, account, now_ns);
+        }
         self.bans
             .remove(source)
             .is_some_and(|ban| ban.holds(now_ns))

@@ -532,12 +532,14 @@ fn what_has_leaked_away_gives_its_memory_back() {
 }
 
 #[test]
-fn a_ban_that_is_lifted_is_forgotten() {
+fn a_ban_that_is_lifted_is_forgotten_with_what_was_owed() {
     let policy = policy(mode::ENFORCE);
     let mut sources = Sources::new(ROOMY);
+    offend(&mut sources, 1, START_NS, &policy);
     sources.ban(source(1), ban_for(1000));
     assert!(sources.unban(&source(1), START_NS));
     assert!(!sources.unban(&source(1), START_NS));
+    assert_eq!(sources.sources(START_NS).count(), 0, "nothing is owed");
     offend(&mut sources, 1, START_NS, &policy);
     let ban = attempt(&mut sources, 1, Reason::NotTls, START_NS, &policy);
     assert_eq!(ban, Some(ban_for(10)));

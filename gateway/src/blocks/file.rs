@@ -2,23 +2,18 @@
 //! In: a path. Out: its entries; or, changed under a lock, a new file in its place, written whole or not at all. The
 //! gateway only reads it; the commands that change it may run several at a time.
 
-use std::fs::{self, File, Permissions, TryLockError};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use gateway_core::block::{Block, BlockList};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
 
 use super::entry::Entry;
+use crate::files::{LockError, lock, replace};
 use crate::limits;
 use crate::pki::read;
-
-/// Mode of a list that is made anew where the configuration cannot be asked for one.
-const MODE: u32 = 0o644;
 
 /// Why a list cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +122,10 @@ impl BlockFile {
         // A list that is reached through a link stays where it is.
         let whole = fs::canonicalize(path).or_else(|_| std::path::absolute(path));
         let path = &whole.map_err(|error| BlockFileError::Write(path.to_owned(), error))?;
-        let _lock = lock(path)?;
+        let _lock = lock(path).map_err(|error| match error {
+            LockError::Busy => BlockFileError::Locked(path.to_owned()),
+            LockError::Failed(lock, error) => BlockFileError::Write(lock, error),
+        })?;
         let mut file = BlockFile::load(path)?;
         if !change(&mut file.blocks) {
             return Ok(file);
@@ -152,48 +150,12 @@ fn hexadecimal(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Takes the lock that stands beside the list: the list itself is another file after each change. Given back when dropped.
-fn lock(path: &Path) -> Result<File, BlockFileError> {
-    const PAUSE: Duration = Duration::from_millis(20);
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".lock");
-    let lock_path = path.with_file_name(name);
-    let failed = |error| BlockFileError::Write(lock_path.clone(), error);
-    let file = File::options().create(true).append(true).open(&lock_path);
-    let file = file.map_err(failed)?;
-    let until = Instant::now() + limits::BLOCK_LOCK_TIMEOUT;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(PAUSE),
-            Err(TryLockError::WouldBlock) => return Err(BlockFileError::Locked(path.to_owned())),
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
-    }
-}
-
-/// Puts a file in the place of another: whoever reads meanwhile reads one or the other, and after a crash one is there.
-fn replace(path: &Path, like: &Path, text: &str) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let model = fs::metadata(path).or_else(|_| fs::metadata(like));
-    let mut file = NamedTempFile::new_in(directory)?;
-    file.write_all(text.as_bytes())?;
-    let mode = model.as_ref().map_or(MODE, |model| model.mode() & 0o777);
-    if let Ok(model) = &model {
-        // Whoever is not root cannot give a file away, and owns it then.
-        let _ = chown(file.path(), Some(model.uid()), Some(model.gid()));
-    }
-    file.as_file()
-        .set_permissions(Permissions::from_mode(mode))?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|refused| refused.error)?;
-    File::open(directory)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use gateway_core::identity::Pattern;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::time::SystemTime;
 
     fn entry(name: &str) -> Entry {

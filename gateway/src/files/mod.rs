@@ -1,12 +1,15 @@
 //! Files that change while the program runs: seen, waited for until they are whole, compared.
 //!
 //! In: the files a state was made of, each as it was when it was read. Out: which of them are different now, and since when.
-//! On a thread of its own for each watcher; never reads a configuration and never decides what a change means.
+//! On a thread of its own for each watcher; never reads a configuration and never decides what a change means. Beside
+//! that, how commands write a file that others read: whole or not at all, one at a time.
 
 mod ears;
 mod path;
 mod seen;
 mod watcher;
+mod written;
 
 pub use seen::Seen;
 pub use watcher::{Changed, Watcher};
+pub use written::{LockError, lock, replace};
