@@ -262,6 +262,10 @@ pub const BLOCK_REASON_BYTES_MAX: usize = 1000;
 pub const BLOCK_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a command waits for the gateway to say that it has taken the block list.
 pub const BLOCK_CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest file of the notes on bans by hand in bytes. Notes go with their bans; held once, while it is read.
+pub const GUARD_NOTES_FILE_BYTES_MAX: usize = 16 << 20;
+/// How often `guard watch` looks.
+pub const GUARD_WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the workers have to take a new state until somebody says that they have not.
 pub const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -145,6 +145,11 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Connections that came.
+    pub fn opened(&self) -> u64 {
+        self.admitted + self.refused.iter().sum::<u64>()
+    }
+
     /// Connections refused for this.
     pub fn refused(&self, refusal: Refusal) -> u64 {
         self.refused[refusal as usize]

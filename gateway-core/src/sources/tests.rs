@@ -217,6 +217,7 @@ proptest! {
         }
         prop_assert_eq!(sources.counts().admitted, admitted);
         let refused: u64 = sources.counts().refused.iter().sum();
+        prop_assert_eq!(sources.counts().opened(), admitted + refused);
         prop_assert_eq!(sources.counts().flows.iter().sum::<u64>(), settled + refused);
     }
 

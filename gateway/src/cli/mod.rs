@@ -7,6 +7,7 @@ pub mod completions;
 pub mod demo;
 mod expiry;
 mod explain;
+pub mod guard;
 pub mod keys;
 pub mod pki;
 mod rules;
@@ -39,6 +40,8 @@ pub enum Command {
     Unblock(block::Unblock),
     /// Show who is shut out by `block`
     Blocked(block::Blocked),
+    /// Show, ban and remove what the kernel program knows and does
+    Guard(guard::Guard),
     /// Keep a small certificate authority on disk
     Pki(pki::Pki),
     /// Keep the keys of session tickets that hosts and restarts share
@@ -58,6 +61,7 @@ impl Command {
             Command::Block(command) => command.execute(),
             Command::Unblock(command) => command.execute(),
             Command::Blocked(command) => command.execute(),
+            Command::Guard(command) => command.execute(),
             Command::Pki(command) => command.execute(),
             Command::Keys(command) => command.execute(),
             Command::Demo(command) => command.execute(),

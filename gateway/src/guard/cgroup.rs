@@ -17,6 +17,11 @@ pub(super) struct Cgroup {
     home: Option<PathBuf>,
 }
 
+/// The name of the cgroup that a gateway makes below the root.
+pub(super) fn name_of(instance: &str) -> String {
+    format!("portcullis-{instance}")
+}
+
 impl Cgroup {
     /// The cgroup of this process; in the root cgroup, one below it by the name `name`, which the process enters. With
     /// `is_lasting` it stays when this is dropped.

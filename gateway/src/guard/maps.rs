@@ -3,6 +3,7 @@
 //! changes to them. On the control thread or in a command; workers have handles of their own, see `gate`.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd;
 
@@ -193,11 +194,19 @@ impl Maps {
                 .insert(Plain(source), Plain(forgiven), 0)
                 .map_err(|error| GuardError::counters(&error))?;
         }
-        match self.bans.remove(&Plain(source)) {
-            Ok(()) => Ok(true),
-            Err(MapError::KeyNotFound) => Ok(false),
-            Err(error) => Err(GuardError::counters(&error)),
+        removed(self.bans.remove(&Plain(source)))
+    }
+
+    /// Lifts and forgets every ban. Returns how many there were.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn unban_all(&mut self) -> Result<usize, GuardError> {
+        let mut lifted = 0;
+        for (source, _) in self.bans()? {
+            lifted += usize::from(removed(self.bans.remove(&Plain(source)))?);
         }
+        Ok(lifted)
     }
 
     /// The settings in force.
@@ -318,6 +327,18 @@ pub(super) fn map_of(loaded: &Ebpf, name: &str) -> Result<Map, GuardError> {
     MapData::from_fd(descriptor)
         .and_then(Map::from_map_data)
         .map_err(|error| GuardError::counters(&error))
+}
+
+/// Whether there was something to remove: of a key that is not there aya says so only when it is looked up.
+fn removed(outcome: Result<(), MapError>) -> Result<bool, GuardError> {
+    match outcome {
+        Ok(()) => Ok(true),
+        Err(MapError::KeyNotFound) => Ok(false),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
+            Ok(false)
+        }
+        Err(error) => Err(GuardError::counters(&error)),
+    }
 }
 
 /// A map as what it must be.

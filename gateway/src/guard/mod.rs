@@ -64,7 +64,7 @@ const LASTING_MAPS: [&str; 9] = [
 ];
 
 /// How long after its last sign of life the programs go on dropping for a gateway.
-const LIFE_NS: u64 = 10_000_000_000;
+pub const LIFE_NS: u64 = 10_000_000_000;
 
 /// What is guarded, and by which policy.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ impl Ground {
     /// # Errors
     /// Why there is none.
     pub fn prepare(plan: &Plan) -> Result<Self, GuardError> {
-        let name = format!("portcullis-{}", plan.instance);
+        let name = cgroup::name_of(&plan.instance);
         Cgroup::of_this_process(&name, plan.is_lasting).map(Self)
     }
 }

@@ -23,7 +23,7 @@ use ring::digest::{SHA256, digest};
 use rustix::fs::{FlockOperation, flock};
 use rustix::mount::{MountFlags, mount};
 
-use super::cgroup::Cgroup;
+use super::cgroup::{self, Cgroup};
 use super::maps::Maps;
 use super::mounts::mounts_of;
 use super::{AttachMode, GuardError};
@@ -129,6 +129,23 @@ impl Pins {
         }
     }
 
+    /// The pins of the gateway whose configuration is `config_file`, of whichever layout, to be removed.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn find_of_any_layout(config_file: &Path) -> Result<Self, GuardError> {
+        let instance = instance(config_file);
+        let candidates = mount_points().into_iter().map(|mount| Self {
+            folder: folder_below(&mount, &instance),
+            instance: instance.clone(),
+            lock: None,
+        });
+        let mut pinned =
+            candidates.filter(|pins| pins.folder.is_dir() || !pins.other_layouts().is_empty());
+        // If there are none, this says where they would be.
+        pinned.next().map_or_else(|| Self::find(config_file), Ok)
+    }
+
     /// The maps that are pinned.
     ///
     /// # Errors
@@ -202,7 +219,11 @@ impl Pins {
             }
         }
         // Whoever runs in it still is no failure: the folder is empty of programs.
-        removed.extend(Cgroup::remove(&self.instance).ok().flatten());
+        removed.extend(
+            Cgroup::remove(&cgroup::name_of(&self.instance))
+                .ok()
+                .flatten(),
+        );
         Ok(removed)
     }
 

@@ -160,6 +160,14 @@ impl Site {
         [inside, decoy]
     }
 
+    /// Any program on the gateway's host, with its mounts.
+    pub fn on_gateway_host(&self, command: &[&str]) -> Command {
+        let [program, arguments @ ..] = &self.gateway_host.enter_arguments();
+        let mut inside = Command::new(program);
+        inside.args(arguments).args(command);
+        inside
+    }
+
     /// A gateway that is ready, with `guard` below `[guard]`.
     pub fn start(&self, guard: &str) -> Guarded<'_> {
         self.start_as("portcullis", guard, Privileges::default())

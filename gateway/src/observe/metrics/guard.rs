@@ -63,7 +63,7 @@ fn encode_book(book: &Book, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
         None,
         MetricType::Counter,
     )?;
-    counter(&mut metric, &[ALL_PORTS], counts.admitted)?;
+    counter(&mut metric, &[ALL_PORTS], counts.opened())?;
     let mut metric = encoder.encode_descriptor("guard_flows", FLOWS, None, MetricType::Counter)?;
     for reason in Reason::ALL {
         let labels = [ALL_PORTS, ("reason", reason.label())];
