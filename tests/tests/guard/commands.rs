@@ -74,10 +74,9 @@ fn who_is_banned_is_seen_let_in_and_shut_out_by_hand() {
     assert_eq!(sources["sources"][0]["source"], ATTACKER, "{sources:#}");
     site.exchange_from(ATTACKER).expect_err("it is banned");
 
-    assert_eq!(
-        text(&site, &["unban", ATTACKER]),
-        format!("unbanned {ATTACKER}\n")
-    );
+    // What was under way when the ban began may have left a debt, which is forgiven too.
+    let said = text(&site, &["unban", ATTACKER]);
+    assert!(said.starts_with(&format!("unbanned {ATTACKER}")), "{said}");
     site.exchange_from(ATTACKER).expect("it is let in again");
     assert_eq!(text(&site, &["bans", "--all"]), "nobody is banned\n");
     let (code, said) = refused(&site, &["unban", ATTACKER]);
