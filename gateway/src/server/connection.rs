@@ -18,7 +18,7 @@ use crate::backend::{Client, Connection};
 use crate::config::{Config, Listener};
 use crate::identity::Share;
 use crate::limits;
-use crate::observe::Event;
+use crate::observe::{Event, Presented};
 use crate::relay::{Direction, End, Lifetime, Pace, Place, Reached, Stream, Watch, relay};
 use crate::rt::Socket;
 use crate::tls::{self, Accepted, Refusal, VerifiedPeer};
@@ -191,7 +191,7 @@ async fn shake_hands(
                 failure: refusal.failure,
                 address,
                 detail: &refusal.detail,
-                presented: refusal.presented.as_deref(),
+                presented: refusal.presented.as_deref().map(Presented::from),
                 server_name: refusal.server_name.as_deref(),
                 ticket_refusal: refusal.ticket_refusal,
             },
@@ -251,7 +251,7 @@ fn let_in(
                 failure: Failure::OverLimit,
                 address,
                 detail: &over_limit.to_string(),
-                presented: Some(peer.certificate()),
+                presented: Some(Presented::from(peer)),
                 server_name: negotiated.server_name.as_deref(),
                 ticket_refusal: negotiated.ticket_refusal,
             };
