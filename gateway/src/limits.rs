@@ -151,6 +151,9 @@ pub const AGE_GRACE: Duration = Duration::from_secs(30);
 /// How much the thread that reloads stands back (nice(1)) where it shares a CPU with a worker: it gets about a tenth of it.
 pub const RELOAD_NICENESS: i32 = 10;
 
+/// How long it would like to be left alone, which is the most that Linux grants: a worker that is woken need not wait.
+pub const RELOAD_SLICE: Duration = Duration::from_millis(100);
+
 /// Closes after a reload, other than of clients that are revoked or blocked, are spread over this time ...
 pub const CLOSE_SPREAD: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60 * 60);
 /// ... by default ten seconds ...

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
@@ -417,6 +417,10 @@ drain = "2s" | drain | unknown key
 audit = { file = "" } | audit: file = "" | must be a file, or "stdout"
 audit = { file = "nowhere/audit.jsonl" } | audit: file = "nowhere/audit.jsonl" | there is no folder
 audit = { file = "." } | audit: file = "." | must be a file
+audit = { file = "portcullis.toml" } | audit: file | must be a file of its own
+audit = { file = "server.key" } | audit: file | must be a file of its own
+audit = { file = "link" } | audit: file | must be a file of its own
+audit = { file = "portcullis.blocked.json" } | audit: file | must be a file of its own
 audit = {} | audit: file | missing
 outbound = [] | outbound = [] | not built yet
 workers.count = 0 | workers: count = 0 | must be 1 to 1024
@@ -460,6 +464,7 @@ x = | not TOML | string values must be quoted
 #[test]
 fn broken_process_sections_say_where_and_why() {
     let pki = pki();
+    symlink("server.key", pki.path("link")).unwrap();
     for [line, key, expectation] in rows(BROKEN_PROCESS_SECTIONS) {
         let error = pki.only_error(&format!("\n{line}\n{SMALLEST}"));
         let start = format!("{}:2: {key}: ", pki.file().display());
@@ -743,7 +748,7 @@ fn keys_of_openssl_are_taken_in_every_form() {
 fn documented() -> BTreeSet<(String, String)> {
     let mut section = String::new();
     let mut keys = BTreeSet::new();
-    for line in reference().lines() {
+    for line in page("configuration.md").lines() {
         if let Some(heading) = line.strip_prefix("## ") {
             section = heading.replace('`', "").to_ascii_lowercase();
         } else if let Some((key, _)) = line.strip_prefix("| `").and_then(|row| row.split_once('`'))
@@ -757,9 +762,9 @@ fn documented() -> BTreeSet<(String, String)> {
     keys
 }
 
-fn reference() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md"))
-        .unwrap()
+fn page(name: &str) -> String {
+    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    fs::read_to_string(pages.join(name)).unwrap()
 }
 
 #[test]
@@ -797,7 +802,7 @@ fn defaults_in_the_reference_are_those_of_the_limits() {
             format!("`{}`", limits::HANDSHAKES_DEFAULT),
         ),
     ];
-    let reference = reference();
+    let reference = page("configuration.md");
     for (key, default) in cases {
         let row = reference
             .lines()
@@ -807,16 +812,15 @@ fn defaults_in_the_reference_are_those_of_the_limits() {
     }
 }
 
-#[test]
-fn examples_in_the_reference_lack_nothing_but_their_files() {
-    let reference = reference();
-    let examples: Vec<_> = reference.split("```toml\n").skip(1).collect();
-    assert_eq!(examples.len(), 2);
+/// Checks each example of a page, and `more` behind it, on a host that has none of the files.
+fn assert_lacks_nothing_but_files(page: &str, count: usize, more: &str) {
+    let examples: Vec<_> = page.split("```toml\n").skip(1).collect();
+    assert_eq!(examples.len(), count);
     for example in examples {
         let (text, _) = example.split_once("```").unwrap();
         let errors = config::check(
             Path::new("/nonexistent/portcullis.toml"),
-            text,
+            &format!("{text}\n{more}"),
             SystemTime::now(),
         )
         .expect_err("the certificates do not exist");
@@ -827,6 +831,17 @@ fn examples_in_the_reference_lack_nothing_but_their_files() {
             );
         }
     }
+}
+
+#[test]
+fn examples_in_the_reference_lack_nothing_but_their_files() {
+    assert_lacks_nothing_but_files(&page("configuration.md"), 2, "");
+}
+
+#[test]
+fn recipes_lack_nothing_but_their_files_and_a_backend() {
+    let backend = "[[backend]]\nname = \"collector\"\nservers = [\"127.0.0.1:14317\"]\n";
+    assert_lacks_nothing_but_files(&page("recipes.md"), 4, backend);
 }
 
 /// Text that looks more like a configuration than noise does.

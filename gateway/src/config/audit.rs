@@ -1,15 +1,26 @@
 //! `[audit]`: where the audit log goes. In: the section as written. Out: a file or standard output, or nothing without the
 //! section; `None` where it is wrong. The file is opened, and made, by `run` alone.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use super::checked::AuditTarget;
 use super::raw::RawAudit;
-use super::report::Report;
+use super::report::{Place, Report};
 use super::value::Field;
 
-/// Checks the section: the outer `None` is an error, the inner one no audit log.
-pub fn target(field: Field<RawAudit>, report: &mut Report<'_>) -> Option<Option<AuditTarget>> {
+/// The section, checked.
+#[derive(Debug, Default)]
+pub struct Audit {
+    /// Where lines go, if anywhere.
+    pub target: Option<AuditTarget>,
+    place: Option<Place>,
+}
+
+/// Checks the section; `None` is an error.
+pub fn check(field: Field<RawAudit>, report: &mut Report<'_>) -> Option<Audit> {
     let raw = match field {
-        Field::Absent => return Some(None),
+        Field::Absent => return Some(Audit::default()),
         given => given.given()?.value,
     };
     let expectation = "name a file, or \"stdout\", or take [audit] out";
@@ -27,7 +38,39 @@ pub fn target(field: Field<RawAudit>, report: &mut Report<'_>) -> Option<Option<
             _ => Ok(AuditTarget::File(path)),
         }
     };
-    report
-        .required(&raw.place, "file", raw.file, expectation, check)
-        .map(Some)
+    let target = report.required(&raw.place, "file", raw.file, expectation, check)?;
+    Some(Audit {
+        target: Some(target),
+        place: Some(raw.place),
+    })
+}
+
+/// Refuses a log in a file that is read as well, or is the block list: its first line would break that. To be called when
+/// everything has been read.
+pub fn refuse_other_file(audit: Option<&Audit>, blocks: Option<&Path>, report: &mut Report<'_>) {
+    let Some(Audit {
+        target: Some(AuditTarget::File(log)),
+        place: Some(place),
+    }) = audit
+    else {
+        return;
+    };
+    let log = whole(log);
+    let read = report.files().iter().map(|seen| seen.path());
+    let configuration = report.file().to_owned();
+    let other = read
+        .chain(blocks)
+        .chain([configuration.as_path()])
+        .find(|other| whole(other) == log)
+        .map(|other| other.display().to_string());
+    if let Some(other) = other {
+        let expectation = format!("must be a file of its own: {other} is used otherwise");
+        report.refuse(place.line, place.key("file"), expectation);
+    }
+}
+
+/// The path without links, as far as there is a file.
+fn whole(path: &Path) -> PathBuf {
+    let found = fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+    found.unwrap_or_else(|_| path.to_owned())
 }

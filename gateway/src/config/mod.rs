@@ -106,7 +106,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     let drain_timeout = process::drain_timeout(&raw.place, raw.drain_timeout, report);
     let blocks = blocks::file(raw.blocks, report);
     let close_spread = closing::spread(&raw.place, raw.close_spread, report);
-    let audit = audit::target(raw.audit, report);
+    let audit = audit::check(raw.audit, report);
     report.not_built(&raw.place, "outbound", &raw.outbound);
     let backends = backend::check_all(&raw.place, raw.backend, &provider.provider, report);
     let names = backend::Names::new(&backends);
@@ -118,6 +118,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     let observe = observe::check(&raw.place, raw.observe, &listeners, report);
     let names: Vec<_> = listeners.iter().map(|listener| listener.name()).collect();
     let rules = identity::check_all(&raw.place, raw.identity, &names, report);
+    audit::refuse_other_file(audit.as_ref(), blocks.as_deref(), report);
     Some(Config {
         file: report.file().to_owned(),
         workers: workers?,
@@ -126,7 +127,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
         key_policy: Arc::new(provider.key_policy),
         resumption: provider.resumption,
         admin: admin.checked,
-        audit: audit?,
+        audit: audit?.target,
         guard: guard?,
         drain_timeout: drain_timeout?,
         close_spread: close_spread?,

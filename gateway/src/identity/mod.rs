@@ -6,19 +6,26 @@ mod records;
 
 pub use records::{OverLimit, Records, Share};
 
+use std::time::{Duration, SystemTime};
+
 use gateway_core::certificate::{Certificate, Fingerprint};
+use gateway_core::revocation::Serial;
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::pki::facts::{ip_address, name_text};
+use crate::pki::facts::{ip_address, name_text, system_time};
 
 /// What a client certificate says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedCertificate {
     /// What rules look at.
     pub certificate: Certificate,
+    /// Its number at its issuer, unless it is longer than it may be.
+    pub serial: Option<Serial>,
+    /// The first moment at which it is valid no more.
+    pub not_after: SystemTime,
     /// Whether the extended key usage names clientAuth (RFC 5280 section 4.2.1.12).
     pub client_usage: bool,
     /// Whether the key may sign, as CertificateVerify asks of it: the key usage names digitalSignature, or is absent
@@ -109,6 +116,9 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
     }
     Ok(ParsedCertificate {
         certificate: names,
+        serial: Serial::new(parsed.raw_serial()).ok(),
+        // Valid through the whole of the last second (RFC 5280 section 4.1.2.5).
+        not_after: system_time(parsed.validity().not_after) + Duration::from_secs(1),
         client_usage: usage.is_some_and(|usage| usage.value.client_auth),
         may_sign: key_usage.is_none_or(|usage| usage.value.digital_signature()),
     })
@@ -202,6 +212,23 @@ mod tests {
         let control =
             certificate(|params| params.distinguished_name.push(DnType::CommonName, "a\0b"));
         assert_eq!(parse(&control), Err(ParseError::Name));
+    }
+
+    #[test]
+    fn a_certificate_has_its_number_and_the_first_second_in_which_it_is_over() {
+        let parsed = parse(&certificate(|params| {
+            params.serial_number = Some(rcgen::SerialNumber::from(vec![0x0a, 0x1b]));
+            params.not_after = rcgen::date_time_ymd(2030, 1, 1);
+        }));
+        let parsed = parsed.unwrap();
+        assert_eq!(parsed.serial.unwrap().to_string(), "0a1b");
+        // 2030-01-01T00:00:00Z and one second.
+        let expected = SystemTime::UNIX_EPOCH + Duration::from_secs(1_893_456_001);
+        assert_eq!(parsed.not_after, expected);
+        let too_long = parse(&certificate(|params| {
+            params.serial_number = Some(rcgen::SerialNumber::from(vec![1; 21]));
+        }));
+        assert_eq!(too_long.unwrap().serial, None);
     }
 
     #[test]

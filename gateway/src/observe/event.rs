@@ -1,14 +1,47 @@
 //! What can happen to a connection, as the data path reports it: the one seam between doing and telling.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use gateway_core::certificate::Certificate;
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
+use gateway_core::revocation::Serial;
 
+use crate::identity::ParsedCertificate;
 use crate::relay::{Direction, End};
 use crate::tls::{Negotiated, VerifiedPeer};
+
+/// A certificate that a client presented. Nothing about it is proven.
+#[derive(Debug, Clone, Copy)]
+pub struct Presented<'a> {
+    /// Its names, its issuer's, and its sum.
+    pub certificate: &'a Certificate,
+    /// Its number at its issuer.
+    pub serial: Option<Serial>,
+    /// When it has ended.
+    pub not_after: SystemTime,
+}
+
+impl<'a> From<&'a ParsedCertificate> for Presented<'a> {
+    fn from(parsed: &'a ParsedCertificate) -> Self {
+        Presented {
+            certificate: &parsed.certificate,
+            serial: parsed.serial,
+            not_after: parsed.not_after,
+        }
+    }
+}
+
+impl<'a> From<&'a VerifiedPeer> for Presented<'a> {
+    fn from(peer: &'a VerifiedPeer) -> Self {
+        Presented {
+            certificate: peer.certificate(),
+            serial: peer.serial(),
+            not_after: peer.not_after(),
+        }
+    }
+}
 
 /// Something happened on a listener.
 #[derive(Debug)]
@@ -24,7 +57,7 @@ pub enum Event<'a> {
         /// The reason in words.
         detail: &'a str,
         /// The certificate that was presented, where it could be read. Nothing about it is proven.
-        presented: Option<&'a Certificate>,
+        presented: Option<Presented<'a>>,
         /// The server name that was asked for.
         server_name: Option<&'a str>,
         /// Why its ticket was refused before, if it came with one.

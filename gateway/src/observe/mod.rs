@@ -19,7 +19,7 @@ pub use admin::{AdminSocket, serve};
 pub use audit::{Audit, Line, Opened, open};
 pub use clients::Clients;
 pub use counters::WorkerCounters;
-pub use event::Event;
+pub use event::{Event, Presented};
 pub use expiry::watch_expiry;
 pub use log::{LogFormat, LogGuard, start_log};
 pub use metrics::{BlocksInForce, Health, Metrics};

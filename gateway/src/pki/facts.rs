@@ -199,7 +199,8 @@ pub(crate) fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
     <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
 }
 
-fn system_time(time: ASN1Time) -> SystemTime {
+/// A moment as the standard library has it.
+pub(crate) fn system_time(time: ASN1Time) -> SystemTime {
     // Certificates name the years 0 to 9999 only: neither direction overflows.
     let seconds = Duration::from_secs(time.timestamp().unsigned_abs());
     if time.timestamp() < 0 {

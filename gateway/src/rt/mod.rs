@@ -15,6 +15,7 @@ mod buffer;
 mod contain;
 mod listener;
 mod mailbox;
+mod priority;
 mod runtime;
 mod socket;
 
@@ -22,6 +23,7 @@ pub use buffer::{Buffer, BufferPool};
 pub use contain::contain;
 pub use listener::{AcceptStop, Listener};
 pub use mailbox::{Mailbox, MailboxReceiver, mailbox};
+pub use priority::stand_back;
 pub use runtime::{Driver, block_on};
 pub use socket::Socket;
 

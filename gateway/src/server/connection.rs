@@ -21,7 +21,7 @@ use crate::config::{Config, Listener};
 use crate::guard::{Pending, reason_of, refusal_detail};
 use crate::identity::Share;
 use crate::limits;
-use crate::observe::Event;
+use crate::observe::{Event, Presented};
 use crate::relay::{Direction, End, Lifetime, Pace, Place, Reached, Stream, Watch, relay};
 use crate::rt::Socket;
 use crate::tls::{self, Accepted, VerifiedPeer};
@@ -233,7 +233,7 @@ async fn shake_hands(
                 failure: refusal.failure,
                 address,
                 detail: &refusal.detail,
-                presented: refusal.presented.as_deref(),
+                presented: refusal.presented.as_deref().map(Presented::from),
                 server_name: refusal.server_name.as_deref(),
                 ticket_refusal: refusal.ticket_refusal,
             };
@@ -279,7 +279,7 @@ fn let_in(
                 failure: Failure::OverLimit,
                 address,
                 detail: &over_limit.to_string(),
-                presented: Some(peer.certificate()),
+                presented: Some(Presented::from(peer)),
                 server_name: negotiated.server_name.as_deref(),
                 ticket_refusal: negotiated.ticket_refusal,
             };

@@ -13,7 +13,7 @@ use std::time::Instant;
 use super::gateway::Gateway;
 use crate::config;
 use crate::files::{Changed, Seen, Watcher};
-use crate::limits;
+use crate::rt;
 
 /// Speaks to the reloader's thread, which ends by itself with the process.
 #[derive(Debug)]
@@ -83,9 +83,8 @@ struct Reloading {
 
 impl Reloading {
     fn run(mut self) {
-        // Linux gives each thread a priority of its own. A long list takes half a second of CPU, and a handshake should not wait
-        // for it where both have to share one.
-        if let Err(error) = rustix::process::setpriority_process(None, limits::RELOAD_NICENESS) {
+        // A long list takes half a second of CPU, and a handshake should not wait for it where both have to share one.
+        if let Err(error) = rt::stand_back() {
             tracing::debug!(%error, "reloads compete with the workers");
         }
         while let Some(mut cause) = self.next() {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_core::certificate::{Certificate, Chain};
+use gateway_core::certificate::Chain;
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 use gateway_core::sniff::{FirstBytes, first_bytes};
@@ -22,6 +22,7 @@ use super::negotiated::Negotiated;
 use super::peer::VerifiedPeer;
 use super::scratch::{self, Note};
 use super::stream::TlsStream;
+use crate::identity::ParsedCertificate;
 use crate::limits;
 use crate::rt::{Buffer, BufferPool, Socket};
 
@@ -43,7 +44,7 @@ pub struct Refusal {
     /// The reason in words, for the log.
     pub detail: String,
     /// The certificate that was presented, where it could be read. Nothing about it is proven.
-    pub presented: Option<Box<Certificate>>,
+    pub presented: Option<Box<ParsedCertificate>>,
     /// The server name that was asked for.
     pub server_name: Option<String>,
     /// Why the client's ticket was refused before, if it came with one.

@@ -5,11 +5,12 @@
 
 use std::cell::RefCell;
 
-use gateway_core::certificate::{Certificate, Chain};
+use gateway_core::certificate::Chain;
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 
 use super::peer::ClaimedPeer;
+use crate::identity::ParsedCertificate;
 
 /// What the callbacks of one connection had to say. `claimed` also tells them: tickets are sealed with its lineage.
 #[derive(Debug, Default)]
@@ -19,7 +20,7 @@ pub(super) struct Note {
     /// The server name that the client asked for.
     pub(super) server_name: Option<String>,
     /// The certificate that was presented, where it could be read. Nothing about it is proven.
-    pub(super) presented: Option<Box<Certificate>>,
+    pub(super) presented: Option<Box<ParsedCertificate>>,
     /// Our own reason for refusing, more exact than the error rustls makes of it.
     pub(super) refusal: Option<(Failure, String)>,
     /// Tickets of the ClientHello that were tried.
@@ -64,7 +65,7 @@ pub(super) fn ask_for(server_name: &str) {
 }
 
 /// Notes what the client presented.
-pub(super) fn present(certificate: Certificate) {
+pub(super) fn present(certificate: ParsedCertificate) {
     NOTE.with_borrow_mut(|note| note.presented = Some(Box::new(certificate)));
 }
 
@@ -114,6 +115,7 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::SystemTime;
 
+    use gateway_core::certificate::Certificate;
     use gateway_core::identity::Admission;
     use gateway_core::lineage::Lineage;
     use gateway_core::revocation::AuthorityId;
@@ -139,6 +141,16 @@ mod tests {
         }
     }
 
+    fn presented() -> ParsedCertificate {
+        ParsedCertificate {
+            certificate: Certificate::default(),
+            serial: None,
+            not_after: SystemTime::now(),
+            client_usage: true,
+            may_sign: true,
+        }
+    }
+
     fn assert_blank(note: &mut Note) {
         observe(note, || {
             assert!(with_claimed(|_| ()).is_none());
@@ -154,7 +166,7 @@ mod tests {
         let note_everything = || {
             claim(peer());
             ask_for("agents.example.org");
-            present(Certificate::default());
+            present(presented());
             refuse(Failure::Malformed, String::new());
             issue_ticket();
             try_ticket();

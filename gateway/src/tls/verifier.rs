@@ -207,7 +207,7 @@ impl ClientCertVerifier for Verifier {
         // Read first, so that a refusal can say who was refused.
         let presented = identity::parse(end_entity);
         if let Ok(presented) = &presented {
-            scratch::present(presented.certificate.clone());
+            scratch::present(presented.clone());
         }
         let chain = self.verify(end_entity, intermediates, now)?;
         require_issuers(intermediates)?;

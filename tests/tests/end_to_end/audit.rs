@@ -8,7 +8,10 @@ use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tests::{Authority, Backend, Behaviour, Gateway, Request, Setup, World, eventually, program};
+use tests::{
+    Authority, Backend, Behaviour, Gateway, Request, RevocationList, Setup, World, eventually,
+    program,
+};
 
 /// The log's file in the test's folder.
 fn log_file(world: &World) -> PathBuf {
@@ -293,13 +296,144 @@ fn a_certificate_that_was_only_presented_is_no_identity() {
     for key in ["identity", "fingerprint", "tenant", "rule", "connection"] {
         assert!(refused.get(key).is_none(), "{refused}");
     }
-    let (_, fingerprint) = openssl(&copy.certificate);
+    let (serial, fingerprint) = openssl(&copy.certificate);
     assert_eq!(refused["presented_fingerprint"], fingerprint.as_str());
+    assert_eq!(refused["presented_serial"], serial.as_str());
     assert_eq!(refused["presented_issuer"], "CN=Strangers");
     assert_eq!(
         refused["presented_identity"],
         "spiffe://example.test/agent/agent-1"
     );
+}
+
+#[test]
+fn a_copied_certificate_without_its_key_authenticates_nowhere_and_leaves_no_trace_as_an_identity() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let setup = audited(&world, &backend).route("other", "", &[backend.address()], "");
+    // Observes what would name everybody who gets in.
+    let next = setup.text().replace("/agent/*", "/nobody/*");
+    fs::write(world.folder().join("next.toml"), next).unwrap();
+    let mut gateway = setup.top("observe = \"next.toml\"").start();
+    let thief = world.client().without_its_key();
+    for listener in ["edge", "other"] {
+        thief.refused(gateway.address_of(listener));
+    }
+    let file = log_file(&world);
+    let (_, fingerprint) = openssl(&world.agent.certificate);
+    for refused in wait_for(&file, "handshake", "bad_signature", 2) {
+        assert_eq!(refused["presented_fingerprint"], fingerprint.as_str());
+        for key in ["identity", "fingerprint", "serial", "tenant", "rule"] {
+            assert!(refused.get(key).is_none(), "{refused}");
+        }
+    }
+    let (_, foreseen) = gateway.admin("/observed").unwrap();
+    let foreseen: Value = serde_json::from_str(&foreseen).unwrap();
+    assert_eq!(foreseen["clients"], Value::Array(Vec::new()));
+    let metrics = gateway.metrics();
+    for proven in [
+        "portcullis_handshakes_total",
+        "portcullis_tickets_issued_total",
+        "portcullis_observed_refusals_total",
+    ] {
+        assert_eq!(metrics.count(proven, &[]), 0, "{proven}");
+    }
+    assert!(backend.connections().is_empty());
+    // Whose certificate it is gets in, and leaves all of that.
+    visit(&world, &gateway);
+    gateway.terminate();
+    gateway.wait();
+    let of_identity = lines(&file)
+        .into_iter()
+        .filter(|line| line.get("identity").is_some());
+    let events: Vec<_> = of_identity.map(|line| line["event"].clone()).collect();
+    assert_eq!(events, ["handshake", "foreseen", "end"]);
+}
+
+#[test]
+fn the_end_of_each_connection_that_was_closed_says_whose_it_was_and_why() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let others = Authority::create(world.folder(), "others", "Other agents of the test");
+    let both = world.folder().join("both.pem");
+    let pem = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
+    fs::write(&both, pem(&world.agents) + &pem(&others)).unwrap();
+    let ours = world.agents.revoke("ours.crl", &RevocationList::of(&[]));
+    let theirs = others.revoke("theirs.crl", &RevocationList::of(&[]));
+    let rule = |whom: &str| format!("[[identity]]\nmatch = {{ uri = \"spiffe://{whom}/*\" }}\n");
+    let guests = rule("guests");
+    let lists = format!("crl = [{ours:?}, {theirs:?}]");
+    let gateway = world
+        .setup()
+        .top("close_spread = \"0s\"")
+        .tables("[audit]\nfile = \"audit.jsonl\"\n")
+        .client_ca(&both)
+        .identities(&format!("{}{guests}", rule("agents")))
+        .route("edge", &lists, &[backend.address()], "")
+        .start();
+    let connect = |authority: &Authority, uri: &str, seconds: Option<i64>| {
+        let request = Request::client(&format!("spiffe://{uri}"));
+        let request = match seconds {
+            Some(seconds) => request.seconds(seconds),
+            None => request,
+        };
+        let credentials = authority.issue(&uri.replace('/', "-"), request);
+        let client = world.client().credentials(&credentials);
+        let mut client = client.connect(gateway.address()).unwrap();
+        client.send(b"ping").unwrap();
+        assert_eq!(client.receive(4).unwrap(), b"ping");
+        (credentials.certificate, client)
+    };
+    let (revoked, _one) = connect(&world.agents, "agents/revoked", None);
+    let _two = connect(&others, "agents/untrusted", None);
+    let _three = connect(&world.agents, "guests/not_authorized", None);
+    let blocked = ["serial", "fingerprint", "identity"].map(|kind| {
+        let uri = format!("agents/blocked-{kind}");
+        (kind, connect(&world.agents, &uri, None))
+    });
+    let (_, mut stays) = connect(&world.agents, "agents/stays", None);
+    let _brief = connect(&world.agents, "agents/expired", Some(8));
+
+    for (kind, (certificate, _)) in &blocked {
+        let (serial, fingerprint) = openssl(certificate);
+        let whom = match *kind {
+            "serial" => serial,
+            "fingerprint" => fingerprint,
+            _ => "spiffe://agents/blocked-identity".to_owned(),
+        };
+        let option = format!("--{kind}");
+        let mut block = Command::new(program("portcullis"));
+        block.args(["block", &option, &whom, "--config"]);
+        let done = block.arg(world.folder().join("portcullis.toml")).status();
+        assert!(done.unwrap().success());
+    }
+    let named = RevocationList::of(&[&revoked]);
+    world.agents.revoke("ours.crl", &named);
+    fs::write(&both, pem(&world.agents)).unwrap();
+    let configuration = world.folder().join("portcullis.toml");
+    let text = fs::read_to_string(&configuration).unwrap();
+    let text = text.replace(&lists, &format!("crl = [{ours:?}]"));
+    fs::write(&configuration, text.replace(&guests, "")).unwrap();
+
+    for (reason, count) in [
+        ("revoked", 1),
+        ("untrusted", 1),
+        ("not_authorized", 1),
+        ("expired", 1),
+        ("blocked", 3),
+    ] {
+        let ends = wait_for(&log_file(&world), "end", reason, count);
+        for end in &ends {
+            let identity = end["identity"].as_str().unwrap();
+            assert!(identity.contains(reason), "{end}");
+        }
+        assert_eq!(ends.len(), count, "{ends:?}");
+    }
+    stays.send(b"ping").unwrap();
+    assert_eq!(stays.receive(4).unwrap(), b"ping");
+    let all = lines(&log_file(&world));
+    let ends = all.iter().filter(|line| line["event"] == "end");
+    assert_eq!(ends.count(), 7);
 }
 
 #[test]

@@ -4,15 +4,14 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use gateway_core::certificate::Certificate;
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 
 use super::line::{
-    Accepted, Client, ConnectionId, End, Foreseen, Handshake, Line, Outcome, Panicked, Presented,
+    self, Accepted, Client, ConnectionId, End, Foreseen, Handshake, Line, Outcome, Panicked,
     Refused, Shown, Text, Time,
 };
-use crate::observe::Event;
+use crate::observe::{Event, Presented};
 use crate::relay;
 use crate::tls::{Negotiated, VerifiedPeer};
 
@@ -147,17 +146,19 @@ impl Scene<'_> {
 fn with_refusal(
     failure: Failure,
     detail: &str,
-    presented: Option<&Certificate>,
+    presented: Option<Presented<'_>>,
     write: impl FnOnce(Outcome<'_>),
 ) {
-    let identity = presented.and_then(Certificate::identity);
+    let identity = presented.and_then(|presented| presented.certificate.identity());
     write(Outcome::Refused(Refused {
         reason: failure.label(),
         detail: Text(detail),
-        presented: presented.map(|certificate| Presented {
+        presented: presented.map(|presented| line::Presented {
             identity: identity.as_deref().map(Text),
-            fingerprint: Shown(certificate.fingerprint),
-            issuer: Text(&certificate.issuer),
+            fingerprint: Shown(presented.certificate.fingerprint),
+            serial: presented.serial.map(Shown),
+            issuer: Text(&presented.certificate.issuer),
+            not_after: Time(presented.not_after),
         }),
     }));
 }

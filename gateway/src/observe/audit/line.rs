@@ -121,9 +121,15 @@ pub struct Presented<'a> {
     /// SHA-256 of it.
     #[serde(rename = "presented_fingerprint")]
     pub fingerprint: Shown<Fingerprint>,
+    /// Its number at the issuer it names.
+    #[serde(rename = "presented_serial", skip_serializing_if = "Option::is_none")]
+    pub serial: Option<Shown<Serial>>,
     /// The issuer it names.
     #[serde(rename = "presented_issuer")]
     pub issuer: Text<'a>,
+    /// When it has ended.
+    #[serde(rename = "presented_not_after")]
+    pub not_after: Time,
 }
 
 /// A client that has proven who it is.
