@@ -6,7 +6,7 @@ use crate::reason::Reason;
 
 /// Addresses and ports of a flow as the client's packets carry them; IPv4 is mapped into IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(C)]
+#[repr(C, align(4))]
 pub struct FlowKey {
     /// The client's address.
     pub remote: Address,
@@ -97,9 +97,9 @@ pub mod socket_state {
     pub const SETTLED: u8 = 2;
 }
 
-const _: () = assert!(size_of::<FlowKey>() == 36 && align_of::<FlowKey>() == 2);
+const _: () = assert!(size_of::<FlowKey>() == 36 && align_of::<FlowKey>() == 4);
 const _: () = assert!(size_of::<Flow>() == 16 && align_of::<Flow>() == 8);
-const _: () = assert!(size_of::<SocketFlow>() == 40 && align_of::<SocketFlow>() == 2);
+const _: () = assert!(size_of::<SocketFlow>() == 40 && align_of::<SocketFlow>() == 4);
 
 /// What the kernel knows of a flow's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use crate::settings::Settings;
 
 /// What is held responsible: an IPv4 address, or the /64 of an IPv6 address, all of which one host can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct Source(pub Address);
 
 impl Source {

@@ -20,7 +20,7 @@ fn every_scene_is_judged_as_the_table_says() {
     for scene in scenes::table(NOW_NS) {
         let segment = parse(scene.frame.as_slice()).expect("it is TCP");
         let frame = scene.frame.as_slice();
-        let judgement = judge(frame, &segment, scene.now_ns, &scene.settings, &scene);
+        let judgement = judge(frame, &segment, &scene.settings, &scene);
         assert_eq!(judgement.fate, scene.fate(), "{}", scene.name);
         assert_eq!(judgement.first_bytes, scene.first_bytes, "{}", scene.name);
     }
