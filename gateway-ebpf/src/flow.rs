@@ -21,7 +21,7 @@ use gateway_common::{
 };
 
 use crate::{
-    ACCOUNTS, BANS, EVENTS, FLOWS, Maps, PORT_COUNTS, SOCKET_FLOWS, atomic, index, lose, now_ns,
+    ACCOUNTS, BANS, EVENTS, FLOWS, Maps, SOCKET_FLOWS, atomic, counter_of, index, lose, now_ns,
     settings,
 };
 
@@ -39,7 +39,7 @@ pub fn follow(context: &SockOpsContext) {
 #[inline(always)]
 fn open(context: &SockOpsContext) {
     let key = key_of(context);
-    let Some(counter) = PORT_COUNTS.get_ptr_mut(key.local_port) else {
+    let Some(counter) = counter_of(key.local_port) else {
         return;
     };
     let Some(settings) = settings() else {
@@ -187,7 +187,7 @@ pub fn take_verdict(context: &SockoptContext) {
 fn settle(key: &FlowKey, reason: Reason) {
     let now_ns = now_ns();
     let index = index::any(reason.index(), now_ns);
-    if let Some(counter) = PORT_COUNTS.get_ptr_mut(key.local_port) {
+    if let Some(counter) = counter_of(key.local_port) {
         let offset = offset_of!(PortCounter, flows) + index * size_of::<u64>();
         // SAFETY: the map lent the pointer, and the index is one of its counters'.
         unsafe { atomic::add(counter.byte_add(offset).cast(), 1) };

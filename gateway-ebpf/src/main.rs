@@ -17,23 +17,25 @@ use aya_ebpf::{
     btf_maps::SkStorage,
     helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
     macros::{btf_map, cgroup_sockopt, map, sock_ops, xdp},
-    maps::{
-        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, lpm_trie::Key,
-    },
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
     programs::{SockOpsContext, SockoptContext, XdpContext},
 };
 use gateway_common::{
     ACCOUNTS_MAX, Account, Address, BANS_MAX, Ban, EVENTS_BYTES, FLOWS_MAX, Fate, Flow, FlowKey,
-    Knowledge, LISTS_MAX, Listed, Lost, PORT_COUNTS_PORTS_MAX, Packet, PortCounter, PortKey,
-    Segment, Settings, SocketFlow, Source, judge, mode, parse,
+    Knowledge, LISTS_MAX, Listed, Lost, PORT_COUNTS_ENTRIES, PORTS_ENTRIES, Packet, PortCounter,
+    PortKey, Segment, Settings, Slot, SocketFlow, Source, judge, mode, parse,
 };
 
 use crate::frame::Frame;
 
+/// Which ports are protected.
+#[map]
+static PORTS: Array<Slot> = Array::with_max_entries(PORTS_ENTRIES, 0);
+
 /// What arrived, by protected port.
 #[map]
-static PORT_COUNTS: PerCpuHashMap<PortKey, PortCounter> =
-    PerCpuHashMap::with_max_entries(PORT_COUNTS_PORTS_MAX, 0);
+static PORT_COUNTS: PerCpuArray<PortCounter> =
+    PerCpuArray::with_max_entries(PORT_COUNTS_ENTRIES, 0);
 
 /// Open flows, for packets.
 #[map]
@@ -85,11 +87,10 @@ pub fn portcullis(context: XdpContext) -> u32 {
 /// Judges and counts a packet, if it is for a protected port.
 #[inline(always)]
 fn protect(frame: &Frame, segment: &Segment) -> u32 {
-    let Some(counter) = PORT_COUNTS.get_ptr_mut(segment.destination_port) else {
+    let Some(counter) = counter_of(segment.destination_port) else {
         return xdp_action::XDP_PASS;
     };
-    // SAFETY: the map lent a pointer to this CPU's own value, and elements of a preallocated map stay allocated for as
-    // long as the program runs. XDP runs with bottom halves disabled, and other programs touch other fields.
+    // SAFETY: the map lent a pointer to this CPU's own value, and the elements of an array stay where they are. XDP runs with bottom halves disabled, and other programs touch other fields.
     unsafe {
         (*counter).packets += 1;
         (*counter).bytes += u64::from(frame.length());
@@ -128,6 +129,15 @@ pub fn flow_life(context: SockOpsContext) -> u32 {
 pub fn flow_verdict(context: SockoptContext) -> i32 {
     flow::take_verdict(&context);
     1 // go on: with the option, or where it was ours without
+}
+
+/// This CPU's counters of a port, if it is protected.
+#[inline(always)]
+fn counter_of(port: PortKey) -> Option<*mut PortCounter> {
+    match *PORTS.get(port.into())? {
+        0 => None,
+        slot => PORT_COUNTS.get_ptr_mut(slot.into()),
+    }
 }
 
 /// The settings, unless nothing is to be judged.

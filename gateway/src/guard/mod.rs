@@ -5,21 +5,21 @@
 mod error;
 mod flows;
 mod layout;
+mod ports;
 mod verdict;
 
+use std::collections::BTreeSet;
+
 use aya::Ebpf;
-use aya::maps::{Array, MapData, PerCpuHashMap, PerCpuValues};
+use aya::maps::{Array, PerCpuValues};
 use aya::programs::{ProgramError, Xdp, XdpMode};
-use aya::util::nr_cpus;
-use gateway_common::{
-    PORT_COUNTS_MAP, PORT_COUNTS_PORTS_MAX, PortCounter, PortKey, SETTINGS_MAP, Settings,
-    XDP_PROGRAM, mode,
-};
+use gateway_common::{PortCounter, PortKey, SETTINGS_MAP, Settings, XDP_PROGRAM, mode};
 
 pub use error::GuardError;
 use error::{Refusal, explain, refusal_of};
 pub use flows::SourceState;
 use layout::Plain;
+use ports::Ports;
 pub use verdict::{reason_of, say};
 
 /// The kernel program that this binary carries, as `cargo xtask ebpf` built it.
@@ -37,7 +37,7 @@ const INTERFACE_NAME_BYTES_MAX: usize = 15;
 pub struct Guard {
     loaded: Ebpf,
     attachments: Vec<Attachment>,
-    ports: Vec<PortKey>,
+    ports: Ports,
 }
 
 /// Where the program is attached.
@@ -102,14 +102,16 @@ impl Guard {
         interfaces: &[String],
         ports: &[u16],
     ) -> Result<Self, GuardError> {
-        let ports = distinct(ports);
+        let ports: BTreeSet<PortKey> = ports.iter().copied().collect();
+        Ports::ensure_room(&ports)?;
         let mut interfaces = interfaces.to_vec();
         interfaces.sort_unstable();
         interfaces.dedup();
         if interfaces.is_empty() {
             return Err(GuardError::NoInterface);
         }
-        let mut loaded = load(object, &ports)?;
+        let mut loaded = load(object)?;
+        let ports = Ports::protect(&mut loaded, &ports)?;
         let program = program_of(&mut loaded)?;
         let mut attachments = Vec::with_capacity(interfaces.len());
         for interface in interfaces {
@@ -133,48 +135,30 @@ impl Guard {
     /// # Errors
     /// When the kernel does not lend its counters.
     pub fn counts(&self) -> Result<Vec<PortCount>, GuardError> {
-        let map = self
-            .loaded
-            .map(PORT_COUNTS_MAP)
-            .ok_or(GuardError::foreign(PORT_COUNTS_MAP))?;
-        let map = Counters::try_from(map).map_err(|error| GuardError::counters(&error))?;
-        self.ports.iter().map(|port| count(&map, *port)).collect()
+        self.ports.counts(&self.loaded)
     }
 }
 
-/// Ports in order, each once: several listeners may share one.
-fn distinct(ports: &[u16]) -> Vec<PortKey> {
-    let mut ports = ports.to_vec();
-    ports.sort_unstable();
-    ports.dedup();
-    ports
+impl PortCount {
+    /// Sums what the CPUs have counted. They are read while the kernel writes them: the sum may mix moments, by the few
+    /// packets that arrive meanwhile.
+    fn of(port: PortKey, values: &PerCpuValues<Plain<PortCounter>>) -> Self {
+        let mut sum = PortCounter::ZERO;
+        for Plain(counter) in values.iter() {
+            sum.add(counter);
+        }
+        Self {
+            port,
+            packets: sum.packets,
+            bytes: sum.bytes,
+            counter: sum,
+        }
+    }
 }
 
-/// Sums one port's counters over all CPUs. They are read while the kernel writes them: the sum may mix moments, by
-/// the few packets that arrive meanwhile.
-fn count(map: &Counters<&MapData>, port: PortKey) -> Result<PortCount, GuardError> {
-    let values = map
-        .get(&port, 0)
-        .map_err(|error| GuardError::counters(&error))?;
-    let mut sum = PortCounter::ZERO;
-    for Plain(counter) in values.iter() {
-        sum.add(counter);
-    }
-    Ok(PortCount {
-        port,
-        packets: sum.packets,
-        bytes: sum.bytes,
-        counter: sum,
-    })
-}
-
-/// Creates the maps, declares the protected ports in them, and has the kernel verify the program.
-fn load(object: &[u8], ports: &[PortKey]) -> Result<Ebpf, GuardError> {
-    if ports.len() > PORT_COUNTS_PORTS_MAX as usize {
-        return Err(GuardError::TooManyPorts { count: ports.len() });
-    }
+/// Creates the maps, and has the kernel verify the program.
+fn load(object: &[u8]) -> Result<Ebpf, GuardError> {
     let mut loaded = Ebpf::load(object).map_err(|error| GuardError::load(&error))?;
-    declare(&mut loaded, ports)?;
     let map = loaded
         .map_mut(SETTINGS_MAP)
         .ok_or(GuardError::foreign(SETTINGS_MAP))?;
@@ -194,26 +178,6 @@ fn program_of(loaded: &mut Ebpf) -> Result<&mut Xdp, GuardError> {
         .program_mut(XDP_PROGRAM)
         .and_then(|program| program.try_into().ok())
         .ok_or(GuardError::foreign(XDP_PROGRAM))
-}
-
-/// Inserts a counter for every port: the kernel counts only what it finds there.
-fn declare(loaded: &mut Ebpf, ports: &[PortKey]) -> Result<(), GuardError> {
-    let map = loaded
-        .map_mut(PORT_COUNTS_MAP)
-        .ok_or(GuardError::foreign(PORT_COUNTS_MAP))?;
-    let mut map = Counters::try_from(map).map_err(|error| GuardError::counters(&error))?;
-    let cpus = nr_cpus().map_err(|(path, error)| GuardError::Counters {
-        reason: format!("{path}: {error}"),
-    })?;
-    for port in ports {
-        let zeros = vec![Plain(PortCounter::ZERO); cpus];
-        let values = PerCpuValues::try_from(zeros).map_err(|error| GuardError::Counters {
-            reason: error.to_string(),
-        })?;
-        map.insert(port, values, 0)
-            .map_err(|error| GuardError::counters(&error))?;
-    }
-    Ok(())
 }
 
 fn attach_to(program: &mut Xdp, interface: &str) -> Result<AttachMode, GuardError> {
@@ -263,9 +227,6 @@ fn worth_another_try(interface: &str, error: ProgramError) -> Result<ProgramErro
     }
 }
 
-/// The map of counters.
-type Counters<T> = PerCpuHashMap<T, PortKey, Plain<PortCounter>>;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,11 +258,6 @@ mod tests {
             matches!(refused, Some(GuardError::TooManyPorts { count: 257 })),
             "{refused:?}"
         );
-    }
-
-    #[test]
-    fn ports_shared_by_listeners_are_declared_once() {
-        assert_eq!(distinct(&[4318, 4317, 4318]), [4317, 4318]);
     }
 
     #[test]
