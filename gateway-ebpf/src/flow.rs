@@ -216,7 +216,7 @@ fn settle(key: &FlowKey, reason: Reason) {
 #[inline(always)]
 fn ban(key: &FlowKey, reason: Reason, now_ns: u64, settings: &Settings) {
     let source = Source::of(key.remote);
-    let before = Maps.ban(&source);
+    let before = Maps::new().ban(&source);
     if before.is_some_and(|before| before.holds(now_ns)) {
         return;
     }
@@ -242,7 +242,7 @@ fn ban(key: &FlowKey, reason: Reason, now_ns: u64, settings: &Settings) {
 /// An operator lets the client of a flow through, whatever it does.
 #[inline(always)]
 fn is_allowed(key: &FlowKey, settings: &Settings) -> bool {
-    settings.has_lists != 0 && Maps.listed(&key.remote) == Some(Listed::Allowed)
+    settings.has_lists != 0 && Maps::new().listed(&key.remote) == Some(Listed::Allowed)
 }
 
 /// The account of a source, made where there is none.

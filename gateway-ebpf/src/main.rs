@@ -12,6 +12,8 @@ mod flow;
 mod frame;
 mod index;
 
+use core::cell::Cell;
+
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, xdp_action},
     btf_maps::SkStorage,
@@ -98,7 +100,7 @@ fn protect(frame: &Frame, segment: &Segment) -> u32 {
     let Some(settings) = settings() else {
         return xdp_action::XDP_PASS;
     };
-    let judgement = judge(frame, segment, settings, &Maps);
+    let judgement = judge(frame, segment, settings, &Maps::new());
     if let Some(first_bytes) = judgement.first_bytes
         && let Some(flow) = FLOWS.get_ptr_mut(FlowKey::of(segment))
     {
@@ -163,15 +165,30 @@ fn lose(lost: Lost) {
     }
 }
 
-/// The maps, as the judgement asks them.
-struct Maps;
+/// The maps and the clock, as the judgement asks them.
+struct Maps {
+    now_ns: Cell<Option<u64>>,
+}
+
+impl Maps {
+    const fn new() -> Self {
+        Self {
+            now_ns: Cell::new(None),
+        }
+    }
+}
 
 impl Knowledge for Maps {
     #[inline(always)]
     fn now_ns(&self) -> u64 {
+        if let Some(now_ns) = self.now_ns.get() {
+            return now_ns;
+        }
         // As of the last tick, at half the cost: no bound is as short as that.
         // SAFETY: the helper takes nothing.
-        unsafe { bpf_ktime_get_coarse_ns() }
+        let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+        self.now_ns.set(Some(now_ns));
+        now_ns
     }
 
     #[inline(always)]
