@@ -1,12 +1,13 @@
 //! What the kernel knows of one flow, from the end of its three-way handshake to its close: by its addresses for the
 //! packets, and by its socket for user space's verdict. In: what the kernel's callbacks report. Out: how it came out.
 
-use crate::packet::{Address, Segment};
+use crate::address::Address;
+use crate::packet::Segment;
 use crate::reason::Reason;
 
 /// Addresses and ports of a flow as the client's packets carry them; IPv4 is mapped into IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(C, align(4))]
+#[repr(C)]
 pub struct FlowKey {
     /// The client's address.
     pub remote: Address,

@@ -2,8 +2,9 @@
 //! kernel's maps. Out: a `Judgement` for the kernel program to carry out and count. Pure: what the kernel does is
 //! tested in user space first. What is not understood or not known passes: the network stack has the last word on it.
 
+use crate::address::Address;
 use crate::flow::{Flow, FlowKey, first_bytes, flow_state};
-use crate::packet::{Address, Packet, Segment};
+use crate::packet::{Packet, Segment};
 use crate::reason::{Drop, Fate, Pass};
 use crate::settings::{Settings, mode};
 use crate::source::{Account, Ban, Source, is_past};

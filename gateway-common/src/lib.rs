@@ -6,6 +6,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod address;
 mod event;
 mod flow;
 mod judge;
@@ -15,6 +16,7 @@ mod reason;
 mod settings;
 mod source;
 
+pub use address::Address;
 pub use event::{BanEvent, Lost};
 pub use flow::{
     Evidence, Flow, FlowKey, SocketFlow, first_bytes, flow_state, settled_by, settled_by_end,
@@ -28,7 +30,7 @@ pub use maps::{
     SETTINGS_MAP, SOCKET_FLOWS_MAP, Slot, VERDICT_LEVEL, VERDICT_PROGRAM, XDP_PROGRAM,
 };
 pub use packet::{
-    Address, Body, EXTENSION_HEADERS_MAX, NotUnderstood, Packet, Segment, VLAN_TAGS_MAX, parse,
+    Body, EXTENSION_HEADERS_MAX, NotUnderstood, Packet, Segment, VLAN_TAGS_MAX, parse,
 };
 pub use reason::{COUNTERS, Drop, Fate, Pass, Reason};
 pub use settings::{Settings, mode};

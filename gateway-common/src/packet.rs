@@ -2,6 +2,8 @@
 //! headers, fragments. In: anything that lends bytes at an offset (a slice, or the kernel's own load helper).
 //! Out: a `Segment`, or why there is none. Every loop is bounded and no length that a packet claims is believed.
 
+use crate::address::Address;
+
 /// VLAN tags that are looked through: one of a customer inside one of a provider (802.1ad).
 pub const VLAN_TAGS_MAX: usize = 2;
 
@@ -68,9 +70,6 @@ impl Packet for [u8] {
         self.first_chunk()
     }
 }
-
-/// An IPv6 address, or an IPv4 address mapped into one (RFC 4291 section 2.5.5.2), in network order.
-pub type Address = [u8; 16];
 
 /// A TCP segment whose headers are all there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,8 +250,8 @@ fn ipv4<P: Packet + ?Sized>(
         return Err(NotUnderstood::LaterFragment);
     }
     Ok(Network {
-        source: mapped([header[12], header[13], header[14], header[15]]),
-        destination: mapped([header[16], header[17], header[18], header[19]]),
+        source: Address::from_ipv4([header[12], header[13], header[14], header[15]]),
+        destination: Address::from_ipv4([header[16], header[17], header[18], header[19]]),
         transport: offset + header_bytes,
         end: end_inside(packet, offset + total_bytes)?,
     })
@@ -286,8 +285,8 @@ fn ipv6<P: Packet + ?Sized>(
     }
     let end = end_inside(packet, offset + IPV6_HEADER_BYTES + payload_bytes)?;
     Ok(Network {
-        source: *source,
-        destination: *destination,
+        source: Address::from(*source),
+        destination: Address::from(*destination),
         transport: behind_extensions(packet, next, offset + IPV6_HEADER_BYTES)?,
         end,
     })
@@ -375,9 +374,4 @@ fn end_inside<P: Packet + ?Sized>(packet: &P, end: u32) -> Result<u32, NotUnders
         return Err(NotUnderstood::Truncated);
     }
     Ok(end)
-}
-
-#[inline(always)]
-fn mapped([a, b, c, d]: [u8; 4]) -> Address {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }

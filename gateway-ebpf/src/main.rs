@@ -150,6 +150,7 @@ fn settings() -> Option<&'static Settings> {
         .filter(|settings| settings.mode != mode::OFF)
 }
 
+/// The time for programs that may not ask for it as `Maps` does.
 #[inline(always)]
 fn now_ns() -> u64 {
     // SAFETY: the helper takes nothing.

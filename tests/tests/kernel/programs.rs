@@ -29,6 +29,7 @@ const FLOW_KEY_BYTES: usize = size_of::<FlowKey>();
 /// The slot of whichever port is protected: not the first, so that a slot taken for another is seen.
 const SLOT: u32 = 7;
 
+type Octets = [u8; 16];
 type BanWords = [u64; 3];
 type AccountWords = [u64; 2];
 
@@ -128,7 +129,7 @@ impl Programs {
 
     pub fn set_account(&mut self, source: Source, account: Option<Account>) {
         let words = account.map(|account| [account.clear_at_ns, account.pending]);
-        self.set_entry::<Address, AccountWords>(ACCOUNTS_MAP, source.0, words);
+        self.set_entry::<Octets, AccountWords>(ACCOUNTS_MAP, source.0.octets(), words);
     }
 
     pub fn set_ban(&mut self, source: Source, ban: Option<Ban>) {
@@ -136,13 +137,13 @@ impl Programs {
             let last = u64::from(ban.reason) | u64::from(ban.operator) << 32;
             [ban.until_ns, ban.lasts_ns, last]
         });
-        self.set_entry::<Address, BanWords>(BANS_MAP, source.0, words);
+        self.set_entry::<Octets, BanWords>(BANS_MAP, source.0.octets(), words);
     }
 
     /// Puts a network on a list, or takes it off.
     pub fn set_listed(&mut self, network: Address, prefix: u32, listed: Option<Listed>) {
-        let mut lists: LpmTrie<_, Address, u8> = self.map_mut(LISTS_MAP);
-        let key = Key::new(prefix, network);
+        let mut lists: LpmTrie<_, Octets, u8> = self.map_mut(LISTS_MAP);
+        let key = Key::new(prefix, network.octets());
         let byte = listed.map(|listed| match listed {
             Listed::Allowed => 1,
             Listed::Denied => 2,
@@ -207,8 +208,8 @@ impl Programs {
     }
 
     pub fn account(&self, source: Source) -> Option<Account> {
-        let accounts: HashMap<_, Address, AccountWords> = self.map(ACCOUNTS_MAP);
-        let [clear_at_ns, pending] = accounts.get(&source.0, 0).ok()?;
+        let accounts: HashMap<_, Octets, AccountWords> = self.map(ACCOUNTS_MAP);
+        let [clear_at_ns, pending] = accounts.get(&source.0.octets(), 0).ok()?;
         Some(Account {
             clear_at_ns,
             pending,
@@ -216,8 +217,8 @@ impl Programs {
     }
 
     pub fn ban(&self, source: Source) -> Option<Ban> {
-        let bans: HashMap<_, Address, BanWords> = self.map(BANS_MAP);
-        let [until_ns, lasts_ns, last] = bans.get(&source.0, 0).ok()?;
+        let bans: HashMap<_, Octets, BanWords> = self.map(BANS_MAP);
+        let [until_ns, lasts_ns, last] = bans.get(&source.0.octets(), 0).ok()?;
         Some(Ban {
             until_ns,
             lasts_ns,
@@ -277,10 +278,7 @@ impl Programs {
 
 /// The source that an address belongs to.
 pub fn source(address: IpAddr) -> Source {
-    match address {
-        IpAddr::V4(address) => Source::of(address.to_ipv6_mapped().octets()),
-        IpAddr::V6(address) => Source::of(address.octets()),
-    }
+    Source::of(address)
 }
 
 /// Nanoseconds on the clock that the kernel programs read.
@@ -300,8 +298,8 @@ fn load_once(result: Result<(), ProgramError>) {
 
 fn key_bytes(key: &FlowKey) -> [u8; FLOW_KEY_BYTES] {
     let mut bytes = [0; FLOW_KEY_BYTES];
-    bytes[..16].copy_from_slice(&key.remote);
-    bytes[16..32].copy_from_slice(&key.local);
+    bytes[..16].copy_from_slice(&key.remote.octets());
+    bytes[16..32].copy_from_slice(&key.local.octets());
     bytes[32..34].copy_from_slice(&key.remote_port.to_ne_bytes());
     bytes[34..].copy_from_slice(&key.local_port.to_ne_bytes());
     bytes
