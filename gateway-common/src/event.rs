@@ -27,7 +27,7 @@ const _: () = assert!(size_of::<BanEvent>() == 48 && align_of::<BanEvent>() == 8
 impl BanEvent {
     /// The event in a record of the ring buffer; `None` if the record is of another size.
     pub fn read(record: &[u8]) -> Option<Self> {
-        let (source, rest) = record.split_first_chunk()?;
+        let (source, rest) = record.split_first_chunk::<16>()?;
         let (until_ns, rest) = rest.split_first_chunk()?;
         let (lasts_ns, rest) = rest.split_first_chunk()?;
         let (reason, rest) = rest.split_first_chunk()?;
@@ -35,7 +35,7 @@ impl BanEvent {
         let (local_port, padding) = rest.split_first_chunk()?;
         let _: &[u8; 6] = padding.try_into().ok()?;
         Some(Self {
-            source: Source(*source),
+            source: Source((*source).into()),
             ban: Ban {
                 until_ns: u64::from_ne_bytes(*until_ns),
                 lasts_ns: u64::from_ne_bytes(*lasts_ns),

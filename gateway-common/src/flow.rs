@@ -1,7 +1,8 @@
 //! What the kernel knows of one flow, from the end of its three-way handshake to its close: by its addresses for the
 //! packets, and by its socket for user space's verdict. In: what the kernel's callbacks report. Out: how it came out.
 
-use crate::packet::{Address, Segment};
+use crate::address::Address;
+use crate::packet::Segment;
 use crate::reason::Reason;
 
 /// Addresses and ports of a flow as the client's packets carry them; IPv4 is mapped into IPv6.
@@ -97,9 +98,9 @@ pub mod socket_state {
     pub const SETTLED: u8 = 2;
 }
 
-const _: () = assert!(size_of::<FlowKey>() == 36 && align_of::<FlowKey>() == 2);
+const _: () = assert!(size_of::<FlowKey>() == 36 && align_of::<FlowKey>() == 4);
 const _: () = assert!(size_of::<Flow>() == 16 && align_of::<Flow>() == 8);
-const _: () = assert!(size_of::<SocketFlow>() == 40 && align_of::<SocketFlow>() == 2);
+const _: () = assert!(size_of::<SocketFlow>() == 40 && align_of::<SocketFlow>() == 4);
 
 /// What the kernel knows of a flow's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

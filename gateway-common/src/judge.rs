@@ -2,15 +2,18 @@
 //! kernel's maps. Out: a `Judgement` for the kernel program to carry out and count. Pure: what the kernel does is
 //! tested in user space first. What is not understood or not known passes: the network stack has the last word on it.
 
+use crate::address::Address;
 use crate::flow::{Flow, FlowKey, first_bytes, flow_state};
-use crate::packet::{Address, Packet, Segment};
+use crate::packet::{Packet, Segment};
 use crate::reason::{Drop, Fate, Pass};
 use crate::settings::{Settings, mode};
 use crate::source::{Account, Ban, Source, is_past};
 
-/// What is known of flows and sources: the kernel's maps, or a test's. Asked only for what a decision needs, since
-/// each answer costs a lookup.
+/// What is known of flows and sources: the kernel's maps and its clock, or a test's. Asked only for what a decision
+/// needs, since each answer costs a call.
 pub trait Knowledge {
+    /// The time, on the kernel's monotonic clock.
+    fn now_ns(&self) -> u64;
     /// What an operator said of an address.
     fn listed(&self, address: &Address) -> Option<Listed>;
     /// A flow that is open.
@@ -67,25 +70,27 @@ type Sentence = Result<Pass, Drop>;
 pub fn judge<P: Packet + ?Sized, K: Knowledge>(
     packet: &P,
     segment: &Segment,
-    now_ns: u64,
     settings: &Settings,
     known: &K,
 ) -> Judgement {
-    let (sentence, first_bytes) = sentence(packet, segment, now_ns, settings, known);
-    let is_enforced = settings.mode == mode::ENFORCE && !is_past(settings.alive_until_ns, now_ns);
+    let (sentence, first_bytes) = sentence(packet, segment, settings, known);
     let fate = match sentence {
         Ok(pass) => Fate::Passed(pass),
-        Err(drop) if is_enforced => Fate::Dropped(drop),
+        Err(drop) if is_enforced(settings, known) => Fate::Dropped(drop),
         Err(drop) => Fate::WouldDrop(drop),
     };
     Judgement { fate, first_bytes }
 }
 
 #[inline(always)]
+fn is_enforced<K: Knowledge>(settings: &Settings, known: &K) -> bool {
+    settings.mode == mode::ENFORCE && !is_past(settings.alive_until_ns, known.now_ns())
+}
+
+#[inline(always)]
 fn sentence<P: Packet + ?Sized, K: Knowledge>(
     packet: &P,
     segment: &Segment,
-    now_ns: u64,
     settings: &Settings,
     known: &K,
 ) -> (Sentence, Option<u8>) {
@@ -99,31 +104,28 @@ fn sentence<P: Packet + ?Sized, K: Knowledge>(
             None => {}
         }
     }
+    // Not in the name of any flow: one that is open has no use for a SYN (RFC 9293 section 3.10.7.4), and a new one with
+    // the addresses of an old one is as new as any.
+    if segment.body.is_opening() {
+        return (opening(segment, settings, known), None);
+    }
     let Some(flow) = known.flow(&FlowKey::of(segment)) else {
-        return (newcomer(segment, now_ns, settings, known), None);
+        // It may belong to a flow that is older than the guard.
+        return (Ok(Pass::Unknown), None);
     };
     match flow.state {
         flow_state::AUTHENTICATED => (Ok(Pass::Authenticated), None),
         // Its close is under way, and what we still send it, an alert, has to be acknowledged.
         flow_state::FAILED => (Ok(Pass::Failed), None),
-        _ => pending(packet, segment, &flow, now_ns, settings, known),
+        _ => pending(packet, segment, &flow, settings, known),
     }
 }
 
-/// A packet of no flow that is known. Only one that opens a flow is held up: others may belong to flows that are older
-/// than the guard.
+/// A packet that asks for a flow.
 #[inline(always)]
-fn newcomer<K: Knowledge>(
-    segment: &Segment,
-    now_ns: u64,
-    settings: &Settings,
-    known: &K,
-) -> Sentence {
-    if !segment.body.is_opening() {
-        return Ok(Pass::Unknown);
-    }
+fn opening<K: Knowledge>(segment: &Segment, settings: &Settings, known: &K) -> Sentence {
     let source = Source::of(segment.source);
-    if is_banned(&source, now_ns, known) {
+    if is_banned(&source, known) {
         return Err(Drop::Banned);
     }
     match known.account(&source) {
@@ -138,17 +140,17 @@ fn pending<P: Packet + ?Sized, K: Knowledge>(
     packet: &P,
     segment: &Segment,
     flow: &Flow,
-    now_ns: u64,
     settings: &Settings,
     known: &K,
 ) -> (Sentence, Option<u8>) {
-    if is_banned(&Source::of(segment.source), now_ns, known) {
+    if is_banned(&Source::of(segment.source), known) {
         return (Err(Drop::Banned), None);
     }
     if flow.is_over_cap != 0 {
         return (Err(Drop::TooManyPending), None);
     }
-    if is_past(flow.opened_at_ns.wrapping_add(settings.deadline_ns), now_ns) {
+    let deadline_ns = flow.opened_at_ns.wrapping_add(settings.deadline_ns);
+    if is_past(deadline_ns, known.now_ns()) {
         return (Err(Drop::Deadline), None);
     }
     // RFC 9293 section 3.4: sequence numbers wrap. Retransmissions count once this way.
@@ -170,8 +172,10 @@ fn pending<P: Packet + ?Sized, K: Knowledge>(
 }
 
 #[inline(always)]
-fn is_banned<K: Knowledge>(source: &Source, now_ns: u64, known: &K) -> bool {
-    known.ban(source).is_some_and(|ban| ban.holds(now_ns))
+fn is_banned<K: Knowledge>(source: &Source, known: &K) -> bool {
+    known
+        .ban(source)
+        .is_some_and(|ban| ban.holds(known.now_ns()))
 }
 
 /// RFC 8446 section 5.1: a record of type handshake, version 3.x. Then, behind two bytes of length, section 4: a

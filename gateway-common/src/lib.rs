@@ -6,6 +6,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod address;
 mod event;
 mod flow;
 mod judge;
@@ -15,6 +16,7 @@ mod reason;
 mod settings;
 mod source;
 
+pub use address::Address;
 pub use event::{BanEvent, Lost};
 pub use flow::{
     Evidence, Flow, FlowKey, SocketFlow, first_bytes, flow_state, settled_by, settled_by_end,
@@ -23,12 +25,12 @@ pub use flow::{
 pub use judge::{Judgement, Knowledge, Listed, judge};
 pub use maps::{
     ACCOUNTS_MAP, ACCOUNTS_MAX, BANS_MAP, BANS_MAX, EVENTS_BYTES, EVENTS_MAP, FLOWS_MAP, FLOWS_MAX,
-    LAYOUT_VERSION, LIFE_PROGRAM, LISTS_MAP, LISTS_MAX, LOST_MAP, PORT_COUNTS_MAP,
-    PORT_COUNTS_PORTS_MAX, PortCounter, PortKey, SETTINGS_MAP, SOCKET_FLOWS_MAP, VERDICT_LEVEL,
-    VERDICT_PROGRAM, XDP_PROGRAM,
+    LAYOUT_VERSION, LIFE_PROGRAM, LISTS_MAP, LISTS_MAX, LOST_MAP, PORT_COUNTS_ENTRIES,
+    PORT_COUNTS_MAP, PORT_COUNTS_PORTS_MAX, PORTS_ENTRIES, PORTS_MAP, PortCounter, PortKey,
+    SETTINGS_MAP, SOCKET_FLOWS_MAP, Slot, VERDICT_LEVEL, VERDICT_PROGRAM, XDP_PROGRAM,
 };
 pub use packet::{
-    Address, Body, EXTENSION_HEADERS_MAX, NotUnderstood, Packet, Segment, VLAN_TAGS_MAX, parse,
+    Body, EXTENSION_HEADERS_MAX, NotUnderstood, Packet, Segment, VLAN_TAGS_MAX, parse,
 };
 pub use reason::{COUNTERS, Drop, Fate, Pass, Reason};
 pub use settings::{Settings, mode};

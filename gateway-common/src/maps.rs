@@ -20,14 +20,21 @@ pub const VERDICT_PROGRAM: &str = "flow_verdict";
 /// The kernel knows no such level and answers ENOPROTOOPT where the program is not attached or the flow not known.
 pub const VERDICT_LEVEL: i32 = 0x506f_7274;
 
-/// Name of the per-CPU hash from a protected port to what arrived for it.
-///
-/// User space inserts a key for every protected port before the program is attached. The kernel only ever adds to
-/// values that are there, so this map is the list of protected ports as well.
+/// Name of the array from a TCP port to its slot in [`PORT_COUNTS_MAP`]: zero for the ports that are not protected, which
+/// are most. An array, since every packet asks it: half a megabyte buys an answer without a call.
+pub const PORTS_MAP: &str = "PORTS";
+
+/// As many as there are ports.
+pub const PORTS_ENTRIES: u32 = 1 << PortKey::BITS;
+
+/// Name of the per-CPU array from a slot to what arrived for its port. User space gives out the slots, from one on.
 pub const PORT_COUNTS_MAP: &str = "PORT_COUNTS";
 
-/// Most ports that can be protected at once: 140 KiB of kernel memory per CPU at 550 bytes each, allocated up front.
-pub const PORT_COUNTS_PORTS_MAX: u32 = 256;
+/// Slots, with the one of no port: 137 KiB of kernel memory per CPU at 536 bytes each.
+pub const PORT_COUNTS_ENTRIES: u32 = 1 << Slot::BITS;
+
+/// Most ports that can be protected at once.
+pub const PORT_COUNTS_PORTS_MAX: u32 = PORT_COUNTS_ENTRIES - 1;
 
 /// Name of the hash from a `FlowKey` to its `Flow`.
 pub const FLOWS_MAP: &str = "FLOWS";
@@ -70,8 +77,11 @@ pub const EVENTS_BYTES: u32 = 256 * 1024;
 /// Name of the per-CPU array of counters of what was lost, a `u64` each at `Lost::index`.
 pub const LOST_MAP: &str = "LOST";
 
-/// Key of [`PORT_COUNTS_MAP`]: a TCP destination port in the host's byte order.
+/// Key of [`PORTS_MAP`]: a TCP destination port in the host's byte order.
 pub type PortKey = u16;
+
+/// Value of [`PORTS_MAP`]: a port's place among the counters, or zero.
+pub type Slot = u8;
 
 /// Value of [`PORT_COUNTS_MAP`]: what one CPU has seen for one port since the program was loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +140,6 @@ impl Default for PortCounter {
     }
 }
 
-const _: () = assert!(size_of::<PortKey>() == 2);
 const _: () = assert!(size_of::<PortCounter>() == 8 * (2 + COUNTERS + 1 + COUNTERS));
 // The kernel aligns values of hash maps to eight bytes, not more.
 const _: () = assert!(align_of::<PortCounter>() == 8);

@@ -2,6 +2,8 @@
 //! headers, fragments. In: anything that lends bytes at an offset (a slice, or the kernel's own load helper).
 //! Out: a `Segment`, or why there is none. Every loop is bounded and no length that a packet claims is believed.
 
+use crate::address::Address;
+
 /// VLAN tags that are looked through: one of a customer inside one of a provider (802.1ad).
 pub const VLAN_TAGS_MAX: usize = 2;
 
@@ -18,7 +20,11 @@ const ETHERNET_HEADER_BYTES: u32 = 14;
 const VLAN_TAG_BYTES: u32 = 4;
 
 const IPV4_HEADER_BYTES_MIN: u32 = 20;
+/// Version 4, five words of header.
+const IPV4_WITHOUT_OPTIONS: u8 = 0x45;
 const IPV6_HEADER_BYTES: u32 = 40;
+/// Where the IPv6 header says what follows it.
+const IPV6_NEXT_HEADER: usize = 6;
 const FRAGMENT_HEADER_BYTES: u32 = 8;
 /// RFC 791 section 3.1: the low 13 bits, in units of eight bytes.
 const IPV4_FRAGMENT_OFFSET_MASK: u16 = 0x1fff;
@@ -44,6 +50,10 @@ pub trait Packet {
 
     /// The `N` bytes at `offset`, or nothing when the frame ends before their last one.
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+
+    /// The first `N` bytes where they lie, which costs less than a copy. Nothing when the frame ends before, or when
+    /// they do not lie in one piece.
+    fn head<const N: usize>(&self) -> Option<&[u8; N]>;
 }
 
 impl Packet for [u8] {
@@ -55,10 +65,11 @@ impl Packet for [u8] {
         let start = usize::try_from(offset).ok()?;
         self.get(start..)?.first_chunk().copied()
     }
-}
 
-/// An IPv6 address, or an IPv4 address mapped into one (RFC 4291 section 2.5.5.2), in network order.
-pub type Address = [u8; 16];
+    fn head<const N: usize>(&self) -> Option<&[u8; N]> {
+        self.first_chunk()
+    }
+}
 
 /// A TCP segment whose headers are all there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,14 +141,57 @@ pub enum NotUnderstood {
 /// Finds the TCP segment in a frame.
 #[inline(always)] // one program without calls: the verifier then knows the context pointer everywhere
 pub fn parse<P: Packet + ?Sized>(packet: &P) -> Result<Segment, NotUnderstood> {
+    if let Some(segment) = plain(packet) {
+        return segment;
+    }
     let (ethertype, offset) = link_layer(packet)?;
     let network = match ethertype {
-        ETHERTYPE_IPV4 => ipv4(packet, offset)?,
-        ETHERTYPE_IPV6 => ipv6(packet, offset)?,
+        ETHERTYPE_IPV4 => ipv4(packet, &load(packet, offset)?, offset)?,
+        // In one load: in the kernel each is a call, and none is left out because its bytes are not used.
+        ETHERTYPE_IPV6 => ipv6(packet, &load(packet, offset)?, offset)?,
         ETHERTYPE_VLAN | ETHERTYPE_PROVIDER_VLAN => return Err(NotUnderstood::TooManyTags),
         _ => return Err(NotUnderstood::NotIp),
     };
-    tcp(packet, &network)
+    network.ensure_transport()?;
+    tcp(&load(packet, network.transport)?, &network)
+}
+
+/// The same for the form that nearly all packets have: no tags, no options of IPv4, no extension headers of IPv6. Its
+/// headers have fixed places, and are read there. Nothing for any other form.
+#[inline(always)]
+fn plain<P: Packet + ?Sized>(packet: &P) -> Option<Result<Segment, NotUnderstood>> {
+    const ETHERNET: usize = ETHERNET_HEADER_BYTES as usize;
+    const TCP: usize = TCP_HEADER_BYTES_MIN as usize;
+    const IPV4: usize = ETHERNET + IPV4_HEADER_BYTES_MIN as usize + TCP;
+    const IPV6: usize = ETHERNET + IPV6_HEADER_BYTES as usize + TCP;
+
+    let (ethernet, rest) = packet.head::<IPV4>()?.split_first_chunk::<ETHERNET>()?;
+    let [.., high, low] = *ethernet;
+    let (network, tcp_header) = match u16::from_be_bytes([high, low]) {
+        ETHERTYPE_IPV4 => {
+            let (header, tcp_header) = rest.split_first_chunk()?;
+            if header[0] != IPV4_WITHOUT_OPTIONS {
+                return None;
+            }
+            let network = ipv4(packet, header, ETHERNET_HEADER_BYTES);
+            (network, tcp_header.first_chunk()?)
+        }
+        ETHERTYPE_IPV6 => {
+            let (_, rest) = packet.head::<IPV6>()?.split_first_chunk::<ETHERNET>()?;
+            let (header, tcp_header) = rest.split_first_chunk()?;
+            if header[IPV6_NEXT_HEADER] != PROTOCOL_TCP {
+                return None;
+            }
+            let network = ipv6(packet, header, ETHERNET_HEADER_BYTES);
+            (network, tcp_header.first_chunk()?)
+        }
+        ETHERTYPE_VLAN | ETHERTYPE_PROVIDER_VLAN => return None,
+        _ => return Some(Err(NotUnderstood::NotIp)),
+    };
+    Some(network.and_then(|network| {
+        network.ensure_transport()?;
+        tcp(tcp_header, &network)
+    }))
 }
 
 /// What the IP layer says about its payload, which is TCP.
@@ -148,6 +202,18 @@ struct Network {
     transport: u32,
     /// Offset of the first byte behind the IP packet; what follows in the frame is padding.
     end: u32,
+}
+
+impl Network {
+    /// Against the IP packet's end, not the frame's: a short first fragment is padded to Ethernet's minimum, and the
+    /// padding is not a header.
+    #[inline(always)]
+    fn ensure_transport(&self) -> Result<(), NotUnderstood> {
+        if self.transport + TCP_HEADER_BYTES_MIN > self.end {
+            return Err(NotUnderstood::Truncated);
+        }
+        Ok(())
+    }
 }
 
 /// EtherType behind all VLAN tags, and the offset of what it announces.
@@ -167,8 +233,11 @@ fn link_layer<P: Packet + ?Sized>(packet: &P) -> Result<(u16, u32), NotUnderstoo
 }
 
 #[inline(always)]
-fn ipv4<P: Packet + ?Sized>(packet: &P, offset: u32) -> Result<Network, NotUnderstood> {
-    let header: [u8; IPV4_HEADER_BYTES_MIN as usize] = load(packet, offset)?;
+fn ipv4<P: Packet + ?Sized>(
+    packet: &P,
+    header: &[u8; IPV4_HEADER_BYTES_MIN as usize],
+    offset: u32,
+) -> Result<Network, NotUnderstood> {
     let header_bytes = u32::from(header[0] & 0x0f) * 4;
     let total_bytes = u32::from(u16::from_be_bytes([header[2], header[3]]));
     if header[0] >> 4 != 4 || header_bytes < IPV4_HEADER_BYTES_MIN || total_bytes < header_bytes {
@@ -181,17 +250,19 @@ fn ipv4<P: Packet + ?Sized>(packet: &P, offset: u32) -> Result<Network, NotUnder
         return Err(NotUnderstood::LaterFragment);
     }
     Ok(Network {
-        source: mapped([header[12], header[13], header[14], header[15]]),
-        destination: mapped([header[16], header[17], header[18], header[19]]),
+        source: Address::from_ipv4([header[12], header[13], header[14], header[15]]),
+        destination: Address::from_ipv4([header[16], header[17], header[18], header[19]]),
         transport: offset + header_bytes,
         end: end_inside(packet, offset + total_bytes)?,
     })
 }
 
 #[inline(always)]
-fn ipv6<P: Packet + ?Sized>(packet: &P, offset: u32) -> Result<Network, NotUnderstood> {
-    // In one load: in the kernel each is a call, and none is left out because its bytes are not used.
-    let header: [u8; IPV6_HEADER_BYTES as usize] = load(packet, offset)?;
+fn ipv6<P: Packet + ?Sized>(
+    packet: &P,
+    header: &[u8; IPV6_HEADER_BYTES as usize],
+    offset: u32,
+) -> Result<Network, NotUnderstood> {
     let [
         version,
         _,
@@ -201,8 +272,8 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, offset: u32) -> Result<Network, NotUnder
         length_low,
         next,
         _,
-        addresses @ ..,
-    ] = header;
+        ref addresses @ ..,
+    ] = *header;
     let (Some(source), Some(destination)) = (addresses.first_chunk(), addresses.last_chunk())
     else {
         return Err(NotUnderstood::Truncated);
@@ -214,8 +285,8 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, offset: u32) -> Result<Network, NotUnder
     }
     let end = end_inside(packet, offset + IPV6_HEADER_BYTES + payload_bytes)?;
     Ok(Network {
-        source: *source,
-        destination: *destination,
+        source: Address::from(*source),
+        destination: Address::from(*destination),
         transport: behind_extensions(packet, next, offset + IPV6_HEADER_BYTES)?,
         end,
     })
@@ -263,13 +334,10 @@ fn behind_extensions<P: Packet + ?Sized>(
 }
 
 #[inline(always)]
-fn tcp<P: Packet + ?Sized>(packet: &P, network: &Network) -> Result<Segment, NotUnderstood> {
-    // Against the IP packet's end, not the frame's: a short first fragment is padded to Ethernet's minimum, and the
-    // padding is not a header.
-    if network.transport + TCP_HEADER_BYTES_MIN > network.end {
-        return Err(NotUnderstood::Truncated);
-    }
-    let header: [u8; TCP_HEADER_BYTES_MIN as usize] = load(packet, network.transport)?;
+fn tcp(
+    header: &[u8; TCP_HEADER_BYTES_MIN as usize],
+    network: &Network,
+) -> Result<Segment, NotUnderstood> {
     let header_bytes = u32::from(header[12] >> 4) * 4;
     if header_bytes < TCP_HEADER_BYTES_MIN {
         return Err(NotUnderstood::Malformed);
@@ -306,9 +374,4 @@ fn end_inside<P: Packet + ?Sized>(packet: &P, end: u32) -> Result<u32, NotUnders
         return Err(NotUnderstood::Truncated);
     }
     Ok(end)
-}
-
-#[inline(always)]
-fn mapped([a, b, c, d]: [u8; 4]) -> Address {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }

@@ -1,31 +1,21 @@
 //! The account of one source of connections: what its failures have cost, whether it is banned, how many of its flows
 //! wait. In: the time and what happened. Out: a ban, or none. Only additions and comparisons: no division, no panic.
 
-use crate::packet::Address;
+use crate::address::Address;
 use crate::reason::Reason;
 use crate::settings::Settings;
 
 /// What is held responsible: an IPv4 address, or the /64 of an IPv6 address, all of which one host can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct Source(pub Address);
 
 impl Source {
     /// The source that an address belongs to.
     #[inline(always)]
-    pub fn of(address: Address) -> Self {
-        let [a, b, c, d, e, f, g, h, rest @ ..] = address;
-        if [a, b, c, d, e, f, g, h] == [0; 8] && is_mapped(rest) {
-            return Self(address);
-        }
-        Self([a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0])
+    pub fn of(address: impl Into<Address>) -> Self {
+        Self(address.into().network())
     }
-}
-
-/// The second half of `::ffff:0:0/96` (RFC 4291 section 2.5.5.2).
-#[inline(always)]
-fn is_mapped([a, b, c, d, ..]: [u8; 8]) -> bool {
-    [a, b, c, d] == [0, 0, 0xff, 0xff]
 }
 
 /// What a source owes and how many of its flows are open.

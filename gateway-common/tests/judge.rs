@@ -20,7 +20,7 @@ fn every_scene_is_judged_as_the_table_says() {
     for scene in scenes::table(NOW_NS) {
         let segment = parse(scene.frame.as_slice()).expect("it is TCP");
         let frame = scene.frame.as_slice();
-        let judgement = judge(frame, &segment, scene.now_ns, &scene.settings, &scene);
+        let judgement = judge(frame, &segment, &scene.settings, &scene);
         assert_eq!(judgement.fate, scene.fate(), "{}", scene.name);
         assert_eq!(judgement.first_bytes, scene.first_bytes, "{}", scene.name);
     }
@@ -74,10 +74,7 @@ fn only_verdicts_can_be_said_by_number() {
 fn an_ipv6_source_is_its_network_and_an_ipv4_source_its_address() {
     let of = |text: &str| {
         let address: std::net::IpAddr = text.parse().expect("an address");
-        let Source(source) = match address {
-            std::net::IpAddr::V4(address) => Source::of(address.to_ipv6_mapped().octets()),
-            std::net::IpAddr::V6(address) => Source::of(address.octets()),
-        };
+        let Source(source) = Source::of(address);
         std::net::Ipv6Addr::from(source).to_canonical().to_string()
     };
     assert_eq!(of("192.0.2.17"), "192.0.2.17");

@@ -8,10 +8,10 @@ use std::path::Path;
 use gateway_common::{
     ACCOUNTS_MAP, ACCOUNTS_MAX, Account, BANS_MAP, BANS_MAX, Ban, BanEvent, COUNTERS, Drop,
     EVENTS_BYTES, EVENTS_MAP, FLOWS_MAP, FLOWS_MAX, Fate, Flow, FlowKey, LAYOUT_VERSION,
-    LIFE_PROGRAM, LISTS_MAP, LISTS_MAX, LOST_MAP, Listed, Lost, PORT_COUNTS_MAP,
-    PORT_COUNTS_PORTS_MAX, Pass, PortCounter, PortKey, Reason, SETTINGS_MAP, SOCKET_FLOWS_MAP,
-    Settings, SocketFlow, Source, VERDICT_LEVEL, VERDICT_PROGRAM, XDP_PROGRAM, first_bytes,
-    flow_state, mode, socket_state,
+    LIFE_PROGRAM, LISTS_MAP, LISTS_MAX, LOST_MAP, Listed, Lost, PORT_COUNTS_ENTRIES,
+    PORT_COUNTS_MAP, PORTS_ENTRIES, PORTS_MAP, Pass, PortCounter, Reason, SETTINGS_MAP,
+    SOCKET_FLOWS_MAP, Settings, Slot, SocketFlow, Source, VERDICT_LEVEL, VERDICT_PROGRAM,
+    XDP_PROGRAM, first_bytes, flow_state, mode, socket_state,
 };
 
 /// Writes size and alignment of a type and the offsets of all its fields: one that is left out does not compile.
@@ -31,7 +31,8 @@ fn layout() -> String {
         "programs: {XDP_PROGRAM} {LIFE_PROGRAM} {VERDICT_PROGRAM}\nlevel of verdicts: {VERDICT_LEVEL}\n"
     );
     for (map, entries) in [
-        (PORT_COUNTS_MAP, Some(PORT_COUNTS_PORTS_MAX)),
+        (PORTS_MAP, Some(PORTS_ENTRIES)),
+        (PORT_COUNTS_MAP, Some(PORT_COUNTS_ENTRIES)),
         (FLOWS_MAP, Some(FLOWS_MAX)),
         (SOCKET_FLOWS_MAP, None),
         (ACCOUNTS_MAP, Some(ACCOUNTS_MAX)),
@@ -43,7 +44,7 @@ fn layout() -> String {
     ] {
         writeln!(text, "map {map}: {entries:?}").expect("a string grows");
     }
-    writeln!(text, "PortKey: {}", size_of::<PortKey>()).expect("a string grows");
+    writeln!(text, "Slot: {}", size_of::<Slot>()).expect("a string grows");
     writeln!(text, "Source: {}", size_of::<Source>()).expect("a string grows");
     write_flows(&mut text);
     write_sources(&mut text);

@@ -21,9 +21,12 @@ use gateway_common::{
 };
 
 use crate::{
-    ACCOUNTS, BANS, EVENTS, FLOWS, Maps, PORT_COUNTS, SOCKET_FLOWS, atomic, index, lose, now_ns,
+    ACCOUNTS, BANS, EVENTS, FLOWS, Maps, SOCKET_FLOWS, atomic, counter_of, index, lose, now_ns,
     settings,
 };
+
+/// Of an option's value programs are shown one page.
+const SHOWN_BYTES: i32 = 4096;
 
 /// What the sock_ops program is called for.
 #[inline(always)]
@@ -39,7 +42,7 @@ pub fn follow(context: &SockOpsContext) {
 #[inline(always)]
 fn open(context: &SockOpsContext) {
     let key = key_of(context);
-    let Some(counter) = PORT_COUNTS.get_ptr_mut(key.local_port) else {
+    let Some(counter) = counter_of(key.local_port) else {
         return;
     };
     let Some(settings) = settings() else {
@@ -51,7 +54,8 @@ fn open(context: &SockOpsContext) {
     if socket_flow_of(socket, None).is_some() {
         return;
     }
-    let now_ns = now_ns();
+    // By the clock that its packets are judged by: their time is never before this one.
+    let now_ns = Maps::new().now_ns();
     let mut socket_flow = SocketFlow {
         key,
         state: socket_state::PENDING,
@@ -146,6 +150,14 @@ pub fn take_verdict(context: &SockoptContext) {
         )
     };
     if level != VERDICT_LEVEL {
+        // A value that is longer than what programs are shown. Before Linux 6.4 it is refused, unless a program says
+        // that the kernel may use the original.
+        // SAFETY: the context is the kernel's.
+        unsafe {
+            if (*option).optlen > SHOWN_BYTES {
+                (*option).optlen = 0;
+            }
+        }
         return;
     }
     let (Some(verdict), Some(known)) = (Reason::verdict(name), socket_flow_of(socket, None)) else {
@@ -187,7 +199,7 @@ pub fn take_verdict(context: &SockoptContext) {
 fn settle(key: &FlowKey, reason: Reason) {
     let now_ns = now_ns();
     let index = index::any(reason.index(), now_ns);
-    if let Some(counter) = PORT_COUNTS.get_ptr_mut(key.local_port) {
+    if let Some(counter) = counter_of(key.local_port) {
         let offset = offset_of!(PortCounter, flows) + index * size_of::<u64>();
         // SAFETY: the map lent the pointer, and the index is one of its counters'.
         unsafe { atomic::add(counter.byte_add(offset).cast(), 1) };
@@ -216,7 +228,7 @@ fn settle(key: &FlowKey, reason: Reason) {
 #[inline(always)]
 fn ban(key: &FlowKey, reason: Reason, now_ns: u64, settings: &Settings) {
     let source = Source::of(key.remote);
-    let before = Maps.ban(&source);
+    let before = Maps::new().ban(&source);
     if before.is_some_and(|before| before.holds(now_ns)) {
         return;
     }
@@ -242,7 +254,7 @@ fn ban(key: &FlowKey, reason: Reason, now_ns: u64, settings: &Settings) {
 /// An operator lets the client of a flow through, whatever it does.
 #[inline(always)]
 fn is_allowed(key: &FlowKey, settings: &Settings) -> bool {
-    settings.has_lists != 0 && Maps.listed(&key.remote) == Some(Listed::Allowed)
+    settings.has_lists != 0 && Maps::new().listed(&key.remote) == Some(Listed::Allowed)
 }
 
 /// The account of a source, made where there is none.
@@ -323,20 +335,30 @@ fn received_bytes_of(socket: *mut bpf_sock) -> u64 {
 /// The `ip6` words hold IPv4 addresses too, mapped. The remote port is in network order, in the upper half.
 #[inline(always)]
 fn key_of(context: &SockOpsContext) -> FlowKey {
+    // SAFETY: the context is the kernel's.
+    let (remote, local) = unsafe {
+        (
+            address(&raw const (*context.ops).remote_ip6),
+            address(&raw const (*context.ops).local_ip6),
+        )
+    };
     FlowKey {
-        remote: address(context.remote_ip6()),
-        local: address(context.local_ip6()),
+        remote,
+        local,
         remote_port: u32::from_be(context.remote_port()) as u16,
         local_port: context.local_port() as u16,
     }
 }
 
-/// Words in network order as the bytes they are.
+/// Four words of the context, in network order.
+///
+/// # Safety
+/// They are the kernel's.
 #[inline(always)]
-fn address([first, second, third, fourth]: [u32; 4]) -> Address {
-    let [a, b, c, d] = first.to_ne_bytes();
-    let [e, f, g, h] = second.to_ne_bytes();
-    let [i, j, k, l] = third.to_ne_bytes();
-    let [m, n, o, p] = fourth.to_ne_bytes();
-    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+unsafe fn address(words: *const [u32; 4]) -> Address {
+    let words: *const u32 = words.cast();
+    // One by one: the compiler would copy them all from a pointer of its own, and the verifier knows only the context's.
+    // SAFETY: by the caller.
+    let word = |index| unsafe { words.add(index).read_volatile() };
+    Address::from_words([word(0), word(1), word(2), word(3)])
 }

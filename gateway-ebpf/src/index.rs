@@ -11,8 +11,8 @@ use gateway_common::COUNTERS;
 /// A position that is known on one path and not on the next would have two: the program would be refused. So a bit of
 /// the time that is never set, times the largest position, is added, and the mask makes one range of all paths.
 #[inline(always)]
-pub fn any(position: usize, now_ns: u64) -> usize {
-    let mut index = now_ns;
+pub fn any(position: usize, unknown: u64) -> usize {
+    let mut index = unknown;
     // SAFETY: registers only. Written out, or the compiler would see that the mask is of no use.
     unsafe {
         asm!(

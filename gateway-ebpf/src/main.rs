@@ -12,28 +12,32 @@ mod flow;
 mod frame;
 mod index;
 
+use core::cell::Cell;
+
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, xdp_action},
     btf_maps::SkStorage,
-    helpers::generated::bpf_ktime_get_ns,
+    helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
     macros::{btf_map, cgroup_sockopt, map, sock_ops, xdp},
-    maps::{
-        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, lpm_trie::Key,
-    },
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
     programs::{SockOpsContext, SockoptContext, XdpContext},
 };
 use gateway_common::{
     ACCOUNTS_MAX, Account, Address, BANS_MAX, Ban, EVENTS_BYTES, FLOWS_MAX, Fate, Flow, FlowKey,
-    Knowledge, LISTS_MAX, Listed, Lost, PORT_COUNTS_PORTS_MAX, Packet, PortCounter, PortKey,
-    Segment, Settings, SocketFlow, Source, judge, mode, parse,
+    Knowledge, LISTS_MAX, Listed, Lost, PORT_COUNTS_ENTRIES, PORTS_ENTRIES, Packet, PortCounter,
+    PortKey, Segment, Settings, Slot, SocketFlow, Source, judge, mode, parse,
 };
 
 use crate::frame::Frame;
 
+/// Which ports are protected.
+#[map]
+static PORTS: Array<Slot> = Array::with_max_entries(PORTS_ENTRIES, 0);
+
 /// What arrived, by protected port.
 #[map]
-static PORT_COUNTS: PerCpuHashMap<PortKey, PortCounter> =
-    PerCpuHashMap::with_max_entries(PORT_COUNTS_PORTS_MAX, 0);
+static PORT_COUNTS: PerCpuArray<PortCounter> =
+    PerCpuArray::with_max_entries(PORT_COUNTS_ENTRIES, 0);
 
 /// Open flows, for packets.
 #[map]
@@ -85,11 +89,10 @@ pub fn portcullis(context: XdpContext) -> u32 {
 /// Judges and counts a packet, if it is for a protected port.
 #[inline(always)]
 fn protect(frame: &Frame, segment: &Segment) -> u32 {
-    let Some(counter) = PORT_COUNTS.get_ptr_mut(segment.destination_port) else {
+    let Some(counter) = counter_of(segment.destination_port) else {
         return xdp_action::XDP_PASS;
     };
-    // SAFETY: the map lent a pointer to this CPU's own value, and elements of a preallocated map stay allocated for as
-    // long as the program runs. XDP runs with bottom halves disabled, and other programs touch other fields.
+    // SAFETY: the map lent a pointer to this CPU's own value, and the elements of an array stay where they are. XDP runs with bottom halves disabled, and other programs touch other fields.
     unsafe {
         (*counter).packets += 1;
         (*counter).bytes += u64::from(frame.length());
@@ -97,8 +100,7 @@ fn protect(frame: &Frame, segment: &Segment) -> u32 {
     let Some(settings) = settings() else {
         return xdp_action::XDP_PASS;
     };
-    let now_ns = now_ns();
-    let judgement = judge(frame, segment, now_ns, settings, &Maps);
+    let judgement = judge(frame, segment, settings, &Maps::new());
     if let Some(first_bytes) = judgement.first_bytes
         && let Some(flow) = FLOWS.get_ptr_mut(FlowKey::of(segment))
     {
@@ -106,7 +108,9 @@ fn protect(frame: &Frame, segment: &Segment) -> u32 {
         // whole, and the first packet with data is the only one that writes it.
         unsafe { (*flow).first_bytes = first_bytes };
     }
-    let index = index::any(judgement.fate.index(), now_ns);
+    // SAFETY: as above.
+    let unknown = unsafe { (*counter).packets };
+    let index = index::any(judgement.fate.index(), unknown);
     // SAFETY: as above, and the index is one of its counters'.
     unsafe { *(&raw mut (*counter).fates).cast::<u64>().add(index) += 1 };
     match judgement.fate {
@@ -129,6 +133,15 @@ pub fn flow_verdict(context: SockoptContext) -> i32 {
     1 // go on: with the option, or where it was ours without
 }
 
+/// This CPU's counters of a port, if it is protected.
+#[inline(always)]
+fn counter_of(port: PortKey) -> Option<*mut PortCounter> {
+    match *PORTS.get(port.into())? {
+        0 => None,
+        slot => PORT_COUNTS.get_ptr_mut(slot.into()),
+    }
+}
+
 /// The settings, unless nothing is to be judged.
 #[inline(always)]
 fn settings() -> Option<&'static Settings> {
@@ -137,6 +150,7 @@ fn settings() -> Option<&'static Settings> {
         .filter(|settings| settings.mode != mode::OFF)
 }
 
+/// The time for programs that may not ask for it as `Maps` does.
 #[inline(always)]
 fn now_ns() -> u64 {
     // SAFETY: the helper takes nothing.
@@ -152,10 +166,32 @@ fn lose(lost: Lost) {
     }
 }
 
-/// The maps, as the judgement asks them.
-struct Maps;
+/// The maps and the clock, as the judgement asks them.
+struct Maps {
+    now_ns: Cell<Option<u64>>,
+}
+
+impl Maps {
+    const fn new() -> Self {
+        Self {
+            now_ns: Cell::new(None),
+        }
+    }
+}
 
 impl Knowledge for Maps {
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        if let Some(now_ns) = self.now_ns.get() {
+            return now_ns;
+        }
+        // As of the last tick, at half the cost: no bound is as short as that.
+        // SAFETY: the helper takes nothing.
+        let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+        self.now_ns.set(Some(now_ns));
+        now_ns
+    }
+
     #[inline(always)]
     fn listed(&self, address: &Address) -> Option<Listed> {
         let whole = u32::BITS * 4;

@@ -469,8 +469,8 @@ fn segment_ipv4(destination_port: u16, frame: &[u8]) -> Segment {
             .octets()
     };
     Segment {
-        source: mapped(SOURCE_IPV4),
-        destination: mapped(DESTINATION_IPV4),
+        source: mapped(SOURCE_IPV4).into(),
+        destination: mapped(DESTINATION_IPV4).into(),
         source_port: SOURCE_PORT,
         destination_port,
         body: body(frame),
@@ -479,8 +479,8 @@ fn segment_ipv4(destination_port: u16, frame: &[u8]) -> Segment {
 
 fn segment_ipv6(destination_port: u16, frame: &[u8]) -> Segment {
     Segment {
-        source: SOURCE,
-        destination: DESTINATION,
+        source: SOURCE.into(),
+        destination: DESTINATION.into(),
         source_port: SOURCE_PORT,
         destination_port,
         body: body(frame),

@@ -62,6 +62,10 @@ impl Scene {
 }
 
 impl Knowledge for Scene {
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
     fn listed(&self, address: &Address) -> Option<Listed> {
         (*address == self.key.remote).then_some(self.listed)?
     }

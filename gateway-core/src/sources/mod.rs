@@ -44,19 +44,11 @@ pub struct Newcomer {
 impl Policy {
     /// Looks a new connection's address up. Apart from [`Sources::admit`] because it needs no lock.
     pub fn newcomer(&self, address: IpAddr) -> Newcomer {
-        let address = address_of(address);
+        let address = Address::from(address);
         Newcomer {
             source: Source::of(address),
             listed: self.lists.find(address),
         }
-    }
-}
-
-/// An address as the kernel program writes it.
-pub fn address_of(address: IpAddr) -> Address {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use gateway_common::{Address, Source};
+use gateway_common::Source;
 
 /// What is forgotten first: the lowest. Behind the flag for what only comes up when nothing else is left stands a
 /// moment.
@@ -20,7 +20,7 @@ pub(super) trait Ranked: Copy {
 pub(super) struct Shelf<V> {
     values: HashMap<Source, V>,
     /// Those that may be forgotten, in this order. The address keeps apart what has one rank.
-    order: BTreeSet<(Rank, Address)>,
+    order: BTreeSet<(Rank, [u8; 16])>,
     room: usize,
 }
 
@@ -47,10 +47,10 @@ impl<V: Ranked> Shelf<V> {
             return;
         }
         if let Some(rank) = rank_before {
-            self.order.remove(&(rank, source.0));
+            self.order.remove(&(rank, source.0.octets()));
         }
         if let Some(rank) = rank {
-            self.order.insert((rank, source.0));
+            self.order.insert((rank, source.0.octets()));
         }
         if self.order.len() > self.room
             && let Some(first) = self.order.first().copied()
@@ -62,7 +62,7 @@ impl<V: Ranked> Shelf<V> {
     pub(super) fn remove(&mut self, source: &Source) -> Option<V> {
         let value = self.values.remove(source)?;
         if let Some(rank) = value.rank() {
-            self.order.remove(&(rank, source.0));
+            self.order.remove(&(rank, source.0.octets()));
         }
         Some(value)
     }
@@ -71,8 +71,8 @@ impl<V: Ranked> Shelf<V> {
     pub(super) fn forget_before(&mut self, moment_ns: u64, most: usize) {
         for kind in [false, true] {
             for _ in 0..most {
-                let from = ((kind, 0), Address::default());
-                let to = ((kind, moment_ns), Address::default());
+                let from = ((kind, 0), [0; 16]);
+                let to = ((kind, moment_ns), [0; 16]);
                 let Some(first) = self.order.range(from..to).next().copied() else {
                     break;
                 };
@@ -81,9 +81,9 @@ impl<V: Ranked> Shelf<V> {
         }
     }
 
-    fn forget(&mut self, (rank, address): (Rank, Address)) {
-        self.order.remove(&(rank, address));
-        self.values.remove(&Source(address));
+    fn forget(&mut self, (rank, octets): (Rank, [u8; 16])) {
+        self.order.remove(&(rank, octets));
+        self.values.remove(&Source(octets.into()));
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Source, V)> {

@@ -35,7 +35,7 @@ fn listed(mode: u32, networks: &[(&str, Listed)]) -> Policy {
 /// The address of a source with this number.
 fn address(number: u16) -> Address {
     let [high, low] = number.to_be_bytes();
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, high, low]
+    Address::from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, high, low])
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -557,7 +557,7 @@ fn the_banned_are_among_the_sources_that_are_known() {
         .sources(START_NS)
         .map(|(source, standings)| (source, standings.account.pending, standings.ban))
         .collect();
-    known.sort_by_key(|(source, ..)| source.0);
+    known.sort_by_key(|(source, ..)| source.0.octets());
     let expected = [(source(1), 0, Some(ban_for(10))), (source(2), 1, None)];
     assert_eq!(known, expected);
     let authenticated = outcome(Reason::Authenticated);

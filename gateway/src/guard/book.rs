@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gateway_common::{ACCOUNTS_MAX, BANS_MAX, Ban, Reason, Source};
 use gateway_core::sources::{
-    Bounds, Counts, Outcome, PendingFlow, Policy, Refusal, Sources, Standings, address_of,
+    Bounds, Counts, Outcome, PendingFlow, Policy, Refusal, Sources, Standings,
 };
 
 use super::clock::now_ns;
@@ -83,13 +83,13 @@ impl Book {
 
     /// Bans the source of an address by an operator's word, in the place of any ban that it has.
     pub fn ban(&self, address: IpAddr, ban: Ban) {
-        let source = Source::of(address_of(address));
+        let source = Source::of(address);
         self.part(&source).ban(source, ban);
     }
 
     /// Lifts the ban of the source of an address. Returns whether one was in force.
     pub fn unban(&self, address: IpAddr) -> bool {
-        let source = Source::of(address_of(address));
+        let source = Source::of(address);
         self.part(&source).unban(&source, now_ns())
     }
 

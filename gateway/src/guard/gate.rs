@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
-use gateway_common::{BANS_MAP, Ban, FLOWS_MAP, FlowKey, LISTS_MAP, Listed, Reason, Source, mode};
-use gateway_core::sources::{Outcome, Policy, Refusal, address_of as mapped_address};
+use gateway_common::{
+    Address, BANS_MAP, Ban, FLOWS_MAP, FlowKey, LISTS_MAP, Listed, Reason, Source, mode,
+};
+use gateway_core::sources::{Outcome, Policy, Refusal};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::book::{Admitted, Book};
@@ -164,9 +166,9 @@ impl Kernel {
         local: Option<SocketAddr>,
         policy: &Policy,
     ) -> Result<(), Refusal> {
-        let remote = mapped_address(peer.ip());
+        let remote = Address::from(peer.ip());
         if !policy.lists.is_empty() {
-            let listed = self.lists.get(&Key::new(128, remote), 0).ok();
+            let listed = self.lists.get(&Key::new(128, remote.octets()), 0).ok();
             match listed.and_then(Listed::from_byte) {
                 Some(Listed::Denied) => return Err(Refusal::Denied),
                 Some(Listed::Allowed) => return Ok(()),
@@ -180,7 +182,7 @@ impl Kernel {
         let flow = local.and_then(|local| {
             let key = FlowKey {
                 remote,
-                local: mapped_address(local.ip()),
+                local: local.ip().into(),
                 remote_port: peer.port(),
                 local_port: local.port(),
             };

@@ -9,16 +9,16 @@ use std::os::fd::AsFd;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues};
-use aya::util::nr_cpus;
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use gateway_common::{
     ACCOUNTS_MAP, Account, BANS_MAP, Ban, FLOWS_MAP, Flow, FlowKey, LISTS_MAP, LOST_MAP, Listed,
-    Lost, PORT_COUNTS_MAP, PortCounter, PortKey, SETTINGS_MAP, Settings, Source,
+    Lost, PortCounter, SETTINGS_MAP, Settings, Source,
 };
-use gateway_core::sources::{Lists, address_of as mapped_address};
+use gateway_core::sources::Lists;
 
 use super::GuardError;
 use super::layout::Plain;
+use super::ports::Ports;
 
 /// What arrived for one protected port, over all CPUs and interfaces, since its maps were made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(super) type ListMap = LpmTrie<MapData, [u8; 16], u8>;
 
 /// All maps that user space reads or writes.
 pub struct Maps {
-    counts: PerCpuHashMap<MapData, PortKey, Plain<PortCounter>>,
+    ports: Ports,
     accounts: HashMap<MapData, Plain<Source>, Plain<Account>>,
     bans: Bans,
     flows: Flows,
@@ -67,7 +67,7 @@ impl Maps {
         open: impl Fn(&'static str) -> Result<Map, GuardError>,
     ) -> Result<Self, GuardError> {
         Ok(Self {
-            counts: typed(open(PORT_COUNTS_MAP)?)?,
+            ports: Ports::open(&open)?,
             accounts: typed(open(ACCOUNTS_MAP)?)?,
             bans: typed(open(BANS_MAP)?)?,
             flows: typed(open(FLOWS_MAP)?)?,
@@ -82,64 +82,17 @@ impl Maps {
         Self::open(|name| map_of(loaded, name))
     }
 
-    /// Counters of every protected port, by port. They are read while the kernel writes them: a sum over the CPUs may
-    /// mix moments, by the few packets that arrive meanwhile.
+    /// Counters of every protected port, by port.
     ///
     /// # Errors
     /// When the kernel does not lend its counters.
     pub fn counts(&self) -> Result<Vec<PortCount>, GuardError> {
-        let mut counts = Vec::new();
-        for entry in self.counts.iter() {
-            let (port, values) = entry.map_err(|error| GuardError::counters(&error))?;
-            let mut counter = PortCounter::ZERO;
-            for Plain(of_cpu) in values.iter() {
-                counter.add(of_cpu);
-            }
-            counts.push(PortCount {
-                port,
-                packets: counter.packets,
-                bytes: counter.bytes,
-                counter,
-            });
-        }
-        counts.sort_unstable_by_key(|count| count.port);
-        Ok(counts)
+        self.ports.counts()
     }
 
-    /// Protects exactly these ports: the kernel looks at what it finds here and at nothing else. Counters of ports that
-    /// were protected before go on.
-    pub(super) fn protect(&mut self, ports: &[PortKey]) -> Result<(), GuardError> {
-        let before: Vec<PortKey> = self.counts.keys().filter_map(Result::ok).collect();
-        for port in before.iter().filter(|port| !ports.contains(port)) {
-            self.counts
-                .remove(port)
-                .map_err(|error| GuardError::counters(&error))?;
-        }
-        for port in ports.iter().filter(|port| !before.contains(port)) {
-            self.begin_counting(*port)?;
-        }
-        Ok(())
-    }
-
-    /// Protects one more port.
-    pub(super) fn begin_counting(&mut self, port: PortKey) -> Result<(), GuardError> {
-        let cpus = nr_cpus().map_err(|(path, error)| GuardError::Counters {
-            reason: format!("{path}: {error}"),
-        })?;
-        let zeros = vec![Plain(PortCounter::ZERO); cpus];
-        let values = PerCpuValues::try_from(zeros).map_err(|error| GuardError::Counters {
-            reason: error.to_string(),
-        })?;
-        self.counts
-            .insert(port, values, 0)
-            .map_err(|error| GuardError::counters(&error))
-    }
-
-    /// Protects one port less.
-    pub(super) fn end_counting(&mut self, port: PortKey) -> Result<(), GuardError> {
-        self.counts
-            .remove(&port)
-            .map_err(|error| GuardError::counters(&error))
+    /// The protected ports: the kernel looks at packets to these and at no others.
+    pub(super) fn ports(&mut self) -> &mut Ports {
+        &mut self.ports
     }
 
     /// What the kernel holds against each source it knows, by address; of an IPv6 /64, its first address. An entry that
@@ -363,7 +316,7 @@ pub fn address_of(Source(address): Source) -> IpAddr {
 
 /// The source that an address belongs to.
 pub fn source_of(address: IpAddr) -> Source {
-    Source::of(mapped_address(address))
+    Source::of(address)
 }
 
 #[cfg(test)]

@@ -16,17 +16,19 @@ mod link;
 mod maps;
 mod mounts;
 mod pins;
+mod ports;
 mod probe;
 mod verdict;
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use gateway_common::{
-    ACCOUNTS_MAP, BANS_MAP, EVENTS_MAP, FLOWS_MAP, LISTS_MAP, LOST_MAP, PORT_COUNTS_MAP,
-    PORT_COUNTS_PORTS_MAX, PortKey, SETTINGS_MAP, SOCKET_FLOWS_MAP, Settings, XDP_PROGRAM, mode,
+    ACCOUNTS_MAP, BANS_MAP, EVENTS_MAP, FLOWS_MAP, LISTS_MAP, LOST_MAP, PORT_COUNTS_MAP, PORTS_MAP,
+    PortKey, SETTINGS_MAP, SOCKET_FLOWS_MAP, Settings, XDP_PROGRAM, mode,
 };
 
 use gateway_core::sources::{Lists, Policy};
@@ -42,6 +44,7 @@ pub use gate::{Gate, Pending, refusal_detail};
 pub use maps::{Maps, PortCount, SourceState, address_of, source_of};
 use maps::{map_of, typed};
 pub use pins::{Pins, instance};
+use ports::Ports;
 pub use verdict::{reason_of, say};
 
 /// The kernel programs that this binary carries, as `cargo xtask ebpf` built them.
@@ -51,7 +54,8 @@ pub static EMBEDDED_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
 ));
 
 /// Every map that outlives the process.
-const LASTING_MAPS: [&str; 9] = [
+const LASTING_MAPS: [&str; 10] = [
+    PORTS_MAP,
     PORT_COUNTS_MAP,
     FLOWS_MAP,
     SOCKET_FLOWS_MAP,
@@ -217,10 +221,8 @@ impl Guard {
         pins: Option<Pins>,
         policy: &Policy,
     ) -> Result<Self, GuardError> {
-        let ports = distinct(ports);
-        if ports.len() > PORT_COUNTS_PORTS_MAX as usize {
-            return Err(GuardError::TooManyPorts { count: ports.len() });
-        }
+        let ports: BTreeSet<PortKey> = ports.iter().copied().collect();
+        Ports::ensure_room(&ports)?;
         let mut loader = EbpfLoader::new();
         if let Some(pins) = &pins {
             for name in LASTING_MAPS {
@@ -231,7 +233,7 @@ impl Guard {
             .load(object)
             .map_err(|error| GuardError::load(&error))?;
         let mut maps = Maps::of(&loaded)?;
-        maps.protect(&ports)?;
+        maps.ports().protect(&ports)?;
         maps.set_lists(&policy.lists)?;
         maps.set(alive(policy))?;
         let gate = Gate::of(&loaded)?;
@@ -340,14 +342,6 @@ fn alive(policy: &Policy) -> Settings {
     }
 }
 
-/// Ports in order, each once: several listeners may share one.
-fn distinct(ports: &[u16]) -> Vec<PortKey> {
-    let mut ports = ports.to_vec();
-    ports.sort_unstable();
-    ports.dedup();
-    ports
-}
-
 fn xdp_program(loaded: &mut Ebpf) -> Result<&mut Xdp, GuardError> {
     flows::program(loaded, XDP_PROGRAM)
 }
@@ -384,11 +378,6 @@ mod tests {
             matches!(refused, Some(GuardError::TooManyPorts { count: 257 })),
             "{refused:?}"
         );
-    }
-
-    #[test]
-    fn ports_shared_by_listeners_are_declared_once() {
-        assert_eq!(distinct(&[4318, 4317, 4318]), [4317, 4318]);
     }
 
     #[test]

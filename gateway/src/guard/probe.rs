@@ -24,13 +24,16 @@ pub(super) fn prove(maps: &mut Maps) -> Result<(), GuardError> {
     let address = listener
         .local_addr()
         .map_err(|error| unseen(&error.to_string()))?;
-    maps.begin_counting(address.port())?;
+    let protected = maps.ports().protected();
+    let mut with_ours = protected.clone();
+    with_ours.insert(address.port());
+    maps.ports().protect(&with_ours)?;
     let connected = TcpStream::connect_timeout(&address, PATIENCE);
     let counts = maps.counts()?;
     let ours = counts.iter().find(|count| count.port == address.port());
     let is_seen = ours.is_some_and(|count| count.counter.flows_opened > 0);
     drop((connected, listener));
-    maps.end_counting(address.port())?;
+    maps.ports().protect(&protected)?;
     match is_seen {
         true => Ok(()),
         false => Err(unseen("a connection to ourselves was not noticed")),

@@ -350,6 +350,20 @@ fn a_copied_certificate_without_its_key_authenticates_nowhere_and_leaves_no_trac
     assert_eq!(events, ["handshake", "foreseen", "end"]);
 }
 
+/// `portcullis block` by what `kind` says, of the agent with this certificate.
+fn block(world: &World, kind: &str, certificate: &Path) {
+    let (serial, fingerprint) = openssl(certificate);
+    let whom = match kind {
+        "serial" => serial,
+        "fingerprint" => fingerprint,
+        _ => "spiffe://agents/blocked-identity".to_owned(),
+    };
+    let mut block = Command::new(program("portcullis"));
+    block.args(["block", &format!("--{kind}"), &whom, "--config"]);
+    let done = block.arg(world.folder().join("portcullis.toml")).status();
+    assert!(done.expect("it runs").success());
+}
+
 #[test]
 fn the_end_of_each_connection_that_was_closed_says_whose_it_was_and_why() {
     let world = World::new();
@@ -395,17 +409,7 @@ fn the_end_of_each_connection_that_was_closed_says_whose_it_was_and_why() {
     let _brief = connect(&world.agents, "agents/expired", Some(8));
 
     for (kind, (certificate, _)) in &blocked {
-        let (serial, fingerprint) = openssl(certificate);
-        let whom = match *kind {
-            "serial" => serial,
-            "fingerprint" => fingerprint,
-            _ => "spiffe://agents/blocked-identity".to_owned(),
-        };
-        let option = format!("--{kind}");
-        let mut block = Command::new(program("portcullis"));
-        block.args(["block", &option, &whom, "--config"]);
-        let done = block.arg(world.folder().join("portcullis.toml")).status();
-        assert!(done.unwrap().success());
+        block(&world, kind, certificate);
     }
     let named = RevocationList::of(&[&revoked]);
     world.agents.revoke("ours.crl", &named);

@@ -1,9 +1,9 @@
 //! Scene by scene through the kernel's own test run: with flows, accounts, bans, lists and settings laid into the maps
 //! byte by byte, the verdict and the one counter that the table says; and what a packet of each kind costs.
 
-use gateway_common::{Fate, PortCounter, Source};
+use gateway_common::{Fate, PortCounter, Settings, Source};
 
-use crate::frames::PORT;
+use crate::frames::{self, PORT};
 use crate::programs::{Programs, now_ns};
 use crate::scenes::{self, Scene};
 
@@ -60,26 +60,40 @@ fn every_scene_ends_in_the_kernel_as_the_table_says_and_counts_once() {
 #[test]
 fn a_million_packets_of_each_kind_are_judged_alike() {
     const REPEAT: u32 = 1_000_000;
-    let kinds = [
-        "IPv4, enforce: an authenticated flow of a banned source",
-        "IPv4, enforce: a SYN of a banned source",
-        "IPv4, enforce: a pending flow of a banned source",
-        "IPv4, enforce: a ClientHello",
-        "IPv6, enforce: an authenticated flow of a banned source",
-        "IPv6, enforce: a SYN of a banned source",
+    const KINDS: [&str; 7] = [
+        "an authenticated flow of a banned source",
+        "a SYN of a banned source",
+        "a pending flow of a banned source",
+        "a ClientHello",
+        "data behind the first",
+        "a first SYN",
+        "an ACK of an old flow of a banned source",
     ];
     let mut programs = Programs::load();
-    for kind in kinds {
-        let scenes = scenes::table(now_ns());
-        let mut scene = scenes
-            .into_iter()
-            .find(|scene| scene.name == kind)
-            .unwrap_or_else(|| panic!("{kind} is not in the table"));
-        scene.settings.has_lists = 0;
-        set(&mut programs, &scene);
-        let (_, each) = programs.run(&scene.frame, REPEAT);
-        eprintln!("{kind}: {} ns", each.as_nanos());
-        let counter = programs.counter(PORT);
-        assert_eq!(counter.fate(scene.fate()), u64::from(REPEAT), "{kind}");
+    let scenes = scenes::table(now_ns());
+    for family in ["IPv4", "IPv6"] {
+        for kind in KINDS {
+            let name = format!("{family}, enforce: {kind}");
+            let scene = scenes.iter().find(|scene| scene.name == name);
+            let scene = scene.unwrap_or_else(|| panic!("{name} is not in the table"));
+            set(&mut programs, scene);
+            programs.set_settings(&Settings {
+                has_lists: 0,
+                ..scene.settings
+            });
+            let (_, each) = programs.run(&scene.frame, REPEAT);
+            eprintln!("{family}: {kind}: {} ns", each.as_nanos());
+            let counter = programs.counter(PORT);
+            assert_eq!(counter.fate(scene.fate()), u64::from(REPEAT), "{name}");
+        }
     }
+    let before = programs.counter(PORT);
+    for case in frames::table() {
+        if ["IPv4, other port", "IPv6, other port", "IPv4, UDP", "ARP"].contains(&case.name) {
+            let (verdict, each) = programs.run(&case.frame, REPEAT);
+            eprintln!("{}: {} ns", case.name, each.as_nanos());
+            assert_eq!(verdict, XDP_PASS, "{}", case.name);
+        }
+    }
+    assert_eq!(programs.counter(PORT), before);
 }

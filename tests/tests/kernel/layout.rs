@@ -15,7 +15,8 @@ EVENTS: RingBuf 0x0, 0 to 0 bytes, 262144
 FLOWS: Hash 0x1, 36 to 16 bytes, 262144
 LISTS: LpmTrie 0x1, 20 to 1 bytes, 16384
 LOST: PerCpuArray 0x0, 4 to 8 bytes, 4
-PORT_COUNTS: PerCpuHash 0x0, 2 to 536 bytes, 256
+PORTS: Array 0x0, 4 to 1 bytes, 65536
+PORT_COUNTS: PerCpuArray 0x0, 4 to 536 bytes, 256
 SETTINGS: Array 0x0, 4 to 144 bytes, 1
 SOCKET_FLOWS: SkStorage 0x1, 4 to 40 bytes, 0
 ",

@@ -3,6 +3,7 @@
 
 mod attached;
 mod cgroup;
+mod cost;
 mod enforce;
 mod flood;
 mod flows;

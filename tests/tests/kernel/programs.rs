@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{
-    Array, HashMap, Map, MapError, MapInfo, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf,
-};
+use aya::maps::{Array, HashMap, Map, MapError, MapInfo, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::{
     CgroupAttachMode, CgroupSockopt, Program, ProgramError, SockOps, TestRun, TestRunOptions, Xdp,
     XdpMode,
@@ -18,8 +16,8 @@ use aya::programs::{
 use aya::util::nr_cpus;
 use gateway_common::{
     ACCOUNTS_MAP, Account, Address, BANS_MAP, Ban, BanEvent, COUNTERS, EVENTS_MAP, FLOWS_MAP, Flow,
-    FlowKey, LIFE_PROGRAM, LISTS_MAP, LOST_MAP, Listed, Lost, PORT_COUNTS_MAP, PortCounter,
-    PortKey, SETTINGS_MAP, Settings, Source, VERDICT_PROGRAM, XDP_PROGRAM,
+    FlowKey, LIFE_PROGRAM, LISTS_MAP, LOST_MAP, Listed, Lost, PORT_COUNTS_MAP, PORTS_MAP,
+    PortCounter, PortKey, SETTINGS_MAP, Settings, Slot, Source, VERDICT_PROGRAM, XDP_PROGRAM,
 };
 
 use crate::object;
@@ -28,6 +26,10 @@ const COUNTER_WORDS: usize = size_of::<PortCounter>() / size_of::<u64>();
 const SETTINGS_BYTES: usize = size_of::<Settings>();
 const FLOW_KEY_BYTES: usize = size_of::<FlowKey>();
 
+/// The slot of whichever port is protected: not the first, so that a slot taken for another is seen.
+const SLOT: u32 = 7;
+
+type Octets = [u8; 16];
 type BanWords = [u64; 3];
 type AccountWords = [u64; 2];
 
@@ -86,13 +88,32 @@ impl Programs {
         (result.return_value, result.duration)
     }
 
-    /// Protects a port, and sets its counters to zero.
+    /// Runs the XDP program on a frame once: its answer, and the frame afterwards.
+    pub fn run_whole(&self, frame: &[u8]) -> (u32, Vec<u8>) {
+        let program = self.0.program(XDP_PROGRAM).expect("the object has it");
+        let program: &Xdp = program.try_into().expect("it is an XDP program");
+        let mut after = vec![0; frame.len()];
+        let result = program
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut after),
+                ..TestRunOptions::default()
+            })
+            .expect("the kernel runs the program");
+        assert_eq!(result.data_size_out as usize, frame.len());
+        (result.return_value, after)
+    }
+
+    /// Protects a port, in place of the one before, and sets the counters to zero.
     pub fn protect(&mut self, port: PortKey) {
         let zeros = vec![[0; COUNTER_WORDS]; nr_cpus().expect("the number of CPUs is known")];
         let zeros = PerCpuValues::try_from(zeros).expect("one per CPU");
-        let mut counts: PerCpuHashMap<_, PortKey, [u64; COUNTER_WORDS]> =
-            self.map_mut(PORT_COUNTS_MAP);
-        counts.insert(port, zeros, 0).expect("a port fits");
+        let mut counts: PerCpuArray<_, [u64; COUNTER_WORDS]> = self.map_mut(PORT_COUNTS_MAP);
+        counts.set(SLOT, zeros, 0).expect("there are many");
+        let mut ports: Array<_, Slot> = self.map_mut(PORTS_MAP);
+        ports
+            .set(port.into(), SLOT as Slot, 0)
+            .expect("every port is there");
     }
 
     pub fn set_settings(&mut self, settings: &Settings) {
@@ -108,7 +129,7 @@ impl Programs {
 
     pub fn set_account(&mut self, source: Source, account: Option<Account>) {
         let words = account.map(|account| [account.clear_at_ns, account.pending]);
-        self.set_entry::<Address, AccountWords>(ACCOUNTS_MAP, source.0, words);
+        self.set_entry::<Octets, AccountWords>(ACCOUNTS_MAP, source.0.octets(), words);
     }
 
     pub fn set_ban(&mut self, source: Source, ban: Option<Ban>) {
@@ -116,13 +137,13 @@ impl Programs {
             let last = u64::from(ban.reason) | u64::from(ban.operator) << 32;
             [ban.until_ns, ban.lasts_ns, last]
         });
-        self.set_entry::<Address, BanWords>(BANS_MAP, source.0, words);
+        self.set_entry::<Octets, BanWords>(BANS_MAP, source.0.octets(), words);
     }
 
     /// Puts a network on a list, or takes it off.
     pub fn set_listed(&mut self, network: Address, prefix: u32, listed: Option<Listed>) {
-        let mut lists: LpmTrie<_, Address, u8> = self.map_mut(LISTS_MAP);
-        let key = Key::new(prefix, network);
+        let mut lists: LpmTrie<_, Octets, u8> = self.map_mut(LISTS_MAP);
+        let key = Key::new(prefix, network.octets());
         let byte = listed.map(|listed| match listed {
             Listed::Allowed => 1,
             Listed::Denied => 2,
@@ -145,8 +166,11 @@ impl Programs {
 
     /// What was counted for a port, over all CPUs.
     pub fn counter(&self, port: PortKey) -> PortCounter {
-        let counts: PerCpuHashMap<_, PortKey, [u64; COUNTER_WORDS]> = self.map(PORT_COUNTS_MAP);
-        let values = counts.get(&port, 0).expect("the port is protected");
+        let ports: Array<_, Slot> = self.map(PORTS_MAP);
+        let slot = ports.get(&port.into(), 0).expect("every port is there");
+        assert_eq!(u32::from(slot), SLOT, "port {port} is not protected");
+        let counts: PerCpuArray<_, [u64; COUNTER_WORDS]> = self.map(PORT_COUNTS_MAP);
+        let values = counts.get(&SLOT, 0).expect("there are many");
         let mut sum = PortCounter::ZERO;
         for words in values.iter() {
             let (fates, rest) = words[2..].split_at(COUNTERS);
@@ -184,8 +208,8 @@ impl Programs {
     }
 
     pub fn account(&self, source: Source) -> Option<Account> {
-        let accounts: HashMap<_, Address, AccountWords> = self.map(ACCOUNTS_MAP);
-        let [clear_at_ns, pending] = accounts.get(&source.0, 0).ok()?;
+        let accounts: HashMap<_, Octets, AccountWords> = self.map(ACCOUNTS_MAP);
+        let [clear_at_ns, pending] = accounts.get(&source.0.octets(), 0).ok()?;
         Some(Account {
             clear_at_ns,
             pending,
@@ -193,8 +217,8 @@ impl Programs {
     }
 
     pub fn ban(&self, source: Source) -> Option<Ban> {
-        let bans: HashMap<_, Address, BanWords> = self.map(BANS_MAP);
-        let [until_ns, lasts_ns, last] = bans.get(&source.0, 0).ok()?;
+        let bans: HashMap<_, Octets, BanWords> = self.map(BANS_MAP);
+        let [until_ns, lasts_ns, last] = bans.get(&source.0.octets(), 0).ok()?;
         Some(Ban {
             until_ns,
             lasts_ns,
@@ -228,7 +252,6 @@ impl Programs {
             | Map::LpmTrie(data)
             | Map::LruHashMap(data)
             | Map::PerCpuArray(data)
-            | Map::PerCpuHashMap(data)
             | Map::RingBuf(data)
             | Map::SkStorage(data) => data.info().expect("the kernel knows it"),
             other => panic!("a kind that no map of ours has had: {other:?}"),
@@ -255,10 +278,7 @@ impl Programs {
 
 /// The source that an address belongs to.
 pub fn source(address: IpAddr) -> Source {
-    match address {
-        IpAddr::V4(address) => Source::of(address.to_ipv6_mapped().octets()),
-        IpAddr::V6(address) => Source::of(address.octets()),
-    }
+    Source::of(address)
 }
 
 /// Nanoseconds on the clock that the kernel programs read.
@@ -278,8 +298,8 @@ fn load_once(result: Result<(), ProgramError>) {
 
 fn key_bytes(key: &FlowKey) -> [u8; FLOW_KEY_BYTES] {
     let mut bytes = [0; FLOW_KEY_BYTES];
-    bytes[..16].copy_from_slice(&key.remote);
-    bytes[16..32].copy_from_slice(&key.local);
+    bytes[..16].copy_from_slice(&key.remote.octets());
+    bytes[16..32].copy_from_slice(&key.local.octets());
     bytes[32..34].copy_from_slice(&key.remote_port.to_ne_bytes());
     bytes[34..].copy_from_slice(&key.local_port.to_ne_bytes());
     bytes
