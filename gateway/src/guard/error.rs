@@ -119,9 +119,10 @@ pub enum GuardError {
 
     /// Nothing is pinned for a gateway.
     #[error(
-        "no guard of the gateway with {} has been pinned on this host{}: it does not run with [guard] mode = \
+        "no guard of the gateway with {}{} has been pinned on this host{}: it does not run with [guard] mode = \
          \"monitor\" or \"enforce\", or cannot pin (its log says why), or was made by a version with another layout",
         config_file.display(),
+        if config_file.exists() { "" } else { ", which does not exist," },
         if *mounted { "" } else { " (there is no bpffs)" }
     )]
     NothingPinned {
@@ -159,6 +160,13 @@ impl GuardError {
         Self::Pins {
             path: path.to_owned(),
             reason: explain(error),
+        }
+    }
+
+    /// What is pinned at `path` is not for this process to see.
+    pub(super) fn closed(path: &Path, error: &(dyn Error + 'static)) -> Self {
+        Self::MissingCapability {
+            reason: format!("{}: {}", path.display(), explain(error)),
         }
     }
 

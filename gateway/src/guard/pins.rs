@@ -24,6 +24,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::mount::{MountFlags, mount};
 
 use super::cgroup::{self, Cgroup};
+use super::error::{Refusal, refusal_of};
 use super::maps::Maps;
 use super::mounts::mounts_of;
 use super::{AttachMode, GuardError};
@@ -113,20 +114,27 @@ impl Pins {
     pub fn find(config_file: &Path) -> Result<Self, GuardError> {
         let instance = instance(config_file);
         let candidates = mount_points();
-        let folders = candidates
-            .iter()
-            .map(|mount| folder_below(mount, &instance));
-        match folders.into_iter().find(|folder| folder.is_dir()) {
-            Some(folder) => Ok(Self {
-                folder,
-                instance,
-                lock: None,
-            }),
-            None => Err(GuardError::NothingPinned {
-                config_file: config_file.to_owned(),
-                mounted: !candidates.is_empty(),
-            }),
+        for mount in &candidates {
+            let folder = folder_below(mount, &instance);
+            match fs::metadata(&folder) {
+                Ok(_) => {
+                    return Ok(Self {
+                        folder,
+                        instance,
+                        lock: None,
+                    });
+                }
+                // Whether there is one is not for everybody to know.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(GuardError::closed(&folder, &error));
+                }
+                Err(_) => {}
+            }
         }
+        Err(GuardError::NothingPinned {
+            config_file: config_file.to_owned(),
+            mounted: !candidates.is_empty(),
+        })
     }
 
     /// The pins of the gateway whose configuration is `config_file`, of whichever layout, to be removed.
@@ -155,7 +163,10 @@ impl Pins {
             let path = self.path(name);
             MapData::from_pin(&path)
                 .and_then(Map::from_map_data)
-                .map_err(|error| GuardError::pins(&path, &io::Error::other(error)))
+                .map_err(|error| match refusal_of(&error) {
+                    Refusal::Capability => GuardError::closed(&path, &error),
+                    _ => GuardError::pins(&path, &io::Error::other(error)),
+                })
         })
     }
 

@@ -27,13 +27,15 @@ const BAD: [&str; 8] = [
 
 /// `portcullis guard` with these arguments, beside the gateway.
 fn guard(site: &Site, arguments: &[&str]) -> Output {
+    guard_as(site, Privileges::default(), arguments)
+}
+
+fn guard_as(site: &Site, privileges: Privileges, arguments: &[&str]) -> Output {
     let file = site.world.folder().join("portcullis.toml");
     let mut all = vec!["guard"];
     all.extend(arguments);
     all.extend(["--config", file.to_str().expect("it is text")]);
-    site.command(Privileges::default(), &all)
-        .output()
-        .expect("it runs")
+    site.command(privileges, &all).output().expect("it runs")
 }
 
 fn said(output: &Output) -> String {
@@ -207,6 +209,22 @@ fn whoever_watches_hears_of_bans_and_counts() {
         .filter_map(|line| line["flows"]["authenticated"].as_u64())
         .sum();
     assert_eq!(authenticated, 1, "{lines:#?}");
+    guarded.stop();
+}
+
+#[test]
+fn whoever_may_not_look_is_told_so() {
+    let site = Site::new();
+    let guarded = site.start(ENFORCE);
+    let nobody = Privileges {
+        setpriv: &["--reuid", "65534", "--clear-groups"],
+        ..Privileges::default()
+    };
+    let output = guard_as(&site, nobody, &["bans"]);
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("not allowed"), "{said}");
+    assert!(said.contains("/sys/fs/bpf/portcullis/"), "{said}");
     guarded.stop();
 }
 

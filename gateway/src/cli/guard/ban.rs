@@ -11,7 +11,7 @@ use clap::Args;
 use gateway_common::Ban as Sentence;
 use serde::Serialize;
 
-use super::notes::{Note, Notes};
+use super::notes::{Note, Notes, NotesError};
 use super::shown::{seconds, source_name, source_of, whole_seconds};
 use super::snapshot::Snapshot;
 use super::{Common, NOT_ACTED_BY};
@@ -90,10 +90,14 @@ impl Ban {
         let lasts_ns = u64::try_from(self.lasts.as_nanos()).unwrap_or(u64::MAX);
         let user = rustix::process::getuid().as_raw();
         let ban = Sentence::by_operator(user, now_ns(), lasts_ns);
-        maps.ban(guard::source_of(self.source), ban)?;
         let by = super::super::operator();
         let note = Note::new(&self.source, &ban, by, self.reason);
-        note_down(config, note, &snapshot);
+        // The note first: whoever sees the ban sees why.
+        let noted = note_down(config, note, &snapshot);
+        maps.ban(guard::source_of(self.source), ban)?;
+        if let Err(error) = noted {
+            eprintln!("portcullis: the ban holds, but nobody will know why: {error}");
+        }
         let before = before(&snapshot, &self.source);
         let done = Done {
             banned_for_seconds: Some(whole_seconds(lasts_ns)),
@@ -112,15 +116,13 @@ impl Ban {
     }
 }
 
-/// A ban without its note holds all the same.
-fn note_down(config: &Path, note: Note, snapshot: &Snapshot) {
+/// Puts a note to those on bans that are there.
+fn note_down(config: &Path, note: Note, snapshot: &Snapshot) -> Result<(), NotesError> {
     let bans = snapshot
         .sources
         .iter()
         .filter_map(|(source, state)| Some((source, state.ban.as_ref()?)));
-    if let Err(error) = Notes::add(config, note, bans) {
-        eprintln!("portcullis: the ban holds, but nobody will know why: {error}");
-    }
+    Notes::add(config, note, bans)
 }
 
 impl Unban {
