@@ -62,7 +62,7 @@ pub enum GuardError {
 
     /// The kernel's verifier refuses the program.
     #[error(
-        "the kernel refuses the program ({reason}): Linux 5.18 or later is needed, or do without the guard"
+        "the kernel refuses the program ({reason}): Linux 6.5 or later is needed, or do without the guard"
     )]
     Rejected {
         /// Error and the verifier's last lines.
@@ -83,6 +83,16 @@ pub enum GuardError {
     TooManyPorts {
         /// Ports that were asked for.
         count: usize,
+    },
+
+    /// The maps can be used with a capability only, which the gateway does not keep.
+    #[error(
+        "the kernel asks for CAP_BPF whenever a map is used ({reason}): Linux 6.5 or later is needed, or do without the \
+         guard"
+    )]
+    NeedsCapabilityLater {
+        /// What the kernel refused.
+        reason: String,
     },
 
     /// The flows of the gateway's sockets cannot be followed.

@@ -318,6 +318,20 @@ impl Guard {
         })
     }
 
+    /// Proves that this thread, which has no capability, can use the maps. Detaches everything where it cannot.
+    ///
+    /// # Errors
+    /// Before Linux 6.5 the kernel asks for CAP_BPF each time, unless `kernel.unprivileged_bpf_disabled` is 0.
+    pub fn prove_usable(&self) -> Result<(), GuardError> {
+        self.beat().map_err(|error| {
+            // What stays attached drops nothing, ten seconds from now.
+            let _ = self.pins.as_ref().map(Pins::detach);
+            GuardError::NeedsCapabilityLater {
+                reason: error.to_string(),
+            }
+        })
+    }
+
     /// The kernel's events. One reader at a time gets each of them. On a thread with a tokio runtime.
     ///
     /// # Errors

@@ -40,8 +40,9 @@ pub(super) fn bind_and_guard(
     config: &Arc<Config>,
     privileges: &Privileges,
 ) -> Result<(Bound, Guarding), StartError> {
+    let is_required = config.guard.required;
     let config = Arc::clone(config);
-    privileges.run(move || {
+    let (bound, guarding) = privileges.run(move || {
         let plan = plan(&config);
         let ground = plan.as_ref().map(Ground::prepare);
         let bound = listen::bind_all(&config)?;
@@ -58,7 +59,16 @@ pub(super) fn bind_and_guard(
                 Ok((bound, Guarding::by_book()))
             }
         }
-    })
+    })?;
+    // Here, as on every thread that serves, without the privileges.
+    match guarding.kernel.as_ref().map(Guard::prove_usable) {
+        Some(Err(error)) if is_required => Err(StartError::Guard(error)),
+        Some(Err(error)) => {
+            tracing::warn!(%error, "running without the kernel programs: the gateway keeps accounts by itself");
+            Ok((bound, Guarding::by_book()))
+        }
+        _ => Ok((bound, guarding)),
+    }
 }
 
 fn plan(config: &Config) -> Option<Plan> {

@@ -8,22 +8,10 @@ use gateway::guard::instance;
 use serde_json::Value;
 use tests::eventually;
 
-use crate::site::{AGENT, PORT, Privileges, Site};
+use crate::site::{AGENT, ATTACKER, BAD, PORT, Privileges, Site};
 
 const ENFORCE: &str =
     "mode = \"enforce\"\ninterfaces = [\"gate0\"]\nrequired = true\nban_first = \"10m\"";
-const ATTACKER: &str = "192.0.2.101";
-/// Enough for a ban.
-const BAD: [&str; 8] = [
-    "--sources",
-    ATTACKER,
-    "--rate",
-    "100",
-    "--count",
-    "12",
-    "--timeout",
-    "900ms",
-];
 
 /// `portcullis guard` with these arguments, beside the gateway.
 fn guard(site: &Site, arguments: &[&str]) -> Output {

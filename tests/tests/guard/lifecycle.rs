@@ -5,21 +5,7 @@ use std::path::Path;
 
 use tests::eventually;
 
-use crate::site::{INTERFACE, Privileges, Site};
-
-const ENFORCE: &str = "mode = \"enforce\"\ninterfaces = [\"gate0\"]\nrequired = true";
-const ATTACKER: &str = "192.0.2.101";
-/// Enough for a ban.
-const BAD: [&str; 8] = [
-    "--sources",
-    ATTACKER,
-    "--rate",
-    "100",
-    "--count",
-    "12",
-    "--timeout",
-    "900ms",
-];
+use crate::site::{ATTACKER, BAD, ENFORCE, INTERFACE, Privileges, Site};
 
 #[test]
 fn a_ban_outlives_a_restart_and_a_kill() {

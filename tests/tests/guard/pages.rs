@@ -7,20 +7,9 @@ use std::path::Path;
 use serde_json::Value;
 use tests::eventually;
 
-use crate::site::{Guarded, Privileges, Site};
+use crate::site::{ATTACKER, BAD, Guarded, Privileges, Site};
 
 const ENFORCE: &str = "mode = \"enforce\"\ninterfaces = [\"gate0\"]";
-const ATTACKER: &str = "192.0.2.101";
-const BAD: [&str; 8] = [
-    "--sources",
-    ATTACKER,
-    "--rate",
-    "100",
-    "--count",
-    "12",
-    "--timeout",
-    "900ms",
-];
 
 fn families(guarded: &Guarded<'_>) -> BTreeSet<String> {
     let page = guarded.metrics_page();

@@ -30,8 +30,25 @@ pub const PORT: &str = "4317";
 pub const AGENT: &str = "192.0.2.1";
 /// Addresses of attackers.
 pub const ATTACKERS: &str = "192.0.2.101-192.0.2.119";
+/// One of them.
+pub const ATTACKER: &str = "192.0.2.101";
 /// The gateway's interface.
 pub const INTERFACE: &str = "gate0";
+/// A guard that drops.
+pub const ENFORCE: &str = "mode = \"enforce\"\ninterfaces = [\"gate0\"]\nrequired = true";
+/// A guard that only counts.
+pub const MONITOR: &str = "mode = \"monitor\"\ninterfaces = [\"gate0\"]\nrequired = true";
+/// A flood that is enough for a ban of [`ATTACKER`].
+pub const BAD: [&str; 8] = [
+    "--sources",
+    ATTACKER,
+    "--rate",
+    "100",
+    "--count",
+    "12",
+    "--timeout",
+    "900ms",
+];
 
 /// Two hosts, joined.
 pub struct Site {

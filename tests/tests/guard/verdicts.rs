@@ -8,10 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tests::{Client, ClientBuilder, Request, eventually};
 
-use crate::site::{ATTACKERS, Guarded, PORT, Site};
-
-const MONITOR: &str = "mode = \"monitor\"\ninterfaces = [\"gate0\"]\nrequired = true";
-const ENFORCE: &str = "mode = \"enforce\"\ninterfaces = [\"gate0\"]\nrequired = true";
+use crate::site::{ATTACKERS, ENFORCE, Guarded, MONITOR, PORT, Site};
 
 /// Waits until the kernel has counted so many connections, and says how they came out.
 fn flows_when(guarded: &Guarded<'_>, count: u64) -> BTreeMap<String, u64> {
