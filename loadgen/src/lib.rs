@@ -18,6 +18,7 @@ pub mod receiver;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod sources;
 pub mod target;
 
 mod background;

@@ -46,6 +46,9 @@ pub const RECEIVER_KEYS_MAX: usize = 4096;
 /// Source addresses 127.0.0.1 and up that a loopback target is contacted from: each brings 28000 ports.
 pub const SOURCES_DEFAULT: u8 = 32;
 
+/// How many such addresses there may be.
+pub const SOURCES: RangeInclusive<u8> = 1..=250;
+
 /// Descriptors kept free for everything that is not a connection of the load.
 pub const DESCRIPTORS_RESERVED: u64 = 128;
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
@@ -57,6 +57,8 @@ pub struct Report {
     pub rate: Option<f64>,
     /// Options of the scenario.
     pub settings: BTreeMap<&'static str, String>,
+    /// The common start of the work as Unix time in microseconds, to lay it beside other clocks and logs.
+    pub started_at_unix_us: u64,
     /// From the common start to the end of the last unit, in seconds.
     pub elapsed_seconds: f64,
     /// What one unit is.
@@ -177,6 +179,7 @@ impl Report {
             identities: subject.identities,
             rate: plan.rate,
             settings: BTreeMap::new(),
+            started_at_unix_us: unix_us(outcome.started_at),
             elapsed_seconds: seconds,
             unit: unit.name(),
             completed: tally.completed,
@@ -244,6 +247,12 @@ impl Unit {
             unit,
         })
     }
+}
+
+fn unix_us(moment: SystemTime) -> u64 {
+    // A clock before 1970 is one that nobody has set.
+    let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn latency(tally: &Tally) -> Option<Latency> {

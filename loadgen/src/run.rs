@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use tokio::runtime;
@@ -43,6 +43,8 @@ pub struct Plan {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) tally: Tally,
+    /// The common start of the work.
+    pub(crate) started_at: SystemTime,
     /// From the common start of the work to the end of its last unit.
     pub(crate) elapsed: Duration,
     /// CPU time of the load generator itself during the work.
@@ -200,6 +202,7 @@ where
     note_missed(&mut tally, pace.missed());
     Ok(Outcome {
         tally,
+        started_at: measured.started_at,
         elapsed: measured.elapsed,
         own_cpu: measured.own_cpu,
         samples: before
@@ -285,6 +288,7 @@ struct Director<'a> {
 }
 
 struct Measured {
+    started_at: SystemTime,
     elapsed: Duration,
     own_cpu: Duration,
     at_start: Option<Sample>,
@@ -304,10 +308,11 @@ impl Director<'_> {
                     .await;
                 let at_start = process::sample(&self.plan.server_pids)?;
                 let own_cpu = process::own_cpu()?;
-                let start = Instant::now();
+                let (start, started_at) = (Instant::now(), SystemTime::now());
                 self.phase.send_replace(Phase::Work(start));
                 self.gather(|_, counts| bar.working(start, counts)).await;
                 let measured = Measured {
+                    started_at,
                     elapsed: start.elapsed(),
                     own_cpu: process::own_cpu()?.saturating_sub(own_cpu),
                     at_start,

@@ -5,7 +5,7 @@
 //! nothing. `confirm_by_close` and `confirm_by_ticket` wait for something a server sends only to an accepted peer.
 
 use std::future::poll_fn;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -25,6 +25,7 @@ use tokio_rustls::client::TlsStream;
 use crate::credentials::{Identity, provider};
 use crate::failure::{Failure, FailureKind};
 use crate::limits::SOURCES_DEFAULT;
+use crate::sources::Sources;
 
 /// A connection of the load.
 pub(crate) type Stream = TlsStream<TcpStream>;
@@ -42,8 +43,9 @@ pub struct Target {
     pub alpn: Vec<Vec<u8>>,
     /// Bound on each connection attempt, handshake, echo or export.
     pub timeout: Duration,
-    /// Loopback targets are contacted from 127.0.0.1 up to this last byte, for enough ports.
-    pub sources: u8,
+    /// Addresses to come from, in turn; none leaves the choice to the kernel. By default there are several for a target on
+    /// 127.0.0.0/8, for enough ports.
+    pub sources: Option<Sources>,
     server_name: ServerName<'static>,
     provider: Arc<CryptoProvider>,
     verifier: Arc<WebPkiServerVerifier>,
@@ -66,17 +68,35 @@ impl Target {
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
                 .build()
                 .context("no usable root certificate; give the server's CA with --ca")?;
-        Ok(Self {
+        let target = Self {
             name: name.to_owned(),
             address,
             identities: Vec::new(),
             alpn: Vec::new(),
             timeout: Duration::from_secs(10),
-            sources: SOURCES_DEFAULT,
+            sources: None,
             server_name,
             provider,
             verifier,
-        })
+        };
+        Ok(target.with_loopback_sources(SOURCES_DEFAULT))
+    }
+
+    /// Contacts a target on 127.0.0.0/8 from so many addresses; any other one as before.
+    pub fn with_loopback_sources(mut self, number: u8) -> Self {
+        if let IpAddr::V4(address) = self.address.ip()
+            && address.is_loopback()
+        {
+            self.sources = (number > 1).then(|| Sources::loopback(number));
+        }
+        self
+    }
+
+    /// Comes from these addresses, which must be this host's own and of the target's family.
+    pub fn with_sources(mut self, sources: Sources) -> Result<Self> {
+        sources.ensure_usable(self.address.ip())?;
+        self.sources = Some(sources);
+        Ok(self)
     }
 
     /// Presents these identities in turn.
@@ -163,16 +183,12 @@ impl Target {
             Tickets::Ignored => Resumption::disabled(),
             Tickets::Used => Resumption::in_memory_sessions(8),
         };
-        let sources = match self.address.ip() {
-            IpAddr::V4(address) if address.is_loopback() && self.sources > 1 => self.sources,
-            _ => 0,
-        };
         Ok(Dialer {
             address: self.address,
             server_name: self.server_name.clone(),
             connector: TlsConnector::from(Arc::new(config)),
-            sources,
-            next_source: index,
+            sources: self.sources.clone(),
+            next_source: index as u64,
             timeout: self.timeout,
         })
     }
@@ -192,8 +208,8 @@ pub(crate) struct Dialer {
     address: SocketAddr,
     server_name: ServerName<'static>,
     connector: TlsConnector,
-    sources: u8,
-    next_source: usize,
+    sources: Option<Sources>,
+    next_source: u64,
     pub(crate) timeout: Duration,
 }
 
@@ -220,11 +236,10 @@ impl Dialer {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        if self.sources > 0 {
-            let last_byte = 1 + self.next_source % usize::from(self.sources);
+        if let Some(sources) = &self.sources {
+            let source = sources.at(self.next_source);
             self.next_source = self.next_source.wrapping_add(1);
-            let source = Ipv4Addr::new(127, 0, 0, last_byte as u8);
-            socket.bind(SocketAddr::from((source, 0)))?;
+            socket.bind(SocketAddr::new(source, 0))?;
         }
         socket.connect(self.address).await
     }

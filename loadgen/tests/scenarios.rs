@@ -5,6 +5,10 @@
 
 mod support;
 
+use std::net::{IpAddr, TcpListener};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use loadgen::backend::{Backend, Kind};
 use support::{Behind, Pki, program, run, run_as, serve};
 
@@ -331,6 +335,51 @@ fn nobody_listening_is_counted_as_connect() {
 }
 
 #[test]
+fn connections_come_from_each_of_the_given_addresses_in_turn() {
+    let pki = Pki::new(1);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard = thread::spawn(move || -> Vec<IpAddr> {
+        let peers = listener.incoming().take(5);
+        peers
+            .map(|stream| stream.unwrap().peer_addr().unwrap().ip())
+            .collect()
+    });
+    let sources = ["--sources", "127.0.0.7-127.0.0.8,127.0.0.44"];
+    // Each is hung up on, which is no matter here.
+    let run = run(
+        &pki,
+        "handshake",
+        address,
+        &[&sources[..], &["--count", "5", "--allow-failures"]].concat(),
+    );
+    assert_eq!(run.code, 0, "{}", run.errors);
+    let expected = [7, 8, 44, 7, 8].map(|last| IpAddr::from([127, 0, 0, last]));
+    assert_eq!(heard.join().unwrap(), expected);
+}
+
+#[test]
+fn a_report_says_when_its_work_began() {
+    let (pki, echo) = (Pki::new(1), backend(Kind::Echo));
+    let address = serve(&pki, 2, Behind::Backend(echo.address()));
+    let now_us = || {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        since.as_micros() as f64
+    };
+    let before = now_us();
+    let run = run(&pki, "handshake", address, &["--count", "3"]);
+    let (began, lasted) = (
+        run.number("/started_at_unix_us"),
+        run.number("/elapsed_seconds") * 1e6,
+    );
+    assert!(
+        before < began && began + lasted < now_us(),
+        "{:#}",
+        run.report
+    );
+}
+
+#[test]
 fn cipher_suite_and_group_narrow_the_offer() {
     let (pki, echo) = (Pki::new(1), backend(Kind::Echo));
     let address = serve(&pki, 2, Behind::Backend(echo.address()));
@@ -361,7 +410,7 @@ fn cipher_suite_and_group_narrow_the_offer() {
 fn what_is_out_of_bounds_never_starts() {
     let pki = Pki::new(1);
     let address = "127.0.0.1:9".parse().unwrap();
-    let cases: [(&str, &[&str], &str); 8] = [
+    let cases: [(&str, &[&str], &str); 11] = [
         ("handshake", &["--for", "2h"], "at most 1h"),
         ("handshake", &["--count", "0"], "must be 1 to"),
         (
@@ -374,6 +423,13 @@ fn what_is_out_of_bounds_never_starts() {
         ("echo", &["--size", "1MiB"], "must be 1 B to 64.0 KiB"),
         ("otlp", &["--records", "1000000"], "must be 1 to 10000"),
         ("stream", &["--bytes", "0B"], "must be 1 B to"),
+        ("idle", &["--sources", "251"], "must be 1 to 250"),
+        (
+            "idle",
+            &["--sources", "203.0.113.9"],
+            "203.0.113.9 is not an address of this host",
+        ),
+        ("idle", &["--sources", "::1"], "same family as 127.0.0.1"),
     ];
     for (scenario, arguments, expected) in cases {
         let run = run(&pki, scenario, address, arguments);

@@ -2,15 +2,19 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
+use anyhow::{Context, Error, Result};
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 
 use super::parse_listen;
 use crate::backend;
+use crate::limits::SOURCES;
 use crate::otlp::{Protocol, Signal};
 use crate::scenario::handshake::{Confirm, Mode};
 use crate::scenario::stream::Direction;
+use crate::sources::Sources;
 
 /// Measures an mTLS server from the client's side.
 ///
@@ -239,9 +243,35 @@ pub(super) struct Client {
     /// Bound on each connection attempt, echo or export.
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub(super) timeout: humantime::Duration,
-    /// Contact a target on 127.0.0.0/8 from this many source addresses, for enough ports.
-    #[arg(long, value_name = "NUMBER", default_value_t = crate::limits::SOURCES_DEFAULT, value_parser = clap::value_parser!(u8).range(1..=250))]
-    pub(super) sources: u8,
+    /// Addresses to come from, in turn: ADDRESS, FIRST-LAST, several with commas, all of them this host's own. A number
+    /// is so many of 127.0.0.0/8 for a target there, for enough ports (32 by default).
+    #[arg(long, value_name = "ADDRESSES")]
+    pub(super) sources: Option<Origin>,
+}
+
+/// Where connections come from, as given.
+#[derive(Debug, Clone)]
+pub(super) enum Origin {
+    /// So many addresses of the loopback network.
+    Loopback(u8),
+    /// These.
+    Addresses(Sources),
+}
+
+impl FromStr for Origin {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Ok(Self::Addresses(text.parse()?));
+        }
+        let number = text.parse().ok().filter(|number| SOURCES.contains(number));
+        let number = number.with_context(|| {
+            let (least, most) = SOURCES.into_inner();
+            format!("{text:?}: must be {least} to {most}, or addresses")
+        })?;
+        Ok(Self::Loopback(number))
+    }
 }
 
 /// How wide the load is.

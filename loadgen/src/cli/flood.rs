@@ -7,7 +7,8 @@ use clap::Args;
 use super::arguments::{Load, Output, Pace, Span};
 use super::checked_plan;
 use crate::limits;
-use crate::scenario::flood::{self, Kind, OVERRIDE, Options, Sources};
+use crate::scenario::flood::{self, Kind, OVERRIDE, Options};
+use crate::sources::Sources;
 use crate::target;
 
 #[derive(Debug, Args)]

@@ -20,8 +20,8 @@ use crate::target::{Target, ensure_descriptors};
 
 pub use arguments::Arguments;
 use arguments::{
-    Client, Command, Common, Crl, Echo, Handshake, Hold, Idle, Load, Otlp, Output, Pace, Span,
-    Stream,
+    Client, Command, Common, Crl, Echo, Handshake, Hold, Idle, Load, Origin, Otlp, Output, Pace,
+    Span, Stream,
 };
 
 /// Runs the command. `false` when the load ran and not all of it succeeded.
@@ -197,8 +197,11 @@ fn target(client: &Client) -> Result<Target> {
         target = target.with_groups(&client.group)?;
     }
     target.timeout = client.timeout.into();
-    target.sources = client.sources;
-    Ok(target)
+    Ok(match client.sources.clone() {
+        None => target,
+        Some(Origin::Loopback(number)) => target.with_loopback_sources(number),
+        Some(Origin::Addresses(sources)) => target.with_sources(sources)?,
+    })
 }
 
 fn plan(common: &Common, pace: Option<&Pace>) -> Result<Plan> {

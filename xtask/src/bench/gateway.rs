@@ -2,7 +2,6 @@
 //! In: a site and what stands behind it. Out: a running `Gateway`. Speaks to it by files and HTTP only.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::metrics;
 use super::process::{Cpu, Process, pinned};
 use super::site::{Site, free_port};
 
@@ -98,7 +98,7 @@ impl Gateway {
 
     /// The sum of a metric over all its labels, or of those that have `label`.
     pub fn metric(&self, name: &str, label: &str) -> Result<f64> {
-        sum(&self.page("/metrics")?, name, label)
+        metrics::sum(&self.page("/metrics")?, name, &[label])
             .with_context(|| format!("no metric {name} with {label}"))
     }
 
@@ -110,19 +110,7 @@ impl Gateway {
     }
 
     fn page(&self, path: &str) -> Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.admin))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer
-            .split_once("\r\n\r\n")
-            .context("an answer of HTTP has a head")?;
-        ensure!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
-        Ok(body.to_owned())
+        metrics::page(TcpStream::connect(("127.0.0.1", self.admin))?, path)
     }
 }
 
@@ -158,31 +146,4 @@ fn text(site: &Site, setup: &Setup<'_>, port: u16, admin: u16) -> String {
         path("pki/ca.pem"),
         setup.backend,
     )
-}
-
-fn sum(page: &str, name: &str, label: &str) -> Option<f64> {
-    let values: Vec<f64> = page
-        .lines()
-        .filter_map(|line| {
-            let rest = line.strip_prefix(name)?;
-            let rest = rest.strip_prefix('{').unwrap_or(rest);
-            let (labels, value) = rest.rsplit_once(' ')?;
-            labels.contains(label).then(|| value.parse().ok())?
-        })
-        .collect();
-    (!values.is_empty()).then(|| values.iter().sum())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_metric_is_added_up_over_its_labels() {
-        let page = "# TYPE a counter\na_total{x=\"1\",y=\"2\"} 3\na_total{x=\"2\",y=\"2\"} 4\nab_total 9\n";
-        assert_eq!(sum(page, "a_total", ""), Some(7.0));
-        assert_eq!(sum(page, "a_total", "x=\"2\""), Some(4.0));
-        assert_eq!(sum(page, "ab_total", ""), Some(9.0));
-        assert_eq!(sum(page, "b_total", ""), None);
-    }
 }

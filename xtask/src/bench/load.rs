@@ -14,16 +14,29 @@ use super::site::Site;
 
 /// Starts the echo that stands behind the measured servers, and returns its port.
 pub fn backend(site: &Site) -> Result<(Process, u16)> {
-    let mut command = pinned(Cpu::Client, &site.loadgen);
-    command.args(["backend", "echo", "--listen", "127.0.0.1:0", "--for", "1h"]);
-    let mut process = Process::start(command, &site.path("backend.log"))?;
+    serve(
+        pinned(Cpu::Client, &site.loadgen),
+        "echo",
+        "127.0.0.1",
+        &site.path("backend.log"),
+    )
+}
+
+/// Makes a command that runs the load generator one that serves on an address, starts it and returns its port.
+pub fn serve(
+    mut command: Command,
+    kind: &str,
+    address: &str,
+    log: &Path,
+) -> Result<(Process, u16)> {
+    let listen = format!("{address}:0");
+    command.args(["backend", kind, "--listen", &listen, "--for", "1h"]);
+    let mut process = Process::start(command, log)?;
+    let greeting = format!("listening on {address}:");
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let text = process.output()?;
-        if let Some(port) = text
-            .lines()
-            .find_map(|line| line.strip_prefix("listening on 127.0.0.1:"))
-        {
+        if let Some(port) = text.lines().find_map(|line| line.strip_prefix(&greeting)) {
             let port = port.parse().context("the backend prints its port")?;
             return Ok((process, port));
         }
@@ -37,11 +50,21 @@ pub fn backend(site: &Site) -> Result<(Process, u16)> {
 
 /// A scenario against a port, as identities issued by the site's CA.
 pub fn scenario(site: &Site, name: &str, port: u16, issue: usize) -> Command {
-    let mut command = pinned(Cpu::Client, &site.loadgen);
+    let command = pinned(Cpu::Client, &site.loadgen);
+    agents(command, site, name, &format!("127.0.0.1:{port}"), issue)
+}
+
+/// Makes a command that runs the load generator one that runs a scenario as identities issued by the site's CA.
+pub fn agents(
+    mut command: Command,
+    site: &Site,
+    name: &str,
+    target: &str,
+    issue: usize,
+) -> Command {
     command
         .arg(name)
-        .args(["--json", "--server-name", "localhost"])
-        .args(["--target", &format!("127.0.0.1:{port}")])
+        .args(["--json", "--server-name", "localhost", "--target", target])
         .args(["--ca", &site.text("pki/ca.pem")])
         .args(site.authority())
         .args(["--issue", &issue.to_string()])

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: figures, taken with the release build on this machine over loopback.
+//! `cargo xtask bench`: figures, taken with the release build on this machine, over loopback or between namespaces.
 //! In: what to measure. Out: tables on standard output, JSON below target/bench. Every load is bounded, and what was
 //! started is ended.
 //!
@@ -7,24 +7,46 @@
 mod envoy;
 mod figures;
 mod gateway;
+mod guard;
 mod load;
+mod metrics;
 mod process;
 mod site;
 mod trust;
 
 use anyhow::Result;
 use clap::Subcommand;
+use serde_json::{Value, json};
 
 /// What to measure.
 #[derive(Subcommand)]
 pub enum Subject {
     /// Resumption, revocation and reloads: what they cost, how fast they act, whom they disturb.
     Trust(trust::Options),
+    /// Agents under each kind of flood: without the guard, with it, and with nftables instead. Takes root.
+    Guard(guard::Options),
 }
 
 /// Measures.
 pub fn run(subject: &Subject) -> Result<()> {
     match subject {
         Subject::Trust(options) => trust::run(options),
+        Subject::Guard(options) => guard::run(options),
     }
+}
+
+/// What figures were taken on.
+fn machine() -> Result<Value> {
+    let read = |path: &str| -> Result<String> { Ok(std::fs::read_to_string(path)?) };
+    let cpuinfo = read("/proc/cpuinfo")?;
+    let cpus = cpuinfo.lines().filter(|line| line.starts_with("processor"));
+    let processor = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or_else(String::new, |(_, name)| name.to_owned());
+    Ok(json!({
+        "cpus": cpus.count(),
+        "processor": processor,
+        "kernel": read("/proc/sys/kernel/osrelease")?.trim(),
+    }))
 }

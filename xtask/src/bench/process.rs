@@ -18,7 +18,8 @@ pub enum Cpu {
 }
 
 impl Cpu {
-    fn number(self) -> usize {
+    /// Its number.
+    pub fn number(self) -> usize {
         match self {
             Self::Server => 0,
             Self::Client => 1,

@@ -18,6 +18,8 @@ pub enum Purpose {
     Demo,
     /// Run the checks.
     Check,
+    /// Let hosts in network namespaces flood each other.
+    Namespaces,
     /// Run every test, and build the kernel program.
     Everything,
 }

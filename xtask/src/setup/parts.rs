@@ -35,6 +35,26 @@ const COMPILER: [Package; 1] = [Package {
     name: "gcc",
 }];
 
+/// For hosts in network namespaces, and for what filters packets between them.
+const NAMESPACES: [Package; 4] = [
+    Package {
+        shown_by: "ip",
+        name: "iproute2",
+    },
+    Package {
+        shown_by: "nsenter",
+        name: "util-linux",
+    },
+    Package {
+        shown_by: "ethtool",
+        name: "ethtool",
+    },
+    Package {
+        shown_by: "nft",
+        name: "nftables",
+    },
+];
+
 /// For the tests and for the kernel program.
 const TOOLS: [Package; 8] = [
     Package {
@@ -77,6 +97,10 @@ pub fn all(purpose: Purpose) -> Result<Vec<Part>> {
     Ok(match purpose {
         Purpose::Demo => vec![debian(&missing(&COMPILER))],
         Purpose::Check => vec![debian(&missing(&COMPILER)), cargo_deny()],
+        Purpose::Namespaces => {
+            let packages = [missing(&COMPILER), missing(&NAMESPACES)].concat();
+            vec![debian(&packages)]
+        }
         Purpose::Everything => {
             let mut packages = missing(&COMPILER);
             packages.extend(missing(&TOOLS));

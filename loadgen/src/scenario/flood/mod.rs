@@ -9,7 +9,6 @@ mod disguise;
 mod outcome;
 mod peer;
 mod permission;
-mod sources;
 mod syn;
 
 use std::net::SocketAddr;
@@ -24,13 +23,13 @@ use crate::failure::{Failure, FailureKind};
 use crate::limits::FLOOD_LATENESS_MAX;
 use crate::report::{Flooding, Report, Subject, Unit};
 use crate::run::{Plan, Worker, drive};
+use crate::sources::Sources;
 use attempt::Attacker;
 use disguise::Disguise;
 use outcome::{Outcome, not_made};
 use syn::Forger;
 
 pub use permission::OVERRIDE;
-pub use sources::Sources;
 
 /// A way to keep a server busy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -147,13 +146,10 @@ impl Options {
         };
         let chosen = self.sources.clone().or(default);
         if let Some(sources) = &chosen {
-            ensure!(
-                sources.fit(self.target.ip()),
-                "--sources {sources}: must be of the same family as {}",
-                self.target.ip()
-            );
-            if !is_forged {
-                sources.ensure_own()?;
+            if is_forged {
+                sources.ensure_family(self.target.ip())?;
+            } else {
+                sources.ensure_usable(self.target.ip())?;
             }
         }
         Ok(chosen)

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use etherparse::{PacketBuilder, TcpOptionElement};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::sources::Sources;
+use crate::sources::Sources;
 
 /// `IPPROTO_RAW` of raw(7): packets bring their own IP header.
 const WHOLE_PACKETS: i32 = 255;

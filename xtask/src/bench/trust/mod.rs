@@ -11,10 +11,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::site::{self, Site};
-use super::{figures, process};
+use super::{figures, machine, process};
 
 /// What to measure and how often.
 #[derive(Args)]
@@ -99,19 +99,4 @@ fn measure(site: &Site, options: &Options, parts: &[Part]) -> Result<()> {
         bail!("promises that were not kept:\n  {}", broken.join("\n  "));
     }
     Ok(())
-}
-
-fn machine() -> Result<Value> {
-    let read = |path: &str| -> Result<String> { Ok(std::fs::read_to_string(path)?) };
-    let cpuinfo = read("/proc/cpuinfo")?;
-    let cpus = cpuinfo.lines().filter(|line| line.starts_with("processor"));
-    let processor = cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or_else(String::new, |(_, name)| name.to_owned());
-    Ok(json!({
-        "cpus": cpus.count(),
-        "processor": processor,
-        "kernel": read("/proc/sys/kernel/osrelease")?.trim(),
-    }))
 }

@@ -1,4 +1,4 @@
-//! Where attempts come from: addresses and ranges of them, as given on the command line.
+//! Where connections come from: addresses and ranges of them, as given on the command line.
 //! In: text such as `10.0.0.2-10.0.0.50,10.0.1.7`. Out: an address for each number, each address in its turn.
 //! Never held as a list: forged sources may be all of IPv6.
 
@@ -32,9 +32,31 @@ impl Range {
 }
 
 impl Sources {
-    /// Whether these are addresses to speak to `target` from.
-    pub fn fit(&self, target: IpAddr) -> bool {
-        self.is_ipv4 == target.is_ipv4()
+    /// The first `number` addresses from 127.0.0.1 on.
+    pub fn loopback(number: u8) -> Self {
+        let first = u128::from(Ipv4Addr::LOCALHOST.to_bits());
+        Self {
+            ranges: vec![Range {
+                first,
+                last: first + u128::from(number.max(1)) - 1,
+            }],
+            is_ipv4: true,
+        }
+    }
+
+    /// Fails unless packets to `target` can bear these addresses.
+    pub fn ensure_family(&self, target: IpAddr) -> Result<()> {
+        ensure!(
+            self.is_ipv4 == target.is_ipv4(),
+            "--sources {self}: must be of the same family as {target}"
+        );
+        Ok(())
+    }
+
+    /// Fails unless a connection to `target` can come from each of them.
+    pub fn ensure_usable(&self, target: IpAddr) -> Result<()> {
+        self.ensure_family(target)?;
+        self.ensure_own()
     }
 
     /// How many there are, or as many as can be counted.
@@ -45,7 +67,7 @@ impl Sources {
     }
 
     /// The address of attempt `number`; after the last one the first follows.
-    pub(super) fn at(&self, number: u64) -> IpAddr {
+    pub(crate) fn at(&self, number: u64) -> IpAddr {
         let mut left = u128::from(number) % self.total();
         for range in &self.ranges {
             if left <= range.reach() {
@@ -57,7 +79,7 @@ impl Sources {
     }
 
     /// How often `at` has gone through all addresses before `number`.
-    pub(super) fn round(&self, number: u64) -> u64 {
+    pub(crate) fn round(&self, number: u64) -> u64 {
         u64::try_from(u128::from(number) / self.total()).unwrap_or(u64::MAX)
     }
 
@@ -71,7 +93,7 @@ impl Sources {
     }
 
     /// Tries each address: one that this host does not have would show only as attempts that could not be made.
-    pub fn ensure_own(&self) -> Result<()> {
+    fn ensure_own(&self) -> Result<()> {
         let total = self.total();
         ensure!(
             total <= u128::from(FLOOD_SOURCES_MAX),
