@@ -40,11 +40,11 @@ impl Site {
     }
 
     pub fn at(address: &str, settings: &Settings) -> Self {
-        Self::attached(address, settings, |attach| attach())
+        Self::attached(address, settings, Programs::load)
     }
 
-    /// A site whose programs are loaded and attached inside `privileges`.
-    pub fn attached(address: &str, settings: &Settings, privileges: fn(&mut dyn FnMut())) -> Self {
+    /// A site whose programs are loaded by `load`, with the privileges that their thread has then.
+    pub fn attached(address: &str, settings: &Settings, load: fn() -> Programs) -> Self {
         let (agent, gateway) = (Namespace::new(), Namespace::new());
         agent.connect(
             "agent",
@@ -60,16 +60,12 @@ impl Site {
         });
         let address = listener.local_addr().expect("it is bound");
         let programs = gateway.enter(|| {
-            let mut programs = None;
-            privileges(&mut || {
-                let mut loaded = Programs::load();
-                loaded.set_settings(settings);
-                loaded.protect(address.port());
-                loaded.attach("gateway");
-                loaded.follow(&cgroup.open());
-                programs = Some(loaded);
-            });
-            programs.expect("it was attached")
+            let mut programs = load();
+            programs.set_settings(settings);
+            programs.protect(address.port());
+            programs.attach("gateway");
+            programs.follow(&cgroup.open());
+            programs
         });
         Self {
             agent,
