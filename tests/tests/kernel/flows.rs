@@ -210,29 +210,10 @@ fn bytes_that_are_not_tls_are_seen_in_the_kernel_and_counted_once() {
     }
 }
 
-/// As many failures as a source may have at once, and one more.
-fn fail_until_banned(site: &Site, reason: Reason) {
-    let settings = Settings::new(mode::MONITOR);
-    let bearable = settings.ban_debt_ns / (u64::from(reason.weight()) * settings.point_ns);
-    for number in 0..=bearable {
-        assert_eq!(site.ban(AGENT), None, "after {number} failures");
-        fail(site, reason);
-    }
-}
-
-fn fail(site: &Site, reason: Reason) {
-    let (client, server) = site.connect();
-    (&client).write_all(&CLIENT_HELLO).expect("it is sent");
-    (&server)
-        .read_exact(&mut CLIENT_HELLO.clone())
-        .expect("it arrives");
-    say(&server, reason).expect("the flow is known");
-}
-
 #[test]
 fn a_source_that_fails_too_often_is_banned_and_still_served_in_monitor() {
     let site = Site::new();
-    fail_until_banned(&site, Reason::BadSignature);
+    site.fail_until_banned(Reason::BadSignature);
     let ban = site.ban(AGENT).expect("it is banned");
     assert_eq!(ban.lasts_ns, Settings::new(mode::MONITOR).ban_first_ns);
     assert_eq!(ban.tipped_by(), Some(Reason::BadSignature));
@@ -252,10 +233,10 @@ fn a_source_that_fails_too_often_is_banned_and_still_served_in_monitor() {
 fn a_ban_is_told_once_when_it_begins() {
     let mut site = Site::new();
     assert_eq!(site.programs.events(), []);
-    fail_until_banned(&site, Reason::Malformed);
+    site.fail_until_banned(Reason::Malformed);
     // And half as much again, which tips the account a second time, within the ban.
     for _ in 0..15 {
-        fail(&site, Reason::UnknownIssuer);
+        site.fail(Reason::UnknownIssuer);
     }
     let ban = site.ban(AGENT).expect("it is banned");
     let expected = BanEvent {
@@ -293,7 +274,7 @@ fn bans_that_nobody_reads_of_are_counted_when_they_no_longer_fit() {
     assert_eq!(site.programs.lost(Lost::BanEvent), u64::from(made - fits));
     assert_eq!(site.programs.lost(Lost::Ban), 0, "the bans themselves hold");
     // There is room again.
-    fail(&site, Reason::Malformed);
+    site.fail(Reason::Malformed);
     assert_eq!(site.programs.events().len(), 1);
 }
 

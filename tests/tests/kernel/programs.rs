@@ -246,6 +246,12 @@ impl Programs {
         })
     }
 
+    /// Sources that have an account.
+    pub fn account_count(&self) -> usize {
+        let accounts: HashMap<_, Octets, AccountWords> = self.map(ACCOUNTS_MAP);
+        accounts.keys().filter(Result::is_ok).count()
+    }
+
     pub fn ban(&self, source: Source) -> Option<Ban> {
         let bans: HashMap<_, Octets, BanWords> = self.map(BANS_MAP);
         let [until_ns, lasts_ns, last] = bans.get(&source.0.octets(), 0).ok()?;
