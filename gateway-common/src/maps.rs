@@ -16,6 +16,10 @@ pub const LIFE_PROGRAM: &str = "flow_life";
 /// Name of the cgroup/setsockopt program in the object: takes user space's verdicts.
 pub const VERDICT_PROGRAM: &str = "flow_verdict";
 
+/// Name of the program's constant that switches lines of aya-log on, at debug level, about single flows and bans: a byte
+/// that is zero unless whoever loads the object overrides it with one. Off, they cost nothing: the kernel takes them out.
+pub const DEBUG_GLOBAL: &str = "DEBUG";
+
 /// Level of the socket option that says a verdict; its name is the number of a [`Reason`], its value means nothing.
 /// The kernel knows no such level and answers ENOPROTOOPT where the program is not attached or the flow not known.
 pub const VERDICT_LEVEL: i32 = 0x506f_7274;

@@ -21,8 +21,8 @@ use gateway_common::{
 };
 
 use crate::{
-    ACCOUNTS, BANS, EVENTS, FLOWS, Maps, SOCKET_FLOWS, atomic, counter_of, index, lose, now_ns,
-    settings,
+    ACCOUNTS, BANS, EVENTS, FLOWS, Maps, SOCKET_FLOWS, atomic, counter_of, index, log, lose,
+    now_ns, settings,
 };
 
 /// Of an option's value programs are shown one page.
@@ -97,6 +97,7 @@ fn open(context: &SockOpsContext) {
         }
         atomic::add(&raw mut (*counter).flows_opened, 1);
     }
+    log::opened(&key, socket_flow.is_over_cap != 0);
     let flags = context.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG;
     let _ = context.set_cb_flags(flags as i32);
 }
@@ -204,6 +205,7 @@ fn settle(key: &FlowKey, reason: Reason) {
         // SAFETY: the map lent the pointer, and the index is one of its counters'.
         unsafe { atomic::add(counter.byte_add(offset).cast(), 1) };
     }
+    log::settled(key, reason);
     let Some(settings) = settings() else {
         return;
     };
@@ -237,6 +239,7 @@ fn ban(key: &FlowKey, reason: Reason, now_ns: u64, settings: &Settings) {
         lose(Lost::Ban);
         return;
     }
+    log::banned(key, &ban);
     // Written on the stack first: from there to the ring the compiler would call `memcpy`, which subtracts pointers, and
     // the verifier allows that only to processes with CAP_PERFMON.
     let event = BanEvent {

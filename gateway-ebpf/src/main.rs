@@ -11,6 +11,7 @@ mod atomic;
 mod flow;
 mod frame;
 mod index;
+mod log;
 
 use core::cell::Cell;
 

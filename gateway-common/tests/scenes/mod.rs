@@ -249,6 +249,18 @@ fn known(make: Make<'_>, now_ns: u64) -> Vec<Scene> {
             expected: Ok(Pass::Failed),
             ..judged("a failed flow of a banned source", flow_state::FAILED)
         },
+        // No use to the flow it names: it is judged as if there were none.
+        Scene {
+            expected: Ok(Pass::Opening),
+            flow: flow(old, flow_state::AUTHENTICATED),
+            ..make("a SYN in an authenticated flow", SYN, 1, &[])
+        },
+        Scene {
+            expected: Err(Drop::Banned),
+            flow: flow(old, flow_state::AUTHENTICATED),
+            ban: banned,
+            ..make("a SYN in a flow of a banned source", SYN, 1, &[])
+        },
         ending("FIN in a flow past everything", FIN | ACK),
         ending("RST in a flow past everything", RST),
         ending("RST and ACK in a flow past everything", RST | ACK),

@@ -12,6 +12,7 @@ mod events;
 mod flows;
 mod gate;
 mod layout;
+mod lines;
 mod link;
 mod maps;
 mod mounts;
@@ -27,8 +28,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use gateway_common::{
-    ACCOUNTS_MAP, BANS_MAP, EVENTS_MAP, FLOWS_MAP, LISTS_MAP, LOST_MAP, PORT_COUNTS_MAP, PORTS_MAP,
-    PortKey, SETTINGS_MAP, SOCKET_FLOWS_MAP, Settings, XDP_PROGRAM, mode,
+    ACCOUNTS_MAP, BANS_MAP, DEBUG_GLOBAL, EVENTS_MAP, FLOWS_MAP, LISTS_MAP, LOST_MAP,
+    PORT_COUNTS_MAP, PORTS_MAP, PortKey, SETTINGS_MAP, SOCKET_FLOWS_MAP, Settings, XDP_PROGRAM,
+    mode,
 };
 
 use gateway_core::sources::{Lists, Policy};
@@ -41,6 +43,7 @@ pub use clock::now_ns;
 pub use error::GuardError;
 pub use events::Events;
 pub use gate::{Gate, Pending, refusal_detail};
+use lines::Lines;
 pub use maps::{Maps, PortCount, SourceState, address_of, source_of};
 use maps::{map_of, typed};
 pub use pins::{Pins, instance};
@@ -110,6 +113,7 @@ pub struct Guard {
     pins: Option<Pins>,
     /// Attachments that are not pinned, and end with these.
     links: Vec<OwnedFd>,
+    lines: Option<Lines>,
     loaded: Ebpf,
     // After the programs that are attached to it.
     _ground: Option<Ground>,
@@ -229,6 +233,10 @@ impl Guard {
                 loader.map_pin_path(name, pins.path(name));
             }
         }
+        let are_lines_wanted = Lines::are_wanted();
+        if are_lines_wanted {
+            loader.override_global(DEBUG_GLOBAL, &1_u8, true);
+        }
         let mut loaded = loader
             .load(object)
             .map_err(|error| GuardError::load(&error))?;
@@ -237,6 +245,9 @@ impl Guard {
         maps.set_lists(&policy.lists)?;
         maps.set(alive(policy))?;
         let gate = Gate::of(&loaded)?;
+        let lines = are_lines_wanted
+            .then(|| Lines::of(&mut loaded))
+            .transpose()?;
         xdp_program(&mut loaded)?
             .load()
             .map_err(|error| GuardError::load(&error))?;
@@ -247,6 +258,7 @@ impl Guard {
             gate,
             pins,
             links: Vec::new(),
+            lines,
             loaded,
             _ground: None,
         })
@@ -305,11 +317,14 @@ impl Guard {
         maps.set(alive(policy))
     }
 
-    /// Says that the gateway is alive. To be called every few seconds: ten after the last time nothing is dropped any more.
+    /// Says that the gateway is alive, and passes on what the programs have written. To be called every few seconds: ten after the last time nothing is dropped any more.
     ///
     /// # Errors
     /// When the kernel does not take it.
     pub fn beat(&self) -> Result<(), GuardError> {
+        if let Some(lines) = &self.lines {
+            lines.pass_on();
+        }
         let mut maps = self.lock();
         let settings = maps.settings()?;
         maps.set(Settings {

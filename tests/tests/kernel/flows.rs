@@ -2,7 +2,7 @@
 //! what the kernel counts, tells and holds against their source.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 
 use gateway::guard::say;
 use gateway_common::{
@@ -13,7 +13,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 use tests::eventually;
 
-use crate::programs::{now_ns, source};
+use crate::programs::{Programs, now_ns, source};
 use crate::site::{
     AGENT, AGENT_NETWORK, CLIENT_HELLO, PATIENCE, Site, assert_drops_nothing, read_to_end, reset,
 };
@@ -210,29 +210,10 @@ fn bytes_that_are_not_tls_are_seen_in_the_kernel_and_counted_once() {
     }
 }
 
-/// As many failures as a source may have at once, and one more.
-fn fail_until_banned(site: &Site, reason: Reason) {
-    let settings = Settings::new(mode::MONITOR);
-    let bearable = settings.ban_debt_ns / (u64::from(reason.weight()) * settings.point_ns);
-    for number in 0..=bearable {
-        assert_eq!(site.ban(AGENT), None, "after {number} failures");
-        fail(site, reason);
-    }
-}
-
-fn fail(site: &Site, reason: Reason) {
-    let (client, server) = site.connect();
-    (&client).write_all(&CLIENT_HELLO).expect("it is sent");
-    (&server)
-        .read_exact(&mut CLIENT_HELLO.clone())
-        .expect("it arrives");
-    say(&server, reason).expect("the flow is known");
-}
-
 #[test]
 fn a_source_that_fails_too_often_is_banned_and_still_served_in_monitor() {
     let site = Site::new();
-    fail_until_banned(&site, Reason::BadSignature);
+    site.fail_until_banned(Reason::BadSignature);
     let ban = site.ban(AGENT).expect("it is banned");
     assert_eq!(ban.lasts_ns, Settings::new(mode::MONITOR).ban_first_ns);
     assert_eq!(ban.tipped_by(), Some(Reason::BadSignature));
@@ -252,10 +233,10 @@ fn a_source_that_fails_too_often_is_banned_and_still_served_in_monitor() {
 fn a_ban_is_told_once_when_it_begins() {
     let mut site = Site::new();
     assert_eq!(site.programs.events(), []);
-    fail_until_banned(&site, Reason::Malformed);
+    site.fail_until_banned(Reason::Malformed);
     // And half as much again, which tips the account a second time, within the ban.
     for _ in 0..15 {
-        fail(&site, Reason::UnknownIssuer);
+        site.fail(Reason::UnknownIssuer);
     }
     let ban = site.ban(AGENT).expect("it is banned");
     let expected = BanEvent {
@@ -293,7 +274,7 @@ fn bans_that_nobody_reads_of_are_counted_when_they_no_longer_fit() {
     assert_eq!(site.programs.lost(Lost::BanEvent), u64::from(made - fits));
     assert_eq!(site.programs.lost(Lost::Ban), 0, "the bans themselves hold");
     // There is room again.
-    fail(&site, Reason::Malformed);
+    site.fail(Reason::Malformed);
     assert_eq!(site.programs.events().len(), 1);
 }
 
@@ -375,23 +356,60 @@ fn programs_that_are_attached_twice_count_everything_once() {
     assert_eq!(site.account(AGENT).clear_at_ns, after_one.clear_at_ns);
 }
 
+/// Leaves this thread, which ends soon, with the capabilities that a gateway has.
+fn drop_privileges() {
+    let kept = CapabilitySet::BPF | CapabilitySet::NET_ADMIN;
+    let sets = CapabilitySets {
+        effective: kept,
+        permitted: kept,
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, sets).expect("capabilities can be dropped");
+}
+
 #[test]
 fn two_capabilities_are_enough_to_follow_flows() {
-    let monitor = Settings::new(mode::MONITOR);
-    let site = Site::attached("192.0.2.2:0", &monitor, |attach| {
-        let kept = CapabilitySet::BPF | CapabilitySet::NET_ADMIN;
-        let sets = CapabilitySets {
-            effective: kept,
-            permitted: kept,
-            inheritable: CapabilitySet::empty(),
-        };
-        // Of this thread alone, which ends with this call.
-        set_capabilities(None, sets).expect("capabilities can be dropped");
-        attach();
+    let mut site = Site::attached("192.0.2.2:0", &Settings::new(mode::MONITOR), || {
+        drop_privileges();
+        Programs::load()
     });
     let (_client, server) = site.connect();
     say(&server, Reason::Expired).expect("the flow is known");
     assert_eq!(site.ends(), [("expired", 1)]);
+    assert_eq!(site.programs.lines(), [""; 0], "nobody asked for any");
+}
+
+#[test]
+fn lines_about_flows_and_bans_come_where_they_are_asked_for_with_the_same_capabilities() {
+    let settings = Settings {
+        ban_debt_ns: 0,
+        ..Settings::new(mode::MONITOR)
+    };
+    for (address, agent) in [
+        ("192.0.2.2:0", "192.0.2.1"),
+        ("[2001:db8::2]:0", "2001:db8::1"),
+    ] {
+        let mut site = Site::attached(address, &settings, || {
+            drop_privileges();
+            Programs::load_with_lines()
+        });
+        let (client, server) = site.connect();
+        (&client).write_all(&CLIENT_HELLO).expect("it is sent");
+        say(&server, Reason::Expired).expect("the flow is known");
+        let agent = match agent.parse::<IpAddr>().expect("an address") {
+            IpAddr::V4(address) => address.to_ipv6_mapped().to_string(),
+            IpAddr::V6(address) => address.to_string(),
+        };
+        let local = site.address.port();
+        let remote = client.local_addr().expect("it is connected").port();
+        let (expired, first_ns) = (Reason::Expired.index(), settings.ban_first_ns);
+        let expected = [
+            format!("port {local}: flow of {agent} port {remote} opened, over cap 0"),
+            format!("port {local}: flow of {agent} port {remote} came out, reason {expired}"),
+            format!("port {local}: source of {agent} banned for {first_ns} ns, reason {expired}"),
+        ];
+        assert_eq!(site.programs.lines(), expected);
+    }
 }
 
 #[test]

@@ -4,9 +4,9 @@
 
 use std::fs::File;
 use std::net::IpAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 
-use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapError, MapInfo, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::{
@@ -14,11 +14,15 @@ use aya::programs::{
     XdpMode,
 };
 use aya::util::nr_cpus;
+use aya::{Ebpf, EbpfLoader};
+use aya_log::EbpfLogger;
 use gateway_common::{
-    ACCOUNTS_MAP, Account, Address, BANS_MAP, Ban, BanEvent, COUNTERS, EVENTS_MAP, FLOWS_MAP, Flow,
-    FlowKey, LIFE_PROGRAM, LISTS_MAP, LOST_MAP, Listed, Lost, PORT_COUNTS_MAP, PORTS_MAP,
-    PortCounter, PortKey, SETTINGS_MAP, Settings, Slot, Source, VERDICT_PROGRAM, XDP_PROGRAM,
+    ACCOUNTS_MAP, Account, Address, BANS_MAP, Ban, BanEvent, COUNTERS, DEBUG_GLOBAL, EVENTS_MAP,
+    FLOWS_MAP, Flow, FlowKey, LIFE_PROGRAM, LISTS_MAP, LOST_MAP, Listed, Lost, PORT_COUNTS_MAP,
+    PORTS_MAP, PortCounter, PortKey, SETTINGS_MAP, Settings, Slot, Source, VERDICT_PROGRAM,
+    XDP_PROGRAM,
 };
+use log::{Level, Log, Metadata, Record};
 
 use crate::object;
 
@@ -34,15 +38,41 @@ type BanWords = [u64; 3];
 type AccountWords = [u64; 2];
 
 /// The object, loaded.
-pub struct Programs(Ebpf);
+pub struct Programs {
+    loaded: Ebpf,
+    logger: EbpfLogger<&'static Lines>,
+    lines: &'static Lines,
+}
 
 impl Programs {
     /// All maps empty; the XDP program accepted by the verifier.
     pub fn load() -> Self {
-        let mut loaded = Self(Ebpf::load(&object()).expect("the object loads"));
-        let program: &mut Xdp = loaded.program(XDP_PROGRAM);
+        Self::load_by(&mut EbpfLoader::new())
+    }
+
+    /// The same, with lines of aya-log switched on.
+    pub fn load_with_lines() -> Self {
+        Self::load_by(EbpfLoader::new().override_global(DEBUG_GLOBAL, &1_u8, true))
+    }
+
+    fn load_by(loader: &mut EbpfLoader<'_>) -> Self {
+        let mut loaded = loader.load(&object()).expect("the object loads");
+        let lines: &Lines = Box::leak(Box::default()); // the logger wants to own or borrow it for ever
+        let logger = EbpfLogger::init_with_logger(&mut loaded, lines).expect("it has lines");
+        let mut programs = Self {
+            loaded,
+            logger,
+            lines,
+        };
+        let program: &mut Xdp = programs.program(XDP_PROGRAM);
         program.load().expect("the verifier accepts it");
-        loaded
+        programs
+    }
+
+    /// Lines that nobody has read yet.
+    pub fn lines(&mut self) -> Vec<String> {
+        self.logger.flush();
+        std::mem::take(&mut *self.lines.0.lock().expect("nobody has panicked"))
     }
 
     /// Judges what an interface of this thread's namespace receives, in its driver.
@@ -70,13 +100,13 @@ impl Programs {
     where
         &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
     {
-        let program = self.0.program_mut(name).expect("the object has it");
+        let program = self.loaded.program_mut(name).expect("the object has it");
         program.try_into().expect("it is of this kind")
     }
 
     /// Runs the XDP program on a frame: its answer, and what one run took.
     pub fn run(&self, frame: &[u8], repeat: u32) -> (u32, Duration) {
-        let program = self.0.program(XDP_PROGRAM).expect("the object has it");
+        let program = self.loaded.program(XDP_PROGRAM).expect("the object has it");
         let program: &Xdp = program.try_into().expect("it is an XDP program");
         let result = program
             .test_run(TestRunOptions {
@@ -90,7 +120,7 @@ impl Programs {
 
     /// Runs the XDP program on a frame once: its answer, and the frame afterwards.
     pub fn run_whole(&self, frame: &[u8]) -> (u32, Vec<u8>) {
-        let program = self.0.program(XDP_PROGRAM).expect("the object has it");
+        let program = self.loaded.program(XDP_PROGRAM).expect("the object has it");
         let program: &Xdp = program.try_into().expect("it is an XDP program");
         let mut after = vec![0; frame.len()];
         let result = program
@@ -216,6 +246,12 @@ impl Programs {
         })
     }
 
+    /// Sources that have an account.
+    pub fn account_count(&self) -> usize {
+        let accounts: HashMap<_, Octets, AccountWords> = self.map(ACCOUNTS_MAP);
+        accounts.keys().filter(Result::is_ok).count()
+    }
+
     pub fn ban(&self, source: Source) -> Option<Ban> {
         let bans: HashMap<_, Octets, BanWords> = self.map(BANS_MAP);
         let [until_ns, lasts_ns, last] = bans.get(&source.0.octets(), 0).ok()?;
@@ -256,14 +292,14 @@ impl Programs {
             | Map::SkStorage(data) => data.info().expect("the kernel knows it"),
             other => panic!("a kind that no map of ours has had: {other:?}"),
         };
-        self.0.maps().map(|(_, map)| info(map)).collect()
+        self.loaded.maps().map(|(_, map)| info(map)).collect()
     }
 
     fn map<'a, T>(&'a self, name: &str) -> T
     where
         T: TryFrom<&'a Map, Error = MapError>,
     {
-        let map = self.0.map(name).expect("the object has the map");
+        let map = self.loaded.map(name).expect("the object has the map");
         map.try_into().expect("keys and values have their sizes")
     }
 
@@ -271,9 +307,27 @@ impl Programs {
     where
         T: TryFrom<&'a mut Map, Error = MapError>,
     {
-        let map = self.0.map_mut(name).expect("the object has the map");
+        let map = self.loaded.map_mut(name).expect("the object has the map");
         map.try_into().expect("keys and values have their sizes")
     }
+}
+
+/// Keeps what aya-log reads.
+#[derive(Default)]
+struct Lines(Mutex<Vec<String>>);
+
+impl Log for Lines {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        assert_eq!(record.level(), Level::Debug, "{record:?}");
+        let mut lines = self.0.lock().expect("nobody has panicked");
+        lines.push(record.args().to_string());
+    }
+
+    fn flush(&self) {}
 }
 
 /// The source that an address belongs to.

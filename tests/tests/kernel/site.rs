@@ -2,10 +2,11 @@
 //! interface and on a cgroup that its listener was made in. In: settings. Out: connections, and what the kernel made of
 //! them. The gateway is played by the test: it accepts, reads and says its verdicts.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use gateway::guard::say;
 use gateway_common::{Account, Ban, Drop as Dropped, Fate, PortCounter, Reason, Settings, mode};
 use socket2::SockRef;
 use tests::eventually;
@@ -40,11 +41,11 @@ impl Site {
     }
 
     pub fn at(address: &str, settings: &Settings) -> Self {
-        Self::attached(address, settings, |attach| attach())
+        Self::attached(address, settings, Programs::load)
     }
 
-    /// A site whose programs are loaded and attached inside `privileges`.
-    pub fn attached(address: &str, settings: &Settings, privileges: fn(&mut dyn FnMut())) -> Self {
+    /// A site whose programs are loaded by `load`, with the privileges that their thread has then.
+    pub fn attached(address: &str, settings: &Settings, load: fn() -> Programs) -> Self {
         let (agent, gateway) = (Namespace::new(), Namespace::new());
         agent.connect(
             "agent",
@@ -60,16 +61,12 @@ impl Site {
         });
         let address = listener.local_addr().expect("it is bound");
         let programs = gateway.enter(|| {
-            let mut programs = None;
-            privileges(&mut || {
-                let mut loaded = Programs::load();
-                loaded.set_settings(settings);
-                loaded.protect(address.port());
-                loaded.attach("gateway");
-                loaded.follow(&cgroup.open());
-                programs = Some(loaded);
-            });
-            programs.expect("it was attached")
+            let mut programs = load();
+            programs.set_settings(settings);
+            programs.protect(address.port());
+            programs.attach("gateway");
+            programs.follow(&cgroup.open());
+            programs
         });
         Self {
             agent,
@@ -115,6 +112,25 @@ impl Site {
 
     pub fn ban(&self, address: IpAddr) -> Option<Ban> {
         self.programs.ban(source(address))
+    }
+
+    /// A client whose handshake fails.
+    pub fn fail(&self, reason: Reason) {
+        let (client, server) = self.connect();
+        (&client).write_all(&CLIENT_HELLO).expect("it is sent");
+        let mut received = [0; CLIENT_HELLO.len()];
+        (&server).read_exact(&mut received).expect("it arrives");
+        say(&server, reason).expect("the flow is known");
+    }
+
+    /// As many failures as a source may have at once, and one more.
+    pub fn fail_until_banned(&self, reason: Reason) {
+        let settings = Settings::new(mode::MONITOR);
+        let bearable = settings.ban_debt_ns / (u64::from(reason.weight()) * settings.point_ns);
+        for number in 0..=bearable {
+            assert_eq!(self.ban(AGENT), None, "after {number} failures");
+            self.fail(reason);
+        }
     }
 
     /// Waits until no flow is pending.

@@ -18,7 +18,10 @@ const STRICT: [(&str, &[&str]); 3] = [
     // Compiled for the kernel as well.
     ("gateway-common", &[]),
     // What runs in the kernel.
-    ("gateway-ebpf", &["aya-ebpf", "gateway-common"]),
+    (
+        "gateway-ebpf",
+        &["aya-ebpf", "aya-log-ebpf", "gateway-common"],
+    ),
 ];
 
 /// What a crate must never use, and why.
@@ -36,10 +39,12 @@ const FORBIDDEN: [(&str, &[&str]); 4] = [
 ];
 
 /// Exact versions: the rules of gateway/src/rt and the kernel program's object were found with these.
-const EXACT: [(&str, &str); 3] = [
+const EXACT: [(&str, &str); 4] = [
     ("monoio", "0.2.4"),
     ("io-uring", "0.6.4"),
     ("aya", "0.14.0"),
+    // Reads a format that aya-log-ebpf writes, and that no version number stands in.
+    ("aya-log", "0.3.0"),
 ];
 
 #[test]
