@@ -171,25 +171,27 @@ pub fn take_verdict(context: &SockoptContext) {
     if known.state == socket_state::SETTLED {
         return;
     }
-    let is_open = known.state == socket_state::PENDING;
-    known.state = socket_state::SETTLED;
-    if is_open {
-        known.first_bytes = first_bytes_of(&known.key);
+    // A flow that has ended is not in the map, and another one may have its addresses by now.
+    let mut open = None;
+    if known.state == socket_state::PENDING {
+        open = FLOWS.get_ptr_mut(known.key);
+        // SAFETY: the map lent the pointer, and the flow is open.
+        known.first_bytes = open.map_or(first_bytes::UNSEEN, |flow| unsafe { (*flow).first_bytes });
         leave_pending(known);
     }
+    known.state = socket_state::SETTLED;
     let evidence = Evidence {
         received_bytes: received_bytes_of(socket),
         first_bytes: known.first_bytes,
         is_over_cap: known.is_over_cap != 0,
     };
     let reason = settled_by(verdict, &evidence);
-    // A flow that has ended is not in the map, and another one may have its addresses by now.
-    if is_open && let Some(flow) = FLOWS.get_ptr_mut(known.key) {
+    if let Some(flow) = open {
         let state = match reason {
             Reason::Authenticated => flow_state::AUTHENTICATED,
             _ => flow_state::FAILED,
         };
-        // SAFETY: the map lent the pointer, and the flow is open. A byte is written whole.
+        // SAFETY: as above. A byte is written whole.
         unsafe { (*flow).state = state };
     }
     settle(&known.key, reason);
