@@ -186,11 +186,12 @@ impl Change {
             (.., Some(identity)) => Target::Identity(Pattern::parse(identity)?),
             (None, None, None) => bail!("say whom: --serial, --fingerprint or --identity"),
         };
-        let reason_bytes = self.reason.as_ref().map_or(0, String::len);
         let most = limits::BLOCK_REASON_BYTES_MAX;
+        // Somebody else's terminal will show it.
+        let is_fit = |reason: &String| reason.len() <= most && !reason.contains(char::is_control);
         ensure!(
-            reason_bytes <= most,
-            "--reason: must be at most {most} bytes"
+            self.reason.as_ref().is_none_or(is_fit),
+            "--reason: must be one line of at most {most} bytes"
         );
         Ok(Entry {
             block,

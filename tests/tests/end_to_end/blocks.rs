@@ -260,6 +260,11 @@ fn a_command_says_what_it_could_not_confirm() {
     let said = ends_with(0, &command(&world, "blocked", &["--json"]));
     assert!(said.contains("\"serial\": \"0a1b\""), "{said}");
     ends_with(1, &command(&world, "block", &["--serial", "no number"]));
+    for reason in ["two\nlines", "\u{1b}[2J", &"long".repeat(300)] {
+        let arguments = ["--serial", "01", "--reason", reason];
+        let said = ends_with(1, &command(&world, "block", &arguments));
+        assert!(said.contains("must be one line"), "{said}");
+    }
     ends_with(2, &command(&world, "block", &[]));
     ends_with(
         2,

@@ -252,6 +252,11 @@ fn a_list_that_has_ended_refuses_everybody_unless_told_otherwise() {
         }
         let log = gateway.log();
         assert!(log.contains("has ended"), "told at start: {log}");
+        let dangerous = "portcullis_dangerous_accept_stale_crl";
+        assert_eq!(
+            gateway.metrics().count(dangerous, &[("listener", "edge")]),
+            u64::from(keys.contains(dangerous.trim_start_matches("portcullis_")))
+        );
     }
 }
 

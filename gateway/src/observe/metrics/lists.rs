@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use gateway_core::revocation::{IssuerList, Revocation};
+use gateway_core::revocation::{IssuerList, Revocation, StalePolicy};
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
@@ -18,17 +18,34 @@ type Place<'a> = (&'static str, &'a str);
 impl Metrics {
     pub(super) fn encode_lists(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
         let config = self.config();
+        // Of two authorities of one name, which differ by their keys, the worse value is shown: what is about to end must not
+        // hide behind what is not, nor what is used for ever behind what is not.
+        let (least, most) = (i64::min, i64::max);
         let help = "Entries of the revocation list of an issuer";
-        gauges(encoder, ("crl_entries", help, None), &config, |list| {
-            i64::try_from(list.len()).unwrap_or(i64::MAX)
-        })?;
+        gauges(
+            encoder,
+            ("crl_entries", help, None),
+            &config,
+            least,
+            |list| i64::try_from(list.len()).unwrap_or(i64::MAX),
+        )?;
         let unit = Some(&Unit::Seconds);
         let help = "When the revocation list of an issuer was made (thisUpdate), in Unix time";
         let made = ("crl_this_update_timestamp", help, unit);
-        gauges(encoder, made, &config, |list| unix_time(list.this_update()))?;
+        gauges(encoder, made, &config, least, |list| {
+            unix_time(list.this_update())
+        })?;
         let help = "When the revocation list of an issuer ends (nextUpdate), in Unix time";
         let ends = ("crl_next_update_timestamp", help, unit);
-        gauges(encoder, ends, &config, |list| unix_time(list.next_update()))?;
+        gauges(encoder, ends, &config, least, |list| {
+            unix_time(list.next_update())
+        })?;
+        let help =
+            "1 where a revocation list is used however old it is (dangerous_accept_stale_crl)";
+        let dangerous = ("dangerous_accept_stale_crl", help, None);
+        gauges(encoder, dangerous, &config, most, |list| {
+            i64::from(list.stale_policy() == StalePolicy::Allow)
+        })?;
         let help = "Files of revocation lists that were refused, at a start, a reload or a check";
         let mut metric =
             encoder.encode_descriptor("crl_load_errors", help, None, MetricType::Counter)?;
@@ -41,6 +58,7 @@ fn gauges(
     encoder: &mut DescriptorEncoder<'_>,
     (name, help, unit): (&str, &str, Option<&Unit>),
     config: &Config,
+    worse: fn(i64, i64) -> i64,
     value: impl Fn(&IssuerList) -> i64,
 ) -> Encoded {
     let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
@@ -49,11 +67,9 @@ fn gauges(
         lists.sort_by_key(|(issuer, _)| **issuer);
         let mut named: Vec<(&str, i64)> = Vec::new();
         for (_, list) in lists {
-            // Of two authorities of one name, which differ by their keys, the smaller value is shown: what is about to
-            // end must not hide behind what is not.
             let (name, value) = (list.issuer_name(), value(list));
             match named.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, shown)) => *shown = value.min(*shown),
+                Some((_, shown)) => *shown = worse(value, *shown),
                 None => named.push((name, value)),
             }
         }
