@@ -1,10 +1,10 @@
 //! What stands on the gateway's host during a run: the gateway, its backend, the rules of nftables, the reader of the
 //! failure log. In: an arm. Out: what has been spent and dropped at a moment. Ended with the run.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::arms::{Arm, PORT};
 use super::ban::Follower;
 use super::cgroup::Cgroup;
-use super::world::World;
+use super::world::{World, is_attacker};
 use crate::bench::load;
 use crate::bench::metrics;
 use crate::bench::process::{Cpu, Process};
@@ -201,16 +201,11 @@ impl<'a> Scene<'a> {
             .with_context(|| format!("no counter in {listed}"))
     }
 
-    /// The most connections that a source of the attackers has open.
-    pub fn held_by_one(&self) -> Result<u32> {
+    /// The connections that attackers have open.
+    pub fn held(&self) -> Result<HashSet<SocketAddrV4>> {
         let table = fs::read_to_string(self.world.gateway.proc("net/tcp"))?;
-        let mut held: HashMap<Ipv4Addr, u32> = HashMap::new();
-        for address in table.lines().skip(1).filter_map(open_from) {
-            if address.octets()[..2] == [10, 79] {
-                *held.entry(address).or_default() += 1;
-            }
-        }
-        Ok(held.into_values().max().unwrap_or(0))
+        let open = table.lines().skip(1).filter_map(open_from);
+        Ok(open.filter(|peer| is_attacker(*peer.ip())).collect())
     }
 
     /// Ends the reader of the log. Returns when the first source was shut out, by whatever shuts them out in this arm.
@@ -221,7 +216,7 @@ impl<'a> Scene<'a> {
         let log = fs::read_to_string(&self.audit)?;
         for line in log.lines().filter(|line| line.contains("\"guard_ban\"")) {
             let line: Value = serde_json::from_str(line)?;
-            if line["event"] == "guard_ban" {
+            if line["event"] == "guard_ban" && line["outcome"] == "banned" {
                 let time = line["time"].as_str().context("a line has its time")?;
                 return Ok(Some(humantime::parse_rfc3339(time)?));
             }
@@ -249,7 +244,7 @@ fn text(site: &Site, arm: Option<Arm>, audit: &Path, backend: u16) -> String {
 
 /// Who is at the other end of a line of /proc/net/tcp, if it is a connection to the gateway that the gateway has to end:
 /// established (1), or ended by the other side (8).
-fn open_from(line: &str) -> Option<Ipv4Addr> {
+fn open_from(line: &str) -> Option<SocketAddrV4> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [_, local, remote, state, ..] = words[..] else {
         return None;
@@ -259,10 +254,11 @@ fn open_from(line: &str) -> Option<Ipv4Addr> {
     if !is_open || u16::from_str_radix(port, 16).ok()? != PORT {
         return None;
     }
-    let (address, _) = remote.split_once(':')?;
+    let (address, port) = remote.split_once(':')?;
     let address = u32::from_str_radix(address, 16).ok()?;
+    let port = u16::from_str_radix(port, 16).ok()?;
     // The kernel prints the four bytes as one number of the machine's own order.
-    Some(Ipv4Addr::from(address.to_ne_bytes()))
+    Some(SocketAddrV4::new(address.to_ne_bytes().into(), port))
 }
 
 /// A line of /proc/stat: user, nice, system, idle, waiting, two kinds of interrupts, and what the hypervisor took.
@@ -292,7 +288,8 @@ mod tests {
     #[test]
     fn connections_that_wait_for_the_gateway_are_counted_by_their_source() {
         let line = "   3: 01004E0A:10DD 07004F0A:9C40 01 00000000:00000000 00:00000000 00000000";
-        assert_eq!(open_from(line), Some(Ipv4Addr::new(10, 79, 0, 7)));
+        let peer = "10.79.0.7:40000".parse().unwrap();
+        assert_eq!(open_from(line), Some(peer));
         let closing = line.replace(" 01 ", " 04 ");
         let elsewhere = line.replace("10DD", "10DE");
         assert_eq!((open_from(&closing), open_from(&elsewhere)), (None, None));

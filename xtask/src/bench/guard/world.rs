@@ -5,7 +5,7 @@
 //! stays behind, however we end. Takes root.
 
 use std::fs::{self, File};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -66,6 +66,11 @@ pub const AGENTS_SOURCES: &str = "10.77.0.1-10.77.0.50";
 pub const ATTACKERS_SOURCES: &str = "10.79.0.1-10.79.0.20";
 /// How many addresses that is.
 pub const ATTACKERS: u32 = 20;
+
+/// Whether an address is of the attackers' network.
+pub fn is_attacker(address: Ipv4Addr) -> bool {
+    matches!(address.octets(), [10, 79, ..])
+}
 
 /// How the hosts' kernels take packets from their cables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -298,10 +303,13 @@ impl KernelThread {
         Ok(found)
     }
 
+    /// Puts it on a CPU, before every process there: packets wait for no process where a card's interrupts bring them.
     fn pin(self, cpu: Cpu) -> Result<()> {
         let mut set = CpuSet::new();
         set.set(cpu.number());
-        Ok(sched_setaffinity(Pid::from_raw(self.pid), &set)?)
+        sched_setaffinity(Pid::from_raw(self.pid), &set)?;
+        let pid = self.pid.to_string();
+        run_quietly(program("chrt").args(["--fifo", "--pid", "1", &pid]))
     }
 
     /// What it has spent. `schedstat` begins with that, in nanoseconds.
