@@ -118,7 +118,7 @@ impl World {
             gateway: Gateway::start(
                 config.clone(),
                 BlockList::default(),
-                &Privileges::of_this_thread(),
+                Privileges::of_this_thread(),
             )
             .unwrap(),
             config,

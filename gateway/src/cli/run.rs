@@ -122,9 +122,7 @@ fn start(
     // Before it is read: what changes in the meantime has changed since.
     let seen = Seen::now(&config.blocks);
     let blocks = BlockFile::open(&config.blocks)?;
-    let gateway = Gateway::start(config, blocks.blocks.list(), &privileges)?;
-    privileges.end();
-    let gateway = Arc::new(gateway);
+    let gateway = Arc::new(Gateway::start(config, blocks.blocks.list(), privileges)?);
     let keeper = Keeper::start(Arc::clone(&gateway), seen, blocks)?;
     let reloader = Reloader::start(Arc::clone(&gateway), &file, files)?;
     Ok((gateway, reloader, keeper))

@@ -185,15 +185,16 @@ struct Threads {
 
 impl Gateway {
     /// Binds everything, starts every thread, and takes connections; of those whom `blocks` names none. What takes
-    /// capabilities is done with `privileges`.
+    /// capabilities is done with `privileges`, and they end before anything else begins.
     pub fn start(
         config: Config,
         blocks: BlockList,
-        privileges: &Privileges,
+        privileges: Privileges,
     ) -> Result<Self, StartError> {
         let config = Arc::new(config);
         raise_descriptor_limit(&config);
-        let (bound, guarding) = guarding::bind_and_guard(&config, privileges)?;
+        let (bound, guarding) = guarding::bind_and_guard(&config, &privileges)?;
+        privileges.end();
         let addresses = bound.addresses.clone();
         let admin = config
             .admin

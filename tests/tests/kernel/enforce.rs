@@ -451,6 +451,23 @@ fn forge(site: &Site, kind: Forged, count: u32) {
     });
 }
 
+/// Forges packets until so many have been judged like this: a busy host loses some of them on the way.
+fn forge_until(site: &Site, kind: Forged, pass: Pass, count: u64) {
+    for _ in 0..50 {
+        let judged = site.counter().fate(Fate::Passed(pass));
+        let missing = count.saturating_sub(judged);
+        if missing == 0 {
+            return;
+        }
+        forge(
+            site,
+            kind,
+            u32::try_from(missing).expect("a million at most"),
+        );
+    }
+    panic!("too few arrive: {:?}", site.counter());
+}
+
 #[test]
 fn a_million_forged_packets_push_out_no_authenticated_flow_and_no_ban() {
     const EACH: u32 = 250_000;
@@ -473,14 +490,10 @@ fn a_million_forged_packets_push_out_no_authenticated_flow_and_no_ban() {
             let ban = banned_until(until_ns);
             site.programs.set_ban(banned(number), ban);
         }
-        forge(&site, Forged::Syn, EACH);
-        forge(&site, Forged::Ack, EACH);
+        forge_until(&site, Forged::Syn, Pass::Opening, u64::from(EACH) + FLOWS);
+        forge_until(&site, Forged::Ack, Pass::Unknown, u64::from(EACH));
 
         let counter = site.counter();
-        let opening = counter.fate(Fate::Passed(Pass::Opening));
-        assert_eq!(opening, u64::from(EACH) + FLOWS, "{address}");
-        let unknown = counter.fate(Fate::Passed(Pass::Unknown));
-        assert!(unknown >= u64::from(EACH), "{address}: {counter:?}");
         assert_eq!(site.programs.flow_count() as u64, FLOWS, "{address}");
         assert_eq!(counter.flows_opened, FLOWS, "{address}");
         for number in 0..BANS {

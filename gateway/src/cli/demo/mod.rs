@@ -55,7 +55,7 @@ impl Demo {
         // Nothing of a demo is to outlive it.
         config.guard.is_lasting = false;
         let privileges = Privileges::of_this_thread();
-        let gateway = Gateway::start(config, BlockList::default(), &privileges)?;
+        let gateway = Gateway::start(config, BlockList::default(), privileges)?;
         stage.release_ports();
         let play = Play {
             fleet: Fleet::start(stage.agents()?)?,
