@@ -5,7 +5,11 @@
 #[path = "../../gateway-common/tests/frames/mod.rs"]
 #[allow(dead_code, missing_docs)]
 mod frames;
+#[path = "../../gateway-common/tests/scenes/mod.rs"]
+#[allow(dead_code, missing_docs)]
+mod scenes;
 
+use std::cell::Cell;
 use std::fs;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
@@ -15,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
+use fuzz::scene::Known;
 use fuzz::ticket::{KEY_FILE, edge};
 use gateway::pki::{Authority, Profile, Request};
 use gateway_core::certificate::{Certificate, Chain};
@@ -33,6 +38,7 @@ const FRAME_BYTES_MAX: usize = 200;
 fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     packets(&Seeds::of(root, "packet")?)?;
+    judgements(&Seeds::of(root, "judgement")?)?;
     configurations(&Seeds::of(root, "configuration")?)?;
     certificates(&Seeds::of(root, "certificate")?)?;
     handshakes(&Seeds::of(root, "handshake")?)?;
@@ -63,6 +69,31 @@ fn packets(seeds: &Seeds) -> Result<()> {
             let name = case.name.replace(", ", "-").replace([' ', '.'], "-");
             seeds.write(&name.to_lowercase(), &case.frame)?;
         }
+    }
+    Ok(())
+}
+
+/// The scenes of the kernel tests in `enforce`: from one mode to another it is a byte.
+fn judgements(seeds: &Seeds) -> Result<()> {
+    const NOW_NS: u64 = 1 << 50;
+    for scene in scenes::table(NOW_NS) {
+        let Some((family, name)) = scene.name.split_once(", enforce: ") else {
+            continue;
+        };
+        let known = Known {
+            now_ns: scene.now_ns,
+            settings: scene.settings,
+            flow: scene.flow,
+            account: scene.account,
+            ban: scene.ban,
+            listed: scene.listed,
+            key: Cell::new(None),
+        };
+        let name = format!("{family}-{name}")
+            .replace(", ", "-")
+            .replace(['/', ' '], "-")
+            .replace('\'', "");
+        seeds.write(&name.to_lowercase(), &[known.write(), scene.frame].concat())?;
     }
     Ok(())
 }

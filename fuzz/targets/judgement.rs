@@ -1,0 +1,115 @@
+//! Any packet under any circumstances, through the judgement that runs in the kernel.
+//!
+//! What must hold beyond "no panic": it comes to what this file says in its own words and its own arithmetic; it asks
+//! about nobody but the packet's own flow and source; it notes first bytes with pending flows only; and nothing is
+//! dropped but in mode `enforce`, while somebody answers for it.
+#![no_main]
+
+use fuzz::scene::Known;
+use gateway_common::{
+    Ban, Drop, Fate, Flow, Judgement, Listed, Pass, Segment, first_bytes, flow_state, judge, mode,
+    parse,
+};
+use libfuzzer_sys::fuzz_target;
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((known, frame)) = Known::read(bytes) else {
+        return;
+    };
+    let Ok(segment) = parse(frame) else {
+        return;
+    };
+    known.is_of(&segment);
+    let judgement = judge(frame, &segment, &known.settings, &known);
+    let (sentence, first_bytes) = opinion(frame, &segment, &known);
+    let settings = &known.settings;
+    let is_enforced =
+        settings.mode == mode::ENFORCE && ahead_ns(settings.alive_until_ns, known.now_ns) > 0;
+    let fate = match sentence {
+        Ok(pass) => Fate::Passed(pass),
+        Err(drop) if is_enforced => Fate::Dropped(drop),
+        Err(drop) => Fate::WouldDrop(drop),
+    };
+    assert_eq!(judgement, Judgement { fate, first_bytes });
+});
+
+/// How far ahead a moment is; the clock may wrap.
+fn ahead_ns(moment_ns: u64, now_ns: u64) -> i64 {
+    moment_ns.wrapping_sub(now_ns).cast_signed()
+}
+
+fn opinion(frame: &[u8], segment: &Segment, known: &Known) -> (Result<Pass, Drop>, Option<u8>) {
+    let flags = segment.body.flags;
+    let is_banned = |ban: Ban| ahead_ns(ban.until_ns, known.now_ns) > 0;
+    let listed = match known.settings.has_lists {
+        0 => None,
+        _ => known.listed,
+    };
+    let is_banned = known.ban.is_some_and(is_banned);
+    let sentence = if flags & FIN != 0 || flags & RST != 0 {
+        Ok(Pass::Ending)
+    } else if listed == Some(Listed::Denied) {
+        Err(Drop::Denied)
+    } else if listed == Some(Listed::Allowed) {
+        Ok(Pass::Allowed)
+    } else if flags & SYN != 0 && flags & ACK == 0 {
+        let pending = known.account.map_or(0, |account| account.pending);
+        // A source without an account has no flows, which a cap of none allows as many of.
+        let is_at_cap = known.account.is_some() && pending >= known.settings.pending_max;
+        match (is_banned, is_at_cap) {
+            (true, _) => Err(Drop::Banned),
+            (false, true) => Err(Drop::TooManyPending),
+            (false, false) => Ok(Pass::Opening),
+        }
+    } else {
+        match known.flow {
+            None => Ok(Pass::Unknown),
+            Some(flow) if flow.state == flow_state::AUTHENTICATED => Ok(Pass::Authenticated),
+            Some(flow) if flow.state == flow_state::FAILED => Ok(Pass::Failed),
+            Some(_) if is_banned => Err(Drop::Banned),
+            Some(flow) => return pending(frame, segment, &flow, known),
+        }
+    };
+    (sentence, None)
+}
+
+fn pending(
+    frame: &[u8],
+    segment: &Segment,
+    flow: &Flow,
+    known: &Known,
+) -> (Result<Pass, Drop>, Option<u8>) {
+    let deadline_ns = flow.opened_at_ns.wrapping_add(known.settings.deadline_ns);
+    if flow.is_over_cap != 0 {
+        return (Err(Drop::TooManyPending), None);
+    }
+    if ahead_ns(deadline_ns, known.now_ns) <= 0 {
+        return (Err(Drop::Deadline), None);
+    }
+    let payload_bytes = i64::from(segment.body.payload_bytes);
+    let distance = segment.body.sequence.wrapping_sub(flow.first_sequence);
+    let start = i64::from(distance.cast_signed());
+    if start >= 0 && start + payload_bytes > i64::from(known.settings.budget_bytes) {
+        return (Err(Drop::ByteBudget), None);
+    }
+    if start != 0 || payload_bytes == 0 {
+        return (Ok(Pass::Pending), None);
+    }
+    let offset = segment.body.payload_offset as usize;
+    let payload = &frame[offset..offset + segment.body.payload_bytes as usize];
+    let is_hello = match payload {
+        [22, 3, _, _, _, message, ..] => *message == 1,
+        [first, ..] => *first == 22 && payload.len() < 6,
+        [] => return (Ok(Pass::Pending), None),
+    };
+    if is_hello {
+        (Ok(Pass::Pending), Some(first_bytes::TLS))
+    } else {
+        (Ok(Pass::NotTls), Some(first_bytes::NOT_TLS))
+    }
+}
