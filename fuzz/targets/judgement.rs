@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
     let (sentence, first_bytes) = opinion(frame, &segment, &known);
     let settings = &known.settings;
     let is_enforced =
-        settings.mode == mode::ENFORCE && ahead_ns(settings.alive_until_ns, known.now_ns) > 0;
+        settings.mode == mode::ENFORCE && !is_over(settings.alive_until_ns, known.now_ns);
     let fate = match sentence {
         Ok(pass) => Fate::Passed(pass),
         Err(drop) if is_enforced => Fate::Dropped(drop),
@@ -38,14 +38,14 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(judgement, Judgement { fate, first_bytes });
 });
 
-/// How far ahead a moment is; the clock may wrap.
-fn ahead_ns(moment_ns: u64, now_ns: u64) -> i64 {
-    moment_ns.wrapping_sub(now_ns).cast_signed()
+/// Whether a moment has come. The clock may wrap: half of all moments are over, the other half is to come.
+fn is_over(moment_ns: u64, now_ns: u64) -> bool {
+    now_ns.wrapping_sub(moment_ns) < 1 << 63
 }
 
 fn opinion(frame: &[u8], segment: &Segment, known: &Known) -> (Result<Pass, Drop>, Option<u8>) {
     let flags = segment.body.flags;
-    let is_banned = |ban: Ban| ahead_ns(ban.until_ns, known.now_ns) > 0;
+    let is_banned = |ban: Ban| !is_over(ban.until_ns, known.now_ns);
     let listed = match known.settings.has_lists {
         0 => None,
         _ => known.listed,
@@ -88,7 +88,7 @@ fn pending(
     if flow.is_over_cap != 0 {
         return (Err(Drop::TooManyPending), None);
     }
-    if ahead_ns(deadline_ns, known.now_ns) <= 0 {
+    if is_over(deadline_ns, known.now_ns) {
         return (Err(Drop::Deadline), None);
     }
     let payload_bytes = i64::from(segment.body.payload_bytes);
