@@ -12,6 +12,7 @@ pub mod failure;
 pub mod identity;
 pub mod limit;
 pub mod lineage;
+pub mod record;
 pub mod revocation;
 pub mod server_trust;
 pub mod sniff;

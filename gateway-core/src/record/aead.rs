@@ -1,0 +1,146 @@
+//! The cipher of one direction: what is asked of a library, and the nonce that no record may share with another.
+//! In: a key, an IV, a sequence number. Out: records opened or sealed, each under the next number.
+
+use super::HEADER_BYTES;
+use super::error::{OpenError, SealError};
+
+/// Length of the per-record nonce and of the IV it is made from (RFC 8446 section 5.3).
+pub const IV_BYTES: usize = 12;
+
+/// Length of the authentication tag of every cipher suite here (RFC 8446 section B.4 names them).
+pub const TAG_BYTES: usize = 16;
+
+/// Header of a record, which is its additional data (RFC 8446 section 5.2).
+pub type Header = [u8; HEADER_BYTES];
+
+/// A record is not authentic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forged;
+
+/// Authenticated encryption with one key, as a cryptographic library has it.
+pub trait Aead {
+    /// Opens the ciphertext and tag at `bytes[from..]` and moves the plaintext to the front of `bytes`. What stands in `bytes`
+    /// after an error is of no use.
+    fn open(
+        &self,
+        nonce: [u8; IV_BYTES],
+        header: &Header,
+        bytes: &mut [u8],
+        from: usize,
+    ) -> Result<(), Forged>;
+
+    /// Encrypts `bytes` in place and returns the tag. `None` where the library refuses.
+    fn seal(
+        &self,
+        nonce: [u8; IV_BYTES],
+        header: &Header,
+        bytes: &mut [u8],
+    ) -> Option<[u8; TAG_BYTES]>;
+}
+
+/// How much one key may protect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suite {
+    /// AES-128-GCM or AES-256-GCM.
+    AesGcm,
+    /// ChaCha20-Poly1305.
+    ChaCha20Poly1305,
+}
+
+impl Suite {
+    /// Records after which a new key is asked for.
+    pub const fn update_after(self) -> u64 {
+        match self {
+            Suite::AesGcm => 1 << 24,
+            Suite::ChaCha20Poly1305 => u64::MAX - (1 << 16),
+        }
+    }
+
+    /// Records of data that one key may seal (RFC 8446 section 5.5): 2^24.5 with AES-GCM. With ChaCha20-Poly1305 the sequence
+    /// numbers end first; the last ones are left for a KeyUpdate and an alert.
+    pub const fn records_max(self) -> u64 {
+        match self {
+            Suite::AesGcm => 23_726_566,
+            Suite::ChaCha20Poly1305 => u64::MAX - 16,
+        }
+    }
+}
+
+const _: () = assert!(Suite::AesGcm.update_after() < Suite::AesGcm.records_max());
+const _: () =
+    assert!(Suite::ChaCha20Poly1305.update_after() < Suite::ChaCha20Poly1305.records_max());
+
+/// A key with the number of the next record under it.
+#[derive(Debug)]
+pub struct TrafficKey<A> {
+    aead: A,
+    iv: [u8; IV_BYTES],
+    sequence: u64,
+    suite: Suite,
+}
+
+impl<A: Aead> TrafficKey<A> {
+    /// Takes a key that has protected `sequence` records so far.
+    pub fn new(aead: A, iv: [u8; IV_BYTES], sequence: u64, suite: Suite) -> Self {
+        TrafficKey {
+            aead,
+            iv,
+            sequence,
+            suite,
+        }
+    }
+
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    pub(super) fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// Opens the next record, of which `bytes[from..]` is what follows the header. The plaintext goes to the front.
+    pub(super) fn open(
+        &mut self,
+        header: &Header,
+        bytes: &mut [u8],
+        from: usize,
+    ) -> Result<(), OpenError> {
+        let after = self.sequence.checked_add(1);
+        let after = after.ok_or(OpenError::SequenceExhausted)?;
+        self.aead
+            .open(self.nonce(self.sequence), header, bytes, from)
+            .map_err(|Forged| OpenError::Forged)?;
+        self.sequence = after;
+        Ok(())
+    }
+
+    /// Seals the record `ahead` of the next one; `advance` then counts them all.
+    pub(super) fn seal(
+        &self,
+        ahead: u64,
+        header: &Header,
+        bytes: &mut [u8],
+    ) -> Result<[u8; TAG_BYTES], SealError> {
+        let sequence = self.sequence.checked_add(ahead);
+        // The last number stays unused: behind it there is none to count to.
+        let sequence = sequence.filter(|sequence| *sequence < u64::MAX);
+        let sequence = sequence.ok_or(SealError::KeyExhausted)?;
+        self.aead
+            .seal(self.nonce(sequence), header, bytes)
+            .ok_or(SealError::Cipher)
+    }
+
+    pub(super) fn advance(&mut self, records: u64) {
+        self.sequence += records;
+    }
+
+    /// RFC 8446 section 5.3: the sequence number, padded to the left, exclusive-or the IV.
+    fn nonce(&self, sequence: u64) -> [u8; IV_BYTES] {
+        let mut nonce = self.iv;
+        let counted = &mut nonce[IV_BYTES - size_of::<u64>()..];
+        for (byte, counter) in counted.iter_mut().zip(sequence.to_be_bytes()) {
+            *byte ^= counter;
+        }
+        nonce
+    }
+}

@@ -1,0 +1,235 @@
+//! Opens what the peer sends.
+//! In: received bytes in one piece, many records or a part of one. Out: their plaintext, in one piece at the front of the same
+//! bytes, and what the peer wants done before the next record. One per direction; holds a key, and bytes of a
+//! handshake message that is not complete.
+
+use super::aead::{Aead, TrafficKey};
+use super::error::OpenError;
+use super::header::{HEADER_BYTES, whole_record};
+use super::message::{Message, Messages};
+use super::{CONTENT_BYTES_MAX, KEY_UPDATES_MAX, KeyUpdateRequest, TAG_BYTES, content_type};
+use crate::failure::Alert;
+
+const CLOSE_NOTIFY: u8 = 0;
+const USER_CANCELED: u8 = 90;
+
+/// Which side of the connection the peer is; decides what it may send after the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A client sends no handshake message but KeyUpdate.
+    Client,
+    /// A server may send tickets too.
+    Server,
+}
+
+/// Why opening stopped.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// What is left is not a whole record.
+    Incomplete,
+    /// The records that follow are under the peer's next key: hand it to `Opener::rekey` first. If requested, our own next
+    /// record of data must be under our next key too (RFC 8446 section 4.6.3).
+    KeyUpdate(KeyUpdateRequest),
+    /// A NewSessionTicket, without its type and length.
+    Ticket(Box<[u8]>),
+    /// close_notify: the peer's data is complete, and what follows counts for nothing.
+    Closed,
+}
+
+/// Received bytes on their way to plaintext. In front stands what has been opened, behind it what has not; what lies between
+/// is of no use.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    bytes: &'a mut [u8],
+    opened: usize,
+    taken: usize,
+}
+
+impl<'a> Batch<'a> {
+    /// Takes bytes of which nothing has been opened.
+    pub fn new(bytes: &'a mut [u8]) -> Self {
+        Batch {
+            bytes,
+            opened: 0,
+            taken: 0,
+        }
+    }
+
+    /// Number of bytes of plaintext, which stand at the front.
+    pub fn opened(&self) -> usize {
+        self.opened
+    }
+
+    /// Number of received bytes that have been taken; what lies behind them has to be kept.
+    pub fn taken(&self) -> usize {
+        self.taken
+    }
+
+    /// The plaintext so far.
+    pub fn plaintext(&self) -> &[u8] {
+        &self.bytes[..self.opened]
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The peer has changed its key.
+    AwaitsKey,
+    Closed,
+    Failed(OpenError),
+}
+
+/// The receiving direction.
+#[derive(Debug)]
+pub struct Opener<A> {
+    key: TrafficKey<A>,
+    peer: Peer,
+    state: State,
+    messages: Messages,
+    key_updates_left: u8,
+    has_asked_for_update: bool,
+}
+
+/// What one record came to.
+enum Record {
+    Data,
+    Messages,
+    Ignored,
+    Closed,
+}
+
+impl<A: Aead> Opener<A> {
+    /// Opens records of `peer`, from the next one under `key` on.
+    pub fn new(key: TrafficKey<A>, peer: Peer) -> Self {
+        Opener {
+            key,
+            peer,
+            state: State::Open,
+            messages: Messages::default(),
+            key_updates_left: KEY_UPDATES_MAX,
+            has_asked_for_update: false,
+        }
+    }
+
+    /// Opens whole records until something else has to be done first. After an error it is always the same error, and
+    /// the plaintext of the batch should not be used.
+    pub fn open(&mut self, batch: &mut Batch<'_>) -> Result<Stop, OpenError> {
+        match self.state {
+            State::Open => {}
+            State::AwaitsKey => panic!("the peer's next key has to come before its next record"),
+            State::Closed => {
+                batch.taken = batch.bytes.len();
+                return Ok(Stop::Closed);
+            }
+            State::Failed(error) => return Err(error),
+        }
+        let stop = self.open_until_stopped(batch);
+        match &stop {
+            Ok(Stop::Incomplete | Stop::Ticket(_)) => {}
+            Ok(Stop::KeyUpdate(_)) => self.state = State::AwaitsKey,
+            Ok(Stop::Closed) => {
+                self.state = State::Closed;
+                batch.taken = batch.bytes.len();
+            }
+            Err(error) => self.state = State::Failed(*error),
+        }
+        stop
+    }
+
+    /// Takes the peer's next key, after its KeyUpdate.
+    pub fn rekey(&mut self, key: TrafficKey<A>) {
+        assert_eq!(self.state, State::AwaitsKey, "a key nobody announced");
+        self.key = key;
+        self.state = State::Open;
+        self.has_asked_for_update = false;
+    }
+
+    /// Whether the peer should be asked for a new key, because its own has protected nearly as much as it may. Says so
+    /// once for each key.
+    pub fn asks_for_update(&mut self) -> bool {
+        let is_due = self.key.sequence() >= self.key.suite().update_after();
+        is_due && !std::mem::replace(&mut self.has_asked_for_update, true)
+    }
+
+    fn open_until_stopped(&mut self, batch: &mut Batch<'_>) -> Result<Stop, OpenError> {
+        loop {
+            match self.messages.next(self.peer)? {
+                Some(Message::Ticket(ticket)) => return Ok(Stop::Ticket(ticket)),
+                Some(Message::KeyUpdate(request)) => {
+                    let left = self.key_updates_left.checked_sub(1);
+                    self.key_updates_left = left.ok_or(OpenError::TooManyKeyUpdates)?;
+                    return Ok(Stop::KeyUpdate(request));
+                }
+                None => {}
+            }
+            let record = loop {
+                match self.open_record(batch)? {
+                    None => return Ok(Stop::Incomplete),
+                    Some(Record::Data | Record::Ignored) => {}
+                    Some(record) => break record,
+                }
+            };
+            if matches!(record, Record::Closed) {
+                return Ok(Stop::Closed);
+            }
+        }
+    }
+
+    /// Opens one record. Its data joins the plaintext; anything else stands behind that only until it has been looked at.
+    fn open_record(&mut self, batch: &mut Batch<'_>) -> Result<Option<Record>, OpenError> {
+        let Some((header, record_bytes)) = whole_record(&batch.bytes[batch.taken..])? else {
+            return Ok(None);
+        };
+        let end = batch.taken + record_bytes;
+        let from = batch.taken + HEADER_BYTES - batch.opened;
+        let window = &mut batch.bytes[batch.opened..end];
+        self.key.open(&header, window, from)?;
+        batch.taken = end;
+        let inner = &window[..record_bytes - HEADER_BYTES - TAG_BYTES];
+        // RFC 8446 section 5.4: content, type and padding together.
+        if inner.len() > CONTENT_BYTES_MAX + 1 {
+            return Err(OpenError::Overflow);
+        }
+        let content_bytes = inner.iter().rposition(|byte| *byte != 0);
+        let content_bytes = content_bytes.ok_or(OpenError::NoContentType)?;
+        let content = &inner[..content_bytes];
+        match inner[content_bytes] {
+            content_type::APPLICATION_DATA => {
+                if self.messages.is_pending() {
+                    return Err(OpenError::Interleaved);
+                }
+                if content_bytes > 0 {
+                    self.key_updates_left = KEY_UPDATES_MAX;
+                }
+                batch.opened += content_bytes;
+                Ok(Some(Record::Data))
+            }
+            content_type::HANDSHAKE if content.is_empty() => Err(OpenError::Empty),
+            content_type::HANDSHAKE => {
+                self.messages.add(content);
+                Ok(Some(Record::Messages))
+            }
+            content_type::ALERT => self.take_alert(content).map(Some),
+            _ => Err(OpenError::UnexpectedType),
+        }
+    }
+
+    /// RFC 8446 section 6: one alert per record; its level says nothing.
+    fn take_alert(&self, content: &[u8]) -> Result<Record, OpenError> {
+        let description = match *content {
+            [] => return Err(OpenError::Empty),
+            [_, description] => description,
+            _ => return Err(OpenError::MalformedAlert),
+        };
+        match description {
+            CLOSE_NOTIFY | USER_CANCELED if self.messages.is_pending() => {
+                Err(OpenError::Interleaved)
+            }
+            CLOSE_NOTIFY => Ok(Record::Closed),
+            // Section 6.1: a close_notify should follow, and only that counts.
+            USER_CANCELED => Ok(Record::Ignored),
+            error => Err(OpenError::PeerAlert(Alert(error))),
+        }
+    }
+}
