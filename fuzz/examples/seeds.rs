@@ -42,6 +42,7 @@ fn main() -> Result<()> {
     configurations(&Seeds::of(root, "configuration")?)?;
     certificates(&Seeds::of(root, "certificate")?)?;
     handshakes(&Seeds::of(root, "handshake")?)?;
+    records(&Seeds::of(root, "record")?)?;
     tickets(&Seeds::of(root, "ticket")?)
 }
 
@@ -245,6 +246,68 @@ fn openssl_hello(version: &str) -> Result<Vec<u8>> {
 }
 
 /// The key file of the target's listener, a ticket that it has sealed, and the lineage that is inside one.
+/// Streams as they are where no cipher hides them: two bytes that choose, then records with an empty tag.
+fn records(seeds: &Seeds) -> Result<()> {
+    const ALERT: u8 = 21;
+    const HANDSHAKE: u8 = 22;
+    const DATA: u8 = 23;
+    let record = |content: &[u8], content_type: u8, padding: usize| {
+        let inner = [content, &[content_type], &vec![0; padding]].concat();
+        let [high, low] = (inner.len() as u16 + 16).to_be_bytes();
+        [&[DATA, 3, 3, high, low], &inner[..], &[0; 16]].concat()
+    };
+    let ticket = [&[4, 0, 0, 20][..], &[1; 20]].concat();
+    let close = record(&[1, 0], ALERT, 0);
+    let streams = [
+        (
+            "data",
+            [
+                record(b"hello", DATA, 0),
+                record(b"", DATA, 7),
+                close.clone(),
+            ]
+            .concat(),
+        ),
+        (
+            "key-update",
+            [
+                record(&[24, 0, 0, 1, 1], HANDSHAKE, 0),
+                record(b"under the next key", DATA, 0),
+                record(&[24, 0], HANDSHAKE, 2),
+                record(&[0, 1, 0], HANDSHAKE, 0),
+                close,
+            ]
+            .concat(),
+        ),
+        (
+            "tickets",
+            [
+                record(&ticket.repeat(2), HANDSHAKE, 0),
+                record(&ticket[..7], HANDSHAKE, 0),
+                record(&ticket[7..], HANDSHAKE, 3),
+                record(b"data", DATA, 0),
+            ]
+            .concat(),
+        ),
+        (
+            "interleaved",
+            [record(&ticket[..7], HANDSHAKE, 0), record(b"x", DATA, 0)].concat(),
+        ),
+        (
+            "alert",
+            [record(&[1, 90], ALERT, 0), record(&[2, 40], ALERT, 0)].concat(),
+        ),
+        ("padding-alone", record(&[], 0, 5)),
+        ("change-cipher-spec", vec![20, 3, 3, 0, 1, 1]),
+        ("overflow", vec![DATA, 3, 3, 0x41, 1]),
+    ];
+    for (index, (name, stream)) in streams.into_iter().enumerate() {
+        // Odd ones come from a server.
+        seeds.write(name, &[&[2 * index as u8 + 1, 90], &stream[..]].concat())?;
+    }
+    Ok(())
+}
+
 fn tickets(seeds: &Seeds) -> Result<()> {
     seeds.write("key-file.toml", KEY_FILE.as_bytes())?;
     let folder = tempfile::tempdir()?;

@@ -89,8 +89,14 @@ pub const RECORD_BYTES_MAX: usize = 16384 + 256 + 5;
 /// Plaintext that fits into one TLS record (RFC 8446 section 5.1).
 pub const RECORD_PLAINTEXT_BYTES_MAX: usize = 16384;
 
+/// Content of the first records of a connection: less than that of the longest, so that the peer can open them as they arrive.
+pub const SHORT_RECORD_CONTENT_BYTES: usize = 4096;
+/// Bytes after which records become long.
+pub const SHORT_RECORDS_BYTES: usize = 16 << 10;
+
 /// Size of one I/O buffer: four full records, so that one read and one write move up to 64 KiB.
-/// A connection that moves bytes in both directions holds at most four; an idle one holds none.
+/// Bytes are opened and sealed where they lie, so a connection that moves bytes in both directions holds at most two; an idle
+/// one holds none.
 pub const IO_BUFFER_BYTES: usize = 4 * RECORD_BYTES_MAX;
 
 /// Free buffers a worker keeps for the next use: 8 MiB per worker at most. More go back to the allocator.

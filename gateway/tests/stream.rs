@@ -17,7 +17,9 @@ use gateway_core::block::BlockList;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore};
+use rustls::{
+    AlertDescription, ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore,
+};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A guard against hanging.
@@ -71,6 +73,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        World::with("")
+    }
+
+    /// With more tables in its configuration.
+    fn with(tables: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::init(folder.path(), "Test CA", 10 * DAY).unwrap();
         let request = |name: &str, profile, dns_names: &[&str]| Request {
@@ -91,7 +98,7 @@ impl World {
         let (backend, seen) = echoing_backend();
         let file = folder.path().join("portcullis.toml");
         let text = format!(
-            "drain_timeout = \"1s\"\n[workers]\ncount = 1\n[[listener]]\nname = \"edge\"\n\
+            "drain_timeout = \"1s\"\n[workers]\ncount = 1\n{tables}[[listener]]\nname = \"edge\"\n\
              address = \"127.0.0.1:4317\"\nmode = \"stream\"\ncertificate = \"server.pem\"\n\
              key = \"server.key\"\nclient_ca = [\"ca.pem\"]\nbackend = \"echo\"\n\
              [[backend]]\nname = \"echo\"\nservers = [\"{backend}\"]\n\
@@ -313,6 +320,101 @@ fn a_changed_a_replayed_and_a_reordered_record_end_the_connection_without_a_byte
         );
     }
     world.gateway.drain();
+}
+
+#[test]
+fn what_cannot_be_a_record_is_answered_with_its_alert_and_is_no_end() {
+    let world = World::new();
+    let cases: [(&str, &[u8], AlertDescription); 6] = [
+        (
+            "a change_cipher_spec after Finished",
+            &[20, 3, 3, 0, 1, 1],
+            AlertDescription::UnexpectedMessage,
+        ),
+        (
+            "a close_notify in clear",
+            &[21, 3, 3, 0, 2, 1, 0],
+            AlertDescription::UnexpectedMessage,
+        ),
+        (
+            "no TLS",
+            b"GET / HTTP/1.1\r\n\r\n",
+            AlertDescription::UnexpectedMessage,
+        ),
+        (
+            "2^14 + 257 bytes",
+            &[23, 3, 3, 0x41, 0x01],
+            AlertDescription::RecordOverflow,
+        ),
+        (
+            "no room for a tag",
+            &[23, 3, 3, 0, 15],
+            AlertDescription::BadRecordMac,
+        ),
+        (
+            "nothing but zeros",
+            &[[23, 3, 3, 0, 40].as_slice(), &[0; 40]].concat(),
+            AlertDescription::BadRecordMac,
+        ),
+    ];
+    for (what, record, alert) in cases {
+        let mut client = world.client();
+        let good = client.seal(b"good");
+        client.stream.write_all(&good).unwrap();
+        client.expect(b"good");
+        client.stream.write_all(record).unwrap();
+        let heard = Err(rustls::Error::AlertReceived(alert));
+        assert_eq!(client.rest(), heard, "{what}");
+        let expected = Seen {
+            bytes: b"good".to_vec(),
+            clean: false,
+        };
+        assert_eq!(world.seen(), expected, "{what}");
+    }
+    world.gateway.drain();
+}
+
+#[test]
+fn a_change_of_keys_in_the_same_segment_as_finished_is_followed_in_both_directions() {
+    let world = World::new();
+    let mut client = world.client_before_its_last_flight();
+    let mut flight = client.records();
+    flight.extend(client.seal(b"before, "));
+    client.tls.refresh_traffic_keys().unwrap();
+    flight.extend(client.seal(b"after"));
+    client.stream.write_all(&flight).unwrap();
+    client.expect(b"before, after");
+    let records = client.seal(&[7; 50_000]);
+    client.stream.write_all(&records).unwrap();
+    client.expect(&[7; 50_000]);
+    world.gateway.drain();
+}
+
+#[test]
+fn every_suite_of_both_libraries_carries_every_byte_both_ways() {
+    let suites = [
+        "TLS_AES_128_GCM_SHA256",
+        "TLS_AES_256_GCM_SHA384",
+        "TLS_CHACHA20_POLY1305_SHA256",
+    ];
+    for provider in ["ring", "aws-lc-rs"] {
+        for suite in suites {
+            let tls = format!("[tls]\nprovider = \"{provider}\"\ncipher_suites = [\"{suite}\"]\n");
+            let world = World::with(&tls);
+            let mut client = world.client();
+            for length in [1, 1000, 4096, 16_384, 16_385, 40_000] {
+                let bytes: Vec<u8> = (0..length).map(|at| (at * 7 + length) as u8).collect();
+                let records = client.seal(&bytes);
+                client.stream.write_all(&records).unwrap();
+                client.expect(&bytes);
+                client.tls.refresh_traffic_keys().unwrap();
+            }
+            client.tls.send_close_notify();
+            client.flush();
+            assert!(world.seen().clean, "{provider}, {suite}");
+            world.gateway.drain();
+        }
+    }
 }
 
 #[test]

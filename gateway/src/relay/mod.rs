@@ -144,6 +144,7 @@ impl End {
             StreamError::Truncated => End::ClientTruncated,
             StreamError::Io(_) => End::ClientReset,
             StreamError::Protocol(_) => End::ClientProtocol,
+            StreamError::Seal(_) | StreamError::Keys(_) => End::Internal,
         }
     }
 
@@ -152,6 +153,7 @@ impl End {
             StreamError::Truncated => End::BackendTruncated,
             StreamError::Io(_) => End::BackendReset,
             StreamError::Protocol(_) => End::BackendProtocol,
+            StreamError::Seal(_) | StreamError::Keys(_) => End::Internal,
         }
     }
 }

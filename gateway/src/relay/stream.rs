@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use crate::rt::{Buffer, BufferPool, Socket};
-use crate::tls::{StreamError, TlsStream};
+use crate::tls::{StreamError, TlsStream, sealable};
 
 /// Plain TCP, towards a backend.
 pub struct PlainStream {
@@ -20,7 +20,9 @@ impl PlainStream {
 
     async fn read(&self) -> Result<Option<Buffer>, StreamError> {
         self.socket.readable().await?;
-        let (received, buffer) = self.socket.read(self.pool.take()).await;
+        // Records can be made of it where it lies.
+        let buffer = sealable(&self.pool);
+        let (received, buffer) = self.socket.read(buffer).await;
         match received {
             Ok(count) if count > 0 => Ok(Some(buffer)),
             ended => {

@@ -3,6 +3,7 @@
 //! A connection takes a buffer when there is something to move and gives it back when it has moved.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use monoio::buf::{IoBuf, IoBufMut};
 
@@ -14,6 +15,8 @@ pub struct Buffer {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
+    /// Bytes at the end that a read leaves free.
+    kept: usize,
 }
 
 impl Buffer {
@@ -23,7 +26,44 @@ impl Buffer {
             bytes: vec![0; capacity_bytes].into_boxed_slice(),
             start: 0,
             end: 0,
+            kept: 0,
         }
+    }
+
+    /// A buffer that holds a copy of `bytes` and has no room for more.
+    pub fn of(bytes: &[u8]) -> Self {
+        Buffer {
+            bytes: bytes.into(),
+            start: 0,
+            end: bytes.len(),
+            kept: 0,
+        }
+    }
+
+    /// Leaves `front` bytes free before what will be read, and `back` behind it. For an empty buffer.
+    pub fn keep_room(&mut self, front: usize, back: usize) {
+        assert!(self.is_empty(), "room is kept before anything is read");
+        assert!(front + back <= self.bytes.len(), "no room to keep");
+        (self.start, self.end, self.kept) = (front, front, back);
+    }
+
+    /// All bytes, and where the filled ones are.
+    pub fn parts_mut(&mut self) -> (&mut [u8], Range<usize>) {
+        (&mut self.bytes, self.start..self.end)
+    }
+
+    /// Takes the bytes of `range` as the filled ones.
+    pub fn refill(&mut self, range: Range<usize>) {
+        assert!(
+            range.start <= range.end && range.end <= self.bytes.len(),
+            "more bytes than there are"
+        );
+        (self.start, self.end) = (range.start, range.end);
+    }
+
+    /// Drops all filled bytes but the first `count`.
+    pub fn truncate(&mut self, count: usize) {
+        self.end = self.end.min(self.start + count);
     }
 
     /// The filled bytes.
@@ -51,9 +91,13 @@ impl Buffer {
         self.start == self.end
     }
 
-    /// Whether nothing more fits behind the filled bytes.
+    /// Whether a read has no room behind the filled bytes.
     pub fn is_full(&self) -> bool {
-        self.end == self.bytes.len()
+        self.readable_room() == 0
+    }
+
+    fn readable_room(&self) -> usize {
+        (self.bytes.len() - self.end).saturating_sub(self.kept)
     }
 
     /// Size in bytes, filled or not.
@@ -83,6 +127,7 @@ impl Buffer {
     pub fn clear(&mut self) {
         self.start = 0;
         self.end = 0;
+        self.kept = 0;
     }
 
     /// Appends `bytes`, growing when they do not fit.
@@ -129,7 +174,7 @@ unsafe impl IoBufMut for Buffer {
     }
 
     fn bytes_total(&mut self) -> usize {
-        self.bytes.len() - self.end
+        self.readable_room()
     }
 
     // The runtime says how many bytes the kernel put at `write_ptr`.

@@ -115,10 +115,12 @@ async fn attend(
         stream,
         peer,
         negotiated,
+        certificates,
     } = accepted;
     let pace = share.map(Pace::new);
     let (connection, established_at) = (place.number(), Instant::now());
-    worker.foresee_newcomer(&state, position, &stream, &peer);
+    worker.foresee_newcomer(&state, position, &certificates, &peer);
+    drop(certificates);
     place.establish(position, peer.clone());
     if let Some(order) = worker.judge_if_changed(&state, position, &peer, None) {
         place.give(order);
@@ -259,6 +261,7 @@ fn let_in(
         stream,
         peer,
         negotiated,
+        ..
     } = &accepted;
     match worker.records.admit(peer) {
         Ok(share) => {

@@ -14,6 +14,7 @@ use gateway_core::server_trust::ServerObjection;
 use gateway_core::suppress::Suppressor;
 use local_sync::semaphore::Semaphore;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use super::connection::{Arrival, serve};
@@ -24,7 +25,7 @@ use crate::limits;
 use crate::observe::{Audit, Clients, Event, Observer, WorkerCounters};
 use crate::relay::{End, Order, Orders, Reached};
 use crate::rt::{self, AcceptStop, BufferPool, MailboxReceiver, Socket, block_on, contain};
-use crate::tls::{TlsStream, VerifiedPeer};
+use crate::tls::VerifiedPeer;
 
 /// A message to a worker.
 #[derive(Debug)]
@@ -135,14 +136,14 @@ impl Worker {
         &self,
         state: &State,
         position: usize,
-        stream: &TlsStream,
+        certificates: &[CertificateDer<'static>],
         peer: &VerifiedPeer,
     ) {
         let Some(observed) = &state.doors[position].observed else {
             return;
         };
         let now = SystemTime::now();
-        let why = stream.with_peer_certificates(|chain| observed.would_refuse(chain, now));
+        let why = observed.would_refuse(certificates, now);
         self.tell_foreseen(position, peer, why);
     }
 

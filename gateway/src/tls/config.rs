@@ -38,6 +38,8 @@ pub fn server_config(
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
     server.max_early_data_size = 0;
+    // For our record layer; they go nowhere else.
+    server.enable_secret_extraction = true;
     if let (Some(resumption), Some(keys)) = (&config.resumption, keys) {
         let policy = ResumptionPolicy {
             max_authentication_age: resumption.max_authentication_age,
@@ -103,6 +105,7 @@ impl BackendConfigs {
             .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(config, backend)))
             .with_client_cert_resolver(Arc::new(OurCertificate(Arc::clone(&backend.key))));
         client.resumption = Resumption::disabled();
+        client.enable_secret_extraction = true;
         let with_protocol = |protocol: &Vec<u8>| {
             let mut with_protocol = client.clone();
             with_protocol.alpn_protocols = vec![protocol.clone()];

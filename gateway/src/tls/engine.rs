@@ -1,33 +1,29 @@
-//! Drives rustls' state machine without I/O.
-//! In: received bytes. Out: plaintext, bytes to send, and whether the handshake is done. One engine per connection,
-//! server or client; it holds keys and no buffers.
+//! Drives rustls' state machine through a handshake, without I/O.
+//! In: received bytes. Out: bytes to send, and whether the handshake is done. rustls is shown one record at a time, so
+//! that it takes nothing of what follows the handshake: that is for the record layer, which `into_session` hands over to.
 
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
-};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{CommonState, Error};
 
-use crate::limits;
+use super::session::{Kernel, Session};
 use crate::rt::Buffer;
 
-/// A rustls connection of either role.
-pub(super) enum Engine {
+/// A rustls connection of either role, in its handshake.
+pub(super) struct Engine {
+    role: Role,
+    /// Bytes of the incoming ones that rustls has been shown.
+    shown: usize,
+    /// Of them, those that are whole records.
+    whole: usize,
+}
+
+enum Role {
     /// We are the server; the peer is a client of ours.
     Server(Box<UnbufferedServerConnection>),
     /// We are the client; the peer is a backend.
     Client(Box<UnbufferedClientConnection>),
-}
-
-/// Where the engine puts what it finds.
-pub(super) struct Output<'a> {
-    /// Decrypted application data.
-    pub(super) plaintext: &'a mut Buffer,
-    /// Handshake records and alerts to send.
-    pub(super) outgoing: &'a mut Buffer,
-    /// Set when the peer sent close_notify.
-    pub(super) peer_closed: &'a mut bool,
 }
 
 /// How far the engine got with what it was given.
@@ -35,46 +31,78 @@ pub(super) struct Output<'a> {
 pub(super) enum Progress {
     /// The handshake needs more bytes from the peer.
     Handshaking,
-    /// Application data may flow; everything received has been processed.
+    /// The handshake is done; what is left of the incoming bytes came behind it.
     Established,
 }
 
-/// What to do once everything received has been processed and we may send.
-enum Then<'a> {
-    Nothing,
-    Encrypt(&'a [u8]),
-    CloseNotify,
-}
-
 impl Engine {
-    /// Processes `incoming` as far as it goes and drops what was processed from it. After an error, `alert` has
-    /// what to tell the peer, and nothing else may be called.
+    /// The server's side of a handshake.
+    pub(super) fn server(connection: UnbufferedServerConnection) -> Self {
+        Engine::new(Role::Server(Box::new(connection)))
+    }
+
+    /// The client's side of a handshake.
+    pub(super) fn client(connection: UnbufferedClientConnection) -> Self {
+        Engine::new(Role::Client(Box::new(connection)))
+    }
+
+    fn new(role: Role) -> Self {
+        Engine {
+            role,
+            shown: 0,
+            whole: 0,
+        }
+    }
+
+    /// Processes `incoming` as far as the handshake goes and drops what was processed from it. Puts what is to be sent behind
+    /// whatever `outgoing` holds. After an error, `alert` has what to tell the peer, and nothing else may be called.
     pub(super) fn advance(
         &mut self,
         incoming: &mut Buffer,
-        output: &mut Output<'_>,
+        outgoing: &mut Buffer,
     ) -> Result<Progress, Error> {
-        self.run(incoming, output, Then::Nothing)
+        loop {
+            let bytes = &mut incoming.filled_mut()[..self.shown];
+            let (discard, step) = match &mut self.role {
+                Role::Server(connection) => {
+                    absorb::<ServerConnectionData>(connection.process_tls_records(bytes), outgoing)
+                }
+                Role::Client(connection) => {
+                    absorb::<ClientConnectionData>(connection.process_tls_records(bytes), outgoing)
+                }
+            };
+            incoming.consume(discard);
+            self.shown -= discard;
+            self.whole = self.whole.saturating_sub(discard);
+            match step? {
+                None => {}
+                Some(Progress::Handshaking) if self.shown < incoming.len() => {
+                    self.show_more(incoming.filled());
+                }
+                Some(Progress::Established) if self.whole > 0 => {
+                    return Err(Error::General("a record was left unread".to_owned()));
+                }
+                Some(progress) => return Ok(progress),
+            }
+        }
     }
 
-    /// Seals `plaintext` into records behind whatever `output.outgoing` holds. `unprocessed` is what has been
-    /// received and is not a whole record yet.
-    pub(super) fn seal(
-        &mut self,
-        plaintext: &[u8],
-        unprocessed: &mut Buffer,
-        output: &mut Output<'_>,
-    ) -> Result<Progress, Error> {
-        self.run(unprocessed, output, Then::Encrypt(plaintext))
-    }
-
-    /// Puts a close_notify alert behind whatever `output.outgoing` holds.
-    pub(super) fn close_notify(
-        &mut self,
-        unprocessed: &mut Buffer,
-        output: &mut Output<'_>,
-    ) -> Result<Progress, Error> {
-        self.run(unprocessed, output, Then::CloseNotify)
+    /// Shows the next whole record, or the beginning of one, which rustls looks at but does not take.
+    fn show_more(&mut self, incoming: &[u8]) {
+        const HEADER_BYTES: usize = 5;
+        let next = &incoming[self.whole..];
+        let record_bytes = match next {
+            [_, _, _, high, low, ..] => {
+                HEADER_BYTES + usize::from(u16::from_be_bytes([*high, *low]))
+            }
+            _ => usize::MAX,
+        };
+        if record_bytes <= next.len() {
+            self.whole += record_bytes;
+            self.shown = self.whole;
+        } else {
+            self.shown = incoming.len();
+        }
     }
 
     /// Takes what rustls still wants to send after an error: the alert, and records that were queued before it.
@@ -83,11 +111,11 @@ impl Engine {
     /// those again after an error fails an assertion inside it.
     pub(super) fn alert(&mut self, outgoing: &mut Buffer) {
         while self.common().wants_write() {
-            let handed_out = match self {
-                Engine::Server(connection) => {
+            let handed_out = match &mut self.role {
+                Role::Server(connection) => {
                     encode_queued(connection.process_tls_records(&mut []), outgoing)
                 }
-                Engine::Client(connection) => {
+                Role::Client(connection) => {
                     encode_queued(connection.process_tls_records(&mut []), outgoing)
                 }
             };
@@ -99,80 +127,45 @@ impl Engine {
 
     /// State both roles share: negotiated parameters, peer certificates.
     pub(super) fn common(&self) -> &CommonState {
-        match self {
-            Engine::Server(connection) => connection,
-            Engine::Client(connection) => connection,
+        match &self.role {
+            Role::Server(connection) => connection,
+            Role::Client(connection) => connection,
         }
     }
 
-    fn run(
-        &mut self,
-        incoming: &mut Buffer,
-        output: &mut Output<'_>,
-        then: Then<'_>,
-    ) -> Result<Progress, Error> {
-        loop {
-            let bytes = incoming.filled_mut();
-            let (discard, step) = match self {
-                Engine::Server(connection) => absorb::<ServerConnectionData>(
-                    connection.process_tls_records(bytes),
-                    output,
-                    &then,
-                ),
-                Engine::Client(connection) => absorb::<ClientConnectionData>(
-                    connection.process_tls_records(bytes),
-                    output,
-                    &then,
-                ),
-            };
-            incoming.consume(discard);
-            if let Some(progress) = step? {
-                return Ok(progress);
+    /// Hands over to the record layer, once the handshake is done. `received` is what came behind it.
+    pub(super) fn into_session(self, received: &Buffer) -> Result<Session, Error> {
+        let (secrets, kernel) = match self.role {
+            Role::Server(connection) => {
+                let (secrets, kernel) = connection.dangerous_into_kernel_connection()?;
+                (secrets, Kernel::Server(kernel))
             }
-        }
+            Role::Client(connection) => {
+                let (secrets, kernel) = connection.dangerous_into_kernel_connection()?;
+                (secrets, Kernel::Client(kernel))
+            }
+        };
+        Session::new(secrets, kernel, received)
     }
 }
 
 /// Handles one state. Returns how many received bytes are done with, and the progress once nothing is left to do.
 fn absorb<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
-    output: &mut Output<'_>,
-    then: &Then<'_>,
+    outgoing: &mut Buffer,
 ) -> (usize, Result<Option<Progress>, Error>) {
-    let UnbufferedStatus { mut discard, state } = status;
+    let UnbufferedStatus { discard, state } = status;
     let step = match state {
         Err(error) => Err(error),
-        Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-            let mut step = Ok(None);
-            while let Some(record) = traffic.next_record() {
-                match record {
-                    Ok(record) => {
-                        discard += record.discard;
-                        output.plaintext.append(record.payload);
-                    }
-                    Err(error) => step = Err(error),
-                }
-            }
-            step
-        }
-        Ok(ConnectionState::EncodeTlsData(data)) => encode(data, output.outgoing).map(|()| None),
+        Ok(ConnectionState::EncodeTlsData(data)) => encode(data, outgoing).map(|()| None),
         // What was encoded is in `outgoing`, which every caller sends before it waits for anything.
         Ok(ConnectionState::TransmitTlsData(data)) => {
             data.done();
             Ok(None)
         }
-        Ok(ConnectionState::PeerClosed) => {
-            *output.peer_closed = true;
-            Ok(None)
-        }
-        Ok(ConnectionState::WriteTraffic(traffic)) => {
-            send(traffic, then, output.outgoing).map(|()| Some(Progress::Established))
-        }
-        Ok(ConnectionState::Closed) => Ok(Some(Progress::Established)),
+        Ok(ConnectionState::WriteTraffic(_)) => Ok(Some(Progress::Established)),
         Ok(ConnectionState::BlockedHandshake) => Ok(Some(Progress::Handshaking)),
-        Ok(_) => Err(Error::General(
-            "early data on a connection that does not offer it".to_owned(),
-        )),
+        Ok(state) => Err(Error::General(format!("{state:?} during a handshake"))),
     };
     (discard, step)
 }
@@ -200,35 +193,4 @@ fn encode<Data>(mut data: EncodeTlsData<'_, Data>, outgoing: &mut Buffer) -> Res
             }
         }
     }
-}
-
-fn send<Data>(
-    mut traffic: WriteTraffic<'_, Data>,
-    then: &Then<'_>,
-    outgoing: &mut Buffer,
-) -> Result<(), Error> {
-    loop {
-        let sealed = match then {
-            Then::Nothing => return Ok(()),
-            Then::Encrypt(plaintext) => {
-                outgoing.reserve(sealed_bytes_max(plaintext.len()));
-                traffic.encrypt(plaintext, outgoing.spare_mut())
-            }
-            Then::CloseNotify => traffic.queue_close_notify(outgoing.spare_mut()),
-        };
-        match sealed {
-            Ok(written) => {
-                outgoing.advance(written);
-                return Ok(());
-            }
-            Err(EncryptError::InsufficientSize(needed)) => outgoing.reserve(needed.required_size),
-            Err(EncryptError::EncryptExhausted) => return Err(Error::EncryptError),
-        }
-    }
-}
-
-/// Room for the records of `plaintext_bytes` and for a KeyUpdate that may go before them.
-fn sealed_bytes_max(plaintext_bytes: usize) -> usize {
-    let records = plaintext_bytes.div_ceil(limits::RECORD_PLAINTEXT_BYTES_MAX) + 1;
-    plaintext_bytes + records * (limits::RECORD_BYTES_MAX - limits::RECORD_PLAINTEXT_BYTES_MAX)
 }

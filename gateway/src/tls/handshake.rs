@@ -12,15 +12,16 @@ use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 use gateway_core::sniff::{FirstBytes, first_bytes};
 use rustls::client::UnbufferedClientConnection;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, Error, ServerConfig};
 
-use super::engine::{Engine, Output, Progress};
+use super::engine::{Engine, Progress};
 use super::failure::classify;
 use super::negotiated::Negotiated;
 use super::peer::VerifiedPeer;
 use super::scratch::{self, Note};
+use super::session::Session;
 use super::stream::TlsStream;
 use crate::identity::ParsedCertificate;
 use crate::limits;
@@ -34,6 +35,8 @@ pub struct Accepted {
     pub peer: VerifiedPeer,
     /// What was agreed on.
     pub negotiated: Negotiated,
+    /// Its certificates, its own first; of a client that resumed, those of its full handshake.
+    pub certificates: Vec<CertificateDer<'static>>,
 }
 
 /// Why a client is not in, and the records that tell it so.
@@ -76,9 +79,6 @@ struct Handshake {
     engine: Engine,
     incoming: Buffer,
     outgoing: Buffer,
-    /// Application data that came right behind the peer's Finished.
-    plaintext: Buffer,
-    peer_closed: bool,
     received_bytes: usize,
     reads: usize,
     /// What the callbacks had to say so far.
@@ -93,8 +93,6 @@ impl Handshake {
             engine,
             incoming: Buffer::with_capacity(0),
             outgoing: Buffer::with_capacity(0),
-            plaintext: Buffer::with_capacity(0),
-            peer_closed: false,
             received_bytes: 0,
             reads: 0,
             note: Note::default(),
@@ -103,13 +101,9 @@ impl Handshake {
     }
 
     fn advance(&mut self) -> Result<Progress, Error> {
-        let mut output = Output {
-            plaintext: &mut self.plaintext,
-            outgoing: &mut self.outgoing,
-            peer_closed: &mut self.peer_closed,
-        };
         let (engine, incoming) = (&mut self.engine, &mut self.incoming);
-        scratch::observe(&mut self.note, || engine.advance(incoming, &mut output))
+        let outgoing = &mut self.outgoing;
+        scratch::observe(&mut self.note, || engine.advance(incoming, outgoing))
     }
 
     /// Reads once; 0 is the end of the stream. A silent peer costs no buffer.
@@ -150,15 +144,9 @@ impl Handshake {
         Err(Refusal::without_alert(Failure::Malformed, detail))
     }
 
-    fn into_stream(self, socket: Socket, pool: Rc<BufferPool>) -> TlsStream {
-        TlsStream::new(
-            socket,
-            pool,
-            self.engine,
-            self.incoming,
-            self.plaintext,
-            self.peer_closed,
-        )
+    /// Hands over to the record layer, with what came behind the handshake.
+    fn into_session(self) -> Result<Session, Error> {
+        self.engine.into_session(&self.incoming)
     }
 }
 
@@ -178,7 +166,7 @@ pub async fn accept(
             ));
         }
     };
-    let mut handshake = Handshake::new(Engine::Server(Box::new(connection)));
+    let mut handshake = Handshake::new(Engine::server(connection));
     let establishing = establish(&mut handshake, &socket);
     let established = monoio::time::timeout(timeout, establishing).await;
     let in_time = established.unwrap_or_else(|_| {
@@ -188,11 +176,21 @@ pub async fn accept(
     match in_time {
         Ok(peer) => {
             let note = std::mem::take(&mut handshake.note);
-            Ok(Accepted {
-                negotiated: Negotiated::of(&handshake.engine, note),
-                stream: handshake.into_stream(socket, pool),
-                peer,
-            })
+            let negotiated = Negotiated::of(&handshake.engine, note);
+            let certificates = handshake.engine.common().peer_certificates();
+            let certificates = certificates.unwrap_or_default().to_vec();
+            match handshake.into_session() {
+                Ok(session) => Ok(Accepted {
+                    stream: TlsStream::new(socket, pool, session),
+                    peer,
+                    negotiated,
+                    certificates,
+                }),
+                Err(error) => {
+                    let detail = error.to_string();
+                    Err((socket, Refusal::without_alert(Failure::Internal, detail)))
+                }
+            }
         }
         Err(refusal) => {
             let Note {
@@ -229,10 +227,6 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Verifie
                 .ok_or_else(nobody);
         }
         flushed.map_err(|error| Refusal::reset(&error))?;
-        if handshake.peer_closed {
-            let detail = "the client closed during the handshake".to_owned();
-            return Err(Refusal::without_alert(Failure::Reset, detail));
-        }
         handshake.within_limits()?;
         let first = handshake.received_bytes == 0;
         let received = handshake
@@ -351,7 +345,7 @@ pub async fn connect(
     pool: Rc<BufferPool>,
 ) -> Result<Connected, HandshakeError> {
     let connection = UnbufferedClientConnection::new(Arc::clone(config), server_name)?;
-    let mut handshake = Handshake::new(Engine::Client(Box::new(connection)));
+    let mut handshake = Handshake::new(Engine::client(connection));
     loop {
         let progress = handshake.advance();
         if progress.is_err() {
@@ -364,14 +358,17 @@ pub async fn connect(
         })?;
         match progress {
             Progress::Established => {
+                let asked_who_we_are = handshake.note.asked_who_we_are;
+                let chain = handshake.note.server_chain.take();
+                let session = handshake.into_session()?;
                 return Ok(Connected {
-                    asked_who_we_are: handshake.note.asked_who_we_are,
-                    chain: handshake.note.server_chain.take(),
-                    stream: handshake.into_stream(socket, pool),
+                    stream: TlsStream::new(socket, pool, session),
+                    chain,
+                    asked_who_we_are,
                 });
             }
             Progress::Handshaking => {
-                if handshake.peer_closed || handshake.receive(&socket).await? == 0 {
+                if handshake.receive(&socket).await? == 0 {
                     return Err(HandshakeError::Closed);
                 }
             }

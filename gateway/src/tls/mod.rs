@@ -2,10 +2,12 @@
 //!
 //! In: an accepted or connected socket. Out: a `TlsStream` and, for clients, a `VerifiedPeer`; or a refusal with its
 //! reason and the alert to send. On the worker that owns the connection; configurations are shared and immutable.
-//! The handshake is done by rustls; who may enter is decided by `verifier`.
+//! The handshake is done by rustls; who may enter is decided by `verifier`; records after the handshake are opened and sealed by
+//! `gateway_core::record`.
 
 mod certificates;
 mod chain;
+mod cipher;
 mod config;
 mod engine;
 mod failure;
@@ -18,6 +20,7 @@ mod peer;
 mod rehearsal;
 mod scratch;
 mod server_verifier;
+mod session;
 mod stream;
 mod tickets;
 mod verifier;
@@ -31,7 +34,8 @@ pub use negotiated::Negotiated;
 pub use observed::Observed;
 pub use peer::VerifiedPeer;
 pub use rehearsal::{Admissible, Inadmissible, rehearse};
-pub use stream::{StreamError, TlsStream};
+pub use session::ProtocolError;
+pub use stream::{StreamError, TlsStream, sealable};
 pub use tickets::{
     KeyFileError, KeyRing, RotateError, Rotated, load as load_ticket_keys,
     rotate as rotate_ticket_keys,

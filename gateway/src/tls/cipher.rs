@@ -1,0 +1,190 @@
+//! The ciphers of the configured provider, as the record layer asks for them.
+//! In: traffic secrets from rustls and the suite they are for. Out: a key. Whose cipher it is follows from whose suite was
+//! negotiated: one library does a connection's handshake and its records.
+
+use aws_lc_rs::aead as aws;
+use gateway_core::record::{Aead, Forged, Header, IV_BYTES, Suite, TAG_BYTES, TrafficKey};
+use ring::aead as ring_aead;
+use rustls::crypto::aws_lc_rs as aws_provider;
+use rustls::{ConnectionTrafficSecrets, Error, SupportedCipherSuite};
+
+/// One key of one library.
+pub(super) enum Cipher {
+    Ring(ring_aead::LessSafeKey),
+    AwsLc(aws::LessSafeKey),
+}
+
+/// The three algorithms by their names in each library.
+#[derive(Clone, Copy)]
+enum Algorithm {
+    Aes128Gcm,
+    Aes256Gcm,
+    ChaCha20Poly1305,
+}
+
+/// The key for `secrets` of a connection that negotiated `suite`.
+pub(super) fn traffic_key(
+    suite: SupportedCipherSuite,
+    (sequence, secrets): (u64, ConnectionTrafficSecrets),
+) -> Result<TrafficKey<Cipher>, Error> {
+    let (algorithm, key, iv) = match secrets {
+        ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Algorithm::Aes128Gcm, key, iv),
+        ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (Algorithm::Aes256Gcm, key, iv),
+        ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => {
+            (Algorithm::ChaCha20Poly1305, key, iv)
+        }
+        _ => return Err(unusable()),
+    };
+    let cipher = match is_of_aws_lc(suite) {
+        true => Cipher::aws_lc(algorithm, key.as_ref()),
+        false => Cipher::ring(algorithm, key.as_ref()),
+    };
+    let iv = iv.as_ref().try_into().map_err(|_| unusable())?;
+    let cipher = cipher.ok_or_else(unusable)?;
+    Ok(TrafficKey::new(cipher, iv, sequence, algorithm.suite()))
+}
+
+fn unusable() -> Error {
+    Error::General("traffic secrets that no suite of TLS 1.3 has".to_owned())
+}
+
+/// rustls compares suites by their names; which library's one is tells only where it stands in memory.
+fn is_of_aws_lc(suite: SupportedCipherSuite) -> bool {
+    let Some(suite) = suite.tls13() else {
+        return false;
+    };
+    aws_provider::ALL_CIPHER_SUITES
+        .iter()
+        .filter_map(SupportedCipherSuite::tls13)
+        .any(|known| std::ptr::eq(known, suite))
+}
+
+impl Algorithm {
+    fn suite(self) -> Suite {
+        match self {
+            Algorithm::Aes128Gcm | Algorithm::Aes256Gcm => Suite::AesGcm,
+            Algorithm::ChaCha20Poly1305 => Suite::ChaCha20Poly1305,
+        }
+    }
+}
+
+impl Cipher {
+    fn ring(algorithm: Algorithm, key: &[u8]) -> Option<Self> {
+        let algorithm = match algorithm {
+            Algorithm::Aes128Gcm => &ring_aead::AES_128_GCM,
+            Algorithm::Aes256Gcm => &ring_aead::AES_256_GCM,
+            Algorithm::ChaCha20Poly1305 => &ring_aead::CHACHA20_POLY1305,
+        };
+        let key = ring_aead::UnboundKey::new(algorithm, key).ok()?;
+        Some(Cipher::Ring(ring_aead::LessSafeKey::new(key)))
+    }
+
+    fn aws_lc(algorithm: Algorithm, key: &[u8]) -> Option<Self> {
+        let algorithm = match algorithm {
+            Algorithm::Aes128Gcm => &aws::AES_128_GCM,
+            Algorithm::Aes256Gcm => &aws::AES_256_GCM,
+            Algorithm::ChaCha20Poly1305 => &aws::CHACHA20_POLY1305,
+        };
+        let key = aws::UnboundKey::new(algorithm, key).ok()?;
+        Some(Cipher::AwsLc(aws::LessSafeKey::new(key)))
+    }
+}
+
+// `Sealer` and `Opener` use no number twice under one key, which is what the libraries' names warn of.
+impl Aead for Cipher {
+    fn open(
+        &self,
+        nonce: [u8; IV_BYTES],
+        header: &Header,
+        bytes: &mut [u8],
+        from: usize,
+    ) -> Result<(), Forged> {
+        let is_authentic = match self {
+            Cipher::Ring(key) => {
+                let nonce = ring_aead::Nonce::assume_unique_for_key(nonce);
+                let header = ring_aead::Aad::from(header);
+                key.open_within(nonce, header, bytes, from..).is_ok()
+            }
+            Cipher::AwsLc(key) => {
+                let nonce = aws::Nonce::assume_unique_for_key(nonce);
+                let header = aws::Aad::from(header);
+                key.open_within(nonce, header, bytes, from..).is_ok()
+            }
+        };
+        is_authentic.then_some(()).ok_or(Forged)
+    }
+
+    fn seal(
+        &self,
+        nonce: [u8; IV_BYTES],
+        header: &Header,
+        bytes: &mut [u8],
+    ) -> Option<[u8; TAG_BYTES]> {
+        match self {
+            Cipher::Ring(key) => {
+                let nonce = ring_aead::Nonce::assume_unique_for_key(nonce);
+                let header = ring_aead::Aad::from(header);
+                let tag = key.seal_in_place_separate_tag(nonce, header, bytes);
+                tag.ok()?.as_ref().try_into().ok()
+            }
+            Cipher::AwsLc(key) => {
+                let nonce = aws::Nonce::assume_unique_for_key(nonce);
+                let header = aws::Aad::from(header);
+                let tag = key.seal_in_place_separate_tag(nonce, header, bytes);
+                tag.ok()?.as_ref().try_into().ok()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::crypto::ring as ring_provider;
+
+    #[test]
+    fn each_librarys_suites_are_told_apart_although_they_compare_as_equal() {
+        let of_ring = ring_provider::ALL_CIPHER_SUITES;
+        let of_aws_lc = aws_provider::ALL_CIPHER_SUITES;
+        assert_eq!(of_ring.len(), 3);
+        assert_eq!(of_aws_lc.len(), 3);
+        assert!(of_ring.iter().all(|suite| of_aws_lc.contains(suite)));
+        assert!(of_ring.iter().all(|suite| !is_of_aws_lc(*suite)));
+        assert!(of_aws_lc.iter().all(|suite| is_of_aws_lc(*suite)));
+    }
+
+    #[test]
+    fn both_libraries_make_the_same_records_and_open_each_others() {
+        let algorithms = [
+            (Algorithm::Aes128Gcm, 16),
+            (Algorithm::Aes256Gcm, 32),
+            (Algorithm::ChaCha20Poly1305, 32),
+        ];
+        for (algorithm, key_bytes) in algorithms {
+            let key = vec![7; key_bytes];
+            let ciphers = [
+                Cipher::ring(algorithm, &key).unwrap(),
+                Cipher::aws_lc(algorithm, &key).unwrap(),
+            ];
+            let header = [23, 3, 3, 4, 17];
+            let plaintext: Vec<u8> = (0..1025).map(|at| at as u8).collect();
+            let sealed = ciphers.each_ref().map(|cipher| {
+                let mut bytes = plaintext.clone();
+                let tag = cipher.seal([1; 12], &header, &mut bytes).unwrap();
+                [&bytes[..], &tag].concat()
+            });
+            assert_eq!(sealed[0], sealed[1]);
+            for cipher in &ciphers {
+                let mut bytes = [&[9; 27], &sealed[0][..]].concat();
+                cipher.open([1; 12], &header, &mut bytes, 27).unwrap();
+                assert_eq!(bytes[..1025], plaintext);
+                bytes[27..].copy_from_slice(&sealed[0]);
+                bytes[40] ^= 1;
+                let opened = cipher.open([1; 12], &header, &mut bytes, 27);
+                assert_eq!(opened, Err(Forged));
+            }
+            assert!(Cipher::ring(algorithm, &key[1..]).is_none());
+            assert!(Cipher::aws_lc(algorithm, &key[1..]).is_none());
+        }
+    }
+}
