@@ -254,6 +254,24 @@ mod tests {
     }
 
     #[test]
+    fn kept_room_is_not_read_into_and_can_be_filled_by_its_owner() {
+        let mut buffer = Buffer::with_capacity(16);
+        buffer.keep_room(5, 4);
+        assert_eq!((buffer.len(), buffer.bytes_total()), (0, 7));
+        assert_eq!(buffer.write_ptr(), buffer.bytes[5..].as_mut_ptr());
+        buffer.append(b"sevenby");
+        assert!(buffer.is_full());
+        let (bytes, filled) = buffer.parts_mut();
+        assert_eq!((bytes.len(), filled), (16, 5..12));
+        buffer.refill(0..16);
+        assert_eq!(&buffer.filled()[5..12], b"sevenby");
+        buffer.truncate(12);
+        buffer.consume(12);
+        assert!(!buffer.is_full(), "an empty buffer keeps no room any more");
+        assert_eq!(buffer.bytes_total(), 16);
+    }
+
+    #[test]
     fn the_pool_keeps_no_more_than_its_limit_and_no_grown_buffer() {
         let pool = BufferPool::default();
         let taken: Vec<_> = (0..limits::POOLED_BUFFERS_MAX + 3)
