@@ -9,6 +9,10 @@ use rustls::crypto::aws_lc_rs as aws_provider;
 use rustls::{ConnectionTrafficSecrets, Error, SupportedCipherSuite};
 
 /// One key of one library.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a session is one allocation, and holds what the default library needs"
+)]
 pub(super) enum Cipher {
     Ring(ring_aead::LessSafeKey),
     AwsLc(aws::LessSafeKey),
