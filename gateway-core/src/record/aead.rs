@@ -48,11 +48,20 @@ pub enum Suite {
 }
 
 impl Suite {
-    /// Records after which a new key is asked for.
+    /// Records after which we change our own key.
     pub const fn update_after(self) -> u64 {
         match self {
             Suite::AesGcm => 1 << 24,
             Suite::ChaCha20Poly1305 => u64::MAX - (1 << 16),
+        }
+    }
+
+    /// Records after which a peer that has not changed its key is asked to. Later than we do it ourselves, so that two
+    /// who count alike do not ask each other at once.
+    pub const fn ask_after(self) -> u64 {
+        match self {
+            Suite::AesGcm => 20_000_000,
+            Suite::ChaCha20Poly1305 => u64::MAX - (1 << 15),
         }
     }
 
@@ -66,9 +75,12 @@ impl Suite {
     }
 }
 
-const _: () = assert!(Suite::AesGcm.update_after() < Suite::AesGcm.records_max());
-const _: () =
-    assert!(Suite::ChaCha20Poly1305.update_after() < Suite::ChaCha20Poly1305.records_max());
+const fn limits_follow_each_other(suite: Suite) -> bool {
+    suite.update_after() < suite.ask_after() && suite.ask_after() < suite.records_max()
+}
+
+const _: () = assert!(limits_follow_each_other(Suite::AesGcm));
+const _: () = assert!(limits_follow_each_other(Suite::ChaCha20Poly1305));
 
 /// A key with the number of the next record under it.
 #[derive(Debug)]

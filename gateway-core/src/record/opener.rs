@@ -148,7 +148,7 @@ impl<A: Aead> Opener<A> {
     /// Whether the peer should be asked for a new key, because its own has protected nearly as much as it may. Says so
     /// once for each key.
     pub fn asks_for_update(&mut self) -> bool {
-        let is_due = self.key.sequence() >= self.key.suite().update_after();
+        let is_due = self.key.sequence() >= self.key.suite().ask_after();
         is_due && !std::mem::replace(&mut self.has_asked_for_update, true)
     }
 

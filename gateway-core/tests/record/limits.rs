@@ -88,7 +88,7 @@ fn a_peer_that_has_used_up_its_sequence_numbers_is_cut_off() {
 
 #[test]
 fn a_peer_whose_key_has_protected_enough_is_asked_for_another_once() {
-    let due = Suite::AesGcm.update_after();
+    let due = Suite::AesGcm.ask_after();
     let mut forge = Forge {
         aead: Toy(0),
         sequence: due - 1,

@@ -5,7 +5,7 @@
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
-use rustls::{CommonState, Error};
+use rustls::{CommonState, Error, ExtractedSecrets};
 
 use super::session::{Kernel, Session};
 use crate::rt::Buffer;
@@ -135,17 +135,22 @@ impl Engine {
 
     /// Hands over to the record layer, once the handshake is done. `received` is what came behind it.
     pub(super) fn into_session(self, received: &Buffer) -> Result<Session, Error> {
-        let (secrets, kernel) = match self.role {
+        let (secrets, kernel) = self.into_secrets()?;
+        Session::new(secrets, kernel, received)
+    }
+
+    /// The traffic secrets, and what derives the next ones.
+    pub(super) fn into_secrets(self) -> Result<(ExtractedSecrets, Kernel), Error> {
+        match self.role {
             Role::Server(connection) => {
                 let (secrets, kernel) = connection.dangerous_into_kernel_connection()?;
-                (secrets, Kernel::Server(kernel))
+                Ok((secrets, Kernel::Server(kernel)))
             }
             Role::Client(connection) => {
                 let (secrets, kernel) = connection.dangerous_into_kernel_connection()?;
-                (secrets, Kernel::Client(kernel))
+                Ok((secrets, Kernel::Client(kernel)))
             }
-        };
-        Session::new(secrets, kernel, received)
+        }
     }
 }
 

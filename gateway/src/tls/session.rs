@@ -184,7 +184,8 @@ impl Session {
         let content_bytes_max = self.content_bytes_max(buffer);
         let records = plaintext_bytes.div_ceil(content_bytes_max) as u64;
         if self.sealer.needs_update_before(records) {
-            self.owed_update = Some(KeyUpdateRequest::Requested);
+            // One that the peer has asked for does as well.
+            self.owed_update.get_or_insert(KeyUpdateRequest::Requested);
         }
         let first = match self.owed_update.take() {
             Some(request) => Some(self.update_key(request)?),
@@ -248,3 +249,153 @@ const _: () = {
     let sealed = sealed_bytes(plaintext_bytes, limits::SHORT_RECORD_CONTENT_BYTES);
     assert!(sealed <= limits::IO_BUFFER_BYTES);
 };
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use gateway_core::record::{RECORD_BYTES_MAX, Suite};
+    use rcgen::generate_simple_self_signed;
+    use rustls::client::UnbufferedClientConnection;
+    use rustls::crypto::ring::default_provider;
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::server::UnbufferedServerConnection;
+    use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+    use super::*;
+    use crate::tls::engine::{Engine, Progress};
+
+    /// Both ends of a handshake that is done, client first, with what has been sent behind it to either.
+    fn engines(tickets: usize) -> ([Engine; 2], [Buffer; 2]) {
+        let made = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let provider = Arc::new(default_provider());
+        let versions = &[&rustls::version::TLS13];
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(versions)
+            .unwrap();
+        let mut client = client.with_root_certificates(roots).with_no_client_auth();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap();
+        let mut server = server
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        server.send_tls13_tickets = tickets;
+        client.enable_secret_extraction = true;
+        server.enable_secret_extraction = true;
+        let name = "localhost".try_into().unwrap();
+        let client = UnbufferedClientConnection::new(Arc::new(client), name).unwrap();
+        let server = UnbufferedServerConnection::new(Arc::new(server)).unwrap();
+        let (mut client, mut server) = (Engine::client(client), Engine::server(server));
+        let (mut to_client, mut to_server) = (Buffer::of(b""), Buffer::of(b""));
+        loop {
+            let progress = client.advance(&mut to_client, &mut to_server).unwrap();
+            let answer = server.advance(&mut to_server, &mut to_client).unwrap();
+            if (progress, answer) == (Progress::Established, Progress::Established) {
+                return ([client, server], [to_client, to_server]);
+            }
+        }
+    }
+
+    /// Both ends of a connection, client first. Each direction's key has protected `sequence` records.
+    fn sessions(sequence: u64) -> [Session; 2] {
+        let (engines, received) = engines(0);
+        let mut received = received.iter();
+        engines.map(|engine| {
+            let (mut secrets, kernel) = engine.into_secrets().unwrap();
+            (secrets.tx.0, secrets.rx.0) = (sequence, sequence);
+            Session::new(secrets, kernel, received.next().unwrap()).unwrap()
+        })
+    }
+
+    /// Moves `text` from one end to the other; whether a KeyUpdate went before it.
+    fn moves(from: &mut Session, to: &mut Session, text: &[u8]) -> bool {
+        let mut records = Buffer::of(text);
+        let first = from.seal(&mut records).unwrap();
+        let mut stream = Buffer::with_capacity(0);
+        to.restore(&mut stream);
+        stream.append(first.as_ref().map_or(&[][..], Buffer::filled));
+        stream.append(records.filled());
+        to.open(&mut stream).unwrap();
+        assert_eq!(stream.filled(), text);
+        assert!(to.partial.is_empty());
+        first.is_some()
+    }
+
+    #[test]
+    fn keys_are_changed_before_they_have_protected_too_much_and_the_peers_answer_is_followed() {
+        let [mut client, mut server] = sessions(Suite::AesGcm.update_after() - 3);
+        // Of client and server in turn: the fourth record of the client's is one too many. Its KeyUpdate asks for one of the
+        // server's, which so goes before the server's own limit.
+        let changes: Vec<(bool, bool)> = (0..12)
+            .map(|round| {
+                let there = moves(&mut client, &mut server, &[round; 100]);
+                (there, moves(&mut server, &mut client, &[round; 300]))
+            })
+            .collect();
+        let mut expected = vec![(false, false); 12];
+        expected[3] = (true, true);
+        assert_eq!(changes, expected);
+    }
+
+    #[test]
+    fn a_peer_that_does_not_change_its_key_in_time_is_asked_to() {
+        let [mut asked, mut asking] = sessions(Suite::AesGcm.ask_after());
+        let mut records = Buffer::of(b"text");
+        records.reserve(RECORD_BYTES_MAX);
+        let (bytes, plaintext) = records.parts_mut();
+        let range = asked.sealer.seal(bytes, plaintext, 100).unwrap();
+        records.refill(range);
+        asking.open(&mut records).unwrap();
+        assert_eq!(records.filled(), b"text");
+        assert_eq!(asking.owed_update, Some(KeyUpdateRequest::Requested));
+    }
+
+    #[test]
+    fn tickets_behind_the_handshake_are_taken_and_nothing_of_them_is_handed_out() {
+        let ([client, server], [to_client, to_server]) = engines(2);
+        assert!(!to_client.is_empty(), "two tickets");
+        let mut client = client.into_session(&to_client).unwrap();
+        let mut server = server.into_session(&to_server).unwrap();
+        assert!(client.is_unread() && !server.is_unread());
+        let mut received = Buffer::with_capacity(0);
+        client.restore(&mut received);
+        client.open(&mut received).unwrap();
+        assert!(received.is_empty() && client.partial.is_empty());
+        assert!(!moves(&mut server, &mut client, b"data"));
+        assert!(!moves(&mut client, &mut server, b"answer"));
+    }
+
+    #[test]
+    fn the_first_records_are_short_and_the_others_are_not() {
+        let [mut client, _] = sessions(0);
+        let lengths: Vec<Vec<usize>> = (0..3)
+            .map(|_| {
+                let mut buffer = Buffer::with_capacity(limits::IO_BUFFER_BYTES);
+                buffer.keep_room(ROOM_BEFORE, ROOM_BEHIND);
+                buffer.append(&[7; 40_000]);
+                assert!(client.seal(&mut buffer).unwrap().is_none());
+                assert_eq!(buffer.capacity(), limits::IO_BUFFER_BYTES, "in place");
+                content_lengths(buffer.filled())
+            })
+            .collect();
+        let mut short = vec![4096; 9];
+        short.push(40_000 - 9 * 4096);
+        let long = vec![16_384, 16_384, 40_000 - 2 * 16_384];
+        assert_eq!(lengths, [short, long.clone(), long]);
+    }
+
+    fn content_lengths(mut records: &[u8]) -> Vec<usize> {
+        let mut lengths = Vec::new();
+        while let [23, 3, 3, high, low, rest @ ..] = records {
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            lengths.push(length - 17);
+            records = &rest[length..];
+        }
+        lengths
+    }
+}
