@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static MEMORY: gateway::rt::Memory = gateway::rt::Memory;
+
 fn main() -> ExitCode {
     gateway::cli::main()
 }

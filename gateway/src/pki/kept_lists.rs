@@ -1,8 +1,7 @@
 //! Revocation lists that are in use, kept so that a reload does not parse and verify again what has not changed, and so
 //! that listeners that name the same list share its entries.
 //! In: lists that were verified, under everything their verification hung on. Out: the same lists. On the thread that
-//! reads a configuration, and on the control thread, which is the last to let go of a list: a million entries are never
-//! given back by a worker.
+//! reads a configuration, which is also the last to let go of a list: a million entries are never given back by a worker.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -55,11 +55,19 @@ pub enum ReadError {
     },
 }
 
-/// Reads a whole regular file. Never blocks on a pipe.
+/// Reads a whole regular file. Never blocks on a pipe, and never asks the kernel for much at once: while it copies, it may let
+/// nobody else onto this CPU.
 pub fn file(path: &Path, bytes_max: usize) -> Result<Vec<u8>, ReadError> {
     let (file, _mode) = open_regular(path)?;
-    let mut bytes = Vec::new();
-    file.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+    let expected_bytes = usize::try_from(file.metadata()?.len()).unwrap_or(bytes_max);
+    // Room for one more, so that the end is found without growing.
+    let mut bytes = Vec::with_capacity(expected_bytes.min(bytes_max) + 1);
+    let mut file = file.take(bytes_max as u64 + 1);
+    while (&mut file)
+        .take(limits::READ_BYTES)
+        .read_to_end(&mut bytes)?
+        > 0
+    {}
     if bytes.len() > bytes_max {
         return Err(ReadError::TooLong(bytes_max));
     }

@@ -15,7 +15,6 @@ use super::worker::Message;
 use crate::backend::Resolver;
 use crate::limits;
 use crate::observe::{AdminSocket, Audit, Health, Metrics, serve, watch_expiry};
-use crate::pki::kept_lists;
 use crate::rt::Mailbox;
 
 /// What the control thread works with.
@@ -128,16 +127,9 @@ impl Control {
             }
             std::future::pending().await
         };
-        let letting_go = async {
-            loop {
-                tokio::time::sleep(limits::LIST_SWEEP_INTERVAL).await;
-                kept_lists::forget_unused();
-            }
-        };
         tokio::select! {
             () = resolving => {}
             () = serving => {}
-            () = letting_go => {}
             () = watching => {}
             () = guarding => {}
             () = counting => {}

@@ -7,12 +7,14 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Instant;
 
 use super::gateway::Gateway;
 use crate::config;
 use crate::files::{Changed, Seen, Watcher};
+use crate::limits;
+use crate::pki::kept_lists;
 use crate::rt;
 
 /// Speaks to the reloader's thread, which ends by itself with the process.
@@ -103,7 +105,7 @@ impl Reloading {
     /// Waits for a cause and adds to it what waits behind it. `None` to stop.
     fn next(&self) -> Option<Cause> {
         let mut cause: Option<Cause> = None;
-        let first = self.orders.recv().ok()?;
+        let first = self.first()?;
         for order in std::iter::once(first).chain(self.orders.try_iter()) {
             let (asked, files, since) = match order {
                 Order::Asked(who, since) => (Some(who), Vec::new(), since),
@@ -123,6 +125,18 @@ impl Reloading {
         cause.files.sort();
         cause.files.dedup();
         Some(cause)
+    }
+
+    /// Waits for an order. Meanwhile gives back, now and then, the lists that nobody uses any more: here, where nobody waits
+    /// for it. `None` when nobody can give any.
+    fn first(&self) -> Option<Order> {
+        loop {
+            match self.orders.recv_timeout(limits::LIST_SWEEP_INTERVAL) {
+                Ok(order) => return Some(order),
+                Err(RecvTimeoutError::Timeout) => kept_lists::forget_unused(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
     }
 
     /// All of the new state, or nothing of it.
