@@ -17,6 +17,8 @@ pub const READ_BYTES: u64 = 64 << 10;
 pub const GIVEN_BACK_BYTES: usize = 1 << 20;
 /// How long a revocation list that nobody uses any more stays in memory at most; then the reloading thread gives it back.
 pub const LIST_SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// Client chains that a worker remembers to have verified: a kibibyte each, so 4 MiB.
+pub const PROVEN_CHAINS_MAX: usize = 4096;
 /// Longest request for a certificate in bytes: a few names and a key take one or two KiB. Held once, while it is read.
 pub const SIGNING_REQUEST_FILE_BYTES_MAX: usize = 64 << 10;
 /// Shortest RSA key that `pki` certifies, in bits (NIST SP 800-131A revision 2 section 3).
@@ -98,13 +100,14 @@ pub const SHORT_RECORD_CONTENT_BYTES: usize = 4096;
 /// Bytes after which records become long.
 pub const SHORT_RECORDS_BYTES: usize = 16 << 10;
 
-/// Size of one I/O buffer: four full records, so that one read and one write move up to 64 KiB.
+/// Size of one I/O buffer: sixteen full records, so that one read and one write move up to 256 KiB of a stream. A quarter of
+/// that costs a sixth more CPU per byte (docs/performance.md).
 /// Bytes are opened and sealed where they lie, so a connection that moves bytes in both directions holds at most two; an idle
 /// one holds none.
-pub const IO_BUFFER_BYTES: usize = 4 * RECORD_BYTES_MAX;
+pub const IO_BUFFER_BYTES: usize = 16 * RECORD_BYTES_MAX;
 
 /// Free buffers a worker keeps for the next use: 8 MiB per worker at most. More go back to the allocator.
-pub const POOLED_BUFFERS_MAX: usize = 128;
+pub const POOLED_BUFFERS_MAX: usize = 32;
 
 /// Bytes a client may send before its handshake is complete: its certificate chain and the first requests behind
 /// its Finished. Bounds the memory of a handshake; larger chains are refused as malformed.

@@ -17,6 +17,7 @@ mod names;
 mod negotiated;
 mod observed;
 mod peer;
+mod proven;
 mod rehearsal;
 mod scratch;
 mod server_verifier;

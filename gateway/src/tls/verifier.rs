@@ -22,6 +22,7 @@ use webpki::{EndEntityCert, KeyUsage};
 use super::chain;
 use super::key_policy::KeyPolicy;
 use super::peer::{ClaimedPeer, Proof};
+use super::proven::{self, Era, Proven};
 use super::scratch;
 use crate::config::{Config, Listener};
 use crate::identity::{self, ParsedCertificate};
@@ -34,6 +35,7 @@ pub(super) struct Verifier {
     algorithms: WebPkiSupportedAlgorithms,
     key_policy: Arc<KeyPolicy>,
     trust: Arc<Trust>,
+    era: Era,
 }
 
 impl Verifier {
@@ -45,7 +47,26 @@ impl Verifier {
             algorithms: config.provider.signature_verification_algorithms,
             key_policy: Arc::clone(&config.key_policy),
             trust,
+            era: Era::new(),
         }
+    }
+
+    /// Reads and verifies a chain that is not known yet.
+    fn prove(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<Proven, CertificateError> {
+        // Read first, so that a refusal can say who was refused.
+        let presented = identity::parse(end_entity);
+        if let Ok(presented) = &presented {
+            scratch::present(presented.clone());
+        }
+        let chain = self.verify(end_entity, intermediates, now)?;
+        require_issuers(intermediates)?;
+        let presented = presented.map_err(|error| refuse(Failure::Malformed, error.to_string()))?;
+        Ok(Proven { presented, chain })
     }
 
     /// Builds and verifies the chain up to a root: signatures, validity, constraints, client usage.
@@ -204,16 +225,20 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        // Read first, so that a refusal can say who was refused.
-        let presented = identity::parse(end_entity);
-        if let Ok(presented) = &presented {
-            scratch::present(presented.clone());
-        }
-        let chain = self.verify(end_entity, intermediates, now)?;
-        require_issuers(intermediates)?;
-        let presented = presented.map_err(|error| refuse(Failure::Malformed, error.to_string()))?;
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
-        scratch::claim(self.admit(presented, chain, now)?);
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
+        let key = proven::Key::of(self.era, end_entity, intermediates);
+        let Proven { presented, chain } = match proven::find(&key, at) {
+            Some(known) => {
+                scratch::present(known.presented.clone());
+                known
+            }
+            None => {
+                let proven = self.prove(end_entity, intermediates, now)?;
+                proven::keep(key, proven.clone(), at);
+                proven
+            }
+        };
+        scratch::claim(self.admit(presented, chain, at)?);
         Ok(ClientCertVerified::assertion())
     }
 

@@ -1,0 +1,155 @@
+//! Client chains that this worker has verified, so that an agent that comes back is not verified from the beginning.
+//! In: the certificates of a chain, as they came. Out: what was read from it when it was verified. In a verifier's call, on
+//! the worker; nothing is shared. Spares the signatures and the parsing, and nothing else: whether the chain is revoked,
+//! blocked or admitted is asked every time, and possession of the key is proven every time.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use gateway_core::certificate::Chain;
+use lru::LruCache;
+use ring::digest::{Context, SHA256};
+use rustls::pki_types::CertificateDer;
+
+use crate::identity::ParsedCertificate;
+use crate::limits;
+
+/// One state of trust: roots, and what keys and signatures may be like. What was verified under one counts under no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Era(u64);
+
+impl Era {
+    /// One that never was before.
+    pub(super) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Era(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Names a chain, byte for byte, and the era in which it is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key(Era, [u8; 32]);
+
+impl Key {
+    /// The whole of what the client sent, in its order.
+    pub(super) fn of(
+        era: Era,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+    ) -> Self {
+        let mut digest = Context::new(&SHA256);
+        for certificate in std::iter::once(end_entity).chain(intermediates) {
+            // Its length first, so that none can be read as a part of the next.
+            digest.update(&certificate.len().to_be_bytes());
+            digest.update(certificate);
+        }
+        let mut key = [0; 32];
+        key.copy_from_slice(digest.finish().as_ref());
+        Key(era, key)
+    }
+}
+
+/// What a verified chain says.
+#[derive(Debug, Clone)]
+pub(super) struct Proven {
+    /// The client's own certificate.
+    pub(super) presented: ParsedCertificate,
+    /// The way to the root.
+    pub(super) chain: Chain,
+}
+
+thread_local! {
+    // Grows as it is needed; `keep` bounds it.
+    static PROVEN: RefCell<LruCache<Key, (SystemTime, Proven)>> = RefCell::new(LruCache::unbounded());
+}
+
+/// What was read from this chain, if it was verified and has not ended. A clock before the moment it was verified at says
+/// nothing about it.
+pub(super) fn find(key: &Key, now: SystemTime) -> Option<Proven> {
+    PROVEN.with_borrow_mut(|known| {
+        let (verified_at, proven) = known.get(key)?;
+        let holds = *verified_at <= now && now < proven.chain.not_after;
+        holds.then(|| proven.clone())
+    })
+}
+
+/// Remembers a chain that was verified at `now`.
+pub(super) fn keep(key: Key, proven: Proven, now: SystemTime) {
+    PROVEN.with_borrow_mut(|known| {
+        known.put(key, (now, proven));
+        if known.len() > limits::PROVEN_CHAINS_MAX {
+            known.pop_lru();
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use gateway_core::certificate::Certificate;
+    use gateway_core::revocation::AuthorityId;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn proven(ends: SystemTime) -> Proven {
+        Proven {
+            presented: ParsedCertificate {
+                certificate: Certificate::default(),
+                serial: None,
+                not_after: ends,
+                client_usage: true,
+                may_sign: true,
+            },
+            chain: Chain {
+                links: Vec::new(),
+                anchor: AuthorityId([1; 32]),
+                not_before: at(0),
+                not_after: ends,
+            },
+        }
+    }
+
+    fn der(bytes: &'static [u8]) -> CertificateDer<'static> {
+        CertificateDer::from(bytes)
+    }
+
+    #[test]
+    fn a_chain_is_known_byte_for_byte_in_its_own_era_and_while_it_lasts() {
+        let era = Era::new();
+        let key = Key::of(era, &der(b"leaf"), &[der(b"above")]);
+        keep(key, proven(at(200)), at(100));
+        assert!(find(&key, at(100)).is_some());
+        assert!(find(&key, at(199)).is_some());
+        assert!(find(&key, at(200)).is_none(), "it has ended");
+        assert!(find(&key, at(99)).is_none(), "before it was verified");
+        for other in [
+            Key::of(Era::new(), &der(b"leaf"), &[der(b"above")]),
+            Key::of(era, &der(b"leag"), &[der(b"above")]),
+            Key::of(era, &der(b"leaf"), &[]),
+            Key::of(era, &der(b"leafa"), &[der(b"bove")]),
+            Key::of(era, &der(b"leaf"), &[der(b"above"), der(b"")]),
+        ] {
+            assert!(find(&other, at(150)).is_none());
+        }
+    }
+
+    #[test]
+    fn no_more_are_kept_than_the_limit_and_the_one_used_last_stays() {
+        let era = Era::new();
+        let key = |number: usize| {
+            let leaf = CertificateDer::from(number.to_be_bytes().to_vec());
+            Key::of(era, &leaf, &[])
+        };
+        for number in 0..limits::PROVEN_CHAINS_MAX + 10 {
+            keep(key(number), proven(at(200)), at(100));
+            assert!(find(&key(0), at(100)).is_some());
+        }
+        assert!(find(&key(1), at(100)).is_none());
+        PROVEN.with_borrow(|known| assert_eq!(known.len(), limits::PROVEN_CHAINS_MAX));
+    }
+}
