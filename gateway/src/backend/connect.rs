@@ -181,7 +181,7 @@ impl Servers {
             let header = proxy_protocol::header(client).map_err(io::Error::other)?;
             let mut buffer = Buffer::with_capacity(0);
             buffer.append(&header);
-            socket.write_all(buffer).await.0?;
+            socket.write_all(&mut buffer).await?;
         }
         let buffers = Rc::clone(&self.buffers);
         match &self.transport {

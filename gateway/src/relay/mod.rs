@@ -20,7 +20,7 @@ pub use stream::{PlainStream, Stream};
 pub use watch::{Lifetime, Watch};
 
 use crate::limits;
-use crate::tls::StreamError;
+use crate::tls::{Received, StreamError};
 
 /// Why a connection ended. The label of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,25 +178,26 @@ pub async fn relay(
     pace: Option<&Pace>,
     moved: impl Fn(Direction, usize),
 ) -> End {
-    let moving = pin!(async {
-        let received = |bytes| moved(Direction::Received, bytes);
-        let sent = |bytes| moved(Direction::Sent, bytes);
-        futures_util::try_join!(
-            async {
-                let fault = pump((client, pace), backend, watch, received).await;
-                fault.map_err(|fault| fault.end(End::of_client, End::of_backend))
-            },
-            async {
-                let fault = pump((backend, None), client, watch, sent).await;
-                fault.map_err(|fault| fault.end(End::of_backend, End::of_client))
-            }
-        )
-    });
-    // The loser is dropped, perhaps with a read that has bytes: the connection ends with it.
-    // The watch is asked first: a client that may not stay gets no byte through.
-    let end = match select(pin!(watch.until_end()), moving).await {
-        Either::Right((Ok(_), _)) => End::Finished,
-        Either::Right((Err(end), _)) | Either::Left((end, _)) => end,
+    let end = {
+        let moving = pin!(async {
+            let received = |bytes| moved(Direction::Received, bytes);
+            let sent = |bytes| moved(Direction::Sent, bytes);
+            futures_util::try_join!(
+                async {
+                    let fault = pump((client, pace), backend, watch, received).await;
+                    fault.map_err(|fault| fault.end(End::of_client, End::of_backend))
+                },
+                async {
+                    let fault = pump((backend, None), client, watch, sent).await;
+                    fault.map_err(|fault| fault.end(End::of_backend, End::of_client))
+                }
+            )
+        });
+        // The watch is asked first: a client that may not stay gets no byte through.
+        match select(pin!(watch.until_end()), moving).await {
+            Either::Right((Ok(_), _)) => End::Finished,
+            Either::Right((Err(end), _)) | Either::Left((end, _)) => end,
+        }
     };
     close(client, backend, watch, end).await;
     end
@@ -230,19 +231,25 @@ async fn pump(
             let paused = Box::pin(pace.wait(source, watch)).await;
             paused.map_err(Fault::Source)?;
         }
-        let Some(bytes) = source.read().await.map_err(Fault::Source)? else {
-            break;
+        source.readable().await.map_err(Fault::Source)?;
+        let mut bytes = match source.receive().map_err(Fault::Source)? {
+            Some(Received::Bytes(bytes)) => bytes,
+            Some(Received::End) => break,
+            None => continue,
         };
         let count = bytes.len();
         let writing = watch.writing();
-        sink.write(bytes).await.map_err(Fault::Sink)?;
+        sink.write(&mut bytes).await.map_err(Fault::Sink)?;
         drop(writing);
+        sink.give_back(bytes);
         moved(count);
         if let Some(pace) = pace {
             pace.charge(count);
         }
     }
-    sink.finish().await.map_err(Fault::Sink)
+    // Boxed, as `tell` is: room that only the end needs.
+    let finished = Box::pin(sink.finish()).await;
+    finished.map_err(Fault::Sink)
 }
 
 /// Closes both streams so that neither peer can take a cut-off stream for a complete one.
@@ -259,12 +266,12 @@ async fn close(client: &Stream, backend: &Stream, watch: &Watch, end: End) {
             backend.reset_on_close();
         }
         End::ClientProtocol if !watch.is_writing() => {
-            let _ = timeout(limits::LINGER_TIMEOUT, client.send_alert()).await;
+            tell(client).await;
             client.end_cleanly();
             backend.reset_on_close();
         }
         End::BackendProtocol if !watch.is_writing() => {
-            let _ = timeout(limits::LINGER_TIMEOUT, backend.send_alert()).await;
+            tell(backend).await;
             client.reset_on_close();
         }
         _ => {
@@ -272,4 +279,10 @@ async fn close(client: &Stream, backend: &Stream, watch: &Watch, end: End) {
             backend.reset_on_close();
         }
     }
+}
+
+/// Tells a peer what it has done wrong, if it listens. Boxed: few connections end so, and all would keep the room.
+async fn tell(peer: &Stream) {
+    let telling = Box::pin(timeout(limits::LINGER_TIMEOUT, peer.send_alert()));
+    let _ = telling.await;
 }

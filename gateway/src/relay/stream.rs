@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use crate::rt::{Buffer, BufferPool, Socket};
-use crate::tls::{StreamError, TlsStream, sealable};
+use crate::tls::{Received, StreamError, TlsStream, sealable};
 
 /// Plain TCP, towards a backend.
 pub struct PlainStream {
@@ -18,24 +18,15 @@ impl PlainStream {
         PlainStream { socket, pool }
     }
 
-    async fn read(&self) -> Result<Option<Buffer>, StreamError> {
-        self.socket.readable().await?;
+    fn receive(&self) -> Result<Option<Received>, StreamError> {
         // Records can be made of it where it lies.
-        let buffer = sealable(&self.pool);
-        let (received, buffer) = self.socket.read(buffer).await;
-        match received {
-            Ok(count) if count > 0 => Ok(Some(buffer)),
-            ended => {
-                self.pool.give(buffer);
-                Ok(ended.map(|_| None)?)
-            }
+        let mut buffer = sealable(&self.pool);
+        let received = self.socket.read_now(&mut buffer);
+        if matches!(received, Ok(Some(1..))) {
+            return Ok(Some(Received::Bytes(buffer)));
         }
-    }
-
-    async fn write(&self, bytes: Buffer) -> Result<(), StreamError> {
-        let (written, buffer) = self.socket.write_all(bytes).await;
         self.pool.give(buffer);
-        Ok(written?)
+        Ok(received?.map(|_| Received::End))
     }
 }
 
@@ -48,19 +39,19 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Received bytes, at least one; `None` at the clean end. Without a buffer while nothing arrives.
-    pub async fn read(&self) -> Result<Option<Buffer>, StreamError> {
-        match self {
-            Stream::Tls(stream) => stream.read().await,
-            Stream::Plain(stream) => stream.read().await,
-        }
-    }
-
     /// Waits until a read would find something. Holds no buffer.
     pub async fn readable(&self) -> Result<(), StreamError> {
         match self {
-            Stream::Tls(stream) => stream.readable().await,
-            Stream::Plain(stream) => Ok(stream.socket.readable().await?),
+            Stream::Tls(stream) if stream.is_waiting() => Ok(()),
+            Stream::Tls(_) | Stream::Plain(_) => Ok(self.socket().readable().await?),
+        }
+    }
+
+    /// What has arrived; `None` when nothing whole has. To be called when the stream is readable.
+    pub fn receive(&self) -> Result<Option<Received>, StreamError> {
+        match self {
+            Stream::Tls(stream) => stream.receive(),
+            Stream::Plain(stream) => stream.receive(),
         }
     }
 
@@ -70,10 +61,18 @@ impl Stream {
     }
 
     /// Sends all of `bytes`.
-    pub async fn write(&self, bytes: Buffer) -> Result<(), StreamError> {
+    pub async fn write(&self, bytes: &mut Buffer) -> Result<(), StreamError> {
         match self {
             Stream::Tls(stream) => stream.write(bytes).await,
-            Stream::Plain(stream) => stream.write(bytes).await,
+            Stream::Plain(stream) => Ok(stream.socket.write_all(bytes).await?),
+        }
+    }
+
+    /// Takes a buffer back into the worker's pool.
+    pub fn give_back(&self, buffer: Buffer) {
+        match self {
+            Stream::Tls(stream) => stream.give_back(buffer),
+            Stream::Plain(stream) => stream.pool.give(buffer),
         }
     }
 

@@ -1,11 +1,8 @@
 //! Watches one connection: how long nothing has moved, how old it is, and whether it has been ordered to end.
-//! In: notes of writes, orders from the worker. Out: the reason to end it. One timer per connection, on its worker.
+//! In: notes of writes, orders from the worker. Out: the reason to end it. On the connection's worker.
 
 use std::cell::Cell;
-use std::pin::pin;
 use std::time::{Duration, Instant};
-
-use futures_util::future::{Either, select};
 
 use super::End;
 use super::orders::{Order, Place, Reached};
@@ -152,10 +149,9 @@ impl Watch {
                     times.into_iter().flatten().fold(idle_at, Instant::min)
                 }
             };
-            let timer = monoio::time::sleep_until(wake_at.min(self.lifetime.expires_at).into());
+            let wake_at = wake_at.min(self.lifetime.expires_at);
             // Another order may come at any time, and be more urgent.
-            let ordered = self.place.ordered(order);
-            if let Either::Left((given, _)) = select(pin!(ordered), pin!(timer)).await {
+            if let Some(given) = self.place.ordered(order, wake_at).await {
                 order = given;
             }
         }

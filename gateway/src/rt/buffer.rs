@@ -5,11 +5,9 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use monoio::buf::{IoBuf, IoBufMut};
-
 use crate::limits;
 
-/// A block of bytes of which `start..end` is filled. The kernel reads from and appends to the filled part.
+/// A block of bytes of which `start..end` is filled. Sockets send from the filled part and append to it.
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Box<[u8]>,
@@ -100,6 +98,12 @@ impl Buffer {
         (self.bytes.len() - self.end).saturating_sub(self.kept)
     }
 
+    /// The bytes behind the filled ones that a read may fill.
+    pub(super) fn room_mut(&mut self) -> &mut [u8] {
+        let room = self.readable_room();
+        &mut self.bytes[self.end..self.end + room]
+    }
+
     /// Size in bytes, filled or not.
     pub fn capacity(&self) -> usize {
         self.bytes.len()
@@ -152,34 +156,6 @@ impl Buffer {
         }
         self.start = 0;
         self.end = len;
-    }
-}
-
-// SAFETY: the bytes are on the heap and stay where they are when the `Buffer` is moved; `start..end` is within
-// them and, like all of them, initialised.
-unsafe impl IoBuf for Buffer {
-    fn read_ptr(&self) -> *const u8 {
-        self.filled().as_ptr()
-    }
-
-    fn bytes_init(&self) -> usize {
-        self.len()
-    }
-}
-
-// SAFETY: as above; `write_ptr` points at the spare bytes, of which there are `bytes_total`.
-unsafe impl IoBufMut for Buffer {
-    fn write_ptr(&mut self) -> *mut u8 {
-        self.spare_mut().as_mut_ptr()
-    }
-
-    fn bytes_total(&mut self) -> usize {
-        self.readable_room()
-    }
-
-    // The runtime says how many bytes the kernel put at `write_ptr`.
-    unsafe fn set_init(&mut self, count: usize) {
-        self.advance(count);
     }
 }
 
@@ -257,8 +233,8 @@ mod tests {
     fn kept_room_is_not_read_into_and_can_be_filled_by_its_owner() {
         let mut buffer = Buffer::with_capacity(16);
         buffer.keep_room(5, 4);
-        assert_eq!((buffer.len(), buffer.bytes_total()), (0, 7));
-        assert_eq!(buffer.write_ptr(), buffer.bytes[5..].as_mut_ptr());
+        assert_eq!((buffer.len(), buffer.room_mut().len()), (0, 7));
+        assert_eq!(buffer.room_mut().as_ptr(), buffer.bytes[5..].as_ptr());
         buffer.append(b"sevenby");
         assert!(buffer.is_full());
         let (bytes, filled) = buffer.parts_mut();
@@ -268,7 +244,7 @@ mod tests {
         buffer.truncate(12);
         buffer.consume(12);
         assert!(!buffer.is_full(), "an empty buffer keeps no room any more");
-        assert_eq!(buffer.bytes_total(), 16);
+        assert_eq!(buffer.room_mut().len(), 16);
     }
 
     #[test]

@@ -111,15 +111,13 @@ mod tests {
                 assert_eq!(accepting.await, 1);
                 let client =
                     Socket::new(monoio::net::TcpStream::from_std(client).unwrap()).unwrap();
-                let ended = monoio::time::timeout(
-                    Duration::from_secs(10),
-                    client.read(Buffer::with_capacity(1)),
-                );
+                let mut buffer = Buffer::with_capacity(1);
+                let ended =
+                    monoio::time::timeout(Duration::from_secs(10), client.read(&mut buffer));
                 assert_eq!(
                     ended
                         .await
                         .expect("the accepted socket was closed")
-                        .0
                         .unwrap(),
                     0
                 );

@@ -5,7 +5,7 @@
 //!
 //! The rules, each with a test in the file that keeps it:
 //! - an `accept` future is never dropped, it is cancelled and its answer taken (`listener`);
-//! - a `read` future is dropped only together with its connection (`socket`);
+//! - no operation in the ring holds a buffer: bytes are moved by calls that do not wait (`socket`);
 //! - every connection runs inside `contain`, so that a panic ends one connection and not the worker;
 //! - nothing wakes itself in a loop, and no name is resolved on a worker;
 //! - accepted sockets are closed on exec (`socket`).

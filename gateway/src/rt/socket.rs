@@ -1,16 +1,18 @@
 //! A connected TCP socket, read and written by two directions at once.
 //! In: buffers. Out: the same buffers, filled or emptied. On the worker that owns the connection.
+//!
+//! The ring says when a socket is ready, and no operation in it ever holds a buffer: bytes are then moved by `recv` and `send`
+//! that do not wait. That is one system call where a read through the ring takes two turns of it, and a future that is dropped
+//! while it waits has no bytes to lose.
 
-use std::cell::UnsafeCell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
-use rustix::io::FdFlags;
-use rustix::net::{Shutdown, sockopt};
+use rustix::io::{Errno, FdFlags};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
 
 use super::Buffer;
 use crate::limits;
@@ -18,8 +20,7 @@ use crate::limits;
 /// A connected TCP socket.
 #[derive(Debug)]
 pub struct Socket {
-    // The runtime wants `&mut` for a read and for a write although both only take the descriptor; see `stream`.
-    stream: UnsafeCell<TcpStream>,
+    stream: TcpStream,
 }
 
 impl AsFd for Socket {
@@ -32,9 +33,7 @@ impl Socket {
     /// Takes a socket the runtime accepted or connected: closes it on exec, turns off Nagle's delay, and lets the
     /// kernel find dead peers (keepalive, user timeout).
     pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
-        let socket = Socket {
-            stream: UnsafeCell::new(stream),
-        };
+        let socket = Socket { stream };
         let descriptor = socket.descriptor();
         rustix::io::fcntl_setfd(descriptor, FdFlags::CLOEXEC)?;
         sockopt::set_tcp_nodelay(descriptor, true)?;
@@ -64,33 +63,64 @@ impl Socket {
 
     /// Waits until a read would return, without holding a buffer.
     pub async fn readable(&self) -> io::Result<()> {
-        self.stream().readable(true).await
+        // Not relaxed: reads pass the runtime by, which on epoll therefore does not know that there is nothing left.
+        self.stream.readable(false).await
     }
 
-    /// Appends what has arrived, at least one byte; 0 is the end of the stream. A full buffer is a caller's fault.
-    ///
-    /// Bytes are lost when the future is dropped before it is ready: drop it only together with the connection.
-    pub async fn read(&self, buffer: Buffer) -> (io::Result<usize>, Buffer) {
+    /// Appends what has arrived; `None` when nothing has. A full buffer is a caller's fault.
+    pub fn read_now(&self, buffer: &mut Buffer) -> io::Result<Option<usize>> {
         assert!(
             !buffer.is_full(),
             "a read needs room: 0 would be taken for the end of the stream"
         );
-        self.stream().read(buffer).await
+        loop {
+            let room = buffer.room_mut();
+            match rustix::net::recv(self.descriptor(), room, RecvFlags::DONTWAIT) {
+                Ok((count, _)) => {
+                    buffer.advance(count);
+                    return Ok(Some(count));
+                }
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Appends what has arrived, at least one byte; 0 is the end of the stream. A full buffer is a caller's fault.
+    pub async fn read(&self, buffer: &mut Buffer) -> io::Result<usize> {
+        loop {
+            if let Some(count) = self.read_now(buffer)? {
+                return Ok(count);
+            }
+            self.readable().await?;
+        }
     }
 
     /// Writes all filled bytes and consumes them.
-    pub async fn write_all(&self, mut buffer: Buffer) -> (io::Result<()>, Buffer) {
+    pub async fn write_all(&self, buffer: &mut Buffer) -> io::Result<()> {
+        self.write(buffer, SendFlags::empty()).await
+    }
+
+    /// As `write_all`, for bytes that something else follows soon: they go out together with that, or with the FIN, in one
+    /// segment; if nothing follows, by themselves after a fifth of a second (tcp(7), `TCP_CORK`).
+    pub async fn write_ahead(&self, buffer: &mut Buffer) -> io::Result<()> {
+        self.write(buffer, SendFlags::MORE).await
+    }
+
+    async fn write(&self, buffer: &mut Buffer, flags: SendFlags) -> io::Result<()> {
         while !buffer.is_empty() {
-            let (written, returned) = self.stream().write(buffer).await;
-            buffer = returned;
-            match written {
-                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buffer),
+            let all = flags | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            match rustix::net::send(self.descriptor(), buffer.filled(), all) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => buffer.consume(count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return (Err(error), buffer),
+                // Not relaxed, as above. Boxed: most writes never wait, and every connection would keep the room.
+                Err(Errno::AGAIN) => Box::pin(self.stream.writable(false)).await?,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
         }
-        (Ok(()), buffer)
+        Ok(())
     }
 
     /// Whether the connection has broken, as far as is known without reading: reset by the peer, or found dead.
@@ -117,18 +147,7 @@ impl Socket {
 
     fn descriptor(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor is open as long as `self.stream` lives, and the borrow does not outlive `self`.
-        unsafe { BorrowedFd::borrow_raw(self.stream().as_raw_fd()) }
-    }
-
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "the runtime's read and write take `&mut`, see the safety argument"
-    )]
-    fn stream(&self) -> &mut TcpStream {
-        // SAFETY: `Socket` never leaves its thread (`UnsafeCell` makes it `!Sync`, the runtime's descriptor `!Send`).
-        // The runtime's own `Split` for `TcpStream` promises that one read and one write may run at once: both
-        // clone the shared descriptor when they are called and never touch the stream again.
-        unsafe { &mut *self.stream.get() }
+        unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }
     }
 }
 
@@ -159,16 +178,15 @@ mod tests {
                 for round in 0..64u8 {
                     let mut buffer = Buffer::with_capacity(16384);
                     buffer.append(&[seed ^ round; 10_000]);
-                    socket.write_all(buffer).await.0.unwrap();
+                    socket.write_all(&mut buffer).await.unwrap();
                 }
                 socket.finish().unwrap();
             };
             let receive = |socket: std::rc::Rc<Socket>| async move {
                 let mut all = Vec::new();
                 loop {
-                    socket.readable().await.unwrap();
-                    let (count, buffer) = socket.read(Buffer::with_capacity(4096)).await;
-                    if count.unwrap() == 0 {
+                    let mut buffer = Buffer::with_capacity(4096);
+                    if socket.read(&mut buffer).await.unwrap() == 0 {
                         return all;
                     }
                     all.extend_from_slice(buffer.filled());
@@ -198,7 +216,7 @@ mod tests {
                     connected.end_cleanly();
                 }
                 drop(connected);
-                let (read, _) = accepted.read(Buffer::with_capacity(16)).await;
+                let read = accepted.read(&mut Buffer::with_capacity(16)).await;
                 let reset = read.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset);
                 assert_eq!(reset, !clean);
             }
@@ -210,13 +228,14 @@ mod tests {
         on_each_driver(async || {
             let (left, right) = pair_on_this_worker().await;
             {
-                let reading = left.read(Buffer::with_capacity(16));
+                let mut buffer = Buffer::with_capacity(16);
+                let reading = left.read(&mut buffer);
                 let waited = monoio::time::timeout(Duration::from_millis(20), reading).await;
                 assert!(waited.is_err(), "nothing was sent");
             }
             left.reset_on_close();
             drop(left);
-            let (read, _) = right.read(Buffer::with_capacity(16)).await;
+            let read = right.read(&mut Buffer::with_capacity(16)).await;
             assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         });
     }

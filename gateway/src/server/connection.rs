@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{Either, select};
 use gateway_common::Reason;
+use gateway_core::admission::ConnectionPermit;
 use gateway_core::failure::Failure;
 use gateway_core::sources::{Outcome, Refusal};
 use local_sync::semaphore::OwnedSemaphorePermit;
@@ -38,14 +39,36 @@ pub(super) struct Arrival {
     pub(super) slot: OwnedSemaphorePermit,
 }
 
+/// A client that has got in, and what it takes to serve it to the end.
+struct Joined {
+    position: usize,
+    connection: u64,
+    address: SocketAddr,
+    peer: VerifiedPeer,
+    client: Stream,
+    server: Result<(Stream, SocketAddr), End>,
+    watch: Watch,
+    pace: Option<Pace>,
+    established_at: Instant,
+    _permit: ConnectionPermit,
+}
+
 /// Serves one connection to its end.
-pub(super) async fn serve(worker: &Worker, arrival: Arrival, place: Place) {
+pub(super) async fn serve(worker: &Worker, arrival: Box<Arrival>, place: Place) {
+    // Boxed, both: what it takes to get in is given back before the connection settles down to wait.
+    if let Some(joined) = Box::pin(enter(worker, arrival, place)).await {
+        Box::pin(stay(worker, joined)).await;
+    }
+}
+
+/// From an accepted socket to a client that has got in and a server behind it, or to a refusal.
+async fn enter(worker: &Worker, arrival: Box<Arrival>, place: Place) -> Option<Box<Joined>> {
     let Arrival {
         position,
         socket,
         address,
         slot,
-    } = arrival;
+    } = *arrival;
     // What is trusted at this moment. Let go before the connection settles down: it may outlive it by days.
     let state = worker.state();
     let local = || socket.local_address().ok();
@@ -59,23 +82,22 @@ pub(super) async fn serve(worker: &Worker, arrival: Arrival, place: Place) {
                 Refusal::Denied | Refusal::Banned => Failure::Banned,
                 Refusal::TooManyPending => Failure::OverLimit,
             };
-            return refuse_unread(worker, (position, address), failure, refusal_detail(why));
+            refuse_unread(worker, (position, address), failure, refusal_detail(why));
+            return None;
         }
     };
     let door = &state.doors[position];
-    let Some(_permit) = door.limit.try_acquire() else {
+    let Some(permit) = door.limit.try_acquire() else {
         pending.settle(&socket, outcome(Reason::OverLimit, 0));
         turn_away(socket);
         let detail = format!("max_connections = {}", door.listener.max_connections);
-        return refuse_unread(worker, (position, address), Failure::OverLimit, &detail);
+        refuse_unread(worker, (position, address), Failure::OverLimit, &detail);
+        return None;
     };
-    // Boxed: the handshake's state is given back before the connection settles down to wait.
     let client = (position, place.number(), address);
-    let accepted = Box::pin(shake_hands(worker, door, client, socket, pending)).await;
+    let accepted = shake_hands(worker, door, client, socket, pending).await;
     drop(slot);
-    if let Some(accepted) = accepted {
-        attend(worker, state, (position, address), accepted, place).await;
-    }
+    Some(join(worker, state, (client, permit), accepted?, place).await)
 }
 
 fn outcome(verdict: Reason, received_bytes: usize) -> Outcome {
@@ -103,22 +125,21 @@ fn refuse_unread(
     worker.observer.emit(position, &refused);
 }
 
-/// Connects a client that has got in with its backend, and stays with it to the end.
-async fn attend(
+/// Connects a client that has got in with its backend.
+async fn join(
     worker: &Worker,
     state: Rc<State>,
-    (position, address): (usize, SocketAddr),
+    ((position, connection, address), permit): ((usize, u64, SocketAddr), ConnectionPermit),
     (accepted, share): (Accepted, Option<Share>),
     place: Place,
-) {
+) -> Box<Joined> {
     let Accepted {
         stream,
         peer,
         negotiated,
         certificates,
     } = accepted;
-    let pace = share.map(Pace::new);
-    let (connection, established_at) = (place.number(), Instant::now());
+    let established_at = Instant::now();
     worker.foresee_newcomer(&state, position, &certificates, &peer);
     drop(certificates);
     place.establish(position, peer.clone());
@@ -137,46 +158,61 @@ async fn attend(
         is_resumed: negotiated.is_resumed,
         protocol: negotiated.protocol.as_deref(),
     };
-    let client_stream = Stream::Tls(stream);
-    let connecting = Box::pin(connect(worker, &state, position, &client));
-    // The watch is asked first: for a client that may not stay no backend is opened.
-    let connected = match select(pin!(watch.until_end()), connecting).await {
-        Either::Left((end, _)) => Err(end),
-        Either::Right((connection, _)) => connection.ok_or(End::BackendUnreachable),
+    let connected = {
+        let connecting = pin!(connect(worker, &state, position, &client));
+        // The watch is asked first: for a client that may not stay no backend is opened.
+        match select(pin!(watch.until_end()), connecting).await {
+            Either::Left((end, _)) => Err(end),
+            Either::Right((connection, _)) => connection.ok_or(End::BackendUnreachable),
+        }
     };
     if let Ok(connection) = &connected {
         note_server(worker, &state, position, (&peer, connection), &watch);
     }
-    drop(state);
-    let (end, [received_bytes, sent_bytes]) = match connected {
-        Ok(connection) => {
-            Box::pin(pass_on(
-                worker,
-                position,
-                &client_stream,
-                connection,
-                &watch,
-                pace.as_ref(),
-            ))
-            .await
+    Box::new(Joined {
+        position,
+        connection,
+        address,
+        peer,
+        client: Stream::Tls(stream),
+        server: connected.map(|connection| (connection.stream, connection.server)),
+        watch,
+        pace: share.map(Pace::new),
+        established_at,
+        _permit: permit,
+    })
+}
+
+/// Stays with a client to the end. What this holds is what a connection costs while nothing moves on it.
+async fn stay(worker: &Worker, joined: Box<Joined>) {
+    let totals = [const { Cell::new(0u64) }; 2];
+    let end = match &joined.server {
+        Ok((server, address)) => {
+            let end = pass_on(worker, &joined, server, &totals).await;
+            let sent_bytes = totals[SENT].get();
+            blame(worker, joined.position, *address, end, sent_bytes);
+            end
         }
         Err(end) => {
-            client_stream.reset_on_close();
-            (end, [0; 2])
+            joined.client.reset_on_close();
+            *end
         }
     };
     let ended = Event::Ended {
-        connection,
+        connection: joined.connection,
         end,
-        address,
-        peer: &peer,
-        changed_at: watch.changed_at(),
-        received_bytes,
-        sent_bytes,
-        lasted: established_at.elapsed(),
+        address: joined.address,
+        peer: &joined.peer,
+        changed_at: joined.watch.changed_at(),
+        received_bytes: totals[RECEIVED].get(),
+        sent_bytes: totals[SENT].get(),
+        lasted: joined.established_at.elapsed(),
     };
-    worker.observer.emit(position, &ended);
+    worker.observer.emit(joined.position, &ended);
 }
+
+const RECEIVED: usize = 0;
+const SENT: usize = 1;
 
 /// Notes who the server is, so that it can be judged on a reload; and judges it if there was one meanwhile.
 fn note_server(
@@ -315,13 +351,7 @@ async fn connect(
 }
 
 /// Notes a server that ended the connection before a byte came from it.
-fn blame(
-    worker: &Worker,
-    position: usize,
-    server: SocketAddr,
-    end: End,
-    [_, sent_bytes]: [u64; 2],
-) {
+fn blame(worker: &Worker, position: usize, server: SocketAddr, end: End, sent_bytes: u64) {
     if !end.is_backends_fault() || sent_bytes > 0 {
         return;
     }
@@ -337,30 +367,24 @@ fn blame(
     }
 }
 
-/// Relays until the end. Returns it with the bytes received and sent.
+/// Relays until the end, and adds up the bytes.
 async fn pass_on(
     worker: &Worker,
-    position: usize,
-    client: &Stream,
-    Connection { stream, server, .. }: Connection,
-    watch: &Watch,
-    pace: Option<&Pace>,
-) -> (End, [u64; 2]) {
-    let totals = [const { Cell::new(0u64) }; 2];
-    let end = relay(client, &stream, watch, pace, |direction, bytes| {
+    joined: &Joined,
+    server: &Stream,
+    totals: &[Cell<u64>; 2],
+) -> End {
+    let (watch, pace) = (&joined.watch, joined.pace.as_ref());
+    relay(&joined.client, server, watch, pace, |direction, bytes| {
         let slot = match direction {
-            Direction::Received => 0,
-            Direction::Sent => 1,
+            Direction::Received => &totals[RECEIVED],
+            Direction::Sent => &totals[SENT],
         };
-        totals[slot].set(totals[slot].get() + bytes as u64);
-        worker
-            .observer
-            .emit(position, &Event::Moved { direction, bytes });
+        slot.set(slot.get() + bytes as u64);
+        let moved = Event::Moved { direction, bytes };
+        worker.observer.emit(joined.position, &moved);
     })
-    .await;
-    let totals = totals.map(Cell::into_inner);
-    blame(worker, position, server, end, totals);
-    (end, totals)
+    .await
 }
 
 /// When this connection is too old: the configured age, plus or minus a tenth, so that agents that came together do not

@@ -435,6 +435,7 @@ fn admit(worker: &Rc<Worker>, arrival: Arrival) {
     let place = worker.orders.register();
     let connection = place.number();
     worker.observer.emit(position, &Event::Accepted);
+    let arrival = Box::new(arrival);
     monoio::spawn(async move {
         if let Err(message) = contain(serve(&worker, arrival, place)).await {
             worker.observer.emit(

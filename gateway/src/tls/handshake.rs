@@ -106,24 +106,45 @@ impl Handshake {
         scratch::observe(&mut self.note, || engine.advance(incoming, outgoing))
     }
 
-    /// Reads once; 0 is the end of the stream. A silent peer costs no buffer.
+    /// Reads once; 0 is the end of the stream.
     async fn receive(&mut self, socket: &Socket) -> io::Result<usize> {
-        socket.readable().await?;
-        let mut buffer = std::mem::replace(&mut self.incoming, Buffer::with_capacity(0));
-        buffer.reserve(limits::HANDSHAKE_READ_BYTES);
-        let (received, buffer) = socket.read(buffer).await;
-        self.incoming = buffer;
+        // A client's first bytes are there already, as a rule: it sends them as soon as it is connected.
+        let is_first = self.reads == 0;
+        let arrived = match is_first {
+            true => self.read_now(socket)?,
+            false => None,
+        };
+        let count = match arrived {
+            Some(count) => count,
+            None => {
+                if self.incoming.is_empty() {
+                    // A silent peer costs no buffer.
+                    self.incoming = Buffer::with_capacity(0);
+                }
+                socket.readable().await?;
+                self.incoming.reserve(limits::HANDSHAKE_READ_BYTES);
+                socket.read(&mut self.incoming).await?
+            }
+        };
         self.reads += 1;
-        self.received_bytes += *received.as_ref().unwrap_or(&0);
-        received
+        self.received_bytes += count;
+        Ok(count)
+    }
+
+    fn read_now(&mut self, socket: &Socket) -> io::Result<Option<usize>> {
+        self.incoming.reserve(limits::HANDSHAKE_READ_BYTES);
+        socket.read_now(&mut self.incoming)
     }
 
     async fn flush(&mut self, socket: &Socket) -> io::Result<()> {
-        let buffer = std::mem::replace(&mut self.outgoing, Buffer::with_capacity(0));
-        self.has_answered |= !buffer.is_empty();
-        let (written, buffer) = socket.write_all(buffer).await;
-        self.outgoing = buffer;
-        written
+        self.has_answered |= !self.outgoing.is_empty();
+        socket.write_all(&mut self.outgoing).await
+    }
+
+    /// Sends what is left when the client's Finished is verified: tickets, which it needs for its next connection. They go out
+    /// with the first data, or with the end, or by themselves a moment later.
+    async fn send_tickets(&mut self, socket: &Socket) {
+        let _ = socket.write_ahead(&mut self.outgoing).await;
     }
 
     /// Refuses a handshake that has become too long or came in too many pieces.
@@ -216,9 +237,9 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Verifie
     loop {
         let progress = handshake.advance();
         let progress = progress.map_err(|error| refuse_for(handshake, &error))?;
-        let flushed = handshake.flush(socket).await;
         // A client that has proven who it is and is gone before its tickets is no failure: the relay ends it.
         if progress == Progress::Established {
+            handshake.send_tickets(socket).await;
             let nobody =
                 || Refusal::without_alert(Failure::Internal, "nobody was verified".to_owned());
             let claimed = handshake.note.claimed.take();
@@ -226,6 +247,7 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Verifie
                 .and_then(|claimed| VerifiedPeer::after_finished(claimed, &handshake.engine))
                 .ok_or_else(nobody);
         }
+        let flushed = handshake.flush(socket).await;
         flushed.map_err(|error| Refusal::reset(&error))?;
         handshake.within_limits()?;
         let first = handshake.received_bytes == 0;
@@ -307,16 +329,15 @@ pub async fn refuse(socket: Socket, refusal: Refusal) {
         return;
     }
     let telling = async {
-        let (written, mut buffer) = socket.write_all(refusal.alert).await;
-        written.and_then(|()| socket.finish())?;
+        let mut buffer = refusal.alert;
+        socket.write_ahead(&mut buffer).await?;
+        socket.finish()?;
         let mut discarded = 0;
         while discarded < limits::LINGER_BYTES_MAX {
             socket.readable().await?;
             buffer.clear();
             buffer.reserve(limits::HANDSHAKE_READ_BYTES);
-            let (received, returned) = socket.read(buffer).await;
-            buffer = returned;
-            match received? {
+            match socket.read(&mut buffer).await? {
                 0 => break,
                 count => discarded += count,
             }

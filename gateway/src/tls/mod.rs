@@ -36,7 +36,7 @@ pub use observed::Observed;
 pub use peer::VerifiedPeer;
 pub use rehearsal::{Admissible, Inadmissible, rehearse};
 pub use session::ProtocolError;
-pub use stream::{StreamError, TlsStream, sealable};
+pub use stream::{Received, StreamError, TlsStream, sealable};
 pub use tickets::{
     KeyFileError, KeyRing, RotateError, Rotated, load as load_ticket_keys,
     rotate as rotate_ticket_keys,

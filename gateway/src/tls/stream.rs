@@ -32,6 +32,15 @@ pub enum StreamError {
     Keys(#[from] rustls::Error),
 }
 
+/// What a read came to.
+#[derive(Debug)]
+pub enum Received {
+    /// Plaintext, at least one byte.
+    Bytes(Buffer),
+    /// Nothing more comes, and nothing is missing.
+    End,
+}
+
 /// An established TLS connection over TCP.
 pub struct TlsStream {
     socket: Socket,
@@ -61,73 +70,60 @@ impl TlsStream {
         &self.socket
     }
 
-    /// Waits until a read would find something.
-    pub async fn readable(&self) -> Result<(), StreamError> {
-        let is_waiting = {
-            let session = self.session.borrow();
-            session.is_unread() || session.peer_closed()
-        };
-        match is_waiting {
-            true => Ok(()),
-            false => Ok(self.socket.readable().await?),
-        }
+    /// Whether a read would find something without waiting, as far as is known without asking the kernel.
+    pub fn is_waiting(&self) -> bool {
+        let session = self.session.borrow();
+        session.is_unread() || session.peer_closed()
     }
 
-    /// Received plaintext, at least one byte; `None` after the peer's close_notify.
-    ///
-    /// Bytes are lost when the future is dropped before it is ready: drop it only together with the connection.
-    pub async fn read(&self) -> Result<Option<Buffer>, StreamError> {
-        loop {
-            if self.session.borrow().peer_closed() {
-                return Ok(None);
-            }
-            let mut buffer = if self.session.borrow().is_unread() {
-                let mut buffer = self.pool.take();
-                self.session.borrow_mut().restore(&mut buffer);
-                buffer
-            } else {
-                self.receive().await?
-            };
-            match self.session.borrow_mut().open(&mut buffer) {
-                Ok(()) if !buffer.is_empty() => return Ok(Some(buffer)),
-                opened => {
-                    self.pool.give(buffer);
-                    opened?;
-                }
-            }
+    /// What has arrived, opened; `None` when that is not a whole record of data yet. To be called when the socket is readable,
+    /// or when something is waiting.
+    pub fn receive(&self) -> Result<Option<Received>, StreamError> {
+        let mut session = self.session.borrow_mut();
+        if session.peer_closed() {
+            return Ok(Some(Received::End));
         }
-    }
-
-    /// What is kept and what has arrived, in one buffer.
-    async fn receive(&self) -> Result<Buffer, StreamError> {
-        self.socket.readable().await?;
+        let is_unread = session.is_unread();
         let mut buffer = self.pool.take();
-        self.session.borrow_mut().restore(&mut buffer);
-        let (received, buffer) = self.socket.read(buffer).await;
-        match received {
-            Ok(count) if count > 0 => Ok(buffer),
-            ended => {
-                self.pool.give(buffer);
-                ended?;
-                Err(StreamError::Truncated)
-            }
+        session.restore(&mut buffer);
+        let opened = match is_unread {
+            true => session.open(&mut buffer),
+            false => self.read_and_open(&mut session, &mut buffer),
+        };
+        if opened.is_ok() && !buffer.is_empty() {
+            return Ok(Some(Received::Bytes(buffer)));
+        }
+        self.pool.give(buffer);
+        opened?;
+        Ok(session.peer_closed().then_some(Received::End))
+    }
+
+    fn read_and_open(&self, session: &mut Session, buffer: &mut Buffer) -> Result<(), StreamError> {
+        match self.socket.read_now(buffer)? {
+            Some(0) => Err(StreamError::Truncated),
+            Some(_) | None => session.open(buffer),
         }
     }
 
-    /// Sends all of `plaintext`, sealed where it lies if there is room around it.
-    pub async fn write(&self, plaintext: Buffer) -> Result<(), StreamError> {
-        let mut buffer = plaintext;
-        let first = self.session.borrow_mut().seal(&mut buffer)?;
-        if let Some(first) = first {
-            self.send(first).await?;
+    /// Sends all of the plaintext, sealed where it lies if there is room around it.
+    pub async fn write(&self, plaintext: &mut Buffer) -> Result<(), StreamError> {
+        let first = self.session.borrow_mut().seal(plaintext)?;
+        if let Some(mut first) = first {
+            // Boxed: a change of keys is rare, and its place would be kept by every connection.
+            Box::pin(async move { self.socket.write_all(&mut first).await }).await?;
         }
-        self.send(buffer).await
+        Ok(self.socket.write_all(plaintext).await?)
+    }
+
+    /// Takes a buffer back into the worker's pool.
+    pub fn give_back(&self, buffer: Buffer) {
+        self.pool.give(buffer);
     }
 
     /// Sends close_notify and FIN: nothing more will be written. Reading goes on.
     pub async fn finish(&self) -> Result<(), StreamError> {
-        let record = self.session.borrow_mut().close_notify()?;
-        self.send(record).await?;
+        let mut record = self.session.borrow_mut().close_notify()?;
+        self.socket.write_ahead(&mut record).await?;
         Ok(self.socket.finish()?)
     }
 
@@ -135,14 +131,8 @@ impl TlsStream {
     pub async fn send_alert(&self) -> Result<(), StreamError> {
         let alert = self.session.borrow_mut().alert()?;
         match alert {
-            Some(record) => self.send(record).await,
+            Some(mut record) => Ok(self.socket.write_all(&mut record).await?),
             None => Ok(()),
         }
-    }
-
-    async fn send(&self, records: Buffer) -> Result<(), StreamError> {
-        let (written, records) = self.socket.write_all(records).await;
-        self.pool.give(records);
-        Ok(written?)
     }
 }
