@@ -83,7 +83,7 @@ impl Fleet {
             let exporter = Exporter::new(
                 agent.target.dialer(0, Tickets::Ignored)?,
                 agent.protocol,
-                &agent.target.name,
+                &agent.target.endpoint(0).name,
                 Source::new(&agent.service_name, &agent.name),
             );
             runs.push((agent, exporter, counts));

@@ -20,6 +20,8 @@ pub use crate::tally::{Attempts, FailureCount};
 pub enum Unit {
     /// One handshake.
     Handshake,
+    /// One connection opened and closed, where there is no handshake.
+    Opening,
     /// One echo.
     Echo,
     /// 2^30 bytes of payload, both directions added up.
@@ -32,10 +34,21 @@ pub enum Unit {
     Attempt,
 }
 
+/// What the load was spoken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// TLS 1.3.
+    Tls,
+    /// Plain TCP, asked for with `--plaintext`.
+    Plaintext,
+}
+
 /// Whom a run was about.
 pub(crate) struct Subject<'a> {
-    /// Server under load, as given.
+    /// Servers under load, as given.
     pub(crate) name: &'a str,
+    pub(crate) transport: Transport,
     /// Distinct client identities.
     pub(crate) identities: usize,
 }
@@ -45,8 +58,10 @@ pub(crate) struct Subject<'a> {
 pub struct Report {
     /// Name of the scenario.
     pub scenario: &'static str,
-    /// Server under load.
+    /// Servers under load, as given, with commas.
     pub target: String,
+    /// Whether there was TLS at all.
+    pub transport: Transport,
     /// Connections at once.
     pub connections: usize,
     /// Threads of the load generator.
@@ -155,8 +170,14 @@ impl Report {
         plan: &Plan,
         outcome: &Outcome,
     ) -> Self {
+        let is_plaintext = target.is_plaintext();
         let subject = Subject {
-            name: &target.name,
+            name: &target.name(),
+            transport: if is_plaintext {
+                Transport::Plaintext
+            } else {
+                Transport::Tls
+            },
             identities: target.identities.len().min(plan.connections),
         };
         Self::about(scenario, unit, subject, plan, outcome)
@@ -174,6 +195,7 @@ impl Report {
         Self {
             scenario,
             target: subject.name.to_owned(),
+            transport: subject.transport,
             connections: plan.connections,
             threads: plan.threads,
             identities: subject.identities,
@@ -217,6 +239,7 @@ impl Unit {
     fn name(self) -> &'static str {
         match self {
             Self::Handshake => "handshake",
+            Self::Opening => "connection opened",
             Self::Echo => "echo",
             Self::Gibibyte => "GiB",
             Self::Connection => "connection",
@@ -233,6 +256,7 @@ impl Unit {
     fn cpu(self, cpu: Duration, tally: &Tally) -> Option<Quantity> {
         let (amount, scale, unit) = match self {
             Self::Handshake => (tally.completed as f64, 1e6, "us per handshake"),
+            Self::Opening => (tally.completed as f64, 1e6, "us per connection opened"),
             Self::Echo => (tally.completed as f64, 1e6, "us per echo"),
             Self::Gibibyte => {
                 let bytes = tally.bytes_up + tally.bytes_down;
@@ -333,10 +357,14 @@ impl Report {
     fn describe_run(&self, rows: &mut Rows) {
         rows.add("scenario", self.scenario);
         rows.add("target", &self.target);
+        if self.transport == Transport::Plaintext {
+            rows.add("transport", "plaintext: no TLS, a baseline");
+        }
         for (name, value) in &self.settings {
             rows.add(name, value);
         }
         let identities = match self.identities {
+            0 if self.transport == Transport::Plaintext => "nobody to identify".to_owned(),
             0 => "no client certificate".to_owned(),
             1 => "1 client identity".to_owned(),
             count => format!("{count} client identities"),

@@ -5,12 +5,13 @@
 
 mod support;
 
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use loadgen::backend::{Backend, Kind};
-use support::{Behind, Pki, program, run, run_as, serve};
+use loadgen::receiver::Receiver;
+use support::{Behind, Pki, Run, program, report, run, run_as, serve};
 
 fn backend(kind: Kind) -> Backend {
     Backend::start(kind, "127.0.0.1:0".parse().unwrap()).unwrap()
@@ -466,5 +467,97 @@ fn table_for_people_says_the_same_as_the_json() {
     assert!(
         table.contains("failed: alert_certificate_required"),
         "{table}"
+    );
+}
+
+/// Runs a scenario over plain TCP.
+fn run_plaintext(scenario: &str, address: SocketAddr, arguments: &[&str]) -> Run {
+    let target = address.to_string();
+    let output = program()
+        .args([scenario, "--plaintext", "--json", "--target", &target])
+        .args(arguments)
+        .output()
+        .unwrap();
+    report(&output)
+}
+
+#[test]
+fn without_tls_every_scenario_does_the_same_work_and_says_that_there_was_none() {
+    let (echo, sink, source) = (
+        backend(Kind::Echo),
+        backend(Kind::Sink),
+        backend(Kind::Source),
+    );
+    let receiver = Receiver::start(
+        "127.0.0.1:0".parse().unwrap(),
+        "127.0.0.1:0".parse().unwrap(),
+    )
+    .unwrap();
+    let cases: [(&str, SocketAddr, &[&str], f64); 9] = [
+        ("handshake", echo.address(), &["--count", "20"], 20.0),
+        (
+            "handshake",
+            echo.address(),
+            &["--count", "20", "--confirm", "echo"],
+            20.0,
+        ),
+        ("echo", echo.address(), &["--count", "20"], 20.0),
+        ("stream", sink.address(), &["--bytes", "1MiB"], 1.0),
+        (
+            "stream",
+            source.address(),
+            &["--bytes", "1MiB", "--direction", "down"],
+            1.0,
+        ),
+        ("idle", echo.address(), &["--for", "300ms"], 1.0),
+        (
+            "hold",
+            echo.address(),
+            &["--for", "300ms", "--beat", "50ms", "--come-back"],
+            1.0,
+        ),
+        ("otlp", receiver.grpc_address(), &["--count", "5"], 5.0),
+        (
+            "otlp",
+            receiver.http_address(),
+            &["--count", "5", "--protocol", "http"],
+            5.0,
+        ),
+    ];
+    for (scenario, address, arguments, completed) in cases {
+        let run = run_plaintext(scenario, address, arguments);
+        assert_eq!(run.code, 0, "{scenario}: {:#} {}", run.report, run.errors);
+        assert_eq!(run.number("/completed"), completed, "{scenario}");
+        assert_eq!(run.report["transport"], "plaintext", "{scenario}");
+    }
+}
+
+#[test]
+fn a_run_without_tls_is_never_one_by_mistake() {
+    let pki = Pki::new(1);
+    let echo = backend(Kind::Echo);
+    let ca = pki.path("ca.pem");
+    let cases: [(&[&str], &str); 3] = [
+        (&["--ca", ca.to_str().unwrap()], "--ca"),
+        (&["--mode", "resumed"], "no tickets without TLS"),
+        (&["--confirm", "ticket"], "no tickets without TLS"),
+    ];
+    for (arguments, expected) in cases {
+        let run = run_plaintext("handshake", echo.address(), arguments);
+        assert_eq!(run.code, 2, "{arguments:?}: {:#}", run.report);
+        assert!(
+            run.errors.contains(expected),
+            "{arguments:?}: {}",
+            run.errors
+        );
+    }
+    // And one against a server that expects TLS does no work.
+    let address = serve(&pki, 2, Behind::Backend(echo.address()));
+    let run = run_plaintext("echo", address, &["--count", "2", "--timeout", "2s"]);
+    assert_eq!(
+        (run.code, run.number("/completed")),
+        (1, 0.0),
+        "{:#}",
+        run.report
     );
 }

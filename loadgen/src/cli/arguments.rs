@@ -199,11 +199,14 @@ pub(super) struct Common {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Client")]
 pub(super) struct Client {
-    /// Server under load.
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(super) target: String,
+    /// Server under load; may be repeated, for several that serve the same and are taken in turn by the connections.
+    #[arg(long, value_name = "HOST:PORT", required = true, value_delimiter = ',')]
+    pub(super) target: Vec<String>,
+    /// No TLS: the same work over plain TCP, towards a server that expects it. The baseline that shows what TLS costs.
+    #[arg(long, conflicts_with_all = ["ca", "certificate", "key", "identities", "issue", "server_name", "alpn", "cipher_suite", "group"])]
+    pub(super) plaintext: bool,
     /// CA of the server's certificate, PEM; may be repeated.
-    #[arg(long, value_name = "FILE", required = true)]
+    #[arg(long, value_name = "FILE", required_unless_present = "plaintext")]
     pub(super) ca: Vec<PathBuf>,
     /// Client certificate chain, PEM; may be repeated, once for each identity. None at all: no client certificate.
     #[arg(long, value_name = "FILE")]

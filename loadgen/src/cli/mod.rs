@@ -169,6 +169,37 @@ impl Output {
 }
 
 fn target(client: &Client) -> Result<Target> {
+    let mut target = if client.plaintext {
+        Target::plaintext(&client.target)?
+    } else {
+        tls_target(client)?
+    };
+    target.timeout = client.timeout.into();
+    Ok(match client.sources.clone() {
+        None => target,
+        Some(Origin::Loopback(number)) => target.with_loopback_sources(number),
+        Some(Origin::Addresses(sources)) => target.with_sources(sources)?,
+    })
+}
+
+fn tls_target(client: &Client) -> Result<Target> {
+    let protocols: Vec<&str> = client.alpn.iter().map(String::as_str).collect();
+    let mut target = Target::several(&client.target, credentials::roots(&client.ca)?)?
+        .with_identities(identities(client)?)
+        .with_alpn(&protocols);
+    if let Some(name) = &client.server_name {
+        target = target.with_server_name(name)?;
+    }
+    if !client.cipher_suite.is_empty() {
+        target = target.with_cipher_suites(&client.cipher_suite)?;
+    }
+    if !client.group.is_empty() {
+        target = target.with_groups(&client.group)?;
+    }
+    Ok(target)
+}
+
+fn identities(client: &Client) -> Result<Vec<Identity>> {
     let mut identities = Identity::load_pairs(&client.certificate, &client.key)?;
     if let Some(folder) = &client.identities {
         identities.extend(Identity::load_folder(folder)?);
@@ -183,25 +214,7 @@ fn target(client: &Client) -> Result<Target> {
         );
         identities.extend(Authority::load(certificate, key)?.identities(count)?);
     }
-    let protocols: Vec<&str> = client.alpn.iter().map(String::as_str).collect();
-    let mut target = Target::new(&client.target, credentials::roots(&client.ca)?)?
-        .with_identities(identities)
-        .with_alpn(&protocols);
-    if let Some(name) = &client.server_name {
-        target = target.with_server_name(name)?;
-    }
-    if !client.cipher_suite.is_empty() {
-        target = target.with_cipher_suites(&client.cipher_suite)?;
-    }
-    if !client.group.is_empty() {
-        target = target.with_groups(&client.group)?;
-    }
-    target.timeout = client.timeout.into();
-    Ok(match client.sources.clone() {
-        None => target,
-        Some(Origin::Loopback(number)) => target.with_loopback_sources(number),
-        Some(Origin::Addresses(sources)) => target.with_sources(sources)?,
-    })
+    Ok(identities)
 }
 
 fn plan(common: &Common, pace: Option<&Pace>) -> Result<Plan> {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rustls::HandshakeKind;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -50,12 +50,23 @@ const TICKETS_KEPT: u32 = 8;
 
 /// Runs the scenario.
 pub fn run(target: &Target, plan: &Plan, options: Options) -> Result<Report> {
+    let unit = if target.is_plaintext() {
+        ensure!(
+            options.mode == Mode::Full && options.confirm != Confirm::Ticket,
+            "--plaintext: there are no tickets without TLS"
+        );
+        Unit::Opening
+    } else {
+        Unit::Handshake
+    };
     let crew_target = target.clone();
     let outcome = drive(plan, move |worker| {
         work(worker, crew_target.clone(), options)
     })?;
-    let mut report = Report::new("handshake", Unit::Handshake, target, plan, &outcome);
-    report.add_setting("mode", value_name(options.mode));
+    let mut report = Report::new("handshake", unit, target, plan, &outcome);
+    if !target.is_plaintext() {
+        report.add_setting("mode", value_name(options.mode));
+    }
     report.add_setting("confirmed by", value_name(options.confirm));
     Ok(report)
 }
@@ -115,7 +126,7 @@ impl Client {
         let mut stream = self.dialer.connect().await?;
         // rustls took a ticket out of its store, whether or not the server honoured it.
         self.tickets_left = self.tickets_left.saturating_sub(1);
-        let kind = stream.get_ref().1.handshake_kind();
+        let kind = stream.handshake_kind();
         let confirmed = self.confirm(&mut stream).await;
         self.keep_tickets(&stream);
         confirmed?;
@@ -145,7 +156,7 @@ impl Client {
     }
 
     fn keep_tickets(&mut self, stream: &Stream) {
-        let received = stream.get_ref().1.tls13_tickets_received();
+        let received = stream.tickets_received();
         self.tickets_left = (self.tickets_left + received).min(TICKETS_KEPT);
     }
 }
@@ -155,7 +166,7 @@ fn kind_name(kind: Option<HandshakeKind>) -> &'static str {
         Some(HandshakeKind::Full) => "full handshakes",
         Some(HandshakeKind::FullWithHelloRetryRequest) => "full handshakes with a retry",
         Some(HandshakeKind::Resumed) => "resumed handshakes",
-        _ => "handshakes of unknown kind",
+        None => "connections without TLS",
     }
 }
 

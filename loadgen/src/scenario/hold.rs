@@ -96,7 +96,7 @@ async fn work(mut worker: Worker, target: Target, client: Client) -> Result<()> 
 /// A connection that has proven itself, and how it was made.
 async fn open(dialer: &mut Dialer) -> Result<(Stream, Option<HandshakeKind>), Failure> {
     let mut stream = dialer.connect().await?;
-    let kind = stream.get_ref().1.handshake_kind();
+    let kind = stream.handshake_kind();
     timeout(dialer.timeout, echo_once(&mut stream, 0, &mut [0]))
         .await
         .unwrap_or_else(|_| Err(Failure::timeout("waiting for the echo")))?;
@@ -140,7 +140,8 @@ impl Client {
                 let _ = timeout(Duration::from_secs(1), stream.shutdown()).await;
                 match kind {
                     Some(HandshakeKind::Resumed) => ("came back resumed", "resumed".to_owned()),
-                    _ => ("came back with a full handshake", "full".to_owned()),
+                    None => ("came back without TLS", "plaintext".to_owned()),
+                    Some(_) => ("came back with a full handshake", "full".to_owned()),
                 }
             }
             Err(failure) => ("refused on return", failure.kind.label()),

@@ -54,7 +54,8 @@ pub(crate) fn instance_name(target: &Target, index: usize) -> String {
 async fn work(mut worker: Worker, target: Target, options: Options) -> Result<()> {
     let source = Source::new(&options.service_name, &instance_name(&target, worker.index));
     let dialer = target.dialer(worker.index, Tickets::Ignored)?;
-    let mut exporter = Exporter::new(dialer, options.protocol, &target.name, source);
+    let authority = &target.endpoint(worker.index).name;
+    let mut exporter = Exporter::new(dialer, options.protocol, authority, source);
     {
         let _permit = worker.connecting().await;
         if let Err(failure) = exporter.connect().await {

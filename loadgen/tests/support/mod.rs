@@ -223,7 +223,7 @@ pub fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_portcullis-loadgen"))
 }
 
-fn report(output: &Output) -> Run {
+pub fn report(output: &Output) -> Run {
     Run {
         code: output.status.code().expect("ended by itself"),
         report: serde_json::from_slice(&output.stdout).unwrap_or(Value::Null),

@@ -13,6 +13,7 @@ use rustls::crypto::SecureRandom;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::client::TlsStream;
 
 use super::outcome::{Outcome, not_made};
 use super::peer::{Heard, Peer, Until};
@@ -20,7 +21,6 @@ use super::{Flood, Kind, Turn};
 use crate::credentials::provider;
 use crate::failure::Failure;
 use crate::limits::{JUNK_BYTES_MAX, SLOW_INTERVAL};
-use crate::target::Stream;
 
 /// What plain HTTP looks like to a server that expects TLS.
 const PLAIN_HTTP: &[u8] = b"POST /v1/traces HTTP/1.1\r\nHost: gateway\r\nContent-Length: 0\r\n\r\n";
@@ -159,7 +159,7 @@ fn random_bytes(random: &dyn SecureRandom) -> Result<Vec<u8>, Failure> {
 }
 
 /// Waits for what the server thinks of our certificate. Only a client that is let in gets a ticket or data.
-async fn judgement(stream: &mut Stream) -> Outcome {
+async fn judgement(stream: &mut TlsStream<TcpStream>) -> Outcome {
     poll_fn(|context| {
         let mut scratch = [0; 256];
         let mut buffer = ReadBuf::new(&mut scratch);

@@ -21,7 +21,7 @@ use rustls::pki_types::ServerName;
 
 use crate::failure::{Failure, FailureKind};
 use crate::limits::FLOOD_LATENESS_MAX;
-use crate::report::{Flooding, Report, Subject, Unit};
+use crate::report::{Flooding, Report, Subject, Transport, Unit};
 use crate::run::{Plan, Worker, drive};
 use crate::sources::Sources;
 use attempt::Attacker;
@@ -121,6 +121,7 @@ pub fn run(options: Options, plan: &Plan) -> Result<Report> {
     let outcome = drive(&plan, move |worker| work(worker, crew.clone()))?;
     let subject = Subject {
         name: &options.name,
+        transport: Transport::Tls,
         identities: usize::from(flood.kinds.contains(&Kind::Badcert)),
     };
     let mut report = Report::about("flood", Unit::Attempt, subject, &plan, &outcome);

@@ -1,0 +1,344 @@
+//! Whom the load talks to and as whom.
+//! In: names, files and options, checked once. Out: a `Dialer` for each connection. Before the load, on the main thread.
+
+mod confirm;
+mod dialer;
+mod stream;
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
+
+use crate::credentials::{Identity, provider};
+use crate::limits::SOURCES_DEFAULT;
+use crate::sources::Sources;
+
+pub(crate) use confirm::{confirm_by_close, confirm_by_ticket, explain};
+pub(crate) use dialer::Dialer;
+use dialer::Handshaker;
+pub(crate) use stream::Stream;
+
+/// The servers under load and everything needed to speak to them.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Where it is; the connections take them in turn.
+    endpoints: Vec<Endpoint>,
+    /// Client identities, used in turn by the connections; none means no client certificate at all.
+    pub identities: Vec<Identity>,
+    /// Application protocols to offer (RFC 7301).
+    pub alpn: Vec<Vec<u8>>,
+    /// Bound on each connection attempt, handshake, echo or export.
+    pub timeout: Duration,
+    sources: Origin,
+    /// None is plain TCP.
+    tls: Option<Tls>,
+}
+
+/// One address of the servers under load.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// `HOST:PORT` as given, for reports and HTTP authorities.
+    pub name: String,
+    /// Where it was resolved to, once.
+    pub address: SocketAddr,
+}
+
+/// Where connections come from.
+#[derive(Debug, Clone)]
+enum Origin {
+    /// So many addresses of 127.0.0.0/8 towards an endpoint there, for enough ports; else what the kernel chooses.
+    Loopback(u8),
+    /// These.
+    Given(Sources),
+}
+
+#[derive(Debug, Clone)]
+struct Tls {
+    /// Expected of every endpoint; none expects of each the host it was given by.
+    server_name: Option<ServerName<'static>>,
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<WebPkiServerVerifier>,
+}
+
+/// Whether tickets are kept and used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tickets {
+    Ignored,
+    Used,
+}
+
+impl Target {
+    /// A target by `HOST:PORT`, verified against `roots`, by default under its own host name.
+    pub fn new(name: &str, roots: RootCertStore) -> Result<Self> {
+        Self::several(&[name.to_owned()], roots)
+    }
+
+    /// Several addresses, each as `HOST:PORT`, that serve the same.
+    pub fn several(names: &[String], roots: RootCertStore) -> Result<Self> {
+        let provider = Arc::new(provider());
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .build()
+                .context("no usable root certificate; give the server's CA with --ca")?;
+        let mut target = Self::plaintext(names)?;
+        for name in names {
+            parse_server_name(host(name))?;
+        }
+        target.tls = Some(Tls {
+            server_name: None,
+            provider,
+            verifier,
+        });
+        Ok(target)
+    }
+
+    /// Without TLS: the same work over plain TCP, to show what TLS costs.
+    pub fn plaintext(names: &[String]) -> Result<Self> {
+        ensure!(!names.is_empty(), "no target is given");
+        let endpoints = names.iter().map(|name| {
+            Ok(Endpoint {
+                name: name.clone(),
+                address: resolve(name)?,
+            })
+        });
+        Ok(Self {
+            endpoints: endpoints.collect::<Result<_>>()?,
+            identities: Vec::new(),
+            alpn: Vec::new(),
+            timeout: Duration::from_secs(10),
+            sources: Origin::Loopback(SOURCES_DEFAULT),
+            tls: None,
+        })
+    }
+
+    /// Contacts an endpoint on 127.0.0.0/8 from so many addresses; any other one as before.
+    pub fn with_loopback_sources(mut self, number: u8) -> Self {
+        self.sources = Origin::Loopback(number);
+        self
+    }
+
+    /// Comes from these addresses, which must be this host's own and of the family of every endpoint.
+    pub fn with_sources(mut self, sources: Sources) -> Result<Self> {
+        for endpoint in &self.endpoints {
+            sources.ensure_usable(endpoint.address.ip())?;
+        }
+        self.sources = Origin::Given(sources);
+        Ok(self)
+    }
+
+    /// Presents these identities in turn.
+    pub fn with_identities(mut self, identities: Vec<Identity>) -> Self {
+        self.identities = identities;
+        self
+    }
+
+    /// Offers these application protocols.
+    pub fn with_alpn(mut self, protocols: &[&str]) -> Self {
+        self.alpn = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
+        self
+    }
+
+    /// Expects this name in the server's certificate and sends it as SNI.
+    pub fn with_server_name(mut self, name: &str) -> Result<Self> {
+        let name = parse_server_name(name)?;
+        if let Some(tls) = &mut self.tls {
+            tls.server_name = Some(name);
+        }
+        Ok(self)
+    }
+
+    /// Offers only these cipher suites, by their IANA names.
+    pub fn with_cipher_suites(mut self, names: &[String]) -> Result<Self> {
+        let Some(tls) = &mut self.tls else {
+            return Ok(self);
+        };
+        let mut narrowed = (*tls.provider).clone();
+        narrowed.cipher_suites = names
+            .iter()
+            .map(|name| {
+                let known = &tls.provider.cipher_suites;
+                let found = known
+                    .iter()
+                    .find(|suite| suite_name(suite.suite()) == *name);
+                found.copied().with_context(|| {
+                    let known: Vec<_> = known
+                        .iter()
+                        .map(|suite| suite_name(suite.suite()))
+                        .collect();
+                    format!("cipher suite {name:?}: must be one of {}", known.join(", "))
+                })
+            })
+            .collect::<Result<_>>()?;
+        tls.provider = Arc::new(narrowed);
+        Ok(self)
+    }
+
+    /// Offers only these key exchange groups, by their IANA names.
+    pub fn with_groups(mut self, names: &[String]) -> Result<Self> {
+        let Some(tls) = &mut self.tls else {
+            return Ok(self);
+        };
+        let mut narrowed = (*tls.provider).clone();
+        narrowed.kx_groups = names
+            .iter()
+            .map(|name| {
+                let known = &tls.provider.kx_groups;
+                let found = known
+                    .iter()
+                    .find(|group| format!("{:?}", group.name()).eq_ignore_ascii_case(name));
+                found.copied().with_context(|| {
+                    let known: Vec<_> = known
+                        .iter()
+                        .map(|group| format!("{:?}", group.name()))
+                        .collect();
+                    format!("group {name:?}: must be one of {}", known.join(", "))
+                })
+            })
+            .collect::<Result<_>>()?;
+        tls.provider = Arc::new(narrowed);
+        Ok(self)
+    }
+
+    /// The way to the endpoint of connection `index`, with the identity whose turn it is. With `Tickets::Used` each
+    /// dialer has a ticket store of its own.
+    pub(crate) fn dialer(&self, index: usize, tickets: Tickets) -> Result<Dialer> {
+        let endpoint = self.endpoint(index);
+        let tls = self.tls.as_ref();
+        Ok(Dialer {
+            address: endpoint.address,
+            tls: tls
+                .map(|tls| self.handshaker(tls, index, tickets))
+                .transpose()?,
+            sources: self.sources(endpoint.address.ip()),
+            next_source: index as u64,
+            timeout: self.timeout,
+        })
+    }
+
+    fn handshaker(&self, tls: &Tls, index: usize, tickets: Tickets) -> Result<Handshaker> {
+        let builder = ClientConfig::builder_with_provider(tls.provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .context("TLS 1.3 with the chosen suites and groups")?
+            .with_webpki_verifier(tls.verifier.clone());
+        let mut config = match self.identity(index) {
+            Some(identity) => builder.with_client_cert_resolver(identity.resolver.clone()),
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols.clone_from(&self.alpn);
+        config.resumption = match tickets {
+            Tickets::Ignored => Resumption::disabled(),
+            Tickets::Used => Resumption::in_memory_sessions(8),
+        };
+        let server_name = match &tls.server_name {
+            Some(name) => name.clone(),
+            None => parse_server_name(host(&self.endpoint(index).name))?,
+        };
+        Ok(Handshaker {
+            connector: TlsConnector::from(Arc::new(config)),
+            server_name,
+        })
+    }
+
+    fn sources(&self, endpoint: IpAddr) -> Option<Sources> {
+        match &self.sources {
+            Origin::Given(sources) => Some(sources.clone()),
+            Origin::Loopback(number) => {
+                let is_near = endpoint.is_ipv4() && endpoint.is_loopback();
+                (is_near && *number > 1).then(|| Sources::loopback(*number))
+            }
+        }
+    }
+
+    /// Where connection `index` goes.
+    pub(crate) fn endpoint(&self, index: usize) -> &Endpoint {
+        &self.endpoints[index % self.endpoints.len()]
+    }
+
+    /// All addresses, as given.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// All addresses as given, for people.
+    pub(crate) fn name(&self) -> String {
+        let names: Vec<&str> = self
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.name.as_str())
+            .collect();
+        names.join(", ")
+    }
+
+    /// Whether there is TLS at all.
+    pub(crate) fn is_plaintext(&self) -> bool {
+        self.tls.is_none()
+    }
+
+    /// The identity of connection `index`.
+    pub(crate) fn identity(&self, index: usize) -> Option<&Identity> {
+        match self.identities.len() {
+            0 => None,
+            count => Some(&self.identities[index % count]),
+        }
+    }
+}
+
+/// The address behind `HOST:PORT`.
+pub(crate) fn resolve(name: &str) -> Result<SocketAddr> {
+    name.to_socket_addrs()
+        .with_context(|| format!("target {name:?}: must be HOST:PORT that can be resolved"))?
+        .next()
+        .with_context(|| format!("target {name:?}: has no address"))
+}
+
+/// The host in `HOST:PORT`.
+pub(crate) fn host(name: &str) -> &str {
+    let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
+    host.trim_matches(['[', ']'])
+}
+
+pub(crate) fn parse_server_name(name: &str) -> Result<ServerName<'static>> {
+    if name.is_empty() {
+        bail!("the server name is empty");
+    }
+    ServerName::try_from(name.to_owned())
+        .with_context(|| format!("server name {name:?}: must be a DNS name or an IP address"))
+}
+
+/// IANA spells `TLS_AES_128_GCM_SHA256` what rustls spells with a version in it.
+fn suite_name(suite: rustls::CipherSuite) -> String {
+    format!("{suite:?}").replacen("TLS13_", "TLS_", 1)
+}
+
+/// Checks that the descriptor limit allows `connections` with `descriptors_each`, raising the soft limit as needed.
+pub(crate) fn ensure_descriptors(connections: usize, descriptors_each: u64) -> Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let needed = connections as u64 * descriptors_each + crate::limits::DESCRIPTORS_RESERVED;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    ensure!(
+        limit.maximum.is_none_or(|maximum| maximum >= needed),
+        "{connections} connections need {needed} file descriptors, and the limit is {}; see `ulimit -Hn`",
+        limit.maximum.unwrap_or(u64::MAX)
+    );
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(needed),
+            maximum: limit.maximum,
+        },
+    )
+    .context("raising the limit of open files")
+}
