@@ -405,6 +405,13 @@ fn cipher_suite_and_group_narrow_the_offer() {
         "{}",
         unknown.errors
     );
+    let unknown = run(&pki, "handshake", address, &["--group", "none"]);
+    assert_eq!(unknown.code, 2);
+    assert!(
+        unknown.errors.contains("X25519MLKEM768"),
+        "{}",
+        unknown.errors
+    );
 }
 
 #[test]

@@ -240,7 +240,7 @@ pub(super) struct Client {
     /// Offer only this cipher suite, by its IANA name; may be repeated.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(super) cipher_suite: Vec<String>,
-    /// Offer only this key exchange group; may be repeated.
+    /// Offer only this key exchange group; may be repeated. X25519MLKEM768 is offered only if named.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(super) group: Vec<String>,
     /// Bound on each connection attempt, echo or export.

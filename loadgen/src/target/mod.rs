@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::kx_group::X25519MLKEM768;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
@@ -183,16 +184,18 @@ impl Target {
         Ok(self)
     }
 
-    /// Offers only these key exchange groups, by their IANA names.
+    /// Offers only these key exchange groups, by their IANA names. The post-quantum one, which another library computes,
+    /// is offered only if named.
     pub fn with_groups(mut self, names: &[String]) -> Result<Self> {
         let Some(tls) = &mut self.tls else {
             return Ok(self);
         };
         let mut narrowed = (*tls.provider).clone();
+        let mut known = narrowed.kx_groups.clone();
+        known.push(X25519MLKEM768);
         narrowed.kx_groups = names
             .iter()
             .map(|name| {
-                let known = &tls.provider.kx_groups;
                 let found = known
                     .iter()
                     .find(|group| format!("{:?}", group.name()).eq_ignore_ascii_case(name));
