@@ -8,4 +8,5 @@ mod proxy_protocol;
 mod resolve;
 
 pub use connect::{Client, Connection, EndedAtOnce, Servers, Transport, Unreachable};
+pub use proxy_protocol::{Facts as ProxyFacts, encode as proxy_header};
 pub use resolve::Resolver;

@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 
+use gateway_core::certificate::Certificate;
+use gateway_core::identity::Tenant;
 use proxy_header::{ProxiedAddress, ProxyHeader, SslInfo, Tlv};
 
 use super::Client;
@@ -12,30 +14,58 @@ const TLV_TENANT: u8 = 0xE0;
 /// Our own type: the first URI of the client's certificate.
 const TLV_URI: u8 = 0xE1;
 
-/// Encodes the header: addresses, `PP2_TYPE_SSL` with version, common name and cipher, tenant and URI.
+/// What a header says of a client.
+pub struct Facts<'a> {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The address it connected to.
+    pub listener_address: SocketAddr,
+    /// Whether its certificate was presented earlier in its session.
+    pub is_resumed: bool,
+    /// Its cipher suite.
+    pub cipher_suite: &'a str,
+    /// The application protocol it chose.
+    pub protocol: Option<&'a [u8]>,
+    /// Its certificate.
+    pub certificate: &'a Certificate,
+    /// The tenant it sends as.
+    pub tenant: Option<&'a Tenant>,
+}
+
+/// The header for a client whose certificate was verified.
 pub(super) fn header(client: &Client<'_>) -> Result<Vec<u8>, proxy_header::Error> {
-    let peer = client.peer;
+    encode(&Facts {
+        address: client.address,
+        listener_address: client.listener_address,
+        is_resumed: client.is_resumed,
+        cipher_suite: client.cipher_suite,
+        protocol: client.protocol,
+        certificate: client.peer.certificate(),
+        tenant: client.peer.tenant(),
+    })
+}
+
+/// Encodes the header: addresses, `PP2_TYPE_SSL` with version, common name and cipher, tenant and URI.
+pub fn encode(facts: &Facts<'_>) -> Result<Vec<u8>, proxy_header::Error> {
     // A listener on `[::]` sees IPv4 clients as mapped addresses; the backend should not.
-    let address = ProxiedAddress::stream(
-        canonical(client.address),
-        canonical(client.listener_address),
-    );
+    let address =
+        ProxiedAddress::stream(canonical(facts.address), canonical(facts.listener_address));
     let mut header = ProxyHeader::with_address(address);
     // Over TLS; with a certificate on this connection, or earlier in its session; 0: it verified.
-    let mut tls = SslInfo::new(true, !client.is_resumed, true, 0);
+    let mut tls = SslInfo::new(true, !facts.is_resumed, true, 0);
     tls.append_tlv(Tlv::SslVersion("TLSv1.3".into()));
-    if let Some(common_name) = &peer.certificate().common_name {
+    if let Some(common_name) = &facts.certificate.common_name {
         tls.append_tlv(Tlv::SslCn(common_name.as_str().into()));
     }
-    tls.append_tlv(Tlv::SslCipher(client.cipher_suite.into()));
+    tls.append_tlv(Tlv::SslCipher(facts.cipher_suite.into()));
     header.append_tlv(Tlv::Ssl(tls));
-    if let Some(tenant) = peer.tenant() {
+    if let Some(tenant) = facts.tenant {
         header.append_tlv(Tlv::Custom(TLV_TENANT, tenant.as_str().as_bytes().into()));
     }
-    if let Some(uri) = peer.certificate().uris.first() {
+    if let Some(uri) = facts.certificate.uris.first() {
         header.append_tlv(Tlv::Custom(TLV_URI, uri.as_bytes().into()));
     }
-    if let Some(protocol) = client.protocol {
+    if let Some(protocol) = facts.protocol {
         header.append_tlv(Tlv::Alpn(protocol.into()));
     }
     let mut bytes = Vec::new();

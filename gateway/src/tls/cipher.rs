@@ -6,7 +6,7 @@ use aws_lc_rs::aead as aws;
 use gateway_core::record::{Aead, Forged, Header, IV_BYTES, Suite, TAG_BYTES, TrafficKey};
 use ring::aead as ring_aead;
 use rustls::crypto::aws_lc_rs as aws_provider;
-use rustls::{ConnectionTrafficSecrets, Error, SupportedCipherSuite};
+use rustls::{CipherSuite, ConnectionTrafficSecrets, Error, SupportedCipherSuite};
 
 /// One key of one library.
 #[expect(
@@ -46,6 +46,21 @@ pub(super) fn traffic_key(
     let iv = iv.as_ref().try_into().map_err(|_| unusable())?;
     let cipher = cipher.ok_or_else(unusable)?;
     Ok(TrafficKey::new(cipher, iv, sequence, algorithm.suite()))
+}
+
+/// The cipher of `suite` in the library that it is of, with a key from anywhere: for measuring the record layer without a
+/// handshake. `None` for a key of the wrong length, and for suites of older versions.
+pub fn record_cipher(suite: SupportedCipherSuite, key: &[u8]) -> Option<impl Aead + use<>> {
+    let algorithm = match suite.suite() {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => Algorithm::Aes128Gcm,
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => Algorithm::Aes256Gcm,
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => Algorithm::ChaCha20Poly1305,
+        _ => return None,
+    };
+    match is_of_aws_lc(suite) {
+        true => Cipher::aws_lc(algorithm, key),
+        false => Cipher::ring(algorithm, key),
+    }
 }
 
 fn unusable() -> Error {

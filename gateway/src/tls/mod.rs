@@ -27,6 +27,7 @@ mod tickets;
 mod verifier;
 
 pub use chain::authority_id;
+pub use cipher::record_cipher;
 pub use config::{BackendConfigs, listener_trust, server_config};
 pub use handshake::{Accepted, Connected, HandshakeError, Refusal, accept, connect, refuse};
 pub use key_policy::{KeyKind, KeyPolicy};
@@ -38,6 +39,6 @@ pub use rehearsal::{Admissible, Inadmissible, rehearse};
 pub use session::ProtocolError;
 pub use stream::{Received, StreamError, TlsStream, sealable};
 pub use tickets::{
-    KeyFileError, KeyRing, RotateError, Rotated, load as load_ticket_keys,
+    KeyFileError, KeyRing, RotateError, Rotated, Sealer as TicketSealer, load as load_ticket_keys,
     rotate as rotate_ticket_keys,
 };

@@ -22,7 +22,7 @@ use crate::limits;
 
 pub use key_file::{KeyFileError, RotateError, Rotated, load, rotate};
 pub use key_ring::KeyRing;
-use seal::Sealer;
+pub use seal::Sealer;
 
 /// Seals and opens the tickets of one listener.
 #[derive(Debug)]

@@ -16,8 +16,8 @@ const SALT_BYTES: usize = 32;
 const HEADER_BYTES: usize = 1 + KeyId::BYTES + SALT_BYTES;
 const AEAD_KEY_BYTES: usize = 32;
 
-/// Seals and opens for one listener.
-pub(super) struct Sealer {
+/// Seals and opens for one listener. Whose ticket it is, and what it is worth, is judged elsewhere.
+pub struct Sealer {
     domain: Vec<u8>,
     keys: Vec<(KeyId, Prk)>,
     distrusted: Vec<KeyId>,
@@ -43,7 +43,7 @@ impl KeyType for Derived {
 
 impl Sealer {
     /// Derives from `ring` for the listener called `domain`.
-    pub(super) fn new(ring: &KeyRing, domain: &str) -> Self {
+    pub fn new(ring: &KeyRing, domain: &str) -> Self {
         let extract = Salt::new(HKDF_SHA256, b"portcullis session ticket");
         let keys = ring.keys.iter();
         Sealer {
@@ -56,7 +56,7 @@ impl Sealer {
     }
 
     /// Seals `contents`; `None` without randomness or without a key.
-    pub(super) fn seal(&self, mut contents: Vec<u8>, random: &dyn SecureRandom) -> Option<Vec<u8>> {
+    pub fn seal(&self, mut contents: Vec<u8>, random: &dyn SecureRandom) -> Option<Vec<u8>> {
         let (id, master) = self.keys.first()?;
         let mut salt = [0; SALT_BYTES];
         random.fill(&mut salt).ok()?;
@@ -68,7 +68,7 @@ impl Sealer {
     }
 
     /// Opens a ticket.
-    pub(super) fn open(&self, ticket: &[u8]) -> Result<Vec<u8>, TicketRefusal> {
+    pub fn open(&self, ticket: &[u8]) -> Result<Vec<u8>, TicketRefusal> {
         let foreign = TicketRefusal::UnknownKey;
         let (header, sealed) = ticket.split_at_checked(HEADER_BYTES).ok_or(foreign)?;
         let (version, rest) = header.split_at(1);
