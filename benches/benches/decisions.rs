@@ -1,0 +1,98 @@
+//! What deciding takes where lists are long: identity rules, revocation, and the header that tells a backend who came.
+//! In: nothing. Out: times by Criterion.
+
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use gateway::backend::{ProxyFacts, proxy_header};
+use gateway_core::certificate::Certificate;
+use gateway_core::identity::{Pattern, Rule, Rules, Tenant};
+use gateway_core::revocation::{
+    AuthorityId, IssuerList, Link, Revocation, Serial, StalePolicy, Status,
+};
+
+/// Rules of a large cluster that names each agent.
+const RULES: usize = 10_000;
+
+/// Entries of a long list.
+const ENTRIES: u32 = 1_000_000;
+
+fn certificate(number: usize) -> Certificate {
+    Certificate {
+        uris: vec![format!("spiffe://example.org/agent/{number}")],
+        common_name: Some(format!("agent-{number}")),
+        issuer: "CN=example".to_owned(),
+        ..Certificate::default()
+    }
+}
+
+/// The first rule, the last one, and none.
+fn identity(criterion: &mut Criterion) {
+    let rules = (0..RULES).map(|number| {
+        let uri = Pattern::parse(&certificate(number).uris[0]).expect("a URI is a pattern");
+        Rule {
+            uri: Some(uri),
+            ..Rule::default()
+        }
+    });
+    let rules = Rules::new(rules.collect());
+    let mut group = criterion.benchmark_group("identity of 10,000 rules");
+    for (name, number) in [("first", 0), ("last", RULES - 1), ("none", RULES)] {
+        let certificate = certificate(number);
+        assert_eq!(rules.decide(&certificate, 0).is_ok(), number < RULES);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| black_box(rules.decide(black_box(&certificate), 0)));
+        });
+    }
+}
+
+fn serial(number: u32) -> Serial {
+    Serial::new(&[&[1; 12][..], &number.to_be_bytes()].concat()).expect("16 bytes are a number")
+}
+
+/// A certificate that the list names, and one that it does not.
+fn revocation(criterion: &mut Criterion) {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+    let day = Duration::from_secs(86_400);
+    let mut list = IssuerList::new(SystemTime::UNIX_EPOCH, now + day, StalePolicy::Refuse);
+    list.reserve(ENTRIES as usize);
+    for number in 0..ENTRIES {
+        list.insert(serial(number));
+    }
+    let issuer = AuthorityId([7; 32]);
+    let revocation = Revocation::new([(issuer, list)]);
+    let mut group = criterion.benchmark_group("revocation of 1,000,000 entries");
+    for (name, number, expected) in [
+        ("named", ENTRIES / 2, Status::Revoked),
+        ("not named", ENTRIES, Status::Good),
+    ] {
+        let serial = serial(number);
+        let chain = [Link { issuer, serial }];
+        assert_eq!(revocation.status(&chain, now), expected);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| revocation.status(black_box(&chain), now));
+        });
+    }
+}
+
+fn header(criterion: &mut Criterion) {
+    let certificate = certificate(1);
+    let tenant = Tenant::parse("tenant-1").expect("a name of a tenant");
+    let facts = ProxyFacts {
+        address: SocketAddr::from(([192, 0, 2, 1], 40_000)),
+        listener_address: SocketAddr::from(([192, 0, 2, 2], 443)),
+        is_resumed: false,
+        cipher_suite: "TLS_AES_128_GCM_SHA256",
+        protocol: Some(b"h2"),
+        certificate: &certificate,
+        tenant: Some(&tenant),
+    };
+    criterion.bench_function("PROXY header", |bencher| {
+        bencher.iter(|| proxy_header(black_box(&facts)).expect("everything fits"));
+    });
+}
+
+criterion_group!(benches, identity, revocation, header);
+criterion_main!(benches);
