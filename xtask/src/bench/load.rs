@@ -14,11 +14,16 @@ use super::site::Site;
 
 /// Starts the echo that stands behind the measured servers, and returns its port.
 pub fn backend(site: &Site) -> Result<(Process, u16)> {
+    backend_of(site, "echo")
+}
+
+/// Starts a backend of the given kind behind the measured servers, and returns its port.
+pub fn backend_of(site: &Site, kind: &str) -> Result<(Process, u16)> {
     serve(
         pinned(Cpu::Client, &site.loadgen),
-        "echo",
+        kind,
         "127.0.0.1",
-        &site.path("backend.log"),
+        &site.path(&format!("backend-{kind}.log")),
     )
 }
 
@@ -54,6 +59,27 @@ pub fn scenario(site: &Site, name: &str, port: u16, issue: usize) -> Command {
     agents(command, site, name, &format!("127.0.0.1:{port}"), issue)
 }
 
+/// A scenario against a port with the post-quantum group, as one identity.
+pub fn hybrid(site: &Site, name: &str, port: u16) -> Command {
+    let mut command = pinned(Cpu::Client, &site.loadgen);
+    command.arg(name);
+    identities(
+        command,
+        site,
+        &format!("127.0.0.1:{port}"),
+        1,
+        "X25519MLKEM768",
+    )
+}
+
+/// A scenario against a port that expects no TLS.
+pub fn plain(site: &Site, name: &str, port: u16) -> Command {
+    let mut command = pinned(Cpu::Client, &site.loadgen);
+    command.arg(name).args(["--json", "--plaintext"]);
+    command.args(["--target", &format!("127.0.0.1:{port}")]);
+    command
+}
+
 /// Makes a command that runs the load generator one that runs a scenario as identities issued by the site's CA.
 pub fn agents(
     mut command: Command,
@@ -62,14 +88,24 @@ pub fn agents(
     target: &str,
     issue: usize,
 ) -> Command {
+    command.arg(name);
+    identities(command, site, target, issue, "X25519")
+}
+
+fn identities(
+    mut command: Command,
+    site: &Site,
+    target: &str,
+    issue: usize,
+    group: &str,
+) -> Command {
     command
-        .arg(name)
         .args(["--json", "--server-name", "localhost", "--target", target])
         .args(["--ca", &site.text("pki/ca.pem")])
         .args(site.authority())
         .args(["--issue", &issue.to_string()])
         .args(["--cipher-suite", "TLS_AES_128_GCM_SHA256"])
-        .args(["--group", "X25519"]);
+        .args(["--group", group]);
     command
 }
 

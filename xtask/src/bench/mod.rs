@@ -4,15 +4,21 @@
 //!
 //! It drives the built programs from outside, as a user would: what it measures shares no code with it.
 
+mod compare;
+mod contender;
 mod envoy;
 mod figures;
 mod gateway;
 mod guard;
+mod haproxy;
+mod install;
 mod load;
 mod metrics;
+mod nginx;
 mod process;
 mod site;
 mod trust;
+mod work;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -21,6 +27,8 @@ use serde_json::{Value, json};
 /// What to measure.
 #[derive(Subcommand)]
 pub enum Subject {
+    /// The gateway beside Envoy, nginx, HAProxy and whatever else is given, the limit in memory, and the same without TLS.
+    Compare(compare::Options),
     /// Resumption, revocation and reloads: what they cost, how fast they act, whom they disturb.
     Trust(trust::Options),
     /// Agents under each kind of flood: without the guard, with it, and with nftables instead. Takes root.
@@ -30,6 +38,7 @@ pub enum Subject {
 /// Measures.
 pub fn run(subject: &Subject) -> Result<()> {
     match subject {
+        Subject::Compare(options) => compare::run(options),
         Subject::Trust(options) => trust::run(options),
         Subject::Guard(options) => guard::run(options),
     }

@@ -2,10 +2,13 @@
 //! In: a command. Out: a `Process`, whose drop ends it. Looks into /proc, never into the program.
 
 use std::fs::{self, File};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Where a program runs.
@@ -36,6 +39,9 @@ pub struct Process {
 
 /// Lines of a log that an error repeats.
 const LOG_LINES: usize = 15;
+
+/// The longest wait for a program to listen.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Process {
     /// Starts a program whose output goes to `log`.
@@ -73,6 +79,17 @@ impl Process {
             None => Ok(()),
             Some(status) => bail!("{} ended with {status}:\n{}", self.name, self.last_lines()),
         }
+    }
+
+    /// Waits until something listens on a port of 127.0.0.1, which this program should.
+    pub fn await_port(&mut self, port: u16) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            self.ensure_alive()?;
+            ensure!(Instant::now() < deadline, "{} does not listen", self.name);
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Waits for its end, which must be a good one.

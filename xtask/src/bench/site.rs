@@ -68,7 +68,8 @@ impl Site {
         Ok(fs::rename(link, self.path("current"))?)
     }
 
-    fn pki(&self, arguments: &[&str]) -> Result<()> {
+    /// Runs `portcullis pki` on the CA of the site.
+    pub fn pki(&self, arguments: &[&str]) -> Result<()> {
         let (command, rest) = arguments.split_at(1);
         run_quietly(
             program(&self.gateway)

@@ -60,6 +60,7 @@ pub fn measure(site: &Site, options: &Options) -> Result<Finding> {
                 program: &site.gateway,
                 backend,
                 crl: Some(crl),
+                provider: None,
             },
         )
     };

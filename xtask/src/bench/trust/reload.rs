@@ -89,6 +89,7 @@ pub fn measure(site: &Site) -> Result<Finding> {
             program: &site.gateway,
             backend,
             crl: Some("agents.crl"),
+            provider: None,
         },
     )?;
     // The connection that asked whether it is ready has to be closed first.

@@ -64,6 +64,7 @@ fn start(site: &Site, name: &str, program: &Path, backend: u16) -> Result<Gatewa
             program,
             backend,
             crl: None,
+            provider: None,
         },
     )
 }

@@ -50,6 +50,7 @@ pub fn measure(site: &Site, connections: usize) -> Result<Finding> {
             program: &site.gateway,
             backend,
             crl: Some("agents.crl"),
+            provider: None,
         },
     )?;
     let baseline = hold(site, &gateway, connections, |_| Ok(None))?;
