@@ -16,6 +16,7 @@ mod load;
 mod metrics;
 mod nginx;
 mod process;
+mod regress;
 mod site;
 mod trust;
 mod work;
@@ -29,6 +30,8 @@ use serde_json::{Value, json};
 pub enum Subject {
     /// The gateway beside Envoy, nginx, HAProxy and whatever else is given, the limit in memory, and the same without TLS.
     Compare(compare::Options),
+    /// The gateway of the working tree beside that of an earlier commit, in the same kinds of work.
+    Regress(regress::Options),
     /// Resumption, revocation and reloads: what they cost, how fast they act, whom they disturb.
     Trust(trust::Options),
     /// Agents under each kind of flood: without the guard, with it, and with nftables instead. Takes root.
@@ -39,6 +42,7 @@ pub enum Subject {
 pub fn run(subject: &Subject) -> Result<()> {
     match subject {
         Subject::Compare(options) => compare::run(options),
+        Subject::Regress(options) => regress::run(options),
         Subject::Trust(options) => trust::run(options),
         Subject::Guard(options) => guard::run(options),
     }

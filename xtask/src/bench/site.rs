@@ -124,6 +124,15 @@ impl Site {
             .with_context(|| format!("removing {}", self.folder.display()))
     }
 
+    /// Removes the folder if all went well; otherwise says where the logs are.
+    pub fn keep_if_failed<T>(self, result: Result<T>) -> Result<T> {
+        match &result {
+            Ok(_) => self.clear()?,
+            Err(_) => eprintln!("\nlogs are in {}", self.folder.display()),
+        }
+        result
+    }
+
     /// The folder, for a last word about what failed in it.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -4,10 +4,10 @@
 //!
 //! Within a round everybody does the same work one after the other, so that what drifts drifts for all.
 
-mod field;
+pub mod field;
 mod memory;
 mod page;
-mod result;
+pub mod result;
 
 use std::fs;
 use std::path::PathBuf;
@@ -58,51 +58,62 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let site = Site::prepare("compare")?;
     let field = Field::gather(&site, options)?;
-    process::make_room()?;
-    match take_turns(&site, options, &field) {
-        Ok(()) => site.clear(),
-        Err(error) => {
-            eprintln!("\nlogs are in {}", site.folder().display());
-            Err(error)
+    let measured = take_turns(&site, &field, &Effort::of(options));
+    let results = site.keep_if_failed(measured)?;
+    results.print(options.rounds);
+    write(options, &results)
+}
+
+/// How much is done.
+pub struct Effort<'a> {
+    /// Kinds of work.
+    pub kinds: &'a [Kind],
+    /// Rounds.
+    pub rounds: u32,
+    /// What one run is.
+    pub amount: Amount,
+}
+
+impl<'a> Effort<'a> {
+    fn of(options: &'a Options) -> Self {
+        Self::new(&options.kinds, options.rounds, options.quick)
+    }
+
+    /// From what a command line says; no kinds are all kinds.
+    pub fn new(kinds: &'a [Kind], rounds: u32, quick: bool) -> Self {
+        let all = Kind::value_variants();
+        Self {
+            kinds: if kinds.is_empty() { all } else { kinds },
+            rounds,
+            amount: if quick { Amount::Tenth } else { Amount::Whole },
         }
     }
 }
 
-fn take_turns(site: &Site, options: &Options, field: &Field) -> Result<()> {
-    let kinds = match options.kinds.as_slice() {
-        [] => Kind::value_variants(),
-        kinds => kinds,
-    };
-    let amount = if options.quick {
-        Amount::Tenth
-    } else {
-        Amount::Whole
-    };
+/// Lets everybody do everything, round by round.
+pub fn take_turns(site: &Site, field: &Field, effort: &Effort<'_>) -> Result<Results> {
+    process::make_room()?;
     let backends = Backends::start(site)?;
-    let mut results = Results::new(kinds, field);
-    for round in 1..=options.rounds {
+    let mut results = Results::new(effort.kinds, field);
+    for round in 1..=effort.rounds {
         if let Some(memory) = &field.memory {
             eprintln!("round {round}: in memory");
             results.push_memory(&memory::measure(site, memory)?);
         }
-        for &kind in kinds {
+        for &kind in effort.kinds {
             for Entry { contender, .. } in &field.entries {
                 if !kind.suits(contender) {
                     continue;
                 }
-                let cost = measure(site, &backends, contender, kind, amount)
+                let cost = measure(site, &backends, contender, kind, effort.amount)
                     .with_context(|| format!("{}: {}", contender.name, kind.title()))?;
-                let (title, unit) = (kind.title(), kind.unit());
-                eprintln!(
-                    "round {round}: {}, {title}: {:.1} {unit}",
-                    contender.name, cost.server
-                );
-                results.push(kind, &contender.name, cost);
+                let (name, title, unit) = (&contender.name, kind.title(), kind.unit());
+                eprintln!("round {round}: {name}, {title}: {:.1} {unit}", cost.server);
+                results.push(kind, name, cost);
             }
         }
     }
-    results.print(options.rounds);
-    write(options, &results)
+    Ok(results)
 }
 
 fn write(options: &Options, results: &Results) -> Result<()> {
