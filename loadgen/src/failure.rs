@@ -57,6 +57,10 @@ pub enum FailureKind {
     NotMade,
     /// The server accepted a client that it must not accept.
     LetIn,
+    /// A client that had to be refused was, but for another reason than its own.
+    WrongRefusal,
+    /// What a run was to show never happened in it.
+    Untried,
 }
 
 impl FailureKind {
@@ -82,6 +86,8 @@ impl FailureKind {
             Self::Missed => "missed".into(),
             Self::NotMade => "not_made".into(),
             Self::LetIn => "let_in".into(),
+            Self::WrongRefusal => "wrong_refusal".into(),
+            Self::Untried => "untried".into(),
         }
     }
 }

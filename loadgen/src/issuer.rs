@@ -5,9 +5,11 @@
 //! having seen one.
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::thread::{self, available_parallelism};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
@@ -27,6 +29,17 @@ const BACKDATE: Duration = Duration::minutes(5);
 /// A CA in use.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
+}
+
+/// Which certificate of an identity it is. Each edition has serial numbers of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edition {
+    /// With the identity's own number as its serial number.
+    First,
+    /// The one that follows it, with another key.
+    Renewed,
+    /// One that has ended.
+    Expired,
 }
 
 /// What a revocation list names.
@@ -63,20 +76,46 @@ impl Authority {
         Ok(Self { issuer })
     }
 
-    /// Issues identities 1 to `count`, each with a key of its own and `spiffe://example.org/agent/N` as its name.
-    pub fn identities(&self, count: usize) -> Result<Vec<Identity>> {
-        (1..=count as u64)
-            .map(|number| self.identity(number))
-            .collect()
+    /// Issues these identities, each with a key of its own and `spiffe://example.org/agent/N` as its name. On all CPUs.
+    pub fn identities(
+        &self,
+        numbers: RangeInclusive<u64>,
+        edition: Edition,
+    ) -> Result<Vec<Identity>> {
+        let numbers: Vec<u64> = numbers.collect();
+        let threads = available_parallelism().map_or(1, usize::from);
+        let share = numbers.len().div_ceil(threads).max(1);
+        thread::scope(|scope| {
+            let parts: Vec<_> = numbers
+                .chunks(share)
+                .map(|part| {
+                    scope.spawn(move || -> Result<Vec<Identity>> {
+                        part.iter()
+                            .map(|number| self.identity(*number, edition))
+                            .collect()
+                    })
+                })
+                .collect();
+            let mut identities = Vec::with_capacity(numbers.len());
+            for part in parts {
+                identities.extend(part.join().map_err(|_| anyhow!("issuing panicked"))??);
+            }
+            Ok(identities)
+        })
     }
 
-    fn identity(&self, number: u64) -> Result<Identity> {
+    fn identity(&self, number: u64, edition: Edition) -> Result<Identity> {
         let name = format!("agent-{number}");
         let now = OffsetDateTime::now_utc();
+        let (first_serial, not_before, not_after) = match edition {
+            Edition::First => (0, now - BACKDATE, now + LIFETIME),
+            Edition::Renewed => (1 << 32, now - BACKDATE, now + LIFETIME),
+            Edition::Expired => (1 << 33, now - LIFETIME, now - BACKDATE),
+        };
         let mut parameters = CertificateParams::default();
-        parameters.serial_number = Some(SerialNumber::from(number));
-        parameters.not_before = now - BACKDATE;
-        parameters.not_after = now + LIFETIME;
+        parameters.serial_number = Some(SerialNumber::from(first_serial + number));
+        parameters.not_before = not_before;
+        parameters.not_after = not_after;
         parameters
             .distinguished_name
             .push(DnType::CommonName, name.as_str());

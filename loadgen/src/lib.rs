@@ -22,8 +22,10 @@ pub mod sources;
 pub mod target;
 
 mod background;
+mod generator;
 mod pace;
 mod pattern;
 mod process;
 mod progress;
 mod tally;
+mod timer;

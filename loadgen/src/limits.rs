@@ -55,6 +55,12 @@ pub const DESCRIPTORS_RESERVED: u64 = 128;
 /// How late an open-loop turn may start after the end of the run and still start.
 pub const START_GRACE: Duration = Duration::from_millis(100);
 
+/// How often each thread of the load notes how late it is woken up.
+pub const LAG_INTERVAL: Duration = Duration::from_millis(5);
+
+/// The pause between two attempts of a client that must be refused, where a scenario has no turns for it.
+pub const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+
 /// Pause before a held connection that broke is opened again, so that a dead server is not hammered.
 pub const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -4,19 +4,12 @@
 //! start, so that its latency contains the wait (coordinated omission).
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
-};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-
 use crate::limits::START_GRACE;
+use crate::timer::Timer;
 
 /// The schedule shared by all connections.
 #[derive(Debug)]
@@ -102,57 +95,6 @@ impl Turns {
     }
 }
 
-/// A kernel timer: tokio's own wheel ticks in milliseconds, which is twenty times an echo.
-#[derive(Debug)]
-struct Timer {
-    descriptor: AsyncFd<OwnedFd>,
-}
-
-impl Timer {
-    fn new() -> io::Result<Self> {
-        let descriptor = timerfd_create(
-            TimerfdClockId::Monotonic,
-            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
-        )?;
-        #[expect(
-            deprecated,
-            reason = "deprecated for types that may lie about their descriptor; OwnedFd cannot"
-        )]
-        let descriptor = AsyncFd::new(descriptor)?;
-        Ok(Self { descriptor })
-    }
-
-    async fn sleep_until(&self, instant: Instant) -> io::Result<()> {
-        let wait = instant.saturating_duration_since(Instant::now());
-        if wait.is_zero() {
-            return Ok(());
-        }
-        let value = Timespec {
-            tv_sec: wait.as_secs().cast_signed(),
-            tv_nsec: i64::from(wait.subsec_nanos()),
-        };
-        let never_again = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        timerfd_settime(
-            self.descriptor.get_ref(),
-            TimerfdTimerFlags::empty(),
-            &Itimerspec {
-                it_interval: never_again,
-                it_value: value,
-            },
-        )?;
-        let mut expirations = [0; 8];
-        self.descriptor
-            .async_io(Interest::READABLE, |timer| {
-                Ok(rustix::io::read(timer, &mut expirations)?)
-            })
-            .await?;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,26 +151,6 @@ mod tests {
             }
             assert!((1..=4).contains(&taken), "{taken}");
             assert_eq!(pace.missed(), 200 - taken);
-        });
-    }
-
-    #[test]
-    fn timer_wakes_well_within_a_millisecond() {
-        run(async {
-            let timer = Timer::new().unwrap();
-            let best = async {
-                let mut best = Duration::MAX;
-                for _ in 0..20 {
-                    let instant = Instant::now() + Duration::from_micros(300);
-                    timer.sleep_until(instant).await.unwrap();
-                    let now = Instant::now();
-                    assert!(now >= instant);
-                    best = best.min(now - instant);
-                }
-                best
-            }
-            .await;
-            assert!(best < Duration::from_millis(1), "{best:?}");
         });
     }
 }

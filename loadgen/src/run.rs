@@ -9,16 +9,20 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
+use hdrhistogram::Histogram;
 use tokio::runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::failure::{Failure, FailureKind};
+use crate::generator::{self, Spent};
 use crate::limits::CONNECTING_MAX;
 use crate::pace::{Pace, Turns};
 use crate::process::{self, Sample};
 use crate::progress::{Bar, Counts};
-use crate::tally::Tally;
+use crate::scenario::refusal;
+use crate::tally::{self, Group, SharedTally, Tally};
+use crate::target::{Dialer, Target, Tickets};
 
 /// How much load, for how long.
 #[derive(Debug, Clone)]
@@ -49,6 +53,10 @@ pub(crate) struct Outcome {
     pub(crate) elapsed: Duration,
     /// CPU time of the load generator itself during the work.
     pub(crate) own_cpu: Duration,
+    /// How late the threads noticed what had happened.
+    pub(crate) lag: Histogram<u64>,
+    /// What each thread had spent at the start of the work and at its end, where the kernel says.
+    pub(crate) threads: Option<[Vec<Spent>; 2]>,
     /// Before the first connection, at the start of the work, at its end.
     pub(crate) samples: Option<[Sample; 3]>,
 }
@@ -57,12 +65,24 @@ pub(crate) struct Outcome {
 pub(crate) struct Worker {
     /// 0 up to the number of connections.
     pub(crate) index: usize,
-    tally: Arc<Mutex<Tally>>,
+    tally: SharedTally,
     counts: Arc<Counts>,
     pace: Arc<Pace>,
     connecting: Arc<Semaphore>,
     phase: watch::Receiver<Phase>,
     arrivals: Arrivals,
+    /// Where there are several addresses, which one.
+    endpoint: Option<usize>,
+    rotation: Option<Rotation>,
+    /// The common start, once it was given.
+    start: Option<Instant>,
+}
+
+/// When the connection changes its identity, and whether it has.
+#[derive(Debug, Clone, Copy)]
+struct Rotation {
+    after: Duration,
+    is_done: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,11 +97,16 @@ enum Phase {
 struct Arrivals {
     sender: mpsc::UnboundedSender<()>,
     left: u8,
+    /// Connections whose work decides how long the run lasts, unless this is none of them.
+    working: Option<Arc<watch::Sender<usize>>>,
 }
 
 impl Arrivals {
     fn arrive(&mut self) {
         self.left = self.left.saturating_sub(1);
+        if let Some(working) = self.working.take_if(|_| self.left == 0) {
+            working.send_modify(|count| *count -= 1);
+        }
         // The receiver is gone only when the run was given up.
         let _ = self.sender.send(());
     }
@@ -105,6 +130,13 @@ impl Worker {
             .expect("the semaphore is never closed")
     }
 
+    /// The way to this connection's endpoint, which notes how long each phase takes.
+    pub(crate) fn dialer(&self, target: &Target, tickets: Tickets) -> Result<Dialer> {
+        Ok(target
+            .dialer(self.index, tickets)?
+            .noting(self.tally.clone()))
+    }
+
     /// Says that the connection is prepared and waits for the common start of the work.
     pub(crate) async fn ready(&mut self) -> Result<Turns> {
         self.arrivals.arrive();
@@ -113,7 +145,10 @@ impl Worker {
             .wait_for(|phase| !matches!(phase, Phase::Prepare))
             .await?;
         match phase {
-            Phase::Work(start) => Ok(Turns::new(self.pace.clone(), start)?),
+            Phase::Work(start) => {
+                self.start = Some(start);
+                Ok(Turns::new(self.pace.clone(), start)?)
+            }
             Phase::Prepare | Phase::Finish => bail!("the run was given up"),
         }
     }
@@ -128,26 +163,80 @@ impl Worker {
             .await;
     }
 
+    /// Gives the dialer its new identity when it is time; `true` when that was now.
+    pub(crate) fn rotate(&mut self, dialer: &mut Dialer) -> bool {
+        let (Some(rotation), Some(start)) = (&mut self.rotation, self.start) else {
+            return false;
+        };
+        let is_due = !rotation.is_done && start.elapsed() >= rotation.after;
+        if is_due {
+            rotation.is_done = true;
+            dialer.rotate();
+            self.tally(|tally| tally.rotated += 1);
+        }
+        is_due
+    }
+
     /// Counts one unit of work, from its intended start.
     pub(crate) fn record(&self, intended: Instant, result: &Result<(), Failure>) {
+        self.record_in(None, intended, result);
+    }
+
+    /// Counts one unit of work, and once more among its like.
+    pub(crate) fn record_in(
+        &self,
+        group: Option<Group>,
+        intended: Instant,
+        result: &Result<(), Failure>,
+    ) {
+        let latency = intended.elapsed();
+        let groups = [
+            group,
+            self.endpoint.map(Group::Endpoint),
+            self.rotation.map(|rotation| match rotation.is_done {
+                false => Group::BeforeRotation,
+                true => Group::AfterRotation,
+            }),
+        ];
+        self.tally(|tally| {
+            for group in groups.into_iter().flatten() {
+                match result {
+                    Ok(()) => tally.group(group).complete(latency),
+                    Err(_) => tally.group(group).failed += 1,
+                }
+            }
+        });
         match result {
-            Ok(()) => self.complete(intended.elapsed()),
+            Ok(()) => self.complete(latency),
             Err(failure) => self.fail(failure),
         }
     }
 
     pub(crate) fn complete(&self, latency: Duration) {
-        self.tally(|tally| tally.complete(latency));
+        self.tally(|tally| {
+            tally.total.complete(latency);
+            self.count_second(tally, |second| second.completed += 1);
+        });
         self.counts
             .completed
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
     pub(crate) fn fail(&self, failure: &Failure) {
-        self.tally(|tally| tally.fail(failure));
+        self.tally(|tally| {
+            tally.fail(failure);
+            self.count_second(tally, |second| second.failed += 1);
+        });
         self.counts
             .failed
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Notes something in the second in which it happens; what happens before the common start has none.
+    pub(crate) fn count_second(&self, tally: &mut Tally, change: impl FnOnce(&mut tally::Second)) {
+        if let Some(start) = self.start {
+            change(tally.second(start.elapsed()));
+        }
     }
 
     /// Changes the thread's tally. Never contended: its connections share one thread.
@@ -156,8 +245,9 @@ impl Worker {
     }
 }
 
-/// Runs `work` once per connection and measures.
-pub(crate) fn drive<W, F>(plan: &Plan, work: W) -> Result<Outcome>
+/// Runs `work` once per connection and measures. Of the target, connections that it says must be refused are tried
+/// instead, and its addresses and its rotation are figured apart.
+pub(crate) fn drive<W, F>(plan: &Plan, target: Option<&Target>, work: W) -> Result<Outcome>
 where
     W: Fn(Worker) -> F + Clone + Send + 'static,
     F: Future<Output = Result<()>> + Send + 'static,
@@ -165,11 +255,14 @@ where
     let (phase, phase_receiver) = watch::channel(Phase::Prepare);
     let (arrivals, arrivals_receiver) = mpsc::unbounded_channel();
     let crew = Crew {
+        target: target.cloned(),
         counts: Arc::new(Counts::default()),
         pace: Arc::new(Pace::new(plan.rate, plan.count, plan.span)),
         connecting: Arc::new(Semaphore::new(CONNECTING_MAX)),
         phase: phase_receiver,
         arrivals,
+        working: Arc::new(watch::Sender::new(working(plan, target))),
+        threads: Arc::default(),
     };
     let before = process::sample(&plan.server_pids)?;
     let threads: Vec<_> = (0..plan.threads)
@@ -186,18 +279,20 @@ where
         phase,
         arrivals: arrivals_receiver,
         counts: crew.counts.clone(),
+        threads: crew.threads.clone(),
     };
     let pace = crew.pace.clone();
     // The director's channel must end when the threads do.
     drop(crew);
     let measured = director.direct()?;
 
-    let mut tally = Tally::new();
+    let (mut tally, mut lag) = (Tally::new(), generator::no_lag());
     for thread in threads {
-        let one = thread
+        let (one, late) = thread
             .join()
             .map_err(|_| anyhow::anyhow!("a thread of the load generator panicked"))??;
         tally.merge(&one);
+        tally::add(&mut lag, &late);
     }
     note_missed(&mut tally, pace.missed());
     Ok(Outcome {
@@ -205,11 +300,24 @@ where
         started_at: measured.started_at,
         elapsed: measured.elapsed,
         own_cpu: measured.own_cpu,
+        lag,
+        threads: measured
+            .threads_at_start
+            .zip(measured.threads_at_end)
+            .map(|(start, end)| [start, end]),
         samples: before
             .zip(measured.at_start)
             .zip(measured.at_end)
             .map(|((before, start), end)| [before, start, end]),
     })
+}
+
+/// Connections that are not only there to be refused.
+fn working(plan: &Plan, target: Option<&Target>) -> usize {
+    let is_suspect = |index: &usize| target.is_some_and(|target| target.suspect(*index).is_some());
+    (0..plan.connections)
+        .filter(|index| !is_suspect(index))
+        .count()
 }
 
 fn note_missed(tally: &mut Tally, missed: u64) {
@@ -225,15 +333,24 @@ fn note_missed(tally: &mut Tally, missed: u64) {
 /// What all threads share.
 #[derive(Clone)]
 struct Crew {
+    target: Option<Target>,
     counts: Arc<Counts>,
     pace: Arc<Pace>,
     connecting: Arc<Semaphore>,
     phase: watch::Receiver<Phase>,
     arrivals: mpsc::UnboundedSender<()>,
+    working: Arc<watch::Sender<usize>>,
+    /// The kernel's numbers of the threads.
+    threads: Arc<Mutex<Vec<i32>>>,
 }
 
 impl Crew {
-    fn run_thread<W, F>(self, thread: usize, plan: &Plan, work: W) -> Result<Tally>
+    fn run_thread<W, F>(
+        self,
+        thread: usize,
+        plan: &Plan,
+        work: W,
+    ) -> Result<(Tally, Histogram<u64>)>
     where
         W: Fn(Worker) -> F,
         F: Future<Output = Result<()>> + Send + 'static,
@@ -244,26 +361,47 @@ impl Crew {
             .step_by(plan.threads)
             .map(|index| self.worker(index, tally.clone()))
             .collect();
-        drop(self);
-        runtime::Builder::new_current_thread()
+        self.threads
+            .lock()
+            .expect("nothing panics while it holds the list")
+            .push(rustix::thread::gettid().as_raw_nonzero().get());
+        let Self {
+            target,
+            phase,
+            working,
+            ..
+        } = self;
+        let lag = runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("starting a runtime")?
             .block_on(async {
+                let lag = tokio::spawn(lag(phase));
                 let mut tasks = JoinSet::new();
                 for worker in workers {
-                    tasks.spawn(work(worker));
+                    match &target {
+                        Some(target) if target.suspect(worker.index).is_some() => {
+                            let working = working.subscribe();
+                            tasks.spawn(refusal::work(worker, target.clone(), working));
+                        }
+                        _ => {
+                            tasks.spawn(work(worker));
+                        }
+                    }
                 }
                 while let Some(result) = tasks.join_next().await {
                     result.context("a connection's task panicked")??;
                 }
-                Ok::<_, anyhow::Error>(())
+                lag.await.context("watching the lag")?
             })?;
         let tally = tally.lock().expect("no change to a tally panics").clone();
-        Ok(tally)
+        Ok((tally, lag))
     }
 
-    fn worker(&self, index: usize, tally: Arc<Mutex<Tally>>) -> Worker {
+    fn worker(&self, index: usize, tally: SharedTally) -> Worker {
+        let target = self.target.as_ref();
+        let is_suspect = target.is_some_and(|target| target.suspect(index).is_some());
+        let rotate_after = target.and_then(Target::rotate_after);
         Worker {
             index,
             tally,
@@ -274,9 +412,32 @@ impl Crew {
             arrivals: Arrivals {
                 sender: self.arrivals.clone(),
                 left: 2,
+                working: (!is_suspect).then(|| self.working.clone()),
             },
+            endpoint: target.and_then(|target| target.endpoint_apart(index)),
+            rotation: rotate_after.map(|after| Rotation {
+                after,
+                is_done: false,
+            }),
+            start: None,
         }
     }
+}
+
+/// How late this thread is woken up, during the work.
+async fn lag(mut phase: watch::Receiver<Phase>) -> Result<Histogram<u64>> {
+    let mut lag = generator::no_lag();
+    let started = *phase
+        .wait_for(|phase| !matches!(phase, Phase::Prepare))
+        .await?;
+    if let Phase::Work(start) = started {
+        tokio::select! {
+            ended = generator::watch_lag(start, &mut lag) => ended?,
+            // An error means that the run was given up.
+            _ = phase.wait_for(|phase| matches!(phase, Phase::Finish)) => {}
+        }
+    }
+    Ok(lag)
 }
 
 /// Leads the phases from the main thread.
@@ -285,12 +446,15 @@ struct Director<'a> {
     phase: watch::Sender<Phase>,
     arrivals: mpsc::UnboundedReceiver<()>,
     counts: Arc<Counts>,
+    threads: Arc<Mutex<Vec<i32>>>,
 }
 
 struct Measured {
     started_at: SystemTime,
     elapsed: Duration,
     own_cpu: Duration,
+    threads_at_start: Option<Vec<Spent>>,
+    threads_at_end: Option<Vec<Spent>>,
     at_start: Option<Sample>,
     at_end: Option<Sample>,
 }
@@ -308,6 +472,7 @@ impl Director<'_> {
                     .await;
                 let at_start = process::sample(&self.plan.server_pids)?;
                 let own_cpu = process::own_cpu()?;
+                let threads_at_start = self.threads_spent();
                 let (start, started_at) = (Instant::now(), SystemTime::now());
                 self.phase.send_replace(Phase::Work(start));
                 self.gather(|_, counts| bar.working(start, counts)).await;
@@ -315,12 +480,23 @@ impl Director<'_> {
                     started_at,
                     elapsed: start.elapsed(),
                     own_cpu: process::own_cpu()?.saturating_sub(own_cpu),
+                    threads_at_start,
+                    threads_at_end: self.threads_spent(),
                     at_start,
                     at_end: process::sample(&self.plan.server_pids)?,
                 };
                 self.phase.send_replace(Phase::Finish);
                 Ok(measured)
             })
+    }
+
+    fn threads_spent(&self) -> Option<Vec<Spent>> {
+        generator::spent(
+            &self
+                .threads
+                .lock()
+                .expect("nothing panics while it holds the list"),
+        )
     }
 
     /// Waits until every connection has arrived at the end of the phase.

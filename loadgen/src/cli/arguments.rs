@@ -57,9 +57,17 @@ pub(super) struct Handshake {
     pub(super) common: Common,
     #[command(flatten)]
     pub(super) pace: Pace,
+    #[command(flatten)]
+    pub(super) rotation: Rotation,
     /// Full handshakes, or resumed ones.
     #[arg(long, value_enum, default_value = "full")]
     pub(super) mode: Mode,
+    /// Both kinds in one run: the share of the handshakes that are resumed, from 0 to 1. Their figures stand apart.
+    #[arg(long, value_name = "SHARE", conflicts_with = "mode")]
+    pub(super) resume_ratio: Option<f64>,
+    /// Show another identity in every handshake, in turn through all of them, so that no server knows one from before.
+    #[arg(long, conflicts_with_all = ["resume_ratio", "rotate_at", "plaintext"])]
+    pub(super) identity_per_handshake: bool,
     /// What proves that the server accepted the client; under TLS 1.3 a finished handshake does not.
     #[arg(long, value_enum, default_value = "close")]
     pub(super) confirm: Confirm,
@@ -86,6 +94,8 @@ pub(super) struct Echo {
     pub(super) common: Common,
     #[command(flatten)]
     pub(super) pace: Pace,
+    #[command(flatten)]
+    pub(super) rotation: Rotation,
     /// Bytes in a message.
     #[arg(long, value_name = "SIZE", default_value = "1KiB")]
     pub(super) size: ByteSize,
@@ -122,6 +132,8 @@ pub(super) struct Otlp {
     pub(super) common: Common,
     #[command(flatten)]
     pub(super) pace: Pace,
+    #[command(flatten)]
+    pub(super) rotation: Rotation,
     /// Transport.
     #[arg(long, value_enum, default_value = "grpc")]
     pub(super) protocol: Protocol,
@@ -250,6 +262,65 @@ pub(super) struct Client {
     /// is so many of 127.0.0.0/8 for a target there, for enough ports (32 by default).
     #[arg(long, value_name = "ADDRESSES")]
     pub(super) sources: Option<Origin>,
+    #[command(flatten)]
+    pub(super) refused: Refused,
+}
+
+/// Clients that must be refused, beside those that must not.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Refusals")]
+pub(super) struct Refused {
+    /// Share of the connections, from 0 to 1, that show certificates which are on the server's revocation list: the
+    /// first of those from --issue, the same share of them. `crl --identities` makes the list.
+    #[arg(long, value_name = "SHARE", requires = "issue")]
+    pub(super) revoked_share: Option<f64>,
+    /// Share of the connections, from 0 to 1, that show certificates which have ended; they are made with --issue.
+    #[arg(long, value_name = "SHARE", requires = "issue")]
+    pub(super) expired_share: Option<f64>,
+    /// The failure that a revoked client must get; any other one, and none, fails the run.
+    #[arg(
+        long,
+        value_name = "FAILURE",
+        default_value = "alert_certificate_revoked"
+    )]
+    pub(super) revoked_as: String,
+    /// The failure that an expired client must get.
+    #[arg(
+        long,
+        value_name = "FAILURE",
+        default_value = "alert_certificate_expired"
+    )]
+    pub(super) expired_as: String,
+}
+
+/// New identities in mid-run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Rotation")]
+pub(super) struct Rotation {
+    /// Replace the identities so long after the start: held connections are ended and opened again as the new ones.
+    /// Unless the following say otherwise, they are those of --issue with new keys and certificates.
+    #[arg(long, value_name = "DURATION", conflicts_with = "plaintext")]
+    pub(super) rotate_at: Option<humantime::Duration>,
+    /// The new identities: a folder as for --identities.
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        requires = "rotate_at",
+        conflicts_with = "rotate_authority"
+    )]
+    pub(super) rotate_identities: Option<PathBuf>,
+    /// Certificate of another CA that issues the new identities, PEM.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "rotate_at",
+        requires = "rotate_authority_key",
+        requires = "issue"
+    )]
+    pub(super) rotate_authority: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, value_name = "FILE", requires = "rotate_authority")]
+    pub(super) rotate_authority_key: Option<PathBuf>,
 }
 
 /// Where connections come from, as given.
@@ -321,6 +392,12 @@ pub(super) struct Output {
     /// Print JSON instead of a table.
     #[arg(long)]
     pub(super) json: bool,
+    /// Write the report to this file as well, as a page with charts.
+    #[arg(long, value_name = "FILE")]
+    pub(super) html: Option<PathBuf>,
+    /// Exit with 1 also when the load generator itself was too busy or too late for its figures to be trusted.
+    #[arg(long)]
+    pub(super) fail_when_untrusted: bool,
     /// Exit with 0 although units of work failed.
     #[arg(long)]
     pub(super) allow_failures: bool,

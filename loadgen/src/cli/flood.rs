@@ -93,5 +93,5 @@ pub(super) fn run(arguments: Flood) -> Result<bool> {
         is_allowed: arguments.is_allowed,
     };
     let report = flood::run(options, &plan)?;
-    Ok(arguments.output.show(&report))
+    arguments.output.show(&report)
 }

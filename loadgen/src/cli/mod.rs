@@ -3,25 +3,26 @@
 
 mod arguments;
 mod flood;
+mod parties;
 mod services;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::credentials::{self, Identity};
 use crate::issuer::{Authority, Entries};
 use crate::limits;
 use crate::otlp::Signal;
 use crate::report::Report;
 use crate::run::Plan;
-use crate::scenario;
-use crate::target::{Target, ensure_descriptors};
+use crate::scenario::{self, handshake::Mode};
+use crate::target::ensure_descriptors;
+
+use parties::{rotating_target, target};
 
 pub use arguments::Arguments;
 use arguments::{
-    Client, Command, Common, Crl, Echo, Handshake, Hold, Idle, Load, Origin, Otlp, Output, Pace,
-    Span, Stream,
+    Command, Common, Crl, Echo, Handshake, Hold, Idle, Load, Otlp, Output, Pace, Span, Stream,
 };
 
 /// Runs the command. `false` when the load ran and not all of it succeeded.
@@ -51,37 +52,52 @@ pub fn run(arguments: Arguments) -> Result<bool> {
 
 fn handshake(arguments: Handshake) -> Result<bool> {
     let plan = plan(&arguments.common, Some(&arguments.pace))?;
+    let resume_ratio = arguments.resume_ratio.unwrap_or(match arguments.mode {
+        Mode::Full => 0.0,
+        Mode::Resumed => 1.0,
+    });
+    ensure!(
+        (0.0..=1.0).contains(&resume_ratio),
+        "--resume-ratio {resume_ratio}: must be 0 to 1"
+    );
     let options = scenario::handshake::Options {
-        mode: arguments.mode,
+        resume_ratio,
         verify_resumed: arguments.verify_resumed,
         confirm: arguments.confirm,
     };
-    let target = target(&arguments.common.client)?;
+    let mut target = rotating_target(&arguments.common, &plan, &arguments.rotation)?;
+    if arguments.identity_per_handshake {
+        ensure!(
+            resume_ratio == 0.0,
+            "--identity-per-handshake: tickets belong to one identity; only for full handshakes"
+        );
+        target = target.with_identity_per_handshake();
+    }
     let report = scenario::handshake::run(&target, &plan, options)?;
-    Ok(arguments.common.output.show(&report))
+    arguments.common.output.show(&report)
 }
 
 fn stream(arguments: &Stream) -> Result<bool> {
     let bytes = checked_size("--bytes", arguments.bytes, limits::STREAM_BYTES_MAX)?;
     let plan = plan(&arguments.common, None)?;
-    let target = target(&arguments.common.client)?;
+    let target = target(&arguments.common, &plan)?;
     let report = scenario::stream::run(&target, &plan, arguments.direction, bytes)?;
-    Ok(arguments.common.output.show(&report))
+    arguments.common.output.show(&report)
 }
 
 fn echo(arguments: &Echo) -> Result<bool> {
     let size = checked_size("--size", arguments.size, limits::ECHO_SIZE_MAX)?;
     let plan = plan(&arguments.common, Some(&arguments.pace))?;
-    let target = target(&arguments.common.client)?;
+    let target = rotating_target(&arguments.common, &plan, &arguments.rotation)?;
     let report = scenario::echo::run(&target, &plan, usize::try_from(size)?)?;
-    Ok(arguments.common.output.show(&report))
+    arguments.common.output.show(&report)
 }
 
 fn idle(arguments: &Idle) -> Result<bool> {
     let plan = plan(&arguments.common, None)?;
-    let target = target(&arguments.common.client)?;
+    let target = target(&arguments.common, &plan)?;
     let report = scenario::idle::run(&target, &plan, arguments.echo_first)?;
-    Ok(arguments.common.output.show(&report))
+    arguments.common.output.show(&report)
 }
 
 fn hold(arguments: Hold) -> Result<bool> {
@@ -101,9 +117,9 @@ fn hold(arguments: Hold) -> Result<bool> {
         come_back: arguments.come_back,
         journal: arguments.journal,
     };
-    let target = target(&arguments.common.client)?;
+    let target = target(&arguments.common, &plan)?;
     let report = scenario::hold::run(&target, &plan, &options)?;
-    Ok(arguments.common.output.show(&report))
+    arguments.common.output.show(&report)
 }
 
 fn crl(arguments: &Crl) -> Result<bool> {
@@ -137,7 +153,7 @@ fn otlp(arguments: Otlp) -> Result<bool> {
         limits::RECORDS_MAX
     );
     let plan = plan(&arguments.common, Some(&arguments.pace))?;
-    let mut target = target(&arguments.common.client)?;
+    let mut target = rotating_target(&arguments.common, &plan, &arguments.rotation)?;
     if arguments.common.client.alpn.is_empty() {
         target = target.with_alpn(&[arguments.protocol.alpn()]);
     }
@@ -153,68 +169,24 @@ fn otlp(arguments: Otlp) -> Result<bool> {
         service_name: arguments.service_name,
     };
     let report = scenario::otlp::run(&target, &plan, &options)?;
-    Ok(arguments.common.output.show(&report))
+    arguments.common.output.show(&report)
 }
 
 impl Output {
     /// Prints the report; `true` when it calls for exit code 0.
-    fn show(&self, report: &Report) -> bool {
+    fn show(&self, report: &Report) -> Result<bool> {
+        if let Some(file) = &self.html {
+            std::fs::write(file, report.to_html())
+                .with_context(|| format!("writing {}", file.display()))?;
+        }
         if self.json {
             println!("{}", report.to_json());
         } else {
             println!("{report}");
         }
-        report.is_good() || self.allow_failures
+        let is_trusted = report.generator.is_trustworthy || !self.fail_when_untrusted;
+        Ok((report.is_good() || self.allow_failures) && is_trusted)
     }
-}
-
-fn target(client: &Client) -> Result<Target> {
-    let mut target = if client.plaintext {
-        Target::plaintext(&client.target)?
-    } else {
-        tls_target(client)?
-    };
-    target.timeout = client.timeout.into();
-    Ok(match client.sources.clone() {
-        None => target,
-        Some(Origin::Loopback(number)) => target.with_loopback_sources(number),
-        Some(Origin::Addresses(sources)) => target.with_sources(sources)?,
-    })
-}
-
-fn tls_target(client: &Client) -> Result<Target> {
-    let protocols: Vec<&str> = client.alpn.iter().map(String::as_str).collect();
-    let mut target = Target::several(&client.target, credentials::roots(&client.ca)?)?
-        .with_identities(identities(client)?)
-        .with_alpn(&protocols);
-    if let Some(name) = &client.server_name {
-        target = target.with_server_name(name)?;
-    }
-    if !client.cipher_suite.is_empty() {
-        target = target.with_cipher_suites(&client.cipher_suite)?;
-    }
-    if !client.group.is_empty() {
-        target = target.with_groups(&client.group)?;
-    }
-    Ok(target)
-}
-
-fn identities(client: &Client) -> Result<Vec<Identity>> {
-    let mut identities = Identity::load_pairs(&client.certificate, &client.key)?;
-    if let Some(folder) = &client.identities {
-        identities.extend(Identity::load_folder(folder)?);
-    }
-    if let (Some(count), Some(certificate), Some(key)) =
-        (client.issue, &client.authority, &client.authority_key)
-    {
-        ensure!(
-            (1..=limits::CONNECTIONS_MAX).contains(&count),
-            "--issue {count}: must be 1 to {}",
-            limits::CONNECTIONS_MAX
-        );
-        identities.extend(Authority::load(certificate, key)?.identities(count)?);
-    }
-    Ok(identities)
 }
 
 fn plan(common: &Common, pace: Option<&Pace>) -> Result<Plan> {

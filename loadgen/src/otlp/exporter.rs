@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::{Acknowledged, Protocol, Signal, Source, grpc, http};
 use crate::failure::Failure;
+use crate::run::Worker;
 use crate::target::{Dialer, Stream};
 
 /// Sends telemetry as one agent.
@@ -49,6 +50,13 @@ impl Exporter {
     /// Opens the connection unless it is open.
     pub(crate) async fn connect(&mut self) -> Result<(), Failure> {
         self.client().await.map(|_| ())
+    }
+
+    /// Ends the connection when it is time for a new identity; the next export opens one as it.
+    pub(crate) fn rotate(&mut self, worker: &mut Worker) {
+        if worker.rotate(&mut self.dialer) {
+            self.client = None;
+        }
     }
 
     /// Sends one request with `records` records and waits for its acknowledgement.

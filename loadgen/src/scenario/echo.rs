@@ -13,14 +13,16 @@ use crate::target::{Target, Tickets};
 /// Runs the scenario with echoes of `size` bytes.
 pub fn run(target: &Target, plan: &Plan, size: usize) -> Result<Report> {
     let crew_target = target.clone();
-    let outcome = drive(plan, move |worker| work(worker, crew_target.clone(), size))?;
+    let outcome = drive(plan, Some(target), move |worker| {
+        work(worker, crew_target.clone(), size)
+    })?;
     let mut report = Report::new("echo", Unit::Echo, target, plan, &outcome);
     report.add_setting("size", format!("{size} B"));
     Ok(report)
 }
 
 async fn work(mut worker: Worker, target: Target, size: usize) -> Result<()> {
-    let dialer = target.dialer(worker.index, Tickets::Ignored)?;
+    let dialer = worker.dialer(&target, Tickets::Ignored)?;
     let limit = dialer.timeout;
     let mut held = HeldConnection::open(dialer, &worker).await;
     let mut buffer = vec![0; size];
@@ -28,7 +30,7 @@ async fn work(mut worker: Worker, target: Target, size: usize) -> Result<()> {
     let mut offset = worker.index as u64;
     let mut turns = worker.ready().await?;
     while let Some(intended) = turns.next().await? {
-        let result = match held.stream().await {
+        let result = match held.stream(&mut worker).await {
             Ok(stream) => timeout(limit, echo_once(stream, offset, &mut buffer))
                 .await
                 .unwrap_or_else(|_| Err(Failure::timeout("waiting for the echo"))),

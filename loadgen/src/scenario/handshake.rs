@@ -1,6 +1,8 @@
 //! Handshakes: full or resumed, one after the other on each connection slot, each proven before it counts.
 //! In: a server that asks for a client certificate. Out: handshakes per second, latency, CPU time per handshake.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -12,7 +14,11 @@ use super::echo_once;
 use crate::failure::{Failure, FailureKind};
 use crate::report::{Report, Unit};
 use crate::run::{Plan, Worker, drive};
-use crate::target::{Dialer, Stream, Target, Tickets, confirm_by_close, confirm_by_ticket};
+use crate::tally::{Group, Kind};
+use crate::target::{
+    Cadence, Dialer, Stream, TICKETS_KEPT, Target, Tickets, confirm_by_close, confirm_by_ticket,
+    place,
+};
 
 /// Which kind of handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -37,51 +43,67 @@ pub enum Confirm {
 /// Options of the scenario.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Full or resumed.
-    pub mode: Mode,
+    /// Share of the handshakes that are resumed, from 0 to 1.
+    pub resume_ratio: f64,
     /// Fail a handshake that should have been resumed and was not.
     pub verify_resumed: bool,
     /// The proof that is waited for.
     pub confirm: Confirm,
 }
 
-/// Most tickets rustls keeps per server.
-const TICKETS_KEPT: u32 = 8;
+impl Options {
+    fn is_mixed(self) -> bool {
+        self.resume_ratio > 0.0 && self.resume_ratio < 1.0
+    }
+}
 
 /// Runs the scenario.
 pub fn run(target: &Target, plan: &Plan, options: Options) -> Result<Report> {
     let unit = if target.is_plaintext() {
         ensure!(
-            options.mode == Mode::Full && options.confirm != Confirm::Ticket,
+            options.resume_ratio == 0.0 && options.confirm != Confirm::Ticket,
             "--plaintext: there are no tickets without TLS"
         );
         Unit::Opening
     } else {
         Unit::Handshake
     };
+    // A share of the connections that must be refused is meant as a share of the handshakes.
+    let target = &target.clone().with_cadence(Cadence::EachTurn);
     let crew_target = target.clone();
-    let outcome = drive(plan, move |worker| {
-        work(worker, crew_target.clone(), options)
+    let next = Arc::new(AtomicUsize::new(0));
+    let outcome = drive(plan, Some(target), move |worker| {
+        work(worker, crew_target.clone(), options, next.clone())
     })?;
     let mut report = Report::new("handshake", unit, target, plan, &outcome);
     if !target.is_plaintext() {
-        report.add_setting("mode", value_name(options.mode));
+        let mode = match options.resume_ratio {
+            0.0 => "full".to_owned(),
+            1.0 => "resumed".to_owned(),
+            ratio => format!("{} % resumed", 100.0 * ratio),
+        };
+        report.add_setting("mode", mode);
     }
     report.add_setting("confirmed by", value_name(options.confirm));
     Ok(report)
 }
 
-async fn work(mut worker: Worker, target: Target, options: Options) -> Result<()> {
-    let tickets = match options.mode {
-        Mode::Full => Tickets::Ignored,
-        Mode::Resumed => Tickets::Used,
+async fn work(
+    mut worker: Worker,
+    target: Target,
+    options: Options,
+    next: Arc<AtomicUsize>,
+) -> Result<()> {
+    let tickets = match options.resume_ratio > 0.0 {
+        true => Tickets::Used,
+        false => Tickets::Ignored,
     };
     let mut client = Client {
-        dialer: target.dialer(worker.index, tickets)?,
+        dialer: worker.dialer(&target, tickets)?,
         options,
         tickets_left: 0,
     };
-    if options.mode == Mode::Resumed {
+    if options.resume_ratio > 0.0 {
         let _permit = worker.connecting().await;
         if let Err(failure) = client.prime(&worker).await {
             worker.fail(&failure);
@@ -89,8 +111,17 @@ async fn work(mut worker: Worker, target: Target, options: Options) -> Result<()
     }
     let mut turns = worker.ready().await?;
     while let Some(intended) = turns.next().await? {
-        let result = client.handshake(&worker).await;
-        worker.record(intended, &result);
+        if worker.rotate(&mut client.dialer) {
+            client.tickets_left = 0;
+        }
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let wanted = match place(options.resume_ratio, number) {
+            Some(_) => Kind::Resumed,
+            None => Kind::Full,
+        };
+        let result = client.handshake(&worker, wanted).await;
+        let group = options.is_mixed().then_some(Group::Handshake(wanted));
+        worker.record_in(group, intended, &result);
     }
     worker.done().await;
     Ok(())
@@ -107,7 +138,8 @@ impl Client {
     /// something else to send, so this goes through the whole confirmation as well.
     async fn prime(&mut self, worker: &Worker) -> Result<(), Failure> {
         worker.tally(|tally| tally.add_detail("handshakes to fetch a ticket", 1));
-        let mut stream = self.dialer.connect().await?;
+        self.dialer.use_tickets(false);
+        let mut stream = self.dialer.connect_aside().await?;
         self.confirm(&mut stream).await?;
         self.keep_tickets(&stream);
         if self.tickets_left == 0 {
@@ -119,19 +151,23 @@ impl Client {
         Ok(())
     }
 
-    async fn handshake(&mut self, worker: &Worker) -> Result<(), Failure> {
-        if self.options.mode == Mode::Resumed && self.tickets_left == 0 {
+    async fn handshake(&mut self, worker: &Worker, wanted: Kind) -> Result<(), Failure> {
+        let is_to_resume = wanted == Kind::Resumed;
+        if is_to_resume && self.tickets_left == 0 {
             self.prime(worker).await?;
         }
+        self.dialer.use_tickets(is_to_resume);
         let mut stream = self.dialer.connect().await?;
-        // rustls took a ticket out of its store, whether or not the server honoured it.
-        self.tickets_left = self.tickets_left.saturating_sub(1);
+        if is_to_resume {
+            // rustls took a ticket out of its store, whether or not the server honoured it.
+            self.tickets_left = self.tickets_left.saturating_sub(1);
+        }
         let kind = stream.handshake_kind();
         let confirmed = self.confirm(&mut stream).await;
         self.keep_tickets(&stream);
         confirmed?;
         worker.tally(|tally| tally.add_detail(kind_name(kind), 1));
-        let should_be_resumed = self.options.mode == Mode::Resumed && self.options.verify_resumed;
+        let should_be_resumed = is_to_resume && self.options.verify_resumed;
         if should_be_resumed && kind != Some(HandshakeKind::Resumed) {
             return Err(Failure::new(
                 FailureKind::NotResumed,

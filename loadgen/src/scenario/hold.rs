@@ -42,7 +42,7 @@ pub fn run(target: &Target, plan: &Plan, options: &Options) -> Result<Report> {
     let journal = Arc::new(Journal::new(options.journal.clone()));
     let (crew_target, crew_options, crew_journal) =
         (target.clone(), options.clone(), journal.clone());
-    let outcome = drive(plan, move |worker| {
+    let outcome = drive(plan, Some(target), move |worker| {
         let client = Client {
             name: crew_target
                 .identity(worker.index)
@@ -72,7 +72,7 @@ async fn work(mut worker: Worker, target: Target, client: Client) -> Result<()> 
         true => Tickets::Used,
         false => Tickets::Ignored,
     };
-    let mut dialer = target.dialer(worker.index, tickets)?;
+    let mut dialer = worker.dialer(&target, tickets)?;
     let opened = {
         let _permit = worker.connecting().await;
         open(&mut dialer).await.map(|(stream, _)| stream)

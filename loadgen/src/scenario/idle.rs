@@ -16,7 +16,7 @@ use crate::target::{Dialer, Stream, Target, Tickets};
 /// Runs the scenario. With `echo_first` each connection moves one KiB both ways before it falls silent.
 pub fn run(target: &Target, plan: &Plan, echo_first: bool) -> Result<Report> {
     let crew_target = target.clone();
-    let outcome = drive(plan, move |worker| {
+    let outcome = drive(plan, Some(target), move |worker| {
         work(worker, crew_target.clone(), echo_first)
     })?;
     let mut report = Report::new("idle", Unit::Connection, target, plan, &outcome);
@@ -30,7 +30,7 @@ pub fn run(target: &Target, plan: &Plan, echo_first: bool) -> Result<Report> {
 }
 
 async fn work(mut worker: Worker, target: Target, echo_first: bool) -> Result<()> {
-    let mut dialer = target.dialer(worker.index, Tickets::Ignored)?;
+    let mut dialer = worker.dialer(&target, Tickets::Ignored)?;
     let mut opened = {
         let _permit = worker.connecting().await;
         open(&mut dialer, worker.index, echo_first).await

@@ -7,6 +7,7 @@ pub mod handshake;
 pub mod hold;
 pub mod idle;
 pub mod otlp;
+pub(crate) mod refusal;
 pub mod stream;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,8 +40,12 @@ impl HeldConnection {
         held
     }
 
-    /// The open connection, or a new one.
-    async fn stream(&mut self) -> Result<&mut Stream, Failure> {
+    /// The open connection, or a new one: at once when it is time for a new identity, later when it broke.
+    async fn stream(&mut self, worker: &mut Worker) -> Result<&mut Stream, Failure> {
+        if worker.rotate(&mut self.dialer) {
+            self.say_goodbye().await;
+            self.stream = Some(self.dialer.connect().await?);
+        }
         match &mut self.stream {
             Some(stream) => Ok(stream),
             empty => {
@@ -60,7 +65,11 @@ impl HeldConnection {
 
     /// Ends the connection cleanly, as far as the peer plays along.
     async fn close(mut self) {
-        if let Some(stream) = &mut self.stream {
+        self.say_goodbye().await;
+    }
+
+    async fn say_goodbye(&mut self) {
+        if let Some(mut stream) = self.stream.take() {
             // The work is done and counted: how the goodbye goes changes nothing.
             let _ = timeout(self.dialer.timeout, stream.shutdown()).await;
         }

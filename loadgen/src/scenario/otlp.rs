@@ -26,7 +26,7 @@ pub struct Options {
 /// Runs the scenario; each connection is an agent.
 pub fn run(target: &Target, plan: &Plan, options: &Options) -> Result<Report> {
     let (crew_target, crew_options) = (target.clone(), options.clone());
-    let outcome = drive(plan, move |worker| {
+    let outcome = drive(plan, Some(target), move |worker| {
         work(worker, crew_target.clone(), crew_options.clone())
     })?;
     let mut report = Report::new("otlp", Unit::Export, target, plan, &outcome);
@@ -45,7 +45,7 @@ pub fn run(target: &Target, plan: &Plan, options: &Options) -> Result<Report> {
 pub(crate) fn instance_name(target: &Target, index: usize) -> String {
     let number = index + 1;
     match target.identity(index) {
-        Some(identity) if index < target.identities.len() => identity.name.clone(),
+        Some(identity) if target.is_first_of_identity(index) => identity.name.clone(),
         Some(identity) => format!("{}-{number}", identity.name),
         None => format!("agent-{number}"),
     }
@@ -53,7 +53,7 @@ pub(crate) fn instance_name(target: &Target, index: usize) -> String {
 
 async fn work(mut worker: Worker, target: Target, options: Options) -> Result<()> {
     let source = Source::new(&options.service_name, &instance_name(&target, worker.index));
-    let dialer = target.dialer(worker.index, Tickets::Ignored)?;
+    let dialer = worker.dialer(&target, Tickets::Ignored)?;
     let authority = &target.endpoint(worker.index).name;
     let mut exporter = Exporter::new(dialer, options.protocol, authority, source);
     {
@@ -67,13 +67,14 @@ async fn work(mut worker: Worker, target: Target, options: Options) -> Result<()
     while let Some(intended) = turns.next().await? {
         let Some(&signal) = signals.next() else { break };
         worker.tally(|tally| tally.add_detail("records sent", options.records as u64));
+        exporter.rotate(&mut worker);
         match exporter.export(signal, options.records).await {
             Ok(acknowledged) => {
                 note(&worker, acknowledged);
-                worker.complete(intended.elapsed());
+                worker.record(intended, &Ok(()));
             }
             Err(failure) => {
-                worker.fail(&failure);
+                worker.record(intended, &Err(failure));
                 tokio::time::sleep(RECONNECT_PAUSE).await;
             }
         }

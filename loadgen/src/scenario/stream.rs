@@ -34,7 +34,7 @@ const CHUNK: usize = 64 * 1024;
 /// Runs the scenario: every connection moves `bytes` in each direction, or as many as the span allows.
 pub fn run(target: &Target, plan: &Plan, direction: Direction, bytes: u64) -> Result<Report> {
     let crew_target = target.clone();
-    let outcome = drive(plan, move |worker| {
+    let outcome = drive(plan, Some(target), move |worker| {
         work(worker, crew_target.clone(), direction, bytes)
     })?;
     let mut report = Report::new("stream", Unit::Gibibyte, target, plan, &outcome);
@@ -44,7 +44,7 @@ pub fn run(target: &Target, plan: &Plan, direction: Direction, bytes: u64) -> Re
 }
 
 async fn work(mut worker: Worker, target: Target, direction: Direction, bytes: u64) -> Result<()> {
-    let dialer = target.dialer(worker.index, Tickets::Ignored)?;
+    let dialer = worker.dialer(&target, Tickets::Ignored)?;
     let limit = dialer.timeout;
     let mut held = HeldConnection::open(dialer, &worker).await;
     let mut turns = worker.ready().await?;
@@ -56,7 +56,7 @@ async fn work(mut worker: Worker, target: Target, direction: Direction, bytes: u
             sent: 0,
             received: 0,
         };
-        let result = match held.stream().await {
+        let result = match held.stream(&mut worker).await {
             Ok(stream) => match direction {
                 Direction::Up => transfer.up(stream).await,
                 Direction::Down => transfer.down(stream).await,

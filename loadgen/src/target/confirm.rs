@@ -33,10 +33,12 @@ pub(crate) async fn confirm_by_close(stream: &mut Stream, limit: Duration) -> Re
 
 /// Waits for a session ticket: RFC 8446 4.6.1 has a server that asks for a certificate send it after checking it.
 pub(crate) async fn confirm_by_ticket(stream: &mut Stream, limit: Duration) -> Result<(), Failure> {
+    stream.ask();
     let wait = poll_fn(|context| {
         let mut scratch = [0; 1024];
         loop {
             if stream.tickets_received() > 0 {
+                stream.hear();
                 return Poll::Ready(Ok(()));
             }
             let mut buffer = ReadBuf::new(&mut scratch);
@@ -47,6 +49,7 @@ pub(crate) async fn confirm_by_ticket(stream: &mut Stream, limit: Duration) -> R
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::from(error))),
                 Poll::Pending if stream.tickets_received() > 0 => {
+                    stream.hear();
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Pending => return Poll::Pending,

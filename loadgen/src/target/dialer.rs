@@ -3,16 +3,18 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::Stream;
+use super::{Stream, TicketStore};
 use crate::failure::Failure;
 use crate::sources::Sources;
+use crate::tally::{Kind, SharedTally, record};
 
 /// The way to one endpoint.
 #[derive(Clone)]
@@ -20,9 +22,13 @@ pub(crate) struct Dialer {
     pub(super) address: SocketAddr,
     /// None is plain TCP.
     pub(super) tls: Option<Handshaker>,
+    /// As whom after the rotation.
+    pub(super) later: Option<Handshaker>,
     pub(super) sources: Option<Sources>,
     pub(super) next_source: u64,
     pub(crate) timeout: Duration,
+    /// Where the phases of the connections are noted.
+    pub(super) tally: Option<SharedTally>,
 }
 
 /// TLS as one identity.
@@ -30,9 +36,39 @@ pub(crate) struct Dialer {
 pub(super) struct Handshaker {
     pub(super) connector: TlsConnector,
     pub(super) server_name: ServerName<'static>,
+    /// None takes no tickets.
+    pub(super) tickets: Option<Arc<TicketStore>>,
 }
 
 impl Dialer {
+    /// Notes how long each phase of the connections takes.
+    pub(crate) fn noting(mut self, tally: SharedTally) -> Self {
+        self.tally = Some(tally);
+        self
+    }
+
+    /// Connects as somebody else from now on, without the tickets of the one before.
+    pub(crate) fn rotate(&mut self) {
+        if let Some(later) = self.later.take() {
+            self.tls = Some(later);
+        }
+    }
+
+    /// Whether the next handshakes may use a ticket, if there is one.
+    pub(crate) fn use_tickets(&self, is_wanted: bool) {
+        if let Some(tickets) = self.tls.as_ref().and_then(|tls| tls.tickets.as_ref()) {
+            tickets.shut(!is_wanted);
+        }
+    }
+
+    /// Connects for a purpose of our own: nothing of it is noted.
+    pub(crate) async fn connect_aside(&mut self) -> Result<Stream, Failure> {
+        let tally = self.tally.take();
+        let result = self.connect().await;
+        self.tally = tally;
+        result
+    }
+
     /// TCP and TLS, up to our own Finished. Whether the server accepts us shows only later.
     pub(crate) async fn connect(&mut self) -> Result<Stream, Failure> {
         let limit = self.timeout;
@@ -42,13 +78,26 @@ impl Dialer {
     }
 
     async fn connect_unbounded(&mut self) -> Result<Stream, Failure> {
+        let began = Instant::now();
         let tcp = self.tcp().await.map_err(|error| Failure::connect(&error))?;
         tcp.set_nodelay(true)?;
-        let Some(tls) = &self.tls else {
-            return Ok(Stream::plaintext(tcp));
+        let connected = Instant::now();
+        let mut stream = match &self.tls {
+            None => Stream::plaintext(tcp),
+            Some(tls) => Stream::tls(tls.connector.connect(tls.server_name.clone(), tcp).await?),
         };
-        let stream = tls.connector.connect(tls.server_name.clone(), tcp).await?;
-        Ok(Stream::tls(stream))
+        if let Some(tally) = &self.tally {
+            let kind = stream.kind();
+            let mut noted = tally.lock().expect("no change to a tally panics");
+            let phases = noted.phases(kind);
+            record(&mut phases.connect, connected - began);
+            if kind != Kind::Plaintext {
+                record(&mut phases.handshake, connected.elapsed());
+            }
+            drop(noted);
+            stream.note_first_byte(tally.clone());
+        }
+        Ok(stream)
     }
 
     async fn tcp(&mut self) -> io::Result<TcpStream> {

@@ -1,16 +1,19 @@
 //! Whom the load talks to and as whom.
 //! In: names, files and options, checked once. Out: a `Dialer` for each connection. Before the load, on the main thread.
 
+mod cast;
 mod confirm;
 mod dialer;
 mod stream;
+mod tickets;
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::kx_group::X25519MLKEM768;
 use rustls::pki_types::ServerName;
@@ -20,11 +23,17 @@ use tokio_rustls::TlsConnector;
 use crate::credentials::{Identity, provider};
 use crate::limits::SOURCES_DEFAULT;
 use crate::sources::Sources;
+use crate::tally::Flaw;
 
+use cast::Parade;
+pub(crate) use cast::{Cadence, Suspect, place};
+pub use cast::{Flawed, Rotation};
 pub(crate) use confirm::{confirm_by_close, confirm_by_ticket, explain};
 pub(crate) use dialer::Dialer;
 use dialer::Handshaker;
 pub(crate) use stream::Stream;
+pub(crate) use tickets::TICKETS_KEPT;
+use tickets::TicketStore;
 
 /// The servers under load and everything needed to speak to them.
 #[derive(Debug, Clone)]
@@ -32,7 +41,12 @@ pub struct Target {
     /// Where it is; the connections take them in turn.
     endpoints: Vec<Endpoint>,
     /// Client identities, used in turn by the connections; none means no client certificate at all.
-    pub identities: Vec<Identity>,
+    identities: Arc<[Identity]>,
+    /// Shows them in turn by handshakes instead.
+    parade: Option<Arc<Parade>>,
+    flawed: Vec<Flawed>,
+    cadence: Cadence,
+    rotation: Option<Rotation>,
     /// Application protocols to offer (RFC 7301).
     pub alpn: Vec<Vec<u8>>,
     /// Bound on each connection attempt, handshake, echo or export.
@@ -111,7 +125,11 @@ impl Target {
         });
         Ok(Self {
             endpoints: endpoints.collect::<Result<_>>()?,
-            identities: Vec::new(),
+            identities: Arc::default(),
+            parade: None,
+            flawed: Vec::new(),
+            cadence: Cadence::EachSecond,
+            rotation: None,
             alpn: Vec::new(),
             timeout: Duration::from_secs(10),
             sources: Origin::Loopback(SOURCES_DEFAULT),
@@ -136,7 +154,50 @@ impl Target {
 
     /// Presents these identities in turn.
     pub fn with_identities(mut self, identities: Vec<Identity>) -> Self {
-        self.identities = identities;
+        self.identities = identities.into();
+        self
+    }
+
+    /// Presents another identity in each handshake, in turn through all of them, so that no server can know one from
+    /// before. Only for full handshakes: tickets belong to the identity that they were issued to.
+    pub fn with_identity_per_handshake(mut self) -> Self {
+        self.parade = Some(Parade::new(&self.identities));
+        self
+    }
+
+    /// Has these shares of the connections present certificates that the server must refuse.
+    pub fn with_flawed(mut self, flawed: Vec<Flawed>) -> Self {
+        self.flawed = flawed;
+        self
+    }
+
+    /// Fails unless so many connections have a place for each part.
+    pub fn ensure_cast(&self, connections: usize) -> Result<()> {
+        let parts = (0..connections).map(|index| self.suspect(index).map(|suspect| suspect.flaw));
+        let parts: Vec<Option<Flaw>> = parts.collect();
+        for flawed in &self.flawed {
+            ensure!(
+                parts.contains(&Some(flawed.flaw)),
+                "a share of {} of {connections} connections is none; more --connections",
+                flawed.share
+            );
+        }
+        ensure!(
+            self.flawed.is_empty() || !self.identities.is_empty() || !parts.contains(&None),
+            "no identity is left for those that are to be served; more with --issue"
+        );
+        Ok(())
+    }
+
+    /// Replaces the identities in mid-run.
+    pub fn with_rotation(mut self, rotation: Rotation) -> Self {
+        self.rotation = Some(rotation);
+        self
+    }
+
+    /// Sets how often those try that must be refused.
+    pub(crate) fn with_cadence(mut self, cadence: Cadence) -> Self {
+        self.cadence = cadence;
         self
     }
 
@@ -216,31 +277,56 @@ impl Target {
     /// dialer has a ticket store of its own.
     pub(crate) fn dialer(&self, index: usize, tickets: Tickets) -> Result<Dialer> {
         let endpoint = self.endpoint(index);
-        let tls = self.tls.as_ref();
+        let (mut now, mut later) = (None, None);
+        if let Some(tls) = &self.tls {
+            now = Some(self.handshaker(tls, index, self.resolver(index), tickets)?);
+            if let Some(rotation) = &self.rotation {
+                let resolver = in_turn(&rotation.identities, index);
+                later = Some(self.handshaker(tls, index, resolver, tickets)?);
+            }
+        }
         Ok(Dialer {
             address: endpoint.address,
-            tls: tls
-                .map(|tls| self.handshaker(tls, index, tickets))
-                .transpose()?,
+            tls: now,
+            later,
             sources: self.sources(endpoint.address.ip()),
             next_source: index as u64,
             timeout: self.timeout,
+            tally: None,
         })
     }
 
-    fn handshaker(&self, tls: &Tls, index: usize, tickets: Tickets) -> Result<Handshaker> {
+    /// What connection `index` shows.
+    fn resolver(&self, index: usize) -> Option<Arc<dyn ResolvesClientCert>> {
+        if let Some(suspect) = self.suspect(index) {
+            return Some(suspect.identity.resolver.clone());
+        }
+        match &self.parade {
+            Some(parade) => Some(parade.clone()),
+            None => in_turn(&self.identities, index),
+        }
+    }
+
+    fn handshaker(
+        &self,
+        tls: &Tls,
+        index: usize,
+        resolver: Option<Arc<dyn ResolvesClientCert>>,
+        tickets: Tickets,
+    ) -> Result<Handshaker> {
         let builder = ClientConfig::builder_with_provider(tls.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .context("TLS 1.3 with the chosen suites and groups")?
             .with_webpki_verifier(tls.verifier.clone());
-        let mut config = match self.identity(index) {
-            Some(identity) => builder.with_client_cert_resolver(identity.resolver.clone()),
+        let mut config = match resolver {
+            Some(resolver) => builder.with_client_cert_resolver(resolver),
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols.clone_from(&self.alpn);
-        config.resumption = match tickets {
-            Tickets::Ignored => Resumption::disabled(),
-            Tickets::Used => Resumption::in_memory_sessions(8),
+        let store = (tickets == Tickets::Used).then(TicketStore::new);
+        config.resumption = match &store {
+            None => Resumption::disabled(),
+            Some(store) => Resumption::store(store.clone()),
         };
         let server_name = match &tls.server_name {
             Some(name) => name.clone(),
@@ -249,6 +335,7 @@ impl Target {
         Ok(Handshaker {
             connector: TlsConnector::from(Arc::new(config)),
             server_name,
+            tickets: store,
         })
     }
 
@@ -287,6 +374,31 @@ impl Target {
         self.tls.is_none()
     }
 
+    /// The place of that address in the list, where there are several.
+    pub(crate) fn endpoint_apart(&self, index: usize) -> Option<usize> {
+        let count = self.endpoints.len();
+        (count > 1).then_some(index % count)
+    }
+
+    /// What is wrong with the certificate of connection `index`, if it must be refused.
+    pub(crate) fn suspect(&self, index: usize) -> Option<Suspect<'_>> {
+        cast::suspect(&self.flawed, index)
+    }
+
+    /// The parts of the connections that must be refused.
+    pub(crate) fn flawed(&self) -> &[Flawed] {
+        &self.flawed
+    }
+
+    pub(crate) fn cadence(&self) -> Cadence {
+        self.cadence
+    }
+
+    /// When the identities are replaced.
+    pub(crate) fn rotate_after(&self) -> Option<Duration> {
+        self.rotation.as_ref().map(|rotation| rotation.after)
+    }
+
     /// The identity of connection `index`.
     pub(crate) fn identity(&self, index: usize) -> Option<&Identity> {
         match self.identities.len() {
@@ -294,6 +406,31 @@ impl Target {
             count => Some(&self.identities[index % count]),
         }
     }
+
+    /// Whether connection `index` is the first one with its identity.
+    pub(crate) fn is_first_of_identity(&self, index: usize) -> bool {
+        index < self.identities.len()
+    }
+
+    /// How many different identities `connections` show that are to be served.
+    pub(crate) fn identities_shown(&self, connections: usize) -> usize {
+        if let Some(parade) = &self.parade {
+            return parade.shown();
+        }
+        let served = (0..connections).filter(|index| self.suspect(*index).is_none());
+        match self.identities.len() {
+            0 => 0,
+            count => served
+                .map(|index| index % count)
+                .collect::<HashSet<_>>()
+                .len(),
+        }
+    }
+}
+
+fn in_turn(identities: &[Identity], index: usize) -> Option<Arc<dyn ResolvesClientCert>> {
+    let identity = identities.get(index % identities.len().max(1))?;
+    Some(identity.resolver.clone())
 }
 
 /// The address behind `HOST:PORT`.

@@ -4,15 +4,27 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use rustls::HandshakeKind;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use crate::tally::{Kind, SharedTally, record};
+
 /// A connection of the load.
 pub(crate) struct Stream {
     transport: Transport,
+    /// Until the first byte has come, where that is of interest.
+    first_byte: Option<FirstByte>,
+}
+
+/// Waits for the first thing that comes back.
+struct FirstByte {
+    tally: SharedTally,
+    /// When we first said something.
+    asked: Option<Instant>,
 }
 
 enum Transport {
@@ -24,12 +36,46 @@ impl Stream {
     pub(super) fn tls(stream: TlsStream<TcpStream>) -> Self {
         Self {
             transport: Transport::Tls(Box::new(stream)),
+            first_byte: None,
         }
     }
 
     pub(super) fn plaintext(socket: TcpStream) -> Self {
         Self {
             transport: Transport::Plaintext(socket),
+            first_byte: None,
+        }
+    }
+
+    pub(super) fn note_first_byte(&mut self, tally: SharedTally) {
+        self.first_byte = Some(FirstByte { tally, asked: None });
+    }
+
+    /// Says that from now on something is due from the peer. Whatever is written says so too.
+    pub(crate) fn ask(&mut self) {
+        if let Some(FirstByte { asked, .. }) = &mut self.first_byte {
+            asked.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Says that something has come.
+    pub(crate) fn hear(&mut self) {
+        let Some(asked) = self.first_byte.as_ref().and_then(|first| first.asked) else {
+            return;
+        };
+        let kind = self.kind();
+        if let Some(first) = self.first_byte.take() {
+            let mut tally = first.tally.lock().expect("no change to a tally panics");
+            record(&mut tally.phases(kind).first_byte, asked.elapsed());
+        }
+    }
+
+    /// What kind of connection it is.
+    pub(crate) fn kind(&self) -> Kind {
+        match self.handshake_kind() {
+            None => Kind::Plaintext,
+            Some(HandshakeKind::Resumed) => Kind::Resumed,
+            Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) => Kind::Full,
         }
     }
 
@@ -56,10 +102,15 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.transport {
+        let result = match &mut self.transport {
             Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_read(context, buffer),
             Transport::Plaintext(socket) => Pin::new(socket).poll_read(context, buffer),
+        };
+        // The end of the stream is an answer too: to a goodbye.
+        if self.first_byte.is_some() && matches!(result, Poll::Ready(Ok(()))) {
+            self.hear();
         }
+        result
     }
 }
 
@@ -69,6 +120,7 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.ask();
         match &mut self.transport {
             Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_write(context, bytes),
             Transport::Plaintext(socket) => Pin::new(socket).poll_write(context, bytes),
@@ -83,6 +135,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.ask();
         match &mut self.transport {
             Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(context),
             Transport::Plaintext(socket) => Pin::new(socket).poll_shutdown(context),

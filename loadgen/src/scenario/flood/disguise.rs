@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 
 use crate::credentials::provider;
-use crate::issuer::Authority;
+use crate::issuer::{Authority, Edition};
 
 /// What an attacker needs of TLS.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ impl Disguise {
     /// With a certificate of an authority that is made here and forgotten at once.
     pub(super) fn new(server_name: ServerName<'static>, alpn: &[String]) -> Result<Self> {
         let identity = Authority::ephemeral()?
-            .identities(1)?
+            .identities(1..=1, Edition::First)?
             .pop()
             .context("one identity was asked for")?;
         let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))

@@ -118,7 +118,7 @@ pub fn run(options: Options, plan: &Plan) -> Result<Report> {
         starts: Mutex::new(None),
     });
     let crew = flood.clone();
-    let outcome = drive(&plan, move |worker| work(worker, crew.clone()))?;
+    let outcome = drive(&plan, None, move |worker| work(worker, crew.clone()))?;
     let subject = Subject {
         name: &options.name,
         transport: Transport::Tls,

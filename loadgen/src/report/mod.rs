@@ -1,19 +1,25 @@
-//! The result of a run, as a table for people and JSON for machines.
-//! In: an `Outcome` with the plan it came from. Out: text on standard output. Divides, never measures.
+//! The result of a run, as a table for people, JSON for machines and a page for those who were not there.
+//! In: an `Outcome` with the plan it came from. Out: text. Divides, never measures.
+
+mod figures;
+mod html;
+mod table;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 
+use crate::failure::{Failure, FailureKind};
+use crate::generator::Account;
 use crate::process::Sample;
 use crate::run::{Outcome, Plan};
 use crate::tally::Tally;
 use crate::target::Target;
 
-pub use crate::tally::{Attempts, FailureCount};
+pub use crate::generator::{Generator, ThreadUse};
+pub use crate::tally::{Attempts, FailureCount, Flaw, Kind, Refusals, Second};
+pub use figures::{Latency, Part, PhaseTimes, RotationReport};
 
 /// What a scenario counts, and so what its costs are divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +92,18 @@ pub struct Report {
     pub per_second: f64,
     /// Latency of the completed units; null when there are none, and for idle connections.
     pub latency: Option<Latency>,
+    /// The phases of all connections that were to be served, also those of the preparation, by kind of connection.
+    pub phases: BTreeMap<Kind, PhaseTimes>,
+    /// Full and resumed handshakes apart; empty where a run has only one kind.
+    pub handshakes: BTreeMap<Kind, Part>,
+    /// Several addresses apart; empty where there is one.
+    pub targets: BTreeMap<String, Part>,
+    /// What a replacement of the identities brought; null without one.
+    pub rotation: Option<RotationReport>,
+    /// What became of clients that must be refused; they are in none of the other figures, but for failures.
+    pub refusals: BTreeMap<Flaw, Refusals>,
+    /// What happened in each second from the common start.
+    pub seconds: Vec<Second>,
     /// Payload bytes sent.
     pub bytes_up: u64,
     /// Payload bytes received.
@@ -97,25 +115,13 @@ pub struct Report {
     /// What a flood did; absent for all other scenarios.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flood: Option<Flooding>,
-    /// CPU time of the load generator during the work, in seconds.
-    pub generator_cpu_seconds: f64,
+    /// What the load generator spent itself, and whether its figures can be trusted.
+    pub generator: Generator,
     /// Cost of the server; null without `--server-pid`.
     pub server: Option<ServerCost>,
-}
-
-/// Latency percentiles in microseconds, from the intended start of each unit.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Latency {
-    /// Median.
-    pub p50_us: f64,
-    /// 90th percentile.
-    pub p90_us: f64,
-    /// 99th percentile.
-    pub p99_us: f64,
-    /// 99.9th percentile.
-    pub p999_us: f64,
-    /// The longest.
-    pub max_us: f64,
+    /// Shares of the units with what they did not exceed in microseconds, for a chart.
+    #[serde(skip)]
+    pub curve: Vec<(f64, f64)>,
 }
 
 /// What a flood did.
@@ -170,17 +176,24 @@ impl Report {
         plan: &Plan,
         outcome: &Outcome,
     ) -> Self {
-        let is_plaintext = target.is_plaintext();
         let subject = Subject {
             name: &target.name(),
-            transport: if is_plaintext {
-                Transport::Plaintext
-            } else {
-                Transport::Tls
+            transport: match target.is_plaintext() {
+                true => Transport::Plaintext,
+                false => Transport::Tls,
             },
-            identities: target.identities.len().min(plan.connections),
+            identities: target.identities_shown(plan.connections),
         };
-        Self::about(scenario, unit, subject, plan, outcome)
+        let mut report = Self::about(scenario, unit, subject, plan, outcome);
+        let (tally, elapsed) = (&outcome.tally, outcome.elapsed);
+        report.handshakes = figures::handshakes(tally, elapsed);
+        report.targets = figures::targets(target, tally, elapsed);
+        report.rotation = figures::rotation(target, tally, elapsed);
+        for flawed in target.flawed() {
+            report.refusals.entry(flawed.flaw).or_default();
+        }
+        report.note_untried();
+        report
     }
 
     pub(crate) fn about(
@@ -192,6 +205,17 @@ impl Report {
     ) -> Self {
         let tally = &outcome.tally;
         let seconds = outcome.elapsed.as_secs_f64();
+        let latency = Latency::of(&tally.total.latency).filter(|_| unit.has_latency());
+        let lag = Latency::of(&outcome.lag);
+        let threads = outcome.threads.as_ref();
+        let generator = Generator::new(&Account {
+            elapsed: outcome.elapsed,
+            cpu: outcome.own_cpu,
+            cpu_per_unit: unit.cpu(outcome.own_cpu, tally),
+            threads: threads.map(|[start, end]| (start.as_slice(), end.as_slice())),
+            lag,
+            latency,
+        });
         Self {
             scenario,
             target: subject.name.to_owned(),
@@ -204,19 +228,33 @@ impl Report {
             started_at_unix_us: unix_us(outcome.started_at),
             elapsed_seconds: seconds,
             unit: unit.name(),
-            completed: tally.completed,
+            completed: tally.total.completed,
             failed: tally.failed(),
-            per_second: tally.completed as f64 / seconds.max(f64::EPSILON),
-            latency: unit.has_latency().then(|| latency(tally)).flatten(),
+            per_second: tally.total.completed as f64 / seconds.max(f64::EPSILON),
+            latency,
+            phases: tally
+                .phases
+                .iter()
+                .map(|(kind, phases)| (*kind, PhaseTimes::from(phases)))
+                .collect(),
+            handshakes: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            rotation: None,
+            refusals: tally.refusals.clone(),
+            seconds: tally.seconds.clone(),
             bytes_up: tally.bytes_up,
             bytes_down: tally.bytes_down,
             details: tally.details.clone(),
             failures: tally.failures.clone(),
             flood: None,
-            generator_cpu_seconds: outcome.own_cpu.as_secs_f64(),
+            generator,
             server: outcome
                 .samples
                 .map(|samples| server_cost(unit, &plan.server_pids, samples, tally)),
+            curve: match unit.has_latency() {
+                true => figures::curve(&tally.total.latency),
+                false => Vec::new(),
+            },
         }
     }
 
@@ -224,9 +262,35 @@ impl Report {
         self.settings.insert(name, value.into());
     }
 
-    /// Whether there was work and all of it succeeded.
+    /// What a run was to show must have happened in it.
+    fn note_untried(&mut self) {
+        let mut untried = Vec::new();
+        for (flaw, refusals) in &self.refusals {
+            if refusals.attempts == 0 {
+                untried.push(format!("no client that is {} had a turn", flaw.name()));
+            }
+        }
+        if let Some(rotation) = &self.rotation
+            && rotation.after.completed == 0
+        {
+            untried.push("nothing was done as the new identities".to_owned());
+        }
+        for detail in untried {
+            let failure = Failure::new(FailureKind::Untried, detail);
+            let noted = FailureCount {
+                count: 0,
+                example: failure.detail,
+            };
+            let entry = self.failures.entry(failure.kind.label()).or_insert(noted);
+            entry.count += 1;
+            self.failed += 1;
+        }
+    }
+
+    /// Whether there was work and all of it succeeded; to refuse whom one must is work.
     pub fn is_good(&self) -> bool {
-        self.failed == 0 && self.completed > 0
+        let refused = self.refusals.values().any(|one| one.as_expected > 0);
+        self.failed == 0 && (self.completed > 0 || refused)
     }
 
     /// The report as one JSON document.
@@ -255,16 +319,20 @@ impl Unit {
 
     fn cpu(self, cpu: Duration, tally: &Tally) -> Option<Quantity> {
         let (amount, scale, unit) = match self {
-            Self::Handshake => (tally.completed as f64, 1e6, "us per handshake"),
-            Self::Opening => (tally.completed as f64, 1e6, "us per connection opened"),
-            Self::Echo => (tally.completed as f64, 1e6, "us per echo"),
+            Self::Handshake => (tally.total.completed as f64, 1e6, "us per handshake"),
+            Self::Opening => (
+                tally.total.completed as f64,
+                1e6,
+                "us per connection opened",
+            ),
+            Self::Echo => (tally.total.completed as f64, 1e6, "us per echo"),
             Self::Gibibyte => {
                 let bytes = tally.bytes_up + tally.bytes_down;
                 (bytes as f64 / (1u64 << 30) as f64, 1e3, "ms per GiB")
             }
             Self::Connection => return None,
-            Self::Export => (tally.completed as f64, 1e6, "us per export"),
-            Self::Attempt => (tally.completed as f64, 1e6, "us per attempt"),
+            Self::Export => (tally.total.completed as f64, 1e6, "us per export"),
+            Self::Attempt => (tally.total.completed as f64, 1e6, "us per attempt"),
         };
         (amount > 0.0).then(|| Quantity {
             value: cpu.as_secs_f64() * scale / amount,
@@ -277,18 +345,6 @@ fn unix_us(moment: SystemTime) -> u64 {
     // A clock before 1970 is one that nobody has set.
     let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn latency(tally: &Tally) -> Option<Latency> {
-    let histogram = &tally.latency;
-    let at = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 1e3;
-    (!histogram.is_empty()).then(|| Latency {
-        p50_us: at(0.5),
-        p90_us: at(0.9),
-        p99_us: at(0.99),
-        p999_us: at(0.999),
-        max_us: histogram.max() as f64 / 1e3,
-    })
 }
 
 fn server_cost(unit: Unit, pids: &[u32], samples: [Sample; 3], tally: &Tally) -> ServerCost {
@@ -304,8 +360,8 @@ fn server_cost(unit: Unit, pids: &[u32], samples: [Sample; 3], tally: &Tally) ->
         cpu_per_unit: unit.cpu(cpu, tally),
         memory_before: Memory::from(before),
         memory_after: Memory::from(end),
-        kib_per_connection: (unit == Unit::Connection && tally.completed > 0)
-            .then(|| growth_kib / tally.completed as f64),
+        kib_per_connection: (unit == Unit::Connection && tally.total.completed > 0)
+            .then(|| growth_kib / tally.total.completed as f64),
     }
 }
 
@@ -315,172 +371,5 @@ impl From<Sample> for Memory {
             rss_kib: sample.rss_kib,
             pss_kib: sample.pss_kib,
         }
-    }
-}
-
-/// The table for people.
-impl fmt::Display for Report {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rows = Rows(Vec::new());
-        self.describe_run(&mut rows);
-        self.describe_result(&mut rows);
-        if let Some(server) = &self.server {
-            server.describe(&mut rows);
-        }
-        for (label, failure) in &self.failures {
-            rows.add(
-                &format!("failed: {label}"),
-                format!("{} ({})", failure.count, failure.example),
-            );
-        }
-        let mut table = Table::new();
-        table.load_style(presets::UTF8_BORDERS_ONLY);
-        for (name, value) in rows.0 {
-            table.add_row([
-                Cell::new(name),
-                Cell::new(value).set_alignment(CellAlignment::Left),
-            ]);
-        }
-        write!(formatter, "{table}")
-    }
-}
-
-struct Rows(Vec<(String, String)>);
-
-impl Rows {
-    fn add(&mut self, name: &str, value: impl fmt::Display) {
-        self.0.push((name.to_owned(), value.to_string()));
-    }
-}
-
-impl Report {
-    fn describe_run(&self, rows: &mut Rows) {
-        rows.add("scenario", self.scenario);
-        rows.add("target", &self.target);
-        if self.transport == Transport::Plaintext {
-            rows.add("transport", "plaintext: no TLS, a baseline");
-        }
-        for (name, value) in &self.settings {
-            rows.add(name, value);
-        }
-        let identities = match self.identities {
-            0 if self.transport == Transport::Plaintext => "nobody to identify".to_owned(),
-            0 => "no client certificate".to_owned(),
-            1 => "1 client identity".to_owned(),
-            count => format!("{count} client identities"),
-        };
-        rows.add(
-            "load",
-            format!(
-                "{}, {}, {identities}, {}",
-                counted(self.connections, "connection"),
-                counted(self.threads, "thread"),
-                self.rate.map_or("closed loop".to_owned(), |rate| format!(
-                    "open loop at {rate}/s"
-                ))
-            ),
-        );
-    }
-
-    fn describe_result(&self, rows: &mut Rows) {
-        rows.add("elapsed", format!("{:.2} s", self.elapsed_seconds));
-        rows.add(
-            "completed",
-            format!("{} ({:.1}/s)", self.completed, self.per_second),
-        );
-        rows.add("failed", self.failed);
-        let bytes = self.bytes_up + self.bytes_down;
-        if bytes > 0 {
-            let mebibytes_per_second = bytes as f64 / f64::from(1 << 20) / self.elapsed_seconds;
-            rows.add(
-                "bytes up / down",
-                format!(
-                    "{} / {} ({mebibytes_per_second:.1} MiB/s)",
-                    self.bytes_up, self.bytes_down
-                ),
-            );
-        }
-        if let Some(latency) = &self.latency {
-            rows.add("latency p50", microseconds(latency.p50_us));
-            rows.add("latency p90", microseconds(latency.p90_us));
-            rows.add("latency p99", microseconds(latency.p99_us));
-            rows.add("latency p99.9", microseconds(latency.p999_us));
-            rows.add("latency max", microseconds(latency.max_us));
-        }
-        if let Some(flood) = &self.flood {
-            flood.describe(rows);
-        }
-        for (name, count) in &self.details {
-            rows.add(name, count);
-        }
-        rows.add(
-            "generator CPU",
-            format!(
-                "{:.2} s ({:.0} % of one CPU)",
-                self.generator_cpu_seconds,
-                100.0 * self.generator_cpu_seconds / self.elapsed_seconds.max(f64::EPSILON)
-            ),
-        );
-    }
-}
-
-impl Flooding {
-    fn describe(&self, rows: &mut Rows) {
-        rows.add("started", format!("{:.1}/s", self.starts_per_second));
-        for (kind, attempts) in &self.kinds {
-            let outcomes: Vec<String> = attempts
-                .outcomes
-                .iter()
-                .map(|(outcome, count)| format!("{count} {outcome}"))
-                .collect();
-            rows.add(
-                kind,
-                format!(
-                    "{} made, {} connected: {}",
-                    attempts.made,
-                    attempts.connected,
-                    outcomes.join(", ")
-                ),
-            );
-        }
-    }
-}
-
-impl ServerCost {
-    fn describe(&self, rows: &mut Rows) {
-        let per_unit = self.cpu_per_unit.map_or(String::new(), |quantity| {
-            format!(", {:.1} {}", quantity.value, quantity.unit)
-        });
-        rows.add("server CPU", format!("{:.2} s{per_unit}", self.cpu_seconds));
-        rows.add(
-            "server memory",
-            format!("{} before, {} after", self.memory_before, self.memory_after),
-        );
-        if let Some(kib) = self.kib_per_connection {
-            rows.add("server memory", format!("{kib:.1} KiB per idle connection"));
-        }
-    }
-}
-
-impl fmt::Display for Memory {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} KiB resident", self.rss_kib)?;
-        match self.pss_kib {
-            Some(pss) => write!(formatter, " ({pss} KiB proportional)"),
-            None => Ok(()),
-        }
-    }
-}
-
-fn counted(count: usize, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
-}
-
-fn microseconds(value: f64) -> String {
-    if value >= 10_000.0 {
-        format!("{:.1} ms", value / 1e3)
-    } else {
-        format!("{value:.1} us")
     }
 }
