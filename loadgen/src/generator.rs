@@ -32,9 +32,7 @@ const LAG_ALWAYS_US: f64 = 200.0;
 /// The generator's account of itself.
 #[derive(Debug, Clone, Serialize)]
 pub struct Generator {
-    /// CPU time of the whole process during the work, in seconds; the kernel counts in steps of 10 ms.
-    pub cpu_seconds: f64,
-    /// The same for each unit; null when no unit completed, and for idle connections.
+    /// CPU time of the whole process for each unit; null when no unit completed, and for idle connections.
     pub cpu_per_unit: Option<Quantity>,
     /// Each thread of the load; empty where the kernel does not say.
     pub threads: Vec<ThreadUse>,
@@ -103,7 +101,6 @@ pub(crate) fn no_lag() -> Histogram<u64> {
 /// What was measured of the generator.
 pub(crate) struct Account<'a> {
     pub(crate) elapsed: Duration,
-    pub(crate) cpu: Duration,
     pub(crate) cpu_per_unit: Option<Quantity>,
     /// Each thread at the start and at the end of the work.
     pub(crate) threads: Option<(&'a [Spent], &'a [Spent])>,
@@ -121,7 +118,6 @@ impl Generator {
             .reduce(f64::max);
         let doubts = doubts(&threads, account.lag, account.latency);
         Self {
-            cpu_seconds: account.cpu.as_secs_f64(),
             cpu_per_unit: account.cpu_per_unit,
             threads,
             busiest_thread_ratio: busiest,

@@ -115,7 +115,9 @@ pub struct Report {
     /// What a flood did; absent for all other scenarios.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flood: Option<Flooding>,
-    /// What the load generator spent itself, and whether its figures can be trusted.
+    /// CPU time of the load generator during the work, in seconds; the kernel counts in steps of 10 ms.
+    pub generator_cpu_seconds: f64,
+    /// How busy and how late the load generator was, and whether its figures can be trusted.
     pub generator: Generator,
     /// Cost of the server; null without `--server-pid`.
     pub server: Option<ServerCost>,
@@ -210,7 +212,6 @@ impl Report {
         let threads = outcome.threads.as_ref();
         let generator = Generator::new(&Account {
             elapsed: outcome.elapsed,
-            cpu: outcome.own_cpu,
             cpu_per_unit: unit.cpu(outcome.own_cpu, tally),
             threads: threads.map(|[start, end]| (start.as_slice(), end.as_slice())),
             lag,
@@ -247,6 +248,7 @@ impl Report {
             details: tally.details.clone(),
             failures: tally.failures.clone(),
             flood: None,
+            generator_cpu_seconds: outcome.own_cpu.as_secs_f64(),
             generator,
             server: outcome
                 .samples

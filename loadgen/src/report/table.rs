@@ -181,13 +181,6 @@ impl fmt::Display for Refusals {
 
 impl Generator {
     fn describe(&self, rows: &mut Rows) {
-        let per_unit = self.cpu_per_unit.map_or(String::new(), |quantity| {
-            format!(", {:.1} {}", quantity.value, quantity.unit)
-        });
-        rows.add(
-            "generator CPU",
-            format!("{:.2} s{per_unit}", self.cpu_seconds),
-        );
         if let Some(ratio) = self.busiest_thread_ratio {
             rows.add(
                 "its busiest thread",
@@ -236,6 +229,16 @@ impl Report {
         self.describe_run(&mut rows);
         self.describe_result(&mut rows);
         self.describe_parts(&mut rows);
+        let per_unit = self
+            .generator
+            .cpu_per_unit
+            .map_or(String::new(), |quantity| {
+                format!(", {:.1} {}", quantity.value, quantity.unit)
+            });
+        rows.add(
+            "generator CPU",
+            format!("{:.2} s{per_unit}", self.generator_cpu_seconds),
+        );
         self.generator.describe(&mut rows);
         if let Some(server) = &self.server {
             server.describe(&mut rows);

@@ -4,10 +4,11 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rcgen::{
@@ -16,7 +17,7 @@ use rcgen::{
 };
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -24,7 +25,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-/// Certificates in a folder of their own: `ca.pem` with `ca.key`, `server.pem`, agents in `agents/`, a stranger in `foreign/`.
+/// Certificates in a folder of their own: `ca.pem` with `ca.key`, another CA in `next.pem`, `server.pem`, agents in `agents/`, a stranger in `foreign/`.
 pub struct Pki {
     folder: TempDir,
 }
@@ -36,6 +37,9 @@ impl Pki {
         let ca = authority("tests ca");
         std::fs::write(path.join("ca.pem"), ca.pem()).unwrap();
         std::fs::write(path.join("ca.key"), ca.key().serialize_pem()).unwrap();
+        let next = authority("next ca");
+        std::fs::write(path.join("next.pem"), next.pem()).unwrap();
+        std::fs::write(path.join("next.key"), next.key().serialize_pem()).unwrap();
         issue(
             &ca,
             &path.join("server"),
@@ -96,7 +100,35 @@ pub enum Behind {
 
 /// Starts a TLS 1.3 server that requires a certificate of the test's CA. It lives until the test process ends.
 pub fn serve(pki: &Pki, tickets: usize, behind: Behind) -> SocketAddr {
-    let acceptor = TlsAcceptor::from(Arc::new(server_config(pki, tickets)));
+    serve_trusting(pki, tickets, behind, &Trust::of(pki))
+}
+
+/// Whom a server trusts, and whom it has seen.
+pub struct Trust {
+    pub authorities: Vec<PathBuf>,
+    /// In DER.
+    pub revocation_list: Option<PathBuf>,
+    /// The certificates of all clients that it let in.
+    pub seen: Seen,
+}
+
+pub type Seen = Arc<Mutex<HashSet<Vec<u8>>>>;
+
+impl Trust {
+    /// In the CA of the PKI alone.
+    pub fn of(pki: &Pki) -> Self {
+        Self {
+            authorities: vec![pki.path("ca.pem")],
+            revocation_list: None,
+            seen: Seen::default(),
+        }
+    }
+}
+
+/// The same as `serve`, with a trust of its own.
+pub fn serve_trusting(pki: &Pki, tickets: usize, behind: Behind, trust: &Trust) -> SocketAddr {
+    let acceptor = TlsAcceptor::from(Arc::new(server_config(pki, tickets, trust)));
+    let seen = trust.seen.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -108,9 +140,9 @@ pub fn serve(pki: &Pki, tickets: usize, behind: Behind) -> SocketAddr {
         runtime.block_on(async {
             let listener = TcpListener::from_std(listener).unwrap();
             while let Ok((socket, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
+                let (acceptor, seen) = (acceptor.clone(), seen.clone());
                 // A connection that fails is the client's to report: that is what the tests look at.
-                tokio::spawn(async move { drop(connection(acceptor, socket, behind).await) });
+                tokio::spawn(async move { drop(connection(acceptor, socket, behind, seen).await) });
             }
         });
     });
@@ -121,9 +153,12 @@ async fn connection(
     acceptor: TlsAcceptor,
     socket: TcpStream,
     behind: Behind,
+    seen: Seen,
 ) -> std::io::Result<()> {
     socket.set_nodelay(true)?;
     let mut stream = acceptor.accept(socket).await?;
+    let chain = stream.get_ref().1.peer_certificates().unwrap();
+    seen.lock().unwrap().insert(chain[0].to_vec());
     let mut buffer = vec![0; 65_536];
     match behind {
         Behind::Backend(address) => {
@@ -149,13 +184,21 @@ async fn connection(
     Ok(())
 }
 
-fn server_config(pki: &Pki, tickets: usize) -> ServerConfig {
+fn server_config(pki: &Pki, tickets: usize, trust: &Trust) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_file(pki.path("ca.pem")).unwrap())
-        .unwrap();
+    for authority in &trust.authorities {
+        roots
+            .add(CertificateDer::from_pem_file(authority).unwrap())
+            .unwrap();
+    }
+    let lists = trust
+        .revocation_list
+        .iter()
+        .map(|list| CertificateRevocationListDer::from(std::fs::read(list).unwrap()));
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .with_crls(lists)
+        .allow_unknown_revocation_status()
         .build()
         .unwrap();
     let mut config = ServerConfig::builder_with_provider(provider)
