@@ -304,6 +304,21 @@ fn truncated_stream_is_not_taken_for_a_complete_one() {
 }
 
 #[test]
+fn an_end_without_close_notify_is_one_only_where_that_is_allowed() {
+    let pki = Pki::new(1);
+    let address = serve(&pki, 2, Behind::Mute);
+    let code = |scenario, arguments: &[&str]| run(&pki, scenario, address, arguments).code;
+    assert_eq!(code("handshake", &["--count", "2"]), 1);
+    assert_eq!(
+        code("handshake", &["--count", "2", "--allow-abrupt-end"]),
+        0
+    );
+    // Nobody counted the bytes.
+    let stream = ["--bytes", "1MiB", "--allow-abrupt-end"];
+    assert_eq!(code("stream", &stream), 1);
+}
+
+#[test]
 fn idle_connection_that_the_server_ends_is_a_failure() {
     let pki = Pki::new(1);
     let address = serve(&pki, 2, Behind::Cut(0));

@@ -258,6 +258,10 @@ pub(super) struct Client {
     /// Bound on each connection attempt, echo or export.
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub(super) timeout: humantime::Duration,
+    /// Take an end of a connection without close_notify for an end, as servers make it that answer ours with none. What
+    /// is missing then shows by its amount alone.
+    #[arg(long)]
+    pub(super) allow_abrupt_end: bool,
     /// Addresses to come from, in turn: ADDRESS, FIRST-LAST, several with commas, all of them this host's own. A number
     /// is so many of 127.0.0.0/8 for a target there, for enough ports (32 by default).
     #[arg(long, value_name = "ADDRESSES")]

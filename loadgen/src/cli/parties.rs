@@ -25,6 +25,7 @@ pub(super) fn target(common: &Common, plan: &Plan) -> Result<Target> {
         plan.connections
     );
     target.timeout = client.timeout.into();
+    target.may_end_abruptly = client.allow_abrupt_end;
     Ok(match client.sources.clone() {
         None => target,
         Some(Origin::Loopback(number)) => target.with_loopback_sources(number),

@@ -27,6 +27,7 @@ pub(crate) struct Dialer {
     pub(super) sources: Option<Sources>,
     pub(super) next_source: u64,
     pub(crate) timeout: Duration,
+    pub(super) may_end_abruptly: bool,
     /// Where the phases of the connections are noted.
     pub(super) tally: Option<SharedTally>,
 }
@@ -84,7 +85,10 @@ impl Dialer {
         let connected = Instant::now();
         let mut stream = match &self.tls {
             None => Stream::plaintext(tcp),
-            Some(tls) => Stream::tls(tls.connector.connect(tls.server_name.clone(), tcp).await?),
+            Some(tls) => {
+                let stream = tls.connector.connect(tls.server_name.clone(), tcp).await?;
+                Stream::tls(stream, self.may_end_abruptly)
+            }
         };
         if let Some(tally) = &self.tally {
             let kind = stream.kind();

@@ -51,6 +51,8 @@ pub struct Target {
     pub alpn: Vec<Vec<u8>>,
     /// Bound on each connection attempt, handshake, echo or export.
     pub timeout: Duration,
+    /// Whether the end of a TLS connection without close_notify is taken for an end.
+    pub may_end_abruptly: bool,
     sources: Origin,
     /// None is plain TCP.
     tls: Option<Tls>,
@@ -132,6 +134,7 @@ impl Target {
             rotation: None,
             alpn: Vec::new(),
             timeout: Duration::from_secs(10),
+            may_end_abruptly: false,
             sources: Origin::Loopback(SOURCES_DEFAULT),
             tls: None,
         })
@@ -292,6 +295,7 @@ impl Target {
             sources: self.sources(endpoint.address.ip()),
             next_source: index as u64,
             timeout: self.timeout,
+            may_end_abruptly: self.may_end_abruptly,
             tally: None,
         })
     }

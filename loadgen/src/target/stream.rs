@@ -16,6 +16,8 @@ use crate::tally::{Kind, SharedTally, record};
 /// A connection of the load.
 pub(crate) struct Stream {
     transport: Transport,
+    /// No close_notify is needed for an end.
+    may_end_abruptly: bool,
     /// Until the first byte has come, where that is of interest.
     first_byte: Option<FirstByte>,
 }
@@ -33,9 +35,10 @@ enum Transport {
 }
 
 impl Stream {
-    pub(super) fn tls(stream: TlsStream<TcpStream>) -> Self {
+    pub(super) fn tls(stream: TlsStream<TcpStream>, may_end_abruptly: bool) -> Self {
         Self {
             transport: Transport::Tls(Box::new(stream)),
+            may_end_abruptly,
             first_byte: None,
         }
     }
@@ -43,6 +46,7 @@ impl Stream {
     pub(super) fn plaintext(socket: TcpStream) -> Self {
         Self {
             transport: Transport::Plaintext(socket),
+            may_end_abruptly: true,
             first_byte: None,
         }
     }
@@ -102,10 +106,16 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let result = match &mut self.transport {
+        let mut result = match &mut self.transport {
             Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_read(context, buffer),
             Transport::Plaintext(socket) => Pin::new(socket).poll_read(context, buffer),
         };
+        if let Poll::Ready(Err(error)) = &result
+            && error.kind() == io::ErrorKind::UnexpectedEof
+            && self.may_end_abruptly
+        {
+            result = Poll::Ready(Ok(()));
+        }
         // The end of the stream is an answer too: to a goodbye.
         if self.first_byte.is_some() && matches!(result, Poll::Ready(Ok(()))) {
             self.hear();

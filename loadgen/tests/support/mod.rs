@@ -96,6 +96,8 @@ pub enum Behind {
     Corrupt,
     /// Ends without saying goodbye after this many bytes.
     Cut(usize),
+    /// Reads to the end and then ends without saying goodbye.
+    Mute,
 }
 
 /// Starts a TLS 1.3 server that requires a certificate of the test's CA. It lives until the test process ends.
@@ -174,6 +176,7 @@ async fn connection(
             buffer[..count].iter_mut().for_each(|byte| *byte ^= 1);
             stream.write_all(&buffer[..count]).await?;
         },
+        Behind::Mute => while stream.read(&mut buffer).await? > 0 {},
         Behind::Cut(bytes) => {
             let mut seen = 0;
             while seen < bytes {

@@ -45,6 +45,8 @@ pub struct Contender {
     pub transport: Transport,
     /// Takes X25519MLKEM768.
     pub is_hybrid: bool,
+    /// Does not always say goodbye, which TLS asks of both sides: nginx answers a close_notify with none.
+    pub ends_abruptly: bool,
 }
 
 /// A running contender; dropping it ends it.
@@ -69,6 +71,7 @@ impl Contender {
             program: Program::Gateway(program, provider),
             transport: Transport::Tls,
             is_hybrid: provider == Some("aws-lc-rs"),
+            ends_abruptly: false,
         }
     }
 
@@ -77,6 +80,7 @@ impl Contender {
         Self {
             name: name.to_owned(),
             is_hybrid: matches!(program, Program::Envoy(_)),
+            ends_abruptly: matches!(program, Program::Nginx(_) | Program::Command(_)),
             program,
             transport: Transport::Tls,
         }
@@ -89,6 +93,7 @@ impl Contender {
             program,
             transport: Transport::Plain,
             is_hybrid: false,
+            ends_abruptly: false,
         }
     }
 

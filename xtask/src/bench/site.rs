@@ -118,16 +118,11 @@ impl Site {
         ]
     }
 
-    /// Removes the folder: all went well.
-    pub fn clear(self) -> Result<()> {
-        fs::remove_dir_all(&self.folder)
-            .with_context(|| format!("removing {}", self.folder.display()))
-    }
-
     /// Removes the folder if all went well; otherwise says where the logs are.
     pub fn keep_if_failed<T>(self, result: Result<T>) -> Result<T> {
         match &result {
-            Ok(_) => self.clear()?,
+            Ok(_) => fs::remove_dir_all(&self.folder)
+                .with_context(|| format!("removing {}", self.folder.display()))?,
             Err(_) => eprintln!("\nlogs are in {}", self.folder.display()),
         }
         result

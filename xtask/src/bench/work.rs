@@ -198,6 +198,9 @@ pub fn measure(
 ) -> Result<Cost> {
     let running = contender.start(site, backends.port(kind))?;
     let mut command = scenario(site, &running, contender.transport, kind);
+    if contender.ends_abruptly {
+        command.arg("--allow-abrupt-end");
+    }
     command
         .args(kind.arguments(amount))
         .args(["--server-pid", &running.pid().to_string()]);

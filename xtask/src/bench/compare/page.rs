@@ -21,8 +21,8 @@ pub fn page(results: &Results, rounds: u32) -> Result<String> {
             text("kernel"),
         ))
         .paragraph(
-            "TLS 1.3 with P-256 certificates on both sides, X25519 and AES-128-GCM; plain TCP to the backend. The floor \
-             is what the cryptography takes in memory and what the best relay takes without TLS, added up.",
+            "TLS 1.3 with P-256 certificates on both sides, X25519 and AES-128-GCM; plain TCP to the backend. Memory + \
+             no TLS is what the cryptography takes in memory and what the best of the others takes without TLS, added up.",
         );
     page = page.section(
         Section::new("The gateway and the best of its peers")

@@ -103,7 +103,7 @@ pub const SUMMARY_HEAD: [&str; 6] = [
     "best peer",
     "its",
     "gateway over it",
-    "gateway over the floor",
+    "gateway over memory + no TLS",
 ];
 
 impl Results {
@@ -153,8 +153,8 @@ impl Results {
         }
     }
 
-    /// What could be spent at least: the cryptography in memory and the same work without TLS, the best of each.
-    pub fn floor(&self, work: &Work) -> Option<f64> {
+    /// What the same takes in parts: the cryptography in memory and the work without TLS, the best of each added up.
+    pub fn parts(&self, work: &Work) -> Option<f64> {
         let memory = work.best(Role::Memory)?.server.median();
         // Without TLS a connection is made in one way only.
         let kind = match work.kind {
@@ -171,15 +171,15 @@ impl Results {
         for work in &self.works {
             let Some(ours) = work.ours() else { continue };
             let best = work.best_peer();
-            let floor = self.floor(work);
+            let parts = self.parts(work);
             rows.push(vec![
                 format!("{}, {}", work.kind.title(), work.kind.unit()),
                 ours.server.shown(1),
                 best.map_or_else(String::new, |best| best.name.clone()),
                 best.map_or_else(String::new, |best| best.server.shown(1)),
                 best.map_or_else(String::new, |best| ours.server.over(&best.server).shown(2)),
-                floor.map_or_else(String::new, |floor| {
-                    format!("{:.2} of {floor:.1}", ours.server.median() / floor)
+                parts.map_or_else(String::new, |parts| {
+                    format!("{:.2} of {parts:.1}", ours.server.median() / parts)
                 }),
             ]);
         }
@@ -224,7 +224,7 @@ impl Results {
                 "contenders": cells,
                 "best_peer": work.best_peer().map(|best| &best.name),
                 "gateway_over_best_peer": work.best_peer().and_then(over),
-                "floor": self.floor(work),
+                "memory_and_no_tls": self.parts(work),
             })
         });
         Ok(json!({
@@ -277,10 +277,10 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_is_what_memory_and_the_bare_relay_take_together() {
+    fn the_parts_are_the_best_in_memory_and_the_best_without_tls() {
         let results = results();
-        assert_eq!(results.floor(&results.works[0]), Some(10.0));
-        assert_eq!(results.floor(&results.works[1]), Some(5.0));
+        assert_eq!(results.parts(&results.works[0]), Some(10.0));
+        assert_eq!(results.parts(&results.works[1]), Some(5.0));
     }
 
     #[test]

@@ -61,13 +61,8 @@ pub fn run(options: &Options) -> Result<()> {
     setup::run(setup::Purpose::Namespaces)?;
     let site = Site::prepare("guard")?;
     process::make_room()?;
-    match measure(&site, options) {
-        Ok(()) => site.clear(),
-        Err(error) => {
-            eprintln!("\nlogs of the last run are in {}", site.folder().display());
-            Err(error)
-        }
-    }
+    let measured = measure(&site, options);
+    site.keep_if_failed(measured)
 }
 
 fn measure(site: &Site, options: &Options) -> Result<()> {

@@ -68,14 +68,8 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let site = Site::prepare("trust")?;
     process::make_room()?;
-    let result = measure(&site, options, parts);
-    match result {
-        Ok(()) => site.clear(),
-        Err(error) => {
-            eprintln!("\nlogs are in {}", site.folder().display());
-            Err(error)
-        }
-    }
+    let measured = measure(&site, options, parts);
+    site.keep_if_failed(measured)
 }
 
 fn measure(site: &Site, options: &Options, parts: &[Part]) -> Result<()> {
