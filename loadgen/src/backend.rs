@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::AsyncWriteExt;
@@ -56,13 +57,18 @@ const BACKLOG: i32 = 4096;
 impl Backend {
     /// Listens on `address` and serves until dropped.
     pub fn start(kind: Kind, address: SocketAddr) -> io::Result<Self> {
+        Self::start_slow(kind, Duration::ZERO, address)
+    }
+
+    /// The same, with an echo that holds everything back for `delay`: a server whose speed is known beforehand.
+    pub fn start_slow(kind: Kind, delay: Duration, address: SocketAddr) -> io::Result<Self> {
         let listener = listen(address)?;
         let address = listener.local_addr()?;
         let counts = Arc::new(Counts::default());
         let service_counts = counts.clone();
         let service = Background::spawn("backend", move || async move {
             match TcpListener::from_std(listener) {
-                Ok(listener) => serve(listener, kind, service_counts).await,
+                Ok(listener) => serve(listener, kind, delay, service_counts).await,
                 Err(error) => eprintln!("backend: the listener cannot be watched: {error}"),
             }
         })?;
@@ -97,7 +103,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<StdTcpListener> {
     Ok(socket.into())
 }
 
-async fn serve(listener: TcpListener, kind: Kind, counts: Arc<Counts>) {
+async fn serve(listener: TcpListener, kind: Kind, delay: Duration, counts: Arc<Counts>) {
     let pool = Arc::new(Pool::default());
     loop {
         let stream = match listener.accept().await {
@@ -105,13 +111,14 @@ async fn serve(listener: TcpListener, kind: Kind, counts: Arc<Counts>) {
             Err(error) => {
                 // Out of descriptors, most likely: they come back when connections end.
                 eprintln!("backend: accept: {error}");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
         counts.connections.fetch_add(1, Ordering::Relaxed);
         let connection = Connection {
             stream,
+            delay,
             counts: counts.clone(),
             pool: pool.clone(),
         };
@@ -149,6 +156,8 @@ impl Pool {
 
 struct Connection {
     stream: TcpStream,
+    /// Of an echo.
+    delay: Duration,
     counts: Arc<Counts>,
     pool: Arc<Pool>,
 }
@@ -166,6 +175,9 @@ impl Connection {
     async fn echo(&mut self) -> io::Result<()> {
         loop {
             let (buffer, count) = self.receive().await?;
+            if !self.delay.is_zero() && count > 0 {
+                tokio::time::sleep(self.delay).await;
+            }
             let sent = self.stream.write_all(&buffer[..count]).await;
             self.pool.give(buffer);
             sent?;

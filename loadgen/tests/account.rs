@@ -155,3 +155,25 @@ fn a_generator_that_stood_still_does_not_trust_its_own_figures() {
     let doubts = run.report["generator"]["doubts"].to_string();
     assert!(doubts.contains("waited"), "{doubts}");
 }
+
+#[test]
+fn a_server_of_known_speed_is_never_measured_as_faster() {
+    let delay = Duration::from_millis(20);
+    let any = "127.0.0.1:0".parse().unwrap();
+    let server = Backend::start_slow(Kind::Echo, delay, any).unwrap();
+    for threads in ["1", "2"] {
+        let output = program()
+            .args(["echo", "--plaintext", "--json", "--connections", "8"])
+            .args(["--count", "200", "--threads", threads, "--target"])
+            .arg(server.address().to_string())
+            .output()
+            .unwrap();
+        let run = report(&output);
+        assert_eq!(run.code, 0, "{:#} {}", run.report, run.errors);
+        // Three digits are kept of a latency.
+        assert!(run.number("/latency/p50_us") > 19_900.0, "{:#}", run.report);
+        assert!(run.number("/per_second") <= 8.0 / 0.02, "{:#}", run.report);
+        let uses = run.report["generator"]["threads"].as_array().unwrap().len();
+        assert_eq!(uses.to_string(), threads);
+    }
+}

@@ -156,6 +156,9 @@ pub(super) struct Backend {
     /// Address to listen on; port 0 chooses one and prints it.
     #[arg(long, value_name = "ADDRESS", value_parser = parse_listen)]
     pub(super) listen: SocketAddr,
+    /// Hold each echo back for so long: a server whose speed is known, to try the load generator itself.
+    #[arg(long, value_name = "DURATION")]
+    pub(super) delay: Option<humantime::Duration>,
     #[command(flatten)]
     pub(super) span: Span,
 }

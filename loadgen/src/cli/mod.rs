@@ -38,6 +38,7 @@ pub fn run(arguments: Arguments) -> Result<bool> {
         Command::Otlp(arguments) => otlp(arguments),
         Command::Backend(arguments) => services::backend(
             arguments.kind,
+            arguments.delay.map(Duration::from),
             arguments.listen,
             checked_span(&arguments.span, limits::SPAN_MAX)?,
         ),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::backend::{Backend, Kind};
@@ -18,9 +18,19 @@ use crate::target::ensure_descriptors;
 const SERVICE_CONNECTIONS: usize = 15_000;
 
 /// Runs a plain TCP backend.
-pub(super) fn backend(kind: Kind, listen: SocketAddr, span: Duration) -> Result<bool> {
+pub(super) fn backend(
+    kind: Kind,
+    delay: Option<Duration>,
+    listen: SocketAddr,
+    span: Duration,
+) -> Result<bool> {
+    ensure!(
+        delay.is_none() || kind == Kind::Echo,
+        "--delay: only `backend echo` has one"
+    );
     ensure_descriptors(SERVICE_CONNECTIONS, 1)?;
-    let backend = Backend::start(kind, listen).with_context(|| format!("listening on {listen}"))?;
+    let backend = Backend::start_slow(kind, delay.unwrap_or_default(), listen)
+        .with_context(|| format!("listening on {listen}"))?;
     println!("listening on {}", backend.address());
     wait(span)?;
     let counts = backend.counts();

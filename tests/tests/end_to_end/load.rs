@@ -1,7 +1,10 @@
 //! Many at once: the bundled load generator, a gateway and a backend as three programs.
-//! In: thousands of connections, or a signal in the middle of work. Out: all served; nothing acknowledged is lost.
+//! In: thousands of connections, a signal in the middle of work, clients that must be refused beside those that must
+//! not. Out: all served; nothing acknowledged is lost; nobody gets in who must not, and each hears why.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -161,6 +164,101 @@ fn arrived(receiver: SocketAddr) -> u64 {
     let stats: Value = serde_json::from_str(&body).unwrap();
     let records = stats["records"].as_object().unwrap();
     records.values().map(|count| count.as_u64().unwrap()).sum()
+}
+
+/// A CA with its key, in files, as an operator makes one.
+struct Pki(PathBuf);
+
+impl Pki {
+    fn new(world: &World, name: &str) -> Self {
+        let folder = world.folder().join(name);
+        let mut command = Command::new(program("portcullis"));
+        run(command.args(["pki", "init", "--directory"]).arg(&folder));
+        Self(folder)
+    }
+
+    fn certificate(&self) -> PathBuf {
+        self.0.join("ca.pem")
+    }
+
+    fn key(&self) -> PathBuf {
+        self.0.join("ca.key")
+    }
+
+    /// A list that takes back the first `number` of the identities that a load makes.
+    fn revoke(&self, number: &str) -> PathBuf {
+        let list = self.0.join("agents.crl");
+        let mut command = loadgen(&["crl", "--identities", number, "--authority"]);
+        command.arg(self.certificate()).arg("--authority-key");
+        run(command.arg(self.key()).arg("--out").arg(&list));
+        list
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+}
+
+fn texts(files: &[&Path]) -> String {
+    let texts = files.iter().map(|file| fs::read_to_string(file).unwrap());
+    texts.collect()
+}
+
+#[test]
+fn agents_change_to_a_new_ca_under_load_while_revoked_and_expired_ones_stay_out() {
+    let world = World::new();
+    let backend = world.host.at(7);
+    let _backend = start(
+        &world,
+        "backend",
+        &["backend", "echo", "--listen", &backend.to_string()],
+        backend,
+    );
+    let (old, new) = (Pki::new(&world, "old"), Pki::new(&world, "new"));
+    let both = world.folder().join("both.pem");
+    fs::write(&both, texts(&[&old.certificate(), &new.certificate()])).unwrap();
+    let lists = [old.revoke("2"), new.revoke("0")];
+    let gateway = world
+        .setup()
+        .identities("[[identity]]\nmatch = { uri = \"spiffe://example.org/agent/*\" }\ntenant = \"team-a\"\n")
+        .client_ca(&both)
+        .route("edge", &format!("crl = {lists:?}"), &[backend], "")
+        .start();
+    let mut command = loadgen(&["handshake", "--resume-ratio", "0.5", "--issue", "10"]);
+    command
+        .args(["--target", &gateway.address().to_string()])
+        .args(["--server-name", "gateway.test", "--json", "--ca"])
+        .arg(world.gateways.certificate())
+        .arg("--authority")
+        .arg(old.certificate())
+        .arg("--authority-key")
+        .arg(old.key())
+        .args(["--connections", "10", "--for", "3s", "--rate", "100"])
+        .args(["--revoked-share", "0.2", "--expired-share", "0.1"])
+        .args(["--rotate-at", "1s", "--rotate-authority"])
+        .arg(new.certificate())
+        .arg("--rotate-authority-key")
+        .arg(new.key());
+    let output = command.output().unwrap();
+    let report = report(&output);
+    assert!(output.status.success(), "{report:#}");
+    assert_eq!(report["rotation"]["connections"], 7, "{report:#}");
+    for part in ["/rotation/before", "/rotation/after", "/handshakes/resumed"] {
+        let completed = report.pointer(part).unwrap()["completed"].as_u64();
+        assert!(completed.is_some_and(|count| count > 10), "{report:#}");
+    }
+    // What the clients were told is what the gateway counted.
+    let failures = gateway
+        .metrics()
+        .by_label("portcullis_handshake_failures_total", "reason");
+    for flaw in ["revoked", "expired"] {
+        let attempts = report["refusals"][flaw]["attempts"].as_u64().unwrap();
+        assert!(attempts > 10, "{report:#}");
+        assert_eq!(failures.get(flaw), Some(&attempts), "{failures:?}");
+    }
+    assert_eq!(failures.len(), 2, "{failures:?}");
 }
 
 #[test]
