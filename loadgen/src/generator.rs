@@ -21,7 +21,7 @@ use crate::timer::Timer;
 const BUSY_MAX: f64 = 0.9;
 
 /// The share of the time that a thread may wait for a CPU before somebody else is to blame.
-const WAITING_MAX: f64 = 0.1;
+const WAITING_MAX: f64 = 0.2;
 
 /// Later than this share of the latency at the same quantile, lag distorts what is measured.
 const LAG_SHARE_MAX: f64 = 0.25;
@@ -238,7 +238,7 @@ mod tests {
                 None,
                 &["nothing to spare", "waited for a CPU"],
             ),
-            (&[thread(0.2, 0.2)], None, None, &["waited for a CPU"]),
+            (&[thread(0.2, 0.25)], None, None, &["waited for a CPU"]),
             (
                 &[thread(0.2, 0.0)],
                 times(300.0, 400.0),

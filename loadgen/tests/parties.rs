@@ -386,4 +386,9 @@ fn several_addresses_get_their_turns_and_their_own_figures() {
     let few = run(&pki, "handshake", one, &["--target", &other]);
     assert_eq!(few.code, 2);
     assert!(few.errors.contains("at least as many"), "{}", few.errors);
+    let same = one.to_string();
+    let twice = ["--connections", "2", "--target", &same];
+    let twice = run(&pki, "handshake", one, &twice);
+    assert_eq!(twice.code, 2);
+    assert!(twice.errors.contains("given twice"), "{}", twice.errors);
 }

@@ -62,16 +62,21 @@ impl Report {
             return None;
         }
         let mut chart = Lines::new("Latency", Across::Quantiles, "us");
-        chart.add("all", self.curve.clone());
-        for (kind, part) in &self.handshakes {
-            chart.add(kind.name(), part.curve.clone());
-        }
-        for (name, part) in &self.targets {
-            chart.add(name, part.curve.clone());
-        }
-        if let Some(rotation) = &self.rotation {
-            chart.add("before rotation", rotation.before.curve.clone());
-            chart.add("after rotation", rotation.after.curve.clone());
+        let kinds = self.handshakes.iter();
+        let kinds = kinds.map(|(kind, part)| (kind.name(), &part.curve));
+        let targets = self.targets.iter();
+        let targets = targets.map(|(name, part)| (name.as_str(), &part.curve));
+        let rotation = self.rotation.iter().flat_map(|rotation| {
+            [
+                ("before rotation", &rotation.before.curve),
+                ("after rotation", &rotation.after.curve),
+            ]
+        });
+        let all = [("all", &self.curve)].into_iter();
+        for (name, curve) in all.chain(kinds).chain(targets).chain(rotation) {
+            if !curve.is_empty() {
+                chart.add(name, curve.clone());
+            }
         }
         Some(
             Section::new("Latency")
@@ -123,7 +128,8 @@ impl Report {
         )
         .steps();
         let line = |pick: fn(&super::Second) -> u64| {
-            let points = whole.iter().enumerate();
+            // The last height lasts for a second as well.
+            let points = whole.iter().chain(whole.last()).enumerate();
             points
                 .map(|(second, counts)| (second as f64, pick(counts) as f64))
                 .collect()

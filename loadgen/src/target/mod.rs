@@ -119,6 +119,11 @@ impl Target {
     /// Without TLS: the same work over plain TCP, to show what TLS costs.
     pub fn plaintext(names: &[String]) -> Result<Self> {
         ensure!(!names.is_empty(), "no target is given");
+        let distinct: HashSet<&String> = names.iter().collect();
+        ensure!(
+            distinct.len() == names.len(),
+            "a target is given twice; their figures could not be told apart"
+        );
         let endpoints = names.iter().map(|name| {
             Ok(Endpoint {
                 name: name.clone(),
