@@ -258,12 +258,12 @@ fn new_certificates_in_mid_run_are_used_by_every_connection_and_nothing_fails() 
         let rotation = [
             "--rotate-at",
             "500ms",
-            "--for",
-            "1500ms",
             "--connections",
             "4",
             "--rate",
             "100",
+            "--count",
+            "150",
         ];
         let all = [&rotation[..], arguments].concat();
         let trust = Trust::of(&pki);
@@ -298,11 +298,11 @@ fn agents_that_get_a_new_ca_in_mid_run_are_served_only_where_it_is_trusted() {
         next.to_str().unwrap(),
         "--rotate-authority-key",
         key.to_str().unwrap(),
-        "--for",
-        "1s",
         "--connections",
         "2",
         "--rate",
+        "50",
+        "--count",
         "50",
     ];
     let good = run_issued(&pki, "2", "echo", prepared, &arguments);
@@ -335,11 +335,11 @@ fn exporters_change_their_identity_between_two_requests() {
             "400ms",
             "--rotate-identities",
             folder.to_str().unwrap(),
-            "--for",
-            "1s",
             "--connections",
             "2",
             "--rate",
+            "40",
+            "--count",
             "40",
             "--records",
             "2",

@@ -235,7 +235,7 @@ fn agents_change_to_a_new_ca_under_load_while_revoked_and_expired_ones_stay_out(
         .arg(old.certificate())
         .arg("--authority-key")
         .arg(old.key())
-        .args(["--connections", "10", "--for", "3s", "--rate", "100"])
+        .args(["--connections", "10", "--count", "300", "--rate", "100"])
         .args(["--revoked-share", "0.2", "--expired-share", "0.1"])
         .args(["--rotate-at", "1s", "--rotate-authority"])
         .arg(new.certificate())
