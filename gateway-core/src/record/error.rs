@@ -33,6 +33,9 @@ pub enum OpenError {
     /// Nothing but KeyUpdates.
     #[error("too many KeyUpdates")]
     TooManyKeyUpdates,
+    /// Nothing but records that bring nothing.
+    #[error("too many records without content")]
+    TooManyEmptyRecords,
     /// A handshake message whose length cannot be right, or is beyond our bound.
     #[error("a handshake message of a wrong length")]
     MalformedMessage,
@@ -64,7 +67,8 @@ impl OpenError {
             | OpenError::Interleaved
             | OpenError::UnexpectedMessage
             | OpenError::NotAligned
-            | OpenError::TooManyKeyUpdates => Some(Alert(10)), // unexpected_message
+            | OpenError::TooManyKeyUpdates
+            | OpenError::TooManyEmptyRecords => Some(Alert(10)), // unexpected_message
             OpenError::MalformedMessage | OpenError::MalformedAlert => Some(Alert(50)), // decode_error
             OpenError::IllegalKeyUpdate => Some(Alert(47)), // illegal_parameter, section 4.6.3
             OpenError::SequenceExhausted => Some(Alert(80)), // internal_error

@@ -34,6 +34,11 @@ pub const MESSAGE_BYTES_MAX: usize = 16 << 10;
 /// the peer 27 bytes. As many as BoringSSL and rustls follow.
 pub const KEY_UPDATES_MAX: u8 = 32;
 
+/// Records in a row that bring nothing, that are followed: data without content, and user_canceled. The standard allows them
+/// (section 5.1), and each costs us as much as one with data, of which limits on bytes know nothing. As many as OpenSSL and
+/// BoringSSL follow.
+pub const EMPTY_RECORDS_MAX: u8 = 32;
+
 /// Content types (RFC 8446 section 5.1). `change_cipher_spec` has no place after Finished.
 mod content_type {
     pub(super) const ALERT: u8 = 21;

@@ -7,7 +7,10 @@ use super::aead::{Aead, TrafficKey};
 use super::error::OpenError;
 use super::header::{HEADER_BYTES, whole_record};
 use super::message::{Message, Messages};
-use super::{CONTENT_BYTES_MAX, KEY_UPDATES_MAX, KeyUpdateRequest, TAG_BYTES, content_type};
+use super::{
+    CONTENT_BYTES_MAX, EMPTY_RECORDS_MAX, KEY_UPDATES_MAX, KeyUpdateRequest, TAG_BYTES,
+    content_type,
+};
 use crate::failure::Alert;
 
 const CLOSE_NOTIFY: u8 = 0;
@@ -88,6 +91,7 @@ pub struct Opener<A> {
     state: State,
     messages: Messages,
     key_updates_left: u8,
+    empty_records_left: u8,
     has_asked_for_update: bool,
 }
 
@@ -95,7 +99,7 @@ pub struct Opener<A> {
 enum Record {
     Data,
     Messages,
-    Ignored,
+    Nothing,
     Closed,
 }
 
@@ -108,6 +112,7 @@ impl<A: Aead> Opener<A> {
             state: State::Open,
             messages: Messages::default(),
             key_updates_left: KEY_UPDATES_MAX,
+            empty_records_left: EMPTY_RECORDS_MAX,
             has_asked_for_update: false,
         }
     }
@@ -166,7 +171,7 @@ impl<A: Aead> Opener<A> {
             let record = loop {
                 match self.open_record(batch)? {
                     None => return Ok(Stop::Incomplete),
-                    Some(Record::Data | Record::Ignored) => {}
+                    Some(Record::Data | Record::Nothing) => {}
                     Some(record) => break record,
                 }
             };
@@ -199,9 +204,11 @@ impl<A: Aead> Opener<A> {
                 if self.messages.is_pending() {
                     return Err(OpenError::Interleaved);
                 }
-                if content_bytes > 0 {
-                    self.key_updates_left = KEY_UPDATES_MAX;
+                if content_bytes == 0 {
+                    return self.take_empty_record().map(Some);
                 }
+                self.key_updates_left = KEY_UPDATES_MAX;
+                self.empty_records_left = EMPTY_RECORDS_MAX;
                 batch.opened += content_bytes;
                 Ok(Some(Record::Data))
             }
@@ -215,8 +222,14 @@ impl<A: Aead> Opener<A> {
         }
     }
 
+    fn take_empty_record(&mut self) -> Result<Record, OpenError> {
+        let left = self.empty_records_left.checked_sub(1);
+        self.empty_records_left = left.ok_or(OpenError::TooManyEmptyRecords)?;
+        Ok(Record::Nothing)
+    }
+
     /// RFC 8446 section 6: one alert per record; its level says nothing.
-    fn take_alert(&self, content: &[u8]) -> Result<Record, OpenError> {
+    fn take_alert(&mut self, content: &[u8]) -> Result<Record, OpenError> {
         let description = match *content {
             [] => return Err(OpenError::Empty),
             [_, description] => description,
@@ -228,7 +241,7 @@ impl<A: Aead> Opener<A> {
             }
             CLOSE_NOTIFY => Ok(Record::Closed),
             // Section 6.1: a close_notify should follow, and only that counts.
-            USER_CANCELED => Ok(Record::Ignored),
+            USER_CANCELED => self.take_empty_record(),
             error => Err(OpenError::PeerAlert(Alert(error))),
         }
     }

@@ -2,7 +2,8 @@
 
 use gateway_core::failure::Alert;
 use gateway_core::record::{
-    CONTENT_BYTES_MAX, KEY_UPDATES_MAX, MESSAGE_BYTES_MAX, OpenError, Opener, Peer,
+    CONTENT_BYTES_MAX, EMPTY_RECORDS_MAX, KEY_UPDATES_MAX, MESSAGE_BYTES_MAX, OpenError, Opener,
+    Peer,
 };
 
 use super::support::{
@@ -287,6 +288,7 @@ fn each_error_has_the_alert_that_the_standard_gives_it() {
         (OpenError::UnexpectedMessage, UNEXPECTED_MESSAGE),
         (OpenError::NotAligned, UNEXPECTED_MESSAGE),
         (OpenError::TooManyKeyUpdates, UNEXPECTED_MESSAGE),
+        (OpenError::TooManyEmptyRecords, UNEXPECTED_MESSAGE),
         (OpenError::MalformedMessage, DECODE_ERROR),
         (OpenError::MalformedAlert, DECODE_ERROR),
         (OpenError::IllegalKeyUpdate, ILLEGAL_PARAMETER),
@@ -337,6 +339,28 @@ fn key_updates_without_data_between_them_come_to_an_end_and_data_lets_them_go_on
     let read = read(&mut opener, [stream], toy_key);
     assert_eq!(read.events.len(), 2 * usize::from(KEY_UPDATES_MAX));
     assert_eq!(read.error, Some(OpenError::TooManyKeyUpdates));
+}
+
+#[test]
+fn records_that_bring_nothing_come_to_an_end_and_data_lets_them_go_on() {
+    let mut forge = Forge::new(0);
+    let mut stream = Vec::new();
+    let empties = usize::from(EMPTY_RECORDS_MAX);
+    for index in 0..empties {
+        stream.extend(match index % 2 {
+            0 => forge.record(b"", DATA, index),
+            _ => forge.record(&[1, 90], ALERT, 0),
+        });
+    }
+    stream.extend(forge.record(b"x", DATA, 0));
+    for index in 0..=empties {
+        stream.extend(forge.record(b"", DATA, index));
+    }
+    stream.extend(forge.record(b"y", DATA, 0));
+    let mut opener = Opener::new(toy_key(0), Peer::Client);
+    let read = read(&mut opener, pieces(&stream, &[31]), toy_key);
+    assert_eq!(read.plaintext, b"x");
+    assert_eq!(read.error, Some(OpenError::TooManyEmptyRecords));
 }
 
 #[test]
