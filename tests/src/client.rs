@@ -19,6 +19,7 @@ use socket2::SockRef;
 
 use crate::authority::Credentials;
 use crate::wait::PATIENCE;
+use crate::wire::Secrets;
 
 /// What a client offers and presents.
 #[derive(Debug, Clone)]
@@ -204,6 +205,15 @@ impl ClientBuilder {
         let remembered = self.remembered.clone();
         let config = remembered.unwrap_or_else(|| Arc::new(self.config()));
         ClientConnection::new(config, name).expect("the configuration is complete")
+    }
+
+    /// A connection that tells its secrets.
+    pub(crate) fn logged_connection(&self, secrets: &Arc<Secrets>) -> ClientConnection {
+        let mut config = self.config();
+        config.key_log = secrets.clone();
+        let name =
+            ServerName::try_from(self.server_name.clone()).expect("the server name is valid");
+        ClientConnection::new(Arc::new(config), name).expect("the configuration is complete")
     }
 
     /// The bytes of a first flight, for tests that send it their own way.

@@ -12,6 +12,7 @@ mod metrics;
 mod process;
 mod programs;
 mod wait;
+mod wire;
 
 pub use authority::{Authority, Credentials, Request, RevocationList, Usage};
 pub use backend::{Backend, Behaviour, Ending, Recorded};
@@ -25,3 +26,4 @@ pub use programs::{
     client_script, node, node_modules, program, prometheus, promtool, python, wheel_file,
 };
 pub use wait::{PATIENCE, eventually};
+pub use wire::{ALERT, DATA, Direction, HANDSHAKE, Heard, Wire, WireBackend, key_update};

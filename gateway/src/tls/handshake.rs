@@ -22,7 +22,7 @@ use super::negotiated::Negotiated;
 use super::peer::VerifiedPeer;
 use super::scratch::{self, Note};
 use super::session::Session;
-use super::stream::TlsStream;
+use super::stream::{TlsStream, linger};
 use crate::identity::ParsedCertificate;
 use crate::limits;
 use crate::rt::{Buffer, BufferPool, Socket};
@@ -329,20 +329,9 @@ pub async fn refuse(socket: Socket, refusal: Refusal) {
         return;
     }
     let telling = async {
-        let mut buffer = refusal.alert;
-        socket.write_ahead(&mut buffer).await?;
-        socket.finish()?;
-        let mut discarded = 0;
-        while discarded < limits::LINGER_BYTES_MAX {
-            socket.readable().await?;
-            buffer.clear();
-            buffer.reserve(limits::HANDSHAKE_READ_BYTES);
-            match socket.read(&mut buffer).await? {
-                0 => break,
-                count => discarded += count,
-            }
-        }
-        Ok::<(), io::Error>(())
+        let mut alert = refusal.alert;
+        socket.write_ahead(&mut alert).await?;
+        linger(&socket).await
     };
     // Whether the client listened changes nothing.
     let _ = monoio::time::timeout(limits::LINGER_TIMEOUT, telling).await;

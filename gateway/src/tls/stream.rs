@@ -10,6 +10,7 @@ use std::rc::Rc;
 use gateway_core::record::SealError;
 
 use super::session::{ProtocolError, ROOM_BEFORE, ROOM_BEHIND, Session};
+use crate::limits;
 use crate::rt::{Buffer, BufferPool, Socket};
 
 /// Why a stream ended other than by close_notify.
@@ -127,12 +128,32 @@ impl TlsStream {
         Ok(self.socket.finish()?)
     }
 
-    /// Sends the alert that a protocol error of the peer calls for, if there is one. Only when no write is under way.
+    /// Tells the peer the alert that its protocol error calls for, if there is one, and gives it a moment to read it. Only when no
+    /// write is under way; the caller bounds the time.
     pub async fn send_alert(&self) -> Result<(), StreamError> {
         let alert = self.session.borrow_mut().alert()?;
-        match alert {
-            Some(mut record) => Ok(self.socket.write_all(&mut record).await?),
-            None => Ok(()),
+        let Some(mut record) = alert else {
+            return Ok(());
+        };
+        self.socket.write_ahead(&mut record).await?;
+        Ok(linger(&self.socket).await?)
+    }
+}
+
+/// Sends FIN and discards what the peer still sends, until it has closed too: closing a socket on which unread bytes wait would
+/// throw away the alert before it. The caller bounds the time.
+pub(super) async fn linger(socket: &Socket) -> io::Result<()> {
+    socket.finish()?;
+    let mut buffer = Buffer::with_capacity(0);
+    let mut discarded = 0;
+    while discarded < limits::LINGER_BYTES_MAX {
+        socket.readable().await?;
+        buffer.clear();
+        buffer.reserve(limits::HANDSHAKE_READ_BYTES);
+        match socket.read(&mut buffer).await? {
+            0 => break,
+            count => discarded += count,
         }
     }
+    Ok(())
 }

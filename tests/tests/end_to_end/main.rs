@@ -26,6 +26,7 @@ mod observe;
 mod prometheus;
 mod proxy_protocol;
 mod readme;
+mod records;
 mod refused;
 mod relay;
 mod reload;
