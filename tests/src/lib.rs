@@ -26,4 +26,6 @@ pub use programs::{
     client_script, node, node_modules, program, prometheus, promtool, python, wheel_file,
 };
 pub use wait::{PATIENCE, eventually};
-pub use wire::{ALERT, DATA, Direction, HANDSHAKE, Heard, Wire, WireBackend, key_update};
+pub use wire::{
+    ALERT, DATA, Direction, Established, HANDSHAKE, Heard, Wire, WireBackend, key_update,
+};

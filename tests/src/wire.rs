@@ -14,8 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    CipherSuite, ConnectionCommon, KeyLog, RootCertStore, ServerConfig, ServerConnection, SideData,
-    version,
+    CipherSuite, Connection, KeyLog, RootCertStore, ServerConfig, ServerConnection, version,
 };
 
 use crate::authority::Credentials;
@@ -228,20 +227,9 @@ impl Wire {
         client: &ClientBuilder,
         address: SocketAddr,
     ) -> (Wire, Vec<u8>) {
-        let secrets = Arc::new(Secrets::default());
-        let mut connection = client.logged_connection(&secrets);
-        let mut socket = connected(TcpStream::connect(address).expect("the gateway listens"));
-        while connection.is_handshaking() {
-            step(&mut connection, &mut socket);
-        }
-        let suite = connection.negotiated_cipher_suite();
-        let suite = suite.expect("the handshake is done").suite();
-        let wire = Wire {
-            socket,
-            sent: secrets.direction("CLIENT", suite),
-            received: secrets.direction("SERVER", suite),
-        };
-        (wire, flight(&mut connection))
+        let mut established = Established::client(client, address);
+        let last_flight = flight(&mut established.connection);
+        (established.into(), last_flight)
     }
 
     /// Sends bytes as they are. Whether the gateway is still there, is seen by what is heard.
@@ -334,6 +322,67 @@ impl Wire {
     }
 }
 
+/// A connection whose handshake is done, still with rustls.
+#[derive(Debug)]
+pub struct Established {
+    /// What did the handshake. It has the last flight still to send, if it is a client.
+    pub connection: Connection,
+    /// The socket, from which nothing behind the handshake has been read.
+    pub socket: TcpStream,
+    /// What goes to the gateway, if it is made by hand.
+    pub sent: Direction,
+    /// What comes from it.
+    pub received: Direction,
+}
+
+impl Established {
+    /// A client's side.
+    pub fn client(client: &ClientBuilder, address: SocketAddr) -> Established {
+        let secrets = Arc::new(Secrets::default());
+        let connection = client.logged_connection(&secrets).into();
+        let socket = TcpStream::connect(address).expect("the gateway listens");
+        Established::shake_hands(connection, socket, (&secrets, ["CLIENT", "SERVER"]))
+    }
+
+    fn shake_hands(
+        mut connection: Connection,
+        mut socket: TcpStream,
+        (secrets, [ours, theirs]): (&Secrets, [&str; 2]),
+    ) -> Established {
+        socket
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a timeout can be set");
+        socket.set_nodelay(true).expect("an option can be set");
+        while connection.is_handshaking() {
+            step(&mut connection, &mut socket);
+        }
+        let suite = connection.negotiated_cipher_suite();
+        let suite = suite.expect("the handshake is done").suite();
+        Established {
+            connection,
+            socket,
+            sent: secrets.direction(ours, suite),
+            received: secrets.direction(theirs, suite),
+        }
+    }
+}
+
+impl From<Established> for Wire {
+    fn from(established: Established) -> Wire {
+        let Established {
+            socket,
+            sent,
+            received,
+            ..
+        } = established;
+        Wire {
+            socket,
+            sent,
+            received,
+        }
+    }
+}
+
 /// A TLS server that the gateway takes for a backend, each of whose records a test makes.
 #[derive(Debug)]
 pub struct WireBackend {
@@ -382,33 +431,21 @@ impl WireBackend {
 
     /// Takes the next connection of the gateway's, up to and with its Finished. Several at once would mix up their secrets.
     pub fn accept(&self) -> Wire {
+        self.accept_established().into()
+    }
+
+    /// The same, left with rustls.
+    pub fn accept_established(&self) -> Established {
         let (socket, _) = self.listener.accept().expect("the gateway connects");
-        let mut socket = connected(socket);
-        let mut connection =
+        let connection =
             ServerConnection::new(Arc::clone(&self.config)).expect("the configuration is complete");
-        while connection.is_handshaking() {
-            step(&mut connection, &mut socket);
-        }
-        let suite = connection.negotiated_cipher_suite();
-        let suite = suite.expect("the handshake is done").suite();
-        Wire {
-            socket,
-            sent: self.secrets.direction("SERVER", suite),
-            received: self.secrets.direction("CLIENT", suite),
-        }
+        let secrets = (&*self.secrets, ["SERVER", "CLIENT"]);
+        Established::shake_hands(connection.into(), socket, secrets)
     }
 }
 
-fn connected(socket: TcpStream) -> TcpStream {
-    socket
-        .set_read_timeout(Some(PATIENCE))
-        .expect("a timeout can be set");
-    socket.set_nodelay(true).expect("an option can be set");
-    socket
-}
-
 /// Sends what is to be sent and takes one record: what follows the handshake stays in the socket.
-fn step<D: SideData>(connection: &mut ConnectionCommon<D>, socket: &mut TcpStream) {
+fn step(connection: &mut Connection, socket: &mut TcpStream) {
     let flight = flight(connection);
     socket.write_all(&flight).expect("the gateway is there");
     let record = read_record(socket).expect("the gateway answers");
@@ -421,7 +458,7 @@ fn step<D: SideData>(connection: &mut ConnectionCommon<D>, socket: &mut TcpStrea
         .expect("the gateway's handshake is right");
 }
 
-fn flight<D: SideData>(connection: &mut ConnectionCommon<D>) -> Vec<u8> {
+fn flight(connection: &mut Connection) -> Vec<u8> {
     let mut flight = Vec::new();
     while connection.wants_write() {
         connection

@@ -34,6 +34,7 @@ mod resumption;
 mod revocation;
 mod runbooks;
 mod skywalking;
+mod soak;
 mod telemetry;
 mod tls;
 mod watching;

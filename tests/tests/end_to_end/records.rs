@@ -242,14 +242,20 @@ fn changed(sent: &mut Direction, at: usize) -> (Vec<u8>, u8) {
 const CHANGED_BYTES: usize = 5 + 40 + 1 + 16;
 
 /// A gateway between clients and backends whose records are made here.
-struct Between {
-    world: World,
-    backend: WireBackend,
-    gateway: Gateway,
+pub struct Between {
+    pub world: World,
+    pub backend: WireBackend,
+    pub gateway: Gateway,
 }
 
 impl Between {
+    /// With one suite on both sides.
     fn start(suite: &str) -> Between {
+        Between::with(&format!("[tls]\ncipher_suites = [\"{suite}\"]"))
+    }
+
+    /// With further tables.
+    pub fn with(tables: &str) -> Between {
         let world = World::new();
         let request = Request::server("backend.test").dns("backend.test");
         let certificate = world.gateways.issue("backend", request);
@@ -259,7 +265,7 @@ impl Between {
         let tls = backend_tls(&world.gateways.certificate(), &own);
         let gateway = world
             .setup()
-            .tables(&format!("[tls]\ncipher_suites = [\"{suite}\"]"))
+            .tables(tables)
             .route("edge", "", &[backend.address()], &tls)
             .start();
         Between {
