@@ -23,6 +23,7 @@ mod limits;
 mod load;
 mod nginx;
 mod observe;
+mod openssl;
 mod prometheus;
 mod proxy_protocol;
 mod readme;

@@ -375,6 +375,21 @@ fn an_alert_is_heard_although_much_is_sent_behind_what_it_is_for() {
 }
 
 #[test]
+fn who_hears_an_alert_and_does_not_go_is_not_waited_for() {
+    let between = Between::start(SUITES[0]);
+    for is_backend in [false, true] {
+        let (client, backend) = between.connect();
+        let (mut liar, mut other) = match is_backend {
+            true => (backend, client),
+            false => (client, backend),
+        };
+        liar.send(b"no record");
+        assert_eq!(other.rest(), [Heard::End(Ending::Reset)]);
+        assert_eq!(liar.hear(), Heard::Alert(UNEXPECTED_MESSAGE));
+    }
+}
+
+#[test]
 fn a_record_that_is_cut_short_is_no_end_and_nothing_of_it_gets_through() {
     let between = Between::start(SUITES[0]);
     for is_backend in [false, true] {
