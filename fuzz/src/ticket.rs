@@ -18,11 +18,13 @@ distrusted = ["00000000000000aa"]
 [[key]]
 id = "00000000000000bb"
 made_at = "2026-01-02T00:00:00Z"
+made_by = "root"
 secret = "QkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkI="
 
 [[key]]
 id = "00000000000000cc"
 made_at = "2026-01-01T00:00:00Z"
+made_by = "uid 1000"
 secret = "Q0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0M="
 "#;
 
