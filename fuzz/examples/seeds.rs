@@ -1,6 +1,7 @@
 //! Writes the seeds of every fuzz target into `fuzz/seeds`: real frames, the documented configurations, certificates
 //! of `pki`, the ClientHellos of real clients. Run by hand when those change:
-//! `cargo run --manifest-path fuzz/Cargo.toml --example seeds`. Files that are there are replaced.
+//! `cargo run --manifest-path fuzz/Cargo.toml --example seeds`. Files that are there are replaced, but
+//! for what a fuzzer has found (`learnt-`).
 
 #[path = "../../gateway-common/tests/frames/mod.rs"]
 #[allow(dead_code, missing_docs)]
@@ -32,6 +33,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ProducesTickets;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
+/// What a fuzzer has found is kept under names that begin so.
+const LEARNT: &str = "learnt-";
+
 /// Frames beyond this say nothing that a shorter one does not.
 const FRAME_BYTES_MAX: usize = 200;
 
@@ -52,10 +56,13 @@ struct Seeds(PathBuf);
 impl Seeds {
     fn of(root: &Path, target: &str) -> Result<Self> {
         let folder = root.join("seeds").join(target);
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
-        }
         fs::create_dir_all(&folder)?;
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if !entry.file_name().to_string_lossy().starts_with(LEARNT) {
+                fs::remove_file(entry.path())?;
+            }
+        }
         Ok(Seeds(folder))
     }
 
@@ -245,7 +252,6 @@ fn openssl_hello(version: &str) -> Result<Vec<u8>> {
     Ok(hello)
 }
 
-/// The key file of the target's listener, a ticket that it has sealed, and the lineage that is inside one.
 /// Streams as they are where no cipher hides them: two bytes that choose, then records with an empty tag.
 fn records(seeds: &Seeds) -> Result<()> {
     const ALERT: u8 = 21;
@@ -308,6 +314,7 @@ fn records(seeds: &Seeds) -> Result<()> {
     Ok(())
 }
 
+/// The key file of the target's listener, a ticket that it has sealed, and the lineage that is inside one.
 fn tickets(seeds: &Seeds) -> Result<()> {
     seeds.write("key-file.toml", KEY_FILE.as_bytes())?;
     let folder = tempfile::tempdir()?;
