@@ -24,9 +24,34 @@ pub fn target() -> PathBuf {
     }
 }
 
+/// Settings of the surrounding cargo that are not meant for a build by another compiler.
+const FOREIGN_VARIABLES: [&str; 6] = [
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_TARGET_DIR",
+    "RUSTC",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "RUSTFLAGS",
+    "RUSTUP_TOOLCHAIN",
+];
+
+/// The cargo of the nightly compiler, as if nobody else's cargo had started us.
+pub fn nightly_cargo() -> Command {
+    let mut command = without_what_cargo_says_of_us(program("rustup"));
+    for variable in FOREIGN_VARIABLES {
+        command.env_remove(variable);
+    }
+    command.args(["run", "nightly", "cargo"]);
+    command
+}
+
 /// The cargo that runs us, so that `cargo +nightly xtask` stays with its toolchain.
 pub fn cargo() -> Command {
-    let mut command = program(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    without_what_cargo_says_of_us(program(
+        env::var_os("CARGO").unwrap_or_else(|| "cargo".into()),
+    ))
+}
+
+fn without_what_cargo_says_of_us(mut command: Command) -> Command {
     // What cargo says of xtask to xtask is no business of other builds: ring compiles anew whenever it changes.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();

@@ -2,27 +2,31 @@
 //! In: a time, and perhaps one target. Out: nothing, or the targets that crashed, each with the input that did it.
 //! What the fuzzer learns stays in `fuzz/target`, so that the next run starts from it.
 
-use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::command::{program, root, run, shown};
+use crate::command::{nightly_cargo, program, root, run, shown};
 
 /// The version that the targets were tried with.
 const CARGO_FUZZ_VERSION: &str = "0.13.2";
 
-/// Settings of the surrounding cargo that are not meant for this build.
-const FOREIGN_VARIABLES: [&str; 6] = [
-    "CARGO_ENCODED_RUSTFLAGS",
-    "CARGO_TARGET_DIR",
-    "RUSTC",
-    "RUSTC_WORKSPACE_WRAPPER",
-    "RUSTFLAGS",
-    "RUSTUP_TOOLCHAIN",
+/// How long each target runs in `cargo xtask test`.
+const SHORT: Duration = Duration::from_secs(10);
+
+/// What cargo-fuzz tells the compiler, without a sanitizer: that takes too long to build for every run of the tests. What is
+/// lost with it, in safe code, is little; panics, overflows and assertions are found all the same.
+const COVERAGE: [&str; 7] = [
+    "--cfg fuzzing",
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "-Ccodegen-units=16",
 ];
 
 /// What `cargo xtask fuzz` can be told.
@@ -60,6 +64,42 @@ pub fn run_targets(options: &Options) -> Result<()> {
         crashed.join("\n")
     );
     eprintln!("\nfuzz: no crash in {}", chosen.join(", "));
+    Ok(())
+}
+
+/// Every target for some seconds, without a sanitizer and without cargo-fuzz.
+pub fn run_short() -> Result<()> {
+    const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+    let folder = root().join("fuzz");
+    // With a target, so that build scripts and macros are built without the flags.
+    run(nightly_cargo()
+        .current_dir(&folder)
+        .args(["build", "--profile", "short", "--bins", "--locked"])
+        .args(["--target", TRIPLE])
+        .env("RUSTFLAGS", COVERAGE.join(" ")))?;
+    let mut crashed = Vec::new();
+    for target in targets(&root())? {
+        let binary = folder
+            .join("target")
+            .join(TRIPLE)
+            .join("short")
+            .join(&target);
+        let mut fuzzing = program(binary);
+        fuzzing
+            .current_dir(&folder)
+            .args(inputs(&target)?)
+            .args(settings(&target, SHORT))
+            // A crash is told all the same.
+            .arg("-verbosity=0");
+        if let Err(error) = run(&mut fuzzing) {
+            crashed.push(format!("{target}: {error}"));
+        }
+    }
+    ensure!(
+        crashed.is_empty(),
+        "fuzz targets failed; each input is in fuzz/target/crashes:\n{}",
+        crashed.join("\n")
+    );
     Ok(())
 }
 
@@ -102,38 +142,36 @@ fn ensure_tools() -> Result<()> {
 
 /// cargo-fuzz with a nightly compiler, in the folder of the targets.
 fn fuzzer() -> Command {
-    let mut command = program("rustup");
-    for variable in FOREIGN_VARIABLES {
-        command.env_remove(variable);
-    }
-    // What cargo says of us to us would make the build scripts that look at it run again.
-    for (variable, _) in env::vars_os() {
-        let name = variable.to_string_lossy();
-        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
-            command.env_remove(&variable);
-        }
-    }
-    command
-        .current_dir(root().join("fuzz"))
-        .args(["run", "nightly", "cargo", "fuzz"]);
+    let mut command = nightly_cargo();
+    command.current_dir(root().join("fuzz")).arg("fuzz");
     command
 }
 
 fn fuzz(target: &str, time: Duration) -> Result<()> {
-    let folder = root().join("fuzz/target");
+    run(fuzzer()
+        .args(["run", target])
+        .args(inputs(target)?)
+        .arg("--")
+        .args(settings(target, time)))
+}
+
+/// Where a target's inputs are: new ones go to the first folder, the seeds stay as they are.
+fn inputs(target: &str) -> Result<[PathBuf; 2]> {
+    let folder = root().join("fuzz");
     let learnt = Path::new("target/learnt").join(target);
-    for folder in [folder.join("crashes"), root().join("fuzz").join(&learnt)] {
+    for folder in [folder.join("target/crashes"), folder.join(&learnt)] {
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
     }
-    // New inputs go to the first folder, the seeds stay as they are.
-    run(fuzzer()
-        .args(["run", target])
-        .arg(&learnt)
-        .arg(Path::new("seeds").join(target))
-        .arg("--")
-        .arg(format!("-max_total_time={}", time.as_secs().max(1)))
-        .arg(format!("-artifact_prefix=target/crashes/{target}-")))
+    Ok([learnt, Path::new("seeds").join(target)])
+}
+
+/// Arguments of the fuzzer's own.
+fn settings(target: &str, time: Duration) -> [String; 2] {
+    [
+        format!("-max_total_time={}", time.as_secs().max(1)),
+        format!("-artifact_prefix=target/crashes/{target}-"),
+    ]
 }
 
 #[cfg(test)]

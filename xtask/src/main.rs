@@ -4,10 +4,12 @@
 mod bench;
 mod check;
 mod command;
+mod count;
 mod demo;
 mod ebpf;
 mod fuzz;
 mod leftovers;
+mod miri;
 mod setup;
 mod test;
 #[cfg(test)]
@@ -56,11 +58,22 @@ enum Task {
         #[command(subcommand)]
         subject: bench::Subject,
     },
+    /// Count the instructions of handshakes and of framing by callgrind, and compare them with the committed figures.
+    Count {
+        /// Write the figures instead.
+        #[arg(long)]
+        update: bool,
+    },
+    /// Run the tests of the record layer's framing under Miri.
+    Miri,
     /// Run the fuzz targets, each for the given time. Needs a nightly compiler and cargo-fuzz.
     Fuzz {
         /// How long each target runs, such as `10m`.
         #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
         time: Duration,
+        /// Ten seconds each, without a sanitizer and without cargo-fuzz, as `cargo xtask test` does.
+        #[arg(long, conflicts_with_all = ["time", "target"])]
+        short: bool,
         /// Only this target.
         target: Option<String>,
     },
@@ -74,7 +87,10 @@ fn main() -> ExitCode {
         Task::Check => setup::run(setup::Purpose::Check).and_then(|()| check::run_with_tidy()),
         Task::Ebpf { out } => ebpf::run(&ebpf::Options { out }),
         Task::Bench { subject } => bench::run(&subject),
-        Task::Fuzz { time, target } => fuzz::run_targets(&fuzz::Options { time, target }),
+        Task::Count { update } => count::run_counts(update),
+        Task::Miri => miri::run_miri(),
+        Task::Fuzz { short: true, .. } => fuzz::run_short(),
+        Task::Fuzz { time, target, .. } => fuzz::run_targets(&fuzz::Options { time, target }),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

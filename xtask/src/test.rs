@@ -7,9 +7,10 @@ use anyhow::{Result, bail};
 
 use crate::command::{cargo, run, target};
 use crate::leftovers::Before;
-use crate::{check, ebpf, setup};
+use crate::{check, count, ebpf, fuzz, miri, setup};
 
-/// Sets up, checks, builds the kernel program from source and runs every test on it.
+/// Sets up, checks, builds the kernel program from source and runs every test on it. Whoever asks for some tests alone gets no
+/// counting, no Miri and no fuzzing before them.
 pub fn run_tests(arguments: &[String]) -> Result<()> {
     setup::run(setup::Purpose::Everything)?;
     check::run_without_tidy()?;
@@ -18,6 +19,11 @@ pub fn run_tests(arguments: &[String]) -> Result<()> {
         out: Some(object_folder.clone()),
     })?;
     run(cargo().args(["test", "--doc", "--workspace", "--locked", "--quiet"]))?;
+    if arguments.is_empty() {
+        count::run_counts(false)?;
+        miri::run_miri()?;
+        fuzz::run_short()?;
+    }
     // The end-to-end tests start these as a user does: as programs.
     run(cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
 

@@ -56,10 +56,14 @@ const NAMESPACES: [Package; 4] = [
 ];
 
 /// For the tests and for the kernel program.
-const TOOLS: [Package; 8] = [
+const TOOLS: [Package; 9] = [
     Package {
         shown_by: "openssl",
         name: "openssl",
+    },
+    Package {
+        shown_by: "valgrind",
+        name: "valgrind",
     },
     Package {
         shown_by: "jq",
@@ -111,6 +115,7 @@ pub fn all(purpose: Purpose) -> Result<Vec<Part>> {
                 debian(&packages),
                 prometheus(),
                 rust_source(),
+                miri(),
                 bpf_linker(),
                 cargo_deny(),
                 cargo_nextest(),
@@ -190,6 +195,19 @@ fn rust_source() -> Part {
     }
 }
 
+/// Runs the record layer's framing. Its folder of sources is installed before it.
+fn miri() -> Part {
+    let mut look = Command::new("rustup");
+    look.args(["run", "nightly", "cargo", "miri", "--version"]);
+    let install = ["component", "add", "miri", "--toolchain", "nightly"];
+    Part {
+        name: "Miri of the nightly compiler",
+        present: output(&mut look).is_some(),
+        needs_root: false,
+        commands: vec![with(program("rustup"), &install)],
+    }
+}
+
 /// The version is part of what makes the kernel program's object reproducible.
 fn bpf_linker() -> Part {
     let version = output(Command::new("bpf-linker").arg("--version"));
@@ -237,7 +255,7 @@ fn cargo_install(name: &str, version: &str) -> Command {
     )
 }
 
-/// OpenTelemetry and SkyWalking for Python, the rotel collector and nginx, in an environment of the project's own.
+/// OpenTelemetry and SkyWalking for Python, the rotel collector, nginx, tlslite-ng and sslyze, in an environment of the project's own.
 fn python_clients() -> Result<Part> {
     let wanted = fs::read(root().join("tests/clients/python/requirements.txt"))?;
     let stamp = root().join(".tools/python/requirements.txt");
