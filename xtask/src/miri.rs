@@ -8,12 +8,11 @@ use crate::command::{nightly_cargo, run, target};
 
 /// Tests of `gateway-core/tests/record` with every kind of record, message and error. Each takes Miri seconds; the property
 /// tests take it many minutes.
-const TESTS: [&str; 10] = [
+const TESTS: [&str; 9] = [
     "limits::data_beyond",
     "limits::no_sequence_number",
     "limits::a_peer_that_has_used_up",
     "framing::our_own_short_records",
-    "framing::what_follows_a_close_notify",
     "hostile::a_fatal_alert",
     "hostile::each_error",
     "hostile::every_malformed_record",
