@@ -93,6 +93,7 @@ impl Bars {
             title: &self.title,
             unit: &self.unit,
             across: None,
+            x_labels: 0,
             names: self.series.iter().map(String::as_str).collect(),
             x: -0.5..self.groups.len().max(1) as f64 - 0.5,
             y: 0.0..if highest > 0.0 { highest * 1.12 } else { 1.0 },

@@ -66,6 +66,7 @@ impl Lines {
         let points = || self.lines.iter().flat_map(|(_, points)| points);
         let highest = points().map(|point| point.1).fold(0.0, f64::max);
         let lowest = points().map(|point| point.1).fold(0.0, f64::min);
+        let x = wide(points().map(|point| point.0));
         let frame = Frame {
             title: &self.title,
             unit: &self.unit,
@@ -73,8 +74,13 @@ impl Lines {
                 Across::Plain(what) => what,
                 Across::Quantiles => "share that is not above",
             }),
+            x_labels: match self.across {
+                Across::Plain(_) => 10,
+                // One for each nine.
+                Across::Quantiles => x.end.ceil() as usize + 1,
+            },
             names: self.lines.iter().map(|(name, _)| name.as_str()).collect(),
-            x: wide(points().map(|point| point.0)),
+            x,
             y: lowest..if highest > lowest {
                 highest * 1.05
             } else {
@@ -99,7 +105,11 @@ impl Lines {
     fn x(&self, value: f64) -> f64 {
         match self.across {
             Across::Plain(_) => value,
-            Across::Quantiles => (-(1.0 - value).log10()).clamp(0.0, NINES_MAX),
+            Across::Quantiles => {
+                let nines = (-(1.0 - value).log10()).clamp(0.0, NINES_MAX);
+                // 0.999 is three nines, whatever binary fractions make of it.
+                (nines * 1e9).round() / 1e9
+            }
         }
     }
 
@@ -179,6 +189,20 @@ mod tests {
         }
         let written = [0.0, 1.0, 2.0, 3.0].map(share);
         assert_eq!(written, ["0 %", "90 %", "99.0 %", "99.90 %"]);
+    }
+
+    #[test]
+    fn quantiles_are_named_by_whole_nines() {
+        let mut chart = Lines::new("title", Across::Quantiles, "ms");
+        chart.add(
+            "line",
+            vec![(0.0, 1.0), (0.5, 1.0), (0.99, 2.0), (0.999, 3.0)],
+        );
+        let svg = chart.svg();
+        for label in ["0 %", "90 %", "99.0 %", "99.90 %"] {
+            assert!(svg.contains(&format!("\n{label}\n")), "{label} in {svg}");
+        }
+        assert_eq!(svg.matches(" %\n").count(), 4, "{svg}");
     }
 
     #[test]

@@ -53,6 +53,8 @@ struct Frame<'a> {
     unit: &'a str,
     /// What stands below, if that is not drawn by the chart itself.
     across: Option<&'a str>,
+    /// Labels across, at most.
+    x_labels: usize,
     names: Vec<&'a str>,
     x: Range<f64>,
     y: Range<f64>,
@@ -82,10 +84,10 @@ fn svg(frame: &Frame<'_>, marks: impl FnOnce(&Area<'_>, &mut Chart<'_>)) -> Stri
             .x_label_formatter(frame.x_label)
             .label_style((FONT, 13))
             .axis_desc_style((FONT, 13));
-        match frame.across {
-            Some(across) => mesh.x_desc(across),
-            None => mesh.x_labels(0),
-        };
+        mesh.x_labels(frame.x_labels);
+        if let Some(across) = frame.across {
+            mesh.x_desc(across);
+        }
         mesh.draw().expect(NO_FAILURE);
         marks(&root, &mut chart);
         legend(&right, &frame.names);
