@@ -101,7 +101,7 @@ fn serve(kind: &str, count: usize) {
 
 async fn until_gone(client: &TlsStream) {
     while client.socket().readable().await.is_ok() {
-        match client.receive() {
+        match client.receive(usize::MAX) {
             Ok(None | Some(Received::Bytes(_))) => {}
             Ok(Some(Received::End)) | Err(_) => return,
         }

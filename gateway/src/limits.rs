@@ -106,6 +106,10 @@ pub const SHORT_RECORDS_BYTES: usize = 16 << 10;
 /// one holds none.
 pub const IO_BUFFER_BYTES: usize = 16 * RECORD_BYTES_MAX;
 
+/// What is read at once of a client whose identity has a limit of bytes per second: it is counted when it has been read, so
+/// this is how much may come too soon.
+pub const PACED_READ_BYTES: usize = 4 * RECORD_BYTES_MAX;
+
 /// Free buffers a worker keeps for the next use: 8 MiB per worker at most. More go back to the allocator.
 pub const POOLED_BUFFERS_MAX: usize = 32;
 

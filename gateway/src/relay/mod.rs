@@ -225,6 +225,7 @@ async fn pump(
     watch: &Watch,
     moved: impl Fn(usize),
 ) -> Result<(), Fault> {
+    let bytes_max = pace.map_or(usize::MAX, |_| limits::PACED_READ_BYTES);
     loop {
         if let Some(pace) = pace.filter(|pace| pace.is_due()) {
             // Boxed: most connections never pause, and pay nothing for it.
@@ -232,7 +233,7 @@ async fn pump(
             paused.map_err(Fault::Source)?;
         }
         source.readable().await.map_err(Fault::Source)?;
-        let mut bytes = match source.receive().map_err(Fault::Source)? {
+        let mut bytes = match source.receive(bytes_max).map_err(Fault::Source)? {
             Some(Received::Bytes(bytes)) => bytes,
             Some(Received::End) => break,
             None => continue,

@@ -47,10 +47,11 @@ impl Stream {
         }
     }
 
-    /// What has arrived; `None` when nothing whole has. To be called when the stream is readable.
-    pub fn receive(&self) -> Result<Option<Received>, StreamError> {
+    /// What has arrived; `None` when nothing whole has. To be called when the stream is readable. A TLS stream is read for
+    /// `bytes_max` at most.
+    pub fn receive(&self, bytes_max: usize) -> Result<Option<Received>, StreamError> {
         match self {
-            Stream::Tls(stream) => stream.receive(),
+            Stream::Tls(stream) => stream.receive(bytes_max),
             Stream::Plain(stream) => stream.receive(),
         }
     }

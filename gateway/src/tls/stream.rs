@@ -78,14 +78,15 @@ impl TlsStream {
     }
 
     /// What has arrived, opened; `None` when that is not a whole record of data yet. To be called when the socket is readable,
-    /// or when something is waiting.
-    pub fn receive(&self) -> Result<Option<Received>, StreamError> {
+    /// or when something is waiting. Reads no more than `bytes_max`, which has to leave room for a whole record.
+    pub fn receive(&self, bytes_max: usize) -> Result<Option<Received>, StreamError> {
         let mut session = self.session.borrow_mut();
         if session.peer_closed() {
             return Ok(Some(Received::End));
         }
         let is_unread = session.is_unread();
         let mut buffer = self.pool.take();
+        buffer.keep_room(0, buffer.capacity().saturating_sub(bytes_max));
         session.restore(&mut buffer);
         let opened = match is_unread {
             true => session.open(&mut buffer),
