@@ -221,15 +221,15 @@ impl Place {
     }
 
     /// Waits until the order is another than `known`, or is taken back; `None` when it is `wake_at` before that.
-    pub(super) async fn ordered(
+    pub(super) fn ordered(
         &self,
-        known: Option<Order>,
+        known: &Option<Order>,
         wake_at: Instant,
-    ) -> Option<Option<Order>> {
-        poll_fn(|context| {
+    ) -> impl Future<Output = Option<Option<Order>>> {
+        poll_fn(move |context| {
             let mut inner = self.orders.inner.borrow_mut();
             let entry = inner.entries.entry(self.number).or_default();
-            if entry.order() != known {
+            if entry.order() != *known {
                 return Poll::Ready(Some(entry.order()));
             }
             if Instant::now() >= wake_at {
@@ -243,7 +243,6 @@ impl Place {
             }
             Poll::Pending
         })
-        .await
     }
 }
 
@@ -369,7 +368,7 @@ mod tests {
                     let place = all.register();
                     monoio::spawn(async move {
                         let at = begin + Duration::from_millis(milliseconds);
-                        let order = place.ordered(None, at).await;
+                        let order = place.ordered(&None, at).await;
                         (order, Instant::now() >= at)
                     })
                 };

@@ -63,10 +63,10 @@ impl Stream {
 
     /// Sends all of `bytes`.
     pub async fn write(&self, bytes: &mut Buffer) -> Result<(), StreamError> {
-        match self {
-            Stream::Tls(stream) => stream.write(bytes).await,
-            Stream::Plain(stream) => Ok(stream.socket.write_all(bytes).await?),
+        if let Stream::Tls(stream) = self {
+            stream.seal(bytes)?;
         }
+        Ok(self.socket().write_all(bytes).await?)
     }
 
     /// Takes a buffer back into the worker's pool.

@@ -151,7 +151,7 @@ impl Watch {
             };
             let wake_at = wake_at.min(self.lifetime.expires_at);
             // Another order may come at any time, and be more urgent.
-            if let Some(given) = self.place.ordered(order, wake_at).await {
+            if let Some(given) = self.place.ordered(&order, wake_at).await {
                 order = given;
             }
         }

@@ -62,9 +62,9 @@ impl Socket {
     }
 
     /// Waits until a read would return, without holding a buffer.
-    pub async fn readable(&self) -> io::Result<()> {
+    pub fn readable(&self) -> impl Future<Output = io::Result<()>> {
         // Not relaxed: reads pass the runtime by, which on epoll therefore does not know that there is nothing left.
-        self.stream.readable(false).await
+        self.stream.readable(false)
     }
 
     /// Appends what has arrived; `None` when nothing has. A full buffer is a caller's fault.
@@ -98,14 +98,14 @@ impl Socket {
     }
 
     /// Writes all filled bytes and consumes them.
-    pub async fn write_all(&self, buffer: &mut Buffer) -> io::Result<()> {
-        self.write(buffer, SendFlags::empty()).await
+    pub fn write_all(&self, buffer: &mut Buffer) -> impl Future<Output = io::Result<()>> {
+        self.write(buffer, SendFlags::empty())
     }
 
     /// As `write_all`, for bytes that something else follows soon: they go out together with that, or with the FIN, in one
     /// segment; if nothing follows, by themselves after a fifth of a second (tcp(7), `TCP_CORK`).
-    pub async fn write_ahead(&self, buffer: &mut Buffer) -> io::Result<()> {
-        self.write(buffer, SendFlags::MORE).await
+    pub fn write_ahead(&self, buffer: &mut Buffer) -> impl Future<Output = io::Result<()>> {
+        self.write(buffer, SendFlags::MORE)
     }
 
     async fn write(&self, buffer: &mut Buffer, flags: SendFlags) -> io::Result<()> {

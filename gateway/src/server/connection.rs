@@ -48,7 +48,8 @@ struct Joined {
     client: Stream,
     server: Result<(Stream, SocketAddr), End>,
     watch: Watch,
-    pace: Option<Pace>,
+    /// Boxed: few identities have a limit.
+    pace: Option<Box<Pace>>,
     established_at: Instant,
     _permit: ConnectionPermit,
 }
@@ -177,7 +178,7 @@ async fn join(
         client: Stream::Tls(stream),
         server: connected.map(|connection| (connection.stream, connection.server)),
         watch,
-        pace: share.map(Pace::new),
+        pace: share.map(|share| Box::new(Pace::new(share))),
         established_at,
         _permit: permit,
     })
@@ -374,7 +375,7 @@ async fn pass_on(
     server: &Stream,
     totals: &[Cell<u64>; 2],
 ) -> End {
-    let (watch, pace) = (&joined.watch, joined.pace.as_ref());
+    let (watch, pace) = (&joined.watch, joined.pace.as_deref());
     relay(&joined.client, server, watch, pace, |direction, bytes| {
         let slot = match direction {
             Direction::Received => &totals[RECEIVED],

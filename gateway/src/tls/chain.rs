@@ -29,7 +29,8 @@ pub(super) fn read(path: &VerifiedPath<'_>) -> Result<Chain, Unreadable> {
     let leaf = path.end_entity();
     let (not_before, mut not_after) = validity(&leaf.der())?;
     let above = intermediates.iter();
-    let mut links = Vec::new();
+    // Kept for as long as the connection.
+    let mut links = Vec::with_capacity(1 + intermediates.len());
     for (serial, issuer) in std::iter::once(leaf.serial())
         .chain(above.map(|certificate| certificate.serial()))
         .zip(issuers)

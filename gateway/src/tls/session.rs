@@ -178,8 +178,9 @@ impl Session {
         }
     }
 
-    /// Makes records of the plaintext in `buffer`, in place. Returns the record that has to be sent before them, if there is one.
-    pub(super) fn seal(&mut self, buffer: &mut Buffer) -> Result<Option<Buffer>, StreamError> {
+    /// Makes records of the plaintext in `buffer`, in place. Where a KeyUpdate has to go before them, it stands before them in a
+    /// larger buffer: that is rare.
+    pub(super) fn seal(&mut self, buffer: &mut Buffer) -> Result<(), StreamError> {
         let plaintext_bytes = buffer.len();
         let content_bytes_max = self.content_bytes_max(buffer);
         let records = plaintext_bytes.div_ceil(content_bytes_max) as u64;
@@ -197,7 +198,11 @@ impl Session {
         let records = self.sealer.seal(bytes, plaintext, content_bytes_max)?;
         buffer.refill(records);
         self.short_bytes_left = self.short_bytes_left.saturating_sub(plaintext_bytes);
-        Ok(first)
+        if let Some(mut all) = first {
+            all.append(buffer.filled());
+            *buffer = all;
+        }
+        Ok(())
     }
 
     /// The first bytes go out in short records, so that the peer can open them as they arrive, unless that would take
@@ -315,15 +320,16 @@ mod tests {
     /// Moves `text` from one end to the other; whether a KeyUpdate went before it.
     fn moves(from: &mut Session, to: &mut Session, text: &[u8]) -> bool {
         let mut records = Buffer::of(text);
-        let first = from.seal(&mut records).unwrap();
+        from.seal(&mut records).unwrap();
+        let sealed_bytes = sealed_bytes(text.len(), limits::RECORD_PLAINTEXT_BYTES_MAX);
+        let is_update_before = records.len() != sealed_bytes;
         let mut stream = Buffer::with_capacity(0);
         to.restore(&mut stream);
-        stream.append(first.as_ref().map_or(&[][..], Buffer::filled));
         stream.append(records.filled());
         to.open(&mut stream).unwrap();
         assert_eq!(stream.filled(), text);
         assert!(to.partial.is_empty());
-        first.is_some()
+        is_update_before
     }
 
     #[test]
@@ -378,7 +384,7 @@ mod tests {
                 let mut buffer = Buffer::with_capacity(limits::IO_BUFFER_BYTES);
                 buffer.keep_room(ROOM_BEFORE, ROOM_BEHIND);
                 buffer.append(&[7; 40_000]);
-                assert!(client.seal(&mut buffer).unwrap().is_none());
+                client.seal(&mut buffer).unwrap();
                 assert_eq!(buffer.capacity(), limits::IO_BUFFER_BYTES, "in place");
                 content_lengths(buffer.filled())
             })

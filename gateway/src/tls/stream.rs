@@ -107,14 +107,9 @@ impl TlsStream {
         }
     }
 
-    /// Sends all of the plaintext, sealed where it lies if there is room around it.
-    pub async fn write(&self, plaintext: &mut Buffer) -> Result<(), StreamError> {
-        let first = self.session.borrow_mut().seal(plaintext)?;
-        if let Some(mut first) = first {
-            // Boxed: a change of keys is rare, and its place would be kept by every connection.
-            Box::pin(async move { self.socket.write_all(&mut first).await }).await?;
-        }
-        Ok(self.socket.write_all(plaintext).await?)
+    /// Makes records of plaintext, where it lies if there is room around it. They have to be sent next.
+    pub fn seal(&self, plaintext: &mut Buffer) -> Result<(), StreamError> {
+        self.session.borrow_mut().seal(plaintext)
     }
 
     /// Takes a buffer back into the worker's pool.
