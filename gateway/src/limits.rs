@@ -17,8 +17,10 @@ pub const READ_BYTES: u64 = 64 << 10;
 pub const GIVEN_BACK_BYTES: usize = 1 << 20;
 /// How long a revocation list that nobody uses any more stays in memory at most; then the reloading thread gives it back.
 pub const LIST_SWEEP_INTERVAL: Duration = Duration::from_secs(10);
-/// Client chains that a worker remembers to have verified: a kibibyte each, so 4 MiB.
+/// Client chains that a worker remembers to have verified: a kibibyte each as a rule, so 4 MiB.
 pub const PROVEN_CHAINS_MAX: usize = 4096;
+/// Longest chain in bytes that is remembered: what was read from it takes no more than about that.
+pub const PROVEN_CHAIN_BYTES_MAX: usize = 8 << 10;
 /// Longest request for a certificate in bytes: a few names and a key take one or two KiB. Held once, while it is read.
 pub const SIGNING_REQUEST_FILE_BYTES_MAX: usize = 64 << 10;
 /// Shortest RSA key that `pki` certifies, in bits (NIST SP 800-131A revision 2 section 3).

@@ -240,8 +240,9 @@ async fn pump(
         };
         let count = bytes.len();
         let writing = watch.writing();
-        sink.write(&mut bytes).await.map_err(Fault::Sink)?;
-        drop(writing);
+        let written = sink.write(&mut bytes, &writing).await;
+        written.map_err(Fault::Sink)?;
+        writing.done();
         sink.give_back(bytes);
         moved(count);
         if let Some(pace) = pace {

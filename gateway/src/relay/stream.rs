@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use super::watch::Writing;
 use crate::rt::{Buffer, BufferPool, Socket};
 use crate::tls::{Received, StreamError, TlsStream, sealable};
 
@@ -61,12 +62,20 @@ impl Stream {
         Ok(self.socket().broken()?)
     }
 
-    /// Sends all of `bytes`.
-    pub async fn write(&self, bytes: &mut Buffer) -> Result<(), StreamError> {
+    /// Sends all of `bytes`. A reader that is slow makes progress all the same.
+    pub async fn write(
+        &self,
+        bytes: &mut Buffer,
+        writing: &Writing<'_>,
+    ) -> Result<(), StreamError> {
         if let Stream::Tls(stream) = self {
             stream.seal(bytes)?;
         }
-        Ok(self.socket().write_all(bytes).await?)
+        while !bytes.is_empty() {
+            self.socket().write(bytes).await?;
+            writing.progress();
+        }
+        Ok(())
     }
 
     /// Takes a buffer back into the worker's pool.

@@ -31,9 +31,24 @@ pub struct Lifetime {
     pub expires_at: Instant,
 }
 
-/// A write that is under way; ends when dropped.
+/// A write that is under way. One that is dropped was broken off: from then on the connection counts as writing until its end,
+/// so that nobody takes what was sent for all there is.
 #[derive(Debug)]
+#[must_use]
 pub struct Writing<'a>(&'a Watch);
+
+impl Writing<'_> {
+    /// Notes that some of the bytes have been sent.
+    pub fn progress(&self) {
+        self.0.last_moved.set(Instant::now());
+    }
+
+    /// Notes that all have been.
+    pub fn done(self) {
+        self.0.writes.set(self.0.writes.get() - 1);
+        self.progress();
+    }
+}
 
 /// A pause in which the client's bytes are left waiting; ends when dropped.
 #[derive(Debug)]
@@ -42,13 +57,6 @@ pub struct Pausing<'a>(&'a Watch);
 impl Drop for Pausing<'_> {
     fn drop(&mut self) {
         self.0.is_paused.set(false);
-        self.0.last_moved.set(Instant::now());
-    }
-}
-
-impl Drop for Writing<'_> {
-    fn drop(&mut self) {
-        self.0.writes.set(self.0.writes.get() - 1);
         self.0.last_moved.set(Instant::now());
     }
 }

@@ -4,9 +4,10 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::AsFd;
+use std::task::Poll;
 
 use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
@@ -90,4 +91,17 @@ fn enter<M: FnOnce(Driver) -> F, F: Future>(driver: Driver, main: M) -> F {
 pub(super) fn adopt(descriptor: impl AsFd) -> io::Result<()> {
     let epoll = DRIVER.get() == Driver::Epoll;
     Ok(rustix::io::ioctl_fionbio(descriptor, epoll)?)
+}
+
+/// Lets the other tasks of this thread run once, where the driver does not see to that by itself.
+pub(super) async fn take_turns() {
+    let mut is_due = DRIVER.get() == Driver::Epoll;
+    poll_fn(|context| {
+        if !std::mem::take(&mut is_due) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -14,7 +14,7 @@ use monoio::net::TcpStream;
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
 
-use super::Buffer;
+use super::{Buffer, runtime};
 use crate::limits;
 
 /// A connected TCP socket.
@@ -62,9 +62,13 @@ impl Socket {
     }
 
     /// Waits until a read would return, without holding a buffer.
-    pub fn readable(&self) -> impl Future<Output = io::Result<()>> {
+    pub async fn readable(&self) -> io::Result<()> {
         // Not relaxed: reads pass the runtime by, which on epoll therefore does not know that there is nothing left.
-        self.stream.readable(false)
+        self.stream.readable(false).await?;
+        // The ring answers in its next turn. On epoll the answer is there at once, and a peer that is fast enough would
+        // keep the worker from everybody else.
+        runtime::take_turns().await;
+        Ok(())
     }
 
     /// Appends what has arrived; `None` when nothing has. A full buffer is a caller's fault.
@@ -97,30 +101,43 @@ impl Socket {
         }
     }
 
+    /// Writes some of the filled bytes, at least one, and consumes them.
+    pub fn write(&self, buffer: &mut Buffer) -> impl Future<Output = io::Result<()>> {
+        self.write_some(buffer, SendFlags::empty())
+    }
+
     /// Writes all filled bytes and consumes them.
-    pub fn write_all(&self, buffer: &mut Buffer) -> impl Future<Output = io::Result<()>> {
-        self.write(buffer, SendFlags::empty())
+    pub async fn write_all(&self, buffer: &mut Buffer) -> io::Result<()> {
+        while !buffer.is_empty() {
+            self.write(buffer).await?;
+        }
+        Ok(())
     }
 
     /// As `write_all`, for bytes that something else follows soon: they go out together with that, or with the FIN, in one
     /// segment; if nothing follows, by themselves after a fifth of a second (tcp(7), `TCP_CORK`).
-    pub fn write_ahead(&self, buffer: &mut Buffer) -> impl Future<Output = io::Result<()>> {
-        self.write(buffer, SendFlags::MORE)
+    pub async fn write_ahead(&self, buffer: &mut Buffer) -> io::Result<()> {
+        while !buffer.is_empty() {
+            self.write_some(buffer, SendFlags::MORE).await?;
+        }
+        Ok(())
     }
 
-    async fn write(&self, buffer: &mut Buffer, flags: SendFlags) -> io::Result<()> {
-        while !buffer.is_empty() {
-            let all = flags | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            match rustix::net::send(self.descriptor(), buffer.filled(), all) {
+    async fn write_some(&self, buffer: &mut Buffer, flags: SendFlags) -> io::Result<()> {
+        let flags = flags | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        loop {
+            match rustix::net::send(self.descriptor(), buffer.filled(), flags) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => buffer.consume(count),
+                Ok(count) => {
+                    buffer.consume(count);
+                    return Ok(());
+                }
                 // Not relaxed, as above. Boxed: most writes never wait, and every connection would keep the room.
                 Err(Errno::AGAIN) => Box::pin(self.stream.writable(false)).await?,
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
     }
 
     /// Whether the connection has broken, as far as is known without reading: reset by the peer, or found dead.

@@ -20,6 +20,7 @@ use super::engine::{Engine, Progress};
 use super::failure::classify;
 use super::negotiated::Negotiated;
 use super::peer::VerifiedPeer;
+use super::proven;
 use super::scratch::{self, Note};
 use super::session::Session;
 use super::stream::{TlsStream, linger};
@@ -243,9 +244,13 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Verifie
             let nobody =
                 || Refusal::without_alert(Failure::Internal, "nobody was verified".to_owned());
             let claimed = handshake.note.claimed.take();
-            return claimed
+            let verified = claimed
                 .and_then(|claimed| VerifiedPeer::after_finished(claimed, &handshake.engine))
-                .ok_or_else(nobody);
+                .ok_or_else(nobody)?;
+            if let Some(fresh) = handshake.note.fresh_chain.take() {
+                proven::keep(*fresh);
+            }
+            return Ok(verified);
         }
         let flushed = handshake.flush(socket).await;
         flushed.map_err(|error| Refusal::reset(&error))?;

@@ -74,10 +74,24 @@ pub(super) fn find(key: &Key, now: SystemTime) -> Option<Proven> {
     })
 }
 
-/// Remembers a chain that was verified at `now`.
-pub(super) fn keep(key: Key, proven: Proven, now: SystemTime) {
+/// A chain that has just been verified.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    pub(super) key: Key,
+    pub(super) proven: Proven,
+    pub(super) verified_at: SystemTime,
+}
+
+/// Remembers a chain. To be called once the client has proven that it owns it: whoever has merely copied one must not be
+/// able to crowd the others out.
+pub(super) fn keep(fresh: Fresh) {
+    let Fresh {
+        key,
+        proven,
+        verified_at,
+    } = fresh;
     PROVEN.with_borrow_mut(|known| {
-        known.put(key, (now, proven));
+        known.put(key, (verified_at, proven));
         if known.len() > limits::PROVEN_CHAINS_MAX {
             known.pop_lru();
         }
@@ -122,7 +136,11 @@ mod tests {
     fn a_chain_is_known_byte_for_byte_in_its_own_era_and_while_it_lasts() {
         let era = Era::new();
         let key = Key::of(era, &der(b"leaf"), &[der(b"above")]);
-        keep(key, proven(at(200)), at(100));
+        keep(Fresh {
+            key,
+            proven: proven(at(200)),
+            verified_at: at(100),
+        });
         assert!(find(&key, at(100)).is_some());
         assert!(find(&key, at(199)).is_some());
         assert!(find(&key, at(200)).is_none(), "it has ended");
@@ -146,7 +164,11 @@ mod tests {
             Key::of(era, &leaf, &[])
         };
         for number in 0..limits::PROVEN_CHAINS_MAX + 10 {
-            keep(key(number), proven(at(200)), at(100));
+            keep(Fresh {
+                key: key(number),
+                proven: proven(at(200)),
+                verified_at: at(100),
+            });
             assert!(find(&key(0), at(100)).is_some());
         }
         assert!(find(&key(1), at(100)).is_none());

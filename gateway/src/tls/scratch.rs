@@ -10,6 +10,7 @@ use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 
 use super::peer::ClaimedPeer;
+use super::proven::Fresh;
 use crate::identity::ParsedCertificate;
 
 /// What the callbacks of one connection had to say. `claimed` also tells them: tickets are sealed with its lineage.
@@ -23,6 +24,8 @@ pub(super) struct Note {
     pub(super) presented: Option<Box<ParsedCertificate>>,
     /// Our own reason for refusing, more exact than the error rustls makes of it.
     pub(super) refusal: Option<(Failure, String)>,
+    /// A chain that was verified from the beginning, to be remembered once its owner has proven to be that.
+    pub(super) fresh_chain: Option<Box<Fresh>>,
     /// Tickets of the ClientHello that were tried.
     pub(super) tickets_tried: usize,
     /// Why the first ticket was refused.
@@ -67,6 +70,11 @@ pub(super) fn ask_for(server_name: &str) {
 /// Notes what the client presented.
 pub(super) fn present(certificate: ParsedCertificate) {
     NOTE.with_borrow_mut(|note| note.presented = Some(Box::new(certificate)));
+}
+
+/// Notes a chain to remember.
+pub(super) fn remember(fresh: Fresh) {
+    NOTE.with_borrow_mut(|note| note.fresh_chain = Some(Box::new(fresh)));
 }
 
 /// Notes why the client is refused.

@@ -22,10 +22,11 @@ use webpki::{EndEntityCert, KeyUsage};
 use super::chain;
 use super::key_policy::KeyPolicy;
 use super::peer::{ClaimedPeer, Proof};
-use super::proven::{self, Era, Proven};
+use super::proven::{self, Era, Fresh, Proven};
 use super::scratch;
 use crate::config::{Config, Listener};
 use crate::identity::{self, ParsedCertificate};
+use crate::limits;
 
 /// Chain verification by webpki, then our own conditions.
 #[derive(Debug)]
@@ -214,6 +215,23 @@ fn require_issuers(intermediates: &[CertificateDer<'_>]) -> Result<(), Certifica
     Ok(())
 }
 
+/// Has a chain remembered, unless it is too long to be worth it.
+fn remember(
+    key: proven::Key,
+    proven: &Proven,
+    verified_at: SystemTime,
+    (end_entity, intermediates): (&CertificateDer<'_>, &[CertificateDer<'_>]),
+) {
+    let above: usize = intermediates.iter().map(|der| der.len()).sum();
+    if end_entity.len() + above <= limits::PROVEN_CHAIN_BYTES_MAX {
+        scratch::remember(Fresh {
+            key,
+            proven: proven.clone(),
+            verified_at,
+        });
+    }
+}
+
 impl ClientCertVerifier for Verifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &self.root_hints
@@ -234,7 +252,7 @@ impl ClientCertVerifier for Verifier {
             }
             None => {
                 let proven = self.prove(end_entity, intermediates, now)?;
-                proven::keep(key, proven.clone(), at);
+                remember(key, &proven, at, (end_entity, intermediates));
                 proven
             }
         };

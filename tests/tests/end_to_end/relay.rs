@@ -232,6 +232,24 @@ fn a_backend_that_does_not_read_slows_the_client_and_bounds_our_memory() {
 }
 
 #[test]
+fn a_client_that_is_cut_off_in_mid_answer_gets_a_reset_and_no_end() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Source(Arc::new(pattern(96 * MEBIBYTE))));
+    let listener = "idle_timeout = \"1s\"";
+    let servers = [backend.address()];
+    let gateway = world.setup().route("edge", listener, &servers, "").start();
+    let mut client = world.client().connect(gateway.address()).unwrap();
+    // It reads nothing, so that a write to it stands still, until it counts as idle.
+    gateway.wait_for(
+        "portcullis_connections_ended_total",
+        &[("reason", "idle")],
+        1,
+    );
+    let (_, closing) = client.receive_to_end();
+    assert_eq!(closing, Closing::Reset);
+}
+
+#[test]
 fn a_client_that_does_not_read_slows_the_backend_and_bounds_our_memory() {
     let world = World::new();
     let answer = Arc::new(pattern(96 * MEBIBYTE));
