@@ -401,7 +401,9 @@ fn a_flood_of_syns_in_a_victims_name_does_not_lock_the_victim_out() {
                 forger.send(Forged::Syn, SocketAddr::new(victim, port), number << 12);
             }
         });
-        assert!(site.counter().fate(Fate::Passed(Pass::Opening)) >= 20_000);
+        // A busy host loses some of them on the way; a thousand times the cap is a flood all the same.
+        let arrived = site.counter().fate(Fate::Passed(Pass::Opening));
+        assert!(arrived >= 4000, "{address}: {arrived} arrived");
         for drop in Dropped::ALL {
             assert_eq!(site.dropped(drop), 0, "{address}: {}", drop.label());
         }
