@@ -265,11 +265,8 @@ impl Inner {
 
     /// Wakes every connection whose time has come.
     fn wake_due(&mut self, now: Instant) {
-        while let Some((at, number)) = self.due.pop_first() {
-            if at > now {
-                self.due.insert((at, number));
-                return;
-            }
+        while let Some((at, number)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
+            self.due.remove(&(at, number));
             if let Some(entry) = self.entries.get_mut(&number) {
                 entry.wake_at = None;
                 entry.waker.take().into_iter().for_each(Waker::wake);

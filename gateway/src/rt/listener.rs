@@ -47,6 +47,8 @@ impl Listener {
     /// Takes a bound and listening socket.
     pub fn new(listener: std::net::TcpListener) -> io::Result<Self> {
         runtime::adopt(&listener)?;
+        // Once, and not for each that is accepted: they have it from this one.
+        Socket::set_up(&listener)?;
         let queue = listener.try_clone()?;
         Ok(Listener {
             listener: TcpListener::from_std(listener)?,

@@ -30,19 +30,24 @@ impl AsFd for Socket {
 }
 
 impl Socket {
-    /// Takes a socket the runtime accepted or connected: closes it on exec, turns off Nagle's delay, and lets the
-    /// kernel find dead peers (keepalive, user timeout).
+    /// Takes a socket the runtime accepted or connected: closes it on exec.
     pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
         let socket = Socket { stream };
-        let descriptor = socket.descriptor();
-        rustix::io::fcntl_setfd(descriptor, FdFlags::CLOEXEC)?;
+        rustix::io::fcntl_setfd(socket.descriptor(), FdFlags::CLOEXEC)?;
+        Ok(socket)
+    }
+
+    /// Turns off Nagle's delay and lets the kernel find dead peers (keepalive, user timeout). What a listening socket has of
+    /// this, those that are accepted from it have too.
+    pub(super) fn set_up(socket: impl AsFd) -> io::Result<()> {
+        let descriptor = socket.as_fd();
         sockopt::set_tcp_nodelay(descriptor, true)?;
         sockopt::set_socket_keepalive(descriptor, true)?;
         sockopt::set_tcp_keepidle(descriptor, limits::KEEPALIVE_IDLE)?;
         sockopt::set_tcp_keepintvl(descriptor, limits::KEEPALIVE_INTERVAL)?;
         sockopt::set_tcp_keepcnt(descriptor, limits::KEEPALIVE_PROBES)?;
-        sockopt::set_tcp_user_timeout(descriptor, limits::TCP_USER_TIMEOUT.as_millis() as u32)?;
-        Ok(socket)
+        let user_timeout = limits::TCP_USER_TIMEOUT.as_millis() as u32;
+        Ok(sockopt::set_tcp_user_timeout(descriptor, user_timeout)?)
     }
 
     /// Connects to `address`. The caller bounds the time.
@@ -51,6 +56,7 @@ impl Socket {
     /// backend cannot take a cut-off stream for a complete one.
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(TcpStream::connect_addr(address).await?)?;
+        Socket::set_up(&socket)?;
         socket.reset_on_close();
         Ok(socket)
     }
@@ -254,6 +260,34 @@ mod tests {
             drop(left);
             let read = right.read(&mut Buffer::with_capacity(16)).await;
             assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        });
+    }
+
+    #[test]
+    fn accepted_and_connected_sockets_do_not_delay_and_find_dead_peers() {
+        on_each_driver(async || {
+            let (left, right) = pair_on_this_worker().await;
+            for socket in [&left, &right] {
+                let descriptor = socket.descriptor();
+                assert!(sockopt::tcp_nodelay(descriptor).unwrap());
+                assert!(sockopt::socket_keepalive(descriptor).unwrap());
+                let idle = sockopt::tcp_keepidle(descriptor).unwrap();
+                let interval = sockopt::tcp_keepintvl(descriptor).unwrap();
+                let probes = sockopt::tcp_keepcnt(descriptor).unwrap();
+                assert_eq!(
+                    (idle, interval, probes),
+                    (
+                        limits::KEEPALIVE_IDLE,
+                        limits::KEEPALIVE_INTERVAL,
+                        limits::KEEPALIVE_PROBES
+                    )
+                );
+                let user_timeout = sockopt::tcp_user_timeout(descriptor).unwrap();
+                assert_eq!(
+                    u128::from(user_timeout),
+                    limits::TCP_USER_TIMEOUT.as_millis()
+                );
+            }
         });
     }
 
