@@ -1,8 +1,9 @@
-//! What tests must not leave behind: network namespaces, mounts, kernel programs' pins, processes.
+//! What tests must not leave behind: network namespaces, mounts, kernel programs' pins, cgroups, processes.
 //! In: a look before the tests and one after. Out: nothing, or a list of what is new. Ends nothing by itself.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,13 +47,14 @@ impl Before {
 fn state() -> Result<BTreeSet<String>> {
     let mut state = BTreeSet::new();
     for folder in ["/run/netns", "/sys/fs/bpf"] {
-        for entry in fs::read_dir(folder).into_iter().flatten() {
-            state.insert(format!("{}", entry?.path().display()));
-        }
+        add_entries(Path::new(folder), &mut state);
     }
     for line in fs::read_to_string("/proc/self/mounts")?.lines() {
         // Device, mount point, type: what comes after may change while a mount stays.
         let words: Vec<&str> = line.split(' ').take(3).collect();
+        if let [_, point, "cgroup2"] = words[..] {
+            add_cgroups(Path::new(point), &mut state);
+        }
         state.insert(format!("mount {}", words.join(" ")));
     }
     for line in fs::read_to_string("/proc/net/dev")?.lines().skip(2) {
@@ -61,6 +63,30 @@ fn state() -> Result<BTreeSet<String>> {
         }
     }
     Ok(state)
+}
+
+/// Everything below a folder, at every depth. What goes away meanwhile, or cannot be read, is not there.
+fn add_entries(folder: &Path, state: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            add_entries(&path, state);
+        }
+        state.insert(path.display().to_string());
+    }
+}
+
+/// Cgroups directly below the root that bear our name: those a gateway or a test made.
+fn add_cgroups(mount: &Path, state: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(mount).into_iter().flatten().flatten() {
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("portcullis")
+        {
+            state.insert(format!("cgroup {}", entry.path().display()));
+        }
+    }
 }
 
 /// Processes whose environment carries our mark, ourselves not among them: we set it for children only.
@@ -109,6 +135,21 @@ mod tests {
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains("sleep 60"), "{found:?}");
         assert!(marked_processes(&mark).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_pin_deep_below_a_folder_that_was_there_before_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("portcullis/edge/v1");
+        fs::create_dir_all(&deep).unwrap();
+        let mut before = BTreeSet::new();
+        add_entries(folder.path(), &mut before);
+        let pin = deep.join("BANS");
+        fs::write(&pin, "").unwrap();
+        let mut after = BTreeSet::new();
+        add_entries(folder.path(), &mut after);
+        let new: Vec<_> = after.difference(&before).collect();
+        assert_eq!(new, [&pin.display().to_string()]);
     }
 
     #[test]
