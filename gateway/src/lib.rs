@@ -18,3 +18,4 @@ pub mod relay;
 pub mod rt;
 pub mod server;
 pub mod tls;
+pub mod x509;

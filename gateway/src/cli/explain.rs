@@ -15,7 +15,6 @@ use rustls::pki_types::CertificateDer;
 use super::rules;
 use crate::config::{self, Config, Listener};
 use crate::identity;
-use crate::limits;
 use crate::pki::facts::Facts;
 use crate::pki::read;
 use crate::tls::{self, Admissible};
@@ -38,7 +37,7 @@ pub fn explain(
     now: SystemTime,
 ) -> anyhow::Result<Explanation> {
     let listeners = asked_about(config, listener)?;
-    let chain = read_chain(file).with_context(|| file.display().to_string())?;
+    let chain = read::certificates(file).with_context(|| file.display().to_string())?;
     let leaf = chain.first().context("there is no certificate in it")?;
     let parsed = identity::parse(leaf).with_context(|| file.display().to_string())?;
     let facts = Facts::parse(leaf).with_context(|| file.display().to_string())?;
@@ -75,16 +74,6 @@ fn asked_about<'c>(
         bail!("--listener: must name a [[listener]]: {}", known.join(", "));
     }
     Ok(asked)
-}
-
-/// A chain in PEM, or one certificate in DER.
-fn read_chain(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let bytes = read::file(file, limits::CERTIFICATE_FILE_BYTES_MAX)?;
-    const SEQUENCE: u8 = 0x30;
-    match bytes.first() {
-        Some(&SEQUENCE) => Ok(vec![CertificateDer::from(bytes)]),
-        _ => Ok(read::certificates(file)?),
-    }
 }
 
 fn describe(

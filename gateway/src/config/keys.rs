@@ -20,6 +20,7 @@ use super::report::{Place, Report};
 use super::value::{Field, Item};
 use crate::pki::facts::Facts;
 use crate::pki::{date, read};
+use crate::x509::Certificate;
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
@@ -151,8 +152,8 @@ impl<'e, 'a> Examination<'e, 'a> {
     }
 
     /// Certificates of the file with what they say.
-    fn certificates(&mut self) -> Option<Vec<(CertificateDer<'static>, Facts)>> {
-        let certificates = match read::certificates(&self.path) {
+    fn certificates(&mut self) -> Option<Vec<(Certificate, Facts)>> {
+        let certificates = match read::certificate_sections(&self.path) {
             Ok(certificates) => certificates,
             Err(error) => {
                 self.refuse(error);
@@ -160,10 +161,10 @@ impl<'e, 'a> Examination<'e, 'a> {
             }
         };
         let mut parsed = Vec::new();
-        for (index, certificate) in certificates.into_iter().enumerate() {
-            match Facts::parse(&certificate) {
+        for certificate in certificates {
+            match Facts::parse(&certificate.der) {
                 Ok(facts) => parsed.push((certificate, facts)),
-                Err(error) => self.refuse(format_args!("number {}: {error}", index + 1)),
+                Err(error) => self.refuse(format_args!("line {}: {error}", certificate.line)),
             }
         }
         self.sound.then_some(parsed)
@@ -205,6 +206,7 @@ fn chain(
 ) -> Option<(Vec<CertificateDer<'static>>, Facts)> {
     let mut examination = Examination::new(place, "certificate", item, report);
     let (chain, facts): (Vec<_>, Vec<_>) = examination.certificates()?.into_iter().unzip();
+    let chain: Vec<_> = chain.into_iter().map(|found| found.der).collect();
     let first_to_end = facts.iter().min_by_key(|facts| facts.not_after)?;
     let now = match examination.report.takes_expired {
         true => examination.report.now.min(first_to_end.not_after),
@@ -393,6 +395,8 @@ fn add_authorities(authorities: &mut Authorities, examination: &mut Examination<
         return;
     };
     for (certificate, facts) in certificates {
+        refuse_settings(&certificate, &facts, examination);
+        let certificate = certificate.der;
         if !facts.is_authority || facts.cannot_sign_certificates {
             examination.refuse(format_args!(
                 "{} is not a CA: must hold CA certificates only (basic constraints CA, key usage keyCertSign)",
@@ -415,6 +419,25 @@ fn add_authorities(authorities: &mut Authorities, examination: &mut Examination<
                 examination.refuse(format_args!("{} cannot be used: {error}", facts.subject))
             }
         }
+    }
+}
+
+/// OpenSSL's own trust settings may forbid what the CA is named for: its author meant them.
+fn refuse_settings(
+    certificate: &Certificate,
+    facts: &Facts,
+    examination: &mut Examination<'_, '_>,
+) {
+    // `client_ca` of a listener, `ca` of a backend.
+    let (usable, whom) = match examination.key {
+        "client_ca" => (certificate.usable.clients, "clients"),
+        _ => (certificate.usable.servers, "servers"),
+    };
+    if !usable {
+        examination.refuse(format_args!(
+            "line {}: the trust settings after {} do not let it certify {whom}: `openssl x509` writes it without them",
+            certificate.line, facts.subject
+        ));
     }
 }
 

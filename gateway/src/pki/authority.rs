@@ -12,8 +12,7 @@ use rcgen::{
     CertificateParams, CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair,
     PublicKeyData, RevokedCertParams, SerialNumber,
 };
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 use zeroize::{Zeroize, Zeroizing};
@@ -265,16 +264,19 @@ impl Authority {
                 path: path.to_owned(),
                 source,
             })?;
-        self.number_of(&bytes)
+        self.number_of(bytes)
             .and_then(|number| number.checked_add(1))
             .map(|next| next.max(clock))
             .ok_or_else(|| PkiError::NotOurList(path.to_owned()))
     }
 
     /// The number of a list of this authority.
-    fn number_of(&self, pem: &[u8]) -> Option<u64> {
-        let der = CertificateRevocationListDer::from_pem_slice(pem).ok()?;
-        let (_, list) = CertificateRevocationList::from_der(&der).ok()?;
+    fn number_of(&self, text: Vec<u8>) -> Option<u64> {
+        let lists = read::revocation_lists(text).ok()?;
+        let [der] = lists.as_slice() else {
+            return None;
+        };
+        let (_, list) = CertificateRevocationList::from_der(der).ok()?;
         let ours = list.issuer().as_raw() == self.facts.subject_der;
         list.crl_number()
             .filter(|_| ours)
@@ -303,7 +305,7 @@ impl Authority {
                     });
                 }
                 // A PEM file of another kind, such as a public key.
-                Err(ReadError::Nothing(_)) => {}
+                Err(ReadError::Nothing { .. }) => {}
                 Err(source) => return Err(PkiError::Read { path: file, source }),
             }
         }
@@ -355,7 +357,7 @@ fn mark_revoked(entries: &mut [Entry]) -> Result<(), PkiError> {
 pub(super) fn facts_of(path: &Path, certificate: &CertificateDer<'_>) -> Result<Facts, PkiError> {
     Facts::parse(certificate).map_err(|error| PkiError::Read {
         path: path.to_owned(),
-        source: ReadError::Pem(error.to_string()),
+        source: ReadError::NotACertificate(error),
     })
 }
 

@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime};
 use gateway_core::revocation::{AuthorityId, IssuerList, Serial, StalePolicy};
 use rustls::RootCertStore;
 use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateRevocationListDer, TrustAnchor};
 use webpki::BorrowedCertRevocationList;
 use x509_parser::asn1_rs::{Any, FromDer, Tag};
@@ -127,18 +126,8 @@ fn verify_all(
     algorithms: &WebPkiSupportedAlgorithms,
     now: SystemTime,
 ) -> Result<Vec<VerifiedList>, CrlError> {
-    let lists = if bytes.first() == Some(&0x30) {
-        vec![CertificateRevocationListDer::from(bytes)]
-    } else {
-        let found: Result<Vec<_>, _> =
-            CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
-        // The text is longer than everything that comes after it: not held beside it.
-        drop(bytes);
-        found.map_err(|error| CrlError::Malformed(error.to_string()))?
-    };
-    if lists.is_empty() {
-        return Err(ReadError::Nothing("revocation list").into());
-    }
+    // The text is longer than everything that comes after it: not held beside it.
+    let lists = read::revocation_lists(bytes)?;
     lists
         .iter()
         .map(|der: &CertificateRevocationListDer<'_>| verify(der, roots, algorithms, now))

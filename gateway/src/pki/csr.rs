@@ -7,8 +7,6 @@ use std::path::Path;
 
 use rcgen::SubjectPublicKeyInfo;
 use rustls::crypto::ring;
-use rustls::pki_types::CertificateSigningRequestDer;
-use rustls::pki_types::pem::PemObject;
 use x509_parser::asn1_rs::{Any, FromDer};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::cri_attributes::ParsedCriAttribute;
@@ -16,7 +14,7 @@ use x509_parser::extensions::{ExtendedKeyUsage, GeneralName, ParsedExtension};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo as ParsedKey;
 
-use super::read::{self, ReadError};
+use super::read;
 use super::signed::Signed;
 use super::{PkiError, Profile, facts};
 use crate::limits;
@@ -43,26 +41,11 @@ pub(super) fn read(path: &Path, profile: Profile) -> Result<SigningRequest, PkiE
         source,
     };
     let bytes = read::file(path, limits::SIGNING_REQUEST_FILE_BYTES_MAX).map_err(unreadable)?;
-    let der = der_of(bytes).map_err(unreadable)?;
+    let der = read::signing_request(bytes).map_err(unreadable)?;
     parse(&der, profile).map_err(|reason| PkiError::SigningRequest {
         path: path.to_owned(),
         reason,
     })
-}
-
-fn der_of(bytes: Vec<u8>) -> Result<CertificateSigningRequestDer<'static>, ReadError> {
-    if bytes.first() == Some(&0x30) {
-        return Ok(bytes.into());
-    }
-    let mut requests = CertificateSigningRequestDer::pem_slice_iter(&bytes);
-    let request = requests
-        .next()
-        .ok_or(ReadError::Nothing("certificate request"))?
-        .map_err(|error| ReadError::Pem(error.to_string()))?;
-    match requests.next() {
-        None => Ok(request),
-        Some(_) => Err(ReadError::Pem("holds more than one request".to_owned())),
-    }
 }
 
 fn parse(der: &[u8], profile: Profile) -> Result<SigningRequest, String> {

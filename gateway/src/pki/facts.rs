@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use x509_parser::certificate::X509Certificate;
+use x509_parser::error::X509Error;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::nom::Err;
 use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
@@ -59,18 +61,42 @@ pub struct Purposes {
     pub client: bool,
 }
 
-/// The certificate is not one.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is not a certificate: {0}")]
-pub struct NotACertificate(String);
+/// The certificate is not one. In our own words: what a parser says of bytes may repeat them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is no certificate that can be read: {0}")]
+pub struct NotACertificate(&'static str);
+
+impl NotACertificate {
+    fn because(error: &X509Error) -> Self {
+        NotACertificate(match error {
+            X509Error::InvalidVersion => "its version is none of 1 to 3",
+            X509Error::InvalidSerial => "its serial number is broken",
+            X509Error::InvalidAlgorithmIdentifier => "its signature algorithm is broken",
+            X509Error::InvalidX509Name => "its subject or issuer is broken",
+            X509Error::InvalidDate => "its validity is broken (RFC 5280 section 4.1.2.5)",
+            X509Error::InvalidSPKI => "its public key is broken",
+            X509Error::InvalidExtensions => "its extensions are broken (RFC 5280 section 4.2)",
+            X509Error::DuplicateExtensions => {
+                "an extension is in it twice (RFC 5280 section 4.2 forbids it)"
+            }
+            X509Error::SignatureVerificationError
+            | X509Error::SignatureUnsupportedAlgorithm
+            | X509Error::InvalidSignatureValue => "its signature is broken",
+            _ => "its DER is broken, or of something else",
+        })
+    }
+}
 
 impl Facts {
     /// Reads a certificate.
     pub fn parse(der: &[u8]) -> Result<Self, NotACertificate> {
-        let broken = |error: &dyn std::fmt::Display| NotACertificate(error.to_string());
-        let (rest, certificate) = X509Certificate::from_der(der).map_err(|e| broken(&e))?;
+        let broken = |error: &X509Error| NotACertificate::because(error);
+        let (rest, certificate) = X509Certificate::from_der(der).map_err(|error| match error {
+            Err::Error(error) | Err::Failure(error) => broken(&error),
+            Err::Incomplete(_) => NotACertificate("it is cut off"),
+        })?;
         if !rest.is_empty() {
-            return Err(NotACertificate("bytes follow it".to_owned()));
+            return Err(NotACertificate("bytes follow it"));
         }
         let constraints = certificate.basic_constraints().map_err(|e| broken(&e))?;
         let usage = certificate.key_usage().map_err(|e| broken(&e))?;

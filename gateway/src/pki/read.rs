@@ -9,13 +9,16 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustix::fs::OFlags;
-use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
+    CertificateDer, CertificateRevocationListDer, CertificateSigningRequestDer, PrivateKeyDer,
+    PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
 };
 use zeroize::Zeroizing;
 
+use super::facts::NotACertificate;
 use crate::limits;
+use crate::x509::Certificate;
+use crate::x509::pem::{self, Contents, KeyKind, Kind, PemError, Section};
 
 /// Why a file could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -29,15 +32,29 @@ pub enum ReadError {
     /// Longer than the limit in bytes.
     #[error("is longer than {0} bytes")]
     TooLong(usize),
-    /// The PEM framing is broken.
-    #[error("is damaged: {0}")]
-    Pem(String),
+    /// Neither PEM nor DER, or with something that cannot be read.
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    /// A structure that is not what its label or place says.
+    #[error(transparent)]
+    NotACertificate(#[from] NotACertificate),
     /// Nothing of the kind in the file.
-    #[error("holds no {0} in PEM form")]
-    Nothing(&'static str),
-    /// More than one key: which one is meant?
-    #[error("holds more than one private key")]
-    SeveralKeys,
+    #[error("holds no {wanted}{}", instead(*.found))]
+    Nothing {
+        /// What was looked for.
+        wanted: &'static str,
+        /// What the first section holds instead.
+        found: Option<&'static str>,
+    },
+    /// More than one, and it is not said which one is meant.
+    #[error("holds more than one {0}, in lines {1} and {2}: must hold one")]
+    Several(&'static str, usize, usize),
+    /// A key in DER, which may be any of three kinds.
+    #[error("is DER: must be PEM, as `openssl pkey -in {0}` writes it")]
+    KeyInDer(String),
+    /// Trust settings that are not what OpenSSL writes.
+    #[error("line {0}: has trust settings after the certificate that cannot be read")]
+    TrustSettings(usize),
     /// A passphrase would be needed.
     #[error(
         "is encrypted, and the gateway cannot ask for a passphrase: decrypt it with `openssl pkey`"
@@ -74,28 +91,154 @@ pub fn file(path: &Path, bytes_max: usize) -> Result<Vec<u8>, ReadError> {
     Ok(bytes)
 }
 
-/// Reads all certificates of a PEM file, in their order; at least one.
+/// Reads all certificates of a file in PEM, in their order, or the one of a file in DER; at least one.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ReadError> {
+    let found = certificate_sections(path)?;
+    Ok(found.into_iter().map(|found| found.der).collect())
+}
+
+/// As `certificates`, with what the file says about each.
+pub fn certificate_sections(path: &Path) -> Result<Vec<Certificate>, ReadError> {
     let (_, mode) = open_regular(path)?;
     let bytes = Zeroizing::new(file(path, limits::CERTIFICATE_FILE_BYTES_MAX)?);
+    // Wherever it stands: a damaged key is a key.
     const KEY: &[u8] = b"PRIVATE KEY-----";
     if mode & 0o077 != 0 && bytes.windows(KEY.len()).any(|window| window == KEY) {
         let file = path.display().to_string();
         return Err(ReadError::Exposed { mode, file });
     }
-    let found: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let found = found.map_err(|error| ReadError::Pem(error.to_string()))?;
+    let sections = match pem::contents(&bytes)? {
+        Contents::Der(der) => return Ok(vec![Certificate::plain(der, 1)]),
+        Contents::Pem(sections) => sections,
+    };
+    let wanted = apart(&sections, "certificate", |kind| match kind {
+        Kind::Certificate | Kind::TrustedCertificate => Place::Wanted,
+        // A certificate and its key may share a file; OpenSSL writes parameters and public keys beside them.
+        Kind::PrivateKey(_) | Kind::EncryptedKey | Kind::PublicKey | Kind::Parameters => {
+            Place::Beside
+        }
+        Kind::RevocationList
+        | Kind::SigningRequest
+        | Kind::OtherKey
+        | Kind::Pkcs7
+        | Kind::Unknown => Place::Foreign,
+    })?;
+    let read = |section: &&Section<'_>| {
+        let content = section.decode()?;
+        match section.kind {
+            Kind::TrustedCertificate => Certificate::trusted(&content, section.line)
+                .ok_or(ReadError::TrustSettings(section.line)),
+            _ => Ok(Certificate::plain(&content, section.line)),
+        }
+    };
+    wanted.iter().map(read).collect()
+}
+
+/// Reads the revocation lists in the text of a file, in PEM or DER; at least one.
+pub fn revocation_lists(
+    bytes: Vec<u8>,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, ReadError> {
+    let sections = match pem::contents(&bytes)? {
+        Contents::Der(_) => return Ok(vec![bytes.into()]),
+        Contents::Pem(sections) => sections,
+    };
+    let wanted = apart(&sections, "revocation list", |kind| match kind {
+        Kind::RevocationList => Place::Wanted,
+        // A CA and its list often share a file.
+        Kind::Certificate | Kind::TrustedCertificate => Place::Beside,
+        Kind::SigningRequest
+        | Kind::PrivateKey(_)
+        | Kind::EncryptedKey
+        | Kind::OtherKey
+        | Kind::PublicKey
+        | Kind::Parameters
+        | Kind::Pkcs7
+        | Kind::Unknown => Place::Foreign,
+    })?;
+    let read = |section: &&Section<'_>| Ok(std::mem::take(&mut *section.decode()?).into());
+    wanted.iter().map(read).collect()
+}
+
+/// Reads the one request for a certificate in the text of a file, in PEM or DER.
+pub fn signing_request(bytes: Vec<u8>) -> Result<CertificateSigningRequestDer<'static>, ReadError> {
+    let sections = match pem::contents(&bytes)? {
+        Contents::Der(_) => return Ok(bytes.into()),
+        Contents::Pem(sections) => sections,
+    };
+    let wanted = apart(&sections, "certificate request", |kind| match kind {
+        Kind::SigningRequest => Place::Wanted,
+        // `openssl req -newkey` can write the key into the same file.
+        Kind::PrivateKey(_) | Kind::EncryptedKey | Kind::PublicKey | Kind::Parameters => {
+            Place::Beside
+        }
+        Kind::Certificate
+        | Kind::TrustedCertificate
+        | Kind::RevocationList
+        | Kind::OtherKey
+        | Kind::Pkcs7
+        | Kind::Unknown => Place::Foreign,
+    })?;
+    let section = alone(&wanted, "certificate request")?;
+    Ok(std::mem::take(&mut *section.decode()?).into())
+}
+
+/// How a section stands to what a file is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It is what is looked for.
+    Wanted,
+    /// It belongs beside that, and something else reads it.
+    Beside,
+    /// Nobody would read it, although its author wanted somebody to.
+    Foreign,
+}
+
+/// The sections that are wanted; at least one. A section that nobody would read is an error.
+fn apart<'s, 't>(
+    sections: &'s [Section<'t>],
+    wanted: &'static str,
+    place: impl Fn(Kind) -> Place,
+) -> Result<Vec<&'s Section<'t>>, ReadError> {
+    let (found, others): (Vec<&Section<'_>>, Vec<&Section<'_>>) = sections
+        .iter()
+        .partition(|section| place(section.kind) == Place::Wanted);
     if found.is_empty() {
-        return Err(ReadError::Nothing("certificate"));
+        let found = sections.first().map(|section| section.kind.name());
+        return Err(ReadError::Nothing { wanted, found });
     }
-    Ok(found)
+    match others
+        .iter()
+        .find(|section| place(section.kind) == Place::Foreign)
+    {
+        Some(foreign) => Err(foreign.not_read_here().into()),
+        None => Ok(found),
+    }
+}
+
+/// The only one of them.
+fn alone<'s, 't>(
+    sections: &[&'s Section<'t>],
+    name: &'static str,
+) -> Result<&'s Section<'t>, ReadError> {
+    match sections {
+        [section] => Ok(section),
+        [] => Err(ReadError::Nothing {
+            wanted: name,
+            found: None,
+        }),
+        [first, second, ..] => Err(ReadError::Several(name, first.line, second.line)),
+    }
+}
+
+fn instead(found: Option<&'static str>) -> String {
+    found.map_or_else(String::new, |found| format!(", but a {found}"))
 }
 
 /// Reads the one private key of a PEM file that nobody but its owner can read.
 ///
 /// The caller hands the key to a provider at once; providers zero what they were handed.
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ReadError> {
-    decode_private_key(&secret(path)?)
+    decode_private_key(&secret(path)?, path)
 }
 
 /// Reads a whole file of secrets that nobody but its owner can read, of at most `KEY_FILE_BYTES_MAX`.
@@ -161,88 +304,49 @@ fn open_regular(path: &Path) -> Result<(File, u32), ReadError> {
     Ok((file, metadata.mode() & 0o7777))
 }
 
-/// The kinds of PEM section that hold a private key.
-#[derive(Clone, Copy)]
-enum KeyKind {
-    Pkcs8,
-    Pkcs1,
-    Sec1,
-}
-
-impl KeyKind {
-    fn from_label(label: &[u8]) -> Option<Self> {
-        match label {
-            b"PRIVATE KEY" => Some(KeyKind::Pkcs8),
-            b"RSA PRIVATE KEY" => Some(KeyKind::Pkcs1),
-            b"EC PRIVATE KEY" => Some(KeyKind::Sec1),
-            _ => None,
-        }
-    }
-
-    fn wrap(self, der: Vec<u8>) -> PrivateKeyDer<'static> {
-        match self {
-            KeyKind::Pkcs8 => PrivatePkcs8KeyDer::from(der).into(),
-            KeyKind::Pkcs1 => PrivatePkcs1KeyDer::from(der).into(),
-            KeyKind::Sec1 => PrivateSec1KeyDer::from(der).into(),
-        }
-    }
-}
-
 /// Finds and decodes the one private key. Not `PemObject`: it leaves the key's text behind on the heap.
-fn decode_private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, ReadError> {
-    let mut body = Zeroizing::new(Vec::with_capacity(text.len()));
-    let mut key: Option<(KeyKind, Zeroizing<Vec<u8>>)> = None;
-    let mut section: Option<&[u8]> = None;
-    for line in text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
-        if let Some(label) = marker(line, b"-----BEGIN ") {
-            if label == b"ENCRYPTED PRIVATE KEY" {
-                return Err(ReadError::Encrypted);
-            }
-            section = Some(label);
-            body.clear();
-        } else if let Some(label) = marker(line, b"-----END ") {
-            if section.take() != Some(label) {
-                return Err(ReadError::Pem(
-                    "its BEGIN and END lines do not match".to_owned(),
-                ));
-            }
-            if let Some(kind) = KeyKind::from_label(label)
-                && key.replace((kind, decode_body(&body)?)).is_some()
-            {
-                return Err(ReadError::SeveralKeys);
-            }
-        } else if section.is_some() {
-            if line.starts_with(b"Proc-Type:") {
-                // RFC 1421: the old way to say that the body is encrypted.
-                return Err(ReadError::Encrypted);
-            }
-            body.extend_from_slice(line);
-        }
+fn decode_private_key(text: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>, ReadError> {
+    let sections = match pem::contents(text)? {
+        Contents::Der(_) => return Err(ReadError::KeyInDer(path.display().to_string())),
+        Contents::Pem(sections) => sections,
+    };
+    let is_encrypted = |section: &Section<'_>| section.kind == Kind::EncryptedKey;
+    if sections.iter().any(is_encrypted) {
+        return Err(ReadError::Encrypted);
     }
-    if section.is_some() {
-        return Err(ReadError::Pem("an END line is missing".to_owned()));
+    let unusable = sections
+        .iter()
+        .find(|section| section.kind == Kind::OtherKey);
+    if let Some(section) = unusable {
+        return Err(section.not_read_here().into());
     }
-    let (kind, mut der) = key.ok_or(ReadError::Nothing("private key"))?;
-    Ok(kind.wrap(std::mem::take(&mut *der)))
-}
-
-/// The label of a BEGIN or END line.
-fn marker<'a>(line: &'a [u8], start: &[u8]) -> Option<&'a [u8]> {
-    line.strip_prefix(start)?.strip_suffix(b"-----")
-}
-
-fn decode_body(body: &[u8]) -> Result<Zeroizing<Vec<u8>>, ReadError> {
-    let mut der = Zeroizing::new(vec![0; base64::decoded_len_estimate(body.len())]);
-    let length = STANDARD
-        .decode_slice(body, &mut der)
-        .map_err(|error| ReadError::Pem(error.to_string()))?;
-    der.truncate(length);
-    Ok(der)
+    let keys = apart(&sections, "private key", |kind| match kind {
+        Kind::PrivateKey(_) => Place::Wanted,
+        // Whatever a key may be kept with is not lost by being passed over here.
+        Kind::Certificate
+        | Kind::TrustedCertificate
+        | Kind::RevocationList
+        | Kind::SigningRequest
+        | Kind::EncryptedKey
+        | Kind::OtherKey
+        | Kind::PublicKey
+        | Kind::Parameters
+        | Kind::Pkcs7
+        | Kind::Unknown => Place::Beside,
+    })?;
+    let section = alone(&keys, "private key")?;
+    let der = std::mem::take(&mut *section.decode()?);
+    Ok(match section.kind {
+        Kind::PrivateKey(KeyKind::Pkcs1) => PrivatePkcs1KeyDer::from(der).into(),
+        Kind::PrivateKey(KeyKind::Sec1) => PrivateSec1KeyDer::from(der).into(),
+        _ => PrivatePkcs8KeyDer::from(der).into(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::pki_types::pem::PemObject;
 
     #[test]
     fn key_survives_encoding_and_decoding() {
@@ -250,7 +354,7 @@ mod tests {
             let der: Vec<u8> = (0..length).map(|index| index as u8).collect();
             let text = encode_private_key(&der);
             assert!(text.lines().all(|line| line.len() <= 64));
-            let decoded = decode_private_key(text.as_bytes()).unwrap();
+            let decoded = decode_private_key(text.as_bytes(), Path::new("key")).unwrap();
             assert_eq!(decoded.secret_der(), der, "length {length}");
             let reference = PrivateKeyDer::from_pem_slice(text.as_bytes()).unwrap();
             assert_eq!(reference.secret_der(), der, "length {length}");
@@ -272,7 +376,7 @@ mod tests {
             (String::new(), "holds no private key"),
             (
                 key.replace("PRIVATE KEY", "PUBLIC KEY"),
-                "holds no private key",
+                "holds no private key, but a public key",
             ),
             (
                 key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"),
@@ -282,19 +386,28 @@ mod tests {
                 key.replace("AQID", "Proc-Type: 4,ENCRYPTED\nAQID"),
                 "is encrypted",
             ),
-            (key.replace("AQID", "A*ID"), "is damaged"),
+            (key.replace("AQID", "A*ID"), "line 2: is not Base64"),
+            (
+                key.replace("AQID", "AQI"),
+                "line 1: begins a section whose Base64 is cut off",
+            ),
             (
                 key.replace("-----END PRIVATE KEY-----", ""),
-                "END line is missing",
+                "line 1: begins a section that does not end: the END line is missing",
             ),
             (
                 key.replace("-----END PRIVATE", "-----END RSA PRIVATE"),
-                "do not match",
+                "line 3: does not end the section that line 1 begins",
             ),
-            (format!("{key}{key}"), "more than one private key"),
+            (
+                format!("{key}{key}"),
+                "more than one private key, in lines 1 and 4",
+            ),
         ];
         for (text, expected) in cases {
-            let error = decode_private_key(text.as_bytes()).unwrap_err().to_string();
+            let error = decode_private_key(text.as_bytes(), Path::new("key"))
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }
     }
@@ -306,7 +419,9 @@ mod tests {
             "-----BEGIN EC PARAMETERS-----\r\nBggqhkjOPQMBBw==\r\n-----END EC PARAMETERS-----\r\n{key}"
         );
         assert_eq!(
-            decode_private_key(text.as_bytes()).unwrap().secret_der(),
+            decode_private_key(text.as_bytes(), Path::new("key"))
+                .unwrap()
+                .secret_der(),
             [1, 2, 3]
         );
     }

@@ -389,13 +389,10 @@ fn lists_that_cannot_be_trusted_refuse_the_start() {
             double.revoke("double.crl", &empty),
             "bears the name of a CA that is trusted here and is not signed by it",
         ),
-        (
-            written("cut.crl", &whole[..whole.len() - 1]),
-            "broken or cut off",
-        ),
+        (written("cut.crl", &whole[..whole.len() - 1]), "is cut off"),
         (
             written("cut.pem", &text.as_bytes()[..text.len() / 2]),
-            "is no revocation list that can be used",
+            "line 1: begins a section that does not end",
         ),
         (written("empty.crl", b""), "holds no revocation list"),
         (

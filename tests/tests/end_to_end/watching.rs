@@ -258,8 +258,12 @@ fn each_kind_of_broken_file_leaves_the_old_state_serving_until_it_is_repaired() 
             Box::new(|| replace(&stranger.key, key)),
             "does not belong",
         ),
-        (certificate, Box::new(|| half(certificate)), "is damaged"),
-        (key, Box::new(|| half(key)), "is damaged"),
+        (
+            certificate,
+            Box::new(|| half(certificate)),
+            "the END line is missing",
+        ),
+        (key, Box::new(|| half(key)), "the END line is missing"),
         (
             key,
             Box::new(|| fs::set_permissions(key, fs::Permissions::from_mode(0o644)).unwrap()),
@@ -275,11 +279,7 @@ fn each_kind_of_broken_file_leaves_the_old_state_serving_until_it_is_repaired() 
             Box::new(|| fs::write(&ca, "").unwrap()),
             "holds no certificate",
         ),
-        (
-            &list,
-            Box::new(|| half(&list)),
-            "no revocation list that can be used",
-        ),
+        (&list, Box::new(|| half(&list)), "the END line is missing"),
         (
             &list,
             Box::new(|| replace(&foreign, &list)),
