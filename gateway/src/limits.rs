@@ -76,7 +76,7 @@ pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
 
 /// Time for connections to finish after SIGTERM; zero cuts them at once.
 pub const DRAIN_TIMEOUT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60 * 60);
-/// Default of `drain_timeout`: well below the 90 s after which systemd kills a service.
+/// Default of `drain_timeout`: well below the 60 s after which deploy/portcullis.service has a service killed.
 pub const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// How far before their making `pki` dates certificates: machines whose clocks lag by less accept them at once.
@@ -187,8 +187,9 @@ pub const REFUSAL_LINES_PER_SECOND: u32 = 5;
 /// Log lines that wait to be written; beyond it lines are dropped, and a worker never waits.
 pub const LOG_LINES_MAX: usize = 16_384;
 
-/// Submission queue entries of a worker's ring; the completion queue has twice as many.
-pub const RING_ENTRIES: u32 = 4096;
+/// Submission queue entries of a worker's ring, and what is tried where the user may not lock memory for so many; the
+/// completion queue has twice as many. A ring takes about 100 bytes an entry: 400 KiB, 50 KiB, 8 KiB.
+pub const RING_ENTRIES: [u32; 3] = [4096, 512, 64];
 
 /// Pause of a listener whose `accept` fails, out of descriptors for instance.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -49,6 +49,8 @@ pub struct Setup<'a> {
     routes: Vec<(String, SocketAddr)>,
     identities: String,
     client_ca: PathBuf,
+    /// A program and its arguments, which starts the gateway.
+    wrapper: Vec<String>,
     /// What tells this gateway's files and ports from those of another one in the same world.
     number: u16,
 }
@@ -136,6 +138,7 @@ impl World {
             identities: "[[identity]]\nmatch = { uri = \"spiffe://example.test/agent/*\" }\ntenant = \"team-a\"\n"
                 .to_owned(),
             client_ca: self.agents.certificate(),
+            wrapper: Vec::new(),
             number: 1,
         }
     }
@@ -192,6 +195,12 @@ impl Setup<'_> {
         self
     }
 
+    /// Has the gateway started by a program that takes a command behind its own arguments.
+    pub fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     /// A listener and a backend of the same name, each with further keys.
     pub fn route(self, name: &str, listener: &str, servers: &[SocketAddr], backend: &str) -> Self {
         let servers: Vec<String> = servers.iter().map(SocketAddr::to_string).collect();
@@ -240,7 +249,15 @@ impl Setup<'_> {
         };
         let file = self.world.folder().join(name);
         fs::write(&file, self.text()).expect("the test's folder can be written");
-        let mut command = Command::new(program("portcullis"));
+        let program = program("portcullis");
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(program),
+            Some((wrapper, arguments)) => {
+                let mut command = Command::new(wrapper);
+                command.args(arguments).arg(program);
+                command
+            }
+        };
         command.arg("run").arg("--config").arg(&file);
         command
     }

@@ -25,9 +25,9 @@ pub struct CheckedAdmin {
     written: Option<(Place, Item<Text>)>,
 }
 
-/// How many workers: one for each CPU this process may use, if nothing else is said.
+/// How many workers: one for each CPU that this process may use, if nothing else is said.
 pub fn workers(field: Field<RawWorkers>, report: &mut Report<'_>) -> Option<NonZeroUsize> {
-    let available = cpus_allowed();
+    let available = cpus_available();
     let Some(raw) = field.given().map(|item| item.value) else {
         return Some(available);
     };
@@ -48,12 +48,10 @@ pub fn workers(field: Field<RawWorkers>, report: &mut Report<'_>) -> Option<NonZ
     Some(count)
 }
 
-fn cpus_allowed() -> NonZeroUsize {
-    let mask = rustix::thread::sched_getaffinity(None).map(|cpus| cpus.count() as usize);
-    // The mask cannot be read where a sandbox forbids it; one worker always works.
-    mask.ok()
-        .and_then(NonZeroUsize::new)
-        .unwrap_or(NonZeroUsize::MIN)
+/// CPUs that the affinity mask allows, or as many as the CPU quota of the cgroup is worth, rounded up, if that is fewer: more
+/// workers than that would only be throttled in turn.
+fn cpus_available() -> NonZeroUsize {
+    NonZeroUsize::new(num_cpus::get()).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// How long connections may take to finish after SIGTERM.

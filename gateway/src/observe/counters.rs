@@ -3,7 +3,7 @@
 //! counting never makes two CPUs share a cache line.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use gateway_core::failure::Failure;
@@ -15,6 +15,7 @@ use super::event::Event;
 use super::foreseen::Foreseen;
 use crate::config::Config;
 use crate::relay::{Direction, End};
+use crate::rt::Driver;
 use crate::tls::{Negotiated, cipher_suite_name, group_name};
 
 /// Upper bounds of the handshake duration histogram in seconds; one more bucket takes the rest.
@@ -27,6 +28,8 @@ pub(super) const DURATION_BOUNDS: [f64; 12] = [
 pub struct WorkerCounters {
     pub(super) listeners: Vec<ListenerCounters>,
     pub(super) server_failures: Vec<Counter>,
+    /// Set once, when the worker serves.
+    driver: OnceLock<Driver>,
     clients: Mutex<Clients>,
     foreseen: Mutex<Foreseen>,
 }
@@ -91,9 +94,21 @@ impl WorkerCounters {
                 .map(|_| ListenerCounters::new(&parameters))
                 .collect(),
             server_failures: config.backends.iter().map(|_| Counter::default()).collect(),
+            driver: OnceLock::new(),
             clients: Mutex::default(),
             foreseen: Mutex::default(),
         }
+    }
+
+    /// Notes what moves the worker's bytes.
+    pub fn serves_on(&self, driver: Driver) {
+        // A worker has one driver for life.
+        let _ = self.driver.set(driver);
+    }
+
+    /// What moves the worker's bytes; `None` before it serves.
+    pub(super) fn driver(&self) -> Option<Driver> {
+        self.driver.get().copied()
     }
 
     /// Whom the observed configuration would refuse.

@@ -1,9 +1,17 @@
 //! The log: `tracing` events as text or JSON lines on standard error.
 //! In: events from every thread. Out: lines, written by a thread of their own. A worker never waits for the log: when
-//! nobody reads it fast enough, lines are dropped.
+//! nobody reads it fast enough, lines are dropped. Lines for the systemd journal begin with their priority.
 
+use std::ffi::OsStr;
+use std::fmt;
+
+use rustix::fs::fstat;
+use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::limits;
 
@@ -34,10 +42,64 @@ pub fn start_log(format: LogFormat, filter: &str) -> anyhow::Result<LogGuard> {
         .with_env_filter(filter)
         .with_writer(writer)
         .with_target(false);
+    let for_journal = goes_to_journal(std::env::var_os("JOURNAL_STREAM").as_deref());
     let started = match format {
-        LogFormat::Text => lines.with_ansi(false).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Text => lines
+            .with_ansi(false)
+            .map_event_format(|line| Prioritized { line, for_journal })
+            .try_init(),
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .map_event_format(|line| Prioritized { line, for_journal })
+            .try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))?;
     Ok(LogGuard { _writer: guard })
+}
+
+/// Whether standard error is the stream that systemd has connected to the journal: it names that one by device and inode in
+/// `JOURNAL_STREAM` (systemd.exec(5)), and a program in between may have redirected ours.
+fn goes_to_journal(stream: Option<&OsStr>) -> bool {
+    let Ok(own) = fstat(std::io::stderr()) else {
+        return false;
+    };
+    let own = format!("{}:{}", own.st_dev, own.st_ino);
+    stream.is_some_and(|stream| stream == own.as_str())
+}
+
+/// Lines that begin with their priority in angle brackets where the journal reads them (sd-daemon(3)), so that
+/// `journalctl --priority warning` finds them.
+struct Prioritized<F> {
+    line: F,
+    for_journal: bool,
+}
+
+impl<S, N, F> FormatEvent<S, N> for Prioritized<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        if self.for_journal {
+            write!(writer, "<{}>", priority(*event.metadata().level()))?;
+        }
+        self.line.format_event(context, writer, event)
+    }
+}
+
+/// The priority of syslog(3).
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
 }

@@ -25,6 +25,17 @@ pub enum Driver {
     Epoll,
 }
 
+impl Driver {
+    /// The metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Driver::IoUringDeferred => "io_uring",
+            Driver::IoUringCooperative => "io_uring_cooperative",
+            Driver::Epoll => "epoll",
+        }
+    }
+}
+
 impl fmt::Display for Driver {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
@@ -50,7 +61,10 @@ where
     for driver in [Driver::IoUringDeferred, Driver::IoUringCooperative] {
         match ring(driver) {
             Ok(mut runtime) => return Ok(runtime.block_on(enter(driver, main))),
-            Err(error) => tracing::warn!(%driver, %error, "driver not available, trying the next"),
+            Err(error) => {
+                let hint = hint(&error);
+                tracing::warn!(%driver, %error, hint, "driver not available, trying the next");
+            }
         }
     }
     block_on_epoll(main)
@@ -68,18 +82,74 @@ where
     Ok(runtime.block_on(enter(Driver::Epoll, main)))
 }
 
-fn ring(driver: Driver) -> io::Result<Runtime<TimeDriver<IoUringDriver>>> {
-    let mut ring = io_uring::IoUring::builder();
-    if driver == Driver::IoUringDeferred {
-        ring.setup_single_issuer().setup_defer_taskrun();
-    } else {
-        ring.setup_coop_taskrun();
+/// What an operator can do about a ring that cannot be made.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::OutOfMemory => {
+            "the rings of this user exceed RLIMIT_MEMLOCK: raise it (LimitMEMLOCK= in the unit, ulimit -l), or run fewer workers"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "a seccomp filter or kernel.io_uring_disabled forbids io_uring"
+        }
+        _ => "the kernel is too old for it, or was built without io_uring",
     }
+}
+
+fn ring(driver: Driver) -> io::Result<Runtime<TimeDriver<IoUringDriver>>> {
+    let mut settings = io_uring::IoUring::builder();
+    if driver == Driver::IoUringDeferred {
+        settings.setup_single_issuer().setup_defer_taskrun();
+    } else {
+        settings.setup_coop_taskrun();
+    }
+    try_out(&settings)?;
+    let [largest, smaller @ ..] = limits::RING_ENTRIES;
+    let mut made = build(&settings, largest);
+    for entries in smaller {
+        match &made {
+            // Linux charges rings to the memory that a user may lock, and a small ring works too: a full submission queue
+            // is handed to the kernel earlier.
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                tracing::debug!(
+                    entries,
+                    "the ring exceeds RLIMIT_MEMLOCK, trying a smaller one"
+                );
+                made = build(&settings, entries);
+            }
+            _ => break,
+        }
+    }
+    made
+}
+
+fn build(
+    settings: &io_uring::Builder,
+    entries: u32,
+) -> io::Result<Runtime<TimeDriver<IoUringDriver>>> {
     RuntimeBuilder::<IoUringDriver>::new()
-        .with_entries(limits::RING_ENTRIES)
-        .uring_builder(ring)
+        .with_entries(entries)
+        .uring_builder(settings.clone())
         .enable_timer()
         .build()
+}
+
+/// Sends one operation through a small ring of the same kind. A seccomp filter may allow `io_uring_setup` and forbid
+/// `io_uring_enter`, and the runtime would spin on the error without serving anything.
+fn try_out(settings: &io_uring::Builder) -> io::Result<()> {
+    let mut ring = settings.build(1)?;
+    // SAFETY: a no-op refers to no memory, so nothing has to outlive it (io_uring_enter(2), IORING_OP_NOP).
+    unsafe {
+        ring.submission()
+            .push(&io_uring::opcode::Nop::new().build())
+    }
+    .expect("a new queue has room for one entry");
+    ring.submit_and_wait(1)?;
+    let done = ring.completion().next();
+    match done.map(|entry| entry.result()) {
+        Some(0..) => Ok(()),
+        Some(error) => Err(io::Error::from_raw_os_error(-error)),
+        None => Err(io::Error::other("the ring completes no operation")),
+    }
 }
 
 fn enter<M: FnOnce(Driver) -> F, F: Future>(driver: Driver, main: M) -> F {

@@ -9,6 +9,7 @@ mod control;
 mod gateway;
 mod guarding;
 mod listen;
+mod pinning;
 mod privilege;
 mod reloader;
 mod state;

@@ -13,11 +13,11 @@ use gateway_core::failure::Failure;
 use gateway_core::server_trust::ServerObjection;
 use gateway_core::suppress::Suppressor;
 use local_sync::semaphore::Semaphore;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use super::connection::{Arrival, serve};
+use super::pinning;
 use super::state::{Seed, State};
 use crate::guard::Gate;
 use crate::identity::Records;
@@ -233,10 +233,11 @@ fn judge(
 /// Runs a worker until it is drained. The thread belongs to it.
 pub(super) fn run(start: Start, receiver: MailboxReceiver<Message>, fatal: &Fatal) {
     let number = start.number;
-    pin(number);
+    let _claim = pinning::pin(number);
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         block_on(|driver| {
             tracing::info!(worker = number, %driver, "serving");
+            start.counters.serves_on(driver);
             work(start, receiver)
         })
     }));
@@ -248,27 +249,6 @@ pub(super) fn run(start: Start, receiver: MailboxReceiver<Message>, fatal: &Fata
         Err(_) => tracing::error!(worker = number, "worker panicked"),
     }
     fatal.0.send_replace(true);
-}
-
-/// Pins this thread to the CPU at position `number` among those the process may use.
-fn pin(number: usize) {
-    let allowed = match sched_getaffinity(None) {
-        Ok(allowed) => allowed,
-        Err(error) => {
-            return tracing::warn!(%error, "cannot tell which CPUs may be used; not pinned");
-        }
-    };
-    let cpus: Vec<_> = (0..CpuSet::MAX_CPU)
-        .filter(|cpu| allowed.is_set(*cpu))
-        .collect();
-    let Some(cpu) = cpus.get(number % cpus.len().max(1)) else {
-        return;
-    };
-    let mut only = CpuSet::new();
-    only.set(*cpu);
-    if let Err(error) = sched_setaffinity(None, &only) {
-        tracing::warn!(worker = number, cpu, %error, "cannot pin the worker");
-    }
 }
 
 async fn work(start: Start, receiver: MailboxReceiver<Message>) -> std::io::Result<()> {

@@ -25,6 +25,7 @@ mod load;
 mod nginx;
 mod observe;
 mod openssl;
+mod process;
 mod prometheus;
 mod proxy_protocol;
 mod readme;

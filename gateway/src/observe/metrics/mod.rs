@@ -12,11 +12,13 @@ mod foreseen;
 mod guard;
 mod handshakes;
 mod lists;
+mod process;
 mod trust;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -59,6 +61,8 @@ struct Sources {
     workers: Vec<Arc<WorkerCounters>>,
     guarding: Arc<Guarding>,
     audit: Audit,
+    /// In seconds since 1970.
+    started_at: f64,
 }
 
 impl fmt::Debug for Metrics {
@@ -86,13 +90,21 @@ impl Metrics {
             workers,
             guarding,
             audit,
+            started_at: SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0.0, |since| since.as_secs_f64()),
         }))
     }
 
     /// The page.
     pub fn encode(&self) -> String {
-        let mut registry = Registry::with_prefix("portcullis");
-        registry.register_collector(Box::new(self.clone()));
+        let mut registry = Registry::default();
+        let ours = registry.sub_registry_with_prefix("portcullis");
+        ours.register_collector(Box::new(self.clone()));
+        let of_process = registry.sub_registry_with_prefix("process");
+        of_process.register_collector(Box::new(process::Process {
+            started_at: self.0.started_at,
+        }));
         let mut page = String::new();
         prometheus_client::encoding::text::encode(&mut page, &registry)
             .expect("writing to a String does not fail");
@@ -159,6 +171,7 @@ impl Collector for Metrics {
         self.encode_lifetimes(&mut encoder)?;
         self.encode_clients(&mut encoder)?;
         self.encode_audit(&mut encoder)?;
+        self.encode_process(&mut encoder)?;
         self.encode_guard(&mut encoder)
     }
 }
