@@ -28,23 +28,53 @@ fn certificate(number: usize) -> Certificate {
     }
 }
 
-/// The first rule, the last one, and none.
+/// How the rules of a cluster may be written: each names its agent by another kind of pattern.
+const SHAPES: [(&str, Shape); 4] = [
+    ("exact", |number| Rule {
+        uri: Some(uri(&format!("spiffe://example.org/agent/{number}"))),
+        ..Rule::default()
+    }),
+    ("prefix", |number| Rule {
+        uri: Some(uri(&format!("spiffe://example.org/agent/{number}*"))),
+        ..Rule::default()
+    }),
+    ("segment", |number| Rule {
+        uri: Some(uri(&format!("spiffe://example.org/*/{number}"))),
+        ..Rule::default()
+    }),
+    ("prefix and cn", |number| Rule {
+        uri: Some(uri("spiffe://example.org/agent/*")),
+        common_name: Some(Pattern::parse(&format!("agent-{number}")).expect("a name is a pattern")),
+        ..Rule::default()
+    }),
+];
+
+/// Makes the rule of one agent.
+type Shape = fn(usize) -> Rule;
+
+fn uri(text: &str) -> Pattern {
+    Pattern::parse_uri(text).expect("a URI is a pattern")
+}
+
+/// Ten rules beside ten thousand: the agent of the last one, and one that has no rule.
 fn identity(criterion: &mut Criterion) {
-    let rules = (0..RULES).map(|number| {
-        let uri = Pattern::parse(&certificate(number).uris[0]).expect("a URI is a pattern");
-        Rule {
-            uri: Some(uri),
-            ..Rule::default()
+    for (shape, rule) in SHAPES {
+        let mut group = criterion.benchmark_group(format!("identity by {shape}"));
+        for count in [10, RULES] {
+            // From 10,000 on, so that all names are of one length, however many there are.
+            let rules = Rules::new((RULES..RULES + count).map(rule).collect());
+            let (known, unknown) = (certificate(RULES + count - 1), certificate(99_999));
+            assert_eq!(
+                rules.decide(&known, 0).map(|found| found.rule),
+                Ok(count - 1)
+            );
+            assert!(rules.decide(&unknown, 0).is_err());
+            for (name, certificate) in [("last", &known), ("none", &unknown)] {
+                group.bench_function(format!("{name} of {count}"), |bencher| {
+                    bencher.iter(|| black_box(rules.decide(black_box(certificate), 0)));
+                });
+            }
         }
-    });
-    let rules = Rules::new(rules.collect());
-    let mut group = criterion.benchmark_group("identity of 10,000 rules");
-    for (name, number) in [("first", 0), ("last", RULES - 1), ("none", RULES)] {
-        let certificate = certificate(number);
-        assert_eq!(rules.decide(&certificate, 0).is_ok(), number < RULES);
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| black_box(rules.decide(black_box(&certificate), 0)));
-        });
     }
 }
 

@@ -1,12 +1,13 @@
 //! Blocks: who an operator has shut out by hand, without waiting for a certificate authority.
 //! In: entries of the block list; a certificate and its chain. Out: whether one of them is meant. Looked up as fast for
-//! a thousand serial numbers as for one; name prefixes are tried one by one.
+//! a thousand entries as for one.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use crate::certificate::{Certificate, Chain, Fingerprint};
-use crate::identity::Pattern;
+use crate::pattern::Pattern;
+use crate::pattern_map::PatternMap;
 use crate::revocation::{Link, Serial};
 
 /// One entry.
@@ -25,40 +26,9 @@ pub enum Block {
 pub struct BlockList {
     serials: HashSet<Serial>,
     fingerprints: HashSet<Fingerprint>,
-    names: Names,
+    names: PatternMap<()>,
     /// The names once more, in lower case.
-    dns_names: Names,
-}
-
-/// Names and beginnings of names.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Names {
-    exact: HashSet<String>,
-    prefixes: HashSet<String>,
-    /// How long the prefixes are: what a name costs depends on these few, not on the number of entries.
-    prefix_lengths: BTreeSet<usize>,
-}
-
-impl Names {
-    fn insert(&mut self, pattern: Pattern) {
-        match pattern {
-            Pattern::Exact(name) => {
-                self.exact.insert(name);
-            }
-            Pattern::Prefix(prefix) => {
-                self.prefix_lengths.insert(prefix.len());
-                self.prefixes.insert(prefix);
-            }
-        }
-    }
-
-    fn contains(&self, name: &str) -> bool {
-        let begins = |length: &usize| {
-            let beginning = name.get(..*length);
-            beginning.is_some_and(|beginning| self.prefixes.contains(beginning))
-        };
-        self.exact.contains(name) || self.prefix_lengths.iter().any(begins)
-    }
+    dns_names: PatternMap<()>,
 }
 
 impl BlockList {
@@ -80,18 +50,14 @@ impl BlockList {
     }
 
     fn insert(&mut self, pattern: Pattern) {
-        let lower = match &pattern {
-            Pattern::Exact(name) => Pattern::Exact(name.to_ascii_lowercase()),
-            Pattern::Prefix(prefix) => Pattern::Prefix(prefix.to_ascii_lowercase()),
-        };
-        self.dns_names.insert(lower);
+        self.dns_names.entry(&pattern.to_ascii_lowercase());
         // An address can be written in several ways, and is compared in one.
-        self.names.insert(match pattern {
+        self.names.entry(&match pattern {
             Pattern::Exact(name) => {
                 let address = name.parse().map(|address: IpAddr| address.to_string());
                 Pattern::Exact(address.unwrap_or(name))
             }
-            prefix @ Pattern::Prefix(_) => prefix,
+            starred @ (Pattern::Prefix(_) | Pattern::Segment { .. }) => starred,
         });
     }
 
@@ -111,8 +77,7 @@ impl BlockList {
 
     /// Entries.
     pub fn len(&self) -> usize {
-        let names = self.names.exact.len() + self.names.prefixes.len();
-        self.serials.len() + self.fingerprints.len() + names
+        self.serials.len() + self.fingerprints.len() + self.names.len()
     }
 
     /// Whether there are none.

@@ -2,74 +2,16 @@
 //! In: what a certificate says. Out: what the first rule that matches admits it as, or a refusal.
 //! Never parses a certificate and never verifies one.
 
-use std::fmt;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::certificate::{Certificate, Fingerprint};
-
-/// A name to match: exact, or a prefix where the text ends in `*`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Pattern {
-    /// The whole name.
-    Exact(String),
-    /// The beginning of the name.
-    Prefix(String),
-}
-
-/// Why a pattern was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
-    /// Nothing to match.
-    #[error("must not be empty")]
-    Empty,
-    /// A `*` somewhere else than at the end.
-    #[error("may have one `*`, at its end")]
-    StarInside,
-}
-
-impl Pattern {
-    /// Reads a pattern as written in the configuration.
-    pub fn parse(text: &str) -> Result<Self, PatternError> {
-        let (body, prefix) = match text.strip_suffix('*') {
-            Some(body) => (body, true),
-            None => (text, false),
-        };
-        if body.contains('*') {
-            return Err(PatternError::StarInside);
-        }
-        match (body.is_empty(), prefix) {
-            (true, false) => Err(PatternError::Empty),
-            (_, true) => Ok(Pattern::Prefix(body.to_owned())),
-            (false, false) => Ok(Pattern::Exact(body.to_owned())),
-        }
-    }
-
-    /// Whether `name` matches.
-    pub fn matches(&self, name: &str) -> bool {
-        self.rest(name).is_some()
-    }
-
-    /// What of `name` the star stands for, nothing for an exact pattern; `None` where `name` does not match.
-    fn rest<'n>(&self, name: &'n str) -> Option<&'n str> {
-        match self {
-            Pattern::Exact(exact) => (exact == name).then_some(""),
-            Pattern::Prefix(prefix) => name.strip_prefix(prefix.as_str()),
-        }
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Pattern::Exact(exact) => formatter.write_str(exact),
-            Pattern::Prefix(prefix) => write!(formatter, "{prefix}*"),
-        }
-    }
-}
+pub use crate::pattern::{Pattern, PatternError};
+use crate::rule_index::RuleIndex;
 
 /// A tenant name as Cortex accepts it: letters, digits and `!-_.*'()`, at most 150, neither `.` nor `..`, and
 /// with at least one letter or digit (a tenant `.*` would read everyone's where tenants are matched by expression).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tenant(String);
 
 /// Why a tenant was refused.
@@ -103,7 +45,7 @@ impl Tenant {
 /// A part of the certificate that a tenant is taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TenantPart {
-    /// Of the URI that the rule matches, what stands behind the rule's prefix up to the next `/`.
+    /// Of the URI that the rule matches, what the first star of the rule's pattern stands for, up to the next `/`.
     Uri,
     /// The first label of the DNS name that the rule matches.
     Dns,
@@ -122,7 +64,12 @@ pub enum TenantSource {
     /// The rule names it.
     Literal(Tenant),
     /// The certificate names it.
-    Certificate(TenantPart),
+    Certificate {
+        /// Where.
+        part: TenantPart,
+        /// The tenants it may be; `None` for any.
+        among: Option<BTreeSet<Tenant>>,
+    },
 }
 
 /// What one identity may use, over all its connections.
@@ -239,6 +186,38 @@ impl Rule {
             .filter_map(|(key, matches)| matches.map(|matches| KeyMatch { key, matches }))
     }
 
+    /// Whether it has anything to match by; a rule without matches nobody.
+    fn has_key(&self) -> bool {
+        let texts = [
+            &self.uri,
+            &self.dns,
+            &self.common_name,
+            &self.organizational_unit,
+            &self.issuer,
+        ];
+        texts.into_iter().any(Option::is_some)
+            || self.ip_address.is_some()
+            || self.fingerprints.is_some()
+    }
+
+    /// Whether the rule matches every certificate that `later` matches, wherever that holds.
+    pub fn covers(&self, later: &Rule) -> bool {
+        let covers = |wide: &Option<Pattern>, narrow: &Option<Pattern>| match (wide, narrow) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(wide), Some(narrow)) => wide.covers(narrow),
+        };
+        self.has_key()
+            && covers(&self.uri, &later.uri)
+            && covers(&self.dns, &later.dns)
+            && covers(&self.common_name, &later.common_name)
+            && covers(&self.organizational_unit, &later.organizational_unit)
+            && covers(&self.issuer, &later.issuer)
+            && (self.ip_address.is_none() || self.ip_address == later.ip_address)
+            && holds_all(&self.fingerprints, &later.fingerprints)
+            && holds_all(&self.listeners, &later.listeners)
+    }
+
     /// Whether the rule holds for the listener at this position.
     pub fn holds_for(&self, listener: usize) -> bool {
         let listeners = self.listeners.as_ref();
@@ -247,19 +226,24 @@ impl Rule {
 
     /// The tenant of a client that matches, or what was found where its certificate names none.
     fn tenant_of(&self, certificate: &Certificate) -> Result<Option<Tenant>, String> {
-        let part = match &self.tenant {
+        let (part, among) = match &self.tenant {
             TenantSource::Nowhere => return Ok(None),
             TenantSource::Literal(tenant) => return Ok(Some(tenant.clone())),
-            TenantSource::Certificate(part) => *part,
+            TenantSource::Certificate { part, among } => (*part, among),
         };
         let mut candidates = self.tenant_candidates(part, certificate);
         candidates.dedup();
-        match candidates.as_slice() {
-            [] => Err("it has no such name".to_owned()),
-            [one] => Tenant::parse(one)
-                .map(Some)
-                .map_err(|error| format!("{one:?} {error}")),
-            [one, other, ..] => Err(format!("it could be {one:?} or {other:?}")),
+        let one = match candidates.as_slice() {
+            [] => return Err("it has no such name".to_owned()),
+            [one] => *one,
+            [one, other, ..] => return Err(format!("it could be {one:?} or {other:?}")),
+        };
+        let tenant = Tenant::parse(one).map_err(|error| format!("{one:?} {error}"))?;
+        match among {
+            Some(among) if !among.contains(&tenant) => {
+                Err(format!("{one:?} is none of the rule's tenants"))
+            }
+            _ => Ok(Some(tenant)),
         }
     }
 
@@ -276,7 +260,7 @@ impl Rule {
         match part {
             TenantPart::Uri => {
                 let uris = certificate.uris.iter();
-                let rests = uris.filter_map(|uri| self.uri.as_ref()?.rest(uri));
+                let rests = uris.filter_map(|uri| self.uri.as_ref()?.star(uri));
                 rests.map(|rest| first(rest, '/')).collect()
             }
             TenantPart::Dns => {
@@ -294,27 +278,55 @@ impl Rule {
     }
 }
 
+/// Whether every element of `narrow` is one of `wide`; without a list it is everything.
+fn holds_all<T: PartialEq>(wide: &Option<Vec<T>>, narrow: &Option<Vec<T>>) -> bool {
+    match (wide, narrow) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(wide), Some(narrow)) => narrow.iter().all(|element| wide.contains(element)),
+    }
+}
+
 /// All rules, in the order of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rules(Vec<Rule>);
+pub struct Rules {
+    rules: Vec<Rule>,
+    index: RuleIndex,
+}
 
 impl Rules {
     /// Takes the rules in the order in which they are to be tried.
     pub fn new(rules: Vec<Rule>) -> Self {
-        Rules(rules)
+        let index = RuleIndex::new(&rules);
+        Rules { rules, index }
     }
 
     /// The rules in order.
     pub fn as_slice(&self) -> &[Rule] {
-        &self.0
+        &self.rules
+    }
+
+    /// Position of the first rule that matches on the listener at this position.
+    pub fn first(&self, certificate: &Certificate, listener: usize) -> Option<usize> {
+        self.index.first(certificate, |position| {
+            let rule = &self.rules[position];
+            rule.holds_for(listener) && rule.matches(certificate)
+        })
+    }
+
+    /// Position of the first rule before the one at `position` that matches all that it matches: that one is never reached.
+    pub fn covering(&self, position: usize) -> Option<usize> {
+        let rule = &self.rules[position];
+        let covers = |earlier: usize| earlier < position && self.rules[earlier].covers(rule);
+        self.index.first_covering(rule, covers)
     }
 
     /// What the first rule that matches on the listener at this position admits the client as. A rule that matches and
     /// finds no tenant refuses: the client must not slip through to a rule that was meant for others.
     pub fn decide(&self, certificate: &Certificate, listener: usize) -> Result<Admission, Denial> {
-        let mut rules = self.0.iter().enumerate();
-        let found = rules.find(|(_, rule)| rule.holds_for(listener) && rule.matches(certificate));
-        let (position, rule) = found.ok_or(Denial::NoRule)?;
+        let found = self.first(certificate, listener);
+        let position = found.ok_or(Denial::NoRule)?;
+        let rule = &self.rules[position];
         let tenant = rule.tenant_of(certificate);
         Ok(Admission {
             rule: position,
@@ -330,7 +342,6 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn names(uris: &[&str], dns_names: &[&str], common_name: Option<&str>) -> Certificate {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
@@ -451,7 +462,7 @@ mod tests {
     fn a_tenant_is_taken_from_the_named_part_or_the_client_is_refused() {
         let taken = |part: TenantPart, rule: Rule, certificate: &Certificate| {
             let rule = Rule {
-                tenant: TenantSource::Certificate(part),
+                tenant: TenantSource::Certificate { part, among: None },
                 ..rule
             };
             let decided = Rules::new(vec![rule]).decide(certificate, 0);
@@ -484,11 +495,26 @@ mod tests {
     }
 
     #[test]
-    fn patterns_take_one_star_at_their_end() {
-        assert_eq!(Pattern::parse("a*b"), Err(PatternError::StarInside));
-        assert_eq!(Pattern::parse("**"), Err(PatternError::StarInside));
-        assert_eq!(Pattern::parse(""), Err(PatternError::Empty));
-        assert!(Pattern::parse("*").unwrap().matches(""));
+    fn a_tenant_from_the_certificate_is_one_of_the_closed_set_or_the_client_is_refused() {
+        let among = ["red", "blue"].map(|name| Tenant::parse(name).unwrap());
+        let rule = Rule {
+            uri: Some(Pattern::parse_uri("spiffe://a/*/agent").unwrap()),
+            tenant: TenantSource::Certificate {
+                part: TenantPart::Uri,
+                among: Some(among.into()),
+            },
+            ..Rule::default()
+        };
+        let rules = Rules::new(vec![rule, self::rule(Some("spiffe://a/*"), None, None)]);
+        let decide = |uri: &str| rules.decide(&names(&[uri], &[], None), 0);
+        let tenant = decide("spiffe://a/red/agent").unwrap().tenant;
+        assert_eq!(tenant, Some(Tenant::parse("red").unwrap()));
+        let denial = decide("spiffe://a/admin/agent").unwrap_err();
+        assert_eq!(
+            denial.to_string(),
+            "identity rule 1 takes the tenant from the certificate, and \"admin\" is none of the rule's tenants"
+        );
+        assert_eq!(decide("spiffe://a/admin/other").unwrap().rule, 1);
     }
 
     #[test]
@@ -515,19 +541,60 @@ mod tests {
         }
     }
 
-    proptest! {
-        #[test]
-        fn a_prefix_matches_exactly_the_names_that_begin_with_it(prefix in "[a-z/:.]{0,12}", name in "[a-z/:.]{0,16}") {
-            let pattern = Pattern::parse(&format!("{prefix}*")).unwrap();
-            prop_assert_eq!(pattern.matches(&name), name.starts_with(&prefix));
-            let longer = format!("{}{}", prefix, name);
-            prop_assert!(pattern.matches(&longer));
-        }
+    fn by_uri(uri: &str) -> Rule {
+        rule(Some(uri), None, None)
+    }
 
-        #[test]
-        fn an_exact_pattern_matches_itself_alone(text in "[a-z]{1,8}", other in "[a-z]{1,8}") {
-            let pattern = Pattern::parse(&text).unwrap();
-            prop_assert_eq!(pattern.matches(&other), text == other);
+    #[test]
+    fn wider_rule_covers_narrower_ones_only() {
+        let with_name = |text: &str| Rule {
+            common_name: Some(Pattern::parse("a").unwrap()),
+            ..by_uri(text)
+        };
+        assert!(by_uri("spiffe://a/*").covers(&by_uri("spiffe://a/b")));
+        assert!(by_uri("spiffe://a/*").covers(&by_uri("spiffe://a/b*")));
+        assert!(by_uri("spiffe://a/*").covers(&with_name("spiffe://a/b")));
+        assert!(by_uri("spiffe://a").covers(&by_uri("spiffe://a")));
+        assert!(!by_uri("spiffe://a/b*").covers(&by_uri("spiffe://a/*")));
+        assert!(!by_uri("spiffe://a").covers(&by_uri("spiffe://a*")));
+        assert!(!with_name("spiffe://a/*").covers(&by_uri("spiffe://a/b")));
+    }
+
+    #[test]
+    fn every_further_key_narrows_a_rule() {
+        let pattern = |text: &str| Some(Pattern::parse(text).unwrap());
+        let narrowed = [
+            Rule {
+                organizational_unit: pattern("edge"),
+                ..by_uri("spiffe://a/*")
+            },
+            Rule {
+                issuer: pattern("CN=A"),
+                ..by_uri("spiffe://a/*")
+            },
+            Rule {
+                ip_address: Some(IpAddr::from([192, 0, 2, 1])),
+                ..by_uri("spiffe://a/*")
+            },
+            Rule {
+                fingerprints: Some(vec![Fingerprint([1; 32])]),
+                ..by_uri("spiffe://a/*")
+            },
+            Rule {
+                listeners: Some(vec![1]),
+                ..by_uri("spiffe://a/*")
+            },
+        ];
+        for rule in narrowed {
+            assert!(by_uri("spiffe://a/*").covers(&rule), "{rule:?}");
+            assert!(!rule.covers(&by_uri("spiffe://a/*")), "{rule:?}");
+            assert!(rule.covers(&rule), "{rule:?}");
         }
+        let on = |listeners: &[usize]| Rule {
+            listeners: Some(listeners.to_vec()),
+            ..by_uri("spiffe://a/*")
+        };
+        assert!(on(&[0, 1]).covers(&on(&[1])));
+        assert!(!on(&[0]).covers(&on(&[0, 1])));
     }
 }

@@ -484,13 +484,19 @@ match = | # match = | 16 | match | missing
 { uri = "spiffe://example.org/agent/*" } | {} | 17 | match | at least one of uri, dns, cn
 { uri = "spiffe://example.org/agent/*" } | { ur = "a", cn = "a" } | 17 | match: ur | did you mean `uri`?
 "spiffe://example.org/agent/*" | "" | 17 | match: uri = "" | must not be empty
-uri = "spiffe://example.org/agent/*" | dns = "*.example.org" | 17 | match: dns = "*.example.org" | at its end
+uri = "spiffe://example.org/agent/*" | dns = "a*.example.org" | 17 | match: dns = "a*.example.org" | in place of a whole label
+uri = "spiffe://example.org/agent/*" | uri = "spiffe://a/b*/c" | 17 | match: uri = "spiffe://a/b*/c" | in place of a whole segment
+uri = "spiffe://example.org/agent/*" | cn = "*.example.org" | 17 | match: cn = "*.example.org" | at its end
+tenant = "team-a" | tenants = ["team-a"] | 18 | tenants = ["team-a"] | needs tenant_from
+tenant = "team-a" | tenant_from = "uri"\ntenants = [] | 19 | tenants = [] | must name at least one
+tenant = "team-a" | tenant_from = "uri"\ntenants = ["a", "a"] | 19 | tenants = "a" | is named twice
+tenant = "team-a" | tenant_from = "uri"\ntenants = [".*"] | 19 | tenants = ".*" | at least one letter or digit
 "team-a" | ".*" | 18 | tenant = ".*" | at least one letter or digit
 "team-a" | "a/b" | 18 | tenant = "a/b" | letters, digits
 tenant = "team-a" | tenant = "a"\ntenant_from = "cn" | 19 | tenant_from = "cn" | must not stand beside tenant
 tenant = "team-a" | tenant_from = "o" | 18 | tenant_from = "o" | must be "uri", "dns", "cn" or "ou"
-{ uri = "spiffe://example.org/agent/*" }\ntenant = "team-a" | { uri = "spiffe://a" }\ntenant_from = "uri" | 18 | tenant_from = "uri" | the `*` stands for
-{ uri = "spiffe://example.org/agent/*" }\ntenant = "team-a" | { cn = "a" }\ntenant_from = "uri" | 18 | tenant_from = "uri" | the `*` stands for
+{ uri = "spiffe://example.org/agent/*" }\ntenant = "team-a" | { uri = "spiffe://a" }\ntenant_from = "uri" | 18 | tenant_from = "uri" | stands for, up to the next
+{ uri = "spiffe://example.org/agent/*" }\ntenant = "team-a" | { cn = "a" }\ntenant_from = "uri" | 18 | tenant_from = "uri" | stands for, up to the next
 tenant = "team-a" | listeners = ["otlp"] | 18 | listeners = "otlp" | must name a [[listener]]: otlp-grpc
 tenant = "team-a" | listeners = [] | 18 | listeners = [] | must name at least one
 tenant = "team-a" | listeners = ["otlp-grpc", "otlp-grpc"] | 18 | listeners = "otlp-grpc" | is named twice
@@ -571,6 +577,7 @@ tls = | dangerous_plaintext = true # | 14 | telemetry leaves this host in plain 
 [[identity]]\nmatch = { uri = "spiffe://example.org/agent/*" }\ntenant = "team-a"\n | | 1 | nobody gets in
 tenant = "team-a" | [[backend]]\nname = "spare"\nservers = ["[::1]:1"] | 18 | no listener uses it
 tenant = "team-a" | [[identity]]\nmatch = { uri = "spiffe://example.org/agent/1" } | 18 | never reached: the rule at line 16
+tenant = "team-a" | [[identity]]\nmatch = { uri = "spiffe://example.org/agent/*/collector" } | 18 | never reached: the rule at line 16
 tenant = "team-a" | [[identity]]\nmatch = { uri = "spiffe://example.org/agent/1", ou = "edge" }\nlisteners = ["otlp-grpc"] | 18 | never reached: the rule at line 16
 spiffe://example.org/agent/* | * | 16 | lets in every certificate
 "server.pem"\nkey = "server.key" | "ending.pem"\nkey = "ending.key" | 6 | CN=ending expires on

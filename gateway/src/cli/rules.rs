@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use bytesize::ByteSize;
 use comfy_table::Table;
-use gateway_core::identity::{IdentityLimits, Rule, TenantPart, TenantSource};
+use gateway_core::identity::{IdentityLimits, Rule, Tenant, TenantPart, TenantSource};
 
 use crate::config::Config;
 
@@ -66,14 +66,22 @@ pub fn listeners(rule: &Rule, config: &Config) -> String {
 }
 
 fn tenant(rule: &Rule) -> String {
-    match &rule.tenant {
-        TenantSource::Nowhere => "none".to_owned(),
-        TenantSource::Literal(tenant) => tenant.as_str().to_owned(),
-        TenantSource::Certificate(TenantPart::Uri) => "from uri".to_owned(),
-        TenantSource::Certificate(TenantPart::Dns) => "from dns".to_owned(),
-        TenantSource::Certificate(TenantPart::CommonName) => "from cn".to_owned(),
-        TenantSource::Certificate(TenantPart::OrganizationalUnit) => "from ou".to_owned(),
-    }
+    let (part, among) = match &rule.tenant {
+        TenantSource::Nowhere => return "none".to_owned(),
+        TenantSource::Literal(tenant) => return tenant.as_str().to_owned(),
+        TenantSource::Certificate { part, among } => (part, among),
+    };
+    let part = match part {
+        TenantPart::Uri => "from uri",
+        TenantPart::Dns => "from dns",
+        TenantPart::CommonName => "from cn",
+        TenantPart::OrganizationalUnit => "from ou",
+    };
+    let Some(among) = among else {
+        return part.to_owned();
+    };
+    let names: Vec<_> = among.iter().map(Tenant::as_str).collect();
+    format!("{part}, one of:\n{}", names.join("\n"))
 }
 
 /// What one identity may use.

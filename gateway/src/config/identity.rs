@@ -1,6 +1,7 @@
 //! `[[identity]]`: who gets in, and as which tenant. In: the sections as written. Out: rules in the order of the file.
 //! What a rule means is decided in `gateway_core::identity`; here it is only read, and rules that cannot matter are told of.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use gateway_core::certificate::Fingerprint;
@@ -29,15 +30,17 @@ pub fn check_all(
             "there is no [[identity]] rule: nobody gets in",
         );
     }
-    let mut rules: Vec<(Place, Rule)> = Vec::new();
+    let (mut places, mut rules) = (Vec::new(), Vec::new());
     for raw in sections.unwrap_or_default() {
         let place = raw.place.clone();
         if let Some(rule) = check(raw, listeners, report) {
-            shadow::warn_of(&place, &rule, &rules, report);
-            rules.push((place, rule));
+            places.push(place);
+            rules.push(rule);
         }
     }
-    Rules::new(rules.into_iter().map(|(_, rule)| rule).collect())
+    let rules = Rules::new(rules);
+    shadow::warn(&places, &rules, report);
+    rules
 }
 
 fn check(
@@ -152,7 +155,8 @@ fn tenant_of(
     let part = report.optional(&place, "tenant_from", raw.tenant_from, |text| {
         tenant_part(text)
     });
-    let (literal, part) = (literal?, part?);
+    let among = tenants_of(&place, raw.tenants, part.flatten().is_some(), report);
+    let (literal, part, among) = (literal?, part?, among?);
     if let (Some(_), Some(written)) = (&literal, &written) {
         report.wrong(
             &place,
@@ -162,19 +166,55 @@ fn tenant_of(
         );
         return None;
     }
-    let by_prefix = |rule: &Rule| matches!(rule.uri, Some(Pattern::Prefix(_)));
+    let has_star = |rule: &Rule| rule.uri.as_ref().is_some_and(Pattern::has_star);
     if let (Some(TenantPart::Uri), Some(written), Some(rule)) = (part, &written, rule)
-        && !by_prefix(rule)
+        && !has_star(rule)
     {
-        let text = "needs a match with uri = \"…*\": the tenant is what the `*` stands for, up to the next `/`";
+        let text = "needs a match with uri = \"…*\": the tenant is what the first `*` stands for, up to the next `/`";
         report.wrong(&place, "tenant_from", written, text);
         return None;
     }
     Some(match (literal, part) {
         (Some(tenant), _) => TenantSource::Literal(tenant),
-        (None, Some(part)) => TenantSource::Certificate(part),
+        (None, Some(part)) => TenantSource::Certificate { part, among },
         (None, None) => TenantSource::Nowhere,
     })
+}
+
+/// The closed set that a tenant of the certificate has to be of; `Some(None)` for any tenant.
+fn tenants_of(
+    place: &Place,
+    field: Field<Texts>,
+    is_taken_from_certificate: bool,
+    report: &mut Report<'_>,
+) -> Option<Option<BTreeSet<Tenant>>> {
+    let list = match field {
+        Field::Absent => return Some(None),
+        given => given.given()?,
+    };
+    if !is_taken_from_certificate {
+        let text = "needs tenant_from: it bounds what a certificate may name";
+        report.wrong(place, "tenants", &list, text);
+        return None;
+    }
+    if list.value.is_empty() {
+        let text = "must name at least one, or be left out for any";
+        report.wrong(place, "tenants", &list, text);
+        return None;
+    }
+    let mut tenants = BTreeSet::new();
+    for item in &list.value {
+        match Tenant::parse(&item.value) {
+            Ok(tenant) if tenants.contains(&tenant) => {
+                report.wrong(place, "tenants", item, "is named twice");
+            }
+            Ok(tenant) => {
+                tenants.insert(tenant);
+            }
+            Err(error) => report.wrong(place, "tenants", item, error),
+        }
+    }
+    Some(Some(tenants))
 }
 
 fn tenant_part(text: &str) -> Result<TenantPart, String> {
@@ -190,7 +230,9 @@ fn tenant_part(text: &str) -> Result<TenantPart, String> {
 fn patterns_of(raw: RawMatch, report: &mut Report<'_>) -> Option<Rule> {
     let place = raw.place;
     let parse = |text: &Text| Pattern::parse(text).map_err(|error| error.to_string());
-    let uri = report.optional(&place, "uri", raw.uri, parse);
+    let uri = report.optional(&place, "uri", raw.uri, |text| {
+        Pattern::parse_uri(text).map_err(|error| error.to_string())
+    });
     let dns = report.optional(&place, "dns", raw.dns, |text| dns_pattern(text));
     let common_name = report.optional(&place, "cn", raw.cn, parse);
     let organizational_unit = report.optional(&place, "ou", raw.ou, parse);
@@ -230,7 +272,7 @@ fn dns_pattern(text: &str) -> Result<Pattern, String> {
     if text.ends_with('.') {
         return Err("must not end in a dot: names in certificates do not".to_owned());
     }
-    Pattern::parse(&text.to_ascii_lowercase()).map_err(|error| error.to_string())
+    Pattern::parse_dns(text).map_err(|error| error.to_string())
 }
 
 /// The certificates that are meant; `Some(None)` for any.

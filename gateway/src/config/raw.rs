@@ -254,6 +254,7 @@ section! {
         "listeners" => listeners: Texts,
         "tenant" => tenant: Text,
         "tenant_from" => tenant_from: Text,
+        "tenants" => tenants: Texts,
         "max_connections" => max_connections: i64,
         "handshakes_per_second" => handshakes_per_second: i64,
         "bytes_per_second" => bytes_per_second: Text,
