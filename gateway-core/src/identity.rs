@@ -81,6 +81,8 @@ pub struct IdentityLimits {
     pub handshakes_per_second: Option<u32>,
     /// Bytes per second from the client.
     pub bytes_per_second: Option<u64>,
+    /// Bytes from the client that may come at once; a second's worth without it.
+    pub bytes_burst: Option<u64>,
 }
 
 /// One `[[identity]]` table: all given patterns must match.

@@ -35,10 +35,10 @@ impl Meter {
             .is_ok()
     }
 
-    /// Takes an amount that has been used already, and says how long to pause before the next one. A second's worth
-    /// may be used at once.
-    fn charge(&self, amount: u64, per_second: NonZeroU64, now: Duration) -> Duration {
-        let cost = cost(amount, per_second);
+    /// Takes an amount that has been used already, and says how long to pause before the next one. A burst may be used at
+    /// once.
+    fn charge(&self, amount: u64, rate: ByteRate, now: Duration) -> Duration {
+        let cost = cost(amount, rate.per_second);
         let now = nanoseconds(now);
         let take = |paid_at: u64| Some(paid_at.max(now).saturating_add(cost));
         let updated =
@@ -46,7 +46,7 @@ impl Meter {
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
         let (Ok(paid_at) | Err(paid_at)) = updated;
         let owed = paid_at.max(now).saturating_add(cost) - now;
-        Duration::from_nanos(owed).saturating_sub(Duration::from_secs(1))
+        Duration::from_nanos(owed).saturating_sub(rate.burst_lasts())
     }
 
     fn is_paid(&self, now: Duration) -> bool {
@@ -83,19 +83,61 @@ impl fmt::Display for Excess {
     }
 }
 
+/// Bytes per second, and how many may come at once after a pause that is long enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteRate {
+    per_second: NonZeroU64,
+    burst_bytes: u64,
+}
+
+impl ByteRate {
+    /// The rate that `limits` set, if they set one. Without a burst of its own it is a second's worth.
+    pub fn of(limits: &IdentityLimits) -> Option<Self> {
+        let per_second = limits.bytes_per_second.and_then(NonZeroU64::new)?;
+        Some(ByteRate {
+            per_second,
+            burst_bytes: limits.bytes_burst.unwrap_or(per_second.get()),
+        })
+    }
+
+    /// Bytes per second.
+    pub fn bytes_per_second(self) -> u64 {
+        self.per_second.get()
+    }
+
+    /// Bytes that may come at once.
+    pub fn burst_bytes(self) -> u64 {
+        self.burst_bytes
+    }
+
+    fn burst_lasts(self) -> Duration {
+        Duration::from_nanos(cost(self.burst_bytes, self.per_second))
+    }
+}
+
 /// What one identity uses at this moment.
 #[derive(Debug, Default)]
 pub struct Usage {
     open: AtomicU32,
     handshakes: Meter,
     bytes: Meter,
+    slowed: Slowed,
+}
+
+/// How an identity has been slowed down.
+#[derive(Debug, Default)]
+struct Slowed {
+    /// When its last pause ends; zero before the first.
+    until_nanoseconds: AtomicU64,
+    /// All its pauses, added up over its connections.
+    total_nanoseconds: AtomicU64,
 }
 
 /// The right of an identity to one more connection; given back when dropped.
 #[derive(Debug)]
 pub struct Permit {
     usage: Arc<Usage>,
-    bytes_per_second: Option<NonZeroU64>,
+    rate: Option<ByteRate>,
 }
 
 impl Usage {
@@ -118,7 +160,7 @@ impl Usage {
             .map_err(|_| Excess::Connections(max))?;
         Ok(Permit {
             usage: Arc::clone(self),
-            bytes_per_second: limits.bytes_per_second.and_then(NonZeroU64::new),
+            rate: ByteRate::of(limits),
         })
     }
 
@@ -128,20 +170,45 @@ impl Usage {
             && self.handshakes.is_paid(now)
             && self.bytes.is_paid(now)
     }
+
+    /// Whether it has had to pause within the last `memory`.
+    pub fn is_slowed(&self, now: Duration, memory: Duration) -> bool {
+        let until = self.slowed.until_nanoseconds.load(Ordering::Relaxed);
+        until > 0 && nanoseconds(now) <= until.saturating_add(nanoseconds(memory))
+    }
+
+    /// All its pauses so far, added up over its connections.
+    pub fn slowed_for(&self) -> Duration {
+        Duration::from_nanos(self.slowed.total_nanoseconds.load(Ordering::Relaxed))
+    }
 }
 
 impl Permit {
     /// Notes bytes from the client, and says how long to pause before the next ones are read.
-    pub fn charge(&self, bytes: usize, now: Duration) -> Duration {
-        match self.bytes_per_second {
+    pub fn charge(&self, bytes: u64, now: Duration) -> Duration {
+        match self.rate {
             None => Duration::ZERO,
-            Some(per_second) => self.usage.bytes.charge(bytes as u64, per_second, now),
+            Some(rate) => self.usage.bytes.charge(bytes, rate, now),
         }
     }
 
-    /// Whether bytes are limited at all.
-    pub fn limits_bytes(&self) -> bool {
-        self.bytes_per_second.is_some()
+    /// Notes that bytes which have arrived are left waiting for `pause`. Returns true where that is the first pause of the
+    /// identity within `memory`: an operator should hear of it once.
+    pub fn pause(&self, pause: Duration, now: Duration, memory: Duration) -> bool {
+        let is_known = self.usage.is_slowed(now, memory);
+        let slowed = &self.usage.slowed;
+        let until = nanoseconds(now + pause);
+        let before = slowed.until_nanoseconds.fetch_max(until, Ordering::Relaxed);
+        slowed
+            .total_nanoseconds
+            .fetch_add(nanoseconds(pause), Ordering::Relaxed);
+        // Of two connections that pause at the same moment the one that came first says so.
+        !is_known && before < nanoseconds(now)
+    }
+
+    /// The rate of the identity's bytes, if it has one.
+    pub fn rate(&self) -> Option<ByteRate> {
+        self.rate
     }
 }
 
@@ -168,7 +235,12 @@ mod tests {
             max_connections: given(connections),
             handshakes_per_second: given(handshakes),
             bytes_per_second: (bytes > 0).then_some(bytes),
+            bytes_burst: None,
         }
+    }
+
+    fn byte_rate(per_second: u64) -> ByteRate {
+        ByteRate::of(&limits(0, 0, per_second)).unwrap()
     }
 
     proptest! {
@@ -209,7 +281,7 @@ mod tests {
                 let most = (now - SECOND).as_nanos() * u128::from(per_second) / NANOSECONDS_PER_SECOND;
                 prop_assert!(u128::from(sent) <= most + u128::from(per_second) + 70_000);
                 sent += amount;
-                now += meter.charge(amount, rate(per_second), now);
+                now += meter.charge(amount, byte_rate(per_second), now);
             }
         }
     }
@@ -232,7 +304,7 @@ mod tests {
         assert_eq!(taken, 700);
         let charge = || {
             (0..1000)
-                .map(|_| meter.charge(1, rate(1000), 10 * SECOND))
+                .map(|_| meter.charge(1, byte_rate(1000), 10 * SECOND))
                 .max()
         };
         let longest = std::thread::scope(|scope| {
@@ -284,11 +356,41 @@ mod tests {
     fn it_is_idle_once_everything_is_paid_for() {
         let usage = Arc::new(Usage::default());
         let permit = usage.admit(&limits(0, 1, 1000), SECOND).unwrap();
-        assert!(permit.limits_bytes());
+        assert!(permit.rate().is_some());
         assert_eq!(permit.charge(3000, SECOND), 2 * SECOND);
         drop(permit);
         assert!(!usage.is_idle(3 * SECOND));
         assert!(usage.is_idle(4 * SECOND));
+    }
+
+    #[test]
+    fn a_batch_that_fits_into_the_burst_passes_at_once_and_the_next_one_late() {
+        let usage = Arc::new(Usage::default());
+        let burst = IdentityLimits {
+            bytes_burst: Some(800_000),
+            ..limits(0, 0, 64_000)
+        };
+        let permit = usage.admit(&burst, SECOND).unwrap();
+        // 800 KB, read by 64 KB at a time: five seconds, the time-out of a common exporter, would not do at the rate alone.
+        let pauses: Duration = (0..12).map(|_| permit.charge(64_000, SECOND)).sum();
+        assert_eq!(pauses, Duration::ZERO);
+        // What has not been paid for yet is 768,000 bytes and these.
+        assert_eq!(permit.charge(96_000, SECOND), SECOND);
+        assert_eq!(permit.charge(0, 2 * SECOND), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_identity_that_is_slowed_is_told_of_once_and_anew_when_that_is_long_over() {
+        const MEMORY: Duration = Duration::from_secs(60);
+        let usage = Arc::new(Usage::default());
+        let [one, other] = [(); 2].map(|()| usage.admit(&limits(0, 0, 1000), SECOND).unwrap());
+        assert!(!usage.is_slowed(SECOND, MEMORY));
+        assert!(one.pause(5 * SECOND, SECOND, MEMORY));
+        assert!(!other.pause(3 * SECOND, 2 * SECOND, MEMORY));
+        assert_eq!(usage.slowed_for(), 8 * SECOND);
+        assert!(usage.is_slowed(6 * SECOND + MEMORY, MEMORY));
+        assert!(!usage.is_slowed(7 * SECOND + MEMORY, MEMORY));
+        assert!(one.pause(SECOND, 7 * SECOND + MEMORY, MEMORY));
     }
 
     #[test]

@@ -248,6 +248,18 @@ pub const IDENTITY_HANDSHAKES_PER_SECOND: RangeInclusive<u64> = 1..=1_000_000;
 /// Bytes per second from one identity. A connection that has just read a whole buffer then pauses for four seconds at most,
 /// if it is the only one.
 pub const IDENTITY_BYTES_PER_SECOND: RangeInclusive<u64> = 16 << 10..=1 << 40;
+/// Bytes from one identity that may come at once; by default a second's worth.
+pub const IDENTITY_BYTES_BURST: RangeInclusive<u64> = 16 << 10..=1 << 40;
+/// Receive buffer in bytes of a client whose bytes are slowed down: a second's worth within these bounds. What a client
+/// has given up by then still waits here, before what it sends anew. The kernel's default for `net.core.rmem_max` is the most
+/// that it grants.
+pub const PACED_RECEIVE_BYTES: RangeInclusive<u64> = 64 << 10..=208 << 10;
+/// Beyond this rate the kernel sizes the buffer by itself: a fixed one would bound the rate on a long way.
+pub const PACED_RECEIVE_BYTES_PER_SECOND_MAX: u64 = 2 << 20;
+/// An identity that has not been slowed down for this long is told of anew when it is, and leaves the metrics page.
+pub const SLOWED_MEMORY: Duration = Duration::from_secs(5 * 60);
+/// Identities that are slowed down and named on the metrics page at once, each about 200 bytes; the log names all.
+pub const SLOWED_IDENTITIES_MAX: usize = 1000;
 
 /// Identities with limits that are known at once, each about 250 bytes; those beyond are refused. Idle ones are forgotten.
 pub const IDENTITY_RECORDS_MAX: usize = 100_000;

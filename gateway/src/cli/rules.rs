@@ -95,7 +95,10 @@ pub fn limits(limits: &IdentityLimits) -> String {
     let bytes = limits
         .bytes_per_second
         .map(|rate| format!("{}/s", ByteSize(rate)));
-    let all: Vec<_> = [connections, handshakes, bytes]
+    let burst = limits
+        .bytes_burst
+        .map(|burst| format!("{} at once", ByteSize(burst)));
+    let all: Vec<_> = [connections, handshakes, bytes, burst]
         .into_iter()
         .flatten()
         .collect();

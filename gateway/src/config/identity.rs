@@ -134,10 +134,16 @@ fn limits_of(raw: &mut RawIdentity, report: &mut Report<'_>) -> Option<IdentityL
     let bytes = report.optional(&raw.place, "bytes_per_second", bytes, |text| {
         scalar::size(text, &limits::IDENTITY_BYTES_PER_SECOND)
     });
+    let burst = std::mem::replace(&mut raw.bytes_burst, Field::Absent);
+    let burst = report.optional(&raw.place, "bytes_burst", burst, |text| match bytes {
+        Some(None) => Err("has no effect without bytes_per_second".to_owned()),
+        Some(Some(_)) | None => scalar::size(text, &limits::IDENTITY_BYTES_BURST),
+    });
     Some(IdentityLimits {
         max_connections: connections?,
         handshakes_per_second: handshakes?,
         bytes_per_second: bytes?,
+        bytes_burst: burst?,
     })
 }
 

@@ -258,6 +258,7 @@ section! {
         "max_connections" => max_connections: i64,
         "handshakes_per_second" => handshakes_per_second: i64,
         "bytes_per_second" => bytes_per_second: Text,
+        "bytes_burst" => bytes_burst: Text,
     }
 }
 

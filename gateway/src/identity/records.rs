@@ -3,11 +3,12 @@
 //! map's lookup; bounded, and what is idle is forgotten. Outlives every reload.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gateway_core::certificate::Fingerprint;
-use gateway_core::limit::{Excess, Permit, Usage};
+use gateway_core::limit::{ByteRate, Excess, Permit, Usage};
 
 use crate::limits;
 use crate::tls::VerifiedPeer;
@@ -24,6 +25,8 @@ struct Inner {
     usages: HashMap<Key, Arc<Usage>>,
     /// How many records there may be before idle ones are looked for.
     sweep_at: usize,
+    /// Those who have been slowed down lately.
+    slowed: HashMap<Key, Arc<Usage>>,
 }
 
 /// What an identity is counted by.
@@ -72,11 +75,7 @@ impl Records {
         if limits == Default::default() {
             return Ok(None);
         }
-        let name = peer.identity();
-        let key = match name.is_empty() {
-            true => Key::Certificate(peer.fingerprint()),
-            false => Key::Name(name.clone()),
-        };
+        let (key, name) = (Key::of(peer), peer.identity());
         let now = self.started.elapsed();
         // The guard lasts over `admit`, so that a record is never forgotten between its lookup and its first use.
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,6 +85,43 @@ impl Records {
             started: self.started,
             permit: permit.map_err(|excess| OverLimit::Identity(excess, name))?,
         }))
+    }
+
+    /// Names `peer`'s identity among those who are slowed down.
+    pub fn name_slowed(&self, peer: &VerifiedPeer) {
+        let now = self.started.elapsed();
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.name_slowed(Key::of(peer), now);
+    }
+
+    /// Who has been slowed down lately, and for how long in all, by name.
+    pub fn slowed(&self) -> Vec<(String, Duration)> {
+        let now = self.started.elapsed();
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.forget_slowed(now);
+        let slowed = inner.slowed.iter();
+        slowed
+            .map(|(key, usage)| (key.to_string(), usage.slowed_for()))
+            .collect()
+    }
+}
+
+impl Key {
+    fn of(peer: &VerifiedPeer) -> Self {
+        let name = peer.identity();
+        match name.is_empty() {
+            true => Key::Certificate(peer.fingerprint()),
+            false => Key::Name(name),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Key::Name(name) => formatter.write_str(name),
+            Key::Certificate(fingerprint) => fingerprint.fmt(formatter),
+        }
     }
 }
 
@@ -103,17 +139,46 @@ impl Inner {
         }
         Some(self.usages.entry(key).or_default())
     }
+
+    /// Beyond the bound nobody is named any more; the log has said who it is.
+    fn name_slowed(&mut self, key: Key, now: Duration) {
+        let Some(usage) = self.usages.get(&key) else {
+            return;
+        };
+        let usage = Arc::clone(usage);
+        if self.slowed.len() >= limits::SLOWED_IDENTITIES_MAX {
+            self.forget_slowed(now);
+        }
+        if self.slowed.len() < limits::SLOWED_IDENTITIES_MAX {
+            self.slowed.insert(key, usage);
+        }
+    }
+
+    fn forget_slowed(&mut self, now: Duration) {
+        self.slowed
+            .retain(|_, usage| usage.is_slowed(now, limits::SLOWED_MEMORY));
+    }
 }
 
 impl Share {
     /// Notes bytes from the client, and says until when no more are to be read.
-    pub fn charge(&self, bytes: usize) -> Option<Instant> {
-        if !self.permit.limits_bytes() {
-            return None;
-        }
+    pub fn charge(&self, bytes: u64) -> Option<Instant> {
+        self.permit.rate()?;
         let now = Instant::now();
         let pause = self.permit.charge(bytes, now - self.started);
         (!pause.is_zero()).then(|| now + pause)
+    }
+
+    /// Notes that bytes which have arrived are left waiting until then. Returns true where an operator should hear of it.
+    pub fn pause(&self, now: Instant, until: Instant) -> bool {
+        let pause = until.saturating_duration_since(now);
+        self.permit
+            .pause(pause, now - self.started, limits::SLOWED_MEMORY)
+    }
+
+    /// The rate of its bytes, if it has one.
+    pub fn rate(&self) -> Option<ByteRate> {
+        self.permit.rate()
     }
 }
 
@@ -126,6 +191,7 @@ mod tests {
         max_connections: Some(1),
         handshakes_per_second: Some(1),
         bytes_per_second: None,
+        bytes_burst: None,
     };
 
     fn key(number: usize) -> Key {
@@ -145,6 +211,31 @@ mod tests {
         }
         let again = inner.usage(key(0), Duration::MAX).unwrap();
         assert!(Arc::ptr_eq(again, &in_use));
+    }
+
+    #[test]
+    fn no_more_identities_are_named_as_slowed_than_there_is_room_for_and_old_ones_make_it() {
+        let mut inner = Inner::default();
+        let slow = |inner: &mut Inner, number, now| {
+            let limits = IdentityLimits {
+                bytes_per_second: Some(1000),
+                ..IdentityLimits::default()
+            };
+            let permit = inner.usage(key(number), now).unwrap().admit(&limits, now);
+            assert!(
+                permit
+                    .unwrap()
+                    .pause(Duration::ZERO, now, limits::SLOWED_MEMORY)
+            );
+            inner.name_slowed(key(number), now);
+        };
+        let now = Duration::from_secs(1);
+        for number in 0..limits::SLOWED_IDENTITIES_MAX + 10 {
+            slow(&mut inner, number, now);
+        }
+        assert_eq!(inner.slowed.len(), limits::SLOWED_IDENTITIES_MAX);
+        slow(&mut inner, 1_000_000, now + 2 * limits::SLOWED_MEMORY);
+        assert_eq!(inner.slowed.len(), 1);
     }
 
     #[test]

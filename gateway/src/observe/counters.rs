@@ -163,6 +163,8 @@ impl WorkerCounters {
                 direction: Direction::Sent,
                 bytes,
             } => counters.sent_bytes.add(*bytes as u64),
+            // Counted by identity, in its record.
+            Event::Slowed { .. } => {}
             Event::ServerFailed { backend, .. } => self.server_failures[*backend].add(1),
             Event::Ended {
                 end, changed_at, ..

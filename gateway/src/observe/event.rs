@@ -92,6 +92,13 @@ pub enum Event<'a> {
         /// How many.
         bytes: usize,
     },
+    /// A client has sent more than its identity may, and what it sends is read later.
+    Slowed {
+        /// The client's address.
+        address: SocketAddr,
+        /// Who it is.
+        peer: &'a VerifiedPeer,
+    },
     /// A server of a backend could not be reached.
     ServerFailed {
         /// Position of the backend in the configuration.

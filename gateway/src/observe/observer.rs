@@ -30,6 +30,7 @@ pub struct Observer {
     server_failures: RefCell<Vec<Suppressor>>,
     backend_faults: RefCell<Suppressor>,
     foreseen: RefCell<Suppressor>,
+    slowed: RefCell<Suppressor>,
 }
 
 impl Observer {
@@ -44,7 +45,8 @@ impl Observer {
         let refusals = RefCell::new(std::array::from_fn(|_| suppressor.clone()));
         let server_failures = RefCell::new(vec![suppressor.clone(); config.backends.len()]);
         let backend_faults = RefCell::new(suppressor.clone());
-        let foreseen = RefCell::new(suppressor);
+        let foreseen = RefCell::new(suppressor.clone());
+        let slowed = RefCell::new(suppressor);
         Observer {
             worker,
             config: RefCell::new(config),
@@ -55,6 +57,7 @@ impl Observer {
             server_failures,
             backend_faults,
             foreseen,
+            slowed,
         }
     }
 
@@ -157,6 +160,17 @@ impl Observer {
                 peer,
             } => {
                 self.log_foreseen(listener, *failure, detail, peer);
+            }
+            Event::Slowed { address, peer } => {
+                let Some(left_out) = self.slowed.borrow_mut().admit(Instant::now()) else {
+                    return;
+                };
+                let limits = peer.limits();
+                tracing::warn!(
+                    listener, peer = %address, identity = peer.identity(), bytes_per_second = limits.bytes_per_second,
+                    bytes_burst = limits.bytes_burst, left_out,
+                    "slowed down to bytes_per_second: what does not pass within the client's time-out is sent again, and may never arrive"
+                );
             }
             Event::Panicked {
                 address, message, ..

@@ -167,6 +167,15 @@ pub enum Direction {
     Sent,
 }
 
+/// What a relay reports while it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Bytes of data were passed on.
+    Moved(Direction, usize),
+    /// The client has sent more than its identity may, and what it sends is read later. Said once, until that is long over.
+    Slowed,
+}
+
 /// Moves bytes both ways until the connection ends, and closes both streams in the way that end calls for.
 ///
 /// A client with a `pace` is read no faster than that. A future that is passed on as an argument takes its space twice;
@@ -176,19 +185,25 @@ pub async fn relay(
     backend: &Stream,
     watch: &Watch,
     pace: Option<&Pace>,
-    moved: impl Fn(Direction, usize),
+    report: impl Fn(Progress),
 ) -> End {
     let end = {
         let moving = pin!(async {
-            let received = |bytes| moved(Direction::Received, bytes);
-            let sent = |bytes| moved(Direction::Sent, bytes);
+            let report = &report;
             futures_util::try_join!(
                 async {
-                    let fault = pump((client, pace), backend, watch, received).await;
+                    let fault = pump(
+                        (client, pace),
+                        backend,
+                        watch,
+                        (Direction::Received, report),
+                    )
+                    .await;
                     fault.map_err(|fault| fault.end(End::of_client, End::of_backend))
                 },
                 async {
-                    let fault = pump((backend, None), client, watch, sent).await;
+                    let fault =
+                        pump((backend, None), client, watch, (Direction::Sent, report)).await;
                     fault.map_err(|fault| fault.end(End::of_backend, End::of_client))
                 }
             )
@@ -223,13 +238,14 @@ async fn pump(
     (source, pace): (&Stream, Option<&Pace>),
     sink: &Stream,
     watch: &Watch,
-    moved: impl Fn(usize),
+    (direction, report): (Direction, &impl Fn(Progress)),
 ) -> Result<(), Fault> {
     let bytes_max = pace.map_or(usize::MAX, |_| limits::PACED_READ_BYTES);
     loop {
         if let Some(pace) = pace.filter(|pace| pace.is_due()) {
             // Boxed: most connections never pause, and pay nothing for it.
-            let paused = Box::pin(pace.wait(source, watch)).await;
+            let slowed = || report(Progress::Slowed);
+            let paused = Box::pin(pace.wait(source, watch, slowed)).await;
             paused.map_err(Fault::Source)?;
         }
         source.readable().await.map_err(Fault::Source)?;
@@ -244,9 +260,9 @@ async fn pump(
         written.map_err(Fault::Sink)?;
         writing.done();
         sink.give_back(bytes);
-        moved(count);
+        report(Progress::Moved(direction, count));
         if let Some(pace) = pace {
-            pace.charge(count);
+            pace.charge(count as u64);
         }
     }
     // Boxed, as `tell` is: room that only the end needs.

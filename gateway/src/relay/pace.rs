@@ -26,7 +26,7 @@ impl Pace {
     }
 
     /// Notes that bytes of the client have been passed on.
-    pub(super) fn charge(&self, bytes: usize) {
+    pub(super) fn charge(&self, bytes: u64) {
         self.resume_at.set(self.share.charge(bytes));
     }
 
@@ -36,12 +36,22 @@ impl Pace {
         resume_at.is_some_and(|resume_at| Instant::now() < resume_at)
     }
 
-    /// Waits for bytes, and then for the moment to read them. A client that sends nothing is idle, not paused.
-    pub(super) async fn wait(&self, client: &Stream, watch: &Watch) -> Result<(), StreamError> {
+    /// Waits for bytes, and then for the moment to read them. A client that sends nothing is idle, not paused. `slowed` is
+    /// called where an operator should hear of the pause.
+    pub(super) async fn wait(
+        &self,
+        client: &Stream,
+        watch: &Watch,
+        slowed: impl FnOnce(),
+    ) -> Result<(), StreamError> {
         client.readable().await?;
-        if let Some(resume_at) = self.resume_at.take() {
+        let mut now = Instant::now();
+        let resume_at = self.resume_at.take();
+        if let Some(resume_at) = resume_at.filter(|resume_at| now < *resume_at) {
             let _pausing = watch.pausing();
-            let mut now = Instant::now();
+            if self.share.pause(now, resume_at) {
+                slowed();
+            }
             while now < resume_at {
                 let look_at = resume_at.min(now + limits::PAUSE_LOOK_INTERVAL);
                 monoio::time::sleep_until(look_at.into()).await;

@@ -151,6 +151,12 @@ impl Socket {
         Ok(sockopt::socket_error(self.descriptor())??)
     }
 
+    /// Bounds what may wait here unread, about; the peer's TCP waits with the rest. For a connected socket.
+    pub fn bound_received(&self, bytes: usize) {
+        // Fails only on a descriptor that is no socket.
+        let _ = sockopt::set_socket_recv_buffer_size(self.descriptor(), bytes);
+    }
+
     /// Sends FIN: nothing more will be written. The other direction stays open.
     pub fn finish(&self) -> io::Result<()> {
         Ok(rustix::net::shutdown(self.descriptor(), Shutdown::Write)?)

@@ -12,6 +12,7 @@ use futures_util::future::{Either, select};
 use gateway_common::Reason;
 use gateway_core::admission::ConnectionPermit;
 use gateway_core::failure::Failure;
+use gateway_core::limit::ByteRate;
 use gateway_core::sources::{Outcome, Refusal};
 use local_sync::semaphore::OwnedSemaphorePermit;
 
@@ -23,7 +24,9 @@ use crate::guard::{Pending, reason_of, refusal_detail};
 use crate::identity::Share;
 use crate::limits;
 use crate::observe::{Event, Presented};
-use crate::relay::{Direction, End, Lifetime, Pace, Place, Reached, Stream, Watch, relay};
+use crate::relay::{
+    Direction, End, Lifetime, Pace, Place, Progress, Reached, Stream, Watch, relay,
+};
 use crate::rt::Socket;
 use crate::tls::{self, Accepted, VerifiedPeer};
 
@@ -148,6 +151,9 @@ async fn join(
         place.give(order);
     }
     let watch = watch(&state, position, place, &peer);
+    if let Some(rate) = share.as_ref().and_then(Share::rate) {
+        bound_what_waits(stream.socket(), rate);
+    }
     let client = Client {
         peer: &peer,
         address,
@@ -182,6 +188,16 @@ async fn join(
         established_at,
         _permit: permit,
     })
+}
+
+/// Lets no more of a client's bytes wait in the kernel than are read in about a second: what a client has given up since, a
+/// batch that it sends anew, would go before what it still wants.
+fn bound_what_waits(socket: &Socket, rate: ByteRate) {
+    let per_second = rate.bytes_per_second();
+    if per_second <= limits::PACED_RECEIVE_BYTES_PER_SECOND_MAX {
+        let bounds = limits::PACED_RECEIVE_BYTES;
+        socket.bound_received(per_second.clamp(*bounds.start(), *bounds.end()) as usize);
+    }
 }
 
 /// Stays with a client to the end. What this holds is what a connection costs while nothing moves on it.
@@ -376,14 +392,26 @@ async fn pass_on(
     totals: &[Cell<u64>; 2],
 ) -> End {
     let (watch, pace) = (&joined.watch, joined.pace.as_deref());
-    relay(&joined.client, server, watch, pace, |direction, bytes| {
-        let slot = match direction {
-            Direction::Received => &totals[RECEIVED],
-            Direction::Sent => &totals[SENT],
+    relay(&joined.client, server, watch, pace, |progress| {
+        let event = match progress {
+            Progress::Moved(direction, bytes) => {
+                let slot = match direction {
+                    Direction::Received => &totals[RECEIVED],
+                    Direction::Sent => &totals[SENT],
+                };
+                slot.set(slot.get() + bytes as u64);
+                Event::Moved { direction, bytes }
+            }
+            Progress::Slowed => {
+                let peer = &joined.peer;
+                worker.records.name_slowed(peer);
+                Event::Slowed {
+                    address: joined.address,
+                    peer,
+                }
+            }
         };
-        slot.set(slot.get() + bytes as u64);
-        let moved = Event::Moved { direction, bytes };
-        worker.observer.emit(joined.position, &moved);
+        worker.observer.emit(joined.position, &event);
     })
     .await
 }

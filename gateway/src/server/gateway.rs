@@ -236,6 +236,7 @@ impl Gateway {
             counters,
             Arc::clone(&guarding),
             audit.clone(),
+            records,
         );
         let health = Arc::new(Health::default());
         let control = Control {

@@ -1,13 +1,14 @@
 //! Limits per identity: who has reached one is refused or slowed down, and nobody else notices.
 //! In: several connections of one certificate, on all workers. Out: which of them got in, and how fast their bytes went.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tests::{
-    Backend, Behaviour, Client, Closing, Credentials, Gateway, Request, TlsFailure, World,
+    Backend, Behaviour, Client, Closing, Credentials, Gateway, Request, TlsFailure, Wire, World,
     eventually,
 };
 
@@ -169,6 +170,59 @@ fn bytes_beyond_the_rate_of_an_identity_wait_and_are_not_lost_and_others_are_not
     assert!(elapsed > Duration::from_millis(3900), "{elapsed:?}");
     let ended = "portcullis_connections_ended_total";
     assert_eq!(gateway.metrics().count(ended, &[("reason", "idle")]), 0);
+}
+
+const SLOWED: &str = "portcullis_identity_slowed_seconds_total";
+
+#[test]
+fn a_burst_passes_unhindered_and_an_identity_beyond_it_is_named_in_log_and_metrics() {
+    const KIB: usize = 1024;
+    const IDENTITY: (&str, &str) = ("identity", "spiffe://example.test/agent/agent-1");
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let limits = "bytes_per_second = \"64KiB\"\nbytes_burst = \"256KiB\"";
+    let gateway = gateway(&world, limits, "", backend.address());
+    echo(&world, &gateway, &world.agent, 128 * KIB);
+    assert!(!gateway.metrics().has(SLOWED, &[]), "it had a burst left");
+    for _ in 0..2 {
+        echo(&world, &gateway, &world.agent, 256 * KIB);
+    }
+    assert!(gateway.metrics().sum(SLOWED, &[IDENTITY]) > 0.0);
+    let log = gateway.log();
+    let told: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("slowed down to bytes_per_second"))
+        .collect();
+    assert_eq!(told.len(), 1, "{log}");
+    assert!(told[0].contains(IDENTITY.1), "{}", told[0]);
+}
+
+#[test]
+fn what_a_slowed_client_has_given_up_is_not_stored_up_before_what_it_sends_anew() {
+    const BURST_BYTES: usize = 4 << 20;
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Sink);
+    let limits = "bytes_per_second = \"16KiB\"\nbytes_burst = \"4MiB\"";
+    let gateway = gateway(&world, limits, "", backend.address());
+    let mut client = Wire::connect(&world.client(), gateway.address());
+    let socket = client.socket().try_clone().unwrap();
+    socket2::SockRef::from(&socket)
+        .set_send_buffer_size(64 << 10)
+        .unwrap();
+    socket
+        .set_write_timeout(Some(Duration::from_secs(3)))
+        .unwrap();
+    // The burst has made the buffers on the way as long as they get. Then nothing is taken any more.
+    let mut taken_bytes = 0;
+    while taken_bytes < 4 * BURST_BYTES {
+        let record = client.sent.data(&[7; 16 << 10]);
+        match (&socket).write(&record) {
+            Ok(count) if count == record.len() => taken_bytes += count,
+            _ => break,
+        }
+    }
+    assert!(taken_bytes >= BURST_BYTES, "{taken_bytes}");
+    assert!(taken_bytes < BURST_BYTES + (1 << 20), "{taken_bytes}");
 }
 
 #[test]

@@ -87,7 +87,11 @@ impl Scene<'_> {
                 address,
                 ..
             } => self.panicked(connection, address).write(buffer),
-            Event::Accepted | Event::Moved { .. } | Event::ServerFailed { .. } | Event::Closed => {
+            Event::Accepted
+            | Event::Moved { .. }
+            | Event::Slowed { .. }
+            | Event::ServerFailed { .. }
+            | Event::Closed => {
                 return false;
             }
         }

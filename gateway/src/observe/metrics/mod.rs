@@ -11,6 +11,7 @@ mod expiry;
 mod foreseen;
 mod guard;
 mod handshakes;
+mod identities;
 mod lists;
 mod process;
 mod trust;
@@ -29,6 +30,7 @@ pub use blocks::BlocksInForce;
 use super::audit::Audit;
 use super::counters::{ListenerCounters, WorkerCounters};
 use crate::config::{Config, Listener};
+use crate::identity::Records;
 use crate::server::Guarding;
 
 /// Whether the gateway takes new connections.
@@ -63,6 +65,7 @@ struct Sources {
     audit: Audit,
     /// In seconds since 1970.
     started_at: f64,
+    records: Arc<Records>,
 }
 
 impl fmt::Debug for Metrics {
@@ -81,6 +84,7 @@ impl Metrics {
         workers: Vec<Arc<WorkerCounters>>,
         guarding: Arc<Guarding>,
         audit: Audit,
+        records: Arc<Records>,
     ) -> Self {
         Metrics(Arc::new(Sources {
             config: Mutex::new(config),
@@ -93,6 +97,7 @@ impl Metrics {
             started_at: SystemTime::now()
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .map_or(0.0, |since| since.as_secs_f64()),
+            records,
         }))
     }
 
@@ -170,6 +175,7 @@ impl Collector for Metrics {
         self.encode_certificates(&mut encoder)?;
         self.encode_lifetimes(&mut encoder)?;
         self.encode_clients(&mut encoder)?;
+        self.encode_identities(&mut encoder)?;
         self.encode_audit(&mut encoder)?;
         self.encode_process(&mut encoder)?;
         self.encode_guard(&mut encoder)

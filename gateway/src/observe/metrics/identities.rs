@@ -1,0 +1,27 @@
+//! The identities' part of the metrics page: who is slowed down to its rate.
+//! In: the records of identities with limits. Out: samples. On the control thread.
+
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+use super::{Encoded, Metrics};
+
+impl Metrics {
+    pub(super) fn encode_identities(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let help = "Time that bytes of an identity were left waiting for its bytes_per_second, added up over its connections";
+        let mut metric = encoder.encode_descriptor(
+            "identity_slowed",
+            help,
+            Some(&Unit::Seconds),
+            MetricType::Counter,
+        )?;
+        for (identity, slowed_for) in self.0.records.slowed() {
+            let labels = [("identity", identity.as_str())];
+            metric
+                .encode_family(&labels)?
+                .encode_counter::<NoLabelSet, _, u64>(&slowed_for.as_secs_f64(), None)?;
+        }
+        Ok(())
+    }
+}
