@@ -9,6 +9,7 @@ pub mod block;
 pub mod certificate;
 pub mod expiry;
 pub mod failure;
+pub mod goodbye;
 pub mod identity;
 pub mod limit;
 pub mod lineage;

@@ -160,12 +160,30 @@ pub const RESOLVE_INTERVAL: Duration = Duration::from_secs(15);
 /// One resolution of a backend's name may take this long.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection that has to go, for its age or in a drain, goes at the first moment in which nothing has moved for
-/// this long.
-pub const QUIET_PERIOD: Duration = Duration::from_millis(250);
+/// A connection that has to go, for its age, its certificate or a drain, goes at the first quiet moment: when the backend's
+/// answer has been passed on and nothing has followed for this long, which is longer than the pauses within most answers ...
+pub const ANSWER_PAUSE: Duration = Duration::from_millis(250);
+
+/// ... or when nothing has moved either way for this long, however it began.
+pub const QUIET_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_millis(250)..=Duration::from_secs(10 * 60);
+/// Default of `quiet_timeout`: as long as common exporters wait for an answer.
+pub const QUIET_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 
 /// A connection past its maximum age goes after this much longer in any case.
-pub const AGE_GRACE: Duration = Duration::from_secs(30);
+pub const CONNECTION_AGE_GRACE: RangeInclusive<Duration> =
+    Duration::ZERO..=Duration::from_secs(24 * 60 * 60);
+/// Default of `max_connection_age_grace`.
+pub const CONNECTION_AGE_GRACE_DEFAULT: Duration = Duration::from_secs(30);
+
+/// In a drain, connections of a worker begin to look for their quiet moment this long after each other, on average: those that
+/// come back elsewhere cost a handshake there.
+pub const DRAIN_STEP: Duration = Duration::from_millis(2);
+
+/// At the end of a drain connections that are still open are counted this long before the deadline ...
+pub const DRAIN_COUNT_MARGIN: Duration = Duration::from_millis(50);
+/// ... and their ends are recorded within this time after it.
+pub const DRAIN_RECORD_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How much the thread that reloads stands back (nice(1)) where it shares a CPU with a worker: it gets about a tenth of it.
 pub const RELOAD_NICENESS: i32 = 10;

@@ -263,13 +263,13 @@ fn defaults_are_those_of_the_limits() {
     let config = pki.check(SMALLEST).unwrap().config;
     let listener = &config.listeners[0];
     assert_eq!(
-        listener.handshake_timeout,
+        listener.times.handshake_timeout,
         limits::HANDSHAKE_TIMEOUT_DEFAULT
     );
-    assert_eq!(listener.idle_timeout, limits::IDLE_TIMEOUT_DEFAULT);
+    assert_eq!(listener.times.idle_timeout, limits::IDLE_TIMEOUT_DEFAULT);
     assert_eq!(listener.max_connections, limits::CONNECTIONS_DEFAULT);
     assert_eq!(listener.max_handshakes, limits::HANDSHAKES_DEFAULT);
-    assert_eq!(listener.max_connection_age, None);
+    assert_eq!(listener.times.max_connection_age, None);
     assert_eq!(listener.expiry_drain, None);
     assert_eq!(
         config.backends[0].connect_timeout,

@@ -249,9 +249,15 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
         true => "none chosen".to_owned(),
         false => protocols.join(", "),
     };
-    let age = match listener.max_connection_age {
+    let age = match listener.times.max_connection_age {
         None => "none".to_owned(),
-        Some(age) => format!("{} plus or minus a tenth", duration(age)),
+        Some(age) => {
+            let grace = duration(listener.times.max_connection_age_grace);
+            format!(
+                "{} plus or minus a tenth, and up to {grace} more",
+                duration(age)
+            )
+        }
     };
     let names: Vec<_> = listener
         .certificates
@@ -284,8 +290,12 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
         ("revocation", lists(&listener.revocation)),
         ("ALPN", alpn),
         ("backend", backend.to_owned()),
-        ("handshake timeout", duration(listener.handshake_timeout)),
-        ("idle timeout", duration(listener.idle_timeout)),
+        (
+            "handshake timeout",
+            duration(listener.times.handshake_timeout),
+        ),
+        ("idle timeout", duration(listener.times.idle_timeout)),
+        ("quiet timeout", duration(listener.times.quiet_timeout)),
         ("max. connections", listener.max_connections.to_string()),
         ("max. handshakes", listener.max_handshakes.to_string()),
         ("max. connection age", age),

@@ -116,18 +116,29 @@ pub struct Listener {
     pub revocation: Arc<Revocation>,
     /// Index into `Config::backends`.
     pub backend: usize,
-    /// Bound on the whole handshake, from accept to Finished.
-    pub handshake_timeout: Duration,
-    /// A connection on which nothing moves for this long in either direction is closed.
-    pub idle_timeout: Duration,
+    /// How long its connections may take for what.
+    pub times: ConnectionTimes,
     /// Connections at once, over all workers.
     pub max_connections: usize,
     /// Handshakes at once, over all workers; more wait in the accept queue.
     pub max_handshakes: usize,
-    /// Age at which a connection is closed, plus or minus a tenth at random.
-    pub max_connection_age: Option<Duration>,
     /// How long before the end of its certificate a connection looks for a quiet moment to end; `None`: it goes on to the end.
     pub expiry_drain: Option<Duration>,
+}
+
+/// How long the connections of a listener may take for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionTimes {
+    /// Bound on the whole handshake, from accept to Finished.
+    pub handshake_timeout: Duration,
+    /// A connection on which nothing moves for this long in either direction is closed.
+    pub idle_timeout: Duration,
+    /// A connection that has to go is quiet when nothing has moved for this long after bytes of the client's.
+    pub quiet_timeout: Duration,
+    /// Age at which a connection is closed, plus or minus a tenth at random.
+    pub max_connection_age: Option<Duration>,
+    /// How long a connection of that age looks for a quiet moment at most.
+    pub max_connection_age_grace: Duration,
 }
 
 /// A certificate chain with its key, and the names it answers to.

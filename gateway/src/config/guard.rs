@@ -212,7 +212,7 @@ fn deadline(listeners: &[CheckedListener]) -> Duration {
     let longest = listeners
         .iter()
         .filter_map(|listener| listener.checked.as_ref())
-        .map(|listener| listener.handshake_timeout)
+        .map(|listener| listener.times.handshake_timeout)
         .max();
     longest.unwrap_or(limits::HANDSHAKE_TIMEOUT_DEFAULT) + limits::GUARD_DEADLINE_MARGIN
 }

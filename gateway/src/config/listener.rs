@@ -3,20 +3,19 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
 
 use super::backend::Names;
+use super::bounds;
 use super::checked::{Listener, ServerCertificate};
 use super::closing;
 use super::keys::{self, Authorities, OwnCertificate, Role};
-use super::raw::{RawListener, RawSni, Text, Texts};
+use super::raw::{RawListener, RawSni, Texts};
 use super::report::{Place, Report};
 use super::revocation;
 use super::scalar;
 use super::value::{Field, Item, Sections};
-use crate::limits;
 use crate::pki::facts::Facts;
 use crate::tls::KeyPolicy;
 
@@ -33,15 +32,6 @@ pub struct CheckedListener {
     pub backend: Option<usize>,
     /// The listener, unless something is wrong with it.
     pub checked: Option<Listener>,
-}
-
-/// What bounds a listener's connections.
-struct Bounds {
-    handshake_timeout: Duration,
-    idle_timeout: Duration,
-    max_connections: usize,
-    max_handshakes: usize,
-    max_connection_age: Option<Duration>,
 }
 
 impl CheckedListener {
@@ -144,7 +134,7 @@ fn check(
     let client_roots = authorities.map(|authorities| Arc::new(authorities.roots));
     let at_expiry = (take(&mut raw.at_expiry), take(&mut raw.expiry_drain));
     let expiry_drain = closing::expiry_drain(&place, at_expiry, report);
-    let bounds = bounds(&place, raw, report);
+    let bounds = bounds::check(&place, raw, alpn.as_deref().unwrap_or_default(), report);
     let assemble = || {
         mode?;
         let bounds = bounds?;
@@ -156,11 +146,9 @@ fn check(
             client_roots: client_roots?,
             revocation: revocation?,
             backend: backend?,
-            handshake_timeout: bounds.handshake_timeout,
-            idle_timeout: bounds.idle_timeout,
+            times: bounds.times,
             max_connections: bounds.max_connections,
             max_handshakes: bounds.max_handshakes,
-            max_connection_age: bounds.max_connection_age,
             expiry_drain: expiry_drain?,
         })
     };
@@ -284,45 +272,4 @@ fn certificates(first: OwnCertificate, more: Vec<OwnCertificate>) -> Vec<ServerC
         .chain(more)
         .map(server_certificate)
         .collect()
-}
-
-fn bounds(place: &Place, raw: RawListener, report: &mut Report<'_>) -> Option<Bounds> {
-    let handshake = |text: &Text| {
-        let why = " (less would refuse every client, more would let silence hold a place)";
-        scalar::duration(text, &limits::HANDSHAKE_TIMEOUT, why)
-    };
-    let handshake_timeout =
-        report.optional(place, "handshake_timeout", raw.handshake_timeout, handshake);
-    let idle = |text: &Text| scalar::duration(text, &limits::IDLE_TIMEOUT, "");
-    let idle_timeout = report.optional(place, "idle_timeout", raw.idle_timeout, idle);
-    let age = |text: &Text| {
-        scalar::duration(
-            text,
-            &limits::CONNECTION_AGE,
-            " (leave it out for no limit)",
-        )
-    };
-    let max_connection_age =
-        report.optional(place, "max_connection_age", raw.max_connection_age, age);
-    let connections = |count: &i64| scalar::count(*count, &limits::CONNECTIONS, "");
-    let max_connections =
-        report.optional(place, "max_connections", raw.max_connections, connections);
-    let most = max_connections
-        .flatten()
-        .unwrap_or(limits::CONNECTIONS_DEFAULT);
-    let handshakes = |count: &i64| {
-        let count = scalar::count(*count, &limits::HANDSHAKES, "")?;
-        match count <= most {
-            true => Ok(count),
-            false => Err(format!("must be at most max_connections, which is {most}")),
-        }
-    };
-    let max_handshakes = report.optional(place, "max_handshakes", raw.max_handshakes, handshakes);
-    Some(Bounds {
-        handshake_timeout: handshake_timeout?.unwrap_or(limits::HANDSHAKE_TIMEOUT_DEFAULT),
-        idle_timeout: idle_timeout?.unwrap_or(limits::IDLE_TIMEOUT_DEFAULT),
-        max_connections: max_connections?.unwrap_or(limits::CONNECTIONS_DEFAULT),
-        max_handshakes: max_handshakes?.unwrap_or(limits::HANDSHAKES_DEFAULT.min(most)),
-        max_connection_age: max_connection_age?,
-    })
 }

@@ -5,6 +5,7 @@
 mod audit;
 mod backend;
 mod blocks;
+mod bounds;
 pub mod checked;
 mod closing;
 mod guard;

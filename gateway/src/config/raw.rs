@@ -206,9 +206,11 @@ section! {
         "backend" => backend: Text,
         "handshake_timeout" => handshake_timeout: Text,
         "idle_timeout" => idle_timeout: Text,
+        "quiet_timeout" => quiet_timeout: Text,
         "max_connections" => max_connections: i64,
         "max_handshakes" => max_handshakes: i64,
         "max_connection_age" => max_connection_age: Text,
+        "max_connection_age_grace" => max_connection_age_grace: Text,
         "at_expiry" => at_expiry: Text,
         "expiry_drain" => expiry_drain: Text,
     }

@@ -162,15 +162,7 @@ impl Observer {
                 self.log_foreseen(listener, *failure, detail, peer);
             }
             Event::Slowed { address, peer } => {
-                let Some(left_out) = self.slowed.borrow_mut().admit(Instant::now()) else {
-                    return;
-                };
-                let limits = peer.limits();
-                tracing::warn!(
-                    listener, peer = %address, identity = peer.identity(), bytes_per_second = limits.bytes_per_second,
-                    bytes_burst = limits.bytes_burst, left_out,
-                    "slowed down to bytes_per_second: what does not pass within the client's time-out is sent again, and may never arrive"
-                );
+                self.log_slowed(listener, *address, peer);
             }
             Event::Panicked {
                 address, message, ..
@@ -196,6 +188,17 @@ impl Observer {
                 tracing::error!(listener, reason, peer = %address, detail, left_out, "refused")
             }
         }
+    }
+
+    fn log_slowed(&self, listener: &str, address: SocketAddr, peer: &VerifiedPeer) {
+        let admitted = self.slowed.borrow_mut().admit(Instant::now());
+        let Some(left_out) = admitted else { return };
+        let (identity, limits) = (peer.identity(), peer.limits());
+        tracing::warn!(
+            listener, peer = %address, identity, bytes_per_second = limits.bytes_per_second,
+            bytes_burst = limits.bytes_burst, left_out,
+            "slowed down to bytes_per_second: what does not pass within the client's time-out is sent again, and may never arrive"
+        );
     }
 
     fn log_foreseen(&self, listener: &str, failure: Failure, detail: &str, peer: &VerifiedPeer) {

@@ -17,7 +17,7 @@ use monoio::time::timeout;
 pub use orders::{Order, Orders, Place, Reached};
 pub use pace::Pace;
 pub use stream::{PlainStream, Stream};
-pub use watch::{Lifetime, Watch};
+pub use watch::{Lifetime, Patience, Watch};
 
 use crate::limits;
 use crate::tls::{Received, StreamError};
@@ -255,7 +255,7 @@ async fn pump(
             None => continue,
         };
         let count = bytes.len();
-        let writing = watch.writing();
+        let writing = watch.writing(direction);
         let written = sink.write(&mut bytes, &writing).await;
         written.map_err(Fault::Sink)?;
         writing.done();

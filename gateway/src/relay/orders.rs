@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::select;
 use gateway_core::certificate::Chain;
@@ -102,14 +102,15 @@ impl Orders {
         self.inner.borrow().entries.len()
     }
 
-    /// Orders every connection, present and future, to end.
-    pub fn give_to_all(&self, order: Order) {
+    /// Orders every connection to end. Those that are there begin to look for their quiet moment at moments of their own, which
+    /// `delay` draws; those that come later do at once.
+    pub fn give_to_all(&self, order: Order, mut delay: impl FnMut() -> Duration) {
         let mut inner = self.inner.borrow_mut();
         inner.to_all = Some(order);
-        inner
-            .entries
-            .values_mut()
-            .for_each(|entry| entry.give(order));
+        for entry in inner.entries.values_mut() {
+            let from = (order.from + delay()).min(order.at_the_latest);
+            entry.give(Order { from, ..order });
+        }
     }
 
     /// Asks `judge` about every client that has got in, and the server behind it: gives its order, or takes an earlier one back where the client
@@ -328,7 +329,6 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn order(reason: End, wait_seconds: u64) -> Order {
         let now = Instant::now();
@@ -378,7 +378,7 @@ mod tests {
                 }
                 // Nobody else is left but the one who waits for an hour: an order still gets through.
                 let order = order(End::Drained, 1);
-                all.give_to_all(order);
+                all.give_to_all(order, || Duration::ZERO);
                 assert_eq!(long.await, (Some(Some(order)), false));
                 woken
             }
@@ -393,8 +393,13 @@ mod tests {
         let all = Rc::new(Orders::default());
         let before = all.register();
         let drained = order(End::Drained, 1);
-        all.give_to_all(drained);
-        assert_eq!(order_of(&before), Some(drained));
+        let delay = Duration::from_millis(300);
+        all.give_to_all(drained, || delay);
+        let delayed = Order {
+            from: drained.from + delay,
+            ..drained
+        };
+        assert_eq!(order_of(&before), Some(delayed));
         assert_eq!(order_of(&all.register()), Some(drained));
     }
 

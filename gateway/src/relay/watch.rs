@@ -4,20 +4,31 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use super::End;
+use gateway_core::goodbye::{LastMove, Silence, Speaker};
+
 use super::orders::{Order, Place, Reached};
+use super::{Direction, End};
 use crate::limits;
 
 /// What one connection is watched for.
 #[derive(Debug)]
 pub struct Watch {
     place: Place,
-    idle_timeout: Duration,
+    patience: Patience,
     lifetime: Lifetime,
-    last_moved: Cell<Instant>,
+    last_move: Cell<LastMove>,
     writes: Cell<u32>,
     is_paused: Cell<bool>,
     changed_at: Cell<Option<Instant>>,
+}
+
+/// How long nothing may move.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Until the connection ends for that alone.
+    pub idle_timeout: Duration,
+    /// Until one that has to end is quiet, whatever moved last.
+    pub quiet_timeout: Duration,
 }
 
 /// When a connection ends, whatever happens on it.
@@ -25,6 +36,8 @@ pub struct Watch {
 pub struct Lifetime {
     /// It is old, and ends at the next quiet moment or shortly after.
     pub aged_at: Option<Instant>,
+    /// How much later it ends without one.
+    pub age_grace: Duration,
     /// Its client's certificate is about to end: from now on it ends at a quiet moment.
     pub expiring_at: Option<Instant>,
     /// Its client has proven something until now.
@@ -35,12 +48,12 @@ pub struct Lifetime {
 /// so that nobody takes what was sent for all there is.
 #[derive(Debug)]
 #[must_use]
-pub struct Writing<'a>(&'a Watch);
+pub struct Writing<'a>(&'a Watch, Direction);
 
 impl Writing<'_> {
     /// Notes that some of the bytes have been sent.
     pub fn progress(&self) {
-        self.0.last_moved.set(Instant::now());
+        self.0.moved(self.1);
     }
 
     /// Notes that all have been.
@@ -57,19 +70,23 @@ pub struct Pausing<'a>(&'a Watch);
 impl Drop for Pausing<'_> {
     fn drop(&mut self) {
         self.0.is_paused.set(false);
-        self.0.last_moved.set(Instant::now());
+        self.0.moved(Direction::Received);
     }
 }
 
 impl Watch {
     /// Watches a connection that has just been established.
-    pub fn new(place: Place, idle_timeout: Duration, lifetime: Lifetime) -> Self {
-        let last_moved = Cell::new(Instant::now());
+    pub fn new(place: Place, patience: Patience, lifetime: Lifetime) -> Self {
+        // The client is about to send something.
+        let last_move = LastMove {
+            at: Instant::now(),
+            speaker: Speaker::Client,
+        };
         Watch {
             place,
-            idle_timeout,
+            patience,
             lifetime,
-            last_moved,
+            last_move: Cell::new(last_move),
             writes: Cell::new(0),
             is_paused: Cell::new(false),
             changed_at: Cell::new(None),
@@ -85,10 +102,20 @@ impl Watch {
     }
 
     /// Notes that bytes arrived and are being written.
-    pub fn writing(&self) -> Writing<'_> {
+    pub fn writing(&self, direction: Direction) -> Writing<'_> {
         self.writes.set(self.writes.get() + 1);
-        self.last_moved.set(Instant::now());
-        Writing(self)
+        self.moved(direction);
+        Writing(self, direction)
+    }
+
+    fn moved(&self, direction: Direction) {
+        self.last_move.set(LastMove {
+            at: Instant::now(),
+            speaker: match direction {
+                Direction::Received => Speaker::Client,
+                Direction::Sent => Speaker::Backend,
+            },
+        });
     }
 
     /// Notes that bytes wait and are not read yet, because the client has sent too many. It is neither idle nor quiet then:
@@ -98,12 +125,22 @@ impl Watch {
         Pausing(self)
     }
 
-    /// When bytes were last under way.
-    fn last_moved(&self, now: Instant) -> Instant {
+    /// The bytes that were last under way.
+    fn last_move(&self, now: Instant) -> LastMove {
         match self.is_paused.get() {
-            true => now,
-            false => self.last_moved.get(),
+            true => LastMove {
+                at: now,
+                speaker: Speaker::Client,
+            },
+            false => self.last_move.get(),
         }
+    }
+
+    fn quiet_at(&self, now: Instant) -> Instant {
+        self.last_move(now).quiet_at(Silence {
+            after_answer: limits::ANSWER_PAUSE,
+            after_request: self.patience.quiet_timeout,
+        })
     }
 
     /// Whether bytes are being written in either direction.
@@ -126,7 +163,7 @@ impl Watch {
             }
             let wake_at = match self.closing(order, now) {
                 Some((reason, at_the_latest)) => {
-                    let quiet_at = self.last_moved(now) + limits::QUIET_PERIOD;
+                    let quiet_at = self.quiet_at(now);
                     let is_quiet = now >= quiet_at && !self.is_writing();
                     if is_quiet || now >= at_the_latest {
                         let obeyed = order.filter(|order| order.reason == reason);
@@ -138,12 +175,12 @@ impl Watch {
                     let look_at = if now < quiet_at {
                         quiet_at
                     } else {
-                        now + limits::QUIET_PERIOD
+                        now + limits::ANSWER_PAUSE
                     };
                     look_at.min(at_the_latest)
                 }
                 None => {
-                    let idle_at = self.last_moved(now) + self.idle_timeout;
+                    let idle_at = self.last_move(now).at + self.patience.idle_timeout;
                     if now >= idle_at {
                         return End::Idle;
                     }
@@ -171,11 +208,12 @@ impl Watch {
         let ordered = ordered.map(|order| (order.reason, order.at_the_latest));
         let Lifetime {
             aged_at,
+            age_grace,
             expiring_at,
             expires_at,
         } = self.lifetime;
         let aged = aged_at.filter(|aged_at| now >= *aged_at);
-        let aged = aged.map(|aged_at| (End::Age, aged_at + limits::AGE_GRACE));
+        let aged = aged.map(|aged_at| (End::Age, aged_at + age_grace));
         let expiring = expiring_at.filter(|expiring_at| now >= *expiring_at);
         let expiring = expiring.map(|_| (End::Expiring, expires_at));
         ordered
@@ -194,12 +232,17 @@ mod tests {
     use std::rc::Rc;
 
     const LONG: Duration = Duration::from_secs(3600);
+    const PATIENT: Patience = Patience {
+        idle_timeout: LONG,
+        quiet_timeout: Duration::from_millis(400),
+    };
     /// A guard against hanging.
     const PATIENCE: Duration = Duration::from_secs(20);
 
     fn long() -> Lifetime {
         Lifetime {
             aged_at: None,
+            age_grace: LONG,
             expiring_at: None,
             expires_at: Instant::now() + LONG,
         }
@@ -224,8 +267,8 @@ mod tests {
                 aged_at: aged.then_some(now),
                 ..long()
             };
-            let watch = Rc::new(Watch::new(all.register(), LONG, lifetime));
-            let busy = watch.writing();
+            let watch = Rc::new(Watch::new(all.register(), PATIENT, lifetime));
+            let busy = watch.writing(Direction::Received);
             let giving = Rc::clone(&watch);
             let orders = orders.to_vec();
             monoio::spawn(async move {
@@ -262,7 +305,7 @@ mod tests {
             let all = Rc::new(Orders::default());
             let place = all.register();
             place.give(order(End::NotAuthorized, LONG));
-            let watch = Watch::new(place, LONG, long());
+            let watch = Watch::new(place, PATIENT, long());
             monoio::time::timeout(PATIENCE, watch.until_end()).await
         });
         assert_eq!(ended.unwrap(), Ok(End::NotAuthorized));
@@ -278,8 +321,8 @@ mod tests {
                 expires_at: now + Duration::from_millis(50),
                 ..long()
             };
-            let watch = Watch::new(place, LONG, soon);
-            let _busy = watch.writing();
+            let watch = Watch::new(place, PATIENT, soon);
+            let _busy = watch.writing(Direction::Received);
             monoio::time::timeout(PATIENCE, watch.until_end()).await
         });
         assert_eq!(ended.unwrap(), Ok(End::Expired));
@@ -289,8 +332,12 @@ mod tests {
     fn a_paused_connection_is_neither_idle_nor_quiet_and_still_ends_when_it_has_to() {
         let ended = block_on(|_| async {
             let short = Duration::from_millis(20);
+            let impatient = Patience {
+                idle_timeout: short,
+                quiet_timeout: short,
+            };
             let place = Rc::new(Orders::default()).register();
-            let watch = Watch::new(place, short, long());
+            let watch = Watch::new(place, impatient, long());
             let pausing = watch.pausing();
             let paused = monoio::time::timeout(10 * short, watch.until_end()).await;
             watch.place.give(order(End::Untrusted, 10 * short));
@@ -311,9 +358,35 @@ mod tests {
                 expiring_at: Some(Instant::now() + Duration::from_millis(50)),
                 ..long()
             };
-            let watch = Watch::new(place, LONG, expiring);
+            let watch = Watch::new(place, PATIENT, expiring);
             monoio::time::timeout(PATIENCE, watch.until_end()).await
         });
         assert_eq!(ended.unwrap(), Ok(End::Expiring));
+    }
+
+    /// Whether a connection that is ordered to end goes before `patience` is over, after a move in this direction.
+    fn goes_within(patience: Duration, direction: Direction) -> bool {
+        let ended = block_on(|_| async {
+            let place = Rc::new(Orders::default()).register();
+            let quiet_timeout = LONG;
+            let watch = Watch::new(
+                place,
+                Patience {
+                    quiet_timeout,
+                    ..PATIENT
+                },
+                long(),
+            );
+            watch.writing(direction).done();
+            watch.place.give(order(End::Drained, LONG));
+            monoio::time::timeout(patience, watch.until_end()).await
+        });
+        ended.unwrap() == Ok(End::Drained)
+    }
+
+    #[test]
+    fn a_connection_goes_after_an_answer_and_not_while_one_is_waited_for() {
+        assert!(goes_within(PATIENCE, Direction::Sent));
+        assert!(!goes_within(4 * limits::ANSWER_PAUSE, Direction::Received));
     }
 }

@@ -25,7 +25,7 @@ use crate::identity::Share;
 use crate::limits;
 use crate::observe::{Event, Presented};
 use crate::relay::{
-    Direction, End, Lifetime, Pace, Place, Progress, Reached, Stream, Watch, relay,
+    Direction, End, Lifetime, Pace, Patience, Place, Progress, Reached, Stream, Watch, relay,
 };
 use crate::rt::Socket;
 use crate::tls::{self, Accepted, VerifiedPeer};
@@ -256,10 +256,15 @@ fn watch(state: &State, position: usize, place: Place, peer: &VerifiedPeer) -> W
     let expires_at = expires_at(peer);
     let lifetime = Lifetime {
         aged_at: aged_at(&state.config, listener),
+        age_grace: listener.times.max_connection_age_grace,
         expiring_at: expiring_at(&state.config, listener, expires_at),
         expires_at,
     };
-    Watch::new(place, listener.idle_timeout, lifetime)
+    let patience = Patience {
+        idle_timeout: listener.times.idle_timeout,
+        quiet_timeout: listener.times.quiet_timeout,
+    };
+    Watch::new(place, patience, lifetime)
 }
 
 /// The handshake, within its time. A client that is refused is told why, and the guard how the handshake came out: before
@@ -272,7 +277,7 @@ async fn shake_hands(
     pending: Pending,
 ) -> Option<(Accepted, Option<Share>)> {
     let started = Instant::now();
-    let timeout = door.listener.handshake_timeout;
+    let timeout = door.listener.times.handshake_timeout;
     let handshake = tls::accept(socket, &door.tls, Rc::clone(&worker.buffers), timeout);
     match handshake.await {
         Ok(accepted) => let_in(
@@ -419,7 +424,7 @@ async fn pass_on(
 /// When this connection is too old: the configured age, plus or minus a tenth, so that agents that came together do not
 /// go together.
 fn aged_at(config: &Config, listener: &Listener) -> Option<Instant> {
-    let age = listener.max_connection_age?;
+    let age = listener.times.max_connection_age?;
     Some(Instant::now() + jittered(age, random(config)))
 }
 

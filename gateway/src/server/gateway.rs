@@ -389,10 +389,14 @@ impl Gateway {
     /// Stops taking connections, lets those that are open finish until `drain_timeout`, and returns when all are gone.
     pub fn drain(&self) {
         self.health.set_ready(false);
-        let deadline = Instant::now() + self.lock_seed().config.drain_timeout;
+        let drain_timeout = self.lock_seed().config.drain_timeout;
+        let deadline = Instant::now() + drain_timeout;
+        let (cut, left) = channel();
         for mailbox in &self.mailboxes {
-            mailbox.send(Message::Drain { deadline });
+            let cut = cut.clone();
+            mailbox.send(Message::Drain { deadline, cut });
         }
+        drop(cut);
         let threads = self
             .threads
             .lock()
@@ -406,6 +410,14 @@ impl Gateway {
             if worker.join().is_err() {
                 tracing::error!("a worker panicked");
             }
+        }
+        let connections: usize = left.try_iter().sum();
+        if connections > 0 {
+            tracing::warn!(
+                connections,
+                ?drain_timeout,
+                "drain_timeout is over: connections that were busy to the end were cut off"
+            );
         }
         self.control_stop.stop();
         if control.join().is_err() {

@@ -7,12 +7,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use gateway_core::failure::Failure;
+use gateway_core::goodbye::drain_spread;
 use gateway_core::server_trust::ServerObjection;
 use gateway_core::suppress::Suppressor;
 use local_sync::semaphore::Semaphore;
+use rustls::crypto::SecureRandom;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
@@ -50,6 +52,8 @@ pub(super) enum Message {
     Drain {
         /// When connections that are still open are closed.
         deadline: Instant,
+        /// Takes how many those were.
+        cut: Sender<usize>,
     },
 }
 
@@ -217,10 +221,7 @@ fn judge(
             changed_at,
         });
     }
-    let mut random = [0; 2];
-    // Without randomness all go at once.
-    let _ = state.config.provider.secure_random.fill(&mut random);
-    let share = f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX);
+    let share = share(state.config.provider.secure_random);
     let from = now + state.config.close_spread.mul_f64(share);
     Some(Order {
         reason,
@@ -266,7 +267,7 @@ async fn work(start: Start, receiver: MailboxReceiver<Message>) -> std::io::Resu
             ))
         })
         .collect();
-    let deadline = Cell::new(None);
+    let ending = Cell::new(None);
     let handle = |message| match message {
         Message::Addresses { backend, addresses } => {
             // A message from before a reload may name a backend that is gone.
@@ -284,8 +285,8 @@ async fn work(start: Start, receiver: MailboxReceiver<Message>) -> std::io::Resu
             worker.count_clients(SystemTime::now());
             true
         }
-        Message::Drain { deadline: at } => {
-            deadline.set(Some(at));
+        Message::Drain { deadline, cut } => {
+            ending.set(Some((deadline, cut)));
             false
         }
     };
@@ -294,33 +295,47 @@ async fn work(start: Start, receiver: MailboxReceiver<Message>) -> std::io::Resu
     for door in doors {
         door.await;
     }
-    drain(&worker, deadline.get().unwrap_or_else(Instant::now)).await;
+    let (deadline, cut) = ending.take().unzip();
+    let left = drain(&worker, deadline.unwrap_or_else(Instant::now)).await;
+    // Whoever asked may be gone.
+    let _ = cut.map(|cut| cut.send(left));
     Ok(())
 }
 
-/// Lets connections finish until shortly before `deadline`, then closes the quiet ones, then all.
-async fn drain(worker: &Worker, deadline: Instant) {
-    const CLOSING: Duration = Duration::from_millis(500);
-    let finished = worker.orders.until_empty();
-    let patience = deadline
-        .saturating_duration_since(Instant::now())
-        .saturating_sub(CLOSING);
-    if monoio::time::timeout(patience, finished).await.is_ok() {
-        return;
-    }
-    let open = worker.orders.open();
-    tracing::warn!(
-        open,
-        "drain deadline: closing connections that are still open"
-    );
-    worker.orders.give_to_all(Order {
+/// Lets each connection end at its first quiet moment, and cuts those off that have had none until `deadline`. Returns how many
+/// those were.
+async fn drain(worker: &Worker, deadline: Instant) -> usize {
+    let now = Instant::now();
+    let left = deadline.saturating_duration_since(now);
+    let spread = drain_spread(worker.orders.open(), limits::DRAIN_STEP, left);
+    let drained = Order {
         reason: End::Drained,
-        from: Instant::now(),
+        from: now,
         at_the_latest: deadline,
         changed_at: None,
-    });
-    // Twice the time, so that every connection's own end can be recorded.
-    let _ = monoio::time::timeout(2 * CLOSING, worker.orders.until_empty()).await;
+    };
+    let random = worker.state().config.provider.secure_random;
+    worker
+        .orders
+        .give_to_all(drained, || spread.mul_f64(share(random)));
+    let patience = left.saturating_sub(limits::DRAIN_COUNT_MARGIN);
+    if monoio::time::timeout(patience, worker.orders.until_empty())
+        .await
+        .is_ok()
+    {
+        return 0;
+    }
+    let cut = worker.orders.open();
+    let recording = limits::DRAIN_COUNT_MARGIN + limits::DRAIN_RECORD_TIMEOUT;
+    let _ = monoio::time::timeout(recording, worker.orders.until_empty()).await;
+    cut
+}
+
+/// A random number from 0 to 1; without randomness it is 0.
+fn share(random: &dyn SecureRandom) -> f64 {
+    let mut bytes = [0; 2];
+    let _ = random.fill(&mut bytes);
+    f64::from(u16::from_be_bytes(bytes)) / f64::from(u16::MAX)
 }
 
 fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {

@@ -324,7 +324,7 @@ fn a_connection_ends_at_its_age_however_busy() {
         .setup()
         .route(
             "edge",
-            "max_connection_age = \"1s\"",
+            "max_connection_age = \"1s\"\nmax_connection_age_grace = \"2s\"",
             &[backend.address()],
             "",
         )
@@ -358,6 +358,23 @@ fn a_quiet_connection_ends_at_its_age_and_does_not_look_finished_to_either_side(
     // FIN, so that nothing queued is lost; without close_notify, so that a cut answer does not look whole.
     assert_eq!(client.receive_to_end().1, Closing::Truncated);
     assert_ended_by_age(&gateway, &backend);
+}
+
+#[test]
+fn a_connection_past_its_age_waits_for_the_answer_to_the_last_call() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::EchoAfterEnd);
+    let keys = "max_connection_age = \"1s\"\nquiet_timeout = \"1m\"";
+    let setup = world.setup().route("edge", keys, &[backend.address()], "");
+    let gateway = setup.start();
+    let mut client = world.client().connect(gateway.address()).unwrap();
+    client.send(b"call").unwrap();
+    // Old by now, and silent for far longer than the pause that ends an answer.
+    thread::sleep(Duration::from_secs(3));
+    client.finish();
+    let answer = client.receive_to_end();
+    assert_eq!(answer, (b"call".to_vec(), Closing::CloseNotify));
+    drop(gateway);
 }
 
 fn assert_ended_by_age(gateway: &Gateway, backend: &Backend) {

@@ -1,0 +1,96 @@
+//! What bounds a listener's connections: times and numbers. In: the section as written. Out: checked values, `None` where one is
+//! wrong.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::checked::ConnectionTimes;
+use super::raw::{RawListener, Text};
+use super::report::{Place, Report};
+use super::scalar;
+use super::value::Field;
+use crate::limits;
+
+/// Bounds of a listener's connections.
+pub(super) struct Bounds {
+    pub(super) times: ConnectionTimes,
+    pub(super) max_connections: usize,
+    pub(super) max_handshakes: usize,
+}
+
+/// Checks the bounds of a listener that chooses from these protocols.
+pub(super) fn check(
+    place: &Place,
+    raw: RawListener,
+    alpn: &[Vec<u8>],
+    report: &mut Report<'_>,
+) -> Option<Bounds> {
+    let connections = |count: &i64| scalar::count(*count, &limits::CONNECTIONS, "");
+    let max_connections = raw.max_connections.clone();
+    let max_connections = report.optional(place, "max_connections", max_connections, connections);
+    let most = max_connections
+        .flatten()
+        .unwrap_or(limits::CONNECTIONS_DEFAULT);
+    let handshakes = |count: &i64| {
+        let count = scalar::count(*count, &limits::HANDSHAKES, "")?;
+        match count <= most {
+            true => Ok(count),
+            false => Err(format!("must be at most max_connections, which is {most}")),
+        }
+    };
+    let max_handshakes = raw.max_handshakes.clone();
+    let max_handshakes = report.optional(place, "max_handshakes", max_handshakes, handshakes);
+    let times = times(place, raw, alpn, report);
+    Some(Bounds {
+        times: times?,
+        max_connections: max_connections?.unwrap_or(limits::CONNECTIONS_DEFAULT),
+        max_handshakes: max_handshakes?.unwrap_or(limits::HANDSHAKES_DEFAULT.min(most)),
+    })
+}
+
+fn times(
+    place: &Place,
+    raw: RawListener,
+    _alpn: &[Vec<u8>],
+    report: &mut Report<'_>,
+) -> Option<ConnectionTimes> {
+    let mut time = |key, field: Field<Text>, range: &RangeInclusive<Duration>, why: &str| {
+        report.optional(place, key, field, |text| scalar::duration(text, range, why))
+    };
+    let handshake = time(
+        "handshake_timeout",
+        raw.handshake_timeout,
+        &limits::HANDSHAKE_TIMEOUT,
+        " (less would refuse every client, more would let silence hold a place)",
+    );
+    let idle = time("idle_timeout", raw.idle_timeout, &limits::IDLE_TIMEOUT, "");
+    let quiet = time(
+        "quiet_timeout",
+        raw.quiet_timeout,
+        &limits::QUIET_TIMEOUT,
+        "",
+    );
+    let age = time(
+        "max_connection_age",
+        raw.max_connection_age,
+        &limits::CONNECTION_AGE,
+        " (leave it out for no limit)",
+    );
+    let grace_range = &limits::CONNECTION_AGE_GRACE;
+    let grace = report.optional(
+        place,
+        "max_connection_age_grace",
+        raw.max_connection_age_grace,
+        |text: &Text| match age {
+            Some(None) => Err("has no effect without max_connection_age".to_owned()),
+            Some(Some(_)) | None => scalar::duration(text, grace_range, ""),
+        },
+    );
+    Some(ConnectionTimes {
+        handshake_timeout: handshake?.unwrap_or(limits::HANDSHAKE_TIMEOUT_DEFAULT),
+        idle_timeout: idle?.unwrap_or(limits::IDLE_TIMEOUT_DEFAULT),
+        quiet_timeout: quiet?.unwrap_or(limits::QUIET_TIMEOUT_DEFAULT),
+        max_connection_age: age?,
+        max_connection_age_grace: grace?.unwrap_or(limits::CONNECTION_AGE_GRACE_DEFAULT),
+    })
+}
