@@ -43,29 +43,46 @@ impl AttachMode {
     }
 }
 
+/// An attachment to the interface that had this index then.
+#[derive(Debug)]
+pub(super) struct Attached {
+    pub(super) index: u32,
+    pub(super) mode: AttachMode,
+    /// Where the attachment is not pinned: it ends with this.
+    _link: Option<XdpLink>,
+}
+
 /// Attaches to one interface, and pins the attachment where there is a place for it.
 pub(super) fn attach_to(
     program: &mut Xdp,
     interface: &str,
     pins: Option<&Pins>,
-) -> Result<AttachMode, GuardError> {
+) -> Result<Attached, GuardError> {
     let index = index_of(interface)?;
-    let Some(pins) = pins else {
-        return attach_anew(program, interface).map(|(_, mode)| mode);
-    };
-    let (link, mode) = match take_over(program, index, pins) {
+    let (link, mode) = match pins.and_then(|pins| take_over(program, index, pins)) {
         Some(taken_over) => taken_over,
         None => attach_anew(program, interface)?,
     };
-    let path = pins.interface_path(index, mode);
     let link = program
         .take_link(link)
         .map_err(|error| GuardError::load(&error))?;
+    let Some(pins) = pins else {
+        return Ok(Attached {
+            index,
+            mode,
+            _link: Some(link),
+        });
+    };
+    let path = pins.interface_path(index, mode);
     let link: FdLink = link.try_into().map_err(|error| GuardError::load(&error))?;
     // The descriptor is closed again: the pin alone holds it, so that whoever removes that detaches.
     link.pin(&path)
         .map_err(|error| GuardError::pins(&path, &std::io::Error::other(error)))?;
-    Ok(mode)
+    Ok(Attached {
+        index,
+        mode,
+        _link: None,
+    })
 }
 
 /// Detaches from every interface that is not to be guarded any more.

@@ -6,6 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::PoisonError;
 
 use aya::programs::{CgroupSockopt, ProgramError, SockOps};
 use gateway_common::{LIFE_PROGRAM, VERDICT_PROGRAM};
@@ -20,13 +21,17 @@ impl Guard {
     /// # Errors
     /// What the kernel refused. Nothing is attached then.
     pub fn follow_flows(&mut self, cgroup: impl AsFd) -> Result<(), GuardError> {
+        let loaded = self
+            .loaded
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
         // Verdicts first: a flow that is open must be one that can be judged.
-        let verdicts: &mut CgroupSockopt = program(&mut self.loaded, VERDICT_PROGRAM)?;
+        let verdicts: &mut CgroupSockopt = program(loaded, VERDICT_PROGRAM)?;
         verdicts.load().map_err(|error| GuardError::load(&error))?;
         let descriptor = verdicts.fd().map_err(|error| GuardError::load(&error))?;
         let verdict_link = attach(descriptor, &cgroup, CgroupHook::SetSockOpt)
             .map_err(|error| GuardError::load(&error))?;
-        let life: &mut SockOps = program(&mut self.loaded, LIFE_PROGRAM)?;
+        let life: &mut SockOps = program(loaded, LIFE_PROGRAM)?;
         life.load().map_err(|error| GuardError::load(&error))?;
         let descriptor = life.fd().map_err(|error| GuardError::load(&error))?;
         let life_link = attach(descriptor, &cgroup, CgroupHook::SockOps)

@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod flows;
 mod gate;
+mod interfaces;
 mod layout;
 mod lines;
 mod link;
@@ -35,14 +36,15 @@ use gateway_common::{
 
 use gateway_core::sources::{Lists, Policy};
 
+use attach::leave_others;
 pub use attach::{AttachMode, Attachment};
-use attach::{attach_to, leave_others};
 pub use book::Book;
 use cgroup::Cgroup;
 pub use clock::now_ns;
 pub use error::GuardError;
 pub use events::Events;
 pub use gate::{Gate, Pending, refusal_detail};
+use interfaces::Interfaces;
 use lines::Lines;
 pub use maps::{Maps, PortCount, SourceState, address_of, source_of};
 use maps::{map_of, typed};
@@ -106,15 +108,14 @@ impl Ground {
 /// The kernel programs, attached. What is pinned stays when this is dropped; the rest is detached, as it is by the end of
 /// the process, whichever way it ends.
 pub struct Guard {
-    attachments: Vec<Attachment>,
-    unattached: Vec<(String, GuardError)>,
+    interfaces: Mutex<Interfaces>,
     maps: Mutex<Maps>,
     gate: Gate,
     pins: Option<Pins>,
     /// Attachments that are not pinned, and end with these.
     links: Vec<OwnedFd>,
     lines: Option<Lines>,
-    loaded: Ebpf,
+    loaded: Mutex<Ebpf>,
     // After the programs that are attached to it.
     _ground: Option<Ground>,
 }
@@ -123,7 +124,7 @@ impl std::fmt::Debug for Guard {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Guard")
-            .field("attachments", &self.attachments)
+            .field("interfaces", &self.interfaces)
             .field("pins", &self.pins)
             .finish_non_exhaustive()
     }
@@ -174,7 +175,6 @@ impl Guard {
             match self.attach_to(interface) {
                 Err(error) if !plan.is_required => {
                     tracing::warn!(interface, %error, "packets of this interface are not judged");
-                    self.unattached.push((interface.clone(), error));
                 }
                 attached => attached?,
             }
@@ -252,36 +252,39 @@ impl Guard {
             .load()
             .map_err(|error| GuardError::load(&error))?;
         Ok(Self {
-            attachments: Vec::new(),
-            unattached: Vec::new(),
+            interfaces: Mutex::default(),
             maps: Mutex::new(maps),
             gate,
             pins,
             links: Vec::new(),
             lines,
-            loaded,
+            loaded: Mutex::new(loaded),
             _ground: None,
         })
     }
 
     fn attach_to(&mut self, interface: &str) -> Result<(), GuardError> {
-        let program = xdp_program(&mut self.loaded)?;
-        let mode = attach_to(program, interface, self.pins.as_ref())?;
-        self.attachments.push(Attachment {
-            interface: interface.to_owned(),
-            mode,
-        });
-        Ok(())
+        let mut loaded = lock(&self.loaded);
+        let program = xdp_program(&mut loaded)?;
+        lock(&self.interfaces).add(interface, program, self.pins.as_ref())
+    }
+
+    /// Attaches to interfaces that have been made anew, and notes those that are gone. To be called every few seconds.
+    pub fn look_at_interfaces(&self) {
+        let mut loaded = lock(&self.loaded);
+        if let Ok(program) = xdp_program(&mut loaded) {
+            lock(&self.interfaces).look(program, self.pins.as_ref());
+        }
     }
 
     /// The interfaces whose packets are judged, and how the program is attached to each.
-    pub fn attachments(&self) -> &[Attachment] {
-        &self.attachments
+    pub fn attachments(&self) -> Vec<Attachment> {
+        lock(&self.interfaces).attachments()
     }
 
-    /// The interfaces that were asked for and could not be had, and why.
-    pub fn unattached(&self) -> &[(String, GuardError)] {
-        &self.unattached
+    /// The interfaces whose packets are not judged, although they are to be.
+    pub fn unattached(&self) -> Vec<String> {
+        lock(&self.interfaces).unattached()
     }
 
     /// What the workers ask.
@@ -296,7 +299,7 @@ impl Guard {
 
     /// The maps.
     pub fn lock(&self) -> MutexGuard<'_, Maps> {
-        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.maps)
     }
 
     /// Counters of every protected port, by port.
@@ -352,7 +355,7 @@ impl Guard {
     /// # Errors
     /// When the kernel does not lend its ring.
     pub fn events(&self) -> Result<Events, GuardError> {
-        let ring = typed(map_of(&self.loaded, EVENTS_MAP)?)?;
+        let ring = typed(map_of(&lock(&self.loaded), EVENTS_MAP)?)?;
         Events::of(ring).map_err(|error| GuardError::counters(&error))
     }
 
@@ -360,6 +363,11 @@ impl Guard {
     pub fn is_attached(&self) -> bool {
         self.pins.as_ref().is_none_or(Pins::is_attached)
     }
+}
+
+/// What a panic elsewhere left half done is looked at anew in a few seconds.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The kernel's settings for a policy of a gateway that is alive.

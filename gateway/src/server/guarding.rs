@@ -124,8 +124,19 @@ impl Guarding {
     }
 
     /// Interfaces whose packets are judged.
-    pub fn attachments(&self) -> &[Attachment] {
-        self.kernel.as_ref().map_or(&[], Guard::attachments)
+    pub fn attachments(&self) -> Vec<Attachment> {
+        self.kernel
+            .as_ref()
+            .map(Guard::attachments)
+            .unwrap_or_default()
+    }
+
+    /// Interfaces whose packets are not judged, although they are to be.
+    pub fn unattached(&self) -> Vec<String> {
+        self.kernel
+            .as_ref()
+            .map(Guard::unattached)
+            .unwrap_or_default()
     }
 
     /// Runs `ask` on the kernel's maps, if there are any.
@@ -208,7 +219,9 @@ impl Guarding {
         if let Err(error) = guard.beat() {
             tracing::error!(%error, "cannot tell the kernel programs that the gateway is alive");
         }
-        if !guard.is_attached() && !self.is_detached.swap(true, Ordering::Relaxed) {
+        if guard.is_attached() {
+            guard.look_at_interfaces();
+        } else if !self.is_detached.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 "the kernel programs were detached: restart the gateway to attach them again"
             );

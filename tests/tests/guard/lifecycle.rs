@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use tests::eventually;
 
-use crate::site::{ATTACKER, BAD, ENFORCE, INTERFACE, Privileges, Site};
+use crate::site::{AGENT, ATTACKER, BAD, ENFORCE, INTERFACE, Privileges, Site};
 
 #[test]
 fn a_ban_outlives_a_restart_and_a_kill() {
@@ -217,6 +218,44 @@ fn without_the_kernels_own_type_information_the_guard_works() {
     site.exchange_from("192.0.2.1").expect("agents get in");
     site.flood(&["badcert"], &BAD);
     assert_eq!(guarded.bans_in_force(), 1, "{}", guarded.log());
+}
+
+#[test]
+fn an_interface_that_is_made_anew_is_guarded_again_and_is_missed_meanwhile() {
+    let site = Site::new();
+    let guarded = site.start(ENFORCE);
+    let judged = |attached| {
+        let labels = [("interface", INTERFACE), ("attached", attached)];
+        let metrics = guarded.metrics();
+        let is_there = metrics.has("portcullis_guard_interface", &labels);
+        is_there.then(|| metrics.count("portcullis_guard_interface", &labels))
+    };
+    assert_eq!(judged("native"), Some(1));
+    site.gateway_host.ip(&["link", "delete", INTERFACE]);
+    eventually("the interface is missed", || {
+        (judged("none") == Some(0)).then_some(())
+    });
+    assert_eq!(judged("native"), None);
+    let [agent, attacker] = [AGENT, ATTACKER].map(|address| format!("{address}/24"));
+    site.agents_host.connect(
+        "agent0",
+        &[&agent, &attacker],
+        &site.gateway_host,
+        INTERFACE,
+        &["192.0.2.2/24"],
+    );
+    eventually("the interface is judged again", || {
+        (judged("native") == Some(1)).then_some(())
+    });
+    assert_eq!(judged("none"), None);
+    assert!(site.gateway_host.xdp_mode(INTERFACE).is_some());
+    site.exchange_from(AGENT).expect("agents get in");
+    site.flood(&["badcert"], &BAD);
+    eventually("packets are dropped there", || {
+        let _ = site.open_within(ATTACKER, Duration::from_millis(200));
+        (guarded.packets("dropped") > 0).then_some(())
+    });
+    guarded.stop();
 }
 
 #[test]

@@ -21,8 +21,7 @@ impl Metrics {
         let mut metric =
             encoder.encode_descriptor("guard_attached", help, None, MetricType::Gauge)?;
         gauge(&mut metric, &[], i64::from(guarding.is_attached()))?;
-        let help =
-            "1 for each interface whose packets are judged, and how the program is called there";
+        let help = "1 for each interface whose packets are judged, and how the program is called there; 0 for one that is missing";
         let mut metric =
             encoder.encode_descriptor("guard_interface", help, None, MetricType::Gauge)?;
         for attachment in guarding.attachments() {
@@ -31,6 +30,10 @@ impl Metrics {
                 ("attached", attachment.mode.name()),
             ];
             gauge(&mut metric, &labels, 1)?;
+        }
+        for interface in guarding.unattached() {
+            let labels = [("interface", interface.as_str()), ("attached", "none")];
+            gauge(&mut metric, &labels, 0)?;
         }
         let help = "Bans that have begun since the start";
         let mut metric =
