@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
-use crate::command::{self, program, root};
+use crate::command::{self, NIGHTLY, nightly, output, program, root};
 
 /// File name of the object, in whatever folder it stands.
 pub const OBJECT_NAME: &str = "portcullis.bpf.o";
@@ -147,7 +147,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// The compiler that can build for the kernel: core is built with it, which takes unstable options.
 enum Compiler {
-    /// rustup's `nightly` toolchain.
+    /// The pinned nightly toolchain of rustup.
     Nightly,
     /// A compiler of any release, which is told to accept unstable options, and the cargo in PATH.
     Named(OsString),
@@ -167,7 +167,7 @@ impl Compiler {
             command.env_remove(variable);
         }
         match self {
-            Self::Nightly => command.args(["run", "nightly", "cargo"]),
+            Self::Nightly => command.args(["run", nightly(), "cargo"]),
             Self::Named(path) => command.env("RUSTC", path).env("RUSTC_BOOTSTRAP", "1"),
         };
         command
@@ -177,7 +177,7 @@ impl Compiler {
         match self {
             Self::Nightly => {
                 let mut command = program("rustup");
-                command.args(["run", "nightly", "rustc"]);
+                command.args(["run", nightly(), "rustc"]);
                 command
             }
             Self::Named(path) => program(path),
@@ -185,24 +185,25 @@ impl Compiler {
     }
 
     /// What to do when this compiler, or the source of its core library, is missing.
-    fn remedy(&self) -> &'static str {
+    fn remedy(&self) -> String {
         match self {
-            Self::Nightly => {
+            Self::Nightly => format!(
                 "install it with\n  \
-                 rustup toolchain install nightly --profile minimal --component rust-src\n\
+                 rustup toolchain install {NIGHTLY} --profile minimal --component rust-src\n\
                  or name another compiler, one whose library source is installed, with PORTCULLIS_EBPF_RUSTC"
-            }
+            ),
             Self::Named(_) => {
                 "PORTCULLIS_EBPF_RUSTC must name a rustc whose library source is installed; on Debian\n  \
                  apt-get install rustc-web rust-web-src\n\
                  and PORTCULLIS_EBPF_RUSTC=/usr/bin/rustc"
+                    .to_owned()
             }
         }
     }
 
     /// Folder that the compiler and its library stand in.
     fn sysroot(&self) -> Result<PathBuf> {
-        match output_of(self.rustc().args(["--print", "sysroot"])) {
+        match output(self.rustc().args(["--print", "sysroot"])) {
             Some(sysroot) => Ok(PathBuf::from(sysroot.trim())),
             None => bail!("no compiler for the kernel program: {}", self.remedy()),
         }
@@ -224,22 +225,13 @@ impl Compiler {
 
 fn ensure_linker() -> Result<()> {
     ensure!(
-        output_of(program("bpf-linker").arg("--version")).is_some(),
+        output(program("bpf-linker").arg("--version")).is_some(),
         "bpf-linker is not in PATH: install it with\n  \
          apt-get install --no-install-recommends llvm-22-dev\n  \
          LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version 0.13.0 --locked \
          --no-default-features --features llvm-22"
     );
     Ok(())
-}
-
-/// Standard output of a command that can be run and ends well.
-fn output_of(command: &mut Command) -> Option<String> {
-    let output = command.output().ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Hashes of an object and of its sources as `sha256sum --check` reads them: the object first, then the sources in

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::command::{nightly_cargo, program, root, run, shown};
+use crate::command::{NIGHTLY, nightly, nightly_cargo, program, root, run, shown};
 
 /// The version that the targets were tried with.
 const CARGO_FUZZ_VERSION: &str = "0.13.2";
@@ -128,9 +128,9 @@ fn ensure_tools() -> Result<()> {
         status.is_ok_and(|status| status.success())
     };
     ensure!(
-        found(program("rustup").args(["run", "nightly", "rustc", "--version"])),
+        found(program("rustup").args(["run", nightly(), "rustc", "--version"])),
         "fuzzing needs a nightly compiler: install it with\n  \
-         rustup toolchain install nightly --profile minimal"
+         rustup toolchain install {NIGHTLY} --profile minimal"
     );
     ensure!(
         found(fuzzer().arg("--version")),
