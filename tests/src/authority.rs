@@ -288,6 +288,22 @@ impl Authority {
     }
 }
 
+impl Authority {
+    /// Issues a certificate for a key that is there already, under another file name: where it stands.
+    pub fn issue_again(&self, file_name: &str, key: &Path, request: Request) -> PathBuf {
+        let pem = fs::read_to_string(key).expect("the key can be read");
+        let key = KeyPair::from_pem(&pem).expect("the tests write keys that they can read");
+        let certificate = request
+            .parameters()
+            .signed_by(&key, &self.issuer)
+            .expect("the authority can sign");
+        let path = self.folder.join(format!("{file_name}.pem"));
+        let pem = format!("{}{}", certificate.pem(), self.chain);
+        fs::write(&path, pem).expect("the folder can be written");
+        path
+    }
+}
+
 fn authority_parameters(common_name: &str) -> CertificateParams {
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = name(common_name);

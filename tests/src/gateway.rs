@@ -58,6 +58,9 @@ pub struct Setup<'a> {
 /// A running gateway.
 pub struct Gateway {
     process: Process,
+    /// What started it, and the folder of its log.
+    command: Command,
+    folder: PathBuf,
     routes: Vec<(String, SocketAddr)>,
     admin: Admin,
 }
@@ -273,9 +276,12 @@ impl Setup<'_> {
     /// Starts the gateway and waits until it says that it is ready.
     pub fn start(self) -> Gateway {
         let mut command = self.command();
-        let process = Process::start(self.world.folder(), "portcullis", &mut command);
+        let folder = self.world.folder().to_owned();
+        let process = Process::start(&folder, "portcullis", &mut command);
         let mut gateway = Gateway {
             process,
+            command,
+            folder,
             admin: self.admin,
             routes: self.routes,
         };
@@ -285,6 +291,12 @@ impl Setup<'_> {
 }
 
 impl Gateway {
+    /// Starts it once more with the same file, after it has ended or been killed, and waits until it is ready.
+    pub fn start_again(&mut self) {
+        self.process = Process::start(&self.folder, "portcullis", &mut self.command);
+        self.wait_until_ready();
+    }
+
     fn wait_until_ready(&mut self) {
         eventually("the gateway is ready", || {
             self.process.expect_running();

@@ -1,5 +1,5 @@
-//! The little HTTP the tests need: one GET, one answer.
-//! In: an address or a Unix socket, and a path. Out: status and body.
+//! The little HTTP the tests need: one GET or POST, one answer.
+//! In: an address or a Unix socket, a path, perhaps JSON. Out: status and body.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,7 +18,25 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    exchange(stream, path)
+    exchange(
+        stream,
+        &format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"),
+    )
+}
+
+/// POST of JSON over TCP.
+///
+/// # Errors
+///
+/// What the socket says, or `InvalidData` for an answer that is not HTTP.
+pub fn post_json(address: SocketAddr, path: &str, body: &str) -> io::Result<(u16, String)> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    let length = body.len();
+    let request = format!(
+        "POST {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    exchange(stream, &request)
 }
 
 /// GET over a Unix socket.
@@ -29,12 +47,15 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
 pub fn get_unix(socket: &Path, path: &str) -> io::Result<(u16, String)> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    exchange(stream, path)
+    exchange(
+        stream,
+        &format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"),
+    )
 }
 
-fn exchange(mut stream: impl Read + Write, path: &str) -> io::Result<(u16, String)> {
-    // HTTP/1.0: the answer ends with the connection and is never chunked.
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+/// HTTP/1.0: the answer ends with the connection and is never chunked.
+fn exchange(mut stream: impl Read + Write, request: &str) -> io::Result<(u16, String)> {
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

@@ -5,6 +5,7 @@
 mod authority;
 mod backend;
 mod client;
+mod collector;
 mod gateway;
 mod host;
 mod http;
@@ -17,13 +18,14 @@ mod wire;
 pub use authority::{Authority, Credentials, Request, RevocationList, Usage};
 pub use backend::{Backend, Behaviour, Ending, Recorded};
 pub use client::{Client, ClientBuilder, Closing, TlsFailure, abort};
+pub use collector::{Collector, Delivery, Exporter, SIGNALS};
 pub use gateway::{Gateway, Setup, World};
 pub use host::Host;
-pub use http::{get, get_unix};
+pub use http::{get, get_unix, post_json};
 pub use metrics::Metrics;
 pub use process::Process;
 pub use programs::{
-    client_script, node, node_modules, program, prometheus, promtool, python, wheel_file,
+    client_script, node, node_modules, program, prometheus, promtool, python, software, wheel_file,
 };
 pub use wait::{PATIENCE, eventually};
 pub use wire::{

@@ -68,6 +68,14 @@ fn debian(name: &str) -> PathBuf {
     }
 }
 
+/// A product of `tests/software`, such as `collector/collector`.
+pub fn software(path: &str) -> PathBuf {
+    existing(
+        root().join(".tools/software").join(path),
+        "run `cargo xtask setup`, for long tests `cargo xtask setup --all`",
+    )
+}
+
 /// A client script of ours, such as `python/otel_client.py`.
 pub fn client_script(path: &str) -> PathBuf {
     existing(

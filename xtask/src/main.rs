@@ -32,7 +32,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     /// Install what the demo and the tests need and what is missing.
-    Setup,
+    Setup {
+        /// What the long tests need as well.
+        #[arg(long)]
+        all: bool,
+    },
     /// Run the main job with no configuration: real telemetry through mTLS. Arguments go to `portcullis demo`.
     Demo {
         /// Arguments of `portcullis demo`, such as `--for 20s`.
@@ -41,6 +45,9 @@ enum Task {
     },
     /// Everything CI runs, ending in the test runner's own summary. Arguments go to the runner.
     Test {
+        /// The long tests as well, as before a release; see CONTRIBUTING.md.
+        #[arg(long)]
+        all: bool,
         /// Arguments of `cargo nextest run`, such as a part of a test's name.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -81,9 +88,10 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
-        Task::Setup => setup::run(setup::Purpose::Everything),
+        Task::Setup { all: false } => setup::run(setup::Purpose::Everything),
+        Task::Setup { all: true } => setup::run(setup::Purpose::Long),
         Task::Demo { arguments } => demo::run_demo(&arguments),
-        Task::Test { arguments } => test::run_tests(&arguments),
+        Task::Test { all, arguments } => test::run_tests(all, &arguments),
         Task::Check => setup::run(setup::Purpose::Check).and_then(|()| check::run_with_tidy()),
         Task::Ebpf { out } => ebpf::run(&ebpf::Options { out }),
         Task::Bench { subject } => bench::run(&subject),

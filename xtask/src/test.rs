@@ -10,9 +10,12 @@ use crate::leftovers::Before;
 use crate::{check, count, ebpf, fuzz, miri, setup};
 
 /// Sets up, checks, builds the kernel program from source and runs every test on it. Whoever asks for some tests alone gets no
-/// counting, no Miri and no fuzzing before them.
-pub fn run_tests(arguments: &[String]) -> Result<()> {
-    setup::run(setup::Purpose::Everything)?;
+/// counting, no Miri and no fuzzing before them. With `all`, the tests that say that they are long run too.
+pub fn run_tests(all: bool, arguments: &[String]) -> Result<()> {
+    setup::run(match all {
+        false => setup::Purpose::Everything,
+        true => setup::Purpose::Long,
+    })?;
     check::run_without_tidy()?;
     let object_folder = target().join("ebpf");
     ebpf::run(&ebpf::Options {
@@ -38,6 +41,7 @@ pub fn run_tests(arguments: &[String]) -> Result<()> {
             "--locked",
             "--no-fail-fast",
         ])
+        .args(["--run-ignored", if all { "all" } else { "default" }])
         .args(arguments)
         .env(
             "PORTCULLIS_EBPF_OBJECT",

@@ -9,7 +9,8 @@ use std::process::Command;
 use serde_json::Value;
 use tests::{Backend, Behaviour, Process, World, eventually, get, prometheus};
 
-fn start(
+/// Starts Prometheus and waits until it is ready.
+pub fn start(
     world: &World,
     name: &str,
     listen: SocketAddr,
@@ -38,7 +39,7 @@ fn start(
 }
 
 /// The answer to a query, as series and value.
-fn query(server: SocketAddr, expression: &str) -> BTreeMap<String, String> {
+pub fn query(server: SocketAddr, expression: &str) -> BTreeMap<String, String> {
     // The only characters of these expressions that a URL does not carry as they are.
     let escaped: String = expression
         .bytes()

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tests::{Process, World, client_script, eventually, python};
 
 /// Starts the server that stands for an OAP.
-fn start_server(world: &World, listen: SocketAddr, file: &Path) -> Process {
+pub fn start_server(world: &World, listen: SocketAddr, file: &Path) -> Process {
     let mut command = Command::new(python());
     command
         .arg(client_script("python/skywalking_server.py"))

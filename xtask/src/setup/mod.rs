@@ -3,6 +3,7 @@
 
 mod parts;
 mod runner;
+mod software;
 
 use std::io::{IsTerminal, stderr};
 
@@ -22,6 +23,8 @@ pub enum Purpose {
     Namespaces,
     /// Run every test, and build the kernel program.
     Everything,
+    /// Run the long tests as well.
+    Long,
 }
 
 /// Installs what is missing. Not root: prints the exact commands and fails.
@@ -31,7 +34,7 @@ pub fn run(purpose: Purpose) -> Result<()> {
         .filter(|part| !part.present)
         .collect();
     if missing.is_empty() {
-        if purpose == Purpose::Everything {
+        if matches!(purpose, Purpose::Everything | Purpose::Long) {
             eprintln!("set-up: everything is there");
         }
         return Ok(());

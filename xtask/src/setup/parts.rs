@@ -4,12 +4,12 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::Result;
 
-use super::Purpose;
-use crate::command::{program, root};
+use super::{Purpose, software};
+use crate::command::{NIGHTLY, nightly, output, program, root};
 
 /// Something the project needs.
 pub struct Part {
@@ -56,7 +56,7 @@ const NAMESPACES: [Package; 4] = [
 ];
 
 /// For the tests and for the kernel program.
-const TOOLS: [Package; 9] = [
+const TOOLS: [Package; 11] = [
     Package {
         shown_by: "openssl",
         name: "openssl",
@@ -94,6 +94,14 @@ const TOOLS: [Package; 9] = [
         shown_by: "npm",
         name: "npm",
     },
+    Package {
+        shown_by: "javac",
+        name: "openjdk-17-jdk-headless",
+    },
+    Package {
+        shown_by: "mvn",
+        name: "maven",
+    },
 ];
 
 /// Parts in the order of their installation.
@@ -105,13 +113,13 @@ pub fn all(purpose: Purpose) -> Result<Vec<Part>> {
             let packages = [missing(&COMPILER), missing(&NAMESPACES)].concat();
             vec![debian(&packages)]
         }
-        Purpose::Everything => {
+        Purpose::Everything | Purpose::Long => {
             let mut packages = missing(&COMPILER);
             packages.extend(missing(&TOOLS));
             if !python_makes_environments() {
                 packages.push("python3-venv");
             }
-            vec![
+            let mut parts = vec![
                 debian(&packages),
                 prometheus(),
                 rust_source(),
@@ -121,7 +129,12 @@ pub fn all(purpose: Purpose) -> Result<Vec<Part>> {
                 cargo_nextest(),
                 python_clients()?,
                 node_clients()?,
-            ]
+            ];
+            parts.extend(software::common()?);
+            if purpose == Purpose::Long {
+                parts.extend(software::long()?);
+            }
+            parts
         }
     })
 }
@@ -165,20 +178,18 @@ fn apt_update() -> Command {
     with(program("apt-get"), &["update"])
 }
 
-/// The nightly compiler's own source: the kernel program builds `core` for its target.
+/// The nightly compiler with its own source: the kernel program builds `core` for its target.
 fn rust_source() -> Part {
-    let sysroot = output(Command::new("rustc").args(["+nightly", "--print", "sysroot"]));
+    let sysroot =
+        output(Command::new("rustup").args(["run", nightly(), "rustc", "--print", "sysroot"]));
     let command = match sysroot {
-        Some(_) => with(
-            program("rustup"),
-            &["component", "add", "rust-src", "--toolchain", "nightly"],
-        ),
+        Some(_) => component("rust-src"),
         None => with(
             program("rustup"),
             &[
                 "toolchain",
                 "install",
-                "nightly",
+                NIGHTLY,
                 "--profile",
                 "minimal",
                 "--component",
@@ -188,7 +199,7 @@ fn rust_source() -> Part {
     };
     let core = "lib/rustlib/src/rust/library/core/Cargo.toml";
     Part {
-        name: "rust-src of the nightly compiler",
+        name: "the nightly compiler with its source",
         present: sysroot.is_some_and(|sysroot| Path::new(sysroot.trim()).join(core).is_file()),
         needs_root: false,
         commands: vec![command],
@@ -198,14 +209,21 @@ fn rust_source() -> Part {
 /// Runs the record layer's framing. Its folder of sources is installed before it.
 fn miri() -> Part {
     let mut look = Command::new("rustup");
-    look.args(["run", "nightly", "cargo", "miri", "--version"]);
-    let install = ["component", "add", "miri", "--toolchain", "nightly"];
+    look.args(["run", nightly(), "cargo", "miri", "--version"]);
     Part {
         name: "Miri of the nightly compiler",
         present: output(&mut look).is_some(),
         needs_root: false,
-        commands: vec![with(program("rustup"), &install)],
+        commands: vec![component("miri")],
     }
+}
+
+/// Adds a component to the nightly toolchain.
+fn component(name: &str) -> Command {
+    with(
+        program("rustup"),
+        &["component", "add", name, "--toolchain", nightly()],
+    )
 }
 
 /// The version is part of what makes the kernel program's object reproducible.
@@ -327,22 +345,14 @@ fn python_makes_environments() -> bool {
     })
 }
 
-fn with(mut command: Command, arguments: &[&str]) -> Command {
+/// A command with these arguments.
+pub fn with(mut command: Command, arguments: &[&str]) -> Command {
     command.args(arguments);
     command
 }
 
-/// What a command printed, if it could be run and ended well.
-fn output(command: &mut Command) -> Option<String> {
-    let output = command.stderr(Stdio::null()).output().ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 /// A program in PATH or among cargo's own, or a file by its whole name.
-fn find(name: &str) -> Option<PathBuf> {
+pub fn find(name: &str) -> Option<PathBuf> {
     if name.starts_with('/') {
         return Some(PathBuf::from(name)).filter(|path| path.is_file());
     }

@@ -1,0 +1,274 @@
+//! OpenTelemetry's Collector as agent and as backend, with mTLS on both sides of the gateway.
+//! In: an agent with a queue on disk, and what happens on a bad day between the two. Out: what arrived, record by record.
+
+use std::fs;
+use std::ops::Range;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+use tests::{Collector, Exporter, Gateway, Request, SIGNALS, World, eventually, program};
+
+const HANDSHAKES: &str = "portcullis_handshakes_total";
+const ENDED: &str = "portcullis_connections_ended_total";
+const FAILURES: &str = "portcullis_handshake_failures_total";
+
+/// Records in one request.
+const REQUEST: usize = 10;
+
+/// Listeners as docs/clients.md has them for a Collector, with further keys for each.
+fn start(world: &World, top: &str, listener: &str) -> Gateway {
+    let backend = Collector::backend_keys(world);
+    let grpc = format!("alpn = [\"h2\"]\n{listener}");
+    world
+        .setup()
+        .top(top)
+        .route(
+            "otlp-grpc",
+            &grpc,
+            &[Collector::backend_grpc(world)],
+            &backend,
+        )
+        .route(
+            "otlp-http",
+            listener,
+            &[Collector::backend_http(world)],
+            &backend,
+        )
+        .start()
+}
+
+/// An agent that exports over gRPC.
+fn agent(world: &World, gateway: &Gateway) -> Collector {
+    let exporter = Exporter::grpc("grpc", gateway.address_of("otlp-grpc"), "gzip");
+    Collector::agent(world, &world.agent, vec![exporter])
+}
+
+/// Hands spans to the agent, a request at a time, as a program would that makes some all the time.
+fn trickle(agent: &Collector, numbers: Range<usize>) {
+    for first in numbers.step_by(REQUEST) {
+        agent.send(0, "grpc", "traces", first..first + REQUEST, 0);
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn three_signals_arrive_once_each_whatever_the_transport_and_compression() {
+    let world = World::new();
+    let _backend = Collector::backend(&world);
+    let gateway = start(&world, "", "");
+    let grpc = gateway.address_of("otlp-grpc");
+    let ways = ["gzip", "zstd", "snappy", "http-gzip", "http-zstd"];
+    let exporters = vec![
+        Exporter::grpc(ways[0], grpc, "gzip"),
+        Exporter::grpc(ways[1], grpc, "zstd"),
+        Exporter::grpc(ways[2], grpc, "snappy"),
+        Exporter::http(ways[3], gateway.address_of("otlp-http"), "gzip"),
+        Exporter::http(ways[4], gateway.address_of("otlp-http"), "zstd"),
+    ];
+    let agent = Collector::agent(&world, &world.agent, exporters);
+    let records = 100;
+    for (exporter, way) in ways.into_iter().enumerate() {
+        for signal in SIGNALS {
+            for first in (0..records).step_by(REQUEST) {
+                agent.send(exporter, way, signal, first..first + REQUEST, 0);
+            }
+        }
+    }
+    for way in ways {
+        for signal in SIGNALS {
+            let doubled = Collector::wait_for_all(&world, signal, way, records);
+            assert_eq!(doubled, 0, "{way}, {signal}");
+        }
+    }
+    // Three exporters, and a connection for each signal of theirs.
+    let metrics = gateway.metrics();
+    assert_eq!(metrics.count(HANDSHAKES, &[("listener", "otlp-grpc")]), 9);
+    assert_eq!(metrics.by_label(FAILURES, "reason").len(), 0);
+}
+
+#[test]
+fn nothing_is_lost_when_the_backend_is_killed_and_comes_back() {
+    let world = World::new();
+    let (mut backend, _store) = Collector::backend_with_a_queue(&world);
+    let gateway = start(&world, "", "");
+    let agent = agent(&world, &gateway);
+    trickle(&agent, 0..200);
+    for round in 1..3 {
+        backend.kill();
+        trickle(&agent, round * 400 - 200..round * 400);
+        backend.start_again();
+        trickle(&agent, round * 400..round * 400 + 200);
+    }
+    Collector::wait_for_all(&world, "traces", "grpc", 1000);
+}
+
+#[test]
+fn nothing_is_lost_when_the_gateway_is_stopped_or_killed_and_started_again() {
+    let world = World::new();
+    let _backend = Collector::backend(&world);
+    let top = "drain_timeout = \"2s\"";
+    let mut gateway = start(&world, top, "");
+    let agent = agent(&world, &gateway);
+    trickle(&agent, 0..200);
+    for round in 0..2 {
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| trickle(&agent, 200 + round * 200..400 + round * 200));
+            if round == 0 {
+                gateway.terminate();
+                assert!(gateway.wait().success());
+            } else {
+                gateway.process().kill();
+            }
+            sending.join().unwrap();
+        });
+        gateway.start_again();
+    }
+    trickle(&agent, 600..800);
+    Collector::wait_for_all(&world, "traces", "grpc", 800);
+}
+
+#[test]
+fn an_agent_whose_certificates_last_seconds_renews_them_and_loses_nothing() {
+    let world = World::new();
+    let _backend = Collector::backend(&world);
+    let gateway = start(&world, "", "at_expiry = \"drain\"\nexpiry_drain = \"3s\"");
+    let renew = |number: usize| {
+        let request = Request::client("spiffe://example.test/agent/agent-1").seconds(9);
+        let issued = world.agents.issue(&format!("short-{number}"), request);
+        for (from, to) in [
+            (&issued.key, &world.agent.key),
+            (&issued.certificate, &world.agent.certificate),
+        ] {
+            fs::rename(from, to).unwrap();
+        }
+    };
+    renew(0);
+    let agent = agent(&world, &gateway);
+    let renewals = 5;
+    for round in 0..renewals {
+        trickle(&agent, round * 400..round * 400 + 400);
+        // Two seconds of sending, and one of pause: a certificate lives three rounds.
+        thread::sleep(Duration::from_secs(1));
+        renew(round + 1);
+    }
+    let doubled = Collector::wait_for_all(&world, "traces", "grpc", renewals * 400);
+    assert_eq!(doubled, 0);
+    let metrics = gateway.metrics();
+    assert!(metrics.count(HANDSHAKES, &[("listener", "otlp-grpc")]) >= 2);
+    let failures = metrics.by_label(FAILURES, "reason");
+    assert!(failures.is_empty(), "{failures:?}");
+}
+
+#[test]
+fn what_a_blocked_agent_could_not_send_arrives_once_it_is_unblocked() {
+    let world = World::new();
+    let _backend = Collector::backend(&world);
+    let gateway = start(&world, "", "");
+    let agent = agent(&world, &gateway);
+    trickle(&agent, 0..100);
+    Collector::wait_for_all(&world, "traces", "grpc", 100);
+    let block = |command: &str, more: &[&str]| {
+        let mut portcullis = Command::new(program("portcullis"));
+        portcullis.args([command, "--identity", "spiffe://example.test/agent/agent-1"]);
+        portcullis.args(more).arg("--config");
+        let output = portcullis
+            .arg(world.folder().join("portcullis.toml"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+    };
+    block("block", &["--reason", "test"]);
+    // It connects for each signal, whether it has data or not.
+    gateway.wait_for(
+        ENDED,
+        &[("listener", "otlp-grpc"), ("reason", "blocked")],
+        3,
+    );
+    trickle(&agent, 100..300);
+    eventually("the agent is refused again and again", || {
+        let refused = [("listener", "otlp-grpc"), ("reason", "blocked")];
+        (gateway.metrics().count(FAILURES, &refused) >= 2).then_some(())
+    });
+    assert_eq!(Collector::delivered(&world, "traces").len(), 100);
+    block("unblock", &[]);
+    trickle(&agent, 300..400);
+    Collector::wait_for_all(&world, "traces", "grpc", 400);
+}
+
+#[test]
+fn with_a_rate_at_which_a_batch_passes_within_the_exporters_timeout_everything_arrives_late() {
+    let world = World::new();
+    let _backend = Collector::backend(&world);
+    let limits = "[[identity]]\nmatch = { uri = \"spiffe://example.test/agent/*\" }\ntenant = \"team-a\"\n\
+                  bytes_per_second = \"256KiB\"\n";
+    let backend = Collector::backend_keys(&world);
+    let gateway = world
+        .setup()
+        .identities(limits)
+        .route(
+            "otlp-grpc",
+            "alpn = [\"h2\"]",
+            &[Collector::backend_grpc(&world)],
+            &backend,
+        )
+        .start();
+    // One batch at a time, of 300 KiB: a second and a quarter of the rate, well within five.
+    let exporter = Exporter::grpc("grpc", gateway.address_of("otlp-grpc"), "none")
+        .with("timeout", json!("5s"))
+        .with(
+            "sending_queue",
+            json!({ "enabled": true, "queue_size": 1000, "num_consumers": 1, "storage": "file_storage" }),
+        );
+    let agent = Collector::agent(&world, &world.agent, vec![exporter]);
+    for number in 0..8 {
+        agent.send(0, "grpc", "logs", number..number + 1, 300 << 10);
+    }
+    let doubled = Collector::wait_for_all(&world, "logs", "grpc", 8);
+    assert_eq!(doubled, 0, "a batch timed out and was sent again");
+}
+
+/// Two minutes of 200 spans a second, beside which something is done again and again; all of them arrive.
+fn two_minutes_beside(world: &World, agent: &Collector, mut disturb: impl FnMut()) {
+    let records = 24_000;
+    thread::scope(|scope| {
+        let sending = scope.spawn(|| trickle(agent, 0..records));
+        while !sending.is_finished() {
+            thread::sleep(Duration::from_secs(20));
+            disturb();
+        }
+        sending.join().unwrap();
+    });
+    Collector::wait_for_all(world, "traces", "grpc", records);
+}
+
+#[test]
+#[ignore = "long: two minutes"]
+fn of_24_000_spans_none_is_lost_while_the_backend_is_killed_every_20_seconds() {
+    let world = World::new();
+    let (mut backend, _store) = Collector::backend_with_a_queue(&world);
+    let gateway = start(&world, "", "");
+    let agent = agent(&world, &gateway);
+    two_minutes_beside(&world, &agent, || {
+        backend.kill();
+        thread::sleep(Duration::from_secs(3));
+        backend.start_again();
+    });
+}
+
+#[test]
+#[ignore = "long: two minutes"]
+fn of_24_000_spans_none_is_lost_while_the_gateway_is_stopped_every_20_seconds() {
+    let world = World::new();
+    let _backend = Collector::backend(&world);
+    let mut gateway = start(&world, "drain_timeout = \"2s\"", "");
+    let agent = agent(&world, &gateway);
+    two_minutes_beside(&world, &agent, || {
+        gateway.terminate();
+        assert!(gateway.wait().success());
+        thread::sleep(Duration::from_secs(3));
+        gateway.start_again();
+    });
+}
