@@ -847,8 +847,9 @@ fn examples_in_the_reference_lack_nothing_but_their_files() {
 
 #[test]
 fn recipes_lack_nothing_but_their_files_and_a_backend() {
-    let backend = "[[backend]]\nname = \"collector\"\nservers = [\"127.0.0.1:14317\"]\n";
-    assert_lacks_nothing_but_files(&page("recipes.md"), 4, backend);
+    let backends = "[[backend]]\nname = \"collector\"\nservers = [\"127.0.0.1:14317\"]\n\
+                    [[backend]]\nname = \"cortex\"\nservers = [\"127.0.0.1:19009\"]\n";
+    assert_lacks_nothing_but_files(&page("recipes.md"), 7, backends);
 }
 
 /// Text that looks more like a configuration than noise does.
