@@ -26,6 +26,14 @@ pub enum Failure {
     Blocked,
     /// A key or signature of the chain, or its length, is not what the configuration allows.
     WeakKey,
+    /// So many certificates, bytes or ways to put them together that no path is looked for, or not to the end.
+    ChainTooLarge,
+    /// A CA of the chain may not issue for the certificate's names.
+    NameConstraint,
+    /// A certificate of the chain is no CA, or one has more CAs below it than it allows.
+    PathConstraint,
+    /// A certificate of the chain has a critical extension that is not understood.
+    CriticalExtension,
     /// The certificate is good, and no rule admits it.
     NotAuthorized,
     /// The client sent a fatal alert: it does not trust our certificate, or gave up.
@@ -73,7 +81,7 @@ pub struct Alert(pub u8);
 
 impl Failure {
     /// Every failure, in the order of the metric's documentation.
-    pub const ALL: [Failure; 24] = [
+    pub const ALL: [Failure; 28] = [
         Failure::NoCertificate,
         Failure::UnknownIssuer,
         Failure::Expired,
@@ -84,6 +92,10 @@ impl Failure {
         Failure::CrlStale,
         Failure::Blocked,
         Failure::WeakKey,
+        Failure::ChainTooLarge,
+        Failure::NameConstraint,
+        Failure::PathConstraint,
+        Failure::CriticalExtension,
         Failure::NotAuthorized,
         Failure::ClientRejectedServer,
         Failure::NotTls,
@@ -113,6 +125,10 @@ impl Failure {
             Failure::CrlStale => "crl_stale",
             Failure::Blocked => "blocked",
             Failure::WeakKey => "weak_key",
+            Failure::ChainTooLarge => "chain_too_large",
+            Failure::NameConstraint => "name_constraint",
+            Failure::PathConstraint => "path_constraint",
+            Failure::CriticalExtension => "critical_extension",
             Failure::NotAuthorized => "not_authorized",
             Failure::ClientRejectedServer => "client_rejected_server",
             Failure::NotTls => "not_tls",
@@ -145,6 +161,10 @@ impl Failure {
             Failure::CrlStale => Some(Alert(48)),       // unknown_ca, as common stacks say it
             Failure::Blocked => Some(Alert(49)),        // access_denied
             Failure::WeakKey => Some(Alert(42)),        // bad_certificate, RFC 8446 section 4.4.2.4
+            Failure::ChainTooLarge => Some(Alert(42)),  // bad_certificate
+            Failure::NameConstraint => Some(Alert(42)), // bad_certificate
+            Failure::PathConstraint => Some(Alert(42)), // bad_certificate
+            Failure::CriticalExtension => Some(Alert(43)), // unsupported_certificate
             Failure::NotAuthorized => Some(Alert(49)),  // access_denied
             Failure::ClientRejectedServer => None,      // the client ended it
             Failure::NotTls => Some(Alert(10)),         // unexpected_message
@@ -177,6 +197,10 @@ impl Failure {
             | Failure::CrlStale
             | Failure::Blocked
             | Failure::WeakKey
+            | Failure::ChainTooLarge
+            | Failure::NameConstraint
+            | Failure::PathConstraint
+            | Failure::CriticalExtension
             | Failure::NotAuthorized
             | Failure::ClientRejectedServer
             | Failure::Malformed

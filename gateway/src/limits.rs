@@ -248,6 +248,28 @@ const _: () = assert!(
     "a whole record must fit, or it is never opened"
 );
 
+/// Certificates that a peer may send, its own included. Deep hierarchies have five; what is above them helps nobody.
+pub const CHAIN_CERTIFICATES_MAX: usize = 10;
+/// Bytes of the certificates that a peer may send.
+pub const CHAIN_BYTES_MAX: usize = 64 << 10;
+/// DER values of which one certificate may be made. Parsers take 50 to 150 ns for each, so ten such certificates cost about a
+/// millisecond; common ones have a hundred, one with a thousand names has 1,100.
+pub const CERTIFICATE_VALUES_MAX: usize = 2048;
+/// Signatures that are checked in the search for one path: of the longest chain, and five guesses. Those of RSA and P-256 take
+/// 20 to 100 us each, of P-384 up to 300 us.
+pub const CHAIN_SIGNATURES_MAX: usize = 12;
+/// Beginnings of paths that a search looks at, about 1 us each ...
+pub const CHAIN_CANDIDATES_MAX: usize = 64;
+/// ... and whole paths of which it has the signatures checked: webpki takes 5 to 50 us for each beside those.
+pub const CHAIN_PATHS_MAX: usize = 16;
+/// Certificates of one name in a path, the root left out. Two are what the change of a CA's key makes; webpki has nothing to
+/// choose between two, and two orders to try.
+pub const CHAIN_NAMESAKES_MAX: usize = 2;
+/// Product of the DER values of a path and those of its CAs' name constraints: webpki compares each name with each constraint,
+/// at 50 to 100 ns, and two values of a constraint are one.
+pub const CHAIN_CONSTRAINT_WORK_MAX: usize = 1 << 16;
+const _: () = assert!(CHAIN_SIGNATURES_MAX > *CHAIN_DEPTH.end() as usize);
+
 /// Certificates in a client's chain, its own included and the CA's not. Each costs a signature check. webpki goes no further.
 pub const CHAIN_DEPTH: RangeInclusive<u64> = 1..=7;
 /// Default of `max_chain_depth`: three intermediates are more than common hierarchies have.

@@ -206,6 +206,24 @@ impl Authority {
         )
     }
 
+    /// The same, which ends after so many seconds.
+    pub fn ending_in(parent: &Path, folder_name: &str, seconds: i64) -> Authority {
+        let key = KeyPair::generate().expect("a key can be made");
+        let mut parameters = authority_parameters(folder_name);
+        parameters.not_after = OffsetDateTime::now_utc() + Duration::seconds(seconds);
+        let certificate = parameters
+            .self_signed(&key)
+            .expect("a root can sign itself");
+        let pem = certificate.pem();
+        Authority::write(
+            parent.join(folder_name),
+            parameters,
+            key,
+            &pem,
+            String::new(),
+        )
+    }
+
     /// Makes an authority below this one. What it issues comes with its own certificate, as servers and clients send it.
     pub fn subordinate(&self, folder_name: &str, common_name: &str) -> Authority {
         let key = KeyPair::generate().expect("a key can be made");

@@ -31,6 +31,7 @@ pub struct ClientBuilder {
     suites: Option<Vec<CipherSuite>>,
     groups: Option<Vec<NamedGroup>>,
     with_key: bool,
+    appended: Vec<CertificateDer<'static>>,
     /// Set where tickets are remembered from one connection to the next.
     remembered: Option<Arc<ClientConfig>>,
 }
@@ -75,6 +76,7 @@ impl ClientBuilder {
             suites: None,
             groups: None,
             with_key: true,
+            appended: Vec::new(),
             remembered: None,
         }
     }
@@ -95,6 +97,12 @@ impl ClientBuilder {
     /// the certificate's.
     pub fn without_its_key(mut self) -> Self {
         self.with_key = false;
+        self
+    }
+
+    /// Sends these behind the certificates of its file.
+    pub fn appending(mut self, certificates: &[CertificateDer<'static>]) -> Self {
+        self.appended.extend_from_slice(certificates);
         self
     }
 
@@ -173,10 +181,7 @@ impl ClientBuilder {
         let mut config = match &self.credentials {
             None => builder.with_no_client_auth(),
             Some(credentials) if !self.with_key => {
-                let chain = CertificateDer::pem_file_iter(&credentials.certificate)
-                    .expect("the certificate can be read")
-                    .collect::<Result<Vec<_>, _>>()
-                    .expect("the certificate is PEM");
+                let chain = self.chain(credentials);
                 let own = rcgen::KeyPair::generate().expect("a key can be made");
                 let key = PrivateKeyDer::try_from(own.serialize_der()).expect("it is PKCS #8");
                 let key = ring::sign::any_supported_type(&key).expect("ring has P-256");
@@ -184,10 +189,7 @@ impl ClientBuilder {
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(copied)))
             }
             Some(credentials) => {
-                let chain = CertificateDer::pem_file_iter(&credentials.certificate)
-                    .expect("the certificate can be read")
-                    .collect::<Result<Vec<_>, _>>()
-                    .expect("the certificate is PEM");
+                let chain = self.chain(credentials);
                 let key =
                     PrivateKeyDer::from_pem_file(&credentials.key).expect("the key can be read");
                 builder
@@ -197,6 +199,16 @@ impl ClientBuilder {
         };
         config.alpn_protocols.clone_from(&self.alpn);
         config
+    }
+
+    /// What is sent: the certificates of the file, and what was appended.
+    fn chain(&self, credentials: &Credentials) -> Vec<CertificateDer<'static>> {
+        let mut chain = CertificateDer::pem_file_iter(&credentials.certificate)
+            .expect("the certificate can be read")
+            .collect::<Result<Vec<_>, _>>()
+            .expect("the certificate is PEM");
+        chain.extend_from_slice(&self.appended);
+        chain
     }
 
     fn connection(&self) -> ClientConnection {

@@ -394,6 +394,15 @@ pub struct WireBackend {
 impl WireBackend {
     /// Listens with a certificate, and wants one of this authority.
     pub fn start(own: &Credentials, clients: &std::path::Path) -> WireBackend {
+        WireBackend::appending(own, clients, &[])
+    }
+
+    /// The same, which sends further certificates behind those of its file.
+    pub fn appending(
+        own: &Credentials,
+        clients: &std::path::Path,
+        appended: &[CertificateDer<'static>],
+    ) -> WireBackend {
         let mut roots = RootCertStore::empty();
         let root = CertificateDer::from_pem_file(clients).expect("the CA can be read");
         roots.add(root).expect("it is a certificate");
@@ -401,9 +410,10 @@ impl WireBackend {
         let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
             .build()
             .expect("there is a root");
-        let chain = CertificateDer::pem_file_iter(&own.certificate)
+        let mut chain: Vec<_> = CertificateDer::pem_file_iter(&own.certificate)
             .and_then(Iterator::collect)
             .expect("the certificate can be read");
+        chain.extend_from_slice(appended);
         let key = PrivateKeyDer::from_pem_file(&own.key).expect("the key can be read");
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13])

@@ -70,7 +70,11 @@ impl Transport {
                 configs: BackendConfigs::new(config, own, protocols)?,
                 server_name: own.server_name.clone(),
                 trust: Arc::new(ServerTrust {
-                    anchors: own.roots.roots.iter().map(tls::authority_id).collect(),
+                    anchors: own
+                        .roots
+                        .iter()
+                        .map(|root| tls::authority_id(&root.anchor))
+                        .collect(),
                     revocation: Arc::clone(&own.revocation),
                 }),
             }),
@@ -221,6 +225,9 @@ fn is_ours(error: &HandshakeError) -> bool {
         HandshakeError::Io(error) => {
             Errno::from_io_error(error).is_some_and(|errno| OURS.contains(&errno))
         }
-        HandshakeError::Closed | HandshakeError::Certificate(_) | HandshakeError::Tls(_) => false,
+        HandshakeError::Closed
+        | HandshakeError::TooLarge(_)
+        | HandshakeError::Certificate(_)
+        | HandshakeError::Tls(_) => false,
     }
 }

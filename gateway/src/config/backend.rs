@@ -272,7 +272,7 @@ fn tls(
     let revocation = authorities
         .as_mut()
         .and_then(|authorities| revocation::check(&place, written, authorities, provider, report));
-    let roots = authorities.map(|authorities| Arc::new(authorities.roots));
+    let roots = authorities.map(|authorities| Arc::new(authorities.into_roots()));
     let own = keys::own(
         &place,
         (raw.certificate, raw.key),

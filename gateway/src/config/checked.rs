@@ -11,13 +11,13 @@ use std::time::{Duration, SystemTime};
 use gateway_core::identity::Rules;
 use gateway_core::revocation::Revocation;
 use gateway_core::sources::Policy;
-use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 
 use crate::files::Seen;
 use crate::tls::{KeyPolicy, KeyRing};
+use crate::x509::Roots;
 
 /// Everything `portcullis run` enforces.
 #[derive(Debug, Clone)]
@@ -111,7 +111,7 @@ pub struct Listener {
     /// Our certificates; the first also serves clients that send no server name.
     pub certificates: Vec<ServerCertificate>,
     /// Roots that client certificates must chain to.
-    pub client_roots: Arc<RootCertStore>,
+    pub client_roots: Arc<Roots>,
     /// What the authorities of `client_roots` have taken back.
     pub revocation: Arc<Revocation>,
     /// Index into `Config::backends`.
@@ -203,7 +203,7 @@ pub enum BackendTransport {
 #[derive(Debug, Clone)]
 pub struct BackendTls {
     /// Roots the server's certificate must chain to.
-    pub roots: Arc<RootCertStore>,
+    pub roots: Arc<Roots>,
     /// What the authorities of `roots` have taken back.
     pub revocation: Arc<Revocation>,
     /// Our client certificate.

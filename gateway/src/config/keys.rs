@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use gateway_core::expiry::{Band, Lifetime};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore};
 
@@ -20,7 +18,7 @@ use super::report::{Place, Report};
 use super::value::{Field, Item};
 use crate::pki::facts::Facts;
 use crate::pki::{date, read};
-use crate::x509::Certificate;
+use crate::x509::{AnyPath, Certificate, Roots, Search, Usage};
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
@@ -291,24 +289,24 @@ fn verify(
     let since_epoch = now
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    let now = UnixTime::since_unix_epoch(since_epoch);
     let mut roots = RootCertStore::empty();
     roots.add(last.clone())?;
-    match role {
-        Role::Server => {
-            let algorithms = provider.signature_verification_algorithms.all;
-            let leaf = ParsedCertificate::try_from(leaf)?;
-            verify_server_cert_signed_by_trust_anchor(&leaf, &roots, intermediates, now, algorithms)
-        }
-        Role::Client => {
-            let provider = Arc::new(provider.clone());
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .map_err(|error| Error::General(error.to_string()))?
-                .verify_client_cert(leaf, intermediates, now)
-                .map(|_| ())
-        }
-    }
+    let search = Search {
+        roots: &Roots::new(roots, std::slice::from_ref(last)),
+        algorithms: provider.signature_verification_algorithms.all,
+        usage: match role {
+            Role::Server => Usage::Server,
+            Role::Client => Usage::Client,
+        },
+        now: UnixTime::since_unix_epoch(since_epoch),
+    };
+    let below: Vec<_> = std::iter::once(leaf)
+        .chain(intermediates)
+        .cloned()
+        .collect();
+    search
+        .find(&below, &AnyPath)
+        .map_err(|refused| Error::General(refused.detail))
 }
 
 fn signing_key(
@@ -348,6 +346,13 @@ pub struct Authorities {
     pub roots: RootCertStore,
     /// The certificates of `roots`, in the same order.
     pub certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Authorities {
+    /// As chains are verified with them.
+    pub fn into_roots(self) -> Roots {
+        Roots::new(self.roots, &self.certificates)
+    }
 }
 
 /// Reads the authorities in the files under `key`.

@@ -131,7 +131,7 @@ fn check(
     let revocation = authorities
         .as_mut()
         .and_then(|authorities| revocation::check(&place, written, authorities, provider, report));
-    let client_roots = authorities.map(|authorities| Arc::new(authorities.roots));
+    let client_roots = authorities.map(|authorities| Arc::new(authorities.into_roots()));
     let at_expiry = (take(&mut raw.at_expiry), take(&mut raw.expiry_drain));
     let expiry_drain = closing::expiry_drain(&place, at_expiry, report);
     let bounds = bounds::check(&place, raw, alpn.as_deref().unwrap_or_default(), report);

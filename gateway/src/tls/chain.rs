@@ -7,16 +7,18 @@ use gateway_core::certificate::Chain;
 use gateway_core::revocation::{AuthorityId, Link, Serial};
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, TrustAnchor};
-use webpki::VerifiedPath;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::x509::Verified;
 
 /// A certificate that webpki takes and that nevertheless cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("a certificate of the chain cannot be read: {0}")]
 pub(super) struct Unreadable(String);
 
-/// Reads a verified path.
-pub(super) fn read(path: &VerifiedPath<'_>) -> Result<Chain, Unreadable> {
+/// Reads a verified path. It ends with the first of its certificates that ends, the CA's included.
+pub(super) fn read(verified: &Verified<'_>) -> Result<Chain, Unreadable> {
+    let path = verified.path;
     let intermediates: Vec<_> = path.intermediate_certificates().collect();
     let mut issuers = Vec::new();
     for intermediate in &intermediates {
@@ -27,7 +29,8 @@ pub(super) fn read(path: &VerifiedPath<'_>) -> Result<Chain, Unreadable> {
     let anchor = authority_id(path.anchor());
     issuers.push(anchor);
     let leaf = path.end_entity();
-    let (not_before, mut not_after) = validity(&leaf.der())?;
+    let (not_before, end) = validity(&leaf.der())?;
+    let mut not_after = end.min(verified.root.not_after);
     let above = intermediates.iter();
     // Kept for as long as the connection.
     let mut links = Vec::with_capacity(1 + intermediates.len());

@@ -74,9 +74,8 @@ pub fn listener_trust(config: &Config, position: usize, blocks: &Arc<BlockList>)
         listener: position,
         anchors: listener
             .client_roots
-            .roots
             .iter()
-            .map(authority_id)
+            .map(|root| authority_id(&root.anchor))
             .collect(),
         revocation: Arc::clone(&listener.revocation),
         blocks: Arc::clone(blocks),

@@ -67,6 +67,9 @@ pub enum HandshakeError {
     /// The backend closed the connection in the handshake.
     #[error("closed during the TLS handshake")]
     Closed,
+    /// The backend's handshake has become too long or came in too many pieces.
+    #[error("TLS: {0}")]
+    TooLarge(String),
     /// The backend's certificate was refused, for this reason.
     #[error("the server's certificate is refused: {0}")]
     Certificate(String),
@@ -149,21 +152,20 @@ impl Handshake {
     }
 
     /// Refuses a handshake that has become too long or came in too many pieces.
-    fn within_limits(&self) -> Result<(), Refusal> {
-        let detail = if self.received_bytes > limits::HANDSHAKE_BYTES_MAX {
-            format!(
+    fn within_limits(&self) -> Result<(), String> {
+        if self.received_bytes > limits::HANDSHAKE_BYTES_MAX {
+            Err(format!(
                 "more than {} bytes of handshake",
                 limits::HANDSHAKE_BYTES_MAX
-            )
+            ))
         } else if self.reads >= limits::HANDSHAKE_READS_MAX {
-            format!(
+            Err(format!(
                 "a handshake in more than {} pieces",
                 limits::HANDSHAKE_READS_MAX
-            )
+            ))
         } else {
-            return Ok(());
-        };
-        Err(Refusal::without_alert(Failure::Malformed, detail))
+            Ok(())
+        }
     }
 
     /// Hands over to the record layer, with what came behind the handshake.
@@ -254,7 +256,13 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Verifie
         }
         let flushed = handshake.flush(socket).await;
         flushed.map_err(|error| Refusal::reset(&error))?;
-        handshake.within_limits()?;
+        handshake.within_limits().map_err(|detail| {
+            match handshake.has_answered {
+                // Our keys are rustls', which has no alert to send.
+                true => Refusal::without_alert(Failure::Malformed, detail),
+                false => Refusal::with_plain_alert(Failure::Malformed, detail),
+            }
+        })?;
         let first = handshake.received_bytes == 0;
         let received = handshake
             .receive(socket)
@@ -383,6 +391,9 @@ pub async fn connect(
                 });
             }
             Progress::Handshaking => {
+                handshake
+                    .within_limits()
+                    .map_err(HandshakeError::TooLarge)?;
                 if handshake.receive(&socket).await? == 0 {
                     return Err(HandshakeError::Closed);
                 }

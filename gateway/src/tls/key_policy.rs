@@ -2,6 +2,8 @@
 //! In: names from the configuration; then a verified path, or the error that ended the search for one. Out: whether the
 //! policy allows it, and if not, what was found and what is allowed. Inside a call into rustls, on the worker.
 
+use gateway_core::certificate::Chain;
+use gateway_core::failure::Failure;
 use rustls::SignatureScheme;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{
@@ -14,7 +16,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
+use super::chain;
 use crate::limits;
+use crate::x509::{Judge, Refused, Verified};
 
 /// Key types that are known by a name alone.
 const KINDS: [(&str, AlgorithmIdentifier); 7] = [
@@ -240,7 +244,7 @@ impl KeyPolicy {
     /// # Errors
     ///
     /// What was found and what is allowed.
-    pub(super) fn judge(&self, path: &VerifiedPath<'_>) -> Result<(), String> {
+    fn judge_path(&self, path: &VerifiedPath<'_>) -> Result<(), String> {
         let leaf = path.end_entity().subject_public_key_info();
         self.judge_key(&leaf)
             .map_err(|found| self.refused_key("the certificate", &found))?;
@@ -262,14 +266,14 @@ impl KeyPolicy {
 
     /// Whether webpki found no path because of a key or signature that the policy does not allow. `sent` are the
     /// certificates between the client's and the CA, of which nothing is verified: this names a reason, it grants nothing.
-    pub(super) fn explain(
+    fn explain_weakness(
         &self,
         error: &webpki::Error,
         sent: &[CertificateDer<'_>],
     ) -> Option<String> {
         use webpki::Error::{
-            InvalidSignatureForPublicKey, MaximumPathDepthExceeded,
-            UnsupportedSignatureAlgorithmContext, UnsupportedSignatureAlgorithmForPublicKeyContext,
+            InvalidSignatureForPublicKey, UnsupportedSignatureAlgorithmContext,
+            UnsupportedSignatureAlgorithmForPublicKeyContext,
         };
         match error {
             UnsupportedSignatureAlgorithmContext(context) => {
@@ -289,10 +293,6 @@ impl KeyPolicy {
             }
             // A library that refuses a short RSA key says that the signature is wrong.
             InvalidSignatureForPublicKey => self.find_weak(sent),
-            MaximumPathDepthExceeded => Some(format!(
-                "a chain of more than {} certificates",
-                limits::CHAIN_DEPTH.end()
-            )),
             _ => None,
         }
     }
@@ -373,6 +373,21 @@ impl KeyPolicy {
             "a certificate of the chain is signed with {found}, allowed are {}",
             self.signature_names()
         )
+    }
+}
+
+impl Judge for KeyPolicy {
+    type Accepted = Chain;
+
+    fn accept(&self, verified: &Verified<'_>) -> Result<Chain, Refused> {
+        self.judge_path(verified.path)
+            .map_err(|detail| Refused::new(Failure::WeakKey, detail))?;
+        chain::read(verified).map_err(|error| Refused::new(Failure::Malformed, error.to_string()))
+    }
+
+    fn explain(&self, error: &webpki::Error, above: &[CertificateDer<'_>]) -> Option<Refused> {
+        self.explain_weakness(error, above)
+            .map(|detail| Refused::new(Failure::WeakKey, detail))
     }
 }
 

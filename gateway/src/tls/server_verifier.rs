@@ -6,22 +6,22 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use gateway_core::certificate::Chain;
+use gateway_core::failure::Failure;
 use gateway_core::revocation::{Revocation, Status};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use webpki::{EndEntityCert, KeyUsage};
+use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use webpki::EndEntityCert;
 
 use super::{chain, scratch, verifier};
 use crate::config::{BackendTls, Config};
-use crate::identity;
-use crate::pki::date;
+use crate::x509::{Judge, Refused, Roots, Search, Usage, Verified};
 
 /// Chain verification by webpki, then the revocation lists.
 #[derive(Debug)]
 pub(super) struct ServerVerifier {
-    roots: Arc<RootCertStore>,
+    roots: Arc<Roots>,
     algorithms: WebPkiSupportedAlgorithms,
     revocation: Arc<Revocation>,
 }
@@ -59,36 +59,15 @@ fn refuse(error: CertificateError, reason: impl Into<String>) -> CertificateErro
     error
 }
 
-fn explain(error: webpki::Error) -> CertificateError {
-    let reason = in_words(&error);
-    refuse(verifier::translate(error), reason)
-}
+/// Keeps what revocation and the end of a connection need of a path, and takes every one: what else must hold of a server
+/// does not depend on the path.
+struct ReadChain;
 
-/// webpki's reasons as an operator reads them. What is not in its open-ended list is said by its own name.
-fn in_words(error: &webpki::Error) -> String {
-    use webpki::Error as Webpki;
-    let at = |seconds: u64| date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
-    match error {
-        Webpki::UnknownIssuer => "it leads to no CA in ca".to_owned(),
-        Webpki::CertExpired { not_after, .. } => {
-            format!("it, or one above it, ended on {}", at(not_after.as_secs()))
-        }
-        Webpki::CertNotValidYet { not_before, .. } => {
-            let from = at(not_before.as_secs());
-            format!("it, or one above it, is not valid before {from}")
-        }
-        Webpki::InvalidSignatureForPublicKey => {
-            "a signature of its chain does not verify: a CA of the same name, or a forgery"
-                .to_owned()
-        }
-        Webpki::RequiredEkuNotFoundContext(_) | Webpki::EmptyEkuExtension => {
-            "it lacks the serverAuth extended key usage".to_owned()
-        }
-        Webpki::UnsupportedSignatureAlgorithmContext(_)
-        | Webpki::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
-            "a signature is of a kind that is not accepted (RSA below 2048 bits, SHA-1)".to_owned()
-        }
-        other => format!("{other}"),
+impl Judge for ReadChain {
+    type Accepted = Chain;
+
+    fn accept(&self, verified: &Verified<'_>) -> Result<Chain, Refused> {
+        chain::read(verified).map_err(|error| Refused::new(Failure::Malformed, error.to_string()))
     }
 }
 
@@ -101,25 +80,25 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let certificate = EndEntityCert::try_from(end_entity).map_err(explain)?;
-        let (algorithms, roots) = (self.algorithms.all, &self.roots.roots);
-        let usage = KeyUsage::server_auth();
-        let path = certificate
-            .verify_for_usage(algorithms, roots, intermediates, now, usage, None, None)
-            .map_err(explain)?;
-        let must_not_issue = |intermediate| !identity::may_issue(intermediate).unwrap_or(false);
-        if intermediates.iter().any(must_not_issue) {
-            let reason = "the key usage of an intermediate certificate lacks keyCertSign";
-            return Err(refuse(CertificateError::InvalidPurpose, reason).into());
-        }
-        certificate
-            .verify_is_valid_for_subject_name(server_name)
+        let refused =
+            |refused: Refused| refuse(verifier::error_of(refused.failure), refused.detail);
+        let sent: Vec<_> = std::iter::once(end_entity)
+            .chain(intermediates)
+            .map(|certificate| CertificateDer::from(&certificate[..]))
+            .collect();
+        let search = Search {
+            roots: &self.roots,
+            algorithms: self.algorithms.all,
+            usage: Usage::Server,
+            now,
+        };
+        let chain = search.find(&sent, &ReadChain).map_err(refused)?;
+        EndEntityCert::try_from(end_entity)
+            .and_then(|certificate| certificate.verify_is_valid_for_subject_name(server_name))
             .map_err(|_| {
                 let reason = format!("it is not valid for the name {}", server_name.to_str());
                 refuse(CertificateError::NotValidForName, reason)
             })?;
-        let chain = chain::read(&path)
-            .map_err(|error| refuse(CertificateError::BadEncoding, error.to_string()))?;
         self.check_revocation(&chain, now)?;
         scratch::believe_server(chain);
         Ok(ServerCertVerified::assertion())

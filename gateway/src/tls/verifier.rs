@@ -15,11 +15,9 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved,
-    RootCertStore, SignatureScheme,
+    SignatureScheme,
 };
-use webpki::{EndEntityCert, KeyUsage};
 
-use super::chain;
 use super::key_policy::KeyPolicy;
 use super::peer::{ClaimedPeer, Proof};
 use super::proven::{self, Era, Fresh, Proven};
@@ -27,11 +25,12 @@ use super::scratch;
 use crate::config::{Config, Listener};
 use crate::identity::{self, ParsedCertificate};
 use crate::limits;
+use crate::x509::{self, Refused, Roots, Search, Usage};
 
 /// Chain verification by webpki, then our own conditions.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    roots: Arc<RootCertStore>,
+    roots: Arc<Roots>,
     root_hints: Vec<DistinguishedName>,
     algorithms: WebPkiSupportedAlgorithms,
     key_policy: Arc<KeyPolicy>,
@@ -44,7 +43,7 @@ impl Verifier {
     pub(super) fn new(config: &Config, listener: &Listener, trust: Arc<Trust>) -> Self {
         Verifier {
             roots: Arc::clone(&listener.client_roots),
-            root_hints: listener.client_roots.subjects(),
+            root_hints: root_hints(&listener.client_roots),
             algorithms: config.provider.signature_verification_algorithms,
             key_policy: Arc::clone(&config.key_policy),
             trust,
@@ -59,40 +58,27 @@ impl Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<Proven, CertificateError> {
-        // Read first, so that a refusal can say who was refused.
+        let refused = |refused: Refused| refuse(refused.failure, refused.detail);
+        let sent: Vec<_> = std::iter::once(end_entity)
+            .chain(intermediates)
+            .map(|certificate| CertificateDer::from(&certificate[..]))
+            .collect();
+        // Before anything is parsed: every reader takes time for what a peer sends.
+        x509::within_bounds(&sent).map_err(refused)?;
+        // Read before the search, so that a refusal can say who was refused.
         let presented = identity::parse(end_entity);
         if let Ok(presented) = &presented {
             scratch::present(presented.clone());
         }
-        let chain = self.verify(end_entity, intermediates, now)?;
-        require_issuers(intermediates)?;
+        let search = Search {
+            roots: &self.roots,
+            algorithms: self.key_policy.signatures(),
+            usage: Usage::Client,
+            now,
+        };
+        let chain = search.find(&sent, &*self.key_policy).map_err(refused)?;
         let presented = presented.map_err(|error| refuse(Failure::Malformed, error.to_string()))?;
         Ok(Proven { presented, chain })
-    }
-
-    /// Builds and verifies the chain up to a root: signatures, validity, constraints, client usage.
-    fn verify(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<Chain, CertificateError> {
-        let certificate = EndEntityCert::try_from(end_entity).map_err(translate)?;
-        let algorithms = self.key_policy.signatures();
-        let usage = KeyUsage::client_auth();
-        let roots = &self.roots.roots;
-        let path = certificate
-            .verify_for_usage(algorithms, roots, intermediates, now, usage, None, None)
-            .map_err(
-                |error| match self.key_policy.explain(&error, intermediates) {
-                    Some(detail) => refuse(Failure::WeakKey, detail),
-                    None => translate(error),
-                },
-            )?;
-        self.key_policy
-            .judge(&path)
-            .map_err(|detail| refuse(Failure::WeakKey, detail))?;
-        chain::read(&path).map_err(|error| refuse(Failure::Malformed, error.to_string()))
     }
 
     /// The conditions beyond the chain: usages, and everything an operator has said about who may enter.
@@ -131,6 +117,12 @@ impl Verifier {
     }
 }
 
+/// The names that a CertificateRequest lists (RFC 8446 section 4.2.4).
+fn root_hints(roots: &Roots) -> Vec<DistinguishedName> {
+    let names = roots.iter().map(|root| root.anchor.subject.as_ref());
+    names.map(DistinguishedName::in_sequence).collect()
+}
+
 /// An objection as the reason for refusing, and in words.
 pub(super) fn explain(objection: &Objection, names: &str) -> (Failure, String) {
     let (failure, detail) = match objection {
@@ -155,64 +147,41 @@ pub(super) fn explain(objection: &Objection, names: &str) -> (Failure, String) {
 /// Notes the reason and names the error that makes rustls send its alert.
 fn refuse(failure: Failure, detail: String) -> CertificateError {
     scratch::refuse(failure, detail);
+    error_of(failure)
+}
+
+/// The error of a certificate for which rustls sends the alert of a failure.
+pub(super) fn error_of(failure: Failure) -> CertificateError {
     match failure {
         Failure::Revoked => CertificateError::Revoked,
         Failure::CrlStale => CertificateError::UnknownRevocationStatus,
-        Failure::WrongKeyUsage => CertificateError::InvalidPurpose,
+        Failure::WrongKeyUsage | Failure::CriticalExtension => CertificateError::InvalidPurpose,
         Failure::Expired => CertificateError::Expired,
+        Failure::NotYetValid => CertificateError::NotValidYet,
         Failure::UnknownIssuer => CertificateError::UnknownIssuer,
+        Failure::BadSignature => CertificateError::BadSignature,
         Failure::NotAuthorized | Failure::Blocked => {
             CertificateError::ApplicationVerificationFailure
         }
-        _ => CertificateError::BadEncoding,
+        Failure::WeakKey
+        | Failure::ChainTooLarge
+        | Failure::NameConstraint
+        | Failure::PathConstraint
+        | Failure::NoCertificate
+        | Failure::ClientRejectedServer
+        | Failure::NotTls
+        | Failure::Malformed
+        | Failure::Version
+        | Failure::CipherSuite
+        | Failure::Group
+        | Failure::Alpn
+        | Failure::Sni
+        | Failure::Timeout
+        | Failure::Reset
+        | Failure::OverLimit
+        | Failure::Banned
+        | Failure::Internal => CertificateError::BadEncoding,
     }
-}
-
-/// webpki's words in rustls' (both lists are open-ended; what is left over is a chain that leads to no root of ours).
-pub(super) fn translate(error: webpki::Error) -> CertificateError {
-    use webpki::Error as Webpki;
-    match error {
-        Webpki::BadDer
-        | Webpki::BadDerTime
-        | Webpki::TrailingData(_)
-        | Webpki::MalformedExtensions
-        | Webpki::ExtensionValueInvalid
-        | Webpki::InvalidSerialNumber
-        | Webpki::UnsupportedCertVersion => CertificateError::BadEncoding,
-        Webpki::CertExpired { time, not_after } => {
-            CertificateError::ExpiredContext { time, not_after }
-        }
-        Webpki::CertNotValidYet { time, not_before } => {
-            CertificateError::NotValidYetContext { time, not_before }
-        }
-        Webpki::InvalidCertValidity => CertificateError::Expired,
-        Webpki::UnknownIssuer => CertificateError::UnknownIssuer,
-        Webpki::InvalidSignatureForPublicKey
-        | Webpki::SignatureAlgorithmMismatch
-        | Webpki::UnsupportedSignatureAlgorithmContext(_)
-        | Webpki::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
-            scratch::refuse(Failure::BadSignature, error.to_string());
-            CertificateError::BadSignature
-        }
-        Webpki::RequiredEkuNotFoundContext(_) | Webpki::EmptyEkuExtension => {
-            CertificateError::InvalidPurpose
-        }
-        other => {
-            scratch::refuse(Failure::UnknownIssuer, other.to_string());
-            CertificateError::UnknownIssuer
-        }
-    }
-}
-
-/// Refuses a chain with a certificate in it that must not issue any.
-fn require_issuers(intermediates: &[CertificateDer<'_>]) -> Result<(), CertificateError> {
-    for intermediate in intermediates {
-        if !identity::may_issue(intermediate).unwrap_or(false) {
-            let detail = "the key usage of an intermediate certificate lacks keyCertSign";
-            return Err(refuse(Failure::WrongKeyUsage, detail.to_owned()));
-        }
-    }
-    Ok(())
 }
 
 /// Has a chain remembered, unless it is too long to be worth it.

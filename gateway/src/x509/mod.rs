@@ -1,6 +1,15 @@
 //! Reading of certificates, chains, lists, requests and keys: what the bytes are, without deciding what they are good for.
+//! And the search for the path from a certificate to a CA, at a bounded price, on a worker inside a call into rustls.
 
+mod ledger;
+mod path;
 pub mod pem;
+mod read;
+mod roots;
 mod trust_settings;
+mod words;
 
+pub use path::{AnyPath, Judge, Search, Steps, Usage, Verified, within_bounds};
+pub use roots::{Root, Roots};
 pub use trust_settings::{Certificate, Usable};
+pub use words::Refused;

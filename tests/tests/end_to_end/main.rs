@@ -11,6 +11,7 @@ mod audit;
 mod backend_trust;
 mod backends;
 mod blocks;
+mod chain;
 mod collector;
 mod conformance;
 mod demo;

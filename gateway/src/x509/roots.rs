@@ -1,0 +1,105 @@
+//! The CAs that are trusted, found by name.
+//! In: CA certificates as the configuration has read them. Out: those of one name, with what tells them apart. Made when a
+//! configuration is checked, immutable, shared by all workers.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, TrustAnchor};
+
+use super::read::Candidate;
+use crate::pki::facts::Facts;
+
+/// A CA that is trusted.
+#[derive(Debug)]
+pub struct Root {
+    /// What webpki works with.
+    pub anchor: TrustAnchor<'static>,
+    /// Its name, as RFC 4514 text.
+    pub subject: String,
+    /// The first moment at which it is valid no more: the last second belongs to it (RFC 5280 section 4.1.2.5).
+    pub not_after: SystemTime,
+    /// Subject key identifier.
+    pub(super) key_id: Option<Vec<u8>>,
+    /// DER values of which its name constraints are made.
+    pub(super) constraint_values: usize,
+}
+
+/// All CAs that the other side's certificates may chain to.
+#[derive(Debug, Default)]
+pub struct Roots {
+    roots: Vec<Root>,
+    by_name: HashMap<Vec<u8>, Vec<usize>>,
+    /// By name as text, in lower case: a CA may be named in another string type by those it has issued.
+    by_text: HashMap<String, usize>,
+}
+
+impl Roots {
+    /// Those of `store`, whose certificates `certificates` are, in the same order.
+    pub fn new(store: RootCertStore, certificates: &[CertificateDer<'_>]) -> Self {
+        let mut roots = Roots::default();
+        for (anchor, certificate) in store.roots.into_iter().zip(certificates) {
+            roots.add(Root::new(anchor, certificate));
+        }
+        roots
+    }
+
+    fn add(&mut self, root: Root) {
+        let position = self.roots.len();
+        let name = root.anchor.subject.as_ref().to_vec();
+        self.by_name.entry(name).or_default().push(position);
+        self.by_text.insert(root.subject.to_lowercase(), position);
+        self.roots.push(root);
+    }
+
+    /// All, in the order of the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = &Root> {
+        self.roots.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.roots.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.roots.is_empty()
+    }
+
+    pub(super) fn at(&self, position: usize) -> &Root {
+        &self.roots[position]
+    }
+
+    /// Positions of those that bear this name, in DER without tag and length.
+    pub(super) fn named(&self, name: &[u8]) -> &[usize] {
+        self.by_name.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// One that bears this name as text.
+    pub(super) fn spelled(&self, name: &str) -> Option<&Root> {
+        let position = self.by_text.get(&name.to_lowercase())?;
+        self.roots.get(*position)
+    }
+}
+
+impl Root {
+    fn new(anchor: TrustAnchor<'static>, certificate: &CertificateDer<'_>) -> Self {
+        let facts = Facts::parse(certificate).ok();
+        let candidate = Candidate::read(certificate).ok();
+        let end = facts.as_ref().map(|facts| facts.not_after);
+        Root {
+            subject: facts.map_or_else(String::new, |facts| facts.subject),
+            // What cannot be read has not been taken by the configuration.
+            not_after: end.map_or(SystemTime::UNIX_EPOCH, |end| end + Duration::from_secs(1)),
+            key_id: candidate
+                .as_ref()
+                .and_then(|candidate| candidate.key_id.map(<[u8]>::to_vec)),
+            // Name constraints of a root that has more values than are counted count for too many.
+            constraint_values: candidate
+                .map_or(usize::MAX, |candidate| candidate.constraint_values),
+            anchor,
+        }
+    }
+}
