@@ -5,16 +5,25 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+/// An address of a backend, with the server of the configuration that it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Server {
+    /// Position among the backend's servers as written. Addresses of one name share it.
+    pub source: usize,
+    /// The address.
+    pub address: SocketAddr,
+}
+
 /// Round robin over the servers of one backend, passing over those that just failed.
 #[derive(Debug)]
 pub struct Balance {
-    servers: Vec<Server>,
+    servers: Vec<Known>,
     next: usize,
     cool_down: Duration,
 }
 
 #[derive(Debug)]
-struct Server {
+struct Known {
     address: SocketAddr,
     failed_at: Option<Instant>,
 }
@@ -30,20 +39,25 @@ impl Balance {
     }
 
     /// Takes the addresses to use from now on; what is known of those that stay is kept.
-    pub fn replace(&mut self, addresses: &[SocketAddr]) {
+    pub fn replace(&mut self, servers: &[Server]) {
         let failed_at = |address: &SocketAddr| {
             self.servers
                 .iter()
                 .find(|server| server.address == *address)
                 .and_then(|server| server.failed_at)
         };
-        self.servers = addresses
+        self.servers = servers
             .iter()
-            .map(|address| Server {
-                address: *address,
-                failed_at: failed_at(address),
+            .map(|server| Known {
+                address: server.address,
+                failed_at: failed_at(&server.address),
             })
             .collect();
+    }
+
+    /// Keeps only those of the addresses that `may_stay`.
+    pub fn retain(&mut self, may_stay: impl Fn(SocketAddr) -> bool) {
+        self.servers.retain(|server| may_stay(server.address));
     }
 
     /// The servers to try for one connection: the next in turn first, those that failed lately last.
@@ -55,7 +69,7 @@ impl Balance {
         let first = self.next % count;
         self.next = first + 1;
         let in_turn = (0..count).map(|offset| &self.servers[(first + offset) % count]);
-        let cooling = |server: &&Server| {
+        let cooling = |server: &&Known| {
             server
                 .failed_at
                 .is_some_and(|failed_at| now.saturating_duration_since(failed_at) < self.cool_down)
@@ -96,9 +110,16 @@ mod tests {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
+    fn server(port: u16) -> Server {
+        Server {
+            source: 0,
+            address: address(port),
+        }
+    }
+
     fn balance(ports: &[u16]) -> Balance {
         let mut balance = Balance::new(Duration::from_secs(5));
-        balance.replace(&ports.iter().map(|port| address(*port)).collect::<Vec<_>>());
+        balance.replace(&ports.iter().map(|port| server(*port)).collect::<Vec<_>>());
         balance
     }
 
@@ -137,7 +158,7 @@ mod tests {
         let now = Instant::now();
         let mut balance = balance(&[1, 2]);
         balance.failed(address(2), now);
-        balance.replace(&[address(2), address(3)]);
+        balance.replace(&[server(2), server(3)]);
         assert_eq!(balance.candidates(now), [address(3), address(2)]);
         balance.replace(&[]);
         assert!(balance.candidates(now).is_empty());

@@ -13,6 +13,7 @@ pub mod goodbye;
 pub mod identity;
 pub mod limit;
 pub mod lineage;
+pub mod names;
 pub mod pattern;
 pub mod pattern_map;
 pub mod record;

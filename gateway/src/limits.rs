@@ -157,8 +157,14 @@ pub const SERVER_COOL_DOWN: Duration = Duration::from_secs(5);
 /// Names of backends are resolved again this often.
 pub const RESOLVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// One resolution of a backend's name may take this long.
+/// After this long without an answer a name counts as not resolved: the start waits no longer for it. Its answer is still taken.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A name that could not be resolved is asked for again after this long, then after twice that, up to `RESOLVE_INTERVAL`.
+pub const RESOLVE_RETRY: Duration = Duration::from_secs(1);
+
+/// Names that are asked for at once: each takes a thread while the resolver is silent, at most 20 KiB that are touched.
+pub const RESOLUTIONS_MAX: usize = 256;
 
 /// A connection that has to go, for its age, its certificate or a drain, goes at the first quiet moment: when the backend's
 /// answer has been passed on and nothing has followed for this long, which is longer than the pauses within most answers ...

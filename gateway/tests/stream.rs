@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use gateway::backend::Resolver;
 use gateway::config::{self, Config};
 use gateway::pki::{Authority, Profile, Request};
 use gateway::server::{Gateway, Privileges};
@@ -126,6 +127,7 @@ impl World {
                 config.clone(),
                 BlockList::default(),
                 Privileges::of_this_thread(),
+                &Resolver::start(&config.backends).unwrap(),
             )
             .unwrap(),
             config,

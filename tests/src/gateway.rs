@@ -18,6 +18,7 @@ use crate::http::{get, get_unix};
 use crate::metrics::Metrics;
 use crate::process::Process;
 use crate::programs::program;
+use crate::resolver::Resolver;
 use crate::wait::eventually;
 
 /// The name the gateway's certificate carries.
@@ -159,6 +160,12 @@ impl Default for World {
 }
 
 impl Setup<'_> {
+    /// Names are resolved by `resolver` alone.
+    pub fn resolver(mut self, resolver: &Resolver) -> Self {
+        self.wrapper = resolver.wrapper();
+        self
+    }
+
     /// One more gateway, beside the first one of this world. To be called before its routes are made.
     pub fn second(mut self) -> Self {
         self.number = 2;
@@ -275,18 +282,23 @@ impl Setup<'_> {
 
     /// Starts the gateway and waits until it says that it is ready.
     pub fn start(self) -> Gateway {
+        let mut gateway = self.begin();
+        gateway.wait_until_ready();
+        gateway
+    }
+
+    /// Starts the gateway and waits for nothing.
+    pub fn begin(self) -> Gateway {
         let mut command = self.command();
         let folder = self.world.folder().to_owned();
         let process = Process::start(&folder, "portcullis", &mut command);
-        let mut gateway = Gateway {
+        Gateway {
             process,
             command,
             folder,
             admin: self.admin,
             routes: self.routes,
-        };
-        gateway.wait_until_ready();
-        gateway
+        }
     }
 }
 
@@ -297,7 +309,8 @@ impl Gateway {
         self.wait_until_ready();
     }
 
-    fn wait_until_ready(&mut self) {
+    /// Waits until it says that it is ready.
+    pub fn wait_until_ready(&mut self) {
         eventually("the gateway is ready", || {
             self.process.expect_running();
             let answer = self.admin.get("/readyz");

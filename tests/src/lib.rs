@@ -13,6 +13,7 @@ mod http;
 mod metrics;
 mod process;
 mod programs;
+mod resolver;
 mod wait;
 mod wire;
 
@@ -29,6 +30,7 @@ pub use process::Process;
 pub use programs::{
     client_script, node, node_modules, program, prometheus, promtool, python, software, wheel_file,
 };
+pub use resolver::{Answering, Resolver};
 pub use wait::{PATIENCE, eventually};
 pub use wire::{
     ALERT, DATA, Direction, Established, HANDSHAKE, Heard, Wire, WireBackend, key_update,

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use gateway_core::balance::Balance;
+use gateway_core::balance::{Balance, Server};
 use gateway_core::certificate::Chain;
 use gateway_core::server_trust::{ServerObjection, ServerTrust};
 use rustix::io::Errno;
@@ -41,7 +41,10 @@ pub struct Client<'a> {
 
 /// No server of the backend could be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unreachable;
+pub struct Unreachable {
+    /// How many are known; none where no name could be resolved.
+    pub known: usize,
+}
 
 /// How the hop is protected, ready to use.
 #[derive(Clone)]
@@ -86,9 +89,10 @@ impl Transport {
 pub struct Servers {
     backend: Arc<Backend>,
     transport: Transport,
-    balance: RefCell<Balance>,
+    balance: Rc<RefCell<Balance>>,
     buffers: Rc<BufferPool>,
-    careless: RefCell<HashSet<SocketAddr>>,
+    /// Servers that did not ask for our certificate, which has been said.
+    careless: Rc<RefCell<HashSet<SocketAddr>>>,
 }
 
 /// A connection to one of the servers.
@@ -110,13 +114,22 @@ pub struct EndedAtOnce;
 impl Servers {
     /// The servers of `backend`, none of which has an address yet.
     pub fn new(backend: Arc<Backend>, transport: Transport, buffers: Rc<BufferPool>) -> Self {
-        let balance = RefCell::new(Balance::new(limits::SERVER_COOL_DOWN));
+        let balance = Balance::new(limits::SERVER_COOL_DOWN);
         Servers {
             backend,
             transport,
-            balance,
+            balance: Rc::new(RefCell::new(balance)),
             buffers,
-            careless: RefCell::default(),
+            careless: Rc::default(),
+        }
+    }
+
+    /// These servers by another configuration, with what is known of them from `before`.
+    pub fn after(self, before: &Servers) -> Self {
+        Servers {
+            balance: Rc::clone(&before.balance),
+            careless: Rc::clone(&before.careless),
+            ..self
         }
     }
 
@@ -140,9 +153,17 @@ impl Servers {
         }
     }
 
-    /// Takes the addresses to use from now on.
-    pub fn replace(&self, addresses: &[SocketAddr]) {
-        self.balance.borrow_mut().replace(addresses);
+    /// Takes the servers to use from now on. Where none is known yet those before go on, as far as they can be trusted to be
+    /// the backend's: by their certificate, or because they are on this host.
+    pub fn replace(&self, servers: &[Server]) {
+        let mut balance = self.balance.borrow_mut();
+        match (servers, &self.transport) {
+            ([], Transport::Plain) => {
+                balance.retain(|address| address.ip().to_canonical().is_loopback());
+            }
+            ([], Transport::Tls { .. }) => {}
+            (servers, _) => balance.replace(servers),
+        }
     }
 
     /// Connects to the first server in turn that can be reached; tells `failed` of each that could not.
@@ -152,6 +173,7 @@ impl Servers {
         mut failed: impl FnMut(SocketAddr, &HandshakeError),
     ) -> Result<Connection, Unreachable> {
         let candidates = self.balance.borrow_mut().candidates(Instant::now());
+        let known = candidates.len();
         for address in candidates {
             let attempt = self.attempt(address, client);
             let outcome = monoio::time::timeout(self.backend.connect_timeout, attempt).await;
@@ -172,7 +194,7 @@ impl Servers {
                 }
             }
         }
-        Err(Unreachable)
+        Err(Unreachable { known })
     }
 
     async fn attempt(

@@ -1,106 +1,242 @@
-//! Resolves the names of backends, again and again.
-//! In: the backends. Out: their addresses, when they change. On the control thread, through the system's resolver, so
-//! that /etc/hosts and nsswitch count; never on a worker.
+//! Resolves the names of backends, again and again, through the system's resolver, so that /etc/hosts and nsswitch count.
+//! In: the backends. Out: their servers, when they change. On a thread of its own, and one more for each question that is
+//! open: the resolver may be silent for as long as it likes, and nothing but the names it is asked for waits. Outlives
+//! every reload, with what it knows.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::config::{Backend, BackendTransport, ServerAddress};
+use gateway_core::balance::Server;
+use gateway_core::names::{Change, Name, Names, Schedule};
+
+use crate::config::{Backend, BackendTransport};
 use crate::limits;
 
-/// Keeps the last good answer for each name, so that a resolver's outage takes no backend away.
-#[derive(Debug)]
+/// Takes a backend's position and its servers.
+type Publish = Box<dyn Fn(usize, Vec<Server>) + Send>;
+
+/// Speaks to the resolver's thread, which ends when the last of these is dropped.
+#[derive(Clone)]
 pub struct Resolver {
-    backends: Vec<Arc<Backend>>,
-    last_good: HashMap<(String, u16), Vec<SocketAddr>>,
-    published: HashMap<usize, Vec<SocketAddr>>,
+    shared: Arc<Shared>,
+    _alive: Arc<Alive>,
+}
+
+/// Ends the thread when it is dropped.
+struct Alive(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    names: Names,
+    publish: Option<Publish>,
+    /// What the workers were told last.
+    published: Vec<Vec<Server>>,
+    /// Nobody waits for the first answers any more.
+    is_given_up: bool,
+    is_stopped: bool,
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Resolver").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.is_stopped = true;
+        state.publish = None;
+        drop(state);
+        self.0.changed.notify_all();
+    }
 }
 
 impl Resolver {
-    /// A resolver for `backends`.
-    pub fn new(backends: &[Arc<Backend>]) -> Self {
-        Resolver {
-            backends: backends.to_vec(),
-            last_good: HashMap::new(),
-            published: HashMap::new(),
-        }
-    }
-
-    /// Resolves all names once, and returns each backend's addresses.
-    pub async fn first_round(&mut self) -> Vec<Vec<SocketAddr>> {
-        let found = RefCell::new(vec![Vec::new(); self.backends.len()]);
-        self.round(&|backend: usize, addresses: &[SocketAddr]| {
-            found.borrow_mut()[backend] = addresses.to_vec();
+    /// Begins to resolve the names of `backends`.
+    pub fn start(backends: &[Arc<Backend>]) -> io::Result<Self> {
+        let mut names = Names::new(Schedule {
+            interval: limits::RESOLVE_INTERVAL,
+            retry: limits::RESOLVE_RETRY,
+            patience: limits::RESOLVE_TIMEOUT,
+            open_max: limits::RESOLUTIONS_MAX,
+        });
+        names.follow(as_written(backends), Instant::now());
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                published: names.servers(),
+                names,
+                publish: None,
+                is_given_up: false,
+                is_stopped: false,
+            }),
+            changed: Condvar::new(),
+        });
+        let running = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("resolve".to_owned())
+            .spawn(move || running.run())?;
+        Ok(Resolver {
+            _alive: Arc::new(Alive(Arc::clone(&shared))),
+            shared,
         })
-        .await;
-        found.into_inner()
     }
 
-    /// Publishes once more what was published last, over whatever an earlier resolver may have said in the meantime.
-    pub fn republish(&self, publish: &impl Fn(usize, &[SocketAddr])) {
-        for (position, addresses) in &self.published {
-            publish(*position, addresses);
+    /// Waits until every name has been answered for, or has failed, or the resolver has been silent for too long; no longer
+    /// than until `give_up`. Returns the servers that are known.
+    pub fn first_servers(&self) -> Vec<Vec<Server>> {
+        let until = Instant::now() + limits::RESOLVE_TIMEOUT;
+        let mut state = self.shared.lock();
+        while !state.names.is_settled() && !state.is_given_up {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.shared.wait(state, Some(left));
+        }
+        state.names.servers()
+    }
+
+    /// Lets nobody wait for first answers any more.
+    pub fn give_up(&self) {
+        self.shared.lock().is_given_up = true;
+        self.shared.changed.notify_all();
+    }
+
+    /// Hands servers to `publish` from now on: at once those that are known, then those that change.
+    pub fn publish_to(&self, publish: impl Fn(usize, Vec<Server>) + Send + 'static) {
+        let mut state = self.shared.lock();
+        state.publish = Some(Box::new(publish));
+        state.published.clear();
+        state.publish_changes();
+    }
+
+    /// Resolves the names of other backends from now on, without a wait: `begin` gets the servers that are known of them
+    /// already. Nothing is published while it runs, and nothing of the backends before after it.
+    pub fn follow<T>(
+        &self,
+        backends: &[Arc<Backend>],
+        begin: impl FnOnce(Vec<Vec<Server>>) -> T,
+    ) -> T {
+        let mut state = self.shared.lock();
+        state.names.follow(as_written(backends), Instant::now());
+        state.published = state.names.servers();
+        let begun = begin(state.published.clone());
+        self.shared.changed.notify_all();
+        begun
+    }
+}
+
+fn as_written(backends: &[Arc<Backend>]) -> Vec<gateway_core::names::Backend> {
+    let of_one = |backend: &Arc<Backend>| gateway_core::names::Backend {
+        servers: backend.servers.clone(),
+        is_loopback_only: matches!(backend.transport, BackendTransport::LoopbackPlaintext),
+    };
+    backends.iter().map(of_one).collect()
+}
+
+impl State {
+    fn publish_changes(&mut self) {
+        let Some(publish) = &self.publish else { return };
+        let servers = self.names.servers();
+        for (position, servers) in servers.iter().enumerate() {
+            if self.published.get(position) != Some(servers) {
+                tracing::debug!(backend = position, ?servers, "servers");
+                publish(position, servers.clone());
+            }
+        }
+        self.published = servers;
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        time: Option<Duration>,
+    ) -> MutexGuard<'a, State> {
+        match time {
+            Some(time) => {
+                let waited = self.changed.wait_timeout(state, time);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => {
+                let waited = self.changed.wait(state);
+                waited.unwrap_or_else(PoisonError::into_inner)
+            }
         }
     }
 
-    /// Resolves again and again; `publish` gets a backend's position and its new addresses.
-    pub async fn run(&mut self, publish: &impl Fn(usize, &[SocketAddr])) {
-        let first = tokio::time::Instant::now() + limits::RESOLVE_INTERVAL;
-        let mut interval = tokio::time::interval_at(first, limits::RESOLVE_INTERVAL);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            interval.tick().await;
-            self.round(publish).await;
-        }
-    }
-
-    async fn round(&mut self, publish: &impl Fn(usize, &[SocketAddr])) {
-        for position in 0..self.backends.len() {
-            let backend = Arc::clone(&self.backends[position]);
-            let mut addresses = Vec::new();
-            for server in &backend.servers {
-                match server {
-                    ServerAddress::Address(address) => addresses.push(*address),
-                    ServerAddress::Name { host, port } => {
-                        addresses.extend_from_slice(self.look_up(&backend.name, host, *port).await);
-                    }
+    /// Asks for what is due, until nobody wants to know any more.
+    fn run(self: Arc<Self>) {
+        let mut state = self.lock();
+        while !state.is_stopped {
+            let now = Instant::now();
+            let overdue = state.names.overdue(now);
+            if !overdue.is_empty() {
+                // Whoever waits for the first answers waits no longer.
+                self.changed.notify_all();
+            }
+            for (name, change) in overdue {
+                tell(&name, change, "the resolver does not answer");
+            }
+            for name in state.names.due(now) {
+                if let Err(error) = self.ask(name.clone()) {
+                    let change = state.names.answered(&name, None, now);
+                    tell(&name, change, &error);
                 }
             }
-            // Plaintext was allowed because the name is this host's; whatever else it resolves to is not used.
-            if matches!(backend.transport, BackendTransport::LoopbackPlaintext) {
-                addresses.retain(|address| address.ip().is_loopback());
-            }
-            if self.published.get(&position) != Some(&addresses) {
-                tracing::debug!(backend = backend.name, ?addresses, "addresses");
-                publish(position, &addresses);
-                self.published.insert(position, addresses);
-            }
+            let next_at = state.names.next_at();
+            let time = next_at.map(|at| at.saturating_duration_since(Instant::now()));
+            state = self.wait(state, time);
         }
     }
 
-    /// Addresses of one name, sorted so that an unchanged answer compares equal; the last good ones on failure.
-    async fn look_up(&mut self, backend: &str, host: &str, port: u16) -> &[SocketAddr] {
-        let look_up = tokio::net::lookup_host((host, port));
-        let answer = tokio::time::timeout(limits::RESOLVE_TIMEOUT, look_up).await;
-        let known = self.last_good.entry((host.to_owned(), port)).or_default();
-        match answer {
-            Ok(Ok(found)) => {
-                let mut found: Vec<_> = found.collect();
-                found.sort_unstable();
-                found.dedup();
-                *known = found;
-            }
-            Ok(Err(error)) => {
-                tracing::warn!(backend, host, %error, "cannot resolve; keeping the last addresses")
-            }
-            Err(_) => tracing::warn!(
-                backend,
-                host,
-                "resolver does not answer; keeping the last addresses"
-            ),
+    /// Asks for one name, on a thread that nobody waits for.
+    fn ask(self: &Arc<Self>, name: Name) -> io::Result<()> {
+        let shared = Arc::clone(self);
+        let asking = move || {
+            let answer = (name.host.as_str(), name.port).to_socket_addrs();
+            shared.take(&name, answer.map(Iterator::collect));
+        };
+        let thread = std::thread::Builder::new().name("look-up".to_owned());
+        thread.spawn(asking).map(drop)
+    }
+
+    fn take(&self, name: &Name, answer: io::Result<Vec<SocketAddr>>) {
+        let mut state = self.lock();
+        let (found, error) = match answer {
+            Ok(found) => (Some(found), None),
+            Err(error) => (None, Some(error)),
+        };
+        let change = state.names.answered(name, found, Instant::now());
+        match error {
+            Some(error) => tell(name, change, &error),
+            None => tell(name, change, ""),
         }
-        known
+        state.publish_changes();
+        self.changed.notify_all();
+    }
+}
+
+/// Says what an operator wants to know: the first failure of a name, and its end.
+fn tell(name: &Name, change: Change, error: &(impl fmt::Display + ?Sized)) {
+    match change {
+        Change::Lost => {
+            tracing::warn!(%name, %error, "cannot resolve a backend's server; its last addresses, if there are any, stay in use");
+        }
+        Change::Found => tracing::info!(%name, "a backend's server can be resolved again"),
+        Change::Nothing => {}
     }
 }

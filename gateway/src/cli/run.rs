@@ -13,6 +13,7 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::backend::Resolver;
 use crate::blocks::{BlockFile, Keeper};
 use crate::config::{self, Config};
 use crate::files::Seen;
@@ -59,8 +60,25 @@ impl Run {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        let (gateway, reloader, _keeper) = start(loaded.config, privileges)?;
+        let resolver = Resolver::start(&loaded.config.backends)?;
+        let resolving = resolver.clone();
+        let starting = move || start(loaded.config, privileges, &resolving);
+        let Some(started) = runtime.block_on(until_started(starting, &resolver, &mut signals))
+        else {
+            std::process::exit(ENDED_AT_ONCE);
+        };
+        let Started {
+            gateway,
+            reloader,
+            _keeper,
+            is_to_end,
+        } = started?;
+        drop(resolver);
         let asked = runtime.block_on(async {
+            if let Some(name) = is_to_end {
+                tracing::info!(signal = name, "draining");
+                return true;
+            }
             let mut minutes = tokio::time::interval(*limits::TICKET_KEY_ROTATION.start());
             loop {
                 tokio::select! {
@@ -81,30 +99,10 @@ impl Run {
             }
         });
         reloader.stop();
-        let audit = gateway.audit().clone();
-        let draining = std::thread::spawn(move || gateway.drain());
-        let drained = runtime.block_on(async {
-            let waiting = tokio::task::spawn_blocking(move || draining.join());
-            tokio::pin!(waiting);
-            loop {
-                tokio::select! {
-                    drained = &mut waiting => return drained.is_ok_and(|joined| joined.is_ok()),
-                    asked = signals.next() => match asked {
-                        Asked::Reload(who) => {
-                            audit.reopen();
-                            tracing::warn!("{who}: not reloading, because the gateway is going down");
-                        }
-                        Asked::End(name) => {
-                            tracing::warn!(signal = name, "ending at once");
-                            audit.stopped();
-                            audit.finish(limits::AUDIT_FINISH_AT_ONCE_TIMEOUT);
-                            drop(log);
-                            std::process::exit(ENDED_AT_ONCE);
-                        }
-                    },
-                }
-            }
-        });
+        let Some(drained) = runtime.block_on(until_drained(gateway, &mut signals)) else {
+            drop(log);
+            std::process::exit(ENDED_AT_ONCE);
+        };
         Ok(if asked && drained {
             ExitCode::SUCCESS
         } else {
@@ -113,19 +111,90 @@ impl Run {
     }
 }
 
+/// Drains the gateway. `None` when a second signal asks for the end at once.
+async fn until_drained(gateway: Arc<Gateway>, signals: &mut Signals) -> Option<bool> {
+    let audit = gateway.audit().clone();
+    let draining = std::thread::spawn(move || gateway.drain());
+    let waiting = tokio::task::spawn_blocking(move || draining.join());
+    tokio::pin!(waiting);
+    loop {
+        tokio::select! {
+            drained = &mut waiting => return Some(drained.is_ok_and(|joined| joined.is_ok())),
+            asked = signals.next() => match asked {
+                Asked::Reload(who) => {
+                    audit.reopen();
+                    tracing::warn!("{who}: not reloading, because the gateway is going down");
+                }
+                Asked::End(name) => {
+                    tracing::warn!(signal = name, "ending at once");
+                    audit.stopped();
+                    audit.finish(limits::AUDIT_FINISH_AT_ONCE_TIMEOUT);
+                    return None;
+                }
+            },
+        }
+    }
+}
+
+/// A gateway that serves, and those who watch its files.
+struct Started {
+    gateway: Arc<Gateway>,
+    reloader: Reloader,
+    _keeper: Keeper,
+    /// The signal that has asked meanwhile for the end.
+    is_to_end: Option<&'static str>,
+}
+
+/// Runs `start` on a thread of its own, so that signals are heard meanwhile: names of backends may take their time. `None` when a
+/// second signal asks for the end.
+async fn until_started(
+    start: impl FnOnce() -> anyhow::Result<Started> + Send + 'static,
+    resolver: &Resolver,
+    signals: &mut Signals,
+) -> Option<anyhow::Result<Started>> {
+    let starting = tokio::task::spawn_blocking(start);
+    tokio::pin!(starting);
+    let mut reload = None;
+    let mut end = None;
+    loop {
+        tokio::select! {
+            started = &mut starting => {
+                let started = started.unwrap_or_else(|panic| Err(panic.into()));
+                return Some(started.map(|started| {
+                    if let Some(who) = reload {
+                        started.reloader.ask(who);
+                    }
+                    Started { is_to_end: end, ..started }
+                }));
+            }
+            asked = signals.next() => match asked {
+                Asked::Reload(who) => reload = Some(who),
+                Asked::End(_) if end.is_some() => return None,
+                Asked::End(name) => {
+                    end = Some(name);
+                    resolver.give_up();
+                }
+            },
+        }
+    }
+}
+
 /// Starts the gateway, and those who watch its files. After that nobody has any capability.
-fn start(
-    config: Config,
-    privileges: Privileges,
-) -> anyhow::Result<(Arc<Gateway>, Reloader, Keeper)> {
+fn start(config: Config, privileges: Privileges, resolver: &Resolver) -> anyhow::Result<Started> {
     let (file, files) = (config.file.clone(), config.files.clone());
     // Before it is read: what changes in the meantime has changed since.
     let seen = Seen::now(&config.blocks);
     let blocks = BlockFile::open(&config.blocks)?;
-    let gateway = Arc::new(Gateway::start(config, blocks.blocks.list(), privileges)?);
+    let gateway = Gateway::start(config, blocks.blocks.list(), privileges, resolver)?;
+    let gateway = Arc::new(gateway);
     let keeper = Keeper::start(Arc::clone(&gateway), seen, blocks)?;
     let reloader = Reloader::start(Arc::clone(&gateway), &file, files)?;
-    Ok((gateway, reloader, keeper))
+    Ok(Started {
+        gateway,
+        reloader,
+        _keeper: keeper,
+        is_to_end: None,
+    })
 }
 
 /// The signals the gateway listens to.

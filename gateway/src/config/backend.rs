@@ -252,7 +252,7 @@ fn plaintext(
 fn is_this_host(server: &ServerAddress) -> bool {
     match server {
         ServerAddress::Address(address) => address.ip().to_canonical().is_loopback(),
-        ServerAddress::Name { host, .. } => host == "localhost",
+        ServerAddress::Name(name) => name.host == "localhost",
     }
 }
 

@@ -1,7 +1,6 @@
 //! The checked configuration: what the rest of the program works with.
 //! Every value here has been validated against the others; nothing in it changes after start.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -9,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use gateway_core::identity::Rules;
+pub use gateway_core::names::ServerAddress;
 use gateway_core::revocation::Revocation;
 use gateway_core::sources::Policy;
 use rustls::crypto::CryptoProvider;
@@ -163,29 +163,6 @@ pub struct Backend {
     pub proxy_protocol: bool,
     /// Bound on one connection attempt, TCP and TLS together.
     pub connect_timeout: Duration,
-}
-
-/// A server as written: an address, or a name to resolve.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum ServerAddress {
-    /// An IP address and port.
-    Address(SocketAddr),
-    /// A DNS name and port, resolved off the workers.
-    Name {
-        /// DNS name.
-        host: String,
-        /// TCP port.
-        port: u16,
-    },
-}
-
-impl fmt::Display for ServerAddress {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ServerAddress::Address(address) => address.fmt(formatter),
-            ServerAddress::Name { host, port } => write!(formatter, "{host}:{port}"),
-        }
-    }
 }
 
 /// How the hop to a backend is protected.

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use gateway_core::names::Name;
 use rustls::pki_types::DnsName;
 
 use super::checked::ServerAddress;
@@ -105,10 +106,10 @@ pub fn server_address(text: &str) -> Result<ServerAddress, String> {
     if DnsName::try_from(host).is_err() || last.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(expected.to_owned());
     }
-    Ok(ServerAddress::Name {
+    Ok(ServerAddress::Name(Name {
         host: host.to_ascii_lowercase(),
         port,
-    })
+    }))
 }
 
 /// An application protocol, RFC 7301.
@@ -138,9 +139,9 @@ mod tests {
 
     #[test]
     fn server_addresses_are_told_from_mistyped_ones() {
-        let name = |host: &str, port| ServerAddress::Name {
-            host: host.to_owned(),
-            port,
+        let name = |host: &str, port| {
+            let host = host.to_owned();
+            ServerAddress::Name(Name { host, port })
         };
         assert_eq!(
             server_address("Collector.Example.org:4317"),

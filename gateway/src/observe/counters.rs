@@ -30,6 +30,7 @@ pub struct WorkerCounters {
     pub(super) server_failures: Vec<Counter>,
     /// Set once, when the worker serves.
     driver: OnceLock<Driver>,
+    pub(super) unreachable: Vec<Counter>,
     clients: Mutex<Clients>,
     foreseen: Mutex<Foreseen>,
 }
@@ -95,6 +96,7 @@ impl WorkerCounters {
                 .collect(),
             server_failures: config.backends.iter().map(|_| Counter::default()).collect(),
             driver: OnceLock::new(),
+            unreachable: config.backends.iter().map(|_| Counter::default()).collect(),
             clients: Mutex::default(),
             foreseen: Mutex::default(),
         }
@@ -166,6 +168,7 @@ impl WorkerCounters {
             // Counted by identity, in its record.
             Event::Slowed { .. } => {}
             Event::ServerFailed { backend, .. } => self.server_failures[*backend].add(1),
+            Event::Unreachable { backend, .. } => self.unreachable[*backend].add(1),
             Event::Ended {
                 end, changed_at, ..
             } => {

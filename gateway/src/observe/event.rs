@@ -108,6 +108,13 @@ pub enum Event<'a> {
         /// Why.
         error: &'a dyn std::error::Error,
     },
+    /// A client's connection found no server.
+    Unreachable {
+        /// Position of the backend in the configuration.
+        backend: usize,
+        /// How many servers are known.
+        known: usize,
+    },
     /// A connection that had got in ended.
     Ended {
         /// Number of the connection on its worker.

@@ -28,6 +28,7 @@ pub struct Observer {
     line: RefCell<Vec<u8>>,
     refusals: RefCell<[Suppressor; Failure::ALL.len()]>,
     server_failures: RefCell<Vec<Suppressor>>,
+    unreachable: RefCell<Vec<Suppressor>>,
     backend_faults: RefCell<Suppressor>,
     foreseen: RefCell<Suppressor>,
     slowed: RefCell<Suppressor>,
@@ -44,6 +45,7 @@ impl Observer {
         let suppressor = Suppressor::new(limits::REFUSAL_LINES_PER_SECOND);
         let refusals = RefCell::new(std::array::from_fn(|_| suppressor.clone()));
         let server_failures = RefCell::new(vec![suppressor.clone(); config.backends.len()]);
+        let unreachable = RefCell::new(vec![suppressor.clone(); config.backends.len()]);
         let backend_faults = RefCell::new(suppressor.clone());
         let foreseen = RefCell::new(suppressor.clone());
         let slowed = RefCell::new(suppressor);
@@ -55,6 +57,7 @@ impl Observer {
             line: RefCell::default(),
             refusals,
             server_failures,
+            unreachable,
             backend_faults,
             foreseen,
             slowed,
@@ -120,10 +123,10 @@ impl Observer {
                 server,
                 error,
             } => {
-                let admitted = self.server_failures.borrow_mut()[*backend].admit(Instant::now());
-                let Some(left_out) = admitted else { return };
-                let backend = config.backends[*backend].name.as_str();
-                tracing::warn!(listener, backend, %server, %error, left_out, "cannot reach the backend's server");
+                self.log_server_failed((listener, *backend), *server, *error);
+            }
+            Event::Unreachable { backend, known } => {
+                self.log_unreachable((listener, *backend), *known);
             }
             Event::Established {
                 peer,
@@ -171,6 +174,33 @@ impl Observer {
             }
             Event::Accepted | Event::Moved { .. } | Event::Closed => {}
         }
+    }
+
+    fn log_server_failed(
+        &self,
+        (listener, backend): (&str, usize),
+        server: SocketAddr,
+        error: &dyn std::error::Error,
+    ) {
+        let admitted = self.server_failures.borrow_mut()[backend].admit(Instant::now());
+        let Some(left_out) = admitted else { return };
+        let config = self.config.borrow();
+        let backend = config.backends[backend].name.as_str();
+        tracing::warn!(listener, backend, %server, %error, left_out, "cannot reach the backend's server");
+    }
+
+    fn log_unreachable(&self, (listener, backend): (&str, usize), known_servers: usize) {
+        let admitted = self.unreachable.borrow_mut()[backend].admit(Instant::now());
+        let Some(left_out) = admitted else { return };
+        let config = self.config.borrow();
+        let backend = config.backends[backend].name.as_str();
+        tracing::warn!(
+            listener,
+            backend,
+            known_servers,
+            left_out,
+            "no server of the backend can be reached"
+        );
     }
 
     fn log_refusal(&self, listener: &str, failure: Failure, address: SocketAddr, detail: &str) {

@@ -18,7 +18,7 @@ use local_sync::semaphore::OwnedSemaphorePermit;
 
 use super::state::{Door, State};
 use super::worker::{Worker, turn_away};
-use crate::backend::{Client, Connection};
+use crate::backend::{Client, Connection, Unreachable};
 use crate::config::{Config, Listener};
 use crate::guard::{Pending, reason_of, refusal_detail};
 use crate::identity::Share;
@@ -369,7 +369,12 @@ async fn connect(
             },
         );
     };
-    state.servers[backend].connect(client, failed).await.ok()
+    let connected = state.servers[backend].connect(client, failed).await;
+    if let Err(Unreachable { known }) = connected {
+        let unreachable = Event::Unreachable { backend, known };
+        worker.observer.emit(position, &unreachable);
+    }
+    connected.ok()
 }
 
 /// Notes a server that ended the connection before a byte came from it.

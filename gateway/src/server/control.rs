@@ -1,9 +1,8 @@
-//! The control thread: resolves the names of backends, answers the administration endpoint, and looks at what will end.
-//! In: the backends, the admin socket. Out: addresses to the workers, text to operators. One thread with a small
-//! tokio runtime; nothing it does can hold up a worker.
+//! The control thread: answers the administration endpoint, keeps the guard alive, and looks at what will end.
+//! In: the admin socket, the guard. Out: text to operators. One thread with a small tokio runtime; nothing it does can hold
+//! up a worker.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -12,14 +11,12 @@ use tokio::task::LocalSet;
 
 use super::guarding::Guarding;
 use super::worker::Message;
-use crate::backend::Resolver;
 use crate::limits;
 use crate::observe::{AdminSocket, Audit, Health, Metrics, serve, watch_expiry};
 use crate::rt::Mailbox;
 
 /// What the control thread works with.
 pub(super) struct Control {
-    pub(super) resolver: Resolver,
     pub(super) admin: Option<AdminSocket>,
     pub(super) health: Arc<Health>,
     pub(super) metrics: Metrics,
@@ -30,42 +27,14 @@ pub(super) struct Control {
 
 /// Speaks to the control thread.
 #[derive(Debug)]
-pub(super) struct ControlStop(mpsc::UnboundedSender<Order>);
-
-#[derive(Debug)]
-enum Order {
-    Resolve(Box<Resolver>),
-    Stop,
-}
+pub(super) struct ControlStop(mpsc::UnboundedSender<()>);
 
 impl ControlStop {
-    /// Resolves other names from now on.
-    pub(super) fn resolve(&self, resolver: Resolver) {
-        // A thread that has ended already resolves nothing.
-        let _ = self.0.send(Order::Resolve(Box::new(resolver)));
-    }
-
     /// Ends it.
     pub(super) fn stop(&self) {
-        let _ = self.0.send(Order::Stop);
+        // A thread that has ended already need not be told.
+        let _ = self.0.send(());
     }
-}
-
-/// Resolves the names of backends for the first time, on a thread of its own for as long as that takes.
-pub(super) fn first_addresses(resolver: &mut Resolver) -> io::Result<Vec<Vec<SocketAddr>>> {
-    let resolve = || {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        Ok(runtime
-            .enable_all()
-            .build()?
-            .block_on(resolver.first_round()))
-    };
-    std::thread::scope(|scope| {
-        let resolving = scope.spawn(resolve);
-        resolving
-            .join()
-            .map_err(|_| io::Error::other("the resolver panicked"))?
-    })
 }
 
 /// Starts the control thread.
@@ -73,8 +42,8 @@ pub(super) fn start(control: Control) -> io::Result<(JoinHandle<()>, ControlStop
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (stop, orders) = mpsc::unbounded_channel();
-    let run = move || LocalSet::new().block_on(&runtime, control.run(orders));
+    let (stop, stopped) = mpsc::unbounded_channel();
+    let run = move || LocalSet::new().block_on(&runtime, control.run(stopped));
     let thread = std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(run)?;
@@ -82,29 +51,8 @@ pub(super) fn start(control: Control) -> io::Result<(JoinHandle<()>, ControlStop
 }
 
 impl Control {
-    async fn run(self, mut orders: mpsc::UnboundedReceiver<Order>) {
+    async fn run(self, mut stopped: mpsc::UnboundedReceiver<()>) {
         let mailboxes = self.mailboxes;
-        let publish = |backend, addresses: &[_]| {
-            for mailbox in &mailboxes {
-                let addresses = addresses.to_vec();
-                mailbox.send(Message::Addresses { backend, addresses });
-            }
-        };
-        let resolving = async {
-            let mut resolver = self.resolver;
-            loop {
-                tokio::select! {
-                    () = resolver.run(&publish) => {}
-                    order = orders.recv() => match order {
-                        Some(Order::Resolve(other)) => {
-                            resolver = *other;
-                            resolver.republish(&publish);
-                        }
-                        Some(Order::Stop) | None => return,
-                    }
-                }
-            }
-        };
         let watching = watch_expiry(self.metrics.clone());
         let guarding = async {
             self.guarding.attend(&self.audit).await;
@@ -128,7 +76,7 @@ impl Control {
             std::future::pending().await
         };
         tokio::select! {
-            () = resolving => {}
+            _ = stopped.recv() => {}
             () = serving => {}
             () = watching => {}
             () = guarding => {}

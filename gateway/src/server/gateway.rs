@@ -137,6 +137,7 @@ fn needs_restart(old: &Config, new: &Config) -> Option<String> {
 #[derive(Debug)]
 pub struct Gateway {
     seed: Mutex<Seed>,
+    resolver: Resolver,
     addresses: Vec<(String, SocketAddr)>,
     health: Arc<Health>,
     metrics: Metrics,
@@ -186,24 +187,22 @@ struct Threads {
 impl Gateway {
     /// Binds everything, starts every thread, and takes connections; of those whom `blocks` names none. What takes
     /// capabilities is done with `privileges`, and they end before anything else begins.
+    ///
+    /// `resolver` has begun with the names of the configuration; the start waits for its first answers, or until it gives up.
     pub fn start(
         config: Config,
         blocks: BlockList,
         privileges: Privileges,
+        resolver: &Resolver,
     ) -> Result<Self, StartError> {
         let config = Arc::new(config);
         raise_descriptor_limit(&config);
         let (bound, guarding) = guarding::bind_and_guard(&config, &privileges)?;
         privileges.end();
         let addresses = bound.addresses.clone();
-        let admin = config
-            .admin
-            .as_ref()
-            .map(AdminSocket::bind)
-            .transpose()
-            .map_err(StartError::Admin)?;
-        let mut resolver = Resolver::new(&config.backends);
-        let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
+        let admin = config.admin.as_ref().map(AdminSocket::bind).transpose();
+        let admin = admin.map_err(StartError::Admin)?;
+        let servers = resolver.first_servers();
         let seed = Seed::new(Arc::clone(&config), Arc::new(blocks), servers)?;
         let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
         let audit = Audit::start(opened).map_err(StartError::Thread)?;
@@ -239,8 +238,8 @@ impl Gateway {
             records,
         );
         let health = Arc::new(Health::default());
+        publish_servers(resolver, mailboxes.clone());
         let control = Control {
-            resolver,
             admin,
             health: Arc::clone(&health),
             metrics: metrics.clone(),
@@ -253,6 +252,7 @@ impl Gateway {
         health.set_ready(true);
         Ok(Gateway {
             seed: Mutex::new(seed),
+            resolver: resolver.clone(),
             addresses,
             health,
             metrics,
@@ -303,11 +303,8 @@ impl Gateway {
             return Err(ReloadError::NeedsRestart(what));
         }
         let config = Arc::new(config);
-        let mut resolver = Resolver::new(&config.backends);
-        // Names may take their time: a block must not have to wait for them.
-        let servers = control::first_addresses(&mut resolver).map_err(StartError::Thread)?;
         let mut current = self.lock_seed();
-        let seed = current.with_config(Arc::clone(&config), servers)?;
+        let mut seed = current.with_config(Arc::clone(&config))?;
         if config.audit != current.config.audit {
             // The last step that can fail.
             let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
@@ -315,8 +312,11 @@ impl Gateway {
         }
         // A policy that the kernel does not take is no reason to trust whom the new configuration does not.
         self.guarding.follow(&config.guard.policy);
-        self.control_stop.resolve(resolver);
-        let taken = self.sow(&mut current, seed, changed_at);
+        // Whom the new state does not trust has to go at once: no name is waited for.
+        let taken = self.resolver.follow(&config.backends, |servers| {
+            seed.set_servers(servers);
+            self.sow(&mut current, seed, changed_at)
+        });
         self.metrics.reload(config);
         drop(current);
         Ok(taken.wait())
@@ -426,6 +426,16 @@ impl Gateway {
         self.audit.stopped();
         self.audit.finish(limits::AUDIT_FINISH_TIMEOUT);
     }
+}
+
+/// Has every worker told of the servers that names are resolved to.
+fn publish_servers(resolver: &Resolver, mailboxes: Vec<Arc<Mailbox<Message>>>) {
+    resolver.publish_to(move |backend, servers| {
+        for mailbox in &mailboxes {
+            let servers = servers.clone();
+            mailbox.send(Message::Servers { backend, servers });
+        }
+    });
 }
 
 fn start_worker(

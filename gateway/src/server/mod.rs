@@ -1,7 +1,7 @@
 //! Start-up, workers, listeners, drain: everything that lives as long as the process.
 //!
 //! In: a checked configuration. Out: a running `Gateway`. The caller's thread starts and drains it; one worker thread
-//! per CPU serves connections; one control thread resolves names and answers the administration endpoint; one
+//! per CPU serves connections; one control thread answers the administration endpoint; one
 //! reloads the configuration when its files change.
 
 mod connection;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use gateway_core::admission::ConnectionLimit;
+use gateway_core::balance::Server;
 use gateway_core::block::BlockList;
 use gateway_core::trust::Trust;
 use local_sync::semaphore::Semaphore;
@@ -40,7 +41,8 @@ pub(super) struct Seed {
 #[derive(Clone)]
 struct Backends {
     transports: Vec<Transport>,
-    addresses: Vec<Vec<SocketAddr>>,
+    /// What is known of their servers. Of a backend that nothing is known of, the servers before go on.
+    servers: Vec<Vec<Server>>,
 }
 
 impl std::fmt::Debug for Seed {
@@ -57,25 +59,29 @@ impl Seed {
     pub(super) fn new(
         config: Arc<Config>,
         blocks: Arc<BlockList>,
-        addresses: Vec<Vec<SocketAddr>>,
+        servers: Vec<Vec<Server>>,
     ) -> Result<Self, StartError> {
         let limit = |listener: &Arc<Listener>| ConnectionLimit::new(listener.max_connections);
         let limits = config.listeners.iter().map(limit).collect();
-        let backends = Some(Backends::new(&config, addresses)?);
+        let backends = Some(Backends::new(&config, servers)?);
         let ticket_keys = ticket_keys(&config, None)?;
         Seed::assemble(config, blocks, ticket_keys, limits, backends)
     }
 
-    /// The seed after this one, by another configuration. The limits go on: their connections are still open.
-    pub(super) fn with_config(
-        &self,
-        config: Arc<Config>,
-        addresses: Vec<Vec<SocketAddr>>,
-    ) -> Result<Self, StartError> {
-        let backends = Some(Backends::new(&config, addresses)?);
+    /// The seed after this one, by another configuration, for the servers that it gets before it is handed out. The limits go
+    /// on: their connections are still open.
+    pub(super) fn with_config(&self, config: Arc<Config>) -> Result<Self, StartError> {
+        let backends = Some(Backends::new(&config, Vec::new())?);
         let blocks = Arc::clone(&self.blocks);
         let ticket_keys = ticket_keys(&config, Some(self))?;
         Seed::assemble(config, blocks, ticket_keys, self.limits.clone(), backends)
+    }
+
+    /// Says which servers are known of each backend.
+    pub(super) fn set_servers(&mut self, servers: Vec<Vec<Server>>) {
+        if let Some(backends) = &mut self.backends {
+            backends.servers = servers;
+        }
     }
 
     /// The seed after this one, with other blocks.
@@ -173,7 +179,7 @@ fn observed(config: &Config, blocks: &Arc<BlockList>) -> Vec<Option<Arc<Observed
 }
 
 impl Backends {
-    fn new(config: &Config, addresses: Vec<Vec<SocketAddr>>) -> Result<Self, StartError> {
+    fn new(config: &Config, servers: Vec<Vec<Server>>) -> Result<Self, StartError> {
         let mut transports = Vec::new();
         for (position, backend) in config.backends.iter().enumerate() {
             let users = config
@@ -189,7 +195,7 @@ impl Backends {
         }
         Ok(Backends {
             transports,
-            addresses,
+            servers,
         })
     }
 }
@@ -263,9 +269,10 @@ impl State {
             },
         );
         let doors = doors.collect();
-        let servers = backends.map_or(known_servers, |backends| {
-            Rc::new(servers(&config, backends, buffers))
-        });
+        let servers = match backends {
+            Some(backends) => Rc::new(servers(&config, backends, &known_servers, buffers)),
+            None => known_servers,
+        };
         State {
             config,
             changed_at,
@@ -275,15 +282,22 @@ impl State {
     }
 }
 
-fn servers(config: &Config, backends: Backends, buffers: &Rc<BufferPool>) -> Vec<Servers> {
-    let Backends {
-        transports,
-        addresses,
-    } = backends;
-    let parts = config.backends.iter().zip(transports).zip(addresses);
-    let servers = parts.map(|((backend, transport), addresses)| {
+fn servers(
+    config: &Config,
+    backends: Backends,
+    before: &[Servers],
+    buffers: &Rc<BufferPool>,
+) -> Vec<Servers> {
+    let mut known = backends.servers.into_iter();
+    let parts = config.backends.iter().zip(backends.transports).enumerate();
+    let servers = parts.map(|(position, (backend, transport))| {
         let servers = Servers::new(Arc::clone(backend), transport, Rc::clone(buffers));
-        servers.replace(&addresses);
+        // The set of backends is the same for as long as the process lives.
+        let servers = match before.get(position) {
+            Some(before) => servers.after(before),
+            None => servers,
+        };
+        servers.replace(&known.next().unwrap_or_default());
         servers
     });
     servers.collect()

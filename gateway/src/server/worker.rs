@@ -3,12 +3,13 @@
 //! thread sends it messages.
 
 use std::cell::{Cell, RefCell};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Instant, SystemTime};
 
+use gateway_core::balance::Server;
 use gateway_core::failure::Failure;
 use gateway_core::goodbye::drain_spread;
 use gateway_core::server_trust::ServerObjection;
@@ -32,12 +33,12 @@ use crate::tls::VerifiedPeer;
 /// A message to a worker.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// The addresses of a backend have changed.
-    Addresses {
+    /// The servers of a backend have changed.
+    Servers {
         /// Position of the backend in the configuration.
         backend: usize,
-        /// All its addresses.
-        addresses: Vec<SocketAddr>,
+        /// All that are known.
+        servers: Vec<Server>,
     },
     /// Trust and serve this from now on, and judge the connections that are open by it.
     Reload {
@@ -269,10 +270,9 @@ async fn work(start: Start, receiver: MailboxReceiver<Message>) -> std::io::Resu
         .collect();
     let ending = Cell::new(None);
     let handle = |message| match message {
-        Message::Addresses { backend, addresses } => {
-            // A message from before a reload may name a backend that is gone.
-            if let Some(servers) = worker.state().servers.get(backend) {
-                servers.replace(&addresses);
+        Message::Servers { backend, servers } => {
+            if let Some(known) = worker.state().servers.get(backend) {
+                known.replace(&servers);
             }
             true
         }

@@ -37,6 +37,7 @@ mod records;
 mod refused;
 mod relay;
 mod reload;
+mod resolver;
 mod resumption;
 mod revocation;
 mod runbooks;

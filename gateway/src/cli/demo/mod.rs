@@ -19,6 +19,7 @@ use loadgen::fleet::Fleet;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::backend::Resolver;
 use crate::config;
 use crate::server::{Gateway, Privileges};
 use impostors::Impostors;
@@ -55,7 +56,8 @@ impl Demo {
         // Nothing of a demo is to outlive it.
         config.guard.is_lasting = false;
         let privileges = Privileges::of_this_thread();
-        let gateway = Gateway::start(config, BlockList::default(), privileges)?;
+        let resolver = Resolver::start(&config.backends)?;
+        let gateway = Gateway::start(config, BlockList::default(), privileges, &resolver)?;
         stage.release_ports();
         let play = Play {
             fleet: Fleet::start(stage.agents()?)?,

@@ -91,6 +91,7 @@ impl Scene<'_> {
             | Event::Moved { .. }
             | Event::Slowed { .. }
             | Event::ServerFailed { .. }
+            | Event::Unreachable { .. }
             | Event::Closed => {
                 return false;
             }

@@ -4,25 +4,32 @@
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
+use super::super::counters::{Counter, WorkerCounters};
 use super::{Encoded, Metrics, counter, gauge};
 use crate::config::BackendTransport;
 
 impl Metrics {
     pub(super) fn encode_backends(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
-        let help = "Attempts to reach a server of the backend that failed";
-        let mut metric = encoder.encode_descriptor(
-            "backend_connect_failures",
-            help,
-            None,
-            MetricType::Counter,
-        )?;
-        for (position, backend) in self.config().backends.iter().enumerate() {
-            let values = self
-                .0
-                .workers
-                .iter()
-                .map(|worker| worker.server_failures[position].value());
-            counter(&mut metric, &[("backend", &backend.name)], values.sum())?;
+        type Of = fn(&WorkerCounters) -> &[Counter];
+        let counters: [(&str, &str, Of); 2] = [
+            (
+                "backend_connect_failures",
+                "Attempts to reach a server of the backend that failed",
+                |worker| &worker.server_failures,
+            ),
+            (
+                "backend_unreachable",
+                "Connections of clients for which no server of the backend could be reached",
+                |worker| &worker.unreachable,
+            ),
+        ];
+        for (name, help, of) in counters {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (position, backend) in self.config().backends.iter().enumerate() {
+                let workers = self.0.workers.iter();
+                let values = workers.map(|worker| of(worker)[position].value());
+                counter(&mut metric, &[("backend", &backend.name)], values.sum())?;
+            }
         }
         let help =
             "1 where the configuration allows plaintext to another host (dangerous_plaintext)";

@@ -3,6 +3,7 @@
 //! is given as a figure was not kept.
 
 mod crl;
+mod names;
 mod reload;
 mod resume;
 mod revoke;
@@ -50,6 +51,8 @@ enum Part {
     Crl,
     /// A hundred reloads in a row under load.
     Reload,
+    /// A resolver that says nothing: start, revocation and end.
+    Names,
 }
 
 /// What a part found.
@@ -81,6 +84,7 @@ fn measure(site: &Site, options: &Options, parts: &[Part]) -> Result<()> {
             Part::Revoke => revoke::measure(site, options.connections as usize)?,
             Part::Crl => crl::measure(site, options)?,
             Part::Reload => reload::measure(site)?,
+            Part::Names => names::measure(site)?,
         };
         broken.extend(finding.broken);
         // At once, so that a later part that fails does not take this one along.

@@ -1,0 +1,422 @@
+//! Names of backends: which to ask the resolver for and when, and which servers a backend has meanwhile.
+//! In: backends, answers of the resolver, now. Out: names that are due, servers. Asks nothing itself. One for the whole
+//! process, and it outlives every reload: a name that has been resolved stays resolved while the resolver is silent.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::balance::Server;
+
+/// A DNS name with the port of the servers behind it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    /// DNS name.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// A server as written: an address, or a name to resolve.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ServerAddress {
+    /// An IP address and port.
+    Address(SocketAddr),
+    /// A name, resolved off the workers.
+    Name(Name),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.host, self.port)
+    }
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerAddress::Address(address) => address.fmt(formatter),
+            ServerAddress::Name(name) => name.fmt(formatter),
+        }
+    }
+}
+
+/// The servers of one backend, as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    /// Servers in the order of the file.
+    pub servers: Vec<ServerAddress>,
+    /// Plaintext is allowed because the names are this host's: whatever else they resolve to is not used.
+    pub is_loopback_only: bool,
+}
+
+/// When names are asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Schedule {
+    /// After an answer.
+    pub interval: Duration,
+    /// After a first failure; doubles with each that follows, up to `interval`.
+    pub retry: Duration,
+    /// A question that is open for longer counts as a failure, although its answer is still taken.
+    pub patience: Duration,
+    /// Questions open at once.
+    pub open_max: usize,
+}
+
+/// What an answer, or its absence, has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing that an operator would want to read about.
+    Nothing,
+    /// The name could be resolved before, or was never asked for, and cannot be now.
+    Lost,
+    /// It could not be resolved before.
+    Found,
+}
+
+/// The names of all backends, and what is known of them.
+#[derive(Debug)]
+pub struct Names {
+    schedule: Schedule,
+    backends: Vec<Backend>,
+    known: BTreeMap<Name, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// The last good answer.
+    addresses: Vec<SocketAddr>,
+    /// Some backend of the present has it.
+    is_used: bool,
+    next_at: Instant,
+    /// When it was asked for, while the answer is awaited.
+    asked_at: Option<Instant>,
+    /// `asked_at` is too long ago, and that has been counted.
+    is_overdue: bool,
+    failures: u32,
+    /// It has been answered for, or failed, at least once.
+    is_settled: bool,
+}
+
+impl Names {
+    /// Knows nothing yet.
+    pub fn new(schedule: Schedule) -> Self {
+        Names {
+            schedule,
+            backends: Vec::new(),
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// Takes the backends to resolve names for from now on. New names are due at once; what is known of the others is kept.
+    pub fn follow(&mut self, backends: Vec<Backend>, now: Instant) {
+        for known in self.known.values_mut() {
+            known.is_used = false;
+        }
+        for server in backends.iter().flat_map(|backend| &backend.servers) {
+            if let ServerAddress::Name(name) = server {
+                self.known
+                    .entry(name.clone())
+                    .or_insert(Known {
+                        addresses: Vec::new(),
+                        is_used: true,
+                        next_at: now,
+                        asked_at: None,
+                        is_overdue: false,
+                        failures: 0,
+                        is_settled: false,
+                    })
+                    .is_used = true;
+            }
+        }
+        // A question that is open stays known, or it would be asked again beside itself.
+        self.known
+            .retain(|_, known| known.is_used || known.asked_at.is_some());
+        self.backends = backends;
+    }
+
+    /// The names to ask for now. Each is awaited until it is `answered`.
+    pub fn due(&mut self, now: Instant) -> Vec<Name> {
+        let open = self.known.values().filter(|known| known.asked_at.is_some());
+        let room = self.schedule.open_max.saturating_sub(open.count());
+        let is_due =
+            |known: &Known| known.is_used && known.asked_at.is_none() && known.next_at <= now;
+        let due = self.known.iter_mut().filter(|(_, known)| is_due(known));
+        due.take(room)
+            .map(|(name, known)| {
+                known.asked_at = Some(now);
+                known.is_overdue = false;
+                name.clone()
+            })
+            .collect()
+    }
+
+    /// The names that have just been asked for too long ago, and whether that is news.
+    pub fn overdue(&mut self, now: Instant) -> Vec<(Name, Change)> {
+        let patience = self.schedule.patience;
+        let is_overdue = |known: &Known| {
+            let since = |asked_at| now.saturating_duration_since(asked_at);
+            !known.is_overdue && known.asked_at.is_some_and(|at| since(at) >= patience)
+        };
+        let overdue = self.known.iter_mut().filter(|(_, known)| is_overdue(known));
+        overdue
+            .map(|(name, known)| {
+                known.is_overdue = true;
+                (name.clone(), known.failed())
+            })
+            .collect()
+    }
+
+    /// Takes the resolver's answer for a name, `None` where it had none, and says whether that is news.
+    pub fn answered(
+        &mut self,
+        name: &Name,
+        found: Option<Vec<SocketAddr>>,
+        now: Instant,
+    ) -> Change {
+        let Some(known) = self.known.get_mut(name) else {
+            return Change::Nothing;
+        };
+        known.asked_at = None;
+        if !known.is_used {
+            self.known.remove(name);
+            return Change::Nothing;
+        }
+        let Some(mut found) = found else {
+            let change = match known.is_overdue {
+                // Counted already.
+                true => Change::Nothing,
+                false => known.failed(),
+            };
+            let doublings = known.failures.saturating_sub(1).min(16);
+            let wait = self.schedule.retry.saturating_mul(1 << doublings);
+            known.next_at = now + wait.min(self.schedule.interval);
+            return change;
+        };
+        // Sorted, so that an unchanged answer compares equal.
+        found.sort_unstable();
+        found.dedup();
+        known.addresses = found;
+        known.next_at = now + self.schedule.interval;
+        known.is_settled = true;
+        match std::mem::take(&mut known.failures) {
+            0 => Change::Nothing,
+            _ => Change::Found,
+        }
+    }
+
+    /// When there is something to do next: a name is due, or overdue.
+    pub fn next_at(&self) -> Option<Instant> {
+        let of_known = |known: &Known| match known.asked_at {
+            Some(asked_at) => (!known.is_overdue).then(|| asked_at + self.schedule.patience),
+            None => known.is_used.then_some(known.next_at),
+        };
+        self.known.values().filter_map(of_known).min()
+    }
+
+    /// Whether every name has been answered for, or has failed, at least once.
+    pub fn is_settled(&self) -> bool {
+        self.known
+            .values()
+            .all(|known| known.is_settled || !known.is_used)
+    }
+
+    /// The servers of each backend as far as they are known; each address once.
+    pub fn servers(&self) -> Vec<Vec<Server>> {
+        let of_backend = |backend| self.servers_of(backend);
+        self.backends.iter().map(of_backend).collect()
+    }
+
+    fn servers_of(&self, backend: &Backend) -> Vec<Server> {
+        let mut servers: Vec<Server> = Vec::new();
+        for (source, server) in backend.servers.iter().enumerate() {
+            let addresses = match server {
+                ServerAddress::Address(address) => std::slice::from_ref(address),
+                ServerAddress::Name(name) => self
+                    .known
+                    .get(name)
+                    .map_or(&[] as &[_], |known| known.addresses.as_slice()),
+            };
+            for &address in addresses {
+                let is_allowed =
+                    !backend.is_loopback_only || address.ip().to_canonical().is_loopback();
+                if is_allowed && servers.iter().all(|server| server.address != address) {
+                    servers.push(Server { source, address });
+                }
+            }
+        }
+        servers
+    }
+}
+
+impl Known {
+    fn failed(&mut self) -> Change {
+        self.is_settled = true;
+        self.failures = self.failures.saturating_add(1);
+        match self.failures {
+            1 => Change::Lost,
+            _ => Change::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SCHEDULE: Schedule = Schedule {
+        interval: Duration::from_secs(15),
+        retry: Duration::from_secs(1),
+        patience: Duration::from_secs(5),
+        open_max: 64,
+    };
+
+    fn name(number: u8) -> Name {
+        Name {
+            host: format!("server-{number}.test"),
+            port: 4317,
+        }
+    }
+
+    fn address(number: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, number], 4317))
+    }
+
+    fn backend(names: &[u8]) -> Backend {
+        Backend {
+            servers: names
+                .iter()
+                .map(|number| ServerAddress::Name(name(*number)))
+                .collect(),
+            is_loopback_only: false,
+        }
+    }
+
+    fn addresses(names: &Names, backend: usize) -> Vec<SocketAddr> {
+        let servers = names.servers();
+        servers[backend]
+            .iter()
+            .map(|server| server.address)
+            .collect()
+    }
+
+    #[test]
+    fn all_names_are_asked_for_at_once_and_a_silent_resolver_settles_them_together() {
+        let start = Instant::now();
+        let mut names = Names::new(SCHEDULE);
+        names.follow(vec![backend(&[1, 2, 3]), backend(&[4, 5, 6])], start);
+        assert_eq!(names.due(start).len(), 6);
+        assert!(names.due(start).is_empty() && !names.is_settled());
+        assert_eq!(names.next_at(), Some(start + SCHEDULE.patience));
+        let late = start + SCHEDULE.patience;
+        let overdue = names.overdue(late);
+        assert!(overdue.iter().all(|(_, change)| *change == Change::Lost) && overdue.len() == 6);
+        assert!(names.is_settled() && names.overdue(late).is_empty());
+        // The answer that comes late is taken all the same.
+        let change = names.answered(&name(1), Some(vec![address(1)]), late);
+        assert_eq!(
+            (change, addresses(&names, 0)),
+            (Change::Found, vec![address(1)])
+        );
+    }
+
+    #[test]
+    fn a_reload_keeps_what_is_known_and_makes_new_names_due_at_once() {
+        let start = Instant::now();
+        let mut names = Names::new(SCHEDULE);
+        names.follow(vec![backend(&[1])], start);
+        names.due(start);
+        names.answered(&name(1), Some(vec![address(1)]), start);
+        names.follow(vec![backend(&[1, 2])], start);
+        assert_eq!(addresses(&names, 0), [address(1)]);
+        assert_eq!(names.due(start), [name(2)]);
+        assert_eq!(names.answered(&name(2), None, start), Change::Lost);
+        assert_eq!(addresses(&names, 0), [address(1)]);
+    }
+
+    #[test]
+    fn a_name_that_fails_is_asked_for_again_soon_and_then_less_often() {
+        let start = Instant::now();
+        let mut names = Names::new(SCHEDULE);
+        names.follow(vec![backend(&[1])], start);
+        let mut now = start;
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            assert_eq!(names.due(now), [name(1)]);
+            names.answered(&name(1), None, now);
+            let next_at = names.next_at().expect("it is asked for again");
+            waits.push((next_at - now).as_secs());
+            now = next_at;
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 15, 15, 15]);
+    }
+
+    #[test]
+    fn a_name_of_this_host_yields_nothing_but_loopback() {
+        let start = Instant::now();
+        let mut names = Names::new(SCHEDULE);
+        let loopback_only = Backend {
+            is_loopback_only: true,
+            ..backend(&[1])
+        };
+        names.follow(vec![loopback_only], start);
+        names.due(start);
+        let local = SocketAddr::from(([127, 0, 0, 1], 4317));
+        names.answered(&name(1), Some(vec![address(1), local]), start);
+        assert_eq!(addresses(&names, 0), [local]);
+    }
+
+    proptest! {
+        /// Whatever the resolver says and whatever reloads bring: no name is asked for twice at once, no more are open than
+        /// may be, and a name that has been resolved keeps its addresses for as long as a backend has it.
+        #[test]
+        fn a_name_that_was_resolved_stays_resolved(
+            steps in proptest::collection::vec((0u8..6, 0u8..5, 0u64..20), 1..200),
+        ) {
+            let schedule = Schedule { open_max: 3, ..SCHEDULE };
+            let mut now = Instant::now();
+            let mut names = Names::new(schedule);
+            let mut used: Vec<u8> = vec![0, 1, 2];
+            let mut resolved: Vec<u8> = Vec::new();
+            let mut open: Vec<Name> = Vec::new();
+            names.follow(vec![backend(&used)], now);
+            for (number, step, seconds) in steps {
+                now += Duration::from_secs(seconds);
+                names.overdue(now);
+                for due in names.due(now) {
+                    prop_assert!(!open.contains(&due), "{due} is asked for twice");
+                    open.push(due);
+                }
+                prop_assert!(open.len() <= 3);
+                match step {
+                    0 => {
+                        used = (0..=number).collect();
+                        resolved.retain(|number| used.contains(number));
+                        names.follow(vec![backend(&used)], now);
+                    }
+                    1 | 2 if !open.is_empty() => {
+                        let name = open.remove(usize::from(number) % open.len());
+                        names.answered(&name, None, now);
+                    }
+                    3 | 4 if !open.is_empty() => {
+                        let answered = open.remove(usize::from(number) % open.len());
+                        let number = (0..6).find(|number| name(*number) == answered);
+                        let number = number.expect("it is one of ours");
+                        names.answered(&answered, Some(vec![address(number)]), now);
+                        if used.contains(&number) && !resolved.contains(&number) {
+                            resolved.push(number);
+                        }
+                    }
+                    _ => {}
+                }
+                let known = addresses(&names, 0);
+                for number in &resolved {
+                    prop_assert!(known.contains(&address(*number)), "{number} was forgotten");
+                }
+            }
+        }
+    }
+}
