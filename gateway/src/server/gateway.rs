@@ -280,6 +280,11 @@ impl Gateway {
         self.guarding.counts()
     }
 
+    /// Why the kernel programs do not run, where they should.
+    pub fn guard_obstacle(&self) -> Option<&str> {
+        self.guarding.obstacle()
+    }
+
     /// The audit log.
     pub fn audit(&self) -> &Audit {
         &self.audit

@@ -28,6 +28,8 @@ use crate::observe::Audit;
 pub struct Guarding {
     kernel: Option<Guard>,
     book: Option<Arc<Book>>,
+    /// Why the kernel programs do not run, where they should.
+    obstacle: Option<String>,
     /// Bans that begin in the book, for the one who attends.
     news: Mutex<Option<UnboundedReceiver<(IpAddr, Ban)>>>,
     gate: Gate,
@@ -49,24 +51,22 @@ pub(super) fn bind_and_guard(
         let Some((plan, ground)) = plan.zip(ground) else {
             return Ok((bound, Guarding::none()));
         };
-        let ports: Vec<_> = bound.addresses.iter().map(|(_, address)| address.port()).collect();
+        let ports: Vec<_> = bound
+            .addresses
+            .iter()
+            .map(|(_, address)| address.port())
+            .collect();
         let guard = ground.and_then(|ground| Guard::start(&plan, &ports, ground));
         match guard {
             Ok(guard) => Ok((bound, Guarding::by_kernel(guard))),
             Err(error) if plan.is_required => Err(StartError::Guard(error)),
-            Err(error) => {
-                tracing::warn!(%error, "running without the kernel programs: the gateway keeps accounts by itself");
-                Ok((bound, Guarding::by_book()))
-            }
+            Err(error) => Ok((bound, Guarding::by_book(&error))),
         }
     })?;
     // Here, as on every thread that serves, without the privileges.
     match guarding.kernel.as_ref().map(Guard::prove_usable) {
         Some(Err(error)) if is_required => Err(StartError::Guard(error)),
-        Some(Err(error)) => {
-            tracing::warn!(%error, "running without the kernel programs: the gateway keeps accounts by itself");
-            Ok((bound, Guarding::by_book()))
-        }
+        Some(Err(error)) => Ok((bound, Guarding::by_book(&error))),
         _ => Ok((bound, guarding)),
     }
 }
@@ -87,6 +87,7 @@ impl Guarding {
         Self {
             kernel: None,
             book: None,
+            obstacle: None,
             news: Mutex::default(),
             gate: Gate::default(),
             bans: AtomicU64::default(),
@@ -102,12 +103,14 @@ impl Guarding {
         }
     }
 
-    fn by_book() -> Self {
+    fn by_book(obstacle: &GuardError) -> Self {
+        tracing::warn!(error = %obstacle, "running without the kernel programs: the gateway keeps accounts by itself");
         let book = Arc::new(Book::default());
         let (news, heard) = unbounded_channel();
         Self {
             gate: Gate::by_book(Arc::clone(&book), news),
             book: Some(book),
+            obstacle: Some(obstacle.to_string()),
             news: Mutex::new(Some(heard)),
             ..Self::none()
         }
@@ -121,6 +124,11 @@ impl Guarding {
     /// What the kernel counted on each protected port; `None` where it does not.
     pub fn counts(&self) -> Option<Result<Vec<PortCount>, GuardError>> {
         self.kernel.as_ref().map(Guard::counts)
+    }
+
+    /// Why the kernel programs do not run, where they should.
+    pub fn obstacle(&self) -> Option<&str> {
+        self.obstacle.as_deref()
     }
 
     /// Interfaces whose packets are judged.

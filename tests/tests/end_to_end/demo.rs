@@ -54,6 +54,17 @@ fn the_demo_delivers_refuses_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_demo_without_privileges_says_in_its_summary_why_the_kernel_does_not_count() {
+    let temporary = tempfile::tempdir().unwrap();
+    let script = "setpriv --bounding-set=-all -- portcullis demo --for 2s";
+    let output = shell(temporary.path(), script).output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{}\n{said}", output.status);
+    let (_, summary) = said.rsplit_once("not counting: ").expect("a reason");
+    assert!(summary.contains("CAP_BPF"), "{said}");
+}
+
+#[test]
 fn a_demo_that_is_interrupted_leaves_nothing_behind() {
     for signal in [Signal::INT, Signal::TERM] {
         let temporary = tempfile::tempdir().unwrap();

@@ -133,7 +133,7 @@ impl Play {
             stage: &self.stage,
             elapsed: self.started.elapsed(),
             metrics: self.gateway.metrics(),
-            kernel: Kernel::from(self.gateway.guard_counts()),
+            kernel: Kernel::of(&self.gateway, self.stage.kernel_refusal()),
         }
     }
 

@@ -8,7 +8,8 @@ use loadgen::fleet::AgentState;
 use super::impostors::ImpostorState;
 use super::metrics::Page;
 use super::stage::Stage;
-use crate::guard::{GuardError, PortCount};
+use crate::guard::PortCount;
+use crate::server::Gateway;
 
 /// Where the numbers come from.
 pub(super) struct Sources<'a> {
@@ -48,15 +49,20 @@ pub(super) struct AgentRow {
 pub(super) enum Kernel {
     /// Packets and bytes by port.
     Counts(Vec<PortCount>),
-    /// It does not count; the screen has said why.
-    Silent,
+    /// It does not count, and why.
+    Silent(String),
 }
 
-impl From<Option<Result<Vec<PortCount>, GuardError>>> for Kernel {
-    fn from(counts: Option<Result<Vec<PortCount>, GuardError>>) -> Self {
-        match counts {
+impl Kernel {
+    /// What the guard of `gateway` says, or of the trial before it was started.
+    pub(super) fn of(gateway: &Gateway, trial_refusal: Option<&str>) -> Self {
+        match gateway.guard_counts() {
             Some(Ok(counts)) => Self::Counts(counts),
-            Some(Err(_)) | None => Self::Silent,
+            Some(Err(error)) => Self::Silent(error.to_string()),
+            None => {
+                let reason = gateway.guard_obstacle().or(trial_refusal);
+                Self::Silent(reason.unwrap_or("there is no guard").to_owned())
+            }
         }
     }
 }

@@ -64,6 +64,6 @@ pub(super) fn kernel_line(kernel: &Kernel) -> String {
                 .collect();
             ports.join("; ")
         }
-        Kernel::Silent => "not counting, for the reason above".to_owned(),
+        Kernel::Silent(reason) => format!("not counting: {reason}"),
     }
 }
