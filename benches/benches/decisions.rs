@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use gateway::backend::{ProxyFacts, proxy_header};
-use gateway_core::certificate::Certificate;
+use gateway_core::certificate::{Certificate, Chain};
 use gateway_core::identity::{Pattern, Rule, Rules, Tenant};
 use gateway_core::revocation::{
     AuthorityId, IssuerList, Link, Revocation, Serial, StalePolicy, Status,
@@ -99,7 +99,13 @@ fn revocation(criterion: &mut Criterion) {
         ("not named", ENTRIES, Status::Good),
     ] {
         let serial = serial(number);
-        let chain = [Link { issuer, serial }];
+        let chain = Chain {
+            links: vec![Link { issuer, serial }],
+            points: Vec::new(),
+            anchor: issuer,
+            not_before: now,
+            not_after: now + day,
+        };
         assert_eq!(revocation.status(&chain, now), expected);
         group.bench_function(name, |bencher| {
             bencher.iter(|| revocation.status(black_box(&chain), now));

@@ -348,6 +348,7 @@ fn tickets(seeds: &Seeds) -> Result<()> {
         },
         chain: Chain {
             links: vec![link(&[1, 2, 3])?, link(&[0x7f; 20])?],
+            points: Vec::new(),
             anchor: issuer,
             not_before: at(1_700_000_000),
             not_after: at(1_900_000_000),

@@ -107,6 +107,7 @@ mod tests {
         };
         let chain = Chain {
             links: vec![link(5), link(6)],
+            points: Vec::new(),
             anchor: AuthorityId([1; 32]),
             not_before: SystemTime::UNIX_EPOCH,
             not_after: SystemTime::UNIX_EPOCH,

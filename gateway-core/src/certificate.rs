@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::revocation::{AuthorityId, Link, Serial};
+use crate::revocation::{AuthorityId, Link, LinkPoint, Serial};
 
 /// SHA-256 over a certificate's DER.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -84,6 +84,8 @@ impl Certificate {
 pub struct Chain {
     /// One link per certificate; the first is the leaf's.
     pub links: Vec<Link>,
+    /// The distribution points that its certificates name.
+    pub points: Vec<LinkPoint>,
     /// The root it leads to.
     pub anchor: AuthorityId,
     /// When the leaf begins.

@@ -102,7 +102,7 @@ impl From<Objection> for TicketRefusal {
             Objection::Expired => TicketRefusal::Expired,
             Objection::Untrusted => TicketRefusal::Anchor,
             Objection::NotAuthorized(_) => TicketRefusal::Rule,
-            Objection::CrlStale => TicketRefusal::CrlStale,
+            Objection::CrlStale(_) => TicketRefusal::CrlStale,
         }
     }
 }
@@ -181,6 +181,7 @@ mod tests {
                     issuer: ANCHOR,
                     serial: Serial::new(&[5]).unwrap(),
                 }],
+                points: Vec::new(),
                 anchor: ANCHOR,
                 not_before: at(0),
                 not_after: at(5000),

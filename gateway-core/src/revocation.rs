@@ -1,12 +1,14 @@
 //! Revocation: whether a certificate, or one above it, has been taken back before its time.
-//! In: the links of a verified chain, the lists that were verified when they were loaded, now. Out: one answer. A lookup
+//! In: a verified chain, the lists that were verified when they were loaded, now. Out: one answer. A lookup
 //! costs the same for ten entries as for a million. Never parses a list and never verifies one.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::certificate::Chain;
 use crate::expiry::Lifetime;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +97,98 @@ pub struct Link {
     pub serial: Serial,
 }
 
+/// The number of a list (RFC 5280 section 5.2.3), of at most 20 bytes: a later list of an issuer has a higher one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ListNumber(pub Serial);
+
+impl Ord for ListNumber {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let [one, two] = [&self.0, &other.0].map(Serial::as_bytes);
+        one.len().cmp(&two.len()).then_with(|| one.cmp(two))
+    }
+}
+
+impl PartialOrd for ListNumber {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// What tells an older list of one issuer from a newer one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rank {
+    /// Its number, where it has one.
+    pub number: Option<ListNumber>,
+    /// When it was made.
+    pub this_update: SystemTime,
+}
+
+impl Rank {
+    /// The number decides (RFC 5280 section 5.2.3), then the time; the time alone where one of them has no number.
+    pub fn compare(&self, other: &Rank) -> Ordering {
+        let by_time = self.this_update.cmp(&other.this_update);
+        match (self.number, other.number) {
+            (Some(one), Some(two)) => one.cmp(&two).then(by_time),
+            _ => by_time,
+        }
+    }
+}
+
+/// Names a distribution point: the beginning of a digest over its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PointId(pub [u8; 8]);
+
+/// A distribution point that a certificate of a chain names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkPoint {
+    /// Position of the certificate in the chain; 0 is the end entity's.
+    pub link: u8,
+    /// The point.
+    pub point: PointId,
+}
+
+/// Which of its issuer's certificates a list is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Kinds {
+    /// All.
+    #[default]
+    All,
+    /// Those of end entities (onlyContainsUserCerts).
+    EndEntities,
+    /// Those of other authorities (onlyContainsCACerts).
+    Authorities,
+}
+
+/// What a list covers, by its issuing distribution point (RFC 5280 section 5.2.5).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Scope {
+    /// Which certificates.
+    pub kinds: Kinds,
+    /// Only those that name one of these points; none: whatever points they name. In order, each once.
+    pub points: Vec<PointId>,
+}
+
+impl Scope {
+    /// Whether it covers the certificate at `position` of a chain with these points (RFC 5280 section 6.3.3 b 2).
+    fn covers(&self, position: usize, points: &[LinkPoint]) -> bool {
+        let is_of_its_kind = match self.kinds {
+            Kinds::All => true,
+            Kinds::EndEntities => position == 0,
+            Kinds::Authorities => position > 0,
+        };
+        let own = || {
+            points
+                .iter()
+                .filter(|point| usize::from(point.link) == position)
+        };
+        // A certificate that names no point leaves it to its issuer where the list is: step-ca's do.
+        let is_of_its_points = self.points.is_empty()
+            || own().next().is_none()
+            || own().any(|own| self.points.contains(&own.point));
+        is_of_its_kind && is_of_its_points
+    }
+}
+
 /// What to do when the newest list of an issuer is older than its `nextUpdate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StalePolicy {
@@ -106,6 +200,17 @@ pub enum StalePolicy {
     Allow,
 }
 
+/// Why nobody can say whether a certificate has been revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gap {
+    /// There is no list of this issuer.
+    Missing(AuthorityId),
+    /// The list of this issuer may not be used any more.
+    TooOld(AuthorityId),
+    /// The lists of this issuer are about other certificates of its.
+    NotCovered(AuthorityId),
+}
+
 /// The answer for one chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -114,21 +219,22 @@ pub enum Status {
     /// A list names one of them.
     Revoked,
     /// The list of one of its issuers is too old to be trusted, or there is none.
-    Unknown,
+    Unknown(Gap),
 }
 
 /// The list of one issuer. A clone shares the entries.
 #[derive(Debug, Clone)]
 pub struct IssuerList {
     issuer_name: Arc<str>,
-    this_update: SystemTime,
+    rank: Rank,
     next_update: SystemTime,
+    scope: Arc<Scope>,
     stale_policy: StalePolicy,
     serials: Arc<HashSet<Serial>>,
 }
 
 impl IssuerList {
-    /// A list without entries, made at `this_update`.
+    /// A list without entries, made at `this_update`, about all certificates of its issuer.
     pub fn new(
         this_update: SystemTime,
         next_update: SystemTime,
@@ -136,8 +242,12 @@ impl IssuerList {
     ) -> Self {
         IssuerList {
             issuer_name: Arc::default(),
-            this_update,
+            rank: Rank {
+                number: None,
+                this_update,
+            },
             next_update,
+            scope: Arc::default(),
             stale_policy,
             serials: Arc::default(),
         }
@@ -147,6 +257,20 @@ impl IssuerList {
     pub fn named(self, issuer_name: &str) -> Self {
         IssuerList {
             issuer_name: issuer_name.into(),
+            ..self
+        }
+    }
+
+    /// The same list with its number.
+    pub fn numbered(mut self, number: Option<ListNumber>) -> Self {
+        self.rank.number = number;
+        self
+    }
+
+    /// The same list about a part of its issuer's certificates.
+    pub fn about(self, scope: Scope) -> Self {
+        IssuerList {
+            scope: Arc::new(scope),
             ..self
         }
     }
@@ -174,6 +298,11 @@ impl IssuerList {
         Arc::strong_count(&self.serials) > 1
     }
 
+    /// Whether both are one list, read once, under one policy.
+    pub fn is_same(&self, other: &IssuerList) -> bool {
+        Arc::ptr_eq(&self.serials, &other.serials) && self.stale_policy == other.stale_policy
+    }
+
     /// The name of the issuer, for people.
     pub fn issuer_name(&self) -> &str {
         &self.issuer_name
@@ -181,7 +310,17 @@ impl IssuerList {
 
     /// When the issuer made it.
     pub fn this_update(&self) -> SystemTime {
-        self.this_update
+        self.rank.this_update
+    }
+
+    /// What tells it from an older one.
+    pub fn rank(&self) -> Rank {
+        self.rank
+    }
+
+    /// What it covers.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     /// What happens when it has become too old.
@@ -202,7 +341,7 @@ impl IssuerList {
     /// From its making until the next one is due.
     pub fn lifetime(&self) -> Lifetime {
         Lifetime {
-            begins: self.this_update,
+            begins: self.rank.this_update,
             ends: self.next_update,
         }
     }
@@ -230,23 +369,50 @@ impl IssuerList {
 /// All lists that one listener trusts.
 #[derive(Debug, Default)]
 pub struct Revocation {
-    lists: HashMap<AuthorityId, IssuerList>,
+    /// By issuer; several where they cover different certificates, or say that they are equally new.
+    lists: HashMap<AuthorityId, Vec<IssuerList>>,
     authorities: HashSet<AuthorityId>,
     /// Who issued an authority that is trusted by itself, where that one is trusted as well. Several bear the same name.
     above: HashMap<AuthorityId, Vec<AuthorityId>>,
+    /// What authorities are called, for people.
+    names: HashMap<AuthorityId, Arc<str>>,
 }
 
 impl Revocation {
-    /// Takes the lists; of two lists of one issuer the one that was made later counts.
+    /// Takes the lists; of two lists of one issuer about the same certificates the newer counts.
     pub fn new(lists: impl IntoIterator<Item = (AuthorityId, IssuerList)>) -> Self {
         let mut revocation = Revocation::default();
         for (issuer, list) in lists {
-            let newer = |known: &IssuerList| known.this_update <= list.this_update;
-            if revocation.lists.get(&issuer).is_none_or(newer) {
-                revocation.lists.insert(issuer, list);
-            }
+            revocation.add(issuer, list);
         }
         revocation
+    }
+
+    fn add(&mut self, issuer: AuthorityId, list: IssuerList) {
+        let known = self.lists.entry(issuer).or_default();
+        let mut is_older = false;
+        known.retain(|other| {
+            if other.scope != list.scope {
+                return true;
+            }
+            match other.rank.compare(&list.rank) {
+                Ordering::Less => false,
+                // Nobody can say which one the issuer means by now: what either names is revoked.
+                Ordering::Equal => other.serials != list.serials,
+                Ordering::Greater => {
+                    is_older = true;
+                    true
+                }
+            }
+        });
+        if !is_older {
+            known.push(list);
+        }
+    }
+
+    /// Remembers what an authority is called.
+    pub fn name(&mut self, authority: AuthorityId, name: &str) {
+        self.names.insert(authority, name.into());
     }
 
     /// Remembers that an authority that had been trusted by itself is named by the list of another one.
@@ -270,49 +436,109 @@ impl Revocation {
         !self.lists.is_empty()
     }
 
+    /// Whether there is a list of this authority about certificates of these kinds.
+    pub fn has_list(&self, authority: AuthorityId, kinds: Kinds) -> bool {
+        let of_issuer = self.lists.get(&authority).into_iter().flatten();
+        let mut kinds_known = of_issuer.map(|list| list.scope.kinds);
+        kinds_known.any(|known| known == Kinds::All || known == kinds)
+    }
+
+    /// Whether a list of its issuer names this certificate. Even an old list is right about what it names, and no serial
+    /// number stands for two certificates: neither its age nor what it covers is asked.
+    pub fn is_named(&self, link: &Link) -> bool {
+        let of_issuer = self.lists.get(&link.issuer).into_iter().flatten();
+        of_issuer
+            .into_iter()
+            .any(|list| list.serials.contains(&link.serial))
+    }
+
     /// Looks every certificate of a chain up: revoked if any is, unknown if the list of any issuer is missing or may
     /// not be used any more, good otherwise.
-    pub fn status(&self, chain: &[Link], now: SystemTime) -> Status {
+    pub fn status(&self, chain: &Chain, now: SystemTime) -> Status {
         if !self.is_configured() {
             return Status::Good;
         }
         let mut status = Status::Good;
-        for link in chain {
-            match self.lists.get(&link.issuer) {
-                // Even an old list is right about what it names: a revoked certificate stays revoked.
-                Some(list) if list.serials.contains(&link.serial) => return Status::Revoked,
-                Some(list) if list.is_usable(now) => {}
-                _ => status = Status::Unknown,
+        for (position, link) in chain.links.iter().enumerate() {
+            if self.is_named(link) {
+                return Status::Revoked;
+            }
+            if let Some(gap) = self.gap(position, link.issuer, &chain.points, now) {
+                status = Status::Unknown(gap);
             }
         }
-        match chain.last() {
-            Some(last) if self.is_withheld_above(last.issuer, now) => Status::Unknown,
-            _ => status,
+        let anchor = chain.links.last().map(|last| last.issuer);
+        match anchor.and_then(|anchor| self.gap_above(anchor, now)) {
+            Some(gap) => Status::Unknown(gap),
+            None => status,
         }
     }
 
-    /// Whether nobody can say any more that an authority has not been taken back: there are lists of whoever issued it, or
+    /// Why nothing can be said of a certificate of this issuer, if nothing can.
+    fn gap(
+        &self,
+        position: usize,
+        issuer: AuthorityId,
+        points: &[LinkPoint],
+        now: SystemTime,
+    ) -> Option<Gap> {
+        let Some(lists) = self.lists.get(&issuer) else {
+            return Some(Gap::Missing(issuer));
+        };
+        let mut covering = lists
+            .iter()
+            .filter(|list| list.scope.covers(position, points));
+        let is_covered = covering.clone().next().is_some();
+        match is_covered {
+            false => Some(Gap::NotCovered(issuer)),
+            true => (!covering.any(|list| list.is_usable(now))).then_some(Gap::TooOld(issuer)),
+        }
+    }
+
+    /// Why nobody can say any more that an authority has not been taken back: there are lists of whoever issued it, or
     /// of somebody further up, and all of them are too old.
-    fn is_withheld_above(&self, authority: AuthorityId, now: SystemTime) -> bool {
-        let mut at = Some(authority);
+    fn gap_above(&self, authority: AuthorityId, now: SystemTime) -> Option<Gap> {
+        let mut at = authority;
         // Authorities may have certified each other: no walk is longer than there are authorities.
         for _ in 0..self.above.len() {
-            let Some(issuers) = at.and_then(|authority| self.above.get(&authority)) else {
-                return false;
-            };
-            let mut lists = issuers.iter().filter_map(|issuer| self.lists.get(issuer));
+            let issuers = self.above.get(&at)?;
+            let of_issuers = issuers.iter().flat_map(|issuer| self.lists.get(issuer));
+            let about_it = |list: &&IssuerList| list.scope.kinds != Kinds::EndEntities;
+            let mut lists = of_issuers.flatten().filter(about_it);
             let is_listed = lists.clone().next().is_some();
             if is_listed && !lists.any(|list| list.is_usable(now)) {
-                return true;
+                return issuers.first().map(|issuer| Gap::TooOld(*issuer));
             }
-            at = issuers.first().copied();
+            at = *issuers.first()?;
         }
-        false
+        None
+    }
+
+    /// A gap in words, with the name of the CA.
+    pub fn describe(&self, gap: Gap) -> String {
+        let name = |authority: AuthorityId| match self.names.get(&authority) {
+            Some(name) => name.to_string(),
+            None => "an intermediate CA that the peer sent".to_owned(),
+        };
+        match gap {
+            Gap::Missing(issuer) => format!("there is no revocation list of {}", name(issuer)),
+            Gap::TooOld(issuer) => {
+                format!(
+                    "the revocation list of {} is too old (nextUpdate)",
+                    name(issuer)
+                )
+            }
+            Gap::NotCovered(issuer) => format!(
+                "the revocation lists of {} do not cover the certificate (issuing distribution point)",
+                name(issuer)
+            ),
+        }
     }
 
     /// The lists, for metrics.
     pub fn lists(&self) -> impl Iterator<Item = (&AuthorityId, &IssuerList)> {
-        self.lists.iter()
+        let of_issuer = |(issuer, lists)| std::iter::repeat(issuer).zip(lists);
+        self.lists.iter().flat_map(of_issuer)
     }
 }
 
@@ -335,6 +561,16 @@ mod tests {
         }
     }
 
+    fn chain(links: &[Link]) -> Chain {
+        Chain {
+            links: links.to_vec(),
+            points: Vec::new(),
+            anchor: links.last().unwrap().issuer,
+            not_before: at(0),
+            not_after: at(0),
+        }
+    }
+
     fn list(policy: StalePolicy, serials: &[&[u8]]) -> IssuerList {
         let mut list = IssuerList::new(at(0), at(100), policy);
         for serial in serials {
@@ -352,16 +588,23 @@ mod tests {
             (ROOT, list(StalePolicy::Refuse, &[])),
         ];
         let mut revocation = Revocation::new(lists.clone());
-        let status = |revocation: &Revocation, now| revocation.status(&[link(ISSUER, &[1])], now);
+        let status =
+            |revocation: &Revocation, now| revocation.status(&chain(&[link(ISSUER, &[1])]), now);
         assert_eq!(status(&revocation, at(100)), Status::Good);
         revocation.place_below(ISSUER, vec![ROOT]);
         // Certified by each other: the walk ends.
         revocation.place_below(ROOT, vec![ISSUER]);
         assert_eq!(status(&revocation, at(99)), Status::Good);
-        assert_eq!(status(&revocation, at(100)), Status::Unknown);
+        assert_eq!(
+            status(&revocation, at(100)),
+            Status::Unknown(Gap::TooOld(ROOT))
+        );
         // Of two that bear the issuer's name one is enough.
         revocation.place_below(ISSUER, vec![ROOT, other]);
-        assert_eq!(status(&revocation, at(100)), Status::Unknown);
+        assert_eq!(
+            status(&revocation, at(100)),
+            Status::Unknown(Gap::TooOld(ROOT))
+        );
         let mut revocation = Revocation::new(lists.into_iter().chain([(other, fresh)]));
         revocation.place_below(ISSUER, vec![ROOT, other]);
         assert_eq!(status(&revocation, at(100)), Status::Good);
@@ -369,7 +612,10 @@ mod tests {
         revocation.place_below(ISSUER, vec![AuthorityId([4; 32])]);
         assert_eq!(status(&revocation, at(100)), Status::Good);
         revocation.place_below(AuthorityId([4; 32]), vec![ROOT]);
-        assert_eq!(status(&revocation, at(100)), Status::Unknown);
+        assert_eq!(
+            status(&revocation, at(100)),
+            Status::Unknown(Gap::TooOld(ROOT))
+        );
     }
 
     #[test]
@@ -380,7 +626,10 @@ mod tests {
         ];
         let revocation = Revocation::new(lists);
         let status = |leaf: u8, intermediate: u8| {
-            revocation.status(&[link(ISSUER, &[leaf]), link(ROOT, &[intermediate])], at(1))
+            revocation.status(
+                &chain(&[link(ISSUER, &[leaf]), link(ROOT, &[intermediate])]),
+                at(1),
+            )
         };
         assert_eq!(status(1, 1), Status::Good);
         assert_eq!(status(7, 1), Status::Revoked);
@@ -397,24 +646,32 @@ mod tests {
         let day = Duration::from_secs(24 * 60 * 60);
         let table = [
             (StalePolicy::Refuse, at(99), Status::Good),
-            (StalePolicy::Refuse, at(100), Status::Unknown),
+            (
+                StalePolicy::Refuse,
+                at(100),
+                Status::Unknown(Gap::TooOld(ISSUER)),
+            ),
             (
                 StalePolicy::Grace(day),
                 at(100) + day - Duration::from_secs(1),
                 Status::Good,
             ),
-            (StalePolicy::Grace(day), at(100) + day, Status::Unknown),
+            (
+                StalePolicy::Grace(day),
+                at(100) + day,
+                Status::Unknown(Gap::TooOld(ISSUER)),
+            ),
             (StalePolicy::Allow, at(100) + 1000 * day, Status::Good),
         ];
         for (policy, now, expected) in table {
             let revocation = Revocation::new([(ISSUER, list(policy, &[&[7]]))]);
             assert_eq!(
-                revocation.status(&[link(ISSUER, &[1])], now),
+                revocation.status(&chain(&[link(ISSUER, &[1])]), now),
                 expected,
                 "{policy:?}"
             );
             assert_eq!(
-                revocation.status(&[link(ISSUER, &[7])], now),
+                revocation.status(&chain(&[link(ISSUER, &[7])]), now),
                 Status::Revoked
             );
         }
@@ -423,8 +680,11 @@ mod tests {
     #[test]
     fn once_there_is_a_list_every_issuer_of_a_chain_needs_one() {
         let revocation = Revocation::new([(ISSUER, list(StalePolicy::Allow, &[]))]);
-        let chain = [link(ISSUER, &[1]), link(ROOT, &[1])];
-        assert_eq!(revocation.status(&chain, at(1)), Status::Unknown);
+        let chain = chain(&[link(ISSUER, &[1]), link(ROOT, &[1])]);
+        assert_eq!(
+            revocation.status(&chain, at(1)),
+            Status::Unknown(Gap::Missing(ROOT))
+        );
         assert_eq!(Revocation::default().status(&chain, at(1)), Status::Good);
     }
 
@@ -444,14 +704,60 @@ mod tests {
             }
             let revocation = Revocation::new(lists);
             assert_eq!(
-                revocation.status(&[link(ISSUER, &[8])], at(1)),
+                revocation.status(&chain(&[link(ISSUER, &[8])]), at(1)),
                 Status::Revoked
             );
             assert_eq!(
-                revocation.status(&[link(ISSUER, &[7])], at(1)),
+                revocation.status(&chain(&[link(ISSUER, &[7])]), at(1)),
                 Status::Good
             );
         }
+    }
+
+    fn numbered(number: &[u8], made: u64, serial: u8) -> (AuthorityId, IssuerList) {
+        let mut list = IssuerList::new(at(made), at(made + 100), StalePolicy::Refuse);
+        list.insert(Serial::new(&[serial]).unwrap());
+        let number = (!number.is_empty()).then(|| ListNumber(Serial::new(number).unwrap()));
+        (ISSUER, list.numbered(number))
+    }
+
+    #[test]
+    fn the_number_of_a_list_decides_before_its_date_and_equals_both_count() {
+        // (number, made) of the list that names 7 and of the one that names 8; which of them counts.
+        let table = [
+            ((&[2][..], 10), (&[1][..], 20), [true, false]),
+            ((&[1, 0], 10), (&[255], 20), [true, false]),
+            ((&[], 10), (&[9], 20), [false, true]),
+            ((&[9], 20), (&[], 10), [true, false]),
+            ((&[3], 10), (&[3], 20), [false, true]),
+            ((&[3], 10), (&[3], 10), [true, true]),
+        ];
+        for ((one, made), (other, other_made), expected) in table {
+            for flip in [false, true] {
+                let mut lists = [numbered(one, made, 7), numbered(other, other_made, 8)];
+                if flip {
+                    lists.reverse();
+                }
+                let revocation = Revocation::new(lists);
+                let named = [7, 8].map(|serial| revocation.is_named(&link(ISSUER, &[serial])));
+                assert_eq!(named, expected, "{one:?} {made} {other:?} {other_made}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_gap_says_the_name_of_the_ca() {
+        let mut revocation = Revocation::new([(ISSUER, list(StalePolicy::Refuse, &[]))]);
+        revocation.name(ISSUER, "CN=Issuer");
+        let Status::Unknown(gap) = revocation.status(&chain(&[link(ISSUER, &[1])]), at(100)) else {
+            panic!("the list has ended");
+        };
+        assert!(revocation.describe(gap).contains("CN=Issuer"));
+        assert!(
+            revocation
+                .describe(Gap::Missing(ROOT))
+                .contains("intermediate")
+        );
     }
 
     #[test]
@@ -489,7 +795,7 @@ mod tests {
             let significant = |bytes: &[u8]| Serial::new(bytes).unwrap();
             let expected = inside.iter().any(|serial| significant(serial) == significant(&outside));
             let revocation = Revocation::new([(ISSUER, list)]);
-            let revoked = revocation.status(&[link(ISSUER, &outside)], at(1)) == Status::Revoked;
+            let revoked = revocation.status(&chain(&[link(ISSUER, &outside)]), at(1)) == Status::Revoked;
             prop_assert_eq!(revoked, expected);
         }
     }

@@ -31,7 +31,7 @@ impl ServerTrust {
     /// Judges a server that is connected already. A list that has become too old takes no connection away.
     pub fn judge(&self, chain: &Chain, now: SystemTime) -> Option<ServerObjection> {
         let is_anchor_revoked = self.revocation.is_authority_revoked(chain.anchor);
-        if is_anchor_revoked || self.revocation.status(&chain.links, now) == Status::Revoked {
+        if is_anchor_revoked || self.revocation.status(chain, now) == Status::Revoked {
             return Some(ServerObjection::Revoked);
         }
         (!self.anchors.contains(&chain.anchor)).then_some(ServerObjection::Untrusted)
@@ -52,6 +52,7 @@ mod tests {
                 issuer: anchor,
                 serial,
             }],
+            points: Vec::new(),
             anchor,
             not_before: now,
             not_after: now,

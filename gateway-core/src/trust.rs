@@ -39,8 +39,8 @@ pub enum Objection {
     Untrusted,
     /// No rule admits it.
     NotAuthorized(Denial),
-    /// The revocation list of one of its issuers is missing or too old.
-    CrlStale,
+    /// The revocation list of one of its issuers is missing, is too old or does not cover it; in words, with the CA's name.
+    CrlStale(String),
 }
 
 impl Trust {
@@ -55,7 +55,7 @@ impl Trust {
             return Err(Objection::Blocked);
         }
         let is_anchor_revoked = self.revocation.is_authority_revoked(chain.anchor);
-        if is_anchor_revoked || self.revocation.status(&chain.links, now) == Status::Revoked {
+        if is_anchor_revoked || self.revocation.status(chain, now) == Status::Revoked {
             return Err(Objection::Revoked);
         }
         if now >= chain.not_after {
@@ -77,8 +77,8 @@ impl Trust {
         now: SystemTime,
     ) -> Result<Admission, Objection> {
         let admission = self.judge(certificate, chain, now)?;
-        match self.revocation.status(&chain.links, now) {
-            Status::Unknown => Err(Objection::CrlStale),
+        match self.revocation.status(chain, now) {
+            Status::Unknown(gap) => Err(Objection::CrlStale(self.revocation.describe(gap))),
             Status::Good | Status::Revoked => Ok(admission),
         }
     }
@@ -109,6 +109,7 @@ mod tests {
         };
         let chain = Chain {
             links: vec![link],
+            points: Vec::new(),
             anchor: ANCHOR,
             not_before: at(0),
             not_after: at(100),
@@ -176,10 +177,10 @@ mod tests {
             ..trust("agent")
         };
         assert!(stale.admit(&certificate, &chain, at(49)).is_ok());
-        assert_eq!(
+        assert!(matches!(
             stale.admit(&certificate, &chain, at(50)),
-            Err(Objection::CrlStale)
-        );
+            Err(Objection::CrlStale(_))
+        ));
         assert!(stale.judge(&certificate, &chain, at(50)).is_ok());
     }
 

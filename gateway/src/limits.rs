@@ -27,6 +27,14 @@ pub const SIGNING_REQUEST_FILE_BYTES_MAX: usize = 64 << 10;
 pub const RSA_BITS_MIN: usize = 2048;
 /// Longest register of an authority's revoked certificates: a hundred thousand lines.
 pub const REGISTER_FILE_BYTES_MAX: usize = 16 << 20;
+/// Distribution points of one certificate that lists are compared with, eight bytes each for as long as the connection.
+pub const DISTRIBUTION_POINTS_MAX: usize = 16;
+/// How far a CA's clock may be ahead of ours: a list dated later than this is refused until its time comes.
+pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
+/// What could not be read for want of descriptors or memory is read again after this time.
+pub const RETRY_INTERVAL: Duration = Duration::from_secs(3);
+/// The wall clock is looked at this often for times that have come: it may be set at any moment.
+pub const CLOCK_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How much longer than its nextUpdate a revocation list may be used.
 pub const CRL_GRACE: RangeInclusive<Duration> =
     Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 60 * 60);

@@ -130,6 +130,12 @@ impl Request {
         self
     }
 
+    /// Valid from so many seconds from now on.
+    pub fn begins(mut self, seconds: i64) -> Request {
+        self.not_before = OffsetDateTime::now_utc() + Duration::seconds(seconds);
+        self
+    }
+
     /// Valid for so many seconds from now.
     pub fn seconds(mut self, seconds: i64) -> Request {
         self.not_after = OffsetDateTime::now_utc() + Duration::seconds(seconds);
@@ -176,6 +182,12 @@ impl RevocationList {
         }
     }
 
+    /// Made so many seconds from now, by a CA whose clock is ahead.
+    pub fn ahead(mut self, seconds: i64) -> RevocationList {
+        self.this_update = OffsetDateTime::now_utc() + Duration::seconds(seconds);
+        self
+    }
+
     /// Was good until an hour ago.
     pub fn ended(mut self) -> RevocationList {
         self.next_update = OffsetDateTime::now_utc() - Duration::hours(1);
@@ -192,8 +204,25 @@ fn serial(certificate: &Path) -> SerialNumber {
 impl Authority {
     /// Makes a root in a folder of its own below `parent`.
     pub fn create(parent: &Path, folder_name: &str, common_name: &str) -> Authority {
-        let key = KeyPair::generate().expect("a key can be made");
         let parameters = authority_parameters(common_name);
+        Authority::self_signed(parent, folder_name, parameters)
+    }
+
+    /// A root that is valid between these seconds from now.
+    pub fn create_for(
+        parent: &Path,
+        common_name: &str,
+        seconds: std::ops::Range<i64>,
+    ) -> Authority {
+        let mut parameters = authority_parameters(common_name);
+        let now = OffsetDateTime::now_utc();
+        parameters.not_before = now + Duration::seconds(seconds.start);
+        parameters.not_after = now + Duration::seconds(seconds.end);
+        Authority::self_signed(parent, common_name, parameters)
+    }
+
+    fn self_signed(parent: &Path, folder_name: &str, parameters: CertificateParams) -> Authority {
+        let key = KeyPair::generate().expect("a key can be made");
         let certificate = parameters
             .self_signed(&key)
             .expect("a root can sign itself");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use crate::wait::eventually;
 
@@ -87,6 +87,18 @@ impl Process {
         fs::read_dir(format!("/proc/{}/fd", self.id()))
             .expect("the descriptors of a child of ours can be listed")
             .count()
+    }
+
+    /// Lets it open descriptors below this number only, from now on; returns the limit that was.
+    pub fn limit_descriptors(&self, below: u64) -> u64 {
+        let id = Pid::from_child(&self.child);
+        let new = Rlimit {
+            current: Some(below),
+            maximum: getrlimit(Resource::Nofile).maximum,
+        };
+        let old = prlimit(Some(id), Resource::Nofile, new);
+        let old = old.expect("a child of ours can be limited");
+        old.current.expect("it has been limited from the start")
     }
 
     /// Resident memory in bytes.

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::entry::Entry;
 use super::file::{BlockFile, Blocks};
-use crate::files::{Changed, Seen, Watcher};
+use crate::files::{Again, Changed, Seen, Watcher, system_errors};
 use crate::observe::{Audit, BlocksInForce};
 use crate::server::Gateway;
 
@@ -44,7 +44,9 @@ struct Keeping {
 }
 
 impl Keeping {
-    fn changed(&mut self, since: Instant) {
+    /// Reads the list and takes it, or says why not; says when to read again, if the operating system had no room to.
+    fn changed(&mut self, since: Instant) -> Again {
+        let errors_before = system_errors();
         match BlockFile::load(&self.path) {
             Ok(file) if file.digest.is_none() && !self.file.blocks.blocked.is_empty() => {
                 let path = self.path.display();
@@ -55,6 +57,7 @@ impl Keeping {
             Ok(file) => self.take(file, since),
             Err(error) => self.refused(&error),
         }
+        Again::default().unless_read(errors_before, Instant::now())
     }
 
     fn take(&mut self, file: BlockFile, since: Instant) {

@@ -182,13 +182,14 @@ async fn until_started(
 /// Starts the gateway, and those who watch its files. After that nobody has any capability.
 fn start(config: Config, privileges: Privileges, resolver: &Resolver) -> anyhow::Result<Started> {
     let (file, files) = (config.file.clone(), config.files.clone());
+    let again_at = config.again_at;
     // Before it is read: what changes in the meantime has changed since.
     let seen = Seen::now(&config.blocks);
     let blocks = BlockFile::open(&config.blocks)?;
     let gateway = Gateway::start(config, blocks.blocks.list(), privileges, resolver)?;
     let gateway = Arc::new(gateway);
     let keeper = Keeper::start(Arc::clone(&gateway), seen, blocks)?;
-    let reloader = Reloader::start(Arc::clone(&gateway), &file, files)?;
+    let reloader = Reloader::start(Arc::clone(&gateway), &file, files, again_at)?;
     Ok(Started {
         gateway,
         reloader,

@@ -292,9 +292,11 @@ fn tls(
             })
         },
     );
+    let (revocation, revoking) = revocation?;
     Some(BackendTls {
         roots: roots?,
-        revocation: revocation?,
+        revocation,
+        revoking: Arc::new(revoking),
         key: own?.key,
         server_name: server_name?,
     })

@@ -15,6 +15,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 
+use super::revocation::{ListFiles, Revoking};
 use crate::files::Seen;
 use crate::tls::{KeyPolicy, KeyRing};
 use crate::x509::Roots;
@@ -58,9 +59,61 @@ pub struct Config {
     pub certificates: Vec<CertificateFile>,
     /// Every file this configuration was read from, as it was then; its own file first.
     pub files: Vec<Seen>,
+    /// The first time at which a certificate, CA or list of it begins, or a CA ends: from then on it reads differently.
+    pub again_at: Option<SystemTime>,
 }
 
 impl Config {
+    /// The revocation lists of each listener and backend.
+    pub fn list_files(&self) -> Vec<ListFiles> {
+        let listeners = self.listeners.iter().map(|listener| &listener.revoking);
+        let backends = self
+            .backends
+            .iter()
+            .filter_map(|backend| match &backend.transport {
+                BackendTransport::Tls(tls) => Some(&tls.revoking),
+                BackendTransport::LoopbackPlaintext | BackendTransport::DangerousPlaintext => None,
+            });
+        let all = listeners.chain(backends);
+        all.map(|revoking| revoking.lists.clone()).collect()
+    }
+
+    /// The same with its revocation lists, and those that `named` adds to its listeners and backends, read once more; `None`
+    /// where they say nothing new.
+    pub fn with_lists_reread(&self, named: &[ListFiles], now: SystemTime) -> Option<Config> {
+        let read = |revoking: &Revoking, before: &Revocation| {
+            let mut places = named.iter();
+            let more = places.find(|other| other.place == revoking.lists.place);
+            let more = more.map_or(&[][..], |more| &more.files);
+            revoking.reread(before, more, &self.provider, now)
+        };
+        let mut config = self.clone();
+        let mut is_new = false;
+        for listener in &mut config.listeners {
+            if let Some(reread) = read(&listener.revoking, &listener.revocation) {
+                let listener = Arc::make_mut(listener);
+                listener.client_roots = Arc::new(reread.authorities.into_roots());
+                listener.revocation = Arc::new(reread.revocation);
+                is_new = true;
+            }
+        }
+        for backend in &mut config.backends {
+            let BackendTransport::Tls(tls) = &backend.transport else {
+                continue;
+            };
+            if let Some(reread) = read(&tls.revoking, &tls.revocation) {
+                let tls = BackendTls {
+                    roots: Arc::new(reread.authorities.into_roots()),
+                    revocation: Arc::new(reread.revocation),
+                    ..tls.clone()
+                };
+                Arc::make_mut(backend).transport = BackendTransport::Tls(tls);
+                is_new = true;
+            }
+        }
+        is_new.then_some(config)
+    }
+
     /// Whether a file of it has changed, or it is made of other files.
     pub fn differs_from(&self, other: &Config) -> bool {
         self.files.len() != other.files.len()
@@ -114,6 +167,8 @@ pub struct Listener {
     pub client_roots: Arc<Roots>,
     /// What the authorities of `client_roots` have taken back.
     pub revocation: Arc<Revocation>,
+    /// How to read `revocation` once more, by itself.
+    pub revoking: Arc<Revoking>,
     /// Index into `Config::backends`.
     pub backend: usize,
     /// How long its connections may take for what.
@@ -183,6 +238,8 @@ pub struct BackendTls {
     pub roots: Arc<Roots>,
     /// What the authorities of `roots` have taken back.
     pub revocation: Arc<Revocation>,
+    /// How to read `revocation` once more, by itself.
+    pub revoking: Arc<Revoking>,
     /// Our client certificate.
     pub key: Arc<CertifiedKey>,
     /// The name that must stand in the server's certificate.

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use gateway_core::expiry::{Band, Lifetime};
 use rustls::crypto::CryptoProvider;
@@ -16,6 +16,7 @@ use super::checked::CertificateFile;
 use super::raw::{Text, Texts};
 use super::report::{Place, Report};
 use super::value::{Field, Item};
+use crate::pki::crl::ListIssuer;
 use crate::pki::facts::Facts;
 use crate::pki::{date, read};
 use crate::x509::{AnyPath, Certificate, Roots, Search, Usage};
@@ -340,12 +341,65 @@ fn signing_key(
 }
 
 /// Authorities that the other side's certificates may chain to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Authorities {
     /// For verifying.
     pub roots: RootCertStore,
     /// The certificates of `roots`, in the same order.
     pub certificates: Vec<CertificateDer<'static>>,
+    /// What they say, in the same order.
+    pub facts: Vec<Facts>,
+    /// Those that are not used for their dates: their lists can be told from forged ones, and are passed over.
+    left_out: Vec<ListIssuer>,
+}
+
+impl Default for Authorities {
+    fn default() -> Self {
+        Authorities {
+            roots: RootCertStore::empty(),
+            certificates: Vec::new(),
+            facts: Vec::new(),
+            left_out: Vec::new(),
+        }
+    }
+}
+
+impl Authorities {
+    /// All that a list may be of.
+    pub fn list_issuers(&self) -> Vec<ListIssuer> {
+        let in_use = self.roots.roots.iter().zip(&self.facts);
+        let in_use = in_use.map(|(anchor, facts)| ListIssuer {
+            anchor: anchor.clone(),
+            subject: facts.subject.as_str().into(),
+            may_sign_lists: !facts.cannot_sign_lists,
+            left_out: None,
+        });
+        in_use.chain(self.left_out.iter().cloned()).collect()
+    }
+
+    /// The same without those that are marked.
+    pub fn without(mut self, marked: &[bool]) -> Self {
+        fn keep<T>(values: &mut Vec<T>, marked: &[bool]) {
+            let mut marked = marked.iter();
+            values.retain(|_| !marked.next().unwrap_or(&false));
+        }
+        keep(&mut self.roots.roots, marked);
+        keep(&mut self.certificates, marked);
+        keep(&mut self.facts, marked);
+        self
+    }
+
+    fn leave_out(&mut self, certificate: &CertificateDer<'_>, facts: &Facts, reason: &str) {
+        // What webpki cannot read has signed no list that it could verify.
+        if let Ok(anchor) = webpki::anchor_from_trusted_cert(certificate) {
+            self.left_out.push(ListIssuer {
+                anchor: anchor.to_owned(),
+                subject: facts.subject.as_str().into(),
+                may_sign_lists: !facts.cannot_sign_lists,
+                left_out: Some(reason.into()),
+            });
+        }
+    }
 }
 
 impl Authorities {
@@ -378,10 +432,7 @@ pub fn authorities(
             "must name at least one file: without a CA nobody can be authenticated",
         );
     }
-    let mut authorities = Authorities {
-        roots: RootCertStore::empty(),
-        certificates: Vec::new(),
-    };
+    let mut authorities = Authorities::default();
     let mut sound = true;
     for item in &list.value {
         let mut examination = Examination::new(place, key, item, report);
@@ -412,6 +463,7 @@ fn add_authorities(authorities: &mut Authorities, examination: &mut Examination<
         // The verifier does not look at the dates of a root, so a root out of its time is not given to it.
         if let Some(reason) = outside_validity(&facts, examination.report) {
             examination.warn(format_args!("{} {reason}: not used", facts.subject));
+            authorities.leave_out(&certificate, &facts, &reason);
             continue;
         }
         examination.warn_of_expiry(&facts);
@@ -419,6 +471,7 @@ fn add_authorities(authorities: &mut Authorities, examination: &mut Examination<
             Ok(()) => {
                 authorities.certificates.push(certificate);
                 examination.note(&facts, &facts);
+                authorities.facts.push(facts);
             }
             Err(error) => {
                 examination.refuse(format_args!("{} cannot be used: {error}", facts.subject))
@@ -446,8 +499,12 @@ fn refuse_settings(
     }
 }
 
-fn outside_validity(facts: &Facts, report: &Report<'_>) -> Option<String> {
+/// Why a certificate is of no use now, if it is not. When it begins or ends, its file reads differently.
+fn outside_validity(facts: &Facts, report: &mut Report<'_>) -> Option<String> {
     let now = report.now;
+    report.turns_at(facts.not_before);
+    // Valid through the whole of the last second (RFC 5280 section 4.1.2.5).
+    report.turns_at(facts.not_after + Duration::from_secs(1));
     if facts.not_after < now && !report.takes_expired {
         return Some(format!("expired {}", shown_time(facts.not_after, now)));
     }

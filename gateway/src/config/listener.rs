@@ -16,7 +16,6 @@ use super::report::{Place, Report};
 use super::revocation;
 use super::scalar;
 use super::value::{Field, Item, Sections};
-use crate::pki::facts::Facts;
 use crate::tls::KeyPolicy;
 
 /// A section with what later checks need to know of it, even if it is wrong.
@@ -138,13 +137,15 @@ fn check(
     let assemble = || {
         mode?;
         let bounds = bounds?;
+        let (revocation, revoking) = revocation?;
         Some(Listener {
             name: name?,
             address: address?,
             alpn: alpn?,
             certificates: certificates(first?, more?),
             client_roots: client_roots?,
-            revocation: revocation?,
+            revocation,
+            revoking: Arc::new(revoking),
             backend: backend?,
             times: bounds.times,
             max_connections: bounds.max_connections,
@@ -172,10 +173,7 @@ fn authorities(
     report: &mut Report<'_>,
 ) -> Option<Authorities> {
     let authorities = keys::authorities(place, "client_ca", field, report)?;
-    for certificate in &authorities.certificates {
-        let Ok(facts) = Facts::parse(certificate) else {
-            continue; // those that cannot be read were refused when the file was
-        };
+    for facts in &authorities.facts {
         if let Err(found) = KeyPolicy::can_certify(provider, &facts.public_key_der) {
             let text = format_args!(
                 "the key of {} is {found}: no certificate below it can be verified",

@@ -32,6 +32,7 @@ pub use checked::*;
 pub use keys::{shown_path, shown_time};
 pub use lifetimes::{Mortal, load_expired_too, mortals};
 pub use report::{ConfigError, ConfigErrors};
+pub use revocation::{ListFile, ListFiles, Reread, Revoking};
 
 use crate::files::Seen;
 use crate::limits;
@@ -145,5 +146,6 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
         observe: observe?,
         certificates: report.take_certificates(),
         files: report.files().to_vec(),
+        again_at: report.again_at(),
     })
 }

@@ -33,6 +33,10 @@ pub fn check(
         Err(errors) => {
             let files = errors.files().iter().cloned();
             files.for_each(|seen| report.note(seen));
+            errors
+                .again_at()
+                .into_iter()
+                .for_each(|at| report.turns_at(at));
             for error in errors.as_slice() {
                 let text = format_args!("cannot be used: {error}");
                 report.wrong(place, "observe", &item, text);
@@ -42,6 +46,10 @@ pub fn check(
     };
     let files = config.files.iter().cloned();
     files.for_each(|seen| report.note(seen));
+    config
+        .again_at
+        .into_iter()
+        .for_each(|at| report.turns_at(at));
     let checked = listeners.iter().filter_map(|known| known.checked.as_ref());
     for listener in checked {
         let name = &listener.name;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::checked::CertificateFile;
+use super::revocation::ListFiles;
 use super::value::{Field, Item};
 use crate::files::Seen;
 
@@ -56,6 +57,8 @@ fn on_one_line(text: &str) -> String {
 pub struct ConfigErrors {
     errors: Vec<ConfigError>,
     files: Vec<Seen>,
+    again_at: Option<SystemTime>,
+    lists: Vec<ListFiles>,
 }
 
 impl ConfigErrors {
@@ -67,6 +70,16 @@ impl ConfigErrors {
     /// Every file that was read or should have been: a change of one of them may be the repair.
     pub fn files(&self) -> &[Seen] {
         &self.files
+    }
+
+    /// The revocation lists that it names, as far as it was understood: they may act although it is refused.
+    pub fn lists(&self) -> &[ListFiles] {
+        &self.lists
+    }
+
+    /// When a certificate or list that is refused today for its dates begins.
+    pub fn again_at(&self) -> Option<SystemTime> {
+        self.again_at
     }
 
     /// The file itself cannot be used.
@@ -81,6 +94,8 @@ impl ConfigErrors {
         ConfigErrors {
             errors: vec![error],
             files: vec![file],
+            again_at: None,
+            lists: Vec::new(),
         }
     }
 }
@@ -132,6 +147,8 @@ pub struct Report<'a> {
     warnings: Vec<(usize, String)>,
     certificates: Vec<CertificateFile>,
     files: Vec<Seen>,
+    again_at: Option<SystemTime>,
+    lists: Vec<ListFiles>,
 }
 
 impl<'a> Report<'a> {
@@ -151,6 +168,8 @@ impl<'a> Report<'a> {
             warnings,
             certificates,
             files,
+            again_at: None,
+            lists: Vec::new(),
         }
     }
 
@@ -201,6 +220,23 @@ impl<'a> Report<'a> {
     /// The files that were read.
     pub fn files(&self) -> &[Seen] {
         &self.files
+    }
+
+    /// Something reads differently from this time on: a certificate or list begins or ends.
+    pub fn turns_at(&mut self, time: SystemTime) {
+        if time > self.now {
+            self.again_at = Some(self.again_at.map_or(time, |known| known.min(time)));
+        }
+    }
+
+    /// The first time at which something reads differently.
+    pub fn again_at(&self) -> Option<SystemTime> {
+        self.again_at
+    }
+
+    /// A listener or backend names these revocation lists.
+    pub fn revokes(&mut self, lists: ListFiles) {
+        self.lists.push(lists);
     }
 
     /// A value is wrong.
@@ -317,6 +353,8 @@ impl<'a> Report<'a> {
         ConfigErrors {
             errors: self.errors,
             files: self.files,
+            again_at: self.again_at,
+            lists: self.lists,
         }
     }
 

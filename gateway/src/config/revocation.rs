@@ -1,13 +1,16 @@
 //! The revocation lists of a listener or backend: read, verified against its authorities, and asked how old they may become.
-//! In: `crl`, `crl_grace`, `dangerous_accept_stale_crl`, and the policies that lists have of their own. Out: one `Revocation`, or errors at the path's line.
+//! In: `crl`, `crl_grace`, `dangerous_accept_stale_crl`, and the policies that lists have of their own. Out: one `Revocation`,
+//! or errors at the path's line; and how to read the lists once more by themselves, when the rest of a configuration is
+//! refused: what revokes does not wait for what admits.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use gateway_core::revocation::{
-    AuthorityId, IssuerList, Link, Revocation, Serial, StalePolicy, Status,
+    AuthorityId, IssuerList, Kinds, Link, Revocation, Serial, StalePolicy,
 };
-use rustls::RootCertStore;
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::CertificateDer;
 use x509_parser::asn1_rs::{Any, FromDer};
 use x509_parser::prelude::X509Certificate;
@@ -18,8 +21,8 @@ use super::report::{Place, Report};
 use super::scalar;
 use super::value::{Field, Item};
 use crate::limits;
-use crate::pki::crl;
-use crate::pki::facts::Facts;
+use crate::pki::crl::{self, CrlError, VerifiedList};
+use crate::pki::signed::Signed;
 use crate::tls::authority_id;
 
 /// The keys as written.
@@ -39,6 +42,83 @@ struct NamedList {
     policy: StalePolicy,
 }
 
+/// A file of lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListFile {
+    /// Where.
+    pub path: PathBuf,
+    /// What happens when a list of it has become too old.
+    pub policy: StalePolicy,
+}
+
+/// The files of one listener or backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListFiles {
+    /// How the configuration calls it: `listener "edge"`.
+    pub place: String,
+    /// Its files.
+    pub files: Vec<ListFile>,
+}
+
+/// What it takes to read the lists of a listener or backend once more, by themselves.
+#[derive(Debug, Clone)]
+pub struct Revoking {
+    /// All authorities, those too that a list names.
+    pub authorities: Authorities,
+    /// Its lists.
+    pub lists: ListFiles,
+}
+
+/// Lists with the authorities that are left by them.
+#[derive(Debug)]
+pub struct Reread {
+    /// What the lists say.
+    pub revocation: Revocation,
+    /// The authorities that none of them names.
+    pub authorities: Authorities,
+}
+
+impl Revoking {
+    /// Reads the lists of these files and of `more`, against the authorities that are in force, and adds them to those of
+    /// `before`: of two the newer counts, so nothing that is revoked comes back. What cannot be read or is not of these
+    /// authorities is left out. `None` where nothing is new.
+    pub fn reread(
+        &self,
+        before: &Revocation,
+        more: &[ListFile],
+        provider: &CryptoProvider,
+        now: SystemTime,
+    ) -> Option<Reread> {
+        let algorithms = &provider.signature_verification_algorithms;
+        let own = &self.lists.files;
+        let others = more
+            .iter()
+            .filter(|file| own.iter().all(|own| own.path != file.path));
+        let found = own.iter().chain(others).filter_map(|file| {
+            let issuers = self.authorities.list_issuers();
+            crl::load_again(&file.path, &issuers, algorithms, file.policy, now).ok()
+        });
+        let usable = |found: &VerifiedList| found.passed_over.is_none();
+        let found = found.flatten().filter(usable);
+        let known = before.lists().map(|(issuer, list)| (*issuer, list.clone()));
+        let lists: Vec<_> = known
+            .chain(found.map(|found| (found.issuer, found.list)))
+            .collect();
+        let (revocation, revoked) = assemble(&self.authorities, lists, algorithms);
+        let is_known = |(issuer, list): (&AuthorityId, &IssuerList)| {
+            let mut known = before.lists().filter(|(known, _)| *known == issuer);
+            known.any(|(_, known)| known.is_same(list))
+        };
+        if revocation.lists().all(is_known) {
+            return None;
+        }
+        Some(Reread {
+            revocation,
+            authorities: self.authorities.clone().without(&revoked),
+        })
+    }
+}
+
 /// Loads all lists. A list that has ended is no error: it refuses by the policy, and the operator is told.
 pub fn check(
     place: &Place,
@@ -46,56 +126,110 @@ pub fn check(
     authorities: &mut Authorities,
     provider: &CryptoProvider,
     report: &mut Report<'_>,
-) -> Option<Arc<Revocation>> {
-    let (grace, dangerous) = (
-        written.grace.clone(),
-        written.dangerous_accept_stale.clone(),
-    );
-    let keys = ("crl_grace", "dangerous_accept_stale_crl");
-    let policy = stale_policy(
-        place,
-        keys,
-        (written.grace, written.dangerous_accept_stale),
-        report,
-    )?;
-    if matches!(written.crl, Field::Absent) {
-        let useless = "has no effect without crl: name the lists, or take it out";
-        if let Some(item) = grace.given() {
-            report.wrong(place, keys.0, &item, useless);
-        }
-        if let Some(item) = dangerous.given() {
-            report.wrong(place, keys.1, &item, useless);
-        }
-    }
-    let lists = match written.crl {
-        Field::Absent => return Some(Arc::default()),
-        given => given.given()?,
+) -> Option<(Arc<Revocation>, Revoking)> {
+    let named = name_all(place, &written, report)?;
+    let files = named.iter().flatten().map(|list| ListFile {
+        path: report.resolve(&list.file.value),
+        policy: list.policy,
+    });
+    let lists = ListFiles {
+        place: place.label.clone(),
+        files: files.collect(),
     };
-    if lists.value.is_empty() {
-        let expectation = "must name at least one list, or be left out";
-        report.wrong(place, "crl", &lists, expectation);
+    report.revokes(lists.clone());
+    let revoking = Revoking {
+        authorities: authorities.clone(),
+        lists,
+    };
+    if named.is_empty() {
+        return Some((Arc::default(), revoking));
     }
-    let named: Vec<_> = lists
-        .value
-        .into_iter()
-        .map(|written| name_list(place, written, policy, report))
-        .collect();
     let mut loaded = Vec::new();
     for list in named {
         let verified = list.and_then(|list| load(&list, authorities, provider, report));
         loaded.push(verified);
     }
     let sound = loaded.iter().all(Option::is_some);
-    let mut revocation = Revocation::new(loaded.into_iter().flatten().flatten());
-    let authorities_key = place.key(written.authorities_key);
-    remove_revoked(
-        &authorities_key,
-        place.line,
-        authorities,
-        &mut revocation,
-        report,
+    let algorithms = &provider.signature_verification_algorithms;
+    let lists = loaded.into_iter().flatten().flatten().collect();
+    let (revocation, revoked) = assemble(authorities, lists, algorithms);
+    let key = place.key(written.authorities_key);
+    for (facts, revoked) in authorities.facts.iter().zip(&revoked) {
+        if *revoked {
+            let text = format!("{} is named by a revocation list: not used", facts.subject);
+            report.warn(place.line, &key, text);
+        }
+    }
+    *authorities = std::mem::take(authorities).without(&revoked);
+    if sound {
+        warn_of_gaps(place, authorities, &revocation, report);
+    }
+    sound.then(|| (Arc::new(revocation), revoking))
+}
+
+/// The elements of `crl`, each with its policy; none where there is no `crl`.
+fn name_all(
+    place: &Place,
+    written: &Written,
+    report: &mut Report<'_>,
+) -> Option<Vec<Option<NamedList>>> {
+    let (grace, dangerous) = (
+        written.grace.clone(),
+        written.dangerous_accept_stale.clone(),
     );
-    sound.then(|| Arc::new(revocation))
+    let keys = ("crl_grace", "dangerous_accept_stale_crl");
+    let policy = stale_policy(place, keys, (grace.clone(), dangerous.clone()), report)?;
+    let lists = match written.crl.clone() {
+        Field::Absent => {
+            let useless = "has no effect without crl: name the lists, or take it out";
+            if let Some(item) = grace.given() {
+                report.wrong(place, keys.0, &item, useless);
+            }
+            if let Some(item) = dangerous.given() {
+                report.wrong(place, keys.1, &item, useless);
+            }
+            return Some(Vec::new());
+        }
+        given => given.given()?,
+    };
+    if lists.value.is_empty() {
+        let expectation = "must name at least one list, or be left out";
+        report.wrong(place, "crl", &lists, expectation);
+    }
+    let named = lists.value.into_iter();
+    Some(
+        named
+            .map(|written| name_list(place, written, policy, report))
+            .collect(),
+    )
+}
+
+/// Tells of CAs whose clients will be refused because nobody can say whether they have been revoked.
+fn warn_of_gaps(
+    place: &Place,
+    authorities: &Authorities,
+    revocation: &Revocation,
+    report: &mut Report<'_>,
+) {
+    for (root, facts) in authorities.roots.roots.iter().zip(&authorities.facts) {
+        let authority = authority_id(root);
+        let subject = &facts.subject;
+        let text = match [Kinds::EndEntities, Kinds::Authorities]
+            .map(|kinds| revocation.has_list(authority, kinds))
+        {
+            [true, true] => continue,
+            [false, false] => format!(
+                "there is no list of {subject}: whoever it certified, itself or through a CA below it that is not named here, is refused (crl_stale)"
+            ),
+            [true, false] => format!(
+                "the lists of {subject} do not cover CAs (onlyContainsUserCerts): whoever comes through a CA below it that is not named here is refused (crl_stale)"
+            ),
+            [false, true] => format!(
+                "the lists of {subject} cover CAs only (onlyContainsCACerts): whoever it certified itself is refused (crl_stale)"
+            ),
+        };
+        report.warn(place.line, &place.key("crl"), text);
+    }
 }
 
 /// An element of `crl` with its policy: its own where it states one, otherwise that of all.
@@ -148,82 +282,92 @@ fn load(
     let path = report.resolve(&list.file.value);
     let algorithms = &provider.signature_verification_algorithms;
     let now = report.now;
-    let found = match crl::load(&path, &authorities.roots, algorithms, list.policy, now) {
+    let issuers = authorities.list_issuers();
+    let found = match crl::load(&path, &issuers, algorithms, list.policy, now) {
         Ok(found) => found,
         Err(error) => {
+            if let CrlError::FromTheFuture(usable_from) = &error {
+                report.turns_at(*usable_from);
+            }
             report.wrong(&list.place, list.key, &list.file, error);
             return None;
         }
     };
-    for verified in found.iter().filter(|verified| verified.list.is_stale(now)) {
-        let ended = shown_time(verified.list.next_update(), now);
-        let text = format_args!("{:?} has ended {ended}", list.file.value);
-        report.warn(list.file.line, &list.place.key(list.key), text);
+    let key = list.place.key(list.key);
+    let mut lists = Vec::new();
+    for verified in found {
+        if let Some(reason) = &verified.passed_over {
+            let name = verified.list.issuer_name();
+            let text = format_args!(
+                "{:?}: the list of {name} is passed over, for that CA is not used: it {reason}",
+                list.file.value
+            );
+            report.warn(list.file.line, &key, text);
+            continue;
+        }
+        if verified.list.is_stale(now) {
+            let ended = shown_time(verified.list.next_update(), now);
+            let text = format_args!("{:?} has ended {ended}", list.file.value);
+            report.warn(list.file.line, &key, text);
+        }
+        lists.push((verified.issuer, verified.list));
     }
-    Some(
-        found
-            .into_iter()
-            .map(|verified| (verified.issuer, verified.list))
-            .collect(),
-    )
+    Some(lists)
 }
 
-/// Takes authorities that a list of another one names out of those that are trusted, and remembers who is below whom. A
-/// chain ends at the first authority that is trusted, so nobody would ask whether that one has been taken back.
-fn remove_revoked(
-    authorities_key: &str,
-    line: usize,
-    authorities: &mut Authorities,
-    revocation: &mut Revocation,
-    report: &mut Report<'_>,
-) {
-    let now = report.now;
+/// All lists in one, and which of the authorities they name. A chain ends at the first authority that is trusted, so nobody
+/// would ask whether that one has been revoked: one that is named has to go. An authority is a name and a key. It stays as
+/// long as one of its certificates does: a list names a certificate, not the key of it.
+fn assemble(
+    authorities: &Authorities,
+    lists: Vec<(AuthorityId, IssuerList)>,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> (Revocation, Vec<bool>) {
+    let mut revocation = Revocation::new(lists);
     let above: Vec<_> = authorities
         .certificates
         .iter()
-        .map(|certificate| links_above(certificate, &authorities.roots).unwrap_or_default())
+        .map(|certificate| links_above(certificate, authorities, algorithms).unwrap_or_default())
         .collect();
-    let is_revoked = |links: &Vec<Link>| {
-        let mut links = links.iter();
-        links.any(|link| revocation.status(&[*link], now) == Status::Revoked)
-    };
+    let is_revoked = |links: &Vec<Link>| links.iter().any(|link| revocation.is_named(link));
     let revoked: Vec<bool> = above.iter().map(is_revoked).collect();
-    for (root, links) in authorities.roots.roots.iter().zip(&above) {
-        let authority = authority_id(root);
+    let ids: Vec<_> = authorities.roots.roots.iter().map(authority_id).collect();
+    for (id, facts) in ids.iter().zip(&authorities.facts) {
+        revocation.name(*id, &facts.subject);
+    }
+    for (id, links) in ids.iter().zip(&above) {
         let issuers: Vec<_> = links.iter().map(|link| link.issuer).collect();
         // A root has issued itself, and nobody but itself could take it back.
-        if !issuers.is_empty() && !issuers.contains(&authority) {
-            revocation.place_below(authority, issuers);
+        if !issuers.is_empty() && !issuers.contains(id) {
+            revocation.place_below(*id, issuers);
         }
     }
-    for (position, certificate) in authorities.certificates.iter().enumerate() {
-        if revoked[position] {
-            let subject =
-                Facts::parse(certificate).map_or_else(|_| "a CA".to_owned(), |f| f.subject);
-            let text = format!("{subject} is named by a revocation list: not used");
-            report.warn(line, authorities_key, text);
-            revocation.revoke_authority(authority_id(&authorities.roots.roots[position]));
+    for (id, is_revoked) in ids.iter().zip(&revoked) {
+        let mut certificates = ids.iter().zip(&revoked);
+        let stays = certificates.any(|(other, is_revoked)| other == id && !is_revoked);
+        if *is_revoked && !stays {
+            revocation.revoke_authority(*id);
         }
     }
-    let mut keep = revoked.iter().map(|revoked| !revoked);
-    authorities
-        .roots
-        .roots
-        .retain(|_| keep.next().unwrap_or(true));
-    let mut keep = revoked.iter().map(|revoked| !revoked);
-    authorities
-        .certificates
-        .retain(|_| keep.next().unwrap_or(true));
+    (revocation, revoked)
 }
 
-/// Who may have issued an authority, among those that are trusted. By name alone: where several share one, each one's
-/// list counts.
-fn links_above(certificate: &CertificateDer<'_>, trusted: &RootCertStore) -> Option<Vec<Link>> {
+/// Who has issued an authority, among those that are trusted: whose key has signed its certificate. Where that cannot be told,
+/// because its algorithm is none of ours, the name has to do: each namesake's list counts then.
+fn links_above(
+    certificate: &CertificateDer<'_>,
+    authorities: &Authorities,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Option<Vec<Link>> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let serial = Serial::new(parsed.raw_serial()).ok()?;
     let (_, issuer) = Any::from_der(parsed.issuer().as_raw()).ok()?;
-    let issuers = trusted.roots.iter();
-    let issuers = issuers.filter(|root| root.subject.as_ref() == issuer.data);
+    let signed = Signed::parse(certificate)?;
+    let issuers = authorities.roots.roots.iter().filter(|root| {
+        let key = root.subject_public_key_info.as_ref();
+        root.subject.as_ref() == issuer.data
+            && (signed.is_signed_by(key, algorithms) || !signed.can_be_told(key, algorithms))
+    });
     let link = |root| Link {
         issuer: authority_id(root),
         serial,
@@ -261,4 +405,77 @@ fn stale_policy(
         (false, Some(grace)) => StalePolicy::Grace(grace),
         (false, None) => StalePolicy::Refuse,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::facts::Facts;
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+        SerialNumber,
+    };
+
+    fn params(name: &str, serial: u64) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.serial_number = Some(SerialNumber::from(serial));
+        params
+    }
+
+    fn trust(certificates: &[CertificateDer<'static>]) -> Authorities {
+        let mut authorities = Authorities::default();
+        for certificate in certificates {
+            authorities.roots.add(certificate.clone()).unwrap();
+            authorities.facts.push(Facts::parse(certificate).unwrap());
+            authorities.certificates.push(certificate.clone());
+        }
+        authorities
+    }
+
+    /// A list of the first of them that names a serial number, and what becomes of them.
+    fn revoked(authorities: &Authorities, serial: u8) -> (Revocation, Vec<bool>) {
+        let (now, policy) = (SystemTime::now(), StalePolicy::Refuse);
+        let mut list = IssuerList::new(now, now, policy);
+        list.insert(Serial::new(&[serial]).unwrap());
+        let issuer = authority_id(&authorities.roots.roots[0]);
+        let provider = rustls::crypto::ring::default_provider();
+        let algorithms = &provider.signature_verification_algorithms;
+        assemble(authorities, vec![(issuer, list)], algorithms)
+    }
+
+    #[test]
+    fn an_intermediate_issued_anew_with_its_key_outlives_the_certificate_that_was_revoked() {
+        let (root_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let root = params("Root", 1).self_signed(&root_key).unwrap();
+        let issuer = Issuer::new(params("Root", 1), root_key);
+        let issued = |serial| {
+            let made = params("Branch", serial).signed_by(&key, &issuer);
+            made.unwrap().der().clone()
+        };
+        let (old, new) = (issued(5), issued(6));
+        let both = trust(&[root.der().clone(), old.clone(), new]);
+        let branch = authority_id(&both.roots.roots[1]);
+        let (revocation, marked) = revoked(&both, 5);
+        assert_eq!(marked, [false, true, false]);
+        assert!(!revocation.is_authority_revoked(branch));
+        let (revocation, marked) = revoked(&trust(&[root.der().clone(), old]), 5);
+        assert_eq!(marked, [false, true]);
+        assert!(revocation.is_authority_revoked(branch));
+    }
+
+    #[test]
+    fn a_namesakes_list_says_nothing_of_a_root_whose_number_it_happens_to_name() {
+        let root = || {
+            let key = KeyPair::generate().unwrap();
+            params("Root", 1).self_signed(&key).unwrap().der().clone()
+        };
+        let (revocation, marked) = revoked(&trust(&[root(), root()]), 1);
+        // The first one has named itself, which is its own affair.
+        assert_eq!(marked, [true, false]);
+        let second = trust(&[root()]).roots.roots[0].clone();
+        assert!(!revocation.is_authority_revoked(authority_id(&second)));
+    }
 }

@@ -4,12 +4,14 @@
 //! On a thread of its own for each watcher; never reads a configuration and never decides what a change means. Beside
 //! that, how commands write a file that others read: whole or not at all, one at a time.
 
+mod again;
 mod ears;
 mod path;
 mod seen;
 mod watcher;
 mod written;
 
+pub use again::{Again, Due, note_error, system_errors};
 pub use seen::Seen;
 pub use watcher::{Changed, Watcher};
 pub use written::{LockError, lock, replace};

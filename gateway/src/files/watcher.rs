@@ -7,10 +7,11 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::again::Again;
 use super::ears::Ears;
 use super::seen::Seen;
 use crate::limits;
@@ -18,7 +19,7 @@ use crate::limits;
 /// Files that are not what they were.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
-    /// Which.
+    /// Which; none where only the time has come that was asked for.
     pub files: Vec<PathBuf>,
     /// When the first sign of it was seen.
     pub since: Instant,
@@ -33,11 +34,12 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Watches `files`, and calls `changed` on the watcher's own thread, which bears `name`.
-    pub fn start(
+    /// Watches `files`, and calls `changed` on the watcher's own thread, which bears `name`; also when `changed` itself has
+    /// asked to be called again.
+    pub fn start<A: Into<Again>>(
         name: &str,
         files: Vec<Seen>,
-        changed: impl FnMut(Changed) + Send + 'static,
+        changed: impl FnMut(Changed) -> A + Send + 'static,
     ) -> io::Result<Self> {
         let ears = Ears::new();
         if let Err(error) = &ears {
@@ -47,11 +49,11 @@ impl Watcher {
         Watcher::with_ears(ears.ok(), name, files, changed)
     }
 
-    fn with_ears(
+    fn with_ears<A: Into<Again>>(
         ears: Option<Ears>,
         name: &str,
         files: Vec<Seen>,
-        changed: impl FnMut(Changed) + Send + 'static,
+        changed: impl FnMut(Changed) -> A + Send + 'static,
     ) -> io::Result<Self> {
         let (orders_in, orders) = channel();
         let (bell, bell_out) = UnixStream::pair()?;
@@ -63,6 +65,7 @@ impl Watcher {
             orders,
             bell: bell_out,
             changed,
+            again: Again::default(),
         };
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
@@ -105,6 +108,7 @@ struct Watching<F> {
     orders: Receiver<Vec<Seen>>,
     bell: UnixStream,
     changed: F,
+    again: Again,
 }
 
 /// Signs of change that belong together.
@@ -121,14 +125,16 @@ impl Burst {
     }
 }
 
-impl<F: FnMut(Changed)> Watching<F> {
+impl<A: Into<Again>, F: FnMut(Changed) -> A> Watching<F> {
     fn run(mut self) {
         self.listen();
         // What changed before anybody listened is found by a look of its own.
         let mut burst = Some(Burst::go_on(None, Instant::now()));
         let mut look_at = Instant::now() + limits::FILE_LOOK_INTERVAL;
         loop {
-            self.wait(burst.map_or(look_at, |burst| self.over_at(burst).min(look_at)));
+            let next = burst.map_or(look_at, |burst| self.over_at(burst).min(look_at));
+            let again_at = self.again.look_at(Instant::now());
+            self.wait(again_at.map_or(next, |at| at.min(next)));
             let now = Instant::now();
             match self.orders.try_recv() {
                 Ok(files) => {
@@ -145,6 +151,8 @@ impl<F: FnMut(Changed)> Watching<F> {
             if let Some(over) = burst.filter(|burst| now >= self.over_at(*burst)) {
                 burst = None;
                 self.look(over.first);
+            } else if self.again.due(SystemTime::now(), now).is_some() {
+                self.report(Vec::new(), now);
             } else if now >= look_at {
                 look_at = now + limits::FILE_LOOK_INTERVAL;
                 // A watch may be lost, and what it was for as well.
@@ -208,8 +216,12 @@ impl<F: FnMut(Changed)> Watching<F> {
             *file = now;
         }
         if !files.is_empty() {
-            (self.changed)(Changed { files, since });
+            self.report(files, since);
         }
+    }
+
+    fn report(&mut self, files: Vec<PathBuf>, since: Instant) {
+        self.again = (self.changed)(Changed { files, since }).into();
     }
 }
 

@@ -3,24 +3,21 @@
 //! worker. What is not understood is refused: half a list would let the other half in.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use gateway_core::revocation::{AuthorityId, IssuerList, Serial, StalePolicy};
-use rustls::RootCertStore;
+use gateway_core::revocation::{AuthorityId, IssuerList, StalePolicy};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateRevocationListDer, TrustAnchor};
-use webpki::BorrowedCertRevocationList;
-use x509_parser::asn1_rs::{Any, FromDer, Tag};
-use x509_parser::time::ASN1Time;
-use x509_parser::x509::X509Name;
 
-use super::facts::name_text;
+use super::date::date;
 use super::kept_lists::{self, Key};
 use super::read::{self, ReadError};
 use super::signed::Signed;
 use crate::limits;
 use crate::tls::authority_id;
+use crate::x509::{ListError, ListParts};
 
 /// Why a list cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -31,17 +28,14 @@ pub enum CrlError {
     /// Not a list, cut off, or of a kind that is not supported.
     #[error("is no revocation list that can be used: {0}")]
     Malformed(String),
-    /// The list covers a part of its issuer's certificates only.
-    #[error(
-        "covers a part of its issuer's certificates only (issuing distribution point): must be a complete list"
-    )]
-    Partial,
     /// Without an end nobody can say whether it is still good.
     #[error("has no nextUpdate (RFC 5280 section 5.1.2.5 requires it)")]
     NoNextUpdate,
-    /// Dated ahead of our clock.
-    #[error("was issued in the future: check the clock")]
-    FromTheFuture,
+    /// Dated further ahead of our clock than clocks differ; usable from this time on.
+    #[error(
+        "was issued in the future (thisUpdate): check the clocks here and at the CA; it is tried again at {}", date(*.0)
+    )]
+    FromTheFuture(SystemTime),
     /// Of an authority that is not trusted where the list stands.
     #[error(
         "is not of a CA that is trusted here: must be signed by the CA whose certificates it takes back"
@@ -50,6 +44,30 @@ pub enum CrlError {
     /// The issuer's name is right and its signature is not.
     #[error("bears the name of a CA that is trusted here and is not signed by it")]
     BadSignature,
+    /// Its issuer may not sign lists.
+    #[error(
+        "is signed by {0}, whose key usage lacks cRLSign: not taken (RFC 5280 section 6.3.3 f); issue the CA's certificate anew with it, or leave the list out"
+    )]
+    MaySignNone(Arc<str>),
+}
+
+impl From<ListError> for CrlError {
+    fn from(error: ListError) -> Self {
+        CrlError::Malformed(error.to_string())
+    }
+}
+
+/// An authority that lists may be of.
+#[derive(Debug, Clone)]
+pub struct ListIssuer {
+    /// Its name and key.
+    pub anchor: TrustAnchor<'static>,
+    /// Its name, for people.
+    pub subject: Arc<str>,
+    /// Whether its key usage, if it states one, has cRLSign.
+    pub may_sign_lists: bool,
+    /// Why it is not trusted at this moment, although it is configured: its dates.
+    pub left_out: Option<Arc<str>>,
 }
 
 /// A verified list.
@@ -59,14 +77,8 @@ pub struct VerifiedList {
     pub issuer: AuthorityId,
     /// What it says.
     pub list: IssuerList,
-}
-
-/// What a list's signed part says besides its entries.
-struct Header<'a> {
-    issuer: &'a [u8],
-    issuer_name: String,
-    this_update: SystemTime,
-    next_update: Option<SystemTime>,
+    /// Why nothing is to be made of it: its authority is not trusted at this moment.
+    pub passed_over: Option<Arc<str>>,
 }
 
 static REFUSED_FILES: AtomicU64 = AtomicU64::new(0);
@@ -79,38 +91,40 @@ pub fn refused_files() -> u64 {
 /// Reads and verifies all lists of a file.
 pub fn load(
     path: &Path,
-    roots: &RootCertStore,
+    issuers: &[ListIssuer],
     algorithms: &WebPkiSupportedAlgorithms,
     stale_policy: StalePolicy,
     now: SystemTime,
 ) -> Result<Vec<VerifiedList>, CrlError> {
-    let loaded = load_uncounted(path, roots, algorithms, stale_policy, now);
+    let loaded = load_again(path, issuers, algorithms, stale_policy, now);
     REFUSED_FILES.fetch_add(u64::from(loaded.is_err()), Ordering::Relaxed);
     loaded
 }
 
-fn load_uncounted(
+/// As `load`, for a file that has been counted already if it is refused.
+pub fn load_again(
     path: &Path,
-    roots: &RootCertStore,
+    issuers: &[ListIssuer],
     algorithms: &WebPkiSupportedAlgorithms,
     stale_policy: StalePolicy,
     now: SystemTime,
 ) -> Result<Vec<VerifiedList>, CrlError> {
     let bytes = read::file(path, limits::CRL_FILE_BYTES_MAX)?;
-    let key = Key::of(&bytes, roots, algorithms);
+    let key = Key::of(&bytes, issuers, algorithms);
     let lists = match kept_lists::find(&key) {
         Some(kept) => kept,
         None => {
             // First, so that a list that was replaced a moment ago is not held beside the one that replaces the next.
             kept_lists::forget_unused();
-            let verified = verify_all(bytes, roots, algorithms, now)?;
+            let verified = verify_all(bytes, issuers, algorithms)?;
             kept_lists::keep(key, &verified);
             verified
         }
     };
     // By the clock of this moment, whenever it was verified.
-    if lists.iter().any(|found| found.list.this_update() > now) {
-        return Err(CrlError::FromTheFuture);
+    let from = lists.iter().map(|found| usable_from(&found.list)).max();
+    if let Some(from) = from.filter(|from| *from > now) {
+        return Err(CrlError::FromTheFuture(from));
     }
     let under_policy = |found: VerifiedList| VerifiedList {
         list: found.list.with_stale_policy(stale_policy),
@@ -119,125 +133,126 @@ fn load_uncounted(
     Ok(lists.into_iter().map(under_policy).collect())
 }
 
+/// When a list may be used: a CA's clock may be ahead of ours.
+fn usable_from(list: &IssuerList) -> SystemTime {
+    let this_update = list.this_update();
+    this_update
+        .checked_sub(limits::CLOCK_AHEAD_MAX)
+        .unwrap_or(this_update)
+}
+
 /// Parses and verifies all lists of a file's text.
 fn verify_all(
     bytes: Vec<u8>,
-    roots: &RootCertStore,
+    issuers: &[ListIssuer],
     algorithms: &WebPkiSupportedAlgorithms,
-    now: SystemTime,
 ) -> Result<Vec<VerifiedList>, CrlError> {
     // The text is longer than everything that comes after it: not held beside it.
     let lists = read::revocation_lists(bytes)?;
     lists
         .iter()
-        .map(|der: &CertificateRevocationListDer<'_>| verify(der, roots, algorithms, now))
+        .map(|der: &CertificateRevocationListDer<'_>| verify(der, issuers, algorithms))
         .collect()
 }
 
 fn verify(
     der: &[u8],
-    roots: &RootCertStore,
+    issuers: &[ListIssuer],
     algorithms: &WebPkiSupportedAlgorithms,
-    now: SystemTime,
 ) -> Result<VerifiedList, CrlError> {
-    let broken = || CrlError::Malformed("broken or cut off".to_owned());
-    let signed = Signed::parse(der).ok_or_else(broken)?;
-    let header = header(signed.content).ok_or_else(broken)?;
-    let named: Vec<_> = roots
-        .roots
+    let signed = Signed::parse(der).ok_or(ListError::Broken)?;
+    let parts = ListParts::parse(signed.content)?;
+    if parts.algorithm != signed.algorithm() {
+        // RFC 5280 section 5.1.1.2: both have to be the same.
+        return Err(ListError::Broken.into());
+    }
+    let issuer = issuer_of(&parts, &signed, issuers, algorithms)?;
+    if issuer.left_out.is_none() && !issuer.may_sign_lists {
+        return Err(CrlError::MaySignNone(Arc::clone(&issuer.subject)));
+    }
+    let next_update = parts.next_update.ok_or(CrlError::NoNextUpdate)?;
+    // The strictest policy; whoever uses the list says which one counts.
+    let policy = StalePolicy::Refuse;
+    let mut list = IssuerList::new(parts.this_update, next_update, policy)
+        .named(&parts.issuer_name)
+        .numbered(parts.number)
+        .about(parts.scope.clone());
+    list.reserve(parts.serials().count());
+    for serial in parts.serials() {
+        list.insert(serial?);
+    }
+    Ok(VerifiedList {
+        issuer: authority_id(&issuer.anchor),
+        list,
+        passed_over: issuer.left_out.clone(),
+    })
+}
+
+/// The authority that has signed a list. Several may share a name, and one may be there with several certificates: of those
+/// that one key belongs to, one that is in use and may sign lists comes first.
+fn issuer_of<'i>(
+    parts: &ListParts<'_>,
+    signed: &Signed<'_>,
+    issuers: &'i [ListIssuer],
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<&'i ListIssuer, CrlError> {
+    let mut named: Vec<_> = issuers
         .iter()
-        .filter(|root| root.subject.as_ref() == header.issuer)
+        .filter(|issuer| issuer.anchor.subject.as_ref() == parts.issuer)
         .collect();
     if named.is_empty() {
         return Err(CrlError::ForeignIssuer);
     }
-    // Authorities may share a name; the list is of the one that signed it.
-    let signs = |root: &&&TrustAnchor<'_>| {
-        signed.is_signed_by(root.subject_public_key_info.as_ref(), algorithms)
+    named.sort_by_key(|issuer| (issuer.left_out.is_some(), !issuer.may_sign_lists));
+    let signs = |issuer: &&ListIssuer| {
+        let key = issuer.anchor.subject_public_key_info.as_ref();
+        signed.is_signed_by(key, algorithms)
     };
-    let issuer = named.iter().find(signs).ok_or(CrlError::BadSignature)?;
-    if header.this_update > now {
-        return Err(CrlError::FromTheFuture);
-    }
-    let next_update = header.next_update.ok_or(CrlError::NoNextUpdate)?;
-    let malformed = |error: webpki::Error| CrlError::Malformed(error.to_string());
-    let entries = BorrowedCertRevocationList::from_der(der).map_err(malformed)?;
-    if webpki::CertRevocationList::from(entries)
-        .issuing_distribution_point()
-        .is_some()
-    {
-        return Err(CrlError::Partial);
-    }
-    let entries = BorrowedCertRevocationList::from_der(der).map_err(malformed)?;
-    // The strictest policy; whoever uses the list says which one counts.
-    let policy = StalePolicy::Refuse;
-    let mut list =
-        IssuerList::new(header.this_update, next_update, policy).named(&header.issuer_name);
-    list.reserve((&entries).into_iter().count());
-    for entry in &entries {
-        let serial = Serial::new(entry.map_err(malformed)?.serial_number);
-        list.insert(serial.map_err(|error| CrlError::Malformed(error.to_string()))?);
-    }
-    Ok(VerifiedList {
-        issuer: authority_id(issuer),
-        list,
-    })
-}
-
-/// Reads the parts before the entries; `None` where the structure is broken.
-fn header(list: &[u8]) -> Option<Header<'_>> {
-    let (mut rest, mut field) = Any::from_der(list).ok()?;
-    if field.tag() == Tag::Integer {
-        (rest, field) = Any::from_der(rest).ok()?;
-    }
-    let issuer_name = X509Name::from_der(rest)
-        .map(|(_, name)| name_text(&name))
-        .ok()?;
-    // `field` is the inner algorithm, which webpki compares with the outer one.
-    let (rest, issuer) = Any::from_der(rest)
-        .ok()
-        .filter(|_| field.tag() == Tag::Sequence)?;
-    let (rest, this_update) = ASN1Time::from_der(rest).ok()?;
-    let next_update = ASN1Time::from_der(rest).ok().map(|(_, time)| time);
-    Some(Header {
-        issuer: issuer.data,
-        issuer_name,
-        this_update: system_time(&this_update)?,
-        next_update: match next_update {
-            Some(time) => Some(system_time(&time)?),
-            None => None,
-        },
-    })
-}
-
-fn system_time(time: &ASN1Time) -> Option<SystemTime> {
-    let seconds = u64::try_from(time.timestamp()).ok()?;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    let mut signers = named.into_iter().filter(signs);
+    signers.next().ok_or(CrlError::BadSignature)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gateway_core::revocation::{Link, Revocation, Status};
+    use gateway_core::certificate::Chain;
+    use gateway_core::revocation::{Gap, Kinds, Link, LinkPoint, Revocation, Serial, Status};
     use rcgen::{
         BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
-        CrlIssuingDistributionPoint, DnType, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-        RevokedCertParams, SerialNumber,
+        CrlIssuingDistributionPoint, CrlScope, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
+        KeyUsagePurpose, RevokedCertParams, SerialNumber,
     };
+    use std::time::Duration;
     use time::{Duration as Days, OffsetDateTime};
 
     const NOW: i64 = 1_800_000_000;
 
-    fn authority(name: &str) -> (Issuer<'static, KeyPair>, RootCertStore) {
+    fn authority(name: &str) -> (Issuer<'static, KeyPair>, Vec<ListIssuer>) {
+        authority_for(
+            name,
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign],
+        )
+    }
+
+    fn authority_for(
+        name: &str,
+        usages: Vec<KeyUsagePurpose>,
+    ) -> (Issuer<'static, KeyPair>, Vec<ListIssuer>) {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let may_sign_lists = usages.is_empty() || usages.contains(&KeyUsagePurpose::CrlSign);
+        params.key_usages = usages;
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate.der().clone()).unwrap();
-        (Issuer::new(params, key), roots)
+        let anchor = webpki::anchor_from_trusted_cert(certificate.der()).unwrap();
+        let issuer = ListIssuer {
+            anchor: anchor.to_owned(),
+            subject: name.into(),
+            may_sign_lists,
+            left_out: None,
+        };
+        (Issuer::new(params, key), vec![issuer])
     }
 
     fn params(serials: &[u64]) -> CertificateRevocationListParams {
@@ -258,27 +273,37 @@ mod tests {
         }
     }
 
+    fn chain(links: &[Link], points: &[LinkPoint]) -> Chain {
+        Chain {
+            links: links.to_vec(),
+            points: points.to_vec(),
+            anchor: links[0].issuer,
+            not_before: now(),
+            not_after: now(),
+        }
+    }
+
     fn now() -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(NOW as u64)
     }
 
-    fn verified(der: &[u8], roots: &RootCertStore) -> Result<VerifiedList, CrlError> {
+    fn verified(der: &[u8], roots: &[ListIssuer]) -> Result<VerifiedList, CrlError> {
         let provider = rustls::crypto::ring::default_provider();
         let algorithms = &provider.signature_verification_algorithms;
-        verify(der, roots, algorithms, now())
+        verify(der, roots, algorithms)
     }
 
     #[test]
     fn a_list_of_a_trusted_authority_takes_back_what_it_names() {
         let (issuer, roots) = authority("Agents");
         let der = params(&[7, 300]).signed_by(&issuer).unwrap();
-        let VerifiedList { issuer, list } = verified(der.der(), &roots).unwrap();
-        assert_eq!(issuer, authority_id(&roots.roots[0]));
+        let VerifiedList { issuer, list, .. } = verified(der.der(), &roots).unwrap();
+        assert_eq!(issuer, authority_id(&roots[0].anchor));
         assert_eq!((list.len(), list.is_stale(now())), (2, false));
         let revocation = Revocation::new([(issuer, list)]);
         let status = |serial: &[u8]| {
             let serial = Serial::new(serial).unwrap();
-            revocation.status(&[Link { issuer, serial }], now())
+            revocation.status(&chain(&[Link { issuer, serial }], &[]), now())
         };
         assert_eq!(status(&[7]), Status::Revoked);
         assert_eq!(status(&[1, 44]), Status::Revoked);
@@ -299,14 +324,11 @@ mod tests {
     fn of_two_authorities_of_one_name_the_one_that_signed_is_meant() {
         let (issuer, roots) = authority("Agents");
         let (_, namesakes) = authority("Agents");
-        let mut both = RootCertStore {
-            roots: namesakes.roots,
-        };
-        both.roots.extend(roots.roots.clone());
+        let both = [namesakes, roots.clone()].concat();
         let der = params(&[7]).signed_by(&issuer).unwrap();
         assert_eq!(
             verified(der.der(), &both).unwrap().issuer,
-            authority_id(&roots.roots[0])
+            authority_id(&roots[0].anchor)
         );
     }
 
@@ -332,7 +354,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("agents.crl");
         let provider = rustls::crypto::ring::default_provider();
-        let load_at = |roots: &RootCertStore, now| {
+        let load_at = |roots: &[ListIssuer], now| {
             let algorithms = &provider.signature_verification_algorithms;
             load(&file, roots, algorithms, StalePolicy::Allow, now)
         };
@@ -354,7 +376,7 @@ mod tests {
         let earlier = now() - Duration::from_secs(2 * 24 * 60 * 60);
         assert!(matches!(
             load_at(&roots, earlier),
-            Err(CrlError::FromTheFuture)
+            Err(CrlError::FromTheFuture(_))
         ));
         write(&[7, 8]);
         let third = load_at(&roots, now()).unwrap();
@@ -370,28 +392,155 @@ mod tests {
         assert!(refused_files() > before);
     }
 
+    /// The points that a certificate with these URIs names.
+    fn points_of(uris: &[&str]) -> Vec<LinkPoint> {
+        let mut params = CertificateParams::default();
+        let point = |uri: &&str| CrlDistributionPoint {
+            uris: vec![(*uri).to_owned()],
+        };
+        params.crl_distribution_points = uris.iter().map(point).collect();
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate.der()).unwrap();
+        let points = crate::x509::named_by_certificate(&parsed).into_iter();
+        points.map(|point| LinkPoint { link: 0, point }).collect()
+    }
+
+    /// As step-ca and EJBCA make them: a URI, and perhaps which kind of certificate.
+    fn partial(scope: Option<CrlScope>, uri: &str) -> CertificateRevocationListParams {
+        CertificateRevocationListParams {
+            issuing_distribution_point: Some(CrlIssuingDistributionPoint {
+                distribution_point: CrlDistributionPoint {
+                    uris: vec![uri.to_owned()],
+                },
+                scope,
+            }),
+            ..params(&[7])
+        }
+    }
+
     #[test]
-    fn a_partial_list_and_one_from_the_future_are_refused() {
+    fn a_list_with_an_issuing_distribution_point_covers_what_it_says_and_nothing_else() {
         let (issuer, roots) = authority("Agents");
-        let mut partial = params(&[7]);
-        partial.issuing_distribution_point = Some(CrlIssuingDistributionPoint {
-            distribution_point: CrlDistributionPoint {
-                uris: vec!["http://example.org".to_owned()],
-            },
-            scope: None,
+        let id = authority_id(&roots[0].anchor);
+        let link = |serial: u8| Link {
+            issuer: id,
+            serial: Serial::new(&[serial]).unwrap(),
+        };
+        let uri = "http://ca.example.org/1.0/crl";
+        let status =
+            |list: CertificateRevocationListParams, links: &[Link], points: &[LinkPoint]| {
+                let der = list.signed_by(&issuer).unwrap();
+                let VerifiedList { list, .. } = verified(der.der(), &roots).unwrap();
+                Revocation::new([(id, list)]).status(&chain(links, points), now())
+            };
+        let not_covered = Status::Unknown(Gap::NotCovered(id));
+        let (mine, other) = (
+            points_of(&["http://x.example", uri]),
+            points_of(&["http://other.example"]),
+        );
+        let leaf = [link(8)];
+        for (scope, points, expected) in [
+            (None, &[][..], Status::Good),
+            (None, &mine[..], Status::Good),
+            (None, &other[..], not_covered),
+            (Some(CrlScope::UserCertsOnly), &[][..], Status::Good),
+            (Some(CrlScope::CaCertsOnly), &[][..], not_covered),
+        ] {
+            assert_eq!(
+                status(partial(scope, uri), &leaf, points),
+                expected,
+                "{scope:?} {points:?}"
+            );
+        }
+        // What it names is revoked, whatever it covers.
+        assert_eq!(
+            status(partial(None, uri), &[link(7)], &other),
+            Status::Revoked
+        );
+        // Of an intermediate only the list that is about CAs speaks.
+        let both = [link(8), link(9)];
+        assert_eq!(
+            status(partial(Some(CrlScope::UserCertsOnly), uri), &both, &[]),
+            not_covered
+        );
+        assert_eq!(
+            status(partial(Some(CrlScope::CaCertsOnly), uri), &both, &[]),
+            not_covered
+        );
+        let lists = [CrlScope::UserCertsOnly, CrlScope::CaCertsOnly].map(|scope| {
+            let der = partial(Some(scope), uri).signed_by(&issuer).unwrap();
+            (id, verified(der.der(), &roots).unwrap().list)
         });
-        let partial = partial.signed_by(&issuer).unwrap();
+        let together = Revocation::new(lists);
+        assert_eq!(together.status(&chain(&both, &[]), now()), Status::Good);
+        assert!(
+            together.has_list(id, Kinds::EndEntities) && together.has_list(id, Kinds::Authorities)
+        );
+    }
+
+    #[test]
+    fn a_list_by_a_ca_that_may_sign_none_is_refused() {
+        let (issuer, mut roots) = authority_for(
+            "Agents",
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign],
+        );
+        let der = params(&[7]).signed_by(&issuer).unwrap();
+        roots[0].may_sign_lists = false;
+        let refused = verified(der.der(), &roots).unwrap_err();
+        assert!(matches!(refused, CrlError::MaySignNone(_)), "{refused}");
+        // Its certificate was issued anew, with the usage: the key is the same.
+        let anew = ListIssuer {
+            may_sign_lists: true,
+            ..roots[0].clone()
+        };
+        roots.push(anew);
+        assert!(verified(der.der(), &roots).is_ok());
+    }
+
+    #[test]
+    fn a_list_of_a_ca_that_was_left_out_is_verified_and_passed_over() {
+        let (issuer, mut roots) = authority("Agents");
+        roots[0].left_out = Some("expired".into());
+        let der = params(&[7]).signed_by(&issuer).unwrap();
+        assert!(verified(der.der(), &roots).unwrap().passed_over.is_some());
+        let (namesake, _) = authority("Agents");
+        let forged = params(&[7]).signed_by(&namesake).unwrap();
         assert!(matches!(
-            verified(partial.der(), &roots),
-            Err(CrlError::Partial)
+            verified(forged.der(), &roots),
+            Err(CrlError::BadSignature)
         ));
-        let mut early = params(&[7]);
-        early.this_update += Days::days(2);
-        early.next_update += Days::days(2);
-        let early = early.signed_by(&issuer).unwrap();
-        assert!(matches!(
-            verified(early.der(), &roots),
-            Err(CrlError::FromTheFuture)
-        ));
+    }
+
+    #[test]
+    fn a_list_says_its_number() {
+        let (issuer, roots) = authority("Agents");
+        let der = params(&[7]).signed_by(&issuer).unwrap();
+        let rank = verified(der.der(), &roots).unwrap().list.rank();
+        assert_eq!(
+            rank.number.map(|number| number.0),
+            Some(Serial::new(&[1]).unwrap())
+        );
+    }
+
+    #[test]
+    fn a_list_may_be_five_minutes_ahead_and_one_further_ahead_says_when_it_begins() {
+        let (issuer, roots) = authority("Agents");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("agents.crl");
+        let provider = rustls::crypto::ring::default_provider();
+        let ahead = |minutes: i64| {
+            let mut list = params(&[7]);
+            list.this_update =
+                OffsetDateTime::from_unix_timestamp(NOW).unwrap() + Days::minutes(minutes);
+            std::fs::write(&file, list.signed_by(&issuer).unwrap().der()).unwrap();
+            let algorithms = &provider.signature_verification_algorithms;
+            load(&file, &roots, algorithms, StalePolicy::Refuse, now())
+        };
+        assert!(ahead(5).is_ok());
+        let Err(CrlError::FromTheFuture(from)) = ahead(7) else {
+            panic!("seven minutes are more than clocks differ");
+        };
+        assert_eq!(from, now() + Duration::from_secs(2 * 60));
     }
 }

@@ -48,6 +48,8 @@ pub struct Facts {
     pub path_length: Option<u32>,
     /// Key usage says what the key is for, and signing certificates is not among it.
     pub cannot_sign_certificates: bool,
+    /// Key usage says what the key is for, and signing revocation lists is not among it.
+    pub cannot_sign_lists: bool,
     /// Purposes by extended key usage; `None` without the extension: any purpose.
     pub purposes: Option<Purposes>,
 }
@@ -121,6 +123,7 @@ impl Facts {
             not_after: system_time(certificate.validity().not_after),
             is_authority: constraints.as_ref().is_some_and(|found| found.value.ca),
             path_length: constraints.and_then(|found| found.value.path_len_constraint),
+            cannot_sign_lists: usage.as_ref().is_some_and(|found| !found.value.crl_sign()),
             cannot_sign_certificates: usage.is_some_and(|found| !found.value.key_cert_sign()),
             purposes: purposes.map(|found| Purposes {
                 server: found.value.server_auth,

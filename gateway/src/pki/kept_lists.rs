@@ -7,10 +7,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ring::digest::{Context, SHA256};
-use rustls::RootCertStore;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 
-use super::crl::VerifiedList;
+use super::crl::{ListIssuer, VerifiedList};
 use crate::tls::authority_id;
 
 static KEPT: Mutex<Option<HashMap<Key, Vec<VerifiedList>>>> = Mutex::new(None);
@@ -21,14 +20,20 @@ pub(super) struct Key([u8; 32]);
 
 impl Key {
     /// The text of the file, the authorities it was tried against, and the algorithms that are accepted.
-    pub fn of(bytes: &[u8], roots: &RootCertStore, algorithms: &WebPkiSupportedAlgorithms) -> Self {
+    pub fn of(
+        bytes: &[u8],
+        issuers: &[ListIssuer],
+        algorithms: &WebPkiSupportedAlgorithms,
+    ) -> Self {
         let mut digest = Context::new(&SHA256);
         // Every part has a length of its own or is preceded by it, so that none can be read as a piece of the next.
         digest.update(&bytes.len().to_be_bytes());
         digest.update(bytes);
-        digest.update(&roots.roots.len().to_be_bytes());
-        for root in &roots.roots {
-            digest.update(&authority_id(root).0);
+        digest.update(&issuers.len().to_be_bytes());
+        for issuer in issuers {
+            digest.update(&authority_id(&issuer.anchor).0);
+            let is_left_out = issuer.left_out.is_some();
+            digest.update(&[u8::from(issuer.may_sign_lists), u8::from(is_left_out)]);
         }
         for algorithm in algorithms.all {
             for id in [algorithm.signature_alg_id(), algorithm.public_key_alg_id()] {
@@ -86,11 +91,12 @@ mod tests {
         let lists = [VerifiedList {
             issuer: AuthorityId([1; 32]),
             list: IssuerList::new(now, now, StalePolicy::Refuse),
+            passed_over: None,
         }];
         let algorithms =
             &rustls::crypto::ring::default_provider().signature_verification_algorithms;
-        let key = Key::of(b"a list", &RootCertStore::empty(), algorithms);
-        assert_ne!(key, Key::of(b"a lisp", &RootCertStore::empty(), algorithms));
+        let key = Key::of(b"a list", &[], algorithms);
+        assert_ne!(key, Key::of(b"a lisp", &[], algorithms));
         keep(key, &lists);
         let user = find(&key).unwrap();
         drop(lists);

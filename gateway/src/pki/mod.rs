@@ -13,7 +13,7 @@ pub mod read;
 mod register;
 mod renew;
 mod sign;
-mod signed;
+pub(crate) mod signed;
 mod template;
 
 use std::io;

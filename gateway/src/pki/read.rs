@@ -16,6 +16,7 @@ use rustls::pki_types::{
 use zeroize::Zeroizing;
 
 use super::facts::NotACertificate;
+use crate::files::note_error;
 use crate::limits;
 use crate::x509::Certificate;
 use crate::x509::pem::{self, Contents, KeyKind, Kind, PemError, Section};
@@ -25,7 +26,7 @@ use crate::x509::pem::{self, Contents, KeyKind, Kind, PemError, Section};
 pub enum ReadError {
     /// The operating system refused.
     #[error("cannot be read: {0}")]
-    Open(#[from] io::Error),
+    Open(io::Error),
     /// A directory, pipe or device.
     #[error("is not a regular file")]
     NotAFile,
@@ -70,6 +71,14 @@ pub enum ReadError {
         /// File, for the command.
         file: String,
     },
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        // Here, where every reader passes: an error of the operating system may be over in a moment.
+        note_error(&error);
+        ReadError::Open(error)
+    }
 }
 
 /// Reads a whole regular file. Never blocks on a pipe, and never asks the kernel for much at once: while it copies, it may let

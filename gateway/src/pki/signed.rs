@@ -3,11 +3,12 @@
 //! looks at nothing inside the signed part.
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::SignatureVerificationAlgorithm;
 use x509_parser::asn1_rs::{Any, FromDer, Tag};
 
 /// A signed structure in its three parts.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Signed<'a> {
+pub(crate) struct Signed<'a> {
     /// The bytes that are signed: a sequence, whole.
     pub bytes: &'a [u8],
     /// What stands in that sequence.
@@ -23,7 +24,10 @@ impl<'a> Signed<'a> {
         let (after_content, content) = Any::from_der(outer.data).ok()?;
         let (after_algorithm, algorithm) = Any::from_der(after_content).ok()?;
         let (after_signature, signature) = Any::from_der(after_algorithm).ok()?;
-        if !trailing.is_empty() || !after_signature.is_empty() || outer.tag() != Tag::Sequence {
+        let are_sequences = [&outer, &content, &algorithm]
+            .iter()
+            .all(|part| part.tag() == Tag::Sequence);
+        if !trailing.is_empty() || !after_signature.is_empty() || !are_sequences {
             return None;
         }
         Some(Signed {
@@ -32,6 +36,11 @@ impl<'a> Signed<'a> {
             algorithm: algorithm.data,
             signature: unpadded(&signature)?,
         })
+    }
+
+    /// The algorithm of the signature, without tag and length.
+    pub fn algorithm(&self) -> &'a [u8] {
+        self.algorithm
     }
 
     /// Whether the holder of a public key made the signature. `public_key_info` is the inside of a SubjectPublicKeyInfo,
@@ -44,16 +53,35 @@ impl<'a> Signed<'a> {
         let Some((key_algorithm, key)) = key_of(public_key_info) else {
             return false;
         };
-        let fits = algorithms.all.iter().filter(|algorithm| {
-            algorithm.signature_alg_id().as_ref() == self.algorithm
-                && algorithm.public_key_alg_id().as_ref() == key_algorithm
-        });
-        let mut verified = fits.map(|algorithm| {
+        let mut verified = self.fitting(key_algorithm, algorithms).map(|algorithm| {
             algorithm
                 .verify_signature(key, self.bytes, self.signature)
                 .is_ok()
         });
         verified.any(|good| good)
+    }
+
+    /// Whether it can be told at all if the holder of a public key made the signature.
+    pub fn can_be_told(
+        &self,
+        public_key_info: &[u8],
+        algorithms: &WebPkiSupportedAlgorithms,
+    ) -> bool {
+        let key = key_of(public_key_info);
+        key.is_some_and(|(key_algorithm, _)| {
+            self.fitting(key_algorithm, algorithms).next().is_some()
+        })
+    }
+
+    fn fitting(
+        &self,
+        key_algorithm: &[u8],
+        algorithms: &WebPkiSupportedAlgorithms,
+    ) -> impl Iterator<Item = &'static dyn SignatureVerificationAlgorithm> {
+        algorithms.all.iter().copied().filter(move |algorithm| {
+            algorithm.signature_alg_id().as_ref() == self.algorithm
+                && algorithm.public_key_alg_id().as_ref() == key_algorithm
+        })
     }
 }
 

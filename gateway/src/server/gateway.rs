@@ -17,7 +17,7 @@ use super::state::Seed;
 use super::worker::{self, Fatal, Message};
 use super::{control, guarding};
 use crate::backend::Resolver;
-use crate::config::{Config, GuardMode, Listener};
+use crate::config::{Config, GuardMode, ListFiles, Listener};
 use crate::guard::{GuardError, PortCount};
 use crate::identity::Records;
 use crate::limits;
@@ -71,6 +71,24 @@ pub enum ReloadError {
     /// It cannot be served.
     #[error(transparent)]
     Start(#[from] StartError),
+}
+
+impl ReloadError {
+    /// What the operating system has said, where that is the reason.
+    pub fn io(&self) -> Option<&std::io::Error> {
+        match self {
+            ReloadError::Start(
+                StartError::Admin(error)
+                | StartError::Audit(error)
+                | StartError::Thread(error)
+                | StartError::Listen { error, .. },
+            ) => Some(error),
+            ReloadError::NeedsRestart(_)
+            | ReloadError::Start(
+                StartError::Guard(_) | StartError::Tls { .. } | StartError::Random,
+            ) => None,
+        }
+    }
 }
 
 /// What differs between two configurations and is fixed at the start: threads, sockets, and what metrics count by.
@@ -307,6 +325,31 @@ impl Gateway {
         if let Some(what) = needs_restart(&self.lock_seed().config, &config) {
             return Err(ReloadError::NeedsRestart(what));
         }
+        Ok(self.put_in_force(config, changed_at)?)
+    }
+
+    /// Puts in force what revocation lists say by now although the rest of a configuration has been refused: those that are in
+    /// force already, and those that `named` adds to the same listeners and backends. Of what they revoke nothing waits for
+    /// what admits. Returns how many connections are closed; `None` where nothing is new. Called by the thread that reloads.
+    pub fn revoke(
+        &self,
+        named: &[ListFiles],
+        changed_at: Instant,
+    ) -> Result<Option<usize>, StartError> {
+        // Read without the lock: a block must not have to wait for a long list.
+        let config = Arc::clone(&self.lock_seed().config);
+        match config.with_lists_reread(named, SystemTime::now()) {
+            Some(config) => self.put_in_force(config, changed_at).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The revocation lists in force.
+    pub fn list_files(&self) -> Vec<ListFiles> {
+        self.lock_seed().config.list_files()
+    }
+
+    fn put_in_force(&self, config: Config, changed_at: Instant) -> Result<usize, StartError> {
         let config = Arc::new(config);
         let mut current = self.lock_seed();
         let mut seed = current.with_config(Arc::clone(&config))?;

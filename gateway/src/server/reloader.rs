@@ -1,18 +1,19 @@
 //! Reads the configuration and everything it names again when it is asked to, or when a file has changed.
 //! In: causes. Out: a gateway that trusts and serves the new state, or the old one and every reason why. On a thread of its
 //! own, one reload at a time; causes that come meanwhile are answered by one more. A state that was refused is tried again
-//! when any of its files changes, and not before.
+//! when any of its files changes, when a certificate or list that it waits for begins, and a few seconds after an error of the
+//! operating system; not before.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::gateway::Gateway;
-use crate::config;
-use crate::files::{Changed, Seen, Watcher};
+use crate::config::{self, ListFiles};
+use crate::files::{Again, Changed, Due, Seen, Watcher, note_error, system_errors};
 use crate::limits;
 use crate::pki::kept_lists;
 use crate::rt;
@@ -27,6 +28,8 @@ enum Order {
     Asked(String, Instant),
     /// Files have changed.
     Changed(Changed),
+    /// It is time to read again.
+    Due(Due),
     Stop,
 }
 
@@ -34,14 +37,26 @@ enum Order {
 #[derive(Debug)]
 struct Cause {
     asked: Option<String>,
+    due: Option<Due>,
     files: Vec<PathBuf>,
     /// The first sign of it.
     since: Instant,
 }
 
+/// Why a state was refused, and the revocation lists that it names.
+struct Refused {
+    errors: Vec<String>,
+    lists: Vec<ListFiles>,
+}
+
 impl Reloader {
-    /// Watches `files`, which `gateway` was made of, and reloads it from `file`.
-    pub fn start(gateway: Arc<Gateway>, file: &Path, files: Vec<Seen>) -> io::Result<Self> {
+    /// Watches `files`, which `gateway` was made of, and reloads it from `file`; also at `again_at`.
+    pub fn start(
+        gateway: Arc<Gateway>,
+        file: &Path,
+        files: Vec<Seen>,
+        again_at: Option<SystemTime>,
+    ) -> io::Result<Self> {
         let (orders_in, orders) = channel();
         let reporting = orders_in.clone();
         let watcher = Watcher::start("files", files.clone(), move |changed| {
@@ -53,6 +68,8 @@ impl Reloader {
             file: file.to_owned(),
             watcher,
             read: files,
+            again: Again::at(again_at),
+            refused: None,
             orders,
         };
         std::thread::Builder::new()
@@ -80,6 +97,10 @@ struct Reloading {
     watcher: Watcher,
     /// What the last state was read from, whether it was taken or refused.
     read: Vec<Seen>,
+    /// When to read once more although no file has changed.
+    again: Again,
+    /// Why the last state was refused.
+    refused: Option<String>,
     orders: Receiver<Order>,
 }
 
@@ -96,7 +117,7 @@ impl Reloading {
                 read.is_some_and(|read| Seen::now(file).differs_from(read))
             };
             cause.files.retain(is_news);
-            if cause.asked.is_some() || !cause.files.is_empty() {
+            if cause.asked.is_some() || cause.due.is_some() || !cause.files.is_empty() {
                 self.reload(&cause);
             }
         }
@@ -107,17 +128,20 @@ impl Reloading {
         let mut cause: Option<Cause> = None;
         let first = self.first()?;
         for order in std::iter::once(first).chain(self.orders.try_iter()) {
-            let (asked, files, since) = match order {
-                Order::Asked(who, since) => (Some(who), Vec::new(), since),
-                Order::Changed(Changed { files, since }) => (None, files, since),
+            let (asked, due, files, since) = match order {
+                Order::Asked(who, since) => (Some(who), None, Vec::new(), since),
+                Order::Changed(Changed { files, since }) => (None, None, files, since),
+                Order::Due(due) => (None, Some(due), Vec::new(), Instant::now()),
                 Order::Stop => return None,
             };
             let merged = cause.get_or_insert_with(|| Cause {
                 asked: None,
+                due: None,
                 files: Vec::new(),
                 since,
             });
             merged.asked = merged.asked.take().or(asked);
+            merged.due = merged.due.or(due);
             merged.since = merged.since.min(since);
             merged.files.extend(files);
         }
@@ -127,49 +151,120 @@ impl Reloading {
         Some(cause)
     }
 
-    /// Waits for an order. Meanwhile gives back, now and then, the lists that nobody uses any more: here, where nobody waits
-    /// for it. `None` when nobody can give any.
+    /// Waits for an order, or until it is time to read again. Meanwhile gives back, now and then, the lists that nobody uses any
+    /// more: here, where nobody waits for it. `None` when nobody can give any.
     fn first(&self) -> Option<Order> {
+        let mut sweep_at = Instant::now() + limits::LIST_SWEEP_INTERVAL;
         loop {
-            match self.orders.recv_timeout(limits::LIST_SWEEP_INTERVAL) {
+            let now = Instant::now();
+            let look_at = self
+                .again
+                .look_at(now)
+                .map_or(sweep_at, |at| at.min(sweep_at));
+            match self
+                .orders
+                .recv_timeout(look_at.saturating_duration_since(now))
+            {
                 Ok(order) => return Some(order),
-                Err(RecvTimeoutError::Timeout) => kept_lists::forget_unused(),
                 Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let now = Instant::now();
+            if let Some(due) = self.again.due(SystemTime::now(), now) {
+                return Some(Order::Due(due));
+            }
+            if now >= sweep_at {
+                kept_lists::forget_unused();
+                sweep_at = now + limits::LIST_SWEEP_INTERVAL;
             }
         }
     }
 
-    /// All of the new state, or nothing of it.
+    /// All of the new state, or nothing of it but what its revocation lists revoke.
     fn reload(&mut self, cause: &Cause) {
+        let errors_before = system_errors();
+        let refused_before = self.refused.take();
+        let (outcome, again_at) = self.try_reload(cause);
+        self.again = Again::at(again_at).unless_read(errors_before, Instant::now());
+        let why = outcome.as_ref().err();
+        let why = why.map(|refused| refused.errors.join("\n"));
+        // What is tried again every few seconds fails in the same words: said once.
+        let is_news = cause.due.is_none() || why.is_none() || why != refused_before;
+        if is_news {
+            let asked = cause.asked.as_deref().or(cause.due.map(Due::words));
+            let asked = asked.unwrap_or("files changed");
+            let audit = self.gateway.audit();
+            audit.reloaded(asked, &cause.files, why.as_deref());
+        }
+        match outcome {
+            Ok(closed) => {
+                tracing::info!(%cause, closed, took = ?cause.since.elapsed(), "reloaded");
+            }
+            Err(Refused { errors, lists }) => {
+                match is_news {
+                    true => errors.iter().for_each(|error| refused(cause, error)),
+                    false => tracing::debug!(%cause, "refused as before"),
+                }
+                self.revoke(&lists, cause);
+            }
+        }
+        self.refused = why;
+    }
+
+    /// Reads, and puts in force. Returns how many connections are closed, or every reason to refuse; and when something of
+    /// what was read begins or ends.
+    fn try_reload(&mut self, cause: &Cause) -> (Result<usize, Refused>, Option<SystemTime>) {
         let loaded = match config::load(&self.file) {
             Ok(loaded) => loaded,
             Err(errors) => {
                 self.gateway.count_refused_reload();
-                self.record(cause, Some(&errors.to_string()));
-                for error in errors.as_slice() {
-                    refused(cause, error);
+                let mut files = errors.files().to_vec();
+                // What is refused may not name the lists in force any more, or may not be readable that far.
+                let lists = self.gateway.list_files().into_iter();
+                for file in lists.flat_map(|lists| lists.files) {
+                    if files.iter().all(|seen| seen.path() != file.path) {
+                        files.push(Seen::now(&file.path));
+                    }
                 }
-                return self.watch(errors.files().to_vec());
+                self.watch(files);
+                let words = errors.as_slice().iter().map(ToString::to_string);
+                let refused = Refused {
+                    errors: words.collect(),
+                    lists: errors.lists().to_vec(),
+                };
+                return (Err(refused), errors.again_at());
             }
         };
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
         self.watch(loaded.config.files.clone());
+        let again_at = loaded.config.again_at;
+        let lists = loaded.config.list_files();
         let outcome = self.gateway.reload(loaded.config, cause.since);
-        let why = outcome.as_ref().err().map(ToString::to_string);
-        self.record(cause, why.as_deref());
-        match outcome {
-            Ok(closed) => {
-                tracing::info!(%cause, closed, took = ?cause.since.elapsed(), "reloaded");
+        let outcome = outcome.map_err(|error| {
+            error.io().into_iter().for_each(note_error);
+            Refused {
+                errors: vec![error.to_string()],
+                lists,
             }
-            Err(error) => refused(cause, &error),
-        }
+        });
+        (outcome, again_at)
     }
 
-    fn record(&self, cause: &Cause, refused: Option<&str>) {
-        let asked = cause.asked.as_deref().unwrap_or("files changed");
-        self.gateway.audit().reloaded(asked, &cause.files, refused);
+    /// Puts in force what the lists revoke, of a state that is refused.
+    fn revoke(&self, lists: &[ListFiles], cause: &Cause) {
+        match self.gateway.revoke(lists, cause.since) {
+            Ok(None) => {}
+            Ok(Some(closed)) => {
+                tracing::warn!(%cause, closed, took = ?cause.since.elapsed(), "the revocation lists are in force, although the rest is refused");
+                let audit = self.gateway.audit();
+                audit.reloaded("revocation lists alone", &cause.files, None);
+            }
+            Err(error) => {
+                tracing::error!(%cause, "the revocation lists are refused with the rest: {error}");
+            }
+        }
     }
 
     fn watch(&mut self, files: Vec<Seen>) {
@@ -178,7 +273,7 @@ impl Reloading {
     }
 }
 
-fn refused(cause: &Cause, error: &dyn fmt::Display) {
+fn refused(cause: &Cause, error: &str) {
     tracing::error!(%cause, "reload refused, the old configuration goes on: {error}");
 }
 
@@ -186,11 +281,14 @@ impl fmt::Display for Cause {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(who) = &self.asked {
             formatter.write_str(who)?;
+        } else if let Some(due) = self.due {
+            formatter.write_str(due.words())?;
         }
         for (position, file) in self.files.iter().enumerate() {
-            let before = match (position, &self.asked) {
-                (0, None) => "changed: ",
-                (0, Some(_)) => ", changed: ",
+            let is_alone = self.asked.is_none() && self.due.is_none();
+            let before = match (position, is_alone) {
+                (0, true) => "changed: ",
+                (0, false) => ", changed: ",
                 _ => ", ",
             };
             write!(formatter, "{before}{}", file.display())?;

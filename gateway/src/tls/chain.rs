@@ -4,12 +4,13 @@
 use std::time::{Duration, SystemTime};
 
 use gateway_core::certificate::Chain;
-use gateway_core::revocation::{AuthorityId, Link, Serial};
+use gateway_core::revocation::{AuthorityId, Link, LinkPoint, Serial};
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::x509::Verified;
+use crate::limits;
+use crate::x509::{self, Verified};
 
 /// A certificate that webpki takes and that nevertheless cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,8 @@ pub(super) fn read(verified: &Verified<'_>) -> Result<Chain, Unreadable> {
     let leaf = path.end_entity();
     let (not_before, end) = validity(&leaf.der())?;
     let mut not_after = end.min(verified.root.not_after);
+    let mut points = Vec::new();
+    add_points(&mut points, 0, &leaf.der())?;
     let above = intermediates.iter();
     // Kept for as long as the connection.
     let mut links = Vec::with_capacity(1 + intermediates.len());
@@ -43,15 +46,31 @@ pub(super) fn read(verified: &Verified<'_>) -> Result<Chain, Unreadable> {
             serial: Serial::new(serial).map_err(unreadable)?,
         });
     }
-    for intermediate in &intermediates {
+    for (intermediate, position) in intermediates.iter().zip(1..) {
         not_after = not_after.min(validity(&intermediate.der())?.1);
+        add_points(&mut points, position, &intermediate.der())?;
     }
+    points.shrink_to_fit();
     Ok(Chain {
         links,
+        points,
         anchor,
         not_before,
         not_after,
     })
+}
+
+/// Adds the distribution points that the certificate at a position names: lists may be about those only.
+fn add_points(
+    points: &mut Vec<LinkPoint>,
+    link: u8,
+    der: &CertificateDer<'_>,
+) -> Result<(), Unreadable> {
+    let (_, parsed) = X509Certificate::from_der(der).map_err(unreadable)?;
+    let named = x509::named_by_certificate(&parsed).into_iter();
+    let named = named.take(limits::DISTRIBUTION_POINTS_MAX);
+    points.extend(named.map(|point| LinkPoint { link, point }));
+    Ok(())
 }
 
 fn unreadable(error: impl ToString) -> Unreadable {

@@ -163,7 +163,7 @@ impl End {
             Objection::Untrusted => Some(End::Untrusted),
             Objection::NotAuthorized(_) => Some(End::NotAuthorized),
             // Refuses newcomers and takes nobody's connection away.
-            Objection::CrlStale => None,
+            Objection::CrlStale(_) => None,
         }
     }
 }

@@ -121,6 +121,7 @@ mod tests {
             },
             chain: Chain {
                 links: Vec::new(),
+                points: Vec::new(),
                 anchor: AuthorityId([1; 32]),
                 not_before: at(0),
                 not_after: ends,

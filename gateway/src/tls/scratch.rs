@@ -139,6 +139,7 @@ mod tests {
                 certificate: Certificate::default(),
                 chain: Chain {
                     links: Vec::new(),
+                    points: Vec::new(),
                     anchor: AuthorityId([1; 32]),
                     not_before: now,
                     not_after: now,

@@ -39,15 +39,15 @@ impl ServerVerifier {
     /// Looks the chain up. A root that another one's list names is not among the roots any more.
     fn check_revocation(&self, chain: &Chain, now: UnixTime) -> Result<(), CertificateError> {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
-        match self.revocation.status(&chain.links, now) {
+        match self.revocation.status(chain, now) {
             Status::Good => Ok(()),
             Status::Revoked => Err(refuse(
                 CertificateError::Revoked,
                 "a revocation list names it, or one above it",
             )),
-            Status::Unknown => Err(refuse(
+            Status::Unknown(gap) => Err(refuse(
                 CertificateError::UnknownRevocationStatus,
-                "the revocation list of one of its issuers is missing or too old",
+                self.revocation.describe(gap),
             )),
         }
     }

@@ -133,10 +133,7 @@ pub(super) fn explain(objection: &Objection, names: &str) -> (Failure, String) {
         ),
         Objection::Expired => (Failure::Expired, "a certificate of the chain has ended"),
         Objection::Untrusted => (Failure::UnknownIssuer, "its root is not trusted any more"),
-        Objection::CrlStale => (
-            Failure::CrlStale,
-            "the revocation list of one of its issuers is missing or too old",
-        ),
+        Objection::CrlStale(gap) => return (Failure::CrlStale, format!("{gap}: {names}")),
         Objection::NotAuthorized(denial) => {
             return (Failure::NotAuthorized, format!("{denial}: {names}"));
         }

@@ -2,14 +2,18 @@
 //! And the search for the path from a certificate to a CA, at a bounded price, on a worker inside a call into rustls.
 
 mod ledger;
+mod list;
 mod path;
 pub mod pem;
+mod points;
 mod read;
 mod roots;
 mod trust_settings;
 mod words;
 
+pub use list::{ListError, ListParts};
 pub use path::{AnyPath, Judge, Search, Steps, Usage, Verified, within_bounds};
+pub use points::named_by_certificate;
 pub use roots::{Root, Roots};
 pub use trust_settings::{Certificate, Usable};
 pub use words::Refused;

@@ -6,7 +6,9 @@
     reason = "all of it is test code, helpers included"
 )]
 
+mod again;
 mod alerts;
+mod apart;
 mod audit;
 mod backend_trust;
 mod backends;

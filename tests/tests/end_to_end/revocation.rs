@@ -488,9 +488,8 @@ fn a_list_of_portcullis_pki_works() {
     assert_list_works(&world, &directory);
 }
 
-#[test]
-fn a_list_of_openssl_ca_works() {
-    let world = World::new();
+/// A CA of OpenSSL with two agents, `good` and `stolen`, the latter revoked. Its lists have the extensions that are given.
+fn openssl_ca(world: &World, list_extensions: &str) -> PathBuf {
     let directory = world.folder().join("openssl");
     fs::create_dir(&directory).unwrap();
     fs::write(directory.join("index.txt"), "").unwrap();
@@ -498,7 +497,14 @@ fn a_list_of_openssl_ca_works() {
     let settings = "[ca]\ndefault_ca = here\n[here]\ndatabase = index.txt\ncrlnumber = crlnumber\nrand_serial = yes\nnew_certs_dir = .\n\
         certificate = ca.pem\nprivate_key = ca.key\ndefault_md = sha256\ndefault_days = 2\ndefault_crl_days = 1\n\
         policy = names\ncopy_extensions = copy\n[names]\ncommonName = supplied\n";
-    fs::write(directory.join("ca.cnf"), settings).unwrap();
+    let configuration = match list_extensions {
+        "" => settings.to_owned(),
+        extensions => {
+            let named = settings.replace("policy =", "crl_extensions = list\npolicy =");
+            format!("{named}[list]\n{extensions}\n")
+        }
+    };
+    fs::write(directory.join("ca.cnf"), configuration).unwrap();
     let key = "-nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256";
     let usage = "-addext keyUsage=critical,keyCertSign,cRLSign";
     let root =
@@ -519,7 +525,96 @@ fn a_list_of_openssl_ca_works() {
         "ca -config ca.cnf -revoke stolen.pem -crl_reason keyCompromise",
     );
     openssl(&directory, "ca -config ca.cnf -gencrl -out ca.crl.pem");
+    directory
+}
+
+#[test]
+fn a_list_of_openssl_ca_works() {
+    let world = World::new();
+    let directory = openssl_ca(&world, "");
     assert_list_works(&world, &directory);
+}
+
+/// An issuing distribution point with one URI and no flag, and certificates that name no distribution point.
+const STEP_CA: &str = "issuingDistributionPoint = critical, @point\n[point]\nfullname = URI:https://ca.example.test/1.0/crl";
+
+#[test]
+fn a_list_of_the_shape_of_step_ca_works() {
+    let world = World::new();
+    let directory = openssl_ca(&world, STEP_CA);
+    assert_list_works(&world, &directory);
+}
+
+#[test]
+fn a_list_of_end_entities_alone_works() {
+    let world = World::new();
+    let point = "issuingDistributionPoint = critical, @point\n[point]\nonlyuser = TRUE";
+    let directory = openssl_ca(&world, point);
+    assert_list_works(&world, &directory);
+}
+
+#[test]
+fn lists_that_are_not_about_certificates_of_one_ca_are_refused_in_words() {
+    let world = World::new();
+    let directory = openssl_ca(&world, "");
+    let settings = fs::read_to_string(directory.join("ca.cnf")).unwrap();
+    for (extensions, reason) in [
+        (
+            "issuingDistributionPoint = critical, @point\n[point]\nindirectCRL = TRUE",
+            "indirect list",
+        ),
+        (
+            "issuingDistributionPoint = critical, @point\n[point]\nonlyAA = TRUE",
+            "attribute certificates",
+        ),
+        (
+            "issuingDistributionPoint = critical, @point\n[point]\nonlysomereasons = keyCompromise",
+            "onlySomeReasons",
+        ),
+        ("deltaCRL = critical, ASN1:INTEGER:1", "delta list"),
+        (
+            "1.2.3.4 = critical, ASN1:NULL",
+            "critical extension that is not understood, 1.2.3.4",
+        ),
+    ] {
+        let named = settings.replace("policy =", "crl_extensions = list\npolicy =");
+        let configuration = format!("{named}[list]\n{extensions}\n");
+        let configuration = configuration.replace("deltaCRL", "2.5.29.27");
+        fs::write(directory.join("ca.cnf"), configuration).unwrap();
+        openssl(&directory, "ca -config ca.cnf -gencrl -out ca.crl.pem");
+        let keys = crl(&[&directory.join("ca.crl.pem")]);
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
+        let setup = world.setup().client_ca(&directory.join("ca.pem"));
+        let said = setup.route("edge", &keys, &[nobody], "").refused();
+        assert!(said.contains(reason), "{reason} in {said}");
+    }
+}
+
+#[test]
+fn a_ca_without_a_list_is_warned_of_at_the_start_and_named_in_the_refusal() {
+    let world = World::new();
+    let branch = world.agents.subordinate("branch", "Branch of the test");
+    let below = agent(&branch, "below");
+    let both = world.folder().join("both.pem");
+    let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
+    fs::write(&both, read(&world.agents) + &read(&branch)).unwrap();
+    let list = world.agents.revoke("agents.crl", &RevocationList::of(&[]));
+    let backend = Backend::start(Behaviour::Echo);
+    let setup = world.setup().client_ca(&both);
+    let keys = crl(&[&list]);
+    let gateway = setup.route("edge", &keys, &[backend.address()], "").start();
+    let warning = "there is no list of CN=Branch of the test";
+    assert!(gateway.log().contains(warning), "{}", gateway.log());
+    assert!(!gateway.log().contains("there is no list of CN=Agents"));
+    assert_refused(&world, &gateway, &backend, &below, "crl_stale");
+    let log = gateway.log();
+    let mut lines = log.lines();
+    let named = "there is no revocation list of CN=Branch of the test";
+    assert!(
+        lines.any(|line| line.contains("crl_stale") && line.contains(named)),
+        "{log}"
+    );
+    assert_admitted(&world, gateway.address(), &world.agent);
 }
 
 #[test]

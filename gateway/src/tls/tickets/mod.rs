@@ -153,6 +153,7 @@ mod tests {
                     issuer: ANCHOR,
                     serial: Serial::new(&[5]).unwrap(),
                 }],
+                points: Vec::new(),
                 anchor: ANCHOR,
                 not_before: now,
                 not_after: now + Duration::from_secs(3600),

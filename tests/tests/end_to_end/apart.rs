@@ -1,0 +1,156 @@
+//! What revokes acts apart from what admits.
+//! In: lists that are published while the rest of the configuration is refused, needs a restart, or has ended. Out: whom they
+//! name is cut off and stays out, and whom the rest would admit is not admitted.
+
+use std::fs;
+use std::path::PathBuf;
+
+use tests::{
+    Authority, Backend, Behaviour, Client, Closing, Gateway, Request, RevocationList, World,
+    eventually,
+};
+
+fn ping(client: &mut Client) {
+    client.send(b"ping").unwrap();
+    assert_eq!(client.receive(4).unwrap(), b"ping");
+}
+
+/// Changes the configuration, and waits until it is refused.
+fn spoil(world: &World, gateway: &Gateway, change: impl FnOnce(String) -> String) {
+    let file = world.folder().join("portcullis.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, change(text)).unwrap();
+    gateway.wait_for_a_refused_reload();
+}
+
+fn with_a_list(world: &World, backend: &Backend) -> (Gateway, Client, PathBuf) {
+    let list = world.agents.revoke("agents.crl", &RevocationList::of(&[]));
+    let crl = format!("crl = [{list:?}]");
+    let setup = world.setup().top("drain_timeout = \"0s\"");
+    let gateway = setup.route("edge", &crl, &[backend.address()], "").start();
+    let mut client = world.client().connect(gateway.address()).unwrap();
+    ping(&mut client);
+    (gateway, client, list)
+}
+
+fn assert_list_acts(world: &World, gateway: &Gateway, mut revoked: Client) {
+    let list = RevocationList::of(&[&world.agent.certificate]);
+    world.agents.revoke("agents.crl", &list);
+    assert_ne!(revoked.receive_to_end().1, Closing::CloseNotify);
+    let labels = [("listener", "edge"), ("reason", "revoked")];
+    gateway.wait_for("portcullis_connections_ended_total", &labels, 1);
+    world.client().refused(gateway.address());
+    gateway.wait_for("portcullis_handshake_failures_total", &labels, 1);
+}
+
+#[test]
+fn a_list_acts_beside_an_edit_that_needs_a_restart() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let (gateway, client, _) = with_a_list(&world, &backend);
+    spoil(&world, &gateway, |text| text.replace(":4317\"", ":4399\""));
+    assert_list_acts(&world, &gateway, client);
+}
+
+#[test]
+fn a_list_acts_beside_a_key_that_nobody_knows() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let (gateway, client, _) = with_a_list(&world, &backend);
+    spoil(&world, &gateway, |text| text.replace("mode =", "mood ="));
+    assert_list_acts(&world, &gateway, client);
+}
+
+#[test]
+fn a_list_acts_beside_text_that_is_no_configuration() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let (gateway, client, _) = with_a_list(&world, &backend);
+    spoil(&world, &gateway, |text| text + "[[[");
+    assert_list_acts(&world, &gateway, client);
+}
+
+#[test]
+fn a_list_acts_beside_a_certificate_of_ours_that_has_ended() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let (gateway, client, _) = with_a_list(&world, &backend);
+    let request = Request::server("gateway.test")
+        .dns("gateway.test")
+        .expired();
+    let ended = world.gateways.issue("ended", request);
+    spoil(&world, &gateway, |text| {
+        let old = format!(
+            "{:?}\nkey = {:?}",
+            world.server.certificate, world.server.key
+        );
+        let new = format!("{:?}\nkey = {:?}", ended.certificate, ended.key);
+        assert!(text.contains(&old));
+        text.replace(&old, &new)
+    });
+    assert_list_acts(&world, &gateway, client);
+}
+
+#[test]
+fn a_list_that_only_the_refused_configuration_names_acts_too() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world.gateway(backend.address());
+    let mut client = world.client().connect(gateway.address()).unwrap();
+    ping(&mut client);
+    let list = RevocationList::of(&[&world.agent.certificate]);
+    let list = world.agents.revoke("agents.crl", &list);
+    spoil(&world, &gateway, |text| {
+        let text = text.replace(":4317\"", ":4399\"");
+        text.replace("mode =", &format!("crl = [{list:?}]\nmode ="))
+    });
+    assert_ne!(client.receive_to_end().1, Closing::CloseNotify);
+    world.client().refused(gateway.address());
+}
+
+#[test]
+fn nothing_else_of_a_refused_configuration_is_taken() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let (gateway, client, _) = with_a_list(&world, &backend);
+    spoil(&world, &gateway, |text| {
+        text.replace(":4317\"", ":4399\"").replace("/agent/*", "/*")
+    });
+    assert_list_acts(&world, &gateway, client);
+    let other = world
+        .agents
+        .issue("other", Request::client("spiffe://example.test/other"));
+    let client = world.client().credentials(&other);
+    client.refused(gateway.address());
+    let labels = [("listener", "edge"), ("reason", "not_authorized")];
+    gateway.wait_for("portcullis_handshake_failures_total", &labels, 1);
+}
+
+/// A CA that has ended, whose list is still there, beside one that goes on.
+#[test]
+fn the_list_of_a_ca_that_has_ended_keeps_no_other_list_out() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let ended = Authority::create_for(world.folder(), "ended", -3600..-60);
+    let both = world.folder().join("both.pem");
+    let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
+    fs::write(&both, read(&ended) + &read(&world.agents)).unwrap();
+    let empty = RevocationList::of(&[]);
+    let lists = [
+        ended.revoke("ended.crl", &empty),
+        world.agents.revoke("agents.crl", &empty),
+    ];
+    let crl = format!("crl = {lists:?}");
+    let setup = world.setup().client_ca(&both);
+    let gateway = setup.route("edge", &crl, &[backend.address()], "").start();
+    eventually("the log says what is passed over", || {
+        let log = gateway.log();
+        let mut lines = log.lines();
+        lines
+            .any(|line| line.contains("list of CN=ended is passed over"))
+            .then_some(())
+    });
+    let mut client = world.client().connect(gateway.address()).unwrap();
+    ping(&mut client);
+    assert_list_acts(&world, &gateway, client);
+}
