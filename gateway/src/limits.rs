@@ -310,6 +310,8 @@ pub const IDENTITY_BYTES_BURST: RangeInclusive<u64> = 16 << 10..=1 << 40;
 pub const PACED_RECEIVE_BYTES: RangeInclusive<u64> = 64 << 10..=208 << 10;
 /// Beyond this rate the kernel sizes the buffer by itself: a fixed one would bound the rate on a long way.
 pub const PACED_RECEIVE_BYTES_PER_SECOND_MAX: u64 = 2 << 20;
+/// What a KeyUpdate counts for where bytes are limited: as many bytes of data cost as much.
+pub const KEY_UPDATE_COST_BYTES: u64 = 16 << 10;
 /// An identity that has not been slowed down for this long is told of anew when it is, and leaves the metrics page.
 pub const SLOWED_MEMORY: Duration = Duration::from_secs(5 * 60);
 /// Identities that are slowed down and named on the metrics page at once, each about 200 bytes; the log names all.

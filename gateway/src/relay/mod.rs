@@ -249,7 +249,11 @@ async fn pump(
             paused.map_err(Fault::Source)?;
         }
         source.readable().await.map_err(Fault::Source)?;
-        let mut bytes = match source.receive(bytes_max).map_err(Fault::Source)? {
+        let received = source.receive(bytes_max);
+        if let Some(pace) = pace {
+            pace.charge(source.take_cost());
+        }
+        let mut bytes = match received.map_err(Fault::Source)? {
             Some(Received::Bytes(bytes)) => bytes,
             Some(Received::End) => break,
             None => continue,
@@ -261,9 +265,6 @@ async fn pump(
         writing.done();
         sink.give_back(bytes);
         report(Progress::Moved(direction, count));
-        if let Some(pace) = pace {
-            pace.charge(count as u64);
-        }
     }
     // Boxed, as `tell` is: room that only the end needs.
     let finished = Box::pin(sink.finish()).await;

@@ -25,7 +25,7 @@ impl Pace {
         Pace { share, resume_at }
     }
 
-    /// Notes that bytes of the client have been passed on.
+    /// Notes what the client has sent, in bytes of data that cost as much.
     pub(super) fn charge(&self, bytes: u64) {
         self.resume_at.set(self.share.charge(bytes));
     }

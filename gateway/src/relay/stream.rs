@@ -57,6 +57,14 @@ impl Stream {
         }
     }
 
+    /// What the peer has cost since this was asked last, in bytes of data. Only TLS counts it.
+    pub fn take_cost(&self) -> u64 {
+        match self {
+            Stream::Tls(stream) => stream.take_cost(),
+            Stream::Plain(_) => 0,
+        }
+    }
+
     /// Whether the connection below has broken, as far as is known without reading.
     pub fn broken(&self) -> Result<(), StreamError> {
         Ok(self.socket().broken()?)

@@ -2,10 +2,12 @@
 //! In: received bytes; plaintext. Out: plaintext; records. Holds keys, what rustls keeps to derive the next ones, and the
 //! beginning of a record; no buffer.
 
+use std::time::Instant;
+
 use gateway_core::failure::Alert;
 use gateway_core::record::{
     Batch, HEADER_BYTES, KeyUpdateRequest, OpenError, Opener, Peer, SealError, Sealer, Stop,
-    TrafficKey,
+    TrafficKey, UpdateBudget,
 };
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
@@ -98,6 +100,10 @@ pub(super) struct Session {
     owed_alert: Option<Alert>,
     /// Bytes until records become long.
     short_bytes_left: usize,
+    /// Changes of keys that the peer may still ask us to follow.
+    updates: UpdateBudget,
+    /// What the peer has sent since somebody asked, in bytes of data that would have cost us as much.
+    cost_bytes: u64,
 }
 
 impl Session {
@@ -122,12 +128,19 @@ impl Session {
             owed_update: None,
             owed_alert: None,
             short_bytes_left: limits::SHORT_RECORDS_BYTES,
+            updates: UpdateBudget::default(),
+            cost_bytes: 0,
         })
     }
 
     /// Whether the peer has said that nothing more comes.
     pub(super) fn peer_closed(&self) -> bool {
         self.peer_closed
+    }
+
+    /// What the peer has cost since this was asked last, in bytes of data.
+    pub(super) fn take_cost(&mut self) -> u64 {
+        std::mem::take(&mut self.cost_bytes)
     }
 
     /// Whether bytes wait that came behind the handshake.
@@ -150,6 +163,9 @@ impl Session {
         if let Err(StreamError::Protocol(error)) = &opened {
             self.owed_alert = error.alert();
         }
+        // Whole records, whatever is in them: data, padding, or nothing at all.
+        self.cost_bytes += taken as u64;
+        self.updates.note_data(plaintext_bytes);
         opened?;
         if self.opener.asks_for_update() {
             self.owed_update = Some(KeyUpdateRequest::Requested);
@@ -169,6 +185,10 @@ impl Session {
                 }
                 Stop::Ticket(ticket) => self.kernel.take_ticket(&ticket)?,
                 Stop::KeyUpdate(request) => {
+                    self.cost_bytes += limits::KEY_UPDATE_COST_BYTES;
+                    if !self.updates.try_take(Instant::now()) {
+                        return Err(ProtocolError::Record(OpenError::TooManyKeyUpdates).into());
+                    }
                     self.opener.rekey(self.kernel.next_received()?);
                     if request == KeyUpdateRequest::Requested && self.owed_update.is_none() {
                         self.owed_update = Some(KeyUpdateRequest::NotRequested);

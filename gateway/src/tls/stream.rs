@@ -100,6 +100,12 @@ impl TlsStream {
         Ok(session.peer_closed().then_some(Received::End))
     }
 
+    /// What the peer has sent since this was asked last, in bytes of data that would have cost us as much: records with all
+    /// that is in them, and a good deal more for each change of keys.
+    pub fn take_cost(&self) -> u64 {
+        self.session.borrow_mut().take_cost()
+    }
+
     fn read_and_open(&self, session: &mut Session, buffer: &mut Buffer) -> Result<(), StreamError> {
         match self.socket.read_now(buffer)? {
             Some(0) => Err(StreamError::Truncated),

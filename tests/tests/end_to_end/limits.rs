@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tests::{
-    Backend, Behaviour, Client, Closing, Credentials, Gateway, Request, TlsFailure, Wire, World,
-    eventually,
+    Backend, Behaviour, Client, Closing, Credentials, DATA, Gateway, Request, TlsFailure, Wire,
+    World, eventually,
 };
 
 const FAILURES: &str = "portcullis_handshake_failures_total";
@@ -195,6 +195,28 @@ fn a_burst_passes_unhindered_and_an_identity_beyond_it_is_named_in_log_and_metri
         .collect();
     assert_eq!(told.len(), 1, "{log}");
     assert!(told[0].contains(IDENTITY.1), "{}", told[0]);
+}
+
+#[test]
+fn records_that_cost_more_than_their_data_count_for_more() {
+    let one_byte_each: [(&str, fn(&mut Wire) -> Vec<u8>); 2] = [
+        ("changes of keys", |client| {
+            [client.sent.key_update(false), client.sent.data(b"x")].concat()
+        }),
+        ("padding", |client| client.sent.record(DATA, b"x", 16_000)),
+    ];
+    for (what, make) in one_byte_each {
+        let world = World::new();
+        let backend = Backend::start(Behaviour::Sink);
+        let limits = "bytes_per_second = \"64KiB\"";
+        let gateway = gateway(&world, limits, "", backend.address());
+        let mut client = Wire::connect(&world.client(), gateway.address());
+        for _ in 0..100 {
+            let records = make(&mut client);
+            client.send(&records);
+        }
+        eventually(what, || gateway.metrics().has(SLOWED, &[]).then_some(()));
+    }
 }
 
 #[test]

@@ -544,6 +544,24 @@ fn tickets_of_a_backend_between_its_data_are_heard_and_not_passed_on() {
 }
 
 #[test]
+fn who_changes_keys_a_thousand_times_a_minute_is_refused() {
+    let between = Between::start(SUITES[0]);
+    for from_backend in [false, true] {
+        let (client, backend) = between.connect();
+        let (mut restless, _other) = match from_backend {
+            true => (backend, client),
+            false => (client, backend),
+        };
+        for _ in 0..1010 {
+            let update = restless.sent.key_update(false);
+            restless.send(&update);
+            restless.send_data(b"x");
+        }
+        assert_eq!(restless.hear(), Heard::Alert(UNEXPECTED_MESSAGE));
+    }
+}
+
+#[test]
 fn each_side_may_end_first_change_its_keys_and_go_on_hearing() {
     let between = Between::start(SUITES[1]);
     for backend_is_first in [false, true] {
