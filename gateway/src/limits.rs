@@ -56,6 +56,12 @@ pub const HANDSHAKE_TIMEOUT: RangeInclusive<Duration> =
 /// Default of `handshake_timeout`: three retransmissions of a lost packet fit.
 pub const HANDSHAKE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
+/// Time for a client's first byte. Until then it costs a socket and a few kibibytes, and no handshake slot.
+pub const FIRST_BYTE_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(60);
+/// Default of `first_byte_timeout`: two retransmissions of a lost packet fit.
+pub const FIRST_BYTE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+
 /// Silence after which a connection is closed. An idle connection costs two sockets and was measured at 10 KiB.
 pub const IDLE_TIMEOUT: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
@@ -67,7 +73,7 @@ pub const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
 /// Default of `max_connections`: 20000 descriptors and about 100 MiB when all are idle.
 pub const CONNECTIONS_DEFAULT: usize = 10_000;
 
-/// Handshakes at once per listener, over all workers.
+/// Handshakes at once per listener, over all workers; as many connections may be silent before theirs.
 pub const HANDSHAKES: RangeInclusive<u64> = 1..=65_536;
 /// Default of `max_handshakes`: 64 MiB if all send as much as `HANDSHAKE_BYTES_MAX`.
 pub const HANDSHAKES_DEFAULT: usize = 1024;
@@ -404,6 +410,10 @@ const _: () = assert!(2 * TICKET_BYTES_MAX <= HANDSHAKE_BYTES_MAX);
 
 /// Unauthenticated connections of one source at once, which `[guard] max_pending` bounds.
 pub const GUARD_PENDING: RangeInclusive<u64> = 1..=65_536;
+/// By default so many sources use up `max_handshakes` of a listener ...
+pub const GUARD_SOURCES_PER_LISTENER: usize = 16;
+/// ... but a few agents behind one address always get through, and a source never has more than the kernel programs' own default.
+pub const GUARD_PENDING_DEFAULT: RangeInclusive<u64> = 8..=256;
 /// Points of failures beyond which a source is banned.
 pub const GUARD_POINTS: RangeInclusive<u64> = 1..=100_000;
 /// Default of `[guard] ban_threshold`: ten of the heaviest failures at once are within bounds.
@@ -432,6 +442,8 @@ pub const GUARD_LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 const _: () = {
     assert!(*GUARD_BYTE_BUDGET.start() >= 2 * HANDSHAKE_BYTES_MAX as u64);
+    assert!(*GUARD_PENDING.start() <= *GUARD_PENDING_DEFAULT.start());
+    assert!(*GUARD_PENDING_DEFAULT.end() <= *GUARD_PENDING.end());
     assert!(GUARD_LIST_ENTRIES_MAX == gateway_common::LISTS_MAX as usize);
     let debt_ns = GUARD_POINT_LIFETIME.end().as_nanos() * *GUARD_POINTS.end() as u128;
     let charge_ns = GUARD_POINT_LIFETIME.end().as_nanos() * GUARD_WEIGHT_MAX as u128;

@@ -291,6 +291,10 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
         ("ALPN", alpn),
         ("backend", backend.to_owned()),
         (
+            "first byte timeout",
+            duration(listener.times.first_byte_timeout),
+        ),
+        (
             "handshake timeout",
             duration(listener.times.handshake_timeout),
         ),

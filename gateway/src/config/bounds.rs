@@ -57,6 +57,12 @@ fn times(
     let mut time = |key, field: Field<Text>, range: &RangeInclusive<Duration>, why: &str| {
         report.optional(place, key, field, |text| scalar::duration(text, range, why))
     };
+    let first_byte = time(
+        "first_byte_timeout",
+        raw.first_byte_timeout,
+        &limits::FIRST_BYTE_TIMEOUT,
+        "",
+    );
     let handshake = time(
         "handshake_timeout",
         raw.handshake_timeout,
@@ -87,6 +93,7 @@ fn times(
         },
     );
     Some(ConnectionTimes {
+        first_byte_timeout: first_byte?.unwrap_or(limits::FIRST_BYTE_TIMEOUT_DEFAULT),
         handshake_timeout: handshake?.unwrap_or(limits::HANDSHAKE_TIMEOUT_DEFAULT),
         idle_timeout: idle?.unwrap_or(limits::IDLE_TIMEOUT_DEFAULT),
         quiet_timeout: quiet?.unwrap_or(limits::QUIET_TIMEOUT_DEFAULT),

@@ -184,7 +184,9 @@ pub struct Listener {
 /// How long the connections of a listener may take for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionTimes {
-    /// Bound on the whole handshake, from accept to Finished.
+    /// How long a client may send nothing at all.
+    pub first_byte_timeout: Duration,
+    /// Bound on the whole handshake, from its first byte to Finished.
     pub handshake_timeout: Duration,
     /// A connection on which nothing moves for this long in either direction is closed.
     pub idle_timeout: Duration,

@@ -195,7 +195,7 @@ fn settings(
     }
     Some(Settings {
         deadline_ns: deadline(listeners).as_nanos() as u64,
-        pending_max: pending_max?.unwrap_or(defaults.pending_max),
+        pending_max: pending_max?.unwrap_or_else(|| pending_default(listeners)),
         point_ns,
         ban_debt_ns: points?.unwrap_or(limits::GUARD_POINTS_DEFAULT) * point_ns,
         ban_first_ns,
@@ -207,14 +207,27 @@ fn settings(
     })
 }
 
+/// How many unauthenticated connections one source may have: a small part of the handshakes of any listener.
+fn pending_default(listeners: &[CheckedListener]) -> u64 {
+    let fewest = listeners
+        .iter()
+        .filter_map(|listener| listener.checked.as_ref())
+        .map(|listener| listener.max_handshakes)
+        .min();
+    let part = fewest.unwrap_or(limits::HANDSHAKES_DEFAULT) / limits::GUARD_SOURCES_PER_LISTENER;
+    let bounds = limits::GUARD_PENDING_DEFAULT;
+    (part as u64).clamp(*bounds.start(), *bounds.end())
+}
+
 /// When the kernel gives a flow up: some time after the gateway should have.
 fn deadline(listeners: &[CheckedListener]) -> Duration {
     let longest = listeners
         .iter()
         .filter_map(|listener| listener.checked.as_ref())
-        .map(|listener| listener.times.handshake_timeout)
+        .map(|listener| listener.times.first_byte_timeout + listener.times.handshake_timeout)
         .max();
-    longest.unwrap_or(limits::HANDSHAKE_TIMEOUT_DEFAULT) + limits::GUARD_DEADLINE_MARGIN
+    let usual = limits::FIRST_BYTE_TIMEOUT_DEFAULT + limits::HANDSHAKE_TIMEOUT_DEFAULT;
+    longest.unwrap_or(usual) + limits::GUARD_DEADLINE_MARGIN
 }
 
 /// Points by reason: the usual ones, but for those that are written.

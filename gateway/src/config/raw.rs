@@ -204,6 +204,7 @@ section! {
         "crl_grace" => crl_grace: Text,
         "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
         "backend" => backend: Text,
+        "first_byte_timeout" => first_byte_timeout: Text,
         "handshake_timeout" => handshake_timeout: Text,
         "idle_timeout" => idle_timeout: Text,
         "quiet_timeout" => quiet_timeout: Text,

@@ -77,6 +77,13 @@ impl Socket {
         Ok(())
     }
 
+    /// Whether a read would return something: bytes, the end or an error. Takes nothing.
+    pub fn has_arrived(&self) -> bool {
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        let peeked = rustix::net::recv(self.descriptor(), &mut [0; 1], flags);
+        !matches!(peeked, Err(Errno::AGAIN))
+    }
+
     /// Appends what has arrived; `None` when nothing has. A full buffer is a caller's fault.
     pub fn read_now(&self, buffer: &mut Buffer) -> io::Result<Option<usize>> {
         assert!(

@@ -14,7 +14,6 @@ use gateway_core::admission::ConnectionPermit;
 use gateway_core::failure::Failure;
 use gateway_core::limit::ByteRate;
 use gateway_core::sources::{Outcome, Refusal};
-use local_sync::semaphore::OwnedSemaphorePermit;
 
 use super::state::{Door, State};
 use super::worker::{Worker, turn_away};
@@ -38,8 +37,6 @@ pub(super) struct Arrival {
     pub(super) socket: Socket,
     /// The client's address.
     pub(super) address: SocketAddr,
-    /// The right to be in a handshake.
-    pub(super) slot: OwnedSemaphorePermit,
 }
 
 /// A client that has got in, and what it takes to serve it to the end.
@@ -71,7 +68,6 @@ async fn enter(worker: &Worker, arrival: Box<Arrival>, place: Place) -> Option<B
         position,
         socket,
         address,
-        slot,
     } = *arrival;
     // What is trusted at this moment. Let go before the connection settles down: it may outlive it by days.
     let state = worker.state();
@@ -91,6 +87,12 @@ async fn enter(worker: &Worker, arrival: Box<Arrival>, place: Place) -> Option<B
         }
     };
     let door = &state.doors[position];
+    if let Err((failure, detail)) = first_byte(door, &socket).await {
+        pending.settle(&socket, outcome(reason_of(failure), 0));
+        turn_away(socket);
+        refuse_unread(worker, (position, address), failure, &detail);
+        return None;
+    }
     let Some(permit) = door.limit.try_acquire() else {
         pending.settle(&socket, outcome(Reason::OverLimit, 0));
         turn_away(socket);
@@ -100,8 +102,31 @@ async fn enter(worker: &Worker, arrival: Box<Arrival>, place: Place) -> Option<B
     };
     let client = (position, place.number(), address);
     let accepted = shake_hands(worker, door, client, socket, pending).await;
-    drop(slot);
     Some(join(worker, state, (client, permit), accepted?, place).await)
+}
+
+/// Waits for the client's first byte, which costs no handshake slot; or says why it is waited for no longer.
+async fn first_byte(door: &Door, socket: &Socket) -> Result<(), (Failure, String)> {
+    // As a rule it is there already: clients send as soon as they are connected.
+    if socket.has_arrived() {
+        return Ok(());
+    }
+    let place = door.slots.silent.enter();
+    let (mut arrived, mut lost) = (pin!(socket.readable()), pin!(place.lost()));
+    let first = select(arrived.as_mut(), lost.as_mut());
+    let timeout = door.listener.times.first_byte_timeout;
+    match monoio::time::timeout(timeout, first).await {
+        // The handshake hears of it if it was the end.
+        Ok(Either::Left(_)) => Ok(()),
+        Ok(Either::Right(_)) => {
+            let silent = "silent, and made room for the next: as many as max_handshakes were";
+            Err((Failure::OverLimit, silent.to_owned()))
+        }
+        Err(_) => {
+            let detail = format!("first_byte_timeout = {timeout:?}");
+            Err((Failure::Timeout, detail))
+        }
+    }
 }
 
 fn outcome(verdict: Reason, received_bytes: usize) -> Outcome {
@@ -278,6 +303,16 @@ async fn shake_hands(
 ) -> Option<(Accepted, Option<Share>)> {
     let started = Instant::now();
     let timeout = door.listener.times.handshake_timeout;
+    let slots = Rc::clone(&door.slots.handshakes);
+    let slot = monoio::time::timeout(timeout, slots.acquire_owned()).await;
+    let Ok(Ok(_slot)) = slot else {
+        pending.settle(&socket, outcome(Reason::OverLimit, 0));
+        turn_away(socket);
+        let detail = "all of max_handshakes were taken for the whole handshake_timeout";
+        refuse_unread(worker, (position, address), Failure::OverLimit, detail);
+        return None;
+    };
+    let timeout = timeout.saturating_sub(started.elapsed());
     let handshake = tls::accept(socket, &door.tls, Rc::clone(&worker.buffers), timeout);
     match handshake.await {
         Ok(accepted) => let_in(

@@ -516,15 +516,15 @@ fn raise_descriptor_limit(config: &Config) {
     let connections: usize = config
         .listeners
         .iter()
-        .map(|listener| listener.max_connections)
+        .map(|listener| 2 * listener.max_connections + listener.max_handshakes)
         .sum();
-    // A client's socket and its backend's.
-    let needed = 2 * connections as u64;
+    // A client's socket and its backend's, and the sockets of those who have sent nothing yet.
+    let needed = connections as u64;
     if let Some(maximum) = limit.maximum.filter(|maximum| *maximum < needed) {
         tracing::warn!(
             maximum,
             needed,
-            "the limit on open files is below twice max_connections; raise LimitNOFILE or lower max_connections"
+            "the limit on open files is below twice max_connections and max_handshakes; raise LimitNOFILE or lower max_connections"
         );
     }
 }

@@ -12,6 +12,7 @@ mod listen;
 mod pinning;
 mod privilege;
 mod reloader;
+mod silent;
 mod state;
 mod worker;
 

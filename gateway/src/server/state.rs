@@ -20,6 +20,7 @@ use crate::rt::BufferPool;
 use crate::tls::{self, KeyRing, Observed};
 
 use super::gateway::StartError;
+use super::silent::SilentConnections;
 
 /// What every worker's state is made of; shared and immutable.
 #[derive(Clone)]
@@ -217,14 +218,33 @@ pub(super) struct Door {
     pub(super) observed: Option<Arc<Observed>>,
     pub(super) tls: Arc<ServerConfig>,
     pub(super) limit: ConnectionLimit,
+    pub(super) slots: Slots,
+}
+
+/// What bounds the connections of a listener on this worker that have not authenticated.
+#[derive(Clone)]
+pub(super) struct Slots {
+    /// Those in a handshake: whoever has sent a first byte takes one.
     pub(super) handshakes: Rc<Semaphore>,
+    /// Those before it.
+    pub(super) silent: Rc<SilentConnections>,
+}
+
+impl Slots {
+    /// So many of each.
+    pub(super) fn new(count: usize) -> Self {
+        Slots {
+            handshakes: Rc::new(Semaphore::new(count)),
+            silent: Rc::new(SilentConnections::new(count)),
+        }
+    }
 }
 
 impl State {
     /// A worker's first state.
     pub(super) fn new(
         seed: Seed,
-        sockets: impl IntoIterator<Item = (SocketAddr, Rc<Semaphore>)>,
+        sockets: impl IntoIterator<Item = (SocketAddr, Slots)>,
         buffers: &Rc<BufferPool>,
     ) -> Self {
         State::assemble(seed, sockets, Rc::default(), buffers)
@@ -235,13 +255,13 @@ impl State {
         let sockets = self
             .doors
             .iter()
-            .map(|door| (door.address, Rc::clone(&door.handshakes)));
+            .map(|door| (door.address, door.slots.clone()));
         State::assemble(seed, sockets, Rc::clone(&self.servers), buffers)
     }
 
     fn assemble(
         seed: Seed,
-        sockets: impl IntoIterator<Item = (SocketAddr, Rc<Semaphore>)>,
+        sockets: impl IntoIterator<Item = (SocketAddr, Slots)>,
         known_servers: Rc<Vec<Servers>>,
         buffers: &Rc<BufferPool>,
     ) -> Self {
@@ -258,14 +278,14 @@ impl State {
         let listeners = config.listeners.iter().zip(sockets);
         let parts = listeners.zip(trust).zip(observed).zip(tls).zip(limits);
         let doors = parts.map(
-            |(((((listener, (address, handshakes)), trust), observed), tls), limit)| Door {
+            |(((((listener, (address, slots)), trust), observed), tls), limit)| Door {
                 listener: Arc::clone(listener),
                 address,
                 trust,
                 observed,
                 tls,
                 limit,
-                handshakes,
+                slots,
             },
         );
         let doors = doors.collect();

@@ -14,14 +14,13 @@ use gateway_core::failure::Failure;
 use gateway_core::goodbye::drain_spread;
 use gateway_core::server_trust::ServerObjection;
 use gateway_core::suppress::Suppressor;
-use local_sync::semaphore::Semaphore;
 use rustls::crypto::SecureRandom;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use super::connection::{Arrival, serve};
 use super::pinning;
-use super::state::{Seed, State};
+use super::state::{Seed, Slots, State};
 use crate::guard::Gate;
 use crate::identity::Records;
 use crate::limits;
@@ -353,7 +352,7 @@ fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
     let mut opened = Vec::new();
     for (listener, socket) in config.listeners.iter().zip(sockets) {
         let share = listener.max_handshakes.div_ceil(config.workers.get());
-        opened.push((socket.local_addr()?, Rc::new(Semaphore::new(share))));
+        opened.push((socket.local_addr()?, Slots::new(share)));
         listeners.push(rt::Listener::new(socket)?);
     }
     let buffers = Rc::new(BufferPool::default());
@@ -373,19 +372,21 @@ fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
 
 /// Accepts on one listener until stopped, then empties its accept queue.
 ///
-/// With all handshake slots taken it does not accept: a burst waits in the kernel's queue instead of being refused.
+/// With all handshake slots taken it does not accept: a burst waits in the kernel's queue instead of being refused. A connection
+/// takes its slot when it has sent a first byte; those that were accepted before, and speak only now, wait here for theirs.
 async fn keep_door(
     worker: Rc<Worker>,
     position: usize,
     listener: rt::Listener,
     stop: monoio::io::CancelHandle,
 ) {
-    let slots = Rc::clone(&worker.state().doors[position].handshakes);
+    let slots = Rc::clone(&worker.state().doors[position].slots.handshakes);
     let mut complaints = Suppressor::new(1);
     loop {
-        let Ok(slot) = Rc::clone(&slots).acquire_owned().await else {
+        let Ok(slot) = slots.acquire().await else {
             return;
         };
+        drop(slot);
         match listener.accept(stop.clone()).await {
             Ok(Some((socket, address))) => admit(
                 &worker,
@@ -393,7 +394,6 @@ async fn keep_door(
                     position,
                     socket,
                     address,
-                    slot,
                 },
             ),
             Ok(None) => break,
@@ -408,16 +408,16 @@ async fn keep_door(
         }
     }
     while let Ok(Some((socket, address))) = listener.accept_waiting().await {
-        let Ok(slot) = Rc::clone(&slots).acquire_owned().await else {
+        let Ok(slot) = slots.acquire().await else {
             return;
         };
+        drop(slot);
         admit(
             &worker,
             Arrival {
                 position,
                 socket,
                 address,
-                slot,
             },
         );
     }

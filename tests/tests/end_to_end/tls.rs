@@ -278,10 +278,38 @@ fn a_stalled_handshake_only_delays_those_who_wait_for_its_place() {
             "",
         )
         .start();
-    let _silent = TcpStream::connect(gateway.address()).unwrap();
+    let mut stalled = TcpStream::connect(gateway.address()).unwrap();
+    stalled.write_all(&[22]).unwrap();
     let mut client = world.client().connect(gateway.address()).unwrap();
     client.send(b"x").unwrap();
     assert_eq!(client.receive(1).unwrap(), b"x");
+}
+
+#[test]
+fn silent_connections_take_no_handshakes_place_and_make_room_for_those_who_come() {
+    const SILENT: u64 = 20;
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    // Beyond the patience of the test.
+    let keys = "max_handshakes = 4\nhandshake_timeout = \"1m\"\nfirst_byte_timeout = \"1m\"";
+    let gateway = world
+        .setup()
+        .tables("[workers]\ncount = 1")
+        .route("edge", keys, &[backend.address()], "")
+        .start();
+    let _silent: Vec<_> = (0..SILENT)
+        .map(|_| TcpStream::connect(gateway.address()).unwrap())
+        .collect();
+    for _ in 0..10 {
+        let mut client = world.client().connect(gateway.address()).unwrap();
+        client.send(b"x").unwrap();
+        assert_eq!(client.receive(1).unwrap(), b"x");
+    }
+    let labels = [("listener", "edge"), ("reason", "over_limit")];
+    let metrics = gateway.metrics();
+    let refused = metrics.count("portcullis_handshake_failures_total", &labels);
+    assert!((SILENT - 4..=SILENT).contains(&refused), "{refused}");
+    assert_eq!(metrics.count("portcullis_handshakes_total", &[]), 10);
 }
 
 #[test]
