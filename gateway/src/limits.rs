@@ -15,6 +15,10 @@ pub const CRL_FILE_BYTES_MAX: usize = 128 << 20;
 pub const READ_BYTES: u64 = 64 << 10;
 /// How much memory is given back to the kernel at once, in bytes: a quarter of a millisecond on the CPU.
 pub const GIVEN_BACK_BYTES: usize = 1 << 20;
+/// Blocks of memory from this size in bytes on are mapped by themselves: I/O buffers, and what is left of them in a stall.
+pub const MAPPED_BYTES: i32 = 64 << 10;
+/// Free memory in bytes at the end of a heap that is kept for the next use.
+pub const UNTRIMMED_BYTES: i32 = 1 << 20;
 /// How long a revocation list that nobody uses any more stays in memory at most; then the reloading thread gives it back.
 pub const LIST_SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Client chains that a worker remembers to have verified: a kibibyte each as a rule, so 4 MiB.
@@ -125,6 +129,11 @@ pub const IO_BUFFER_BYTES: usize = 16 * RECORD_BYTES_MAX;
 /// What is read at once of a client whose identity has a limit of bytes per second: it is counted when it has been read, so
 /// this is how much may come too soon.
 pub const PACED_READ_BYTES: usize = 4 * RECORD_BYTES_MAX;
+
+/// A buffer that the peer has not taken anything of for this long shrinks to what is in it ...
+pub const STALL: Duration = Duration::from_secs(1);
+/// ... if that gives back so many bytes at least.
+pub const STALL_SHRINK_BYTES_MIN: usize = 8 << 10;
 
 /// Free buffers a worker keeps for the next use: 8 MiB per worker at most. More go back to the allocator.
 pub const POOLED_BUFFERS_MAX: usize = 32;

@@ -6,5 +6,6 @@ use std::process::ExitCode;
 static MEMORY: gateway::rt::Memory = gateway::rt::Memory;
 
 fn main() -> ExitCode {
+    gateway::rt::Memory::map_large_blocks();
     gateway::cli::main()
 }

@@ -134,6 +134,11 @@ impl Buffer {
         self.kept = 0;
     }
 
+    /// Gives back all memory but that of the filled bytes.
+    pub fn shrink(&mut self) {
+        *self = Buffer::of(self.filled());
+    }
+
     /// Appends `bytes`, growing when they do not fit.
     pub fn append(&mut self, bytes: &[u8]) {
         self.reserve(bytes.len());
@@ -245,6 +250,21 @@ mod tests {
         buffer.consume(12);
         assert!(!buffer.is_full(), "an empty buffer keeps no room any more");
         assert_eq!(buffer.room_mut().len(), 16);
+    }
+
+    #[test]
+    fn a_buffer_that_shrinks_keeps_what_is_in_it_and_nothing_else() {
+        let mut buffer = Buffer::with_capacity(4096);
+        buffer.keep_room(5, 4);
+        buffer.append(b"sealed and half sent");
+        buffer.consume(7);
+        buffer.shrink();
+        assert_eq!(
+            (buffer.filled(), buffer.capacity()),
+            (&b"and half sent"[..], 13)
+        );
+        buffer.consume(13);
+        assert!(buffer.is_empty());
     }
 
     #[test]

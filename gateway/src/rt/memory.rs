@@ -5,11 +5,27 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-use crate::limits::GIVEN_BACK_BYTES;
+use crate::limits::{self, GIVEN_BACK_BYTES};
 
 /// The system's allocator. To be named as the program's `#[global_allocator]`.
 #[derive(Debug)]
 pub struct Memory;
+
+impl Memory {
+    /// Lets blocks of `limits::MAPPED_BYTES` and more come from the kernel and go back to it by themselves. glibc raises that bound to
+    /// the size of each such block that is freed, so that I/O buffers would soon be cut from a heap, which shrinks only from its
+    /// end: after a thousand clients had stalled their memory stayed. To be called once, at the start.
+    pub fn map_large_blocks() {
+        #[cfg(target_env = "gnu")]
+        for (parameter, bytes) in [
+            (libc::M_MMAP_THRESHOLD, limits::MAPPED_BYTES),
+            (libc::M_TRIM_THRESHOLD, limits::UNTRIMMED_BYTES),
+        ] {
+            // SAFETY: sets a number of the allocator's own, under its own lock. It refuses what it cannot do.
+            unsafe { libc::mallopt(parameter, bytes) };
+        }
+    }
+}
 
 // SAFETY: every call is the system allocator's own with what the caller promises; `dealloc` says why its calls may be made.
 unsafe impl GlobalAlloc for Memory {

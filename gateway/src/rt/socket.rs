@@ -8,8 +8,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use monoio::net::TcpStream;
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
@@ -137,20 +139,42 @@ impl Socket {
     }
 
     async fn write_some(&self, buffer: &mut Buffer, flags: SendFlags) -> io::Result<()> {
+        while !self.write_now(buffer, flags)? {
+            // Boxed: most writes never wait, and every connection would keep the room.
+            Box::pin(self.writable(buffer)).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes some of the filled bytes and consumes them; false when the peer takes none now.
+    fn write_now(&self, buffer: &mut Buffer, flags: SendFlags) -> io::Result<bool> {
         let flags = flags | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         loop {
             match rustix::net::send(self.descriptor(), buffer.filled(), flags) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     buffer.consume(count);
-                    return Ok(());
+                    return Ok(true);
                 }
-                // Not relaxed, as above. Boxed: most writes never wait, and every connection would keep the room.
-                Err(Errno::AGAIN) => Box::pin(self.stream.writable(false)).await?,
+                Err(Errno::AGAIN) => return Ok(false),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Waits until a write would take some of `buffer`, which gives back what it does not need when that takes its time.
+    async fn writable(&self, buffer: &mut Buffer) -> io::Result<()> {
+        // Not relaxed, as above.
+        let mut writable = pin!(self.stream.writable(false));
+        let stall = pin!(monoio::time::sleep(limits::STALL));
+        if let Either::Left((ready, _)) = select(writable.as_mut(), stall).await {
+            return ready;
+        }
+        if buffer.capacity() - buffer.len() >= limits::STALL_SHRINK_BYTES_MIN {
+            buffer.shrink();
+        }
+        writable.await
     }
 
     /// Whether the connection has broken, as far as is known without reading: reset by the peer, or found dead.
@@ -273,6 +297,34 @@ mod tests {
             drop(left);
             let read = right.read(&mut Buffer::with_capacity(16)).await;
             assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        });
+    }
+
+    #[test]
+    fn a_buffer_that_nobody_takes_shrinks_and_none_of_its_bytes_is_lost() {
+        on_each_driver(async || {
+            let (left, right) = pair_on_this_worker().await;
+            sockopt::set_socket_send_buffer_size(left.descriptor(), 4096).unwrap();
+            sockopt::set_socket_recv_buffer_size(right.descriptor(), 4096).unwrap();
+            let sent: Vec<u8> = (0..400_000).map(|index| (index % 251) as u8).collect();
+            let mut buffer = Buffer::with_capacity(1 << 20);
+            buffer.append(&sent);
+            let mut received = Vec::new();
+            let sending = async {
+                left.write_all(&mut buffer).await.unwrap();
+                left.finish().unwrap();
+            };
+            let receiving = async {
+                monoio::time::sleep(2 * limits::STALL).await;
+                let mut part = Buffer::with_capacity(4096);
+                while right.read(&mut part).await.unwrap() > 0 {
+                    received.extend_from_slice(part.filled());
+                    part.clear();
+                }
+            };
+            futures_util::join!(sending, receiving);
+            assert!(received == sent);
+            assert!(buffer.capacity() <= sent.len(), "{}", buffer.capacity());
         });
     }
 

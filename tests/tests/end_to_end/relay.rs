@@ -317,6 +317,37 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
 }
 
 #[test]
+fn memory_of_clients_that_did_not_read_is_given_back_when_they_are_gone() {
+    const CLIENTS: usize = 500;
+    const MIB: u64 = 1 << 20;
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Source(Arc::new(vec![7; 6 << 20])));
+    let mut gateway = world
+        .setup()
+        .tables("[workers]\ncount = 1")
+        .route("edge", "", &[backend.address()], "")
+        .start();
+    let before = gateway.process().resident_bytes();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| world.client().connect(gateway.address()).unwrap())
+        .collect();
+    let stalled = eventually("each holds a buffer", || {
+        let now = gateway.process().resident_bytes();
+        (now > before + CLIENTS as u64 * (100 << 10)).then_some(now)
+    });
+    drop(clients);
+    gateway.wait_for("portcullis_connections_open", &[("listener", "edge")], 0);
+    // The worker keeps 32 free buffers, which are 8 MiB.
+    eventually(
+        &format!("of {} MiB most are given back", stalled / MIB),
+        || {
+            let now = gateway.process().resident_bytes();
+            (now < before + 24 * MIB).then_some(())
+        },
+    );
+}
+
+#[test]
 fn a_connection_ends_at_its_age_however_busy() {
     let world = World::new();
     let backend = Backend::start(Behaviour::Echo);
