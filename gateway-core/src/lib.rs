@@ -7,6 +7,7 @@ pub mod admission;
 pub mod balance;
 pub mod block;
 pub mod certificate;
+pub mod delivery;
 pub mod expiry;
 pub mod failure;
 pub mod goodbye;

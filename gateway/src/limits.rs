@@ -171,8 +171,19 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Probes without an answer before the kernel resets the connection.
 pub const KEEPALIVE_PROBES: u32 = 6;
 
-/// Sent data that stays unacknowledged for this long resets the connection (tcp(7), TCP_USER_TIMEOUT).
-pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A peer that has acknowledged nothing for this long, while something that was sent to it waits for that, is gone. Longer than
+/// the two minutes that the kernel lets pass at the most between two questions whether a closed window has opened: who answers those
+/// is alive. And longer than keepalive takes. (TCP_USER_TIMEOUT of tcp(7) is not set: it takes a reader that pauses for a dead one.)
+pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(150);
+
+/// How often it is looked whether what was sent has arrived, as long as it has not: two system calls for each side.
+pub const DELIVERY_LOOK_INTERVAL: Duration = Duration::from_secs(30);
+
+const _: () = {
+    let keepalive =
+        KEEPALIVE_IDLE.as_secs() + KEEPALIVE_INTERVAL.as_secs() * KEEPALIVE_PROBES as u64;
+    assert!(PEER_SILENCE_MAX.as_secs() > keepalive && PEER_SILENCE_MAX.as_secs() > 120);
+};
 
 /// A server that could not be reached is passed over for this long, unless all are.
 pub const SERVER_COOL_DOWN: Duration = Duration::from_secs(5);

@@ -209,7 +209,16 @@ pub async fn relay(
             )
         });
         // The watch is asked first: a client that may not stay gets no byte through.
-        match select(pin!(watch.until_end()), moving).await {
+        let standing = || {
+            let of_client = (client.standing(), End::ClientReset);
+            let of_backend = (backend.standing(), End::BackendReset);
+            if of_client.0 >= of_backend.0 {
+                of_client
+            } else {
+                of_backend
+            }
+        };
+        match select(pin!(watch.until_end(standing)), moving).await {
             Either::Right((Ok(_), _)) => End::Finished,
             Either::Right((Err(end), _)) | Either::Left((end, _)) => end,
         }

@@ -66,6 +66,8 @@ struct Entry {
     server: Option<Box<Reached>>,
     /// Boxed: hardly anybody has one.
     order: Option<Box<Order>>,
+    /// When the connection wants to see whether what it has sent has arrived.
+    look_at: Option<Instant>,
     wake_at: Option<Instant>,
     waker: Option<Waker>,
 }
@@ -214,6 +216,29 @@ impl Place {
         }
     }
 
+    /// Wakes `ordered` at this time too, and from then on, until another time is set or none.
+    pub(super) fn look_at(&self, at: Option<Instant>) {
+        let mut inner = self.orders.inner.borrow_mut();
+        let Some(entry) = inner.entries.get_mut(&self.number) else {
+            return;
+        };
+        entry.look_at = at;
+        let is_earlier = |at: &Instant| entry.wake_at.is_some_and(|wake_at| *at < wake_at);
+        if let Some(at) = at.filter(is_earlier) {
+            inner.wake_at(self.number, at);
+        }
+    }
+
+    /// Whether the time to look has come.
+    pub(super) fn is_look_due(&self, now: Instant) -> bool {
+        let inner = self.orders.inner.borrow();
+        let look_at = inner
+            .entries
+            .get(&self.number)
+            .and_then(|entry| entry.look_at);
+        look_at.is_some_and(|look_at| now >= look_at)
+    }
+
     /// Gives this connection an order.
     pub fn give(&self, order: Order) {
         if let Some(entry) = self.orders.inner.borrow_mut().entries.get_mut(&self.number) {
@@ -233,6 +258,9 @@ impl Place {
             if entry.order() != *known {
                 return Poll::Ready(Some(entry.order()));
             }
+            let wake_at = entry
+                .look_at
+                .map_or(wake_at, |look_at| wake_at.min(look_at));
             if Instant::now() >= wake_at {
                 return Poll::Ready(None);
             }

@@ -3,7 +3,10 @@
 
 use std::rc::Rc;
 
+use gateway_core::delivery::Standing;
+
 use super::watch::Writing;
+use crate::limits;
 use crate::rt::{Buffer, BufferPool, Socket};
 use crate::tls::{Received, StreamError, TlsStream, sealable};
 
@@ -63,6 +66,14 @@ impl Stream {
             Stream::Tls(stream) => stream.take_cost(),
             Stream::Plain(_) => 0,
         }
+    }
+
+    /// What is known of a peer that was sent something. A broken connection is noticed elsewhere.
+    pub fn standing(&self) -> Standing {
+        let delivery = self.socket().delivery();
+        delivery.map_or(Standing::Delivered, |delivery| {
+            delivery.standing(limits::PEER_SILENCE_MAX)
+        })
     }
 
     /// Whether the connection below has broken, as far as is known without reading.

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use gateway_core::delivery::Standing;
 use gateway_core::goodbye::{LastMove, Silence, Speaker};
 
 use super::orders::{Order, Place, Reached};
@@ -19,6 +20,8 @@ pub struct Watch {
     last_move: Cell<LastMove>,
     writes: Cell<u32>,
     is_paused: Cell<bool>,
+    /// Something was sent, and it has not been seen to arrive.
+    is_undelivered: Cell<bool>,
     changed_at: Cell<Option<Instant>>,
 }
 
@@ -89,6 +92,7 @@ impl Watch {
             last_move: Cell::new(last_move),
             writes: Cell::new(0),
             is_paused: Cell::new(false),
+            is_undelivered: Cell::new(false),
             changed_at: Cell::new(None),
         }
     }
@@ -109,6 +113,10 @@ impl Watch {
     }
 
     fn moved(&self, direction: Direction) {
+        if !self.is_undelivered.replace(true) {
+            let look_at = Instant::now() + limits::DELIVERY_LOOK_INTERVAL;
+            self.place.look_at(Some(look_at));
+        }
         self.last_move.set(LastMove {
             at: Instant::now(),
             speaker: match direction {
@@ -153,11 +161,31 @@ impl Watch {
         self.changed_at.get()
     }
 
-    /// Waits until the connection has to end.
-    pub async fn until_end(&self) -> End {
+    /// Looks, if it is time, whether what was sent has arrived; the end of the connection if a peer is gone.
+    fn look(&self, now: Instant, standing: impl Fn() -> (Standing, End)) -> Option<End> {
+        if !self.place.is_look_due(now) {
+            return None;
+        }
+        let (standing, end) = standing();
+        let look_at = match standing {
+            Standing::Gone => return Some(end),
+            Standing::Waiting => Some(now + limits::DELIVERY_LOOK_INTERVAL),
+            Standing::Delivered => None,
+        };
+        self.is_undelivered.set(look_at.is_some());
+        self.place.look_at(look_at);
+        None
+    }
+
+    /// Waits until the connection has to end. `standing` says how the worse of its two peers stands, and what the end would be
+    /// if that one were gone.
+    pub async fn until_end(&self, standing: impl Fn() -> (Standing, End)) -> End {
         let mut order: Option<Order> = None;
         loop {
             let now = Instant::now();
+            if let Some(end) = self.look(now, &standing) {
+                return end;
+            }
             if now >= self.lifetime.expires_at {
                 return End::Expired;
             }
@@ -239,6 +267,10 @@ mod tests {
     /// A guard against hanging.
     const PATIENCE: Duration = Duration::from_secs(20);
 
+    fn delivered() -> (Standing, End) {
+        (Standing::Delivered, End::Internal)
+    }
+
     fn long() -> Lifetime {
         Lifetime {
             aged_at: None,
@@ -277,7 +309,7 @@ mod tests {
                     giving.place.give(order);
                 }
             });
-            let ended = monoio::time::timeout(PATIENCE, watch.until_end()).await;
+            let ended = monoio::time::timeout(PATIENCE, watch.until_end(delivered)).await;
             drop(busy);
             ended
         });
@@ -306,7 +338,7 @@ mod tests {
             let place = all.register();
             place.give(order(End::NotAuthorized, LONG));
             let watch = Watch::new(place, PATIENT, long());
-            monoio::time::timeout(PATIENCE, watch.until_end()).await
+            monoio::time::timeout(PATIENCE, watch.until_end(delivered)).await
         });
         assert_eq!(ended.unwrap(), Ok(End::NotAuthorized));
     }
@@ -323,7 +355,7 @@ mod tests {
             };
             let watch = Watch::new(place, PATIENT, soon);
             let _busy = watch.writing(Direction::Received);
-            monoio::time::timeout(PATIENCE, watch.until_end()).await
+            monoio::time::timeout(PATIENCE, watch.until_end(delivered)).await
         });
         assert_eq!(ended.unwrap(), Ok(End::Expired));
     }
@@ -339,10 +371,10 @@ mod tests {
             let place = Rc::new(Orders::default()).register();
             let watch = Watch::new(place, impatient, long());
             let pausing = watch.pausing();
-            let paused = monoio::time::timeout(10 * short, watch.until_end()).await;
+            let paused = monoio::time::timeout(10 * short, watch.until_end(delivered)).await;
             watch.place.give(order(End::Untrusted, 10 * short));
             let ordered_at = Instant::now();
-            let ordered = watch.until_end().await;
+            let ordered = watch.until_end(delivered).await;
             let waited = ordered_at.elapsed() >= 9 * short;
             drop(pausing);
             (paused.is_err(), ordered, waited)
@@ -359,7 +391,7 @@ mod tests {
                 ..long()
             };
             let watch = Watch::new(place, PATIENT, expiring);
-            monoio::time::timeout(PATIENCE, watch.until_end()).await
+            monoio::time::timeout(PATIENCE, watch.until_end(delivered)).await
         });
         assert_eq!(ended.unwrap(), Ok(End::Expiring));
     }
@@ -379,7 +411,7 @@ mod tests {
             );
             watch.writing(direction).done();
             watch.place.give(order(End::Drained, LONG));
-            monoio::time::timeout(patience, watch.until_end()).await
+            monoio::time::timeout(patience, watch.until_end(delivered)).await
         });
         ended.unwrap() == Ok(End::Drained)
     }
@@ -388,5 +420,33 @@ mod tests {
     fn a_connection_goes_after_an_answer_and_not_while_one_is_waited_for() {
         assert!(goes_within(PATIENCE, Direction::Sent));
         assert!(!goes_within(4 * limits::ANSWER_PAUSE, Direction::Received));
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_ends_the_connection_and_one_that_only_pauses_does_not() {
+        let ended = block_on(|_| async {
+            let place = Rc::new(Orders::default()).register();
+            let watch = Watch::new(place, PATIENT, long());
+            watch.writing(Direction::Sent).done();
+            let standing = Cell::new(Standing::Waiting);
+            let looks = Cell::new(0);
+            let look = || {
+                looks.set(looks.get() + 1);
+                (standing.get(), End::ClientReset)
+            };
+            let soon = || {
+                watch
+                    .place
+                    .look_at(Some(Instant::now() + Duration::from_millis(30)))
+            };
+            soon();
+            let wait = Duration::from_millis(300);
+            let paused = monoio::time::timeout(wait, watch.until_end(look)).await;
+            standing.set(Standing::Gone);
+            soon();
+            let gone = monoio::time::timeout(PATIENCE, watch.until_end(look)).await;
+            (paused.is_err(), looks.get(), gone)
+        });
+        assert_eq!(ended.unwrap(), (true, 2, Ok(End::ClientReset)));
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::future::{Either, select};
 use gateway_common::Reason;
 use gateway_core::admission::ConnectionPermit;
+use gateway_core::delivery::Standing;
 use gateway_core::failure::Failure;
 use gateway_core::limit::ByteRate;
 use gateway_core::sources::{Outcome, Refusal};
@@ -193,7 +194,9 @@ async fn join(
     let connected = {
         let connecting = pin!(connect(worker, &state, position, &client));
         // The watch is asked first: for a client that may not stay no backend is opened.
-        match select(pin!(watch.until_end()), connecting).await {
+        // Nothing has been sent yet.
+        let standing = || (Standing::Delivered, End::Internal);
+        match select(pin!(watch.until_end(standing)), connecting).await {
             Either::Left((end, _)) => Err(end),
             Either::Right((connection, _)) => connection.ok_or(End::BackendUnreachable),
         }
