@@ -69,8 +69,11 @@ pub const FIRST_BYTE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// Silence after which a connection is closed. An idle connection costs two sockets and was measured at 10 KiB.
 pub const IDLE_TIMEOUT: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
-/// Default of `idle_timeout`: longer than the five minutes between keepalives of common agents.
+/// Default of `idle_timeout`: HTTP/1.1 clients close or reuse a connection sooner. Whether a peer is still there, TCP keepalive tells.
 pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10 * 60);
+/// Default of `idle_timeout` where `alpn` has `h2`: gRPC exporters send no keepalive unless told to, and connect anew as soon as a
+/// silent connection is closed, so that closing it only costs a handshake.
+pub const IDLE_TIMEOUT_DEFAULT_HTTP2: Duration = *IDLE_TIMEOUT.end();
 
 /// Connections at once per listener, each of which costs two descriptors.
 pub const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;

@@ -51,7 +51,7 @@ pub(super) fn check(
 fn times(
     place: &Place,
     raw: RawListener,
-    _alpn: &[Vec<u8>],
+    alpn: &[Vec<u8>],
     report: &mut Report<'_>,
 ) -> Option<ConnectionTimes> {
     let mut time = |key, field: Field<Text>, range: &RangeInclusive<Duration>, why: &str| {
@@ -95,9 +95,17 @@ fn times(
     Some(ConnectionTimes {
         first_byte_timeout: first_byte?.unwrap_or(limits::FIRST_BYTE_TIMEOUT_DEFAULT),
         handshake_timeout: handshake?.unwrap_or(limits::HANDSHAKE_TIMEOUT_DEFAULT),
-        idle_timeout: idle?.unwrap_or(limits::IDLE_TIMEOUT_DEFAULT),
+        idle_timeout: idle?.unwrap_or_else(|| idle_default(alpn)),
         quiet_timeout: quiet?.unwrap_or(limits::QUIET_TIMEOUT_DEFAULT),
         max_connection_age: age?,
         max_connection_age_grace: grace?.unwrap_or(limits::CONNECTION_AGE_GRACE_DEFAULT),
     })
+}
+
+/// gRPC clients keep a connection that is silent, send nothing on it, and connect anew when it is closed.
+fn idle_default(alpn: &[Vec<u8>]) -> Duration {
+    match alpn.iter().any(|protocol| protocol == b"h2") {
+        true => limits::IDLE_TIMEOUT_DEFAULT_HTTP2,
+        false => limits::IDLE_TIMEOUT_DEFAULT,
+    }
 }
