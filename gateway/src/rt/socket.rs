@@ -179,6 +179,12 @@ impl Socket {
         writable.await
     }
 
+    /// Acknowledges what has arrived now instead of a moment later (tcp(7), TCP_QUICKACK).
+    pub fn acknowledge(&self) {
+        // Fails only on a descriptor that is no socket.
+        let _ = sockopt::set_tcp_quickack(self.descriptor(), true);
+    }
+
     /// Whether the connection has broken, as far as is known without reading: reset by the peer, or found dead.
     pub fn broken(&self) -> io::Result<()> {
         Ok(sockopt::socket_error(self.descriptor())??)

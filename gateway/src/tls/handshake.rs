@@ -145,10 +145,14 @@ impl Handshake {
         socket.write_all(&mut self.outgoing).await
     }
 
-    /// Sends what is left when the client's Finished is verified: tickets, which it needs for its next connection. They go out
-    /// with the first data, or with the end, or by themselves a moment later.
+    /// Sends what is left when the client's Finished is verified: tickets, which it needs for its next connection. At once, and
+    /// without any an acknowledgement alone: a client with Nagle's algorithm on (RFC 9293 section 3.7.4) keeps its first data
+    /// back until its Finished is acknowledged, which the kernel would put off for 40 ms.
     async fn send_tickets(&mut self, socket: &Socket) {
-        let _ = socket.write_ahead(&mut self.outgoing).await;
+        if self.outgoing.is_empty() {
+            socket.acknowledge();
+        }
+        let _ = socket.write_all(&mut self.outgoing).await;
     }
 
     /// Refuses a handshake that has become too long or came in too many pieces.

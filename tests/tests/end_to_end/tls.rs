@@ -286,6 +286,26 @@ fn a_stalled_handshake_only_delays_those_who_wait_for_its_place() {
 }
 
 #[test]
+fn tickets_do_not_wait_for_the_first_data_of_the_backend() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Sink);
+    let gateway = world.gateway(backend.address());
+    for count in 1..=5 {
+        let client = world.client().connect(gateway.address()).unwrap();
+        gateway.wait_for(
+            "portcullis_handshakes_total",
+            &[("listener", "edge")],
+            count,
+        );
+        // Kept back, they would come a fifth of a second later, and with them the acknowledgement of the client's Finished, for
+        // which a client with Nagle's algorithm on keeps back its first data.
+        client.socket().set_nonblocking(true).unwrap();
+        let ticket = client.socket().peek(&mut [0; 64]);
+        assert!(ticket.is_ok_and(|bytes| bytes > 0));
+    }
+}
+
+#[test]
 fn silent_connections_take_no_handshakes_place_and_make_room_for_those_who_come() {
     const SILENT: u64 = 20;
     let world = World::new();
