@@ -109,6 +109,17 @@ impl Book {
         known
     }
 
+    /// The bans in force.
+    pub fn bans(&self) -> Vec<(Source, Ban)> {
+        let now_ns = now_ns();
+        let mut bans = Vec::new();
+        for part in &self.parts {
+            let part = part.lock();
+            bans.extend(part.bans().filter(|(_, ban)| ban.holds(now_ns)));
+        }
+        bans
+    }
+
     /// What has happened since the start.
     pub fn counts(&self) -> Counts {
         let mut sum = Counts::default();

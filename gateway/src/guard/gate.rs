@@ -14,7 +14,7 @@ use gateway_common::{
     Address, BANS_MAP, Ban, FLOWS_MAP, FlowKey, LISTS_MAP, Listed, Reason, Source, mode,
 };
 use gateway_core::sources::{Outcome, Policy, Refusal};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
 
 use super::book::{Admitted, Book};
 use super::clock::now_ns;
@@ -52,7 +52,7 @@ enum Accounts {
     #[default]
     Nobody,
     Kernel(Arc<Kernel>),
-    Ourselves(Arc<Book>, UnboundedSender<(IpAddr, Ban)>),
+    Ourselves(Arc<Book>, Sender<(IpAddr, Ban)>),
 }
 
 /// A connection that has been let in and is not authenticated yet.
@@ -65,7 +65,7 @@ pub struct Pending(Waiting);
 enum Waiting {
     Nobody,
     Kernel(Arc<Kernel>),
-    Ourselves(Admitted, IpAddr, UnboundedSender<(IpAddr, Ban)>),
+    Ourselves(Admitted, IpAddr, Sender<(IpAddr, Ban)>),
 }
 
 /// Handles of our own for the kernel's maps.
@@ -94,7 +94,7 @@ impl Gate {
     }
 
     /// A gate in front of our own book. Bans that begin are told to `news`.
-    pub fn by_book(book: Arc<Book>, news: UnboundedSender<(IpAddr, Ban)>) -> Self {
+    pub fn by_book(book: Arc<Book>, news: Sender<(IpAddr, Ban)>) -> Self {
         Self(Accounts::Ourselves(book, news))
     }
 
@@ -149,8 +149,8 @@ impl Pending {
             Waiting::Kernel(kernel) => kernel.say(socket, outcome.verdict),
             Waiting::Ourselves(admitted, source, news) => {
                 if let Some(ban) = admitted.settle(outcome) {
-                    // Nobody wants to hear it any more at the very end.
-                    let _ = news.send((source, ban));
+                    // Nobody wants to hear it any more at the very end; and what there is no room for is found in the book.
+                    let _ = news.try_send((source, ban));
                 }
             }
         }

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use gateway_common::{Ban, BanEvent, Reason, Source};
+use gateway_common::{BANS_MAX, Ban, BanEvent, Reason, Source};
 use gateway_core::sources::Policy;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, channel};
 
 use super::gateway::StartError;
 use super::listen::{self, Bound};
@@ -31,7 +31,7 @@ pub struct Guarding {
     /// Why the kernel programs do not run, where they should.
     obstacle: Option<String>,
     /// Bans that begin in the book, for the one who attends.
-    news: Mutex<Option<UnboundedReceiver<(IpAddr, Ban)>>>,
+    news: Mutex<Option<Receiver<(IpAddr, Ban)>>>,
     gate: Gate,
     bans: AtomicU64,
     is_detached: AtomicBool,
@@ -106,7 +106,7 @@ impl Guarding {
     fn by_book(obstacle: &GuardError) -> Self {
         tracing::warn!(error = %obstacle, "running without the kernel programs: the gateway keeps accounts by itself");
         let book = Arc::new(Book::default());
-        let (news, heard) = unbounded_channel();
+        let (news, heard) = channel(limits::BAN_NEWS_MAX);
         Self {
             gate: Gate::by_book(Arc::clone(&book), news),
             book: Some(book),
@@ -184,17 +184,24 @@ impl Guarding {
         }
     }
 
-    /// Tells of the bans that begin in our own book.
+    /// Tells of the bans that begin in our own book, and of their ends.
     async fn attend_book(&self, audit: &Audit) {
-        let mut told = Told(HashMap::new());
+        let mut told = Told::default();
         let news = self
             .news
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(mut news) = news {
-            while let Some((source, ban)) = news.recv().await {
-                self.tell(&mut told, (source_of(source), ban), None, audit);
+        let mut looks = tokio::time::interval(limits::GUARD_LOOK_INTERVAL);
+        if let (Some(mut news), Some(book)) = (news, &self.book) {
+            loop {
+                tokio::select! {
+                    _ = looks.tick() => self.look(book.bans(), &mut told, audit),
+                    begun = news.recv() => match begun {
+                        Some((source, ban)) => self.tell(&mut told, (source_of(source), ban), None, audit),
+                        None => break,
+                    },
+                }
             }
         }
         std::future::pending().await
@@ -214,7 +221,7 @@ impl Guarding {
         loop {
             tokio::select! {
                 _ = beats.tick() => self.beat(guard),
-                _ = looks.tick() => self.look(guard, &mut told, audit),
+                _ = looks.tick() => self.look_at_kernel(guard, &mut told, audit),
                 event = next(&mut events) => {
                     let ban = (event.source, event.ban);
                     self.tell(&mut told, ban, Some(event.local_port), audit);
@@ -236,12 +243,16 @@ impl Guarding {
         }
     }
 
-    /// Tells of bans that are over or were lifted, and of those that no event told of: an operator's.
-    fn look(&self, guard: &Guard, told: &mut Told, audit: &Audit) {
-        let bans = match guard.lock().bans() {
-            Ok(bans) => bans,
-            Err(error) => return tracing::error!(%error, "cannot read the bans"),
-        };
+    fn look_at_kernel(&self, guard: &Guard, told: &mut Told, audit: &Audit) {
+        let bans = guard.lock().bans();
+        match bans {
+            Ok(bans) => self.look(bans, told, audit),
+            Err(error) => tracing::error!(%error, "cannot read the bans"),
+        }
+    }
+
+    /// Tells of bans that are over or were lifted, and of those that no event told of: an operator's, or in a flood.
+    fn look(&self, bans: impl IntoIterator<Item = (Source, Ban)>, told: &mut Told, audit: &Audit) {
         let now_ns = now_ns();
         let in_force: HashMap<Source, Ban> = bans
             .into_iter()
@@ -269,7 +280,7 @@ impl Guarding {
         port: Option<u16>,
         audit: &Audit,
     ) {
-        if told.0.insert(source, ban) == Some(ban) {
+        if !told.note(source, ban) {
             return;
         }
         self.bans.fetch_add(1, Ordering::Relaxed);
@@ -281,7 +292,8 @@ impl Guarding {
     }
 }
 
-/// Bans in force that have been told of.
+/// Bans in force that have been told of: as many as there is room for in the kernel's maps, and in our own book.
+#[derive(Default)]
 struct Told(HashMap<Source, Ban>);
 
 impl Told {
@@ -293,6 +305,18 @@ impl Told {
                 .filter(|(_, ban)| ban.holds(now_ns))
                 .collect(),
         )
+    }
+
+    /// Notes a ban; false if it was known. Without room any other one is forgotten, and told of once more if it is still
+    /// in force at the next look.
+    fn note(&mut self, source: Source, ban: Ban) -> bool {
+        if self.0.len() >= BANS_MAX as usize
+            && !self.0.contains_key(&source)
+            && let Some(any) = self.0.keys().next().copied()
+        {
+            self.0.remove(&any);
+        }
+        self.0.insert(source, ban) != Some(ban)
     }
 }
 
@@ -306,4 +330,21 @@ async fn next(events: &mut Option<Events>) -> BanEvent {
     }
     *events = None;
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_bans_are_remembered_as_told_than_there_can_be() {
+        let mut told = Told::default();
+        let ban = Ban::by_operator(0, 0, u64::MAX);
+        let source = |number: u32| source_of(IpAddr::from(number.to_be_bytes()));
+        for number in 0..3 * BANS_MAX {
+            assert!(told.note(source(number), ban));
+            assert!(!told.note(source(number), ban), "it is known");
+        }
+        assert_eq!(told.0.len(), BANS_MAX as usize);
+    }
 }
