@@ -197,9 +197,12 @@ fn a_burst_passes_unhindered_and_an_identity_beyond_it_is_named_in_log_and_metri
     assert!(told[0].contains(IDENTITY.1), "{}", told[0]);
 }
 
+/// Makes records of one byte of data.
+type OneByte = fn(&mut Wire) -> Vec<u8>;
+
 #[test]
 fn records_that_cost_more_than_their_data_count_for_more() {
-    let one_byte_each: [(&str, fn(&mut Wire) -> Vec<u8>); 2] = [
+    let one_byte_each: [(&str, OneByte); 2] = [
         ("changes of keys", |client| {
             [client.sent.key_update(false), client.sent.data(b"x")].concat()
         }),
