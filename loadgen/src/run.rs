@@ -57,8 +57,8 @@ pub(crate) struct Outcome {
     pub(crate) lag: Histogram<u64>,
     /// What each thread had spent at the start of the work and at its end, where the kernel says.
     pub(crate) threads: Option<[Vec<Spent>; 2]>,
-    /// Before the first connection, at the start of the work, at its end.
-    pub(crate) samples: Option<[Sample; 3]>,
+    /// Before the first connection, at the start of the work, at its end; or why a process could not be read any more.
+    pub(crate) samples: Result<Option<[Sample; 3]>, String>,
 }
 
 /// One connection's place in the run.
@@ -305,10 +305,11 @@ where
             .threads_at_start
             .zip(measured.threads_at_end)
             .map(|(start, end)| [start, end]),
-        samples: before
-            .zip(measured.at_start)
-            .zip(measured.at_end)
-            .map(|((before, start), end)| [before, start, end]),
+        samples: measured.samples.map(|samples| {
+            let [start, end] = samples;
+            let samples = before.zip(start).zip(end);
+            samples.map(|((before, start), end)| [before, start, end])
+        }),
     })
 }
 
@@ -455,8 +456,7 @@ struct Measured {
     own_cpu: Duration,
     threads_at_start: Option<Vec<Spent>>,
     threads_at_end: Option<Vec<Spent>>,
-    at_start: Option<Sample>,
-    at_end: Option<Sample>,
+    samples: Result<[Option<Sample>; 2], String>,
 }
 
 impl Director<'_> {
@@ -470,7 +470,11 @@ impl Director<'_> {
                 let total = self.plan.connections;
                 self.gather(|arrived, _| bar.preparing(arrived, total))
                     .await;
-                let at_start = process::sample(&self.plan.server_pids)?;
+                // A server that ends in the middle is something to report on, and no reason to lose the report.
+                let sample = || {
+                    process::sample(&self.plan.server_pids).map_err(|error| format!("{error:#}"))
+                };
+                let at_start = sample();
                 let own_cpu = process::own_cpu()?;
                 let threads_at_start = self.threads_spent();
                 let (start, started_at) = (Instant::now(), SystemTime::now());
@@ -482,8 +486,7 @@ impl Director<'_> {
                     own_cpu: process::own_cpu()?.saturating_sub(own_cpu),
                     threads_at_start,
                     threads_at_end: self.threads_spent(),
-                    at_start,
-                    at_end: process::sample(&self.plan.server_pids)?,
+                    samples: at_start.and_then(|start| Ok([start, sample()?])),
                 };
                 self.phase.send_replace(Phase::Finish);
                 Ok(measured)

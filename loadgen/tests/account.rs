@@ -14,6 +14,44 @@ use loadgen::backend::{Backend, Kind};
 use rustix::process::{Pid, Signal, kill_process};
 use support::{Behind, Pki, program, report, run, serve};
 
+#[test]
+fn a_server_that_ends_in_the_middle_costs_its_own_figures_and_not_the_report() {
+    let (pki, echo) = (Pki::new(1), echo());
+    let address = serve(&pki, 1, Behind::Backend(echo.address()));
+    let mut measured = std::process::Command::new("sleep")
+        .arg("1")
+        .spawn()
+        .unwrap();
+    let pid = measured.id().to_string();
+    let arguments = ["--for", "3s", "--server-pid", &pid];
+    let run = run(&pki, "echo", address, &arguments);
+    measured.wait().unwrap();
+    assert_eq!(run.code, 0, "{:#} {}", run.report, run.errors);
+    assert!(run.number("/completed") > 0.0);
+    assert!(run.report["server"].is_null(), "{:#}", run.report);
+    let lost = run.report["server_lost"].as_str().unwrap_or_default();
+    assert!(lost.contains(&pid), "{:#}", run.report);
+}
+
+#[test]
+fn a_report_says_where_how_and_over_what_it_was_measured() {
+    let (pki, echo) = (Pki::new(1), echo());
+    let address = serve(&pki, 1, Behind::Backend(echo.address()));
+    let run = run(&pki, "echo", address, &["--count", "3"]);
+    let negotiated = run.report["negotiated"].as_str().unwrap_or_default();
+    assert!(negotiated.starts_with("TLS_AES_"), "{:#}", run.report);
+    let environment = &run.report["environment"];
+    let command = environment["command"].as_str().unwrap();
+    assert!(
+        command.contains("echo") && command.contains("--count 3"),
+        "{command}"
+    );
+    for part in ["host", "kernel", "cpus", "load_average"] {
+        let said = environment[part].as_str().unwrap_or_default();
+        assert!(!said.is_empty(), "{part}: {environment:#}");
+    }
+}
+
 fn echo() -> Backend {
     Backend::start(Kind::Echo, "127.0.0.1:0".parse().unwrap()).unwrap()
 }

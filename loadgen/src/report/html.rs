@@ -15,6 +15,15 @@ impl Report {
                 env!("CARGO_PKG_VERSION"),
                 self.began()
             ));
+        let environment = &self.environment;
+        page = page.paragraph(format!(
+            "Host {}, Linux {}, {}, load average {}. Command: {}",
+            environment.host,
+            environment.kernel,
+            environment.cpus,
+            environment.load_average,
+            environment.command
+        ));
         if self.transport == Transport::Plaintext {
             page = page.paragraph(
                 "Without TLS: these figures are a baseline, and say nothing of a server that asks for certificates.",

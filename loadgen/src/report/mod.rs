@@ -1,6 +1,7 @@
 //! The result of a run, as a table for people, JSON for machines and a page for those who were not there.
 //! In: an `Outcome` with the plan it came from. Out: text. Divides, never measures.
 
+mod environment;
 mod figures;
 mod html;
 mod table;
@@ -19,6 +20,7 @@ use crate::target::Target;
 
 pub use crate::generator::{Generator, ThreadUse};
 pub use crate::tally::{Attempts, FailureCount, Flaw, Kind, Refusals, Second};
+pub use environment::Environment;
 pub use figures::{Latency, Part, PhaseTimes, RotationReport};
 
 /// What a scenario counts, and so what its costs are divided by.
@@ -78,6 +80,10 @@ pub struct Report {
     pub rate: Option<f64>,
     /// Options of the scenario.
     pub settings: BTreeMap<&'static str, String>,
+    /// Cipher suite and key exchange group of the first handshake; null without TLS, or where none was completed.
+    pub negotiated: Option<String>,
+    /// Where and how it was measured.
+    pub environment: Environment,
     /// The common start of the work as Unix time in microseconds, to lay it beside other clocks and logs.
     pub started_at_unix_us: u64,
     /// From the common start to the end of the last unit, in seconds.
@@ -121,6 +127,8 @@ pub struct Report {
     pub generator: Generator,
     /// Cost of the server; null without `--server-pid`.
     pub server: Option<ServerCost>,
+    /// Why there is no cost of the server although there was `--server-pid`.
+    pub server_lost: Option<String>,
     /// Shares of the units with what they did not exceed in microseconds, for a chart.
     #[serde(skip)]
     pub curve: Vec<(f64, f64)>,
@@ -188,6 +196,7 @@ impl Report {
         };
         let mut report = Self::about(scenario, unit, subject, plan, outcome);
         let (tally, elapsed) = (&outcome.tally, outcome.elapsed);
+        report.negotiated = target.negotiated().map(str::to_owned);
         report.handshakes = figures::handshakes(tally, elapsed);
         report.targets = figures::targets(target, tally, elapsed);
         report.rotation = figures::rotation(target, tally, elapsed);
@@ -226,6 +235,8 @@ impl Report {
             identities: subject.identities,
             rate: plan.rate,
             settings: BTreeMap::new(),
+            negotiated: None,
+            environment: Environment::here(),
             started_at_unix_us: unix_us(outcome.started_at),
             elapsed_seconds: seconds,
             unit: unit.name(),
@@ -252,7 +263,12 @@ impl Report {
             generator,
             server: outcome
                 .samples
+                .as_ref()
+                .ok()
+                .copied()
+                .flatten()
                 .map(|samples| server_cost(unit, &plan.server_pids, samples, tally)),
+            server_lost: outcome.samples.as_ref().err().cloned(),
             curve: match unit.has_latency() {
                 true => figures::curve(&tally.total.latency),
                 false => Vec::new(),

@@ -47,6 +47,9 @@ impl Report {
         for (name, value) in &self.settings {
             rows.add(name, value);
         }
+        if let Some(negotiated) = &self.negotiated {
+            rows.add("negotiated", negotiated);
+        }
         let identities = match self.identities {
             0 if self.transport == Transport::Plaintext => "nobody to identify".to_owned(),
             0 => "no client certificate".to_owned(),
@@ -240,6 +243,9 @@ impl Report {
             format!("{:.2} s{per_unit}", self.generator_cpu_seconds),
         );
         self.generator.describe(&mut rows);
+        if let Some(reason) = &self.server_lost {
+            rows.add("server CPU", format!("not known: {reason}"));
+        }
         if let Some(server) = &self.server {
             server.describe(&mut rows);
         }

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
@@ -28,6 +28,8 @@ pub(crate) struct Dialer {
     pub(super) next_source: u64,
     pub(crate) timeout: Duration,
     pub(super) may_end_abruptly: bool,
+    /// Cipher suite and group of the target's first handshake.
+    pub(super) negotiated: Arc<OnceLock<String>>,
     /// Where the phases of the connections are noted.
     pub(super) tally: Option<SharedTally>,
 }
@@ -87,6 +89,8 @@ impl Dialer {
             None => Stream::plaintext(tcp),
             Some(tls) => {
                 let stream = tls.connector.connect(tls.server_name.clone(), tcp).await?;
+                self.negotiated
+                    .get_or_init(|| negotiated(stream.get_ref().1));
                 Stream::tls(stream, self.may_end_abruptly)
             }
         };
@@ -116,4 +120,19 @@ impl Dialer {
         }
         socket.connect(self.address).await
     }
+}
+
+/// Cipher suite and key exchange group of a handshake, by their IANA names.
+fn negotiated(connection: &rustls::ClientConnection) -> String {
+    let suite = connection
+        .negotiated_cipher_suite()
+        .map(|suite| super::suite_name(suite.suite()));
+    let group = connection
+        .negotiated_key_exchange_group()
+        .map(|group| format!("{:?}", group.name()));
+    [suite, group]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(", ")
 }

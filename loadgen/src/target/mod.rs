@@ -9,7 +9,7 @@ mod tickets;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -56,6 +56,8 @@ pub struct Target {
     sources: Origin,
     /// None is plain TCP.
     tls: Option<Tls>,
+    /// Cipher suite and group of the first handshake.
+    negotiated: Arc<OnceLock<String>>,
 }
 
 /// One address of the servers under load.
@@ -142,6 +144,7 @@ impl Target {
             may_end_abruptly: false,
             sources: Origin::Loopback(SOURCES_DEFAULT),
             tls: None,
+            negotiated: Arc::default(),
         })
     }
 
@@ -301,6 +304,7 @@ impl Target {
             next_source: index as u64,
             timeout: self.timeout,
             may_end_abruptly: self.may_end_abruptly,
+            negotiated: Arc::clone(&self.negotiated),
             tally: None,
         })
     }
@@ -376,6 +380,11 @@ impl Target {
             .map(|endpoint| endpoint.name.as_str())
             .collect();
         names.join(", ")
+    }
+
+    /// Cipher suite and group of the first handshake, once there was one.
+    pub(crate) fn negotiated(&self) -> Option<&str> {
+        self.negotiated.get().map(String::as_str)
     }
 
     /// Whether there is TLS at all.
@@ -465,7 +474,7 @@ pub(crate) fn parse_server_name(name: &str) -> Result<ServerName<'static>> {
 }
 
 /// IANA spells `TLS_AES_128_GCM_SHA256` what rustls spells with a version in it.
-fn suite_name(suite: rustls::CipherSuite) -> String {
+pub(super) fn suite_name(suite: rustls::CipherSuite) -> String {
     format!("{suite:?}").replacen("TLS13_", "TLS_", 1)
 }
 
