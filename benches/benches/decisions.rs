@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use gateway::backend::{ProxyFacts, proxy_header};
-use gateway_core::certificate::{Certificate, Chain};
+use gateway_core::certificate::{Certificate, Chain, Identity};
 use gateway_core::identity::{Pattern, Rule, Rules, Tenant};
 use gateway_core::revocation::{
     AuthorityId, IssuerList, Link, Revocation, Serial, StalePolicy, Status,
@@ -65,13 +65,13 @@ fn identity(criterion: &mut Criterion) {
             let rules = Rules::new((RULES..RULES + count).map(rule).collect());
             let (known, unknown) = (certificate(RULES + count - 1), certificate(99_999));
             assert_eq!(
-                rules.decide(&known, 0).map(|found| found.rule),
+                rules.decide(&known, None, 0).map(|found| found.rule),
                 Ok(count - 1)
             );
-            assert!(rules.decide(&unknown, 0).is_err());
+            assert!(rules.decide(&unknown, None, 0).is_err());
             for (name, certificate) in [("last", &known), ("none", &unknown)] {
                 group.bench_function(format!("{name} of {count}"), |bencher| {
-                    bencher.iter(|| black_box(rules.decide(black_box(certificate), 0)));
+                    bencher.iter(|| black_box(rules.decide(black_box(certificate), None, 0)));
                 });
             }
         }
@@ -116,6 +116,12 @@ fn revocation(criterion: &mut Criterion) {
 fn header(criterion: &mut Criterion) {
     let certificate = certificate(1);
     let tenant = Tenant::parse("tenant-1").expect("a name of a tenant");
+    let (kind, name) = certificate.name();
+    let identity = Identity {
+        kind,
+        name,
+        trust_domain: None,
+    };
     let facts = ProxyFacts {
         address: SocketAddr::from(([192, 0, 2, 1], 40_000)),
         listener_address: SocketAddr::from(([192, 0, 2, 2], 443)),
@@ -123,6 +129,7 @@ fn header(criterion: &mut Criterion) {
         cipher_suite: "TLS_AES_128_GCM_SHA256",
         protocol: Some(b"h2"),
         certificate: &certificate,
+        identity: &identity,
         tenant: Some(&tenant),
     };
     criterion.bench_function("PROXY header", |bencher| {

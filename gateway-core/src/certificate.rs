@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::authority::TrustDomain;
 use crate::revocation::{AuthorityId, Link, LinkPoint, Serial};
 
 /// SHA-256 over a certificate's DER.
@@ -62,13 +63,58 @@ pub struct Certificate {
     pub fingerprint: Fingerprint,
 }
 
+/// The kinds of names that a client can go by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum NameKind {
+    /// A URI of the subject alternative names.
+    Uri,
+    /// A DNS name of the subject alternative names.
+    Dns,
+    /// The subject's common name.
+    CommonName,
+    /// An IP address of the subject alternative names.
+    IpAddress,
+    /// The certificate's own fingerprint, where it has no name.
+    #[default]
+    Fingerprint,
+}
+
+impl NameKind {
+    /// As the configuration calls it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            NameKind::Uri => "uri",
+            NameKind::Dns => "dns",
+            NameKind::CommonName => "cn",
+            NameKind::IpAddress => "ip",
+            NameKind::Fingerprint => "fingerprint",
+        }
+    }
+}
+
+/// What a client is shown, counted and limited by. The same text of another kind, or of another trust domain, is somebody
+/// else. Its issuer is no part of it: a rotated authority must not split an identity in two.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity {
+    /// What kind of name.
+    pub kind: NameKind,
+    /// The name.
+    pub name: String,
+    /// The trust domain that the client's authority is bound to, if it is.
+    pub trust_domain: Option<TrustDomain>,
+}
+
 impl Certificate {
-    /// The name to show and to count by: the first URI, else the first DNS name, else the common name, else the first
-    /// IP address; `None` for a certificate without names.
-    pub fn identity(&self) -> Option<String> {
-        let name = self.uris.first().or(self.dns_names.first());
-        let name = name.or(self.common_name.as_ref()).cloned();
-        name.or_else(|| self.ip_addresses.first().map(IpAddr::to_string))
+    /// The name to go by where no rule chooses one: the first URI, else the first DNS name, else the common name, else the
+    /// first IP address, else the fingerprint.
+    pub fn name(&self) -> (NameKind, String) {
+        let first = |kind, names: &[String]| names.first().map(|name| (kind, name.clone()));
+        let address = || self.ip_addresses.first().map(IpAddr::to_string);
+        first(NameKind::Uri, &self.uris)
+            .or_else(|| first(NameKind::Dns, &self.dns_names))
+            .or_else(|| first(NameKind::CommonName, self.common_name.as_slice()))
+            .or_else(|| Some((NameKind::IpAddress, address()?)))
+            .unwrap_or_else(|| (NameKind::Fingerprint, self.fingerprint.to_string()))
     }
 
     /// Every name: URIs, DNS names, common name, IP addresses.
@@ -116,15 +162,24 @@ mod tests {
             ..Certificate::default()
         };
         assert_eq!(certificate.names().count(), 5);
-        assert_eq!(certificate.identity().as_deref(), Some("spiffe://a/1"));
+        let name = |certificate: &Certificate| certificate.name();
+        let expected = |kind, name: &str| (kind, name.to_owned());
+        assert_eq!(name(&certificate), expected(NameKind::Uri, "spiffe://a/1"));
         certificate.uris.clear();
-        assert_eq!(certificate.identity().as_deref(), Some("agent.example.org"));
+        assert_eq!(
+            name(&certificate),
+            expected(NameKind::Dns, "agent.example.org")
+        );
         certificate.dns_names.clear();
-        assert_eq!(certificate.identity().as_deref(), Some("agent"));
+        assert_eq!(name(&certificate), expected(NameKind::CommonName, "agent"));
         certificate.common_name = None;
-        assert_eq!(certificate.identity().as_deref(), Some("192.0.2.1"));
+        assert_eq!(
+            name(&certificate),
+            expected(NameKind::IpAddress, "192.0.2.1")
+        );
         certificate.ip_addresses.clear();
-        assert_eq!(certificate.identity(), None);
+        let fingerprint = certificate.fingerprint.to_string();
+        assert_eq!(name(&certificate), (NameKind::Fingerprint, fingerprint));
     }
 
     #[test]

@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::certificate::{Certificate, Fingerprint};
+use crate::authority::{self, OutOfScope, TrustDomain};
+use crate::certificate::{Certificate, Fingerprint, Identity, NameKind};
 pub use crate::pattern::{Pattern, PatternError};
 use crate::rule_index::RuleIndex;
 
@@ -98,6 +99,8 @@ pub struct Rule {
     pub organizational_unit: Option<Pattern>,
     /// Matches the issuer's name as RFC 4514 text.
     pub issuer: Option<Pattern>,
+    /// Matches the trust domain that the client's authority is bound to.
+    pub trust_domain: Option<TrustDomain>,
     /// Matches any IP address of the certificate.
     pub ip_address: Option<IpAddr>,
     /// Matches the certificate itself, if it is one of these; `None` for any.
@@ -115,6 +118,8 @@ pub struct Rule {
 pub struct Admission {
     /// Position of the rule, counted from 0.
     pub rule: usize,
+    /// The name it goes by: the one that the rule matched.
+    pub identity: Identity,
     /// The tenant it sends as.
     pub tenant: Option<Tenant>,
     /// What its identity may use.
@@ -127,6 +132,12 @@ pub enum Denial {
     /// None matches.
     #[error("no identity rule matches")]
     NoRule,
+    /// X509-SVID section 2: a certificate has one SPIFFE ID, or nobody knows which is meant.
+    #[error("it has more than one SPIFFE ID")]
+    SeveralSpiffeIds,
+    /// It has a name that its authority may not give.
+    #[error(transparent)]
+    OutOfScope(#[from] OutOfScope),
     /// One matches, and what the certificate names as tenant is none.
     #[error("identity rule {} takes the tenant from the certificate, and {found}", .rule + 1)]
     NoTenant {
@@ -148,35 +159,44 @@ pub struct KeyMatch {
 
 impl Rule {
     /// Whether the certificate satisfies every pattern of the rule. A rule without patterns matches nobody.
-    pub fn matches(&self, certificate: &Certificate) -> bool {
-        let mut given = self.keys(certificate).peekable();
+    pub fn matches(&self, certificate: &Certificate, trust_domain: Option<&TrustDomain>) -> bool {
+        let mut given = self.keys(certificate, trust_domain).peekable();
         given.peek().is_some() && given.all(|key| key.matches)
     }
 
-    /// Every key that the rule has, compared with a certificate.
-    pub fn keys(&self, certificate: &Certificate) -> impl Iterator<Item = KeyMatch> {
+    /// Every key that the rule has, compared with a certificate below an authority that is bound to `trust_domain`, if it
+    /// is bound. What such an authority writes beside URIs and DNS names counts only for rules that name the trust domain:
+    /// all others were written for authorities that may say anything.
+    pub fn keys(
+        &self,
+        certificate: &Certificate,
+        trust_domain: Option<&TrustDomain>,
+    ) -> impl Iterator<Item = KeyMatch> {
+        let is_heard = trust_domain.is_none() || self.trust_domain.is_some();
         let any = |pattern: &Option<Pattern>, names: &[String]| {
             let pattern = pattern.as_ref()?;
             Some(names.iter().any(|name| pattern.matches(name)))
         };
+        let heard = |matches: Option<bool>| matches.map(|matches| matches && is_heard);
         let common_name = certificate.common_name.as_slice();
+        let units = &certificate.organizational_units;
+        let issuer = std::slice::from_ref(&certificate.issuer);
+        let wanted = self.trust_domain.as_ref();
         let ip_address = self.ip_address.as_ref();
         let fingerprints = self.fingerprints.as_ref();
         let compared = [
             ("uri", any(&self.uri, &certificate.uris)),
             ("dns", any(&self.dns, &certificate.dns_names)),
-            ("cn", any(&self.common_name, common_name)),
+            ("cn", heard(any(&self.common_name, common_name))),
+            ("ou", heard(any(&self.organizational_unit, units))),
+            ("issuer", heard(any(&self.issuer, issuer))),
             (
-                "ou",
-                any(&self.organizational_unit, &certificate.organizational_units),
-            ),
-            (
-                "issuer",
-                any(&self.issuer, std::slice::from_ref(&certificate.issuer)),
+                "trust_domain",
+                wanted.map(|wanted| trust_domain == Some(wanted)),
             ),
             (
                 "ip",
-                ip_address.map(|address| certificate.ip_addresses.contains(address)),
+                heard(ip_address.map(|address| certificate.ip_addresses.contains(address))),
             ),
             (
                 "fingerprint",
@@ -186,6 +206,14 @@ impl Rule {
         compared
             .into_iter()
             .filter_map(|(key, matches)| matches.map(|matches| KeyMatch { key, matches }))
+    }
+
+    /// Whether it matches by what only authorities without a trust domain are heard on.
+    fn needs_hearing(&self) -> bool {
+        self.common_name.is_some()
+            || self.organizational_unit.is_some()
+            || self.issuer.is_some()
+            || self.ip_address.is_some()
     }
 
     /// Whether it has anything to match by; a rule without matches nobody.
@@ -198,6 +226,7 @@ impl Rule {
             &self.issuer,
         ];
         texts.into_iter().any(Option::is_some)
+            || self.trust_domain.is_some()
             || self.ip_address.is_some()
             || self.fingerprints.is_some()
     }
@@ -209,12 +238,18 @@ impl Rule {
             (Some(_), None) => false,
             (Some(wide), Some(narrow)) => wide.covers(narrow),
         };
+        // Without a trust domain a rule does not hear all that one with it does.
+        let covers_domain = |wide: &Option<TrustDomain>, later: &Rule| match wide {
+            Some(_) => *wide == later.trust_domain,
+            None => later.trust_domain.is_none() || !self.needs_hearing(),
+        };
         self.has_key()
             && covers(&self.uri, &later.uri)
             && covers(&self.dns, &later.dns)
             && covers(&self.common_name, &later.common_name)
             && covers(&self.organizational_unit, &later.organizational_unit)
             && covers(&self.issuer, &later.issuer)
+            && covers_domain(&self.trust_domain, later)
             && (self.ip_address.is_none() || self.ip_address == later.ip_address)
             && holds_all(&self.fingerprints, &later.fingerprints)
             && holds_all(&self.listeners, &later.listeners)
@@ -224,6 +259,23 @@ impl Rule {
     pub fn holds_for(&self, listener: usize) -> bool {
         let listeners = self.listeners.as_ref();
         listeners.is_none_or(|positions| positions.contains(&listener))
+    }
+
+    /// The name that a client which matches goes by: the first of those that the rule's own pattern matches, or what the
+    /// certificate is called where the rule looks at none of its names.
+    fn name_of(&self, certificate: &Certificate) -> (NameKind, String) {
+        let matching = |kind, pattern: &Option<Pattern>, names: &[String]| {
+            let pattern = pattern.as_ref()?;
+            let mut names = names.iter();
+            let name = names.find(|name| pattern.matches(name))?;
+            Some((kind, name.clone()))
+        };
+        let common_name = certificate.common_name.as_slice();
+        matching(NameKind::Uri, &self.uri, &certificate.uris)
+            .or_else(|| matching(NameKind::Dns, &self.dns, &certificate.dns_names))
+            .or_else(|| matching(NameKind::CommonName, &self.common_name, common_name))
+            .or_else(|| Some((NameKind::IpAddress, self.ip_address?.to_string())))
+            .unwrap_or_else(|| certificate.name())
     }
 
     /// The tenant of a client that matches, or what was found where its certificate names none.
@@ -309,10 +361,15 @@ impl Rules {
     }
 
     /// Position of the first rule that matches on the listener at this position.
-    pub fn first(&self, certificate: &Certificate, listener: usize) -> Option<usize> {
-        self.index.first(certificate, |position| {
+    pub fn first(
+        &self,
+        certificate: &Certificate,
+        trust_domain: Option<&TrustDomain>,
+        listener: usize,
+    ) -> Option<usize> {
+        self.index.first(certificate, trust_domain, |position| {
             let rule = &self.rules[position];
-            rule.holds_for(listener) && rule.matches(certificate)
+            rule.holds_for(listener) && rule.matches(certificate, trust_domain)
         })
     }
 
@@ -323,15 +380,32 @@ impl Rules {
         self.index.first_covering(rule, covers)
     }
 
-    /// What the first rule that matches on the listener at this position admits the client as. A rule that matches and
-    /// finds no tenant refuses: the client must not slip through to a rule that was meant for others.
-    pub fn decide(&self, certificate: &Certificate, listener: usize) -> Result<Admission, Denial> {
-        let found = self.first(certificate, listener);
+    /// What the first rule that matches on the listener at this position admits the client as. `trust_domain` is what its
+    /// authority is bound to. A rule that matches and finds no tenant refuses: the client must not slip through to a rule
+    /// that was meant for others.
+    pub fn decide(
+        &self,
+        certificate: &Certificate,
+        trust_domain: Option<&TrustDomain>,
+        listener: usize,
+    ) -> Result<Admission, Denial> {
+        // X509-SVID section 2: exactly one. Of two, a rule would look at the one and a backend at the other.
+        let uris = certificate.uris.iter();
+        if uris.filter(|uri| authority::is_spiffe(uri)).count() > 1 {
+            return Err(Denial::SeveralSpiffeIds);
+        }
+        let found = self.first(certificate, trust_domain, listener);
         let position = found.ok_or(Denial::NoRule)?;
         let rule = &self.rules[position];
         let tenant = rule.tenant_of(certificate);
+        let (kind, name) = rule.name_of(certificate);
         Ok(Admission {
             rule: position,
+            identity: Identity {
+                kind,
+                name,
+                trust_domain: trust_domain.cloned(),
+            },
             tenant: tenant.map_err(|found| Denial::NoTenant {
                 rule: position,
                 found,
@@ -368,21 +442,23 @@ mod tests {
     #[test]
     fn several_keys_of_a_rule_mean_and() {
         let both = rule(Some("spiffe://a/*"), None, Some("agent"));
-        assert!(both.matches(&names(&["spiffe://a/1"], &[], Some("agent"))));
-        assert!(!both.matches(&names(&["spiffe://a/1"], &[], Some("other"))));
-        assert!(!both.matches(&names(&["spiffe://a/1"], &[], None)));
-        assert!(!both.matches(&names(&["spiffe://b/1"], &[], Some("agent"))));
+        assert!(both.matches(&names(&["spiffe://a/1"], &[], Some("agent")), None));
+        assert!(!both.matches(&names(&["spiffe://a/1"], &[], Some("other")), None));
+        assert!(!both.matches(&names(&["spiffe://a/1"], &[], None), None));
+        assert!(!both.matches(&names(&["spiffe://b/1"], &[], Some("agent")), None));
     }
 
     #[test]
     fn any_name_of_a_kind_may_match_but_only_of_that_kind() {
         let by_dns = rule(None, Some("agent.example.org"), None);
-        assert!(by_dns.matches(&names(&[], &["x.example.org", "agent.example.org"], None)));
-        assert!(!by_dns.matches(&names(
-            &["agent.example.org"],
-            &[],
-            Some("agent.example.org")
-        )));
+        assert!(by_dns.matches(
+            &names(&[], &["x.example.org", "agent.example.org"], None),
+            None
+        ));
+        assert!(!by_dns.matches(
+            &names(&["agent.example.org"], &[], Some("agent.example.org")),
+            None
+        ));
     }
 
     #[test]
@@ -392,7 +468,7 @@ mod tests {
             rule(None, None, Some("agent")),
         ]);
         let decide = |certificate: &Certificate| {
-            let decided = rules.decide(certificate, 0);
+            let decided = rules.decide(certificate, None, 0);
             decided.map(|admission| admission.rule)
         };
         assert_eq!(decide(&names(&[], &[], Some("agent"))), Ok(0));
@@ -401,10 +477,10 @@ mod tests {
             Err(Denial::NoRule)
         );
         assert_eq!(
-            Rules::default().decide(&names(&["spiffe://a"], &["a"], Some("a")), 0),
+            Rules::default().decide(&names(&["spiffe://a"], &["a"], Some("a")), None, 0),
             Err(Denial::NoRule)
         );
-        assert!(!rule(None, None, None).matches(&names(&["spiffe://a"], &["a"], Some("a"))));
+        assert!(!rule(None, None, None).matches(&names(&["spiffe://a"], &["a"], Some("a")), None));
     }
 
     #[test]
@@ -444,7 +520,7 @@ mod tests {
             (fingerprint(8), false),
         ];
         for (rule, expected) in table {
-            assert_eq!(rule.matches(&certificate), expected, "{rule:?}");
+            assert_eq!(rule.matches(&certificate, None), expected, "{rule:?}");
         }
     }
 
@@ -456,8 +532,8 @@ mod tests {
         };
         let rules = Rules::new(vec![second_only]);
         let agent = names(&[], &[], Some("agent"));
-        assert_eq!(rules.decide(&agent, 0), Err(Denial::NoRule));
-        assert!(rules.decide(&agent, 1).is_ok());
+        assert_eq!(rules.decide(&agent, None, 0), Err(Denial::NoRule));
+        assert!(rules.decide(&agent, None, 1).is_ok());
     }
 
     #[test]
@@ -467,7 +543,7 @@ mod tests {
                 tenant: TenantSource::Certificate { part, among: None },
                 ..rule
             };
-            let decided = Rules::new(vec![rule]).decide(certificate, 0);
+            let decided = Rules::new(vec![rule]).decide(certificate, None, 0);
             let tenant = decided.map(|admission| admission.tenant.unwrap().as_str().to_owned());
             tenant.map_err(|denial| denial.to_string())
         };
@@ -475,7 +551,7 @@ mod tests {
         let uri = |uris: &[&str]| taken(TenantPart::Uri, by_uri(), &names(uris, &[], None));
         assert_eq!(uri(&["spiffe://a/team/red/agent/1"]), Ok("red".to_owned()));
         assert_eq!(
-            uri(&["spiffe://b/x", "spiffe://a/team/red"]),
+            uri(&["https://b/x", "spiffe://a/team/red"]),
             Ok("red".to_owned())
         );
         assert!(uri(&["spiffe://a/team/red", "spiffe://a/team/blue"]).is_err());
@@ -508,7 +584,7 @@ mod tests {
             ..Rule::default()
         };
         let rules = Rules::new(vec![rule, self::rule(Some("spiffe://a/*"), None, None)]);
-        let decide = |uri: &str| rules.decide(&names(&[uri], &[], None), 0);
+        let decide = |uri: &str| rules.decide(&names(&[uri], &[], None), None, 0);
         let tenant = decide("spiffe://a/red/agent").unwrap().tenant;
         assert_eq!(tenant, Some(Tenant::parse("red").unwrap()));
         let denial = decide("spiffe://a/admin/agent").unwrap_err();
@@ -598,5 +674,86 @@ mod tests {
         };
         assert!(on(&[0, 1]).covers(&on(&[1])));
         assert!(!on(&[0]).covers(&on(&[0, 1])));
+    }
+
+    #[test]
+    fn a_client_goes_by_the_name_that_the_rule_matched_and_its_kind() {
+        let certificate = names(
+            &["https://example.org/1", "spiffe://a/agent/1"],
+            &["a.example", "b.example"],
+            Some("agent"),
+        );
+        let identity = |rule: Rule| {
+            let decided = Rules::new(vec![rule]).decide(&certificate, None, 0);
+            let identity = decided.unwrap().identity;
+            (identity.kind, identity.name)
+        };
+        let of = |kind, name: &str| (kind, name.to_owned());
+        let by_uri = identity(rule(Some("spiffe://a/*"), Some("*"), Some("*")));
+        assert_eq!(by_uri, of(NameKind::Uri, "spiffe://a/agent/1"));
+        let by_dns = identity(rule(None, Some("b.*"), Some("*")));
+        assert_eq!(by_dns, of(NameKind::Dns, "b.example"));
+        let by_common_name = identity(rule(None, None, Some("*")));
+        assert_eq!(by_common_name, of(NameKind::CommonName, "agent"));
+        let by_fingerprint = identity(Rule {
+            fingerprints: Some(vec![Fingerprint::default()]),
+            ..Rule::default()
+        });
+        assert_eq!(by_fingerprint, of(NameKind::Uri, "https://example.org/1"));
+    }
+
+    #[test]
+    fn a_certificate_with_two_spiffe_ids_is_refused_whichever_a_rule_would_match() {
+        let rules = Rules::new(vec![rule(Some("*"), None, None)]);
+        let decide = |uris: &[&str]| rules.decide(&names(uris, &[], None), None, 0);
+        for uris in [
+            ["spiffe://a/1", "spiffe://a/2"],
+            ["spiffe://a/1", "SPIFFE://b/2"],
+        ] {
+            assert_eq!(decide(&uris), Err(Denial::SeveralSpiffeIds));
+        }
+        assert!(decide(&["spiffe://a/1", "https://a/1"]).is_ok());
+    }
+
+    #[test]
+    fn what_a_bound_authority_writes_beside_uris_and_dns_names_counts_for_rules_of_its_trust_domain_alone()
+     {
+        let domain = |text: &str| TrustDomain::parse(text).unwrap();
+        let ours = domain("example.org");
+        let certificate = Certificate {
+            organizational_units: vec!["ops".to_owned()],
+            ip_addresses: vec![IpAddr::from([192, 0, 2, 1])],
+            issuer: "CN=CA".to_owned(),
+            ..names(&["spiffe://example.org/1"], &[], Some("admin"))
+        };
+        let pattern = |text: &str| Some(Pattern::parse(text).unwrap());
+        let unbound = [
+            rule(None, None, Some("admin")),
+            Rule {
+                organizational_unit: pattern("ops"),
+                ..Rule::default()
+            },
+            Rule {
+                issuer: pattern("CN=CA"),
+                ..Rule::default()
+            },
+            Rule {
+                ip_address: Some(IpAddr::from([192, 0, 2, 1])),
+                ..Rule::default()
+            },
+        ];
+        for rule in unbound {
+            assert!(rule.matches(&certificate, None), "{rule:?}");
+            assert!(!rule.matches(&certificate, Some(&ours)), "{rule:?}");
+            let of = |text: &str| Rule {
+                trust_domain: Some(domain(text)),
+                ..rule.clone()
+            };
+            assert!(of("example.org").matches(&certificate, Some(&ours)));
+            assert!(!of("example.net").matches(&certificate, Some(&ours)));
+            assert!(!of("example.org").matches(&certificate, None));
+            assert!(!rule.covers(&of("example.org")) && !of("example.org").covers(&rule));
+        }
+        assert!(by_uri("spiffe://*").matches(&certificate, Some(&ours)));
     }
 }

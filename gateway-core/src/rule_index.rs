@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use crate::authority::TrustDomain;
 use crate::certificate::{Certificate, Fingerprint};
 use crate::identity::Rule;
 use crate::pattern::Pattern;
@@ -23,6 +24,7 @@ enum Key<'r> {
     Text(Kind, &'r Pattern),
     Address(IpAddr),
     Fingerprint(Fingerprint),
+    TrustDomain(&'r TrustDomain),
 }
 
 /// The kinds of names that patterns match. The first are the ones that most often tell clients apart.
@@ -71,6 +73,7 @@ struct Keys<V> {
     texts: [PatternMap<V>; Kind::ALL.len()],
     addresses: HashMap<IpAddr, V>,
     fingerprints: HashMap<Fingerprint, V>,
+    trust_domains: HashMap<TrustDomain, V>,
 }
 
 impl<V> Default for Keys<V> {
@@ -79,6 +82,7 @@ impl<V> Default for Keys<V> {
             texts: Default::default(),
             addresses: HashMap::new(),
             fingerprints: HashMap::new(),
+            trust_domains: HashMap::new(),
         }
     }
 }
@@ -89,6 +93,7 @@ impl<V: Default> Keys<V> {
             Key::Text(kind, pattern) => self.texts[kind as usize].entry(pattern),
             Key::Address(address) => self.addresses.entry(address).or_default(),
             Key::Fingerprint(fingerprint) => self.fingerprints.entry(fingerprint).or_default(),
+            Key::TrustDomain(domain) => self.trust_domains.entry(domain.clone()).or_default(),
         }
     }
 }
@@ -99,11 +104,17 @@ impl<V> Keys<V> {
             Key::Text(kind, pattern) => self.texts[kind as usize].get(pattern),
             Key::Address(address) => self.addresses.get(&address),
             Key::Fingerprint(fingerprint) => self.fingerprints.get(&fingerprint),
+            Key::TrustDomain(domain) => self.trust_domains.get(domain),
         }
     }
 
     /// Shows the values of all keys that something in the certificate satisfies.
-    fn find<'k>(&'k self, certificate: &Certificate, visit: &mut dyn FnMut(&'k V)) {
+    fn find<'k>(
+        &'k self,
+        certificate: &Certificate,
+        trust_domain: Option<&TrustDomain>,
+        visit: &mut dyn FnMut(&'k V),
+    ) {
         for kind in Kind::ALL {
             let texts = &self.texts[kind as usize];
             if texts.is_empty() {
@@ -122,6 +133,9 @@ impl<V> Keys<V> {
         if let Some(value) = self.fingerprints.get(&certificate.fingerprint) {
             visit(value);
         }
+        if let Some(value) = trust_domain.and_then(|domain| self.trust_domains.get(domain)) {
+            visit(value);
+        }
     }
 
     /// Shows the values of all keys that are at least as wide as one of the rule's.
@@ -137,7 +151,10 @@ impl<V> Keys<V> {
         // A rule that covers a list of certificates has each of them.
         let first = rule.fingerprints.as_ref().and_then(|list| list.first());
         let fingerprint = first.and_then(|fingerprint| self.fingerprints.get(fingerprint));
-        address.into_iter().chain(fingerprint).for_each(visit);
+        let domain = rule.trust_domain.as_ref();
+        let domain = domain.and_then(|domain| self.trust_domains.get(domain));
+        let others = address.into_iter().chain(fingerprint).chain(domain);
+        others.for_each(visit);
     }
 }
 
@@ -151,7 +168,10 @@ fn alternatives(rule: &Rule) -> impl Iterator<Item = Vec<Key<'_>>> {
         let pattern = kind.pattern(rule)?;
         Some(vec![Key::Text(kind, pattern)])
     });
-    fingerprints.into_iter().chain(address).chain(texts)
+    let domain = rule.trust_domain.as_ref();
+    let domain = domain.map(|domain| vec![Key::TrustDomain(domain)]);
+    let single = fingerprints.into_iter().chain(address).chain(texts);
+    single.chain(domain)
 }
 
 impl RuleIndex {
@@ -187,10 +207,11 @@ impl RuleIndex {
     pub(crate) fn first(
         &self,
         certificate: &Certificate,
+        trust_domain: Option<&TrustDomain>,
         matches: impl Fn(usize) -> bool,
     ) -> Option<usize> {
         let mut first = None;
-        self.0.find(certificate, &mut |bucket| {
+        self.0.find(certificate, trust_domain, &mut |bucket| {
             improve(&mut first, bucket, &matches)
         });
         first
@@ -234,6 +255,10 @@ mod tests {
             .prop_filter_map("no pattern", |text| Pattern::parse_uri(&text).ok())
     }
 
+    fn trust_domain() -> impl Strategy<Value = TrustDomain> {
+        "[ab]".prop_map(|text| TrustDomain::parse(&text).unwrap())
+    }
+
     fn rule() -> impl Strategy<Value = Rule> {
         let texts = (
             of(pattern()),
@@ -246,22 +271,26 @@ mod tests {
             of(0..3_u8),
             of(vec(0..3_u8, 1..3)),
             of(vec(0..2_usize, 1..3)),
+            of(trust_domain()),
         );
-        (texts, others).prop_map(|(texts, (address, fingerprints, listeners))| Rule {
-            uri: texts.0,
-            dns: texts.1,
-            common_name: texts.2,
-            organizational_unit: texts.3,
-            issuer: texts.4,
-            ip_address: address.map(|last| IpAddr::from([192, 0, 2, last])),
-            fingerprints: fingerprints.map(|list| {
-                list.into_iter()
-                    .map(|byte| Fingerprint([byte; 32]))
-                    .collect()
-            }),
-            listeners,
-            ..Rule::default()
-        })
+        (texts, others).prop_map(
+            |(texts, (address, fingerprints, listeners, trust_domain))| Rule {
+                uri: texts.0,
+                dns: texts.1,
+                common_name: texts.2,
+                organizational_unit: texts.3,
+                issuer: texts.4,
+                ip_address: address.map(|last| IpAddr::from([192, 0, 2, last])),
+                fingerprints: fingerprints.map(|list| {
+                    list.into_iter()
+                        .map(|byte| Fingerprint([byte; 32]))
+                        .collect()
+                }),
+                listeners,
+                trust_domain,
+                ..Rule::default()
+            },
+        )
     }
 
     fn certificate() -> impl Strategy<Value = Certificate> {
@@ -290,11 +319,12 @@ mod tests {
 
         #[test]
         fn the_index_finds_the_rule_that_trying_one_by_one_finds(
-            rules in vec(rule(), 0..24), certificate in certificate(), listener in 0..2_usize
+            rules in vec(rule(), 0..24), certificate in certificate(), domain in of(trust_domain()), listener in 0..2_usize
         ) {
+            let domain = domain.as_ref();
             let mut one_by_one = rules.iter();
-            let expected = one_by_one.position(|rule| rule.holds_for(listener) && rule.matches(&certificate));
-            let found = Rules::new(rules).first(&certificate, listener);
+            let expected = one_by_one.position(|rule| rule.holds_for(listener) && rule.matches(&certificate, domain));
+            let found = Rules::new(rules).first(&certificate, domain, listener);
             prop_assert_eq!(found, expected);
         }
 
@@ -326,7 +356,9 @@ mod tests {
             ..Certificate::default()
         };
         let mut tried = 0;
-        index.0.find(&agent, &mut |bucket| tried += bucket.len());
+        index
+            .0
+            .find(&agent, None, &mut |bucket| tried += bucket.len());
         assert_eq!(tried, 1);
     }
 }

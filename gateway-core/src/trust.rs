@@ -2,10 +2,11 @@
 //! In: a certificate, its verified chain, now. Out: what the client is admitted as, or what speaks against it. The
 //! verifier asks for newcomers, the ticketer for those who come back, a reload for those who are there.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::authority::Scope;
 use crate::block::BlockList;
 use crate::certificate::{Certificate, Chain};
 use crate::identity::{Admission, Denial, Rules};
@@ -18,6 +19,8 @@ pub struct Trust {
     pub listener: usize,
     /// Roots that chains may lead to.
     pub anchors: HashSet<AuthorityId>,
+    /// What those of them may speak for that are bound to a trust domain.
+    pub scopes: Arc<HashMap<AuthorityId, Arc<Scope>>>,
     /// What their authorities have taken back.
     pub revocation: Arc<Revocation>,
     /// Who an operator has shut out.
@@ -64,8 +67,12 @@ impl Trust {
         if !self.anchors.contains(&chain.anchor) {
             return Err(Objection::Untrusted);
         }
+        let scope = self.scopes.get(&chain.anchor);
+        let in_scope = scope.map_or(Ok(()), |scope| scope.check(certificate));
+        in_scope.map_err(|error| Objection::NotAuthorized(error.into()))?;
+        let trust_domain = scope.map(|scope| &scope.trust_domain);
         self.rules
-            .decide(certificate, self.listener)
+            .decide(certificate, trust_domain, self.listener)
             .map_err(Objection::NotAuthorized)
     }
 
@@ -87,6 +94,7 @@ impl Trust {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authority::TrustDomain;
     use crate::block::Block;
     use crate::identity::{Pattern, Rule};
     use crate::revocation::{IssuerList, Link, Serial, StalePolicy};
@@ -197,5 +205,43 @@ mod tests {
             trust.judge(&certificate, &chain, at(1)),
             Err(Objection::Revoked)
         );
+    }
+
+    #[test]
+    fn an_authority_that_is_bound_speaks_for_its_trust_domain_and_its_clients_are_told_apart() {
+        let (mut certificate, chain) = client();
+        let trust_domain = TrustDomain::parse("example.net").unwrap();
+        let scope = Scope {
+            trust_domain: trust_domain.clone(),
+            dns: Vec::new(),
+        };
+        let rule = Rule {
+            uri: Some(Pattern::parse_uri("spiffe://*").unwrap()),
+            ..Rule::default()
+        };
+        let bound = Trust {
+            scopes: Arc::new([(ANCHOR, Arc::new(scope))].into()),
+            rules: Arc::new(Rules::new(vec![rule])),
+            ..trust("agent")
+        };
+        let unbound = Trust {
+            scopes: Arc::default(),
+            ..bound.clone()
+        };
+        certificate.uris = vec!["spiffe://example.org/agent/evil".to_owned()];
+        assert!(unbound.admit(&certificate, &chain, at(1)).is_ok());
+        let Err(Objection::NotAuthorized(denial)) = bound.admit(&certificate, &chain, at(1)) else {
+            panic!("admitted");
+        };
+        assert_eq!(
+            denial.to_string(),
+            "its CA is bound to the trust domain example.net and may not speak for the URI \
+             \"spiffe://example.org/agent/evil\""
+        );
+        certificate.uris = vec!["spiffe://example.net/agent/1".to_owned()];
+        let of_bound = bound.admit(&certificate, &chain, at(1)).unwrap().identity;
+        let of_unbound = unbound.admit(&certificate, &chain, at(1)).unwrap().identity;
+        assert_eq!(of_bound.trust_domain, Some(trust_domain));
+        assert_ne!(of_bound, of_unbound);
     }
 }

@@ -329,7 +329,7 @@ fn broken_listeners_say_where_and_why() {
 
 const BROKEN_CERTIFICATES: &str = r#"
 "server.pem" | "absent.pem" | 6 | certificate = "absent.pem" | absent.pem: cannot be read: No such file
-"server.pem" | "junk.pem" | 6 | certificate = "junk.pem" | is not a certificate
+"server.pem" | "junk.pem" | 6 | certificate = "junk.pem" | is no certificate
 "server.pem" | "empty.pem" | 6 | certificate = "empty.pem" | holds no certificate
 "server.pem" | "." | 6 | certificate = "." | is not a regular file
 "server.pem" | "reversed.pem" | 6 | certificate = "reversed.pem" | CN=edge is the certificate of a CA
@@ -338,6 +338,12 @@ const BROKEN_CERTIFICATES: &str = r#"
 "server.key" | "gateway.key" | 7 | key = "gateway.key" | does not belong to the certificate in server.pem
 "server.key" | "exposed.key" | 7 | key = "exposed.key" | has mode 0644
 "server.key" | "encrypted.key" | 7 | key = "encrypted.key" | is encrypted
+client_ca = ["ca.pem"] | client_ca = [{ file = "ca.pem" }] | 8 | client_ca: trust_domain | missing: say what the CAs may speak for
+client_ca = ["ca.pem"] | client_ca = [{ trust_domain = "a" }] | 8 | client_ca: file | missing: name the file
+client_ca = ["ca.pem"] | client_ca = [{ file = "ca.pem", trust_domain = "spiffe://a" }] | 8 | client_ca: trust_domain = "spiffe://a" | no scheme
+client_ca = ["ca.pem"] | client_ca = [{ file = "ca.pem", trust_domain = "a", dns = ["a*.b"] }] | 8 | client_ca: dns = "a*.b" | in place of a whole label
+client_ca = ["ca.pem"] | client_ca = [{ file = "ca.pem", trust_domain = "a" }, "ca.pem"] | 8 | client_ca | bound to something else
+client_ca = ["ca.pem"] | client_ca = [1] | 8 | client_ca = [1] | must be an array of paths, or of tables
 client_ca = ["ca.pem"] | client_ca = ["server.pem"] | 8 | client_ca = "server.pem" | CN=server is not a CA
 client_ca = ["ca.pem"] | client_ca = ["expired-ca.pem"] | 8 | client_ca = ["expired-ca.pem"] | no CA that is valid now
 "#;
@@ -507,6 +513,7 @@ tenant = "team-a" | bytes_per_second = "1KiB" | 18 | bytes_per_second = "1KiB" |
 uri = "spiffe://example.org/agent/*" | dns = "agent." | 17 | match: dns = "agent." | must not end in a dot
 uri = "spiffe://example.org/agent/*" | dns = "ägent" | 17 | match: dns = "ägent" | must be ASCII
 uri = "spiffe://example.org/agent/*" | ip = "10.0.0.0/8" | 17 | match: ip = "10.0.0.0/8" | must be an IP address
+uri = "spiffe://example.org/agent/*" | trust_domain = "A" | 17 | match: trust_domain = "A" | lower-case letters
 uri = "spiffe://example.org/agent/*" | fingerprint = "00" | 17 | match: fingerprint = "00" | 64 hexadecimal digits
 uri = "spiffe://example.org/agent/*" | fingerprint = ["zz"] | 17 | match: fingerprint = "zz" | 64 hexadecimal digits
 uri = "spiffe://example.org/agent/*" | fingerprint = [] | 17 | match: fingerprint = [] | must name at least one
@@ -582,6 +589,9 @@ tenant = "team-a" | [[identity]]\nmatch = { uri = "spiffe://example.org/agent/1"
 spiffe://example.org/agent/* | * | 16 | lets in every certificate
 "server.pem"\nkey = "server.key" | "ending.pem"\nkey = "ending.key" | 6 | CN=ending expires on
 client_ca = ["ca.pem"] | client_ca = ["ca.pem", "expired-ca.pem"] | 8 | CN=expired-ca expired on
+client_ca = ["ca.pem"] | client_ca = ["ca.pem", "edge.pem"] | 8 | the CAs in ca.pem and in edge.pem may issue the same names
+client_ca = ["ca.pem"] | client_ca = ["ca.pem", { file = "edge.pem", trust_domain = "a" }] | 8 | the CAs in ca.pem and in edge.pem may issue
+client_ca = ["ca.pem"] | client_ca = [{ file = "ca.pem", trust_domain = "b", dns = ["a.b"] }, { file = "edge.pem", trust_domain = "a", dns = ["*.b"] }] | 8 | may issue the same names
 [[listener]] | workers.count = 1000\n[[listener]] | 1 | CPUs this process may use
 [[listener]] | guard = { mode = "monitor", interfaces = ["lo"] }\n[[listener]] | 1 | bulk throughput
 alpn = | sni = [{ certificate = "server.pem", key = "server.key" }, { certificate = "server.pem", key = "server.key" }]\nalpn = | 5 | answers to server.example.org already
@@ -700,7 +710,7 @@ fn dns_rules_ignore_case() {
             .unwrap()
             .config
             .rules
-            .decide(&names, 0)
+            .decide(&names, None, 0)
             .is_ok()
     );
 }

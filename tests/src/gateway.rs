@@ -49,7 +49,8 @@ pub struct Setup<'a> {
     tables: String,
     routes: Vec<(String, SocketAddr)>,
     identities: String,
-    client_ca: PathBuf,
+    /// The elements of `client_ca` as they are to stand in the file.
+    client_ca: String,
     /// A program and its arguments, which starts the gateway.
     wrapper: Vec<String>,
     /// What tells this gateway's files and ports from those of another one in the same world.
@@ -141,7 +142,7 @@ impl World {
             routes: Vec::new(),
             identities: "[[identity]]\nmatch = { uri = \"spiffe://example.test/agent/*\" }\ntenant = \"team-a\"\n"
                 .to_owned(),
-            client_ca: self.agents.certificate(),
+            client_ca: format!("{:?}", self.agents.certificate()),
             wrapper: Vec::new(),
             number: 1,
         }
@@ -200,8 +201,13 @@ impl Setup<'_> {
     }
 
     /// CAs that the listeners of the routes to come trust, in place of the agents'.
-    pub fn client_ca(mut self, file: &Path) -> Self {
-        file.clone_into(&mut self.client_ca);
+    pub fn client_ca(self, file: &Path) -> Self {
+        self.client_authorities(&format!("{file:?}"))
+    }
+
+    /// The same, as the elements are to stand in the file.
+    pub fn client_authorities(mut self, elements: &str) -> Self {
+        elements.clone_into(&mut self.client_ca);
         self
     }
 
@@ -232,11 +238,9 @@ impl Setup<'_> {
         write!(
             self.tables,
             "[[listener]]\nname = \"{name}\"\naddress = \"{address}\"\nmode = \"stream\"\n\
-             certificate = {:?}\nkey = {:?}\nclient_ca = [{:?}]\nbackend = \"{name}\"\n{listener}\n\n\
+             certificate = {:?}\nkey = {:?}\nclient_ca = [{}]\nbackend = \"{name}\"\n{listener}\n\n\
              [[backend]]\nname = \"{name}\"\nservers = {servers:?}\n{backend}\n\n",
-            world.server.certificate,
-            world.server.key,
-            self.client_ca,
+            world.server.certificate, world.server.key, self.client_ca,
         )
         .expect("a string takes any text");
         self.routes.push((name.to_owned(), address));

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use gateway_core::certificate::Certificate;
+use gateway_core::certificate::{Certificate, Identity, NameKind};
 use gateway_core::identity::Tenant;
 use proxy_header::{ProxiedAddress, ProxyHeader, SslInfo, Tlv};
 
@@ -11,7 +11,7 @@ use super::Client;
 
 /// Our own type (the range 0xE0 to 0xEF is for applications): the tenant.
 const TLV_TENANT: u8 = 0xE0;
-/// Our own type: the first URI of the client's certificate.
+/// Our own type: the URI of the client's certificate that its rule matched.
 const TLV_URI: u8 = 0xE1;
 
 /// What a header says of a client.
@@ -28,6 +28,8 @@ pub struct Facts<'a> {
     pub protocol: Option<&'a [u8]>,
     /// Its certificate.
     pub certificate: &'a Certificate,
+    /// What it goes by.
+    pub identity: &'a Identity,
     /// The tenant it sends as.
     pub tenant: Option<&'a Tenant>,
 }
@@ -41,6 +43,7 @@ pub(super) fn header(client: &Client<'_>) -> Result<Vec<u8>, proxy_header::Error
         cipher_suite: client.cipher_suite,
         protocol: client.protocol,
         certificate: client.peer.certificate(),
+        identity: client.peer.identity(),
         tenant: client.peer.tenant(),
     })
 }
@@ -54,15 +57,15 @@ pub fn encode(facts: &Facts<'_>) -> Result<Vec<u8>, proxy_header::Error> {
     // Over TLS; with a certificate on this connection, or earlier in its session; 0: it verified.
     let mut tls = SslInfo::new(true, !facts.is_resumed, true, 0);
     tls.append_tlv(Tlv::SslVersion("TLSv1.3".into()));
-    if let Some(common_name) = &facts.certificate.common_name {
-        tls.append_tlv(Tlv::SslCn(common_name.as_str().into()));
+    if let Some(common_name) = common_name(facts) {
+        tls.append_tlv(Tlv::SslCn(common_name.into()));
     }
     tls.append_tlv(Tlv::SslCipher(facts.cipher_suite.into()));
     header.append_tlv(Tlv::Ssl(tls));
     if let Some(tenant) = facts.tenant {
         header.append_tlv(Tlv::Custom(TLV_TENANT, tenant.as_str().as_bytes().into()));
     }
-    if let Some(uri) = facts.certificate.uris.first() {
+    if let Some(uri) = uri(facts) {
         header.append_tlv(Tlv::Custom(TLV_URI, uri.as_bytes().into()));
     }
     if let Some(protocol) = facts.protocol {
@@ -71,6 +74,24 @@ pub fn encode(facts: &Facts<'_>) -> Result<Vec<u8>, proxy_header::Error> {
     let mut bytes = Vec::new();
     header.encode_v2(&mut bytes)?;
     Ok(bytes)
+}
+
+/// The URI that a rule matched; else the only one there is. Of several that no rule has looked at none is meant.
+fn uri<'f>(facts: &Facts<'f>) -> Option<&'f str> {
+    match (facts.identity.kind, facts.certificate.uris.as_slice()) {
+        (NameKind::Uri, _) => Some(&facts.identity.name),
+        (_, [only]) => Some(only),
+        _ => None,
+    }
+}
+
+/// The common name, unless it is not its authority's to give: one that is bound to a trust domain speaks for URIs and listed
+/// DNS names.
+fn common_name<'f>(facts: &Facts<'f>) -> Option<&'f str> {
+    let is_heard =
+        facts.identity.trust_domain.is_none() || facts.identity.kind == NameKind::CommonName;
+    let common_name = facts.certificate.common_name.as_deref();
+    common_name.filter(|_| is_heard)
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {

@@ -1,6 +1,7 @@
 //! `portcullis check`. In: a configuration file. Out: what would be enforced and until when, or every error.
 //! On the main thread; reads files and opens no socket. Exit code 0 is a configuration that `run` would take.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -279,6 +280,7 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
                 authorities.join("\n")
             ),
         ),
+        ("trust domains", trust_domains(listener)),
         (
             "server names",
             if names.is_empty() {
@@ -304,6 +306,24 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
         ("max. handshakes", listener.max_handshakes.to_string()),
         ("max. connection age", age),
     ])
+}
+
+/// What those of the listener's authorities may speak for that are bound.
+fn trust_domains(listener: &Listener) -> String {
+    let scopes = listener.client_scopes.values();
+    let described: BTreeSet<String> = scopes
+        .map(|scope| {
+            let dns: Vec<_> = scope.dns.iter().map(ToString::to_string).collect();
+            match dns.is_empty() {
+                true => format!("{}, no DNS names", scope.trust_domain),
+                false => format!("{}, DNS names {}", scope.trust_domain, dns.join(", ")),
+            }
+        })
+        .collect();
+    match described.is_empty() {
+        true => "none: each CA may issue any name".to_owned(),
+        false => Vec::from_iter(described).join("\n"),
+    }
 }
 
 /// Subjects of the authorities that are in use under a key.

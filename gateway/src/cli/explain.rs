@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
+use gateway_core::authority::TrustDomain;
 use gateway_core::block::BlockList;
 use gateway_core::certificate::Certificate;
 use gateway_core::identity::{KeyMatch, Rule, Tenant};
+use rustls::DistinguishedName;
 use rustls::pki_types::CertificateDer;
 
 use super::rules;
@@ -52,7 +54,8 @@ pub fn explain(
                 listener.name, refusal.failure, refusal.detail
             ),
         };
-        text += &rules_tried(config, position, &parsed.certificate);
+        let trust_domain = trust_domain(listener, &chain);
+        text += &rules_tried(config, position, &parsed.certificate, trust_domain);
         admitted |= outcome.is_ok();
     }
     text += "\nWhoever has a certificate may show it: a client has to prove its key as well.\n";
@@ -97,22 +100,50 @@ fn describe(
 
 fn welcome(listener: &Listener, admissible: &Admissible, now: SystemTime) -> String {
     let Admissible { admission, chain } = admissible;
+    let identity = &admission.identity;
     let tenant = admission.tenant.as_ref().map_or("none", Tenant::as_str);
     format!(
-        "\nListener {}: ADMITTED by rule {}\n  tenant       {tenant}\n  limits       {}\n  \
+        "\nListener {}: ADMITTED by rule {}\n  goes by      {} {:?}\n  tenant       {tenant}\n  limits       {}\n  \
          until        {}\n",
         listener.name,
         admission.rule + 1,
+        identity.kind.label(),
+        identity.name,
         rules::limits(&admission.limits).replace('\n', ", "),
         config::shown_time(chain.not_after, now),
     )
 }
 
+/// The trust domain that the chain's authority is bound to, by the issuers' names: nothing has to be verified to say why a rule
+/// does not match.
+fn trust_domain<'l>(
+    listener: &'l Listener,
+    chain: &[CertificateDer<'_>],
+) -> Option<&'l TrustDomain> {
+    let facts = chain.iter().filter_map(|der| Facts::parse(der).ok());
+    let issuers: Vec<_> = facts.map(|facts| facts.issuer_der).collect();
+    let mut roots = listener.client_roots.iter();
+    let root = roots.find(|root| {
+        let subject = DistinguishedName::in_sequence(root.anchor.subject.as_ref());
+        let mut issuers = issuers.iter();
+        issuers.any(|issuer| issuer[..] == *subject.as_ref())
+    })?;
+    let scope = listener
+        .client_scopes
+        .get(&tls::authority_id(&root.anchor))?;
+    Some(&scope.trust_domain)
+}
+
 /// Every rule up to the one that matches, and what speaks against those before it.
-fn rules_tried(config: &Config, position: usize, certificate: &Certificate) -> String {
+fn rules_tried(
+    config: &Config,
+    position: usize,
+    certificate: &Certificate,
+    trust_domain: Option<&TrustDomain>,
+) -> String {
     let mut text = String::new();
     for (index, rule) in config.rules.as_slice().iter().enumerate() {
-        let against = against(rule, config, position, certificate);
+        let against = against(rule, config, position, (certificate, trust_domain));
         let matches = against.is_empty();
         let outcome = match matches {
             true => "matches".to_owned(),
@@ -131,7 +162,7 @@ fn against(
     rule: &Rule,
     config: &Config,
     position: usize,
-    certificate: &Certificate,
+    (certificate, trust_domain): (&Certificate, Option<&TrustDomain>),
 ) -> Vec<String> {
     if !rule.holds_for(position) {
         return vec![format!("holds on {} only", rules::listeners(rule, config))];
@@ -141,10 +172,18 @@ fn against(
         let found = patterns.iter().find(|(known, _)| *known == key);
         found.map_or("", |(_, pattern)| pattern.as_str())
     };
-    rule.keys(certificate)
+    rule.keys(certificate, trust_domain)
         .filter(|key| !key.matches)
         .map(|KeyMatch { key, .. }| {
-            format!("{key} {} is not {}", wanted(key), found(key, certificate))
+            let found = match (key, trust_domain) {
+                ("trust_domain", None) => "there: its CA is bound to none".to_owned(),
+                ("trust_domain", Some(domain)) => domain.to_string(),
+                ("cn" | "ou" | "issuer" | "ip", Some(domain)) if rule.trust_domain.is_none() => {
+                    format!("looked at: its CA is bound to {domain}, and the rule is not")
+                }
+                _ => found(key, certificate),
+            };
+            format!("{key} {} is not {found}", wanted(key))
         })
         .collect()
 }

@@ -44,6 +44,7 @@ pub fn patterns(rule: &Rule) -> Vec<(&'static str, String)> {
         ("cn", shown(rule.common_name.as_ref())),
         ("ou", shown(rule.organizational_unit.as_ref())),
         ("issuer", shown(rule.issuer.as_ref())),
+        ("trust_domain", shown(rule.trust_domain.as_ref())),
         ("ip", shown(rule.ip_address.as_ref())),
         ("fingerprint", fingerprints),
     ];

@@ -1,15 +1,17 @@
 //! The checked configuration: what the rest of the program works with.
 //! Every value here has been validated against the others; nothing in it changes after start.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use gateway_core::authority::Scope;
 use gateway_core::identity::Rules;
 pub use gateway_core::names::ServerAddress;
-use gateway_core::revocation::Revocation;
+use gateway_core::revocation::{AuthorityId, Revocation};
 use gateway_core::sources::Policy;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
@@ -165,6 +167,8 @@ pub struct Listener {
     pub certificates: Vec<ServerCertificate>,
     /// Roots that client certificates must chain to.
     pub client_roots: Arc<Roots>,
+    /// What those of `client_roots` may speak for that are bound to a trust domain.
+    pub client_scopes: Arc<HashMap<AuthorityId, Arc<Scope>>>,
     /// What the authorities of `client_roots` have taken back.
     pub revocation: Arc<Revocation>,
     /// How to read `revocation` once more, by itself.

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use gateway_core::authority::TrustDomain;
 use gateway_core::certificate::Fingerprint;
 use gateway_core::identity::{
     IdentityLimits, Pattern, Rule, Rules, Tenant, TenantPart, TenantSource,
@@ -243,6 +244,9 @@ fn patterns_of(raw: RawMatch, report: &mut Report<'_>) -> Option<Rule> {
     let common_name = report.optional(&place, "cn", raw.cn, parse);
     let organizational_unit = report.optional(&place, "ou", raw.ou, parse);
     let issuer = report.optional(&place, "issuer", raw.issuer, parse);
+    let trust_domain = report.optional(&place, "trust_domain", raw.trust_domain, |text| {
+        TrustDomain::parse(text).map_err(|error| error.to_string())
+    });
     let ip_address = report.optional(&place, "ip", raw.ip, |text| {
         text.parse::<IpAddr>()
             .map_err(|_| "must be an IP address, such as \"10.0.0.7\"".to_owned())
@@ -254,6 +258,7 @@ fn patterns_of(raw: RawMatch, report: &mut Report<'_>) -> Option<Rule> {
         common_name: common_name?,
         organizational_unit: organizational_unit?,
         issuer: issuer?,
+        trust_domain: trust_domain?,
         ip_address: ip_address?,
         fingerprints: fingerprints?,
         ..Rule::default()
@@ -262,7 +267,7 @@ fn patterns_of(raw: RawMatch, report: &mut Report<'_>) -> Option<Rule> {
         report.refuse(
             place.line,
             place.label,
-            "must have at least one of uri, dns, cn, ou, ip, issuer, fingerprint",
+            "must have at least one of uri, dns, cn, ou, ip, issuer, trust_domain, fingerprint",
         );
         return None;
     }
@@ -271,7 +276,7 @@ fn patterns_of(raw: RawMatch, report: &mut Report<'_>) -> Option<Rule> {
 
 /// DNS names have no case (RFC 4343); a certificate's are compared in lower case. They are ASCII and end without a dot
 /// (RFC 5280 section 4.2.1.6): a pattern that is not could never match.
-fn dns_pattern(text: &str) -> Result<Pattern, String> {
+pub(super) fn dns_pattern(text: &str) -> Result<Pattern, String> {
     if !text.is_ascii() {
         return Err("must be ASCII: certificates write other letters as \"xn--…\"".to_owned());
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use gateway_core::expiry::{Band, Lifetime};
+use gateway_core::revocation::AuthorityId;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::sign::CertifiedKey;
@@ -19,6 +20,7 @@ use super::value::{Field, Item};
 use crate::pki::crl::ListIssuer;
 use crate::pki::facts::Facts;
 use crate::pki::{date, read};
+use crate::tls::authority_id;
 use crate::x509::{AnyPath, Certificate, Roots, Search, Usage};
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
@@ -351,6 +353,8 @@ pub struct Authorities {
     pub facts: Vec<Facts>,
     /// Those that are not used for their dates: their lists can be told from forged ones, and are passed over.
     left_out: Vec<ListIssuer>,
+    /// Each that was read, with the position of its file.
+    pub origins: Vec<(AuthorityId, usize)>,
 }
 
 impl Default for Authorities {
@@ -360,6 +364,7 @@ impl Default for Authorities {
             certificates: Vec::new(),
             facts: Vec::new(),
             left_out: Vec::new(),
+            origins: Vec::new(),
         }
     }
 }
@@ -434,10 +439,14 @@ pub fn authorities(
     }
     let mut authorities = Authorities::default();
     let mut sound = true;
-    for item in &list.value {
+    for (position, item) in list.value.iter().enumerate() {
         let mut examination = Examination::new(place, key, item, report);
+        let known = authorities.roots.len();
         add_authorities(&mut authorities, &mut examination);
         sound &= examination.sound;
+        let added = authorities.roots.roots[known..].iter().map(authority_id);
+        let added = added.map(|authority| (authority, position));
+        authorities.origins.extend(added);
     }
     if sound && authorities.roots.is_empty() && !list.value.is_empty() {
         report.wrong(place, key, &list, "holds no CA that is valid now");

@@ -4,19 +4,22 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use gateway_core::revocation::Revocation;
 use rustls::crypto::CryptoProvider;
 
 use super::backend::Names;
 use super::bounds;
 use super::checked::{Listener, ServerCertificate};
+use super::client_ca::{self, Scopes};
 use super::closing;
 use super::keys::{self, Authorities, OwnCertificate, Role};
 use super::raw::{RawListener, RawSni, Texts};
 use super::report::{Place, Report};
-use super::revocation;
+use super::revocation::{self, Revoking};
 use super::scalar;
 use super::value::{Field, Item, Sections};
 use crate::tls::KeyPolicy;
+use crate::x509::Roots;
 
 /// A section with what later checks need to know of it, even if it is wrong.
 #[derive(Debug)]
@@ -120,32 +123,23 @@ fn check(
     let first = (take(&mut raw.certificate), take(&mut raw.key));
     let first = keys::own(&place, first, Role::Server, provider, report);
     let more = sni(&place, take(&mut raw.sni), provider, report);
-    let mut authorities = authorities(&place, take(&mut raw.client_ca), provider, report);
-    let written = revocation::Written {
-        authorities_key: "client_ca",
-        crl: take(&mut raw.crl),
-        grace: take(&mut raw.crl_grace),
-        dangerous_accept_stale: take(&mut raw.dangerous_accept_stale_crl),
-    };
-    let revocation = authorities
-        .as_mut()
-        .and_then(|authorities| revocation::check(&place, written, authorities, provider, report));
-    let client_roots = authorities.map(|authorities| Arc::new(authorities.into_roots()));
+    let clients = clients(&place, &mut raw, provider, report);
     let at_expiry = (take(&mut raw.at_expiry), take(&mut raw.expiry_drain));
     let expiry_drain = closing::expiry_drain(&place, at_expiry, report);
     let bounds = bounds::check(&place, raw, alpn.as_deref().unwrap_or_default(), report);
     let assemble = || {
         mode?;
         let bounds = bounds?;
-        let (revocation, revoking) = revocation?;
+        let clients = clients?;
         Some(Listener {
             name: name?,
             address: address?,
             alpn: alpn?,
             certificates: certificates(first?, more?),
-            client_roots: client_roots?,
-            revocation,
-            revoking: Arc::new(revoking),
+            client_roots: clients.roots,
+            client_scopes: clients.scopes,
+            revocation: clients.revocation,
+            revoking: clients.revoking,
             backend: backend?,
             times: bounds.times,
             max_connections: bounds.max_connections,
@@ -162,6 +156,47 @@ fn check(
         backend,
         checked,
     }
+}
+
+/// Whose clients a listener takes, and which of them no more.
+struct Clients {
+    roots: Arc<Roots>,
+    scopes: Arc<Scopes>,
+    revocation: Arc<Revocation>,
+    revoking: Arc<Revoking>,
+}
+
+fn clients(
+    place: &Place,
+    raw: &mut RawListener,
+    provider: &CryptoProvider,
+    report: &mut Report<'_>,
+) -> Option<Clients> {
+    let (files, elements) = client_ca::split(place, take(&mut raw.client_ca), report);
+    let mut authorities = authorities(place, files, provider, report);
+    let client_scopes = authorities
+        .as_ref()
+        .zip(elements)
+        .and_then(|(authorities, elements)| {
+            client_ca::scopes(place, &elements, authorities, report)
+        });
+    let written = revocation::Written {
+        authorities_key: "client_ca",
+        crl: take(&mut raw.crl),
+        grace: take(&mut raw.crl_grace),
+        dangerous_accept_stale: take(&mut raw.dangerous_accept_stale_crl),
+    };
+    let revocation = authorities
+        .as_mut()
+        .and_then(|authorities| revocation::check(place, written, authorities, provider, report));
+    let client_roots = authorities.map(|authorities| Arc::new(authorities.into_roots()));
+    let (revocation, revoking) = revocation?;
+    Some(Clients {
+        roots: client_roots?,
+        scopes: client_scopes?,
+        revocation,
+        revoking: Arc::new(revoking),
+    })
 }
 
 /// Reads the clients' CAs. One whose signatures cannot be verified admits nobody: its agents would be refused one by one,

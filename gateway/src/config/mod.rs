@@ -7,6 +7,7 @@ mod backend;
 mod blocks;
 mod bounds;
 pub mod checked;
+mod client_ca;
 mod closing;
 mod guard;
 mod identity;

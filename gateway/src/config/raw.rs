@@ -127,6 +127,71 @@ impl Value for Weights {
     }
 }
 
+/// An element of `client_ca`: a path, or a table that says what the CAs in the file may speak for.
+#[derive(Debug, Clone)]
+pub enum WrittenAuthority {
+    /// `"agents-ca.pem"`.
+    Path(Item<String>),
+    /// `{ file = "spire.pem", trust_domain = "example.org" }`.
+    Table(RawAuthority),
+}
+
+/// The elements of `client_ca`.
+pub type Authorities = Vec<WrittenAuthority>;
+
+impl Value for Authorities {
+    const EXPECTED: &'static str = "must be an array of paths, or of tables such as { file = \"spire.pem\", trust_domain = \"example.org\" }";
+
+    fn read(value: &DeValue<'_>, place: Place, report: &mut Report<'_>) -> Option<Self> {
+        paths_or_tables(
+            value,
+            &place,
+            report,
+            WrittenAuthority::Path,
+            WrittenAuthority::Table,
+        )
+    }
+}
+
+/// Reads an array whose elements are paths, or tables with a `file` and more.
+fn paths_or_tables<T: Section, E>(
+    value: &DeValue<'_>,
+    place: &Place,
+    report: &mut Report<'_>,
+    path: impl Fn(Item<String>) -> E,
+    table: impl Fn(T) -> E,
+) -> Option<Vec<E>> {
+    let mut elements = Vec::new();
+    for element in value.as_array()? {
+        let item = value::item((), element.span(), report);
+        elements.push(match element.get_ref() {
+            DeValue::String(text) => path(Item {
+                value: text.to_string(),
+                written: item.written,
+                line: item.line,
+            }),
+            DeValue::Table(written) => {
+                let place = Place {
+                    line: item.line,
+                    ..place.clone()
+                };
+                table(value::section(written, place, report))
+            }
+            _ => return None,
+        });
+    }
+    Some(elements)
+}
+
+section! {
+    /// An element of `client_ca` that is bound to a trust domain.
+    RawAuthority {
+        "file" => file: Text,
+        "trust_domain" => trust_domain: Text,
+        "dns" => dns: Texts,
+    }
+}
+
 /// An element of `crl`: a path, or a table with a policy of its own.
 #[derive(Debug, Clone)]
 pub enum WrittenList {
@@ -143,26 +208,7 @@ impl Value for Lists {
     const EXPECTED: &'static str = "must be an array of paths, or of tables such as { file = \"agents.crl\", grace = \"24h\" }";
 
     fn read(value: &DeValue<'_>, place: Place, report: &mut Report<'_>) -> Option<Self> {
-        let mut lists = Vec::new();
-        for element in value.as_array()? {
-            let item = value::item((), element.span(), report);
-            lists.push(match element.get_ref() {
-                DeValue::String(path) => WrittenList::Path(Item {
-                    value: path.to_string(),
-                    written: item.written,
-                    line: item.line,
-                }),
-                DeValue::Table(table) => {
-                    let place = Place {
-                        line: item.line,
-                        ..place.clone()
-                    };
-                    WrittenList::Table(value::section(table, place, report))
-                }
-                _ => return None,
-            });
-        }
-        Some(lists)
+        paths_or_tables(value, &place, report, WrittenList::Path, WrittenList::Table)
     }
 }
 
@@ -199,7 +245,7 @@ section! {
         "certificate" => certificate: Text,
         "key" => key: Text,
         "sni" => sni: Sections<RawSni>,
-        "client_ca" => client_ca: Texts,
+        "client_ca" => client_ca: Authorities,
         "crl" => crl: Lists,
         "crl_grace" => crl_grace: Text,
         "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
@@ -274,6 +320,7 @@ section! {
         "ou" => ou: Text,
         "ip" => ip: Text,
         "issuer" => issuer: Text,
+        "trust_domain" => trust_domain: Text,
         "fingerprint" => fingerprint: OneOrMore,
     }
 }
@@ -290,6 +337,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("[audit]", RawAudit::KEYS),
     ("[[listener]]", RawListener::KEYS),
     ("[[listener.sni]]", RawSni::KEYS),
+    ("[[listener.client_ca]]", RawAuthority::KEYS),
     ("[[listener.crl]]", RawList::KEYS),
     ("[[backend]]", RawBackend::KEYS),
     ("[backend.tls]", RawBackendTls::KEYS),

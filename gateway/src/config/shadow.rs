@@ -32,6 +32,7 @@ fn is_narrow(rule: &Rule) -> bool {
     ];
     let mut given = patterns.into_iter().flatten();
     given.any(|pattern: &Pattern| !pattern.is_everything())
+        || rule.trust_domain.is_some()
         || rule.ip_address.is_some()
         || rule.fingerprints.is_some()
 }

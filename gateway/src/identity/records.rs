@@ -3,11 +3,10 @@
 //! map's lookup; bounded, and what is idle is forgotten. Outlives every reload.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use gateway_core::certificate::Fingerprint;
+use gateway_core::certificate::Identity;
 use gateway_core::limit::{ByteRate, Excess, Permit, Usage};
 
 use crate::limits;
@@ -22,28 +21,19 @@ pub struct Records {
 
 #[derive(Debug, Default)]
 struct Inner {
-    usages: HashMap<Key, Arc<Usage>>,
+    usages: HashMap<Identity, Arc<Usage>>,
     /// How many records there may be before idle ones are looked for.
     sweep_at: usize,
     /// Those who have been slowed down lately.
-    slowed: HashMap<Key, Arc<Usage>>,
-}
-
-/// What an identity is counted by.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key {
-    /// The name that stands in the log.
-    Name(String),
-    /// The certificate, where it has no name.
-    Certificate(Fingerprint),
+    slowed: HashMap<Identity, Arc<Usage>>,
 }
 
 /// Why a client that has proven who it is gets no further.
 #[derive(Debug, thiserror::Error)]
 pub enum OverLimit {
     /// Its identity has reached a limit of its rule.
-    #[error("{0} of the identity {1:?}")]
-    Identity(Excess, String),
+    #[error("{0} of the identity {kind} {name:?}", kind = .1.kind.label(), name = .1.name)]
+    Identity(Excess, Identity),
     /// There are more identities than are kept.
     #[error(
         "more than {} identities with limits at once",
@@ -75,15 +65,15 @@ impl Records {
         if limits == Default::default() {
             return Ok(None);
         }
-        let (key, name) = (Key::of(peer), peer.identity());
+        let identity = peer.identity();
         let now = self.started.elapsed();
         // The guard lasts over `admit`, so that a record is never forgotten between its lookup and its first use.
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let usage = inner.usage(key, now).ok_or(OverLimit::Records)?;
+        let usage = inner.usage(identity, now).ok_or(OverLimit::Records)?;
         let permit = usage.admit(&limits, now);
         Ok(Some(Share {
             started: self.started,
-            permit: permit.map_err(|excess| OverLimit::Identity(excess, name))?,
+            permit: permit.map_err(|excess| OverLimit::Identity(excess, identity.clone()))?,
         }))
     }
 
@@ -91,44 +81,25 @@ impl Records {
     pub fn name_slowed(&self, peer: &VerifiedPeer) {
         let now = self.started.elapsed();
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.name_slowed(Key::of(peer), now);
+        inner.name_slowed(peer.identity(), now);
     }
 
-    /// Who has been slowed down lately, and for how long in all, by name.
-    pub fn slowed(&self) -> Vec<(String, Duration)> {
+    /// Who has been slowed down lately, and for how long in all.
+    pub fn slowed(&self) -> Vec<(Identity, Duration)> {
         let now = self.started.elapsed();
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.forget_slowed(now);
         let slowed = inner.slowed.iter();
         slowed
-            .map(|(key, usage)| (key.to_string(), usage.slowed_for()))
+            .map(|(key, usage)| (key.clone(), usage.slowed_for()))
             .collect()
-    }
-}
-
-impl Key {
-    fn of(peer: &VerifiedPeer) -> Self {
-        let name = peer.identity();
-        match name.is_empty() {
-            true => Key::Certificate(peer.fingerprint()),
-            false => Key::Name(name),
-        }
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Key::Name(name) => formatter.write_str(name),
-            Key::Certificate(fingerprint) => fingerprint.fmt(formatter),
-        }
     }
 }
 
 impl Inner {
     /// The record of an identity, a new one if need be; `None` when there are too many.
-    fn usage(&mut self, key: Key, now: Duration) -> Option<&Arc<Usage>> {
-        if self.usages.len() >= self.sweep_at && !self.usages.contains_key(&key) {
+    fn usage(&mut self, identity: &Identity, now: Duration) -> Option<&Arc<Usage>> {
+        if self.usages.len() >= self.sweep_at && !self.usages.contains_key(identity) {
             self.usages.retain(|_, usage| !usage.is_idle(now));
             if self.usages.len() >= limits::IDENTITY_RECORDS_MAX {
                 return None;
@@ -137,12 +108,12 @@ impl Inner {
             self.sweep_at = (2 * self.usages.len())
                 .clamp(limits::IDENTITY_RECORDS_MIN, limits::IDENTITY_RECORDS_MAX);
         }
-        Some(self.usages.entry(key).or_default())
+        Some(self.usages.entry(identity.clone()).or_default())
     }
 
     /// Beyond the bound nobody is named any more; the log has said who it is.
-    fn name_slowed(&mut self, key: Key, now: Duration) {
-        let Some(usage) = self.usages.get(&key) else {
+    fn name_slowed(&mut self, identity: &Identity, now: Duration) {
+        let Some(usage) = self.usages.get(identity) else {
             return;
         };
         let usage = Arc::clone(usage);
@@ -150,7 +121,7 @@ impl Inner {
             self.forget_slowed(now);
         }
         if self.slowed.len() < limits::SLOWED_IDENTITIES_MAX {
-            self.slowed.insert(key, usage);
+            self.slowed.insert(identity.clone(), usage);
         }
     }
 
@@ -185,6 +156,8 @@ impl Share {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gateway_core::authority::TrustDomain;
+    use gateway_core::certificate::NameKind;
     use gateway_core::identity::IdentityLimits;
 
     const LIMITS: IdentityLimits = IdentityLimits {
@@ -194,22 +167,45 @@ mod tests {
         bytes_burst: None,
     };
 
-    fn key(number: usize) -> Key {
-        Key::Name(format!("agent-{number}"))
+    fn key(number: usize) -> Identity {
+        Identity {
+            name: format!("agent-{number}"),
+            ..Identity::default()
+        }
+    }
+
+    #[test]
+    fn the_same_text_of_another_kind_or_trust_domain_is_counted_by_itself() {
+        let mut inner = Inner::default();
+        let of_kind = |kind| Identity { kind, ..key(1) };
+        let of_domain = |text: &str| Identity {
+            trust_domain: Some(TrustDomain::parse(text).unwrap()),
+            ..of_kind(NameKind::Uri)
+        };
+        let identities = [
+            of_kind(NameKind::Uri),
+            of_kind(NameKind::CommonName),
+            of_domain("example.org"),
+            of_domain("example.net"),
+        ];
+        for identity in &identities {
+            inner.usage(identity, Duration::ZERO).unwrap();
+        }
+        assert_eq!(inner.usages.len(), identities.len());
     }
 
     #[test]
     fn idle_records_are_forgotten_and_those_in_use_are_not() {
         let mut inner = Inner::default();
-        let in_use = Arc::clone(inner.usage(key(0), Duration::ZERO).unwrap());
+        let in_use = Arc::clone(inner.usage(&key(0), Duration::ZERO).unwrap());
         let _permit = in_use.admit(&LIMITS, Duration::ZERO).unwrap();
         for number in 1..10 * limits::IDENTITY_RECORDS_MIN {
             let now = Duration::from_secs(10 * number as u64);
-            let usage = inner.usage(key(number), now).unwrap();
+            let usage = inner.usage(&key(number), now).unwrap();
             drop(usage.admit(&LIMITS, now));
             assert!(inner.usages.len() <= limits::IDENTITY_RECORDS_MIN + 1);
         }
-        let again = inner.usage(key(0), Duration::MAX).unwrap();
+        let again = inner.usage(&key(0), Duration::MAX).unwrap();
         assert!(Arc::ptr_eq(again, &in_use));
     }
 
@@ -221,13 +217,13 @@ mod tests {
                 bytes_per_second: Some(1000),
                 ..IdentityLimits::default()
             };
-            let permit = inner.usage(key(number), now).unwrap().admit(&limits, now);
+            let permit = inner.usage(&key(number), now).unwrap().admit(&limits, now);
             assert!(
                 permit
                     .unwrap()
                     .pause(Duration::ZERO, now, limits::SLOWED_MEMORY)
             );
-            inner.name_slowed(key(number), now);
+            inner.name_slowed(&key(number), now);
         };
         let now = Duration::from_secs(1);
         for number in 0..limits::SLOWED_IDENTITIES_MAX + 10 {
@@ -243,13 +239,13 @@ mod tests {
         let mut inner = Inner::default();
         let now = Duration::ZERO;
         for number in 0..limits::IDENTITY_RECORDS_MAX {
-            let usage = inner.usage(key(number), now).unwrap();
+            let usage = inner.usage(&key(number), now).unwrap();
             // A handshake that is not paid for yet keeps the record.
             drop(usage.admit(&LIMITS, now).unwrap());
         }
         let newcomer = key(limits::IDENTITY_RECORDS_MAX);
-        assert!(inner.usage(newcomer.clone(), now).is_none());
-        assert!(inner.usage(key(0), now).is_some());
-        assert!(inner.usage(newcomer, Duration::from_secs(2)).is_some());
+        assert!(inner.usage(&newcomer, now).is_none());
+        assert!(inner.usage(&key(0), now).is_some());
+        assert!(inner.usage(&newcomer, Duration::from_secs(2)).is_some());
     }
 }

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use gateway_core::authority::TrustDomain;
+use gateway_core::certificate::Identity;
 use gateway_core::failure::Failure;
 use serde::Serialize;
 
@@ -19,8 +21,8 @@ pub struct Foreseen {
     left_out: u64,
 }
 
-/// Listener, name, fingerprint of the certificate, reason.
-type Key = (usize, String, String, &'static str);
+/// Listener, who it is, fingerprint of the certificate, reason.
+type Key = (usize, Identity, String, &'static str);
 
 #[derive(Debug)]
 struct Sighting {
@@ -40,6 +42,9 @@ struct Page<'a> {
 struct Client<'a> {
     listener: &'a str,
     identity: &'a str,
+    identity_kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trust_domain: Option<&'a str>,
     fingerprint: &'a str,
     reason: &'a str,
     detail: &'a str,
@@ -57,7 +62,12 @@ impl Foreseen {
         now: SystemTime,
     ) {
         let fingerprint = peer.fingerprint().to_string();
-        let key = (listener, peer.identity(), fingerprint, failure.label());
+        let key = (
+            listener,
+            peer.identity().clone(),
+            fingerprint,
+            failure.label(),
+        );
         let is_full = self.clients.len() >= limits::FORESEEN_CLIENTS_MAX;
         if is_full && !self.clients.contains_key(&key) {
             self.left_out += 1;
@@ -93,7 +103,9 @@ impl Foreseen {
         let clients = clients.map(
             |((listener, identity, fingerprint, reason), (sighting, count, last))| Client {
                 listener: listeners.get(*listener).map_or("", String::as_str),
-                identity,
+                identity: &identity.name,
+                identity_kind: identity.kind.label(),
+                trust_domain: identity.trust_domain.as_ref().map(TrustDomain::as_str),
                 fingerprint,
                 reason,
                 detail: &sighting.detail,

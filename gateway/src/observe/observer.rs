@@ -136,8 +136,9 @@ impl Observer {
                 ..
             } => {
                 let (suite, group) = (negotiated.cipher_suite, negotiated.group);
+                let (identity, kind) = named(peer);
                 tracing::debug!(
-                    listener, peer = %address, identity = peer.identity(), rule = peer.rule() + 1,
+                    listener, peer = %address, identity, kind, rule = peer.rule() + 1,
                     tenant = peer.tenant().map(|tenant| tenant.as_str()), suite, group, ?took, "accepted"
                 );
             }
@@ -149,12 +150,12 @@ impl Observer {
                 sent_bytes,
                 ..
             } => {
-                let (identity, reason) = (peer.identity(), end.label());
-                tracing::debug!(listener, peer = %address, identity, reason, received_bytes, sent_bytes, "ended");
+                let ((identity, kind), reason) = (named(peer), end.label());
+                tracing::debug!(listener, peer = %address, identity, kind, reason, received_bytes, sent_bytes, "ended");
                 if end.is_backends_fault()
                     && let Some(left_out) = self.backend_faults.borrow_mut().admit(Instant::now())
                 {
-                    tracing::warn!(listener, peer = %address, identity, reason, left_out, "cut off by the backend");
+                    tracing::warn!(listener, peer = %address, identity, kind, reason, left_out, "cut off by the backend");
                 }
             }
             Event::Foreseen {
@@ -223,9 +224,9 @@ impl Observer {
     fn log_slowed(&self, listener: &str, address: SocketAddr, peer: &VerifiedPeer) {
         let admitted = self.slowed.borrow_mut().admit(Instant::now());
         let Some(left_out) = admitted else { return };
-        let (identity, limits) = (peer.identity(), peer.limits());
+        let ((identity, kind), limits) = (named(peer), peer.limits());
         tracing::warn!(
-            listener, peer = %address, identity, bytes_per_second = limits.bytes_per_second,
+            listener, peer = %address, identity, kind, bytes_per_second = limits.bytes_per_second,
             bytes_burst = limits.bytes_burst, left_out,
             "slowed down to bytes_per_second: what does not pass within the client's time-out is sent again, and may never arrive"
         );
@@ -234,14 +235,21 @@ impl Observer {
     fn log_foreseen(&self, listener: &str, failure: Failure, detail: &str, peer: &VerifiedPeer) {
         let admitted = self.foreseen.borrow_mut().admit(Instant::now());
         let Some(left_out) = admitted else { return };
-        let (identity, reason) = (peer.identity(), failure.label());
+        let ((identity, kind), reason) = (named(peer), failure.label());
         tracing::warn!(
             listener,
             identity,
+            kind,
             reason,
             detail,
             left_out,
             "the observed configuration would refuse it"
         );
     }
+}
+
+/// What a log line calls a client: its name, and what kind of name that is.
+fn named(peer: &VerifiedPeer) -> (&str, &'static str) {
+    let identity = peer.identity();
+    (&identity.name, identity.kind.label())
 }

@@ -77,6 +77,7 @@ pub fn listener_trust(config: &Config, position: usize, blocks: &Arc<BlockList>)
             .iter()
             .map(|root| authority_id(&root.anchor))
             .collect(),
+        scopes: Arc::clone(&listener.client_scopes),
         revocation: Arc::clone(&listener.revocation),
         blocks: Arc::clone(blocks),
         rules: Arc::clone(&config.rules),

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use gateway_core::certificate::{Certificate, Fingerprint};
+use gateway_core::certificate::{Certificate, Fingerprint, Identity};
 use gateway_core::expiry::Lifetime;
 use gateway_core::identity::{Admission, IdentityLimits, Tenant};
 use gateway_core::lineage::Lineage;
@@ -78,14 +78,9 @@ impl VerifiedPeer {
         &self.0.claimed.lineage.certificate
     }
 
-    /// The name to show and to count by; empty for a certificate without names.
-    pub fn identity(&self) -> String {
-        self.0
-            .claimed
-            .lineage
-            .certificate
-            .identity()
-            .unwrap_or_default()
+    /// What the client is shown and counted by: the name that its rule matched, with its kind and trust domain.
+    pub fn identity(&self) -> &Identity {
+        &self.0.claimed.admission.identity
     }
 
     /// Names the client's very certificate.
@@ -142,14 +137,25 @@ impl VerifiedPeer {
     /// Judges the client anew, by what a listener trusts now. `None`: it may stay.
     pub fn judge(&self, trust: &Trust, now: SystemTime) -> Option<End> {
         match self.object(trust, now) {
-            // A backend may have been told the tenant, so another one takes another connection.
-            Ok(admission) if admission.tenant == self.0.claimed.admission.tenant => {
+            // A backend may have been told tenant and name, so another one takes another connection.
+            Ok(admission) if self.stays_who_it_was(&admission) => {
                 self.0.rule.set(admission.rule);
                 None
             }
             Ok(_) => Some(End::NotAuthorized),
             Err(objection) => End::of_objection(&objection),
         }
+    }
+}
+
+impl VerifiedPeer {
+    /// Whether a backend would be told the same of the client as it was. That its authority has been bound to a trust domain
+    /// since is nothing a backend knows of.
+    fn stays_who_it_was(&self, admission: &Admission) -> bool {
+        let (was, is) = (&self.0.claimed.admission, admission);
+        was.tenant == is.tenant
+            && was.identity.kind == is.identity.kind
+            && was.identity.name == is.identity.name
     }
 }
 

@@ -166,8 +166,12 @@ fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
     let world = World::new();
     let backend = Backend::start(Behaviour::Echo);
     rotate_keys(&world, &[]);
+    let agents = world.agents.certificate();
     let setup = world
         .setup()
+        .client_authorities(&format!(
+            "{{ file = {agents:?}, trust_domain = \"example.test\" }}"
+        ))
         .tables("[audit]\nfile = \"audit.jsonl\"\n[tls.resumption]\nkey_file = \"tickets.keys\"\n")
         .route("edge", "alpn = [\"h2\"]", &[backend.address()], "")
         .route("other", "alpn = [\"h2\"]", &[backend.address()], "");
@@ -256,6 +260,7 @@ fn lines_say_who_it_was_and_how_it_went() {
     for line in [&accepted, &end] {
         assert_eq!(line["listener"], "edge");
         assert_eq!(line["identity"], "spiffe://example.test/agent/agent-1");
+        assert_eq!(line["identity_kind"], "uri");
         assert_eq!(line["tenant"], "team-a");
         assert_eq!(line["rule"], 1);
     }

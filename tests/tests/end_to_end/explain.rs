@@ -72,11 +72,11 @@ fn it_tells_for_each_listener_which_rule_matches_and_why_the_earlier_ones_do_not
     let expected = [
         "names        uri \"spiffe://example.test/agent/agent-1\"",
         "issuer       CN=Agents of the test",
-        "Listener outer: ADMITTED by rule 3\n  tenant       team-a\n  limits       7 connections\n",
+        "Listener outer: ADMITTED by rule 3\n  goes by      uri \"spiffe://example.test/agent/agent-1\"\n  tenant       team-a\n  limits       7 connections\n",
         "rule 1       does not match: uri spiffe://example.test/other/* is not \"spiffe://example.test/agent/agent-1\"; ou edge is not there",
         "rule 2       does not match: holds on inner only",
         "rule 3       matches",
-        "Listener inner: ADMITTED by rule 2\n  tenant       team-b\n  limits       none\n",
+        "Listener inner: ADMITTED by rule 2\n  goes by      uri \"spiffe://example.test/agent/agent-1\"\n  tenant       team-b\n  limits       none\n",
     ];
     assert_says(&said, &expected);
     let (code, said) = check(&world, &world.agent.certificate, &["--listener", "inner"]);

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use rustls::AlertDescription;
 use tests::{
-    Backend, Behaviour, Client, Closing, Credentials, Gateway, Request, TlsFailure, World,
+    Authority, Backend, Behaviour, Client, Closing, Credentials, Gateway, Request, TlsFailure,
+    Usage, World,
 };
 
 /// The program's words on a certificate.
@@ -157,4 +158,95 @@ fn a_tenant_comes_from_the_certificate_or_the_client_is_refused() {
         let said = received.windows(part.len()).any(|bytes| bytes == part);
         assert!(said, "{from}: {}", received.escape_ascii());
     }
+}
+
+#[test]
+fn an_authority_that_is_bound_to_a_trust_domain_admits_nobody_of_another() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let foreign = Authority::create(world.folder(), "foreign", "Foreign");
+    let elements = format!(
+        "{:?}, {{ file = {:?}, trust_domain = \"foreign.test\", dns = [\"*.foreign.test\"] }}",
+        world.agents.certificate(),
+        foreign.certificate()
+    );
+    let rules = "[[identity]]\nmatch = { uri = \"spiffe://*\" }\n\
+                 [[identity]]\nmatch = { cn = \"ours\" }\n\
+                 [[identity]]\nmatch = { cn = \"theirs\", trust_domain = \"foreign.test\" }\n";
+    let setup = world.setup().client_authorities(&elements);
+    let setup = setup.identities(rules);
+    let gateway = setup.route("edge", "", &[backend.address()], "").start();
+    let named = |name: &str| Request::server(name).usage(Usage::Client);
+    let welcome = [
+        Request::client("spiffe://foreign.test/agent/1"),
+        Request::client("spiffe://foreign.test/agent/1").dns("a.foreign.test"),
+        named("theirs"),
+    ];
+    for (number, request) in welcome.into_iter().enumerate() {
+        let agent = foreign.issue(&format!("welcome-{number}"), request);
+        let mut client = get_in(&world, &gateway, "edge", &agent);
+        assert_eq!(client.receive(5).unwrap(), b"hello", "{number}");
+    }
+    let denied = [
+        Request::client("spiffe://example.test/agent/evil"),
+        Request::client("spiffe://foreign.test/agent/1").dns("a.example.test"),
+        Request::client("https://foreign.test/agent/1"),
+        named("ours"),
+    ];
+    for (number, request) in denied.into_iter().enumerate() {
+        let agent = foreign.issue(&format!("denied-{number}"), request);
+        let why = format!("denied-{number}");
+        assert_denied(&world, &gateway, "edge", &agent, &why);
+    }
+    let mut client = get_in(&world, &gateway, "edge", &world.agent);
+    assert_eq!(client.receive(5).unwrap(), b"hello");
+}
+
+#[test]
+fn a_common_name_that_equals_a_uri_shares_no_limit_with_it() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let name = "spiffe://example.test/agent/agent-1";
+    let rules = format!(
+        "[[identity]]\nmatch = {{ uri = \"{name}\" }}\nmax_connections = 1\n\
+         [[identity]]\nmatch = {{ cn = \"{name}\" }}\nmax_connections = 1\n"
+    );
+    let setup = world.setup().identities(&rules);
+    let gateway = setup.route("edge", "", &[backend.address()], "").start();
+    let by_uri = world.agents.issue("by-uri", Request::client(name));
+    let by_name = Request::server(name).usage(Usage::Client);
+    let by_name = world.agents.issue("by-name", by_name);
+    let mut first = get_in(&world, &gateway, "edge", &by_uri);
+    assert_eq!(first.receive(5).unwrap(), b"hello");
+    let mut second = get_in(&world, &gateway, "edge", &by_name);
+    assert_eq!(second.receive(5).unwrap(), b"hello");
+}
+
+#[test]
+fn the_uri_that_the_rule_matched_is_the_one_the_backend_is_told() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let rule = "[[identity]]\nmatch = { uri = \"spiffe://example.test/*\" }\n";
+    let setup = world.setup().identities(rule);
+    let keys = "proxy_protocol = true";
+    let gateway = setup.route("edge", "", &[backend.address()], keys).start();
+    let request = Request::client("https://evil.test/admin").uri("spiffe://example.test/agent/1");
+    let agent = world.agents.issue("two-uris", request);
+    let mut client = get_in(&world, &gateway, "edge", &agent);
+    client.finish();
+    let (received, _) = client.receive_to_end();
+    let says = |text: &str| {
+        received
+            .windows(text.len())
+            .any(|bytes| bytes == text.as_bytes())
+    };
+    assert!(
+        says("spiffe://example.test/agent/1"),
+        "{}",
+        received.escape_ascii()
+    );
+    assert!(!says("evil"), "{}", received.escape_ascii());
+    let request = Request::client("spiffe://evil.test/1").uri("spiffe://example.test/agent/1");
+    let agent = world.agents.issue("two-ids", request);
+    assert_denied(&world, &gateway, "edge", &agent, "two SPIFFE IDs");
 }

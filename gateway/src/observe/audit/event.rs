@@ -4,12 +4,14 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use gateway_core::authority::TrustDomain;
+use gateway_core::certificate::NameKind;
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 
 use super::line::{
-    self, Accepted, Client, ConnectionId, End, Foreseen, Handshake, Line, Outcome, Panicked,
-    Refused, Shown, Text, Time,
+    self, Accepted, Client, ConnectionId, End, Foreseen, Handshake, Identity, Line, Outcome,
+    Panicked, Refused, Shown, Text, Time,
 };
 use crate::observe::{Event, Presented};
 use crate::relay;
@@ -74,7 +76,7 @@ impl Scene<'_> {
                 received_bytes,
                 sent_bytes,
                 duration_microseconds: microseconds(lasted),
-                client: client(peer, &peer.identity()),
+                client: client(peer),
             })
             .write(buffer),
             Event::Foreseen {
@@ -111,7 +113,7 @@ impl Scene<'_> {
             reason: failure.label(),
             detail: Text(detail),
             fingerprint: Shown(peer.fingerprint()),
-            identity: peer.identity(),
+            identity: identity(peer),
         })
     }
 
@@ -154,12 +156,14 @@ fn with_refusal(
     presented: Option<Presented<'_>>,
     write: impl FnOnce(Outcome<'_>),
 ) {
-    let identity = presented.and_then(|presented| presented.certificate.identity());
+    let name = presented.map(|presented| presented.certificate.name());
+    let name = name.filter(|(kind, _)| *kind != NameKind::Fingerprint);
     write(Outcome::Refused(Refused {
         reason: failure.label(),
         detail: Text(detail),
         presented: presented.map(|presented| line::Presented {
-            identity: identity.as_deref().map(Text),
+            identity: name.as_ref().map(|(_, name)| Text(name)),
+            kind: name.as_ref().map(|(kind, _)| kind.label()),
             fingerprint: Shown(presented.certificate.fingerprint),
             serial: presented.serial.map(Shown),
             issuer: Text(&presented.certificate.issuer),
@@ -188,15 +192,24 @@ fn with_admission(
         group: negotiated.group,
         authenticated_at: Time(peer.authenticated_at()),
         duration_microseconds: microseconds(took),
-        client: client(peer, &peer.identity()),
+        client: client(peer),
         issuer: Text(&peer.certificate().issuer),
         not_after: Time(peer.not_after()),
     }));
 }
 
-fn client<'a>(peer: &'a VerifiedPeer, identity: &'a str) -> Client<'a> {
+fn identity(peer: &VerifiedPeer) -> Identity<'_> {
+    let identity = peer.identity();
+    Identity {
+        identity: Text(&identity.name),
+        kind: identity.kind.label(),
+        trust_domain: identity.trust_domain.as_ref().map(TrustDomain::as_str),
+    }
+}
+
+fn client(peer: &VerifiedPeer) -> Client<'_> {
     Client {
-        identity: Text(identity),
+        identity: identity(peer),
         rule: peer.rule() + 1,
         tenant: peer.tenant().map(|tenant| tenant.as_str()),
         fingerprint: Shown(peer.fingerprint()),

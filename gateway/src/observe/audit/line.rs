@@ -118,6 +118,12 @@ pub struct Presented<'a> {
     /// Its name, as `identity` would be.
     #[serde(rename = "presented_identity", skip_serializing_if = "Option::is_none")]
     pub identity: Option<Text<'a>>,
+    /// What kind of name that is.
+    #[serde(
+        rename = "presented_identity_kind",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub kind: Option<&'static str>,
     /// SHA-256 of it.
     #[serde(rename = "presented_fingerprint")]
     pub fingerprint: Shown<Fingerprint>,
@@ -132,11 +138,25 @@ pub struct Presented<'a> {
     pub not_after: Time,
 }
 
+/// What a client that has proven who it is goes by.
+#[derive(Debug, Serialize)]
+pub struct Identity<'a> {
+    /// The name.
+    pub identity: Text<'a>,
+    /// What kind of name it is.
+    #[serde(rename = "identity_kind")]
+    pub kind: &'static str,
+    /// The trust domain that its authority is bound to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust_domain: Option<&'a str>,
+}
+
 /// A client that has proven who it is.
 #[derive(Debug, Serialize)]
 pub struct Client<'a> {
     /// The name to show.
-    pub identity: Text<'a>,
+    #[serde(flatten)]
+    pub identity: Identity<'a>,
     /// The rule that admitted it, counted from 1.
     pub rule: usize,
     /// The tenant it sends as.
@@ -200,7 +220,8 @@ pub struct Foreseen<'a> {
     /// The same in words.
     pub detail: Text<'a>,
     /// Who it is.
-    pub identity: String,
+    #[serde(flatten)]
+    pub identity: Identity<'a>,
     /// By which certificate.
     pub fingerprint: Shown<Fingerprint>,
 }

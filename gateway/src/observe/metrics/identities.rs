@@ -1,6 +1,7 @@
 //! The identities' part of the metrics page: who is slowed down to its rate.
 //! In: the records of identities with limits. Out: samples. On the control thread.
 
+use gateway_core::authority::TrustDomain;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
@@ -17,7 +18,12 @@ impl Metrics {
             MetricType::Counter,
         )?;
         for (identity, slowed_for) in self.0.records.slowed() {
-            let labels = [("identity", identity.as_str())];
+            let trust_domain = identity.trust_domain.as_ref();
+            let labels = [
+                ("identity", identity.name.as_str()),
+                ("kind", identity.kind.label()),
+                ("trust_domain", trust_domain.map_or("", TrustDomain::as_str)),
+            ];
             metric
                 .encode_family(&labels)?
                 .encode_counter::<NoLabelSet, _, u64>(&slowed_for.as_secs_f64(), None)?;

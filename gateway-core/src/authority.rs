@@ -1,0 +1,189 @@
+//! What an authority may speak for, where an operator has bound it to a trust domain.
+//! In: a certificate below that authority. Out: whether all of its names are the authority's to give. Pure text.
+
+use std::fmt;
+
+use crate::certificate::Certificate;
+use crate::pattern::Pattern;
+
+/// Where SPIFFE IDs begin (SPIFFE-ID section 2.1); URI schemes have no case (RFC 3986 section 3.1).
+const SPIFFE: &str = "spiffe://";
+
+/// The name of a trust domain: lower-case letters, digits, `.`, `-`, `_`, at most 255 (SPIFFE-ID section 2.1).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrustDomain(String);
+
+/// Why a trust domain was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "must be the name of a trust domain: 1 to 255 lower-case letters, digits or .-_ and no scheme"
+)]
+pub struct TrustDomainError;
+
+impl TrustDomain {
+    /// Longest name in bytes.
+    pub const MAX_BYTES: usize = 255;
+
+    /// Checks a name.
+    pub fn parse(text: &str) -> Result<Self, TrustDomainError> {
+        let allowed =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
+        let is_good =
+            !text.is_empty() && text.len() <= Self::MAX_BYTES && text.bytes().all(allowed);
+        match is_good {
+            true => Ok(TrustDomain(text.to_owned())),
+            false => Err(TrustDomainError),
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TrustDomain {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Whether a URI is a SPIFFE ID, or claims to be one.
+pub fn is_spiffe(uri: &str) -> bool {
+    let begin = uri.get(..SPIFFE.len());
+    begin.is_some_and(|begin| begin.eq_ignore_ascii_case(SPIFFE))
+}
+
+/// The trust domain that a SPIFFE ID names, as it is written there.
+fn domain_of(uri: &str) -> Option<&str> {
+    let rest = is_spiffe(uri).then(|| &uri[SPIFFE.len()..])?;
+    rest.split('/').next()
+}
+
+/// What an authority may speak for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// The trust domain of the SPIFFE IDs it may issue; no other URI is its to give.
+    pub trust_domain: TrustDomain,
+    /// The DNS names it may issue.
+    pub dns: Vec<Pattern>,
+}
+
+/// A name that an authority gave and may not give.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "its CA is bound to the trust domain {trust_domain} and may not speak for the {kind} {name:?}"
+)]
+pub struct OutOfScope {
+    /// What the authority is bound to.
+    pub trust_domain: TrustDomain,
+    /// `URI` or `DNS name`.
+    pub kind: &'static str,
+    /// The name.
+    pub name: String,
+}
+
+impl Scope {
+    /// Whether the authority may give every name of the certificate. Its common name, units and addresses are no names of a
+    /// trust domain: rules look at them only if they name the trust domain as well.
+    pub fn check(&self, certificate: &Certificate) -> Result<(), OutOfScope> {
+        let refuse = |kind: &'static str, name: &String| OutOfScope {
+            trust_domain: self.trust_domain.clone(),
+            kind,
+            name: name.clone(),
+        };
+        let mut uris = certificate.uris.iter();
+        if let Some(uri) = uris.find(|uri| domain_of(uri) != Some(self.trust_domain.as_str())) {
+            return Err(refuse("URI", uri));
+        }
+        let is_ours = |name: &&String| self.dns.iter().any(|pattern| pattern.matches(name));
+        let mut dns_names = certificate.dns_names.iter();
+        match dns_names.find(|name| !is_ours(name)) {
+            Some(name) => Err(refuse("DNS name", name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a name could be both this authority's and the other's: not within one trust domain, where they are one.
+    pub fn overlaps(&self, other: &Scope) -> bool {
+        let overlap = |pattern: &Pattern| other.dns.iter().any(|other| pattern.overlaps(other));
+        self.trust_domain != other.trust_domain && self.dns.iter().any(overlap)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(trust_domain: &str, dns: &[&str]) -> Scope {
+        let dns = dns.iter().map(|text| Pattern::parse_dns(text).unwrap());
+        Scope {
+            trust_domain: TrustDomain::parse(trust_domain).unwrap(),
+            dns: dns.collect(),
+        }
+    }
+
+    #[test]
+    fn a_bound_authority_speaks_for_its_trust_domain_and_the_listed_dns_names_alone() {
+        let bound = scope("example.org", &["*.agents.example.org"]);
+        let may = |uri: &str, dns: &str| {
+            let one = |name: &str| match name {
+                "" => Vec::new(),
+                name => vec![name.to_owned()],
+            };
+            let certificate = Certificate {
+                uris: one(uri),
+                dns_names: one(dns),
+                ..Certificate::default()
+            };
+            bound.check(&certificate).is_ok()
+        };
+        assert!(may("spiffe://example.org/agent/1", ""));
+        assert!(may("SPIFFE://example.org/agent/1", "a.agents.example.org"));
+        assert!(may("spiffe://example.org", ""));
+        assert!(may("", ""));
+        for uri in [
+            "spiffe://example.net/agent/1",
+            "spiffe://example.org.evil/agent/1",
+            "spiffe://Example.org/agent/1",
+            "spiffe://example.org:443/agent/1",
+            "spiffe://x@example.org/agent/1",
+            "https://example.org/agent/1",
+            "urn:example.org",
+            "spiffe:/",
+        ] {
+            assert!(!may(uri, ""), "{uri}");
+        }
+        assert!(!may("spiffe://example.org/a", "agents.example.org"));
+        assert!(!may("spiffe://example.org/a", "a.example.net"));
+    }
+
+    #[test]
+    fn two_authorities_overlap_where_one_dns_name_could_be_of_both() {
+        let wide = scope("a.example", &["*.example.org"]);
+        assert!(wide.overlaps(&scope("b.example", &["agent.example.org"])));
+        assert!(!wide.overlaps(&scope("b.example", &["agent.example.net"])));
+        assert!(!wide.overlaps(&scope("b.example", &[])));
+        assert!(!wide.overlaps(&scope("a.example", &["*.example.org"])));
+    }
+
+    #[test]
+    fn a_trust_domain_is_a_name_in_lower_case_without_a_scheme() {
+        let longest = "a".repeat(TrustDomain::MAX_BYTES);
+        for good in ["example.org", "prod_1", "a-b", longest.as_str()] {
+            assert!(TrustDomain::parse(good).is_ok(), "{good}");
+        }
+        let too_long = "a".repeat(TrustDomain::MAX_BYTES + 1);
+        for bad in [
+            "",
+            "Example.org",
+            "spiffe://example.org",
+            "a/b",
+            "a:1",
+            "ä",
+            &too_long,
+        ] {
+            assert_eq!(TrustDomain::parse(bad), Err(TrustDomainError), "{bad}");
+        }
+    }
+}
