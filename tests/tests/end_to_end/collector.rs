@@ -228,6 +228,12 @@ fn with_a_rate_at_which_a_batch_passes_within_the_exporters_timeout_everything_a
     }
     let doubled = Collector::wait_for_all(&world, "logs", "grpc", 8);
     assert_eq!(doubled, 0, "a batch timed out and was sent again");
+    let slowed = "portcullis_identity_slowed_seconds_total";
+    let slowed = gateway.metrics().by_label(slowed, "identity");
+    let named = |text: &String| text.contains("spiffe://example.test/agent/agent-1");
+    assert!(slowed.keys().any(named), "{slowed:?}");
+    let log = gateway.log();
+    assert!(log.contains("slowed down to bytes_per_second"), "{log}");
 }
 
 /// Two minutes of 200 spans a second, beside which something is done again and again; all of them arrive.

@@ -45,6 +45,7 @@ mod revocation;
 mod runbooks;
 mod skywalking;
 mod soak;
+mod step;
 mod telemetry;
 mod tls;
 mod watching;
