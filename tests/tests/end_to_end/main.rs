@@ -35,6 +35,7 @@ mod prometheus;
 mod proxy_protocol;
 mod readme;
 mod recipes;
+mod recorded;
 mod records;
 mod refused;
 mod relay;
