@@ -119,6 +119,30 @@ fn wait_for_port(process: &mut Process, address: SocketAddr) {
 }
 
 #[test]
+fn an_exporter_whose_batches_pass_within_its_time_out_delivers_everything_late() {
+    const SPANS: u32 = 2000;
+    let world = World::new();
+    let recorder = Recorder::start(&world);
+    // A batch of 512 spans takes three seconds of the ten that the exporter waits.
+    let rule = "[[identity]]\nmatch = { uri = \"spiffe://example.test/agent/*\" }\nbytes_per_second = \"24KiB\"\n";
+    let gateway = world
+        .setup()
+        .identities(rule)
+        .route("otlp-grpc", "alpn = [\"h2\"]", &[recorder.grpc], "")
+        .start();
+    let endpoint = gateway.address_of("otlp-grpc");
+    let sent = python_sdk(&world, endpoint, "grpc", [SPANS, 0, 0]);
+    let sent = as_set(sent["spans"].as_array().unwrap());
+    assert_eq!(sent.len(), SPANS as usize);
+    eventually("every span has arrived", || {
+        (recorder.spans() == sent).then_some(())
+    });
+    let identity = ("identity", "spiffe://example.test/agent/agent-1");
+    let slowed = "portcullis_identity_slowed_seconds_total";
+    assert!(gateway.metrics().sum(slowed, &[identity]) > 1.0);
+}
+
+#[test]
 fn every_span_of_the_python_sdk_arrives_as_it_was_made_over_grpc() {
     let world = World::new();
     let recorder = Recorder::start(&world);

@@ -118,7 +118,7 @@ impl Site {
              [audit]\nfile = {:?}\n\n\
              [[listener]]\nname = \"edge\"\naddress = \"{address}\"\nmode = \"stream\"\n\
              certificate = {:?}\nkey = {:?}\nclient_ca = [{:?}]\nbackend = \"echo\"\n\
-             handshake_timeout = \"3s\"\nmax_handshakes = 8192\n\n\
+             first_byte_timeout = \"3s\"\nhandshake_timeout = \"3s\"\nmax_handshakes = 8192\n\n\
              [[backend]]\nname = \"echo\"\nservers = [\"{}\"]\n\n\
              [[identity]]\nmatch = {{ uri = \"spiffe://example.test/agent/*\" }}\n",
             admin.display(),
