@@ -1,21 +1,72 @@
 //! The first bytes of a connection: TLS or not.
-//! In: what has arrived so far. Out: whether it can still become a TLS handshake. Decided before any TLS state sees
-//! them, so that plain HTTP and port scanners are told apart from broken TLS.
+//! In: what has arrived so far. Out: whether it can still become a TLS handshake, and what to answer if not. Decided before
+//! any TLS state sees them, so that plain HTTP and port scanners are told apart from broken TLS.
 
 /// What the first bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirstBytes {
     /// A TLS handshake record, as far as can be seen.
     Tls,
+    /// A request of HTTP/1 in clear.
+    Http1,
+    /// The preface of HTTP/2 in clear (RFC 9113 section 3.4), which plain gRPC sends.
+    Http2,
     /// Something else.
     NotTls,
 }
+
+/// Methods of HTTP that clients begin with (RFC 9110 section 9.3), and the space behind them.
+const METHODS: [&[u8]; 7] = [
+    b"GET ",
+    b"POST ",
+    b"PUT ",
+    b"HEAD ",
+    b"OPTIONS ",
+    b"PATCH ",
+    b"CONNECT ",
+];
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+
+/// An answer of HTTP/1.1 to a request that should have been made over TLS.
+const HTTP1_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 66\r\nConnection: close\r\n\r\n\
+This port takes TLS 1.3 with a client certificate, no plain HTTP.\n";
+
+/// What a server of HTTP/2 has to begin with, and a GOAWAY with INADEQUATE_SECURITY (RFC 9113 sections 6.5, 6.8 and 7).
+const HTTP2_ANSWER: &[u8] = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00\
+\x00\x00\x4b\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\
+This port takes TLS 1.3 with a client certificate, no plain HTTP/2.";
 
 /// Looks at the first bytes. RFC 8446 section 5.1: the record type is handshake (22), the legacy version 0x03xx.
 pub fn first_bytes(bytes: &[u8]) -> FirstBytes {
     match bytes {
         [] | [22] | [22, 3, ..] => FirstBytes::Tls,
+        _ if bytes.starts_with(HTTP2_PREFACE) => FirstBytes::Http2,
+        _ if METHODS.iter().any(|method| bytes.starts_with(method)) => FirstBytes::Http1,
         _ => FirstBytes::NotTls,
+    }
+}
+
+impl FirstBytes {
+    /// What tells a client that speaks another protocol than TLS so, in its own protocol, before the connection ends.
+    pub const fn answer(self) -> Option<&'static [u8]> {
+        match self {
+            FirstBytes::Http1 => Some(HTTP1_ANSWER),
+            FirstBytes::Http2 => Some(HTTP2_ANSWER),
+            FirstBytes::Tls | FirstBytes::NotTls => None,
+        }
+    }
+
+    /// What has come, for the log.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            FirstBytes::Http1 => {
+                "a request of plain HTTP: switch TLS on in the client, with its certificate"
+            }
+            FirstBytes::Http2 => {
+                "the beginning of plain HTTP/2 or gRPC: switch TLS on in the client, with its certificate"
+            }
+            FirstBytes::Tls | FirstBytes::NotTls => "the first bytes are no TLS record",
+        }
     }
 }
 
@@ -28,17 +79,32 @@ mod tests {
         for tls in [&b""[..], b"\x16", b"\x16\x03", b"\x16\x03\x01\x02\x00\x01"] {
             assert_eq!(first_bytes(tls), FirstBytes::Tls, "{tls:?}");
         }
-        let others: [&[u8]; 7] = [
-            b"GET / HTTP/1.1\r\n",
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        let others: [&[u8]; 6] = [
             b"SSH-2.0-OpenSSH_9.2\r\n",
             b"\x0d\x0a\x0d\x0a\x00\x0d\x0aQUIT\x0a",
             b"\x80\x2e\x01\x00\x02",
             b"\x16\x02",
             b"\x00",
+            b"GETTING",
         ];
         for other in others {
             assert_eq!(first_bytes(other), FirstBytes::NotTls, "{other:?}");
         }
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        assert_eq!(first_bytes(preface), FirstBytes::Http2);
+        for request in ["GET / HTTP/1.1\r\n", "POST /v1/traces HTTP/1.1\r\n"] {
+            assert_eq!(first_bytes(request.as_bytes()), FirstBytes::Http1);
+        }
+    }
+
+    #[test]
+    fn answers_have_the_lengths_they_say() {
+        let text = HTTP1_ANSWER.windows(4).position(|four| four == b"\r\n\r\n");
+        let body = &HTTP1_ANSWER[text.unwrap() + 4..];
+        let said = String::from_utf8_lossy(HTTP1_ANSWER);
+        assert!(said.contains(&format!("Content-Length: {}\r\n", body.len())));
+        let (settings, goaway) = HTTP2_ANSWER.split_at(9);
+        assert_eq!(settings, [0, 0, 0, 4, 0, 0, 0, 0, 0]);
+        assert_eq!(usize::from(goaway[2]), goaway.len() - 9);
     }
 }

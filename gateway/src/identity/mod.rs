@@ -15,7 +15,7 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::pki::facts::{ip_address, name_text, system_time};
+use crate::pki::facts::{ip_address, name_text, system_time, text_value};
 
 /// What a client certificate says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,13 +82,11 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
         _ => None,
     };
     let mut names = Certificate {
-        common_name: common_name
-            .and_then(|name| name.as_str().ok())
-            .map(str::to_owned),
+        common_name: common_name.and_then(text_value),
         organizational_units: parsed
             .subject()
             .iter_organizational_unit()
-            .filter_map(|unit| Some(unit.as_str().ok()?.to_owned()))
+            .filter_map(text_value)
             .collect(),
         issuer: name_text(parsed.issuer()),
         fingerprint: fingerprint(certificate),
@@ -132,6 +130,9 @@ pub fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
     fingerprint
 }
 
+/// Names of a certificate that one line has: whoever presents it chooses how many there are.
+const NAMES_SHOWN_MAX: usize = 8;
+
 /// The names in one line, for a log.
 pub fn describe(names: &Certificate) -> String {
     let uris = names.uris.iter().map(|uri| format!("uri {uri:?}"));
@@ -140,16 +141,16 @@ pub fn describe(names: &Certificate) -> String {
     let addresses = names.ip_addresses.iter().map(|ip| format!("ip {ip}"));
     let units = names.organizational_units.iter();
     let units = units.map(|unit| format!("ou {unit:?}"));
-    let all: Vec<_> = uris
+    let mut all = uris
         .chain(dns_names)
         .chain(common_name)
         .chain(addresses)
-        .chain(units)
-        .collect();
-    if all.is_empty() {
-        "a certificate without names".to_owned()
-    } else {
-        all.join(", ")
+        .chain(units);
+    let shown: Vec<_> = all.by_ref().take(NAMES_SHOWN_MAX).collect();
+    match (shown.is_empty(), all.count()) {
+        (true, _) => "a certificate without names".to_owned(),
+        (false, 0) => shown.join(", "),
+        (false, more) => format!("{} and {more} more", shown.join(", ")),
     }
 }
 
@@ -212,6 +213,32 @@ mod tests {
         let control =
             certificate(|params| params.distinguished_name.push(DnType::CommonName, "a\0b"));
         assert_eq!(parse(&control), Err(ParseError::Name));
+    }
+
+    #[test]
+    fn names_in_the_string_types_of_old_cas_are_read_and_many_are_shown_as_some() {
+        let text = |value: rcgen::DnValue| {
+            let parsed = parse(&certificate(|params| {
+                params.distinguished_name.push(DnType::CommonName, value);
+            }));
+            let names = parsed.unwrap().certificate;
+            assert_eq!(names.issuer, "CN=agent");
+            names.common_name
+        };
+        let agent = Some("agent".to_owned());
+        assert_eq!(
+            text(rcgen::DnValue::BmpString("agent".try_into().unwrap())),
+            agent
+        );
+        assert_eq!(
+            text(rcgen::DnValue::TeletexString("agent".try_into().unwrap())),
+            agent
+        );
+        let many = Certificate {
+            uris: (0..20).map(|number| format!("urn:{number}")).collect(),
+            ..Certificate::default()
+        };
+        assert!(describe(&many).ends_with("uri \"urn:7\" and 12 more"));
     }
 
     #[test]

@@ -12,8 +12,9 @@ use gateway_core::suppress::Suppressor;
 use super::audit::{Audit, Scene, Weight};
 use super::clients::Clients;
 use super::counters::WorkerCounters;
-use super::event::Event;
+use super::event::{Event, Presented};
 use crate::config::Config;
+use crate::identity;
 use crate::limits;
 use crate::tls::VerifiedPeer;
 
@@ -114,9 +115,11 @@ impl Observer {
                 failure,
                 address,
                 detail,
+                presented,
                 ..
             } => {
-                self.log_refusal(listener, *failure, *address, detail);
+                let presented = presented.as_ref();
+                self.log_refusal(listener, (*failure, detail), *address, presented);
             }
             Event::ServerFailed {
                 backend,
@@ -204,19 +207,31 @@ impl Observer {
         );
     }
 
-    fn log_refusal(&self, listener: &str, failure: Failure, address: SocketAddr, detail: &str) {
+    /// Nothing about a certificate that was presented is proven; its names are written so that no character of theirs is
+    /// taken for another.
+    fn log_refusal(
+        &self,
+        listener: &str,
+        (failure, detail): (Failure, &str),
+        address: SocketAddr,
+        presented: Option<&Presented<'_>>,
+    ) {
         let admitted = self.refusals.borrow_mut()[failure.index()].admit(Instant::now());
         let Some(left_out) = admitted else { return };
         let reason = failure.label();
+        let names = presented.map(|presented| identity::describe(presented.certificate));
+        let issuer = presented.map(|presented| presented.certificate.issuer.as_str());
+        let serial = presented.and_then(|presented| presented.serial);
+        let serial = serial.map(|serial| serial.to_string());
         match failure.level() {
             Level::Info => {
-                tracing::info!(listener, reason, peer = %address, detail, left_out, "refused")
+                tracing::info!(listener, reason, peer = %address, detail, presented = names, issuer, serial, left_out, "refused")
             }
             Level::Warn => {
-                tracing::warn!(listener, reason, peer = %address, detail, left_out, "refused")
+                tracing::warn!(listener, reason, peer = %address, detail, presented = names, issuer, serial, left_out, "refused")
             }
             Level::Error => {
-                tracing::error!(listener, reason, peer = %address, detail, left_out, "refused")
+                tracing::error!(listener, reason, peer = %address, detail, presented = names, issuer, serial, left_out, "refused")
             }
         }
     }

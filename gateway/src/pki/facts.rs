@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use x509_parser::asn1_rs::Tag;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -257,9 +258,9 @@ pub(crate) fn name_text(name: &X509Name<'_>) -> String {
 fn attribute_text(attribute: &AttributeTypeAndValue<'_>) -> String {
     let oid = attribute.attr_type();
     let label = oid2abbrev(oid, oid_registry()).map_or_else(|_| oid.to_id_string(), str::to_owned);
-    match attribute.as_str() {
-        Ok(value) => format!("{label}={}", escape(value)),
-        Err(_) => {
+    match text_value(attribute) {
+        Some(value) => format!("{label}={}", escape(&value)),
+        None => {
             let hexadecimal: String = attribute
                 .attr_value()
                 .data
@@ -268,6 +269,28 @@ fn attribute_text(attribute: &AttributeTypeAndValue<'_>) -> String {
                 .collect();
             format!("{label}=#{hexadecimal}")
         }
+    }
+}
+
+/// The text of an attribute. Of the string types of RFC 5280 section 4.1.2.4 also those that only old CAs write: BMPString,
+/// and TeletexString as far as it is ASCII, beyond which nobody agrees on what it says.
+pub(crate) fn text_value(attribute: &AttributeTypeAndValue<'_>) -> Option<String> {
+    if let Ok(text) = attribute.as_str() {
+        return Some(text.to_owned());
+    }
+    let value = attribute.attr_value();
+    match value.tag() {
+        Tag::BmpString => {
+            let (pairs, rest) = value.data.as_chunks::<2>();
+            let units = pairs.iter().map(|pair| u16::from_be_bytes(*pair));
+            let text: Result<String, _> = char::decode_utf16(units).collect();
+            text.ok().filter(|_| rest.is_empty())
+        }
+        Tag::TeletexString => {
+            let text = std::str::from_utf8(value.data).ok()?;
+            text.is_ascii().then(|| text.to_owned())
+        }
+        _ => None,
     }
 }
 

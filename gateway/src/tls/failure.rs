@@ -32,6 +32,61 @@ pub(super) fn classify(error: &Error) -> Failure {
     }
 }
 
+/// Why a handshake with a client failed, as an operator reads it. What has no words here says what rustls says.
+pub(super) fn describe(error: &Error) -> String {
+    let words = match error {
+        Error::NoCertificatesPresented => "the client sent no certificate",
+        Error::InvalidCertificate(CertificateError::BadSignature) => {
+            "the proof of possession does not verify: the client's key is not the one of its certificate"
+        }
+        Error::PeerIncompatible(error) => return describe_incompatible(error),
+        Error::NoApplicationProtocol => {
+            "none of the application protocols that the client offers is in the listener's alpn"
+        }
+        Error::AlertReceived(alert) => {
+            return format!("the client ended the handshake by the alert {alert:?}");
+        }
+        Error::DecryptError => "a record of the client cannot be decrypted",
+        Error::PeerMisbehaved(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme) => {
+            "the client proved its key by a signature that it was not asked for"
+        }
+        Error::PeerMisbehaved(PeerMisbehaved::IncorrectBinder) => {
+            "the client does not know the secret of its ticket"
+        }
+        other => return other.to_string(),
+    };
+    words.to_owned()
+}
+
+fn describe_incompatible(error: &PeerIncompatible) -> String {
+    let words = match error {
+        PeerIncompatible::SupportedVersionsExtensionRequired
+        | PeerIncompatible::ServerDoesNotSupportTls12Or13
+        | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+        | PeerIncompatible::Tls12NotOffered
+        | PeerIncompatible::Tls12NotOfferedOrEnabled
+        | PeerIncompatible::Tls13RequiredForQuic => "the client does not offer TLS 1.3",
+        PeerIncompatible::NoCipherSuitesInCommon => {
+            "none of the cipher suites that the client offers is in [tls] cipher_suites"
+        }
+        PeerIncompatible::NoKxGroupsInCommon => {
+            "none of the key exchange groups that the client offers is in [tls] groups"
+        }
+        PeerIncompatible::NamedGroupsExtensionRequired
+        | PeerIncompatible::KeyShareExtensionRequired => {
+            "the client offers no key exchange group (RFC 8446 section 9.2)"
+        }
+        PeerIncompatible::NoSignatureSchemesInCommon => {
+            "the client takes none of the signatures that the key of our certificate makes"
+        }
+        PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon => {
+            "the client has no signature that is in [tls] client_signatures"
+        }
+        other => return format!("the client offers nothing that is taken here ({other:?})"),
+    };
+    words.to_owned()
+}
+
 fn classify_certificate(error: &CertificateError) -> Failure {
     match error {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => Failure::Expired,

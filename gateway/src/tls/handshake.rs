@@ -17,7 +17,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, Error, ServerConfig};
 
 use super::engine::{Engine, Progress};
-use super::failure::classify;
+use super::failure::{classify, describe};
 use super::negotiated::Negotiated;
 use super::peer::VerifiedPeer;
 use super::proven;
@@ -279,9 +279,9 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Verifie
             );
             return Err(Refusal::without_alert(Failure::Reset, detail));
         }
-        if first && first_bytes(handshake.incoming.filled()) == FirstBytes::NotTls {
-            let detail = "the first bytes are no TLS record".to_owned();
-            return Err(Refusal::with_plain_alert(Failure::NotTls, detail));
+        let bytes = first.then(|| first_bytes(handshake.incoming.filled()));
+        if let Some(bytes) = bytes.filter(|bytes| *bytes != FirstBytes::Tls) {
+            return Err(Refusal::not_tls(bytes));
         }
     }
 }
@@ -289,7 +289,7 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Verifie
 /// Names the reason for `error` and collects the alert rustls wants to send for it.
 fn refuse_for(handshake: &mut Handshake, error: &Error) -> Refusal {
     let noted = handshake.note.refusal.take();
-    let (failure, detail) = noted.unwrap_or_else(|| (classify(error), error.to_string()));
+    let (failure, detail) = noted.unwrap_or_else(|| (classify(error), describe(error)));
     if failure == Failure::Sni {
         // rustls would say access_denied; RFC 6066 section 3 wants unrecognized_name. Nothing is encrypted yet.
         return Refusal::with_plain_alert(failure, detail);
@@ -330,6 +330,18 @@ impl Refusal {
         Refusal {
             alert,
             ..Refusal::without_alert(failure, detail)
+        }
+    }
+
+    /// A refusal of another protocol than TLS, told in that protocol where it is one that agents speak.
+    fn not_tls(bytes: FirstBytes) -> Self {
+        let refusal = Refusal::with_plain_alert(Failure::NotTls, bytes.describe().to_owned());
+        match bytes.answer() {
+            Some(answer) => Refusal {
+                alert: Buffer::of(answer),
+                ..refusal
+            },
+            None => refusal,
         }
     }
 

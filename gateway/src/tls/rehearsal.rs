@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 
 use super::config::listener_trust;
-use super::failure::classify;
+use super::failure::{classify, describe};
 use super::scratch::{self, Note};
 use super::verifier::Verifier;
 use crate::config::Config;
@@ -61,7 +61,7 @@ pub fn rehearse(
     let inadmissible = |(failure, detail)| Inadmissible { failure, detail };
     outcome.map_err(|error| {
         let named = note.refusal.take();
-        inadmissible(named.unwrap_or_else(|| (classify(&error), error.to_string())))
+        inadmissible(named.unwrap_or_else(|| (classify(&error), describe(&error))))
     })?;
     match note.claimed {
         Some(claimed) => Ok(Admissible {

@@ -248,7 +248,13 @@ pub(super) fn unknown_issuer(search: &Search<'_>, sent: &[CertificateDer<'_>]) -
                 root.subject
             );
         } else if count == 0 {
-            detail = format!("{detail}, and no intermediate certificate came with it");
+            detail = format!(
+                "{detail}, and no intermediate certificate came with it: let the client send its whole chain, or add the CA"
+            );
+        } else {
+            detail = format!(
+                "{detail}, {count} certificates came with it: add the CA that issued the last of them"
+            );
         }
     }
     Refused::new(Failure::UnknownIssuer, detail)

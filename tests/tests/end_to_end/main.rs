@@ -50,3 +50,4 @@ mod step;
 mod telemetry;
 mod tls;
 mod watching;
+mod worst;

@@ -245,8 +245,70 @@ fn plain_http() {
         socket
             .write_all(b"POST /v1/traces HTTP/1.1\r\nHost: gateway.test\r\n\r\n")
             .unwrap();
-        assert_no_application_data(socket);
+        let said = String::from_utf8(received(&mut socket)).unwrap();
+        assert!(said.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{said}");
+        assert!(
+            said.contains("takes TLS 1.3 with a client certificate"),
+            "{said}"
+        );
     });
+}
+
+#[test]
+fn plain_grpc() {
+    refused_as("not_tls", "", |_, address| {
+        let mut socket = TcpStream::connect(address).unwrap();
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+        socket.write_all(preface).unwrap();
+        let said = received(&mut socket);
+        // SETTINGS, then GOAWAY with INADEQUATE_SECURITY and a text (RFC 9113 sections 6.5, 6.8 and 7).
+        assert_eq!(said[..9], [0, 0, 0, 4, 0, 0, 0, 0, 0]);
+        assert_eq!((said[12], said[25]), (7, 12));
+        let text = String::from_utf8_lossy(&said[26..]);
+        assert!(
+            text.contains("takes TLS 1.3 with a client certificate"),
+            "{text}"
+        );
+    });
+}
+
+/// Everything up to the end, however it comes.
+fn received(socket: &mut TcpStream) -> Vec<u8> {
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut received = Vec::new();
+    let _ = socket.read_to_end(&mut received);
+    received
+}
+
+#[test]
+fn the_log_says_who_was_presented_by_whom_it_was_issued_and_what_is_missing() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world.gateway(backend.address());
+    let foreign = Authority::create(world.folder(), "foreign", "Somebody else");
+    let impostor = foreign.issue("impostor", Request::client(AGENT));
+    let old = world.client().without_certificate();
+    old.refused(gateway.address());
+    let client = world.client().credentials(&impostor);
+    client.refused(gateway.address());
+    let cases = [
+        (
+            "unknown_issuer",
+            "presented=\"uri \\\"spiffe://example.test/agent/impostor\\\"",
+        ),
+        ("unknown_issuer", "issuer=\"CN=Somebody else\" serial=\""),
+        (
+            "unknown_issuer",
+            "is none of the 1 there, and no intermediate certificate came with it",
+        ),
+        ("no_certificate", "the client sent no certificate"),
+    ];
+    for (reason, words) in cases {
+        eventually(&format!("the log says {words}"), || {
+            let named = |line: &str| line.contains(reason) && line.contains(words);
+            gateway.log().lines().any(named).then_some(())
+        });
+    }
 }
 
 #[test]
