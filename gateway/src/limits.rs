@@ -46,6 +46,8 @@ pub const CRL_GRACE: RangeInclusive<Duration> =
 pub const KEY_FILE_BYTES_MAX: usize = 64 << 10;
 /// Longest name of a listener or backend in bytes: it stands in every metric of theirs.
 pub const NAME_BYTES_MAX: usize = 64;
+/// Longest name of a gateway in bytes: with the usual folders its sockets' paths stay below 107 bytes.
+pub const GATEWAY_NAME_BYTES_MAX: usize = 48;
 /// Longest name of a network interface in bytes (IFNAMSIZ less its terminating zero).
 pub const INTERFACE_NAME_BYTES_MAX: usize = 15;
 /// Longest application protocol name (RFC 7301 section 3.1).
@@ -258,6 +260,10 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections the administration endpoint serves at once.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 
+/// Administration requests that wait to be accepted.
+pub const ADMIN_BACKLOG: i32 = 128;
+/// How long a local peer may be silent before it has asked for something.
+pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 /// An administration request has this long.
 pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -386,6 +392,18 @@ pub const BLOCK_CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(5);
 pub const GUARD_NOTES_FILE_BYTES_MAX: usize = 16 << 20;
 /// How often `guard watch` looks.
 pub const GUARD_WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest request over the control socket in bytes: a name and a reason.
+pub const CONTROL_REQUEST_BYTES_MAX: usize = 64 << 10;
+/// Longest answer over the control socket in bytes: a whole block list.
+pub const CONTROL_ANSWER_BYTES_MAX: usize = BLOCK_FILE_BYTES_MAX + (64 << 10);
+/// Commands that are being done at once, each on a thread of its own; more wait.
+pub const CONTROL_THREADS_MAX: usize = 8;
+/// How long a command waits for the gateway's answer: a reload of a million entries takes seconds.
+pub const CONTROL_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a command waits for the socket of the next process, when the one before has let it go.
+pub const CONTROL_CONNECT_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a process that takes over waits for the name once the one before it has been asked for it.
+pub const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the workers have to take a new state until somebody says that they have not.
 pub const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 

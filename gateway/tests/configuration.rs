@@ -426,7 +426,11 @@ audit = { file = "." } | audit: file = "." | must be a file
 audit = { file = "portcullis.toml" } | audit: file | must be a file of its own
 audit = { file = "server.key" } | audit: file | must be a file of its own
 audit = { file = "link" } | audit: file | must be a file of its own
-audit = { file = "portcullis.blocked.json" } | audit: file | must be a file of its own
+name = "v1" | name = "v1" | must not be `v` and a number
+name = "a.b" | name = "a.b" | must be 1 to 48 letters
+paths = { run = "" } | paths: run = "" | must name a folder
+paths = { folder = "/srv" } | paths: folder | unknown key
+blocks = { file = "x.json" } | blocks = { file = "x.json" } | move the file to /var/lib/portcullis/portcullis/blocked.json
 audit = {} | audit: file | missing
 outbound = [] | outbound = [] | not built yet
 workers.count = 0 | workers: count = 0 | must be 1 to 1024

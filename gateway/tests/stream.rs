@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use gateway::backend::Resolver;
 use gateway::config::{self, Config};
 use gateway::pki::{Authority, Profile, Request};
-use gateway::server::{Gateway, Privileges};
+use gateway::server::{Gateway, Ports, Privileges};
 use gateway_core::block::BlockList;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::pki_types::pem::PemObject;
@@ -128,6 +128,7 @@ impl World {
                 BlockList::default(),
                 Privileges::of_this_thread(),
                 &Resolver::start(&config.backends).unwrap(),
+                Ports::Own,
             )
             .unwrap(),
             config,

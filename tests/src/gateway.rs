@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -29,6 +30,7 @@ const FIRST_PORT: u16 = 4317;
 /// A folder, an address and two authorities: one for the gateway's certificate, one for the agents'.
 pub struct World {
     folder: TempDir,
+    name: String,
     /// The test's own address.
     pub host: Host,
     /// Signs the gateway's certificate.
@@ -55,6 +57,7 @@ pub struct Setup<'a> {
     wrapper: Vec<String>,
     /// What tells this gateway's files and ports from those of another one in the same world.
     number: u16,
+    takes_over: bool,
 }
 
 /// A running gateway.
@@ -65,6 +68,7 @@ pub struct Gateway {
     folder: PathBuf,
     routes: Vec<(String, SocketAddr)>,
     admin: Admin,
+    takes_over: bool,
 }
 
 /// Where the administration endpoint is.
@@ -113,6 +117,7 @@ impl World {
             Request::client("spiffe://example.test/agent/agent-1"),
         );
         World {
+            name: unique_name(),
             folder,
             host,
             gateways,
@@ -125,6 +130,31 @@ impl World {
     /// The folder, gone with the test.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// What the world's gateways are called, and no other gateway of the host.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The `name` and `[paths]` of the world's gateways: the one before all tables, the other one of them.
+    pub fn identity_keys(&self) -> [String; 2] {
+        let paths = format!(
+            "[paths]\nstate = {:?}\nrun = {:?}\n",
+            self.folder().join("state"),
+            self.folder().join("run"),
+        );
+        [format!("name = {:?}\n", self.name), paths]
+    }
+
+    /// A folder of the gateway's: of its block list.
+    pub fn state_folder(&self) -> PathBuf {
+        self.folder().join("state").join(&self.name)
+    }
+
+    /// A folder of the gateway's: of its sockets.
+    pub fn run_folder(&self) -> PathBuf {
+        self.folder().join("run").join(&self.name)
     }
 
     /// A client that gets in.
@@ -145,6 +175,7 @@ impl World {
             client_ca: format!("{:?}", self.agents.certificate()),
             wrapper: Vec::new(),
             number: 1,
+            takes_over: false,
         }
     }
 
@@ -152,6 +183,13 @@ impl World {
     pub fn gateway(&self, server: SocketAddr) -> Gateway {
         self.setup().route("edge", "", &[server], "").start()
     }
+}
+
+/// No other gateway of the host is called that, whichever process its test runs in: pins of the kernel's are shared by all.
+fn unique_name() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("test-{}-{number}", std::process::id())
 }
 
 impl Default for World {
@@ -171,6 +209,12 @@ impl Setup<'_> {
     pub fn second(mut self) -> Self {
         self.number = 2;
         self.admin = Admin::Unix(self.world.folder().join("admin-2.sock"));
+        self
+    }
+
+    /// The next process of a gateway that runs, which it takes over from.
+    pub fn takes_over(mut self) -> Self {
+        self.takes_over = true;
         self
     }
 
@@ -249,8 +293,16 @@ impl Setup<'_> {
 
     /// The file's text.
     pub fn text(&self) -> String {
+        let [name, paths] = self.world.identity_keys();
+        let name = match self.number {
+            1 => name,
+            number => name.replace(
+                self.world.name(),
+                &format!("{}-{number}", self.world.name()),
+            ),
+        };
         format!(
-            "{}\n[admin]\naddress = \"{}\"\n\n{}\n{}",
+            "{name}{}\n{paths}\n[admin]\naddress = \"{}\"\n\n{}\n{}",
             self.top, self.admin, self.tables, self.identities
         )
     }
@@ -273,6 +325,9 @@ impl Setup<'_> {
             }
         };
         command.arg("run").arg("--config").arg(&file);
+        if self.takes_over {
+            command.arg("--takeover");
+        }
         command
     }
 
@@ -295,13 +350,18 @@ impl Setup<'_> {
     pub fn begin(self) -> Gateway {
         let mut command = self.command();
         let folder = self.world.folder().to_owned();
-        let process = Process::start(&folder, "portcullis", &mut command);
+        let name = match self.takes_over {
+            false => "portcullis",
+            true => "successor",
+        };
+        let process = Process::start(&folder, name, &mut command);
         Gateway {
             process,
             command,
             folder,
             admin: self.admin,
             routes: self.routes,
+            takes_over: self.takes_over,
         }
     }
 }
@@ -310,6 +370,7 @@ impl Gateway {
     /// Starts it once more with the same file, after it has ended or been killed, and waits until it is ready.
     pub fn start_again(&mut self) {
         self.process = Process::start(&self.folder, "portcullis", &mut self.command);
+        self.takes_over = false;
         self.wait_until_ready();
     }
 
@@ -317,6 +378,10 @@ impl Gateway {
     pub fn wait_until_ready(&mut self) {
         eventually("the gateway is ready", || {
             self.process.expect_running();
+            // Until then the one before it answers.
+            if self.takes_over && !self.log().contains("took over") {
+                return None;
+            }
             let answer = self.admin.get("/readyz");
             matches!(answer, Ok((200, _))).then_some(())
         });

@@ -10,6 +10,8 @@ use gateway_core::identity::Pattern;
 use gateway_core::revocation::Serial;
 use serde::{Deserialize, Serialize};
 
+use crate::limits;
+
 /// Whom somebody shut out, or let in again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
@@ -111,6 +113,21 @@ impl TryFrom<Written> for Entry {
             by: written.by,
             at,
         })
+    }
+}
+
+/// Checks words that are kept for the record: somebody else's terminal will show them.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check_reason(reason: Option<&str>) -> Result<(), String> {
+    let most = limits::BLOCK_REASON_BYTES_MAX;
+    let is_fit = |reason: &str| reason.len() <= most && !reason.contains(char::is_control);
+    match reason.is_none_or(is_fit) {
+        true => Ok(()),
+        false => Err(format!(
+            "--reason: must be one line of at most {most} bytes"
+        )),
     }
 }
 

@@ -11,7 +11,8 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
-use crate::files::{LockError, lock, replace};
+use crate::config::Paths;
+use crate::files::{LockError, lock, make_private, replace};
 use crate::limits;
 use crate::pki::read;
 
@@ -30,9 +31,16 @@ pub enum BlockFileError {
     /// Another command holds it for too long.
     #[error("{}: another command is changing it", .0.display())]
     Locked(PathBuf),
-    /// Where it should stand is no folder: a volume that is not mounted is no empty list.
-    #[error("{}: there is no folder for it: mount or make it, or name another file in [blocks]", .0.display())]
+    /// It is a link that leads nowhere: a volume that is not mounted is no empty list.
+    #[error("{}: is a link that leads nowhere: mount or make what it leads to", .0.display())]
     NoFolder(PathBuf),
+    /// The folder that it is to stand in cannot be made.
+    #[error(
+        "{}: the gateway's state folder cannot be made or used: {}: make it, owned by the gateway's user, or move it \
+         with `[paths] state`",
+        .0.display(), .1
+    )]
+    State(PathBuf, io::Error),
     /// It would grow too large.
     #[error("{}: would be longer than {} bytes", .0.display(), limits::BLOCK_FILE_BYTES_MAX)]
     TooLong(PathBuf),
@@ -84,16 +92,70 @@ pub struct BlockFile {
 }
 
 impl BlockFile {
-    /// Reads a list to start with. That there is none yet is believed only where there could be one.
-    pub fn open(path: &Path) -> Result<Self, BlockFileError> {
-        let file = BlockFile::load(path)?;
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let has_folder = path.parent().is_some_and(Path::is_dir);
-        let is_link = fs::symlink_metadata(&path).is_ok();
-        match file.digest {
-            None if is_link || !has_folder => Err(BlockFileError::NoFolder(path)),
-            _ => Ok(file),
+    /// Reads the list of a gateway to start with, and makes the folder for one. A list that an earlier version kept at
+    /// `former` is taken over where there is no other.
+    ///
+    /// # Errors
+    /// When a list is there and cannot be read, or there may be one somewhere that is not mounted.
+    pub fn open(paths: &Paths, former: &Path) -> Result<Self, BlockFileError> {
+        let (list, state) = (paths.block_list(), &paths.state);
+        let made = make_private(state).map_err(|error| BlockFileError::State(state.clone(), error));
+        if made? {
+            tracing::info!(folder = %state.display(), "made the gateway's state folder");
         }
+        let file = BlockFile::load(&list)?;
+        if file.digest.is_some() {
+            if former.exists() {
+                let (former, list) = (former.display(), list.display());
+                tracing::warn!(
+                    "{former} is not read any more: {list} is the block list. Remove the former"
+                );
+            }
+            return Ok(file);
+        }
+        if fs::symlink_metadata(&list).is_ok() {
+            return Err(BlockFileError::NoFolder(list));
+        }
+        Self::take_over(paths, former)
+    }
+
+    /// Makes the list of a gateway from one that an earlier version kept elsewhere, if there is one.
+    fn take_over(paths: &Paths, former: &Path) -> Result<Self, BlockFileError> {
+        let old = BlockFile::load(former)?;
+        if old.digest.is_none() {
+            return Ok(old);
+        }
+        let entries = old.blocks.blocked.len();
+        let file = BlockFile::change(paths, |blocks| {
+            *blocks = old.blocks;
+            true
+        })?;
+        let (former, list) = (former.display(), paths.block_list());
+        let list = list.display();
+        tracing::warn!(
+            entries,
+            "{former} was taken over into {list}, which is the block list from now on. Remove the former"
+        );
+        Ok(file)
+    }
+
+    /// Reads the list that a gateway would start with, and changes nothing.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn look(paths: &Paths, former: &Path) -> Result<Self, BlockFileError> {
+        let file = BlockFile::load(&paths.block_list())?;
+        match file.digest {
+            Some(_) => Ok(file),
+            None => BlockFile::load(former),
+        }
+    }
+
+    /// Where earlier versions kept the list: beside the configuration file, by its name.
+    pub fn former_place(configuration: &Path) -> PathBuf {
+        let mut name = configuration.file_stem().unwrap_or_default().to_owned();
+        name.push(".blocked.json");
+        configuration.with_file_name(name)
     }
 
     /// Reads a list.
@@ -113,15 +175,17 @@ impl BlockFile {
     }
 
     /// Changes a list while nobody else does. `change` says whether there is anything to write. Returns the list as it then
-    /// is. A new file gets mode and owner of `like`, so that whoever reads that can read it.
+    /// is. A new file belongs to the owner of the state folder, so that the gateway can read it.
     pub fn change(
-        path: &Path,
-        like: &Path,
+        paths: &Paths,
         change: impl FnOnce(&mut Blocks) -> bool,
     ) -> Result<Self, BlockFileError> {
+        let state = &paths.state;
+        make_private(state).map_err(|error| BlockFileError::State(state.clone(), error))?;
         // A list that is reached through a link stays where it is.
-        let whole = fs::canonicalize(path).or_else(|_| std::path::absolute(path));
-        let path = &whole.map_err(|error| BlockFileError::Write(path.to_owned(), error))?;
+        let path = paths.block_list();
+        let whole = fs::canonicalize(&path).or_else(|_| std::path::absolute(&path));
+        let path = &whole.map_err(|error| BlockFileError::Write(path, error))?;
         let _lock = lock(path).map_err(|error| match error {
             LockError::Busy => BlockFileError::Locked(path.to_owned()),
             LockError::Failed(lock, error) => BlockFileError::Write(lock, error),
@@ -136,7 +200,7 @@ impl BlockFile {
         if text.len() > limits::BLOCK_FILE_BYTES_MAX {
             return Err(BlockFileError::TooLong(path.to_owned()));
         }
-        replace(path, like, &text).map_err(failed)?;
+        replace(path, state, &text).map_err(failed)?;
         file.digest = Some(hexadecimal(text.as_bytes()));
         Ok(file)
     }
@@ -167,40 +231,71 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_list_whose_folder_is_gone_is_not_an_empty_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mount/gateway.blocked.json");
-        let link = folder.path().join("link.json");
-        std::os::unix::fs::symlink(&path, &link).unwrap();
-        for path in [&path, &link] {
-            let refused = BlockFile::open(path);
-            assert!(matches!(refused, Err(BlockFileError::NoFolder(_))));
+    fn add(name: &'static str) -> impl FnOnce(&mut Blocks) -> bool {
+        move |blocks| {
+            blocks.blocked.push(entry(name));
+            true
         }
+    }
+
+    #[test]
+    fn a_list_that_is_reached_through_a_link_to_nowhere_is_not_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::for_test(folder.path());
+        let nowhere = folder.path().join("gateway.blocked.json");
+        assert_eq!(BlockFile::open(&paths, &nowhere).unwrap().digest, None);
+        let target = folder.path().join("mount/list.json");
+        std::os::unix::fs::symlink(&target, paths.block_list()).unwrap();
+        let refused = BlockFile::open(&paths, &nowhere);
+        assert!(matches!(refused, Err(BlockFileError::NoFolder(_))));
         fs::create_dir(folder.path().join("mount")).unwrap();
-        assert_eq!(BlockFile::open(&path).unwrap().digest, None);
+        BlockFile::change(&paths, add("one")).unwrap();
+        assert!(target.exists(), "the link stays");
+        BlockFile::open(&paths, &nowhere).unwrap();
+    }
+
+    #[test]
+    fn a_list_of_an_earlier_version_is_taken_over_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let former = BlockFile::former_place(&folder.path().join("gateway.toml"));
+        let old = Blocks {
+            blocked: vec![entry("one"), entry("two")],
+            unblocked: Vec::new(),
+        };
+        fs::write(&former, serde_json::to_string(&old).unwrap()).unwrap();
+        let paths = Paths::for_test(folder.path());
+        let file = BlockFile::open(&paths, &former).unwrap();
+        assert_eq!(file.blocks, old);
+        BlockFile::change(&paths, |blocks| blocks.unblock(entry("one"))).unwrap();
+        let file = BlockFile::open(&paths, &former).unwrap();
+        assert_eq!(
+            file.blocks.blocked,
+            [entry("two")],
+            "the former list is not read again"
+        );
+        fs::remove_dir_all(&paths.state).unwrap();
+        fs::write(&former, "{").unwrap();
+        assert!(
+            BlockFile::open(&paths, &former).is_err(),
+            "broken is not empty"
+        );
     }
 
     #[test]
     fn a_change_is_read_back_and_keeps_the_mode() {
         let folder = tempfile::tempdir().unwrap();
-        let like = folder.path().join("gateway.toml");
-        let path = folder.path().join("gateway.blocked.json");
-        fs::write(&like, "").unwrap();
-        fs::set_permissions(&like, Permissions::from_mode(0o640)).unwrap();
+        let paths = Paths::for_test(folder.path());
+        let path = paths.block_list();
         let mode = || fs::metadata(&path).unwrap().mode() & 0o777;
-        let add = |name: &'static str| {
-            let change = move |blocks: &mut Blocks| {
-                blocks.blocked.push(entry(name));
-                true
-            };
-            BlockFile::change(&path, &like, change).unwrap()
-        };
         assert_eq!(BlockFile::load(&path).unwrap().digest, None);
-        let written = add("one");
-        assert_eq!(mode(), 0o640);
+        let written = BlockFile::change(&paths, add("one")).unwrap();
+        assert_eq!(
+            mode() & 0o137,
+            0,
+            "no other user reads it, and nobody runs it"
+        );
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        let written_again = add("two");
+        let written_again = BlockFile::change(&paths, add("two")).unwrap();
         assert_eq!(mode(), 0o600);
         assert_ne!(written.digest, written_again.digest);
         let read = BlockFile::load(&path).unwrap();
@@ -226,31 +321,34 @@ mod tests {
     #[test]
     fn commands_that_run_at_once_lose_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("list.json");
+        let paths = &Paths::for_test(folder.path());
         std::thread::scope(|scope| {
             for number in 0..8 {
-                let path = &path;
                 scope.spawn(move || {
                     let change = |blocks: &mut Blocks| {
                         blocks.blocked.push(entry(&format!("agent-{number}")));
                         true
                     };
-                    BlockFile::change(path, path, change).unwrap();
+                    BlockFile::change(paths, change).unwrap();
                 });
             }
         });
-        assert_eq!(BlockFile::load(&path).unwrap().blocks.blocked.len(), 8);
+        assert_eq!(
+            BlockFile::load(&paths.block_list())
+                .unwrap()
+                .blocks
+                .blocked
+                .len(),
+            8
+        );
     }
 
     #[test]
     fn a_list_that_is_cut_off_is_broken_and_never_empty() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("list.json");
-        let change = |blocks: &mut Blocks| {
-            blocks.blocked.push(entry("agent"));
-            true
-        };
-        BlockFile::change(&path, &path, change).unwrap();
+        let paths = Paths::for_test(folder.path());
+        let path = paths.block_list();
+        BlockFile::change(&paths, add("agent")).unwrap();
         let whole = fs::read(&path).unwrap();
         for length in 0..whole.len() - 1 {
             fs::write(&path, &whole[..length]).unwrap();
@@ -259,7 +357,7 @@ mod tests {
                 matches!(refused, Err(BlockFileError::Broken(..))),
                 "{length}"
             );
-            let refused = BlockFile::change(&path, &path, |_| true);
+            let refused = BlockFile::change(&paths, |_| true);
             assert!(refused.is_err(), "what is broken is not written over");
         }
     }

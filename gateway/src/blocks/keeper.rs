@@ -1,63 +1,179 @@
 //! Keeps a running gateway in step with the block list's file.
-//! In: changes of the file. Out: a gateway that acts by it, and says so; or by the last good list, and says why. On a thread
+//! In: changes of the file, and orders of the control socket, which it writes into the file. Out: a gateway that acts by it, and says so; or by the last good list, and says why. On a thread
 //! of its own. A list that is broken or gone lets nobody in who was shut out: deleting is not unblocking.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::entry::Entry;
-use super::file::{BlockFile, Blocks};
-use crate::files::{Again, Changed, Seen, Watcher, system_errors};
+use super::file::{BlockFile, BlockFileError, Blocks};
+use crate::config::Paths;
+use crate::files::{self, Again, Seen, Watcher, system_errors};
 use crate::observe::{Audit, BlocksInForce};
 use crate::server::Gateway;
 
-/// Watches until dropped.
+/// Why a change of the list was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] BlockFileError),
+    /// The file is gone while the gateway still acts by it.
+    #[error("{} is gone, and the gateway still acts by what stood in it: put it back first", .0.display())]
+    Gone(PathBuf),
+    /// There is nothing to undo.
+    #[error("{0} is not blocked: see `portcullis blocked`")]
+    NotBlocked(Entry),
+    /// The list is written, and the gateway does not act by it.
+    #[error("the list is written, but not in force: {0}")]
+    NotInForce(String),
+}
+
+/// A change of the list that is in force.
+#[derive(Debug)]
+pub struct Changed {
+    /// The entry that was there before, if there was one.
+    pub before: Option<Entry>,
+    /// The list.
+    pub in_force: BlocksInForce,
+}
+
+/// Watches until dropped, and makes changes.
 #[derive(Debug)]
 pub struct Keeper {
+    keeping: Arc<Mutex<Keeping>>,
     _watcher: Watcher,
 }
 
 impl Keeper {
     /// Keeps `gateway`, which was started with `file`, in step with what that was read from, seen before as `seen`.
-    pub fn start(gateway: Arc<Gateway>, seen: Seen, file: BlockFile) -> io::Result<Self> {
+    pub fn start(
+        gateway: Arc<Gateway>,
+        paths: Paths,
+        seen: Seen,
+        file: BlockFile,
+    ) -> io::Result<Self> {
         gateway.note_blocks(in_force(&file, 0));
-        let mut keeping = Keeping {
-            path: seen.path().to_owned(),
+        let keeping = Arc::new(Mutex::new(Keeping {
+            paths,
             gateway,
             file,
-        };
-        let changed = move |Changed { since, .. }| keeping.changed(since);
+            is_refused: false,
+        }));
+        let watching = Arc::clone(&keeping);
+        let changed = move |files::Changed { since, .. }| lock(&watching).changed(since);
         let watcher = Watcher::start("blocks", vec![seen], changed)?;
-        Ok(Keeper { _watcher: watcher })
+        Ok(Keeper {
+            keeping,
+            _watcher: watcher,
+        })
+    }
+
+    /// Blocks from now on whom `entry` means, and closes their connections.
+    ///
+    /// # Errors
+    /// When the list cannot be changed, or the gateway does not take it.
+    pub fn block(&self, entry: Entry) -> Result<Changed, ChangeError> {
+        lock(&self.keeping).change(|blocks| {
+            let before = blocks.find(&entry.block).cloned();
+            if before.is_none() {
+                blocks.blocked.push(entry);
+            }
+            before
+        })
+    }
+
+    /// Lets those in again whom exactly this entry means.
+    ///
+    /// # Errors
+    /// When there is no such entry, the list cannot be changed, or the gateway does not take it.
+    pub fn unblock(&self, entry: Entry) -> Result<Changed, ChangeError> {
+        let whom = entry.clone();
+        let changed = lock(&self.keeping).change(|blocks| {
+            let before = blocks.find(&entry.block).cloned();
+            blocks.unblock(entry);
+            before
+        })?;
+        match changed.before {
+            Some(_) => Ok(changed),
+            None => Err(ChangeError::NotBlocked(whom)),
+        }
+    }
+
+    /// The entries in force.
+    pub fn entries(&self) -> Result<Vec<Entry>, String> {
+        Ok(lock(&self.keeping).file.blocks.blocked.clone())
     }
 }
 
+/// A panic in a change has changed nothing in part: what is in force is replaced whole.
+fn lock(keeping: &Mutex<Keeping>) -> MutexGuard<'_, Keeping> {
+    keeping.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Debug)]
 struct Keeping {
-    path: PathBuf,
+    paths: Paths,
     gateway: Arc<Gateway>,
     /// What is in force.
     file: BlockFile,
+    /// Whether what stands in the file now was refused.
+    is_refused: bool,
 }
 
 impl Keeping {
+    fn change(
+        &mut self,
+        change: impl FnOnce(&mut Blocks) -> Option<Entry>,
+    ) -> Result<Changed, ChangeError> {
+        let since = Instant::now();
+        let list = self.paths.block_list();
+        // A new list would let everybody in who stood in the old one.
+        if BlockFile::load(&list)?.digest.is_none() && !self.file.blocks.blocked.is_empty() {
+            return Err(ChangeError::Gone(list));
+        }
+        let mut before = None;
+        let file = BlockFile::change(&self.paths, |blocks| {
+            let unchanged = blocks.clone();
+            before = change(blocks);
+            *blocks != unchanged
+        })?;
+        self.follow(file, since);
+        let in_force = self.gateway.blocks();
+        match &in_force.refused {
+            None => Ok(Changed { before, in_force }),
+            Some(why) => Err(ChangeError::NotInForce(why.clone())),
+        }
+    }
+
     /// Reads the list and takes it, or says why not; says when to read again, if the operating system had no room to.
     fn changed(&mut self, since: Instant) -> Again {
         let errors_before = system_errors();
-        match BlockFile::load(&self.path) {
+        let list = self.paths.block_list();
+        match BlockFile::load(&list) {
             Ok(file) if file.digest.is_none() && !self.file.blocks.blocked.is_empty() => {
-                let path = self.path.display();
+                let path = list.display();
                 self.refused(&format_args!(
                     "{path}: is gone; to let everybody in again use `portcullis unblock`"
                 ));
             }
-            Ok(file) => self.take(file, since),
+            Ok(file) => self.follow(file, since),
             Err(error) => self.refused(&error),
         }
         Again::default().unless_read(errors_before, Instant::now())
+    }
+
+    /// Takes a list, unless it is the one in force: a change over the control socket is a change of the file as well.
+    fn follow(&mut self, file: BlockFile, since: Instant) {
+        let is_known = file.digest.is_some() && file.digest == self.file.digest;
+        match is_known && !self.is_refused {
+            true => {}
+            false => self.take(file, since),
+        }
     }
 
     fn take(&mut self, file: BlockFile, since: Instant) {
@@ -67,13 +183,13 @@ impl Keeping {
                 let entries = file.blocks.blocked.len();
                 tracing::info!(entries, closed, took = ?since.elapsed(), "the block list is in force");
                 self.gateway.note_blocks(in_force(&file, closed));
-                self.file = file;
+                (self.file, self.is_refused) = (file, false);
             }
             Err(error) => self.refused(&error),
         }
     }
 
-    fn refused(&self, error: &dyn fmt::Display) {
+    fn refused(&mut self, error: &dyn fmt::Display) {
         let entries = self.file.blocks.blocked.len();
         tracing::error!(
             entries,
@@ -82,6 +198,7 @@ impl Keeping {
         let mut blocks = in_force(&self.file, 0);
         blocks.refused = Some(error.to_string());
         self.gateway.note_blocks(blocks);
+        self.is_refused = true;
     }
 }
 

@@ -1,6 +1,6 @@
 //! The block list: who is shut out by hand, at once, without the certificate authority.
 //!
-//! In: a file that the commands `block` and `unblock` write and the gateway only reads. Out: entries, and a gateway that
+//! In: a file that the gateway writes for the commands `block` and `unblock`, and they themselves where it does not run. Out: entries, and a gateway that
 //! acts by them. The commands run in processes of their own; the running gateway watches the file on a thread of its own,
 //! apart from its configuration, so that neither can keep the other from working.
 
@@ -8,6 +8,6 @@ mod entry;
 mod file;
 mod keeper;
 
-pub use entry::{Entry, parse_serial};
+pub use entry::{Entry, check_reason, parse_serial};
 pub use file::{BlockFile, BlockFileError, Blocks};
-pub use keeper::Keeper;
+pub use keeper::{ChangeError, Changed, Keeper};

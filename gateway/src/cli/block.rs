@@ -1,28 +1,25 @@
-//! `portcullis block`, `unblock`, `blocked`: who is shut out by hand. In: a configuration file, for the place of the block
-//! list. Out: a changed list, and the running gateway's word that it acts by it.
-//! On the main thread. Exit code 0: done, and confirmed where there is somebody to ask; 1: nothing was changed; 3: the list
-//! was changed, and the gateway has not said that it has taken it.
+//! `portcullis block`, `unblock`, `blocked`: who is shut out by hand. In: the gateway's name. Out: a changed list, and the
+//! running gateway's word that it acts by it. The gateway is asked over its control socket and changes the list itself;
+//! where none runs, the command does.
+//! On the main thread. Exit code 0: done, and in force; 1: nothing was changed; 3: the list was changed, and no gateway acts
+//! by it yet.
 
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
-use anyhow::{bail, ensure};
+use anyhow::{anyhow, bail, ensure};
 use clap::Args;
 use comfy_table::{Table, presets};
 use gateway_core::block::Block as Target;
 use gateway_core::certificate::Fingerprint;
 use gateway_core::identity::Pattern;
 
-use crate::blocks::{BlockFile, Blocks, Entry, parse_serial};
-use crate::config::{AdminAddress, BlockPlace, block_place};
-use crate::limits;
-use crate::observe::BlocksInForce;
+use super::which::Which;
+use crate::blocks::{BlockFile, Entry, check_reason, parse_serial};
+use crate::config::Paths;
+use crate::control::{self, AskError, BlockChange, BlockChanged, Client};
 
-/// The list is written, and nobody has confirmed it.
+/// The list is written, and nobody acts by it.
 const UNCONFIRMED: u8 = 3;
 
 /// Arguments of `portcullis block`.
@@ -41,9 +38,8 @@ pub struct Unblock {
 
 #[derive(Debug, Args)]
 struct Change {
-    /// Configuration file of the gateway
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    which: Which,
     #[command(flatten)]
     whom: Whom,
     /// Why, for the record
@@ -68,9 +64,8 @@ struct Whom {
 /// Arguments of `portcullis blocked`.
 #[derive(Debug, Args)]
 pub struct Blocked {
-    /// Configuration file of the gateway
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    which: Which,
     /// Print the list as JSON
     #[arg(long)]
     json: bool,
@@ -79,90 +74,132 @@ pub struct Blocked {
 impl Block {
     /// Shuts somebody out, and waits until the gateway says so.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        let place = block_place(&self.change.config)?;
         let entry = self.change.entry()?;
-        refuse_lost(&place)?;
-        let mut known = None;
-        BlockFile::change(&place.file, &self.change.config, |blocks| {
-            known = blocks.find(&entry.block).cloned();
-            if known.is_none() {
-                blocks.blocked.push(entry.clone());
-            }
-            known.is_none()
-        })?;
-        match known {
+        let paths = self.change.which.paths()?;
+        let told = |before: Option<&Entry>| match before {
             None => println!("blocked {entry}"),
             Some(known) => println!("{known} was blocked already, by {}", known.by),
+        };
+        match ask(&paths, control::BLOCK, &entry) {
+            Ok(changed) => {
+                told(changed.before.as_ref());
+                in_force(&changed)
+            }
+            Err(error) => {
+                let why = unless_refused(error)?;
+                let mut before = None;
+                BlockFile::change(&paths, |blocks| {
+                    before = blocks.find(&entry.block).cloned();
+                    if before.is_none() {
+                        blocks.blocked.push(entry.clone());
+                    }
+                    before.is_none()
+                })?;
+                told(before.as_ref());
+                Ok(unconfirmed(&paths, &why))
+            }
         }
-        confirm(&place, |blocks| blocks.find(&entry.block).is_some())
     }
 }
 
 impl Unblock {
     /// Lets somebody in again, and waits until the gateway says so.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        let place = block_place(&self.change.config)?;
         let entry = self.change.entry()?;
-        let mut was_there = false;
-        BlockFile::change(&place.file, &self.change.config, |blocks| {
-            was_there = blocks.unblock(entry.clone());
-            was_there
-        })?;
-        ensure!(
-            was_there,
-            "{entry} is not blocked: see `portcullis blocked`"
-        );
-        println!("unblocked {entry}");
-        confirm(&place, |blocks| blocks.find(&entry.block).is_none())
+        let paths = self.change.which.paths()?;
+        match ask(&paths, control::UNBLOCK, &entry) {
+            Ok(changed) => {
+                println!("unblocked {entry}");
+                in_force(&changed)
+            }
+            Err(error) => {
+                let why = unless_refused(error)?;
+                let mut was_there = false;
+                BlockFile::change(&paths, |blocks| {
+                    was_there = blocks.unblock(entry.clone());
+                    was_there
+                })?;
+                ensure!(
+                    was_there,
+                    "{entry} is not blocked: see `portcullis blocked`"
+                );
+                println!("unblocked {entry}");
+                Ok(unconfirmed(&paths, &why))
+            }
+        }
     }
 }
 
 impl Blocked {
     /// Prints who is shut out, and whether the gateway acts by it.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        let place = block_place(&self.config)?;
-        let file = BlockFile::load(&place.file)?;
+        let paths = self.which.paths()?;
+        let asked =
+            Client::connect(&paths).and_then(|client| client.get::<Vec<Entry>>(control::BLOCKED));
+        let (entries, state) = match asked {
+            Ok(entries) => {
+                let status = Client::connect(&paths)?.status()?;
+                let refused = status.blocks.refused.map_or(String::new(), |why| {
+                    format!("; the file that stands there now is refused: {why}")
+                });
+                (entries, format!("in force{refused}"))
+            }
+            Err(error) => {
+                let why = unless_refused(error)?;
+                let file = BlockFile::load(&paths.block_list())?;
+                (file.blocks.blocked, format!("not in force: {why}"))
+            }
+        };
         if self.json {
-            let text = serde_json::to_string_pretty(&file.blocks.blocked)?;
+            let text = serde_json::to_string_pretty(&entries)?;
             return super::print(&format!("{text}\n"));
         }
-        let in_force = match place.admin.as_ref().map(ask) {
-            None => "unknown: there is no [admin] to ask".to_owned(),
-            Some(Err(error)) => format!("unknown: the gateway does not answer: {error}"),
-            Some(Ok(answer)) if answer.digest == file.digest => "in force".to_owned(),
-            Some(Ok(BlocksInForce {
-                refused: Some(why), ..
-            })) => {
-                format!("not in force: the gateway refused it: {why}")
-            }
-            Some(Ok(_)) => "not in force: the gateway acts by another list".to_owned(),
-        };
-        let path = place.file.display();
-        super::print(&format!("{}{path}: {in_force}\n", table(&file.blocks)))
+        let path = paths.block_list();
+        super::print(&format!("{}{}: {state}\n", table(&entries), path.display()))
     }
 }
 
-/// A list that is gone while the gateway still acts by it must not be begun anew: all who stood in it would be let in.
-fn refuse_lost(place: &BlockPlace) -> anyhow::Result<()> {
-    if place.file.exists() {
-        return Ok(());
-    }
-    let in_force = place.admin.as_ref().map(ask);
-    if let Some(Ok(BlocksInForce { entries: 1.., .. })) = in_force {
-        let path = place.file.display();
-        bail!("{path} is gone, and the gateway still acts by what stood in it: put it back first");
-    }
-    Ok(())
+/// Has the running gateway change its list.
+fn ask(paths: &Paths, path: &str, entry: &Entry) -> Result<BlockChanged, AskError> {
+    let change = BlockChange {
+        entry: entry.clone(),
+    };
+    Client::connect(paths)?.post(path, &change)
 }
 
-fn table(blocks: &Blocks) -> String {
-    if blocks.blocked.is_empty() {
+/// Why there is nobody who changes the list, so that the command does; an error where there is, and it has said no.
+fn unless_refused(error: AskError) -> anyhow::Result<String> {
+    match error {
+        AskError::NotRunning(_) | AskError::Silent(..) => Ok(error.to_string()),
+        AskError::Refused(why) => Err(anyhow!(why)),
+        AskError::NotAllowed(..) => Err(error.into()),
+    }
+}
+
+fn in_force(changed: &BlockChanged) -> anyhow::Result<ExitCode> {
+    let closed = changed.in_force.closed;
+    super::print(&format!(
+        "in force; connections closed by the last change: {closed}\n"
+    ))
+}
+
+fn unconfirmed(paths: &Paths, why: &str) -> ExitCode {
+    let list = paths.block_list();
+    eprintln!(
+        "portcullis: {} is written, and not in force yet: {why}",
+        list.display()
+    );
+    ExitCode::from(UNCONFIRMED)
+}
+
+fn table(entries: &[Entry]) -> String {
+    if entries.is_empty() {
         return "nobody is blocked\n".to_owned();
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["kind", "who", "since", "by", "reason"]);
-    for entry in &blocks.blocked {
+    for entry in entries {
         let at = humantime::format_rfc3339_seconds(entry.at).to_string();
         let reason = entry.reason.clone().unwrap_or_default();
         table.add_row([entry.kind(), &entry.name(), &at, &entry.by, &reason]);
@@ -186,91 +223,12 @@ impl Change {
             (.., Some(identity)) => Target::Identity(Pattern::parse(identity)?),
             (None, None, None) => bail!("say whom: --serial, --fingerprint or --identity"),
         };
-        let most = limits::BLOCK_REASON_BYTES_MAX;
-        // Somebody else's terminal will show it.
-        let is_fit = |reason: &String| reason.len() <= most && !reason.contains(char::is_control);
-        ensure!(
-            self.reason.as_ref().is_none_or(is_fit),
-            "--reason: must be one line of at most {most} bytes"
-        );
+        check_reason(self.reason.as_deref()).map_err(anyhow::Error::msg)?;
         Ok(Entry {
             block,
             reason: self.reason.clone(),
             by: super::operator(),
             at: SystemTime::now(),
         })
-    }
-}
-
-/// Waits until the gateway says that it acts by the list as it stands there. Another command may have changed that again
-/// since: what counts is that the list still `holds` what this one wrote.
-fn confirm(place: &BlockPlace, holds: impl Fn(&Blocks) -> bool) -> anyhow::Result<ExitCode> {
-    const PAUSE: Duration = Duration::from_millis(50);
-    let path = place.file.display();
-    let Some(admin) = &place.admin else {
-        println!("{path} is written; without [admin] nobody can be asked whether it is in force");
-        return Ok(ExitCode::SUCCESS);
-    };
-    let until = Instant::now() + limits::BLOCK_CONFIRMATION_TIMEOUT;
-    loop {
-        let answer = ask(admin);
-        // Read after the question: a list that was in force then, and is the one that stands there now, is that of the answer.
-        let file = BlockFile::load(&place.file)?;
-        let is_undone = !holds(&file.blocks);
-        if let Ok(answer) = &answer
-            && answer.digest == file.digest
-            && !is_undone
-        {
-            let closed = answer.closed;
-            println!("in force; connections closed by the last change: {closed}");
-            return Ok(ExitCode::SUCCESS);
-        }
-        if Instant::now() < until && !is_undone {
-            std::thread::sleep(PAUSE);
-            continue;
-        }
-        let why = match answer {
-            _ if is_undone => "somebody has changed it back meanwhile".to_owned(),
-            Ok(BlocksInForce {
-                refused: Some(why), ..
-            }) => format!("it refused the list: {why}"),
-            Ok(_) => "it acts by another list".to_owned(),
-            Err(error) => format!("it does not answer: {error}"),
-        };
-        eprintln!("portcullis: {path} is written, but the gateway has not confirmed it: {why}");
-        return Ok(ExitCode::from(UNCONFIRMED));
-    }
-}
-
-/// Asks a running gateway which list is in force.
-fn ask(admin: &AdminAddress) -> io::Result<BlocksInForce> {
-    let timeout = Some(limits::BLOCK_CONFIRMATION_TIMEOUT);
-    match admin {
-        AdminAddress::Loopback(address) => {
-            let stream = TcpStream::connect(address)?;
-            stream.set_read_timeout(timeout)?;
-            exchange(stream)
-        }
-        AdminAddress::Unix(path) => {
-            let stream = UnixStream::connect(Path::new(path))?;
-            stream.set_read_timeout(timeout)?;
-            exchange(stream)
-        }
-    }
-}
-
-fn exchange(mut stream: impl Read + Write) -> io::Result<BlocksInForce> {
-    // HTTP/1.0: the answer comes in one piece, and then the end.
-    stream.write_all(b"GET /blocked HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-    let mut answer = String::new();
-    stream
-        .take(limits::CONFIGURATION_BYTES_MAX as u64)
-        .read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
-    match head.split(' ').nth(1) {
-        Some("200") => serde_json::from_str(body).map_err(io::Error::other),
-        _ => Err(io::Error::other(
-            "the administration endpoint is not a gateway's, or an older one's",
-        )),
     }
 }

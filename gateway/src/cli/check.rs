@@ -14,6 +14,7 @@ use gateway_core::identity::TenantSource;
 use gateway_core::revocation::{IssuerList, Revocation, StalePolicy};
 
 use super::rules;
+use super::which::ConfigFile;
 use crate::blocks::BlockFile;
 use crate::config::{
     self, AdminAddress, AuditTarget, Backend, BackendTransport, Config, GuardMode, GuardSettings,
@@ -24,9 +25,8 @@ use crate::tls::cipher_suite_name;
 /// Arguments of `portcullis check`.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// The configuration file
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    file: ConfigFile,
     /// Say in one line how long certificates and revocation lists last, as a plugin for Nagios does
     #[arg(long)]
     expiry: bool,
@@ -43,11 +43,14 @@ impl Check {
     /// Checks the file, and prints what it means or everything that is wrong with it.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         if self.expiry {
-            return super::expiry::execute(&self.config);
+            return super::expiry::execute(&self.file.config);
         }
-        match config::load(&self.config) {
+        match config::load(&self.file.config) {
             Ok(loaded) => {
-                let blocks = BlockFile::open(&loaded.config.blocks)?;
+                let blocks = BlockFile::look(
+                    &loaded.config.paths,
+                    &BlockFile::former_place(&self.file.config),
+                )?;
                 if let Some(certificate) = &self.certificate {
                     return self.explain(&loaded.config, &blocks, certificate);
                 }
@@ -60,7 +63,7 @@ impl Check {
                     1 => "1 error".to_owned(),
                     many => format!("{many} errors"),
                 };
-                eprintln!("{}: {count}", self.config.display());
+                eprintln!("{}: {count}", self.file.config.display());
                 Ok(ExitCode::FAILURE)
             }
         }
@@ -162,7 +165,7 @@ fn process(config: &Config, blocks: &BlockFile) -> Table {
     };
     let blocked = format!(
         "{}, {} entries",
-        config.blocks.display(),
+        config.paths.block_list().display(),
         blocks.blocks.blocked.len()
     );
     properties([

@@ -10,13 +10,18 @@ mod explain;
 pub mod guard;
 pub mod keys;
 pub mod pki;
+pub mod reload;
 mod rules;
 pub mod run;
+pub mod status;
+mod which;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::control::account_name;
 
 /// Portcullis: an mTLS gateway for telemetry.
 #[derive(Debug, Parser)]
@@ -32,6 +37,10 @@ pub struct CommandLine {
 pub enum Command {
     /// Serve until SIGTERM
     Run(run::Run),
+    /// Show what the running gateway says of itself
+    Status(status::Status),
+    /// Have the running gateway read its configuration again, and say what came of it
+    Reload(reload::Reload),
     /// Validate a configuration and print what would be enforced
     Check(check::Check),
     /// Shut a client out at once, without its CA
@@ -57,6 +66,8 @@ impl Command {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         match self {
             Command::Run(command) => command.execute(),
+            Command::Status(command) => command.execute(),
+            Command::Reload(command) => command.execute(),
             Command::Check(command) => command.execute(),
             Command::Block(command) => command.execute(),
             Command::Unblock(command) => command.execute(),
@@ -104,14 +115,7 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
 /// Who runs this: the login name and number; under sudo also of whoever called it.
 fn operator() -> String {
     let id = rustix::process::getuid();
-    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let number = id.as_raw().to_string();
-    let name = accounts.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == number).then_some(name)
-    });
-    let who = format!("{} (uid {number})", name.unwrap_or("unknown"));
+    let who = account_name(id.as_raw());
     match std::env::var("SUDO_USER") {
         Ok(caller) if id.is_root() => format!("{caller} as {who}"),
         _ => who,

@@ -1,8 +1,7 @@
 //! `portcullis run`: serves until a signal says otherwise.
-//! In: a configuration file. Out: an exit code. SIGTERM or SIGINT drains; a second one ends the process at
-//! once. SIGHUP reads the configuration and everything it names again, and so does a change of any of these files.
+//! In: a configuration file. Out: an exit code. SIGTERM or SIGINT drains, and so does another process of the gateway that
+//! takes over; a second signal ends the process at once. SIGHUP reads the configuration and everything it names again, and so does a change of any of these files.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -13,20 +12,24 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::which::ConfigFile;
 use crate::backend::Resolver;
 use crate::blocks::{BlockFile, Keeper};
 use crate::config::{self, Config};
+use crate::control::{Claim, Parts, Predecessor, Server};
 use crate::files::Seen;
 use crate::limits;
 use crate::observe::{LogFormat, start_log};
-use crate::server::{Gateway, Privileges, Reloader};
+use crate::server::{Gateway, Ports, Privileges, Reloader};
 
 /// Arguments of `portcullis run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Configuration file
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Take over from the process of this gateway that runs already, which then drains; without one, start as usual
+    #[arg(long)]
+    takeover: bool,
     /// How log lines on standard error look
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -47,7 +50,7 @@ impl Run {
             .build()?;
         let privileges = Privileges::set_apart()?;
         let mut signals = runtime.block_on(async { Signals::catch() })?;
-        let loaded = match config::load(&self.config) {
+        let loaded = match config::load(&self.file.config) {
             Ok(loaded) => loaded,
             Err(errors) => {
                 eprintln!("{errors}");
@@ -62,57 +65,78 @@ impl Run {
         }
         let resolver = Resolver::start(&loaded.config.backends)?;
         let resolving = resolver.clone();
-        let starting = move || start(loaded.config, privileges, &resolving);
+        let starting = move || start(loaded.config, privileges, &resolving, self.takeover);
         let Some(started) = runtime.block_on(until_started(starting, &resolver, &mut signals))
         else {
             std::process::exit(ENDED_AT_ONCE);
         };
-        let Started {
-            gateway,
-            reloader,
-            _keeper,
-            is_to_end,
-        } = started?;
+        let mut started = started?;
         drop(resolver);
-        let asked = runtime.block_on(async {
-            if let Some(name) = is_to_end {
-                tracing::info!(signal = name, "draining");
-                return true;
-            }
-            let mut minutes = tokio::time::interval(*limits::TICKET_KEY_ROTATION.start());
-            loop {
-                tokio::select! {
-                    _ = minutes.tick() => gateway.refresh_ticket_keys(),
-                    asked = signals.next() => match asked {
-                        Asked::Reload(who) => {
-                            // Whether the rest is taken or not: the file may just have been renamed.
-                            gateway.audit().reopen();
-                            reloader.ask(who);
-                        }
-                        Asked::End(name) => {
-                            tracing::info!(signal = name, "draining");
-                            return true;
-                        }
-                    },
-                    () = gateway.fatal().wait() => return false,
-                }
-            }
-        });
-        reloader.stop();
-        let Some(drained) = runtime.block_on(until_drained(gateway, &mut signals)) else {
+        let why = runtime.block_on(serve(&mut started, &mut signals));
+        started.reloader.stop();
+        let gateway = Arc::clone(&started.gateway);
+        let Some(drained) = runtime.block_on(until_drained(gateway, why, &mut signals)) else {
             drop(log);
             std::process::exit(ENDED_AT_ONCE);
         };
-        Ok(if asked && drained {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
+        Ok(match (why, drained) {
+            (End::Signal | End::Superseded, true) => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
         })
     }
 }
 
-/// Drains the gateway. `None` when a second signal asks for the end at once.
-async fn until_drained(gateway: Arc<Gateway>, signals: &mut Signals) -> Option<bool> {
+/// Why the gateway drains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Signal,
+    /// Another process of this gateway has taken over.
+    Superseded,
+    /// A worker has ended by itself.
+    Failed,
+}
+
+/// Answers signals until one asks for the end, or something else does.
+async fn serve(started: &mut Started, signals: &mut Signals) -> End {
+    let Started {
+        gateway,
+        reloader,
+        server,
+        is_to_end,
+    } = started;
+    if let Some(name) = is_to_end {
+        tracing::info!(signal = name, "draining");
+        return End::Signal;
+    }
+    let mut minutes = tokio::time::interval(*limits::TICKET_KEY_ROTATION.start());
+    loop {
+        tokio::select! {
+            _ = minutes.tick() => gateway.refresh_ticket_keys(),
+            asked = signals.next() => match asked {
+                Asked::Reload(who) => {
+                    // Whether the rest is taken or not: the file may just have been renamed.
+                    gateway.audit().reopen();
+                    reloader.ask(who);
+                }
+                Asked::End(name) => {
+                    tracing::info!(signal = name, "draining");
+                    return End::Signal;
+                }
+            },
+            by = server.superseded() => {
+                tracing::info!(by, "another process of this gateway has taken over: draining");
+                gateway.leave_admin();
+                return End::Superseded;
+            }
+            () = gateway.fatal().wait() => return End::Failed,
+        }
+    }
+}
+
+/// Drains the gateway. `None` when a second signal asks for the end at once; the first one after the gateway has been taken over
+/// from asks for what it does already.
+async fn until_drained(gateway: Arc<Gateway>, why: End, signals: &mut Signals) -> Option<bool> {
+    let mut is_signalled = why != End::Superseded;
     let audit = gateway.audit().clone();
     let draining = std::thread::spawn(move || gateway.drain());
     let waiting = tokio::task::spawn_blocking(move || draining.join());
@@ -125,6 +149,10 @@ async fn until_drained(gateway: Arc<Gateway>, signals: &mut Signals) -> Option<b
                     audit.reopen();
                     tracing::warn!("{who}: not reloading, because the gateway is going down");
                 }
+                Asked::End(name) if !is_signalled => {
+                    is_signalled = true;
+                    tracing::info!(signal = name, "draining already: another process has taken over");
+                }
                 Asked::End(name) => {
                     tracing::warn!(signal = name, "ending at once");
                     audit.stopped();
@@ -136,11 +164,11 @@ async fn until_drained(gateway: Arc<Gateway>, signals: &mut Signals) -> Option<b
     }
 }
 
-/// A gateway that serves, and those who watch its files.
+/// A gateway that serves, and what watches its files and hears its commands.
 struct Started {
     gateway: Arc<Gateway>,
     reloader: Reloader,
-    _keeper: Keeper,
+    server: Server,
     /// The signal that has asked meanwhile for the end.
     is_to_end: Option<&'static str>,
 }
@@ -179,23 +207,55 @@ async fn until_started(
     }
 }
 
-/// Starts the gateway, and those who watch its files. After that nobody has any capability.
-fn start(config: Config, privileges: Privileges, resolver: &Resolver) -> anyhow::Result<Started> {
+/// Starts all of it. After that nobody has any capability.
+fn start(
+    config: Config,
+    privileges: Privileges,
+    resolver: &Resolver,
+    takes_over: bool,
+) -> anyhow::Result<Started> {
+    let paths = config.paths.clone();
     let (file, files) = (config.file.clone(), config.files.clone());
     let again_at = config.again_at;
+    let claim = Claim::take(&paths, takes_over)?;
     // Before it is read: what changes in the meantime has changed since.
-    let seen = Seen::now(&config.blocks);
-    let blocks = BlockFile::open(&config.blocks)?;
-    let gateway = Gateway::start(config, blocks.blocks.list(), privileges, resolver)?;
+    let seen = Seen::now(&paths.block_list());
+    let blocks = BlockFile::open(&paths, &BlockFile::former_place(&file))?;
+    let ports = match &claim {
+        Ok(_) => Ports::Own,
+        Err(predecessor) => {
+            predecessor.ensure_same_lists(&paths)?;
+            Ports::Shared
+        }
+    };
+    let list = blocks.blocks.list();
+    let gateway = Gateway::start(config, list, privileges, resolver, ports)?;
     let gateway = Arc::new(gateway);
-    let keeper = Keeper::start(Arc::clone(&gateway), seen, blocks)?;
+    let keeper = Keeper::start(Arc::clone(&gateway), paths, seen, blocks)?;
     let reloader = Reloader::start(Arc::clone(&gateway), &file, files, again_at)?;
+    let claim = claim.or_else(take_over)?;
+    let listener = claim.bind()?;
+    let parts = Parts {
+        gateway: Arc::clone(&gateway),
+        keeper: Arc::new(keeper),
+        reloader: reloader.clone(),
+        configuration: file,
+    };
+    let server = Server::start(parts, claim, listener)?;
     Ok(Started {
         gateway,
         reloader,
-        _keeper: keeper,
+        server,
         is_to_end: None,
     })
+}
+
+/// Has the process before this one give the name up, now that this one serves.
+fn take_over(predecessor: Predecessor) -> anyhow::Result<Claim> {
+    let process = predecessor.status().process;
+    let claim = predecessor.replace()?;
+    tracing::info!(process, "took over from an earlier process of this gateway");
+    Ok(claim)
 }
 
 /// The signals the gateway listens to.

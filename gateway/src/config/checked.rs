@@ -27,6 +27,8 @@ use crate::x509::Roots;
 pub struct Config {
     /// The file this configuration came from.
     pub file: PathBuf,
+    /// What the gateway is called on its host, and its folders.
+    pub paths: Paths,
     /// Worker threads, each pinned to one CPU.
     pub workers: NonZeroUsize,
     /// Cryptography: provider with its suites and groups already reduced to the pinned ones.
@@ -47,8 +49,6 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Closes that are not urgent are spread over this time.
     pub close_spread: Duration,
-    /// The list of those who are shut out by hand; need not exist.
-    pub blocks: PathBuf,
     /// Listeners in the order of the file; at least one.
     pub listeners: Vec<Arc<Listener>>,
     /// Backends in the order of the file.
@@ -124,6 +124,49 @@ impl Config {
                 .iter()
                 .zip(&other.files)
                 .any(|(one, two)| one.path() != two.path() || one.differs_from(two))
+    }
+}
+
+/// The name that tells a gateway from others on the host, and the folders that follow from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// The name.
+    pub name: Arc<str>,
+    /// Folder of what outlives the process and the host: the block list, notes on bans.
+    pub state: PathBuf,
+    /// Folder of what lives as long as the process: sockets and the lock.
+    pub run: PathBuf,
+}
+
+impl Paths {
+    /// The list of blocked clients; the file need not exist.
+    pub fn block_list(&self) -> PathBuf {
+        self.state.join("blocked.json")
+    }
+
+    /// Folders of a gateway with the name `edge`, below one of the test's.
+    #[cfg(test)]
+    pub fn for_test(folder: &std::path::Path) -> Self {
+        Paths {
+            name: "edge".into(),
+            state: folder.join("state/edge"),
+            run: folder.join("run/edge"),
+        }
+    }
+
+    /// Notes on bans that operators made.
+    pub fn ban_notes(&self) -> PathBuf {
+        self.state.join("bans.json")
+    }
+
+    /// The socket that commands speak to.
+    pub fn control_socket(&self) -> PathBuf {
+        self.run.join("control.sock")
+    }
+
+    /// Held by the process that has the name.
+    pub fn lock(&self) -> PathBuf {
+        self.run.join("lock")
     }
 }
 

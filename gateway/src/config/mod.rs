@@ -4,7 +4,6 @@
 
 mod audit;
 mod backend;
-mod blocks;
 mod bounds;
 pub mod checked;
 mod client_ca;
@@ -15,6 +14,7 @@ mod keys;
 mod lifetimes;
 mod listener;
 mod observe;
+mod paths;
 mod process;
 pub mod raw;
 mod report;
@@ -28,10 +28,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use blocks::{BlockPlace, place as block_place};
 pub use checked::*;
 pub use keys::{shown_path, shown_time};
 pub use lifetimes::{Mortal, load_expired_too, mortals};
+pub use paths::{LocateError, NAME_DEFAULT, locate};
 pub use report::{ConfigError, ConfigErrors};
 pub use revocation::{ListFile, ListFiles, Reread, Revoking};
 
@@ -107,7 +107,8 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     let workers = process::workers(raw.workers, report);
     let admin = process::admin(raw.admin, report);
     let drain_timeout = process::drain_timeout(&raw.place, raw.drain_timeout, report);
-    let blocks = blocks::file(raw.blocks, report);
+    let paths = paths::check(&raw.place, raw.name, raw.paths, report);
+    paths::refuse_blocks(&raw.place, &raw.blocks, paths.as_ref(), report);
     let close_spread = closing::spread(&raw.place, raw.close_spread, report);
     let audit = audit::check(raw.audit, report);
     report.not_built(&raw.place, "outbound", &raw.outbound);
@@ -121,9 +122,11 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     let observe = observe::check(&raw.place, raw.observe, &listeners, report);
     let names: Vec<_> = listeners.iter().map(|listener| listener.name()).collect();
     let rules = identity::check_all(&raw.place, raw.identity, &names, report);
-    audit::refuse_other_file(audit.as_ref(), blocks.as_deref(), report);
+    let block_list = paths.as_ref().map(Paths::block_list);
+    audit::refuse_other_file(audit.as_ref(), block_list.as_deref(), report);
     Some(Config {
         file: report.file().to_owned(),
+        paths: paths?,
         workers: workers?,
         provider: provider.provider,
         provider_name: provider.name,
@@ -134,7 +137,6 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
         guard: guard?,
         drain_timeout: drain_timeout?,
         close_spread: close_spread?,
-        blocks: blocks?,
         listeners: listeners
             .into_iter()
             .map(|l| l.checked.map(Arc::new))

@@ -15,7 +15,7 @@ use super::value::{Field, Item};
 use crate::limits;
 
 /// Longest path of a Unix socket in bytes (sun_path less its terminating zero).
-const SOCKET_PATH_BYTES_MAX: usize = 107;
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// The administration endpoint, with the line for later findings.
 #[derive(Debug)]

@@ -38,6 +38,7 @@ macro_rules! section {
 section! {
     /// The whole file.
     RawConfig {
+        "name" => name: Text,
         "drain_timeout" => drain_timeout: Text,
         "observe" => observe: Text,
         "close_spread" => close_spread: Text,
@@ -45,7 +46,8 @@ section! {
         "admin" => admin: RawAdmin,
         "tls" => tls: RawTls,
         "guard" => guard: RawGuard,
-        "blocks" => blocks: RawBlocks,
+        "paths" => paths: RawPaths,
+        "blocks" => blocks: Anything,
         "listener" => listener: Sections<RawListener>,
         "backend" => backend: Sections<RawBackend>,
         "identity" => identity: Sections<RawIdentity>,
@@ -222,9 +224,10 @@ section! {
 }
 
 section! {
-    /// `[blocks]`.
-    RawBlocks {
-        "file" => file: Text,
+    /// `[paths]`.
+    RawPaths {
+        "state" => state: Text,
+        "run" => run: Text,
     }
 }
 
@@ -333,7 +336,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("[tls]", RawTls::KEYS),
     ("[tls.resumption]", RawResumption::KEYS),
     ("[guard]", RawGuard::KEYS),
-    ("[blocks]", RawBlocks::KEYS),
+    ("[paths]", RawPaths::KEYS),
     ("[audit]", RawAudit::KEYS),
     ("[[listener]]", RawListener::KEYS),
     ("[[listener.sni]]", RawSni::KEYS),

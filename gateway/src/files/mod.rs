@@ -6,12 +6,14 @@
 
 mod again;
 mod ears;
+mod folder;
 mod path;
 mod seen;
 mod watcher;
 mod written;
 
 pub use again::{Again, Due, note_error, system_errors};
+pub use folder::make_private;
 pub use seen::Seen;
 pub use watcher::{Changed, Watcher};
 pub use written::{LockError, lock, replace};

@@ -52,7 +52,11 @@ pub fn replace(path: &Path, like: &Path, text: &str) -> io::Result<()> {
     let model = fs::metadata(path).or_else(|_| fs::metadata(like));
     let mut file = NamedTempFile::new_in(directory)?;
     file.write_all(text.as_bytes())?;
-    let mode = model.as_ref().map_or(MODE, |model| model.mode() & 0o777);
+    let mode = model.as_ref().map_or(MODE, |model| match model.is_dir() {
+        // What is executable in a folder is entering it.
+        true => model.mode() & 0o666,
+        false => model.mode() & 0o777,
+    });
     if let Ok(model) = &model {
         // Whoever is not root cannot give a file away, and owns it then.
         let _ = chown(file.path(), Some(model.uid()), Some(model.gid()));

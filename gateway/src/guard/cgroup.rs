@@ -18,8 +18,8 @@ pub(super) struct Cgroup {
 }
 
 /// The name of the cgroup that a gateway makes below the root.
-pub(super) fn name_of(instance: &str) -> String {
-    format!("portcullis-{instance}")
+pub(super) fn name_of(name: &str) -> String {
+    format!("portcullis-{name}")
 }
 
 impl Cgroup {

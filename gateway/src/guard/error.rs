@@ -129,15 +129,14 @@ pub enum GuardError {
 
     /// Nothing is pinned for a gateway.
     #[error(
-        "no guard of the gateway with {}{} has been pinned on this host{}: it does not run with [guard] mode = \
-         \"monitor\" or \"enforce\", or cannot pin (its log says why), or was made by a version with another layout",
-        config_file.display(),
-        if config_file.exists() { "" } else { ", which does not exist," },
+        "no guard of a gateway with the name {name:?} has been pinned on this host{}: it does not run with [guard] mode = \
+         \"monitor\" or \"enforce\", or cannot pin (its log says why), or was made by a version with another layout, \
+         or has another name (--name)",
         if *mounted { "" } else { " (there is no bpffs)" }
     )]
     NothingPinned {
-        /// The gateway's configuration file.
-        config_file: PathBuf,
+        /// The gateway's name.
+        name: String,
         /// Whether there is a bpffs at all.
         mounted: bool,
     },

@@ -48,7 +48,7 @@ use interfaces::Interfaces;
 use lines::Lines;
 pub use maps::{Maps, PortCount, SourceState, address_of, source_of};
 use maps::{map_of, typed};
-pub use pins::{Pins, instance};
+pub use pins::{Pins, former_name};
 use ports::Ports;
 pub use verdict::{reason_of, say};
 
@@ -78,8 +78,10 @@ pub const LIFE_NS: u64 = 10_000_000_000;
 /// What is guarded, and by which policy.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Tells this gateway from others on the host, see [`instance`].
-    pub instance: String,
+    /// Tells this gateway from others on the host.
+    pub name: String,
+    /// What an earlier version called it, see [`former_name`].
+    pub former_name: Option<String>,
     /// Whether bans, counters and attachments outlive the process.
     pub is_lasting: bool,
     /// Interfaces whose packets are judged.
@@ -100,7 +102,7 @@ impl Ground {
     /// # Errors
     /// Why there is none.
     pub fn prepare(plan: &Plan) -> Result<Self, GuardError> {
-        let name = cgroup::name_of(&plan.instance);
+        let name = cgroup::name_of(&plan.name);
         Cgroup::of_this_process(&name, plan.is_lasting).map(Self)
     }
 }
@@ -138,7 +140,10 @@ impl Guard {
     /// # Errors
     /// What the kernel refused, where, and what to do about it. Nothing new is attached then.
     pub fn start(plan: &Plan, ports: &[u16], ground: Ground) -> Result<Self, GuardError> {
-        let (pins, is_alone) = match plan.is_lasting.then(|| Pins::make(&plan.instance)) {
+        let (pins, is_alone) = match plan
+            .is_lasting
+            .then(|| Pins::make(&plan.name, plan.former_name.as_deref()))
+        {
             Some(Ok((pins, is_alone))) => (Some(pins), is_alone),
             Some(Err(error)) => {
                 tracing::warn!(%error, "bans and counters will not outlive this process");

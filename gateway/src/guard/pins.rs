@@ -1,9 +1,8 @@
 //! Where maps and attachments outlive the process: pinned below a bpffs, in a folder of this gateway's own that carries
-//! the version of the maps' layout. In: the configuration file, which tells gateways of one host apart. Out: paths, a
-//! lock. Before the workers start, on the thread that has the privileges; and in commands.
+//! the version of the maps' layout. In: the name, which tells gateways of one host apart. Out: paths, a lock. Before the workers start, on the thread that has the privileges; and in commands.
 //!
 //! ```text
-//! /sys/fs/bpf/portcullis/v1/portcullis-5f3c9a1e/   one folder for each configuration file
+//! /sys/fs/bpf/portcullis/edge/v1/                  one folder for each gateway and layout
 //!     PORT_COUNTS BANS ...                         maps
 //!     flow_life flow_verdict                       attachments to the cgroup
 //!     xdp-native-3                                 attachment to the interface with index 3
@@ -45,13 +44,15 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Pins {
     folder: PathBuf,
-    instance: String,
-    /// Held as long as the gateway lives: with others of the same configuration, once it has started.
+    name: String,
+    /// What the gateway was called while its configuration file named it.
+    former: Option<String>,
+    /// Held as long as the gateway lives: with others of the same name, once it has started.
     lock: Option<File>,
 }
 
-/// What tells gateways of one host apart: their configuration files, by name and by a sum of their paths.
-pub fn instance(config_file: &Path) -> String {
+/// What told gateways of one host apart in earlier versions: their configuration files, by name and by a sum of their paths.
+pub fn former_name(config_file: &Path) -> String {
     let path = fs::canonicalize(config_file).unwrap_or_else(|_| config_file.to_owned());
     let sum = digest(&SHA256, path.as_os_str().as_bytes());
     let sum: String = sum.as_ref()[..4]
@@ -72,10 +73,10 @@ pub fn instance(config_file: &Path) -> String {
 }
 
 impl Pins {
-    /// Makes the folder of `instance`, and mounts a bpffs for it where there is none. Says as well whether no other
-    /// gateway of this configuration is alive.
-    pub(super) fn make(instance: &str) -> Result<(Self, bool), GuardError> {
-        let folder = make_folder(instance)?;
+    /// Makes the folder of the gateway with this name, and mounts a bpffs for it where there is none. What an earlier version
+    /// has pinned for it by its `former` name moves there. Says as well whether no other process of this gateway is alive.
+    pub(super) fn make(name: &str, former: Option<&str>) -> Result<(Self, bool), GuardError> {
+        let folder = make_folder(name, former)?;
         let lock = File::open(&folder).map_err(|error| GuardError::pins(&folder, &error))?;
         let is_alone = match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => true,
@@ -87,7 +88,8 @@ impl Pins {
         };
         let pins = Self {
             folder,
-            instance: instance.to_owned(),
+            name: name.to_owned(),
+            former: former.map(str::to_owned),
             lock: Some(lock),
         };
         if is_alone {
@@ -99,7 +101,7 @@ impl Pins {
         Ok((pins, is_alone))
     }
 
-    /// The start is over: another gateway of this configuration may take over from now on.
+    /// The start is over: another process of this gateway may take over from now on.
     pub(super) fn let_others_in(&self) -> Result<(), GuardError> {
         let Some(lock) = &self.lock else {
             return Ok(());
@@ -107,20 +109,20 @@ impl Pins {
         share(lock).map_err(|error| GuardError::pins(&self.folder, &error))
     }
 
-    /// The pins of the gateway, running or stopped, whose configuration is `config_file`.
+    /// The pins of the gateway, running or stopped, with this name.
     ///
     /// # Errors
     /// When there are none that this version of the program can read: the text says where they would be.
-    pub fn find(config_file: &Path) -> Result<Self, GuardError> {
-        let instance = instance(config_file);
+    pub fn find(name: &str) -> Result<Self, GuardError> {
         let candidates = mount_points();
         for mount in &candidates {
-            let folder = folder_below(mount, &instance);
+            let folder = folder_below(mount, name);
             match fs::metadata(&folder) {
                 Ok(_) => {
                     return Ok(Self {
                         folder,
-                        instance,
+                        name: name.to_owned(),
+                        former: None,
                         lock: None,
                     });
                 }
@@ -132,26 +134,26 @@ impl Pins {
             }
         }
         Err(GuardError::NothingPinned {
-            config_file: config_file.to_owned(),
+            name: name.to_owned(),
             mounted: !candidates.is_empty(),
         })
     }
 
-    /// The pins of the gateway whose configuration is `config_file`, of whichever layout, to be removed.
+    /// The pins of the gateway with this name, or of its `former` one, of whichever layout, to be removed.
     ///
     /// # Errors
     /// When there are none.
-    pub fn find_of_any_layout(config_file: &Path) -> Result<Self, GuardError> {
-        let instance = instance(config_file);
+    pub fn find_of_any_layout(name: &str, former: Option<&str>) -> Result<Self, GuardError> {
         let candidates = mount_points().into_iter().map(|mount| Self {
-            folder: folder_below(&mount, &instance),
-            instance: instance.clone(),
+            folder: folder_below(&mount, name),
+            name: name.to_owned(),
+            former: former.map(str::to_owned),
             lock: None,
         });
         let mut pinned =
             candidates.filter(|pins| pins.folder.is_dir() || !pins.other_layouts().is_empty());
         // If there are none, this says where they would be.
-        pinned.next().map_or_else(|| Self::find(config_file), Ok)
+        pinned.next().map_or_else(|| Self::find(name), Ok)
     }
 
     /// The maps that are pinned.
@@ -230,25 +232,31 @@ impl Pins {
             }
         }
         // Whoever runs in it still is no failure: the folder is empty of programs.
-        removed.extend(
-            Cgroup::remove(&cgroup::name_of(&self.instance))
-                .ok()
-                .flatten(),
-        );
+        let names = [Some(self.name.as_str()), self.former.as_deref()];
+        let cgroups = names.into_iter().flatten().map(cgroup::name_of);
+        removed.extend(cgroups.filter_map(|name| Cgroup::remove(&name).ok().flatten()));
         Ok(removed)
     }
 
-    /// Folders of the same gateway in other layouts.
+    /// Folders of the same gateway in other layouts, and by its former name.
     fn other_layouts(&self) -> Vec<PathBuf> {
-        let ours = self.folder.parent();
-        let Some(versions) = ours.and_then(Path::parent) else {
+        let Some(own) = self.folder.parent() else {
             return Vec::new();
         };
-        let entries = fs::read_dir(versions).into_iter().flatten().flatten();
-        entries
-            .map(|version| version.path())
-            .filter(|version| Some(version.as_path()) != ours)
-            .map(|version| version.join(&self.instance))
+        let entries = |folder: Option<&Path>| {
+            let read = folder.and_then(|folder| fs::read_dir(folder).ok());
+            read.into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path())
+        };
+        let of_name = entries(Some(own)).filter(|layout| *layout != self.folder);
+        let former = self
+            .former
+            .iter()
+            .flat_map(|former| entries(own.parent()).map(move |layout| layout.join(former)));
+        of_name
+            .chain(former)
             .filter(|folder| folder.is_dir())
             .collect()
     }
@@ -265,11 +273,33 @@ fn interface_of(name: &str) -> Option<(u32, AttachMode)> {
     Some((index.parse().ok()?, mode))
 }
 
-fn folder_below(mount: &Path, instance: &str) -> PathBuf {
-    mount
-        .join(FOLDER)
-        .join(format!("v{LAYOUT_VERSION}"))
-        .join(instance)
+fn folder_below(mount: &Path, name: &str) -> PathBuf {
+    mount.join(FOLDER).join(name).join(layout())
+}
+
+fn layout() -> String {
+    format!("v{LAYOUT_VERSION}")
+}
+
+/// Moves what an earlier version has pinned below `mount` into `folder`, so that its bans go on; unless it is alive.
+fn move_former(mount: &Path, former: &str, folder: &Path) {
+    let old = mount.join(FOLDER).join(layout()).join(former);
+    let Ok(lock) = File::open(&old) else { return };
+    let is_left = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+    if !is_left || folder.exists() {
+        return;
+    }
+    match fs::rename(&old, folder) {
+        Ok(()) => {
+            tracing::info!(from = %old.display(), to = %folder.display(), "moved the pins of an earlier version");
+            // Other gateways' folders may be in it.
+            let _ = old.parent().map(fs::remove_dir);
+        }
+        Err(error) => tracing::warn!(
+            from = %old.display(), to = %folder.display(), %error,
+            "cannot move the pins of an earlier version: its bans are forgotten"
+        ),
+    }
 }
 
 /// Every bpffs, the usual one first.
@@ -280,7 +310,7 @@ fn mount_points() -> Vec<PathBuf> {
 }
 
 /// The first folder that can be made on any bpffs.
-fn make_folder(instance: &str) -> Result<PathBuf, GuardError> {
+fn make_folder(name: &str, former: Option<&str>) -> Result<PathBuf, GuardError> {
     let mut points = mount_points();
     if points.is_empty() {
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
@@ -291,8 +321,13 @@ fn make_folder(instance: &str) -> Result<PathBuf, GuardError> {
     }
     let mut first_error = None;
     for point in &points {
-        let folder = folder_below(point, instance);
-        match fs::create_dir_all(&folder) {
+        let folder = folder_below(point, name);
+        let own = folder.parent().unwrap_or(point);
+        let made = fs::create_dir_all(own);
+        if let (Ok(()), Some(former)) = (&made, former) {
+            move_former(point, former, &folder);
+        }
+        match made.and_then(|()| fs::create_dir_all(&folder)) {
             Ok(()) => return Ok(folder),
             Err(error) => {
                 first_error.get_or_insert(GuardError::pins(&folder, &error));
@@ -351,17 +386,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gateways_are_told_apart_by_their_configuration_files() {
+    fn gateways_of_earlier_versions_are_told_apart_by_their_configuration_files() {
         let folder = tempfile::tempdir().unwrap();
         let [one, two] = ["edge.v2.toml", "other.toml"].map(|name| folder.path().join(name));
         fs::write(&one, "").unwrap();
         fs::write(&two, "").unwrap();
-        assert_ne!(instance(&one), instance(&two));
+        assert_ne!(former_name(&one), former_name(&two));
         let through_a_link = folder.path().join("link.toml");
         std::os::unix::fs::symlink(&one, &through_a_link).unwrap();
-        assert_eq!(instance(&one), instance(&through_a_link));
-        assert!(instance(&one).starts_with("edgev2-"), "{}", instance(&one));
-        assert!(!instance(Path::new("no/such.file")).contains(['/', '.']));
+        assert_eq!(former_name(&one), former_name(&through_a_link));
+        assert!(
+            former_name(&one).starts_with("edgev2-"),
+            "{}",
+            former_name(&one)
+        );
+        assert!(!former_name(Path::new("no/such.file")).contains(['/', '.']));
     }
 
     #[test]

@@ -2,25 +2,20 @@
 //! In: HTTP/1.1 requests from this host. Out: text. On the control thread, served by hyper; it has no authentication,
 //! which is why no other address is accepted.
 
-use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use socket2::{Domain, Socket, Type};
 
 use super::metrics::{Health, Metrics};
 use crate::config::AdminAddress;
 use crate::limits;
+use crate::local::{self, Answer, answer};
 
 /// The endpoint's bound socket; a Unix socket's file goes when it is dropped.
 #[derive(Debug)]
@@ -32,16 +27,27 @@ pub enum AdminSocket {
 }
 
 impl AdminSocket {
-    /// Binds the socket.
-    pub fn bind(address: &AdminAddress) -> io::Result<Self> {
+    /// Binds the socket; with `takes_over` beside the one of an earlier process of this gateway, or in its place.
+    pub fn bind(address: &AdminAddress, takes_over: bool) -> io::Result<Self> {
         match address {
             AdminAddress::Loopback(address) => {
-                let listener = std::net::TcpListener::bind(address)?;
-                listener.set_nonblocking(true)?;
-                Ok(AdminSocket::Loopback(listener))
+                if !takes_over {
+                    local::ensure_free(*address)?;
+                }
+                // So that the next process of this gateway can listen before this one has gone.
+                let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
+                socket.set_reuse_address(true)?;
+                socket.set_reuse_port(true)?;
+                socket.bind(&(*address).into())?;
+                socket.listen(limits::ADMIN_BACKLOG)?;
+                socket.set_nonblocking(true)?;
+                Ok(AdminSocket::Loopback(socket.into()))
             }
             AdminAddress::Unix(path) => {
-                remove_stale_socket(path)?;
+                match takes_over {
+                    true => drop(std::fs::remove_file(path)),
+                    false => remove_stale_socket(path)?,
+                }
                 let listener = std::os::unix::net::UnixListener::bind(path)?;
                 std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
                 listener.set_nonblocking(true)?;
@@ -86,81 +92,27 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
 
 /// Serves until dropped.
 pub async fn serve(socket: &AdminSocket, health: Arc<Health>, metrics: Metrics) -> io::Result<()> {
+    const WHAT: &str = "the administration endpoint";
+    let respond = async move |request: Request<Incoming>, ()| respond(&request, &health, &metrics);
     match socket {
         AdminSocket::Loopback(listener) => {
             let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
-            serve_each(async || Ok(listener.accept().await?.0), health, metrics).await
+            let accept = async || Ok((listener.accept().await?.0, ()));
+            match local::serve(WHAT, accept, respond).await {}
         }
         AdminSocket::Unix(listener, ..) => {
             let listener = tokio::net::UnixListener::from_std(listener.try_clone()?)?;
-            serve_each(async || Ok(listener.accept().await?.0), health, metrics).await
+            let accept = async || Ok((listener.accept().await?.0, ()));
+            match local::serve(WHAT, accept, respond).await {}
         }
     }
-}
-
-/// Serves what `accept` yields, so many at once.
-async fn serve_each<S>(
-    accept: impl AsyncFn() -> io::Result<S>,
-    health: Arc<Health>,
-    metrics: Metrics,
-) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let slots = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS_MAX));
-    loop {
-        let slot = Arc::clone(&slots).acquire_owned();
-        let permit = slot.await.map_err(io::Error::other)?;
-        match accept().await {
-            Ok(stream) => spawn(stream, permit, &health, &metrics),
-            Err(error) => pause(&error).await,
-        }
-    }
-}
-
-async fn pause(error: &io::Error) {
-    tracing::warn!(%error, "the administration endpoint cannot accept");
-    tokio::time::sleep(limits::ACCEPT_PAUSE).await;
-}
-
-fn spawn<S>(
-    stream: S,
-    permit: tokio::sync::OwnedSemaphorePermit,
-    health: &Arc<Health>,
-    metrics: &Metrics,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let (health, metrics) = (Arc::clone(health), metrics.clone());
-    let service = service_fn(move |request| {
-        let response = respond(&request, &health, &metrics);
-        async move { Ok::<_, Infallible>(response) }
-    });
-    tokio::task::spawn_local(async move {
-        let _permit = permit;
-        // One request each, within its time: a client that does not read must not keep the slot.
-        let connection = http1::Builder::new()
-            .keep_alive(false)
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits::ADMIN_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), service);
-        match tokio::time::timeout(limits::ADMIN_TIMEOUT, connection).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "administration request"),
-            Err(_) => tracing::debug!("administration request took too long"),
-        }
-    });
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-fn respond(
-    request: &Request<Incoming>,
-    health: &Health,
-    metrics: &Metrics,
-) -> Response<Full<Bytes>> {
+fn respond(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> Answer {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = answer(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -189,13 +141,4 @@ fn respond(
             "/livez, /readyz, /metrics, /blocked, /observed\n".to_owned(),
         ),
     }
-}
-
-fn answer(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(text)));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
 }

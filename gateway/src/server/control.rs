@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 
 use super::guarding::Guarding;
@@ -27,13 +27,25 @@ pub(super) struct Control {
 
 /// Speaks to the control thread.
 #[derive(Debug)]
-pub(super) struct ControlStop(mpsc::UnboundedSender<()>);
+pub(super) struct ControlStop(mpsc::UnboundedSender<Order>);
+
+#[derive(Debug)]
+enum Order {
+    LeaveAdmin,
+    Stop,
+}
 
 impl ControlStop {
+    /// Serves the administration endpoint no more.
+    pub(super) fn leave_admin(&self) {
+        // A thread that has ended serves nothing.
+        let _ = self.0.send(Order::LeaveAdmin);
+    }
+
     /// Ends it.
     pub(super) fn stop(&self) {
         // A thread that has ended already need not be told.
-        let _ = self.0.send(());
+        let _ = self.0.send(Order::Stop);
     }
 }
 
@@ -51,8 +63,17 @@ pub(super) fn start(control: Control) -> io::Result<(JoinHandle<()>, ControlStop
 }
 
 impl Control {
-    async fn run(self, mut stopped: mpsc::UnboundedReceiver<()>) {
+    async fn run(self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let mailboxes = self.mailboxes;
+        let left = Notify::new();
+        let listening = async {
+            loop {
+                match orders.recv().await {
+                    Some(Order::LeaveAdmin) => left.notify_one(),
+                    Some(Order::Stop) | None => return,
+                }
+            }
+        };
         let watching = watch_expiry(self.metrics.clone());
         let guarding = async {
             self.guarding.attend(&self.audit).await;
@@ -67,16 +88,20 @@ impl Control {
             }
         };
         let serving = async {
-            let Some(socket) = &self.admin else {
+            let Some(socket) = self.admin else {
                 return std::future::pending().await;
             };
-            if let Err(error) = serve(socket, self.health, self.metrics).await {
-                tracing::error!(%error, "the administration endpoint has ended");
+            tokio::select! {
+                outcome = serve(&socket, self.health, self.metrics) => if let Err(error) = outcome {
+                    tracing::error!(%error, "the administration endpoint has ended");
+                },
+                () = left.notified() => {}
             }
+            drop(socket);
             std::future::pending().await
         };
         tokio::select! {
-            _ = stopped.recv() => {}
+            () = listening => {}
             () = serving => {}
             () = watching => {}
             () = guarding => {}

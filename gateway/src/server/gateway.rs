@@ -14,10 +14,11 @@ use super::control::{Control, ControlStop};
 use super::guarding::Guarding;
 use super::privilege::Privileges;
 use super::state::Seed;
+use super::status::Reloads;
 use super::worker::{self, Fatal, Message};
-use super::{control, guarding};
+use super::{control, fixed, guarding};
 use crate::backend::Resolver;
-use crate::config::{Config, GuardMode, ListFiles, Listener};
+use crate::config::{Config, ListFiles};
 use crate::guard::{GuardError, PortCount};
 use crate::identity::Records;
 use crate::limits;
@@ -28,7 +29,14 @@ use crate::rt::{Mailbox, mailbox};
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A listener's address cannot be bound.
-    #[error("listener \"{listener}\": cannot listen on {address}: {error}")]
+    #[error(
+        "listener \"{listener}\": cannot listen on {address}: {error}{}",
+        if error.kind() == std::io::ErrorKind::AddrInUse {
+            ": another process does; where that is an earlier one of this gateway, use `portcullis run --takeover`"
+        } else {
+            ""
+        }
+    )]
     Listen {
         /// The listener's name.
         listener: String,
@@ -91,80 +99,30 @@ impl ReloadError {
     }
 }
 
-/// What differs between two configurations and is fixed at the start: threads, sockets, and what metrics count by.
-fn needs_restart(old: &Config, new: &Config) -> Option<String> {
-    let suites = |config: &Config| -> Vec<_> {
-        config
-            .provider
-            .cipher_suites
-            .iter()
-            .map(|suite| suite.suite())
-            .collect()
-    };
-    let groups = |config: &Config| -> Vec<_> {
-        config
-            .provider
-            .kx_groups
-            .iter()
-            .map(|group| group.name())
-            .collect()
-    };
-    let sockets = |config: &Config| -> Vec<_> {
-        let fixed = |listener: &Arc<Listener>| {
-            let bounds = (listener.max_connections, listener.max_handshakes);
-            (listener.name.clone(), listener.address, bounds)
-        };
-        config.listeners.iter().map(fixed).collect()
-    };
-    let guard = |config: &Config| {
-        let guard = &config.guard;
-        let is_off = guard.mode == GuardMode::Off;
-        (is_off, guard.interfaces.clone(), guard.required)
-    };
-    let backends = |config: &Config| -> Vec<_> {
-        config
-            .backends
-            .iter()
-            .map(|backend| backend.name.clone())
-            .collect()
-    };
-    let differences = [
-        ("[workers] count", old.workers != new.workers),
-        ("[admin]", old.admin != new.admin),
-        (
-            "[guard] interfaces, required, or whether there is a guard,",
-            guard(old) != guard(new),
-        ),
-        ("[blocks] file", old.blocks != new.blocks),
-        ("[tls] provider", old.provider_name != new.provider_name),
-        ("[tls] cipher_suites", suites(old) != suites(new)),
-        ("[tls] groups", groups(old) != groups(new)),
-        (
-            "the set of listeners, their addresses, max_connections or max_handshakes",
-            sockets(old) != sockets(new),
-        ),
-        ("the set of backends", backends(old) != backends(new)),
-    ];
-    differences
-        .into_iter()
-        .find(|(_, differs)| *differs)
-        .map(|(what, _)| what.to_owned())
-}
-
 /// A gateway that takes connections.
 #[derive(Debug)]
 pub struct Gateway {
     seed: Mutex<Seed>,
     resolver: Resolver,
-    addresses: Vec<(String, SocketAddr)>,
-    health: Arc<Health>,
-    metrics: Metrics,
-    guarding: Arc<Guarding>,
+    pub(super) addresses: Vec<(String, SocketAddr)>,
+    pub(super) health: Arc<Health>,
+    pub(super) metrics: Metrics,
+    pub(super) guarding: Arc<Guarding>,
     mailboxes: Vec<Arc<Mailbox<Message>>>,
     audit: Audit,
-    control_stop: ControlStop,
+    pub(super) control_stop: ControlStop,
+    pub(super) reloads: Mutex<Reloads>,
     threads: Mutex<Option<Threads>>,
     fatal: Fatal,
+}
+
+/// Whether another process may listen on the addresses of this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ports {
+    /// Nobody may: two gateways that share a port by accident would each get a part of the clients.
+    Own,
+    /// Another process does, which knows of this one: it is being taken over from.
+    Shared,
 }
 
 /// Answers of the workers to a new state.
@@ -212,14 +170,17 @@ impl Gateway {
         blocks: BlockList,
         privileges: Privileges,
         resolver: &Resolver,
+        ports: Ports,
     ) -> Result<Self, StartError> {
         let config = Arc::new(config);
         raise_descriptor_limit(&config);
-        let (bound, guarding) = guarding::bind_and_guard(&config, &privileges)?;
+        let (bound, guarding) = guarding::bind_and_guard(&config, &privileges, ports)?;
         privileges.end();
         let addresses = bound.addresses.clone();
-        let admin = config.admin.as_ref().map(AdminSocket::bind).transpose();
-        let admin = admin.map_err(StartError::Admin)?;
+        let is_shared = ports == Ports::Shared;
+        let admin = config.admin.as_ref();
+        let admin = admin.map(|address| AdminSocket::bind(address, is_shared));
+        let admin = admin.transpose().map_err(StartError::Admin)?;
         let servers = resolver.first_servers();
         let seed = Seed::new(Arc::clone(&config), Arc::new(blocks), servers)?;
         let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
@@ -278,6 +239,7 @@ impl Gateway {
             mailboxes,
             audit,
             control_stop,
+            reloads: Mutex::default(),
             threads: Mutex::new(Some(Threads { workers, control })),
             fatal,
         })
@@ -322,8 +284,9 @@ impl Gateway {
     }
 
     fn try_reload(&self, config: Config, changed_at: Instant) -> Result<usize, ReloadError> {
-        if let Some(what) = needs_restart(&self.lock_seed().config, &config) {
-            return Err(ReloadError::NeedsRestart(what));
+        let fixed = fixed::differences(&self.lock_seed().config, &config);
+        if !fixed.is_empty() {
+            return Err(ReloadError::NeedsRestart(fixed.join("; ")));
         }
         Ok(self.put_in_force(config, changed_at)?)
     }
@@ -425,7 +388,7 @@ impl Gateway {
         }
     }
 
-    fn lock_seed(&self) -> MutexGuard<'_, Seed> {
+    pub(super) fn lock_seed(&self) -> MutexGuard<'_, Seed> {
         self.seed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -12,13 +12,13 @@ use gateway_common::{BANS_MAX, Ban, BanEvent, Reason, Source};
 use gateway_core::sources::Policy;
 use tokio::sync::mpsc::{Receiver, channel};
 
-use super::gateway::StartError;
+use super::gateway::{Ports, StartError};
 use super::listen::{self, Bound};
 use super::privilege::Privileges;
 use crate::config::{Config, GuardMode};
 use crate::guard::{
     Attachment, Book, Events, Gate, Ground, Guard, GuardError, Maps, Plan, PortCount, address_of,
-    instance, now_ns, source_of,
+    former_name, now_ns, source_of,
 };
 use crate::limits;
 use crate::observe::Audit;
@@ -41,13 +41,14 @@ pub struct Guarding {
 pub(super) fn bind_and_guard(
     config: &Arc<Config>,
     privileges: &Privileges,
+    ports: Ports,
 ) -> Result<(Bound, Guarding), StartError> {
     let is_required = config.guard.required;
     let config = Arc::clone(config);
     let (bound, guarding) = privileges.run(move || {
         let plan = plan(&config);
         let ground = plan.as_ref().map(Ground::prepare);
-        let bound = listen::bind_all(&config)?;
+        let bound = listen::bind_all(&config, ports)?;
         let Some((plan, ground)) = plan.zip(ground) else {
             return Ok((bound, Guarding::none()));
         };
@@ -74,7 +75,8 @@ pub(super) fn bind_and_guard(
 fn plan(config: &Config) -> Option<Plan> {
     let guard = &config.guard;
     (guard.mode != GuardMode::Off).then(|| Plan {
-        instance: instance(&config.file),
+        name: config.paths.name.to_string(),
+        former_name: Some(former_name(&config.file)),
         is_lasting: guard.is_lasting,
         interfaces: guard.interfaces.clone(),
         is_required: guard.required,

@@ -8,9 +8,10 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::gateway::StartError;
+use super::gateway::{Ports, StartError};
 use crate::config::Config;
 use crate::limits;
+use crate::local;
 
 /// The sockets of each worker, in the order of the listeners.
 pub(super) struct Bound {
@@ -20,18 +21,22 @@ pub(super) struct Bound {
 }
 
 /// Binds all listeners for all workers.
-pub(super) fn bind_all(config: &Config) -> Result<Bound, StartError> {
+pub(super) fn bind_all(config: &Config, ports: Ports) -> Result<Bound, StartError> {
     let mut workers: Vec<Vec<Socket>> = Vec::new();
     workers.resize_with(config.workers.get(), Vec::new);
     let mut addresses = Vec::new();
     for listener in &config.listeners {
         let mut address = listener.address;
+        let failed = |error| StartError::Listen {
+            listener: listener.name.clone(),
+            address: listener.address,
+            error,
+        };
+        if ports == Ports::Own {
+            local::ensure_free(address).map_err(failed)?;
+        }
         for worker in &mut workers {
-            let (got, socket) = bind(address).map_err(|error| StartError::Listen {
-                listener: listener.name.clone(),
-                address,
-                error,
-            })?;
+            let (got, socket) = bind(address).map_err(failed)?;
             address = got;
             worker.push(socket);
         }

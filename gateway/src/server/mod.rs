@@ -6,6 +6,7 @@
 
 mod connection;
 mod control;
+mod fixed;
 mod gateway;
 mod guarding;
 mod listen;
@@ -14,9 +15,11 @@ mod privilege;
 mod reloader;
 mod silent;
 mod state;
+mod status;
 mod worker;
 
-pub use gateway::{Gateway, ReloadError, StartError};
+pub use gateway::{Gateway, Ports, ReloadError, StartError};
 pub use guarding::Guarding;
 pub use privilege::Privileges;
-pub use reloader::Reloader;
+pub use reloader::{Reload, Reloader};
+pub use status::Reloads;

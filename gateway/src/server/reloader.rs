@@ -19,13 +19,22 @@ use crate::pki::kept_lists;
 use crate::rt;
 
 /// Speaks to the reloader's thread, which ends by itself with the process.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Reloader(Sender<Order>);
+
+/// What came of a reload.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reload {
+    /// Why nothing of it was taken; empty where it was.
+    pub refused: Vec<String>,
+    /// Connections that are closed for it.
+    pub closed: usize,
+}
 
 #[derive(Debug)]
 enum Order {
-    /// Somebody has asked.
-    Asked(String, Instant),
+    /// Somebody has asked, and may wait for what comes of it.
+    Asked(String, Instant, Option<Sender<Reload>>),
     /// Files have changed.
     Changed(Changed),
     /// It is time to read again.
@@ -38,6 +47,8 @@ enum Order {
 struct Cause {
     asked: Option<String>,
     due: Option<Due>,
+    /// Where to tell what comes of it.
+    waiting: Vec<Sender<Reload>>,
     files: Vec<PathBuf>,
     /// The first sign of it.
     since: Instant,
@@ -81,7 +92,15 @@ impl Reloader {
     /// Reloads, whether a file has changed or not, and says in the log who has asked.
     pub fn ask(&self, who: String) {
         // It ends only when it is told to.
-        let _ = self.0.send(Order::Asked(who, Instant::now()));
+        let _ = self.0.send(Order::Asked(who, Instant::now(), None));
+    }
+
+    /// As `ask`, and waits for what comes of it. `None` when nothing is reloaded any more.
+    pub fn ask_and_wait(&self, who: String) -> Option<Reload> {
+        let (tell, told) = channel();
+        let order = Order::Asked(who, Instant::now(), Some(tell));
+        self.0.send(order).ok()?;
+        told.recv().ok()
     }
 
     /// Begins no further reload.
@@ -128,18 +147,20 @@ impl Reloading {
         let mut cause: Option<Cause> = None;
         let first = self.first()?;
         for order in std::iter::once(first).chain(self.orders.try_iter()) {
-            let (asked, due, files, since) = match order {
-                Order::Asked(who, since) => (Some(who), None, Vec::new(), since),
-                Order::Changed(Changed { files, since }) => (None, None, files, since),
-                Order::Due(due) => (None, Some(due), Vec::new(), Instant::now()),
+            let (asked, due, files, since, waiting) = match order {
+                Order::Asked(who, since, waiting) => (Some(who), None, Vec::new(), since, waiting),
+                Order::Changed(Changed { files, since }) => (None, None, files, since, None),
+                Order::Due(due) => (None, Some(due), Vec::new(), Instant::now(), None),
                 Order::Stop => return None,
             };
             let merged = cause.get_or_insert_with(|| Cause {
                 asked: None,
                 due: None,
+                waiting: Vec::new(),
                 files: Vec::new(),
                 since,
             });
+            merged.waiting.extend(waiting);
             merged.asked = merged.asked.take().or(asked);
             merged.due = merged.due.or(due);
             merged.since = merged.since.min(since);
@@ -196,6 +217,17 @@ impl Reloading {
             let audit = self.gateway.audit();
             audit.reloaded(asked, &cause.files, why.as_deref());
         }
+        self.gateway.note_reload(why.as_deref());
+        cause.tell(&match &outcome {
+            Ok(closed) => Reload {
+                refused: Vec::new(),
+                closed: *closed,
+            },
+            Err(Refused { errors, .. }) => Reload {
+                refused: errors.clone(),
+                closed: 0,
+            },
+        });
         match outcome {
             Ok(closed) => {
                 tracing::info!(%cause, closed, took = ?cause.since.elapsed(), "reloaded");
@@ -275,6 +307,15 @@ impl Reloading {
 
 fn refused(cause: &Cause, error: &str) {
     tracing::error!(%cause, "reload refused, the old configuration goes on: {error}");
+}
+
+impl Cause {
+    fn tell(&self, reload: &Reload) {
+        for waiting in &self.waiting {
+            // Who waited may have lost patience.
+            let _ = waiting.send(reload.clone());
+        }
+    }
 }
 
 impl fmt::Display for Cause {

@@ -23,7 +23,7 @@ fn ping(client: &mut Client) {
 }
 
 fn list(world: &World) -> PathBuf {
-    world.folder().join("portcullis.blocked.json")
+    world.state_folder().join("blocked.json")
 }
 
 /// Runs `portcullis COMMAND --config …` with further arguments.
@@ -256,7 +256,7 @@ fn a_command_says_what_it_could_not_confirm() {
     gateway.terminate();
     gateway.wait();
     let said = ends_with(3, &command(&world, "block", &["--serial", "0a:1b"]));
-    assert!(said.contains("has not confirmed it"), "{said}");
+    assert!(said.contains("not in force yet"), "{said}");
     let said = ends_with(0, &command(&world, "blocked", &["--json"]));
     assert!(said.contains("\"serial\": \"0a1b\""), "{said}");
     ends_with(1, &command(&world, "block", &["--serial", "no number"]));
@@ -303,6 +303,7 @@ fn a_block_beside_twenty_thousand_others_acts_as_soon_as_one_that_is_alone() {
     };
     let entries: Vec<_> = (0..20_000).map(entry).collect();
     let text = format!(r#"{{"blocked": [{}]}}"#, entries.join(","));
+    fs::create_dir_all(world.state_folder()).unwrap();
     fs::write(list(&world), text).unwrap();
     let gateway = start(&world, &backend);
     gateway.wait_for(ENTRIES, &[], 20_000);

@@ -169,7 +169,7 @@ fn a_second_gateway_may_take_over_the_port_before_the_first_one_goes() {
     let mut first = world.gateway(backend.address());
     let second = world
         .setup()
-        .admin(world.host.at(9464))
+        .takes_over()
         .route("edge", "", &[backend.address()], "")
         .start();
     assert_eq!(first.address(), second.address());
@@ -292,7 +292,8 @@ fn a_listener_that_cannot_be_opened_ends_the_start() {
     let text = fs::read_to_string(world.folder().join("portcullis.toml")).unwrap();
     let text = text
         .replace(&gateway.address().to_string(), &taken.to_string())
-        .replace("admin.sock", "second.sock");
+        .replace("admin.sock", "second.sock")
+        .replace(world.name(), &format!("{}-2", world.name()));
     let file = world.folder().join("second.toml");
     fs::write(&file, text).unwrap();
     let output = Command::new(program("portcullis"))

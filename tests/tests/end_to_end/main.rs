@@ -27,6 +27,7 @@ mod lifecycle;
 mod lifetime;
 mod limits;
 mod load;
+mod names;
 mod nginx;
 mod observe;
 mod openssl;

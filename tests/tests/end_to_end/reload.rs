@@ -173,7 +173,7 @@ fn a_broken_file_and_one_that_needs_a_restart_leave_the_old_one_serving() {
     let changes: [(&str, &str, &str); 4] = [
         ("mode = \"stream\"", "mode = \"strea", "not TOML"),
         ("client_ca", "client_cas", "client_cas"),
-        (":4317\"", ":4399\"", "addresses"),
+        (":4317\"", ":4399\"", "listener \"edge\": address"),
         ("[admin]", "[workers]\ncount = 1\n[admin]", "restart"),
     ];
     for (refused, (from, to, said)) in changes.into_iter().enumerate() {

@@ -36,10 +36,11 @@ mkdir layers/etc/upper layers/etc/work
 mount -t overlay overlay -o lowerdir=/etc,upperdir=layers/etc/upper,workdir=layers/etc/work /etc
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=755 tmpfs /var/log
+mount -t tmpfs -o mode=755 tmpfs /var/lib
 echo 'portcullis:x:990:' >> /etc/group
 echo 'portcullis:x:990:990::/nonexistent:/usr/sbin/nologin' >> /etc/passwd
 mkdir /etc/portcullis /run/bin
-install -d -o portcullis -g portcullis /run/portcullis /var/log/portcullis
+install -d -o portcullis -g portcullis /run/portcullis /var/log/portcullis /var/lib/portcullis
 install -m 0755 "$PORTCULLIS" /run/bin/portcullis
 PATH="/run/bin:$PATH"
 cd /etc/portcullis

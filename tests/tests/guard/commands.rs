@@ -4,7 +4,6 @@ use std::process::Output;
 use std::thread;
 use std::time::Duration;
 
-use gateway::guard::instance;
 use serde_json::Value;
 use tests::eventually;
 
@@ -147,8 +146,10 @@ fn the_status_is_that_of_the_gateway_and_of_what_it_left_behind() {
     for command in ["status", "sources", "bans", "watch", "detach"] {
         let (code, said) = refused(&site, &[command]);
         assert_eq!(code, Some(1), "{command}: {said}");
-        let file = site.world.folder().join("portcullis.toml");
-        let what = format!("no guard of the gateway with {}", file.display());
+        let what = format!(
+            "no guard of a gateway with the name {:?}",
+            site.world.name()
+        );
         assert!(said.contains(&what), "{command}: {said}");
     }
 }
@@ -225,13 +226,13 @@ fn nothing_is_left_of_a_guard_that_was_detached() {
     };
     site.start_as("portcullis", ENFORCE, in_root).stop();
     // What another version of the program would have left.
-    let file = site.world.folder().join("portcullis.toml");
-    let older = format!("/sys/fs/bpf/portcullis/v0/{}", instance(&file));
+    let name = site.world.name();
+    let older = format!("/sys/fs/bpf/portcullis/{name}/v0");
     let make = ["mkdir", "-p", &older];
     assert!(site.on_gateway_host(&make).status().unwrap().success());
     let removed = json(&site, &["detach"]);
     let removed = removed["removed"].as_array().unwrap();
-    let cgroup = format!("/portcullis-{}", instance(&file));
+    let cgroup = format!("/portcullis-{name}");
     let is_there = |path: &Value| path.as_str().unwrap().ends_with(&cgroup);
     assert!(removed.iter().any(is_there), "{removed:#?}");
     let left = site

@@ -32,6 +32,31 @@ fn a_ban_outlives_a_restart_and_a_kill() {
 }
 
 #[test]
+fn pins_of_a_version_that_named_them_after_the_configuration_file_go_on_under_the_name() {
+    let site = Site::new();
+    let guarded = site.start(&format!("{ENFORCE}\nban_first = \"10m\""));
+    site.flood(&["badcert"], &BAD);
+    assert_eq!(guarded.bans_in_force(), 1, "{}", guarded.log());
+    guarded.stop();
+    let (name, pins) = (site.world.name(), "/sys/fs/bpf/portcullis");
+    let file = site.world.folder().join("portcullis.toml");
+    let former = gateway::guard::former_name(&file);
+    let layout = format!("v{}", gateway_common::LAYOUT_VERSION);
+    site.shell(&format!(
+        "mkdir {pins}/{layout} && mv {pins}/{name}/{layout} {pins}/{layout}/{former} && rmdir {pins}/{name}"
+    ));
+    let guarded = site.start_configured("portcullis", Privileges::default());
+    assert_eq!(guarded.bans_in_force(), 1, "{}", guarded.log());
+    site.agents_host.enter(|| {
+        site.open(ATTACKER).expect_err("it is banned");
+    });
+    guarded.stop();
+    site.shell(&format!(
+        "test -d {pins}/{name}/{layout} && test ! -e {pins}/{layout}"
+    ));
+}
+
+#[test]
 fn a_start_that_fails_leaves_nothing_attached_and_forgets_no_ban() {
     let site = Site::new();
     let lasting = format!("{ENFORCE}\nban_first = \"10m\"");
@@ -321,7 +346,8 @@ fn a_process_in_the_root_cgroup_makes_one_of_its_own() {
     let guarded = site.start_as("portcullis", ENFORCE, in_root);
     let cgroup =
         fs::read_to_string(format!("/proc/{}/cgroup", guarded.process.id())).expect("it runs");
-    assert!(cgroup.contains("0::/portcullis-portcullis-"), "{cgroup}");
+    let own = format!("0::/portcullis-{}\n", site.world.name());
+    assert!(cgroup.contains(&own), "{cgroup}");
     site.exchange_from("192.0.2.1").expect("agents get in");
     assert_eq!(guarded.flows(), [("authenticated".to_owned(), 1)]);
 }

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gateway::guard::instance;
 use rustix::process::Signal;
 use tests::{
     Backend, Behaviour, Client, ClientBuilder, Closing, Metrics, Process, TlsFailure, World,
@@ -112,8 +111,13 @@ impl Site {
         let world = &self.world;
         let file = world.folder().join(format!("{name}.toml"));
         let admin = world.folder().join(format!("{name}.sock"));
+        let [own, paths] = world.identity_keys();
+        let own = match name {
+            "portcullis" => own,
+            other => own.replace(world.name(), &format!("{}-{other}", world.name())),
+        };
         let text = format!(
-            "drain_timeout = \"1s\"\n[workers]\ncount = 2\n\n[admin]\naddress = \"unix:{}\"\n\n\
+            "{own}drain_timeout = \"1s\"\n{paths}\n[workers]\ncount = 2\n\n[admin]\naddress = \"unix:{}\"\n\n\
              [guard]\n{guard}\n\n\
              [audit]\nfile = {:?}\n\n\
              [[listener]]\nname = \"edge\"\naddress = \"{address}\"\nmode = \"stream\"\n\
@@ -197,25 +201,32 @@ impl Site {
 
     /// Starts with a configuration that is written already.
     pub fn start_configured(&self, name: &str, privileges: Privileges) -> Guarded<'_> {
-        let admin = self.world.folder().join(format!("{name}.sock"));
-        self.start_with_admin(name, admin, privileges)
+        self.start_logging(name, name, &[], privileges)
     }
 
-    /// Starts the same gateway once more, beside the one that runs: but for its administration endpoint.
+    /// Starts the same gateway once more, which takes over from the process that runs.
     pub fn succeed(&self, name: &str) -> Guarded<'_> {
-        let file = self.world.folder().join(format!("{name}.toml"));
-        let text = fs::read_to_string(&file).expect("it was written");
-        let admin = format!("{name}-2.sock");
-        fs::write(&file, text.replace(&format!("{name}.sock"), &admin)).expect("it can be written");
-        let admin = self.world.folder().join(admin);
-        self.start_with_admin(name, admin, Privileges::default())
+        let log = format!("{name}-2");
+        let guarded = self.start_logging(name, &log, &["--takeover"], Privileges::default());
+        eventually("it has taken over", || {
+            guarded.log().contains("took over").then_some(())
+        });
+        guarded
     }
 
-    fn start_with_admin(&self, name: &str, admin: PathBuf, privileges: Privileges) -> Guarded<'_> {
+    fn start_logging(
+        &self,
+        name: &str,
+        log: &str,
+        options: &[&str],
+        privileges: Privileges,
+    ) -> Guarded<'_> {
         let file = self.world.folder().join(format!("{name}.toml"));
-        let arguments = ["run", "--config", file.to_str().expect("it is text")];
+        let admin = self.world.folder().join(format!("{name}.sock"));
+        let mut arguments = vec!["run", "--config", file.to_str().expect("it is text")];
+        arguments.extend(options);
         let mut command = self.command(privileges, &arguments);
-        let process = Process::start(self.world.folder(), name, &mut command);
+        let process = Process::start(self.world.folder(), log, &mut command);
         let mut guarded = Guarded {
             process,
             _site: self,
@@ -362,19 +373,8 @@ impl Guarded<'_> {
 impl Drop for Site {
     fn drop(&mut self) {
         // One that the gateway made below the root.
-        let entries = fs::read_dir(self.world.folder())
-            .into_iter()
-            .flatten()
-            .flatten();
-        for file in entries.map(|entry| entry.path()) {
-            if file
-                .extension()
-                .is_some_and(|extension| extension == "toml")
-            {
-                let name = format!("portcullis-{}", instance(&file));
-                remove_cgroup(&mount_of_cgroups().join(name));
-            }
-        }
+        let name = format!("portcullis-{}", self.world.name());
+        remove_cgroup(&mount_of_cgroups().join(name));
     }
 }
 

@@ -4,6 +4,7 @@
 use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -129,6 +130,21 @@ struct Reloads {
     refused: f64,
 }
 
+/// Name and folders of the gateway's own, so that several can run at once. Commits from before there were any know neither.
+fn own_keys(site: &Site, setup: &Setup<'_>) -> String {
+    let help = Command::new(setup.program)
+        .args(["blocked", "--help"])
+        .output();
+    let is_known = help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--name"));
+    let paths = format!(
+        "name = {:?}\n[paths]\nstate = {:?}\nrun = {:?}\n",
+        setup.name.replace('.', "-"),
+        site.path("state"),
+        site.path("run"),
+    );
+    if is_known { paths } else { String::new() }
+}
+
 fn text(site: &Site, setup: &Setup<'_>, port: u16, admin: u16) -> String {
     let path = |name: &str| -> PathBuf { site.path(name) };
     let crl = setup
@@ -139,8 +155,9 @@ fn text(site: &Site, setup: &Setup<'_>, port: u16, admin: u16) -> String {
         .provider
         .map(|provider| format!("[tls]\nprovider = {provider:?}\n\n"))
         .unwrap_or_default();
+    let own = own_keys(site, setup);
     format!(
-        "[workers]\ncount = 1\n\n{tls}\
+        "{own}[workers]\ncount = 1\n\n{tls}\
          [admin]\naddress = \"127.0.0.1:{admin}\"\n\n\
          [[listener]]\nname = \"edge\"\naddress = \"127.0.0.1:{port}\"\nmode = \"stream\"\n\
          certificate = {:?}\nkey = {:?}\nclient_ca = [{:?}]\n{crl}\

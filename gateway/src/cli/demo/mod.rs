@@ -21,7 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::backend::Resolver;
 use crate::config;
-use crate::server::{Gateway, Privileges};
+use crate::server::{Gateway, Ports, Privileges};
 use impostors::Impostors;
 use screen::Screen;
 use snapshot::{Kernel, Snapshot, Sources};
@@ -57,7 +57,13 @@ impl Demo {
         config.guard.is_lasting = false;
         let privileges = Privileges::of_this_thread();
         let resolver = Resolver::start(&config.backends)?;
-        let gateway = Gateway::start(config, BlockList::default(), privileges, &resolver)?;
+        let gateway = Gateway::start(
+            config,
+            BlockList::default(),
+            privileges,
+            &resolver,
+            Ports::Shared,
+        )?;
         stage.release_ports();
         let play = Play {
             fleet: Fleet::start(stage.agents()?)?,

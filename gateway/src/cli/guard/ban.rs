@@ -2,7 +2,6 @@
 //! changed map, which the kernel program acts by from the next packet on; a note on who did it.
 
 use std::net::IpAddr;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use super::notes::{Note, Notes, NotesError};
 use super::shown::{seconds, source_name, source_of, whole_seconds};
 use super::snapshot::Snapshot;
 use super::{Common, NOT_ACTED_BY};
+use crate::config::Paths;
 use crate::guard::{self, Pins, now_ns};
 use crate::limits;
 
@@ -83,8 +83,8 @@ impl Ban {
             reason_bytes <= most,
             "--reason: must be at most {most} bytes"
         );
-        let config = &self.common.config;
-        let pins = Pins::find(config)?;
+        let paths = self.common.which.paths()?;
+        let pins = Pins::find(&paths.name)?;
         let mut maps = pins.maps()?;
         let snapshot = Snapshot::read(&pins, &maps)?;
         let lasts_ns = u64::try_from(self.lasts.as_nanos()).unwrap_or(u64::MAX);
@@ -93,7 +93,7 @@ impl Ban {
         let by = super::super::operator();
         let note = Note::new(&self.source, &ban, by, self.reason);
         // The note first: whoever sees the ban sees why.
-        let noted = note_down(config, note, &snapshot);
+        let noted = note_down(&paths, note, &snapshot);
         maps.ban(guard::source_of(self.source), ban)?;
         if let Err(error) = noted {
             eprintln!("portcullis: the ban holds, but nobody will know why: {error}");
@@ -117,18 +117,18 @@ impl Ban {
 }
 
 /// Puts a note to those on bans that are there.
-fn note_down(config: &Path, note: Note, snapshot: &Snapshot) -> Result<(), NotesError> {
+fn note_down(paths: &Paths, note: Note, snapshot: &Snapshot) -> Result<(), NotesError> {
     let bans = snapshot
         .sources
         .iter()
         .filter_map(|(source, state)| Some((source, state.ban.as_ref()?)));
-    Notes::add(config, note, bans)
+    Notes::add(paths, note, bans)
 }
 
 impl Unban {
     /// Lifts the ban of the source and forgives what it owes. Its next ban is a first one again.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        let pins = Pins::find(&self.common.config)?;
+        let pins = Pins::find(&self.common.which.paths()?.name)?;
         let mut maps = pins.maps()?;
         let snapshot = Snapshot::read(&pins, &maps)?;
         let whom = source_name(&self.source);

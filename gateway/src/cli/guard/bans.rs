@@ -26,8 +26,9 @@ pub struct Bans {
 impl Bans {
     /// Prints the bans.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        let snapshot = Snapshot::take(&self.common.config)?;
-        let notes = Notes::load(&Notes::place(&self.common.config)).unwrap_or_else(|error| {
+        let paths = self.common.which.paths()?;
+        let snapshot = Snapshot::take(&paths.name)?;
+        let notes = Notes::load(&paths.ban_notes()).unwrap_or_else(|error| {
             eprintln!("portcullis: no reasons of bans by hand: {error}");
             Notes::default()
         });
@@ -143,6 +144,7 @@ mod tests {
     use super::super::notes::Note;
     use super::super::snapshot::samples::{busy, quiet};
     use super::*;
+    use crate::config::Paths;
 
     #[test]
     fn those_in_force_are_listed_with_what_is_known_of_them() {
@@ -166,14 +168,14 @@ mod tests {
     #[test]
     fn a_ban_by_hand_is_told_in_the_words_of_whoever_made_it() {
         let folder = tempfile::tempdir().unwrap();
-        let configuration = folder.path().join("portcullis.toml");
+        let paths = Paths::for_test(folder.path());
         let snapshot = busy();
         let source: IpAddr = "2001:db8::".parse().unwrap();
         let ban = snapshot.sources[&source].ban.unwrap();
         let (by, reason) = ("kim as root (uid 0)", "scans us");
         let note = Note::new(&source, &ban, by.to_owned(), Some(reason.to_owned()));
-        Notes::add(&configuration, note, [].into_iter()).unwrap();
-        let notes = Notes::load(&Notes::place(&configuration)).unwrap();
+        Notes::add(&paths, note, [].into_iter()).unwrap();
+        let notes = Notes::load(&paths.ban_notes()).unwrap();
         let json = serde_json::to_value(rows(&snapshot, &notes, true)).unwrap();
         let expected = serde_json::json!([
             { "source": "2001:db8::/64", "in_force": true, "left_seconds": 3600, "length_seconds": 3600,

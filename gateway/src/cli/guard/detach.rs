@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Common;
 use super::snapshot::{Heartbeat, Snapshot};
 use super::status::Place;
-use crate::guard::{Attachment, Pins};
+use crate::guard::{Attachment, Pins, former_name};
 
 /// Arguments of `portcullis guard detach`.
 #[derive(Debug, Args)]
@@ -35,9 +35,12 @@ struct Removed {
 impl Detach {
     /// Removes everything.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        let pins = Pins::find_of_any_layout(&self.common.config)?;
+        let which = &self.common.which;
+        let paths = which.paths()?;
+        let former = former_name(&which.file.config);
+        let pins = Pins::find_of_any_layout(&paths.name, Some(&former))?;
         // What cannot be read any more can still be removed.
-        let snapshot = Snapshot::take_bans(&self.common.config);
+        let snapshot = Snapshot::take_bans(&paths.name);
         let (attachments, was_alive) = match &snapshot {
             Ok(snapshot) => {
                 let is_alive = matches!(snapshot.heartbeat(), Heartbeat::Alive(_));

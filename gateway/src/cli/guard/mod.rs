@@ -1,5 +1,5 @@
 //! `portcullis guard`: what the kernel program knows and does, read and changed where it is pinned, whether the gateway
-//! runs or not. In: a configuration file, for the place of the pins. Out: tables or JSON; bans made and lifted.
+//! runs or not. In: the gateway's name, for the place of the pins. Out: tables or JSON; bans made and lifted.
 //! On the main thread. Exit code 0: done, and acted by; 1: nothing was changed; 3: done, and nobody acts by it: no gateway
 //! answers for the program, or its mode is not `enforce`.
 
@@ -13,11 +13,12 @@ mod sources;
 mod status;
 mod watch;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
+
+use super::which::Which;
 
 /// Done, and nobody acts by it.
 const NOT_ACTED_BY: u8 = 3;
@@ -50,9 +51,8 @@ enum GuardCommand {
 /// What every command needs.
 #[derive(Debug, Args)]
 struct Common {
-    /// Configuration file of the gateway
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    which: Which,
     /// Print JSON
     #[arg(long)]
     json: bool,

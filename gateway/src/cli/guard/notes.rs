@@ -1,5 +1,5 @@
-//! Notes on bans by hand: why, by whom and when, which the kernel's map has no room for. In: a file beside the
-//! configuration. Out: the note on a ban. The bans themselves stand in the kernel alone: without the file, or with a
+//! Notes on bans by hand: why, by whom and when, which the kernel's map has no room for. In: a file in the gateway's state
+//! folder. Out: the note on a ban. The bans themselves stand in the kernel alone: without the file, or with a
 //! broken one, they hold all the same.
 
 use std::fs;
@@ -12,7 +12,8 @@ use gateway_common::Ban;
 use serde::{Deserialize, Serialize};
 
 use super::shown::source_name;
-use crate::files::{LockError, lock, replace};
+use crate::config::Paths;
+use crate::files::{LockError, lock, make_private, replace};
 use crate::limits;
 use crate::pki::read;
 
@@ -75,13 +76,6 @@ impl Note {
 }
 
 impl Notes {
-    /// Where they stand: beside the configuration file, by its name.
-    pub fn place(configuration: &Path) -> PathBuf {
-        let mut name = configuration.file_stem().unwrap_or_default().to_owned();
-        name.push(".bans.json");
-        configuration.with_file_name(name)
-    }
-
     /// Reads the notes. No file is no notes.
     pub fn load(path: &Path) -> Result<Self, NotesError> {
         let bytes = match read::file(path, limits::GUARD_NOTES_FILE_BYTES_MAX) {
@@ -99,14 +93,14 @@ impl Notes {
         self.bans.iter().find(|note| note.is_on(source, ban))
     }
 
-    /// Adds a note while nobody else does, and lets go of those on bans that are not there any more. A new file gets mode
-    /// and owner of the configuration's.
+    /// Adds a note while nobody else does, and lets go of those on bans that are not there any more.
     pub fn add<'a>(
-        configuration: &Path,
+        paths: &Paths,
         note: Note,
         bans: impl Iterator<Item = (&'a IpAddr, &'a Ban)> + Clone,
     ) -> Result<(), NotesError> {
-        let path = Self::place(configuration);
+        let path = paths.ban_notes();
+        make_private(&paths.state).map_err(|error| NotesError::Write(path.clone(), error))?;
         // A file that is reached through a link stays where it is.
         let path = fs::canonicalize(&path)
             .or_else(|_| std::path::absolute(&path))
@@ -119,7 +113,7 @@ impl Notes {
         notes.bans.push(note);
         let failed = |error| NotesError::Write(path.clone(), error);
         let text = serde_json::to_string_pretty(&notes).map_err(|error| failed(error.into()))?;
-        replace(&path, configuration, &(text + "\n")).map_err(failed)
+        replace(&path, &paths.state, &(text + "\n")).map_err(failed)
     }
 }
 
@@ -139,28 +133,29 @@ mod tests {
     #[test]
     fn a_note_is_found_by_its_ban_and_goes_with_it() {
         let folder = tempfile::tempdir().unwrap();
-        let configuration = folder.path().join("portcullis.toml");
-        fs::write(&configuration, "").unwrap();
-        fs::set_permissions(&configuration, fs::Permissions::from_mode(0o640)).unwrap();
-        let path = Notes::place(&configuration);
-        assert_eq!(path, folder.path().join("portcullis.bans.json"));
+        let paths = Paths::for_test(folder.path());
+        let path = paths.ban_notes();
         assert_eq!(Notes::load(&path).unwrap(), Notes::default());
 
         let (one, other) = (ip("192.0.2.1"), ip("2001:db8::"));
         let ban = Ban::by_operator(0, 1000, 500);
         let longer = Ban::by_operator(0, 1000, 5000);
-        Notes::add(&configuration, note(&one, &ban), [].into_iter()).unwrap();
+        Notes::add(&paths, note(&one, &ban), [].into_iter()).unwrap();
         let bans = [(&one, &ban)];
-        Notes::add(&configuration, note(&other, &ban), bans.into_iter()).unwrap();
+        Notes::add(&paths, note(&other, &ban), bans.into_iter()).unwrap();
         let notes = Notes::load(&path).unwrap();
         let found = notes.find(&one, &ban).unwrap();
         assert_eq!(found.reason.as_deref(), Some("a test"));
         assert!(notes.find(&other, &ban).is_some());
         assert_eq!(notes.find(&one, &longer), None, "of another ban");
         let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o640);
+        assert_eq!(
+            mode & 0o137,
+            0,
+            "no other user reads it, and nobody runs it"
+        );
 
-        Notes::add(&configuration, note(&one, &longer), [].into_iter()).unwrap();
+        Notes::add(&paths, note(&one, &longer), [].into_iter()).unwrap();
         let notes = Notes::load(&path).unwrap();
         assert_eq!(notes.bans, [note(&one, &longer)]);
     }
@@ -168,12 +163,13 @@ mod tests {
     #[test]
     fn what_is_broken_is_not_written_over() {
         let folder = tempfile::tempdir().unwrap();
-        let configuration = folder.path().join("portcullis.toml");
-        let path = Notes::place(&configuration);
+        let paths = Paths::for_test(folder.path());
+        let path = paths.ban_notes();
+        fs::create_dir_all(&paths.state).unwrap();
         fs::write(&path, "{").unwrap();
         let ban = Ban::by_operator(0, 1000, 500);
         let source = ip("192.0.2.1");
-        let refused = Notes::add(&configuration, note(&source, &ban), [].into_iter());
+        let refused = Notes::add(&paths, note(&source, &ban), [].into_iter());
         assert!(
             matches!(refused, Err(NotesError::Broken(..))),
             "{refused:?}"

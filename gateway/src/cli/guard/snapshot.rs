@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use gateway_common::{Account, Lost, Settings, mode};
@@ -52,8 +51,8 @@ impl Snapshot {
     ///
     /// # Errors
     /// When there are none, or one cannot be read: the text says where and what to do.
-    pub fn take(configuration: &Path) -> Result<Self, GuardError> {
-        let pins = Pins::find(configuration)?;
+    pub fn take(name: &str) -> Result<Self, GuardError> {
+        let pins = Pins::find(name)?;
         Self::read(&pins, &pins.maps()?)
     }
 
@@ -69,8 +68,8 @@ impl Snapshot {
     ///
     /// # Errors
     /// As there.
-    pub fn take_bans(configuration: &Path) -> Result<Self, GuardError> {
-        let pins = Pins::find(configuration)?;
+    pub fn take_bans(name: &str) -> Result<Self, GuardError> {
+        let pins = Pins::find(name)?;
         let maps = pins.maps()?;
         let bans = maps.bans()?.into_iter();
         let sources = bans.map(|(source, ban)| {

@@ -25,7 +25,7 @@ pub struct Sources {
 impl Sources {
     /// Prints the sources.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        let snapshot = Snapshot::take(&self.common.config)?;
+        let snapshot = Snapshot::take(&self.common.which.paths()?.name)?;
         let report = Report::of(&snapshot, self.limit);
         super::print(&self.common, &report, || text(&report))
     }

@@ -24,7 +24,7 @@ pub struct Status {
 impl Status {
     /// Prints the status.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        let snapshot = Snapshot::take(&self.common.config)?;
+        let snapshot = Snapshot::take(&self.common.which.paths()?.name)?;
         super::print(&self.common, &Report::of(&snapshot), || text(&snapshot))?;
         Ok(match snapshot.heartbeat() {
             Heartbeat::Alive(_) => ExitCode::SUCCESS,

@@ -65,8 +65,8 @@ impl Watch {
     /// Watches until it is told to end, or until its reader has gone.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let began = Instant::now();
-        let config = &self.common.config;
-        let mut before = Snapshot::take_bans(config)?;
+        let paths = self.common.which.paths()?;
+        let mut before = Snapshot::take_bans(&paths.name)?;
         if !self.common.json {
             let mode = mode_name(before.settings.mode);
             eprintln!("watching, mode {mode}; Ctrl-C ends it");
@@ -80,8 +80,8 @@ impl Watch {
             }
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
             // Opened anew: whoever holds the maps would not notice that the guard was removed.
-            let now = Snapshot::take_bans(config)?;
-            let notes = Notes::load(&Notes::place(config)).unwrap_or_default();
+            let now = Snapshot::take_bans(&paths.name)?;
+            let notes = Notes::load(&paths.ban_notes()).unwrap_or_default();
             for change in changes(&before, &now, &notes) {
                 if let Err(error) = self.say(&change, now.at) {
                     return match error.kind() {

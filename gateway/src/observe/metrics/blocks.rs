@@ -28,6 +28,12 @@ impl Metrics {
         *self.0.blocks.lock().unwrap_or_else(PoisonError::into_inner) = blocks;
     }
 
+    /// Which block list is in force.
+    pub fn blocks_in_force(&self) -> BlocksInForce {
+        let blocks = self.0.blocks.lock();
+        blocks.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Which block list is in force, as JSON.
     pub fn blocks(&self) -> String {
         let blocks = self.0.blocks.lock().unwrap_or_else(PoisonError::into_inner);

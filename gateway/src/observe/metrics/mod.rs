@@ -127,6 +127,23 @@ impl Metrics {
         self.0.last_reloads.note(taken);
     }
 
+    /// What moves the bytes of each worker; `None` for one that does not run yet.
+    pub fn drivers(&self) -> Vec<Option<String>> {
+        let workers = self.0.workers.iter();
+        workers
+            .map(|worker| worker.driver().map(|driver| driver.to_string()))
+            .collect()
+    }
+
+    /// Connections that are open, by listener.
+    pub fn open_connections(&self) -> Vec<u64> {
+        let open = self.sums(|counters| {
+            let closed = counters.closed.value();
+            counters.accepted.value().saturating_sub(closed)
+        });
+        open.into_iter().map(|(_, count)| count).collect()
+    }
+
     /// The configuration in force.
     pub(super) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.0.config.lock().unwrap_or_else(PoisonError::into_inner))

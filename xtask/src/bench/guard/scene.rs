@@ -228,7 +228,7 @@ impl<'a> Scene<'a> {
 fn text(site: &Site, arm: Option<Arm>, audit: &Path, backend: u16) -> String {
     let guard = arm.map(Arm::guard).unwrap_or_default();
     format!(
-        "[workers]\ncount = 1\n\n\
+        "[paths]\nstate = {:?}\nrun = {:?}\n[workers]\ncount = 1\n\n\
          [admin]\naddress = \"127.0.0.1:{ADMIN}\"\n\n\
          [audit]\nfile = {audit:?}\n\n\
          {guard}\
@@ -236,6 +236,8 @@ fn text(site: &Site, arm: Option<Arm>, audit: &Path, backend: u16) -> String {
          certificate = {:?}\nkey = {:?}\nclient_ca = [{:?}]\nbackend = \"backend\"\nhandshake_timeout = \"3s\"\n\n\
          [[backend]]\nname = \"backend\"\nservers = [\"127.0.0.1:{backend}\"]\n\n\
          [[identity]]\nmatch = {{ uri = \"spiffe://example.org/agent/*\" }}\n",
+        site.path("state"),
+        site.path("run"),
         site.path("current/server.pem"),
         site.path("current/server.key"),
         site.path("pki/ca.pem"),

@@ -1,0 +1,233 @@
+//! The name of a gateway belongs to one process. In: the folders that follow from the name. Out: a lock that is held until
+//! the process ends or gives the name to the next one; or who holds it. On the main thread at the start.
+
+use std::fs::{File, Permissions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+
+use super::client::{AskError, Client};
+use super::protocol::{self, Status};
+use crate::config::Paths;
+use crate::files::make_private;
+use crate::limits;
+
+/// How often a process that waits for the lock looks.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Why a process cannot have the name.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// The folder for sockets cannot be made or used.
+    #[error(
+        "{}: the gateway's run folder cannot be made or used: {}: make it, owned by the gateway's user, or move it with \
+         `[paths] run`",
+        .0.display(), .1
+    )]
+    Folder(PathBuf, io::Error),
+    /// The lock or the socket in it cannot be made.
+    #[error("{}: {}", .0.display(), .1)]
+    File(PathBuf, io::Error),
+    /// Another process has it.
+    #[error(
+        "a gateway with the name \"{name}\" runs already{}: stop that one first, take over from it with \
+         `portcullis run --takeover`, or give this one a `name` of its own",
+        holder.map_or(String::new(), |id| format!(" (process {id})"))
+    )]
+    Taken {
+        /// The name.
+        name: String,
+        /// Its process id, as far as it could be read.
+        holder: Option<u32>,
+    },
+    /// Another process has it and does not answer.
+    #[error("cannot take over from process {}: {error}: end it first", holder.map_or("(unknown)".to_owned(), |id| id.to_string()))]
+    Silent {
+        /// Its process id, as far as it could be read.
+        holder: Option<u32>,
+        /// What asking it came to.
+        error: AskError,
+    },
+    /// It keeps its block list elsewhere.
+    #[error(
+        "the process that runs keeps its block list in {}: clients that are blocked there would get in here. Give this one \
+         the same `[paths] state`",
+        .0.display()
+    )]
+    OtherState(PathBuf),
+    /// It did not give the name up.
+    #[error("process {0} has not given the name up: end it, and start again")]
+    Kept(u32),
+}
+
+/// The name, held.
+#[derive(Debug)]
+pub struct Claim {
+    lock: File,
+    paths: Paths,
+}
+
+/// The process that holds the name until the next one is ready.
+#[derive(Debug)]
+pub struct Predecessor {
+    lock: File,
+    paths: Paths,
+    status: Status,
+}
+
+impl Claim {
+    /// Takes the name for this process; or, where another process holds it and is to be replaced, finds that.
+    ///
+    /// # Errors
+    /// When another process holds it and is to stay, or does not answer; or there is no place for lock and socket.
+    pub fn take(paths: &Paths, takes_over: bool) -> Result<Result<Claim, Predecessor>, ClaimError> {
+        make_private(&paths.run).map_err(|error| ClaimError::Folder(paths.run.clone(), error))?;
+        let failed = |error| ClaimError::File(paths.lock(), error);
+        let mut lock = File::options()
+            .create(true)
+            .read(true)
+            .write(true)
+            .truncate(false)
+            .mode(0o640)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(paths.lock())
+            .map_err(failed)?;
+        let paths = paths.clone();
+        match lock.try_lock() {
+            Ok(()) => Claim { lock, paths }.sign().map(Ok),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+            Err(TryLockError::WouldBlock) => {
+                let holder = holder_of(&mut lock);
+                if !takes_over {
+                    let name = paths.name.to_string();
+                    return Err(ClaimError::Taken { name, holder });
+                }
+                let asked = Client::connect(&paths).and_then(Client::status);
+                let status = asked.map_err(|error| ClaimError::Silent { holder, error })?;
+                Ok(Err(Predecessor {
+                    lock,
+                    paths,
+                    status,
+                }))
+            }
+        }
+    }
+
+    /// Leaves the process id in the lock, for the error of the next one.
+    fn sign(mut self) -> Result<Self, ClaimError> {
+        let write = |lock: &mut File| {
+            lock.set_len(0)?;
+            lock.rewind()?;
+            lock.write_all(std::process::id().to_string().as_bytes())
+        };
+        write(&mut self.lock).map_err(|error| ClaimError::File(self.paths.lock(), error))?;
+        Ok(self)
+    }
+
+    /// Binds the control socket, in the place of one that a process before this one has left.
+    ///
+    /// # Errors
+    /// When it cannot be bound.
+    pub fn bind(&self) -> Result<UnixListener, ClaimError> {
+        let path = self.paths.control_socket();
+        let bind = || {
+            let new = self.paths.run.join("new.sock");
+            // Left by a process that was killed right here: the lock keeps all others away.
+            let _ = std::fs::remove_file(&new);
+            let listener = UnixListener::bind(&new)?;
+            std::fs::set_permissions(&new, Permissions::from_mode(0o660))?;
+            listener.set_nonblocking(true)?;
+            // In one step: a command finds the old socket or this one.
+            std::fs::rename(&new, &path)?;
+            Ok(listener)
+        };
+        bind().map_err(|error| ClaimError::File(path.clone(), error))
+    }
+
+    /// The folders of the name.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+}
+
+impl Predecessor {
+    /// What it said of itself.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Refuses to go on where it keeps its block list elsewhere: whom it has blocked would get in by this process.
+    ///
+    /// # Errors
+    /// When it does.
+    pub fn ensure_same_lists(&self, paths: &Paths) -> Result<(), ClaimError> {
+        let theirs = &self.status.state_folder;
+        match *theirs == paths.state {
+            true => Ok(()),
+            false => Err(ClaimError::OtherState(theirs.clone())),
+        }
+    }
+
+    /// Makes it give the name up and drain, now that this process serves.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn replace(self) -> Result<Claim, ClaimError> {
+        let Predecessor {
+            lock,
+            paths,
+            status,
+        } = self;
+        let asked =
+            Client::connect(&paths).and_then(|client| client.post(protocol::TAKE_OVER, &()));
+        if let Err::<(), _>(error) = asked {
+            // It may have ended by itself: the lock says.
+            tracing::warn!(process = status.process, %error, "the process before this one does not answer");
+        }
+        let until = Instant::now() + limits::TAKEOVER_TIMEOUT;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Claim { lock, paths }.sign(),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                    std::thread::sleep(PAUSE);
+                }
+                Err(_) => return Err(ClaimError::Kept(status.process)),
+            }
+        }
+    }
+}
+
+fn holder_of(lock: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    (&*lock).take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_one_process_and_the_next_one_is_told_which() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::for_test(folder.path());
+        let claim = Claim::take(&paths, false).unwrap().unwrap();
+        let refused = Claim::take(&paths, false).unwrap_err().to_string();
+        let own = format!("process {}", std::process::id());
+        assert!(
+            refused.contains(&own) && refused.contains("--takeover"),
+            "{refused}"
+        );
+        // Nobody answers there.
+        let refused = Claim::take(&paths, true).unwrap_err();
+        assert!(matches!(refused, ClaimError::Silent { .. }), "{refused}");
+        drop(claim);
+        let claim = Claim::take(&paths, true).unwrap().unwrap();
+        let _socket = claim.bind().unwrap();
+        let _again = claim.bind().unwrap();
+    }
+}

@@ -1,0 +1,147 @@
+//! The side of the commands: one request over the control socket, and its answer. In: the folders of a gateway, a message.
+//! Out: the answer. On the main thread of a command, which waits; bounded in time.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::protocol::{self, Failed, Status};
+use crate::config::Paths;
+use crate::limits;
+
+/// How often a command looks whether the next process of a gateway has put its socket there.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// No gateway of that name runs.
+    #[error("no gateway of this name runs: nothing answers at {}", .0.display())]
+    NotRunning(PathBuf),
+    /// The socket is not for this user.
+    #[error("{}: {}: be root, or the gateway's user, or in its group", .0.display(), .1)]
+    NotAllowed(PathBuf, io::Error),
+    /// There was no answer, or none that makes sense.
+    #[error("the gateway does not answer at {}: {}", .0.display(), .1)]
+    Silent(PathBuf, io::Error),
+    /// The gateway has said no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A connection for one request.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    path: PathBuf,
+}
+
+impl Client {
+    /// Connects to the gateway.
+    ///
+    /// # Errors
+    /// When there is none, or it is not for this user.
+    pub fn connect(paths: &Paths) -> Result<Self, AskError> {
+        let path = paths.control_socket();
+        let stream = match connect(paths) {
+            Ok(stream) => stream,
+            Err(error) => {
+                return Err(match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                        AskError::NotRunning(path)
+                    }
+                    io::ErrorKind::PermissionDenied => AskError::NotAllowed(path, error),
+                    _ => AskError::Silent(path, error),
+                });
+            }
+        };
+        let timeout = Some(limits::CONTROL_ANSWER_TIMEOUT);
+        let bounded = stream
+            .set_read_timeout(timeout)
+            .and_then(|()| stream.set_write_timeout(timeout));
+        match bounded {
+            Ok(()) => Ok(Client { stream, path }),
+            Err(error) => Err(AskError::Silent(path, error)),
+        }
+    }
+
+    /// Asks the gateway what it says of itself.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn status(self) -> Result<Status, AskError> {
+        self.get(protocol::STATUS)
+    }
+
+    /// GET.
+    ///
+    /// # Errors
+    /// When the gateway refuses or does not answer.
+    pub fn get<T: DeserializeOwned>(self, path: &str) -> Result<T, AskError> {
+        self.exchange("GET", path, "")
+    }
+
+    /// POST.
+    ///
+    /// # Errors
+    /// When the gateway refuses or does not answer.
+    pub fn post<T: DeserializeOwned>(
+        self,
+        path: &str,
+        message: &impl Serialize,
+    ) -> Result<T, AskError> {
+        let body = serde_json::to_string(message);
+        let body = body.map_err(|error| AskError::Silent(self.path.clone(), error.into()))?;
+        self.exchange("POST", path, &body)
+    }
+
+    fn exchange<T: DeserializeOwned>(
+        mut self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> Result<T, AskError> {
+        // HTTP/1.0: the answer comes in one piece, and then the end.
+        let request = format!(
+            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let silent = |error| AskError::Silent(self.path.clone(), error);
+        self.stream.write_all(request.as_bytes()).map_err(silent)?;
+        let mut answer = String::new();
+        let most = limits::CONTROL_ANSWER_BYTES_MAX as u64;
+        (&mut self.stream)
+            .take(most)
+            .read_to_string(&mut answer)
+            .map_err(silent)?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        match head.split(' ').nth(1) {
+            Some("200") => serde_json::from_str(body).map_err(|error| silent(error.into())),
+            Some(_) => Err(AskError::Refused(
+                serde_json::from_str(body)
+                    .map_or(body.trim().to_owned(), |failed: Failed| failed.error),
+            )),
+            None => Err(silent(io::ErrorKind::UnexpectedEof.into())),
+        }
+    }
+}
+
+/// Connects, and waits for the moment between two processes of one gateway: one has let the name go, the other has not put
+/// its socket there yet.
+fn connect(paths: &Paths) -> io::Result<UnixStream> {
+    let until = Instant::now() + limits::CONTROL_CONNECT_PATIENCE;
+    loop {
+        match UnixStream::connect(paths.control_socket()) {
+            Err(error)
+                if error.kind() == io::ErrorKind::ConnectionRefused && Instant::now() < until =>
+            {
+                std::thread::sleep(PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Who speaks to the control socket, as the kernel says. In: a connected socket. Out: an account, for the record.
+
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::net::sockopt::socket_peercred;
+
+/// The process at the other end of a Unix socket when it connected, unix(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Its effective user.
+    pub user: u32,
+    /// Its process id.
+    pub process: i32,
+}
+
+impl Peer {
+    /// That of a connected socket.
+    ///
+    /// # Errors
+    /// When the socket is no Unix socket.
+    pub fn of(socket: impl AsFd) -> io::Result<Self> {
+        let credentials = socket_peercred(socket)?;
+        Ok(Peer {
+            user: credentials.uid.as_raw(),
+            process: credentials.pid.as_raw_nonzero().get(),
+        })
+    }
+
+    /// Whether it may do whatever the gateway's own process may.
+    pub fn is_owner(self) -> bool {
+        self.user == 0 || self.user == rustix::process::geteuid().as_raw()
+    }
+
+    /// Its account; in the words of root where root speaks for somebody.
+    pub fn account(self, claimed: &str) -> String {
+        match self.user {
+            0 => claimed.to_owned(),
+            user => account_name(user),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{}, process {}",
+            account_name(self.user),
+            self.process
+        )
+    }
+}
+
+/// An account by name and number, as `kim (uid 1000)`.
+pub fn account_name(user: u32) -> String {
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let number = user.to_string();
+    let name = accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == number).then_some(name)
+    });
+    format!("{} (uid {number})", name.unwrap_or("unknown"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn the_kernel_says_who_is_there_and_root_alone_speaks_for_others() {
+        let (here, _there) = UnixStream::pair().unwrap();
+        let peer = Peer::of(&here).unwrap();
+        assert_eq!(peer.process, i32::try_from(std::process::id()).unwrap());
+        assert!(peer.is_owner());
+        let root = Peer { user: 0, ..peer };
+        assert_eq!(root.account("kim as root (uid 0)"), "kim as root (uid 0)");
+        let other = Peer {
+            user: 4_000_000_000,
+            ..peer
+        };
+        assert_eq!(other.account("root (uid 0)"), "unknown (uid 4000000000)");
+        assert!(!other.is_owner());
+    }
+}

@@ -1,0 +1,123 @@
+//! What commands and gateway say to each other: HTTP/1 over the control socket, with JSON bodies. In: nothing. Out: the
+//! messages, and the paths they go to. The version stands in each path, so that a command of another version is told so
+//! instead of misunderstood.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::blocks::Entry;
+use crate::observe::BlocksInForce;
+
+/// GET: [`Status`].
+pub const STATUS: &str = "/v1/status";
+/// POST a [`BlockChange`]: [`BlockChanged`].
+pub const BLOCK: &str = "/v1/block";
+/// POST a [`BlockChange`]: [`BlockChanged`].
+pub const UNBLOCK: &str = "/v1/unblock";
+/// GET: the entries of the list in force.
+pub const BLOCKED: &str = "/v1/blocked";
+/// POST: [`ReloadOutcome`].
+pub const RELOAD: &str = "/v1/reload";
+/// POST: [`ReloadOutcome`] of a reload that is not done.
+pub const CHECK: &str = "/v1/check";
+/// POST: nothing, once the name is given up. For the next process of the same gateway.
+pub const TAKE_OVER: &str = "/v1/takeover";
+
+/// What a gateway says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// `serving` or `draining`.
+    pub state: String,
+    /// Version of the program.
+    pub version: String,
+    /// Process id.
+    pub process: u32,
+    /// When it was ready, RFC 3339.
+    pub started_at: String,
+    /// Its configuration file.
+    pub configuration: PathBuf,
+    /// The folder of its block list.
+    pub state_folder: PathBuf,
+    /// Its workers.
+    pub workers: Vec<WorkerStatus>,
+    /// Its listeners.
+    pub listeners: Vec<ListenerStatus>,
+    /// `off`, or whether the kernel programs run.
+    pub guard: String,
+    /// The block list in force.
+    pub blocks: BlocksInForce,
+    /// What came of reloads.
+    pub reloads: Reloads,
+}
+
+/// One worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Its number.
+    pub number: usize,
+    /// What moves its bytes; `None` until it runs.
+    pub driver: Option<String>,
+}
+
+/// One listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    /// Its name.
+    pub name: String,
+    /// The address that it got.
+    pub address: String,
+    /// Connections that are open.
+    pub connections: u64,
+}
+
+/// What came of reloads, of whatever cause.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloads {
+    /// When the last one was taken, RFC 3339.
+    pub taken_at: Option<String>,
+    /// When the last one was refused.
+    pub refused_at: Option<String>,
+    /// Why, if nothing was taken since.
+    pub refused_because: Option<String>,
+}
+
+/// A block, or the end of one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BlockChange {
+    /// Whom it means, and who asks for it. Only root may speak for another account.
+    pub entry: Entry,
+}
+
+/// What came of a block, or of the end of one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BlockChanged {
+    /// The entry that was there before, if there was one.
+    pub before: Option<Entry>,
+    /// The list in force, with the connections that were closed for this change.
+    pub in_force: BlocksInForce,
+    /// Clients connected when the change came that it is about.
+    #[serde(default)]
+    pub connected: usize,
+    /// Clients that were connected lately, and are not now, that it is about.
+    #[serde(default)]
+    pub seen: usize,
+}
+
+/// What came of a reload.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadOutcome {
+    /// Why nothing of it was taken; empty where it was.
+    pub refused: Vec<String>,
+    /// Connections that are closed for it.
+    pub closed: usize,
+}
+
+/// What is answered instead where something fails.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Failed {
+    /// Why.
+    pub error: String,
+}

@@ -1,0 +1,70 @@
+//! Folders of the gateway's own. In: a path. Out: a folder that its user and group can enter and no other user can.
+//! On the main thread, at the start of a process and in commands.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
+use std::path::Path;
+
+/// The user does all, the group speaks to sockets and reads, nobody else gets in.
+const MODE: u32 = 0o750;
+
+/// Makes a folder where there is none, and those above it. One that root makes belongs to the owner of the folder it stands
+/// in, who may be the gateway's user. Says whether it was made.
+///
+/// # Errors
+/// When it cannot be made, or when everybody may write to the one that is there: then anybody could take the place of what
+/// is in it.
+pub fn make_private(folder: &Path) -> io::Result<bool> {
+    let parent = folder.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(parent)?;
+    match DirBuilder::new().mode(MODE).create(folder) {
+        Ok(()) => {
+            let owner = fs::metadata(parent)?;
+            // Who is not root owns what it makes, and cannot give it away.
+            let _ = lchown(folder, Some(owner.uid()), Some(owner.gid()));
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let found = fs::metadata(folder)?;
+            match (found.is_dir(), found.mode() & 0o002) {
+                (true, 0) => Ok(false),
+                (true, _) => Err(io::Error::other("everybody may write to it: chmod o-w")),
+                (false, _) => Err(io::ErrorKind::NotADirectory.into()),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_folder_is_made_once_and_refused_where_everybody_may_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("run/edge");
+        assert!(make_private(&own).unwrap());
+        assert_eq!(fs::metadata(&own).unwrap().mode() & 0o777, MODE & !umask());
+        assert!(!make_private(&own).unwrap());
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(
+            make_private(&own)
+                .unwrap_err()
+                .to_string()
+                .contains("chmod")
+        );
+        fs::write(folder.path().join("file"), "").unwrap();
+        assert!(make_private(&folder.path().join("file")).is_err());
+    }
+
+    /// That of this process, as a file shows it.
+    fn umask() -> u32 {
+        let folder = tempfile::tempdir().unwrap();
+        let probe = folder.path().join("probe");
+        DirBuilder::new().mode(0o777).create(&probe).unwrap();
+        !fs::metadata(&probe).unwrap().mode() & 0o777
+    }
+}

@@ -1,0 +1,134 @@
+//! HTTP/1 for programs of this host: what the administration endpoint and the control socket share.
+//! In: accepted sockets, a way to answer. Out: answers. On the thread of whoever serves, with a small tokio runtime. A peer
+//! that says nothing costs nobody else anything: it has a second, and when there is no room the oldest gives way.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use gateway_core::suppress::Suppressor;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::AbortHandle;
+
+use crate::limits;
+
+/// An answer.
+pub type Answer = Response<Full<Bytes>>;
+
+/// Serves what `accept` yields until this is dropped; connections that are open then are served to their end. Each brings
+/// what is known of its peer.
+pub async fn serve<S, P, R>(
+    what: &'static str,
+    accept: impl AsyncFn() -> io::Result<(S, P)>,
+    respond: R,
+) -> Infallible
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    P: Clone + 'static,
+    R: AsyncFn(Request<Incoming>, P) -> Answer + 'static,
+{
+    let respond = Rc::new(respond);
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    let mut lines = Suppressor::new(1);
+    loop {
+        match accept().await {
+            Ok((stream, peer)) => {
+                open.retain(|connection| !connection.is_finished());
+                if open.len() >= limits::ADMIN_CONNECTIONS_MAX
+                    && let Some(oldest) = open.pop_front()
+                {
+                    oldest.abort();
+                }
+                let serving = tokio::task::spawn_local(converse(stream, peer, Rc::clone(&respond)));
+                open.push_back(serving.abort_handle());
+            }
+            Err(error) => {
+                if let Some(left_out) = lines.admit(Instant::now()) {
+                    tracing::warn!(%error, left_out, "{what} cannot accept");
+                }
+                tokio::time::sleep(limits::ACCEPT_PAUSE).await;
+            }
+        }
+        // However many are waiting to be accepted, those that have spoken are answered in between.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// One request and its answer, within their time.
+async fn converse<S, P, R>(stream: S, peer: P, respond: Rc<R>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    P: Clone + 'static,
+    R: AsyncFn(Request<Incoming>, P) -> Answer + 'static,
+{
+    let service = service_fn(move |request| {
+        let (respond, peer) = (Rc::clone(&respond), peer.clone());
+        async move { Ok::<_, Infallible>(respond(request, peer).await) }
+    });
+    let connection = http1::Builder::new()
+        .keep_alive(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::ADMIN_HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    match tokio::time::timeout(limits::ADMIN_TIMEOUT, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "local request"),
+        Err(_) => tracing::debug!("local request took too long"),
+    }
+}
+
+/// Fails where another socket listens already. Sockets that share a port (`SO_REUSEPORT`) would not notice each other, and
+/// each would get a part of the connections.
+///
+/// # Errors
+/// `AddrInUse`, and whatever keeps this process from the address.
+pub fn ensure_free(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // Connections of an earlier process that are still open take nothing away.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
+
+/// An answer with a text of this type.
+pub fn answer(status: StatusCode, content_type: &'static str, text: String) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_another_socket_listens_on_is_not_free_even_where_both_would_share() {
+        let any = "127.0.0.1:0".parse::<SocketAddr>().unwrap();
+        let first = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        first.set_reuse_address(true).unwrap();
+        first.set_reuse_port(true).unwrap();
+        first.bind(&any.into()).unwrap();
+        let address = first.local_addr().unwrap().as_socket().unwrap();
+        first.listen(1).unwrap();
+        let refused = ensure_free(address).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        let client = std::net::TcpStream::connect(address).unwrap();
+        let (accepted, _) = first.accept().unwrap();
+        drop(first);
+        ensure_free(address).unwrap();
+        drop((client, accepted));
+    }
+}

@@ -1,0 +1,91 @@
+//! What the running gateway says of itself to its operators. In: its counters and its state. Out: plain values. On the
+//! thread of whoever asks; never waits for a worker.
+
+use std::net::SocketAddr;
+use std::sync::PoisonError;
+use std::time::SystemTime;
+
+use super::fixed;
+use super::gateway::Gateway;
+use crate::config::{Config, GuardMode};
+use crate::observe::BlocksInForce;
+
+/// What came of reloads, of whatever cause.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reloads {
+    /// When the last one was taken.
+    pub taken_at: Option<SystemTime>,
+    /// When the last one was refused.
+    pub refused_at: Option<SystemTime>,
+    /// Why, if nothing was taken since.
+    pub refused_because: Option<String>,
+}
+
+impl Gateway {
+    /// Whether new connections are taken.
+    pub fn is_ready(&self) -> bool {
+        self.health.is_ready()
+    }
+
+    /// What moves the bytes of each worker; `None` for one that does not run yet.
+    pub fn drivers(&self) -> Vec<Option<String>> {
+        self.metrics.drivers()
+    }
+
+    /// Listeners, the addresses they got, and how many connections are open.
+    pub fn listeners(&self) -> Vec<(String, SocketAddr, u64)> {
+        let open = self.metrics.open_connections();
+        let addresses = self.addresses.iter().cloned();
+        addresses
+            .zip(open)
+            .map(|((name, address), open)| (name, address, open))
+            .collect()
+    }
+
+    /// What the guard does, in a few words.
+    pub fn guard_state(&self) -> String {
+        let guard = &self.lock_seed().config.guard;
+        let where_ = match (guard.mode, self.guarding.is_attached()) {
+            (GuardMode::Off, _) => return "off".to_owned(),
+            (_, true) => "in the kernel",
+            (_, false) => "not in the kernel: the gateway keeps accounts by itself",
+        };
+        format!("{}, {where_}", guard.mode.name())
+    }
+
+    /// Which block list is in force.
+    pub fn blocks(&self) -> BlocksInForce {
+        self.metrics.blocks_in_force()
+    }
+
+    /// What came of reloads.
+    pub fn reloads(&self) -> Reloads {
+        let reloads = self.reloads.lock();
+        reloads.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A reload was taken, or refused for a reason.
+    pub fn note_reload(&self, refused: Option<&str>) {
+        let now = Some(SystemTime::now());
+        let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        match refused {
+            None => reloads.taken_at = now,
+            Some(_) => reloads.refused_at = now,
+        }
+        reloads.refused_because = refused.map(str::to_owned);
+    }
+
+    /// Everything that a reload from `config` would be refused for.
+    pub fn would_refuse(&self, config: &Config) -> Vec<String> {
+        let current = self.lock_seed();
+        fixed::differences(&current.config, config)
+            .into_iter()
+            .map(|what| format!("{what} cannot be changed while running: restart"))
+            .collect()
+    }
+
+    /// Leaves the administration endpoint to the next process of this gateway.
+    pub fn leave_admin(&self) {
+        self.control_stop.leave_admin();
+    }
+}

@@ -1,0 +1,209 @@
+//! One name for a gateway: who holds it, who takes over, and how commands find it.
+//! In: `portcullis run` several times with one configuration, commands beside it. Out: who serves, who is refused, who is
+//! still blocked.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Output};
+
+use tests::{
+    Backend, Behaviour, Client, Credentials, Gateway, Request, Setup, World, eventually, program,
+};
+
+const FAILURES: &str = "portcullis_handshake_failures_total";
+const BLOCKED: [(&str, &str); 2] = [("listener", "edge"), ("reason", "blocked")];
+
+fn ping(client: &mut Client) {
+    client.send(b"ping").unwrap();
+    assert_eq!(client.receive(4).unwrap(), b"ping");
+}
+
+fn setup<'w>(world: &'w World, backend: &Backend) -> Setup<'w> {
+    let setup = world.setup().top("drain_timeout = \"60s\"");
+    let setup = setup.tables("[audit]\nfile = \"audit.jsonl\"\n");
+    setup.route("edge", "", &[backend.address()], "")
+}
+
+/// `portcullis` with these arguments and the world's configuration.
+fn command(world: &World, arguments: &[&str]) -> Output {
+    let mut program = Command::new(program("portcullis"));
+    program.args(arguments).arg("--config");
+    program.arg(world.folder().join("portcullis.toml"));
+    program.output().unwrap()
+}
+
+fn ends_with(code: i32, output: &Output) -> String {
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    text
+}
+
+fn status(world: &World) -> serde_json::Value {
+    let output = command(world, &["status", "--json"]);
+    ends_with(0, &output);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn other(world: &World) -> Credentials {
+    let request = Request::client("spiffe://example.test/agent/other");
+    world.agents.issue("other", request)
+}
+
+fn connect(world: &World, gateway: &Gateway, credentials: &Credentials) -> Client {
+    let client = world.client().credentials(credentials);
+    let mut client = client.connect(gateway.address()).unwrap();
+    ping(&mut client);
+    client
+}
+
+fn assert_blocked(world: &World, gateway: &Gateway, credentials: &Credentials) {
+    let before = gateway.metrics().count(FAILURES, &BLOCKED);
+    let client = world.client().credentials(credentials);
+    client.refused(gateway.address());
+    gateway.wait_for(FAILURES, &BLOCKED, before + 1);
+}
+
+#[test]
+fn a_second_process_of_one_name_is_refused_and_the_first_serves_on() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = setup(&world, &backend).start();
+    let mut stays = connect(&world, &gateway, &world.agent);
+    for _ in 0..2 {
+        let said = setup(&world, &backend).refused();
+        assert!(said.contains(world.name()), "{said}");
+        assert!(said.contains("--takeover"), "{said}");
+        ping(&mut stays);
+        connect(&world, &gateway, &world.agent);
+    }
+    assert_eq!(status(&world)["name"], world.name());
+}
+
+#[test]
+fn a_gateway_of_another_name_does_not_share_the_ports_of_one_that_runs() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = setup(&world, &backend).start();
+    // Made while it counts as the first one, so with the first one's port.
+    let other = setup(&world, &backend).second();
+    let said = other.refused();
+    assert!(said.contains("another process does"), "{said}");
+    connect(&world, &gateway, &world.agent);
+}
+
+#[test]
+fn a_process_that_takes_over_keeps_the_blocked_out_while_the_first_one_drains() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let other = other(&world);
+    let mut first = setup(&world, &backend).start();
+    let whom = ["block", "--identity", "spiffe://example.test/agent/agent-1"];
+    ends_with(0, &command(&world, &whom));
+    let mut stays = connect(&world, &first, &other);
+
+    let second = setup(&world, &backend).takes_over().start();
+    eventually("the first one drains", || {
+        first.log().contains("has taken over").then_some(())
+    });
+    assert_eq!(status(&world)["process"], second_process(&world));
+    for _ in 0..8 {
+        assert_blocked(&world, &second, &world.agent);
+    }
+    connect(&world, &second, &other);
+    assert_eq!(second.metrics().count("portcullis_blocked_entries", &[]), 1);
+
+    // The one that drains says goodbye to its last client in a quiet moment, and ends by itself.
+    stays.receive_to_end();
+    assert!(first.wait().success(), "{}", first.log());
+    ends_with(0, &command(&world, &["unblock", whom[1], whom[2]]));
+    connect(&world, &second, &world.agent);
+}
+
+/// The process id in the lock: that of the process that holds the name.
+fn second_process(world: &World) -> u64 {
+    let lock = fs::read_to_string(world.run_folder().join("lock")).unwrap();
+    lock.parse().unwrap()
+}
+
+#[test]
+fn without_a_process_to_take_over_from_a_gateway_starts_as_usual() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut first = setup(&world, &backend).start();
+    first.process().kill();
+    // Sockets and lock file of the killed one are still there.
+    let mut command = Command::new(program("portcullis"));
+    command.args(["run", "--takeover", "--config"]);
+    command.arg(world.folder().join("portcullis.toml"));
+    let mut process = tests::Process::start(world.folder(), "next", &mut command);
+    eventually("it serves", || {
+        process.expect_running();
+        let output = self::command(&world, &["status"]);
+        output.status.success().then_some(())
+    });
+    connect(&world, &first, &world.agent);
+}
+
+#[test]
+fn no_mistake_in_the_configuration_takes_the_commands_for_emergencies_away() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = setup(&world, &backend).start();
+    let file = world.folder().join("portcullis.toml");
+    let good = fs::read_to_string(&file).unwrap();
+    let breaks: [fn(&str) -> String; 3] = [
+        |good| good.replace("client_ca", "clients_ca"),
+        |good| good.replace("[[listener]]", "[[listener]"),
+        |good| good.replace("drain_timeout = \"60s\"", "drain_timeout = \"60s"),
+    ];
+    for (number, break_it) in breaks.into_iter().enumerate() {
+        let mut victim = connect(&world, &gateway, &world.agent);
+        fs::write(&file, break_it(&good)).unwrap();
+        let said = ends_with(1, &command(&world, &["reload"]));
+        assert!(said.contains("portcullis.toml:"), "{number}: {said}");
+        let whom = ["--identity", "spiffe://example.test/agent/agent-1"];
+        let said = ends_with(0, &command(&world, &["block", whom[0], whom[1]]));
+        assert!(
+            said.contains("closed by the last change: 1"),
+            "{number}: {said}"
+        );
+        victim.receive_to_end();
+        let said = ends_with(0, &command(&world, &["blocked"]));
+        assert!(said.contains("agent-1"), "{number}: {said}");
+        let reloads = &status(&world)["reloads"];
+        assert!(
+            reloads["refused_because"].is_string(),
+            "{number}: {reloads}"
+        );
+        ends_with(0, &command(&world, &["unblock", whom[0], whom[1]]));
+    }
+    fs::write(&file, good).unwrap();
+    ends_with(0, &command(&world, &["reload"]));
+    let by = fs::read_to_string(world.folder().join("audit.jsonl")).unwrap();
+    assert!(by.contains("portcullis reload of "), "{by}");
+    assert_eq!(
+        status(&world)["reloads"]["refused_because"],
+        serde_json::Value::Null
+    );
+}
+
+#[test]
+fn silent_peers_of_the_control_socket_keep_no_command_waiting() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let _gateway = setup(&world, &backend).start();
+    let socket = world.run_folder().join("control.sock");
+    let silent: Vec<_> = (0..200)
+        .map(|_| UnixStream::connect(&socket).unwrap())
+        .collect();
+    ends_with(0, &command(&world, &["status"]));
+    ends_with(0, &command(&world, &["block", "--serial", "0a1b"]));
+    // Each is let go after a while.
+    for mut stream in silent {
+        let mut rest = Vec::new();
+        // Reset or ended: it is over either way.
+        let _ = stream.read_to_end(&mut rest);
+    }
+}
