@@ -1,6 +1,8 @@
 //! `cargo xtask demo`: builds the gateway and hands over to `portcullis demo`.
 //! In: arguments of the demo. Out: its exit code. Needs a C compiler and nothing else.
 
+use std::time::Instant;
+
 use anyhow::Result;
 
 use crate::command::{cargo, program, run, run_quietly, target};
@@ -9,19 +11,27 @@ use crate::setup;
 /// Builds, then runs the demo in this terminal.
 pub fn run_demo(arguments: &[String]) -> Result<()> {
     setup::run(setup::Purpose::Demo)?;
+    eprintln!(
+        "\nBuilding the gateway. The first time this takes two to four minutes on two cores, of which the ciphers of AWS-LC are the \
+         longest part; after that, seconds."
+    );
+    let started = Instant::now();
     run(cargo().args([
         "build",
         "--locked",
+        "--profile",
+        "demo",
         "--package",
         "gateway",
         "--bin",
         "portcullis",
     ]))?;
     eprintln!(
-        "\nThis build is quick to make and not optimised: for figures, use `cargo build --release`."
+        "\nBuilt in {} s. This build is quick to make and not optimised: for figures, use `cargo build --release`.",
+        started.elapsed().as_secs()
     );
     run_quietly(
-        program(target().join("debug/portcullis"))
+        program(target().join("demo/portcullis"))
             .arg("demo")
             .args(arguments),
     )

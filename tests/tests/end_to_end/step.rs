@@ -175,7 +175,10 @@ fn whom_step_ca_revokes_its_published_list_shuts_out() {
     let serial = run(Command::new("openssl")
         .args(["x509", "-noout", "-serial", "-in"])
         .arg(&other.certificate));
-    let serial = format!("0x{}", serial.trim_start_matches("serial="));
+    // step-ca knows serial numbers in decimal.
+    let serial = run(Command::new("python3")
+        .args(["-c", "import sys; print(int(sys.argv[1], 16))"])
+        .arg(serial.trim_start_matches("serial=")));
     let token = ca.as_provisioner(&["token", &serial, "--revoke"]);
     ca.step(&["revoke", &serial, "--token", &token]);
     ca.fetch_list(&list);
