@@ -266,7 +266,15 @@ fn defaults_are_those_of_the_limits() {
         listener.times.handshake_timeout,
         limits::HANDSHAKE_TIMEOUT_DEFAULT
     );
-    assert_eq!(listener.times.idle_timeout, limits::IDLE_TIMEOUT_DEFAULT);
+    assert_eq!(
+        listener.times.first_byte_timeout,
+        limits::FIRST_BYTE_TIMEOUT_DEFAULT
+    );
+    assert_eq!(listener.times.quiet_timeout, limits::QUIET_TIMEOUT_DEFAULT);
+    assert_eq!(
+        listener.times.max_connection_age_grace,
+        limits::CONNECTION_AGE_GRACE_DEFAULT
+    );
     assert_eq!(listener.max_connections, limits::CONNECTIONS_DEFAULT);
     assert_eq!(listener.max_handshakes, limits::HANDSHAKES_DEFAULT);
     assert_eq!(listener.times.max_connection_age, None);
@@ -278,6 +286,36 @@ fn defaults_are_those_of_the_limits() {
     assert_eq!(config.drain_timeout, limits::DRAIN_TIMEOUT_DEFAULT);
     assert_eq!(config.close_spread, limits::CLOSE_SPREAD_DEFAULT);
     assert_eq!(config.certificates.len(), 4);
+}
+
+#[test]
+fn silent_grpc_clients_are_kept_for_a_day_and_others_for_minutes() {
+    let idle_timeout = |text: &str| {
+        let config = pki().check(text).unwrap().config;
+        config.listeners[0].times.idle_timeout
+    };
+    assert_eq!(
+        idle_timeout(SMALLEST),
+        limits::IDLE_TIMEOUT_DEFAULT_HTTP2,
+        "with alpn = [\"h2\"]"
+    );
+    let http1 = SMALLEST.replace("[\"h2\"]", "[\"http/1.1\"]");
+    assert_eq!(idle_timeout(&http1), limits::IDLE_TIMEOUT_DEFAULT);
+}
+
+#[test]
+fn a_source_may_hold_a_sixteenth_of_the_handshakes_unless_told_otherwise() {
+    for (max_handshakes, guard, pending_max) in [
+        ("", "", 64),
+        ("max_handshakes = 32", "", 8),
+        ("max_connections = 65536\nmax_handshakes = 65536", "", 256),
+        ("", "max_pending = 500", 500),
+    ] {
+        let text = SMALLEST.replace("alpn =", &format!("{max_handshakes}\nalpn ="));
+        let guard = format!("[guard]\nmode = \"monitor\"\ninterfaces = []\n{guard}\n");
+        let config = pki().check(&format!("{guard}{text}")).unwrap().config;
+        assert_eq!(config.guard.policy.settings.pending_max, pending_max);
+    }
 }
 
 /// What is replaced by what, and the error's line, key with value, and expectation.
@@ -313,6 +351,9 @@ alpn = | max_connections = -1\nalpn = | 5 | max_connections = -1 | must be 1 to 
 alpn = | max_connections = 1.5\nalpn = | 5 | max_connections = 1.5 | must be a whole number
 alpn = | max_connections = 5\nmax_handshakes = 6\nalpn = | 6 | max_handshakes = 6 | at most max_connections, which is 5
 alpn = | max_connection_age = "5ms"\nalpn = | 5 | max_connection_age = "5ms" | leave it out for no limit
+alpn = | max_connection_age_grace = "1m"\nalpn = | 5 | max_connection_age_grace = "1m" | has no effect without max_connection_age
+alpn = | quiet_timeout = "0s"\nalpn = | 5 | quiet_timeout = "0s" | must be 250ms to 10m
+alpn = | first_byte_timeout = "0s"\nalpn = | 5 | first_byte_timeout = "0s" | must be 100ms to 1m
 alpn = | at_expiry = "never"\nalpn = | 5 | at_expiry = "never" | must be "close" or "drain"
 alpn = | expiry_drain = "1m"\nalpn = | 5 | expiry_drain = "1m" | has no effect without at_expiry
 alpn = | at_expiry = "drain"\nexpiry_drain = "2days"\nalpn = | 6 | expiry_drain = "2days" | must be 1s to 1day
@@ -513,6 +554,7 @@ tenant = "team-a" | listeners = ["otlp-grpc", "otlp-grpc"] | 18 | listeners = "o
 tenant = "team-a" | max_connections = 0 | 18 | max_connections = 0 | must be 1 to 1000000
 tenant = "team-a" | handshakes_per_second = -1 | 18 | handshakes_per_second = -1 | must be 1 to 1000000
 tenant = "team-a" | bytes_per_second = "10" | 18 | bytes_per_second = "10" | must be a size with its unit
+tenant = "team-a" | bytes_burst = "1MiB" | 18 | bytes_burst = "1MiB" | has no effect without bytes_per_second
 tenant = "team-a" | bytes_per_second = "1KiB" | 18 | bytes_per_second = "1KiB" | 16 KiB to 1 TiB
 uri = "spiffe://example.org/agent/*" | dns = "agent." | 17 | match: dns = "agent." | must not end in a dot
 uri = "spiffe://example.org/agent/*" | dns = "ägent" | 17 | match: dns = "ägent" | must be ASCII
@@ -808,7 +850,16 @@ fn defaults_in_the_reference_are_those_of_the_limits() {
         ("close_spread", time(limits::CLOSE_SPREAD_DEFAULT)),
         ("expiry_drain", time(limits::EXPIRY_DRAIN_DEFAULT)),
         ("handshake_timeout", time(limits::HANDSHAKE_TIMEOUT_DEFAULT)),
+        (
+            "first_byte_timeout",
+            time(limits::FIRST_BYTE_TIMEOUT_DEFAULT),
+        ),
         ("idle_timeout", time(limits::IDLE_TIMEOUT_DEFAULT)),
+        ("quiet_timeout", time(limits::QUIET_TIMEOUT_DEFAULT)),
+        (
+            "max_connection_age_grace",
+            time(limits::CONNECTION_AGE_GRACE_DEFAULT),
+        ),
         ("connect_timeout", time(limits::CONNECT_TIMEOUT_DEFAULT)),
         (
             "max_authentication_age",
