@@ -42,6 +42,9 @@ struct Change {
     which: Which,
     #[command(flatten)]
     whom: Whom,
+    /// With `--identity '*'`: every client is meant
+    #[arg(long, requires = "identity")]
+    everybody: bool,
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -59,6 +62,24 @@ struct Whom {
     /// Name in a certificate (URI, DNS, common name or IP address), or its beginning and a `*`
     #[arg(long, value_name = "NAME")]
     identity: Option<String>,
+}
+
+impl Whom {
+    /// Refuses what an empty variable of a shell leaves: nobody's name, or everybody's that nobody has asked for.
+    fn ensure_meant(&self, everybody: bool) -> anyhow::Result<()> {
+        let given = [&self.serial, &self.fingerprint, &self.identity];
+        let is_empty = |text: &&String| text.trim().is_empty();
+        ensure!(
+            !given.into_iter().flatten().any(|text| is_empty(&text)),
+            "an empty name means nobody: say whom"
+        );
+        let is_all = |name: &String| name.chars().all(|character| character == '*');
+        ensure!(
+            everybody || !self.identity.as_ref().is_some_and(is_all),
+            "--identity '*' means every client: add --everybody if that is meant"
+        );
+        Ok(())
+    }
 }
 
 /// Arguments of `portcullis blocked`.
@@ -83,6 +104,9 @@ impl Block {
         match ask(&paths, control::BLOCK, &entry) {
             Ok(changed) => {
                 told(changed.before.as_ref());
+                if changed.before.is_none() && changed.in_force.closed == 0 {
+                    println!("no client that is connected matches: is the name right?");
+                }
                 in_force(&changed)
             }
             Err(error) => {
@@ -210,6 +234,7 @@ fn table(entries: &[Entry]) -> String {
 impl Change {
     /// The entry for whom is meant, made now by whoever runs this.
     fn entry(&self) -> anyhow::Result<Entry> {
+        self.whom.ensure_meant(self.everybody)?;
         let block = match (
             &self.whom.serial,
             &self.whom.fingerprint,

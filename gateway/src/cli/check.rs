@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use anyhow::ensure;
 use clap::Args;
 use comfy_table::{Table, presets};
 use gateway_common::Listed;
@@ -20,6 +21,7 @@ use crate::config::{
     self, AdminAddress, AuditTarget, Backend, BackendTransport, Config, GuardMode, GuardSettings,
     Listener, Loaded, ServerAddress,
 };
+use crate::control::{self, Client, ReloadOutcome};
 use crate::tls::cipher_suite_name;
 
 /// Arguments of `portcullis check`.
@@ -34,6 +36,10 @@ pub struct Check {
     /// rule matches why; the exit code is 0 if it would get in
     #[arg(long, value_name = "FILE", conflicts_with = "expiry")]
     certificate: Option<PathBuf>,
+    /// Ask the running gateway as well what a reload would refuse of this file, which has to be its own; the exit code is 1 if
+    /// anything
+    #[arg(long, conflicts_with_all = ["expiry", "certificate"])]
+    running: bool,
     /// Ask this listener only
     #[arg(long, value_name = "NAME", requires = "certificate")]
     listener: Option<String>,
@@ -55,7 +61,11 @@ impl Check {
                     return self.explain(&loaded.config, &blocks, certificate);
                 }
                 let text = explain(&loaded, &blocks, SystemTime::now());
-                super::print(&text)
+                let printed = super::print(&text)?;
+                match self.running {
+                    true => self.ask_running(&loaded.config),
+                    false => Ok(printed),
+                }
             }
             Err(errors) => {
                 eprintln!("{errors}");
@@ -71,6 +81,28 @@ impl Check {
 }
 
 impl Check {
+    /// What the running gateway would say to a reload.
+    fn ask_running(&self, config: &Config) -> anyhow::Result<ExitCode> {
+        let status = Client::connect(&config.paths)?.status()?;
+        let same = |path: &Path| std::fs::canonicalize(path).ok();
+        let theirs = status.configuration;
+        ensure!(
+            same(&theirs) == same(&self.file.config),
+            "the gateway runs with {}: check that file",
+            theirs.display()
+        );
+        let client = Client::connect(&config.paths)?;
+        let outcome: ReloadOutcome = client.post(control::CHECK, &())?;
+        if outcome.refused.is_empty() {
+            return super::print("The running gateway would take it on a reload.\n");
+        }
+        for error in &outcome.refused {
+            eprintln!("{error}");
+        }
+        eprintln!("portcullis: the running gateway would refuse it on a reload");
+        Ok(ExitCode::FAILURE)
+    }
+
     /// Answers for one certificate.
     fn explain(
         &self,

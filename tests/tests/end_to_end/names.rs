@@ -207,3 +207,68 @@ fn silent_peers_of_the_control_socket_keep_no_command_waiting() {
         let _ = stream.read_to_end(&mut rest);
     }
 }
+
+#[test]
+fn check_asks_the_running_gateway_what_a_reload_would_refuse() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = setup(&world, &backend).start();
+    let said = ends_with(0, &command(&world, &["check", "--running"]));
+    assert!(said.contains("would take it"), "{said}");
+    let file = world.folder().join("portcullis.toml");
+    let good = fs::read_to_string(&file).unwrap();
+    let other = gateway.address().to_string().replace(":4317", ":4399");
+    let moved = good.replace(&gateway.address().to_string(), &other);
+    fs::write(
+        &file,
+        moved.replace("[admin]", "[workers]\ncount = 1\n[admin]"),
+    )
+    .unwrap();
+    ends_with(0, &command(&world, &["check"]));
+    let said = ends_with(1, &command(&world, &["check", "--running"]));
+    for part in ["listener \"edge\"", ":4317", ":4399", "[workers] count"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
+fn an_empty_variable_blocks_nobody_and_a_star_everybody_only_when_asked_to() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = setup(&world, &backend).start();
+    let mut stays = connect(&world, &gateway, &world.agent);
+    for (option, name) in [("--identity", ""), ("--serial", " "), ("--identity", "*")] {
+        let said = ends_with(1, &command(&world, &["block", option, name]));
+        assert!(said.contains("means"), "{said}");
+        ping(&mut stays);
+    }
+    let nobody = ["block", "--identity", "spiffe://example.test/agent/no-such"];
+    let said = ends_with(0, &command(&world, &nobody));
+    assert!(
+        said.contains("no client that is connected matches"),
+        "{said}"
+    );
+    ping(&mut stays);
+    let all = ["block", "--identity", "*", "--everybody"];
+    let said = ends_with(0, &command(&world, &all));
+    assert!(said.contains("closed by the last change: 1"), "{said}");
+    stays.receive_to_end();
+    assert_blocked(&world, &gateway, &world.agent);
+}
+
+#[test]
+fn silent_peers_of_the_administration_endpoint_give_way() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let address = world.host.at(9464);
+    let gateway = setup(&world, &backend).admin(address).start();
+    let silent: Vec<_> = (0..200)
+        .map(|_| std::net::TcpStream::connect(address).unwrap())
+        .collect();
+    let (status, body) = gateway.admin("/livez").unwrap();
+    assert_eq!((status, body.as_str()), (200, "alive\n"));
+    for mut stream in silent {
+        // Reset or ended: it is over either way.
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+}
