@@ -26,3 +26,4 @@ pub mod sniff;
 pub mod sources;
 pub mod suppress;
 pub mod trust;
+pub mod visible;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use gateway_core::expiry::Band;
+use gateway_core::visible;
 
 use crate::config::{self, Mortal, shown_time};
 
@@ -99,7 +100,7 @@ fn data(mortal: &Mortal, now: SystemTime) -> String {
 fn text(of: impl ToString) -> String {
     let clean = |character: char| match character {
         '|' => '/',
-        control if control.is_control() => ' ',
+        hidden if visible::is_hidden(hidden) => ' ',
         other => other,
     };
     of.to_string().chars().map(clean).collect()

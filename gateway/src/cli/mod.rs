@@ -104,9 +104,9 @@ fn told(error: &anyhow::Error) -> String {
     told
 }
 
-/// Prints to standard output. A reader that went away, as `head` does, is no failure.
+/// Prints to standard output, with nothing hidden in what others have named themselves. A reader that went away, as `head` does, is no failure.
 fn print(text: &str) -> anyhow::Result<ExitCode> {
-    match io::stdout().write_all(text.as_bytes()) {
+    match io::stdout().write_all(visible::escape(text).as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),
     }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use gateway_core::visible;
+
 use super::checked::CertificateFile;
 use super::revocation::ListFiles;
 use super::value::{Field, Item};
@@ -45,7 +47,7 @@ impl fmt::Display for ConfigError {
 
 /// A path may hold anything; an error is one line that a terminal can show.
 fn on_one_line(text: &str) -> String {
-    let escape = |character: char| match character.is_control() {
+    let escape = |character: char| match visible::is_hidden(character) {
         true => character.escape_default().collect::<String>(),
         false => character.to_string(),
     };
@@ -198,7 +200,7 @@ impl<'a> Report<'a> {
         }
         words
             .chars()
-            .filter(|character| !character.is_control())
+            .filter(|character| !visible::is_hidden(*character))
             .collect()
     }
 

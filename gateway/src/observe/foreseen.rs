@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use gateway_core::authority::TrustDomain;
 use gateway_core::certificate::Identity;
 use gateway_core::failure::Failure;
+use gateway_core::visible;
 use serde::Serialize;
 
 use crate::limits;
@@ -117,6 +118,7 @@ impl Foreseen {
             clients: clients.collect(),
             left_out,
         };
-        serde_json::to_string_pretty(&page).expect("texts and numbers are JSON") + "\n"
+        let page = serde_json::to_string_pretty(&page).expect("texts and numbers are JSON");
+        visible::escape(&page).into_owned() + "\n"
     }
 }

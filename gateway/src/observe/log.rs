@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 
+use gateway_core::visible;
 use rustix::fs::fstat;
 use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
@@ -68,8 +69,8 @@ fn goes_to_journal(stream: Option<&OsStr>) -> bool {
     stream.is_some_and(|stream| stream == own.as_str())
 }
 
-/// Lines that begin with their priority in angle brackets where the journal reads them (sd-daemon(3)), so that
-/// `journalctl --priority warning` finds them.
+/// Lines in which nothing is hidden, and that begin with their priority in angle brackets where the journal reads them
+/// (sd-daemon(3)), so that `journalctl --priority warning` finds them.
 struct Prioritized<F> {
     line: F,
     for_journal: bool,
@@ -90,7 +91,10 @@ where
         if self.for_journal {
             write!(writer, "<{}>", priority(*event.metadata().level()))?;
         }
-        self.line.format_event(context, writer, event)
+        let mut line = String::new();
+        self.line
+            .format_event(context, Writer::new(&mut line), event)?;
+        writer.write_str(&visible::escape(&line))
     }
 }
 

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use gateway_core::visible;
 use x509_parser::asn1_rs::Tag;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
@@ -303,9 +304,9 @@ fn escape(value: &str) -> String {
             ',' | '+' | '"' | '\\' | '<' | '>' | ';' => text.extend(['\\', character]),
             ' ' if at_edge => text.push_str("\\ "),
             '#' if index == 0 => text.push_str("\\#"),
-            control if control.is_control() => {
+            hidden if visible::is_hidden(hidden) => {
                 let mut bytes = [0; 4];
-                for byte in control.encode_utf8(&mut bytes).bytes() {
+                for byte in hidden.encode_utf8(&mut bytes).bytes() {
                     text.push_str(&format!("\\{byte:02x}"));
                 }
             }

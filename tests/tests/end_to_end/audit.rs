@@ -9,8 +9,8 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::{
-    Authority, Backend, Behaviour, Gateway, Request, RevocationList, Setup, World, eventually,
-    program,
+    Authority, Backend, Behaviour, Gateway, Request, RevocationList, Setup, Usage, World,
+    eventually, program,
 };
 
 /// The log's file in the test's folder.
@@ -309,6 +309,40 @@ fn a_certificate_that_was_only_presented_is_no_identity() {
         refused["presented_identity"],
         "spiffe://example.test/agent/agent-1"
     );
+}
+
+#[test]
+fn what_a_certificate_that_proves_nothing_hides_is_escaped_wherever_it_is_written() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = audited(&world, &backend).start();
+    let strangers = Authority::create(world.folder(), "strangers", "Stran\u{2028}gers\u{202e}");
+    let name = "admin\u{202e}\u{2028}{\u{200b}}\u{2066}";
+    let request = Request::server(name).usage(Usage::Client);
+    let hiding = strangers.issue("hiding", request);
+    let client = world.client().credentials(&hiding);
+    client.refused(gateway.address());
+    let refused = wait_for(&log_file(&world), "handshake", "unknown_issuer", 1).remove(0);
+    assert_eq!(refused["presented_identity"], name, "the text is the same");
+    let issuer = refused["presented_issuer"].as_str().unwrap();
+    assert_eq!(issuer, "CN=Stran\\e2\\80\\a8gers\\e2\\80\\ae");
+    let explained = Command::new(program("portcullis"))
+        .args(["check", "--config"])
+        .arg(world.folder().join("portcullis.toml"))
+        .arg("--certificate")
+        .arg(&hiding.certificate)
+        .output()
+        .unwrap();
+    let audit = fs::read(log_file(&world)).unwrap();
+    eventually("the log names the refused", || {
+        gateway.log().contains("unknown_issuer").then_some(())
+    });
+    for written in [audit, explained.stdout, gateway.log().into_bytes()] {
+        let written = String::from_utf8(written).unwrap();
+        assert!(written.contains("Stran"), "{written}");
+        let hidden = ['\u{202e}', '\u{2028}', '\u{200b}', '\u{2066}'];
+        assert!(!written.contains(hidden), "{}", written.escape_unicode());
+    }
 }
 
 #[test]

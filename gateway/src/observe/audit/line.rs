@@ -2,12 +2,14 @@
 //! In: events and what they speak of. Out: one line of JSON, its line break included. On the thread that has the event:
 //! fields are borrowed, and a line made into a buffer that is used again costs less than a copy of its names would.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use gateway_core::certificate::Fingerprint;
 use gateway_core::revocation::Serial;
+use gateway_core::visible;
 use serde::{Serialize, Serializer};
 
 use crate::limits;
@@ -347,6 +349,12 @@ impl Line<'_> {
         buffer.clear();
         serde_json::to_writer(&mut *buffer, self)
             .expect("a line has nothing that JSON cannot say, and a Vec takes any number of bytes");
+        // JSON lets these stand in a text; a reader's terminal must not.
+        let line = std::str::from_utf8(buffer).expect("JSON is UTF-8");
+        if let Cow::Owned(escaped) = visible::escape(line) {
+            buffer.clear();
+            buffer.extend_from_slice(escaped.as_bytes());
+        }
         buffer.push(b'\n');
     }
 }
