@@ -445,7 +445,10 @@ servers = | # servers = | 11 | servers | missing
 tls = | # tls = | 11 | tls | 10.0.0.11:4317 is not on this host's loopback: must have tls, or dangerous_plaintext
 tls = | dangerous_plaintext = true\ntls = | 14 | dangerous_plaintext = true | must be false beside tls
 tls = | connect_timeout = "1h"\ntls = | 14 | connect_timeout = "1h" | must be 10ms to 1m
-tls = | proxy_protocol = 2\ntls = | 14 | proxy_protocol = 2 | must be true or false
+tls = | proxy_protocol = 2\ntls = | 14 | proxy_protocol = 2 | must be true, false or a string
+tls = | proxy_protocol = "on"\ntls = | 14 | proxy_protocol = "on" | "inside" or "outside"
+tls = | proxy_protocol = true\ntls = | 14 | proxy_protocol = true | must be "inside"
+tls = | proxy_protocol = "inside"\ndangerous_plaintext = true # | 14 | proxy_protocol = "inside" | needs tls
 "collector.example.org" | "not a name" | 14 | tls: server_name = "not a name" | must be a DNS name or IP address
 "gateway.pem", key = "gateway.key" | "server.pem", key = "server.key" | 14 | tls: certificate = "server.pem" | lacks the extended key usage clientAuth
 ca = ["ca.pem"], certificate | certificate | 14 | tls: ca | missing

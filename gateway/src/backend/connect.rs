@@ -17,10 +17,10 @@ use rustix::io::Errno;
 use rustls::pki_types::ServerName;
 
 use super::proxy_protocol;
-use crate::config::{Backend, BackendTransport, Config};
+use crate::config::{Backend, BackendTransport, Config, ProxyProtocol};
 use crate::limits;
 use crate::relay::{PlainStream, Stream};
-use crate::rt::{Buffer, BufferPool, Socket};
+use crate::rt::{BufferPool, Socket};
 use crate::tls::{self, BackendConfigs, Connected, HandshakeError, VerifiedPeer};
 
 /// The client on whose behalf a connection is made.
@@ -203,11 +203,8 @@ impl Servers {
         client: &Client<'_>,
     ) -> Result<(Stream, Option<Chain>), HandshakeError> {
         let socket = Socket::connect(address).await?;
-        if self.backend.proxy_protocol {
-            let header = proxy_protocol::header(client).map_err(io::Error::other)?;
-            let mut buffer = Buffer::with_capacity(0);
-            buffer.append(&header);
-            socket.write_all(&mut buffer).await?;
+        if self.backend.proxy_protocol == ProxyProtocol::Outside {
+            proxy_protocol::send_outside(&socket, client).await?;
         }
         let buffers = Rc::clone(&self.buffers);
         match &self.transport {
@@ -227,6 +224,9 @@ impl Servers {
                 if !asked_who_we_are && self.careless.borrow_mut().insert(address) {
                     let backend = self.backend.name.as_str();
                     tracing::warn!(backend, server = %address, "the server does not ask for our certificate: it takes telemetry from anybody who reaches it");
+                }
+                if self.backend.proxy_protocol == ProxyProtocol::Inside {
+                    proxy_protocol::send_inside(&stream, &self.buffers, client).await?;
                 }
                 Ok((Stream::Tls(stream), chain))
             }

@@ -1,6 +1,7 @@
 //! The PROXY protocol version 2 header, for backends that ask for it.
-//! In: the client, with its `VerifiedPeer`. Out: the bytes that go first, before TLS. Encoded by a library.
+//! In: the client, with its `VerifiedPeer`. Out: the bytes that go first, before TLS or inside it. Encoded by a library.
 
+use std::io;
 use std::net::SocketAddr;
 
 use gateway_core::certificate::{Certificate, Identity, NameKind};
@@ -8,6 +9,8 @@ use gateway_core::identity::Tenant;
 use proxy_header::{ProxiedAddress, ProxyHeader, SslInfo, Tlv};
 
 use super::Client;
+use crate::rt::{Buffer, BufferPool, Socket};
+use crate::tls::{TlsStream, sealable};
 
 /// Our own type (the range 0xE0 to 0xEF is for applications): the tenant.
 const TLV_TENANT: u8 = 0xE0;
@@ -34,8 +37,29 @@ pub struct Facts<'a> {
     pub tenant: Option<&'a Tenant>,
 }
 
+/// Sends the header in clear, first of all.
+pub(super) async fn send_outside(socket: &Socket, client: &Client<'_>) -> io::Result<()> {
+    let mut buffer = Buffer::with_capacity(0);
+    buffer.append(&header(client).map_err(io::Error::other)?);
+    socket.write_all(&mut buffer).await
+}
+
+/// Sends the header as the first bytes inside TLS: the server has proven its name by then.
+pub(super) async fn send_inside(
+    stream: &TlsStream,
+    pool: &BufferPool,
+    client: &Client<'_>,
+) -> io::Result<()> {
+    let mut buffer = sealable(pool);
+    buffer.append(&header(client).map_err(io::Error::other)?);
+    stream.seal(&mut buffer).map_err(io::Error::other)?;
+    stream.socket().write_all(&mut buffer).await?;
+    stream.give_back(buffer);
+    Ok(())
+}
+
 /// The header for a client whose certificate was verified.
-pub(super) fn header(client: &Client<'_>) -> Result<Vec<u8>, proxy_header::Error> {
+fn header(client: &Client<'_>) -> Result<Vec<u8>, proxy_header::Error> {
     encode(&Facts {
         address: client.address,
         listener_address: client.listener_address,

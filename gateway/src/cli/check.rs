@@ -19,7 +19,7 @@ use super::which::ConfigFile;
 use crate::blocks::BlockFile;
 use crate::config::{
     self, AdminAddress, AuditTarget, Backend, BackendTransport, Config, GuardMode, GuardSettings,
-    Listener, Loaded, ServerAddress,
+    Listener, Loaded, ProxyProtocol, ServerAddress,
 };
 use crate::control::{self, Client, ReloadOutcome};
 use crate::tls::cipher_suite_name;
@@ -411,10 +411,12 @@ fn backend_table(backend: &Backend, config: &Config) -> Table {
             )
         }
     };
-    let proxy_protocol = if backend.proxy_protocol {
-        "version 2"
-    } else {
-        "off"
+    let is_tls = matches!(backend.transport, BackendTransport::Tls(_));
+    let proxy_protocol = match backend.proxy_protocol {
+        ProxyProtocol::Off => "off",
+        ProxyProtocol::Inside => "version 2, inside TLS",
+        ProxyProtocol::Outside if is_tls => "version 2, in clear before TLS",
+        ProxyProtocol::Outside => "version 2",
     };
     properties([
         ("servers", servers.join(", ")),
@@ -431,7 +433,10 @@ fn tenant_note(config: &Config) -> Option<&'static str> {
         .as_slice()
         .iter()
         .any(|rule| rule.tenant != TenantSource::Nowhere);
-    let any_taker = config.backends.iter().any(|backend| backend.proxy_protocol);
+    let any_taker = config
+        .backends
+        .iter()
+        .any(|backend| backend.proxy_protocol != ProxyProtocol::Off);
     (any_tenant && !any_taker).then_some(
         "Tenants reach no backend: in mode \"stream\" they travel in the PROXY protocol header, and none asks for it.",
     )

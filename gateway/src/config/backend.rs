@@ -6,14 +6,14 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 
-use super::checked::{Backend, BackendTls, BackendTransport, ServerAddress};
+use super::checked::{Backend, BackendTls, BackendTransport, ProxyProtocol, ServerAddress};
 use super::keys::{self, Role};
 use super::listener::CheckedListener;
 use super::raw::{RawBackend, RawBackendTls, Text, Texts};
 use super::report::{Place, Report};
 use super::revocation;
 use super::scalar;
-use super::value::{Field, Item, Sections};
+use super::value::{BoolOrText, Field, Item, Sections};
 use crate::limits;
 
 /// A section with what later checks need to know of it, even if it is wrong.
@@ -128,8 +128,10 @@ fn check(raw: RawBackend, provider: &CryptoProvider, report: &mut Report<'_>) ->
             .map(Some),
     };
     let transport = transport(&place, tls, servers.as_deref(), dangerous, report);
-    let proxy_protocol =
-        report.optional(&place, "proxy_protocol", raw.proxy_protocol, |on| Ok(*on));
+    let dangerous = raw.dangerous_proxy_protocol_outside.given();
+    let proxy_protocol = transport.as_ref().zip(servers.as_deref()).and_then(|hop| {
+        proxy_protocol(&place, raw.proxy_protocol, dangerous, hop, report)
+    });
     let timeout = |text: &Text| scalar::duration(text, &limits::CONNECT_TIMEOUT, "");
     let connect_timeout = report.optional(&place, "connect_timeout", raw.connect_timeout, timeout);
     let assemble = || {
@@ -137,7 +139,7 @@ fn check(raw: RawBackend, provider: &CryptoProvider, report: &mut Report<'_>) ->
             name: name?,
             servers: servers?,
             transport: transport?,
-            proxy_protocol: proxy_protocol?.unwrap_or(false),
+            proxy_protocol: proxy_protocol?,
             connect_timeout: connect_timeout?.unwrap_or(limits::CONNECT_TIMEOUT_DEFAULT),
         })
     };
@@ -147,6 +149,47 @@ fn check(raw: RawBackend, provider: &CryptoProvider, report: &mut Report<'_>) ->
         name: written_name,
         checked,
     }
+}
+
+/// Where the header goes. Outside TLS it is sent before the server has proven its name, to whoever is there, and whoever is on the
+/// way can change it.
+fn proxy_protocol(
+    place: &Place,
+    field: Field<BoolOrText>,
+    dangerous: Option<Item<bool>>,
+    (transport, servers): (&BackendTransport, &[ServerAddress]),
+    report: &mut Report<'_>,
+) -> Option<ProxyProtocol> {
+    let over_tls = matches!(transport, BackendTransport::Tls(_));
+    let leaves_host = over_tls && !servers.iter().all(is_this_host);
+    let wants_outside = dangerous.as_ref().filter(|item| item.value);
+    let parse = |written: &BoolOrText| match written {
+        BoolOrText::Bool(false) => Ok(ProxyProtocol::Off),
+        BoolOrText::Text(text) if text == "inside" => match over_tls {
+            true => Ok(ProxyProtocol::Inside),
+            false => Err("needs tls: without it there is no inside".to_owned()),
+        },
+        BoolOrText::Text(text) if text != "outside" => {
+            Err("must be true, false, \"inside\" or \"outside\"".to_owned())
+        }
+        BoolOrText::Bool(true) | BoolOrText::Text(_) => match leaves_host && wants_outside.is_none() {
+            true => Err("must be \"inside\": outside TLS the header goes out in clear, before the server has proven its name, and \
+                 whoever is on the way can change identity and tenant (or dangerous_proxy_protocol_outside = true)"
+                .to_owned()),
+            false => Ok(ProxyProtocol::Outside),
+        },
+    };
+    let way = report.optional(place, "proxy_protocol", field, parse)?;
+    let way = way.unwrap_or(ProxyProtocol::Off);
+    if let Some(item) = wants_outside {
+        let key = place.key("dangerous_proxy_protocol_outside");
+        let text = match leaves_host && way == ProxyProtocol::Outside {
+            true => "who is on the way can read and change the identity and the tenant that the backend is told",
+            false => "has no effect: no header leaves this host outside TLS",
+        };
+        report.warn(item.line, &key, text);
+    }
+    Some(way)
 }
 
 fn servers(

@@ -263,10 +263,21 @@ pub struct Backend {
     pub servers: Vec<ServerAddress>,
     /// How the hop is protected.
     pub transport: BackendTransport,
-    /// Send a PROXY protocol version 2 header first.
-    pub proxy_protocol: bool,
+    /// Where a PROXY protocol version 2 header is sent, if anywhere.
+    pub proxy_protocol: ProxyProtocol,
     /// Bound on one connection attempt, TCP and TLS together.
     pub connect_timeout: Duration,
+}
+
+/// Where a PROXY protocol header goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// Nowhere.
+    Off,
+    /// First on the connection, in clear: before TLS, where there is TLS.
+    Outside,
+    /// First inside TLS, once the server has proven its name.
+    Inside,
 }
 
 /// How the hop to a backend is protected.

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::report::{Place, Report};
-use super::value::{self, Anything, Field, Item, OneOrMore, Section, Sections, Table, Value};
+use super::value::{self, Anything, BoolOrText, Field, Item, OneOrMore, Section, Sections, Table, Value};
 
 /// Text, most often with a format of its own that is checked later.
 pub type Text = String;
@@ -281,7 +281,8 @@ section! {
         "servers" => servers: Texts,
         "tls" => tls: RawBackendTls,
         "dangerous_plaintext" => dangerous_plaintext: bool,
-        "proxy_protocol" => proxy_protocol: bool,
+        "proxy_protocol" => proxy_protocol: BoolOrText,
+        "dangerous_proxy_protocol_outside" => dangerous_proxy_protocol_outside: bool,
         "connect_timeout" => connect_timeout: Text,
     }
 }

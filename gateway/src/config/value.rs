@@ -98,6 +98,24 @@ impl Value for Vec<Item<String>> {
     }
 }
 
+/// On, off, or one of several ways.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BoolOrText {
+    /// `true` or `false`.
+    Bool(bool),
+    /// The name of a way.
+    Text(String),
+}
+
+impl Value for BoolOrText {
+    const EXPECTED: &'static str = "must be true, false or a string in quotes";
+
+    fn read(value: &DeValue<'_>, _: Place, _: &mut Report<'_>) -> Option<Self> {
+        let text = || value.as_str().map(|text| BoolOrText::Text(text.to_owned()));
+        value.as_bool().map(BoolOrText::Bool).or_else(text)
+    }
+}
+
 /// One text, or several in an array.
 #[derive(Debug, Clone)]
 pub struct OneOrMore(pub Vec<Item<String>>);

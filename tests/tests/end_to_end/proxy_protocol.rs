@@ -88,6 +88,35 @@ fn the_header_goes_before_tls_to_a_backend_over_mtls() {
 }
 
 #[test]
+fn inside_tls_the_header_is_the_first_that_the_backend_decrypts() {
+    let world = World::new();
+    let (listen, inner) = (world.host.at(7000), world.host.at(7001));
+    let backend = world.gateways.issue(
+        "backend",
+        Request::server("backend.test").dns("backend.test"),
+    );
+    let own = world
+        .agents
+        .issue("own", Request::client("spiffe://example.test/gateway/1"));
+    // The outer one ends TLS and knows nothing of headers; the inner one takes what was inside.
+    let server = format!(
+        "listen {listen} ssl; {} proxy_pass {inner}; }} server {{ listen {inner} proxy_protocol; \
+         return \"$proxy_protocol_tlv_ssl_cn|$proxy_protocol_tlv_0xe1|\";",
+        mtls(&world, &backend)
+    );
+    let _nginx = nginx(&world, listen, &server);
+    let tls = backend_tls(&world.gateways.certificate(), &own);
+    let keys = format!("proxy_protocol = \"inside\"\n{tls}");
+    let gateway = world.setup().route("edge", "", &[listen], &keys).start();
+    let mut client = world.client().connect(gateway.address()).unwrap();
+    let (received, _) = client.receive_to_end();
+    assert_eq!(
+        String::from_utf8(received).unwrap(),
+        "agent-1|spiffe://example.test/agent/agent-1|"
+    );
+}
+
+#[test]
 fn the_first_rule_that_matches_decides_the_tenant() {
     let world = World::new();
     let listen = world.host.at(7000);
