@@ -77,6 +77,10 @@ pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10 * 60);
 /// silent connection is closed, so that closing it only costs a handshake.
 pub const IDLE_TIMEOUT_DEFAULT_HTTP2: Duration = *IDLE_TIMEOUT.end();
 
+/// Longest list of CAs' names in a CertificateRequest, in bytes. Without the list a client chooses among its certificates by
+/// itself, and most have one. Java fails above 32 KiB.
+pub const AUTHORITY_NAMES_BYTES_MAX: usize = 16 << 10;
+
 /// Connections at once per listener, each of which costs two descriptors.
 pub const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
 /// Default of `max_connections`: 20000 descriptors and about 100 MiB when all are idle.

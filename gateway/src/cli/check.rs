@@ -195,6 +195,10 @@ fn process(config: &Config, blocks: &BlockFile) -> Table {
         Some(AuditTarget::StandardOutput) => "standard output".to_owned(),
         Some(AuditTarget::File(path)) => path.display().to_string(),
     };
+    let suite_order = match config.prefers_own_suites {
+        true => "in this order",
+        false => "a client's order decides",
+    };
     let blocked = format!(
         "{}, {} entries",
         config.paths.block_list().display(),
@@ -203,8 +207,17 @@ fn process(config: &Config, blocks: &BlockFile) -> Table {
     properties([
         ("TLS", format!("1.3 only, by {}", config.provider_name)),
         ("resumption", resumption(config)),
-        ("cipher suites", suites.collect::<Vec<_>>().join(", ")),
-        ("groups", groups.collect::<Vec<_>>().join(", ")),
+        (
+            "cipher suites",
+            format!("{} ({suite_order})", suites.collect::<Vec<_>>().join(", ")),
+        ),
+        (
+            "groups",
+            format!(
+                "{} (a client's order decides; towards backends this one)",
+                groups.collect::<Vec<_>>().join(", ")
+            ),
+        ),
         ("client keys", config.key_policy.key_names()),
         ("client signatures", config.key_policy.signature_names()),
         (
@@ -325,6 +338,7 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
             },
         ),
         ("revocation", lists(&listener.revocation)),
+        ("resumption", listener_resumption(config, listener).to_owned()),
         ("ALPN", alpn),
         ("backend", backend.to_owned()),
         (
@@ -341,6 +355,14 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
         ("max. handshakes", listener.max_handshakes.to_string()),
         ("max. connection age", age),
     ])
+}
+
+fn listener_resumption(config: &Config, listener: &Listener) -> &'static str {
+    match (&config.resumption, listener.resumption) {
+        (Some(_), true) => "on",
+        (Some(_), false) => "off: every connection authenticates in full",
+        (None, _) => "off for all listeners",
+    }
 }
 
 /// What those of the listener's authorities may speak for that are bound.

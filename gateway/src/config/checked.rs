@@ -35,6 +35,8 @@ pub struct Config {
     pub provider: Arc<CryptoProvider>,
     /// Name of the provider as configured: `ring` or `aws-lc-rs`.
     pub provider_name: &'static str,
+    /// Of the suites that a client offers, the first of ours is taken and not the first of its own.
+    pub prefers_own_suites: bool,
     /// Keys, signatures and chain lengths that clients may come with.
     pub key_policy: Arc<KeyPolicy>,
     /// Tickets to resume with; `None`: every connection authenticates in full.
@@ -216,6 +218,8 @@ pub struct Listener {
     pub revocation: Arc<Revocation>,
     /// How to read `revocation` once more, by itself.
     pub revoking: Arc<Revoking>,
+    /// Whether its clients get tickets, where there are any.
+    pub resumption: bool,
     /// Index into `Config::backends`.
     pub backend: usize,
     /// How long its connections may take for what.

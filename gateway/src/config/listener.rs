@@ -18,7 +18,8 @@ use super::report::{Place, Report};
 use super::revocation::{self, Revoking};
 use super::scalar;
 use super::value::{Field, Item, Sections};
-use crate::tls::KeyPolicy;
+use crate::limits;
+use crate::tls::{self, KeyPolicy};
 use crate::x509::Roots;
 
 /// A section with what later checks need to know of it, even if it is wrong.
@@ -124,6 +125,8 @@ fn check(
     let first = keys::own(&place, first, Role::Server, provider, report);
     let more = sni(&place, take(&mut raw.sni), provider, report);
     let clients = clients(&place, &mut raw, provider, report);
+    let resumption =
+        report.optional(&place, "resumption", take(&mut raw.resumption), |on| Ok(*on));
     let at_expiry = (take(&mut raw.at_expiry), take(&mut raw.expiry_drain));
     let expiry_drain = closing::expiry_drain(&place, at_expiry, report);
     let bounds = bounds::check(&place, raw, alpn.as_deref().unwrap_or_default(), report);
@@ -140,6 +143,7 @@ fn check(
             client_scopes: clients.scopes,
             revocation: clients.revocation,
             revoking: clients.revoking,
+            resumption: resumption?.unwrap_or(true),
             backend: backend?,
             times: bounds.times,
             max_connections: bounds.max_connections,
@@ -190,6 +194,9 @@ fn clients(
         .as_mut()
         .and_then(|authorities| revocation::check(place, written, authorities, provider, report));
     let client_roots = authorities.map(|authorities| Arc::new(authorities.into_roots()));
+    if let Some(roots) = &client_roots {
+        warn_of_many_names(place, roots, report);
+    }
     let (revocation, revoking) = revocation?;
     Some(Clients {
         roots: client_roots?,
@@ -218,6 +225,19 @@ fn authorities(
         }
     }
     Some(authorities)
+}
+
+/// Tells that clients are not told which CAs are trusted.
+fn warn_of_many_names(place: &Place, roots: &Roots, report: &mut Report<'_>) {
+    let bytes = tls::hint_bytes(roots);
+    if bytes > limits::AUTHORITY_NAMES_BYTES_MAX {
+        let text = format_args!(
+            "the names of {} CAs take {bytes} bytes, so clients are not told them (RFC 8446 section 4.3.2): one with several \
+             certificates has to know by itself which to show",
+            roots.len()
+        );
+        report.warn(place.line, &place.key("client_ca"), text);
+    }
 }
 
 /// Takes a field out of its section.

@@ -130,6 +130,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
         workers: workers?,
         provider: provider.provider,
         provider_name: provider.name,
+        prefers_own_suites: provider.prefers_own_suites,
         key_policy: Arc::new(provider.key_policy),
         resumption: provider.resumption,
         admin: admin.checked,

@@ -252,6 +252,7 @@ section! {
         "crl" => crl: Lists,
         "crl_grace" => crl_grace: Text,
         "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
+        "resumption" => resumption: bool,
         "backend" => backend: Text,
         "first_byte_timeout" => first_byte_timeout: Text,
         "handshake_timeout" => handshake_timeout: Text,

@@ -40,7 +40,9 @@ pub fn server_config(
     server.max_early_data_size = 0;
     // For our record layer; they go nowhere else.
     server.enable_secret_extraction = true;
-    if let (Some(resumption), Some(keys)) = (&config.resumption, keys) {
+    server.ignore_client_order = config.prefers_own_suites;
+    let resumption = config.resumption.as_ref().filter(|_| listener.resumption);
+    if let (Some(resumption), Some(keys)) = (resumption, keys) {
         let policy = ResumptionPolicy {
             max_authentication_age: resumption.max_authentication_age,
             epoch: keys.epoch(),

@@ -42,3 +42,4 @@ pub use tickets::{
     KeyFileError, KeyRing, RotateError, Rotated, Sealer as TicketSealer, load as load_ticket_keys,
     rotate as rotate_ticket_keys,
 };
+pub use verifier::hint_bytes;

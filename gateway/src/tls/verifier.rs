@@ -117,10 +117,23 @@ impl Verifier {
     }
 }
 
-/// The names that a CertificateRequest lists (RFC 8446 section 4.2.4).
+/// The names that a CertificateRequest lists (RFC 8446 section 4.2.4); none where they take too much room: the list is
+/// optional (section 4.3.2), above 64 KiB it cannot be said, and some clients fail on less.
 fn root_hints(roots: &Roots) -> Vec<DistinguishedName> {
+    match hint_bytes(roots) <= limits::AUTHORITY_NAMES_BYTES_MAX {
+        true => authority_names(roots).collect(),
+        false => Vec::new(),
+    }
+}
+
+fn authority_names(roots: &Roots) -> impl Iterator<Item = DistinguishedName> {
     let names = roots.iter().map(|root| root.anchor.subject.as_ref());
-    names.map(DistinguishedName::in_sequence).collect()
+    names.map(DistinguishedName::in_sequence)
+}
+
+/// What the list of the roots' names takes in a CertificateRequest: each has two bytes of length.
+pub fn hint_bytes(roots: &Roots) -> usize {
+    authority_names(roots).map(|name| 2 + name.as_ref().len()).sum()
 }
 
 /// An objection as the reason for refusing, and in words.

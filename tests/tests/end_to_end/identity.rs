@@ -1,6 +1,7 @@
 //! Rules: each key admits whom it names and nobody else, on the listeners it is for, as the tenant it says.
 //! In: certificates with one name more or less. Out: an echo, with the tenant in the PROXY header; or a refusal.
 
+use std::fs;
 use std::net::IpAddr;
 use std::process::Command;
 
@@ -249,4 +250,24 @@ fn the_uri_that_the_rule_matched_is_the_one_the_backend_is_told() {
     let request = Request::client("spiffe://evil.test/1").uri("spiffe://example.test/agent/1");
     let agent = world.agents.issue("two-ids", request);
     assert_denied(&world, &gateway, "edge", &agent, "two SPIFFE IDs");
+}
+
+#[test]
+fn more_names_of_authorities_than_a_request_can_list_are_left_out_and_said() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut bundle = fs::read_to_string(world.agents.certificate()).unwrap();
+    for number in 0..1200 {
+        let name = format!("One of the many authorities of a large bundle, number {number}");
+        let other = Authority::create(world.folder(), &format!("ca-{number}"), &name);
+        bundle += &fs::read_to_string(other.certificate()).unwrap();
+    }
+    let file = world.folder().join("bundle.pem");
+    fs::write(&file, bundle).unwrap();
+    let setup = world.setup().client_ca(&file);
+    let gateway = setup.route("edge", "", &[backend.address()], "").start();
+    let mut client = get_in(&world, &gateway, "edge", &world.agent);
+    assert_eq!(client.receive(5).unwrap(), b"hello");
+    let log = gateway.log();
+    assert!(log.contains("so clients are not told them"), "{log}");
 }

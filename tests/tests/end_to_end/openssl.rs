@@ -89,6 +89,28 @@ impl Drop for Talk {
 }
 
 #[test]
+fn the_order_of_pinned_suites_counts_and_without_one_the_clients_order_does() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let pinned = [SUITES[1], SUITES[2], SUITES[0]];
+    for (tables, chosen) in [
+        (format!("[tls]\ncipher_suites = {pinned:?}\n"), pinned[0]),
+        (String::new(), SUITES[2]),
+    ] {
+        let setup = world.setup().tables(&tables);
+        let gateway = setup.route("edge", "", &[backend.address()], "").start();
+        let mut command = client(&world, &gateway);
+        // The client would rather have the last one.
+        let offered = [SUITES[2], SUITES[0], SUITES[1]].join(":");
+        command.args(["-quiet", "-ciphersuites", &offered]);
+        let received = Talk::start(&mut command).exchange(b"hello", 5);
+        assert_eq!(received, b"hello");
+        let labels = [("listener", "edge"), ("suite", chosen)];
+        gateway.wait_for("portcullis_handshakes_total", &labels, 1);
+    }
+}
+
+#[test]
 fn every_byte_of_a_client_comes_back_whatever_its_records_look_like() {
     let world = World::new();
     let backend = Backend::start(Behaviour::Echo);

@@ -163,6 +163,27 @@ fn without_resumption_no_ticket_is_given() {
 }
 
 #[test]
+fn a_listener_without_resumption_gives_no_ticket_and_the_others_do() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world
+        .setup()
+        .route("with", "", &[backend.address()], "")
+        .route("without", "resumption = false", &[backend.address()], "")
+        .start();
+    let session = world.folder().join("session.pem");
+    let arguments = ["-sess_out", session.to_str().unwrap()];
+    for (route, expected) in [("without", false), ("with", true)] {
+        let address = gateway.address_of(route);
+        let text = openssl(&world, address, &world.agent, &arguments);
+        assert!(text.contains("marker"), "{text}");
+        let arrived = text.contains("New Session Ticket arrived");
+        assert_eq!(arrived, expected, "{route}: {text}");
+        assert_eq!(session.exists(), expected, "{route}");
+    }
+}
+
+#[test]
 fn no_early_data_is_offered() {
     let world = World::new();
     let backend = Backend::start(Behaviour::Echo);
