@@ -6,6 +6,18 @@ use std::time::Duration;
 
 /// Longest configuration file in bytes; it is held in memory once, while it is read.
 pub const CONFIGURATION_BYTES_MAX: usize = 1 << 20;
+/// Longest file of identity rules that a configuration includes, in bytes. Held once, while it is read.
+pub const RULES_FILE_BYTES_MAX: usize = 128 << 20;
+/// Lines of all files of rules together. A rule takes two lines at least, and about 700 bytes while it is in force.
+pub const RULES_LINES_MAX: usize = 1_000_000;
+/// How much of a file of rules is taken apart at once, in bytes: its syntax takes twenty times as much while it is.
+pub const RULES_PIECE_BYTES: usize = 64 << 10;
+/// How many errors of a piece end the reading of its file: nobody reads more.
+pub const RULES_ERRORS_MAX: usize = 100;
+/// How many warnings of rules are given.
+pub const RULE_WARNINGS_MAX: usize = 100;
+/// How many rules `check` shows.
+pub const RULES_SHOWN_MAX: usize = 1000;
 /// Longest file of certificates in bytes: a bundle of every public CA takes 250 KiB. Held once, while it is read.
 pub const CERTIFICATE_FILE_BYTES_MAX: usize = 16 << 20;
 /// Longest revocation list in bytes: a million entries take 35 MB, in PEM 47 MB. Held once, in PEM together with what

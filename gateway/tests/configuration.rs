@@ -626,6 +626,53 @@ fn missing_sections_and_files_are_told() {
     );
 }
 
+#[test]
+fn rules_come_from_files_of_their_own_in_order_and_errors_name_file_and_line() {
+    let pki = pki();
+    let text = format!("include = [\"one.toml\", \"two.toml\"]\n{SMALLEST}");
+    let rule = |name: &str| format!("[[identity]]\nmatch = {{ cn = \"{name}\" }}\n\n");
+    let many: String = (0..5_000).map(|number| rule(&format!("agent-{number}"))).collect();
+    fs::write(pki.path("one.toml"), format!("# the first\n{many}")).unwrap();
+    fs::write(pki.path("two.toml"), rule("late") + &rule("agent-7")).unwrap();
+    let loaded = pki.check(&text).unwrap();
+    let rules = loaded.config.rules.as_slice();
+    assert_eq!(rules.len(), 1 + 5_000 + 2);
+    assert_eq!(rules[1].common_name.as_ref().unwrap().to_string(), "agent-0");
+    assert_eq!(rules[5_001].common_name.as_ref().unwrap().to_string(), "late");
+    let warning = format!(
+        "{}:4: identity 2: never reached: the rule at line 23 of {} matches all that it matches",
+        pki.path("two.toml").display(),
+        pki.path("one.toml").display()
+    );
+    assert_eq!(loaded.warnings, [warning]);
+    let files: Vec<_> = loaded.config.files.iter().map(|seen| seen.path()).collect();
+    assert!(files.contains(&pki.path("two.toml").as_path()), "{files:?}");
+
+    let broken = format!("{many}[[identity]]\nmatch = {{ cm = \"a\" }}\n[admin]\n");
+    fs::write(pki.path("one.toml"), broken).unwrap();
+    fs::remove_file(pki.path("two.toml")).unwrap();
+    let errors = pki.check(&text).unwrap_err().to_string();
+    let errors: Vec<_> = errors.lines().collect();
+    let expected = [
+        format!("{}:1: include = \"two.toml\": ", pki.file().display()),
+        format!("{}:15002: identity 5001: match: cm: unknown key", pki.path("one.toml").display()),
+        format!("{}:15003: admin: unknown key", pki.path("one.toml").display()),
+    ];
+    for expected in expected {
+        assert!(errors.iter().any(|error| error.starts_with(&expected)), "{expected}\n{errors:#?}");
+    }
+}
+
+#[test]
+fn more_lines_of_rules_than_the_limit_are_refused() {
+    let pki = pki();
+    let lines = "\n".repeat(limits::RULES_LINES_MAX / 2 + 1);
+    fs::write(pki.path("lines.toml"), lines).unwrap();
+    let text = format!("include = [\"lines.toml\", \"lines.toml\"]\n{SMALLEST}");
+    let errors = pki.check(&text).unwrap_err().to_string();
+    assert!(errors.contains("at most 1000000 lines"), "{errors}");
+}
+
 /// What is replaced by what, and the warning's line and text.
 const QUESTIONABLE: &str = r#"
 tls = | dangerous_plaintext = true # | 14 | telemetry leaves this host in plain text

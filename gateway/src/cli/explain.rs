@@ -17,6 +17,7 @@ use rustls::pki_types::CertificateDer;
 use super::rules;
 use crate::config::{self, Config, Listener};
 use crate::identity;
+use crate::limits;
 use crate::pki::facts::Facts;
 use crate::pki::read;
 use crate::tls::{self, Admissible};
@@ -145,6 +146,9 @@ fn rules_tried(
     for (index, rule) in config.rules.as_slice().iter().enumerate() {
         let against = against(rule, config, position, (certificate, trust_domain));
         let matches = against.is_empty();
+        if !matches && index >= limits::RULES_SHOWN_MAX {
+            continue;
+        }
         let outcome = match matches {
             true => "matches".to_owned(),
             false => format!("does not match: {}", against.join("; ")),

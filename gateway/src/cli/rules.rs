@@ -8,11 +8,13 @@ use comfy_table::Table;
 use gateway_core::identity::{IdentityLimits, Rule, Tenant, TenantPart, TenantSource};
 
 use crate::config::Config;
+use crate::limits;
 
 /// One row for each rule, in the order in which they are tried.
 pub fn table(config: &Config, mut table: Table) -> Table {
     table.set_header([" #", "MATCH", "LISTENERS", "TENANT", "LIMITS PER IDENTITY"]);
-    for (index, rule) in config.rules.as_slice().iter().enumerate() {
+    let rules = config.rules.as_slice();
+    for (index, rule) in rules.iter().enumerate().take(limits::RULES_SHOWN_MAX) {
         let patterns = patterns(rule);
         let patterns: Vec<_> = patterns
             .iter()
@@ -25,6 +27,10 @@ pub fn table(config: &Config, mut table: Table) -> Table {
             tenant(rule),
             limits(&rule.limits),
         ]);
+    }
+    if rules.len() > limits::RULES_SHOWN_MAX {
+        let more = rules.len() - limits::RULES_SHOWN_MAX;
+        table.add_row([" …".to_owned(), format!("{more} more rules")]);
     }
     table
 }

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
 
 use gateway_core::authority::TrustDomain;
 use gateway_core::certificate::Fingerprint;
@@ -13,35 +15,62 @@ use gateway_core::identity::{
 use super::raw::{RawIdentity, RawMatch, Text, Texts};
 use super::report::{Place, Report};
 use super::value::{Field, OneOrMore, Sections};
-use super::{scalar, shadow};
+use super::{include, scalar, shadow};
 use crate::limits;
 
-/// Checks all rules. Wrong ones are reported and left out. `listeners` are the names of the listeners, by position.
+/// Where a rule stands.
+#[derive(Debug, Clone)]
+pub struct RulePlace {
+    /// Its file.
+    pub file: Arc<Path>,
+    /// Its place there.
+    pub place: Place,
+}
+
+/// Checks all rules, those of the file first and then those of the files it includes. Wrong ones are reported and left out.
+/// `listeners` are the names of the listeners, by position.
 pub fn check_all(
     place: &Place,
-    field: Field<Sections<RawIdentity>>,
+    (field, included): (Field<Sections<RawIdentity>>, Field<Texts>),
     listeners: &[Option<&str>],
     report: &mut Report<'_>,
 ) -> Rules {
     let sections = field.sections();
-    if sections.as_ref().is_some_and(Vec::is_empty) {
+    let has_none = sections.as_ref().is_some_and(Vec::is_empty);
+    let file: Arc<Path> = report.file().into();
+    let mut rules = Vec::new();
+    let sections = sections.unwrap_or_default();
+    check_sections(&file, sections, listeners, (&mut rules, report));
+    rules.extend(include::rules(place, included, listeners, report));
+    if has_none && rules.is_empty() {
         report.warn(
             place.line,
             "identity",
             "there is no [[identity]] rule: nobody gets in",
         );
     }
-    let (mut places, mut rules) = (Vec::new(), Vec::new());
-    for raw in sections.unwrap_or_default() {
-        let place = raw.place.clone();
-        if let Some(rule) = check(raw, listeners, report) {
-            places.push(place);
-            rules.push(rule);
-        }
-    }
+    let (places, rules): (Vec<_>, Vec<_>) = rules.into_iter().unzip();
     let rules = Rules::new(rules);
     shadow::warn(&places, &rules, report);
     rules
+}
+
+/// Checks the rules of a file, or of a piece of it, and adds them to those before them.
+pub(super) fn check_sections(
+    file: &Arc<Path>,
+    sections: Vec<RawIdentity>,
+    listeners: &[Option<&str>],
+    (rules, report): (&mut Vec<(RulePlace, Rule)>, &mut Report<'_>),
+) {
+    for raw in sections {
+        let place = RulePlace {
+            file: Arc::clone(file),
+            place: raw.place.clone(),
+        };
+        if let Some(rule) = check(raw, listeners, report) {
+            rules.push((place, rule));
+        }
+    }
 }
 
 fn check(

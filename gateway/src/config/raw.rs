@@ -51,8 +51,16 @@ section! {
         "listener" => listener: Sections<RawListener>,
         "backend" => backend: Sections<RawBackend>,
         "identity" => identity: Sections<RawIdentity>,
+        "include" => include: Texts,
         "audit" => audit: RawAudit,
         "outbound" => outbound: Anything,
+    }
+}
+
+section! {
+    /// A file of rules that `include` names.
+    RawRules {
+        "identity" => identity: Sections<RawIdentity>,
     }
 }
 
@@ -350,8 +358,18 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("[identity.match]", RawMatch::KEYS),
 ];
 
-/// Reads the text. Text that is not TOML is reported, every broken line of it, and read no further.
+/// Reads the text of a configuration.
 pub(super) fn parse(text: &str, report: &mut Report<'_>) -> Option<RawConfig> {
+    parse_as(text, report)
+}
+
+/// Reads the text of a file of rules, or a piece of it.
+pub(super) fn parse_rules(text: &str, report: &mut Report<'_>) -> Option<RawRules> {
+    parse_as(text, report)
+}
+
+/// Reads the text. Text that is not TOML is reported, every broken line of it, and read no further.
+fn parse_as<S: Section>(text: &str, report: &mut Report<'_>) -> Option<S> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut last_line = 0;
     for error in &errors {

@@ -133,6 +133,13 @@ impl Place {
     }
 }
 
+/// What was found in a part of a file.
+#[derive(Debug)]
+pub struct Found {
+    errors: Vec<ConfigError>,
+    warnings: Vec<(usize, String)>,
+}
+
 /// Collects what is found while a file is read and checked.
 #[derive(Debug)]
 pub struct Report<'a> {
@@ -144,6 +151,9 @@ pub struct Report<'a> {
     pub takes_expired: bool,
     /// Whether another configuration observes this one.
     pub is_observed: bool,
+    /// Sections of the file before the text.
+    pub sections_before: usize,
+    lines_before: usize,
     line_starts: Vec<usize>,
     errors: Vec<ConfigError>,
     warnings: Vec<(usize, String)>,
@@ -165,6 +175,8 @@ impl<'a> Report<'a> {
             now,
             takes_expired: false,
             is_observed: false,
+            sections_before: 0,
+            lines_before: 0,
             line_starts,
             errors,
             warnings,
@@ -173,6 +185,48 @@ impl<'a> Report<'a> {
             again_at: None,
             lists: Vec::new(),
         }
+    }
+
+    /// Begins an empty report on a piece of another file, before which that has so many lines and sections.
+    pub fn part<'p>(
+        &self,
+        file: &'p Path,
+        text: &'p str,
+        (lines_before, sections_before): (usize, usize),
+    ) -> Report<'p> {
+        Report {
+            lines_before,
+            sections_before,
+            ..Report::new(file, text, self.now)
+        }
+    }
+
+    /// How many errors there are.
+    pub fn errors_count(&self) -> usize {
+        self.errors.len()
+    }
+
+    /// What was found in a part.
+    pub fn into_found(self) -> Found {
+        Found {
+            errors: self.errors,
+            warnings: self.warnings,
+        }
+    }
+
+    /// Takes what was found in a part; it stands behind what is said of this file.
+    pub fn absorb(&mut self, found: Found) {
+        self.errors.extend(found.errors);
+        let warnings = found.warnings.into_iter();
+        self.warnings
+            .extend(warnings.map(|(_, text)| (usize::MAX, text)));
+    }
+
+    /// As `warn`, of another file.
+    pub fn warn_in(&mut self, file: &Path, line: usize, key: &str, text: impl fmt::Display) {
+        let warning = format!("{}:{line}: {key}: {text}", file.display());
+        let position = if file == self.file { line } else { usize::MAX };
+        self.warnings.push((position, warning));
     }
 
     /// The configuration file.
@@ -187,7 +241,7 @@ impl<'a> Report<'a> {
 
     /// Line of a byte of the text, counted from one.
     pub fn line(&self, offset: usize) -> usize {
-        self.line_starts.partition_point(|start| *start <= offset)
+        self.lines_before + self.line_starts.partition_point(|start| *start <= offset)
     }
 
     /// A piece of the text as written, on one line and not too long.
@@ -351,7 +405,13 @@ impl<'a> Report<'a> {
             !self.errors.is_empty(),
             "a configuration is refused for a reason that is told"
         );
-        self.errors.sort_by_key(|error| error.line);
+        let own = self.file;
+        let order = |error: &ConfigError| (error.file != own, error.line);
+        self.errors.sort_by(|one, other| {
+            let by_file = one.file.cmp(&other.file);
+            let (one, other) = (order(one), order(other));
+            one.0.cmp(&other.0).then(by_file).then(one.1.cmp(&other.1))
+        });
         ConfigErrors {
             errors: self.errors,
             files: self.files,

@@ -3,21 +3,34 @@
 
 use gateway_core::identity::{Pattern, Rule, Rules};
 
-use super::report::{Place, Report};
+use super::identity::RulePlace;
+use super::report::Report;
+use crate::limits;
 
-/// Tells of each rule that is never reached, or that lets in whoever has a certificate.
-pub fn warn(places: &[Place], rules: &Rules, report: &mut Report<'_>) {
-    for (position, (place, rule)) in places.iter().zip(rules.as_slice()).enumerate() {
+/// Tells of each rule that is never reached, or that lets in whoever has a certificate; of so many at most.
+pub fn warn(places: &[RulePlace], rules: &Rules, report: &mut Report<'_>) {
+    let mut left = limits::RULE_WARNINGS_MAX;
+    for (position, (at, rule)) in places.iter().zip(rules.as_slice()).enumerate() {
+        if left == 0 {
+            return;
+        }
         if let Some(earlier) = rules.covering(position) {
+            let before = &places[earlier];
+            let line = before.place.line;
+            let file = match before.file == at.file {
+                true => String::new(),
+                false => format!(" of {}", before.file.display()),
+            };
             let text = format_args!(
-                "never reached: the rule at line {} matches all that it matches",
-                places[earlier].line
+                "never reached: the rule at line {line}{file} matches all that it matches"
             );
-            report.warn(place.line, &place.label, text);
+            report.warn_in(&at.file, at.place.line, &at.place.label, text);
+            left -= 1;
         }
         if !is_narrow(rule) {
             let text = "`*` lets in every certificate of the clients' CAs that has such a name";
-            report.warn(place.line, &place.label, text);
+            report.warn_in(&at.file, at.place.line, &at.place.label, text);
+            left = left.saturating_sub(1);
         }
     }
 }

@@ -181,7 +181,7 @@ impl<S: Section> Value for Sections<S> {
             let name = table.get("name").and_then(|name| name.get_ref().as_str());
             let label = match name {
                 Some(name) => format!("{} \"{}\"", place.label, name.escape_debug()),
-                None => format!("{} {}", place.label, index + 1),
+                None => format!("{} {}", place.label, report.sections_before + index + 1),
             };
             let line = report.line(element.span().start);
             sections.push(section(table, Place { label, line }, report));
