@@ -53,7 +53,10 @@ mod tests {
             ("agent\u{2028}forged line", "agent\\u2028forged line"),
             ("a\u{202e}b\u{2066}c\u{200f}", "a\\u202eb\\u2066c\\u200f"),
             ("a\u{85}b\u{9b}31m", "a\\u0085b\\u009b31m"),
-            ("\u{feff}a\u{200b}\u{e0041}", "\\ufeffa\\u200b\\udb40\\udc41"),
+            (
+                "\u{feff}a\u{200b}\u{e0041}",
+                "\\ufeffa\\u200b\\udb40\\udc41",
+            ),
             ("Zürich סוכן 東京 агент", "Zürich סוכן 東京 агент"),
             ("two\nlines\t\u{1b}[0m", "two\nlines\t\u{1b}[0m"),
         ];

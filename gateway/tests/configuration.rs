@@ -631,14 +631,22 @@ fn rules_come_from_files_of_their_own_in_order_and_errors_name_file_and_line() {
     let pki = pki();
     let text = format!("include = [\"one.toml\", \"two.toml\"]\n{SMALLEST}");
     let rule = |name: &str| format!("[[identity]]\nmatch = {{ cn = \"{name}\" }}\n\n");
-    let many: String = (0..5_000).map(|number| rule(&format!("agent-{number}"))).collect();
+    let many: String = (0..5_000)
+        .map(|number| rule(&format!("agent-{number}")))
+        .collect();
     fs::write(pki.path("one.toml"), format!("# the first\n{many}")).unwrap();
     fs::write(pki.path("two.toml"), rule("late") + &rule("agent-7")).unwrap();
     let loaded = pki.check(&text).unwrap();
     let rules = loaded.config.rules.as_slice();
     assert_eq!(rules.len(), 1 + 5_000 + 2);
-    assert_eq!(rules[1].common_name.as_ref().unwrap().to_string(), "agent-0");
-    assert_eq!(rules[5_001].common_name.as_ref().unwrap().to_string(), "late");
+    assert_eq!(
+        rules[1].common_name.as_ref().unwrap().to_string(),
+        "agent-0"
+    );
+    assert_eq!(
+        rules[5_001].common_name.as_ref().unwrap().to_string(),
+        "late"
+    );
     let warning = format!(
         "{}:4: identity 2: never reached: the rule at line 23 of {} matches all that it matches",
         pki.path("two.toml").display(),
@@ -655,12 +663,86 @@ fn rules_come_from_files_of_their_own_in_order_and_errors_name_file_and_line() {
     let errors: Vec<_> = errors.lines().collect();
     let expected = [
         format!("{}:1: include = \"two.toml\": ", pki.file().display()),
-        format!("{}:15002: identity 5001: match: cm: unknown key", pki.path("one.toml").display()),
-        format!("{}:15003: admin: unknown key", pki.path("one.toml").display()),
+        format!(
+            "{}:15002: identity 5001: match: cm: unknown key",
+            pki.path("one.toml").display()
+        ),
+        format!(
+            "{}:15003: admin: unknown key",
+            pki.path("one.toml").display()
+        ),
     ];
     for expected in expected {
-        assert!(errors.iter().any(|error| error.starts_with(&expected)), "{expected}\n{errors:#?}");
+        assert!(
+            errors.iter().any(|error| error.starts_with(&expected)),
+            "{expected}\n{errors:#?}"
+        );
     }
+}
+
+/// Three listeners, of which the last has a certificate of its own.
+const SHARED: &str = r#"
+[defaults]
+certificate = "server.pem"
+key = "server.key"
+client_ca = ["ca.pem"]
+backend = "collector"
+idle_timeout = "5m"
+
+[[listener]]
+name = "one"
+address = "127.0.0.1:4317"
+
+[[listener]]
+name = "two"
+address = "127.0.0.1:4318"
+idle_timeout = "1m"
+
+[[listener]]
+name = "three"
+address = "127.0.0.1:4319"
+certificate = "chained.pem"
+key = "chained.key"
+
+[[backend]]
+name = "collector"
+servers = ["127.0.0.1:1"]
+
+[[identity]]
+match = { cn = "agent" }
+"#;
+
+#[test]
+fn listeners_have_in_common_what_the_defaults_say_and_a_missing_file_is_one_error() {
+    let pki = pki();
+    let config = pki.check(SHARED).unwrap().config;
+    let minutes = |listener: usize| config.listeners[listener].times.idle_timeout.as_secs() / 60;
+    assert_eq!([minutes(0), minutes(1), minutes(2)], [5, 1, 5]);
+    let names = |listener: usize| &config.listeners[listener].certificates[0].dns_names;
+    assert_eq!(names(0), names(1));
+    assert_ne!(names(0), names(2));
+    for (from, to) in [
+        ("client_ca = [\"ca.pem\"]", "client_ca = [\"absent.pem\"]"),
+        (
+            "idle_timeout = \"1m\"",
+            "client_ca = [\"ca.pem\", \"absent.pem\"]\ncrl = [\"absent.pem\"]",
+        ),
+    ] {
+        let errors = pki
+            .check(&SHARED.replace(from, to))
+            .unwrap_err()
+            .to_string();
+        let of_file = errors
+            .lines()
+            .filter(|error| error.contains("absent.pem: cannot be read"));
+        assert_eq!(of_file.count(), 1, "{errors}");
+    }
+    let half = SHARED.replace("key = \"chained.key\"", "");
+    let error = pki.only_error(&half);
+    assert!(
+        error.contains("listener \"three\": key: missing"),
+        "{error}"
+    );
 }
 
 #[test]

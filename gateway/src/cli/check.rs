@@ -338,7 +338,10 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
             },
         ),
         ("revocation", lists(&listener.revocation)),
-        ("resumption", listener_resumption(config, listener).to_owned()),
+        (
+            "resumption",
+            listener_resumption(config, listener).to_owned(),
+        ),
         ("ALPN", alpn),
         ("backend", backend.to_owned()),
         (

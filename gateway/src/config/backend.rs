@@ -129,9 +129,10 @@ fn check(raw: RawBackend, provider: &CryptoProvider, report: &mut Report<'_>) ->
     };
     let transport = transport(&place, tls, servers.as_deref(), dangerous, report);
     let dangerous = raw.dangerous_proxy_protocol_outside.given();
-    let proxy_protocol = transport.as_ref().zip(servers.as_deref()).and_then(|hop| {
-        proxy_protocol(&place, raw.proxy_protocol, dangerous, hop, report)
-    });
+    let proxy_protocol = transport
+        .as_ref()
+        .zip(servers.as_deref())
+        .and_then(|hop| proxy_protocol(&place, raw.proxy_protocol, dangerous, hop, report));
     let timeout = |text: &Text| scalar::duration(text, &limits::CONNECT_TIMEOUT, "");
     let connect_timeout = report.optional(&place, "connect_timeout", raw.connect_timeout, timeout);
     let assemble = || {
@@ -163,7 +164,8 @@ fn proxy_protocol(
     let over_tls = matches!(transport, BackendTransport::Tls(_));
     let leaves_host = over_tls && !servers.iter().all(is_this_host);
     let wants_outside = dangerous.as_ref().filter(|item| item.value);
-    let parse = |written: &BoolOrText| match written {
+    let parse = |written: &BoolOrText| {
+        match written {
         BoolOrText::Bool(false) => Ok(ProxyProtocol::Off),
         BoolOrText::Text(text) if text == "inside" => match over_tls {
             true => Ok(ProxyProtocol::Inside),
@@ -178,13 +180,16 @@ fn proxy_protocol(
                 .to_owned()),
             false => Ok(ProxyProtocol::Outside),
         },
+    }
     };
     let way = report.optional(place, "proxy_protocol", field, parse)?;
     let way = way.unwrap_or(ProxyProtocol::Off);
     if let Some(item) = wants_outside {
         let key = place.key("dangerous_proxy_protocol_outside");
         let text = match leaves_host && way == ProxyProtocol::Outside {
-            true => "who is on the way can read and change the identity and the tenant that the backend is told",
+            true => {
+                "who is on the way can read and change the identity and the tenant that the backend is told"
+            }
             false => "has no effect: no header leaves this host outside TLS",
         };
         report.warn(item.line, &key, text);

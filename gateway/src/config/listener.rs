@@ -125,8 +125,9 @@ fn check(
     let first = keys::own(&place, first, Role::Server, provider, report);
     let more = sni(&place, take(&mut raw.sni), provider, report);
     let clients = clients(&place, &mut raw, provider, report);
-    let resumption =
-        report.optional(&place, "resumption", take(&mut raw.resumption), |on| Ok(*on));
+    let resumption = report.optional(&place, "resumption", take(&mut raw.resumption), |on| {
+        Ok(*on)
+    });
     let at_expiry = (take(&mut raw.at_expiry), take(&mut raw.expiry_drain));
     let expiry_drain = closing::expiry_drain(&place, at_expiry, report);
     let bounds = bounds::check(&place, raw, alpn.as_deref().unwrap_or_default(), report);

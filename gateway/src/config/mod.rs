@@ -8,6 +8,7 @@ mod bounds;
 pub mod checked;
 mod client_ca;
 mod closing;
+mod defaults;
 mod guard;
 mod identity;
 mod include;
@@ -41,6 +42,7 @@ use crate::limits;
 use crate::pki::read;
 use raw::RawConfig;
 use report::Report;
+use value::Field;
 
 /// A configuration that may be run, and what its operator should know about it.
 #[derive(Debug, Clone)]
@@ -115,8 +117,12 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     report.not_built(&raw.place, "outbound", &raw.outbound);
     let backends = backend::check_all(&raw.place, raw.backend, &provider.provider, report);
     let names = backend::Names::new(&backends);
-    let listeners =
-        listener::check_all(&raw.place, raw.listener, &provider.provider, &names, report);
+    let mut listeners = raw.listener;
+    if let (Field::Given(listeners), Some(defaults)) = (&mut listeners, raw.defaults.given()) {
+        let listeners = listeners.value.0.iter_mut();
+        listeners.for_each(|listener| defaults::fill(listener, &defaults.value));
+    }
+    let listeners = listener::check_all(&raw.place, listeners, &provider.provider, &names, report);
     backend::warn_of_unused(&backends, &listeners, report);
     process::refuse_shared_address(&admin, &listeners, report);
     let guard = guard::check(raw.guard, &listeners, report);

@@ -7,7 +7,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::report::{Place, Report};
-use super::value::{self, Anything, BoolOrText, Field, Item, OneOrMore, Section, Sections, Table, Value};
+use super::value::{
+    self, Anything, BoolOrText, Field, Item, OneOrMore, Section, Sections, Table, Value,
+};
 
 /// Text, most often with a format of its own that is checked later.
 pub type Text = String;
@@ -48,6 +50,7 @@ section! {
         "guard" => guard: RawGuard,
         "paths" => paths: RawPaths,
         "blocks" => blocks: Anything,
+        "defaults" => defaults: RawDefaults,
         "listener" => listener: Sections<RawListener>,
         "backend" => backend: Sections<RawBackend>,
         "identity" => identity: Sections<RawIdentity>,
@@ -247,6 +250,32 @@ section! {
 }
 
 section! {
+    /// `[defaults]`: what listeners have in common.
+    RawDefaults {
+        "mode" => mode: Text,
+        "alpn" => alpn: Texts,
+        "certificate" => certificate: Text,
+        "key" => key: Text,
+        "sni" => sni: Sections<RawSni>,
+        "client_ca" => client_ca: Authorities,
+        "crl" => crl: Lists,
+        "crl_grace" => crl_grace: Text,
+        "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
+        "resumption" => resumption: bool,
+        "backend" => backend: Text,
+        "handshake_timeout" => handshake_timeout: Text,
+        "idle_timeout" => idle_timeout: Text,
+        "quiet_timeout" => quiet_timeout: Text,
+        "max_connections" => max_connections: i64,
+        "max_handshakes" => max_handshakes: i64,
+        "max_connection_age" => max_connection_age: Text,
+        "max_connection_age_grace" => max_connection_age_grace: Text,
+        "at_expiry" => at_expiry: Text,
+        "expiry_drain" => expiry_drain: Text,
+    }
+}
+
+section! {
     /// `[[listener]]`.
     RawListener {
         "name" => name: Text,
@@ -348,6 +377,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("[guard]", RawGuard::KEYS),
     ("[paths]", RawPaths::KEYS),
     ("[audit]", RawAudit::KEYS),
+    ("[defaults]", RawDefaults::KEYS),
     ("[[listener]]", RawListener::KEYS),
     ("[[listener.sni]]", RawSni::KEYS),
     ("[[listener.client_ca]]", RawAuthority::KEYS),

@@ -1,6 +1,7 @@
 //! What checking a configuration finds: every error with file, line, key, value and expectation, and warnings.
 //! In: findings, in any order. Out: `ConfigErrors`, by line. It also keeps what checks need to know of the file itself.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -154,6 +155,8 @@ pub struct Report<'a> {
     /// Sections of the file before the text.
     pub sections_before: usize,
     lines_before: usize,
+    /// Line, value and text of each error of a value.
+    said: HashSet<(usize, String, String)>,
     line_starts: Vec<usize>,
     errors: Vec<ConfigError>,
     warnings: Vec<(usize, String)>,
@@ -177,6 +180,7 @@ impl<'a> Report<'a> {
             is_observed: false,
             sections_before: 0,
             lines_before: 0,
+            said: HashSet::new(),
             line_starts,
             errors,
             warnings,
@@ -405,6 +409,7 @@ impl<'a> Report<'a> {
             !self.errors.is_empty(),
             "a configuration is refused for a reason that is told"
         );
+        self.merge_errors_of_files();
         let own = self.file;
         let order = |error: &ConfigError| (error.file != own, error.line);
         self.errors.sort_by(|one, other| {
@@ -420,7 +425,54 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// Says once what is wrong with one file, however many sections name it.
+    fn merge_errors_of_files(&mut self) {
+        let begins = |error: &ConfigError| {
+            let mut files = self.files.iter();
+            files.any(|seen| {
+                let rest = error
+                    .expectation
+                    .strip_prefix(&*seen.path().to_string_lossy());
+                rest.is_some_and(|rest| rest.starts_with(": "))
+            })
+        };
+        let mut merged: Vec<(ConfigError, BTreeSet<usize>)> = Vec::new();
+        let mut first_of: HashMap<String, usize> = HashMap::new();
+        for error in std::mem::take(&mut self.errors) {
+            let is_of_file = error.file == self.file && begins(&error);
+            let first = is_of_file.then(|| first_of.get(&error.expectation).copied());
+            match (first.flatten(), error.line) {
+                (Some(first), Some(line)) => {
+                    let (first, also) = &mut merged[first];
+                    also.extend((first.line != Some(line)).then_some(line));
+                }
+                _ => {
+                    if is_of_file {
+                        first_of.insert(error.expectation.clone(), merged.len());
+                    }
+                    merged.push((error, BTreeSet::new()));
+                }
+            }
+        }
+        let named = |(mut error, also): (ConfigError, BTreeSet<usize>)| {
+            if !also.is_empty() {
+                let lines: Vec<_> = also.iter().map(ToString::to_string).collect();
+                error.expectation += &format!(" (named at line {} too)", lines.join(", "));
+            }
+            error
+        };
+        self.errors = merged.into_iter().map(named).collect();
+    }
+
     fn push(&mut self, line: usize, key: String, written: Option<String>, expectation: String) {
+        // What stands in the defaults is wrong once, and not for each listener.
+        if let Some(written) = &written
+            && !self
+                .said
+                .insert((line, written.clone(), expectation.clone()))
+        {
+            return;
+        }
         let file = self.file.to_owned();
         self.errors.push(ConfigError {
             file,

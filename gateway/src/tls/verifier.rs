@@ -133,7 +133,9 @@ fn authority_names(roots: &Roots) -> impl Iterator<Item = DistinguishedName> {
 
 /// What the list of the roots' names takes in a CertificateRequest: each has two bytes of length.
 pub fn hint_bytes(roots: &Roots) -> usize {
-    authority_names(roots).map(|name| 2 + name.as_ref().len()).sum()
+    authority_names(roots)
+        .map(|name| 2 + name.as_ref().len())
+        .sum()
 }
 
 /// An objection as the reason for refusing, and in words.
