@@ -8,6 +8,7 @@ pub mod authority;
 pub mod balance;
 pub mod block;
 pub mod certificate;
+pub mod clock;
 pub mod delivery;
 pub mod expiry;
 pub mod failure;

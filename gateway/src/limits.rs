@@ -45,8 +45,12 @@ pub const RSA_BITS_MIN: usize = 2048;
 pub const REGISTER_FILE_BYTES_MAX: usize = 16 << 20;
 /// Distribution points of one certificate that lists are compared with, eight bytes each for as long as the connection.
 pub const DISTRIBUTION_POINTS_MAX: usize = 16;
+/// Longest file of what is remembered of revocation lists: ten thousand CAs.
+pub const LIST_RANKS_FILE_BYTES_MAX: usize = 4 << 20;
 /// How far a CA's clock may be ahead of ours: a list dated later than this is refused until its time comes.
 pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
+/// How often it is looked whether the wall clock has been set: a connection outlives its certificate for no longer.
+pub const CLOCK_SET_LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// What could not be read for want of descriptors or memory is read again after this time.
 pub const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 /// The wall clock is looked at this often for times that have come: it may be set at any moment.

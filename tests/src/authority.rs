@@ -169,6 +169,7 @@ pub struct RevocationList {
     revoked: Vec<SerialNumber>,
     this_update: OffsetDateTime,
     next_update: OffsetDateTime,
+    number: u64,
 }
 
 impl RevocationList {
@@ -179,7 +180,14 @@ impl RevocationList {
             revoked: certificates.iter().map(|file| serial(file)).collect(),
             this_update: now - Duration::days(2),
             next_update: now + Duration::days(1),
+            number: 1,
         }
+    }
+
+    /// With this CRL number.
+    pub fn numbered(mut self, number: u64) -> RevocationList {
+        self.number = number;
+        self
     }
 
     /// Made so many seconds from now, by a CA whose clock is ahead.
@@ -298,7 +306,7 @@ impl Authority {
         let signed = CertificateRevocationListParams {
             this_update: list.this_update,
             next_update: list.next_update,
-            crl_number: SerialNumber::from(1u64),
+            crl_number: SerialNumber::from(list.number),
             issuing_distribution_point: None,
             revoked_certs: list.revoked.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,

@@ -4,6 +4,7 @@
 pub mod block;
 pub mod check;
 pub mod completions;
+pub mod crl;
 pub mod demo;
 mod expiry;
 mod explain;
@@ -54,6 +55,8 @@ pub enum Command {
     Guard(guard::Guard),
     /// Keep a small certificate authority on disk
     Pki(pki::Pki),
+    /// Decide about revocation lists that the gateway refuses
+    Crl(crl::Crl),
     /// Keep the keys of session tickets that hosts and restarts share
     Keys(keys::Keys),
     /// Show everything at work on this host, without a configuration
@@ -75,6 +78,7 @@ impl Command {
             Command::Blocked(command) => command.execute(),
             Command::Guard(command) => command.execute(),
             Command::Pki(command) => command.execute(),
+            Command::Crl(command) => command.execute(),
             Command::Keys(command) => command.execute(),
             Command::Demo(command) => command.execute(),
             Command::Completions(command) => command.execute(),

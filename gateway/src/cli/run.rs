@@ -20,6 +20,7 @@ use crate::control::{Claim, Parts, Predecessor, Server};
 use crate::files::Seen;
 use crate::limits;
 use crate::observe::{LogFormat, start_log};
+use crate::pki::list_ranks;
 use crate::server::{Gateway, Ports, Privileges, Reloader};
 
 /// Arguments of `portcullis run`.
@@ -73,12 +74,12 @@ impl Run {
         let mut started = started?;
         drop(resolver);
         let why = runtime.block_on(serve(&mut started, &mut signals));
-        started.reloader.stop();
-        let gateway = Arc::clone(&started.gateway);
-        let Some(drained) = runtime.block_on(until_drained(gateway, why, &mut signals)) else {
+        let draining = until_drained(&started, why, &mut signals);
+        let Some(drained) = runtime.block_on(draining) else {
             drop(log);
             std::process::exit(ENDED_AT_ONCE);
         };
+        started.reloader.stop();
         Ok(match (why, drained) {
             (End::Signal | End::Superseded, true) => ExitCode::SUCCESS,
             _ => ExitCode::FAILURE,
@@ -135,7 +136,8 @@ async fn serve(started: &mut Started, signals: &mut Signals) -> End {
 
 /// Drains the gateway. `None` when a second signal asks for the end at once; the first one after the gateway has been taken over
 /// from asks for what it does already.
-async fn until_drained(gateway: Arc<Gateway>, why: End, signals: &mut Signals) -> Option<bool> {
+async fn until_drained(started: &Started, why: End, signals: &mut Signals) -> Option<bool> {
+    let (gateway, reloader) = (Arc::clone(&started.gateway), &started.reloader);
     let mut is_signalled = why != End::Superseded;
     let audit = gateway.audit().clone();
     let draining = std::thread::spawn(move || gateway.drain());
@@ -147,7 +149,8 @@ async fn until_drained(gateway: Arc<Gateway>, why: End, signals: &mut Signals) -
             asked = signals.next() => match asked {
                 Asked::Reload(who) => {
                     audit.reopen();
-                    tracing::warn!("{who}: not reloading, because the gateway is going down");
+                    // Whoever is revoked while it drains has to go as well.
+                    reloader.ask(who);
                 }
                 Asked::End(name) if !is_signalled => {
                     is_signalled = true;
@@ -215,7 +218,7 @@ fn start(
     takes_over: bool,
 ) -> anyhow::Result<Started> {
     let paths = config.paths.clone();
-    let (file, files) = (config.file.clone(), config.files.clone());
+    let (file, mut files) = (config.file.clone(), config.files.clone());
     let again_at = config.again_at;
     let claim = Claim::take(&paths, takes_over)?;
     // Before it is read: what changes in the meantime has changed since.
@@ -231,6 +234,12 @@ fn start(
     let list = blocks.blocks.list();
     let gateway = Gateway::start(config, list, privileges, resolver, ports)?;
     let gateway = Arc::new(gateway);
+    // Before the files are watched: what is written for it is no change.
+    gateway.record_lists();
+    let list_ranks = list_ranks::file_in(&paths.state);
+    for seen in files.iter_mut().filter(|seen| seen.path() == list_ranks) {
+        *seen = Seen::now(&list_ranks);
+    }
     let keeper = Keeper::start(Arc::clone(&gateway), paths, seen, blocks)?;
     let reloader = Reloader::start(Arc::clone(&gateway), &file, files, again_at)?;
     let claim = claim.or_else(take_over)?;

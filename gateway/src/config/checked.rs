@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use gateway_core::authority::Scope;
 use gateway_core::identity::Rules;
 pub use gateway_core::names::ServerAddress;
-use gateway_core::revocation::{AuthorityId, Revocation};
+use gateway_core::revocation::{AuthorityId, IssuerList, Revocation};
 use gateway_core::sources::Policy;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
@@ -80,6 +80,23 @@ impl Config {
             });
         let all = listeners.chain(backends);
         all.map(|revoking| revoking.lists.clone()).collect()
+    }
+
+    /// All revocation lists in force, with their issuers.
+    pub fn lists(&self) -> impl Iterator<Item = (&AuthorityId, &IssuerList)> + Clone {
+        let listeners = self.listeners.iter().map(|listener| &listener.revocation);
+        let backends = self
+            .backends
+            .iter()
+            .filter_map(|backend| match &backend.transport {
+                BackendTransport::Tls(tls) => Some(&tls.revocation),
+                BackendTransport::LoopbackPlaintext | BackendTransport::DangerousPlaintext => None,
+            });
+        let all: Vec<_> = listeners
+            .chain(backends)
+            .flat_map(|all| all.lists())
+            .collect();
+        all.into_iter()
     }
 
     /// The same with its revocation lists, and those that `named` adds to its listeners and backends, read once more; `None`

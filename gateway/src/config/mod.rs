@@ -39,6 +39,7 @@ pub use revocation::{ListFile, ListFiles, Reread, Revoking};
 
 use crate::files::Seen;
 use crate::limits;
+use crate::pki::list_ranks::{self, KnownLists};
 use crate::pki::read;
 use raw::RawConfig;
 use report::Report;
@@ -104,6 +105,20 @@ fn conclude(mut report: Report<'_>) -> Result<Loaded, ConfigErrors> {
     }
 }
 
+/// Reads which lists were in force before.
+fn know_lists(state: &Path, report: &mut Report<'_>) {
+    report.note(Seen::now(&list_ranks::file_in(state)));
+    match KnownLists::read(state) {
+        Ok(known) => report.known_lists = known,
+        // What cannot be remembered is no reason to serve nobody; and a user who checks may read less than the gateway.
+        Err(error) => report.warn(
+            1,
+            "",
+            format_args!("{error}: older revocation lists are not told from newer ones"),
+        ),
+    }
+}
+
 /// Checks section by section, so that one run tells of every error; `None` when a required part is missing.
 fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     let provider = tls::check(raw.tls, report);
@@ -111,6 +126,9 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     let admin = process::admin(raw.admin, report);
     let drain_timeout = process::drain_timeout(&raw.place, raw.drain_timeout, report);
     let paths = paths::check(&raw.place, raw.name, raw.paths, report);
+    if let Some(paths) = &paths {
+        know_lists(&paths.state, report);
+    }
     paths::refuse_blocks(&raw.place, &raw.blocks, paths.as_ref(), report);
     let close_spread = closing::spread(&raw.place, raw.close_spread, report);
     let audit = audit::check(raw.audit, report);

@@ -12,6 +12,7 @@ use super::checked::CertificateFile;
 use super::revocation::ListFiles;
 use super::value::{Field, Item};
 use crate::files::Seen;
+use crate::pki::list_ranks::KnownLists;
 
 /// Longest part of a value that an error repeats, in characters.
 const WRITTEN_CHARACTERS_MAX: usize = 80;
@@ -164,6 +165,8 @@ pub struct Report<'a> {
     files: Vec<Seen>,
     again_at: Option<SystemTime>,
     lists: Vec<ListFiles>,
+    /// The newest lists that were in force before.
+    pub known_lists: KnownLists,
 }
 
 impl<'a> Report<'a> {
@@ -188,6 +191,7 @@ impl<'a> Report<'a> {
             files,
             again_at: None,
             lists: Vec::new(),
+            known_lists: KnownLists::default(),
         }
     }
 

@@ -22,6 +22,7 @@ use super::scalar;
 use super::value::{Field, Item};
 use crate::limits;
 use crate::pki::crl::{self, CrlError, VerifiedList};
+use crate::pki::list_ranks;
 use crate::pki::signed::Signed;
 use crate::tls::authority_id;
 
@@ -304,6 +305,21 @@ fn load(
             );
             report.warn(list.file.line, &key, text);
             continue;
+        }
+        if let Some(newer) = report
+            .known_lists
+            .newer_than(verified.issuer, &verified.list)
+        {
+            crl::count_refused();
+            let text = format_args!(
+                "is older than the list of {} that was in force before ({}; this one: {}): it would bring the revoked back; if that is meant, run `portcullis crl accept {}`",
+                verified.list.issuer_name(),
+                list_ranks::shown(&newer),
+                list_ranks::shown(&verified.list.rank()),
+                path.display(),
+            );
+            report.wrong(&list.place, list.key, &list.file, text);
+            return None;
         }
         if verified.list.is_stale(now) {
             let ended = shown_time(verified.list.next_update(), now);

@@ -88,6 +88,11 @@ pub fn refused_files() -> u64 {
     REFUSED_FILES.load(Ordering::Relaxed)
 }
 
+/// Counts a file of lists that was verified and is refused all the same.
+pub fn count_refused() {
+    REFUSED_FILES.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Reads and verifies all lists of a file.
 pub fn load(
     path: &Path,
@@ -131,6 +136,21 @@ pub fn load_again(
         ..found
     };
     Ok(lists.into_iter().map(under_policy).collect())
+}
+
+/// What the lists of a file say of themselves, without their entries. Nobody has verified it.
+pub fn read_unverified(path: &Path) -> Result<Vec<IssuerList>, CrlError> {
+    let bytes = read::file(path, limits::CRL_FILE_BYTES_MAX)?;
+    let lists = read::revocation_lists(bytes)?;
+    let read = |der: &CertificateRevocationListDer<'_>| {
+        let signed = Signed::parse(der).ok_or(ListError::Broken)?;
+        let parts = ListParts::parse(signed.content)?;
+        let next_update = parts.next_update.ok_or(CrlError::NoNextUpdate)?;
+        let list = IssuerList::new(parts.this_update, next_update, StalePolicy::Refuse);
+        let list = list.named(&parts.issuer_name).numbered(parts.number);
+        Ok(list.about(parts.scope))
+    };
+    lists.iter().map(read).collect()
 }
 
 /// When a list may be used: a CA's clock may be ahead of ours.

@@ -9,6 +9,7 @@ mod date;
 mod directory;
 pub mod facts;
 pub mod kept_lists;
+pub mod list_ranks;
 pub mod read;
 mod register;
 mod renew;

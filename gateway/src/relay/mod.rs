@@ -14,7 +14,7 @@ use std::pin::pin;
 use futures_util::future::{Either, select};
 use monoio::time::timeout;
 
-pub use orders::{Order, Orders, Place, Reached};
+pub use orders::{Judged, Order, Orders, Place, Reached};
 pub use pace::Pace;
 pub use stream::{PlainStream, Stream};
 pub use watch::{Lifetime, Patience, Watch};
@@ -57,6 +57,8 @@ pub enum End {
     Untrusted,
     /// No rule admits it any more, or another one than before.
     NotAuthorized,
+    /// A revocation list that its chain needs became too old, or is missing, before a byte of it was passed on.
+    CrlStale,
     /// A revocation list names the backend's certificate, or one above it.
     BackendRevoked,
     /// The CA the backend's certificate leads to is not trusted any more.
@@ -69,7 +71,7 @@ pub enum End {
 
 impl End {
     /// Every end.
-    pub const ALL: [End; 20] = [
+    pub const ALL: [End; 21] = [
         End::Finished,
         End::ClientTruncated,
         End::ClientReset,
@@ -86,6 +88,7 @@ impl End {
         End::Blocked,
         End::Untrusted,
         End::NotAuthorized,
+        End::CrlStale,
         End::BackendRevoked,
         End::BackendUntrusted,
         End::Drained,
@@ -111,6 +114,7 @@ impl End {
             End::Blocked => "blocked",
             End::Untrusted => "untrusted",
             End::NotAuthorized => "not_authorized",
+            End::CrlStale => "crl_stale",
             End::BackendRevoked => "backend_revoked",
             End::BackendUntrusted => "backend_untrusted",
             End::Drained => "drained",
@@ -126,6 +130,7 @@ impl End {
                 | End::Blocked
                 | End::Untrusted
                 | End::NotAuthorized
+                | End::CrlStale
                 | End::BackendRevoked
                 | End::BackendUntrusted
         )

@@ -39,6 +39,15 @@ pub struct Reached {
     pub chain: Chain,
 }
 
+/// Where a client stands that has got in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judged {
+    /// Position of its listener.
+    pub position: usize,
+    /// No byte of it has been passed on yet: it is judged like one that comes now.
+    pub is_new: bool,
+}
+
 /// The connections of one worker, and the orders to them.
 #[derive(Debug, Default)]
 pub struct Orders {
@@ -62,6 +71,8 @@ struct Inner {
 struct Entry {
     /// Position of the listener and the client, once it has got in.
     established: Option<(usize, VerifiedPeer)>,
+    /// Bytes have been passed on.
+    has_begun: bool,
     /// The server behind it, once that is connected over TLS.
     server: Option<Box<Reached>>,
     /// Boxed: hardly anybody has one.
@@ -119,7 +130,7 @@ impl Orders {
     /// may stay after all. Returns how many got a new order.
     pub fn judge(
         &self,
-        mut judge: impl FnMut(usize, &VerifiedPeer, Option<&Reached>) -> Option<Order>,
+        mut judge: impl FnMut(Judged, &VerifiedPeer, Option<&Reached>) -> Option<Order>,
     ) -> usize {
         let mut inner = self.inner.borrow_mut();
         let to_all = inner.to_all;
@@ -128,7 +139,11 @@ impl Orders {
             let Some((position, peer)) = &entry.established else {
                 continue;
             };
-            let judgement = judge(*position, peer, entry.server.as_deref());
+            let judged = Judged {
+                position: *position,
+                is_new: !entry.has_begun,
+            };
+            let judgement = judge(judged, peer, entry.server.as_deref());
             ordered += usize::from(entry.take(judgement, to_all));
         }
         ordered
@@ -206,6 +221,13 @@ impl Place {
     pub fn establish(&self, position: usize, peer: VerifiedPeer) {
         if let Some(entry) = self.orders.inner.borrow_mut().entries.get_mut(&self.number) {
             entry.established = Some((position, peer));
+        }
+    }
+
+    /// Says that bytes are passed on.
+    pub(super) fn begin(&self) {
+        if let Some(entry) = self.orders.inner.borrow_mut().entries.get_mut(&self.number) {
+            entry.has_begun = true;
         }
     }
 

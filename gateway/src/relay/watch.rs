@@ -18,6 +18,7 @@ pub struct Watch {
     patience: Patience,
     lifetime: Lifetime,
     last_move: Cell<LastMove>,
+    has_begun: Cell<bool>,
     writes: Cell<u32>,
     is_paused: Cell<bool>,
     /// Something was sent, and it has not been seen to arrive.
@@ -90,6 +91,7 @@ impl Watch {
             patience,
             lifetime,
             last_move: Cell::new(last_move),
+            has_begun: Cell::new(false),
             writes: Cell::new(0),
             is_paused: Cell::new(false),
             is_undelivered: Cell::new(false),
@@ -97,9 +99,11 @@ impl Watch {
         }
     }
 
-    /// Says which server is behind the client, and gives the order for that server, if there is one already.
-    pub fn reach(&self, server: Reached, order: Option<Order>) {
-        self.place.reach(server);
+    /// Says which server is behind the client, if it is known, and gives the order for both, if there is one already.
+    pub fn reach(&self, server: Option<Reached>, order: Option<Order>) {
+        server
+            .into_iter()
+            .for_each(|server| self.place.reach(server));
         if let Some(order) = order {
             self.place.give(order);
         }
@@ -107,6 +111,9 @@ impl Watch {
 
     /// Notes that bytes arrived and are being written.
     pub fn writing(&self, direction: Direction) -> Writing<'_> {
+        if !self.has_begun.replace(true) {
+            self.place.begin();
+        }
         self.writes.set(self.writes.get() + 1);
         self.moved(direction);
         Writing(self, direction)

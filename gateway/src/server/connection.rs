@@ -15,6 +15,7 @@ use gateway_core::delivery::Standing;
 use gateway_core::failure::Failure;
 use gateway_core::limit::ByteRate;
 use gateway_core::sources::{Outcome, Refusal};
+use rustls::pki_types::CertificateDer;
 
 use super::state::{Door, State};
 use super::worker::{Worker, turn_away};
@@ -54,6 +55,9 @@ struct Joined {
     established_at: Instant,
     _permit: ConnectionPermit,
 }
+
+/// A client that has just got in, and the certificates that it came with.
+type Newcomer<'a> = (&'a VerifiedPeer, &'a [CertificateDer<'static>]);
 
 /// Serves one connection to its end.
 pub(super) async fn serve(worker: &Worker, arrival: Box<Arrival>, place: Place) {
@@ -171,9 +175,9 @@ async fn join(
     } = accepted;
     let established_at = Instant::now();
     worker.foresee_newcomer(&state, position, &certificates, &peer);
-    drop(certificates);
     place.establish(position, peer.clone());
-    if let Some(order) = worker.judge_if_changed(&state, position, &peer, None) {
+    let newcomer = (&peer, certificates.as_slice());
+    if let Some(order) = worker.judge_if_changed(&state, position, newcomer, None) {
         place.give(order);
     }
     let watch = watch(&state, position, place, &peer);
@@ -202,8 +206,9 @@ async fn join(
         }
     };
     if let Ok(connection) = &connected {
-        note_server(worker, &state, position, (&peer, connection), &watch);
+        note_server(worker, &state, position, (newcomer, connection), &watch);
     }
+    drop(certificates);
     Box::new(Joined {
         position,
         connection,
@@ -259,22 +264,20 @@ async fn stay(worker: &Worker, joined: Box<Joined>) {
 const RECEIVED: usize = 0;
 const SENT: usize = 1;
 
-/// Notes who the server is, so that it can be judged on a reload; and judges it if there was one meanwhile.
+/// Notes who the server is, so that it can be judged on a reload; and judges it, and the client once more, if there was one
+/// meanwhile.
 fn note_server(
     worker: &Worker,
     state: &Rc<State>,
     position: usize,
-    (peer, connection): (&VerifiedPeer, &Connection),
+    (newcomer, connection): (Newcomer<'_>, &Connection),
     watch: &Watch,
 ) {
-    let Some(chain) = &connection.chain else {
-        return;
-    };
-    let server = Reached {
+    let server = connection.chain.as_ref().map(|chain| Reached {
         backend: state.doors[position].listener.backend,
         chain: chain.clone(),
-    };
-    let order = worker.judge_if_changed(state, position, peer, Some(&server));
+    });
+    let order = worker.judge_if_changed(state, position, newcomer, server.as_ref());
     watch.reach(server, order);
 }
 

@@ -5,7 +5,9 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime};
 
+use gateway_core::clock::ClockWatch;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 
@@ -87,6 +89,20 @@ impl Control {
                 }
             }
         };
+        let looking_at_the_clock = async {
+            let mut clock = ClockWatch::new(Instant::now(), SystemTime::now());
+            loop {
+                tokio::time::sleep(limits::CLOCK_SET_LOOK_INTERVAL).await;
+                if clock.has_been_set(Instant::now(), SystemTime::now()) {
+                    tracing::warn!(
+                        "the wall clock has been set: certificates are judged by it anew"
+                    );
+                    for mailbox in &mailboxes {
+                        mailbox.send(Message::ClockSet);
+                    }
+                }
+            }
+        };
         let serving = async {
             let Some(socket) = self.admin else {
                 return std::future::pending().await;
@@ -106,6 +122,7 @@ impl Control {
             () = watching => {}
             () = guarding => {}
             () = counting => {}
+            () = looking_at_the_clock => {}
         }
     }
 }

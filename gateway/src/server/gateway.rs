@@ -3,6 +3,7 @@
 //! connection is accepted.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -23,6 +24,7 @@ use crate::guard::{GuardError, PortCount};
 use crate::identity::Records;
 use crate::limits;
 use crate::observe::{self, AdminSocket, Audit, BlocksInForce, Health, Metrics, WorkerCounters};
+use crate::pki::list_ranks;
 use crate::rt::{Mailbox, mailbox};
 
 /// Why the gateway did not start.
@@ -305,6 +307,19 @@ impl Gateway {
             Some(config) => self.put_in_force(config, changed_at).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Remembers the revocation lists in force, over restarts: an older one is refused from now on.
+    pub fn record_lists(&self) {
+        let config = Arc::clone(&self.lock_seed().config);
+        if let Err(error) = list_ranks::record(&config.paths.state, config.lists()) {
+            tracing::warn!(%error, "after a restart older revocation lists will not be told from newer ones");
+        }
+    }
+
+    /// Where the newest revocation lists are remembered.
+    pub fn list_ranks_file(&self) -> PathBuf {
+        list_ranks::file_in(&self.lock_seed().config.paths.state)
     }
 
     /// The revocation lists in force.

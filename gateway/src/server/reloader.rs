@@ -230,6 +230,7 @@ impl Reloading {
         });
         match outcome {
             Ok(closed) => {
+                self.record_lists();
                 tracing::info!(%cause, closed, took = ?cause.since.elapsed(), "reloaded");
             }
             Err(Refused { errors, lists }) => {
@@ -285,10 +286,11 @@ impl Reloading {
     }
 
     /// Puts in force what the lists revoke, of a state that is refused.
-    fn revoke(&self, lists: &[ListFiles], cause: &Cause) {
+    fn revoke(&mut self, lists: &[ListFiles], cause: &Cause) {
         match self.gateway.revoke(lists, cause.since) {
             Ok(None) => {}
             Ok(Some(closed)) => {
+                self.record_lists();
                 tracing::warn!(%cause, closed, took = ?cause.since.elapsed(), "the revocation lists are in force, although the rest is refused");
                 let audit = self.gateway.audit();
                 audit.reloaded("revocation lists alone", &cause.files, None);
@@ -297,6 +299,17 @@ impl Reloading {
                 tracing::error!(%cause, "the revocation lists are refused with the rest: {error}");
             }
         }
+    }
+
+    /// Remembers the lists in force. What is written for that is no change to read everything for again.
+    fn record_lists(&mut self) {
+        self.gateway.record_lists();
+        let written = self.gateway.list_ranks_file();
+        let mut files = std::mem::take(&mut self.read);
+        for seen in files.iter_mut().filter(|seen| seen.path() == written) {
+            *seen = Seen::now(&written);
+        }
+        self.watch(files);
     }
 
     fn watch(&mut self, files: Vec<Seen>) {

@@ -2,18 +2,21 @@
 //! In: a seed with everything it needs. Out: served connections. Shares nothing on the path of a byte; the control
 //! thread sends it messages.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::TcpListener;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Instant, SystemTime};
 
+use futures_util::future::{Either, select};
 use gateway_core::balance::Server;
 use gateway_core::failure::Failure;
 use gateway_core::goodbye::drain_spread;
 use gateway_core::server_trust::ServerObjection;
 use gateway_core::suppress::Suppressor;
+use local_sync::oneshot;
 use rustls::crypto::SecureRandom;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
@@ -25,9 +28,9 @@ use crate::guard::Gate;
 use crate::identity::Records;
 use crate::limits;
 use crate::observe::{Audit, Clients, Event, Observer, WorkerCounters};
-use crate::relay::{End, Order, Orders, Reached};
+use crate::relay::{End, Judged, Order, Orders, Reached};
 use crate::rt::{self, AcceptStop, BufferPool, MailboxReceiver, Socket, block_on, contain};
-use crate::tls::VerifiedPeer;
+use crate::tls::{Observed, VerifiedPeer};
 
 /// A message to a worker.
 #[derive(Debug)]
@@ -46,6 +49,8 @@ pub(super) enum Message {
         /// Takes how many connections are closed for it.
         taken: Sender<usize>,
     },
+    /// The wall clock has been set: whose certificate has ended by it has to go.
+    ClockSet,
     /// Count the clients by what is left of their certificates.
     CountClients,
     /// Take what waits in the accept queues, then nothing more; end when all connections have, or at the deadline.
@@ -104,25 +109,31 @@ impl Worker {
     }
 
     /// The order for a client that has just got in by `before`, or whose server has just been connected by it, if that has
-    /// been replaced in the meantime and they would not get in now.
+    /// been replaced in the meantime and they would not get in now. Its whole chain is verified anew: the new state may have
+    /// another key policy, too.
     pub(super) fn judge_if_changed(
         &self,
         before: &Rc<State>,
         position: usize,
-        peer: &VerifiedPeer,
+        (peer, certificates): (&VerifiedPeer, &[CertificateDer<'static>]),
         server: Option<&Reached>,
     ) -> Option<Order> {
-        let now = self.state();
-        if Rc::ptr_eq(before, &now) {
+        let state = self.state();
+        if Rc::ptr_eq(before, &state) {
             return None;
         }
-        // It has not begun anything yet, so there is nothing to spread.
-        let order = judge(&now, position, peer, server)?;
-        let at_once = Instant::now();
-        Some(Order {
-            from: at_once,
-            at_the_latest: at_once,
-            ..order
+        let order = judge_newcomer(&state, position, peer, server);
+        order.or_else(|| {
+            let blocks = &state.doors[position].trust.blocks;
+            let by_now = Observed::new(&state.config, position, blocks);
+            let (failure, _) = by_now.would_refuse(certificates, SystemTime::now())?;
+            let at_once = Instant::now();
+            Some(Order {
+                reason: End::of_refusal(failure),
+                from: at_once,
+                at_the_latest: at_once,
+                changed_at: Some(state.changed_at),
+            })
         })
     }
 
@@ -181,9 +192,23 @@ impl Worker {
         if observes_another {
             self.foresee(&state);
         }
-        let ordered = self
-            .orders
-            .judge(|position, peer, server| judge(&state, position, peer, server));
+        self.judge_all()
+    }
+
+    /// Judges every client that has got in, and the server behind it, by what is trusted now and by the clock as it is. Returns
+    /// how many have to go.
+    fn judge_all(&self) -> usize {
+        let state = self.state();
+        let ordered = self.orders.judge(|place, peer, server| match place {
+            Judged {
+                position,
+                is_new: true,
+            } => judge_newcomer(&state, position, peer, server),
+            Judged {
+                position,
+                is_new: false,
+            } => judge(&state, position, peer, server),
+        });
         if ordered > 0 {
             tracing::warn!(
                 connections = ordered,
@@ -212,13 +237,17 @@ fn judge(
     };
     let of_client = peer.judge(&door.trust, SystemTime::now());
     let reason = of_client.or_else(of_server)?;
-    let (now, changed_at) = (Instant::now(), Some(state.changed_at));
-    if matches!(reason, End::Revoked | End::Blocked | End::BackendRevoked) {
+    let now = Instant::now();
+    if matches!(
+        reason,
+        End::Revoked | End::Blocked | End::BackendRevoked | End::Expired
+    ) {
         return Some(Order {
             reason,
             from: now,
             at_the_latest: now,
-            changed_at,
+            // A certificate ends by the clock, and not by a change of what is configured.
+            changed_at: (reason != End::Expired).then_some(state.changed_at),
         });
     }
     let share = share(state.config.provider.secure_random);
@@ -227,8 +256,36 @@ fn judge(
         reason,
         from,
         at_the_latest: from + limits::CLOSE_GRACE,
-        changed_at,
+        changed_at: Some(state.changed_at),
     })
+}
+
+/// The order for a client of which no byte has been passed on yet: it has to be admitted by what is trusted now. It has not
+/// begun anything, so there is nothing to spread.
+fn judge_newcomer(
+    state: &State,
+    position: usize,
+    peer: &VerifiedPeer,
+    server: Option<&Reached>,
+) -> Option<Order> {
+    let now = Instant::now();
+    let at_once = |order: Order| Order {
+        from: now,
+        at_the_latest: now,
+        ..order
+    };
+    let refused = || {
+        let reason = peer.refused_by(&state.doors[position].trust, SystemTime::now())?;
+        Some(Order {
+            reason,
+            from: now,
+            at_the_latest: now,
+            changed_at: Some(state.changed_at),
+        })
+    };
+    judge(state, position, peer, server)
+        .map(at_once)
+        .or_else(refused)
 }
 
 /// Runs a worker until it is drained. The thread belongs to it.
@@ -267,7 +324,8 @@ async fn work(start: Start, receiver: MailboxReceiver<Message>) -> std::io::Resu
             ))
         })
         .collect();
-    let ending = Cell::new(None);
+    let (ask_to_drain, asked) = oneshot::channel();
+    let mut ask_to_drain = Some(ask_to_drain);
     let handle = |message| match message {
         Message::Servers { backend, servers } => {
             if let Some(known) = worker.state().servers.get(backend) {
@@ -280,24 +338,39 @@ async fn work(start: Start, receiver: MailboxReceiver<Message>) -> std::io::Resu
             let _ = taken.send(worker.reload(*seed));
             true
         }
+        Message::ClockSet => {
+            worker.judge_all();
+            true
+        }
         Message::CountClients => {
             worker.count_clients(SystemTime::now());
             true
         }
         Message::Drain { deadline, cut } => {
-            ending.set(Some((deadline, cut)));
-            false
+            // Asked for once; the drain listens until it begins.
+            let _ = ask_to_drain.take().map(|ask| ask.send((deadline, cut)));
+            true
         }
     };
-    receiver.receive(handle).await?;
-    stop.stop();
-    for door in doors {
-        door.await;
+    let draining = async {
+        let (deadline, cut) = asked.await.ok().unzip();
+        stop.stop();
+        for door in doors {
+            door.await;
+        }
+        let left = drain(&worker, deadline.unwrap_or_else(Instant::now)).await;
+        // Whoever asked may be gone.
+        let _ = cut.map(|cut| cut.send(left));
+    };
+    // Messages are taken to the end of the drain: what revokes goes on acting.
+    match select(pin!(receiver.receive(handle)), pin!(draining)).await {
+        Either::Left((received, draining)) => {
+            received?;
+            // Nobody is left who could send anything.
+            draining.await;
+        }
+        Either::Right(((), _)) => {}
     }
-    let (deadline, cut) = ending.take().unzip();
-    let left = drain(&worker, deadline.unwrap_or_else(Instant::now)).await;
-    // Whoever asked may be gone.
-    let _ = cut.map(|cut| cut.send(left));
     Ok(())
 }
 

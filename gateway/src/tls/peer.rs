@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use gateway_core::certificate::{Certificate, Fingerprint, Identity};
 use gateway_core::expiry::Lifetime;
+use gateway_core::failure::Failure;
 use gateway_core::identity::{Admission, IdentityLimits, Tenant};
 use gateway_core::lineage::Lineage;
 use gateway_core::revocation::Serial;
@@ -157,9 +158,34 @@ impl VerifiedPeer {
             && was.identity.kind == is.identity.kind
             && was.identity.name == is.identity.name
     }
+
+    /// Why a listener that trusts `trust` would not admit the client, if it came now. `None`: it would.
+    pub fn refused_by(&self, trust: &Trust, now: SystemTime) -> Option<End> {
+        let Lineage {
+            certificate, chain, ..
+        } = &self.0.claimed.lineage;
+        match trust.admit(certificate, chain, now) {
+            Ok(_) => None,
+            Err(Objection::CrlStale(_)) => Some(End::CrlStale),
+            Err(objection) => End::of_objection(&objection),
+        }
+    }
 }
 
 impl End {
+    /// How a connection ends whose client would be refused for this if it came now.
+    pub fn of_refusal(failure: Failure) -> Self {
+        match failure {
+            Failure::Blocked => End::Blocked,
+            Failure::Revoked => End::Revoked,
+            Failure::Expired => End::Expired,
+            Failure::CrlStale => End::CrlStale,
+            Failure::NotAuthorized => End::NotAuthorized,
+            // Its chain is none that is taken any more: roots, keys, signatures.
+            _ => End::Untrusted,
+        }
+    }
+
     /// How a connection ends whose client is objected to.
     fn of_objection(objection: &Objection) -> Option<Self> {
         match objection {

@@ -130,7 +130,7 @@ fn a_block_written_while_there_are_no_descriptors_acts_once_there_are() {
     // As `portcullis block` writes it: the command would wait for a gateway that cannot answer.
     let entry = "{\"blocked\":[{\"identity\":\"spiffe://example.test/agent/*\",\"by\":\"test\",\
                  \"at\":\"2026-01-01T00:00:00Z\"}]}";
-    fs::write(world.folder().join("portcullis.blocked.json"), entry).unwrap();
+    fs::write(world.state_folder().join("blocked.json"), entry).unwrap();
     wait_for_log(&gateway, &["block list refused", "Too many open files"]);
     ping(&mut blocked);
     gateway.process().limit_descriptors(limit);

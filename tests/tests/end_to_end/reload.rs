@@ -317,6 +317,64 @@ fn a_handshake_that_began_before_a_reload_lets_nobody_in_who_would_not_get_in_af
     assert!(backend.connections().is_empty());
 }
 
+/// Changes the configuration while a handshake is under way: the client is not let in, for this reason.
+fn assert_newcomer_ends(change: impl FnOnce(&World, String) -> String, reason: &str) {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let setup = world.setup().route("edge", "", &[backend.address()], "");
+    let mut gateway = setup.start();
+    let (address, go_on) = held_back(gateway.address());
+    let mut client = world.client().connect(address).unwrap();
+    client.send(b"ping").unwrap();
+    reload(&world, &mut gateway, |text| change(&world, text));
+    taken(&gateway, 1);
+    go_on.send(()).unwrap();
+    gateway.wait_for(ENDED, &[("reason", reason)], 1);
+    assert!(client.receive_to_end().0.is_empty());
+    assert!(backend.connections().is_empty());
+}
+
+#[test]
+fn a_handshake_under_way_passes_no_list_that_has_ended() {
+    let change = |world: &World, text: String| {
+        let list = world
+            .agents
+            .revoke("agents.crl", &RevocationList::of(&[]).ended());
+        text.replace("mode =", &format!("crl = [{list:?}]\nmode ="))
+    };
+    assert_newcomer_ends(change, "crl_stale");
+}
+
+#[test]
+fn a_handshake_under_way_passes_no_stricter_key_policy() {
+    let change = |_: &World, text: String| text + "\n[tls]\nclient_keys = [\"RSA-3072\"]\n";
+    assert_newcomer_ends(change, "untrusted");
+}
+
+/// Whoever is connected and has sent nothing yet is let in or not by what is trusted when it sends.
+#[test]
+fn a_client_that_has_sent_nothing_yet_passes_no_list_that_has_ended_and_one_that_has_stays() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let list = world.agents.revoke("agents.crl", &RevocationList::of(&[]));
+    let keys = format!("crl = [{list:?}]");
+    let setup = world.setup().route("edge", &keys, &[backend.address()], "");
+    let mut gateway = setup.start();
+    let mut stays = world.client().connect(gateway.address()).unwrap();
+    ping(&mut stays);
+    let mut silent = world.client().connect(gateway.address()).unwrap();
+    eventually("both have their backends", || {
+        (backend.connections().len() == 2).then_some(())
+    });
+    world
+        .agents
+        .revoke("agents.crl", &RevocationList::of(&[]).ended());
+    reload(&world, &mut gateway, |text| text);
+    gateway.wait_for(ENDED, &[("reason", "crl_stale")], 1);
+    assert_ne!(silent.receive_to_end().1, Closing::CloseNotify);
+    ping(&mut stays);
+}
+
 #[test]
 fn the_revoked_go_at_once_however_long_other_closes_may_take() {
     let world = World::new();

@@ -590,6 +590,57 @@ fn lists_that_are_not_about_certificates_of_one_ca_are_refused_in_words() {
     }
 }
 
+/// A list that is replaced by an older one, which is still current.
+#[test]
+fn an_older_list_brings_nobody_back_over_restarts_until_it_is_accepted() {
+    let world = World::new();
+    let stolen = agent(&world.agents, "stolen");
+    let newer = || RevocationList::of(&[&stolen.certificate]).numbered(5);
+    let older = || RevocationList::of(&[]).numbered(4);
+    let list = world.agents.revoke("agents.crl", &newer());
+    let backend = Backend::start(Behaviour::Echo);
+    let keys = crl(&[&list]);
+    let setup = || {
+        let setup = world.setup().top("drain_timeout = \"0s\"");
+        setup.route("edge", &keys, &[backend.address()], "")
+    };
+    let mut gateway = setup().start();
+    assert_refused(&world, &gateway, &backend, &stolen, "revoked");
+    world.agents.revoke("agents.crl", &older());
+    gateway.wait_for_a_refused_reload();
+    assert!(
+        gateway
+            .log()
+            .contains("is older than the list of CN=Agents of the test")
+    );
+    let refused = "portcullis_crl_load_errors_total";
+    assert!(gateway.metrics().count(refused, &[]) > 0);
+    assert_refused(&world, &gateway, &backend, &stolen, "revoked");
+    gateway.terminate();
+    gateway.wait();
+    let said = setup().refused();
+    assert!(said.contains("portcullis crl accept"), "{said}");
+    // With the newer one again it starts, and takes the older one as soon as it is accepted.
+    world.agents.revoke("agents.crl", &newer());
+    let gateway = setup().start();
+    world.agents.revoke("agents.crl", &older());
+    gateway.wait_for_a_refused_reload();
+    let mut accept = Command::new(program("portcullis"));
+    accept.args(["crl", "accept"]).arg(&list);
+    let configuration = world.folder().join("portcullis.toml");
+    let said = run(accept.arg("--config").arg(configuration));
+    assert!(
+        said.contains("number 04") && said.contains("number 05"),
+        "{said}"
+    );
+    eventually("the older list is in force", || {
+        let client = world.client().credentials(&stolen);
+        let mut client = client.connect(gateway.address()).ok()?;
+        client.send(b"ping").ok()?;
+        (client.receive(4).ok()? == b"ping").then_some(())
+    });
+}
+
 #[test]
 fn a_ca_without_a_list_is_warned_of_at_the_start_and_named_in_the_refusal() {
     let world = World::new();

@@ -37,7 +37,8 @@ pub fn open(target: Option<AuditTarget>) -> io::Result<Opened> {
     Ok(Opened { target, file })
 }
 
-fn open_file(path: &Path) -> io::Result<File> {
+/// Opens a file to append to.
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     // Each write goes to the end, wherever another process of ours has moved it. Non-blocking matters to a FIFO only: its
     // opening would wait for a reader.

@@ -4,11 +4,12 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use super::{Queue, Shared};
+use super::target::open_file;
+use super::{Queue, Shared, Switch, Turn};
 use crate::limits;
 
 /// Writes until the log is finished.
@@ -30,11 +31,12 @@ pub(super) fn run(shared: &Shared) {
                     tracing::error!(%error, "cannot write the audit log; lines wait, and are dropped when there are too many");
                 }
                 let queue = shared.lock();
-                if queue.finishing {
+                let has_refuge = queue.switches.iter().any(Switch::is_refuge);
+                if queue.finishing && !has_refuge {
                     writer.give_back(queue);
                     break;
                 }
-                if !queue.switches.iter().any(|switch| switch.file.is_some()) {
+                if !has_refuge {
                     let waited = shared.work.wait_timeout(queue, limits::AUDIT_RETRY);
                     drop(waited.unwrap_or_else(PoisonError::into_inner));
                 }
@@ -62,7 +64,9 @@ impl Writer {
     fn take(&mut self, shared: &Shared) -> bool {
         let mut queue = shared.lock();
         loop {
-            self.flee(&mut queue);
+            if let Some(to) = self.flee(&mut queue) {
+                queue = self.follow(shared, queue, to);
+            }
             if self.written < self.batch.len() {
                 return true;
             }
@@ -71,8 +75,9 @@ impl Writer {
                     self.take_batch(&mut switch.before);
                     return true;
                 }
-                let file = queue.switches.pop_front().and_then(|switch| switch.file);
-                self.turn_to(file);
+                if let Some(switch) = queue.switches.pop_front() {
+                    queue = self.follow(shared, queue, switch.to);
+                }
                 continue;
             }
             if !queue.bytes.is_empty() || queue.dropped > 0 {
@@ -96,20 +101,41 @@ impl Writer {
     }
 
     /// Lines that cannot be written where they belong need not wait for that, if there is another file already.
-    fn flee(&mut self, queue: &mut Queue) {
-        let refuge = queue
-            .switches
-            .iter()
-            .rposition(|switch| switch.file.is_some());
-        let Some(refuge) = refuge.filter(|_| self.is_failing) else {
-            return;
-        };
-        let mut file = None;
+    fn flee(&mut self, queue: &mut Queue) -> Option<Turn> {
+        let refuge = queue.switches.iter().rposition(Switch::is_refuge);
+        let refuge = refuge.filter(|_| self.is_failing)?;
+        let mut to = None;
         for switch in queue.switches.drain(..=refuge) {
             self.batch.extend(switch.before);
-            file = switch.file;
+            to = Some(switch.to);
         }
-        self.turn_to(file);
+        to
+    }
+
+    /// Turns to another file. It is opened without the lock: opening may wait for a disk, and a worker for the lock.
+    fn follow<'s>(
+        &mut self,
+        shared: &'s Shared,
+        queue: MutexGuard<'s, Queue>,
+        to: Turn,
+    ) -> MutexGuard<'s, Queue> {
+        let path = match to {
+            Turn::Reopened(path) => path,
+            Turn::To(file) => {
+                self.turn_to(file);
+                return queue;
+            }
+        };
+        drop(queue);
+        match open_file(&path) {
+            Ok(file) => self.turn_to(Some(file)),
+            Err(error) => {
+                shared.write_errors.fetch_add(1, Ordering::Relaxed);
+                let file = path.display();
+                tracing::error!(%file, %error, "cannot open the audit log again; it goes on in the old file");
+            }
+        }
+        shared.lock()
     }
 
     fn take_batch(&mut self, lines: &mut Vec<u8>) {

@@ -1,0 +1,54 @@
+//! `portcullis crl accept`: takes a revocation list that is older than one that was in force.
+//! In: a file of lists. Out: what it comes after. It looks at no signature: the gateway does, when it reads the list, and it
+//! reads it as soon as this is done.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::which::Which;
+use crate::pki::{crl, list_ranks};
+
+/// Arguments of `portcullis crl`.
+#[derive(Debug, Args)]
+pub struct Crl {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take a list although it is older than one that was in force: whom only the newer one named gets in again
+    Accept {
+        #[command(flatten)]
+        which: Which,
+        /// The list, in PEM or DER
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+impl Crl {
+    /// Notes that the lists of the file are to be taken.
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        let Command::Accept { which, file } = self.command;
+        let state = which.paths()?.state;
+        let mut text = String::new();
+        for list in crl::read_unverified(&file)? {
+            let (name, rank) = (list.issuer_name(), list_ranks::shown(&list.rank()));
+            for before in list_ranks::accept(&state, &list)? {
+                let before = list_ranks::shown(&before);
+                text +=
+                    &format!("{name}: the list with {rank} is taken after the one with {before}\n");
+            }
+        }
+        if text.is_empty() {
+            anyhow::bail!(
+                "{}: no newer list of its CA was in force: there is nothing to accept",
+                file.display()
+            );
+        }
+        super::print(&text)
+    }
+}

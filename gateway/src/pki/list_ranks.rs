@@ -1,0 +1,299 @@
+//! The newest revocation list of each CA that has been in force, over restarts: an older one that takes its place would bring
+//! the revoked back.
+//! In: the lists in force, the state folder. Out: whether a list is older than one before it. Where the folder is not there or
+//! cannot be written, the process remembers. On the threads that read and reload a configuration, and in `portcullis crl`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use gateway_core::revocation::{AuthorityId, IssuerList, Kinds, ListNumber, Rank, Scope, Serial};
+use serde::{Deserialize, Serialize};
+
+use super::date::date;
+use super::read::{self, ReadError};
+use crate::files::{LockError, lock, replace};
+use crate::limits;
+
+/// What this process knows, for a host without a state folder.
+static REMEMBERED: Mutex<Option<KnownLists>> = Mutex::new(None);
+
+/// Why the file of the ranks cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RanksError {
+    /// It cannot be read.
+    #[error("{}: {}", .0.display(), .1)]
+    Read(PathBuf, ReadError),
+    /// It is not what was written.
+    #[error("{}: is damaged: {}; remove it, and older lists are not told from newer ones until the next one comes", .0.display(), .1)]
+    Broken(PathBuf, serde_json::Error),
+    /// It cannot be written.
+    #[error("{}: cannot be written: {}", .0.display(), .1)]
+    Write(PathBuf, io::Error),
+    /// Somebody else holds it for too long.
+    #[error("{}: cannot be locked: {}", .0.display(), .1)]
+    Lock(PathBuf, LockError),
+}
+
+/// The newest list of each CA.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownLists {
+    lists: BTreeMap<String, Known>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Known {
+    /// The CA's name.
+    issuer: String,
+    /// Hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    number: Option<String>,
+    /// Seconds of Unix time.
+    this_update: u64,
+}
+
+impl Known {
+    fn of(list: &IssuerList) -> Self {
+        let Rank {
+            number,
+            this_update,
+        } = list.rank();
+        let since = this_update.duration_since(SystemTime::UNIX_EPOCH);
+        Known {
+            issuer: list.issuer_name().to_owned(),
+            number: number.map(|number| number.0.to_string()),
+            this_update: since.unwrap_or_default().as_secs(),
+        }
+    }
+
+    fn rank(&self) -> Rank {
+        let number = self.number.as_deref().and_then(number);
+        let since = std::time::Duration::from_secs(self.this_update);
+        let this_update = SystemTime::UNIX_EPOCH.checked_add(since);
+        Rank {
+            number,
+            this_update: this_update.unwrap_or(SystemTime::UNIX_EPOCH),
+        }
+    }
+}
+
+fn number(hexadecimal: &str) -> Option<ListNumber> {
+    let bytes: Option<Vec<u8>> = hexadecimal
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect();
+    Serial::new(&bytes?).ok().map(ListNumber)
+}
+
+/// A rank as people read it.
+pub fn shown(rank: &Rank) -> String {
+    let made = date(rank.this_update);
+    match rank.number {
+        Some(number) => format!("number {}, made {made}", number.0),
+        None => format!("without a number, made {made}"),
+    }
+}
+
+/// The file in the state folder.
+pub fn file_in(state: &Path) -> PathBuf {
+    state.join("revocation-lists.json")
+}
+
+/// What lists of one key and of one scope are remembered under.
+fn key(issuer: AuthorityId, scope: &Scope) -> String {
+    let hexadecimal =
+        |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+    let points = scope.points.iter().map(|point| hexadecimal(&point.0));
+    let points = points.collect::<Vec<_>>().join("+");
+    format!(
+        "{}{}",
+        hexadecimal(&issuer.0),
+        of_scope(scope.kinds, &points)
+    )
+}
+
+fn of_scope(kinds: Kinds, points: &str) -> String {
+    let kinds = match kinds {
+        Kinds::All => "all",
+        Kinds::EndEntities => "end-entities",
+        Kinds::Authorities => "authorities",
+    };
+    format!("/{kinds}/{points}")
+}
+
+impl KnownLists {
+    /// What is known in this state folder; where there is no file, what this process remembers.
+    pub fn read(state: &Path) -> Result<Self, RanksError> {
+        let path = file_in(state);
+        match read::file(&path, limits::LIST_RANKS_FILE_BYTES_MAX) {
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|error| RanksError::Broken(path, error))
+            }
+            Err(ReadError::Open(error)) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(remembered().clone().unwrap_or_default())
+            }
+            Err(error) => Err(RanksError::Read(path, error)),
+        }
+    }
+
+    /// The rank of the list that was in force before and is newer than this one, if there was one.
+    pub fn newer_than(&self, issuer: AuthorityId, list: &IssuerList) -> Option<Rank> {
+        let known = self.lists.get(&key(issuer, list.scope()))?.rank();
+        let is_older = known.compare(&Known::of(list).rank()).is_gt();
+        is_older.then_some(known)
+    }
+
+    /// Notes that these lists are in force. Returns whether that is new.
+    fn raise<'a>(
+        &mut self,
+        lists: impl Iterator<Item = (&'a AuthorityId, &'a IssuerList)>,
+    ) -> bool {
+        let mut is_new = false;
+        for (issuer, list) in lists {
+            let known = self.lists.entry(key(*issuer, list.scope()));
+            let list = Known::of(list);
+            let before = known.or_insert_with(|| {
+                is_new = true;
+                list.clone()
+            });
+            if list.rank().compare(&before.rank()).is_gt() {
+                *before = list;
+                is_new = true;
+            }
+        }
+        is_new
+    }
+
+    /// Takes a list of this issuer, name and scope as the newest from now on. Returns the rank that it comes after, for each CA
+    /// of that name.
+    fn lower(&mut self, list: &IssuerList) -> Vec<Rank> {
+        // The key is not known here, for the list's signature is not looked at: the gateway does, when it reads the list.
+        let any = key(AuthorityId([0; 32]), list.scope());
+        let suffix = &any[64..];
+        let known = Known::of(list);
+        let mut before = Vec::new();
+        for (key, entry) in &mut self.lists {
+            let is_newer = entry.rank().compare(&known.rank()).is_gt();
+            if entry.issuer == known.issuer && key.ends_with(suffix) && is_newer {
+                before.push(entry.rank());
+                *entry = known.clone();
+            }
+        }
+        before
+    }
+
+    fn write(&self, path: &Path) -> Result<(), RanksError> {
+        let failed = |error| RanksError::Write(path.to_owned(), error);
+        let text = serde_json::to_string_pretty(self).map_err(|error| failed(error.into()))?;
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        replace(path, folder, &(text + "\n")).map_err(failed)
+    }
+}
+
+/// Notes that these lists are in force: in the state folder, and in this process.
+pub fn record<'a>(
+    state: &Path,
+    lists: impl Iterator<Item = (&'a AuthorityId, &'a IssuerList)> + Clone,
+) -> Result<(), RanksError> {
+    remembered().get_or_insert_default().raise(lists.clone());
+    if !fs::exists(state).unwrap_or(false) {
+        // Nobody has made one: the process remembers.
+        return Ok(());
+    }
+    // Looked at without the lock first: it is a file, and mostly there is nothing new.
+    let is_written = fs::exists(file_in(state)).unwrap_or(false);
+    if is_written && !KnownLists::read(state)?.raise(lists.clone()) {
+        return Ok(());
+    }
+    change(state, |known| known.raise(lists)).map(|_| ())
+}
+
+/// Takes a list as the newest of its CA from now on. Returns what it comes after.
+pub fn accept(state: &Path, list: &IssuerList) -> Result<Vec<Rank>, RanksError> {
+    change(state, |known| known.lower(list))
+}
+
+fn change<T>(state: &Path, change: impl FnOnce(&mut KnownLists) -> T) -> Result<T, RanksError> {
+    let path = file_in(state);
+    let _lock = lock(&path).map_err(|error| RanksError::Lock(path.clone(), error))?;
+    let mut known = KnownLists::read(state)?;
+    let before = known.clone();
+    let outcome = change(&mut known);
+    // As it was: nothing to be woken for.
+    if known != before || !fs::exists(&path).unwrap_or(false) {
+        known.write(&path)?;
+    }
+    Ok(outcome)
+}
+
+fn remembered() -> MutexGuard<'static, Option<KnownLists>> {
+    REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gateway_core::revocation::StalePolicy;
+    use std::time::Duration;
+
+    const ISSUER: AuthorityId = AuthorityId([77; 32]);
+
+    fn list(number: u8, made: u64) -> IssuerList {
+        let made = SystemTime::UNIX_EPOCH + Duration::from_secs(made);
+        let number = ListNumber(Serial::new(&[number]).unwrap());
+        let list = IssuerList::new(made, made, StalePolicy::Refuse);
+        list.named("CN=Agents").numbered(Some(number))
+    }
+
+    #[test]
+    fn an_older_list_is_known_for_one_over_restarts_until_it_is_accepted() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        let newer = |number| {
+            let known = KnownLists::read(state).unwrap();
+            known.newer_than(ISSUER, &list(number, 100)).is_some()
+        };
+        record(state, [(&ISSUER, &list(5, 100))].into_iter()).unwrap();
+        assert!(file_in(state).exists());
+        assert_eq!([4, 5, 6].map(newer), [true, false, false]);
+        // An older one in force, beside it, takes nothing away.
+        record(state, [(&ISSUER, &list(3, 900))].into_iter()).unwrap();
+        assert!(newer(4));
+        let before = accept(state, &list(4, 100)).unwrap();
+        assert_eq!(before, [list(5, 100).rank()]);
+        assert_eq!([3, 4].map(newer), [true, false]);
+        // Of another name, or about other certificates, it has nothing to say.
+        let other = list(1, 100).named("CN=Others");
+        assert_eq!(accept(state, &other).unwrap(), []);
+        let scope = Scope {
+            kinds: Kinds::EndEntities,
+            points: Vec::new(),
+        };
+        assert_eq!(accept(state, &list(1, 100).about(scope)).unwrap(), []);
+    }
+
+    #[test]
+    fn without_a_folder_the_process_remembers() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("absent");
+        let issuer = AuthorityId([78; 32]);
+        record(&state, [(&issuer, &list(5, 100))].into_iter()).unwrap();
+        let known = KnownLists::read(&state).unwrap();
+        assert!(known.newer_than(issuer, &list(4, 100)).is_some());
+        assert!(!state.exists());
+    }
+
+    #[test]
+    fn what_is_damaged_is_an_error_and_not_an_empty_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(file_in(folder.path()), "{\"lists\":").unwrap();
+        let refused = KnownLists::read(folder.path());
+        assert!(matches!(refused, Err(RanksError::Broken(..))));
+    }
+}
