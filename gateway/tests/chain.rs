@@ -361,6 +361,65 @@ fn usages_signatures_and_issuers_that_are_wrong_are_said_in_words() {
     ]);
 }
 
+#[test]
+fn constraints_that_are_not_honoured_are_warned_of_and_refuse_whom_the_warning_names() {
+    let mail = GeneralSubtree::Rfc822Name("example.org".to_owned());
+    let directory = GeneralSubtree::DirectoryName(named("agent").distinguished_name);
+    let permit = |subtree: GeneralSubtree| {
+        authority("branch", |params| {
+            params.name_constraints = Some(NameConstraints {
+                permitted_subtrees: vec![subtree],
+                excluded_subtrees: Vec::new(),
+            });
+        })
+    };
+    // rcgen knows no constraints on URIs: permitted are those of example.org.
+    let uri = authority("branch", |params| {
+        let subtree = [
+            &[0x30, 17, 0xa0, 15, 0x30, 13, 0x86, 11][..],
+            b"example.org",
+        ]
+        .concat();
+        let oid = [2, 5, 29, 30];
+        let extension = CustomExtension::from_oid_content(&oid, subtree);
+        params.custom_extensions.push(extension);
+    });
+    let with = |name: SanType| {
+        let mut params = leaf("agent");
+        params.subject_alt_names = vec![name];
+        agent(params, "branch", 1)
+    };
+    let address = SanType::Rfc822Name("agent@example.org".try_into().unwrap());
+    let spiffe = SanType::URI("spiffe://example.org/agent".try_into().unwrap());
+    let dns = SanType::DnsName("agent.example.org".try_into().unwrap());
+    for (branch, refused, words) in [
+        (
+            permit(mail),
+            with(address),
+            "certificates with an e-mail address",
+        ),
+        (uri, with(spiffe), "certificates with a URI"),
+        (
+            permit(directory),
+            with(dns.clone()),
+            "every certificate below it is refused",
+        ),
+    ] {
+        let said = gateway::x509::kept_out(&branch);
+        assert_eq!(said.len(), 1, "{words}");
+        assert!(said[0].contains(words), "{said:?}");
+        assert_refused(&[(
+            vec![refused, branch],
+            Failure::NameConstraint,
+            "constraints",
+        )]);
+    }
+    let honoured = permit(GeneralSubtree::DnsName("example.org".to_owned()));
+    assert!(gateway::x509::kept_out(&honoured).is_empty());
+    let root = plan("CA", 0, "CA", 0).make();
+    search(&roots(&[root]), &[with(dns), honoured]).0.unwrap();
+}
+
 /// Whether the names and keys of these plans lead from the first to a root, by trying everything.
 fn leads_to_root(plans: &[Plan], roots: &[Plan], head: &Plan, used: &mut Vec<usize>) -> bool {
     let signs = |issuer: &Plan| issuer.subject == head.issuer && issuer.key == head.signer;

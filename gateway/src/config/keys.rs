@@ -21,7 +21,7 @@ use crate::pki::crl::ListIssuer;
 use crate::pki::facts::Facts;
 use crate::pki::{date, read};
 use crate::tls::authority_id;
-use crate::x509::{AnyPath, Certificate, Roots, Search, Usage};
+use crate::x509::{self, AnyPath, Certificate, Roots, Search, Usage};
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
@@ -476,6 +476,9 @@ fn add_authorities(authorities: &mut Authorities, examination: &mut Examination<
             continue;
         }
         examination.warn_of_expiry(&facts);
+        for whom in x509::kept_out(&certificate) {
+            examination.warn(format_args!("{} {whom}", facts.subject));
+        }
         match authorities.roots.add(certificate.clone()) {
             Ok(()) => {
                 authorities.certificates.push(certificate);

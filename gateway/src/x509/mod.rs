@@ -1,6 +1,7 @@
 //! Reading of certificates, chains, lists, requests and keys: what the bytes are, without deciding what they are good for.
 //! And the search for the path from a certificate to a CA, at a bounded price, on a worker inside a call into rustls.
 
+mod constraints;
 mod ledger;
 mod list;
 mod path;
@@ -11,6 +12,7 @@ mod roots;
 mod trust_settings;
 mod words;
 
+pub use constraints::kept_out;
 pub use list::{ListError, ListParts};
 pub use path::{AnyPath, Judge, Search, Steps, Usage, Verified, within_bounds};
 pub use points::named_by_certificate;
