@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
+use fuzz::chain::{Plan, write_raw};
 use fuzz::scene::Known;
 use fuzz::ticket::{KEY_FILE, edge};
 use gateway::pki::{Authority, Profile, Request};
@@ -45,6 +46,7 @@ fn main() -> Result<()> {
     judgements(&Seeds::of(root, "judgement")?)?;
     configurations(&Seeds::of(root, "configuration")?)?;
     certificates(&Seeds::of(root, "certificate")?)?;
+    chains(&Seeds::of(root, "chain")?)?;
     handshakes(&Seeds::of(root, "handshake")?)?;
     records(&Seeds::of(root, "record")?)?;
     tickets(&Seeds::of(root, "ticket")?)
@@ -158,6 +160,44 @@ fn certificates(seeds: &Seeds) -> Result<()> {
         )?;
     }
     seeds.write("rare.der", &rare_certificate()?)
+}
+
+/// Chains of plans, orderly and not, and the certificates that `pki` makes, as they are sent.
+fn chains(seeds: &Seeds) -> Result<()> {
+    const RAW: u8 = 0;
+    const PLANNED: u8 = 1;
+    let plan = |subject, key, issuer, signer, names_signer| Plan {
+        subject,
+        key,
+        issuer,
+        signer,
+        names_signer,
+    };
+    let orderly = vec![
+        plan(3, 3, 2, 2, true),
+        plan(2, 2, 1, 1, true),
+        plan(1, 1, 0, 0, true),
+    ];
+    let new_with_old = vec![plan(3, 3, 0, 1, false), plan(0, 1, 0, 0, false)];
+    let interchangeable = [
+        vec![plan(3, 3, 1, 2, false)],
+        vec![plan(1, 1, 1, 2, false); 9],
+    ]
+    .concat();
+    let plans = [
+        ("orderly", orderly.clone()),
+        ("new-with-old", new_with_old),
+        ("interchangeable", interchangeable),
+    ];
+    for (name, plans) in plans {
+        let bytes: Vec<_> = plans.iter().flat_map(Plan::write).collect();
+        seeds.write(name, &[&[PLANNED], &bytes[..]].concat())?;
+    }
+    let (leaf, above) = orderly.split_first().context("three plans")?;
+    let mut sent = vec![leaf.make(false)];
+    sent.extend(above.iter().map(|plan| plan.make(true)));
+    sent.push(CertificateDer::from(rare_certificate()?));
+    seeds.write("as-sent", &[&[RAW], &write_raw(&sent)[..]].concat())
 }
 
 /// A certificate with what `pki` never writes: other kinds of names and texts, years far away, foreign extensions.

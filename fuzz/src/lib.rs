@@ -1,6 +1,7 @@
 //! What several fuzz targets need: certificates made by `pki`, once per process.
 //! In: a folder. Out: a configuration file's surroundings. Never part of the gateway.
 
+pub mod chain;
 pub mod scene;
 pub mod ticket;
 
