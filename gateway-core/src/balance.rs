@@ -1,6 +1,6 @@
-//! Balancing: which server of a backend gets the next connection.
-//! In: the addresses that names resolved to, outcomes of attempts, now. Out: the servers to try, in order. One per
-//! backend and worker; nothing is shared, so each worker learns of a dead server by itself.
+//! Balancing: which server of a backend gets the next connection, and which is left alone for a while.
+//! In: the addresses that names resolved to, outcomes of attempts, now. Out: the server to try next. One per backend and
+//! worker, kept over reloads; nothing is shared, so each worker learns of a dead server by itself.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,97 +14,261 @@ pub struct Server {
     pub address: SocketAddr,
 }
 
-/// Round robin over the servers of one backend, passing over those that just failed.
+/// How long servers that failed are passed over, and how long attempts are waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// After a first failure; doubles with each that follows.
+    pub first: Duration,
+    /// At most.
+    pub longest: Duration,
+    /// At most, of an address while another one of the same name serves: it may well never have been one of the server's.
+    pub longest_beside: Duration,
+    /// Where all have failed each is tried again, but not sooner than this.
+    pub retry: Duration,
+    /// An attempt that has no answer after this long gets another one beside it (RFC 8305 section 5), or after twice what
+    /// connecting takes as a rule ...
+    pub head_start: Duration,
+    /// ... which counts no longer than this.
+    pub head_start_max: Duration,
+}
+
+/// Round robin over the servers of one backend, passing over those that failed.
 #[derive(Debug)]
 pub struct Balance {
-    servers: Vec<Known>,
+    patience: Patience,
+    known: Vec<Known>,
+    /// Where the next turn begins.
     next: usize,
-    cool_down: Duration,
+    /// What connecting takes as a rule.
+    usual: Duration,
 }
 
 #[derive(Debug)]
 struct Known {
-    address: SocketAddr,
+    server: Server,
+    /// Since it was last reached.
+    failures: u32,
+    /// The last one.
     failed_at: Option<Instant>,
+    /// It is passed over until then.
+    out_until: Option<Instant>,
+    /// A connection tries whether it is back.
+    is_probed: bool,
+    /// Its last attempt has had no answer for longer than the others get.
+    is_slow: bool,
+}
+
+/// One connection's way through the servers.
+#[derive(Debug, Default)]
+pub struct Turn {
+    tried: Vec<Server>,
+}
+
+/// What a connection does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Try this server.
+    Try(SocketAddr),
+    /// Other connections are trying what is left: look again in a moment.
+    Wait,
+    /// Every server was tried, by this connection or just now by another.
+    Nobody,
 }
 
 impl Balance {
-    /// A backend without servers yet. A server that failed is passed over for `cool_down`, unless all failed.
-    pub fn new(cool_down: Duration) -> Self {
+    /// A backend without servers yet. Its turns begin at `random`, so that not every worker begins with the same server.
+    pub fn new(patience: Patience, random: usize) -> Self {
         Balance {
-            servers: Vec::new(),
-            next: 0,
-            cool_down,
+            patience,
+            known: Vec::new(),
+            next: random,
+            usual: Duration::ZERO,
         }
     }
 
-    /// Takes the addresses to use from now on; what is known of those that stay is kept.
+    /// Takes the servers to use from now on; what is known of those that stay is kept.
     pub fn replace(&mut self, servers: &[Server]) {
-        let failed_at = |address: &SocketAddr| {
-            self.servers
+        let mut before = std::mem::take(&mut self.known);
+        let known = |server: &Server| {
+            let position = before
                 .iter()
-                .find(|server| server.address == *address)
-                .and_then(|server| server.failed_at)
+                .position(|known| known.server.address == server.address);
+            let known = position.map(|position| before.swap_remove(position));
+            known.map_or_else(
+                || Known::new(*server),
+                |known| Known {
+                    server: *server,
+                    ..known
+                },
+            )
         };
-        self.servers = servers
-            .iter()
-            .map(|server| Known {
-                address: server.address,
-                failed_at: failed_at(&server.address),
-            })
-            .collect();
+        self.known = servers.iter().map(known).collect();
     }
 
     /// Keeps only those of the addresses that `may_stay`.
     pub fn retain(&mut self, may_stay: impl Fn(SocketAddr) -> bool) {
-        self.servers.retain(|server| may_stay(server.address));
+        self.known.retain(|known| may_stay(known.server.address));
     }
 
-    /// The servers to try for one connection: the next in turn first, those that failed lately last.
-    pub fn candidates(&mut self, now: Instant) -> Vec<SocketAddr> {
-        let count = self.servers.len();
-        if count == 0 {
-            return Vec::new();
-        }
-        let first = self.next % count;
-        self.next = first + 1;
-        let in_turn = (0..count).map(|offset| &self.servers[(first + offset) % count]);
-        let cooling = |server: &&Known| {
-            server
-                .failed_at
-                .is_some_and(|failed_at| now.saturating_duration_since(failed_at) < self.cool_down)
+    /// How many servers there are.
+    pub fn count(&self) -> usize {
+        self.known.len()
+    }
+
+    /// How long an attempt has for itself.
+    pub fn head_start(&self) -> Duration {
+        let twice = self.usual * 2;
+        twice.clamp(self.patience.head_start, self.patience.head_start_max)
+    }
+
+    /// What a connection does next, which has come so far in its `turn`.
+    pub fn next(&mut self, turn: &mut Turn, now: Instant) -> Next {
+        let count = self.known.len();
+        let rank = |position: usize| {
+            let known = &self.known[position];
+            let is_tried = |tried: &Server| tried.address == known.server.address;
+            if turn.tried.iter().any(is_tried) {
+                return None;
+            }
+            let rank = known.rank(&self.patience, now)?;
+            Some((rank, !turn.prefers(&known.server)))
         };
-        let (failed, good): (Vec<_>, Vec<_>) = in_turn.partition(cooling);
-        good.into_iter()
-            .chain(failed)
-            .map(|server| server.address)
-            .collect()
+        let in_turn = (0..count).map(|offset| self.next.wrapping_add(offset) % count);
+        let ranked = in_turn.filter_map(|position| Some((rank(position)?, position)));
+        let best = ranked.min_by_key(|(rank, _)| *rank);
+        let Some((_, position)) = best else {
+            let is_awaited = |known: &Known| {
+                let is_tried = |tried: &Server| tried.address == known.server.address;
+                known.is_probed && !turn.tried.iter().any(is_tried)
+            };
+            return match self.known.iter().any(is_awaited) {
+                true => Next::Wait,
+                false => Next::Nobody,
+            };
+        };
+        let known = &mut self.known[position];
+        known.is_probed = known.failures > 0;
+        let server = known.server;
+        if turn.tried.is_empty() {
+            self.next = position + 1;
+        }
+        turn.tried.push(server);
+        Next::Try(server.address)
     }
 
-    /// Remembers that `address` could not be reached.
-    pub fn failed(&mut self, address: SocketAddr, now: Instant) {
-        self.set_failed_at(address, Some(now));
+    /// Remembers that an attempt at `address` has had no answer for as long as it has for itself.
+    pub fn slow(&mut self, address: SocketAddr) {
+        if let Some(known) = self.find(address) {
+            known.is_slow = true;
+        }
+    }
+
+    /// Remembers that `address` could not be reached. Returns whether another address of the same name can be.
+    pub fn failed(&mut self, address: SocketAddr, now: Instant) -> bool {
+        let Some(failed) = self.find(address).map(|known| known.server) else {
+            return false;
+        };
+        let serves = |known: &Known| known.server.source == failed.source && known.failures == 0;
+        let is_spared = self
+            .known
+            .iter()
+            .any(|known| known.server.address != address && serves(known));
+        let patience = self.patience;
+        let longest = match is_spared {
+            true => patience.longest_beside,
+            false => patience.longest,
+        };
+        if let Some(known) = self.find(address) {
+            let wait = patience.first.saturating_mul(1 << known.failures.min(16));
+            known.failures = known.failures.saturating_add(1);
+            known.failed_at = Some(now);
+            known.out_until = Some(now + wait.min(longest));
+            known.is_probed = false;
+            known.is_slow = false;
+        }
+        is_spared
+    }
+
+    /// Remembers what connecting took.
+    pub fn connected(&mut self, took: Duration) {
+        // A mean in which the last ones count most.
+        self.usual = (self.usual * 7 + took) / 8;
     }
 
     /// Remembers that `address` could be reached.
     pub fn succeeded(&mut self, address: SocketAddr) {
-        self.set_failed_at(address, None);
+        if let Some(known) = self.find(address) {
+            *known = Known::new(known.server);
+        }
     }
 
-    fn set_failed_at(&mut self, address: SocketAddr, failed_at: Option<Instant>) {
-        for server in self
-            .servers
-            .iter_mut()
-            .filter(|server| server.address == address)
-        {
-            server.failed_at = failed_at;
+    /// An attempt at `address` has ended without saying anything about it.
+    pub fn given_up(&mut self, address: SocketAddr) {
+        if let Some(known) = self.find(address) {
+            known.is_probed = false;
         }
+    }
+
+    fn find(&mut self, address: SocketAddr) -> Option<&mut Known> {
+        self.known
+            .iter_mut()
+            .find(|known| known.server.address == address)
+    }
+}
+
+impl Known {
+    fn new(server: Server) -> Self {
+        Known {
+            server,
+            failures: 0,
+            failed_at: None,
+            out_until: None,
+            is_probed: false,
+            is_slow: false,
+        }
+    }
+
+    /// How good a choice it is, the best first; `None` if it is none now.
+    fn rank(&self, patience: &Patience, now: Instant) -> Option<(u8, Option<Instant>)> {
+        if self.is_probed {
+            return None;
+        }
+        if self.is_slow {
+            return Some((1, None));
+        }
+        if self.out_until.is_none_or(|until| until <= now) {
+            return Some((0, None));
+        }
+        let may_retry = self.failed_at.is_none_or(|at| at + patience.retry <= now);
+        may_retry.then_some((2, self.out_until))
+    }
+}
+
+impl Turn {
+    /// After one address of a name, the next one is of the same name and the other family (RFC 8305 section 4).
+    fn prefers(&self, server: &Server) -> bool {
+        self.tried.last().is_some_and(|last| {
+            last.source == server.source && last.address.is_ipv4() != server.address.is_ipv4()
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    const PATIENCE: Patience = Patience {
+        first: Duration::from_secs(5),
+        longest: Duration::from_secs(60),
+        longest_beside: Duration::from_secs(600),
+        retry: Duration::from_millis(250),
+        head_start: Duration::from_millis(250),
+        head_start_max: Duration::from_secs(2),
+    };
 
     fn address(port: u16) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], port))
@@ -112,55 +276,224 @@ mod tests {
 
     fn server(port: u16) -> Server {
         Server {
-            source: 0,
+            source: usize::from(port),
             address: address(port),
         }
     }
 
-    fn balance(ports: &[u16]) -> Balance {
-        let mut balance = Balance::new(Duration::from_secs(5));
-        balance.replace(&ports.iter().map(|port| server(*port)).collect::<Vec<_>>());
+    fn balance(ports: impl IntoIterator<Item = u16>, random: usize) -> Balance {
+        let mut balance = Balance::new(PATIENCE, random);
+        balance.replace(&ports.into_iter().map(server).collect::<Vec<_>>());
         balance
     }
 
-    #[test]
-    fn servers_take_turns_and_every_one_is_a_candidate() {
-        let now = Instant::now();
-        let mut balance = balance(&[1, 2, 3]);
-        let firsts: Vec<_> = (0..6).map(|_| balance.candidates(now)[0].port()).collect();
-        assert_eq!(firsts, [1, 2, 3, 1, 2, 3]);
-        assert_eq!(balance.candidates(now).len(), 3);
+    fn first(balance: &mut Balance, now: Instant) -> Next {
+        balance.next(&mut Turn::default(), now)
+    }
+
+    fn firsts(balance: &mut Balance, count: usize, now: Instant) -> Vec<u16> {
+        let mut ports = Vec::new();
+        for _ in 0..count {
+            match first(balance, now) {
+                Next::Try(address) => ports.push(address.port()),
+                other => panic!("{other:?}"),
+            }
+        }
+        ports
     }
 
     #[test]
-    fn a_failed_server_comes_last_until_it_has_cooled_down_or_answered() {
+    fn servers_take_turns_from_where_chance_has_it() {
         let now = Instant::now();
-        let mut balance = balance(&[1, 2]);
-        balance.failed(address(1), now);
-        for _ in 0..4 {
-            assert_eq!(balance.candidates(now), [address(2), address(1)]);
+        assert_eq!(firsts(&mut balance(1..=3, 0), 6, now), [1, 2, 3, 1, 2, 3]);
+        assert_eq!(firsts(&mut balance(1..=3, 2), 4, now), [3, 1, 2, 3]);
+        assert_eq!(firsts(&mut balance(1..=3, usize::MAX), 3, now).len(), 3);
+    }
+
+    #[test]
+    fn every_server_is_tried_once_and_then_nobody_is_left() {
+        let now = Instant::now();
+        let mut balance = balance(1..=3, 1);
+        let mut turn = Turn::default();
+        let tried: Vec<_> = (0..4).map(|_| balance.next(&mut turn, now)).collect();
+        let expected = [2, 3, 1].map(|port| Next::Try(address(port)));
+        assert_eq!(tried[..3], expected);
+        assert_eq!(tried[3], Next::Nobody);
+        assert_eq!(first(&mut Balance::new(PATIENCE, 7), now), Next::Nobody);
+    }
+
+    #[test]
+    fn a_failed_server_is_passed_over_longer_each_time_and_probed_by_one_connection() {
+        let mut now = Instant::now();
+        let mut balance = balance(1..=3, 0);
+        for wait in [5, 10, 20, 40, 60, 60] {
+            balance.failed(address(1), now);
+            // Those that are left still share evenly.
+            assert_eq!(
+                firsts(&mut balance, 4, now)
+                    .iter()
+                    .filter(|port| **port == 2)
+                    .count(),
+                2
+            );
+            now += Duration::from_secs(wait) - Duration::from_millis(1);
+            assert!(!firsts(&mut balance, 6, now).contains(&1), "after {wait}");
+            now += Duration::from_millis(1);
+            let probed = firsts(&mut balance, 9, now);
+            assert_eq!(
+                probed.iter().filter(|port| **port == 1).count(),
+                1,
+                "{probed:?}"
+            );
         }
-        let later = now + Duration::from_secs(5);
-        let firsts: Vec<_> = (0..2)
-            .map(|_| balance.candidates(later)[0].port())
-            .collect();
-        assert!(firsts.contains(&1), "{firsts:?}");
-        balance.failed(address(1), later);
         balance.succeeded(address(1));
-        let firsts: Vec<_> = (0..2)
-            .map(|_| balance.candidates(later)[0].port())
-            .collect();
-        assert!(firsts.contains(&1), "{firsts:?}");
+        assert_eq!(
+            firsts(&mut balance, 9, now)
+                .iter()
+                .filter(|port| **port == 1)
+                .count(),
+            3
+        );
+    }
+
+    #[test]
+    fn where_all_have_failed_each_is_tried_again_by_one_connection_at_a_time() {
+        let now = Instant::now();
+        let mut balance = balance(1..=2, 0);
+        balance.failed(address(1), now);
+        balance.failed(address(2), now);
+        assert_eq!(
+            first(&mut balance, now),
+            Next::Nobody,
+            "both failed just now"
+        );
+        let later = now + PATIENCE.retry;
+        let (mut one, mut other) = (Turn::default(), Turn::default());
+        assert!(matches!(balance.next(&mut one, later), Next::Try(_)));
+        assert!(matches!(balance.next(&mut other, later), Next::Try(_)));
+        assert_eq!(balance.next(&mut one, later), Next::Wait);
+        balance.given_up(address(1));
+        balance.succeeded(address(2));
+        assert_eq!(first(&mut balance, later), Next::Try(address(2)));
+    }
+
+    #[test]
+    fn a_slow_server_is_chosen_only_if_no_other_is_there() {
+        let now = Instant::now();
+        let mut balance = balance(1..=2, 0);
+        balance.slow(address(1));
+        assert_eq!(firsts(&mut balance, 3, now), [2, 2, 2]);
+        balance.failed(address(2), now);
+        assert_eq!(firsts(&mut balance, 2, now), [1, 1]);
+    }
+
+    #[test]
+    fn after_one_family_of_a_name_comes_the_other() {
+        let now = Instant::now();
+        let of_name = |text: &str| Server {
+            source: 0,
+            address: text.parse().expect("an address"),
+        };
+        let mut balance = Balance::new(PATIENCE, 0);
+        let known = [
+            of_name("[::1]:1"),
+            of_name("[::2]:1"),
+            server(9),
+            of_name("127.0.0.1:1"),
+        ];
+        balance.replace(&known);
+        let mut turn = Turn::default();
+        assert_eq!(balance.next(&mut turn, now), Next::Try(known[0].address));
+        assert_eq!(balance.next(&mut turn, now), Next::Try(known[3].address));
+    }
+
+    #[test]
+    fn an_address_that_never_answers_stays_out_for_longer_while_another_of_its_name_serves() {
+        let mut now = Instant::now();
+        let mut balance = Balance::new(PATIENCE, 0);
+        let [dead, alive] = ["[::1]:1", "127.0.0.1:1"].map(|text| Server {
+            source: 0,
+            address: text.parse().expect("an address"),
+        });
+        balance.replace(&[dead, alive]);
+        let mut failures = 0;
+        let end = now + Duration::from_secs(3600);
+        while now < end {
+            if first(&mut balance, now) == Next::Try(dead.address) {
+                assert!(balance.failed(dead.address, now), "the other one serves");
+                failures += 1;
+            }
+            now += Duration::from_secs(1);
+        }
+        assert!(failures < 14, "{failures} in an hour");
     }
 
     #[test]
     fn new_addresses_are_used_and_what_is_known_of_old_ones_is_kept() {
         let now = Instant::now();
-        let mut balance = balance(&[1, 2]);
+        let mut balance = balance(1..=2, 0);
         balance.failed(address(2), now);
         balance.replace(&[server(2), server(3)]);
-        assert_eq!(balance.candidates(now), [address(3), address(2)]);
+        assert_eq!(firsts(&mut balance, 3, now), [3, 3, 3]);
         balance.replace(&[]);
-        assert!(balance.candidates(now).is_empty());
+        assert_eq!(first(&mut balance, now), Next::Nobody);
+    }
+
+    #[test]
+    fn an_attempt_has_twice_what_connecting_takes_as_a_rule() {
+        let mut balance = balance(1..=1, 0);
+        assert_eq!(balance.head_start(), PATIENCE.head_start);
+        for _ in 0..100 {
+            balance.connected(Duration::from_millis(300));
+        }
+        assert!(balance.head_start() > Duration::from_millis(550));
+        for _ in 0..100 {
+            balance.connected(Duration::from_secs(9));
+        }
+        assert_eq!(balance.head_start(), PATIENCE.head_start_max);
+    }
+
+    proptest! {
+        /// Whatever happens: a server in doubt is tried by one connection at a time, a server that is up and was never in
+        /// doubt is found by every connection, and every turn comes to an end.
+        #[test]
+        fn a_server_in_doubt_is_tried_by_one_and_a_good_one_by_all(
+            steps in proptest::collection::vec((0u16..6, any::<bool>(), 0u64..8), 1..200),
+            up in 0u16..6,
+            random in any::<usize>(),
+        ) {
+            let mut now = Instant::now();
+            let mut balance = balance(0..6, random);
+            let mut in_doubt = HashSet::new();
+            let mut open: Vec<SocketAddr> = Vec::new();
+            for (number, settle, seconds) in steps {
+                now += Duration::from_secs(seconds);
+                if settle && !open.is_empty() {
+                    let address = open.remove(usize::from(number) % open.len());
+                    if address.port() == up {
+                        balance.succeeded(address);
+                    } else {
+                        balance.failed(address, now);
+                        in_doubt.insert(address);
+                        open.retain(|other| *other != address);
+                    }
+                    continue;
+                }
+                let mut turn = Turn::default();
+                let mut found = false;
+                for _ in 0..7 {
+                    match balance.next(&mut turn, now) {
+                        Next::Try(address) => {
+                            let is_open = open.contains(&address);
+                            prop_assert!(!(is_open && in_doubt.contains(&address)), "{address}");
+                            found |= address.port() == up;
+                            open.push(address);
+                        }
+                        Next::Wait | Next::Nobody => break,
+                    }
+                }
+                prop_assert!(found, "the one that is up was not tried");
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! time and by the thousand cases; what this crate does not depend on, it cannot do.
 
 pub mod admission;
+pub mod alpn;
 pub mod authority;
 pub mod balance;
 pub mod block;
@@ -13,6 +14,7 @@ pub mod delivery;
 pub mod expiry;
 pub mod failure;
 pub mod goodbye;
+pub mod hint;
 pub mod identity;
 pub mod limit;
 pub mod lineage;

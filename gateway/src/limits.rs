@@ -210,8 +210,39 @@ const _: () = {
     assert!(PEER_SILENCE_MAX.as_secs() > keepalive && PEER_SILENCE_MAX.as_secs() > 120);
 };
 
-/// A server that could not be reached is passed over for this long, unless all are.
+/// A server that could not be reached is passed over for this long, unless all are; after each further failure for twice as
+/// long ...
 pub const SERVER_COOL_DOWN: Duration = Duration::from_secs(5);
+
+/// ... up to this: a server that is back is in use a minute later ...
+pub const SERVER_COOL_DOWN_MAX: Duration = Duration::from_secs(60);
+
+/// ... and an address that fails while another one of the same name serves, up to this.
+pub const ADDRESS_COOL_DOWN_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Where all servers have failed, each is tried again after this long.
+pub const SERVER_RETRY: Duration = Duration::from_millis(250);
+
+/// What connecting to one server has for itself before another is tried beside it: RFC 8305 section 5 recommends 250 ms ...
+pub const HEAD_START: Duration = Duration::from_millis(250);
+
+/// ... and allows two seconds, for servers that are far.
+pub const HEAD_START_MAX: Duration = Duration::from_secs(2);
+
+/// A client is held for this many times `connect_timeout` while servers are tried, however many there are.
+pub const CONNECT_TIMEOUTS: u32 = 2;
+
+/// How often one looks whether a client is still there while its server is being connected.
+pub const CLIENT_LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often a connection looks what became of servers that other connections try.
+pub const SERVER_LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Failures of servers that a worker keeps until somebody can be told: about 200 bytes each. More are not counted.
+pub const SERVER_NEWS_MAX: usize = 256;
+
+/// Bytes of a client's offer of protocols that the log repeats.
+pub const SHOWN_PROTOCOLS_BYTES_MAX: usize = 128;
 
 /// Names of backends are resolved again this often.
 pub const RESOLVE_INTERVAL: Duration = Duration::from_secs(15);

@@ -1,6 +1,6 @@
 //! Connects a client's stream to one of a backend's servers.
-//! In: the client. Out: a stream, over the first server in turn that can be reached. On the worker; nothing has been
-//! sent to a server that failed, so the next may be tried.
+//! In: the client. Out: a stream, over the first server in turn that can be reached. On the worker; nothing of the client's
+//! has been sent to a server that failed, so the next may be tried, and one that is slow need not be waited for.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -10,17 +10,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use gateway_core::balance::{Balance, Server};
+use gateway_core::alpn;
+use gateway_core::balance::{Balance, Next, Patience, Server, Turn};
 use gateway_core::certificate::Chain;
 use gateway_core::server_trust::{ServerObjection, ServerTrust};
 use rustix::io::Errno;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use super::attempt::{Attempt, first_of};
 use super::proxy_protocol;
 use crate::config::{Backend, BackendTransport, Config, ProxyProtocol};
 use crate::limits;
 use crate::relay::{PlainStream, Stream};
-use crate::rt::{BufferPool, Socket};
+use crate::rt::{BufferPool, Presence, Socket};
 use crate::tls::{self, BackendConfigs, Connected, HandshakeError, VerifiedPeer};
 
 /// The client on whose behalf a connection is made.
@@ -39,11 +42,16 @@ pub struct Client<'a> {
     pub protocol: Option<&'a [u8]>,
 }
 
-/// No server of the backend could be reached.
+/// Why a client has no server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unreachable {
-    /// How many are known; none where no name could be resolved.
-    pub known: usize,
+pub enum NotConnected {
+    /// None of the backend could be reached.
+    Unreachable {
+        /// How many are known; none where no name could be resolved.
+        known: usize,
+    },
+    /// The client has gone meanwhile.
+    ClientGone,
 }
 
 /// How the hop is protected, ready to use.
@@ -89,10 +97,37 @@ impl Transport {
 pub struct Servers {
     backend: Arc<Backend>,
     transport: Transport,
-    balance: Rc<RefCell<Balance>>,
     buffers: Rc<BufferPool>,
-    /// Servers that did not ask for our certificate, which has been said.
-    careless: Rc<RefCell<HashSet<SocketAddr>>>,
+    known: Rc<Known>,
+}
+
+/// What is known of the servers, whatever the configuration is.
+struct Known {
+    balance: RefCell<Balance>,
+    /// What has been said of which server.
+    said: RefCell<HashSet<(SocketAddr, Remark)>>,
+    /// Attempts that failed when nobody waited for them any more.
+    news: RefCell<Vec<ServerFailure>>,
+}
+
+/// What an operator should know of a server, and is told once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Remark {
+    /// It does not ask for our certificate.
+    Careless,
+    /// It chose no protocol although its client speaks HTTP/2.
+    ChoseNoProtocol,
+}
+
+/// An attempt at a server that failed.
+#[derive(Debug)]
+pub struct ServerFailure {
+    /// The server.
+    pub server: SocketAddr,
+    /// Why.
+    pub error: HandshakeError,
+    /// Another address of the same name serves.
+    pub is_spared: bool,
 }
 
 /// A connection to one of the servers.
@@ -105,44 +140,99 @@ pub struct Connection {
     pub chain: Option<Chain>,
 }
 
-/// A server took the connection and ended it without a word. In TLS 1.3 a server that refuses our certificate says so
-/// only after the handshake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("ended the connection before it sent a byte; it may have refused our certificate")]
-pub struct EndedAtOnce;
+/// What becomes of an attempt. Boxed: it is passed about.
+enum Step {
+    /// TCP stands, since the attempt began then.
+    Socket(SocketAddr, Socket, Instant),
+    /// So does everything above it.
+    Connected(Box<Connection>),
+    /// The server cannot be reached.
+    Failed(ServerFailure),
+}
+
+/// One client's way to a server.
+struct Race {
+    turn: Turn,
+    attempts: Vec<Attempt<Step>>,
+    /// The server that is past TCP: while one is, no further one is tried.
+    shaking: Option<SocketAddr>,
+    /// The last one that was begun, and when.
+    newest: Option<(SocketAddr, Instant)>,
+    another_at: Instant,
+}
+
+impl Race {
+    fn new(now: Instant) -> Self {
+        Race {
+            turn: Turn::default(),
+            attempts: Vec::new(),
+            shaking: None,
+            newest: None,
+            another_at: now,
+        }
+    }
+
+    fn failed(&mut self, server: SocketAddr) {
+        self.shaking = self.shaking.filter(|shaking| *shaking != server);
+        self.newest = self.newest.filter(|(newest, _)| *newest != server);
+        self.another_at = Instant::now();
+    }
+}
 
 impl Servers {
-    /// The servers of `backend`, none of which has an address yet.
-    pub fn new(backend: Arc<Backend>, transport: Transport, buffers: Rc<BufferPool>) -> Self {
-        let balance = Balance::new(limits::SERVER_COOL_DOWN);
+    /// The servers of `backend`, none of which has an address yet. Turns begin at `random`.
+    pub fn new(
+        backend: Arc<Backend>,
+        transport: Transport,
+        buffers: Rc<BufferPool>,
+        random: usize,
+    ) -> Self {
+        let patience = Patience {
+            first: limits::SERVER_COOL_DOWN,
+            longest: limits::SERVER_COOL_DOWN_MAX,
+            longest_beside: limits::ADDRESS_COOL_DOWN_MAX,
+            retry: limits::SERVER_RETRY,
+            head_start: limits::HEAD_START,
+            head_start_max: limits::HEAD_START_MAX,
+        };
+        let known = Known {
+            balance: RefCell::new(Balance::new(patience, random)),
+            said: RefCell::default(),
+            news: RefCell::default(),
+        };
         Servers {
             backend,
             transport,
-            balance: Rc::new(RefCell::new(balance)),
             buffers,
-            careless: Rc::default(),
+            known: Rc::new(known),
         }
     }
 
     /// These servers by another configuration, with what is known of them from `before`.
     pub fn after(self, before: &Servers) -> Self {
         Servers {
-            balance: Rc::clone(&before.balance),
-            careless: Rc::clone(&before.careless),
+            known: Rc::clone(&before.known),
             ..self
         }
     }
 
-    /// Remembers that a connection to `server` was ended before a byte came from it. `None` where that means nothing:
-    /// a plain TCP server may do so for the client's fault.
-    pub fn ended_at_once(&self, server: SocketAddr) -> Option<EndedAtOnce> {
-        match self.transport {
-            Transport::Plain => None,
-            Transport::Tls { .. } => {
-                self.balance.borrow_mut().failed(server, Instant::now());
-                Some(EndedAtOnce)
-            }
-        }
+    /// Remembers that `server` has refused our certificate. In TLS 1.3 a server says so only when the handshake is over for
+    /// us. Nothing else that ends a connection later counts: a client could bring it about.
+    pub fn refused_us(&self, server: SocketAddr) {
+        self.known
+            .balance
+            .borrow_mut()
+            .failed(server, Instant::now());
+    }
+
+    /// Whether the hop is TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.transport, Transport::Tls { .. })
+    }
+
+    /// Whether a PROXY header goes first.
+    pub fn has_proxy_header(&self) -> bool {
+        self.backend.proxy_protocol != ProxyProtocol::Off
     }
 
     /// What speaks against a server that is connected, by what is believed at this moment.
@@ -156,7 +246,7 @@ impl Servers {
     /// Takes the servers to use from now on. Where none is known yet those before go on, as far as they can be trusted to be
     /// the backend's: by their certificate, or because they are on this host.
     pub fn replace(&self, servers: &[Server]) {
-        let mut balance = self.balance.borrow_mut();
+        let mut balance = self.known.balance.borrow_mut();
         match (servers, &self.transport) {
             ([], Transport::Plain) => {
                 balance.retain(|address| address.ip().to_canonical().is_loopback());
@@ -166,70 +256,242 @@ impl Servers {
         }
     }
 
-    /// Connects to the first server in turn that can be reached; tells `failed` of each that could not.
+    /// Connects to the first server in turn that can be reached, while `presence` says that the client is there; tells
+    /// `failed` of each that could not, and of those that could not earlier when nobody waited for them any more.
+    ///
+    /// One that does not answer gets company after a while (RFC 8305), and its attempt goes on by itself, so that it is known
+    /// what became of it. However many servers there are, a client is held for `CONNECT_TIMEOUTS` times the time of one.
     pub async fn connect(
-        &self,
+        self: &Rc<Self>,
         client: &Client<'_>,
-        mut failed: impl FnMut(SocketAddr, &HandshakeError),
-    ) -> Result<Connection, Unreachable> {
-        let candidates = self.balance.borrow_mut().candidates(Instant::now());
-        let known = candidates.len();
-        for address in candidates {
-            let attempt = self.attempt(address, client);
-            let outcome = monoio::time::timeout(self.backend.connect_timeout, attempt).await;
-            match outcome.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) {
-                Ok((stream, chain)) => {
-                    self.balance.borrow_mut().succeeded(address);
-                    return Ok(Connection {
-                        stream,
-                        server: address,
-                        chain,
-                    });
+        presence: impl Fn() -> Presence,
+        mut failed: impl FnMut(&ServerFailure),
+    ) -> Result<Connection, NotConnected> {
+        self.known.news.take().iter().for_each(&mut failed);
+        let timeout = self.backend.connect_timeout;
+        let mut deadline = Instant::now() + limits::CONNECT_TIMEOUTS * timeout;
+        let mut race = Race::new(Instant::now());
+        loop {
+            let now = Instant::now();
+            if now >= race.another_at && race.shaking.is_none() && !self.try_another(&mut race, now)
+            {
+                break;
+            }
+            let look_at = (now + limits::CLIENT_LOOK_INTERVAL).min(deadline);
+            let wake_at = match race.shaking {
+                Some(_) => look_at,
+                None => look_at.min(race.another_at),
+            };
+            let waiting = first_of(&mut race.attempts);
+            match monoio::time::timeout_at(wake_at.into(), waiting).await {
+                Ok(Step::Socket(server, ..)) if race.shaking.is_some() => {
+                    // Another one was faster; that this one is there is all there is to know.
+                    self.known.balance.borrow_mut().given_up(server);
                 }
-                Err(error) => {
-                    if !is_ours(&error) {
-                        self.balance.borrow_mut().failed(address, Instant::now());
-                    }
-                    failed(address, &error);
+                Ok(Step::Socket(server, socket, began)) => {
+                    race.shaking = Some(server);
+                    race.newest = None;
+                    let shaking = self.shake_hands(server, (socket, began), client);
+                    race.attempts.push(shaking);
                 }
+                Ok(Step::Connected(connection)) => return Ok(*connection),
+                Ok(Step::Failed(failure)) => {
+                    failed(&failure);
+                    race.failed(failure.server);
+                }
+                Err(_) => match presence() {
+                    Presence::Gone => return Err(NotConnected::ClientGone),
+                    // It may still be there to read: but hardly for long.
+                    Presence::Finished => deadline = deadline.min(now + timeout),
+                    Presence::Here => {}
+                },
+            }
+            if Instant::now() >= deadline {
+                break;
             }
         }
-        Err(Unreachable { known })
+        let known = self.known.balance.borrow().count();
+        Err(NotConnected::Unreachable { known })
     }
 
-    async fn attempt(
-        &self,
+    /// Begins another attempt, if a server is left. `false`: there is nothing left to wait for.
+    fn try_another(self: &Rc<Self>, race: &mut Race, now: Instant) -> bool {
+        let mut balance = self.known.balance.borrow_mut();
+        let head_start = balance.head_start();
+        if let Some((address, began)) = race.newest.take()
+            && now >= began + head_start
+        {
+            balance.slow(address);
+        }
+        race.another_at = now + head_start;
+        match balance.next(&mut race.turn, now) {
+            Next::Try(address) => {
+                race.newest = Some((address, now));
+                race.attempts.push(self.begin(address));
+                true
+            }
+            Next::Wait => {
+                race.another_at = now + limits::SERVER_LOOK_INTERVAL;
+                true
+            }
+            Next::Nobody => !race.attempts.is_empty(),
+        }
+    }
+
+    /// Begins to connect to a server.
+    fn begin(self: &Rc<Self>, address: SocketAddr) -> Attempt<Step> {
+        let servers = Rc::clone(self);
+        let connecting = async move {
+            let began = Instant::now();
+            let connecting = Socket::connect(address);
+            let outcome = monoio::time::timeout(servers.backend.connect_timeout, connecting).await;
+            match outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(socket) => {
+                    let mut balance = servers.known.balance.borrow_mut();
+                    balance.connected(began.elapsed());
+                    if !servers.is_tls() {
+                        balance.succeeded(address);
+                    }
+                    Step::Socket(address, socket, began)
+                }
+                Err(error) => servers.not_reached(address, error.into()),
+            }
+        };
+        Attempt::begin(connecting, self.news_keeper())
+    }
+
+    /// Does what comes after TCP: the header, TLS.
+    fn shake_hands(
+        self: &Rc<Self>,
         address: SocketAddr,
+        (socket, began): (Socket, Instant),
         client: &Client<'_>,
-    ) -> Result<(Stream, Option<Chain>), HandshakeError> {
-        let socket = Socket::connect(address).await?;
-        if self.backend.proxy_protocol == ProxyProtocol::Outside {
-            proxy_protocol::send_outside(&socket, client).await?;
+    ) -> Attempt<Step> {
+        let servers = Rc::clone(self);
+        let header = match self.backend.proxy_protocol {
+            ProxyProtocol::Off => Ok(None),
+            ProxyProtocol::Outside | ProxyProtocol::Inside => {
+                proxy_protocol::header(client).map(Some)
+            }
+        };
+        let config = self.transport.config(client.protocol);
+        let speaks_http2 = client.protocol == Some(alpn::HTTP_2);
+        let shaking = async move {
+            let shaking = servers.establish(socket, header, config);
+            let until = began + servers.backend.connect_timeout;
+            let outcome = monoio::time::timeout_at(until.into(), shaking).await;
+            match outcome.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) {
+                Ok(established) => {
+                    servers.known.balance.borrow_mut().succeeded(address);
+                    servers.remark(address, &established, speaks_http2);
+                    Step::Connected(Box::new(Connection {
+                        stream: established.stream,
+                        server: address,
+                        chain: established.chain,
+                    }))
+                }
+                Err(error) => servers.not_reached(address, error),
+            }
+        };
+        Attempt::begin(shaking, self.news_keeper())
+    }
+
+    async fn establish(
+        &self,
+        socket: Socket,
+        header: Result<Option<Vec<u8>>, proxy_header::Error>,
+        config: Option<Arc<ClientConfig>>,
+    ) -> Result<Established, HandshakeError> {
+        let header = header.map_err(io::Error::other)?;
+        let is_inside = self.backend.proxy_protocol == ProxyProtocol::Inside;
+        if let Some(header) = header.as_deref().filter(|_| !is_inside) {
+            proxy_protocol::send_outside(&socket, header).await?;
         }
         let buffers = Rc::clone(&self.buffers);
-        match &self.transport {
-            Transport::Plain => Ok((Stream::Plain(PlainStream::new(socket, buffers)), None)),
-            Transport::Tls {
-                configs,
-                server_name,
-                ..
-            } => {
-                let config = configs.for_protocol(client.protocol);
-                let connecting = tls::connect(socket, config, server_name.clone(), buffers);
-                let Connected {
-                    stream,
-                    chain,
-                    asked_who_we_are,
-                } = connecting.await?;
-                if !asked_who_we_are && self.careless.borrow_mut().insert(address) {
-                    let backend = self.backend.name.as_str();
-                    tracing::warn!(backend, server = %address, "the server does not ask for our certificate: it takes telemetry from anybody who reaches it");
-                }
-                if self.backend.proxy_protocol == ProxyProtocol::Inside {
-                    proxy_protocol::send_inside(&stream, &self.buffers, client).await?;
-                }
-                Ok((Stream::Tls(stream), chain))
+        let (Transport::Tls { server_name, .. }, Some(config)) = (&self.transport, config) else {
+            return Ok(Established {
+                stream: Stream::Plain(PlainStream::new(socket, buffers)),
+                chain: None,
+                asked_who_we_are: true,
+                chose_a_protocol: true,
+            });
+        };
+        let connected = tls::connect(socket, &config, server_name.clone(), buffers).await?;
+        let Connected {
+            stream,
+            chain,
+            asked_who_we_are,
+            protocol,
+        } = connected;
+        if let Some(header) = header.as_deref().filter(|_| is_inside) {
+            proxy_protocol::send_inside(&stream, &self.buffers, header).await?;
+        }
+        Ok(Established {
+            stream: Stream::Tls(stream),
+            chain,
+            asked_who_we_are,
+            chose_a_protocol: protocol.is_some(),
+        })
+    }
+
+    /// Says, once of each server, what an operator should know of it.
+    fn remark(&self, server: SocketAddr, established: &Established, speaks_http2: bool) {
+        let backend = self.backend.name.as_str();
+        let is_new = |remark| self.known.said.borrow_mut().insert((server, remark));
+        if !established.asked_who_we_are && is_new(Remark::Careless) {
+            tracing::warn!(backend, %server, "the server does not ask for our certificate: it takes telemetry from anybody who reaches it");
+        }
+        if speaks_http2 && !established.chose_a_protocol && is_new(Remark::ChoseNoProtocol) {
+            tracing::warn!(backend, %server, "the server chose no application protocol for a client that speaks h2: if it speaks HTTP/1.1 only, take h2 out of the listener's alpn");
+        }
+    }
+
+    fn not_reached(&self, server: SocketAddr, error: HandshakeError) -> Step {
+        let mut balance = self.known.balance.borrow_mut();
+        let is_spared = match is_ours(&error) {
+            true => {
+                balance.given_up(server);
+                false
             }
+            false => balance.failed(server, Instant::now()),
+        };
+        Step::Failed(ServerFailure {
+            server,
+            error,
+            is_spared,
+        })
+    }
+
+    /// Takes note of what becomes of attempts that nobody waits for any more.
+    fn news_keeper(&self) -> impl FnOnce(Step) + use<> {
+        let known = Rc::clone(&self.known);
+        move |step| match step {
+            Step::Socket(server, ..) => known.balance.borrow_mut().given_up(server),
+            Step::Connected(_) => {}
+            Step::Failed(failure) => {
+                let mut news = known.news.borrow_mut();
+                if news.len() < limits::SERVER_NEWS_MAX {
+                    news.push(failure);
+                }
+            }
+        }
+    }
+}
+
+/// A connection with everything above TCP.
+struct Established {
+    stream: Stream,
+    chain: Option<Chain>,
+    asked_who_we_are: bool,
+    chose_a_protocol: bool,
+}
+
+impl Transport {
+    /// The TLS configuration for a client that speaks `protocol`; none over plain TCP.
+    fn config(&self, protocol: Option<&[u8]>) -> Option<Arc<ClientConfig>> {
+        match self {
+            Transport::Plain => None,
+            Transport::Tls { configs, .. } => Some(Arc::clone(configs.for_protocol(protocol))),
         }
     }
 }

@@ -38,9 +38,9 @@ pub struct Facts<'a> {
 }
 
 /// Sends the header in clear, first of all.
-pub(super) async fn send_outside(socket: &Socket, client: &Client<'_>) -> io::Result<()> {
+pub(super) async fn send_outside(socket: &Socket, header: &[u8]) -> io::Result<()> {
     let mut buffer = Buffer::with_capacity(0);
-    buffer.append(&header(client).map_err(io::Error::other)?);
+    buffer.append(header);
     socket.write_all(&mut buffer).await
 }
 
@@ -48,10 +48,10 @@ pub(super) async fn send_outside(socket: &Socket, client: &Client<'_>) -> io::Re
 pub(super) async fn send_inside(
     stream: &TlsStream,
     pool: &BufferPool,
-    client: &Client<'_>,
+    header: &[u8],
 ) -> io::Result<()> {
     let mut buffer = sealable(pool);
-    buffer.append(&header(client).map_err(io::Error::other)?);
+    buffer.append(header);
     stream.seal(&mut buffer).map_err(io::Error::other)?;
     stream.socket().write_all(&mut buffer).await?;
     stream.give_back(buffer);
@@ -59,7 +59,7 @@ pub(super) async fn send_inside(
 }
 
 /// The header for a client whose certificate was verified.
-fn header(client: &Client<'_>) -> Result<Vec<u8>, proxy_header::Error> {
+pub(super) fn header(client: &Client<'_>) -> Result<Vec<u8>, proxy_header::Error> {
     encode(&Facts {
         address: client.address,
         listener_address: client.listener_address,

@@ -289,14 +289,9 @@ fn resumption(config: &Config) -> String {
 }
 
 fn listener_table(listener: &Listener, config: &Config) -> Table {
-    let protocols: Vec<_> = listener
-        .alpn
-        .iter()
-        .map(|name| name.escape_ascii().to_string())
-        .collect();
-    let alpn = match protocols.is_empty() {
+    let alpn = match listener.alpn.is_empty() {
         true => "none chosen".to_owned(),
-        false => protocols.join(", "),
+        false => config::shown_protocols(&listener.alpn),
     };
     let age = match listener.times.max_connection_age {
         None => "none".to_owned(),
@@ -430,9 +425,16 @@ fn backend_table(backend: &Backend, config: &Config) -> Table {
             let authorities = authorities(config, &format!("backend {} tls ca", backend.name));
             let name = tls.server_name.to_str();
             format!(
-                "mTLS; servers must be {name}, certified by one of:\n{}\nrevocation {}",
+                "mTLS; servers must be {name}, certified by one of:\n{}\nrevocation {}\noffered {}",
                 authorities.join("\n"),
-                lists(&tls.revocation)
+                lists(&tls.revocation),
+                match tls.alpn.is_empty() {
+                    true => "what the client chose".to_owned(),
+                    false => format!(
+                        "what the client chose among {0}, or {0}",
+                        config::shown_protocols(&tls.alpn)
+                    ),
+                }
             )
         }
     };

@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 
 use super::checked::{Backend, BackendTls, BackendTransport, ProxyProtocol, ServerAddress};
 use super::keys::{self, Role};
-use super::listener::CheckedListener;
+use super::listener::{self, CheckedListener};
 use super::raw::{RawBackend, RawBackendTls, Text, Texts};
 use super::report::{Place, Report};
 use super::revocation;
@@ -340,8 +340,10 @@ fn tls(
             })
         },
     );
+    let alpn = listener::alpn(&place, raw.alpn, report);
     let (revocation, revoking) = revocation?;
     Some(BackendTls {
+        alpn: alpn?,
         roots: roots?,
         revocation,
         revoking: Arc::new(revoking),

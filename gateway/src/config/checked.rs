@@ -325,6 +325,8 @@ pub struct BackendTls {
     pub key: Arc<CertifiedKey>,
     /// The name that must stand in the server's certificate.
     pub server_name: ServerName<'static>,
+    /// Application protocols offered where a client chose none, or none of these; empty offers what the client chose.
+    pub alpn: Vec<Vec<u8>>,
 }
 
 /// The kernel guard's settings.

@@ -254,7 +254,12 @@ fn mode(text: &str) -> Result<(), String> {
     }
 }
 
-fn alpn(place: &Place, field: Field<Texts>, report: &mut Report<'_>) -> Option<Vec<Vec<u8>>> {
+/// Reads names of application protocols; none is an empty list.
+pub(super) fn alpn(
+    place: &Place,
+    field: Field<Texts>,
+    report: &mut Report<'_>,
+) -> Option<Vec<Vec<u8>>> {
     let list = match field {
         Field::Absent => return Some(Vec::new()),
         given => given.given()?,

@@ -18,6 +18,7 @@ mod listener;
 mod observe;
 mod paths;
 mod process;
+mod protocols;
 pub mod raw;
 mod report;
 mod revocation;
@@ -34,6 +35,7 @@ pub use checked::*;
 pub use keys::{shown_path, shown_time};
 pub use lifetimes::{Mortal, load_expired_too, mortals};
 pub use paths::{LocateError, NAME_DEFAULT, locate};
+pub use protocols::shown as shown_protocols;
 pub use report::{ConfigError, ConfigErrors};
 pub use revocation::{ListFile, ListFiles, Reread, Revoking};
 
@@ -142,6 +144,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     }
     let listeners = listener::check_all(&raw.place, listeners, &provider.provider, &names, report);
     backend::warn_of_unused(&backends, &listeners, report);
+    protocols::warn_of_mismatches(&listeners, &backends, report);
     process::refuse_shared_address(&admin, &listeners, report);
     let guard = guard::check(raw.guard, &listeners, report);
     let observe = observe::check(&raw.place, raw.observe, &listeners, report);

@@ -30,7 +30,9 @@ pub struct WorkerCounters {
     pub(super) server_failures: Vec<Counter>,
     /// Set once, when the worker serves.
     driver: OnceLock<Driver>,
+    pub(super) spared_failures: Vec<Counter>,
     pub(super) unreachable: Vec<Counter>,
+    pub(super) unanswered: Vec<Counter>,
     clients: Mutex<Clients>,
     foreseen: Mutex<Foreseen>,
 }
@@ -43,6 +45,7 @@ pub(super) struct ListenerCounters {
     pub(super) failures: [Counter; Failure::ALL.len()],
     pub(super) handshakes: Vec<((&'static str, &'static str), Counter)>,
     pub(super) resumed: Counter,
+    pub(super) without_protocol: Counter,
     pub(super) tickets_issued: Counter,
     pub(super) ticket_refusals: [Counter; TicketRefusal::ALL.len()],
     pub(super) received_bytes: Counter,
@@ -96,7 +99,9 @@ impl WorkerCounters {
                 .collect(),
             server_failures: config.backends.iter().map(|_| Counter::default()).collect(),
             driver: OnceLock::new(),
+            spared_failures: config.backends.iter().map(|_| Counter::default()).collect(),
             unreachable: config.backends.iter().map(|_| Counter::default()).collect(),
+            unanswered: config.backends.iter().map(|_| Counter::default()).collect(),
             clients: Mutex::default(),
             foreseen: Mutex::default(),
         }
@@ -167,7 +172,15 @@ impl WorkerCounters {
             } => counters.sent_bytes.add(*bytes as u64),
             // Counted by identity, in its record.
             Event::Slowed { .. } => {}
-            Event::ServerFailed { backend, .. } => self.server_failures[*backend].add(1),
+            Event::ServerFailed {
+                backend, is_spared, ..
+            } => match is_spared {
+                true => self.spared_failures[*backend].add(1),
+                false => self.server_failures[*backend].add(1),
+            },
+            Event::EndedByServer { backend, end, .. } => {
+                self.unanswered[*backend].add(u64::from(*end == End::BackendUnanswered));
+            }
             Event::Unreachable { backend, .. } => self.unreachable[*backend].add(1),
             Event::Ended {
                 end, changed_at, ..
@@ -193,6 +206,7 @@ impl ListenerCounters {
                 .map(|pair| (*pair, Counter::default()))
                 .collect(),
             resumed: Counter::default(),
+            without_protocol: Counter::default(),
             tickets_issued: Counter::default(),
             ticket_refusals: Default::default(),
             received_bytes: Counter::default(),
@@ -213,6 +227,8 @@ impl ListenerCounters {
 
     fn established(&self, negotiated: &Negotiated, took: Duration) {
         self.resumed.add(u64::from(negotiated.is_resumed));
+        self.without_protocol
+            .add(u64::from(negotiated.ignored_protocols.is_some()));
         self.tickets_issued
             .add(u64::from(negotiated.tickets_issued));
         self.ticket_refused(negotiated.ticket_refusal);

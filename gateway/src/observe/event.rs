@@ -107,6 +107,19 @@ pub enum Event<'a> {
         server: SocketAddr,
         /// Why.
         error: &'a dyn std::error::Error,
+        /// Another address of the same name serves.
+        is_spared: bool,
+    },
+    /// A server ended a connection in another way than by an answer and a clean end, or in another language.
+    EndedByServer {
+        /// Position of the backend in the configuration.
+        backend: usize,
+        /// The server.
+        server: SocketAddr,
+        /// How.
+        end: End,
+        /// What that usually means, from what had happened by then; empty where nothing is worth saying.
+        meaning: &'static str,
     },
     /// A client's connection found no server.
     Unreachable {

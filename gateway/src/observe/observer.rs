@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use gateway_core::failure::{Failure, Level};
 use gateway_core::suppress::Suppressor;
@@ -16,7 +16,8 @@ use super::event::{Event, Presented};
 use crate::config::Config;
 use crate::identity;
 use crate::limits;
-use crate::tls::VerifiedPeer;
+use crate::relay::End;
+use crate::tls::{Negotiated, VerifiedPeer};
 
 /// A worker's ear.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub struct Observer {
     server_failures: RefCell<Vec<Suppressor>>,
     unreachable: RefCell<Vec<Suppressor>>,
     backend_faults: RefCell<Suppressor>,
+    ignored_protocols: RefCell<Suppressor>,
     foreseen: RefCell<Suppressor>,
     slowed: RefCell<Suppressor>,
 }
@@ -48,6 +50,7 @@ impl Observer {
         let server_failures = RefCell::new(vec![suppressor.clone(); config.backends.len()]);
         let unreachable = RefCell::new(vec![suppressor.clone(); config.backends.len()]);
         let backend_faults = RefCell::new(suppressor.clone());
+        let ignored_protocols = RefCell::new(suppressor.clone());
         let foreseen = RefCell::new(suppressor.clone());
         let slowed = RefCell::new(suppressor);
         Observer {
@@ -60,6 +63,7 @@ impl Observer {
             server_failures,
             unreachable,
             backend_faults,
+            ignored_protocols,
             foreseen,
             slowed,
         }
@@ -125,8 +129,9 @@ impl Observer {
                 backend,
                 server,
                 error,
+                is_spared,
             } => {
-                self.log_server_failed((listener, *backend), *server, *error);
+                self.log_server_failed((listener, *backend), (*server, *is_spared), *error);
             }
             Event::Unreachable { backend, known } => {
                 self.log_unreachable((listener, *backend), *known);
@@ -138,12 +143,7 @@ impl Observer {
                 took,
                 ..
             } => {
-                let (suite, group) = (negotiated.cipher_suite, negotiated.group);
-                let (identity, kind) = named(peer);
-                tracing::debug!(
-                    listener, peer = %address, identity, kind, rule = peer.rule() + 1,
-                    tenant = peer.tenant().map(|tenant| tenant.as_str()), suite, group, ?took, "accepted"
-                );
+                self.log_established(listener, (peer, *address), negotiated, *took);
             }
             Event::Ended {
                 end,
@@ -155,11 +155,14 @@ impl Observer {
             } => {
                 let ((identity, kind), reason) = (named(peer), end.label());
                 tracing::debug!(listener, peer = %address, identity, kind, reason, received_bytes, sent_bytes, "ended");
-                if end.is_backends_fault()
-                    && let Some(left_out) = self.backend_faults.borrow_mut().admit(Instant::now())
-                {
-                    tracing::warn!(listener, peer = %address, identity, kind, reason, left_out, "cut off by the backend");
-                }
+            }
+            Event::EndedByServer {
+                backend,
+                server,
+                end,
+                meaning,
+            } => {
+                self.log_ended_by_server((listener, *backend), *server, (*end, meaning));
             }
             Event::Foreseen {
                 failure,
@@ -180,17 +183,62 @@ impl Observer {
         }
     }
 
+    fn log_established(
+        &self,
+        listener: &str,
+        (peer, address): (&VerifiedPeer, SocketAddr),
+        negotiated: &Negotiated,
+        took: Duration,
+    ) {
+        if let Some(offered) = &negotiated.ignored_protocols {
+            self.log_ignored_protocols(listener, address, offered);
+        }
+        let (suite, group) = (negotiated.cipher_suite, negotiated.group);
+        let (identity, kind) = named(peer);
+        tracing::debug!(
+            listener, peer = %address, identity, kind, rule = peer.rule() + 1,
+            tenant = peer.tenant().map(|tenant| tenant.as_str()), suite, group, ?took, "accepted"
+        );
+    }
+
     fn log_server_failed(
         &self,
         (listener, backend): (&str, usize),
-        server: SocketAddr,
+        (server, is_spared): (SocketAddr, bool),
         error: &dyn std::error::Error,
     ) {
         let admitted = self.server_failures.borrow_mut()[backend].admit(Instant::now());
         let Some(left_out) = admitted else { return };
         let config = self.config.borrow();
         let backend = config.backends[backend].name.as_str();
-        tracing::warn!(listener, backend, %server, %error, left_out, "cannot reach the backend's server");
+        match is_spared {
+            true => {
+                tracing::info!(listener, backend, %server, %error, left_out, "cannot reach an address of the backend's server; another one serves");
+            }
+            false => {
+                tracing::warn!(listener, backend, %server, %error, left_out, "cannot reach the backend's server");
+            }
+        }
+    }
+
+    fn log_ended_by_server(
+        &self,
+        (listener, backend): (&str, usize),
+        server: SocketAddr,
+        (end, meaning): (End, &str),
+    ) {
+        let admitted = self.backend_faults.borrow_mut().admit(Instant::now());
+        let Some(left_out) = admitted else { return };
+        let config = self.config.borrow();
+        let backend = config.backends[backend].name.as_str();
+        let (reason, detail) = (end.label(), meaning);
+        tracing::warn!(listener, backend, %server, reason, detail, left_out, "cut off by the backend");
+    }
+
+    fn log_ignored_protocols(&self, listener: &str, address: SocketAddr, offered: &str) {
+        let admitted = self.ignored_protocols.borrow_mut().admit(Instant::now());
+        let Some(left_out) = admitted else { return };
+        tracing::warn!(listener, peer = %address, offered, left_out, "the client offers application protocols and the listener has no alpn: clients of gRPC end such a connection");
     }
 
     fn log_unreachable(&self, (listener, backend): (&str, usize), known_servers: usize) {

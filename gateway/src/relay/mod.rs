@@ -9,6 +9,7 @@ mod pace;
 mod stream;
 mod watch;
 
+use std::cell::Cell;
 use std::pin::pin;
 
 use futures_util::future::{Either, select};
@@ -41,6 +42,10 @@ pub enum End {
     BackendReset,
     /// The backend broke the TLS protocol, or sent a fatal alert.
     BackendProtocol,
+    /// The backend ended it cleanly before the client did, and had not sent a byte.
+    BackendUnanswered,
+    /// The backend refused our certificate.
+    BackendRefusedUs,
     /// Nothing moved for the idle timeout.
     Idle,
     /// The maximum connection age was reached.
@@ -71,7 +76,7 @@ pub enum End {
 
 impl End {
     /// Every end.
-    pub const ALL: [End; 21] = [
+    pub const ALL: [End; 23] = [
         End::Finished,
         End::ClientTruncated,
         End::ClientReset,
@@ -80,6 +85,8 @@ impl End {
         End::BackendTruncated,
         End::BackendReset,
         End::BackendProtocol,
+        End::BackendUnanswered,
+        End::BackendRefusedUs,
         End::Idle,
         End::Age,
         End::Expired,
@@ -106,6 +113,8 @@ impl End {
             End::BackendTruncated => "backend_truncated",
             End::BackendReset => "backend_reset",
             End::BackendProtocol => "backend_protocol",
+            End::BackendUnanswered => "backend_unanswered",
+            End::BackendRefusedUs => "backend_refused_us",
             End::Idle => "idle",
             End::Age => "age",
             End::Expired => "expired",
@@ -136,12 +145,27 @@ impl End {
         )
     }
 
-    /// Whether the backend ended it, other than cleanly. That no server could be reached is reported by itself.
+    /// Whether the backend ended it, other than by an answer and a clean end. That no server could be reached is reported by
+    /// itself.
     pub const fn is_backends_fault(self) -> bool {
         matches!(
             self,
-            End::BackendTruncated | End::BackendReset | End::BackendProtocol
+            End::BackendTruncated
+                | End::BackendReset
+                | End::BackendProtocol
+                | End::BackendUnanswered
+                | End::BackendRefusedUs
         )
+    }
+
+    /// What it was, if the backend had ended the connection before without a word: the client's part in it was to notice.
+    const fn after_no_answer(self) -> Self {
+        match self {
+            End::Finished | End::ClientTruncated | End::ClientReset | End::Idle => {
+                End::BackendUnanswered
+            }
+            other => other,
+        }
     }
 
     fn of_client(error: &StreamError) -> Self {
@@ -157,6 +181,9 @@ impl End {
         match error {
             StreamError::Truncated => End::BackendTruncated,
             StreamError::Io(_) => End::BackendReset,
+            StreamError::Protocol(error) if error.refuses_our_certificate() => {
+                End::BackendRefusedUs
+            }
             StreamError::Protocol(_) => End::BackendProtocol,
             StreamError::Seal(_) | StreamError::Keys(_) => End::Internal,
         }
@@ -181,6 +208,80 @@ pub enum Progress {
     Slowed,
 }
 
+/// How a relayed connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Why.
+    pub end: End,
+    /// The backend's first bytes are those of an answer in HTTP/1.
+    pub answers_in_http1: bool,
+}
+
+/// What one looks at while bytes move.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The client has ended its direction.
+    client_ended: Cell<bool>,
+    /// The first bytes of the backend have come.
+    answered: Cell<bool>,
+    answers_in_http1: Cell<bool>,
+    /// The backend has ended its direction first, and without a byte.
+    unanswered: Cell<bool>,
+    /// A write has failed; what the side that failed had sent before is still read.
+    broken: Cell<Option<(End, Direction)>>,
+}
+
+impl Seen {
+    /// Bytes have come.
+    fn came(&self, direction: Direction, bytes: &[u8]) {
+        if direction == Direction::Sent && !self.answered.replace(true) {
+            self.answers_in_http1.set(bytes.starts_with(b"HTTP/1."));
+        }
+    }
+
+    /// One direction has come to its clean end.
+    fn ended(&self, direction: Direction) {
+        match direction {
+            Direction::Received => self.client_ended.set(true),
+            Direction::Sent => {
+                let is_unanswered = !self.answered.get() && !self.client_ended.get();
+                self.unanswered
+                    .set(is_unanswered && self.broken.get().is_none());
+            }
+        }
+    }
+
+    /// Whether the other direction has failed to write to the source of this one.
+    fn is_broken(&self, direction: Direction) -> bool {
+        self.broken
+            .get()
+            .is_some_and(|(_, other)| other != direction)
+    }
+
+    /// Whether a write to the backend has failed, and what it had sent before has been read to its end.
+    fn is_drained(&self) -> bool {
+        matches!(self.broken.get(), Some((_, Direction::Received)))
+    }
+
+    /// What is left of a fault in one direction. A write that failed ends that direction alone for now: what the peer had sent
+    /// before it went, the answer of a server that answers early and resets, lies in the socket and is read to its end.
+    fn fault(&self, direction: Direction, fault: Fault) -> Result<(), End> {
+        let of = |error: &StreamError, is_clients: bool| match is_clients {
+            true => End::of_client(error),
+            false => End::of_backend(error),
+        };
+        let from_client = direction == Direction::Received;
+        match fault {
+            Fault::Sink(error @ StreamError::Io(_)) if self.broken.get().is_none() => {
+                self.broken.set(Some((of(&error, !from_client), direction)));
+                Ok(())
+            }
+            Fault::Sink(error) => Err(of(&error, !from_client)),
+            Fault::Source(error) => Err(of(&error, from_client)),
+        }
+    }
+}
+
 /// Moves bytes both ways until the connection ends, and closes both streams in the way that end calls for.
 ///
 /// A client with a `pace` is read no faster than that. A future that is passed on as an argument takes its space twice;
@@ -191,25 +292,21 @@ pub async fn relay(
     watch: &Watch,
     pace: Option<&Pace>,
     report: impl Fn(Progress),
-) -> End {
+) -> Outcome {
+    let seen = Seen::default();
     let end = {
         let moving = pin!(async {
-            let report = &report;
+            let (report, seen) = (&report, &seen);
             futures_util::try_join!(
                 async {
-                    let fault = pump(
-                        (client, pace),
-                        backend,
-                        watch,
-                        (Direction::Received, report),
-                    )
-                    .await;
-                    fault.map_err(|fault| fault.end(End::of_client, End::of_backend))
+                    let way = (Direction::Received, report, seen);
+                    let pumped = pump((client, pace), backend, watch, way).await;
+                    pumped.or_else(|fault| seen.fault(Direction::Received, fault))
                 },
                 async {
-                    let fault =
-                        pump((backend, None), client, watch, (Direction::Sent, report)).await;
-                    fault.map_err(|fault| fault.end(End::of_backend, End::of_client))
+                    let way = (Direction::Sent, report, seen);
+                    let pumped = pump((backend, None), client, watch, way).await;
+                    pumped.or_else(|fault| seen.fault(Direction::Sent, fault))
                 }
             )
         });
@@ -224,12 +321,20 @@ pub async fn relay(
             }
         };
         match select(pin!(watch.until_end(standing)), moving).await {
-            Either::Right((Ok(_), _)) => End::Finished,
-            Either::Right((Err(end), _)) | Either::Left((end, _)) => end,
+            Either::Right((Ok(_), _)) => seen.broken.get().map_or(End::Finished, |(end, _)| end),
+            // What came of reading on is no news: the write had failed before.
+            Either::Right((Err(end), _)) => seen.broken.get().map_or(end, |(end, _)| end),
+            Either::Left((end, _)) => end,
         }
     };
-    close(client, backend, watch, end).await;
-    end
+    close(client, backend, (watch, &seen), end).await;
+    Outcome {
+        end: match seen.unanswered.get() {
+            true => end.after_no_answer(),
+            false => end,
+        },
+        answers_in_http1: seen.answers_in_http1.get(),
+    }
 }
 
 /// What went wrong in one direction, and on which of its two sides.
@@ -238,21 +343,12 @@ enum Fault {
     Sink(StreamError),
 }
 
-impl Fault {
-    fn end(self, of_source: fn(&StreamError) -> End, of_sink: fn(&StreamError) -> End) -> End {
-        match self {
-            Fault::Source(error) => of_source(&error),
-            Fault::Sink(error) => of_sink(&error),
-        }
-    }
-}
-
 /// Moves bytes from `source`, at its pace, to `sink` until `source` ends cleanly.
 async fn pump(
     (source, pace): (&Stream, Option<&Pace>),
     sink: &Stream,
     watch: &Watch,
-    (direction, report): (Direction, &impl Fn(Progress)),
+    (direction, report, seen): (Direction, &impl Fn(Progress), &Seen),
 ) -> Result<(), Fault> {
     let bytes_max = pace.map_or(usize::MAX, |_| limits::PACED_READ_BYTES);
     loop {
@@ -269,10 +365,15 @@ async fn pump(
         }
         let mut bytes = match received.map_err(Fault::Source)? {
             Some(Received::Bytes(bytes)) => bytes,
+            // A write has taken the error that a read would have got: this end may as well be a reset.
+            Some(Received::End) if seen.is_broken(direction) && !source.is_authentic() => {
+                return Err(Fault::Source(StreamError::Truncated));
+            }
             Some(Received::End) => break,
             None => continue,
         };
         let count = bytes.len();
+        seen.came(direction, bytes.filled());
         let writing = watch.writing(direction);
         let written = sink.write(&mut bytes, &writing).await;
         written.map_err(Fault::Sink)?;
@@ -280,13 +381,14 @@ async fn pump(
         sink.give_back(bytes);
         report(Progress::Moved(direction, count));
     }
+    seen.ended(direction);
     // Boxed, as `tell` is: room that only the end needs.
     let finished = Box::pin(sink.finish()).await;
     finished.map_err(Fault::Sink)
 }
 
 /// Closes both streams so that neither peer can take a cut-off stream for a complete one.
-async fn close(client: &Stream, backend: &Stream, watch: &Watch, end: End) {
+async fn close(client: &Stream, backend: &Stream, (watch, seen): (&Watch, &Seen), end: End) {
     match end {
         End::Finished => {
             client.end_cleanly();
@@ -303,7 +405,15 @@ async fn close(client: &Stream, backend: &Stream, watch: &Watch, end: End) {
             client.end_cleanly();
             backend.reset_on_close();
         }
-        End::BackendProtocol if !watch.is_writing() => {
+        // The backend broke off, and all that it had sent has been passed on: the client gets that, and an end without
+        // close_notify, where a reset would throw away what is still on its way.
+        End::BackendReset if seen.is_drained() || !watch.is_writing() => {
+            backend.reset_on_close();
+            let lingering = Box::pin(timeout(limits::LINGER_TIMEOUT, client.linger()));
+            let _ = lingering.await;
+            client.end_cleanly();
+        }
+        End::BackendProtocol | End::BackendRefusedUs if !watch.is_writing() => {
             tell(backend).await;
             client.reset_on_close();
         }

@@ -43,6 +43,11 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Whether its end can be told from one that was brought about on the way.
+    pub fn is_authentic(&self) -> bool {
+        matches!(self, Stream::Tls(_))
+    }
+
     /// Waits until a read would find something. Holds no buffer.
     pub async fn readable(&self) -> Result<(), StreamError> {
         match self {
@@ -117,6 +122,15 @@ impl Stream {
     pub async fn send_alert(&self) -> Result<(), StreamError> {
         match self {
             Stream::Tls(stream) => stream.send_alert().await,
+            Stream::Plain(_) => Ok(()),
+        }
+    }
+
+    /// Gives the peer a moment to read what it was sent, while what it still sends is thrown away: bytes that are left unread
+    /// would make a reset of the close. The caller bounds the time.
+    pub async fn linger(&self) -> Result<(), StreamError> {
+        match self {
+            Stream::Tls(stream) => stream.linger().await,
             Stream::Plain(_) => Ok(()),
         }
     }

@@ -27,11 +27,11 @@ pub use mailbox::{Mailbox, MailboxReceiver, mailbox};
 pub use memory::Memory;
 pub use priority::stand_back;
 pub use runtime::{Driver, block_on};
-pub use socket::Socket;
+pub use socket::{Presence, Socket};
 
 /// Runs a test on the best driver and on epoll.
 #[cfg(test)]
-fn on_each_driver(test: impl AsyncFn()) {
+pub(crate) fn on_each_driver(test: impl AsyncFn()) {
     block_on(|_| test()).expect("a ring can be made");
     runtime::block_on_epoll(|_| test()).expect("epoll is always there");
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use gateway_core::delivery::Delivery;
 use monoio::net::TcpStream;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
 
@@ -24,6 +25,17 @@ use crate::limits;
 #[derive(Debug)]
 pub struct Socket {
     stream: TcpStream,
+}
+
+/// What is known of a peer without reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Nothing speaks against its being there.
+    Here,
+    /// It sends no more. It may still read.
+    Finished,
+    /// The connection has broken.
+    Gone,
 }
 
 impl AsFd for Socket {
@@ -183,6 +195,21 @@ impl Socket {
     pub fn acknowledge(&self) {
         // Fails only on a descriptor that is no socket.
         let _ = sockopt::set_tcp_quickack(self.descriptor(), true);
+    }
+
+    /// Whether the peer is still there, as far as is known without reading and without taking note of an error: whoever reads
+    /// next still gets that.
+    pub fn presence(&self) -> Presence {
+        let interest = PollFlags::RDHUP;
+        let mut look = [PollFd::from_borrowed_fd(self.descriptor(), interest)];
+        // Without a wait; what fails is seen by the next read.
+        let _ = rustix::event::poll(&mut look, Some(&Timespec::default()));
+        let seen = look[0].revents();
+        match seen {
+            _ if seen.intersects(PollFlags::ERR | PollFlags::HUP) => Presence::Gone,
+            _ if seen.intersects(PollFlags::RDHUP) => Presence::Finished,
+            _ => Presence::Here,
+        }
     }
 
     /// Whether the connection has broken, as far as is known without reading: reset by the peer, or found dead.
@@ -388,6 +415,32 @@ mod tests {
             futures_util::join!(sending, receiving);
             assert!(received == sent);
             assert!(buffer.capacity() <= sent.len(), "{}", buffer.capacity());
+        });
+    }
+
+    #[test]
+    fn a_peer_that_has_finished_is_told_from_one_that_is_gone_and_its_bytes_stay() {
+        on_each_driver(async || {
+            let (left, right) = pair_on_this_worker().await;
+            right.write_all(&mut Buffer::of(b"last")).await.unwrap();
+            left.readable().await.unwrap();
+            assert_eq!(left.presence(), Presence::Here);
+            right.finish().unwrap();
+            let mut looks = 0;
+            while left.presence() == Presence::Here && looks < 1000 {
+                monoio::time::sleep(Duration::from_millis(1)).await;
+                looks += 1;
+            }
+            assert_eq!(left.presence(), Presence::Finished);
+            let mut buffer = Buffer::with_capacity(16);
+            assert_eq!(left.read(&mut buffer).await.unwrap(), 4);
+            right.reset_on_close();
+            drop(right);
+            while left.presence() != Presence::Gone && looks < 2000 {
+                monoio::time::sleep(Duration::from_millis(1)).await;
+                looks += 1;
+            }
+            assert_eq!(left.presence(), Presence::Gone);
         });
     }
 

@@ -13,20 +13,22 @@ use gateway_common::Reason;
 use gateway_core::admission::ConnectionPermit;
 use gateway_core::delivery::Standing;
 use gateway_core::failure::Failure;
+use gateway_core::hint;
 use gateway_core::limit::ByteRate;
 use gateway_core::sources::{Outcome, Refusal};
 use rustls::pki_types::CertificateDer;
 
 use super::state::{Door, State};
 use super::worker::{Worker, turn_away};
-use crate::backend::{Client, Connection, Unreachable};
+use crate::backend::{Client, Connection, NotConnected, ServerFailure};
 use crate::config::{Config, Listener};
 use crate::guard::{Pending, reason_of, refusal_detail};
 use crate::identity::Share;
 use crate::limits;
 use crate::observe::{Event, Presented};
 use crate::relay::{
-    Direction, End, Lifetime, Pace, Patience, Place, Progress, Reached, Stream, Watch, relay,
+    Direction, End, Lifetime, Outcome as RelayOutcome, Pace, Patience, Place, Progress, Reached,
+    Stream, Watch, relay,
 };
 use crate::rt::Socket;
 use crate::tls::{self, Accepted, VerifiedPeer};
@@ -48,7 +50,7 @@ struct Joined {
     address: SocketAddr,
     peer: VerifiedPeer,
     client: Stream,
-    server: Result<(Stream, SocketAddr), End>,
+    server: Result<(Stream, Behind), End>,
     watch: Watch,
     /// Boxed: few identities have a limit.
     pace: Option<Box<Pace>>,
@@ -58,6 +60,14 @@ struct Joined {
 
 /// A client that has just got in, and the certificates that it came with.
 type Newcomer<'a> = (&'a VerifiedPeer, &'a [CertificateDer<'static>]);
+
+/// What is behind a client, for a word about how that ended.
+struct Behind {
+    server: SocketAddr,
+    /// Position of the backend.
+    backend: usize,
+    protocol: Option<Vec<u8>>,
+}
 
 /// Serves one connection to its end.
 pub(super) async fn serve(worker: &Worker, arrival: Box<Arrival>, place: Place) {
@@ -196,13 +206,18 @@ async fn join(
         protocol: negotiated.protocol.as_deref(),
     };
     let connected = {
-        let connecting = pin!(connect(worker, &state, position, &client));
+        let connecting = pin!(connect(
+            worker,
+            &state,
+            position,
+            (&client, stream.socket())
+        ));
         // The watch is asked first: for a client that may not stay no backend is opened.
         // Nothing has been sent yet.
         let standing = || (Standing::Delivered, End::Internal);
         match select(pin!(watch.until_end(standing)), connecting).await {
             Either::Left((end, _)) => Err(end),
-            Either::Right((connection, _)) => connection.ok_or(End::BackendUnreachable),
+            Either::Right((connected, _)) => connected,
         }
     };
     if let Ok(connection) = &connected {
@@ -215,7 +230,14 @@ async fn join(
         address,
         peer,
         client: Stream::Tls(stream),
-        server: connected.map(|connection| (connection.stream, connection.server)),
+        server: connected.map(|connection| {
+            let behind = Behind {
+                server: connection.server,
+                backend: state.doors[position].listener.backend,
+                protocol: negotiated.protocol,
+            };
+            (connection.stream, behind)
+        }),
         watch,
         pace: share.map(|share| Box::new(Pace::new(share))),
         established_at,
@@ -237,11 +259,10 @@ fn bound_what_waits(socket: &Socket, rate: ByteRate) {
 async fn stay(worker: &Worker, joined: Box<Joined>) {
     let totals = [const { Cell::new(0u64) }; 2];
     let end = match &joined.server {
-        Ok((server, address)) => {
-            let end = pass_on(worker, &joined, server, &totals).await;
-            let sent_bytes = totals[SENT].get();
-            blame(worker, joined.position, *address, end, sent_bytes);
-            end
+        Ok((server, behind)) => {
+            let outcome = pass_on(worker, &joined, server, &totals).await;
+            tell_of_server(worker, joined.position, behind, (outcome, &totals));
+            outcome.end
         }
         Err(end) => {
             joined.client.reset_on_close();
@@ -392,48 +413,87 @@ fn let_in(
     }
 }
 
-/// A connection to the listener's backend; `None` when no server can be reached.
+/// A connection to the listener's backend, or why there is none.
 async fn connect(
     worker: &Worker,
     state: &State,
     position: usize,
-    client: &Client<'_>,
-) -> Option<Connection> {
+    (client, socket): (&Client<'_>, &Socket),
+) -> Result<Connection, End> {
     let backend = state.doors[position].listener.backend;
-    let failed = |server, error: &tls::HandshakeError| {
-        worker.observer.emit(
-            position,
-            &Event::ServerFailed {
-                backend,
-                server,
-                error,
-            },
-        );
+    let failed = |failure: &ServerFailure| {
+        let failed = Event::ServerFailed {
+            backend,
+            server: failure.server,
+            error: &failure.error,
+            is_spared: failure.is_spared,
+        };
+        worker.observer.emit(position, &failed);
     };
-    let connected = state.servers[backend].connect(client, failed).await;
-    if let Err(Unreachable { known }) = connected {
-        let unreachable = Event::Unreachable { backend, known };
-        worker.observer.emit(position, &unreachable);
-    }
-    connected.ok()
+    let connecting = state.servers[backend].connect(client, || socket.presence(), failed);
+    connecting.await.map_err(|error| match error {
+        NotConnected::Unreachable { known } => {
+            let unreachable = Event::Unreachable { backend, known };
+            worker.observer.emit(position, &unreachable);
+            End::BackendUnreachable
+        }
+        NotConnected::ClientGone => End::ClientReset,
+    })
 }
 
-/// Notes a server that ended the connection before a byte came from it.
-fn blame(worker: &Worker, position: usize, server: SocketAddr, end: End, sent_bytes: u64) {
-    if !end.is_backends_fault() || sent_bytes > 0 {
+/// Tells of a server that ended the connection in another way than by an answer and a clean end. It is passed over for a
+/// while only if it said that it does not want us: whatever else it did, a client may have brought about.
+fn tell_of_server(
+    worker: &Worker,
+    position: usize,
+    behind: &Behind,
+    (outcome, totals): (RelayOutcome, &[Cell<u64>; 2]),
+) {
+    let Behind {
+        server, backend, ..
+    } = *behind;
+    let RelayOutcome {
+        end,
+        answers_in_http1,
+    } = outcome;
+    if !end.is_backends_fault() && !answers_in_http1 {
         return;
     }
     let state = worker.state();
-    let backend = state.doors[position].listener.backend;
-    if let Some(error) = state.servers[backend].ended_at_once(server) {
+    let servers = &state.servers[backend];
+    if end == End::BackendRefusedUs {
+        servers.refused_us(server);
         let failed = Event::ServerFailed {
             backend,
             server,
-            error: &error,
+            error: &RefusedUs,
+            is_spared: false,
         };
-        worker.observer.emit(position, &failed);
+        return worker.observer.emit(position, &failed);
+    }
+    let meaning = hint::meaning(&hint::Facts {
+        protocol: behind.protocol.as_deref(),
+        is_tls: servers.is_tls(),
+        has_proxy_header: servers.has_proxy_header(),
+        received_bytes: totals[RECEIVED].get(),
+        sent_bytes: totals[SENT].get(),
+        answers_in_http1,
+    });
+    if end.is_backends_fault() || !meaning.is_empty() {
+        let ended = Event::EndedByServer {
+            backend,
+            server,
+            end,
+            meaning,
+        };
+        worker.observer.emit(position, &ended);
     }
 }
+
+/// A server does not want us.
+#[derive(Debug, thiserror::Error)]
+#[error("refused our certificate")]
+struct RefusedUs;
 
 /// Relays until the end, and adds up the bytes.
 async fn pass_on(
@@ -441,7 +501,7 @@ async fn pass_on(
     joined: &Joined,
     server: &Stream,
     totals: &[Cell<u64>; 2],
-) -> End {
+) -> RelayOutcome {
     let (watch, pace) = (&joined.watch, joined.pace.as_deref());
     relay(&joined.client, server, watch, pace, |progress| {
         let event = match progress {

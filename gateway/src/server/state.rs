@@ -207,7 +207,7 @@ pub(super) struct State {
     /// When what was configured became this: what a connection that is closed for it is timed from.
     pub(super) changed_at: Instant,
     pub(super) doors: Vec<Door>,
-    pub(super) servers: Rc<Vec<Servers>>,
+    pub(super) servers: Rc<Vec<Rc<Servers>>>,
 }
 
 /// A listener, as one worker sees it.
@@ -262,7 +262,7 @@ impl State {
     fn assemble(
         seed: Seed,
         sockets: impl IntoIterator<Item = (SocketAddr, Slots)>,
-        known_servers: Rc<Vec<Servers>>,
+        known_servers: Rc<Vec<Rc<Servers>>>,
         buffers: &Rc<BufferPool>,
     ) -> Self {
         let Seed {
@@ -305,20 +305,24 @@ impl State {
 fn servers(
     config: &Config,
     backends: Backends,
-    before: &[Servers],
+    before: &[Rc<Servers>],
     buffers: &Rc<BufferPool>,
-) -> Vec<Servers> {
+) -> Vec<Rc<Servers>> {
     let mut known = backends.servers.into_iter();
     let parts = config.backends.iter().zip(backends.transports).enumerate();
     let servers = parts.map(|(position, (backend, transport))| {
-        let servers = Servers::new(Arc::clone(backend), transport, Rc::clone(buffers));
+        let mut random = [0; 8];
+        // Without randomness all begin with the first server.
+        let _ = config.provider.secure_random.fill(&mut random);
+        let random = usize::from_ne_bytes(random);
+        let servers = Servers::new(Arc::clone(backend), transport, Rc::clone(buffers), random);
         // The set of backends is the same for as long as the process lives.
         let servers = match before.get(position) {
             Some(before) => servers.after(before),
             None => servers,
         };
         servers.replace(&known.next().unwrap_or_default());
-        servers
+        Rc::new(servers)
     });
     servers.collect()
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use gateway_core::alpn;
 use gateway_core::block::BlockList;
 use gateway_core::lineage::ResumptionPolicy;
 use gateway_core::trust::Trust;
@@ -32,7 +33,10 @@ pub fn server_config(
     let mut server = ServerConfig::builder_with_provider(Arc::clone(&config.provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_cert_resolver(Arc::new(Certificates(listener.certificates.clone())));
+        .with_cert_resolver(Arc::new(Certificates {
+            certificates: listener.certificates.clone(),
+            protocols: listener.alpn.clone(),
+        }));
     server.alpn_protocols = listener.alpn.clone();
     // What rustls keeps by itself it hands out unchecked.
     server.session_storage = Arc::new(NoServerSessionStorage {});
@@ -87,7 +91,8 @@ pub fn listener_trust(config: &Config, position: usize, blocks: &Arc<BlockList>)
 }
 
 /// The configurations of a backend, one for each application protocol a client may have chosen: what the client
-/// speaks is what the backend is offered, because the gateway does not look into the stream.
+/// speaks is what the backend is offered, because the gateway does not look into the stream. Where the client chose none, or
+/// one that the backend's own `alpn` does not have, the backend is offered that.
 #[derive(Debug, Clone)]
 pub struct BackendConfigs {
     without_protocol: Arc<ClientConfig>,
@@ -110,10 +115,11 @@ impl BackendConfigs {
         client.enable_secret_extraction = true;
         let with_protocol = |protocol: &Vec<u8>| {
             let mut with_protocol = client.clone();
-            with_protocol.alpn_protocols = vec![protocol.clone()];
+            with_protocol.alpn_protocols = alpn::offer(&backend.alpn, Some(protocol));
             (protocol.clone(), Arc::new(with_protocol))
         };
         let by_protocol = protocols.iter().map(with_protocol).collect();
+        client.alpn_protocols = alpn::offer(&backend.alpn, None);
         Ok(BackendConfigs {
             by_protocol,
             without_protocol: Arc::new(client),

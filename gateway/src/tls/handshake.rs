@@ -172,6 +172,20 @@ impl Handshake {
         }
     }
 
+    /// The refusal of a client that is gone, with what had happened by then and what that usually means.
+    fn left(&self, how: &str) -> Refusal {
+        let meaning = match (self.received_bytes, self.has_answered) {
+            (0, _) => "not a byte had come: a health check or a port scan, as a rule",
+            (_, false) => "our certificate had not been sent yet",
+            (_, true) => {
+                "our certificate had been sent: clients that do not trust it and do not say so (Node, browsers) go like this"
+            }
+        };
+        let bytes = self.received_bytes;
+        let detail = format!("{how} after {bytes} bytes of handshake; {meaning}");
+        Refusal::without_alert(Failure::Reset, detail)
+    }
+
     /// Hands over to the record layer, with what came behind the handshake.
     fn into_session(self) -> Result<Session, Error> {
         self.engine.into_session(&self.incoming)
@@ -271,13 +285,9 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Verifie
         let received = handshake
             .receive(socket)
             .await
-            .map_err(|error| Refusal::reset(&error))?;
+            .map_err(|error| handshake.left(&error.to_string()))?;
         if received == 0 {
-            let detail = format!(
-                "closed after {} bytes of handshake",
-                handshake.received_bytes
-            );
-            return Err(Refusal::without_alert(Failure::Reset, detail));
+            return Err(handshake.left("closed"));
         }
         let bytes = first.then(|| first_bytes(handshake.incoming.filled()));
         if let Some(bytes) = bytes.filter(|bytes| *bytes != FirstBytes::Tls) {
@@ -290,8 +300,9 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Verifie
 fn refuse_for(handshake: &mut Handshake, error: &Error) -> Refusal {
     let noted = handshake.note.refusal.take();
     let (failure, detail) = noted.unwrap_or_else(|| (classify(error), describe(error)));
-    if failure == Failure::Sni {
-        // rustls would say access_denied; RFC 6066 section 3 wants unrecognized_name. Nothing is encrypted yet.
+    if matches!(failure, Failure::Sni | Failure::Alpn) {
+        // rustls would say access_denied; RFC 6066 section 3 wants unrecognized_name, RFC 7301 section 3.2
+        // no_application_protocol. Nothing is encrypted yet.
         return Refusal::with_plain_alert(failure, detail);
     }
     handshake.engine.alert(&mut handshake.outgoing);
@@ -374,6 +385,8 @@ pub struct Connected {
     pub chain: Option<Chain>,
     /// Whether the backend asked for our certificate. If not, it takes telemetry from anybody.
     pub asked_who_we_are: bool,
+    /// The application protocol that it chose.
+    pub protocol: Option<Vec<u8>>,
 }
 
 /// Connects over TLS to a backend whose TCP connection stands.
@@ -399,11 +412,14 @@ pub async fn connect(
             Progress::Established => {
                 let asked_who_we_are = handshake.note.asked_who_we_are;
                 let chain = handshake.note.server_chain.take();
+                let protocol = handshake.engine.common().alpn_protocol();
+                let protocol = protocol.map(<[u8]>::to_vec);
                 let session = handshake.into_session()?;
                 return Ok(Connected {
                     stream: TlsStream::new(socket, pool, session),
                     chain,
                     asked_who_we_are,
+                    protocol,
                 });
             }
             Progress::Handshaking => {

@@ -15,8 +15,10 @@ pub struct Negotiated {
     pub cipher_suite: &'static str,
     /// Key exchange group.
     pub group: &'static str,
-    /// Application protocol, if one was chosen (RFC 7301).
+    /// Application protocol, if one was chosen (RFC 7301), or that a client counts as speaking which offered none.
     pub protocol: Option<Vec<u8>>,
+    /// Protocols that the client offered to a listener that names none, as text.
+    pub ignored_protocols: Option<Box<str>>,
     /// The server name that the client asked for (RFC 6066 section 3).
     pub server_name: Option<String>,
     /// Whether the client came back with a ticket instead of proving its key.
@@ -39,7 +41,11 @@ impl Negotiated {
         Negotiated {
             cipher_suite: suite.map_or("unknown", cipher_suite_name),
             group: group_name(group),
-            protocol: common.alpn_protocol().map(<[u8]>::to_vec),
+            protocol: common
+                .alpn_protocol()
+                .or(note.assumed_protocol)
+                .map(<[u8]>::to_vec),
+            ignored_protocols: note.ignored_protocols,
             server_name: note.server_name,
             is_resumed,
             ticket_refusal: note.ticket_refusal.filter(|_| !is_resumed),

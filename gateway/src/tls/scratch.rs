@@ -20,6 +20,10 @@ pub(super) struct Note {
     pub(super) claimed: Option<ClaimedPeer>,
     /// The server name that the client asked for.
     pub(super) server_name: Option<String>,
+    /// What a client speaks that offered no protocol.
+    pub(super) assumed_protocol: Option<&'static [u8]>,
+    /// Protocols that were offered to a listener that names none, as text.
+    pub(super) ignored_protocols: Option<Box<str>>,
     /// The certificate that was presented, where it could be read. Nothing about it is proven.
     pub(super) presented: Option<Box<ParsedCertificate>>,
     /// Our own reason for refusing, more exact than the error rustls makes of it.
@@ -65,6 +69,16 @@ pub(super) fn with_claimed<R>(ask: impl FnOnce(&mut ClaimedPeer) -> R) -> Option
 /// Notes the server name that the client asks for.
 pub(super) fn ask_for(server_name: &str) {
     NOTE.with_borrow_mut(|note| note.server_name = Some(server_name.to_owned()));
+}
+
+/// Notes what a client speaks that offers no protocol.
+pub(super) fn assume_protocol(protocol: &'static [u8]) {
+    NOTE.with_borrow_mut(|note| note.assumed_protocol = Some(protocol));
+}
+
+/// Notes what a client offers to a listener that names no protocol.
+pub(super) fn ignore_protocols(offered: String) {
+    NOTE.with_borrow_mut(|note| note.ignored_protocols = Some(offered.into()));
 }
 
 /// Notes what the client presented.

@@ -31,6 +31,17 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
+    /// Whether it is an alert by which a peer refuses our certificate (RFC 8446 section 6.2): one of those about certificates,
+    /// access_denied or certificate_required.
+    pub fn refuses_our_certificate(&self) -> bool {
+        match self {
+            ProtocolError::Record(OpenError::PeerAlert(Alert(description))) => {
+                matches!(description, 42..=46 | 48 | 49 | 116)
+            }
+            ProtocolError::Record(_) | ProtocolError::Ticket(_) => false,
+        }
+    }
+
     fn alert(&self) -> Option<Alert> {
         const DECODE_ERROR: Alert = Alert(50);
         match self {

@@ -130,6 +130,11 @@ impl TlsStream {
         Ok(self.socket.finish()?)
     }
 
+    /// Sends FIN and gives the peer a moment to read what it was sent, without a close_notify. The caller bounds the time.
+    pub async fn linger(&self) -> Result<(), StreamError> {
+        Ok(linger(&self.socket).await?)
+    }
+
     /// Tells the peer the alert that its protocol error calls for, if there is one, and gives it a moment to read it. Only when no
     /// write is under way; the caller bounds the time.
     pub async fn send_alert(&self) -> Result<(), StreamError> {

@@ -28,6 +28,15 @@ fn alerts_fire_when_they_should() {
     assert_passes(&["test", "rules", "alerts_test.yml"]);
 }
 
+/// Healthy clients end in every way that is named after the client.
+#[test]
+fn no_alert_rests_on_how_clients_end() {
+    let rules = fs::read_to_string(repository().join("deploy/alerts.yml")).unwrap();
+    for reason in ["finished", "client_truncated", "client_reset"] {
+        assert!(!rules.contains(reason), "{reason}");
+    }
+}
+
 #[test]
 fn alerts_watch_metrics_that_there_are_and_each_has_a_test() {
     let rules = fs::read_to_string(repository().join("deploy/alerts.yml")).unwrap();

@@ -93,6 +93,7 @@ impl Scene<'_> {
             | Event::Moved { .. }
             | Event::Slowed { .. }
             | Event::ServerFailed { .. }
+            | Event::EndedByServer { .. }
             | Event::Unreachable { .. }
             | Event::Closed => {
                 return false;

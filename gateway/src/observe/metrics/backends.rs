@@ -11,11 +11,21 @@ use crate::config::BackendTransport;
 impl Metrics {
     pub(super) fn encode_backends(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
         type Of = fn(&WorkerCounters) -> &[Counter];
-        let counters: [(&str, &str, Of); 2] = [
+        let counters: [(&str, &str, Of); 4] = [
             (
                 "backend_connect_failures",
                 "Attempts to reach a server of the backend that failed",
                 |worker| &worker.server_failures,
+            ),
+            (
+                "backend_address_failures",
+                "Attempts to reach an address that failed while another one of the same name serves",
+                |worker| &worker.spared_failures,
+            ),
+            (
+                "backend_unanswered",
+                "Connections that a server of the backend ended cleanly before it had sent a byte",
+                |worker| &worker.unanswered,
             ),
             (
                 "backend_unreachable",

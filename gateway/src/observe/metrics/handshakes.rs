@@ -56,6 +56,16 @@ impl Metrics {
         for (listener, value) in self.sums(|counters| counters.resumed.value()) {
             counter(&mut metric, &[("listener", &listener)], value)?;
         }
+        let help = "Clients that offered application protocols to a listener that names none";
+        let mut metric = encoder.encode_descriptor(
+            "handshakes_without_protocol",
+            help,
+            None,
+            MetricType::Counter,
+        )?;
+        for (listener, value) in self.sums(|counters| counters.without_protocol.value()) {
+            counter(&mut metric, &[("listener", &listener)], value)?;
+        }
         let help = "Tickets given out";
         let mut metric =
             encoder.encode_descriptor("tickets_issued", help, None, MetricType::Counter)?;

@@ -1,0 +1,109 @@
+//! What the end of a connection by its server usually means.
+//! In: what had happened by then. Out: a sentence for the log, where there is one worth saying. A stream is not looked into, so
+//! this is a guess, from facts that an operator does not have at hand.
+
+use crate::alpn::HTTP_2;
+
+/// What had happened when a server ended a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// What the client speaks, if it said so.
+    pub protocol: Option<&'a [u8]>,
+    /// The hop to the server is TLS.
+    pub is_tls: bool,
+    /// A PROXY header went first.
+    pub has_proxy_header: bool,
+    /// Bytes from the client to the server.
+    pub received_bytes: u64,
+    /// Bytes from the server to the client.
+    pub sent_bytes: u64,
+    /// The server's first bytes are those of an answer in HTTP/1.
+    pub answers_in_http1: bool,
+}
+
+/// What it usually means; empty where nothing is worth saying.
+pub fn meaning(facts: &Facts<'_>) -> &'static str {
+    let speaks_http2 = facts.protocol == Some(HTTP_2);
+    if speaks_http2 && facts.answers_in_http1 {
+        return "the client speaks HTTP/2 and the server answers in HTTP/1: take h2 out of the listener's alpn, or send it to a \
+                server that speaks HTTP/2";
+    }
+    if facts.sent_bytes > 0 {
+        return "";
+    }
+    if facts.has_proxy_header {
+        return "not a byte had come from the server: it may not know the PROXY header that goes first (proxy_protocol)";
+    }
+    if facts.received_bytes == 0 {
+        return "not a byte had gone either way";
+    }
+    match (facts.is_tls, facts.protocol) {
+        (true, None) => {
+            "not a byte had come from the server, which was offered no application protocol: servers of gRPC insist on one \
+             (alpn of the listener or of [backend.tls])"
+        }
+        (true, Some(_)) => {
+            "not a byte had come from the server: it may have refused our certificate, or not speak what the client speaks"
+        }
+        (false, Some(_)) if speaks_http2 => {
+            "not a byte had come from the server: it may speak HTTP/1.1 only, and the client speaks HTTP/2 (alpn), or it may \
+             want TLS"
+        }
+        (false, _) => {
+            "not a byte had come from the server: it may want TLS, or speak something else"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: Facts<'static> = Facts {
+        protocol: None,
+        is_tls: false,
+        has_proxy_header: false,
+        received_bytes: 100,
+        sent_bytes: 0,
+        answers_in_http1: false,
+    };
+
+    #[test]
+    fn what_had_been_sent_by_then_decides_what_it_means() {
+        let http2 = Facts {
+            protocol: Some(HTTP_2),
+            ..NOTHING
+        };
+        let said = |facts: Facts<'_>, expected: &str| {
+            let said = meaning(&facts);
+            let fits = said.contains(expected) && said.is_empty() == expected.is_empty();
+            assert!(fits, "{facts:?}: {said}");
+        };
+        let answered = |facts: Facts<'static>, answers_in_http1| Facts {
+            sent_bytes: 50,
+            answers_in_http1,
+            ..facts
+        };
+        let behind_tls = |facts: Facts<'static>| Facts {
+            is_tls: true,
+            ..facts
+        };
+        let with_header = |facts: Facts<'static>| Facts {
+            has_proxy_header: true,
+            ..facts
+        };
+        said(answered(http2, true), "take h2 out");
+        said(answered(NOTHING, true), "");
+        said(answered(with_header(NOTHING), false), "");
+        said(with_header(http2), "PROXY header");
+        said(behind_tls(NOTHING), "[backend.tls]");
+        said(behind_tls(http2), "our certificate");
+        said(http2, "HTTP/1.1 only");
+        said(NOTHING, "want TLS");
+        let silent = Facts {
+            received_bytes: 0,
+            ..NOTHING
+        };
+        said(silent, "either way");
+    }
+}

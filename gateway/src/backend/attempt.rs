@@ -1,0 +1,132 @@
+//! An attempt at a server that comes to its end even if nobody waits for it any more.
+//! In: what to do. Out: what came of it, or a note of it. On the worker. What an attempt finds out about a server is worth
+//! knowing also when its client has gone, or has found another server.
+//!
+//! Each is a task from its beginning: the runtime's timers go on waking the task that asked first, so a future that waits
+//! for one cannot be handed to another task.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use crate::rt::contain;
+
+/// Takes what comes of an attempt that nobody waits for.
+type Note<T> = Box<dyn FnOnce(T)>;
+
+/// An attempt under way.
+pub struct Attempt<T: 'static>(Rc<Shared<T>>);
+
+struct Shared<T> {
+    outcome: Cell<Option<T>>,
+    waker: RefCell<Option<Waker>>,
+    is_awaited: Cell<bool>,
+    note: Cell<Option<Note<T>>>,
+}
+
+impl<T> Shared<T> {
+    fn note(&self, outcome: T) {
+        if let Some(note) = self.note.take() {
+            note(outcome);
+        }
+    }
+}
+
+impl<T> Attempt<T> {
+    /// Begins it. If nobody waits for it any more, `note` gets what comes of it.
+    pub fn begin(work: impl Future<Output = T> + 'static, note: impl FnOnce(T) + 'static) -> Self {
+        let shared = Rc::new(Shared {
+            outcome: Cell::new(None),
+            waker: RefCell::new(None),
+            is_awaited: Cell::new(true),
+            note: Cell::new(Some(Box::new(note))),
+        });
+        let ending = Rc::clone(&shared);
+        monoio::spawn(async move {
+            // A panic ends this attempt and nothing else; whoever waits for it waits no longer than for a server.
+            let Ok(outcome) = contain(work).await else {
+                return;
+            };
+            if !ending.is_awaited.get() {
+                return ending.note(outcome);
+            }
+            ending.outcome.set(Some(outcome));
+            ending.waker.take().into_iter().for_each(Waker::wake);
+        });
+        Attempt(shared)
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<T> {
+        if let Some(outcome) = self.0.outcome.take() {
+            return Poll::Ready(outcome);
+        }
+        self.0.waker.replace(Some(context.waker().clone()));
+        Poll::Pending
+    }
+}
+
+impl<T: 'static> Drop for Attempt<T> {
+    fn drop(&mut self) {
+        self.0.is_awaited.set(false);
+        if let Some(outcome) = self.0.outcome.take() {
+            self.0.note(outcome);
+        }
+    }
+}
+
+/// Waits for the first of `attempts` that comes to an end, and takes it out. Waits for ever if there are none.
+pub async fn first_of<T>(attempts: &mut Vec<Attempt<T>>) -> T {
+    poll_fn(|context| {
+        for position in 0..attempts.len() {
+            if let Poll::Ready(outcome) = attempts[position].poll(context) {
+                attempts.swap_remove(position);
+                return Poll::Ready(outcome);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::rt::on_each_driver;
+
+    #[test]
+    fn an_attempt_that_nobody_waits_for_comes_to_its_end_and_is_noted() {
+        on_each_driver(async || {
+            let noted = Rc::new(Cell::new(0));
+            let note = |noted: &Rc<Cell<u32>>| {
+                let noted = Rc::clone(noted);
+                move |found| noted.set(noted.get() + found)
+            };
+            let slow = async {
+                monoio::time::sleep(Duration::from_millis(30)).await;
+                7
+            };
+            let mut attempts = vec![
+                Attempt::begin(slow, note(&noted)),
+                Attempt::begin(async { 1 }, note(&noted)),
+            ];
+            assert_eq!(first_of(&mut attempts).await, 1);
+            drop(attempts);
+            monoio::time::sleep(Duration::from_millis(200)).await;
+            assert_eq!(noted.get(), 7, "only what nobody waited for");
+        });
+    }
+
+    #[test]
+    fn an_attempt_that_panics_ends_nothing_else() {
+        on_each_driver(async || {
+            let mut attempts = vec![
+                Attempt::begin(async { panic!("a broken attempt") }, |_: u32| {}),
+                Attempt::begin(async { 1 }, |_| {}),
+            ];
+            assert_eq!(first_of(&mut attempts).await, 1);
+        });
+    }
+}

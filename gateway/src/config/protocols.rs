@@ -1,0 +1,82 @@
+//! Application protocols on both sides of a listener: what cannot work, although each side by itself is right.
+//! In: checked listeners and backends. Out: warnings. The gateway passes bytes on as they are; it makes no protocol of another.
+
+use super::backend::CheckedBackend;
+use super::checked::{Backend, BackendTransport, Listener};
+use super::listener::CheckedListener;
+use super::report::Report;
+
+/// Ports whose clients speak gRPC by convention: OTLP, SkyWalking, the components of Cortex.
+const GRPC_PORTS: [u16; 3] = [4317, 11_800, 9095];
+
+/// Warns of listeners whose clients and servers will not understand each other.
+pub fn warn_of_mismatches(
+    listeners: &[CheckedListener],
+    backends: &[CheckedBackend],
+    report: &mut Report<'_>,
+) {
+    for listener in listeners {
+        let Some(checked) = &listener.checked else {
+            continue;
+        };
+        let place = &listener.place;
+        let mut warn = |text: &str| report.warn(place.line, &place.key("alpn"), text);
+        if checked.alpn.is_empty() && GRPC_PORTS.contains(&checked.address.port()) {
+            let port = checked.address.port();
+            warn(&format!(
+                "is missing: clients of gRPC, which port {port} is used for, end a connection on which no protocol was chosen; \
+                 write alpn = [\"h2\"]"
+            ));
+        }
+        let backend = backends.get(checked.backend);
+        if let Some(backend) = backend.and_then(|backend| backend.checked.as_ref()) {
+            mismatches(checked, backend)
+                .iter()
+                .for_each(|text| warn(text));
+        }
+    }
+}
+
+fn mismatches(listener: &Listener, backend: &Backend) -> Vec<String> {
+    let name = &backend.name;
+    let BackendTransport::Tls(tls) = &backend.transport else {
+        return match listener.alpn.as_slice() {
+            [] | [_] => Vec::new(),
+            several => vec![format!(
+                "lets clients choose among {}, and backend \"{name}\", which has no tls, is not told what they chose: its \
+                 servers must understand all of them on one port, which servers of plain HTTP/1.1 do not",
+                shown(several)
+            )],
+        };
+    };
+    let own = &tls.alpn;
+    match (listener.alpn.as_slice(), own.as_slice()) {
+        ([], [_, _, ..]) => vec![format!(
+            "is missing: the servers of backend \"{name}\" choose among {}, and no client is told what they chose",
+            shown(own)
+        )],
+        (_, []) => Vec::new(),
+        (protocols, own) => {
+            let is_foreign = |protocol: &&Vec<u8>| !own.contains(protocol);
+            let foreign: Vec<_> = protocols.iter().filter(is_foreign).cloned().collect();
+            match foreign.is_empty() {
+                true => Vec::new(),
+                false => vec![format!(
+                    "lets clients choose {}, and backend \"{name}\" is offered {} only (its tls alpn): they will not \
+                     understand each other",
+                    shown(&foreign),
+                    shown(own)
+                )],
+            }
+        }
+    }
+}
+
+/// Names of protocols as text.
+pub fn shown(protocols: &[Vec<u8>]) -> String {
+    let names: Vec<String> = protocols
+        .iter()
+        .map(|protocol| protocol.escape_ascii().to_string())
+        .collect();
+    names.join(", ")
+}
