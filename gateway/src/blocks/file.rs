@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
 use crate::config::Paths;
-use crate::files::{LockError, lock, make_private, replace};
+use crate::files::{JsonFault, LockError, lock, make_private, replace};
 use crate::limits;
 use crate::pki::read;
 
@@ -24,7 +24,7 @@ pub enum BlockFileError {
     Read(PathBuf, read::ReadError),
     /// It is no block list.
     #[error("{}: is no block list: {}", .0.display(), .1)]
-    Broken(PathBuf, serde_json::Error),
+    Broken(PathBuf, JsonFault),
     /// It cannot be written.
     #[error("{}: cannot be written: {}", .0.display(), .1)]
     Write(PathBuf, io::Error),
@@ -169,7 +169,8 @@ impl BlockFile {
         };
         let blocks = serde_json::from_slice(&bytes);
         Ok(BlockFile {
-            blocks: blocks.map_err(|error| BlockFileError::Broken(path.to_owned(), error))?,
+            blocks: blocks
+                .map_err(|error| BlockFileError::Broken(path.to_owned(), error.into()))?,
             digest: Some(hexadecimal(&bytes)),
         })
     }

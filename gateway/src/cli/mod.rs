@@ -14,6 +14,8 @@ pub mod pki;
 pub mod reload;
 mod rules;
 pub mod run;
+#[cfg(test)]
+mod secrets;
 pub mod status;
 mod which;
 

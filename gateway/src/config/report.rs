@@ -13,6 +13,7 @@ use super::revocation::ListFiles;
 use super::value::{Field, Item};
 use crate::files::Seen;
 use crate::pki::list_ranks::KnownLists;
+use crate::x509::pem;
 
 /// Longest part of a value that an error repeats, in characters.
 const WRITTEN_CHARACTERS_MAX: usize = 80;
@@ -54,6 +55,15 @@ fn on_one_line(text: &str) -> String {
         false => character.to_string(),
     };
     text.chars().map(escape).collect()
+}
+
+/// A text up to PEM in it: where a key stands in the place of its path, an error must not tell it to the log.
+fn without_pem(mut text: String) -> String {
+    if let Some(begin) = pem::misplaced(&text) {
+        text.truncate(begin);
+        text.push_str("(PEM or Base64, not shown: name a file that holds it)");
+    }
+    text
 }
 
 /// Everything that is wrong, by line; at least one error.
@@ -382,7 +392,8 @@ impl<'a> Report<'a> {
     /// The operator should know.
     pub fn warn(&mut self, line: usize, key: &str, text: impl fmt::Display) {
         let separator = if key.is_empty() { "" } else { ": " };
-        let warning = format!("{}:{line}: {key}{separator}{text}", self.file.display());
+        let warning = without_pem(format!("{key}{separator}{text}"));
+        let warning = format!("{}:{line}: {warning}", self.file.display());
         self.warnings.push((line, warning));
     }
 
@@ -478,6 +489,8 @@ impl<'a> Report<'a> {
             return;
         }
         let file = self.file.to_owned();
+        let (key, expectation) = (without_pem(key), without_pem(expectation));
+        let written = written.map(without_pem);
         self.errors.push(ConfigError {
             file,
             line: Some(line),

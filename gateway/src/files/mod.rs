@@ -7,6 +7,7 @@
 mod again;
 mod ears;
 mod folder;
+mod json;
 mod path;
 mod seen;
 mod watcher;
@@ -14,6 +15,7 @@ mod written;
 
 pub use again::{Again, Due, note_error, system_errors};
 pub use folder::make_private;
+pub use json::JsonFault;
 pub use seen::Seen;
 pub use watcher::{Changed, Watcher};
-pub use written::{LockError, lock, replace};
+pub use written::{LockError, lock, open_lock, replace};

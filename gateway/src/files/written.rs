@@ -3,10 +3,11 @@
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use tempfile::NamedTempFile;
 
 use crate::limits;
@@ -32,8 +33,7 @@ pub fn lock(path: &Path) -> Result<File, LockError> {
     name.push(".lock");
     let lock_path = path.with_file_name(name);
     let failed = |error| LockError::Failed(lock_path.clone(), error);
-    let file = File::options().create(true).append(true).open(&lock_path);
-    let file = file.map_err(failed)?;
+    let file = open_lock(&lock_path, MODE).map_err(failed)?;
     let until = Instant::now() + limits::BLOCK_LOCK_TIMEOUT;
     loop {
         match file.try_lock() {
@@ -42,6 +42,22 @@ pub fn lock(path: &Path) -> Result<File, LockError> {
             Err(TryLockError::WouldBlock) => return Err(LockError::Busy),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
+    }
+}
+
+/// Opens a lock, and makes it if there is none. Root locks files in folders of other users: a link there would make a file
+/// wherever they like, or open one of theirs, and a pipe would keep root waiting.
+pub fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .mode(mode)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("is no regular file")),
     }
 }
 
@@ -59,11 +75,32 @@ pub fn replace(path: &Path, like: &Path, text: &str) -> io::Result<()> {
     });
     if let Ok(model) = &model {
         // Whoever is not root cannot give a file away, and owns it then.
-        let _ = chown(file.path(), Some(model.uid()), Some(model.gid()));
+        // By the descriptor: in a folder of another user the name may be a link to anything by now.
+        let _ = fchown(file.as_file(), Some(model.uid()), Some(model.gid()));
     }
     file.as_file()
         .set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|refused| refused.error)?;
     File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_lock_is_never_taken_through_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (list, other) = (folder.path().join("list"), folder.path().join("other"));
+        let locked = folder.path().join("list.lock");
+        symlink(&other, &locked).unwrap();
+        assert!(matches!(lock(&list), Err(LockError::Failed(path, _)) if path == locked));
+        assert!(!other.exists(), "nothing was made where the link leads");
+        fs::remove_file(&locked).unwrap();
+        let owner = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &locked, owner).unwrap();
+        assert!(lock(&list).is_err(), "a pipe");
+    }
 }

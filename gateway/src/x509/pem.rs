@@ -440,6 +440,25 @@ fn is_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/'
 }
 
+/// Where PEM, or the Base64 of a key or certificate, begins in a text that was meant to be something else: a value of the
+/// configuration, for instance, in which a key stands instead of its path.
+pub fn misplaced(text: &str) -> Option<usize> {
+    const RUN_BYTES_MIN: usize = 40;
+    // The last is PKCS #8 of Ed25519, which is short enough for a length of one byte.
+    const BEGINNINGS: [&str; 4] = ["MII", "MIG", "MIH", "MC4CAQ"];
+    let markers = ["-----BEGIN", "-----END"].into_iter();
+    let marker = markers.filter_map(|marker| text.find(marker)).min();
+    let bodies = BEGINNINGS
+        .into_iter()
+        .flat_map(|beginning| text.match_indices(beginning));
+    let is_run = |at: &usize| {
+        let run = text[*at..].bytes().take_while(|byte| is_base64(*byte));
+        run.count() >= RUN_BYTES_MIN
+    };
+    let body = bodies.map(|(at, _)| at).filter(is_run).min();
+    marker.into_iter().chain(body).min()
+}
+
 /// A line without the white space around it and without a byte order mark, which stays in the middle of a text when files
 /// are joined.
 struct Line<'t> {
@@ -681,6 +700,25 @@ mod tests {
         assert_eq!(contents(&twice).unwrap_err(), PemError::Trailing(304));
         for not_der in [&[0x30, 0x80, 1][..], &[0x30, 0xff, 1, 2]] {
             assert_eq!(contents(not_der).unwrap_err(), PemError::NotDer);
+        }
+    }
+
+    #[test]
+    fn a_key_in_the_place_of_a_path_is_found() {
+        let key = format!("MC4CAQAwBQYDK2VwBCIEI{}", "x".repeat(43));
+        for text in [
+            format!("before {key}"),
+            "before -----BEGIN PRIVATE KEY-----\nMC4".to_owned(),
+            format!("before MIIEvQ{}", "w".repeat(40)),
+        ] {
+            assert_eq!(misplaced(&text), Some("before ".len()), "{text}");
+        }
+        for text in [
+            "/etc/portcullis/MII.pem",
+            "/etc/MIIabcdefghijklmnopqrstuvwxyz.key",
+            "",
+        ] {
+            assert_eq!(misplaced(text), None, "{text}");
         }
     }
 

@@ -6,7 +6,7 @@
 mod ban;
 mod bans;
 mod detach;
-mod notes;
+pub(super) mod notes;
 mod shown;
 mod snapshot;
 mod sources;

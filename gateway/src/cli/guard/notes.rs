@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::shown::source_name;
 use crate::config::Paths;
-use crate::files::{LockError, lock, make_private, replace};
+use crate::files::{JsonFault, LockError, lock, make_private, replace};
 use crate::limits;
 use crate::pki::read;
 
@@ -25,7 +25,7 @@ pub enum NotesError {
     Read(PathBuf, read::ReadError),
     /// It holds something else.
     #[error("{}: holds no notes: {}; move it away to begin anew", .0.display(), .1)]
-    Broken(PathBuf, serde_json::Error),
+    Broken(PathBuf, JsonFault),
     /// It cannot be written.
     #[error("{}: cannot be written: {}", .0.display(), .1)]
     Write(PathBuf, io::Error),
@@ -85,7 +85,8 @@ impl Notes {
             }
             Err(error) => return Err(NotesError::Read(path.to_owned(), error)),
         };
-        serde_json::from_slice(&bytes).map_err(|error| NotesError::Broken(path.to_owned(), error))
+        serde_json::from_slice(&bytes)
+            .map_err(|error| NotesError::Broken(path.to_owned(), error.into()))
     }
 
     /// The note on a ban, if there is one.

@@ -2,9 +2,9 @@
 //! In: a path. Out: a ring, or what is wrong with the file. Whoever reads the file can make tickets for anybody, so it
 //! must belong to its user alone; it is replaced whole, under a lock.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +17,7 @@ use tempfile::NamedTempFile;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::key_ring::{KeyId, KeyRing, MasterKey, SECRET_BYTES};
+use crate::files::open_lock;
 use crate::limits;
 use crate::pki::read::{self, ReadError};
 
@@ -160,12 +161,7 @@ pub fn rotate(
 fn lock(path: &Path) -> io::Result<File> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".lock");
-    let lock = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path.with_file_name(name))?;
+    let lock = open_lock(&path.with_file_name(name), 0o600)?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
     Ok(lock)
 }
