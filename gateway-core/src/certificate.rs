@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -125,6 +125,12 @@ impl Certificate {
     }
 }
 
+/// What a certificate itself says of the moment from which on it is not valid any more: its last second, which is valid to
+/// its end (RFC 5280 section 4.1.2.5). What is shown is this, so that it is what every other tool shows.
+pub fn last_second(over: SystemTime) -> SystemTime {
+    over.checked_sub(Duration::from_secs(1)).unwrap_or(over)
+}
+
 /// A verified chain, leaf first, without the root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
@@ -136,7 +142,7 @@ pub struct Chain {
     pub anchor: AuthorityId,
     /// When the leaf begins.
     pub not_before: SystemTime,
-    /// When the first of them ends.
+    /// When the first of them has ended: the first moment at which it is not valid any more.
     pub not_after: SystemTime,
 }
 

@@ -24,6 +24,7 @@ pub mod pattern_map;
 pub mod record;
 pub mod revocation;
 mod rule_index;
+pub mod serial;
 pub mod server_trust;
 pub mod sniff;
 pub mod sources;

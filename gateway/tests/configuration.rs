@@ -437,6 +437,176 @@ fn certificates_that_would_fail_a_handshake_fail_here() {
     );
 }
 
+/// Makes NAME.pem and NAME.key by OpenSSL: a certificate of its own with these arguments.
+fn self_signed_by_openssl(pki: &Pki, name: &str, arguments: &str) {
+    let output = Command::new("openssl")
+        .args(
+            "req -x509 -nodes -days 30 -addext basicConstraints=critical,CA:FALSE -subj".split(' '),
+        )
+        .arg(format!("/CN={name}"))
+        .args(arguments.split(' '))
+        .arg("-keyout")
+        .arg(pki.path(&format!("{name}.key")))
+        .arg("-out")
+        .arg(pki.path(&format!("{name}.pem")))
+        .output()
+        .expect("the openssl command runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {said}");
+}
+
+fn with_own(name: &str) -> String {
+    with("\"server.pem\"", &format!("\"{name}.pem\""))
+        .replace("\"server.key\"", &format!("\"{name}.key\""))
+}
+
+const P256: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256";
+const SERVER: &str = "-addext subjectAltName=DNS:a.example";
+
+#[test]
+fn own_certificates_that_clients_refuse_are_refused_before_they_do() {
+    let pki = pki();
+    let usage = "-addext keyUsage=critical,keyEncipherment";
+    self_signed_by_openssl(&pki, "usage", &format!("{P256} {SERVER} {usage}"));
+    let error = pki.only_error(&with_own("usage"));
+    assert!(
+        error.contains("CN=usage has a key usage without digitalSignature"),
+        "{error}"
+    );
+    // By another issuer, since nobody looks at the signature of a root.
+    self_signed_by_openssl(&pki, "issuer", P256);
+    let by = |name: &str| pki.path(name).display().to_string();
+    let by = format!("-CA {} -CAkey {}", by("issuer.pem"), by("issuer.key"));
+    self_signed_by_openssl(&pki, "sha1", &format!("{P256} {SERVER} {by} -sha1"));
+    let error = pki.only_error(&with_own("sha1"));
+    assert!(
+        error.contains("CN=sha1 is signed with MD5 or SHA-1"),
+        "{error}"
+    );
+}
+
+#[test]
+fn keys_that_cannot_be_used_say_why_and_those_that_keep_clients_out_are_warned_of() {
+    let pki = pki();
+    for (name, key, expected) in [
+        (
+            "p521",
+            "-newkey ec -pkeyopt ec_paramgen_curve:P-521",
+            "P-521 needs `provider = \"aws-lc-rs\"`",
+        ),
+        (
+            "ed448",
+            "-newkey ed448",
+            "the key of the certificate is Ed448",
+        ),
+        (
+            "rsa1024",
+            "-newkey rsa:1024",
+            "the key of the certificate is RSA of 1024 bits",
+        ),
+    ] {
+        self_signed_by_openssl(&pki, name, &format!("{key} {SERVER}"));
+        let error = pki.only_error(&with_own(name));
+        assert!(error.contains(expected), "{name}: {error}");
+    }
+    let on_aws = format!("tls = {{ provider = \"aws-lc-rs\" }}\n{}", with_own("p521"));
+    self_signed_by_openssl(&pki, "ed25519", &format!("-newkey ed25519 {SERVER}"));
+    self_signed_by_openssl(
+        &pki,
+        "address",
+        &format!("{P256} -addext subjectAltName=IP:192.0.2.1"),
+    );
+    self_signed_by_openssl(&pki, "nameless", P256);
+    for (text, expected) in [
+        (
+            with_own("ed25519"),
+            "CN=ed25519 has a key that is Ed25519: clients on BoringSSL",
+        ),
+        (
+            on_aws,
+            "CN=p521 has a key that is P-521: clients on BoringSSL",
+        ),
+        (
+            with_own("address"),
+            "a client that asks for a server by name is refused (`sni`); only those",
+        ),
+        (
+            with_own("nameless"),
+            "a client that asks for a server by name is refused (`sni`), and most",
+        ),
+    ] {
+        let warnings = pki.check(&text).unwrap().warnings;
+        let expects = |warning: &String| warning.contains(expected);
+        assert!(warnings.iter().any(expects), "{expected}: {warnings:?}");
+    }
+}
+
+#[test]
+fn one_that_ended_before_1970_has_ended() {
+    let pki = pki();
+    let mut parameters = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+    parameters.distinguished_name = rcgen::DistinguishedName::new();
+    parameters.not_before = rcgen::date_time_ymd(1950, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(1960, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(
+        pki.path("old.pem"),
+        parameters.self_signed(&key).unwrap().pem(),
+    )
+    .unwrap();
+    fs::write(pki.path("old.key"), key.serialize_pem()).unwrap();
+    fs::set_permissions(pki.path("old.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(pki.file(), with_own("old")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["check", "--expiry", "--config"])
+        .arg(pki.file())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    // It has no subject: its first name stands for it.
+    assert!(said.starts_with("PORTCULLIS CRITICAL"), "{said}");
+    assert!(
+        said.contains("old.pem a.example has ended on 1960-01-01T00:00:00Z"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_audit_log_that_run_cannot_open_is_refused() {
+    let pki = pki();
+    let made = Command::new("mkfifo")
+        .arg(pki.path("fifo"))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let error = pki.only_error(&format!("audit = {{ file = \"fifo\" }}\n{SMALLEST}"));
+    assert!(error.contains("must be a regular file"), "{error}");
+}
+
+#[test]
+fn a_near_end_is_told_in_its_own_unit() {
+    let now = SystemTime::UNIX_EPOCH + 1000 * DAY;
+    let seconds = Duration::from_secs;
+    for (distance, expected) in [
+        (seconds(0), "0 seconds"),
+        (seconds(1), "1 second"),
+        (seconds(119), "119 seconds"),
+        (seconds(5 * 60), "5 minutes"),
+        (seconds(23 * 60 * 60 + 59 * 60), "23 hours"),
+        (2 * DAY - seconds(1), "47 hours"),
+        (2 * DAY, "2 days"),
+        (99 * DAY, "99 days"),
+    ] {
+        let shown = config::shown_time(now + distance, now);
+        assert!(shown.ends_with(&format!("(in {expected})")), "{shown}");
+        if !distance.is_zero() {
+            let shown = config::shown_time(now - distance, now);
+            assert!(shown.ends_with(&format!("({expected} ago)")), "{shown}");
+        }
+    }
+}
+
 const BROKEN_BACKENDS: &str = r#"
 servers = ["10.0.0.11:4317", "10.0.0.12:4317"] | servers = [] | 13 | servers = [] | at least one server
 servers = | # servers = | 11 | servers | missing

@@ -336,7 +336,7 @@ fn certificates_carry_what_was_asked_for() {
             ..request("agent", Profile::Client)
         })
         .unwrap();
-    let entries = authority.list().unwrap();
+    let entries = authority.list().unwrap().entries;
     let facts = &entries
         .iter()
         .find(|entry| entry.file == issued.certificate)
@@ -372,6 +372,7 @@ fn serials_differ_between_certificates() {
     let serials: BTreeSet<_> = authority
         .list()
         .unwrap()
+        .entries
         .into_iter()
         .map(|entry| entry.facts.serial)
         .collect();
@@ -393,7 +394,7 @@ fn past_and_future_certificates_can_be_made() {
     };
     authority.issue(&expired).unwrap();
     authority.issue(&future).unwrap();
-    let entries = authority.list().unwrap();
+    let entries = authority.list().unwrap().entries;
     let facts = |name: &str| {
         let file = directory.path().join(name);
         entries
@@ -418,7 +419,7 @@ fn certificate_never_outlives_its_authority() {
         ..request("agent", Profile::Client)
     };
     authority.issue(&long).unwrap();
-    let entries = authority.list().unwrap();
+    let entries = authority.list().unwrap().entries;
     assert_eq!(entries[0].facts.not_after, entries[1].facts.not_after);
     let after = Request {
         not_before: Some(SystemTime::now() + 3 * DAY),
@@ -1190,13 +1191,198 @@ fn a_certificate_without_a_file_is_revoked_by_its_serial_number() {
         );
         assert!(!good && said.contains("certificate revoked"), "{said}");
     }
-    for bad in ["", "xyz", "0", &"5".repeat(41)] {
-        let error = pki_refused(directory, &["revoke", "--serial", bad]);
+    let many = "5".repeat(25);
+    for (option, bad, expected) in [
+        ("--serial", "", "must be 1 to 40 hexadecimal digits"),
+        ("--serial", "xyz", "must be 1 to 40 hexadecimal digits"),
+        ("--serial", &"a".repeat(41), "longer than 20 bytes"),
+        ("--serial", &many, &format!("`--serial 0x0{many}`")),
+        ("--serial-decimal", "0x12", "must be decimal digits"),
+    ] {
+        let directory = directory.to_str().unwrap();
+        let option = format!("{option}={bad}");
+        let output = portcullis(&["pki", "revoke", &option, "--directory", directory]);
+        let error = String::from_utf8_lossy(&output.stderr);
         assert!(
-            error.contains("must be 1 to 40 hexadecimal digits"),
-            "{bad}: {error}"
+            !output.status.success() && error.contains(expected),
+            "{option}: {error}"
         );
     }
+}
+
+#[test]
+fn a_serial_number_is_the_same_however_it_is_written() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path();
+    pki(directory, &["init"]);
+    pki(directory, &["issue", "agent", "agent"]);
+    let hexadecimal = serial(directory, "agent.pem");
+    let colons: Vec<_> = hexadecimal
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| std::str::from_utf8(pair).unwrap())
+        .collect();
+    let number = u128::from_str_radix(&hexadecimal, 16).unwrap();
+    let first = pki(
+        directory,
+        &["revoke", "--serial", &format!("0x{hexadecimal}")],
+    );
+    assert!(first.contains("agent.pem: revoked;"), "{first}");
+    for same in [
+        ["--serial", &colons.join(":")],
+        ["--serial", &format!("0x00{hexadecimal}")],
+        ["--serial-decimal", &number.to_string()],
+    ] {
+        let said = pki(directory, &[&["revoke"], &same[..]].concat());
+        assert!(
+            said.contains("agent.pem: was revoked already"),
+            "{same:?}: {said}"
+        );
+    }
+}
+
+/// Arguments by which OpenSSL makes a CA of its own, and its key in a format.
+const FOREIGN_AUTHORITIES: [(&str, &str, &str); 5] = [
+    // Attributes that stand twice, and two in one: what a map of names loses.
+    ("/DC=org/DC=example/CN=CA", P256, "ec"),
+    (
+        "/O=Example/OU=One/OU=Two/CN=CA+serialNumber=7",
+        "-newkey rsa:2048",
+        "rsa",
+    ),
+    (
+        "/O=Example/CN=CA",
+        "-newkey ec -pkeyopt ec_paramgen_curve:P-384",
+        "ec",
+    ),
+    ("/OU=One/OU=Two", "-newkey ed25519", "pkey"),
+    // Not UTF-8, and of a type that the generator does not write.
+    ("/O=S\u{f6}hne/CN=CA", P256, "pkey"),
+];
+
+#[test]
+fn whatever_its_name_and_key_what_an_authority_makes_is_accepted() {
+    for (subject, key, format) in FOREIGN_AUTHORITIES {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path();
+        let made = Command::new("openssl")
+            .args(
+                format!(
+                    "req -x509 -nodes {key} -multivalue-rdn -keyout made.key -out ca.pem -days 30"
+                )
+                .split(' '),
+            )
+            .args([
+                "-subj",
+                subject,
+                "-addext",
+                "keyUsage=critical,keyCertSign,cRLSign",
+            ])
+            .current_dir(directory)
+            .output()
+            .unwrap();
+        assert!(
+            made.status.success(),
+            "{subject}: {}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        // SEC 1 and PKCS #1 are what `openssl ec` and `openssl rsa -traditional` write.
+        let traditional = if format == "rsa" { " -traditional" } else { "" };
+        let (converted, said) = openssl(
+            directory,
+            &format!("{format} -in made.key -out ca.key{traditional}"),
+        );
+        assert!(converted, "{said}");
+        fs::set_permissions(directory.join("ca.key"), fs::Permissions::from_mode(0o600)).unwrap();
+        pki(directory, &["issue", "agent", "one", "--uri", "urn:one"]);
+        pki(directory, &["issue", "agent", "two", "--uri", "urn:two"]);
+        assert!(openssl_verifies(directory, "one", "sslclient"), "{subject}");
+        pki(directory, &["revoke", "one"]);
+        // Twice: the second list follows the first.
+        pki(directory, &["crl"]);
+        pki(directory, &["crl"]);
+        let verify = |name| {
+            openssl(
+                directory,
+                &format!("verify -crl_check -CAfile ca.pem -CRLfile ca.crl.pem {name}.pem"),
+            )
+        };
+        let (good, said) = verify("two");
+        assert!(good, "{subject}: {said}");
+        let (good, said) = verify("one");
+        assert!(
+            !good && said.contains("certificate revoked"),
+            "{subject}: {said}"
+        );
+    }
+}
+
+#[test]
+fn an_authority_that_may_not_sign_lists_signs_none() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path();
+    let (made, said) = openssl(
+        directory,
+        &format!(
+            "req -x509 -nodes {P256} -keyout ca.key -out ca.pem -days 30 -subj /CN=CA -addext keyUsage=critical,keyCertSign"
+        ),
+    );
+    assert!(made, "{said}");
+    fs::write(directory.join("ca.crl.pem"), "the list before").unwrap();
+    let error = pki_refused(directory, &["crl"]);
+    assert!(error.contains("without cRLSign"), "{error}");
+    let kept = fs::read_to_string(directory.join("ca.crl.pem")).unwrap();
+    assert_eq!(kept, "the list before");
+}
+
+#[test]
+fn a_damaged_file_keeps_nobody_from_listing_and_revoking_others() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path();
+    pki(directory, &["init"]);
+    pki(directory, &["issue", "agent", "agent"]);
+    let text = fs::read_to_string(directory.join("agent.pem")).unwrap();
+    fs::write(directory.join("half.pem"), &text[..text.len() / 2]).unwrap();
+    fs::write(directory.join("other.pem"), text.replace("MII", "AII")).unwrap();
+    let output = portcullis(&["pki", "list", "--directory", directory.to_str().unwrap()]);
+    assert!(output.status.success());
+    let (list, warnings) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        list.contains("agent.pem") && !list.contains("half.pem"),
+        "{list}"
+    );
+    for left_out in [
+        "half.pem: line 1: begins a section that does not end",
+        "other.pem: is no certificate",
+    ] {
+        assert!(warnings.contains(left_out), "{warnings}");
+    }
+    let number = serial(directory, "agent.pem");
+    assert!(pki(directory, &["revoke", "--serial", &number]).contains("agent.pem: revoked;"));
+}
+
+#[test]
+fn a_request_of_keytool_and_certreq_is_signed() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path();
+    pki(directory, &["init"]);
+    request_by_openssl(
+        directory,
+        "agent",
+        P256,
+        &["subjectAltName=URI:urn:agent:1"],
+    );
+    let text = fs::read_to_string(directory.join("agent.csr")).unwrap();
+    let text = text.replace(" CERTIFICATE REQUEST", " NEW CERTIFICATE REQUEST");
+    let request = directory.join("new.csr");
+    fs::write(&request, text).unwrap();
+    fs::remove_file(directory.join("agent.key")).unwrap();
+    let request = request.to_str().unwrap();
+    pki(directory, &["sign", request, "--profile", "agent"]);
+    assert!(openssl_verifies(directory, "agent", "sslclient"));
 }
 
 #[test]

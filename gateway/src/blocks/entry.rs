@@ -93,7 +93,9 @@ impl TryFrom<Written> for Entry {
 
     fn try_from(written: Written) -> Result<Self, String> {
         let block = match (written.serial, written.fingerprint, written.identity) {
-            (Some(serial), None, None) => Block::Serial(parse_serial(&serial)?),
+            (Some(serial), None, None) => {
+                Block::Serial(Serial::parse(&serial).map_err(|error| error.to_string())?)
+            }
             (None, Some(text), None) => {
                 let parsed = Fingerprint::parse(&text);
                 Block::Fingerprint(parsed.map_err(|error| format!("fingerprint {error}"))?)
@@ -131,42 +133,9 @@ pub fn check_reason(reason: Option<&str>) -> Result<(), String> {
     }
 }
 
-/// A serial number as tools print it: hexadecimal digits, in either case, with or without colons between the bytes.
-pub fn parse_serial(text: &str) -> Result<Serial, String> {
-    let expected = "serial must be 1 to 40 hexadecimal digits, colons allowed";
-    let mut digits: Vec<u8> = Vec::new();
-    for character in text.chars().filter(|character| *character != ':') {
-        let digit = character.to_digit(16).ok_or(expected)?;
-        digits.push(digit as u8);
-    }
-    if digits.is_empty() {
-        return Err(expected.to_owned());
-    }
-    if digits.len() % 2 == 1 {
-        digits.insert(0, 0);
-    }
-    let bytes: Vec<u8> = digits
-        .chunks_exact(2)
-        .map(|pair| 16 * pair[0] + pair[1])
-        .collect();
-    Serial::new(&bytes).map_err(|_| expected.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn serials_are_read_as_tools_print_them() {
-        let plain = parse_serial("0a1b2c").unwrap();
-        for same in ["0A:1B:2C", "a1b2c", "00:0a:1b:2c"] {
-            assert_eq!(parse_serial(same).unwrap(), plain, "{same}");
-        }
-        assert_eq!(plain.to_string(), "0a1b2c");
-        for wrong in ["", ":", "0x12", "12 34", &"1".repeat(41)] {
-            assert!(parse_serial(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn an_entry_means_exactly_one() {

@@ -7,15 +7,16 @@
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::{anyhow, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use comfy_table::{Table, presets};
 use gateway_core::block::Block as Target;
 use gateway_core::certificate::Fingerprint;
 use gateway_core::identity::Pattern;
+use gateway_core::revocation::Serial;
 
 use super::which::Which;
-use crate::blocks::{BlockFile, Entry, check_reason, parse_serial};
+use crate::blocks::{BlockFile, Entry, check_reason};
 use crate::config::Paths;
 use crate::control::{self, AskError, BlockChange, BlockChanged, Client};
 
@@ -53,9 +54,12 @@ struct Change {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Whom {
-    /// Serial number of a certificate, or of one above it, whoever issued it
+    /// Serial number of a certificate, or of one above it, whoever issued it: hexadecimal, with or without `0x` and colons
     #[arg(long, value_name = "HEX")]
     serial: Option<String>,
+    /// The same in decimal, as step-ca prints it
+    #[arg(long, value_name = "NUMBER")]
+    serial_decimal: Option<String>,
     /// SHA-256 of one certificate
     #[arg(long, value_name = "SHA256")]
     fingerprint: Option<String>,
@@ -235,15 +239,13 @@ impl Change {
     /// The entry for whom is meant, made now by whoever runs this.
     fn entry(&self) -> anyhow::Result<Entry> {
         self.whom.ensure_meant(self.everybody)?;
-        let block = match (
-            &self.whom.serial,
-            &self.whom.fingerprint,
-            &self.whom.identity,
-        ) {
-            (Some(serial), ..) => match parse_serial(serial) {
-                Ok(serial) => Target::Serial(serial),
-                Err(error) => bail!("--serial: {error}"),
-            },
+        let serial = match (&self.whom.serial, &self.whom.serial_decimal) {
+            (Some(text), _) => Some(Serial::parse_argument(text).context("--serial")?),
+            (None, Some(text)) => Some(Serial::parse_decimal(text).context("--serial-decimal")?),
+            (None, None) => None,
+        };
+        let block = match (serial, &self.whom.fingerprint, &self.whom.identity) {
+            (Some(serial), ..) => Target::Serial(serial),
             (_, Some(fingerprint), _) => Target::Fingerprint(Fingerprint::parse(fingerprint)?),
             (.., Some(identity)) => Target::Identity(Pattern::parse(identity)?),
             (None, None, None) => bail!("say whom: --serial, --fingerprint or --identity"),

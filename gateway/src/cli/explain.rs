@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use anyhow::{Context, bail};
 use gateway_core::authority::TrustDomain;
 use gateway_core::block::BlockList;
-use gateway_core::certificate::Certificate;
+use gateway_core::certificate::{Certificate, last_second};
 use gateway_core::identity::{KeyMatch, Rule, Tenant};
 use rustls::DistinguishedName;
 use rustls::pki_types::CertificateDer;
@@ -111,7 +111,7 @@ fn welcome(listener: &Listener, admissible: &Admissible, now: SystemTime) -> Str
         identity.kind.label(),
         identity.name,
         rules::limits(&admission.limits).replace('\n', ", "),
-        config::shown_time(chain.not_after, now),
+        config::shown_time(last_second(chain.not_after), now),
     )
 }
 

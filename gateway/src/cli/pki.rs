@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
+use gateway_core::revocation::Serial;
 
 use crate::pki::{Authority, Entry, Profile, RenewedKey, Request, date};
 
@@ -121,11 +122,14 @@ struct Renew {
 #[derive(Debug, Args)]
 struct Revoke {
     /// Name of the certificate's files; one that was renewed is called NAME.SERIAL
-    #[arg(required_unless_present = "serial")]
+    #[arg(required_unless_present_any = ["serial", "serial_decimal"])]
     name: Option<String>,
-    /// Serial number instead of a name, for a certificate whose file is not here
-    #[arg(long, value_name = "HEX", conflicts_with = "name")]
-    serial: Option<String>,
+    /// Serial number instead of a name, for a certificate whose file is not here: hexadecimal, with or without `0x` and colons
+    #[arg(long, value_name = "HEX", conflicts_with = "name", value_parser = Serial::parse_argument)]
+    serial: Option<Serial>,
+    /// As `--serial`, in decimal, as step-ca prints it
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["name", "serial"], value_parser = Serial::parse_decimal)]
+    serial_decimal: Option<Serial>,
     /// Directory of the authority
     #[arg(long, value_name = "DIR")]
     directory: PathBuf,
@@ -297,7 +301,7 @@ impl Renew {
 impl Revoke {
     fn execute(self) -> anyhow::Result<ExitCode> {
         let authority = open_issuer(&self.directory, self.issuer.as_deref())?;
-        let revoked = match (&self.serial, &self.name) {
+        let revoked = match (self.serial.or(self.serial_decimal), &self.name) {
             (Some(serial), _) => authority.revoke_serial(serial)?,
             (None, name) => authority.revoke(name.as_deref().unwrap_or_default())?,
         };
@@ -330,10 +334,11 @@ impl Crl {
 
 impl List {
     fn execute(self) -> anyhow::Result<ExitCode> {
-        super::print(&format!(
-            "{}\n",
-            table(&self.directory, &open(&self.directory)?.list()?)
-        ))
+        let listing = open(&self.directory)?.list()?;
+        for error in &listing.unreadable {
+            eprintln!("warning: left out: {error}");
+        }
+        super::print(&format!("{}\n", table(&self.directory, &listing.entries)))
     }
 }
 

@@ -2,6 +2,7 @@
 //! section; `None` where it is wrong. The file is opened, and made, by `run` alone.
 
 use std::fs;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::checked::AuditTarget;
@@ -35,7 +36,13 @@ pub fn check(field: Field<RawAudit>, report: &mut Report<'_>) -> Option<Audit> {
             Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
                 Err(format!("there is no folder {}", parent.display()))
             }
-            _ => Ok(AuditTarget::File(path)),
+            // As `run` will find it: a pipe would make the writer wait for its reader.
+            _ => match fs::metadata(&path).map(|found| found.file_type()) {
+                Ok(kind) if !kind.is_file() && !kind.is_char_device() => {
+                    Err("must be a regular file: this is a pipe, a socket or a disk".to_owned())
+                }
+                _ => Ok(AuditTarget::File(path)),
+            },
         }
     };
     let target = report.required(&raw.place, "file", raw.file, expectation, check)?;

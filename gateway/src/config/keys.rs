@@ -2,7 +2,7 @@
 //! In: paths as written. Out: what TLS works with, or an error at the path's line. A certificate that would fail at
 //! the first handshake fails here.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,14 +16,13 @@ use rustls::{Error, InconsistentKeys, RootCertStore};
 use super::checked::CertificateFile;
 use super::raw::{Text, Texts};
 use super::report::{Place, Report};
+pub use super::shown::{shown_path, shown_time};
 use super::value::{Field, Item};
 use crate::pki::crl::ListIssuer;
-use crate::pki::facts::Facts;
+use crate::pki::facts::{Facts, KeyAlgorithm};
 use crate::pki::{date, read};
 use crate::tls::authority_id;
 use crate::x509::{self, AnyPath, Certificate, Roots, Search, Usage};
-
-const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
 /// What we use a certificate of ours for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +69,8 @@ pub fn own(
     let chain = certificate
         .as_ref()
         .and_then(|item| chain(place, item, role, provider, report));
-    let key = key.and_then(|item| signing_key(place, item, provider, report));
+    let leaf = chain.as_ref().map(|(_, facts)| facts.key);
+    let key = key.and_then(|item| signing_key(place, item, (provider, leaf), report));
     let (certificate, (chain, facts), (key_item, signing_key)) = (certificate?, chain?, key?);
     let key = CertifiedKey::new(chain, signing_key);
     if let Err(error) = key.keys_match() {
@@ -220,6 +220,7 @@ fn chain(
         examination.warn_of_expiry(facts);
     }
     examine_purpose(&facts[0], role, &mut examination);
+    examine_signatures(&facts, &mut examination);
     if examination.sound {
         examine_order(&facts, &mut examination);
     }
@@ -256,11 +257,50 @@ fn examine_purpose(leaf: &Facts, role: Role, examination: &mut Examination<'_, '
             leaf.subject
         ));
     }
-    if role == Role::Server && leaf.dns_names.is_empty() && leaf.ip_addresses.is_empty() {
-        examination.warn(format_args!(
-            "{} has no DNS name and no IP address: most clients will refuse it",
+    if leaf.cannot_sign_handshakes {
+        examination.refuse(format_args!(
+            "{} has a key usage without digitalSignature: must have it, for TLS 1.3 proves possession by signing (RFC 8446 \
+             section 4.4.2.2), and Java, gRPC and GnuTLS refuse it",
             leaf.subject
         ));
+    }
+    if role == Role::Server {
+        warn_of_clients(leaf, examination);
+    }
+}
+
+/// What some clients do not take, or ask for in vain.
+fn warn_of_clients(leaf: &Facts, examination: &mut Examination<'_, '_>) {
+    let subject = &leaf.subject;
+    match (leaf.dns_names.is_empty(), leaf.ip_addresses.is_empty()) {
+        (true, true) => examination.warn(format_args!(
+            "{subject} has no DNS name and no IP address: a client that asks for a server by name is refused (`sni`), and most \
+             others refuse the certificate"
+        )),
+        (true, false) => examination.warn(format_args!(
+            "{subject} has no DNS name: a client that asks for a server by name is refused (`sni`); only those that connect to \
+             an address get in"
+        )),
+        (false, _) => {}
+    }
+    if matches!(leaf.key, KeyAlgorithm::Ed25519 | KeyAlgorithm::P521) {
+        examination.warn(format_args!(
+            "{subject} has a key that is {}: clients on BoringSSL (gRPC's C, C++, Python and Ruby, Envoy, Chrome) refuse it \
+             unless they are told otherwise, and are counted as `client_rejected_server`; P-256 suits every client",
+            leaf.key
+        ));
+    }
+}
+
+/// The signatures of the chain, but that of a root, which nobody looks at (RFC 8446 section 4.4.2).
+fn examine_signatures(facts: &[Facts], examination: &mut Examination<'_, '_>) {
+    for facts in facts {
+        if facts.has_broken_signature && facts.subject_der != facts.issuer_der {
+            examination.refuse(format_args!(
+                "{} is signed with MD5 or SHA-1, which clients refuse: have it issued again with SHA-256",
+                facts.subject
+            ));
+        }
     }
 }
 
@@ -289,9 +329,10 @@ fn verify(
     let [leaf, intermediates @ .., last] = chain else {
         return Ok(()); // alone: its issuer is the peer's to know
     };
-    let since_epoch = now
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    // Only whoever asks when things end asks about a moment before 1970, which the verifier has no type for.
+    let Ok(since_epoch) = now.duration_since(SystemTime::UNIX_EPOCH) else {
+        return Ok(());
+    };
     let mut roots = RootCertStore::empty();
     roots.add(last.clone())?;
     let search = Search {
@@ -315,7 +356,7 @@ fn verify(
 fn signing_key(
     place: &Place,
     item: Item<Text>,
-    provider: &CryptoProvider,
+    (provider, leaf): (&CryptoProvider, Option<KeyAlgorithm>),
     report: &mut Report<'_>,
 ) -> Option<(Item<Text>, Arc<dyn rustls::sign::SigningKey>)> {
     let path = report.resolve(&item.value);
@@ -326,7 +367,7 @@ fn signing_key(
             provider
                 .key_provider
                 .load_private_key(der)
-                .map_err(|error| format!("cannot be used: {error}"))
+                .map_err(|_| unusable(leaf))
         });
     match loaded {
         Ok(key) => Some((item, key)),
@@ -338,6 +379,22 @@ fn signing_key(
                 format_args!("{}: {reason}", path.display()),
             );
             None
+        }
+    }
+}
+
+/// Why a provider does not take a key: by its certificate, for a key that is not read says nothing of itself.
+fn unusable(leaf: Option<KeyAlgorithm>) -> String {
+    let takes = "must be P-256, P-384, Ed25519 or RSA of 2048 to 8192 bits";
+    match leaf {
+        Some(KeyAlgorithm::P521) => format!(
+            "cannot be used: P-521 needs `provider = \"aws-lc-rs\"` in [tls], for ring cannot sign with it; or {takes}"
+        ),
+        Some(KeyAlgorithm::P256 | KeyAlgorithm::P384 | KeyAlgorithm::Ed25519) | None => {
+            format!("cannot be used: its content is damaged, or of another algorithm; {takes}")
+        }
+        Some(other @ (KeyAlgorithm::Ed448 | KeyAlgorithm::Rsa(_) | KeyAlgorithm::Other)) => {
+            format!("cannot be used: the key of the certificate is {other}; {takes}")
         }
     }
 }
@@ -521,26 +578,4 @@ fn outside_validity(facts: &Facts, report: &mut Report<'_>) -> Option<String> {
         return Some(format!("expired {}", shown_time(facts.not_after, now)));
     }
     (facts.not_before > now).then(|| format!("is not valid before {}", date(facts.not_before)))
-}
-
-/// A time with its distance: `on 2027-01-31T12:00:00Z (in 12 days)`.
-pub fn shown_time(time: SystemTime, now: SystemTime) -> String {
-    let days = |seconds: u64| match seconds / SECONDS_PER_DAY {
-        1 => "1 day".to_owned(),
-        days => format!("{days} days"),
-    };
-    let distance = match time.duration_since(now) {
-        Ok(left) => format!("in {}", days(left.as_secs())),
-        Err(past) => format!("{} ago", days(past.duration().as_secs())),
-    };
-    format!("on {} ({distance})", date(time))
-}
-
-/// A file as the configuration's reader knows it: relative to the configuration where it lies beside it.
-pub fn shown_path(file: &Path, configuration: &Path) -> String {
-    let directory = configuration.parent().unwrap_or(Path::new(""));
-    file.strip_prefix(directory)
-        .unwrap_or(file)
-        .display()
-        .to_string()
 }

@@ -2,7 +2,7 @@
 //! In: a checked configuration, or its file. Out: names and lifetimes, for the log, the metrics and `check --expiry`.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use gateway_core::expiry::Lifetime;
 
@@ -28,8 +28,9 @@ impl CertificateFile {
     pub fn lifetime(&self) -> Lifetime {
         Lifetime {
             begins: self.not_before,
-            // Valid through the whole of the last second (RFC 5280 section 4.1.2.5).
-            ends: self.not_after + Duration::from_secs(1),
+            // As the certificate says it and every other tool shows it, although it is valid to the end of that second (RFC
+            // 5280 section 4.1.2.5).
+            ends: self.not_after,
         }
     }
 }

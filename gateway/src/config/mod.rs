@@ -24,6 +24,7 @@ mod report;
 mod revocation;
 mod scalar;
 mod shadow;
+mod shown;
 mod tls;
 mod value;
 

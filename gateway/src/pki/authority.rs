@@ -10,9 +10,10 @@ use std::time::{Duration, SystemTime};
 use gateway_core::revocation::Serial;
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair,
-    PublicKeyData, RevokedCertParams, SerialNumber,
+    KeyUsagePurpose, PublicKeyData, RevokedCertParams, SerialNumber,
 };
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use x509_parser::asn1_rs::Any;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 use zeroize::{Zeroize, Zeroizing};
@@ -21,8 +22,9 @@ use super::facts::Facts;
 use super::read::{self, ReadError};
 use super::register::{self, Record, Register};
 use super::template::{self, Validity};
-use super::{Entry, Issued, PkiError, Profile, Request, Revoked, directory};
+use super::{Entry, Issued, Listing, PkiError, Profile, Request, Revoked, directory, exact};
 use crate::limits;
+use crate::x509::der;
 
 /// Name of the root's files.
 const ROOT_NAME: &str = "ca";
@@ -31,7 +33,6 @@ const ROOT_NAME: &str = "ca";
 pub struct Authority {
     pub(super) directory: PathBuf,
     pub(super) certificate_file: PathBuf,
-    certificate: CertificateDer<'static>,
     pub(super) facts: Facts,
     key: Zeroizing<KeyPair>,
     /// What follows an issued certificate in its file: this authority, if it is not the root.
@@ -84,8 +85,7 @@ impl Authority {
             source,
         };
         let certificates = read::certificates(&path).map_err(|e| unreadable(&path, e))?;
-        let certificate = certificates[0].clone();
-        let facts = facts_of(&path, &certificate)?;
+        let facts = facts_of(&path, &certificates[0])?;
         let refused = |reason| PkiError::NotAnAuthority {
             path: path.clone(),
             reason,
@@ -93,22 +93,27 @@ impl Authority {
         if !facts.is_authority || facts.cannot_sign_certificates {
             return Err(refused("is not the certificate of an authority"));
         }
-        let mut der = read::private_key(&files.key).map_err(|e| unreadable(&files.key, e))?;
-        let key = KeyPair::try_from(&der).map(Zeroizing::new);
-        der.zeroize();
-        let key = key.map_err(|_| refused("has a key of a kind that cannot sign here"))?;
+        let der = read::private_key(&files.key).map_err(|e| unreadable(&files.key, e))?;
+        let key = key_pair(der, &facts).ok_or_else(|| {
+            refused(
+                "has a key beside it that `portcullis pki` cannot sign with: must be P-256, P-384, Ed25519 or RSA of 2048 \
+                 bits or more",
+            )
+        })?;
         if key.subject_public_key_info() != facts.public_key_der {
             return Err(refused("does not belong to the key beside it"));
         }
         let chain = match intermediate {
-            true => certificates.iter().map(read::encode_certificate).collect(),
+            true => certificates
+                .iter()
+                .map(|certificate| read::encode_certificate(certificate))
+                .collect(),
             false => String::new(),
         };
         let directory = directory.to_owned();
         Ok(Authority {
             directory,
             certificate_file: path,
-            certificate,
             facts,
             key,
             chain,
@@ -178,13 +183,13 @@ impl Authority {
     }
 
     /// Takes the certificate with this serial number back, whether or not its file is here.
-    pub fn revoke_serial(&self, serial: &str) -> Result<Revoked, PkiError> {
-        let wanted = checked_serial(serial)?;
-        let significant = |serial: &str| serial.trim_start_matches('0').to_owned();
-        let found = self.list()?.into_iter().find(|entry| {
-            entry.facts.is_of(&self.facts)
-                && significant(&entry.facts.serial) == significant(&wanted)
-        });
+    pub fn revoke_serial(&self, serial: Serial) -> Result<Revoked, PkiError> {
+        let wanted = serial.to_string();
+        let found = self
+            .list()?
+            .entries
+            .into_iter()
+            .find(|entry| entry.facts.is_of(&self.facts) && entry.facts.serial == wanted);
         let Some(entry) = found else {
             return self.register(wanted, "-".to_owned());
         };
@@ -220,6 +225,12 @@ impl Authority {
     /// Writes the list of everything taken back, in the place of the one before: `ca.crl.pem` for `ca.pem`. It is good
     /// for `lifetime` from now.
     pub fn write_crl(&self, lifetime: Duration) -> Result<PathBuf, PkiError> {
+        if self.facts.cannot_sign_lists {
+            return Err(PkiError::NotAnAuthority {
+                path: self.certificate_file.clone(),
+                reason: "may not sign revocation lists (key usage without cRLSign), so nobody would accept one",
+            });
+        }
         let path = self.certificate_file.with_extension("crl.pem");
         let _lock = register::lock(&self.directory)?;
         let register = Register::read(&self.certificate_file)?;
@@ -239,14 +250,16 @@ impl Authority {
             crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
             revoked_certs: revoked.collect::<Result<_, PkiError>>()?,
-            // As the authority's certificate says it, which may be another program's: verifiers compare the two.
-            key_identifier_method: match &self.facts.key_id {
-                Some(id) => KeyIdMethod::PreSpecified(id.clone()),
-                None => KeyIdMethod::Sha256,
-            },
+            key_identifier_method: self.key_identifier(),
         };
-        let issuer = Issuer::from_ca_cert_der(&self.certificate, &*self.key)?;
-        directory::replace(&path, &list.signed_by(&issuer)?.pem()?)?;
+        let made = list.signed_by(&self.issuer())?;
+        let list = exact::finished(made.der(), &self.facts, &self.key)?;
+        let count = CertificateRevocationList::from_der(&list)
+            .map(|(_, list)| list.iter_revoked_certificates().count());
+        if count.ok() != Some(register.records().len()) {
+            return Err(PkiError::NotVerified("it lacks what was revoked"));
+        }
+        directory::replace(&path, &read::encode_list(&list))?;
         Ok(path)
     }
 
@@ -283,35 +296,41 @@ impl Authority {
             .and_then(|number| u64::try_from(number).ok())
     }
 
-    /// Everything in the directory that holds a certificate, by file name.
-    pub fn list(&self) -> Result<Vec<Entry>, PkiError> {
+    /// Everything in the directory that holds a certificate, by file name, and what cannot be read.
+    pub fn list(&self) -> Result<Listing, PkiError> {
         let failed = |source| PkiError::FileSystem {
             path: self.directory.clone(),
             source,
         };
-        let mut entries = Vec::new();
+        let Listing {
+            mut entries,
+            mut unreadable,
+        } = Listing::default();
         for found in fs::read_dir(&self.directory).map_err(failed)? {
             let file = found.map_err(failed)?.path();
             if file.extension().is_none_or(|extension| extension != "pem") {
                 continue;
             }
             match read::certificates(&file) {
-                Ok(certificates) => {
-                    let facts = facts_of(&file, &certificates[0])?;
-                    entries.push(Entry {
+                Ok(certificates) => match facts_of(&file, &certificates[0]) {
+                    Ok(facts) => entries.push(Entry {
                         file,
                         facts,
                         revoked_at: None,
-                    });
-                }
+                    }),
+                    Err(error) => unreadable.push(error),
+                },
                 // A PEM file of another kind, such as a public key.
                 Err(ReadError::Nothing { .. }) => {}
-                Err(source) => return Err(PkiError::Read { path: file, source }),
+                Err(source) => unreadable.push(PkiError::Read { path: file, source }),
             }
         }
         entries.sort_by(|left, right| left.file.cmp(&right.file));
         mark_revoked(&mut entries)?;
-        Ok(entries)
+        Ok(Listing {
+            entries,
+            unreadable,
+        })
     }
 
     /// The time a request asks for, cut to the authority's own: a chain is worth no more than its shortest part.
@@ -333,9 +352,62 @@ impl Authority {
         parameters: &CertificateParams,
         key: &impl PublicKeyData,
     ) -> Result<String, PkiError> {
-        let issuer = Issuer::from_ca_cert_der(&self.certificate, &*self.key)?;
-        Ok(parameters.signed_by(key, &issuer)?.pem() + &self.chain)
+        let made = parameters.signed_by(key, &self.issuer())?;
+        let certificate = exact::finished(made.der(), &self.facts, &self.key)?;
+        facts_of(&self.certificate_file, &certificate)?;
+        Ok(read::encode_certificate(&certificate) + &self.chain)
     }
+
+    /// The authority as the generator knows it, but for its name: see `exact`.
+    fn issuer(&self) -> Issuer<'_, &KeyPair> {
+        let mut parameters = CertificateParams::default();
+        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        if !self.facts.cannot_sign_lists {
+            parameters.key_usages.push(KeyUsagePurpose::CrlSign);
+        }
+        parameters.key_identifier_method = self.key_identifier();
+        Issuer::new(parameters, &*self.key)
+    }
+
+    /// As the authority's certificate says it, which may be another program's: verifiers compare the two.
+    fn key_identifier(&self) -> KeyIdMethod {
+        match &self.facts.key_id {
+            Some(id) => KeyIdMethod::PreSpecified(id.clone()),
+            None => KeyIdMethod::Sha256,
+        }
+    }
+}
+
+/// A key that signs. Of those in the older formats the algorithm stands in the certificate (RFC 5208 section 5).
+pub(super) fn key_pair(
+    mut der: PrivateKeyDer<'static>,
+    facts: &Facts,
+) -> Option<Zeroizing<KeyPair>> {
+    let key = match &der {
+        PrivateKeyDer::Pkcs1(key) => pkcs8(key.secret_pkcs1_der(), facts),
+        PrivateKeyDer::Sec1(key) => pkcs8(key.secret_sec1_der(), facts),
+        PrivateKeyDer::Pkcs8(key) => Some(Zeroizing::new(key.secret_pkcs8_der().to_vec())),
+        _ => None,
+    };
+    der.zeroize();
+    let key = KeyPair::try_from(&PrivatePkcs8KeyDer::from(key?.as_slice()));
+    key.ok().map(Zeroizing::new)
+}
+
+fn pkcs8(key: &[u8], facts: &Facts) -> Option<Zeroizing<Vec<u8>>> {
+    const VERSION: [u8; 3] = [2, 1, 0];
+    let (_, public_key) = Any::from_der(&facts.public_key_der).ok()?;
+    let (bits, _) = Any::from_der(public_key.data).ok()?;
+    let algorithm = &public_key.data[..public_key.data.len() - bits.len()];
+    let wrapper = der::header(der::OCTET_STRING, key.len());
+    let length = VERSION.len() + algorithm.len() + wrapper.len() + key.len();
+    let header = der::header(der::SEQUENCE, length);
+    // Of full size from the beginning: a growing one would leave copies behind.
+    let mut whole = Zeroizing::new(Vec::with_capacity(header.len() + length));
+    for part in [&header, &VERSION[..], algorithm, &wrapper, key] {
+        whole.extend_from_slice(part);
+    }
+    Some(whole)
 }
 
 /// Notes in each entry what its authority's register says, where that authority is among the entries.
@@ -354,30 +426,10 @@ fn mark_revoked(entries: &mut [Entry]) -> Result<(), PkiError> {
     Ok(())
 }
 
-pub(super) fn facts_of(path: &Path, certificate: &CertificateDer<'_>) -> Result<Facts, PkiError> {
+pub(super) fn facts_of(path: &Path, certificate: &[u8]) -> Result<Facts, PkiError> {
     Facts::parse(certificate).map_err(|error| PkiError::Read {
         path: path.to_owned(),
         source: ReadError::NotACertificate(error),
-    })
-}
-
-/// A serial number as registers hold it: lower-case hexadecimal, two digits a byte. OpenSSL writes capitals, with or
-/// without colons.
-fn checked_serial(text: &str) -> Result<String, PkiError> {
-    let mut digits = text.replace(':', "").to_ascii_lowercase();
-    if digits.len() % 2 == 1 {
-        digits.insert(0, '0');
-    }
-    let good = (2..=2 * Serial::BYTES_MAX).contains(&digits.len())
-        && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-        && digits.bytes().any(|byte| byte != b'0');
-    if good {
-        return Ok(digits);
-    }
-    Err(PkiError::Request {
-        what: "serial number",
-        value: text.to_owned(),
-        expectation: "must be 1 to 40 hexadecimal digits, as `portcullis pki list` shows them",
     })
 }
 

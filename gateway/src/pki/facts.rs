@@ -1,24 +1,28 @@
 //! What a certificate says, as far as configuration, `check` and `pki list` look at it.
 //! In: one certificate in DER. Out: `Facts`. Verifies nothing: that is the verifier's work.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use gateway_core::revocation::Serial;
 use gateway_core::visible;
 use x509_parser::asn1_rs::Tag;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
-use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::extensions::{GeneralName, KeyUsage, ParsedExtension};
 use x509_parser::nom::Err;
-use x509_parser::objects::{oid_registry, oid2abbrev};
+use x509_parser::objects::{oid_registry as known_objects, oid2abbrev};
+use x509_parser::oid_registry::{self, Oid, asn1_rs::oid};
 use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
-use x509_parser::x509::{AttributeTypeAndValue, X509Name};
+use x509_parser::x509::{AttributeTypeAndValue, SubjectPublicKeyInfo, X509Name};
 
 /// The parts of a certificate that people and checks look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// Subject, as RFC 4514 text.
+    /// Subject, as RFC 4514 text; where that is empty, as RFC 5280 section 4.1.2.6 allows, the first alternative name.
     pub subject: String,
     /// Issuer, as RFC 4514 text.
     pub issuer: String,
@@ -32,7 +36,7 @@ pub struct Facts {
     pub key_id: Option<Vec<u8>>,
     /// Key identifier of the issuer.
     pub issuer_key_id: Option<Vec<u8>>,
-    /// Serial number in lower-case hexadecimal.
+    /// Serial number as `Serial` writes it: lower-case hexadecimal without leading zeros.
     pub serial: String,
     /// Subject alternative names of type URI.
     pub uris: Vec<String>,
@@ -52,6 +56,12 @@ pub struct Facts {
     pub cannot_sign_certificates: bool,
     /// Key usage says what the key is for, and signing revocation lists is not among it.
     pub cannot_sign_lists: bool,
+    /// Key usage says what the key is for, and digital signatures, which TLS 1.3 proves possession by, are not among it.
+    pub cannot_sign_handshakes: bool,
+    /// The algorithm of the public key.
+    pub key: KeyAlgorithm,
+    /// Signed by way of a digest that collides: MD5 or SHA-1.
+    pub has_broken_signature: bool,
     /// Purposes by extended key usage; `None` without the extension: any purpose.
     pub purposes: Option<Purposes>,
 }
@@ -104,6 +114,9 @@ impl Facts {
         }
         let constraints = certificate.basic_constraints().map_err(|e| broken(&e))?;
         let usage = certificate.key_usage().map_err(|e| broken(&e))?;
+        let lacks = |allows: fn(&KeyUsage) -> bool| {
+            usage.as_ref().is_some_and(|found| !allows(found.value))
+        };
         let purposes = certificate.extended_key_usage().map_err(|e| broken(&e))?;
         let mut facts = Facts {
             subject: name_text(certificate.subject()),
@@ -113,11 +126,7 @@ impl Facts {
             public_key_der: certificate.public_key().raw.to_vec(),
             key_id: None,
             issuer_key_id: None,
-            serial: certificate
-                .raw_serial()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            serial: serial_text(certificate.raw_serial()),
             uris: Vec::new(),
             dns_names: Vec::new(),
             ip_addresses: Vec::new(),
@@ -125,8 +134,11 @@ impl Facts {
             not_after: system_time(certificate.validity().not_after),
             is_authority: constraints.as_ref().is_some_and(|found| found.value.ca),
             path_length: constraints.and_then(|found| found.value.path_len_constraint),
-            cannot_sign_lists: usage.as_ref().is_some_and(|found| !found.value.crl_sign()),
-            cannot_sign_certificates: usage.is_some_and(|found| !found.value.key_cert_sign()),
+            cannot_sign_certificates: lacks(KeyUsage::key_cert_sign),
+            cannot_sign_lists: lacks(KeyUsage::crl_sign),
+            cannot_sign_handshakes: lacks(KeyUsage::digital_signature),
+            key: KeyAlgorithm::of(certificate.public_key()),
+            has_broken_signature: is_broken(&certificate.signature_algorithm.algorithm),
             purposes: purposes.map(|found| Purposes {
                 server: found.value.server_auth,
                 client: found.value.client_auth,
@@ -151,6 +163,11 @@ impl Facts {
                 // The others were read above, or say nothing that is looked at.
                 _ => {}
             }
+        }
+        if facts.subject.is_empty()
+            && let Some(name) = facts.names().into_iter().next()
+        {
+            facts.subject = name;
         }
         Ok(facts)
     }
@@ -222,6 +239,80 @@ impl Facts {
     }
 }
 
+/// A serial number as text, however long it is.
+fn serial_text(integer: &[u8]) -> String {
+    Serial::new(integer).map_or_else(
+        // Longer than RFC 5280 allows.
+        |_| integer.iter().map(|byte| format!("{byte:02x}")).collect(),
+        |serial| serial.to_string(),
+    )
+}
+
+/// The algorithm of a public key, as far as it decides who can use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyAlgorithm {
+    /// ECDSA on P-256.
+    P256,
+    /// ECDSA on P-384.
+    P384,
+    /// ECDSA on P-521.
+    P521,
+    /// Ed25519.
+    Ed25519,
+    /// Ed448.
+    Ed448,
+    /// RSA, with the length of its modulus in bits.
+    Rsa(usize),
+    /// Any other.
+    Other,
+}
+
+impl KeyAlgorithm {
+    fn of(key: &SubjectPublicKeyInfo<'_>) -> Self {
+        const ED25519: Oid<'_> = oid!(1.3.101.112);
+        const ED448: Oid<'_> = oid!(1.3.101.113);
+        let curve = || key.algorithm.parameters.as_ref()?.as_oid().ok();
+        match key.parsed() {
+            Ok(PublicKey::RSA(rsa)) => KeyAlgorithm::Rsa(rsa.key_size()),
+            Ok(PublicKey::EC(_)) => match curve() {
+                Some(curve) if curve == oid_registry::OID_EC_P256 => KeyAlgorithm::P256,
+                Some(curve) if curve == oid_registry::OID_NIST_EC_P384 => KeyAlgorithm::P384,
+                Some(curve) if curve == oid_registry::OID_NIST_EC_P521 => KeyAlgorithm::P521,
+                _ => KeyAlgorithm::Other,
+            },
+            _ if key.algorithm.algorithm == ED25519 => KeyAlgorithm::Ed25519,
+            _ if key.algorithm.algorithm == ED448 => KeyAlgorithm::Ed448,
+            _ => KeyAlgorithm::Other,
+        }
+    }
+}
+
+impl fmt::Display for KeyAlgorithm {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            KeyAlgorithm::P256 => "P-256",
+            KeyAlgorithm::P384 => "P-384",
+            KeyAlgorithm::P521 => "P-521",
+            KeyAlgorithm::Ed25519 => "Ed25519",
+            KeyAlgorithm::Ed448 => "Ed448",
+            KeyAlgorithm::Rsa(bits) => return write!(formatter, "RSA of {bits} bits"),
+            KeyAlgorithm::Other => "of another algorithm",
+        })
+    }
+}
+
+/// Whether a signature algorithm rests on MD5 or SHA-1 (RFC 3279 section 2.2).
+fn is_broken(algorithm: &Oid<'_>) -> bool {
+    const BROKEN: [Oid<'_>; 5] = [
+        oid!(1.2.840.113549.1.1.4),
+        oid!(1.2.840.113549.1.1.5),
+        oid!(1.2.840.10045.4.1),
+        oid!(1.2.840.10040.4.3),
+        oid!(1.3.14.3.2.29),
+    ];
+    BROKEN.contains(algorithm)
+}
+
 /// An iPAddress of a subject alternative name (RFC 5280 section 4.2.1.6); `None` where it is neither IPv4 nor IPv6.
 pub(crate) fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
     if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
@@ -258,7 +349,7 @@ pub(crate) fn name_text(name: &X509Name<'_>) -> String {
 
 fn attribute_text(attribute: &AttributeTypeAndValue<'_>) -> String {
     let oid = attribute.attr_type();
-    let label = oid2abbrev(oid, oid_registry()).map_or_else(|_| oid.to_id_string(), str::to_owned);
+    let label = oid2abbrev(oid, known_objects()).map_or_else(|_| oid.to_id_string(), str::to_owned);
     match text_value(attribute) {
         Some(value) => format!("{label}={}", escape(&value)),
         None => {

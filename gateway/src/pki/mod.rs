@@ -7,6 +7,7 @@ pub mod crl;
 mod csr;
 mod date;
 mod directory;
+mod exact;
 pub mod facts;
 pub mod kept_lists;
 pub mod list_ranks;
@@ -90,6 +91,15 @@ pub struct Revoked {
     pub at: SystemTime,
     /// Whether that was before this call.
     pub already: bool,
+}
+
+/// What lies in an authority's directory.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Everything that holds a certificate, by file name.
+    pub entries: Vec<Entry>,
+    /// Why other files with the name of a certificate could not be read.
+    pub unreadable: Vec<PkiError>,
 }
 
 /// Why the authority did not do what it was asked to.
@@ -176,6 +186,9 @@ pub enum PkiError {
     /// The system's random number generator failed.
     #[error("no randomness for a serial number")]
     Random,
+    /// What was made would not be accepted by others, so it was not written.
+    #[error("what was made does not verify ({0}), so nothing was written")]
+    NotVerified(&'static str),
     /// The certificate or list could not be made.
     #[error("could not be made: {0}")]
     Generation(#[from] rcgen::Error),

@@ -281,8 +281,13 @@ pub fn encode_private_key(pkcs8: &[u8]) -> Zeroizing<String> {
 }
 
 /// Writes a certificate as PEM.
-pub fn encode_certificate(certificate: &CertificateDer<'_>) -> String {
+pub fn encode_certificate(certificate: &[u8]) -> String {
     encode("CERTIFICATE", certificate).to_string()
+}
+
+/// Writes a revocation list as PEM.
+pub fn encode_list(list: &[u8]) -> String {
+    encode("X509 CRL", list).to_string()
 }
 
 fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {

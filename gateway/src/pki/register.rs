@@ -6,8 +6,11 @@
 
 use std::fmt::Write;
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use rustix::fs::OFlags;
 
 use super::PkiError;
 use super::directory;
@@ -45,7 +48,12 @@ pub(super) struct Register {
 
 /// Holds a directory for one process at a time, until dropped.
 pub(super) fn lock(directory: &Path) -> Result<File, PkiError> {
-    let locked = File::open(directory).and_then(|file| file.lock().map(|()| file));
+    let flags = OFlags::DIRECTORY.bits().cast_signed();
+    let opened = File::options()
+        .read(true)
+        .custom_flags(flags)
+        .open(directory);
+    let locked = opened.and_then(|file| file.lock().map(|()| file));
     locked.map_err(|source| PkiError::FileSystem {
         path: directory.to_owned(),
         source,
@@ -125,6 +133,13 @@ fn record(line: &str) -> Option<Record> {
     // 20 bytes at most (RFC 5280 section 4.1.2.2), and one more for the sign in DER.
     let good = serial.len().is_multiple_of(2) && serial.len() <= 42 && serial.bytes().all(is_digit);
     let at = humantime::parse_rfc3339(at).ok()?;
+    // An older version wrote the zero that DER puts before a first bit of one.
+    let significant = serial.trim_start_matches("00");
+    let serial = if significant.is_empty() {
+        "00"
+    } else {
+        significant
+    };
     (good && words.next().is_none()).then(|| Record {
         serial: serial.to_owned(),
         at,
@@ -150,7 +165,7 @@ mod tests {
     fn what_was_added_is_read_again() {
         let directory = tempfile::tempdir().unwrap();
         let certificate = directory.path().join("ca.pem");
-        let records = [record_of("5f00ff", 1_800_000_000), record_of("00e1", 1)];
+        let records = [record_of("5f00ff", 1_800_000_000), record_of("e1", 1)];
         for record in &records {
             let mut register = Register::read(&certificate).unwrap();
             assert_eq!(register.find(&record.serial), None);
@@ -158,7 +173,14 @@ mod tests {
         }
         let register = Register::read(&certificate).unwrap();
         assert_eq!(register.records(), records);
-        assert_eq!(register.find("00e1"), Some(&records[1]));
+        assert_eq!(register.find("e1"), Some(&records[1]));
+        fs::write(
+            directory.path().join("ca.revoked"),
+            "00e1 1970-01-01T00:00:01Z agent-1\n",
+        )
+        .unwrap();
+        let older = Register::read(&certificate).unwrap();
+        assert_eq!(older.find("e1"), Some(&records[1]));
         assert_eq!(records[0].serial_bytes(), [0x5f, 0, 0xff]);
     }
 

@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{KeyPair, PublicKeyData, SubjectPublicKeyInfo};
 use x509_parser::prelude::{FromDer, X509Certificate};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-use super::authority::{checked_name, facts_of};
+use super::authority::{checked_name, facts_of, key_pair};
 use super::facts::{Facts, Purposes};
 use super::read;
 use super::register::{self, Register};
@@ -92,7 +92,7 @@ impl Authority {
         if before.facts.is_of(&self.facts) {
             return Authority::open(&self.directory);
         }
-        for entry in self.list()? {
+        for entry in self.list()?.entries {
             let stem = entry.file.file_stem().and_then(|stem| stem.to_str());
             // Those that were renewed themselves lie there as well, without a key.
             let holds_key = entry.file.with_extension("key").exists();
@@ -178,14 +178,12 @@ impl Before {
 
     fn key_is_beside(&self) -> Result<bool, PkiError> {
         let path = &self.files.key;
-        let mut der = read::private_key(path).map_err(|source| PkiError::Read {
+        let der = read::private_key(path).map_err(|source| PkiError::Read {
             path: path.clone(),
             source,
         })?;
-        let key = KeyPair::try_from(&der).map(Zeroizing::new);
-        der.zeroize();
-        let key = key?;
-        Ok(key.subject_public_key_info() == self.facts.public_key_der)
+        let key = key_pair(der, &self.facts);
+        Ok(key.is_some_and(|key| key.subject_public_key_info() == self.facts.public_key_der))
     }
 
     /// A revoked name may come back, its key may not.

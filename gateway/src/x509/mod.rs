@@ -2,6 +2,7 @@
 //! And the search for the path from a certificate to a CA, at a bounded price, on a worker inside a call into rustls.
 
 mod constraints;
+pub mod der;
 mod ledger;
 mod list;
 mod path;

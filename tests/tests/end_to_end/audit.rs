@@ -570,7 +570,7 @@ fn a_log_that_cannot_be_opened_ends_the_start_and_refuses_a_reload() {
         .unwrap();
     assert!(made.success());
     let said = audited(&world, &backend).refused();
-    assert!(said.contains("[audit] file: "), "{said}");
+    assert!(said.contains("audit: file = "), "{said}");
     assert!(said.contains("audit.jsonl"), "{said}");
 
     let mut gateway = world.gateway(backend.address());

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use gateway_core::authority::TrustDomain;
-use gateway_core::certificate::NameKind;
+use gateway_core::certificate::{NameKind, last_second};
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 
@@ -168,7 +168,7 @@ fn with_refusal(
             fingerprint: Shown(presented.certificate.fingerprint),
             serial: presented.serial.map(Shown),
             issuer: Text(&presented.certificate.issuer),
-            not_after: Time(presented.not_after),
+            not_after: Time(last_second(presented.not_after)),
         }),
     }));
 }
@@ -195,7 +195,7 @@ fn with_admission(
         duration_microseconds: microseconds(took),
         client: client(peer),
         issuer: Text(&peer.certificate().issuer),
-        not_after: Time(peer.not_after()),
+        not_after: Time(last_second(peer.not_after())),
     }));
 }
 

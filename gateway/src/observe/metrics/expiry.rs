@@ -3,6 +3,7 @@
 
 use std::time::SystemTime;
 
+use gateway_core::certificate::last_second;
 use gateway_core::expiry::Band;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
@@ -59,7 +60,7 @@ impl Metrics {
         let unit = Some(&Unit::Seconds);
         let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
         for (listener, rule, sum) in named() {
-            let end = sum.first_end.duration_since(SystemTime::UNIX_EPOCH);
+            let end = last_second(sum.first_end).duration_since(SystemTime::UNIX_EPOCH);
             let seconds = end.map_or(0, |duration| duration.as_secs() as i64);
             let labels = [("listener", listener), ("rule", rule.as_str())];
             gauge(&mut metric, &labels, seconds)?;

@@ -1,0 +1,168 @@
+//! Serial numbers as people and tools write them. In: text. Out: a `Serial`, or why it is none. Pure.
+
+use crate::revocation::Serial;
+
+/// A text that is no serial number, or maybe another one than is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SerialError {
+    /// No hexadecimal number.
+    #[error(
+        "serial must be 1 to 40 hexadecimal digits; `0x`, colons and leading zeros are allowed"
+    )]
+    NotHexadecimal,
+    /// No decimal number.
+    #[error("serial must be decimal digits")]
+    NotDecimal,
+    /// More than 20 bytes.
+    #[error("serial is longer than 20 bytes (RFC 5280 section 4.1.2.2)")]
+    TooLong,
+    /// Digits without a letter, and many of them.
+    #[error(
+        "serial has decimal digits alone: as hexadecimal it is {hexadecimal}, as decimal it is {decimal} in hexadecimal; \
+         write `--serial 0x{hexadecimal}` or `--serial 0x{decimal}`"
+    )]
+    Ambiguous {
+        /// Read as hexadecimal.
+        hexadecimal: Serial,
+        /// Read as decimal.
+        decimal: Serial,
+    },
+}
+
+impl Serial {
+    /// Reads hexadecimal digits in either case, as tools print them: with or without `0x`, colons between the bytes and
+    /// leading zeros.
+    pub fn parse(text: &str) -> Result<Self, SerialError> {
+        let text = text.trim();
+        let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+        let digits = digits.unwrap_or(text).bytes().filter(|byte| *byte != b':');
+        Self::of_digits(digits, 16).map_err(|overflow| match overflow {
+            true => SerialError::TooLong,
+            false => SerialError::NotHexadecimal,
+        })
+    }
+
+    /// Reads decimal digits, as step-ca and databases print them.
+    pub fn parse_decimal(text: &str) -> Result<Self, SerialError> {
+        Self::of_digits(text.trim().bytes(), 10).map_err(|overflow| match overflow {
+            true => SerialError::TooLong,
+            false => SerialError::NotDecimal,
+        })
+    }
+
+    /// As `parse`, for what a person types: so many digits of which none is a letter are a decimal number more likely than
+    /// not, and taking them for another one would name a certificate that nobody has.
+    pub fn parse_argument(text: &str) -> Result<Self, SerialError> {
+        let hexadecimal = Self::parse(text)?;
+        let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
+        match Self::parse_decimal(text) {
+            Ok(decimal) if is_decimal && text.len() >= Self::DECIMAL_DIGITS_MIN => {
+                Err(SerialError::Ambiguous {
+                    hexadecimal,
+                    decimal,
+                })
+            }
+            _ => Ok(hexadecimal),
+        }
+    }
+
+    /// So many decimal digits are too many to be hexadecimal by chance: one number of this length in 100,000 has no letter.
+    const DECIMAL_DIGITS_MIN: usize = 25;
+
+    /// A number by its digits, of which there is one at least; `true` where it is too long.
+    fn of_digits(digits: impl Iterator<Item = u8>, base: u32) -> Result<Self, bool> {
+        let mut bytes = [0_u8; Self::BYTES_MAX];
+        let mut any = false;
+        for digit in digits {
+            let mut carry = char::from(digit).to_digit(base).ok_or(false)?;
+            for byte in bytes.iter_mut().rev() {
+                let sum = u32::from(*byte) * base + carry;
+                *byte = sum as u8;
+                carry = sum >> 8;
+            }
+            if carry > 0 {
+                return Err(true);
+            }
+            any = true;
+        }
+        match any {
+            true => Serial::new(&bytes).map_err(|_| true),
+            false => Err(false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn serials_are_read_as_tools_print_them() {
+        let plain = Serial::parse("0a1b2c").unwrap();
+        assert_eq!(plain.to_string(), "0a1b2c");
+        for same in [
+            "0A:1B:2C",
+            "a1b2c",
+            "00:0a:1b:2c",
+            "0x0a1b2c",
+            "0X000A1B2C",
+            " 0a1b2c\n",
+        ] {
+            assert_eq!(Serial::parse(same), Ok(plain), "{same}");
+            assert_eq!(Serial::parse_argument(same), Ok(plain), "{same}");
+        }
+        assert_eq!(Serial::parse_decimal("662316"), Ok(plain));
+        for wrong in ["", ":", "0x", "12 34", "0a-1b", "g"] {
+            let refused = Err(SerialError::NotHexadecimal);
+            assert_eq!(Serial::parse(wrong), refused, "{wrong}");
+        }
+        for wrong in ["", "a", "0x1", "1:2", "-1"] {
+            let refused = Err(SerialError::NotDecimal);
+            assert_eq!(Serial::parse_decimal(wrong), refused, "{wrong}");
+        }
+        assert_eq!(Serial::parse(&"1".repeat(41)), Err(SerialError::TooLong));
+        assert_eq!(
+            Serial::parse(&("00".repeat(9) + &"f".repeat(40)))
+                .unwrap()
+                .as_bytes(),
+            [255; 20]
+        );
+    }
+
+    #[test]
+    fn many_digits_without_a_letter_are_asked_about() {
+        // As step-ca prints the serial number of a certificate.
+        let decimal = "124712345678901234567890123456789012345";
+        let error = Serial::parse_argument(decimal).unwrap_err();
+        let meant = Serial::parse_decimal(decimal).unwrap();
+        let text = error.to_string();
+        for reading in [
+            format!("`--serial 0x0{decimal}`"),
+            format!("`--serial 0x{meant}`"),
+        ] {
+            assert!(text.contains(&reading), "{text}");
+        }
+        // Whatever the error proposes is taken.
+        assert!(Serial::parse_argument(&format!("0x{decimal}")).is_ok());
+        assert_eq!(
+            Serial::parse_argument(&"1".repeat(24)),
+            Serial::parse(&"1".repeat(24))
+        );
+        assert!(
+            Serial::parse(decimal).is_ok(),
+            "in a file it is what was written"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_serial_is_read_as_it_is_printed(bytes in proptest::collection::vec(any::<u8>(), 0..=20)) {
+            let serial = Serial::new(&bytes).unwrap();
+            prop_assert_eq!(Serial::parse(&serial.to_string()), Ok(serial));
+            let number = bytes.iter().take(16).fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+            let short = Serial::new(&bytes[..bytes.len().min(16)]).unwrap();
+            prop_assert_eq!(Serial::parse_decimal(&number.to_string()), Ok(short));
+        }
+    }
+}
