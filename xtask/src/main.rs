@@ -10,6 +10,7 @@ mod ebpf;
 mod fuzz;
 mod leftovers;
 mod miri;
+mod neighbour;
 mod setup;
 mod test;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::command::{cargo, run, target};
 use crate::leftovers::Before;
+use crate::neighbour::Neighbour;
 use crate::{check, count, ebpf, fuzz, miri, setup};
 
 /// Sets up, checks, builds the kernel program from source and runs every test on it. Whoever asks for some tests alone gets no
@@ -33,6 +34,11 @@ pub fn run_tests(all: bool, arguments: &[String]) -> Result<()> {
     // Every process the tests start inherits this mark; see `leftovers`.
     let mark = process::id().to_string();
     let before = Before::look()?;
+    // Some tests alone need no other gateway beside them.
+    let neighbour = match arguments.is_empty() {
+        true => Some(Neighbour::start()?),
+        false => None,
+    };
     let runner = run(cargo()
         .args([
             "nextest",
@@ -48,9 +54,14 @@ pub fn run_tests(all: bool, arguments: &[String]) -> Result<()> {
             object_folder.join(ebpf::OBJECT_NAME),
         )
         .env(crate::leftovers::MARK, &mark));
+    let undisturbed = neighbour.map_or(Ok(()), Neighbour::end);
     // Says nothing when all is clean: the summary above stays the last thing printed.
-    match (runner, before.compare(&mark)) {
-        (Err(failed), Err(left)) => bail!("{failed:#}\n{left:#}"),
-        (runner, clean) => runner.and(clean),
+    let complaints: Vec<_> = [runner, undisturbed, before.compare(&mark)]
+        .into_iter()
+        .filter_map(|outcome| Some(format!("{:#}", outcome.err()?)))
+        .collect();
+    match complaints.is_empty() {
+        true => Ok(()),
+        false => bail!("{}", complaints.join("\n")),
     }
 }
