@@ -274,9 +274,12 @@ fn an_interface_that_is_made_anew_is_guarded_again_and_is_missed_meanwhile() {
     });
     assert_eq!(judged("none"), None);
     assert!(site.gateway_host.xdp_mode(INTERFACE).is_some());
-    site.exchange_from(AGENT).expect("agents get in");
-    site.flood(&["badcert"], &BAD);
+    eventually("agents get in", || site.exchange_from(AGENT).ok());
     eventually("packets are dropped there", || {
+        // On a busy host some attempts of a flood end before the gateway has judged them.
+        if guarded.bans_in_force() == 0 {
+            site.flood(&["badcert"], &BAD);
+        }
         let _ = site.open_within(ATTACKER, Duration::from_millis(200));
         (guarded.packets("dropped") > 0).then_some(())
     });
