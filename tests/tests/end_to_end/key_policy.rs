@@ -421,7 +421,7 @@ fn a_ticket_from_before_a_stricter_policy_is_worth_nothing() {
         ),
         (
             "client_signatures = [\"ecdsa_secp384r1_sha384\"]",
-            "peer sent no certificates",
+            "the client sent no certificate",
         ),
         (
             "max_chain_depth = 1",
