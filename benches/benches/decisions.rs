@@ -10,7 +10,7 @@ use gateway::backend::{ProxyFacts, proxy_header};
 use gateway_core::certificate::{Certificate, Chain, Identity};
 use gateway_core::identity::{Pattern, Rule, Rules, Tenant};
 use gateway_core::revocation::{
-    AuthorityId, IssuerList, Link, Revocation, Serial, StalePolicy, Status,
+    AuthorityId, AuthorityKey, IssuerList, Link, Revocation, Serial, StalePolicy, Status,
 };
 
 /// Rules of a large cluster that names each agent.
@@ -100,7 +100,11 @@ fn revocation(criterion: &mut Criterion) {
     ] {
         let serial = serial(number);
         let chain = Chain {
-            links: vec![Link { issuer, serial }],
+            links: vec![Link {
+                issuer,
+                key: AuthorityKey::default(),
+                serial,
+            }],
             points: Vec::new(),
             anchor: issuer,
             not_before: now,

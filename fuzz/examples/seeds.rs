@@ -26,7 +26,7 @@ use fuzz::ticket::{KEY_FILE, edge};
 use gateway::pki::{Authority, Profile, Request};
 use gateway_core::certificate::{Certificate, Chain};
 use gateway_core::lineage::Lineage;
-use gateway_core::revocation::{AuthorityId, Link, Serial};
+use gateway_core::revocation::{AuthorityId, AuthorityKey, Link, Serial};
 use rcgen::{CertificateParams, CustomExtension, DnType, DnValue, SanType};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, ring};
 use rustls::pki_types::pem::PemObject;
@@ -374,7 +374,11 @@ fn tickets(seeds: &Seeds) -> Result<()> {
     let issuer = AuthorityId([7; 32]);
     let link = |serial: &[u8]| {
         let serial = Serial::new(serial)?;
-        anyhow::Ok(Link { issuer, serial })
+        anyhow::Ok(Link {
+            issuer,
+            key: AuthorityKey::default(),
+            serial,
+        })
     };
     let lineage = Lineage {
         authenticated_at: at(1_800_000_000),

@@ -89,7 +89,7 @@ impl BlockList {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::revocation::AuthorityId;
+    use crate::revocation::{AuthorityId, AuthorityKey};
     use std::time::SystemTime;
 
     fn client() -> (Certificate, Chain) {
@@ -103,6 +103,7 @@ mod tests {
         };
         let link = |serial: u8| Link {
             issuer: AuthorityId([1; 32]),
+            key: AuthorityKey::default(),
             serial: Serial::new(&[serial]).unwrap(),
         };
         let chain = Chain {

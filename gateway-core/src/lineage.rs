@@ -154,7 +154,9 @@ impl Lineage {
 mod tests {
     use super::*;
     use crate::identity::{Pattern, Rule, Rules};
-    use crate::revocation::{AuthorityId, IssuerList, Link, Revocation, Serial, StalePolicy};
+    use crate::revocation::{
+        AuthorityId, AuthorityKey, IssuerList, Link, Revocation, Serial, StalePolicy,
+    };
     use proptest::prelude::*;
     use std::sync::Arc;
 
@@ -179,6 +181,7 @@ mod tests {
             chain: Chain {
                 links: vec![Link {
                     issuer: ANCHOR,
+                    key: AuthorityKey::default(),
                     serial: Serial::new(&[5]).unwrap(),
                 }],
                 points: Vec::new(),

@@ -17,6 +17,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AuthorityId(pub [u8; 32]);
 
+/// Names the key of a certificate authority: the beginning of a digest over it. Several certificates, under several names,
+/// may be about one key (RFC 5280 section 3.2 calls them cross-certificates), and what is said of the key holds for them all.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub struct AuthorityKey(pub [u8; 16]);
+
 /// A serial number as it stands in certificates and lists: big-endian, without leading zeros (RFC 5280 section
 /// 4.1.2.2 allows 20 bytes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -93,6 +100,8 @@ impl fmt::Display for Serial {
 pub struct Link {
     /// The authority above.
     pub issuer: AuthorityId,
+    /// The key of that authority.
+    pub key: AuthorityKey,
     /// The certificate's number there.
     pub serial: Serial,
 }
@@ -557,6 +566,7 @@ mod tests {
     fn link(issuer: AuthorityId, serial: &[u8]) -> Link {
         Link {
             issuer,
+            key: AuthorityKey::default(),
             serial: Serial::new(serial).unwrap(),
         }
     }

@@ -41,7 +41,7 @@ impl ServerTrust {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::revocation::{IssuerList, Link, Serial, StalePolicy};
+    use crate::revocation::{AuthorityKey, IssuerList, Link, Serial, StalePolicy};
 
     #[test]
     fn a_server_is_objected_to_for_its_lists_and_for_its_root() {
@@ -50,6 +50,7 @@ mod tests {
         let chain = Chain {
             links: vec![Link {
                 issuer: anchor,
+                key: AuthorityKey::default(),
                 serial,
             }],
             points: Vec::new(),

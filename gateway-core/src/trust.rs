@@ -6,11 +6,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::authority::Scope;
+use crate::authority::{Scope, TrustDomain};
 use crate::block::BlockList;
 use crate::certificate::{Certificate, Chain};
 use crate::identity::{Admission, Denial, Rules};
-use crate::revocation::{AuthorityId, Revocation, Status};
+use crate::revocation::{AuthorityId, AuthorityKey, Revocation, Status};
 
 /// What one listener believes.
 #[derive(Debug, Clone, Default)]
@@ -19,8 +19,8 @@ pub struct Trust {
     pub listener: usize,
     /// Roots that chains may lead to.
     pub anchors: HashSet<AuthorityId>,
-    /// What those of them may speak for that are bound to a trust domain.
-    pub scopes: Arc<HashMap<AuthorityId, Arc<Scope>>>,
+    /// What the keys of authorities may speak for that are bound to a trust domain, at whatever height of a chain they are.
+    pub scopes: Arc<HashMap<AuthorityKey, Arc<Scope>>>,
     /// What their authorities have taken back.
     pub revocation: Arc<Revocation>,
     /// Who an operator has shut out.
@@ -67,13 +67,29 @@ impl Trust {
         if !self.anchors.contains(&chain.anchor) {
             return Err(Objection::Untrusted);
         }
-        let scope = self.scopes.get(&chain.anchor);
-        let in_scope = scope.map_or(Ok(()), |scope| scope.check(certificate));
-        in_scope.map_err(|error| Objection::NotAuthorized(error.into()))?;
-        let trust_domain = scope.map(|scope| &scope.trust_domain);
+        let trust_domain = self.trust_domain(certificate, chain)?;
         self.rules
             .decide(certificate, trust_domain, self.listener)
             .map_err(Objection::NotAuthorized)
+    }
+
+    /// The trust domain that the client's authorities are bound to, if one of them is: that of the one next to the client. Each that
+    /// is bound must be allowed to give all of the client's names, the root as well as one that another has certified.
+    fn trust_domain(
+        &self,
+        certificate: &Certificate,
+        chain: &Chain,
+    ) -> Result<Option<&TrustDomain>, Objection> {
+        let mut nearest = None;
+        // The last link's issuer is the root.
+        for link in &chain.links {
+            if let Some(scope) = self.scopes.get(&link.key) {
+                let in_scope = scope.check(certificate);
+                in_scope.map_err(|error| Objection::NotAuthorized(error.into()))?;
+                nearest = nearest.or(Some(&scope.trust_domain));
+            }
+        }
+        Ok(nearest)
     }
 
     /// Judges a client that wants to get in.
@@ -94,13 +110,13 @@ impl Trust {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authority::TrustDomain;
     use crate::block::Block;
     use crate::identity::{Pattern, Rule};
     use crate::revocation::{IssuerList, Link, Serial, StalePolicy};
     use std::time::Duration;
 
     const ANCHOR: AuthorityId = AuthorityId([1; 32]);
+    const KEY: AuthorityKey = AuthorityKey([1; 16]);
 
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
@@ -113,6 +129,7 @@ mod tests {
         };
         let link = Link {
             issuer: ANCHOR,
+            key: KEY,
             serial: Serial::new(&[5]).unwrap(),
         };
         let chain = Chain {
@@ -220,7 +237,7 @@ mod tests {
             ..Rule::default()
         };
         let bound = Trust {
-            scopes: Arc::new([(ANCHOR, Arc::new(scope))].into()),
+            scopes: Arc::new([(KEY, Arc::new(scope))].into()),
             rules: Arc::new(Rules::new(vec![rule])),
             ..trust("agent")
         };
@@ -243,5 +260,63 @@ mod tests {
         let of_unbound = unbound.admit(&certificate, &chain, at(1)).unwrap().identity;
         assert_eq!(of_bound.trust_domain, Some(trust_domain));
         assert_ne!(of_bound, of_unbound);
+    }
+
+    #[test]
+    fn an_authority_that_is_bound_stays_bound_below_another_one_that_certified_its_key() {
+        let (mut certificate, mut chain) = client();
+        // The same key under another name, as a cross-certificate may have it.
+        let cross = Link {
+            issuer: AuthorityId([9; 32]),
+            key: AuthorityKey([2; 16]),
+            serial: Serial::new(&[6]).unwrap(),
+        };
+        chain.links.insert(0, cross);
+        let scope = |trust_domain: &str| {
+            Arc::new(Scope {
+                trust_domain: TrustDomain::parse(trust_domain).unwrap(),
+                dns: Vec::new(),
+            })
+        };
+        let rule = Rule {
+            common_name: Some(Pattern::parse("agent").unwrap()),
+            trust_domain: Some(TrustDomain::parse("example.net").unwrap()),
+            ..Rule::default()
+        };
+        let uri = Rule {
+            uri: Some(Pattern::parse_uri("spiffe://*").unwrap()),
+            ..Rule::default()
+        };
+        let bound = |scopes: &[(AuthorityKey, Arc<Scope>)]| Trust {
+            scopes: Arc::new(scopes.iter().cloned().collect()),
+            rules: Arc::new(Rules::new(vec![uri.clone(), rule.clone()])),
+            ..trust("agent")
+        };
+        let below = (cross.key, scope("example.net"));
+        let above = (KEY, scope("example.org"));
+        let admit = |trust: &Trust, certificate: &Certificate| {
+            let admitted = trust.admit(certificate, &chain, at(1));
+            admitted.map(|admission| admission.identity.trust_domain)
+        };
+        let net = Ok(Some(below.1.trust_domain.clone()));
+        let one = bound(std::slice::from_ref(&below));
+        let both = bound(&[below, above]);
+        // Without a name of any trust domain, the authority next to the client says whose it is.
+        assert_eq!(admit(&one, &certificate), net);
+        assert_eq!(admit(&both, &certificate), net);
+        certificate.uris = vec!["spiffe://example.net/agent/1".to_owned()];
+        assert_eq!(admit(&one, &certificate), net);
+        // What the upper one may not say, it may not say through another.
+        assert!(matches!(
+            admit(&both, &certificate),
+            Err(Objection::NotAuthorized(Denial::OutOfScope(_)))
+        ));
+        certificate.uris = vec!["spiffe://example.org/agent/evil".to_owned()];
+        for trust in [one, both] {
+            assert!(matches!(
+                admit(&trust, &certificate),
+                Err(Objection::NotAuthorized(Denial::OutOfScope(_)))
+            ));
+        }
     }
 }

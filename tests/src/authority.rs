@@ -264,6 +264,22 @@ impl Authority {
     /// Makes an authority below this one. What it issues comes with its own certificate, as servers and clients send it.
     pub fn subordinate(&self, folder_name: &str, common_name: &str) -> Authority {
         let key = KeyPair::generate().expect("a key can be made");
+        self.certify(key, folder_name, common_name)
+    }
+
+    /// Certifies the key of another authority under a new name. What the result issues comes with that certificate.
+    pub fn cross_certify(
+        &self,
+        other: &Authority,
+        folder_name: &str,
+        common_name: &str,
+    ) -> Authority {
+        let key = KeyPair::from_pem(&other.issuer.key().serialize_pem())
+            .expect("the tests make keys that they can read");
+        self.certify(key, folder_name, common_name)
+    }
+
+    fn certify(&self, key: KeyPair, folder_name: &str, common_name: &str) -> Authority {
         let mut parameters = authority_parameters(common_name);
         parameters.use_authority_key_identifier_extension = true;
         let certificate = parameters

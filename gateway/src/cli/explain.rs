@@ -12,7 +12,7 @@ use gateway_core::block::BlockList;
 use gateway_core::certificate::{Certificate, last_second};
 use gateway_core::identity::{KeyMatch, Rule, Tenant};
 use rustls::DistinguishedName;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, TrustAnchor};
 
 use super::rules;
 use crate::config::{self, Config, Listener};
@@ -115,23 +115,31 @@ fn welcome(listener: &Listener, admissible: &Admissible, now: SystemTime) -> Str
     )
 }
 
-/// The trust domain that the chain's authority is bound to, by the issuers' names: nothing has to be verified to say why a rule
-/// does not match.
+/// The trust domain that the lowest authority of the chain that is bound is bound to, by the issuers' names and the keys that were
+/// sent: nothing has to be verified to say why a rule does not match.
 fn trust_domain<'l>(
     listener: &'l Listener,
     chain: &[CertificateDer<'_>],
 ) -> Option<&'l TrustDomain> {
-    let facts = chain.iter().filter_map(|der| Facts::parse(der).ok());
-    let issuers: Vec<_> = facts.map(|facts| facts.issuer_der).collect();
-    let mut roots = listener.client_roots.iter();
-    let root = roots.find(|root| {
-        let subject = DistinguishedName::in_sequence(root.anchor.subject.as_ref());
-        let mut issuers = issuers.iter();
-        issuers.any(|issuer| issuer[..] == *subject.as_ref())
+    let scope_of = |anchor: &TrustAnchor<'_>| {
+        let scopes = &listener.client_scopes;
+        scopes.get(&tls::authority_key(anchor))
+    };
+    let scope_above = |der: &CertificateDer<'_>| {
+        let issuer = Facts::parse(der).ok()?.issuer_der;
+        let mut roots = listener.client_roots.iter().filter(|root| {
+            let subject = DistinguishedName::in_sequence(root.anchor.subject.as_ref());
+            issuer[..] == *subject.as_ref()
+        });
+        roots.find_map(|root| scope_of(&root.anchor))
+    };
+    let scope = chain.iter().enumerate().find_map(|(position, der)| {
+        let own = (position > 0)
+            .then(|| webpki::anchor_from_trusted_cert(der).ok())
+            .flatten();
+        let own = own.and_then(|anchor| scope_of(&anchor));
+        own.or_else(|| scope_above(der))
     })?;
-    let scope = listener
-        .client_scopes
-        .get(&tls::authority_id(&root.anchor))?;
     Some(&scope.trust_domain)
 }
 

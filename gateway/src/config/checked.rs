@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use gateway_core::authority::Scope;
 use gateway_core::identity::Rules;
 pub use gateway_core::names::ServerAddress;
-use gateway_core::revocation::{AuthorityId, IssuerList, Revocation};
+use gateway_core::revocation::{AuthorityId, AuthorityKey, IssuerList, Revocation};
 use gateway_core::sources::Policy;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
@@ -230,7 +230,7 @@ pub struct Listener {
     /// Roots that client certificates must chain to.
     pub client_roots: Arc<Roots>,
     /// What those of `client_roots` may speak for that are bound to a trust domain.
-    pub client_scopes: Arc<HashMap<AuthorityId, Arc<Scope>>>,
+    pub client_scopes: Arc<HashMap<AuthorityKey, Arc<Scope>>>,
     /// What the authorities of `client_roots` have taken back.
     pub revocation: Arc<Revocation>,
     /// How to read `revocation` once more, by itself.

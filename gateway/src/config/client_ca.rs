@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use gateway_core::authority::{Scope, TrustDomain};
 use gateway_core::identity::Pattern;
-use gateway_core::revocation::AuthorityId;
+use gateway_core::revocation::AuthorityKey;
 
 use super::identity::dns_pattern;
 use super::keys;
@@ -16,7 +16,7 @@ use super::report::{Place, Report};
 use super::value::{Field, Item};
 
 /// Scopes by authority; an authority without one may issue any name.
-pub type Scopes = HashMap<AuthorityId, Arc<Scope>>;
+pub type Scopes = HashMap<AuthorityKey, Arc<Scope>>;
 
 /// One element of `client_ca`.
 #[derive(Debug)]
@@ -102,18 +102,19 @@ fn bound(
     (file, scope)
 }
 
-/// What each of the authorities may speak for. One that stands in two files must be bound in the same way in both.
+/// What the key of each of the authorities may speak for. One that stands in two files, under whatever name, must be bound in the
+/// same way in both. One that is not used for its dates is bound as well: another authority may have certified its key.
 pub fn scopes(
     place: &Place,
     elements: &[Element],
     authorities: &keys::Authorities,
     report: &mut Report<'_>,
 ) -> Option<Arc<Scopes>> {
-    let mut first_in: HashMap<AuthorityId, usize> = HashMap::new();
+    let mut first_in: HashMap<AuthorityKey, usize> = HashMap::new();
     let mut scopes = Scopes::new();
-    for (authority, index) in &authorities.origins {
-        let element = &elements[*index];
-        let first = &elements[*first_in.entry(*authority).or_insert(*index)];
+    for origin in &authorities.origins {
+        let element = &elements[origin.file];
+        let first = &elements[*first_in.entry(origin.key).or_insert(origin.file)];
         if first.scope != element.scope {
             let text = format_args!(
                 "a CA in {} stands in {} as well, and is bound to something else there",
@@ -123,13 +124,14 @@ pub fn scopes(
             return None;
         }
         if let Some(scope) = &element.scope {
-            scopes.insert(*authority, Arc::clone(scope));
+            scopes.insert(origin.key, Arc::clone(scope));
         }
     }
     let in_use: BTreeSet<usize> = authorities
         .origins
         .iter()
-        .map(|(_, index)| *index)
+        .filter(|origin| origin.in_use)
+        .map(|origin| origin.file)
         .collect();
     let in_use: Vec<_> = in_use.into_iter().map(|index| &elements[index]).collect();
     warn_of_overlap(place, &in_use, report);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use gateway_core::expiry::{Band, Lifetime};
-use gateway_core::revocation::AuthorityId;
+use gateway_core::revocation::AuthorityKey;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::sign::CertifiedKey;
@@ -21,7 +21,7 @@ use super::value::{Field, Item};
 use crate::pki::crl::ListIssuer;
 use crate::pki::facts::{Facts, KeyAlgorithm};
 use crate::pki::{date, read};
-use crate::tls::authority_id;
+use crate::tls::authority_key;
 use crate::x509::{self, AnyPath, Certificate, Roots, Search, Usage};
 
 /// What we use a certificate of ours for.
@@ -410,8 +410,8 @@ pub struct Authorities {
     pub facts: Vec<Facts>,
     /// Those that are not used for their dates: their lists can be told from forged ones, and are passed over.
     left_out: Vec<ListIssuer>,
-    /// Each that was read, with the position of its file.
-    pub origins: Vec<(AuthorityId, usize)>,
+    /// Each that was read.
+    pub origins: Vec<Origin>,
 }
 
 impl Default for Authorities {
@@ -426,7 +426,33 @@ impl Default for Authorities {
     }
 }
 
+/// Where an authority was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// Its key.
+    pub key: AuthorityKey,
+    /// The position of its file.
+    pub file: usize,
+    /// Whether it is in use: not one that has ended, or that begins later.
+    pub in_use: bool,
+}
+
 impl Authorities {
+    /// Remembers where those were read that are more than these numbers of used and unused ones.
+    fn note_origins(&mut self, file: usize, (used, unused): (usize, usize)) {
+        let origin = |in_use| {
+            move |anchor| Origin {
+                key: authority_key(anchor),
+                file,
+                in_use,
+            }
+        };
+        let used = self.roots.roots[used..].iter().map(origin(true));
+        let unused = self.left_out[unused..].iter();
+        let unused = unused.map(|issuer| &issuer.anchor).map(origin(false));
+        self.origins.extend(used.chain(unused));
+    }
+
     /// All that a list may be of.
     pub fn list_issuers(&self) -> Vec<ListIssuer> {
         let in_use = self.roots.roots.iter().zip(&self.facts);
@@ -498,12 +524,10 @@ pub fn authorities(
     let mut sound = true;
     for (position, item) in list.value.iter().enumerate() {
         let mut examination = Examination::new(place, key, item, report);
-        let known = authorities.roots.len();
+        let known = (authorities.roots.len(), authorities.left_out.len());
         add_authorities(&mut authorities, &mut examination);
         sound &= examination.sound;
-        let added = authorities.roots.roots[known..].iter().map(authority_id);
-        let added = added.map(|authority| (authority, position));
-        authorities.origins.extend(added);
+        authorities.note_origins(position, known);
     }
     if sound && authorities.roots.is_empty() && !list.value.is_empty() {
         report.wrong(place, key, &list, "holds no CA that is valid now");

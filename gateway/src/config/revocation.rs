@@ -24,7 +24,7 @@ use crate::limits;
 use crate::pki::crl::{self, CrlError, VerifiedList};
 use crate::pki::list_ranks;
 use crate::pki::signed::Signed;
-use crate::tls::authority_id;
+use crate::tls::{authority_id, authority_key};
 
 /// The keys as written.
 pub struct Written {
@@ -386,6 +386,7 @@ fn links_above(
     });
     let link = |root| Link {
         issuer: authority_id(root),
+        key: authority_key(root),
         serial,
     };
     Some(issuers.map(link).collect())

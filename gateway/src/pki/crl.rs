@@ -236,7 +236,9 @@ fn issuer_of<'i>(
 mod tests {
     use super::*;
     use gateway_core::certificate::Chain;
-    use gateway_core::revocation::{Gap, Kinds, Link, LinkPoint, Revocation, Serial, Status};
+    use gateway_core::revocation::{
+        AuthorityKey, Gap, Kinds, Link, LinkPoint, Revocation, Serial, Status,
+    };
     use rcgen::{
         BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
         CrlIssuingDistributionPoint, CrlScope, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
@@ -323,7 +325,17 @@ mod tests {
         let revocation = Revocation::new([(issuer, list)]);
         let status = |serial: &[u8]| {
             let serial = Serial::new(serial).unwrap();
-            revocation.status(&chain(&[Link { issuer, serial }], &[]), now())
+            revocation.status(
+                &chain(
+                    &[Link {
+                        issuer,
+                        key: AuthorityKey::default(),
+                        serial,
+                    }],
+                    &[],
+                ),
+                now(),
+            )
         };
         assert_eq!(status(&[7]), Status::Revoked);
         assert_eq!(status(&[1, 44]), Status::Revoked);
@@ -445,6 +457,7 @@ mod tests {
         let id = authority_id(&roots[0].anchor);
         let link = |serial: u8| Link {
             issuer: id,
+            key: AuthorityKey::default(),
             serial: Serial::new(&[serial]).unwrap(),
         };
         let uri = "http://ca.example.org/1.0/crl";

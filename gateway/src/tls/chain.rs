@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use gateway_core::certificate::Chain;
-use gateway_core::revocation::{AuthorityId, Link, LinkPoint, Serial};
+use gateway_core::revocation::{AuthorityId, AuthorityKey, Link, LinkPoint, Serial};
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -25,10 +25,10 @@ pub(super) fn read(verified: &Verified<'_>) -> Result<Chain, Unreadable> {
     for intermediate in &intermediates {
         let der = intermediate.der();
         let anchor = webpki::anchor_from_trusted_cert(&der).map_err(unreadable)?;
-        issuers.push(authority_id(&anchor));
+        issuers.push((authority_id(&anchor), authority_key(&anchor)));
     }
     let anchor = authority_id(path.anchor());
-    issuers.push(anchor);
+    issuers.push((anchor, authority_key(path.anchor())));
     let leaf = path.end_entity();
     let (not_before, end) = validity(&leaf.der())?;
     let mut not_after = end.min(verified.root.not_after);
@@ -37,12 +37,13 @@ pub(super) fn read(verified: &Verified<'_>) -> Result<Chain, Unreadable> {
     let above = intermediates.iter();
     // Kept for as long as the connection.
     let mut links = Vec::with_capacity(1 + intermediates.len());
-    for (serial, issuer) in std::iter::once(leaf.serial())
+    for (serial, (issuer, key)) in std::iter::once(leaf.serial())
         .chain(above.map(|certificate| certificate.serial()))
         .zip(issuers)
     {
         links.push(Link {
             issuer,
+            key,
             serial: Serial::new(serial).map_err(unreadable)?,
         });
     }
@@ -99,4 +100,13 @@ pub fn authority_id(authority: &TrustAnchor<'_>) -> AuthorityId {
     let mut id = [0; 32];
     id.copy_from_slice(digest(&SHA256, &text).as_ref());
     AuthorityId(id)
+}
+
+/// Names an authority's public key alone, whatever it is called in which certificate.
+pub fn authority_key(authority: &TrustAnchor<'_>) -> AuthorityKey {
+    let hash = digest(&SHA256, authority.subject_public_key_info.as_ref());
+    let mut key = AuthorityKey::default();
+    let length = key.0.len();
+    key.0.copy_from_slice(&hash.as_ref()[..length]);
+    key
 }

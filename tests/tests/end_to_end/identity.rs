@@ -204,6 +204,28 @@ fn an_authority_that_is_bound_to_a_trust_domain_admits_nobody_of_another() {
 }
 
 #[test]
+fn an_authority_that_is_bound_gains_nothing_by_a_certificate_of_its_key_from_another() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let foreign = Authority::create(world.folder(), "foreign", "Foreign");
+    let crossed = world.agents.cross_certify(&foreign, "crossed", "Crossed");
+    let elements = format!(
+        "{:?}, {{ file = {:?}, trust_domain = \"foreign.test\" }}",
+        world.agents.certificate(),
+        foreign.certificate()
+    );
+    let rules = "[[identity]]\nmatch = { uri = \"spiffe://*\" }\n";
+    let setup = world.setup().client_authorities(&elements);
+    let setup = setup.identities(rules);
+    let gateway = setup.route("edge", "", &[backend.address()], "").start();
+    let own = crossed.issue("own", Request::client("spiffe://foreign.test/agent/1"));
+    let mut client = get_in(&world, &gateway, "edge", &own);
+    assert_eq!(client.receive(5).unwrap(), b"hello");
+    let evil = crossed.issue("evil", Request::client("spiffe://example.test/agent/1"));
+    assert_denied(&world, &gateway, "edge", &evil, "another trust domain");
+}
+
+#[test]
 fn a_common_name_that_equals_a_uri_shares_no_limit_with_it() {
     let world = World::new();
     let backend = Backend::start(Behaviour::Echo);

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use gateway_core::certificate::{Certificate, Chain};
     use gateway_core::identity::{Pattern, Rule, Rules};
-    use gateway_core::revocation::{AuthorityId, Link, Serial};
+    use gateway_core::revocation::{AuthorityId, AuthorityKey, Link, Serial};
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -151,6 +151,7 @@ mod tests {
             chain: Chain {
                 links: vec![Link {
                     issuer: ANCHOR,
+                    key: AuthorityKey::default(),
                     serial: Serial::new(&[5]).unwrap(),
                 }],
                 points: Vec::new(),
