@@ -56,6 +56,18 @@ pub enum TenantPart {
     OrganizationalUnit,
 }
 
+impl TenantPart {
+    /// The key that names the part, if it is one of those that are no names of a trust domain: what an authority that is bound to
+    /// one writes there counts only for rules that name the trust domain.
+    fn unheard_key(self) -> Option<&'static str> {
+        match self {
+            TenantPart::Uri | TenantPart::Dns => None,
+            TenantPart::CommonName => Some("cn"),
+            TenantPart::OrganizationalUnit => Some("ou"),
+        }
+    }
+}
+
 /// Where a rule's tenant comes from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum TenantSource {
@@ -172,7 +184,7 @@ impl Rule {
         certificate: &Certificate,
         trust_domain: Option<&TrustDomain>,
     ) -> impl Iterator<Item = KeyMatch> {
-        let is_heard = trust_domain.is_none() || self.trust_domain.is_some();
+        let is_heard = self.hears_all(trust_domain);
         let any = |pattern: &Option<Pattern>, names: &[String]| {
             let pattern = pattern.as_ref()?;
             Some(names.iter().any(|name| pattern.matches(name)))
@@ -206,6 +218,20 @@ impl Rule {
         compared
             .into_iter()
             .filter_map(|(key, matches)| matches.map(|matches| KeyMatch { key, matches }))
+    }
+
+    /// Whether all that an authority bound to `trust_domain` writes counts, and not its URIs and DNS names alone.
+    fn hears_all(&self, trust_domain: Option<&TrustDomain>) -> bool {
+        trust_domain.is_none() || self.trust_domain.is_some()
+    }
+
+    /// Whether its tenant is taken from what authorities with a trust domain are not heard on.
+    pub fn takes_unheard_tenant(&self) -> bool {
+        let part = match &self.tenant {
+            TenantSource::Nowhere | TenantSource::Literal(_) => return false,
+            TenantSource::Certificate { part, .. } => *part,
+        };
+        self.trust_domain.is_none() && part.unheard_key().is_some()
     }
 
     /// Whether it matches by what only authorities without a trust domain are heard on.
@@ -279,12 +305,23 @@ impl Rule {
     }
 
     /// The tenant of a client that matches, or what was found where its certificate names none.
-    fn tenant_of(&self, certificate: &Certificate) -> Result<Option<Tenant>, String> {
+    fn tenant_of(
+        &self,
+        certificate: &Certificate,
+        trust_domain: Option<&TrustDomain>,
+    ) -> Result<Option<Tenant>, String> {
         let (part, among) = match &self.tenant {
             TenantSource::Nowhere => return Ok(None),
             TenantSource::Literal(tenant) => return Ok(Some(tenant.clone())),
             TenantSource::Certificate { part, among } => (*part, among),
         };
+        if let (Some(domain), Some(key)) = (trust_domain, part.unheard_key())
+            && !self.hears_all(trust_domain)
+        {
+            return Err(format!(
+                "its CA is bound to the trust domain {domain}: {key} counts only for rules that match trust_domain as well"
+            ));
+        }
         let mut candidates = self.tenant_candidates(part, certificate);
         candidates.dedup();
         let one = match candidates.as_slice() {
@@ -397,7 +434,7 @@ impl Rules {
         let found = self.first(certificate, trust_domain, listener);
         let position = found.ok_or(Denial::NoRule)?;
         let rule = &self.rules[position];
-        let tenant = rule.tenant_of(certificate);
+        let tenant = rule.tenant_of(certificate, trust_domain);
         let (kind, name) = rule.name_of(certificate);
         Ok(Admission {
             rule: position,
@@ -755,5 +792,47 @@ mod tests {
             assert!(!rule.covers(&of("example.org")) && !of("example.org").covers(&rule));
         }
         assert!(by_uri("spiffe://*").matches(&certificate, Some(&ours)));
+    }
+
+    #[test]
+    fn a_bound_authority_names_a_tenant_beside_uris_and_dns_names_for_rules_of_its_trust_domain_alone()
+     {
+        let ours = TrustDomain::parse("example.org").unwrap();
+        let certificate = Certificate {
+            organizational_units: vec!["red".to_owned()],
+            ..names(
+                &["spiffe://example.org/red"],
+                &["red.example.org"],
+                Some("red"),
+            )
+        };
+        let tenant = |part: TenantPart, rule: Rule, trust_domain: Option<&TrustDomain>| {
+            let tenant = TenantSource::Certificate { part, among: None };
+            let rules = Rules::new(vec![Rule { tenant, ..rule }]);
+            let decided = rules.decide(&certificate, trust_domain, 0);
+            let tenant = decided.map(|admission| admission.tenant.unwrap().as_str().to_owned());
+            tenant.map_err(|denial| denial.to_string())
+        };
+        let unnamed = || by_uri("spiffe://example.org/*");
+        let named = || Rule {
+            trust_domain: Some(ours.clone()),
+            ..unnamed()
+        };
+        let red = || Ok("red".to_owned());
+        for (part, key) in [
+            (TenantPart::CommonName, "cn"),
+            (TenantPart::OrganizationalUnit, "ou"),
+        ] {
+            assert_eq!(tenant(part, unnamed(), None), red());
+            assert_eq!(tenant(part, named(), Some(&ours)), red());
+            let refusal = format!(
+                "identity rule 1 takes the tenant from the certificate, and its CA is bound to the trust domain example.org: \
+                 {key} counts only for rules that match trust_domain as well"
+            );
+            assert_eq!(tenant(part, unnamed(), Some(&ours)), Err(refusal));
+        }
+        for part in [TenantPart::Uri, TenantPart::Dns] {
+            assert_eq!(tenant(part, unnamed(), Some(&ours)), red());
+        }
     }
 }

@@ -946,6 +946,41 @@ alpn = | sni = [{ certificate = "server.pem", key = "server.key" }, { certificat
 "#;
 
 #[test]
+fn a_tenant_that_clients_of_a_bound_ca_cannot_have_is_warned_of() {
+    let pki = pki();
+    let warnings = |client_ca: &str, patterns: &str| {
+        let text = with(
+            "client_ca = [\"ca.pem\"]",
+            &format!("client_ca = {client_ca}"),
+        );
+        let text = text.replace("tenant = \"team-a\"", "tenant_from = \"cn\"");
+        let text = text.replace("match = { ", &format!("match = {{ {patterns}"));
+        pki.check(&text).unwrap().warnings
+    };
+    let bound = "[{ file = \"ca.pem\", trust_domain = \"example.org\" }]";
+    let [warning] = &warnings(bound, "")[..] else {
+        panic!("one warning");
+    };
+    assert!(
+        warning.contains(":16: ") && warning.contains("takes the tenant from cn or ou"),
+        "{warning}"
+    );
+    assert!(warnings("[\"ca.pem\"]", "").is_empty());
+    let named = warnings(bound, "trust_domain = \"example.org\", ");
+    assert!(named.is_empty(), "{named:?}");
+}
+
+#[test]
+fn a_bound_ca_that_has_ended_stays_bound() {
+    let text = with(
+        "client_ca = [\"ca.pem\"]",
+        "client_ca = [\"ca.pem\", { file = \"expired-ca.pem\", trust_domain = \"a\" }]",
+    );
+    let config = pki().check(&text).unwrap().config;
+    assert_eq!(config.listeners[0].client_scopes.len(), 1);
+}
+
+#[test]
 fn questionable_settings_are_warned_of() {
     let pki = pki();
     for [from, to, line, expectation] in rows(QUESTIONABLE) {

@@ -28,11 +28,11 @@ pub struct RulePlace {
 }
 
 /// Checks all rules, those of the file first and then those of the files it includes. Wrong ones are reported and left out.
-/// `listeners` are the names of the listeners, by position.
+/// Of the listeners, by position: their names, and whether CAs of theirs are bound to a trust domain.
 pub fn check_all(
     place: &Place,
     (field, included): (Field<Sections<RawIdentity>>, Field<Texts>),
-    listeners: &[Option<&str>],
+    (listeners, bound): (&[Option<&str>], &[bool]),
     report: &mut Report<'_>,
 ) -> Rules {
     let sections = field.sections();
@@ -51,7 +51,7 @@ pub fn check_all(
     }
     let (places, rules): (Vec<_>, Vec<_>) = rules.into_iter().unzip();
     let rules = Rules::new(rules);
-    shadow::warn(&places, &rules, report);
+    shadow::warn(&places, &rules, bound, report);
     rules
 }
 

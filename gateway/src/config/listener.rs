@@ -38,6 +38,12 @@ pub struct CheckedListener {
 }
 
 impl CheckedListener {
+    /// Whether some of its clients' authorities are bound to a trust domain.
+    pub fn binds_authorities(&self) -> bool {
+        let checked = self.checked.as_ref();
+        checked.is_some_and(|listener| !listener.client_scopes.is_empty())
+    }
+
     /// Its name as written, if it has one.
     pub fn name(&self) -> Option<&str> {
         self.name.as_ref().map(|name| name.value.as_str())

@@ -150,7 +150,14 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     let guard = guard::check(raw.guard, &listeners, report);
     let observe = observe::check(&raw.place, raw.observe, &listeners, report);
     let names: Vec<_> = listeners.iter().map(|listener| listener.name()).collect();
-    let rules = identity::check_all(&raw.place, (raw.identity, raw.include), &names, report);
+    let bound: Vec<_> = listeners
+        .iter()
+        .map(|listener| listener.binds_authorities())
+        .collect();
+    let rules = {
+        let written = (raw.identity, raw.include);
+        identity::check_all(&raw.place, written, (&names, &bound), report)
+    };
     let block_list = paths.as_ref().map(Paths::block_list);
     audit::refuse_other_file(audit.as_ref(), block_list.as_deref(), report);
     Some(Config {

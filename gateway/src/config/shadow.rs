@@ -7,8 +7,9 @@ use super::identity::RulePlace;
 use super::report::Report;
 use crate::limits;
 
-/// Tells of each rule that is never reached, or that lets in whoever has a certificate; of so many at most.
-pub fn warn(places: &[RulePlace], rules: &Rules, report: &mut Report<'_>) {
+/// Tells of each rule that is never reached, that lets in whoever has a certificate, or that refuses clients of the CAs that are
+/// `bound` to a trust domain, by the listeners' positions; of so many at most.
+pub fn warn(places: &[RulePlace], rules: &Rules, bound: &[bool], report: &mut Report<'_>) {
     let mut left = limits::RULE_WARNINGS_MAX;
     for (position, (at, rule)) in places.iter().zip(rules.as_slice()).enumerate() {
         if left == 0 {
@@ -29,6 +30,14 @@ pub fn warn(places: &[RulePlace], rules: &Rules, report: &mut Report<'_>) {
         }
         if !is_narrow(rule) {
             let text = "`*` lets in every certificate of the clients' CAs that has such a name";
+            report.warn_in(&at.file, at.place.line, &at.place.label, text);
+            left = left.saturating_sub(1);
+        }
+        let mut bound = bound.iter().enumerate();
+        let holds = bound.any(|(listener, bound)| *bound && rule.holds_for(listener));
+        if holds && rule.takes_unheard_tenant() {
+            let text = "takes the tenant from cn or ou, which do not count for CAs that are bound to a trust domain: it refuses \
+                        their clients unless it matches trust_domain as well";
             report.warn_in(&at.file, at.place.line, &at.place.label, text);
             left = left.saturating_sub(1);
         }
