@@ -15,7 +15,7 @@ use crate::revocation::{Link, Serial};
 pub enum Block {
     /// A serial number, whoever issued it, of a client's certificate or of one above it.
     Serial(Serial),
-    /// Exactly this certificate.
+    /// Exactly this certificate, in either form of its signature.
     Fingerprint(Fingerprint),
     /// Every certificate with a name that matches: URI, DNS, common name or IP address.
     Identity(Pattern),
@@ -69,7 +69,8 @@ impl BlockList {
         let is_serial = |link: &Link| self.serials.contains(&link.serial);
         // DNS names have no case (RFC 4343), and a certificate's are kept in lower case.
         let is_dns_name = |name: &String| self.dns_names.contains(name);
-        self.fingerprints.contains(&certificate.fingerprint)
+        let mut forms = std::iter::once(&certificate.fingerprint).chain(&certificate.twin);
+        forms.any(|form| self.fingerprints.contains(form))
             || chain.links.iter().any(is_serial)
             || certificate.names().any(|name| self.names.contains(&name))
             || certificate.dns_names.iter().any(is_dns_name)
@@ -99,6 +100,7 @@ mod tests {
             ip_addresses: vec!["2001:db8::1".parse().unwrap()],
             common_name: Some("agent".to_owned()),
             fingerprint: Fingerprint([7; 32]),
+            twin: Some(Fingerprint([9; 32])),
             ..Certificate::default()
         };
         let link = |serial: u8| Link {
@@ -127,6 +129,8 @@ mod tests {
             (serial(7), false),
             (Block::Fingerprint(Fingerprint([7; 32])), true),
             (Block::Fingerprint(Fingerprint([8; 32])), false),
+            // The certificate as it was before its holder turned the signature round.
+            (Block::Fingerprint(Fingerprint([9; 32])), true),
             (identity("spiffe://example.org/agent/1"), true),
             (identity("spiffe://example.org/agent/*"), true),
             (identity("spiffe://example.org/agent"), false),

@@ -61,6 +61,9 @@ pub struct Certificate {
     pub issuer: String,
     /// Names this very certificate.
     pub fingerprint: Fingerprint,
+    /// Names the other certificate that whoever holds this one can make of it: of an ECDSA signature (r, s) the twin (r, n - s) verifies as
+    /// well. A block of either means both; what admits goes by `fingerprint` alone.
+    pub twin: Option<Fingerprint>,
 }
 
 /// The kinds of names that a client can go by.

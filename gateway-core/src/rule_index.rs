@@ -309,6 +309,7 @@ mod tests {
                         .map(|last| IpAddr::from([192, 0, 2, last]))
                         .collect(),
                     fingerprint: Fingerprint([byte; 32]),
+                    twin: Some(Fingerprint([byte + 1; 32])),
                 }
             },
         )

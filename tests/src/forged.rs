@@ -84,3 +84,38 @@ pub fn interchangeable(count: u16, layers: u16, top: &str) -> Vec<CertificateDer
     };
     (0..count).map(layer).collect()
 }
+
+/// The order of P-256 (FIPS 186-4 section D.1.2.3).
+const ORDER: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6,
+    0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+];
+
+/// The same certificate with (r, n - s) for its signature (r, s) on P-256, which verifies as well: made without the CA.
+pub fn turned_round(certificate: &CertificateDer<'_>) -> CertificateDer<'static> {
+    let begin = (64..75).find_map(|length| {
+        let begin = certificate.len().checked_sub(length + 3)?;
+        let length = u8::try_from(length).ok()?;
+        let header = [BIT_STRING, length + 1, 0, SEQUENCE, length - 2];
+        certificate[begin..].starts_with(&header).then_some(begin)
+    });
+    let begin = begin.expect("the certificate is signed with ECDSA on P-256");
+    let integers = &certificate[begin + 5..];
+    let (r, s) = integers.split_at(2 + usize::from(integers[1]));
+    let mut digits = s[2..].iter().rev();
+    let mut other = ORDER;
+    let mut borrowed = 0;
+    for digit in other.iter_mut().rev() {
+        let less = i16::from(*digit) - i16::from(*digits.next().unwrap_or(&0)) - borrowed;
+        borrowed = i16::from(less < 0);
+        *digit = less.rem_euclid(256) as u8;
+    }
+    let first = other.iter().position(|digit| *digit != 0);
+    let other = &other[first.expect("s is less than the order")..];
+    let sign: &[u8] = if other[0] >= 0x80 { &[0] } else { &[] };
+    let pair = value(SEQUENCE, &[r, &value(INTEGER, &[sign, other])]);
+    // The header has a length of two bytes.
+    let signed = &certificate[4..begin];
+    let whole = value(SEQUENCE, &[signed, &value(BIT_STRING, &[&[0], &pair])]);
+    CertificateDer::from(whole)
+}

@@ -21,7 +21,7 @@ pub use authority::{Authority, Credentials, Request, RevocationList, Usage};
 pub use backend::{Backend, Behaviour, Ending, Recorded};
 pub use client::{Client, ClientBuilder, Closing, TlsFailure, abort};
 pub use collector::{Collector, Delivery, Exporter, SIGNALS};
-pub use forged::{forged, interchangeable};
+pub use forged::{forged, interchangeable, turned_round};
 pub use gateway::{Gateway, Setup, World};
 pub use host::Host;
 pub use http::{get, get_unix, post_json};

@@ -3,6 +3,7 @@
 //! chain is verified elsewhere, and the rules themselves are in `gateway-core`.
 
 mod records;
+mod twin;
 
 pub use records::{OverLimit, Records, Share};
 
@@ -90,6 +91,7 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
             .collect(),
         issuer: name_text(parsed.issuer()),
         fingerprint: fingerprint(certificate),
+        twin: twin::fingerprint(certificate, &parsed),
         ..Certificate::default()
     };
     for name in alternative
@@ -195,6 +197,7 @@ mod tests {
         };
         let parsed = Certificate {
             fingerprint: Fingerprint::default(),
+            twin: None,
             ..parsed.unwrap().certificate
         };
         assert_eq!(parsed, names);

@@ -2,6 +2,8 @@
 
 /// Tag of a sequence.
 pub const SEQUENCE: u8 = 0x30;
+/// Tag of an integer.
+pub const INTEGER: u8 = 0x02;
 /// Tag of an octet string.
 pub const OCTET_STRING: u8 = 0x04;
 /// Tag of a bit string.

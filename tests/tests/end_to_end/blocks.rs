@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use rustix::process::Signal;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use tests::{
     Backend, Behaviour, Client, Closing, Credentials, Gateway, Request, World, eventually, program,
+    turned_round,
 };
 
 const ENDED: &str = "portcullis_connections_ended_total";
@@ -193,6 +196,45 @@ fn a_ticket_of_somebody_who_is_blocked_is_worth_nothing() {
     client.refused(gateway.address());
     gateway.wait_for("portcullis_tickets_refused_total", &BLOCKED, 1);
     gateway.wait_for(FAILURES, &BLOCKED, 1);
+}
+
+#[test]
+fn a_certificate_whose_holder_turned_its_signature_round_is_blocked_with_it() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = start(&world, &backend);
+    let original = CertificateDer::from_pem_file(&world.agent.certificate).unwrap();
+    let other = world.folder().join("turned-round.der");
+    fs::write(&other, turned_round(&original)).unwrap();
+    let pem = Command::new("openssl")
+        .args(["x509", "-inform", "DER", "-in"])
+        .arg(&other)
+        .output()
+        .unwrap();
+    let twin = Credentials {
+        certificate: world.folder().join("turned-round.pem"),
+        key: world.agent.key.clone(),
+    };
+    fs::write(&twin.certificate, ends_with(0, &pem)).unwrap();
+    let client = world.client().credentials(&twin).remembering();
+    let mut connection = client.connect(gateway.address()).unwrap();
+    ping(&mut connection);
+    let sum = openssl(&world.agent.certificate, &["-fingerprint", "-sha256"]);
+    assert_ne!(
+        sum,
+        openssl(&twin.certificate, &["-fingerprint", "-sha256"])
+    );
+    let said = command(&world, "block", &["--fingerprint", &sum]);
+    let said = ends_with(0, &said);
+    assert!(
+        said.contains("connections closed by the last change: 1"),
+        "{said}"
+    );
+    assert_ne!(connection.receive_to_end().1, Closing::CloseNotify);
+    client.refused(gateway.address());
+    gateway.wait_for("portcullis_tickets_refused_total", &BLOCKED, 1);
+    gateway.wait_for(FAILURES, &BLOCKED, 1);
+    assert_refused(&world, &gateway, &world.agent);
 }
 
 #[test]
