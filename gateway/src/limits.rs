@@ -35,7 +35,7 @@ pub const UNTRIMMED_BYTES: i32 = 1 << 20;
 pub const LIST_SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Client chains that a worker remembers to have verified: a kibibyte each as a rule, so 4 MiB.
 pub const PROVEN_CHAINS_MAX: usize = 4096;
-/// Longest chain in bytes that is remembered: what was read from it takes no more than about that.
+/// What was read from a chain that is remembered takes this many bytes at most.
 pub const PROVEN_CHAIN_BYTES_MAX: usize = 8 << 10;
 /// Longest request for a certificate in bytes: a few names and a key take one or two KiB. Held once, while it is read.
 pub const SIGNING_REQUEST_FILE_BYTES_MAX: usize = 64 << 10;
@@ -464,8 +464,12 @@ pub const AUDIT_QUEUE_BYTES_MAX: usize = 8 << 20;
 /// Room beside it that only lines about operators' doings may take, so that a flood of refusals does not push them out.
 pub const AUDIT_QUEUE_RESERVE_BYTES: usize = 256 << 10;
 
-/// Longest text of one field of an audit line in bytes; what is longer is cut, and ends with `…`.
-pub const AUDIT_TEXT_BYTES_MAX: usize = 1024;
+/// Longest text in bytes of what a peer chose, in one field of a log or audit line, or of one name: what is longer is cut, and
+/// ends with `…`. Distinguished names have 64 characters in each attribute as a rule (X.520).
+pub const TEXT_BYTES_MAX: usize = 1024;
+
+/// Longest object identifier in bytes that is written in numbers and looked up; registered ones have up to 20.
+pub const OID_BYTES_MAX: usize = 64;
 
 /// The audit log's thread rests this long after each write, so that lines gather: at a thousand connections a second its
 /// writes took 2 % of a CPU with 5 ms, and the lines themselves 1 %.

@@ -7,15 +7,18 @@ mod twin;
 
 pub use records::{OverLimit, Records, Share};
 
+use std::fmt::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
 use gateway_core::certificate::{Certificate, Fingerprint};
 use gateway_core::revocation::Serial;
+use gateway_core::visible::Bounded;
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::limits;
 use crate::pki::facts::{ip_address, name_text, system_time, text_value};
 
 /// What a client certificate says of itself.
@@ -135,25 +138,43 @@ pub fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
 /// Names of a certificate that one line has: whoever presents it chooses how many there are.
 const NAMES_SHOWN_MAX: usize = 8;
 
-/// The names in one line, for a log.
+/// The names in one line of bounded length, for a log.
 pub fn describe(names: &Certificate) -> String {
-    let uris = names.uris.iter().map(|uri| format!("uri {uri:?}"));
-    let dns_names = names.dns_names.iter().map(|dns| format!("dns {dns:?}"));
-    let common_name = names.common_name.iter().map(|name| format!("cn {name:?}"));
-    let addresses = names.ip_addresses.iter().map(|ip| format!("ip {ip}"));
-    let units = names.organizational_units.iter();
-    let units = units.map(|unit| format!("ou {unit:?}"));
-    let mut all = uris
-        .chain(dns_names)
-        .chain(common_name)
-        .chain(addresses)
-        .chain(units);
-    let shown: Vec<_> = all.by_ref().take(NAMES_SHOWN_MAX).collect();
-    match (shown.is_empty(), all.count()) {
-        (true, _) => "a certificate without names".to_owned(),
-        (false, 0) => shown.join(", "),
-        (false, more) => format!("{} and {more} more", shown.join(", ")),
+    let count = names.uris.len()
+        + names.dns_names.len()
+        + usize::from(names.common_name.is_some())
+        + names.ip_addresses.len()
+        + names.organizational_units.len();
+    if count == 0 {
+        return "a certificate without names".to_owned();
     }
+    let mut text = Bounded::new(limits::TEXT_BYTES_MAX);
+    // The one error there is says that the room is used up.
+    let _ = write_names(&mut text, names);
+    let mut text = text.into_text();
+    if let Some(more @ 1..) = count.checked_sub(NAMES_SHOWN_MAX) {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
+}
+
+fn write_names(text: &mut Bounded, names: &Certificate) -> fmt::Result {
+    fn kind<'n, N: fmt::Debug>(
+        kind: &'static str,
+        names: &'n [N],
+    ) -> impl Iterator<Item = (&'static str, &'n dyn fmt::Debug)> {
+        names.iter().map(move |name| (kind, name as _))
+    }
+    let all = kind("uri", &names.uris)
+        .chain(kind("dns", &names.dns_names))
+        .chain(kind("cn", names.common_name.as_slice()))
+        .chain(kind("ip", &names.ip_addresses))
+        .chain(kind("ou", &names.organizational_units));
+    for (position, (kind, name)) in all.take(NAMES_SHOWN_MAX).enumerate() {
+        let separator = if position > 0 { ", " } else { "" };
+        write!(text, "{separator}{kind} {name:?}")?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -242,6 +263,13 @@ mod tests {
             ..Certificate::default()
         };
         assert!(describe(&many).ends_with("uri \"urn:7\" and 12 more"));
+        let long = Certificate {
+            dns_names: vec!["\u{200b}".repeat(20_000); 9],
+            ..Certificate::default()
+        };
+        let text = describe(&long);
+        assert!(text.len() < limits::TEXT_BYTES_MAX + 20, "{}", text.len());
+        assert!(text.ends_with("… and 1 more"), "{text}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod foreseen;
 mod log;
 mod metrics;
 mod observer;
+mod text;
 
 pub use admin::{AdminSocket, serve};
 pub use audit::{Audit, Line, Opened, open};

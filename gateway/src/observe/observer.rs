@@ -1,6 +1,7 @@
 //! A worker's ear: takes events, counts them, logs those an operator wants to read, and makes audit lines of the rest.
 //! In: events. Out: counters, log and audit lines. On its worker; never waits for either log.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use super::audit::{Audit, Scene, Weight};
 use super::clients::Clients;
 use super::counters::WorkerCounters;
 use super::event::{Event, Presented};
+use super::text::Text;
 use crate::config::Config;
 use crate::identity;
 use crate::limits;
@@ -154,7 +156,7 @@ impl Observer {
                 ..
             } => {
                 let ((identity, kind), reason) = (named(peer), end.label());
-                tracing::debug!(listener, peer = %address, identity, kind, reason, received_bytes, sent_bytes, "ended");
+                tracing::debug!(listener, peer = %address, identity = &*identity, kind, reason, received_bytes, sent_bytes, "ended");
             }
             Event::EndedByServer {
                 backend,
@@ -177,7 +179,8 @@ impl Observer {
             Event::Panicked {
                 address, message, ..
             } => {
-                tracing::error!(listener, peer = %address, panic = message, "a connection panicked; please report this");
+                let message = Text(message).cut();
+                tracing::error!(listener, peer = %address, panic = &*message, "a connection panicked; please report this");
             }
             Event::Accepted | Event::Moved { .. } | Event::Closed => {}
         }
@@ -196,7 +199,7 @@ impl Observer {
         let (suite, group) = (negotiated.cipher_suite, negotiated.group);
         let (identity, kind) = named(peer);
         tracing::debug!(
-            listener, peer = %address, identity, kind, rule = peer.rule() + 1,
+            listener, peer = %address, identity = &*identity, kind, rule = peer.rule() + 1,
             tenant = peer.tenant().map(|tenant| tenant.as_str()), suite, group, ?took, "accepted"
         );
     }
@@ -211,6 +214,9 @@ impl Observer {
         let Some(left_out) = admitted else { return };
         let config = self.config.borrow();
         let backend = config.backends[backend].name.as_str();
+        // It may say what is in a certificate of which nothing is verified.
+        let error = error.to_string();
+        let error = Text(&error).cut();
         match is_spared {
             true => {
                 tracing::info!(listener, backend, %server, %error, left_out, "cannot reach an address of the backend's server; another one serves");
@@ -231,14 +237,15 @@ impl Observer {
         let Some(left_out) = admitted else { return };
         let config = self.config.borrow();
         let backend = config.backends[backend].name.as_str();
-        let (reason, detail) = (end.label(), meaning);
-        tracing::warn!(listener, backend, %server, reason, detail, left_out, "cut off by the backend");
+        let (reason, detail) = (end.label(), Text(meaning).cut());
+        tracing::warn!(listener, backend, %server, reason, detail = &*detail, left_out, "cut off by the backend");
     }
 
     fn log_ignored_protocols(&self, listener: &str, address: SocketAddr, offered: &str) {
         let admitted = self.ignored_protocols.borrow_mut().admit(Instant::now());
         let Some(left_out) = admitted else { return };
-        tracing::warn!(listener, peer = %address, offered, left_out, "the client offers application protocols and the listener has no alpn: clients of gRPC end such a connection");
+        let offered = Text(offered).cut();
+        tracing::warn!(listener, peer = %address, offered = &*offered, left_out, "the client offers application protocols and the listener has no alpn: clients of gRPC end such a connection");
     }
 
     fn log_unreachable(&self, (listener, backend): (&str, usize), known_servers: usize) {
@@ -256,7 +263,7 @@ impl Observer {
     }
 
     /// Nothing about a certificate that was presented is proven; its names are written so that no character of theirs is
-    /// taken for another.
+    /// taken for another, and no further than a line has room for.
     fn log_refusal(
         &self,
         listener: &str,
@@ -267,8 +274,13 @@ impl Observer {
         let admitted = self.refusals.borrow_mut()[failure.index()].admit(Instant::now());
         let Some(left_out) = admitted else { return };
         let reason = failure.label();
+        let detail = Text(detail).cut();
+        let detail = &*detail;
         let names = presented.map(|presented| identity::describe(presented.certificate));
-        let issuer = presented.map(|presented| presented.certificate.issuer.as_str());
+        let names = names.as_deref().map(|names| Text(names).cut());
+        let names = names.as_deref();
+        let issuer = presented.map(|presented| Text(&presented.certificate.issuer).cut());
+        let issuer = issuer.as_deref();
         let serial = presented.and_then(|presented| presented.serial);
         let serial = serial.map(|serial| serial.to_string());
         match failure.level() {
@@ -289,7 +301,7 @@ impl Observer {
         let Some(left_out) = admitted else { return };
         let ((identity, kind), limits) = (named(peer), peer.limits());
         tracing::warn!(
-            listener, peer = %address, identity, kind, bytes_per_second = limits.bytes_per_second,
+            listener, peer = %address, identity = &*identity, kind, bytes_per_second = limits.bytes_per_second,
             bytes_burst = limits.bytes_burst, left_out,
             "slowed down to bytes_per_second: what does not pass within the client's time-out is sent again, and may never arrive"
         );
@@ -299,12 +311,13 @@ impl Observer {
         let admitted = self.foreseen.borrow_mut().admit(Instant::now());
         let Some(left_out) = admitted else { return };
         let ((identity, kind), reason) = (named(peer), failure.label());
+        let detail = Text(detail).cut();
         tracing::warn!(
             listener,
-            identity,
+            identity = &*identity,
             kind,
             reason,
-            detail,
+            detail = &*detail,
             left_out,
             "the observed configuration would refuse it"
         );
@@ -312,7 +325,7 @@ impl Observer {
 }
 
 /// What a log line calls a client: its name, and what kind of name that is.
-fn named(peer: &VerifiedPeer) -> (&str, &'static str) {
+fn named(peer: &VerifiedPeer) -> (Cow<'_, str>, &'static str) {
     let identity = peer.identity();
-    (&identity.name, identity.kind.label())
+    (Text(&identity.name).cut(), identity.kind.label())
 }

@@ -1,12 +1,12 @@
 //! What a certificate says, as far as configuration, `check` and `pki list` look at it.
 //! In: one certificate in DER. Out: `Facts`. Verifies nothing: that is the verifier's work.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use gateway_core::revocation::Serial;
-use gateway_core::visible;
+use gateway_core::visible::{self, Bounded};
 use x509_parser::asn1_rs::Tag;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
@@ -18,6 +18,8 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::{AttributeTypeAndValue, SubjectPublicKeyInfo, X509Name};
+
+use crate::limits;
 
 /// The parts of a certificate that people and checks look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -239,11 +241,15 @@ impl Facts {
     }
 }
 
-/// A serial number as text, however long it is.
+/// A serial number as text, however long it is: beyond a bound it is cut.
 fn serial_text(integer: &[u8]) -> String {
     Serial::new(integer).map_or_else(
         // Longer than RFC 5280 allows.
-        |_| integer.iter().map(|byte| format!("{byte:02x}")).collect(),
+        |_| {
+            let mut text = Bounded::new(limits::TEXT_BYTES_MAX);
+            let _ = write_hexadecimal(&mut text, integer);
+            text.into_text()
+        },
         |serial| serial.to_string(),
     )
 }
@@ -332,36 +338,80 @@ pub(crate) fn system_time(time: ASN1Time) -> SystemTime {
     }
 }
 
-/// A name as RFC 4514 writes it: last part first, `CN=a,O=b`.
+/// A name as RFC 4514 writes it: last part first, `CN=a,O=b`. Whoever made the certificate chooses how long it is: what is
+/// beyond `limits::TEXT_BYTES_MAX` is neither written nor looked at, and an ellipsis stands for it.
 pub(crate) fn name_text(name: &X509Name<'_>) -> String {
-    let mut parts: Vec<String> = name
-        .iter()
-        .map(|part| {
-            part.iter()
-                .map(attribute_text)
-                .collect::<Vec<_>>()
-                .join("+")
-        })
-        .collect();
-    parts.reverse();
-    parts.join(",")
+    let mut text = Bounded::new(limits::TEXT_BYTES_MAX);
+    // The one error there is says that the room is used up.
+    let _ = write_name(&mut text, name);
+    text.into_text()
 }
 
-fn attribute_text(attribute: &AttributeTypeAndValue<'_>) -> String {
-    let oid = attribute.attr_type();
-    let label = oid2abbrev(oid, known_objects()).map_or_else(|_| oid.to_id_string(), str::to_owned);
-    match text_value(attribute) {
-        Some(value) => format!("{label}={}", escape(&value)),
-        None => {
-            let hexadecimal: String = attribute
-                .attr_value()
-                .data
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            format!("{label}=#{hexadecimal}")
+/// An object identifier as text, of bounded length likewise.
+pub(crate) fn oid_text(oid: &Oid<'_>) -> String {
+    let mut text = Bounded::new(limits::TEXT_BYTES_MAX);
+    let _ = write_oid(&mut text, oid);
+    text.into_text()
+}
+
+fn write_name(text: &mut Bounded, name: &X509Name<'_>) -> fmt::Result {
+    let parts: Vec<_> = name.iter().collect();
+    for (position, part) in parts.iter().rev().enumerate() {
+        if position > 0 {
+            text.write_char(',')?;
+        }
+        for (position, attribute) in part.iter().enumerate() {
+            if position > 0 {
+                text.write_char('+')?;
+            }
+            write_attribute(text, attribute)?;
         }
     }
+    Ok(())
+}
+
+fn write_attribute(text: &mut Bounded, attribute: &AttributeTypeAndValue<'_>) -> fmt::Result {
+    let oid = attribute.attr_type();
+    // Looking it up reads the whole of it.
+    let known = (oid.as_bytes().len() <= limits::OID_BYTES_MAX)
+        .then(|| oid2abbrev(oid, known_objects()).ok())
+        .flatten();
+    match known {
+        Some(label) => text.write_str(label)?,
+        None => write_oid(text, oid)?,
+    }
+    match text_value(attribute) {
+        Some(value) => {
+            text.write_char('=')?;
+            write_escaped(text, &value)
+        }
+        None => {
+            text.write_str("=#")?;
+            write_hexadecimal(text, attribute.attr_value().data)
+        }
+    }
+}
+
+/// In numbers; in hexadecimal where it is longer than any that is registered.
+fn write_oid(text: &mut Bounded, oid: &Oid<'_>) -> fmt::Result {
+    match oid.as_bytes() {
+        long if long.len() > limits::OID_BYTES_MAX => {
+            text.write_char('#')?;
+            write_hexadecimal(text, long)
+        }
+        _ => text.write_str(&oid.to_id_string()),
+    }
+}
+
+fn write_hexadecimal(text: &mut impl fmt::Write, bytes: &[u8]) -> fmt::Result {
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+    ];
+    for byte in bytes {
+        text.write_char(DIGITS[usize::from(byte >> 4)])?;
+        text.write_char(DIGITS[usize::from(byte & 0xf)])?;
+    }
+    Ok(())
 }
 
 /// The text of an attribute. Of the string types of RFC 5280 section 4.1.2.4 also those that only old CAs write: BMPString,
@@ -374,9 +424,8 @@ pub(crate) fn text_value(attribute: &AttributeTypeAndValue<'_>) -> Option<String
     match value.tag() {
         Tag::BmpString => {
             let (pairs, rest) = value.data.as_chunks::<2>();
-            let units = pairs.iter().map(|pair| u16::from_be_bytes(*pair));
-            let text: Result<String, _> = char::decode_utf16(units).collect();
-            text.ok().filter(|_| rest.is_empty())
+            let units: Vec<_> = pairs.iter().map(|pair| u16::from_be_bytes(*pair)).collect();
+            String::from_utf16(&units).ok().filter(|_| rest.is_empty())
         }
         Tag::TeletexString => {
             let text = std::str::from_utf8(value.data).ok()?;
@@ -387,29 +436,76 @@ pub(crate) fn text_value(attribute: &AttributeTypeAndValue<'_>) -> Option<String
 }
 
 /// RFC 4514 section 2.4, and control characters as hexadecimal: names end up on terminals and in logs.
-fn escape(value: &str) -> String {
-    let mut text = String::with_capacity(value.len());
+fn write_escaped(text: &mut impl fmt::Write, value: &str) -> fmt::Result {
     for (index, character) in value.char_indices() {
         let at_edge = index == 0 || index + character.len_utf8() == value.len();
         match character {
-            ',' | '+' | '"' | '\\' | '<' | '>' | ';' => text.extend(['\\', character]),
-            ' ' if at_edge => text.push_str("\\ "),
-            '#' if index == 0 => text.push_str("\\#"),
+            ',' | '+' | '"' | '\\' | '<' | '>' | ';' => {
+                text.write_char('\\')?;
+                text.write_char(character)?;
+            }
+            ' ' if at_edge => text.write_str("\\ ")?,
+            '#' if index == 0 => text.write_str("\\#")?,
             hidden if visible::is_hidden(hidden) => {
-                let mut bytes = [0; 4];
-                for byte in hidden.encode_utf8(&mut bytes).bytes() {
-                    text.push_str(&format!("\\{byte:02x}"));
+                for byte in hidden.encode_utf8(&mut [0; 4]).as_bytes() {
+                    text.write_char('\\')?;
+                    write_hexadecimal(text, std::slice::from_ref(byte))?;
                 }
             }
-            plain => text.push(plain),
+            plain => text.write_char(plain)?,
         }
     }
-    text
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn escape(value: &str) -> String {
+        let mut text = String::new();
+        write_escaped(&mut text, value).unwrap();
+        text
+    }
+
+    /// A value of DER, its length in three bytes at most.
+    fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+        let length = (content.len() as u32).to_be_bytes();
+        [&[tag, 0x83], &length[1..], content].concat()
+    }
+
+    fn text_of_name(oid: &[u8], value: &[u8]) -> String {
+        let attribute = der(0x30, &[der(6, oid), value.to_vec()].concat());
+        let name = der(0x30, &der(0x31, &attribute));
+        let (_, name) = X509Name::from_der(&name).unwrap();
+        name_text(&name)
+    }
+
+    #[test]
+    fn a_name_of_any_length_and_type_is_a_text_of_bounded_length() {
+        const COMMON_NAME: &[u8] = &[0x55, 4, 3];
+        let long_oid = [&[0x2a][..], &[0x81; 56_000], &[1]].concat();
+        let short_arcs = [0x2a; 56_000];
+        let cases = [
+            text_of_name(COMMON_NAME, &der(3, &[0; 58_000])),
+            text_of_name(COMMON_NAME, &der(12, &[1; 58_000])),
+            text_of_name(COMMON_NAME, &der(12, &[b','; 58_000])),
+            text_of_name(COMMON_NAME, &der(30, &[0; 58_000])),
+            text_of_name(&long_oid, &der(12, b"a")),
+            text_of_name(&short_arcs, &der(12, b"a")),
+            oid_text(&Oid::new(long_oid.as_slice().into())),
+            oid_text(&Oid::new(short_arcs.as_slice().into())),
+            serial_text(&[1; 58_000]),
+        ];
+        for text in cases {
+            assert!(text.len() <= limits::TEXT_BYTES_MAX + '…'.len_utf8());
+            assert!(text.ends_with('…'), "{text}");
+        }
+        let whole = "a".repeat(limits::TEXT_BYTES_MAX - "CN=".len());
+        let text = text_of_name(COMMON_NAME, &der(12, whole.as_bytes()));
+        assert_eq!(text, format!("CN={whole}"));
+        assert_eq!(text_of_name(&[0x2a, 3], &der(3, &[0, 0xab])), "1.2.3=#00ab");
+    }
 
     #[test]
     fn special_characters_are_escaped() {

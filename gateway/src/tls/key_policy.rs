@@ -18,6 +18,7 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::chain;
 use crate::limits;
+use crate::pki::facts::oid_text;
 use crate::x509::{Judge, Refused, Verified};
 
 /// Key types that are known by a name alone.
@@ -481,9 +482,13 @@ fn oid_name(oid: &Oid<'_>) -> String {
     if *oid == oid!(1.2.840.10045.4.1) {
         return "ecdsa-with-SHA1".to_owned();
     }
+    // Looking it up reads the whole of it.
+    if oid.as_bytes().len() > limits::OID_BYTES_MAX {
+        return oid_text(oid);
+    }
     match x509_parser::objects::oid2sn(oid, x509_parser::objects::oid_registry()) {
         Ok(name) => name.to_owned(),
-        Err(_) => oid.to_id_string(),
+        Err(_) => oid_text(oid),
     }
 }
 

@@ -4,18 +4,18 @@
 use gateway_core::revocation::PointId;
 use ring::digest::{SHA256, digest};
 use x509_parser::asn1_rs::{Any, Class, FromDer, Tag};
+use x509_parser::oid_registry::OID_X509_EXT_CRL_DISTRIBUTION_POINTS;
 use x509_parser::prelude::X509Certificate;
 
-/// CRL distribution points, RFC 5280 section 4.2.1.13.
-const DISTRIBUTION_POINTS: &str = "2.5.29.31";
 /// Names no list: what a certificate says of its points cannot be matched, but it says something.
 const UNMATCHED: PointId = PointId([0; 8]);
 
 /// The points that a certificate names; none where it names none. What cannot be read, or is another issuer's, matches no list.
 pub fn named_by_certificate(certificate: &X509Certificate<'_>) -> Vec<PointId> {
     let extensions = certificate.extensions().iter();
+    // RFC 5280 section 4.2.1.13.
     let mut found =
-        extensions.filter(|extension| extension.oid.to_id_string() == DISTRIBUTION_POINTS);
+        extensions.filter(|extension| extension.oid == OID_X509_EXT_CRL_DISTRIBUTION_POINTS);
     let Some(extension) = found.next() else {
         return Vec::new();
     };

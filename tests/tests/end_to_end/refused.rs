@@ -312,6 +312,30 @@ fn the_log_says_who_was_presented_by_whom_it_was_issued_and_what_is_missing() {
 }
 
 #[test]
+fn no_line_about_a_refusal_is_long_whatever_is_in_the_certificate() {
+    const LINE_BYTES_MAX: usize = 8 << 10;
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = world.gateway(backend.address());
+    let foreign = Authority::create(world.folder(), "foreign", &"\u{1}".repeat(50_000));
+    let names = (0..50).fold(Request::client(AGENT), |names, number| {
+        names.dns(&format!("{number}{}.test", "a".repeat(100)))
+    });
+    let impostor = foreign.issue("impostor", names);
+    let client = world.client().credentials(&impostor);
+    client.refused(gateway.address());
+    let line = eventually("the log has the refusal", || {
+        let log = gateway.log();
+        let mut lines = log.lines();
+        lines
+            .find(|line| line.contains("unknown_issuer"))
+            .map(str::to_owned)
+    });
+    assert!(line.len() < LINE_BYTES_MAX, "{} bytes", line.len());
+    assert!(line.contains("issuer=\"CN=\\\\01\\\\01"), "{line}");
+}
+
+#[test]
 fn random_bytes() {
     refused_as("not_tls", "", |_, address| {
         let mut socket = TcpStream::connect(address).unwrap();

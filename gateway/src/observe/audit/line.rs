@@ -12,7 +12,7 @@ use gateway_core::revocation::Serial;
 use gateway_core::visible;
 use serde::{Serialize, Serializer};
 
-use crate::limits;
+pub use crate::observe::text::Text;
 
 /// One line.
 #[derive(Debug, Serialize)]
@@ -359,20 +359,6 @@ impl Line<'_> {
     }
 }
 
-/// Text that somebody else may have chosen: cut where it is too long.
-#[derive(Debug, Clone, Copy)]
-pub struct Text<'a>(pub &'a str);
-
-impl Serialize for Text<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.0.len() <= limits::AUDIT_TEXT_BYTES_MAX {
-            return serializer.serialize_str(self.0);
-        }
-        let end = self.0.floor_char_boundary(limits::AUDIT_TEXT_BYTES_MAX);
-        serializer.collect_str(&format_args!("{}…", &self.0[..end]))
-    }
-}
-
 /// Something as it is printed.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown<T>(pub T);
@@ -399,6 +385,7 @@ impl Serialize for Time {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits;
 
     fn text<T: Serialize>(value: T) -> String {
         serde_json::to_string(&value).unwrap()
@@ -414,11 +401,11 @@ mod tests {
 
     #[test]
     fn long_text_is_cut_between_characters() {
-        let long = "ä".repeat(limits::AUDIT_TEXT_BYTES_MAX);
+        let long = "ä".repeat(limits::TEXT_BYTES_MAX);
         let cut = text(Text(&long));
         assert_eq!(
             cut,
-            format!("\"{}…\"", "ä".repeat(limits::AUDIT_TEXT_BYTES_MAX / 2))
+            format!("\"{}…\"", "ä".repeat(limits::TEXT_BYTES_MAX / 2))
         );
         assert_eq!(text(Text("a\"b\n\u{7}")), "\"a\\\"b\\n\\u0007\"");
     }
