@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 
 use super::ledger::{self, Recorded};
-use super::read::{self, Candidate};
+use super::read::{self, Candidate, Unreadable};
 use super::roots::{Root, Roots};
 use super::words::{self, Refused};
 use crate::limits;
@@ -155,7 +155,7 @@ impl Search<'_> {
 ///
 /// # Errors
 ///
-/// More certificates, bytes, or values in the first certificate than are looked at.
+/// More certificates, bytes, or values in the first certificate than are looked at, or its DER is broken.
 pub fn within_bounds(sent: &[CertificateDer<'_>]) -> Result<(), Refused> {
     let (count, count_max) = (sent.len(), limits::CHAIN_CERTIFICATES_MAX);
     let bytes: usize = sent.iter().map(|certificate| certificate.len()).sum();
@@ -165,17 +165,24 @@ pub fn within_bounds(sent: &[CertificateDer<'_>]) -> Result<(), Refused> {
         format!("it came with {count} certificates, at most {count_max} are looked at: {advice}")
     } else if bytes > bytes_max {
         format!("its certificates have {bytes} bytes, at most {bytes_max} are looked at: {advice}")
-    } else if let Some(Err(_)) = sent
-        .first()
-        .map(|leaf| read::count_values(leaf, values_max))
-    {
-        format!(
-            "the certificate is made of more than {values_max} DER values: issue it with fewer names and extensions"
-        )
     } else {
-        return Ok(());
+        let Some(leaf) = sent.first() else {
+            return Ok(());
+        };
+        match read::count_values(leaf, values_max) {
+            Ok(_) => return Ok(()),
+            Err(error @ Unreadable::Broken(_)) => return Err(unreadable(&error)),
+            Err(Unreadable::TooManyValues) => format!(
+                "the certificate is made of more than {values_max} DER values: issue it with fewer names and extensions"
+            ),
+        }
     };
     Err(Refused::new(Failure::ChainTooLarge, detail))
+}
+
+fn unreadable(error: &Unreadable) -> Refused {
+    let detail = format!("the certificate cannot be read: {error}");
+    Refused::new(Failure::Malformed, detail)
 }
 
 /// One search under way.
@@ -199,10 +206,7 @@ impl<'w> Walk<'w> {
         let (leaf, above) = sent.split_first().ok_or_else(|| {
             Refused::new(Failure::NoCertificate, "there is no certificate".to_owned())
         })?;
-        let leaf = Candidate::read(leaf).map_err(|error| {
-            let detail = format!("the certificate cannot be read: {error}");
-            Refused::new(Failure::Malformed, detail)
-        })?;
+        let leaf = Candidate::read(leaf).map_err(|error| unreadable(&error))?;
         Ok(Walk {
             search,
             sent,
@@ -392,7 +396,7 @@ impl<'w> Walk<'w> {
         };
         match own_fault() {
             Err(webpki::Error::UnknownIssuer) | Ok(()) => {
-                words::unknown_issuer(self.search, self.sent)
+                words::unknown_issuer(self.search, &self.leaf, &self.above)
             }
             Err(error) => judge
                 .explain(&error, &[])

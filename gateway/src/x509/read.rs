@@ -15,7 +15,13 @@ use x509_parser::prelude::FromDer;
 use crate::limits;
 
 const CONSTRUCTED: u8 = 0x20;
+const CLASS: u8 = 0xc0;
+const TAG_NUMBER: u8 = 0x1f;
 const OCTET_STRING: u8 = 0x04;
+const SEQUENCE: u8 = 0x10;
+const SET: u8 = 0x11;
+/// An address among alternative names (RFC 5280 section 4.2.1.6): bytes in which no parser looks for anything.
+const ADDRESS_NAME: u8 = 0x87;
 
 /// A certificate, as far as the search for a path looks at it.
 #[derive(Debug)]
@@ -88,29 +94,40 @@ impl<'c> Candidate<'c> {
     }
 }
 
-/// One DER value.
+/// One value.
 struct Value<'d> {
     tag: u8,
     content: &'d [u8],
     /// What follows it.
     rest: &'d [u8],
+    /// Its length is written in as few bytes as it can be, as DER wants it (X.690 section 10.1).
+    is_minimal: bool,
 }
 
 impl<'d> Value<'d> {
-    /// The value at the front. Lengths of more than three bytes do not fit into a handshake message.
+    /// The value at the front. Reads whatever a parser behind this one might: tags and lengths of any number of bytes.
     fn first(bytes: &'d [u8]) -> Option<Self> {
-        let [tag, length, rest @ ..] = bytes else {
-            return None;
-        };
-        let (length, rest) = match *length {
-            short @ 0..0x80 => (usize::from(short), rest),
+        let (tag, mut rest) = bytes.split_first()?;
+        if tag & TAG_NUMBER == TAG_NUMBER {
+            let end = rest.iter().position(|byte| byte & 0x80 == 0)?;
+            rest = &rest[end + 1..];
+        }
+        let (length, rest) = rest.split_first()?;
+        let (length, rest, is_minimal) = match *length {
+            short @ 0..0x80 => (usize::from(short), rest, true),
+            // Without a length: BER only, which no parser here reads.
+            0x80 => return None,
             long => {
                 let (length, rest) = rest.split_at_checked(usize::from(long & 0x7f))?;
-                if length.len() > 3 {
+                let shortest = length.iter().position(|byte| *byte != 0);
+                let shortest = &length[shortest.unwrap_or(length.len())..];
+                if shortest.len() > size_of::<u32>() {
                     return None;
                 }
                 let number = |sum, byte: &u8| (sum << 8) | usize::from(*byte);
-                (length.iter().fold(0, number), rest)
+                let number = shortest.iter().fold(0, number);
+                let is_minimal = shortest.len() == length.len() && number >= 0x80;
+                (number, rest, is_minimal)
             }
         };
         let (content, rest) = rest.split_at_checked(length)?;
@@ -118,31 +135,58 @@ impl<'d> Value<'d> {
             tag: *tag,
             content,
             rest,
+            is_minimal,
         })
     }
 
-    /// Whether other values are inside: extensions are octet strings with values in them.
-    fn holds_values(&self) -> bool {
-        let is_wrapped = || {
-            Value::first(self.content)
-                .is_some_and(|inner| inner.rest.is_empty() && inner.tag & CONSTRUCTED != 0)
-        };
-        self.tag & CONSTRUCTED != 0 || (self.tag == OCTET_STRING && is_wrapped())
+    fn is_constructed(&self) -> bool {
+        self.tag & CONSTRUCTED != 0
+    }
+
+    /// Whether content that is not marked as values is read as such by some parser: that of octet strings, which wrap
+    /// extensions, and of values with tags of their own, whose form not every parser looks at.
+    fn may_wrap(&self) -> bool {
+        let is_list = |value: &Value<'_>| [SEQUENCE, SET].contains(&value.tag);
+        let is_tagged = |value: &Value<'_>| value.tag & CLASS != 0;
+        let inner = || Value::first(self.content);
+        match self.tag {
+            SEQUENCE | SET => true,
+            ADDRESS_NAME => false,
+            OCTET_STRING => inner().is_some_and(|inner| inner.is_constructed() || is_list(&inner)),
+            _ if is_tagged(self) => inner().is_some_and(|inner| {
+                inner.is_constructed() || is_list(&inner) || is_tagged(&inner)
+            }),
+            _ => false,
+        }
     }
 }
 
-/// How many DER values there are, at every depth. What is broken is not looked into: a parser will say so.
+/// How many DER values there are, at every depth. What is broken inside of constructed values is refused, for nobody knows what
+/// a parser would make of it. Octet strings that begin like a value may be random bytes: what is broken there ends the
+/// counting of that string, as it would end a parser's reading.
 pub(super) fn count_values(der: &[u8], values_max: usize) -> Result<usize, Unreadable> {
-    let mut pending = vec![der];
+    let broken = || Err(Unreadable::Broken("its DER is broken".to_owned()));
+    let mut pending = vec![(der, true)];
     let mut count = 0;
-    while let Some(mut bytes) = pending.pop() {
-        while let Some(value) = Value::first(bytes) {
+    while let Some((mut bytes, is_strict)) = pending.pop() {
+        while !bytes.is_empty() {
+            let Some(value) = Value::first(bytes) else {
+                if is_strict {
+                    return broken();
+                }
+                break;
+            };
+            if is_strict && !value.is_minimal {
+                return broken();
+            }
             count += 1;
             if count > values_max {
                 return Err(Unreadable::TooManyValues);
             }
-            if value.holds_values() {
-                pending.push(value.content);
+            if value.is_constructed() {
+                pending.push((value.content, is_strict));
+            } else if value.may_wrap() {
+                pending.push((value.content, false));
             }
             bytes = value.rest;
         }
@@ -166,11 +210,76 @@ mod tests {
         assert_eq!(count_values(&long, 1000), Ok(129));
     }
 
+    /// A value, its length in so many bytes behind the first.
+    fn value(tag: u8, content: &[u8], length_bytes: usize) -> Vec<u8> {
+        let length = content.len().to_be_bytes();
+        let first = 0x80 | length_bytes as u8;
+        [&[tag, first], &length[8 - length_bytes..], content].concat()
+    }
+
+    #[test]
+    fn a_length_that_is_broken_or_longer_than_it_need_be_is_refused_and_hides_nothing() {
+        let many = [5, 0].repeat(5000);
+        let broken = Err(Unreadable::Broken("its DER is broken".to_owned()));
+        for hidden in [
+            value(0x30, &many, 4),
+            value(0x30, &many, 8),
+            value(0x30, &[5, 0], 1),
+            [0x30, 0x80, 5, 0, 0, 0].to_vec(),
+            [2, 5, 0].to_vec(),
+            [2].to_vec(),
+        ] {
+            assert_eq!(count_values(&hidden, 2048), broken);
+            let filled = [&[4, 0x82, 1, 0][..], &[0; 256], &hidden].concat();
+            let within = value(0x30, &filled, 2);
+            assert_eq!(count_values(&within, 2048), broken);
+        }
+    }
+
+    #[test]
+    fn values_in_octet_strings_are_counted_whatever_follows_them_and_however_long_their_lengths_are()
+     {
+        let names = [0x82, 0].repeat(29_000);
+        let too_many = Err(Unreadable::TooManyValues);
+        for wrapped in [
+            [&value(0x30, &names, 2)[..], &[0, 0]].concat(),
+            value(0x30, &names, 4),
+            value(0x30, &names, 8),
+            // A directory name and names of an issuer, both written as if nothing were in them.
+            value(0x30, &value(0x84, &value(0x30, &names, 2), 2), 2),
+            value(0x30, &value(0x81, &names, 2), 2),
+            value(0x10, &names, 2),
+        ] {
+            let extension = value(4, &wrapped, 2);
+            let der = value(0x30, &extension, 2);
+            assert_eq!(count_values(&der, 2048), too_many, "{:x?}", &wrapped[..8]);
+        }
+        // A key identifier begins as it likes.
+        let identifier = [0x30, 5, 0x30, 0x84, 1, 2, 3, 4];
+        let der = [&[0x30, 10, 4, 8][..], &identifier].concat();
+        assert!(count_values(&der, 2048).is_ok());
+    }
+
+    #[test]
+    fn texts_and_addresses_among_names_are_one_value_each() {
+        let names = [
+            &[0x87, 4, 10, 0, 0, 1][..],
+            &[
+                0x87, 16, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+            ],
+            &[0x82, 7],
+            b"a.local",
+        ]
+        .concat();
+        let der = [&[0x30, names.len() as u8][..], &names].concat();
+        assert_eq!(count_values(&der, 2048), Ok(4));
+    }
+
     #[test]
     fn a_certificate_of_ever_more_extensions_is_not_parsed() {
         let many = [0x30, 0x0a, 6, 3, 0x55, 0x1d, 0x63, 4, 3, 1, 2, 3].repeat(5000);
-        let length = (many.len() as u32).to_be_bytes();
-        let der = [&[0x30, 0x83][..], &length[1..], &many].concat();
+        let length = (many.len() as u16).to_be_bytes();
+        let der = [&[0x30, 0x82][..], &length, &many].concat();
         let read = Candidate::read(&CertificateDer::from(der)).map(|_| ());
         assert_eq!(read, Err(Unreadable::TooManyValues));
     }

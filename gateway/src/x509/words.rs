@@ -16,7 +16,7 @@ use super::roots::Root;
 use crate::identity;
 use crate::limits;
 use crate::pki::date;
-use crate::pki::facts::name_text;
+use crate::pki::facts::{name_text, oid_text};
 
 /// Why a chain is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -225,7 +225,7 @@ fn critical_extension(leaf: &CertificateDer<'_>, above: &[CertificateDer<'_>]) -
                 "the certificate of {} has the critical extension {}, which is not understood here and may not be passed over \
                  (RFC 5280 section 4.2): issue it without, or as not critical",
                 name_text(parsed.subject()),
-                unknown.oid.to_id_string()
+                oid_text(&unknown.oid)
             );
         }
     }
@@ -233,10 +233,15 @@ fn critical_extension(leaf: &CertificateDer<'_>, above: &[CertificateDer<'_>]) -
 }
 
 /// No certificate that was sent, and no CA, has the issuer's name.
-pub(super) fn unknown_issuer(search: &Search<'_>, sent: &[CertificateDer<'_>]) -> Refused {
+/// `above` are those behind the first one, as far as they can be read.
+pub(super) fn unknown_issuer(
+    search: &Search<'_>,
+    leaf: &Candidate<'_>,
+    above: &[Option<Candidate<'_>>],
+) -> Refused {
     let mut detail = leads_nowhere(search.usage);
-    if let Some(last) = last_issuer(sent) {
-        let count = sent.len() - 1;
+    if let Some(last) = last_issuer(leaf, above) {
+        let count = above.len();
         detail = format!(
             "{detail}: {last:?} is none of the {} there",
             search.roots.len()
@@ -261,13 +266,8 @@ pub(super) fn unknown_issuer(search: &Search<'_>, sent: &[CertificateDer<'_>]) -
 }
 
 /// Follows names from the first certificate upwards, and names the issuer that is not there.
-fn last_issuer(sent: &[CertificateDer<'_>]) -> Option<String> {
-    let (leaf, above) = sent.split_first()?;
-    let leaf = Candidate::read(leaf).ok()?;
-    let mut above: Vec<_> = above
-        .iter()
-        .filter_map(|der| Candidate::read(der).ok())
-        .collect();
+fn last_issuer(leaf: &Candidate<'_>, above: &[Option<Candidate<'_>>]) -> Option<String> {
+    let mut above: Vec<_> = above.iter().flatten().collect();
     let mut head = leaf;
     while let Some(next) = above.iter().position(|one| one.subject == head.issuer) {
         head = above.swap_remove(next);
