@@ -7,12 +7,12 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use gateway_core::certificate::Chain;
+use gateway_core::certificate::{Chain, Fingerprint};
 use lru::LruCache;
 use ring::digest::{Context, SHA256};
 use rustls::pki_types::CertificateDer;
 
-use crate::identity::ParsedCertificate;
+use crate::identity::{self, ParsedCertificate};
 use crate::limits;
 
 /// One state of trust: roots, and what keys and signatures may be like. What was verified under one counts under no other.
@@ -28,8 +28,16 @@ impl Era {
 }
 
 /// Names a chain, byte for byte, and the era in which it is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key {
+    place: Place,
+    message: [u8; 32],
+}
+
+/// Where a chain is remembered: one for each client's certificate, whatever else comes with that. Certificates that nobody needs
+/// are tolerated, so one client has any number of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Key(Era, [u8; 32]);
+struct Place(Era, Fingerprint);
 
 impl Key {
     /// The whole of what the client sent, in its order.
@@ -44,11 +52,15 @@ impl Key {
             digest.update(&certificate.len().to_be_bytes());
             digest.update(certificate);
         }
-        let mut key = [0; 32];
-        key.copy_from_slice(digest.finish().as_ref());
-        Key(era, key)
+        let mut message = [0; 32];
+        message.copy_from_slice(digest.finish().as_ref());
+        let place = Place(era, identity::fingerprint(end_entity));
+        Key { place, message }
     }
 }
+
+/// What the allocator takes for the shortest text (glibc, 64 bits).
+const ALLOCATION_BYTES_MIN: usize = 32;
 
 /// What a verified chain says.
 #[derive(Debug, Clone)]
@@ -59,17 +71,43 @@ pub(super) struct Proven {
     pub(super) chain: Chain,
 }
 
+impl Proven {
+    /// What it takes in memory. A name of a few bytes takes far more than these once it is read.
+    pub(super) fn bytes(&self) -> usize {
+        let names = &self.presented.certificate;
+        let texts = names
+            .uris
+            .iter()
+            .chain(&names.dns_names)
+            .chain(&names.common_name)
+            .chain(&names.organizational_units)
+            .chain([&names.issuer]);
+        let texts: usize = texts
+            .map(|text| size_of::<String>() + text.capacity().max(ALLOCATION_BYTES_MIN))
+            .sum();
+        size_of::<Self>()
+            + texts
+            + size_of_val(&names.ip_addresses[..])
+            + size_of_val(&self.chain.links[..])
+            + size_of_val(&self.chain.points[..])
+    }
+}
+
 thread_local! {
     // Grows as it is needed; `keep` bounds it.
-    static PROVEN: RefCell<LruCache<Key, (SystemTime, Proven)>> = RefCell::new(LruCache::unbounded());
+    static PROVEN: RefCell<LruCache<Place, Fresh>> = RefCell::new(LruCache::unbounded());
 }
 
 /// What was read from this chain, if it was verified and has not ended. A clock before the moment it was verified at says
 /// nothing about it.
 pub(super) fn find(key: &Key, now: SystemTime) -> Option<Proven> {
     PROVEN.with_borrow_mut(|known| {
-        let (verified_at, proven) = known.get(key)?;
-        let holds = *verified_at <= now && now < proven.chain.not_after;
+        let Fresh {
+            key: kept,
+            proven,
+            verified_at,
+        } = known.get(&key.place)?;
+        let holds = kept == key && *verified_at <= now && now < proven.chain.not_after;
         holds.then(|| proven.clone())
     })
 }
@@ -82,16 +120,14 @@ pub(super) struct Fresh {
     pub(super) verified_at: SystemTime,
 }
 
-/// Remembers a chain. To be called once the client has proven that it owns it: whoever has merely copied one must not be
+/// Remembers a chain, in the place of any other of the same certificate; one that takes too much room is not remembered. To be called once the client has proven that it owns it: whoever has merely copied one must not be
 /// able to crowd the others out.
 pub(super) fn keep(fresh: Fresh) {
-    let Fresh {
-        key,
-        proven,
-        verified_at,
-    } = fresh;
+    if fresh.proven.bytes() > limits::PROVEN_CHAIN_BYTES_MAX {
+        return;
+    }
     PROVEN.with_borrow_mut(|known| {
-        known.put(key, (verified_at, proven));
+        known.put(fresh.key.place, fresh);
         if known.len() > limits::PROVEN_CHAINS_MAX {
             known.pop_lru();
         }
@@ -155,6 +191,48 @@ mod tests {
         ] {
             assert!(find(&other, at(150)).is_none());
         }
+    }
+
+    #[test]
+    fn a_client_has_one_place_however_many_messages_it_makes_of_its_certificate() {
+        let era = Era::new();
+        let remember = |key: Key| {
+            keep(Fresh {
+                key,
+                proven: proven(at(200)),
+                verified_at: at(100),
+            });
+        };
+        let other = Key::of(era, &der(b"other"), &[]);
+        remember(other);
+        let with = |number: usize| {
+            let junk = CertificateDer::from(number.to_be_bytes().to_vec());
+            Key::of(era, &der(b"leaf"), &[junk])
+        };
+        for number in 0..limits::PROVEN_CHAINS_MAX + 10 {
+            remember(with(number));
+        }
+        assert!(find(&other, at(100)).is_some());
+        let last = limits::PROVEN_CHAINS_MAX + 9;
+        assert!(find(&with(last), at(100)).is_some());
+        assert!(find(&with(last - 1), at(100)).is_none(), "replaced");
+    }
+
+    #[test]
+    fn what_takes_more_memory_than_its_bytes_is_not_remembered() {
+        let key = Key::of(Era::new(), &der(b"many names"), &[]);
+        let with = |count: usize| {
+            let mut proven = proven(at(200));
+            proven.presented.certificate.dns_names = vec!["a".to_owned(); count];
+            keep(Fresh {
+                key,
+                proven,
+                verified_at: at(100),
+            });
+            find(&key, at(100)).is_some()
+        };
+        assert!(!with(1000));
+        assert!(with(100));
     }
 
     #[test]

@@ -196,23 +196,6 @@ pub(super) fn error_of(failure: Failure) -> CertificateError {
     }
 }
 
-/// Has a chain remembered, unless it is too long to be worth it.
-fn remember(
-    key: proven::Key,
-    proven: &Proven,
-    verified_at: SystemTime,
-    (end_entity, intermediates): (&CertificateDer<'_>, &[CertificateDer<'_>]),
-) {
-    let above: usize = intermediates.iter().map(|der| der.len()).sum();
-    if end_entity.len() + above <= limits::PROVEN_CHAIN_BYTES_MAX {
-        scratch::remember(Fresh {
-            key,
-            proven: proven.clone(),
-            verified_at,
-        });
-    }
-}
-
 impl ClientCertVerifier for Verifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &self.root_hints
@@ -233,7 +216,14 @@ impl ClientCertVerifier for Verifier {
             }
             None => {
                 let proven = self.prove(end_entity, intermediates, now)?;
-                remember(key, &proven, at, (end_entity, intermediates));
+                // Not copied in vain: `keep` would not take a larger one.
+                if proven.bytes() <= limits::PROVEN_CHAIN_BYTES_MAX {
+                    scratch::remember(Fresh {
+                        key,
+                        proven: proven.clone(),
+                        verified_at: at,
+                    });
+                }
                 proven
             }
         };
