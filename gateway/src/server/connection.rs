@@ -361,8 +361,10 @@ async fn shake_hands(
             };
             worker.observer.emit(position, &refused);
             // Whoever was silent for so long is not waited for once more.
-            if refusal.failure != Failure::Timeout {
-                tls::refuse(socket, refusal).await;
+            let is_waited_for = refusal.failure != Failure::Timeout;
+            let alert = refusal.into_alert();
+            if is_waited_for {
+                tls::refuse(socket, alert).await;
             }
             None
         }

@@ -356,20 +356,25 @@ impl Refusal {
         }
     }
 
+    /// What the client is told. Names and words, as many as it chose to send, are given back: they do not wait for the client
+    /// to listen.
+    pub fn into_alert(self) -> Buffer {
+        self.alert
+    }
+
     fn reset(error: &io::Error) -> Self {
         Refusal::without_alert(Failure::Reset, error.to_string())
     }
 }
 
-/// Tells a client that it is refused: sends the alert and gives the client a moment to read it, because closing
+/// Tells a client that it is refused: sends the alert of its refusal and gives the client a moment to read it, because closing
 /// a socket on which unread bytes wait would throw the alert away.
-pub async fn refuse(socket: Socket, refusal: Refusal) {
-    if refusal.alert.is_empty() {
+pub async fn refuse(socket: Socket, mut alert: Buffer) {
+    if alert.is_empty() {
         socket.reset_on_close();
         return;
     }
     let telling = async {
-        let mut alert = refusal.alert;
         socket.write_ahead(&mut alert).await?;
         linger(&socket).await
     };

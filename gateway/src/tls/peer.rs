@@ -182,7 +182,31 @@ impl End {
             Failure::CrlStale => End::CrlStale,
             Failure::NotAuthorized => End::NotAuthorized,
             // Its chain is none that is taken any more: roots, keys, signatures.
-            _ => End::Untrusted,
+            Failure::UnknownIssuer
+            | Failure::NotYetValid
+            | Failure::BadSignature
+            | Failure::WrongKeyUsage
+            | Failure::WeakKey
+            | Failure::ChainTooLarge
+            | Failure::NameConstraint
+            | Failure::PathConstraint
+            | Failure::CriticalExtension
+            | Failure::Malformed
+            // Nothing is known that speaks for it any more.
+            | Failure::NoCertificate
+            | Failure::Internal
+            // No certificate is refused for these: they end handshakes, and the client is past its own.
+            | Failure::ClientRejectedServer
+            | Failure::NotTls
+            | Failure::Version
+            | Failure::CipherSuite
+            | Failure::Group
+            | Failure::Alpn
+            | Failure::Sni
+            | Failure::Timeout
+            | Failure::Reset
+            | Failure::OverLimit
+            | Failure::Banned => End::Untrusted,
         }
     }
 
