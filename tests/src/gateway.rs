@@ -4,10 +4,12 @@
 use std::fmt::{self, Write};
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -349,6 +351,9 @@ impl Setup<'_> {
     /// Starts the gateway and waits for nothing.
     pub fn begin(self) -> Gateway {
         let mut command = self.command();
+        if !self.takes_over {
+            wait_until_free(&self.routes);
+        }
         let folder = self.world.folder().to_owned();
         let name = match self.takes_over {
             false => "portcullis",
@@ -366,9 +371,26 @@ impl Setup<'_> {
     }
 }
 
+/// Waits, not for ever, until nobody listens on these addresses: the kernel closes what a ring of a killed process was waiting
+/// for only some time after that process has been waited for. Whether an address that stays in use is an error is for the
+/// gateway to say.
+fn wait_until_free(routes: &[(String, SocketAddr)]) {
+    let in_use = |address: SocketAddr| {
+        let bound = TcpListener::bind(address);
+        bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+    };
+    for _ in 0..200 {
+        if !routes.iter().any(|(_, address)| in_use(*address)) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 impl Gateway {
     /// Starts it once more with the same file, after it has ended or been killed, and waits until it is ready.
     pub fn start_again(&mut self) {
+        wait_until_free(&self.routes);
         self.process = Process::start(&self.folder, "portcullis", &mut self.command);
         self.takes_over = false;
         self.wait_until_ready();
