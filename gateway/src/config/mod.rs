@@ -114,11 +114,14 @@ fn know_lists(state: &Path, report: &mut Report<'_>) {
     match KnownLists::read(state) {
         Ok(known) => report.known_lists = known,
         // What cannot be remembered is no reason to serve nobody; and a user who checks may read less than the gateway.
-        Err(error) => report.warn(
-            1,
-            "",
-            format_args!("{error}: older revocation lists are not told from newer ones"),
-        ),
+        Err(error) => {
+            report.known_lists = KnownLists::remembered();
+            report.warn(
+                1,
+                "",
+                format_args!("{error}: older revocation lists are told from those only that this process has used"),
+            );
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! The newest revocation list of each CA that has been in force, over restarts: an older one that takes its place would bring
 //! the revoked back.
-//! In: the lists in force, the state folder. Out: whether a list is older than one before it. Where the folder is not there or
-//! cannot be written, the process remembers. On the threads that read and reload a configuration, and in `portcullis crl`.
+//! In: the lists in force, the state folder. Out: whether a list is older than one before it. What the folder does not hold,
+//! because it is not there, cannot be written or is damaged, the process remembers. On the threads that read and reload a configuration, and in `portcullis crl`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,45 @@ use super::read::{self, ReadError};
 use crate::files::{LockError, lock, replace};
 use crate::limits;
 
-/// What this process knows, for a host without a state folder.
-static REMEMBERED: Mutex<Option<KnownLists>> = Mutex::new(None);
+/// What this process knows, for what the state folder does not hold.
+static REMEMBERED: Mutex<Remembered> = Mutex::new(Remembered {
+    known: KnownLists {
+        lists: BTreeMap::new(),
+    },
+    unwritten: BTreeSet::new(),
+});
+
+struct Remembered {
+    known: KnownLists,
+    /// The keys of those that the file does not hold. Of all others the file decides: `portcullis crl accept` lowers it.
+    unwritten: BTreeSet<String>,
+}
+
+impl Remembered {
+    /// The file holds these lists.
+    fn written<'a>(
+        &mut self,
+        file: &KnownLists,
+        lists: impl Iterator<Item = (&'a AuthorityId, &'a IssuerList)>,
+    ) {
+        for key in lists.map(|(issuer, list)| key(*issuer, list.scope())) {
+            self.unwritten.remove(&key);
+            if let Some(known) = file.lists.get(&key) {
+                self.known.lists.insert(key, known.clone());
+            }
+        }
+    }
+
+    /// The file does not hold them.
+    fn unwritten<'a>(
+        &mut self,
+        lists: impl Iterator<Item = (&'a AuthorityId, &'a IssuerList)> + Clone,
+    ) {
+        self.known.raise(lists.clone());
+        let keys = lists.map(|(issuer, list)| key(*issuer, list.scope()));
+        self.unwritten.extend(keys);
+    }
+}
 
 /// Why the file of the ranks cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -128,16 +165,37 @@ fn of_scope(kinds: Kinds, points: &str) -> String {
 }
 
 impl KnownLists {
-    /// What is known in this state folder; where there is no file, what this process remembers.
+    /// What is known in this state folder, and what this process remembers beside it.
     pub fn read(state: &Path) -> Result<Self, RanksError> {
+        let file = Self::of_file(state)?;
+        let remembered = remembered();
+        let Some(mut known) = file else {
+            return Ok(remembered.known.clone());
+        };
+        for key in &remembered.unwritten {
+            if let Some(entry) = remembered.known.lists.get(key) {
+                known.raise_entry(key.clone(), entry);
+            }
+        }
+        Ok(known)
+    }
+
+    /// What this process remembers, where the state folder cannot be read.
+    pub fn remembered() -> Self {
+        remembered().known.clone()
+    }
+
+    /// What the file holds; `None` where there is none.
+    fn of_file(state: &Path) -> Result<Option<Self>, RanksError> {
         let path = file_in(state);
         match read::file(&path, limits::LIST_RANKS_FILE_BYTES_MAX) {
             Ok(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|error| RanksError::Broken(path, error))
+                let known = serde_json::from_slice(&bytes);
+                known
+                    .map(Some)
+                    .map_err(|error| RanksError::Broken(path, error))
             }
-            Err(ReadError::Open(error)) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(remembered().clone().unwrap_or_default())
-            }
+            Err(ReadError::Open(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(RanksError::Read(path, error)),
         }
     }
@@ -156,16 +214,20 @@ impl KnownLists {
     ) -> bool {
         let mut is_new = false;
         for (issuer, list) in lists {
-            let known = self.lists.entry(key(*issuer, list.scope()));
-            let list = Known::of(list);
-            let before = known.or_insert_with(|| {
-                is_new = true;
-                list.clone()
-            });
-            if list.rank().compare(&before.rank()).is_gt() {
-                *before = list;
-                is_new = true;
-            }
+            is_new |= self.raise_entry(key(*issuer, list.scope()), &Known::of(list));
+        }
+        is_new
+    }
+
+    fn raise_entry(&mut self, key: String, list: &Known) -> bool {
+        let mut is_new = false;
+        let before = self.lists.entry(key).or_insert_with(|| {
+            is_new = true;
+            list.clone()
+        });
+        if list.rank().compare(&before.rank()).is_gt() {
+            *before = list.clone();
+            is_new = true;
         }
         is_new
     }
@@ -201,17 +263,39 @@ pub fn record<'a>(
     state: &Path,
     lists: impl Iterator<Item = (&'a AuthorityId, &'a IssuerList)> + Clone,
 ) -> Result<(), RanksError> {
-    remembered().get_or_insert_default().raise(lists.clone());
+    let file = write(state, lists.clone());
+    let mut remembered = remembered();
+    match file {
+        Ok(Some(file)) => remembered.written(&file, lists),
+        // Nobody has made a folder: the process remembers.
+        Ok(None) => remembered.unwritten(lists),
+        Err(error) => {
+            remembered.unwritten(lists);
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Raises the file to these lists and returns what it holds then; `None` where there is no folder for it.
+fn write<'a>(
+    state: &Path,
+    lists: impl Iterator<Item = (&'a AuthorityId, &'a IssuerList)> + Clone,
+) -> Result<Option<KnownLists>, RanksError> {
     if !fs::exists(state).unwrap_or(false) {
-        // Nobody has made one: the process remembers.
-        return Ok(());
+        return Ok(None);
     }
     // Looked at without the lock first: it is a file, and mostly there is nothing new.
-    let is_written = fs::exists(file_in(state)).unwrap_or(false);
-    if is_written && !KnownLists::read(state)?.raise(lists.clone()) {
-        return Ok(());
+    if let Some(file) = KnownLists::of_file(state)?
+        && !file.clone().raise(lists.clone())
+    {
+        return Ok(Some(file));
     }
-    change(state, |known| known.raise(lists)).map(|_| ())
+    let raised = change(state, |known| {
+        known.raise(lists);
+        known.clone()
+    });
+    raised.map(Some)
 }
 
 /// Takes a list as the newest of its CA from now on. Returns what it comes after.
@@ -222,7 +306,8 @@ pub fn accept(state: &Path, list: &IssuerList) -> Result<Vec<Rank>, RanksError> 
 fn change<T>(state: &Path, change: impl FnOnce(&mut KnownLists) -> T) -> Result<T, RanksError> {
     let path = file_in(state);
     let _lock = lock(&path).map_err(|error| RanksError::Lock(path.clone(), error))?;
-    let mut known = KnownLists::read(state)?;
+    let known = KnownLists::of_file(state)?;
+    let mut known = known.unwrap_or_else(KnownLists::remembered);
     let before = known.clone();
     let outcome = change(&mut known);
     // As it was: nothing to be woken for.
@@ -232,7 +317,7 @@ fn change<T>(state: &Path, change: impl FnOnce(&mut KnownLists) -> T) -> Result<
     Ok(outcome)
 }
 
-fn remembered() -> MutexGuard<'static, Option<KnownLists>> {
+fn remembered() -> MutexGuard<'static, Remembered> {
     REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -287,6 +372,37 @@ mod tests {
         let known = KnownLists::read(&state).unwrap();
         assert!(known.newer_than(issuer, &list(4, 100)).is_some());
         assert!(!state.exists());
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_remembered_beside_the_file_and_written_when_it_can_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        let issuer = AuthorityId([79; 32]);
+        let newer_than = |known: &KnownLists, number| {
+            let newer = known.newer_than(issuer, &list(number, 100));
+            newer.is_some()
+        };
+        let record = |number| record(state, [(&issuer, &list(number, 100))].into_iter());
+        record(5).unwrap();
+        let good = std::fs::read(file_in(state)).unwrap();
+        std::fs::write(file_in(state), "{\"lists\":").unwrap();
+        assert!(newer_than(&KnownLists::remembered(), 4));
+        assert!(matches!(record(7), Err(RanksError::Broken(..))));
+        assert!(newer_than(&KnownLists::remembered(), 6));
+        // The file as it was knows of the first one only.
+        std::fs::write(file_in(state), good).unwrap();
+        let known = KnownLists::read(state).unwrap();
+        assert_eq!(
+            [6, 7].map(|number| newer_than(&known, number)),
+            [true, false]
+        );
+        record(7).unwrap();
+        let known = KnownLists::of_file(state).unwrap().unwrap();
+        assert!(newer_than(&known, 6));
+        // From now on the file decides again.
+        accept(state, &list(3, 100)).unwrap();
+        assert!(!newer_than(&KnownLists::read(state).unwrap(), 3));
     }
 
     #[test]
