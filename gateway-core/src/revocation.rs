@@ -239,6 +239,8 @@ pub struct IssuerList {
     next_update: SystemTime,
     scope: Arc<Scope>,
     stale_policy: StalePolicy,
+    /// Whether it revokes what it names and no more: nobody is refused for its want or its age.
+    names_only: bool,
     serials: Arc<HashSet<Serial>>,
 }
 
@@ -258,6 +260,7 @@ impl IssuerList {
             next_update,
             scope: Arc::default(),
             stale_policy,
+            names_only: false,
             serials: Arc::default(),
         }
     }
@@ -292,6 +295,22 @@ impl IssuerList {
         }
     }
 
+    /// The same list, which revokes what it names and makes nothing required: as if it were not there for everybody else.
+    pub fn names_only(self) -> Self {
+        IssuerList {
+            names_only: true,
+            ..self
+        }
+    }
+
+    /// What it says of itself, without what it names.
+    pub fn without_entries(&self) -> Self {
+        IssuerList {
+            serials: Arc::default(),
+            ..self.clone()
+        }
+    }
+
     /// Makes room for so many entries at once, so that the set does not grow through twice the memory it needs.
     pub fn reserve(&mut self, entries: usize) {
         Arc::make_mut(&mut self.serials).reserve(entries);
@@ -309,7 +328,9 @@ impl IssuerList {
 
     /// Whether both are one list, read once, under one policy.
     pub fn is_same(&self, other: &IssuerList) -> bool {
-        Arc::ptr_eq(&self.serials, &other.serials) && self.stale_policy == other.stale_policy
+        Arc::ptr_eq(&self.serials, &other.serials)
+            && self.stale_policy == other.stale_policy
+            && self.names_only == other.names_only
     }
 
     /// The name of the issuer, for people.
@@ -401,7 +422,7 @@ impl Revocation {
         let known = self.lists.entry(issuer).or_default();
         let mut is_older = false;
         known.retain(|other| {
-            if other.scope != list.scope {
+            if other.scope != list.scope || other.names_only != list.names_only {
                 return true;
             }
             match other.rank.compare(&list.rank) {
@@ -440,15 +461,25 @@ impl Revocation {
         self.authorities.contains(&authority)
     }
 
-    /// Whether there is any list at all. Without one nothing is asked of anybody.
+    /// Whether there is any list that is more than names. Without one nothing is asked of anybody.
     pub fn is_configured(&self) -> bool {
-        !self.lists.is_empty()
+        self.lists.values().flatten().any(|list| !list.names_only)
+    }
+
+    /// The lists of an authority that vouch for what they do not name.
+    fn vouching(&self, authority: &AuthorityId) -> impl Iterator<Item = &IssuerList> + Clone {
+        let of_issuer = self.lists.get(authority).into_iter().flatten();
+        of_issuer.filter(|list| !list.names_only)
+    }
+
+    /// Whether there is a list of this authority and this scope that vouches for what it does not name.
+    pub fn vouches(&self, authority: AuthorityId, scope: &Scope) -> bool {
+        self.vouching(&authority).any(|list| list.scope() == scope)
     }
 
     /// Whether there is a list of this authority about certificates of these kinds.
     pub fn has_list(&self, authority: AuthorityId, kinds: Kinds) -> bool {
-        let of_issuer = self.lists.get(&authority).into_iter().flatten();
-        let mut kinds_known = of_issuer.map(|list| list.scope.kinds);
+        let mut kinds_known = self.vouching(&authority).map(|list| list.scope.kinds);
         kinds_known.any(|known| known == Kinds::All || known == kinds)
     }
 
@@ -464,13 +495,17 @@ impl Revocation {
     /// Looks every certificate of a chain up: revoked if any is, unknown if the list of any issuer is missing or may
     /// not be used any more, good otherwise.
     pub fn status(&self, chain: &Chain, now: SystemTime) -> Status {
-        if !self.is_configured() {
+        if self.lists.is_empty() {
             return Status::Good;
         }
+        let is_configured = self.is_configured();
         let mut status = Status::Good;
         for (position, link) in chain.links.iter().enumerate() {
             if self.is_named(link) {
                 return Status::Revoked;
+            }
+            if !is_configured {
+                continue;
             }
             if let Some(gap) = self.gap(position, link.issuer, &chain.points, now) {
                 status = Status::Unknown(gap);
@@ -491,12 +526,11 @@ impl Revocation {
         points: &[LinkPoint],
         now: SystemTime,
     ) -> Option<Gap> {
-        let Some(lists) = self.lists.get(&issuer) else {
+        let lists = self.vouching(&issuer);
+        if lists.clone().next().is_none() {
             return Some(Gap::Missing(issuer));
-        };
-        let mut covering = lists
-            .iter()
-            .filter(|list| list.scope.covers(position, points));
+        }
+        let mut covering = lists.filter(|list| list.scope.covers(position, points));
         let is_covered = covering.clone().next().is_some();
         match is_covered {
             false => Some(Gap::NotCovered(issuer)),
@@ -511,9 +545,9 @@ impl Revocation {
         // Authorities may have certified each other: no walk is longer than there are authorities.
         for _ in 0..self.above.len() {
             let issuers = self.above.get(&at)?;
-            let of_issuers = issuers.iter().flat_map(|issuer| self.lists.get(issuer));
+            let of_issuers = issuers.iter().flat_map(|issuer| self.vouching(issuer));
             let about_it = |list: &&IssuerList| list.scope.kinds != Kinds::EndEntities;
-            let mut lists = of_issuers.flatten().filter(about_it);
+            let mut lists = of_issuers.filter(about_it);
             let is_listed = lists.clone().next().is_some();
             if is_listed && !lists.any(|list| list.is_usable(now)) {
                 return issuers.first().map(|issuer| Gap::TooOld(*issuer));
@@ -696,6 +730,29 @@ mod tests {
             Status::Unknown(Gap::Missing(ROOT))
         );
         assert_eq!(Revocation::default().status(&chain, at(1)), Status::Good);
+    }
+
+    #[test]
+    fn a_list_of_names_only_revokes_and_asks_nothing_of_others() {
+        let names = list(StalePolicy::Refuse, &[&[1]]).names_only();
+        let status = |revocation: &Revocation, issuer, serial, now| {
+            revocation.status(&chain(&[link(issuer, &[serial])]), now)
+        };
+        // It has ended, and there is none of the other issuer.
+        let revocation = Revocation::new([(ISSUER, names.clone())]);
+        assert_eq!(status(&revocation, ISSUER, 1, at(500)), Status::Revoked);
+        assert_eq!(status(&revocation, ISSUER, 2, at(500)), Status::Good);
+        assert_eq!(status(&revocation, ROOT, 1, at(500)), Status::Good);
+        // Beside a list that is required it takes the place of none.
+        let old = list(StalePolicy::Refuse, &[&[3]]);
+        let revocation = Revocation::new([(ISSUER, old), (ROOT, names.clone()), (ISSUER, names)]);
+        assert_eq!(status(&revocation, ISSUER, 1, at(50)), Status::Revoked);
+        assert_eq!(status(&revocation, ISSUER, 3, at(50)), Status::Revoked);
+        assert_eq!(status(&revocation, ISSUER, 2, at(50)), Status::Good);
+        let too_old = Status::Unknown(Gap::TooOld(ISSUER));
+        assert_eq!(status(&revocation, ISSUER, 2, at(100)), too_old);
+        let missing = Status::Unknown(Gap::Missing(ROOT));
+        assert_eq!(status(&revocation, ROOT, 2, at(50)), missing);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 
-use super::revocation::{ListFiles, Revoking};
+use super::revocation::{ListFiles, Revoking, Unread};
 use crate::files::Seen;
 use crate::tls::{KeyPolicy, KeyRing};
 use crate::x509::Roots;
@@ -100,13 +100,18 @@ impl Config {
     }
 
     /// The same with its revocation lists, and those that `named` adds to its listeners and backends, read once more; `None`
-    /// where they say nothing new.
-    pub fn with_lists_reread(&self, named: &[ListFiles], now: SystemTime) -> Option<Config> {
-        let read = |revoking: &Revoking, before: &Revocation| {
+    /// where they say nothing new. What cannot be read is noted in `unread`.
+    pub fn with_lists_reread(
+        &self,
+        named: &[ListFiles],
+        now: SystemTime,
+        unread: &mut Unread,
+    ) -> Option<Config> {
+        let mut read = |revoking: &Revoking, before: &Revocation| {
             let mut places = named.iter();
             let more = places.find(|other| other.place == revoking.lists.place);
             let more = more.map_or(&[][..], |more| &more.files);
-            revoking.reread(before, more, &self.provider, now)
+            revoking.reread(before, more, (&self.provider, now), unread)
         };
         let mut config = self.clone();
         let mut is_new = false;

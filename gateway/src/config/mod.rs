@@ -38,7 +38,7 @@ pub use lifetimes::{Mortal, load_expired_too, mortals};
 pub use paths::{LocateError, NAME_DEFAULT, locate};
 pub use protocols::shown as shown_protocols;
 pub use report::{ConfigError, ConfigErrors};
-pub use revocation::{ListFile, ListFiles, Reread, Revoking};
+pub use revocation::{ListFile, ListFiles, Reread, Revoking, Unread};
 
 use crate::files::Seen;
 use crate::limits;

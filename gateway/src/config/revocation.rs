@@ -3,7 +3,7 @@
 //! or errors at the path's line; and how to read the lists once more by themselves, when the rest of a configuration is
 //! refused: what revokes does not wait for what admits.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -79,32 +79,72 @@ pub struct Reread {
     pub authorities: Authorities,
 }
 
+/// What could not be read once more.
+#[derive(Debug, Default)]
+pub struct Unread {
+    /// The files that are in force, and what is wrong with each.
+    pub own: Vec<String>,
+    /// The same of those that only a refused state names.
+    pub others: Vec<String>,
+    /// When the first of the lists that are dated ahead may be used.
+    pub again_at: Option<SystemTime>,
+}
+
+impl Unread {
+    fn note(&mut self, path: &Path, error: &CrlError, is_own: bool) {
+        if let CrlError::FromTheFuture(from) = error {
+            self.again_at = Some(self.again_at.map_or(*from, |known| known.min(*from)));
+        }
+        let errors = if is_own {
+            &mut self.own
+        } else {
+            &mut self.others
+        };
+        let text = format!("{}: {error}", path.display());
+        if !errors.contains(&text) {
+            errors.push(text);
+        }
+    }
+}
+
 impl Revoking {
     /// Reads the lists of these files and of `more`, against the authorities that are in force, and adds them to those of
-    /// `before`: of two the newer counts, so nothing that is revoked comes back. What cannot be read or is not of these
-    /// authorities is left out. `None` where nothing is new.
+    /// `before`: of two the newer counts, so nothing that is revoked comes back. `more` makes no list required: where none of
+    /// its CA and scope is in force it only revokes what it names. What cannot be read or is not of these authorities is left
+    /// out and noted. `None` where nothing is new.
     pub fn reread(
         &self,
         before: &Revocation,
         more: &[ListFile],
-        provider: &CryptoProvider,
-        now: SystemTime,
+        (provider, now): (&CryptoProvider, SystemTime),
+        unread: &mut Unread,
     ) -> Option<Reread> {
         let algorithms = &provider.signature_verification_algorithms;
         let own = &self.lists.files;
+        let issuers = self.authorities.list_issuers();
+        let mut read = |file: &ListFile, is_own| {
+            let found = crl::load_again(&file.path, &issuers, algorithms, file.policy, now);
+            let found = found.inspect_err(|error| unread.note(&file.path, error, is_own));
+            let usable = |found: &VerifiedList| found.passed_over.is_none();
+            found.unwrap_or_default().into_iter().filter(usable)
+        };
+        let known = before.lists().map(|(issuer, list)| (*issuer, list.clone()));
+        let mut lists: Vec<_> = known.collect();
+        for file in own {
+            lists.extend(read(file, true).map(|found| (found.issuer, found.list)));
+        }
+        let required = Revocation::new(lists.iter().cloned());
         let others = more
             .iter()
             .filter(|file| own.iter().all(|own| own.path != file.path));
-        let found = own.iter().chain(others).filter_map(|file| {
-            let issuers = self.authorities.list_issuers();
-            crl::load_again(&file.path, &issuers, algorithms, file.policy, now).ok()
-        });
-        let usable = |found: &VerifiedList| found.passed_over.is_none();
-        let found = found.flatten().filter(usable);
-        let known = before.lists().map(|(issuer, list)| (*issuer, list.clone()));
-        let lists: Vec<_> = known
-            .chain(found.map(|found| (found.issuer, found.list)))
-            .collect();
+        for file in others {
+            lists.extend(read(file, false).map(|VerifiedList { issuer, list, .. }| {
+                match required.vouches(issuer, list.scope()) {
+                    true => (issuer, list),
+                    false => (issuer, list.names_only()),
+                }
+            }));
+        }
         let (revocation, revoked) = assemble(&self.authorities, lists, algorithms);
         let is_known = |(issuer, list): (&AuthorityId, &IssuerList)| {
             let mut known = before.lists().filter(|(known, _)| *known == issuer);

@@ -19,7 +19,7 @@ use super::status::Reloads;
 use super::worker::{self, Fatal, Message};
 use super::{control, fixed, guarding};
 use crate::backend::Resolver;
-use crate::config::{Config, ListFiles};
+use crate::config::{Config, ListFiles, Unread};
 use crate::guard::{GuardError, PortCount};
 use crate::identity::Records;
 use crate::limits;
@@ -295,15 +295,17 @@ impl Gateway {
 
     /// Puts in force what revocation lists say by now although the rest of a configuration has been refused: those that are in
     /// force already, and those that `named` adds to the same listeners and backends. Of what they revoke nothing waits for
-    /// what admits. Returns how many connections are closed; `None` where nothing is new. Called by the thread that reloads.
+    /// what admits. Returns how many connections are closed; `None` where nothing is new; `unread` is what could not be
+    /// read. Called by the thread that reloads.
     pub fn revoke(
         &self,
         named: &[ListFiles],
         changed_at: Instant,
+        unread: &mut Unread,
     ) -> Result<Option<usize>, StartError> {
         // Read without the lock: a block must not have to wait for a long list.
         let config = Arc::clone(&self.lock_seed().config);
-        match config.with_lists_reread(named, SystemTime::now()) {
+        match config.with_lists_reread(named, SystemTime::now(), unread) {
             Some(config) => self.put_in_force(config, changed_at).map(Some),
             None => Ok(None),
         }

@@ -12,10 +12,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Instant, SystemTime};
 
 use super::gateway::Gateway;
-use crate::config::{self, ListFiles};
+use crate::config::{self, ListFiles, Unread};
 use crate::files::{Again, Changed, Due, Seen, Watcher, note_error, system_errors};
 use crate::limits;
-use crate::pki::kept_lists;
+use crate::pki::{crl, kept_lists};
 use crate::rt;
 
 /// Speaks to the reloader's thread, which ends by itself with the process.
@@ -205,8 +205,8 @@ impl Reloading {
     fn reload(&mut self, cause: &Cause) {
         let errors_before = system_errors();
         let refused_before = self.refused.take();
-        let (outcome, again_at) = self.try_reload(cause);
-        self.again = Again::at(again_at).unless_read(errors_before, Instant::now());
+        let refused_files_before = crl::refused_files();
+        let (outcome, mut again_at) = self.try_reload(cause);
         let why = outcome.as_ref().err();
         let why = why.map(|refused| refused.errors.join("\n"));
         // What is tried again every few seconds fails in the same words: said once.
@@ -238,9 +238,19 @@ impl Reloading {
                     true => errors.iter().for_each(|error| refused(cause, error)),
                     false => tracing::debug!(%cause, "refused as before"),
                 }
-                self.revoke(&lists, cause);
+                let unread = self.revoke(&lists, cause);
+                // What the refused state was judged by has been counted.
+                if crl::refused_files() == refused_files_before {
+                    unread.own.iter().for_each(|_| crl::count_refused());
+                }
+                for error in unread.own.iter().chain(&unread.others).filter(|_| is_news) {
+                    tracing::warn!(%cause, "a revocation list is left out beside the refused configuration: {error}");
+                }
+                again_at = again_at.into_iter().chain(unread.again_at).min();
             }
         }
+        // Last, for everything that was read.
+        self.again = Again::at(again_at).unless_read(errors_before, Instant::now());
         self.refused = why;
     }
 
@@ -251,15 +261,7 @@ impl Reloading {
             Ok(loaded) => loaded,
             Err(errors) => {
                 self.gateway.count_refused_reload();
-                let mut files = errors.files().to_vec();
-                // What is refused may not name the lists in force any more, or may not be readable that far.
-                let lists = self.gateway.list_files().into_iter();
-                for file in lists.flat_map(|lists| lists.files) {
-                    if files.iter().all(|seen| seen.path() != file.path) {
-                        files.push(Seen::now(&file.path));
-                    }
-                }
-                self.watch(files);
+                self.watch_beside_lists(errors.files().to_vec());
                 let words = errors.as_slice().iter().map(ToString::to_string);
                 let refused = Refused {
                     errors: words.collect(),
@@ -271,11 +273,13 @@ impl Reloading {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        self.watch(loaded.config.files.clone());
+        let files = loaded.config.files.clone();
+        self.watch(files.clone());
         let again_at = loaded.config.again_at;
         let lists = loaded.config.list_files();
         let outcome = self.gateway.reload(loaded.config, cause.since);
         let outcome = outcome.map_err(|error| {
+            self.watch_beside_lists(files);
             error.io().into_iter().for_each(note_error);
             Refused {
                 errors: vec![error.to_string()],
@@ -285,9 +289,10 @@ impl Reloading {
         (outcome, again_at)
     }
 
-    /// Puts in force what the lists revoke, of a state that is refused.
-    fn revoke(&mut self, lists: &[ListFiles], cause: &Cause) {
-        match self.gateway.revoke(lists, cause.since) {
+    /// Puts in force what the lists revoke, of a state that is refused. Returns what could not be read of them.
+    fn revoke(&mut self, lists: &[ListFiles], cause: &Cause) -> Unread {
+        let mut unread = Unread::default();
+        match self.gateway.revoke(lists, cause.since, &mut unread) {
             Ok(None) => {}
             Ok(Some(closed)) => {
                 self.record_lists();
@@ -299,6 +304,19 @@ impl Reloading {
                 tracing::error!(%cause, "the revocation lists are refused with the rest: {error}");
             }
         }
+        unread
+    }
+
+    /// Watches what a refused state was read from, and the lists in force: what is refused may not name those any more, or may
+    /// not be readable that far.
+    fn watch_beside_lists(&mut self, mut files: Vec<Seen>) {
+        let lists = self.gateway.list_files().into_iter();
+        for file in lists.flat_map(|lists| lists.files) {
+            if files.iter().all(|seen| seen.path() != file.path) {
+                files.push(Seen::now(&file.path));
+            }
+        }
+        self.watch(files);
     }
 
     /// Remembers the lists in force. What is written for that is no change to read everything for again.

@@ -113,6 +113,77 @@ fn a_list_that_only_the_refused_configuration_names_acts_too() {
 }
 
 #[test]
+fn a_list_that_only_the_refused_configuration_names_keeps_nobody_out_whom_it_does_not_name() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let others = Authority::create(world.folder(), "others", "Other agents of the test");
+    let both = world.folder().join("both.pem");
+    let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
+    fs::write(&both, read(&others) + &read(&world.agents)).unwrap();
+    let setup = world.setup().client_ca(&both).top("drain_timeout = \"0s\"");
+    let gateway = setup.route("edge", "", &[backend.address()], "").start();
+    let mut revoked = world.client().connect(gateway.address()).unwrap();
+    ping(&mut revoked);
+    let request = || Request::client("spiffe://example.test/agent/2");
+    let innocent = [&world.agents, &others].map(|authority| authority.issue("innocent", request()));
+    let mut open = innocent.each_ref().map(|innocent| {
+        let client = world.client().credentials(innocent);
+        client.connect(gateway.address()).unwrap()
+    });
+    open.iter_mut().for_each(ping);
+    // Too old by now to vouch for those it does not name.
+    let list = RevocationList::of(&[&world.agent.certificate]).ended();
+    let list = world.agents.revoke("agents.crl", &list);
+    spoil(&world, &gateway, |text| {
+        let text = text.replace(":4317\"", ":4399\"");
+        text.replace("mode =", &format!("crl = [{list:?}]\nmode ="))
+    });
+    assert_ne!(revoked.receive_to_end().1, Closing::CloseNotify);
+    world.client().refused(gateway.address());
+    open.iter_mut().for_each(ping);
+    for innocent in &innocent {
+        let client = world.client().credentials(innocent);
+        ping(&mut client.connect(gateway.address()).unwrap());
+    }
+}
+
+#[test]
+fn a_list_acts_beside_an_edit_that_needs_a_restart_and_names_it_no_more() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let (gateway, client, list) = with_a_list(&world, &backend);
+    spoil(&world, &gateway, |text| {
+        let named = format!("crl = [{list:?}]");
+        assert!(text.contains(&named));
+        text.replace(":4317\"", ":4399\"").replace(&named, "")
+    });
+    assert_list_acts(&world, &gateway, client);
+}
+
+#[test]
+fn a_list_dated_ahead_acts_when_its_time_comes_beside_text_that_is_no_configuration() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let (gateway, mut client, _) = with_a_list(&world, &backend);
+    spoil(&world, &gateway, |text| text + "[[[");
+    // The clock of a CA may be five minutes ahead.
+    let list = RevocationList::of(&[&world.agent.certificate]).ahead(305);
+    world.agents.revoke("agents.crl", &list);
+    eventually("the log says that the list is left out", || {
+        let log = gateway.log();
+        (log.contains("is left out") && log.contains("was issued in the future")).then_some(())
+    });
+    ping(&mut client);
+    assert!(
+        gateway
+            .metrics()
+            .count("portcullis_crl_load_errors_total", &[])
+            > 0
+    );
+    assert_ne!(client.receive_to_end().1, Closing::CloseNotify);
+}
+
+#[test]
 fn nothing_else_of_a_refused_configuration_is_taken() {
     let world = World::new();
     let backend = Backend::start(Behaviour::Echo);
