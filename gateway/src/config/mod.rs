@@ -147,6 +147,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
         listeners.for_each(|listener| defaults::fill(listener, &defaults.value));
     }
     let listeners = listener::check_all(&raw.place, listeners, &provider.provider, &names, report);
+    revocation::judge(report);
     backend::warn_of_unused(&backends, &listeners, report);
     protocols::warn_of_mismatches(&listeners, &backends, report);
     process::refuse_shared_address(&admin, &listeners, report);

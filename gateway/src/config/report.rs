@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use gateway_core::visible;
 
 use super::checked::CertificateFile;
-use super::revocation::ListFiles;
+use super::revocation::{JudgedList, ListFiles};
 use super::value::{Field, Item};
 use crate::files::Seen;
 use crate::pki::list_ranks::KnownLists;
@@ -177,6 +177,8 @@ pub struct Report<'a> {
     lists: Vec<ListFiles>,
     /// The newest lists that were in force before.
     pub known_lists: KnownLists,
+    /// The lists that were found, to be judged together.
+    pub judged_lists: Vec<JudgedList>,
 }
 
 impl<'a> Report<'a> {
@@ -202,6 +204,7 @@ impl<'a> Report<'a> {
             again_at: None,
             lists: Vec::new(),
             known_lists: KnownLists::default(),
+            judged_lists: Vec::new(),
         }
     }
 

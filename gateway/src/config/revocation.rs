@@ -36,11 +36,30 @@ pub struct Written {
 }
 
 /// A list to load: its file, where that is named, and what happens when it has become too old.
+#[derive(Debug, Clone)]
 struct NamedList {
     place: Place,
     key: &'static str,
     file: Item<Text>,
     policy: StalePolicy,
+}
+
+/// A list that has been read, to be judged beside all others of the configuration.
+#[derive(Debug)]
+pub struct JudgedList {
+    named: NamedList,
+    /// The listener or backend.
+    owner: String,
+    path: PathBuf,
+    issuer: AuthorityId,
+    /// Without its entries.
+    list: IssuerList,
+}
+
+impl JudgedList {
+    fn is_about_the_same(&self, other: &JudgedList) -> bool {
+        self.issuer == other.issuer && self.list.scope() == other.list.scope()
+    }
 }
 
 /// A file of lists.
@@ -187,7 +206,8 @@ pub fn check(
     }
     let mut loaded = Vec::new();
     for list in named {
-        let verified = list.and_then(|list| load(&list, authorities, provider, report));
+        let owner = &place.label;
+        let verified = list.and_then(|list| load(&list, owner, authorities, provider, report));
         loaded.push(verified);
     }
     let sound = loaded.iter().all(Option::is_some);
@@ -316,6 +336,7 @@ fn name_list(
 /// The lists of one file.
 fn load(
     list: &NamedList,
+    owner: &str,
     authorities: &Authorities,
     provider: &CryptoProvider,
     report: &mut Report<'_>,
@@ -346,21 +367,13 @@ fn load(
             report.warn(list.file.line, &key, text);
             continue;
         }
-        if let Some(newer) = report
-            .known_lists
-            .newer_than(verified.issuer, &verified.list)
-        {
-            crl::count_refused();
-            let text = format_args!(
-                "is older than the list of {} that was in force before ({}; this one: {}): it would bring the revoked back; if that is meant, run `portcullis crl accept {}`",
-                verified.list.issuer_name(),
-                list_ranks::shown(&newer),
-                list_ranks::shown(&verified.list.rank()),
-                path.display(),
-            );
-            report.wrong(&list.place, list.key, &list.file, text);
-            return None;
-        }
+        report.judged_lists.push(JudgedList {
+            named: list.clone(),
+            owner: owner.to_owned(),
+            path: path.clone(),
+            issuer: verified.issuer,
+            list: verified.list.without_entries(),
+        });
         if verified.list.is_stale(now) {
             let ended = shown_time(verified.list.next_update(), now);
             let text = format_args!("{:?} has ended {ended}", list.file.value);
@@ -369,6 +382,43 @@ fn load(
         lists.push((verified.issuer, verified.list));
     }
     Some(lists)
+}
+
+/// Refuses lists that would bring the revoked back. Of each CA and scope the newest that the configuration names counts: an
+/// older copy beside it takes nothing away from it.
+pub fn judge(report: &mut Report<'_>) {
+    let judged = std::mem::take(&mut report.judged_lists);
+    for one in &judged {
+        let alike = || judged.iter().filter(|other| one.is_about_the_same(other));
+        let newest = alike().max_by(|one, other| one.list.rank().compare(&other.list.rank()));
+        let newest = newest.unwrap_or(one).list.rank();
+        let known = |of: &JudgedList| report.known_lists.newer_than(of.issuer, &of.list);
+        let all_are_older = alike().all(|other| known(other).is_some());
+        if one.list.rank() != newest {
+            let is_newest = |other: &JudgedList| other.list.rank() == newest;
+            if !alike().any(|other| other.owner == one.owner && is_newest(other)) {
+                let text = format_args!(
+                    "{:?} is older than another list of {} that is named here ({}; this one: {})",
+                    one.named.file.value,
+                    one.list.issuer_name(),
+                    list_ranks::shown(&newest),
+                    list_ranks::shown(&one.list.rank()),
+                );
+                let key = one.named.place.key(one.named.key);
+                report.warn(one.named.file.line, &key, text);
+            }
+        } else if let Some(newer) = known(one).filter(|_| all_are_older) {
+            crl::count_refused();
+            let text = format_args!(
+                "is older than the list of {} that was in force before ({}; this one: {}): it would bring the revoked back; if that is meant, run `portcullis crl accept {}`",
+                one.list.issuer_name(),
+                list_ranks::shown(&newer),
+                list_ranks::shown(&newest),
+                one.path.display(),
+            );
+            report.wrong(&one.named.place, one.named.key, &one.named.file, text);
+        }
+    }
 }
 
 /// All lists in one, and which of the authorities they name. A chain ends at the first authority that is trusted, so nobody
