@@ -16,6 +16,9 @@ use crate::files::{JsonFault, LockError, lock, make_private, replace};
 use crate::limits;
 use crate::pki::read;
 
+/// Links in a row that are followed: as many as the kernel follows, path_resolution(7).
+const LINKS_MAX: usize = 40;
+
 /// Why a list cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BlockFileError {
@@ -185,8 +188,7 @@ impl BlockFile {
         make_private(state).map_err(|error| BlockFileError::State(state.clone(), error))?;
         // A list that is reached through a link stays where it is.
         let path = paths.block_list();
-        let whole = fs::canonicalize(&path).or_else(|_| std::path::absolute(&path));
-        let path = &whole.map_err(|error| BlockFileError::Write(path, error))?;
+        let path = &target_of(&path).map_err(|error| BlockFileError::Write(path, error))?;
         let _lock = lock(path).map_err(|error| match error {
             LockError::Busy => BlockFileError::Locked(path.to_owned()),
             LockError::Failed(lock, error) => BlockFileError::Write(lock, error),
@@ -205,6 +207,24 @@ impl BlockFile {
         file.digest = Some(hexadecimal(text.as_bytes()));
         Ok(file)
     }
+}
+
+/// Where a list stands, or is to stand, behind any links: a file that replaces a link would cut it.
+fn target_of(list: &Path) -> io::Result<PathBuf> {
+    match fs::canonicalize(list) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // As the kernel says: links that lead to themselves, for one.
+        whole => return whole,
+    }
+    let mut path = std::path::absolute(list)?;
+    for _ in 0..LINKS_MAX {
+        let Ok(target) = fs::read_link(&path) else {
+            break;
+        };
+        // Relative to the folder that the link stands in; a whole path replaces it.
+        path = path.parent().unwrap_or(Path::new("/")).join(target);
+    }
+    Ok(path)
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

@@ -165,28 +165,31 @@ impl std::error::Error for LocateError {}
 pub fn locate(file: &Path) -> Result<Paths, LocateError> {
     let (_, text) = text_of(file).map_err(LocateError::Unreadable)?;
     let wrong = |why: String| LocateError::Wrong(file.to_owned(), why);
-    let (table, errors) = DeTable::parse_recoverable(&text);
-    let (table, is_broken) = (table.get_ref(), !errors.is_empty());
+    // A parser that goes on behind a fault guesses; what it guesses must not choose the gateway.
+    let essence = essence_of(&text);
+    let table = DeTable::parse(&text).or_else(|_| DeTable::parse(&essence));
+    let table = table.map_err(|error| {
+        let why = error.message();
+        wrong(format!(
+            "is broken where it says `name` or `[paths]`: {why}"
+        ))
+    })?;
+    let table = table.get_ref();
     let name = match table.get("name").map(|name| name.get_ref().as_str()) {
         Some(Some(name)) => name,
         Some(None) => return Err(wrong("name: must be a string in quotes".to_owned())),
-        // What could not be parsed may have been the name.
-        None if is_broken && mentions(&text, "name") => {
-            return Err(wrong("is broken where it says `name`".to_owned()));
-        }
         None => NAME_DEFAULT,
     };
+    let paths = match table.get("paths").map(|paths| paths.get_ref().as_table()) {
+        Some(None) => return Err(wrong("[paths]: must be a table".to_owned())),
+        paths => paths.flatten(),
+    };
     let moved = |key: &str| {
-        let paths = table
-            .get("paths")
-            .and_then(|paths| paths.get_ref().as_table());
-        let folder = paths.and_then(|paths| paths.get(key)?.get_ref().as_str());
-        match folder {
-            Some(folder) => Ok(Some(directory_of(file).join(folder))),
-            None if is_broken && mentions_in_paths(&text, key) => {
-                Err(wrong(format!("is broken where it says `[paths] {key}`")))
-            }
+        let folder = paths.and_then(|paths| paths.get(key));
+        match folder.map(|folder| folder.get_ref().as_str()) {
             None => Ok(None),
+            Some(Some(folder)) if !folder.is_empty() => Ok(Some(directory_of(file).join(folder))),
+            Some(_) => Err(wrong(format!("[paths] {key}: must name a folder"))),
         }
     };
     let state = moved("state")?.unwrap_or(STATE_DEFAULT.into());
@@ -194,24 +197,33 @@ pub fn locate(file: &Path) -> Result<Paths, LocateError> {
     Paths::below(name, &state, &run).map_err(wrong)
 }
 
-/// Whether a line before the first table begins with this key.
-fn mentions(text: &str, key: &str) -> bool {
-    let lines = text.lines().map(str::trim_start);
-    lines
-        .take_while(|line| !line.starts_with('['))
-        .any(|line| is_key(line, key))
+/// The lines of a broken file that say which gateway it is, by what they begin with: where a fault is elsewhere, these
+/// are whole.
+fn essence_of(text: &str) -> String {
+    let mut essence = String::new();
+    let mut keys: &[&str] = &["name", "paths"];
+    for line in text.lines().map(str::trim_start) {
+        let is_header = line.starts_with('[');
+        if is_header {
+            let of_paths = is_key(line.trim_start_matches(['[', ' ', '\t']), "paths");
+            keys = if of_paths { &["state", "run"] } else { &[] };
+        }
+        let is_wanted = match is_header {
+            true => !keys.is_empty(),
+            false => keys.iter().any(|key| is_key(line, key)),
+        };
+        if is_wanted {
+            essence.extend([line, "\n"]);
+        }
+    }
+    essence
 }
 
-/// Whether a line of `[paths]` begins with this key.
-fn mentions_in_paths(text: &str, key: &str) -> bool {
-    let lines = text.lines().map(str::trim_start);
-    let mut inside = lines.skip_while(|line| !line.starts_with("[paths")).skip(1);
-    inside.any(|line| is_key(line, key))
-}
-
+/// Whether the first word of a line, in quotes or not, is this.
 fn is_key(line: &str, key: &str) -> bool {
-    let rest = line.strip_prefix(key).unwrap_or("x");
-    rest.trim_start().is_empty() || rest.trim_start().starts_with('=')
+    let is_of_word = |letter: char| letter.is_alphanumeric() || matches!(letter, '-' | '_');
+    let rest = line.trim_start_matches(['"', '\'']).strip_prefix(key);
+    rest.is_some_and(|rest| !rest.starts_with(is_of_word))
 }
 
 #[cfg(test)]
@@ -278,6 +290,11 @@ mod tests {
             "name\n[admin]\n",
             "[paths]\nrun = \"/srv/run\n",
             "[paths\nstate = \"/srv/state\"\n",
+            "[paths]\nstate = 5\n",
+            "paths = 5\n",
+            "paths.run = \"/srv/run\n",
+            "name = \"edge\"\nname = \"hub\"\n",
+            "\"name\" = \"edge\n",
         ] {
             let refused = located(text).unwrap_err();
             assert!(
