@@ -4,15 +4,16 @@ use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 
-use rustix::net::sockopt::socket_peercred;
+use crate::rt;
 
 /// The process at the other end of a Unix socket when it connected, unix(7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
     /// Its effective user.
     pub user: u32,
-    /// Its process id.
-    pub process: i32,
+    /// Its process id; `None` where this process has no number for it, because it runs in another PID namespace,
+    /// pid_namespaces(7).
+    pub process: Option<u32>,
 }
 
 impl Peer {
@@ -21,11 +22,9 @@ impl Peer {
     /// # Errors
     /// When the socket is no Unix socket.
     pub fn of(socket: impl AsFd) -> io::Result<Self> {
-        let credentials = socket_peercred(socket)?;
-        Ok(Peer {
-            user: credentials.uid.as_raw(),
-            process: credentials.pid.as_raw_nonzero().get(),
-        })
+        let (process, user) = rt::peer_of(socket)?;
+        let process = u32::try_from(process).ok().filter(|process| *process != 0);
+        Ok(Peer { user, process })
     }
 
     /// Whether it may do whatever the gateway's own process may.
@@ -44,12 +43,11 @@ impl Peer {
 
 impl fmt::Display for Peer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{}, process {}",
-            account_name(self.user),
-            self.process
-        )
+        let account = account_name(self.user);
+        match self.process {
+            Some(process) => write!(formatter, "{account}, process {process}"),
+            None => write!(formatter, "{account}, a process of another PID namespace"),
+        }
     }
 }
 
@@ -74,7 +72,7 @@ mod tests {
     fn the_kernel_says_who_is_there_and_root_alone_speaks_for_others() {
         let (here, _there) = UnixStream::pair().unwrap();
         let peer = Peer::of(&here).unwrap();
-        assert_eq!(peer.process, i32::try_from(std::process::id()).unwrap());
+        assert_eq!(peer.process, Some(std::process::id()));
         assert!(peer.is_owner());
         let root = Peer { user: 0, ..peer };
         assert_eq!(root.account("kim as root (uid 0)"), "kim as root (uid 0)");
@@ -84,5 +82,39 @@ mod tests {
         };
         assert_eq!(other.account("root (uid 0)"), "unknown (uid 4000000000)");
         assert!(!other.is_owner());
+    }
+
+    /// Set in the process that looks at its standard input from within a PID namespace of its own.
+    const INSIDE: &str = "PORTCULLIS_TEST_PEER_INSIDE";
+
+    #[test]
+    fn a_peer_of_another_pid_namespace_is_known_by_its_user() {
+        if std::env::var_os(INSIDE).is_some() {
+            let peer = Peer::of(std::io::stdin()).unwrap();
+            assert_eq!(peer.process, None);
+            assert!(peer.is_owner());
+            let said = peer.to_string();
+            assert!(said.contains("another PID namespace"), "{said}");
+            return;
+        }
+        let (here, _there) = UnixStream::pair().unwrap();
+        let mut command = std::process::Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            command.arg("--map-root-user");
+        }
+        command.args(["--pid", "--fork", "--kill-child"]);
+        command.arg(std::env::current_exe().unwrap());
+        command.args([
+            "--exact",
+            "control::peer::tests::a_peer_of_another_pid_namespace_is_known_by_its_user",
+        ]);
+        command.env(INSIDE, "1");
+        command.stdin(std::os::fd::OwnedFd::from(here));
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains("1 passed"),
+            "{said}"
+        );
     }
 }
