@@ -105,8 +105,8 @@ impl Keeper {
     }
 
     /// The entries in force.
-    pub fn entries(&self) -> Result<Vec<Entry>, String> {
-        Ok(lock(&self.keeping).file.blocks.blocked.clone())
+    pub fn entries(&self) -> Vec<Entry> {
+        lock(&self.keeping).file.blocks.blocked.clone()
     }
 }
 

@@ -157,7 +157,9 @@ fn a_block_cuts_off_refuses_survives_a_restart_and_is_undone_by_unblock() {
         });
         let said = ends_with(0, &command(&world, "blocked", &[]));
         assert!(
-            said.contains("memory stick") && said.contains("in force"),
+            said.contains("memory stick")
+                && said.contains(": in force")
+                && !said.contains("not in force"),
             "{said}"
         );
 
