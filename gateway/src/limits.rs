@@ -455,6 +455,8 @@ pub const CONTROL_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 pub const CONTROL_CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a process that takes over waits for the name once the one before it has been asked for it.
 pub const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a process that takes over waits for the one before it to act by the block list that it reads.
+pub const TAKEOVER_LISTS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the workers have to take a new state until somebody says that they have not.
 pub const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -221,16 +221,17 @@ fn start(
     let (file, mut files) = (config.file.clone(), config.files.clone());
     let again_at = config.again_at;
     let claim = Claim::take(&paths, takes_over)?;
-    // Before it is read: what changes in the meantime has changed since.
-    let seen = Seen::now(&paths.block_list());
-    let blocks = BlockFile::open(&paths, &BlockFile::former_place(&file))?;
     let ports = match &claim {
         Ok(_) => Ports::Own,
         Err(predecessor) => {
+            // Before anything is written where the list stands: the process that runs would act by it.
             predecessor.ensure_same_lists(&paths)?;
             Ports::Shared
         }
     };
+    // Before it is read: what changes in the meantime has changed since.
+    let seen = Seen::now(&paths.block_list());
+    let blocks = BlockFile::open(&paths, &BlockFile::former_place(&file))?;
     let list = blocks.blocks.list();
     let gateway = Gateway::start(config, list, privileges, resolver, ports)?;
     let gateway = Arc::new(gateway);

@@ -12,12 +12,15 @@ use rustix::fs::OFlags;
 
 use super::client::{AskError, Client};
 use super::protocol::{self, Status};
+use crate::blocks::{BlockFile, BlockFileError};
 use crate::config::Paths;
 use crate::files::make_private;
 use crate::limits;
 
 /// How often a process that waits for the lock looks.
 const PAUSE: Duration = Duration::from_millis(5);
+/// How often a process that takes over compares the block lists.
+const LISTS_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a process cannot have the name.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,23 @@ pub enum ClaimError {
         .0.display()
     )]
     OtherState(PathBuf),
+    /// The file does not say what it acts by.
+    #[error(
+        "{}: is gone or another list than the one of {entries} entries that process {process} acts by: clients that are \
+         blocked there would get in here. Put the file back (`portcullis blocked` prints what stood in it), and start again",
+        list.display()
+    )]
+    OtherList {
+        /// The file.
+        list: PathBuf,
+        /// How many it keeps out.
+        entries: usize,
+        /// Its process id.
+        process: u32,
+    },
+    /// The list cannot be read.
+    #[error(transparent)]
+    List(#[from] BlockFileError),
     /// It did not give the name up.
     #[error("process {0} has not given the name up: end it, and start again")]
     Kept(u32),
@@ -160,15 +180,37 @@ impl Predecessor {
         &self.status
     }
 
-    /// Refuses to go on where it keeps its block list elsewhere: whom it has blocked would get in by this process.
+    /// Refuses to go on where the block list is not what it acts by: kept elsewhere, gone, or another one. Whom it has
+    /// blocked would get in by this process.
     ///
     /// # Errors
     /// When it does.
     pub fn ensure_same_lists(&self, paths: &Paths) -> Result<(), ClaimError> {
         let theirs = &self.status.state_folder;
-        match *theirs == paths.state {
-            true => Ok(()),
-            false => Err(ClaimError::OtherState(theirs.clone())),
+        if *theirs != paths.state {
+            return Err(ClaimError::OtherState(theirs.clone()));
+        }
+        let holder = Some(self.status.process);
+        let until = Instant::now() + limits::TAKEOVER_LISTS_TIMEOUT;
+        let mut blocks = self.status.blocks.clone();
+        let list = paths.block_list();
+        loop {
+            if blocks.entries == 0 || BlockFile::load(&list)?.digest == blocks.digest {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                return Err(ClaimError::OtherList {
+                    list,
+                    entries: blocks.entries,
+                    process: self.status.process,
+                });
+            }
+            // A block may have come in between, and what is edited by hand is taken in a moment.
+            std::thread::sleep(LISTS_PAUSE);
+            let asked = Client::connect(paths).and_then(Client::status);
+            blocks = asked
+                .map_err(|error| ClaimError::Silent { holder, error })?
+                .blocks;
         }
     }
 

@@ -121,6 +121,26 @@ fn a_process_that_takes_over_keeps_the_blocked_out_while_the_first_one_drains() 
     connect(&world, &second, &world.agent);
 }
 
+#[test]
+fn a_process_that_would_take_over_without_the_block_list_is_refused() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let first = setup(&world, &backend).start();
+    let whom = ["block", "--identity", "spiffe://example.test/agent/agent-1"];
+    ends_with(0, &command(&world, &whom));
+    let list = world.state_folder().join("blocked.json");
+    let away = world.folder().join("blocked.away");
+    fs::rename(&list, &away).unwrap();
+
+    let said = setup(&world, &backend).takes_over().refused();
+    assert!(said.contains("blocked.json"), "{said}");
+    assert_blocked(&world, &first, &world.agent);
+
+    fs::rename(&away, &list).unwrap();
+    let second = setup(&world, &backend).takes_over().start();
+    assert_blocked(&world, &second, &world.agent);
+}
+
 /// The process id in the lock: that of the process that holds the name.
 fn second_process(world: &World) -> u64 {
     let lock = fs::read_to_string(world.run_folder().join("lock")).unwrap();
