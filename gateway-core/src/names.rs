@@ -138,8 +138,7 @@ impl Names {
 
     /// The names to ask for now. Each is awaited until it is `answered`.
     pub fn due(&mut self, now: Instant) -> Vec<Name> {
-        let open = self.known.values().filter(|known| known.asked_at.is_some());
-        let room = self.schedule.open_max.saturating_sub(open.count());
+        let room = self.room();
         let is_due =
             |known: &Known| known.is_used && known.asked_at.is_none() && known.next_at <= now;
         let due = self.known.iter_mut().filter(|(_, known)| is_due(known));
@@ -150,6 +149,12 @@ impl Names {
                 name.clone()
             })
             .collect()
+    }
+
+    /// How many more names may be asked for at once.
+    fn room(&self) -> usize {
+        let open = self.known.values().filter(|known| known.asked_at.is_some());
+        self.schedule.open_max.saturating_sub(open.count())
     }
 
     /// The names that have just been asked for too long ago, and whether that is news.
@@ -206,11 +211,13 @@ impl Names {
         }
     }
 
-    /// When there is something to do next: a name is due, or overdue.
+    /// When there is something to do next: a name is due and may be asked for, or one is overdue. Names for which there is no
+    /// room wait for an answer.
     pub fn next_at(&self) -> Option<Instant> {
+        let has_room = self.room() > 0;
         let of_known = |known: &Known| match known.asked_at {
             Some(asked_at) => (!known.is_overdue).then(|| asked_at + self.schedule.patience),
-            None => known.is_used.then_some(known.next_at),
+            None => (known.is_used && has_room).then_some(known.next_at),
         };
         self.known.values().filter_map(of_known).min()
     }
@@ -371,7 +378,8 @@ mod tests {
 
     proptest! {
         /// Whatever the resolver says and whatever reloads bring: no name is asked for twice at once, no more are open than
-        /// may be, and a name that has been resolved keeps its addresses for as long as a backend has it.
+        /// may be, when all is done for now nothing is to be done before later, and a name that has been resolved keeps its
+        /// addresses for as long as a backend has it.
         #[test]
         fn a_name_that_was_resolved_stays_resolved(
             steps in proptest::collection::vec((0u8..6, 0u8..5, 0u64..20), 1..200),
@@ -391,6 +399,8 @@ mod tests {
                     open.push(due);
                 }
                 prop_assert!(open.len() <= 3);
+                let next_at = names.next_at();
+                prop_assert!(next_at.is_none_or(|next_at| next_at > now), "it would not rest");
                 match step {
                     0 => {
                         used = (0..=number).collect();
