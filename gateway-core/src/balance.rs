@@ -189,10 +189,13 @@ impl Balance {
         is_spared
     }
 
-    /// Remembers what connecting took.
-    pub fn connected(&mut self, took: Duration) {
+    /// Remembers that `address` has answered, and what that took. It is slow no more, whatever becomes of the connection.
+    pub fn connected(&mut self, address: SocketAddr, took: Duration) {
         // A mean in which the last ones count most.
         self.usual = (self.usual * 7 + took) / 8;
+        if let Some(known) = self.find(address) {
+            known.is_slow = false;
+        }
     }
 
     /// Remembers that `address` could be reached.
@@ -388,6 +391,16 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_server_that_answers_is_in_use_again_even_if_its_attempt_is_given_up() {
+        let now = Instant::now();
+        let mut balance = balance(1..=2, 0);
+        balance.slow(address(1));
+        balance.connected(address(1), PATIENCE.head_start * 2);
+        balance.given_up(address(1));
+        assert_eq!(firsts(&mut balance, 4, now), [1, 2, 1, 2]);
+    }
+
+    #[test]
     fn after_one_family_of_a_name_comes_the_other() {
         let now = Instant::now();
         let of_name = |text: &str| Server {
@@ -444,11 +457,11 @@ mod tests {
         let mut balance = balance(1..=1, 0);
         assert_eq!(balance.head_start(), PATIENCE.head_start);
         for _ in 0..100 {
-            balance.connected(Duration::from_millis(300));
+            balance.connected(address(1), Duration::from_millis(300));
         }
         assert!(balance.head_start() > Duration::from_millis(550));
         for _ in 0..100 {
-            balance.connected(Duration::from_secs(9));
+            balance.connected(address(1), Duration::from_secs(9));
         }
         assert_eq!(balance.head_start(), PATIENCE.head_start_max);
     }

@@ -172,9 +172,14 @@ impl Race {
         }
     }
 
+    /// A server cannot be slow to answer any more.
+    fn answered(&mut self, server: SocketAddr) {
+        self.newest = self.newest.filter(|(newest, _)| *newest != server);
+    }
+
     fn failed(&mut self, server: SocketAddr) {
         self.shaking = self.shaking.filter(|shaking| *shaking != server);
-        self.newest = self.newest.filter(|(newest, _)| *newest != server);
+        self.answered(server);
         self.another_at = Instant::now();
     }
 }
@@ -286,6 +291,7 @@ impl Servers {
             match monoio::time::timeout_at(wake_at.into(), waiting).await {
                 Ok(Step::Socket(server, ..)) if race.shaking.is_some() => {
                     // Another one was faster; that this one is there is all there is to know.
+                    race.answered(server);
                     self.known.balance.borrow_mut().given_up(server);
                 }
                 Ok(Step::Socket(server, socket, began)) => {
@@ -348,7 +354,7 @@ impl Servers {
             match outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(socket) => {
                     let mut balance = servers.known.balance.borrow_mut();
-                    balance.connected(began.elapsed());
+                    balance.connected(address, began.elapsed());
                     if !servers.is_tls() {
                         balance.succeeded(address);
                     }
@@ -448,7 +454,7 @@ impl Servers {
 
     fn not_reached(&self, server: SocketAddr, error: HandshakeError) -> Step {
         let mut balance = self.known.balance.borrow_mut();
-        let is_spared = match is_ours(&error) {
+        let is_spared = match is_ours(&error) || is_about_protocol(&error) {
             true => {
                 balance.given_up(server);
                 false
@@ -513,5 +519,35 @@ fn is_ours(error: &HandshakeError) -> bool {
         | HandshakeError::TooLarge(_)
         | HandshakeError::Certificate(_)
         | HandshakeError::Tls(_) => false,
+    }
+}
+
+/// Whether the server only does not speak the client's protocol (RFC 7301 section 3.2): clients with other protocols may still
+/// reach it.
+fn is_about_protocol(error: &HandshakeError) -> bool {
+    use rustls::{AlertDescription, Error};
+    matches!(
+        error,
+        HandshakeError::Tls(Error::AlertReceived(
+            AlertDescription::NoApplicationProtocol
+        ))
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{AlertDescription, Error};
+
+    use super::*;
+
+    #[test]
+    fn a_refused_protocol_and_a_want_of_descriptors_do_not_speak_against_a_server() {
+        let alert = |description| HandshakeError::Tls(Error::AlertReceived(description));
+        let no_protocol = alert(AlertDescription::NoApplicationProtocol);
+        assert!(is_about_protocol(&no_protocol) && !is_ours(&no_protocol));
+        let refused = alert(AlertDescription::HandshakeFailure);
+        assert!(!is_about_protocol(&refused) && !is_ours(&refused));
+        let descriptors = HandshakeError::Io(Errno::MFILE.into());
+        assert!(is_ours(&descriptors) && !is_about_protocol(&descriptors));
     }
 }
