@@ -355,10 +355,7 @@ async fn work(start: Start, receiver: MailboxReceiver<Message>) -> std::io::Resu
     let draining = async {
         let (deadline, cut) = asked.await.ok().unzip();
         stop.stop();
-        for door in doors {
-            door.await;
-        }
-        let left = drain(&worker, deadline.unwrap_or_else(Instant::now)).await;
+        let left = drain(&worker, deadline.unwrap_or_else(Instant::now), doors).await;
         // Whoever asked may be gone.
         let _ = cut.map(|cut| cut.send(left));
     };
@@ -376,7 +373,14 @@ async fn work(start: Start, receiver: MailboxReceiver<Message>) -> std::io::Resu
 
 /// Lets each connection end at its first quiet moment, and cuts those off that have had none until `deadline`. Returns how many
 /// those were.
-async fn drain(worker: &Worker, deadline: Instant) -> usize {
+///
+/// Those that still come through the `doors` get the order as they come. Whoever keeps a door busy, by connecting without end or
+/// by holding all handshake slots, holds up neither the order nor the deadline.
+async fn drain(
+    worker: &Worker,
+    deadline: Instant,
+    doors: Vec<monoio::task::JoinHandle<()>>,
+) -> usize {
     let now = Instant::now();
     let left = deadline.saturating_duration_since(now);
     let spread = drain_spread(worker.orders.open(), limits::DRAIN_STEP, left);
@@ -391,10 +395,13 @@ async fn drain(worker: &Worker, deadline: Instant) -> usize {
         .orders
         .give_to_all(drained, || spread.mul_f64(share(random)));
     let patience = left.saturating_sub(limits::DRAIN_COUNT_MARGIN);
-    if monoio::time::timeout(patience, worker.orders.until_empty())
-        .await
-        .is_ok()
-    {
+    let emptied = async {
+        for door in doors {
+            door.await;
+        }
+        worker.orders.until_empty().await;
+    };
+    if monoio::time::timeout(patience, emptied).await.is_ok() {
         return 0;
     }
     let cut = worker.orders.open();

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -119,6 +120,35 @@ fn a_connection_that_does_not_finish_is_cut_at_the_deadline() {
     );
     let ending = backend.only_connection().ending;
     assert_eq!(ending, Some(Ending::Reset), "what was cut looks complete");
+}
+
+#[test]
+fn handshakes_that_stand_still_hold_up_no_drain() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    // Both beyond the test's patience.
+    let limits = "max_handshakes = 1\nhandshake_timeout = \"60s\"";
+    let mut gateway = world
+        .setup()
+        .top("drain_timeout = \"1s\"")
+        .tables("[workers]\ncount = 1")
+        .route("edge", limits, &[backend.address()], "")
+        .start();
+    let mut client = connected(&world, &gateway);
+    let stalled: Vec<_> = (0..3)
+        .map(|_| {
+            let mut socket = std::net::TcpStream::connect(gateway.address()).unwrap();
+            socket.write_all(&[0x16]).unwrap();
+            socket
+        })
+        .collect();
+    // They take all the slots meanwhile.
+    std::thread::sleep(Duration::from_millis(300));
+    gateway.terminate();
+    let status = gateway.wait();
+    assert!(status.success(), "{status}");
+    assert_eq!(client.receive_to_end().0, b"");
+    drop(stalled);
 }
 
 #[test]
