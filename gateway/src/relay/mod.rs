@@ -312,8 +312,14 @@ pub async fn relay(
         });
         // The watch is asked first: a client that may not stay gets no byte through.
         let standing = || {
-            let of_client = (client.standing(), End::ClientReset);
-            let of_backend = (backend.standing(), End::BackendReset);
+            let sent_all = watch.has_ended(Direction::Sent);
+            let of_client = (client.standing(sent_all), End::ClientReset);
+            // What a backend had sent before it went is read to its end, however slowly the client takes it.
+            let of_backend = match sent_all {
+                true => backend.standing(watch.has_ended(Direction::Received)),
+                false => backend.delivery(),
+            };
+            let of_backend = (of_backend, End::BackendReset);
             if of_client.0 >= of_backend.0 {
                 of_client
             } else {
@@ -370,7 +376,10 @@ async fn pump(
                 return Err(Fault::Source(StreamError::Truncated));
             }
             Some(Received::End) => break,
-            None => continue,
+            None => {
+                watch.stirred(direction);
+                continue;
+            }
         };
         let count = bytes.len();
         seen.came(direction, bytes.filled());
@@ -382,6 +391,7 @@ async fn pump(
         report(Progress::Moved(direction, count));
     }
     seen.ended(direction);
+    watch.ended(direction);
     // Boxed, as `tell` is: room that only the end needs.
     let finished = Box::pin(sink.finish()).await;
     finished.map_err(Fault::Sink)

@@ -3,9 +3,10 @@
 //! to wait. One per connection, on its worker; what it counts by is shared with the identity's other connections.
 
 use std::cell::Cell;
+use std::io;
 use std::time::Instant;
 
-use super::{Stream, Watch};
+use super::{Direction, Stream, Watch};
 use crate::identity::Share;
 use crate::limits;
 use crate::tls::StreamError;
@@ -56,7 +57,9 @@ impl Pace {
                 let look_at = resume_at.min(now + limits::PAUSE_LOOK_INTERVAL);
                 monoio::time::sleep_until(look_at.into()).await;
                 // Nobody reads, so nobody else would notice for as long as the pause lasts.
-                client.broken()?;
+                if client.is_gone(watch.has_ended(Direction::Sent)) {
+                    return Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
+                }
                 now = Instant::now();
             }
         }

@@ -7,7 +7,7 @@ use gateway_core::delivery::Standing;
 
 use super::watch::Writing;
 use crate::limits;
-use crate::rt::{Buffer, BufferPool, Socket};
+use crate::rt::{Buffer, BufferPool, Presence, Socket};
 use crate::tls::{Received, StreamError, TlsStream, sealable};
 
 /// Plain TCP, towards a backend.
@@ -73,17 +73,29 @@ impl Stream {
         }
     }
 
-    /// What is known of a peer that was sent something. A broken connection is noticed elsewhere.
-    pub fn standing(&self) -> Standing {
+    /// What is known of a peer, without reading and without taking an error away. Where we have finished, a peer that has
+    /// finished too is not gone: what it sent last may still be on its way to the other side.
+    pub fn standing(&self, have_finished: bool) -> Standing {
+        if self.is_gone(have_finished) {
+            return Standing::Gone;
+        }
+        self.delivery()
+    }
+
+    /// What is known of the bytes that were sent to a peer. A broken connection is noticed elsewhere.
+    pub fn delivery(&self) -> Standing {
         let delivery = self.socket().delivery();
         delivery.map_or(Standing::Delivered, |delivery| {
             delivery.standing(limits::PEER_SILENCE_MAX)
         })
     }
 
-    /// Whether the connection below has broken, as far as is known without reading.
-    pub fn broken(&self) -> Result<(), StreamError> {
-        Ok(self.socket().broken()?)
+    /// Whether the connection below has broken, as far as is known without reading. A write may have taken its error.
+    pub fn is_gone(&self, have_finished: bool) -> bool {
+        match have_finished {
+            true => self.socket().holds_error(),
+            false => self.socket().presence() == Presence::Gone,
+        }
     }
 
     /// Sends all of `bytes`. A reader that is slow makes progress all the same.

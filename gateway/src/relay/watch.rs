@@ -21,8 +21,12 @@ pub struct Watch {
     has_begun: Cell<bool>,
     writes: Cell<u32>,
     is_paused: Cell<bool>,
-    /// Something was sent, and it has not been seen to arrive.
-    is_undelivered: Cell<bool>,
+    /// The directions that have come to their end.
+    has_received_all: Cell<bool>,
+    has_sent_all: Cell<bool>,
+    /// It is to be looked whether the peers are there: something was sent, and it has not been seen to arrive, or a side is not
+    /// read from.
+    is_looked_at: Cell<bool>,
     changed_at: Cell<Option<Instant>>,
 }
 
@@ -94,7 +98,9 @@ impl Watch {
             has_begun: Cell::new(false),
             writes: Cell::new(0),
             is_paused: Cell::new(false),
-            is_undelivered: Cell::new(false),
+            has_received_all: Cell::new(false),
+            has_sent_all: Cell::new(false),
+            is_looked_at: Cell::new(false),
             changed_at: Cell::new(None),
         }
     }
@@ -119,11 +125,40 @@ impl Watch {
         Writing(self, direction)
     }
 
-    fn moved(&self, direction: Direction) {
-        if !self.is_undelivered.replace(true) {
+    /// Notes that bytes came of which none can be passed on yet: the rest of a record is to follow. A server may send other
+    /// things than answers, such as tickets: they are not taken for the beginning of one.
+    pub fn stirred(&self, direction: Direction) {
+        if direction == Direction::Received || self.last_move.get().speaker == Speaker::Backend {
+            self.moved(direction);
+        }
+    }
+
+    /// Notes that nothing more comes in this direction. Its source is not read any more, so its going has to be looked for.
+    pub fn ended(&self, direction: Direction) {
+        match direction {
+            Direction::Received => self.has_received_all.set(true),
+            Direction::Sent => self.has_sent_all.set(true),
+        }
+        self.look_later();
+    }
+
+    /// Whether a direction has come to its end.
+    pub fn has_ended(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Received => self.has_received_all.get(),
+            Direction::Sent => self.has_sent_all.get(),
+        }
+    }
+
+    fn look_later(&self) {
+        if !self.is_looked_at.replace(true) {
             let look_at = Instant::now() + limits::DELIVERY_LOOK_INTERVAL;
             self.place.look_at(Some(look_at));
         }
+    }
+
+    fn moved(&self, direction: Direction) {
+        self.look_later();
         self.last_move.set(LastMove {
             at: Instant::now(),
             speaker: match direction {
@@ -168,7 +203,8 @@ impl Watch {
         self.changed_at.get()
     }
 
-    /// Looks, if it is time, whether what was sent has arrived; the end of the connection if a peer is gone.
+    /// Looks, if it is time, whether what was sent has arrived; the end of the connection if a peer is gone. While a write is
+    /// under way or a direction has ended, a side is not read from, and nothing else would tell that it is gone.
     fn look(&self, now: Instant, standing: impl Fn() -> (Standing, End)) -> Option<End> {
         if !self.place.is_look_due(now) {
             return None;
@@ -177,9 +213,12 @@ impl Watch {
         let look_at = match standing {
             Standing::Gone => return Some(end),
             Standing::Waiting => Some(now + limits::DELIVERY_LOOK_INTERVAL),
-            Standing::Delivered => None,
+            Standing::Delivered => {
+                let is_half = self.has_received_all.get() || self.has_sent_all.get();
+                (self.is_writing() || is_half).then(|| now + limits::DELIVERY_LOOK_INTERVAL)
+            }
         };
-        self.is_undelivered.set(look_at.is_some());
+        self.is_looked_at.set(look_at.is_some());
         self.place.look_at(look_at);
         None
     }
@@ -427,6 +466,61 @@ mod tests {
     fn a_connection_goes_after_an_answer_and_not_while_one_is_waited_for() {
         assert!(goes_within(PATIENCE, Direction::Sent));
         assert!(!goes_within(4 * limits::ANSWER_PAUSE, Direction::Received));
+    }
+
+    /// Whether a connection is looked at again whose peers have taken everything, when `prepare` has been done to it.
+    fn is_looked_at_again(prepare: impl FnOnce(&Watch)) -> bool {
+        let looked = block_on(|_| async {
+            let place = Rc::new(Orders::default()).register();
+            let watch = Watch::new(place, PATIENT, long());
+            prepare(&watch);
+            let now = Instant::now();
+            watch.place.look_at(Some(now));
+            let end = watch.look(now, delivered);
+            let later = now + 2 * limits::DELIVERY_LOOK_INTERVAL;
+            end.is_none() && watch.place.is_look_due(later)
+        });
+        looked.unwrap()
+    }
+
+    #[test]
+    fn a_side_that_nobody_reads_from_is_looked_at_for_as_long_as_that_lasts() {
+        assert!(!is_looked_at_again(|watch| watch
+            .writing(Direction::Received)
+            .done()));
+        // A write that is dropped has not come to its end.
+        assert!(is_looked_at_again(|watch| drop(
+            watch.writing(Direction::Received)
+        )));
+        assert!(is_looked_at_again(|watch| watch.ended(Direction::Received)));
+        assert!(is_looked_at_again(|watch| watch.ended(Direction::Sent)));
+    }
+
+    #[test]
+    fn a_request_whose_first_record_is_not_whole_is_no_silence_and_a_servers_ticket_no_answer() {
+        let watch = block_on(|_| async {
+            let place = Rc::new(Orders::default()).register();
+            let watch = Watch::new(place, PATIENT, long());
+            let past = |speaker| LastMove {
+                at: Instant::now() - Duration::from_secs(9),
+                speaker,
+            };
+            let moves = [
+                (Speaker::Client, Direction::Received),
+                (Speaker::Backend, Direction::Received),
+                (Speaker::Backend, Direction::Sent),
+                (Speaker::Client, Direction::Sent),
+            ];
+            moves.map(|(speaker, direction)| {
+                let before = past(speaker);
+                watch.last_move.set(before);
+                watch.stirred(direction);
+                let after = watch.last_move.get();
+                (after.at > before.at, after.speaker == Speaker::Client)
+            })
+        });
+        let expected = [(true, true), (true, true), (true, false), (false, true)];
+        assert_eq!(watch.unwrap(), expected);
     }
 
     #[test]

@@ -200,16 +200,26 @@ impl Socket {
     /// Whether the peer is still there, as far as is known without reading and without taking note of an error: whoever reads
     /// next still gets that.
     pub fn presence(&self) -> Presence {
-        let interest = PollFlags::RDHUP;
-        let mut look = [PollFd::from_borrowed_fd(self.descriptor(), interest)];
-        // Without a wait; what fails is seen by the next read.
-        let _ = rustix::event::poll(&mut look, Some(&Timespec::default()));
-        let seen = look[0].revents();
+        let seen = self.poll_now();
         match seen {
             _ if seen.intersects(PollFlags::ERR | PollFlags::HUP) => Presence::Gone,
             _ if seen.intersects(PollFlags::RDHUP) => Presence::Finished,
             _ => Presence::Here,
         }
+    }
+
+    /// Whether an error waits here that neither a read nor a write has got yet; it is left to them. Where we have finished, this
+    /// tells a reset from a peer that has finished too.
+    pub fn holds_error(&self) -> bool {
+        self.poll_now().intersects(PollFlags::ERR)
+    }
+
+    fn poll_now(&self) -> PollFlags {
+        let interest = PollFlags::RDHUP;
+        let mut look = [PollFd::from_borrowed_fd(self.descriptor(), interest)];
+        // Without a wait; what fails is seen by the next read.
+        let _ = rustix::event::poll(&mut look, Some(&Timespec::default()));
+        look[0].revents()
     }
 
     /// Whether the connection has broken, as far as is known without reading: reset by the peer, or found dead.
