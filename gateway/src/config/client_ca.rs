@@ -102,6 +102,17 @@ fn bound(
     (file, scope)
 }
 
+/// Where an authority was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// Its key.
+    pub key: AuthorityKey,
+    /// The position of its file.
+    pub file: usize,
+    /// Whether it is in use: not one that has ended, or that begins later.
+    pub in_use: bool,
+}
+
 /// What the key of each of the authorities may speak for. One that stands in two files, under whatever name, must be bound in the
 /// same way in both. One that is not used for its dates is bound as well: another authority may have certified its key.
 pub fn scopes(

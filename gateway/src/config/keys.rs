@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use gateway_core::expiry::{Band, Lifetime};
-use gateway_core::revocation::AuthorityKey;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore};
 
 use super::checked::CertificateFile;
+use super::client_ca::Origin;
 use super::raw::{Text, Texts};
 use super::report::{Place, Report};
 pub use super::shown::{shown_path, shown_time};
@@ -424,17 +424,6 @@ impl Default for Authorities {
             origins: Vec::new(),
         }
     }
-}
-
-/// Where an authority was read.
-#[derive(Debug, Clone, Copy)]
-pub struct Origin {
-    /// Its key.
-    pub key: AuthorityKey,
-    /// The position of its file.
-    pub file: usize,
-    /// Whether it is in use: not one that has ended, or that begins later.
-    pub in_use: bool,
 }
 
 impl Authorities {
