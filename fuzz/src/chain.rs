@@ -150,7 +150,6 @@ fn value(tag: u8, content: &[&[u8]]) -> Vec<u8> {
     match length {
         0..0x80 => [&[tag, low][..], &content].concat(),
         0x80..0x100 => [&[tag, 0x81, low][..], &content].concat(),
-        0x80..0x100 => [&[tag, 0x81, low][..], &content].concat(),
         _ => [&[tag, 0x82, high, low][..], &content].concat(),
     }
 }
