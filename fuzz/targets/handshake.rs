@@ -153,7 +153,7 @@ async fn serve(
         panic!("a client got in without a certificate");
     };
     let (failure, detail) = (refusal.failure, refusal.detail.clone());
-    tls::refuse(socket, refusal).await;
+    tls::refuse(socket, refusal.into_alert()).await;
     // All of it has arrived; how the connection ends is not looked at here.
     client.set_nonblocking(true).expect("it is a socket");
     let mut answer = Vec::new();
