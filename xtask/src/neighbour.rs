@@ -2,6 +2,7 @@
 //! must pass too. In: the programs as built. Out: a guarded gateway, which has to be alive and unchanged at the end.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -143,9 +144,10 @@ fn configure(name: &str, folder: &Path) -> Result<std::path::PathBuf> {
             .arg(&pki);
         run_quietly(command.stdout(Stdio::null()))?;
     }
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let text = format!(
-        "name = \"{name}\"\n[paths]\nstate = {state:?}\nrun = {run:?}\n[workers]\ncount = 1\n[guard]\nmode = \"monitor\"\n\
-         [[listener]]\nname = \"edge\"\naddress = \"127.0.0.1:0\"\nmode = \"stream\"\n\
+        "name = \"{name}\"\n[paths]\nstate = {state:?}\nrun = {run:?}\n[workers]\ncount = 1\n[guard]\nmode = \"monitor\"\ninterfaces = []\n\
+         [[listener]]\nname = \"edge\"\naddress = \"{address}\"\nmode = \"stream\"\n\
          certificate = {certificate:?}\nkey = {key:?}\nclient_ca = [{ca:?}]\nbackend = \"nowhere\"\n\
          [[backend]]\nname = \"nowhere\"\nservers = [\"127.0.0.1:9\"]\n",
         state = folder.join("state"),
