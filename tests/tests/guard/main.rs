@@ -1,6 +1,7 @@
 //! The guard as its users have it: `portcullis run` with `[guard]` on a host of its own, agents and attackers on another,
 //! a cable between them. Needs root and fails without it. Nothing survives the tests, not even when they are killed.
 
+mod cgroup;
 mod commands;
 mod lifecycle;
 #[path = "../kernel/namespace.rs"]

@@ -6,11 +6,9 @@ use std::fs;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tests::{
@@ -18,6 +16,7 @@ use tests::{
 };
 use tests::{eventually, program};
 
+use crate::cgroup::{Cgroup, mount_of_cgroups, remove_cgroup};
 use crate::namespace::Namespace;
 
 /// Where the gateway listens: on both of its addresses.
@@ -376,47 +375,4 @@ impl Drop for Site {
         let name = format!("portcullis-{}", self.world.name());
         remove_cgroup(&mount_of_cgroups().join(name));
     }
-}
-
-/// A cgroup for the processes of one test.
-pub struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("portcullis-guard-test-{}-{number}", std::process::id());
-        let path = mount_of_cgroups().join(name);
-        fs::create_dir(&path).unwrap_or_else(|error| {
-            panic!("cannot make {}, which takes root: {error}", path.display())
-        });
-        Self(path)
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        remove_cgroup(&self.0);
-    }
-}
-
-/// The kernel takes a moment to let go of processes that have ended.
-fn remove_cgroup(path: &Path) {
-    let start = Instant::now();
-    while path.exists() && fs::remove_dir(path).is_err() {
-        if start.elapsed() > Duration::from_secs(10) {
-            return eprintln!("{} is still in use", path.display());
-        }
-        thread::sleep(Duration::from_millis(2));
-    }
-}
-
-fn mount_of_cgroups() -> PathBuf {
-    let mounts = fs::read_to_string("/proc/mounts").expect("/proc is mounted");
-    let fields = |line: &str| -> Vec<String> { line.split(' ').map(str::to_owned).collect() };
-    let mounted = mounts
-        .lines()
-        .map(fields)
-        .find(|fields| fields[2] == "cgroup2");
-    PathBuf::from(&mounted.expect("cgroup version 2 is mounted")[1])
 }

@@ -56,7 +56,7 @@ const NAMESPACES: [Package; 4] = [
 ];
 
 /// For the tests and for the kernel program.
-const TOOLS: [Package; 11] = [
+const TOOLS: [Package; 13] = [
     Package {
         shown_by: "openssl",
         name: "openssl",
@@ -101,6 +101,15 @@ const TOOLS: [Package; 11] = [
     Package {
         shown_by: "mvn",
         name: "maven",
+    },
+    // The unit of `deploy` is tried under the real one, which nothing of the host needs to run.
+    Package {
+        shown_by: "/usr/lib/systemd/systemd",
+        name: "systemd",
+    },
+    Package {
+        shown_by: "dbus-daemon",
+        name: "dbus",
     },
 ];
 
