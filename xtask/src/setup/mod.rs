@@ -29,10 +29,7 @@ pub enum Purpose {
 
 /// Installs what is missing. Not root: prints the exact commands and fails.
 pub fn run(purpose: Purpose) -> Result<()> {
-    let missing: Vec<Part> = parts::all(purpose)?
-        .into_iter()
-        .filter(|part| !part.present)
-        .collect();
+    let missing = missing(purpose)?;
     if missing.is_empty() {
         if matches!(purpose, Purpose::Everything | Purpose::Long) {
             eprintln!("set-up: everything is there");
@@ -42,11 +39,41 @@ pub fn run(purpose: Purpose) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("{}", commands_for_root(&missing));
     }
-    let total = missing.len();
-    for (index, part) in missing.into_iter().enumerate() {
-        runner::install(part, index + 1, total, stderr().is_terminal())?;
+    let terminal = stderr().is_terminal();
+    one_by_one(
+        || self::missing(purpose),
+        |part, number, total| runner::install(part, number, total, terminal),
+    )
+}
+
+fn missing(purpose: Purpose) -> Result<Vec<Part>> {
+    let mut parts = parts::all(purpose)?;
+    parts.retain(|part| !part.present);
+    Ok(parts)
+}
+
+/// Installs the first part that is missing and looks again, until none is. What has just come decides what the rest is: the
+/// version of a compiler is in the name of what it builds, so what was looked at before it came would be built twice.
+fn one_by_one(
+    look: impl Fn() -> Result<Vec<Part>>,
+    mut install: impl FnMut(Part, usize, usize) -> Result<()>,
+) -> Result<()> {
+    let mut installed: Vec<&str> = Vec::new();
+    loop {
+        let mut missing = look()?.into_iter();
+        let Some(part) = missing.next() else {
+            return Ok(());
+        };
+        if installed.contains(&part.name) {
+            bail!(
+                "{} was installed and is still not found: is the folder it went to in PATH?",
+                part.name
+            );
+        }
+        installed.push(part.name);
+        let total = installed.len() + missing.len();
+        install(part, installed.len(), total)?;
     }
-    Ok(())
 }
 
 /// What a reader without the rights has to type.
@@ -61,26 +88,30 @@ fn commands_for_root(missing: &[Part]) -> String {
             text.push_str(&format!("  {sudo}{}\n", shown(command)));
         }
     }
+    // What a compiler builds is named after its version, and there may be none yet.
+    text.push_str("\nthen run `cargo xtask setup` again: it says whether anything is left\n");
     text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::{Cell, RefCell};
     use std::process::Command;
+
+    fn part(name: &'static str, needs_root: bool, words: &[&str]) -> Part {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
+        Part {
+            name,
+            present: false,
+            needs_root,
+            commands: vec![command],
+        }
+    }
 
     #[test]
     fn without_root_the_exact_commands_are_printed() {
-        let part = |name, needs_root, words: &[&str]| {
-            let mut command = Command::new(words[0]);
-            command.args(&words[1..]);
-            Part {
-                name,
-                present: false,
-                needs_root,
-                commands: vec![command],
-            }
-        };
         let text = commands_for_root(&[
             part("OpenSSL", true, &["apt-get", "install", "openssl"]),
             part("cargo-deny", false, &["cargo", "install", "cargo-deny"]),
@@ -90,6 +121,50 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("\n  cargo install cargo-deny\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_built_follows_the_compiler_that_came_just_before() {
+        let compiler = Cell::new("none");
+        let built = RefCell::new(Vec::new());
+        let look = || {
+            let mut missing = Vec::new();
+            if compiler.get() == "none" {
+                missing.push(part("a compiler", true, &["apt-get"]));
+            }
+            if built.borrow().last() != Some(&compiler.get().to_owned()) {
+                missing.push(part("a product", false, &["build", compiler.get()]));
+            }
+            Ok(missing)
+        };
+        let mut shown = Vec::new();
+        one_by_one(look, |part, number, total| {
+            shown.push((number, total));
+            match part.name {
+                "a compiler" => compiler.set("17"),
+                _ => {
+                    let by = part.commands[0].get_args().next().unwrap();
+                    built.borrow_mut().push(by.to_str().unwrap().to_owned());
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(*built.borrow(), ["17"], "once, and by what is there");
+        assert_eq!(shown, [(1, 2), (2, 2)]);
+    }
+
+    #[test]
+    fn what_is_not_found_after_its_installation_is_an_error_and_no_endless_loop() {
+        let look = || Ok(vec![part("a tool", false, &["install"])]);
+        let mut times = 0;
+        let error = one_by_one(look, |_, _, _| {
+            times += 1;
+            Ok(())
+        })
+        .unwrap_err();
+        assert_eq!(times, 1);
+        assert!(error.to_string().contains("a tool"), "{error}");
     }
 
     #[test]
