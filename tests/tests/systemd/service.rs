@@ -211,6 +211,58 @@ fn systemctl_reload_waits_for_what_comes_of_it_and_is_audited_with_its_user() {
 }
 
 #[test]
+fn whom_root_blocks_stays_out_over_restarts_and_whom_root_unblocks_gets_in() {
+    let machine = Machine::new();
+    machine.start();
+    machine.connect(&machine.world.agent);
+    let whom = ["--identity", "spiffe://example.test/agent/agent-1"];
+    machine.run(&[&["portcullis", "block"][..], &whom].concat());
+    machine.refused(&machine.world.agent);
+    machine.run(&["systemctl", "restart", "portcullis"]);
+    machine.wait_until_ready();
+    machine.refused(&machine.world.agent);
+    let failures = machine
+        .metrics()
+        .by_label("portcullis_handshake_failures_total", "reason");
+    assert_eq!(failures.keys().collect::<Vec<_>>(), ["blocked"]);
+    machine.run(&[&["portcullis", "unblock"][..], &whom].concat());
+    machine.connect(&machine.world.agent);
+    for line in machine.audit("block") {
+        assert_eq!(line["by"], "root (uid 0)", "{line}");
+    }
+    // Written while nobody runs, for the service's user to read.
+    machine.run(&["systemctl", "stop", "portcullis"]);
+    let output = machine.command(&[&["portcullis", "block"][..], &whom].concat());
+    assert!(
+        said(&output).contains("not in force yet"),
+        "{}",
+        said(&output)
+    );
+    machine.start();
+    machine.refused(&machine.world.agent);
+}
+
+#[test]
+fn the_audit_log_goes_on_in_a_new_file_when_it_is_rotated_as_its_page_says() {
+    let machine = Machine::new();
+    machine.start();
+    let page = deployed("../docs/audit.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (_, rest) = page.split_once("postrotate\n").unwrap();
+    let (command, _) = rest.split_once("\n").unwrap();
+    let file = "/var/log/portcullis/audit.jsonl";
+    machine.run(&["mv", file, "/var/log/portcullis/audit.jsonl.1"]);
+    machine.run(&["sh", "-c", command.trim()]);
+    eventually("there is a new file", || {
+        machine.file(file).exists().then_some(())
+    });
+    machine.connect(&machine.world.agent);
+    eventually("it is written to", || {
+        (machine.audit("handshake").len() == 1).then_some(())
+    });
+}
+
+#[test]
 fn warnings_have_their_priority_in_the_journal() {
     let machine = Machine::new();
     machine.start();
