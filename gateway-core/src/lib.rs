@@ -11,6 +11,7 @@ pub mod block;
 pub mod certificate;
 pub mod clock;
 pub mod delivery;
+pub mod descriptors;
 pub mod expiry;
 pub mod failure;
 pub mod goodbye;

@@ -102,7 +102,7 @@ pub const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
 /// Default of `max_connections`: 20000 descriptors and about 100 MiB when all are idle.
 pub const CONNECTIONS_DEFAULT: usize = 10_000;
 
-/// Handshakes at once per listener, over all workers; as many connections may be silent before theirs.
+/// Handshakes at once per listener, over all workers; as many connections may be silent before theirs, and a few more.
 pub const HANDSHAKES: RangeInclusive<u64> = 1..=65_536;
 /// Default of `max_handshakes`: 64 MiB if all send as much as `HANDSHAKE_BYTES_MAX`.
 pub const HANDSHAKES_DEFAULT: usize = 1024;
@@ -305,7 +305,27 @@ pub const LOG_LINES_MAX: usize = 16_384;
 /// completion queue has twice as many. A ring takes about 100 bytes an entry: 400 KiB, 50 KiB, 8 KiB.
 pub const RING_ENTRIES: [u32; 3] = [4096, 512, 64];
 
-/// Pause of a listener whose `accept` fails, out of descriptors for instance.
+/// Descriptors that are held back from connections: for as many local requests as the administration endpoint and the control socket
+/// take at once, and as many again for the kernel programs' maps, logs, questions for names, and files that are read.
+pub const DESCRIPTORS_HELD_BACK: u64 = 4 * ADMIN_CONNECTIONS_MAX as u64;
+/// What a worker takes beside its connections: a ring or an epoll with its waker, and its mailbox.
+pub const DESCRIPTORS_PER_WORKER: u64 = 6;
+/// What a listener takes on each worker: its socket twice, and a connection that is accepted and waits for a descriptor.
+pub const DESCRIPTORS_PER_DOOR: u64 = 3;
+/// A gateway that could hold fewer descriptors than this for connections does not start.
+pub const CONNECTION_DESCRIPTORS_MIN: u64 = 64;
+/// How often it is looked how many descriptors are left, and whether the limit has been changed.
+pub const DESCRIPTORS_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a listener looks whether it may accept once more, where it waits for a descriptor or for a silent connection.
+pub const ACCEPT_LOOK_INTERVAL: Duration = Duration::from_millis(10);
+/// How long a connection may be silent before it can be made to give its place to another: a round trip, and a lost packet that is
+/// sent again, fit.
+pub const SILENCE_GRACE: Duration = Duration::from_millis(500);
+/// So many connections of a listener may be silent on each worker, however many workers share `max_handshakes`.
+pub const SILENT_CONNECTIONS_MIN: usize = 16;
+
+/// Pause of a listener whose `accept` fails, out of descriptors of the whole system for instance.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections the administration endpoint serves at once.

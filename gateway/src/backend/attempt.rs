@@ -34,8 +34,12 @@ impl<T> Shared<T> {
 }
 
 impl<T> Attempt<T> {
-    /// Begins it. If nobody waits for it any more, `note` gets what comes of it.
-    pub fn begin(work: impl Future<Output = T> + 'static, note: impl FnOnce(T) + 'static) -> Self {
+    /// Begins it. If nobody waits for it any more, `note` gets what comes of it, which is `panicked` where the work panics.
+    pub fn begin(
+        work: impl Future<Output = T> + 'static,
+        panicked: impl FnOnce() -> T + 'static,
+        note: impl FnOnce(T) + 'static,
+    ) -> Self {
         let shared = Rc::new(Shared {
             outcome: Cell::new(None),
             waker: RefCell::new(None),
@@ -44,10 +48,14 @@ impl<T> Attempt<T> {
         });
         let ending = Rc::clone(&shared);
         monoio::spawn(async move {
-            // A panic ends this attempt and nothing else; whoever waits for it waits no longer than for a server.
-            let Ok(outcome) = contain(work).await else {
-                return;
-            };
+            // A panic ends this attempt and nothing else.
+            let outcome = contain(work).await.unwrap_or_else(|message| {
+                tracing::error!(
+                    panic = message,
+                    "an attempt to reach a server panicked; please report this"
+                );
+                panicked()
+            });
             if !ending.is_awaited.get() {
                 return ending.note(outcome);
             }
@@ -109,8 +117,8 @@ mod tests {
                 7
             };
             let mut attempts = vec![
-                Attempt::begin(slow, note(&noted)),
-                Attempt::begin(async { 1 }, note(&noted)),
+                Attempt::begin(slow, || 0, note(&noted)),
+                Attempt::begin(async { 1 }, || 0, note(&noted)),
             ];
             assert_eq!(first_of(&mut attempts).await, 1);
             drop(attempts);
@@ -120,12 +128,17 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_panics_ends_nothing_else() {
+    fn an_attempt_that_panics_ends_nothing_else_and_is_waited_for_no_longer() {
         on_each_driver(async || {
-            let mut attempts = vec![
-                Attempt::begin(async { panic!("a broken attempt") }, |_: u32| {}),
-                Attempt::begin(async { 1 }, |_| {}),
-            ];
+            let broken = || Attempt::begin(async { panic!("a broken attempt") }, || 0, |_: u32| {});
+            let mut attempts = vec![broken()];
+            assert_eq!(first_of(&mut attempts).await, 0);
+            let slow = async {
+                monoio::time::sleep(Duration::from_millis(30)).await;
+                1
+            };
+            let mut attempts = vec![broken(), Attempt::begin(slow, || 0, |_| {})];
+            assert_eq!(first_of(&mut attempts).await, 0);
             assert_eq!(first_of(&mut attempts).await, 1);
         });
     }

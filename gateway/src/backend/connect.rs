@@ -13,6 +13,7 @@ use std::time::{Instant, SystemTime};
 use gateway_core::alpn;
 use gateway_core::balance::{Balance, Next, Patience, Server, Turn};
 use gateway_core::certificate::Chain;
+use gateway_core::descriptors::{Descriptor, Descriptors, Side};
 use gateway_core::server_trust::{ServerObjection, ServerTrust};
 use rustix::io::Errno;
 use rustls::ClientConfig;
@@ -98,6 +99,7 @@ pub struct Servers {
     backend: Arc<Backend>,
     transport: Transport,
     buffers: Rc<BufferPool>,
+    descriptors: Descriptors,
     known: Rc<Known>,
 }
 
@@ -108,6 +110,25 @@ struct Known {
     said: RefCell<HashSet<(SocketAddr, Remark)>>,
     /// Attempts that failed when nobody waited for them any more.
     news: RefCell<Vec<ServerFailure>>,
+}
+
+impl Known {
+    /// Nothing yet. Turns begin at `random`.
+    fn new(random: usize) -> Self {
+        let patience = Patience {
+            first: limits::SERVER_COOL_DOWN,
+            longest: limits::SERVER_COOL_DOWN_MAX,
+            longest_beside: limits::ADDRESS_COOL_DOWN_MAX,
+            retry: limits::SERVER_RETRY,
+            head_start: limits::HEAD_START,
+            head_start_max: limits::HEAD_START_MAX,
+        };
+        Known {
+            balance: RefCell::new(Balance::new(patience, random)),
+            said: RefCell::default(),
+            news: RefCell::default(),
+        }
+    }
 }
 
 /// What an operator should know of a server, and is told once.
@@ -143,11 +164,38 @@ pub struct Connection {
 /// What becomes of an attempt. Boxed: it is passed about.
 enum Step {
     /// TCP stands, since the attempt began then.
-    Socket(SocketAddr, Socket, Instant),
+    Socket(Probe, Socket, Instant),
     /// So does everything above it.
     Connected(Box<Connection>),
     /// The server cannot be reached.
     Failed(ServerFailure),
+    /// The attempt at this server panicked, which says nothing about the server.
+    Panicked(SocketAddr),
+}
+
+/// An attempt at a server. While there is one, others may be waiting to hear what comes of it; at its end, however it ends, they
+/// wait no longer.
+struct Probe {
+    known: Rc<Known>,
+    server: SocketAddr,
+}
+
+impl Probe {
+    fn new(known: &Rc<Known>, server: SocketAddr) -> Self {
+        Probe {
+            known: Rc::clone(known),
+            server,
+        }
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        // What the attempt has found out was noted before.
+        if let Ok(mut balance) = self.known.balance.try_borrow_mut() {
+            balance.given_up(self.server);
+        }
+    }
 }
 
 /// One client's way to a server.
@@ -159,6 +207,8 @@ struct Race {
     /// The last one that was begun, and when.
     newest: Option<(SocketAddr, Instant)>,
     another_at: Instant,
+    /// It has waited for a descriptor.
+    has_waited: bool,
 }
 
 impl Race {
@@ -169,6 +219,7 @@ impl Race {
             shaking: None,
             newest: None,
             another_at: now,
+            has_waited: false,
         }
     }
 
@@ -189,27 +240,15 @@ impl Servers {
     pub fn new(
         backend: Arc<Backend>,
         transport: Transport,
-        buffers: Rc<BufferPool>,
+        (buffers, descriptors): (Rc<BufferPool>, Descriptors),
         random: usize,
     ) -> Self {
-        let patience = Patience {
-            first: limits::SERVER_COOL_DOWN,
-            longest: limits::SERVER_COOL_DOWN_MAX,
-            longest_beside: limits::ADDRESS_COOL_DOWN_MAX,
-            retry: limits::SERVER_RETRY,
-            head_start: limits::HEAD_START,
-            head_start_max: limits::HEAD_START_MAX,
-        };
-        let known = Known {
-            balance: RefCell::new(Balance::new(patience, random)),
-            said: RefCell::default(),
-            news: RefCell::default(),
-        };
         Servers {
             backend,
             transport,
             buffers,
-            known: Rc::new(known),
+            descriptors,
+            known: Rc::new(Known::new(random)),
         }
     }
 
@@ -289,15 +328,14 @@ impl Servers {
             };
             let waiting = first_of(&mut race.attempts);
             match monoio::time::timeout_at(wake_at.into(), waiting).await {
-                Ok(Step::Socket(server, ..)) if race.shaking.is_some() => {
+                Ok(Step::Socket(probe, ..)) if race.shaking.is_some() => {
                     // Another one was faster; that this one is there is all there is to know.
-                    race.answered(server);
-                    self.known.balance.borrow_mut().given_up(server);
+                    race.answered(probe.server);
                 }
-                Ok(Step::Socket(server, socket, began)) => {
-                    race.shaking = Some(server);
+                Ok(Step::Socket(probe, socket, began)) => {
+                    race.shaking = Some(probe.server);
                     race.newest = None;
-                    let shaking = self.shake_hands(server, (socket, began), client);
+                    let shaking = self.shake_hands(probe, (socket, began), client);
                     race.attempts.push(shaking);
                 }
                 Ok(Step::Connected(connection)) => return Ok(*connection),
@@ -305,6 +343,7 @@ impl Servers {
                     failed(&failure);
                     race.failed(failure.server);
                 }
+                Ok(Step::Panicked(server)) => race.failed(server),
                 Err(_) => match presence() {
                     Presence::Gone => return Err(NotConnected::ClientGone),
                     // It may still be there to read: but hardly for long.
@@ -330,10 +369,20 @@ impl Servers {
             balance.slow(address);
         }
         race.another_at = now + head_start;
+        let Some(descriptor) = self.descriptors.try_take(Side::Server) else {
+            let is_first = race.attempts.is_empty() && !race.has_waited;
+            if is_first {
+                self.descriptors.count_wait(Side::Server);
+                race.has_waited = true;
+            }
+            race.another_at = now + limits::SERVER_LOOK_INTERVAL;
+            return true;
+        };
         match balance.next(&mut race.turn, now) {
             Next::Try(address) => {
                 race.newest = Some((address, now));
-                race.attempts.push(self.begin(address));
+                let probe = Probe::new(&self.known, address);
+                race.attempts.push(self.begin(probe, descriptor));
                 true
             }
             Next::Wait => {
@@ -345,35 +394,39 @@ impl Servers {
     }
 
     /// Begins to connect to a server.
-    fn begin(self: &Rc<Self>, address: SocketAddr) -> Attempt<Step> {
+    fn begin(self: &Rc<Self>, probe: Probe, descriptor: Descriptor) -> Attempt<Step> {
         let servers = Rc::clone(self);
+        let address = probe.server;
         let connecting = async move {
             let began = Instant::now();
             let connecting = Socket::connect(address);
             let outcome = monoio::time::timeout(servers.backend.connect_timeout, connecting).await;
             match outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(socket) => {
+                    let socket = socket.holding(descriptor);
                     let mut balance = servers.known.balance.borrow_mut();
                     balance.connected(address, began.elapsed());
                     if !servers.is_tls() {
                         balance.succeeded(address);
                     }
-                    Step::Socket(address, socket, began)
+                    Step::Socket(probe, socket, began)
                 }
                 Err(error) => servers.not_reached(address, error.into()),
             }
         };
-        Attempt::begin(connecting, self.news_keeper())
+        let panicked = move || Step::Panicked(address);
+        Attempt::begin(connecting, panicked, self.news_keeper())
     }
 
     /// Does what comes after TCP: the header, TLS.
     fn shake_hands(
         self: &Rc<Self>,
-        address: SocketAddr,
+        probe: Probe,
         (socket, began): (Socket, Instant),
         client: &Client<'_>,
     ) -> Attempt<Step> {
         let servers = Rc::clone(self);
+        let address = probe.server;
         let header = match self.backend.proxy_protocol {
             ProxyProtocol::Off => Ok(None),
             ProxyProtocol::Outside | ProxyProtocol::Inside => {
@@ -383,6 +436,8 @@ impl Servers {
         let config = self.transport.config(client.protocol);
         let speaks_http2 = client.protocol == Some(alpn::HTTP_2);
         let shaking = async move {
+            // To the end of the attempt, however it ends.
+            let _probe = probe;
             let shaking = servers.establish(socket, header, config);
             let until = began + servers.backend.connect_timeout;
             let outcome = monoio::time::timeout_at(until.into(), shaking).await;
@@ -399,7 +454,8 @@ impl Servers {
                 Err(error) => servers.not_reached(address, error),
             }
         };
-        Attempt::begin(shaking, self.news_keeper())
+        let panicked = move || Step::Panicked(address);
+        Attempt::begin(shaking, panicked, self.news_keeper())
     }
 
     async fn establish(
@@ -455,10 +511,7 @@ impl Servers {
     fn not_reached(&self, server: SocketAddr, error: HandshakeError) -> Step {
         let mut balance = self.known.balance.borrow_mut();
         let is_spared = match is_ours(&error) || is_about_protocol(&error) {
-            true => {
-                balance.given_up(server);
-                false
-            }
+            true => false,
             false => balance.failed(server, Instant::now()),
         };
         Step::Failed(ServerFailure {
@@ -472,8 +525,7 @@ impl Servers {
     fn news_keeper(&self) -> impl FnOnce(Step) + use<> {
         let known = Rc::clone(&self.known);
         move |step| match step {
-            Step::Socket(server, ..) => known.balance.borrow_mut().given_up(server),
-            Step::Connected(_) => {}
+            Step::Socket(..) | Step::Connected(_) | Step::Panicked(_) => {}
             Step::Failed(failure) => {
                 let mut news = known.news.borrow_mut();
                 if news.len() < limits::SERVER_NEWS_MAX {
@@ -549,5 +601,35 @@ mod tests {
         assert!(!is_about_protocol(&refused) && !is_ours(&refused));
         let descriptors = HandshakeError::Io(Errno::MFILE.into());
         assert!(is_ours(&descriptors) && !is_about_protocol(&descriptors));
+    }
+
+    #[test]
+    fn a_server_whose_attempt_panics_is_tried_by_the_next_client() {
+        use crate::rt::on_each_driver;
+        on_each_driver(async || {
+            let server = SocketAddr::from(([127, 0, 0, 1], 4317));
+            let known = Rc::new(Known::new(0));
+            let begun = Instant::now();
+            let later = begun + limits::SERVER_COOL_DOWN;
+            known.balance.borrow_mut().replace(&[Server {
+                source: 0,
+                address: server,
+            }]);
+            known.balance.borrow_mut().failed(server, begun);
+            let next = || {
+                let mut balance = known.balance.borrow_mut();
+                balance.next(&mut Turn::default(), later)
+            };
+            assert_eq!(next(), Next::Try(server));
+            let probe = Probe::new(&known, server);
+            assert_eq!(next(), Next::Wait, "one client tries whether it is back");
+            let broken = async move {
+                let _probe = probe;
+                panic!("a broken attempt")
+            };
+            let mut attempts = vec![Attempt::begin(broken, || (), |()| {})];
+            first_of(&mut attempts).await;
+            assert_eq!(next(), Next::Try(server));
+        });
     }
 }

@@ -11,6 +11,7 @@
 //! - accepted sockets are closed on exec (`socket`).
 #![allow(unsafe_code)]
 
+mod across;
 mod buffer;
 mod contain;
 mod listener;
@@ -21,6 +22,7 @@ mod priority;
 mod runtime;
 mod socket;
 
+pub use across::Across;
 pub use buffer::{Buffer, BufferPool};
 pub use contain::contain;
 pub use listener::{AcceptStop, Listener};

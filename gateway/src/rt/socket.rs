@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use gateway_core::delivery::Delivery;
+use gateway_core::descriptors::Descriptor;
 use monoio::net::TcpStream;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::{Errno, FdFlags};
@@ -25,6 +26,8 @@ use crate::limits;
 #[derive(Debug)]
 pub struct Socket {
     stream: TcpStream,
+    /// Given back after the stream is closed.
+    _descriptor: Option<Descriptor>,
 }
 
 /// What is known of a peer without reading.
@@ -47,9 +50,20 @@ impl AsFd for Socket {
 impl Socket {
     /// Takes a socket the runtime accepted or connected: closes it on exec.
     pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
-        let socket = Socket { stream };
+        let socket = Socket {
+            stream,
+            _descriptor: None,
+        };
         rustix::io::fcntl_setfd(socket.descriptor(), FdFlags::CLOEXEC)?;
         Ok(socket)
+    }
+
+    /// Holds `descriptor` for as long as the socket is open.
+    pub fn holding(self, descriptor: Descriptor) -> Self {
+        Socket {
+            _descriptor: Some(descriptor),
+            ..self
+        }
     }
 
     /// Turns off Nagle's delay and lets the kernel find dead peers to which nothing is sent (keepalive). What a listening socket has of

@@ -18,6 +18,7 @@ use gateway_core::limit::ByteRate;
 use gateway_core::sources::{Outcome, Refusal};
 use rustls::pki_types::CertificateDer;
 
+use super::silent::SilentPlace;
 use super::state::{Door, State};
 use super::worker::{Worker, turn_away};
 use crate::backend::{Client, Connection, NotConnected, ServerFailure};
@@ -41,6 +42,8 @@ pub(super) struct Arrival {
     pub(super) socket: Socket,
     /// The client's address.
     pub(super) address: SocketAddr,
+    /// Its place among those that have sent nothing yet.
+    pub(super) silent: SilentPlace,
 }
 
 /// A client that has got in, and what it takes to serve it to the end.
@@ -83,6 +86,7 @@ async fn enter(worker: &Worker, arrival: Box<Arrival>, place: Place) -> Option<B
         position,
         socket,
         address,
+        silent,
     } = *arrival;
     // What is trusted at this moment. Let go before the connection settles down: it may outlive it by days.
     let state = worker.state();
@@ -102,7 +106,7 @@ async fn enter(worker: &Worker, arrival: Box<Arrival>, place: Place) -> Option<B
         }
     };
     let door = &state.doors[position];
-    if let Err((failure, detail)) = first_byte(door, &socket).await {
+    if let Err((failure, detail)) = first_byte(door, &socket, silent).await {
         pending.settle(&socket, outcome(reason_of(failure), 0));
         turn_away(socket);
         refuse_unread(worker, (position, address), failure, &detail);
@@ -121,12 +125,15 @@ async fn enter(worker: &Worker, arrival: Box<Arrival>, place: Place) -> Option<B
 }
 
 /// Waits for the client's first byte, which costs no handshake slot; or says why it is waited for no longer.
-async fn first_byte(door: &Door, socket: &Socket) -> Result<(), (Failure, String)> {
+async fn first_byte(
+    door: &Door,
+    socket: &Socket,
+    place: SilentPlace,
+) -> Result<(), (Failure, String)> {
     // As a rule it is there already: clients send as soon as they are connected.
     if socket.has_arrived() {
         return Ok(());
     }
-    let place = door.slots.silent.enter();
     let (mut arrived, mut lost) = (pin!(socket.readable()), pin!(place.lost()));
     let first = select(arrived.as_mut(), lost.as_mut());
     let timeout = door.listener.times.first_byte_timeout;
@@ -134,7 +141,7 @@ async fn first_byte(door: &Door, socket: &Socket) -> Result<(), (Failure, String
         // The handshake hears of it if it was the end.
         Ok(Either::Left(_)) => Ok(()),
         Ok(Either::Right(_)) => {
-            let silent = "silent, and made room for the next: as many as max_handshakes were";
+            let silent = "silent, and made room for the next: as many as max_handshakes were, or no descriptor was left";
             Err((Failure::OverLimit, silent.to_owned()))
         }
         Err(_) => {
@@ -330,9 +337,8 @@ async fn shake_hands(
 ) -> Option<(Accepted, Option<Share>)> {
     let started = Instant::now();
     let timeout = door.listener.times.handshake_timeout;
-    let slots = Rc::clone(&door.slots.handshakes);
-    let slot = monoio::time::timeout(timeout, slots.acquire_owned()).await;
-    let Ok(Ok(_slot)) = slot else {
+    let slot = monoio::time::timeout(timeout, worker.handshake_slot(&door.handshakes)).await;
+    let Ok(_slot) = slot else {
         pending.settle(&socket, outcome(Reason::OverLimit, 0));
         turn_away(socket);
         let detail = "all of max_handshakes were taken for the whole handshake_timeout";

@@ -11,6 +11,7 @@ use gateway_core::clock::ClockWatch;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 
+use super::descriptors::Budget;
 use super::guarding::Guarding;
 use super::worker::Message;
 use crate::limits;
@@ -25,6 +26,7 @@ pub(super) struct Control {
     pub(super) mailboxes: Vec<Arc<Mailbox<Message>>>,
     pub(super) guarding: Arc<Guarding>,
     pub(super) audit: Audit,
+    pub(super) budget: Budget,
 }
 
 /// Speaks to the control thread.
@@ -103,6 +105,13 @@ impl Control {
                 }
             }
         };
+        let mut budget = self.budget;
+        let looking_at_descriptors = async {
+            loop {
+                tokio::time::sleep(limits::DESCRIPTORS_LOOK_INTERVAL).await;
+                budget.look();
+            }
+        };
         let serving = async {
             let Some(socket) = self.admin else {
                 return std::future::pending().await;
@@ -123,6 +132,7 @@ impl Control {
             () = guarding => {}
             () = counting => {}
             () = looking_at_the_clock => {}
+            () = looking_at_descriptors => {}
         }
     }
 }

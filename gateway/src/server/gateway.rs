@@ -17,7 +17,7 @@ use super::privilege::Privileges;
 use super::state::Seed;
 use super::status::Reloads;
 use super::worker::{self, Fatal, Message};
-use super::{control, fixed, guarding};
+use super::{control, descriptors, fixed, guarding};
 use crate::backend::Resolver;
 use crate::config::{Config, ListFiles, Unread};
 use crate::guard::{GuardError, PortCount};
@@ -67,6 +67,20 @@ pub enum StartError {
     /// The operating system has no randomness.
     #[error("no randomness to make ticket keys from")]
     Random,
+    /// The limit on open files leaves nothing for connections.
+    #[error(
+        "the limit on open files is {limit}, and {own} of them are for the gateway itself (workers, listeners, files, \
+         administration): nothing is left for connections. Raise it to {least} at least, two more for each further connection \
+         (LimitNOFILE= in the unit, `ulimit -n`), or lower [workers] count"
+    )]
+    Descriptors {
+        /// RLIMIT_NOFILE.
+        limit: u64,
+        /// What the gateway takes beside connections.
+        own: u64,
+        /// What it would have to be.
+        least: u64,
+    },
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -95,7 +109,10 @@ impl ReloadError {
             ) => Some(error),
             ReloadError::NeedsRestart(_)
             | ReloadError::Start(
-                StartError::Guard(_) | StartError::Tls { .. } | StartError::Random,
+                StartError::Guard(_)
+                | StartError::Tls { .. }
+                | StartError::Random
+                | StartError::Descriptors { .. },
             ) => None,
         }
     }
@@ -175,16 +192,15 @@ impl Gateway {
         ports: Ports,
     ) -> Result<Self, StartError> {
         let config = Arc::new(config);
-        raise_descriptor_limit(&config);
+        let budget = descriptors::divide(&config)?;
         let (bound, guarding) = guarding::bind_and_guard(&config, &privileges, ports)?;
         privileges.end();
         let addresses = bound.addresses.clone();
-        let is_shared = ports == Ports::Shared;
-        let admin = config.admin.as_ref();
-        let admin = admin.map(|address| AdminSocket::bind(address, is_shared));
-        let admin = admin.transpose().map_err(StartError::Admin)?;
+        let admin = bind_admin(&config, ports)?;
         let servers = resolver.first_servers();
-        let seed = Seed::new(Arc::clone(&config), Arc::new(blocks), servers)?;
+        let descriptors = budget.descriptors.clone();
+        let blocks = Arc::new(blocks);
+        let seed = Seed::new(Arc::clone(&config), blocks, servers, descriptors)?;
         let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
         let audit = Audit::start(opened).map_err(StartError::Thread)?;
         // Nothing but a thread that cannot be started fails after this.
@@ -217,6 +233,7 @@ impl Gateway {
             Arc::clone(&guarding),
             audit.clone(),
             records,
+            budget.descriptors.clone(),
         );
         let health = Arc::new(Health::default());
         publish_servers(resolver, mailboxes.clone());
@@ -227,6 +244,7 @@ impl Gateway {
             mailboxes: mailboxes.clone(),
             guarding: Arc::clone(&guarding),
             audit: audit.clone(),
+            budget,
         };
         let (control, control_stop) = control::start(control).map_err(StartError::Thread)?;
         audit.started(&config);
@@ -456,6 +474,13 @@ impl Gateway {
     }
 }
 
+fn bind_admin(config: &Config, ports: Ports) -> Result<Option<AdminSocket>, StartError> {
+    let takes_over = ports == Ports::Shared;
+    let admin = config.admin.as_ref();
+    let admin = admin.map(|address| AdminSocket::bind(address, takes_over));
+    admin.transpose().map_err(StartError::Admin)
+}
+
 /// Has every worker told of the servers that names are resolved to.
 fn publish_servers(resolver: &Resolver, mailboxes: Vec<Arc<Mailbox<Message>>>) {
     resolver.publish_to(move |backend, servers| {
@@ -471,40 +496,13 @@ fn start_worker(
     fatal: Fatal,
 ) -> Result<(Arc<Mailbox<Message>>, JoinHandle<()>), StartError> {
     let (mailbox, receiver) = mailbox().map_err(StartError::Thread)?;
+    let mailbox = Arc::new(mailbox);
+    let own = Arc::downgrade(&mailbox);
     let name = format!("worker-{}", start.number);
-    let run = move || worker::run(start, receiver, &fatal);
+    let run = move || worker::run(start, (own, receiver), &fatal);
     let thread = std::thread::Builder::new()
         .name(name)
         .spawn(run)
         .map_err(StartError::Thread)?;
-    Ok((Arc::new(mailbox), thread))
-}
-
-/// Raises the soft limit on descriptors to the hard one, and says so when even that is too low.
-fn raise_descriptor_limit(config: &Config) {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            ..limit
-        },
-    ) {
-        tracing::warn!(%error, "cannot raise the limit on open files");
-    }
-    let connections: usize = config
-        .listeners
-        .iter()
-        .map(|listener| 2 * listener.max_connections + listener.max_handshakes)
-        .sum();
-    // A client's socket and its backend's, and the sockets of those who have sent nothing yet.
-    let needed = connections as u64;
-    if let Some(maximum) = limit.maximum.filter(|maximum| *maximum < needed) {
-        tracing::warn!(
-            maximum,
-            needed,
-            "the limit on open files is below twice max_connections and max_handshakes; raise LimitNOFILE or lower max_connections"
-        );
-    }
+    Ok((mailbox, thread))
 }

@@ -6,6 +6,7 @@
 
 mod connection;
 mod control;
+mod descriptors;
 mod fixed;
 mod gateway;
 mod guarding;

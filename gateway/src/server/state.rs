@@ -10,12 +10,14 @@ use std::time::{Instant, SystemTime};
 use gateway_core::admission::ConnectionLimit;
 use gateway_core::balance::Server;
 use gateway_core::block::BlockList;
+use gateway_core::descriptors::Descriptors;
 use gateway_core::trust::Trust;
-use local_sync::semaphore::Semaphore;
 use rustls::ServerConfig;
+use tokio::sync::Semaphore;
 
 use crate::backend::{Servers, Transport};
 use crate::config::{Config, Listener};
+use crate::limits;
 use crate::rt::BufferPool;
 use crate::tls::{self, KeyRing, Observed};
 
@@ -32,10 +34,38 @@ pub(super) struct Seed {
     trust: Vec<Arc<Trust>>,
     observed: Vec<Option<Arc<Observed>>>,
     tls: Vec<Arc<ServerConfig>>,
-    limits: Vec<ConnectionLimit>,
+    pub(super) common: Arc<Common>,
     backends: Option<Backends>,
     /// When what was configured, or who was blocked, became this.
     pub(super) changed_at: Instant,
+}
+
+/// What all workers count together, for as long as the process lives.
+pub(super) struct Common {
+    /// Descriptors for connections.
+    pub(super) descriptors: Descriptors,
+    listeners: Vec<Shared>,
+}
+
+/// What the workers share of a listener.
+struct Shared {
+    connections: ConnectionLimit,
+    /// Those in a handshake: whoever has sent a first byte takes one. Whoever waits longest gets the next, on whichever worker.
+    handshakes: Arc<Semaphore>,
+}
+
+impl Common {
+    /// For the listeners of `config`.
+    pub(super) fn new(config: &Config, descriptors: Descriptors) -> Self {
+        let shared = |listener: &Arc<Listener>| Shared {
+            connections: ConnectionLimit::new(listener.max_connections),
+            handshakes: Arc::new(Semaphore::new(listener.max_handshakes)),
+        };
+        Common {
+            descriptors,
+            listeners: config.listeners.iter().map(shared).collect(),
+        }
+    }
 }
 
 /// How to reach the backends. A seed without it leaves them as they are.
@@ -61,12 +91,12 @@ impl Seed {
         config: Arc<Config>,
         blocks: Arc<BlockList>,
         servers: Vec<Vec<Server>>,
+        descriptors: Descriptors,
     ) -> Result<Self, StartError> {
-        let limit = |listener: &Arc<Listener>| ConnectionLimit::new(listener.max_connections);
-        let limits = config.listeners.iter().map(limit).collect();
+        let common = Arc::new(Common::new(&config, descriptors));
         let backends = Some(Backends::new(&config, servers)?);
         let ticket_keys = ticket_keys(&config, None)?;
-        Seed::assemble(config, blocks, ticket_keys, limits, backends)
+        Seed::assemble(config, blocks, ticket_keys, common, backends)
     }
 
     /// The seed after this one, by another configuration, for the servers that it gets before it is handed out. The limits go
@@ -75,7 +105,8 @@ impl Seed {
         let backends = Some(Backends::new(&config, Vec::new())?);
         let blocks = Arc::clone(&self.blocks);
         let ticket_keys = ticket_keys(&config, Some(self))?;
-        Seed::assemble(config, blocks, ticket_keys, self.limits.clone(), backends)
+        let common = Arc::clone(&self.common);
+        Seed::assemble(config, blocks, ticket_keys, common, backends)
     }
 
     /// Says which servers are known of each backend.
@@ -88,7 +119,8 @@ impl Seed {
     /// The seed after this one, with other blocks.
     pub(super) fn with_blocks(&self, blocks: Arc<BlockList>) -> Result<Self, StartError> {
         let (config, ticket_keys) = (Arc::clone(&self.config), self.ticket_keys.clone());
-        Seed::assemble(config, blocks, ticket_keys, self.limits.clone(), None)
+        let common = Arc::clone(&self.common);
+        Seed::assemble(config, blocks, ticket_keys, common, None)
     }
 
     /// The seed after this one, with a new ticket key; `None` unless keys live in memory and it is time.
@@ -109,14 +141,15 @@ impl Seed {
             .map_err(|_| StartError::Random)?;
         let (config, blocks) = (Arc::clone(&self.config), Arc::clone(&self.blocks));
         let keys = Some(Arc::new(keys));
-        Seed::assemble(config, blocks, keys, self.limits.clone(), None).map(Some)
+        let common = Arc::clone(&self.common);
+        Seed::assemble(config, blocks, keys, common, None).map(Some)
     }
 
     fn assemble(
         config: Arc<Config>,
         blocks: Arc<BlockList>,
         ticket_keys: Option<Arc<KeyRing>>,
-        limits: Vec<ConnectionLimit>,
+        common: Arc<Common>,
         backends: Option<Backends>,
     ) -> Result<Self, StartError> {
         let mut trust = Vec::new();
@@ -138,7 +171,7 @@ impl Seed {
             trust,
             observed,
             tls,
-            limits,
+            common,
             backends,
             changed_at: Instant::now(),
         })
@@ -218,50 +251,41 @@ pub(super) struct Door {
     pub(super) observed: Option<Arc<Observed>>,
     pub(super) tls: Arc<ServerConfig>,
     pub(super) limit: ConnectionLimit,
-    pub(super) slots: Slots,
-}
-
-/// What bounds the connections of a listener on this worker that have not authenticated.
-#[derive(Clone)]
-pub(super) struct Slots {
-    /// Those in a handshake: whoever has sent a first byte takes one.
-    pub(super) handshakes: Rc<Semaphore>,
-    /// Those before it.
+    /// Handshakes at once, over all workers.
+    pub(super) handshakes: Arc<Semaphore>,
+    /// Connections before it, on this worker.
     pub(super) silent: Rc<SilentConnections>,
 }
 
-impl Slots {
-    /// So many of each.
-    pub(super) fn new(count: usize) -> Self {
-        Slots {
-            handshakes: Rc::new(Semaphore::new(count)),
-            silent: Rc::new(SilentConnections::new(count)),
-        }
-    }
+/// How many connections of a listener may be silent at once, on each of so many workers. The kernel deals connections out at
+/// random: however few that are for each, a few more may come to one of them.
+pub(super) fn silent_max(listener: &Listener, workers: usize) -> usize {
+    let share = listener.max_handshakes.div_ceil(workers);
+    share.max(limits::SILENT_CONNECTIONS_MIN)
 }
 
 impl State {
     /// A worker's first state.
     pub(super) fn new(
         seed: Seed,
-        sockets: impl IntoIterator<Item = (SocketAddr, Slots)>,
+        sockets: impl IntoIterator<Item = (SocketAddr, Rc<SilentConnections>)>,
         buffers: &Rc<BufferPool>,
     ) -> Self {
         State::assemble(seed, sockets, Rc::default(), buffers)
     }
 
-    /// The state after this one. Addresses and handshake slots belong to the worker's sockets and stay what they were.
+    /// The state after this one. Addresses and silent connections belong to the worker's sockets and stay what they were.
     pub(super) fn next(&self, seed: Seed, buffers: &Rc<BufferPool>) -> Self {
         let sockets = self
             .doors
             .iter()
-            .map(|door| (door.address, door.slots.clone()));
+            .map(|door| (door.address, Rc::clone(&door.silent)));
         State::assemble(seed, sockets, Rc::clone(&self.servers), buffers)
     }
 
     fn assemble(
         seed: Seed,
-        sockets: impl IntoIterator<Item = (SocketAddr, Slots)>,
+        sockets: impl IntoIterator<Item = (SocketAddr, Rc<SilentConnections>)>,
         known_servers: Rc<Vec<Rc<Servers>>>,
         buffers: &Rc<BufferPool>,
     ) -> Self {
@@ -270,27 +294,32 @@ impl State {
             trust,
             observed,
             tls,
-            limits,
+            common,
             backends,
             changed_at,
             ..
         } = seed;
         let listeners = config.listeners.iter().zip(sockets);
-        let parts = listeners.zip(trust).zip(observed).zip(tls).zip(limits);
+        let parts = listeners.zip(trust).zip(observed).zip(tls);
+        let parts = parts.zip(&common.listeners);
         let doors = parts.map(
-            |(((((listener, (address, slots)), trust), observed), tls), limit)| Door {
+            |(((((listener, (address, silent)), trust), observed), tls), shared)| Door {
                 listener: Arc::clone(listener),
                 address,
                 trust,
                 observed,
                 tls,
-                limit,
-                slots,
+                limit: shared.connections.clone(),
+                handshakes: Arc::clone(&shared.handshakes),
+                silent,
             },
         );
         let doors = doors.collect();
         let servers = match backends {
-            Some(backends) => Rc::new(servers(&config, backends, &known_servers, buffers)),
+            Some(backends) => {
+                let resources = (buffers, &common.descriptors);
+                Rc::new(servers(&config, backends, &known_servers, resources))
+            }
             None => known_servers,
         };
         State {
@@ -306,7 +335,7 @@ fn servers(
     config: &Config,
     backends: Backends,
     before: &[Rc<Servers>],
-    buffers: &Rc<BufferPool>,
+    (buffers, descriptors): (&Rc<BufferPool>, &Descriptors),
 ) -> Vec<Rc<Servers>> {
     let mut known = backends.servers.into_iter();
     let parts = config.backends.iter().zip(backends.transports).enumerate();
@@ -315,7 +344,8 @@ fn servers(
         // Without randomness all begin with the first server.
         let _ = config.provider.secure_random.fill(&mut random);
         let random = usize::from_ne_bytes(random);
-        let servers = Servers::new(Arc::clone(backend), transport, Rc::clone(buffers), random);
+        let resources = (Rc::clone(buffers), descriptors.clone());
+        let servers = Servers::new(Arc::clone(backend), transport, resources, random);
         // The set of backends is the same for as long as the process lives.
         let servers = match before.get(position) {
             Some(before) => servers.after(before),

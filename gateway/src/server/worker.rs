@@ -3,15 +3,16 @@
 //! thread sends it messages.
 
 use std::cell::RefCell;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
 use futures_util::future::{Either, select};
 use gateway_core::balance::Server;
+use gateway_core::descriptors::{Descriptors, Side};
 use gateway_core::failure::Failure;
 use gateway_core::goodbye::drain_spread;
 use gateway_core::server_trust::ServerObjection;
@@ -19,17 +20,20 @@ use gateway_core::suppress::Suppressor;
 use local_sync::oneshot;
 use rustls::crypto::SecureRandom;
 use rustls::pki_types::CertificateDer;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::connection::{Arrival, serve};
 use super::pinning;
-use super::state::{Seed, Slots, State};
+use super::silent::SilentConnections;
+use super::state::{Seed, State, silent_max};
 use crate::guard::Gate;
 use crate::identity::Records;
 use crate::limits;
 use crate::observe::{Audit, Clients, Event, Observer, WorkerCounters};
 use crate::relay::{End, Judged, Order, Orders, Reached};
-use crate::rt::{self, AcceptStop, BufferPool, MailboxReceiver, Socket, block_on, contain};
+use crate::rt::{
+    self, AcceptStop, Across, BufferPool, Mailbox, MailboxReceiver, Socket, block_on, contain,
+};
 use crate::tls::{Observed, VerifiedPeer};
 
 /// A message to a worker.
@@ -51,6 +55,8 @@ pub(super) enum Message {
     },
     /// The wall clock has been set: whose certificate has ended by it has to go.
     ClockSet,
+    /// A handshake slot that was waited for is there, on whichever worker it has become free.
+    GoOn(u64),
     /// Count the clients by what is left of their certificates.
     CountClients,
     /// Take what waits in the accept queues, then nothing more; end when all connections have, or at the deadline.
@@ -72,6 +78,9 @@ pub(super) struct Start {
     pub(super) audit: Audit,
     pub(super) gate: Gate,
 }
+
+/// A worker's mailbox: the side that others send to, for what other workers give it, and the one that it reads.
+pub(super) type OwnMailbox = (Weak<Mailbox<Message>>, MailboxReceiver<Message>);
 
 /// Told when a worker ends although nobody asked it to.
 #[derive(Debug, Clone)]
@@ -100,9 +109,21 @@ pub(super) struct Worker {
     pub(super) observer: Observer,
     pub(super) records: Arc<Records>,
     pub(super) gate: Gate,
+    across: Across,
+    descriptors: Descriptors,
 }
 
 impl Worker {
+    /// One of a listener's handshake slots, as soon as one is free on any worker and nobody has waited for it longer.
+    pub(super) async fn handshake_slot(&self, slots: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+        if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
+            return slot;
+        }
+        // Boxed: most need not wait, and every connection would keep the room.
+        let slot = Box::pin(self.across.wait(Arc::clone(slots).acquire_owned())).await;
+        slot.expect("the slots of a listener are never closed")
+    }
+
     /// What is trusted and served at this moment.
     pub(super) fn state(&self) -> Rc<State> {
         Rc::clone(&self.state.borrow())
@@ -289,14 +310,14 @@ fn judge_newcomer(
 }
 
 /// Runs a worker until it is drained. The thread belongs to it.
-pub(super) fn run(start: Start, receiver: MailboxReceiver<Message>, fatal: &Fatal) {
+pub(super) fn run(start: Start, mailbox: OwnMailbox, fatal: &Fatal) {
     let number = start.number;
     let _claim = pinning::pin(number);
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         block_on(|driver| {
             tracing::info!(worker = number, %driver, "serving");
             start.counters.serves_on(driver);
-            work(start, receiver)
+            work(start, mailbox)
         })
     }));
     match ended {
@@ -309,8 +330,8 @@ pub(super) fn run(start: Start, receiver: MailboxReceiver<Message>, fatal: &Fata
     fatal.0.send_replace(true);
 }
 
-async fn work(start: Start, receiver: MailboxReceiver<Message>) -> std::io::Result<()> {
-    let (worker, listeners) = open(start)?;
+async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> {
+    let (worker, listeners) = open(start, own)?;
     let stop = AcceptStop::new();
     let doors: Vec<_> = listeners
         .into_iter()
@@ -340,6 +361,10 @@ async fn work(start: Start, receiver: MailboxReceiver<Message>) -> std::io::Resu
         }
         Message::ClockSet => {
             worker.judge_all();
+            true
+        }
+        Message::GoOn(number) => {
+            worker.across.wake(number);
             true
         }
         Message::CountClients => {
@@ -417,7 +442,10 @@ fn share(random: &dyn SecureRandom) -> f64 {
     f64::from(u16::from_be_bytes(bytes)) / f64::from(u16::MAX)
 }
 
-fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
+fn open(
+    start: Start,
+    own: Weak<Mailbox<Message>>,
+) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
     let Start {
         number,
         seed,
@@ -427,12 +455,19 @@ fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
         audit,
         gate,
     } = start;
+    let descriptors = seed.common.descriptors.clone();
+    // Its senders end the worker when they are gone, and this is none of them.
+    let across = Across::new(move |number| {
+        if let Some(mailbox) = own.upgrade() {
+            mailbox.send(Message::GoOn(number));
+        }
+    });
     let config = Arc::clone(&seed.config);
     let mut listeners = Vec::new();
     let mut opened = Vec::new();
     for (listener, socket) in config.listeners.iter().zip(sockets) {
-        let share = listener.max_handshakes.div_ceil(config.workers.get());
-        opened.push((socket.local_addr()?, Slots::new(share)));
+        let silent = SilentConnections::new(silent_max(listener, config.workers.get()));
+        opened.push((socket.local_addr()?, Rc::new(silent)));
         listeners.push(rt::Listener::new(socket)?);
     }
     let buffers = Rc::new(BufferPool::default());
@@ -446,36 +481,28 @@ fn open(start: Start) -> std::io::Result<(Rc<Worker>, Vec<rt::Listener>)> {
         observer,
         records,
         gate,
+        across,
+        descriptors,
     };
     Ok((Rc::new(worker), listeners))
 }
 
 /// Accepts on one listener until stopped, then empties its accept queue.
 ///
-/// With all handshake slots taken it does not accept: a burst waits in the kernel's queue instead of being refused. A connection
-/// takes its slot when it has sent a first byte; those that were accepted before, and speak only now, wait here for theirs.
+/// With all handshake slots taken it does not accept, and neither with as many silent connections as may be: a burst waits in the
+/// kernel's queue instead of being refused. A connection takes its slot when it has sent a first byte; those that were accepted
+/// before, and speak only now, wait for theirs.
 async fn keep_door(
     worker: Rc<Worker>,
     position: usize,
     listener: rt::Listener,
     stop: monoio::io::CancelHandle,
 ) {
-    let slots = Rc::clone(&worker.state().doors[position].slots.handshakes);
     let mut complaints = Suppressor::new(1);
     loop {
-        let Ok(slot) = slots.acquire().await else {
-            return;
-        };
-        drop(slot);
+        until_room(&worker, position).await;
         match listener.accept(stop.clone()).await {
-            Ok(Some((socket, address))) => admit(
-                &worker,
-                Arrival {
-                    position,
-                    socket,
-                    address,
-                },
-            ),
+            Ok(Some(accepted)) => admit(&worker, position, accepted).await,
             Ok(None) => break,
             Err(error) => {
                 let state = worker.state();
@@ -487,30 +514,63 @@ async fn keep_door(
             }
         }
     }
-    while let Ok(Some((socket, address))) = listener.accept_waiting().await {
-        let Ok(slot) = slots.acquire().await else {
-            return;
-        };
-        drop(slot);
-        admit(
-            &worker,
-            Arrival {
-                position,
-                socket,
-                address,
-            },
-        );
+    while let Ok(Some(accepted)) = listener.accept_waiting().await {
+        until_room(&worker, position).await;
+        admit(&worker, position, accepted).await;
+    }
+}
+
+/// Waits until a handshake slot is free, and a place for one more that may be silent for a moment.
+async fn until_room(worker: &Worker, position: usize) {
+    // Not the state: this may wait for longer than that is in force.
+    let (handshakes, silent) = {
+        let door = &worker.state().doors[position];
+        (Arc::clone(&door.handshakes), Rc::clone(&door.silent))
+    };
+    drop(worker.handshake_slot(&handshakes).await);
+    while !silent.has_room(Instant::now()) {
+        monoio::time::sleep(limits::ACCEPT_LOOK_INTERVAL).await;
+    }
+}
+
+/// The socket with a descriptor of the budget. Where none is free, it waits, and all behind it in the kernel's queue, while
+/// connections that stay silent make room.
+async fn within_budget(worker: &Worker, socket: Socket) -> Socket {
+    let descriptors = &worker.descriptors;
+    let mut descriptor = descriptors.try_take(Side::Client);
+    if descriptor.is_none() {
+        descriptors.count_wait(Side::Client);
+    }
+    loop {
+        if let Some(descriptor) = descriptor {
+            return socket.holding(descriptor);
+        }
+        let now = Instant::now();
+        let state = worker.state();
+        state
+            .doors
+            .iter()
+            .for_each(|door| door.silent.give_way(now));
+        drop(state);
+        monoio::time::sleep(limits::ACCEPT_LOOK_INTERVAL).await;
+        descriptor = descriptors.try_take(Side::Client);
     }
 }
 
 /// Starts the connection's own task, inside its panic boundary.
-fn admit(worker: &Rc<Worker>, arrival: Arrival) {
+async fn admit(worker: &Rc<Worker>, position: usize, (socket, address): (Socket, SocketAddr)) {
+    let socket = within_budget(worker, socket).await;
     let worker = Rc::clone(worker);
-    let (position, address) = (arrival.position, arrival.address);
+    let silent = worker.state().doors[position].silent.enter(Instant::now());
     let place = worker.orders.register();
     let connection = place.number();
     worker.observer.emit(position, &Event::Accepted);
-    let arrival = Box::new(arrival);
+    let arrival = Box::new(Arrival {
+        position,
+        socket,
+        address,
+        silent,
+    });
     monoio::spawn(async move {
         if let Err(message) = contain(serve(&worker, arrival, place)).await {
             worker.observer.emit(

@@ -19,6 +19,7 @@ mod collector;
 mod conformance;
 mod connecting;
 mod demo;
+mod descriptors;
 mod expiry;
 mod explain;
 mod flood;

@@ -309,7 +309,9 @@ fn tickets_do_not_wait_for_the_first_data_of_the_backend() {
 
 #[test]
 fn silent_connections_take_no_handshakes_place_and_make_room_for_those_who_come() {
-    const SILENT: u64 = 20;
+    const SILENT: u64 = 60;
+    // A worker lets so many be silent, however few handshakes it may have under way.
+    const PLACES: u64 = 16;
     let world = World::new();
     let backend = Backend::start(Behaviour::Echo);
     // Beyond the patience of the test.
@@ -330,8 +332,94 @@ fn silent_connections_take_no_handshakes_place_and_make_room_for_those_who_come(
     let labels = [("listener", "edge"), ("reason", "over_limit")];
     let metrics = gateway.metrics();
     let refused = metrics.count("portcullis_handshake_failures_total", &labels);
-    assert!((SILENT - 4..=SILENT).contains(&refused), "{refused}");
+    assert!((SILENT - PLACES..=SILENT).contains(&refused), "{refused}");
     assert_eq!(metrics.count("portcullis_handshakes_total", &[]), 10);
+}
+
+#[test]
+fn clients_that_come_together_and_are_silent_for_a_moment_wait_and_none_is_reset() {
+    const TOGETHER: usize = 64;
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let keys = "max_handshakes = 4\nhandshake_timeout = \"1m\"";
+    let gateway = world
+        .setup()
+        .tables("[workers]\ncount = 1")
+        .route("edge", keys, &[backend.address()], "")
+        .start();
+    // As the network has it: connected, and the first bytes a moment later.
+    let sockets = (0..TOGETHER).map(|_| TcpStream::connect(gateway.address()).unwrap());
+    let sockets: Vec<_> = sockets.collect();
+    thread::scope(|scope| {
+        for socket in sockets {
+            scope.spawn(|| {
+                let mut client = world.client().connect_over(socket).unwrap();
+                client.send(b"x").unwrap();
+                assert_eq!(client.receive(1).unwrap(), b"x");
+            });
+        }
+    });
+    let metrics = gateway.metrics();
+    let handshakes = metrics.count("portcullis_handshakes_total", &[]);
+    assert_eq!(handshakes, TOGETHER as u64);
+    assert_eq!(metrics.count("portcullis_handshake_failures_total", &[]), 0);
+}
+
+/// Clients that stop in the middle of their ClientHello, each of which holds a handshake slot.
+fn halves(world: &World, gateway: &Gateway, count: usize) -> Vec<TcpStream> {
+    let hello = world.client().client_hello();
+    let half = |_| {
+        let mut socket = TcpStream::connect(gateway.address()).unwrap();
+        socket.write_all(&hello[..hello.len() / 2]).unwrap();
+        socket
+    };
+    let halves = (0..count).map(half).collect();
+    let labels = [("listener", "edge")];
+    gateway.wait_for("portcullis_connections_open", &labels, count as u64);
+    halves
+}
+
+#[test]
+fn handshake_slots_are_one_number_over_all_workers_however_many_there_are() {
+    const WORKERS: usize = 64;
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let start = |max: usize| {
+        let keys = format!("max_handshakes = {max}\nhandshake_timeout = \"1m\"");
+        world
+            .setup()
+            .tables(&format!("[workers]\ncount = {WORKERS}"))
+            .top("drain_timeout = \"0s\"")
+            .route("edge", &keys, &[backend.address()], "")
+            .start()
+    };
+    // Wherever the kernel puts them, half of the slots are free for others.
+    let mut gateway = start(WORKERS);
+    let _halves = halves(&world, &gateway, WORKERS / 2);
+    for _ in 0..WORKERS / 2 {
+        let mut client = world.client().connect(gateway.address()).unwrap();
+        client.send(b"x").unwrap();
+        assert_eq!(client.receive(1).unwrap(), b"x");
+    }
+    gateway.terminate();
+    assert!(gateway.wait().success());
+    // And no worker has one more than all of them together.
+    let gateway = start(4);
+    let mut halves = halves(&world, &gateway, 4);
+    let next = world.client();
+    let mut socket = TcpStream::connect(gateway.address()).unwrap();
+    socket.write_all(&next.client_hello()).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let answer = socket.read(&mut [0; 1]);
+    assert!(answer.is_err(), "it waits: {answer:?}");
+    // On whichever worker a slot becomes free, it is for the one who waits.
+    drop(halves.pop());
+    socket
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    assert_eq!(socket.read(&mut [0; 1]).unwrap(), 1);
 }
 
 #[test]

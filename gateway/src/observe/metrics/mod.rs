@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use gateway_core::descriptors::Descriptors;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::registry::Registry;
@@ -66,6 +67,7 @@ struct Sources {
     /// In seconds since 1970.
     started_at: f64,
     records: Arc<Records>,
+    descriptors: Descriptors,
 }
 
 impl fmt::Debug for Metrics {
@@ -85,6 +87,7 @@ impl Metrics {
         guarding: Arc<Guarding>,
         audit: Audit,
         records: Arc<Records>,
+        descriptors: Descriptors,
     ) -> Self {
         Metrics(Arc::new(Sources {
             config: Mutex::new(config),
@@ -98,6 +101,7 @@ impl Metrics {
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .map_or(0.0, |since| since.as_secs_f64()),
             records,
+            descriptors,
         }))
     }
 

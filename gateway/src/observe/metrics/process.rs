@@ -1,6 +1,7 @@
 //! The process's part of the metrics page: its version, its limits, what moves its workers' bytes, what it takes of the host.
 //! In: the configuration, the workers, the kernel's figures. Out: samples. On the control thread.
 
+use gateway_core::descriptors::Side;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::encoding::NoLabelSet;
@@ -9,7 +10,7 @@ use prometheus_client::registry::Unit;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Encoded, Metrics, gauge};
+use super::{Encoded, Metrics, counter, gauge};
 use crate::config::Listener;
 
 impl Metrics {
@@ -18,6 +19,7 @@ impl Metrics {
         let mut metric = encoder.encode_descriptor("build_info", help, None, MetricType::Gauge)?;
         gauge(&mut metric, &[("version", env!("CARGO_PKG_VERSION"))], 1)?;
         self.encode_drivers(encoder)?;
+        self.encode_descriptors(encoder)?;
         let help = "Connections that may be open at once";
         self.encode_limit(encoder, "connections_max", help, |listener| {
             listener.max_connections
@@ -26,6 +28,31 @@ impl Metrics {
         self.encode_limit(encoder, "handshakes_max", help, |listener| {
             listener.max_handshakes
         })
+    }
+
+    fn encode_descriptors(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let descriptors = &self.0.descriptors;
+        let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let help = "Descriptors of connections: clients' and servers' sockets, and those that clients without a server will take";
+        let mut metric =
+            encoder.encode_descriptor("connection_descriptors", help, None, MetricType::Gauge)?;
+        metric.encode_gauge(&whole(descriptors.used()))?;
+        let help =
+            "Descriptors that connections may take; the others are for files and administration";
+        let mut metric = encoder.encode_descriptor(
+            "connection_descriptors_max",
+            help,
+            None,
+            MetricType::Gauge,
+        )?;
+        metric.encode_gauge(&i64::from(descriptors.max()))?;
+        let help = "Clients that waited for a descriptor: to be accepted, or for their server";
+        let mut metric =
+            encoder.encode_descriptor("descriptor_waits", help, None, MetricType::Counter)?;
+        for (side, reason) in [(Side::Client, "accept"), (Side::Server, "connect")] {
+            counter(&mut metric, &[("reason", reason)], descriptors.waits(side))?;
+        }
+        Ok(())
     }
 
     fn encode_drivers(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {

@@ -1,0 +1,226 @@
+//! Descriptors: how many sockets of clients and servers all workers together may hold, so that some are left for files and
+//! administration.
+//! In: a budget; sockets that come and go. Out: a permit for each socket, or none for now. One atomic for all workers, touched
+//! twice per connection.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// The budget of descriptors for connections, shared by all workers.
+///
+/// A client that is accepted needs a server soon, and could not be served without one: each client counts twice until it has
+/// its server. Further servers, those that are tried beside each other or for clients that have gone, count by themselves.
+#[derive(Debug, Clone)]
+pub struct Descriptors(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Clients in the upper half, servers in the lower one.
+    counts: AtomicU64,
+    max: AtomicU32,
+    waits: [AtomicU64; 2],
+}
+
+/// Whose socket a descriptor is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// A client's, which has been accepted.
+    Client,
+    /// A server's, which is to be connected.
+    Server,
+}
+
+impl Side {
+    /// Both.
+    pub const ALL: [Side; 2] = [Side::Client, Side::Server];
+}
+
+/// The right to hold one socket; given back when dropped.
+#[derive(Debug)]
+pub struct Descriptor {
+    shared: Arc<Shared>,
+    side: Side,
+}
+
+/// How many sockets there are of each side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Counts {
+    clients: u32,
+    servers: u32,
+}
+
+impl Counts {
+    fn unpack(packed: u64) -> Self {
+        Counts {
+            clients: (packed >> 32) as u32,
+            servers: packed as u32,
+        }
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.clients) << 32 | u64::from(self.servers)
+    }
+
+    /// What these take or will take soon.
+    fn committed(self) -> u64 {
+        u64::from(self.clients) + u64::from(self.clients.max(self.servers))
+    }
+
+    fn with(self, side: Side, max: u32) -> Option<Self> {
+        let next = match side {
+            Side::Client => Counts {
+                clients: self.clients.checked_add(1)?,
+                ..self
+            },
+            Side::Server => Counts {
+                servers: self.servers.checked_add(1)?,
+                ..self
+            },
+        };
+        // What has been promised is kept, also when the budget has become smaller since.
+        let is_promised = next.committed() == self.committed();
+        (is_promised || next.committed() <= u64::from(max)).then_some(next)
+    }
+
+    fn without(self, side: Side) -> Self {
+        match side {
+            Side::Client => Counts {
+                clients: self.clients.saturating_sub(1),
+                ..self
+            },
+            Side::Server => Counts {
+                servers: self.servers.saturating_sub(1),
+                ..self
+            },
+        }
+    }
+}
+
+impl Descriptors {
+    /// A budget of `max` descriptors.
+    pub fn new(max: u32) -> Self {
+        Descriptors(Arc::new(Shared {
+            counts: AtomicU64::new(0),
+            max: AtomicU32::new(max),
+            waits: Default::default(),
+        }))
+    }
+
+    /// Changes the budget. What is held already stays.
+    pub fn set_max(&self, max: u32) {
+        self.0.max.store(max, Ordering::Relaxed);
+    }
+
+    /// Takes a descriptor, unless none is free.
+    pub fn try_take(&self, side: Side) -> Option<Descriptor> {
+        let max = self.0.max.load(Ordering::Relaxed);
+        let with = |packed| Some(Counts::unpack(packed).with(side, max)?.pack());
+        let counts = &self.0.counts;
+        counts
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, with)
+            .ok()?;
+        Some(Descriptor {
+            shared: Arc::clone(&self.0),
+            side,
+        })
+    }
+
+    /// Counts a client or server that has to wait for a descriptor.
+    pub fn count_wait(&self, side: Side) {
+        self.0.waits[side as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many have had to wait so far.
+    pub fn waits(&self, side: Side) -> u64 {
+        self.0.waits[side as usize].load(Ordering::Relaxed)
+    }
+
+    /// Descriptors that are taken, or promised to clients that are connected.
+    pub fn used(&self) -> u64 {
+        Counts::unpack(self.0.counts.load(Ordering::Relaxed)).committed()
+    }
+
+    /// The budget.
+    pub fn max(&self) -> u32 {
+        self.0.max.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        let without = |packed| Some(Counts::unpack(packed).without(self.side).pack());
+        // It never says no.
+        let counts = &self.shared.counts;
+        let _ = counts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, without);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(of: &Descriptors, side: Side, count: usize) -> Vec<Descriptor> {
+        std::iter::from_fn(|| of.try_take(side))
+            .take(count)
+            .collect()
+    }
+
+    #[test]
+    fn a_client_is_let_in_only_where_a_server_finds_room_too() {
+        let all = Descriptors::new(7);
+        let clients = take(&all, Side::Client, 100);
+        assert_eq!((clients.len(), all.used()), (3, 6));
+        // Each of them has its server, and one more may be tried beside another.
+        let servers = take(&all, Side::Server, 100);
+        assert_eq!((servers.len(), all.used()), (4, 7));
+        drop(servers);
+        assert_eq!(all.used(), 6);
+        drop(clients);
+        assert_eq!(all.used(), 0);
+    }
+
+    #[test]
+    fn servers_of_clients_that_have_gone_keep_new_clients_out_until_they_go() {
+        let all = Descriptors::new(4);
+        let clients = take(&all, Side::Client, 2);
+        let servers = take(&all, Side::Server, 2);
+        drop(clients);
+        assert_eq!(all.used(), 2);
+        // Two servers are there: each of these is promised one of them.
+        assert_eq!(take(&all, Side::Client, 100).len(), 2);
+        let clients = take(&all, Side::Client, 2);
+        assert!(all.try_take(Side::Server).is_none());
+        drop(servers);
+        assert_eq!(take(&all, Side::Server, 100).len(), 2);
+        drop(clients);
+    }
+
+    #[test]
+    fn what_was_promised_is_kept_when_the_budget_becomes_smaller() {
+        let all = Descriptors::new(4);
+        let clients = take(&all, Side::Client, 2);
+        all.set_max(0);
+        assert!(all.try_take(Side::Client).is_none());
+        let servers = take(&all, Side::Server, 100);
+        assert_eq!(servers.len(), 2);
+        drop((clients, servers));
+        assert!(all.try_take(Side::Server).is_none());
+    }
+
+    #[test]
+    fn the_budget_holds_over_threads_and_comes_back() {
+        let all = Descriptors::new(100);
+        let held: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| take(&all, Side::Client, 1000)))
+                .collect();
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert_eq!((held.len(), all.used()), (50, 100));
+        drop(held);
+        assert_eq!(all.used(), 0);
+    }
+}

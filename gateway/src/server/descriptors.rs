@@ -1,0 +1,167 @@
+//! The budget of descriptors: what RLIMIT_NOFILE leaves for connections. In: the limit, the configuration. Out: a budget that
+//! all workers share, and words for operators when it is nearly used up. At the start, then on the control thread.
+//!
+//! What is held back keeps administration possible while clients take whatever they get: a client is blocked, a list is read and
+//! metrics are told with descriptors that no connection can have.
+
+use std::fs;
+use std::io;
+
+use gateway_core::descriptors::{Descriptors, Side};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::gateway::StartError;
+use crate::config::Config;
+use crate::limits;
+
+/// The budget, and what it was derived from.
+#[derive(Debug)]
+pub(super) struct Budget {
+    pub(super) descriptors: Descriptors,
+    /// What the gateway takes or holds back beside connections.
+    own: u64,
+    stage: Stage,
+    waits: u64,
+}
+
+/// What was said last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Plenty,
+    Near,
+    Reached,
+}
+
+/// Raises the soft limit to the hard one, and divides it. To be called before sockets are bound.
+pub(super) fn divide(config: &Config) -> Result<Budget, StartError> {
+    if let Err(error) = raise() {
+        tracing::warn!(%error, "cannot raise the limit on open files");
+    }
+    let own = own(config);
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if limit < own + limits::CONNECTION_DESCRIPTORS_MIN {
+        return Err(StartError::Descriptors {
+            limit,
+            own,
+            least: own + limits::CONNECTION_DESCRIPTORS_MIN,
+        });
+    }
+    // A client's socket and its backend's, and the sockets of those who have sent nothing yet.
+    let connections = config.listeners.iter();
+    let connections = connections.map(|one| 2 * (one.max_connections + one.max_handshakes) as u64);
+    let needed = own + connections.sum::<u64>();
+    if limit < needed {
+        tracing::warn!(
+            limit,
+            needed,
+            connections = (limit - own) / 2,
+            "the limit on open files is below what max_connections and max_handshakes of all listeners take: further clients will \
+             wait in the accept queue; raise LimitNOFILE or lower max_connections"
+        );
+    }
+    Ok(Budget {
+        descriptors: Descriptors::new(left(limit, own)),
+        own,
+        stage: Stage::Plenty,
+        waits: 0,
+    })
+}
+
+fn raise() -> Result<(), rustix::io::Errno> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    )
+}
+
+/// What is open already, what the workers will open, and what is held back.
+fn own(config: &Config) -> u64 {
+    // What a parent process has left open counts too.
+    let open = open().unwrap_or(0);
+    let workers = config.workers.get() as u64;
+    let doors = workers * config.listeners.len() as u64;
+    // A question for a name takes a socket and a file.
+    let servers = config.backends.iter().map(|backend| backend.servers.len());
+    let questions = servers.sum::<usize>().min(limits::RESOLUTIONS_MAX) as u64;
+    open + workers * limits::DESCRIPTORS_PER_WORKER
+        + doors * limits::DESCRIPTORS_PER_DOOR
+        + 2 * questions
+        + limits::DESCRIPTORS_HELD_BACK
+}
+
+fn open() -> io::Result<u64> {
+    Ok(fs::read_dir("/proc/self/fd")?.count() as u64)
+}
+
+fn left(limit: u64, own: u64) -> u32 {
+    u32::try_from(limit.saturating_sub(own)).unwrap_or(u32::MAX)
+}
+
+impl Budget {
+    /// Follows the limit, which may have been changed from outside (prlimit(1)), and says when little or nothing is left.
+    pub(super) fn look(&mut self) {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        self.descriptors.set_max(left(limit, self.own));
+        let waits = Side::ALL.iter().map(|side| self.descriptors.waits(*side));
+        let waits_before = std::mem::replace(&mut self.waits, waits.sum());
+        let (used, max) = (self.descriptors.used(), u64::from(self.descriptors.max()));
+        let waited = self.waits - waits_before;
+        let stage = stage(self.stage, (used, max), waited > 0);
+        let before = std::mem::replace(&mut self.stage, stage);
+        match (before, stage) {
+            (Stage::Plenty | Stage::Near, Stage::Reached) => tracing::error!(
+                limit,
+                used,
+                max,
+                "no descriptor is left for connections: new clients wait in the accept queue until others go; raise LimitNOFILE \
+                 (prlimit(1) does it for a process that runs), or find out who opens so many connections"
+            ),
+            (Stage::Plenty, Stage::Near) => tracing::warn!(
+                limit,
+                used,
+                max,
+                "descriptors for connections are running out: raise LimitNOFILE, or lower max_connections"
+            ),
+            (Stage::Near | Stage::Reached, Stage::Plenty) => {
+                tracing::info!(
+                    limit,
+                    used,
+                    max,
+                    "there are descriptors for connections again"
+                );
+            }
+            (_, Stage::Plenty | Stage::Near | Stage::Reached) => {}
+        }
+    }
+}
+
+/// The stage after this one. What was said is said again only when there was plenty in between.
+fn stage(before: Stage, (used, max): (u64, u64), has_waited: bool) -> Stage {
+    let is_plenty = used < max - max / 5;
+    match before {
+        _ if has_waited => Stage::Reached,
+        Stage::Near | Stage::Reached if !is_plenty => before,
+        _ if used >= max - max / 10 => Stage::Near,
+        _ => Stage::Plenty,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_of_descriptors_is_told_once_until_there_are_plenty_again() {
+        let max = 100;
+        assert_eq!(stage(Stage::Plenty, (89, max), false), Stage::Plenty);
+        assert_eq!(stage(Stage::Plenty, (90, max), false), Stage::Near);
+        assert_eq!(stage(Stage::Near, (80, max), false), Stage::Near);
+        assert_eq!(stage(Stage::Near, (100, max), true), Stage::Reached);
+        assert_eq!(stage(Stage::Reached, (85, max), false), Stage::Reached);
+        assert_eq!(stage(Stage::Reached, (79, max), false), Stage::Plenty);
+    }
+}
