@@ -15,6 +15,7 @@ pub mod descriptors;
 pub mod expiry;
 pub mod failure;
 pub mod goodbye;
+pub mod handshake_record;
 pub mod hint;
 pub mod identity;
 pub mod limit;

@@ -52,9 +52,12 @@ impl KeyLog for Secrets {
 
 impl Secrets {
     fn direction(&self, sender: &str, suite: CipherSuite) -> Direction {
+        self.named(&format!("{sender}_TRAFFIC_SECRET_0"), suite)
+    }
+
+    fn named(&self, label: &str, suite: CipherSuite) -> Direction {
         let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let secret = &secrets[&format!("{sender}_TRAFFIC_SECRET_0")];
-        Direction::new(suite, secret)
+        Direction::new(suite, &secrets[label])
     }
 }
 
@@ -230,6 +233,22 @@ impl Wire {
         let mut established = Established::client(client, address);
         let last_flight = flight(&mut established.connection);
         (established.into(), last_flight)
+    }
+
+    /// Connects as a client that has the server's Finished and has sent nothing for it: what it sends is under its key for the
+    /// handshake, what it hears under the server's first key for data.
+    pub fn connect_within_handshake(client: &ClientBuilder, address: SocketAddr) -> Wire {
+        let secrets = Arc::new(Secrets::default());
+        let connection = client.logged_connection(&secrets).into();
+        let socket = TcpStream::connect(address).expect("the gateway listens");
+        let established =
+            Established::shake_hands(connection, socket, (&secrets, ["CLIENT", "SERVER"]));
+        let suite = established.connection.negotiated_cipher_suite();
+        let suite = suite.expect("the handshake is done").suite();
+        Wire {
+            sent: secrets.named("CLIENT_HANDSHAKE_TRAFFIC_SECRET", suite),
+            ..established.into()
+        }
     }
 
     /// Sends bytes as they are. Whether the gateway is still there, is seen by what is heard.

@@ -569,6 +569,7 @@ fn is_ours(error: &HandshakeError) -> bool {
         }
         HandshakeError::Closed
         | HandshakeError::TooLarge(_)
+        | HandshakeError::Record(_)
         | HandshakeError::Certificate(_)
         | HandshakeError::Tls(_) => false,
     }

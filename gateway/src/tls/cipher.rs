@@ -6,7 +6,12 @@ use aws_lc_rs::aead as aws;
 use gateway_core::record::{Aead, Forged, Header, IV_BYTES, Suite, TAG_BYTES, TrafficKey};
 use ring::aead as ring_aead;
 use rustls::crypto::aws_lc_rs as aws_provider;
+use rustls::crypto::tls13::{HkdfExpander, OkmBlock};
 use rustls::{CipherSuite, ConnectionTrafficSecrets, Error, SupportedCipherSuite};
+use zeroize::Zeroizing;
+
+/// The longest key of a suite.
+const KEY_BYTES_MAX: usize = 32;
 
 /// One key of one library.
 #[expect(
@@ -39,10 +44,7 @@ pub(super) fn traffic_key(
         }
         _ => return Err(unusable()),
     };
-    let cipher = match is_of_aws_lc(suite) {
-        true => Cipher::aws_lc(algorithm, key.as_ref()),
-        false => Cipher::ring(algorithm, key.as_ref()),
-    };
+    let cipher = Cipher::of(suite, algorithm, key.as_ref());
     let iv = iv.as_ref().try_into().map_err(|_| unusable())?;
     let cipher = cipher.ok_or_else(unusable)?;
     Ok(TrafficKey::new(cipher, iv, sequence, algorithm.suite()))
@@ -51,16 +53,32 @@ pub(super) fn traffic_key(
 /// The cipher of `suite` in the library that it is of, with a key from anywhere: for measuring the record layer without a
 /// handshake. `None` for a key of the wrong length, and for suites of older versions.
 pub fn record_cipher(suite: SupportedCipherSuite, key: &[u8]) -> Option<impl Aead + use<>> {
-    let algorithm = match suite.suite() {
-        CipherSuite::TLS13_AES_128_GCM_SHA256 => Algorithm::Aes128Gcm,
-        CipherSuite::TLS13_AES_256_GCM_SHA384 => Algorithm::Aes256Gcm,
-        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => Algorithm::ChaCha20Poly1305,
-        _ => return None,
-    };
-    match is_of_aws_lc(suite) {
-        true => Cipher::aws_lc(algorithm, key),
-        false => Cipher::ring(algorithm, key),
-    }
+    Cipher::of(suite, Algorithm::of(suite)?, key)
+}
+
+/// The first key that RFC 8446 section 7.3 derives from a traffic secret. `None` for suites of older versions.
+pub(super) fn key_of_secret(
+    suite: SupportedCipherSuite,
+    secret: &OkmBlock,
+) -> Option<TrafficKey<Cipher>> {
+    let algorithm = Algorithm::of(suite)?;
+    let expander = suite.tls13()?.hkdf_provider.expander_for_okm(secret);
+    let mut key = Zeroizing::new([0; KEY_BYTES_MAX]);
+    let key = &mut key[..algorithm.key_bytes()];
+    expand_label(&*expander, b"tls13 key", key)?;
+    let mut iv = [0; IV_BYTES];
+    expand_label(&*expander, b"tls13 iv", &mut iv)?;
+    let cipher = Cipher::of(suite, algorithm, key)?;
+    Some(TrafficKey::new(cipher, iv, 0, algorithm.suite()))
+}
+
+/// HKDF-Expand-Label of RFC 8446 section 7.1 without a context.
+fn expand_label(expander: &dyn HkdfExpander, label: &[u8], output: &mut [u8]) -> Option<()> {
+    let length = u16::try_from(output.len()).ok()?.to_be_bytes();
+    let label_length = [u8::try_from(label.len()).ok()?];
+    let no_context = [0];
+    let info = [&length[..], &label_length, label, &no_context];
+    expander.expand_slice(&info, output).ok()
 }
 
 fn unusable() -> Error {
@@ -79,6 +97,22 @@ fn is_of_aws_lc(suite: SupportedCipherSuite) -> bool {
 }
 
 impl Algorithm {
+    fn of(suite: SupportedCipherSuite) -> Option<Self> {
+        match suite.suite() {
+            CipherSuite::TLS13_AES_128_GCM_SHA256 => Some(Algorithm::Aes128Gcm),
+            CipherSuite::TLS13_AES_256_GCM_SHA384 => Some(Algorithm::Aes256Gcm),
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => Some(Algorithm::ChaCha20Poly1305),
+            _ => None,
+        }
+    }
+
+    const fn key_bytes(self) -> usize {
+        match self {
+            Algorithm::Aes128Gcm => 16,
+            Algorithm::Aes256Gcm | Algorithm::ChaCha20Poly1305 => KEY_BYTES_MAX,
+        }
+    }
+
     fn suite(self) -> Suite {
         match self {
             Algorithm::Aes128Gcm | Algorithm::Aes256Gcm => Suite::AesGcm,
@@ -88,6 +122,13 @@ impl Algorithm {
 }
 
 impl Cipher {
+    fn of(suite: SupportedCipherSuite, algorithm: Algorithm, key: &[u8]) -> Option<Self> {
+        match is_of_aws_lc(suite) {
+            true => Cipher::aws_lc(algorithm, key),
+            false => Cipher::ring(algorithm, key),
+        }
+    }
+
     fn ring(algorithm: Algorithm, key: &[u8]) -> Option<Self> {
         let algorithm = match algorithm {
             Algorithm::Aes128Gcm => &ring_aead::AES_128_GCM,

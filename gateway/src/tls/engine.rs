@@ -1,12 +1,16 @@
 //! Drives rustls' state machine through a handshake, without I/O.
 //! In: received bytes. Out: bytes to send, and whether the handshake is done. rustls is shown one record at a time, so
-//! that it takes nothing of what follows the handshake: that is for the record layer, which `into_session` hands over to.
+//! that it takes nothing of what follows the handshake: that is for the record layer, which `into_session` hands over to; and none
+//! that RFC 8446 does not allow and rustls would take.
 
+use gateway_core::handshake_record::{HandshakeScreen, RecordFault};
+use gateway_core::record::HEADER_BYTES;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{CommonState, Error, ExtractedSecrets};
 
+use super::scratch;
 use super::session::{Kernel, Session};
 use crate::rt::Buffer;
 
@@ -17,6 +21,19 @@ pub(super) struct Engine {
     shown: usize,
     /// Of them, those that are whole records.
     whole: usize,
+    /// What each record passes before rustls is shown it.
+    screen: HandshakeScreen,
+}
+
+/// How the peer has ended a handshake.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    /// By a record that rustls has not been shown.
+    #[error("{0}")]
+    Record(#[from] RecordFault),
+    /// As rustls says.
+    #[error("{0}")]
+    Tls(#[from] Error),
 }
 
 enum Role {
@@ -51,6 +68,7 @@ impl Engine {
             role,
             shown: 0,
             whole: 0,
+            screen: HandshakeScreen::default(),
         }
     }
 
@@ -60,7 +78,7 @@ impl Engine {
         &mut self,
         incoming: &mut Buffer,
         outgoing: &mut Buffer,
-    ) -> Result<Progress, Error> {
+    ) -> Result<Progress, Broken> {
         loop {
             let bytes = &mut incoming.filled_mut()[..self.shown];
             let (discard, step) = match &mut self.role {
@@ -77,10 +95,10 @@ impl Engine {
             match step? {
                 None => {}
                 Some(Progress::Handshaking) if self.shown < incoming.len() => {
-                    self.show_more(incoming.filled());
+                    self.show_more(incoming.filled())?;
                 }
                 Some(Progress::Established) if self.whole > 0 => {
-                    return Err(Error::General("a record was left unread".to_owned()));
+                    return Err(Error::General("a record was left unread".to_owned()).into());
                 }
                 Some(progress) => return Ok(progress),
             }
@@ -88,21 +106,25 @@ impl Engine {
     }
 
     /// Shows the next whole record, or the beginning of one, which rustls looks at but does not take.
-    fn show_more(&mut self, incoming: &[u8]) {
-        const HEADER_BYTES: usize = 5;
+    fn show_more(&mut self, incoming: &[u8]) -> Result<(), RecordFault> {
         let next = &incoming[self.whole..];
-        let record_bytes = match next {
-            [_, _, _, high, low, ..] => {
-                HEADER_BYTES + usize::from(u16::from_be_bytes([*high, *low]))
-            }
-            _ => usize::MAX,
-        };
-        if record_bytes <= next.len() {
-            self.whole += record_bytes;
-            self.shown = self.whole;
-        } else {
+        let Some(header) = next.first_chunk::<HEADER_BYTES>() else {
             self.shown = incoming.len();
+            return Ok(());
+        };
+        let protection = scratch::protection();
+        self.screen.header(*header, protection)?;
+        let [content_type, _, _, high, low] = *header;
+        let record_bytes = HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
+        match next.get(HEADER_BYTES..record_bytes) {
+            Some(content) => {
+                self.screen.content(content_type, content, protection)?;
+                self.whole += record_bytes;
+                self.shown = self.whole;
+            }
+            None => self.shown = incoming.len(),
         }
+        Ok(())
     }
 
     /// Takes what rustls still wants to send after an error: the alert, and records that were queued before it.

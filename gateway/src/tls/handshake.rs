@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::certificate::Chain;
-use gateway_core::failure::Failure;
+use gateway_core::failure::{Alert, Failure};
+use gateway_core::handshake_record::RecordFault;
 use gateway_core::lineage::TicketRefusal;
 use gateway_core::sniff::{FirstBytes, first_bytes};
 use rustls::client::UnbufferedClientConnection;
@@ -16,8 +17,9 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, Error, ServerConfig};
 
-use super::engine::{Engine, Progress};
-use super::failure::{classify, describe};
+use super::alert;
+use super::engine::{Broken, Engine, Progress};
+use super::failure::{alert_of, classify, describe};
 use super::negotiated::Negotiated;
 use super::peer::VerifiedPeer;
 use super::proven;
@@ -70,6 +72,9 @@ pub enum HandshakeError {
     /// The backend's handshake has become too long or came in too many pieces.
     #[error("TLS: {0}")]
     TooLarge(String),
+    /// The backend sent a record that RFC 8446 does not allow.
+    #[error("TLS: {0}")]
+    Record(#[from] RecordFault),
     /// The backend's certificate was refused, for this reason.
     #[error("the server's certificate is refused: {0}")]
     Certificate(String),
@@ -104,7 +109,7 @@ impl Handshake {
         }
     }
 
-    fn advance(&mut self) -> Result<Progress, Error> {
+    fn advance(&mut self) -> Result<Progress, Broken> {
         let (engine, incoming) = (&mut self.engine, &mut self.incoming);
         let outgoing = &mut self.outgoing;
         scratch::observe(&mut self.note, || engine.advance(incoming, outgoing))
@@ -184,6 +189,39 @@ impl Handshake {
         let bytes = self.received_bytes;
         let detail = format!("{how} after {bytes} bytes of handshake; {meaning}");
         Refusal::without_alert(Failure::Reset, detail)
+    }
+
+    /// Puts an alert of ours behind what is still to be sent.
+    fn append_alert(&mut self, alert: Alert) {
+        let suite = self.engine.common().negotiated_cipher_suite();
+        let record = alert::record(alert, self.note.alert_secret.as_ref(), suite);
+        self.outgoing.append(record.filled());
+    }
+
+    /// Puts the alert for rustls' `error` behind what is still to be sent: the one that the standard wants, else rustls' own.
+    fn append_alert_for(&mut self, error: &Error, failure: Failure) {
+        let mut own = Buffer::with_capacity(0);
+        self.engine.alert(&mut own);
+        match alert_of(error).or(failure.alert().filter(|_| own.is_empty())) {
+            // What rustls would have said is forgotten: it is under the same number of the same key.
+            Some(alert) => self.append_alert(alert),
+            None => self.outgoing.append(own.filled()),
+        }
+    }
+
+    /// Ends the handshake with an alert, if there is one for this.
+    fn refusal(&mut self, failure: Failure, alert: Option<Alert>, detail: String) -> Refusal {
+        alert.into_iter().for_each(|alert| self.append_alert(alert));
+        self.refusal_as_told(failure, detail)
+    }
+
+    /// The same, of which the client is told what is still to be sent.
+    fn refusal_as_told(&mut self, failure: Failure, detail: String) -> Refusal {
+        let alert = std::mem::replace(&mut self.outgoing, Buffer::with_capacity(0));
+        Refusal {
+            alert,
+            ..Refusal::without_alert(failure, detail)
+        }
     }
 
     /// Hands over to the record layer, with what came behind the handshake.
@@ -274,13 +312,10 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Verifie
         }
         let flushed = handshake.flush(socket).await;
         flushed.map_err(|error| Refusal::reset(&error))?;
-        handshake.within_limits().map_err(|detail| {
-            match handshake.has_answered {
-                // Our keys are rustls', which has no alert to send.
-                true => Refusal::without_alert(Failure::Malformed, detail),
-                false => Refusal::with_plain_alert(Failure::Malformed, detail),
-            }
-        })?;
+        if let Err(detail) = handshake.within_limits() {
+            let failure = Failure::Malformed;
+            return Err(handshake.refusal(failure, failure.alert(), detail));
+        }
         let first = handshake.received_bytes == 0;
         let received = handshake
             .receive(socket)
@@ -291,29 +326,39 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Verifie
         }
         let bytes = first.then(|| first_bytes(handshake.incoming.filled()));
         if let Some(bytes) = bytes.filter(|bytes| *bytes != FirstBytes::Tls) {
-            return Err(Refusal::not_tls(bytes));
+            return Err(not_tls(handshake, bytes));
         }
     }
 }
 
-/// Names the reason for `error` and collects the alert rustls wants to send for it.
-fn refuse_for(handshake: &mut Handshake, error: &Error) -> Refusal {
+/// Names the reason for `broken`, and has what the client is to be told of it.
+fn refuse_for(handshake: &mut Handshake, broken: &Broken) -> Refusal {
+    let error = match broken {
+        Broken::Record(fault) => {
+            return handshake.refusal(fault.failure(), Some(fault.alert()), fault.to_string());
+        }
+        Broken::Tls(error) => error,
+    };
     let noted = handshake.note.refusal.take();
     let (failure, detail) = noted.unwrap_or_else(|| (classify(error), describe(error)));
     if matches!(failure, Failure::Sni | Failure::Alpn) {
         // rustls would say access_denied; RFC 6066 section 3 wants unrecognized_name, RFC 7301 section 3.2
-        // no_application_protocol. Nothing is encrypted yet.
-        return Refusal::with_plain_alert(failure, detail);
+        // no_application_protocol.
+        return handshake.refusal(failure, failure.alert(), detail);
     }
-    handshake.engine.alert(&mut handshake.outgoing);
-    if handshake.outgoing.is_empty() && !handshake.has_answered {
-        // rustls names no alert for some broken records; nothing is encrypted yet, so ours can be read.
-        return Refusal::with_plain_alert(failure, detail);
-    }
-    let alert = std::mem::replace(&mut handshake.outgoing, Buffer::with_capacity(0));
-    Refusal {
-        alert,
-        ..Refusal::without_alert(failure, detail)
+    handshake.append_alert_for(error, failure);
+    handshake.refusal_as_told(failure, detail)
+}
+
+/// The refusal of another protocol than TLS, told in that protocol where it is one that agents speak.
+fn not_tls(handshake: &mut Handshake, bytes: FirstBytes) -> Refusal {
+    let (failure, detail) = (Failure::NotTls, bytes.describe().to_owned());
+    match bytes.answer() {
+        Some(answer) => Refusal {
+            alert: Buffer::of(answer),
+            ..Refusal::without_alert(failure, detail)
+        },
+        None => handshake.refusal(failure, failure.alert(), detail),
     }
 }
 
@@ -328,31 +373,6 @@ impl Refusal {
             ticket_refusal: None,
             received_bytes: 0,
             alert: Buffer::with_capacity(0),
-        }
-    }
-
-    /// A refusal before any key was agreed on: the alert goes out in clear (RFC 8446 section 6).
-    fn with_plain_alert(failure: Failure, detail: String) -> Self {
-        let mut alert = Buffer::with_capacity(0);
-        if let Some(description) = failure.alert() {
-            const FATAL: u8 = 2;
-            alert.append(&[21, 3, 3, 0, 2, FATAL, description.0]);
-        }
-        Refusal {
-            alert,
-            ..Refusal::without_alert(failure, detail)
-        }
-    }
-
-    /// A refusal of another protocol than TLS, told in that protocol where it is one that agents speak.
-    fn not_tls(bytes: FirstBytes) -> Self {
-        let refusal = Refusal::with_plain_alert(Failure::NotTls, bytes.describe().to_owned());
-        match bytes.answer() {
-            Some(answer) => Refusal {
-                alert: Buffer::of(answer),
-                ..refusal
-            },
-            None => refusal,
         }
     }
 
@@ -405,14 +425,20 @@ pub async fn connect(
     let mut handshake = Handshake::new(Engine::client(connection));
     loop {
         let progress = handshake.advance();
-        if progress.is_err() {
-            handshake.engine.alert(&mut handshake.outgoing);
+        match &progress {
+            Ok(_) => {}
+            Err(Broken::Record(fault)) => handshake.append_alert(fault.alert()),
+            Err(Broken::Tls(error)) => handshake.append_alert_for(error, classify(error)),
         }
         handshake.flush(&socket).await?;
-        let progress = progress.map_err(|error| match handshake.note.server_refusal.take() {
-            Some(reason) => HandshakeError::Certificate(reason),
-            None => HandshakeError::Tls(error),
-        })?;
+        let progress =
+            progress.map_err(
+                |broken| match (broken, handshake.note.server_refusal.take()) {
+                    (_, Some(reason)) => HandshakeError::Certificate(reason),
+                    (Broken::Record(fault), None) => HandshakeError::Record(fault),
+                    (Broken::Tls(error), None) => HandshakeError::Tls(error),
+                },
+            )?;
         match progress {
             Progress::Established => {
                 let asked_who_we_are = handshake.note.asked_who_we_are;
@@ -428,9 +454,14 @@ pub async fn connect(
                 });
             }
             Progress::Handshaking => {
-                handshake
-                    .within_limits()
-                    .map_err(HandshakeError::TooLarge)?;
+                if let Err(detail) = handshake.within_limits() {
+                    let alert = Failure::Malformed.alert();
+                    alert
+                        .into_iter()
+                        .for_each(|alert| handshake.append_alert(alert));
+                    handshake.flush(&socket).await?;
+                    return Err(HandshakeError::TooLarge(detail));
+                }
                 if handshake.receive(&socket).await? == 0 {
                     return Err(HandshakeError::Closed);
                 }

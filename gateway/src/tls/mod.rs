@@ -5,6 +5,7 @@
 //! The handshake is done by rustls; who may enter is decided by `verifier`; records after the handshake are opened and sealed by
 //! `gateway_core::record`.
 
+mod alert;
 mod certificates;
 mod chain;
 mod cipher;

@@ -7,8 +7,10 @@ use std::cell::RefCell;
 
 use gateway_core::certificate::Chain;
 use gateway_core::failure::Failure;
+use gateway_core::handshake_record::Protection;
 use gateway_core::lineage::TicketRefusal;
 
+use super::alert::AlertSecret;
 use super::peer::ClaimedPeer;
 use super::proven::Fresh;
 use crate::identity::ParsedCertificate;
@@ -42,6 +44,8 @@ pub(super) struct Note {
     pub(super) server_refusal: Option<String>,
     /// The backend asked for our certificate.
     pub(super) asked_who_we_are: bool,
+    /// What an alert of ours is sealed under, since there are keys.
+    pub(super) alert_secret: Option<AlertSecret>,
 }
 
 thread_local! {
@@ -129,6 +133,19 @@ pub(super) fn refuse_server(detail: String) {
 /// Notes that the backend asked for our certificate.
 pub(super) fn asked_who_we_are() {
     NOTE.with_borrow_mut(|note| note.asked_who_we_are = true);
+}
+
+/// Notes what an alert of ours is sealed under from now on.
+pub(super) fn keep_alert_secret(secret: AlertSecret) {
+    NOTE.with_borrow_mut(|note| note.alert_secret = Some(secret));
+}
+
+/// Whether the peer's records are encrypted by now.
+pub(super) fn protection() -> Protection {
+    NOTE.with_borrow(|note| match note.alert_secret {
+        Some(_) => Protection::Encrypted,
+        None => Protection::Clear,
+    })
 }
 
 #[cfg(test)]

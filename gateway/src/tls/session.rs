@@ -299,7 +299,9 @@ mod tests {
     use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
     use super::*;
+    use crate::tls::alert::AlertKey;
     use crate::tls::engine::{Engine, Progress};
+    use crate::tls::scratch::{self, Note};
 
     /// Both ends of a handshake that is done, client first, with what has been sent behind it to either.
     fn engines(tickets: usize) -> ([Engine; 2], [Buffer; 2]) {
@@ -323,14 +325,21 @@ mod tests {
         server.send_tls13_tickets = tickets;
         client.enable_secret_extraction = true;
         server.enable_secret_extraction = true;
+        client.key_log = Arc::new(AlertKey::Client);
+        server.key_log = Arc::new(AlertKey::Server);
         let name = "localhost".try_into().unwrap();
         let client = UnbufferedClientConnection::new(Arc::new(client), name).unwrap();
         let server = UnbufferedServerConnection::new(Arc::new(server)).unwrap();
         let (mut client, mut server) = (Engine::client(client), Engine::server(server));
         let (mut to_client, mut to_server) = (Buffer::of(b""), Buffer::of(b""));
+        let mut notes = [Note::default(), Note::default()];
         loop {
-            let progress = client.advance(&mut to_client, &mut to_server).unwrap();
-            let answer = server.advance(&mut to_server, &mut to_client).unwrap();
+            let progress = scratch::observe(&mut notes[0], || {
+                client.advance(&mut to_client, &mut to_server).unwrap()
+            });
+            let answer = scratch::observe(&mut notes[1], || {
+                server.advance(&mut to_server, &mut to_client).unwrap()
+            });
             if (progress, answer) == (Progress::Established, Progress::Established) {
                 return ([client, server], [to_client, to_server]);
             }

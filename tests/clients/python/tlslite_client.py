@@ -156,6 +156,22 @@ def in_parts(place, size, between=None):
     return at(place, make)
 
 
+def in_one_record(length):
+    """A ClientHello that is right but for its length, and that all of it stands in one record."""
+
+    def make(connection, message):
+        message.extensions.insert(0, extension(0xFA00))
+        message.extensions[0] = extension(0xFA00, bytes(length - len(message.write())))
+        written = message.write()
+        assert len(written) == length
+        connection.in_clear(b"\x16\x03\x01" + length.to_bytes(2, "big") + written)
+        # As it does with what it sends itself.
+        connection._handshake_hash.update(written)
+        return []
+
+    return at(HandshakeType.client_hello, make)
+
+
 def settings(**named):
     made = HandshakeSettings()
     made.minVersion = (3, 4)
@@ -207,6 +223,7 @@ STRETCHED = {
     ),
     "Certificate in records of 100 bytes": (in_parts(CERTIFICATE, 100), settings()),
     "Finished in records of one byte": (in_parts(FINISHED, 1), settings()),
+    "a ClientHello in a record of 2^14 bytes": (in_one_record(0x4000), settings()),
     "padded records": (
         NOTHING,
         settings(padding_cb=lambda length, kind, most: min(most - length - 1, 500)),
@@ -267,10 +284,7 @@ BROKEN = {
         in_clear_before(HandshakeType.client_hello, b"\x16\x03\x03\x00\x00"),
         settings(),
     ),
-    "a record of 2^14 + 1 bytes": (
-        in_clear_before(HandshakeType.client_hello, b"\x16\x03\x01\x40\x01" + bytes(0x4001)),
-        settings(),
-    ),
+    "a ClientHello in a record of 2^14 + 1 bytes": (in_one_record(0x4001), settings()),
     "a record of an unknown type": (
         in_clear_before(HandshakeType.client_hello, b"\x63\x03\x03\x00\x01\x00"),
         settings(),
@@ -388,6 +402,11 @@ def main():
     for name in names or cases:
         change, made = cases[name]
         outcome = run((host, int(port)), (chain, private), change, made)
+        for _ in range(3):
+            # On a busy machine we may not be there to read the alert within the time that the gateway waits for that.
+            if outcome != "closed":
+                break
+            outcome = run((host, int(port)), (chain, private), change, made)
         print(json.dumps({"case": name, "outcome": outcome}), flush=True)
 
 

@@ -23,6 +23,7 @@ mod descriptors;
 mod expiry;
 mod explain;
 mod flood;
+mod handshake_records;
 mod identity;
 mod java;
 mod key_policy;
