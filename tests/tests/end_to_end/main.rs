@@ -52,6 +52,7 @@ mod revocation;
 mod runbooks;
 mod skywalking;
 mod soak;
+mod spire;
 mod step;
 mod telemetry;
 mod tls;

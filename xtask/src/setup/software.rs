@@ -46,6 +46,9 @@ pub fn long() -> Result<Vec<Part>> {
         "github.com/smallstep/certificates/cmd/step-ca",
         "github.com/smallstep/cli/cmd/step",
     ];
+    // Needs a C compiler as well, which every build of ours does.
+    let spire = ["server", "agent"].map(|half| format!("github.com/spiffe/spire/cmd/spire-{half}"));
+    let spire = spire.each_ref().map(String::as_str);
     Ok(vec![
         go.build(
             "step",
@@ -53,6 +56,7 @@ pub fn long() -> Result<Vec<Part>> {
             &step,
             "noyubikey",
         )?,
+        go.build("spire", "SPIRE (twenty minutes or more)", &spire, "")?,
         oap()?,
     ])
 }
