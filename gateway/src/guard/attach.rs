@@ -7,6 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpLinkId};
 use aya::programs::{ProgramError, Xdp, XdpMode};
+use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
 
 use super::error::{GuardError, Refusal, explain, refusal_of};
@@ -87,10 +88,10 @@ pub(super) fn attach_to(
 
 /// Detaches from every interface that is not to be guarded any more.
 pub(super) fn leave_others(pins: &Pins, interfaces: &[String]) -> Result<(), GuardError> {
-    let wanted: Vec<u32> = interfaces
-        .iter()
-        .filter_map(|interface| index_of(interface).ok())
-        .collect();
+    let mut wanted = Vec::new();
+    for interface in interfaces {
+        wanted.extend(index_if_there(interface)?);
+    }
     for (index, mode) in pins.interfaces()? {
         if !wanted.contains(&index) {
             let path = pins.interface_path(index, mode);
@@ -100,15 +101,25 @@ pub(super) fn leave_others(pins: &Pins, interfaces: &[String]) -> Result<(), Gua
     Ok(())
 }
 
-/// Names that no interface can have would not all survive the way to the kernel.
 pub(super) fn index_of(interface: &str) -> Result<u32, GuardError> {
+    index_if_there(interface)?.ok_or_else(|| GuardError::no_such_interface(interface))
+}
+
+/// The index of an interface; `None` where there is none of that name. An error says nothing about the interface: where no
+/// descriptor is left to ask with, it is there as it was.
+pub(super) fn index_if_there(interface: &str) -> Result<Option<u32>, GuardError> {
     let length = interface.len();
+    // Names that no interface can have would not all survive the way to the kernel.
     if length == 0 || length > INTERFACE_NAME_BYTES_MAX || interface.contains('\0') {
-        return Err(GuardError::no_such_interface(interface));
+        return Ok(None);
     }
     // Any socket will do: the kernel is asked about the network namespace that it is in.
-    let socket = UnixDatagram::unbound().map_err(|error| GuardError::counters(&error))?;
-    name_to_index(&socket, interface).map_err(|_| GuardError::no_such_interface(interface))
+    let socket = UnixDatagram::unbound().map_err(|error| GuardError::interfaces(&error))?;
+    match name_to_index(&socket, interface) {
+        Ok(index) => Ok(Some(index)),
+        Err(Errno::NODEV) => Ok(None),
+        Err(error) => Err(GuardError::interfaces(&error.into())),
+    }
 }
 
 /// Puts this program in the place of the one that an earlier process has attached. `None` where there is none, or where

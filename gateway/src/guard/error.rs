@@ -95,6 +95,13 @@ pub enum GuardError {
         reason: String,
     },
 
+    /// The kernel could not be asked about interfaces, which says nothing about them.
+    #[error("the host's network interfaces cannot be looked up ({reason})")]
+    Interfaces {
+        /// What the kernel refused.
+        reason: String,
+    },
+
     /// The flows of the gateway's sockets cannot be followed.
     #[error(
         "the gateway's flows cannot be followed ({reason}): start it as a service of its own (systemd gives each a \
@@ -161,6 +168,13 @@ impl GuardError {
     pub(super) fn no_such_interface(interface: &str) -> Self {
         Self::NoSuchInterface {
             interface: interface.to_owned(),
+        }
+    }
+
+    /// Interfaces cannot be looked up.
+    pub(super) fn interfaces(error: &io::Error) -> Self {
+        Self::Interfaces {
+            reason: explain(error),
         }
     }
 

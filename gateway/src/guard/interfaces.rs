@@ -5,7 +5,7 @@
 
 use aya::programs::Xdp;
 
-use super::attach::{Attached, Attachment, attach_to, index_of};
+use super::attach::{Attached, Attachment, attach_to, index_if_there};
 use super::error::GuardError;
 use super::pins::Pins;
 
@@ -75,7 +75,10 @@ impl Interfaces {
 impl Interface {
     fn look(&mut self, program: &mut Xdp, pins: Option<&Pins>) {
         // The kernel gives a new index to each interface, also to one that is made anew by an old name.
-        let index = index_of(&self.name).ok();
+        // An error says nothing about the interface: an attachment that there is stays.
+        let Ok(index) = index_if_there(&self.name) else {
+            return;
+        };
         if let Some(attached) = self
             .attached
             .take_if(|attached| Some(attached.index) != index)

@@ -287,6 +287,32 @@ fn an_interface_that_is_made_anew_is_guarded_again_and_is_missed_meanwhile() {
 }
 
 #[test]
+fn a_gateway_without_descriptors_goes_on_guarding_its_interface() {
+    let site = Site::new();
+    let guarded = site.start(ENFORCE);
+    let is_attached = || site.gateway_host.xdp_mode(INTERFACE).is_some();
+    assert!(is_attached());
+    // Whoever reloads has come to the end of its start.
+    site.configure("portcullis", &format!("{ENFORCE}\npoint_lifetime = \"7s\""));
+    eventually("it has all that it opens at its start", || {
+        guarded.log().contains("reloaded cause").then_some(())
+    });
+    let before = guarded.process.limit_descriptors(8);
+    // The gateway looks at its interfaces with each heartbeat.
+    for _ in 0..40 {
+        assert!(is_attached(), "{}", guarded.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    guarded.process.limit_descriptors(before);
+    assert!(
+        !guarded.log().contains("the interface is gone"),
+        "{}",
+        guarded.log()
+    );
+    guarded.stop();
+}
+
+#[test]
 fn programs_that_do_not_see_the_listeners_are_not_relied_on() {
     let site = Site::new();
     // The gateway finds another cgroup where its own should be, as it may in a container.
