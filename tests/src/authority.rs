@@ -196,6 +196,12 @@ impl RevocationList {
         self
     }
 
+    /// Is good for so many seconds more.
+    pub fn seconds(mut self, seconds: i64) -> RevocationList {
+        self.next_update = OffsetDateTime::now_utc() + Duration::seconds(seconds);
+        self
+    }
+
     /// Was good until an hour ago.
     pub fn ended(mut self) -> RevocationList {
         self.next_update = OffsetDateTime::now_utc() - Duration::hours(1);

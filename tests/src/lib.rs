@@ -5,6 +5,7 @@
 mod authority;
 mod backend;
 mod client;
+mod clock;
 mod collector;
 mod forged;
 mod gateway;
@@ -20,6 +21,7 @@ mod wire;
 pub use authority::{Authority, Credentials, Request, RevocationList, Usage};
 pub use backend::{Backend, Behaviour, Ending, Recorded};
 pub use client::{Client, ClientBuilder, Closing, TlsFailure, abort};
+pub use clock::Clock;
 pub use collector::{Collector, Delivery, Exporter, SIGNALS};
 pub use forged::{forged, interchangeable, turned_round};
 pub use gateway::{Gateway, Setup, World};

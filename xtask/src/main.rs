@@ -12,6 +12,7 @@ mod leftovers;
 mod miri;
 mod neighbour;
 mod setup;
+mod soak;
 mod test;
 #[cfg(test)]
 mod tidy;
@@ -74,6 +75,18 @@ enum Task {
     },
     /// Run the tests of the record layer's framing under Miri.
     Miri,
+    /// A day of a gateway's life in fast motion, and every promise judged afterwards. Takes root.
+    Soak {
+        /// How long trouble is made, such as `1h`.
+        #[arg(long = "for", value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
+        time: Duration,
+        /// Repeats the run that printed it.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// The gateway as it is released.
+        #[arg(long)]
+        release: bool,
+    },
     /// Run the fuzz targets, each for the given time. Needs a nightly compiler and cargo-fuzz.
     Fuzz {
         /// How long each target runs, such as `10m`.
@@ -98,6 +111,15 @@ fn main() -> ExitCode {
         Task::Bench { subject } => bench::run(&subject),
         Task::Count { update } => count::run_counts(update),
         Task::Miri => miri::run_miri(),
+        Task::Soak {
+            time,
+            seed,
+            release,
+        } => soak::run_soak(&soak::Options {
+            time,
+            seed,
+            release,
+        }),
         Task::Fuzz { short: true, .. } => fuzz::run_short(),
         Task::Fuzz { time, target, .. } => fuzz::run_targets(&fuzz::Options { time, target }),
     };

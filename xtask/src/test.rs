@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::command::{cargo, run, target};
 use crate::leftovers::Before;
 use crate::neighbour::Neighbour;
-use crate::{check, count, ebpf, fuzz, miri, setup};
+use crate::{check, count, ebpf, fuzz, miri, setup, soak};
 
 /// Sets up, checks, builds the kernel program from source and runs every test on it. Whoever asks for some tests alone gets no
 /// counting, no Miri and no fuzzing before them. With `all`, the tests that say that they are long run too.
@@ -39,6 +39,16 @@ pub fn run_tests(all: bool, arguments: &[String]) -> Result<()> {
         true => Some(Neighbour::start()?),
         false => None,
     };
+    // By itself: beside the tests it would judge the machine.
+    let soaked = match arguments.is_empty() {
+        true => run(soak::program_for(&soak::Options {
+            time: if all { soak::LONG } else { soak::SHORT },
+            seed: None,
+            release: false,
+        })
+        .env(crate::leftovers::MARK, &mark)),
+        false => Ok(()),
+    };
     let runner = run(cargo()
         .args([
             "nextest",
@@ -56,7 +66,7 @@ pub fn run_tests(all: bool, arguments: &[String]) -> Result<()> {
         .env(crate::leftovers::MARK, &mark));
     let undisturbed = neighbour.map_or(Ok(()), Neighbour::end);
     // Says nothing when all is clean: the summary above stays the last thing printed.
-    let complaints: Vec<_> = [runner, undisturbed, before.compare(&mark)]
+    let complaints: Vec<_> = [runner, soaked, undisturbed, before.compare(&mark)]
         .into_iter()
         .filter_map(|outcome| Some(format!("{:#}", outcome.err()?)))
         .collect();

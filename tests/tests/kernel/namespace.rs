@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Longest life of a holder, should everything else fail.
-const HOLDER_SECONDS: &str = "300";
+const HOLDER_SECONDS: &str = "90000";
 
 /// A network namespace of its own, empty but for a loopback interface, which is up; and a mount namespace, in which
 /// mounts are nobody else's business.
