@@ -361,63 +361,212 @@ fn usages_signatures_and_issuers_that_are_wrong_are_said_in_words() {
     ]);
 }
 
+/// A CA `branch` of key 1 with name constraints as they are given: tag and base of what is permitted and of what is excluded.
+fn constrained(permitted: &[(u8, &[u8])], excluded: &[(u8, &[u8])]) -> CertificateDer<'static> {
+    let element = |tag: u8, content: &[u8]| {
+        let length = u8::try_from(content.len()).unwrap();
+        assert!(length < 128);
+        [&[tag, length], content].concat()
+    };
+    let lists = [(0xa0, permitted), (0xa1, excluded)];
+    let lists = lists
+        .into_iter()
+        .filter(|(_, subtrees)| !subtrees.is_empty());
+    let lists: Vec<u8> = lists
+        .flat_map(|(tag, subtrees)| {
+            let subtrees = subtrees
+                .iter()
+                .flat_map(|(tag, base)| element(0x30, &element(*tag, base)));
+            element(tag, &subtrees.collect::<Vec<_>>())
+        })
+        .collect();
+    authority("branch", |params| {
+        let mut extension =
+            CustomExtension::from_oid_content(&[2, 5, 29, 30], element(0x30, &lists));
+        extension.set_criticality(true);
+        params.custom_extensions.push(extension);
+    })
+}
+
+const DNS: u8 = 0x82;
+const URI: u8 = 0x86;
+const MAIL: u8 = 0x81;
+
+fn with_name(name: SanType) -> CertificateDer<'static> {
+    let mut params = leaf("agent");
+    params.subject_alt_names = vec![name];
+    agent(params, "branch", 1)
+}
+
+fn with_uri(uri: &str) -> CertificateDer<'static> {
+    with_name(SanType::URI(uri.try_into().unwrap()))
+}
+
+/// Whether a certificate gets in below a CA that is named in the configuration; if not, for its names alone.
+fn is_permitted(branch: &CertificateDer<'static>, agent: CertificateDer<'static>) -> bool {
+    match search(&roots(std::slice::from_ref(branch)), &[agent]).0 {
+        Ok(()) => true,
+        Err(refused) => {
+            assert_eq!(refused.failure, Failure::NameConstraint, "{refused}");
+            false
+        }
+    }
+}
+
 #[test]
-fn constraints_that_are_not_honoured_are_warned_of_and_refuse_whom_the_warning_names() {
-    let mail = GeneralSubtree::Rfc822Name("example.org".to_owned());
-    let directory = GeneralSubtree::DirectoryName(named("agent").distinguished_name);
-    let permit = |subtree: GeneralSubtree| {
+fn constraints_on_uris_of_a_ca_that_is_named_are_honoured_by_the_host() {
+    let host = constrained(&[(URI, b"example.org"), (DNS, b"agents.example")], &[]);
+    let domain = constrained(&[(URI, b".example.org")], &[(URI, b"bad.example.org")]);
+    let names_alone = constrained(&[(DNS, b"example.org")], &[]);
+    for (branch, uri, expected) in [
+        (&host, "spiffe://example.org/agent/1", true),
+        (&host, "spiffe://EXAMPLE.org", true),
+        (&host, "https://user@example.org:8443/x?y#z", true),
+        (&host, "spiffe://sub.example.org/agent", false),
+        (&host, "spiffe://example.org.evil/agent", false),
+        (&host, "spiffe://evil/example.org", false),
+        (&host, "spiffe://evil/@example.org", false),
+        (&host, "spiffe://example.org@evil/agent", false),
+        (&host, "spiffe://evil#@example.org", false),
+        (&host, "spiffe://example.org./agent", false),
+        (&host, "spiffe://example%2eorg/agent", false),
+        (&host, "spiffe://192.0.2.1/agent", false),
+        (&host, "spiffe://[2001:db8::1]/agent", false),
+        (&host, "spiffe:///agent", false),
+        (&host, "urn:example.org", false),
+        (&domain, "spiffe://a.example.org/agent", true),
+        (&domain, "spiffe://a.b.example.org/agent", true),
+        (&domain, "spiffe://example.org/agent", false),
+        (&domain, "spiffe://notexample.org/agent", false),
+        (&domain, "spiffe://bad.example.org/agent", false),
+        (&domain, "spiffe://BAD.example.org/agent", false),
+        (&domain, "spiffe://a.bad.example.org/agent", true),
+        (&names_alone, "urn:anything", true),
+    ] {
+        assert_eq!(is_permitted(branch, with_uri(uri)), expected, "{uri}");
+        assert!(gateway::x509::kept_out(branch).is_empty(), "{uri}");
+    }
+    // Bytes that are no text are no host that is permitted.
+    let mut unreadable = leaf("agent");
+    let name = CustomExtension::from_oid_content(&[2, 5, 29, 17], vec![0x30, 3, URI, 1, 0xff]);
+    unreadable.custom_extensions.push(name);
+    assert!(!is_permitted(&host, agent(unreadable, "branch", 1)));
+    // What it says of DNS names is honoured as before.
+    let dns = |name: &str| with_name(SanType::DnsName(name.try_into().unwrap()));
+    assert!(is_permitted(&host, dns("one.agents.example")));
+    assert!(!is_permitted(&host, dns("one.elsewhere.example")));
+    // Below an intermediate, too.
+    let lower = plan("lower", 2, "branch", 1).make();
+    let below = |uri: &str| {
+        let mut params = leaf("agent");
+        params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+        let sent = [agent(params, "lower", 2), lower.clone()];
+        search(&roots(std::slice::from_ref(&host)), &sent).0
+    };
+    below("spiffe://example.org/agent").unwrap();
+    assert_eq!(
+        failure(below("spiffe://example.net/agent")).0,
+        Failure::NameConstraint
+    );
+}
+
+#[test]
+fn constraints_on_directory_names_of_a_ca_that_is_named_are_honoured_and_what_is_not_sure_is_refused()
+ {
+    let name = |parts: &[(DnType, &str)]| {
+        let mut name = rcgen::DistinguishedName::new();
+        for (kind, value) in parts {
+            name.push(kind.clone(), *value);
+        }
+        name
+    };
+    let acme = GeneralSubtree::DirectoryName(name(&[(DnType::OrganizationName, "Acme Ltd")]));
+    let limited = |permitted: Vec<GeneralSubtree>, excluded: Vec<GeneralSubtree>| {
         authority("branch", |params| {
             params.name_constraints = Some(NameConstraints {
-                permitted_subtrees: vec![subtree],
-                excluded_subtrees: Vec::new(),
+                permitted_subtrees: permitted,
+                excluded_subtrees: excluded,
             });
         })
     };
-    // rcgen knows no constraints on URIs: permitted are those of example.org.
-    let uri = authority("branch", |params| {
-        let subtree = [
-            &[0x30, 17, 0xa0, 15, 0x30, 13, 0x86, 11][..],
-            b"example.org",
-        ]
-        .concat();
-        let oid = [2, 5, 29, 30];
-        let extension = CustomExtension::from_oid_content(&oid, subtree);
-        params.custom_extensions.push(extension);
-    });
-    let with = |name: SanType| {
+    let permitted = limited(vec![acme.clone()], Vec::new());
+    let excluded = limited(Vec::new(), vec![acme]);
+    let of = |organization: &str| {
         let mut params = leaf("agent");
-        params.subject_alt_names = vec![name];
+        params.distinguished_name = name(&[
+            (DnType::OrganizationName, organization),
+            (DnType::CommonName, "agent"),
+        ]);
         agent(params, "branch", 1)
     };
-    let address = SanType::Rfc822Name("agent@example.org".try_into().unwrap());
-    let spiffe = SanType::URI("spiffe://example.org/agent".try_into().unwrap());
-    let dns = SanType::DnsName("agent.example.org".try_into().unwrap());
+    for (organization, is_within, is_surely_without) in [
+        ("Acme Ltd", true, false),
+        ("ACME  ltd ", true, false),
+        ("Acme Ltd.", false, true),
+        // Neither surely the same nor surely another one.
+        ("\u{c1}cme Ltd", false, false),
+        ("Acme\u{a0}Ltd", false, false),
+    ] {
+        assert_eq!(
+            is_permitted(&permitted, of(organization)),
+            is_within,
+            "{organization}"
+        );
+        assert_eq!(
+            is_permitted(&excluded, of(organization)),
+            is_surely_without,
+            "{organization}"
+        );
+    }
+    let mut nameless = leaf("agent");
+    nameless.distinguished_name = rcgen::DistinguishedName::new();
+    nameless.subject_alt_names = vec![SanType::DnsName("a.example".try_into().unwrap())];
+    assert!(is_permitted(&permitted, agent(nameless, "branch", 1)));
+    assert!(!is_permitted(&permitted, agent(leaf("agent"), "branch", 1)));
+    assert!(is_permitted(&excluded, agent(leaf("agent"), "branch", 1)));
+    for branch in [permitted, excluded] {
+        assert!(gateway::x509::kept_out(&branch).is_empty());
+    }
+}
+
+#[test]
+fn constraints_that_are_not_honoured_are_warned_of_and_refuse_whom_the_warning_names() {
+    let mail = with_name(SanType::Rfc822Name("agent@example.org".try_into().unwrap()));
+    let spiffe = || with_uri("spiffe://example.org/agent");
     for (branch, refused, words) in [
         (
-            permit(mail),
-            with(address),
+            constrained(&[(MAIL, b"example.org")], &[]),
+            mail,
             "certificates with an e-mail address",
         ),
-        (uri, with(spiffe), "certificates with a URI"),
+        // Neither a host nor a domain.
         (
-            permit(directory),
-            with(dns.clone()),
-            "every certificate below it is refused",
+            constrained(&[(URI, b"spiffe://example.org")], &[]),
+            spiffe(),
+            "certificates with a URI",
+        ),
+        (
+            constrained(&[], &[(URI, b"")]),
+            spiffe(),
+            "certificates with a URI",
         ),
     ] {
         let said = gateway::x509::kept_out(&branch);
         assert_eq!(said.len(), 1, "{words}");
         assert!(said[0].contains(words), "{said:?}");
-        assert_refused(&[(
-            vec![refused, branch],
-            Failure::NameConstraint,
-            "constraints",
-        )]);
+        assert!(!is_permitted(&branch, refused), "{words}");
     }
-    let honoured = permit(GeneralSubtree::DnsName("example.org".to_owned()));
-    assert!(gateway::x509::kept_out(&honoured).is_empty());
+    // Of an intermediate that a client sends webpki is shown all.
+    let branch = constrained(&[(URI, b"example.org")], &[]);
+    assert_refused(&[(
+        vec![spiffe(), branch.clone()],
+        Failure::NameConstraint,
+        "name that CA in the configuration",
+    )]);
     let root = plan("CA", 0, "CA", 0).make();
-    search(&roots(&[root]), &[with(dns), honoured]).0.unwrap();
+    search(&roots(&[root, branch.clone()]), &[spiffe(), branch])
+        .0
+        .unwrap();
 }
 
 /// Whether the names and keys of these plans lead from the first to a root, by trying everything.

@@ -13,7 +13,7 @@ mod roots;
 mod trust_settings;
 mod words;
 
-pub use constraints::kept_out;
+pub use constraints::{kept_out, unheeded_extensions};
 pub use list::{ListError, ListParts};
 pub use path::{AnyPath, Judge, Search, Steps, Usage, Verified, within_bounds};
 pub use points::named_by_certificate;

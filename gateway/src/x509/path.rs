@@ -363,6 +363,9 @@ impl<'w> Walk<'w> {
             .verify_for_usage(&algorithms, roots, &above, now, usage, None, None)
             .map_err(explain)?;
         words::require_issuers(&path)?;
+        // webpki has verified that these are the path, and honoured the other constraints.
+        let certificates = std::iter::once(&self.sent[0]).chain(&above);
+        root.constraints.check(certificates)?;
         judge.accept(&Verified { path: &path, root })
     }
 

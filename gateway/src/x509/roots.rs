@@ -5,9 +5,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
+use gateway_core::identity::Pattern;
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 
+use super::constraints::{self, Constraints};
 use super::read::Candidate;
 use crate::pki::facts::Facts;
 
@@ -24,6 +26,8 @@ pub struct Root {
     pub(super) key_id: Option<Vec<u8>>,
     /// DER values of which its name constraints are made.
     pub(super) constraint_values: usize,
+    /// Those of its name constraints that webpki is not shown.
+    pub(super) constraints: Constraints,
 }
 
 /// All CAs that the other side's certificates may chain to.
@@ -85,7 +89,9 @@ impl Roots {
 }
 
 impl Root {
-    fn new(anchor: TrustAnchor<'static>, certificate: &CertificateDer<'_>) -> Self {
+    fn new(mut anchor: TrustAnchor<'static>, certificate: &CertificateDer<'_>) -> Self {
+        let (shown, constraints) = constraints::split(anchor.name_constraints.take());
+        anchor.name_constraints = shown;
         let facts = Facts::parse(certificate).ok();
         let candidate = Candidate::read(certificate).ok();
         let end = facts.as_ref().map(|facts| facts.not_after);
@@ -99,7 +105,13 @@ impl Root {
             // Name constraints of a root that has more values than are counted count for too many.
             constraint_values: candidate
                 .map_or(usize::MAX, |candidate| candidate.constraint_values),
+            constraints,
             anchor,
         }
+    }
+
+    /// Whether a certificate below it may have a URI that this pattern matches, as far as the pattern says which host that has.
+    pub fn may_certify(&self, uri: &Pattern) -> bool {
+        self.constraints.may_permit(uri)
     }
 }

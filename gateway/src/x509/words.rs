@@ -150,8 +150,9 @@ fn explain_names(error: &webpki::Error) -> Option<Refused> {
     use webpki::Error as Webpki;
     let detail = match error {
         Webpki::NameConstraintViolation => {
-            "a CA of its chain may not issue for its names (name constraints, RFC 5280 section 4.2.1.10; constraints on URIs, \
-             directory names and e-mail addresses permit none of theirs here): issue it by another CA"
+            "a CA of its chain may not issue for its names (name constraints, RFC 5280 section 4.2.1.10; those on URIs and \
+             directory names are honoured of CAs that the configuration names, of others they permit none of theirs here, as those on \
+             e-mail addresses do): issue it by another CA, or name that CA in the configuration"
         }
         Webpki::MalformedNameConstraint | Webpki::InvalidNetworkMaskConstraint => {
             "the name constraints of a CA of its chain cannot be read: issue that CA anew"
@@ -203,7 +204,7 @@ fn no_authority(above: &[CertificateDer<'_>]) -> String {
 }
 
 /// The extensions that webpki knows, RFC 5280 section 4.2.
-const KNOWN: [Oid<'static>; 7] = [
+pub(super) const KNOWN: [Oid<'static>; 7] = [
     oid!(2.5.29.14),
     oid!(2.5.29.15),
     oid!(2.5.29.17),
