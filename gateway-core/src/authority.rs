@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::certificate::Certificate;
+use crate::identity::Rule;
 use crate::pattern::Pattern;
 
 /// Where SPIFFE IDs begin (SPIFFE-ID section 2.1); URI schemes have no case (RFC 3986 section 3.1).
@@ -104,6 +105,27 @@ impl Scope {
         }
     }
 
+    /// Whether the authority may issue a certificate that a rule matches, whichever the listener.
+    pub fn may_satisfy(&self, rule: &Rule) -> bool {
+        let is_named = match &rule.trust_domain {
+            Some(named) => *named == self.trust_domain,
+            // What it writes beside URIs and DNS names counts only for rules of its domain.
+            None => {
+                rule.common_name.is_none()
+                    && rule.organizational_unit.is_none()
+                    && rule.issuer.is_none()
+                    && rule.ip_address.is_none()
+            }
+        };
+        let own = format!("{SPIFFE}{}", self.trust_domain);
+        let below = Pattern::Prefix(format!("{own}/"));
+        let may_have_uri = |uri: &Pattern| uri.matches(&own) || uri.overlaps(&below);
+        let may_have_dns = |dns: &Pattern| self.dns.iter().any(|own| own.overlaps(dns));
+        is_named
+            && rule.uri.as_ref().is_none_or(may_have_uri)
+            && rule.dns.as_ref().is_none_or(may_have_dns)
+    }
+
     /// Whether a name could be both this authority's and the other's: not within one trust domain, where they are one.
     pub fn overlaps(&self, other: &Scope) -> bool {
         let overlap = |pattern: &Pattern| other.dns.iter().any(|other| pattern.overlaps(other));
@@ -165,6 +187,48 @@ mod tests {
         assert!(!wide.overlaps(&scope("b.example", &["agent.example.net"])));
         assert!(!wide.overlaps(&scope("b.example", &[])));
         assert!(!wide.overlaps(&scope("a.example", &["*.example.org"])));
+    }
+
+    #[test]
+    fn an_authority_satisfies_the_rules_for_names_that_are_its_own_to_give_alone() {
+        let bound = scope("a.example", &["*.agents.a.example"]);
+        let uri = |text: &str| Rule {
+            uri: Some(Pattern::parse_uri(text).unwrap()),
+            ..Rule::default()
+        };
+        let dns = |text: &str| Rule {
+            dns: Some(Pattern::parse_dns(text).unwrap()),
+            ..Rule::default()
+        };
+        let of_domain = |domain: &str| Rule {
+            trust_domain: Some(TrustDomain::parse(domain).unwrap()),
+            common_name: Some(Pattern::parse("agent").unwrap()),
+            ..Rule::default()
+        };
+        for satisfied in [
+            uri("spiffe://a.example/agent/*"),
+            uri("spiffe://a.example"),
+            uri("spiffe://*"),
+            uri("spiffe://*/agent"),
+            dns("one.agents.a.example"),
+            of_domain("a.example"),
+        ] {
+            assert!(bound.may_satisfy(&satisfied), "{satisfied:?}");
+        }
+        let common_name = Rule {
+            trust_domain: None,
+            ..of_domain("a.example")
+        };
+        for not in [
+            uri("spiffe://b.example/*"),
+            uri("spiffe://a.example.net/*"),
+            uri("https://a.example/*"),
+            dns("agents.b.example"),
+            of_domain("b.example"),
+            common_name,
+        ] {
+            assert!(!bound.may_satisfy(&not), "{not:?}");
+        }
     }
 
     #[test]

@@ -21,8 +21,14 @@ pub struct Fingerprint(pub [u8; 32]);
 pub struct FingerprintError;
 
 impl Fingerprint {
-    /// Reads it as tools print it: `openssl x509 -fingerprint -sha256` puts colons between the bytes.
+    /// Reads it as tools print it: `openssl x509 -fingerprint -sha256` puts colons between the bytes, and `sha256 Fingerprint=`
+    /// before them.
     pub fn parse(text: &str) -> Result<Self, FingerprintError> {
+        let text = text.trim();
+        let text = match text.split_once('=') {
+            Some((label, rest)) if label.eq_ignore_ascii_case("sha256 fingerprint") => rest,
+            _ => text,
+        };
         let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
         if digits.len() != 64 {
             return Err(FingerprintError);
@@ -205,6 +211,12 @@ mod tests {
             prop_assert_eq!(Fingerprint::parse(&fingerprint.to_string()), Ok(fingerprint));
             let pairs: Vec<_> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
             prop_assert_eq!(Fingerprint::parse(&pairs.join(":")), Ok(fingerprint));
+            for label in ["sha256 Fingerprint=", "SHA256 Fingerprint="] {
+                let printed = format!("{label}{}\n", pairs.join(":"));
+                prop_assert_eq!(Fingerprint::parse(&printed), Ok(fingerprint));
+            }
+            let other = format!("SHA1 Fingerprint={}", pairs.join(":"));
+            prop_assert_eq!(Fingerprint::parse(&other), Err(FingerprintError));
         }
     }
 }

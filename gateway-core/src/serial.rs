@@ -51,8 +51,18 @@ impl Serial {
     }
 
     /// As `parse`, for what a person types: so many digits of which none is a letter are a decimal number more likely than
-    /// not, and taking them for another one would name a certificate that nobody has.
+    /// not, and taking them for another one would name a certificate that nobody has. `openssl x509 -serial` writes `serial=`
+    /// before them.
     pub fn parse_argument(text: &str) -> Result<Self, SerialError> {
+        let text = text.trim();
+        let (hexadecimal, is_labelled) = match text.split_once('=') {
+            Some((label, rest)) if label.trim().eq_ignore_ascii_case("serial") => (rest, true),
+            _ => (text, false),
+        };
+        if is_labelled {
+            // Nobody but OpenSSL writes that, and always in hexadecimal.
+            return Self::parse(hexadecimal);
+        }
         let hexadecimal = Self::parse(text)?;
         let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
         match Self::parse_decimal(text) {
@@ -112,6 +122,10 @@ mod tests {
             assert_eq!(Serial::parse(same), Ok(plain), "{same}");
             assert_eq!(Serial::parse_argument(same), Ok(plain), "{same}");
         }
+        let printed = "serial=1234567890123456789012345678";
+        let digits = Serial::parse("1234567890123456789012345678");
+        assert_eq!(Serial::parse_argument(printed), digits);
+        assert_eq!(Serial::parse_argument("serial=0A1B2C\n"), Ok(plain));
         assert_eq!(Serial::parse_decimal("662316"), Ok(plain));
         for wrong in ["", ":", "0x", "12 34", "0a-1b", "g"] {
             let refused = Err(SerialError::NotHexadecimal);

@@ -16,6 +16,10 @@ pub const RULES_PIECE_BYTES: usize = 64 << 10;
 pub const RULES_ERRORS_MAX: usize = 100;
 /// How many warnings of rules are given.
 pub const RULE_WARNINGS_MAX: usize = 100;
+/// How many rules of a listener are looked at for whether two of its CAs may satisfy one.
+pub const OVERLAP_RULES_MAX: usize = 100_000;
+/// How many networks of `[guard] allow` and of `deny` `check` shows.
+pub const NETWORKS_SHOWN_MAX: usize = 16;
 /// How many rules `check` shows.
 pub const RULES_SHOWN_MAX: usize = 1000;
 /// Longest file of certificates in bytes: a bundle of every public CA takes 250 KiB. Held once, while it is read.
@@ -473,6 +477,10 @@ pub const CONTROL_THREADS_MAX: usize = 8;
 pub const CONTROL_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a command waits for the socket of the next process, when the one before has let it go.
 pub const CONTROL_CONNECT_PATIENCE: Duration = Duration::from_secs(1);
+/// How many gateways of a host a command asks that does not find its own.
+pub const RUNNING_GATEWAYS_MAX: usize = 32;
+/// How long such a command waits for each of them.
+pub const RUNNING_ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a process that takes over waits for the name once the one before it has been asked for it.
 pub const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a process that takes over waits for the one before it to act by the block list that it reads.

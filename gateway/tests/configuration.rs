@@ -173,7 +173,7 @@ impl Pki {
         fs::write(self.file(), text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
         command
-            .args(["check", "--config"])
+            .args(["check", "--files-only", "--config"])
             .arg(self.file())
             .output()
             .unwrap()
@@ -818,7 +818,7 @@ fn rules_come_from_files_of_their_own_in_order_and_errors_name_file_and_line() {
         "late"
     );
     let warning = format!(
-        "{}:4: identity 2: never reached: the rule at line 23 of {} matches all that it matches",
+        "{}:4: identity 5003: never reached: the rule at line 23 of {} matches all that it matches",
         pki.path("two.toml").display(),
         pki.path("one.toml").display()
     );
@@ -910,9 +910,13 @@ fn listeners_have_in_common_what_the_defaults_say_and_a_missing_file_is_one_erro
     let half = SHARED.replace("key = \"chained.key\"", "");
     let error = pki.only_error(&half);
     assert!(
-        error.contains("listener \"three\": key: missing"),
+        error.contains("listener \"three\": key: missing: the one of [defaults] does not count"),
         "{error}"
     );
+    let patient = SHARED.replace("idle_timeout = \"5m\"", "first_byte_timeout = \"9s\"");
+    let config = pki.check(&patient).unwrap().config;
+    let times = |listener: usize| config.listeners[listener].times.first_byte_timeout;
+    assert_eq!([times(0), times(2)], [Duration::from_secs(9); 2]);
 }
 
 #[test]
@@ -938,8 +942,6 @@ spiffe://example.org/agent/* | * | 16 | lets in every certificate
 "server.pem"\nkey = "server.key" | "ending.pem"\nkey = "ending.key" | 6 | CN=ending expires on
 client_ca = ["ca.pem"] | client_ca = ["ca.pem", "expired-ca.pem"] | 8 | CN=expired-ca expired on
 client_ca = ["ca.pem"] | client_ca = ["ca.pem", "edge.pem"] | 8 | the CAs in ca.pem and in edge.pem may issue the same names
-client_ca = ["ca.pem"] | client_ca = ["ca.pem", { file = "edge.pem", trust_domain = "a" }] | 8 | the CAs in ca.pem and in edge.pem may issue
-client_ca = ["ca.pem"] | client_ca = [{ file = "ca.pem", trust_domain = "b", dns = ["a.b"] }, { file = "edge.pem", trust_domain = "a", dns = ["*.b"] }] | 8 | may issue the same names
 [[listener]] | workers.count = 1000\n[[listener]] | 1 | CPUs this process may use
 [[listener]] | guard = { mode = "monitor", interfaces = ["lo"] }\n[[listener]] | 1 | bulk throughput
 alpn = | sni = [{ certificate = "server.pem", key = "server.key" }, { certificate = "server.pem", key = "server.key" }]\nalpn = | 5 | answers to server.example.org already
@@ -968,6 +970,128 @@ fn a_tenant_that_clients_of_a_bound_ca_cannot_have_is_warned_of() {
     assert!(warnings("[\"ca.pem\"]", "").is_empty());
     let named = warnings(bound, "trust_domain = \"example.org\", ");
     assert!(named.is_empty(), "{named:?}");
+}
+
+#[test]
+fn two_cas_are_warned_of_only_where_a_rule_admits_clients_of_both() {
+    let pki = pki();
+    let unbound = "\"ca.pem\", \"edge.pem\"";
+    let one_bound = "\"ca.pem\", { file = \"edge.pem\", trust_domain = \"a\" }";
+    let both_bound = "{ file = \"ca.pem\", trust_domain = \"b\", dns = [\"a.b\"] }, \
+                      { file = \"edge.pem\", trust_domain = \"a\", dns = [\"*.b\"] }";
+    let fingerprint = format!("fingerprint = \"{}\"", "ab".repeat(32));
+    for (client_ca, matched, is_warned) in [
+        (unbound, "uri = \"spiffe://example.org/a\"", true),
+        (unbound, "issuer = \"CN=Example CA\"", true),
+        (unbound, &fingerprint, false),
+        (one_bound, "uri = \"spiffe://a/x\"", true),
+        (one_bound, "uri = \"spiffe://example.org/*\"", false),
+        (one_bound, "trust_domain = \"a\"", false),
+        (one_bound, "cn = \"x\"", false),
+        (both_bound, "dns = \"a.b\"", true),
+        (both_bound, "uri = \"spiffe://b/x\"", false),
+        (both_bound, "dns = \"c.b\"", false),
+    ] {
+        let text = with(
+            "client_ca = [\"ca.pem\"]",
+            &format!("client_ca = [{client_ca}]"),
+        );
+        let text = text.replace("uri = \"spiffe://example.org/agent/*\"", matched);
+        let warnings = pki.check(&text).unwrap().warnings;
+        let warned = warnings
+            .iter()
+            .any(|warning| warning.contains("may issue the same names"));
+        assert_eq!(warned, is_warned, "{client_ca}, {matched}: {warnings:?}");
+    }
+}
+
+/// A CA with this extension.
+fn authority_by_openssl(pki: &Pki, name: &str, extension: &str) {
+    let output = Command::new("openssl")
+        .args("req -x509 -nodes -days 30 -newkey ec -pkeyopt ec_paramgen_curve:P-256".split(' '))
+        .args("-addext basicConstraints=critical,CA:TRUE -addext keyUsage=keyCertSign".split(' '))
+        .args([
+            "-addext",
+            extension,
+            "-subj",
+            &format!("/CN={name}"),
+            "-keyout",
+        ])
+        .arg(pki.path(&format!("{name}.key")))
+        .arg("-out")
+        .arg(pki.path(&format!("{name}.pem")))
+        .output()
+        .expect("the openssl command runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {said}");
+}
+
+#[test]
+fn a_ca_that_admits_nobody_and_one_whose_critical_extensions_do_not_count_are_warned_of() {
+    let pki = pki();
+    authority_by_openssl(
+        &pki,
+        "hosts",
+        "nameConstraints=critical,permitted;URI:example.org",
+    );
+    authority_by_openssl(
+        &pki,
+        "policy",
+        "policyConstraints=critical,requireExplicitPolicy:0",
+    );
+    let warnings = |client_ca: &str, matched: &str| {
+        let text = with("\"ca.pem\"]\nbackend", &format!("{client_ca}]\nbackend"));
+        let text = text.replace("uri = \"spiffe://example.org/agent/*\"", matched);
+        pki.check(&text).unwrap().warnings
+    };
+    let bound = "{ file = \"ca.pem\", trust_domain = \"b\" }";
+    for (client_ca, matched, admits) in [
+        (bound, "uri = \"spiffe://example.org/*\"", false),
+        (bound, "cn = \"x\"", false),
+        (bound, "uri = \"spiffe://b/*\"", true),
+        ("\"ca.pem\"", "trust_domain = \"a\"", false),
+        ("\"hosts.pem\"", "uri = \"spiffe://example.org/a\"", true),
+        ("\"hosts.pem\"", "uri = \"spiffe://example.net/*\"", false),
+        (
+            "\"hosts.pem\"",
+            "uri = \"spiffe://example.org.evil/*/a\"",
+            false,
+        ),
+        ("\"hosts.pem\"", "uri = \"spiffe://*\"", true),
+        ("\"hosts.pem\"", "dns = \"a.example.net\"", true),
+    ] {
+        let warnings = warnings(client_ca, matched);
+        let warned = warnings
+            .iter()
+            .any(|warning| warning.contains("admits nobody"));
+        assert_eq!(warned, !admits, "{client_ca}, {matched}: {warnings:?}");
+    }
+    let unbound = warnings("\"ca.pem\"", "trust_domain = \"a\"");
+    let told = "identity 1: matches nobody on otlp-grpc: no CA of client_ca is bound to the trust domain a there";
+    assert!(
+        unbound.iter().any(|warning| warning.contains(told)),
+        "{unbound:?}"
+    );
+    let [policy] = &warnings("\"policy.pem\"", "cn = \"x\"")[..] else {
+        panic!("one warning");
+    };
+    assert!(policy.contains("critical extension 2.5.29.36"), "{policy}");
+}
+
+#[test]
+fn warnings_of_rules_in_other_files_have_the_numbers_of_the_table() {
+    let pki = pki();
+    let rules = "[[identity]]\nmatch = { cn = \"one\" }\n[[identity]]\nmatch = { cn = \"*\" }\n";
+    fs::write(pki.path("rules.toml"), rules).unwrap();
+    let text = format!("include = [\"rules.toml\"]\n{SMALLEST}");
+    let warnings = pki.check(&text).unwrap().warnings;
+    let [warning] = &warnings[..] else {
+        panic!("{warnings:?}");
+    };
+    assert!(
+        warning.contains("rules.toml:3: identity 3: `*` lets in"),
+        "{warning}"
+    );
 }
 
 #[test]

@@ -1,25 +1,28 @@
 //! `client_ca`: the files of a listener's authorities, and what those that are bound to a trust domain may speak for.
 //! In: paths and tables as written, then the authorities that were read from them. Out: a scope for each that is bound, and a
-//! warning where two may issue the same name. What a scope means is decided in `gateway_core::authority`.
+//! warning where two may issue the same name and a rule admits it. What a scope means is decided in `gateway_core::authority`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use gateway_core::authority::{Scope, TrustDomain};
-use gateway_core::identity::Pattern;
+use gateway_core::identity::{Pattern, Rule, Rules};
 use gateway_core::revocation::AuthorityKey;
 
 use super::identity::dns_pattern;
 use super::keys;
+use super::listener::CheckedListener;
 use super::raw::{self, RawAuthority, Texts, WrittenAuthority};
 use super::report::{Place, Report};
 use super::value::{Field, Item};
+use crate::limits;
+use crate::tls::authority_key;
 
 /// Scopes by authority; an authority without one may issue any name.
 pub type Scopes = HashMap<AuthorityKey, Arc<Scope>>;
 
 /// One element of `client_ca`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Element {
     file: String,
     line: usize,
@@ -113,14 +116,15 @@ pub struct Origin {
     pub in_use: bool,
 }
 
-/// What the key of each of the authorities may speak for. One that stands in two files, under whatever name, must be bound in the
-/// same way in both. One that is not used for its dates is bound as well: another authority may have certified its key.
+/// What the key of each of the authorities may speak for, and the elements of which some authority is in use. One that stands in
+/// two files, under whatever name, must be bound in the same way in both. One that is not used for its dates is bound as well:
+/// another authority may have certified its key.
 pub fn scopes(
     place: &Place,
-    elements: &[Element],
+    elements: Vec<Element>,
     authorities: &keys::Authorities,
     report: &mut Report<'_>,
-) -> Option<Arc<Scopes>> {
+) -> Option<(Arc<Scopes>, Vec<Element>)> {
     let mut first_in: HashMap<AuthorityKey, usize> = HashMap::new();
     let mut scopes = Scopes::new();
     for origin in &authorities.origins {
@@ -138,34 +142,103 @@ pub fn scopes(
             scopes.insert(origin.key, Arc::clone(scope));
         }
     }
-    let in_use: BTreeSet<usize> = authorities
-        .origins
-        .iter()
-        .filter(|origin| origin.in_use)
-        .map(|origin| origin.file)
-        .collect();
-    let in_use: Vec<_> = in_use.into_iter().map(|index| &elements[index]).collect();
-    warn_of_overlap(place, &in_use, report);
-    Some(Arc::new(scopes))
+    let in_use = authorities.origins.iter().filter(|origin| origin.in_use);
+    let in_use: BTreeSet<usize> = in_use.map(|origin| origin.file).collect();
+    let elements = elements.into_iter().enumerate();
+    let elements = elements.filter(|(index, _)| in_use.contains(index));
+    let elements = elements.map(|(_, element)| element).collect();
+    Some((Arc::new(scopes), elements))
 }
 
-/// Tells of the first two files whose authorities may issue the same name. Those in one file count as one authority: that is
-/// how a CA is followed by its successor.
-fn warn_of_overlap(place: &Place, elements: &[&Element], report: &mut Report<'_>) {
-    let pairs = elements.iter().enumerate().flat_map(|(index, later)| {
-        let earlier = elements[..index].iter();
-        earlier.map(move |earlier| (earlier, later))
+/// Tells, for each listener, of the first two files whose authorities may issue the same name for one of its rules. Those in one file
+/// count as one authority: that is how a CA is followed by its successor.
+pub fn warn_of_overlap(listeners: &[CheckedListener], rules: &Rules, report: &mut Report<'_>) {
+    for (position, listener) in listeners.iter().enumerate() {
+        let elements = representatives(&listener.authorities);
+        let rules = rules.as_slice().iter();
+        let mut rules = rules
+            .filter(|rule| rule.holds_for(position))
+            .take(limits::OVERLAP_RULES_MAX);
+        let overlap = rules.find_map(|rule| overlap(&elements, rule));
+        if let Some((earlier, later)) = overlap {
+            let text = format_args!(
+                "the CAs in {} and in {} may issue the same names, and a rule admits either: bind them with trust_domain, or put \
+                 a CA and its successor into one file",
+                earlier.file, later.file
+            );
+            let key = listener.place.key("client_ca");
+            report.warn(later.line, &key, text);
+        }
+    }
+}
+
+/// Tells of each CA of a listener below which nobody gets in, because no rule of that listener matches what it may issue.
+pub fn warn_of_useless(listeners: &[CheckedListener], rules: &Rules, report: &mut Report<'_>) {
+    let rules = rules.as_slice();
+    // That nobody gets in at all is said where the rules are; so many take too long to try.
+    if rules.is_empty() || rules.len() > limits::OVERLAP_RULES_MAX {
+        return;
+    }
+    for (position, listener) in listeners.iter().enumerate() {
+        let Some(checked) = &listener.checked else {
+            continue;
+        };
+        for root in checked.client_roots.iter() {
+            let scope = checked.client_scopes.get(&authority_key(&root.anchor));
+            let may_satisfy = |rule: &Rule| {
+                let is_in_scope = match scope {
+                    // It may have certified the key of one that is bound.
+                    None => rule
+                        .trust_domain
+                        .as_ref()
+                        .is_none_or(|domain| listener.may_bind_to(domain)),
+                    Some(scope) => scope.may_satisfy(rule),
+                };
+                is_in_scope && rule.uri.as_ref().is_none_or(|uri| root.may_certify(uri))
+            };
+            let mut held = rules.iter().filter(|rule| rule.holds_for(position));
+            if !held.any(may_satisfy) {
+                let text = format_args!(
+                    "{} admits nobody: no rule of this listener matches what it may issue (its trust domain, its name constraints)",
+                    root.subject
+                );
+                let key = listener.place.key("client_ca");
+                report.warn(listener.place.line, &key, text);
+            }
+        }
+    }
+}
+
+/// At most two elements of each scope: more of them add no other pair.
+fn representatives(elements: &[Element]) -> Vec<&Element> {
+    let mut kept: Vec<&Element> = Vec::new();
+    for element in elements {
+        let like = kept.iter().filter(|known| known.scope == element.scope);
+        if like.clone().count() < 2 && !like.clone().any(|known| known.file == element.file) {
+            kept.push(element);
+        }
+    }
+    kept
+}
+
+/// The first two elements of which each may issue a certificate with a name of the other's that the rule admits.
+fn overlap<'e>(elements: &[&'e Element], rule: &Rule) -> Option<(&'e Element, &'e Element)> {
+    // Of one certificate it is known who has issued it.
+    if rule.fingerprints.is_some() {
+        return None;
+    }
+    let able = |element: &&&Element| match &element.scope {
+        None => rule.trust_domain.is_none(),
+        Some(scope) => scope.may_satisfy(rule),
+    };
+    let able: Vec<_> = elements.iter().filter(able).copied().collect();
+    let pairs = able.iter().enumerate().flat_map(|(index, later)| {
+        let earlier = able[..index].iter();
+        earlier.map(move |earlier| (*earlier, *later))
     });
     let mut overlapping = pairs.filter(|(earlier, later)| match (&earlier.scope, &later.scope) {
         (Some(earlier), Some(later)) => earlier.overlaps(later),
         _ => earlier.file != later.file,
     });
-    if let Some((earlier, later)) = overlapping.next() {
-        let text = format_args!(
-            "the CAs in {} and in {} may issue the same names, and a rule admits either: bind them with trust_domain, or put \
-             a CA and its successor into one file",
-            earlier.file, later.file
-        );
-        report.warn(later.line, &place.key("client_ca"), text);
-    }
+    overlapping.next()
 }

@@ -2,11 +2,13 @@
 //! In: the section and a listener as written. Out: the listener, with what it does not say itself. Keys that only mean something
 //! together are taken together: who states one of them states them all.
 
-use super::raw::{RawDefaults, RawListener};
+use super::raw::{RawDefaults, RawListener, Text};
+use super::report::Report;
 use super::value::Field;
 
 /// Gives a listener what it does not state.
-pub fn fill(listener: &mut RawListener, defaults: &RawDefaults) {
+pub fn fill(listener: &mut RawListener, defaults: &RawDefaults, report: &mut Report<'_>) {
+    refuse_halves(listener, defaults, report);
     fn one<T: Clone>(own: &mut Field<T>, default: &Field<T>) {
         if matches!(own, Field::Absent) {
             own.clone_from(default);
@@ -28,6 +30,10 @@ pub fn fill(listener: &mut RawListener, defaults: &RawDefaults) {
     one(&mut listener.crl, &defaults.crl);
     one(&mut listener.resumption, &defaults.resumption);
     one(&mut listener.backend, &defaults.backend);
+    one(
+        &mut listener.first_byte_timeout,
+        &defaults.first_byte_timeout,
+    );
     one(&mut listener.handshake_timeout, &defaults.handshake_timeout);
     one(&mut listener.idle_timeout, &defaults.idle_timeout);
     one(&mut listener.quiet_timeout, &defaults.quiet_timeout);
@@ -59,5 +65,31 @@ pub fn fill(listener: &mut RawListener, defaults: &RawDefaults) {
     pair(
         (&mut listener.at_expiry, &mut listener.expiry_drain),
         (&defaults.at_expiry, &defaults.expiry_drain),
+    );
+}
+
+/// A certificate without its key is of no use, nor a key without its certificate; it is refused here, where it is known why the
+/// other one is not there.
+fn refuse_halves(listener: &mut RawListener, defaults: &RawDefaults, report: &mut Report<'_>) {
+    let place = listener.place.clone();
+    let mut refuse = |own: (&str, &Field<Text>),
+                      (key, missing): (&str, &mut Field<Text>),
+                      default: &Field<Text>| {
+        let (half, own) = own;
+        let is_half = matches!(own, Field::Given(_)) && matches!(missing, Field::Absent);
+        if is_half && !matches!(default, Field::Absent) {
+            let text = format_args!(
+                "missing: the one of [defaults] does not count for a listener that states its own {half}: state both here"
+            );
+            report.refuse(place.line, place.key(key), text);
+            *missing = Field::Wrong;
+        }
+    };
+    let (certificate, key) = (&mut listener.certificate, &mut listener.key);
+    refuse(("certificate", certificate), ("key", key), &defaults.key);
+    refuse(
+        ("key", key),
+        ("certificate", certificate),
+        &defaults.certificate,
     );
 }

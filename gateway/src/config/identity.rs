@@ -12,6 +12,7 @@ use gateway_core::identity::{
     IdentityLimits, Pattern, Rule, Rules, Tenant, TenantPart, TenantSource,
 };
 
+use super::listener::CheckedListener;
 use super::raw::{RawIdentity, RawMatch, Text, Texts};
 use super::report::{Place, Report};
 use super::value::{Field, OneOrMore, Sections};
@@ -28,20 +29,20 @@ pub struct RulePlace {
 }
 
 /// Checks all rules, those of the file first and then those of the files it includes. Wrong ones are reported and left out.
-/// Of the listeners, by position: their names, and whether CAs of theirs are bound to a trust domain.
 pub fn check_all(
     place: &Place,
     (field, included): (Field<Sections<RawIdentity>>, Field<Texts>),
-    (listeners, bound): (&[Option<&str>], &[bool]),
+    listeners: &[CheckedListener],
     report: &mut Report<'_>,
 ) -> Rules {
+    let names: Vec<_> = listeners.iter().map(CheckedListener::name).collect();
     let sections = field.sections();
     let has_none = sections.as_ref().is_some_and(Vec::is_empty);
     let file: Arc<Path> = report.file().into();
     let mut rules = Vec::new();
     let sections = sections.unwrap_or_default();
-    check_sections(&file, sections, listeners, (&mut rules, report));
-    rules.extend(include::rules(place, included, listeners, report));
+    check_sections(&file, sections, &names, (&mut rules, report));
+    rules.extend(include::rules(place, included, &names, report));
     if has_none && rules.is_empty() {
         report.warn(
             place.line,
@@ -51,7 +52,7 @@ pub fn check_all(
     }
     let (places, rules): (Vec<_>, Vec<_>) = rules.into_iter().unzip();
     let rules = Rules::new(rules);
-    shadow::warn(&places, &rules, bound, report);
+    shadow::warn(&places, &rules, listeners, report);
     rules
 }
 

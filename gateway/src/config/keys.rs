@@ -549,6 +549,9 @@ fn add_authorities(authorities: &mut Authorities, examination: &mut Examination<
         for whom in x509::kept_out(&certificate) {
             examination.warn(format_args!("{} {whom}", facts.subject));
         }
+        for extension in x509::unheeded_extensions(&certificate) {
+            examination.warn(format_args!("{} {extension}", facts.subject));
+        }
         match authorities.roots.add(certificate.clone()) {
             Ok(()) => {
                 authorities.certificates.push(certificate);

@@ -4,13 +4,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use gateway_core::authority::TrustDomain;
 use gateway_core::revocation::Revocation;
 use rustls::crypto::CryptoProvider;
 
 use super::backend::Names;
 use super::bounds;
 use super::checked::{Listener, ServerCertificate};
-use super::client_ca::{self, Scopes};
+use super::client_ca::{self, Element, Scopes};
 use super::closing;
 use super::keys::{self, Authorities, OwnCertificate, Role};
 use super::raw::{RawListener, RawSni, Texts};
@@ -33,6 +34,8 @@ pub struct CheckedListener {
     pub address: Option<SocketAddr>,
     /// Position of its backend, if there is one.
     pub backend: Option<usize>,
+    /// The files of its clients' CAs that are in use, unless something is wrong with them.
+    pub authorities: Vec<Element>,
     /// The listener, unless something is wrong with it.
     pub checked: Option<Listener>,
 }
@@ -42,6 +45,14 @@ impl CheckedListener {
     pub fn binds_authorities(&self) -> bool {
         let checked = self.checked.as_ref();
         checked.is_some_and(|listener| !listener.client_scopes.is_empty())
+    }
+
+    /// Whether one of them is bound to this one; also where that is not known.
+    pub fn may_bind_to(&self, trust_domain: &TrustDomain) -> bool {
+        self.checked.as_ref().is_none_or(|listener| {
+            let mut scopes = listener.client_scopes.values();
+            scopes.any(|scope| scope.trust_domain == *trust_domain)
+        })
     }
 
     /// Its name as written, if it has one.
@@ -130,7 +141,10 @@ fn check(
     let first = (take(&mut raw.certificate), take(&mut raw.key));
     let first = keys::own(&place, first, Role::Server, provider, report);
     let more = sni(&place, take(&mut raw.sni), provider, report);
-    let clients = clients(&place, &mut raw, provider, report);
+    let mut clients = clients(&place, &mut raw, provider, report);
+    let authorities = clients
+        .as_mut()
+        .map(|clients| std::mem::take(&mut clients.elements));
     let resumption = report.optional(&place, "resumption", take(&mut raw.resumption), |on| {
         Ok(*on)
     });
@@ -165,12 +179,14 @@ fn check(
         written_address,
         address,
         backend,
+        authorities: authorities.unwrap_or_default(),
         checked,
     }
 }
 
 /// Whose clients a listener takes, and which of them no more.
 struct Clients {
+    elements: Vec<Element>,
     roots: Arc<Roots>,
     scopes: Arc<Scopes>,
     revocation: Arc<Revocation>,
@@ -185,11 +201,11 @@ fn clients(
 ) -> Option<Clients> {
     let (files, elements) = client_ca::split(place, take(&mut raw.client_ca), report);
     let mut authorities = authorities(place, files, provider, report);
-    let client_scopes = authorities
+    let scopes = authorities
         .as_ref()
         .zip(elements)
         .and_then(|(authorities, elements)| {
-            client_ca::scopes(place, &elements, authorities, report)
+            client_ca::scopes(place, elements, authorities, report)
         });
     let written = revocation::Written {
         authorities_key: "client_ca",
@@ -205,9 +221,11 @@ fn clients(
         warn_of_many_names(place, roots, report);
     }
     let (revocation, revoking) = revocation?;
+    let (scopes, elements) = scopes?;
     Some(Clients {
+        elements,
         roots: client_roots?,
-        scopes: client_scopes?,
+        scopes,
         revocation,
         revoking: Arc::new(revoking),
     })

@@ -144,7 +144,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     let mut listeners = raw.listener;
     if let (Field::Given(listeners), Some(defaults)) = (&mut listeners, raw.defaults.given()) {
         let listeners = listeners.value.0.iter_mut();
-        listeners.for_each(|listener| defaults::fill(listener, &defaults.value));
+        listeners.for_each(|listener| defaults::fill(listener, &defaults.value, report));
     }
     let listeners = listener::check_all(&raw.place, listeners, &provider.provider, &names, report);
     revocation::judge(report);
@@ -153,15 +153,12 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     process::refuse_shared_address(&admin, &listeners, report);
     let guard = guard::check(raw.guard, &listeners, report);
     let observe = observe::check(&raw.place, raw.observe, &listeners, report);
-    let names: Vec<_> = listeners.iter().map(|listener| listener.name()).collect();
-    let bound: Vec<_> = listeners
-        .iter()
-        .map(|listener| listener.binds_authorities())
-        .collect();
     let rules = {
         let written = (raw.identity, raw.include);
-        identity::check_all(&raw.place, written, (&names, &bound), report)
+        identity::check_all(&raw.place, written, &listeners, report)
     };
+    client_ca::warn_of_overlap(&listeners, &rules, report);
+    client_ca::warn_of_useless(&listeners, &rules, report);
     let block_list = paths.as_ref().map(Paths::block_list);
     audit::refuse_other_file(audit.as_ref(), block_list.as_deref(), report);
     Some(Config {

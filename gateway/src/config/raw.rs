@@ -263,6 +263,7 @@ section! {
         "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
         "resumption" => resumption: bool,
         "backend" => backend: Text,
+        "first_byte_timeout" => first_byte_timeout: Text,
         "handshake_timeout" => handshake_timeout: Text,
         "idle_timeout" => idle_timeout: Text,
         "quiet_timeout" => quiet_timeout: Text,

@@ -4,44 +4,89 @@
 use gateway_core::identity::{Pattern, Rule, Rules};
 
 use super::identity::RulePlace;
+use super::listener::CheckedListener;
 use super::report::Report;
 use crate::limits;
 
-/// Tells of each rule that is never reached, that lets in whoever has a certificate, or that refuses clients of the CAs that are
-/// `bound` to a trust domain, by the listeners' positions; of so many at most.
-pub fn warn(places: &[RulePlace], rules: &Rules, bound: &[bool], report: &mut Report<'_>) {
+/// Tells of each rule that is never reached, that lets in whoever has a certificate, that no CA of its listeners can satisfy, or that
+/// refuses clients of CAs that are bound to a trust domain; of so many at most. Rules have the numbers of `check`'s table.
+pub fn warn(
+    places: &[RulePlace],
+    rules: &Rules,
+    listeners: &[CheckedListener],
+    report: &mut Report<'_>,
+) {
     let mut left = limits::RULE_WARNINGS_MAX;
     for (position, (at, rule)) in places.iter().zip(rules.as_slice()).enumerate() {
         if left == 0 {
             return;
         }
-        if let Some(earlier) = rules.covering(position) {
+        let never = rules.covering(position).map(|earlier| {
             let before = &places[earlier];
             let line = before.place.line;
             let file = match before.file == at.file {
                 true => String::new(),
                 false => format!(" of {}", before.file.display()),
             };
-            let text = format_args!(
-                "never reached: the rule at line {line}{file} matches all that it matches"
-            );
-            report.warn_in(&at.file, at.place.line, &at.place.label, text);
-            left -= 1;
-        }
-        if !is_narrow(rule) {
-            let text = "`*` lets in every certificate of the clients' CAs that has such a name";
-            report.warn_in(&at.file, at.place.line, &at.place.label, text);
-            left = left.saturating_sub(1);
-        }
-        let mut bound = bound.iter().enumerate();
-        let holds = bound.any(|(listener, bound)| *bound && rule.holds_for(listener));
-        if holds && rule.takes_unheard_tenant() {
-            let text = "takes the tenant from cn or ou, which do not count for CAs that are bound to a trust domain: it refuses \
-                        their clients unless it matches trust_domain as well";
-            report.warn_in(&at.file, at.place.line, &at.place.label, text);
+            format!("never reached: the rule at line {line}{file} matches all that it matches")
+        });
+        let wide = (!is_narrow(rule)).then(|| {
+            "`*` lets in every certificate of the clients' CAs that has such a name".to_owned()
+        });
+        let found = [
+            never,
+            wide,
+            refuses_bound(rule, listeners),
+            matches_nobody(rule, listeners),
+        ];
+        for text in found.into_iter().flatten() {
+            let key = format!("identity {}", position + 1);
+            report.warn_in(&at.file, at.place.line, &key, text);
             left = left.saturating_sub(1);
         }
     }
+}
+
+/// What a rule takes that does not count for the CAs of its listeners that are bound.
+fn refuses_bound(rule: &Rule, listeners: &[CheckedListener]) -> Option<String> {
+    let mut holding = holding(rule, listeners);
+    let is_bound = holding.any(CheckedListener::binds_authorities);
+    (is_bound && rule.takes_unheard_tenant()).then(|| {
+        "takes the tenant from cn or ou, which do not count for CAs that are bound to a trust domain: it refuses their clients \
+         unless it matches trust_domain as well"
+            .to_owned()
+    })
+}
+
+/// Listeners on which a rule matches nobody: those that it names, or all, have no CA that is bound to its trust domain.
+fn matches_nobody(rule: &Rule, listeners: &[CheckedListener]) -> Option<String> {
+    let domain = rule.trust_domain.as_ref()?;
+    let (with, without): (Vec<_>, Vec<_>) =
+        holding(rule, listeners).partition(|listener| listener.may_bind_to(domain));
+    let is_told = match &rule.listeners {
+        Some(_) => !without.is_empty(),
+        None => with.is_empty() && !without.is_empty(),
+    };
+    let names: Vec<_> = without
+        .iter()
+        .filter_map(|listener| listener.name())
+        .collect();
+    is_told.then(|| {
+        format!(
+            "matches nobody on {}: no CA of client_ca is bound to the trust domain {domain} there",
+            names.join(", ")
+        )
+    })
+}
+
+/// The listeners that a rule holds for.
+fn holding<'l>(
+    rule: &Rule,
+    listeners: &'l [CheckedListener],
+) -> impl Iterator<Item = &'l CheckedListener> {
+    let all = listeners.iter().enumerate();
+    all.filter(|(position, _)| rule.holds_for(*position))
+        .map(|(_, listener)| listener)
 }
 
 fn is_narrow(rule: &Rule) -> bool {
