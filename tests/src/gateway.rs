@@ -70,6 +70,8 @@ pub struct Gateway {
     folder: PathBuf,
     routes: Vec<(String, SocketAddr)>,
     admin: Admin,
+    /// Where commands find it.
+    control: PathBuf,
     takes_over: bool,
 }
 
@@ -296,13 +298,7 @@ impl Setup<'_> {
     /// The file's text.
     pub fn text(&self) -> String {
         let [name, paths] = self.world.identity_keys();
-        let name = match self.number {
-            1 => name,
-            number => name.replace(
-                self.world.name(),
-                &format!("{}-{number}", self.world.name()),
-            ),
-        };
+        let name = name.replace(self.world.name(), &self.name());
         format!(
             "{name}{}\n{paths}\n[admin]\naddress = \"{}\"\n\n{}\n{}",
             self.top, self.admin, self.tables, self.identities
@@ -364,9 +360,23 @@ impl Setup<'_> {
             process,
             command,
             folder,
+            control: self
+                .world
+                .folder()
+                .join("run")
+                .join(self.name())
+                .join("control.sock"),
             admin: self.admin,
             routes: self.routes,
             takes_over: self.takes_over,
+        }
+    }
+
+    /// What this gateway is called.
+    fn name(&self) -> String {
+        match self.number {
+            1 => self.world.name().to_owned(),
+            number => format!("{}-{number}", self.world.name()),
         }
     }
 }
@@ -405,7 +415,8 @@ impl Gateway {
                 return None;
             }
             let answer = self.admin.get("/readyz");
-            matches!(answer, Ok((200, _))).then_some(())
+            // Connections are taken a moment before commands are.
+            (matches!(answer, Ok((200, _))) && self.control.exists()).then_some(())
         });
     }
 

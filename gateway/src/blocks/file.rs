@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
 use crate::config::Paths;
-use crate::files::{JsonFault, LockError, lock, make_private, replace};
+use crate::files::{JsonFault, LockError, lock, look_private, make_private, reason, replace};
 use crate::limits;
 use crate::pki::read;
 
@@ -29,7 +29,7 @@ pub enum BlockFileError {
     #[error("{}: is no block list: {}", .0.display(), .1)]
     Broken(PathBuf, JsonFault),
     /// It cannot be written.
-    #[error("{}: cannot be written: {}", .0.display(), .1)]
+    #[error("{}: cannot be written: {}", .0.display(), reason(.1))]
     Write(PathBuf, io::Error),
     /// Another command holds it for too long.
     #[error("{}: another command is changing it", .0.display())]
@@ -41,7 +41,7 @@ pub enum BlockFileError {
     #[error(
         "{}: the gateway's state folder cannot be made or used: {}: make it, owned by the gateway's user, or move it \
          with `[paths] state`",
-        .0.display(), .1
+        .0.display(), reason(.1)
     )]
     State(PathBuf, io::Error),
     /// It would grow too large.
@@ -151,6 +151,21 @@ impl BlockFile {
         match file.digest {
             Some(_) => Ok(file),
             None => BlockFile::load(former),
+        }
+    }
+
+    /// Whether the list's folder can be made or written, and leads to a list or to none: as `open`, which makes it.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn look_writable(paths: &Paths) -> Result<(), BlockFileError> {
+        let (list, state) = (paths.block_list(), &paths.state);
+        look_private(state).map_err(|error| BlockFileError::State(state.clone(), error))?;
+        match (fs::symlink_metadata(&list), fs::metadata(&list)) {
+            (Ok(_), Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                Err(BlockFileError::NoFolder(list))
+            }
+            _ => Ok(()),
         }
     }
 

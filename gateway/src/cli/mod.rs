@@ -6,6 +6,7 @@ pub mod check;
 pub mod completions;
 pub mod crl;
 pub mod demo;
+mod enforced;
 mod expiry;
 mod explain;
 pub mod guard;

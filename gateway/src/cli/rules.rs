@@ -40,18 +40,33 @@ pub fn patterns(rule: &Rule) -> Vec<(&'static str, String)> {
     fn shown(pattern: Option<&impl Display>) -> Option<String> {
         pattern.map(ToString::to_string)
     }
-    let fingerprints = rule.fingerprints.as_ref().map(|fingerprints| {
+    // Whole, so that a new key does not compile before it is shown.
+    let Rule {
+        uri,
+        dns,
+        common_name,
+        organizational_unit,
+        issuer,
+        trust_domain,
+        ip_address,
+        fingerprints,
+        // What follows from a match: the other columns.
+        listeners: _,
+        tenant: _,
+        limits: _,
+    } = rule;
+    let fingerprints = fingerprints.as_ref().map(|fingerprints| {
         let texts: Vec<_> = fingerprints.iter().map(ToString::to_string).collect();
         texts.join(" or ")
     });
     let all = [
-        ("uri", shown(rule.uri.as_ref())),
-        ("dns", shown(rule.dns.as_ref())),
-        ("cn", shown(rule.common_name.as_ref())),
-        ("ou", shown(rule.organizational_unit.as_ref())),
-        ("issuer", shown(rule.issuer.as_ref())),
-        ("trust_domain", shown(rule.trust_domain.as_ref())),
-        ("ip", shown(rule.ip_address.as_ref())),
+        ("uri", shown(uri.as_ref())),
+        ("dns", shown(dns.as_ref())),
+        ("cn", shown(common_name.as_ref())),
+        ("ou", shown(organizational_unit.as_ref())),
+        ("issuer", shown(issuer.as_ref())),
+        ("trust_domain", shown(trust_domain.as_ref())),
+        ("ip", shown(ip_address.as_ref())),
         ("fingerprint", fingerprints),
     ];
     all.into_iter()
@@ -93,18 +108,16 @@ fn tenant(rule: &Rule) -> String {
 
 /// What one identity may use.
 pub fn limits(limits: &IdentityLimits) -> String {
-    let connections = limits
-        .max_connections
-        .map(|max| format!("{max} connections"));
-    let handshakes = limits
-        .handshakes_per_second
-        .map(|rate| format!("{rate} handshakes/s"));
-    let bytes = limits
-        .bytes_per_second
-        .map(|rate| format!("{}/s", ByteSize(rate)));
-    let burst = limits
-        .bytes_burst
-        .map(|burst| format!("{} at once", ByteSize(burst)));
+    let IdentityLimits {
+        max_connections,
+        handshakes_per_second,
+        bytes_per_second,
+        bytes_burst,
+    } = limits;
+    let connections = max_connections.map(|max| format!("{max} connections"));
+    let handshakes = handshakes_per_second.map(|rate| format!("{rate} handshakes/s"));
+    let bytes = bytes_per_second.map(|rate| format!("{}/s", ByteSize(rate)));
+    let burst = bytes_burst.map(|burst| format!("{} at once", ByteSize(burst)));
     let all: Vec<_> = [connections, handshakes, bytes, burst]
         .into_iter()
         .flatten()

@@ -2,12 +2,14 @@
 //! On the main thread. No mistake in a configuration keeps a command from finding its gateway, as long as the file still
 //! says, or the command line does, what the gateway is called.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
 
 use crate::config::{LocateError, NAME_DEFAULT, Paths, locate};
+use crate::control::{AskError, Client, Running, running};
+use crate::server::Account;
 
 /// Where a gateway's configuration is, unless something else is said.
 pub const CONFIG_DEFAULT: &str = "/etc/portcullis/portcullis.toml";
@@ -31,18 +33,25 @@ pub struct Which {
 }
 
 impl Which {
-    /// Name and folders. The configuration only has to be readable, and not even that when `--name` is given.
+    /// Name and folders. The configuration only has to be readable, and not even that when `--name` is given. Where its file
+    /// says something else by now than when the gateway was started with it, the running gateway is the one that is meant.
     ///
     /// # Errors
     /// When nothing says which gateway is meant; the text names the way out.
     pub fn paths(&self) -> anyhow::Result<Paths> {
         let usual = |name: &str| Paths::usual(name).map_err(|error| anyhow!("--name: {error}"));
         match (locate(&self.file.config), &self.name) {
-            (Ok(paths), None) => Ok(paths),
-            (Ok(paths), Some(name)) if *paths.name == **name => Ok(paths),
-            (_, Some(name)) => usual(name),
+            (Ok(paths), None) => Ok(meant(paths, &self.file.config)),
+            (Ok(paths), Some(name)) => {
+                let renamed = paths.renamed(name);
+                let renamed = renamed.map_err(|error| anyhow!("--name: {error}"))?;
+                Ok(nearest(renamed, usual(name)?))
+            }
+            (Err(_), Some(name)) => usual(name),
             (Err(LocateError::Unreadable(_)), None) if self.is_default_and_missing() => {
-                usual(NAME_DEFAULT)
+                let paths = usual(NAME_DEFAULT)?;
+                tell_others(&paths, &running_beside(&paths));
+                Ok(paths)
             }
             (Err(error), None) => Err(error).context(
                 "the configuration does not say which gateway is meant: name it with --name",
@@ -52,5 +61,92 @@ impl Which {
 
     fn is_default_and_missing(&self) -> bool {
         self.file.config.as_os_str() == CONFIG_DEFAULT && !self.file.config.exists()
+    }
+}
+
+/// The folders of a gateway that is named: as the configuration moves them, unless it is one that the configuration is not of,
+/// whose folders are where they usually are.
+fn nearest(moved: Paths, usual: Paths) -> Paths {
+    if moved == usual || answers(&moved) {
+        return moved;
+    }
+    let paths = match answers(&usual) || (!moved.state.exists() && usual.state.exists()) {
+        true => usual,
+        false => moved,
+    };
+    if !answers(&paths) {
+        tell_others(&paths, &running_beside(&paths));
+    }
+    paths
+}
+
+/// The gateway of a configuration file: the one that runs with it, should it not be called any more what it says there.
+pub fn meant(paths: Paths, file: &Path) -> Paths {
+    if answers(&paths) {
+        return paths;
+    }
+    let running = running_beside(&paths);
+    let whole = |path: &Path| std::fs::canonicalize(path).ok();
+    let mut with_file = running
+        .iter()
+        .map(|running| (running, &running.status.configuration))
+        // What is not whole, as earlier versions tell it, may be any file.
+        .filter(|(_, theirs)| theirs.is_absolute() && whole(theirs) == whole(file))
+        .map(|(running, _)| running);
+    match (with_file.next(), with_file.next()) {
+        (Some(one), None) => {
+            eprintln!(
+                "portcullis: {} says by now that the gateway is {}; the one that runs with it, as process {}, is {}, and is meant \
+                 here. A restart makes it the other, with a block list and kept lists of its own",
+                file.display(),
+                described(&paths),
+                one.status.process,
+                described(&one.paths),
+            );
+            one.paths.clone()
+        }
+        _ => {
+            tell_others(&paths, &running);
+            paths
+        }
+    }
+}
+
+fn described(paths: &Paths) -> String {
+    let run = paths.run.parent().unwrap_or(Path::new("/"));
+    format!("{:?} below {}", &*paths.name, run.display())
+}
+
+/// Whether a process listens to commands there.
+fn answers(paths: &Paths) -> bool {
+    // What this user may not speak to is there all the same.
+    !matches!(Client::connect(paths), Err(AskError::NotRunning(_)))
+}
+
+/// The gateways of this host, as far as they can be believed: those of root, of this user, and of the account that the
+/// gateway with these folders runs as.
+fn running_beside(paths: &Paths) -> Vec<Running> {
+    let beside = paths.run.parent().map(Path::to_owned);
+    let usual = Paths::usual(NAME_DEFAULT).ok();
+    let usual = usual.and_then(|usual| usual.run.parent().map(Path::to_owned));
+    let bases: Vec<_> = beside.into_iter().chain(usual).collect();
+    let user = Account::of_gateway(paths).map(|account| account.user());
+    running(&bases, user.ok().as_slice())
+}
+
+/// Says which gateways run, where the one that is meant does not.
+fn tell_others(paths: &Paths, running: &[Running]) {
+    let others = running.iter().map(|running| {
+        let Running { paths, status } = running;
+        let (process, file) = (status.process, status.configuration.display());
+        format!("{} (process {process}, with {file})", described(paths))
+    });
+    let others: Vec<_> = others.collect();
+    if !others.is_empty() {
+        eprintln!(
+            "portcullis: no gateway runs that is {}; these do: {}",
+            described(paths),
+            others.join(", ")
+        );
     }
 }

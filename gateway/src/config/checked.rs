@@ -163,6 +163,11 @@ pub struct Paths {
 }
 
 impl Paths {
+    /// The file name of the control socket.
+    pub const CONTROL_SOCKET: &str = "control.sock";
+    /// The file name that a control socket is bound by, before it is put in its place.
+    pub const NEW_SOCKET: &str = "new.sock";
+
     /// The list of blocked clients; the file need not exist.
     pub fn block_list(&self) -> PathBuf {
         self.state.join("blocked.json")
@@ -185,7 +190,7 @@ impl Paths {
 
     /// The socket that commands speak to.
     pub fn control_socket(&self) -> PathBuf {
-        self.run.join("control.sock")
+        self.run.join(Self::CONTROL_SOCKET)
     }
 
     /// Held by the process that has the name.

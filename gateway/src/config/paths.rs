@@ -32,6 +32,15 @@ impl Paths {
         Self::below(name, Path::new(STATE_DEFAULT), Path::new(RUN_DEFAULT))
     }
 
+    /// The folders beside these of a gateway with another name.
+    ///
+    /// # Errors
+    /// When no gateway can have this name.
+    pub fn renamed(&self, name: &str) -> Result<Self, String> {
+        let above = |folder: &Path| folder.parent().unwrap_or(Path::new("/")).to_owned();
+        Self::below(name, &above(&self.state), &above(&self.run))
+    }
+
     fn below(name: &str, state: &Path, run: &Path) -> Result<Self, String> {
         let (state, run) = (state.join(check_name(name)?), run.join(name));
         let paths = Paths {

@@ -8,13 +8,14 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Access, OFlags, access};
+use rustix::io::Errno;
 
 use super::client::{AskError, Client};
 use super::protocol::{self, Status};
 use crate::blocks::{BlockFile, BlockFileError};
 use crate::config::Paths;
-use crate::files::make_private;
+use crate::files::{look_private, make_private, reason};
 use crate::limits;
 
 /// How often a process that waits for the lock looks.
@@ -29,11 +30,11 @@ pub enum ClaimError {
     #[error(
         "{}: the gateway's run folder cannot be made or used: {}: make it, owned by the gateway's user, or move it with \
          `[paths] run`",
-        .0.display(), .1
+        .0.display(), reason(.1)
     )]
     Folder(PathBuf, io::Error),
     /// The lock or the socket in it cannot be made.
-    #[error("{}: {}", .0.display(), .1)]
+    #[error("{}: {}", .0.display(), reason(.1))]
     File(PathBuf, io::Error),
     /// Another process has it.
     #[error(
@@ -137,6 +138,22 @@ impl Claim {
         }
     }
 
+    /// Whether there is a place for lock and socket, whoever holds the name. Makes nothing.
+    ///
+    /// # Errors
+    /// As `take`, when there is none.
+    pub fn look(paths: &Paths) -> Result<(), ClaimError> {
+        look_private(&paths.run).map_err(|error| ClaimError::Folder(paths.run.clone(), error))?;
+        let (lock, failed) = (paths.lock(), |error| ClaimError::File(paths.lock(), error));
+        match std::fs::symlink_metadata(&lock) {
+            Err(_) => Ok(()),
+            // As it is opened: links are not followed.
+            Ok(found) if found.is_symlink() => Err(failed(Errno::LOOP.into())),
+            Ok(_) => access(&lock, Access::READ_OK | Access::WRITE_OK)
+                .map_err(|error| failed(error.into())),
+        }
+    }
+
     /// Leaves the process id in the lock, for the error of the next one.
     fn sign(mut self) -> Result<Self, ClaimError> {
         let write = |lock: &mut File| {
@@ -155,7 +172,7 @@ impl Claim {
     pub fn bind(&self) -> Result<UnixListener, ClaimError> {
         let path = self.paths.control_socket();
         let bind = || {
-            let new = self.paths.run.join("new.sock");
+            let new = self.paths.run.join(Paths::NEW_SOCKET);
             // Left by a process that was killed right here: the lock keeps all others away.
             let _ = std::fs::remove_file(&new);
             let listener = UnixListener::bind(&new)?;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::peer::Peer;
 use super::protocol::{self, Failed, Status};
 use crate::config::Paths;
 use crate::limits;
@@ -47,7 +48,29 @@ impl Client {
     /// When there is none, or it is not for this user.
     pub fn connect(paths: &Paths) -> Result<Self, AskError> {
         let path = paths.control_socket();
-        let stream = match connect(paths) {
+        Self::of(path, connect(paths), limits::CONTROL_ANSWER_TIMEOUT)
+    }
+
+    /// Connects to whoever listens at this path, of whom an answer is expected at once: with who that is.
+    ///
+    /// # Errors
+    /// As `connect`.
+    pub fn at(path: PathBuf) -> Result<(Self, Peer), AskError> {
+        let stream = UnixStream::connect(&path);
+        let client = Self::of(path, stream, limits::RUNNING_ANSWER_TIMEOUT)?;
+        let peer = Peer::of(&client.stream);
+        match peer {
+            Ok(peer) => Ok((client, peer)),
+            Err(error) => Err(AskError::Silent(client.path, error)),
+        }
+    }
+
+    fn of(
+        path: PathBuf,
+        stream: io::Result<UnixStream>,
+        timeout: Duration,
+    ) -> Result<Self, AskError> {
+        let stream = match stream {
             Ok(stream) => stream,
             Err(error) => {
                 return Err(match error.kind() {
@@ -59,7 +82,7 @@ impl Client {
                 });
             }
         };
-        let timeout = Some(limits::CONTROL_ANSWER_TIMEOUT);
+        let timeout = Some(timeout);
         let bounded = stream
             .set_read_timeout(timeout)
             .and_then(|()| stream.set_write_timeout(timeout));

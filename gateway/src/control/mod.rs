@@ -9,6 +9,7 @@ mod claim;
 mod client;
 mod peer;
 mod protocol;
+mod running;
 mod server;
 
 pub use claim::{Claim, ClaimError, Predecessor};
@@ -18,4 +19,5 @@ pub use protocol::{
     BLOCK, BLOCKED, BlockChange, BlockChanged, CHECK, ListenerStatus, RELOAD, ReloadOutcome,
     Reloads, STATUS, Status, TAKE_OVER, UNBLOCK, WorkerStatus,
 };
+pub use running::{Running, running};
 pub use server::{Parts, Server};

@@ -171,7 +171,9 @@ impl Service {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             process: std::process::id(),
             started_at: rfc3339(self.started),
-            configuration: self.parts.configuration.clone(),
+            // Whole: whoever asks stands in another folder.
+            configuration: std::path::absolute(&self.parts.configuration)
+                .unwrap_or_else(|_| self.parts.configuration.clone()),
             state_folder: paths.map_or(PathBuf::new(), |paths| paths.state.clone()),
             workers: gateway
                 .drivers()

@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
 use std::path::Path;
 
+use rustix::fs::{Access, access};
+
 /// The user does all, the group speaks to sockets and reads, nobody else gets in.
 const MODE: u32 = 0o750;
 
@@ -26,15 +28,51 @@ pub fn make_private(folder: &Path) -> io::Result<bool> {
             Ok(true)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let found = fs::metadata(folder)?;
-            match (found.is_dir(), found.mode() & 0o002) {
-                (true, 0) => Ok(false),
-                (true, _) => Err(io::Error::other("everybody may write to it: chmod o-w")),
-                (false, _) => Err(io::ErrorKind::NotADirectory.into()),
-            }
+            ensure_private(folder)?;
+            Ok(false)
         }
         Err(error) => Err(error),
     }
+}
+
+fn ensure_private(folder: &Path) -> io::Result<()> {
+    let found = fs::metadata(folder)?;
+    match (found.is_dir(), found.mode() & 0o002) {
+        (true, 0) => Ok(()),
+        (true, _) => Err(io::Error::other("everybody may write to it: chmod o-w")),
+        (false, _) => Err(io::ErrorKind::NotADirectory.into()),
+    }
+}
+
+/// What `make_private` would come to, and whether this user can then make files there. Makes nothing.
+///
+/// # Errors
+/// As `make_private`, and when no file can be made there.
+pub fn look_private(folder: &Path) -> io::Result<()> {
+    // A link that leads nowhere is in the way of a folder.
+    if fs::symlink_metadata(folder).is_ok() {
+        ensure_private(folder)?;
+        return look_writable(folder);
+    }
+    for above in folder.ancestors().skip(1) {
+        match fs::symlink_metadata(above) {
+            Ok(_) => return look_writable(above),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
+/// Whether this user can make files in a folder. Makes nothing.
+///
+/// # Errors
+/// When it is no folder, or does not let this user.
+pub fn look_writable(folder: &Path) -> io::Result<()> {
+    if !fs::metadata(folder)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
 #[cfg(test)]

@@ -9,13 +9,15 @@ mod ears;
 mod folder;
 mod json;
 mod path;
+mod reason;
 mod seen;
 mod watcher;
 mod written;
 
 pub use again::{Again, Due, note_error, system_errors};
-pub use folder::make_private;
+pub use folder::{look_private, look_writable, make_private};
 pub use json::JsonFault;
+pub use reason::reason;
 pub use seen::Seen;
 pub use watcher::{Changed, Watcher};
 pub use written::{LockError, lock, open_lock, replace};

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use tempfile::NamedTempFile;
 
+use super::reason::reason;
 use crate::limits;
 
 /// Mode of a file that is made anew where no other can be asked for one.
@@ -22,7 +23,7 @@ pub enum LockError {
     #[error("another command is changing it")]
     Busy,
     /// The lock beside it cannot be made or taken.
-    #[error("{}: cannot be written: {}", .0.display(), .1)]
+    #[error("{}: cannot be written: {}", .0.display(), reason(.1))]
     Failed(PathBuf, io::Error),
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::GuardError;
 use super::mounts::mounts_of;
+use crate::files::look_writable;
 
 /// A cgroup of version 2.
 #[derive(Debug)]
@@ -36,12 +37,7 @@ impl Cgroup {
             });
         }
         let path = own.join(name);
-        enter(&path).map_err(|error| GuardError::Cgroup {
-            reason: format!(
-                "the process is in the root cgroup, and cannot make and enter {}: {error}",
-                path.display()
-            ),
-        })?;
+        enter(&path).map_err(|error| root_cgroup(&path, &error))?;
         tracing::info!(cgroup = %path.display(), "moved out of the root cgroup");
         Ok(Self {
             path,
@@ -74,6 +70,29 @@ impl Drop for Cgroup {
             // Nobody can be told any more; an empty folder is what stays.
             let _ = enter(&home).and_then(|()| fs::remove_dir(&self.path));
         }
+    }
+}
+
+/// Whether there is a cgroup to follow: this process's own, or one that could be made by the name `name`. Makes none.
+pub(super) fn look(name: &str) -> Result<(), GuardError> {
+    let own = own_path(&mount()?)?;
+    let path = match own.join("cgroup.type").exists() {
+        true => return Ok(()),
+        false => own.join(name),
+    };
+    let outcome = match path.is_dir() {
+        true => look_writable(&path),
+        false => look_writable(&own),
+    };
+    outcome.map_err(|error| root_cgroup(&path, &error))
+}
+
+fn root_cgroup(path: &Path, error: &io::Error) -> GuardError {
+    GuardError::Cgroup {
+        reason: format!(
+            "the process is in the root cgroup, and cannot make and enter {}: {error}",
+            path.display()
+        ),
     }
 }
 

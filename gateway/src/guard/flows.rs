@@ -46,6 +46,21 @@ impl Guard {
         Ok(())
     }
 
+    /// Has the kernel verify the programs of `follow_flows`, and attaches none.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub(super) fn load_flows(&mut self) -> Result<(), GuardError> {
+        let loaded = self
+            .loaded
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        let verdicts: &mut CgroupSockopt = program(loaded, VERDICT_PROGRAM)?;
+        verdicts.load().map_err(|error| GuardError::load(&error))?;
+        let life: &mut SockOps = program(loaded, LIFE_PROGRAM)?;
+        life.load().map_err(|error| GuardError::load(&error))
+    }
+
     /// What the kernel holds against each source it knows.
     ///
     /// # Errors

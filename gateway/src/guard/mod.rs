@@ -170,6 +170,21 @@ impl Guard {
         Ok(guard)
     }
 
+    /// Has the kernel verify the programs and make the maps, and looks at what they would be attached to. Attaches nothing, pins
+    /// nothing, and enters no cgroup; what it has made ends with what is returned.
+    ///
+    /// # Errors
+    /// As `start`, as far as that can be told without attaching anything; interfaces of a plan that does not require them too.
+    pub fn rehearse(plan: &Plan, ports: &[u16]) -> Result<Self, GuardError> {
+        cgroup::look(&cgroup::name_of(&plan.name))?;
+        for interface in &plan.interfaces {
+            attach::index_of(interface)?;
+        }
+        let mut guard = Self::load(EMBEDDED_OBJECT, ports, None, &plan.policy)?;
+        guard.load_flows()?;
+        Ok(guard)
+    }
+
     fn take_posts(&mut self, plan: &Plan, ground: &Ground) -> Result<(), GuardError> {
         self.follow_flows(ground.0.open()?)?;
         probe::prove(&mut self.lock())?;

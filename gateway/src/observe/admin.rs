@@ -14,6 +14,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::metrics::{Health, Metrics};
 use crate::config::AdminAddress;
+use crate::files::{look_writable, reason};
 use crate::limits;
 use crate::local::{self, Answer, answer};
 
@@ -44,6 +45,7 @@ impl AdminSocket {
                 Ok(AdminSocket::Loopback(socket.into()))
             }
             AdminAddress::Unix(path) => {
+                look_folder(path)?;
                 match takes_over {
                     true => drop(std::fs::remove_file(path)),
                     false => remove_stale_socket(path)?,
@@ -62,6 +64,42 @@ impl AdminSocket {
     }
 }
 
+impl AdminSocket {
+    /// Whether `bind` would succeed; of a TCP address only where it is not `ours`, another process's of this gateway. Makes
+    /// nothing and listens nowhere.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn look(address: &AdminAddress, is_ours: bool) -> io::Result<()> {
+        match address {
+            AdminAddress::Loopback(_) if is_ours => Ok(()),
+            AdminAddress::Loopback(address) => local::ensure_free(*address),
+            AdminAddress::Unix(path) => {
+                look_folder(path)?;
+                let is_in_the_way = match std::fs::symlink_metadata(path) {
+                    Err(_) => false,
+                    Ok(found) => !is_ours && !is_stale_socket(path, &found),
+                };
+                match is_in_the_way {
+                    true => Err(io::ErrorKind::AddrInUse.into()),
+                    false => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// Whether a socket can be made at a path.
+fn look_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    look_writable(folder).map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("{}: {}", folder.display(), reason(&error)),
+        )
+    })
+}
+
 impl Drop for AdminSocket {
     fn drop(&mut self) {
         if let AdminSocket::Unix(_, path, ours) = self
@@ -76,18 +114,18 @@ impl Drop for AdminSocket {
 
 /// Removes a socket file that nobody listens on any more, left by a process that was killed.
 fn remove_stale_socket(path: &Path) -> io::Result<()> {
-    let Ok(metadata) = std::fs::symlink_metadata(path) else {
-        return Ok(());
-    };
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if is_stale_socket(path, &found) => std::fs::remove_file(path),
+        _ => Ok(()),
+    }
+}
+
+fn is_stale_socket(path: &Path, found: &std::fs::Metadata) -> bool {
     let refused = || match std::os::unix::net::UnixStream::connect(path) {
         Err(error) => error.kind() == io::ErrorKind::ConnectionRefused,
         Ok(_) => false,
     };
-    if metadata.file_type().is_socket() && refused() {
-        std::fs::remove_file(path)
-    } else {
-        Ok(())
-    }
+    found.file_type().is_socket() && refused()
 }
 
 /// Serves until dropped.

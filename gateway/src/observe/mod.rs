@@ -17,7 +17,7 @@ mod observer;
 mod text;
 
 pub use admin::{AdminSocket, serve};
-pub use audit::{Audit, Line, Opened, open};
+pub use audit::{Audit, Line, Opened, look, open};
 pub use clients::Clients;
 pub use counters::WorkerCounters;
 pub use event::{Event, Presented};

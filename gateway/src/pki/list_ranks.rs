@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::date::date;
 use super::read::{self, ReadError};
-use crate::files::{LockError, lock, replace};
+use crate::files::{LockError, lock, reason, replace};
 use crate::limits;
 
 /// What this process knows, for what the state folder does not hold.
@@ -68,7 +68,7 @@ pub enum RanksError {
     #[error("{}: is damaged: {}; remove it, and older lists are not told from newer ones until the next one comes", .0.display(), .1)]
     Broken(PathBuf, serde_json::Error),
     /// It cannot be written.
-    #[error("{}: cannot be written: {}", .0.display(), .1)]
+    #[error("{}: cannot be written: {}", .0.display(), reason(.1))]
     Write(PathBuf, io::Error),
     /// Somebody else holds it for too long.
     #[error("{}: cannot be locked: {}", .0.display(), .1)]

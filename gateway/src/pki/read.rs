@@ -16,7 +16,7 @@ use rustls::pki_types::{
 use zeroize::Zeroizing;
 
 use super::facts::NotACertificate;
-use crate::files::note_error;
+use crate::files::{note_error, reason};
 use crate::limits;
 use crate::x509::Certificate;
 use crate::x509::pem::{self, Contents, KeyKind, Kind, PemError, Section};
@@ -25,7 +25,7 @@ use crate::x509::pem::{self, Contents, KeyKind, Kind, PemError, Section};
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The operating system refused.
-    #[error("cannot be read: {0}")]
+    #[error("cannot be read: {}", reason(.0))]
     Open(io::Error),
     /// A directory, pipe or device.
     #[error("is not a regular file")]

@@ -72,7 +72,7 @@ pub(super) fn bind_and_guard(
     }
 }
 
-fn plan(config: &Config) -> Option<Plan> {
+pub(super) fn plan(config: &Config) -> Option<Plan> {
     let guard = &config.guard;
     (guard.mode != GuardMode::Off).then(|| Plan {
         name: config.paths.name.to_string(),

@@ -17,10 +17,12 @@ mod reloader;
 mod silent;
 mod state;
 mod status;
+mod trial;
 mod worker;
 
 pub use gateway::{Gateway, Ports, ReloadError, StartError};
 pub use guarding::Guarding;
-pub use privilege::Privileges;
+pub use privilege::{Account, Privileges};
 pub use reloader::{Reload, Reloader};
 pub use status::Reloads;
+pub use trial::{Trial, try_start};

@@ -1,15 +1,25 @@
 //! Capabilities stay with one thread that lives as long as the start takes: it binds ports and attaches the kernel
 //! programs. All other threads, the one that reads the configuration among them, begin without any, so that what they
 //! could do at the start they can do at every reload. In: work that takes capabilities. Out: what came of it.
+//! `check` takes the same step, so that it finds what the start would find; as root, into the rights of the account that the
+//! gateway runs as.
 
+use std::fmt;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::panic::resume_unwind;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
+use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
+
+use crate::config::Paths;
+use crate::control::account_name;
 
 /// Work for the thread that has the capabilities.
 type Work = Box<dyn FnOnce() + Send>;
@@ -36,13 +46,33 @@ impl Privileges {
     /// # Errors
     /// When no thread can be started. Then nothing is given up.
     pub fn set_apart() -> io::Result<Self> {
+        let privileges = Self::set_apart_thread()?;
+        give_up()?;
+        Ok(privileges)
+    }
+
+    /// Starts the thread that keeps them.
+    fn set_apart_thread() -> io::Result<Self> {
         let (work, waiting) = channel::<Work>();
         let serve = move || waiting.iter().for_each(|work| work());
         let thread = std::thread::Builder::new()
             .name("privileged".to_owned())
             .spawn(serve)?;
-        give_up()?;
         Ok(Self(Some(Apart { work, thread })))
+    }
+
+    /// As `set_apart`; the calling thread, and those that it will start, have the rights of `account` from then on. Takes root,
+    /// unless they have them already.
+    ///
+    /// # Errors
+    /// As `set_apart`, and when the kernel does not let this process change its account.
+    pub fn set_apart_as(account: &Account) -> io::Result<Self> {
+        let privileges = Self::set_apart_thread()?;
+        if account.user != geteuid().as_raw() {
+            account.assume()?;
+        }
+        give_up()?;
+        Ok(privileges)
     }
 
     /// Does `work` with the capabilities.
@@ -71,6 +101,107 @@ impl Privileges {
             // It does nothing that could panic.
             let _ = thread.join();
         }
+    }
+}
+
+/// An account of this host: whose files a process can use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    user: u32,
+    group: u32,
+    /// Further groups.
+    groups: Vec<u32>,
+}
+
+impl Account {
+    /// The account that can run the gateway with these folders: the owner of its state folder, or of the folder that it would
+    /// be made in. Nobody else can write there, root without capabilities included.
+    ///
+    /// # Errors
+    /// When not even the root folder can be looked at.
+    pub fn of_gateway(paths: &Paths) -> io::Result<Self> {
+        let mut ancestors = paths.state.ancestors();
+        let found = ancestors.find_map(|folder| fs::metadata(folder).ok());
+        let found = found.ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self::of_user(found.uid()).unwrap_or(Account {
+            group: found.gid(),
+            ..Self::of_number(found.uid())
+        }))
+    }
+
+    /// The account with this number, as passwd(5) and group(5) know it.
+    pub fn of_user(user: u32) -> Option<Self> {
+        Self::find(|_, number| number == user)
+    }
+
+    /// An account that no file knows: its group has the same number.
+    pub fn of_number(user: u32) -> Self {
+        Account {
+            user,
+            group: user,
+            groups: Vec::new(),
+        }
+    }
+
+    /// The account with this name or number.
+    pub fn named(name: &str) -> Option<Self> {
+        let number = name.parse::<u32>().ok();
+        Self::find(|known, user| known == name || Some(user) == number)
+    }
+
+    fn find(is_wanted: impl Fn(&str, u32) -> bool) -> Option<Self> {
+        let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let (name, user, group) = accounts.lines().find_map(|line| {
+            let fields: Vec<_> = line.split(':').collect();
+            let [name, _, user, group, ..] = fields[..] else {
+                return None;
+            };
+            let (user, group) = (user.parse().ok()?, group.parse().ok()?);
+            is_wanted(name, user).then_some((name, user, group))
+        })?;
+        let all = fs::read_to_string("/etc/group").unwrap_or_default();
+        let groups = all.lines().filter_map(|line| {
+            let fields: Vec<_> = line.split(':').collect();
+            let [_, _, group, members] = fields[..] else {
+                return None;
+            };
+            let is_member = members.split(',').any(|member| member == name);
+            is_member.then(|| group.parse().ok()).flatten()
+        });
+        Some(Account {
+            user,
+            group,
+            groups: groups.collect(),
+        })
+    }
+
+    /// Its number.
+    pub fn user(&self) -> u32 {
+        self.user
+    }
+
+    /// Whether it is root's.
+    pub fn is_root(&self) -> bool {
+        self.user == 0
+    }
+
+    /// Gives this thread its user and groups, for good.
+    fn assume(&self) -> io::Result<()> {
+        let groups: Vec<_> = std::iter::once(self.group)
+            .chain(self.groups.iter().copied())
+            .map(Gid::from_raw)
+            .collect();
+        set_thread_groups(&groups)?;
+        let group = Gid::from_raw(self.group);
+        set_thread_res_gid(group, group, group)?;
+        let user = Uid::from_raw(self.user);
+        Ok(set_thread_res_uid(user, user, user)?)
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&account_name(self.user))
     }
 }
 

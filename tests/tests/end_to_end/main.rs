@@ -14,6 +14,7 @@ mod backend_trust;
 mod backends;
 mod blocks;
 mod chain;
+mod check;
 mod clock;
 mod collector;
 mod conformance;

@@ -210,6 +210,76 @@ fn no_mistake_in_the_configuration_takes_the_commands_for_emergencies_away() {
 }
 
 #[test]
+fn another_name_in_the_file_of_a_running_gateway_takes_no_command_away_from_it() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = setup(&world, &backend).start();
+    let file = world.folder().join("portcullis.toml");
+    let good = fs::read_to_string(&file).unwrap();
+    let (name, other) = (world.name(), format!("{}-other", world.name()));
+    let run = format!("{:?}", world.folder().join("run"));
+    let moved = format!("{:?}", world.folder().join("moved"));
+    for changed in [
+        good.replace(name, &other),
+        good.replace(name, &other).replace(&run, &moved),
+    ] {
+        fs::write(&file, &changed).unwrap();
+        let mut victim = connect(&world, &gateway, &world.agent);
+        let whom = ["--identity", "spiffe://example.test/agent/agent-1"];
+        let said = ends_with(0, &command(&world, &["block", whom[0], whom[1]]));
+        assert!(said.contains("closed by the last change: 1"), "{said}");
+        assert!(said.contains(name) && said.contains(&other), "{said}");
+        victim.receive_to_end();
+        let said = ends_with(0, &command(&world, &["blocked"]));
+        assert!(
+            said.contains("agent-1") && said.contains("in force"),
+            "{said}"
+        );
+        ends_with(0, &command(&world, &["unblock", whom[0], whom[1]]));
+        assert_eq!(status(&world)["name"], name);
+        for refusing in [&["reload"][..], &["check", "--running"]] {
+            let said = ends_with(1, &command(&world, refusing));
+            assert!(said.contains("name or [paths]"), "{said}");
+        }
+    }
+    // A file of the same name in another folder is another file.
+    let elsewhere = world.folder().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let namesake = format!("name = {other:?}\n[paths]\nrun = {run}\n");
+    fs::write(elsewhere.join("portcullis.toml"), namesake).unwrap();
+    let mut namesake = Command::new(program("portcullis"));
+    namesake.args(["status", "--config", "portcullis.toml"]);
+    ends_with(1, &namesake.current_dir(&elsewhere).output().unwrap());
+    // One that was not started with this file is not meant; that it runs is said.
+    let mut alone = Command::new(program("portcullis"));
+    fs::write(
+        world.folder().join("alone.toml"),
+        format!("name = {other:?}\n[paths]\nrun = {run}\n"),
+    )
+    .unwrap();
+    alone
+        .args(["status", "--config"])
+        .arg(world.folder().join("alone.toml"));
+    let said = ends_with(1, &alone.output().unwrap());
+    assert!(
+        said.contains("these do") && said.contains(&format!("{name:?}")),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_name_on_the_command_line_leaves_the_folders_of_the_file_as_they_are() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let _gateway = setup(&world, &backend).start();
+    let file = world.folder().join("portcullis.toml");
+    let good = fs::read_to_string(&file).unwrap();
+    fs::write(&file, good.replace(world.name(), "another")).unwrap();
+    let said = ends_with(0, &command(&world, &["status", "--name", world.name()]));
+    assert!(said.contains(world.name()), "{said}");
+}
+
+#[test]
 fn silent_peers_of_the_control_socket_keep_no_command_waiting() {
     let world = World::new();
     let backend = Backend::start(Behaviour::Echo);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::shown::source_name;
 use crate::config::Paths;
-use crate::files::{JsonFault, LockError, lock, make_private, replace};
+use crate::files::{JsonFault, LockError, lock, make_private, reason, replace};
 use crate::limits;
 use crate::pki::read;
 
@@ -27,7 +27,7 @@ pub enum NotesError {
     #[error("{}: holds no notes: {}; move it away to begin anew", .0.display(), .1)]
     Broken(PathBuf, JsonFault),
     /// It cannot be written.
-    #[error("{}: cannot be written: {}", .0.display(), .1)]
+    #[error("{}: cannot be written: {}", .0.display(), reason(.1))]
     Write(PathBuf, io::Error),
     /// Somebody else writes it.
     #[error("{}: {}", .0.display(), .1)]

@@ -25,7 +25,7 @@ use crate::tls::KeyRing;
 pub(super) use event::Scene;
 pub use line::Line;
 use line::{Block, Continued, GuardBan, Keys, Reload, Start, Stop, Text, Time};
-pub use target::{Opened, open};
+pub use target::{Opened, look, open};
 
 /// How much room a line may take of the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,15 +2,16 @@
 //! In: the configured target. Out: an open file, or why not. On the thread that starts or reloads, which may wait for
 //! a disk. It never waits for the reader of a pipe: only files and devices are taken.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{Access, OFlags, access};
 
 use crate::config::AuditTarget;
+use crate::files::{look_writable, reason};
 
 /// Mode of a file that is made here: its group may be that of a log shipper.
 const FILE_MODE: u32 = 0o640;
@@ -31,10 +32,46 @@ pub fn open(target: Option<AuditTarget>) -> io::Result<Opened> {
             Some(File::from(io::stdout().as_fd().try_clone_to_owned()?))
         }
         Some(AuditTarget::File(path)) => Some(open_file(path).map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            io::Error::new(
+                error.kind(),
+                format!("{}: {}", path.display(), reason(&error)),
+            )
         })?),
     };
     Ok(Opened { target, file })
+}
+
+/// Whether `open` would succeed. Makes and opens nothing.
+///
+/// # Errors
+/// Why not.
+pub fn look(target: Option<&AuditTarget>) -> io::Result<()> {
+    let Some(AuditTarget::File(path)) = target else {
+        return Ok(());
+    };
+    look_at_file(path).map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("{}: {}", path.display(), reason(&error)),
+        )
+    })
+}
+
+fn look_at_file(path: &Path) -> io::Result<()> {
+    // As `open_file` does: a link is followed to a file, and no file is made behind one.
+    if std::fs::symlink_metadata(path).is_err() {
+        return look_writable(path.parent().unwrap_or(Path::new("/")));
+    }
+    ensure_plain(&std::fs::metadata(path)?)?;
+    Ok(access(path, Access::WRITE_OK)?)
+}
+
+fn ensure_plain(found: &Metadata) -> io::Result<()> {
+    let kind = found.file_type();
+    match kind.is_file() || kind.is_char_device() {
+        true => Ok(()),
+        false => Err(io::Error::other("is no regular file")),
+    }
 }
 
 /// Opens a file to append to.
@@ -56,12 +93,8 @@ pub(super) fn open_file(path: &Path) -> io::Result<File> {
         Err(error) => return Err(error),
     }
     let file = options.open(path)?;
-    let kind = file.metadata()?.file_type();
-    if kind.is_file() || kind.is_char_device() {
-        Ok(file)
-    } else {
-        Err(io::Error::other("is no regular file"))
-    }
+    ensure_plain(&file.metadata()?)?;
+    Ok(file)
 }
 
 #[cfg(test)]
