@@ -327,10 +327,21 @@ fn memory_of_clients_that_did_not_read_is_given_back_when_they_are_gone() {
         .tables("[workers]\ncount = 1")
         .route("edge", "", &[backend.address()], "")
         .start();
+    let address = gateway.address();
+    let crowd = |count| -> Vec<_> {
+        let connect = |_| world.client().connect(address).unwrap();
+        (0..count).map(connect).collect()
+    };
+    // An allocator that learns from what is freed keeps blocks of this size from now on.
+    let first = crowd(4);
+    let baseline = gateway.process().resident_bytes();
+    eventually("the first of them hold buffers", || {
+        (gateway.process().resident_bytes() > baseline + (100 << 10)).then_some(())
+    });
+    drop(first);
+    gateway.wait_for("portcullis_connections_open", &[("listener", "edge")], 0);
     let before = gateway.process().resident_bytes();
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|_| world.client().connect(gateway.address()).unwrap())
-        .collect();
+    let clients = crowd(CLIENTS);
     let stalled = eventually("each holds a buffer", || {
         let now = gateway.process().resident_bytes();
         (now > before + CLIENTS as u64 * (100 << 10)).then_some(now)
