@@ -107,6 +107,7 @@ impl Contender {
                     backend,
                     crl: None,
                     provider: *provider,
+                    other_rules: 0,
                 };
                 let gateway = Gateway::start(site, &setup)?;
                 (gateway.process, gateway.port)

@@ -42,6 +42,8 @@ pub struct Setup<'a> {
     pub crl: Option<&'a str>,
     /// The library that computes; the gateway's own choice without it.
     pub provider: Option<&'a str>,
+    /// Rules for identities that stand before the one that all clients match.
+    pub other_rules: usize,
 }
 
 impl Gateway {
@@ -156,6 +158,7 @@ fn text(site: &Site, setup: &Setup<'_>, port: u16, admin: u16) -> String {
         .map(|provider| format!("[tls]\nprovider = {provider:?}\n\n"))
         .unwrap_or_default();
     let own = own_keys(site, setup);
+    let others = other_rules(setup.other_rules);
     format!(
         "{own}[workers]\ncount = 1\n\n{tls}\
          [admin]\naddress = \"127.0.0.1:{admin}\"\n\n\
@@ -163,10 +166,23 @@ fn text(site: &Site, setup: &Setup<'_>, port: u16, admin: u16) -> String {
          certificate = {:?}\nkey = {:?}\nclient_ca = [{:?}]\n{crl}\
          backend = \"backend\"\nmax_connections = 9500\nmax_handshakes = 9500\n\n\
          [[backend]]\nname = \"backend\"\nservers = [\"127.0.0.1:{}\"]\n\n\
-         [[identity]]\nmatch = {{ uri = \"spiffe://example.org/agent/*\" }}\n",
+         {others}[[identity]]\nmatch = {{ uri = \"spiffe://example.org/agent/*\" }}\n",
         path("current/server.pem"),
         path("current/server.key"),
         path("pki/ca.pem"),
         setup.backend,
     )
+}
+
+/// So many rules that no client matches: whole names, beginnings, and names with a wildcard in turn.
+fn other_rules(count: usize) -> String {
+    let rule = |number: usize| {
+        let name = match number % 3 {
+            0 => format!("uri = \"spiffe://example.org/other/{number}\""),
+            1 => format!("uri = \"spiffe://example.org/other/{number}/*\""),
+            _ => format!("dns = \"*.other-{number}.example.org\""),
+        };
+        format!("[[identity]]\nmatch = {{ {name} }}\n")
+    };
+    (0..count).map(rule).collect()
 }

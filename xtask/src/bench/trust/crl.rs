@@ -61,6 +61,7 @@ pub fn measure(site: &Site, options: &Options) -> Result<Finding> {
                 backend,
                 crl: Some(crl),
                 provider: None,
+                other_rules: 0,
             },
         )
     };

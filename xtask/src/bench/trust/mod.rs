@@ -7,6 +7,7 @@ mod names;
 mod reload;
 mod resume;
 mod revoke;
+mod rules;
 
 use std::path::PathBuf;
 
@@ -53,6 +54,8 @@ enum Part {
     Reload,
     /// A resolver that says nothing: start, revocation and end.
     Names,
+    /// CPU for each handshake with ten and with ten thousand rules for identities.
+    Rules,
 }
 
 /// What a part found.
@@ -85,6 +88,7 @@ fn measure(site: &Site, options: &Options, parts: &[Part]) -> Result<()> {
             Part::Crl => crl::measure(site, options)?,
             Part::Reload => reload::measure(site)?,
             Part::Names => names::measure(site)?,
+            Part::Rules => rules::measure(site, options)?,
         };
         broken.extend(finding.broken);
         // At once, so that a later part that fails does not take this one along.

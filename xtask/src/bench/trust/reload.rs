@@ -90,6 +90,7 @@ pub fn measure(site: &Site) -> Result<Finding> {
             backend,
             crl: Some("agents.crl"),
             provider: None,
+            other_rules: 0,
         },
     )?;
     // The connection that asked whether it is ready has to be closed first.

@@ -19,8 +19,11 @@ const HANDSHAKES: &str = "4000";
 /// Clients at once.
 const CONNECTIONS: &str = "8";
 
+/// Both kinds of handshakes.
+pub(super) const BOTH: &[&str] = &["full", "resumed"];
+
 /// A server that takes its turn.
-struct Contender {
+pub(super) struct Contender {
     name: &'static str,
     port: u16,
     pid: u32,
@@ -28,10 +31,13 @@ struct Contender {
 }
 
 /// What one contender needed for one kind of handshake, round by round, in microseconds.
-struct Cost {
-    name: &'static str,
-    mode: &'static str,
-    cpu: Series,
+pub(super) struct Cost {
+    /// The contender's name.
+    pub(super) name: &'static str,
+    /// `full` or `resumed`.
+    pub(super) mode: &'static str,
+    /// CPU time of the server for each handshake.
+    pub(super) cpu: Series,
 }
 
 /// Measures.
@@ -44,10 +50,9 @@ pub fn measure(site: &Site, options: &Options) -> Result<Finding> {
         None => None,
     };
     let (envoy, envoy_port) = envoy::start(site, &envoy_program, backend)?;
-    let both = &["full", "resumed"][..];
     let mut contenders = vec![
-        contender("portcullis", &gateway.process, gateway.port, both),
-        contender("envoy", &envoy, envoy_port, both),
+        contender("portcullis", &gateway.process, gateway.port, BOTH),
+        contender("envoy", &envoy, envoy_port, BOTH),
     ];
     if let Some(before) = &before {
         contenders.push(contender("before", &before.process, before.port, &["full"]));
@@ -65,11 +70,13 @@ fn start(site: &Site, name: &str, program: &Path, backend: u16) -> Result<Gatewa
             backend,
             crl: None,
             provider: None,
+            other_rules: 0,
         },
     )
 }
 
-fn contender(
+/// A server with its name and the kinds of handshakes it is measured with.
+pub(super) fn contender(
     name: &'static str,
     process: &Process,
     port: u16,
@@ -83,7 +90,8 @@ fn contender(
     }
 }
 
-fn take_turns(site: &Site, contenders: &[Contender], rounds: u32) -> Result<Vec<Cost>> {
+/// Each contender with each of its kinds in each round.
+pub(super) fn take_turns(site: &Site, contenders: &[Contender], rounds: u32) -> Result<Vec<Cost>> {
     let mut costs: Vec<Cost> = contenders
         .iter()
         .flat_map(|contender| {

@@ -51,6 +51,7 @@ pub fn measure(site: &Site, connections: usize) -> Result<Finding> {
             backend,
             crl: Some("agents.crl"),
             provider: None,
+            other_rules: 0,
         },
     )?;
     let baseline = hold(site, &gateway, connections, |_| Ok(None))?;
