@@ -1,4 +1,4 @@
-//! Agents, which come, bring data and go, and strangers, who have no right to.
+//! Agents, which come, bring data and go, and strangers, which have no right to.
 //! In: cards (`Card`) that the director deals out, a gate that it closes for roll calls. Out: a `Visit` or a `Stranger` for each
 //! connection. On threads of their own, in the agents' network namespace.
 
@@ -94,7 +94,7 @@ impl Grounds {
         gate.is_closed || gate.is_over
     }
 
-    /// Lets nobody in any more, and waits until everybody is out, for so long; whether they are.
+    /// Lets no client in any more, and waits for so long until all are out; whether they are.
     pub fn close(&self, patience: Duration) -> bool {
         let mut gate = self.gate();
         gate.is_closed = true;
@@ -116,7 +116,7 @@ impl Grounds {
         self.moved.notify_all();
     }
 
-    /// Sends everybody home.
+    /// Sends all clients home.
     pub fn end(&self) {
         self.gate().is_over = true;
         self.moved.notify_all();

@@ -15,7 +15,7 @@ use crate::random::Random;
 use crate::stage::{Stage, listeners};
 use crate::watch::Watch;
 
-/// How long a roll call waits for everybody to be out.
+/// How long a roll call waits for all agents to be out.
 const GATE: Duration = Duration::from_secs(60);
 /// How long a deed keeps what it needs after its last step, so that the gateway has taken that before the next one.
 const SETTLES: Duration = Duration::from_millis(1500);

@@ -15,13 +15,13 @@ pub const LAG: Milliseconds = 2000;
 pub struct Evidence<'a> {
     /// All of it.
     pub entries: &'a [Entry],
-    /// Who had the right to be served.
+    /// Which certificates had the right to be served.
     pub rights: Rights,
-    /// Everybody who got in, as the audit log has it.
+    /// Clients that got in, as the audit log has it.
     pub connections: Vec<Connection>,
-    /// Everybody who did not, likewise.
+    /// Clients that did not, likewise.
     pub refusals: Vec<Refusal>,
-    /// Ends of connections that nobody had begun.
+    /// Ends of connections that had never begun.
     pub orphans: Vec<(Milliseconds, String)>,
     /// Agents' stories, with the time of their end.
     pub visits: Vec<(Milliseconds, &'a Visit)>,
@@ -35,7 +35,7 @@ pub struct Evidence<'a> {
     by_number: HashMap<u64, usize>,
 }
 
-/// Somebody who got in.
+/// A client that got in.
 #[derive(Debug)]
 pub struct Connection {
     /// When the line was read.
@@ -65,7 +65,7 @@ pub struct End {
     pub sent: u64,
 }
 
-/// Somebody who did not get in.
+/// A client that did not get in.
 #[derive(Debug)]
 pub struct Refusal {
     /// When the line was read.

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Milliseconds since the run began, on a clock that nobody sets.
+/// Milliseconds since the run began, on a clock that is never set.
 pub type Milliseconds = u64;
 
 /// A fact and when it was written down.
@@ -52,7 +52,7 @@ pub enum Fact {
         /// The reason that is gone.
         why: Why,
     },
-    /// Something is out of order for everybody.
+    /// Something is out of order for all clients.
     Disturbed {
         /// What.
         what: Disturbance,
@@ -80,7 +80,7 @@ pub enum Fact {
         /// The line.
         line: String,
     },
-    /// A look at the gateway while nobody is connected.
+    /// A look at the gateway while no client is connected.
     RollCall(RollCall),
     /// A reload that must be refused was asked for.
     Spoilt,
@@ -98,7 +98,7 @@ pub enum Fact {
     },
 }
 
-/// Who lost a right, and how.
+/// Which certificates lost a right, and how.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Forbidden {
     /// Serial numbers of certificates, or the `key` of a server.
@@ -163,7 +163,7 @@ impl Why {
     }
 }
 
-/// What is out of order, and excuses failures of those who have every right.
+/// What is out of order, and excuses failures of clients with every right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Disturbance {
@@ -274,7 +274,7 @@ pub fn server_key(name: &str) -> String {
     format!("server {name}")
 }
 
-/// A look at the gateway while nobody is connected.
+/// A look at the gateway while no client is connected.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RollCall {
     /// Process id.

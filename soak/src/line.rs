@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::tests::Credentials;
 use anyhow::{Context, Result};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -15,7 +16,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, version};
 use socket2::SockRef;
-use tests::Credentials;
 
 /// First bytes of every connection: then the visit's number, the length of the client's SPIFFE ID, and the ID.
 pub const GREETING: &[u8; 4] = b"SOAK";
@@ -55,7 +55,7 @@ pub enum Shown<'a> {
     Nothing,
     /// A certificate, and that it has its key.
     Own(&'a Credentials),
-    /// Somebody else's certificate, and a key of its own.
+    /// Another client's certificate, and a key of its own.
     Copied(&'a Credentials),
 }
 
@@ -109,12 +109,16 @@ pub fn serial(file: &Path) -> Result<String> {
     let chain = chain(file)?;
     let first = chain.first().context("there is a certificate")?;
     let certificate = webpki::EndEntityCert::try_from(first)?;
-    let digits: String = certificate
-        .serial()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok(digits)
+    Ok(hexadecimal(certificate.serial()))
+}
+
+/// A number of DER in digits: the byte of zeros before a high bit says only that it is positive (X.690 section 8.3).
+fn hexadecimal(number: &[u8]) -> String {
+    let digits = match number {
+        [0, rest @ ..] if !rest.is_empty() => rest,
+        all => all,
+    };
+    digits.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// An agent's connection.
@@ -248,7 +252,10 @@ impl Line {
         });
         match ended {
             Ok(0) => Ok(counts),
-            Ok(_) => Err((counts, Broken::Corrupted("bytes that nobody sent".into()))),
+            Ok(_) => Err((
+                counts,
+                Broken::Corrupted("bytes that no server sent".into()),
+            )),
             Err(error) => Err((counts, error.into())),
         }
     }
@@ -301,4 +308,16 @@ pub struct Counts {
     pub sent: u64,
     /// To the agent.
     pub received: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hexadecimal;
+
+    #[test]
+    fn the_sign_of_a_serial_number_is_no_digit() {
+        assert_eq!(hexadecimal(&[0, 0xce, 0x99]), "ce99");
+        assert_eq!(hexadecimal(&[0x0a, 0x01]), "0a01");
+        assert_eq!(hexadecimal(&[0]), "00");
+    }
 }

@@ -105,7 +105,7 @@ fn play(
     let is_good = judge(&file)?;
     if !is_good {
         println!("seed {seed}; journal and logs are in {}", folder.display());
-        // Whoever looks for the cause needs them.
+        // They show the cause.
         let _ = temporary.keep();
     }
     Ok(is_good)

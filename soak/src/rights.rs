@@ -1,4 +1,4 @@
-//! Who had the right to be served, and when: by what was published, not by what the gateway says.
+//! Which certificate had the right to be served, and when: by what was published, not by what the gateway says.
 //! In: the journal. Out: answers about a certificate and a time, with room for what takes time. Pure.
 
 use std::collections::HashMap;

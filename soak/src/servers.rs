@@ -1,4 +1,4 @@
-//! Servers behind the gateway, which write down whom they were told about and what came.
+//! Servers behind the gateway, which write down what the gateway told them of each client, and what came.
 //! In: connections of the gateway's, with a PROXY header first. Out: a `Delivery` for each. On threads of their own, in the
 //! gateway's network namespace.
 
@@ -78,7 +78,7 @@ impl Server {
         })
     }
 
-    /// From now on SYNs are swallowed: nobody accepts, and the queue is full. In the server's network namespace.
+    /// From now on SYNs are swallowed: the server accepts no connection, and its queue is full. In the server's network namespace.
     ///
     /// # Errors
     ///
@@ -164,7 +164,7 @@ impl Shared {
             exchange.run()
         });
         delivery.is_finished = served.is_ok();
-        // Whoever looks whether a server is alive tells it nothing.
+        // A probe of the server brings nothing.
         if delivery.told.is_some() || delivery.received > 0 {
             self.journal.note(Fact::Delivery(delivery));
         }

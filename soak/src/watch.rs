@@ -15,7 +15,7 @@ use crate::journal::{Fact, Journal};
 
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Somebody who reads along.
+/// A reader of logs.
 pub struct Watch {
     is_over: Arc<AtomicBool>,
     thread: JoinHandle<()>,

@@ -12,12 +12,12 @@ pub const RULES: Rules = &[
     ("metrics", "metrics and audit log count the same", metrics),
     (
         "bounds",
-        "memory and descriptors come back to what they were",
+        "memory and descriptors return to what they were",
         bounds,
     ),
     (
         "ready",
-        "the gateway is ready, and holds nobody who has gone",
+        "the gateway is ready, and holds no connection of clients that have left",
         ready,
     ),
     (
@@ -27,11 +27,11 @@ pub const RULES: Rules = &[
     ),
     (
         "spoilt files",
-        "a configuration that is wrong is refused, and the audit log says so",
+        "the gateway refuses a wrong configuration, and the audit log says so",
         spoilt,
     ),
     ("end", "SIGTERM ends the gateway in time", end),
-    ("soak", "the soak could do what it wanted to", soak),
+    ("soak", "the soak did everything it planned", soak),
 ];
 
 /// By how much resident memory may have grown between two looks at one process, allocators' reserves included.
@@ -164,7 +164,7 @@ fn ready(evidence: &Evidence<'_>) -> Finding {
             (true, 0) => None,
             (false, _) => Some("it is not ready".to_owned()),
             (true, open) => Some(format!(
-                "{open} connections are open of those who have gone"
+                "{open} connections of clients that have left are open"
             )),
         };
         finding.count(*at, breach);
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_that_is_not_ready_or_holds_somebody_breaks_it() {
+    fn a_gateway_that_is_not_ready_or_holds_a_connection_breaks_it() {
         goes_red("ready", |sample| {
             last_look(sample, |look| look.is_ready = false)
         });
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_file_that_nobody_refuses_breaks_it() {
+    fn a_wrong_file_that_is_not_refused_breaks_it() {
         goes_red("spoilt files", |sample| sample.note(70_000, Fact::Spoilt));
     }
 

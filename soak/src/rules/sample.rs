@@ -39,7 +39,7 @@ impl Sample {
     /// One that is blocked in the good run.
     const BLOCKED: &str = "03";
 
-    /// Two visits that end well, one that is torn, somebody blocked, refused and cut off, a stranger, a wrong file.
+    /// Two visits that end well, one that is torn, a client that is blocked, cut off and refused, a stranger, a wrong file.
     fn good() -> Sample {
         let mut sample = Sample {
             entries: Vec::new(),
@@ -111,7 +111,7 @@ impl Sample {
         self.note(at, Fact::Forbidden(forbidden));
     }
 
-    /// Somebody who comes and is served until the gateway ends it for this reason.
+    /// A client that comes and is served until the connection ends for this reason.
     pub fn visit(&mut self, serial: &str, began: Milliseconds, ended: Milliseconds, reason: &str) {
         self.number += 1;
         let number = self.number;
@@ -159,7 +159,7 @@ impl Sample {
         );
     }
 
-    /// Somebody who comes and is refused.
+    /// A client that comes and is refused.
     pub fn refused_visit(&mut self, serial: &str, began: Milliseconds, reason: &str) {
         self.number += 1;
         let number = self.number;
@@ -186,7 +186,7 @@ impl Sample {
         );
     }
 
-    /// Somebody without any right; the number that no server may be told.
+    /// A client without any right; the number that no server may be told.
     pub fn stranger(&mut self, at: Milliseconds) -> u64 {
         self.number += 1;
         let number = self.number;

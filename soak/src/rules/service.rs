@@ -1,4 +1,4 @@
-//! Promises about service: those who have every right are served, whole, and each end says why.
+//! Promises about service: clients with every right are served, nothing is lost, and each end says why.
 
 use super::{Finding, Rules};
 use crate::evidence::{Connection, Evidence};
@@ -7,7 +7,7 @@ use crate::journal::{Delivery, Disturbance, Milliseconds, Outcome, Visit};
 pub const RULES: Rules = &[
     (
         "rightful",
-        "who has every right is served to the end, whatever happens to others",
+        "a client with every right is served to the end, whatever happens to others",
         rightful,
     ),
     (
@@ -17,12 +17,12 @@ pub const RULES: Rules = &[
     ),
     (
         "truncation",
-        "what did not end cleanly does not look clean to a server",
+        "a broken connection never looks complete to a server",
         truncation,
     ),
     (
         "audit",
-        "whoever is served stands in the audit log, which has no gaps",
+        "every client that is served is in the audit log, which has no gaps",
         audit,
     ),
     (
@@ -44,7 +44,7 @@ fn rightful(evidence: &Evidence<'_>) -> Finding {
         let is_rightful = rights
             .reasons(&visit.serial, visit.began, *ended)
             .is_empty();
-        // Whoever was with a server that is revoked has to come again.
+        // A client of a server that is revoked has to come again.
         let is_orphaned = evidence
             .delivery(visit.number)
             .is_some_and(|delivery| is_revoked(evidence, delivery, visit.began, *ended));

@@ -1,4 +1,4 @@
-//! Promises about who is served: nobody without a right, and nobody under another name.
+//! Promises about trust: only clients with a right are served, under their own names, and only by servers with one.
 
 use std::collections::HashSet;
 
@@ -9,32 +9,28 @@ use crate::journal::Why;
 pub const RULES: Rules = &[
     (
         "newcomers",
-        "who is revoked, blocked, expired or without rule or CA does not get in once that is published",
+        "the gateway admits no client that is revoked, blocked, expired, or without rule or CA, once that is published",
         newcomers,
     ),
     (
         "cut off",
-        "who loses the right to be here loses the open connections, and not a byte of theirs arrives after it",
+        "a client that loses its right loses its open connections, and none of its bytes arrives afterwards",
         cut_off,
     ),
-    (
-        "servers",
-        "a server that is revoked gets nothing any more, and its connections end",
-        servers,
-    ),
+    ("servers", "a revoked server gets nothing more", servers),
     (
         "strangers",
-        "no byte of a client that has not authenticated reaches a server, and none comes back",
+        "no byte of an unauthenticated client reaches a server, and none comes back",
         strangers,
     ),
     (
         "names",
-        "a server is told who the client is, and of which tenant",
+        "a server is told the true name and tenant of its client",
         names,
     ),
     (
         "reasons of refusals",
-        "an agent is refused for the reason that there is",
+        "a refusal gives the true reason",
         reasons,
     ),
 ];
@@ -57,7 +53,7 @@ fn newcomers(evidence: &Evidence<'_>) -> Finding {
             got_in.then(|| format!("{} got in, although {:?}", visit.identity, spell.why)),
         );
     }
-    // Whoever got in without having told its story.
+    // Clients that got in, and have not told their story.
     for connection in &evidence.connections {
         let came = connection.at.saturating_sub(LAG);
         let spell = evidence.rights.bars(&connection.serial, came);

@@ -88,7 +88,7 @@ impl Stage {
         self.gateway().signal(Signal::HUP);
     }
 
-    /// Looks at the gateway once nobody is connected and the audit log is silent.
+    /// Looks at the gateway once no client is connected and the audit log is silent.
     ///
     /// # Errors
     ///

@@ -347,7 +347,7 @@ impl Stage {
 }
 
 impl Issuer {
-    /// A CA that has revoked nobody.
+    /// A CA that has revoked nothing.
     pub fn of(authority: Authority) -> Self {
         Self {
             authority,
