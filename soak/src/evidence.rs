@@ -33,6 +33,8 @@ pub struct Evidence<'a> {
     pub roll_calls: Vec<(Milliseconds, &'a RollCall)>,
     by_peer: HashMap<String, Vec<usize>>,
     by_number: HashMap<u64, usize>,
+    /// When visits began, by the agent's address: the kernel gives a port again.
+    begins: HashMap<&'a str, Vec<Milliseconds>>,
 }
 
 /// A client that got in.
@@ -91,11 +93,18 @@ impl<'a> Evidence<'a> {
             roll_calls: Vec::new(),
             by_peer: HashMap::new(),
             by_number: HashMap::new(),
+            begins: HashMap::new(),
         };
         for entry in entries {
             match &entry.fact {
                 Fact::Audit { line } => evidence.audit(entry.at, line),
-                Fact::Visit(visit) => evidence.visits.push((entry.at, visit)),
+                Fact::Visit(visit) => {
+                    evidence.visits.push((entry.at, visit));
+                    if let Some(peer) = &visit.peer {
+                        let begins = evidence.begins.entry(peer.as_str());
+                        begins.or_default().push(visit.began);
+                    }
+                }
                 Fact::Stranger(stranger) => evidence.strangers.push((entry.at, stranger)),
                 Fact::Delivery(delivery) => {
                     if let Some(number) = delivery.number {
@@ -154,7 +163,15 @@ impl<'a> Evidence<'a> {
     pub fn connection(&self, ended: Milliseconds, visit: &Visit) -> Option<&Connection> {
         let indices = self.by_peer.get(visit.peer.as_ref()?)?.iter();
         let mut connections = indices.map(|index| &self.connections[*index]);
-        connections.find(|connection| is_during(connection.at, visit.began, ended))
+        connections.find(|connection| self.is_of(connection.at, ended, visit))
+    }
+
+    /// Whether a line about a visit's address that was read then is about that visit, and not about a later one.
+    pub fn is_of(&self, at: Milliseconds, ended: Milliseconds, visit: &Visit) -> bool {
+        let peer = visit.peer.as_deref().unwrap_or_default();
+        let mut begins = self.begins.get(peer).into_iter().flatten();
+        let is_of_a_later_one = begins.any(|began| visit.began < *began && *began <= at);
+        visit.began <= at && at <= ended + LAG && !is_of_a_later_one
     }
 
     /// What the server has of a visit, if anything of it arrived.
@@ -184,11 +201,6 @@ impl<'a> Evidence<'a> {
         }
         by_peer
     }
-}
-
-/// Whether a line that was read then belongs to something that lasted so long.
-pub fn is_during(at: Milliseconds, began: Milliseconds, ended: Milliseconds) -> bool {
-    began <= at && at <= ended + LAG
 }
 
 /// A text in a line; none is empty.

@@ -270,3 +270,18 @@ fn the_good_run_is_good_by_every_rule() {
         assert!(finding.is_good(), "{}: {finding:?}", rule.name);
     }
 }
+
+#[test]
+fn a_port_that_is_given_again_is_not_taken_for_the_visit_before() {
+    let mut sample = Sample::good();
+    sample.forbid(Sample::OTHER, Why::StaleList, 100_000);
+    sample.refused_visit(Sample::OTHER, 110_000, "crl_stale");
+    let serials = vec![Sample::OTHER.to_owned()];
+    let why = Why::StaleList;
+    sample.note(110_500, Fact::Allowed { serials, why });
+    // The next one comes from the same port.
+    sample.number -= 1;
+    sample.visit(Sample::OTHER, 111_000, 112_000, "finished");
+    let newcomers = finding(&sample, "newcomers");
+    assert!(newcomers.is_good(), "{newcomers:?}");
+}

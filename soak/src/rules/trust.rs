@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Finding, Rules};
-use crate::evidence::{Evidence, LAG, is_during};
+use crate::evidence::{Evidence, LAG};
 use crate::journal::Why;
 
 pub const RULES: Rules = &[
@@ -177,7 +177,7 @@ fn reasons(evidence: &Evidence<'_>) -> Finding {
     let visits = evidence.visits_by_peer();
     for refusal in &evidence.refusals {
         let visits = visits.get(refusal.peer.as_str()).into_iter().flatten();
-        let mut visits = visits.filter(|(ended, visit)| is_during(refusal.at, visit.began, *ended));
+        let mut visits = visits.filter(|(ended, visit)| evidence.is_of(refusal.at, *ended, visit));
         let Some((ended, visit)) = visits.next() else {
             continue;
         };
