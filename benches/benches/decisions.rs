@@ -109,6 +109,7 @@ fn revocation(criterion: &mut Criterion) {
             anchor: issuer,
             not_before: now,
             not_after: now + day,
+            ends_with_anchor: false,
         };
         assert_eq!(revocation.status(&chain, now), expected);
         group.bench_function(name, |bencher| {

@@ -396,6 +396,7 @@ fn tickets(seeds: &Seeds) -> Result<()> {
             anchor: issuer,
             not_before: at(1_700_000_000),
             not_after: at(1_900_000_000),
+            ends_with_anchor: false,
         },
     };
     seeds.write("lineage", &[&lineage.encode()[..], b"session"].concat())

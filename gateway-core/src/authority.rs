@@ -56,7 +56,7 @@ pub fn is_spiffe(uri: &str) -> bool {
 }
 
 /// The trust domain that a SPIFFE ID names, as it is written there.
-fn domain_of(uri: &str) -> Option<&str> {
+pub fn domain_of(uri: &str) -> Option<&str> {
     let rest = is_spiffe(uri).then(|| &uri[SPIFFE.len()..])?;
     rest.split('/').next()
 }

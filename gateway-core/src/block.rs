@@ -114,6 +114,7 @@ mod tests {
             anchor: AuthorityId([1; 32]),
             not_before: SystemTime::UNIX_EPOCH,
             not_after: SystemTime::UNIX_EPOCH,
+            ends_with_anchor: false,
         };
         (certificate, chain)
     }

@@ -153,6 +153,8 @@ pub struct Chain {
     pub not_before: SystemTime,
     /// When the first of them has ended: the first moment at which it is not valid any more.
     pub not_after: SystemTime,
+    /// It is the root that ends first, and all below it last longer: the end of that CA shuts the client out.
+    pub ends_with_anchor: bool,
 }
 
 impl Chain {

@@ -30,6 +30,7 @@ pub mod serial;
 pub mod server_trust;
 pub mod sniff;
 pub mod sources;
+pub mod succession;
 pub mod suppress;
 pub mod trust;
 pub mod visible;

@@ -188,6 +188,7 @@ mod tests {
                 anchor: ANCHOR,
                 not_before: at(0),
                 not_after: at(5000),
+                ends_with_anchor: false,
             },
         }
     }

@@ -612,6 +612,7 @@ mod tests {
             anchor: links.last().unwrap().issuer,
             not_before: at(0),
             not_after: at(0),
+            ends_with_anchor: false,
         }
     }
 

@@ -57,6 +57,7 @@ mod tests {
             anchor,
             not_before: now,
             not_after: now,
+            ends_with_anchor: false,
         };
         let trust = |revocation| ServerTrust {
             anchors: [anchor].into(),

@@ -138,6 +138,7 @@ mod tests {
             anchor: ANCHOR,
             not_before: at(0),
             not_after: at(100),
+            ends_with_anchor: false,
         };
         (certificate, chain)
     }

@@ -228,11 +228,64 @@ impl Authority {
         common_name: &str,
         seconds: std::ops::Range<i64>,
     ) -> Authority {
+        Authority::named_for(parent, common_name, common_name, seconds)
+    }
+
+    /// An authority as a SPIRE server makes them, one after another: named by its trust domain, with a serial number in its name, valid
+    /// between these seconds from now.
+    pub fn of_spire(
+        parent: &Path,
+        folder_name: &str,
+        trust_domain: &str,
+        seconds: std::ops::Range<i64>,
+    ) -> Authority {
+        let mut parameters = authority_parameters("");
+        let mut name = DistinguishedName::new();
+        name.push(DnType::CountryName, "US");
+        name.push(DnType::OrganizationName, "SPIFFE");
+        let serial_number = DnType::CustomDnType(vec![2, 5, 4, 5]);
+        name.push(serial_number, folder_name);
+        parameters.distinguished_name = name;
+        let uri = format!("spiffe://{trust_domain}");
+        parameters.subject_alt_names = vec![SanType::URI(text(&uri))];
+        Authority::between(parent, folder_name, parameters, seconds)
+    }
+
+    /// A root of this name that is valid between these seconds from now.
+    pub fn named_for(
+        parent: &Path,
+        folder_name: &str,
+        common_name: &str,
+        seconds: std::ops::Range<i64>,
+    ) -> Authority {
+        Authority::between(
+            parent,
+            folder_name,
+            authority_parameters(common_name),
+            seconds,
+        )
+    }
+
+    fn between(
+        parent: &Path,
+        folder_name: &str,
+        mut parameters: CertificateParams,
+        seconds: std::ops::Range<i64>,
+    ) -> Authority {
+        let now = OffsetDateTime::now_utc();
+        parameters.not_before = now + Duration::seconds(seconds.start);
+        parameters.not_after = now + Duration::seconds(seconds.end);
+        Authority::self_signed(parent, folder_name, parameters)
+    }
+
+    /// Another certificate of this authority's key, by its name `common_name`, valid between these seconds from now.
+    pub fn renewed(&self, common_name: &str, seconds: std::ops::Range<i64>) -> String {
         let mut parameters = authority_parameters(common_name);
         let now = OffsetDateTime::now_utc();
         parameters.not_before = now + Duration::seconds(seconds.start);
         parameters.not_after = now + Duration::seconds(seconds.end);
-        Authority::self_signed(parent, common_name, parameters)
+        let renewed = parameters.self_signed(self.issuer.key());
+        renewed.expect("a root can sign itself").pem()
     }
 
     fn self_signed(parent: &Path, folder_name: &str, parameters: CertificateParams) -> Authority {

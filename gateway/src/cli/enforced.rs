@@ -12,13 +12,14 @@ use gateway_common::{COUNTERS, Listed, Reason, Settings};
 use gateway_core::identity::TenantSource;
 use gateway_core::revocation::{IssuerList, Revocation, StalePolicy};
 use gateway_core::sources::{Lists, Policy};
+use gateway_core::succession::Succession;
 
 use super::rules;
 use crate::blocks::BlockFile;
 use crate::config::{
     self, AdminAddress, AuditTarget, Backend, BackendTls, BackendTransport, CertificateFile,
-    Config, ConnectionTimes, GuardMode, GuardSettings, Listener, Loaded, Paths, ProxyProtocol,
-    Resumption, Revoking, ServerAddress, ServerCertificate,
+    Config, ConnectionTimes, FiledAuthority, GuardMode, GuardSettings, Listener, Loaded, Paths,
+    ProxyProtocol, Resumption, Revoking, ServerAddress, ServerCertificate,
 };
 use crate::limits;
 use crate::pki::facts::Facts;
@@ -323,7 +324,7 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
     };
     let backend = config.backends.get(*backend);
     let backend = backend.map_or("", |backend| backend.name.as_str());
-    let authorities = authorities(config, &format!("listener {} client_ca", listener.name));
+    let authorities = authorities(config, &config::client_ca_usage(&listener.name));
     let expiry = match expiry_drain {
         None => {
             "open connections go on to the end of the certificate, and are closed then".to_owned()
@@ -512,7 +513,7 @@ fn backend_tls(name: &str, tls: &BackendTls, config: &Config) -> String {
         server_name,
         alpn,
     } = tls;
-    let authorities = authorities(config, &format!("backend {name} tls ca"));
+    let authorities = authorities(config, &config::backend_ca_usage(name));
     let offered = match alpn.is_empty() {
         true => "what the client chose".to_owned(),
         false => format!(
@@ -555,15 +556,26 @@ fn certificates(config: &Config, now: SystemTime) -> Table {
             // It is past: what begins later is not used.
             not_before: _,
             not_after,
+            authority,
         } = certificate;
+        let ends = config::shown_time(*not_after, now);
         table.add_row([
             format!(" {usage}"),
             subject.clone(),
             config::shown_path(file, &config.file),
-            config::shown_time(*not_after, now),
+            format!("{ends}{}", succession(*authority)),
         ]);
     }
     table
+}
+
+/// What comes after a CA, where that makes its end none to act on.
+fn succession(authority: Option<FiledAuthority>) -> &'static str {
+    match authority.map(|found| found.succession) {
+        None | Some(Succession::Last) => "",
+        Some(Succession::Superseded) => ", superseded by another CA",
+        Some(Succession::Renewed) => ", renewed",
+    }
 }
 
 fn duration(duration: Duration) -> String {

@@ -1,5 +1,5 @@
 //! `portcullis check --expiry`: a plugin for Nagios, Icinga and their kin.
-//! In: what ends by itself, the clock. Out: one line with performance data, and the exit code 0 (OK), 1 (WARNING), 2
+//! In: what ends by itself, who stands on it by the word of the running gateway, the clock. Out: one line with performance data, and the exit code 0 (OK), 1 (WARNING), 2
 //! (CRITICAL) or 3 (UNKNOWN). Decides nothing else: a configuration that does not load is UNKNOWN.
 
 use std::path::Path;
@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use gateway_core::expiry::Band;
 use gateway_core::visible;
 
-use crate::config::{self, Mortal, shown_time};
+use crate::config::{self, Dependents, Mortal, Paths, shown_time};
+use crate::control::Client;
 
 /// What the plugin has to say.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,7 +23,10 @@ struct Status {
 pub fn execute(file: &Path) -> anyhow::Result<ExitCode> {
     let now = SystemTime::now();
     let status = match config::load_expired_too(file, now) {
-        Ok(loaded) => judge(&config::mortals(&loaded.config), now),
+        Ok(loaded) => {
+            let dependents = ask(&loaded.config.paths);
+            judge(&config::mortals(&loaded.config), &dependents, now)
+        }
         Err(errors) => {
             let errors = errors.as_slice();
             let more = match errors.len() {
@@ -39,9 +43,20 @@ pub fn execute(file: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(status.code))
 }
 
+/// The connections that stand on a CA alone. Where no gateway runs, or none that may be asked, nothing is known of any.
+fn ask(paths: &Paths) -> Dependents {
+    let status = Client::connect(paths).and_then(Client::status);
+    let mut dependents = Dependents::default();
+    for found in status.into_iter().flat_map(|status| status.dependents) {
+        dependents.add(found.usage, found.authority, found.connections);
+    }
+    dependents
+}
+
 /// The worst counts: a sixth of a lifetime left is WARNING, a twentieth CRITICAL. A third is in the log and the metrics.
-fn judge(mortals: &[Mortal], now: SystemTime) -> Status {
-    let bands = || mortals.iter().map(|mortal| mortal.lifetime.band(now));
+fn judge(mortals: &[Mortal], dependents: &Dependents, now: SystemTime) -> Status {
+    let band = |mortal: &Mortal| mortal.pressing_band(dependents, now);
+    let bands = || mortals.iter().map(band);
     let (code, word) = match bands().max().unwrap_or(Band::Good) {
         Band::Good | Band::Third => (0, "OK"),
         Band::Sixth => (1, "WARNING"),
@@ -49,8 +64,9 @@ fn judge(mortals: &[Mortal], now: SystemTime) -> Status {
     };
     let mut soonest: Vec<&Mortal> = mortals.iter().collect();
     soonest.sort_by_key(|mortal| {
+        let matters = mortal.matters(dependents);
         (
-            std::cmp::Reverse(mortal.lifetime.band(now)),
+            std::cmp::Reverse((matters, band(mortal))),
             mortal.lifetime.ends,
         )
     });
@@ -70,7 +86,8 @@ fn judge(mortals: &[Mortal], now: SystemTime) -> Status {
             mortals.len()
         ),
     };
-    let data: Vec<_> = mortals.iter().map(|mortal| data(mortal, now)).collect();
+    let data = mortals.iter().map(|mortal| data(mortal, dependents, now));
+    let data: Vec<_> = data.collect();
     Status {
         code,
         line: format!("PORTCULLIS {word} - {} | {}", text(line), data.join(" ")),
@@ -84,7 +101,8 @@ fn name(mortal: &Mortal) -> String {
 }
 
 /// Seconds left, with the moments at which they become too few: `'label'=value;warning;critical;minimum;maximum`.
-fn data(mortal: &Mortal, now: SystemTime) -> String {
+/// What ends without shutting anybody out has no such moments.
+fn data(mortal: &Mortal, dependents: &Dependents, now: SystemTime) -> String {
     // The guidelines forbid `=` in a label, and ask for quotes to be doubled.
     let label = text(name(mortal)).replace('=', ":").replace('\'', "''");
     let seconds = |duration: Duration| duration.as_secs();
@@ -93,7 +111,10 @@ fn data(mortal: &Mortal, now: SystemTime) -> String {
     let whole = lifetime.ends.duration_since(lifetime.begins);
     let whole = seconds(whole.unwrap_or_default());
     // `N:` is the range that alerts below N.
-    format!("'{label}'={left}s;{}:;{}:;0;{whole}", whole / 6, whole / 20)
+    match mortal.matters(dependents) {
+        true => format!("'{label}'={left}s;{}:;{}:;0;{whole}", whole / 6, whole / 20),
+        false => format!("'{label}'={left}s;;;0;{whole}"),
+    }
 }
 
 /// What is before the performance data is one line without a bar.
@@ -109,8 +130,11 @@ fn text(of: impl ToString) -> String {
 #[cfg(test)]
 mod tests {
     use gateway_core::expiry::Lifetime;
+    use gateway_core::revocation::AuthorityId;
+    use gateway_core::succession::Succession;
 
     use super::*;
+    use crate::config::FiledAuthority;
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -127,6 +151,7 @@ mod tests {
                 begins: at(begins),
                 ends: at(ends),
             },
+            authority: None,
         }
     }
 
@@ -137,14 +162,52 @@ mod tests {
         let both = [long, short];
         let cases = [(0, 0), (45, 0), (50, 1), (57, 2), (60, 2), (99, 2)];
         for (day, code) in cases {
-            assert_eq!(judge(&both, at(day)).code, code, "day {day}");
+            assert_eq!(
+                judge(&both, &Dependents::default(), at(day)).code,
+                code,
+                "day {day}"
+            );
         }
+    }
+
+    #[test]
+    fn the_end_of_a_ca_with_a_successor_is_information_unless_a_client_stands_on_it_alone() {
+        let id = AuthorityId([1; 32]);
+        let authority = |succession| Mortal {
+            authority: Some(FiledAuthority { id, succession }),
+            ..mortal("CN=old", 0, 60)
+        };
+        let nobody = Dependents::default();
+        let mut somebody = Dependents::default();
+        somebody.add(mortal("", 0, 0).usage, id, 1);
+        let code = |succession, dependents, day| {
+            let both = [authority(succession), mortal("CN=new", 50, 3600)];
+            judge(&both, dependents, at(day)).code
+        };
+        for (day, critical) in [(51, 1), (58, 2), (99, 2)] {
+            for dependents in [&nobody, &somebody] {
+                assert_eq!(code(Succession::Last, dependents, day), critical);
+                assert_eq!(code(Succession::Renewed, dependents, day), 0);
+            }
+            assert_eq!(code(Succession::Superseded, &nobody, day), 0);
+            assert_eq!(code(Succession::Superseded, &somebody, day), critical);
+        }
+        let both = [
+            authority(Succession::Superseded),
+            mortal("CN=new", 50, 3600),
+        ];
+        let line = judge(&both, &nobody, at(99)).line;
+        assert!(
+            line.contains("OK - 2 certificates and lists, the first: listener edge certificate server.pem CN=new ends on"),
+            "{line}"
+        );
+        assert!(line.contains("CN:old'=0s;;;0;5184000"), "{line}");
     }
 
     #[test]
     fn the_line_is_what_nagios_reads() {
         let both = [mortal("CN=long", 0, 3600), mortal("CN=it's|short", 0, 60)];
-        let status = judge(&both, at(55));
+        let status = judge(&both, &Dependents::default(), at(55));
         assert_eq!(
             status.line,
             "PORTCULLIS WARNING - 1 of 2 certificates and lists: listener edge certificate server.pem CN=it's/short \

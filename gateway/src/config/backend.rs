@@ -310,7 +310,7 @@ fn tls(
     report: &mut Report<'_>,
 ) -> Option<BackendTls> {
     let place = raw.place;
-    let mut authorities = keys::authorities(&place, "ca", raw.ca, report);
+    let mut authorities = super::authorities::read(&place, "ca", raw.ca, report);
     let written = revocation::Written {
         authorities_key: "ca",
         crl: raw.crl,

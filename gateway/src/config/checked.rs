@@ -13,6 +13,7 @@ use gateway_core::identity::Rules;
 pub use gateway_core::names::ServerAddress;
 use gateway_core::revocation::{AuthorityId, AuthorityKey, IssuerList, Revocation};
 use gateway_core::sources::Policy;
+use gateway_core::succession::Succession;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
@@ -389,4 +390,15 @@ pub struct CertificateFile {
     pub not_before: SystemTime,
     /// End of its validity: of a chain, that of the certificate that ends first.
     pub not_after: SystemTime,
+    /// Of a CA, what it is known by and what comes after it.
+    pub authority: Option<FiledAuthority>,
+}
+
+/// A CA of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FiledAuthority {
+    /// Its name and key.
+    pub id: AuthorityId,
+    /// What comes after it among the CAs of the same use.
+    pub succession: Succession,
 }

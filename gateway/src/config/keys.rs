@@ -12,9 +12,9 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore};
 
-use super::checked::CertificateFile;
+use super::checked::{CertificateFile, FiledAuthority};
 use super::client_ca::Origin;
-use super::raw::{Text, Texts};
+use super::raw::Text;
 use super::report::{Place, Report};
 pub use super::shown::{shown_path, shown_time};
 use super::value::{Field, Item};
@@ -22,7 +22,7 @@ use crate::pki::crl::ListIssuer;
 use crate::pki::facts::{Facts, KeyAlgorithm};
 use crate::pki::{date, read};
 use crate::tls::authority_key;
-use crate::x509::{self, AnyPath, Certificate, Roots, Search, Usage};
+use crate::x509::{AnyPath, Certificate, Roots, Search, Usage};
 
 /// What we use a certificate of ours for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,21 +75,21 @@ pub fn own(
     let key = CertifiedKey::new(chain, signing_key);
     if let Err(error) = key.keys_match() {
         let path = report.resolve(&key_item.value);
-        let reason = match error {
+        let path = path.display();
+        match error {
+            // Its certificate may be on its way: programs that renew both write one after the other.
             Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
                 format!(
                     "does not belong to the certificate in {}",
                     certificate.value
                 )
             }
-            other => format!("cannot be tried against its certificate: {other}"),
-        };
-        report.wrong(
-            place,
-            "key",
-            &key_item,
-            format_args!("{}: {reason}", path.display()),
-        );
+            other => {
+                let reason =
+                    format_args!("{path}: cannot be tried against its certificate: {other}");
+                report.wrong(place, "key", &key_item, reason);
+            }
+        }
         return None;
     }
     Some(OwnCertificate {
@@ -113,17 +113,17 @@ fn present(
 }
 
 /// A certificate file under examination: everything found wrong is told at the line of its path.
-struct Examination<'e, 'a> {
-    place: &'e Place,
-    key: &'e str,
-    item: &'e Item<Text>,
-    path: PathBuf,
-    report: &'e mut Report<'a>,
-    sound: bool,
+pub(super) struct Examination<'e, 'a> {
+    pub(super) place: &'e Place,
+    pub(super) key: &'e str,
+    pub(super) item: &'e Item<Text>,
+    pub(super) path: PathBuf,
+    pub(super) report: &'e mut Report<'a>,
+    pub(super) sound: bool,
 }
 
 impl<'e, 'a> Examination<'e, 'a> {
-    fn new(
+    pub(super) fn new(
         place: &'e Place,
         key: &'e str,
         item: &'e Item<Text>,
@@ -140,20 +140,20 @@ impl<'e, 'a> Examination<'e, 'a> {
         }
     }
 
-    fn refuse(&mut self, reason: impl std::fmt::Display) {
+    pub(super) fn refuse(&mut self, reason: impl std::fmt::Display) {
         self.sound = false;
         let text = format_args!("{}: {reason}", self.path.display());
         self.report.wrong(self.place, self.key, self.item, text);
     }
 
-    fn warn(&mut self, reason: impl std::fmt::Display) {
+    pub(super) fn warn(&mut self, reason: impl std::fmt::Display) {
         let text = format!("{}: {reason}", self.path.display());
         self.report
             .warn(self.item.line, &self.place.key(self.key), text);
     }
 
     /// Certificates of the file with what they say.
-    fn certificates(&mut self) -> Option<Vec<(Certificate, Facts)>> {
+    pub(super) fn certificates(&mut self) -> Option<Vec<(Certificate, Facts)>> {
         let certificates = match read::certificate_sections(&self.path) {
             Ok(certificates) => certificates,
             Err(error) => {
@@ -172,7 +172,12 @@ impl<'e, 'a> Examination<'e, 'a> {
     }
 
     /// Notes a certificate for `check` and the expiry metric.
-    fn note(&mut self, facts: &Facts, first_to_end: &Facts) {
+    pub(super) fn note(
+        &mut self,
+        facts: &Facts,
+        first_to_end: &Facts,
+        authority: Option<FiledAuthority>,
+    ) {
         let place = self.place.label.replace(['"', ':'], "");
         self.report.certificate(CertificateFile {
             file: self.path.clone(),
@@ -180,10 +185,11 @@ impl<'e, 'a> Examination<'e, 'a> {
             subject: facts.subject.clone(),
             not_before: first_to_end.not_before,
             not_after: first_to_end.not_after,
+            authority,
         });
     }
 
-    fn warn_of_expiry(&mut self, facts: &Facts) {
+    pub(super) fn warn_of_expiry(&mut self, facts: &Facts) {
         let lifetime = Lifetime {
             begins: facts.not_before,
             ends: facts.not_after,
@@ -229,7 +235,7 @@ fn chain(
     {
         examination.refuse(format_args!("the chain does not verify: {error}"));
     }
-    examination.note(&facts[0], first_to_end);
+    examination.note(&facts[0], first_to_end, None);
     examination.sound.then(|| (chain, facts[0].clone()))
 }
 
@@ -409,7 +415,7 @@ pub struct Authorities {
     /// What they say, in the same order.
     pub facts: Vec<Facts>,
     /// Those that are not used for their dates: their lists can be told from forged ones, and are passed over.
-    left_out: Vec<ListIssuer>,
+    pub(super) left_out: Vec<ListIssuer>,
     /// Each that was read.
     pub origins: Vec<Origin>,
 }
@@ -428,7 +434,7 @@ impl Default for Authorities {
 
 impl Authorities {
     /// Remembers where those were read that are more than these numbers of used and unused ones.
-    fn note_origins(&mut self, file: usize, (used, unused): (usize, usize)) {
+    pub(super) fn note_origins(&mut self, file: usize, (used, unused): (usize, usize)) {
         let origin = |in_use| {
             move |anchor| Origin {
                 key: authority_key(anchor),
@@ -466,7 +472,12 @@ impl Authorities {
         self
     }
 
-    fn leave_out(&mut self, certificate: &CertificateDer<'_>, facts: &Facts, reason: &str) {
+    pub(super) fn leave_out(
+        &mut self,
+        certificate: &CertificateDer<'_>,
+        facts: &Facts,
+        reason: &str,
+    ) {
         // What webpki cannot read has signed no list that it could verify.
         if let Ok(anchor) = webpki::anchor_from_trusted_cert(certificate) {
             self.left_out.push(ListIssuer {
@@ -486,106 +497,8 @@ impl Authorities {
     }
 }
 
-/// Reads the authorities in the files under `key`.
-pub fn authorities(
-    place: &Place,
-    key: &str,
-    field: Field<Texts>,
-    report: &mut Report<'_>,
-) -> Option<Authorities> {
-    if matches!(field, Field::Absent) {
-        report.missing(
-            place,
-            key,
-            "name the files of the CAs that the other side's certificates chain to",
-        );
-    }
-    let list = field.given()?;
-    if list.value.is_empty() {
-        report.wrong(
-            place,
-            key,
-            &list,
-            "must name at least one file: without a CA nobody can be authenticated",
-        );
-    }
-    let mut authorities = Authorities::default();
-    let mut sound = true;
-    for (position, item) in list.value.iter().enumerate() {
-        let mut examination = Examination::new(place, key, item, report);
-        let known = (authorities.roots.len(), authorities.left_out.len());
-        add_authorities(&mut authorities, &mut examination);
-        sound &= examination.sound;
-        authorities.note_origins(position, known);
-    }
-    if sound && authorities.roots.is_empty() && !list.value.is_empty() {
-        report.wrong(place, key, &list, "holds no CA that is valid now");
-        return None;
-    }
-    sound.then_some(authorities)
-}
-
-fn add_authorities(authorities: &mut Authorities, examination: &mut Examination<'_, '_>) {
-    let Some(certificates) = examination.certificates() else {
-        return;
-    };
-    for (certificate, facts) in certificates {
-        refuse_settings(&certificate, &facts, examination);
-        let certificate = certificate.der;
-        if !facts.is_authority || facts.cannot_sign_certificates {
-            examination.refuse(format_args!(
-                "{} is not a CA: must hold CA certificates only (basic constraints CA, key usage keyCertSign)",
-                facts.subject
-            ));
-            continue;
-        }
-        // The verifier does not look at the dates of a root, so a root out of its time is not given to it.
-        if let Some(reason) = outside_validity(&facts, examination.report) {
-            examination.warn(format_args!("{} {reason}: not used", facts.subject));
-            authorities.leave_out(&certificate, &facts, &reason);
-            continue;
-        }
-        examination.warn_of_expiry(&facts);
-        for whom in x509::kept_out(&certificate) {
-            examination.warn(format_args!("{} {whom}", facts.subject));
-        }
-        for extension in x509::unheeded_extensions(&certificate) {
-            examination.warn(format_args!("{} {extension}", facts.subject));
-        }
-        match authorities.roots.add(certificate.clone()) {
-            Ok(()) => {
-                authorities.certificates.push(certificate);
-                examination.note(&facts, &facts);
-                authorities.facts.push(facts);
-            }
-            Err(error) => {
-                examination.refuse(format_args!("{} cannot be used: {error}", facts.subject))
-            }
-        }
-    }
-}
-
-/// OpenSSL's own trust settings may forbid what the CA is named for: its author meant them.
-fn refuse_settings(
-    certificate: &Certificate,
-    facts: &Facts,
-    examination: &mut Examination<'_, '_>,
-) {
-    // `client_ca` of a listener, `ca` of a backend.
-    let (usable, whom) = match examination.key {
-        "client_ca" => (certificate.usable.clients, "clients"),
-        _ => (certificate.usable.servers, "servers"),
-    };
-    if !usable {
-        examination.refuse(format_args!(
-            "line {}: the trust settings after {} do not let it certify {whom}: `openssl x509` writes it without them",
-            certificate.line, facts.subject
-        ));
-    }
-}
-
 /// Why a certificate is of no use now, if it is not. When it begins or ends, its file reads differently.
-fn outside_validity(facts: &Facts, report: &mut Report<'_>) -> Option<String> {
+pub(super) fn outside_validity(facts: &Facts, report: &mut Report<'_>) -> Option<String> {
     let now = report.now;
     report.turns_at(facts.not_before);
     // Valid through the whole of the last second (RFC 5280 section 4.1.2.5).

@@ -1,12 +1,15 @@
 //! What of a configuration ends by itself: certificates, authorities, revocation lists.
 //! In: a checked configuration, or its file. Out: names and lifetimes, for the log, the metrics and `check --expiry`.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::SystemTime;
 
-use gateway_core::expiry::Lifetime;
+use gateway_core::expiry::{Band, Lifetime};
+use gateway_core::revocation::AuthorityId;
+use gateway_core::succession::Succession;
 
-use super::checked::{BackendTransport, CertificateFile, Config};
+use super::checked::{BackendTransport, CertificateFile, Config, FiledAuthority};
 use super::report::{ConfigErrors, Report};
 use super::{Loaded, conclude, shown_path, text_of};
 
@@ -21,6 +24,60 @@ pub struct Mortal {
     pub subject: String,
     /// From when to when.
     pub lifetime: Lifetime,
+    /// Of a CA, what it is known by and what comes after it.
+    pub authority: Option<FiledAuthority>,
+}
+
+impl Mortal {
+    /// Whether its end shuts anybody out: not that of a CA with a successor, unless a connected client or server stands on it alone.
+    pub fn matters(&self, dependents: &Dependents) -> bool {
+        dependents.matters(&self.usage, self.authority)
+    }
+
+    /// Where it stands, as far as its end matters.
+    pub fn pressing_band(&self, dependents: &Dependents, now: SystemTime) -> Band {
+        match self.matters(dependents) {
+            true => self.lifetime.band(now),
+            false => Band::Good,
+        }
+    }
+}
+
+/// Connections that end with a CA and cannot come back, because the certificates below it last longer and nothing else is above
+/// them; by what the CA is used for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dependents(HashMap<(String, AuthorityId), u64>);
+
+impl Dependents {
+    /// Counts connections that stand on a CA.
+    pub fn add(&mut self, usage: String, authority: AuthorityId, connections: u64) {
+        *self.0.entry((usage, authority)).or_default() += connections;
+    }
+
+    /// Whether the end of something with this use shuts anybody out, be it a CA or not.
+    pub fn matters(&self, usage: &str, authority: Option<FiledAuthority>) -> bool {
+        authority.is_none_or(|authority| {
+            authority.succession == Succession::Last || self.of(usage, authority) > 0
+        })
+    }
+
+    /// Those that stand on this CA alone.
+    pub fn of(&self, usage: &str, authority: FiledAuthority) -> u64 {
+        match authority.succession {
+            // Another certificate of the same name and key takes them.
+            Succession::Renewed => 0,
+            Succession::Last | Succession::Superseded => {
+                let known = self.0.get(&(usage.to_owned(), authority.id));
+                known.copied().unwrap_or_default()
+            }
+        }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, AuthorityId, u64)> {
+        let known = self.0.iter();
+        known.map(|((usage, authority), count)| (usage.as_str(), *authority, *count))
+    }
 }
 
 impl CertificateFile {
@@ -35,6 +92,16 @@ impl CertificateFile {
     }
 }
 
+/// What the CAs of a listener's clients are used for, as `Mortal::usage` says it.
+pub fn client_ca_usage(listener: &str) -> String {
+    format!("listener {listener} client_ca")
+}
+
+/// The same of the CAs of a backend's servers.
+pub fn backend_ca_usage(backend: &str) -> String {
+    format!("backend {backend} tls ca")
+}
+
 /// Everything of `config` that ends by itself.
 pub fn mortals(config: &Config) -> Vec<Mortal> {
     let certificates = config.certificates.iter().map(|certificate| Mortal {
@@ -42,6 +109,7 @@ pub fn mortals(config: &Config) -> Vec<Mortal> {
         file: shown_path(&certificate.file, &config.file),
         subject: certificate.subject.clone(),
         lifetime: certificate.lifetime(),
+        authority: certificate.authority,
     });
     let listeners = config.listeners.iter().map(|listener| {
         (
@@ -64,6 +132,7 @@ pub fn mortals(config: &Config) -> Vec<Mortal> {
             file: String::new(),
             subject: list.issuer_name().to_owned(),
             lifetime: list.lifetime(),
+            authority: None,
         })
     });
     let mut lists: Vec<_> = lists.collect();

@@ -239,7 +239,7 @@ fn authorities(
     provider: &CryptoProvider,
     report: &mut Report<'_>,
 ) -> Option<Authorities> {
-    let authorities = keys::authorities(place, "client_ca", field, report)?;
+    let authorities = super::authorities::read(place, "client_ca", field, report)?;
     for facts in &authorities.facts {
         if let Err(found) = KeyPolicy::can_certify(provider, &facts.public_key_der) {
             let text = format_args!(

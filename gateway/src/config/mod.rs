@@ -3,6 +3,7 @@
 //! On the main thread at start; never touches a socket.
 
 mod audit;
+mod authorities;
 mod backend;
 mod bounds;
 pub mod checked;
@@ -34,7 +35,9 @@ use std::time::SystemTime;
 
 pub use checked::*;
 pub use keys::{shown_path, shown_time};
-pub use lifetimes::{Mortal, load_expired_too, mortals};
+pub use lifetimes::{
+    Dependents, Mortal, backend_ca_usage, client_ca_usage, load_expired_too, mortals,
+};
 pub use paths::{LocateError, NAME_DEFAULT, locate};
 pub use protocols::shown as shown_protocols;
 pub use report::{ConfigError, ConfigErrors};

@@ -16,8 +16,8 @@ pub use claim::{Claim, ClaimError, Predecessor};
 pub use client::{AskError, Client};
 pub use peer::{Peer, account_name};
 pub use protocol::{
-    BLOCK, BLOCKED, BlockChange, BlockChanged, CHECK, ListenerStatus, RELOAD, ReloadOutcome,
-    Reloads, STATUS, Status, TAKE_OVER, UNBLOCK, WorkerStatus,
+    BLOCK, BLOCKED, BlockChange, BlockChanged, CHECK, DependentConnections, ListenerStatus, RELOAD,
+    ReloadOutcome, Reloads, STATUS, Status, TAKE_OVER, UNBLOCK, WorkerStatus,
 };
 pub use running::{Running, running};
 pub use server::{Parts, Server};

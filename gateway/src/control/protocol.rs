@@ -51,6 +51,20 @@ pub struct Status {
     pub blocks: BlocksInForce,
     /// What came of reloads.
     pub reloads: Reloads,
+    /// Connections that stand on a CA alone; none in the answer of an earlier version.
+    #[serde(default)]
+    pub dependents: Vec<DependentConnections>,
+}
+
+/// Connections that end with a CA and cannot come back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DependentConnections {
+    /// What the CA is used for, as `check` says it.
+    pub usage: String,
+    /// The CA: a digest over its name and key.
+    pub authority: AuthorityId,
+    /// How many there are.
+    pub connections: u64,
 }
 
 /// One worker.

@@ -18,8 +18,8 @@ use tokio::task::LocalSet;
 use super::claim::Claim;
 use super::peer::Peer;
 use super::protocol::{
-    self, BlockChange, BlockChanged, Failed, ListenerStatus, ReloadOutcome, Reloads, Status,
-    WorkerStatus,
+    self, BlockChange, BlockChanged, DependentConnections, Failed, ListenerStatus, ReloadOutcome,
+    Reloads, Status, WorkerStatus,
 };
 use crate::blocks::{Changed, Keeper, check_reason};
 use crate::limits;
@@ -197,6 +197,15 @@ impl Service {
                 refused_at: time(reloads.refused_at),
                 refused_because: reloads.refused_because,
             },
+            dependents: gateway
+                .dependents()
+                .iter()
+                .map(|(usage, authority, connections)| DependentConnections {
+                    usage: usage.to_owned(),
+                    authority,
+                    connections,
+                })
+                .collect(),
         }
     }
 

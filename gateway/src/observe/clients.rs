@@ -5,11 +5,25 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use gateway_core::certificate::Chain;
 use gateway_core::expiry::{Band, Lifetime};
+use gateway_core::revocation::AuthorityId;
 
 /// Sums for each position of a listener and of a rule.
 #[derive(Debug, Clone, Default)]
-pub struct Clients(BTreeMap<(usize, usize), Sum>);
+pub struct Clients {
+    sums: BTreeMap<(usize, usize), Sum>,
+    standing: BTreeMap<(AuthorityUse, AuthorityId), u64>,
+}
+
+/// Whose CA it is: that of the clients of a listener or of the servers of a backend, by its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AuthorityUse {
+    /// Clients.
+    Clients(usize),
+    /// Servers.
+    Servers(usize),
+}
 
 /// The clients of one rule on one listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +37,7 @@ pub(super) struct Sum {
 impl Clients {
     /// Counts a client.
     pub fn count(&mut self, listener: usize, rule: usize, lifetime: Lifetime, now: SystemTime) {
-        let sum = self.0.entry((listener, rule)).or_insert(Sum {
+        let sum = self.sums.entry((listener, rule)).or_insert(Sum {
             first_end: lifetime.ends,
             in_band: Default::default(),
         });
@@ -31,10 +45,20 @@ impl Clients {
         sum.in_band[lifetime.band(now).index()] += 1;
     }
 
+    /// Counts the chain of a client or server, if it ends with its CA.
+    pub fn count_chain(&mut self, side: AuthorityUse, chain: &Chain) {
+        if chain.ends_with_anchor {
+            *self.standing.entry((side, chain.anchor)).or_default() += 1;
+        }
+    }
+
     /// Adds what another worker counted.
     pub(super) fn add(&mut self, other: Clients) {
-        for (key, counted) in other.0 {
-            let sum = self.0.entry(key).or_insert(Sum {
+        for (key, count) in other.standing {
+            *self.standing.entry(key).or_default() += count;
+        }
+        for (key, counted) in other.sums {
+            let sum = self.sums.entry(key).or_insert(Sum {
                 in_band: Default::default(),
                 ..counted
             });
@@ -47,7 +71,13 @@ impl Clients {
 
     /// Positions of listener and rule, and the sums.
     pub(super) fn sums(&self) -> impl Iterator<Item = ((usize, usize), &Sum)> {
-        self.0.iter().map(|(key, sum)| (*key, sum))
+        self.sums.iter().map(|(key, sum)| (*key, sum))
+    }
+
+    /// Chains that end with their CA.
+    pub(super) fn standing(&self) -> impl Iterator<Item = (AuthorityUse, AuthorityId, u64)> {
+        let standing = self.standing.iter();
+        standing.map(|((side, authority), count)| (*side, *authority, *count))
     }
 }
 

@@ -7,25 +7,57 @@ use std::time::SystemTime;
 use gateway_core::expiry::{Band, Crossings};
 
 use super::metrics::Metrics;
-use crate::config::{Config, Mortal, mortals, shown_time};
+use crate::config::{Config, Dependents, Mortal, mortals, shown_time};
 use crate::limits;
+
+/// What was said: once for as long as the end of something matters, once for as long as it does not.
+type Said = Crossings<(Mortal, bool)>;
 
 /// Looks every minute until dropped.
 pub async fn watch_expiry(metrics: Metrics) {
-    let mut crossings = Crossings::default();
+    let mut said = Said::default();
     let mut looks = tokio::time::interval(limits::EXPIRY_LOOK_INTERVAL);
     loop {
         looks.tick().await;
-        look(&metrics.config(), &mut crossings, SystemTime::now());
+        let dependents = metrics.dependents();
+        look(&metrics.config(), &dependents, &mut said, SystemTime::now());
     }
 }
 
-fn look(config: &Config, crossings: &mut Crossings<Mortal>, now: SystemTime) {
-    let known = mortals(config)
-        .into_iter()
-        .map(|mortal| (mortal.clone(), mortal.lifetime));
-    for (mortal, band) in crossings.look(known, now) {
-        say(&mortal, band, now);
+fn look(config: &Config, dependents: &Dependents, said: &mut Said, now: SystemTime) {
+    let bands = mortals(config).into_iter().flat_map(|mortal| {
+        let band = mortal.lifetime.band(now);
+        let matters = mortal.matters(dependents);
+        // Both are there all the time: what goes from one to the other and back is not said again.
+        [true, false].map(|key| match key == matters {
+            true => ((mortal.clone(), key), band),
+            false => ((mortal.clone(), key), Band::Good),
+        })
+    });
+    for ((mortal, matters), band) in said.look(bands) {
+        match matters {
+            true => say(&mortal, band, now),
+            false => say_superseded(&mortal, band, now),
+        }
+    }
+}
+
+/// Of a CA with a successor: no connected client stands on it alone.
+fn say_superseded(mortal: &Mortal, band: Band, now: SystemTime) {
+    let Mortal {
+        usage,
+        file,
+        subject,
+        lifetime,
+        authority: _,
+    } = mortal;
+    let ends = shown_time(lifetime.ends, now);
+    let left = band.label();
+    match band {
+        Band::Good => {}
+        Band::Third | Band::Sixth | Band::Twentieth | Band::Ended => {
+            tracing::info!(%usage, %file, %subject, %ends, left, "a CA that has a successor comes to its end");
+        }
     }
 }
 
@@ -35,6 +67,7 @@ fn say(mortal: &Mortal, band: Band, now: SystemTime) {
         file,
         subject,
         lifetime,
+        authority: _,
     } = mortal;
     let ends = shown_time(lifetime.ends, now);
     let left = band.label();

@@ -18,7 +18,7 @@ mod text;
 
 pub use admin::{AdminSocket, serve};
 pub use audit::{Audit, Line, Opened, look, open};
-pub use clients::Clients;
+pub use clients::{AuthorityUse, Clients};
 pub use counters::WorkerCounters;
 pub use event::{Event, Presented};
 pub use expiry::watch_expiry;

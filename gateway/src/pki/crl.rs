@@ -302,6 +302,7 @@ mod tests {
             anchor: links[0].issuer,
             not_before: now(),
             not_after: now(),
+            ends_with_anchor: false,
         }
     }
 

@@ -149,15 +149,13 @@ impl Orders {
         ordered
     }
 
-    /// Shows every client that has got in, with the position of its listener.
-    pub fn for_each(&self, mut show: impl FnMut(usize, &VerifiedPeer)) {
+    /// Shows every client that has got in, with the position of its listener and the server behind it.
+    pub fn for_each(&self, mut show: impl FnMut(usize, &VerifiedPeer, Option<&Reached>)) {
         let inner = self.inner.borrow();
-        let established = inner
-            .entries
-            .values()
-            .filter_map(|entry| entry.established.as_ref());
-        for (position, peer) in established {
-            show(*position, peer);
+        for entry in inner.entries.values() {
+            if let Some((position, peer)) = &entry.established {
+                show(*position, peer, entry.server.as_deref());
+            }
         }
     }
 

@@ -11,6 +11,7 @@ mod fixed;
 mod gateway;
 mod guarding;
 mod listen;
+mod matching;
 mod pinning;
 mod privilege;
 mod reloader;

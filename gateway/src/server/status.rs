@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::fixed;
 use super::gateway::Gateway;
-use crate::config::{Config, GuardMode};
+use crate::config::{Config, Dependents, GuardMode};
 use crate::observe::BlocksInForce;
 
 /// What came of reloads, of whatever cause.
@@ -56,6 +56,11 @@ impl Gateway {
     /// Which block list is in force.
     pub fn blocks(&self) -> BlocksInForce {
         self.metrics.blocks_in_force()
+    }
+
+    /// Connections that stand on a CA alone.
+    pub fn dependents(&self) -> Dependents {
+        self.metrics.dependents()
     }
 
     /// What came of reloads.

@@ -186,7 +186,7 @@ impl Worker {
     /// Tells of the open connections that the observed configuration would close.
     fn foresee(&self, state: &State) {
         let now = SystemTime::now();
-        self.orders.for_each(|position, peer| {
+        self.orders.for_each(|position, peer, _| {
             let observed = state.doors[position].observed.as_ref();
             let why = observed.and_then(|observed| observed.would_close(peer, now));
             self.tell_foreseen(position, peer, why);
@@ -368,7 +368,13 @@ async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> 
             true
         }
         Message::CountClients => {
-            worker.count_clients(SystemTime::now());
+            let clients = super::matching::count(&worker.orders, SystemTime::now());
+            worker.observer.publish(clients);
+            true
+        }
+        Message::WhoMatches { wanted, answer } => {
+            // Who asked may have lost patience.
+            let _ = answer.send(Matching::on(&worker.state(), &worker.orders, &wanted));
             true
         }
         Message::Drain { deadline, cut } => {

@@ -31,7 +31,7 @@ pub(super) fn read(verified: &Verified<'_>) -> Result<Chain, Unreadable> {
     issuers.push((anchor, authority_key(path.anchor())));
     let leaf = path.end_entity();
     let (not_before, end) = validity(&leaf.der())?;
-    let mut not_after = end.min(verified.root.not_after);
+    let mut below_ends = end;
     let mut points = Vec::new();
     add_points(&mut points, 0, &leaf.der())?;
     let above = intermediates.iter();
@@ -48,7 +48,7 @@ pub(super) fn read(verified: &Verified<'_>) -> Result<Chain, Unreadable> {
         });
     }
     for (intermediate, position) in intermediates.iter().zip(1..) {
-        not_after = not_after.min(validity(&intermediate.der())?.1);
+        below_ends = below_ends.min(validity(&intermediate.der())?.1);
         add_points(&mut points, position, &intermediate.der())?;
     }
     points.shrink_to_fit();
@@ -57,7 +57,8 @@ pub(super) fn read(verified: &Verified<'_>) -> Result<Chain, Unreadable> {
         points,
         anchor,
         not_before,
-        not_after,
+        not_after: below_ends.min(verified.root.not_after),
+        ends_with_anchor: verified.root.not_after < below_ends,
     })
 }
 

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use gateway_core::certificate::{Certificate, Fingerprint, Identity};
+use gateway_core::certificate::{Certificate, Chain, Fingerprint, Identity};
 use gateway_core::expiry::Lifetime;
 use gateway_core::failure::Failure;
 use gateway_core::identity::{Admission, IdentityLimits, Tenant};
@@ -77,6 +77,11 @@ impl VerifiedPeer {
     /// What the client's certificate says.
     pub fn certificate(&self) -> &Certificate {
         &self.0.claimed.lineage.certificate
+    }
+
+    /// The chain above that certificate.
+    pub fn chain(&self) -> &Chain {
+        &self.0.claimed.lineage.chain
     }
 
     /// What the client is shown and counted by: the name that its rule matched, with its kind and trust domain.

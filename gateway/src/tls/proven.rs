@@ -161,6 +161,7 @@ mod tests {
                 anchor: AuthorityId([1; 32]),
                 not_before: at(0),
                 not_after: ends,
+                ends_with_anchor: false,
             },
         }
     }

@@ -174,6 +174,7 @@ mod tests {
                     anchor: AuthorityId([1; 32]),
                     not_before: now,
                     not_after: now,
+                    ends_with_anchor: false,
                 },
             },
             admission: Admission::default(),

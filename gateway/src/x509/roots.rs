@@ -2,6 +2,7 @@
 //! In: CA certificates as the configuration has read them. Out: those of one name, with what tells them apart. Made when a
 //! configuration is checked, immutable, shared by all workers.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
@@ -46,7 +47,22 @@ impl Roots {
         for (anchor, certificate) in store.roots.into_iter().zip(certificates) {
             roots.add(Root::new(anchor, certificate));
         }
+        roots.put_the_longest_first();
         roots
+    }
+
+    /// Those of one name change places: of a CA and its renewed certificate, which bears the same name and key, the one is tried
+    /// first that keeps a connection the longest.
+    fn put_the_longest_first(&mut self) {
+        let mut roots: Vec<_> = self.roots.drain(..).map(Some).collect();
+        for places in self.by_name.values().filter(|places| places.len() > 1) {
+            let mut of_one_name: Vec<_> = places.iter().map(|place| roots[*place].take()).collect();
+            of_one_name.sort_by_key(|root| Reverse(root.as_ref().map(|root| root.not_after)));
+            for (place, root) in places.iter().zip(of_one_name) {
+                roots[*place] = root;
+            }
+        }
+        self.roots = roots.into_iter().flatten().collect();
     }
 
     fn add(&mut self, root: Root) {

@@ -2,9 +2,13 @@
 //! end. Out: exit codes, lines, numbers.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tests::{Backend, Behaviour, Request, RevocationList, World, eventually, program};
+use tests::{
+    Authority, Backend, Behaviour, Client, Gateway, Request, RevocationList, Setup, World,
+    eventually, program,
+};
 
 /// Seconds until the end of certificates that began an hour ago.
 const GOOD: i64 = 36_000;
@@ -155,4 +159,136 @@ fn clients_are_counted_by_rule_and_by_what_their_certificates_have_left() {
     let metrics = gateway.wait_for("portcullis_clients", &[("rule", "1")], 3);
     assert_eq!(metrics.count("portcullis_clients", &[rule]), 0);
     drop(connected);
+}
+
+const SUPERSEDED: &str = "portcullis_certificate_superseded";
+const DEPENDENT: &str = "portcullis_certificate_dependent_connections";
+
+/// A file with these certificates in a row.
+fn bundle(world: &World, certificates: &[String]) -> PathBuf {
+    let file = world.folder().join("bundle.pem");
+    fs::write(&file, certificates.concat()).unwrap();
+    file
+}
+
+fn pem(authority: &Authority) -> String {
+    fs::read_to_string(authority.certificate()).unwrap()
+}
+
+fn with_bundle<'w>(world: &'w World, backend: &Backend, bundle: &Path) -> Setup<'w> {
+    let setup = world.setup().client_ca(bundle);
+    setup.route("edge", "", &[backend.address()], "")
+}
+
+/// A client with a certificate of this authority's that lasts for so many seconds.
+fn connect(
+    world: &World,
+    gateway: &Gateway,
+    authority: &Authority,
+    name: &str,
+    seconds: i64,
+) -> Client {
+    let request = Request::client(&format!("spiffe://example.test/agent/{name}"));
+    let agent = authority.issue(name, request.seconds(seconds));
+    let client = world.client().credentials(&agent);
+    client.connect(gateway.address()).unwrap()
+}
+
+/// Lines about ends that somebody is to act on.
+fn alarms(gateway: &Gateway) -> Vec<String> {
+    let alarming = |line: &&str| {
+        (line.contains(" WARN ") || line.contains(" ERROR "))
+            && ["lifetime is left", "has ended", "expire"]
+                .iter()
+                .any(|words| line.contains(words))
+    };
+    let log = gateway.log();
+    log.lines().filter(alarming).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_authorities_that_spire_makes_every_two_minutes_raise_no_alarm_as_long_as_there_is_a_next_one()
+ {
+    let world = World::new();
+    let folder = world.folder().to_owned();
+    let authority = |name, seconds| Authority::of_spire(&folder, name, "example.test", seconds);
+    let ended = authority("1001", -7200..-7080);
+    let last_but_one = authority("1002", -117..3);
+    let next = authority("1003", -20..100);
+    let file = bundle(&world, &[&ended, &last_but_one, &next].map(pem));
+    let backend = Backend::start(Behaviour::Echo);
+    let setup = with_bundle(&world, &backend, &file);
+    let (code, said) = plugin(&world, &setup.text());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("PORTCULLIS OK"), "{said}");
+
+    let gateway = setup.start();
+    gateway.wait_for(SUPERSEDED, &[], 1);
+    // Its end has come, and it is not used any more.
+    gateway.wait_for(SUPERSEDED, &[], 0);
+    assert_eq!(alarms(&gateway), Vec::<String>::new());
+    // SPIRE cuts what it issues to its own end: such a client ends by itself, and not by its CA.
+    let _client = connect(&world, &gateway, &next, "short", 60);
+    gateway.wait_for("portcullis_clients", &[], 1);
+    assert_eq!(gateway.metrics().count(DEPENDENT, &[]), 0);
+    drop(gateway);
+
+    let alone = bundle(&world, &[&ended, &last_but_one].map(pem));
+    let (code, said) = plugin(&world, &with_bundle(&world, &backend, &alone).text());
+    assert_eq!(code, Some(2), "{said}");
+}
+
+#[test]
+fn the_end_of_a_ca_matters_for_as_long_as_a_connected_client_stands_on_it_alone() {
+    let world = World::new();
+    let folder = world.folder().to_owned();
+    let old = Authority::named_for(&folder, "old", "Agents", -3600..SIXTH);
+    let new = Authority::named_for(&folder, "new", "Agents", -60..GOOD);
+    let file = bundle(&world, &[&old, &new].map(pem));
+    let backend = Backend::start(Behaviour::Echo);
+    let setup = world.setup().client_ca(&file);
+    let gateway = setup.route("edge", "", &[backend.address()], "").start();
+    let config = fs::read_to_string(folder.join("portcullis.toml")).unwrap();
+    let usage = ("usage", "listener edge client_ca");
+    let superseded = |value| gateway.wait_for(SUPERSEDED, &[usage], value);
+
+    // One of the new CA, and one that ends with the old one in any case.
+    let _renewed = connect(&world, &gateway, &new, "renewed", GOOD);
+    let _short = connect(&world, &gateway, &old, "short", SIXTH - 60);
+    gateway.wait_for("portcullis_clients", &[], 2);
+    assert_eq!(gateway.metrics().count(DEPENDENT, &[usage]), 0);
+    let (code, said) = plugin(&world, &config);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(alarms(&gateway), Vec::<String>::new());
+
+    let stays_behind = connect(&world, &gateway, &old, "behind", GOOD);
+    gateway.wait_for(DEPENDENT, &[usage], 1);
+    superseded(0);
+    let (code, said) = plugin(&world, &config);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("WARNING - 1 of"), "{said}");
+
+    drop(stays_behind);
+    gateway.wait_for(DEPENDENT, &[usage], 0);
+    assert_eq!(plugin(&world, &config).0, Some(0));
+}
+
+#[test]
+fn a_connection_lasts_as_long_as_the_renewed_certificate_of_its_ca() {
+    let world = World::new();
+    let folder = world.folder().to_owned();
+    let old = Authority::named_for(&folder, "old", "Agents", -3600..SIXTH);
+    let file = bundle(&world, &[pem(&old), old.renewed("Agents", -60..GOOD)]);
+    let backend = Backend::start(Behaviour::Echo);
+    let setup = world.setup().client_ca(&file);
+    let gateway = setup.route("edge", "", &[backend.address()], "").start();
+    let _client = connect(&world, &gateway, &old, "agent", GOOD - 60);
+    let metrics = gateway.wait_for("portcullis_clients", &[("left", "good")], 1);
+    assert_eq!(metrics.count(DEPENDENT, &[]), 0);
+    // Both have one name and one file: they are one line of the page.
+    let left = metrics.sum(
+        "portcullis_certificate_lifetime_left_ratio",
+        &[("usage", "listener edge client_ca")],
+    );
+    assert!((0.9..=1.0).contains(&left), "{left}");
 }

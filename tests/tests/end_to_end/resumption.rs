@@ -433,7 +433,7 @@ fn ticket_position(der: &[u8], keys: &str) -> usize {
     let id = keys.split("id = \"").nth(1).unwrap();
     let digits = &id[..16];
     let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
-    let mut start = vec![2];
+    let mut start = vec![3];
     start.extend((0..16).step_by(2).map(byte));
     let mut windows = der.windows(start.len());
     windows.position(|window| window == start).unwrap()

@@ -8,6 +8,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
+use super::expiry::{labels, shown};
 use super::{Encoded, Metrics, counter, gauge};
 
 impl Metrics {
@@ -29,17 +30,13 @@ impl Metrics {
         let name = "certificate_not_after_timestamp";
         let mut metric =
             encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
-        for certificate in &self.config().certificates {
+        let (config, dependents) = (self.config(), self.dependents());
+        for certificate in shown(&config, &dependents) {
             let not_after = certificate.not_after.duration_since(SystemTime::UNIX_EPOCH);
             let file = certificate.file.to_string_lossy();
-            let labels = [
-                ("usage", certificate.usage.as_str()),
-                ("file", &file),
-                ("subject", certificate.subject.as_str()),
-            ];
             gauge(
                 &mut metric,
-                &labels,
+                &labels(certificate, &file),
                 not_after.map_or(0, |duration| duration.as_secs() as i64),
             )?;
         }

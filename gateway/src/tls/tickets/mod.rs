@@ -158,6 +158,7 @@ mod tests {
                 anchor: ANCHOR,
                 not_before: now,
                 not_after: now + Duration::from_secs(3600),
+                ends_with_anchor: false,
             },
         }
     }

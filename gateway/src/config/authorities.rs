@@ -1,0 +1,209 @@
+//! The CAs that a listener or backend trusts: read from its files, and seen beside each other.
+//! In: paths as written. Out: what chains are verified with, or an error at the path's line. The end of a CA that has a
+//! successor in the same files is nothing to warn of: it has to be in there until the last certificate by it has been replaced.
+
+use std::path::PathBuf;
+
+use gateway_core::authority::domain_of;
+use gateway_core::revocation::{AuthorityId, AuthorityKey};
+use gateway_core::succession::{Heir, Succession, successions};
+use rustls::pki_types::TrustAnchor;
+use x509_parser::oid_registry::{Oid, asn1_rs::oid};
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Name;
+
+use super::checked::FiledAuthority;
+use super::keys::{Authorities, Examination, outside_validity};
+use super::raw::Texts;
+use super::report::{Place, Report};
+use super::value::Field;
+use crate::pki::facts::Facts;
+use crate::tls::{authority_id, authority_key};
+use crate::x509::{self, Certificate};
+
+/// A CA that was read. What its end means is known when all are.
+struct Found {
+    /// Position of its file.
+    position: usize,
+    path: PathBuf,
+    facts: Facts,
+    heir: Heir,
+    /// Why it is not used, if it is not: its dates.
+    out_of_time: Option<String>,
+}
+
+/// Reads the authorities in the files under `key`.
+pub fn read(
+    place: &Place,
+    key: &str,
+    field: Field<Texts>,
+    report: &mut Report<'_>,
+) -> Option<Authorities> {
+    if matches!(field, Field::Absent) {
+        report.missing(
+            place,
+            key,
+            "name the files of the CAs that the other side's certificates chain to",
+        );
+    }
+    let list = field.given()?;
+    if list.value.is_empty() {
+        report.wrong(
+            place,
+            key,
+            &list,
+            "must name at least one file: without a CA nobody can be authenticated",
+        );
+    }
+    let mut authorities = Authorities::default();
+    let mut all = Vec::new();
+    let mut sound = true;
+    for (position, item) in list.value.iter().enumerate() {
+        let mut examination = Examination::new(place, key, item, report);
+        let known = (authorities.roots.len(), authorities.left_out.len());
+        all.extend(add(&mut authorities, &mut examination, position));
+        sound &= examination.sound;
+        authorities.note_origins(position, known);
+    }
+    let successions = successions(&Vec::from_iter(all.iter().map(|found| found.heir.clone())));
+    for (found, succession) in all.into_iter().zip(successions) {
+        let item = &list.value[found.position];
+        let examination = Examination {
+            place,
+            key,
+            item,
+            path: found.path.clone(),
+            report,
+            sound: true,
+        };
+        tell(&found, succession, examination);
+    }
+    if sound && authorities.roots.is_empty() && !list.value.is_empty() {
+        report.wrong(place, key, &list, "holds no CA that is valid now");
+        return None;
+    }
+    sound.then_some(authorities)
+}
+
+/// Takes the CAs of one file.
+fn add(
+    authorities: &mut Authorities,
+    examination: &mut Examination<'_, '_>,
+    position: usize,
+) -> Vec<Found> {
+    let mut all = Vec::new();
+    for (certificate, facts) in examination.certificates().unwrap_or_default() {
+        refuse_settings(&certificate, &facts, examination);
+        let certificate = certificate.der;
+        if !facts.is_authority || facts.cannot_sign_certificates {
+            examination.refuse(format_args!(
+                "{} is not a CA: must hold CA certificates only (basic constraints CA, key usage keyCertSign)",
+                facts.subject
+            ));
+            continue;
+        }
+        let anchor = webpki::anchor_from_trusted_cert(&certificate).ok();
+        let heir = anchor.map(|anchor| heir(&anchor, &facts));
+        let out_of_time = outside_validity(&facts, examination.report);
+        // The verifier does not look at the dates of a root, so a root out of its time is not given to it.
+        match &out_of_time {
+            Some(reason) => authorities.leave_out(&certificate, &facts, reason),
+            None => {
+                for whom in x509::kept_out(&certificate) {
+                    examination.warn(format_args!("{} {whom}", facts.subject));
+                }
+                for extension in x509::unheeded_extensions(&certificate) {
+                    examination.warn(format_args!("{} {extension}", facts.subject));
+                }
+                if let Err(error) = authorities.roots.add(certificate.clone()) {
+                    examination.refuse(format_args!("{} cannot be used: {error}", facts.subject));
+                    continue;
+                }
+                authorities.certificates.push(certificate);
+                authorities.facts.push(facts.clone());
+            }
+        }
+        // What webpki cannot read is none of those in use, and nothing comes after it.
+        let Some(heir) = heir else { continue };
+        all.push(Found {
+            position,
+            path: examination.path.clone(),
+            facts,
+            heir,
+            out_of_time,
+        });
+    }
+    all
+}
+
+/// Notes a CA that is in use, and warns of its end where that shuts clients out.
+fn tell(found: &Found, succession: Succession, mut examination: Examination<'_, '_>) {
+    let facts = &found.facts;
+    let has_ended = facts.not_after < examination.report.now;
+    match &found.out_of_time {
+        Some(_) if has_ended && succession != Succession::Last => {}
+        Some(reason) => examination.warn(format_args!("{} {reason}: not used", facts.subject)),
+        None => {
+            let authority = FiledAuthority {
+                id: found.heir.id,
+                succession,
+            };
+            examination.note(facts, facts, Some(authority));
+            if succession == Succession::Last {
+                examination.warn_of_expiry(facts);
+            }
+        }
+    }
+}
+
+fn heir(anchor: &TrustAnchor<'_>, facts: &Facts) -> Heir {
+    let (id, key): (AuthorityId, AuthorityKey) = (authority_id(anchor), authority_key(anchor));
+    let mut domains = facts.uris.iter().filter_map(|uri| domain_of(uri));
+    Heir {
+        id,
+        key,
+        family: family(&facts.subject_der),
+        // Its name has no case (SPIFFE-ID section 2.1).
+        trust_domain: domains.next().map(str::to_ascii_lowercase),
+        ends: facts.not_after,
+    }
+}
+
+/// A name without the attributes that RFC 5280 section 4.1.2.4 has for telling namesakes apart, and that a CA writes anew with each
+/// generation of it, as SPIRE does: dnQualifier, generationQualifier and serialNumber. `None` where nothing is left.
+fn family(name: &[u8]) -> Option<Vec<u8>> {
+    const CHANGING: [Oid<'_>; 3] = [oid!(2.5.4.46), oid!(2.5.4.44), oid!(2.5.4.5)];
+    let (_, name) = X509Name::from_der(name).ok()?;
+    let mut family = Vec::new();
+    let attributes = name.iter_attributes();
+    for attribute in attributes.filter(|attribute| !CHANGING.contains(attribute.attr_type())) {
+        for part in [
+            attribute.attr_type().as_bytes(),
+            attribute.attr_value().data,
+        ] {
+            // Its length keeps it from being read as a piece of the next.
+            family.extend(part.len().to_be_bytes());
+            family.extend(part);
+        }
+    }
+    (!family.is_empty()).then_some(family)
+}
+
+/// OpenSSL's own trust settings may forbid what the CA is named for: its author meant them.
+fn refuse_settings(
+    certificate: &Certificate,
+    facts: &Facts,
+    examination: &mut Examination<'_, '_>,
+) {
+    // `client_ca` of a listener, `ca` of a backend.
+    let (usable, whom) = match examination.key {
+        "client_ca" => (certificate.usable.clients, "clients"),
+        _ => (certificate.usable.servers, "servers"),
+    };
+    if !usable {
+        examination.refuse(format_args!(
+            "line {}: the trust settings after {} do not let it certify {whom}: `openssl x509` writes it without them",
+            certificate.line, facts.subject
+        ));
+    }
+}
