@@ -2,10 +2,13 @@
 //! In: entries of the block list; a certificate and its chain. Out: whether one of them is meant. Looked up as fast for
 //! a thousand entries as for one.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
+use std::fmt;
 use std::net::IpAddr;
 
-use crate::certificate::{Certificate, Chain, Fingerprint};
+use crate::authority::TrustDomain;
+use crate::certificate::{Certificate, Chain, Fingerprint, NameKind};
 use crate::pattern::Pattern;
 use crate::pattern_map::PatternMap;
 use crate::revocation::{Link, Serial};
@@ -17,24 +20,70 @@ pub enum Block {
     Serial(Serial),
     /// Exactly this certificate, in either form of its signature.
     Fingerprint(Fingerprint),
-    /// Every certificate with a name that matches: URI, DNS, common name or IP address.
-    Identity(Pattern),
+    /// Every certificate with a name that matches.
+    Identity(Names),
+}
+
+/// Names that are blocked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Names {
+    /// What matches.
+    pub pattern: Pattern,
+    /// Among which names of a certificate, and of which certificates.
+    pub only: Only,
+}
+
+/// What a name has to be beside its text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Only {
+    /// Of this kind; `None`: of any.
+    pub kind: Option<NameKind>,
+    /// In a certificate of an authority that is bound to this trust domain; `None`: of any authority.
+    pub trust_domain: Option<TrustDomain>,
+}
+
+impl Only {
+    fn takes(&self, kind: NameKind, trust_domain: Option<&TrustDomain>) -> bool {
+        let is_of_kind = self.kind.is_none_or(|only| only == kind);
+        let wanted = self.trust_domain.as_ref();
+        is_of_kind && wanted.is_none_or(|wanted| trust_domain == Some(wanted))
+    }
+}
+
+impl From<Pattern> for Names {
+    /// Of any kind, in any certificate.
+    fn from(pattern: Pattern) -> Self {
+        Names {
+            pattern,
+            only: Only::default(),
+        }
+    }
+}
+
+impl fmt::Display for Names {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pattern.fmt(formatter)
+    }
 }
 
 /// All entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BlockList {
+    /// Entries.
+    entries: usize,
     serials: HashSet<Serial>,
     fingerprints: HashSet<Fingerprint>,
-    names: PatternMap<()>,
+    names: PatternMap<Vec<Only>>,
     /// The names once more, in lower case.
-    dns_names: PatternMap<()>,
+    dns_names: PatternMap<Vec<Only>>,
 }
 
 impl BlockList {
     /// Takes all entries; one that stands twice counts once.
     pub fn new(blocks: impl IntoIterator<Item = Block>) -> Self {
         let mut list = BlockList::default();
+        let blocks: HashSet<Block> = blocks.into_iter().collect();
+        list.entries = blocks.len();
         for block in blocks {
             match block {
                 Block::Serial(serial) => {
@@ -43,42 +92,58 @@ impl BlockList {
                 Block::Fingerprint(fingerprint) => {
                     list.fingerprints.insert(fingerprint);
                 }
-                Block::Identity(pattern) => list.insert(pattern),
+                Block::Identity(names) => list.insert(names),
             }
         }
         list
     }
 
-    fn insert(&mut self, pattern: Pattern) {
-        self.dns_names.entry(&pattern.to_ascii_lowercase());
+    fn insert(&mut self, Names { pattern, only }: Names) {
+        let lower_case = self.dns_names.entry(&pattern.to_ascii_lowercase());
+        lower_case.push(only.clone());
         // An address can be written in several ways, and is compared in one.
-        self.names.entry(&match pattern {
+        let names = self.names.entry(&match pattern {
             Pattern::Exact(name) => {
                 let address = name.parse().map(|address: IpAddr| address.to_string());
                 Pattern::Exact(address.unwrap_or(name))
             }
             starred @ (Pattern::Prefix(_) | Pattern::Segment { .. }) => starred,
         });
+        names.push(only);
     }
 
-    /// Whether anything of the client is blocked.
-    pub fn blocks(&self, certificate: &Certificate, chain: &Chain) -> bool {
+    /// Whether anything of the client is blocked. `trust_domain` is what its authority is bound to, if it is.
+    pub fn blocks(
+        &self,
+        certificate: &Certificate,
+        chain: &Chain,
+        trust_domain: Option<&TrustDomain>,
+    ) -> bool {
         if self.is_empty() {
             return false;
         }
         let is_serial = |link: &Link| self.serials.contains(&link.serial);
-        // DNS names have no case (RFC 4343), and a certificate's are kept in lower case.
-        let is_dns_name = |name: &String| self.dns_names.contains(name);
+        let is_in = |names: &PatternMap<Vec<Only>>, kind, name: &str| {
+            let mut is_in = false;
+            names.find(name, &mut |all| {
+                is_in |= all.iter().any(|only| only.takes(kind, trust_domain));
+            });
+            is_in
+        };
+        let is_name = |(kind, name): (NameKind, Cow<'_, str>)| {
+            is_in(&self.names, kind, &name)
+                // DNS names have no case (RFC 4343), and a certificate's are kept in lower case.
+                || kind == NameKind::Dns && is_in(&self.dns_names, kind, &name)
+        };
         let mut forms = std::iter::once(&certificate.fingerprint).chain(&certificate.twin);
         forms.any(|form| self.fingerprints.contains(form))
             || chain.links.iter().any(is_serial)
-            || certificate.names().any(|name| self.names.contains(&name))
-            || certificate.dns_names.iter().any(is_dns_name)
+            || certificate.names().any(is_name)
     }
 
     /// Entries.
     pub fn len(&self) -> usize {
-        self.serials.len() + self.fingerprints.len() + self.names.len()
+        self.entries
     }
 
     /// Whether there are none.
@@ -123,7 +188,7 @@ mod tests {
     fn each_kind_of_entry_blocks_whom_it_names_and_nobody_else() {
         let (certificate, chain) = client();
         let serial = |serial: u8| Block::Serial(Serial::new(&[0, serial]).unwrap());
-        let identity = |text: &str| Block::Identity(Pattern::parse(text).unwrap());
+        let identity = |text: &str| Block::Identity(Pattern::parse(text).unwrap().into());
         let table = [
             (serial(5), true),
             (serial(6), true),
@@ -149,8 +214,60 @@ mod tests {
         for (block, expected) in table {
             let list = BlockList::new([block.clone(), block.clone()]);
             assert_eq!(list.len(), 1);
-            assert_eq!(list.blocks(&certificate, &chain), expected, "{block:?}");
+            let blocks = list.blocks(&certificate, &chain, None);
+            assert_eq!(blocks, expected, "{block:?}");
         }
-        assert!(!BlockList::default().blocks(&certificate, &chain));
+        assert!(!BlockList::default().blocks(&certificate, &chain, None));
+    }
+
+    #[test]
+    fn a_name_of_a_kind_and_a_trust_domain_blocks_nobody_of_another() {
+        use NameKind::{CommonName, Dns, IpAddress, Uri};
+        let chain = client().1;
+        let certificate = |kind| {
+            let name = "spiffe://example.org/agent/1".to_owned();
+            let mut certificate = Certificate::default();
+            match kind {
+                Uri => certificate.uris = vec![name],
+                Dns => certificate.dns_names = vec![name],
+                _ => certificate.common_name = Some(name),
+            }
+            certificate
+        };
+        let domain = |text| TrustDomain::parse(text).unwrap();
+        let (ours, theirs) = (domain("example.org"), domain("example.net"));
+        for text in [
+            "spiffe://example.org/agent/1",
+            "SPIFFE://example.org/*",
+            "spiffe://*",
+        ] {
+            for only_kind in [
+                None,
+                Some(Uri),
+                Some(Dns),
+                Some(CommonName),
+                Some(IpAddress),
+            ] {
+                for only_domain in [None, Some(&ours)] {
+                    let only = Only {
+                        kind: only_kind,
+                        trust_domain: only_domain.cloned(),
+                    };
+                    let pattern = Pattern::parse(text).unwrap();
+                    let list = BlockList::new([Block::Identity(Names { pattern, only })]);
+                    for kind in [Uri, Dns, CommonName] {
+                        for of in [None, Some(&ours), Some(&theirs)] {
+                            // Only a DNS name has no case.
+                            let is_text = kind == Dns || text.starts_with('s');
+                            let is_kind = only_kind.is_none_or(|only| only == kind);
+                            let is_domain = only_domain.is_none_or(|only| of == Some(only));
+                            let blocks = list.blocks(&certificate(kind), &chain, of);
+                            let expected = is_text && is_kind && is_domain;
+                            assert_eq!(blocks, expected, "{list:?} {kind:?} {of:?}");
+                        }
+                    }
+                }
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! In: fields that a caller parsed. Out: plain data for rules, blocks, revocation, tickets and records. Never parses a
 //! certificate and never verifies one.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -89,6 +90,14 @@ pub enum NameKind {
 }
 
 impl NameKind {
+    /// The kinds of names that a certificate may bear.
+    pub const IN_CERTIFICATES: [NameKind; 4] = [
+        NameKind::Uri,
+        NameKind::Dns,
+        NameKind::CommonName,
+        NameKind::IpAddress,
+    ];
+
     /// As the configuration calls it.
     pub const fn label(self) -> &'static str {
         match self {
@@ -126,11 +135,15 @@ impl Certificate {
             .unwrap_or_else(|| (NameKind::Fingerprint, self.fingerprint.to_string()))
     }
 
-    /// Every name: URIs, DNS names, common name, IP addresses.
-    pub fn names(&self) -> impl Iterator<Item = String> {
-        let texts = self.uris.iter().chain(&self.dns_names);
-        let texts = texts.chain(&self.common_name).cloned();
-        texts.chain(self.ip_addresses.iter().map(IpAddr::to_string))
+    /// Every name with its kind: URIs, DNS names, common name, IP addresses.
+    pub fn names(&self) -> impl Iterator<Item = (NameKind, Cow<'_, str>)> {
+        let text = |kind| move |name| (kind, Cow::Borrowed(String::as_str(name)));
+        let uris = self.uris.iter().map(text(NameKind::Uri));
+        let dns_names = self.dns_names.iter().map(text(NameKind::Dns));
+        let common_name = self.common_name.iter().map(text(NameKind::CommonName));
+        let addresses = self.ip_addresses.iter().map(IpAddr::to_string);
+        let addresses = addresses.map(|name| (NameKind::IpAddress, Cow::Owned(name)));
+        uris.chain(dns_names).chain(common_name).chain(addresses)
     }
 }
 

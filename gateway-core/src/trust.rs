@@ -54,7 +54,7 @@ impl Trust {
         chain: &Chain,
         now: SystemTime,
     ) -> Result<Admission, Objection> {
-        if self.blocks.blocks(certificate, chain) {
+        if self.blocks.blocks(certificate, chain, self.bound_to(chain)) {
             return Err(Objection::Blocked);
         }
         let is_anchor_revoked = self.revocation.is_authority_revoked(chain.anchor);
@@ -71,6 +71,15 @@ impl Trust {
         self.rules
             .decide(certificate, trust_domain, self.listener)
             .map_err(Objection::NotAuthorized)
+    }
+
+    /// The trust domain of the nearest authority of a chain that is bound to one, whatever the client is called.
+    pub fn bound_to(&self, chain: &Chain) -> Option<&TrustDomain> {
+        let mut scopes = chain
+            .links
+            .iter()
+            .filter_map(|link| self.scopes.get(&link.key));
+        scopes.next().map(|scope| &scope.trust_domain)
     }
 
     /// The trust domain that the client's authorities are bound to, if one of them is: that of the one next to the client. Each that

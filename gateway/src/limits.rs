@@ -488,6 +488,12 @@ pub const TAKEOVER_LISTS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the workers have to take a new state until somebody says that they have not.
 pub const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a key and its certificate have to match, when a reload finds that they do not: whatever renews them writes one after the
+/// other.
+pub const KEY_PAIR_PATIENCE: Duration = Duration::from_secs(5);
+/// Files that were no block list and are kept beside it, at most; the last one makes room for the next.
+pub const BLOCK_FILES_ASIDE_MAX: usize = 100;
+
 /// Audit lines that wait to be written, in bytes: about 12000 lines. Beyond it lines are dropped and counted.
 pub const AUDIT_QUEUE_BYTES_MAX: usize = 8 << 20;
 

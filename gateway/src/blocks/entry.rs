@@ -4,8 +4,9 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use gateway_core::block::Block;
-use gateway_core::certificate::Fingerprint;
+use gateway_core::authority::TrustDomain;
+use gateway_core::block::{Block, Names, Only};
+use gateway_core::certificate::{Fingerprint, NameKind};
 use gateway_core::identity::Pattern;
 use gateway_core::revocation::Serial;
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,7 @@ pub struct Entry {
     pub at: SystemTime,
 }
 
-/// Exactly one of the first three is there.
+/// Exactly one of the first three is there; `kind` and `trust_domain` beside `identity` only.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -36,6 +37,10 @@ struct Written {
     fingerprint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trust_domain: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     by: String,
@@ -57,24 +62,47 @@ impl Entry {
         match &self.block {
             Block::Serial(serial) => serial.to_string(),
             Block::Fingerprint(fingerprint) => fingerprint.to_string(),
-            Block::Identity(pattern) => pattern.to_string(),
+            Block::Identity(names) => names.to_string(),
+        }
+    }
+
+    /// What the name has to be beside its text, where that is an identity.
+    pub fn only(&self) -> Option<&Only> {
+        match &self.block {
+            Block::Serial(_) | Block::Fingerprint(_) => None,
+            Block::Identity(names) => Some(&names.only),
+        }
+    }
+
+    /// What kind of name it goes by, with what that is limited to: `identity (uri, of example.org)`.
+    pub fn kind_in_full(&self) -> String {
+        let only = self.only().cloned().unwrap_or_default();
+        let kind = only.kind.map(|kind| kind.label().to_owned());
+        let domain = only.trust_domain.map(|domain| format!("of {domain}"));
+        let limits: Vec<_> = kind.into_iter().chain(domain).collect();
+        match limits.is_empty() {
+            true => self.kind().to_owned(),
+            false => format!("{} ({})", self.kind(), limits.join(", ")),
         }
     }
 }
 
 impl fmt::Display for Entry {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}", self.kind(), self.name())
+        write!(formatter, "{} {}", self.kind_in_full(), self.name())
     }
 }
 
 impl From<Entry> for Written {
     fn from(entry: Entry) -> Self {
         let name = Some(entry.name());
+        let only = entry.only().cloned().unwrap_or_default();
         let mut written = Written {
             serial: None,
             fingerprint: None,
             identity: None,
+            kind: only.kind.map(|kind| kind.label().to_owned()),
+            trust_domain: only.trust_domain.map(|domain| domain.to_string()),
             reason: entry.reason,
             by: entry.by,
             at: humantime::format_rfc3339_seconds(entry.at).to_string(),
@@ -92,6 +120,10 @@ impl TryFrom<Written> for Entry {
     type Error = String;
 
     fn try_from(written: Written) -> Result<Self, String> {
+        let only = only(written.kind.as_deref(), written.trust_domain.as_deref())?;
+        if written.identity.is_none() && only != Only::default() {
+            return Err("kind and trust_domain may stand beside identity only".to_owned());
+        }
         let block = match (written.serial, written.fingerprint, written.identity) {
             (Some(serial), None, None) => {
                 Block::Serial(Serial::parse(&serial).map_err(|error| error.to_string())?)
@@ -102,7 +134,10 @@ impl TryFrom<Written> for Entry {
             }
             (None, None, Some(text)) => {
                 let parsed = Pattern::parse(&text);
-                Block::Identity(parsed.map_err(|error| format!("identity {error}"))?)
+                Block::Identity(Names {
+                    pattern: parsed.map_err(|error| format!("identity {error}"))?,
+                    only,
+                })
             }
             _ => {
                 return Err("an entry must have one of serial, fingerprint, identity".to_owned());
@@ -116,6 +151,28 @@ impl TryFrom<Written> for Entry {
             at,
         })
     }
+}
+
+/// What a name has to be beside its text, as it is written in the file and on the command line.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn only(kind: Option<&str>, trust_domain: Option<&str>) -> Result<Only, String> {
+    let kind = kind.map(|text| {
+        let mut known = NameKind::IN_CERTIFICATES.into_iter();
+        known.find(|kind| kind.label() == text).ok_or_else(|| {
+            let labels = NameKind::IN_CERTIFICATES.map(NameKind::label);
+            format!("kind {text:?}: must be one of {}", labels.join(", "))
+        })
+    });
+    let trust_domain = trust_domain.map(|text| {
+        let parsed = TrustDomain::parse(text);
+        parsed.map_err(|error| format!("trust_domain {text:?}: {error}"))
+    });
+    Ok(Only {
+        kind: kind.transpose()?,
+        trust_domain: trust_domain.transpose()?,
+    })
 }
 
 /// Checks words that are kept for the record: somebody else's terminal will show them.
@@ -145,6 +202,13 @@ mod tests {
         assert_eq!(good.to_string(), "serial 0a1b");
         let again = serde_json::to_string(&good).unwrap();
         assert_eq!(parse(&again).unwrap(), good);
+        let head = r#"{"identity": "a", "kind": "cn", "trust_domain": "example.org","#;
+        let of_a_kind = parse(&format!("{head} {tail}")).unwrap();
+        assert_eq!(of_a_kind.to_string(), "identity (cn, of example.org) a");
+        let again = serde_json::to_string(&of_a_kind).unwrap();
+        assert_eq!(parse(&again).unwrap(), of_a_kind);
+        let of_any = parse(&format!(r#"{{"identity": "a", {tail}"#)).unwrap();
+        assert_ne!(of_any.block, of_a_kind.block, "two entries");
         let wrong = [
             "{",
             r#"{"serial": "xyz","#,
@@ -152,6 +216,10 @@ mod tests {
             r#"{"fingerprint": "0123","#,
             r#"{"identity": "a*b","#,
             r#"{"serial": "01", "until": "tomorrow","#,
+            r#"{"serial": "01", "kind": "uri","#,
+            r#"{"fingerprint": "01", "trust_domain": "example.org","#,
+            r#"{"identity": "a", "kind": "email","#,
+            r#"{"identity": "a", "trust_domain": "Example.org","#,
         ];
         for head in wrong {
             assert!(parse(&format!("{head} {tail}")).is_err(), "{head}");

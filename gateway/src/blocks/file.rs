@@ -60,7 +60,65 @@ pub struct Blocks {
     pub unblocked: Vec<Entry>,
 }
 
+impl BlockFileError {
+    /// Whether what stands in the place of the file is no list, and stays none however often it is read.
+    fn is_of_content(&self) -> bool {
+        match self {
+            BlockFileError::Broken(..) => true,
+            BlockFileError::Read(_, error) => match error {
+                read::ReadError::Open(error) => error.kind() == io::ErrorKind::PermissionDenied,
+                // A folder in its place is nothing to put aside.
+                _ => matches!(error, read::ReadError::TooLong(_)),
+            },
+            BlockFileError::Write(..)
+            | BlockFileError::Locked(_)
+            | BlockFileError::NoFolder(_)
+            | BlockFileError::State(..)
+            | BlockFileError::TooLong(_) => false,
+        }
+    }
+}
+
+/// A change of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Whom the entry means is shut out.
+    Block(Entry),
+    /// Whom exactly this entry means may come again.
+    Unblock(Entry),
+}
+
+impl Change {
+    /// Makes it, unless it has been made. Returns the entry that was there before.
+    pub fn make(&self, blocks: &mut Blocks) -> Option<Entry> {
+        let (Change::Block(entry) | Change::Unblock(entry)) = self;
+        let before = blocks.find(&entry.block).cloned();
+        match self {
+            Change::Block(entry) if before.is_none() => blocks.blocked.push(entry.clone()),
+            Change::Block(_) => {}
+            Change::Unblock(entry) => {
+                blocks.unblock(entry.clone());
+            }
+        }
+        before
+    }
+}
+
 impl Blocks {
+    /// As it is to stand in the file at `path`.
+    ///
+    /// # Errors
+    /// When it would be longer than a file may be.
+    pub fn text(&self, path: &Path) -> Result<String, BlockFileError> {
+        let failed =
+            |error: serde_json::Error| BlockFileError::Write(path.to_owned(), error.into());
+        let text = serde_json::to_string_pretty(self).map_err(failed)? + "\n";
+        match text.len() > limits::BLOCK_FILE_BYTES_MAX {
+            true => Err(BlockFileError::TooLong(path.to_owned())),
+            false => Ok(text),
+        }
+    }
+
     /// The list to decide by.
     pub fn list(&self) -> BlockList {
         BlockList::new(self.blocked.iter().map(|entry| entry.block.clone()))
@@ -199,6 +257,25 @@ impl BlockFile {
         paths: &Paths,
         change: impl FnOnce(&mut Blocks) -> bool,
     ) -> Result<Self, BlockFileError> {
+        let changed = Self::change_or_begin_anew(paths, None, change)?;
+        Ok(changed.file)
+    }
+
+    /// As `change`, by a gateway that acts by `in_force`: where the file is gone, or is no list that can be read, it is written anew from
+    /// that, and the one that stood there is kept under another name.
+    pub fn change_in_force(
+        paths: &Paths,
+        in_force: &Blocks,
+        change: impl FnOnce(&mut Blocks) -> bool,
+    ) -> Result<ChangedFile, BlockFileError> {
+        Self::change_or_begin_anew(paths, Some(in_force), change)
+    }
+
+    fn change_or_begin_anew(
+        paths: &Paths,
+        in_force: Option<&Blocks>,
+        change: impl FnOnce(&mut Blocks) -> bool,
+    ) -> Result<ChangedFile, BlockFileError> {
         let state = &paths.state;
         make_private(state).map_err(|error| BlockFileError::State(state.clone(), error))?;
         // A list that is reached through a link stays where it is.
@@ -208,20 +285,68 @@ impl BlockFile {
             LockError::Busy => BlockFileError::Locked(path.to_owned()),
             LockError::Failed(lock, error) => BlockFileError::Write(lock, error),
         })?;
-        let mut file = BlockFile::load(path)?;
-        if !change(&mut file.blocks) {
-            return Ok(file);
-        }
         let failed = |error| BlockFileError::Write(path.to_owned(), error);
-        let text = serde_json::to_string_pretty(&file.blocks);
-        let text = text.map_err(|error| failed(error.into()))? + "\n";
-        if text.len() > limits::BLOCK_FILE_BYTES_MAX {
-            return Err(BlockFileError::TooLong(path.to_owned()));
+        let (mut file, refused) = match (BlockFile::load(path), in_force) {
+            (Ok(file), Some(_)) if file.digest.is_some() => (file, None),
+            (Ok(_), Some(in_force)) => (BlockFile::of(in_force), None),
+            (Ok(file), None) => (file, None),
+            (Err(error), Some(in_force)) if error.is_of_content() => {
+                (BlockFile::of(in_force), Some(error.to_string()))
+            }
+            (Err(error), _) => return Err(error),
+        };
+        // Nothing is lost where nobody was blocked and no file was there.
+        let has_entries = !file.blocks.blocked.is_empty();
+        let begins_anew =
+            refused.is_some() || in_force.is_some() && file.digest.is_none() && has_entries;
+        if !change(&mut file.blocks) && !begins_anew {
+            return Ok(ChangedFile { file, aside: None });
         }
+        let text = file.blocks.text(path)?;
+        let aside = refused.map(|why| {
+            let aside = set_aside(path).map_err(failed)?;
+            Ok((aside, why))
+        });
+        let aside = aside.transpose()?;
         replace(path, state, &text).map_err(failed)?;
         file.digest = Some(hexadecimal(text.as_bytes()));
-        Ok(file)
+        Ok(ChangedFile { file, aside })
     }
+
+    /// A list that stands in no file yet.
+    fn of(blocks: &Blocks) -> Self {
+        BlockFile {
+            blocks: blocks.clone(),
+            digest: None,
+        }
+    }
+}
+
+/// A file that was changed.
+#[derive(Debug)]
+pub struct ChangedFile {
+    /// The list as it is now.
+    pub file: BlockFile,
+    /// Where the file is kept that could not be read, and why it could not.
+    pub aside: Option<(PathBuf, String)>,
+}
+
+/// Keeps a file under another name, so that nothing is lost that stands in it.
+fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let name = |number: usize| {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".refused-{number}"));
+        path.with_file_name(name)
+    };
+    let is_free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
+    let mut names = (1..=limits::BLOCK_FILES_ASIDE_MAX).map(name);
+    // Of that many the last one makes room.
+    let aside = names.find(is_free);
+    let aside = aside.unwrap_or_else(|| name(limits::BLOCK_FILES_ASIDE_MAX));
+    // A second name first, where that is possible: a process that ends here leaves no place without a file, which would be an
+    // empty list to the next one.
+    fs::hard_link(path, &aside).or_else(|_| fs::rename(path, &aside))?;
+    Ok(aside)
 }
 
 /// Where a list stands, or is to stand, behind any links: a file that replaces a link would cut it.
@@ -260,7 +385,7 @@ mod tests {
 
     fn entry(name: &str) -> Entry {
         Entry {
-            block: Block::Identity(Pattern::parse(name).unwrap()),
+            block: Block::Identity(Pattern::parse(name).unwrap().into()),
             reason: Some("a test".to_owned()),
             by: "tester (uid 0)".to_owned(),
             at: SystemTime::UNIX_EPOCH,

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::entry::Entry;
-use super::file::{BlockFile, BlockFileError, Blocks};
+use super::file::{BlockFile, BlockFileError, Blocks, Change, ChangedFile};
 use crate::config::Paths;
 use crate::files::{self, Again, Seen, Watcher, system_errors};
 use crate::observe::{Audit, BlocksInForce};
-use crate::server::Gateway;
+use crate::server::{Gateway, Matching};
 
 /// Why a change of the list was not made.
 #[derive(Debug, thiserror::Error)]
@@ -22,12 +22,9 @@ pub enum ChangeError {
     /// The file cannot be read or written.
     #[error(transparent)]
     File(#[from] BlockFileError),
-    /// The file is gone while the gateway still acts by it.
-    #[error("{} is gone, and the gateway still acts by what stood in it: put it back first", .0.display())]
-    Gone(PathBuf),
     /// There is nothing to undo.
     #[error("{0} is not blocked: see `portcullis blocked`")]
-    NotBlocked(Entry),
+    NotBlocked(Box<Entry>),
     /// The list is written, and the gateway does not act by it.
     #[error("the list is written, but not in force: {0}")]
     NotInForce(String),
@@ -40,6 +37,10 @@ pub struct Changed {
     pub before: Option<Entry>,
     /// The list.
     pub in_force: BlocksInForce,
+    /// Where the file is kept that was no list, and why it was none: the list in force was written anew.
+    pub aside: Option<(PathBuf, String)>,
+    /// Clients that the change is about.
+    pub matching: Matching,
 }
 
 /// Watches until dropped, and makes changes.
@@ -57,13 +58,16 @@ impl Keeper {
         seen: Seen,
         file: BlockFile,
     ) -> io::Result<Self> {
-        gateway.note_blocks(in_force(&file, 0));
-        let keeping = Arc::new(Mutex::new(Keeping {
+        let keeping = Keeping {
             paths,
             gateway,
             file,
             is_refused: false,
-        }));
+            unwritten: Vec::new(),
+            unwritten_because: None,
+        };
+        keeping.note(0, None);
+        let keeping = Arc::new(Mutex::new(keeping));
         let watching = Arc::clone(&keeping);
         let changed = move |files::Changed { since, .. }| lock(&watching).changed(since);
         let watcher = Watcher::start("blocks", vec![seen], changed)?;
@@ -78,13 +82,12 @@ impl Keeper {
     /// # Errors
     /// When the list cannot be changed, or the gateway does not take it.
     pub fn block(&self, entry: Entry) -> Result<Changed, ChangeError> {
-        lock(&self.keeping).change(|blocks| {
-            let before = blocks.find(&entry.block).cloned();
-            if before.is_none() {
-                blocks.blocked.push(entry);
-            }
-            before
-        })
+        let mut keeping = lock(&self.keeping);
+        // Before anything is closed; the answers are waited for behind it.
+        let asked = keeping.gateway.ask_who_matches(entry.block.clone());
+        let mut changed = keeping.change(Change::Block(entry))?;
+        changed.matching = asked.wait();
+        Ok(changed)
     }
 
     /// Lets those in again whom exactly this entry means.
@@ -92,15 +95,10 @@ impl Keeper {
     /// # Errors
     /// When there is no such entry, the list cannot be changed, or the gateway does not take it.
     pub fn unblock(&self, entry: Entry) -> Result<Changed, ChangeError> {
-        let whom = entry.clone();
-        let changed = lock(&self.keeping).change(|blocks| {
-            let before = blocks.find(&entry.block).cloned();
-            blocks.unblock(entry);
-            before
-        })?;
+        let changed = lock(&self.keeping).change(Change::Unblock(entry.clone()))?;
         match changed.before {
             Some(_) => Ok(changed),
-            None => Err(ChangeError::NotBlocked(whom)),
+            None => Err(ChangeError::NotBlocked(Box::new(entry))),
         }
     }
 
@@ -123,31 +121,91 @@ struct Keeping {
     file: BlockFile,
     /// Whether what stands in the file now was refused.
     is_refused: bool,
+    /// Changes that are in force and could not be written.
+    unwritten: Vec<Change>,
+    /// Why they could not.
+    unwritten_because: Option<String>,
 }
 
 impl Keeping {
-    fn change(
-        &mut self,
-        change: impl FnOnce(&mut Blocks) -> Option<Entry>,
-    ) -> Result<Changed, ChangeError> {
+    /// Makes a change, in the file and in force; in force alone where the file cannot be written: an emergency waits for no disk.
+    fn change(&mut self, change: Change) -> Result<Changed, ChangeError> {
         let since = Instant::now();
-        let list = self.paths.block_list();
-        // A new list would let everybody in who stood in the old one.
-        if BlockFile::load(&list)?.digest.is_none() && !self.file.blocks.blocked.is_empty() {
-            return Err(ChangeError::Gone(list));
-        }
         let mut before = None;
-        let file = BlockFile::change(&self.paths, |blocks| {
+        let make = |blocks: &mut Blocks| {
             let unchanged = blocks.clone();
-            before = change(blocks);
+            self.unwritten.iter().for_each(|change| {
+                change.make(blocks);
+            });
+            before = change.make(blocks);
             *blocks != unchanged
-        })?;
-        self.follow(file, since);
+        };
+        let aside = match BlockFile::change_in_force(&self.paths, &self.file.blocks, make) {
+            Ok(ChangedFile { file, aside }) => {
+                self.unwritten.clear();
+                self.unwritten_because = None;
+                self.written(aside.as_ref());
+                self.follow(file, since);
+                aside
+            }
+            Err(error @ BlockFileError::TooLong(_)) => return Err(error.into()),
+            Err(error) => {
+                before = self.change_unwritten(change, &error, since)?;
+                None
+            }
+        };
         let in_force = self.gateway.blocks();
+        let is_in_force = in_force.refused.is_none() || in_force.unwritten.is_some();
         match &in_force.refused {
-            None => Ok(Changed { before, in_force }),
-            Some(why) => Err(ChangeError::NotInForce(why.clone())),
+            Some(why) if !is_in_force => Err(ChangeError::NotInForce(why.clone())),
+            _ => Ok(Changed {
+                before,
+                in_force,
+                aside,
+                matching: Matching::default(),
+            }),
         }
+    }
+
+    fn written(&self, aside: Option<&(PathBuf, String)>) {
+        if let Some((aside, why)) = aside {
+            let (list, aside) = (self.paths.block_list(), aside.display());
+            let list = list.display();
+            tracing::warn!(
+                "{why}; it is kept as {aside}, and {list} was written anew from the list in force"
+            );
+        }
+    }
+
+    /// Makes a change in force alone. Returns the entry that was there before.
+    fn change_unwritten(
+        &mut self,
+        change: Change,
+        why: &BlockFileError,
+        since: Instant,
+    ) -> Result<Option<Entry>, BlockFileError> {
+        let list = self.paths.block_list();
+        // Another program may have put a list there that can be read although it cannot be written.
+        let mut file = match BlockFile::load(&list) {
+            Ok(file) if file.digest.is_some() => file,
+            _ => self.file.clone(),
+        };
+        for unwritten in &self.unwritten {
+            unwritten.make(&mut file.blocks);
+        }
+        let before = change.make(&mut file.blocks);
+        // Bounded as in the file.
+        file.blocks.text(&list)?;
+        if file.blocks != self.file.blocks {
+            tracing::error!(
+                "the block list is in force and cannot be written: {why}; a process that is started now does not know of the change, \
+                 and the next change that can be written writes this one too"
+            );
+            self.unwritten.push(change);
+            self.unwritten_because = Some(why.to_string());
+            self.take(file, since);
+        }
+        Ok(before)
     }
 
     /// Reads the list and takes it, or says why not; says when to read again, if the operating system had no room to.
@@ -158,10 +216,15 @@ impl Keeping {
             Ok(file) if file.digest.is_none() && !self.file.blocks.blocked.is_empty() => {
                 let path = list.display();
                 self.refused(&format_args!(
-                    "{path}: is gone; to let everybody in again use `portcullis unblock`"
+                    "{path}: is gone; `portcullis block` and `unblock` write it anew from the list in force"
                 ));
             }
-            Ok(file) => self.follow(file, since),
+            Ok(mut file) => {
+                for unwritten in &self.unwritten {
+                    unwritten.make(&mut file.blocks);
+                }
+                self.follow(file, since);
+            }
             Err(error) => self.refused(&error),
         }
         Again::default().unless_read(errors_before, Instant::now())
@@ -182,8 +245,8 @@ impl Keeping {
                 tell(self.gateway.audit(), &self.file.blocks, &file.blocks);
                 let entries = file.blocks.blocked.len();
                 tracing::info!(entries, closed, took = ?since.elapsed(), "the block list is in force");
-                self.gateway.note_blocks(in_force(&file, closed));
                 (self.file, self.is_refused) = (file, false);
+                self.note(closed, None);
             }
             Err(error) => self.refused(&error),
         }
@@ -195,19 +258,19 @@ impl Keeping {
             entries,
             "block list refused, the last good one goes on: {error}"
         );
-        let mut blocks = in_force(&self.file, 0);
-        blocks.refused = Some(error.to_string());
-        self.gateway.note_blocks(blocks);
         self.is_refused = true;
+        self.note(0, Some(error.to_string()));
     }
-}
 
-fn in_force(file: &BlockFile, closed: usize) -> BlocksInForce {
-    BlocksInForce {
-        digest: file.digest.clone(),
-        entries: file.blocks.blocked.len(),
-        closed,
-        refused: None,
+    /// Says which list is in force.
+    fn note(&self, closed: usize, refused: Option<String>) {
+        self.gateway.note_blocks(BlocksInForce {
+            digest: self.file.digest.clone(),
+            entries: self.file.blocks.blocked.len(),
+            closed,
+            refused,
+            unwritten: self.unwritten_because.clone(),
+        });
     }
 }
 

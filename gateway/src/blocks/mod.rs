@@ -8,6 +8,6 @@ mod entry;
 mod file;
 mod keeper;
 
-pub use entry::{Entry, check_reason};
-pub use file::{BlockFile, BlockFileError, Blocks};
+pub use entry::{Entry, check_reason, only};
+pub use file::{BlockFile, BlockFileError, Blocks, Change, ChangedFile};
 pub use keeper::{ChangeError, Changed, Keeper};

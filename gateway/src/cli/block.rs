@@ -2,7 +2,7 @@
 //! running gateway's word that it acts by it. The gateway is asked over its control socket and changes the list itself;
 //! where none runs, the command does.
 //! On the main thread. Exit code 0: done, and in force; 1: nothing was changed; 3: the list was changed, and no gateway acts
-//! by it yet.
+//! by it yet; 4: in force, and about no client that is connected or was lately; 5: in force, and not written.
 
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -10,18 +10,22 @@ use std::time::SystemTime;
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use comfy_table::{Table, presets};
-use gateway_core::block::Block as Target;
+use gateway_core::block::{Block as Target, Names};
 use gateway_core::certificate::Fingerprint;
 use gateway_core::identity::Pattern;
 use gateway_core::revocation::Serial;
 
 use super::which::Which;
-use crate::blocks::{BlockFile, Entry, check_reason};
+use crate::blocks::{BlockFile, Change as ListChange, Entry, check_reason, only};
 use crate::config::Paths;
 use crate::control::{self, AskError, BlockChange, BlockChanged, Client};
 
 /// The list is written, and nobody acts by it.
 const UNCONFIRMED: u8 = 3;
+/// The block is in force, and no client that is connected or was seen lately is meant by it.
+const MATCHES_NOBODY: u8 = 4;
+/// The change is in force, and a restart forgets it.
+const UNWRITTEN: u8 = 5;
 
 /// Arguments of `portcullis block`.
 #[derive(Debug, Args)]
@@ -43,6 +47,8 @@ struct Change {
     which: Which,
     #[command(flatten)]
     whom: Whom,
+    #[command(flatten)]
+    limits: Limits,
     /// With `--identity '*'`: every client is meant
     #[arg(long, requires = "identity")]
     everybody: bool,
@@ -63,9 +69,20 @@ struct Whom {
     /// SHA-256 of one certificate
     #[arg(long, value_name = "SHA256")]
     fingerprint: Option<String>,
-    /// Name in a certificate (URI, DNS, common name or IP address), or its beginning and a `*`
+    /// Name in a certificate, or its beginning and a `*`: a URI, a DNS name, a common name or an IP address, unless --kind says which
     #[arg(long, value_name = "NAME")]
     identity: Option<String>,
+}
+
+/// What the name of `--identity` has to be beside its text.
+#[derive(Debug, Args)]
+struct Limits {
+    /// With `--identity`: the name counts as a name of this kind only: `uri`, `dns`, `cn` or `ip`
+    #[arg(long, value_name = "KIND", requires = "identity")]
+    kind: Option<String>,
+    /// With `--identity`: the name counts only in certificates of CAs that `client_ca` binds to this trust domain
+    #[arg(long, value_name = "NAME", requires = "identity")]
+    trust_domain: Option<String>,
 }
 
 impl Whom {
@@ -108,19 +125,22 @@ impl Block {
         match ask(&paths, control::BLOCK, &entry) {
             Ok(changed) => {
                 told(changed.before.as_ref());
-                if changed.before.is_none() && changed.in_force.closed == 0 {
-                    println!("no client that is connected matches: is the name right?");
+                let is_new = changed.before.is_none();
+                let matches_nobody = is_new && changed.connected + changed.seen == 0;
+                if is_new {
+                    println!("{}", matching(&changed));
                 }
-                in_force(&changed)
+                let done = in_force(&paths, &changed)?;
+                Ok(match matches_nobody && done == ExitCode::SUCCESS {
+                    true => ExitCode::from(MATCHES_NOBODY),
+                    false => done,
+                })
             }
             Err(error) => {
                 let why = unless_refused(error)?;
                 let mut before = None;
                 BlockFile::change(&paths, |blocks| {
-                    before = blocks.find(&entry.block).cloned();
-                    if before.is_none() {
-                        blocks.blocked.push(entry.clone());
-                    }
+                    before = ListChange::Block(entry.clone()).make(blocks);
                     before.is_none()
                 })?;
                 told(before.as_ref());
@@ -138,13 +158,13 @@ impl Unblock {
         match ask(&paths, control::UNBLOCK, &entry) {
             Ok(changed) => {
                 println!("unblocked {entry}");
-                in_force(&changed)
+                in_force(&paths, &changed)
             }
             Err(error) => {
                 let why = unless_refused(error)?;
                 let mut was_there = false;
                 BlockFile::change(&paths, |blocks| {
-                    was_there = blocks.unblock(entry.clone());
+                    was_there = ListChange::Unblock(entry.clone()).make(blocks).is_some();
                     was_there
                 })?;
                 ensure!(
@@ -170,7 +190,10 @@ impl Blocked {
                 let refused = status.blocks.refused.map_or(String::new(), |why| {
                     format!("; the file that stands there now is refused: {why}")
                 });
-                (entries, format!("in force{refused}"))
+                let unwritten = status.blocks.unwritten.map_or(String::new(), |why| {
+                    format!("; not all of it could be written, and a restart forgets that: {why}")
+                });
+                (entries, format!("in force{refused}{unwritten}"))
             }
             Err(error) => {
                 let why = unless_refused(error)?;
@@ -204,11 +227,49 @@ fn unless_refused(error: AskError) -> anyhow::Result<String> {
     }
 }
 
-fn in_force(changed: &BlockChanged) -> anyhow::Result<ExitCode> {
+/// Whom a new block is about.
+fn matching(changed: &BlockChanged) -> String {
+    let clients = |count: usize| match count {
+        1 => "1 client".to_owned(),
+        _ => format!("{count} clients"),
+    };
+    match (changed.connected, changed.seen) {
+        (0, 0) => {
+            "no client matches that is connected or was lately: is the name right?".to_owned()
+        }
+        (connected, 0) => format!("{} that matches is connected", clients(connected)),
+        (0, seen) => format!(
+            "{} that matches was connected lately, none is now",
+            clients(seen)
+        ),
+        (connected, seen) => format!(
+            "{} that matches is connected, {} more was lately",
+            clients(connected),
+            clients(seen)
+        ),
+    }
+}
+
+fn in_force(paths: &Paths, changed: &BlockChanged) -> anyhow::Result<ExitCode> {
     let closed = changed.in_force.closed;
-    super::print(&format!(
+    let done = super::print(&format!(
         "in force; connections closed by the last change: {closed}\n"
-    ))
+    ))?;
+    let list = paths.block_list();
+    let list = list.display();
+    if let Some((aside, why)) = &changed.aside {
+        let aside = aside.display();
+        eprintln!(
+            "portcullis: {why}; it is kept as {aside}, and {list} was written anew from the list in force"
+        );
+    }
+    Ok(match &changed.in_force.unwritten {
+        None => done,
+        Some(why) => {
+            eprintln!("portcullis: in force, and not written: {why}; a restart forgets it");
+            ExitCode::from(UNWRITTEN)
+        }
+    })
 }
 
 fn unconfirmed(paths: &Paths, why: &str) -> ExitCode {
@@ -230,7 +291,13 @@ fn table(entries: &[Entry]) -> String {
     for entry in entries {
         let at = humantime::format_rfc3339_seconds(entry.at).to_string();
         let reason = entry.reason.clone().unwrap_or_default();
-        table.add_row([entry.kind(), &entry.name(), &at, &entry.by, &reason]);
+        table.add_row([
+            &entry.kind_in_full(),
+            &entry.name(),
+            &at,
+            &entry.by,
+            &reason,
+        ]);
     }
     table.trim_fmt() + "\n"
 }
@@ -239,6 +306,13 @@ impl Change {
     /// The entry for whom is meant, made now by whoever runs this.
     fn entry(&self) -> anyhow::Result<Entry> {
         self.whom.ensure_meant(self.everybody)?;
+        let Limits { kind, trust_domain } = &self.limits;
+        let is_limited = kind.is_some() || trust_domain.is_some();
+        // clap does not ask for an argument that another one excludes.
+        ensure!(
+            self.whom.identity.is_some() || !is_limited && !self.everybody,
+            "--kind, --trust-domain and --everybody may stand beside --identity only"
+        );
         let serial = match (&self.whom.serial, &self.whom.serial_decimal) {
             (Some(text), _) => Some(Serial::parse_argument(text).context("--serial")?),
             (None, Some(text)) => Some(Serial::parse_decimal(text).context("--serial-decimal")?),
@@ -247,7 +321,13 @@ impl Change {
         let block = match (serial, &self.whom.fingerprint, &self.whom.identity) {
             (Some(serial), ..) => Target::Serial(serial),
             (_, Some(fingerprint), _) => Target::Fingerprint(Fingerprint::parse(fingerprint)?),
-            (.., Some(identity)) => Target::Identity(Pattern::parse(identity)?),
+            (.., Some(identity)) => {
+                let only = only(kind.as_deref(), trust_domain.as_deref());
+                Target::Identity(Names {
+                    pattern: Pattern::parse(identity)?,
+                    only: only.map_err(anyhow::Error::msg)?,
+                })
+            }
             (None, None, None) => bail!("say whom: --serial, --fingerprint or --identity"),
         };
         check_reason(self.reason.as_deref()).map_err(anyhow::Error::msg)?;

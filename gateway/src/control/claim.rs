@@ -66,7 +66,7 @@ pub enum ClaimError {
     /// The file does not say what it acts by.
     #[error(
         "{}: is gone or another list than the one of {entries} entries that process {process} acts by: clients that are \
-         blocked there would get in here. Put the file back (`portcullis blocked` prints what stood in it), and start again",
+         blocked there would get in here. `portcullis block` and `unblock` write the file anew from that list; do so, and start again",
         list.display()
     )]
     OtherList {
@@ -212,7 +212,9 @@ impl Predecessor {
         let mut blocks = self.status.blocks.clone();
         let list = paths.block_list();
         loop {
-            if blocks.entries == 0 || BlockFile::load(&list)?.digest == blocks.digest {
+            let is_written = blocks.unwritten.is_none();
+            let is_same = || Ok::<_, ClaimError>(BlockFile::load(&list)?.digest == blocks.digest);
+            if is_written && (blocks.entries == 0 || is_same()?) {
                 return Ok(());
             }
             if Instant::now() >= until {

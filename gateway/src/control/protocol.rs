@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use gateway_core::revocation::AuthorityId;
 use serde::{Deserialize, Serialize};
 
 use crate::blocks::Entry;
@@ -112,6 +113,9 @@ pub struct BlockChanged {
     pub before: Option<Entry>,
     /// The list in force, with the connections that were closed for this change.
     pub in_force: BlocksInForce,
+    /// Where the file is kept that was no block list, and why it was none.
+    #[serde(default)]
+    pub aside: Option<(PathBuf, String)>,
     /// Clients connected when the change came that it is about.
     #[serde(default)]
     pub connected: usize,

@@ -225,13 +225,19 @@ impl Service {
             true => keeper.block(entry),
             false => keeper.unblock(entry),
         };
-        let Changed { before, in_force } =
-            blocking(change).await?.map_err(|error| error.to_string())?;
+        let changed = blocking(change).await?;
+        let Changed {
+            before,
+            in_force,
+            aside,
+            matching,
+        } = changed.map_err(|error| error.to_string())?;
         Ok(BlockChanged {
             before,
             in_force,
-            connected: 0,
-            seen: 0,
+            aside,
+            connected: matching.connected(),
+            seen: matching.seen(),
         })
     }
 

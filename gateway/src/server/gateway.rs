@@ -127,7 +127,7 @@ pub struct Gateway {
     pub(super) health: Arc<Health>,
     pub(super) metrics: Metrics,
     pub(super) guarding: Arc<Guarding>,
-    mailboxes: Vec<Arc<Mailbox<Message>>>,
+    pub(super) mailboxes: Vec<Arc<Mailbox<Message>>>,
     audit: Audit,
     pub(super) control_stop: ControlStop,
     pub(super) reloads: Mutex<Reloads>,

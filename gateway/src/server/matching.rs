@@ -1,10 +1,23 @@
-//! What each worker knows of its clients: how many there are of which kind.
-//! In: open connections. Out: numbers for the metrics. On the workers, now and then.
+//! What each worker knows of its clients: how many there are of which kind, and which of them an entry of the block list is about.
+//! In: open connections, clients that were here lately, an entry. Out: numbers for the metrics, and for an operator who wants to
+//! see whether a name is right. On the workers, now and then, and on the thread that waits for their answers.
 
-use std::time::SystemTime;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Instant, SystemTime};
 
+use gateway_core::authority::TrustDomain;
+use gateway_core::block::{Block, BlockList};
+use gateway_core::certificate::{Certificate, Chain, Fingerprint};
+
+use super::gateway::Gateway;
+use super::state::{Door, State};
+use super::worker::Message;
+use crate::limits;
 use crate::observe::{AuthorityUse, Clients};
 use crate::relay::{Orders, Reached};
+use crate::tls;
 
 /// Counts the clients by rule and by what is left of their certificates, and chains that end with their CA.
 pub(super) fn count(connections: &Orders, now: SystemTime) -> Clients {
@@ -17,4 +30,108 @@ pub(super) fn count(connections: &Orders, now: SystemTime) -> Clients {
         }
     });
     clients
+}
+
+/// An entry to look for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// The entry alone.
+    list: BlockList,
+    trust_domain: Option<TrustDomain>,
+}
+
+/// Clients by their certificates.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Matching {
+    connected: HashSet<Fingerprint>,
+    seen: HashSet<Fingerprint>,
+}
+
+impl Matching {
+    /// Those of one worker.
+    pub(super) fn on(state: &State, connections: &Orders, wanted: &Wanted) -> Self {
+        let mut matching = Matching::default();
+        connections.for_each(|position, peer, _| {
+            let trust = &state.doors[position].trust;
+            let (certificate, chain) = (peer.certificate(), peer.chain());
+            if wanted
+                .list
+                .blocks(certificate, chain, trust.bound_to(chain))
+            {
+                matching.connected.insert(peer.fingerprint());
+            }
+        });
+        // Nobody knows any more which listener it was. Names first: they are seldom the ones.
+        let domain = wanted.trust_domain.as_ref();
+        let is_meant = |certificate: &Certificate, chain: &Chain| {
+            let bound_to = |door: &Door| door.trust.bound_to(chain) == domain;
+            wanted.list.blocks(certificate, chain, domain)
+                && (domain.is_none() || state.doors.iter().any(bound_to))
+        };
+        tls::for_each_client_seen(&mut |certificate, chain| {
+            if is_meant(certificate, chain) {
+                matching.seen.insert(certificate.fingerprint);
+            }
+        });
+        matching
+    }
+
+    /// Clients that are connected.
+    pub fn connected(&self) -> usize {
+        self.connected.len()
+    }
+
+    /// Clients that were connected lately, and are not now.
+    pub fn seen(&self) -> usize {
+        self.seen.difference(&self.connected).count()
+    }
+}
+
+/// Answers of the workers.
+#[must_use]
+pub struct Asked {
+    workers: usize,
+    answers: Receiver<Matching>,
+}
+
+impl Asked {
+    /// Waits until every worker has answered, and adds up what they know. One that drains answers no more.
+    pub fn wait(self) -> Matching {
+        let until = Instant::now() + limits::STATE_TIMEOUT;
+        let mut all = Matching::default();
+        for _ in 0..self.workers {
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok(of_worker) = self.answers.recv_timeout(left) else {
+                break;
+            };
+            all.connected.extend(of_worker.connected);
+            all.seen.extend(of_worker.seen);
+        }
+        all
+    }
+}
+
+impl Gateway {
+    /// Asks every worker which clients an entry is about, as they stand before whatever each is told next.
+    pub fn ask_who_matches(&self, block: Block) -> Asked {
+        let trust_domain = match &block {
+            Block::Serial(_) | Block::Fingerprint(_) => None,
+            Block::Identity(names) => names.only.trust_domain.clone(),
+        };
+        let wanted = Arc::new(Wanted {
+            list: BlockList::new([block]),
+            trust_domain,
+        });
+        let (answer, answers) = channel();
+        for mailbox in &self.mailboxes {
+            mailbox.send(Message::WhoMatches {
+                wanted: Arc::clone(&wanted),
+                answer: answer.clone(),
+            });
+        }
+        Asked {
+            workers: self.mailboxes.len(),
+            answers,
+        }
+    }
 }

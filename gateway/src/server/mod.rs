@@ -23,6 +23,7 @@ mod worker;
 
 pub use gateway::{Gateway, Ports, ReloadError, StartError};
 pub use guarding::Guarding;
+pub use matching::{Asked, Matching};
 pub use privilege::{Account, Privileges};
 pub use reloader::{Reload, Reloader};
 pub use status::Reloads;

@@ -23,13 +23,14 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::connection::{Arrival, serve};
+use super::matching::{Matching, Wanted};
 use super::pinning;
 use super::silent::SilentConnections;
 use super::state::{Seed, State, silent_max};
 use crate::guard::Gate;
 use crate::identity::Records;
 use crate::limits;
-use crate::observe::{Audit, Clients, Event, Observer, WorkerCounters};
+use crate::observe::{Audit, Event, Observer, WorkerCounters};
 use crate::relay::{End, Judged, Order, Orders, Reached};
 use crate::rt::{
     self, AcceptStop, Across, BufferPool, Mailbox, MailboxReceiver, Socket, block_on, contain,
@@ -59,6 +60,13 @@ pub(super) enum Message {
     GoOn(u64),
     /// Count the clients by what is left of their certificates.
     CountClients,
+    /// Say which clients an entry of the block list is about.
+    WhoMatches {
+        /// The entry.
+        wanted: Arc<Wanted>,
+        /// Where to tell.
+        answer: Sender<Matching>,
+    },
     /// Take what waits in the accept queues, then nothing more; end when all connections have, or at the deadline.
     Drain {
         /// When connections that are still open are closed.
@@ -156,15 +164,6 @@ impl Worker {
                 changed_at: Some(state.changed_at),
             })
         })
-    }
-
-    /// Counts the clients by rule and by what is left of their certificates, for the metrics.
-    fn count_clients(&self, now: SystemTime) {
-        let mut clients = Clients::default();
-        self.orders.for_each(|position, peer| {
-            clients.count(position, peer.rule(), peer.lifetime(), now);
-        });
-        self.observer.publish(clients);
     }
 
     /// Tells of a client that has just got in, and that the observed configuration would have refused.

@@ -36,6 +36,7 @@ pub use names::{cipher_suite_name, group_name};
 pub use negotiated::Negotiated;
 pub use observed::Observed;
 pub use peer::VerifiedPeer;
+pub use proven::for_each_client_seen;
 pub use rehearsal::{Admissible, Inadmissible, rehearse};
 pub use session::ProtocolError;
 pub use stream::{Received, StreamError, TlsStream, sealable};

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use gateway_core::certificate::{Chain, Fingerprint};
+use gateway_core::certificate::{Certificate, Chain, Fingerprint};
 use lru::LruCache;
 use ring::digest::{Context, SHA256};
 use rustls::pki_types::CertificateDer;
@@ -112,6 +112,16 @@ pub(super) fn find(key: &Key, now: SystemTime) -> Option<Proven> {
     })
 }
 
+/// Shows every client that this worker remembers, whatever was trusted when it was verified: those that were here lately, as far
+/// as there is room to remember them.
+pub fn for_each_client_seen(show: &mut dyn FnMut(&Certificate, &Chain)) {
+    PROVEN.with_borrow(|known| {
+        for (_, Fresh { proven, .. }) in known {
+            show(&proven.presented.certificate, &proven.chain);
+        }
+    });
+}
+
 /// A chain that has just been verified.
 #[derive(Debug)]
 pub(super) struct Fresh {
@@ -139,7 +149,6 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    use gateway_core::certificate::Certificate;
     use gateway_core::revocation::AuthorityId;
 
     fn at(seconds: u64) -> SystemTime {

@@ -201,8 +201,10 @@ impl Stage {
             .args(arguments)
             .output()?;
         let said = String::from_utf8_lossy(&output.stderr);
+        // `block` of a client that happens to be away: in force, and about none that is here.
+        let is_done = matches!(output.status.code(), Some(0 | 4));
         ensure!(
-            output.status.success(),
+            is_done,
             "portcullis {}: {}: {said}",
             arguments.join(" "),
             output.status

@@ -230,7 +230,15 @@ fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
     let dropped = BTreeSet::from([("lines".to_owned(), "number".to_owned())]);
     there.insert("dropped".to_owned(), dropped);
     // After `portcullis block`, which has a test of its own.
-    let block = ["outcome", "kind", "whom", "by", "reason"];
+    let block = [
+        "outcome",
+        "kind",
+        "whom",
+        "identity_kind",
+        "trust_domain",
+        "by",
+        "reason",
+    ];
     let block = block.map(|field| (field.to_owned(), "text".to_owned()));
     there.insert("block".to_owned(), BTreeSet::from(block));
     // After a ban, which takes the guard and is among its tests.

@@ -18,6 +18,10 @@ const ENDED: &str = "portcullis_connections_ended_total";
 const FAILURES: &str = "portcullis_handshake_failures_total";
 const ENTRIES: &str = "portcullis_blocked_entries";
 const REFUSED: &str = "portcullis_block_file_refused";
+/// `portcullis block`: in force, and about no client that is connected or was lately.
+const UNSEEN: i32 = 4;
+/// In force, and not written.
+const UNWRITTEN: i32 = 5;
 const BLOCKED: [(&str, &str); 2] = [("listener", "edge"), ("reason", "blocked")];
 
 fn ping(client: &mut Client) {
@@ -262,7 +266,7 @@ fn a_list_that_is_broken_or_gone_lets_nobody_in() {
     let mut gateway = start(&world, &backend);
     let mut stays = connect(&world, &gateway, &other(&world));
     let whom = ["--identity", "spiffe://example.test/agent/agent-1"];
-    ends_with(0, &command(&world, "block", &whom));
+    ends_with(UNSEEN, &command(&world, "block", &whom));
     let good = fs::read(list(&world)).unwrap();
 
     let breaks: [fn(&Path, &[u8]); 4] = [
@@ -276,8 +280,6 @@ fn a_list_that_is_broken_or_gone_lets_nobody_in() {
         gateway.wait_for(REFUSED, &[], 1);
         assert_refused(&world, &gateway, &world.agent);
         ping(&mut stays);
-        // A new list would let everybody in who stood in the old one.
-        ends_with(1, &command(&world, "block", &["--serial", "0a:1b"]));
         fs::write(list(&world), &good).unwrap();
         let metrics = gateway.wait_for(REFUSED, &[], 0);
         assert_eq!(metrics.count(ENTRIES, &[]), 1);
@@ -290,6 +292,194 @@ fn a_list_that_is_broken_or_gone_lets_nobody_in() {
     let setup = world.setup().route("edge", "", &[backend.address()], "");
     let said = setup.refused();
     assert!(said.contains("is no block list"), "{said}");
+}
+
+/// Files beside the list that were put aside, by their text.
+fn aside(world: &World) -> Vec<String> {
+    let files = fs::read_dir(world.state_folder()).unwrap();
+    let files = files.map(|file| file.unwrap().path());
+    let is_aside = |file: &PathBuf| {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        name.starts_with("blocked.json.refused-")
+    };
+    let texts = files
+        .filter(is_aside)
+        .map(|file| fs::read_to_string(file).unwrap());
+    texts.collect()
+}
+
+#[test]
+fn a_block_acts_although_its_file_is_broken_or_gone_and_writes_it_anew() {
+    /// What is broken, where something is left of it.
+    type Break = (Option<&'static str>, fn(&Path, &str));
+    let breaks: [Break; 3] = [
+        (Some("half"), |list, good| {
+            fs::write(list, &good[..good.len() / 2]).unwrap();
+        }),
+        // As a later version may write it.
+        (Some("until"), |list, good| {
+            fs::write(
+                list,
+                good.replace("\"by\"", "\"until\": \"tomorrow\", \"by\""),
+            )
+            .unwrap();
+        }),
+        (None, |list, _| fs::remove_file(list).unwrap()),
+    ];
+    for (name, break_list) in breaks {
+        let world = World::new();
+        let backend = Backend::start(Behaviour::Echo);
+        fs::create_dir_all(world.state_folder()).unwrap();
+        fs::write(list(&world), "{\"blocked\": []}").unwrap();
+        let mut gateway = start(&world, &backend);
+        let other = other(&world);
+        let mut victim = connect(&world, &gateway, &other);
+        let first = ["--identity", "spiffe://example.test/agent/agent-1"];
+        ends_with(UNSEEN, &command(&world, "block", &first));
+        let good = fs::read_to_string(list(&world)).unwrap();
+        break_list(&list(&world), &good);
+        let broken = fs::read_to_string(list(&world)).ok();
+        gateway.wait_for(REFUSED, &[], 1);
+
+        let second = ["--identity", "spiffe://example.test/agent/other"];
+        let said = ends_with(0, &command(&world, "block", &second));
+        assert_eq!(said.contains("it is kept as"), name.is_some(), "{said}");
+        assert_ne!(victim.receive_to_end().1, Closing::CloseNotify);
+        gateway.wait_for(REFUSED, &[], 0);
+        assert_eq!(aside(&world), Vec::from_iter(broken), "{name:?}");
+
+        // The file holds both: a process that begins with it knows them.
+        gateway.terminate();
+        gateway.wait();
+        let gateway = start(&world, &backend);
+        assert_refused(&world, &gateway, &world.agent);
+        assert_refused(&world, &gateway, &other);
+        ends_with(0, &command(&world, "unblock", &first));
+        connect(&world, &gateway, &world.agent);
+    }
+}
+
+#[test]
+fn a_block_that_cannot_be_written_is_in_force_and_is_written_with_the_next_one() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = start(&world, &backend);
+    let other = other(&world);
+    let mut victim = connect(&world, &gateway, &other);
+    let mut second = connect(&world, &gateway, &world.agent);
+    // Where not even root can make a file: a folder takes the place of the lock.
+    let lock = world.state_folder().join("blocked.json.lock");
+    let _ = fs::remove_file(&lock);
+    fs::create_dir(&lock).unwrap();
+    let whom = ["--identity", "spiffe://example.test/agent/other"];
+    let said = ends_with(UNWRITTEN, &command(&world, "block", &whom));
+    assert!(said.contains("a restart forgets it"), "{said}");
+    assert_ne!(victim.receive_to_end().1, Closing::CloseNotify);
+    assert_refused(&world, &gateway, &other);
+    gateway.wait_for("portcullis_block_list_unwritten", &[], 1);
+    let said = ends_with(0, &command(&world, "blocked", &[]));
+    assert!(
+        said.contains("agent/other") && said.contains("not all of it could be written"),
+        "{said}"
+    );
+    assert!(!list(&world).exists());
+    // A process that would not know of it may not take over.
+    let setup = world.setup().top("drain_timeout = \"0s\"");
+    let setup = setup.route("edge", "", &[backend.address()], "");
+    let said = setup.takes_over().refused();
+    assert!(said.contains("blocked.json"), "{said}");
+    // The same list, written elsewhere, takes nothing back.
+    fs::write(list(&world), "{\"blocked\": []}").unwrap();
+    assert_refused(&world, &gateway, &other);
+
+    fs::remove_dir(&lock).unwrap();
+    let whom = ["--identity", "spiffe://example.test/agent/agent-1"];
+    ends_with(0, &command(&world, "block", &whom));
+    assert_ne!(second.receive_to_end().1, Closing::CloseNotify);
+    gateway.wait_for("portcullis_block_list_unwritten", &[], 0);
+    let text = fs::read_to_string(list(&world)).unwrap();
+    assert!(
+        text.contains("agent/other") && text.contains("agent/agent-1"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_block_of_a_kind_and_a_trust_domain_leaves_the_same_name_of_others_alone() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let name = "spiffe://example.test/agent/agent-1";
+    // A list of before, of any kind.
+    fs::create_dir_all(world.state_folder()).unwrap();
+    let old =
+        r#"{"blocked": [{"identity": "nobody", "by": "a test", "at": "2026-01-01T00:00:00Z"}]}"#;
+    fs::write(list(&world), old).unwrap();
+    let gateway = start(&world, &backend);
+    gateway.wait_for(ENTRIES, &[], 1);
+    let mut stays = connect(&world, &gateway, &world.agent);
+    let block = |limits: &[&str]| {
+        let arguments = [&["--identity", name][..], limits].concat();
+        command(&world, "block", &arguments)
+    };
+    // The agent's CA is bound to no trust domain, and the name is a URI.
+    for limits in [
+        &["--kind", "cn"][..],
+        &["--kind", "dns"],
+        &["--trust-domain", "example.test"],
+    ] {
+        let said = ends_with(UNSEEN, &block(limits));
+        assert!(said.contains("no client matches"), "{said}");
+        ping(&mut stays);
+    }
+    let said = ends_with(0, &block(&["--kind", "uri"]));
+    assert!(
+        said.contains("1 client that matches is connected"),
+        "{said}"
+    );
+    assert_ne!(stays.receive_to_end().1, Closing::CloseNotify);
+    let said = ends_with(0, &command(&world, "blocked", &[]));
+    for kind in [
+        "identity (cn)",
+        "identity (uri)",
+        "identity (of example.test)",
+    ] {
+        assert!(said.contains(kind), "{said}");
+    }
+    // Exactly this entry is undone.
+    ends_with(1, &command(&world, "unblock", &["--identity", name]));
+    let whom = ["--identity", name, "--kind", "uri"];
+    ends_with(0, &command(&world, "unblock", &whom));
+    connect(&world, &gateway, &world.agent);
+    let said = ends_with(1, &block(&["--kind", "email"]));
+    assert!(said.contains("must be one of uri, dns, cn, ip"), "{said}");
+    let said = command(&world, "block", &["--serial", "01", "--kind", "uri"]);
+    assert!(ends_with(1, &said).contains("--identity"));
+}
+
+#[test]
+fn a_block_says_how_many_clients_it_is_about_that_are_connected_and_that_were_lately() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = start(&world, &backend);
+    let connected = connect(&world, &gateway, &world.agent);
+    let _again = connect(&world, &gateway, &world.agent);
+    drop(connect(&world, &gateway, &other(&world)));
+    gateway.wait_for("portcullis_connections_open", &[("listener", "edge")], 2);
+    let whom = ["--identity", "spiffe://example.test/agent/*"];
+    let said = ends_with(0, &command(&world, "block", &whom));
+    assert!(
+        said.contains("1 client that matches is connected, 1 client more was lately"),
+        "{said}"
+    );
+    drop(connected);
+    let said = ends_with(0, &command(&world, "block", &whom));
+    assert!(said.contains("blocked already"), "{said}");
+    let whom = ["--identity", "spiffe://example.test/agent/other"];
+    let said = ends_with(0, &command(&world, "block", &whom));
+    assert!(
+        said.contains("1 client that matches was connected lately"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -328,7 +518,7 @@ fn commands_at_the_same_time_all_see_their_block_in_force() {
             scope.spawn(move || command(world, "block", &["--identity", &name]))
         });
         for running in commands.collect::<Vec<_>>() {
-            let said = ends_with(0, &running.join().unwrap());
+            let said = ends_with(UNSEEN, &running.join().unwrap());
             assert!(said.contains("in force"), "{said}");
         }
     });
@@ -366,7 +556,7 @@ fn a_block_outlives_a_reload_of_the_configuration() {
     let other = other(&world);
     let mut gateway = start(&world, &backend);
     let whom = ["--identity", "spiffe://example.test/agent/agent-1"];
-    ends_with(0, &command(&world, "block", &whom));
+    ends_with(UNSEEN, &command(&world, "block", &whom));
     assert_refused(&world, &gateway, &world.agent);
     gateway.process().signal(Signal::HUP);
     gateway.wait_for_reloads(1);

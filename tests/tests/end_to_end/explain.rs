@@ -48,7 +48,8 @@ fn block(world: &World, identity: &str) {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    // In force, and about no client that was ever here.
+    assert_eq!(output.status.code(), Some(4), "{said}");
 }
 
 fn assert_says(said: &str, expected: &[&str]) {

@@ -276,6 +276,12 @@ pub struct Block<'a> {
     pub kind: &'static str,
     /// Whom it means.
     pub whom: Text<'a>,
+    /// What kind of name it is, where the entry says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity_kind: Option<&'static str>,
+    /// The trust domain that it is limited to, if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust_domain: Option<Text<'a>>,
     /// Who did it.
     pub by: Text<'a>,
     /// Why, in their words.

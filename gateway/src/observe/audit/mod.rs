@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use std::{fs::File, io, thread};
 
 use gateway_common::{Ban, Reason};
+use gateway_core::certificate::NameKind;
 
 use crate::blocks::Entry;
 use crate::config::{AuditTarget, Config};
@@ -180,11 +181,15 @@ impl Audit {
 
     /// Somebody was blocked (or unblocked): `entry` says whom, and who did it and why.
     pub fn blocked(&self, outcome: &'static str, entry: &Entry) {
+        let only = entry.only();
+        let trust_domain = only.and_then(|only| only.trust_domain.as_ref());
         self.record(&Line::Block(Block {
             time: Time(SystemTime::now()),
             outcome,
             kind: entry.kind(),
             whom: Text(&entry.name()),
+            identity_kind: only.and_then(|only| only.kind).map(NameKind::label),
+            trust_domain: trust_domain.map(|domain| Text(domain.as_str())),
             by: Text(&entry.by),
             reason: entry.reason.as_deref().map(Text),
         }));

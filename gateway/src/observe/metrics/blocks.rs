@@ -20,6 +20,9 @@ pub struct BlocksInForce {
     pub closed: usize,
     /// Why the file that stands there now was refused, if it was.
     pub refused: Option<String>,
+    /// Why a change of the list that is in force could not be written, if one could not: a restart forgets it.
+    #[serde(default)]
+    pub unwritten: Option<String>,
 }
 
 impl Metrics {
@@ -50,6 +53,11 @@ impl Metrics {
             "1 while the block list's file is broken or gone, and the last good list goes on";
         let mut metric =
             encoder.encode_descriptor("block_file_refused", help, None, MetricType::Gauge)?;
-        gauge(&mut metric, &[], i64::from(blocks.refused.is_some()))
+        gauge(&mut metric, &[], i64::from(blocks.refused.is_some()))?;
+        let help =
+            "1 while a block or its end is in force and could not be written: a restart forgets it";
+        let mut metric =
+            encoder.encode_descriptor("block_list_unwritten", help, None, MetricType::Gauge)?;
+        gauge(&mut metric, &[], i64::from(blocks.unwritten.is_some()))
     }
 }
