@@ -39,8 +39,9 @@ impl Crl {
             let (name, rank) = (list.issuer_name(), list_ranks::shown(&list.rank()));
             for before in list_ranks::accept(&state, &list)? {
                 let before = list_ranks::shown(&before);
-                text +=
-                    &format!("{name}: the list with {rank} is taken after the one with {before}\n");
+                text += &format!(
+                    "{name}: the list with {rank} is taken after the one with {before}, as soon as the configuration names it\n"
+                );
             }
         }
         if text.is_empty() {

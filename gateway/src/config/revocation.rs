@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use gateway_core::revocation::{
-    AuthorityId, IssuerList, Kinds, Link, Revocation, Serial, StalePolicy,
+    AuthorityId, IssuerList, Kinds, Link, Rank, Revocation, Serial, StalePolicy,
 };
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::CertificateDer;
@@ -111,8 +111,8 @@ pub struct Unread {
 
 impl Unread {
     fn note(&mut self, path: &Path, error: &CrlError, is_own: bool) {
-        if let CrlError::FromTheFuture(from) = error {
-            self.again_at = Some(self.again_at.map_or(*from, |known| known.min(*from)));
+        if let Some(from) = error.usable_from() {
+            self.again_at = Some(self.again_at.map_or(from, |known| known.min(from)));
         }
         let errors = if is_own {
             &mut self.own
@@ -142,10 +142,18 @@ impl Revoking {
         let own = &self.lists.files;
         let issuers = self.authorities.list_issuers();
         let mut read = |file: &ListFile, is_own| {
-            let found = crl::load_again(&file.path, &issuers, algorithms, file.policy, now);
-            let found = found.inspect_err(|error| unread.note(&file.path, error, is_own));
-            let usable = |found: &VerifiedList| found.passed_over.is_none();
-            found.unwrap_or_default().into_iter().filter(usable)
+            let found = crl::each(&file.path, &issuers, algorithms, file.policy, now);
+            let each = found.unwrap_or_else(|error| vec![Err(error)]);
+            let mut good = Vec::new();
+            for found in each {
+                match found {
+                    Ok(found) if found.passed_over.is_none() => good.push(found),
+                    Ok(_) => {}
+                    // It takes no other list of its file with it.
+                    Err(error) => unread.note(&file.path, &error, is_own),
+                }
+            }
+            good.into_iter()
         };
         let known = before.lists().map(|(issuer, list)| (*issuer, list.clone()));
         let mut lists: Vec<_> = known.collect();
@@ -348,8 +356,8 @@ fn load(
     let found = match crl::load(&path, &issuers, algorithms, list.policy, now) {
         Ok(found) => found,
         Err(error) => {
-            if let CrlError::FromTheFuture(usable_from) = &error {
-                report.turns_at(*usable_from);
+            if let Some(usable_from) = error.usable_from() {
+                report.turns_at(usable_from);
             }
             report.wrong(&list.place, list.key, &list.file, error);
             return None;
@@ -407,18 +415,35 @@ pub fn judge(report: &mut Report<'_>) {
                 let key = one.named.place.key(one.named.key);
                 report.warn(one.named.file.line, &key, text);
             }
-        } else if let Some(newer) = known(one).filter(|_| all_are_older) {
-            crl::count_refused();
-            let text = format_args!(
-                "is older than the list of {} that was in force before ({}; this one: {}): it would bring the revoked back; if that is meant, run `portcullis crl accept {}`",
-                one.list.issuer_name(),
-                list_ranks::shown(&newer),
-                list_ranks::shown(&newest),
-                one.path.display(),
-            );
-            report.wrong(&one.named.place, one.named.key, &one.named.file, text);
+            continue;
+        }
+        let named = &mut judged
+            .iter()
+            .map(|other| (other.issuer, other.list.scope()));
+        let of_another_scope = report
+            .known_lists
+            .newer_of_another_scope(one.issuer, &one.list, named);
+        let newer = known(one).filter(|_| all_are_older);
+        if let Some(newer) = newer.or(of_another_scope) {
+            refuse_older(one, &newer, report);
         }
     }
+}
+
+fn refuse_older(one: &JudgedList, newer: &Rank, report: &mut Report<'_>) {
+    crl::count_refused();
+    let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let (configuration, file) = (whole(report.file()), whole(&one.path));
+    let text = format_args!(
+        "is older than the list of {} that was in force before ({}; this one: {}): it would bring the revoked back; if that is \
+         meant, run `portcullis crl accept --config {} {}`",
+        one.list.issuer_name(),
+        list_ranks::shown(newer),
+        list_ranks::shown(&one.list.rank()),
+        configuration.display(),
+        file.display(),
+    );
+    report.wrong(&one.named.place, one.named.key, &one.named.file, text);
 }
 
 /// All lists in one, and which of the authorities they name. A chain ends at the first authority that is trusted, so nobody

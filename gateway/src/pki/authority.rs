@@ -286,7 +286,7 @@ impl Authority {
     /// The number of a list of this authority.
     fn number_of(&self, text: Vec<u8>) -> Option<u64> {
         let lists = read::revocation_lists(text).ok()?;
-        let [der] = lists.as_slice() else {
+        let [Ok(der)] = lists.as_slice() else {
             return None;
         };
         let (_, list) = CertificateRevocationList::from_der(der).ok()?;

@@ -9,11 +9,11 @@ use std::time::SystemTime;
 
 use gateway_core::revocation::{AuthorityId, IssuerList, StalePolicy};
 use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::pki_types::{CertificateRevocationListDer, TrustAnchor};
+use rustls::pki_types::TrustAnchor;
 
 use super::date::date;
 use super::kept_lists::{self, Key};
-use super::read::{self, ReadError};
+use super::read::{self, ListRead, ReadError};
 use super::signed::Signed;
 use crate::limits;
 use crate::tls::authority_id;
@@ -49,6 +49,44 @@ pub enum CrlError {
         "is signed by {0}, whose key usage lacks cRLSign: not taken (RFC 5280 section 6.3.3 f); issue the CA's certificate anew with it, or leave the list out"
     )]
     MaySignNone(Arc<str>),
+    /// One of several lists of a file.
+    #[error("list {position} of {count}: {error}")]
+    OneOf {
+        /// Which, counted from one.
+        position: usize,
+        /// How many there are.
+        count: usize,
+        /// What is wrong with it.
+        error: Box<CrlError>,
+    },
+}
+
+impl CrlError {
+    /// When the list may be used, if it is only dated ahead.
+    pub fn usable_from(&self) -> Option<SystemTime> {
+        match self {
+            CrlError::FromTheFuture(from) => Some(*from),
+            CrlError::OneOf { error, .. } => error.usable_from(),
+            CrlError::Read(_)
+            | CrlError::Malformed(_)
+            | CrlError::NoNextUpdate
+            | CrlError::ForeignIssuer
+            | CrlError::BadSignature
+            | CrlError::MaySignNone(_) => None,
+        }
+    }
+
+    /// As the error of one of so many lists; of one that is alone, the file's.
+    fn of_list(self, index: usize, count: usize) -> Self {
+        match count {
+            1 => self,
+            _ => CrlError::OneOf {
+                position: index + 1,
+                count,
+                error: Box::new(self),
+            },
+        }
+    }
 }
 
 impl From<ListError> for CrlError {
@@ -93,7 +131,7 @@ pub fn count_refused() {
     REFUSED_FILES.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Reads and verifies all lists of a file.
+/// Reads and verifies all lists of a file; or says what is wrong with the first that cannot be used.
 pub fn load(
     path: &Path,
     issuers: &[ListIssuer],
@@ -101,56 +139,70 @@ pub fn load(
     stale_policy: StalePolicy,
     now: SystemTime,
 ) -> Result<Vec<VerifiedList>, CrlError> {
-    let loaded = load_again(path, issuers, algorithms, stale_policy, now);
+    let lists = each(path, issuers, algorithms, stale_policy, now);
+    let loaded = lists.and_then(|lists| lists.into_iter().collect());
     REFUSED_FILES.fetch_add(u64::from(loaded.is_err()), Ordering::Relaxed);
     loaded
 }
 
-/// As `load`, for a file that has been counted already if it is refused.
-pub fn load_again(
+/// Reads and verifies each list of a file by itself, for a file that has been counted already if it is refused.
+pub fn each(
     path: &Path,
     issuers: &[ListIssuer],
     algorithms: &WebPkiSupportedAlgorithms,
     stale_policy: StalePolicy,
     now: SystemTime,
-) -> Result<Vec<VerifiedList>, CrlError> {
+) -> Result<Vec<Result<VerifiedList, CrlError>>, CrlError> {
     let bytes = read::file(path, limits::CRL_FILE_BYTES_MAX)?;
     let key = Key::of(&bytes, issuers, algorithms);
     let lists = match kept_lists::find(&key) {
-        Some(kept) => kept,
+        Some(kept) => kept.into_iter().map(Ok).collect(),
         None => {
             // First, so that a list that was replaced a moment ago is not held beside the one that replaces the next.
             kept_lists::forget_unused();
             let verified = verify_all(bytes, issuers, algorithms)?;
-            kept_lists::keep(key, &verified);
+            let good = verified.iter().map(|list| list.as_ref().ok().cloned());
+            // A file with a list that cannot be used is seldom, and not for long.
+            if let Some(good) = good.collect::<Option<Vec<_>>>() {
+                kept_lists::keep(key, &good);
+            }
             verified
         }
     };
-    // By the clock of this moment, whenever it was verified.
-    let from = lists.iter().map(|found| usable_from(&found.list)).max();
-    if let Some(from) = from.filter(|from| *from > now) {
-        return Err(CrlError::FromTheFuture(from));
-    }
-    let under_policy = |found: VerifiedList| VerifiedList {
-        list: found.list.with_stale_policy(stale_policy),
-        ..found
+    let count = lists.len();
+    let use_now = |found: VerifiedList| {
+        // By the clock of this moment, whenever it was verified.
+        let from = usable_from(&found.list);
+        match from > now {
+            true => Err(CrlError::FromTheFuture(from)),
+            false => Ok(VerifiedList {
+                list: found.list.with_stale_policy(stale_policy),
+                ..found
+            }),
+        }
     };
-    Ok(lists.into_iter().map(under_policy).collect())
+    let lists = lists.into_iter().enumerate();
+    let usable = lists.map(|(index, found)| {
+        let found = found.and_then(use_now);
+        found.map_err(|error: CrlError| error.of_list(index, count))
+    });
+    Ok(usable.collect())
 }
 
 /// What the lists of a file say of themselves, without their entries. Nobody has verified it.
 pub fn read_unverified(path: &Path) -> Result<Vec<IssuerList>, CrlError> {
     let bytes = read::file(path, limits::CRL_FILE_BYTES_MAX)?;
     let lists = read::revocation_lists(bytes)?;
-    let read = |der: &CertificateRevocationListDer<'_>| {
-        let signed = Signed::parse(der).ok_or(ListError::Broken)?;
+    let read = |der: ListRead| {
+        let der = der?;
+        let signed = Signed::parse(&der).ok_or(ListError::Broken)?;
         let parts = ListParts::parse(signed.content)?;
         let next_update = parts.next_update.ok_or(CrlError::NoNextUpdate)?;
         let list = IssuerList::new(parts.this_update, next_update, StalePolicy::Refuse);
         let list = list.named(&parts.issuer_name).numbered(parts.number);
         Ok(list.about(parts.scope))
     };
-    lists.iter().map(read).collect()
+    lists.into_iter().map(read).collect()
 }
 
 /// When a list may be used: a CA's clock may be ahead of ours.
@@ -161,18 +213,18 @@ fn usable_from(list: &IssuerList) -> SystemTime {
         .unwrap_or(this_update)
 }
 
-/// Parses and verifies all lists of a file's text.
+/// Parses and verifies each list of a file's text.
 fn verify_all(
     bytes: Vec<u8>,
     issuers: &[ListIssuer],
     algorithms: &WebPkiSupportedAlgorithms,
-) -> Result<Vec<VerifiedList>, CrlError> {
+) -> Result<Vec<Result<VerifiedList, CrlError>>, CrlError> {
     // The text is longer than everything that comes after it: not held beside it.
     let lists = read::revocation_lists(bytes)?;
-    lists
-        .iter()
-        .map(|der: &CertificateRevocationListDer<'_>| verify(der, issuers, algorithms))
-        .collect()
+    let verified = lists
+        .into_iter()
+        .map(|der| verify(&der?, issuers, algorithms));
+    Ok(verified.collect())
 }
 
 fn verify(

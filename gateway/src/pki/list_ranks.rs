@@ -92,6 +92,20 @@ struct Known {
     number: Option<String>,
     /// Seconds of Unix time.
     this_update: u64,
+    /// The older list that is to take its place, by the word of an operator, once it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    accepted: Option<Accepted>,
+}
+
+/// A list that an operator has accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Accepted {
+    /// Hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    number: Option<String>,
+    /// Seconds of Unix time.
+    this_update: u64,
 }
 
 impl Known {
@@ -105,17 +119,37 @@ impl Known {
             issuer: list.issuer_name().to_owned(),
             number: number.map(|number| number.0.to_string()),
             this_update: since.unwrap_or_default().as_secs(),
+            accepted: None,
         }
     }
 
     fn rank(&self) -> Rank {
-        let number = self.number.as_deref().and_then(number);
-        let since = std::time::Duration::from_secs(self.this_update);
-        let this_update = SystemTime::UNIX_EPOCH.checked_add(since);
-        Rank {
-            number,
-            this_update: this_update.unwrap_or(SystemTime::UNIX_EPOCH),
+        rank(self.number.as_deref(), self.this_update)
+    }
+
+    /// What a list may not be older than.
+    fn floor(&self) -> Rank {
+        match &self.accepted {
+            None => self.rank(),
+            Some(accepted) => rank(accepted.number.as_deref(), accepted.this_update),
         }
+    }
+
+    /// Notes that a list may take the place of this one.
+    fn accept(&mut self, other: &Known) {
+        self.accepted = Some(Accepted {
+            number: other.number.clone(),
+            this_update: other.this_update,
+        });
+    }
+}
+
+fn rank(hexadecimal: Option<&str>, this_update: u64) -> Rank {
+    let since = std::time::Duration::from_secs(this_update);
+    let this_update = SystemTime::UNIX_EPOCH.checked_add(since);
+    Rank {
+        number: hexadecimal.and_then(number),
+        this_update: this_update.unwrap_or(SystemTime::UNIX_EPOCH),
     }
 }
 
@@ -153,6 +187,26 @@ fn key(issuer: AuthorityId, scope: &Scope) -> String {
         hexadecimal(&issuer.0),
         of_scope(scope.kinds, &points)
     )
+}
+
+/// Digits of the issuer that a key begins with.
+const ISSUER_DIGITS: usize = 64;
+
+/// Whether there are certificates that both of two scopes cover, as keys write them.
+fn overlap(one: &str, other: &str) -> bool {
+    let parts = |scope: &str| -> Option<(String, Vec<String>)> {
+        let (kinds, points) = scope.strip_prefix('/')?.split_once('/')?;
+        let points = points.split('+').filter(|point| !point.is_empty());
+        Some((kinds.to_owned(), points.map(str::to_owned).collect()))
+    };
+    // What nobody here has written covers anything.
+    let (Some((one, points)), Some((other, others))) = (parts(one), parts(other)) else {
+        return true;
+    };
+    let all = ["all"; 2];
+    let share_kinds = one == other || all.contains(&&*one) || all.contains(&&*other);
+    let is_any = points.is_empty() || others.is_empty();
+    share_kinds && (is_any || points.iter().any(|point| others.contains(point)))
 }
 
 fn of_scope(kinds: Kinds, points: &str) -> String {
@@ -202,9 +256,35 @@ impl KnownLists {
 
     /// The rank of the list that was in force before and is newer than this one, if there was one.
     pub fn newer_than(&self, issuer: AuthorityId, list: &IssuerList) -> Option<Rank> {
-        let known = self.lists.get(&key(issuer, list.scope()))?.rank();
-        let is_older = known.compare(&Known::of(list).rank()).is_gt();
-        is_older.then_some(known)
+        let known = self.lists.get(&key(issuer, list.scope()))?;
+        let is_older = known.floor().compare(&Known::of(list).rank()).is_gt();
+        is_older.then(|| known.rank())
+    }
+
+    /// The rank of a list of the same CA and another scope that covers certificates which this one covers, that was in force before
+    /// and is newer, and that `named` does not have any more: this one takes its place. Lists of two scopes are numbered each for
+    /// itself (RFC 5280 section 5.2.3), so the time decides.
+    pub fn newer_of_another_scope(
+        &self,
+        issuer: AuthorityId,
+        list: &IssuerList,
+        named: &mut dyn Iterator<Item = (AuthorityId, &Scope)>,
+    ) -> Option<Rank> {
+        let own = key(issuer, list.scope());
+        let named: BTreeSet<_> = named.map(|(issuer, scope)| key(issuer, scope)).collect();
+        let made = Known::of(list).rank().this_update;
+        let (own_issuer, own_scope) = own.split_at(ISSUER_DIGITS);
+        let is_other = |key: &str| {
+            let parts = key.split_at_checked(ISSUER_DIGITS);
+            parts.is_some_and(|(issuer, scope)| issuer == own_issuer && overlap(scope, own_scope))
+        };
+        let mut others = self.lists.iter().filter(|(other, known)| {
+            **other != own
+                && !named.contains(*other)
+                && is_other(other)
+                && known.floor().this_update > made
+        });
+        others.next().map(|(_, known)| known.rank())
     }
 
     /// Notes that these lists are in force. Returns whether that is new.
@@ -212,9 +292,22 @@ impl KnownLists {
         &mut self,
         lists: impl Iterator<Item = (&'a AuthorityId, &'a IssuerList)>,
     ) -> bool {
-        let mut is_new = false;
+        // Of each CA and scope the newest counts: an older copy beside it takes nothing away from it.
+        let mut newest = KnownLists::default();
         for (issuer, list) in lists {
-            is_new |= self.raise_entry(key(*issuer, list.scope()), &Known::of(list));
+            newest.raise_entry(key(*issuer, list.scope()), &Known::of(list));
+        }
+        let mut is_new = false;
+        for (key, list) in newest.lists {
+            is_new |= self.raise_entry(key.clone(), &list);
+            let Some(before) = self.lists.get_mut(&key) else {
+                continue;
+            };
+            // The list that was accepted has taken the place.
+            if before.accepted.is_some() && list.rank().compare(&before.rank()).is_lt() {
+                *before = list;
+                is_new = true;
+            }
         }
         is_new
     }
@@ -237,14 +330,18 @@ impl KnownLists {
     fn lower(&mut self, list: &IssuerList) -> Vec<Rank> {
         // The key is not known here, for the list's signature is not looked at: the gateway does, when it reads the list.
         let any = key(AuthorityId([0; 32]), list.scope());
-        let suffix = &any[64..];
+        let scope = &any[ISSUER_DIGITS..];
         let known = Known::of(list);
         let mut before = Vec::new();
         for (key, entry) in &mut self.lists {
-            let is_newer = entry.rank().compare(&known.rank()).is_gt();
-            if entry.issuer == known.issuer && key.ends_with(suffix) && is_newer {
-                before.push(entry.rank());
-                *entry = known.clone();
+            let (rank, own) = (entry.rank(), known.rank());
+            let is_newer = match key.get(ISSUER_DIGITS..).unwrap_or_default() {
+                same if same == scope => rank.compare(&own).is_gt(),
+                other => overlap(other, scope) && rank.this_update > own.this_update,
+            };
+            if entry.issuer == known.issuer && is_newer {
+                before.push(rank);
+                entry.accept(&known);
             }
         }
         before
@@ -324,7 +421,7 @@ fn remembered() -> MutexGuard<'static, Remembered> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gateway_core::revocation::StalePolicy;
+    use gateway_core::revocation::{PointId, StalePolicy};
     use std::time::Duration;
 
     const ISSUER: AuthorityId = AuthorityId([77; 32]);
@@ -361,6 +458,74 @@ mod tests {
             points: Vec::new(),
         };
         assert_eq!(accept(state, &list(1, 100).about(scope)).unwrap(), []);
+    }
+
+    #[test]
+    fn a_list_that_is_accepted_before_it_is_there_is_taken_when_it_comes_and_no_older_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        let issuer = AuthorityId([80; 32]);
+        let record = |number| record(state, [(&issuer, &list(number, 100))].into_iter()).unwrap();
+        let newer = |number| {
+            let known = KnownLists::read(state).unwrap();
+            known.newer_than(issuer, &list(number, 100)).is_some()
+        };
+        record(5);
+        assert_eq!(accept(state, &list(3, 100)).unwrap(), [list(5, 100).rank()]);
+        // The newer one is in force until the other one is in its place.
+        record(5);
+        assert_eq!([2, 3, 4].map(newer), [true, false, false]);
+        record(3);
+        assert_eq!([2, 3, 4].map(newer), [true, false, false]);
+        // From then on it is the one that others are compared with; and one accepted for an earlier state is not.
+        record(4);
+        assert_eq!([3, 4].map(newer), [true, false]);
+        accept(state, &list(2, 100)).unwrap();
+        record(6);
+        assert_eq!([2, 5, 6].map(newer), [true, true, false]);
+    }
+
+    #[test]
+    fn a_list_of_another_scope_that_takes_the_place_of_a_newer_one_is_known_for_older() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        let issuer = AuthorityId([81; 32]);
+        let scope = |kinds, points: &[u8]| Scope {
+            kinds,
+            points: points.iter().map(|point| PointId([*point; 8])).collect(),
+        };
+        let (all, clients) = (scope(Kinds::All, &[]), scope(Kinds::EndEntities, &[]));
+        let before = list(9, 200).about(all.clone());
+        record(state, [(&issuer, &before)].into_iter()).unwrap();
+        let newer = |list: &IssuerList, named: &[&Scope]| {
+            let known = KnownLists::read(state).unwrap();
+            let mut named = named.iter().map(|scope| (issuer, *scope));
+            let newer = known.newer_of_another_scope(issuer, list, &mut named);
+            newer.is_some()
+        };
+        // A higher number says nothing: another scope has numbers of its own.
+        let old = list(10, 199).about(clients.clone());
+        assert!(newer(&old, &[&clients]));
+        assert!(!newer(&old, &[&clients, &all]), "beside the newer one");
+        assert!(!newer(&list(1, 200).about(clients.clone()), &[&clients]));
+        assert!(!newer(&list(1, 199).about(all), &[]), "of its own scope");
+        assert!(newer(&list(1, 199).about(scope(Kinds::All, &[1])), &[]));
+        assert_eq!(accept(state, &old).unwrap(), [before.rank()]);
+        assert!(!newer(&old, &[&clients]));
+        assert!(newer(&list(10, 198).about(clients.clone()), &[&clients]));
+
+        // Of two parts one may be left out.
+        let part = |point: u8, made| list(1, made).about(scope(Kinds::EndEntities, &[point]));
+        let other = AuthorityId([82; 32]);
+        record(state, [(&other, &part(1, 300))].into_iter()).unwrap();
+        let known = KnownLists::read(state).unwrap();
+        let older = |list: &IssuerList| {
+            let newer = known.newer_of_another_scope(other, list, &mut std::iter::empty());
+            newer.is_some()
+        };
+        assert!(!older(&part(2, 200)));
+        assert!(!older(&list(1, 200).about(scope(Kinds::Authorities, &[1]))));
+        assert!(older(&list(1, 200).about(scope(Kinds::All, &[1]))));
     }
 
     #[test]

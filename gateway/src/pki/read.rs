@@ -144,11 +144,9 @@ pub fn certificate_sections(path: &Path) -> Result<Vec<Certificate>, ReadError> 
 }
 
 /// Reads the revocation lists in the text of a file, in PEM or DER; at least one.
-pub fn revocation_lists(
-    bytes: Vec<u8>,
-) -> Result<Vec<CertificateRevocationListDer<'static>>, ReadError> {
+pub fn revocation_lists(bytes: Vec<u8>) -> Result<Vec<ListRead>, ReadError> {
     let sections = match pem::contents(&bytes)? {
-        Contents::Der(_) => return Ok(vec![bytes.into()]),
+        Contents::Der(_) => return Ok(vec![Ok(bytes.into())]),
         Contents::Pem(sections) => sections,
     };
     let wanted = apart(&sections, "revocation list", |kind| match kind {
@@ -165,8 +163,11 @@ pub fn revocation_lists(
         | Kind::Unknown => Place::Foreign,
     })?;
     let read = |section: &&Section<'_>| Ok(std::mem::take(&mut *section.decode()?).into());
-    wanted.iter().map(read).collect()
+    Ok(wanted.iter().map(read).collect())
 }
+
+/// A list of a file, or why it cannot be read.
+pub type ListRead = Result<CertificateRevocationListDer<'static>, ReadError>;
 
 /// Reads the one request for a certificate in the text of a file, in PEM or DER.
 pub fn signing_request(bytes: Vec<u8>) -> Result<CertificateSigningRequestDer<'static>, ReadError> {

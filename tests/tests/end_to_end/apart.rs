@@ -230,6 +230,64 @@ fn the_list_of_a_ca_that_has_ended_keeps_no_other_list_out() {
     assert_list_acts(&world, &gateway, client);
 }
 
+/// One file with the lists of two CAs, of which one is spoilt.
+#[test]
+fn a_list_that_cannot_be_read_takes_no_other_list_of_its_file_with_it() {
+    let spoils: [fn(&str) -> String; 2] = [
+        // Its signature is another one.
+        |pem| {
+            let end = pem.find("-----END").unwrap();
+            let at = pem[..end].trim_end().len() - 8;
+            let other = if &pem[at..=at] == "A" { "B" } else { "A" };
+            format!("{}{other}{}", &pem[..at], &pem[at + 1..])
+        },
+        // It is no base64.
+        |pem| pem.replacen("\nM", "\n!", 1),
+    ];
+    for spoil in spoils {
+        let world = World::new();
+        let backend = Backend::start(Behaviour::Echo);
+        let others = Authority::create(world.folder(), "others", "Others of the test");
+        let read = |file: PathBuf| fs::read_to_string(file).unwrap();
+        let both = world.folder().join("both.pem");
+        fs::write(
+            &both,
+            read(others.certificate()) + &read(world.agents.certificate()),
+        )
+        .unwrap();
+        let empty = RevocationList::of(&[]);
+        let other_list = read(others.revoke("others.crl", &empty));
+        let good = read(world.agents.revoke("agents.crl", &empty));
+        let bundle = world.folder().join("lists.pem");
+        fs::write(&bundle, other_list.clone() + &good).unwrap();
+        let crl = format!("crl = [{bundle:?}]");
+        let setup = world.setup().client_ca(&both);
+        let gateway = setup.route("edge", &crl, &[backend.address()], "").start();
+        let mut revoked = world.client().connect(gateway.address()).unwrap();
+        ping(&mut revoked);
+
+        let list = RevocationList::of(&[&world.agent.certificate]).numbered(2);
+        let naming = read(world.agents.revoke("agents.crl", &list));
+        fs::write(&bundle, spoil(&other_list) + &naming).unwrap();
+        assert_ne!(revoked.receive_to_end().1, Closing::CloseNotify);
+        let labels = [("listener", "edge"), ("reason", "revoked")];
+        gateway.wait_for("portcullis_connections_ended_total", &labels, 1);
+        eventually("the log names the list", || {
+            let log = gateway.log();
+            let mut lines = log.lines();
+            let named =
+                |line: &str| line.contains("reload refused") && line.contains("list 1 of 2:");
+            lines.any(named).then_some(())
+        });
+        assert!(
+            gateway
+                .metrics()
+                .count("portcullis_crl_load_errors_total", &[])
+                > 0
+        );
+    }
+}
+
 /// A gateway that drains for longer than the test has patience, with a client that waits for an answer.
 fn draining(world: &World, backend: &Backend) -> (Gateway, Client) {
     let list = world.agents.revoke("agents.crl", &RevocationList::of(&[]));

@@ -642,6 +642,58 @@ fn an_older_list_brings_nobody_back_over_restarts_until_it_is_accepted() {
 }
 
 #[test]
+fn an_older_list_that_is_accepted_before_it_is_in_its_place_is_taken_when_it_comes() {
+    let world = World::new();
+    let stolen = agent(&world.agents, "stolen");
+    let newer = RevocationList::of(&[&stolen.certificate]).numbered(5);
+    let list = world.agents.revoke("agents.crl", &newer);
+    let older = RevocationList::of(&[]).numbered(4);
+    let waiting = world.agents.revoke("older.crl", &older);
+    let backend = Backend::start(Behaviour::Echo);
+    let setup = world
+        .setup()
+        .route("edge", &crl(&[&list]), &[backend.address()], "");
+    let mut gateway = setup.start();
+    assert_refused(&world, &gateway, &backend, &stolen, "revoked");
+
+    // The refusal says what to type, word for word.
+    fs::write(&list, fs::read(&waiting).unwrap()).unwrap();
+    gateway.wait_for_a_refused_reload();
+    let configuration = world.folder().join("portcullis.toml");
+    let advice = format!(
+        "portcullis crl accept --config {} {}",
+        configuration.display(),
+        list.display()
+    );
+    eventually("the advice", || {
+        gateway.log().contains(&advice).then_some(())
+    });
+    let taken = || {
+        gateway
+            .metrics()
+            .count("portcullis_reloads_total", &[("result", "taken")])
+    };
+    let before = taken();
+    world.agents.revoke("agents.crl", &newer);
+    eventually("the newer list again", || (taken() > before).then_some(()));
+
+    let mut accept = Command::new(program("portcullis"));
+    accept.args(["crl", "accept"]).arg(&waiting);
+    run(accept.arg("--config").arg(&configuration));
+    // What it writes is a change, and the newer list is still in force after it.
+    gateway.process().signal(Signal::HUP);
+    gateway.wait_for_reloads(1);
+    assert_refused(&world, &gateway, &backend, &stolen, "revoked");
+    fs::write(&list, fs::read(&waiting).unwrap()).unwrap();
+    eventually("the older list is in force", || {
+        let client = world.client().credentials(&stolen);
+        let mut client = client.connect(gateway.address()).ok()?;
+        client.send(b"ping").ok()?;
+        (client.receive(4).ok()? == b"ping").then_some(())
+    });
+}
+
+#[test]
 fn an_older_copy_beside_the_newest_list_refuses_neither_a_reload_nor_the_next_start() {
     let world = World::new();
     let stolen = agent(&world.agents, "stolen");
