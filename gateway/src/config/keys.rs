@@ -79,10 +79,10 @@ pub fn own(
         match error {
             // Its certificate may be on its way: programs that renew both write one after the other.
             Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                format!(
-                    "does not belong to the certificate in {}",
-                    certificate.value
-                )
+                let certificate = &certificate.value;
+                let reason =
+                    format_args!("{path}: does not belong to the certificate in {certificate}");
+                report.wrong_for_now(place, "key", &key_item, reason);
             }
             other => {
                 let reason =

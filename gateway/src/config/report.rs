@@ -31,6 +31,8 @@ pub struct ConfigError {
     pub written: Option<String>,
     /// What is wrong and what was expected.
     pub expectation: String,
+    /// Two files do not go together that are replaced one after the other: it may be right in a moment.
+    pub may_pass: bool,
 }
 
 impl fmt::Display for ConfigError {
@@ -96,6 +98,11 @@ impl ConfigErrors {
         self.again_at
     }
 
+    /// Whether all that is wrong may be right in a moment.
+    pub fn may_pass(&self) -> bool {
+        self.errors.iter().all(|error| error.may_pass)
+    }
+
     /// The file itself cannot be used.
     pub(super) fn of_file(file: Seen, expectation: String) -> Self {
         let error = ConfigError {
@@ -104,6 +111,7 @@ impl ConfigErrors {
             key: String::new(),
             written: None,
             expectation,
+            may_pass: false,
         };
         ConfigErrors {
             errors: vec![error],
@@ -332,6 +340,21 @@ impl<'a> Report<'a> {
         );
     }
 
+    /// As `wrong`, of two files that are replaced one after the other.
+    pub fn wrong_for_now<T>(
+        &mut self,
+        place: &Place,
+        key: &str,
+        item: &Item<T>,
+        expectation: impl fmt::Display,
+    ) {
+        let before = self.errors.len();
+        self.wrong(place, key, item, expectation);
+        for error in &mut self.errors[before..] {
+            error.may_pass = true;
+        }
+    }
+
     /// Something is wrong that is not a single value.
     pub fn refuse(&mut self, line: usize, key: String, expectation: impl fmt::Display) {
         self.push(line, key, None, expectation.to_string());
@@ -500,6 +523,7 @@ impl<'a> Report<'a> {
             key,
             written,
             expectation,
+            may_pass: false,
         });
     }
 }

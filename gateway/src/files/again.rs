@@ -41,6 +41,8 @@ pub enum Due {
     Time,
     /// An error of the operating system may be over.
     System,
+    /// Files that are replaced one after the other have had their time.
+    Pair,
 }
 
 impl Due {
@@ -49,6 +51,7 @@ impl Due {
         match self {
             Due::Time => "the time of a certificate or list has come",
             Due::System => "the operating system had no room to read",
+            Due::Pair => "a key and its certificate had time to match",
         }
     }
 }
@@ -65,13 +68,22 @@ impl From<()> for Again {
 pub struct Again {
     time: Option<SystemTime>,
     system: Option<Instant>,
+    pair: Option<Instant>,
 }
 
 impl Again {
     /// At this time of the wall clock, whatever the wall clock does until then.
     pub fn at(time: Option<SystemTime>) -> Self {
-        let system = None;
-        Again { time, system }
+        Again {
+            time,
+            ..Again::default()
+        }
+    }
+
+    /// Also at this moment, when files that are replaced one after the other have had their time.
+    pub fn or_when_matched_by(mut self, at: Option<Instant>) -> Self {
+        self.pair = at;
+        self
     }
 
     /// Also a few seconds from now, if readers have met errors of the operating system since there were `errors_before`.
@@ -86,10 +98,12 @@ impl Again {
     pub fn due(&self, wall: SystemTime, now: Instant) -> Option<Due> {
         let is_over = self.system.is_some_and(|at| now >= at);
         let has_come = self.time.is_some_and(|at| wall >= at);
-        match (has_come, is_over) {
-            (true, _) => Some(Due::Time),
-            (false, true) => Some(Due::System),
-            (false, false) => None,
+        let had_time = self.pair.is_some_and(|at| now >= at);
+        match (has_come, is_over, had_time) {
+            (true, ..) => Some(Due::Time),
+            (false, true, _) => Some(Due::System),
+            (false, false, true) => Some(Due::Pair),
+            (false, false, false) => None,
         }
     }
 
@@ -97,7 +111,45 @@ impl Again {
     /// is looked for and not slept through.
     pub fn look_at(&self, now: Instant) -> Option<Instant> {
         let time = self.time.map(|_| now + limits::CLOCK_LOOK_INTERVAL);
-        time.into_iter().chain(self.system).min()
+        let system = self.system.into_iter().chain(self.pair);
+        time.into_iter().chain(system).min()
+    }
+}
+
+/// How long files that do not go together have been so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unmatched {
+    since: Option<Instant>,
+    is_told: bool,
+}
+
+/// How loudly to say that files do not go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// They may be replaced one after the other at this very moment: until then.
+    Until(Instant),
+    /// It is a fault, and said for the first time.
+    OverNow,
+    /// It is a fault.
+    Over,
+}
+
+impl Unmatched {
+    /// Looks at files that have just been read.
+    pub fn look(&mut self, may_pass: bool, now: Instant) -> Patience {
+        if !may_pass {
+            *self = Unmatched::default();
+            return Patience::Over;
+        }
+        let until = *self.since.get_or_insert(now) + limits::KEY_PAIR_PATIENCE;
+        match (now < until, self.is_told) {
+            (true, _) => Patience::Until(until),
+            (false, true) => Patience::Over,
+            (false, false) => {
+                self.is_told = true;
+                Patience::OverNow
+            }
+        }
     }
 }
 
@@ -105,6 +157,26 @@ impl Again {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn files_that_do_not_match_have_five_seconds_once_and_are_a_fault_then() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut unmatched = Unmatched::default();
+        let mut look = |may_pass, seconds| unmatched.look(may_pass, at(seconds));
+        assert_eq!(look(true, 10), Patience::Until(at(15)));
+        assert_eq!(look(true, 12), Patience::Until(at(15)), "no new patience");
+        assert_eq!(look(true, 15), Patience::OverNow);
+        assert_eq!(look(true, 16), Patience::Over);
+        // Taken, or refused for another reason.
+        assert_eq!(look(false, 20), Patience::Over);
+        assert_eq!(look(true, 30), Patience::Until(at(35)));
+        let again = Again::default().or_when_matched_by(Some(at(35)));
+        let wall = SystemTime::UNIX_EPOCH;
+        assert_eq!(again.due(wall, at(34)), None);
+        assert_eq!(again.look_at(at(34)), Some(at(35)));
+        assert_eq!(again.due(wall, at(35)), Some(Due::Pair));
+    }
 
     #[test]
     fn a_time_is_due_when_the_wall_clock_says_so_and_an_error_when_a_pause_is_over() {

@@ -14,7 +14,7 @@ mod seen;
 mod watcher;
 mod written;
 
-pub use again::{Again, Due, note_error, system_errors};
+pub use again::{Again, Due, Patience, Unmatched, note_error, system_errors};
 pub use folder::{look_private, look_writable, make_private};
 pub use json::JsonFault;
 pub use reason::reason;

@@ -13,7 +13,9 @@ use std::time::{Instant, SystemTime};
 
 use super::gateway::Gateway;
 use crate::config::{self, ListFiles, Unread};
-use crate::files::{Again, Changed, Due, Seen, Watcher, note_error, system_errors};
+use crate::files::{
+    Again, Changed, Due, Patience, Seen, Unmatched, Watcher, note_error, system_errors,
+};
 use crate::limits;
 use crate::pki::{crl, kept_lists};
 use crate::rt;
@@ -57,6 +59,8 @@ struct Cause {
 /// Why a state was refused, and the revocation lists that it names.
 struct Refused {
     errors: Vec<String>,
+    /// All of it may be right in a moment.
+    may_pass: bool,
     lists: Vec<ListFiles>,
 }
 
@@ -81,6 +85,7 @@ impl Reloader {
             read: files,
             again: Again::at(again_at),
             refused: None,
+            unmatched: Unmatched::default(),
             orders,
         };
         std::thread::Builder::new()
@@ -120,6 +125,8 @@ struct Reloading {
     again: Again,
     /// Why the last state was refused.
     refused: Option<String>,
+    /// How long a key has not belonged to its certificate.
+    unmatched: Unmatched,
     orders: Receiver<Order>,
 }
 
@@ -210,7 +217,10 @@ impl Reloading {
         let why = outcome.as_ref().err();
         let why = why.map(|refused| refused.errors.join("\n"));
         // What is tried again every few seconds fails in the same words: said once.
-        let is_news = cause.due.is_none() || why.is_none() || why != refused_before;
+        let may_pass = outcome.as_ref().is_err_and(|refused| refused.may_pass);
+        let patience = self.unmatched.look(may_pass, Instant::now());
+        let is_repeated = cause.due.is_some() && why.is_some() && why == refused_before;
+        let is_news = !is_repeated || patience == Patience::OverNow;
         if is_news {
             let asked = cause.asked.as_deref().or(cause.due.map(Due::words));
             let asked = asked.unwrap_or("files changed");
@@ -233,9 +243,11 @@ impl Reloading {
                 self.record_lists();
                 tracing::info!(%cause, closed, took = ?cause.since.elapsed(), "reloaded");
             }
-            Err(Refused { errors, lists }) => {
+            Err(Refused { errors, lists, .. }) => {
                 match is_news {
-                    true => errors.iter().for_each(|error| refused(cause, error)),
+                    true => errors
+                        .iter()
+                        .for_each(|error| refused(cause, error, patience)),
                     false => tracing::debug!(%cause, "refused as before"),
                 }
                 let unread = self.revoke(&lists, cause);
@@ -250,7 +262,13 @@ impl Reloading {
             }
         }
         // Last, for everything that was read.
-        self.again = Again::at(again_at).unless_read(errors_before, Instant::now());
+        let matched_by = match patience {
+            Patience::Until(at) => Some(at),
+            Patience::OverNow | Patience::Over => None,
+        };
+        self.again = Again::at(again_at)
+            .unless_read(errors_before, Instant::now())
+            .or_when_matched_by(matched_by);
         self.refused = why;
     }
 
@@ -265,6 +283,7 @@ impl Reloading {
                 let words = errors.as_slice().iter().map(ToString::to_string);
                 let refused = Refused {
                     errors: words.collect(),
+                    may_pass: errors.may_pass(),
                     lists: errors.lists().to_vec(),
                 };
                 return (Err(refused), errors.again_at());
@@ -283,6 +302,7 @@ impl Reloading {
             error.io().into_iter().for_each(note_error);
             Refused {
                 errors: vec![error.to_string()],
+                may_pass: false,
                 lists,
             }
         });
@@ -336,8 +356,16 @@ impl Reloading {
     }
 }
 
-fn refused(cause: &Cause, error: &str) {
-    tracing::error!(%cause, "reload refused, the old configuration goes on: {error}");
+fn refused(cause: &Cause, error: &str, patience: Patience) {
+    match patience {
+        Patience::Until(_) => {
+            let wait = limits::KEY_PAIR_PATIENCE;
+            tracing::warn!(%cause, ?wait, "reload refused for now, the old configuration goes on: {error}");
+        }
+        Patience::OverNow | Patience::Over => {
+            tracing::error!(%cause, "reload refused, the old configuration goes on: {error}");
+        }
+    }
 }
 
 impl Cause {

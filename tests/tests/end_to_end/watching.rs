@@ -233,6 +233,33 @@ fn half(file: &Path) {
     fs::write(file, &text[..text.len() / 2]).unwrap();
 }
 
+#[test]
+fn a_key_that_does_not_match_its_certificate_yet_is_a_warning_and_a_fault_when_it_stays_so() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let stranger = renewed(&world, "stranger");
+    let setup = world.setup().route("edge", "", &[backend.address()], "");
+    let gateway = setup.start();
+    let (certificate, key) = (&world.server.certificate, &world.server.key);
+    replace(&stranger.key, key);
+    let said = |level: &str, refused: &str| {
+        let log = gateway.log();
+        let mut lines = log.lines();
+        lines.position(|line| {
+            [level, refused, "does not belong"]
+                .iter()
+                .all(|part| line.contains(part))
+        })
+    };
+    let warned = eventually("a warning", || said(" WARN ", "reload refused for now"));
+    let failed = eventually("a fault", || said(" ERROR ", "reload refused, the old"));
+    assert!(warned < failed, "{warned} {failed}");
+    // Once its certificate is there, both are taken.
+    replace(&stranger.certificate, certificate);
+    let taken = || gateway.metrics().count(RELOADS, &TAKEN);
+    eventually("both are taken", || (taken() > 0).then_some(()));
+}
+
 type Break<'a> = Box<dyn Fn() + 'a>;
 
 #[test]
