@@ -48,6 +48,7 @@ fn main() -> Result<()> {
     certificates(&Seeds::of(root, "certificate")?)?;
     chains(&Seeds::of(root, "chain")?)?;
     handshakes(&Seeds::of(root, "handshake")?)?;
+    pems(&Seeds::of(root, "pem")?)?;
     records(&Seeds::of(root, "record")?)?;
     tickets(&Seeds::of(root, "ticket")?)
 }
@@ -293,6 +294,36 @@ fn openssl_hello(version: &str) -> Result<Vec<u8>> {
 }
 
 /// Streams as they are where no cipher hides them: two bytes that choose, then records with an empty tag.
+/// A certificate with its key as it is, and as editors, shells and other programs leave it. The key opens nothing.
+fn pems(seeds: &Seeds) -> Result<()> {
+    let made = rcgen::generate_simple_self_signed(["pem.example".to_owned()])?;
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let both = format!("{certificate}{key}");
+    seeds.write("certificate", certificate.as_bytes())?;
+    seeds.write("key", key.as_bytes())?;
+    seeds.write("certificate-and-key", both.as_bytes())?;
+    seeds.write(
+        "glued",
+        both.replace("-----\n-----", "----------").as_bytes(),
+    )?;
+    seeds.write("written-out-breaks", both.replace('\n', "\\n").as_bytes())?;
+    seeds.write(
+        "crlf-and-byte-order-mark",
+        format!("\u{feff}{}", both.replace('\n', "\r\n")).as_bytes(),
+    )?;
+    seeds.write("indented", both.replace('\n', "\n  ").as_bytes())?;
+    seeds.write(
+        "another-label",
+        certificate.replace("CERTIFICATE", "X509 CRL").as_bytes(),
+    )?;
+    seeds.write(
+        "four-hyphens",
+        both.replace("-----BEGIN", "----BEGIN").as_bytes(),
+    )?;
+    seeds.write("der", made.cert.der())?;
+    seeds.write("no-end", &certificate.as_bytes()[..certificate.len() - 10])
+}
+
 fn records(seeds: &Seeds) -> Result<()> {
     const ALERT: u8 = 21;
     const HANDSHAKE: u8 = 22;

@@ -20,7 +20,7 @@ use super::explain::explain;
 use super::guard::notes::Notes;
 use crate::blocks::BlockFile;
 use crate::config;
-use crate::pki::{Authority, Profile, Request, read};
+use crate::pki::{Authority, Profile, Request, crl, list_ranks, read};
 use crate::tls::load_ticket_keys;
 
 /// Damaged files.
@@ -193,6 +193,7 @@ impl Pieces {
 }
 
 const CONFIGURATION: &str = "\
+# before
 [[listener]]
 name = 'edge'
 address = '127.0.0.1:4317'
@@ -222,8 +223,8 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         let lifetime = Duration::from_secs(60 * 24 * 60 * 60);
         let authority = Authority::init(folder.path(), "CA", lifetime).unwrap();
-        let request = Request {
-            name: "server".to_owned(),
+        let named = |name: &str| Request {
+            name: name.to_owned(),
             profile: Profile::Server,
             uris: Vec::new(),
             dns_names: vec!["server.example".to_owned()],
@@ -231,14 +232,19 @@ impl Site {
             lifetime,
             not_before: None,
         };
-        let issued = authority.issue(&request).unwrap();
+        let issued = authority.issue(&named("server")).unwrap();
         fs::write(folder.path().join("portcullis.toml"), CONFIGURATION).unwrap();
         let whole = |path: &Path| fs::read_to_string(path).unwrap();
         let (certificate, key) = (whole(&issued.certificate), whole(&issued.key));
         let der = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
         // The public key stands beside the private one.
         let known = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
-        let pieces = Pieces::of(der.secret_der()).without(&Pieces::of(&known));
+        // And what any key of this kind begins with is no secret.
+        let other = authority.issue(&named("other")).unwrap().key;
+        let other = PrivateKeyDer::from_pem_file(other).unwrap();
+        let pieces = Pieces::of(der.secret_der())
+            .without(&Pieces::of(&known))
+            .without(&Pieces::of(other.secret_der()));
         assert!(pieces.are_in(&key) && !pieces.are_in(&certificate));
         let loaded = config::load(&folder.path().join("portcullis.toml")).unwrap();
         Site {
@@ -263,24 +269,31 @@ impl Site {
         }
     }
 
-    /// What the program says of a file, wherever it is named, and of a value. A configuration takes longer than the others:
-    /// of its keys each has its turn.
-    fn said(&self, damaged: &[u8], turn: usize) -> [String; 8] {
+    /// What the program says of a file, wherever it is named, of a value, and of a configuration with such text in its middle. A
+    /// configuration takes longer than the others: of its keys each has its turn.
+    fn said(&self, damaged: &[u8], turn: usize) -> [String; 11] {
         let path = self.path("damaged");
         fs::write(&path, damaged).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        // A key that is put into the configuration itself is known by the line it begins with.
-        let value = String::from_utf8_lossy(damaged).into_owned();
-        let value = Some(value).filter(|value| value.contains("-----BEGIN"));
+        let state = self.path("state");
+        fs::create_dir_all(&state).unwrap();
+        fs::write(list_ranks::file_in(&state), damaged).unwrap();
+        let text = String::from_utf8_lossy(damaged).into_owned();
+        // A key that is a value itself is known for certain by the line it begins with; short pieces of its middle, by chance.
+        let value = Some(text.clone()).filter(|value| value.contains("-----BEGIN"));
         let quoted = toml::Value::String(value.unwrap_or_default()).to_string();
-        let (from, to) = match turn % 7 {
+        let (from, to) = match turn % 11 {
             0 => ("server.pem", "damaged"),
             1 => ("server.key", "damaged"),
             2 => ("ca.pem", "damaged"),
             3 => ("# more", "crl = ['damaged']"),
             4 => ("'server.key'", quoted.as_str()),
             5 => ("'ca.pem'", quoted.as_str()),
-            _ => ("'127.0.0.1:4317'", quoted.as_str()),
+            6 => ("'127.0.0.1:4317'", quoted.as_str()),
+            7 => ("'edge'", quoted.as_str()),
+            8 => ("['127.0.0.1:4320']", quoted.as_str()),
+            9 => ("# more", text.as_str()),
+            _ => ("# before", "include = ['damaged']"),
         };
         let Site {
             config, authority, ..
@@ -297,6 +310,9 @@ impl Site {
             error_of(load_ticket_keys(&path)),
             error_of(BlockFile::load(&path)),
             error_of(Notes::load(&path)),
+            error_of(config::locate(&path)),
+            error_of(list_ranks::KnownLists::read(&state)),
+            error_of(crl::read_unverified(&path)),
         ]
     }
 }

@@ -11,7 +11,7 @@ use toml::de::DeTable;
 use super::checked::Paths;
 use super::process::SOCKET_PATH_BYTES_MAX;
 use super::raw::{RawPaths, Text};
-use super::report::{ConfigErrors, Place, Report};
+use super::report::{ConfigErrors, Place, Report, without_pem};
 use super::text_of;
 use super::value::Field;
 use crate::limits;
@@ -159,7 +159,14 @@ impl fmt::Display for LocateError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LocateError::Unreadable(errors) => errors.fmt(formatter),
-            LocateError::Wrong(file, why) => write!(formatter, "{}: {why}", file.display()),
+            LocateError::Wrong(file, why) => {
+                write!(
+                    formatter,
+                    "{}: {}",
+                    file.display(),
+                    without_pem(why.clone())
+                )
+            }
         }
     }
 }

@@ -60,7 +60,7 @@ fn on_one_line(text: &str) -> String {
 }
 
 /// A text up to PEM in it: where a key stands in the place of its path, an error must not tell it to the log.
-fn without_pem(mut text: String) -> String {
+pub(super) fn without_pem(mut text: String) -> String {
     if let Some(begin) = pem::misplaced(&text) {
         text.truncate(begin);
         text.push_str("(PEM or Base64, not shown: name a file that holds it)");

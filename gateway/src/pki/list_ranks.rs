@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::date::date;
 use super::read::{self, ReadError};
-use crate::files::{LockError, lock, reason, replace};
+use crate::files::{JsonFault, LockError, lock, reason, replace};
 use crate::limits;
 
 /// What this process knows, for what the state folder does not hold.
@@ -66,7 +66,7 @@ pub enum RanksError {
     Read(PathBuf, ReadError),
     /// It is not what was written.
     #[error("{}: is damaged: {}; remove it, and older lists are not told from newer ones until the next one comes", .0.display(), .1)]
-    Broken(PathBuf, serde_json::Error),
+    Broken(PathBuf, JsonFault),
     /// It cannot be written.
     #[error("{}: cannot be written: {}", .0.display(), reason(.1))]
     Write(PathBuf, io::Error),
@@ -247,7 +247,7 @@ impl KnownLists {
                 let known = serde_json::from_slice(&bytes);
                 known
                     .map(Some)
-                    .map_err(|error| RanksError::Broken(path, error))
+                    .map_err(|error| RanksError::Broken(path, error.into()))
             }
             Err(ReadError::Open(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(RanksError::Read(path, error)),

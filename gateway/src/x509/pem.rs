@@ -441,13 +441,11 @@ fn is_base64(byte: u8) -> bool {
 }
 
 /// Where PEM, or the Base64 of a key or certificate, begins in a text that was meant to be something else: a value of the
-/// configuration, for instance, in which a key stands instead of its path.
+/// configuration, for instance, in which a key stands instead of its path, or a piece from the middle of one.
 pub fn misplaced(text: &str) -> Option<usize> {
     const RUN_BYTES_MIN: usize = 40;
     // The last is PKCS #8 of Ed25519, which is short enough for a length of one byte.
     const BEGINNINGS: [&str; 4] = ["MII", "MIG", "MIH", "MC4CAQ"];
-    let markers = ["-----BEGIN", "-----END"].into_iter();
-    let marker = markers.filter_map(|marker| text.find(marker)).min();
     let bodies = BEGINNINGS
         .into_iter()
         .flat_map(|beginning| text.match_indices(beginning));
@@ -456,7 +454,62 @@ pub fn misplaced(text: &str) -> Option<usize> {
         run.count() >= RUN_BYTES_MIN
     };
     let body = bodies.map(|(at, _)| at).filter(is_run).min();
-    marker.into_iter().chain(body).min()
+    // What stands before the end of a section is of it.
+    let end = text.find("-----END").map(|at| {
+        let is_of_section =
+            |byte: &u8| is_base64(*byte) || *byte == b'=' || byte.is_ascii_whitespace();
+        let mut before = text.as_bytes()[..at].iter();
+        before
+            .rposition(|byte| !is_of_section(byte))
+            .map_or(0, |at| at + 1)
+    });
+    let begin = text.find("-----BEGIN");
+    let found = [begin, end, body, random_looking(text)].into_iter();
+    found.flatten().min()
+}
+
+/// Where a word begins that looks like Base64 of random bytes and like no word, path or digest: within so many characters,
+/// capitals, small letters and digits take turns so often, which one of ten such pieces of random Base64 does not do, and no piece
+/// of two lines fails to do somewhere. Hexadecimal digits have no capitals beside small letters. White space is nothing, as in PEM.
+fn random_looking(text: &str) -> Option<usize> {
+    const WINDOW: usize = 20;
+    const TURNS_MIN: usize = 9;
+    const OF_EACH_CASE_MIN: usize = 2;
+    let bytes = text.as_bytes();
+    // Where the characters of Base64 stand that came without anything else between.
+    let mut run: Vec<usize> = Vec::new();
+    for (at, byte) in bytes.iter().enumerate() {
+        if is_base64(*byte) {
+            run.push(at);
+        } else if !byte.is_ascii_whitespace() {
+            run.clear();
+        }
+        let Some(start) = run.len().checked_sub(WINDOW) else {
+            continue;
+        };
+        let window = || run[start..].iter().map(|at| (*at, bytes[*at]));
+        let count = |is: fn(&u8) -> bool| window().filter(|(_, byte)| is(byte)).count();
+        let kind = |byte: u8| (byte.is_ascii_uppercase(), byte.is_ascii_digit());
+        let letters: Vec<_> = window()
+            .filter(|(_, byte)| byte.is_ascii_alphanumeric())
+            .collect();
+        let mut turns = letters
+            .windows(2)
+            .filter(|pair| kind(pair[0].1) != kind(pair[1].1));
+        let Some(first) = turns.next() else {
+            continue;
+        };
+        if 1 + turns.count() >= TURNS_MIN
+            && count(u8::is_ascii_uppercase) >= OF_EACH_CASE_MIN
+            && count(u8::is_ascii_lowercase) >= OF_EACH_CASE_MIN
+        {
+            // What reads like words before it is none of it.
+            let mut before = bytes[..first[1].0].iter();
+            let word = before.rposition(|byte| !is_base64(*byte));
+            return Some(word.map_or(0, |at| at + 1));
+        }
+    }
+    None
 }
 
 /// A line without the white space around it and without a byte order mark, which stays in the middle of a text when files
@@ -713,9 +766,26 @@ mod tests {
         ] {
             assert_eq!(misplaced(&text), Some("before ".len()), "{text}");
         }
+        // From the middle, where nothing says what it is; folded; and the last line alone.
+        let middle = "pwWh0ErPplY5BSAmuC5TzJa4x9oT7nK2";
+        for (text, begins) in [
+            (format!("before \"{middle}\""), 8),
+            (
+                format!("'{} {} {}'", &middle[..11], &middle[11..22], &middle[22..]),
+                1,
+            ),
+            ("'Zq==\n-----END PRIVATE KEY-----".to_owned(), 1),
+        ] {
+            assert_eq!(misplaced(&text), Some(begins), "{text}");
+        }
         for text in [
             "/etc/portcullis/MII.pem",
             "/etc/MIIabcdefghijklmnopqrstuvwxyz.key",
+            "/srv/Gateways/Berlin2/Certificates/EdgeNorth",
+            "spiffe://example.org/ns/Telemetry/sa/CollectorA1/pod/0",
+            "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "9F86D081884C7D659A2FEAA0C55AD015A3BF4F1B2B0B822CD15D6C15B0F00A08",
+            "must be TLS13 AES128 GCM SHA256 or TLS13 CHACHA20 POLY1305 SHA256",
             "",
         ] {
             assert_eq!(misplaced(text), None, "{text}");
