@@ -379,16 +379,23 @@ pub const CHAIN_BYTES_MAX: usize = 64 << 10;
 /// DER values of which one certificate may be made. Parsers take 50 to 150 ns for each, so ten such certificates cost about a
 /// millisecond; common ones have a hundred, one with a thousand names has 1,100.
 pub const CERTIFICATE_VALUES_MAX: usize = 2048;
-/// Signatures that are checked in the search for one path: of the longest chain, and five guesses. Those of RSA and P-256 take
-/// 20 to 100 us each, of P-384 up to 300 us.
+/// Signatures that are checked in the search for one path: of the longest chain, and five guesses. Those of RSA-2048 and P-256 take
+/// 20 to 100 us each ...
 pub const CHAIN_SIGNATURES_MAX: usize = 12;
+/// ... those of P-384, P-521 and longer RSA keys up to a few hundred: together they may cost this much, in microseconds with the slowest
+/// library. The longest chain of P-384 keys takes 2,800.
+pub const CHAIN_SIGNATURE_WORK_US_MAX: usize = 3000;
 /// Beginnings of paths that a search looks at, about 1 us each ...
 pub const CHAIN_CANDIDATES_MAX: usize = 64;
 /// ... and whole paths of which it has the signatures checked: webpki takes 5 to 50 us for each beside those.
 pub const CHAIN_PATHS_MAX: usize = 16;
-/// Certificates of one name in a path, the root left out. Two are what the change of a CA's key makes; webpki has nothing to
-/// choose between two, and two orders to try.
-pub const CHAIN_NAMESAKES_MAX: usize = 2;
+/// Orders in which webpki may put the certificates of the paths that it is shown, counted by certificates: it is shown only paths
+/// whose signatures hold, takes the first order of one that is good, and tries all orders of namesakes of one that is not. Five
+/// namesakes in a row have 120 orders of 600 certificates, at about 1 us each; a CA whose key has changed four times has as many.
+pub const CHAIN_ORDERS_MAX: usize = 768;
+/// Longest name in bytes that is compared as RFC 5280 section 7.1 wants it, at about 10 ns a byte; longer ones are compared byte
+/// by byte. Names of CAs have 30 to 200.
+pub const NAME_COMPARED_BYTES_MAX: usize = 1024;
 /// Product of the DER values of a path and those of its CAs' name constraints: webpki compares each name with each constraint,
 /// at 50 to 100 ns, and two values of a constraint are one.
 pub const CHAIN_CONSTRAINT_WORK_MAX: usize = 1 << 16;

@@ -12,7 +12,7 @@ use gateway::x509::{AnyPath, Refused, Roots, Search, Steps, Usage};
 use gateway_core::failure::Failure;
 use proptest::prelude::*;
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose,
+    BasicConstraints, CertificateParams, CustomExtension, DnType, DnValue, ExtendedKeyUsagePurpose,
     GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
 };
 use rustls::RootCertStore;
@@ -120,8 +120,10 @@ fn search_at(
         "{steps:?}"
     );
     assert!(steps.paths <= limits::CHAIN_PATHS_MAX, "{steps:?}");
+    assert!(steps.orders <= limits::CHAIN_ORDERS_MAX, "{steps:?}");
     assert!(
-        steps.signatures <= limits::CHAIN_SIGNATURES_MAX,
+        steps.signatures <= limits::CHAIN_SIGNATURES_MAX
+            && steps.signature_work_us <= limits::CHAIN_SIGNATURE_WORK_US_MAX,
         "{steps:?}"
     );
     (found, steps)
@@ -204,6 +206,96 @@ fn a_ca_with_a_new_key_is_found_through_the_certificate_its_old_key_has_signed()
         let (found, _) = search(&roots(&[root]), &[agent.make(), new_with_old.make()]);
         found.unwrap();
     }
+}
+
+/// A CA whose key has changed so many times, each new one certified by the one before, and a client of the newest. The root is
+/// the oldest.
+fn renewed(times: usize, names_signer: bool) -> (Roots, Vec<CertificateDer<'static>>) {
+    let root = plan("CA", 0, "CA", 0).make();
+    let made = |mut plan: Plan| {
+        plan.names_signer = names_signer;
+        plan
+    };
+    let mut agent = made(plan("agent", 20, "CA", times));
+    agent.is_authority = false;
+    let newest_first = (1..=times).rev();
+    let above = newest_first.map(|key| made(plan("CA", key, "CA", key - 1)).make());
+    let sent = [agent.make()].into_iter().chain(above).collect();
+    (roots(&[root]), sent)
+}
+
+#[test]
+fn a_ca_whose_key_has_changed_several_times_is_found_in_any_order_of_its_certificates() {
+    for times in 1..=5 {
+        let (roots, mut sent) = renewed(times, true);
+        let (found, steps) = search(&roots, &sent);
+        found.unwrap();
+        assert_eq!((steps.paths, steps.signatures), (1, times + 1));
+        sent[1..].reverse();
+        search(&roots, &sent).0.unwrap();
+    }
+    // Without key identifiers each guess takes a signature.
+    for times in 1..=2 {
+        let (roots, sent) = renewed(times, false);
+        search(&roots, &sent).0.unwrap();
+    }
+    let (roots, sent) = renewed(6, true);
+    assert_eq!(failure(search(&roots, &sent).0).0, Failure::ChainTooLarge);
+}
+
+#[test]
+fn slow_signatures_are_fewer() {
+    // Twenty CAs of one name and P-384 keys, none of which has signed.
+    let keys: Vec<_> = (0..21)
+        .map(|_| KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap())
+        .collect();
+    let authority = named("CA");
+    let certificates: Vec<_> = keys[1..]
+        .iter()
+        .map(|key| authority.self_signed(key).unwrap().der().clone())
+        .collect();
+    let issuer = Issuer::from_params(&authority, &keys[0]);
+    let signed = leaf("agent").signed_by(key(0), &issuer).unwrap();
+    let (found, steps) = search(&roots(&certificates), &[signed.der().clone()]);
+    assert_eq!(failure(found).0, Failure::ChainTooLarge);
+    assert_eq!((steps.signatures, steps.signature_work_us), (7, 2800));
+}
+
+#[test]
+fn a_ca_with_the_name_and_the_key_of_the_certificate_itself_leads_nowhere() {
+    // webpki takes it for a loop (RFC 4158 section 5.2), and so does the oracle of the fuzz target.
+    let root = plan("CA", 0, "CA", 0).make();
+    let mut agent = plan("agent", 1, "branch", 2);
+    agent.is_authority = false;
+    let twin = plan("agent", 1, "CA", 0).make();
+    let branch = plan("branch", 2, "agent", 1).make();
+    let (found, steps) = search(&roots(&[root]), &[agent.make(), branch, twin]);
+    assert_eq!(failure(found).0, Failure::UnknownIssuer);
+    assert_eq!(steps.signatures, 0);
+}
+
+#[test]
+fn a_ca_is_found_by_its_name_in_another_string_type() {
+    // RFC 5280 section 7.1: the root has PrintableStrings and capitals, and whoever issued wrote UTF8Strings.
+    let spelled = |number: usize, name: &str| {
+        let mut params = named("");
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        let name = DnValue::PrintableString(name.try_into().unwrap());
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.self_signed(key(number)).unwrap().der().clone()
+    };
+    let right = spelled(0, "AGENTS  CA");
+    let roots = roots(&[spelled(3, "Agents CA"), right, spelled(4, "Agent CA")]);
+    let branch = plan("branch", 1, "Agents CA", 0).make();
+    let mut direct = plan("agent", 2, "Agents CA", 0);
+    let mut below = plan("agent", 2, "branch", 1);
+    (direct.is_authority, below.is_authority) = (false, false);
+    search(&roots, &[direct.make()]).0.unwrap();
+    search(&roots, &[below.make(), branch]).0.unwrap();
+    let mut foreign = plan("agent", 2, "Agents CA", 5);
+    foreign.is_authority = false;
+    let (reason, words) = failure(search(&roots, &[foreign.make()]).0);
+    assert_eq!(reason, Failure::BadSignature, "{words}");
 }
 
 #[test]

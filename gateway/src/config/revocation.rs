@@ -25,6 +25,7 @@ use crate::pki::crl::{self, CrlError, VerifiedList};
 use crate::pki::list_ranks;
 use crate::pki::signed::Signed;
 use crate::tls::{authority_id, authority_key};
+use crate::x509::is_same_name;
 
 /// The keys as written.
 pub struct Written {
@@ -496,7 +497,7 @@ fn links_above(
     let signed = Signed::parse(certificate)?;
     let issuers = authorities.roots.roots.iter().filter(|root| {
         let key = root.subject_public_key_info.as_ref();
-        root.subject.as_ref() == issuer.data
+        is_same_name(&root.subject, issuer.data)
             && (signed.is_signed_by(key, algorithms) || !signed.can_be_told(key, algorithms))
     });
     let link = |root| Link {

@@ -15,9 +15,10 @@ use super::date::date;
 use super::kept_lists::{self, Key};
 use super::read::{self, ListRead, ReadError};
 use super::signed::Signed;
+use super::words;
 use crate::limits;
 use crate::tls::authority_id;
-use crate::x509::{ListError, ListParts};
+use crate::x509::{ListError, ListParts, is_same_name};
 
 /// Why a list cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,19 @@ pub enum CrlError {
     /// The issuer's name is right and its signature is not.
     #[error("bears the name of a CA that is trusted here and is not signed by it")]
     BadSignature,
+    /// Nobody can say whether its issuer has signed it.
+    #[error(
+        "bears the name of {subject} and a signature by {signature}, which [tls] provider does not verify with a key of {key}: sign \
+         lists with a hash of the key's length, or take another provider"
+    )]
+    Unverifiable {
+        /// The CA.
+        subject: Arc<str>,
+        /// What its key is.
+        key: String,
+        /// What the list is signed with.
+        signature: String,
+    },
     /// Its issuer may not sign lists.
     #[error(
         "is signed by {0}, whose key usage lacks cRLSign: not taken (RFC 5280 section 6.3.3 f); issue the CA's certificate anew with it, or leave the list out"
@@ -72,6 +86,7 @@ impl CrlError {
             | CrlError::NoNextUpdate
             | CrlError::ForeignIssuer
             | CrlError::BadSignature
+            | CrlError::Unverifiable { .. }
             | CrlError::MaySignNone(_) => None,
         }
     }
@@ -270,7 +285,7 @@ fn issuer_of<'i>(
 ) -> Result<&'i ListIssuer, CrlError> {
     let mut named: Vec<_> = issuers
         .iter()
-        .filter(|issuer| issuer.anchor.subject.as_ref() == parts.issuer)
+        .filter(|issuer| is_same_name(&issuer.anchor.subject, parts.issuer))
         .collect();
     if named.is_empty() {
         return Err(CrlError::ForeignIssuer);
@@ -280,8 +295,23 @@ fn issuer_of<'i>(
         let key = issuer.anchor.subject_public_key_info.as_ref();
         signed.is_signed_by(key, algorithms)
     };
-    let mut signers = named.into_iter().filter(signs);
-    signers.next().ok_or(CrlError::BadSignature)
+    if let Some(signer) = named.iter().copied().find(signs) {
+        return Ok(signer);
+    }
+    let can_be_told = |issuer: &&ListIssuer| {
+        let key = issuer.anchor.subject_public_key_info.as_ref();
+        signed.can_be_told(key, algorithms)
+    };
+    Err(
+        match named.iter().copied().find(|issuer| !can_be_told(issuer)) {
+            Some(issuer) => CrlError::Unverifiable {
+                subject: Arc::clone(&issuer.subject),
+                key: words::key(&issuer.anchor.subject_public_key_info),
+                signature: words::signature(signed.algorithm()),
+            },
+            None => CrlError::BadSignature,
+        },
+    )
 }
 
 #[cfg(test)]
@@ -366,6 +396,43 @@ mod tests {
         let provider = rustls::crypto::ring::default_provider();
         let algorithms = &provider.signature_verification_algorithms;
         verify(der, roots, algorithms)
+    }
+
+    #[test]
+    fn a_list_whose_signature_cannot_be_verified_says_so_and_with_what() {
+        // ECDSA with SHA-512 by a P-256 key, as `openssl ca -md sha512` makes it: ring has no code for that.
+        let (issuer, roots) = authority("Agents");
+        let mut der = params(&[7]).signed_by(&issuer).unwrap().der().to_vec();
+        let sha256 = [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+        let places: Vec<_> = (0..der.len() - 8)
+            .filter(|at| der[*at..].starts_with(&sha256))
+            .collect();
+        assert_eq!(places.len(), 2);
+        places.iter().for_each(|at| der[at + 7] = 4);
+        let words = verified(&der, &roots).unwrap_err().to_string();
+        for part in ["ECDSA with SHA-512", "a key of P-256", "provider"] {
+            assert!(words.contains(part), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_of_the_authority_that_its_issuers_name_reads_the_same_as() {
+        // RFC 5280 section 7.1: a PrintableString in capitals against a UTF8String.
+        let (issuer, mut roots) = authority("Agents");
+        let der = params(&[7]).signed_by(&issuer).unwrap();
+        let subject = roots[0].anchor.subject.to_vec();
+        let at = subject.windows(6).position(|six| six == b"Agents").unwrap();
+        let mut respelled = subject.clone();
+        respelled[at..at + 6].copy_from_slice(b"AGENTS");
+        respelled[at - 2] = 0x13;
+        roots[0].anchor.subject = respelled.into();
+        let found = verified(der.der(), &roots).unwrap();
+        assert_eq!(found.issuer, authority_id(&roots[0].anchor));
+        let mut other = subject;
+        other[at] = b'B';
+        roots[0].anchor.subject = other.into();
+        let refused = verified(der.der(), &roots);
+        assert!(matches!(refused, Err(CrlError::ForeignIssuer)));
     }
 
     #[test]

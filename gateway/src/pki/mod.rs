@@ -17,6 +17,7 @@ mod renew;
 mod sign;
 pub(crate) mod signed;
 mod template;
+mod words;
 
 use std::io;
 use std::net::IpAddr;

@@ -50,15 +50,22 @@ impl<'a> Signed<'a> {
         public_key_info: &[u8],
         algorithms: &WebPkiSupportedAlgorithms,
     ) -> bool {
-        let Some((key_algorithm, key)) = key_of(public_key_info) else {
-            return false;
+        self.holds(public_key_info, algorithms.all.iter().copied()) == Some(true)
+    }
+
+    /// The same by any algorithms; `None` where it cannot be told by them.
+    pub fn holds<'k>(
+        &self,
+        public_key_info: &[u8],
+        algorithms: impl Iterator<Item = &'k dyn SignatureVerificationAlgorithm>,
+    ) -> Option<bool> {
+        let (key_algorithm, key) = key_of(public_key_info)?;
+        let verify = |algorithm: &dyn SignatureVerificationAlgorithm| {
+            let verified = algorithm.verify_signature(key, self.bytes, self.signature);
+            verified.is_ok()
         };
-        let mut verified = self.fitting(key_algorithm, algorithms).map(|algorithm| {
-            algorithm
-                .verify_signature(key, self.bytes, self.signature)
-                .is_ok()
-        });
-        verified.any(|good| good)
+        let fitting = algorithms.filter(|algorithm| self.fits(key_algorithm, *algorithm));
+        fitting.map(verify).reduce(|one, other| one || other)
     }
 
     /// Whether it can be told at all if the holder of a public key made the signature.
@@ -69,19 +76,14 @@ impl<'a> Signed<'a> {
     ) -> bool {
         let key = key_of(public_key_info);
         key.is_some_and(|(key_algorithm, _)| {
-            self.fitting(key_algorithm, algorithms).next().is_some()
+            let mut all = algorithms.all.iter();
+            all.any(|algorithm| self.fits(key_algorithm, *algorithm))
         })
     }
 
-    fn fitting(
-        &self,
-        key_algorithm: &[u8],
-        algorithms: &WebPkiSupportedAlgorithms,
-    ) -> impl Iterator<Item = &'static dyn SignatureVerificationAlgorithm> {
-        algorithms.all.iter().copied().filter(move |algorithm| {
-            algorithm.signature_alg_id().as_ref() == self.algorithm
-                && algorithm.public_key_alg_id().as_ref() == key_algorithm
-        })
+    fn fits(&self, key_algorithm: &[u8], algorithm: &dyn SignatureVerificationAlgorithm) -> bool {
+        algorithm.signature_alg_id().as_ref() == self.algorithm
+            && algorithm.public_key_alg_id().as_ref() == key_algorithm
     }
 }
 

@@ -27,8 +27,10 @@ pub(super) fn read(verified: &Verified<'_>) -> Result<Chain, Unreadable> {
         let anchor = webpki::anchor_from_trusted_cert(&der).map_err(unreadable)?;
         issuers.push((authority_id(&anchor), authority_key(&anchor)));
     }
-    let anchor = authority_id(path.anchor());
-    issuers.push((anchor, authority_key(path.anchor())));
+    // As the configuration knows it: the path may call it by its name in another encoding.
+    let root = &verified.root.anchor;
+    let anchor = authority_id(root);
+    issuers.push((anchor, authority_key(root)));
     let leaf = path.end_entity();
     let (not_before, end) = validity(&leaf.der())?;
     let mut below_ends = end;

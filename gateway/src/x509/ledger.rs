@@ -1,11 +1,16 @@
-//! Signature checks of one search: each is made once, and only so many are made.
+//! Signature checks of one search: each is made once, and only so many are made, of slow kinds fewer.
 //! In: what webpki would verify. Out: whether it holds. webpki asks for the same signature again with every path it is shown;
 //! here the answer is remembered for as long as the search lasts. On the thread that searches; shared with nobody.
 
 use std::cell::RefCell;
 use std::ops::Range;
 
-use rustls::pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm};
+use rustls::pki_types::{
+    AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id,
+};
+
+use super::read::Value;
+use crate::limits;
 
 /// Where bytes are. While a search lasts its certificates do not move, so the same place is the same bytes.
 type Place = Range<usize>;
@@ -31,21 +36,62 @@ struct Checked {
 #[derive(Debug, Default)]
 struct Ledger {
     checked: Vec<Checked>,
-    checks_max: usize,
+    /// What the checks may have cost, in microseconds.
+    work_us: usize,
     is_exhausted: bool,
+    /// Nothing is checked that is not known: it does not hold.
+    is_closed: bool,
 }
 
 thread_local! {
     static LEDGER: RefCell<Ledger> = RefCell::default();
 }
 
-/// Begins a search of at most so many checks.
-pub(super) fn open(checks_max: usize) {
+/// Begins a search.
+pub(super) fn open() {
     LEDGER.with_borrow_mut(|ledger| {
         ledger.checked.clear();
-        ledger.checks_max = checks_max;
+        ledger.work_us = 0;
         ledger.is_exhausted = false;
+        ledger.is_closed = false;
     });
+}
+
+/// Makes a call in which only those signatures hold that are known to. Of a path that was looked at before, they are all that it
+/// takes; what webpki tries beside them, such as a CA that has the name of the right one, costs nothing then.
+pub(super) fn closed<R>(call: impl FnOnce() -> R) -> R {
+    LEDGER.with_borrow_mut(|ledger| ledger.is_closed = true);
+    let result = call();
+    LEDGER.with_borrow_mut(|ledger| ledger.is_closed = false);
+    result
+}
+
+/// What the checks may have cost, in microseconds.
+pub(super) fn work_us() -> usize {
+    LEDGER.with_borrow(|ledger| ledger.work_us)
+}
+
+/// What a check may cost with the slowest library, in microseconds: a sender chooses the kind of its keys. Both libraries refuse
+/// RSA keys beyond 8192 bits, and exponents beyond 33, before they calculate anything.
+fn cost_us(algorithm: AlgorithmIdentifier, public_key: &[u8]) -> usize {
+    const RSA_2048: usize = 25;
+    const RSA_2048_BYTES: usize = 256;
+    match algorithm {
+        alg_id::ECDSA_P384 | alg_id::ECDSA_P521 => 400,
+        alg_id::RSA_ENCRYPTION => {
+            let numbers = Value::first(public_key).map(|sequence| sequence.content);
+            let modulus = numbers.and_then(Value::first);
+            let (bytes, rest) =
+                modulus.map_or((0, &[][..]), |value| (value.content.len(), value.rest));
+            let exponent = Value::first(rest).map_or(0, |value| value.content.len());
+            // The usual exponent, 65537, takes 17 steps, the longest one that the libraries take 33 to 65.
+            let slowness = if exponent > 3 { 3 } else { 1 };
+            let size = bytes.div_ceil(RSA_2048_BYTES).min(4);
+            RSA_2048 * size * size * slowness
+        }
+        // P-256, Ed25519 and ML-DSA.
+        _ => 100,
+    }
 }
 
 /// How many signatures were checked.
@@ -93,10 +139,17 @@ impl SignatureVerificationAlgorithm for Recorded {
             if let Some(holds) = ledger.known(&key_place, &message_place) {
                 return holds;
             }
-            if ledger.checked.len() >= ledger.checks_max {
+            if ledger.is_closed {
+                return false;
+            }
+            let work_us = ledger.work_us + cost_us(self.0.public_key_alg_id(), public_key);
+            if ledger.checked.len() >= limits::CHAIN_SIGNATURES_MAX
+                || work_us > limits::CHAIN_SIGNATURE_WORK_US_MAX
+            {
                 ledger.is_exhausted = true;
                 return false;
             }
+            ledger.work_us = work_us;
             let verified = self.0.verify_signature(public_key, message, signature);
             ledger.checked.push(Checked {
                 key: key_place,

@@ -272,3 +272,25 @@ fn scope(value: &[u8]) -> Result<Scope, ListError> {
     }
     Ok(scope)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_without_extensions_is_read_and_one_of_version_1_is_named() {
+        // Version, algorithm, issuer, thisUpdate; nothing else has to be there.
+        let rest = [&[0x30, 0, 0x30, 0, 0x17, 13][..], b"270101000000Z"].concat();
+        let second = [&[2, 1, 1][..], &rest].concat();
+        let parts = ListParts::parse(&second).unwrap();
+        assert!(parts.number.is_none() && parts.next_update.is_none());
+        assert_eq!(parts.serials().count(), 0);
+        let refused = |content: &[u8]| ListParts::parse(content).unwrap_err();
+        assert_eq!(refused(&rest), ListError::Version1);
+        assert!(ListError::Version1.to_string().contains("crlnumber"));
+        assert_eq!(
+            refused(&[&[2, 1, 2][..], &rest].concat()),
+            ListError::Version
+        );
+    }
+}

@@ -5,6 +5,7 @@ mod constraints;
 pub mod der;
 mod ledger;
 mod list;
+mod name;
 mod path;
 pub mod pem;
 mod points;
@@ -15,6 +16,7 @@ mod words;
 
 pub use constraints::{kept_out, unheeded_extensions};
 pub use list::{ListError, ListParts};
+pub(crate) use name::is_same as is_same_name;
 pub use path::{AnyPath, Judge, Search, Steps, Usage, Verified, within_bounds};
 pub use points::named_by_certificate;
 pub use roots::{Root, Roots};

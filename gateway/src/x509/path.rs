@@ -4,8 +4,14 @@
 //!
 //! webpki tries every order of the certificates it is given, which is exponential where they are interchangeable. So the
 //! search is done here, over names and key identifiers (RFC 4158 section 2.4), best guess first, and webpki is shown one
-//! path at a time, from which there is nothing to choose. Certificates that no path needs are not judged at all:
-//! RFC 8446 section 4.4.2 wants them tolerated.
+//! path at a time, in its order, and only if every signature on it holds. Certificates that no path needs are not judged at all:
+//! RFC 8446 section 4.4.2 wants them tolerated. A CA is found by its name as RFC 5280 section 7.1 compares names; between two
+//! certificates that were sent the bytes have to be the same, because webpki compares them.
+//!
+//! Two kinds of paths are not found although trying every order would find them:
+//! - through a CA that has the name and the key of the first certificate: a loop (RFC 4158 section 5.2), which webpki refuses. Other
+//!   loops have a shorter path without them, which is found.
+//! - beyond the limits. The reason is `ChainTooLarge` then, unless another path was refused for one that says more.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,6 +25,7 @@ use super::read::{self, Candidate, Unreadable};
 use super::roots::{Root, Roots};
 use super::words::{self, Refused};
 use crate::limits;
+use crate::pki::signed::Signed;
 use gateway_core::failure::Failure;
 
 /// What the certificate at the beginning is used for.
@@ -86,8 +93,12 @@ pub struct Steps {
     pub candidates: usize,
     /// Whole paths that webpki was shown.
     pub paths: usize,
+    /// Orders of certificates that webpki may have tried on those that it refused, counted by certificates.
+    pub orders: usize,
     /// Signatures that were checked.
     pub signatures: usize,
+    /// What that may have cost with the slowest library, in microseconds.
+    pub signature_work_us: usize,
 }
 
 /// A search for a path.
@@ -140,13 +151,14 @@ impl Search<'_> {
         if let Err(refused) = within_bounds(sent) {
             return (Err(refused), Steps::default());
         }
-        ledger::open(limits::CHAIN_SIGNATURES_MAX);
+        ledger::open();
         let mut walk = match Walk::new(self, sent) {
             Ok(walk) => walk,
             Err(refused) => return (Err(refused), Steps::default()),
         };
         let found = walk.run(judge);
         walk.steps.signatures = ledger::checks();
+        walk.steps.signature_work_us = ledger::work_us();
         (found, walk.steps)
     }
 }
@@ -197,7 +209,7 @@ struct Walk<'w> {
     refusal: Option<Refused>,
     /// A path was not followed because it had become too long.
     is_cut: bool,
-    /// A path was not followed because too many of one name would have been in it.
+    /// A path was not followed because so many of one name would have been in it that webpki would try too many orders.
     is_crowded: bool,
 }
 
@@ -279,9 +291,10 @@ impl<'w> Walk<'w> {
     /// Who may have issued the last certificate of a path, with what each step costs: the cheaper, the likelier.
     fn issuers(&mut self, beginning: &Beginning) -> Vec<(usize, Issuer)> {
         let head = self.head(beginning);
-        let named = self.search.roots.named(head.issuer).iter();
+        let named = self.search.roots.named(head.issuer).iter().copied();
         let mut issuers: Vec<_> = named
-            .map(|position| (*position, self.search.roots.at(*position)))
+            .chain(self.search.roots.named_otherwise(head.issuer))
+            .map(|position| (position, self.search.roots.at(position)))
             .filter(|(_, root)| !ledger::refutes(&root.anchor.subject_public_key_info, head.der))
             .map(|(position, root)| {
                 let likeness = likeness(head.issuer_key_id, root.key_id.as_deref());
@@ -295,12 +308,13 @@ impl<'w> Walk<'w> {
             let Some(candidate) = candidate else { continue };
             if candidate.subject != head.issuer
                 || beginning.above.contains(&position)
-                || candidate.der == head.der
+                || self.is_loop(beginning, candidate)
                 || ledger::refutes(candidate.der, head.der)
             {
                 continue;
             }
-            if self.namesakes(beginning, candidate) >= limits::CHAIN_NAMESAKES_MAX {
+            let above = [&beginning.above[..], &[position]].concat();
+            if self.orders(&above) > limits::CHAIN_ORDERS_MAX {
                 is_crowded = true;
                 continue;
             }
@@ -321,12 +335,31 @@ impl<'w> Walk<'w> {
         issuers
     }
 
-    fn namesakes(&self, beginning: &Beginning, candidate: &Candidate<'_>) -> usize {
-        let above = beginning.above.iter();
-        let named = above.filter_map(|position| self.above[*position].as_ref());
-        named
-            .filter(|known| known.subject == candidate.subject)
-            .count()
+    /// Whether a certificate of this name and key is in the path already: webpki takes none twice (RFC 4158 section 5.2).
+    fn is_loop(&self, beginning: &Beginning, candidate: &Candidate<'_>) -> bool {
+        let same = |known: &Candidate<'_>| {
+            (known.subject, known.key) == (candidate.subject, candidate.key)
+        };
+        same(&self.leaf) || self.read(&beginning.above).any(same)
+    }
+
+    fn read(&self, above: &[usize]) -> impl Iterator<Item = &Candidate<'w>> {
+        above
+            .iter()
+            .filter_map(|position| self.above[*position].as_ref())
+    }
+
+    /// How many certificates webpki looks at in all orders of a path that it refuses: those of one name may change places.
+    fn orders(&self, above: &[usize]) -> usize {
+        let earlier = |position: usize, name: &[u8]| {
+            let before = self.read(&above[..position]);
+            before.filter(|known| known.subject == name).count()
+        };
+        let own_places = self
+            .read(above)
+            .enumerate()
+            .map(|(position, known)| 1 + earlier(position, known.subject));
+        own_places.fold(above.len(), usize::saturating_mul)
     }
 
     /// Shows webpki one path.
@@ -337,7 +370,22 @@ impl<'w> Walk<'w> {
         judge: &J,
     ) -> Result<J::Accepted, Refused> {
         let root = self.search.roots.at(root);
-        if above_is_refuted(self, above, root) {
+        let checks = ledger::checks();
+        if !self.signatures_hold(above, root) {
+            // Asked once for each signature, for an answer may take as long: a key may be one that nothing verifies.
+            let is_new = ledger::checks() > checks;
+            let sent = || {
+                above
+                    .iter()
+                    .map(|position| CertificateDer::from(&self.sent[1 + position][..]))
+            };
+            let error = webpki::Error::InvalidSignatureForPublicKey;
+            let better = is_new.then(|| judge.explain(&error, &sent().collect::<Vec<_>>()));
+            return Err(better.flatten().unwrap_or_else(Refused::bad_signature));
+        }
+        let orders = self.orders(above);
+        if self.steps.orders + orders > limits::CHAIN_ORDERS_MAX {
+            self.is_crowded = true;
             return Err(Refused::bad_signature());
         }
         self.steps.paths += 1;
@@ -345,11 +393,13 @@ impl<'w> Walk<'w> {
             return Err(words::ended_root(root));
         }
         self.bound_constraints(above, root)?;
+        let last = above.last().and_then(|last| self.above[*last].as_ref());
+        let anchor = root.called(last.unwrap_or(&self.leaf).issuer);
+        let roots = std::slice::from_ref(&anchor);
         let above: Vec<_> = above
             .iter()
             .map(|position| CertificateDer::from(&self.sent[1 + position][..]))
             .collect();
-        let roots = std::slice::from_ref(&root.anchor);
         let explain = |error: webpki::Error| {
             let better = judge.explain(&error, &above);
             better
@@ -359,14 +409,39 @@ impl<'w> Walk<'w> {
         let algorithms: Vec<_> = self.algorithms.iter().map(|one| one as _).collect();
         let usage = self.search.usage.for_webpki();
         let now = self.search.now;
-        let path = leaf
-            .verify_for_usage(&algorithms, roots, &above, now, usage, None, None)
-            .map_err(explain)?;
+        // Given back where the first order was good: then no other was tried.
+        self.steps.orders += orders;
+        let verified = ledger::closed(|| {
+            leaf.verify_for_usage(&algorithms, roots, &above, now, usage, None, None)
+        });
+        let path = verified.map_err(explain)?;
+        self.steps.orders -= orders;
         words::require_issuers(&path)?;
         // webpki has verified that these are the path, and honoured the other constraints.
         let certificates = std::iter::once(&self.sent[0]).chain(&above);
         root.constraints.check(certificates)?;
         judge.accept(&Verified { path: &path, root })
+    }
+
+    /// Whether every signature of a path holds, from the CA down, as far as that can be told. webpki asks for each again, and the
+    /// ledger knows them then. Signatures that no algorithm here verifies are left to webpki, which says so in words.
+    fn signatures_hold(&self, above: &[usize], root: &Root) -> bool {
+        let mut key = root.anchor.subject_public_key_info.as_ref();
+        let positions = above.iter().rev().map(|position| 1 + position).chain([0]);
+        for position in positions {
+            let certificate: &CertificateDer<'_> = &self.sent[position];
+            let issued = match position {
+                0 => Some(&self.leaf),
+                _ => self.above[position - 1].as_ref(),
+            };
+            let algorithms = self.algorithms.iter().map(|one| one as _);
+            let holds = Signed::parse(certificate).and_then(|signed| signed.holds(key, algorithms));
+            if holds == Some(false) {
+                return false;
+            }
+            key = issued.map_or(key, |issued| issued.key);
+        }
+        true
     }
 
     /// webpki compares every name below a CA with every constraint of that one.
@@ -419,19 +494,6 @@ impl<'w> Walk<'w> {
         );
         Refused::new(Failure::ChainTooLarge, detail)
     }
-}
-
-/// Whether a signature on this path is known not to hold.
-fn above_is_refuted(walk: &Walk<'_>, above: &[usize], root: &Root) -> bool {
-    let mut below: &CertificateDer<'_> = &walk.sent[0];
-    for position in above {
-        let issuer = &walk.sent[1 + position];
-        if ledger::refutes(issuer, below) {
-            return true;
-        }
-        below = issuer;
-    }
-    ledger::refutes(&root.anchor.subject_public_key_info, below)
 }
 
 fn time(now: UnixTime) -> SystemTime {

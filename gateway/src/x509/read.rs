@@ -32,6 +32,8 @@ pub(super) struct Candidate<'c> {
     pub(super) subject: &'c [u8],
     /// The name of its issuer, likewise.
     pub(super) issuer: &'c [u8],
+    /// Its owner's public key with its algorithm, likewise.
+    pub(super) key: &'c [u8],
     /// Subject key identifier (RFC 5280 section 4.2.1.2).
     pub(super) key_id: Option<&'c [u8]>,
     /// Authority key identifier (RFC 5280 section 4.2.1.1): the key identifier of its issuer.
@@ -61,14 +63,15 @@ impl<'c> Candidate<'c> {
         let broken = |error: &dyn std::fmt::Display| Unreadable::Broken(error.to_string());
         let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
         let (_, parsed) = parser.parse(der).map_err(|error| broken(&error))?;
-        let content = |name: &'c [u8]| {
-            let value = Value::first(name).ok_or_else(|| broken(&"a name that is none"))?;
+        let content = |value: &'c [u8]| {
+            let value = Value::first(value).ok_or_else(|| broken(&"a name or key that is none"))?;
             Ok(value.content)
         };
         let mut candidate = Candidate {
             der,
             subject: content(parsed.tbs_certificate.subject.as_raw())?,
             issuer: content(parsed.tbs_certificate.issuer.as_raw())?,
+            key: content(parsed.tbs_certificate.subject_pki.raw)?,
             key_id: None,
             issuer_key_id: None,
             validity: (
@@ -95,18 +98,19 @@ impl<'c> Candidate<'c> {
 }
 
 /// One value.
-struct Value<'d> {
+pub(super) struct Value<'d> {
     tag: u8,
-    content: &'d [u8],
+    /// What it holds.
+    pub(super) content: &'d [u8],
     /// What follows it.
-    rest: &'d [u8],
+    pub(super) rest: &'d [u8],
     /// Its length is written in as few bytes as it can be, as DER wants it (X.690 section 10.1).
     is_minimal: bool,
 }
 
 impl<'d> Value<'d> {
     /// The value at the front. Reads whatever a parser behind this one might: tags and lengths of any number of bytes.
-    fn first(bytes: &'d [u8]) -> Option<Self> {
+    pub(super) fn first(bytes: &'d [u8]) -> Option<Self> {
         let (tag, mut rest) = bytes.split_first()?;
         if tag & TAG_NUMBER == TAG_NUMBER {
             let end = rest.iter().position(|byte| byte & 0x80 == 0)?;

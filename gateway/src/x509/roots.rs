@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use gateway_core::identity::Pattern;
 use rustls::RootCertStore;
-use rustls::pki_types::{CertificateDer, TrustAnchor};
+use rustls::pki_types::{CertificateDer, Der, TrustAnchor};
 
 use super::constraints::{self, Constraints};
+use super::name;
 use super::read::Candidate;
 use crate::pki::facts::Facts;
 
@@ -36,6 +37,8 @@ pub struct Root {
 pub struct Roots {
     roots: Vec<Root>,
     by_name: HashMap<Vec<u8>, Vec<usize>>,
+    /// By name as RFC 5280 section 7.1 compares names.
+    by_canonical_name: HashMap<Vec<u8>, Vec<usize>>,
     /// By name as text, in lower case: a CA may be named in another string type by those it has issued.
     by_text: HashMap<String, usize>,
 }
@@ -68,6 +71,10 @@ impl Roots {
     fn add(&mut self, root: Root) {
         let position = self.roots.len();
         let name = root.anchor.subject.as_ref().to_vec();
+        if let Some(name) = name::canonical(&name) {
+            let alike = self.by_canonical_name.entry(name).or_default();
+            alike.push(position);
+        }
         self.by_name.entry(name).or_default().push(position);
         self.by_text.insert(root.subject.to_lowercase(), position);
         self.roots.push(root);
@@ -97,6 +104,18 @@ impl Roots {
         self.by_name.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// Positions of those that bear this name in other bytes (RFC 5280 section 7.1).
+    pub(super) fn named_otherwise(&self, name: &[u8]) -> impl Iterator<Item = usize> {
+        let known = self.named(name);
+        // Where all bear it by its bytes already, nothing is looked for.
+        let canonical = (known.len() < self.roots.len()).then(|| name::canonical(name));
+        let alike = canonical
+            .flatten()
+            .and_then(|name| self.by_canonical_name.get(&name));
+        let alike = alike.map_or(&[][..], Vec::as_slice).iter().copied();
+        alike.filter(|position| !known.contains(position))
+    }
+
     /// One that bears this name as text.
     pub(super) fn spelled(&self, name: &str) -> Option<&Root> {
         let position = self.by_text.get(&name.to_lowercase())?;
@@ -105,6 +124,16 @@ impl Roots {
 }
 
 impl Root {
+    /// The CA as those it has issued may call it: by its own name in other bytes, which webpki compares.
+    pub(super) fn called<'r>(&'r self, name: &'r [u8]) -> TrustAnchor<'r> {
+        let constraints = self.anchor.name_constraints.as_ref();
+        TrustAnchor {
+            subject: Der::from_slice(name),
+            subject_public_key_info: Der::from_slice(&self.anchor.subject_public_key_info),
+            name_constraints: constraints.map(|constraints| Der::from_slice(constraints)),
+        }
+    }
+
     fn new(mut anchor: TrustAnchor<'static>, certificate: &CertificateDer<'_>) -> Self {
         let (shown, constraints) = constraints::split(anchor.name_constraints.take());
         anchor.name_constraints = shown;

@@ -249,8 +249,8 @@ pub(super) fn unknown_issuer(
         );
         if let Some(root) = search.roots.spelled(&last) {
             detail = format!(
-                "{detail}. {:?} there reads the same and is another name by its bytes, in another string type: the CA has to \
-                 write its own name as issuer (RFC 5280 section 4.1.2.4)",
+                "{detail}. {:?} there reads the same and is another name by its bytes: the CA has to write its own name as \
+                 issuer (RFC 5280 section 4.1.2.4)",
                 root.subject
             );
         } else if count == 0 {
