@@ -78,8 +78,10 @@ pub enum Protection {
 }
 
 /// Follows one direction of a handshake.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct HandshakeScreen {
+    /// The hello that is due from the peer. Any other message, whatever version it names, is for the TLS library to refuse.
+    hello: u8,
     /// The beginning of the message in clear that is being received.
     head: [u8; HEAD_BYTES],
     /// Bytes of that message that have come.
@@ -87,6 +89,24 @@ pub struct HandshakeScreen {
 }
 
 impl HandshakeScreen {
+    /// For what a client sends.
+    pub const fn of_client() -> Self {
+        HandshakeScreen::new(CLIENT_HELLO)
+    }
+
+    /// For what a server sends.
+    pub const fn of_server() -> Self {
+        HandshakeScreen::new(SERVER_HELLO)
+    }
+
+    const fn new(hello: u8) -> Self {
+        HandshakeScreen {
+            hello,
+            head: [0; HEAD_BYTES],
+            received_bytes: 0,
+        }
+    }
+
     /// Looks at the header of the next record, before its content has come. Its version is not looked at: section 5.1 wants it
     /// to be ignored for all purposes.
     pub fn header(
@@ -167,7 +187,7 @@ impl HandshakeScreen {
             return Ok(());
         }
         let [message_type, .., major, minor] = self.head;
-        let is_hello = matches!(message_type, CLIENT_HELLO | SERVER_HELLO);
+        let is_hello = message_type == self.hello;
         // Section D.5: a hello with this version or an older one is to be answered by protocol_version.
         if is_hello
             && self.received_bytes == HEAD_BYTES
@@ -196,7 +216,7 @@ mod tests {
 
     /// What becomes of these contents of handshake records in clear.
     fn screened<'a>(records: impl IntoIterator<Item = &'a [u8]>) -> Result<(), RecordFault> {
-        let mut screen = HandshakeScreen::default();
+        let mut screen = HandshakeScreen::of_client();
         records.into_iter().try_for_each(|content| {
             let [high, low] = u16::try_from(content.len()).unwrap().to_be_bytes();
             screen.header([HANDSHAKE, 3, 1, high, low], CLEAR)?;
@@ -206,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_record_is_as_long_as_the_standard_allows_and_no_longer() {
-        let screen = HandshakeScreen::default();
+        let screen = HandshakeScreen::of_client();
         let header = |content_type, length: u16, protection| {
             let [high, low] = length.to_be_bytes();
             screen.header([content_type, 3, 3, high, low], protection)
@@ -225,7 +245,7 @@ mod tests {
 
     #[test]
     fn each_type_of_record_has_its_time() {
-        let screen = HandshakeScreen::default();
+        let screen = HandshakeScreen::of_client();
         let passes = |content_type, protection| {
             let passed = screen.header([content_type, 3, 3, 0, 2], protection);
             passed == Ok(())
@@ -246,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_version_of_a_record_is_ignored_and_that_of_a_hello_is_not() {
-        let screen = HandshakeScreen::default();
+        let screen = HandshakeScreen::of_client();
         for version in [0_u8, 1, 3, 4, 255] {
             assert_eq!(screen.header([HANDSHAKE, 3, version, 1, 0], CLEAR), Ok(()));
         }
@@ -263,18 +283,26 @@ mod tests {
                 assert_eq!(screened(twice.chunks(piece)), Err(RecordFault::OldVersion));
             }
         }
-        // Another message has no version there, and a short one none at all.
+        // Another message has no version there, or is refused for what it is, and a short one has none at all.
         assert_eq!(
-            screened([&[20, 0, 0, 2, 3, 0][..], &[1, 0, 0, 0], &[1, 0, 0, 1, 0]]),
+            screened([
+                &[20, 0, 0, 2, 3, 0][..],
+                &[2, 0, 0, 2, 3, 0],
+                &[1, 0, 0, 0],
+                &[1, 0, 0, 1, 0]
+            ]),
             Ok(())
         );
+        let mut of_server = HandshakeScreen::of_server();
+        let old = of_server.content(HANDSHAKE, &[2, 0, 0, 2, 3, 0], CLEAR);
+        assert_eq!(old, Err(RecordFault::OldVersion));
     }
 
     #[test]
     fn nothing_comes_between_the_parts_of_a_hello() {
         let hello = hello(0x0303);
         for cut in 1..hello.len() {
-            let mut screen = HandshakeScreen::default();
+            let mut screen = HandshakeScreen::of_client();
             screen.content(HANDSHAKE, &hello[..cut], CLEAR).unwrap();
             for content_type in [ALERT, CHANGE_CIPHER_SPEC] {
                 let between = screen.header([content_type, 3, 3, 0, 2], CLEAR);

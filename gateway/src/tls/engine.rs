@@ -55,20 +55,26 @@ pub(super) enum Progress {
 impl Engine {
     /// The server's side of a handshake.
     pub(super) fn server(connection: UnbufferedServerConnection) -> Self {
-        Engine::new(Role::Server(Box::new(connection)))
+        Engine::new(
+            Role::Server(Box::new(connection)),
+            HandshakeScreen::of_client(),
+        )
     }
 
     /// The client's side of a handshake.
     pub(super) fn client(connection: UnbufferedClientConnection) -> Self {
-        Engine::new(Role::Client(Box::new(connection)))
+        Engine::new(
+            Role::Client(Box::new(connection)),
+            HandshakeScreen::of_server(),
+        )
     }
 
-    fn new(role: Role) -> Self {
+    fn new(role: Role, screen: HandshakeScreen) -> Self {
         Engine {
             role,
             shown: 0,
             whole: 0,
-            screen: HandshakeScreen::default(),
+            screen,
         }
     }
 
