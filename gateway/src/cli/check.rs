@@ -13,7 +13,7 @@ use clap::Args;
 use rustix::process::geteuid;
 
 use super::enforced;
-use super::which::{ConfigFile, meant};
+use super::which::{ConfigFile, meant, meant_silently};
 use crate::blocks::BlockFile;
 use crate::config::{self, Config, ConfigErrors, Loaded, Paths};
 use crate::control::{self, Client, ReloadOutcome, Status};
@@ -109,7 +109,10 @@ impl Check {
         if let Some(certificate) = &self.certificate {
             return self.explain(&loaded.config, &blocks, certificate);
         }
-        let meant = meant(paths.clone(), &self.file.config);
+        let meant = match self.running {
+            true => meant(paths.clone(), &self.file.config),
+            false => meant_silently(paths, &self.file.config),
+        };
         let trial = privileges.map_or_else(Trial::default, |privileges| {
             let (config, list) = (loaded.config.clone(), blocks.blocks.list());
             let trial = server::try_start(config, list, (&meant, &privileges));

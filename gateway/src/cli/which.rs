@@ -80,36 +80,48 @@ fn nearest(moved: Paths, usual: Paths) -> Paths {
     paths
 }
 
-/// The gateway of a configuration file: the one that runs with it, should it not be called any more what it says there.
+/// The gateway of a configuration file: the one that runs with it, should it not be called any more what it says there. Says so, and
+/// which gateways run where none is found.
 pub fn meant(paths: Paths, file: &Path) -> Paths {
     if answers(&paths) {
         return paths;
     }
     let running = running_beside(&paths);
-    let whole = |path: &Path| std::fs::canonicalize(path).ok();
-    let mut with_file = running
-        .iter()
-        .map(|running| (running, &running.status.configuration))
-        // What is not whole, as earlier versions tell it, may be any file.
-        .filter(|(_, theirs)| theirs.is_absolute() && whole(theirs) == whole(file))
-        .map(|(running, _)| running);
-    match (with_file.next(), with_file.next()) {
-        (Some(one), None) => {
-            eprintln!(
-                "portcullis: {} says by now that the gateway is {}; the one that runs with it, as process {}, is {}, and is meant \
-                 here. A restart makes it the other, with a block list and kept lists of its own",
-                file.display(),
-                described(&paths),
-                one.status.process,
-                described(&one.paths),
-            );
-            one.paths.clone()
-        }
-        _ => {
-            tell_others(&paths, &running);
-            paths
+    let Some(one) = with_file(&running, file) else {
+        tell_others(&paths, &running);
+        return paths;
+    };
+    eprintln!(
+        "portcullis: {} says by now that the gateway is {}; the one that runs with it, as process {}, is {}, and is meant here. A \
+         restart makes it the other, with a block list and kept lists of its own",
+        file.display(),
+        described(&paths),
+        one.status.process,
+        described(&one.paths),
+    );
+    one.paths.clone()
+}
+
+/// As `meant`, and says nothing.
+pub fn meant_silently(paths: &Paths, file: &Path) -> Paths {
+    match answers(paths) {
+        true => paths.clone(),
+        false => {
+            let running = running_beside(paths);
+            with_file(&running, file).map_or_else(|| paths.clone(), |one| one.paths.clone())
         }
     }
+}
+
+/// The only one of these that was started with a file.
+fn with_file<'r>(running: &'r [Running], file: &Path) -> Option<&'r Running> {
+    let whole = |path: &Path| std::fs::canonicalize(path).ok();
+    let mut with_file = running.iter().filter(|one| {
+        let theirs = &one.status.configuration;
+        // What is not whole, as earlier versions tell it, may be any file.
+        theirs.is_absolute() && whole(theirs) == whole(file)
+    });
+    with_file.next().filter(|_| with_file.next().is_none())
 }
 
 fn described(paths: &Paths) -> String {

@@ -2,13 +2,13 @@
 //! thread of whoever asks; never waits for a worker.
 
 use std::net::SocketAddr;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use super::fixed;
-use super::gateway::Gateway;
+use super::gateway::{Gateway, StartError};
 use crate::config::{Config, Dependents, GuardMode};
-use crate::observe::BlocksInForce;
+use crate::observe::{self, BlocksInForce};
 
 /// What came of reloads, of whatever cause.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -83,10 +83,19 @@ impl Gateway {
     /// Everything that a reload from `config` would be refused for.
     pub fn would_refuse(&self, config: &Config) -> Vec<String> {
         let current = self.lock_seed();
-        fixed::differences(&current.config, config)
+        let fixed = fixed::differences(&current.config, config);
+        let fixed = fixed
             .into_iter()
-            .map(|what| format!("{what} cannot be changed while running: restart"))
-            .collect()
+            .map(|what| format!("{what} cannot be changed while running: restart"));
+        // What `put_in_force` may fail at.
+        let made = current.with_config(Arc::new(config.clone()));
+        let audit = match config.audit == current.config.audit {
+            true => Ok(()),
+            false => observe::look(config.audit.as_ref()).map_err(StartError::Audit),
+        };
+        let failed = [made.map(drop).err(), audit.err()];
+        let failed = failed.into_iter().flatten();
+        fixed.chain(failed.map(|error| error.to_string())).collect()
     }
 
     /// Leaves the administration endpoint to the next process of this gateway.

@@ -169,19 +169,17 @@ impl Directory {
     /// Whether a name is surely not within this subtree.
     fn lacks(&self, name: &Directory) -> bool {
         let differ = |one: &[Attribute], two: &[Attribute]| {
-            let kinds = |attributes: &[Attribute]| -> Vec<_> {
-                attributes
-                    .iter()
-                    .map(|attribute| attribute.kind.clone())
-                    .collect()
-            };
             let is_plain = |attribute: &Attribute| matches!(attribute.value, Value::Plain(_));
             let are_plain = one.iter().chain(two).all(is_plain);
-            kinds(one) != kinds(two) || (are_plain && one != two)
+            !kinds(one).eq(kinds(two)) || (are_plain && one != two)
         };
         let mut pairs = self.0.iter().zip(&name.0);
         name.0.len() < self.0.len() || pairs.any(|(one, two)| differ(one, two))
     }
+}
+
+fn kinds(attributes: &[Attribute]) -> impl Iterator<Item = &str> {
+    attributes.iter().map(|attribute| attribute.kind.as_str())
 }
 
 impl Value {

@@ -203,8 +203,12 @@ fn an_address_that_another_process_has_is_refused_and_one_of_the_running_gateway
     let setup = setup(&world, &backend);
     write(&world, &setup);
     let before = everything_below(world.folder());
+    // Another gateway beside it is none of its business.
+    let other = World::new();
+    let _other = self::setup(&other, &backend).start();
     let said = ends_with(0, &check(&world, &[]));
     assert!(said.contains("portcullis.toml: good"), "{said}");
+    assert!(!said.contains(other.name()), "{said}");
     assert_eq!(everything_below(world.folder()), before, "nothing is made");
 
     let taken = TcpListener::bind(world.host.at(4317)).unwrap();

@@ -3,7 +3,7 @@
 //! still blocked.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Output};
 
@@ -322,6 +322,29 @@ fn check_asks_the_running_gateway_what_a_reload_would_refuse() {
     for part in ["listener \"edge\"", ":4317", ":4399", "[workers] count"] {
         assert!(said.contains(part), "{part}: {said}");
     }
+}
+
+#[test]
+fn the_running_gateway_says_by_key_what_it_cannot_open_with_its_own_rights() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let _gateway = setup(&world, &backend).start();
+    let file = world.folder().join("portcullis.toml");
+    let good = fs::read_to_string(&file).unwrap();
+    let log = world.folder().join("log");
+    fs::create_dir(&log).unwrap();
+    std::os::unix::fs::chown(&log, Some(54_321), Some(54_321)).unwrap();
+    fs::write(&file, good.replace("audit.jsonl", "log/audit.jsonl")).unwrap();
+    let mut socket = UnixStream::connect(world.run_folder().join("control.sock")).unwrap();
+    let request = "POST /v1/check HTTP/1.0\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    for part in ["[audit] file", "CAP_DAC_OVERRIDE"] {
+        assert!(answer.contains(part), "{part}: {answer}");
+    }
+    let said = ends_with(1, &command(&world, &["reload"]));
+    assert!(said.contains("[audit] file"), "{said}");
 }
 
 #[test]
