@@ -2,12 +2,14 @@
 //! In: accepted sockets, a way to answer. Out: answers. On the thread of whoever serves, with a small tokio runtime. A peer
 //! that says nothing costs nobody else anything: it has a second, and when there is no room the oldest gives way.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gateway_core::suppress::Suppressor;
 use http_body_util::Full;
@@ -50,13 +52,23 @@ where
                 {
                     oldest.abort();
                 }
-                let serving = tokio::task::spawn_local(converse(stream, peer, Rc::clone(&respond)));
+                let serving = tokio::task::spawn_local(converse(
+                    stream,
+                    peer,
+                    Rc::clone(&respond),
+                    limits::ADMIN_TIMEOUT,
+                ));
                 open.push_back(serving.abort_handle());
             }
             Err(error) => {
                 if let Some(left_out) = lines.admit(Instant::now()) {
                     tracing::warn!(%error, left_out, "{what} cannot accept");
                 }
+                // It may be descriptors that are missing, and those who are silent have some.
+                open.retain(|connection| !connection.is_finished());
+                open.pop_front()
+                    .into_iter()
+                    .for_each(|oldest| oldest.abort());
                 tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             }
         }
@@ -65,26 +77,38 @@ where
     }
 }
 
-/// One request and its answer, within their time.
-async fn converse<S, P, R>(stream: S, peer: P, respond: Rc<R>)
+/// One request and its answer, each within `timeout`. What is done for it in between may take longer: its outcome is told.
+async fn converse<S, P, R>(stream: S, peer: P, respond: Rc<R>, timeout: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     P: Clone + 'static,
     R: AsyncFn(Request<Incoming>, P) -> Answer + 'static,
 {
+    let is_at_work = Rc::new(Cell::new(false));
+    let working = Rc::clone(&is_at_work);
     let service = service_fn(move |request| {
-        let (respond, peer) = (Rc::clone(&respond), peer.clone());
-        async move { Ok::<_, Infallible>(respond(request, peer).await) }
+        let (respond, peer, working) = (Rc::clone(&respond), peer.clone(), Rc::clone(&working));
+        async move {
+            working.set(true);
+            let answer = respond(request, peer).await;
+            working.set(false);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .keep_alive(false)
         .timer(TokioTimer::new())
         .header_read_timeout(limits::ADMIN_HEADER_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(limits::ADMIN_TIMEOUT, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "local request"),
-        Err(_) => tracing::debug!("local request took too long"),
+    let mut connection = pin!(connection);
+    loop {
+        match tokio::time::timeout(timeout, connection.as_mut()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "local request"),
+            Err(_) if is_at_work.get() => continue,
+            Err(_) => tracing::debug!("local request took too long"),
+        }
+        return;
     }
 }
 
@@ -112,7 +136,42 @@ pub fn answer(status: StatusCode, content_type: &'static str, text: String) -> A
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+
+    #[test]
+    fn what_takes_longer_than_a_request_may_is_answered_and_a_request_that_does_not_end_is_not_waited_for()
+     {
+        const TIMEOUT: Duration = Duration::from_millis(50);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let ask = async |request: &[u8]| {
+            let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+            let respond = async |_: Request<Incoming>, ()| {
+                tokio::time::sleep(6 * TIMEOUT).await;
+                super::answer(StatusCode::OK, "text/plain", "done".to_owned())
+            };
+            let asking = async {
+                let mut ours = ours;
+                ours.write_all(request).await.unwrap();
+                let mut answer = String::new();
+                // Cut off or answered.
+                let _ = ours.read_to_string(&mut answer).await;
+                answer
+            };
+            let serving = converse(theirs, (), Rc::new(respond), TIMEOUT);
+            tokio::join!(asking, serving).0
+        };
+        runtime.block_on(async {
+            let answer = ask(b"GET / HTTP/1.0\r\n\r\n").await;
+            assert!(answer.ends_with("done"), "{answer:?}");
+            let answer = ask(b"GET / HTTP/1.0\r\n").await;
+            assert!(!answer.contains("done"), "{answer:?}");
+        });
+    }
 
     #[test]
     fn an_address_that_another_socket_listens_on_is_not_free_even_where_both_would_share() {

@@ -173,7 +173,9 @@ impl Check {
             theirs.display()
         );
         let client = Client::connect(paths)?;
-        let outcome: ReloadOutcome = client.post(control::CHECK, &())?;
+        let outcome: ReloadOutcome = client.post_and_wait(control::CHECK, || {
+            eprintln!("portcullis: the gateway is still reading its files; waiting");
+        })?;
         if outcome.refused.is_empty() {
             return super::print("The running gateway would take it on a reload.\n");
         }

@@ -19,7 +19,9 @@ impl Reload {
     /// Asks for it and waits.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let client = Client::connect(&self.which.paths()?)?;
-        let outcome: ReloadOutcome = client.post(crate::control::RELOAD, &())?;
+        let outcome: ReloadOutcome = client.post_and_wait(crate::control::RELOAD, || {
+            eprintln!("portcullis: the gateway is still reading its files; waiting");
+        })?;
         if outcome.refused.is_empty() {
             let closed = outcome.closed;
             return super::print(&format!("reloaded; connections closed for it: {closed}\n"));

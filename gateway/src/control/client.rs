@@ -105,7 +105,7 @@ impl Client {
     /// # Errors
     /// When the gateway refuses or does not answer.
     pub fn get<T: DeserializeOwned>(self, path: &str) -> Result<T, AskError> {
-        self.exchange("GET", path, "")
+        self.exchange("GET", path, ("", None))
     }
 
     /// POST.
@@ -119,14 +119,26 @@ impl Client {
     ) -> Result<T, AskError> {
         let body = serde_json::to_string(message);
         let body = body.map_err(|error| AskError::Silent(self.path.clone(), error.into()))?;
-        self.exchange("POST", path, &body)
+        self.exchange("POST", path, (&body, None))
+    }
+
+    /// As `post`, for what may take long: tells `still_waiting` now and then, and waits until the gateway has answered or gone.
+    ///
+    /// # Errors
+    /// When the gateway refuses or ends.
+    pub fn post_and_wait<T: DeserializeOwned>(
+        self,
+        path: &str,
+        still_waiting: fn(),
+    ) -> Result<T, AskError> {
+        self.exchange("POST", path, ("null", Some(still_waiting)))
     }
 
     fn exchange<T: DeserializeOwned>(
         mut self,
         method: &str,
         path: &str,
-        body: &str,
+        (body, still_waiting): (&str, Option<fn()>),
     ) -> Result<T, AskError> {
         // HTTP/1.0: the answer comes in one piece, and then the end.
         let request = format!(
@@ -135,12 +147,23 @@ impl Client {
         );
         let silent = |error| AskError::Silent(self.path.clone(), error);
         self.stream.write_all(request.as_bytes()).map_err(silent)?;
-        let mut answer = String::new();
+        let mut answer = Vec::new();
         let most = limits::CONTROL_ANSWER_BYTES_MAX as u64;
-        (&mut self.stream)
-            .take(most)
-            .read_to_string(&mut answer)
-            .map_err(silent)?;
+        loop {
+            let left = most - answer.len() as u64;
+            match (
+                (&mut self.stream).take(left).read_to_end(&mut answer),
+                still_waiting,
+            ) {
+                (Ok(_), _) => break,
+                // What was read is kept.
+                (Err(error), Some(still_waiting)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    still_waiting();
+                }
+                (Err(error), _) => return Err(silent(error)),
+            }
+        }
+        let answer = String::from_utf8_lossy(&answer);
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
         match head.split(' ').nth(1) {
             Some("200") => serde_json::from_str(body).map_err(|error| silent(error.into())),
