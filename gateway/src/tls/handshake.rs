@@ -396,7 +396,7 @@ pub async fn refuse(socket: Socket, mut alert: Buffer) {
     }
     let telling = async {
         socket.write_ahead(&mut alert).await?;
-        linger(&socket).await
+        linger(&socket, limits::LINGER_BYTES_MAX).await
     };
     // Whether the client listened changes nothing.
     let _ = monoio::time::timeout(limits::LINGER_TIMEOUT, telling).await;

@@ -132,7 +132,8 @@ impl TlsStream {
 
     /// Sends FIN and gives the peer a moment to read what it was sent, without a close_notify. The caller bounds the time.
     pub async fn linger(&self) -> Result<(), StreamError> {
-        Ok(linger(&self.socket).await?)
+        // However much it still sends: what is not read throws away what it has not read yet.
+        Ok(linger(&self.socket, usize::MAX).await?)
     }
 
     /// Tells the peer the alert that its protocol error calls for, if there is one, and gives it a moment to read it. Only when no
@@ -143,17 +144,17 @@ impl TlsStream {
             return Ok(());
         };
         self.socket.write_ahead(&mut record).await?;
-        Ok(linger(&self.socket).await?)
+        Ok(linger(&self.socket, limits::LINGER_BYTES_MAX).await?)
     }
 }
 
-/// Sends FIN and discards what the peer still sends, until it has closed too: closing a socket on which unread bytes wait would
+/// Sends FIN and discards what the peer still sends, `most` bytes at most, until it has closed too: closing a socket on which unread bytes wait would
 /// throw away the alert before it. The caller bounds the time.
-pub(super) async fn linger(socket: &Socket) -> io::Result<()> {
+pub(super) async fn linger(socket: &Socket, most: usize) -> io::Result<()> {
     socket.finish()?;
     let mut buffer = Buffer::with_capacity(0);
     let mut discarded = 0;
-    while discarded < limits::LINGER_BYTES_MAX {
+    while discarded < most {
         socket.readable().await?;
         buffer.clear();
         buffer.reserve(limits::HANDSHAKE_READ_BYTES);
@@ -163,4 +164,41 @@ pub(super) async fn linger(socket: &Socket) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::rt::{AcceptStop, Listener, on_each_driver};
+
+    #[test]
+    fn a_client_that_goes_on_sending_still_gets_what_it_was_sent() {
+        on_each_driver(async || {
+            let bound = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = bound.local_addr().unwrap();
+            let listener = Listener::new(bound).unwrap();
+            let client = std::thread::spawn(move || {
+                let mut socket = TcpStream::connect(address).unwrap();
+                socket.write_all(&vec![1; 4 << 20]).unwrap();
+                socket.shutdown(std::net::Shutdown::Write).unwrap();
+                let mut answer = Vec::new();
+                socket.read_to_end(&mut answer).map(|_| answer)
+            });
+            let stop = AcceptStop::new();
+            let (socket, _) = listener.accept(stop.handle()).await.unwrap().unwrap();
+            socket
+                .write_all(&mut Buffer::of(b"an answer"))
+                .await
+                .unwrap();
+            let lingering = linger(&socket, usize::MAX);
+            let lingered = monoio::time::timeout(Duration::from_secs(20), lingering).await;
+            assert!(lingered.is_ok_and(|lingered| lingered.is_ok()));
+            drop(socket);
+            assert_eq!(client.join().unwrap().unwrap(), b"an answer");
+        });
+    }
 }
