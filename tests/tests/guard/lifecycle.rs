@@ -56,6 +56,14 @@ fn pins_of_a_version_that_named_them_after_the_configuration_file_go_on_under_th
     ));
 }
 
+/// The kernel takes a program off an interface some time after the last reference to its link has gone.
+fn until_detached(site: &Site) {
+    eventually("no program is attached", || {
+        let mode = site.gateway_host.xdp_mode(INTERFACE);
+        mode.is_none().then_some(())
+    });
+}
+
 #[test]
 fn a_start_that_fails_leaves_nothing_attached_and_forgets_no_ban() {
     let site = Site::new();
@@ -69,7 +77,7 @@ fn a_start_that_fails_leaves_nothing_attached_and_forgets_no_ban() {
         Privileges::default(),
     );
     assert!(said.contains("nonesuch0"), "{said}");
-    assert_eq!(site.gateway_host.xdp_mode(INTERFACE), None);
+    until_detached(&site);
     let guarded = site.start(&lasting);
     assert_eq!(guarded.bans_in_force(), 1, "{}", guarded.log());
 }
@@ -193,7 +201,7 @@ fn without_a_bpffs_the_guard_works_and_forgets() {
     site.flood(&["badcert"], &BAD);
     assert_eq!(guarded.bans_in_force(), 1, "{}", guarded.log());
     guarded.stop();
-    assert_eq!(site.gateway_host.xdp_mode(INTERFACE), None);
+    until_detached(&site);
     let guarded = site.start_configured("portcullis", ORDINARY);
     assert_eq!(guarded.bans_in_force(), 0, "{}", guarded.log());
 }

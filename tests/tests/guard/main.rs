@@ -4,6 +4,7 @@
 mod cgroup;
 mod commands;
 mod lifecycle;
+mod migration;
 #[path = "../kernel/namespace.rs"]
 mod namespace;
 mod pages;
