@@ -392,6 +392,19 @@ impl Rules {
         Rules { rules, index }
     }
 
+    /// The same rules for a gateway on which the listener at position `n` is at position `positions[n]`, or not there at all.
+    pub fn on_listeners_at(&self, positions: &[Option<usize>]) -> Rules {
+        let rules = self.rules.iter().map(|rule| {
+            let move_one = |listener: &usize| positions.get(*listener).copied().flatten();
+            let move_all = |listeners: &Vec<usize>| listeners.iter().filter_map(move_one).collect();
+            Rule {
+                listeners: rule.listeners.as_ref().map(move_all),
+                ..rule.clone()
+            }
+        });
+        Rules::new(rules.collect())
+    }
+
     /// The rules in order.
     pub fn as_slice(&self) -> &[Rule] {
         &self.rules
@@ -559,6 +572,24 @@ mod tests {
         for (rule, expected) in table {
             assert_eq!(rule.matches(&certificate, None), expected, "{rule:?}");
         }
+    }
+
+    #[test]
+    fn rules_follow_their_listeners_to_other_positions_and_hold_for_none_that_is_not_there() {
+        let on = |listeners: Option<Vec<usize>>| Rule {
+            listeners,
+            ..Rule::default()
+        };
+        let rules = Rules::new(vec![on(Some(vec![0, 1])), on(Some(vec![2])), on(None)]);
+        let moved = rules.on_listeners_at(&[Some(4), None, None]);
+        let listeners: Vec<_> = moved
+            .as_slice()
+            .iter()
+            .map(|rule| &rule.listeners)
+            .collect();
+        assert_eq!(listeners, [&Some(vec![4]), &Some(vec![]), &None]);
+        // None at all is not any.
+        assert!(!moved.as_slice()[1].holds_for(2));
     }
 
     #[test]

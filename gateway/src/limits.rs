@@ -184,7 +184,8 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 /// Time a refused client gets to read its alert before its socket is closed.
 pub const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Bytes discarded from a refused client while it reads its alert.
+/// Bytes discarded from a peer while it reads its alert. A client that has got in, and whose backend has broken off, has
+/// `LINGER_TIMEOUT` and no bound on bytes.
 pub const LINGER_BYTES_MAX: usize = 64 * 1024;
 
 /// Silence before the first TCP keepalive probe. A dead peer is found within this plus `KEEPALIVE_PROBES` times
@@ -339,7 +340,7 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 pub const ADMIN_BACKLOG: i32 = 128;
 /// How long a local peer may be silent before it has asked for something.
 pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
-/// An administration request has this long.
+/// An administration request has this long, and so has its answer; what the gateway does in between is not counted.
 pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long after the full handshake its tickets may resume. RFC 8446 section 4.6.1 allows seven days at most.
@@ -480,7 +481,7 @@ pub const CONTROL_REQUEST_BYTES_MAX: usize = 64 << 10;
 pub const CONTROL_ANSWER_BYTES_MAX: usize = BLOCK_FILE_BYTES_MAX + (64 << 10);
 /// Commands that are being done at once, each on a thread of its own; more wait.
 pub const CONTROL_THREADS_MAX: usize = 8;
-/// How long a command waits for the gateway's answer: a reload of a million entries takes seconds.
+/// How long a command waits for the gateway's answer; those that wait for a reload say that they still do, and wait on.
 pub const CONTROL_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a command waits for the socket of the next process, when the one before has let it go.
 pub const CONTROL_CONNECT_PATIENCE: Duration = Duration::from_secs(1);
@@ -490,7 +491,12 @@ pub const RUNNING_GATEWAYS_MAX: usize = 32;
 pub const RUNNING_ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a process that takes over waits for the name once the one before it has been asked for it.
 pub const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a process that takes over waits for the one before it to act by the block list that it reads.
+/// How long a process that has been asked for the name waits for the other one's socket, before it takes the name back: what is
+/// left to do there is a lock and the move of a file ...
+pub const TAKEOVER_OFFER: Duration = Duration::from_secs(5);
+/// ... and how often it looks.
+pub const TAKEOVER_LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// How long a process that takes over waits for the one before it to answer, and to act by the block list that it reads.
 pub const TAKEOVER_LISTS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the workers have to take a new state until somebody says that they have not.
 pub const STATE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -16,7 +16,7 @@ use super::which::ConfigFile;
 use crate::backend::Resolver;
 use crate::blocks::{BlockFile, Keeper};
 use crate::config::{self, Config};
-use crate::control::{Claim, Parts, Predecessor, Server};
+use crate::control::{Claim, Parts, Server, Superseded};
 use crate::files::Seen;
 use crate::limits;
 use crate::observe::{LogFormat, start_log};
@@ -121,12 +121,25 @@ async fn serve(started: &mut Started, signals: &mut Signals) -> End {
                 }
                 Asked::End(name) => {
                     tracing::info!(signal = name, "draining");
+                    gateway.announce_drain();
+                    // It may have been refused for what takes the restart that this is a part of.
+                    if gateway.reloads().refused_because.is_some() {
+                        reloader.ask("a drain".to_owned());
+                    }
                     return End::Signal;
                 }
             },
             by = server.superseded() => {
+                let Superseded { by, configuration } = by;
                 tracing::info!(by, "another process of this gateway has taken over: draining");
                 gateway.leave_admin();
+                gateway.announce_drain();
+                // Whom the next process does not trust has to go here too.
+                let who = "a takeover".to_owned();
+                match configuration {
+                    Some(file) => reloader.follow(file, who),
+                    None => reloader.ask(who),
+                }
                 return End::Superseded;
             }
             () = gateway.fatal().wait() => return End::Failed,
@@ -241,31 +254,34 @@ fn start(
     for seen in files.iter_mut().filter(|seen| seen.path() == list_ranks) {
         *seen = Seen::now(&list_ranks);
     }
-    let keeper = Keeper::start(Arc::clone(&gateway), paths, seen, blocks)?;
+    let keeper = Keeper::start(Arc::clone(&gateway), paths.clone(), seen, blocks)?;
     let reloader = Reloader::start(Arc::clone(&gateway), &file, files, again_at)?;
-    let claim = claim.or_else(take_over)?;
-    let listener = claim.bind()?;
     let parts = Parts {
         gateway: Arc::clone(&gateway),
         keeper: Arc::new(keeper),
         reloader: reloader.clone(),
-        configuration: file,
+        configuration: file.clone(),
     };
-    let server = Server::start(parts, claim, listener)?;
+    // All that can fail, before the process before this one is asked to go.
+    let prepared = Server::prepare(parts, &paths)?;
+    let (claim, before) = match claim {
+        Ok(claim) => (claim, None),
+        Err(predecessor) => {
+            let process = predecessor.status().process;
+            (predecessor.replace(&file)?, Some(process))
+        }
+    };
+    let server = prepared.serve(claim)?;
+    gateway.take_admin();
+    if let Some(process) = before {
+        tracing::info!(process, "took over from an earlier process of this gateway");
+    }
     Ok(Started {
         gateway,
         reloader,
         server,
         is_to_end: None,
     })
-}
-
-/// Has the process before this one give the name up, now that this one serves.
-fn take_over(predecessor: Predecessor) -> anyhow::Result<Claim> {
-    let process = predecessor.status().process;
-    let claim = predecessor.replace()?;
-    tracing::info!(process, "took over from an earlier process of this gateway");
-    Ok(claim)
 }
 
 /// The signals the gateway listens to.

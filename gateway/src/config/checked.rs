@@ -2,6 +2,7 @@
 //! Every value here has been validated against the others; nothing in it changes after start.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -141,6 +142,51 @@ impl Config {
         is_new.then_some(config)
     }
 
+    /// The same, trusting whom `other` trusts: by its rules, its key policy, and the CAs and lists of its listeners and backends
+    /// of the same names. Those that it does not have trust whom they trusted, as far as its rules admit them.
+    pub fn trusting_as(&self, other: &Config) -> Config {
+        let mut config = self.clone();
+        let at = |listener: &Arc<Listener>| {
+            let mut ours = self.listeners.iter();
+            ours.position(|our| our.name == listener.name)
+        };
+        let positions: Vec<_> = other.listeners.iter().map(at).collect();
+        let are_ours = (0..self.listeners.len())
+            .map(Some)
+            .eq(positions.iter().copied());
+        config.rules = match are_ours {
+            true => Arc::clone(&other.rules),
+            false => Arc::new(other.rules.on_listeners_at(&positions)),
+        };
+        config.key_policy = Arc::clone(&other.key_policy);
+        for listener in &mut config.listeners {
+            let mut theirs = other.listeners.iter();
+            if let Some(theirs) = theirs.find(|theirs| theirs.name == listener.name) {
+                let listener = Arc::make_mut(listener);
+                listener.client_roots = Arc::clone(&theirs.client_roots);
+                listener.client_scopes = Arc::clone(&theirs.client_scopes);
+                listener.revocation = Arc::clone(&theirs.revocation);
+                listener.revoking = Arc::clone(&theirs.revoking);
+            }
+        }
+        for backend in &mut config.backends {
+            let mut theirs = other.backends.iter();
+            let theirs = theirs.find(|theirs| theirs.name == backend.name);
+            if let (BackendTransport::Tls(ours), Some(BackendTransport::Tls(theirs))) =
+                (&backend.transport, theirs.map(|theirs| &theirs.transport))
+            {
+                let tls = BackendTls {
+                    roots: Arc::clone(&theirs.roots),
+                    revocation: Arc::clone(&theirs.revocation),
+                    revoking: Arc::clone(&theirs.revoking),
+                    ..ours.clone()
+                };
+                Arc::make_mut(backend).transport = BackendTransport::Tls(tls);
+            }
+        }
+        config
+    }
+
     /// Whether a file of it has changed, or it is made of other files.
     pub fn differs_from(&self, other: &Config) -> bool {
         self.files.len() != other.files.len()
@@ -166,8 +212,17 @@ pub struct Paths {
 impl Paths {
     /// The file name of the control socket.
     pub const CONTROL_SOCKET: &str = "control.sock";
-    /// The file name that a control socket is bound by, before it is put in its place.
-    pub const NEW_SOCKET: &str = "new.sock";
+    /// The file name that this process's control socket is bound by, before it is put in its place. Shorter than the name that it
+    /// gets: there is a bound on a socket's path.
+    pub fn new_socket() -> String {
+        format!("{}.sock", std::process::id())
+    }
+
+    /// Whether a file name is one that a process's control socket is bound by.
+    pub fn is_new_socket(name: &OsStr) -> bool {
+        let stem = name.to_str().and_then(|name| name.strip_suffix(".sock"));
+        stem.is_some_and(|stem| stem.bytes().all(|byte| byte.is_ascii_digit()))
+    }
 
     /// The list of blocked clients; the file need not exist.
     pub fn block_list(&self) -> PathBuf {

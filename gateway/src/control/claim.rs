@@ -3,16 +3,16 @@
 
 use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, OFlags, access};
 use rustix::io::Errno;
 
 use super::client::{AskError, Client};
-use super::protocol::{self, Status};
+use super::protocol::{self, Status, Successor};
 use crate::blocks::{BlockFile, BlockFileError};
 use crate::config::Paths;
 use crate::files::{look_private, make_private, reason};
@@ -127,8 +127,8 @@ impl Claim {
                     let name = paths.name.to_string();
                     return Err(ClaimError::Taken { name, holder });
                 }
-                let asked = Client::connect(&paths).and_then(Client::status);
-                let status = asked.map_err(|error| ClaimError::Silent { holder, error })?;
+                let status = status_of_holder(&paths);
+                let status = status.map_err(|error| ClaimError::Silent { holder, error })?;
                 Ok(Err(Predecessor {
                     lock,
                     paths,
@@ -165,29 +165,98 @@ impl Claim {
         Ok(self)
     }
 
-    /// Binds the control socket, in the place of one that a process before this one has left.
+    /// Puts the control socket where commands look for it, in the place of one that a process before this one has left. From then on
+    /// that one knows that it has been taken over from.
     ///
     /// # Errors
-    /// When it cannot be bound.
-    pub fn bind(&self) -> Result<UnixListener, ClaimError> {
+    /// When it cannot be put there.
+    pub fn publish(&self, socket: &mut BoundSocket) -> Result<(), ClaimError> {
         let path = self.paths.control_socket();
-        let bind = || {
-            let new = self.paths.run.join(Paths::NEW_SOCKET);
-            // Left by a process that was killed right here: the lock keeps all others away.
-            let _ = std::fs::remove_file(&new);
-            let listener = UnixListener::bind(&new)?;
-            std::fs::set_permissions(&new, Permissions::from_mode(0o660))?;
-            listener.set_nonblocking(true)?;
-            // In one step: a command finds the old socket or this one.
-            std::fs::rename(&new, &path)?;
-            Ok(listener)
-        };
-        bind().map_err(|error| ClaimError::File(path.clone(), error))
+        // In one step: a command finds the old socket or this one.
+        std::fs::rename(&socket.file, &path)
+            .map_err(|error| ClaimError::File(path.clone(), error))?;
+        socket.file = path;
+        socket.is_published = true;
+        Ok(())
     }
 
     /// The folders of the name.
     pub fn paths(&self) -> &Paths {
         &self.paths
+    }
+}
+
+/// A control socket that is bound and that no command finds yet. What is left of it goes with it, unless it was published.
+#[derive(Debug)]
+pub struct BoundSocket {
+    file: PathBuf,
+    /// Device and number of the file.
+    identity: (u64, u64),
+    is_published: bool,
+}
+
+impl BoundSocket {
+    /// Binds it, beside the one that another process may have.
+    ///
+    /// # Errors
+    /// When it cannot be bound.
+    pub fn bind(paths: &Paths) -> Result<(UnixListener, Self), ClaimError> {
+        remove_left_sockets(paths);
+        let file = paths.run.join(Paths::new_socket());
+        let bind = || {
+            let _ = std::fs::remove_file(&file);
+            let listener = UnixListener::bind(&file)?;
+            std::fs::set_permissions(&file, Permissions::from_mode(0o660))?;
+            listener.set_nonblocking(true)?;
+            let identity = identity_of(&file)?;
+            Ok((listener, identity))
+        };
+        let (listener, identity) = bind().map_err(|error| ClaimError::File(file.clone(), error))?;
+        let bound = BoundSocket {
+            file,
+            identity,
+            is_published: false,
+        };
+        Ok((listener, bound))
+    }
+
+    /// Whether the file is still this socket's. Its number is given to no other file for as long as the socket is open.
+    pub fn is_in_place(&self) -> bool {
+        // Where it is gone nobody else's is there.
+        identity_of(&self.file).is_ok_and(|identity| identity == self.identity)
+            || !self.file.exists()
+    }
+}
+
+impl Drop for BoundSocket {
+    fn drop(&mut self) {
+        if !self.is_published {
+            // Gone in the meantime is as good.
+            let _ = std::fs::remove_file(&self.file);
+        }
+    }
+}
+
+fn identity_of(file: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(file)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Removes sockets of processes that were killed before they had published theirs.
+fn remove_left_sockets(paths: &Paths) {
+    let files = std::fs::read_dir(&paths.run)
+        .into_iter()
+        .flatten()
+        .flatten();
+    for file in files.map(|entry| entry.path()) {
+        let is_unpublished = file.file_name().is_some_and(Paths::is_new_socket);
+        let is_left = || {
+            let refused = std::os::unix::net::UnixStream::connect(&file);
+            refused.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        };
+        if is_unpublished && is_left() {
+            let _ = std::fs::remove_file(&file);
+        }
     }
 }
 
@@ -233,18 +302,23 @@ impl Predecessor {
         }
     }
 
-    /// Makes it give the name up and drain, now that this process serves.
+    /// Makes it give the name up, now that this process serves by the configuration in `file`. It drains when the socket of this one is
+    /// published, and takes the name back if it never is.
     ///
     /// # Errors
     /// When it does not.
-    pub fn replace(self) -> Result<Claim, ClaimError> {
+    pub fn replace(self, file: &Path) -> Result<Claim, ClaimError> {
         let Predecessor {
             lock,
             paths,
             status,
         } = self;
+        let successor = Successor {
+            // The process before this one may run in another folder.
+            configuration: std::path::absolute(file).unwrap_or_else(|_| file.to_owned()),
+        };
         let asked =
-            Client::connect(&paths).and_then(|client| client.post(protocol::TAKE_OVER, &()));
+            Client::connect(&paths).and_then(|client| client.post(protocol::TAKE_OVER, &successor));
         if let Err::<(), _>(error) = asked {
             // It may have ended by itself: the lock says.
             tracing::warn!(process = status.process, %error, "the process before this one does not answer");
@@ -258,6 +332,17 @@ impl Predecessor {
                 }
                 Err(_) => return Err(ClaimError::Kept(status.process)),
             }
+        }
+    }
+}
+
+/// What the process says that has the lock. One that has just started has no socket yet.
+fn status_of_holder(paths: &Paths) -> Result<Status, AskError> {
+    let until = Instant::now() + limits::TAKEOVER_LISTS_TIMEOUT;
+    loop {
+        match Client::connect(paths).and_then(Client::status) {
+            Err(AskError::NotRunning(_)) if Instant::now() < until => std::thread::sleep(PAUSE),
+            asked => return asked,
         }
     }
 }
@@ -288,7 +373,20 @@ mod tests {
         assert!(matches!(refused, ClaimError::Silent { .. }), "{refused}");
         drop(claim);
         let claim = Claim::take(&paths, true).unwrap().unwrap();
-        let _socket = claim.bind().unwrap();
-        let _again = claim.bind().unwrap();
+        let (listener, mut socket) = BoundSocket::bind(&paths).unwrap();
+        claim.publish(&mut socket).unwrap();
+        assert!(socket.is_in_place());
+        // The next process's, in its place.
+        let (_next_listener, mut next) = BoundSocket::bind(&paths).unwrap();
+        assert!(socket.is_in_place());
+        claim.publish(&mut next).unwrap();
+        assert!(next.is_in_place() && !socket.is_in_place());
+        drop((listener, socket));
+        assert!(next.is_in_place());
+        // What was never published goes with its process.
+        let (_listener, unpublished) = BoundSocket::bind(&paths).unwrap();
+        drop(unpublished);
+        let left = std::fs::read_dir(&paths.run).unwrap().count();
+        assert_eq!(left, 2, "the lock and the socket");
     }
 }

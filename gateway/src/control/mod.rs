@@ -12,12 +12,12 @@ mod protocol;
 mod running;
 mod server;
 
-pub use claim::{Claim, ClaimError, Predecessor};
+pub use claim::{BoundSocket, Claim, ClaimError, Predecessor};
 pub use client::{AskError, Client};
 pub use peer::{Peer, account_name};
 pub use protocol::{
     BLOCK, BLOCKED, BlockChange, BlockChanged, CHECK, DependentConnections, ListenerStatus, RELOAD,
-    ReloadOutcome, Reloads, STATUS, Status, TAKE_OVER, UNBLOCK, WorkerStatus,
+    ReloadOutcome, Reloads, STATUS, Status, Successor, TAKE_OVER, UNBLOCK, WorkerStatus,
 };
 pub use running::{Running, running};
-pub use server::{Parts, Server};
+pub use server::{Parts, Prepared, ServeError, Server, Superseded};

@@ -22,7 +22,7 @@ pub const BLOCKED: &str = "/v1/blocked";
 pub const RELOAD: &str = "/v1/reload";
 /// POST: [`ReloadOutcome`] of a reload that is not done.
 pub const CHECK: &str = "/v1/check";
-/// POST: nothing, once the name is given up. For the next process of the same gateway.
+/// POST a [`Successor`]: nothing, once the name is given up. For the next process of the same gateway.
 pub const TAKE_OVER: &str = "/v1/takeover";
 
 /// What a gateway says of itself.
@@ -122,6 +122,13 @@ pub struct BlockChanged {
     /// Clients that were connected lately, and are not now, that it is about.
     #[serde(default)]
     pub seen: usize,
+}
+
+/// The process that takes over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Successor {
+    /// The configuration that it serves by.
+    pub configuration: PathBuf,
 }
 
 /// What came of a reload.

@@ -31,9 +31,7 @@ pub fn running(bases: &[PathBuf], users: &[u32]) -> Vec<Running> {
     let bound = procfs::net::unix().unwrap_or_default().into_iter();
     let bound = bound.filter_map(|socket| {
         let path = socket.path?;
-        let is_ours = path
-            .file_name()
-            .is_some_and(|name| name == Paths::NEW_SOCKET);
+        let is_ours = path.file_name().is_some_and(Paths::is_new_socket);
         is_ours.then(|| path.parent().map(Path::to_owned)).flatten()
     });
     let folders: BTreeSet<PathBuf> = below

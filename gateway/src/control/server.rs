@@ -2,10 +2,9 @@
 //! a thread of its own; what takes time is done on further ones, so that the next request is heard meanwhile.
 
 use std::io;
-use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -15,18 +14,30 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 
-use super::claim::Claim;
+use super::claim::{BoundSocket, Claim, ClaimError};
 use super::peer::Peer;
 use super::protocol::{
     self, BlockChange, BlockChanged, DependentConnections, Failed, ListenerStatus, ReloadOutcome,
-    Reloads, Status, WorkerStatus,
+    Reloads, Status, Successor, WorkerStatus,
 };
 use crate::blocks::{Changed, Keeper, check_reason};
+use crate::config::Paths;
 use crate::limits;
 use crate::local::{self, Answer, answer};
 use crate::server::{Gateway, Reload, Reloader};
 
 const JSON: &str = "application/json";
+
+/// Why the control socket cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It cannot be bound or put in its place.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// A thread or what it waits with cannot be made.
+    #[error("the control socket cannot be served: {0}")]
+    Thread(#[from] io::Error),
+}
 
 /// What answers are made of.
 #[derive(Debug)]
@@ -44,33 +55,65 @@ pub struct Parts {
 /// The control socket of a gateway that runs.
 #[derive(Debug)]
 pub struct Server {
-    claim: Arc<Mutex<Option<Claim>>>,
-    superseded: mpsc::UnboundedReceiver<String>,
+    held: Arc<Mutex<Held>>,
+    superseded: mpsc::UnboundedReceiver<Superseded>,
+}
+
+/// Everything that serving commands takes, except for the name.
+#[derive(Debug)]
+pub struct Prepared(Server);
+
+/// Another process of the gateway has taken over.
+#[derive(Debug)]
+pub struct Superseded {
+    /// Which.
+    pub by: String,
+    /// The configuration that it serves by, if it has said so.
+    pub configuration: Option<PathBuf>,
+}
+
+/// What a process has of the name.
+#[derive(Debug)]
+struct Held {
+    /// `None` before it has the name, and when it has been asked for it.
+    claim: Option<Claim>,
+    socket: BoundSocket,
 }
 
 struct Service {
     parts: Parts,
-    claim: Arc<Mutex<Option<Claim>>>,
+    paths: Paths,
+    held: Arc<Mutex<Held>>,
     started: SystemTime,
-    superseded: mpsc::UnboundedSender<String>,
+    superseded: mpsc::UnboundedSender<Superseded>,
     closed: Notify,
 }
 
 impl Server {
-    /// Serves on `listener`, which is bound below the name that `claim` holds.
+    /// Does all that can fail before this process has the name: a process that has it gives it up when nothing is left to do
+    /// but to take it. The socket is served from now on; no command finds it yet.
     ///
     /// # Errors
-    /// When its thread cannot be started.
-    pub fn start(parts: Parts, claim: Claim, listener: UnixListener) -> io::Result<Self> {
+    /// When it cannot be bound, or its thread cannot be started.
+    pub fn prepare(parts: Parts, paths: &Paths) -> Result<Prepared, ServeError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(limits::CONTROL_THREADS_MAX)
             .build()?;
-        let claim = Arc::new(Mutex::new(Some(claim)));
+        let (listener, socket) = BoundSocket::bind(paths)?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::UnixListener::from_std(listener)?
+        };
+        let held = Arc::new(Mutex::new(Held {
+            claim: None,
+            socket,
+        }));
         let (tell, superseded) = mpsc::unbounded_channel();
         let service = Service {
             parts,
-            claim: Arc::clone(&claim),
+            paths: paths.clone(),
+            held: Arc::clone(&held),
             started: SystemTime::now(),
             superseded: tell,
             closed: Notify::new(),
@@ -79,11 +122,11 @@ impl Server {
         std::thread::Builder::new()
             .name("commands".to_owned())
             .spawn(serve)?;
-        Ok(Server { claim, superseded })
+        Ok(Prepared(Server { held, superseded }))
     }
 
     /// Waits until another process of this gateway has taken over: which.
-    pub async fn superseded(&mut self) -> String {
+    pub async fn superseded(&mut self) -> Superseded {
         match self.superseded.recv().await {
             Some(by) => by,
             // The thread lives as long as the process.
@@ -94,20 +137,34 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let mut claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(claim) = claim.take() {
+        if let Some(claim) = lock(&self.held).claim.take() {
             // Still ours, because the name is. Gone in the meantime is as good.
             let _ = std::fs::remove_file(claim.paths().control_socket());
         }
     }
 }
 
+impl Prepared {
+    /// Serves commands under the name that `claim` holds.
+    ///
+    /// # Errors
+    /// When the socket cannot be put in its place. A process that had the name before takes it back then.
+    pub fn serve(self, claim: Claim) -> Result<Server, ServeError> {
+        let Prepared(server) = self;
+        let mut held = lock(&server.held);
+        claim.publish(&mut held.socket)?;
+        held.claim = Some(claim);
+        drop(held);
+        Ok(server)
+    }
+}
+
+fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Service {
-    async fn run(self, listener: UnixListener) {
-        let listener = match tokio::net::UnixListener::from_std(listener) {
-            Ok(listener) => listener,
-            Err(error) => return tracing::error!(%error, "the control socket cannot be served"),
-        };
+    async fn run(self, listener: tokio::net::UnixListener) {
         let service = Arc::new(self);
         let accept = async || {
             let (stream, _) = listener.accept().await?;
@@ -143,7 +200,7 @@ impl Service {
             }
             protocol::RELOAD if post => done(self.reload(peer).await),
             protocol::CHECK if post => done(self.check().await),
-            protocol::TAKE_OVER if post => done(self.give_up(peer)),
+            protocol::TAKE_OVER if post => done(self.give_up(request, peer).await),
             _ => failed(
                 StatusCode::NOT_FOUND,
                 format!(
@@ -156,12 +213,10 @@ impl Service {
 
     fn status(&self) -> Status {
         let gateway = &self.parts.gateway;
-        let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
-        let paths = claim.as_ref().map(Claim::paths);
         let reloads = gateway.reloads();
         let time = |at: Option<SystemTime>| at.map(rfc3339);
         Status {
-            name: paths.map_or(String::new(), |paths| paths.name.to_string()),
+            name: self.paths.name.to_string(),
             state: if gateway.is_ready() {
                 "serving"
             } else {
@@ -174,7 +229,7 @@ impl Service {
             // Whole: whoever asks stands in another folder.
             configuration: std::path::absolute(&self.parts.configuration)
                 .unwrap_or_else(|_| self.parts.configuration.clone()),
-            state_folder: paths.map_or(PathBuf::new(), |paths| paths.state.clone()),
+            state_folder: self.paths.state.clone(),
             workers: gateway
                 .drivers()
                 .into_iter()
@@ -265,21 +320,61 @@ impl Service {
         Ok(ReloadOutcome { refused, closed: 0 })
     }
 
-    /// Lets the next process of this gateway have the name, and ends this one in its own time.
-    fn give_up(&self, peer: Peer) -> Result<(), String> {
+    /// Lets the next process of this gateway have the name.
+    async fn give_up(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> Result<(), String> {
         if !peer.is_owner() {
             return Err(format!(
                 "{peer} may not take over: root and the gateway's own user may"
             ));
         }
-        let mut claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
-        if claim.take().is_some() {
-            // The socket's file stays: the next process puts its own in the place.
-            self.closed.notify_one();
-            // Nobody listens at the very end.
-            let _ = self.superseded.send(peer.to_string());
+        // A process of an earlier version says nothing.
+        let successor: Option<Successor> = read(request).await?;
+        // The lock goes with the claim. The socket stays: the next process puts its own in the place.
+        if lock(&self.held).claim.take().is_some() {
+            let superseded = Superseded {
+                by: peer.to_string(),
+                configuration: successor.map(|successor| successor.configuration),
+            };
+            tokio::task::spawn_local(self.hand_over(superseded));
         }
         Ok(())
+    }
+
+    /// Waits until the next process has put its socket in place, and has this one drain then. Until that nobody else may serve, so
+    /// this one does; and if the next one never comes it takes the name back.
+    async fn hand_over(self: Arc<Self>, superseded: Superseded) {
+        let mut take_back_at = Instant::now() + limits::TAKEOVER_OFFER;
+        loop {
+            tokio::time::sleep(limits::TAKEOVER_LOOK_INTERVAL).await;
+            if !lock(&self.held).socket.is_in_place() {
+                self.closed.notify_one();
+                // Nobody listens at the very end.
+                let _ = self.superseded.send(superseded);
+                return;
+            }
+            if Instant::now() < take_back_at {
+                continue;
+            }
+            match Claim::take(&self.paths, false) {
+                Ok(Ok(claim)) => {
+                    let by = superseded.by;
+                    tracing::warn!(
+                        by,
+                        "the process that was to take over has not: this one goes on"
+                    );
+                    lock(&self.held).claim = Some(claim);
+                    return;
+                }
+                // It has the lock, and is about to put its socket in place.
+                Ok(Err(_)) | Err(ClaimError::Taken { .. }) => {}
+                Err(error) => tracing::error!(%error, "the name cannot be taken back"),
+            }
+            take_back_at = Instant::now() + limits::TAKEOVER_OFFER;
+        }
     }
 }
 
@@ -297,7 +392,12 @@ async fn blocking<T: Send + 'static>(
 
 async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, String> {
     let body = Limited::new(request.into_body(), limits::CONTROL_REQUEST_BYTES_MAX);
-    let bytes = body.collect().await.map_err(|error| error.to_string())?;
+    // What follows may take its time, but not this.
+    let body = tokio::time::timeout(limits::ADMIN_TIMEOUT, body.collect());
+    let body = body
+        .await
+        .map_err(|_| "the request did not come to its end")?;
+    let bytes = body.map_err(|error| error.to_string())?;
     serde_json::from_slice(&bytes.to_bytes()).map_err(|error| error.to_string())
 }
 

@@ -23,12 +23,12 @@ use crate::local::{self, Answer, answer};
 pub enum AdminSocket {
     /// Loopback TCP.
     Loopback(std::net::TcpListener),
-    /// Unix socket, its path, and device and number of its file.
-    Unix(std::os::unix::net::UnixListener, PathBuf, (u64, u64)),
+    /// Unix socket, where it is to be found and where it is until then, and device and number of its file.
+    Unix(std::os::unix::net::UnixListener, [PathBuf; 2], (u64, u64)),
 }
 
 impl AdminSocket {
-    /// Binds the socket; with `takes_over` beside the one of an earlier process of this gateway, or in its place.
+    /// Binds the socket; with `takes_over` beside the one of an earlier process of this gateway, which is found until `Place::take`.
     pub fn bind(address: &AdminAddress, takes_over: bool) -> io::Result<Self> {
         match address {
             AdminAddress::Loopback(address) => {
@@ -46,17 +46,18 @@ impl AdminSocket {
             }
             AdminAddress::Unix(path) => {
                 look_folder(path)?;
-                match takes_over {
-                    true => drop(std::fs::remove_file(path)),
-                    false => remove_stale_socket(path)?,
-                }
-                let listener = std::os::unix::net::UnixListener::bind(path)?;
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+                let file = match takes_over {
+                    true => path.with_file_name(std::process::id().to_string()),
+                    false => path.clone(),
+                };
+                remove_stale_socket(&file)?;
+                let listener = std::os::unix::net::UnixListener::bind(&file)?;
+                std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o660))?;
                 listener.set_nonblocking(true)?;
-                let metadata = std::fs::symlink_metadata(path)?;
+                let metadata = std::fs::symlink_metadata(&file)?;
                 Ok(AdminSocket::Unix(
                     listener,
-                    path.clone(),
+                    [path.clone(), file],
                     (metadata.dev(), metadata.ino()),
                 ))
             }
@@ -87,6 +88,17 @@ impl AdminSocket {
             }
         }
     }
+
+    /// What puts it where it is to be found, in the place of another process's.
+    pub fn place(&self) -> Option<AdminPlace> {
+        match self {
+            AdminSocket::Unix(_, [path, file], _) if path != file => Some(AdminPlace {
+                path: path.clone(),
+                file: file.clone(),
+            }),
+            AdminSocket::Unix(..) | AdminSocket::Loopback(_) => None,
+        }
+    }
 }
 
 /// Whether a socket can be made at a path.
@@ -100,14 +112,35 @@ fn look_folder(path: &Path) -> io::Result<()> {
     })
 }
 
+/// Where a socket is to be found, and where it is until then.
+#[derive(Debug)]
+pub struct AdminPlace {
+    path: PathBuf,
+    file: PathBuf,
+}
+
+impl AdminPlace {
+    /// Puts it there, in one step.
+    ///
+    /// # Errors
+    /// When the file cannot be moved.
+    pub fn take(&self) -> io::Result<()> {
+        std::fs::rename(&self.file, &self.path)
+    }
+}
+
 impl Drop for AdminSocket {
     fn drop(&mut self) {
-        if let AdminSocket::Unix(_, path, ours) = self
-            && let Ok(metadata) = std::fs::symlink_metadata(&*path)
-            && (metadata.dev(), metadata.ino()) == *ours
-        {
-            // Gone in the meantime is as good.
-            let _ = std::fs::remove_file(path);
+        let AdminSocket::Unix(_, files, ours) = self else {
+            return;
+        };
+        for file in files {
+            if let Ok(metadata) = std::fs::symlink_metadata(&*file)
+                && (metadata.dev(), metadata.ino()) == *ours
+            {
+                // Gone in the meantime is as good.
+                let _ = std::fs::remove_file(file);
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ mod metrics;
 mod observer;
 mod text;
 
-pub use admin::{AdminSocket, serve};
+pub use admin::{AdminPlace, AdminSocket, serve};
 pub use audit::{Audit, Line, Opened, look, open};
 pub use clients::{AuthorityUse, Clients};
 pub use counters::WorkerCounters;

@@ -23,7 +23,9 @@ use crate::config::{Config, ListFiles, Unread};
 use crate::guard::{GuardError, PortCount};
 use crate::identity::Records;
 use crate::limits;
-use crate::observe::{self, AdminSocket, Audit, BlocksInForce, Health, Metrics, WorkerCounters};
+use crate::observe::{
+    self, AdminPlace, AdminSocket, Audit, BlocksInForce, Health, Metrics, WorkerCounters,
+};
 use crate::pki::list_ranks;
 use crate::rt::{Mailbox, mailbox};
 
@@ -130,6 +132,7 @@ pub struct Gateway {
     pub(super) mailboxes: Vec<Arc<Mailbox<Message>>>,
     audit: Audit,
     pub(super) control_stop: ControlStop,
+    admin_place: Option<AdminPlace>,
     pub(super) reloads: Mutex<Reloads>,
     threads: Mutex<Option<Threads>>,
     fatal: Fatal,
@@ -197,6 +200,7 @@ impl Gateway {
         privileges.end();
         let addresses = bound.addresses.clone();
         let admin = bind_admin(&config, ports)?;
+        let admin_place = admin.as_ref().and_then(AdminSocket::place);
         let servers = resolver.first_servers();
         let descriptors = budget.descriptors.clone();
         let blocks = Arc::new(blocks);
@@ -259,10 +263,18 @@ impl Gateway {
             mailboxes,
             audit,
             control_stop,
+            admin_place,
             reloads: Mutex::default(),
             threads: Mutex::new(Some(Threads { workers, control })),
             fatal,
         })
+    }
+
+    /// Has the administration endpoint answer from now on, where another process did until now.
+    pub fn take_admin(&self) {
+        if let Some(Err(error)) = self.admin_place.as_ref().map(AdminPlace::take) {
+            tracing::error!(%error, "the administration endpoint cannot be put in its place: restart");
+        }
     }
 
     /// Listeners and the addresses they got (a port of 0 in the configuration means any).
@@ -304,11 +316,21 @@ impl Gateway {
     }
 
     fn try_reload(&self, config: Config, changed_at: Instant) -> Result<usize, ReloadError> {
-        let fixed = fixed::differences(&self.lock_seed().config, &config);
-        if !fixed.is_empty() {
-            return Err(ReloadError::NeedsRestart(fixed.join("; ")));
+        let current = Arc::clone(&self.lock_seed().config);
+        let fixed = fixed::differences(&current, &config);
+        if fixed.is_empty() {
+            return Ok(self.put_in_force(config, changed_at)?);
         }
-        Ok(self.put_in_force(config, changed_at)?)
+        let fixed = fixed.join("; ");
+        if self.is_ready() {
+            return Err(ReloadError::NeedsRestart(fixed));
+        }
+        // The restart is under way, and the next process serves by that configuration. Whom it does not trust has to go here too.
+        tracing::info!(
+            fixed,
+            "what cannot be changed while running is for the next process; CAs, lists and rules act here too"
+        );
+        Ok(self.put_in_force(current.trusting_as(&config), changed_at)?)
     }
 
     /// Puts in force what revocation lists say by now although the rest of a configuration has been refused: those that are in
@@ -432,9 +454,14 @@ impl Gateway {
         &self.fatal
     }
 
+    /// Says that no more connections will be taken. From now on a reload acts on whom it does not trust, whatever else it changes.
+    pub fn announce_drain(&self) {
+        self.health.set_ready(false);
+    }
+
     /// Stops taking connections, lets those that are open finish until `drain_timeout`, and returns when all are gone.
     pub fn drain(&self) {
-        self.health.set_ready(false);
+        self.announce_drain();
         let drain_timeout = self.lock_seed().config.drain_timeout;
         let deadline = Instant::now() + drain_timeout;
         let (cut, left) = channel();

@@ -37,6 +37,8 @@ pub struct Reload {
 enum Order {
     /// Somebody has asked, and may wait for what comes of it.
     Asked(String, Instant, Option<Sender<Reload>>),
+    /// Another process has taken over, by this file from now on; who.
+    Follow(PathBuf, String),
     /// Files have changed.
     Changed(Changed),
     /// It is time to read again.
@@ -108,6 +110,11 @@ impl Reloader {
         told.recv().ok()
     }
 
+    /// Reads `file` from now on, by which the process serves that has taken over.
+    pub fn follow(&self, file: PathBuf, who: String) {
+        let _ = self.0.send(Order::Follow(file, who));
+    }
+
     /// Begins no further reload.
     pub fn stop(&self) {
         let _ = self.0.send(Order::Stop);
@@ -150,12 +157,17 @@ impl Reloading {
     }
 
     /// Waits for a cause and adds to it what waits behind it. `None` to stop.
-    fn next(&self) -> Option<Cause> {
+    fn next(&mut self) -> Option<Cause> {
         let mut cause: Option<Cause> = None;
         let first = self.first()?;
-        for order in std::iter::once(first).chain(self.orders.try_iter()) {
+        let behind: Vec<_> = self.orders.try_iter().collect();
+        for order in std::iter::once(first).chain(behind) {
             let (asked, due, files, since, waiting) = match order {
                 Order::Asked(who, since, waiting) => (Some(who), None, Vec::new(), since, waiting),
+                Order::Follow(file, who) => {
+                    self.file = file;
+                    (Some(who), None, Vec::new(), Instant::now(), None)
+                }
                 Order::Changed(Changed { files, since }) => (None, None, files, since, None),
                 Order::Due(due) => (None, Some(due), Vec::new(), Instant::now(), None),
                 Order::Stop => return None,

@@ -20,8 +20,8 @@ const LIMIT: &str = "--nofile=380:380";
 /// More connections than the limit has descriptors for.
 const CROWD: usize = 400;
 
-fn waits(gateway: &Gateway, reason: &str) -> u64 {
-    let labels = [("reason", reason)];
+fn waits(gateway: &Gateway, step: &str) -> u64 {
+    let labels = [("step", step)];
     let metrics = gateway.metrics();
     metrics.count("portcullis_descriptor_waits_total", &labels)
 }

@@ -141,7 +141,11 @@ fn a_process_that_would_take_over_without_the_block_list_is_refused() {
 
     fs::rename(&away, &list).unwrap();
     let second = setup(&world, &backend).takes_over().start();
-    assert_blocked(&world, &second, &world.agent);
+    // The first one may still take a connection or two.
+    eventually("the second one refuses it", || {
+        world.client().refused(second.address());
+        (second.metrics().count(FAILURES, &BLOCKED) > 0).then_some(())
+    });
 }
 
 /// The process id in the lock: that of the process that holds the name.
@@ -387,4 +391,96 @@ fn silent_peers_of_the_administration_endpoint_give_way() {
         // Reset or ended: it is over either way.
         let _ = stream.read_to_end(&mut Vec::new());
     }
+}
+
+#[test]
+fn whom_the_next_process_does_not_admit_has_to_go_from_the_one_that_drains() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let other = other(&world);
+    let start = |workers: usize, names: &[&str]| {
+        let rule = |name: &&str| {
+            format!("[[identity]]\nmatch = {{ uri = \"spiffe://example.test/agent/{name}\" }}\n")
+        };
+        let setup = world
+            .setup()
+            .top("drain_timeout = \"60s\"\nclose_spread = \"0s\"")
+            // Fixed until a restart: that is what it is for.
+            .tables(&format!("[workers]\ncount = {workers}"))
+            .tables("[audit]\nfile = \"audit.jsonl\"")
+            .identities(&names.iter().map(rule).collect::<String>());
+        setup.route("edge", "", &[backend.address()], "")
+    };
+    let first = start(1, &["agent-1", "other"]).start();
+    let mut stays = connect(&world, &first, &world.agent);
+    let mut goes = connect(&world, &first, &other);
+    let second = start(2, &["agent-1"]).takes_over().start();
+    // Neither has a quiet moment to be told goodbye in.
+    eventually("the client without a rule goes", || {
+        ping(&mut stays);
+        let is_served = goes.send(b"ping").is_ok() && goes.receive(4).is_ok();
+        (!is_served).then_some(())
+    });
+    ping(&mut stays);
+    let log = fs::read_to_string(world.folder().join("audit.jsonl")).unwrap();
+    let ended = |line: &str| line.contains("agent/other") && line.contains("not_authorized");
+    assert!(log.lines().any(ended), "{log}");
+    connect(&world, &second, &world.agent);
+}
+
+#[test]
+fn a_takeover_that_fails_takes_nothing_from_the_process_that_runs() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let first = setup(&world, &backend).start();
+    let mut stays = connect(&world, &first, &world.agent);
+    let socket = world.run_folder().join("control.sock");
+    eventually("commands are heard", || socket.exists().then_some(()));
+    // Found out when addresses are bound already.
+    let file = world.folder().join("portcullis.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let link = world.folder().join("leads-nowhere.jsonl");
+    std::os::unix::fs::symlink("/nonesuch/audit.jsonl", &link).unwrap();
+    let audit = format!("[audit]\nfile = {link:?}\n");
+    let said = world
+        .setup()
+        .tables(&audit)
+        .route("edge", "", &[backend.address()], "")
+        .takes_over()
+        .refused();
+    assert!(said.contains("audit"), "{said}");
+    fs::write(&file, text).unwrap();
+    assert_eq!(first.admin("/livez").unwrap().0, 200);
+    assert_eq!(status(&world)["state"], "serving");
+    ping(&mut stays);
+    // And the next one takes all of it.
+    let second = setup(&world, &backend).takes_over().start();
+    assert_eq!(status(&world)["process"], second_process(&world));
+    assert_eq!(second.admin("/readyz").unwrap().0, 200);
+}
+
+#[test]
+fn a_process_that_asks_for_the_name_and_never_takes_it_leaves_the_gateway_serving() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let first = setup(&world, &backend).start();
+    let mut stays = connect(&world, &first, &world.agent);
+    // As a process does that takes over; it ends before it has the name.
+    let mut asking = UnixStream::connect(world.run_folder().join("control.sock")).unwrap();
+    let request = "POST /v1/takeover HTTP/1.0\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nnull";
+    std::io::Write::write_all(&mut asking, request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    asking.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    eventually("the gateway takes its name back", || {
+        ping(&mut stays);
+        assert_eq!(status(&world)["state"], "serving");
+        first.log().contains("this one goes on").then_some(())
+    });
+    let said = setup(&world, &backend).refused();
+    assert!(said.contains("--takeover"), "{said}");
+    connect(&world, &first, &world.agent);
+    let second = setup(&world, &backend).takes_over().start();
+    assert_eq!(status(&world)["process"], second_process(&world));
+    connect(&world, &second, &world.agent);
 }

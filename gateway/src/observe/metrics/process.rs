@@ -49,8 +49,8 @@ impl Metrics {
         let help = "Clients that waited for a descriptor: to be accepted, or for their server";
         let mut metric =
             encoder.encode_descriptor("descriptor_waits", help, None, MetricType::Counter)?;
-        for (side, reason) in [(Side::Client, "accept"), (Side::Server, "connect")] {
-            counter(&mut metric, &[("reason", reason)], descriptors.waits(side))?;
+        for (side, step) in [(Side::Client, "accept"), (Side::Server, "connect")] {
+            counter(&mut metric, &[("step", step)], descriptors.waits(side))?;
         }
         Ok(())
     }
