@@ -322,8 +322,9 @@ pub const CONNECTION_DESCRIPTORS_MIN: u64 = 64;
 /// How often it is looked how many descriptors are left, and whether the limit has been changed.
 pub const DESCRIPTORS_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often a listener looks whether it may accept once more, where it waits for a descriptor or for a silent connection.
-pub const ACCEPT_LOOK_INTERVAL: Duration = Duration::from_millis(10);
+/// How often a listener looks whether it may accept once more, where it waits for a descriptor, a handshake slot or a silent
+/// connection.
+pub const ACCEPT_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How long a connection may be silent before it can be made to give its place to another: a round trip, and a lost packet that is
 /// sent again, fit.
 pub const SILENCE_GRACE: Duration = Duration::from_millis(500);

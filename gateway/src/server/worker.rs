@@ -532,8 +532,8 @@ async fn until_room(worker: &Worker, position: usize) {
         let door = &worker.state().doors[position];
         (Arc::clone(&door.handshakes), Rc::clone(&door.silent))
     };
-    drop(worker.handshake_slot(&handshakes).await);
-    while !silent.has_room(Instant::now()) {
+    // Looks, and does not queue for a slot: it would only pass it on, and with many workers through many hands.
+    while handshakes.available_permits() == 0 || !silent.has_room(Instant::now()) {
         monoio::time::sleep(limits::ACCEPT_LOOK_INTERVAL).await;
     }
 }
