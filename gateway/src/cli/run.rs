@@ -132,8 +132,7 @@ async fn serve(started: &mut Started, signals: &mut Signals) -> End {
             by = server.superseded() => {
                 let Superseded { by, configuration } = by;
                 tracing::info!(by, "another process of this gateway has taken over: draining");
-                gateway.leave_admin();
-                gateway.announce_drain();
+                gateway.make_way();
                 // Whom the next process does not trust has to go here too.
                 let who = "a takeover".to_owned();
                 match configuration {

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -133,6 +134,7 @@ pub struct Gateway {
     audit: Audit,
     pub(super) control_stop: ControlStop,
     admin_place: Option<AdminPlace>,
+    pub(super) is_superseded: AtomicBool,
     pub(super) reloads: Mutex<Reloads>,
     threads: Mutex<Option<Threads>>,
     fatal: Fatal,
@@ -199,29 +201,25 @@ impl Gateway {
         let (bound, guarding) = guarding::bind_and_guard(&config, &privileges, ports)?;
         privileges.end();
         let addresses = bound.addresses.clone();
-        let admin = bind_admin(&config, ports)?;
-        let admin_place = admin.as_ref().and_then(AdminSocket::place);
+        let (admin, admin_place) = bind_admin(&config, ports)?;
         let servers = resolver.first_servers();
         let descriptors = budget.descriptors.clone();
         let blocks = Arc::new(blocks);
         let seed = Seed::new(Arc::clone(&config), blocks, servers, descriptors)?;
-        let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
-        let audit = Audit::start(opened).map_err(StartError::Thread)?;
+        let audit = start_audit(&config)?;
         // Nothing but a thread that cannot be started fails after this.
-        let mut sockets = bound.listen()?;
-
-        let mut counters = Vec::new();
+        let sockets = bound.listen()?;
+        let counters = || Arc::new(WorkerCounters::new(&config));
+        let counters: Vec<_> = sockets.iter().map(|_| counters()).collect();
         let (mut mailboxes, mut workers) = (Vec::new(), Vec::new());
         let fatal = Fatal::default();
         let records = Arc::new(Records::default());
-        for number in 0..config.workers.get() {
-            let worker_counters = Arc::new(WorkerCounters::new(&config));
-            counters.push(Arc::clone(&worker_counters));
+        for (number, sockets) in sockets.into_iter().enumerate() {
             let start = worker::Start {
                 number,
                 seed: seed.clone(),
-                sockets: sockets.remove(0),
-                counters: worker_counters,
+                sockets,
+                counters: Arc::clone(&counters[number]),
                 records: Arc::clone(&records),
                 audit: audit.clone(),
                 gate: guarding.gate(),
@@ -264,6 +262,7 @@ impl Gateway {
             audit,
             control_stop,
             admin_place,
+            is_superseded: AtomicBool::new(false),
             reloads: Mutex::default(),
             threads: Mutex::new(Some(Threads { workers, control })),
             fatal,
@@ -378,8 +377,11 @@ impl Gateway {
             let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
             self.audit.switch(opened);
         }
-        // A policy that the kernel does not take is no reason to trust whom the new configuration does not.
-        self.guarding.follow(&config.guard.policy);
+        // A process that was taken over from shares the kernel programs with the next one, whose policy they go by.
+        if !self.is_superseded.load(Ordering::Relaxed) {
+            // A policy that the kernel does not take is no reason to trust whom the new configuration does not.
+            self.guarding.follow(&config.guard.policy);
+        }
         // Whom the new state does not trust has to go at once: no name is waited for.
         let taken = self.resolver.follow(&config.backends, |servers| {
             seed.set_servers(servers);
@@ -501,11 +503,21 @@ impl Gateway {
     }
 }
 
-fn bind_admin(config: &Config, ports: Ports) -> Result<Option<AdminSocket>, StartError> {
+fn start_audit(config: &Config) -> Result<Audit, StartError> {
+    let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
+    Audit::start(opened).map_err(StartError::Thread)
+}
+
+fn bind_admin(
+    config: &Config,
+    ports: Ports,
+) -> Result<(Option<AdminSocket>, Option<AdminPlace>), StartError> {
     let takes_over = ports == Ports::Shared;
     let admin = config.admin.as_ref();
     let admin = admin.map(|address| AdminSocket::bind(address, takes_over));
-    admin.transpose().map_err(StartError::Admin)
+    let admin = admin.transpose().map_err(StartError::Admin)?;
+    let place = admin.as_ref().and_then(AdminSocket::place);
+    Ok((admin, place))
 }
 
 /// Has every worker told of the servers that names are resolved to.

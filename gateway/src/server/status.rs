@@ -2,6 +2,7 @@
 //! thread of whoever asks; never waits for a worker.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
@@ -98,8 +99,10 @@ impl Gateway {
         fixed.chain(failed.map(|error| error.to_string())).collect()
     }
 
-    /// Leaves the administration endpoint to the next process of this gateway.
-    pub fn leave_admin(&self) {
+    /// Leaves to the process that has taken over what one process alone may have, and says that no more connections will be taken.
+    pub fn make_way(&self) {
+        self.is_superseded.store(true, Ordering::Relaxed);
         self.control_stop.leave_admin();
+        self.announce_drain();
     }
 }

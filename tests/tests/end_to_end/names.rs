@@ -8,7 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Output};
 
 use tests::{
-    Backend, Behaviour, Client, Credentials, Gateway, Request, Setup, World, eventually, program,
+    Backend, Behaviour, Client, Credentials, Gateway, Process, Request, Setup, World, eventually,
+    program,
 };
 
 const FAILURES: &str = "portcullis_handshake_failures_total";
@@ -426,6 +427,27 @@ fn whom_the_next_process_does_not_admit_has_to_go_from_the_one_that_drains() {
     let ended = |line: &str| line.contains("agent/other") && line.contains("not_authorized");
     assert!(log.lines().any(ended), "{log}");
     connect(&world, &second, &world.agent);
+}
+
+#[test]
+fn a_process_that_drains_goes_by_the_file_that_the_next_one_serves_by() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let setup = || setup(&world, &backend).top("close_spread = \"0s\"");
+    let first = setup().start();
+    let mut goes = connect(&world, &first, &world.agent);
+    let text = setup().identities("").text();
+    let file = world.folder().join("other.toml");
+    fs::write(&file, text).unwrap();
+    let mut command = Command::new(program("portcullis"));
+    command.args(["run", "--takeover", "--config"]).arg(&file);
+    let _second = Process::start(world.folder(), "second", &mut command);
+    eventually("a client without a rule in the other file goes", || {
+        let is_served = goes.send(b"ping").is_ok() && goes.receive(4).is_ok();
+        (!is_served).then_some(())
+    });
+    let log = fs::read_to_string(world.folder().join("audit.jsonl")).unwrap();
+    assert!(log.contains("\"reason\":\"not_authorized\""), "{log}");
 }
 
 #[test]

@@ -476,3 +476,25 @@ fn give_away(path: &Path) {
         }
     }
 }
+
+#[test]
+fn a_process_that_drains_leaves_the_kernel_programs_to_the_one_that_has_taken_over() {
+    let site = Site::new();
+    let first = site.start(ENFORCE);
+    let agent = site.connect_from("192.0.2.1", &site.agent());
+    let _stays = agent.expect("it gets in");
+    let file = site.configure("portcullis", &format!("{ENFORCE}\ndeny = [\"{ATTACKER}\"]"));
+    // It needs a restart, so the one that drains does not take all of it.
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("count = 2", "count = 1")).unwrap();
+    let second = site.succeed("portcullis");
+    eventually("the first one has read it", || {
+        first.log().contains("cause=a takeover").then_some(())
+    });
+    for _ in 0..3 {
+        let denied = site.agents_host.enter(|| site.open(ATTACKER));
+        denied.expect_err("it is denied");
+    }
+    site.exchange_from("192.0.2.1").expect("agents get in");
+    drop(second);
+}
