@@ -2,6 +2,11 @@
 //! are made by hand, so that its ACK comes when the test says so. Out: who serves it, with and without the setting that
 //! `deploy/90-portcullis.conf` ships.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "all of it is test code, helpers included"
+)]
+
 use std::io::Read;
 use std::net::Ipv4Addr;
 use std::time::Duration;
