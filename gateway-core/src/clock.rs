@@ -6,6 +6,11 @@ use std::time::{Duration, Instant, SystemTime};
 /// So far may the clocks drift apart until it counts: a wall clock that is slewed runs a little slower or faster for a while.
 const DRIFT_MAX: Duration = Duration::from_millis(500);
 
+/// A duration as logs have it: whole microseconds.
+pub fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Compares the wall clock with the one that timers run by.
 #[derive(Debug, Clone, Copy)]
 pub struct ClockWatch {

@@ -303,8 +303,11 @@ pub const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// Log lines per second, worker and reason about refused clients; the rest is counted and said with the next line.
 pub const REFUSAL_LINES_PER_SECOND: u32 = 5;
 
-/// Log lines that wait to be written; beyond it lines are dropped, and a worker never waits.
-pub const LOG_LINES_MAX: usize = 16_384;
+/// Log lines that wait to be written, in bytes: 20,000 or more of common length. Beyond it lines are dropped and counted, and a
+/// worker never waits.
+pub const LOG_QUEUE_BYTES_MAX: usize = 8 << 20;
+/// At the end of the process the log has this long for what still waits.
+pub const LOG_FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Submission queue entries of a worker's ring, and what is tried where the user may not lock memory for so many; the
 /// completion queue has twice as many. A ring takes about 100 bytes an entry: 400 KiB, 50 KiB, 8 KiB.

@@ -148,7 +148,9 @@ impl State {
         let servers = self.names.servers();
         for (position, servers) in servers.iter().enumerate() {
             if self.published.get(position) != Some(servers) {
-                tracing::debug!(backend = position, ?servers, "servers");
+                let listed = servers.iter().map(|server| server.address.to_string());
+                let listed = listed.collect::<Vec<_>>().join(", ");
+                tracing::debug!(backend = position, servers = listed, "servers");
                 publish(position, servers.clone());
             }
         }

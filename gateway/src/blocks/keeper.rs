@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use gateway_core::clock::microseconds;
+
 use super::entry::Entry;
 use super::file::{BlockFile, BlockFileError, Blocks, Change, ChangedFile};
 use crate::config::Paths;
@@ -244,7 +246,12 @@ impl Keeping {
             Ok(closed) => {
                 tell(self.gateway.audit(), &self.file.blocks, &file.blocks);
                 let entries = file.blocks.blocked.len();
-                tracing::info!(entries, closed, took = ?since.elapsed(), "the block list is in force");
+                tracing::info!(
+                    entries,
+                    closed,
+                    took_microseconds = microseconds(since.elapsed()),
+                    "the block list is in force"
+                );
                 (self.file, self.is_refused) = (file, false);
                 self.note(closed, None);
             }

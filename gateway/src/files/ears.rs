@@ -100,8 +100,8 @@ impl Ears {
                 Err(Errno::NOENT | Errno::NOTDIR) => {}
                 Err(error) => {
                     if !self.deaf.contains(directory) {
-                        let every = limits::FILE_LOOK_INTERVAL;
-                        tracing::warn!(directory = %directory.display(), %error, ?every,
+                        let every_seconds = limits::FILE_LOOK_INTERVAL.as_secs();
+                        tracing::warn!(directory = %directory.display(), %error, every_seconds,
                             "changes in the directory are not announced; its files are looked at from time to time");
                     }
                     deaf.insert(directory.clone());

@@ -43,8 +43,8 @@ impl Watcher {
     ) -> io::Result<Self> {
         let ears = Ears::new();
         if let Err(error) = &ears {
-            let every = limits::FILE_LOOK_INTERVAL;
-            tracing::warn!(%error, ?every, "changes of files are not announced; they are looked at from time to time");
+            let every_seconds = limits::FILE_LOOK_INTERVAL.as_secs();
+            tracing::warn!(%error, every_seconds, "changes of files are not announced; they are looked at from time to time");
         }
         Watcher::with_ears(ears.ok(), name, files, changed)
     }

@@ -8,12 +8,12 @@ use std::fmt;
 use gateway_core::visible;
 use rustix::fs::fstat;
 use tracing::{Event, Level, Subscriber};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::log_queue::LogQueue;
 use crate::limits;
 
 /// How log lines look.
@@ -27,21 +27,27 @@ pub enum LogFormat {
 
 /// Writes what is still queued when dropped.
 #[derive(Debug)]
-pub struct LogGuard {
-    _writer: WorkerGuard,
+pub struct LogGuard(LogQueue);
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        self.0.finish(limits::LOG_FINISH_TIMEOUT);
+    }
 }
 
 /// Starts the log of this process. `filter` is a level (`info`) or a list of `module=level` directives.
 pub fn start_log(format: LogFormat, filter: &str) -> anyhow::Result<LogGuard> {
-    let (writer, guard) = NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(limits::LOG_LINES_MAX)
-        .thread_name("log")
-        .finish(std::io::stderr());
+    let tell_dropped = |lines| {
+        tracing::warn!(
+            lines,
+            "log lines were dropped: they came faster than standard error was read"
+        );
+    };
+    let queue = LogQueue::start(limits::LOG_QUEUE_BYTES_MAX, std::io::stderr(), tell_dropped)?;
     let filter = EnvFilter::builder().parse(filter)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(writer)
+        .with_writer(queue.clone())
         .with_target(false);
     let for_journal = goes_to_journal(std::env::var_os("JOURNAL_STREAM").as_deref());
     let started = match format {
@@ -56,7 +62,7 @@ pub fn start_log(format: LogFormat, filter: &str) -> anyhow::Result<LogGuard> {
             .try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))?;
-    Ok(LogGuard { _writer: guard })
+    Ok(LogGuard(queue))
 }
 
 /// Whether standard error is the stream that systemd has connected to the journal: it names that one by device and inode in

@@ -12,6 +12,7 @@ mod event;
 mod expiry;
 mod foreseen;
 mod log;
+mod log_queue;
 mod metrics;
 mod observer;
 mod text;

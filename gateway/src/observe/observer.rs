@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use gateway_core::clock::microseconds;
 use gateway_core::failure::{Failure, Level};
 use gateway_core::suppress::Suppressor;
 
@@ -200,7 +201,7 @@ impl Observer {
         let (identity, kind) = named(peer);
         tracing::debug!(
             listener, peer = %address, identity = &*identity, kind, rule = peer.rule() + 1,
-            tenant = peer.tenant().map(|tenant| tenant.as_str()), suite, group, ?took, "accepted"
+            tenant = peer.tenant().map(|tenant| tenant.as_str()), suite, group, took_microseconds = microseconds(took), "accepted"
         );
     }
 

@@ -165,8 +165,11 @@ impl Taken {
             match self.answers.recv_timeout(left) {
                 Ok(of_worker) => closed += of_worker,
                 Err(RecvTimeoutError::Timeout) => {
-                    let waited = limits::STATE_TIMEOUT;
-                    tracing::error!(?waited, "not every worker has taken the new state yet");
+                    let waited_seconds = limits::STATE_TIMEOUT.as_secs();
+                    tracing::error!(
+                        waited_seconds,
+                        "not every worker has taken the new state yet"
+                    );
                     break;
                 }
                 // A worker that drains takes nothing any more.
@@ -490,7 +493,7 @@ impl Gateway {
         if connections > 0 {
             tracing::warn!(
                 connections,
-                ?drain_timeout,
+                drain_timeout_seconds = drain_timeout.as_secs_f64(),
                 "drain_timeout is over: connections that were busy to the end were cut off"
             );
         }

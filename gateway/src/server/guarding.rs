@@ -288,8 +288,8 @@ impl Guarding {
         self.bans.fetch_add(1, Ordering::Relaxed);
         let address = address_of(source);
         let reason = ban.tipped_by().map_or("an operator's order", Reason::label);
-        let lasts = Duration::from_nanos(ban.lasts_ns);
-        tracing::warn!(source = %address, reason, ?lasts, ?port, "banned");
+        let lasts_seconds = Duration::from_nanos(ban.lasts_ns).as_secs();
+        tracing::warn!(source = %address, reason, lasts_seconds, port, "banned");
         audit.banned("banned", address, &ban, port);
     }
 }

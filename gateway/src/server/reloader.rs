@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Instant, SystemTime};
 
+use gateway_core::clock::microseconds;
+
 use super::gateway::Gateway;
 use crate::config::{self, ListFiles, Unread};
 use crate::files::{
@@ -253,7 +255,7 @@ impl Reloading {
         match outcome {
             Ok(closed) => {
                 self.record_lists();
-                tracing::info!(%cause, closed, took = ?cause.since.elapsed(), "reloaded");
+                tracing::info!(%cause, closed, took_microseconds = microseconds(cause.since.elapsed()), "reloaded");
             }
             Err(Refused { errors, lists, .. }) => {
                 match is_news {
@@ -328,7 +330,7 @@ impl Reloading {
             Ok(None) => {}
             Ok(Some(closed)) => {
                 self.record_lists();
-                tracing::warn!(%cause, closed, took = ?cause.since.elapsed(), "the revocation lists are in force, although the rest is refused");
+                tracing::warn!(%cause, closed, took_microseconds = microseconds(cause.since.elapsed()), "the revocation lists are in force, although the rest is refused");
                 let audit = self.gateway.audit();
                 audit.reloaded("revocation lists alone", &cause.files, None);
             }

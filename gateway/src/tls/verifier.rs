@@ -101,7 +101,8 @@ impl Verifier {
         match self.trust.admit(&certificate, &chain, now) {
             Ok(admission) => Ok(ClaimedPeer {
                 lineage: Lineage {
-                    authenticated_at: now,
+                    // rustls' time has whole seconds, which are enough to judge by.
+                    authenticated_at: SystemTime::now(),
                     epoch: 0,
                     certificate,
                     chain,

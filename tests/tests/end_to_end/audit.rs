@@ -589,3 +589,26 @@ fn a_log_that_cannot_be_opened_ends_the_start_and_refuses_a_reload() {
     gateway.wait_for_a_refused_reload();
     visit(&world, &gateway);
 }
+
+#[test]
+fn when_a_client_has_authenticated_is_told_to_the_microsecond() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = audited(&world, &backend).start();
+    for _ in 0..5 {
+        visit(&world, &gateway);
+    }
+    let accepted = wait_for(&log_file(&world), "handshake", "accepted", 5);
+    let moments: Vec<_> = accepted
+        .iter()
+        .map(|line| line["authenticated_at"].as_str().unwrap())
+        .collect();
+    assert!(
+        moments.iter().any(|moment| !moment.ends_with(".000000Z")),
+        "{moments:?}"
+    );
+    for line in &accepted {
+        let (proven, written) = (&line["authenticated_at"], &line["time"]);
+        assert!(proven.as_str() <= written.as_str(), "{line}");
+    }
+}

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::Signal;
 use tests::{Backend, Behaviour, Gateway, World, eventually, program};
 
 fn serves(world: &World, gateway: &Gateway) {
@@ -167,5 +168,38 @@ fn lines_for_the_journal_begin_with_their_priority_and_others_do_not() {
         });
         let priority = line.get(..3).filter(|start| start.starts_with('<'));
         assert_eq!(priority, refused, "{line}");
+    }
+}
+
+/// Text such as "1.5s" or "12ms" is nothing that a log's reader could add up.
+#[test]
+fn durations_in_json_lines_are_numbers_with_their_unit_in_the_name() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world
+        .setup()
+        .route("edge", "", &[backend.address()], "")
+        .under(&[
+            "sh",
+            "-c",
+            "exec \"$@\" --log-format json --log-level debug",
+            "sh",
+        ])
+        .start();
+    serves(&world, &gateway);
+    gateway.process().signal(Signal::HUP);
+    let field = |message: &str| {
+        let took = eventually(message, || {
+            let log = gateway.log();
+            let mut lines = log.lines().filter_map(|line| {
+                let line: serde_json::Value = serde_json::from_str(line).ok()?;
+                (line["message"] == message).then_some(line)
+            });
+            lines.next()
+        });
+        took["took_microseconds"].as_u64()
+    };
+    for message in ["accepted", "reloaded"] {
+        assert!(field(message).is_some(), "{message}: {}", gateway.log());
     }
 }

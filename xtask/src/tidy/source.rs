@@ -103,6 +103,36 @@ fn nothing_unfinished_and_nothing_of_one_machine_stays() {
     assert_none("words that must not stay", &complaints);
 }
 
+/// Written by `Debug`, a duration is text with a unit of its own choice ("1.5s", "12ms"), which nobody can add up or compare.
+#[test]
+fn log_fields_are_numbers_or_text_meant_for_reading_and_never_debugging_output() {
+    let mut complaints = Vec::new();
+    for file in rust_files() {
+        if !file.path.starts_with("gateway") || file.path.contains("/tests/") {
+            continue;
+        }
+        for (start, _) in file.text.match_indices(concat!("tracing", "::")) {
+            let Some((name, arguments)) = file.text[start..].split_once("!(") else {
+                continue;
+            };
+            if name.contains(|character: char| character.is_whitespace() || character == '(') {
+                continue;
+            }
+            let fields = arguments.split(");").next().unwrap_or_default();
+            let words =
+                fields.split(|character: char| character.is_whitespace() || character == '(');
+            if words.into_iter().any(|word| word.starts_with('?')) {
+                let line = file.text[..start].lines().count();
+                complaints.push(format!("{}:{line}", file.path));
+            }
+        }
+    }
+    assert_none(
+        "a log field is a number with its unit in its name, or text by `%`; never `?`",
+        &complaints,
+    );
+}
+
 #[test]
 fn every_ignored_test_has_its_reason() {
     let bare = concat!("#[ig", "nore]");

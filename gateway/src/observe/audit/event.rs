@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use gateway_core::authority::TrustDomain;
 use gateway_core::certificate::{NameKind, last_second};
+use gateway_core::clock::microseconds;
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 
@@ -216,8 +217,4 @@ fn client(peer: &VerifiedPeer) -> Client<'_> {
         fingerprint: Shown(peer.fingerprint()),
         serial: peer.serial().map(Shown),
     }
-}
-
-fn microseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -10,6 +10,7 @@ use prometheus_client::registry::Unit;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::super::log_queue::dropped_lines;
 use super::{Encoded, Metrics, counter, gauge};
 use crate::config::Listener;
 
@@ -20,6 +21,10 @@ impl Metrics {
         gauge(&mut metric, &[("version", env!("CARGO_PKG_VERSION"))], 1)?;
         self.encode_drivers(encoder)?;
         self.encode_descriptors(encoder)?;
+        let help = "Lines of the log that were dropped, because they came faster than standard error was read";
+        let mut metric =
+            encoder.encode_descriptor("log_dropped", help, None, MetricType::Counter)?;
+        counter(&mut metric, &[], dropped_lines())?;
         let help = "Connections that may be open at once";
         self.encode_limit(encoder, "connections_max", help, |listener| {
             listener.max_connections
