@@ -1378,6 +1378,36 @@ fn recipes_lack_nothing_but_their_files_and_a_backend() {
     assert_lacks_nothing_but_files(&page("recipes.md"), 7, backends);
 }
 
+/// The service manager must not kill what still drains, and the reference must not name another time than the unit.
+#[test]
+fn the_unit_gives_a_drain_the_time_that_the_reference_says() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let unit = fs::read_to_string(deploy.join("portcullis.service")).unwrap();
+    let mut lines = unit.lines();
+    let patience = lines.find_map(|line| line.strip_prefix("TimeoutStopSec="));
+    let patience = patience.unwrap();
+    let stop = humantime::parse_duration(patience).unwrap();
+    assert!(limits::DRAIN_TIMEOUT_DEFAULT + limits::AUDIT_FINISH_TIMEOUT < stop);
+    let told = format!("`TimeoutStopSec={patience}` in `deploy/portcullis.service`");
+    assert!(page("configuration.md").contains(&told), "{told}");
+    // Wherever a page names the key, it is with this time.
+    for name in [
+        "configuration.md",
+        "operations.md",
+        "guard.md",
+        "recipes.md",
+    ] {
+        let text = page(name);
+        for rest in text.split("TimeoutStopSec").skip(1) {
+            assert!(
+                rest.starts_with(&format!("={patience}")),
+                "{name}: {rest:.20}"
+            );
+        }
+        assert!(!text.contains("systemd: "), "{name}");
+    }
+}
+
 /// Text that looks more like a configuration than noise does.
 fn configuration_like() -> impl Strategy<Value = String> {
     let mut words = vec![

@@ -60,3 +60,4 @@ mod telemetry;
 mod tls;
 mod watching;
 mod worst;
+mod units;
