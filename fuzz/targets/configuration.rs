@@ -11,7 +11,7 @@ use std::str;
 use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
-use gateway::config::{self, Config, ConfigErrors};
+use gateway::config::{self, Config, ConfigErrors, Destination};
 use gateway::tls;
 use libfuzzer_sys::{Corpus, fuzz_target};
 
@@ -49,8 +49,13 @@ fn assert_servable(config: &Config) {
         let trust = tls::listener_trust(config, position, &Arc::default());
         let server = tls::server_config(config, listener, &trust, None).expect("it was checked");
         assert_eq!(server.send_tls13_tickets, 0);
-        let backend = &config.backends[listener.backend];
-        assert!(!backend.servers.is_empty(), "{}", backend.name);
+        match &listener.destination {
+            Destination::Backend(position) => {
+                let backend = &config.backends[*position];
+                assert!(!backend.servers.is_empty(), "{}", backend.name);
+            }
+            Destination::Metrics(rules) => assert!(!rules.as_slice().is_empty()),
+        }
     }
 }
 

@@ -198,6 +198,13 @@ impl Balance {
         }
     }
 
+    /// Position of the server with this address among those as written, if it is known.
+    pub fn source_of(&self, address: SocketAddr) -> Option<usize> {
+        let mut known = self.known.iter();
+        let found = known.find(|known| known.server.address == address)?;
+        Some(found.server.source)
+    }
+
     /// Remembers that `address` could be reached.
     pub fn succeeded(&mut self, address: SocketAddr) {
         if let Some(known) = self.find(address) {

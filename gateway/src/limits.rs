@@ -243,6 +243,9 @@ pub const CLIENT_LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// How often a connection looks what became of servers that other connections try.
 pub const SERVER_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Servers of one backend that a worker counts failures of by name, each about 100 bytes; those beyond are counted together.
+pub const SERVERS_COUNTED_MAX: usize = 64;
+
 /// Failures of servers that a worker keeps until somebody can be told: about 200 bytes each. More are not counted.
 pub const SERVER_NEWS_MAX: usize = 256;
 
@@ -339,6 +342,14 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections the administration endpoint serves at once.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// Connections to `[admin.tls]` at once, handshakes included: two or three descriptors each. A scrape takes one, for less than
+/// a second; a source may have so many unauthenticated ones as `[guard] max_pending` says.
+pub const ADMIN_TLS_CONNECTIONS_MAX: usize = 256;
+
+/// A connection to `[admin.tls]` ends at this age, whatever is left of the answer.
+pub const ADMIN_TLS_CONNECTION_AGE: Duration = Duration::from_secs(30);
+const _: () = assert!(ADMIN_TLS_CONNECTION_AGE.as_secs() > ADMIN_TIMEOUT.as_secs());
 
 /// Administration requests that wait to be accepted.
 pub const ADMIN_BACKLOG: i32 = 128;

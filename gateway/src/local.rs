@@ -29,9 +29,10 @@ use crate::limits;
 pub type Answer = Response<Full<Bytes>>;
 
 /// Serves what `accept` yields until this is dropped; connections that are open then are served to their end. Each brings
-/// what is known of its peer.
+/// what is known of its peer, which has `header_timeout` to ask for something.
 pub async fn serve<S, P, R>(
     what: &'static str,
+    header_timeout: Duration,
     accept: impl AsyncFn() -> io::Result<(S, P)>,
     respond: R,
 ) -> Infallible
@@ -53,10 +54,9 @@ where
                     oldest.abort();
                 }
                 let serving = tokio::task::spawn_local(converse(
-                    stream,
-                    peer,
+                    (stream, peer),
                     Rc::clone(&respond),
-                    limits::ADMIN_TIMEOUT,
+                    (header_timeout, limits::ADMIN_TIMEOUT),
                 ));
                 open.push_back(serving.abort_handle());
             }
@@ -77,9 +77,13 @@ where
     }
 }
 
-/// One request and its answer, each within `timeout`. What is done for it in between may take longer: its outcome is told.
-async fn converse<S, P, R>(stream: S, peer: P, respond: Rc<R>, timeout: Duration)
-where
+/// One request, whose head has to come within `header_timeout`, and its answer, each within `timeout`. What is done for it in
+/// between may take longer: its outcome is told.
+async fn converse<S, P, R>(
+    (stream, peer): (S, P),
+    respond: Rc<R>,
+    (header_timeout, timeout): (Duration, Duration),
+) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     P: Clone + 'static,
     R: AsyncFn(Request<Incoming>, P) -> Answer + 'static,
@@ -98,7 +102,7 @@ where
     let connection = http1::Builder::new()
         .keep_alive(false)
         .timer(TokioTimer::new())
-        .header_read_timeout(limits::ADMIN_HEADER_TIMEOUT)
+        .header_read_timeout(header_timeout)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     loop {
@@ -162,7 +166,7 @@ mod tests {
                 let _ = ours.read_to_string(&mut answer).await;
                 answer
             };
-            let serving = converse(theirs, (), Rc::new(respond), TIMEOUT);
+            let serving = converse((theirs, ()), Rc::new(respond), (TIMEOUT, TIMEOUT));
             tokio::join!(asking, serving).0
         };
         runtime.block_on(async {

@@ -652,7 +652,7 @@ workers = 2 | workers = 2 | must be a table
 admin.address = "0.0.0.0:9464" | admin: address = "0.0.0.0:9464" | must be a loopback address
 admin.address = "unix:here" | admin: address = "unix:here" | must be an absolute path
 admin.address = "127.0.0.1:4317" | admin: address = "127.0.0.1:4317" | is taken by listener "otlp-grpc"
-admin = {} | admin: address | missing
+admin = {} | admin: address | missing: give it one, or [admin.tls]
 tls.provider = "openssl" | tls: provider = "openssl" | must be "ring" or "aws-lc-rs"
 tls.groups = ["X25519MLKEM768"] | tls: groups = "X25519MLKEM768" | needs provider = "aws-lc-rs"
 tls.groups = ["ffdhe2048"] | tls: groups = "ffdhe2048" | must be one of X25519, secp256r1
@@ -701,6 +701,81 @@ fn broken_process_sections_say_where_and_why() {
             "{error}\nshould contain\n{expectation}"
         );
     }
+}
+
+/// The section as it should be, each on a line of its own from the second on.
+const ADMIN_TLS: &str = r#"
+[admin.tls]
+address = "0.0.0.0:9465"
+certificate = "server.pem"
+key = "server.key"
+client_ca = ["ca.pem"]
+allow = [{ dns = "prometheus.example.org" }]
+"#;
+
+const BROKEN_ADMIN_TLS: &str = r#"
+address = "0.0.0.0:9465" | address = "0.0.0.0:0" | 3 | address = "0.0.0.0:0" | must have a port
+address = "0.0.0.0:9465" | address = "0.0.0.0:4317" | 3 | address = "0.0.0.0:4317" | must be unique
+address = "0.0.0.0:9465" | address = "admin:9465" | 3 | address = "admin:9465" | must be an IP address
+client_ca = ["ca.pem"] | # | 2 | client_ca | missing
+client_ca = ["ca.pem"] | client_ca = [] | 6 | client_ca = [] | must name at least one file
+allow = [{ dns = "prometheus.example.org" }] | # | 2 | allow | missing: say who may read the metrics
+allow = [{ dns = "prometheus.example.org" }] | allow = [] | 7 | allow = [] | must name at least one
+allow = [{ dns = "prometheus.example.org" }] | allow = [{}] | 7 | allow 1 | must have at least one of uri
+allow = [{ dns = "prometheus.example.org" }] | allow = [{ cm = "a" }, { cn = "a" }] | 7 | allow 1: cm | unknown key
+"prometheus.example.org" }] | "prometheus.example.org" }]\ncrl_grace = "24h" | 8 | crl_grace = "24h" | has no effect without crl
+"prometheus.example.org" }] | "prometheus.example.org" }]\nsni = [] | 8 | sni | unknown key
+"#;
+
+#[test]
+fn the_metrics_endpoint_for_other_hosts_asks_for_what_a_listener_asks_for() {
+    let pki = pki();
+    let text = |section: &str| format!("{section}{SMALLEST}");
+    let Loaded { config, warnings } = pki.check(&text(ADMIN_TLS)).unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
+    assert!(config.admin.is_none(), "no address on this host is needed");
+    let names: Vec<_> = config
+        .listeners
+        .iter()
+        .map(|one| one.name.as_str())
+        .collect();
+    assert_eq!(names, ["otlp-grpc", "admin"]);
+    for [from, to, line, key, expectation] in rows(BROKEN_ADMIN_TLS) {
+        let section = ADMIN_TLS.replace(&from, &to);
+        assert_ne!(section, ADMIN_TLS, "{from}");
+        let errors = pki.check(&text(&section)).expect_err(&section);
+        let error = errors.as_slice()[0].to_string();
+        let start = format!("{}:{line}: admin: tls: {key}", pki.file().display());
+        assert!(
+            error.starts_with(&start),
+            "{error}\nshould start with\n{start}"
+        );
+        assert!(
+            error.contains(&expectation),
+            "{error}\nshould contain\n{expectation}"
+        );
+    }
+}
+
+#[test]
+fn the_name_of_the_metrics_endpoint_is_no_listeners_and_no_rule_of_others_opens_it() {
+    let pki = pki();
+    let text = |from: &str, to: &str| format!("{ADMIN_TLS}{}", with(from, to));
+    let error = pki.only_error(&text("name = \"otlp-grpc\"", "name = \"admin\""));
+    assert!(
+        error.contains("is what the listener of [admin.tls] is called"),
+        "{error}"
+    );
+    let rule = "tenant = \"team-a\"";
+    let error = pki.only_error(&text(rule, "listeners = [\"admin\"]"));
+    assert!(
+        error.contains("must name a [[listener]]: otlp-grpc"),
+        "{error}"
+    );
+    let config = pki.check(&format!("{ADMIN_TLS}{SMALLEST}")).unwrap().config;
+    let [edge, admin] = [&config.listeners[0], &config.listeners[1]];
+    assert_eq!(config.rules_of(edge).as_slice().len(), 1);
+    assert_ne!(config.rules_of(edge), config.rules_of(admin));
 }
 
 const BROKEN_RULES: &str = r#"
@@ -1303,6 +1378,36 @@ fn reference_has_every_key_and_no_other() {
     assert_eq!(documented(), expected);
 }
 
+/// The service manager must not kill what still drains, and the reference must not name another time than the unit.
+#[test]
+fn the_unit_gives_a_drain_the_time_that_the_reference_says() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let unit = fs::read_to_string(deploy.join("portcullis.service")).unwrap();
+    let mut lines = unit.lines();
+    let patience = lines.find_map(|line| line.strip_prefix("TimeoutStopSec="));
+    let patience = patience.unwrap();
+    let stop = humantime::parse_duration(patience).unwrap();
+    assert!(limits::DRAIN_TIMEOUT_DEFAULT + limits::AUDIT_FINISH_TIMEOUT < stop);
+    let told = format!("`TimeoutStopSec={patience}` in `deploy/portcullis.service`");
+    assert!(page("configuration.md").contains(&told), "{told}");
+    // Wherever a page names the key, it is with this time.
+    for name in [
+        "configuration.md",
+        "operations.md",
+        "guard.md",
+        "recipes.md",
+    ] {
+        let text = page(name);
+        for rest in text.split("TimeoutStopSec").skip(1) {
+            assert!(
+                rest.starts_with(&format!("={patience}")),
+                "{name}: {rest:.20}"
+            );
+        }
+        assert!(!text.contains("systemd: "), "{name}");
+    }
+}
+
 #[test]
 fn defaults_in_the_reference_are_those_of_the_limits() {
     let time = |duration| format!("`\"{}\"`", humantime::format_duration(duration));
@@ -1376,36 +1481,6 @@ fn recipes_lack_nothing_but_their_files_and_a_backend() {
     let backends = "[[backend]]\nname = \"collector\"\nservers = [\"127.0.0.1:14317\"]\n\
                     [[backend]]\nname = \"cortex\"\nservers = [\"127.0.0.1:19009\"]\n";
     assert_lacks_nothing_but_files(&page("recipes.md"), 7, backends);
-}
-
-/// The service manager must not kill what still drains, and the reference must not name another time than the unit.
-#[test]
-fn the_unit_gives_a_drain_the_time_that_the_reference_says() {
-    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
-    let unit = fs::read_to_string(deploy.join("portcullis.service")).unwrap();
-    let mut lines = unit.lines();
-    let patience = lines.find_map(|line| line.strip_prefix("TimeoutStopSec="));
-    let patience = patience.unwrap();
-    let stop = humantime::parse_duration(patience).unwrap();
-    assert!(limits::DRAIN_TIMEOUT_DEFAULT + limits::AUDIT_FINISH_TIMEOUT < stop);
-    let told = format!("`TimeoutStopSec={patience}` in `deploy/portcullis.service`");
-    assert!(page("configuration.md").contains(&told), "{told}");
-    // Wherever a page names the key, it is with this time.
-    for name in [
-        "configuration.md",
-        "operations.md",
-        "guard.md",
-        "recipes.md",
-    ] {
-        let text = page(name);
-        for rest in text.split("TimeoutStopSec").skip(1) {
-            assert!(
-                rest.starts_with(&format!("={patience}")),
-                "{name}: {rest:.20}"
-            );
-        }
-        assert!(!text.contains("systemd: "), "{name}");
-    }
 }
 
 /// Text that looks more like a configuration than noise does.

@@ -279,6 +279,15 @@ impl Servers {
         self.backend.proxy_protocol != ProxyProtocol::Off
     }
 
+    /// How the configuration writes the server with this address. One that a reload or a resolver has taken away since is called by
+    /// its address.
+    pub fn name_of(&self, address: SocketAddr) -> String {
+        let balance = self.known.balance.borrow();
+        let source = balance.source_of(address);
+        let written = source.and_then(|source| self.backend.servers.get(source));
+        written.map_or_else(|| address.to_string(), ToString::to_string)
+    }
+
     /// What speaks against a server that is connected, by what is believed at this moment.
     pub fn judge(&self, chain: &Chain) -> Option<ServerObjection> {
         match &self.transport {

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytesize::ByteSize;
 use comfy_table::{Table, presets};
 use gateway_common::{COUNTERS, Listed, Reason, Settings};
-use gateway_core::identity::TenantSource;
+use gateway_core::identity::{Rules, TenantSource};
 use gateway_core::revocation::{IssuerList, Revocation, StalePolicy};
 use gateway_core::sources::{Lists, Policy};
 use gateway_core::succession::Succession;
@@ -18,8 +18,8 @@ use super::rules;
 use crate::blocks::BlockFile;
 use crate::config::{
     self, AdminAddress, AuditTarget, Backend, BackendTls, BackendTransport, CertificateFile,
-    Config, ConnectionTimes, FiledAuthority, GuardMode, GuardSettings, Listener, Loaded, Paths,
-    ProxyProtocol, Resumption, Revoking, ServerAddress, ServerCertificate,
+    Config, ConnectionTimes, Destination, FiledAuthority, GuardMode, GuardSettings, Listener,
+    Loaded, Paths, ProxyProtocol, Resumption, Revoking, ServerAddress, ServerCertificate,
 };
 use crate::limits;
 use crate::pki::facts::Facts;
@@ -312,7 +312,7 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
         revocation,
         revoking,
         resumption: _,
-        backend,
+        destination,
         times,
         max_connections,
         max_handshakes,
@@ -322,9 +322,15 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
         true => "none chosen".to_owned(),
         false => config::shown_protocols(alpn),
     };
-    let backend = config.backends.get(*backend);
-    let backend = backend.map_or("", |backend| backend.name.as_str());
-    let authorities = authorities(config, &config::client_ca_usage(&listener.name));
+    let behind = match destination {
+        Destination::Backend(position) => {
+            let backend = config.backends.get(*position);
+            let name = backend.map_or("", |backend| backend.name.as_str());
+            name.to_owned()
+        }
+        Destination::Metrics(rules) => page(rules),
+    };
+    let authorities = authorities(config, &config::client_ca_usage(listener));
     let expiry = match expiry_drain {
         None => {
             "open connections go on to the end of the certificate, and are closed then".to_owned()
@@ -352,7 +358,7 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
             listener_resumption(config, listener).to_owned(),
         ),
         ("ALPN", alpn),
-        ("backend", backend.to_owned()),
+        ("backend", behind),
     ];
     rows.extend(connection_times(times));
     rows.extend([
@@ -361,6 +367,19 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
         ("max. handshakes", max_handshakes.to_string()),
     ]);
     properties(rows)
+}
+
+/// What is behind the listener of `[admin.tls]`, and for whom.
+fn page(rules: &Rules) -> String {
+    let rules = rules.as_slice().iter().map(|rule| {
+        let patterns = rules::patterns(rule).into_iter();
+        let patterns: Vec<_> = patterns
+            .map(|(key, pattern)| format!("{key} {pattern}"))
+            .collect();
+        patterns.join(" and ")
+    });
+    let rules: Vec<_> = rules.collect();
+    format!("the metrics page, for:\n{}", rules.join("\n"))
 }
 
 fn connection_times(times: &ConnectionTimes) -> [(&'static str, String); 5] {

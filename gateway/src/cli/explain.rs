@@ -151,7 +151,8 @@ fn rules_tried(
     trust_domain: Option<&TrustDomain>,
 ) -> String {
     let mut text = String::new();
-    for (index, rule) in config.rules.as_slice().iter().enumerate() {
+    let rules = config.rules_of(&config.listeners[position]);
+    for (index, rule) in rules.as_slice().iter().enumerate() {
         let against = against(rule, config, position, (certificate, trust_domain));
         let matches = against.is_empty();
         if !matches && index >= limits::RULES_SHOWN_MAX {

@@ -53,7 +53,7 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Closes that are not urgent are spread over this time.
     pub close_spread: Duration,
-    /// Listeners in the order of the file; at least one.
+    /// Listeners in the order of the file, at least one; behind them that of `[admin.tls]`.
     pub listeners: Vec<Arc<Listener>>,
     /// Backends in the order of the file.
     pub backends: Vec<Arc<Backend>>,
@@ -82,6 +82,14 @@ impl Config {
             });
         let all = listeners.chain(backends);
         all.map(|revoking| revoking.lists.clone()).collect()
+    }
+
+    /// The rules that say who gets in at a listener.
+    pub fn rules_of<'c>(&'c self, listener: &'c Listener) -> &'c Arc<Rules> {
+        match &listener.destination {
+            Destination::Backend(_) => &self.rules,
+            Destination::Metrics(rules) => rules,
+        }
     }
 
     /// All revocation lists in force, with their issuers.
@@ -303,8 +311,8 @@ pub struct Listener {
     pub revoking: Arc<Revoking>,
     /// Whether its clients get tickets, where there are any.
     pub resumption: bool,
-    /// Index into `Config::backends`.
-    pub backend: usize,
+    /// What is behind it.
+    pub destination: Destination,
     /// How long its connections may take for what.
     pub times: ConnectionTimes,
     /// Connections at once, over all workers.
@@ -313,6 +321,25 @@ pub struct Listener {
     pub max_handshakes: usize,
     /// How long before the end of its certificate a connection looks for a quiet moment to end; `None`: it goes on to the end.
     pub expiry_drain: Option<Duration>,
+}
+
+impl Listener {
+    /// The position of its backend, if it has one.
+    pub fn backend(&self) -> Option<usize> {
+        match &self.destination {
+            Destination::Backend(position) => Some(*position),
+            Destination::Metrics(_) => None,
+        }
+    }
+}
+
+/// What is behind a listener.
+#[derive(Debug, Clone)]
+pub enum Destination {
+    /// A backend, by its position in `Config::backends`. Who gets in, the `[[identity]]` rules say.
+    Backend(usize),
+    /// The gateway's own metrics page (`[admin.tls]`). Who gets in, these rules say alone.
+    Metrics(Arc<Rules>),
 }
 
 /// How long the connections of a listener may take for what.

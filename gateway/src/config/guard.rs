@@ -212,6 +212,8 @@ fn pending_default(listeners: &[CheckedListener]) -> u64 {
     let fewest = listeners
         .iter()
         .filter_map(|listener| listener.checked.as_ref())
+        // The one for metrics has places for scrapers, and says nothing of how many agents share an address.
+        .filter(|listener| listener.backend().is_some())
         .map(|listener| listener.max_handshakes)
         .min();
     let part = fewest.unwrap_or(limits::HANDSHAKES_DEFAULT) / limits::GUARD_SOURCES_PER_LISTENER;

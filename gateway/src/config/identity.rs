@@ -264,7 +264,8 @@ fn tenant_part(text: &str) -> Result<TenantPart, String> {
     }
 }
 
-fn patterns_of(raw: RawMatch, report: &mut Report<'_>) -> Option<Rule> {
+/// The patterns of a `match`; a rule that says nothing but them.
+pub(super) fn patterns_of(raw: RawMatch, report: &mut Report<'_>) -> Option<Rule> {
     let place = raw.place;
     let parse = |text: &Text| Pattern::parse(text).map_err(|error| error.to_string());
     let uri = report.optional(&place, "uri", raw.uri, |text| {

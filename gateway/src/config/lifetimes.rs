@@ -9,7 +9,9 @@ use gateway_core::expiry::{Band, Lifetime};
 use gateway_core::revocation::AuthorityId;
 use gateway_core::succession::Succession;
 
-use super::checked::{BackendTransport, CertificateFile, Config, FiledAuthority};
+use super::checked::{
+    BackendTransport, CertificateFile, Config, Destination, FiledAuthority, Listener,
+};
 use super::report::{ConfigErrors, Report};
 use super::{Loaded, conclude, shown_path, text_of};
 
@@ -93,8 +95,11 @@ impl CertificateFile {
 }
 
 /// What the CAs of a listener's clients are used for, as `Mortal::usage` says it.
-pub fn client_ca_usage(listener: &str) -> String {
-    format!("listener {listener} client_ca")
+pub fn client_ca_usage(listener: &Listener) -> String {
+    match &listener.destination {
+        Destination::Backend(_) => format!("listener {} client_ca", listener.name),
+        Destination::Metrics(_) => "admin tls client_ca".to_owned(),
+    }
 }
 
 /// The same of the CAs of a backend's servers.

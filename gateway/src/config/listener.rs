@@ -10,11 +10,11 @@ use rustls::crypto::CryptoProvider;
 
 use super::backend::Names;
 use super::bounds;
-use super::checked::{Listener, ServerCertificate};
+use super::checked::{Destination, Listener, ServerCertificate};
 use super::client_ca::{self, Element, Scopes};
 use super::closing;
 use super::keys::{self, Authorities, OwnCertificate, Role};
-use super::raw::{RawListener, RawSni, Texts};
+use super::raw::{self, RawListener, RawSni, Texts};
 use super::report::{Place, Report};
 use super::revocation::{self, Revoking};
 use super::scalar;
@@ -28,14 +28,16 @@ use crate::x509::Roots;
 pub struct CheckedListener {
     /// Where it stands.
     pub place: Place,
-    name: Option<Item<String>>,
-    written_address: Option<Item<String>>,
+    pub(super) name: Option<Item<String>>,
+    pub(super) written_address: Option<Item<String>>,
     /// Its address, if that is right.
     pub address: Option<SocketAddr>,
     /// Position of its backend, if there is one.
     pub backend: Option<usize>,
     /// The files of its clients' CAs that are in use, unless something is wrong with them.
     pub authorities: Vec<Element>,
+    /// It is that of `[admin.tls]`, for which `[[identity]]` rules do not hold.
+    pub is_for_metrics: bool,
     /// The listener, unless something is wrong with it.
     pub checked: Option<Listener>,
 }
@@ -80,12 +82,21 @@ pub fn check_all(
     let mut checked: Vec<CheckedListener> = Vec::new();
     for raw in sections.unwrap_or_default() {
         let listener = check(raw, provider, backends, report);
-        for other in &checked {
-            refuse_twin(&listener, other, report);
-        }
-        checked.push(listener);
+        add(&mut checked, listener, report);
     }
     checked
+}
+
+/// Adds a listener to those before it, none of which may be its twin.
+pub(super) fn add(
+    listeners: &mut Vec<CheckedListener>,
+    listener: CheckedListener,
+    report: &mut Report<'_>,
+) {
+    for other in listeners.iter() {
+        refuse_twin(&listener, other, report);
+    }
+    listeners.push(listener);
 }
 
 /// Two listeners on one address would share its connections at random, each with its own authorities.
@@ -141,7 +152,13 @@ fn check(
     let first = (take(&mut raw.certificate), take(&mut raw.key));
     let first = keys::own(&place, first, Role::Server, provider, report);
     let more = sni(&place, take(&mut raw.sni), provider, report);
-    let mut clients = clients(&place, &mut raw, provider, report);
+    let written = WrittenClients {
+        client_ca: take(&mut raw.client_ca),
+        crl: take(&mut raw.crl),
+        crl_grace: take(&mut raw.crl_grace),
+        dangerous_accept_stale_crl: take(&mut raw.dangerous_accept_stale_crl),
+    };
+    let mut clients = clients(&place, written, provider, report);
     let authorities = clients
         .as_mut()
         .map(|clients| std::mem::take(&mut clients.elements));
@@ -165,7 +182,7 @@ fn check(
             revocation: clients.revocation,
             revoking: clients.revoking,
             resumption: resumption?.unwrap_or(true),
-            backend: backend?,
+            destination: Destination::Backend(backend?),
             times: bounds.times,
             max_connections: bounds.max_connections,
             max_handshakes: bounds.max_handshakes,
@@ -180,26 +197,36 @@ fn check(
         address,
         backend,
         authorities: authorities.unwrap_or_default(),
+        is_for_metrics: false,
         checked,
     }
 }
 
-/// Whose clients a listener takes, and which of them no more.
-struct Clients {
-    elements: Vec<Element>,
-    roots: Arc<Roots>,
-    scopes: Arc<Scopes>,
-    revocation: Arc<Revocation>,
-    revoking: Arc<Revoking>,
+/// The keys that say whose clients a listener takes, as written.
+pub(super) struct WrittenClients {
+    pub(super) client_ca: Field<raw::Authorities>,
+    pub(super) crl: Field<raw::Lists>,
+    pub(super) crl_grace: Field<raw::Text>,
+    pub(super) dangerous_accept_stale_crl: Field<bool>,
 }
 
-fn clients(
+/// Whose clients a listener takes, and which of them no more.
+pub(super) struct Clients {
+    pub(super) elements: Vec<Element>,
+    pub(super) roots: Arc<Roots>,
+    pub(super) scopes: Arc<Scopes>,
+    pub(super) revocation: Arc<Revocation>,
+    pub(super) revoking: Arc<Revoking>,
+}
+
+/// Reads the CAs and lists of a listener.
+pub(super) fn clients(
     place: &Place,
-    raw: &mut RawListener,
+    written: WrittenClients,
     provider: &CryptoProvider,
     report: &mut Report<'_>,
 ) -> Option<Clients> {
-    let (files, elements) = client_ca::split(place, take(&mut raw.client_ca), report);
+    let (files, elements) = client_ca::split(place, written.client_ca, report);
     let mut authorities = authorities(place, files, provider, report);
     let scopes = authorities
         .as_ref()
@@ -209,9 +236,9 @@ fn clients(
         });
     let written = revocation::Written {
         authorities_key: "client_ca",
-        crl: take(&mut raw.crl),
-        grace: take(&mut raw.crl_grace),
-        dangerous_accept_stale: take(&mut raw.dangerous_accept_stale_crl),
+        crl: written.crl,
+        grace: written.crl_grace,
+        dangerous_accept_stale: written.dangerous_accept_stale_crl,
     };
     let revocation = authorities
         .as_mut()
@@ -346,7 +373,11 @@ fn warn_of_shadowed(place: &Place, certificates: &[OwnCertificate], report: &mut
     }
 }
 
-fn certificates(first: OwnCertificate, more: Vec<OwnCertificate>) -> Vec<ServerCertificate> {
+/// The certificates of a listener: the first serves clients that name none.
+pub(super) fn certificates(
+    first: OwnCertificate,
+    more: Vec<OwnCertificate>,
+) -> Vec<ServerCertificate> {
     let server_certificate = |own: OwnCertificate| ServerCertificate {
         key: own.key,
         dns_names: own.facts.dns_names,

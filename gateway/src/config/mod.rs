@@ -2,6 +2,7 @@
 //! In: a TOML file and the certificates it names. Out: a `Config`, or every error with file, line and key.
 //! On the main thread at start; never touches a socket.
 
+pub mod admin_tls;
 mod audit;
 mod authorities;
 mod backend;
@@ -47,9 +48,11 @@ use crate::files::Seen;
 use crate::limits;
 use crate::pki::list_ranks::{self, KnownLists};
 use crate::pki::read;
-use raw::RawConfig;
-use report::Report;
-use value::Field;
+use listener::CheckedListener;
+use raw::{RawAdminTls, RawConfig, RawDefaults, RawListener};
+use report::{Place, Report};
+use rustls::crypto::CryptoProvider;
+use value::{Field, Sections};
 
 /// A configuration that may be run, and what its operator should know about it.
 #[derive(Debug, Clone)]
@@ -128,11 +131,35 @@ fn know_lists(state: &Path, report: &mut Report<'_>) {
     }
 }
 
+/// Checks the listeners of the file and, behind them, that of `[admin.tls]`.
+fn listeners(
+    place: &Place,
+    (mut listeners, defaults, admin): (
+        Field<Sections<RawListener>>,
+        Field<RawDefaults>,
+        Option<RawAdminTls>,
+    ),
+    (provider, backends): (&CryptoProvider, &backend::Names),
+    report: &mut Report<'_>,
+) -> Vec<CheckedListener> {
+    if let (Field::Given(listeners), Some(defaults)) = (&mut listeners, defaults.given()) {
+        let listeners = listeners.value.0.iter_mut();
+        listeners.for_each(|listener| defaults::fill(listener, &defaults.value, report));
+    }
+    let mut listeners = listener::check_all(place, listeners, provider, backends, report);
+    if let Some(admin) = admin {
+        admin_tls::refuse_namesakes(&listeners, report);
+        let own = admin_tls::check(admin, provider, report);
+        listener::add(&mut listeners, own, report);
+    }
+    listeners
+}
+
 /// Checks section by section, so that one run tells of every error; `None` when a required part is missing.
 fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     let provider = tls::check(raw.tls, report);
     let workers = process::workers(raw.workers, report);
-    let admin = process::admin(raw.admin, report);
+    let mut admin = process::admin(raw.admin, report);
     let drain_timeout = process::drain_timeout(&raw.place, raw.drain_timeout, report);
     let paths = paths::check(&raw.place, raw.name, raw.paths, report);
     if let Some(paths) = &paths {
@@ -144,24 +171,19 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     report.not_built(&raw.place, "outbound", &raw.outbound);
     let backends = backend::check_all(&raw.place, raw.backend, &provider.provider, report);
     let names = backend::Names::new(&backends);
-    let mut listeners = raw.listener;
-    if let (Field::Given(listeners), Some(defaults)) = (&mut listeners, raw.defaults.given()) {
-        let listeners = listeners.value.0.iter_mut();
-        listeners.for_each(|listener| defaults::fill(listener, &defaults.value, report));
-    }
-    let listeners = listener::check_all(&raw.place, listeners, &provider.provider, &names, report);
+    let written = (raw.listener, raw.defaults, admin.tls.take());
+    let listeners = listeners(&raw.place, written, (&provider.provider, &names), report);
     revocation::judge(report);
     backend::warn_of_unused(&backends, &listeners, report);
     protocols::warn_of_mismatches(&listeners, &backends, report);
     process::refuse_shared_address(&admin, &listeners, report);
     let guard = guard::check(raw.guard, &listeners, report);
     let observe = observe::check(&raw.place, raw.observe, &listeners, report);
-    let rules = {
-        let written = (raw.identity, raw.include);
-        identity::check_all(&raw.place, written, &listeners, report)
-    };
-    client_ca::warn_of_overlap(&listeners, &rules, report);
-    client_ca::warn_of_useless(&listeners, &rules, report);
+    let ruled = admin_tls::others(&listeners);
+    let written = (raw.identity, raw.include);
+    let rules = identity::check_all(&raw.place, written, ruled, report);
+    client_ca::warn_of_overlap(ruled, &rules, report);
+    client_ca::warn_of_useless(ruled, &rules, report);
     let block_list = paths.as_ref().map(Paths::block_list);
     audit::refuse_other_file(audit.as_ref(), block_list.as_deref(), report);
     Some(Config {

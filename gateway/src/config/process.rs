@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::checked::AdminAddress;
 use super::listener::CheckedListener;
-use super::raw::{RawAdmin, RawWorkers, Text};
+use super::raw::{RawAdmin, RawAdminTls, RawWorkers, Text};
 use super::report::{Place, Report};
 use super::scalar;
 use super::value::{Field, Item};
@@ -22,6 +22,8 @@ pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 pub struct CheckedAdmin {
     /// Where it listens, if anywhere.
     pub checked: Option<AdminAddress>,
+    /// `[admin.tls]` as written.
+    pub tls: Option<RawAdminTls>,
     written: Option<(Place, Item<Text>)>,
 }
 
@@ -70,6 +72,7 @@ pub fn admin(field: Field<RawAdmin>, report: &mut Report<'_>) -> CheckedAdmin {
     let Some(raw) = field.given().map(|item| item.value) else {
         return CheckedAdmin {
             checked: None,
+            tls: None,
             written: None,
         };
     };
@@ -78,11 +81,19 @@ pub fn admin(field: Field<RawAdmin>, report: &mut Report<'_>) -> CheckedAdmin {
         .clone()
         .given()
         .map(|item| (raw.place.clone(), item));
-    let expectation = "give it one, or take [admin] out";
-    let checked = report.required(&raw.place, "address", raw.address, expectation, |text| {
+    let has_tls = !matches!(raw.tls, Field::Absent);
+    let checked = report.optional(&raw.place, "address", raw.address, |text| {
         admin_address(text)
     });
-    CheckedAdmin { checked, written }
+    if checked == Some(None) && !has_tls {
+        let expectation = "give it one, or [admin.tls], or take [admin] out";
+        report.missing(&raw.place, "address", expectation);
+    }
+    CheckedAdmin {
+        checked: checked.flatten(),
+        tls: raw.tls.given().map(|item| item.value),
+        written,
+    }
 }
 
 fn admin_address(text: &str) -> Result<AdminAddress, String> {
@@ -101,7 +112,7 @@ fn admin_address(text: &str) -> Result<AdminAddress, String> {
         (true, 1..) => Ok(AdminAddress::Loopback(address)),
         (true, 0) => Err("must have a port from 1 to 65535".to_owned()),
         (false, _) => Err(format!(
-            "{expected}: whoever reaches this endpoint is not authenticated"
+            "{expected}: whoever reaches this endpoint is not authenticated; [admin.tls] serves the metrics to other hosts"
         )),
     }
 }

@@ -28,7 +28,7 @@ pub fn warn_of_mismatches(
                  write alpn = [\"h2\"]"
             ));
         }
-        let backend = backends.get(checked.backend);
+        let backend = listener.backend.and_then(|backend| backends.get(backend));
         if let Some(backend) = backend.and_then(|backend| backend.checked.as_ref()) {
             mismatches(checked, backend)
                 .iter()

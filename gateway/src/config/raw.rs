@@ -78,6 +78,21 @@ section! {
     /// `[admin]`.
     RawAdmin {
         "address" => address: Text,
+        "tls" => tls: RawAdminTls,
+    }
+}
+
+section! {
+    /// `[admin.tls]`.
+    RawAdminTls {
+        "address" => address: Text,
+        "certificate" => certificate: Text,
+        "key" => key: Text,
+        "client_ca" => client_ca: Authorities,
+        "crl" => crl: Lists,
+        "crl_grace" => crl_grace: Text,
+        "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
+        "allow" => allow: Sections<RawMatch>,
     }
 }
 
@@ -374,6 +389,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("top level", RawConfig::KEYS),
     ("[workers]", RawWorkers::KEYS),
     ("[admin]", RawAdmin::KEYS),
+    ("[admin.tls]", RawAdminTls::KEYS),
     ("[tls]", RawTls::KEYS),
     ("[tls.resumption]", RawResumption::KEYS),
     ("[guard]", RawGuard::KEYS),

@@ -175,7 +175,7 @@ impl Service {
         let respond =
             async move |request, peer| Arc::clone(&responding).respond(request, peer).await;
         tokio::select! {
-            never = local::serve("the control socket", accept, respond) => match never {},
+            never = local::serve("the control socket", limits::ADMIN_HEADER_TIMEOUT, accept, respond) => match never {},
             () = service.closed.notified() => {}
         }
         drop(listener);

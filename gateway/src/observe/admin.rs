@@ -1,9 +1,14 @@
-//! The administration endpoint: `/livez`, `/readyz`, `/metrics`, `/blocked`, `/observed`, on loopback or a Unix socket.
-//! In: HTTP/1.1 requests from this host. Out: text. On the control thread, served by hyper; it has no authentication,
-//! which is why no other address is accepted.
+//! The administration endpoint: `/livez`, `/readyz`, `/metrics`, `/blocked`, `/observed`, on loopback or a Unix socket; the first
+//! three also over TLS, for those whom `[admin.tls]` lets in.
+//! In: HTTP/1.1 requests from this host, and from clients that a worker has authenticated. Out: text. On the control thread,
+//! served by hyper. On this host nobody is authenticated, which is why no other address is accepted.
 
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use socket2::{Domain, Socket, Type};
+use tokio::sync::mpsc::Receiver;
 
 use super::metrics::{Health, Metrics};
 use crate::config::AdminAddress;
@@ -154,7 +160,7 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
 }
 
 fn is_stale_socket(path: &Path, found: &std::fs::Metadata) -> bool {
-    let refused = || match std::os::unix::net::UnixStream::connect(path) {
+    let refused = || match UnixStream::connect(path) {
         Err(error) => error.kind() == io::ErrorKind::ConnectionRefused,
         Ok(_) => false,
     };
@@ -164,17 +170,60 @@ fn is_stale_socket(path: &Path, found: &std::fs::Metadata) -> bool {
 /// Serves until dropped.
 pub async fn serve(socket: &AdminSocket, health: Arc<Health>, metrics: Metrics) -> io::Result<()> {
     const WHAT: &str = "the administration endpoint";
-    let respond = async move |request: Request<Incoming>, ()| respond(&request, &health, &metrics);
+    let respond = async move |request: Request<Incoming>, ()| {
+        respond(&request, Audience::Host, &health, &metrics)
+    };
     match socket {
         AdminSocket::Loopback(listener) => {
             let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
             let accept = async || Ok((listener.accept().await?.0, ()));
-            match local::serve(WHAT, accept, respond).await {}
+            match local::serve(WHAT, limits::ADMIN_HEADER_TIMEOUT, accept, respond).await {}
         }
         AdminSocket::Unix(listener, ..) => {
             let listener = tokio::net::UnixListener::from_std(listener.try_clone()?)?;
             let accept = async || Ok((listener.accept().await?.0, ()));
-            match local::serve(WHAT, accept, respond).await {}
+            match local::serve(WHAT, limits::ADMIN_HEADER_TIMEOUT, accept, respond).await {}
+        }
+    }
+}
+
+/// Serves the connections of clients that may read the metrics. A worker has authenticated each and goes on watching it.
+pub async fn serve_scrapes(
+    scrapes: Receiver<UnixStream>,
+    health: Arc<Health>,
+    metrics: Metrics,
+) -> Infallible {
+    let scrapes = RefCell::new(scrapes);
+    let accept = async || {
+        let next = poll_fn(|context| scrapes.borrow_mut().poll_recv(context)).await;
+        match next {
+            Some(stream) => Ok((tokio::net::UnixStream::from_std(stream)?, ())),
+            // The last worker has ended.
+            None => std::future::pending().await,
+        }
+    };
+    let respond = async move |request: Request<Incoming>, ()| {
+        respond(&request, Audience::Scrapers, &health, &metrics)
+    };
+    // A request from far away may lose a packet.
+    local::serve("the metrics page", limits::ADMIN_TIMEOUT, accept, respond).await
+}
+
+/// Who is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Audience {
+    /// Whoever may open the endpoint on this host.
+    Host,
+    /// Clients of other hosts, which are to learn nothing of others by name.
+    Scrapers,
+}
+
+impl Audience {
+    /// The paths that there are.
+    const fn paths(self) -> &'static str {
+        match self {
+            Audience::Host => "/livez, /readyz, /metrics, /blocked, /observed\n",
+            Audience::Scrapers => "/livez, /readyz, /metrics\n",
         }
     }
 }
@@ -183,7 +232,13 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-fn respond(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> Answer {
+fn respond(
+    request: &Request<Incoming>,
+    audience: Audience,
+    health: &Health,
+    metrics: &Metrics,
+) -> Answer {
+    let is_of_host = audience == Audience::Host;
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = answer(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -204,12 +259,8 @@ fn respond(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> A
             "not taking connections\n".to_owned(),
         ),
         "/metrics" => answer(StatusCode::OK, OPEN_METRICS, metrics.encode()),
-        "/blocked" => answer(StatusCode::OK, JSON, metrics.blocks()),
-        "/observed" => answer(StatusCode::OK, JSON, metrics.foreseen()),
-        _ => answer(
-            StatusCode::NOT_FOUND,
-            TEXT,
-            "/livez, /readyz, /metrics, /blocked, /observed\n".to_owned(),
-        ),
+        "/blocked" if is_of_host => answer(StatusCode::OK, JSON, metrics.blocks()),
+        "/observed" if is_of_host => answer(StatusCode::OK, JSON, metrics.foreseen()),
+        _ => answer(StatusCode::NOT_FOUND, TEXT, audience.paths().to_owned()),
     }
 }

@@ -13,6 +13,7 @@ use super::clients::Clients;
 use super::closing::CloseTimes;
 use super::event::Event;
 use super::foreseen::Foreseen;
+use super::server_counts::ServerCounts;
 use crate::config::Config;
 use crate::relay::{Direction, End};
 use crate::rt::Driver;
@@ -27,12 +28,11 @@ pub(super) const DURATION_BOUNDS: [f64; 12] = [
 #[derive(Debug)]
 pub struct WorkerCounters {
     pub(super) listeners: Vec<ListenerCounters>,
-    pub(super) server_failures: Vec<Counter>,
+    /// By backend.
+    pub(super) servers: Vec<ServerCounts>,
     /// Set once, when the worker serves.
     driver: OnceLock<Driver>,
-    pub(super) spared_failures: Vec<Counter>,
     pub(super) unreachable: Vec<Counter>,
-    pub(super) unanswered: Vec<Counter>,
     clients: Mutex<Clients>,
     foreseen: Mutex<Foreseen>,
 }
@@ -97,11 +97,13 @@ impl WorkerCounters {
                 .iter()
                 .map(|_| ListenerCounters::new(&parameters))
                 .collect(),
-            server_failures: config.backends.iter().map(|_| Counter::default()).collect(),
+            servers: config
+                .backends
+                .iter()
+                .map(|_| ServerCounts::default())
+                .collect(),
             driver: OnceLock::new(),
-            spared_failures: config.backends.iter().map(|_| Counter::default()).collect(),
             unreachable: config.backends.iter().map(|_| Counter::default()).collect(),
-            unanswered: config.backends.iter().map(|_| Counter::default()).collect(),
             clients: Mutex::default(),
             foreseen: Mutex::default(),
         }
@@ -173,13 +175,21 @@ impl WorkerCounters {
             // Counted by identity, in its record.
             Event::Slowed { .. } => {}
             Event::ServerFailed {
-                backend, is_spared, ..
-            } => match is_spared {
-                true => self.spared_failures[*backend].add(1),
-                false => self.server_failures[*backend].add(1),
-            },
-            Event::EndedByServer { backend, end, .. } => {
-                self.unanswered[*backend].add(u64::from(*end == End::BackendUnanswered));
+                backend,
+                name,
+                is_spared,
+                ..
+            } => self.servers[*backend].add(name, |count| match is_spared {
+                true => count.spared += 1,
+                false => count.failures += 1,
+            }),
+            Event::EndedByServer {
+                backend, name, end, ..
+            } => {
+                let is_unanswered = *end == End::BackendUnanswered;
+                self.servers[*backend].add(name, |count| {
+                    count.unanswered += u64::from(is_unanswered);
+                });
             }
             Event::Unreachable { backend, .. } => self.unreachable[*backend].add(1),
             Event::Ended {

@@ -105,6 +105,8 @@ pub enum Event<'a> {
         backend: usize,
         /// The server.
         server: SocketAddr,
+        /// The server as the configuration writes it.
+        name: &'a str,
         /// Why.
         error: &'a dyn std::error::Error,
         /// Another address of the same name serves.
@@ -116,6 +118,8 @@ pub enum Event<'a> {
         backend: usize,
         /// The server.
         server: SocketAddr,
+        /// The server as the configuration writes it.
+        name: &'a str,
         /// How.
         end: End,
         /// What that usually means, from what had happened by then; empty where nothing is worth saying.

@@ -15,9 +15,10 @@ mod log;
 mod log_queue;
 mod metrics;
 mod observer;
+mod server_counts;
 mod text;
 
-pub use admin::{AdminPlace, AdminSocket, serve};
+pub use admin::{AdminPlace, AdminSocket, serve, serve_scrapes};
 pub use audit::{Audit, Line, Opened, look, open};
 pub use clients::{AuthorityUse, Clients};
 pub use counters::WorkerCounters;

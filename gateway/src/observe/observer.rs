@@ -133,6 +133,7 @@ impl Observer {
                 server,
                 error,
                 is_spared,
+                ..
             } => {
                 self.log_server_failed((listener, *backend), (*server, *is_spared), *error);
             }
@@ -164,6 +165,7 @@ impl Observer {
                 server,
                 end,
                 meaning,
+                ..
             } => {
                 self.log_ended_by_server((listener, *backend), *server, (*end, meaning));
             }

@@ -1,4 +1,4 @@
-//! A connected TCP socket, read and written by two directions at once.
+//! A connected socket, TCP or to another thread, read and written by two directions at once.
 //! In: buffers. Out: the same buffers, filled or emptied. On the worker that owns the connection.
 //!
 //! The ring says when a socket is ready, and no operation in it ever holds a buffer: bytes are then moved by `recv` and `send`
@@ -7,7 +7,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -89,6 +90,16 @@ impl Socket {
         Socket::set_up(&socket)?;
         socket.reset_on_close();
         Ok(socket)
+    }
+
+    /// A connection to another thread of this process: this end, and that thread's.
+    pub fn to_other_thread() -> io::Result<(Self, UnixStream)> {
+        let (own, other) = UnixStream::pair()?;
+        own.set_nonblocking(true)?;
+        other.set_nonblocking(true)?;
+        // The runtime only waits for it: any stream socket will do.
+        let own = std::net::TcpStream::from(OwnedFd::from(own));
+        Ok((Socket::new(TcpStream::from_std(own)?)?, other))
     }
 
     /// The address of this end.

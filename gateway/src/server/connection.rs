@@ -22,7 +22,7 @@ use super::silent::SilentPlace;
 use super::state::{Door, State};
 use super::worker::{Worker, turn_away};
 use crate::backend::{Client, Connection, NotConnected, ServerFailure};
-use crate::config::{Config, Listener};
+use crate::config::{Config, Destination, Listener};
 use crate::guard::{Pending, reason_of, refusal_detail};
 use crate::identity::Share;
 use crate::limits;
@@ -53,7 +53,7 @@ struct Joined {
     address: SocketAddr,
     peer: VerifiedPeer,
     client: Stream,
-    server: Result<(Stream, Behind), End>,
+    server: Result<(Stream, Option<Behind>), End>,
     watch: Watch,
     /// Boxed: few identities have a limit.
     pace: Option<Box<Pace>>,
@@ -64,7 +64,15 @@ struct Joined {
 /// A client that has just got in, and the certificates that it came with.
 type Newcomer<'a> = (&'a VerifiedPeer, &'a [CertificateDer<'static>]);
 
-/// What is behind a client, for a word about how that ended.
+/// What a client has been connected with.
+enum Opposite {
+    /// A server of the listener's backend.
+    Server(Connection),
+    /// The gateway's own metrics page.
+    Page(Stream),
+}
+
+/// The server behind a client, for a word about how that ended.
 struct Behind {
     server: SocketAddr,
     /// Position of the backend.
@@ -227,24 +235,29 @@ async fn join(
             Either::Right((connected, _)) => connected,
         }
     };
-    if let Ok(connection) = &connected {
-        note_server(worker, &state, position, (newcomer, connection), &watch);
+    if let Ok(opposite) = &connected {
+        note_server(worker, &state, position, (newcomer, opposite), &watch);
     }
     drop(certificates);
+    let backend = state.doors[position].listener.backend();
+    let server = connected.map(|opposite| match opposite {
+        Opposite::Server(connection) => {
+            let behind = backend.map(|backend| Behind {
+                server: connection.server,
+                backend,
+                protocol: negotiated.protocol,
+            });
+            (connection.stream, behind)
+        }
+        Opposite::Page(stream) => (stream, None),
+    });
     Box::new(Joined {
         position,
         connection,
         address,
         peer,
         client: Stream::Tls(stream),
-        server: connected.map(|connection| {
-            let behind = Behind {
-                server: connection.server,
-                backend: state.doors[position].listener.backend,
-                protocol: negotiated.protocol,
-            };
-            (connection.stream, behind)
-        }),
+        server,
         watch,
         pace: share.map(|share| Box::new(Pace::new(share))),
         established_at,
@@ -268,8 +281,13 @@ async fn stay(worker: &Worker, joined: Box<Joined>) {
     let end = match &joined.server {
         Ok((server, behind)) => {
             let outcome = pass_on(worker, &joined, server, &totals).await;
-            tell_of_server(worker, joined.position, behind, (outcome, &totals));
-            outcome.end
+            match behind {
+                Some(behind) => {
+                    tell_of_server(worker, joined.position, behind, (outcome, &totals));
+                    outcome.end
+                }
+                None => end_of_page(outcome.end, totals[SENT].get()),
+            }
         }
         Err(end) => {
             joined.client.reset_on_close();
@@ -289,6 +307,15 @@ async fn stay(worker: &Worker, joined: Box<Joined>) {
     worker.observer.emit(joined.position, &ended);
 }
 
+/// How a connection to the page ended, which is hung up on when its time is over: with an answer, or before a request.
+fn end_of_page(end: End, sent_bytes: u64) -> End {
+    match (end.is_backends_fault(), sent_bytes) {
+        (true, 0) => End::Idle,
+        (true, 1..) => End::Finished,
+        (false, _) => end,
+    }
+}
+
 const RECEIVED: usize = 0;
 const SENT: usize = 1;
 
@@ -298,11 +325,16 @@ fn note_server(
     worker: &Worker,
     state: &Rc<State>,
     position: usize,
-    (newcomer, connection): (Newcomer<'_>, &Connection),
+    (newcomer, opposite): (Newcomer<'_>, &Opposite),
     watch: &Watch,
 ) {
-    let server = connection.chain.as_ref().map(|chain| Reached {
-        backend: state.doors[position].listener.backend,
+    let chain = match opposite {
+        Opposite::Server(connection) => connection.chain.as_ref(),
+        Opposite::Page(_) => None,
+    };
+    let backend = state.doors[position].listener.backend();
+    let server = backend.zip(chain).map(|(backend, chain)| Reached {
+        backend,
         chain: chain.clone(),
     });
     let order = worker.judge_if_changed(state, position, newcomer, server.as_ref());
@@ -421,25 +453,30 @@ fn let_in(
     }
 }
 
-/// A connection to the listener's backend, or why there is none.
+/// A connection to what is behind the listener, or why there is none.
 async fn connect(
     worker: &Worker,
     state: &State,
     position: usize,
     (client, socket): (&Client<'_>, &Socket),
-) -> Result<Connection, End> {
-    let backend = state.doors[position].listener.backend;
+) -> Result<Opposite, End> {
+    let backend = match &state.doors[position].listener.destination {
+        Destination::Backend(position) => *position,
+        Destination::Metrics(_) => return worker.open_page().map(Opposite::Page),
+    };
     let failed = |failure: &ServerFailure| {
         let failed = Event::ServerFailed {
             backend,
             server: failure.server,
+            name: &state.servers[backend].name_of(failure.server),
             error: &failure.error,
             is_spared: failure.is_spared,
         };
         worker.observer.emit(position, &failed);
     };
     let connecting = state.servers[backend].connect(client, || socket.presence(), failed);
-    connecting.await.map_err(|error| match error {
+    let connected = connecting.await.map(Opposite::Server);
+    connected.map_err(|error| match error {
         NotConnected::Unreachable { known } => {
             let unreachable = Event::Unreachable { backend, known };
             worker.observer.emit(position, &unreachable);
@@ -469,11 +506,13 @@ fn tell_of_server(
     }
     let state = worker.state();
     let servers = &state.servers[backend];
+    let name = &servers.name_of(server);
     if end == End::BackendRefusedUs {
         servers.refused_us(server);
         let failed = Event::ServerFailed {
             backend,
             server,
+            name,
             error: &RefusedUs,
             is_spared: false,
         };
@@ -491,6 +530,7 @@ fn tell_of_server(
         let ended = Event::EndedByServer {
             backend,
             server,
+            name,
             end,
             meaning,
         };

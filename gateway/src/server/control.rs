@@ -3,6 +3,7 @@
 //! up a worker.
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
@@ -15,12 +16,14 @@ use super::descriptors::Budget;
 use super::guarding::Guarding;
 use super::worker::Message;
 use crate::limits;
-use crate::observe::{AdminSocket, Audit, Health, Metrics, serve, watch_expiry};
+use crate::observe::{AdminSocket, Audit, Health, Metrics, serve, serve_scrapes, watch_expiry};
 use crate::rt::Mailbox;
 
 /// What the control thread works with.
 pub(super) struct Control {
     pub(super) admin: Option<AdminSocket>,
+    /// Connections of clients that may read the metrics.
+    pub(super) scraped: mpsc::Receiver<UnixStream>,
     pub(super) health: Arc<Health>,
     pub(super) metrics: Metrics,
     pub(super) mailboxes: Vec<Arc<Mailbox<Message>>>,
@@ -112,6 +115,7 @@ impl Control {
                 budget.look();
             }
         };
+        let scraping = serve_scrapes(self.scraped, Arc::clone(&self.health), self.metrics.clone());
         let serving = async {
             let Some(socket) = self.admin else {
                 return std::future::pending().await;
@@ -128,6 +132,7 @@ impl Control {
         tokio::select! {
             () = listening => {}
             () = serving => {}
+            never = scraping => match never {},
             () = watching => {}
             () = guarding => {}
             () = counting => {}

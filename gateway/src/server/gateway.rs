@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
 use gateway_core::block::BlockList;
+use tokio::sync::mpsc;
 
 use super::control::{Control, ControlStop};
 use super::guarding::Guarding;
@@ -217,6 +218,7 @@ impl Gateway {
         let (mut mailboxes, mut workers) = (Vec::new(), Vec::new());
         let fatal = Fatal::default();
         let records = Arc::new(Records::default());
+        let (scrapes, scraped) = mpsc::channel(limits::ADMIN_TLS_CONNECTIONS_MAX);
         for (number, sockets) in sockets.into_iter().enumerate() {
             let start = worker::Start {
                 number,
@@ -226,6 +228,7 @@ impl Gateway {
                 records: Arc::clone(&records),
                 audit: audit.clone(),
                 gate: guarding.gate(),
+                scrapes: scrapes.clone(),
             };
             let (mailbox, thread) = start_worker(start, fatal.clone())?;
             mailboxes.push(mailbox);
@@ -244,6 +247,7 @@ impl Gateway {
         publish_servers(resolver, mailboxes.clone());
         let control = Control {
             admin,
+            scraped,
             health: Arc::clone(&health),
             metrics: metrics.clone(),
             mailboxes: mailboxes.clone(),

@@ -219,7 +219,7 @@ impl Backends {
             let users = config
                 .listeners
                 .iter()
-                .filter(|listener| listener.backend == position);
+                .filter(|listener| listener.backend() == Some(position));
             let protocols: Vec<_> = users.flat_map(|listener| listener.alpn.clone()).collect();
             let made = Transport::new(config, backend, &protocols);
             transports.push(made.map_err(|error| StartError::Tls {

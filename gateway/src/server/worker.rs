@@ -3,7 +3,9 @@
 //! thread sends it messages.
 
 use std::cell::RefCell;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::mpsc::Sender;
@@ -31,7 +33,7 @@ use crate::guard::Gate;
 use crate::identity::Records;
 use crate::limits;
 use crate::observe::{Audit, Event, Observer, WorkerCounters};
-use crate::relay::{End, Judged, Order, Orders, Reached};
+use crate::relay::{End, Judged, Order, Orders, PlainStream, Reached, Stream};
 use crate::rt::{
     self, AcceptStop, Across, BufferPool, Mailbox, MailboxReceiver, Socket, block_on, contain,
 };
@@ -85,10 +87,14 @@ pub(super) struct Start {
     pub(super) records: Arc<Records>,
     pub(super) audit: Audit,
     pub(super) gate: Gate,
+    pub(super) scrapes: Scrapes,
 }
 
 /// A worker's mailbox: the side that others send to, for what other workers give it, and the one that it reads.
 pub(super) type OwnMailbox = (Weak<Mailbox<Message>>, MailboxReceiver<Message>);
+
+/// Takes the connections of those who may read the metrics to the control thread, which has the page.
+pub(super) type Scrapes = tokio::sync::mpsc::Sender<UnixStream>;
 
 /// Told when a worker ends although nobody asked it to.
 #[derive(Debug, Clone)]
@@ -119,6 +125,7 @@ pub(super) struct Worker {
     pub(super) gate: Gate,
     across: Across,
     descriptors: Descriptors,
+    scrapes: Scrapes,
 }
 
 impl Worker {
@@ -135,6 +142,25 @@ impl Worker {
     /// What is trusted and served at this moment.
     pub(super) fn state(&self) -> Rc<State> {
         Rc::clone(&self.state.borrow())
+    }
+
+    /// A connection to the metrics page.
+    pub(super) fn open_page(&self) -> Result<Stream, End> {
+        let opened = Socket::to_other_thread().and_then(|(socket, other)| {
+            let handed = self.scrapes.try_send(other);
+            handed.map_err(io::Error::other)?;
+            Ok(socket)
+        });
+        match opened {
+            Ok(socket) => {
+                let stream = PlainStream::new(socket, Rc::clone(&self.buffers));
+                Ok(Stream::Plain(stream))
+            }
+            Err(error) => {
+                tracing::error!(%error, "the metrics page cannot be reached");
+                Err(End::Internal)
+            }
+        }
     }
 
     /// The order for a client that has just got in by `before`, or whose server has just been connected by it, if that has
@@ -459,6 +485,7 @@ fn open(
         records,
         audit,
         gate,
+        scrapes,
     } = start;
     let descriptors = seed.common.descriptors.clone();
     // Its senders end the worker when they are gone, and this is none of them.
@@ -488,6 +515,7 @@ fn open(
         gate,
         across,
         descriptors,
+        scrapes,
     };
     Ok((Rc::new(worker), listeners))
 }

@@ -89,7 +89,7 @@ pub fn listener_trust(config: &Config, position: usize, blocks: &Arc<BlockList>)
         scopes: Arc::clone(&listener.client_scopes),
         revocation: Arc::clone(&listener.revocation),
         blocks: Arc::clone(blocks),
-        rules: Arc::clone(&config.rules),
+        rules: Arc::clone(config.rules_of(listener)),
     })
 }
 

@@ -1,51 +1,33 @@
 //! The backends' part of the metrics page.
 //! In: the workers' counters, the configuration. Out: samples. On the control thread.
 
+use std::collections::BTreeMap;
+
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
-use super::super::counters::{Counter, WorkerCounters};
+use super::super::server_counts::{OTHER, ServerCount};
 use super::{Encoded, Metrics, counter, gauge};
-use crate::config::BackendTransport;
+use crate::config::{Backend, BackendTransport};
+use crate::limits;
 
 impl Metrics {
     pub(super) fn encode_backends(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
-        type Of = fn(&WorkerCounters) -> &[Counter];
-        let counters: [(&str, &str, Of); 4] = [
-            (
-                "backend_connect_failures",
-                "Attempts to reach a server of the backend that failed",
-                |worker| &worker.server_failures,
-            ),
-            (
-                "backend_address_failures",
-                "Attempts to reach an address that failed while another one of the same name serves",
-                |worker| &worker.spared_failures,
-            ),
-            (
-                "backend_unanswered",
-                "Connections that a server of the backend ended cleanly before it had sent a byte",
-                |worker| &worker.unanswered,
-            ),
-            (
-                "backend_unreachable",
-                "Connections of clients for which no server of the backend could be reached",
-                |worker| &worker.unreachable,
-            ),
-        ];
-        for (name, help, of) in counters {
-            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for (position, backend) in self.config().backends.iter().enumerate() {
-                let workers = self.0.workers.iter();
-                let values = workers.map(|worker| of(worker)[position].value());
-                counter(&mut metric, &[("backend", &backend.name)], values.sum())?;
-            }
+        self.encode_servers(encoder)?;
+        let config = self.config();
+        let help = "Connections of clients for which no server of the backend could be reached";
+        let mut metric =
+            encoder.encode_descriptor("backend_unreachable", help, None, MetricType::Counter)?;
+        for (position, backend) in config.backends.iter().enumerate() {
+            let workers = self.0.workers.iter();
+            let values = workers.map(|worker| worker.unreachable[position].value());
+            counter(&mut metric, &[("backend", &backend.name)], values.sum())?;
         }
         let help =
             "1 where the configuration allows plaintext to another host (dangerous_plaintext)";
         let mut metric =
             encoder.encode_descriptor("dangerous_plaintext", help, None, MetricType::Gauge)?;
-        for backend in &self.config().backends {
+        for backend in &config.backends {
             let dangerous = matches!(backend.transport, BackendTransport::DangerousPlaintext);
             gauge(
                 &mut metric,
@@ -54,5 +36,58 @@ impl Metrics {
             )?;
         }
         Ok(())
+    }
+
+    fn encode_servers(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        type Of = fn(&ServerCount) -> u64;
+        let counters: [(&str, &str, Of); 3] = [
+            (
+                "backend_connect_failures",
+                "Attempts to reach a server of the backend that failed",
+                |server| server.failures,
+            ),
+            (
+                "backend_address_failures",
+                "Attempts to reach an address that failed while another one of the same name serves",
+                |server| server.spared,
+            ),
+            (
+                "backend_unanswered",
+                "Connections that a server of the backend ended cleanly before it had sent a byte",
+                |server| server.unanswered,
+            ),
+        ];
+        let config = self.config();
+        let backends = config.backends.iter().enumerate();
+        let backends: Vec<_> = backends
+            .map(|(position, backend)| (backend, self.servers(position, backend)))
+            .collect();
+        for (name, help, of) in counters {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (backend, servers) in &backends {
+                for (server, count) in servers {
+                    let labels = [("backend", backend.name.as_str()), ("server", server)];
+                    counter(&mut metric, &labels, of(count))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What all workers have counted of a backend's servers: of those that are configured, even where that is nothing, and of
+    /// others that have been.
+    fn servers(&self, position: usize, backend: &Backend) -> BTreeMap<String, ServerCount> {
+        let mut sums = BTreeMap::new();
+        for worker in &self.0.workers {
+            worker.servers[position].add_to(&mut sums);
+        }
+        for server in &backend.servers {
+            if sums.len() >= limits::SERVERS_COUNTED_MAX {
+                sums.entry(OTHER.to_owned()).or_default();
+                break;
+            }
+            sums.entry(server.to_string()).or_default();
+        }
+        sums
     }
 }

@@ -10,6 +10,7 @@ use prometheus_client::registry::Unit;
 
 use super::super::closing::{BOUNDS, CloseTime};
 use super::super::counters::Counter;
+use super::possible::can_end;
 use super::{Encoded, Metrics, gauge};
 use crate::relay::End;
 
@@ -41,7 +42,8 @@ impl Metrics {
             "Time from the change of a file to the end of a connection that was closed for it";
         let name = "change_to_close";
         let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Histogram)?;
-        for (position, listener) in self.config().listeners.iter().enumerate() {
+        let config = self.config();
+        for (position, listener) in config.listeners.iter().enumerate() {
             for end in End::ALL.into_iter().filter(|end| end.is_by_judgement()) {
                 let workers = self.0.workers.iter();
                 let times: Vec<&CloseTime> = workers
@@ -55,6 +57,9 @@ impl Metrics {
                     .map(|(bucket, bound)| (bound, sum(&|time| &time.buckets[bucket])))
                     .collect();
                 let count = buckets.iter().map(|(_, count)| count).sum();
+                if count == 0 && !can_end(&config, listener, end) {
+                    continue;
+                }
                 let seconds = sum(&|time| &time.sum_nanoseconds) as f64 / 1e9;
                 let labels = [
                     ("listener", listener.name.as_str()),

@@ -6,7 +6,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::super::counters::ListenerCounters;
+use super::possible::can_end;
 use super::{Encoded, Metrics, counter, gauge};
+use crate::config::{Config, Listener};
 use crate::relay::End;
 
 impl Metrics {
@@ -32,7 +34,9 @@ impl Metrics {
         let mut metric =
             encoder.encode_descriptor("connections_ended", help, None, MetricType::Counter)?;
         for end in End::ALL {
-            for (listener, value) in self.sums(|counters| counters.ends[end as usize].value()) {
+            let of = |counters: &ListenerCounters| counters.ends[end as usize].value();
+            let can_end = |config: &Config, listener: &Listener| can_end(config, listener, end);
+            for (listener, value) in self.possible_sums(of, can_end) {
                 counter(
                     &mut metric,
                     &[("listener", &listener), ("reason", end.label())],

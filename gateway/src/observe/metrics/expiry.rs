@@ -98,7 +98,7 @@ impl Metrics {
             let usage = match side {
                 AuthorityUse::Clients(position) => {
                     let listener = config.listeners.get(position);
-                    listener.map(|listener| client_ca_usage(&listener.name))
+                    listener.map(|listener| client_ca_usage(listener))
                 }
                 AuthorityUse::Servers(position) => {
                     let backend = config.backends.get(position);

@@ -8,7 +8,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::super::counters::{Counter, DURATION_BOUNDS, ListenerCounters};
+use super::possible::{can_fail, can_resume};
 use super::{Encoded, Metrics, counter};
+use crate::config::{Config, Listener};
 
 impl Metrics {
     pub(super) fn encode_handshakes(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
@@ -36,9 +38,9 @@ impl Metrics {
         let mut metric =
             encoder.encode_descriptor("handshake_failures", help, None, MetricType::Counter)?;
         for failure in Failure::ALL {
-            for (listener, value) in
-                self.sums(|counters| counters.failures[failure.index()].value())
-            {
+            let of = |counters: &ListenerCounters| counters.failures[failure.index()].value();
+            let can_fail = |config: &Config, one: &Listener| can_fail(config, one, failure);
+            for (listener, value) in self.possible_sums(of, can_fail) {
                 counter(
                     &mut metric,
                     &[("listener", &listener), ("reason", failure.label())],
@@ -53,7 +55,8 @@ impl Metrics {
         let help = "Handshakes that resumed with a ticket; they are among the completed ones";
         let mut metric =
             encoder.encode_descriptor("handshakes_resumed", help, None, MetricType::Counter)?;
-        for (listener, value) in self.sums(|counters| counters.resumed.value()) {
+        for (listener, value) in self.possible_sums(|counters| counters.resumed.value(), can_resume)
+        {
             counter(&mut metric, &[("listener", &listener)], value)?;
         }
         let help = "Clients that offered application protocols to a listener that names none";
@@ -63,13 +66,16 @@ impl Metrics {
             None,
             MetricType::Counter,
         )?;
-        for (listener, value) in self.sums(|counters| counters.without_protocol.value()) {
+        let names_none = |_: &Config, listener: &Listener| listener.alpn.is_empty();
+        let of = |counters: &ListenerCounters| counters.without_protocol.value();
+        for (listener, value) in self.possible_sums(of, names_none) {
             counter(&mut metric, &[("listener", &listener)], value)?;
         }
         let help = "Tickets given out";
         let mut metric =
             encoder.encode_descriptor("tickets_issued", help, None, MetricType::Counter)?;
-        for (listener, value) in self.sums(|counters| counters.tickets_issued.value()) {
+        let of = |counters: &ListenerCounters| counters.tickets_issued.value();
+        for (listener, value) in self.possible_sums(of, can_resume) {
             counter(&mut metric, &[("listener", &listener)], value)?;
         }
         let help =
@@ -79,7 +85,7 @@ impl Metrics {
         for refusal in TicketRefusal::ALL {
             let of =
                 |counters: &ListenerCounters| counters.ticket_refusals[refusal.index()].value();
-            for (listener, value) in self.sums(of) {
+            for (listener, value) in self.possible_sums(of, can_resume) {
                 let labels = [("listener", listener.as_str()), ("reason", refusal.label())];
                 counter(&mut metric, &labels, value)?;
             }

@@ -13,6 +13,7 @@ mod guard;
 mod handshakes;
 mod identities;
 mod lists;
+mod possible;
 mod process;
 mod trust;
 
@@ -151,6 +152,19 @@ impl Metrics {
     /// The configuration in force.
     pub(super) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.0.config.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// As `sums`, of those listeners alone on which it can happen, or has happened under another configuration.
+    fn possible_sums(
+        &self,
+        of: impl Fn(&ListenerCounters) -> u64,
+        can_happen: impl Fn(&Config, &Listener) -> bool,
+    ) -> Vec<(String, u64)> {
+        let config = self.config();
+        let sums = self.sums(of).into_iter().zip(&config.listeners);
+        sums.filter(|((_, count), listener)| *count > 0 || can_happen(&config, listener))
+            .map(|(sum, _)| sum)
+            .collect()
     }
 
     /// A listener's name and the sum over all workers of one of its counters.

@@ -1,0 +1,158 @@
+//! `[admin.tls]`: the metrics page for other hosts, behind a listener like any other.
+//! In: the section as written. Out: a checked listener that nothing but the page is behind, and whose own rules say who may read
+//! it. None exists without authorities that clients are verified by, nor without rules.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::identity::Rules;
+use rustls::crypto::CryptoProvider;
+
+use super::checked::{ConnectionTimes, Destination, Listener};
+use super::identity::{self, RulePlace};
+use super::keys::{self, Role};
+use super::listener::{self, CheckedListener, WrittenClients};
+use super::raw::{RawAdminTls, RawMatch};
+use super::report::{Place, Report};
+use super::value::{Field, Sections};
+use super::{client_ca, scalar, shadow};
+use crate::limits;
+
+/// What the listener is called in metrics, logs, audit lines and commands.
+pub const NAME: &str = "admin";
+
+/// Checks the section.
+pub fn check(
+    raw: RawAdminTls,
+    provider: &CryptoProvider,
+    report: &mut Report<'_>,
+) -> CheckedListener {
+    let place = raw.place;
+    let written_address = raw.address.clone().given();
+    let address_for = "give an IP address and a port, such as \"0.0.0.0:9465\"";
+    let address = report.required(&place, "address", raw.address, address_for, |text| {
+        scalar::socket_address(text)
+    });
+    let own = (raw.certificate, raw.key);
+    let own = keys::own(&place, own, Role::Server, provider, report);
+    let written = WrittenClients {
+        client_ca: raw.client_ca,
+        crl: raw.crl,
+        crl_grace: raw.crl_grace,
+        dangerous_accept_stale_crl: raw.dangerous_accept_stale_crl,
+    };
+    let mut clients = listener::clients(&place, written, provider, report);
+    let authorities = clients
+        .as_mut()
+        .map(|clients| std::mem::take(&mut clients.elements));
+    let (places, rules) = rules(&place, raw.allow, report).unzip();
+    let assemble = || {
+        let clients = clients?;
+        Some(Listener {
+            name: NAME.to_owned(),
+            address: address?,
+            // Prometheus offers h2 beside it; the page is one answer.
+            alpn: vec![b"http/1.1".to_vec()],
+            certificates: listener::certificates(own?, Vec::new()),
+            client_roots: clients.roots,
+            client_scopes: clients.scopes,
+            revocation: clients.revocation,
+            revoking: clients.revoking,
+            // No scraper that is known resumes.
+            resumption: false,
+            destination: Destination::Metrics(Arc::new(rules?)),
+            times: TIMES,
+            max_connections: limits::ADMIN_TLS_CONNECTIONS_MAX,
+            max_handshakes: limits::ADMIN_TLS_CONNECTIONS_MAX,
+            expiry_drain: None,
+        })
+    };
+    let checked = assemble();
+    let checked = CheckedListener {
+        // No rule of others and no other configuration can name it.
+        name: None,
+        place,
+        written_address,
+        address,
+        backend: None,
+        authorities: authorities.unwrap_or_default(),
+        is_for_metrics: true,
+        checked,
+    };
+    warn(&checked, &places.unwrap_or_default(), report);
+    checked
+}
+
+/// Tells what the rules of a listener are told, of these and the CAs that they are for.
+fn warn(checked: &CheckedListener, places: &[RulePlace], report: &mut Report<'_>) {
+    let listener = checked.checked.as_ref();
+    if let Some(Destination::Metrics(rules)) = listener.map(|listener| &listener.destination) {
+        let only = std::slice::from_ref(checked);
+        shadow::warn(places, rules, only, report);
+        client_ca::warn_of_overlap(only, rules, report);
+        client_ca::warn_of_useless(only, rules, report);
+    }
+}
+
+/// The listeners that `[[identity]]` rules hold for.
+pub fn others(listeners: &[CheckedListener]) -> &[CheckedListener] {
+    match listeners.split_last() {
+        Some((last, others)) if last.is_for_metrics => others,
+        _ => listeners,
+    }
+}
+
+/// Refuses a listener that has the name of this one.
+pub fn refuse_namesakes(listeners: &[CheckedListener], report: &mut Report<'_>) {
+    for listener in listeners {
+        if let Some(name) = listener.name.as_ref().filter(|name| name.value == NAME) {
+            let text = "is what the listener of [admin.tls] is called in metrics and logs: choose another name";
+            report.wrong(&listener.place, "name", name, text);
+        }
+    }
+}
+
+/// A scrape is one request on a connection of its own.
+const TIMES: ConnectionTimes = ConnectionTimes {
+    first_byte_timeout: limits::FIRST_BYTE_TIMEOUT_DEFAULT,
+    handshake_timeout: limits::HANDSHAKE_TIMEOUT_DEFAULT,
+    idle_timeout: limits::ADMIN_TIMEOUT,
+    quiet_timeout: limits::ADMIN_TIMEOUT,
+    // Whoever reads the answer byte by byte is not idle.
+    max_connection_age: Some(limits::ADMIN_TLS_CONNECTION_AGE),
+    max_connection_age_grace: Duration::ZERO,
+};
+
+/// Who may read the page.
+fn rules(
+    place: &Place,
+    field: Field<Sections<RawMatch>>,
+    report: &mut Report<'_>,
+) -> Option<(Vec<RulePlace>, Rules)> {
+    let expectation =
+        "say who may read the metrics, such as allow = [{ dns = \"prometheus.example.org\" }]";
+    if matches!(field, Field::Absent) {
+        report.missing(place, "allow", expectation);
+    }
+    let list = field.given()?;
+    if list.value.0.is_empty() {
+        let text = "must name at least one: without it nobody could read anything";
+        report.wrong(place, "allow", &list, text);
+        return None;
+    }
+    let file: Arc<Path> = report.file().into();
+    let written = list.value.0.len();
+    let (mut places, mut rules) = (Vec::new(), Vec::new());
+    for raw in list.value.0 {
+        places.push(RulePlace {
+            file: Arc::clone(&file),
+            place: raw.place.clone(),
+        });
+        rules.extend(identity::patterns_of(raw, report));
+    }
+    if rules.len() < written {
+        return None;
+    }
+    Some((places, Rules::new(rules)))
+}

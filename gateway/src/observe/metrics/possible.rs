@@ -1,0 +1,85 @@
+//! What can happen on a listener as it is configured: series of what cannot are left out.
+//! In: a reason, the configuration. Out: yes or no. What can happen has its series from the start, at zero, so that its first
+//! increase is seen as one.
+
+use gateway_core::failure::Failure;
+
+use crate::config::{BackendTransport, Config, Destination, GuardMode, Listener};
+use crate::relay::End;
+
+/// Whether clients of the listener can be refused for this.
+pub(super) fn can_fail(config: &Config, listener: &Listener, failure: Failure) -> bool {
+    match failure {
+        Failure::Revoked | Failure::CrlStale => has_lists(listener),
+        Failure::Banned => config.guard.mode == GuardMode::Enforce,
+        Failure::Alpn => !listener.alpn.is_empty(),
+        Failure::NoCertificate
+        | Failure::UnknownIssuer
+        | Failure::Expired
+        | Failure::NotYetValid
+        | Failure::BadSignature
+        | Failure::WrongKeyUsage
+        | Failure::Blocked
+        | Failure::WeakKey
+        | Failure::ChainTooLarge
+        | Failure::NameConstraint
+        | Failure::PathConstraint
+        | Failure::CriticalExtension
+        | Failure::NotAuthorized
+        | Failure::ClientRejectedServer
+        | Failure::NotTls
+        | Failure::Malformed
+        | Failure::Version
+        | Failure::CipherSuite
+        | Failure::Group
+        | Failure::Sni
+        | Failure::Timeout
+        | Failure::Reset
+        | Failure::OverLimit
+        | Failure::Internal => true,
+    }
+}
+
+/// Whether connections of the listener can end so.
+pub(super) fn can_end(config: &Config, listener: &Listener, end: End) -> bool {
+    let backend = match listener.destination {
+        Destination::Backend(position) => config.backends.get(position),
+        Destination::Metrics(_) => None,
+    };
+    let tls = backend.and_then(|backend| match &backend.transport {
+        BackendTransport::Tls(tls) => Some(tls),
+        BackendTransport::LoopbackPlaintext | BackendTransport::DangerousPlaintext => None,
+    });
+    match end {
+        End::Age => listener.times.max_connection_age.is_some(),
+        End::Expiring => listener.expiry_drain.is_some(),
+        End::Revoked | End::CrlStale => has_lists(listener),
+        End::BackendUnreachable | End::BackendReset | End::BackendUnanswered => backend.is_some(),
+        // Only TLS can be cut off or broken, and refuse or lose trust.
+        End::BackendTruncated
+        | End::BackendProtocol
+        | End::BackendRefusedUs
+        | End::BackendUntrusted => tls.is_some(),
+        End::BackendRevoked => tls.is_some_and(|tls| tls.revocation.lists().next().is_some()),
+        End::Finished
+        | End::ClientTruncated
+        | End::ClientReset
+        | End::ClientProtocol
+        | End::Idle
+        | End::Expired
+        | End::Blocked
+        | End::Untrusted
+        | End::NotAuthorized
+        | End::Drained
+        | End::Internal => true,
+    }
+}
+
+/// Whether clients of the listener get tickets, and may come back with one.
+pub(super) fn can_resume(config: &Config, listener: &Listener) -> bool {
+    listener.resumption && config.resumption.is_some()
+}
+
+fn has_lists(listener: &Listener) -> bool {
+    listener.revocation.lists().next().is_some()
+}
