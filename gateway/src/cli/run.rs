@@ -271,6 +271,7 @@ fn start(
         }
     };
     let server = prepared.serve(claim)?;
+    gateway.set_ready();
     gateway.take_admin();
     if let Some(process) = before {
         tracing::info!(process, "took over from an earlier process of this gateway");

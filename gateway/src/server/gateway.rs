@@ -257,7 +257,6 @@ impl Gateway {
         };
         let (control, control_stop) = control::start(control).map_err(StartError::Thread)?;
         audit.started(&config);
-        health.set_ready(true);
         Ok(Gateway {
             seed: Mutex::new(seed),
             resolver: resolver.clone(),

@@ -23,7 +23,13 @@ pub struct Reloads {
 }
 
 impl Gateway {
-    /// Whether new connections are taken.
+    /// Says from now on that the gateway is ready. Connections are taken since its start; whoever waits for it to be ready, to
+    /// block somebody for instance, needs its commands as well.
+    pub fn set_ready(&self) {
+        self.health.set_ready(true);
+    }
+
+    /// Whether new connections are taken, and commands.
     pub fn is_ready(&self) -> bool {
         self.health.is_ready()
     }

@@ -214,9 +214,13 @@ fn blocked_and_revoked_scrapers_read_nothing_more() {
 
     let revoked = RevocationList::of(&[&second.certificate]).numbered(2);
     watchers.authority.revoke("watchers", &revoked);
-    eventually("the list acts", || scrape(&world, &second).err());
     let labels = [("listener", "admin"), ("reason", "revoked")];
-    assert!(gateway.metrics().count(FAILURES, &labels) > 0);
+    eventually("the list acts", || {
+        let refused = scrape(&world, &second).is_err();
+        (refused && gateway.metrics().count(FAILURES, &labels) > 0).then_some(())
+    });
+    let failures = gateway.metrics().by_label(FAILURES, "reason");
+    assert_eq!(failures.len(), 2, "{failures:?}");
 }
 
 #[test]

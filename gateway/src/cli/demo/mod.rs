@@ -65,6 +65,7 @@ impl Demo {
             Ports::Shared,
         )?;
         stage.release_ports();
+        gateway.set_ready();
         let play = Play {
             fleet: Fleet::start(stage.agents()?)?,
             impostors: Impostors::start(stage.impostors()?)?,
