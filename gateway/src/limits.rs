@@ -343,7 +343,7 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections the administration endpoint serves at once.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 
-/// Connections to `[admin.tls]` at once, handshakes included: two or three descriptors each. A scrape takes one, for less than
+/// Connections to `[admin.tls]` at once, handshakes included: up to three descriptors each, of the budget of connections. A scrape takes one, for less than
 /// a second; a source may have so many unauthenticated ones as `[guard] max_pending` says.
 pub const ADMIN_TLS_CONNECTIONS_MAX: usize = 256;
 

@@ -10,8 +10,10 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
+use gateway_core::descriptors::Descriptor;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, StatusCode};
@@ -187,9 +189,12 @@ pub async fn serve(socket: &AdminSocket, health: Arc<Health>, metrics: Metrics) 
     }
 }
 
+/// A connection of a client that may read the metrics, and the right to hold its descriptor.
+pub type Scrape = (UnixStream, Descriptor);
+
 /// Serves the connections of clients that may read the metrics. A worker has authenticated each and goes on watching it.
 pub async fn serve_scrapes(
-    scrapes: Receiver<UnixStream>,
+    scrapes: Receiver<Scrape>,
     health: Arc<Health>,
     metrics: Metrics,
 ) -> Infallible {
@@ -197,12 +202,16 @@ pub async fn serve_scrapes(
     let accept = async || {
         let next = poll_fn(|context| scrapes.borrow_mut().poll_recv(context)).await;
         match next {
-            Some(stream) => Ok((tokio::net::UnixStream::from_std(stream)?, ())),
+            Some((stream, descriptor)) => {
+                let stream = tokio::net::UnixStream::from_std(stream)?;
+                // Given back with the connection.
+                Ok((stream, Rc::new(descriptor)))
+            }
             // The last worker has ended.
             None => std::future::pending().await,
         }
     };
-    let respond = async move |request: Request<Incoming>, ()| {
+    let respond = async move |request: Request<Incoming>, _: Rc<Descriptor>| {
         respond(&request, Audience::Scrapers, &health, &metrics)
     };
     // A request from far away may lose a packet.

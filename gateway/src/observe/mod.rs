@@ -18,7 +18,7 @@ mod observer;
 mod server_counts;
 mod text;
 
-pub use admin::{AdminPlace, AdminSocket, serve, serve_scrapes};
+pub use admin::{AdminPlace, AdminSocket, Scrape, serve, serve_scrapes};
 pub use audit::{Audit, Line, Opened, look, open};
 pub use clients::{AuthorityUse, Clients};
 pub use counters::WorkerCounters;

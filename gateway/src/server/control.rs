@@ -3,7 +3,6 @@
 //! up a worker.
 
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
@@ -16,14 +15,16 @@ use super::descriptors::Budget;
 use super::guarding::Guarding;
 use super::worker::Message;
 use crate::limits;
-use crate::observe::{AdminSocket, Audit, Health, Metrics, serve, serve_scrapes, watch_expiry};
+use crate::observe::{
+    AdminSocket, Audit, Health, Metrics, Scrape, serve, serve_scrapes, watch_expiry,
+};
 use crate::rt::Mailbox;
 
 /// What the control thread works with.
 pub(super) struct Control {
     pub(super) admin: Option<AdminSocket>,
     /// Connections of clients that may read the metrics.
-    pub(super) scraped: mpsc::Receiver<UnixStream>,
+    pub(super) scraped: mpsc::Receiver<Scrape>,
     pub(super) health: Arc<Health>,
     pub(super) metrics: Metrics,
     pub(super) mailboxes: Vec<Arc<Mailbox<Message>>>,

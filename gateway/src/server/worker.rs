@@ -5,7 +5,6 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::mpsc::Sender;
@@ -32,7 +31,7 @@ use super::state::{Seed, State, silent_max};
 use crate::guard::Gate;
 use crate::identity::Records;
 use crate::limits;
-use crate::observe::{Audit, Event, Observer, WorkerCounters};
+use crate::observe::{Audit, Event, Observer, Scrape, WorkerCounters};
 use crate::relay::{End, Judged, Order, Orders, PlainStream, Reached, Stream};
 use crate::rt::{
     self, AcceptStop, Across, BufferPool, Mailbox, MailboxReceiver, Socket, block_on, contain,
@@ -94,7 +93,7 @@ pub(super) struct Start {
 pub(super) type OwnMailbox = (Weak<Mailbox<Message>>, MailboxReceiver<Message>);
 
 /// Takes the connections of those who may read the metrics to the control thread, which has the page.
-pub(super) type Scrapes = tokio::sync::mpsc::Sender<UnixStream>;
+pub(super) type Scrapes = tokio::sync::mpsc::Sender<Scrape>;
 
 /// Told when a worker ends although nobody asked it to.
 #[derive(Debug, Clone)]
@@ -144,12 +143,18 @@ impl Worker {
         Rc::clone(&self.state.borrow())
     }
 
-    /// A connection to the metrics page.
+    /// A connection to the metrics page. Both ends count as connections' descriptors do; where none is left for them, the client
+    /// comes back later.
     pub(super) fn open_page(&self) -> Result<Stream, End> {
+        let mut descriptors = [Side::Server; 2].map(|side| self.descriptors.try_take(side));
+        let [Some(own), Some(others)] = descriptors.each_mut().map(Option::take) else {
+            self.descriptors.count_wait(Side::Server);
+            return Err(End::BackendUnreachable);
+        };
         let opened = Socket::to_other_thread().and_then(|(socket, other)| {
-            let handed = self.scrapes.try_send(other);
-            handed.map_err(io::Error::other)?;
-            Ok(socket)
+            let handed = self.scrapes.try_send((other, others));
+            handed.map_err(|_| io::ErrorKind::BrokenPipe)?;
+            Ok(socket.holding(own))
         });
         match opened {
             Ok(socket) => {
@@ -157,8 +162,8 @@ impl Worker {
                 Ok(Stream::Plain(stream))
             }
             Err(error) => {
-                tracing::error!(%error, "the metrics page cannot be reached");
-                Err(End::Internal)
+                tracing::debug!(%error, "the metrics page cannot be reached");
+                Err(End::BackendUnreachable)
             }
         }
     }

@@ -54,7 +54,9 @@ pub(super) fn can_end(config: &Config, listener: &Listener, end: End) -> bool {
         End::Age => listener.times.max_connection_age.is_some(),
         End::Expiring => listener.expiry_drain.is_some(),
         End::Revoked | End::CrlStale => has_lists(listener),
-        End::BackendUnreachable | End::BackendReset | End::BackendUnanswered => backend.is_some(),
+        // Of the metrics page for want of descriptors.
+        End::BackendUnreachable => true,
+        End::BackendReset | End::BackendUnanswered => backend.is_some(),
         // Only TLS can be cut off or broken, and refuse or lose trust.
         End::BackendTruncated
         | End::BackendProtocol
