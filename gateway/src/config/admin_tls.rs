@@ -12,7 +12,7 @@ use rustls::crypto::CryptoProvider;
 use super::checked::{ConnectionTimes, Destination, Listener};
 use super::identity::{self, RulePlace};
 use super::keys::{self, Role};
-use super::listener::{self, CheckedListener, WrittenClients};
+use super::listener::{self, CheckedListener, Clients, WrittenClients};
 use super::raw::{RawAdminTls, RawMatch};
 use super::report::{Place, Report};
 use super::value::{Field, Sections};
@@ -43,9 +43,7 @@ pub fn check(
         dangerous_accept_stale_crl: raw.dangerous_accept_stale_crl,
     };
     let mut clients = listener::clients(&place, written, provider, report);
-    let authorities = clients
-        .as_mut()
-        .map(|clients| std::mem::take(&mut clients.elements));
+    let authorities = clients.as_mut().map(Clients::take_elements);
     let (places, rules) = rules(&place, raw.allow, report).unzip();
     let assemble = || {
         let clients = clients?;

@@ -152,16 +152,8 @@ fn check(
     let first = (take(&mut raw.certificate), take(&mut raw.key));
     let first = keys::own(&place, first, Role::Server, provider, report);
     let more = sni(&place, take(&mut raw.sni), provider, report);
-    let written = WrittenClients {
-        client_ca: take(&mut raw.client_ca),
-        crl: take(&mut raw.crl),
-        crl_grace: take(&mut raw.crl_grace),
-        dangerous_accept_stale_crl: take(&mut raw.dangerous_accept_stale_crl),
-    };
-    let mut clients = clients(&place, written, provider, report);
-    let authorities = clients
-        .as_mut()
-        .map(|clients| std::mem::take(&mut clients.elements));
+    let mut clients = clients(&place, WrittenClients::of(&mut raw), provider, report);
+    let authorities = clients.as_mut().map(Clients::take_elements);
     let resumption = report.optional(&place, "resumption", take(&mut raw.resumption), |on| {
         Ok(*on)
     });
@@ -210,6 +202,17 @@ pub(super) struct WrittenClients {
     pub(super) dangerous_accept_stale_crl: Field<bool>,
 }
 
+impl WrittenClients {
+    fn of(raw: &mut RawListener) -> Self {
+        WrittenClients {
+            client_ca: take(&mut raw.client_ca),
+            crl: take(&mut raw.crl),
+            crl_grace: take(&mut raw.crl_grace),
+            dangerous_accept_stale_crl: take(&mut raw.dangerous_accept_stale_crl),
+        }
+    }
+}
+
 /// Whose clients a listener takes, and which of them no more.
 pub(super) struct Clients {
     pub(super) elements: Vec<Element>,
@@ -217,6 +220,13 @@ pub(super) struct Clients {
     pub(super) scopes: Arc<Scopes>,
     pub(super) revocation: Arc<Revocation>,
     pub(super) revoking: Arc<Revoking>,
+}
+
+impl Clients {
+    /// What is known of the files of the CAs, for warnings alone.
+    pub(super) fn take_elements(&mut self) -> Vec<Element> {
+        std::mem::take(&mut self.elements)
+    }
 }
 
 /// Reads the CAs and lists of a listener.

@@ -157,8 +157,8 @@ impl Observer {
                 sent_bytes,
                 ..
             } => {
-                let ((identity, kind), reason) = (named(peer), end.label());
-                tracing::debug!(listener, peer = %address, identity = &*identity, kind, reason, received_bytes, sent_bytes, "ended");
+                let bytes = (*received_bytes, *sent_bytes);
+                log_ended(listener, (peer, *address), *end, bytes);
             }
             Event::EndedByServer {
                 backend,
@@ -181,10 +181,7 @@ impl Observer {
             }
             Event::Panicked {
                 address, message, ..
-            } => {
-                let message = Text(message).cut();
-                tracing::error!(listener, peer = %address, panic = &*message, "a connection panicked; please report this");
-            }
+            } => log_panicked(listener, *address, message),
             Event::Accepted | Event::Moved { .. } | Event::Closed => {}
         }
     }
@@ -325,6 +322,21 @@ impl Observer {
             "the observed configuration would refuse it"
         );
     }
+}
+
+fn log_ended(
+    listener: &str,
+    (peer, address): (&VerifiedPeer, SocketAddr),
+    end: End,
+    (received_bytes, sent_bytes): (u64, u64),
+) {
+    let ((identity, kind), reason) = (named(peer), end.label());
+    tracing::debug!(listener, peer = %address, identity = &*identity, kind, reason, received_bytes, sent_bytes, "ended");
+}
+
+fn log_panicked(listener: &str, address: SocketAddr, message: &str) {
+    let message = Text(message).cut();
+    tracing::error!(listener, peer = %address, panic = &*message, "a connection panicked; please report this");
 }
 
 /// What a log line calls a client: its name, and what kind of name that is.

@@ -18,10 +18,11 @@ use gateway_core::limit::ByteRate;
 use gateway_core::sources::{Outcome, Refusal};
 use rustls::pki_types::CertificateDer;
 
+use super::opposite::{Behind, Opposite, end_of_page};
 use super::silent::SilentPlace;
 use super::state::{Door, State};
 use super::worker::{Worker, turn_away};
-use crate::backend::{Client, Connection, NotConnected, ServerFailure};
+use crate::backend::{Client, NotConnected, ServerFailure};
 use crate::config::{Config, Destination, Listener};
 use crate::guard::{Pending, reason_of, refusal_detail};
 use crate::identity::Share;
@@ -63,22 +64,6 @@ struct Joined {
 
 /// A client that has just got in, and the certificates that it came with.
 type Newcomer<'a> = (&'a VerifiedPeer, &'a [CertificateDer<'static>]);
-
-/// What a client has been connected with.
-enum Opposite {
-    /// A server of the listener's backend.
-    Server(Connection),
-    /// The gateway's own metrics page.
-    Page(Stream),
-}
-
-/// The server behind a client, for a word about how that ended.
-struct Behind {
-    server: SocketAddr,
-    /// Position of the backend.
-    backend: usize,
-    protocol: Option<Vec<u8>>,
-}
 
 /// Serves one connection to its end.
 pub(super) async fn serve(worker: &Worker, arrival: Box<Arrival>, place: Place) {
@@ -240,17 +225,7 @@ async fn join(
     }
     drop(certificates);
     let backend = state.doors[position].listener.backend();
-    let server = connected.map(|opposite| match opposite {
-        Opposite::Server(connection) => {
-            let behind = backend.map(|backend| Behind {
-                server: connection.server,
-                backend,
-                protocol: negotiated.protocol,
-            });
-            (connection.stream, behind)
-        }
-        Opposite::Page(stream) => (stream, None),
-    });
+    let server = connected.map(|opposite| opposite.into_stream(backend, negotiated.protocol));
     Box::new(Joined {
         position,
         connection,
@@ -305,15 +280,6 @@ async fn stay(worker: &Worker, joined: Box<Joined>) {
         lasted: joined.established_at.elapsed(),
     };
     worker.observer.emit(joined.position, &ended);
-}
-
-/// How a connection to the page ended, which is hung up on when its time is over: with an answer, or before a request.
-fn end_of_page(end: End, sent_bytes: u64) -> End {
-    match (end.is_backends_fault(), sent_bytes) {
-        (true, 0) => End::Idle,
-        (true, 1..) => End::Finished,
-        (false, _) => end,
-    }
 }
 
 const RECEIVED: usize = 0;

@@ -12,6 +12,7 @@ mod gateway;
 mod guarding;
 mod listen;
 mod matching;
+mod opposite;
 mod pinning;
 mod privilege;
 mod reloader;

@@ -373,8 +373,8 @@ impl Reloading {
 fn refused(cause: &Cause, error: &str, patience: Patience) {
     match patience {
         Patience::Until(_) => {
-            let wait = limits::KEY_PAIR_PATIENCE;
-            tracing::warn!(%cause, ?wait, "reload refused for now, the old configuration goes on: {error}");
+            let wait_seconds = limits::KEY_PAIR_PATIENCE.as_secs_f64();
+            tracing::warn!(%cause, wait_seconds, "reload refused for now, the old configuration goes on: {error}");
         }
         Patience::OverNow | Patience::Over => {
             tracing::error!(%cause, "reload refused, the old configuration goes on: {error}");

@@ -3,7 +3,6 @@
 //! thread sends it messages.
 
 use std::cell::RefCell;
-use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::rc::Rc;
@@ -25,14 +24,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::connection::{Arrival, serve};
 use super::matching::{Matching, Wanted};
+use super::opposite::Scrapes;
 use super::pinning;
 use super::silent::SilentConnections;
 use super::state::{Seed, State, silent_max};
 use crate::guard::Gate;
 use crate::identity::Records;
 use crate::limits;
-use crate::observe::{Audit, Event, Observer, Scrape, WorkerCounters};
-use crate::relay::{End, Judged, Order, Orders, PlainStream, Reached, Stream};
+use crate::observe::{Audit, Event, Observer, WorkerCounters};
+use crate::relay::{End, Judged, Order, Orders, Reached};
 use crate::rt::{
     self, AcceptStop, Across, BufferPool, Mailbox, MailboxReceiver, Socket, block_on, contain,
 };
@@ -92,9 +92,6 @@ pub(super) struct Start {
 /// A worker's mailbox: the side that others send to, for what other workers give it, and the one that it reads.
 pub(super) type OwnMailbox = (Weak<Mailbox<Message>>, MailboxReceiver<Message>);
 
-/// Takes the connections of those who may read the metrics to the control thread, which has the page.
-pub(super) type Scrapes = tokio::sync::mpsc::Sender<Scrape>;
-
 /// Told when a worker ends although nobody asked it to.
 #[derive(Debug, Clone)]
 pub struct Fatal(Arc<watch::Sender<bool>>);
@@ -123,8 +120,8 @@ pub(super) struct Worker {
     pub(super) records: Arc<Records>,
     pub(super) gate: Gate,
     across: Across,
-    descriptors: Descriptors,
-    scrapes: Scrapes,
+    pub(super) descriptors: Descriptors,
+    pub(super) scrapes: Scrapes,
 }
 
 impl Worker {
@@ -141,31 +138,6 @@ impl Worker {
     /// What is trusted and served at this moment.
     pub(super) fn state(&self) -> Rc<State> {
         Rc::clone(&self.state.borrow())
-    }
-
-    /// A connection to the metrics page. Both ends count as connections' descriptors do; where none is left for them, the client
-    /// comes back later.
-    pub(super) fn open_page(&self) -> Result<Stream, End> {
-        let mut descriptors = [Side::Server; 2].map(|side| self.descriptors.try_take(side));
-        let [Some(own), Some(others)] = descriptors.each_mut().map(Option::take) else {
-            self.descriptors.count_wait(Side::Server);
-            return Err(End::BackendUnreachable);
-        };
-        let opened = Socket::to_other_thread().and_then(|(socket, other)| {
-            let handed = self.scrapes.try_send((other, others));
-            handed.map_err(|_| io::ErrorKind::BrokenPipe)?;
-            Ok(socket.holding(own))
-        });
-        match opened {
-            Ok(socket) => {
-                let stream = PlainStream::new(socket, Rc::clone(&self.buffers));
-                Ok(Stream::Plain(stream))
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the metrics page cannot be reached");
-                Err(End::BackendUnreachable)
-            }
-        }
     }
 
     /// The order for a client that has just got in by `before`, or whose server has just been connected by it, if that has

@@ -1,0 +1,91 @@
+//! What a client is connected with: a server of its listener's backend, or the gateway's own metrics page.
+//! In: a connection that has been made; a client that may read the page. Out: a stream to relay to. On the worker; the page is
+//! written by the control thread, at the other end of a pair of sockets.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use gateway_core::descriptors::Side;
+
+use super::worker::Worker;
+use crate::backend::Connection;
+use crate::observe::Scrape;
+use crate::relay::{End, PlainStream, Stream};
+use crate::rt::Socket;
+
+/// What a client has been connected with.
+pub(super) enum Opposite {
+    /// A server of the listener's backend.
+    Server(Connection),
+    /// The gateway's own metrics page.
+    Page(Stream),
+}
+
+impl Opposite {
+    /// The stream to relay to, and which server of which backend it leads to, for a client that chose `protocol`.
+    pub(super) fn into_stream(
+        self,
+        backend: Option<usize>,
+        protocol: Option<Vec<u8>>,
+    ) -> (Stream, Option<Behind>) {
+        match self {
+            Opposite::Server(connection) => {
+                let behind = backend.map(|backend| Behind {
+                    server: connection.server,
+                    backend,
+                    protocol,
+                });
+                (connection.stream, behind)
+            }
+            Opposite::Page(stream) => (stream, None),
+        }
+    }
+}
+
+/// The server behind a client, for a word about how that ended.
+pub(super) struct Behind {
+    pub(super) server: SocketAddr,
+    /// Position of the backend.
+    pub(super) backend: usize,
+    pub(super) protocol: Option<Vec<u8>>,
+}
+
+/// Takes the connections of those who may read the metrics to the control thread, which has the page.
+pub(super) type Scrapes = tokio::sync::mpsc::Sender<Scrape>;
+
+impl Worker {
+    /// A connection to the metrics page. Both ends count as connections' descriptors do; where none is left for them, the client
+    /// comes back later.
+    pub(super) fn open_page(&self) -> Result<Stream, End> {
+        let mut descriptors = [Side::Server; 2].map(|side| self.descriptors.try_take(side));
+        let [Some(own), Some(others)] = descriptors.each_mut().map(Option::take) else {
+            self.descriptors.count_wait(Side::Server);
+            return Err(End::BackendUnreachable);
+        };
+        let opened = Socket::to_other_thread().and_then(|(socket, other)| {
+            let handed = self.scrapes.try_send((other, others));
+            handed.map_err(|_| io::ErrorKind::BrokenPipe)?;
+            Ok(socket.holding(own))
+        });
+        match opened {
+            Ok(socket) => {
+                let stream = PlainStream::new(socket, Rc::clone(&self.buffers));
+                Ok(Stream::Plain(stream))
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the metrics page cannot be reached");
+                Err(End::BackendUnreachable)
+            }
+        }
+    }
+}
+
+/// How a connection to the page ended, which is hung up on when its time is over: with an answer, or before a request.
+pub(super) fn end_of_page(end: End, sent_bytes: u64) -> End {
+    match (end.is_backends_fault(), sent_bytes) {
+        (true, 0) => End::Idle,
+        (true, 1..) => End::Finished,
+        (false, _) => end,
+    }
+}
