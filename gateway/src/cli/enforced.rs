@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytesize::ByteSize;
 use comfy_table::{Table, presets};
 use gateway_common::{COUNTERS, Listed, Reason, Settings};
-use gateway_core::identity::{Rules, TenantSource};
+use gateway_core::identity::TenantSource;
 use gateway_core::revocation::{IssuerList, Revocation, StalePolicy};
 use gateway_core::sources::{Lists, Policy};
 use gateway_core::succession::Succession;
@@ -328,7 +328,7 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
             let name = backend.map_or("", |backend| backend.name.as_str());
             name.to_owned()
         }
-        Destination::Metrics(rules) => page(rules),
+        Destination::Metrics(rules) => rules::of_page(rules),
     };
     let authorities = authorities(config, &config::client_ca_usage(listener));
     let expiry = match expiry_drain {
@@ -367,19 +367,6 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
         ("max. handshakes", max_handshakes.to_string()),
     ]);
     properties(rows)
-}
-
-/// What is behind the listener of `[admin.tls]`, and for whom.
-fn page(rules: &Rules) -> String {
-    let rules = rules.as_slice().iter().map(|rule| {
-        let patterns = rules::patterns(rule).into_iter();
-        let patterns: Vec<_> = patterns
-            .map(|(key, pattern)| format!("{key} {pattern}"))
-            .collect();
-        patterns.join(" and ")
-    });
-    let rules: Vec<_> = rules.collect();
-    format!("the metrics page, for:\n{}", rules.join("\n"))
 }
 
 fn connection_times(times: &ConnectionTimes) -> [(&'static str, String); 5] {

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use bytesize::ByteSize;
 use comfy_table::Table;
-use gateway_core::identity::{IdentityLimits, Rule, Tenant, TenantPart, TenantSource};
+use gateway_core::identity::{IdentityLimits, Rule, Rules, Tenant, TenantPart, TenantSource};
 
 use crate::config::Config;
 use crate::limits;
@@ -72,6 +72,19 @@ pub fn patterns(rule: &Rule) -> Vec<(&'static str, String)> {
     all.into_iter()
         .filter_map(|(key, pattern)| Some((key, pattern?)))
         .collect()
+}
+
+/// What is behind the listener of `[admin.tls]`, and for whom.
+pub fn of_page(rules: &Rules) -> String {
+    let rules = rules.as_slice().iter().map(|rule| {
+        let patterns = patterns(rule).into_iter();
+        let patterns: Vec<_> = patterns
+            .map(|(key, pattern)| format!("{key} {pattern}"))
+            .collect();
+        patterns.join(" and ")
+    });
+    let rules: Vec<_> = rules.collect();
+    format!("the metrics page, for:\n{}", rules.join("\n"))
 }
 
 /// The listeners a rule holds for.

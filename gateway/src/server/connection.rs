@@ -21,7 +21,7 @@ use rustls::pki_types::CertificateDer;
 use super::opposite::{Behind, Opposite, end_of_page};
 use super::silent::SilentPlace;
 use super::state::{Door, State};
-use super::worker::{Worker, turn_away};
+use super::worker::Worker;
 use crate::backend::{Client, NotConnected, ServerFailure};
 use crate::config::{Config, Destination, Listener};
 use crate::guard::{Pending, reason_of, refusal_detail};
@@ -149,6 +149,11 @@ fn outcome(verdict: Reason, received_bytes: usize) -> Outcome {
         verdict,
         received_bytes: received_bytes as u64,
     }
+}
+
+/// Ends a socket that is refused before anything was read from it.
+fn turn_away(socket: Socket) {
+    socket.reset_on_close();
 }
 
 /// Tells of a client that was refused before a byte of it was read.

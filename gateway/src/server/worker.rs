@@ -595,8 +595,3 @@ async fn admit(worker: &Rc<Worker>, position: usize, (socket, address): (Socket,
         worker.observer.emit(position, &Event::Closed);
     });
 }
-
-/// Ends a socket that is refused before anything was read from it.
-pub(super) fn turn_away(socket: Socket) {
-    socket.reset_on_close();
-}
