@@ -245,7 +245,6 @@ pub const SERVER_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Servers of one backend that a worker counts failures of by name, each about 100 bytes; those beyond are counted together.
 pub const SERVERS_COUNTED_MAX: usize = 64;
-
 /// Failures of servers that a worker keeps until somebody can be told: about 200 bytes each. More are not counted.
 pub const SERVER_NEWS_MAX: usize = 256;
 
@@ -306,8 +305,7 @@ pub const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// Log lines per second, worker and reason about refused clients; the rest is counted and said with the next line.
 pub const REFUSAL_LINES_PER_SECOND: u32 = 5;
 
-/// Log lines that wait to be written, in bytes: 20,000 or more of common length. Beyond it lines are dropped and counted, and a
-/// worker never waits.
+/// Log lines that wait to be written, in bytes; beyond it lines are dropped and counted, and a worker never waits.
 pub const LOG_QUEUE_BYTES_MAX: usize = 8 << 20;
 /// At the end of the process the log has this long for what still waits.
 pub const LOG_FINISH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -342,15 +340,10 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections the administration endpoint serves at once.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
-
-/// Connections to `[admin.tls]` at once, handshakes included: up to three descriptors each, of the budget of connections. A scrape takes one, for less than
-/// a second; a source may have so many unauthenticated ones as `[guard] max_pending` says.
+/// Connections to `[admin.tls]` at once, handshakes included: up to three descriptors each, of the budget of connections.
 pub const ADMIN_TLS_CONNECTIONS_MAX: usize = 256;
-
 /// A connection to `[admin.tls]` ends at this age, whatever is left of the answer.
 pub const ADMIN_TLS_CONNECTION_AGE: Duration = Duration::from_secs(30);
-const _: () = assert!(ADMIN_TLS_CONNECTION_AGE.as_secs() > ADMIN_TIMEOUT.as_secs());
-
 /// Administration requests that wait to be accepted.
 pub const ADMIN_BACKLOG: i32 = 128;
 /// How long a local peer may be silent before it has asked for something.
@@ -524,33 +517,24 @@ pub const BLOCK_FILES_ASIDE_MAX: usize = 100;
 
 /// Audit lines that wait to be written, in bytes: about 12000 lines. Beyond it lines are dropped and counted.
 pub const AUDIT_QUEUE_BYTES_MAX: usize = 8 << 20;
-
 /// Room beside it that only lines about operators' doings may take, so that a flood of refusals does not push them out.
 pub const AUDIT_QUEUE_RESERVE_BYTES: usize = 256 << 10;
-
 /// Longest text in bytes of what a peer chose, in one field of a log or audit line, or of one name: what is longer is cut, and
 /// ends with `…`. Distinguished names have 64 characters in each attribute as a rule (X.520).
 pub const TEXT_BYTES_MAX: usize = 1024;
-
 /// Longest object identifier in bytes that is written in numbers and looked up; registered ones have up to 20.
 pub const OID_BYTES_MAX: usize = 64;
-
 /// The audit log's thread rests this long after each write, so that lines gather: at a thousand connections a second its
 /// writes took 2 % of a CPU with 5 ms, and the lines themselves 1 %.
 pub const AUDIT_REST: Duration = Duration::from_millis(25);
-
 /// A failed write of the audit log is tried again after this time, or when the file is opened again.
 pub const AUDIT_RETRY: Duration = Duration::from_secs(1);
-
 /// The log speaks of an audit log that cannot be written, or loses lines, this often at most.
 pub const AUDIT_COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
-
 /// Memory the audit log's thread keeps for its next batch.
 pub const AUDIT_BATCH_BYTES_KEPT: usize = 256 << 10;
-
 /// At the end of the process the audit log has this long for what still waits.
 pub const AUDIT_FINISH_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// After a second signal it has this long.
 pub const AUDIT_FINISH_AT_ONCE_TIMEOUT: Duration = Duration::from_millis(500);
 

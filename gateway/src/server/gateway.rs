@@ -208,13 +208,11 @@ impl Gateway {
         let (admin, admin_place) = bind_admin(&config, ports)?;
         let servers = resolver.first_servers();
         let descriptors = budget.descriptors.clone();
-        let blocks = Arc::new(blocks);
-        let seed = Seed::new(Arc::clone(&config), blocks, servers, descriptors)?;
+        let seed = Seed::new(Arc::clone(&config), Arc::new(blocks), servers, descriptors)?;
         let audit = start_audit(&config)?;
         // Nothing but a thread that cannot be started fails after this.
         let sockets = bound.listen()?;
-        let counters = || Arc::new(WorkerCounters::new(&config));
-        let counters: Vec<_> = sockets.iter().map(|_| counters()).collect();
+        let counters = counters_for(sockets.len(), &config);
         let (mut mailboxes, mut workers) = (Vec::new(), Vec::new());
         let fatal = Fatal::default();
         let records = Arc::new(Records::default());
@@ -507,6 +505,11 @@ impl Gateway {
         self.audit.stopped();
         self.audit.finish(limits::AUDIT_FINISH_TIMEOUT);
     }
+}
+
+fn counters_for(workers: usize, config: &Config) -> Vec<Arc<WorkerCounters>> {
+    let counters = (0..workers).map(|_| Arc::new(WorkerCounters::new(config)));
+    counters.collect()
 }
 
 fn start_audit(config: &Config) -> Result<Audit, StartError> {
