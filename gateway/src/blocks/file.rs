@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
 use crate::config::Paths;
-use crate::files::{JsonFault, LockError, lock, look_private, make_private, reason, replace};
+use crate::files::{
+    JsonFault, LockError, lock, look_private, make_private, reason, replace, replace_and_keep,
+};
 use crate::limits;
 use crate::pki::read;
 
@@ -303,12 +305,17 @@ impl BlockFile {
             return Ok(ChangedFile { file, aside: None });
         }
         let text = file.blocks.text(path)?;
-        let aside = refused.map(|why| {
-            let aside = set_aside(path).map_err(failed)?;
-            Ok((aside, why))
-        });
-        let aside = aside.transpose()?;
-        replace(path, state, &text).map_err(failed)?;
+        let aside = match refused {
+            None => {
+                replace(path, state, &text).map_err(failed)?;
+                None
+            }
+            // At no moment without a file, which would be an empty list to a process that starts.
+            Some(why) => {
+                let kept = replace_and_keep(path, &name_aside(path), state, &text);
+                Some((kept.map_err(failed)?, why))
+            }
+        };
         file.digest = Some(hexadecimal(text.as_bytes()));
         Ok(ChangedFile { file, aside })
     }
@@ -331,8 +338,8 @@ pub struct ChangedFile {
     pub aside: Option<(PathBuf, String)>,
 }
 
-/// Keeps a file under another name, so that nothing is lost that stands in it.
-fn set_aside(path: &Path) -> io::Result<PathBuf> {
+/// The name that a list is kept by which is none, so that nothing is lost that stands in it.
+fn name_aside(path: &Path) -> PathBuf {
     let name = |number: usize| {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".refused-{number}"));
@@ -341,12 +348,8 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let is_free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
     let mut names = (1..=limits::BLOCK_FILES_ASIDE_MAX).map(name);
     // Of that many the last one makes room.
-    let aside = names.find(is_free);
-    let aside = aside.unwrap_or_else(|| name(limits::BLOCK_FILES_ASIDE_MAX));
-    // A second name first, where that is possible: a process that ends here leaves no place without a file, which would be an
-    // empty list to the next one.
-    fs::hard_link(path, &aside).or_else(|_| fs::rename(path, &aside))?;
-    Ok(aside)
+    let free = names.find(is_free);
+    free.unwrap_or_else(|| name(limits::BLOCK_FILES_ASIDE_MAX))
 }
 
 /// Where a list stands, or is to stand, behind any links: a file that replaces a link would cut it.
@@ -521,5 +524,107 @@ mod tests {
             let refused = BlockFile::change(&paths, |_| true);
             assert!(refused.is_err(), "what is broken is not written over");
         }
+    }
+
+    /// A list that is none, with every name beside it taken for lists like it.
+    fn broken_with_all_names_taken(paths: &Paths) -> PathBuf {
+        let list = paths.block_list();
+        BlockFile::change(paths, add("one")).unwrap();
+        fs::write(&list, "{").unwrap();
+        for number in 1..=limits::BLOCK_FILES_ASIDE_MAX {
+            fs::write(aside(&list, number), "").unwrap();
+        }
+        list
+    }
+
+    fn aside(list: &Path, number: usize) -> PathBuf {
+        list.with_file_name(format!("blocked.json.refused-{number}"))
+    }
+
+    fn in_force() -> Blocks {
+        Blocks {
+            blocked: vec![entry("one")],
+            unblocked: Vec::new(),
+        }
+    }
+
+    /// Set in the process that has a small file system of its own to fill: where that is mounted.
+    const FULL: &str = "PORTCULLIS_TEST_BLOCKS_FULL";
+
+    #[test]
+    fn a_list_that_cannot_be_written_anew_on_a_full_disk_stays_in_its_place() {
+        if let Some(folder) = std::env::var_os(FULL) {
+            let paths = Paths::for_test(Path::new(&folder));
+            let list = broken_with_all_names_taken(&paths);
+            let mut filling = fs::File::create(Path::new(&folder).join("filling")).unwrap();
+            let full = std::io::copy(&mut std::io::repeat(0), &mut filling).unwrap_err();
+            assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+            let refused = BlockFile::change_in_force(&paths, &in_force(), add("two"));
+            assert!(
+                matches!(refused, Err(BlockFileError::Write(..))),
+                "{refused:?}"
+            );
+            assert_eq!(fs::read_to_string(&list).unwrap(), "{");
+            // A gateway that is started now lets nobody in whom that one keeps out.
+            let nowhere = paths.state.join("no-former-list");
+            assert!(BlockFile::open(&paths, &nowhere).is_err());
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = std::process::Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            command.arg("--map-root-user");
+        }
+        let script =
+            format!("mount -t tmpfs -o size=64k tmpfs \"${FULL}\" && exec \"$0\" --exact \"$1\"");
+        command.args(["--mount", "sh", "-c", &script]);
+        command.arg(std::env::current_exe().unwrap());
+        command.arg(
+            "blocks::file::tests::a_list_that_cannot_be_written_anew_on_a_full_disk_stays_in_its_place",
+        );
+        let output = command.env(FULL, folder.path()).output().unwrap();
+        let said = [&output.stdout[..], &output.stderr[..]].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(
+            output.status.success() && said.contains("1 passed"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn where_all_names_for_lists_that_were_none_are_taken_the_last_one_makes_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::for_test(folder.path());
+        let list = broken_with_all_names_taken(&paths);
+        let changed = BlockFile::change_in_force(&paths, &in_force(), add("two")).unwrap();
+        let last = aside(&list, limits::BLOCK_FILES_ASIDE_MAX);
+        assert_eq!(changed.aside.unwrap().0, last);
+        assert_eq!(fs::read_to_string(last).unwrap(), "{");
+        let read = BlockFile::load(&list).unwrap();
+        assert_eq!(read.blocks.blocked, [entry("one"), entry("two")]);
+        assert_eq!(files_in(&paths.state), limits::BLOCK_FILES_ASIDE_MAX + 2);
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_kept_is_put_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::for_test(folder.path());
+        let list = broken_with_all_names_taken(&paths);
+        let last = aside(&list, limits::BLOCK_FILES_ASIDE_MAX);
+        fs::remove_file(&last).unwrap();
+        fs::create_dir(&last).unwrap();
+        let refused = BlockFile::change_in_force(&paths, &in_force(), add("two"));
+        assert!(
+            matches!(refused, Err(BlockFileError::Write(..))),
+            "{refused:?}"
+        );
+        assert_eq!(fs::read_to_string(&list).unwrap(), "{");
+        assert_eq!(files_in(&paths.state), limits::BLOCK_FILES_ASIDE_MAX + 1);
+    }
+
+    /// Beside folders: what is left behind counts.
+    fn files_in(folder: &Path) -> usize {
+        let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+        entries.filter(|entry| entry.path().is_file()).count()
     }
 }

@@ -125,7 +125,7 @@ struct Keeping {
     is_refused: bool,
     /// Changes that are in force and could not be written.
     unwritten: Vec<Change>,
-    /// Why they could not.
+    /// Why they could not, and what a restart comes to.
     unwritten_because: Option<String>,
 }
 
@@ -188,7 +188,15 @@ impl Keeping {
     ) -> Result<Option<Entry>, BlockFileError> {
         let list = self.paths.block_list();
         // Another program may have put a list there that can be read although it cannot be written.
-        let mut file = match BlockFile::load(&list) {
+        let found = BlockFile::load(&list);
+        let after_restart = match &found {
+            Ok(file) if file.digest.is_none() && !self.file.blocks.blocked.is_empty() => {
+                "there is no file, and a restart forgets everybody who is blocked"
+            }
+            Ok(_) => "a restart forgets it",
+            Err(_) => "no process starts with the file that is there",
+        };
+        let mut file = match found {
             Ok(file) if file.digest.is_some() => file,
             _ => self.file.clone(),
         };
@@ -200,11 +208,11 @@ impl Keeping {
         file.blocks.text(&list)?;
         if file.blocks != self.file.blocks {
             tracing::error!(
-                "the block list is in force and cannot be written: {why}; a process that is started now does not know of the change, \
-                 and the next change that can be written writes this one too"
+                "the block list is in force and cannot be written: {why}; {after_restart}; the next change that can be written \
+                 writes this one too"
             );
             self.unwritten.push(change);
-            self.unwritten_because = Some(why.to_string());
+            self.unwritten_because = Some(format!("{why}; {after_restart}"));
             self.take(file, since);
         }
         Ok(before)

@@ -191,7 +191,7 @@ impl Blocked {
                     format!("; the file that stands there now is refused: {why}")
                 });
                 let unwritten = status.blocks.unwritten.map_or(String::new(), |why| {
-                    format!("; not all of it could be written, and a restart forgets that: {why}")
+                    format!("; not all of it could be written: {why}")
                 });
                 (entries, format!("in force{refused}{unwritten}"))
             }
@@ -266,7 +266,7 @@ fn in_force(paths: &Paths, changed: &BlockChanged) -> anyhow::Result<ExitCode> {
     Ok(match &changed.in_force.unwritten {
         None => done,
         Some(why) => {
-            eprintln!("portcullis: in force, and not written: {why}; a restart forgets it");
+            eprintln!("portcullis: in force, and not written: {why}");
             ExitCode::from(UNWRITTEN)
         }
     })

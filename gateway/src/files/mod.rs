@@ -20,4 +20,4 @@ pub use json::JsonFault;
 pub use reason::reason;
 pub use seen::Seen;
 pub use watcher::{Changed, Watcher};
-pub use written::{LockError, lock, open_lock, replace};
+pub use written::{LockError, lock, open_lock, replace, replace_and_keep};

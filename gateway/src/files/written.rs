@@ -7,8 +7,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
-use tempfile::NamedTempFile;
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::io::Errno;
+use tempfile::{NamedTempFile, TempPath};
 
 use super::reason::reason;
 use crate::limits;
@@ -65,9 +66,73 @@ pub fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
 /// Puts a file in the place of another: whoever reads meanwhile reads one or the other, and after a crash one is there. A
 /// new one gets mode and owner of `like`.
 pub fn replace(path: &Path, like: &Path, text: &str) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
+    let file = written(path, like, text)?;
+    file.persist(path)?;
+    sync(folder_of(path))
+}
+
+/// As `replace`, and keeps what stood there as `aside`, in the place of what that names. There is a file at `path` at any moment: the
+/// one before, unless all of it was done. Returns where that is kept.
+pub fn replace_and_keep(path: &Path, aside: &Path, like: &Path, text: &str) -> io::Result<PathBuf> {
+    // Only names change from here on, which takes no room on a disk.
+    let file = written(path, like, text)?;
+    let kept = match exchange(&file, path) {
+        Ok(()) => keep_exchanged(file, path, aside)?,
+        // What file systems say that cannot exchange two names.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => keep_linked(file, path, aside)?,
+        Err(error) => return Err(error.into()),
+    };
+    sync(folder_of(path))?;
+    Ok(kept)
+}
+
+fn exchange(one: &Path, other: &Path) -> rustix::io::Result<()> {
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)
+}
+
+/// Gives the file that has been exchanged its name. Where that fails both go back to where they were.
+fn keep_exchanged(before: TempPath, path: &Path, aside: &Path) -> io::Result<PathBuf> {
+    let Err(refused) = before.persist(aside) else {
+        return Ok(aside.to_owned());
+    };
+    match exchange(&refused.path, path) {
+        // The temporary file, which goes with this, is the new one again.
+        Ok(()) => Err(refused.error),
+        // The new one stands, and the one before is kept under the name that it has.
+        Err(_) => Ok(refused.path.keep()?),
+    }
+}
+
+/// Gives the file that is to be kept a second name, before the new one takes the first.
+fn keep_linked(new: TempPath, path: &Path, aside: &Path) -> io::Result<PathBuf> {
+    let mut second = new.file_name().unwrap_or_default().to_owned();
+    second.push(".kept");
+    let second = path.with_file_name(second);
+    fs::hard_link(path, &second)?;
+    if let Err(refused) = new.persist(path) {
+        // It has its first name still.
+        let _ = fs::remove_file(&second);
+        return Err(refused.error);
+    }
+    Ok(match fs::rename(&second, aside) {
+        Ok(()) => aside.to_owned(),
+        Err(_) => second,
+    })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+/// What was renamed in a folder stays so over a crash.
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Writes, beside `path`, all that is to take its place.
+fn written(path: &Path, like: &Path, text: &str) -> io::Result<TempPath> {
     let model = fs::metadata(path).or_else(|_| fs::metadata(like));
-    let mut file = NamedTempFile::new_in(directory)?;
+    let mut file = NamedTempFile::new_in(folder_of(path))?;
     file.write_all(text.as_bytes())?;
     let mode = model.as_ref().map_or(MODE, |model| match model.is_dir() {
         // What is executable in a folder is entering it.
@@ -82,14 +147,31 @@ pub fn replace(path: &Path, like: &Path, text: &str) -> io::Result<()> {
     file.as_file()
         .set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|refused| refused.error)?;
-    File::open(directory)?.sync_all()
+    Ok(file.into_temp_path())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_file_is_kept_also_where_two_names_cannot_be_exchanged() {
+        let folder = tempfile::tempdir().unwrap();
+        let (list, aside) = (folder.path().join("list"), folder.path().join("aside"));
+        fs::write(&list, "before").unwrap();
+        fs::write(&aside, "long before").unwrap();
+        let text = |path: &Path| fs::read_to_string(path).unwrap();
+        let new = |text| written(&list, folder.path(), text).unwrap();
+        assert_eq!(keep_linked(new("one"), &list, &aside).unwrap(), aside);
+        assert_eq!((text(&list), text(&aside)), ("one".into(), "before".into()));
+        // Kept in any case.
+        fs::remove_file(&aside).unwrap();
+        fs::create_dir(&aside).unwrap();
+        let kept = keep_linked(new("two"), &list, &aside).unwrap();
+        assert_eq!((text(&list), text(&kept)), ("two".into(), "one".into()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
 
     #[test]
     fn a_lock_is_never_taken_through_a_link() {

@@ -20,7 +20,7 @@ pub struct BlocksInForce {
     pub closed: usize,
     /// Why the file that stands there now was refused, if it was.
     pub refused: Option<String>,
-    /// Why a change of the list that is in force could not be written, if one could not: a restart forgets it.
+    /// Why a change of the list that is in force could not be written, if one could not, and what a restart comes to.
     #[serde(default)]
     pub unwritten: Option<String>,
 }
