@@ -15,7 +15,7 @@ use super::client::{AskError, Client};
 use super::protocol::{self, Status, Successor};
 use crate::blocks::{BlockFile, BlockFileError};
 use crate::config::Paths;
-use crate::files::{look_private, make_private, reason};
+use crate::files::{connect_at_once, look_private, make_private, reason};
 use crate::limits;
 
 /// How often a process that waits for the lock looks.
@@ -251,7 +251,7 @@ fn remove_left_sockets(paths: &Paths) {
     for file in files.map(|entry| entry.path()) {
         let is_unpublished = file.file_name().is_some_and(Paths::is_new_socket);
         let is_left = || {
-            let refused = std::os::unix::net::UnixStream::connect(&file);
+            let refused = connect_at_once(&file);
             refused.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
         };
         if is_unpublished && is_left() {

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::peer::Peer;
 use super::protocol::{self, Failed, Status};
 use crate::config::Paths;
+use crate::files::connect_at_once;
 use crate::limits;
 
 /// How often a command looks whether the next process of a gateway has put its socket there.
@@ -56,7 +57,7 @@ impl Client {
     /// # Errors
     /// As `connect`.
     pub fn at(path: PathBuf) -> Result<(Self, Peer), AskError> {
-        let stream = UnixStream::connect(&path);
+        let stream = connect_at_once(&path);
         let client = Self::of(path, stream, limits::RUNNING_ANSWER_TIMEOUT)?;
         let peer = Peer::of(&client.stream);
         match peer {
@@ -78,6 +79,10 @@ impl Client {
                         AskError::NotRunning(path)
                     }
                     io::ErrorKind::PermissionDenied => AskError::NotAllowed(path, error),
+                    io::ErrorKind::WouldBlock => {
+                        let full = "as many connections wait there as may";
+                        AskError::Silent(path, io::Error::new(error.kind(), full))
+                    }
                     _ => AskError::Silent(path, error),
                 });
             }
@@ -177,17 +182,52 @@ impl Client {
 }
 
 /// Connects, and waits for the moment between two processes of one gateway: one has let the name go, the other has not put
-/// its socket there yet.
+/// its socket there yet. Waits as well for that in which many commands come at once.
 fn connect(paths: &Paths) -> io::Result<UnixStream> {
     let until = Instant::now() + limits::CONTROL_CONNECT_PATIENCE;
     loop {
-        match UnixStream::connect(paths.control_socket()) {
-            Err(error)
-                if error.kind() == io::ErrorKind::ConnectionRefused && Instant::now() < until =>
-            {
-                std::thread::sleep(PAUSE);
-            }
-            outcome => return outcome,
+        let outcome = connect_at_once(&paths.control_socket());
+        let may_pass = outcome.as_ref().is_err_and(|error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock
+            )
+        });
+        if !may_pass || Instant::now() >= until {
+            return outcome;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn a_socket_whose_queue_is_full_is_silent_and_keeps_no_command_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::for_test(folder.path());
+        std::fs::create_dir_all(&paths.run).unwrap();
+        let path = paths.control_socket();
+        let listener = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        listen(&listener, 0).unwrap();
+        // Of which the queue has room for one.
+        let _waits = UnixStream::connect(&path).unwrap();
+        let (tell, told) = channel();
+        std::thread::spawn(move || {
+            let answers = [
+                Client::at(path).map(|_| ()),
+                Client::connect(&paths).map(|_| ()),
+            ];
+            tell.send(answers).unwrap();
+        });
+        let answers = told.recv_timeout(Duration::from_secs(30));
+        for answer in answers.expect("neither waits without end") {
+            assert!(matches!(answer, Err(AskError::Silent(..))), "{answer:?}");
         }
     }
 }

@@ -22,7 +22,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::metrics::{Health, Metrics};
 use crate::config::AdminAddress;
-use crate::files::{look_writable, reason};
+use crate::files::{connect_at_once, look_writable, reason};
 use crate::limits;
 use crate::local::{self, Answer, answer};
 
@@ -162,7 +162,7 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
 }
 
 fn is_stale_socket(path: &Path, found: &std::fs::Metadata) -> bool {
-    let refused = || match UnixStream::connect(path) {
+    let refused = || match connect_at_once(path) {
         Err(error) => error.kind() == io::ErrorKind::ConnectionRefused,
         Ok(_) => false,
     };

@@ -4,9 +4,10 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Output};
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use tests::{
     Backend, Behaviour, Client, Credentials, Gateway, Process, Request, Setup, World, eventually,
     program,
@@ -479,6 +480,42 @@ fn a_takeover_that_fails_takes_nothing_from_the_process_that_runs() {
     let second = setup(&world, &backend).takes_over().start();
     assert_eq!(status(&world)["process"], second_process(&world));
     assert_eq!(second.admin("/readyz").unwrap().0, 200);
+}
+
+#[test]
+fn sockets_of_other_users_neither_hang_a_command_nor_hide_its_gateway() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let _gateway = setup(&world, &backend).start();
+    // As many as any user can bind, found before the gateway's own; nobody listens to them.
+    let (mut bound, mut silent) = (Vec::new(), Vec::new());
+    for number in 0..40 {
+        let folder = world.folder().join(format!("another-users/{number}"));
+        fs::create_dir_all(&folder).unwrap();
+        bound.push(UnixListener::bind(folder.join("9.sock")).unwrap());
+        let socket = folder.join("control.sock");
+        let listener = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&listener, &SocketAddrUnix::new(&socket).unwrap()).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let waits = UnixStream::connect(&socket).unwrap();
+        bound.push(UnixListener::from(listener));
+        silent.push(waits);
+        for path in [&folder, &socket] {
+            std::os::unix::fs::chown(path, Some(54_321), Some(54_321)).unwrap();
+        }
+    }
+    // Commands have to look for it.
+    let file = world.folder().join("portcullis.toml");
+    let good = fs::read_to_string(&file).unwrap();
+    let changed = good.replace(world.name(), &format!("{}-other", world.name()));
+    fs::write(&file, changed).unwrap();
+    let mut block = Command::new("timeout");
+    block.arg("30").arg(program("portcullis"));
+    block
+        .args(["block", "--serial", "0a1b", "--config"])
+        .arg(&file);
+    ends_with(UNSEEN, &block.output().unwrap());
+    assert_eq!(status(&world)["name"], world.name());
 }
 
 #[test]
