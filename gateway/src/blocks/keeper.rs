@@ -27,6 +27,12 @@ pub enum ChangeError {
     /// There is nothing to undo.
     #[error("{0} is not blocked: see `portcullis blocked`")]
     NotBlocked(Box<Entry>),
+    /// The file cannot be written, and the next process of the gateway would not know of the change.
+    #[error(
+        "{0}; another process takes over from this one, and would not know of the change: nothing was changed, give the \
+         command again"
+    )]
+    Leaving(BlockFileError),
     /// The list is written, and the gateway does not act by it.
     #[error("the list is written, but not in force: {0}")]
     NotInForce(String),
@@ -67,6 +73,7 @@ impl Keeper {
             is_refused: false,
             unwritten: Vec::new(),
             unwritten_because: None,
+            is_leaving: false,
         };
         keeping.note(0, None);
         let keeping = Arc::new(Mutex::new(keeping));
@@ -104,6 +111,35 @@ impl Keeper {
         }
     }
 
+    /// Has `give` give the name of this gateway up, between two changes, unless one of them is in force and not in the file: the
+    /// next process goes by that. From then on no change is made that cannot be written, until `stay`.
+    ///
+    /// # Errors
+    /// Why the next process would not know whom this one blocks.
+    pub fn leave<T>(&self, give: impl FnOnce() -> T) -> Result<T, String> {
+        let mut keeping = lock(&self.keeping);
+        match &keeping.unwritten_because {
+            None => {
+                keeping.is_leaving = true;
+                Ok(give())
+            }
+            Some(why) => Err(format!(
+                "a change of the block list is in force and is not in its file, by which the next process would go: {why}. \
+                 Mend that, give the same `portcullis block` or `unblock` again, and then start the next process"
+            )),
+        }
+    }
+
+    /// The name was not given up after all.
+    pub fn stay(&self) {
+        lock(&self.keeping).is_leaving = false;
+    }
+
+    /// Blocks, beside those in the file, whom the process that has taken over from this one blocks and cannot write.
+    pub fn hear(&self, entries: Vec<Entry>) {
+        lock(&self.keeping).hear(entries);
+    }
+
     /// The entries in force.
     pub fn entries(&self) -> Vec<Entry> {
         lock(&self.keeping).file.blocks.blocked.clone()
@@ -127,6 +163,8 @@ struct Keeping {
     unwritten: Vec<Change>,
     /// Why they could not, and what a restart comes to.
     unwritten_because: Option<String>,
+    /// Whether the next process of the gateway has been given the name, or is about to be.
+    is_leaving: bool,
 }
 
 impl Keeping {
@@ -151,6 +189,7 @@ impl Keeping {
                 aside
             }
             Err(error @ BlockFileError::TooLong(_)) => return Err(error.into()),
+            Err(error) if self.is_leaving => return Err(ChangeError::Leaving(error)),
             Err(error) => {
                 before = self.change_unwritten(change, &error, since)?;
                 None
@@ -216,6 +255,22 @@ impl Keeping {
             self.take(file, since);
         }
         Ok(before)
+    }
+
+    /// Takes what another process blocks and cannot write, in the place of what was heard of it before.
+    fn hear(&mut self, entries: Vec<Entry>) {
+        let since = Instant::now();
+        let mut file = self.file.clone();
+        self.unwritten = entries.into_iter().map(Change::Block).collect();
+        for unwritten in &self.unwritten {
+            unwritten.make(&mut file.blocks);
+        }
+        if file.blocks != self.file.blocks {
+            tracing::warn!(
+                "the process that has taken over blocks clients and cannot write that: this one blocks them as well"
+            );
+            self.take(file, since);
+        }
     }
 
     /// Reads the list and takes it, or says why not; says when to read again, if the operating system had no room to.

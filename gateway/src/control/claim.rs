@@ -80,6 +80,14 @@ pub enum ClaimError {
     /// The list cannot be read.
     #[error(transparent)]
     List(#[from] BlockFileError),
+    /// It does not give the name up, and says why.
+    #[error("process {process} does not give the name up: {why}")]
+    Refused {
+        /// Its process id.
+        process: u32,
+        /// What it said.
+        why: String,
+    },
     /// It did not give the name up.
     #[error("process {0} has not given the name up: end it, and start again")]
     Kept(u32),
@@ -319,9 +327,16 @@ impl Predecessor {
         };
         let asked =
             Client::connect(&paths).and_then(|client| client.post(protocol::TAKE_OVER, &successor));
-        if let Err::<(), _>(error) = asked {
+        match asked {
+            Ok::<(), _>(()) => {}
+            Err(AskError::Refused(why)) => {
+                let process = status.process;
+                return Err(ClaimError::Refused { process, why });
+            }
             // It may have ended by itself: the lock says.
-            tracing::warn!(process = status.process, %error, "the process before this one does not answer");
+            Err(error) => {
+                tracing::warn!(process = status.process, %error, "the process before this one does not answer");
+            }
         }
         let until = Instant::now() + limits::TAKEOVER_TIMEOUT;
         loop {
@@ -389,4 +404,38 @@ mod tests {
         let left = std::fs::read_dir(&paths.run).unwrap().count();
         assert_eq!(left, 2, "the lock and the socket");
     }
+
+    #[test]
+    fn a_process_that_refuses_to_give_the_name_up_is_heard() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::for_test(folder.path());
+        let claim = Claim::take(&paths, false).unwrap().unwrap();
+        let (listener, mut socket) = BoundSocket::bind(&paths).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        claim.publish(&mut socket).unwrap();
+        std::thread::spawn(move || {
+            for (code, body) in [
+                (200, STATUS),
+                (409, r#"{"error": "a block is in the way"}"#),
+            ] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).unwrap();
+                write!(stream, "HTTP/1.0 {code} \r\n\r\n{body}").unwrap();
+            }
+        });
+        let predecessor = Claim::take(&paths, true).unwrap().unwrap_err();
+        let refused = predecessor.replace(Path::new("edge.toml")).unwrap_err();
+        let said = refused.to_string();
+        assert!(
+            said.contains("a block is in the way") && said.contains("process 7"),
+            "{said}"
+        );
+    }
+
+    /// Of a process that has just started.
+    const STATUS: &str = r#"{"name": "edge", "state": "serving", "version": "1", "process": 7, "started_at": "",
+        "configuration": "/edge.toml", "state_folder": "/edge", "workers": [], "listeners": [], "guard": "off",
+        "blocks": {"digest": null, "entries": 0, "closed": 0, "refused": null},
+        "reloads": {"taken_at": null, "refused_at": null, "refused_because": null}}"#;
 }

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -20,6 +20,7 @@ use super::protocol::{
     self, BlockChange, BlockChanged, DependentConnections, Failed, ListenerStatus, ReloadOutcome,
     Reloads, Status, Successor, WorkerStatus,
 };
+use super::running;
 use crate::blocks::{Changed, Keeper, check_reason};
 use crate::config::Paths;
 use crate::limits;
@@ -27,6 +28,8 @@ use crate::local::{self, Answer, answer};
 use crate::server::{Gateway, Reload, Reloader};
 
 const JSON: &str = "application/json";
+/// How often a process that drains asks the one that has taken over whom it blocks and cannot write.
+const SUCCESSOR_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why the control socket cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -333,12 +336,21 @@ impl Service {
         }
         // A process of an earlier version says nothing.
         let successor: Option<Successor> = read(request).await?;
-        // The lock goes with the claim. The socket stays: the next process puts its own in the place.
-        if lock(&self.held).claim.take().is_some() {
-            let superseded = Superseded {
-                by: peer.to_string(),
-                configuration: successor.map(|successor| successor.configuration),
-            };
+        let superseded = Superseded {
+            by: peer.to_string(),
+            configuration: successor.map(|successor| successor.configuration),
+        };
+        // A task of its own: what has begun is done although nobody waits for the answer any more.
+        let giving = tokio::task::spawn_local(self.give(superseded));
+        giving.await.map_err(|error| error.to_string())?
+    }
+
+    async fn give(self: Arc<Self>, superseded: Superseded) -> Result<(), String> {
+        let (keeper, held) = (Arc::clone(&self.parts.keeper), Arc::clone(&self.held));
+        // The lock goes with the claim. The socket stays: the next process puts its own in the place. A change of the block list
+        // comes before it, or finds that the name is gone.
+        let give = move || keeper.leave(|| lock(&held).claim.take());
+        if blocking(give).await??.is_some() {
             tokio::task::spawn_local(self.hand_over(superseded));
         }
         Ok(())
@@ -354,7 +366,7 @@ impl Service {
                 self.closed.notify_one();
                 // Nobody listens at the very end.
                 let _ = self.superseded.send(superseded);
-                return;
+                return self.follow_successor().await;
             }
             if Instant::now() < take_back_at {
                 continue;
@@ -367,6 +379,9 @@ impl Service {
                         "the process that was to take over has not: this one goes on"
                     );
                     lock(&self.held).claim = Some(claim);
+                    let keeper = Arc::clone(&self.parts.keeper);
+                    // It changes nothing, and cannot fail.
+                    let _ = blocking(move || keeper.stay()).await;
                     return;
                 }
                 // It has the lock, and is about to put its socket in place.
@@ -374,6 +389,22 @@ impl Service {
                 Err(error) => tracing::error!(%error, "the name cannot be taken back"),
             }
             take_back_at = Instant::now() + limits::TAKEOVER_OFFER;
+        }
+    }
+
+    /// Hears from the process that has taken over, while this one drains, whom it blocks and cannot write: all else about blocks they
+    /// have from the file.
+    async fn follow_successor(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(SUCCESSOR_LOOK_INTERVAL).await;
+            let (keeper, paths) = (Arc::clone(&self.parts.keeper), self.paths.clone());
+            let look = move || {
+                if let Some(entries) = running::unwritten_blocks(&paths) {
+                    keeper.hear(entries);
+                }
+            };
+            // One that does not answer is asked again.
+            let _ = blocking(look).await;
         }
     }
 }

@@ -18,6 +18,8 @@ const BLOCKED: [(&str, &str); 2] = [("listener", "edge"), ("reason", "blocked")]
 
 /// `portcullis block`: in force, and about no client that is connected or was lately.
 const UNSEEN: i32 = 4;
+/// In force, and not written.
+const UNWRITTEN: i32 = 5;
 
 fn ping(client: &mut Client) {
     client.send(b"ping").unwrap();
@@ -61,6 +63,15 @@ fn connect(world: &World, gateway: &Gateway, credentials: &Credentials) -> Clien
     let mut client = client.connect(gateway.address()).unwrap();
     ping(&mut client);
     client
+}
+
+/// Waits for a line of the audit log with all these parts: it is written behind what it tells of.
+fn audit_tells(world: &World, parts: &[&str]) {
+    eventually(&format!("the audit log tells {parts:?}"), || {
+        let log = fs::read_to_string(world.folder().join("audit.jsonl")).unwrap();
+        let tells = |line: &str| parts.iter().all(|part| line.contains(part));
+        log.lines().any(tells).then_some(())
+    });
 }
 
 fn assert_blocked(world: &World, gateway: &Gateway, credentials: &Credentials) {
@@ -424,9 +435,7 @@ fn whom_the_next_process_does_not_admit_has_to_go_from_the_one_that_drains() {
         (!is_served).then_some(())
     });
     ping(&mut stays);
-    let log = fs::read_to_string(world.folder().join("audit.jsonl")).unwrap();
-    let ended = |line: &str| line.contains("agent/other") && line.contains("not_authorized");
-    assert!(log.lines().any(ended), "{log}");
+    audit_tells(&world, &["agent/other", "not_authorized"]);
     connect(&world, &second, &world.agent);
 }
 
@@ -447,8 +456,7 @@ fn a_process_that_drains_goes_by_the_file_that_the_next_one_serves_by() {
         let is_served = goes.send(b"ping").is_ok() && goes.receive(4).is_ok();
         (!is_served).then_some(())
     });
-    let log = fs::read_to_string(world.folder().join("audit.jsonl")).unwrap();
-    assert!(log.contains("\"reason\":\"not_authorized\""), "{log}");
+    audit_tells(&world, &["\"reason\":\"not_authorized\""]);
 }
 
 #[test]
@@ -480,6 +488,65 @@ fn a_takeover_that_fails_takes_nothing_from_the_process_that_runs() {
     let second = setup(&world, &backend).takes_over().start();
     assert_eq!(status(&world)["process"], second_process(&world));
     assert_eq!(second.admin("/readyz").unwrap().0, 200);
+}
+
+/// Where not even root can make a file: a folder takes the place of the lock.
+fn keep_from_writing_blocks(world: &World) {
+    let lock = world.state_folder().join("blocked.json.lock");
+    let _ = fs::remove_file(&lock);
+    fs::create_dir(&lock).unwrap();
+}
+
+#[test]
+fn a_block_that_could_not_be_written_keeps_a_process_from_giving_its_name_up() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let first = setup(&world, &backend).start();
+    keep_from_writing_blocks(&world);
+    let whom = ["block", "--identity", "spiffe://example.test/agent/agent-1"];
+    ends_with(UNWRITTEN, &command(&world, &whom));
+    // As a process asks that has compared the lists before the block came.
+    let mut asking = UnixStream::connect(world.run_folder().join("control.sock")).unwrap();
+    let request = "POST /v1/takeover HTTP/1.0\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nnull";
+    asking.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    asking.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 409"), "{answer}");
+    assert!(answer.contains("blocked.json"), "{answer}");
+    // The name is kept, and so is the block.
+    let said = setup(&world, &backend).refused();
+    assert!(said.contains("--takeover"), "{said}");
+    assert_blocked(&world, &first, &world.agent);
+    fs::remove_dir(world.state_folder().join("blocked.json.lock")).unwrap();
+    ends_with(UNSEEN, &command(&world, &["block", "--serial", "0a1b"]));
+    let second = setup(&world, &backend).takes_over().start();
+    assert_eq!(status(&world)["process"], second_process(&world));
+    eventually("the next process refuses it", || {
+        world.client().refused(second.address());
+        (second.metrics().count(FAILURES, &BLOCKED) > 0).then_some(())
+    });
+}
+
+#[test]
+fn a_block_that_the_next_process_cannot_write_acts_in_the_one_that_drains() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let other = other(&world);
+    let first = setup(&world, &backend).start();
+    let mut stays = connect(&world, &first, &world.agent);
+    let mut goes = connect(&world, &first, &other);
+    let _second = setup(&world, &backend).takes_over().start();
+    keep_from_writing_blocks(&world);
+    let whom = ["block", "--identity", "spiffe://example.test/agent/other"];
+    ends_with(UNWRITTEN, &command(&world, &whom));
+    // Neither has a quiet moment to be told goodbye in.
+    eventually("the blocked client goes", || {
+        ping(&mut stays);
+        let is_served = goes.send(b"ping").is_ok() && goes.receive(4).is_ok();
+        (!is_served).then_some(())
+    });
+    ping(&mut stays);
+    audit_tells(&world, &["agent/other", "\"reason\":\"blocked\""]);
 }
 
 #[test]
