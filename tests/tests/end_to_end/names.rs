@@ -528,6 +528,30 @@ fn a_block_that_could_not_be_written_keeps_a_process_from_giving_its_name_up() {
 }
 
 #[test]
+fn a_block_that_cannot_be_written_while_the_name_is_given_up_is_refused_and_not_lost() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let first = setup(&world, &backend).start();
+    keep_from_writing_blocks(&world);
+    // As a process asks that takes over; it never puts its socket in place.
+    let mut asking = UnixStream::connect(world.run_folder().join("control.sock")).unwrap();
+    let request = "POST /v1/takeover HTTP/1.0\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nnull";
+    asking.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    asking.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    let whom = ["block", "--identity", "spiffe://example.test/agent/agent-1"];
+    let said = ends_with(1, &command(&world, &whom));
+    assert!(said.contains("give the command again"), "{said}");
+    connect(&world, &first, &world.agent);
+    eventually("a block acts that is given again", || {
+        let output = command(&world, &whom);
+        (output.status.code() == Some(UNWRITTEN)).then_some(())
+    });
+    assert_blocked(&world, &first, &world.agent);
+}
+
+#[test]
 fn a_block_that_the_next_process_cannot_write_acts_in_the_one_that_drains() {
     let world = World::new();
     let backend = Backend::start(Behaviour::Echo);
