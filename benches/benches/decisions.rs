@@ -107,6 +107,7 @@ fn revocation(criterion: &mut Criterion) {
             }],
             points: Vec::new(),
             anchor: issuer,
+            constraints: None,
             not_before: now,
             not_after: now + day,
             ends_with_anchor: false,

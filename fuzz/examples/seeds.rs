@@ -425,6 +425,7 @@ fn tickets(seeds: &Seeds) -> Result<()> {
             links: vec![link(&[1, 2, 3])?, link(&[0x7f; 20])?],
             points: Vec::new(),
             anchor: issuer,
+            constraints: None,
             not_before: at(1_700_000_000),
             not_after: at(1_900_000_000),
             ends_with_anchor: false,

@@ -177,6 +177,7 @@ mod tests {
             links: vec![link(5), link(6)],
             points: Vec::new(),
             anchor: AuthorityId([1; 32]),
+            constraints: None,
             not_before: SystemTime::UNIX_EPOCH,
             not_after: SystemTime::UNIX_EPOCH,
             ends_with_anchor: false,

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::anchors::ConstraintsId;
 use crate::authority::TrustDomain;
 use crate::revocation::{AuthorityId, Link, LinkPoint, Serial};
 
@@ -162,6 +163,8 @@ pub struct Chain {
     pub points: Vec<LinkPoint>,
     /// The root it leads to.
     pub anchor: AuthorityId,
+    /// The name constraints of that root's certificate by which it was verified, if there were any.
+    pub constraints: Option<ConstraintsId>,
     /// When the leaf begins.
     pub not_before: SystemTime,
     /// When the first of them has ended: the first moment at which it is not valid any more.

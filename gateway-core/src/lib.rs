@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod alpn;
+pub mod anchors;
 pub mod authority;
 pub mod balance;
 pub mod block;

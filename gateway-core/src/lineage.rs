@@ -45,7 +45,7 @@ pub enum TicketRefusal {
     CrlStale,
     /// An operator has blocked the client.
     Blocked,
-    /// The chain's root is not trusted any more.
+    /// The chain's root is not trusted any more, or has other name constraints.
     Anchor,
     /// No rule admits the client any more.
     Rule,
@@ -100,7 +100,7 @@ impl From<Objection> for TicketRefusal {
             Objection::Blocked => TicketRefusal::Blocked,
             Objection::Revoked => TicketRefusal::Revoked,
             Objection::Expired => TicketRefusal::Expired,
-            Objection::Untrusted => TicketRefusal::Anchor,
+            Objection::Untrusted | Objection::Constrained => TicketRefusal::Anchor,
             Objection::NotAuthorized(_) => TicketRefusal::Rule,
             Objection::CrlStale(_) => TicketRefusal::CrlStale,
         }
@@ -153,6 +153,7 @@ impl Lineage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::anchors::{Anchors, ConstraintsId, Terms};
     use crate::identity::{Pattern, Rule, Rules};
     use crate::revocation::{
         AuthorityId, AuthorityKey, IssuerList, Link, Revocation, Serial, StalePolicy,
@@ -186,11 +187,18 @@ mod tests {
                 }],
                 points: Vec::new(),
                 anchor: ANCHOR,
+                constraints: None,
                 not_before: at(0),
                 not_after: at(5000),
                 ends_with_anchor: false,
             },
         }
+    }
+
+    fn anchors(ids: &[AuthorityId], constraints: Option<ConstraintsId>) -> Anchors {
+        let ends = at(1 << 40);
+        let terms = Terms { constraints, ends };
+        ids.iter().map(|id| (*id, terms)).collect()
     }
 
     fn trust() -> Trust {
@@ -199,7 +207,7 @@ mod tests {
             ..Rule::default()
         };
         Trust {
-            anchors: [ANCHOR].into(),
+            anchors: anchors(&[ANCHOR], None),
             rules: Arc::new(Rules::new(vec![rule])),
             ..Trust::default()
         }
@@ -239,7 +247,7 @@ mod tests {
         };
         assert_eq!(judge(&nobody), Err(TicketRefusal::Rule));
         let no_anchor = Trust {
-            anchors: Default::default(),
+            anchors: Anchors::default(),
             ..trust()
         };
         assert_eq!(judge(&no_anchor), Err(TicketRefusal::Anchor));
@@ -252,8 +260,13 @@ mod tests {
         list.insert(Serial::new(&[5]).unwrap());
         assert_eq!(judge(&listed(&list)), Err(TicketRefusal::Revoked));
         let mut more_anchors = trust();
-        more_anchors.anchors.insert(AuthorityId([9; 32]));
+        more_anchors.anchors = anchors(&[ANCHOR, AuthorityId([9; 32])], None);
         assert!(judge(&more_anchors).is_ok(), "a CA added voids no ticket");
+        let constrained = Trust {
+            anchors: anchors(&[ANCHOR], Some(ConstraintsId([7; 16]))),
+            ..trust()
+        };
+        assert_eq!(judge(&constrained), Err(TicketRefusal::Anchor));
     }
 
     #[test]

@@ -610,6 +610,7 @@ mod tests {
             links: links.to_vec(),
             points: Vec::new(),
             anchor: links.last().unwrap().issuer,
+            constraints: None,
             not_before: at(0),
             not_after: at(0),
             ends_with_anchor: false,

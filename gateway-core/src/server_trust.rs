@@ -2,18 +2,18 @@
 //! In: the verified chain of a server, now. Out: what speaks against it. The verifier asks webpki about newcomers; a reload
 //! asks here about those that are there.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::anchors::{AnchorObjection, Anchors};
 use crate::certificate::Chain;
-use crate::revocation::{AuthorityId, Revocation, Status};
+use crate::revocation::{Revocation, Status};
 
 /// What one backend's servers are believed by.
 #[derive(Debug, Clone, Default)]
 pub struct ServerTrust {
     /// Roots that chains may lead to.
-    pub anchors: HashSet<AuthorityId>,
+    pub anchors: Anchors,
     /// What their authorities have taken back.
     pub revocation: Arc<Revocation>,
 }
@@ -23,25 +23,31 @@ pub struct ServerTrust {
 pub enum ServerObjection {
     /// A revocation list names its certificate or one above it.
     Revoked,
-    /// The root its chain leads to is none of the backend's.
+    /// The root its chain leads to is none of the backend's, or has other name constraints than those it was verified by.
     Untrusted,
 }
 
 impl ServerTrust {
-    /// Judges a server that is connected already. A list that has become too old takes no connection away.
+    /// Judges a server that is connected already. A list that has become too old takes no connection away; its end is a timer's.
     pub fn judge(&self, chain: &Chain, now: SystemTime) -> Option<ServerObjection> {
         let is_anchor_revoked = self.revocation.is_authority_revoked(chain.anchor);
         if is_anchor_revoked || self.revocation.status(chain, now) == Status::Revoked {
             return Some(ServerObjection::Revoked);
         }
-        (!self.anchors.contains(&chain.anchor)).then_some(ServerObjection::Untrusted)
+        match self.anchors.judge(chain, now) {
+            Ok(()) | Err(AnchorObjection::Expired) => None,
+            Err(AnchorObjection::Untrusted | AnchorObjection::Constrained) => {
+                Some(ServerObjection::Untrusted)
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::revocation::{AuthorityKey, IssuerList, Link, Serial, StalePolicy};
+    use crate::anchors::{ConstraintsId, Terms};
+    use crate::revocation::{AuthorityId, AuthorityKey, IssuerList, Link, Serial, StalePolicy};
 
     #[test]
     fn a_server_is_objected_to_for_its_lists_and_for_its_root() {
@@ -55,12 +61,15 @@ mod tests {
             }],
             points: Vec::new(),
             anchor,
+            constraints: None,
             not_before: now,
             not_after: now,
             ends_with_anchor: false,
         };
+        let ends = now;
+        let anchors = |constraints| Anchors::from_iter([(anchor, Terms { constraints, ends })]);
         let trust = |revocation| ServerTrust {
-            anchors: [anchor].into(),
+            anchors: anchors(None),
             revocation: Arc::new(revocation),
         };
         // A list that ends this moment: too old for newcomers, and no reason to end what stands.
@@ -74,6 +83,14 @@ mod tests {
         revocation.revoke_authority(anchor);
         let above = trust(revocation);
         assert_eq!(above.judge(&chain, now), Some(ServerObjection::Revoked));
+        let constrained = ServerTrust {
+            anchors: anchors(Some(ConstraintsId([7; 16]))),
+            ..ServerTrust::default()
+        };
+        assert_eq!(
+            constrained.judge(&chain, now),
+            Some(ServerObjection::Untrusted)
+        );
         let elsewhere = ServerTrust::default();
         assert_eq!(
             elsewhere.judge(&chain, now),

@@ -2,15 +2,16 @@
 //! In: a certificate, its verified chain, now. Out: what the client is admitted as, or what speaks against it. The
 //! verifier asks for newcomers, the ticketer for those who come back, a reload for those who are there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::anchors::{AnchorObjection, Anchors};
 use crate::authority::{Scope, TrustDomain};
 use crate::block::BlockList;
 use crate::certificate::{Certificate, Chain};
 use crate::identity::{Admission, Denial, Rules};
-use crate::revocation::{AuthorityId, AuthorityKey, Revocation, Status};
+use crate::revocation::{AuthorityKey, Revocation, Status};
 
 /// What one listener believes.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +19,7 @@ pub struct Trust {
     /// Position of the listener, which rules may name.
     pub listener: usize,
     /// Roots that chains may lead to.
-    pub anchors: HashSet<AuthorityId>,
+    pub anchors: Anchors,
     /// What the keys of authorities may speak for that are bound to a trust domain, at whatever height of a chain they are.
     pub scopes: Arc<HashMap<AuthorityKey, Arc<Scope>>>,
     /// What their authorities have taken back.
@@ -40,10 +41,22 @@ pub enum Objection {
     Expired,
     /// The root its chain leads to is none of the listener's.
     Untrusted,
+    /// The root its chain leads to has other name constraints than those it was verified by: it has to show its certificates again.
+    Constrained,
     /// No rule admits it.
     NotAuthorized(Denial),
     /// The revocation list of one of its issuers is missing, is too old or does not cover it; in words, with the CA's name.
     CrlStale(String),
+}
+
+impl From<AnchorObjection> for Objection {
+    fn from(objection: AnchorObjection) -> Self {
+        match objection {
+            AnchorObjection::Untrusted => Objection::Untrusted,
+            AnchorObjection::Constrained => Objection::Constrained,
+            AnchorObjection::Expired => Objection::Expired,
+        }
+    }
 }
 
 impl Trust {
@@ -64,9 +77,7 @@ impl Trust {
         if now >= chain.not_after {
             return Err(Objection::Expired);
         }
-        if !self.anchors.contains(&chain.anchor) {
-            return Err(Objection::Untrusted);
-        }
+        self.anchors.judge(chain, now)?;
         let trust_domain = self.trust_domain(certificate, chain)?;
         self.rules
             .decide(certificate, trust_domain, self.listener)
@@ -119,9 +130,10 @@ impl Trust {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::anchors::{ConstraintsId, Terms};
     use crate::block::Block;
     use crate::identity::{Pattern, Rule};
-    use crate::revocation::{IssuerList, Link, Serial, StalePolicy};
+    use crate::revocation::{AuthorityId, IssuerList, Link, Serial, StalePolicy};
     use std::time::Duration;
 
     const ANCHOR: AuthorityId = AuthorityId([1; 32]);
@@ -145,11 +157,19 @@ mod tests {
             links: vec![link],
             points: Vec::new(),
             anchor: ANCHOR,
+            constraints: None,
             not_before: at(0),
             not_after: at(100),
             ends_with_anchor: false,
         };
         (certificate, chain)
+    }
+
+    fn terms(constraints: Option<ConstraintsId>) -> Terms {
+        Terms {
+            constraints,
+            ends: at(1000),
+        }
     }
 
     fn trust(common_name: &str) -> Trust {
@@ -158,7 +178,7 @@ mod tests {
             ..Rule::default()
         };
         Trust {
-            anchors: [ANCHOR].into(),
+            anchors: Anchors::from_iter([(ANCHOR, terms(None))]),
             rules: Arc::new(Rules::new(vec![rule])),
             ..Trust::default()
         }
@@ -198,10 +218,17 @@ mod tests {
         };
         assert_eq!(judge(&revoked, 1), Err(Objection::Revoked));
         let without_anchor = Trust {
-            anchors: HashSet::new(),
-            ..good
+            anchors: Anchors::default(),
+            ..good.clone()
         };
         assert_eq!(judge(&without_anchor, 1), Err(Objection::Untrusted));
+        let constraints = Some(ConstraintsId([7; 16]));
+        let constrained = Trust {
+            anchors: Anchors::from_iter([(ANCHOR, terms(constraints))]),
+            ..good
+        };
+        assert_eq!(judge(&constrained, 1), Err(Objection::Constrained));
+        assert_eq!(judge(&constrained, 100), Err(Objection::Expired));
     }
 
     #[test]

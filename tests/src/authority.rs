@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    RevokedCertParams, SanType, SerialNumber,
+    DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, NameConstraints, RevokedCertParams, SanType, SerialNumber,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -163,6 +163,15 @@ impl Request {
     }
 }
 
+/// What an authority's certificate says that it must not issue for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excluded<'n> {
+    /// A DNS name and all below it.
+    Dns(&'n str),
+    /// A subject of nothing but a common name.
+    CommonName(&'n str),
+}
+
 /// What a revocation list shall say.
 #[derive(Debug, Clone)]
 pub struct RevocationList {
@@ -284,6 +293,21 @@ impl Authority {
         let now = OffsetDateTime::now_utc();
         parameters.not_before = now + Duration::seconds(seconds.start);
         parameters.not_after = now + Duration::seconds(seconds.end);
+        let renewed = parameters.self_signed(self.issuer.key());
+        renewed.expect("a root can sign itself").pem()
+    }
+
+    /// Another certificate of this authority's key, by its name `common_name`, with name constraints that exclude this.
+    pub fn renewed_excluding(&self, common_name: &str, excluded: Excluded<'_>) -> String {
+        let excluded = match excluded {
+            Excluded::Dns(domain) => GeneralSubtree::DnsName(domain.to_owned()),
+            Excluded::CommonName(excluded) => GeneralSubtree::DirectoryName(name(excluded)),
+        };
+        let mut parameters = authority_parameters(common_name);
+        parameters.name_constraints = Some(NameConstraints {
+            permitted_subtrees: Vec::new(),
+            excluded_subtrees: vec![excluded],
+        });
         let renewed = parameters.self_signed(self.issuer.key());
         renewed.expect("a root can sign itself").pem()
     }

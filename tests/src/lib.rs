@@ -18,7 +18,7 @@ mod resolver;
 mod wait;
 mod wire;
 
-pub use authority::{Authority, Credentials, Request, RevocationList, Usage};
+pub use authority::{Authority, Credentials, Excluded, Request, RevocationList, Usage};
 pub use backend::{Backend, Behaviour, Ending, Recorded};
 pub use client::{Client, ClientBuilder, Closing, TlsFailure, abort};
 pub use clock::Clock;

@@ -82,11 +82,7 @@ impl Transport {
                 configs: BackendConfigs::new(config, own, protocols)?,
                 server_name: own.server_name.clone(),
                 trust: Arc::new(ServerTrust {
-                    anchors: own
-                        .roots
-                        .iter()
-                        .map(|root| tls::authority_id(&root.anchor))
-                        .collect(),
+                    anchors: tls::anchors(&own.roots),
                     revocation: Arc::clone(&own.revocation),
                 }),
             }),

@@ -382,6 +382,7 @@ mod tests {
             links: links.to_vec(),
             points: points.to_vec(),
             anchor: links[0].issuer,
+            constraints: None,
             not_before: now(),
             not_after: now(),
             ends_with_anchor: false,

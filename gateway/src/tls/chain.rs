@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use gateway_core::anchors::{Anchors, Terms};
 use gateway_core::certificate::Chain;
 use gateway_core::revocation::{AuthorityId, AuthorityKey, Link, LinkPoint, Serial};
 use ring::digest::{SHA256, digest};
@@ -10,7 +11,7 @@ use rustls::pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::limits;
-use crate::x509::{self, Verified};
+use crate::x509::{self, Root, Roots, Verified};
 
 /// A certificate that webpki takes and that nevertheless cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,7 @@ pub(super) fn read(verified: &Verified<'_>) -> Result<Chain, Unreadable> {
         links,
         points,
         anchor,
+        constraints: verified.root.constraints_id,
         not_before,
         not_after: below_ends.min(verified.root.not_after),
         ends_with_anchor: verified.root.not_after < below_ends,
@@ -92,6 +94,18 @@ fn validity(der: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime), Unread
     // Valid through the whole of the last second (RFC 5280 section 4.1.2.5). A certificate may begin before 1970.
     let begins = at(validity.not_before.timestamp().max(0))?;
     Ok((begins, at(validity.not_after.timestamp() + 1)?))
+}
+
+/// What chains may lead to, with what each of the certificates says.
+pub fn anchors(roots: &Roots) -> Anchors {
+    let anchor = |root: &Root| {
+        let terms = Terms {
+            constraints: root.constraints_id,
+            ends: root.not_after,
+        };
+        (authority_id(&root.anchor), terms)
+    };
+    roots.iter().map(anchor).collect()
 }
 
 /// Names an authority by its subject and its public key.

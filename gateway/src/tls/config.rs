@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ServerConfig, SignatureScheme};
 
 use super::alert::AlertKey;
 use super::certificates::Certificates;
-use super::chain::authority_id;
+use super::chain::anchors;
 use super::scratch;
 use super::server_verifier::ServerVerifier;
 use super::tickets::{KeyRing, Ticketer};
@@ -81,11 +81,7 @@ pub fn listener_trust(config: &Config, position: usize, blocks: &Arc<BlockList>)
     let listener = &config.listeners[position];
     Arc::new(Trust {
         listener: position,
-        anchors: listener
-            .client_roots
-            .iter()
-            .map(|root| authority_id(&root.anchor))
-            .collect(),
+        anchors: anchors(&listener.client_roots),
         scopes: Arc::clone(&listener.client_scopes),
         revocation: Arc::clone(&listener.revocation),
         blocks: Arc::clone(blocks),

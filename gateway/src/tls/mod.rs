@@ -27,7 +27,7 @@ mod stream;
 mod tickets;
 mod verifier;
 
-pub use chain::{authority_id, authority_key};
+pub use chain::{anchors, authority_id, authority_key};
 pub use cipher::record_cipher;
 pub use config::{BackendConfigs, listener_trust, server_config};
 pub use handshake::{Accepted, Connected, HandshakeError, Refusal, accept, connect, refuse};

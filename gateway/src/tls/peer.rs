@@ -221,7 +221,7 @@ impl End {
             Objection::Blocked => Some(End::Blocked),
             Objection::Revoked => Some(End::Revoked),
             Objection::Expired => Some(End::Expired),
-            Objection::Untrusted => Some(End::Untrusted),
+            Objection::Untrusted | Objection::Constrained => Some(End::Untrusted),
             Objection::NotAuthorized(_) => Some(End::NotAuthorized),
             // Refuses newcomers and takes nobody's connection away.
             Objection::CrlStale(_) => None,

@@ -168,6 +168,7 @@ mod tests {
                 links: Vec::new(),
                 points: Vec::new(),
                 anchor: AuthorityId([1; 32]),
+                constraints: None,
                 not_before: at(0),
                 not_after: ends,
                 ends_with_anchor: false,

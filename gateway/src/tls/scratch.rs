@@ -172,6 +172,7 @@ mod tests {
                     links: Vec::new(),
                     points: Vec::new(),
                     anchor: AuthorityId([1; 32]),
+                    constraints: None,
                     not_before: now,
                     not_after: now,
                     ends_with_anchor: false,

@@ -149,6 +149,10 @@ pub(super) fn explain(objection: &Objection, names: &str) -> (Failure, String) {
         ),
         Objection::Expired => (Failure::Expired, "a certificate of the chain has ended"),
         Objection::Untrusted => (Failure::UnknownIssuer, "its root is not trusted any more"),
+        Objection::Constrained => (
+            Failure::NameConstraint,
+            "its root has other name constraints than those it was verified by",
+        ),
         Objection::CrlStale(gap) => return (Failure::CrlStale, format!("{gap}: {names}")),
         Objection::NotAuthorized(denial) => {
             return (Failure::NotAuthorized, format!("{denial}: {names}"));

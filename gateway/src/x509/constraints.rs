@@ -7,8 +7,10 @@
 //! sends. So only those of the CA at the end of a path can be honoured, which the configuration has read; below an
 //! intermediate with such constraints that a peer sends nobody gets in, unless that CA is named in the configuration itself.
 
+use gateway_core::anchors::ConstraintsId;
 use gateway_core::failure::Failure;
 use gateway_core::identity::Pattern;
+use ring::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, Der};
 use x509_parser::asn1_rs::{Any, Class, FromDer, Tag};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -206,6 +208,15 @@ struct Written<'d> {
     base: &'d [u8],
     /// `minimum` or `maximum` stands there, which RFC 5280 does not use.
     is_bounded: bool,
+}
+
+/// Names the constraints of a CA, as webpki has them.
+pub(super) fn id(constraints: &[u8]) -> ConstraintsId {
+    let hash = digest(&SHA256, constraints);
+    let mut id = ConstraintsId([0; 16]);
+    let length = id.0.len();
+    id.0.copy_from_slice(&hash.as_ref()[..length]);
+    id
 }
 
 /// Takes the constraints of a CA apart: `constraints`, as webpki has them, in those that it is to be shown and those that are honoured

@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
+use gateway_core::anchors::ConstraintsId;
 use gateway_core::identity::Pattern;
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, Der, TrustAnchor};
@@ -24,6 +25,8 @@ pub struct Root {
     pub subject: String,
     /// The first moment at which it is valid no more: the last second belongs to it (RFC 5280 section 4.1.2.5).
     pub not_after: SystemTime,
+    /// Names all of its name constraints, those that webpki is shown and the others.
+    pub constraints_id: Option<ConstraintsId>,
     /// Subject key identifier.
     pub(super) key_id: Option<Vec<u8>>,
     /// DER values of which its name constraints are made.
@@ -135,6 +138,7 @@ impl Root {
     }
 
     fn new(mut anchor: TrustAnchor<'static>, certificate: &CertificateDer<'_>) -> Self {
+        let constraints_id = anchor.name_constraints.as_deref().map(constraints::id);
         let (shown, constraints) = constraints::split(anchor.name_constraints.take());
         anchor.name_constraints = shown;
         let facts = Facts::parse(certificate).ok();
@@ -150,6 +154,7 @@ impl Root {
             // Name constraints of a root that has more values than are counted count for too many.
             constraint_values: candidate
                 .map_or(usize::MAX, |candidate| candidate.constraint_values),
+            constraints_id,
             constraints,
             anchor,
         }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tests::{
-    Authority, Backend, Behaviour, Client, Closing, Credentials, Gateway, Process, Request,
-    RevocationList, Usage, World, eventually,
+    Authority, Backend, Behaviour, Client, Closing, Credentials, Excluded, Gateway, Process,
+    Request, RevocationList, Usage, World, eventually,
 };
 
 use crate::nginx::{mtls, nginx};
@@ -356,6 +356,24 @@ fn a_backend_whose_ca_is_removed_loses_its_connections_and_the_others_keep_their
     let mut live = Live::start(world, [&suspect, &good], &ca, "");
     let clients = (0..4).map(|_| live.connect()).collect();
     fs::write(&ca, read(&live.world.gateways)).unwrap();
+    live.reload();
+    live.assert_only_first_left(clients, "backend_untrusted");
+}
+
+#[test]
+fn a_backend_loses_its_connections_when_its_ca_may_not_issue_for_it_any_more() {
+    let world = World::new();
+    let narrowed = Authority::create(world.folder(), "narrowed", "Gateways of last year");
+    let suspect = narrowed.issue("suspect", backend());
+    let good = world.gateways.issue("good", backend());
+    let ca = world.folder().join("both.pem");
+    let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
+    fs::write(&ca, read(&world.gateways) + &read(&narrowed)).unwrap();
+    let mut live = Live::start(world, [&suspect, &good], &ca, "");
+    let clients = (0..4).map(|_| live.connect()).collect();
+    let excluded = Excluded::Dns("backend.test");
+    let without = narrowed.renewed_excluding("Gateways of last year", excluded);
+    fs::write(&ca, read(&live.world.gateways) + &without).unwrap();
     live.reload();
     live.assert_only_first_left(clients, "backend_untrusted");
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use rustls::{AlertDescription, HandshakeKind};
 use tests::{
-    Backend, Behaviour, ClientBuilder, Closing, Credentials, Gateway, PATIENCE, Request,
+    Backend, Behaviour, ClientBuilder, Closing, Credentials, Excluded, Gateway, PATIENCE, Request,
     RevocationList, TlsFailure, World, program,
 };
 
@@ -311,6 +311,59 @@ fn a_ticket_does_not_outlive_the_ca_or_the_rule_behind_it() {
 }
 
 #[test]
+fn neither_a_ticket_nor_a_connection_outlives_what_the_ca_behind_it_may_issue_for() {
+    for excluded in [Excluded::Dns("evil.test"), Excluded::CommonName("evil")] {
+        let world = World::new();
+        let backend = Backend::start(Behaviour::Echo);
+        let file = world.folder().join("agents.pem");
+        fs::copy(world.agents.certificate(), &file).unwrap();
+        let request = |name: &str| {
+            let uri = format!("spiffe://example.test/agent/{name}");
+            Request::client(&uri).dns(&format!("{name}.test"))
+        };
+        let agent = |name: &str| {
+            let issued = world.agents.issue(name, request(name));
+            world.client().credentials(&issued).remembering()
+        };
+        let (evil, good) = (agent("evil"), agent("good"));
+        let mut gateway = world
+            .setup()
+            .top("close_spread = \"0s\"")
+            .client_ca(&file)
+            .route("edge", "", &[backend.address()], "")
+            .start();
+        let address = gateway.address();
+        assert_eq!(visit(&evil, address), FULL);
+        assert_eq!(visit(&good, address), FULL);
+        let mut open = evil.connect(address).unwrap();
+        open.send(b"ping").unwrap();
+        assert_eq!(open.receive(4).unwrap(), b"ping");
+
+        // The CA's certificate is replaced by one of the same name and key.
+        let replaced = world
+            .agents
+            .renewed_excluding("Agents of the test", excluded);
+        fs::write(&file, &replaced).unwrap();
+        reload(&world, &mut gateway, 1, |text| text);
+        assert_ne!(open.receive_to_end().1, Closing::CloseNotify);
+        let ended = "portcullis_connections_ended_total";
+        gateway.wait_for(ended, &[("reason", "untrusted")], 1);
+        evil.refused(address);
+        assert_ticket_refused(&gateway, "edge", "anchor");
+        let refused = "portcullis_handshake_failures_total";
+        gateway.wait_for(refused, &[("reason", "name_constraint")], 1);
+        // Whoever it may issue for shows the certificate once more, and resumes from then on.
+        assert_eq!(visit(&good, address), FULL);
+        assert_eq!(visit(&good, address), AGAIN);
+
+        // Without constraints everything holds that held under them.
+        fs::copy(world.agents.certificate(), &file).unwrap();
+        reload(&world, &mut gateway, 2, |text| text);
+        assert_eq!(visit(&good, address), AGAIN);
+    }
+}
+
+#[test]
 fn a_ticket_does_not_outlive_its_certificate() {
     let world = World::new();
     let backend = Backend::start(Behaviour::Echo);
@@ -433,7 +486,7 @@ fn ticket_position(der: &[u8], keys: &str) -> usize {
     let id = keys.split("id = \"").nth(1).unwrap();
     let digits = &id[..16];
     let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
-    let mut start = vec![3];
+    let mut start = vec![4];
     start.extend((0..16).step_by(2).map(byte));
     let mut windows = der.windows(start.len());
     windows.position(|window| window == start).unwrap()

@@ -124,6 +124,7 @@ impl ProducesTickets for Ticketer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gateway_core::anchors::{Anchors, Terms};
     use gateway_core::certificate::{Certificate, Chain};
     use gateway_core::identity::{Pattern, Rule, Rules};
     use gateway_core::revocation::{AuthorityId, AuthorityKey, Link, Serial};
@@ -156,6 +157,7 @@ mod tests {
                 }],
                 points: Vec::new(),
                 anchor: ANCHOR,
+                constraints: None,
                 not_before: now,
                 not_after: now + Duration::from_secs(3600),
                 ends_with_anchor: false,
@@ -168,8 +170,12 @@ mod tests {
             common_name: Some(Pattern::parse("agent").unwrap()),
             ..Rule::default()
         };
+        let terms = Terms {
+            constraints: None,
+            ends: SystemTime::now() + Duration::from_secs(1 << 30),
+        };
         let trust = Trust {
-            anchors: [ANCHOR].into(),
+            anchors: Anchors::from_iter([(ANCHOR, terms)]),
             rules: Arc::new(Rules::new(vec![rule])),
             ..Trust::default()
         };

@@ -11,7 +11,7 @@ use rustls::crypto::SecureRandom;
 use super::key_ring::{KeyId, KeyRing};
 
 /// Of the layout. Another one is another ticket.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 const SALT_BYTES: usize = 32;
 const HEADER_BYTES: usize = 1 + KeyId::BYTES + SALT_BYTES;
 const AEAD_KEY_BYTES: usize = 32;

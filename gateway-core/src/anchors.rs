@@ -1,0 +1,126 @@
+//! Anchors: the roots that are believed, each by name and key and with the name constraints of its certificates.
+//! In: the roots of a configuration; later a chain that was verified once. Out: whether that chain still has an end. Asked for
+//! tickets, for open connections and for newcomers alike. Verifies no name: that takes the certificates, which nobody keeps.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::certificate::Chain;
+use crate::revocation::AuthorityId;
+
+/// Names the name constraints of a CA (RFC 5280 section 4.2.1.10), as they are written in its certificate: a part of their SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ConstraintsId(pub [u8; 16]);
+
+/// What one certificate of a root says beyond its name and its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Its name constraints, if it has any.
+    pub constraints: Option<ConstraintsId>,
+    /// The first moment at which it is not valid any more.
+    pub ends: SystemTime,
+}
+
+/// The roots that chains may lead to. One name and key may stand in several certificates.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Anchors(HashMap<AuthorityId, Vec<Terms>>);
+
+/// What speaks against the end of a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnchorObjection {
+    /// No root has its name and key.
+    Untrusted,
+    /// All that have them have name constraints by which the chain was not verified.
+    Constrained,
+    /// Those that it may lead to have ended.
+    Expired,
+}
+
+impl Anchors {
+    /// Judges the end of a chain that was verified before. What holds without constraints and what holds under the same ones holds;
+    /// under others only the certificates could tell, so they have to be shown again.
+    pub fn judge(&self, chain: &Chain, now: SystemTime) -> Result<(), AnchorObjection> {
+        let named = self.0.get(&chain.anchor);
+        let named = named.ok_or(AnchorObjection::Untrusted)?;
+        let mut holding = named
+            .iter()
+            .filter(|terms| terms.constraints.is_none() || terms.constraints == chain.constraints)
+            .peekable();
+        if holding.peek().is_none() {
+            return Err(AnchorObjection::Constrained);
+        }
+        match holding.any(|terms| now < terms.ends) {
+            true => Ok(()),
+            false => Err(AnchorObjection::Expired),
+        }
+    }
+}
+
+impl FromIterator<(AuthorityId, Terms)> for Anchors {
+    fn from_iter<I: IntoIterator<Item = (AuthorityId, Terms)>>(roots: I) -> Self {
+        let mut anchors = Anchors::default();
+        for (id, terms) in roots {
+            anchors.0.entry(id).or_default().push(terms);
+        }
+        anchors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const ROOT: AuthorityId = AuthorityId([1; 32]);
+    const ONE: Option<ConstraintsId> = Some(ConstraintsId([1; 16]));
+    const OTHER: Option<ConstraintsId> = Some(ConstraintsId([2; 16]));
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_chain_ends_at_a_root_of_its_name_and_key_that_constrains_it_no_further_and_has_not_ended()
+    {
+        use AnchorObjection::{Constrained, Expired};
+        let table: [(_, &[_], _); 9] = [
+            (None, &[(None, 100)], Ok(())),
+            (ONE, &[(ONE, 100)], Ok(())),
+            (ONE, &[(None, 100)], Ok(())),
+            (None, &[(ONE, 100)], Err(Constrained)),
+            (ONE, &[(OTHER, 100)], Err(Constrained)),
+            (ONE, &[(OTHER, 100), (ONE, 100)], Ok(())),
+            (None, &[(None, 50)], Err(Expired)),
+            // The one that lasts constrains it.
+            (None, &[(None, 50), (ONE, 100)], Err(Expired)),
+            (None, &[(None, 50), (None, 100)], Ok(())),
+        ];
+        for (verified_by, roots, expected) in table {
+            let roots = roots.iter().map(|(constraints, ends)| {
+                let (constraints, ends) = (*constraints, at(*ends));
+                (ROOT, Terms { constraints, ends })
+            });
+            let anchors: Anchors = roots.collect();
+            let chain = Chain {
+                links: Vec::new(),
+                points: Vec::new(),
+                anchor: ROOT,
+                constraints: verified_by,
+                not_before: at(0),
+                not_after: at(200),
+                ends_with_anchor: false,
+            };
+            let judged = anchors.judge(&chain, at(50));
+            assert_eq!(judged, expected, "{verified_by:?} under {anchors:?}");
+            let of_another = Chain {
+                anchor: AuthorityId([2; 32]),
+                ..chain
+            };
+            let judged = anchors.judge(&of_another, at(0));
+            assert_eq!(judged, Err(AnchorObjection::Untrusted));
+        }
+    }
+}
