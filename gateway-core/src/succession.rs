@@ -1,6 +1,6 @@
 //! Succession: which authorities of a bundle have another one in it that takes their place, so that their end shuts out no
 //! client that keeps its certificate fresh.
-//! In: names, keys and ends of all authorities that are trusted for one use. Out: a word for each. Reads no clock.
+//! In: names, keys and lifetimes of all authorities that are trusted for one use, now. Out: a word for each. Reads no clock.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -19,6 +19,8 @@ pub struct Heir {
     pub family: Option<Vec<u8>>,
     /// The trust domain of its SPIFFE ID, if it has one.
     pub trust_domain: Option<String>,
+    /// When it begins.
+    pub begins: SystemTime,
     /// When it ends.
     pub ends: SystemTime,
 }
@@ -29,30 +31,28 @@ pub enum Succession {
     /// Nothing: with it the last of its kind ends.
     #[default]
     Last,
-    /// An authority with the same key, name or trust domain ends later: clients that renew their certificates in time go over to it.
+    /// An authority with the same key, name or trust domain begins in time and ends later: clients that renew their certificates in time
+    /// go over to it.
     Superseded,
-    /// The same name and key stand in a certificate that ends later: no client needs another certificate.
+    /// The same name and key stand in a certificate that begins in time and ends later: no client needs another certificate.
     Renewed,
 }
 
 /// What comes after each of `heirs`, in their order.
-pub fn successions(heirs: &[Heir]) -> Vec<Succession> {
-    let ids = latest(heirs, |heir| Some(heir.id));
-    let keys = latest(heirs, |heir| Some(heir.key));
-    let families = latest(heirs, |heir| heir.family.as_deref());
-    let domains = latest(heirs, |heir| heir.trust_domain.as_deref());
+pub fn successions(heirs: &[Heir], now: SystemTime) -> Vec<Succession> {
+    let ids = Terms::by(heirs, |heir| Some(heir.id));
+    let keys = Terms::by(heirs, |heir| Some(heir.key));
+    let families = Terms::by(heirs, |heir| heir.family.as_deref());
+    let domains = Terms::by(heirs, |heir| heir.trust_domain.as_deref());
     let of = |heir: &Heir| {
-        let ends_later = |latest: Option<&SystemTime>| latest.is_some_and(|end| *end > heir.ends);
-        if ends_later(ids.get(&heir.id)) {
+        let follow = |terms: Option<&Terms>| terms.is_some_and(|terms| terms.follow(heir, now));
+        if follow(ids.get(&heir.id)) {
             return Succession::Renewed;
         }
-        let is_superseded = ends_later(keys.get(&heir.key))
-            || ends_later(heir.family.as_deref().and_then(|name| families.get(name)))
-            || ends_later(
-                heir.trust_domain
-                    .as_deref()
-                    .and_then(|name| domains.get(name)),
-            );
+        let families = heir.family.as_deref().map(|name| families.get(name));
+        let domains = heir.trust_domain.as_deref().map(|name| domains.get(name));
+        let is_superseded =
+            follow(keys.get(&heir.key)) || follow(families.flatten()) || follow(domains.flatten());
         match is_superseded {
             true => Succession::Superseded,
             false => Succession::Last,
@@ -61,19 +61,46 @@ pub fn successions(heirs: &[Heir]) -> Vec<Succession> {
     heirs.iter().map(of).collect()
 }
 
-/// The latest end of those that have a trait in common.
-fn latest<'h, K: Hash + Eq>(
-    heirs: &'h [Heir],
-    common: impl Fn(&'h Heir) -> Option<K>,
-) -> HashMap<K, SystemTime> {
-    let mut latest = HashMap::new();
-    for heir in heirs {
-        if let Some(key) = common(heir) {
-            let end = latest.entry(key).or_insert(heir.ends);
-            *end = heir.ends.max(*end);
-        }
+impl Heir {
+    /// When another one has to be there at the latest, so that clients can go over to it: before a twentieth of the lifetime is left,
+    /// from which on an outage is near. Where that is over, another one that is there now is soon enough: the gap is past.
+    fn needs_successor_by(&self, now: SystemTime) -> SystemTime {
+        let lifetime = self.ends.duration_since(self.begins).unwrap_or_default();
+        let in_time = self.ends.checked_sub(lifetime / 20).unwrap_or(self.ends);
+        in_time.max(now)
     }
-    latest
+}
+
+/// Of those that have a trait in common, in the order in which they begin: the beginning of each, and the latest end of all up to it.
+struct Terms(Vec<(SystemTime, SystemTime)>);
+
+impl Terms {
+    fn by<'h, K: Hash + Eq>(
+        heirs: &'h [Heir],
+        common: impl Fn(&'h Heir) -> Option<K>,
+    ) -> HashMap<K, Terms> {
+        let mut sorted: Vec<_> = heirs.iter().collect();
+        sorted.sort_by_key(|heir| heir.begins);
+        let mut all = HashMap::new();
+        for heir in sorted {
+            if let Some(key) = common(heir) {
+                let Terms(terms) = all.entry(key).or_insert(Terms(Vec::new()));
+                let latest = terms
+                    .last()
+                    .map_or(heir.ends, |(_, end)| heir.ends.max(*end));
+                terms.push((heir.begins, latest));
+            }
+        }
+        all
+    }
+
+    /// Whether one of them begins in time for this one's clients and ends later.
+    fn follow(&self, heir: &Heir, now: SystemTime) -> bool {
+        let needed = heir.needs_successor_by(now);
+        let in_time = self.0.partition_point(|(begins, _)| *begins <= needed);
+        let latest = self.0[..in_time].last();
+        latest.is_some_and(|(_, end)| *end > heir.ends)
+    }
 }
 
 #[cfg(test)]
@@ -82,7 +109,11 @@ mod tests {
 
     use super::*;
 
-    fn heir(name: &str, key: u8, domain: Option<&str>, ends: u64) -> Heir {
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn heir(name: &str, key: u8, domain: Option<&str>, (begins, ends): (u64, u64)) -> Heir {
         let mut id = [0; 32];
         id[..name.len()].copy_from_slice(name.as_bytes());
         id[31] = key;
@@ -91,41 +122,84 @@ mod tests {
             key: AuthorityKey([key; 16]),
             family: (!name.is_empty()).then(|| name.as_bytes().to_vec()),
             trust_domain: domain.map(str::to_owned),
-            ends: SystemTime::UNIX_EPOCH + Duration::from_secs(ends),
+            begins: at(begins),
+            ends: at(ends),
         }
     }
 
     #[test]
     fn an_authority_is_superseded_by_a_later_one_of_its_key_name_or_trust_domain_and_by_no_other() {
         use Succession::{Last, Renewed, Superseded};
-        let plain = heir("agents", 1, None, 100);
-        let spire = heir("", 1, Some("example.org"), 100);
+        let plain = heir("agents", 1, None, (0, 100));
+        let spire = heir("", 1, Some("example.org"), (0, 100));
+        let net = heir("", 2, Some("example.net"), (0, 200));
         let table = [
-            (&plain, heir("agents", 2, None, 200), Superseded),
-            (&plain, heir("others", 1, None, 200), Superseded),
-            (&plain, heir("agents", 1, None, 200), Renewed),
-            (&plain, heir("others", 2, None, 200), Last),
+            (&plain, heir("agents", 2, None, (0, 200)), Superseded),
+            (&plain, heir("others", 1, None, (0, 200)), Superseded),
+            (&plain, heir("agents", 1, None, (0, 200)), Renewed),
+            (&plain, heir("others", 2, None, (0, 200)), Last),
             // It ends first, or at the same time.
-            (&plain, heir("agents", 2, None, 99), Last),
-            (&plain, heir("agents", 1, None, 100), Last),
-            (&spire, heir("", 2, Some("example.org"), 200), Superseded),
-            (&spire, heir("", 2, Some("example.net"), 200), Last),
+            (&plain, heir("agents", 2, None, (0, 99)), Last),
+            (&plain, heir("agents", 1, None, (0, 100)), Last),
+            // It begins while clients can still go over to it, when they hardly can, or when all are shut out.
+            (&plain, heir("agents", 2, None, (95, 200)), Superseded),
+            (&plain, heir("agents", 1, None, (95, 200)), Renewed),
+            (&plain, heir("agents", 2, None, (96, 200)), Last),
+            (&plain, heir("agents", 1, None, (100, 200)), Last),
+            (&plain, heir("agents", 2, None, (150, 200)), Last),
+            (&plain, heir("others", 1, None, (150, 200)), Last),
+            (
+                &spire,
+                heir("", 2, Some("example.org"), (0, 200)),
+                Superseded,
+            ),
+            (&spire, heir("", 2, Some("example.org"), (150, 200)), Last),
+            (&spire, net, Last),
             // To have no name is nothing in common.
-            (&spire, heir("", 2, None, 200), Last),
+            (&spire, heir("", 2, None, (0, 200)), Last),
         ];
         for (heir, other, expected) in table {
-            let of = successions(&[heir.clone(), other.clone()]);
+            let of = successions(&[heir.clone(), other.clone()], at(50));
             assert_eq!(of[0], expected, "{heir:?} beside {other:?}");
         }
     }
 
     #[test]
+    fn one_that_is_there_follows_one_that_has_ended_whatever_lay_between_them() {
+        let both = [(0, 100), (150, 300)].map(|term| heir("agents", 1, None, term));
+        let first = |now| successions(&both, at(now))[0];
+        assert_eq!(first(99), Succession::Last);
+        assert_eq!(first(149), Succession::Last);
+        assert_eq!(first(150), Succession::Renewed);
+    }
+
+    #[test]
+    fn one_that_begins_too_late_takes_nothing_away_from_one_that_does_not() {
+        let terms = [(0, 100), (150, 900), (50, 200)];
+        let all = terms.map(|term| heir("agents", 1, None, term));
+        use Succession::{Last, Renewed};
+        assert_eq!(successions(&all, at(60)), [Renewed, Last, Renewed]);
+    }
+
+    #[test]
     fn of_many_generations_the_last_alone_is_without_a_successor() {
-        let generations =
-            (1..=5).map(|number| heir("", number, Some("example.org"), 100 * u64::from(number)));
-        let of = successions(&generations.collect::<Vec<_>>());
+        let generations = (1..=5).map(|number: u8| {
+            let ends = 100 * u64::from(number);
+            heir("", number, Some("example.org"), (ends - 100, ends))
+        });
+        let of = successions(&generations.collect::<Vec<_>>(), at(0));
+        assert_eq!(
+            of[..4],
+            [Succession::Last; 4],
+            "none begins before another ends"
+        );
+        let generations = (1..=5).map(|number: u8| {
+            let ends = 100 * u64::from(number);
+            heir("", number, Some("example.org"), (ends - 100, ends + 50))
+        });
+        let of = successions(&generations.collect::<Vec<_>>(), at(0));
         assert_eq!(of[..4], [Succession::Superseded; 4]);
         assert_eq!(of[4], Succession::Last);
-        assert_eq!(successions(&[]), []);
+        assert_eq!(successions(&[], at(0)), []);
     }
 }

@@ -65,7 +65,8 @@ pub fn read(
         sound &= examination.sound;
         authorities.note_origins(position, known);
     }
-    let successions = successions(&Vec::from_iter(all.iter().map(|found| found.heir.clone())));
+    let heirs = Vec::from_iter(all.iter().map(|found| found.heir.clone()));
+    let successions = successions(&heirs, report.now);
     for (found, succession) in all.into_iter().zip(successions) {
         let item = &list.value[found.position];
         let examination = Examination {
@@ -165,6 +166,7 @@ fn heir(anchor: &TrustAnchor<'_>, facts: &Facts) -> Heir {
         family: family(&facts.subject_der),
         // Its name has no case (SPIFFE-ID section 2.1).
         trust_domain: domains.next().map(str::to_ascii_lowercase),
+        begins: facts.not_before,
         ends: facts.not_after,
     }
 }

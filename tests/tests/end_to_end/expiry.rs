@@ -239,6 +239,29 @@ fn the_authorities_that_spire_makes_every_two_minutes_raise_no_alarm_as_long_as_
 }
 
 #[test]
+fn a_successor_that_begins_after_the_end_silences_no_alarm() {
+    let world = World::new();
+    let folder = world.folder().to_owned();
+    let backend = Backend::start(Behaviour::Echo);
+    let old = Authority::named_for(&folder, "old", "Agents", -3600..TWENTIETH);
+    let with = |name: &str, begins: i64| {
+        let new = Authority::named_for(&folder, name, "Agents", begins..100 * GOOD);
+        let again = old.renewed("Agents", begins..100 * GOOD);
+        [pem(&new), again].map(|successor| {
+            let file = bundle(&world, &[pem(&old), successor]);
+            plugin(&world, &with_bundle(&world, &backend, &file).text())
+        })
+    };
+    for (code, said) in with("late", 30 * GOOD) {
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("CRITICAL - 1 of"), "{said}");
+    }
+    for (code, said) in with("in time", -60) {
+        assert_eq!(code, Some(0), "{said}");
+    }
+}
+
+#[test]
 fn the_end_of_a_ca_matters_for_as_long_as_a_connected_client_stands_on_it_alone() {
     let world = World::new();
     let folder = world.folder().to_owned();
