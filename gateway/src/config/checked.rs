@@ -150,6 +150,16 @@ impl Config {
         is_new.then_some(config)
     }
 
+    /// The same with newer lists at the listeners and backends that name older ones alone.
+    pub(super) fn with_newer_lists(self, newer: &[ListFiles], now: SystemTime) -> Config {
+        if newer.is_empty() {
+            return self;
+        }
+        // All of these files have just been read: what one of them says now that cannot be used is seen when it is watched.
+        let with_newer = self.with_lists_reread(newer, now, &mut Unread::default());
+        with_newer.unwrap_or(self)
+    }
+
     /// The same, trusting whom `other` trusts: by its rules, its key policy, and the CAs and lists of its listeners and backends
     /// of the same names. Those that it does not have trust whom they trusted, as far as its rules admit them.
     pub fn trusting_as(&self, other: &Config) -> Config {

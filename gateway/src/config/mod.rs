@@ -173,7 +173,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     let names = backend::Names::new(&backends);
     let written = (raw.listener, raw.defaults, admin.tls.take());
     let listeners = listeners(&raw.place, written, (&provider.provider, &names), report);
-    revocation::judge(report);
+    let newer_lists = revocation::judge(report);
     backend::warn_of_unused(&backends, &listeners, report);
     protocols::warn_of_mismatches(&listeners, &backends, report);
     process::refuse_shared_address(&admin, &listeners, report);
@@ -186,7 +186,7 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     client_ca::warn_of_useless(ruled, &rules, report);
     let block_list = paths.as_ref().map(Paths::block_list);
     audit::refuse_other_file(audit.as_ref(), block_list.as_deref(), report);
-    Some(Config {
+    let config = Config {
         file: report.file().to_owned(),
         paths: paths?,
         workers: workers?,
@@ -213,5 +213,6 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
         certificates: report.take_certificates(),
         files: report.files().to_vec(),
         again_at: report.again_at(),
-    })
+    };
+    Some(config.with_newer_lists(&newer_lists, report.now))
 }

@@ -394,8 +394,10 @@ fn load(
 }
 
 /// Refuses lists that would bring the revoked back. Of each CA and scope the newest that the configuration names counts: an
-/// older copy beside it takes nothing away from it.
-pub fn judge(report: &mut Report<'_>) {
+/// older copy beside it takes nothing away from it. Returns the files of newer lists for the listeners and backends that name
+/// older ones alone: what revokes acts there too.
+pub fn judge(report: &mut Report<'_>) -> Vec<ListFiles> {
+    let mut newer_files = Vec::new();
     let judged = std::mem::take(&mut report.judged_lists);
     for one in &judged {
         let alike = || judged.iter().filter(|other| one.is_about_the_same(other));
@@ -406,8 +408,10 @@ pub fn judge(report: &mut Report<'_>) {
         if one.list.rank() != newest {
             let is_newest = |other: &JudgedList| other.list.rank() == newest;
             if !alike().any(|other| other.owner == one.owner && is_newest(other)) {
+                let newer = alike().filter(|other| is_newest(other));
+                newer.for_each(|newer| act_too(one, newer, &mut newer_files));
                 let text = format_args!(
-                    "{:?} is older than another list of {} that is named here ({}; this one: {})",
+                    "{:?} is older than another list of {} that is named here and used in its place ({}; this one: {})",
                     one.named.file.value,
                     one.list.issuer_name(),
                     list_ranks::shown(&newest),
@@ -428,6 +432,22 @@ pub fn judge(report: &mut Report<'_>) {
         if let Some(newer) = newer.or(of_another_scope) {
             refuse_older(one, &newer, report);
         }
+    }
+    newer_files
+}
+
+/// Names the file of a newer list to the listener or backend of an older one.
+fn act_too(older: &JudgedList, newer: &JudgedList, files: &mut Vec<ListFiles>) {
+    let file = ListFile {
+        path: newer.path.clone(),
+        policy: older.named.policy,
+    };
+    match files.iter_mut().find(|known| known.place == older.owner) {
+        Some(known) => known.files.push(file),
+        None => files.push(ListFiles {
+            place: older.owner.clone(),
+            files: vec![file],
+        }),
     }
 }
 

@@ -727,6 +727,43 @@ fn an_older_copy_beside_the_newest_list_refuses_neither_a_reload_nor_the_next_st
 }
 
 #[test]
+fn an_older_copy_at_one_listener_brings_nobody_back_there() {
+    let world = World::new();
+    let stolen = agent(&world.agents, "stolen");
+    let older = RevocationList::of(&[]).numbered(4);
+    let newer = RevocationList::of(&[&stolen.certificate]).numbered(5);
+    let edge = world.agents.revoke("edge.crl", &newer);
+    let other = world.agents.revoke("other.crl", &newer);
+    let backend = Backend::start(Behaviour::Echo);
+    let setup = || {
+        let servers = [backend.address()];
+        let setup = world.setup().top("drain_timeout = \"0s\"");
+        let setup = setup.route("edge", &crl(&[&edge]), &servers, "");
+        setup.route("other", &crl(&[&other]), &servers, "")
+    };
+    let labels = [("listener", "other"), ("reason", "revoked")];
+    let assert_stays_out = |gateway: &Gateway, count| {
+        let client = world.client().credentials(&stolen);
+        client.refused(gateway.address_of("other"));
+        gateway.wait_for(FAILURES, &labels, count);
+    };
+    let mut gateway = setup().start();
+    assert_stays_out(&gateway, 1);
+    world.agents.revoke("other.crl", &older);
+    gateway.process().signal(Signal::HUP);
+    gateway.wait_for_reloads(1);
+    assert!(gateway.log().contains("is older than another list of"));
+    assert_stays_out(&gateway, 2);
+    // Another client of the CA gets in there as ever.
+    let good = agent(&world.agents, "good");
+    assert_admitted(&world, gateway.address_of("other"), &good);
+    gateway.terminate();
+    gateway.wait();
+    let gateway = setup().start();
+    assert_stays_out(&gateway, 1);
+}
+
+#[test]
 fn a_ca_without_a_list_is_warned_of_at_the_start_and_named_in_the_refusal() {
     let world = World::new();
     let branch = world.agents.subordinate("branch", "Branch of the test");
