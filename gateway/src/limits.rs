@@ -493,14 +493,17 @@ pub const CONTROL_THREADS_MAX: usize = 8;
 pub const CONTROL_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a command waits for the socket of the next process, when the one before has let it go.
 pub const CONTROL_CONNECT_PATIENCE: Duration = Duration::from_secs(1);
-/// How many gateways of a host a command asks that does not find its own.
+/// How long a change of the block list waits for the other processes of the gateway to act by it.
+pub const SIBLING_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Clients by their certificates that such a process tells of, connected and seen each: two times 7 MB in an answer.
+pub const SIBLING_CLIENTS_MAX: usize = 100_000;
+/// How many gateways of a host a command asks that does not find its own; and processes of one gateway that tell each other.
 pub const RUNNING_GATEWAYS_MAX: usize = 32;
 /// How long such a command waits for each of them.
 pub const RUNNING_ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a process that takes over waits for the name once the one before it has been asked for it.
 pub const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a process that has been asked for the name waits for the other one's socket, before it takes the name back: what is
-/// left to do there is a lock and the move of a file ...
+/// How long a process that has been asked for the name waits for the other one's socket, before it takes the name back ...
 pub const TAKEOVER_OFFER: Duration = Duration::from_secs(5);
 /// ... and how often it looks.
 pub const TAKEOVER_LOOK_INTERVAL: Duration = Duration::from_millis(5);

@@ -82,7 +82,7 @@ impl BlockFileError {
 }
 
 /// A change of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// Whom the entry means is shut out.
     Block(Entry),

@@ -1,5 +1,6 @@
 //! Keeps a running gateway in step with the block list's file.
-//! In: changes of the file, and orders of the control socket, which it writes into the file. Out: a gateway that acts by it, and says so; or by the last good list, and says why. On a thread
+//! In: changes of the file, orders of the control socket, which it writes into the file, and what other processes of the gateway
+//! have changed. Out: a gateway that acts by it, and says so; or by the last good list, and says why. On a thread
 //! of its own. A list that is broken or gone lets nobody in who was shut out: deleting is not unblocking.
 
 use std::collections::HashSet;
@@ -13,10 +14,11 @@ use gateway_core::clock::microseconds;
 
 use super::entry::Entry;
 use super::file::{BlockFile, BlockFileError, Blocks, Change, ChangedFile};
+use super::news::News;
 use crate::config::Paths;
 use crate::files::{self, Again, Seen, Watcher, system_errors};
 use crate::observe::{Audit, BlocksInForce};
-use crate::server::{Gateway, Matching};
+use crate::server::{Asked, Gateway, Matching};
 
 /// Why a change of the list was not made.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,17 @@ pub struct Changed {
     pub aside: Option<(PathBuf, String)>,
     /// Clients that the change is about.
     pub matching: Matching,
+    /// What the other processes of the gateway are to be told.
+    pub news: News,
+}
+
+/// What came of a change that another process of the gateway has made.
+#[derive(Debug)]
+pub struct Heeded {
+    /// Clients of this process that the change is about.
+    pub matching: Matching,
+    /// Connections of this process that were closed for it.
+    pub closed: usize,
 }
 
 /// Watches until dropped, and makes changes.
@@ -140,6 +153,22 @@ impl Keeper {
         lock(&self.keeping).hear(entries);
     }
 
+    /// Acts from now on by what another process of this gateway has changed, and leaves the file to that one.
+    ///
+    /// # Errors
+    /// When the gateway does not take it.
+    pub fn heed(&self, news: News) -> Result<Heeded, ChangeError> {
+        let since = Instant::now();
+        let mut keeping = lock(&self.keeping);
+        let asked = match &news.change {
+            Change::Block(entry) => Some(keeping.gateway.ask_who_matches(entry.block.clone())),
+            Change::Unblock(_) => None,
+        };
+        let closed = keeping.heed(news, since)?;
+        let matching = asked.map_or_else(Matching::default, Asked::wait);
+        Ok(Heeded { matching, closed })
+    }
+
     /// The entries in force.
     pub fn entries(&self) -> Vec<Entry> {
         lock(&self.keeping).file.blocks.blocked.clone()
@@ -172,6 +201,7 @@ impl Keeping {
     fn change(&mut self, change: Change) -> Result<Changed, ChangeError> {
         let since = Instant::now();
         let mut before = None;
+        let mut written = Vec::new();
         let make = |blocks: &mut Blocks| {
             let unchanged = blocks.clone();
             self.unwritten.iter().for_each(|change| {
@@ -182,7 +212,8 @@ impl Keeping {
         };
         let aside = match BlockFile::change_in_force(&self.paths, &self.file.blocks, make) {
             Ok(ChangedFile { file, aside }) => {
-                self.unwritten.clear();
+                written.append(&mut self.unwritten);
+                written.push(change.clone());
                 self.unwritten_because = None;
                 self.written(aside.as_ref());
                 self.follow(file, since);
@@ -191,7 +222,7 @@ impl Keeping {
             Err(error @ BlockFileError::TooLong(_)) => return Err(error.into()),
             Err(error) if self.is_leaving => return Err(ChangeError::Leaving(error)),
             Err(error) => {
-                before = self.change_unwritten(change, &error, since)?;
+                before = self.change_unwritten(change.clone(), &error, since)?;
                 None
             }
         };
@@ -204,7 +235,56 @@ impl Keeping {
                 in_force,
                 aside,
                 matching: Matching::default(),
+                news: News {
+                    change,
+                    written,
+                    unwritten: self.unwritten.clone(),
+                    unwritten_because: self.unwritten_because.clone(),
+                },
             }),
+        }
+    }
+
+    /// Takes what another process has changed. Returns how many connections were closed for it, now or when the file was found
+    /// changed.
+    fn heed(&mut self, news: News, since: Instant) -> Result<usize, ChangeError> {
+        let list = self.paths.block_list();
+        let mut file = match BlockFile::load(&list) {
+            Ok(file) if file.digest.is_some() => file,
+            // Whatever has become of the file since: the change is to act.
+            _ => {
+                let mut file = self.file.clone();
+                for change in &news.written {
+                    change.make(&mut file.blocks);
+                }
+                file
+            }
+        };
+        let mut unwritten = self.unwritten.clone();
+        news.add_to(&mut unwritten);
+        for change in &unwritten {
+            change.make(&mut file.blocks);
+        }
+        // Bounded as in the file.
+        file.blocks.text(&list)?;
+        self.unwritten_because = match unwritten.is_empty() {
+            true => None,
+            false => news.unwritten_because.or(self.unwritten_because.take()),
+        };
+        self.unwritten = unwritten;
+        let is_known = file.blocks.blocked == self.file.blocks.blocked && !self.is_refused;
+        match is_known {
+            // The file may say more now, and it may not be written any more, or again.
+            true => {
+                self.file = file;
+                self.note(self.gateway.blocks().closed, None);
+            }
+            false => self.take(file, since),
+        }
+        let in_force = self.gateway.blocks();
+        match in_force.refused {
+            Some(why) => Err(ChangeError::NotInForce(why)),
+            None => Ok(in_force.closed),
         }
     }
 

@@ -7,7 +7,9 @@
 mod entry;
 mod file;
 mod keeper;
+mod news;
 
 pub use entry::{Entry, check_reason, only};
 pub use file::{BlockFile, BlockFileError, Blocks, Change, ChangedFile};
-pub use keeper::{ChangeError, Changed, Keeper};
+pub use keeper::{ChangeError, Changed, Heeded, Keeper};
+pub use news::News;

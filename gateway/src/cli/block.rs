@@ -2,7 +2,8 @@
 //! running gateway's word that it acts by it. The gateway is asked over its control socket and changes the list itself;
 //! where none runs, the command does.
 //! On the main thread. Exit code 0: done, and in force; 1: nothing was changed; 3: the list was changed, and no gateway acts
-//! by it yet; 4: in force, and about no client that is connected or was lately; 5: in force, and not written.
+//! by it yet; 4: in force, and about no client that is connected or was lately; 5: in force, and not written;
+//! 6: in force, and not by the word of every process of the gateway.
 
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -26,6 +27,8 @@ const UNCONFIRMED: u8 = 3;
 const MATCHES_NOBODY: u8 = 4;
 /// The change is in force, and a restart forgets it.
 const UNWRITTEN: u8 = 5;
+/// The change is in force in the process that serves, and another one of the gateway has not said that it acts by it.
+const UNREACHED: u8 = 6;
 
 /// Arguments of `portcullis block`.
 #[derive(Debug, Args)]
@@ -263,13 +266,19 @@ fn in_force(paths: &Paths, changed: &BlockChanged) -> anyhow::Result<ExitCode> {
             "portcullis: {why}; it is kept as {aside}, and {list} was written anew from the list in force"
         );
     }
-    Ok(match &changed.in_force.unwritten {
-        None => done,
-        Some(why) => {
-            eprintln!("portcullis: in force, and not written: {why}");
-            ExitCode::from(UNWRITTEN)
-        }
-    })
+    let mut code = done;
+    if let Some(why) = &changed.in_force.unwritten {
+        eprintln!("portcullis: in force, and not written: {why}");
+        code = ExitCode::from(UNWRITTEN);
+    }
+    for why in &changed.unreached {
+        eprintln!(
+            "portcullis: in force, but another process of this gateway, which drains or starts, has not said that it acts by it: \
+             {why}; it may still serve the client: run this command again, or end that process"
+        );
+        code = ExitCode::from(UNREACHED);
+    }
+    Ok(code)
 }
 
 fn unconfirmed(paths: &Paths, why: &str) -> ExitCode {

@@ -16,7 +16,7 @@ use super::which::ConfigFile;
 use crate::backend::Resolver;
 use crate::blocks::{BlockFile, Keeper};
 use crate::config::{self, Config};
-use crate::control::{Claim, Parts, Server, Superseded};
+use crate::control::{Claim, Parts, Server, Siblings, Superseded};
 use crate::files::Seen;
 use crate::limits;
 use crate::observe::{LogFormat, start_log};
@@ -238,9 +238,17 @@ fn start(
         Err(predecessor) => {
             // Before anything is written where the list stands: the process that runs would act by it.
             predecessor.ensure_same_lists(&paths)?;
+            // Not while the other one waits for this one to act by a block.
+            resolver.first_servers();
+            resolver.give_up();
             Ports::Shared
         }
     };
+    // Before the list is read: what the other one changes from now on it tells this one.
+    let siblings = Siblings::bind(&paths)?;
+    if let Err(predecessor) = &claim {
+        predecessor.ensure_same_lists(&paths)?;
+    }
     // Before it is read: what changes in the meantime has changed since.
     let seen = Seen::now(&paths.block_list());
     let blocks = BlockFile::open(&paths, &BlockFile::former_place(&file))?;
@@ -262,7 +270,7 @@ fn start(
         configuration: file.clone(),
     };
     // All that can fail, before the process before this one is asked to go.
-    let prepared = Server::prepare(parts, &paths)?;
+    let prepared = Server::prepare(parts, siblings, &paths)?;
     let (claim, before) = match claim {
         Ok(claim) => (claim, None),
         Err(predecessor) => {

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -241,6 +242,22 @@ impl Paths {
         let stem = name.to_str().and_then(|name| name.strip_suffix(".sock"));
         stem.is_some_and(|stem| stem.bytes().all(|byte| byte.is_ascii_digit()))
     }
+
+    /// A new file name for the socket by which the other processes of the gateway reach this one. No longer than the control socket's.
+    pub fn sibling_socket() -> String {
+        // Process ids may be the same in two containers that share the folder.
+        let random = RandomState::new().build_hasher().finish() >> 36;
+        format!("{random:07x}{}", Self::SIBLING)
+    }
+
+    /// Whether a file name is one that a process is reached by.
+    pub fn is_sibling_socket(name: &OsStr) -> bool {
+        name.to_str()
+            .is_some_and(|name| name.ends_with(Self::SIBLING))
+    }
+
+    /// How the names of such sockets end.
+    const SIBLING: &str = ".peer";
 
     /// The list of blocked clients; the file need not exist.
     pub fn block_list(&self) -> PathBuf {

@@ -66,6 +66,15 @@ impl Client {
         }
     }
 
+    /// Waits so long for each part of an answer from now on.
+    ///
+    /// # Errors
+    /// When the socket does not take that.
+    pub fn patient(self, timeout: Duration) -> Result<Self, AskError> {
+        let Client { stream, path } = self;
+        Self::of(path, Ok(stream), timeout)
+    }
+
     fn of(
         path: PathBuf,
         stream: io::Result<UnixStream>,

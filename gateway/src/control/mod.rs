@@ -11,6 +11,7 @@ mod peer;
 mod protocol;
 mod running;
 mod server;
+mod siblings;
 
 pub use claim::{BoundSocket, Claim, ClaimError, Predecessor};
 pub use client::{AskError, Client};
@@ -21,3 +22,4 @@ pub use protocol::{
 };
 pub use running::{Running, running};
 pub use server::{Parts, Prepared, ServeError, Server, Superseded};
+pub use siblings::{Siblings, Told};

@@ -8,6 +8,8 @@ use gateway_core::revocation::AuthorityId;
 use serde::{Deserialize, Serialize};
 
 use crate::blocks::Entry;
+#[cfg(doc)]
+use crate::blocks::News;
 use crate::observe::BlocksInForce;
 
 /// GET: [`Status`].
@@ -24,6 +26,9 @@ pub const RELOAD: &str = "/v1/reload";
 pub const CHECK: &str = "/v1/check";
 /// POST a [`Successor`]: nothing, once the name is given up. For the next process of the same gateway.
 pub const TAKE_OVER: &str = "/v1/takeover";
+
+/// POST a [`News`]: [`Acted`]. From one process of a gateway to another, over the socket of that process.
+pub const HEED: &str = "/v1/heed";
 
 /// What a gateway says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,6 +127,18 @@ pub struct BlockChanged {
     /// Clients that were connected lately, and are not now, that it is about.
     #[serde(default)]
     pub seen: usize,
+    /// Other processes of the gateway that have not said that they act by it, and why.
+    #[serde(default)]
+    pub unreached: Vec<String>,
+}
+
+/// What came of a change in another process of the gateway, once each of its workers acts by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acted {
+    /// Clients that it is about, by the digests of their certificates: those connected to that process, and those that were lately.
+    pub clients: [Vec<String>; 2],
+    /// Connections of that process that were closed for it.
+    pub closed: usize,
 }
 
 /// The process that takes over.

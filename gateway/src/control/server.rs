@@ -2,6 +2,7 @@
 //! a thread of its own; what takes time is done on further ones, so that the next request is heard meanwhile.
 
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -17,11 +18,12 @@ use tokio::task::LocalSet;
 use super::claim::{BoundSocket, Claim, ClaimError};
 use super::peer::Peer;
 use super::protocol::{
-    self, BlockChange, BlockChanged, DependentConnections, Failed, ListenerStatus, ReloadOutcome,
-    Reloads, Status, Successor, WorkerStatus,
+    self, Acted, BlockChange, BlockChanged, DependentConnections, Failed, ListenerStatus,
+    ReloadOutcome, Reloads, Status, Successor, WorkerStatus,
 };
 use super::running;
-use crate::blocks::{Changed, Keeper, check_reason};
+use super::siblings::{Siblings, Told};
+use crate::blocks::{Changed, Heeded, Keeper, News, check_reason};
 use crate::config::Paths;
 use crate::limits;
 use crate::local::{self, Answer, answer};
@@ -59,6 +61,7 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct Server {
     held: Arc<Mutex<Held>>,
+    siblings: Arc<Siblings>,
     superseded: mpsc::UnboundedReceiver<Superseded>,
 }
 
@@ -85,6 +88,7 @@ struct Held {
 
 struct Service {
     parts: Parts,
+    siblings: Arc<Siblings>,
     paths: Paths,
     held: Arc<Mutex<Held>>,
     started: SystemTime,
@@ -98,16 +102,22 @@ impl Server {
     ///
     /// # Errors
     /// When it cannot be bound, or its thread cannot be started.
-    pub fn prepare(parts: Parts, paths: &Paths) -> Result<Prepared, ServeError> {
+    pub fn prepare(
+        parts: Parts,
+        (siblings, told): (Siblings, UnixListener),
+        paths: &Paths,
+    ) -> Result<Prepared, ServeError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(limits::CONTROL_THREADS_MAX)
             .build()?;
         let (listener, socket) = BoundSocket::bind(paths)?;
-        let listener = {
+        let [listener, told] = {
             let _inside = runtime.enter();
-            tokio::net::UnixListener::from_std(listener)?
+            let listen = tokio::net::UnixListener::from_std;
+            [listen(listener)?, listen(told)?]
         };
+        let siblings = Arc::new(siblings);
         let held = Arc::new(Mutex::new(Held {
             claim: None,
             socket,
@@ -115,17 +125,23 @@ impl Server {
         let (tell, superseded) = mpsc::unbounded_channel();
         let service = Service {
             parts,
+            siblings: Arc::clone(&siblings),
             paths: paths.clone(),
             held: Arc::clone(&held),
             started: SystemTime::now(),
             superseded: tell,
             closed: Notify::new(),
         };
-        let serve = move || LocalSet::new().block_on(&runtime, service.run(listener));
+        let serve = move || LocalSet::new().block_on(&runtime, service.run(listener, told));
         std::thread::Builder::new()
             .name("commands".to_owned())
             .spawn(serve)?;
-        Ok(Prepared(Server { held, superseded }))
+        let server = Server {
+            held,
+            siblings,
+            superseded,
+        };
+        Ok(Prepared(server))
     }
 
     /// Waits until another process of this gateway has taken over: which.
@@ -140,6 +156,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        self.siblings.leave();
         if let Some(claim) = lock(&self.held).claim.take() {
             // Still ours, because the name is. Gone in the meantime is as good.
             let _ = std::fs::remove_file(claim.paths().control_socket());
@@ -167,8 +184,10 @@ fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
 }
 
 impl Service {
-    async fn run(self, listener: tokio::net::UnixListener) {
+    async fn run(self, listener: tokio::net::UnixListener, told: tokio::net::UnixListener) {
         let service = Arc::new(self);
+        // To the end of the process: whoever is blocked while it drains has to go from here too.
+        tokio::task::spawn_local(Arc::clone(&service).listen_to_siblings(told));
         let accept = async || {
             let (stream, _) = listener.accept().await?;
             let peer = Peer::of(&stream)?;
@@ -212,6 +231,45 @@ impl Service {
                 ),
             ),
         }
+    }
+
+    async fn listen_to_siblings(self: Arc<Self>, listener: tokio::net::UnixListener) {
+        let accept = async || {
+            let (stream, _) = listener.accept().await?;
+            let peer = Peer::of(&stream)?;
+            Ok((stream, peer))
+        };
+        let respond = async move |request, peer| self.respond_to_sibling(request, peer).await;
+        let what = "the socket for other processes of the gateway";
+        local::serve(what, limits::ADMIN_HEADER_TIMEOUT, accept, respond).await;
+    }
+
+    async fn respond_to_sibling(&self, request: Request<Incoming>, peer: Peer) -> Answer {
+        let is_heed = request.method() == Method::POST && request.uri().path() == protocol::HEED;
+        match (peer.is_owner(), is_heed) {
+            (true, true) => done(self.heed(request, peer).await),
+            (true, false) => failed(
+                StatusCode::NOT_FOUND,
+                "another process of the gateway may tell of a block here, and nothing else"
+                    .to_owned(),
+            ),
+            (false, _) => failed(
+                StatusCode::FORBIDDEN,
+                format!("{peer} may not: root and the gateway's own user may"),
+            ),
+        }
+    }
+
+    /// Acts by what another process has changed.
+    async fn heed(&self, request: Request<Incoming>, peer: Peer) -> Result<Acted, String> {
+        // Where the file cannot be written, everything that it has not is told of.
+        let news: News = read(request, limits::CONTROL_ANSWER_BYTES_MAX).await?;
+        let keeper = Arc::clone(&self.parts.keeper);
+        let heeded = blocking(move || keeper.heed(news)).await?;
+        let Heeded { matching, closed } = heeded.map_err(|error| error.to_string())?;
+        tracing::info!(by = %peer, closed, "another process of this gateway has changed the block list");
+        let clients = matching.told(limits::SIBLING_CLIENTS_MAX);
+        Ok(Acted { clients, closed })
     }
 
     fn status(&self) -> Status {
@@ -273,7 +331,7 @@ impl Service {
         peer: Peer,
         is_block: bool,
     ) -> Result<BlockChanged, String> {
-        let BlockChange { mut entry } = read(request).await?;
+        let BlockChange { mut entry } = read(request, limits::CONTROL_REQUEST_BYTES_MAX).await?;
         entry.at = SystemTime::now();
         entry.by = peer.account(&entry.by);
         check_reason(entry.reason.as_deref())?;
@@ -283,19 +341,30 @@ impl Service {
             true => keeper.block(entry),
             false => keeper.unblock(entry),
         };
-        let changed = blocking(change).await?;
+        let siblings = Arc::clone(&self.siblings);
+        let changed = blocking(move || siblings.change_and_tell(change)).await?;
+        let (changed, told) = changed.map_err(|error| error.to_string())?;
         let Changed {
             before,
-            in_force,
+            mut in_force,
             aside,
-            matching,
-        } = changed.map_err(|error| error.to_string())?;
+            mut matching,
+            ..
+        } = changed;
+        let Told {
+            matching: of_others,
+            closed,
+            unreached,
+        } = told;
+        matching.extend(of_others);
+        in_force.closed += closed;
         Ok(BlockChanged {
             before,
             in_force,
             aside,
             connected: matching.connected(),
             seen: matching.seen(),
+            unreached,
         })
     }
 
@@ -335,7 +404,7 @@ impl Service {
             ));
         }
         // A process of an earlier version says nothing.
-        let successor: Option<Successor> = read(request).await?;
+        let successor: Option<Successor> = read(request, limits::CONTROL_REQUEST_BYTES_MAX).await?;
         let superseded = Superseded {
             by: peer.to_string(),
             configuration: successor.map(|successor| successor.configuration),
@@ -421,8 +490,11 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|_| "the gateway could not do it: its log says why".to_owned())
 }
 
-async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, String> {
-    let body = Limited::new(request.into_body(), limits::CONTROL_REQUEST_BYTES_MAX);
+async fn read<T: DeserializeOwned>(
+    request: Request<Incoming>,
+    bytes_max: usize,
+) -> Result<T, String> {
+    let body = Limited::new(request.into_body(), bytes_max);
     // What follows may take its time, but not this.
     let body = tokio::time::timeout(limits::ADMIN_TIMEOUT, body.collect());
     let body = body

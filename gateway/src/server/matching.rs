@@ -76,6 +76,32 @@ impl Matching {
         matching
     }
 
+    /// Adds those that another process knows.
+    pub fn extend(&mut self, other: Matching) {
+        self.connected.extend(other.connected);
+        self.seen.extend(other.seen);
+    }
+
+    /// As another process is told of them: those that are connected, and those that were seen, up to so many of each.
+    pub fn told(&self, most: usize) -> [Vec<String>; 2] {
+        [&self.connected, &self.seen].map(|clients| {
+            let clients = clients.iter().take(most);
+            clients.map(ToString::to_string).collect()
+        })
+    }
+
+    /// As another process has told of them.
+    pub fn heard([connected, seen]: &[Vec<String>; 2]) -> Self {
+        let read = |clients: &[String]| {
+            let clients = clients.iter().map(|client| Fingerprint::parse(client));
+            clients.filter_map(Result::ok).collect()
+        };
+        Matching {
+            connected: read(connected),
+            seen: read(seen),
+        }
+    }
+
     /// Clients that are connected.
     pub fn connected(&self) -> usize {
         self.connected.len()

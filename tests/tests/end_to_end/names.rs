@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Output};
+use std::thread::JoinHandle;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use tests::{
@@ -135,6 +136,73 @@ fn a_process_that_takes_over_keeps_the_blocked_out_while_the_first_one_drains() 
     assert!(first.wait().success(), "{}", first.log());
     ends_with(0, &command(&world, &["unblock", whom[1], whom[2]]));
     connect(&world, &second, &world.agent);
+}
+
+/// In force, and not by the word of every process of the gateway.
+const UNREACHED: i32 = 6;
+
+/// Leaves no quiet moment to say goodbye in, until the connection ends.
+fn busy(mut client: Client) -> JoinHandle<()> {
+    std::thread::spawn(move || while client.send(b"ping").is_ok() && client.receive(4).is_ok() {})
+}
+
+#[test]
+fn a_block_while_another_process_drains_cuts_and_counts_its_clients_though_nothing_can_be_written()
+{
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let other = other(&world);
+    let first = setup(&world, &backend).start();
+    let goes = busy(connect(&world, &first, &world.agent));
+    let goes_later = busy(connect(&world, &first, &other));
+    let second = setup(&world, &backend).takes_over().start();
+    assert_eq!(status(&world)["process"], second_process(&world));
+    // Where not even root can make a file: a folder takes the place of the lock.
+    let lock = world.state_folder().join("blocked.json.lock");
+    let _ = fs::remove_file(&lock);
+    fs::create_dir(&lock).unwrap();
+    let whom = ["block", "--identity", "spiffe://example.test/agent/agent-1"];
+    let said = ends_with(UNWRITTEN, &command(&world, &whom));
+    assert!(
+        said.contains("1 client that matches is connected"),
+        "{said}"
+    );
+    assert!(said.contains("the last change: 1"), "{said}");
+    goes.join().unwrap();
+    assert_blocked(&world, &second, &world.agent);
+
+    fs::remove_dir(&lock).unwrap();
+    let whom = ["block", "--identity", "spiffe://example.test/agent/other"];
+    let said = ends_with(0, &command(&world, &whom));
+    assert!(
+        said.contains("1 client that matches is connected"),
+        "{said}"
+    );
+    assert!(said.contains("the last change: 1"), "{said}");
+    goes_later.join().unwrap();
+    let log = fs::read_to_string(world.folder().join("audit.jsonl")).unwrap();
+    for name in ["agent-1", "other"] {
+        let ended = |line: &str| line.contains(name) && line.contains("\"reason\":\"blocked\"");
+        assert!(log.lines().any(ended), "{log}");
+    }
+}
+
+#[test]
+fn a_block_that_a_process_that_drains_does_not_hear_says_so() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = setup(&world, &backend).start();
+    // One that is there and does not answer.
+    let socket = world.run_folder().join("0000000.peer");
+    let silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let whom = ["--identity", "spiffe://example.test/agent/agent-1"];
+    let said = ends_with(UNREACHED, &command(&world, &["block", whom[0], whom[1]]));
+    assert!(said.contains("0000000.peer"), "{said}");
+    assert_blocked(&world, &gateway, &world.agent);
+    // One that has ended is nobody's.
+    drop(silent);
+    ends_with(0, &command(&world, &["unblock", whom[0], whom[1]]));
+    assert!(!socket.exists());
 }
 
 #[test]
