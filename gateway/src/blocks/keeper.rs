@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use gateway_core::clock::microseconds;
 
+use super::beside::not_blocked;
 use super::entry::Entry;
 use super::file::{BlockFile, BlockFileError, Blocks, Change, ChangedFile};
 use super::news::News;
@@ -27,8 +28,8 @@ pub enum ChangeError {
     #[error(transparent)]
     File(#[from] BlockFileError),
     /// There is nothing to undo.
-    #[error("{0} is not blocked: see `portcullis blocked`")]
-    NotBlocked(Box<Entry>),
+    #[error("{0}")]
+    NotBlocked(String),
     /// The file cannot be written, and the next process of the gateway would not know of the change.
     #[error(
         "{0}; another process takes over from this one, and would not know of the change: nothing was changed, give the \
@@ -120,7 +121,10 @@ impl Keeper {
         let changed = lock(&self.keeping).change(Change::Unblock(entry.clone()))?;
         match changed.before {
             Some(_) => Ok(changed),
-            None => Err(ChangeError::NotBlocked(Box::new(entry))),
+            None => Err(ChangeError::NotBlocked(not_blocked(
+                &entry,
+                &lock(&self.keeping).file.blocks,
+            ))),
         }
     }
 

@@ -4,11 +4,13 @@
 //! acts by them. The commands run in processes of their own; the running gateway watches the file on a thread of its own,
 //! apart from its configuration, so that neither can keep the other from working.
 
+mod beside;
 mod entry;
 mod file;
 mod keeper;
 mod news;
 
+pub use beside::{not_blocked, warn_of_others, with_remedy};
 pub use entry::{Entry, check_reason, only};
 pub use file::{BlockFile, BlockFileError, Blocks, Change, ChangedFile};
 pub use keeper::{ChangeError, Changed, Heeded, Keeper};

@@ -17,7 +17,9 @@ use gateway_core::identity::Pattern;
 use gateway_core::revocation::Serial;
 
 use super::which::Which;
-use crate::blocks::{BlockFile, Change as ListChange, Entry, check_reason, only};
+use crate::blocks::{
+    BlockFile, Change as ListChange, Entry, check_reason, not_blocked, only, with_remedy,
+};
 use crate::config::Paths;
 use crate::control::{self, AskError, BlockChange, BlockChanged, Client};
 
@@ -145,7 +147,8 @@ impl Block {
                 BlockFile::change(&paths, |blocks| {
                     before = ListChange::Block(entry.clone()).make(blocks);
                     before.is_none()
-                })?;
+                })
+                .map_err(with_remedy)?;
                 told(before.as_ref());
                 Ok(unconfirmed(&paths, &why))
             }
@@ -166,14 +169,12 @@ impl Unblock {
             Err(error) => {
                 let why = unless_refused(error)?;
                 let mut was_there = false;
-                BlockFile::change(&paths, |blocks| {
+                let file = BlockFile::change(&paths, |blocks| {
                     was_there = ListChange::Unblock(entry.clone()).make(blocks).is_some();
                     was_there
-                })?;
-                ensure!(
-                    was_there,
-                    "{entry} is not blocked: see `portcullis blocked`"
-                );
+                });
+                let file = file.map_err(with_remedy)?;
+                ensure!(was_there, not_blocked(&entry, &file.blocks));
                 println!("unblocked {entry}");
                 Ok(unconfirmed(&paths, &why))
             }
@@ -200,7 +201,7 @@ impl Blocked {
             }
             Err(error) => {
                 let why = unless_refused(error)?;
-                let file = BlockFile::load(&paths.block_list())?;
+                let file = BlockFile::load(&paths.block_list()).map_err(with_remedy)?;
                 (file.blocks.blocked, format!("not in force: {why}"))
             }
         };

@@ -14,7 +14,7 @@ use rustix::process::geteuid;
 
 use super::enforced;
 use super::which::{ConfigFile, meant, meant_silently};
-use crate::blocks::BlockFile;
+use crate::blocks::{BlockFile, warn_of_others, with_remedy};
 use crate::config::{self, Config, ConfigErrors, Loaded, Paths};
 use crate::control::{self, Client, ReloadOutcome, Status};
 use crate::server::{self, Account, Privileges, Trial};
@@ -105,13 +105,17 @@ impl Check {
             BlockFile::look_writable(paths)?;
         }
         let former = BlockFile::former_place(&self.file.config);
-        let blocks = BlockFile::look(paths, &former)?;
+        let blocks = BlockFile::look(paths, &former).map_err(with_remedy)?;
         if let Some(certificate) = &self.certificate {
             return self.explain(&loaded.config, &blocks, certificate);
         }
         let meant = match self.running {
             true => meant(paths.clone(), &self.file.config),
             false => meant_silently(paths, &self.file.config),
+        };
+        let others = match privileges.is_some() {
+            true => warn_of_others(paths, &blocks.blocks, &meant.state),
+            false => Vec::new(),
         };
         let trial = privileges.map_or_else(Trial::default, |privileges| {
             let (config, list) = (loaded.config.clone(), blocks.blocks.list());
@@ -125,7 +129,7 @@ impl Check {
             running,
         } = trial;
         let loaded = Loaded {
-            warnings: [loaded.warnings, warnings].concat(),
+            warnings: [loaded.warnings, others, warnings].concat(),
             ..loaded
         };
         let file = self.file.config.display();

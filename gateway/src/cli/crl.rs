@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::which::Which;
@@ -35,7 +36,7 @@ impl Crl {
         let Command::Accept { which, file } = self.command;
         let state = which.paths()?.state;
         let mut text = String::new();
-        for list in crl::read_unverified(&file)? {
+        for list in crl::read_unverified(&file).with_context(|| file.display().to_string())? {
             let (name, rank) = (list.issuer_name(), list_ranks::shown(&list.rank()));
             for before in list_ranks::accept(&state, &list)? {
                 let before = list_ranks::shown(&before);

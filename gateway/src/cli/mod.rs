@@ -27,6 +27,7 @@ use clap::{Parser, Subcommand};
 use gateway_core::visible;
 
 use crate::control::account_name;
+use crate::server::note_inherited;
 
 /// Portcullis: an mTLS gateway for telemetry.
 #[derive(Debug, Parser)]
@@ -91,6 +92,7 @@ impl Command {
 
 /// The whole program: exit code 0 is success, 1 a failure told on standard error, 2 a command line not understood.
 pub fn main() -> ExitCode {
+    note_inherited();
     match CommandLine::parse().command.execute() {
         Ok(code) => code,
         Err(error) => {

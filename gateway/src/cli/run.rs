@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::anyhow;
 use clap::Args;
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::SignalsInfo;
@@ -14,14 +15,14 @@ use tokio::sync::mpsc;
 
 use super::which::ConfigFile;
 use crate::backend::Resolver;
-use crate::blocks::{BlockFile, Keeper};
-use crate::config::{self, Config};
+use crate::blocks::{BlockFile, Keeper, warn_of_others, with_remedy};
+use crate::config::{self, Config, Paths};
 use crate::control::{Claim, Parts, Server, Siblings, Superseded};
 use crate::files::Seen;
 use crate::limits;
 use crate::observe::{LogFormat, start_log};
 use crate::pki::list_ranks;
-use crate::server::{Gateway, Ports, Privileges, Reloader};
+use crate::server::{Gateway, Ports, Privileges, Reloader, StartError};
 
 /// Arguments of `portcullis run`.
 #[derive(Debug, Args)]
@@ -222,8 +223,25 @@ async fn until_started(
     }
 }
 
-/// Starts all of it. After that nobody has any capability.
+/// Starts all of it. What fails leaves no state folder that was not there: the next one would take it for that of a gateway.
 fn start(
+    config: Config,
+    privileges: Privileges,
+    resolver: &Resolver,
+    takes_over: bool,
+) -> anyhow::Result<Started> {
+    let state = config.paths.state.clone();
+    let was_there = state.exists();
+    let started = start_all(config, privileges, resolver, takes_over);
+    if started.is_err() && !was_there {
+        // What somebody has put there meanwhile stays, and the folder with it.
+        let _ = std::fs::remove_dir(&state);
+    }
+    started
+}
+
+/// Starts all of it. After that nobody has any capability.
+fn start_all(
     config: Config,
     privileges: Privileges,
     resolver: &Resolver,
@@ -251,9 +269,17 @@ fn start(
     }
     // Before it is read: what changes in the meantime has changed since.
     let seen = Seen::now(&paths.block_list());
-    let blocks = BlockFile::open(&paths, &BlockFile::former_place(&file))?;
+    let blocks = BlockFile::open(&paths, &BlockFile::former_place(&file));
+    let blocks = blocks.map_err(with_remedy)?;
+    for warning in warn_of_others(&paths, &blocks.blocks, &paths.state) {
+        tracing::warn!("{warning}");
+    }
     let list = blocks.blocks.list();
-    let gateway = Gateway::start(config, list, privileges, resolver, ports)?;
+    let gateway = Gateway::start(config, list, privileges, resolver, ports);
+    let gateway = gateway.map_err(|error| match takes_over {
+        true => without_predecessor(error, &paths),
+        false => error.into(),
+    })?;
     let gateway = Arc::new(gateway);
     // Before the files are watched: what is written for it is no change.
     gateway.record_lists();
@@ -290,6 +316,23 @@ fn start(
         server,
         is_to_end: None,
     })
+}
+
+/// The error of a takeover that has found no process of its name to take over from, and an address that one of another name has.
+fn without_predecessor(error: StartError, paths: &Paths) -> anyhow::Error {
+    match error {
+        StartError::Listen {
+            listener,
+            address,
+            error,
+        } if error.kind() == std::io::ErrorKind::AddrInUse => anyhow!(
+            "listener \"{listener}\": cannot listen on {address}: {error}: another process does, and it is none of the name \
+             {:?}, which alone could be taken over from: a gateway keeps the name it was started with. Give this one the same \
+             `name` and `[paths]`, or stop that one first",
+            &*paths.name,
+        ),
+        other => other.into(),
+    }
 }
 
 /// The signals the gateway listens to.

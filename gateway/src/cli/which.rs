@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use clap::Args;
 
-use crate::config::{LocateError, NAME_DEFAULT, Paths, locate};
+use crate::config::{LocateError, NAME_DEFAULT, Paths, located};
 use crate::control::{AskError, Client, Running, running};
 use crate::server::Account;
 
@@ -40,9 +40,13 @@ impl Which {
     /// When nothing says which gateway is meant; the text names the way out.
     pub fn paths(&self) -> anyhow::Result<Paths> {
         let usual = |name: &str| Paths::usual(name).map_err(|error| anyhow!("--name: {error}"));
-        match (locate(&self.file.config), &self.name) {
-            (Ok(paths), None) => Ok(meant(paths, &self.file.config)),
-            (Ok(paths), Some(name)) => {
+        let file = &self.file.config;
+        match (located(file), &self.name) {
+            (Ok((paths, true)), None) => Ok(meant(paths, file)),
+            (Ok((paths, false)), None) => {
+                Ok(running_with(file, "is broken", &paths).unwrap_or(paths))
+            }
+            (Ok((paths, _)), Some(name)) => {
                 let renamed = paths.renamed(name);
                 let renamed = renamed.map_err(|error| anyhow!("--name: {error}"))?;
                 Ok(nearest(renamed, usual(name)?))
@@ -50,12 +54,15 @@ impl Which {
             (Err(_), Some(name)) => usual(name),
             (Err(LocateError::Unreadable(_)), None) if self.is_default_and_missing() => {
                 let paths = usual(NAME_DEFAULT)?;
-                tell_others(&paths, &running_beside(&paths));
-                Ok(paths)
+                Ok(running_with(file, "is missing", &paths).unwrap_or(paths))
             }
-            (Err(error), None) => Err(error).context(
-                "the configuration does not say which gateway is meant: name it with --name",
-            ),
+            (Err(error), None) => match running_with(file, "cannot be used", &usual(NAME_DEFAULT)?)
+            {
+                Some(paths) => Ok(paths),
+                None => Err(error).context(
+                    "the configuration does not say which gateway is meant: name it with --name",
+                ),
+            },
         }
     }
 
@@ -102,6 +109,27 @@ pub fn meant(paths: Paths, file: &Path) -> Paths {
     one.paths.clone()
 }
 
+/// The gateway that runs with a file which does not say itself what it is called, or not for certain: whatever was meant by it, this one
+/// acts by it. `None`, with the gateways that run told, where there is none or the one that answers at `paths`.
+fn running_with(file: &Path, what: &str, paths: &Paths) -> Option<Paths> {
+    let running = running_beside(paths);
+    let Some(one) = with_file(&running, file) else {
+        if !answers(paths) {
+            tell_others(paths, &running);
+        }
+        return None;
+    };
+    if one.paths != *paths {
+        eprintln!(
+            "portcullis: {} {what}; the gateway that runs with it, as process {}, is {}, and is meant here",
+            file.display(),
+            one.status.process,
+            described(&one.paths),
+        );
+    }
+    Some(one.paths.clone())
+}
+
 /// As `meant`, and says nothing.
 pub fn meant_silently(paths: &Paths, file: &Path) -> Paths {
     match answers(paths) {
@@ -115,7 +143,16 @@ pub fn meant_silently(paths: &Paths, file: &Path) -> Paths {
 
 /// The only one of these that was started with a file.
 fn with_file<'r>(running: &'r [Running], file: &Path) -> Option<&'r Running> {
-    let whole = |path: &Path| std::fs::canonicalize(path).ok();
+    // Of a file that is gone its folder.
+    let whole = |path: &Path| {
+        let path = std::path::absolute(path).ok()?;
+        std::fs::canonicalize(&path).ok().or_else(|| {
+            let folder = std::fs::canonicalize(path.parent()?).ok();
+            Some(folder.map_or(path.clone(), |folder| {
+                folder.join(path.file_name().unwrap_or_default())
+            }))
+        })
+    };
     let mut with_file = running.iter().filter(|one| {
         let theirs = &one.status.configuration;
         // What is not whole, as earlier versions tell it, may be any file.

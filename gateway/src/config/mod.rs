@@ -39,7 +39,7 @@ pub use keys::{shown_path, shown_time};
 pub use lifetimes::{
     Dependents, Mortal, backend_ca_usage, client_ca_usage, load_expired_too, mortals,
 };
-pub use paths::{LocateError, NAME_DEFAULT, locate};
+pub use paths::{LocateError, NAME_DEFAULT, locate, located};
 pub use protocols::shown as shown_protocols;
 pub use report::{ConfigError, ConfigErrors};
 pub use revocation::{ListFile, ListFiles, Reread, Revoking, Unread};

@@ -179,11 +179,21 @@ impl std::error::Error for LocateError {}
 /// # Errors
 /// When the file cannot be read, or when it is broken just where it says what the gateway is called.
 pub fn locate(file: &Path) -> Result<Paths, LocateError> {
+    located(file).map(|(paths, _)| paths)
+}
+
+/// As `locate`, and whether the file is whole: of one that is broken what is not found may have been meant.
+///
+/// # Errors
+/// As `locate`.
+pub fn located(file: &Path) -> Result<(Paths, bool), LocateError> {
     let (_, text) = text_of(file).map_err(LocateError::Unreadable)?;
     let wrong = |why: String| LocateError::Wrong(file.to_owned(), why);
     // A parser that goes on behind a fault guesses; what it guesses must not choose the gateway.
     let essence = essence_of(&text);
-    let table = DeTable::parse(&text).or_else(|_| DeTable::parse(&essence));
+    let whole = DeTable::parse(&text);
+    let is_whole = whole.is_ok();
+    let table = whole.or_else(|_| DeTable::parse(&essence));
     let table = table.map_err(|error| {
         let why = error.message();
         wrong(format!(
@@ -210,7 +220,8 @@ pub fn locate(file: &Path) -> Result<Paths, LocateError> {
     };
     let state = moved("state")?.unwrap_or(STATE_DEFAULT.into());
     let run = moved("run")?.unwrap_or(RUN_DEFAULT.into());
-    Paths::below(name, &state, &run).map_err(wrong)
+    let paths = Paths::below(name, &state, &run).map_err(wrong)?;
+    Ok((paths, is_whole))
 }
 
 /// The lines of a broken file that say which gateway it is, by what they begin with: where a fault is elsewhere, these

@@ -1,7 +1,7 @@
 //! Files that commands write while others read them, and while other commands may want to write them too. In: a path and
 //! its new text. Out: the file, whole or not at all, with mode and owner as they were. On the main thread of a command.
 
-use std::fs::{self, File, Permissions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -47,16 +47,31 @@ pub fn lock(path: &Path) -> Result<File, LockError> {
     }
 }
 
-/// Opens a lock, and makes it if there is none. Root locks files in folders of other users: a link there would make a file
+/// Opens a lock, and makes it if there is none, for the owner of the folder. Root locks files in folders of other users: a link there would make a file
 /// wherever they like, or open one of theirs, and a pipe would keep root waiting.
 pub fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .mode(mode)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)?;
+    let open = |how: &mut OpenOptions| how.custom_flags(flags.bits().cast_signed()).open(path);
+    let made = open(File::options().create_new(true).append(true).mode(mode));
+    let file = match made {
+        Ok(file) => {
+            // Whoever owns the folder has to take it too. Only one that is new: of another its owner decides.
+            if let Ok(folder) = fs::metadata(path.parent().unwrap_or(Path::new("/"))) {
+                let _ = fchown(&file, Some(folder.uid()), Some(folder.gid()));
+            }
+            file
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            match open(File::options().append(true)) {
+                // One of another user who made it first: flock(2) asks for no right to write.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    open(File::options().read(true)).map_err(|_| error)?
+                }
+                opened => opened?,
+            }
+        }
+        Err(error) => return Err(error),
+    };
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::other("is no regular file")),
@@ -154,6 +169,25 @@ fn written(path: &Path, like: &Path, text: &str) -> io::Result<TempPath> {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    /// As root, which makes what another user has to use.
+    #[test]
+    fn a_lock_that_root_makes_belongs_to_the_owner_of_its_folder() {
+        const OWNER: u32 = 54_321;
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(folder.path(), Some(OWNER), Some(OWNER)).unwrap();
+        for mode in [MODE, 0o600] {
+            let path = folder.path().join(format!("{mode}.lock"));
+            let lock = open_lock(&path, mode).unwrap();
+            let found = lock.metadata().unwrap();
+            assert_eq!((found.uid(), found.gid()), (OWNER, OWNER));
+            // The next one takes the same file.
+            assert_eq!(
+                open_lock(&path, mode).unwrap().metadata().unwrap().ino(),
+                found.ino()
+            );
+        }
+    }
 
     #[test]
     fn a_file_is_kept_also_where_two_names_cannot_be_exchanged() {

@@ -138,7 +138,8 @@ pub enum GuardError {
     #[error(
         "no guard of a gateway with the name {name:?} has been pinned on this host{}: it does not run with [guard] mode = \
          \"monitor\" or \"enforce\", or cannot pin (its log says why), or was made by a version with another layout, \
-         or has another name (--name)",
+         or has another name (--name). Bans of a gateway that runs without the kernel programs are in its own memory: put the \
+         address on [guard] `allow` and `portcullis reload` to let it in",
         if *mounted { "" } else { " (there is no bpffs)" }
     )]
     NothingPinned {

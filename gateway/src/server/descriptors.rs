@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::sync::OnceLock;
 
 use gateway_core::descriptors::{Descriptors, Side};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -14,12 +15,19 @@ use super::gateway::StartError;
 use crate::config::Config;
 use crate::limits;
 
+/// What this process had open when it began.
+static INHERITED: OnceLock<u64> = OnceLock::new();
+/// Descriptors that `run` opens before it divides the limit, at most: its runtime, signals, log, claim and resolver.
+const OPENED_BEFORE: u64 = 24;
+
 /// The budget, and what it was derived from.
 #[derive(Debug)]
 pub(super) struct Budget {
     pub(super) descriptors: Descriptors,
     /// What the gateway takes or holds back beside connections.
     own: u64,
+    /// What the limit is too low for, in words.
+    pub(super) shortfall: Option<String>,
     stage: Stage,
     waits: u64,
 }
@@ -50,21 +58,29 @@ pub(super) fn divide(config: &Config) -> Result<Budget, StartError> {
     let connections = config.listeners.iter();
     let connections = connections.map(|one| 2 * (one.max_connections + one.max_handshakes) as u64);
     let needed = own + connections.sum::<u64>();
-    if limit < needed {
-        tracing::warn!(
-            limit,
-            needed,
-            connections = (limit - own) / 2,
-            "the limit on open files is below what max_connections and max_handshakes of all listeners take: further clients will \
-             wait in the accept queue; raise LimitNOFILE or lower max_connections"
-        );
-    }
+    let shortfall = (limit < needed).then(|| {
+        format!(
+            "the limit on open files is below what max_connections and max_handshakes of all listeners take: it is {limit}, they \
+             take {needed}. Clients beyond {} will wait in the accept queue; raise LimitNOFILE or lower max_connections",
+            (limit - own) / 2
+        )
+    });
     Ok(Budget {
         descriptors: Descriptors::new(left(limit, own)),
         own,
+        shortfall,
         stage: Stage::Plenty,
         waits: 0,
     })
+}
+
+/// As `divide`, and says in the log what the limit is too low for.
+pub(super) fn divide_and_tell(config: &Config) -> Result<Budget, StartError> {
+    let budget = divide(config)?;
+    if let Some(shortfall) = &budget.shortfall {
+        tracing::warn!("{shortfall}");
+    }
+    Ok(budget)
 }
 
 fn raise() -> Result<(), rustix::io::Errno> {
@@ -81,7 +97,7 @@ fn raise() -> Result<(), rustix::io::Errno> {
 /// What is open already, what the workers will open, and what is held back.
 fn own(config: &Config) -> u64 {
     // What a parent process has left open counts too.
-    let open = open().unwrap_or(0);
+    let open = open_at_start();
     let workers = config.workers.get() as u64;
     let doors = workers * config.listeners.len() as u64;
     // A question for a name takes a socket and a file.
@@ -91,6 +107,18 @@ fn own(config: &Config) -> u64 {
         + doors * limits::DESCRIPTORS_PER_DOOR
         + 2 * questions
         + limits::DESCRIPTORS_HELD_BACK
+}
+
+/// Notes what a parent process has left open. To be called before anything else is opened.
+pub fn note_inherited() {
+    INHERITED.get_or_init(|| open().unwrap_or(0));
+}
+
+/// What is open when the gateway divides the limit. `check`, which opens less, has to come to the same number.
+fn open_at_start() -> u64 {
+    let open = open().unwrap_or(0);
+    let foreseen = INHERITED.get().map(|inherited| inherited + OPENED_BEFORE);
+    open.max(foreseen.unwrap_or(0))
 }
 
 fn open() -> io::Result<u64> {

@@ -201,7 +201,7 @@ impl Gateway {
         ports: Ports,
     ) -> Result<Self, StartError> {
         let config = Arc::new(config);
-        let budget = descriptors::divide(&config)?;
+        let budget = descriptors::divide_and_tell(&config)?;
         let (bound, guarding) = guarding::bind_and_guard(&config, &privileges, ports)?;
         privileges.end();
         let addresses = bound.addresses.clone();

@@ -22,6 +22,7 @@ mod status;
 mod trial;
 mod worker;
 
+pub use descriptors::note_inherited;
 pub use gateway::{Gateway, Ports, ReloadError, StartError};
 pub use guarding::Guarding;
 pub use matching::{Asked, Matching};

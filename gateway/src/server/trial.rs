@@ -66,6 +66,7 @@ pub fn try_start(
     }
     match divided {
         Ok(budget) => {
+            trial.warnings.extend(budget.shortfall);
             let (config, blocks) = (Arc::clone(&config), Arc::new(blocks));
             trial.note(Seed::new(config, blocks, Vec::new(), budget.descriptors));
         }

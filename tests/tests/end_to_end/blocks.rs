@@ -563,3 +563,56 @@ fn a_block_outlives_a_reload_of_the_configuration() {
     assert_refused(&world, &gateway, &world.agent);
     connect(&world, &gateway, &other);
 }
+
+#[test]
+fn a_broken_list_of_a_gateway_that_is_down_is_told_with_what_to_do() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = start(&world, &backend);
+    let whom = ["--identity", "spiffe://example.test/agent/agent-1"];
+    ends_with(UNSEEN, &command(&world, "block", &whom));
+    drop(gateway);
+    let whole = fs::read(list(&world)).unwrap();
+    fs::write(list(&world), &whole[..whole.len() / 2]).unwrap();
+    let path = list(&world).display().to_string();
+    for (program, arguments) in [
+        ("check", &[][..]),
+        ("run", &[]),
+        ("blocked", &[]),
+        ("block", &whom),
+        ("unblock", &whom),
+    ] {
+        let said = ends_with(1, &command(&world, program, arguments));
+        for words in [
+            "ends too early",
+            "put a copy back",
+            "Mend it there by hand",
+            &format!("mv {path} {path}.broken"),
+        ] {
+            assert!(said.contains(words), "{program}: {words}: {said}");
+        }
+        assert_eq!(fs::read(list(&world)).unwrap(), whole[..whole.len() / 2]);
+    }
+    // As it says.
+    fs::rename(&path, format!("{path}.broken")).unwrap();
+    ends_with(3, &command(&world, "block", &whom));
+    let gateway = start(&world, &backend);
+    assert_refused(&world, &gateway, &world.agent);
+}
+
+#[test]
+fn an_unblock_that_finds_nothing_names_the_entry_of_the_same_name() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = start(&world, &backend);
+    let whom = ["--identity", "agent-1"];
+    let of_kind = [&whom[..], &["--kind", "cn"]].concat();
+    ends_with(UNSEEN, &command(&world, "block", &of_kind));
+    let assert_named = || {
+        let said = ends_with(1, &command(&world, "unblock", &whom));
+        assert!(said.contains("identity (cn) agent-1 is:"), "{said}");
+    };
+    assert_named();
+    drop(gateway);
+    assert_named();
+}

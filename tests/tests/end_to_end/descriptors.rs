@@ -1,6 +1,7 @@
 //! A gateway whose descriptors clients have used up. In: a low limit on open files, clients until nothing more goes. Out:
 //! administration works all the same, who waits is served when others go, and a limit that leaves nothing is refused.
 
+use std::fs;
 use std::net::TcpStream;
 use std::process::Command;
 
@@ -188,4 +189,47 @@ fn a_limit_that_is_raised_while_the_gateway_runs_lets_those_in_who_wait() {
     let _crowd = crowd(&world, &gateway);
     gateway.process().limit_descriptors(2048);
     ping(&mut world.client().connect(gateway.address()).unwrap());
+}
+
+/// `check` has fewer files open than `run`: both count the same.
+#[test]
+fn check_finds_a_limit_on_open_files_too_low_where_run_does() {
+    let world = World::new();
+    let setup = || {
+        let setup = world.setup().tables("[workers]\ncount = 2");
+        setup.route("edge", "", &[world.host.free()], "")
+    };
+    let file = world.folder().join("portcullis.toml");
+    let check = |limit: u64| {
+        let output = Command::new("prlimit")
+            .arg(format!("--nofile={limit}:{limit}"))
+            .arg(program("portcullis"))
+            .args(["check", "--config"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        let said = [&output.stdout[..], &output.stderr[..]].concat();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    };
+    fs::write(&file, setup().text()).unwrap();
+    let (_, said) = check(256);
+    let least = said.split("Raise it to ").nth(1).unwrap();
+    let least: u64 = least
+        .split(|letter: char| !letter.is_ascii_digit())
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(!check(least - 1).0);
+    let (is_good, said) = check(least);
+    let warning = "the limit on open files is below what max_connections";
+    assert!(is_good && said.contains(warning), "{said}");
+    let limit = |limit: u64| format!("--nofile={limit}:{limit}");
+    let refused = setup().under(&["prlimit", &limit(least - 1)]).refused();
+    assert!(refused.contains("LimitNOFILE"), "{refused}");
+    let gateway = setup().under(&["prlimit", &limit(least)]).start();
+    assert!(gateway.log().contains(warning), "{}", gateway.log());
 }

@@ -702,3 +702,68 @@ fn a_process_that_asks_for_the_name_and_never_takes_it_leaves_the_gateway_servin
     assert_eq!(status(&world)["process"], second_process(&world));
     connect(&world, &second, &world.agent);
 }
+
+#[test]
+fn a_list_of_another_name_is_warned_of_and_a_start_that_fails_leaves_no_folder() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = setup(&world, &backend).start();
+    let whom = ["block", "--identity", "spiffe://example.test/agent/agent-1"];
+    ends_with(UNSEEN, &command(&world, &whom));
+    let file = world.folder().join("portcullis.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let other = format!("{}-other", world.name());
+    fs::write(&file, text.replace(world.name(), &other)).unwrap();
+    let warning = format!(
+        "mv -T {} {}",
+        world.state_folder().display(),
+        world.state_folder().with_file_name(&other).display()
+    );
+    let said = ends_with(0, &command(&world, &["check"]));
+    assert!(
+        said.contains("1 entry") && said.contains(&warning),
+        "{said}"
+    );
+    for arguments in [&["run"][..], &["run", "--takeover"]] {
+        let said = ends_with(1, &command(&world, arguments));
+        assert!(said.contains(&warning), "{said}");
+        let is_told_to_take_over = said.contains("use `portcullis run --takeover`");
+        assert_eq!(is_told_to_take_over, arguments.len() == 1, "{said}");
+        assert!(!world.state_folder().with_file_name(&other).exists());
+    }
+    // As the warning says.
+    drop(gateway);
+    let moved = Command::new("sh").args(["-c", &warning]).status().unwrap();
+    assert!(moved.success());
+    let said = ends_with(0, &command(&world, &["check"]));
+    assert!(!said.contains("mv -T"), "{said}");
+    let said = ends_with(0, &command(&world, &["blocked"]));
+    assert!(said.contains("agent-1"), "{said}");
+}
+
+#[test]
+fn a_file_that_says_nothing_leads_to_the_gateway_that_runs_with_it() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = setup(&world, &backend).start();
+    let file = world.folder().join("portcullis.toml");
+    let whom = ["--identity", "spiffe://example.test/agent/agent-1"];
+    let assert_meant = |told: &str| {
+        let mut victim = connect(&world, &gateway, &world.agent);
+        let said = ends_with(0, &command(&world, &["block", whom[0], whom[1]]));
+        assert!(
+            said.contains(told) && said.contains("is meant here"),
+            "{said}"
+        );
+        assert!(
+            !said.contains("by now") && !said.contains("\"portcullis\""),
+            "{said}"
+        );
+        victim.receive_to_end();
+        ends_with(0, &command(&world, &["unblock", whom[0], whom[1]]));
+    };
+    fs::write(&file, "this is no TOML\n").unwrap();
+    assert_meant("is broken");
+    fs::remove_file(&file).unwrap();
+    assert_meant("cannot be used");
+}

@@ -52,7 +52,7 @@ address = "unix:/run/portcullis/admin.sock"
 [audit]
 file = "/var/log/portcullis/audit.jsonl"
 [tls.resumption]
-key_file = "tickets.keys"
+key_file = "/var/lib/portcullis/tickets.keys"
 [[listener]]
 name = "otlp-grpc"
 address = "127.0.0.1:4317"
@@ -60,6 +60,7 @@ certificate = "gateway.pem"
 key = "gateway.key"
 client_ca = ["agents-ca.pem"]
 crl = ["agents-ca.crl.pem"]
+alpn = ["h2"]
 backend = "collector"
 [[backend]]
 name = "collector"
@@ -75,8 +76,8 @@ portcullis pki crl --directory pki
 cp pki/ca.pem agents-ca.pem
 cp pki/ca.crl.pem agents-ca.crl.pem
 cp pki/gateway.pem pki/gateway.key .
-portcullis keys rotate tickets.keys
-chown portcullis: gateway.key tickets.keys
+portcullis keys rotate /var/lib/portcullis/tickets.keys
+chown portcullis: gateway.key
 systemctl() {
     kill "$gateway"; wait "$gateway" || true; start
 }
@@ -89,7 +90,7 @@ start() {
 }
 agent() {
     for number in 1 2; do
-        timeout 2 openssl s_client -connect localhost:4317 -CAfile pki/ca.pem -cert "pki/agent-$number.pem" \
+        timeout 2 openssl s_client -connect localhost:4317 -alpn h2 -CAfile pki/ca.pem -cert "pki/agent-$number.pem" \
             -key "pki/agent-$number.key" </dev/null >/dev/null 2>&1 || true
     done
 }
@@ -146,6 +147,7 @@ fn the_runbooks_work_as_they_are_written() {
         (7, "CN=Agents 2027"),
         (9, "issuer=\"CN=Agents 2027\""),
         (10, "a new key seals, 1 more open"),
+        (10, "a new key seals, 2 more open"),
     ];
     for (number, expected) in expected {
         let answer = step(&said, number);

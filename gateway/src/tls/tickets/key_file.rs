@@ -17,7 +17,7 @@ use tempfile::NamedTempFile;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::key_ring::{KeyId, KeyRing, MasterKey, SECRET_BYTES};
-use crate::files::open_lock;
+use crate::files::{open_lock, reason};
 use crate::limits;
 use crate::pki::read::{self, ReadError};
 
@@ -52,6 +52,18 @@ pub enum RotateError {
     #[error("{}: cannot be written: {error}", .path.display())]
     Write {
         /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The lock beside it cannot be made or taken.
+    #[error(
+        "{}: cannot be opened: {}: it belongs to the user who rotated first; remove it while nobody rotates, and it is made anew \
+         for the owner of the folder",
+        .path.display(), reason(.error)
+    )]
+    Lock {
+        /// The lock.
         path: PathBuf,
         /// Why.
         error: io::Error,
@@ -128,7 +140,7 @@ pub fn rotate(
     // A file that is reached through a link stays where it is, and whoever else reads it there gets the new key too.
     let whole = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
     let path = &whole.map_err(failed)?;
-    let _lock = lock(path).map_err(failed)?;
+    let _lock = lock(path)?;
     let known = match load(path) {
         Ok(ring) => Some(ring),
         Err(KeyFileError::Read(ReadError::Open(error)))
@@ -158,12 +170,19 @@ pub fn rotate(
 }
 
 /// Two rotations at once must not lose a key.
-fn lock(path: &Path) -> io::Result<File> {
+fn lock(path: &Path) -> Result<File, RotateError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".lock");
-    let lock = open_lock(&path.with_file_name(name), 0o600)?;
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
-    Ok(lock)
+    let path = path.with_file_name(name);
+    let take = || {
+        let lock = open_lock(&path, 0o600)?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+        Ok(lock)
+    };
+    take().map_err(|error| RotateError::Lock {
+        path: path.clone(),
+        error,
+    })
 }
 
 /// Puts a new file in the place of the old one, for the same owner and nobody else.
@@ -173,7 +192,7 @@ fn replace(path: &Path, contents: &str) -> io::Result<()> {
     file.as_file()
         .set_permissions(Permissions::from_mode(0o600))?;
     // The gateway may run as another user than the one who rotates.
-    if let Ok(old) = std::fs::metadata(path) {
+    if let Ok(old) = std::fs::metadata(path).or_else(|_| std::fs::metadata(directory)) {
         let ours = file.as_file().metadata()?;
         if (old.uid(), old.gid()) != (ours.uid(), ours.gid()) {
             std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid()))?;
