@@ -467,14 +467,9 @@ impl Revocation {
     }
 
     /// The lists of an authority that vouch for what they do not name.
-    fn vouching(&self, authority: &AuthorityId) -> impl Iterator<Item = &IssuerList> + Clone {
+    pub fn vouching(&self, authority: &AuthorityId) -> impl Iterator<Item = &IssuerList> + Clone {
         let of_issuer = self.lists.get(authority).into_iter().flatten();
         of_issuer.filter(|list| !list.names_only)
-    }
-
-    /// Whether there is a list of this authority and this scope that vouches for what it does not name.
-    pub fn vouches(&self, authority: AuthorityId, scope: &Scope) -> bool {
-        self.vouching(&authority).any(|list| list.scope() == scope)
     }
 
     /// Whether there is a list of this authority about certificates of these kinds.

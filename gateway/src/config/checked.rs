@@ -118,11 +118,13 @@ impl Config {
         now: SystemTime,
         unread: &mut Unread,
     ) -> Option<Config> {
+        let lists = self.lists().map(|(issuer, list)| (*issuer, list.clone()));
+        let in_force: Vec<_> = lists.collect();
         let mut read = |revoking: &Revoking, before: &Revocation| {
             let mut places = named.iter();
             let more = places.find(|other| other.place == revoking.lists.place);
             let more = more.map_or(&[][..], |more| &more.files);
-            revoking.reread(before, more, (&self.provider, now), unread)
+            revoking.reread(before, &in_force, more, (&self.provider, now), unread)
         };
         let mut config = self.clone();
         let mut is_new = false;
