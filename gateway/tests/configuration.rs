@@ -1014,6 +1014,8 @@ tenant = "team-a" | [[identity]]\nmatch = { uri = "spiffe://example.org/agent/1"
 tenant = "team-a" | [[identity]]\nmatch = { uri = "spiffe://example.org/agent/*/collector" } | 18 | never reached: the rule at line 16
 tenant = "team-a" | [[identity]]\nmatch = { uri = "spiffe://example.org/agent/1", ou = "edge" }\nlisteners = ["otlp-grpc"] | 18 | never reached: the rule at line 16
 spiffe://example.org/agent/* | * | 16 | lets in every certificate
+spiffe://example.org/agent/* | spiffe://example.org* | 16 | stands within the host of the URI
+spiffe://example.org/agent/* | spiffe://example.org:1* | 16 | stands within the host of the URI
 "server.pem"\nkey = "server.key" | "ending.pem"\nkey = "ending.key" | 6 | CN=ending expires on
 client_ca = ["ca.pem"] | client_ca = ["ca.pem", "expired-ca.pem"] | 8 | CN=expired-ca expired on
 client_ca = ["ca.pem"] | client_ca = ["ca.pem", "edge.pem"] | 8 | the CAs in ca.pem and in edge.pem may issue the same names

@@ -8,7 +8,7 @@ use super::listener::CheckedListener;
 use super::report::Report;
 use crate::limits;
 
-/// Tells of each rule that is never reached, that lets in whoever has a certificate, that no CA of its listeners can satisfy, or that
+/// Tells of each rule that is never reached, that lets in whoever has a certificate, that leaves a host open, that no CA of its listeners can satisfy, or that
 /// refuses clients of CAs that are bound to a trust domain; of so many at most. Rules have the numbers of `check`'s table.
 pub fn warn(
     places: &[RulePlace],
@@ -36,6 +36,7 @@ pub fn warn(
         let found = [
             never,
             wide,
+            opens_host(rule),
             refuses_bound(rule, listeners),
             matches_nobody(rule, listeners),
         ];
@@ -45,6 +46,21 @@ pub fn warn(
             left = left.saturating_sub(1);
         }
     }
+}
+
+/// A `*` behind a part of a host: it stands for the rest of another host as well.
+fn opens_host(rule: &Rule) -> Option<String> {
+    let Some(Pattern::Prefix(begin)) = &rule.uri else {
+        return None;
+    };
+    let (_, authority) = begin.split_once("://")?;
+    let is_within = !authority.is_empty() && !authority.contains(['/', '?', '#']);
+    is_within.then(|| {
+        format!(
+            "the `*` of \"{begin}*\" stands within the host of the URI, and matches URIs of other hosts that begin so: end the host, as \
+             in \"{begin}/*\""
+        )
+    })
 }
 
 /// What a rule takes that does not count for the CAs of its listeners that are bound.

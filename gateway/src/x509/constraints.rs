@@ -105,26 +105,27 @@ fn host_name(text: &str) -> Option<String> {
     is_name.then(|| text.to_ascii_lowercase())
 }
 
-/// The host of a URI (RFC 3986 section 3.2); `None` where it has none that is a name.
+/// The host of a URI (RFC 3986 section 3.2); `None` where it has none that is a name, and where others could read another one: rules
+/// compare the text, in which a user stands where the host is expected.
 fn host_of(uri: &str) -> Option<String> {
     let (scheme, rest) = uri.split_once(':')?;
-    if !scheme
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-    {
+    let is_of_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(is_of_scheme);
+    // RFC 3986 section 2.
+    let is_of_uri =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte);
+    if !is_scheme || !rest.bytes().all(is_of_uri) {
         return None;
     }
     let authority = rest.strip_prefix("//")?;
     let end = authority.find(['/', '?', '#']).unwrap_or(authority.len());
-    let authority = &authority[..end];
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
-    let host = match host.split_once(':') {
+    let host = match authority[..end].split_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         Some(_) => return None,
-        None => host,
+        None => &authority[..end],
     };
+    // With a user before it, it is no name.
     host_name(host)
 }
 
@@ -415,8 +416,9 @@ impl Constraints {
             return Ok(());
         }
         // "the application MUST reject the certificate"
-        let host =
-            host_of(uri).ok_or_else(|| format!("the URI {uri:?}, which has no host by name"))?;
+        let host = host_of(uri).ok_or_else(|| {
+            format!("the URI {uri:?}, which has no host by name alone (RFC 3986 section 3.2)")
+        })?;
         match self.permit_host(&host) {
             true => Ok(()),
             false => Err(format!("the URI {uri:?}")),
