@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::authority::TrustDomain;
-use crate::certificate::{Certificate, Chain, Fingerprint, NameKind};
+use crate::certificate::{Certificate, Chain, Fingerprint, NameKind, without_root};
 use crate::pattern::Pattern;
 use crate::pattern_map::PatternMap;
 use crate::revocation::{Link, Serial};
@@ -74,7 +74,7 @@ pub struct BlockList {
     serials: HashSet<Serial>,
     fingerprints: HashSet<Fingerprint>,
     names: PatternMap<Vec<Only>>,
-    /// The names once more, in lower case.
+    /// The names once more, in lower case and without a dot at the end.
     dns_names: PatternMap<Vec<Only>>,
 }
 
@@ -99,8 +99,17 @@ impl BlockList {
     }
 
     fn insert(&mut self, Names { pattern, only }: Names) {
-        let lower_case = self.dns_names.entry(&pattern.to_ascii_lowercase());
-        lower_case.push(only.clone());
+        // White space at the ends is no part of a name (RFC 5280 section 7.1).
+        let pattern = match pattern {
+            Pattern::Exact(name) => Pattern::Exact(name.trim().to_owned()),
+            Pattern::Prefix(begin) => Pattern::Prefix(begin.trim_start().to_owned()),
+            segment @ Pattern::Segment { .. } => segment,
+        };
+        let dns_pattern = match pattern.to_ascii_lowercase() {
+            Pattern::Exact(name) => Pattern::Exact(without_root(&name).to_owned()),
+            starred @ (Pattern::Prefix(_) | Pattern::Segment { .. }) => starred,
+        };
+        self.dns_names.entry(&dns_pattern).push(only.clone());
         // An address can be written in several ways, and is compared in one.
         let names = self.names.entry(&match pattern {
             Pattern::Exact(name) => {
@@ -125,14 +134,14 @@ impl BlockList {
         let is_serial = |link: &Link| self.serials.contains(&link.serial);
         let is_in = |names: &PatternMap<Vec<Only>>, kind, name: &str| {
             let mut is_in = false;
-            names.find(name, &mut |all| {
+            names.find(name.trim(), &mut |all| {
                 is_in |= all.iter().any(|only| only.takes(kind, trust_domain));
             });
             is_in
         };
         let is_name = |(kind, name): (NameKind, Cow<'_, str>)| {
             is_in(&self.names, kind, &name)
-                // DNS names have no case (RFC 4343), and a certificate's are kept in lower case.
+                // DNS names have no case (RFC 4343), and a certificate's are kept in lower case and without a dot at the end.
                 || kind == NameKind::Dns && is_in(&self.dns_names, kind, &name)
         };
         let mut forms = std::iter::once(&certificate.fingerprint).chain(&certificate.twin);
@@ -164,6 +173,7 @@ mod tests {
             dns_names: vec!["agent-1.example.org".to_owned()],
             ip_addresses: vec!["2001:db8::1".parse().unwrap()],
             common_name: Some("agent".to_owned()),
+            further_common_names: vec!["one of two".to_owned(), " the other".to_owned()],
             fingerprint: Fingerprint([7; 32]),
             twin: Some(Fingerprint([9; 32])),
             ..Certificate::default()
@@ -208,6 +218,14 @@ mod tests {
             (identity("Agent-1.Example.ORG"), true),
             (identity("AGENT-1.*"), true),
             (identity("agent-2.example.org"), false),
+            // The root's empty label may be left out (RFC 1034 section 3.1).
+            (identity("Agent-1.example.org."), true),
+            (identity("agent-2.example.org."), false),
+            (identity("agent."), false),
+            (identity(" agent "), true),
+            (identity(" age*"), true),
+            (identity("one of two"), true),
+            (identity("the other"), true),
             (identity("2001:DB8:0::1"), true),
             (identity("2001:db8::2"), false),
             (identity("spiffe://example.net/*"), false),

@@ -57,12 +57,14 @@ impl fmt::Display for Fingerprint {
 pub struct Certificate {
     /// Subject alternative names of type URI (RFC 5280 section 4.2.1.6), in their order.
     pub uris: Vec<String>,
-    /// Subject alternative names of type DNS, in lower case.
+    /// Subject alternative names of type DNS, in lower case and without a dot at the end.
     pub dns_names: Vec<String>,
     /// Subject alternative names of type IP address.
     pub ip_addresses: Vec<IpAddr>,
     /// The subject's common name, if there is exactly one.
     pub common_name: Option<String>,
+    /// The subject's common names where there are several: no rule means one of them, and a block means each.
+    pub further_common_names: Vec<String>,
     /// The subject's organizational units.
     pub organizational_units: Vec<String>,
     /// The issuer's name as RFC 4514 text.
@@ -136,16 +138,22 @@ impl Certificate {
             .unwrap_or_else(|| (NameKind::Fingerprint, self.fingerprint.to_string()))
     }
 
-    /// Every name with its kind: URIs, DNS names, common name, IP addresses.
+    /// Every name with its kind: URIs, DNS names, common names, IP addresses.
     pub fn names(&self) -> impl Iterator<Item = (NameKind, Cow<'_, str>)> {
         let text = |kind| move |name| (kind, Cow::Borrowed(String::as_str(name)));
         let uris = self.uris.iter().map(text(NameKind::Uri));
         let dns_names = self.dns_names.iter().map(text(NameKind::Dns));
-        let common_name = self.common_name.iter().map(text(NameKind::CommonName));
+        let common_names = self.common_name.iter().chain(&self.further_common_names);
+        let common_name = common_names.map(text(NameKind::CommonName));
         let addresses = self.ip_addresses.iter().map(IpAddr::to_string);
         let addresses = addresses.map(|name| (NameKind::IpAddress, Cow::Owned(name)));
         uris.chain(dns_names).chain(common_name).chain(addresses)
     }
+}
+
+/// A DNS name without the root's empty label, which may be written and may be left out (RFC 1034 section 3.1).
+pub fn without_root(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
 }
 
 /// What a certificate itself says of the moment from which on it is not valid any more: its last second, which is valid to

@@ -310,6 +310,7 @@ mod tests {
                         .collect(),
                     fingerprint: Fingerprint([byte; 32]),
                     twin: Some(Fingerprint([byte + 1; 32])),
+                    ..Certificate::default()
                 }
             },
         )

@@ -99,6 +99,10 @@ impl Whom {
             !given.into_iter().flatten().any(|text| is_empty(&text)),
             "an empty name means nobody: say whom"
         );
+        ensure!(
+            given.into_iter().flatten().all(|text| text.trim() == text),
+            "white space stands at an end of the name, and is no part of one: take it out"
+        );
         let is_all = |name: &String| name.chars().all(|character| character == '*');
         ensure!(
             everybody || !self.identity.as_ref().is_some_and(is_all),

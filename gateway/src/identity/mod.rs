@@ -10,7 +10,7 @@ pub use records::{OverLimit, Records, Share};
 use std::fmt::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
-use gateway_core::certificate::{Certificate, Fingerprint};
+use gateway_core::certificate::{Certificate, Fingerprint, without_root};
 use gateway_core::revocation::Serial;
 use gateway_core::visible::Bounded;
 use ring::digest::{SHA256, digest};
@@ -79,14 +79,16 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
     let alternative = parsed
         .subject_alternative_name()
         .map_err(|_| ParseError::Extension("subject alternative name"))?;
-    // Of several common names none is meant.
-    let mut common_names = parsed.subject().iter_common_name();
-    let common_name = match (common_names.next(), common_names.next()) {
-        (Some(name), None) => Some(name),
+    let common_names = parsed.subject().iter_common_name();
+    let mut common_names: Vec<_> = common_names.map(text_value).collect();
+    // Of several none is meant.
+    let common_name = match common_names.len() {
+        1 => common_names.remove(0),
         _ => None,
     };
     let mut names = Certificate {
-        common_name: common_name.and_then(text_value),
+        common_name,
+        further_common_names: common_names.into_iter().flatten().collect(),
         organizational_units: parsed
             .subject()
             .iter_organizational_unit()
@@ -103,7 +105,10 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
     {
         match name {
             GeneralName::URI(uri) => names.uris.push((*uri).to_owned()),
-            GeneralName::DNSName(dns) => names.dns_names.push(dns.to_ascii_lowercase()),
+            GeneralName::DNSName(dns) => {
+                let name = without_root(dns).to_ascii_lowercase();
+                names.dns_names.push(name);
+            }
             GeneralName::IPAddress(bytes) => names.ip_addresses.extend(ip_address(bytes)),
             _ => {}
         }
@@ -113,6 +118,7 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
         .iter()
         .chain(&names.dns_names)
         .chain(&names.common_name)
+        .chain(&names.further_common_names)
         .chain(&names.organizational_units);
     if all.any(|name| name.chars().any(char::is_control)) {
         return Err(ParseError::Name);
@@ -143,6 +149,7 @@ pub fn describe(names: &Certificate) -> String {
     let count = names.uris.len()
         + names.dns_names.len()
         + usize::from(names.common_name.is_some())
+        + names.further_common_names.len()
         + names.ip_addresses.len()
         + names.organizational_units.len();
     if count == 0 {
@@ -168,6 +175,7 @@ fn write_names(text: &mut Bounded, names: &Certificate) -> fmt::Result {
     let all = kind("uri", &names.uris)
         .chain(kind("dns", &names.dns_names))
         .chain(kind("cn", names.common_name.as_slice()))
+        .chain(kind("cn", &names.further_common_names))
         .chain(kind("ip", &names.ip_addresses))
         .chain(kind("ou", &names.organizational_units));
     for (position, (kind, name)) in all.take(NAMES_SHOWN_MAX).enumerate() {
@@ -233,7 +241,10 @@ mod tests {
             let common_name = DnType::CustomDnType(vec![2, 5, 4, 3]);
             params.distinguished_name.push(common_name, "agent");
         }));
-        assert_eq!(several.unwrap().certificate.common_name, None);
+        let several = several.unwrap().certificate;
+        assert_eq!(several.common_name, None);
+        assert_eq!(several.further_common_names, ["admin", "agent"]);
+        assert_eq!(describe(&several), r#"cn "admin", cn "agent""#);
         let control =
             certificate(|params| params.distinguished_name.push(DnType::CommonName, "a\0b"));
         assert_eq!(parse(&control), Err(ParseError::Name));
