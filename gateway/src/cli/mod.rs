@@ -28,6 +28,7 @@ use gateway_core::visible;
 
 use crate::control::account_name;
 use crate::server::note_inherited;
+use crate::x509::pem::without_pem;
 
 /// Portcullis: an mTLS gateway for telemetry.
 #[derive(Debug, Parser)]
@@ -93,7 +94,11 @@ impl Command {
 /// The whole program: exit code 0 is success, 1 a failure told on standard error, 2 a command line not understood.
 pub fn main() -> ExitCode {
     note_inherited();
-    match CommandLine::parse().command.execute() {
+    let command_line = match CommandLine::try_parse() {
+        Ok(command_line) => command_line,
+        Err(error) => return not_understood(&error),
+    };
+    match command_line.command.execute() {
         Ok(code) => code,
         Err(error) => {
             eprintln!("portcullis: {}", told(&error));
@@ -102,7 +107,18 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// An error with its causes, each told once: many of ours repeat what they were caused by.
+/// Says what clap says, of help too, unless it repeats what may be a key.
+fn not_understood(error: &clap::Error) -> ExitCode {
+    let said = error.to_string();
+    let told = without_pem(said.clone());
+    if !error.use_stderr() || told == said {
+        error.exit();
+    }
+    eprintln!("{told}");
+    ExitCode::from(2)
+}
+
+/// An error with its causes, each told once: many of ours repeat what they were caused by. An option may be a key, given by mistake.
 fn told(error: &anyhow::Error) -> String {
     let mut told = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -111,7 +127,7 @@ fn told(error: &anyhow::Error) -> String {
             told = told + colon + &cause;
         }
     }
-    told
+    without_pem(told)
 }
 
 /// Prints to standard output, with nothing hidden in what others have named themselves. A reader that went away, as `head` does, is no failure.

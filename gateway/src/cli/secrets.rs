@@ -360,6 +360,47 @@ fn damage_files(seed: u64) {
 }
 
 #[test]
+fn no_error_tells_a_key_in_hexadecimal_that_stands_as_a_value_or_an_option() {
+    let site = Site::new();
+    let key = PrivateKeyDer::from_pem_slice(site.text.as_bytes()).unwrap();
+    let pairs = key.secret_der().iter().map(|byte| format!("{byte:02x}"));
+    let pairs: Vec<_> = pairs.collect();
+    for key in [
+        pairs.concat(),
+        pairs.concat().to_uppercase(),
+        pairs.join(":"),
+        pairs.join(" "),
+    ] {
+        let quoted = toml::Value::String(key.clone()).to_string();
+        let values = [
+            "'server.pem'",
+            "'server.key'",
+            "'ca.pem'",
+            "'127.0.0.1:4317'",
+            "'edge'",
+            "'stream'",
+            "['127.0.0.1:4320']",
+        ];
+        let keys = [
+            format!("{quoted} = 1"),
+            format!("[{quoted}]"),
+            format!("include = [{quoted}]"),
+            format!("observe = {quoted}"),
+            format!("paths = {{ state = {quoted} }}"),
+            format!("[[identity]]\nmatch = {{ fingerprint = {quoted} }}"),
+        ];
+        let of_values = values.map(|value| site.check(value, &quoted));
+        let of_keys = keys.map(|text| site.check("# before", &format!("{text}\n")));
+        let of_option = super::told(&anyhow::anyhow!("kind {key:?}: must be one of uri, dns"));
+        let of_file = error_of(config::load(Path::new(&key)));
+        let said = of_values.into_iter().chain(of_keys);
+        for said in said.chain([of_option, of_file]) {
+            assert!(!said.is_empty() && !site.pieces.are_in(&said), "{said}");
+        }
+    }
+}
+
+#[test]
 fn a_key_is_recognised_in_every_notation() {
     let key: Vec<u8> = (0..138_u32).map(|index| (index * 37 % 251) as u8).collect();
     let pieces = Pieces::of(&key);

@@ -13,7 +13,7 @@ use super::revocation::{JudgedList, ListFiles};
 use super::value::{Field, Item};
 use crate::files::Seen;
 use crate::pki::list_ranks::KnownLists;
-use crate::x509::pem;
+pub(super) use crate::x509::pem::without_pem;
 
 /// Longest part of a value that an error repeats, in characters.
 const WRITTEN_CHARACTERS_MAX: usize = 80;
@@ -37,7 +37,8 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:", self.file.display())?;
+        let file = without_pem(self.file.display().to_string());
+        write!(formatter, "{file}:")?;
         if let Some(line) = self.line {
             write!(formatter, "{line}:")?;
         }
@@ -57,15 +58,6 @@ fn on_one_line(text: &str) -> String {
         false => character.to_string(),
     };
     text.chars().map(escape).collect()
-}
-
-/// A text up to PEM in it: where a key stands in the place of its path, an error must not tell it to the log.
-pub(super) fn without_pem(mut text: String) -> String {
-    if let Some(begin) = pem::misplaced(&text) {
-        text.truncate(begin);
-        text.push_str("(PEM or Base64, not shown: name a file that holds it)");
-    }
-    text
 }
 
 /// Everything that is wrong, by line; at least one error.

@@ -440,7 +440,16 @@ fn is_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/'
 }
 
-/// Where PEM, or the Base64 of a key or certificate, begins in a text that was meant to be something else: a value of the
+/// A text up to PEM in it: where a key stands in the place of its path, an error must not tell it to the log.
+pub fn without_pem(mut text: String) -> String {
+    if let Some(begin) = misplaced(&text) {
+        text.truncate(begin);
+        text.push_str("(PEM, Base64 or hexadecimal, not shown: name a file that holds it)");
+    }
+    text
+}
+
+/// Where PEM, or the Base64 or hexadecimal digits of a key or certificate, begin in a text that was meant to be something else: a value of the
 /// configuration, for instance, in which a key stands instead of its path, or a piece from the middle of one.
 pub fn misplaced(text: &str) -> Option<usize> {
     const RUN_BYTES_MIN: usize = 40;
@@ -464,8 +473,32 @@ pub fn misplaced(text: &str) -> Option<usize> {
             .map_or(0, |at| at + 1)
     });
     let begin = text.find("-----BEGIN");
-    let found = [begin, end, body, random_looking(text)].into_iter();
+    let found = [begin, end, body, random_looking(text), many_digits(text)].into_iter();
     found.flatten().min()
+}
+
+/// Where more hexadecimal digits begin than a fingerprint, or anything else of a configuration, has; with single colons or white space between.
+fn many_digits(text: &str) -> Option<usize> {
+    const FINGERPRINT_DIGITS: usize = 64;
+    let (mut begin, mut count) = (0, 0);
+    let mut is_apart = true;
+    for (at, byte) in text.bytes().enumerate() {
+        if byte.is_ascii_hexdigit() {
+            if count == 0 {
+                begin = at;
+            }
+            count += 1;
+            is_apart = false;
+        } else if is_apart || byte != b':' && !byte.is_ascii_whitespace() {
+            count = 0;
+        } else {
+            is_apart = true;
+        }
+        if count > FINGERPRINT_DIGITS {
+            return Some(begin);
+        }
+    }
+    None
 }
 
 /// Where a word begins that looks like Base64 of random bytes and like no word, path or digest: within so many characters,
@@ -778,7 +811,29 @@ mod tests {
         ] {
             assert_eq!(misplaced(&text), Some(begins), "{text}");
         }
+        // In hexadecimal, as it is and as tools print it.
+        let digits = "3081870201003013060a".repeat(4);
+        let pairs: Vec<_> = digits
+            .as_bytes()
+            .chunks(2)
+            .map(<[u8]>::escape_ascii)
+            .collect();
+        let apart = |between: &str| {
+            let pairs = pairs.iter().map(ToString::to_string);
+            pairs.collect::<Vec<_>>().join(between)
+        };
         for text in [
+            digits.to_uppercase(),
+            apart(":"),
+            apart(" "),
+            digits.clone(),
+        ] {
+            assert_eq!(misplaced(&format!("before \"{text}\"")), Some(8), "{text}");
+        }
+        let fingerprint = &apart(":")[..32 * 3 - 1];
+        for text in [
+            fingerprint,
+            "2001:db8:0:1:2:3:4:5 2001:db8:0:1:2:3:4:6 2001:db8:0:1:2:3:4:7",
             "/etc/portcullis/MII.pem",
             "/etc/MIIabcdefghijklmnopqrstuvwxyz.key",
             "/srv/Gateways/Berlin2/Certificates/EdgeNorth",
