@@ -18,6 +18,7 @@ struct Shared {
     /// Clients in the upper half, servers in the lower one.
     counts: AtomicU64,
     max: AtomicU32,
+    missing: AtomicU64,
     waits: [AtomicU64; 2],
 }
 
@@ -102,6 +103,7 @@ impl Descriptors {
         Descriptors(Arc::new(Shared {
             counts: AtomicU64::new(0),
             max: AtomicU32::new(max),
+            missing: AtomicU64::new(0),
             waits: Default::default(),
         }))
     }
@@ -138,6 +140,16 @@ impl Descriptors {
     /// Descriptors that are taken, or promised to clients that are connected.
     pub fn used(&self) -> u64 {
         Counts::unpack(self.0.counts.load(Ordering::Relaxed)).committed()
+    }
+
+    /// Notes how many of those that are held back for administration are not there any more.
+    pub fn set_missing(&self, missing: u64) {
+        self.0.missing.store(missing, Ordering::Relaxed);
+    }
+
+    /// Descriptors that are held back for administration, and not there because the limit has become smaller.
+    pub fn missing(&self) -> u64 {
+        self.0.missing.load(Ordering::Relaxed)
     }
 
     /// The budget.

@@ -134,6 +134,7 @@ impl Budget {
     pub(super) fn look(&mut self) {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         self.descriptors.set_max(left(limit, self.own));
+        self.look_at_reserve(limit);
         let waits = Side::ALL.iter().map(|side| self.descriptors.waits(*side));
         let waits_before = std::mem::replace(&mut self.waits, waits.sum());
         let (used, max) = (self.descriptors.used(), u64::from(self.descriptors.max()));
@@ -165,6 +166,39 @@ impl Budget {
             (_, Stage::Plenty | Stage::Near | Stage::Reached) => {}
         }
     }
+
+    /// Says when a limit that has become smaller takes what is held back. What connections hold stays theirs until they end.
+    fn look_at_reserve(&self, limit: u64) {
+        let used = self.descriptors.used();
+        let missing = missing(limit, self.own, used);
+        let before = self.descriptors.missing();
+        self.descriptors.set_missing(missing);
+        let held_back = limits::DESCRIPTORS_HELD_BACK;
+        if missing > 0 && before == 0 {
+            tracing::error!(
+                limit,
+                used,
+                missing,
+                held_back,
+                "the limit on open files has been lowered, and takes descriptors that are held back for administration: `block`, the \
+                 administration endpoint and reloads fail when all of them are gone; raise it again (prlimit --pid PID --nofile=N)"
+            );
+        } else if missing == 0 && before > 0 {
+            tracing::info!(
+                limit,
+                used,
+                held_back,
+                "all descriptors for administration are there again"
+            );
+        }
+    }
+}
+
+/// Descriptors that are missing of those held back, because `used` by connections and the gateway's own are beyond the limit.
+fn missing(limit: u64, own: u64, used: u64) -> u64 {
+    own.saturating_add(used)
+        .saturating_sub(limit)
+        .min(limits::DESCRIPTORS_HELD_BACK)
 }
 
 /// The stage after this one. What was said is said again only when there was plenty in between.
@@ -181,6 +215,17 @@ fn stage(before: Stage, (used, max): (u64, u64), has_waited: bool) -> Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn descriptors_that_a_lower_limit_takes_from_those_held_back_are_counted() {
+        let held_back = limits::DESCRIPTORS_HELD_BACK;
+        let own = held_back + 50;
+        assert_eq!(missing(own + 100, own, 100), 0);
+        assert_eq!(missing(own + 90, own, 100), 10);
+        assert_eq!(missing(own - 10, own, 0), 10);
+        assert_eq!(missing(1, own, 1000), held_back);
+        assert_eq!(missing(u64::MAX, own, 1000), 0);
+    }
 
     #[test]
     fn an_end_of_descriptors_is_told_once_until_there_are_plenty_again() {

@@ -233,3 +233,37 @@ fn check_finds_a_limit_on_open_files_too_low_where_run_does() {
     let gateway = setup().under(&["prlimit", &limit(least)]).start();
     assert!(gateway.log().contains(warning), "{}", gateway.log());
 }
+
+#[test]
+fn a_limit_that_is_lowered_below_what_is_open_is_told() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = world
+        .setup()
+        .top("drain_timeout = \"0s\"")
+        .tables("[workers]\ncount = 1")
+        .route(
+            "edge",
+            "handshake_timeout = \"1m\"",
+            &[backend.address()],
+            "",
+        )
+        .start();
+    let missing = |gateway: &Gateway| {
+        let metrics = gateway.metrics();
+        metrics.count("portcullis_descriptors_missing", &[])
+    };
+    gateway.process().limit_descriptors(380);
+    let _crowd = crowd(&world, &gateway);
+    assert_eq!(missing(&gateway), 0);
+    gateway.process().limit_descriptors(350);
+    eventually("the metric tells", || (missing(&gateway) > 0).then_some(()));
+    let told = "takes descriptors that are held back";
+    eventually("the log tells", || {
+        gateway.log().contains(told).then_some(())
+    });
+    gateway.process().limit_descriptors(2048);
+    eventually("they are there again", || {
+        (missing(&gateway) == 0).then_some(())
+    });
+}

@@ -51,6 +51,10 @@ impl Metrics {
             MetricType::Gauge,
         )?;
         metric.encode_gauge(&i64::from(descriptors.max()))?;
+        let help = "Descriptors that are missing of those held back for files and administration";
+        let mut metric =
+            encoder.encode_descriptor("descriptors_missing", help, None, MetricType::Gauge)?;
+        metric.encode_gauge(&whole(descriptors.missing()))?;
         let help = "Clients that waited for a descriptor: to be accepted, or for their server";
         let mut metric =
             encoder.encode_descriptor("descriptor_waits", help, None, MetricType::Counter)?;
