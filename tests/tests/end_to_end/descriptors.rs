@@ -254,6 +254,11 @@ fn a_limit_that_is_lowered_below_what_is_open_is_told() {
         metrics.count("portcullis_descriptors_missing", &[])
     };
     gateway.process().limit_descriptors(380);
+    eventually("the budget follows the limit", || {
+        let metrics = gateway.metrics();
+        let max = metrics.count("portcullis_connection_descriptors_max", &[]);
+        (max < 380).then_some(())
+    });
     let _crowd = crowd(&world, &gateway);
     assert_eq!(missing(&gateway), 0);
     gateway.process().limit_descriptors(350);
