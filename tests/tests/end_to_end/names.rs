@@ -180,10 +180,8 @@ fn a_block_while_another_process_drains_cuts_and_counts_its_clients_though_nothi
     );
     assert!(said.contains("the last change: 1"), "{said}");
     goes_later.join().unwrap();
-    let log = fs::read_to_string(world.folder().join("audit.jsonl")).unwrap();
-    for name in ["agent-1", "other"] {
-        let ended = |line: &str| line.contains(name) && line.contains("\"reason\":\"blocked\"");
-        assert!(log.lines().any(ended), "{log}");
+    for name in ["agent/agent-1", "agent/other"] {
+        audit_tells(&world, &[name, "\"reason\":\"blocked\""]);
     }
 }
 
