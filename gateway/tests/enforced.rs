@@ -28,6 +28,16 @@ count = 1
 [admin]
 address = "127.0.0.1:9461"
 
+[admin.tls]
+address = "127.0.0.1:9465"
+certificate = "server.pem"
+key = "server.key"
+client_ca = ["scrapers.pem"]
+crl = ["scrapers.crl.pem"]
+crl_grace = "29h"
+dangerous_accept_stale_crl = false
+allow = [{ cn = "Shown scraper" }]
+
 [audit]
 file = "shown.jsonl"
 
@@ -167,6 +177,15 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("[paths]", "run", "elsewhere/run/shown"),
     ("[workers]", "count", "workers"),
     ("[admin]", "address", "127.0.0.1:9461"),
+    ("[admin.tls]", "address", "127.0.0.1:9465"),
+    ("[admin.tls]", "certificate", "server.pem"),
+    ("[admin.tls]", "key", "-"),
+    ("[admin.tls]", "client_ca", "scrapers.pem"),
+    ("[admin.tls]", "crl", "read from scrapers.crl.pem"),
+    ("[admin.tls]", "crl_grace", "used for 1day 5h more"),
+    // As of a listener, which shows it.
+    ("[admin.tls]", "dangerous_accept_stale_crl", "-"),
+    ("[admin.tls]", "allow", "cn Shown scraper"),
     ("[audit]", "file", "shown.jsonl"),
     ("[tls]", "provider", "1.3 only, by aws-lc-rs"),
     (
@@ -340,6 +359,8 @@ fn files(folder: &Path) {
     }
     fs::copy(folder.join("ca.pem"), folder.join("backends.pem")).unwrap();
     fs::copy(folder.join("ca.crl.pem"), folder.join("own.crl.pem")).unwrap();
+    fs::copy(folder.join("ca.pem"), folder.join("scrapers.pem")).unwrap();
+    fs::copy(folder.join("ca.crl.pem"), folder.join("scrapers.crl.pem")).unwrap();
     let rules = "[[identity]]\nmatch = { uri = \"spiffe://included.example/agent\" }\n";
     fs::write(folder.join("rules.toml"), rules).unwrap();
     let next = "[[listener]]\nname = \"one\"\naddress = \"127.0.0.1:4391\"\ncertificate = \"server.pem\"\n\

@@ -180,6 +180,11 @@ const EXPLAINED: &[(&str, Disturbance)] = &[
         Disturbance::Descriptors,
     ),
     ("no descriptor is left for connections", Disturbance::Budget),
+    (
+        "takes descriptors that are held back",
+        Disturbance::Descriptors,
+    ),
+    ("takes descriptors that are held back", Disturbance::Budget),
     ("Too many open files", Disturbance::Descriptors),
     ("os error 24", Disturbance::Descriptors),
     ("the interface is gone", Disturbance::Interface),
