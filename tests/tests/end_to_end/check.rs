@@ -193,6 +193,11 @@ fn what_keeps_run_from_starting_check_refuses_in_the_same_words_and_changes_noth
         run.arg(world.folder().join("portcullis.toml"));
         let said = ends_with(1, &run.output().unwrap());
         assert!(said.contains(expected), "{what}: {said}");
+        // What a guard that could not start has pinned waits for one that can: here there is none to come.
+        let mut detach = Command::new(program("portcullis"));
+        detach.args(["guard", "detach", "--config"]);
+        detach.arg(world.folder().join("portcullis.toml"));
+        detach.output().unwrap();
     }
 }
 
