@@ -152,11 +152,6 @@ impl Keeper {
         lock(&self.keeping).is_leaving = false;
     }
 
-    /// Blocks, beside those in the file, whom the process that has taken over from this one blocks and cannot write.
-    pub fn hear(&self, entries: Vec<Entry>) {
-        lock(&self.keeping).hear(entries);
-    }
-
     /// Acts from now on by what another process of this gateway has changed, and leaves the file to that one.
     ///
     /// # Errors
@@ -339,22 +334,6 @@ impl Keeping {
             self.take(file, since);
         }
         Ok(before)
-    }
-
-    /// Takes what another process blocks and cannot write, in the place of what was heard of it before.
-    fn hear(&mut self, entries: Vec<Entry>) {
-        let since = Instant::now();
-        let mut file = self.file.clone();
-        self.unwritten = entries.into_iter().map(Change::Block).collect();
-        for unwritten in &self.unwritten {
-            unwritten.make(&mut file.blocks);
-        }
-        if file.blocks != self.file.blocks {
-            tracing::warn!(
-                "the process that has taken over blocks clients and cannot write that: this one blocks them as well"
-            );
-            self.take(file, since);
-        }
     }
 
     /// Reads the list and takes it, or says why not; says when to read again, if the operating system had no room to.

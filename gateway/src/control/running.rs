@@ -1,6 +1,6 @@
 //! The gateways that run on this host, whatever they are called. In: folders where control sockets may be, and whom to believe.
 //! Out: those that answer, with what they say of themselves. In commands that do not find the gateway that is meant, on their
-//! main thread; and in a process that drains, of the one that has taken over. Bounded in number and time.
+//! main thread. Bounded in number and time.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::client::Client;
-use super::protocol::{self, Status};
-use crate::blocks::Entry;
+use super::protocol::Status;
 use crate::config::Paths;
 use crate::limits;
 
@@ -73,18 +72,6 @@ fn ask(run: PathBuf, users: &[u32]) -> Option<Running> {
         run,
     };
     Some(Running { paths, status })
-}
-
-/// All whom the process with this name blocks, if some of it could not be written, or nobody; `None` where it does not answer.
-pub fn unwritten_blocks(paths: &Paths) -> Option<Vec<Entry>> {
-    let connect = || {
-        let (client, peer) = Client::at(paths.control_socket()).ok()?;
-        peer.is_owner().then_some(client)
-    };
-    match connect()?.status().ok()?.blocks.unwritten {
-        None => Some(Vec::new()),
-        Some(_) => connect()?.get(protocol::BLOCKED).ok(),
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -21,7 +21,6 @@ use super::protocol::{
     self, Acted, BlockChange, BlockChanged, DependentConnections, Failed, ListenerStatus,
     ReloadOutcome, Reloads, Status, Successor, WorkerStatus,
 };
-use super::running;
 use super::siblings::{Siblings, Told};
 use crate::blocks::{Changed, Heeded, Keeper, News, check_reason};
 use crate::config::Paths;
@@ -30,8 +29,6 @@ use crate::local::{self, Answer, answer};
 use crate::server::{Gateway, Reload, Reloader};
 
 const JSON: &str = "application/json";
-/// How often a process that drains asks the one that has taken over whom it blocks and cannot write.
-const SUCCESSOR_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why the control socket cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -435,7 +432,7 @@ impl Service {
                 self.closed.notify_one();
                 // Nobody listens at the very end.
                 let _ = self.superseded.send(superseded);
-                return self.follow_successor().await;
+                return;
             }
             if Instant::now() < take_back_at {
                 continue;
@@ -458,22 +455,6 @@ impl Service {
                 Err(error) => tracing::error!(%error, "the name cannot be taken back"),
             }
             take_back_at = Instant::now() + limits::TAKEOVER_OFFER;
-        }
-    }
-
-    /// Hears from the process that has taken over, while this one drains, whom it blocks and cannot write: all else about blocks they
-    /// have from the file.
-    async fn follow_successor(self: Arc<Self>) {
-        loop {
-            tokio::time::sleep(SUCCESSOR_LOOK_INTERVAL).await;
-            let (keeper, paths) = (Arc::clone(&self.parts.keeper), self.paths.clone());
-            let look = move || {
-                if let Some(entries) = running::unwritten_blocks(&paths) {
-                    keeper.hear(entries);
-                }
-            };
-            // One that does not answer is asked again.
-            let _ = blocking(look).await;
         }
     }
 }
