@@ -165,10 +165,8 @@ fn a_limit_that_leaves_nothing_for_connections_is_refused_with_what_to_do() {
     }
 }
 
-#[test]
-fn a_limit_that_is_raised_while_the_gateway_runs_lets_those_in_who_wait() {
-    let world = World::new();
-    let backend = Backend::start(Behaviour::Echo);
+/// A gateway whose budget has followed a limit that was lowered.
+fn with_few_descriptors(world: &World, backend: &Backend) -> Gateway {
     let mut gateway = world
         .setup()
         .top("drain_timeout = \"0s\"")
@@ -186,6 +184,14 @@ fn a_limit_that_is_raised_while_the_gateway_runs_lets_those_in_who_wait() {
         let max = metrics.count("portcullis_connection_descriptors_max", &[]);
         (max < 380).then_some(())
     });
+    gateway
+}
+
+#[test]
+fn a_limit_that_is_raised_while_the_gateway_runs_lets_those_in_who_wait() {
+    let world = World::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let mut gateway = with_few_descriptors(&world, &backend);
     let _crowd = crowd(&world, &gateway);
     gateway.process().limit_descriptors(2048);
     ping(&mut world.client().connect(gateway.address()).unwrap());
@@ -238,27 +244,11 @@ fn check_finds_a_limit_on_open_files_too_low_where_run_does() {
 fn a_limit_that_is_lowered_below_what_is_open_is_told() {
     let world = World::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world
-        .setup()
-        .top("drain_timeout = \"0s\"")
-        .tables("[workers]\ncount = 1")
-        .route(
-            "edge",
-            "handshake_timeout = \"1m\"",
-            &[backend.address()],
-            "",
-        )
-        .start();
+    let mut gateway = with_few_descriptors(&world, &backend);
     let missing = |gateway: &Gateway| {
         let metrics = gateway.metrics();
         metrics.count("portcullis_descriptors_missing", &[])
     };
-    gateway.process().limit_descriptors(380);
-    eventually("the budget follows the limit", || {
-        let metrics = gateway.metrics();
-        let max = metrics.count("portcullis_connection_descriptors_max", &[]);
-        (max < 380).then_some(())
-    });
     let _crowd = crowd(&world, &gateway);
     assert_eq!(missing(&gateway), 0);
     gateway.process().limit_descriptors(350);
