@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use gateway::config;
 use gateway::identity::{self, ParseError, ParsedCertificate};
-use gateway::pki::facts::Facts;
+use gateway::pki::facts::{Facts, dns_name};
 use gateway_core::certificate::Certificate;
 use libfuzzer_sys::fuzz_target;
 use rustls::pki_types::CertificateDer;
@@ -80,7 +80,7 @@ fn compare(parsed: &ParsedCertificate, certificate: &CertificateDer<'_>) {
         return;
     };
     for name in verified.valid_dns_names() {
-        let name = name.to_ascii_lowercase();
+        let name = dns_name(name);
         assert!(
             parsed.certificate.dns_names.contains(&name),
             "{name}: {parsed:?}"

@@ -10,7 +10,7 @@ pub use records::{OverLimit, Records, Share};
 use std::fmt::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
-use gateway_core::certificate::{Certificate, Fingerprint, without_root};
+use gateway_core::certificate::{Certificate, Fingerprint};
 use gateway_core::revocation::Serial;
 use gateway_core::visible::Bounded;
 use ring::digest::{SHA256, digest};
@@ -19,7 +19,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::limits;
-use crate::pki::facts::{ip_address, name_text, system_time, text_value};
+use crate::pki::facts::{dns_name, ip_address, name_text, system_time, text_value};
 
 /// What a client certificate says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,10 +105,7 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<ParsedCertificate, Pars
     {
         match name {
             GeneralName::URI(uri) => names.uris.push((*uri).to_owned()),
-            GeneralName::DNSName(dns) => {
-                let name = without_root(dns).to_ascii_lowercase();
-                names.dns_names.push(name);
-            }
+            GeneralName::DNSName(name) => names.dns_names.push(dns_name(name)),
             GeneralName::IPAddress(bytes) => names.ip_addresses.extend(ip_address(bytes)),
             _ => {}
         }
@@ -188,6 +185,7 @@ fn write_names(text: &mut Bounded, names: &Certificate) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pki::facts::Facts;
     use rcgen::{
         BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
         KeyUsagePurpose, SanType,
@@ -231,6 +229,17 @@ mod tests {
         };
         assert_eq!(parsed, names);
         assert!(parse(&CertificateDer::from(vec![0x30, 0x03, 0x02, 0x01, 0x01])).is_err());
+    }
+
+    #[test]
+    fn both_readers_find_one_dns_name_where_it_ends_in_the_dot_of_the_root() {
+        let der = certificate(|params| {
+            params.subject_alt_names =
+                vec![SanType::DnsName("*.Agent.Example.org.".try_into().unwrap())];
+        });
+        let names = parse(&der).unwrap().certificate.dns_names;
+        assert_eq!(names, ["*.agent.example.org"]);
+        assert_eq!(Facts::parse(&der).unwrap().dns_names, names);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use gateway_core::certificate::without_root;
 use gateway_core::revocation::Serial;
 use gateway_core::visible::{self, Bounded};
 use x509_parser::asn1_rs::Tag;
@@ -42,7 +43,7 @@ pub struct Facts {
     pub serial: String,
     /// Subject alternative names of type URI.
     pub uris: Vec<String>,
-    /// Subject alternative names of type DNS, in lower case.
+    /// Subject alternative names of type DNS, in lower case and without the dot of the root.
     pub dns_names: Vec<String>,
     /// Subject alternative names of type IP address.
     pub ip_addresses: Vec<IpAddr>,
@@ -233,12 +234,17 @@ impl Facts {
     fn add_name(&mut self, name: &GeneralName<'_>) {
         match name {
             GeneralName::URI(uri) => self.uris.push((*uri).to_owned()),
-            GeneralName::DNSName(name) => self.dns_names.push(name.to_ascii_lowercase()),
+            GeneralName::DNSName(name) => self.dns_names.push(dns_name(name)),
             GeneralName::IPAddress(bytes) => self.ip_addresses.extend(ip_address(bytes)),
             // Names of other types are matched by no rule and verified by no client of ours.
             _ => {}
         }
     }
+}
+
+/// A DNS name as rules, `check` and `pki list` compare it: in lower case, without the dot of the root.
+pub fn dns_name(name: &str) -> String {
+    without_root(name).to_ascii_lowercase()
 }
 
 /// A serial number as text, however long it is: beyond a bound it is cut.
