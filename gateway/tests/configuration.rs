@@ -1396,6 +1396,8 @@ fn the_unit_gives_a_drain_the_time_that_the_reference_says() {
     for name in [
         "configuration.md",
         "operations.md",
+        "reference.md",
+        "runbooks.md",
         "guard.md",
         "recipes.md",
     ] {

@@ -40,7 +40,7 @@ fn no_alert_rests_on_how_clients_end() {
 #[test]
 fn alerts_watch_metrics_that_there_are_and_each_has_a_test() {
     let rules = fs::read_to_string(repository().join("deploy/alerts.yml")).unwrap();
-    let page = fs::read_to_string(repository().join("docs/operations.md")).unwrap();
+    let page = fs::read_to_string(repository().join("docs/reference.md")).unwrap();
     let words =
         rules.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
     let metrics: BTreeSet<_> = words
@@ -81,7 +81,7 @@ fn labels_of_metrics() -> BTreeMap<String, BTreeSet<String>> {
         known.extend(names_of_labels(line));
     }
     assert!(labels.len() > 30, "{labels:?}");
-    let rows = fs::read_to_string(repository().join("docs/operations.md")).unwrap();
+    let rows = fs::read_to_string(repository().join("docs/reference.md")).unwrap();
     for row in rows.lines() {
         let cells: Vec<_> = row.split('|').map(str::trim).collect();
         if let ["", metric, columns, ..] = cells[..]

@@ -1,4 +1,4 @@
-//! The runbooks of the operations page, command by command as they stand there.
+//! The runbooks, command by command as they stand there.
 //! In: the page's own text. Out: a shell that ran it beside a gateway of another user, and what an operator has to see.
 
 use std::env;
@@ -10,7 +10,7 @@ use tests::program;
 
 /// The marked blocks of the page in their order, each with a line before it that tells the answers apart.
 fn rehearsal() -> String {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/runbooks.md");
     let text = fs::read_to_string(page).unwrap();
     let blocks: Vec<String> = text
         .split("<!-- rehearsal -->\n```sh\n")

@@ -23,7 +23,7 @@ fn families(guarded: &Guarded<'_>) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_metric_of_the_guard_is_in_the_operations_page_and_the_other_way_round() {
+fn every_metric_of_the_guard_is_in_the_reference_and_the_other_way_round() {
     let site = Site::new();
     let by_kernel = site.start(ENFORCE);
     let mut there = families(&by_kernel);
@@ -33,7 +33,7 @@ fn every_metric_of_the_guard_is_in_the_operations_page_and_the_other_way_round()
         ..Privileges::default()
     };
     there.extend(families(&site.start_configured("portcullis", nothing)));
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference.md");
     let page = fs::read_to_string(page).expect("it is there");
     let documented: BTreeSet<String> = page
         .lines()

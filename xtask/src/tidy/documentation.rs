@@ -52,6 +52,70 @@ fn every_link_between_pages_leads_somewhere() {
     assert_none("a link leads to a file", &complaints);
 }
 
+#[test]
+fn every_link_to_a_part_of_a_page_leads_to_a_heading() {
+    let pages = pages();
+    let mut complaints = Vec::new();
+    let mut followed = 0;
+    for file in &pages {
+        let folder = Path::new(&file.path).parent().unwrap();
+        for target in links(&file.text) {
+            let Some((path, anchor)) = target.split_once('#') else {
+                continue;
+            };
+            let path = if path.is_empty() {
+                file.path.clone()
+            } else {
+                without_dots(&folder.join(path))
+            };
+            // A link to another site names no page of ours.
+            let Some(page) = pages.iter().find(|page| page.path == path) else {
+                continue;
+            };
+            followed += 1;
+            if !headings(&page.text).contains(&anchor.to_owned()) {
+                complaints.push(format!("{}: {target}", file.path));
+            }
+        }
+    }
+    assert!(followed > 50, "the pages link to {followed} headings");
+    assert_none("a link leads to a heading", &complaints);
+}
+
+/// The path without `..`, from the root of the repository.
+fn without_dots(path: &Path) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.to_str().unwrap().split('/') {
+        if part == ".." {
+            parts.pop();
+        } else {
+            parts.push(part);
+        }
+    }
+    parts.join("/")
+}
+
+/// The anchors of a page's headings, as the usual renderers make them.
+fn headings(text: &str) -> Vec<String> {
+    let mut in_code = false;
+    let mut anchors = Vec::new();
+    for line in text.lines() {
+        in_code ^= line.starts_with("```");
+        let title = line.trim_start_matches('#');
+        if !in_code && title.len() < line.len() && title.starts_with(' ') {
+            anchors.push(anchor(title.trim()));
+        }
+    }
+    anchors
+}
+
+fn anchor(title: &str) -> String {
+    let kept = title
+        .chars()
+        .filter(|letter| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_'));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
 fn pages() -> Vec<TextFile> {
     let mut files = text_files();
     files.retain(|file| file.path.ends_with(".md"));
@@ -70,6 +134,17 @@ fn links(text: &str) -> Vec<&str> {
 #[test]
 fn link_targets_are_found() {
     assert_eq!(links("see [a](b.md#c), [d](e)"), ["b.md#c", "e"]);
+}
+
+#[test]
+fn anchors_are_made_as_renderers_make_them() {
+    let page =
+        "# Replace a CA, without an outage\n```sh\n# no heading\n```\n### `[admin.tls]`\n#none\n";
+    assert_eq!(
+        headings(page),
+        ["replace-a-ca-without-an-outage", "admintls"]
+    );
+    assert_eq!(without_dots(Path::new("docs/../README.md")), "README.md");
 }
 
 #[test]
