@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use crate::command::{cargo, root, run};
+use command::{cargo, root, run};
 
 /// Dependency rules that need no network. Advisories are `cargo deny check`, where the database can be fetched.
 const DENY: [&str; 5] = ["deny", "check", "bans", "licenses", "sources"];

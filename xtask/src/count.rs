@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::command::{cargo, program, root, run, run_quietly, target};
+use command::{cargo, program, root, run, run_quietly, target};
 
 /// How far a count may be from its figure, either way, in percent: another release of the compiler or of libc moves it a
 /// little, and some handshakes draw longer numbers than others.

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::command::{cargo, program, run, run_quietly, target};
 use crate::setup;
+use command::{cargo, program, run, run_quietly, target};
 
 /// Builds, then runs the demo in this terminal.
 pub fn run_demo(arguments: &[String]) -> Result<()> {

@@ -11,7 +11,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
-use crate::command::{self, NIGHTLY, nightly, output, program, root};
+use crate::nightly::{NIGHTLY, nightly};
+use command::{output, program, root};
 
 /// File name of the object, in whatever folder it stands.
 pub const OBJECT_NAME: &str = "portcullis.bpf.o";

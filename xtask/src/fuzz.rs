@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::command::{NIGHTLY, nightly, nightly_cargo, program, root, run, shown};
+use crate::nightly::{NIGHTLY, nightly, nightly_cargo};
+use command::{program, root, run, shown};
 
 /// The version that the targets were tried with.
 const CARGO_FUZZ_VERSION: &str = "0.13.2";

@@ -3,7 +3,6 @@
 
 mod bench;
 mod check;
-mod command;
 mod count;
 mod demo;
 mod ebpf;
@@ -11,6 +10,7 @@ mod fuzz;
 mod leftovers;
 mod miri;
 mod neighbour;
+mod nightly;
 mod setup;
 mod soak;
 mod test;
@@ -62,10 +62,12 @@ enum Task {
         #[arg(long, value_name = "FOLDER")]
         out: Option<PathBuf>,
     },
-    /// Measure, with the release build.
+    /// Measure, with the release build. Arguments go to the program that measures; `--help` is one of them.
+    #[command(disable_help_flag = true)]
     Bench {
-        #[command(subcommand)]
-        subject: bench::Subject,
+        /// What to measure, and how.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
     },
     /// Count the instructions of handshakes and of framing by callgrind, and compare them with the committed figures.
     Count {
@@ -108,7 +110,7 @@ fn main() -> ExitCode {
         Task::Test { all, arguments } => test::run_tests(all, &arguments),
         Task::Check => setup::run(setup::Purpose::Check).and_then(|()| check::run_with_tidy()),
         Task::Ebpf { out } => ebpf::run(&ebpf::Options { out }),
-        Task::Bench { subject } => bench::run(&subject),
+        Task::Bench { arguments } => bench::run_bench(&arguments),
         Task::Count { update } => count::run_counts(update),
         Task::Miri => miri::run_miri(),
         Task::Soak {

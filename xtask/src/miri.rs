@@ -4,7 +4,8 @@
 
 use anyhow::Result;
 
-use crate::command::{nightly_cargo, run, target};
+use crate::nightly::nightly_cargo;
+use command::{run, target};
 
 /// Tests of `gateway-core/tests/record` with every kind of record, message and error. Each takes Miri seconds; the property
 /// tests take it many minutes.
@@ -36,7 +37,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::command::root;
+    use command::root;
 
     #[test]
     fn every_test_for_miri_exists() {

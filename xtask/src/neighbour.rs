@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::command::{output, program, run_quietly, target};
+use command::{output, program, run_quietly, target};
 
 /// Where every host with systemd has a bpffs.
 const BPFFS: &str = "/sys/fs/bpf";

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::command::{cargo, program, run, target};
+use command::{cargo, program, run, target};
 
 /// How it is played.
 pub struct Options {

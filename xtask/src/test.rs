@@ -5,10 +5,10 @@ use std::process;
 
 use anyhow::{Result, bail};
 
-use crate::command::{cargo, run, target};
 use crate::leftovers::Before;
 use crate::neighbour::Neighbour;
 use crate::{check, count, ebpf, fuzz, miri, setup, soak};
+use command::{cargo, run, target};
 
 /// Sets up, checks, builds the kernel program from source and runs every test on it. Whoever asks for some tests alone gets no
 /// counting, no Miri and no fuzzing before them. With `all`, the tests that say that they are long run too.
@@ -29,7 +29,9 @@ pub fn run_tests(all: bool, arguments: &[String]) -> Result<()> {
         fuzz::run_short()?;
     }
     // The end-to-end tests start these as a user does: as programs.
-    run(cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
+    run(cargo()
+        .args(["build", "--workspace", "--bins", "--locked"])
+        .args(["--exclude", "comparison"]))?;
 
     // Every process the tests start inherits this mark; see `leftovers`.
     let mark = process::id().to_string();

@@ -9,7 +9,7 @@ use std::io::{IsTerminal, stderr};
 
 use anyhow::{Result, bail};
 
-use crate::command::shown;
+use command::shown;
 use parts::Part;
 
 /// What is to be done afterwards; each needs less than the one below it.

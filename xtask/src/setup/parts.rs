@@ -9,7 +9,8 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::{Purpose, software};
-use crate::command::{NIGHTLY, nightly, output, program, root};
+use crate::nightly::{NIGHTLY, nightly};
+use command::{output, program, root};
 
 /// Something the project needs.
 pub struct Part {

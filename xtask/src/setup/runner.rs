@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::parts::Part;
-use crate::command::shown;
+use command::shown;
 
 /// Lines of a failed command that are shown.
 const LINES_KEPT: usize = 40;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use super::parts::{Part, find, with};
-use crate::command::{output, program, root};
+use command::{output, program, root};
 
 /// The oldest Go that the modules ask for.
 const GO_MINOR_MIN: u32 = 26;

@@ -7,7 +7,7 @@ use clap::CommandFactory;
 
 use super::{TextFile, assert_none, text_files};
 use crate::Arguments;
-use crate::command::root;
+use command::root;
 
 #[test]
 fn every_task_that_a_page_names_exists() {

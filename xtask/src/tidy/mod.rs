@@ -8,7 +8,7 @@ mod source;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::command::root;
+use command::root;
 
 /// Folders that are not part of the project.
 const FOREIGN: [&str; 6] = [

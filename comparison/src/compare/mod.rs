@@ -1,0 +1,133 @@
+//! `cargo xtask bench compare`: what the gateway spends for each kind of work beside other servers, beside the same done
+//! in memory, and beside the same without TLS, all in one run. In: kinds, contenders, rounds. Out: tables, JSON, a page
+//! with charts.
+//!
+//! Within a round everybody does the same work one after the other, so that what drifts drifts for all.
+
+pub mod field;
+mod memory;
+mod page;
+pub mod result;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+
+use crate::process;
+use crate::site::{self, Site};
+use crate::work::{Amount, Backends, Kind, measure};
+use field::{Entry, Field, Named, Side};
+use result::Results;
+
+/// What to measure, of whom, and how often.
+#[derive(Args)]
+pub struct Options {
+    /// Rounds; within each everybody takes turns.
+    #[arg(long, value_name = "NUMBER", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Only these kinds of work; by default all.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "KINDS")]
+    kinds: Vec<Kind>,
+    /// Only these beside the gateway; by default all. What is missing is installed below .tools.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PEERS")]
+    peers: Vec<Side>,
+    /// Another server with TLS, as a program with arguments, in which {port}, {backend} (the port behind it),
+    /// {certificate}, {key} and {ca} stand for what it has to know; may be repeated.
+    #[arg(long = "peer", value_name = "NAME=COMMAND")]
+    commands: Vec<Named>,
+    /// Another build of the gateway; may be repeated.
+    #[arg(long = "gateway", value_name = "NAME=FILE")]
+    gateways: Vec<Named>,
+    /// Envoy, by default installed into .tools/envoy.
+    #[arg(long, value_name = "FILE")]
+    envoy: Option<PathBuf>,
+    /// A tenth of the work: to see that it works, not for figures.
+    #[arg(long)]
+    quick: bool,
+    /// Where the figures of all rounds go; by default target/bench/compare.json.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Where the page with tables and charts goes; by default target/bench/compare.html.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+/// Measures, prints, writes.
+pub fn run(options: &Options) -> Result<()> {
+    let site = Site::prepare("compare")?;
+    let field = Field::gather(&site, options)?;
+    let measured = take_turns(&site, &field, &Effort::of(options));
+    let results = site.keep_if_failed(measured)?;
+    results.print(options.rounds);
+    write(options, &results)
+}
+
+/// How much is done.
+pub struct Effort<'a> {
+    /// Kinds of work.
+    pub kinds: &'a [Kind],
+    /// Rounds.
+    pub rounds: u32,
+    /// What one run is.
+    pub amount: Amount,
+}
+
+impl<'a> Effort<'a> {
+    fn of(options: &'a Options) -> Self {
+        Self::new(&options.kinds, options.rounds, options.quick)
+    }
+
+    /// From what a command line says; no kinds are all kinds.
+    pub fn new(kinds: &'a [Kind], rounds: u32, quick: bool) -> Self {
+        let all = Kind::value_variants();
+        Self {
+            kinds: if kinds.is_empty() { all } else { kinds },
+            rounds,
+            amount: if quick { Amount::Tenth } else { Amount::Whole },
+        }
+    }
+}
+
+/// Lets everybody do everything, round by round.
+pub fn take_turns(site: &Site, field: &Field, effort: &Effort<'_>) -> Result<Results> {
+    process::make_room()?;
+    let backends = Backends::start(site)?;
+    let mut results = Results::new(effort.kinds, field);
+    for round in 1..=effort.rounds {
+        if let Some(memory) = &field.memory {
+            eprintln!("round {round}: in memory");
+            results.push_memory(&memory::measure(site, memory)?);
+        }
+        for &kind in effort.kinds {
+            for Entry { contender, .. } in &field.entries {
+                if !kind.suits(contender) {
+                    continue;
+                }
+                let cost = measure(site, &backends, contender, kind, effort.amount)
+                    .with_context(|| format!("{}: {}", contender.name, kind.title()))?;
+                let (name, title, unit) = (&contender.name, kind.title(), kind.unit());
+                eprintln!("round {round}: {name}, {title}: {:.1} {unit}", cost.server);
+                results.push(kind, name, cost);
+            }
+        }
+    }
+    Ok(results)
+}
+
+fn write(options: &Options, results: &Results) -> Result<()> {
+    let place = |given: &Option<PathBuf>, name: &str| {
+        given.clone().unwrap_or_else(|| site::folder().join(name))
+    };
+    let (json, html) = (
+        place(&options.json, "compare.json"),
+        place(&options.html, "compare.html"),
+    );
+    let text = serde_json::to_string_pretty(&results.json(options.rounds)?)? + "\n";
+    for (file, content) in [(&json, text), (&html, page::page(results, options.rounds)?)] {
+        fs::write(file, content).with_context(|| format!("writing {}", file.display()))?;
+    }
+    println!("\nwritten to {} and {}", json.display(), html.display());
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! The load generator as a program: backends, loads, and what it reports.
+//! In: a site, a port, arguments. Out: its JSON. Always bounded by `--for` or `--count`.
+
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::process::{Cpu, Process, pinned};
+use crate::site::Site;
+
+/// Starts the echo that stands behind the measured servers, and returns its port.
+pub fn backend(site: &Site) -> Result<(Process, u16)> {
+    backend_of(site, "echo")
+}
+
+/// Starts a backend of the given kind behind the measured servers, and returns its port.
+pub fn backend_of(site: &Site, kind: &str) -> Result<(Process, u16)> {
+    serve(
+        pinned(Cpu::Client, &site.loadgen),
+        kind,
+        "127.0.0.1",
+        &site.path(&format!("backend-{kind}.log")),
+    )
+}
+
+/// Makes a command that runs the load generator one that serves on an address, starts it and returns its port.
+pub fn serve(
+    mut command: Command,
+    kind: &str,
+    address: &str,
+    log: &Path,
+) -> Result<(Process, u16)> {
+    let listen = format!("{address}:0");
+    command.args(["backend", kind, "--listen", &listen, "--for", "1h"]);
+    let mut process = Process::start(command, log)?;
+    let greeting = format!("listening on {address}:");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let text = process.output()?;
+        if let Some(port) = text.lines().find_map(|line| line.strip_prefix(&greeting)) {
+            let port = port.parse().context("the backend prints its port")?;
+            return Ok((process, port));
+        }
+        process.ensure_alive()?;
+        if Instant::now() > deadline {
+            bail!("the backend does not say where it listens: {text}");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A scenario against a port, as identities issued by the site's CA.
+pub fn scenario(site: &Site, name: &str, port: u16, issue: usize) -> Command {
+    let command = pinned(Cpu::Client, &site.loadgen);
+    agents(command, site, name, &format!("127.0.0.1:{port}"), issue)
+}
+
+/// A scenario against a port with the post-quantum group, as one identity.
+pub fn hybrid(site: &Site, name: &str, port: u16) -> Command {
+    let mut command = pinned(Cpu::Client, &site.loadgen);
+    command.arg(name);
+    identities(
+        command,
+        site,
+        &format!("127.0.0.1:{port}"),
+        1,
+        "X25519MLKEM768",
+    )
+}
+
+/// A scenario against a port that expects no TLS.
+pub fn plain(site: &Site, name: &str, port: u16) -> Command {
+    let mut command = pinned(Cpu::Client, &site.loadgen);
+    command.arg(name).args(["--json", "--plaintext"]);
+    command.args(["--target", &format!("127.0.0.1:{port}")]);
+    command
+}
+
+/// Makes a command that runs the load generator one that runs a scenario as identities issued by the site's CA.
+pub fn agents(
+    mut command: Command,
+    site: &Site,
+    name: &str,
+    target: &str,
+    issue: usize,
+) -> Command {
+    command.arg(name);
+    identities(command, site, target, issue, "X25519")
+}
+
+fn identities(
+    mut command: Command,
+    site: &Site,
+    target: &str,
+    issue: usize,
+    group: &str,
+) -> Command {
+    command
+        .args(["--json", "--server-name", "localhost", "--target", target])
+        .args(["--ca", &site.text("pki/ca.pem")])
+        .args(site.authority())
+        .args(["--issue", &issue.to_string()])
+        .args(["--cipher-suite", "TLS_AES_128_GCM_SHA256"])
+        .args(["--group", group]);
+    command
+}
+
+/// Runs a load to its end. What failed in it is an error.
+pub fn run(command: Command, log: &Path) -> Result<Report> {
+    finish(Process::start(command, log)?)
+}
+
+/// Waits for a load that runs beside others.
+pub fn finish(process: Process) -> Result<Report> {
+    let text = process.finish()?;
+    let start = text
+        .find('{')
+        .context("the load generator prints a report")?;
+    Ok(Report(serde_json::from_str(&text[start..])?))
+}
+
+/// What the load generator reported.
+pub struct Report(Value);
+
+impl Report {
+    /// A number, by JSON pointer.
+    pub fn number(&self, pointer: &str) -> Result<f64> {
+        self.0
+            .pointer(pointer)
+            .and_then(Value::as_f64)
+            .with_context(|| format!("no number {pointer} in {:#}", self.0))
+    }
+
+    /// One of the further counts; what never happened is not among them.
+    pub fn detail(&self, name: &str) -> u64 {
+        self.0["details"][name].as_u64().unwrap_or(0)
+    }
+}

@@ -1,0 +1,82 @@
+//! The program behind `cargo xtask bench`: measures with the release build on this machine, over loopback or between
+//! network namespaces.
+//! In: what to measure. Out: tables on standard output, JSON below target/bench. Bounds every load, and ends whatever it
+//! started.
+//!
+//! It drives built programs from outside, as a user would, and shares no code with what it measures.
+
+mod compare;
+mod contender;
+mod envoy;
+mod figures;
+mod gateway;
+mod guard;
+mod haproxy;
+mod install;
+mod load;
+mod metrics;
+mod nginx;
+mod process;
+mod regress;
+mod site;
+mod trust;
+mod work;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use serde_json::{Value, json};
+
+/// Figures of Portcullis, taken with the release build on this machine.
+#[derive(Parser)]
+#[command(name = "portcullis-comparison", bin_name = "cargo xtask bench")]
+struct Arguments {
+    #[command(subcommand)]
+    subject: Subject,
+}
+
+/// What to measure.
+#[derive(Subcommand)]
+enum Subject {
+    /// The gateway beside Envoy, nginx, HAProxy and whatever else is given, the limit in memory, and the same without TLS.
+    Compare(compare::Options),
+    /// The gateway of the working tree beside that of an earlier commit, in the same kinds of work.
+    Regress(regress::Options),
+    /// Resumption, revocation and reloads: what they cost, how fast they act, whom they disturb.
+    Trust(trust::Options),
+    /// Agents under each kind of flood: without the guard, with it, and with nftables instead. Takes root.
+    Guard(guard::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().subject {
+        Subject::Compare(options) => compare::run(&options),
+        Subject::Regress(options) => regress::run(&options),
+        Subject::Trust(options) => trust::run(&options),
+        Subject::Guard(options) => guard::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What figures were taken on.
+fn machine() -> Result<Value> {
+    let read = |path: &str| -> Result<String> { Ok(std::fs::read_to_string(path)?) };
+    let cpuinfo = read("/proc/cpuinfo")?;
+    let cpus = cpuinfo.lines().filter(|line| line.starts_with("processor"));
+    let processor = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or_else(String::new, |(_, name)| name.to_owned());
+    Ok(json!({
+        "cpus": cpus.count(),
+        "processor": processor,
+        "kernel": read("/proc/sys/kernel/osrelease")?.trim(),
+    }))
+}

@@ -1,0 +1,244 @@
+//! The kinds of work that servers are compared in, and one run of each. In: a contender, a kind, backends. Out: what the
+//! server spent for a unit of it, and what the client did. A run in which anything failed is an error, not a figure.
+
+use std::process::Command;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::contender::{Contender, Running, Transport};
+use crate::load;
+use crate::process::Process;
+use crate::site::Site;
+
+/// Work to compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Full handshakes.
+    Full,
+    /// Resumed handshakes.
+    Resumed,
+    /// Full handshakes with X25519MLKEM768, of those who have it.
+    Hybrid,
+    /// Messages of 1 KiB there and back on held connections.
+    #[value(name = "echo-1k")]
+    EchoSmall,
+    /// Messages of 16 KiB there and back on held connections.
+    #[value(name = "echo-16k")]
+    EchoLarge,
+    /// Bulk data from clients to the backend.
+    Up,
+    /// Bulk data from the backend to clients.
+    Down,
+    /// Connections that are held and say nothing.
+    Idle,
+}
+
+/// What one unit of work took.
+#[derive(Debug, Clone, Copy)]
+pub struct Cost {
+    /// The server's.
+    pub server: f64,
+    /// The client's, where it means something.
+    pub client: Option<f64>,
+}
+
+/// How much of a kind is done in one run: about a second of the server's CPU or more, which the kernel counts in steps of
+/// 10 ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amount {
+    /// For figures.
+    Whole,
+    /// A tenth, to see that it works.
+    Tenth,
+}
+
+impl Amount {
+    fn of(self, whole: u64) -> String {
+        match self {
+            Self::Whole => whole,
+            Self::Tenth => whole / 10,
+        }
+        .to_string()
+    }
+}
+
+impl Kind {
+    /// As on the command line.
+    pub fn name(self) -> String {
+        let value = self.to_possible_value().expect("no kind is hidden");
+        value.get_name().to_owned()
+    }
+
+    /// What it is, for headings.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Full => "full handshake",
+            Self::Resumed => "resumed handshake",
+            Self::Hybrid => "full handshake with X25519MLKEM768",
+            Self::EchoSmall => "1 KiB echo",
+            Self::EchoLarge => "16 KiB echo",
+            Self::Up => "stream to the backend",
+            Self::Down => "stream to the client",
+            Self::Idle => "idle connection",
+        }
+    }
+
+    /// What its figures are.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Full | Self::Resumed | Self::Hybrid => "us of CPU per handshake",
+            Self::EchoSmall | Self::EchoLarge => "us of CPU per echo",
+            Self::Up | Self::Down => "ms of CPU per GiB",
+            Self::Idle => "KiB of memory per connection",
+        }
+    }
+
+    /// Whether a contender can do it.
+    pub fn suits(self, contender: &Contender) -> bool {
+        match self {
+            Self::Hybrid => contender.is_hybrid,
+            // Without TLS every connection is made the same way, and `Full` stands for them all.
+            Self::Resumed => contender.transport == Transport::Tls,
+            _ => true,
+        }
+    }
+
+    fn scenario(self) -> &'static str {
+        match self {
+            Self::Full | Self::Resumed | Self::Hybrid => "handshake",
+            Self::EchoSmall | Self::EchoLarge => "echo",
+            Self::Up | Self::Down => "stream",
+            Self::Idle => "idle",
+        }
+    }
+
+    fn arguments(self, amount: Amount) -> Vec<String> {
+        let handshakes = |mode: &str, count: u64| {
+            let count = amount.of(count);
+            format!("--mode {mode} --connections 8 --count {count}")
+        };
+        let echoes = |size: &str, count: u64| {
+            let count = amount.of(count);
+            format!("--size {size} --connections 50 --count {count}")
+        };
+        let stream = |direction: &str| {
+            let mebibytes = amount.of(1024);
+            format!("--direction {direction} --connections 4 --bytes {mebibytes}MiB")
+        };
+        let text = match self {
+            Self::Full | Self::Hybrid => handshakes("full", 4000),
+            Self::Resumed => handshakes("resumed", 6000),
+            Self::EchoSmall => echoes("1KiB", 60_000),
+            Self::EchoLarge => echoes("16KiB", 20_000),
+            Self::Up => stream("up"),
+            Self::Down => stream("down"),
+            Self::Idle => {
+                let connections = amount.of(2000);
+                format!("--connections {connections} --echo-first --for 3s")
+            }
+        };
+        text.split(' ').map(str::to_owned).collect()
+    }
+
+    /// The client's CPU time in this kind's unit.
+    fn client(self, report: &load::Report) -> Result<Option<f64>> {
+        let seconds = report.number("/generator_cpu_seconds")?;
+        Ok(match self {
+            Self::Idle => None,
+            Self::Up | Self::Down => {
+                let bytes = report.number("/bytes_up")? + report.number("/bytes_down")?;
+                Some(seconds * 1e3 / (bytes / f64::from(1 << 30)))
+            }
+            Self::Full | Self::Resumed | Self::Hybrid | Self::EchoSmall | Self::EchoLarge => {
+                Some(seconds * 1e6 / report.number("/completed")?)
+            }
+        })
+    }
+}
+
+/// The servers behind the contenders, one for each way in which bytes go.
+pub struct Backends {
+    echo: (Process, u16),
+    sink: (Process, u16),
+    source: (Process, u16),
+}
+
+impl Backends {
+    /// Starts them on the client's CPU.
+    pub fn start(site: &Site) -> Result<Self> {
+        Ok(Self {
+            echo: load::backend_of(site, "echo")?,
+            sink: load::backend_of(site, "sink")?,
+            source: load::backend_of(site, "source")?,
+        })
+    }
+
+    fn port(&self, kind: Kind) -> u16 {
+        match kind {
+            Kind::Up => self.sink.1,
+            Kind::Down => self.source.1,
+            Kind::Full
+            | Kind::Resumed
+            | Kind::Hybrid
+            | Kind::EchoSmall
+            | Kind::EchoLarge
+            | Kind::Idle => self.echo.1,
+        }
+    }
+}
+
+/// Starts a contender, lets it work, and ends it.
+pub fn measure(
+    site: &Site,
+    backends: &Backends,
+    contender: &Contender,
+    kind: Kind,
+    amount: Amount,
+) -> Result<Cost> {
+    let running = contender.start(site, backends.port(kind))?;
+    let mut command = scenario(site, &running, contender.transport, kind);
+    if contender.ends_abruptly {
+        command.arg("--allow-abrupt-end");
+    }
+    command
+        .args(kind.arguments(amount))
+        .args(["--server-pid", &running.pid().to_string()]);
+    let log = site.path(&format!("{}-{}.load.log", contender.name, kind.name()));
+    let report = load::run(command, &log)?;
+    let server = match kind {
+        Kind::Idle => "/server/kib_per_connection",
+        _ => "/server/cpu_per_unit/value",
+    };
+    Ok(Cost {
+        server: report.number(server)?,
+        client: kind.client(&report)?,
+    })
+}
+
+fn scenario(site: &Site, running: &Running, transport: Transport, kind: Kind) -> Command {
+    let name = kind.scenario();
+    match (transport, kind) {
+        (Transport::Plain, _) => load::plain(site, name, running.port),
+        (Transport::Tls, Kind::Hybrid) => load::hybrid(site, name, running.port),
+        (Transport::Tls, _) => load::scenario(site, name, running.port, 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_name_and_bounded_work() {
+        for &kind in Kind::value_variants() {
+            let arguments = kind.arguments(Amount::Tenth);
+            let bound = ["--count", "--bytes", "--for"];
+            assert!(
+                arguments.iter().any(|word| bound.contains(&word.as_str())),
+                "{}: {arguments:?}",
+                kind.name()
+            );
+        }
+    }
+}
