@@ -11,6 +11,7 @@ pub mod balance;
 pub mod block;
 pub mod certificate;
 pub mod clock;
+pub mod close_reason;
 pub mod delivery;
 pub mod descriptors;
 pub mod expiry;

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use gateway_core::close_reason::CloseReason;
+
 use super::counters::Counter;
-use crate::relay::End;
 
 /// Upper bounds in seconds; one more bucket takes the rest. Up to one second for the revoked, beyond for closes that are spread.
 pub(super) const BOUNDS: [f64; 12] = [
@@ -14,7 +15,7 @@ pub(super) const BOUNDS: [f64; 12] = [
 
 /// One histogram for each reason.
 #[derive(Debug, Default)]
-pub(super) struct CloseTimes([CloseTime; End::ALL.len()]);
+pub(super) struct CloseTimes([CloseTime; CloseReason::ALL.len()]);
 
 #[derive(Debug, Default)]
 pub(super) struct CloseTime {
@@ -23,14 +24,14 @@ pub(super) struct CloseTime {
 }
 
 impl CloseTimes {
-    pub(super) fn record(&self, end: End, took: Duration) {
+    pub(super) fn record(&self, end: CloseReason, took: Duration) {
         let seconds = took.as_secs_f64();
         let bucket = BOUNDS.partition_point(|bound| *bound < seconds);
         self.of(end).buckets[bucket].add(1);
         self.of(end).sum_nanoseconds.add(took.as_nanos() as u64);
     }
 
-    pub(super) fn of(&self, end: End) -> &CloseTime {
-        &self.0[end as usize]
+    pub(super) fn of(&self, end: CloseReason) -> &CloseTime {
+        &self.0[end.index()]
     }
 }

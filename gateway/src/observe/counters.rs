@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use gateway_core::close_reason::CloseReason;
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 
@@ -15,7 +16,7 @@ use super::event::Event;
 use super::foreseen::Foreseen;
 use super::server_counts::ServerCounts;
 use crate::config::Config;
-use crate::relay::{Direction, End};
+use crate::relay::Direction;
 use crate::rt::Driver;
 use crate::tls::{Negotiated, cipher_suite_name, group_name};
 
@@ -50,7 +51,7 @@ pub(super) struct ListenerCounters {
     pub(super) ticket_refusals: [Counter; TicketRefusal::ALL.len()],
     pub(super) received_bytes: Counter,
     pub(super) sent_bytes: Counter,
-    pub(super) ends: [Counter; End::ALL.len()],
+    pub(super) ends: [Counter; CloseReason::ALL.len()],
     pub(super) durations: [Counter; DURATION_BOUNDS.len() + 1],
     pub(super) duration_sum_nanoseconds: Counter,
     pub(super) close_times: CloseTimes,
@@ -186,7 +187,7 @@ impl WorkerCounters {
             Event::EndedByServer {
                 backend, name, end, ..
             } => {
-                let is_unanswered = *end == End::BackendUnanswered;
+                let is_unanswered = *end == CloseReason::BackendUnanswered;
                 self.servers[*backend].add(name, |count| {
                     count.unanswered += u64::from(is_unanswered);
                 });
@@ -195,12 +196,12 @@ impl WorkerCounters {
             Event::Ended {
                 end, changed_at, ..
             } => {
-                counters.ends[*end as usize].add(1);
+                counters.ends[end.index()].add(1);
                 if let Some(changed_at) = changed_at {
                     counters.close_times.record(*end, changed_at.elapsed());
                 }
             }
-            Event::Panicked { .. } => counters.ends[End::Internal as usize].add(1),
+            Event::Panicked { .. } => counters.ends[CloseReason::Internal.index()].add(1),
         }
     }
 }

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use gateway_core::certificate::Certificate;
+use gateway_core::close_reason::CloseReason;
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 use gateway_core::revocation::Serial;
 
 use crate::identity::ParsedCertificate;
-use crate::relay::{Direction, End};
+use crate::relay::Direction;
 use crate::tls::{Negotiated, VerifiedPeer};
 
 /// A certificate that a client presented. Nothing about it is proven.
@@ -121,7 +122,7 @@ pub enum Event<'a> {
         /// The server as the configuration writes it.
         name: &'a str,
         /// How.
-        end: End,
+        end: CloseReason,
         /// What that usually means, from what had happened by then; empty where nothing is worth saying.
         meaning: &'static str,
     },
@@ -137,7 +138,7 @@ pub enum Event<'a> {
         /// Number of the connection on its worker.
         connection: u64,
         /// Why.
-        end: End,
+        end: CloseReason,
         /// The client's address.
         address: SocketAddr,
         /// Who it was.

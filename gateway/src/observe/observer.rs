@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use gateway_core::clock::microseconds;
+use gateway_core::close_reason::CloseReason;
 use gateway_core::failure::{Failure, Level};
 use gateway_core::suppress::Suppressor;
 
@@ -19,7 +20,6 @@ use super::text::Text;
 use crate::config::Config;
 use crate::identity;
 use crate::limits;
-use crate::relay::End;
 use crate::tls::{Negotiated, VerifiedPeer};
 
 /// A worker's ear.
@@ -231,7 +231,7 @@ impl Observer {
         &self,
         (listener, backend): (&str, usize),
         server: SocketAddr,
-        (end, meaning): (End, &str),
+        (end, meaning): (CloseReason, &str),
     ) {
         let admitted = self.backend_faults.borrow_mut().admit(Instant::now());
         let Some(left_out) = admitted else { return };
@@ -327,7 +327,7 @@ impl Observer {
 fn log_ended(
     listener: &str,
     (peer, address): (&VerifiedPeer, SocketAddr),
-    end: End,
+    end: CloseReason,
     (received_bytes, sent_bytes): (u64, u64),
 ) {
     let ((identity, kind), reason) = (named(peer), end.label());

@@ -13,6 +13,7 @@ use std::cell::Cell;
 use std::pin::pin;
 
 use futures_util::future::{Either, select};
+use gateway_core::close_reason::CloseReason;
 use monoio::time::timeout;
 
 pub use orders::{Judged, Order, Orders, Place, Reached};
@@ -22,173 +23,6 @@ pub use watch::{Lifetime, Patience, Watch};
 
 use crate::limits;
 use crate::tls::{Received, StreamError};
-
-/// Why a connection ended. The label of a metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// Both directions came to their clean end.
-    Finished,
-    /// The client's bytes ended without close_notify.
-    ClientTruncated,
-    /// The client's connection broke.
-    ClientReset,
-    /// The client broke the TLS protocol, or sent a fatal alert.
-    ClientProtocol,
-    /// No server of the backend could be reached.
-    BackendUnreachable,
-    /// The backend's bytes ended without close_notify.
-    BackendTruncated,
-    /// The backend's connection broke.
-    BackendReset,
-    /// The backend broke the TLS protocol, or sent a fatal alert.
-    BackendProtocol,
-    /// The backend ended it cleanly before the client did, and had not sent a byte.
-    BackendUnanswered,
-    /// The backend refused our certificate.
-    BackendRefusedUs,
-    /// Nothing moved for the idle timeout.
-    Idle,
-    /// The maximum connection age was reached.
-    Age,
-    /// The client's certificate ended.
-    Expired,
-    /// It was about to end, and the connection had a quiet moment.
-    Expiring,
-    /// A revocation list names the client's certificate, or one above it.
-    Revoked,
-    /// An operator has blocked the client.
-    Blocked,
-    /// The CA its certificate leads to is not trusted any more.
-    Untrusted,
-    /// No rule admits it any more, or another one than before.
-    NotAuthorized,
-    /// A revocation list that its chain needs became too old, or is missing, before a byte of it was passed on.
-    CrlStale,
-    /// A revocation list names the backend's certificate, or one above it.
-    BackendRevoked,
-    /// The CA the backend's certificate leads to is not trusted any more.
-    BackendUntrusted,
-    /// The gateway is going down.
-    Drained,
-    /// A fault of the gateway.
-    Internal,
-}
-
-impl End {
-    /// Every end.
-    pub const ALL: [End; 23] = [
-        End::Finished,
-        End::ClientTruncated,
-        End::ClientReset,
-        End::ClientProtocol,
-        End::BackendUnreachable,
-        End::BackendTruncated,
-        End::BackendReset,
-        End::BackendProtocol,
-        End::BackendUnanswered,
-        End::BackendRefusedUs,
-        End::Idle,
-        End::Age,
-        End::Expired,
-        End::Expiring,
-        End::Revoked,
-        End::Blocked,
-        End::Untrusted,
-        End::NotAuthorized,
-        End::CrlStale,
-        End::BackendRevoked,
-        End::BackendUntrusted,
-        End::Drained,
-        End::Internal,
-    ];
-
-    /// The metric label and log field.
-    pub const fn label(self) -> &'static str {
-        match self {
-            End::Finished => "finished",
-            End::ClientTruncated => "client_truncated",
-            End::ClientReset => "client_reset",
-            End::ClientProtocol => "client_protocol",
-            End::BackendUnreachable => "backend_unreachable",
-            End::BackendTruncated => "backend_truncated",
-            End::BackendReset => "backend_reset",
-            End::BackendProtocol => "backend_protocol",
-            End::BackendUnanswered => "backend_unanswered",
-            End::BackendRefusedUs => "backend_refused_us",
-            End::Idle => "idle",
-            End::Age => "age",
-            End::Expired => "expired",
-            End::Expiring => "expiring",
-            End::Revoked => "revoked",
-            End::Blocked => "blocked",
-            End::Untrusted => "untrusted",
-            End::NotAuthorized => "not_authorized",
-            End::CrlStale => "crl_stale",
-            End::BackendRevoked => "backend_revoked",
-            End::BackendUntrusted => "backend_untrusted",
-            End::Drained => "drained",
-            End::Internal => "internal",
-        }
-    }
-
-    /// Whether it is what a reload says of a client, or of the server behind it, that may not stay.
-    pub const fn is_by_judgement(self) -> bool {
-        matches!(
-            self,
-            End::Revoked
-                | End::Blocked
-                | End::Untrusted
-                | End::NotAuthorized
-                | End::CrlStale
-                | End::BackendRevoked
-                | End::BackendUntrusted
-        )
-    }
-
-    /// Whether the backend ended it, other than by an answer and a clean end. That no server could be reached is reported by
-    /// itself.
-    pub const fn is_backends_fault(self) -> bool {
-        matches!(
-            self,
-            End::BackendTruncated
-                | End::BackendReset
-                | End::BackendProtocol
-                | End::BackendUnanswered
-                | End::BackendRefusedUs
-        )
-    }
-
-    /// What it was, if the backend had ended the connection before without a word: the client's part in it was to notice.
-    const fn after_no_answer(self) -> Self {
-        match self {
-            End::Finished | End::ClientTruncated | End::ClientReset | End::Idle => {
-                End::BackendUnanswered
-            }
-            other => other,
-        }
-    }
-
-    fn of_client(error: &StreamError) -> Self {
-        match error {
-            StreamError::Truncated => End::ClientTruncated,
-            StreamError::Io(_) => End::ClientReset,
-            StreamError::Protocol(_) => End::ClientProtocol,
-            StreamError::Seal(_) | StreamError::Keys(_) => End::Internal,
-        }
-    }
-
-    fn of_backend(error: &StreamError) -> Self {
-        match error {
-            StreamError::Truncated => End::BackendTruncated,
-            StreamError::Io(_) => End::BackendReset,
-            StreamError::Protocol(error) if error.refuses_our_certificate() => {
-                End::BackendRefusedUs
-            }
-            StreamError::Protocol(_) => End::BackendProtocol,
-            StreamError::Seal(_) | StreamError::Keys(_) => End::Internal,
-        }
-    }
-}
 
 /// Which way bytes move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,7 +46,7 @@ pub enum Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
     /// Why.
-    pub end: End,
+    pub end: CloseReason,
     /// The backend's first bytes are those of an answer in HTTP/1.
     pub answers_in_http1: bool,
 }
@@ -228,7 +62,7 @@ struct Seen {
     /// The backend has ended its direction first, and without a byte.
     unanswered: Cell<bool>,
     /// A write has failed; what the side that failed had sent before is still read.
-    broken: Cell<Option<(End, Direction)>>,
+    broken: Cell<Option<(CloseReason, Direction)>>,
 }
 
 impl Seen {
@@ -265,10 +99,10 @@ impl Seen {
 
     /// What is left of a fault in one direction. A write that failed ends that direction alone for now: what the peer had sent
     /// before it went, the answer of a server that answers early and resets, lies in the socket and is read to its end.
-    fn fault(&self, direction: Direction, fault: Fault) -> Result<(), End> {
+    fn fault(&self, direction: Direction, fault: Fault) -> Result<(), CloseReason> {
         let of = |error: &StreamError, is_clients: bool| match is_clients {
-            true => End::of_client(error),
-            false => End::of_backend(error),
+            true => client_failed(error),
+            false => backend_failed(error),
         };
         let from_client = direction == Direction::Received;
         match fault {
@@ -313,13 +147,13 @@ pub async fn relay(
         // The watch is asked first: a client that may not stay gets no byte through.
         let standing = || {
             let sent_all = watch.has_ended(Direction::Sent);
-            let of_client = (client.standing(sent_all), End::ClientReset);
+            let of_client = (client.standing(sent_all), CloseReason::ClientReset);
             // What a backend had sent before it went is read to its end, however slowly the client takes it.
             let of_backend = match sent_all {
                 true => backend.standing(watch.has_ended(Direction::Received)),
                 false => backend.delivery(),
             };
-            let of_backend = (of_backend, End::BackendReset);
+            let of_backend = (of_backend, CloseReason::BackendReset);
             if of_client.0 >= of_backend.0 {
                 of_client
             } else {
@@ -327,7 +161,10 @@ pub async fn relay(
             }
         };
         match select(pin!(watch.until_end(standing)), moving).await {
-            Either::Right((Ok(_), _)) => seen.broken.get().map_or(End::Finished, |(end, _)| end),
+            Either::Right((Ok(_), _)) => seen
+                .broken
+                .get()
+                .map_or(CloseReason::Finished, |(end, _)| end),
             // What came of reading on is no news: the write had failed before.
             Either::Right((Err(end), _)) => seen.broken.get().map_or(end, |(end, _)| end),
             Either::Left((end, _)) => end,
@@ -347,6 +184,29 @@ pub async fn relay(
 enum Fault {
     Source(StreamError),
     Sink(StreamError),
+}
+
+/// Why the connection ends on an error of the client's stream.
+fn client_failed(error: &StreamError) -> CloseReason {
+    match error {
+        StreamError::Truncated => CloseReason::ClientTruncated,
+        StreamError::Io(_) => CloseReason::ClientReset,
+        StreamError::Protocol(_) => CloseReason::ClientProtocol,
+        StreamError::Seal(_) | StreamError::Keys(_) => CloseReason::Internal,
+    }
+}
+
+/// Why the connection ends on an error of the backend's stream.
+fn backend_failed(error: &StreamError) -> CloseReason {
+    match error {
+        StreamError::Truncated => CloseReason::BackendTruncated,
+        StreamError::Io(_) => CloseReason::BackendReset,
+        StreamError::Protocol(error) if error.refuses_our_certificate() => {
+            CloseReason::BackendRefusedUs
+        }
+        StreamError::Protocol(_) => CloseReason::BackendProtocol,
+        StreamError::Seal(_) | StreamError::Keys(_) => CloseReason::Internal,
+    }
 }
 
 /// Moves bytes from `source`, at its pace, to `sink` until `source` ends cleanly.
@@ -398,32 +258,39 @@ async fn pump(
 }
 
 /// Closes both streams so that neither peer can take a cut-off stream for a complete one.
-async fn close(client: &Stream, backend: &Stream, (watch, seen): (&Watch, &Seen), end: End) {
+async fn close(
+    client: &Stream,
+    backend: &Stream,
+    (watch, seen): (&Watch, &Seen),
+    end: CloseReason,
+) {
     match end {
-        End::Finished => {
+        CloseReason::Finished => {
             client.end_cleanly();
             backend.end_cleanly();
         }
         // Our decision, in a quiet moment. The client still gets what is queued, and then an end without
         // close_notify: the backend may have been about to go on with its answer.
-        End::Idle | End::Age | End::Expiring | End::Drained if !watch.is_writing() => {
+        CloseReason::Idle | CloseReason::Age | CloseReason::Expiring | CloseReason::Drained
+            if !watch.is_writing() =>
+        {
             client.end_cleanly();
             backend.reset_on_close();
         }
-        End::ClientProtocol if !watch.is_writing() => {
+        CloseReason::ClientProtocol if !watch.is_writing() => {
             tell(client).await;
             client.end_cleanly();
             backend.reset_on_close();
         }
         // The backend broke off, and all that it had sent has been passed on: the client gets that, and an end without
         // close_notify, where a reset would throw away what is still on its way.
-        End::BackendReset if seen.is_drained() || !watch.is_writing() => {
+        CloseReason::BackendReset if seen.is_drained() || !watch.is_writing() => {
             backend.reset_on_close();
             let lingering = Box::pin(timeout(limits::LINGER_TIMEOUT, client.linger()));
             let _ = lingering.await;
             client.end_cleanly();
         }
-        End::BackendProtocol | End::BackendRefusedUs if !watch.is_writing() => {
+        CloseReason::BackendProtocol | CloseReason::BackendRefusedUs if !watch.is_writing() => {
             tell(backend).await;
             client.reset_on_close();
         }

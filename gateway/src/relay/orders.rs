@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::select;
 use gateway_core::certificate::Chain;
+use gateway_core::close_reason::CloseReason;
 
-use super::End;
 use crate::tls::VerifiedPeer;
 
 /// The order to end: from one instant on at the first quiet moment, and at another in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Order {
     /// Why.
-    pub reason: End,
+    pub reason: CloseReason,
     /// When the connection starts to look for a quiet moment.
     pub from: Instant,
     /// When it goes even if bytes are moving.
@@ -188,7 +188,7 @@ impl Entry {
                 self.give(order);
                 true
             }
-            None if known.is_some_and(End::is_by_judgement) => {
+            None if known.is_some_and(CloseReason::is_by_judgement) => {
                 self.order = to_all.map(Box::new);
                 self.waker.take().into_iter().for_each(Waker::wake);
                 false
@@ -378,7 +378,7 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    fn order(reason: End, wait_seconds: u64) -> Order {
+    fn order(reason: CloseReason, wait_seconds: u64) -> Order {
         let now = Instant::now();
         Order {
             reason,
@@ -394,7 +394,10 @@ mod tests {
 
     #[test]
     fn of_several_orders_the_one_that_ends_first_counts_whichever_came_first() {
-        let (soon, late) = (order(End::Revoked, 1), order(End::Untrusted, 2));
+        let (soon, late) = (
+            order(CloseReason::Revoked, 1),
+            order(CloseReason::Untrusted, 2),
+        );
         for given in [[soon, late], [late, soon]] {
             let place = Rc::new(Orders::default()).register();
             given.into_iter().for_each(|order| place.give(order));
@@ -425,7 +428,7 @@ mod tests {
                     woken.push(waiting.await);
                 }
                 // Nobody else is left but the one who waits for an hour: an order still gets through.
-                let order = order(End::Drained, 1);
+                let order = order(CloseReason::Drained, 1);
                 all.give_to_all(order, || Duration::ZERO);
                 assert_eq!(long.await, (Some(Some(order)), false));
                 woken
@@ -440,7 +443,7 @@ mod tests {
     fn an_order_to_all_is_given_to_those_who_come_later_too() {
         let all = Rc::new(Orders::default());
         let before = all.register();
-        let drained = order(End::Drained, 1);
+        let drained = order(CloseReason::Drained, 1);
         let delay = Duration::from_millis(300);
         all.give_to_all(drained, || delay);
         let delayed = Order {
@@ -454,14 +457,17 @@ mod tests {
     #[test]
     fn a_judgement_repeated_keeps_its_moment_and_one_taken_back_leaves_what_holds_for_all() {
         let mut entry = Entry::default();
-        let (first, earlier) = (order(End::Untrusted, 9), order(End::Untrusted, 5));
+        let (first, earlier) = (
+            order(CloseReason::Untrusted, 9),
+            order(CloseReason::Untrusted, 5),
+        );
         assert!(entry.take(Some(first), None));
         assert!(!entry.take(Some(earlier), None));
         assert_eq!(entry.order(), Some(first));
-        let revoked = order(End::Revoked, 0);
+        let revoked = order(CloseReason::Revoked, 0);
         assert!(entry.take(Some(revoked), None));
         assert_eq!(entry.order(), Some(revoked));
-        let drained = order(End::Drained, 1);
+        let drained = order(CloseReason::Drained, 1);
         assert!(!entry.take(None, Some(drained)));
         assert_eq!(entry.order(), Some(drained));
         assert!(!entry.take(None, None), "a drain is no judgement");

@@ -4,11 +4,12 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use gateway_core::close_reason::CloseReason;
 use gateway_core::delivery::Standing;
 use gateway_core::goodbye::{LastMove, Silence, Speaker};
 
+use super::Direction;
 use super::orders::{Order, Place, Reached};
-use super::{Direction, End};
 use crate::limits;
 
 /// What one connection is watched for.
@@ -205,7 +206,11 @@ impl Watch {
 
     /// Looks, if it is time, whether what was sent has arrived; the end of the connection if a peer is gone. While a write is
     /// under way or a direction has ended, a side is not read from, and nothing else would tell that it is gone.
-    fn look(&self, now: Instant, standing: impl Fn() -> (Standing, End)) -> Option<End> {
+    fn look(
+        &self,
+        now: Instant,
+        standing: impl Fn() -> (Standing, CloseReason),
+    ) -> Option<CloseReason> {
         if !self.place.is_look_due(now) {
             return None;
         }
@@ -225,7 +230,7 @@ impl Watch {
 
     /// Waits until the connection has to end. `standing` says how the worse of its two peers stands, and what the end would be
     /// if that one were gone.
-    pub async fn until_end(&self, standing: impl Fn() -> (Standing, End)) -> End {
+    pub async fn until_end(&self, standing: impl Fn() -> (Standing, CloseReason)) -> CloseReason {
         let mut order: Option<Order> = None;
         loop {
             let now = Instant::now();
@@ -233,7 +238,7 @@ impl Watch {
                 return end;
             }
             if now >= self.lifetime.expires_at {
-                return End::Expired;
+                return CloseReason::Expired;
             }
             let wake_at = match self.closing(order, now) {
                 Some((reason, at_the_latest)) => {
@@ -256,7 +261,7 @@ impl Watch {
                 None => {
                     let idle_at = self.last_move(now).at + self.patience.idle_timeout;
                     if now >= idle_at {
-                        return End::Idle;
+                        return CloseReason::Idle;
                     }
                     let ordered_at = order.map_or(idle_at, |order| order.from);
                     let Lifetime {
@@ -277,7 +282,7 @@ impl Watch {
     }
 
     /// Why the connection looks for a quiet moment to end, and when it ends without one.
-    fn closing(&self, order: Option<Order>, now: Instant) -> Option<(End, Instant)> {
+    fn closing(&self, order: Option<Order>, now: Instant) -> Option<(CloseReason, Instant)> {
         let ordered = order.filter(|order| now >= order.from);
         let ordered = ordered.map(|order| (order.reason, order.at_the_latest));
         let Lifetime {
@@ -287,9 +292,9 @@ impl Watch {
             expires_at,
         } = self.lifetime;
         let aged = aged_at.filter(|aged_at| now >= *aged_at);
-        let aged = aged.map(|aged_at| (End::Age, aged_at + age_grace));
+        let aged = aged.map(|aged_at| (CloseReason::Age, aged_at + age_grace));
         let expiring = expiring_at.filter(|expiring_at| now >= *expiring_at);
-        let expiring = expiring.map(|_| (End::Expiring, expires_at));
+        let expiring = expiring.map(|_| (CloseReason::Expiring, expires_at));
         ordered
             .into_iter()
             .chain(aged)
@@ -313,8 +318,8 @@ mod tests {
     /// A guard against hanging.
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    fn delivered() -> (Standing, End) {
-        (Standing::Delivered, End::Internal)
+    fn delivered() -> (Standing, CloseReason) {
+        (Standing::Delivered, CloseReason::Internal)
     }
 
     fn long() -> Lifetime {
@@ -326,7 +331,7 @@ mod tests {
         }
     }
 
-    fn order(reason: End, wait: Duration) -> Order {
+    fn order(reason: CloseReason, wait: Duration) -> Order {
         let now = Instant::now();
         Order {
             reason,
@@ -337,7 +342,7 @@ mod tests {
     }
 
     /// Runs a watch whose connection never has a quiet moment, and gives it `orders` while it runs.
-    fn end_of_a_busy_connection(aged: bool, orders: &[Order]) -> End {
+    fn end_of_a_busy_connection(aged: bool, orders: &[Order]) -> CloseReason {
         let ended = block_on(|_| async {
             let all = Rc::new(Orders::default());
             let now = Instant::now();
@@ -364,16 +369,19 @@ mod tests {
 
     #[test]
     fn an_urgent_order_is_heard_while_a_quiet_moment_is_waited_for() {
-        let urgent = order(End::Revoked, Duration::ZERO);
-        assert_eq!(end_of_a_busy_connection(true, &[urgent]), End::Revoked);
-        let patient = order(End::Untrusted, LONG);
+        let urgent = order(CloseReason::Revoked, Duration::ZERO);
+        assert_eq!(
+            end_of_a_busy_connection(true, &[urgent]),
+            CloseReason::Revoked
+        );
+        let patient = order(CloseReason::Untrusted, LONG);
         assert_eq!(
             end_of_a_busy_connection(false, &[patient, urgent]),
-            End::Revoked
+            CloseReason::Revoked
         );
         assert_eq!(
             end_of_a_busy_connection(false, &[urgent, patient]),
-            End::Revoked
+            CloseReason::Revoked
         );
     }
 
@@ -382,11 +390,11 @@ mod tests {
         let ended = block_on(|_| async {
             let all = Rc::new(Orders::default());
             let place = all.register();
-            place.give(order(End::NotAuthorized, LONG));
+            place.give(order(CloseReason::NotAuthorized, LONG));
             let watch = Watch::new(place, PATIENT, long());
             monoio::time::timeout(PATIENCE, watch.until_end(delivered)).await
         });
-        assert_eq!(ended.unwrap(), Ok(End::NotAuthorized));
+        assert_eq!(ended.unwrap(), Ok(CloseReason::NotAuthorized));
     }
 
     #[test]
@@ -403,7 +411,7 @@ mod tests {
             let _busy = watch.writing(Direction::Received);
             monoio::time::timeout(PATIENCE, watch.until_end(delivered)).await
         });
-        assert_eq!(ended.unwrap(), Ok(End::Expired));
+        assert_eq!(ended.unwrap(), Ok(CloseReason::Expired));
     }
 
     #[test]
@@ -418,14 +426,14 @@ mod tests {
             let watch = Watch::new(place, impatient, long());
             let pausing = watch.pausing();
             let paused = monoio::time::timeout(10 * short, watch.until_end(delivered)).await;
-            watch.place.give(order(End::Untrusted, 10 * short));
+            watch.place.give(order(CloseReason::Untrusted, 10 * short));
             let ordered_at = Instant::now();
             let ordered = watch.until_end(delivered).await;
             let waited = ordered_at.elapsed() >= 9 * short;
             drop(pausing);
             (paused.is_err(), ordered, waited)
         });
-        assert_eq!(ended.unwrap(), (true, End::Untrusted, true));
+        assert_eq!(ended.unwrap(), (true, CloseReason::Untrusted, true));
     }
 
     #[test]
@@ -439,7 +447,7 @@ mod tests {
             let watch = Watch::new(place, PATIENT, expiring);
             monoio::time::timeout(PATIENCE, watch.until_end(delivered)).await
         });
-        assert_eq!(ended.unwrap(), Ok(End::Expiring));
+        assert_eq!(ended.unwrap(), Ok(CloseReason::Expiring));
     }
 
     /// Whether a connection that is ordered to end goes before `patience` is over, after a move in this direction.
@@ -456,10 +464,10 @@ mod tests {
                 long(),
             );
             watch.writing(direction).done();
-            watch.place.give(order(End::Drained, LONG));
+            watch.place.give(order(CloseReason::Drained, LONG));
             monoio::time::timeout(patience, watch.until_end(delivered)).await
         });
-        ended.unwrap() == Ok(End::Drained)
+        ended.unwrap() == Ok(CloseReason::Drained)
     }
 
     #[test]
@@ -533,7 +541,7 @@ mod tests {
             let looks = Cell::new(0);
             let look = || {
                 looks.set(looks.get() + 1);
-                (standing.get(), End::ClientReset)
+                (standing.get(), CloseReason::ClientReset)
             };
             let soon = || {
                 watch
@@ -548,6 +556,6 @@ mod tests {
             let gone = monoio::time::timeout(PATIENCE, watch.until_end(look)).await;
             (paused.is_err(), looks.get(), gone)
         });
-        assert_eq!(ended.unwrap(), (true, 2, Ok(End::ClientReset)));
+        assert_eq!(ended.unwrap(), (true, 2, Ok(CloseReason::ClientReset)));
     }
 }

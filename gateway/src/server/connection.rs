@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::future::{Either, select};
 use gateway_common::Reason;
 use gateway_core::admission::ConnectionPermit;
+use gateway_core::close_reason::CloseReason;
 use gateway_core::delivery::Standing;
 use gateway_core::failure::Failure;
 use gateway_core::hint;
@@ -29,8 +30,8 @@ use crate::identity::Share;
 use crate::limits;
 use crate::observe::{Event, Presented};
 use crate::relay::{
-    Direction, End, Lifetime, Outcome as RelayOutcome, Pace, Patience, Place, Progress, Reached,
-    Stream, Watch, relay,
+    Direction, Lifetime, Outcome as RelayOutcome, Pace, Patience, Place, Progress, Reached, Stream,
+    Watch, relay,
 };
 use crate::rt::Socket;
 use crate::tls::{self, Accepted, VerifiedPeer};
@@ -54,7 +55,7 @@ struct Joined {
     address: SocketAddr,
     peer: VerifiedPeer,
     client: Stream,
-    server: Result<(Stream, Option<Behind>), End>,
+    server: Result<(Stream, Option<Behind>), CloseReason>,
     watch: Watch,
     /// Boxed: few identities have a limit.
     pace: Option<Box<Pace>>,
@@ -219,7 +220,7 @@ async fn join(
         ));
         // The watch is asked first: for a client that may not stay no backend is opened.
         // Nothing has been sent yet.
-        let standing = || (Standing::Delivered, End::Internal);
+        let standing = || (Standing::Delivered, CloseReason::Internal);
         match select(pin!(watch.until_end(standing)), connecting).await {
             Either::Left((end, _)) => Err(end),
             Either::Right((connected, _)) => connected,
@@ -430,7 +431,7 @@ async fn connect(
     state: &State,
     position: usize,
     (client, socket): (&Client<'_>, &Socket),
-) -> Result<Opposite, End> {
+) -> Result<Opposite, CloseReason> {
     let backend = match &state.doors[position].listener.destination {
         Destination::Backend(position) => *position,
         Destination::Metrics(_) => return worker.open_page().map(Opposite::Page),
@@ -451,9 +452,9 @@ async fn connect(
         NotConnected::Unreachable { known } => {
             let unreachable = Event::Unreachable { backend, known };
             worker.observer.emit(position, &unreachable);
-            End::BackendUnreachable
+            CloseReason::BackendUnreachable
         }
-        NotConnected::ClientGone => End::ClientReset,
+        NotConnected::ClientGone => CloseReason::ClientReset,
     })
 }
 
@@ -478,7 +479,7 @@ fn tell_of_server(
     let state = worker.state();
     let servers = &state.servers[backend];
     let name = &servers.name_of(server);
-    if end == End::BackendRefusedUs {
+    if end == CloseReason::BackendRefusedUs {
         servers.refused_us(server);
         let failed = Event::ServerFailed {
             backend,

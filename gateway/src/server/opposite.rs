@@ -6,12 +6,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use gateway_core::close_reason::CloseReason;
 use gateway_core::descriptors::Side;
 
 use super::worker::Worker;
 use crate::backend::Connection;
 use crate::observe::Scrape;
-use crate::relay::{End, PlainStream, Stream};
+use crate::relay::{PlainStream, Stream};
 use crate::rt::Socket;
 
 /// What a client has been connected with.
@@ -57,11 +58,11 @@ pub(super) type Scrapes = tokio::sync::mpsc::Sender<Scrape>;
 impl Worker {
     /// A connection to the metrics page. Both ends count as connections' descriptors do; where none is left for them, the client
     /// comes back later.
-    pub(super) fn open_page(&self) -> Result<Stream, End> {
+    pub(super) fn open_page(&self) -> Result<Stream, CloseReason> {
         let mut descriptors = [Side::Server; 2].map(|side| self.descriptors.try_take(side));
         let [Some(own), Some(others)] = descriptors.each_mut().map(Option::take) else {
             self.descriptors.count_wait(Side::Server);
-            return Err(End::BackendUnreachable);
+            return Err(CloseReason::BackendUnreachable);
         };
         let opened = Socket::to_other_thread().and_then(|(socket, other)| {
             let handed = self.scrapes.try_send((other, others));
@@ -75,17 +76,17 @@ impl Worker {
             }
             Err(error) => {
                 tracing::debug!(%error, "the metrics page cannot be reached");
-                Err(End::BackendUnreachable)
+                Err(CloseReason::BackendUnreachable)
             }
         }
     }
 }
 
 /// How a connection to the page ended, which is hung up on when its time is over: with an answer, or before a request.
-pub(super) fn end_of_page(end: End, sent_bytes: u64) -> End {
+pub(super) fn end_of_page(end: CloseReason, sent_bytes: u64) -> CloseReason {
     match (end.is_backends_fault(), sent_bytes) {
-        (true, 0) => End::Idle,
-        (true, 1..) => End::Finished,
+        (true, 0) => CloseReason::Idle,
+        (true, 1..) => CloseReason::Finished,
         (false, _) => end,
     }
 }

@@ -12,6 +12,7 @@ use std::time::{Instant, SystemTime};
 
 use futures_util::future::{Either, select};
 use gateway_core::balance::Server;
+use gateway_core::close_reason::CloseReason;
 use gateway_core::descriptors::{Descriptors, Side};
 use gateway_core::failure::Failure;
 use gateway_core::goodbye::drain_spread;
@@ -32,7 +33,7 @@ use crate::guard::Gate;
 use crate::identity::Records;
 use crate::limits;
 use crate::observe::{Audit, Event, Observer, WorkerCounters};
-use crate::relay::{End, Judged, Order, Orders, Reached};
+use crate::relay::{Judged, Order, Orders, Reached};
 use crate::rt::{
     self, AcceptStop, Across, BufferPool, Mailbox, MailboxReceiver, Socket, block_on, contain,
 };
@@ -161,7 +162,7 @@ impl Worker {
             let (failure, _) = by_now.would_refuse(certificates, SystemTime::now())?;
             let at_once = Instant::now();
             Some(Order {
-                reason: End::of_refusal(failure),
+                reason: CloseReason::of_refusal(failure),
                 from: at_once,
                 at_the_latest: at_once,
                 changed_at: Some(state.changed_at),
@@ -254,23 +255,20 @@ fn judge(
     let of_server = || {
         let Reached { backend, chain } = server?;
         match state.servers.get(*backend)?.judge(chain)? {
-            ServerObjection::Revoked => Some(End::BackendRevoked),
-            ServerObjection::Untrusted => Some(End::BackendUntrusted),
+            ServerObjection::Revoked => Some(CloseReason::BackendRevoked),
+            ServerObjection::Untrusted => Some(CloseReason::BackendUntrusted),
         }
     };
     let of_client = peer.judge(&door.trust, SystemTime::now());
     let reason = of_client.or_else(of_server)?;
     let now = Instant::now();
-    if matches!(
-        reason,
-        End::Revoked | End::Blocked | End::BackendRevoked | End::Expired
-    ) {
+    if reason.is_immediate() {
         return Some(Order {
             reason,
             from: now,
             at_the_latest: now,
             // A certificate ends by the clock, and not by a change of what is configured.
-            changed_at: (reason != End::Expired).then_some(state.changed_at),
+            changed_at: (reason != CloseReason::Expired).then_some(state.changed_at),
         });
     }
     let share = share(state.config.provider.secure_random);
@@ -418,7 +416,7 @@ async fn drain(
     let left = deadline.saturating_duration_since(now);
     let spread = drain_spread(worker.orders.open(), limits::DRAIN_STEP, left);
     let drained = Order {
-        reason: End::Drained,
+        reason: CloseReason::Drained,
         from: now,
         at_the_latest: deadline,
         changed_at: None,

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 use gateway_core::certificate::{Certificate, Chain, Fingerprint, Identity};
+use gateway_core::close_reason::CloseReason;
 use gateway_core::expiry::Lifetime;
-use gateway_core::failure::Failure;
 use gateway_core::identity::{Admission, IdentityLimits, Tenant};
 use gateway_core::lineage::Lineage;
 use gateway_core::revocation::Serial;
@@ -18,7 +18,6 @@ use rustls::HandshakeKind;
 
 use super::engine::Engine;
 use crate::identity;
-use crate::relay::End;
 
 /// What a claim rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,15 +140,15 @@ impl VerifiedPeer {
     }
 
     /// Judges the client anew, by what a listener trusts now. `None`: it may stay.
-    pub fn judge(&self, trust: &Trust, now: SystemTime) -> Option<End> {
+    pub fn judge(&self, trust: &Trust, now: SystemTime) -> Option<CloseReason> {
         match self.object(trust, now) {
             // A backend may have been told tenant and name, so another one takes another connection.
             Ok(admission) if self.stays_who_it_was(&admission) => {
                 self.0.rule.set(admission.rule);
                 None
             }
-            Ok(_) => Some(End::NotAuthorized),
-            Err(objection) => End::of_objection(&objection),
+            Ok(_) => Some(CloseReason::NotAuthorized),
+            Err(objection) => CloseReason::of_objection(&objection),
         }
     }
 }
@@ -165,66 +164,14 @@ impl VerifiedPeer {
     }
 
     /// Why a listener that trusts `trust` would not admit the client, if it came now. `None`: it would.
-    pub fn refused_by(&self, trust: &Trust, now: SystemTime) -> Option<End> {
+    pub fn refused_by(&self, trust: &Trust, now: SystemTime) -> Option<CloseReason> {
         let Lineage {
             certificate, chain, ..
         } = &self.0.claimed.lineage;
         match trust.admit(certificate, chain, now) {
             Ok(_) => None,
-            Err(Objection::CrlStale(_)) => Some(End::CrlStale),
-            Err(objection) => End::of_objection(&objection),
-        }
-    }
-}
-
-impl End {
-    /// How a connection ends whose client would be refused for this if it came now.
-    pub fn of_refusal(failure: Failure) -> Self {
-        match failure {
-            Failure::Blocked => End::Blocked,
-            Failure::Revoked => End::Revoked,
-            Failure::Expired => End::Expired,
-            Failure::CrlStale => End::CrlStale,
-            Failure::NotAuthorized => End::NotAuthorized,
-            // Its chain is none that is taken any more: roots, keys, signatures.
-            Failure::UnknownIssuer
-            | Failure::NotYetValid
-            | Failure::BadSignature
-            | Failure::WrongKeyUsage
-            | Failure::WeakKey
-            | Failure::ChainTooLarge
-            | Failure::NameConstraint
-            | Failure::PathConstraint
-            | Failure::CriticalExtension
-            | Failure::Malformed
-            // Nothing is known that speaks for it any more.
-            | Failure::NoCertificate
-            | Failure::Internal
-            // No certificate is refused for these: they end handshakes, and the client is past its own.
-            | Failure::ClientRejectedServer
-            | Failure::NotTls
-            | Failure::Version
-            | Failure::CipherSuite
-            | Failure::Group
-            | Failure::Alpn
-            | Failure::Sni
-            | Failure::Timeout
-            | Failure::Reset
-            | Failure::OverLimit
-            | Failure::Banned => End::Untrusted,
-        }
-    }
-
-    /// How a connection ends whose client is objected to.
-    fn of_objection(objection: &Objection) -> Option<Self> {
-        match objection {
-            Objection::Blocked => Some(End::Blocked),
-            Objection::Revoked => Some(End::Revoked),
-            Objection::Expired => Some(End::Expired),
-            Objection::Untrusted | Objection::Constrained => Some(End::Untrusted),
-            Objection::NotAuthorized(_) => Some(End::NotAuthorized),
-            // Refuses newcomers and takes nobody's connection away.
-            Objection::CrlStale(_) => None,
+            Err(Objection::CrlStale(_)) => Some(CloseReason::CrlStale),
+            Err(objection) => CloseReason::of_objection(&objection),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use gateway_core::authority::TrustDomain;
 use gateway_core::certificate::{NameKind, last_second};
 use gateway_core::clock::microseconds;
+use gateway_core::close_reason::CloseReason;
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 
@@ -15,7 +16,6 @@ use super::line::{
     Panicked, Refused, Shown, Text, Time,
 };
 use crate::observe::{Event, Presented};
-use crate::relay;
 use crate::tls::{Negotiated, VerifiedPeer};
 
 /// Where and when an event happened.
@@ -125,7 +125,7 @@ impl Scene<'_> {
             connection: self.id(connection),
             listener: self.listener,
             peer: address,
-            reason: relay::End::Internal.label(),
+            reason: CloseReason::Internal.label(),
         })
     }
 

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use gateway_core::close_reason::CloseReason;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
@@ -12,7 +13,6 @@ use super::super::closing::{BOUNDS, CloseTime};
 use super::super::counters::Counter;
 use super::possible::can_end;
 use super::{Encoded, Metrics, gauge};
-use crate::relay::End;
 
 /// When the last reload was refused, and when one was taken, in Unix time; 0 for never.
 #[derive(Debug, Default)]
@@ -44,7 +44,10 @@ impl Metrics {
         let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Histogram)?;
         let config = self.config();
         for (position, listener) in config.listeners.iter().enumerate() {
-            for end in End::ALL.into_iter().filter(|end| end.is_by_judgement()) {
+            for end in CloseReason::ALL
+                .into_iter()
+                .filter(|end| end.is_by_judgement())
+            {
                 let workers = self.0.workers.iter();
                 let times: Vec<&CloseTime> = workers
                     .map(|worker| worker.listeners[position].close_times.of(end))

@@ -1,6 +1,7 @@
 //! The connections' part of the metrics page: accepted, open, ended, and what they moved.
 //! In: the workers' counters. Out: samples. On the control thread.
 
+use gateway_core::close_reason::CloseReason;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
@@ -9,7 +10,6 @@ use super::super::counters::ListenerCounters;
 use super::possible::can_end;
 use super::{Encoded, Metrics, counter, gauge};
 use crate::config::{Config, Listener};
-use crate::relay::End;
 
 impl Metrics {
     pub(super) fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
@@ -33,8 +33,8 @@ impl Metrics {
         let help = "Established connections that ended, by reason";
         let mut metric =
             encoder.encode_descriptor("connections_ended", help, None, MetricType::Counter)?;
-        for end in End::ALL {
-            let of = |counters: &ListenerCounters| counters.ends[end as usize].value();
+        for end in CloseReason::ALL {
+            let of = |counters: &ListenerCounters| counters.ends[end.index()].value();
             let can_end = |config: &Config, listener: &Listener| can_end(config, listener, end);
             for (listener, value) in self.possible_sums(of, can_end) {
                 counter(

@@ -2,10 +2,10 @@
 //! In: a reason, the configuration. Out: yes or no. What can happen has its series from the start, at zero, so that its first
 //! increase is seen as one.
 
+use gateway_core::close_reason::CloseReason;
 use gateway_core::failure::Failure;
 
 use crate::config::{BackendTransport, Config, Destination, GuardMode, Listener};
-use crate::relay::End;
 
 /// Whether clients of the listener can be refused for this.
 pub(super) fn can_fail(config: &Config, listener: &Listener, failure: Failure) -> bool {
@@ -41,7 +41,7 @@ pub(super) fn can_fail(config: &Config, listener: &Listener, failure: Failure) -
 }
 
 /// Whether connections of the listener can end so.
-pub(super) fn can_end(config: &Config, listener: &Listener, end: End) -> bool {
+pub(super) fn can_end(config: &Config, listener: &Listener, end: CloseReason) -> bool {
     let backend = match listener.destination {
         Destination::Backend(position) => config.backends.get(position),
         Destination::Metrics(_) => None,
@@ -51,29 +51,31 @@ pub(super) fn can_end(config: &Config, listener: &Listener, end: End) -> bool {
         BackendTransport::LoopbackPlaintext | BackendTransport::DangerousPlaintext => None,
     });
     match end {
-        End::Age => listener.times.max_connection_age.is_some(),
-        End::Expiring => listener.expiry_drain.is_some(),
-        End::Revoked | End::CrlStale => has_lists(listener),
+        CloseReason::Age => listener.times.max_connection_age.is_some(),
+        CloseReason::Expiring => listener.expiry_drain.is_some(),
+        CloseReason::Revoked | CloseReason::CrlStale => has_lists(listener),
         // Of the metrics page for want of descriptors.
-        End::BackendUnreachable => true,
-        End::BackendReset | End::BackendUnanswered => backend.is_some(),
+        CloseReason::BackendUnreachable => true,
+        CloseReason::BackendReset | CloseReason::BackendUnanswered => backend.is_some(),
         // Only TLS can be cut off or broken, and refuse or lose trust.
-        End::BackendTruncated
-        | End::BackendProtocol
-        | End::BackendRefusedUs
-        | End::BackendUntrusted => tls.is_some(),
-        End::BackendRevoked => tls.is_some_and(|tls| tls.revocation.lists().next().is_some()),
-        End::Finished
-        | End::ClientTruncated
-        | End::ClientReset
-        | End::ClientProtocol
-        | End::Idle
-        | End::Expired
-        | End::Blocked
-        | End::Untrusted
-        | End::NotAuthorized
-        | End::Drained
-        | End::Internal => true,
+        CloseReason::BackendTruncated
+        | CloseReason::BackendProtocol
+        | CloseReason::BackendRefusedUs
+        | CloseReason::BackendUntrusted => tls.is_some(),
+        CloseReason::BackendRevoked => {
+            tls.is_some_and(|tls| tls.revocation.lists().next().is_some())
+        }
+        CloseReason::Finished
+        | CloseReason::ClientTruncated
+        | CloseReason::ClientReset
+        | CloseReason::ClientProtocol
+        | CloseReason::Idle
+        | CloseReason::Expired
+        | CloseReason::Blocked
+        | CloseReason::Untrusted
+        | CloseReason::NotAuthorized
+        | CloseReason::Drained
+        | CloseReason::Internal => true,
     }
 }
 
