@@ -7,6 +7,7 @@ mod count;
 mod demo;
 mod ebpf;
 mod fuzz;
+mod house;
 mod leftovers;
 mod miri;
 mod neighbour;
@@ -56,6 +57,11 @@ enum Task {
     },
     /// Format, clippy, documentation, dependencies and tidy.
     Check,
+    /// Figures of how the code is built: lengths of functions and files, documented items, names that mean two things.
+    House {
+        /// A checkout of another commit, to compare with.
+        folder: Option<PathBuf>,
+    },
     /// Build the kernel program from source, into the repository unless told otherwise.
     Ebpf {
         /// Write into this folder and leave the repository's object alone.
@@ -109,6 +115,7 @@ fn main() -> ExitCode {
         Task::Demo { arguments } => demo::run_demo(&arguments),
         Task::Test { all, arguments } => test::run_tests(all, &arguments),
         Task::Check => setup::run(setup::Purpose::Check).and_then(|()| check::run_with_tidy()),
+        Task::House { folder } => house::run_house(folder),
         Task::Ebpf { out } => ebpf::run(&ebpf::Options { out }),
         Task::Bench { arguments } => bench::run_bench(&arguments),
         Task::Count { update } => count::run_counts(update),
