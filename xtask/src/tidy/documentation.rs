@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::CommandFactory;
 
-use super::{TextFile, assert_none, text_files};
+use super::{FOREIGN, TextFile, assert_none, text_files};
 use crate::Arguments;
 use command::root;
 
@@ -148,28 +148,83 @@ fn anchors_are_made_as_renderers_make_them() {
 }
 
 #[test]
-fn every_test_that_the_security_page_names_exists() {
+fn every_file_of_the_repository_that_a_page_names_exists() {
+    let mut complaints = Vec::new();
+    let mut named = 0;
+    for file in pages() {
+        // What was once is told in the changelog.
+        if file.path == "CHANGELOG.md" {
+            continue;
+        }
+        for name in file.text.split('`').skip(1).step_by(2) {
+            let Some((folder, _)) = name.split_once('/') else {
+                continue;
+            };
+            let is_path = name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte));
+            let is_made = name.split('/').any(|part| FOREIGN.contains(&part));
+            if !is_path || is_made || folder.is_empty() || !root().join(folder).is_dir() {
+                continue;
+            }
+            named += 1;
+            if !root().join(name).exists() {
+                complaints.push(format!("{}: {name}", file.path));
+            }
+        }
+    }
+    assert!(named > 10, "the pages name {named} files");
+    assert_none("a page names only files that exist", &complaints);
+}
+
+/// The part of docs/security.md below each of these headings is a table whose rows end with the tests that hold them.
+const CLAIMS: [&str; 2] = [
+    "## Claims\n",
+    "## What went wrong elsewhere, and what is done here\n",
+];
+
+#[test]
+fn every_claim_of_the_security_page_names_tests_that_exist() {
     let files = text_files();
     let page = files
         .iter()
         .find(|file| file.path == "docs/security.md")
         .unwrap();
     let mut complaints = Vec::new();
-    let mut named = 0;
-    for name in page.text.split('`').skip(1).step_by(2) {
-        let Some((module, test)) = name.split_once("::") else {
-            continue;
-        };
-        named += 1;
-        let sets = ["end_to_end", "guard", "kernel"];
-        let paths = sets.map(|set| format!("tests/tests/{set}/{module}.rs"));
-        let exists = files
-            .iter()
-            .any(|file| paths.contains(&file.path) && file.text.contains(&format!("fn {test}()")));
-        if !exists {
-            complaints.push(format!("{}: {name}", page.path));
+    let mut claims = 0;
+    for heading in CLAIMS {
+        let (_, part) = page.text.split_once(heading).unwrap();
+        let part = part.split("\n## ").next().unwrap();
+        let rows = part.lines().filter(|line| line.starts_with("| "));
+        for row in rows.filter(|row| !row.starts_with("| ---") && !row.ends_with("| test |")) {
+            claims += 1;
+            let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+            let mut named = tests.split('`').skip(1).step_by(2).peekable();
+            if named.peek().is_none() {
+                complaints.push(format!("no test: {row}"));
+            }
+            for name in named.filter(|name| !is_test(&files, name)) {
+                complaints.push(format!("{name}: {row:.60}"));
+            }
         }
     }
-    assert!(named > 10, "the page names {named} tests");
-    assert_none("the security page names tests that exist", &complaints);
+    assert!(claims > 50, "the page makes {claims} claims");
+    assert_none("a claim names a test that exists", &complaints);
+}
+
+/// Whether `module::name` is a test against the program, or a path that of a file with unit tests.
+fn is_test(files: &[TextFile], name: &str) -> bool {
+    let has = |path: &str, text: &str| {
+        let mut files = files.iter();
+        files.any(|file| file.path == path && file.text.contains(text))
+    };
+    match name.split_once("::") {
+        Some((module, test)) => ["end_to_end", "guard", "kernel"].iter().any(|set| {
+            has(
+                &format!("tests/tests/{set}/{module}.rs"),
+                &format!("#[test]\nfn {test}()"),
+            )
+        }),
+        None => has(name, "#[test]"),
+    }
 }
