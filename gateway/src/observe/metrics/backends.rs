@@ -15,7 +15,7 @@ impl Metrics {
     pub(super) fn encode_backends(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
         self.encode_servers(encoder)?;
         let config = self.config();
-        let help = "Connections of clients for which no server of the backend could be reached";
+        let help = "Client connections for which the gateway reached no server of the backend";
         let mut metric =
             encoder.encode_descriptor("backend_unreachable", help, None, MetricType::Counter)?;
         for (position, backend) in config.backends.iter().enumerate() {
@@ -23,8 +23,7 @@ impl Metrics {
             let values = workers.map(|worker| worker.unreachable[position].value());
             counter(&mut metric, &[("backend", &backend.name)], values.sum())?;
         }
-        let help =
-            "1 where the configuration allows plaintext to another host (dangerous_plaintext)";
+        let help = "1 if the configuration allows plaintext to another host (dangerous_plaintext)";
         let mut metric =
             encoder.encode_descriptor("dangerous_plaintext", help, None, MetricType::Gauge)?;
         for backend in &config.backends {
@@ -43,17 +42,17 @@ impl Metrics {
         let counters: [(&str, &str, Of); 3] = [
             (
                 "backend_connect_failures",
-                "Attempts to reach a server of the backend that failed",
+                "Failed attempts to connect to a server of the backend",
                 |server| server.failures,
             ),
             (
                 "backend_address_failures",
-                "Attempts to reach an address that failed while another one of the same name serves",
+                "Failed attempts to connect to an address while another address of the same name serves",
                 |server| server.spared,
             ),
             (
                 "backend_unanswered",
-                "Connections that a server of the backend ended cleanly before it had sent a byte",
+                "Connections that a server of the backend closed cleanly before it sent a byte",
                 |server| server.unanswered,
             ),
         ];

@@ -45,17 +45,15 @@ impl Metrics {
 
     pub(super) fn encode_blocks(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
         let blocks = self.0.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        let help = "Entries of the block list that is in force";
+        let help = "Entries of the block list in force";
         let mut metric =
             encoder.encode_descriptor("blocked_entries", help, None, MetricType::Gauge)?;
         gauge(&mut metric, &[], blocks.entries as i64)?;
-        let help =
-            "1 while the block list's file is broken or gone, and the last good list goes on";
+        let help = "1 while the block list's file is broken or missing and the last good list stays in force";
         let mut metric =
             encoder.encode_descriptor("block_file_refused", help, None, MetricType::Gauge)?;
         gauge(&mut metric, &[], i64::from(blocks.refused.is_some()))?;
-        let help =
-            "1 while a block or its end is in force and could not be written: a restart forgets it";
+        let help = "1 while a change of the block list is in force that the gateway could not write: a restart forgets it";
         let mut metric =
             encoder.encode_descriptor("block_list_unwritten", help, None, MetricType::Gauge)?;
         gauge(&mut metric, &[], i64::from(blocks.unwritten.is_some()))

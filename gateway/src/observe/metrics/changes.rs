@@ -29,7 +29,7 @@ impl LastReloads {
 impl Metrics {
     pub(super) fn encode_changes(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
         let unit = Some(&Unit::Seconds);
-        let help = "When the last reload was taken or refused, in Unix time";
+        let help = "Time of the last reload that was taken or refused, in Unix time";
         let name = "last_reload_timestamp";
         let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
         for (result, last) in ["refused", "taken"].into_iter().zip(&self.0.last_reloads.0) {
@@ -39,7 +39,7 @@ impl Metrics {
             }
         }
         let help =
-            "Time from the change of a file to the end of a connection that was closed for it";
+            "Time from the change of a file to the end of a connection that the change closed";
         let name = "change_to_close";
         let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Histogram)?;
         let config = self.config();

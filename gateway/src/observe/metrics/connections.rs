@@ -13,13 +13,13 @@ use crate::config::{Config, Listener};
 
 impl Metrics {
     pub(super) fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
-        let help = "Connections accepted";
+        let help = "Accepted connections";
         let mut metric =
             encoder.encode_descriptor("connections_accepted", help, None, MetricType::Counter)?;
         for (listener, value) in self.sums(|counters| counters.accepted.value()) {
             counter(&mut metric, &[("listener", &listener)], value)?;
         }
-        let help = "Connections open, in handshake or established";
+        let help = "Open connections, in handshake or established";
         let mut metric =
             encoder.encode_descriptor("connections_open", help, None, MetricType::Gauge)?;
         // Closed is read first: a connection that ends in between must not make the difference negative.
@@ -30,7 +30,7 @@ impl Metrics {
         for (listener, value) in self.sums(open) {
             gauge(&mut metric, &[("listener", &listener)], value as i64)?;
         }
-        let help = "Established connections that ended, by reason";
+        let help = "Ended connections that were established, by reason";
         let mut metric =
             encoder.encode_descriptor("connections_ended", help, None, MetricType::Counter)?;
         for end in CloseReason::ALL {
@@ -44,7 +44,7 @@ impl Metrics {
                 )?;
             }
         }
-        let help = "Application data passed on: received from clients, sent to clients";
+        let help = "Relayed application data: received from clients, sent to clients";
         let mut metric =
             encoder.encode_descriptor("relayed", help, Some(&Unit::Bytes), MetricType::Counter)?;
         for (listener, value) in self.sums(|counters| counters.received_bytes.value()) {

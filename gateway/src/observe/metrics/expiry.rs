@@ -52,7 +52,7 @@ pub(super) fn labels<'l>(
 
 impl Metrics {
     pub(super) fn encode_lifetimes(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
-        let help = "Part of its lifetime that each certificate the configuration names has left, from 1 to 0";
+        let help = "Remaining share of the lifetime of each configured certificate, from 1 to 0";
         let name = "certificate_lifetime_left_ratio";
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         let now = SystemTime::now();
@@ -69,14 +69,14 @@ impl Metrics {
             Some((*certificate, file, certificate.authority?))
         });
         let authorities: Vec<_> = authorities.collect();
-        let help = "1 for a CA with a successor that no connected client or server stands on alone: its end shuts nobody out";
+        let help = "1 for a CA with a successor if no open connection depends on that CA alone: its end refuses no connected client";
         let name = "certificate_superseded";
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (certificate, file, authority) in &authorities {
             let matters = dependents.matters(&certificate.usage, Some(*authority));
             gauge(&mut metric, &labels(certificate, file), i64::from(!matters))?;
         }
-        let help = "Connections that end with this CA and cannot come back: what it has certified lasts longer";
+        let help = "Connections that end with this CA and cannot reconnect, because their own certificates last longer";
         let name = "certificate_dependent_connections";
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (certificate, file, authority) in &authorities {
@@ -124,7 +124,7 @@ impl Metrics {
                 Some((listener, (rule + 1).to_string(), sum))
             })
         };
-        let help = "Connected clients, by what is left of their certificates' lifetime";
+        let help = "Connected clients, by the remaining lifetime of their certificates";
         let mut metric = encoder.encode_descriptor("clients", help, None, MetricType::Gauge)?;
         for (listener, rule, sum) in named() {
             for band in Band::ALL {
@@ -136,7 +136,7 @@ impl Metrics {
                 gauge(&mut metric, &labels, sum.in_band[band.index()] as i64)?;
             }
         }
-        let help = "When the first certificate of a connected client ends, in Unix time";
+        let help = "Earliest end of a connected client's certificate, in Unix time";
         let name = "clients_first_not_after_timestamp";
         let unit = Some(&Unit::Seconds);
         let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;

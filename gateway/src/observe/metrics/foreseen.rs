@@ -11,8 +11,7 @@ use super::{Encoded, Metrics, counter};
 
 impl Metrics {
     pub(super) fn encode_foreseen(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
-        let help =
-            "Clients that got in and that the observed configuration would refuse, by reason";
+        let help = "Admitted clients that the observed configuration would refuse, by reason";
         let mut metric =
             encoder.encode_descriptor("observed_refusals", help, None, MetricType::Counter)?;
         if self.config().observe.is_none() {

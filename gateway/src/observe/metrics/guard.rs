@@ -14,14 +14,14 @@ impl Metrics {
     pub(super) fn encode_guard(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
         let config = self.config();
         let guarding = &self.0.guarding;
-        let help = "1 for the mode of [guard] that is configured";
+        let help = "1 for the configured mode of [guard]";
         let mut metric = encoder.encode_descriptor("guard_mode", help, None, MetricType::Gauge)?;
         gauge(&mut metric, &[("mode", config.guard.mode.name())], 1)?;
-        let help = "1 while the kernel programs are attached; else the gateway keeps accounts by itself, if at all";
+        let help = "1 while the kernel programs are attached; otherwise the gateway keeps accounts by itself, if at all";
         let mut metric =
             encoder.encode_descriptor("guard_attached", help, None, MetricType::Gauge)?;
         gauge(&mut metric, &[], i64::from(guarding.is_attached()))?;
-        let help = "1 for each interface whose packets are judged, and how the program is called there; 0 for one that is missing";
+        let help = "1 for each interface whose packets the guard checks, with the kind of attachment; 0 for an interface that is missing";
         let mut metric =
             encoder.encode_descriptor("guard_interface", help, None, MetricType::Gauge)?;
         for attachment in guarding.attachments() {
@@ -35,11 +35,11 @@ impl Metrics {
             let labels = [("interface", interface.as_str()), ("attached", "none")];
             gauge(&mut metric, &labels, 0)?;
         }
-        let help = "Bans that have begun since the start";
+        let help = "Bans begun since the start";
         let mut metric =
             encoder.encode_descriptor("guard_bans", help, None, MetricType::Counter)?;
         counter(&mut metric, &[], guarding.bans())?;
-        let help = "Verdicts that the kernel did not take: it did not know the connection";
+        let help = "Verdicts that the kernel did not accept because it did not know the connection";
         let mut metric =
             encoder.encode_descriptor("guard_unheard_verdicts", help, None, MetricType::Counter)?;
         counter(&mut metric, &[], guarding.gate().unheard())?;
@@ -72,7 +72,7 @@ fn encode_book(book: &Book, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
         let labels = [ALL_PORTS, ("reason", reason.label())];
         counter(&mut metric, &labels, counts.flow(reason))?;
     }
-    let help = "Connections by what the gateway did with them at their accept, without the kernel programs";
+    let help = "Connections by the gateway's decision at accept, without the kernel programs";
     let mut metric =
         encoder.encode_descriptor("guard_judged_connections", help, None, MetricType::Counter)?;
     for refusal in Refusal::ALL {
@@ -98,9 +98,10 @@ fn encode_book(book: &Book, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
     gauge(&mut metric, &[], banned as i64)
 }
 
-const FLOWS_OPENED: &str = "Connections to a protected port whose three-way handshake was complete";
-const FLOWS: &str = "The same connections by how they came out";
-const IN_FORCE: &str = "Sources that are banned now";
+const FLOWS_OPENED: &str = "Connections to protected ports that completed the three-way handshake";
+const FLOWS: &str =
+    "Connections to protected ports that completed the three-way handshake, by outcome";
+const IN_FORCE: &str = "Sources banned now";
 
 /// What stands in the kernel's maps.
 struct Seen {
@@ -128,7 +129,7 @@ impl Seen {
         let mut metric =
             encoder.encode_descriptor("guard_bans_in_force", IN_FORCE, None, MetricType::Gauge)?;
         gauge(&mut metric, &[], self.bans_in_force as i64)?;
-        let help = "What the kernel had no room for";
+        let help = "Sources, flows, bans and events that the kernel had no room for, by kind";
         let mut metric =
             encoder.encode_descriptor("guard_lost", help, None, MetricType::Counter)?;
         for (lost, count) in &self.lost {
@@ -138,14 +139,14 @@ impl Seen {
     }
 
     fn encode_packets(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
-        let help = "Packets to a protected port, counted in the kernel";
+        let help = "Packets to protected ports, counted in the kernel";
         let mut metric =
             encoder.encode_descriptor("guard_packets", help, None, MetricType::Counter)?;
         for count in &self.counts {
             let labels = [("port", count.port.to_string())];
             counter(&mut metric, &borrowed(&labels), count.packets)?;
         }
-        let help = "Bytes to a protected port, counted in the kernel";
+        let help = "Bytes to protected ports, counted in the kernel";
         let unit = Some(&Unit::Bytes);
         let mut metric =
             encoder.encode_descriptor("guard_received", help, unit, MetricType::Counter)?;
@@ -153,7 +154,7 @@ impl Seen {
             let labels = [("port", count.port.to_string())];
             counter(&mut metric, &borrowed(&labels), count.bytes)?;
         }
-        let help = "The same packets by what became of them, and why";
+        let help = "Packets to protected ports, by verdict and reason";
         let mut metric =
             encoder.encode_descriptor("guard_judged_packets", help, None, MetricType::Counter)?;
         for count in &self.counts {
@@ -191,7 +192,7 @@ impl Seen {
                 counter(&mut metric, &borrowed(&labels), count.counter.flow(reason))?;
             }
         }
-        let help = "Connections to protected ports that are open now";
+        let help = "Open connections to protected ports";
         let mut metric =
             encoder.encode_descriptor("guard_flows_open", help, None, MetricType::Gauge)?;
         gauge(&mut metric, &[], self.open_flows as i64)

@@ -14,7 +14,7 @@ use crate::config::{Config, Listener};
 
 impl Metrics {
     pub(super) fn encode_handshakes(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
-        let help = "Handshakes completed, by cipher suite and key exchange group";
+        let help = "Completed handshakes, by cipher suite and key exchange group";
         let mut metric =
             encoder.encode_descriptor("handshakes", help, None, MetricType::Counter)?;
         let pairs = self
@@ -34,7 +34,7 @@ impl Metrics {
                 counter(&mut metric, &labels, value)?;
             }
         }
-        let help = "Clients that did not get in, by reason";
+        let help = "Refused clients, by reason";
         let mut metric =
             encoder.encode_descriptor("handshake_failures", help, None, MetricType::Counter)?;
         for failure in Failure::ALL {
@@ -52,14 +52,14 @@ impl Metrics {
     }
 
     pub(super) fn encode_resumption(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
-        let help = "Handshakes that resumed with a ticket; they are among the completed ones";
+        let help = "Handshakes resumed with a ticket; included in the completed handshakes";
         let mut metric =
             encoder.encode_descriptor("handshakes_resumed", help, None, MetricType::Counter)?;
         for (listener, value) in self.possible_sums(|counters| counters.resumed.value(), can_resume)
         {
             counter(&mut metric, &[("listener", &listener)], value)?;
         }
-        let help = "Clients that offered application protocols to a listener that names none";
+        let help = "Clients that offered application protocols to a listener without alpn";
         let mut metric = encoder.encode_descriptor(
             "handshakes_without_protocol",
             help,
@@ -71,15 +71,14 @@ impl Metrics {
         for (listener, value) in self.possible_sums(of, names_none) {
             counter(&mut metric, &[("listener", &listener)], value)?;
         }
-        let help = "Tickets given out";
+        let help = "Issued session tickets";
         let mut metric =
             encoder.encode_descriptor("tickets_issued", help, None, MetricType::Counter)?;
         let of = |counters: &ListenerCounters| counters.tickets_issued.value();
         for (listener, value) in self.possible_sums(of, can_resume) {
             counter(&mut metric, &[("listener", &listener)], value)?;
         }
-        let help =
-            "Clients whose ticket was refused and who had to authenticate in full, by reason";
+        let help = "Refused session tickets, by reason; the client then authenticates in full";
         let mut metric =
             encoder.encode_descriptor("tickets_refused", help, None, MetricType::Counter)?;
         for refusal in TicketRefusal::ALL {

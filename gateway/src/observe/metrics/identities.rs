@@ -10,7 +10,7 @@ use super::{Encoded, Metrics};
 
 impl Metrics {
     pub(super) fn encode_identities(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
-        let help = "Time that bytes of an identity were left waiting for its bytes_per_second, added up over its connections";
+        let help = "Time for which bytes_per_second made bytes of an identity wait, summed over its connections";
         let mut metric = encoder.encode_descriptor(
             "identity_slowed",
             help,

@@ -21,7 +21,7 @@ impl Metrics {
         // Of two authorities of one name, which differ by their keys, the worse value is shown: what is about to end must not
         // hide behind what is not, nor what is used for ever behind what is not.
         let (least, most) = (i64::min, i64::max);
-        let help = "Entries of the revocation list of an issuer";
+        let help = "Entries of an issuer's revocation list";
         gauges(
             encoder,
             ("crl_entries", help, None),
@@ -30,23 +30,22 @@ impl Metrics {
             |list| i64::try_from(list.len()).unwrap_or(i64::MAX),
         )?;
         let unit = Some(&Unit::Seconds);
-        let help = "When the revocation list of an issuer was made (thisUpdate), in Unix time";
+        let help = "Time at which an issuer's revocation list was made (thisUpdate), in Unix time";
         let made = ("crl_this_update_timestamp", help, unit);
         gauges(encoder, made, &config, least, |list| {
             unix_time(list.this_update())
         })?;
-        let help = "When the revocation list of an issuer ends (nextUpdate), in Unix time";
+        let help = "Time at which an issuer's revocation list ends (nextUpdate), in Unix time";
         let ends = ("crl_next_update_timestamp", help, unit);
         gauges(encoder, ends, &config, least, |list| {
             unix_time(list.next_update())
         })?;
-        let help =
-            "1 where a revocation list is used however old it is (dangerous_accept_stale_crl)";
+        let help = "1 if the gateway uses a revocation list however old it is (dangerous_accept_stale_crl)";
         let dangerous = ("dangerous_accept_stale_crl", help, None);
         gauges(encoder, dangerous, &config, most, |list| {
             i64::from(list.stale_policy() == StalePolicy::Allow)
         })?;
-        let help = "Files of revocation lists that were refused, at a start, a reload or a check";
+        let help = "Refused files of revocation lists, at a start, a reload or a check";
         let mut metric =
             encoder.encode_descriptor("crl_load_errors", help, None, MetricType::Counter)?;
         counter(&mut metric, &[], crl::refused_files())

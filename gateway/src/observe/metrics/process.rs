@@ -16,20 +16,20 @@ use crate::config::Listener;
 
 impl Metrics {
     pub(super) fn encode_process(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
-        let help = "Always 1; the label is the version of the program";
+        let help = "Always 1; the label is the program's version";
         let mut metric = encoder.encode_descriptor("build_info", help, None, MetricType::Gauge)?;
         gauge(&mut metric, &[("version", env!("CARGO_PKG_VERSION"))], 1)?;
         self.encode_drivers(encoder)?;
         self.encode_descriptors(encoder)?;
-        let help = "Lines of the log that were dropped, because they came faster than standard error was read";
+        let help = "Log lines dropped because they came faster than standard error was read";
         let mut metric =
             encoder.encode_descriptor("log_dropped", help, None, MetricType::Counter)?;
         counter(&mut metric, &[], dropped_lines())?;
-        let help = "Connections that may be open at once";
+        let help = "Limit of open connections";
         self.encode_limit(encoder, "connections_max", help, |listener| {
             listener.max_connections
         })?;
-        let help = "Handshakes that may be under way at once";
+        let help = "Limit of handshakes under way at once";
         self.encode_limit(encoder, "handshakes_max", help, |listener| {
             listener.max_handshakes
         })
@@ -38,12 +38,11 @@ impl Metrics {
     fn encode_descriptors(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
         let descriptors = &self.0.descriptors;
         let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let help = "Descriptors of connections: clients' and servers' sockets, and those that clients without a server will take";
+        let help = "Descriptors of connections: sockets of clients and servers, and those reserved for a client's server";
         let mut metric =
             encoder.encode_descriptor("connection_descriptors", help, None, MetricType::Gauge)?;
         metric.encode_gauge(&whole(descriptors.used()))?;
-        let help =
-            "Descriptors that connections may take; the others are for files and administration";
+        let help = "Limit of descriptors for connections; the rest is for files and administration";
         let mut metric = encoder.encode_descriptor(
             "connection_descriptors_max",
             help,
@@ -51,7 +50,7 @@ impl Metrics {
             MetricType::Gauge,
         )?;
         metric.encode_gauge(&i64::from(descriptors.max()))?;
-        let help = "Descriptors that are missing of those held back for files and administration";
+        let help = "Missing descriptors of those set aside for files and administration";
         let mut metric =
             encoder.encode_descriptor("descriptors_missing", help, None, MetricType::Gauge)?;
         metric.encode_gauge(&whole(descriptors.missing()))?;
@@ -65,7 +64,7 @@ impl Metrics {
     }
 
     fn encode_drivers(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
-        let help = "Always 1; the label is what moves the worker's bytes: io_uring, or epoll where io_uring is not available";
+        let help = "Always 1; the label says how the worker moves bytes: io_uring, or epoll if io_uring is not available";
         let mut metric =
             encoder.encode_descriptor("worker_driver", help, None, MetricType::Gauge)?;
         for (number, worker) in self.0.workers.iter().enumerate() {
@@ -110,7 +109,7 @@ impl Collector for Process {
         let spent = clock_gettime(ClockId::ProcessCPUTime);
         let spent = spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9;
         metric.encode_counter::<NoLabelSet, _, u64>(&spent, None)?;
-        let help = "When the process started, in Unix time";
+        let help = "Start time of the process, in Unix time";
         let mut metric = encoder.encode_descriptor(
             "start_time",
             help,
@@ -123,7 +122,7 @@ impl Collector for Process {
             .as_ref()
             .and_then(|process| process.statm().ok())
             .map(|memory| memory.resident * rustix::param::page_size() as u64);
-        let help = "Memory of the process that is resident";
+        let help = "Resident memory of the process";
         whole(
             &mut encoder,
             "resident_memory",
@@ -131,14 +130,14 @@ impl Collector for Process {
             (Some(&Unit::Bytes), resident_bytes),
         )?;
         let open = of_kernel.and_then(|process| process.fd_count().ok());
-        let help = "Descriptors that are open";
+        let help = "Open descriptors";
         whole(
             &mut encoder,
             "open_fds",
             help,
             (None, open.map(|count| count as u64)),
         )?;
-        let help = "Descriptors that may be open";
+        let help = "Limit of open descriptors";
         let limit = getrlimit(Resource::Nofile).current;
         whole(&mut encoder, "max_fds", help, (None, limit))
     }

@@ -13,7 +13,8 @@ use super::{Encoded, Metrics, counter, gauge};
 
 impl Metrics {
     pub(super) fn encode_reloads(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
-        let help = "Reloads of the configuration: taken, or refused with the old one going on";
+        let help =
+            "Reloads of the configuration: taken, or refused, with the old configuration in force";
         let mut metric = encoder.encode_descriptor("reloads", help, None, MetricType::Counter)?;
         for (result, reloads) in ["refused", "taken"].into_iter().zip(&self.0.reloads) {
             counter(
@@ -26,7 +27,7 @@ impl Metrics {
     }
 
     pub(super) fn encode_certificates(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
-        let help = "End of validity of each certificate the configuration names, in Unix time";
+        let help = "End of validity of each configured certificate, in Unix time";
         let name = "certificate_not_after_timestamp";
         let mut metric =
             encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
