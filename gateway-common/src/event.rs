@@ -49,38 +49,26 @@ impl BanEvent {
     }
 }
 
-/// What the kernel program had no room for. Each is counted, so that nothing is lost in silence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Lost {
-    /// A ban began, and the ring buffer was full: the ban holds, nobody was told.
-    BanEvent,
-    /// A source was to be banned, and is not.
-    Ban,
-    /// A flow was opened whose packets are not known: they pass. Its verdict counts, unless its socket had no room
-    /// either.
-    Flow,
-    /// A flow was opened or failed for which its source has no account: it is not followed, or not charged.
-    Account,
+closed_list! {
+    /// What the kernel program had no room for. Each is counted, so that nothing is lost in silence.
+    #[repr(u8)]
+    pub enum Lost {
+        /// A ban began, and the ring buffer was full: the ban holds, nobody was told.
+        BanEvent = "ban_event";
+        /// A source was to be banned, and is not.
+        Ban = "ban";
+        /// A flow was opened whose packets are not known: they pass. Its verdict counts, unless its socket had no room
+        /// either.
+        Flow = "flow";
+        /// A flow was opened or failed for which its source has no account: it is not followed, or not charged.
+        Account = "account";
+    }
 }
 
 impl Lost {
-    /// Every one, in the order of its number.
-    pub const ALL: [Self; 4] = [Self::BanEvent, Self::Ban, Self::Flow, Self::Account];
-
-    /// Position in the array.
+    /// Key of the map [`LOST_MAP`](crate::LOST_MAP).
     #[inline(always)]
-    pub const fn index(self) -> u32 {
+    pub const fn key(self) -> u32 {
         self as u32
-    }
-
-    /// The metric label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::BanEvent => "ban_event",
-            Self::Ban => "ban",
-            Self::Flow => "flow",
-            Self::Account => "account",
-        }
     }
 }

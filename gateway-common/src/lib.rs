@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod address;
+#[macro_use]
+mod closed_list;
 mod event;
 mod flow;
 mod judge;
@@ -17,6 +19,8 @@ mod settings;
 mod source;
 
 pub use address::Address;
+#[doc(hidden)]
+pub use closed_list::are_distinct;
 pub use event::{BanEvent, Lost};
 pub use flow::{
     Evidence, Flow, FlowKey, SocketFlow, first_bytes, flow_state, settled_by, settled_by_end,

@@ -78,7 +78,7 @@ pub const EVENTS_MAP: &str = "EVENTS";
 /// Bytes of the ring buffer: 4681 events of 48 bytes with the kernel's 8 before each.
 pub const EVENTS_BYTES: u32 = 256 * 1024;
 
-/// Name of the per-CPU array of counters of what was lost, a `u64` each at `Lost::index`.
+/// Name of the per-CPU array of counters of what was lost, a `u64` each at `Lost::key`.
 pub const LOST_MAP: &str = "LOST";
 
 /// Key of [`PORTS_MAP`]: a TCP destination port in the host's byte order.

@@ -1,100 +1,70 @@
 //! Why a flow ended as it did, and what became of a packet: two closed lists that kernel and user space share. In: a
 //! number from the other side. Out: a name for metrics, and what a failure costs its source. Pure.
 
-/// How a flow came out. Every flow is counted under at most one of these, once.
-///
-/// The numbers are positions in the counters and, for the verdicts, the name of the socket option that says them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Reason {
-    /// User space has verified who the client is.
-    Authenticated,
-    /// The client presented no certificate.
-    NoCertificate,
-    /// The certificate does not chain to a trusted CA.
-    UnknownIssuer,
-    /// A certificate has expired.
-    Expired,
-    /// A certificate is not valid yet.
-    NotYetValid,
-    /// A signature does not verify.
-    BadSignature,
-    /// The certificate is not one for clients.
-    WrongKeyUsage,
-    /// The certificate is revoked.
-    Revoked,
-    /// There is no revocation list to be trusted.
-    CrlStale,
-    /// An operator has blocked the client.
-    Blocked,
-    /// A key or signature is too weak.
-    WeakKey,
-    /// No rule admits the client.
-    NotAuthorized,
-    /// The client gave up with an alert.
-    ClientRejectedServer,
-    /// The first bytes are not TLS: said by user space, or seen in the kernel.
-    NotTls,
-    /// Bytes that break the protocol.
-    Malformed,
-    /// No version in common.
-    Version,
-    /// No cipher suite in common.
-    CipherSuite,
-    /// No key exchange group in common.
-    Group,
-    /// No application protocol in common.
-    Alpn,
-    /// No certificate for the name that was asked for.
-    Sni,
-    /// The handshake was not complete in time.
-    Timeout,
-    /// The client went away in the middle of the handshake.
-    Reset,
-    /// A connection limit was reached.
-    OverLimit,
-    /// The gateway's own fault.
-    Internal,
-    /// Turned away when it was accepted: its source is banned or denied, and no packet filter was on its path.
-    Banned,
-    /// The connection ended without a byte from the client: what health checks of load balancers look like.
-    NoData,
-    /// More flows of one source were waiting to be authenticated than the cap allows; in `enforce` this one was cut off.
-    TooManyPending,
+closed_list! {
+    /// How a flow came out. Every flow is counted under at most one of these, once.
+    ///
+    /// The numbers are positions in the counters and, for the verdicts, the name of the socket option that says them.
+    #[repr(u8)]
+    pub enum Reason: u16 {
+        /// User space has verified who the client is.
+        Authenticated = "authenticated", 0;
+        /// The client presented no certificate.
+        NoCertificate = "no_certificate", 10;
+        /// The certificate does not chain to a trusted CA.
+        UnknownIssuer = "unknown_issuer", 10;
+        /// A certificate has expired.
+        Expired = "expired", 1;
+        /// A certificate is not valid yet.
+        NotYetValid = "not_yet_valid", 1;
+        /// A signature does not verify.
+        BadSignature = "bad_signature", 10;
+        /// The certificate is not one for clients.
+        WrongKeyUsage = "wrong_key_usage", 5;
+        /// The certificate is revoked.
+        Revoked = "revoked", 5;
+        /// There is no revocation list to be trusted.
+        CrlStale = "crl_stale", 0;
+        /// An operator has blocked the client.
+        Blocked = "blocked", 5;
+        /// A key or signature is too weak.
+        WeakKey = "weak_key", 5;
+        /// No rule admits the client.
+        NotAuthorized = "not_authorized", 1;
+        /// The client gave up with an alert.
+        ClientRejectedServer = "client_rejected_server", 1;
+        /// The first bytes are not TLS: said by user space, or seen in the kernel.
+        NotTls = "not_tls", 10;
+        /// Bytes that break the protocol.
+        Malformed = "malformed", 10;
+        /// No version in common.
+        Version = "version", 1;
+        /// No cipher suite in common.
+        CipherSuite = "cipher_suite", 1;
+        /// No key exchange group in common.
+        Group = "group", 1;
+        /// No application protocol in common.
+        Alpn = "alpn", 1;
+        /// No certificate for the name that was asked for.
+        Sni = "sni", 1;
+        /// The handshake was not complete in time.
+        Timeout = "timeout", 5;
+        /// The client went away in the middle of the handshake.
+        Reset = "reset", 1;
+        /// A connection limit was reached.
+        OverLimit = "over_limit", 0;
+        /// The gateway's own fault.
+        Internal = "internal", 0;
+        /// Turned away when it was accepted: its source is banned or denied, and no packet filter was on its path.
+        Banned = "banned", 0;
+        /// The connection ended without a byte from the client: what health checks of load balancers look like.
+        NoData = "no_data", 0;
+        /// More flows of one source were waiting to be authenticated than the cap allows; in `enforce` this one was cut off.
+        TooManyPending = "too_many_pending", 0;
+    }
 }
 
 impl Reason {
-    /// Every reason, in the order of its number.
-    pub const ALL: [Self; 27] = [
-        Self::Authenticated,
-        Self::NoCertificate,
-        Self::UnknownIssuer,
-        Self::Expired,
-        Self::NotYetValid,
-        Self::BadSignature,
-        Self::WrongKeyUsage,
-        Self::Revoked,
-        Self::CrlStale,
-        Self::Blocked,
-        Self::WeakKey,
-        Self::NotAuthorized,
-        Self::ClientRejectedServer,
-        Self::NotTls,
-        Self::Malformed,
-        Self::Version,
-        Self::CipherSuite,
-        Self::Group,
-        Self::Alpn,
-        Self::Sni,
-        Self::Timeout,
-        Self::Reset,
-        Self::OverLimit,
-        Self::Internal,
-        Self::Banned,
-        Self::NoData,
-        Self::TooManyPending,
-    ];
-
     /// Numbers below this one can be said by user space; the others only the kernel finds.
     const VERDICTS: i32 = Self::NoData as i32;
 
@@ -107,77 +77,12 @@ impl Reason {
         Self::ALL.get(number as usize).copied()
     }
 
-    /// Position in [`Reason::ALL`] and in the counters.
-    #[inline(always)]
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-
-    /// The metric label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Authenticated => "authenticated",
-            Self::NoCertificate => "no_certificate",
-            Self::UnknownIssuer => "unknown_issuer",
-            Self::Expired => "expired",
-            Self::NotYetValid => "not_yet_valid",
-            Self::BadSignature => "bad_signature",
-            Self::WrongKeyUsage => "wrong_key_usage",
-            Self::Revoked => "revoked",
-            Self::CrlStale => "crl_stale",
-            Self::Blocked => "blocked",
-            Self::WeakKey => "weak_key",
-            Self::NotAuthorized => "not_authorized",
-            Self::ClientRejectedServer => "client_rejected_server",
-            Self::NotTls => "not_tls",
-            Self::Malformed => "malformed",
-            Self::Version => "version",
-            Self::CipherSuite => "cipher_suite",
-            Self::Group => "group",
-            Self::Alpn => "alpn",
-            Self::Sni => "sni",
-            Self::Timeout => "timeout",
-            Self::Reset => "reset",
-            Self::OverLimit => "over_limit",
-            Self::Internal => "internal",
-            Self::Banned => "banned",
-            Self::NoData => "no_data",
-            Self::TooManyPending => "too_many_pending",
-        }
-    }
-
     /// Points that such an end costs the source, unless the settings say otherwise.
     ///
     /// What an honest agent meets in its life costs nothing or little: a clock that is off, a certificate that ran out
     /// or a listener that is full must not shut out the others behind its address.
     pub const fn weight(self) -> u16 {
-        match self {
-            Self::Authenticated
-            | Self::CrlStale
-            | Self::OverLimit
-            | Self::Internal
-            | Self::Banned
-            | Self::NoData
-            | Self::TooManyPending => 0,
-            Self::Expired
-            | Self::NotYetValid
-            | Self::NotAuthorized
-            | Self::ClientRejectedServer
-            | Self::Version
-            | Self::CipherSuite
-            | Self::Group
-            | Self::Alpn
-            | Self::Sni
-            | Self::Reset => 1,
-            Self::Timeout | Self::WeakKey | Self::WrongKeyUsage | Self::Revoked | Self::Blocked => {
-                5
-            }
-            Self::NoCertificate
-            | Self::UnknownIssuer
-            | Self::BadSignature
-            | Self::NotTls
-            | Self::Malformed => 10,
-        }
+        self.row()
     }
 }
 
@@ -216,91 +121,43 @@ const _: () = assert!(Pass::ALL.len() <= Fate::DROPPED);
 const _: () = assert!(Fate::DROPPED + Drop::ALL.len() <= Fate::WOULD_DROP);
 const _: () = assert!(Fate::WOULD_DROP + Drop::ALL.len() <= COUNTERS);
 
-/// Why a packet passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Pass {
-    /// It ends a flow (FIN or RST): dropping it would only keep the flow alive.
-    Ending,
-    /// Its source is on the list of those who are always let through.
-    Allowed,
-    /// Its flow is authenticated.
-    Authenticated,
-    /// Its flow has failed, and user space is closing it.
-    Failed,
-    /// Its flow still has time, and has kept to its bounds.
-    Pending,
-    /// As `Pending`, and the first bytes of its flow, which it carries, are no TLS ClientHello. User space sees that
-    /// too, refuses at once and says so, which the source pays for. Without the packet it would wait for it in vain.
-    NotTls,
-    /// It asks for a new flow.
-    Opening,
-    /// Its flow is not known: it is older than the guard, is only being opened, or has ended.
-    Unknown,
-}
-
-impl Pass {
-    /// Every one, in the order of its number.
-    pub const ALL: [Self; 8] = [
-        Self::Ending,
-        Self::Allowed,
-        Self::Authenticated,
-        Self::Failed,
-        Self::Pending,
-        Self::NotTls,
-        Self::Opening,
-        Self::Unknown,
-    ];
-
-    /// The metric label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Ending => "ending",
-            Self::Allowed => "allowed",
-            Self::Authenticated => "authenticated",
-            Self::Failed => "failed",
-            Self::Pending => "pending",
-            Self::NotTls => "not_tls",
-            Self::Opening => "opening",
-            Self::Unknown => "unknown",
-        }
+closed_list! {
+    /// Why a packet passed.
+    #[repr(u8)]
+    pub enum Pass {
+        /// It ends a flow (FIN or RST): dropping it would only keep the flow alive.
+        Ending = "ending";
+        /// Its source is on the list of those who are always let through.
+        Allowed = "allowed";
+        /// Its flow is authenticated.
+        Authenticated = "authenticated";
+        /// Its flow has failed, and user space is closing it.
+        Failed = "failed";
+        /// Its flow still has time, and has kept to its bounds.
+        Pending = "pending";
+        /// As `Pending`, and the first bytes of its flow, which it carries, are no TLS ClientHello. User space sees that
+        /// too, refuses at once and says so, which the source pays for. Without the packet it would wait for it in vain.
+        NotTls = "not_tls";
+        /// It asks for a new flow.
+        Opening = "opening";
+        /// Its flow is not known: it is older than the guard, is only being opened, or has ended.
+        Unknown = "unknown";
     }
 }
 
-/// Why a packet is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Drop {
-    /// Its source is on the list of those who are never let through.
-    Denied,
-    /// Its source is banned, and its flow is new or not authenticated.
-    Banned,
-    /// Too many flows of its source wait to be authenticated.
-    TooManyPending,
-    /// Its flow was not authenticated in time.
-    Deadline,
-    /// Its flow sent more than a handshake needs.
-    ByteBudget,
-}
-
-impl Drop {
-    /// Every one, in the order of its number.
-    pub const ALL: [Self; 5] = [
-        Self::Denied,
-        Self::Banned,
-        Self::TooManyPending,
-        Self::Deadline,
-        Self::ByteBudget,
-    ];
-
-    /// The metric label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Denied => "denied",
-            Self::Banned => "banned",
-            Self::TooManyPending => "too_many_pending",
-            Self::Deadline => "deadline",
-            Self::ByteBudget => "byte_budget",
-        }
+closed_list! {
+    /// Why a packet is dropped.
+    #[repr(u8)]
+    pub enum Drop {
+        /// Its source is on the list of those who are never let through.
+        Denied = "denied";
+        /// Its source is banned, and its flow is new or not authenticated.
+        Banned = "banned";
+        /// Too many flows of its source wait to be authenticated.
+        TooManyPending = "too_many_pending";
+        /// Its flow was not authenticated in time.
+        Deadline = "deadline";
+        /// Its flow sent more than a handshake needs.
+        ByteBudget = "byte_budget";
     }
 }

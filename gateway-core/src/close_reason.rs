@@ -1,176 +1,136 @@
 //! Why an established connection ended: one closed enum, and the only place that names it for metrics and logs.
 //! In: what refuses a client, or what is objected to it. Out: the reason its connection closes for. Pure.
 
+use gateway_common::closed_list;
+
 use crate::failure::Failure;
 use crate::trust::Objection;
 
-/// Why a connection ended. The label of a metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CloseReason {
-    /// Both directions came to their clean end.
-    Finished,
-    /// The client's bytes ended without close_notify.
-    ClientTruncated,
-    /// The client's connection broke.
-    ClientReset,
-    /// The client broke the TLS protocol, or sent a fatal alert.
-    ClientProtocol,
-    /// No server of the backend could be reached.
-    BackendUnreachable,
-    /// The backend's bytes ended without close_notify.
-    BackendTruncated,
-    /// The backend's connection broke.
-    BackendReset,
-    /// The backend broke the TLS protocol, or sent a fatal alert.
-    BackendProtocol,
-    /// The backend ended it cleanly before the client did, and had not sent a byte.
-    BackendUnanswered,
-    /// The backend refused our certificate.
-    BackendRefusedUs,
-    /// Nothing moved for the idle timeout.
-    Idle,
-    /// The maximum connection age was reached.
-    Age,
-    /// The client's certificate ended.
-    Expired,
-    /// It was about to end, and the connection had a quiet moment.
-    Expiring,
-    /// A revocation list names the client's certificate, or one above it.
-    Revoked,
-    /// An operator has blocked the client.
-    Blocked,
-    /// The CA its certificate leads to is not trusted any more.
-    Untrusted,
-    /// No rule admits it any more, or another one than before.
-    NotAuthorized,
-    /// A revocation list that its chain needs became too old, or is missing, before a byte of it was passed on.
-    CrlStale,
-    /// A revocation list names the backend's certificate, or one above it.
-    BackendRevoked,
-    /// The CA the backend's certificate leads to is not trusted any more.
-    BackendUntrusted,
-    /// The gateway is going down.
-    Drained,
-    /// A fault of the gateway.
-    Internal,
+closed_list! {
+    /// Why a connection ended. The label of a metric.
+    pub enum CloseReason: Cause {
+        /// Both directions came to their clean end.
+        Finished = "finished", Cause::Ordinary;
+        /// The client's bytes ended without close_notify.
+        ClientTruncated = "client_truncated", Cause::Ordinary;
+        /// The client's connection broke.
+        ClientReset = "client_reset", Cause::Ordinary;
+        /// The client broke the TLS protocol, or sent a fatal alert.
+        ClientProtocol = "client_protocol", Cause::ClientFault;
+        /// No server of the backend could be reached.
+        BackendUnreachable = "backend_unreachable", Cause::Gateway;
+        /// The backend's bytes ended without close_notify.
+        BackendTruncated = "backend_truncated", Cause::BackendFault;
+        /// The backend's connection broke.
+        BackendReset = "backend_reset", Cause::BackendFault;
+        /// The backend broke the TLS protocol, or sent a fatal alert.
+        BackendProtocol = "backend_protocol", Cause::BackendFault;
+        /// The backend ended it cleanly before the client did, and had not sent a byte.
+        BackendUnanswered = "backend_unanswered", Cause::BackendFault;
+        /// The backend refused our certificate.
+        BackendRefusedUs = "backend_refused_us", Cause::BackendFault;
+        /// Nothing moved for the idle timeout.
+        Idle = "idle", Cause::Ordinary;
+        /// The maximum connection age was reached.
+        Age = "age", Cause::Gateway;
+        /// The client's certificate ended.
+        Expired = "expired", Cause::Expiry;
+        /// It was about to end, and the connection had a quiet moment.
+        Expiring = "expiring", Cause::Gateway;
+        /// A revocation list names the client's certificate, or one above it.
+        Revoked = "revoked", Cause::Revocation;
+        /// An operator has blocked the client.
+        Blocked = "blocked", Cause::Revocation;
+        /// The CA its certificate leads to is not trusted any more.
+        Untrusted = "untrusted", Cause::Trust;
+        /// No rule admits it any more, or another one than before.
+        NotAuthorized = "not_authorized", Cause::Trust;
+        /// A revocation list that its chain needs became too old, or is missing, before a byte of it was passed on.
+        CrlStale = "crl_stale", Cause::Trust;
+        /// A revocation list names the backend's certificate, or one above it.
+        BackendRevoked = "backend_revoked", Cause::Revocation;
+        /// The CA the backend's certificate leads to is not trusted any more.
+        BackendUntrusted = "backend_untrusted", Cause::Trust;
+        /// The gateway is going down.
+        Drained = "drained", Cause::Gateway;
+        /// A fault of the gateway.
+        Internal = "internal", Cause::Gateway;
+    }
+}
+
+/// What ends a connection.
+#[derive(Clone, Copy)]
+enum Cause {
+    /// The client and the backend, or their silence.
+    Ordinary,
+    /// A fault of the client.
+    ClientFault,
+    /// A fault of the backend.
+    BackendFault,
+    /// A list of revoked or blocked certificates.
+    Revocation,
+    /// A reload that trusts the client, or its server, no longer.
+    Trust,
+    /// The end of a certificate.
+    Expiry,
+    /// The gateway: its bounds in time, its drain, a fault of its own, or no server that it could reach.
+    Gateway,
 }
 
 impl CloseReason {
-    /// Every end.
-    pub const ALL: [CloseReason; 23] = [
-        CloseReason::Finished,
-        CloseReason::ClientTruncated,
-        CloseReason::ClientReset,
-        CloseReason::ClientProtocol,
-        CloseReason::BackendUnreachable,
-        CloseReason::BackendTruncated,
-        CloseReason::BackendReset,
-        CloseReason::BackendProtocol,
-        CloseReason::BackendUnanswered,
-        CloseReason::BackendRefusedUs,
-        CloseReason::Idle,
-        CloseReason::Age,
-        CloseReason::Expired,
-        CloseReason::Expiring,
-        CloseReason::Revoked,
-        CloseReason::Blocked,
-        CloseReason::Untrusted,
-        CloseReason::NotAuthorized,
-        CloseReason::CrlStale,
-        CloseReason::BackendRevoked,
-        CloseReason::BackendUntrusted,
-        CloseReason::Drained,
-        CloseReason::Internal,
-    ];
-
-    /// The metric label and log field.
-    pub const fn label(self) -> &'static str {
-        match self {
-            CloseReason::Finished => "finished",
-            CloseReason::ClientTruncated => "client_truncated",
-            CloseReason::ClientReset => "client_reset",
-            CloseReason::ClientProtocol => "client_protocol",
-            CloseReason::BackendUnreachable => "backend_unreachable",
-            CloseReason::BackendTruncated => "backend_truncated",
-            CloseReason::BackendReset => "backend_reset",
-            CloseReason::BackendProtocol => "backend_protocol",
-            CloseReason::BackendUnanswered => "backend_unanswered",
-            CloseReason::BackendRefusedUs => "backend_refused_us",
-            CloseReason::Idle => "idle",
-            CloseReason::Age => "age",
-            CloseReason::Expired => "expired",
-            CloseReason::Expiring => "expiring",
-            CloseReason::Revoked => "revoked",
-            CloseReason::Blocked => "blocked",
-            CloseReason::Untrusted => "untrusted",
-            CloseReason::NotAuthorized => "not_authorized",
-            CloseReason::CrlStale => "crl_stale",
-            CloseReason::BackendRevoked => "backend_revoked",
-            CloseReason::BackendUntrusted => "backend_untrusted",
-            CloseReason::Drained => "drained",
-            CloseReason::Internal => "internal",
+    /// Whether what the gateway trusts has changed: the client, or its server, may not stay.
+    pub const fn is_loss_of_trust(self) -> bool {
+        match self.row() {
+            Cause::Revocation | Cause::Trust => true,
+            Cause::Ordinary
+            | Cause::ClientFault
+            | Cause::BackendFault
+            | Cause::Expiry
+            | Cause::Gateway => false,
         }
     }
 
-    /// Whether it is what a reload says of a client, or of the server behind it, that may not stay.
-    pub const fn is_by_judgement(self) -> bool {
-        matches!(
-            self,
-            CloseReason::Revoked
-                | CloseReason::Blocked
-                | CloseReason::Untrusted
-                | CloseReason::NotAuthorized
-                | CloseReason::CrlStale
-                | CloseReason::BackendRevoked
-                | CloseReason::BackendUntrusted
-        )
-    }
-
-    /// Whether a reload closes the connection at once. Other closes are spread over time, so that clients do not all connect
-    /// anew in the same second.
+    /// Whether the connection closes at once. Other closes after a reload are spread over time, so that clients do not all
+    /// connect anew in the same second.
     pub const fn is_immediate(self) -> bool {
-        matches!(
-            self,
-            CloseReason::Revoked
-                | CloseReason::Blocked
-                | CloseReason::BackendRevoked
-                | CloseReason::Expired
-        )
-    }
-
-    /// Whether the backend ended it, other than by an answer and a clean end. That no server could be reached is reported by
-    /// itself.
-    pub const fn is_backends_fault(self) -> bool {
-        matches!(
-            self,
-            CloseReason::BackendTruncated
-                | CloseReason::BackendReset
-                | CloseReason::BackendProtocol
-                | CloseReason::BackendUnanswered
-                | CloseReason::BackendRefusedUs
-        )
-    }
-
-    /// What it was, if the backend had ended the connection before without a word: the client's part in it was to notice.
-    pub const fn after_no_answer(self) -> Self {
-        match self {
-            CloseReason::Finished
-            | CloseReason::ClientTruncated
-            | CloseReason::ClientReset
-            | CloseReason::Idle => CloseReason::BackendUnanswered,
-            other => other,
+        match self.row() {
+            Cause::Revocation | Cause::Expiry => true,
+            Cause::Ordinary
+            | Cause::ClientFault
+            | Cause::BackendFault
+            | Cause::Trust
+            | Cause::Gateway => false,
         }
     }
 
-    /// How a connection ends whose client would be refused for this if it came now.
-    pub const fn of_refusal(failure: Failure) -> Self {
+    /// Whether the backend ended it, other than by an answer and a clean end. A backend without a server that can be reached is
+    /// reported by itself.
+    pub const fn is_backends_fault(self) -> bool {
+        matches!(self.row(), Cause::BackendFault)
+    }
+
+    /// The reason if the backend had closed before without an answer: then the client has only noticed that.
+    pub const fn after_no_answer(self) -> Self {
+        match self.row() {
+            Cause::Ordinary => CloseReason::BackendUnanswered,
+            Cause::ClientFault
+            | Cause::BackendFault
+            | Cause::Revocation
+            | Cause::Trust
+            | Cause::Expiry
+            | Cause::Gateway => self,
+        }
+    }
+
+    /// Why an open connection closes when a new one of its client would fail by `failure`.
+    pub const fn from_failure(failure: Failure) -> Self {
         match failure {
             Failure::Blocked => CloseReason::Blocked,
             Failure::Revoked => CloseReason::Revoked,
             Failure::Expired => CloseReason::Expired,
             Failure::CrlStale => CloseReason::CrlStale,
             Failure::NotAuthorized => CloseReason::NotAuthorized,
-            // Its chain is none that is taken any more: roots, keys, signatures.
+            // The gateway does not accept the chain any more: its root, a key or a signature.
             Failure::UnknownIssuer
             | Failure::NotYetValid
             | Failure::BadSignature
@@ -181,10 +141,10 @@ impl CloseReason {
             | Failure::PathConstraint
             | Failure::CriticalExtension
             | Failure::Malformed
-            // Nothing is known that speaks for it any more.
+            // Nothing is known any more that proves the client.
             | Failure::NoCertificate
             | Failure::Internal
-            // No certificate is refused for these: they end handshakes, and the client is past its own.
+            // These end handshakes, which the client has behind it.
             | Failure::ClientRejectedServer
             | Failure::NotTls
             | Failure::Version
@@ -199,40 +159,16 @@ impl CloseReason {
         }
     }
 
-    /// How a connection ends whose client is objected to.
-    pub const fn of_objection(objection: &Objection) -> Option<Self> {
+    /// Why an open connection closes on an objection to its client; `None` if it stays open.
+    pub const fn from_objection(objection: &Objection) -> Option<Self> {
         match objection {
             Objection::Blocked => Some(CloseReason::Blocked),
             Objection::Revoked => Some(CloseReason::Revoked),
             Objection::Expired => Some(CloseReason::Expired),
             Objection::Untrusted | Objection::Constrained => Some(CloseReason::Untrusted),
             Objection::NotAuthorized(_) => Some(CloseReason::NotAuthorized),
-            // Refuses newcomers and takes nobody's connection away.
+            // It refuses new clients and closes no open connection.
             Objection::CrlStale(_) => None,
         }
-    }
-
-    /// Position in `ALL`, for counters kept in an array.
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashSet;
-
-    #[test]
-    fn every_close_reason_stands_once_in_all_at_its_own_index() {
-        for (position, reason) in CloseReason::ALL.into_iter().enumerate() {
-            assert_eq!(reason.index(), position, "{reason:?}");
-        }
-    }
-
-    #[test]
-    fn labels_are_unique() {
-        let labels: HashSet<_> = CloseReason::ALL.map(CloseReason::label).into();
-        assert_eq!(labels.len(), CloseReason::ALL.len());
     }
 }

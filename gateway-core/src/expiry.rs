@@ -5,45 +5,21 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::SystemTime;
 
-/// How much of a lifetime is left, as far as anybody acts on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Band {
-    /// More than a third, or it has not begun.
-    Good,
-    /// A third at most: whatever renews it should have begun.
-    Third,
-    /// A sixth at most: renewal has failed for a while.
-    Sixth,
-    /// A twentieth at most: an outage is near.
-    Twentieth,
-    /// Nothing.
-    Ended,
-}
+use gateway_common::closed_list;
 
-impl Band {
-    /// Every band, from the best on.
-    pub const ALL: [Band; 5] = [
-        Band::Good,
-        Band::Third,
-        Band::Sixth,
-        Band::Twentieth,
-        Band::Ended,
-    ];
-
-    /// The metric label and log field.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Band::Good => "good",
-            Band::Third => "third",
-            Band::Sixth => "sixth",
-            Band::Twentieth => "twentieth",
-            Band::Ended => "ended",
-        }
-    }
-
-    /// Position in `ALL`.
-    pub const fn index(self) -> usize {
-        self as usize
+closed_list! {
+    /// How much of a lifetime is left, as far as anybody acts on it.
+    pub enum Band {
+        /// More than a third, or it has not begun.
+        Good = "good";
+        /// A third at most: whatever renews it should have begun.
+        Third = "third";
+        /// A sixth at most: renewal has failed for a while.
+        Sixth = "sixth";
+        /// A twentieth at most: an outage is near.
+        Twentieth = "twentieth";
+        /// Nothing.
+        Ended = "ended";
     }
 }
 

@@ -2,7 +2,8 @@
 //! In: the header of each record, and the content of those that are not encrypted. Out: a fault, with the alert that the standard
 //! wants for it. Keeps a few bytes of the message that is being received; never the message itself.
 
-use crate::failure::{Alert, Failure};
+use crate::alert::Alert;
+use crate::failure::Failure;
 use crate::record::{CONTENT_BYTES_MAX, HEADER_BYTES};
 
 /// Content types (RFC 8446 section 5.1).
@@ -59,11 +60,11 @@ impl RecordFault {
     /// What the peer is told.
     pub const fn alert(self) -> Alert {
         match self {
-            RecordFault::TooLong => Alert(22), // record_overflow
+            RecordFault::TooLong => Alert::RECORD_OVERFLOW,
             RecordFault::UnexpectedType | RecordFault::Empty | RecordFault::Interleaved => {
-                Alert(10) // unexpected_message
+                Alert::UNEXPECTED_MESSAGE
             }
-            RecordFault::OldVersion => Alert(70), // protocol_version
+            RecordFault::OldVersion => Alert::PROTOCOL_VERSION,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! time and by the thousand cases; what this crate does not depend on, it cannot do.
 
 pub mod admission;
+pub mod alert;
 pub mod alpn;
 pub mod anchors;
 pub mod authority;

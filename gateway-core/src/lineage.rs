@@ -4,6 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use gateway_common::closed_list;
 use serde::{Deserialize, Serialize};
 
 use crate::certificate::{Certificate, Chain};
@@ -32,65 +33,29 @@ pub struct ResumptionPolicy {
     pub epoch: u64,
 }
 
-/// Why a ticket was refused. The label of a metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TicketRefusal {
-    /// The full handshake is too long ago.
-    Age,
-    /// A certificate of the chain has ended.
-    Expired,
-    /// A revocation list names the certificate or one above it.
-    Revoked,
-    /// The revocation list of one of its issuers is missing or too old.
-    CrlStale,
-    /// An operator has blocked the client.
-    Blocked,
-    /// The chain's root is not trusted any more, or has other name constraints.
-    Anchor,
-    /// No rule admits the client any more.
-    Rule,
-    /// Sealed before tickets were distrusted.
-    Epoch,
-    /// Sealed by another listener, or tampered with.
-    Domain,
-    /// Sealed with a key that is not known here (any more).
-    UnknownKey,
-}
-
-impl TicketRefusal {
-    /// Every refusal.
-    pub const ALL: [TicketRefusal; 10] = [
-        TicketRefusal::Age,
-        TicketRefusal::Expired,
-        TicketRefusal::Revoked,
-        TicketRefusal::CrlStale,
-        TicketRefusal::Blocked,
-        TicketRefusal::Anchor,
-        TicketRefusal::Rule,
-        TicketRefusal::Epoch,
-        TicketRefusal::Domain,
-        TicketRefusal::UnknownKey,
-    ];
-
-    /// The metric label and log field.
-    pub const fn label(self) -> &'static str {
-        match self {
-            TicketRefusal::Age => "age",
-            TicketRefusal::Expired => "expired",
-            TicketRefusal::Revoked => "revoked",
-            TicketRefusal::CrlStale => "crl_stale",
-            TicketRefusal::Blocked => "blocked",
-            TicketRefusal::Anchor => "anchor",
-            TicketRefusal::Rule => "rule",
-            TicketRefusal::Epoch => "epoch",
-            TicketRefusal::Domain => "domain",
-            TicketRefusal::UnknownKey => "unknown_key",
-        }
-    }
-
-    /// Position in `ALL`, for counters kept in an array.
-    pub const fn index(self) -> usize {
-        self as usize
+closed_list! {
+    /// Why a ticket was refused. The label of a metric.
+    pub enum TicketRefusal {
+        /// The full handshake is too long ago.
+        Age = "age";
+        /// A certificate of the chain has ended.
+        Expired = "expired";
+        /// A revocation list names the certificate or one above it.
+        Revoked = "revoked";
+        /// The revocation list of one of its issuers is missing or too old.
+        CrlStale = "crl_stale";
+        /// An operator has blocked the client.
+        Blocked = "blocked";
+        /// The chain's root is not trusted any more, or has other name constraints.
+        Anchor = "anchor";
+        /// No rule admits the client any more.
+        Rule = "rule";
+        /// Sealed before tickets were distrusted.
+        Epoch = "epoch";
+        /// Sealed by another listener, or tampered with.
+        Domain = "domain";
+        /// Sealed with a key that is not known here (any more).
+        UnknownKey = "unknown_key";
     }
 }
 
@@ -267,13 +232,6 @@ mod tests {
             ..trust()
         };
         assert_eq!(judge(&constrained), Err(TicketRefusal::Anchor));
-    }
-
-    #[test]
-    fn every_refusal_stands_once_in_all_at_its_own_index() {
-        for (position, refusal) in TicketRefusal::ALL.into_iter().enumerate() {
-            assert_eq!(refusal.index(), position, "{}", refusal.label());
-        }
     }
 
     proptest! {

@@ -161,7 +161,7 @@ fn now_ns() -> u64 {
 /// Counts what there was no room for.
 #[inline(always)]
 fn lose(lost: Lost) {
-    if let Some(counter) = LOST.get_ptr_mut(lost.index()) {
+    if let Some(counter) = LOST.get_ptr_mut(lost.key()) {
         // SAFETY: the map lent the pointer, to a value of eight bytes.
         unsafe { atomic::add(counter, 1) };
     }

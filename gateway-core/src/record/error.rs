@@ -1,7 +1,7 @@
 //! What can be wrong with records, and the alert that says so: the one place where both meet.
 //! A new error does not compile until it has its alert.
 
-use crate::failure::Alert;
+use crate::alert::Alert;
 
 /// What is wrong with what the peer sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -57,8 +57,8 @@ impl OpenError {
     /// The alert to send; none to a peer that has given up itself.
     pub const fn alert(self) -> Option<Alert> {
         match self {
-            OpenError::Forged => Some(Alert(20)),   // bad_record_mac
-            OpenError::Overflow => Some(Alert(22)), // record_overflow
+            OpenError::Forged => Some(Alert::BAD_RECORD_MAC),
+            OpenError::Overflow => Some(Alert::RECORD_OVERFLOW),
             // RFC 8446 section 5: of an unexpected type; section 5.4: without a type, or without content; section 5.1:
             // between parts, or before a change of keys.
             OpenError::UnexpectedType
@@ -68,10 +68,10 @@ impl OpenError {
             | OpenError::UnexpectedMessage
             | OpenError::NotAligned
             | OpenError::TooManyKeyUpdates
-            | OpenError::TooManyEmptyRecords => Some(Alert(10)), // unexpected_message
-            OpenError::MalformedMessage | OpenError::MalformedAlert => Some(Alert(50)), // decode_error
-            OpenError::IllegalKeyUpdate => Some(Alert(47)), // illegal_parameter, section 4.6.3
-            OpenError::SequenceExhausted => Some(Alert(80)), // internal_error
+            | OpenError::TooManyEmptyRecords => Some(Alert::UNEXPECTED_MESSAGE),
+            OpenError::MalformedMessage | OpenError::MalformedAlert => Some(Alert::DECODE_ERROR),
+            OpenError::IllegalKeyUpdate => Some(Alert::ILLEGAL_PARAMETER), // section 4.6.3
+            OpenError::SequenceExhausted => Some(Alert::INTERNAL_ERROR),
             OpenError::PeerAlert(_) => None,
         }
     }

@@ -11,7 +11,7 @@ use super::{
     CONTENT_BYTES_MAX, EMPTY_RECORDS_MAX, KEY_UPDATES_MAX, KeyUpdateRequest, TAG_BYTES,
     content_type,
 };
-use crate::failure::Alert;
+use crate::alert::Alert;
 
 const CLOSE_NOTIFY: u8 = 0;
 const USER_CANCELED: u8 = 90;

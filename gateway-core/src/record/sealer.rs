@@ -9,7 +9,7 @@ use super::error::SealError;
 use super::header::{HEADER_BYTES, header_of};
 use super::message::key_update;
 use super::{CONTENT_BYTES_MAX, OVERHEAD_BYTES, TAG_BYTES, content_type};
-use crate::failure::Alert;
+use crate::alert::Alert;
 
 /// Length of a record with an alert.
 pub const ALERT_RECORD_BYTES: usize = 2 + OVERHEAD_BYTES;

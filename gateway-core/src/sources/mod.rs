@@ -17,8 +17,8 @@ mod shelf;
 use std::net::IpAddr;
 
 use gateway_common::{
-    Account, Address, Ban, COUNTERS, Evidence, Listed, Reason, Settings, Source, first_bytes, mode,
-    settled_by,
+    Account, Address, Ban, COUNTERS, Drop, Evidence, Listed, Reason, Settings, Source, closed_list,
+    first_bytes, mode, settled_by,
 };
 
 pub use lists::Lists;
@@ -52,36 +52,22 @@ impl Policy {
     }
 }
 
-/// Why a connection is refused before a byte of it is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// Its address is on the list of those who are never let in.
-    Denied,
-    /// Its source is banned.
-    Banned,
-    /// Too many flows of its source wait to be authenticated.
-    TooManyPending,
+closed_list! {
+    /// Why a connection is refused before a byte of it is read. Labels are those of the kernel's drops.
+    pub enum Refusal: Reason {
+        /// Its address is on the list of those that are never admitted.
+        Denied = Drop::Denied.label(), Reason::Banned;
+        /// Its source is banned.
+        Banned = Drop::Banned.label(), Reason::Banned;
+        /// Too many flows of its source wait to be authenticated.
+        TooManyPending = Drop::TooManyPending.label(), Reason::TooManyPending;
+    }
 }
 
 impl Refusal {
-    /// Every one, in the order of the counters.
-    pub const ALL: [Self; 3] = [Self::Denied, Self::Banned, Self::TooManyPending];
-
     /// What its flow is counted under.
     pub const fn reason(self) -> Reason {
-        match self {
-            Self::Denied | Self::Banned => Reason::Banned,
-            Self::TooManyPending => Reason::TooManyPending,
-        }
-    }
-
-    /// The metric label: the one that the kernel's drops have.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Denied => gateway_common::Drop::Denied.label(),
-            Self::Banned => gateway_common::Drop::Banned.label(),
-            Self::TooManyPending => gateway_common::Drop::TooManyPending.label(),
-        }
+        self.row()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Every malformed case of RFC 8446 sections 5 and 6 after the handshake, each with its alert, in any pieces.
 
-use gateway_core::failure::Alert;
+use gateway_core::alert::Alert;
 use gateway_core::record::{
     CONTENT_BYTES_MAX, EMPTY_RECORDS_MAX, KEY_UPDATES_MAX, MESSAGE_BYTES_MAX, OpenError, Opener,
     Peer,

@@ -1,6 +1,6 @@
 //! The ends of keys: confidentiality limits and sequence numbers, on invented counters.
 
-use gateway_core::failure::Alert;
+use gateway_core::alert::Alert;
 use gateway_core::record::{
     KeyUpdateRequest, OpenError, Opener, Peer, SealError, Sealer, Suite, TrafficKey,
 };

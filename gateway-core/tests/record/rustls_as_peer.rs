@@ -4,7 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
-use gateway_core::failure::Alert;
+use gateway_core::alert::Alert;
 use gateway_core::record::{
     Batch, CONTENT_BYTES_MAX, KeyUpdateRequest, OVERHEAD_BYTES, Opener, Peer, Sealer, Stop, Suite,
     TrafficKey,

@@ -1,6 +1,6 @@
 //! A record changed, cut, repeated, left out or moved yields nothing, and says so with the right alert.
 
-use gateway_core::failure::Alert;
+use gateway_core::alert::Alert;
 use gateway_core::record::{Aead, OpenError, Opener, Peer, Sealer, TrafficKey};
 use proptest::prelude::*;
 

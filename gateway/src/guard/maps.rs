@@ -238,7 +238,7 @@ impl Maps {
         let count = |lost: Lost| {
             let values = self
                 .lost
-                .get(&lost.index(), 0)
+                .get(&lost.key(), 0)
                 .map_err(|error| GuardError::counters(&error))?;
             Ok((lost, values.iter().sum()))
         };

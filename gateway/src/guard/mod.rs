@@ -50,7 +50,7 @@ pub use maps::{Maps, PortCount, SourceState, address_of, source_of};
 use maps::{map_of, typed};
 pub use pins::{Pins, former_name};
 use ports::Ports;
-pub use verdict::{reason_of, say};
+pub use verdict::say;
 
 /// The kernel programs that this binary carries, as `cargo xtask ebpf` built them.
 pub static EMBEDDED_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(

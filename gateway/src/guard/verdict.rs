@@ -9,7 +9,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use gateway_common::{Reason, VERDICT_LEVEL};
-use gateway_core::failure::Failure;
 
 /// Tells the kernel program how the handshake on `socket` came out. Works after the client is gone too, as long as the
 /// socket is open; the first word on a flow is the one that counts.
@@ -38,66 +37,11 @@ pub fn say(socket: impl AsFd, reason: Reason) -> io::Result<()> {
     }
 }
 
-/// The kernel's word for a failure. It weighs alike what it has no word of its own for.
-pub const fn reason_of(failure: Failure) -> Reason {
-    match failure {
-        Failure::NoCertificate => Reason::NoCertificate,
-        Failure::UnknownIssuer => Reason::UnknownIssuer,
-        Failure::Expired => Reason::Expired,
-        Failure::NotYetValid => Reason::NotYetValid,
-        Failure::BadSignature => Reason::BadSignature,
-        Failure::WrongKeyUsage => Reason::WrongKeyUsage,
-        Failure::Revoked => Reason::Revoked,
-        Failure::CrlStale => Reason::CrlStale,
-        Failure::Blocked => Reason::Blocked,
-        Failure::WeakKey => Reason::WeakKey,
-        Failure::ChainTooLarge => Reason::Malformed,
-        Failure::NameConstraint | Failure::PathConstraint | Failure::CriticalExtension => {
-            Reason::UnknownIssuer
-        }
-        Failure::NotAuthorized => Reason::NotAuthorized,
-        Failure::ClientRejectedServer => Reason::ClientRejectedServer,
-        Failure::NotTls => Reason::NotTls,
-        Failure::Malformed => Reason::Malformed,
-        Failure::Version => Reason::Version,
-        Failure::CipherSuite => Reason::CipherSuite,
-        Failure::Group => Reason::Group,
-        Failure::Alpn => Reason::Alpn,
-        Failure::Sni => Reason::Sni,
-        Failure::Timeout => Reason::Timeout,
-        Failure::Reset => Reason::Reset,
-        Failure::OverLimit => Reason::OverLimit,
-        Failure::Banned => Reason::Banned,
-        Failure::Internal => Reason::Internal,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    use std::collections::HashSet;
     use std::net::TcpListener;
-
-    #[test]
-    fn every_failure_is_a_verdict_by_the_same_name_or_by_that_of_its_kind() {
-        const BY_KIND: [Failure; 4] = [
-            Failure::ChainTooLarge,
-            Failure::NameConstraint,
-            Failure::PathConstraint,
-            Failure::CriticalExtension,
-        ];
-        let mut said = HashSet::new();
-        for failure in Failure::ALL {
-            let reason = reason_of(failure);
-            assert_eq!(Reason::verdict(reason as i32), Some(reason));
-            if !BY_KIND.contains(&failure) {
-                assert_eq!(reason.label(), failure.label());
-                said.insert(reason);
-            }
-        }
-        assert_eq!(said.len(), Failure::ALL.len() - BY_KIND.len());
-    }
 
     #[test]
     fn without_the_program_the_kernel_does_not_know_the_option() {

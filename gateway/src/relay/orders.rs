@@ -188,7 +188,7 @@ impl Entry {
                 self.give(order);
                 true
             }
-            None if known.is_some_and(CloseReason::is_by_judgement) => {
+            None if known.is_some_and(CloseReason::is_loss_of_trust) => {
                 self.order = to_all.map(Box::new);
                 self.waker.take().into_iter().for_each(Waker::wake);
                 false

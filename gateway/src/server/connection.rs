@@ -25,7 +25,7 @@ use super::state::{Door, State};
 use super::worker::Worker;
 use crate::backend::{Client, NotConnected, ServerFailure};
 use crate::config::{Config, Destination, Listener};
-use crate::guard::{Pending, reason_of, refusal_detail};
+use crate::guard::{Pending, refusal_detail};
 use crate::identity::Share;
 use crate::limits;
 use crate::observe::{Event, Presented};
@@ -101,7 +101,7 @@ async fn enter(worker: &Worker, arrival: Box<Arrival>, place: Place) -> Option<B
     };
     let door = &state.doors[position];
     if let Err((failure, detail)) = first_byte(door, &socket, silent).await {
-        pending.settle(&socket, outcome(reason_of(failure), 0));
+        pending.settle(&socket, outcome(failure.reason(), 0));
         turn_away(socket);
         refuse_unread(worker, (position, address), failure, &detail);
         return None;
@@ -359,7 +359,7 @@ async fn shake_hands(
             started.elapsed(),
         ),
         Err((socket, refusal)) => {
-            let verdict = reason_of(refusal.failure);
+            let verdict = refusal.failure.reason();
             pending.settle(&socket, outcome(verdict, refusal.received_bytes));
             let refused = Event::Refused {
                 failure: refusal.failure,

@@ -162,7 +162,7 @@ impl Worker {
             let (failure, _) = by_now.would_refuse(certificates, SystemTime::now())?;
             let at_once = Instant::now();
             Some(Order {
-                reason: CloseReason::of_refusal(failure),
+                reason: CloseReason::from_failure(failure),
                 from: at_once,
                 at_the_latest: at_once,
                 changed_at: Some(state.changed_at),

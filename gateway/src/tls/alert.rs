@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use gateway_core::failure::Alert;
+use gateway_core::alert::Alert;
 use gateway_core::record::Sealer;
 use rustls::crypto::tls13::OkmBlock;
 use rustls::{KeyLog, SupportedCipherSuite};

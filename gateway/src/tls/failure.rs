@@ -2,7 +2,8 @@
 //! In: the error that ended a handshake. Out: its reason. rustls' enums are non-exhaustive, so this is the one
 //! place where a catch-all arm stands: what is unknown is the peer's broken TLS, `malformed`.
 
-use gateway_core::failure::{Alert, Failure};
+use gateway_core::alert::Alert;
+use gateway_core::failure::Failure;
 use rustls::{
     AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, PeerMisbehaved,
 };
@@ -36,10 +37,6 @@ pub(super) fn classify(error: &Error) -> Failure {
 
 /// The alert that the standard wants for `error` where rustls sends another one or none.
 pub(super) fn alert_of(error: &Error) -> Option<Alert> {
-    const UNEXPECTED_MESSAGE: Alert = Alert(10);
-    const RECORD_OVERFLOW: Alert = Alert(22);
-    const PROTOCOL_VERSION: Alert = Alert(70);
-    const MISSING_EXTENSION: Alert = Alert(109);
     match error {
         // RFC 8446 section 5.4: a record without a content type, or an alert without content; section 5.1: between the
         // parts of a handshake message, or before a change of keys. Those without end have no alert of their own.
@@ -54,18 +51,18 @@ pub(super) fn alert_of(error: &Error) -> Option<Alert> {
             | PeerMisbehaved::KeyEpochWithPendingFragment
             | PeerMisbehaved::MessageInterleavedWithHandshakeMessage
             | PeerMisbehaved::TooManyEmptyFragments,
-        ) => Some(UNEXPECTED_MESSAGE),
-        Error::InvalidMessage(InvalidMessage::MessageTooLarge) => Some(RECORD_OVERFLOW),
+        ) => Some(Alert::UNEXPECTED_MESSAGE),
+        Error::InvalidMessage(InvalidMessage::MessageTooLarge) => Some(Alert::RECORD_OVERFLOW),
         // Section 9.2.
         Error::PeerIncompatible(
             PeerIncompatible::KeyShareExtensionRequired
             | PeerIncompatible::NamedGroupsExtensionRequired,
-        ) => Some(MISSING_EXTENSION),
+        ) => Some(Alert::MISSING_EXTENSION),
         // Section D.2.
         Error::PeerIncompatible(incompatible)
             if classify_incompatible(incompatible) == Failure::Version =>
         {
-            Some(PROTOCOL_VERSION)
+            Some(Alert::PROTOCOL_VERSION)
         }
         _ => None,
     }

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_core::alert::Alert;
 use gateway_core::certificate::Chain;
-use gateway_core::failure::{Alert, Failure};
+use gateway_core::failure::Failure;
 use gateway_core::handshake_record::RecordFault;
 use gateway_core::lineage::TicketRefusal;
 use gateway_core::sniff::{FirstBytes, first_bytes};

@@ -148,7 +148,7 @@ impl VerifiedPeer {
                 None
             }
             Ok(_) => Some(CloseReason::NotAuthorized),
-            Err(objection) => CloseReason::of_objection(&objection),
+            Err(objection) => CloseReason::from_objection(&objection),
         }
     }
 }
@@ -171,7 +171,7 @@ impl VerifiedPeer {
         match trust.admit(certificate, chain, now) {
             Ok(_) => None,
             Err(Objection::CrlStale(_)) => Some(CloseReason::CrlStale),
-            Err(objection) => CloseReason::of_objection(&objection),
+            Err(objection) => CloseReason::from_objection(&objection),
         }
     }
 }

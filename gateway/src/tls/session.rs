@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use gateway_core::failure::Alert;
+use gateway_core::alert::Alert;
 use gateway_core::record::{
     Batch, HEADER_BYTES, KeyUpdateRequest, OpenError, Opener, Peer, SealError, Sealer, Stop,
     TrafficKey, UpdateBudget,
@@ -43,10 +43,9 @@ impl ProtocolError {
     }
 
     fn alert(&self) -> Option<Alert> {
-        const DECODE_ERROR: Alert = Alert(50);
         match self {
             ProtocolError::Record(error) => error.alert(),
-            ProtocolError::Ticket(_) => Some(DECODE_ERROR),
+            ProtocolError::Ticket(_) => Some(Alert::DECODE_ERROR),
         }
     }
 }

@@ -276,7 +276,7 @@ impl Programs {
     /// What there was no room for, over all CPUs.
     pub fn lost(&self, lost: Lost) -> u64 {
         let counters: PerCpuArray<_, u64> = self.map(LOST_MAP);
-        let values = counters.get(&lost.index(), 0).expect("there is one");
+        let values = counters.get(&lost.key(), 0).expect("there is one");
         values.iter().sum()
     }
 

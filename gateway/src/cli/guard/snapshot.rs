@@ -209,7 +209,7 @@ pub mod samples {
     pub fn busy() -> Snapshot {
         let mut counter = PortCounter::ZERO;
         let mut snapshot = quiet();
-        snapshot.lost[Lost::Flow.index() as usize].1 = 7;
+        snapshot.lost[Lost::Flow.index()].1 = 7;
         counter.packets = 1500;
         counter.bytes = 200_000;
         counter.flows_opened = 40;

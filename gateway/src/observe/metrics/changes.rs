@@ -46,7 +46,7 @@ impl Metrics {
         for (position, listener) in config.listeners.iter().enumerate() {
             for end in CloseReason::ALL
                 .into_iter()
-                .filter(|end| end.is_by_judgement())
+                .filter(|end| end.is_loss_of_trust())
             {
                 let workers = self.0.workers.iter();
                 let times: Vec<&CloseTime> = workers
