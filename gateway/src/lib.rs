@@ -8,6 +8,7 @@ pub mod backend;
 pub mod blocks;
 pub mod cli;
 pub mod config;
+pub mod connection;
 pub mod control;
 pub mod files;
 pub mod guard;

@@ -22,8 +22,8 @@ use rustls::pki_types::ServerName;
 use super::attempt::{Attempt, first_of};
 use super::proxy_protocol;
 use crate::config::{Backend, BackendTransport, Config, ProxyProtocol};
+use crate::connection::{PlainStream, Stream};
 use crate::limits;
-use crate::relay::{PlainStream, Stream};
 use crate::rt::{BufferPool, Presence, Socket};
 use crate::tls::{self, BackendConfigs, Connected, HandshakeError, VerifiedPeer};
 

@@ -2,10 +2,7 @@
 //! In: a certificate in DER. Out: its names and whether it may be used by a client. Pure parsing by a library; the
 //! chain is verified elsewhere, and the rules themselves are in `gateway-core`.
 
-mod records;
 mod twin;
-
-pub use records::{OverLimit, Records, Share};
 
 use std::fmt::{self, Write as _};
 use std::time::{Duration, SystemTime};

@@ -16,7 +16,7 @@ use super::event::Event;
 use super::foreseen::Foreseen;
 use super::server_counts::ServerCounts;
 use crate::config::Config;
-use crate::relay::Direction;
+use crate::connection::Direction;
 use crate::rt::Driver;
 use crate::tls::{Negotiated, cipher_suite_name, group_name};
 

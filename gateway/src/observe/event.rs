@@ -9,8 +9,8 @@ use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 use gateway_core::revocation::Serial;
 
+use crate::connection::Direction;
 use crate::identity::ParsedCertificate;
-use crate::relay::Direction;
 use crate::tls::{Negotiated, VerifiedPeer};
 
 /// A certificate that a client presented. Nothing about it is proven.

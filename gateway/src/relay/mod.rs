@@ -4,11 +4,6 @@
 //! direction reads only when its last bytes have been written, so a slow reader slows the sender down and nothing
 //! piles up here. A clean end of one direction is passed on as one; anything else ends both directions.
 
-mod orders;
-mod pace;
-mod stream;
-mod watch;
-
 use std::cell::Cell;
 use std::pin::pin;
 
@@ -16,22 +11,9 @@ use futures_util::future::{Either, select};
 use gateway_core::close_reason::CloseReason;
 use monoio::time::timeout;
 
-pub use orders::{Judged, Order, Orders, Place, Reached};
-pub use pace::Pace;
-pub use stream::{PlainStream, Stream};
-pub use watch::{Lifetime, Patience, Watch};
-
+use crate::connection::{Direction, Pace, Stream, Watch};
 use crate::limits;
 use crate::tls::{Received, StreamError};
-
-/// Which way bytes move.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// From the client to the backend.
-    Received,
-    /// From the backend to the client.
-    Sent,
-}
 
 /// What a relay reports while it goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

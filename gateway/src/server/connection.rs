@@ -25,14 +25,12 @@ use super::state::{Door, State};
 use super::worker::Worker;
 use crate::backend::{Client, NotConnected, ServerFailure};
 use crate::config::{Config, Destination, Listener};
+use crate::connection::Share;
+use crate::connection::{Direction, Lifetime, Pace, Patience, Place, Reached, Stream, Watch};
 use crate::guard::{Pending, refusal_detail};
-use crate::identity::Share;
 use crate::limits;
 use crate::observe::{Event, Presented};
-use crate::relay::{
-    Direction, Lifetime, Outcome as RelayOutcome, Pace, Patience, Place, Progress, Reached, Stream,
-    Watch, relay,
-};
+use crate::relay::{Outcome as RelayOutcome, Progress, relay};
 use crate::rt::Socket;
 use crate::tls::{self, Accepted, VerifiedPeer};
 

@@ -22,8 +22,8 @@ use super::worker::{self, Fatal, Message};
 use super::{control, descriptors, fixed, guarding};
 use crate::backend::Resolver;
 use crate::config::{Config, ListFiles, Unread};
+use crate::connection::Records;
 use crate::guard::{GuardError, PortCount};
-use crate::identity::Records;
 use crate::limits;
 use crate::observe::{
     self, AdminPlace, AdminSocket, Audit, BlocksInForce, Health, Metrics, WorkerCounters,

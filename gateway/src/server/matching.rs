@@ -14,9 +14,9 @@ use gateway_core::certificate::{Certificate, Chain, Fingerprint};
 use super::gateway::Gateway;
 use super::state::{Door, State};
 use super::worker::Message;
+use crate::connection::{Orders, Reached};
 use crate::limits;
 use crate::observe::{AuthorityUse, Clients};
-use crate::relay::{Orders, Reached};
 use crate::tls;
 
 /// Counts the clients by rule and by what is left of their certificates, and chains that end with their CA.

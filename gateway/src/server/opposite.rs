@@ -11,8 +11,8 @@ use gateway_core::descriptors::Side;
 
 use super::worker::Worker;
 use crate::backend::Connection;
+use crate::connection::{PlainStream, Stream};
 use crate::observe::Scrape;
-use crate::relay::{PlainStream, Stream};
 use crate::rt::Socket;
 
 /// What a client has been connected with.

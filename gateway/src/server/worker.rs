@@ -29,11 +29,11 @@ use super::opposite::Scrapes;
 use super::pinning;
 use super::silent::SilentConnections;
 use super::state::{Seed, State, silent_max};
+use crate::connection::Records;
+use crate::connection::{Judged, Order, Orders, Reached};
 use crate::guard::Gate;
-use crate::identity::Records;
 use crate::limits;
 use crate::observe::{Audit, Event, Observer, WorkerCounters};
-use crate::relay::{Judged, Order, Orders, Reached};
 use crate::rt::{
     self, AcceptStop, Across, BufferPool, Mailbox, MailboxReceiver, Socket, block_on, contain,
 };

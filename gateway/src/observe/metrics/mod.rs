@@ -32,7 +32,7 @@ pub use blocks::BlocksInForce;
 use super::audit::Audit;
 use super::counters::{ListenerCounters, WorkerCounters};
 use crate::config::{Config, Listener};
-use crate::identity::Records;
+use crate::connection::Records;
 use crate::server::Guarding;
 
 /// Whether the gateway takes new connections.

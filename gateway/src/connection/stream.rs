@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use gateway_core::delivery::Standing;
 
-use super::watch::Writing;
+use super::lifetime::Writing;
 use crate::limits;
 use crate::rt::{Buffer, BufferPool, Presence, Socket};
 use crate::tls::{Received, StreamError, TlsStream, sealable};

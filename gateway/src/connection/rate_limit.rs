@@ -6,8 +6,8 @@ use std::cell::Cell;
 use std::io;
 use std::time::Instant;
 
+use super::Share;
 use super::{Direction, Stream, Watch};
-use crate::identity::Share;
 use crate::limits;
 use crate::tls::StreamError;
 
@@ -27,19 +27,19 @@ impl Pace {
     }
 
     /// Notes what the client has sent, in bytes of data that cost as much.
-    pub(super) fn charge(&self, bytes: u64) {
+    pub fn charge(&self, bytes: u64) {
         self.resume_at.set(self.share.charge(bytes));
     }
 
     /// Whether the next read has to wait.
-    pub(super) fn is_due(&self) -> bool {
+    pub fn is_due(&self) -> bool {
         let resume_at = self.resume_at.get();
         resume_at.is_some_and(|resume_at| Instant::now() < resume_at)
     }
 
     /// Waits for bytes, and then for the moment to read them. A client that sends nothing is idle, not paused. `slowed` is
     /// called where an operator should hear of the pause.
-    pub(super) async fn wait(
+    pub async fn wait(
         &self,
         client: &Stream,
         watch: &Watch,

@@ -9,7 +9,7 @@ use gateway_core::delivery::Standing;
 use gateway_core::goodbye::{LastMove, Silence, Speaker};
 
 use super::Direction;
-use super::orders::{Order, Place, Reached};
+use super::table::{Order, Place, Reached};
 use crate::limits;
 
 /// What one connection is watched for.
@@ -306,7 +306,7 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::relay::Orders;
+    use crate::connection::Orders;
     use crate::rt::block_on;
     use std::rc::Rc;
 
