@@ -8,8 +8,8 @@
 use std::time::SystemTime;
 
 use gateway::config;
-use gateway::identity::{self, ParseError, ParsedCertificate};
-use gateway::pki::facts::{Facts, dns_name};
+use gateway::x509::client_certificate::{self, ParseError, ParsedCertificate};
+use gateway::x509::certificate::{Facts, dns_name};
 use gateway_core::certificate::Certificate;
 use libfuzzer_sys::fuzz_target;
 use rustls::pki_types::CertificateDer;
@@ -17,7 +17,7 @@ use webpki::EndEntityCert;
 
 fuzz_target!(|der: &[u8]| {
     let certificate = CertificateDer::from(der);
-    let parsed = identity::parse(&certificate);
+    let parsed = client_certificate::parse(&certificate);
     let facts = Facts::parse(der);
     if let Ok(parsed) = &parsed {
         let Certificate {
@@ -31,7 +31,7 @@ fuzz_target!(|der: &[u8]| {
         let names = uris.iter().chain(dns_names).chain(common_name);
         let names = names.chain(organizational_units).chain([issuer]);
         names.for_each(|name| assert_shown(name));
-        assert_shown(&identity::describe(&parsed.certificate));
+        assert_shown(&client_certificate::describe(&parsed.certificate));
         compare(parsed, &certificate);
     }
     let Ok(facts) = facts else {
@@ -39,7 +39,7 @@ fuzz_target!(|der: &[u8]| {
     };
     show(&facts);
     let may_issue = !facts.is_authority || !facts.cannot_sign_certificates;
-    assert_eq!(identity::may_issue(&certificate), Ok(may_issue));
+    assert_eq!(client_certificate::may_issue(&certificate), Ok(may_issue));
     match parsed {
         Ok(parsed) => {
             assert_eq!(parsed.certificate.uris, facts.uris);

@@ -12,7 +12,6 @@ pub mod connection;
 pub mod control;
 pub mod files;
 pub mod guard;
-pub mod identity;
 pub mod limits;
 pub mod local;
 pub mod observe;

@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
-use gateway::pki::facts::Purposes;
 use gateway::pki::{Authority, PkiError, Profile, Request};
+use gateway::x509::certificate::Purposes;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 

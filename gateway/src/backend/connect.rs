@@ -26,6 +26,7 @@ use crate::connection::{PlainStream, Stream};
 use crate::limits;
 use crate::rt::{BufferPool, Presence, Socket};
 use crate::tls::{self, BackendConfigs, Connected, HandshakeError, VerifiedPeer};
+use crate::x509;
 
 /// The client on whose behalf a connection is made.
 pub struct Client<'a> {
@@ -82,7 +83,7 @@ impl Transport {
                 configs: BackendConfigs::new(config, own, protocols)?,
                 server_name: own.server_name.clone(),
                 trust: Arc::new(ServerTrust {
-                    anchors: tls::anchors(&own.roots),
+                    anchors: x509::anchors(&own.roots),
                     revocation: Arc::clone(&own.revocation),
                 }),
             }),

@@ -16,7 +16,7 @@ use crate::files::{
     JsonFault, LockError, lock, look_private, make_private, reason, replace, replace_and_keep,
 };
 use crate::limits;
-use crate::pki::read;
+use crate::x509::file;
 
 /// Links in a row that are followed: as many as the kernel follows, path_resolution(7).
 const LINKS_MAX: usize = 40;
@@ -26,7 +26,7 @@ const LINKS_MAX: usize = 40;
 pub enum BlockFileError {
     /// It cannot be read.
     #[error("{}: {}", .0.display(), .1)]
-    Read(PathBuf, read::ReadError),
+    Read(PathBuf, file::ReadError),
     /// It is no block list.
     #[error("{}: is no block list: {}", .0.display(), .1)]
     Broken(PathBuf, JsonFault),
@@ -68,9 +68,9 @@ impl BlockFileError {
         match self {
             BlockFileError::Broken(..) => true,
             BlockFileError::Read(_, error) => match error {
-                read::ReadError::Open(error) => error.kind() == io::ErrorKind::PermissionDenied,
+                file::ReadError::Open(error) => error.kind() == io::ErrorKind::PermissionDenied,
                 // A folder in its place is nothing to put aside.
-                _ => matches!(error, read::ReadError::TooLong(_)),
+                _ => matches!(error, file::ReadError::TooLong(_)),
             },
             BlockFileError::Write(..)
             | BlockFileError::Locked(_)
@@ -238,9 +238,9 @@ impl BlockFile {
 
     /// Reads a list.
     pub fn load(path: &Path) -> Result<Self, BlockFileError> {
-        let bytes = match read::file(path, limits::BLOCK_FILE_BYTES_MAX) {
+        let bytes = match file::file(path, limits::BLOCK_FILE_BYTES_MAX) {
             Ok(bytes) => bytes,
-            Err(read::ReadError::Open(error)) if error.kind() == io::ErrorKind::NotFound => {
+            Err(file::ReadError::Open(error)) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(BlockFile::default());
             }
             Err(error) => return Err(BlockFileError::Read(path.to_owned(), error)),

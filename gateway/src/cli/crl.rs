@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::which::Which;
-use crate::pki::{crl, list_ranks};
+use crate::x509::{crl, crl_ranks};
 
 /// Arguments of `portcullis crl`.
 #[derive(Debug, Args)]
@@ -37,9 +37,9 @@ impl Crl {
         let state = which.paths()?.state;
         let mut text = String::new();
         for list in crl::read_unverified(&file).with_context(|| file.display().to_string())? {
-            let (name, rank) = (list.issuer_name(), list_ranks::shown(&list.rank()));
-            for before in list_ranks::accept(&state, &list)? {
-                let before = list_ranks::shown(&before);
+            let (name, rank) = (list.issuer_name(), crl_ranks::shown(&list.rank()));
+            for before in crl_ranks::accept(&state, &list)? {
+                let before = crl_ranks::shown(&before);
                 text += &format!(
                     "{name}: the list with {rank} is taken after the one with {before}, as soon as the configuration names it\n"
                 );

@@ -22,8 +22,8 @@ use crate::config::{
     Loaded, Paths, ProxyProtocol, Resumption, Revoking, ServerAddress, ServerCertificate,
 };
 use crate::limits;
-use crate::pki::facts::Facts;
 use crate::tls::cipher_suite_name;
+use crate::x509::certificate::Facts;
 
 /// What a configuration means, for people. `rights` says with whose rights it was looked at.
 pub fn explain(loaded: &Loaded, blocks: &BlockFile, rights: &str, now: SystemTime) -> String {

@@ -16,11 +16,12 @@ use rustls::pki_types::{CertificateDer, TrustAnchor};
 
 use super::rules;
 use crate::config::{self, Config, Listener};
-use crate::identity;
 use crate::limits;
-use crate::pki::facts::Facts;
-use crate::pki::read;
 use crate::tls::{self, Admissible};
+use crate::x509;
+use crate::x509::certificate::Facts;
+use crate::x509::client_certificate;
+use crate::x509::file;
 
 /// What was found.
 #[derive(Debug)]
@@ -40,9 +41,9 @@ pub fn explain(
     now: SystemTime,
 ) -> anyhow::Result<Explanation> {
     let listeners = asked_about(config, listener)?;
-    let chain = read::certificates(file).with_context(|| file.display().to_string())?;
+    let chain = file::certificates(file).with_context(|| file.display().to_string())?;
     let leaf = chain.first().context("there is no certificate in it")?;
-    let parsed = identity::parse(leaf).with_context(|| file.display().to_string())?;
+    let parsed = client_certificate::parse(leaf).with_context(|| file.display().to_string())?;
     let facts = Facts::parse(leaf).with_context(|| file.display().to_string())?;
     let mut text = describe(&parsed.certificate, &facts, &chain, now);
     let mut admitted = false;
@@ -90,7 +91,7 @@ fn describe(
         "Certificate\n  subject      {}\n  names        {}\n  issuer       {}\n  serial       {}\n  \
          fingerprint  {}\n  ends         {}\n  sent with    {} of its chain\n",
         facts.subject,
-        identity::describe(certificate),
+        client_certificate::describe(certificate),
         certificate.issuer,
         facts.serial,
         certificate.fingerprint,
@@ -123,7 +124,7 @@ fn trust_domain<'l>(
 ) -> Option<&'l TrustDomain> {
     let scope_of = |anchor: &TrustAnchor<'_>| {
         let scopes = &listener.client_scopes;
-        scopes.get(&tls::authority_key(anchor))
+        scopes.get(&x509::authority_key(anchor))
     };
     let scope_above = |der: &CertificateDer<'_>| {
         let issuer = Facts::parse(der).ok()?.issuer_der;

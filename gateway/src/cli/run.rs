@@ -21,8 +21,8 @@ use crate::control::{Claim, Parts, Server, Siblings, Superseded};
 use crate::files::Seen;
 use crate::limits;
 use crate::observe::{LogFormat, start_log};
-use crate::pki::list_ranks;
 use crate::server::{Gateway, Ports, Privileges, Reloader, StartError};
+use crate::x509::crl_ranks;
 
 /// Arguments of `portcullis run`.
 #[derive(Debug, Args)]
@@ -283,7 +283,7 @@ fn start_all(
     let gateway = Arc::new(gateway);
     // Before the files are watched: what is written for it is no change.
     gateway.record_lists();
-    let list_ranks = list_ranks::file_in(&paths.state);
+    let list_ranks = crl_ranks::file_in(&paths.state);
     for seen in files.iter_mut().filter(|seen| seen.path() == list_ranks) {
         *seen = Seen::now(&list_ranks);
     }

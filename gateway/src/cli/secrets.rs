@@ -20,8 +20,9 @@ use super::explain::explain;
 use super::guard::notes::Notes;
 use crate::blocks::BlockFile;
 use crate::config;
-use crate::pki::{Authority, Profile, Request, crl, list_ranks, read};
+use crate::pki::{Authority, Profile, Request};
 use crate::tls::load_ticket_keys;
+use crate::x509::{crl, crl_ranks, file};
 
 /// Damaged files.
 const MUTATIONS: u32 = 10_000;
@@ -277,7 +278,7 @@ impl Site {
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         let state = self.path("state");
         fs::create_dir_all(&state).unwrap();
-        fs::write(list_ranks::file_in(&state), damaged).unwrap();
+        fs::write(crl_ranks::file_in(&state), damaged).unwrap();
         let text = String::from_utf8_lossy(damaged).into_owned();
         // A key that is a value itself is known for certain by the line it begins with; short pieces of its middle, by chance.
         let value = Some(text.clone()).filter(|value| value.contains("-----BEGIN"));
@@ -306,12 +307,12 @@ impl Site {
             error_of(config::load(&path)),
             error_of(explained.map_err(|error| format!("{error:#}"))),
             error_of(authority.sign(&path, Profile::Client, Some("signed"), hour)),
-            error_of(read::private_key(&path)),
+            error_of(file::private_key(&path)),
             error_of(load_ticket_keys(&path)),
             error_of(BlockFile::load(&path)),
             error_of(Notes::load(&path)),
             error_of(config::locate(&path)),
-            error_of(list_ranks::KnownLists::read(&state)),
+            error_of(crl_ranks::KnownLists::read(&state)),
             error_of(crl::read_unverified(&path)),
         ]
     }

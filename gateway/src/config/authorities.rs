@@ -17,9 +17,9 @@ use super::keys::{Authorities, Examination, outside_validity};
 use super::raw::Texts;
 use super::report::{Place, Report};
 use super::value::Field;
-use crate::pki::facts::Facts;
-use crate::tls::{authority_id, authority_key};
+use crate::x509::certificate::Facts;
 use crate::x509::{self, Certificate};
+use crate::x509::{authority_id, authority_key};
 
 /// A CA that was read. What its end means is known when all are.
 struct Found {

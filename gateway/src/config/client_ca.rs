@@ -16,7 +16,7 @@ use super::raw::{self, RawAuthority, Texts, WrittenAuthority};
 use super::report::{Place, Report};
 use super::value::{Field, Item};
 use crate::limits;
-use crate::tls::authority_key;
+use crate::x509::authority_key;
 
 /// Scopes by authority; an authority without one may issue any name.
 pub type Scopes = HashMap<AuthorityKey, Arc<Scope>>;

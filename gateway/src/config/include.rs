@@ -10,7 +10,7 @@ use super::raw::{self, Texts};
 use super::report::{Place, Report};
 use super::value::Field;
 use crate::limits;
-use crate::pki::read;
+use crate::x509::file;
 use gateway_core::identity::Rule;
 
 /// The rules of all files, in the order in which they are named.
@@ -28,7 +28,7 @@ pub fn rules(
             let text = format_args!("{}: {why}", path.display());
             report.wrong(place, "include", &item, text);
         };
-        let bytes = match read::file(&path, limits::RULES_FILE_BYTES_MAX) {
+        let bytes = match file::file(&path, limits::RULES_FILE_BYTES_MAX) {
             Ok(bytes) => bytes,
             Err(error) => {
                 refuse(report, error.to_string());

@@ -18,11 +18,11 @@ use super::raw::Text;
 use super::report::{Place, Report};
 pub use super::shown::{shown_path, shown_time};
 use super::value::{Field, Item};
-use crate::pki::crl::ListIssuer;
-use crate::pki::facts::{Facts, KeyAlgorithm};
-use crate::pki::{date, read};
-use crate::tls::authority_key;
+use crate::x509::authority_key;
+use crate::x509::certificate::{Facts, KeyAlgorithm};
+use crate::x509::crl::ListIssuer;
 use crate::x509::{AnyPath, Certificate, Roots, Search, Usage};
+use crate::x509::{date, file};
 
 /// What we use a certificate of ours for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +154,7 @@ impl<'e, 'a> Examination<'e, 'a> {
 
     /// Certificates of the file with what they say.
     pub(super) fn certificates(&mut self) -> Option<Vec<(Certificate, Facts)>> {
-        let certificates = match read::certificate_sections(&self.path) {
+        let certificates = match file::certificate_sections(&self.path) {
             Ok(certificates) => certificates,
             Err(error) => {
                 self.refuse(error);
@@ -366,7 +366,7 @@ fn signing_key(
     report: &mut Report<'_>,
 ) -> Option<(Item<Text>, Arc<dyn rustls::sign::SigningKey>)> {
     let path = report.resolve(&item.value);
-    let loaded = read::private_key(&path)
+    let loaded = file::private_key(&path)
         .map_err(|error| error.to_string())
         .and_then(|der| {
             // The provider zeroes the bytes it is handed.

@@ -46,8 +46,8 @@ pub use revocation::{ListFile, ListFiles, Reread, Revoking, Unread};
 
 use crate::files::Seen;
 use crate::limits;
-use crate::pki::list_ranks::{self, KnownLists};
-use crate::pki::read;
+use crate::x509::crl_ranks::{self, KnownLists};
+use crate::x509::file;
 use listener::CheckedListener;
 use raw::{RawAdminTls, RawConfig, RawDefaults, RawListener};
 use report::{Place, Report};
@@ -84,7 +84,7 @@ fn load_observed(file: &Path) -> Result<Loaded, ConfigErrors> {
 /// since.
 fn text_of(file: &Path) -> Result<(Seen, String), ConfigErrors> {
     let seen = Seen::now(file);
-    let bytes = match read::file(file, limits::CONFIGURATION_BYTES_MAX) {
+    let bytes = match file::file(file, limits::CONFIGURATION_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(error) => return Err(ConfigErrors::of_file(seen, error.to_string())),
     };
@@ -116,7 +116,7 @@ fn conclude(mut report: Report<'_>) -> Result<Loaded, ConfigErrors> {
 
 /// Reads which lists were in force before.
 fn know_lists(state: &Path, report: &mut Report<'_>) {
-    report.note(Seen::now(&list_ranks::file_in(state)));
+    report.note(Seen::now(&crl_ranks::file_in(state)));
     match KnownLists::read(state) {
         Ok(known) => report.known_lists = known,
         // What cannot be remembered is no reason to serve nobody; and a user who checks may read less than the gateway.

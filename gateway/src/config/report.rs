@@ -12,7 +12,7 @@ use super::checked::CertificateFile;
 use super::revocation::{JudgedList, ListFiles};
 use super::value::{Field, Item};
 use crate::files::Seen;
-use crate::pki::list_ranks::KnownLists;
+use crate::x509::crl_ranks::KnownLists;
 pub(super) use crate::x509::pem::without_pem;
 
 /// Longest part of a value that an error repeats, in characters.

@@ -21,11 +21,11 @@ use super::report::{Place, Report};
 use super::scalar;
 use super::value::{Field, Item};
 use crate::limits;
-use crate::pki::crl::{self, CrlError, VerifiedList};
-use crate::pki::list_ranks;
-use crate::pki::signed::Signed;
-use crate::tls::{authority_id, authority_key};
+use crate::x509::crl::{self, CrlError, VerifiedList};
+use crate::x509::crl_ranks;
 use crate::x509::is_same_name;
+use crate::x509::signed::Signed;
+use crate::x509::{authority_id, authority_key};
 
 /// The keys as written.
 pub struct Written {
@@ -434,8 +434,8 @@ pub fn judge(report: &mut Report<'_>) -> Vec<ListFiles> {
                     "{:?} is older than another list of {} that is named here and used in its place ({}; this one: {})",
                     one.named.file.value,
                     one.list.issuer_name(),
-                    list_ranks::shown(&newest),
-                    list_ranks::shown(&one.list.rank()),
+                    crl_ranks::shown(&newest),
+                    crl_ranks::shown(&one.list.rank()),
                 );
                 let key = one.named.place.key(one.named.key);
                 report.warn(one.named.file.line, &key, text);
@@ -479,8 +479,8 @@ fn refuse_older(one: &JudgedList, newer: &Rank, report: &mut Report<'_>) {
         "is older than the list of {} that was in force before ({}; this one: {}): it would bring the revoked back; if that is \
          meant, run `portcullis crl accept --config {} {}`",
         one.list.issuer_name(),
-        list_ranks::shown(newer),
-        list_ranks::shown(&one.list.rank()),
+        crl_ranks::shown(newer),
+        crl_ranks::shown(&one.list.rank()),
         configuration.display(),
         file.display(),
     );
@@ -583,7 +583,7 @@ fn stale_policy(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pki::facts::Facts;
+    use crate::x509::certificate::Facts;
     use gateway_core::revocation::{Gap, Status};
     use rcgen::{
         BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,

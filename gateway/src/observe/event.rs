@@ -10,8 +10,8 @@ use gateway_core::lineage::TicketRefusal;
 use gateway_core::revocation::Serial;
 
 use crate::connection::Direction;
-use crate::identity::ParsedCertificate;
 use crate::tls::{Negotiated, VerifiedPeer};
+use crate::x509::client_certificate::ParsedCertificate;
 
 /// A certificate that a client presented. Nothing about it is proven.
 #[derive(Debug, Clone, Copy)]

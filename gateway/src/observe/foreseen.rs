@@ -12,8 +12,8 @@ use gateway_core::visible;
 use serde::Serialize;
 
 use crate::limits;
-use crate::pki::date;
 use crate::tls::VerifiedPeer;
+use crate::x509::date;
 
 /// One worker's table.
 #[derive(Debug, Default)]

@@ -18,9 +18,9 @@ use super::counters::WorkerCounters;
 use super::event::{Event, Presented};
 use super::text::Text;
 use crate::config::Config;
-use crate::identity;
 use crate::limits;
 use crate::tls::{Negotiated, VerifiedPeer};
+use crate::x509::client_certificate;
 
 /// A worker's ear.
 #[derive(Debug)]
@@ -276,7 +276,7 @@ impl Observer {
         let reason = failure.label();
         let detail = Text(detail).cut();
         let detail = &*detail;
-        let names = presented.map(|presented| identity::describe(presented.certificate));
+        let names = presented.map(|presented| client_certificate::describe(presented.certificate));
         let names = names.as_deref().map(|names| Text(names).cut());
         let names = names.as_deref();
         let issuer = presented.map(|presented| Text(&presented.certificate.issuer).cut());

@@ -18,13 +18,13 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::facts::Facts;
-use super::read::{self, ReadError};
 use super::register::{self, Record, Register};
 use super::template::{self, Validity};
 use super::{Entry, Issued, Listing, PkiError, Profile, Request, Revoked, directory, exact};
 use crate::limits;
+use crate::x509::certificate::Facts;
 use crate::x509::der;
+use crate::x509::file::{self, ReadError};
 
 /// Name of the root's files.
 const ROOT_NAME: &str = "ca";
@@ -62,7 +62,7 @@ impl Authority {
         })?;
         let key = Zeroizing::new(KeyPair::generate()?);
         let certificate = parameters.self_signed(&*key)?;
-        let key_text = read::encode_private_key(key.serialized_der());
+        let key_text = file::encode_private_key(key.serialized_der());
         directory::write_pair(&files, &certificate.pem(), &key_text)?;
         Self::open(directory)
     }
@@ -84,7 +84,7 @@ impl Authority {
             path: path.to_owned(),
             source,
         };
-        let certificates = read::certificates(&path).map_err(|e| unreadable(&path, e))?;
+        let certificates = file::certificates(&path).map_err(|e| unreadable(&path, e))?;
         let facts = facts_of(&path, &certificates[0])?;
         let refused = |reason| PkiError::NotAnAuthority {
             path: path.clone(),
@@ -93,7 +93,7 @@ impl Authority {
         if !facts.is_authority || facts.cannot_sign_certificates {
             return Err(refused("is not the certificate of an authority"));
         }
-        let der = read::private_key(&files.key).map_err(|e| unreadable(&files.key, e))?;
+        let der = file::private_key(&files.key).map_err(|e| unreadable(&files.key, e))?;
         let key = key_pair(der, &facts).ok_or_else(|| {
             refused(
                 "has a key beside it that `portcullis pki` cannot sign with: must be P-256, P-384, Ed25519 or RSA of 2048 \
@@ -106,7 +106,7 @@ impl Authority {
         let chain = match intermediate {
             true => certificates
                 .iter()
-                .map(|certificate| read::encode_certificate(certificate))
+                .map(|certificate| file::encode_certificate(certificate))
                 .collect(),
             false => String::new(),
         };
@@ -132,7 +132,7 @@ impl Authority {
         let parameters = template::requested(request, self.validity_of(request)?)?;
         let key = Zeroizing::new(KeyPair::generate()?);
         let certificate = self.certify(&parameters, &*key)?;
-        let key = read::encode_private_key(key.serialized_der());
+        let key = file::encode_private_key(key.serialized_der());
         directory::write_pair(&files, &certificate, &key)?;
         Ok(files)
     }
@@ -161,7 +161,7 @@ impl Authority {
     /// certificate that was renewed has the name NAME.SERIAL.
     pub fn revoke(&self, name: &str) -> Result<Revoked, PkiError> {
         let path = directory::pair(&self.directory, safe_name(name)?).certificate;
-        let certificates = read::certificates(&path).map_err(|source| PkiError::Read {
+        let certificates = file::certificates(&path).map_err(|source| PkiError::Read {
             path: path.clone(),
             source,
         })?;
@@ -259,7 +259,7 @@ impl Authority {
         if count.ok() != Some(register.records().len()) {
             return Err(PkiError::NotVerified("it lacks what was revoked"));
         }
-        directory::replace(&path, &read::encode_list(&list))?;
+        directory::replace(&path, &file::encode_list(&list))?;
         Ok(path)
     }
 
@@ -273,7 +273,7 @@ impl Authority {
             return Ok(clock);
         }
         let bytes =
-            read::file(path, limits::CRL_FILE_BYTES_MAX).map_err(|source| PkiError::Read {
+            file::file(path, limits::CRL_FILE_BYTES_MAX).map_err(|source| PkiError::Read {
                 path: path.to_owned(),
                 source,
             })?;
@@ -285,7 +285,7 @@ impl Authority {
 
     /// The number of a list of this authority.
     fn number_of(&self, text: Vec<u8>) -> Option<u64> {
-        let lists = read::revocation_lists(text).ok()?;
+        let lists = file::revocation_lists(text).ok()?;
         let [Ok(der)] = lists.as_slice() else {
             return None;
         };
@@ -311,7 +311,7 @@ impl Authority {
             if file.extension().is_none_or(|extension| extension != "pem") {
                 continue;
             }
-            match read::certificates(&file) {
+            match file::certificates(&file) {
                 Ok(certificates) => match facts_of(&file, &certificates[0]) {
                     Ok(facts) => entries.push(Entry {
                         file,
@@ -355,7 +355,7 @@ impl Authority {
         let made = parameters.signed_by(key, &self.issuer())?;
         let certificate = exact::finished(made.der(), &self.facts, &self.key)?;
         facts_of(&self.certificate_file, &certificate)?;
-        Ok(read::encode_certificate(&certificate) + &self.chain)
+        Ok(file::encode_certificate(&certificate) + &self.chain)
     }
 
     /// The authority as the generator knows it, but for its name: see `exact`.

@@ -14,10 +14,11 @@ use x509_parser::extensions::{ExtendedKeyUsage, GeneralName, ParsedExtension};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo as ParsedKey;
 
-use super::read;
-use super::signed::Signed;
-use super::{PkiError, Profile, facts};
+use super::{PkiError, Profile};
 use crate::limits;
+use crate::x509::certificate;
+use crate::x509::file;
+use crate::x509::signed::Signed;
 
 /// What a request asks for.
 #[derive(Debug)]
@@ -40,8 +41,8 @@ pub(super) fn read(path: &Path, profile: Profile) -> Result<SigningRequest, PkiE
         path: path.to_owned(),
         source,
     };
-    let bytes = read::file(path, limits::SIGNING_REQUEST_FILE_BYTES_MAX).map_err(unreadable)?;
-    let der = read::signing_request(bytes).map_err(unreadable)?;
+    let bytes = file::file(path, limits::SIGNING_REQUEST_FILE_BYTES_MAX).map_err(unreadable)?;
+    let der = file::signing_request(bytes).map_err(unreadable)?;
     parse(&der, profile).map_err(|reason| PkiError::SigningRequest {
         path: path.to_owned(),
         reason,
@@ -138,7 +139,7 @@ impl SigningRequest {
             }
             GeneralName::DNSName(name) => self.dns_names.push((*name).to_owned()),
             GeneralName::IPAddress(bytes) => {
-                let address = facts::ip_address(bytes)
+                let address = certificate::ip_address(bytes)
                     .ok_or("asks for an IP address of neither 4 nor 16 bytes")?;
                 self.ip_addresses.push(address);
             }

@@ -8,9 +8,9 @@ use rustls::crypto::ring;
 use x509_parser::asn1_rs::{Any, FromDer, Tag};
 
 use super::PkiError;
-use super::facts::Facts;
-use super::signed::Signed;
+use crate::x509::certificate::Facts;
 use crate::x509::der;
+use crate::x509::signed::Signed;
 
 /// Puts the issuer's own name into a certificate or list, and verifies the signature as others will.
 pub(super) fn finished(made: &[u8], issuer: &Facts, key: &KeyPair) -> Result<Vec<u8>, PkiError> {

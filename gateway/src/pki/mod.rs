@@ -3,29 +3,22 @@
 //! but the register of the revoked, the list made from it, and a certificate that is renewed, of which a copy is kept.
 
 mod authority;
-pub mod crl;
 mod csr;
-mod date;
 mod directory;
 mod exact;
-pub mod facts;
-pub mod kept_lists;
-pub mod list_ranks;
-pub mod read;
 mod register;
 mod renew;
 mod sign;
-pub(crate) mod signed;
 mod template;
-mod words;
 
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use crate::x509::certificate::Facts;
+use crate::x509::file::ReadError;
 pub use authority::Authority;
-pub use date::date;
 pub use renew::{Renewed, RenewedKey};
 pub use sign::Certified;
 
@@ -76,7 +69,7 @@ pub struct Entry {
     /// The file.
     pub file: PathBuf,
     /// What its first certificate says.
-    pub facts: facts::Facts,
+    pub facts: Facts,
     /// When its authority, in the same directory, took it back.
     pub revoked_at: Option<SystemTime>,
 }
@@ -123,7 +116,7 @@ pub enum PkiError {
         /// File.
         path: PathBuf,
         /// What is wrong with it.
-        source: read::ReadError,
+        source: ReadError,
     },
     /// The files in the directory are not those of an authority that may issue this.
     #[error("{}: {reason}", path.display())]

@@ -14,8 +14,8 @@ use rustix::fs::OFlags;
 
 use super::PkiError;
 use super::directory;
-use super::read;
 use crate::limits;
+use crate::x509::file;
 
 /// One certificate that was taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Register {
         let records = if absent {
             Vec::new()
         } else {
-            let bytes = read::file(&path, limits::REGISTER_FILE_BYTES_MAX).map_err(|source| {
+            let bytes = file::file(&path, limits::REGISTER_FILE_BYTES_MAX).map_err(|source| {
                 PkiError::Read {
                     path: path.clone(),
                     source,

@@ -11,11 +11,11 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::authority::{checked_name, facts_of, key_pair};
-use super::facts::{Facts, Purposes};
-use super::read;
 use super::register::{self, Register};
 use super::{Authority, Issued, PkiError, Profile, Request, csr, directory, template};
 use crate::limits;
+use crate::x509::certificate::{Facts, Purposes};
+use crate::x509::file;
 
 /// Where the key of a renewed certificate comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Authority {
         };
         let text = made
             .as_ref()
-            .map(|key| read::encode_private_key(key.serialized_der()));
+            .map(|key| file::encode_private_key(key.serialized_der()));
         let replaced = replaced_path(&files.certificate, &before.facts.serial);
         let key_text = text.as_ref().map(|text| text.as_str());
         directory::replace_pair(&files, &certificate, key_text, &replaced)?;
@@ -120,7 +120,7 @@ impl Before {
     /// Reads it, and refuses what could not be made again as it is.
     fn read(files: &Issued, name: &str) -> Result<Self, PkiError> {
         let path = &files.certificate;
-        let certificates = read::certificates(path).map_err(|source| PkiError::Read {
+        let certificates = file::certificates(path).map_err(|source| PkiError::Read {
             path: path.clone(),
             source,
         })?;
@@ -178,7 +178,7 @@ impl Before {
 
     fn key_is_beside(&self) -> Result<bool, PkiError> {
         let path = &self.files.key;
-        let der = read::private_key(path).map_err(|source| PkiError::Read {
+        let der = file::private_key(path).map_err(|source| PkiError::Read {
             path: path.clone(),
             source,
         })?;

@@ -28,8 +28,8 @@ use crate::limits;
 use crate::observe::{
     self, AdminPlace, AdminSocket, Audit, BlocksInForce, Health, Metrics, WorkerCounters,
 };
-use crate::pki::list_ranks;
 use crate::rt::{Mailbox, mailbox};
+use crate::x509::crl_ranks;
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -357,14 +357,14 @@ impl Gateway {
     /// Remembers the revocation lists in force, over restarts: an older one is refused from now on.
     pub fn record_lists(&self) {
         let config = Arc::clone(&self.lock_seed().config);
-        if let Err(error) = list_ranks::record(&config.paths.state, config.lists()) {
+        if let Err(error) = crl_ranks::record(&config.paths.state, config.lists()) {
             tracing::warn!(%error, "after a restart older revocation lists will not be told from newer ones");
         }
     }
 
     /// Where the newest revocation lists are remembered.
     pub fn list_ranks_file(&self) -> PathBuf {
-        list_ranks::file_in(&self.lock_seed().config.paths.state)
+        crl_ranks::file_in(&self.lock_seed().config.paths.state)
     }
 
     /// The revocation lists in force.

@@ -19,8 +19,8 @@ use crate::files::{
     Again, Changed, Due, Patience, Seen, Unmatched, Watcher, note_error, system_errors,
 };
 use crate::limits;
-use crate::pki::{crl, kept_lists};
 use crate::rt;
+use crate::x509::{crl, crl_cache};
 
 /// Speaks to the reloader's thread, which ends by itself with the process.
 #[derive(Debug, Clone)]
@@ -216,7 +216,7 @@ impl Reloading {
                 return Some(Order::Due(due));
             }
             if now >= sweep_at {
-                kept_lists::forget_unused();
+                crl_cache::forget_unused();
                 sweep_at = now + limits::LIST_SWEEP_INTERVAL;
             }
         }

@@ -15,13 +15,13 @@ use rustls::{ClientConfig, ServerConfig, SignatureScheme};
 
 use super::alert::AlertKey;
 use super::certificates::Certificates;
-use super::chain::anchors;
 use super::scratch;
 use super::server_verifier::ServerVerifier;
 use super::tickets::{KeyRing, Ticketer};
 use super::verifier::Verifier;
 use crate::config::{BackendTls, Config, Listener};
 use crate::limits;
+use crate::x509::chain::anchors;
 
 /// The configuration of a listener: TLS 1.3, client certificates always, tickets with `keys` if there are any.
 pub fn server_config(

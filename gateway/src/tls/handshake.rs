@@ -27,9 +27,9 @@ use super::proven;
 use super::scratch::{self, Note};
 use super::session::Session;
 use super::stream::{TlsStream, linger};
-use crate::identity::ParsedCertificate;
 use crate::limits;
 use crate::rt::{Buffer, BufferPool, Socket};
+use crate::x509::client_certificate::ParsedCertificate;
 
 /// A client that is in.
 pub struct Accepted {

@@ -16,9 +16,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use super::chain;
 use crate::limits;
-use crate::pki::facts::oid_text;
+use crate::x509::certificate::oid_text;
+use crate::x509::chain;
 use crate::x509::{Judge, Refused, Verified};
 
 /// Key types that are known by a name alone.

@@ -7,7 +7,6 @@
 
 mod alert;
 mod certificates;
-mod chain;
 mod cipher;
 mod config;
 mod engine;
@@ -27,7 +26,6 @@ mod stream;
 mod tickets;
 mod verifier;
 
-pub use chain::{anchors, authority_id, authority_key};
 pub use cipher::record_cipher;
 pub use config::{BackendConfigs, listener_trust, server_config};
 pub use handshake::{Accepted, Connected, HandshakeError, Refusal, accept, connect, refuse};

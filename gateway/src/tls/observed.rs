@@ -18,7 +18,7 @@ use super::peer::VerifiedPeer;
 use super::scratch::{self, Note};
 use super::verifier::{Verifier, explain};
 use crate::config::Config;
-use crate::identity;
+use crate::x509::client_certificate;
 
 /// What another configuration would say of a listener's clients.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Observed {
     pub fn would_close(&self, peer: &VerifiedPeer, now: SystemTime) -> Option<(Failure, String)> {
         match peer.object(&self.trust, now) {
             Err(objection) => {
-                let names = identity::describe(peer.certificate());
+                let names = client_certificate::describe(peer.certificate());
                 Some(explain(&objection, &names))
             }
             Ok(admission) if admission.tenant.as_ref() != peer.tenant() => {

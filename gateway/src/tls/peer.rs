@@ -17,7 +17,7 @@ use gateway_core::trust::{Objection, Trust};
 use rustls::HandshakeKind;
 
 use super::engine::Engine;
-use crate::identity;
+use crate::x509::client_certificate;
 
 /// What a claim rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl VerifiedPeer {
             (Proof::Chain, HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) => true,
             (Proof::Ticket, HandshakeKind::Resumed) => {
                 let leaf = common.peer_certificates()?.first()?;
-                identity::fingerprint(leaf) == claimed.lineage.certificate.fingerprint
+                client_certificate::fingerprint(leaf) == claimed.lineage.certificate.fingerprint
             }
             _ => false,
         };

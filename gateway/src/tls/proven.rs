@@ -12,8 +12,8 @@ use lru::LruCache;
 use ring::digest::{Context, SHA256};
 use rustls::pki_types::CertificateDer;
 
-use crate::identity::{self, ParsedCertificate};
 use crate::limits;
+use crate::x509::client_certificate::{self, ParsedCertificate};
 
 /// One state of trust: roots, and what keys and signatures may be like. What was verified under one counts under no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,7 +54,7 @@ impl Key {
         }
         let mut message = [0; 32];
         message.copy_from_slice(digest.finish().as_ref());
-        let place = Place(era, identity::fingerprint(end_entity));
+        let place = Place(era, client_certificate::fingerprint(end_entity));
         Key { place, message }
     }
 }

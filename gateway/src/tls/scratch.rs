@@ -13,7 +13,7 @@ use gateway_core::lineage::TicketRefusal;
 use super::alert::AlertSecret;
 use super::peer::ClaimedPeer;
 use super::proven::Fresh;
-use crate::identity::ParsedCertificate;
+use crate::x509::client_certificate::ParsedCertificate;
 
 /// What the callbacks of one connection had to say. `claimed` also tells them: tickets are sealed with its lineage.
 #[derive(Debug, Default)]

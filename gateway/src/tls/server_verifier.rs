@@ -14,8 +14,9 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use webpki::EndEntityCert;
 
-use super::{chain, scratch, verifier};
+use super::{scratch, verifier};
 use crate::config::{BackendTls, Config};
+use crate::x509::chain;
 use crate::x509::{Judge, Refused, Roots, Search, Usage, Verified};
 
 /// Chain verification by webpki, then the revocation lists.

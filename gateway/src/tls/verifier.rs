@@ -23,8 +23,8 @@ use super::peer::{ClaimedPeer, Proof};
 use super::proven::{self, Era, Fresh, Proven};
 use super::scratch;
 use crate::config::{Config, Listener};
-use crate::identity::{self, ParsedCertificate};
 use crate::limits;
+use crate::x509::client_certificate::{self, ParsedCertificate};
 use crate::x509::{self, Refused, Roots, Search, Usage};
 
 /// Chain verification by webpki, then our own conditions.
@@ -66,7 +66,7 @@ impl Verifier {
         // Before anything is parsed: every reader takes time for what a peer sends.
         x509::within_bounds(&sent).map_err(refused)?;
         // Read before the search, so that a refusal can say who was refused.
-        let presented = identity::parse(end_entity);
+        let presented = client_certificate::parse(end_entity);
         if let Ok(presented) = &presented {
             scratch::present(presented.clone());
         }
@@ -111,7 +111,8 @@ impl Verifier {
                 proof: Proof::Chain,
             }),
             Err(objection) => {
-                let (failure, detail) = explain(&objection, &identity::describe(&certificate));
+                let (failure, detail) =
+                    explain(&objection, &client_certificate::describe(&certificate));
                 Err(refuse(failure, detail))
             }
         }

@@ -18,9 +18,9 @@ use x509_parser::oid_registry::OID_X509_EXT_NAME_CONSTRAINTS;
 use x509_parser::prelude::X509Certificate;
 use x509_parser::x509::X509Name;
 
+use super::certificate::{name_text, oid_text};
 use super::der;
-use super::words::{KNOWN, Refused};
-use crate::pki::facts::{name_text, oid_text};
+use super::refusal::{KNOWN, Refused};
 
 const NO_DIRECTORY: &str = "has name constraints on directory names that are not honoured here: every certificate below it is refused \
                             (name_constraint)";

@@ -9,7 +9,7 @@ use rustls::pki_types::{
     AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id,
 };
 
-use super::read::Value;
+use super::candidate::Value;
 use crate::limits;
 
 /// Where bytes are. While a search lasts its certificates do not move, so the same place is the same bytes.

@@ -1,24 +1,37 @@
 //! Reading of certificates, chains, lists, requests and keys: what the bytes are, without deciding what they are good for.
 //! And the search for the path from a certificate to a CA, at a bounded price, on a worker inside a call into rustls.
 
+mod algorithm_names;
+mod candidate;
+pub mod certificate;
+pub mod chain;
+pub mod client_certificate;
 mod constraints;
+pub mod crl;
+pub mod crl_cache;
+mod crl_parts;
+pub mod crl_ranks;
+mod date;
 pub mod der;
+pub mod file;
 mod ledger;
-mod list;
 mod name;
 mod path;
 pub mod pem;
 mod points;
-mod read;
+mod refusal;
 mod roots;
+pub mod signed;
 mod trust_settings;
-mod words;
+mod twin;
 
+pub use chain::{anchors, authority_id, authority_key};
 pub use constraints::{kept_out, unheeded_extensions};
-pub use list::{ListError, ListParts};
-pub(crate) use name::is_same as is_same_name;
+pub use crl_parts::{ListError, ListParts};
+pub use date::date;
+pub use name::is_same as is_same_name;
 pub use path::{AnyPath, Judge, Search, Steps, Usage, Verified, within_bounds};
 pub use points::named_by_certificate;
+pub use refusal::Refused;
 pub use roots::{Root, Roots};
 pub use trust_settings::{Certificate, Usable};
-pub use words::Refused;

@@ -12,7 +12,7 @@ use crate::limits;
 const TEXT: Tag = Tag(u32::MAX);
 
 /// Whether two names are the same.
-pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
+pub fn is_same(one: &[u8], other: &[u8]) -> bool {
     one == other || canonical(one).is_some_and(|one| Some(one) == canonical(other))
 }
 

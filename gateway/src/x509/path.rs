@@ -20,12 +20,12 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 
+use super::candidate::{self, Candidate, Unreadable};
 use super::ledger::{self, Recorded};
-use super::read::{self, Candidate, Unreadable};
+use super::refusal::{self, Refused};
 use super::roots::{Root, Roots};
-use super::words::{self, Refused};
+use super::signed::Signed;
 use crate::limits;
-use crate::pki::signed::Signed;
 use gateway_core::failure::Failure;
 
 /// What the certificate at the beginning is used for.
@@ -181,7 +181,7 @@ pub fn within_bounds(sent: &[CertificateDer<'_>]) -> Result<(), Refused> {
         let Some(leaf) = sent.first() else {
             return Ok(());
         };
-        match read::count_values(leaf, values_max) {
+        match candidate::count_values(leaf, values_max) {
             Ok(_) => return Ok(()),
             Err(error @ Unreadable::Broken(_)) => return Err(unreadable(&error)),
             Err(Unreadable::TooManyValues) => format!(
@@ -390,7 +390,7 @@ impl<'w> Walk<'w> {
         }
         self.steps.paths += 1;
         if root.not_after <= time(self.search.now) {
-            return Err(words::ended_root(root));
+            return Err(refusal::ended_root(root));
         }
         self.bound_constraints(above, root)?;
         let last = above.last().and_then(|last| self.above[*last].as_ref());
@@ -402,8 +402,9 @@ impl<'w> Walk<'w> {
             .collect();
         let explain = |error: webpki::Error| {
             let better = judge.explain(&error, &above);
-            better
-                .unwrap_or_else(|| words::explain(&error, self.search.usage, &self.sent[0], &above))
+            better.unwrap_or_else(|| {
+                refusal::explain(&error, self.search.usage, &self.sent[0], &above)
+            })
         };
         let leaf = EndEntityCert::try_from(&self.sent[0]).map_err(explain)?;
         let algorithms: Vec<_> = self.algorithms.iter().map(|one| one as _).collect();
@@ -416,7 +417,7 @@ impl<'w> Walk<'w> {
         });
         let path = verified.map_err(explain)?;
         self.steps.orders -= orders;
-        words::require_issuers(&path)?;
+        refusal::require_issuers(&path)?;
         // webpki has verified that these are the path, and honoured the other constraints.
         let certificates = std::iter::once(&self.sent[0]).chain(&above);
         root.constraints.check(certificates)?;
@@ -464,7 +465,7 @@ impl<'w> Walk<'w> {
     /// The reason where no path was tried. The certificate's own faults come first: they are known without any CA.
     fn without_path<J: Judge>(&self, judge: &J) -> Refused {
         if self.is_cut {
-            return words::too_deep();
+            return refusal::too_deep();
         }
         let own_fault = || -> Result<(), webpki::Error> {
             let leaf = EndEntityCert::try_from(&self.sent[0])?;
@@ -474,11 +475,11 @@ impl<'w> Walk<'w> {
         };
         match own_fault() {
             Err(webpki::Error::UnknownIssuer) | Ok(()) => {
-                words::unknown_issuer(self.search, &self.leaf, &self.above)
+                refusal::unknown_issuer(self.search, &self.leaf, &self.above)
             }
             Err(error) => judge
                 .explain(&error, &[])
-                .unwrap_or_else(|| words::explain(&error, self.search.usage, &self.sent[0], &[])),
+                .unwrap_or_else(|| refusal::explain(&error, self.search.usage, &self.sent[0], &[])),
         }
     }
 

@@ -11,10 +11,10 @@ use gateway_core::identity::Pattern;
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, Der, TrustAnchor};
 
+use super::candidate::Candidate;
+use super::certificate::Facts;
 use super::constraints::{self, Constraints};
 use super::name;
-use super::read::Candidate;
-use crate::pki::facts::Facts;
 
 /// A CA that is trusted.
 #[derive(Debug)]

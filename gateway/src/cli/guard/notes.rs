@@ -15,14 +15,14 @@ use super::shown::source_name;
 use crate::config::Paths;
 use crate::files::{JsonFault, LockError, lock, make_private, reason, replace};
 use crate::limits;
-use crate::pki::read;
+use crate::x509::file;
 
 /// Why there are no notes, or none were made.
 #[derive(Debug, thiserror::Error)]
 pub enum NotesError {
     /// The file cannot be read.
     #[error("{}: {}", .0.display(), .1)]
-    Read(PathBuf, read::ReadError),
+    Read(PathBuf, file::ReadError),
     /// It holds something else.
     #[error("{}: holds no notes: {}; move it away to begin anew", .0.display(), .1)]
     Broken(PathBuf, JsonFault),
@@ -78,9 +78,9 @@ impl Note {
 impl Notes {
     /// Reads the notes. No file is no notes.
     pub fn load(path: &Path) -> Result<Self, NotesError> {
-        let bytes = match read::file(path, limits::GUARD_NOTES_FILE_BYTES_MAX) {
+        let bytes = match file::file(path, limits::GUARD_NOTES_FILE_BYTES_MAX) {
             Ok(bytes) => bytes,
-            Err(read::ReadError::Open(error)) if error.kind() == io::ErrorKind::NotFound => {
+            Err(file::ReadError::Open(error)) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Self::default());
             }
             Err(error) => return Err(NotesError::Read(path.to_owned(), error)),

@@ -10,7 +10,7 @@ use prometheus_client::registry::Unit;
 
 use super::{Encoded, Metrics, counter, gauge};
 use crate::config::{BackendTransport, Config};
-use crate::pki::crl;
+use crate::x509::crl;
 
 /// Labels that say where a list is in force: `listener` or `backend`, and its name.
 type Place<'a> = (&'static str, &'a str);

@@ -19,7 +19,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::key_ring::{KeyId, KeyRing, MasterKey, SECRET_BYTES};
 use crate::files::{open_lock, reason};
 use crate::limits;
-use crate::pki::read::{self, ReadError};
+use crate::x509::file::{self, ReadError};
 
 const ABOUT: &str = "\
 # Session ticket keys of Portcullis, written by `portcullis keys rotate`. Whoever can read this file can resume as any
@@ -110,7 +110,7 @@ impl Drop for WrittenKey {
 
 /// Reads a key file.
 pub fn load(path: &Path) -> Result<KeyRing, KeyFileError> {
-    let bytes = read::secret(path)?;
+    let bytes = file::secret(path)?;
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| KeyFileError::Format("it is not UTF-8".to_owned()))?;
     let written: Written = toml::from_str(text).map_err(|error| unreadable(text, &error))?;

@@ -2,8 +2,6 @@
 //! In: a certificate in DER. Out: its names and whether it may be used by a client. Pure parsing by a library; the
 //! chain is verified elsewhere, and the rules themselves are in `gateway-core`.
 
-mod twin;
-
 use std::fmt::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
@@ -15,8 +13,9 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::certificate::{dns_name, ip_address, name_text, system_time, text_value};
+use super::twin;
 use crate::limits;
-use crate::pki::facts::{dns_name, ip_address, name_text, system_time, text_value};
 
 /// What a client certificate says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,7 +181,7 @@ fn write_names(text: &mut Bounded, names: &Certificate) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pki::facts::Facts;
+    use crate::x509::certificate::Facts;
     use rcgen::{
         BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
         KeyUsagePurpose, SanType,

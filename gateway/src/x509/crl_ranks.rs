@@ -14,7 +14,7 @@ use gateway_core::revocation::{AuthorityId, IssuerList, Kinds, ListNumber, Rank,
 use serde::{Deserialize, Serialize};
 
 use super::date::date;
-use super::read::{self, ReadError};
+use super::file::{self, ReadError};
 use crate::files::{JsonFault, LockError, lock, reason, replace};
 use crate::limits;
 
@@ -242,7 +242,7 @@ impl KnownLists {
     /// What the file holds; `None` where there is none.
     fn of_file(state: &Path) -> Result<Option<Self>, RanksError> {
         let path = file_in(state);
-        match read::file(&path, limits::LIST_RANKS_FILE_BYTES_MAX) {
+        match file::file(&path, limits::LIST_RANKS_FILE_BYTES_MAX) {
             Ok(bytes) => {
                 let known = serde_json::from_slice(&bytes);
                 known

@@ -15,11 +15,11 @@ use rustls::pki_types::{
 };
 use zeroize::Zeroizing;
 
-use super::facts::NotACertificate;
+use super::Certificate;
+use super::certificate::NotACertificate;
+use super::pem::{self, Contents, KeyKind, Kind, PemError, Section};
 use crate::files::{note_error, reason};
 use crate::limits;
-use crate::x509::Certificate;
-use crate::x509::pem::{self, Contents, KeyKind, Kind, PemError, Section};
 
 /// Why a file could not be used.
 #[derive(Debug, thiserror::Error)]

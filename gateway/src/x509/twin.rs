@@ -10,7 +10,7 @@ use ring::digest::{Context, SHA256};
 use x509_parser::asn1_rs::{Any, FromDer, Integer, Oid, oid};
 use x509_parser::prelude::X509Certificate;
 
-use crate::x509::der::{self, BIT_STRING, INTEGER, SEQUENCE};
+use super::der::{self, BIT_STRING, INTEGER, SEQUENCE};
 
 /// Where the names of signatures by ECDSA begin (RFC 5758 section 3.2).
 const ECDSA: Oid<'static> = oid!(1.2.840.10045.4);
@@ -154,7 +154,8 @@ mod tests {
                     key.verify(read.tbs_certificate.as_ref(), &read.signature_value.data);
                 assert!(verified.is_ok());
                 assert_eq!(twin_of(&twin), Some(original.clone()));
-                let of = |der: &[u8]| super::super::fingerprint(&der.to_vec().into());
+                let of =
+                    |der: &[u8]| crate::x509::client_certificate::fingerprint(&der.to_vec().into());
                 assert_eq!(fingerprint(&original, &parsed(&original)), Some(of(&twin)));
                 assert_eq!(fingerprint(&twin, &read), Some(of(&original)));
             }

@@ -11,14 +11,14 @@ use gateway_core::revocation::{AuthorityId, IssuerList, StalePolicy};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::TrustAnchor;
 
+use super::algorithm_names;
+use super::authority_id;
+use super::crl_cache::{self, Key};
 use super::date::date;
-use super::kept_lists::{self, Key};
-use super::read::{self, ListRead, ReadError};
+use super::file::{self, ListRead, ReadError};
 use super::signed::Signed;
-use super::words;
+use super::{ListError, ListParts, is_same_name};
 use crate::limits;
-use crate::tls::authority_id;
-use crate::x509::{ListError, ListParts, is_same_name};
 
 /// Why a list cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -168,18 +168,18 @@ pub fn each(
     stale_policy: StalePolicy,
     now: SystemTime,
 ) -> Result<Vec<Result<VerifiedList, CrlError>>, CrlError> {
-    let bytes = read::file(path, limits::CRL_FILE_BYTES_MAX)?;
+    let bytes = file::file(path, limits::CRL_FILE_BYTES_MAX)?;
     let key = Key::of(&bytes, issuers, algorithms);
-    let lists = match kept_lists::find(&key) {
+    let lists = match crl_cache::find(&key) {
         Some(kept) => kept.into_iter().map(Ok).collect(),
         None => {
             // First, so that a list that was replaced a moment ago is not held beside the one that replaces the next.
-            kept_lists::forget_unused();
+            crl_cache::forget_unused();
             let verified = verify_all(bytes, issuers, algorithms)?;
             let good = verified.iter().map(|list| list.as_ref().ok().cloned());
             // A file with a list that cannot be used is seldom, and not for long.
             if let Some(good) = good.collect::<Option<Vec<_>>>() {
-                kept_lists::keep(key, &good);
+                crl_cache::keep(key, &good);
             }
             verified
         }
@@ -206,8 +206,8 @@ pub fn each(
 
 /// What the lists of a file say of themselves, without their entries. Nobody has verified it.
 pub fn read_unverified(path: &Path) -> Result<Vec<IssuerList>, CrlError> {
-    let bytes = read::file(path, limits::CRL_FILE_BYTES_MAX)?;
-    let lists = read::revocation_lists(bytes)?;
+    let bytes = file::file(path, limits::CRL_FILE_BYTES_MAX)?;
+    let lists = file::revocation_lists(bytes)?;
     let read = |der: ListRead| {
         let der = der?;
         let signed = Signed::parse(&der).ok_or(ListError::Broken)?;
@@ -235,7 +235,7 @@ fn verify_all(
     algorithms: &WebPkiSupportedAlgorithms,
 ) -> Result<Vec<Result<VerifiedList, CrlError>>, CrlError> {
     // The text is longer than everything that comes after it: not held beside it.
-    let lists = read::revocation_lists(bytes)?;
+    let lists = file::revocation_lists(bytes)?;
     let verified = lists
         .into_iter()
         .map(|der| verify(&der?, issuers, algorithms));
@@ -306,8 +306,8 @@ fn issuer_of<'i>(
         match named.iter().copied().find(|issuer| !can_be_told(issuer)) {
             Some(issuer) => CrlError::Unverifiable {
                 subject: Arc::clone(&issuer.subject),
-                key: words::key(&issuer.anchor.subject_public_key_info),
-                signature: words::signature(signed.algorithm()),
+                key: algorithm_names::key(&issuer.anchor.subject_public_key_info),
+                signature: algorithm_names::signature(signed.algorithm()),
             },
             None => CrlError::BadSignature,
         },
@@ -516,7 +516,7 @@ mod tests {
         };
         write(&[7]);
         let first = load_at(&roots, now()).unwrap();
-        kept_lists::forget_unused();
+        crl_cache::forget_unused();
         let second = load_at(&roots, now()).unwrap();
         assert_eq!(first[0].list.stale_policy(), StalePolicy::Allow);
         drop(first);
@@ -537,7 +537,7 @@ mod tests {
         // Nobody but the keeper has the entries in the end, and then not even that.
         let entries = third[0].list.clone();
         drop((second, third));
-        kept_lists::forget_unused();
+        crl_cache::forget_unused();
         assert!(entries.is_shared(), "in use, so kept");
         let before = refused_files();
         std::fs::write(&file, b"broken").unwrap();

@@ -3,7 +3,7 @@
 use rustls::pki_types::{AlgorithmIdentifier, alg_id};
 use x509_parser::asn1_rs::{Any, FromDer, Oid};
 
-use super::facts::oid_text;
+use super::certificate::oid_text;
 
 /// Signatures by the last part of their object identifiers, below ecdsa-with-SHA2 (RFC 5758 section 3.2) and pkcs-1 (RFC 8017).
 const SIGNATURES: [(&str, &str); 11] = [

@@ -8,7 +8,7 @@ use x509_parser::asn1_rs::{Any, FromDer, Tag};
 
 /// A signed structure in its three parts.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Signed<'a> {
+pub struct Signed<'a> {
     /// The bytes that are signed: a sequence, whole.
     pub bytes: &'a [u8],
     /// What stands in that sequence.

@@ -10,13 +10,13 @@ use webpki::VerifiedPath;
 use x509_parser::oid_registry::{Oid, asn1_rs::oid};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::candidate::Candidate;
+use super::certificate::{name_text, oid_text};
+use super::client_certificate;
+use super::date;
 use super::path::{Search, Usage};
-use super::read::Candidate;
 use super::roots::Root;
-use crate::identity;
 use crate::limits;
-use crate::pki::date;
-use crate::pki::facts::{name_text, oid_text};
 
 /// Why a chain is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -296,7 +296,7 @@ pub(super) fn too_deep() -> Refused {
 /// Refuses a path with a certificate in it that must not issue any: webpki looks at basic constraints alone.
 pub(super) fn require_issuers(path: &VerifiedPath<'_>) -> Result<(), Refused> {
     for intermediate in path.intermediate_certificates() {
-        if !identity::may_issue(&intermediate.der()).unwrap_or(false) {
+        if !client_certificate::may_issue(&intermediate.der()).unwrap_or(false) {
             let detail = "the key usage of an intermediate certificate lacks keyCertSign";
             return Err(Refused::new(Failure::WrongKeyUsage, detail));
         }

@@ -10,16 +10,16 @@ use ring::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::{Root, Roots, Verified};
 use crate::limits;
-use crate::x509::{self, Root, Roots, Verified};
 
 /// A certificate that webpki takes and that nevertheless cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("a certificate of the chain cannot be read: {0}")]
-pub(super) struct Unreadable(String);
+pub struct Unreadable(String);
 
 /// Reads a verified path. It ends with the first of its certificates that ends, the CA's included.
-pub(super) fn read(verified: &Verified<'_>) -> Result<Chain, Unreadable> {
+pub fn read(verified: &Verified<'_>) -> Result<Chain, Unreadable> {
     let path = verified.path;
     let intermediates: Vec<_> = path.intermediate_certificates().collect();
     let mut issuers = Vec::new();
@@ -73,7 +73,7 @@ fn add_points(
     der: &CertificateDer<'_>,
 ) -> Result<(), Unreadable> {
     let (_, parsed) = X509Certificate::from_der(der).map_err(unreadable)?;
-    let named = x509::named_by_certificate(&parsed).into_iter();
+    let named = super::named_by_certificate(&parsed).into_iter();
     let named = named.take(limits::DISTRIBUTION_POINTS_MAX);
     points.extend(named.map(|point| LinkPoint { link, point }));
     Ok(())

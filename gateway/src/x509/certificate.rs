@@ -326,7 +326,7 @@ fn is_broken(algorithm: &Oid<'_>) -> bool {
 }
 
 /// An iPAddress of a subject alternative name (RFC 5280 section 4.2.1.6); `None` where it is neither IPv4 nor IPv6.
-pub(crate) fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
+pub fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
     if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
         return Some(octets.into());
     }
@@ -334,7 +334,7 @@ pub(crate) fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// A moment as the standard library has it.
-pub(crate) fn system_time(time: ASN1Time) -> SystemTime {
+pub fn system_time(time: ASN1Time) -> SystemTime {
     // Certificates name the years 0 to 9999 only: neither direction overflows.
     let seconds = Duration::from_secs(time.timestamp().unsigned_abs());
     if time.timestamp() < 0 {
@@ -346,7 +346,7 @@ pub(crate) fn system_time(time: ASN1Time) -> SystemTime {
 
 /// A name as RFC 4514 writes it: last part first, `CN=a,O=b`. Whoever made the certificate chooses how long it is: what is
 /// beyond `limits::TEXT_BYTES_MAX` is neither written nor looked at, and an ellipsis stands for it.
-pub(crate) fn name_text(name: &X509Name<'_>) -> String {
+pub fn name_text(name: &X509Name<'_>) -> String {
     let mut text = Bounded::new(limits::TEXT_BYTES_MAX);
     // The one error there is says that the room is used up.
     let _ = write_name(&mut text, name);
@@ -354,7 +354,7 @@ pub(crate) fn name_text(name: &X509Name<'_>) -> String {
 }
 
 /// An object identifier as text, of bounded length likewise.
-pub(crate) fn oid_text(oid: &Oid<'_>) -> String {
+pub fn oid_text(oid: &Oid<'_>) -> String {
     let mut text = Bounded::new(limits::TEXT_BYTES_MAX);
     let _ = write_oid(&mut text, oid);
     text.into_text()
@@ -422,7 +422,7 @@ fn write_hexadecimal(text: &mut impl fmt::Write, bytes: &[u8]) -> fmt::Result {
 
 /// The text of an attribute. Of the string types of RFC 5280 section 4.1.2.4 also those that only old CAs write: BMPString,
 /// and TeletexString as far as it is ASCII, beyond which nobody agrees on what it says.
-pub(crate) fn text_value(attribute: &AttributeTypeAndValue<'_>) -> Option<String> {
+pub fn text_value(attribute: &AttributeTypeAndValue<'_>) -> Option<String> {
     if let Ok(text) = attribute.as_str() {
         return Some(text.to_owned());
     }

@@ -9,14 +9,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ring::digest::{Context, SHA256};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 
+use super::authority_id;
 use super::crl::{ListIssuer, VerifiedList};
-use crate::tls::authority_id;
 
 static KEPT: Mutex<Option<HashMap<Key, Vec<VerifiedList>>>> = Mutex::new(None);
 
 /// Everything the verification of a file's lists hangs on, but the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Key([u8; 32]);
+pub struct Key([u8; 32]);
 
 impl Key {
     /// The text of the file, the authorities it was tried against, and the algorithms that are accepted.
@@ -48,12 +48,12 @@ impl Key {
 }
 
 /// The lists that were verified under this key, if they are still known.
-pub(super) fn find(key: &Key) -> Option<Vec<VerifiedList>> {
+pub fn find(key: &Key) -> Option<Vec<VerifiedList>> {
     lock().as_ref()?.get(key).cloned()
 }
 
 /// Keeps lists for as long as anybody uses them.
-pub(super) fn keep(key: Key, lists: &[VerifiedList]) {
+pub fn keep(key: Key, lists: &[VerifiedList]) {
     lock().get_or_insert_default().insert(key, lists.to_vec());
 }
 

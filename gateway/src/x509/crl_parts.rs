@@ -10,8 +10,8 @@ use x509_parser::asn1_rs::{Any, Class, FromDer, Oid, Tag};
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Name;
 
+use super::certificate::name_text;
 use super::points::{self, fields};
-use crate::pki::facts::name_text;
 
 /// What is wrong with a list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
