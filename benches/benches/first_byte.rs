@@ -14,9 +14,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use gateway::config;
+use gateway::crypto::KeyRing;
 use gateway::pki::{Authority, Profile, Request};
 use gateway::rt::{AcceptStop, BufferPool, Listener, block_on};
-use gateway::tls::{self, KeyRing, Received};
+use gateway::tls::{self, Received};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Stream};

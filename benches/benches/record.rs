@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use gateway::tls::record_cipher;
+use gateway::crypto::record_cipher;
 use gateway_core::record::{
     Aead, Batch, CONTENT_BYTES_MAX, HEADER_BYTES, Opener, Peer, Sealer, Stop, Suite, TrafficKey,
 };

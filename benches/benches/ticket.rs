@@ -5,7 +5,8 @@ use std::hint::black_box;
 use std::time::SystemTime;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use gateway::tls::{KeyRing, TicketSealer};
+use gateway::crypto::KeyRing;
+use gateway::tls::TicketSealer;
 use rustls::crypto::ring;
 
 /// A lineage with a SPIFFE identity, and rustls' session.

@@ -15,7 +15,8 @@ use std::time::{Duration, SystemTime};
 
 use gateway::config;
 use gateway::rt::{AcceptStop, BufferPool, Listener, block_on};
-use gateway::tls::{self, KeyRing};
+use gateway::tls;
+use gateway::crypto::KeyRing;
 use gateway_core::failure::Failure;
 use libfuzzer_sys::fuzz_target;
 use rustls::ServerConfig;

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use fuzz::ticket::{Edge, edge, write_secret};
-use gateway::tls::{KeyRing, load_ticket_keys, rotate_ticket_keys};
+use gateway::crypto::{KeyRing, load_ticket_keys, rotate_ticket_keys};
 use gateway_core::lineage::{Lineage, ResumptionPolicy};
 use libfuzzer_sys::fuzz_target;
 

@@ -1,8 +1,8 @@
 //! Portcullis, the shell around `gateway-core`: runtime, sockets, files and the command line.
 //!
-//! The modules follow a connection on its way through the program: `config` says what may exist, `server`
-//! accepts, `tls` proves who the peer is, `identity` decides, `backend` connects and `relay` moves the bytes.
-//! `rt` is the only place that touches the runtime's sharp edges; `observe` hears of everything.
+//! The modules follow a connection on its way through the program: `config` says what may exist, `server` accepts, `tls`
+//! proves the identity of the peer by what `x509` reads and `crypto` allows, `connection` keeps its place and its timers,
+//! `backend` connects and `relay` moves the bytes. `rt` alone touches the edges of the runtime; `observe` hears of everything.
 
 pub mod backend;
 pub mod blocks;
@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod control;
+pub mod crypto;
 pub mod files;
 pub mod guard;
 pub mod limits;

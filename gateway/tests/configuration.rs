@@ -1253,7 +1253,7 @@ fn suites_and_groups_are_pinned_by_name_and_order() {
         .provider
         .cipher_suites
         .iter()
-        .map(|suite| gateway::tls::cipher_suite_name(suite.suite()))
+        .map(|suite| gateway::crypto::cipher_suite_name(suite.suite()))
         .collect();
     let groups: Vec<_> = config
         .provider

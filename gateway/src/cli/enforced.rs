@@ -21,8 +21,8 @@ use crate::config::{
     Config, ConnectionTimes, Destination, FiledAuthority, GuardMode, GuardSettings, Listener,
     Loaded, Paths, ProxyProtocol, Resumption, Revoking, ServerAddress, ServerCertificate,
 };
+use crate::crypto::cipher_suite_name;
 use crate::limits;
-use crate::tls::cipher_suite_name;
 use crate::x509::certificate::Facts;
 
 /// What a configuration means, for people. `rights` says with whose rights it was looked at.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 
-use crate::tls;
+use crate::crypto;
 
 /// Arguments of `portcullis keys`.
 #[derive(Debug, Args)]
@@ -36,13 +36,13 @@ impl Keys {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let KeysCommand::Rotate(Rotate { file, distrust }) = self.command;
         let random = rustls::crypto::ring::default_provider().secure_random;
-        let rotated = tls::rotate_ticket_keys(
+        let rotated = crypto::rotate_ticket_keys(
             &file,
             distrust,
             (&super::operator(), SystemTime::now()),
             random,
         )?;
-        let tls::Rotated {
+        let crypto::Rotated {
             is_new,
             keys,
             epoch,

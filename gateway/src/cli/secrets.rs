@@ -20,8 +20,8 @@ use super::explain::explain;
 use super::guard::notes::Notes;
 use crate::blocks::BlockFile;
 use crate::config;
+use crate::crypto::load_ticket_keys;
 use crate::pki::{Authority, Profile, Request};
-use crate::tls::load_ticket_keys;
 use crate::x509::{crl, crl_ranks, file};
 
 /// Damaged files.

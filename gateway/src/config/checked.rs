@@ -21,8 +21,8 @@ use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 
 use super::revocation::{ListFiles, Revoking, Unread};
+use crate::crypto::{KeyPolicy, KeyRing};
 use crate::files::Seen;
-use crate::tls::{KeyPolicy, KeyRing};
 use crate::x509::Roots;
 
 /// Everything `portcullis run` enforces.

@@ -19,8 +19,8 @@ use super::report::{Place, Report};
 use super::revocation::{self, Revoking};
 use super::scalar;
 use super::value::{Field, Item, Sections};
+use crate::crypto::KeyPolicy;
 use crate::limits;
-use crate::tls::{self, KeyPolicy};
 use crate::x509::Roots;
 
 /// A section with what later checks need to know of it, even if it is wrong.
@@ -291,7 +291,7 @@ fn authorities(
 
 /// Tells that clients are not told which CAs are trusted.
 fn warn_of_many_names(place: &Place, roots: &Roots, report: &mut Report<'_>) {
-    let bytes = tls::hint_bytes(roots);
+    let bytes = roots.names_bytes();
     if bytes > limits::AUTHORITY_NAMES_BYTES_MAX {
         let text = format_args!(
             "the names of {} CAs take {bytes} bytes, so clients are not told them (RFC 8446 section 4.3.2): one with several \

@@ -11,8 +11,9 @@ use super::raw::{RawResumption, RawTls, Text, Texts};
 use super::report::{Place, Report};
 use super::scalar;
 use super::value::Field;
+use crate::crypto;
+use crate::crypto::{KeyPolicy, cipher_suite_name};
 use crate::limits;
-use crate::tls::{self, KeyPolicy, cipher_suite_name};
 
 /// Suites of TLS 1.3 in our order of preference: AES-128 first, for it is the fastest where the CPU knows AES.
 const CIPHER_SUITES: [&str; 3] = [
@@ -248,7 +249,8 @@ fn resumption(field: Field<RawResumption>, report: &mut Report<'_>) -> Option<Re
         None => None,
         Some(path) => {
             let path = report.resolve(&path);
-            let load = |_: &Text| tls::load_ticket_keys(&path).map_err(|error| error.to_string());
+            let load =
+                |_: &Text| crypto::load_ticket_keys(&path).map_err(|error| error.to_string());
             report.optional(&place, "key_file", key_file, load)?
         }
     };

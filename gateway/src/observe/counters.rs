@@ -17,8 +17,9 @@ use super::foreseen::Foreseen;
 use super::server_counts::ServerCounts;
 use crate::config::Config;
 use crate::connection::Direction;
+use crate::crypto::{cipher_suite_name, group_name};
 use crate::rt::Driver;
-use crate::tls::{Negotiated, cipher_suite_name, group_name};
+use crate::tls::Negotiated;
 
 /// Upper bounds of the handshake duration histogram in seconds; one more bucket takes the rest.
 pub(super) const DURATION_BOUNDS: [f64; 12] = [

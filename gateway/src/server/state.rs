@@ -17,9 +17,10 @@ use tokio::sync::Semaphore;
 
 use crate::backend::{Servers, Transport};
 use crate::config::{Config, Listener};
+use crate::crypto::KeyRing;
 use crate::limits;
 use crate::rt::BufferPool;
-use crate::tls::{self, KeyRing, Observed};
+use crate::tls::{self, Observed};
 
 use super::gateway::StartError;
 use super::silent::SilentConnections;

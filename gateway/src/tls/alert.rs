@@ -9,8 +9,8 @@ use gateway_core::record::Sealer;
 use rustls::crypto::tls13::OkmBlock;
 use rustls::{KeyLog, SupportedCipherSuite};
 
-use super::cipher::key_of_secret;
 use super::scratch;
+use crate::crypto::key_of_secret;
 use crate::rt::Buffer;
 
 /// The traffic secret under which our first alert goes. It is zeroed when the handshake is over.

@@ -17,9 +17,10 @@ use super::alert::AlertKey;
 use super::certificates::Certificates;
 use super::scratch;
 use super::server_verifier::ServerVerifier;
-use super::tickets::{KeyRing, Ticketer};
+use super::tickets::Ticketer;
 use super::verifier::Verifier;
 use crate::config::{BackendTls, Config, Listener};
+use crate::crypto::KeyRing;
 use crate::limits;
 use crate::x509::chain::anchors;
 

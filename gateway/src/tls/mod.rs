@@ -7,13 +7,10 @@
 
 mod alert;
 mod certificates;
-mod cipher;
 mod config;
 mod engine;
 mod failure;
 mod handshake;
-mod key_policy;
-mod names;
 mod negotiated;
 mod observed;
 mod peer;
@@ -26,11 +23,8 @@ mod stream;
 mod tickets;
 mod verifier;
 
-pub use cipher::record_cipher;
 pub use config::{BackendConfigs, listener_trust, server_config};
 pub use handshake::{Accepted, Connected, HandshakeError, Refusal, accept, connect, refuse};
-pub use key_policy::{KeyKind, KeyPolicy};
-pub use names::{cipher_suite_name, group_name};
 pub use negotiated::Negotiated;
 pub use observed::Observed;
 pub use peer::VerifiedPeer;
@@ -38,8 +32,4 @@ pub use proven::for_each_client_seen;
 pub use rehearsal::{Admissible, Inadmissible, rehearse};
 pub use session::ProtocolError;
 pub use stream::{Received, StreamError, TlsStream, sealable};
-pub use tickets::{
-    KeyFileError, KeyRing, RotateError, Rotated, Sealer as TicketSealer, load as load_ticket_keys,
-    rotate as rotate_ticket_keys,
-};
-pub use verifier::hint_bytes;
+pub use tickets::Sealer as TicketSealer;

@@ -5,8 +5,8 @@ use gateway_core::lineage::TicketRefusal;
 use rustls::{HandshakeKind, NamedGroup};
 
 use super::engine::Engine;
-use super::names::{cipher_suite_name, group_name};
 use super::scratch::Note;
+use crate::crypto::{cipher_suite_name, group_name};
 
 /// What a finished handshake agreed on.
 #[derive(Debug, Clone, PartialEq, Eq)]

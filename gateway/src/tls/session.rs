@@ -14,8 +14,8 @@ use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{Error, ExtractedSecrets, SupportedCipherSuite};
 
-use super::cipher::{Cipher, traffic_key};
 use super::stream::StreamError;
+use crate::crypto::{Cipher, traffic_key};
 use crate::limits;
 use crate::rt::Buffer;
 

@@ -18,11 +18,11 @@ use rustls::{
     SignatureScheme,
 };
 
-use super::key_policy::KeyPolicy;
 use super::peer::{ClaimedPeer, Proof};
 use super::proven::{self, Era, Fresh, Proven};
 use super::scratch;
 use crate::config::{Config, Listener};
+use crate::crypto::KeyPolicy;
 use crate::limits;
 use crate::x509::client_certificate::{self, ParsedCertificate};
 use crate::x509::{self, Refused, Roots, Search, Usage};
@@ -122,22 +122,10 @@ impl Verifier {
 /// The names that a CertificateRequest lists (RFC 8446 section 4.2.4); none where they take too much room: the list is
 /// optional (section 4.3.2), above 64 KiB it cannot be said, and some clients fail on less.
 fn root_hints(roots: &Roots) -> Vec<DistinguishedName> {
-    match hint_bytes(roots) <= limits::AUTHORITY_NAMES_BYTES_MAX {
-        true => authority_names(roots).collect(),
+    match roots.names_bytes() <= limits::AUTHORITY_NAMES_BYTES_MAX {
+        true => roots.names().collect(),
         false => Vec::new(),
     }
-}
-
-fn authority_names(roots: &Roots) -> impl Iterator<Item = DistinguishedName> {
-    let names = roots.iter().map(|root| root.anchor.subject.as_ref());
-    names.map(DistinguishedName::in_sequence)
-}
-
-/// What the list of the roots' names takes in a CertificateRequest: each has two bytes of length.
-pub fn hint_bytes(roots: &Roots) -> usize {
-    authority_names(roots)
-        .map(|name| 2 + name.as_ref().len())
-        .sum()
 }
 
 /// An objection as the reason for refusing, and in words.

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use gateway_core::anchors::ConstraintsId;
 use gateway_core::identity::Pattern;
-use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, Der, TrustAnchor};
+use rustls::{DistinguishedName, RootCertStore};
 
 use super::candidate::Candidate;
 use super::certificate::Facts;
@@ -55,6 +55,17 @@ impl Roots {
         }
         roots.put_the_longest_first();
         roots
+    }
+
+    /// Their names, as a CertificateRequest lists them (RFC 8446 section 4.2.4).
+    pub fn names(&self) -> impl Iterator<Item = DistinguishedName> {
+        let names = self.iter().map(|root| root.anchor.subject.as_ref());
+        names.map(DistinguishedName::in_sequence)
+    }
+
+    /// What the list of their names takes in a CertificateRequest, in bytes: each name has two bytes of length.
+    pub fn names_bytes(&self) -> usize {
+        self.names().map(|name| 2 + name.as_ref().len()).sum()
     }
 
     /// Those of one name change places: of a CA and its renewed certificate, which bears the same name and key, the one is tried

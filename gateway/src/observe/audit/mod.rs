@@ -21,8 +21,8 @@ use gateway_core::certificate::NameKind;
 
 use crate::blocks::Entry;
 use crate::config::{AuditTarget, Config};
+use crate::crypto::KeyRing;
 use crate::limits;
-use crate::tls::KeyRing;
 pub(super) use event::Scene;
 pub use line::Line;
 use line::{Block, Continued, GuardBan, Keys, Reload, Start, Stop, Text, Time};

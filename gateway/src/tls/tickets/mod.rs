@@ -4,8 +4,6 @@
 //! again, if the lineage still holds. Inside calls into rustls, on the worker; the lineage travels through `scratch`.
 //! rustls re-checks nothing when a session is resumed, so everything it does not look at is looked at here.
 
-mod key_file;
-mod key_ring;
 mod seal;
 
 use std::sync::Arc;
@@ -18,10 +16,9 @@ use rustls::server::ProducesTickets;
 
 use super::peer::{ClaimedPeer, Proof};
 use super::scratch;
+use crate::crypto::KeyRing;
 use crate::limits;
 
-pub use key_file::{KeyFileError, RotateError, Rotated, load, rotate};
-pub use key_ring::KeyRing;
 pub use seal::Sealer;
 
 /// Seals and opens the tickets of one listener.

@@ -8,7 +8,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use rustls::crypto::SecureRandom;
 
-use super::key_ring::{KeyId, KeyRing};
+use crate::crypto::{KeyId, KeyRing};
 
 /// Of the layout. Another one is another ticket.
 const VERSION: u8 = 4;

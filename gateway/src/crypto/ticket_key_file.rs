@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::key_ring::{KeyId, KeyRing, MasterKey, SECRET_BYTES};
+use super::ticket_keys::{KeyId, KeyRing, MasterKey, SECRET_BYTES};
 use crate::files::{open_lock, reason};
 use crate::limits;
 use crate::x509::file::{self, ReadError};

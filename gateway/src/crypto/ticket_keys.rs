@@ -11,25 +11,25 @@ use zeroize::Zeroizing;
 use crate::limits;
 
 /// Bytes of a master key's secret.
-pub(super) const SECRET_BYTES: usize = 32;
+pub const SECRET_BYTES: usize = 32;
 
 /// Names a master key; stands in clear at the front of every ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct KeyId(pub(super) [u8; KeyId::BYTES]);
+pub struct KeyId(pub [u8; KeyId::BYTES]);
 
 impl KeyId {
     /// Length.
-    pub(super) const BYTES: usize = 8;
+    pub const BYTES: usize = 8;
 }
 
 /// One master key.
 #[derive(Clone)]
-pub(super) struct MasterKey {
-    pub(super) id: KeyId,
-    pub(super) made_at: SystemTime,
+pub struct MasterKey {
+    pub id: KeyId,
+    pub made_at: SystemTime,
     /// Who made it, for the audit log.
-    pub(super) made_by: String,
-    pub(super) secret: Zeroizing<[u8; SECRET_BYTES]>,
+    pub made_by: String,
+    pub secret: Zeroizing<[u8; SECRET_BYTES]>,
 }
 
 impl fmt::Debug for MasterKey {
@@ -59,10 +59,12 @@ impl MasterKey {
 /// Master keys, newest first, and the policy epoch they belong to.
 #[derive(Debug, Clone)]
 pub struct KeyRing {
-    pub(super) epoch: u64,
-    pub(super) keys: Vec<MasterKey>,
+    /// The policy epoch: a ticket of another one is refused.
+    pub epoch: u64,
+    /// The master keys, newest first; the first one seals.
+    pub keys: Vec<MasterKey>,
     /// Keys that were thrown away on purpose; only their names are left, to say why a ticket is refused.
-    pub(super) distrusted: Vec<KeyId>,
+    pub distrusted: Vec<KeyId>,
 }
 
 impl KeyRing {
@@ -115,7 +117,7 @@ impl KeyRing {
     }
 
     /// Says who has made the key that seals.
-    pub(super) fn made_by(mut self, who: &str) -> Self {
+    pub fn made_by(mut self, who: &str) -> Self {
         if let Some(newest) = self.keys.first_mut() {
             who.clone_into(&mut newest.made_by);
         }

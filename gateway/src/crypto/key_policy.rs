@@ -230,12 +230,12 @@ impl KeyPolicy {
     }
 
     /// Schemes a client may prove possession with, in the provider's order.
-    pub(super) fn schemes(&self) -> &[SignatureScheme] {
+    pub fn schemes(&self) -> &[SignatureScheme] {
         &self.schemes
     }
 
     /// Algorithms certificates may be signed with.
-    pub(super) fn signatures(&self) -> &[&'static dyn SignatureVerificationAlgorithm] {
+    pub fn signatures(&self) -> &[&'static dyn SignatureVerificationAlgorithm] {
         &self.signatures
     }
 

@@ -18,8 +18,10 @@ const KEY_BYTES_MAX: usize = 32;
     clippy::large_enum_variant,
     reason = "a session is one allocation, and holds what the default library needs"
 )]
-pub(super) enum Cipher {
+pub enum Cipher {
+    /// Of ring.
     Ring(ring_aead::LessSafeKey),
+    /// Of AWS-LC.
     AwsLc(aws::LessSafeKey),
 }
 
@@ -32,7 +34,7 @@ enum Algorithm {
 }
 
 /// The key for `secrets` of a connection that negotiated `suite`.
-pub(super) fn traffic_key(
+pub fn traffic_key(
     suite: SupportedCipherSuite,
     (sequence, secrets): (u64, ConnectionTrafficSecrets),
 ) -> Result<TrafficKey<Cipher>, Error> {
@@ -57,10 +59,7 @@ pub fn record_cipher(suite: SupportedCipherSuite, key: &[u8]) -> Option<impl Aea
 }
 
 /// The first key that RFC 8446 section 7.3 derives from a traffic secret. `None` for suites of older versions.
-pub(super) fn key_of_secret(
-    suite: SupportedCipherSuite,
-    secret: &OkmBlock,
-) -> Option<TrafficKey<Cipher>> {
+pub fn key_of_secret(suite: SupportedCipherSuite, secret: &OkmBlock) -> Option<TrafficKey<Cipher>> {
     let algorithm = Algorithm::of(suite)?;
     let expander = suite.tls13()?.hkdf_provider.expander_for_okm(secret);
     let mut key = Zeroizing::new([0; KEY_BYTES_MAX]);
