@@ -2,8 +2,9 @@
 //!
 //! The modules follow a connection on its way through the program: `config` says what may exist, `server` accepts, `tls`
 //! proves the identity of the peer by what `x509` reads and `crypto` allows, `connection` keeps its place and its timers,
-//! `backend` connects and `relay` moves the bytes. `rt` alone touches the edges of the runtime; `observe` hears of everything.
+//! `backend` connects and `relay` moves the bytes. `rt` alone touches the edges of the runtime; `telemetry` hears of everything.
 
+pub mod admin;
 pub mod backend;
 pub mod blocks;
 pub mod cli;
@@ -15,10 +16,10 @@ pub mod files;
 pub mod guard;
 pub mod limits;
 pub mod local;
-pub mod observe;
 pub mod pki;
 pub mod relay;
 pub mod rt;
 pub mod server;
+pub mod telemetry;
 pub mod tls;
 pub mod x509;

@@ -18,8 +18,8 @@ use super::file::{BlockFile, BlockFileError, Blocks, Change, ChangedFile};
 use super::news::News;
 use crate::config::Paths;
 use crate::files::{self, Again, Seen, Watcher, system_errors};
-use crate::observe::{Audit, BlocksInForce};
 use crate::server::{Asked, Gateway, Matching};
+use crate::telemetry::{Audit, BlocksInForce};
 
 /// Why a change of the list was not made.
 #[derive(Debug, thiserror::Error)]

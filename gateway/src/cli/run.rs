@@ -20,8 +20,8 @@ use crate::config::{self, Config, Paths};
 use crate::control::{Claim, Parts, Server, Siblings, Superseded};
 use crate::files::Seen;
 use crate::limits;
-use crate::observe::{LogFormat, start_log};
 use crate::server::{Gateway, Ports, Privileges, Reloader, StartError};
+use crate::telemetry::{LogFormat, start_log};
 use crate::x509::crl_ranks;
 
 /// Arguments of `portcullis run`.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::blocks::Entry;
 #[cfg(doc)]
 use crate::blocks::News;
-use crate::observe::BlocksInForce;
+use crate::telemetry::BlocksInForce;
 
 /// GET: [`Status`].
 pub const STATUS: &str = "/v1/status";

@@ -29,9 +29,9 @@ use crate::connection::Share;
 use crate::connection::{Direction, Lifetime, Pace, Patience, Place, Reached, Stream, Watch};
 use crate::guard::{Pending, refusal_detail};
 use crate::limits;
-use crate::observe::{Event, Presented};
 use crate::relay::{Outcome as RelayOutcome, Progress, relay};
 use crate::rt::Socket;
+use crate::telemetry::{Event, Presented};
 use crate::tls::{self, Accepted, VerifiedPeer};
 
 /// A connection that has just been accepted.

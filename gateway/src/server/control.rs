@@ -14,11 +14,10 @@ use tokio::task::LocalSet;
 use super::descriptors::Budget;
 use super::guarding::Guarding;
 use super::worker::Message;
+use crate::admin::{AdminSocket, Scrape, serve, serve_scrapes};
 use crate::limits;
-use crate::observe::{
-    AdminSocket, Audit, Health, Metrics, Scrape, serve, serve_scrapes, watch_expiry,
-};
 use crate::rt::Mailbox;
+use crate::telemetry::{Audit, Health, Metrics, watch_expiry};
 
 /// What the control thread works with.
 pub(super) struct Control {

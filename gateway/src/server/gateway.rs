@@ -20,15 +20,14 @@ use super::state::Seed;
 use super::status::Reloads;
 use super::worker::{self, Fatal, Message};
 use super::{control, descriptors, fixed, guarding};
+use crate::admin::{AdminPlace, AdminSocket};
 use crate::backend::Resolver;
 use crate::config::{Config, ListFiles, Unread};
 use crate::connection::Records;
 use crate::guard::{GuardError, PortCount};
 use crate::limits;
-use crate::observe::{
-    self, AdminPlace, AdminSocket, Audit, BlocksInForce, Health, Metrics, WorkerCounters,
-};
 use crate::rt::{Mailbox, mailbox};
+use crate::telemetry::{self, Audit, BlocksInForce, Health, Metrics, WorkerCounters};
 use crate::x509::crl_ranks;
 
 /// Why the gateway did not start.
@@ -378,7 +377,7 @@ impl Gateway {
         let mut seed = current.with_config(Arc::clone(&config))?;
         if config.audit != current.config.audit {
             // The last step that can fail.
-            let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
+            let opened = telemetry::open(config.audit.clone()).map_err(StartError::Audit)?;
             self.audit.switch(opened);
         }
         // A process that was taken over from shares the kernel programs with the next one, whose policy they go by.
@@ -513,7 +512,7 @@ fn counters_for(workers: usize, config: &Config) -> Vec<Arc<WorkerCounters>> {
 }
 
 fn start_audit(config: &Config) -> Result<Audit, StartError> {
-    let opened = observe::open(config.audit.clone()).map_err(StartError::Audit)?;
+    let opened = telemetry::open(config.audit.clone()).map_err(StartError::Audit)?;
     Audit::start(opened).map_err(StartError::Thread)
 }
 

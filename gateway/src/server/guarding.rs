@@ -21,7 +21,7 @@ use crate::guard::{
     former_name, now_ns, source_of,
 };
 use crate::limits;
-use crate::observe::Audit;
+use crate::telemetry::Audit;
 
 /// The guard, as the gateway has it.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use super::state::{Door, State};
 use super::worker::Message;
 use crate::connection::{Orders, Reached};
 use crate::limits;
-use crate::observe::{AuthorityUse, Clients};
+use crate::telemetry::{AuthorityUse, Clients};
 use crate::tls;
 
 /// Counts the clients by rule and by what is left of their certificates, and chains that end with their CA.

@@ -10,9 +10,9 @@ use gateway_core::close_reason::CloseReason;
 use gateway_core::descriptors::Side;
 
 use super::worker::Worker;
+use crate::admin::Scrape;
 use crate::backend::Connection;
 use crate::connection::{PlainStream, Stream};
-use crate::observe::Scrape;
 use crate::rt::Socket;
 
 /// What a client has been connected with.

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::fixed;
 use super::gateway::{Gateway, StartError};
 use crate::config::{Config, Dependents, GuardMode};
-use crate::observe::{self, BlocksInForce};
+use crate::telemetry::{self, BlocksInForce};
 
 /// What came of reloads, of whatever cause.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Gateway {
         let made = current.with_config(Arc::new(config.clone()));
         let audit = match config.audit == current.config.audit {
             true => Ok(()),
-            false => observe::look(config.audit.as_ref()).map_err(StartError::Audit),
+            false => telemetry::look(config.audit.as_ref()).map_err(StartError::Audit),
         };
         let failed = [made.map(drop).err(), audit.err()];
         let failed = failed.into_iter().flatten();

@@ -13,12 +13,13 @@ use super::gateway::StartError;
 use super::guarding;
 use super::privilege::Privileges;
 use super::state::Seed;
+use crate::admin::AdminSocket;
 use crate::blocks::BlockFile;
 use crate::config::{Config, Paths};
 use crate::control::{AskError, Claim, Client, Status};
 use crate::guard::Guard;
 use crate::local;
-use crate::observe::{self, AdminSocket};
+use crate::telemetry;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -72,7 +73,7 @@ pub fn try_start(
         }
         Err(error) => trial.obstacles.push(error.to_string()),
     }
-    trial.note(observe::look(config.audit.as_ref()).map_err(StartError::Audit));
+    trial.note(telemetry::look(config.audit.as_ref()).map_err(StartError::Audit));
     trial.guard(&config, privileges);
     if let Running::Yes(status) = running {
         trial.running = Some(*status);

@@ -33,10 +33,10 @@ use crate::connection::Records;
 use crate::connection::{Judged, Order, Orders, Reached};
 use crate::guard::Gate;
 use crate::limits;
-use crate::observe::{Audit, Event, Observer, WorkerCounters};
 use crate::rt::{
     self, AcceptStop, Across, BufferPool, Mailbox, MailboxReceiver, Socket, block_on, contain,
 };
+use crate::telemetry::{Audit, Event, Observer, WorkerCounters};
 use crate::tls::{Observed, VerifiedPeer};
 
 /// A message to a worker.

@@ -9,10 +9,10 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use super::super::closing::{BOUNDS, CloseTime};
-use super::super::counters::Counter;
 use super::possible::can_end;
 use super::{Encoded, Metrics, gauge};
+use crate::telemetry::closing::{BOUNDS, CloseTime};
+use crate::telemetry::counters::Counter;
 
 /// When the last reload was refused, and when one was taken, in Unix time; 0 for never.
 #[derive(Debug, Default)]

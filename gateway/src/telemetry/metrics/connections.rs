@@ -6,10 +6,10 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use super::super::counters::ListenerCounters;
 use super::possible::can_end;
 use super::{Encoded, Metrics, counter, gauge};
 use crate::config::{Config, Listener};
+use crate::telemetry::counters::ListenerCounters;
 
 impl Metrics {
     pub(super) fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {

@@ -10,9 +10,9 @@ use prometheus_client::registry::Unit;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::super::log_queue::dropped_lines;
 use super::{Encoded, Metrics, counter, gauge};
 use crate::config::Listener;
+use crate::telemetry::log_queue::dropped_lines;
 
 impl Metrics {
     pub(super) fn encode_process(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {

@@ -7,10 +7,10 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use super::super::counters::{Counter, DURATION_BOUNDS, ListenerCounters};
 use super::possible::{can_fail, can_resume};
 use super::{Encoded, Metrics, counter};
 use crate::config::{Config, Listener};
+use crate::telemetry::counters::{Counter, DURATION_BOUNDS, ListenerCounters};
 
 impl Metrics {
     pub(super) fn encode_handshakes(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {

@@ -5,9 +5,9 @@ use gateway_core::failure::Failure;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
-use super::super::counters::ListenerCounters;
-use super::super::foreseen::Foreseen;
 use super::{Encoded, Metrics, counter};
+use crate::telemetry::counters::ListenerCounters;
+use crate::telemetry::foreseen::Foreseen;
 
 impl Metrics {
     pub(super) fn encode_foreseen(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {

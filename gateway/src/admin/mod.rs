@@ -20,11 +20,11 @@ use hyper::{Method, Request, StatusCode};
 use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc::Receiver;
 
-use super::metrics::{Health, Metrics};
 use crate::config::AdminAddress;
 use crate::files::{connect_at_once, look_writable, reason};
 use crate::limits;
 use crate::local::{self, Answer, answer};
+use crate::telemetry::{Health, Metrics};
 
 /// The endpoint's bound socket; a Unix socket's file goes when it is dropped.
 #[derive(Debug)]

@@ -1,9 +1,8 @@
 //! Hears of everything and tells operators.
 //!
-//! In: typed events from the data path. Out: counters, log lines, the administration endpoint. Events are recorded on
+//! In: typed events from the data path. Out: counters, log lines, the audit log. Events are recorded on
 //! the workers into counters of their own; the control thread adds them up when somebody asks.
 
-mod admin;
 mod audit;
 mod clients;
 mod closing;
@@ -18,7 +17,6 @@ mod observer;
 mod server_counts;
 mod text;
 
-pub use admin::{AdminPlace, AdminSocket, Scrape, serve, serve_scrapes};
 pub use audit::{Audit, Line, Opened, look, open};
 pub use clients::{AuthorityUse, Clients};
 pub use counters::WorkerCounters;

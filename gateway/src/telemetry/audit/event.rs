@@ -15,7 +15,7 @@ use super::line::{
     self, Accepted, Client, ConnectionId, End, Foreseen, Handshake, Identity, Line, Outcome,
     Panicked, Refused, Shown, Text, Time,
 };
-use crate::observe::{Event, Presented};
+use crate::telemetry::{Event, Presented};
 use crate::tls::{Negotiated, VerifiedPeer};
 
 /// Where and when an event happened.

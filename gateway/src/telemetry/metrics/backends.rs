@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
-use super::super::server_counts::{OTHER, ServerCount};
 use super::{Encoded, Metrics, counter, gauge};
 use crate::config::{Backend, BackendTransport};
 use crate::limits;
+use crate::telemetry::server_counts::{OTHER, ServerCount};
 
 impl Metrics {
     pub(super) fn encode_backends(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {

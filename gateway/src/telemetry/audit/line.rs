@@ -12,7 +12,7 @@ use gateway_core::revocation::Serial;
 use gateway_core::visible;
 use serde::{Serialize, Serializer};
 
-pub use crate::observe::text::Text;
+pub use crate::telemetry::text::Text;
 
 /// One line.
 #[derive(Debug, Serialize)]

@@ -10,9 +10,9 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use super::super::clients::{AuthorityUse, Clients};
 use super::{Encoded, Metrics, gauge};
 use crate::config::{CertificateFile, Config, Dependents, backend_ca_usage, client_ca_usage};
+use crate::telemetry::clients::{AuthorityUse, Clients};
 
 /// The certificates of a configuration, one for each set of labels: a CA and its successor often have one file and one name. The
 /// one to end first is shown of those whose end matters; where there is none, the one to end last.
