@@ -22,7 +22,7 @@ pub struct News {
 impl News {
     /// Brings `unwritten`, what this process knows to be in force and not in the file, up to date. What several processes could
     /// not write adds up.
-    pub(super) fn add_to(&self, unwritten: &mut Vec<Change>) {
+    pub fn add_to(&self, unwritten: &mut Vec<Change>) {
         unwritten.retain(|change| !self.written.contains(change));
         for change in &self.unwritten {
             if !unwritten.contains(change) {

@@ -15,12 +15,14 @@ use tokio::sync::mpsc;
 
 use super::which::ConfigFile;
 use crate::backend::Resolver;
-use crate::blocks::{BlockFile, Keeper, warn_of_others, with_remedy};
+use crate::blocks::{BlockFile, warn_of_others, with_remedy};
 use crate::config::{self, Config, Paths};
-use crate::control::{Claim, Parts, Server, Siblings, Superseded};
+use crate::control::Claim;
 use crate::files::Seen;
 use crate::limits;
+use crate::server::Keeper;
 use crate::server::{Gateway, Ports, Privileges, Reloader, StartError};
+use crate::server::{Parts, Server, Siblings, Superseded};
 use crate::telemetry::{LogFormat, start_log};
 use crate::x509::crl_ranks;
 

@@ -1,17 +1,14 @@
-//! The control socket: how commands speak to the running gateway, and how one process takes over from another.
+//! The control socket's language: how commands find and ask the running gateway, and how a process claims its gateway's name.
 //!
-//! In: requests of this host's administrators, known by what the kernel says of them (SO_PEERCRED). Out: answers in JSON,
-//! and a gateway that has done what was asked. On a thread of its own, so that nothing else the gateway does, and no peer
-//! that is slow or silent, keeps a command waiting. Always there: it follows from the gateway's name, not from its
+//! In: requests of this host's administrators, known by what the kernel says of them (SO_PEERCRED). Out: answers in JSON. The
+//! gateway's own side is in `server`. The socket is always there: it follows from the gateway's name, not from its
 //! configuration.
 
 mod claim;
 mod client;
 mod peer;
-mod protocol;
+pub mod protocol;
 mod running;
-mod server;
-mod siblings;
 
 pub use claim::{BoundSocket, Claim, ClaimError, Predecessor};
 pub use client::{AskError, Client};
@@ -21,5 +18,3 @@ pub use protocol::{
     ReloadOutcome, Reloads, STATUS, Status, Successor, TAKE_OVER, UNBLOCK, WorkerStatus,
 };
 pub use running::{Running, running};
-pub use server::{Parts, Prepared, ServeError, Server, Superseded};
-pub use siblings::{Siblings, Told};

@@ -20,6 +20,7 @@ mod mounts;
 mod pins;
 mod ports;
 mod probe;
+mod supervisor;
 mod verdict;
 
 use std::collections::BTreeSet;
@@ -50,6 +51,7 @@ pub use maps::{Maps, PortCount, SourceState, address_of, source_of};
 use maps::{map_of, typed};
 pub use pins::{Pins, former_name};
 use ports::Ports;
+pub use supervisor::{BanNews, GuardHandle};
 pub use verdict::say;
 
 /// The kernel programs that this binary carries, as `cargo xtask ebpf` built them.

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use gateway_core::descriptors::{Descriptors, Side};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::gateway::StartError;
+use super::error::StartError;
 use crate::config::Config;
 use crate::limits;
 

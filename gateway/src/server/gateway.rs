@@ -13,113 +13,22 @@ use std::time::{Instant, SystemTime};
 use gateway_core::block::BlockList;
 use tokio::sync::mpsc;
 
-use super::control::{Control, ControlStop};
-use super::guarding::Guarding;
+use super::control_thread::{Control, ControlStop};
+use super::error::{ReloadError, StartError};
 use super::privilege::Privileges;
 use super::state::Seed;
 use super::status::Reloads;
 use super::worker::{self, Fatal, Message};
-use super::{control, descriptors, fixed, guarding};
+use super::{control_thread, descriptors, fixed, guard_start};
 use crate::admin::{AdminPlace, AdminSocket};
 use crate::backend::Resolver;
 use crate::config::{Config, ListFiles, Unread};
 use crate::connection::Records;
-use crate::guard::{GuardError, PortCount};
+use crate::guard::{GuardError, GuardHandle, PortCount};
 use crate::limits;
 use crate::rt::{Mailbox, mailbox};
 use crate::telemetry::{self, Audit, BlocksInForce, Health, Metrics, WorkerCounters};
 use crate::x509::crl_ranks;
-
-/// Why the gateway did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A listener's address cannot be bound.
-    #[error(
-        "listener \"{listener}\": cannot listen on {address}: {error}{}",
-        if error.kind() == std::io::ErrorKind::AddrInUse {
-            ": another process does; where that is an earlier one of this gateway, use `portcullis run --takeover`"
-        } else {
-            ""
-        }
-    )]
-    Listen {
-        /// The listener's name.
-        listener: String,
-        /// Its address.
-        address: SocketAddr,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// The administration endpoint cannot be bound.
-    #[error("[admin] address: cannot listen: {0}")]
-    Admin(std::io::Error),
-    /// The audit log cannot be opened.
-    #[error("[audit] file: {0}")]
-    Audit(std::io::Error),
-    /// `[guard] required = true`, and the kernel program cannot run.
-    #[error("[guard] required = true: {0}")]
-    Guard(GuardError),
-    /// A TLS configuration was refused.
-    #[error("{what}: {error:#}")]
-    Tls {
-        /// Listener or backend.
-        what: String,
-        /// Why.
-        error: anyhow::Error,
-    },
-    /// The operating system has no randomness.
-    #[error("no randomness to make ticket keys from")]
-    Random,
-    /// The limit on open files leaves nothing for connections.
-    #[error(
-        "the limit on open files is {limit}, and {own} of them are for the gateway itself (workers, listeners, files, \
-         administration): nothing is left for connections. Raise it to {least} at least, two more for each further connection \
-         (LimitNOFILE= in the unit, `ulimit -n`), or lower [workers] count"
-    )]
-    Descriptors {
-        /// RLIMIT_NOFILE.
-        limit: u64,
-        /// What the gateway takes beside connections.
-        own: u64,
-        /// What it would have to be.
-        least: u64,
-    },
-    /// A thread cannot be started.
-    #[error("cannot start a thread: {0}")]
-    Thread(std::io::Error),
-}
-
-/// Why a new configuration was not taken. The old one goes on.
-#[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
-    /// It changes what is fixed at the start.
-    #[error("{0} cannot be changed while running: restart")]
-    NeedsRestart(String),
-    /// It cannot be served.
-    #[error(transparent)]
-    Start(#[from] StartError),
-}
-
-impl ReloadError {
-    /// What the operating system has said, where that is the reason.
-    pub fn io(&self) -> Option<&std::io::Error> {
-        match self {
-            ReloadError::Start(
-                StartError::Admin(error)
-                | StartError::Audit(error)
-                | StartError::Thread(error)
-                | StartError::Listen { error, .. },
-            ) => Some(error),
-            ReloadError::NeedsRestart(_)
-            | ReloadError::Start(
-                StartError::Guard(_)
-                | StartError::Tls { .. }
-                | StartError::Random
-                | StartError::Descriptors { .. },
-            ) => None,
-        }
-    }
-}
 
 /// A gateway that takes connections.
 #[derive(Debug)]
@@ -129,7 +38,7 @@ pub struct Gateway {
     pub(super) addresses: Vec<(String, SocketAddr)>,
     pub(super) health: Arc<Health>,
     pub(super) metrics: Metrics,
-    pub(super) guarding: Arc<Guarding>,
+    pub(super) guard: Arc<GuardHandle>,
     pub(super) mailboxes: Vec<Arc<Mailbox<Message>>>,
     audit: Audit,
     pub(super) control_stop: ControlStop,
@@ -201,7 +110,7 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let budget = descriptors::divide_and_tell(&config)?;
-        let (bound, guarding) = guarding::bind_and_guard(&config, &privileges, ports)?;
+        let (bound, guard) = guard_start::bind_and_guard(&config, &privileges, ports)?;
         privileges.end();
         let addresses = bound.addresses.clone();
         let (admin, admin_place) = bind_admin(&config, ports)?;
@@ -224,18 +133,18 @@ impl Gateway {
                 counters: Arc::clone(&counters[number]),
                 records: Arc::clone(&records),
                 audit: audit.clone(),
-                gate: guarding.gate(),
+                gate: guard.gate(),
                 scrapes: scrapes.clone(),
             };
             let (mailbox, thread) = start_worker(start, fatal.clone())?;
             mailboxes.push(mailbox);
             workers.push(thread);
         }
-        let guarding = Arc::new(guarding);
+        let guard = Arc::new(guard);
         let metrics = Metrics::new(
             Arc::clone(&config),
             counters,
-            Arc::clone(&guarding),
+            Arc::clone(&guard),
             audit.clone(),
             records,
             budget.descriptors.clone(),
@@ -248,11 +157,11 @@ impl Gateway {
             health: Arc::clone(&health),
             metrics: metrics.clone(),
             mailboxes: mailboxes.clone(),
-            guarding: Arc::clone(&guarding),
+            guard: Arc::clone(&guard),
             audit: audit.clone(),
             budget,
         };
-        let (control, control_stop) = control::start(control).map_err(StartError::Thread)?;
+        let (control, control_stop) = control_thread::start(control).map_err(StartError::Thread)?;
         audit.started(&config);
         Ok(Gateway {
             seed: Mutex::new(seed),
@@ -260,7 +169,7 @@ impl Gateway {
             addresses,
             health,
             metrics,
-            guarding,
+            guard,
             mailboxes,
             audit,
             control_stop,
@@ -291,12 +200,12 @@ impl Gateway {
 
     /// What the kernel counted on each protected port; `None` where the guard does not run.
     pub fn guard_counts(&self) -> Option<Result<Vec<PortCount>, GuardError>> {
-        self.guarding.counts()
+        self.guard.counts()
     }
 
     /// Why the kernel programs do not run, where they should.
     pub fn guard_obstacle(&self) -> Option<&str> {
-        self.guarding.obstacle()
+        self.guard.obstacle()
     }
 
     /// The audit log.
@@ -383,7 +292,7 @@ impl Gateway {
         // A process that was taken over from shares the kernel programs with the next one, whose policy they go by.
         if !self.is_superseded.load(Ordering::Relaxed) {
             // A policy that the kernel does not take is no reason to trust whom the new configuration does not.
-            self.guarding.follow(&config.guard.policy);
+            self.guard.follow(&config.guard.policy);
         }
         // Whom the new state does not trust has to go at once: no name is waited for.
         let taken = self.resolver.follow(&config.backends, |servers| {

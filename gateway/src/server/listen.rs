@@ -8,7 +8,8 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::gateway::{Ports, StartError};
+use super::error::StartError;
+use super::gateway::Ports;
 use crate::config::Config;
 use crate::limits;
 use crate::local;

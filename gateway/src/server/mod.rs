@@ -4,29 +4,37 @@
 //! per CPU serves connections; one control thread answers the administration endpoint; one
 //! reloads the configuration when its files change.
 
+mod ban_reports;
+mod block_reload;
+mod config_reload;
 mod connection;
-mod control;
+mod control_socket;
+mod control_thread;
 mod descriptors;
+mod error;
 mod fixed;
 mod gateway;
-mod guarding;
+mod guard_start;
 mod listen;
 mod matching;
 mod opposite;
 mod pinning;
 mod privilege;
-mod reloader;
+mod siblings;
 mod silent;
 mod state;
 mod status;
 mod trial;
 mod worker;
 
+pub use block_reload::{ChangeError, Changed, Heeded, Keeper};
+pub use config_reload::{Reload, Reloader};
+pub use control_socket::{Parts, Prepared, ServeError, Server, Superseded};
 pub use descriptors::note_inherited;
-pub use gateway::{Gateway, Ports, ReloadError, StartError};
-pub use guarding::Guarding;
+pub use error::{ReloadError, StartError};
+pub use gateway::{Gateway, Ports};
 pub use matching::{Asked, Matching};
 pub use privilege::{Account, Privileges};
-pub use reloader::{Reload, Reloader};
+pub use siblings::{Siblings, Told};
 pub use status::Reloads;
 pub use trial::{Trial, try_start};

@@ -22,7 +22,7 @@ use crate::limits;
 use crate::rt::BufferPool;
 use crate::tls::{self, Observed};
 
-use super::gateway::StartError;
+use super::error::StartError;
 use super::silent::SilentConnections;
 
 /// What every worker's state is made of; shared and immutable.

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
+use super::error::StartError;
 use super::fixed;
-use super::gateway::{Gateway, StartError};
+use super::gateway::Gateway;
 use crate::config::{Config, Dependents, GuardMode};
 use crate::telemetry::{self, BlocksInForce};
 
@@ -52,7 +53,7 @@ impl Gateway {
     /// What the guard does, in a few words.
     pub fn guard_state(&self) -> String {
         let guard = &self.lock_seed().config.guard;
-        let where_ = match (guard.mode, self.guarding.is_attached()) {
+        let where_ = match (guard.mode, self.guard.is_attached()) {
             (GuardMode::Off, _) => return "off".to_owned(),
             (_, true) => "in the kernel",
             (_, false) => "not in the kernel: the gateway keeps accounts by itself",

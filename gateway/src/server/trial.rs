@@ -9,8 +9,8 @@ use std::sync::Arc;
 use gateway_core::block::BlockList;
 
 use super::descriptors;
-use super::gateway::StartError;
-use super::guarding;
+use super::error::StartError;
+use super::guard_start;
 use super::privilege::Privileges;
 use super::state::Seed;
 use crate::admin::AdminSocket;
@@ -116,7 +116,7 @@ impl Trial {
 
     /// Whether the kernel takes the programs, and the interfaces are there.
     fn guard(&mut self, config: &Arc<Config>, privileges: &Privileges) {
-        let Some(plan) = guarding::plan(config) else {
+        let Some(plan) = guard_start::plan(config) else {
             return;
         };
         let ports: Vec<_> = config

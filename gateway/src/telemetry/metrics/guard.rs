@@ -13,43 +13,43 @@ use crate::guard::{Book, GuardError, Maps, PortCount, SourceState, now_ns};
 impl Metrics {
     pub(super) fn encode_guard(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
         let config = self.config();
-        let guarding = &self.0.guarding;
+        let guard = &self.0.guard;
         let help = "1 for the configured mode of [guard]";
         let mut metric = encoder.encode_descriptor("guard_mode", help, None, MetricType::Gauge)?;
         gauge(&mut metric, &[("mode", config.guard.mode.name())], 1)?;
         let help = "1 while the kernel programs are attached; otherwise the gateway keeps accounts by itself, if at all";
         let mut metric =
             encoder.encode_descriptor("guard_attached", help, None, MetricType::Gauge)?;
-        gauge(&mut metric, &[], i64::from(guarding.is_attached()))?;
+        gauge(&mut metric, &[], i64::from(guard.is_attached()))?;
         let help = "1 for each interface whose packets the guard checks, with the kind of attachment; 0 for an interface that is missing";
         let mut metric =
             encoder.encode_descriptor("guard_interface", help, None, MetricType::Gauge)?;
-        for attachment in guarding.attachments() {
+        for attachment in guard.attachments() {
             let labels = [
                 ("interface", attachment.interface.as_str()),
                 ("attached", attachment.mode.name()),
             ];
             gauge(&mut metric, &labels, 1)?;
         }
-        for interface in guarding.unattached() {
+        for interface in guard.unattached() {
             let labels = [("interface", interface.as_str()), ("attached", "none")];
             gauge(&mut metric, &labels, 0)?;
         }
         let help = "Bans begun since the start";
         let mut metric =
             encoder.encode_descriptor("guard_bans", help, None, MetricType::Counter)?;
-        counter(&mut metric, &[], guarding.bans())?;
+        counter(&mut metric, &[], guard.bans())?;
         let help = "Verdicts that the kernel did not accept because it did not know the connection";
         let mut metric =
             encoder.encode_descriptor("guard_unheard_verdicts", help, None, MetricType::Counter)?;
-        counter(&mut metric, &[], guarding.gate().unheard())?;
-        match guarding.with_maps(|maps| Seen::of(maps)) {
+        counter(&mut metric, &[], guard.gate().unheard())?;
+        match guard.with_maps(|maps| Seen::of(maps)) {
             Some(Ok(seen)) => seen.encode(encoder),
             Some(Err(error)) => {
                 tracing::warn!(%error, "cannot read the guard's maps");
                 Ok(())
             }
-            None => guarding
+            None => guard
                 .book()
                 .map_or(Ok(()), |book| encode_book(book, encoder)),
         }

@@ -33,7 +33,7 @@ use super::audit::Audit;
 use super::counters::{ListenerCounters, WorkerCounters};
 use crate::config::{Config, Listener};
 use crate::connection::Records;
-use crate::server::Guarding;
+use crate::guard::GuardHandle;
 
 /// Whether the gateway takes new connections.
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ struct Sources {
     last_reloads: changes::LastReloads,
     blocks: Mutex<BlocksInForce>,
     workers: Vec<Arc<WorkerCounters>>,
-    guarding: Arc<Guarding>,
+    guard: Arc<GuardHandle>,
     audit: Audit,
     /// In seconds since 1970.
     started_at: f64,
@@ -81,11 +81,11 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Collects from `workers`, `audit` and, where there is a guard, from `guarding`.
+    /// Collects from `workers`, `audit` and, where there is a guard, from `guard`.
     pub fn new(
         config: Arc<Config>,
         workers: Vec<Arc<WorkerCounters>>,
-        guarding: Arc<Guarding>,
+        guard: Arc<GuardHandle>,
         audit: Audit,
         records: Arc<Records>,
         descriptors: Descriptors,
@@ -96,7 +96,7 @@ impl Metrics {
             last_reloads: changes::LastReloads::default(),
             blocks: Mutex::default(),
             workers,
-            guarding,
+            guard,
             audit,
             started_at: SystemTime::now()
                 .duration_since(SystemTime::UNIX_EPOCH)

@@ -15,18 +15,19 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 
-use super::claim::{BoundSocket, Claim, ClaimError};
-use super::peer::Peer;
-use super::protocol::{
+use super::siblings::{Siblings, Told};
+use super::{Changed, Heeded, Keeper};
+use super::{Gateway, Reload, Reloader};
+use crate::blocks::{News, check_reason};
+use crate::config::Paths;
+use crate::control::Peer;
+use crate::control::protocol::{
     self, Acted, BlockChange, BlockChanged, DependentConnections, Failed, ListenerStatus,
     ReloadOutcome, Reloads, Status, Successor, WorkerStatus,
 };
-use super::siblings::{Siblings, Told};
-use crate::blocks::{Changed, Heeded, Keeper, News, check_reason};
-use crate::config::Paths;
+use crate::control::{BoundSocket, Claim, ClaimError};
 use crate::limits;
 use crate::local::{self, Answer, answer};
-use crate::server::{Gateway, Reload, Reloader};
 
 const JSON: &str = "application/json";
 

@@ -11,10 +11,11 @@ use gateway_core::clock::ClockWatch;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 
+use super::ban_reports;
 use super::descriptors::Budget;
-use super::guarding::Guarding;
 use super::worker::Message;
 use crate::admin::{AdminSocket, Scrape, serve, serve_scrapes};
+use crate::guard::GuardHandle;
 use crate::limits;
 use crate::rt::Mailbox;
 use crate::telemetry::{Audit, Health, Metrics, watch_expiry};
@@ -27,7 +28,7 @@ pub(super) struct Control {
     pub(super) health: Arc<Health>,
     pub(super) metrics: Metrics,
     pub(super) mailboxes: Vec<Arc<Mailbox<Message>>>,
-    pub(super) guarding: Arc<Guarding>,
+    pub(super) guard: Arc<GuardHandle>,
     pub(super) audit: Audit,
     pub(super) budget: Budget,
 }
@@ -82,8 +83,8 @@ impl Control {
             }
         };
         let watching = watch_expiry(self.metrics.clone());
-        let guarding = async {
-            self.guarding.attend(&self.audit).await;
+        let guarded = async {
+            ban_reports::attend(&self.guard, &self.audit).await;
             std::future::pending().await
         };
         let counting = async {
@@ -134,7 +135,7 @@ impl Control {
             () = serving => {}
             never = scraping => match never {},
             () = watching => {}
-            () = guarding => {}
+            () = guarded => {}
             () = counting => {}
             () = looking_at_the_clock => {}
             () = looking_at_descriptors => {}

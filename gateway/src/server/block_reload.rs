@@ -12,13 +12,13 @@ use std::time::Instant;
 
 use gateway_core::clock::microseconds;
 
-use super::beside::not_blocked;
-use super::entry::Entry;
-use super::file::{BlockFile, BlockFileError, Blocks, Change, ChangedFile};
-use super::news::News;
+use super::{Asked, Gateway, Matching};
+use crate::blocks::Entry;
+use crate::blocks::News;
+use crate::blocks::not_blocked;
+use crate::blocks::{BlockFile, BlockFileError, Blocks, Change, ChangedFile};
 use crate::config::Paths;
 use crate::files::{self, Again, Seen, Watcher, system_errors};
-use crate::server::{Asked, Gateway, Matching};
 use crate::telemetry::{Audit, BlocksInForce};
 
 /// Why a change of the list was not made.

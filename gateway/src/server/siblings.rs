@@ -10,13 +10,14 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::claim::ClaimError;
-use super::client::{AskError, Client};
-use super::protocol::{self, Acted};
-use crate::blocks::{ChangeError, Changed, News};
+use super::Matching;
+use super::{ChangeError, Changed};
+use crate::blocks::News;
 use crate::config::Paths;
+use crate::control::ClaimError;
+use crate::control::protocol::{self, Acted};
+use crate::control::{AskError, Client};
 use crate::limits;
-use crate::server::Matching;
 
 /// The other processes of this one's gateway, and the socket by which they reach this one. That goes with it.
 #[derive(Debug)]
