@@ -1,5 +1,9 @@
 //! Why an established connection ended: one closed enum, and the only place that names it for metrics and logs.
 //! In: what refuses a client, or what is objected to it. Out: the reason its connection closes for. Pure.
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    reason = "a new case has to be decided here, not to fall into another one's arm"
+)]
 
 use gateway_common::closed_list;
 

@@ -1,5 +1,9 @@
 //! Why a client did not get in: one table, a row a failure: its label, TLS alert, log level and reason at the guard.
 //! In: a failure. Out: what follows from it. A new failure does not compile until its row says all of it. Pure.
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    reason = "a new case has to be decided here, not to fall into another one's arm"
+)]
 
 use std::fmt;
 

@@ -1,6 +1,10 @@
 //! The records of a handshake, before the TLS library sees them: what the library would take and RFC 8446 does not allow.
 //! In: the header of each record, and the content of those that are not encrypted. Out: a fault, with the alert that the standard
 //! wants for it. Keeps a few bytes of the message that is being received; never the message itself.
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    reason = "a new case has to be decided here, not to fall into another one's arm"
+)]
 
 use crate::alert::Alert;
 use crate::failure::Failure;

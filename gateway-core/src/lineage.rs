@@ -1,6 +1,10 @@
 //! Lineage: what a session ticket is worth at the moment it comes back.
 //! In: what was proven in the full handshake a ticket descends from, what the listener believes now. Out: admitted, or
 //! why the ticket is refused and the client authenticates in full. Sealing and opening are done elsewhere.
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    reason = "a new case has to be decided here, not to fall into another one's arm"
+)]
 
 use std::time::{Duration, SystemTime};
 

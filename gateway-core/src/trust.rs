@@ -1,6 +1,10 @@
 //! Trust: what one listener believes at this moment, and the one place where a client is judged by it.
 //! In: a certificate, its verified chain, now. Out: what the client is admitted as, or what speaks against it. The
 //! verifier asks for newcomers, the ticketer for those who come back, a reload for those who are there.
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    reason = "a new case has to be decided here, not to fall into another one's arm"
+)]
 
 use std::collections::HashMap;
 use std::sync::Arc;

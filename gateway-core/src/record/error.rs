@@ -1,5 +1,9 @@
 //! What can be wrong with records, and the alert that says so: the one place where both meet.
 //! A new error does not compile until it has its alert.
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    reason = "a new case has to be decided here, not to fall into another one's arm"
+)]
 
 use crate::alert::Alert;
 

@@ -240,6 +240,10 @@ async fn pump(
 }
 
 /// Closes both streams so that neither peer can take a cut-off stream for a complete one.
+#[deny(
+    clippy::wildcard_enum_match_arm,
+    reason = "a new reason has to say here how it closes"
+)]
 async fn close(
     client: &Stream,
     backend: &Stream,
@@ -276,7 +280,29 @@ async fn close(
             tell(backend).await;
             client.reset_on_close();
         }
-        _ => {
+        // At once, or in the middle of a write: what the peers have got must not look complete.
+        CloseReason::ClientTruncated
+        | CloseReason::ClientReset
+        | CloseReason::ClientProtocol
+        | CloseReason::BackendUnreachable
+        | CloseReason::BackendTruncated
+        | CloseReason::BackendReset
+        | CloseReason::BackendProtocol
+        | CloseReason::BackendUnanswered
+        | CloseReason::BackendRefusedUs
+        | CloseReason::Idle
+        | CloseReason::Age
+        | CloseReason::Expired
+        | CloseReason::Expiring
+        | CloseReason::Revoked
+        | CloseReason::Blocked
+        | CloseReason::Untrusted
+        | CloseReason::NotAuthorized
+        | CloseReason::CrlStale
+        | CloseReason::BackendRevoked
+        | CloseReason::BackendUntrusted
+        | CloseReason::Drained
+        | CloseReason::Internal  => {
             client.reset_on_close();
             backend.reset_on_close();
         }

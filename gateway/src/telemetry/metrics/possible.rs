@@ -1,6 +1,10 @@
 //! What can happen on a listener as it is configured: series of what cannot are left out.
 //! In: a reason, the configuration. Out: yes or no. What can happen has its series from the start, at zero, so that its first
 //! increase is seen as one.
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    reason = "a new case has to be decided here, not to fall into another one's arm"
+)]
 
 use gateway_core::close_reason::CloseReason;
 use gateway_core::failure::Failure;
