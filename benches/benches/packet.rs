@@ -5,8 +5,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use gateway_common::{
-    Account, Address, Ban, Fate, Flow, FlowKey, Knowledge, Listed, Pass, Settings, Source,
-    first_bytes, flow_state, judge, mode, parse,
+    Account, Address, Ban, Flow, FlowKey, Listed, PacketVerdict, PassReason, Settings, Source,
+    State, evaluate_packet, first_bytes, flow_state, mode, parse,
 };
 
 const PORT: u16 = 443;
@@ -14,7 +14,7 @@ const PORT: u16 = 443;
 /// One flow that is open, in one state; nobody is listed or banned.
 struct Known(u8);
 
-impl Knowledge for Known {
+impl State for Known {
     fn now_ns(&self) -> u64 {
         1
     }
@@ -75,19 +75,19 @@ fn packet(criterion: &mut Criterion) {
         (
             "authenticated",
             flow_state::AUTHENTICATED,
-            Pass::Authenticated,
+            PassReason::Authenticated,
         ),
-        ("pending", flow_state::PENDING, Pass::Pending),
+        ("pending", flow_state::PENDING, PassReason::Pending),
     ] {
         let known = Known(state);
         let segment = parse(frame.as_slice()).expect("it is a segment");
-        let judgement = judge(frame.as_slice(), &segment, &settings, &known);
-        assert_eq!(judgement.fate, Fate::Passed(expected));
+        let evaluation = evaluate_packet(frame.as_slice(), &segment, &settings, &known);
+        assert_eq!(evaluation.verdict, PacketVerdict::Passed(expected));
         group.bench_function(format!("read and judge, {name}"), |bencher| {
             bencher.iter(|| {
                 let frame = black_box(frame.as_slice());
                 let segment = parse(frame).expect("it is a segment");
-                black_box(judge(frame, &segment, &settings, &known))
+                black_box(evaluate_packet(frame, &segment, &settings, &known))
             });
         });
     }

@@ -43,7 +43,7 @@ const FRAME_BYTES_MAX: usize = 200;
 fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     packets(&Seeds::of(root, "packet")?)?;
-    judgements(&Seeds::of(root, "judgement")?)?;
+    evaluations(&Seeds::of(root, "evaluation")?)?;
     configurations(&Seeds::of(root, "configuration")?)?;
     certificates(&Seeds::of(root, "certificate")?)?;
     chains(&Seeds::of(root, "chain")?)?;
@@ -85,7 +85,7 @@ fn packets(seeds: &Seeds) -> Result<()> {
 }
 
 /// The scenes of the kernel tests in `enforce`: from one mode to another it is a byte.
-fn judgements(seeds: &Seeds) -> Result<()> {
+fn evaluations(seeds: &Seeds) -> Result<()> {
     const NOW_NS: u64 = 1 << 50;
     for scene in scenes::table(NOW_NS) {
         let Some((family, name)) = scene.name.split_once(", enforce: ") else {

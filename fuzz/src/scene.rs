@@ -4,7 +4,7 @@
 use std::cell::Cell;
 
 use gateway_common::{
-    Account, Address, Ban, Flow, FlowKey, Knowledge, Listed, Segment, Settings, Source,
+    Account, Address, Ban, Flow, FlowKey, Listed, Segment, Settings, Source, State,
 };
 
 /// What is known when a packet arrives. It answers for the packet's own flow and source, and for no other.
@@ -111,7 +111,7 @@ impl Known {
     }
 }
 
-impl Knowledge for Known {
+impl State for Known {
     fn now_ns(&self) -> u64 {
         self.now_ns
     }

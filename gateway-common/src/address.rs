@@ -4,8 +4,8 @@ use core::net::{IpAddr, Ipv6Addr};
 
 /// An IPv6 address, or an IPv4 address mapped into one (RFC 4291 section 2.5.5.2).
 ///
-/// Four words of four bytes each, which lie in network order whatever the machine's is: kept as single bytes, an
-/// address would be moved byte by byte on its way through the kernel program.
+/// Four words of four bytes, in network order on every machine. As single bytes, an address would move through the
+/// kernel program byte by byte.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct Address([u32; 4]);

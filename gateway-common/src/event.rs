@@ -1,22 +1,22 @@
-//! What the kernel program tells of its own accord: bans that begin, and what it could not keep. In: the bytes of a
-//! record of the ring buffer. Out: a `BanEvent`. Pure.
+//! What the kernel program reports: bans that begin, and overflows. In: the bytes of a record of the ring buffer.
+//! Out: a `BanEvent`. Pure.
 
 use crate::source::{Ban, Source};
 
-/// A ban has begun. Told once, when the failure that tips it is counted; the ban in force is not told again.
+/// A ban has begun. Reported once, when the failure that tips it is counted; a ban in force is not reported again.
 ///
-/// Two processors that tip the same source in the same instant both tell of it.
+/// Two processors that tip the same source at the same instant both report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct BanEvent {
-    /// Who is banned.
+    /// The banned source.
     pub source: Source,
-    /// Until when, and why.
+    /// Its end and its reason.
     pub ban: Ban,
     /// The protected port at which the last failure was.
     pub local_port: u16,
-    /// Zero, as the next. They make the size a multiple of the alignment without bytes that nobody has written; not an
-    /// array, for which the compiler would call `memset`.
+    /// Zero, as is the next field. Both fill the size up to the alignment, so that no byte is uninitialized. Not an
+    /// array: the compiler would call `memset` for it.
     pub padding: u16,
     /// Zero.
     pub more_padding: u32,
@@ -50,22 +50,22 @@ impl BanEvent {
 }
 
 closed_list! {
-    /// What the kernel program had no room for. Each is counted, so that nothing is lost in silence.
+    /// What the kernel program had no room for. Each case is counted.
     #[repr(u8)]
-    pub enum Lost {
-        /// A ban began, and the ring buffer was full: the ban holds, nobody was told.
+    pub enum Overflow {
+        /// A ban began and the ring buffer was full: the ban holds, without a report.
         BanEvent = "ban_event";
-        /// A source was to be banned, and is not.
+        /// The map of bans had no room: the source is not banned.
         Ban = "ban";
-        /// A flow was opened whose packets are not known: they pass. Its verdict counts, unless its socket had no room
+        /// A flow opened without an entry: its packets pass. Its verdict counts, unless its socket had no room
         /// either.
         Flow = "flow";
-        /// A flow was opened or failed for which its source has no account: it is not followed, or not charged.
+        /// A flow opened or failed and its source has no account: the flow is not followed, or not charged.
         Account = "account";
     }
 }
 
-impl Lost {
+impl Overflow {
     /// Key of the map [`LOST_MAP`](crate::LOST_MAP).
     #[inline(always)]
     pub const fn key(self) -> u32 {

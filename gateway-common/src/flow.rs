@@ -1,11 +1,11 @@
-//! What the kernel knows of one flow, from the end of its three-way handshake to its close: by its addresses for the
-//! packets, and by its socket for user space's verdict. In: what the kernel's callbacks report. Out: how it came out.
+//! What the kernel knows of one flow, from the end of its three-way handshake to its close. Packets find it by its
+//! addresses, user space's verdict by its socket. In: what the kernel's callbacks report. Out: the flow's reason.
 
 use crate::address::Address;
 use crate::packet::Segment;
 use crate::reason::Reason;
 
-/// Addresses and ports of a flow as the client's packets carry them; IPv4 is mapped into IPv6.
+/// Addresses and ports of a flow as in the client's packets; IPv4 is mapped into IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct FlowKey {
@@ -13,9 +13,9 @@ pub struct FlowKey {
     pub remote: Address,
     /// Our address.
     pub local: Address,
-    /// The client's port, host order.
+    /// The client's port, in host order.
     pub remote_port: u16,
-    /// Our port, host order.
+    /// Our port, in host order.
     pub local_port: u16,
 }
 
@@ -32,11 +32,11 @@ impl FlowKey {
     }
 }
 
-/// A flow as packets find it. Made when the three-way handshake is complete, gone when the connection is.
+/// A flow as packets find it. The entry exists from the end of the three-way handshake to the end of the connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Flow {
-    /// When the three-way handshake was complete, on the kernel's monotonic clock.
+    /// End of the three-way handshake, in nanoseconds of the kernel's monotonic clock.
     pub opened_at_ns: u64,
     /// Sequence number of the client's first byte.
     pub first_sequence: u32,
@@ -44,23 +44,23 @@ pub struct Flow {
     pub state: u8,
     /// One of [`first_bytes`].
     pub first_bytes: u8,
-    /// Not zero when the cap of its source was reached before it was opened.
+    /// Not zero if its source was at the cap when the flow opened.
     pub is_over_cap: u8,
-    /// Keeps the size a multiple of its alignment without bytes that nobody has written.
+    /// Fills the size up to the alignment, so that no byte is uninitialized.
     pub padding: u8,
 }
 
-/// Where a flow stands: bytes, since any byte can lie in a map.
+/// The state of a flow. Bytes, since a map can hold any byte.
 pub mod flow_state {
-    /// Not judged yet.
+    /// No verdict yet.
     pub const PENDING: u8 = 0;
-    /// Judged good.
+    /// The client is authenticated.
     pub const AUTHENTICATED: u8 = 1;
-    /// Judged bad.
+    /// The handshake has failed.
     pub const FAILED: u8 = 2;
 }
 
-/// What the packets of a flow showed of its first bytes.
+/// What the packets of a flow have shown of its first bytes.
 pub mod first_bytes {
     /// They were not seen.
     pub const UNSEEN: u8 = 0;
@@ -70,31 +70,31 @@ pub mod first_bytes {
     pub const NOT_TLS: u8 = 2;
 }
 
-/// A flow as its socket knows it: it lives as long as the socket, longer than the connection, and is found without its
-/// addresses, which another connection may have by then.
+/// A flow as its socket keeps it. It lives as long as the socket, which is longer than the connection, and needs no
+/// lookup by addresses, which may belong to another connection by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct SocketFlow {
-    /// Where packets find it.
+    /// The flow's key in the map.
     pub key: FlowKey,
     /// One of [`socket_state`].
     pub state: u8,
     /// One of [`first_bytes`], kept for a verdict that comes after the end.
     pub first_bytes: u8,
-    /// As in [`Flow`].
+    /// As [`Flow::is_over_cap`].
     pub is_over_cap: u8,
-    /// Not zero when its source's account counted it as pending, which those of sources that are always let through
-    /// do not.
+    /// Not zero if its source's account counts it as pending. Flows of sources on the list of allowed ones are not
+    /// counted.
     pub is_counted: u8,
 }
 
-/// How far a socket's flow has got.
+/// The state of a socket's flow.
 pub mod socket_state {
-    /// Open, and counted among its source's pending flows.
+    /// Open, and pending in its source's account.
     pub const PENDING: u8 = 0;
-    /// The connection has ended, and the kernel cannot tell how it came out: user space's verdict is awaited.
+    /// The connection has ended without a reason that the kernel can tell: it awaits user space's verdict.
     pub const UNDECIDED: u8 = 1;
-    /// Counted; whatever comes changes nothing.
+    /// Counted under its reason; later verdicts change nothing.
     pub const SETTLED: u8 = 2;
 }
 
@@ -105,24 +105,24 @@ const _: () = assert!(size_of::<SocketFlow>() == 40 && align_of::<SocketFlow>() 
 /// What the kernel knows of a flow's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// Bytes received as TCP counts them; a FIN counts as one.
+    /// Received bytes as TCP counts them; a FIN counts as one.
     pub received_bytes: u64,
     /// One of [`first_bytes`].
     pub first_bytes: u8,
-    /// The flow was one too many of its source.
+    /// Its source was at the cap when the flow opened.
     pub is_over_cap: bool,
 }
 
 impl Evidence {
-    /// Not one byte of the client's was received. A FIN is counted as one, so one byte is none.
+    /// The client sent no byte. A FIN counts as one.
     #[inline(always)]
     fn has_no_data(&self) -> bool {
         self.received_bytes <= 1
     }
 }
 
-/// How a flow came out by user space's verdict. What the kernel has seen is more exact where user space, which was cut
-/// off from the flow or saw an end only, can but say that nothing came.
+/// The reason of a flow with a verdict of user space. User space may have seen only a timeout or a reset; then the
+/// kernel's evidence is more exact.
 #[inline(always)]
 pub fn settled_by(verdict: Reason, evidence: &Evidence) -> Reason {
     match verdict {
@@ -135,9 +135,9 @@ pub fn settled_by(verdict: Reason, evidence: &Evidence) -> Reason {
     }
 }
 
-/// How a flow came out that ended before user space said a word; `None` where only user space can tell.
+/// The reason of a flow that ended before its verdict; `None` where only user space can tell.
 ///
-/// A client may be gone for good before its certificate was even looked at: an end without a verdict is not a failure.
+/// A client may leave before the gateway has looked at its certificate: an end without a verdict is not a failure.
 #[inline(always)]
 pub fn settled_by_end(evidence: &Evidence) -> Option<Reason> {
     if evidence.first_bytes == first_bytes::NOT_TLS {

@@ -1,7 +1,7 @@
-//! What the kernel program and the gateway must agree on: how a packet is read, what is known of flows and their
-//! sources, what is done with a packet, and the maps between the two. In: the bytes of a frame, and what happened to
-//! flows. Out: a `Judgement`, reasons, bans. Runs in the kernel, in the gateway's tests and on the control thread; no
-//! allocation, no I/O, and no panic that a packet could reach (the verifier refuses one).
+//! What the kernel program and the gateway share: the packet parser, the state of flows and sources, the decision on
+//! a packet, and the maps between the two. In: the bytes of a frame, and events of flows. Out: an `Evaluation`,
+//! reasons, bans. Runs in the kernel, in the gateway and in tests. No allocation, no I/O, and no panic that a packet
+//! can reach: the verifier refuses one.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -9,9 +9,9 @@
 mod address;
 #[macro_use]
 mod closed_list;
+mod evaluate;
 mod event;
 mod flow;
-mod judge;
 mod maps;
 mod packet;
 mod reason;
@@ -21,12 +21,12 @@ mod source;
 pub use address::Address;
 #[doc(hidden)]
 pub use closed_list::are_distinct;
-pub use event::{BanEvent, Lost};
+pub use evaluate::{Evaluation, Listed, State, evaluate_packet};
+pub use event::{BanEvent, Overflow};
 pub use flow::{
     Evidence, Flow, FlowKey, SocketFlow, first_bytes, flow_state, settled_by, settled_by_end,
     socket_state,
 };
-pub use judge::{Judgement, Knowledge, Listed, judge};
 pub use maps::{
     ACCOUNTS_MAP, ACCOUNTS_MAX, BANS_MAP, BANS_MAX, DEBUG_GLOBAL, EVENTS_BYTES, EVENTS_MAP,
     FLOWS_MAP, FLOWS_MAX, LAYOUT_VERSION, LIFE_PROGRAM, LISTS_MAP, LISTS_MAX, LOST_MAP,
@@ -37,6 +37,6 @@ pub use maps::{
 pub use packet::{
     Body, EXTENSION_HEADERS_MAX, NotUnderstood, Packet, Segment, VLAN_TAGS_MAX, parse,
 };
-pub use reason::{COUNTERS, Drop, Fate, Pass, Reason};
+pub use reason::{COUNTERS, DropReason, PacketVerdict, PassReason, Reason};
 pub use settings::{Settings, mode};
 pub use source::{Account, Ban, Source};

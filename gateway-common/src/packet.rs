@@ -1,14 +1,14 @@
-//! From the bytes of an Ethernet frame to the TCP segment in it: VLAN tags, IPv4 with options, IPv6 with extension
-//! headers, fragments. In: anything that lends bytes at an offset (a slice, or the kernel's own load helper).
-//! Out: a `Segment`, or why there is none. Every loop is bounded and no length that a packet claims is believed.
+//! Finds the TCP segment in an Ethernet frame: VLAN tags, IPv4 with options, IPv6 with extension headers, fragments.
+//! In: bytes at an offset, from a slice or the kernel's load helper. Out: a `Segment`, or why there is none. Every
+//! loop is bounded, and every length that a packet claims is checked.
 
 use crate::address::Address;
 
-/// VLAN tags that are looked through: one of a customer inside one of a provider (802.1ad).
+/// Maximum of VLAN tags: a customer's inside a provider's (802.1ad).
 pub const VLAN_TAGS_MAX: usize = 2;
 
-/// IPv6 extension headers that are looked through. RFC 8200 section 4.1 knows seven, each at most once but
-/// Destination Options, which may stand twice.
+/// Maximum of IPv6 extension headers. RFC 8200 section 4.1 has seven, each at most once but Destination Options,
+/// which may occur twice.
 pub const EXTENSION_HEADERS_MAX: usize = 8;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -23,7 +23,7 @@ const IPV4_HEADER_BYTES_MIN: u32 = 20;
 /// Version 4, five words of header.
 const IPV4_WITHOUT_OPTIONS: u8 = 0x45;
 const IPV6_HEADER_BYTES: u32 = 40;
-/// Where the IPv6 header says what follows it.
+/// Offset of the next header's kind in the IPv6 header.
 const IPV6_NEXT_HEADER: usize = 6;
 const FRAGMENT_HEADER_BYTES: u32 = 8;
 /// RFC 791 section 3.1: the low 13 bits, in units of eight bytes.
@@ -40,19 +40,19 @@ const PROTOCOL_DESTINATION_OPTIONS: u8 = 60;
 
 const TCP_HEADER_BYTES_MIN: u32 = 20;
 
-/// A frame, as something that lends copies of its bytes.
+/// A frame that lends copies of its bytes.
 ///
-/// The kernel program implements it on `bpf_xdp_load_bytes`, which also reaches into multi-buffer frames and needs no
-/// privilege beyond CAP_BPF; tests implement it on slices.
+/// The kernel program implements it with `bpf_xdp_load_bytes`, which also reads multi-buffer frames and needs no
+/// privilege beyond CAP_BPF. Tests implement it for slices.
 pub trait Packet {
-    /// Bytes in the whole frame.
+    /// Length of the whole frame, in bytes.
     fn length(&self) -> u32;
 
-    /// The `N` bytes at `offset`, or nothing when the frame ends before their last one.
+    /// The `N` bytes at `offset`; `None` if the frame ends before the last of them.
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
 
-    /// The first `N` bytes where they lie, which costs less than a copy. Nothing when the frame ends before, or when
-    /// they do not lie in one piece.
+    /// The first `N` bytes in place, which costs less than a copy. `None` if the frame ends before, or the bytes do
+    /// not lie in one piece.
     fn head<const N: usize>(&self) -> Option<&[u8; N]>;
 }
 
@@ -71,22 +71,22 @@ impl Packet for [u8] {
     }
 }
 
-/// A TCP segment whose headers are all there.
+/// A TCP segment with complete headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Address it claims to come from.
+    /// Source address of the IP header, which the sender may have forged.
     pub source: Address,
-    /// Address in the IP header; with a source route not yet the last one.
+    /// Destination address of the IP header; with a source route not yet the last one.
     pub destination: Address,
-    /// TCP source port, host order.
+    /// TCP source port, in host order.
     pub source_port: u16,
-    /// TCP destination port, host order.
+    /// TCP destination port, in host order.
     pub destination_port: u16,
-    /// What it is and carries.
+    /// Its flags and payload.
     pub body: Body,
 }
 
-/// What a TCP segment is and carries.
+/// Flags and payload of a TCP segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Body {
     /// Sequence number of its first byte, or of its SYN.
@@ -95,7 +95,7 @@ pub struct Body {
     pub flags: u8,
     /// Offset of its payload in the frame.
     pub payload_offset: u32,
-    /// Bytes of its payload, without the frame's padding.
+    /// Length of its payload in bytes, without the frame's padding.
     pub payload_bytes: u32,
 }
 
@@ -105,20 +105,20 @@ impl Body {
     const RST: u8 = 0x04;
     const ACK: u8 = 0x10;
 
-    /// It ends a flow, in order or not.
+    /// Whether it ends a flow: FIN or RST.
     #[inline(always)]
     pub fn is_ending(&self) -> bool {
         self.flags & (Self::FIN | Self::RST) != 0
     }
 
-    /// It asks for a flow.
+    /// Whether it opens a flow: SYN without ACK.
     #[inline(always)]
     pub fn is_opening(&self) -> bool {
         self.flags & (Self::SYN | Self::ACK) == Self::SYN
     }
 }
 
-/// Why a frame is not a TCP segment to us. Such frames pass.
+/// Why a frame holds no TCP segment that the parser takes. Such frames pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotUnderstood {
     /// The frame, or the length in its IP header, ends before the headers do.
@@ -131,14 +131,18 @@ pub enum NotUnderstood {
     Malformed,
     /// A transport other than TCP.
     NotTcp,
-    /// A fragment other than the first: the ports are not in it. First fragments are read like any other packet,
-    /// since a datagram whose first fragment is gone is never put together.
+    /// A fragment other than the first: it has no ports. First fragments are parsed like any packet: without its
+    /// first fragment, the kernel never reassembles a datagram.
     LaterFragment,
     /// More than [`EXTENSION_HEADERS_MAX`] IPv6 extension headers.
     TooManyHeaders,
 }
 
 /// Finds the TCP segment in a frame.
+///
+/// # Errors
+///
+/// The frame holds none, or not one that the parser takes: see [`NotUnderstood`].
 #[inline(always)] // one program without calls: the verifier then knows the context pointer everywhere
 pub fn parse<P: Packet + ?Sized>(packet: &P) -> Result<Segment, NotUnderstood> {
     if let Some(segment) = plain(packet) {
@@ -147,7 +151,7 @@ pub fn parse<P: Packet + ?Sized>(packet: &P) -> Result<Segment, NotUnderstood> {
     let (ethertype, offset) = link_layer(packet)?;
     let network = match ethertype {
         ETHERTYPE_IPV4 => ipv4(packet, &load(packet, offset)?, offset)?,
-        // In one load: in the kernel each is a call, and none is left out because its bytes are not used.
+        // In one load: each is a call in the kernel, even if its bytes are not used.
         ETHERTYPE_IPV6 => ipv6(packet, &load(packet, offset)?, offset)?,
         ETHERTYPE_VLAN | ETHERTYPE_PROVIDER_VLAN => return Err(NotUnderstood::TooManyTags),
         _ => return Err(NotUnderstood::NotIp),
@@ -156,8 +160,8 @@ pub fn parse<P: Packet + ?Sized>(packet: &P) -> Result<Segment, NotUnderstood> {
     tcp(&load(packet, network.transport)?, &network)
 }
 
-/// The same for the form that nearly all packets have: no tags, no options of IPv4, no extension headers of IPv6. Its
-/// headers have fixed places, and are read there. Nothing for any other form.
+/// The same for the form of nearly all packets: no tags, no IPv4 options, no IPv6 extension headers. Its headers have
+/// fixed places, where they are read. `None` for any other form.
 #[inline(always)]
 fn plain<P: Packet + ?Sized>(packet: &P) -> Option<Result<Segment, NotUnderstood>> {
     const ETHERNET: usize = ETHERNET_HEADER_BYTES as usize;
@@ -194,18 +198,18 @@ fn plain<P: Packet + ?Sized>(packet: &P) -> Option<Result<Segment, NotUnderstood
     }))
 }
 
-/// What the IP layer says about its payload, which is TCP.
+/// What the IP header says of its payload, which is TCP.
 struct Network {
     source: Address,
     destination: Address,
     /// Offset of the TCP header in the frame.
     transport: u32,
-    /// Offset of the first byte behind the IP packet; what follows in the frame is padding.
+    /// Offset of the first byte behind the IP packet; the frame's padding follows.
     end: u32,
 }
 
 impl Network {
-    /// Against the IP packet's end, not the frame's: a short first fragment is padded to Ethernet's minimum, and the
+    /// The end of the IP packet, not of the frame: a short first fragment is padded to Ethernet's minimum, and the
     /// padding is not a header.
     #[inline(always)]
     fn ensure_transport(&self) -> Result<(), NotUnderstood> {
@@ -216,7 +220,7 @@ impl Network {
     }
 }
 
-/// EtherType behind all VLAN tags, and the offset of what it announces.
+/// The EtherType behind all VLAN tags, and the offset of what it announces.
 #[inline(always)]
 fn link_layer<P: Packet + ?Sized>(packet: &P) -> Result<(u16, u32), NotUnderstood> {
     let mut ethertype = u16::from_be_bytes(load(packet, ETHERTYPE_OFFSET)?);

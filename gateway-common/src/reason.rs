@@ -1,13 +1,14 @@
-//! Why a flow ended as it did, and what became of a packet: two closed lists that kernel and user space share. In: a
-//! number from the other side. Out: a name for metrics, and what a failure costs its source. Pure.
+//! Why a flow ended, and the verdict on a packet: closed lists that kernel and user space share. In: a number from
+//! the other side. Out: a label for metrics, and the price of a failure. Pure.
 
 closed_list! {
-    /// How a flow came out. Every flow is counted under at most one of these, once.
+    /// Why a flow is authenticated or has failed. Each flow is counted under at most one reason, once.
     ///
-    /// The numbers are positions in the counters and, for the verdicts, the name of the socket option that says them.
+    /// The number is the position in the counters and, for verdicts, the name of the socket option. The value is the
+    /// default price in points: see [`weight`](Reason::weight).
     #[repr(u8)]
     pub enum Reason: u16 {
-        /// User space has verified who the client is.
+        /// User space has verified the client.
         Authenticated = "authenticated", 0;
         /// The client presented no certificate.
         NoCertificate = "no_certificate", 10;
@@ -23,7 +24,7 @@ closed_list! {
         WrongKeyUsage = "wrong_key_usage", 5;
         /// The certificate is revoked.
         Revoked = "revoked", 5;
-        /// There is no revocation list to be trusted.
+        /// A revocation list is missing or too old.
         CrlStale = "crl_stale", 0;
         /// An operator has blocked the client.
         Blocked = "blocked", 5;
@@ -33,7 +34,7 @@ closed_list! {
         NotAuthorized = "not_authorized", 1;
         /// The client gave up with an alert.
         ClientRejectedServer = "client_rejected_server", 1;
-        /// The first bytes are not TLS: said by user space, or seen in the kernel.
+        /// The first bytes are not TLS: reported by user space, or seen in the kernel.
         NotTls = "not_tls", 10;
         /// Bytes that break the protocol.
         Malformed = "malformed", 10;
@@ -55,20 +56,20 @@ closed_list! {
         OverLimit = "over_limit", 0;
         /// The gateway's own fault.
         Internal = "internal", 0;
-        /// Turned away when it was accepted: its source is banned or denied, and no packet filter was on its path.
+        /// Refused at its accept: the source is banned or denied, and no packet filter was in the path.
         Banned = "banned", 0;
-        /// The connection ended without a byte from the client: what health checks of load balancers look like.
+        /// The connection ended without a byte from the client, as health checks of load balancers do.
         NoData = "no_data", 0;
-        /// More flows of one source were waiting to be authenticated than the cap allows; in `enforce` this one was cut off.
+        /// The source had more pending flows than the cap allows; in `enforce` this one was cut off.
         TooManyPending = "too_many_pending", 0;
     }
 }
 
 impl Reason {
-    /// Numbers below this one can be said by user space; the others only the kernel finds.
+    /// User space can send the numbers below this one; the kernel alone finds the others.
     const VERDICTS: i32 = Self::NoData as i32;
 
-    /// The verdict that user space named by a number; `None` for anything that is not one.
+    /// The verdict with this number; `None` for a number that is not a verdict of user space.
     #[inline(always)]
     pub fn verdict(number: i32) -> Option<Self> {
         if !(0..Self::VERDICTS).contains(&number) {
@@ -77,28 +78,28 @@ impl Reason {
         Self::ALL.get(number as usize).copied()
     }
 
-    /// Points that such an end costs the source, unless the settings say otherwise.
+    /// Points that this reason costs the source, unless the settings say otherwise.
     ///
-    /// What an honest agent meets in its life costs nothing or little: a clock that is off, a certificate that ran out
-    /// or a listener that is full must not shut out the others behind its address.
+    /// What an honest agent meets costs nothing or little: a wrong clock, an expired certificate or a full listener
+    /// must not ban the other agents behind its address.
     pub const fn weight(self) -> u16 {
         self.row()
     }
 }
 
-/// What became of a packet to a protected port. Every such packet is counted under exactly one of these.
+/// The verdict on a packet to a protected port. Each such packet is counted under exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fate {
+pub enum PacketVerdict {
     /// It passed.
-    Passed(Pass),
+    Passed(PassReason),
     /// It was dropped.
-    Dropped(Drop),
-    /// It passed, and would have been dropped in mode `enforce`.
-    WouldDrop(Drop),
+    Dropped(DropReason),
+    /// It passed, and mode `enforce` would have dropped it.
+    WouldDrop(DropReason),
 }
 
-impl Fate {
-    /// Position among the counters of packets, of which there are at most [`COUNTERS`].
+impl PacketVerdict {
+    /// Position in the counters of packets, below [`COUNTERS`].
     #[inline(always)]
     pub const fn index(self) -> usize {
         match self {
@@ -112,35 +113,35 @@ impl Fate {
     const WOULD_DROP: usize = 16;
 }
 
-/// Room for counters of packets, of flows, and for weights: a power of two, so that a mask keeps an index inside,
-/// which the verifier follows more easily than a comparison.
+/// Number of counters of packets, of flows, and of weights. A power of two, so that a mask bounds an index: the
+/// verifier follows a mask more easily than a comparison.
 pub const COUNTERS: usize = 32;
 
 const _: () = assert!(COUNTERS.is_power_of_two() && Reason::ALL.len() <= COUNTERS);
-const _: () = assert!(Pass::ALL.len() <= Fate::DROPPED);
-const _: () = assert!(Fate::DROPPED + Drop::ALL.len() <= Fate::WOULD_DROP);
-const _: () = assert!(Fate::WOULD_DROP + Drop::ALL.len() <= COUNTERS);
+const _: () = assert!(PassReason::ALL.len() <= PacketVerdict::DROPPED);
+const _: () = assert!(PacketVerdict::DROPPED + DropReason::ALL.len() <= PacketVerdict::WOULD_DROP);
+const _: () = assert!(PacketVerdict::WOULD_DROP + DropReason::ALL.len() <= COUNTERS);
 
 closed_list! {
     /// Why a packet passed.
     #[repr(u8)]
-    pub enum Pass {
+    pub enum PassReason {
         /// It ends a flow (FIN or RST): dropping it would only keep the flow alive.
         Ending = "ending";
-        /// Its source is on the list of those who are always let through.
+        /// The operator's lists allow its source.
         Allowed = "allowed";
         /// Its flow is authenticated.
         Authenticated = "authenticated";
-        /// Its flow has failed, and user space is closing it.
+        /// Its flow has failed, and user space closes it.
         Failed = "failed";
-        /// Its flow still has time, and has kept to its bounds.
+        /// Its flow is within its deadline and its byte budget.
         Pending = "pending";
-        /// As `Pending`, and the first bytes of its flow, which it carries, are no TLS ClientHello. User space sees that
-        /// too, refuses at once and says so, which the source pays for. Without the packet it would wait for it in vain.
+        /// As `Pending`, but it carries the first bytes of its flow, which are no TLS ClientHello. User space refuses
+        /// the flow at once and charges the source; without this packet it would wait in vain.
         NotTls = "not_tls";
-        /// It asks for a new flow.
+        /// It opens a new flow.
         Opening = "opening";
-        /// Its flow is not known: it is older than the guard, is only being opened, or has ended.
+        /// Its flow is unknown: older than the guard, just opening, or ended.
         Unknown = "unknown";
     }
 }
@@ -148,16 +149,16 @@ closed_list! {
 closed_list! {
     /// Why a packet is dropped.
     #[repr(u8)]
-    pub enum Drop {
-        /// Its source is on the list of those who are never let through.
+    pub enum DropReason {
+        /// The operator's lists deny its source.
         Denied = "denied";
         /// Its source is banned, and its flow is new or not authenticated.
         Banned = "banned";
-        /// Too many flows of its source wait to be authenticated.
+        /// Its source has too many pending flows.
         TooManyPending = "too_many_pending";
-        /// Its flow was not authenticated in time.
+        /// Its flow has passed its deadline without a verdict.
         Deadline = "deadline";
-        /// Its flow sent more than a handshake needs.
+        /// Its flow has sent more bytes than a handshake needs.
         ByteBudget = "byte_budget";
     }
 }

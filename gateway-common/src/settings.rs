@@ -1,11 +1,11 @@
-//! What user space tells the kernel program: mode, bounds and weights, in one value of one map. In: the configuration.
-//! Out: numbers that the kernel uses as they are, with every product taken in advance where it would need a division.
+//! What user space sets in the kernel program: mode, bounds and weights, as one value of one map. In: the
+//! configuration. Out: numbers that the kernel uses as they are, multiplied in advance so that it never divides.
 
 use crate::reason::{COUNTERS, Reason};
 
-/// What is done with packets that should not pass.
+/// What happens to packets that should not pass.
 pub mod mode {
-    /// Nothing is judged.
+    /// Packets are not evaluated.
     pub const OFF: u32 = 0;
     /// They pass, and are counted.
     pub const MONITOR: u32 = 1;
@@ -13,35 +13,36 @@ pub mod mode {
     pub const ENFORCE: u32 = 2;
 }
 
-/// The kernel program's settings. All zero, as the map is made: nothing is judged.
+/// The kernel program's settings. All zero, as in a new map: packets are not evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Settings {
-    /// Until when user space answers for the program: after that nothing is dropped.
+    /// The guard drops nothing after this moment. User space extends it while it lives. In nanoseconds of the
+    /// kernel's monotonic clock.
     pub alive_until_ns: u64,
-    /// From the end of the three-way handshake to the verdict.
+    /// Time from the end of the three-way handshake to the verdict, in nanoseconds.
     pub deadline_ns: u64,
-    /// Unauthenticated flows of one source at a time.
+    /// Maximum of pending flows of one source.
     pub pending_max: u64,
-    /// Time in which one point of debt is forgiven.
+    /// Time that forgives one point, in nanoseconds.
     pub point_ns: u64,
-    /// Debt beyond which a source is banned, as the time it takes to be forgiven.
+    /// Debt beyond which a source is banned, as the time that forgives it, in nanoseconds.
     pub ban_debt_ns: u64,
-    /// Length of the first ban.
+    /// Length of the first ban, in nanoseconds.
     pub ban_first_ns: u64,
-    /// Length of the longest ban.
+    /// Length of the longest ban, in nanoseconds.
     pub ban_longest_ns: u64,
-    /// How long after its end a ban makes the next one longer.
+    /// Time after its end in which a ban doubles the next one, in nanoseconds.
     pub ban_memory_ns: u64,
-    /// Bytes a client may send before it is authenticated.
+    /// Bytes that a client may send before it is authenticated.
     pub budget_bytes: u32,
     /// One of [`mode`].
     pub mode: u32,
-    /// Not zero when the lists of sources have entries; the kernel does not look them up otherwise.
+    /// Not zero if the lists of sources have entries; else the kernel does not look them up.
     pub has_lists: u32,
-    /// Makes the size a multiple of the alignment without bytes that nobody has written.
+    /// Fills the size up to the alignment, so that no byte is uninitialized.
     pub padding: u32,
-    /// Points that each reason costs the source, at [`Reason::index`].
+    /// Points of each reason, at [`Reason::index`].
     pub weights: [u16; COUNTERS],
 }
 
@@ -50,15 +51,15 @@ const _: () = assert!(align_of::<Settings>() == 8);
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// One point is forgiven in six seconds: ten failed handshakes a minute of the lightest kind go on forever.
+/// Six seconds forgive one point: a source may fail ten times a minute with the lightest failure.
 const POINT_NS: u64 = 6 * SECOND_NS;
 
-/// Ten of the heaviest failures at once are within bounds, the eleventh is a ban.
+/// Ten of the heaviest failures at once are within bounds; the eleventh bans.
 const BAN_POINTS: u64 = 100;
 
 impl Settings {
-    /// Settings for a mode. The byte budget is far above the longest certificate chain and an early window of data,
-    /// the deadline above the minute that is the longest handshake timeout.
+    /// The default settings for a mode. The byte budget is far above the longest certificate chain and an early
+    /// window of data; the deadline is above the longest handshake timeout, which is a minute.
     pub const fn new(mode: u32) -> Self {
         let mut weights = [0; COUNTERS];
         let mut index = 0;

@@ -1,11 +1,11 @@
-//! The account of one source of connections: what its failures have cost, whether it is banned, how many of its flows
-//! wait. In: the time and what happened. Out: a ban, or none. Only additions and comparisons: no division, no panic.
+//! The account of one source of connections: its debt, its pending flows, its bans. In: the time and a failure. Out:
+//! a ban, or none. Only additions and comparisons: no division, no panic.
 
 use crate::address::Address;
 use crate::reason::Reason;
 use crate::settings::Settings;
 
-/// What is held responsible: an IPv4 address, or the /64 of an IPv6 address, all of which one host can use.
+/// What a failure is charged to: an IPv4 address, or the /64 of an IPv6 address, which one host may use as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C, align(8))]
 pub struct Source(pub Address);
@@ -18,17 +18,17 @@ impl Source {
     }
 }
 
-/// What a source owes and how many of its flows are open.
+/// The debt of a source and its pending flows.
 ///
-/// The debt is kept as the moment at which it will be forgiven: it then leaks away by itself, a point in
-/// [`Settings::point_ns`]. Two processors that charge the same source in the same instant may count one charge: the
-/// ban comes a failure later.
+/// The debt is the moment at which it is forgiven: it decays by itself, a point in [`Settings::point_ns`]. Two
+/// processors that charge the same source at the same instant may count one charge: then the ban comes one failure
+/// later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Account {
-    /// When nothing is owed any more.
+    /// The moment at which the debt is forgiven, in nanoseconds of the kernel's monotonic clock.
     pub clear_at_ns: u64,
-    /// Flows that are not authenticated yet. Added to and subtracted from atomically: a lost change would stay.
+    /// Flows without a verdict. Changed by atomic additions: a lost change would stay forever.
     pub pending: u64,
 }
 
@@ -36,13 +36,13 @@ pub struct Account {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Ban {
-    /// When it ends.
+    /// Its end, in nanoseconds of the kernel's monotonic clock.
     pub until_ns: u64,
-    /// How long it was when it began: the next one is twice as long.
+    /// Its length when it began, in nanoseconds: the next one is twice as long.
     pub lasts_ns: u64,
-    /// [`Reason::index`] of the failure that was one too many, or [`Ban::NO_REASON`].
+    /// [`Reason::index`] of the failure that tipped it, or [`Ban::NO_REASON`].
     pub reason: u32,
-    /// Who said so: zero for the kernel, one more than the user's number for an operator.
+    /// Zero for a ban of the kernel; one more than the user's number for one of an operator.
     pub operator: u32,
 }
 
@@ -51,8 +51,7 @@ const _: () = assert!(size_of::<Account>() == 16 && align_of::<Account>() == 8);
 const _: () = assert!(size_of::<Ban>() == 24 && align_of::<Ban>() == 8);
 
 impl Account {
-    /// Adds `weight` points. Says whether that is too much, and begins anew if it is: the ban is the answer to what
-    /// was owed.
+    /// Adds `weight` points. Returns whether the debt is too high, and then forgives it: the ban pays for it.
     #[inline(always)]
     #[must_use]
     pub fn charge(&mut self, weight: u16, now_ns: u64, settings: &Settings) -> bool {
@@ -70,13 +69,13 @@ impl Account {
 }
 
 impl Ban {
-    /// In place of a reason: no failure led to it.
+    /// Stands for no reason: an operator's ban.
     pub const NO_REASON: u32 = u32::MAX;
 
-    /// The longest there can be, 292 years: moments are compared as signed.
+    /// The longest ban, 292 years: moments are compared as signed.
     const LASTS_NS_MAX: u64 = i64::MAX as u64;
 
-    /// A ban that the operator with the number `user` orders.
+    /// A ban by the operator with the number `user`.
     pub fn by_operator(user: u32, now_ns: u64, lasts_ns: u64) -> Self {
         let lasts_ns = lasts_ns.min(Self::LASTS_NS_MAX);
         Self {
@@ -87,25 +86,25 @@ impl Ban {
         }
     }
 
-    /// The failure that was one too many; `None` for an operator's ban.
+    /// The failure that tipped it; `None` for an operator's ban.
     pub fn tipped_by(&self) -> Option<Reason> {
         Reason::ALL.get(self.reason as usize).copied()
     }
 
-    /// The number of the user who ordered it; `None` where the kernel did.
+    /// The number of the operator's user; `None` for a ban of the kernel.
     pub const fn ordered_by(&self) -> Option<u32> {
         self.operator.checked_sub(1)
     }
 
-    /// Whether it is in force.
+    /// Whether it is in force at `now_ns`.
     #[inline(always)]
     pub fn holds(&self, now_ns: u64) -> bool {
         !is_past(self.until_ns, now_ns)
     }
 
-    /// The ban that follows `before`, tipped by `reason`: twice as long, up to the longest, unless that one is long
-    /// over, or was an operator's, whose lengths have their own reasons. A source that is banned already stays so to
-    /// the same end: what was in flight when the ban began is not a new offence.
+    /// The ban that follows `before`, tipped by `reason`. It is twice as long, up to the longest. It has the first
+    /// length again if `before` ended long ago or was an operator's, whose lengths have other reasons. A ban in force
+    /// stays as it is: what was in flight when it began is not a new offence.
     #[inline(always)]
     pub fn next(before: Option<Self>, reason: Reason, now_ns: u64, settings: &Settings) -> Self {
         let lasts_ns = match before {
@@ -133,8 +132,7 @@ impl Ban {
     }
 }
 
-/// Whether `moment` is now or before. Other processors read the clock too: a moment may be a little ahead, so the
-/// difference is taken as signed.
+/// Whether `moment` is now or before. Another processor's clock may be a little ahead, so the difference is signed.
 #[inline(always)]
 pub(crate) fn is_past(moment_ns: u64, now_ns: u64) -> bool {
     now_ns.wrapping_sub(moment_ns) as i64 >= 0

@@ -6,10 +6,10 @@ use std::mem::offset_of;
 use std::path::Path;
 
 use gateway_common::{
-    ACCOUNTS_MAP, ACCOUNTS_MAX, Account, BANS_MAP, BANS_MAX, Ban, BanEvent, COUNTERS, Drop,
-    EVENTS_BYTES, EVENTS_MAP, FLOWS_MAP, FLOWS_MAX, Fate, Flow, FlowKey, LAYOUT_VERSION,
-    LIFE_PROGRAM, LISTS_MAP, LISTS_MAX, LOST_MAP, Listed, Lost, PORT_COUNTS_ENTRIES,
-    PORT_COUNTS_MAP, PORTS_ENTRIES, PORTS_MAP, Pass, PortCounter, Reason, SETTINGS_MAP,
+    ACCOUNTS_MAP, ACCOUNTS_MAX, Account, BANS_MAP, BANS_MAX, Ban, BanEvent, COUNTERS, DropReason,
+    EVENTS_BYTES, EVENTS_MAP, FLOWS_MAP, FLOWS_MAX, Flow, FlowKey, LAYOUT_VERSION, LIFE_PROGRAM,
+    LISTS_MAP, LISTS_MAX, LOST_MAP, Listed, Overflow, PORT_COUNTS_ENTRIES, PORT_COUNTS_MAP,
+    PORTS_ENTRIES, PORTS_MAP, PacketVerdict, PassReason, PortCounter, Reason, SETTINGS_MAP,
     SOCKET_FLOWS_MAP, Settings, Slot, SocketFlow, Source, VERDICT_LEVEL, VERDICT_PROGRAM,
     XDP_PROGRAM, first_bytes, flow_state, mode, socket_state,
 };
@@ -40,7 +40,7 @@ fn layout() -> String {
         (LISTS_MAP, Some(LISTS_MAX)),
         (SETTINGS_MAP, Some(1)),
         (EVENTS_MAP, Some(EVENTS_BYTES)),
-        (LOST_MAP, u32::try_from(Lost::ALL.len()).ok()),
+        (LOST_MAP, u32::try_from(Overflow::ALL.len()).ok()),
     ] {
         writeln!(text, "map {map}: {entries:?}").expect("a string grows");
     }
@@ -58,7 +58,7 @@ fn write_flows(text: &mut String) {
         PortCounter {
             packets,
             bytes,
-            fates,
+            packets_by_verdict,
             flows_opened,
             flows
         }
@@ -144,12 +144,15 @@ fn write_sources(text: &mut String) {
 
 fn write_numbers(text: &mut String) {
     let reasons = Reason::ALL.map(|reason| (reason.index(), reason.label()));
-    let passes = Pass::ALL.map(|pass| (Fate::Passed(pass).index(), pass.label()));
-    let drops = Drop::ALL.map(|drop| {
-        let indices = (Fate::Dropped(drop).index(), Fate::WouldDrop(drop).index());
+    let passes = PassReason::ALL.map(|pass| (PacketVerdict::Passed(pass).index(), pass.label()));
+    let drops = DropReason::ALL.map(|drop| {
+        let indices = (
+            PacketVerdict::Dropped(drop).index(),
+            PacketVerdict::WouldDrop(drop).index(),
+        );
         (indices, drop.label())
     });
-    let lost = Lost::ALL.map(|lost| (lost.index(), lost.label()));
+    let lost = Overflow::ALL.map(|lost| (lost.index(), lost.label()));
     let listed: Vec<_> = (0..=u8::MAX)
         .filter_map(|byte| Some((byte, Listed::from_byte(byte)?)))
         .collect();

@@ -1,7 +1,7 @@
 //! The packet parser in user space: the table of crafted frames, every truncation of them, and random bytes.
 //! The same table goes through the kernel in the `tests` crate.
 
-#[allow(dead_code, reason = "the tests of the judgement use the rest")]
+#[allow(dead_code, reason = "the tests of the evaluation use the rest")]
 mod frames;
 
 use gateway_common::{NotUnderstood, Packet, parse};

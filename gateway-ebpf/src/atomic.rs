@@ -1,5 +1,5 @@
-//! Additions that no other program on any CPU can undo, for values that several change at once. In: a pointer into a
-//! map. The compiler has none for this target: one instruction, by hand.
+//! Atomic additions to values that several CPUs change. In: a pointer into a map. The compiler has none for this
+//! target: one instruction of assembly.
 
 use core::arch::asm;
 

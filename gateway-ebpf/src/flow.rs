@@ -1,6 +1,6 @@
-//! The life of a flow: opened, judged by user space, ended. In: what sock_ops and setsockopt are called for. Out: the
-//! flow in its map and in its socket, its reason counted once, its source charged. The kernel calls both programs with
-//! the socket locked, so that of an end and a verdict one comes first.
+//! The life of a flow: it opens, gets user space's verdict, ends. In: the calls of sock_ops and setsockopt. Out: the
+//! flow in its map and in its socket, its reason counted once, its source charged. The kernel holds the socket's lock
+//! for both programs, so an end and a verdict never run at once.
 
 use core::ffi::c_void;
 use core::mem::offset_of;
@@ -15,20 +15,20 @@ use aya_ebpf::{
     programs::{SockOpsContext, SockoptContext},
 };
 use gateway_common::{
-    Account, Address, Ban, BanEvent, Evidence, Flow, FlowKey, Knowledge, Listed, Lost, PortCounter,
-    Reason, Settings, SocketFlow, Source, VERDICT_LEVEL, first_bytes, flow_state, settled_by,
-    settled_by_end, socket_state,
+    Account, Address, Ban, BanEvent, Evidence, Flow, FlowKey, Listed, Overflow, PortCounter,
+    Reason, Settings, SocketFlow, Source, State, VERDICT_LEVEL, first_bytes, flow_state,
+    settled_by, settled_by_end, socket_state,
 };
 
 use crate::{
-    ACCOUNTS, BANS, EVENTS, FLOWS, Maps, SOCKET_FLOWS, atomic, counter_of, index, log, lose,
-    now_ns, settings,
+    ACCOUNTS, BANS, EVENTS, FLOWS, Maps, SOCKET_FLOWS, atomic, count_overflow, counter_of, index,
+    log, now_ns, settings,
 };
 
-/// Of an option's value programs are shown one page.
+/// Programs see one page of an option's value.
 const SHOWN_BYTES: i32 = 4096;
 
-/// What the sock_ops program is called for.
+/// Handles a call of the sock_ops program.
 #[inline(always)]
 pub fn follow(context: &SockOpsContext) {
     match context.op() {
@@ -38,7 +38,7 @@ pub fn follow(context: &SockOpsContext) {
     }
 }
 
-/// The three-way handshake is complete: from here on spoofers are out, and the flow is known.
+/// The three-way handshake is complete, which a forged source address cannot do: the flow is known from here on.
 #[inline(always)]
 fn open(context: &SockOpsContext) {
     let key = key_of(context);
@@ -50,11 +50,11 @@ fn open(context: &SockOpsContext) {
     };
     // SAFETY: the context is the kernel's, and its socket is checked for null by the helper's caller below.
     let socket = unsafe { (*context.ops).__bindgen_anon_2.sk };
-    // While one gateway takes over from another, the programs of both are called, one after the other.
+    // During a takeover the programs of both gateways run, one after the other.
     if socket_flow_of(socket, None).is_some() {
         return;
     }
-    // By the clock that its packets are judged by: their time is never before this one.
+    // The clock of the packet program: its time is never before this one.
     let now_ns = Maps::new().now_ns();
     let mut socket_flow = SocketFlow {
         key,
@@ -75,7 +75,7 @@ fn open(context: &SockOpsContext) {
         account = Some(found);
     }
     if socket_flow_of(socket, Some(&mut socket_flow)).is_none() {
-        lose(Lost::Flow);
+        count_overflow(Overflow::Flow);
         return;
     }
     let flow = Flow {
@@ -88,7 +88,7 @@ fn open(context: &SockOpsContext) {
         padding: 0,
     };
     if FLOWS.insert(key, flow, BPF_ANY.into()).is_err() {
-        lose(Lost::Flow);
+        count_overflow(Overflow::Flow);
     }
     // SAFETY: both point into values of maps, at fields of eight bytes.
     unsafe {
@@ -102,7 +102,7 @@ fn open(context: &SockOpsContext) {
     let _ = context.set_cb_flags(flags as i32);
 }
 
-/// The connection is gone, in whichever way.
+/// The connection has ended.
 #[inline(always)]
 fn end(context: &SockOpsContext) {
     // SAFETY: the context is the kernel's.
@@ -138,7 +138,7 @@ fn end(context: &SockOpsContext) {
     }
 }
 
-/// User space says how a flow came out. Anything that is not such a word is left to the kernel.
+/// Takes user space's verdict. Other options are left to the kernel.
 #[inline(always)]
 pub fn take_verdict(context: &SockoptContext) {
     let option = context.sockopt;
@@ -151,9 +151,8 @@ pub fn take_verdict(context: &SockoptContext) {
         )
     };
     if level != VERDICT_LEVEL {
-        // A value that is longer than what programs are shown. Before Linux 6.4 it is refused, unless a program says
-        // that the kernel may use the original.
-        // SAFETY: the context is the kernel's.
+        // A value longer than a page. Before Linux 6.4 the kernel refuses it, unless a program lets it use the
+        // original.
         unsafe {
             if (*option).optlen > SHOWN_BYTES {
                 (*option).optlen = 0;
@@ -171,7 +170,7 @@ pub fn take_verdict(context: &SockoptContext) {
     if known.state == socket_state::SETTLED {
         return;
     }
-    // A flow that has ended is not in the map, and another one may have its addresses by now.
+    // An ended flow is not in the map, and another one may have its addresses by now.
     let mut open = None;
     if known.state == socket_state::PENDING {
         open = FLOWS.get_ptr_mut(known.key);
@@ -197,7 +196,7 @@ pub fn take_verdict(context: &SockoptContext) {
     settle(&known.key, reason);
 }
 
-/// Counts a flow's end and charges its source.
+/// Counts a flow under its reason and charges its source.
 #[inline(always)]
 fn settle(key: &FlowKey, reason: Reason) {
     let now_ns = now_ns();
@@ -228,7 +227,7 @@ fn settle(key: &FlowKey, reason: Reason) {
     }
 }
 
-/// Bans a flow's source, unless it is banned already, and tells of it.
+/// Bans a flow's source and reports it, unless the source is banned already.
 #[inline(always)]
 fn ban(key: &FlowKey, reason: Reason, now_ns: u64, settings: &Settings) {
     let source = Source::of(key.remote);
@@ -238,11 +237,11 @@ fn ban(key: &FlowKey, reason: Reason, now_ns: u64, settings: &Settings) {
     }
     let ban = Ban::next(before, reason, now_ns, settings);
     if BANS.insert(source, ban, BPF_ANY.into()).is_err() {
-        lose(Lost::Ban);
+        count_overflow(Overflow::Ban);
         return;
     }
     log::banned(key, &ban);
-    // Written on the stack first: from there to the ring the compiler would call `memcpy`, which subtracts pointers, and
+    // Written to the stack first. Directly into the ring, the compiler would call `memcpy`, which subtracts pointers;
     // the verifier allows that only to processes with CAP_PERFMON.
     let event = BanEvent {
         source,
@@ -252,17 +251,17 @@ fn ban(key: &FlowKey, reason: Reason, now_ns: u64, settings: &Settings) {
         more_padding: 0,
     };
     if EVENTS.output::<BanEvent>(event, 0).is_err() {
-        lose(Lost::BanEvent);
+        count_overflow(Overflow::BanEvent);
     }
 }
 
-/// An operator lets the client of a flow through, whatever it does.
+/// Whether the operator's lists allow the client of a flow.
 #[inline(always)]
 fn is_allowed(key: &FlowKey, settings: &Settings) -> bool {
     settings.has_lists != 0 && Maps::new().listed(&key.remote) == Some(Listed::Allowed)
 }
 
-/// The account of a source, made where there is none.
+/// The account of a source; a new one if there is none.
 #[inline(always)]
 fn account_of(source: &Source, now_ns: u64) -> Option<*mut Account> {
     if let Some(account) = ACCOUNTS.get_ptr_mut(source) {
@@ -276,19 +275,18 @@ fn account_of(source: &Source, now_ns: u64) -> Option<*mut Account> {
     let _ = ACCOUNTS.insert(source, account, BPF_NOEXIST.into());
     let made = ACCOUNTS.get_ptr_mut(source);
     if made.is_none() {
-        lose(Lost::Account);
+        count_overflow(Overflow::Account);
     }
     made
 }
 
-/// The flow waits no more.
+/// Takes the flow out of its source's pending ones.
 #[inline(always)]
 fn leave_pending(flow: &SocketFlow) {
     if flow.is_counted != 0
         && let Some(account) = ACCOUNTS.get_ptr_mut(Source::of(flow.key.remote))
     {
-        // Zero if the account was pushed out and made anew meanwhile.
-        // SAFETY: the map lent the pointer, to a field of eight bytes.
+        // Zero if the account was evicted and made anew.
         unsafe {
             if (*account).pending > 0 {
                 atomic::add(&raw mut (*account).pending, u64::MAX);
@@ -297,14 +295,14 @@ fn leave_pending(flow: &SocketFlow) {
     }
 }
 
-/// What the packets of an open flow showed.
+/// What the packets of an open flow have shown.
 #[inline(always)]
 fn first_bytes_of(key: &FlowKey) -> u8 {
     // SAFETY: as for `Maps::flow`.
     unsafe { FLOWS.get(key) }.map_or(first_bytes::UNSEEN, |flow| flow.first_bytes)
 }
 
-/// A socket's own storage, made from `initial` where that is given.
+/// A socket's storage; made from `initial` if that is given.
 #[inline(always)]
 fn socket_flow_of(
     socket: *mut bpf_sock,
@@ -317,7 +315,7 @@ fn socket_flow_of(
         Some(initial) => (ptr::from_mut(initial), BPF_SK_STORAGE_GET_F_CREATE),
         None => (ptr::null_mut(), 0),
     };
-    // The wrapper of aya-ebpf takes the context of another kind of program.
+    // The wrapper of aya-ebpf takes another kind of program's context.
     let map: *mut c_void = (&raw const SOCKET_FLOWS).cast_mut().cast();
     // SAFETY: the map is one of socket storage, the socket is the context's and not null, and `initial` is of the
     // map's type.
@@ -325,7 +323,7 @@ fn socket_flow_of(
     (!found.is_null()).then_some(found.cast())
 }
 
-/// Bytes received by a socket, as TCP counts them. What cannot be asked counts as much: nothing is concluded from it.
+/// Bytes received by a socket, as TCP counts them. Without an answer, the maximum: then nothing is concluded.
 #[inline(always)]
 fn received_bytes_of(socket: *mut bpf_sock) -> u64 {
     // SAFETY: the socket is the context's and not null.
@@ -337,7 +335,7 @@ fn received_bytes_of(socket: *mut bpf_sock) -> u64 {
     unsafe { (*tcp).bytes_received }
 }
 
-/// The `ip6` words hold IPv4 addresses too, mapped. The remote port is in network order, in the upper half.
+/// The `ip6` words hold mapped IPv4 addresses too. The remote port is in network order, in the upper half.
 #[inline(always)]
 fn key_of(context: &SockOpsContext) -> FlowKey {
     // SAFETY: the context is the kernel's.
@@ -362,8 +360,7 @@ fn key_of(context: &SockOpsContext) -> FlowKey {
 #[inline(always)]
 unsafe fn address(words: *const [u32; 4]) -> Address {
     let words: *const u32 = words.cast();
-    // One by one: the compiler would copy them all from a pointer of its own, and the verifier knows only the context's.
-    // SAFETY: by the caller.
+    // One by one: the compiler would copy all from a pointer of its own, and the verifier knows only the context's.
     let word = |index| unsafe { words.add(index).read_volatile() };
     Address::from_words([word(0), word(1), word(2), word(3)])
 }

@@ -1,6 +1,5 @@
-//! A frame as the driver received it. In: the context of an XDP program. Out: its first bytes where they lie, and copies
-//! of any by the kernel's own helper: only at constant places does the verifier let a process without CAP_PERFMON read
-//! directly.
+//! A frame as the driver received it. In: the context of an XDP program. Out: its first bytes in place, and copies of
+//! any bytes by the kernel's helper. Without CAP_PERFMON, the verifier allows direct reads at constant offsets only.
 
 use core::hint::assert_unchecked;
 use core::mem::MaybeUninit;
@@ -37,8 +36,7 @@ impl Packet for Frame {
 
     #[inline(always)]
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
-        // Not zeroed first: for that the compiler would call `memset`, whose loop the verifier accepts only from
-        // processes with CAP_PERFMON.
+        // Not zeroed: the compiler would call `memset`, whose loop the verifier accepts only with CAP_PERFMON.
         let mut bytes = MaybeUninit::<[u8; N]>::uninit();
         // SAFETY: the context is the one the kernel called the program with, and `bytes` has room for `N` bytes.
         let status = unsafe {

@@ -1,16 +1,16 @@
-//! Positions of counters, in a form that the verifier lets a process without CAP_PERFMON add to a pointer. In: a
+//! Positions of counters, in a form that the verifier accepts in pointer arithmetic without CAP_PERFMON. In: a
 //! position and a number that is never large. Out: the same position.
 
 use core::arch::asm;
 
 use gateway_common::COUNTERS;
 
-/// `position`, which must be below [`COUNTERS`], as something that the verifier takes for any of them.
+/// `position`, which must be below [`COUNTERS`], as a value that the verifier takes for any of them.
 ///
-/// The kernel guards additions to pointers against speculation, by one bound for all paths that lead to an addition.
-/// A position that is known on one path and not on the next would have two: the program would be refused. So the highest
-/// bit of `unknown`, a time or a count, which will not be set in our lives, times the largest position, is added, and the
-/// mask makes one range of all paths.
+/// The kernel guards pointer arithmetic against speculation, by one bound for all paths to an addition. A position
+/// that is constant on one path only would give two bounds, and the verifier would refuse the program. So this adds
+/// the highest bit of `unknown`, times the largest position, and masks the sum: one range on all paths. That bit is
+/// never set, since `unknown` is a time or a count.
 #[inline(always)]
 pub fn any(position: usize, unknown: u64) -> usize {
     let mut index = unknown;

@@ -1,20 +1,20 @@
-//! Lines for whoever looks into a single flow. In: what happened to it, never a packet. Out: a record for aya-log, if the
-//! loader has switched that on; if not, the kernel drops these functions and every call to them when it loads the
-//! programs. In functions of their own: inlined, they would take registers and stack from programs that have none to
-//! spare, and what is spilled then the verifier lets only a process with CAP_PERFMON use.
+//! Log lines about single flows. In: what happened to a flow, never a packet. Out: a record for aya-log, if the
+//! loader enabled it; else the kernel removes these functions and their calls when it loads the programs. Not
+//! inlined: they would take registers and stack that the programs need, and only CAP_PERFMON may use spilled
+//! registers.
 
 use aya_ebpf::Global;
 use aya_log_ebpf::debug;
 use gateway_common::{Ban, FlowKey, Reason};
 
-/// Not zero when lines are wanted: `gateway_common::DEBUG_GLOBAL`.
+/// Not zero if lines are enabled: `gateway_common::DEBUG_GLOBAL`.
 #[unsafe(no_mangle)]
 static DEBUG: Global<u8> = Global::new(0);
 
-/// aya-log wants a context, and does nothing with it.
+/// aya-log takes a context and does not use it.
 const NO_CONTEXT: () = ();
 
-/// A flow was opened.
+/// A flow has opened.
 #[inline(always)]
 pub fn opened(key: &FlowKey, is_over_cap: bool) {
     if DEBUG.load() != 0 {
@@ -22,7 +22,7 @@ pub fn opened(key: &FlowKey, is_over_cap: bool) {
     }
 }
 
-/// A flow has come out, by user space's verdict or by its end.
+/// A flow has its reason, by user space's verdict or by its end.
 #[inline(always)]
 pub fn settled(key: &FlowKey, reason: Reason) {
     if DEBUG.load() != 0 {

@@ -1,7 +1,7 @@
-//! The kernel programs. XDP on the ingress interfaces judges packets before the network stack sees them; sock_ops and
-//! setsockopt on the gateway's cgroup follow the life of its flows and take its verdicts on them. They only glue: what
-//! a frame is, what becomes of it, and what a failure costs is decided by `gateway-common`, which is tested in user
-//! space. This file: the maps and the programs' entry points.
+//! The kernel programs. XDP evaluates packets on ingress interfaces, before the network stack. sock_ops and
+//! setsockopt on the gateway's cgroup follow its flows and take its verdicts. They only glue: `gateway-common` parses
+//! a frame, decides on it and prices a failure, and user space tests that. This file: the maps and the programs'
+//! entry points.
 
 #![no_std]
 #![no_main]
@@ -24,9 +24,10 @@ use aya_ebpf::{
     programs::{SockOpsContext, SockoptContext, XdpContext},
 };
 use gateway_common::{
-    ACCOUNTS_MAX, Account, Address, BANS_MAX, Ban, EVENTS_BYTES, FLOWS_MAX, Fate, Flow, FlowKey,
-    Knowledge, LISTS_MAX, Listed, Lost, PORT_COUNTS_ENTRIES, PORTS_ENTRIES, Packet, PortCounter,
-    PortKey, Segment, Settings, Slot, SocketFlow, Source, judge, mode, parse,
+    ACCOUNTS_MAX, Account, Address, BANS_MAX, Ban, EVENTS_BYTES, FLOWS_MAX, Flow, FlowKey,
+    LISTS_MAX, Listed, Overflow, PORT_COUNTS_ENTRIES, PORTS_ENTRIES, Packet, PacketVerdict,
+    PortCounter, PortKey, Segment, Settings, Slot, SocketFlow, Source, State, evaluate_packet,
+    mode, parse,
 };
 
 use crate::frame::Frame;
@@ -44,7 +45,7 @@ static PORT_COUNTS: PerCpuArray<PortCounter> =
 #[map]
 static FLOWS: HashMap<FlowKey, Flow> = HashMap::with_max_entries(FLOWS_MAX, BPF_F_NO_PREALLOC);
 
-/// Flows, for verdicts and ends. The kernel makes socket storage only of maps whose types it is told.
+/// Flows, for verdicts and ends. The kernel makes socket storage only for maps with type information.
 #[btf_map]
 static SOCKET_FLOWS: SkStorage<SocketFlow> = SkStorage::new();
 
@@ -68,11 +69,11 @@ static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 
-/// What there was no room for.
+/// Counters of overflows, at [`Overflow::key`].
 #[map]
-static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::ALL.len() as u32, 0);
+static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Overflow::ALL.len() as u32, 0);
 
-/// Licence as the kernel spells it: some helpers are for GPL-compatible programs only.
+/// The licence in the kernel's spelling: some helpers are for GPL-compatible programs only.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
@@ -87,7 +88,7 @@ pub fn portcullis(context: XdpContext) -> u32 {
     }
 }
 
-/// Judges and counts a packet, if it is for a protected port.
+/// Evaluates and counts a packet, if it is for a protected port.
 #[inline(always)]
 fn protect(frame: &Frame, segment: &Segment) -> u32 {
     let Some(counter) = counter_of(segment.destination_port) else {
@@ -101,8 +102,8 @@ fn protect(frame: &Frame, segment: &Segment) -> u32 {
     let Some(settings) = settings() else {
         return xdp_action::XDP_PASS;
     };
-    let judgement = judge(frame, segment, settings, &Maps::new());
-    if let Some(first_bytes) = judgement.first_bytes
+    let evaluation = evaluate_packet(frame, segment, settings, &Maps::new());
+    if let Some(first_bytes) = evaluation.first_bytes
         && let Some(flow) = FLOWS.get_ptr_mut(FlowKey::of(segment))
     {
         // SAFETY: the map lent a pointer to a value that is not given back before the program ends. A byte is written
@@ -111,12 +112,16 @@ fn protect(frame: &Frame, segment: &Segment) -> u32 {
     }
     // SAFETY: as above.
     let unknown = unsafe { (*counter).packets };
-    let index = index::any(judgement.fate.index(), unknown);
+    let index = index::any(evaluation.verdict.index(), unknown);
     // SAFETY: as above, and the index is one of its counters'.
-    unsafe { *(&raw mut (*counter).fates).cast::<u64>().add(index) += 1 };
-    match judgement.fate {
-        Fate::Passed(_) | Fate::WouldDrop(_) => xdp_action::XDP_PASS,
-        Fate::Dropped(_) => xdp_action::XDP_DROP,
+    unsafe {
+        *(&raw mut (*counter).packets_by_verdict)
+            .cast::<u64>()
+            .add(index) += 1
+    };
+    match evaluation.verdict {
+        PacketVerdict::Passed(_) | PacketVerdict::WouldDrop(_) => xdp_action::XDP_PASS,
+        PacketVerdict::Dropped(_) => xdp_action::XDP_DROP,
     }
 }
 
@@ -134,7 +139,7 @@ pub fn flow_verdict(context: SockoptContext) -> i32 {
     1 // go on: with the option, or where it was ours without
 }
 
-/// This CPU's counters of a port, if it is protected.
+/// This CPU's counters of a protected port.
 #[inline(always)]
 fn counter_of(port: PortKey) -> Option<*mut PortCounter> {
     match *PORTS.get(port.into())? {
@@ -143,7 +148,7 @@ fn counter_of(port: PortKey) -> Option<*mut PortCounter> {
     }
 }
 
-/// The settings, unless nothing is to be judged.
+/// The settings; `None` in mode `off`.
 #[inline(always)]
 fn settings() -> Option<&'static Settings> {
     SETTINGS
@@ -151,23 +156,23 @@ fn settings() -> Option<&'static Settings> {
         .filter(|settings| settings.mode != mode::OFF)
 }
 
-/// The time for programs that may not ask for it as `Maps` does.
+/// The time, for programs that may not call the coarse clock.
 #[inline(always)]
 fn now_ns() -> u64 {
     // SAFETY: the helper takes nothing.
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// Counts what there was no room for.
+/// Counts an overflow.
 #[inline(always)]
-fn lose(lost: Lost) {
-    if let Some(counter) = LOST.get_ptr_mut(lost.key()) {
+fn count_overflow(overflow: Overflow) {
+    if let Some(counter) = LOST.get_ptr_mut(overflow.key()) {
         // SAFETY: the map lent the pointer, to a value of eight bytes.
         unsafe { atomic::add(counter, 1) };
     }
 }
 
-/// The maps and the clock, as the judgement asks them.
+/// The maps and the clock, as `evaluate_packet` reads them.
 struct Maps {
     now_ns: Cell<Option<u64>>,
 }
@@ -180,14 +185,13 @@ impl Maps {
     }
 }
 
-impl Knowledge for Maps {
+impl State for Maps {
     #[inline(always)]
     fn now_ns(&self) -> u64 {
         if let Some(now_ns) = self.now_ns.get() {
             return now_ns;
         }
-        // As of the last tick, at half the cost: no bound is as short as that.
-        // SAFETY: the helper takes nothing.
+        // The coarse clock, of the last tick, costs half: no bound is as short as a tick.
         let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
         self.now_ns.set(Some(now_ns));
         now_ns
@@ -221,7 +225,7 @@ impl Knowledge for Maps {
     }
 }
 
-/// Never linked: the verifier would refuse a program with a panic in it. The compiler wants it to exist.
+/// Never linked: the verifier refuses a program with a panic. The compiler needs it to exist.
 #[panic_handler]
 fn panic(_information: &core::panic::PanicInfo<'_>) -> ! {
     loop {}

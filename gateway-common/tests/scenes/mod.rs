@@ -1,9 +1,9 @@
 //! What is known when a packet arrives, and what must become of it. One table for both sides: the tests beside this
-//! folder give it to the judgement in user space, those of the `tests` crate to the built program in the kernel.
+//! folder give it to `evaluate_packet` in user space, those of the `tests` crate to the built program in the kernel.
 
 use gateway_common::{
-    Account, Address, Ban, Drop, Fate, Flow, FlowKey, Knowledge, Listed, Pass, Reason, Settings,
-    Source, first_bytes, flow_state, mode,
+    Account, Address, Ban, DropReason, Flow, FlowKey, Listed, PacketVerdict, PassReason, Reason,
+    Settings, Source, State, first_bytes, flow_state, mode,
 };
 
 use crate::frames::{Client, packet};
@@ -43,25 +43,25 @@ pub struct Scene {
     /// What an operator said of its address.
     pub listed: Option<Listed>,
     /// What would be done in mode `enforce`.
-    pub expected: Result<Pass, Drop>,
+    pub expected: Result<PassReason, DropReason>,
     /// What is noted of its first bytes.
     pub first_bytes: Option<u8>,
 }
 
 impl Scene {
-    /// The fate under the scene's mode.
-    pub fn fate(&self) -> Fate {
+    /// The verdict under the scene's mode.
+    pub fn verdict(&self) -> PacketVerdict {
         let is_enforced =
             self.settings.mode == mode::ENFORCE && self.settings.alive_until_ns > self.now_ns;
         match self.expected {
-            Ok(pass) => Fate::Passed(pass),
-            Err(drop) if is_enforced => Fate::Dropped(drop),
-            Err(drop) => Fate::WouldDrop(drop),
+            Ok(pass) => PacketVerdict::Passed(pass),
+            Err(drop) if is_enforced => PacketVerdict::Dropped(drop),
+            Err(drop) => PacketVerdict::WouldDrop(drop),
         }
     }
 }
 
-impl Knowledge for Scene {
+impl State for Scene {
     fn now_ns(&self) -> u64 {
         self.now_ns
     }
@@ -121,7 +121,7 @@ fn family_table(client: &Client, now_ns: u64, settings: Settings) -> Vec<Scene> 
         account: None,
         ban: None,
         listed: None,
-        expected: Ok(Pass::Unknown),
+        expected: Ok(PassReason::Unknown),
         first_bytes: None,
     };
     let mut scenes = newcomers(&scene, now_ns);
@@ -165,37 +165,37 @@ fn newcomers(make: Make<'_>, now_ns: u64) -> Vec<Scene> {
     let (banned, over) = (ban(now_ns + LONG_NS), ban(now_ns - SECOND_NS));
     vec![
         Scene {
-            expected: Ok(Pass::Opening),
+            expected: Ok(PassReason::Opening),
             ..syn("a first SYN")
         },
         Scene {
-            expected: Ok(Pass::Opening),
+            expected: Ok(PassReason::Opening),
             account: account(PENDING_MAX - 1),
             ..syn("a SYN below the cap")
         },
         Scene {
-            expected: Err(Drop::TooManyPending),
+            expected: Err(DropReason::TooManyPending),
             account: account(PENDING_MAX),
             ..syn("a SYN at the cap")
         },
         Scene {
-            expected: Err(Drop::TooManyPending),
+            expected: Err(DropReason::TooManyPending),
             account: account(u64::MAX),
             ..syn("a SYN far above the cap")
         },
         Scene {
-            expected: Err(Drop::Banned),
+            expected: Err(DropReason::Banned),
             ban: banned,
             ..syn("a SYN of a banned source")
         },
         Scene {
-            expected: Err(Drop::Banned),
+            expected: Err(DropReason::Banned),
             ban: banned,
             account: account(9),
             ..syn("a SYN of a banned source at the cap")
         },
         Scene {
-            expected: Ok(Pass::Opening),
+            expected: Ok(PassReason::Opening),
             ban: over,
             ..syn("a SYN after a ban")
         },
@@ -210,12 +210,12 @@ fn newcomers(make: Make<'_>, now_ns: u64) -> Vec<Scene> {
         },
         make("no flags at all", 0, 0, &[]),
         Scene {
-            expected: Ok(Pass::Ending),
+            expected: Ok(PassReason::Ending),
             ban: banned,
             ..make("a SYN and FIN", SYN | FIN, 0, &[])
         },
         Scene {
-            expected: Ok(Pass::Ending),
+            expected: Ok(PassReason::Ending),
             ban: banned,
             ..make("a RST of nowhere", RST, 0, &[])
         },
@@ -232,31 +232,31 @@ fn known(make: Make<'_>, now_ns: u64) -> Vec<Scene> {
         ..make(name, ACK, 1_000_000, b"not TLS")
     };
     let ending = |name: &str, flags| Scene {
-        expected: Ok(Pass::Ending),
+        expected: Ok(PassReason::Ending),
         flow: flow(old, flow_state::PENDING),
         ban: banned,
         ..make(name, flags, 0, b"not TLS")
     };
     vec![
         Scene {
-            expected: Ok(Pass::Authenticated),
+            expected: Ok(PassReason::Authenticated),
             ..judged(
                 "an authenticated flow of a banned source",
                 flow_state::AUTHENTICATED,
             )
         },
         Scene {
-            expected: Ok(Pass::Failed),
+            expected: Ok(PassReason::Failed),
             ..judged("a failed flow of a banned source", flow_state::FAILED)
         },
         // No use to the flow it names: it is judged as if there were none.
         Scene {
-            expected: Ok(Pass::Opening),
+            expected: Ok(PassReason::Opening),
             flow: flow(old, flow_state::AUTHENTICATED),
             ..make("a SYN in an authenticated flow", SYN, 1, &[])
         },
         Scene {
-            expected: Err(Drop::Banned),
+            expected: Err(DropReason::Banned),
             flow: flow(old, flow_state::AUTHENTICATED),
             ban: banned,
             ..make("a SYN in a flow of a banned source", SYN, 1, &[])
@@ -270,7 +270,7 @@ fn known(make: Make<'_>, now_ns: u64) -> Vec<Scene> {
 /// A packet of a flow that has been pending for a second.
 fn pending(make: Make<'_>, now_ns: u64, name: &str, offset: u32, payload: &[u8]) -> Scene {
     Scene {
-        expected: Ok(Pass::Pending),
+        expected: Ok(PassReason::Pending),
         flow: flow(now_ns - SECOND_NS, flow_state::PENDING),
         ..make(name, ACK, offset, payload)
     }
@@ -285,7 +285,7 @@ fn bounds(make: Make<'_>, now_ns: u64) -> Vec<Scene> {
         ..make(name, ACK, 1, &[7; 9])
     };
     let over_budget = |name: &str, offset, payload: &[u8]| Scene {
-        expected: Err(Drop::ByteBudget),
+        expected: Err(DropReason::ByteBudget),
         ..pending(name, offset, payload)
     };
     let (before, after) = (LONG_NS - 100 * SECOND_NS, LONG_NS + SECOND_NS);
@@ -299,11 +299,15 @@ fn bounds(make: Make<'_>, now_ns: u64) -> Vec<Scene> {
         over_budget("a byte beyond the budget", BUDGET, &[0]),
         over_budget("data across the budget's end", BUDGET - 1, &[0, 0]),
         over_budget("data far beyond the budget", u32::MAX / 2 - 9, &[0; 9]),
-        of_age("a flow before its deadline", before, Ok(Pass::Pending)),
-        of_age("a flow past its deadline", after, Err(Drop::Deadline)),
-        of_age("a flow of a clock ahead", ahead, Ok(Pass::Pending)),
+        of_age(
+            "a flow before its deadline",
+            before,
+            Ok(PassReason::Pending),
+        ),
+        of_age("a flow past its deadline", after, Err(DropReason::Deadline)),
+        of_age("a flow of a clock ahead", ahead, Ok(PassReason::Pending)),
         Scene {
-            expected: Err(Drop::Banned),
+            expected: Err(DropReason::Banned),
             ban: ban(now_ns + LONG_NS),
             ..pending("a pending flow of a banned source", 0, &CLIENT_HELLO)
         },
@@ -312,7 +316,7 @@ fn bounds(make: Make<'_>, now_ns: u64) -> Vec<Scene> {
             ..pending("a pending flow of a source at its cap", 1, &[7])
         },
         Scene {
-            expected: Err(Drop::TooManyPending),
+            expected: Err(DropReason::TooManyPending),
             flow: flow(now_ns, flow_state::PENDING).map(|flow| Flow {
                 is_over_cap: 1,
                 ..flow
@@ -351,7 +355,7 @@ fn openings(make: Make<'_>, now_ns: u64) -> Vec<Scene> {
         ..pending(make, now_ns, name, 0, bytes)
     });
     let junk = junk.map(|(name, bytes)| Scene {
-        expected: Ok(Pass::NotTls),
+        expected: Ok(PassReason::NotTls),
         first_bytes: Some(first_bytes::NOT_TLS),
         ..pending(make, now_ns, name, 0, bytes)
     });
@@ -370,25 +374,25 @@ fn listed(make: Make<'_>, now_ns: u64) -> Vec<Scene> {
         with(
             "a SYN of a banned source that is allowed",
             Listed::Allowed,
-            Ok(Pass::Allowed),
+            Ok(PassReason::Allowed),
             SYN,
         ),
         with(
             "a SYN of a source that is denied",
             Listed::Denied,
-            Err(Drop::Denied),
+            Err(DropReason::Denied),
             SYN,
         ),
         with(
             "an ACK of a source that is denied",
             Listed::Denied,
-            Err(Drop::Denied),
+            Err(DropReason::Denied),
             ACK,
         ),
         with(
             "a RST of a source that is denied",
             Listed::Denied,
-            Ok(Pass::Ending),
+            Ok(PassReason::Ending),
             RST,
         ),
         Scene {
@@ -396,7 +400,7 @@ fn listed(make: Make<'_>, now_ns: u64) -> Vec<Scene> {
             ..with(
                 "an authenticated flow of a source that is denied",
                 Listed::Denied,
-                Err(Drop::Denied),
+                Err(DropReason::Denied),
                 ACK,
             )
         },
@@ -408,7 +412,7 @@ fn listed(make: Make<'_>, now_ns: u64) -> Vec<Scene> {
             ..with(
                 "an ACK of a denied source while the lists are off",
                 Listed::Denied,
-                Ok(Pass::Unknown),
+                Ok(PassReason::Unknown),
                 ACK,
             )
         },

@@ -17,8 +17,8 @@ mod shelf;
 use std::net::IpAddr;
 
 use gateway_common::{
-    Account, Address, Ban, COUNTERS, Drop, Evidence, Listed, Reason, Settings, Source, closed_list,
-    first_bytes, mode, settled_by,
+    Account, Address, Ban, COUNTERS, DropReason, Evidence, Listed, Reason, Settings, Source,
+    closed_list, first_bytes, mode, settled_by,
 };
 
 pub use lists::Lists;
@@ -56,11 +56,11 @@ closed_list! {
     /// Why a connection is refused before a byte of it is read. Labels are those of the kernel's drops.
     pub enum Refusal: Reason {
         /// Its address is on the list of those that are never admitted.
-        Denied = Drop::Denied.label(), Reason::Banned;
+        Denied = DropReason::Denied.label(), Reason::Banned;
         /// Its source is banned.
-        Banned = Drop::Banned.label(), Reason::Banned;
+        Banned = DropReason::Banned.label(), Reason::Banned;
         /// Too many flows of its source wait to be authenticated.
-        TooManyPending = Drop::TooManyPending.label(), Reason::TooManyPending;
+        TooManyPending = DropReason::TooManyPending.label(), Reason::TooManyPending;
     }
 }
 

@@ -12,7 +12,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use gateway_common::{
     ACCOUNTS_MAP, Account, BANS_MAP, Ban, FLOWS_MAP, Flow, FlowKey, LISTS_MAP, LOST_MAP, Listed,
-    Lost, PortCounter, SETTINGS_MAP, Settings, Source,
+    Overflow, PortCounter, SETTINGS_MAP, Settings, Source,
 };
 use gateway_core::sources::Lists;
 
@@ -234,15 +234,15 @@ impl Maps {
     ///
     /// # Errors
     /// When the kernel does not lend its map.
-    pub fn lost(&self) -> Result<Vec<(Lost, u64)>, GuardError> {
-        let count = |lost: Lost| {
+    pub fn overflows(&self) -> Result<Vec<(Overflow, u64)>, GuardError> {
+        let count = |overflow: Overflow| {
             let values = self
                 .lost
-                .get(&lost.key(), 0)
+                .get(&overflow.key(), 0)
                 .map_err(|error| GuardError::counters(&error))?;
-            Ok((lost, values.iter().sum()))
+            Ok((overflow, values.iter().sum()))
         };
-        Lost::ALL.into_iter().map(count).collect()
+        Overflow::ALL.into_iter().map(count).collect()
     }
 
     /// Flows that are open now.

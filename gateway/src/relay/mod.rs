@@ -302,7 +302,7 @@ async fn close(
         | CloseReason::BackendRevoked
         | CloseReason::BackendUntrusted
         | CloseReason::Drained
-        | CloseReason::Internal  => {
+        | CloseReason::Internal => {
             client.reset_on_close();
             backend.reset_on_close();
         }

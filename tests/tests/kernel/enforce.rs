@@ -7,7 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use gateway::guard::say;
-use gateway_common::{Ban, Drop as Dropped, Fate, Listed, Pass, Reason, Settings, Source, mode};
+use gateway_common::{
+    Ban, DropReason, Listed, PacketVerdict, PassReason, Reason, Settings, Source, mode,
+};
 use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 use tests::eventually;
@@ -40,8 +42,8 @@ fn banned_until(until_ns: u64) -> Option<Ban> {
 }
 
 impl Site {
-    fn dropped(&self, drop: Dropped) -> u64 {
-        self.counter().fate(Fate::Dropped(drop))
+    fn dropped(&self, drop: DropReason) -> u64 {
+        self.counter().packets_with(PacketVerdict::Dropped(drop))
     }
 
     /// Whether the agent's SYN is answered.
@@ -102,7 +104,11 @@ fn a_ban_holds_up_new_and_unauthenticated_flows_and_leaves_the_others_alone() {
         assert_silence(&new_server);
         assert_flows(&old_client, &old_server);
         assert_flows(&old_server, &old_client);
-        assert!(site.dropped(Dropped::Banned) >= 2, "{:?}", site.counter());
+        assert!(
+            site.dropped(DropReason::Banned) >= 2,
+            "{:?}",
+            site.counter()
+        );
 
         // It ends by itself, and what was held up is sent again by TCP.
         site.programs.set_ban(source(agent), banned_until(now_ns()));
@@ -123,7 +129,7 @@ fn fifty_agents_keep_their_connections_when_a_bad_one_behind_their_address_is_ba
         assert_flows(server, client);
     }
     assert!(!site.is_reached(), "a new one of theirs has to wait");
-    assert!(site.dropped(Dropped::Banned) > 0);
+    assert!(site.dropped(DropReason::Banned) > 0);
     assert_eq!(site.ends(), [("authenticated", 50), ("unknown_issuer", 11)]);
 }
 
@@ -149,7 +155,11 @@ fn the_end_of_a_connection_passes_whatever_is_held_against_it() {
         reset(by_rst);
         let error = (&rst_server).read(&mut [0]).expect_err("it is reset");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{address}");
-        assert!(site.counter().fate(Fate::Passed(Pass::Ending)) >= 2);
+        assert!(
+            site.counter()
+                .packets_with(PacketVerdict::Passed(PassReason::Ending))
+                >= 2
+        );
     }
 }
 
@@ -169,7 +179,7 @@ fn a_source_gets_no_more_unauthenticated_flows_than_its_cap_and_one_for_each_tha
             assert!(!site.is_reached(), "{address}: beyond the cap");
         }
         assert_eq!(site.account(agent).pending, CAP as u64, "{address}");
-        assert!(site.dropped(Dropped::TooManyPending) >= 2);
+        assert!(site.dropped(DropReason::TooManyPending) >= 2);
 
         say(&idle[0].1, Reason::Authenticated).expect("the flow is known");
         let (client, server) = site.connect();
@@ -208,7 +218,9 @@ fn of_many_that_connect_at_once_only_the_cap_gets_a_byte_through() {
         (0..ASKING).map(|_| connecting()).collect()
     });
     eventually("all have asked", || {
-        let asked = site.counter().fate(Fate::Passed(Pass::Opening));
+        let asked = site
+            .counter()
+            .packets_with(PacketVerdict::Passed(PassReason::Opening));
         (asked >= ASKING).then_some(())
     });
     site.gateway
@@ -220,7 +232,7 @@ fn of_many_that_connect_at_once_only_the_cap_gets_a_byte_through() {
         client.send(&CLIENT_HELLO).expect("it is open");
     }
     eventually("those beyond the cap are cut off", || {
-        (site.dropped(Dropped::TooManyPending) >= ASKING - CAP).then_some(())
+        (site.dropped(DropReason::TooManyPending) >= ASKING - CAP).then_some(())
     });
     assert_eq!(site.account(AGENT).pending, ASKING);
     let heard = (0..ASKING)
@@ -254,7 +266,7 @@ fn bytes_beyond_the_budget_wait_for_the_verdict() {
         thread::scope(|scope| {
             scope.spawn(|| (&client).write_all(&sent).expect("it is open"));
             eventually("the budget is used up", || {
-                (site.dropped(Dropped::ByteBudget) > 0).then_some(())
+                (site.dropped(DropReason::ByteBudget) > 0).then_some(())
             });
             server
                 .set_read_timeout(Some(SILENCE))
@@ -290,7 +302,7 @@ fn a_flow_that_is_not_let_in_before_its_deadline_is_heard_no_more() {
         });
         (&client).write_all(&CLIENT_HELLO).expect("it is open");
         assert_silence(&server);
-        assert!(site.dropped(Dropped::Deadline) > 0, "{address}");
+        assert!(site.dropped(DropReason::Deadline) > 0, "{address}");
         assert_flows(&let_in, &let_in_server);
         // User space, which has given up meanwhile, can still tell the client, whose end passes.
         say(&server, Reason::Timeout).expect("the flow is known");
@@ -311,12 +323,16 @@ fn first_bytes_that_are_not_tls_reach_user_space_which_can_refuse_at_once() {
         let mut first = [0; 4];
         (&server).read_exact(&mut first).expect("it arrives");
         assert_eq!(&first, b"GET ");
-        assert_eq!(site.counter().fate(Fate::Passed(Pass::NotTls)), 1);
+        assert_eq!(
+            site.counter()
+                .packets_with(PacketVerdict::Passed(PassReason::NotTls)),
+            1
+        );
         // Even a word that says less is counted as what the kernel saw.
         say(&server, Reason::Reset).expect("the flow is known");
         assert_eq!(site.ends(), [("not_tls", 1)], "{address}");
         assert!(site.account(agent).clear_at_ns > now_ns(), "{address}");
-        for drop in Dropped::ALL {
+        for drop in DropReason::ALL {
             assert_eq!(site.dropped(drop), 0, "{}", drop.label());
         }
     }
@@ -338,7 +354,11 @@ fn lists_go_before_everything_else() {
         assert!(!site.is_reached(), "{address}: denied");
         (&old_client).write_all(&CLIENT_HELLO).expect("it is open");
         assert_silence(&old_server);
-        assert!(site.dropped(Dropped::Denied) >= 2, "{:?}", site.counter());
+        assert!(
+            site.dropped(DropReason::Denied) >= 2,
+            "{:?}",
+            site.counter()
+        );
 
         // Allowed: in spite of a ban and of a cap of none, and with more bytes than there is a budget.
         site.programs.set_settings(&Settings {
@@ -353,7 +373,11 @@ fn lists_go_before_everything_else() {
         site.programs.set_listed(listed, 64, Some(Listed::Allowed));
         let (client, server) = site.connect();
         assert_flows(&client, &server);
-        assert!(site.counter().fate(Fate::Passed(Pass::Allowed)) > 0);
+        assert!(
+            site.counter()
+                .packets_with(PacketVerdict::Passed(PassReason::Allowed))
+                > 0
+        );
 
         // The longest prefix has the word.
         site.programs.set_listed(listed, 0, Some(Listed::Denied));
@@ -375,7 +399,11 @@ fn nothing_is_dropped_any_more_when_nobody_answers_for_the_program() {
     });
     let (client, server) = site.connect();
     assert_flows(&client, &server);
-    assert!(site.counter().fate(Fate::WouldDrop(Dropped::Banned)) > 0);
+    assert!(
+        site.counter()
+            .packets_with(PacketVerdict::WouldDrop(DropReason::Banned))
+            > 0
+    );
 }
 
 #[test]
@@ -402,9 +430,11 @@ fn a_flood_of_syns_in_a_victims_name_does_not_lock_the_victim_out() {
             }
         });
         // A busy host loses some of them on the way; a thousand times the cap is a flood all the same.
-        let arrived = site.counter().fate(Fate::Passed(Pass::Opening));
+        let arrived = site
+            .counter()
+            .packets_with(PacketVerdict::Passed(PassReason::Opening));
         assert!(arrived >= 4000, "{address}: {arrived} arrived");
-        for drop in Dropped::ALL {
+        for drop in DropReason::ALL {
             assert_eq!(site.dropped(drop), 0, "{address}: {}", drop.label());
         }
         assert_eq!(site.account(agent).pending, 0, "{address}");
@@ -454,9 +484,9 @@ fn forge(site: &Site, kind: Forged, count: u32) {
 }
 
 /// Forges packets until so many have been judged like this: a busy host loses some of them on the way.
-fn forge_until(site: &Site, kind: Forged, pass: Pass, count: u64) {
+fn forge_until(site: &Site, kind: Forged, pass: PassReason, count: u64) {
     for _ in 0..50 {
-        let judged = site.counter().fate(Fate::Passed(pass));
+        let judged = site.counter().packets_with(PacketVerdict::Passed(pass));
         let missing = count.saturating_sub(judged);
         if missing == 0 {
             return;
@@ -492,8 +522,13 @@ fn a_million_forged_packets_push_out_no_authenticated_flow_and_no_ban() {
             let ban = banned_until(until_ns);
             site.programs.set_ban(banned(number), ban);
         }
-        forge_until(&site, Forged::Syn, Pass::Opening, u64::from(EACH) + FLOWS);
-        forge_until(&site, Forged::Ack, Pass::Unknown, u64::from(EACH));
+        forge_until(
+            &site,
+            Forged::Syn,
+            PassReason::Opening,
+            u64::from(EACH) + FLOWS,
+        );
+        forge_until(&site, Forged::Ack, PassReason::Unknown, u64::from(EACH));
 
         let counter = site.counter();
         assert_eq!(site.programs.flow_count() as u64, FLOWS, "{address}");
@@ -530,6 +565,8 @@ fn forged_ends_in_an_authenticated_flows_name_leave_it_authenticated() {
     });
     assert_flows(&client, &server);
     assert_eq!(site.programs.flow_count(), 1);
-    let authenticated = site.counter().fate(Fate::Passed(Pass::Authenticated));
+    let authenticated = site
+        .counter()
+        .packets_with(PacketVerdict::Passed(PassReason::Authenticated));
     assert!(authenticated > 0, "{:?}", site.counter());
 }

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 
 use gateway::guard::say;
 use gateway_common::{
-    BanEvent, Drop as Dropped, EVENTS_BYTES, Fate, Listed, Lost, Pass, Reason, Settings, Source,
-    mode,
+    BanEvent, DropReason, EVENTS_BYTES, Listed, Overflow, PacketVerdict, PassReason, Reason,
+    Settings, Source, mode,
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
@@ -35,7 +35,9 @@ fn a_flow_is_open_from_the_handshake_of_tcp_on_and_pending_until_the_verdict() {
         let mut received = [0; 100];
         (&server).read_exact(&mut received).expect("it arrives");
         assert!(
-            site.counter().fate(Fate::Passed(Pass::Authenticated)) > 0,
+            site.counter()
+                .packets_with(PacketVerdict::Passed(PassReason::Authenticated))
+                > 0,
             "{address}: {:?}",
             site.counter()
         );
@@ -58,7 +60,9 @@ fn a_dual_stack_listener_knows_flows_of_both_families() {
         (&server)
             .read_exact(&mut CLIENT_HELLO.clone())
             .expect("it arrives");
-        let pending = site.counter().fate(Fate::Passed(Pass::Pending));
+        let pending = site
+            .counter()
+            .packets_with(PacketVerdict::Passed(PassReason::Pending));
         assert!(pending > 0, "packets find their flow: {:?}", site.counter());
         say(&server, Reason::Authenticated).expect("the flow is known");
     }
@@ -203,7 +207,7 @@ fn bytes_that_are_not_tls_are_seen_in_the_kernel_and_counted_once() {
         assert_eq!(site.ends(), [("not_tls", 3)], "{bytes:?}");
         let counter = site.counter();
         assert!(
-            counter.fate(Fate::Passed(Pass::NotTls)) >= 3,
+            counter.packets_with(PacketVerdict::Passed(PassReason::NotTls)) >= 3,
             "{bytes:?}: {counter:?}"
         );
         assert_drops_nothing(&counter);
@@ -223,7 +227,7 @@ fn a_source_that_fails_too_often_is_banned_and_still_served_in_monitor() {
     let (_client, _server) = site.connect();
     let counter = site.counter();
     assert!(
-        counter.fate(Fate::WouldDrop(Dropped::Banned)) > 0,
+        counter.packets_with(PacketVerdict::WouldDrop(DropReason::Banned)) > 0,
         "{counter:?}"
     );
     assert_drops_nothing(&counter);
@@ -247,8 +251,8 @@ fn a_ban_is_told_once_when_it_begins() {
         more_padding: 0,
     };
     assert_eq!(site.programs.events(), [expected]);
-    for lost in Lost::ALL {
-        assert_eq!(site.programs.lost(lost), 0, "{}", lost.label());
+    for overflow in Overflow::ALL {
+        assert_eq!(site.programs.overflows(overflow), 0, "{}", overflow.label());
     }
 }
 
@@ -271,8 +275,15 @@ fn bans_that_nobody_reads_of_are_counted_when_they_no_longer_fit() {
         reset(client);
     }
     assert_eq!(site.programs.events().len(), fits as usize);
-    assert_eq!(site.programs.lost(Lost::BanEvent), u64::from(made - fits));
-    assert_eq!(site.programs.lost(Lost::Ban), 0, "the bans themselves hold");
+    assert_eq!(
+        site.programs.overflows(Overflow::BanEvent),
+        u64::from(made - fits)
+    );
+    assert_eq!(
+        site.programs.overflows(Overflow::Ban),
+        0,
+        "the bans themselves hold"
+    );
     // There is room again.
     site.fail(Reason::Malformed);
     assert_eq!(site.programs.events().len(), 1);
@@ -308,8 +319,8 @@ fn a_source_that_is_always_let_through_is_neither_charged_nor_counted_as_pending
     say(&after, Reason::Authenticated).expect("the flow is known");
     assert_eq!(site.account(AGENT).pending, 0);
     let counter = site.counter();
-    for drop in Dropped::ALL {
-        let would = counter.fate(Fate::WouldDrop(drop));
+    for drop in DropReason::ALL {
+        let would = counter.packets_with(PacketVerdict::WouldDrop(drop));
         assert_eq!(would, 0, "{}: {counter:?}", drop.label());
     }
 }

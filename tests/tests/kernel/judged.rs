@@ -1,7 +1,7 @@
 //! Scene by scene through the kernel's own test run: with flows, accounts, bans, lists and settings laid into the maps
 //! byte by byte, the verdict and the one counter that the table says; and what a packet of each kind costs.
 
-use gateway_common::{Fate, PortCounter, Settings, Source};
+use gateway_common::{PacketVerdict, PortCounter, Settings, Source};
 
 use crate::frames::{self, PORT};
 use crate::programs::{Programs, now_ns};
@@ -34,19 +34,19 @@ fn every_scene_ends_in_the_kernel_as_the_table_says_and_counts_once() {
     );
     for scene in scenes {
         set(&mut programs, &scene);
-        let (verdict, _) = programs.run(&scene.frame, 1);
-        let fate = scene.fate();
-        let expected = match fate {
-            Fate::Dropped(_) => XDP_DROP,
-            Fate::Passed(_) | Fate::WouldDrop(_) => XDP_PASS,
+        let (action, _) = programs.run(&scene.frame, 1);
+        let verdict = scene.verdict();
+        let expected = match verdict {
+            PacketVerdict::Dropped(_) => XDP_DROP,
+            PacketVerdict::Passed(_) | PacketVerdict::WouldDrop(_) => XDP_PASS,
         };
-        assert_eq!(verdict, expected, "{}", scene.name);
+        assert_eq!(action, expected, "{}", scene.name);
         let mut counter = PortCounter {
             packets: 1,
             bytes: scene.frame.len() as u64,
             ..PortCounter::ZERO
         };
-        counter.fates[fate.index()] = 1;
+        counter.packets_by_verdict[verdict.index()] = 1;
         assert_eq!(programs.counter(PORT), counter, "{}", scene.name);
         let noted = scene
             .flow
@@ -84,7 +84,11 @@ fn a_million_packets_of_each_kind_are_judged_alike() {
             let (_, each) = programs.run(&scene.frame, REPEAT);
             eprintln!("{family}: {kind}: {} ns", each.as_nanos());
             let counter = programs.counter(PORT);
-            assert_eq!(counter.fate(scene.fate()), u64::from(REPEAT), "{name}");
+            assert_eq!(
+                counter.packets_with(scene.verdict()),
+                u64::from(REPEAT),
+                "{name}"
+            );
         }
     }
     let before = programs.counter(PORT);

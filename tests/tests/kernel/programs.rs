@@ -18,7 +18,7 @@ use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use gateway_common::{
     ACCOUNTS_MAP, Account, Address, BANS_MAP, Ban, BanEvent, COUNTERS, DEBUG_GLOBAL, EVENTS_MAP,
-    FLOWS_MAP, Flow, FlowKey, LIFE_PROGRAM, LISTS_MAP, LOST_MAP, Listed, Lost, PORT_COUNTS_MAP,
+    FLOWS_MAP, Flow, FlowKey, LIFE_PROGRAM, LISTS_MAP, LOST_MAP, Listed, Overflow, PORT_COUNTS_MAP,
     PORTS_MAP, PortCounter, PortKey, SETTINGS_MAP, Settings, Slot, Source, VERDICT_PROGRAM,
     XDP_PROGRAM,
 };
@@ -203,11 +203,11 @@ impl Programs {
         let values = counts.get(&SLOT, 0).expect("there are many");
         let mut sum = PortCounter::ZERO;
         for words in values.iter() {
-            let (fates, rest) = words[2..].split_at(COUNTERS);
+            let (packets_by_verdict, rest) = words[2..].split_at(COUNTERS);
             sum.add(&PortCounter {
                 packets: words[0],
                 bytes: words[1],
-                fates: fates.try_into().expect("so many"),
+                packets_by_verdict: packets_by_verdict.try_into().expect("so many"),
                 flows_opened: rest[0],
                 flows: rest[1..].try_into().expect("so many"),
             });
@@ -274,9 +274,9 @@ impl Programs {
     }
 
     /// What there was no room for, over all CPUs.
-    pub fn lost(&self, lost: Lost) -> u64 {
+    pub fn overflows(&self, overflow: Overflow) -> u64 {
         let counters: PerCpuArray<_, u64> = self.map(LOST_MAP);
-        let values = counters.get(&lost.key(), 0).expect("there is one");
+        let values = counters.get(&overflow.key(), 0).expect("there is one");
         values.iter().sum()
     }
 

@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use gateway::guard::say;
-use gateway_common::{Account, Ban, Drop as Dropped, Fate, PortCounter, Reason, Settings, mode};
+use gateway_common::{
+    Account, Ban, DropReason, PacketVerdict, PortCounter, Reason, Settings, mode,
+};
 use socket2::SockRef;
 use tests::eventually;
 
@@ -142,8 +144,13 @@ impl Site {
 }
 
 pub fn assert_drops_nothing(counter: &PortCounter) {
-    for drop in Dropped::ALL {
-        assert_eq!(counter.fate(Fate::Dropped(drop)), 0, "{}", drop.label());
+    for drop in DropReason::ALL {
+        assert_eq!(
+            counter.packets_with(PacketVerdict::Dropped(drop)),
+            0,
+            "{}",
+            drop.label()
+        );
     }
 }
 

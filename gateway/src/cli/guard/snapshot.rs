@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, SystemTime};
 
-use gateway_common::{Account, Lost, Settings, mode};
+use gateway_common::{Account, Overflow, Settings, mode};
 use rustix::net::netdevice::index_to_name;
 
 use crate::guard::{
@@ -30,7 +30,7 @@ pub struct Snapshot {
     /// What it has counted, by port.
     pub counts: Vec<PortCount>,
     /// What there was no room for.
-    pub lost: Vec<(Lost, u64)>,
+    pub overflows: Vec<(Overflow, u64)>,
     /// What it holds against whom.
     pub sources: BTreeMap<IpAddr, SourceState>,
 }
@@ -95,7 +95,7 @@ impl Snapshot {
             is_attached: pins.is_attached(),
             attachments: interfaces.map(attachment).collect(),
             counts: maps.counts()?,
-            lost: maps.lost()?,
+            overflows: maps.overflows()?,
             sources,
         })
     }
@@ -180,7 +180,7 @@ fn attachment((index, mode): (u32, AttachMode)) -> Attachment {
 pub mod samples {
     use super::*;
     use crate::guard::AttachMode;
-    use gateway_common::{Ban, Drop, Fate, Pass, PortCounter, Reason};
+    use gateway_common::{Ban, DropReason, PacketVerdict, PassReason, PortCounter, Reason};
 
     pub const SECOND_NS: u64 = 1_000_000_000;
     pub const NOW_NS: u64 = 5000 * SECOND_NS;
@@ -195,7 +195,7 @@ pub mod samples {
                 ..Settings::new(mode::ENFORCE)
             },
             is_attached: true,
-            lost: Lost::ALL.map(|lost| (lost, 0)).to_vec(),
+            overflows: Overflow::ALL.map(|overflow| (overflow, 0)).to_vec(),
             attachments: vec![Attachment {
                 interface: "eth0".to_owned(),
                 mode: AttachMode::Native,
@@ -209,15 +209,16 @@ pub mod samples {
     pub fn busy() -> Snapshot {
         let mut counter = PortCounter::ZERO;
         let mut snapshot = quiet();
-        snapshot.lost[Lost::Flow.index()].1 = 7;
+        snapshot.overflows[Overflow::Flow.index()].1 = 7;
         counter.packets = 1500;
         counter.bytes = 200_000;
         counter.flows_opened = 40;
         counter.flows[Reason::Authenticated.index()] = 25;
         counter.flows[Reason::NotTls.index()] = 11;
-        counter.fates[Fate::Passed(Pass::Authenticated).index()] = 1000;
-        counter.fates[Fate::Dropped(Drop::Banned).index()] = 480;
-        counter.fates[Fate::WouldDrop(Drop::TooManyPending).index()] = 20;
+        counter.packets_by_verdict[PacketVerdict::Passed(PassReason::Authenticated).index()] = 1000;
+        counter.packets_by_verdict[PacketVerdict::Dropped(DropReason::Banned).index()] = 480;
+        counter.packets_by_verdict[PacketVerdict::WouldDrop(DropReason::TooManyPending).index()] =
+            20;
         snapshot.counts = vec![port_count(4317, counter)];
         let mut add = |address: &str, pending, debt_points: u64, ban| {
             let account = Account {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use gateway_common::{Drop, Fate, Pass, PortCounter, Reason};
+use gateway_common::{DropReason, PacketVerdict, PassReason, PortCounter, Reason};
 use serde::Serialize;
 
 use super::shown::{mode_name, seconds, table};
@@ -86,7 +86,7 @@ impl Report {
             heartbeat_age_seconds: age_seconds(heartbeat),
             attached: snapshot.is_attached,
             attachments: snapshot.attachments.iter().map(Place::of).collect(),
-            lost: lost(snapshot).collect(),
+            lost: overflows(snapshot).collect(),
             sources: Summary::of(snapshot),
             ports: snapshot.counts.iter().map(Port::of).collect(),
         }
@@ -94,9 +94,9 @@ impl Report {
 }
 
 /// What there was no room for, if anything.
-fn lost(snapshot: &Snapshot) -> impl Iterator<Item = (&'static str, u64)> {
-    let lost = snapshot.lost.iter().filter(|(_, count)| *count > 0);
-    lost.map(|(lost, count)| (lost.label(), *count))
+fn overflows(snapshot: &Snapshot) -> impl Iterator<Item = (&'static str, u64)> {
+    let lost = snapshot.overflows.iter().filter(|(_, count)| *count > 0);
+    lost.map(|(overflow, count)| (overflow.label(), *count))
 }
 
 /// How old the last heartbeat is, to a tenth of a second.
@@ -130,11 +130,11 @@ impl Summary {
 }
 
 impl Port {
-    /// Reasons and fates that have not come up are left out.
+    /// Reasons and verdicts that have not come up are left out.
     pub fn of(count: &PortCount) -> Self {
         let counter = &count.counter;
-        let drops = |fate: fn(Drop) -> Fate| {
-            seen(Drop::ALL.map(|drop| (drop.label(), counter.fate(fate(drop)))))
+        let drops = |verdict: fn(DropReason) -> PacketVerdict| {
+            seen(DropReason::ALL.map(|drop| (drop.label(), counter.packets_with(verdict(drop)))))
         };
         Self {
             port: count.port,
@@ -142,9 +142,14 @@ impl Port {
             bytes: count.bytes,
             flows_opened: counter.flows_opened,
             flows: seen(Reason::ALL.map(|reason| (reason.label(), counter.flow(reason)))),
-            passed: seen(Pass::ALL.map(|pass| (pass.label(), counter.fate(Fate::Passed(pass))))),
-            dropped: drops(Fate::Dropped),
-            would_drop: drops(Fate::WouldDrop),
+            passed: seen(PassReason::ALL.map(|pass| {
+                (
+                    pass.label(),
+                    counter.packets_with(PacketVerdict::Passed(pass)),
+                )
+            })),
+            dropped: drops(PacketVerdict::Dropped),
+            would_drop: drops(PacketVerdict::WouldDrop),
         }
     }
 }
@@ -196,18 +201,23 @@ fn text(snapshot: &Snapshot) -> String {
     });
     let flows = section(["port", "flows ended", "count"], flows);
     let passed = rows(counts, |counter| {
-        Pass::ALL.map(|pass| (pass.label(), counter.fate(Fate::Passed(pass))))
+        PassReason::ALL.map(|pass| {
+            (
+                pass.label(),
+                counter.packets_with(PacketVerdict::Passed(pass)),
+            )
+        })
     });
     let passed = section(["port", "packets passed", "count"], passed);
-    let dropped = |title, fate: fn(Drop) -> Fate| {
+    let dropped = |title, verdict: fn(DropReason) -> PacketVerdict| {
         let rows = rows(counts, |counter| {
-            Drop::ALL.map(|drop| (drop.label(), counter.fate(fate(drop))))
+            DropReason::ALL.map(|drop| (drop.label(), counter.packets_with(verdict(drop))))
         });
         section(["port", title, "count"], rows)
     };
-    let drops = dropped("packets dropped", Fate::Dropped);
-    let would_drop = dropped("packets that enforce would drop", Fate::WouldDrop);
-    let lost = lost(snapshot).map(|(label, count)| [label.to_owned(), count.to_string()]);
+    let drops = dropped("packets dropped", PacketVerdict::Dropped);
+    let would_drop = dropped("packets that enforce would drop", PacketVerdict::WouldDrop);
+    let lost = overflows(snapshot).map(|(label, count)| [label.to_owned(), count.to_string()]);
     let lost = section(["no room for", "count"], lost.collect());
     format!("{head}\n{ports}{flows}{passed}{drops}{would_drop}{lost}")
 }

@@ -178,8 +178,8 @@ fn since(later: &PortCounter, earlier: &PortCounter) -> PortCounter {
     counter.packets = more(later.packets, earlier.packets);
     counter.bytes = more(later.bytes, earlier.bytes);
     counter.flows_opened = more(later.flows_opened, earlier.flows_opened);
-    for (index, count) in counter.fates.iter_mut().enumerate() {
-        *count = more(*count, earlier.fates[index]);
+    for (index, count) in counter.packets_by_verdict.iter_mut().enumerate() {
+        *count = more(*count, earlier.packets_by_verdict[index]);
     }
     for (index, count) in counter.flows.iter_mut().enumerate() {
         *count = more(*count, earlier.flows[index]);

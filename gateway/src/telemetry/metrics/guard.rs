@@ -1,7 +1,7 @@
 //! The guard's part of the metrics page: what the kernel counted, whom it holds banned, and whether it is there.
 //! In: the guard's maps. Out: samples. On the control thread.
 
-use gateway_common::{Drop as Dropped, Fate, Pass, Reason};
+use gateway_common::{DropReason, Overflow, PacketVerdict, PassReason, Reason};
 use gateway_core::sources::Refusal;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
@@ -108,7 +108,7 @@ struct Seen {
     counts: Vec<PortCount>,
     bans_in_force: usize,
     open_flows: usize,
-    lost: Vec<(gateway_common::Lost, u64)>,
+    overflows: Vec<(Overflow, u64)>,
 }
 
 impl Seen {
@@ -119,7 +119,7 @@ impl Seen {
             counts: maps.counts()?,
             bans_in_force: bans.iter().filter(|(_, ban)| ban.holds(now_ns)).count(),
             open_flows: maps.open_flows()?,
-            lost: maps.lost()?,
+            overflows: maps.overflows()?,
         })
     }
 
@@ -132,8 +132,8 @@ impl Seen {
         let help = "Sources, flows, bans and events that the kernel had no room for, by kind";
         let mut metric =
             encoder.encode_descriptor("guard_lost", help, None, MetricType::Counter)?;
-        for (lost, count) in &self.lost {
-            counter(&mut metric, &[("what", lost.label())], *count)?;
+        for (overflow, count) in &self.overflows {
+            counter(&mut metric, &[("what", overflow.label())], *count)?;
         }
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Seen {
         let mut metric =
             encoder.encode_descriptor("guard_judged_packets", help, None, MetricType::Counter)?;
         for count in &self.counts {
-            for (verdict, reason, packets) in fates(count) {
+            for (verdict, reason, packets) in packet_verdicts(count) {
                 let labels = [
                     ("port", count.port.to_string()),
                     ("verdict", verdict.to_owned()),
@@ -206,18 +206,18 @@ fn borrowed<'a, const N: usize>(labels: &'a [(&'a str, String); N]) -> [(&'a str
 }
 
 /// Verdict, reason and number of packets, for everything that can become of a packet.
-fn fates(count: &PortCount) -> Vec<(&'static str, &'static str, u64)> {
-    let passed = Pass::ALL.into_iter().map(Fate::Passed);
-    let dropped = Dropped::ALL.into_iter().map(Fate::Dropped);
-    let would_drop = Dropped::ALL.into_iter().map(Fate::WouldDrop);
-    let fates = passed.chain(dropped).chain(would_drop);
-    let named = fates.map(|fate| {
-        let (verdict, reason) = match fate {
-            Fate::Passed(pass) => ("passed", pass.label()),
-            Fate::Dropped(drop) => ("dropped", drop.label()),
-            Fate::WouldDrop(drop) => ("would_drop", drop.label()),
+fn packet_verdicts(count: &PortCount) -> Vec<(&'static str, &'static str, u64)> {
+    let passed = PassReason::ALL.into_iter().map(PacketVerdict::Passed);
+    let dropped = DropReason::ALL.into_iter().map(PacketVerdict::Dropped);
+    let would_drop = DropReason::ALL.into_iter().map(PacketVerdict::WouldDrop);
+    let verdicts = passed.chain(dropped).chain(would_drop);
+    let named = verdicts.map(|packet_verdict| {
+        let (verdict, reason) = match packet_verdict {
+            PacketVerdict::Passed(pass) => ("passed", pass.label()),
+            PacketVerdict::Dropped(drop) => ("dropped", drop.label()),
+            PacketVerdict::WouldDrop(drop) => ("would_drop", drop.label()),
         };
-        (verdict, reason, count.counter.fate(fate))
+        (verdict, reason, count.counter.packets_with(packet_verdict))
     });
     named.collect()
 }

@@ -1,4 +1,4 @@
-//! Judgement and accounting in user space: the table of scenes, and properties of debts and bans on invented time. The
+//! Evaluation and accounting in user space: the table of scenes, and properties of debts and bans on invented time. The
 //! same table goes through the kernel in the `tests` crate.
 
 #[allow(dead_code, reason = "the parser's tests use the rest")]
@@ -8,8 +8,8 @@ mod scenes;
 use std::collections::HashSet;
 
 use gateway_common::{
-    Account, Ban, BanEvent, COUNTERS, Drop, Evidence, Fate, Pass, Reason, Settings, Source,
-    first_bytes, judge, mode, parse, settled_by, settled_by_end,
+    Account, Ban, BanEvent, COUNTERS, DropReason, Evidence, PacketVerdict, PassReason, Reason,
+    Settings, Source, evaluate_packet, first_bytes, mode, parse, settled_by, settled_by_end,
 };
 use proptest::prelude::*;
 
@@ -20,24 +20,28 @@ fn every_scene_is_judged_as_the_table_says() {
     for scene in scenes::table(NOW_NS) {
         let segment = parse(scene.frame.as_slice()).expect("it is TCP");
         let frame = scene.frame.as_slice();
-        let judgement = judge(frame, &segment, &scene.settings, &scene);
-        assert_eq!(judgement.fate, scene.fate(), "{}", scene.name);
-        assert_eq!(judgement.first_bytes, scene.first_bytes, "{}", scene.name);
+        let evaluation = evaluate_packet(frame, &segment, &scene.settings, &scene);
+        assert_eq!(evaluation.verdict, scene.verdict(), "{}", scene.name);
+        assert_eq!(evaluation.first_bytes, scene.first_bytes, "{}", scene.name);
     }
 }
 
 #[test]
-fn the_table_has_every_fate_and_no_name_twice() {
+fn the_table_has_every_verdict_and_no_name_twice() {
     let scenes = scenes::table(NOW_NS);
     let names: HashSet<_> = scenes.iter().map(|scene| scene.name.as_str()).collect();
     assert_eq!(names.len(), scenes.len());
-    let fates: HashSet<_> = scenes.iter().map(scenes::Scene::fate).collect();
-    for pass in Pass::ALL {
-        assert!(fates.contains(&Fate::Passed(pass)), "{}", pass.label());
+    let verdicts: HashSet<_> = scenes.iter().map(scenes::Scene::verdict).collect();
+    for pass in PassReason::ALL {
+        assert!(
+            verdicts.contains(&PacketVerdict::Passed(pass)),
+            "{}",
+            pass.label()
+        );
     }
-    for drop in Drop::ALL {
-        for fate in [Fate::Dropped(drop), Fate::WouldDrop(drop)] {
-            assert!(fates.contains(&fate), "{fate:?}");
+    for drop in DropReason::ALL {
+        for verdict in [PacketVerdict::Dropped(drop), PacketVerdict::WouldDrop(drop)] {
+            assert!(verdicts.contains(&verdict), "{verdict:?}");
         }
     }
 }
@@ -49,12 +53,15 @@ fn numbers_and_labels_stand_for_one_thing_each() {
     for (position, reason) in Reason::ALL.into_iter().enumerate() {
         assert_eq!(reason.index(), position, "{}", reason.label());
     }
-    let fates: Vec<_> = Pass::ALL.into_iter().map(Fate::Passed).collect();
-    let drops = Drop::ALL.into_iter();
-    let fates = fates
+    let verdicts: Vec<_> = PassReason::ALL
         .into_iter()
-        .chain(drops.flat_map(|drop| [Fate::Dropped(drop), Fate::WouldDrop(drop)]));
-    let indices: Vec<_> = fates.map(Fate::index).collect();
+        .map(PacketVerdict::Passed)
+        .collect();
+    let drops = DropReason::ALL.into_iter();
+    let verdicts = verdicts.into_iter().chain(
+        drops.flat_map(|drop| [PacketVerdict::Dropped(drop), PacketVerdict::WouldDrop(drop)]),
+    );
+    let indices: Vec<_> = verdicts.map(PacketVerdict::index).collect();
     assert!(indices.iter().all(|index| *index < COUNTERS));
     assert_eq!(indices.iter().collect::<HashSet<_>>().len(), indices.len());
 }

@@ -1,4 +1,4 @@
-//! Any packet under any circumstances, through the judgement that runs in the kernel.
+//! Any packet under any circumstances, through the evaluation that runs in the kernel.
 //!
 //! What must hold beyond "no panic": it comes to what this file says in its own words and its own arithmetic; it asks
 //! about nobody but the packet's own flow and source; it notes first bytes with pending flows only; and nothing is
@@ -7,8 +7,8 @@
 
 use fuzz::scene::Known;
 use gateway_common::{
-    Ban, Drop, Fate, Flow, Judgement, Listed, Pass, Segment, first_bytes, flow_state, judge, mode,
-    parse,
+    Ban, DropReason, Evaluation, Flow, Listed, PacketVerdict, PassReason, Segment, evaluate_packet,
+    first_bytes, flow_state, mode, parse,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -25,17 +25,23 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     known.is_of(&segment);
-    let judgement = judge(frame, &segment, &known.settings, &known);
-    let (sentence, first_bytes) = opinion(frame, &segment, &known);
+    let evaluation = evaluate_packet(frame, &segment, &known.settings, &known);
+    let (decision, first_bytes) = opinion(frame, &segment, &known);
     let settings = &known.settings;
     let is_enforced =
         settings.mode == mode::ENFORCE && !is_over(settings.alive_until_ns, known.now_ns);
-    let fate = match sentence {
-        Ok(pass) => Fate::Passed(pass),
-        Err(drop) if is_enforced => Fate::Dropped(drop),
-        Err(drop) => Fate::WouldDrop(drop),
+    let verdict = match decision {
+        Ok(pass) => PacketVerdict::Passed(pass),
+        Err(drop) if is_enforced => PacketVerdict::Dropped(drop),
+        Err(drop) => PacketVerdict::WouldDrop(drop),
     };
-    assert_eq!(judgement, Judgement { fate, first_bytes });
+    assert_eq!(
+        evaluation,
+        Evaluation {
+            verdict,
+            first_bytes
+        }
+    );
 });
 
 /// Whether a moment has come. The clock may wrap: half of all moments are over, the other half is to come.
@@ -43,7 +49,11 @@ fn is_over(moment_ns: u64, now_ns: u64) -> bool {
     now_ns.wrapping_sub(moment_ns) < 1 << 63
 }
 
-fn opinion(frame: &[u8], segment: &Segment, known: &Known) -> (Result<Pass, Drop>, Option<u8>) {
+fn opinion(
+    frame: &[u8],
+    segment: &Segment,
+    known: &Known,
+) -> (Result<PassReason, DropReason>, Option<u8>) {
     let flags = segment.body.flags;
     let is_banned = |ban: Ban| !is_over(ban.until_ns, known.now_ns);
     let listed = match known.settings.has_lists {
@@ -51,31 +61,31 @@ fn opinion(frame: &[u8], segment: &Segment, known: &Known) -> (Result<Pass, Drop
         _ => known.listed,
     };
     let is_banned = known.ban.is_some_and(is_banned);
-    let sentence = if flags & FIN != 0 || flags & RST != 0 {
-        Ok(Pass::Ending)
+    let decision = if flags & FIN != 0 || flags & RST != 0 {
+        Ok(PassReason::Ending)
     } else if listed == Some(Listed::Denied) {
-        Err(Drop::Denied)
+        Err(DropReason::Denied)
     } else if listed == Some(Listed::Allowed) {
-        Ok(Pass::Allowed)
+        Ok(PassReason::Allowed)
     } else if flags & SYN != 0 && flags & ACK == 0 {
         let pending = known.account.map_or(0, |account| account.pending);
         // A source without an account has no flows, which a cap of none allows as many of.
         let is_at_cap = known.account.is_some() && pending >= known.settings.pending_max;
         match (is_banned, is_at_cap) {
-            (true, _) => Err(Drop::Banned),
-            (false, true) => Err(Drop::TooManyPending),
-            (false, false) => Ok(Pass::Opening),
+            (true, _) => Err(DropReason::Banned),
+            (false, true) => Err(DropReason::TooManyPending),
+            (false, false) => Ok(PassReason::Opening),
         }
     } else {
         match known.flow {
-            None => Ok(Pass::Unknown),
-            Some(flow) if flow.state == flow_state::AUTHENTICATED => Ok(Pass::Authenticated),
-            Some(flow) if flow.state == flow_state::FAILED => Ok(Pass::Failed),
-            Some(_) if is_banned => Err(Drop::Banned),
+            None => Ok(PassReason::Unknown),
+            Some(flow) if flow.state == flow_state::AUTHENTICATED => Ok(PassReason::Authenticated),
+            Some(flow) if flow.state == flow_state::FAILED => Ok(PassReason::Failed),
+            Some(_) if is_banned => Err(DropReason::Banned),
             Some(flow) => return pending(frame, segment, &flow, known),
         }
     };
-    (sentence, None)
+    (decision, None)
 }
 
 fn pending(
@@ -83,33 +93,33 @@ fn pending(
     segment: &Segment,
     flow: &Flow,
     known: &Known,
-) -> (Result<Pass, Drop>, Option<u8>) {
+) -> (Result<PassReason, DropReason>, Option<u8>) {
     let deadline_ns = flow.opened_at_ns.wrapping_add(known.settings.deadline_ns);
     if flow.is_over_cap != 0 {
-        return (Err(Drop::TooManyPending), None);
+        return (Err(DropReason::TooManyPending), None);
     }
     if is_over(deadline_ns, known.now_ns) {
-        return (Err(Drop::Deadline), None);
+        return (Err(DropReason::Deadline), None);
     }
     let payload_bytes = i64::from(segment.body.payload_bytes);
     let distance = segment.body.sequence.wrapping_sub(flow.first_sequence);
     let start = i64::from(distance.cast_signed());
     if start >= 0 && start + payload_bytes > i64::from(known.settings.budget_bytes) {
-        return (Err(Drop::ByteBudget), None);
+        return (Err(DropReason::ByteBudget), None);
     }
     if start != 0 || payload_bytes == 0 {
-        return (Ok(Pass::Pending), None);
+        return (Ok(PassReason::Pending), None);
     }
     let offset = segment.body.payload_offset as usize;
     let payload = &frame[offset..offset + segment.body.payload_bytes as usize];
     let is_hello = match payload {
         [22, 3, _, _, _, message, ..] => *message == 1,
         [first, ..] => *first == 22 && payload.len() < 6,
-        [] => return (Ok(Pass::Pending), None),
+        [] => return (Ok(PassReason::Pending), None),
     };
     if is_hello {
-        (Ok(Pass::Pending), Some(first_bytes::TLS))
+        (Ok(PassReason::Pending), Some(first_bytes::TLS))
     } else {
-        (Ok(Pass::NotTls), Some(first_bytes::NOT_TLS))
+        (Ok(PassReason::NotTls), Some(first_bytes::NOT_TLS))
     }
 }
