@@ -60,7 +60,7 @@ fn try_lineage(bytes: &[u8]) {
         lineage.chain.not_before,
     ];
     for now in times {
-        assert!(lineage.judge(&EDGE.trust, &policy, now).is_err());
+        assert!(lineage.evaluate_ticket(&EDGE.trust, &policy, now).is_err());
         if let Some(left) = lineage.time_left(&policy, now) {
             assert!(left <= policy.max_authentication_age);
         }

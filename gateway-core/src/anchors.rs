@@ -41,7 +41,7 @@ pub enum AnchorObjection {
 impl Anchors {
     /// Judges the end of a chain that was verified before. What holds without constraints and what holds under the same ones holds;
     /// under others only the certificates could tell, so they have to be shown again.
-    pub fn judge(&self, chain: &Chain, now: SystemTime) -> Result<(), AnchorObjection> {
+    pub fn check(&self, chain: &Chain, now: SystemTime) -> Result<(), AnchorObjection> {
         let named = self.0.get(&chain.anchor);
         let named = named.ok_or(AnchorObjection::Untrusted)?;
         let mut holding = named
@@ -113,14 +113,14 @@ mod tests {
                 not_after: at(200),
                 ends_with_anchor: false,
             };
-            let judged = anchors.judge(&chain, at(50));
-            assert_eq!(judged, expected, "{verified_by:?} under {anchors:?}");
+            let checked = anchors.check(&chain, at(50));
+            assert_eq!(checked, expected, "{verified_by:?} under {anchors:?}");
             let of_another = Chain {
                 anchor: AuthorityId([2; 32]),
                 ..chain
             };
-            let judged = anchors.judge(&of_another, at(0));
-            assert_eq!(judged, Err(AnchorObjection::Untrusted));
+            let checked = anchors.check(&of_another, at(0));
+            assert_eq!(checked, Err(AnchorObjection::Untrusted));
         }
     }
 }

@@ -14,7 +14,7 @@ pub struct Delivery {
 
 /// What that comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
+pub enum DeliveryState {
     /// Everything has arrived.
     Delivered,
     /// Something has not, and the peer is there: its program does not read, so that its window is closed (RFC 9293 section
@@ -26,11 +26,11 @@ pub enum Standing {
 
 impl Delivery {
     /// Judges a peer that may be unheard of for `silence_max` while something waits for its acknowledgement.
-    pub fn standing(self, silence_max: Duration) -> Standing {
+    pub fn state(self, silence_max: Duration) -> DeliveryState {
         match (self.queued_bytes, self.last_heard >= silence_max) {
-            (0, _) => Standing::Delivered,
-            (_, false) => Standing::Waiting,
-            (_, true) => Standing::Gone,
+            (0, _) => DeliveryState::Delivered,
+            (_, false) => DeliveryState::Waiting,
+            (_, true) => DeliveryState::Gone,
         }
     }
 }
@@ -42,19 +42,19 @@ mod tests {
     #[test]
     fn a_reader_that_pauses_is_alive_however_long_and_a_peer_that_answers_nothing_is_not() {
         const MAX: Duration = Duration::from_secs(150);
-        let standing = |queued_bytes, seconds| {
+        let state = |queued_bytes, seconds| {
             let last_heard = Duration::from_secs(seconds);
             let delivery = Delivery {
                 queued_bytes,
                 last_heard,
             };
-            delivery.standing(MAX)
+            delivery.state(MAX)
         };
         // The kernel asks a closed window whether it has opened every two minutes at the most, sooner at first.
-        assert_eq!(standing(1 << 20, 30), Standing::Waiting);
-        assert_eq!(standing(1, 149), Standing::Waiting);
-        assert_eq!(standing(1, 150), Standing::Gone);
+        assert_eq!(state(1 << 20, 30), DeliveryState::Waiting);
+        assert_eq!(state(1, 149), DeliveryState::Waiting);
+        assert_eq!(state(1, 150), DeliveryState::Gone);
         // Nothing waits: whether it is still there, keepalive tells.
-        assert_eq!(standing(0, 3600), Standing::Delivered);
+        assert_eq!(state(0, 3600), DeliveryState::Delivered);
     }
 }

@@ -102,7 +102,7 @@ impl Lineage {
     }
 
     /// Judges a ticket that came back.
-    pub fn judge(
+    pub fn evaluate_ticket(
         &self,
         trust: &Trust,
         policy: &ResumptionPolicy,
@@ -184,58 +184,61 @@ mod tests {
 
     #[test]
     fn a_lineage_is_worth_something_for_its_age_and_not_a_moment_longer() {
-        let judge = |now: u64| {
-            let judged = lineage().judge(&trust(), &POLICY, at(now));
-            judged.map(|admission| admission.rule)
+        let evaluate = |now: u64| {
+            let evaluated = lineage().evaluate_ticket(&trust(), &POLICY, at(now));
+            evaluated.map(|admission| admission.rule)
         };
-        assert_eq!(judge(1000), Ok(0));
-        assert_eq!(judge(1049), Ok(0));
-        assert_eq!(judge(1050), Err(TicketRefusal::Age));
+        assert_eq!(evaluate(1000), Ok(0));
+        assert_eq!(evaluate(1049), Ok(0));
+        assert_eq!(evaluate(1050), Err(TicketRefusal::Age));
         // Another host's clock may be a little ahead; a lineage from the future is no lineage.
-        assert_eq!(judge(941), Ok(0));
-        assert_eq!(judge(900), Err(TicketRefusal::Age));
+        assert_eq!(evaluate(941), Ok(0));
+        assert_eq!(evaluate(900), Err(TicketRefusal::Age));
     }
 
     #[test]
     fn an_earlier_epoch_is_refused_and_a_later_one_is_not() {
-        let judge = |epoch: u64| {
+        let evaluate = |epoch: u64| {
             let lineage = Lineage { epoch, ..lineage() };
-            lineage.judge(&trust(), &POLICY, at(1001))
+            lineage.evaluate_ticket(&trust(), &POLICY, at(1001))
         };
-        assert_eq!(judge(2), Err(TicketRefusal::Epoch));
-        assert!(judge(3).is_ok());
-        assert!(judge(4).is_ok());
+        assert_eq!(evaluate(2), Err(TicketRefusal::Epoch));
+        assert!(evaluate(3).is_ok());
+        assert!(evaluate(4).is_ok());
     }
 
     #[test]
     fn what_speaks_against_a_newcomer_speaks_against_a_ticket() {
-        let judge = |trust: &Trust| lineage().judge(trust, &POLICY, at(1001));
+        let evaluate = |trust: &Trust| lineage().evaluate_ticket(trust, &POLICY, at(1001));
         let nobody = Trust {
             rules: Arc::default(),
             ..trust()
         };
-        assert_eq!(judge(&nobody), Err(TicketRefusal::Rule));
+        assert_eq!(evaluate(&nobody), Err(TicketRefusal::Rule));
         let no_anchor = Trust {
             anchors: Anchors::default(),
             ..trust()
         };
-        assert_eq!(judge(&no_anchor), Err(TicketRefusal::Anchor));
+        assert_eq!(evaluate(&no_anchor), Err(TicketRefusal::Anchor));
         let mut list = IssuerList::new(at(0), at(1001), StalePolicy::Refuse);
         let listed = |list: &IssuerList| Trust {
             revocation: Arc::new(Revocation::new([(ANCHOR, list.clone())])),
             ..trust()
         };
-        assert_eq!(judge(&listed(&list)), Err(TicketRefusal::CrlStale));
+        assert_eq!(evaluate(&listed(&list)), Err(TicketRefusal::CrlStale));
         list.insert(Serial::new(&[5]).unwrap());
-        assert_eq!(judge(&listed(&list)), Err(TicketRefusal::Revoked));
+        assert_eq!(evaluate(&listed(&list)), Err(TicketRefusal::Revoked));
         let mut more_anchors = trust();
         more_anchors.anchors = anchors(&[ANCHOR, AuthorityId([9; 32])], None);
-        assert!(judge(&more_anchors).is_ok(), "a CA added voids no ticket");
+        assert!(
+            evaluate(&more_anchors).is_ok(),
+            "a CA added voids no ticket"
+        );
         let constrained = Trust {
             anchors: anchors(&[ANCHOR], Some(ConstraintsId([7; 16]))),
             ..trust()
         };
-        assert_eq!(judge(&constrained), Err(TicketRefusal::Anchor));
+        assert_eq!(evaluate(&constrained), Err(TicketRefusal::Anchor));
     }
 
     proptest! {
@@ -256,7 +259,7 @@ mod tests {
         #[test]
         fn any_bytes_decode_to_a_lineage_or_to_nothing(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             if let Some((lineage, _)) = Lineage::decode(&bytes) {
-                let _ = lineage.judge(&trust(), &POLICY, at(1));
+                let _ = lineage.evaluate_ticket(&trust(), &POLICY, at(1));
             }
         }
     }

@@ -33,12 +33,12 @@ pub enum ServerObjection {
 
 impl ServerTrust {
     /// Judges a server that is connected already. A list that has become too old takes no connection away; its end is a timer's.
-    pub fn judge(&self, chain: &Chain, now: SystemTime) -> Option<ServerObjection> {
+    pub fn evaluate_chain(&self, chain: &Chain, now: SystemTime) -> Option<ServerObjection> {
         let is_anchor_revoked = self.revocation.is_authority_revoked(chain.anchor);
         if is_anchor_revoked || self.revocation.status(chain, now) == Status::Revoked {
             return Some(ServerObjection::Revoked);
         }
-        match self.anchors.judge(chain, now) {
+        match self.anchors.check(chain, now) {
             Ok(()) | Err(AnchorObjection::Expired) => None,
             Err(AnchorObjection::Untrusted | AnchorObjection::Constrained) => {
                 Some(ServerObjection::Untrusted)
@@ -79,25 +79,31 @@ mod tests {
         // A list that ends this moment: too old for newcomers, and no reason to end what stands.
         let mut list = IssuerList::new(now, now, StalePolicy::Refuse);
         let stale = trust(Revocation::new([(anchor, list.clone())]));
-        assert_eq!(stale.judge(&chain, now), None);
+        assert_eq!(stale.evaluate_chain(&chain, now), None);
         list.insert(serial);
         let named = trust(Revocation::new([(anchor, list)]));
-        assert_eq!(named.judge(&chain, now), Some(ServerObjection::Revoked));
+        assert_eq!(
+            named.evaluate_chain(&chain, now),
+            Some(ServerObjection::Revoked)
+        );
         let mut revocation = Revocation::default();
         revocation.revoke_authority(anchor);
         let above = trust(revocation);
-        assert_eq!(above.judge(&chain, now), Some(ServerObjection::Revoked));
+        assert_eq!(
+            above.evaluate_chain(&chain, now),
+            Some(ServerObjection::Revoked)
+        );
         let constrained = ServerTrust {
             anchors: anchors(Some(ConstraintsId([7; 16]))),
             ..ServerTrust::default()
         };
         assert_eq!(
-            constrained.judge(&chain, now),
+            constrained.evaluate_chain(&chain, now),
             Some(ServerObjection::Untrusted)
         );
         let elsewhere = ServerTrust::default();
         assert_eq!(
-            elsewhere.judge(&chain, now),
+            elsewhere.evaluate_chain(&chain, now),
             Some(ServerObjection::Untrusted)
         );
     }

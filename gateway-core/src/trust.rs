@@ -65,7 +65,7 @@ impl From<AnchorObjection> for Objection {
 
 impl Trust {
     /// Judges a client that is there already. A list that has become too old takes nobody's connection away.
-    pub fn judge(
+    pub fn evaluate_chain(
         &self,
         certificate: &Certificate,
         chain: &Chain,
@@ -81,7 +81,7 @@ impl Trust {
         if now >= chain.not_after {
             return Err(Objection::Expired);
         }
-        self.anchors.judge(chain, now)?;
+        self.anchors.check(chain, now)?;
         let trust_domain = self.trust_domain(certificate, chain)?;
         self.rules
             .decide(certificate, trust_domain, self.listener)
@@ -123,7 +123,7 @@ impl Trust {
         chain: &Chain,
         now: SystemTime,
     ) -> Result<Admission, Objection> {
-        let admission = self.judge(certificate, chain, now)?;
+        let admission = self.evaluate_chain(certificate, chain, now)?;
         match self.revocation.status(chain, now) {
             Status::Unknown(gap) => Err(Objection::CrlStale(self.revocation.describe(gap))),
             Status::Good | Status::Revoked => Ok(admission),
@@ -199,15 +199,15 @@ mod tests {
     #[test]
     fn each_objection_is_raised_by_what_it_is_about() {
         let (certificate, chain) = client();
-        let judge = |trust: &Trust, now: u64| {
-            let judged = trust.judge(&certificate, &chain, at(now));
-            judged.map(|admission| admission.rule)
+        let evaluate = |trust: &Trust, now: u64| {
+            let evaluated = trust.evaluate_chain(&certificate, &chain, at(now));
+            evaluated.map(|admission| admission.rule)
         };
         let good = trust("agent");
-        assert_eq!(judge(&good, 99), Ok(0));
-        assert_eq!(judge(&good, 100), Err(Objection::Expired));
+        assert_eq!(evaluate(&good, 99), Ok(0));
+        assert_eq!(evaluate(&good, 100), Err(Objection::Expired));
         assert_eq!(
-            judge(&trust("other"), 1),
+            evaluate(&trust("other"), 1),
             Err(Objection::NotAuthorized(Denial::NoRule))
         );
         let block = Block::Serial(Serial::new(&[5]).unwrap());
@@ -215,24 +215,24 @@ mod tests {
             blocks: Arc::new(BlockList::new([block])),
             ..good.clone()
         };
-        assert_eq!(judge(&blocked, 1), Err(Objection::Blocked));
+        assert_eq!(evaluate(&blocked, 1), Err(Objection::Blocked));
         let revoked = Trust {
             revocation: list(&[5], 50),
             ..good.clone()
         };
-        assert_eq!(judge(&revoked, 1), Err(Objection::Revoked));
+        assert_eq!(evaluate(&revoked, 1), Err(Objection::Revoked));
         let without_anchor = Trust {
             anchors: Anchors::default(),
             ..good.clone()
         };
-        assert_eq!(judge(&without_anchor, 1), Err(Objection::Untrusted));
+        assert_eq!(evaluate(&without_anchor, 1), Err(Objection::Untrusted));
         let constraints = Some(ConstraintsId([7; 16]));
         let constrained = Trust {
             anchors: Anchors::from_iter([(ANCHOR, terms(constraints))]),
             ..good
         };
-        assert_eq!(judge(&constrained, 1), Err(Objection::Constrained));
-        assert_eq!(judge(&constrained, 100), Err(Objection::Expired));
+        assert_eq!(evaluate(&constrained, 1), Err(Objection::Constrained));
+        assert_eq!(evaluate(&constrained, 100), Err(Objection::Expired));
     }
 
     #[test]
@@ -247,7 +247,7 @@ mod tests {
             stale.admit(&certificate, &chain, at(50)),
             Err(Objection::CrlStale(_))
         ));
-        assert!(stale.judge(&certificate, &chain, at(50)).is_ok());
+        assert!(stale.evaluate_chain(&certificate, &chain, at(50)).is_ok());
     }
 
     #[test]
@@ -260,7 +260,7 @@ mod tests {
             ..trust("agent")
         };
         assert_eq!(
-            trust.judge(&certificate, &chain, at(1)),
+            trust.evaluate_chain(&certificate, &chain, at(1)),
             Err(Objection::Revoked)
         );
     }

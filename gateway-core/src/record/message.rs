@@ -3,7 +3,7 @@
 //! incomplete or not taken.
 
 use super::error::OpenError;
-use super::opener::Peer;
+use super::peer::Peer;
 use super::{CONTENT_BYTES_MAX, KeyUpdateRequest, MESSAGE_BYTES_MAX};
 
 /// Type and length.

@@ -12,13 +12,15 @@ mod error;
 mod header;
 mod message;
 mod opener;
+mod peer;
 mod sealer;
 mod update_budget;
 
 pub use aead::{Aead, Forged, Header, IV_BYTES, Suite, TAG_BYTES, TrafficKey};
 pub use error::{OpenError, SealError};
 pub use header::{HEADER_BYTES, RECORD_BYTES_MAX};
-pub use opener::{Batch, Opener, Peer, Stop};
+pub use opener::{Batch, Opener, Stop};
+pub use peer::Peer;
 pub use sealer::{ALERT_RECORD_BYTES, KEY_UPDATE_RECORD_BYTES, KeyUpdateRequest, Sealer};
 pub use update_budget::{BYTES_PER_KEY_UPDATE, KEY_UPDATES_PER_MINUTE, UpdateBudget};
 

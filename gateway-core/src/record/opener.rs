@@ -7,6 +7,7 @@ use super::aead::{Aead, TrafficKey};
 use super::error::OpenError;
 use super::header::{HEADER_BYTES, whole_record};
 use super::message::{Message, Messages};
+use super::peer::Peer;
 use super::{
     CONTENT_BYTES_MAX, EMPTY_RECORDS_MAX, KEY_UPDATES_MAX, KeyUpdateRequest, TAG_BYTES,
     content_type,
@@ -15,15 +16,6 @@ use crate::alert::Alert;
 
 const CLOSE_NOTIFY: u8 = 0;
 const USER_CANCELED: u8 = 90;
-
-/// Which side of the connection the peer is; decides what it may send after the handshake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
-    /// A client sends no handshake message but KeyUpdate.
-    Client,
-    /// A server may send tickets too.
-    Server,
-}
 
 /// Why opening stopped.
 #[derive(Debug, PartialEq, Eq)]

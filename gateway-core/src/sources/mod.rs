@@ -11,8 +11,8 @@
 //!   forgotten takes as many sources as there is room for, each banned for longer than what is left of it: a crowd of
 //!   fresh offenders pushes itself out.
 
+mod bounded_map;
 mod lists;
-mod shelf;
 
 use std::net::IpAddr;
 
@@ -21,8 +21,8 @@ use gateway_common::{
     closed_list, first_bytes, mode, settled_by,
 };
 
+use bounded_map::{BoundedMap, Prioritized, Priority};
 pub use lists::Lists;
-use shelf::{Rank, Ranked, Shelf};
 
 /// What the operators have laid down: bounds and weights, and who is let through or shut out whatever happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Policy {
 
 /// Whose connection it is, and what an operator said of that address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Newcomer {
+pub struct Candidate {
     /// What is held responsible for it.
     pub source: Source,
     listed: Option<Listed>,
@@ -43,9 +43,9 @@ pub struct Newcomer {
 
 impl Policy {
     /// Looks a new connection's address up. Apart from [`Sources::admit`] because it needs no lock.
-    pub fn newcomer(&self, address: IpAddr) -> Newcomer {
+    pub fn candidate(&self, address: IpAddr) -> Candidate {
         let address = Address::from(address);
-        Newcomer {
+        Candidate {
             source: Source::of(address),
             listed: self.lists.find(address),
         }
@@ -77,11 +77,11 @@ impl Refusal {
 pub struct PendingFlow {
     /// What is held responsible for it.
     pub source: Source,
-    standing: Standing,
+    liability: Liability,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum Liability {
     /// Nothing is held against its source: an operator's word, or mode `off`.
     Exempt,
     Counted,
@@ -99,8 +99,8 @@ pub struct Outcome {
 }
 
 /// What is held against one source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standings {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceState {
     /// Its debt and pending flows.
     pub account: Account,
     /// Its last ban, in force or past.
@@ -170,19 +170,19 @@ pub struct Bounds {
 /// Every source that has a pending flow, owes something, or was banned lately.
 #[derive(Debug)]
 pub struct Sources {
-    accounts: Shelf<Account>,
-    bans: Shelf<Ban>,
+    accounts: BoundedMap<Account>,
+    bans: BoundedMap<Ban>,
     counts: Counts,
 }
 
-impl Ranked for Account {
-    fn rank(&self) -> Option<Rank> {
+impl Prioritized for Account {
+    fn priority(&self) -> Option<Priority> {
         (self.pending == 0).then_some((false, self.clear_at_ns))
     }
 }
 
-impl Ranked for Ban {
-    fn rank(&self) -> Option<Rank> {
+impl Prioritized for Ban {
+    fn priority(&self) -> Option<Priority> {
         Some((self.ordered_by().is_some(), self.until_ns))
     }
 }
@@ -191,8 +191,8 @@ impl Sources {
     /// Nothing known yet.
     pub fn new(bounds: Bounds) -> Self {
         Self {
-            accounts: Shelf::new(bounds.accounts_max),
-            bans: Shelf::new(bounds.bans_max),
+            accounts: BoundedMap::new(bounds.accounts_max),
+            bans: BoundedMap::new(bounds.bans_max),
             counts: Counts::default(),
         }
     }
@@ -203,11 +203,11 @@ impl Sources {
     /// Why it is refused. In mode `monitor` nobody is; what would have been is counted.
     pub fn admit(
         &mut self,
-        newcomer: Newcomer,
+        candidate: Candidate,
         now_ns: u64,
         settings: &Settings,
     ) -> Result<PendingFlow, Refusal> {
-        let Newcomer { source, listed } = newcomer;
+        let Candidate { source, listed } = candidate;
         let objection = match listed {
             _ if settings.mode == mode::OFF => None,
             Some(Listed::Allowed) => None,
@@ -223,18 +223,18 @@ impl Sources {
             self.counts.would_refuse[refusal as usize] += 1;
         }
         self.counts.admitted += 1;
-        let standing = match objection {
-            _ if settings.mode == mode::OFF => Standing::Exempt,
-            _ if listed == Some(Listed::Allowed) => Standing::Exempt,
-            Some(Refusal::TooManyPending) => Standing::OverCap,
-            Some(Refusal::Denied | Refusal::Banned) | None => Standing::Counted,
+        let liability = match objection {
+            _ if settings.mode == mode::OFF => Liability::Exempt,
+            _ if listed == Some(Listed::Allowed) => Liability::Exempt,
+            Some(Refusal::TooManyPending) => Liability::OverCap,
+            Some(Refusal::Denied | Refusal::Banned) | None => Liability::Counted,
         };
-        if standing != Standing::Exempt {
+        if liability != Liability::Exempt {
             let mut account = self.account(&source, now_ns);
             account.pending += 1;
             self.accounts.put(source, account);
         }
-        Ok(PendingFlow { source, standing })
+        Ok(PendingFlow { source, liability })
     }
 
     fn objection(&self, source: &Source, now_ns: u64, settings: &Settings) -> Option<Refusal> {
@@ -254,16 +254,16 @@ impl Sources {
         now_ns: u64,
         settings: &Settings,
     ) -> Option<Ban> {
-        let PendingFlow { source, standing } = flow;
+        let PendingFlow { source, liability } = flow;
         let evidence = Evidence {
             // TCP counts the FIN as one, and that is how `Evidence` is read.
             received_bytes: outcome.received_bytes.saturating_add(1),
             first_bytes: first_bytes::UNSEEN,
-            is_over_cap: standing == Standing::OverCap,
+            is_over_cap: liability == Liability::OverCap,
         };
         let reason = settled_by(outcome.verdict, &evidence);
         self.counts.flows[reason.index()] += 1;
-        if standing == Standing::Exempt {
+        if liability == Liability::Exempt {
             return None;
         }
         let mut account = self.account(&source, now_ns);
@@ -348,16 +348,16 @@ impl Sources {
     }
 
     /// Every source that is known, in no order.
-    pub fn sources(&self, now_ns: u64) -> impl Iterator<Item = (Source, Standings)> {
+    pub fn sources(&self, now_ns: u64) -> impl Iterator<Item = (Source, SourceState)> {
         let owing = self.accounts.iter().map(|(source, account)| {
             let ban = self.bans.get(&source).copied();
-            (source, Standings { account, ban })
+            (source, SourceState { account, ban })
         });
         let banned_only = self.bans.iter().filter_map(move |(source, ban)| {
             let is_new = self.accounts.get(&source).is_none();
             let account = self.account(&source, now_ns);
             let ban = Some(ban);
-            is_new.then_some((source, Standings { account, ban }))
+            is_new.then_some((source, SourceState { account, ban }))
         });
         owing.chain(banned_only)
     }

@@ -59,8 +59,8 @@ fn admit(
     now_ns: u64,
     policy: &Policy,
 ) -> Result<PendingFlow, Refusal> {
-    let newcomer = policy.newcomer(Ipv6Addr::from(address(number)).into());
-    sources.admit(newcomer, now_ns, &policy.settings)
+    let candidate = policy.candidate(Ipv6Addr::from(address(number)).into());
+    sources.admit(candidate, now_ns, &policy.settings)
 }
 
 /// One connection of the source, from its admission to its end.
@@ -163,7 +163,7 @@ proptest! {
                 Event::Ends(number, reason) => {
                     let Some(flow) = open.get_mut(&number).and_then(Vec::pop) else { continue };
                     // What the cap does to a verdict is the subject of another test.
-                    let flow = PendingFlow { standing: Standing::Counted, ..flow };
+                    let flow = PendingFlow { liability: Liability::Counted, ..flow };
                     let before = plain.bans.get(&number).copied();
                     let ban = sources.settle(flow, outcome(reason), now_ns, settings);
                     plain.settle(number, reason, now_ns, settings);
@@ -345,12 +345,12 @@ fn all_of_one_ipv6_network_is_one_source() {
         .map(|host| ip(&format!("2001:db8::{host:x}")))
         .map(|address| {
             sources
-                .admit(policy.newcomer(address), START_NS, &policy.settings)
+                .admit(policy.candidate(address), START_NS, &policy.settings)
                 .unwrap()
         })
         .collect();
     let refused = sources.admit(
-        policy.newcomer(ip("2001:db8::ffff:1")),
+        policy.candidate(ip("2001:db8::ffff:1")),
         START_NS,
         &policy.settings,
     );
@@ -358,7 +358,7 @@ fn all_of_one_ipv6_network_is_one_source() {
     assert!(
         sources
             .admit(
-                policy.newcomer(ip("2001:db8:0:1::1")),
+                policy.candidate(ip("2001:db8:0:1::1")),
                 START_NS,
                 &policy.settings
             )
@@ -456,11 +456,11 @@ fn the_allowed_are_never_charged_capped_or_banned_and_the_denied_never_get_in() 
     }
     assert_eq!(pending_of(&sources, 1), 0);
     for denied in ["10.0.0.2", "10.0.255.255", "2001:db8::8"] {
-        let refused = sources.admit(policy.newcomer(ip(denied)), START_NS, &policy.settings);
+        let refused = sources.admit(policy.candidate(ip(denied)), START_NS, &policy.settings);
         assert_eq!(refused, Err(Refusal::Denied), "{denied}");
     }
     for admitted in ["10.1.0.2", "2001:db8::7", "2001:db9::8"] {
-        let flow = sources.admit(policy.newcomer(ip(admitted)), START_NS, &policy.settings);
+        let flow = sources.admit(policy.candidate(ip(admitted)), START_NS, &policy.settings);
         assert!(flow.is_ok(), "{admitted}");
     }
     assert_eq!(sources.counts().refused(Refusal::Denied), 3);

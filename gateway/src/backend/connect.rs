@@ -289,7 +289,7 @@ impl Servers {
     pub fn judge(&self, chain: &Chain) -> Option<ServerObjection> {
         match &self.transport {
             Transport::Plain => None,
-            Transport::Tls { trust, .. } => trust.judge(chain, SystemTime::now()),
+            Transport::Tls { trust, .. } => trust.evaluate_chain(chain, SystemTime::now()),
         }
     }
 

@@ -5,8 +5,8 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use gateway_core::close_reason::CloseReason;
-use gateway_core::delivery::Standing;
-use gateway_core::goodbye::{LastMove, Silence, Speaker};
+use gateway_core::delivery::DeliveryState;
+use gateway_core::graceful_close::{LastTransfer, QuietTimeouts, Sender};
 
 use super::Direction;
 use super::table::{Order, Place, Reached};
@@ -18,7 +18,7 @@ pub struct Watch {
     place: Place,
     patience: Patience,
     lifetime: Lifetime,
-    last_move: Cell<LastMove>,
+    last_transfer: Cell<LastTransfer>,
     has_begun: Cell<bool>,
     writes: Cell<u32>,
     is_paused: Cell<bool>,
@@ -87,15 +87,15 @@ impl Watch {
     /// Watches a connection that has just been established.
     pub fn new(place: Place, patience: Patience, lifetime: Lifetime) -> Self {
         // The client is about to send something.
-        let last_move = LastMove {
+        let last_transfer = LastTransfer {
             at: Instant::now(),
-            speaker: Speaker::Client,
+            sender: Sender::Client,
         };
         Watch {
             place,
             patience,
             lifetime,
-            last_move: Cell::new(last_move),
+            last_transfer: Cell::new(last_transfer),
             has_begun: Cell::new(false),
             writes: Cell::new(0),
             is_paused: Cell::new(false),
@@ -129,7 +129,7 @@ impl Watch {
     /// Notes that bytes came of which none can be passed on yet: the rest of a record is to follow. A server may send other
     /// things than answers, such as tickets: they are not taken for the beginning of one.
     pub fn stirred(&self, direction: Direction) {
-        if direction == Direction::Received || self.last_move.get().speaker == Speaker::Backend {
+        if direction == Direction::Received || self.last_transfer.get().sender == Sender::Backend {
             self.moved(direction);
         }
     }
@@ -160,11 +160,11 @@ impl Watch {
 
     fn moved(&self, direction: Direction) {
         self.look_later();
-        self.last_move.set(LastMove {
+        self.last_transfer.set(LastTransfer {
             at: Instant::now(),
-            speaker: match direction {
-                Direction::Received => Speaker::Client,
-                Direction::Sent => Speaker::Backend,
+            sender: match direction {
+                Direction::Received => Sender::Client,
+                Direction::Sent => Sender::Backend,
             },
         });
     }
@@ -177,18 +177,18 @@ impl Watch {
     }
 
     /// The bytes that were last under way.
-    fn last_move(&self, now: Instant) -> LastMove {
+    fn last_transfer(&self, now: Instant) -> LastTransfer {
         match self.is_paused.get() {
-            true => LastMove {
+            true => LastTransfer {
                 at: now,
-                speaker: Speaker::Client,
+                sender: Sender::Client,
             },
-            false => self.last_move.get(),
+            false => self.last_transfer.get(),
         }
     }
 
     fn quiet_at(&self, now: Instant) -> Instant {
-        self.last_move(now).quiet_at(Silence {
+        self.last_transfer(now).quiet_at(QuietTimeouts {
             after_answer: limits::ANSWER_PAUSE,
             after_request: self.patience.quiet_timeout,
         })
@@ -209,16 +209,16 @@ impl Watch {
     fn look(
         &self,
         now: Instant,
-        standing: impl Fn() -> (Standing, CloseReason),
+        standing: impl Fn() -> (DeliveryState, CloseReason),
     ) -> Option<CloseReason> {
         if !self.place.is_look_due(now) {
             return None;
         }
         let (standing, end) = standing();
         let look_at = match standing {
-            Standing::Gone => return Some(end),
-            Standing::Waiting => Some(now + limits::DELIVERY_LOOK_INTERVAL),
-            Standing::Delivered => {
+            DeliveryState::Gone => return Some(end),
+            DeliveryState::Waiting => Some(now + limits::DELIVERY_LOOK_INTERVAL),
+            DeliveryState::Delivered => {
                 let is_half = self.has_received_all.get() || self.has_sent_all.get();
                 (self.is_writing() || is_half).then(|| now + limits::DELIVERY_LOOK_INTERVAL)
             }
@@ -230,7 +230,10 @@ impl Watch {
 
     /// Waits until the connection has to end. `standing` says how the worse of its two peers stands, and what the end would be
     /// if that one were gone.
-    pub async fn until_end(&self, standing: impl Fn() -> (Standing, CloseReason)) -> CloseReason {
+    pub async fn until_end(
+        &self,
+        standing: impl Fn() -> (DeliveryState, CloseReason),
+    ) -> CloseReason {
         let mut order: Option<Order> = None;
         loop {
             let now = Instant::now();
@@ -259,7 +262,7 @@ impl Watch {
                     look_at.min(at_the_latest)
                 }
                 None => {
-                    let idle_at = self.last_move(now).at + self.patience.idle_timeout;
+                    let idle_at = self.last_transfer(now).at + self.patience.idle_timeout;
                     if now >= idle_at {
                         return CloseReason::Idle;
                     }
@@ -318,8 +321,8 @@ mod tests {
     /// A guard against hanging.
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    fn delivered() -> (Standing, CloseReason) {
-        (Standing::Delivered, CloseReason::Internal)
+    fn delivered() -> (DeliveryState, CloseReason) {
+        (DeliveryState::Delivered, CloseReason::Internal)
     }
 
     fn long() -> Lifetime {
@@ -509,22 +512,22 @@ mod tests {
         let watch = block_on(|_| async {
             let place = Rc::new(Orders::default()).register();
             let watch = Watch::new(place, PATIENT, long());
-            let past = |speaker| LastMove {
+            let past = |sender| LastTransfer {
                 at: Instant::now() - Duration::from_secs(9),
-                speaker,
+                sender,
             };
             let moves = [
-                (Speaker::Client, Direction::Received),
-                (Speaker::Backend, Direction::Received),
-                (Speaker::Backend, Direction::Sent),
-                (Speaker::Client, Direction::Sent),
+                (Sender::Client, Direction::Received),
+                (Sender::Backend, Direction::Received),
+                (Sender::Backend, Direction::Sent),
+                (Sender::Client, Direction::Sent),
             ];
-            moves.map(|(speaker, direction)| {
-                let before = past(speaker);
-                watch.last_move.set(before);
+            moves.map(|(sender, direction)| {
+                let before = past(sender);
+                watch.last_transfer.set(before);
                 watch.stirred(direction);
-                let after = watch.last_move.get();
-                (after.at > before.at, after.speaker == Speaker::Client)
+                let after = watch.last_transfer.get();
+                (after.at > before.at, after.sender == Sender::Client)
             })
         });
         let expected = [(true, true), (true, true), (true, false), (false, true)];
@@ -537,7 +540,7 @@ mod tests {
             let place = Rc::new(Orders::default()).register();
             let watch = Watch::new(place, PATIENT, long());
             watch.writing(Direction::Sent).done();
-            let standing = Cell::new(Standing::Waiting);
+            let standing = Cell::new(DeliveryState::Waiting);
             let looks = Cell::new(0);
             let look = || {
                 looks.set(looks.get() + 1);
@@ -551,7 +554,7 @@ mod tests {
             soon();
             let wait = Duration::from_millis(300);
             let paused = monoio::time::timeout(wait, watch.until_end(look)).await;
-            standing.set(Standing::Gone);
+            standing.set(DeliveryState::Gone);
             soon();
             let gone = monoio::time::timeout(PATIENCE, watch.until_end(look)).await;
             (paused.is_err(), looks.get(), gone)

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use gateway_core::delivery::Standing;
+use gateway_core::delivery::DeliveryState;
 
 use super::lifetime::Writing;
 use crate::limits;
@@ -75,18 +75,18 @@ impl Stream {
 
     /// What is known of a peer, without reading and without taking an error away. Where we have finished, a peer that has
     /// finished too is not gone: what it sent last may still be on its way to the other side.
-    pub fn standing(&self, have_finished: bool) -> Standing {
+    pub fn standing(&self, have_finished: bool) -> DeliveryState {
         if self.is_gone(have_finished) {
-            return Standing::Gone;
+            return DeliveryState::Gone;
         }
         self.delivery()
     }
 
     /// What is known of the bytes that were sent to a peer. A broken connection is noticed elsewhere.
-    pub fn delivery(&self) -> Standing {
+    pub fn delivery(&self) -> DeliveryState {
         let delivery = self.socket().delivery();
-        delivery.map_or(Standing::Delivered, |delivery| {
-            delivery.standing(limits::PEER_SILENCE_MAX)
+        delivery.map_or(DeliveryState::Delivered, |delivery| {
+            delivery.state(limits::PEER_SILENCE_MAX)
         })
     }
 

@@ -10,11 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gateway_common::{ACCOUNTS_MAX, BANS_MAX, Ban, Reason, Source};
 use gateway_core::sources::{
-    Bounds, Counts, Outcome, PendingFlow, Policy, Refusal, Sources, Standings,
+    Bounds, Counts, Outcome, PendingFlow, Policy, Refusal, SourceState, Sources,
 };
 
 use super::clock::now_ns;
-use super::maps::SourceState;
 
 /// Far more than workers, so that two of them rarely want the same part. A part without sources takes 300 bytes.
 const PARTS: usize = 256;
@@ -69,11 +68,11 @@ impl Book {
         address: IpAddr,
         policy: &Arc<Policy>,
     ) -> Result<Admitted, Refusal> {
-        let newcomer = policy.newcomer(address);
+        let candidate = policy.candidate(address);
         let now_ns = now_ns();
         let flow = self
-            .part(&newcomer.source)
-            .admit(newcomer, now_ns, &policy.settings)?;
+            .part(&candidate.source)
+            .admit(candidate, now_ns, &policy.settings)?;
         Ok(Admitted {
             book: Arc::clone(self),
             policy: Arc::clone(policy),
@@ -100,10 +99,9 @@ impl Book {
         let mut known = BTreeMap::new();
         for part in &self.parts {
             let part = part.lock();
-            known.extend(part.sources(now_ns).map(|(source, standings)| {
-                let Standings { account, ban } = standings;
+            known.extend(part.sources(now_ns).map(|(source, state)| {
                 let address = Ipv6Addr::from(source.0).to_canonical();
-                (address, SourceState { account, ban })
+                (address, state)
             }));
         }
         known

@@ -10,9 +10,10 @@ use std::sync::PoisonError;
 
 use aya::programs::{CgroupSockopt, ProgramError, SockOps};
 use gateway_common::{LIFE_PROGRAM, VERDICT_PROGRAM};
+use gateway_core::sources::SourceState;
 
 use super::link::{CgroupHook, attach, pin};
-use super::{Guard, GuardError, SourceState};
+use super::{Guard, GuardError};
 
 impl Guard {
     /// Follows the flows of every socket made by processes in `cgroup` from now on: opened, judged by [`super::say`],

@@ -14,7 +14,7 @@ use gateway_common::{
     ACCOUNTS_MAP, Account, BANS_MAP, Ban, FLOWS_MAP, Flow, FlowKey, LISTS_MAP, LOST_MAP, Listed,
     Overflow, PortCounter, SETTINGS_MAP, Settings, Source,
 };
-use gateway_core::sources::Lists;
+use gateway_core::sources::{Lists, SourceState};
 
 use super::GuardError;
 use super::layout::Plain;
@@ -32,15 +32,6 @@ pub struct PortCount {
     pub bytes: u64,
     /// The same packets by what became of them, and the port's flows by how they came out.
     pub counter: PortCounter,
-}
-
-/// What the kernel holds against a source.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SourceState {
-    /// Its debt and open flows.
-    pub account: Account,
-    /// Its last ban, in force or past.
-    pub ban: Option<Ban>,
 }
 
 /// The map of bans, as somebody holds it.

@@ -47,7 +47,7 @@ pub use events::Events;
 pub use gate::{Gate, Pending, refusal_detail};
 use interfaces::Interfaces;
 use lines::Lines;
-pub use maps::{Maps, PortCount, SourceState, address_of, source_of};
+pub use maps::{Maps, PortCount, address_of, source_of};
 use maps::{map_of, typed};
 pub use pins::{Pins, former_name};
 use ports::Ports;

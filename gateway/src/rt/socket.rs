@@ -408,20 +408,20 @@ mod tests {
 
     #[test]
     fn a_reader_that_pauses_is_heard_of_and_one_that_reads_has_everything() {
-        use gateway_core::delivery::Standing;
+        use gateway_core::delivery::DeliveryState;
         on_each_driver(async || {
             let (left, right) = pair_on_this_worker().await;
-            let standing = || left.delivery().unwrap().standing(limits::PEER_SILENCE_MAX);
+            let standing = || left.delivery().unwrap().state(limits::PEER_SILENCE_MAX);
             let mut sent = Buffer::of(&vec![7; 16 << 20]);
             // As much as the two sockets take.
             while left.write_now(&mut sent, SendFlags::empty()).unwrap() {}
-            assert_eq!(standing(), Standing::Waiting);
+            assert_eq!(standing(), DeliveryState::Waiting);
             let mut received = Buffer::with_capacity(1 << 20);
-            while standing() == Standing::Waiting {
+            while standing() == DeliveryState::Waiting {
                 received.clear();
                 right.read(&mut received).await.unwrap();
             }
-            assert_eq!(standing(), Standing::Delivered);
+            assert_eq!(standing(), DeliveryState::Delivered);
         });
     }
 

@@ -12,9 +12,9 @@ use futures_util::future::{Either, select};
 use gateway_common::Reason;
 use gateway_core::admission::ConnectionPermit;
 use gateway_core::close_reason::CloseReason;
-use gateway_core::delivery::Standing;
+use gateway_core::delivery::DeliveryState;
+use gateway_core::diagnosis;
 use gateway_core::failure::Failure;
-use gateway_core::hint;
 use gateway_core::limit::ByteRate;
 use gateway_core::sources::{Outcome, Refusal};
 use rustls::pki_types::CertificateDer;
@@ -218,7 +218,7 @@ async fn join(
         ));
         // The watch is asked first: for a client that may not stay no backend is opened.
         // Nothing has been sent yet.
-        let standing = || (Standing::Delivered, CloseReason::Internal);
+        let standing = || (DeliveryState::Delivered, CloseReason::Internal);
         match select(pin!(watch.until_end(standing)), connecting).await {
             Either::Left((end, _)) => Err(end),
             Either::Right((connected, _)) => connected,
@@ -488,7 +488,7 @@ fn tell_of_server(
         };
         return worker.observer.emit(position, &failed);
     }
-    let meaning = hint::meaning(&hint::Facts {
+    let meaning = diagnosis::diagnose(&diagnosis::Facts {
         protocol: behind.protocol.as_deref(),
         is_tls: servers.is_tls(),
         has_proxy_header: servers.has_proxy_header(),

@@ -15,7 +15,7 @@ use gateway_core::balance::Server;
 use gateway_core::close_reason::CloseReason;
 use gateway_core::descriptors::{Descriptors, Side};
 use gateway_core::failure::Failure;
-use gateway_core::goodbye::drain_spread;
+use gateway_core::graceful_close::drain_spread;
 use gateway_core::server_trust::ServerObjection;
 use gateway_core::suppress::Suppressor;
 use local_sync::oneshot;

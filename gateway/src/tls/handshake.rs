@@ -12,7 +12,7 @@ use gateway_core::certificate::Chain;
 use gateway_core::failure::Failure;
 use gateway_core::handshake_record::RecordFault;
 use gateway_core::lineage::TicketRefusal;
-use gateway_core::sniff::{FirstBytes, first_bytes};
+use gateway_core::protocol_detection::{DetectedProtocol, detect_protocol};
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::UnbufferedServerConnection;
@@ -325,8 +325,8 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Verifie
         if received == 0 {
             return Err(handshake.left("closed"));
         }
-        let bytes = first.then(|| first_bytes(handshake.incoming.filled()));
-        if let Some(bytes) = bytes.filter(|bytes| *bytes != FirstBytes::Tls) {
+        let bytes = first.then(|| detect_protocol(handshake.incoming.filled()));
+        if let Some(bytes) = bytes.filter(|bytes| *bytes != DetectedProtocol::Tls) {
             return Err(not_tls(handshake, bytes));
         }
     }
@@ -352,7 +352,7 @@ fn refuse_for(handshake: &mut Handshake, broken: &Broken) -> Refusal {
 }
 
 /// The refusal of another protocol than TLS, told in that protocol where it is one that agents speak.
-fn not_tls(handshake: &mut Handshake, bytes: FirstBytes) -> Refusal {
+fn not_tls(handshake: &mut Handshake, bytes: DetectedProtocol) -> Refusal {
     let (failure, detail) = (Failure::NotTls, bytes.describe().to_owned());
     match bytes.answer() {
         Some(answer) => Refusal {

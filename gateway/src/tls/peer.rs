@@ -136,7 +136,7 @@ impl VerifiedPeer {
         let Lineage {
             certificate, chain, ..
         } = &self.0.claimed.lineage;
-        trust.judge(certificate, chain, now)
+        trust.evaluate_chain(certificate, chain, now)
     }
 
     /// Judges the client anew, by what a listener trusts now. `None`: it may stay.

@@ -7,11 +7,11 @@ use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, SystemTime};
 
 use gateway_common::{Account, Overflow, Settings, mode};
+use gateway_core::sources::SourceState;
 use rustix::net::netdevice::index_to_name;
 
 use crate::guard::{
-    AttachMode, Attachment, GuardError, LIFE_NS, Maps, Pins, PortCount, SourceState, address_of,
-    now_ns,
+    AttachMode, Attachment, GuardError, LIFE_NS, Maps, Pins, PortCount, address_of, now_ns,
 };
 
 /// What the guard knows at one moment.

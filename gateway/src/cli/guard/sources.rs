@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use clap::Args;
+use gateway_core::sources::SourceState;
 use serde::Serialize;
 
 use super::Common;
 use super::shown::{seconds, source_name, table, whole_seconds};
 use super::snapshot::Snapshot;
-use crate::guard::SourceState;
 
 /// Arguments of `portcullis guard sources`.
 #[derive(Debug, Args)]

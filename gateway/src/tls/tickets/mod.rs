@@ -61,7 +61,7 @@ impl Ticketer {
         let contents = self.sealer.open(ticket)?;
         // Only who has the key can have sealed it, so this is the layout of another version.
         let (lineage, session) = Lineage::decode(&contents).ok_or(TicketRefusal::UnknownKey)?;
-        let admission = lineage.judge(&self.trust, &self.policy, now)?;
+        let admission = lineage.evaluate_ticket(&self.trust, &self.policy, now)?;
         let session = session.to_vec();
         let claimed = ClaimedPeer {
             lineage,

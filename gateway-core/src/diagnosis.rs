@@ -22,7 +22,7 @@ pub struct Facts<'a> {
 }
 
 /// What it usually means; empty where nothing is worth saying.
-pub fn meaning(facts: &Facts<'_>) -> &'static str {
+pub fn diagnose(facts: &Facts<'_>) -> &'static str {
     let speaks_http2 = facts.protocol == Some(HTTP_2);
     if speaks_http2 && facts.answers_in_http1 {
         return "the client speaks HTTP/2 and the server answers in HTTP/1: take h2 out of the listener's alpn, or send it to a \
@@ -75,7 +75,7 @@ mod tests {
             ..NOTHING
         };
         let said = |facts: Facts<'_>, expected: &str| {
-            let said = meaning(&facts);
+            let said = diagnose(&facts);
             let fits = said.contains(expected) && said.is_empty() == expected.is_empty();
             assert!(fits, "{facts:?}: {said}");
         };

@@ -4,7 +4,7 @@
 
 /// What the first bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FirstBytes {
+pub enum DetectedProtocol {
     /// A TLS handshake record, as far as can be seen.
     Tls,
     /// A request of HTTP/1 in clear.
@@ -37,35 +37,35 @@ const HTTP2_ANSWER: &[u8] = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00\
 This port takes TLS 1.3 with a client certificate, no plain HTTP/2.";
 
 /// Looks at the first bytes. RFC 8446 section 5.1: the record type is handshake (22), the legacy version 0x03xx.
-pub fn first_bytes(bytes: &[u8]) -> FirstBytes {
+pub fn detect_protocol(bytes: &[u8]) -> DetectedProtocol {
     match bytes {
-        [] | [22] | [22, 3, ..] => FirstBytes::Tls,
-        _ if bytes.starts_with(HTTP2_PREFACE) => FirstBytes::Http2,
-        _ if METHODS.iter().any(|method| bytes.starts_with(method)) => FirstBytes::Http1,
-        _ => FirstBytes::NotTls,
+        [] | [22] | [22, 3, ..] => DetectedProtocol::Tls,
+        _ if bytes.starts_with(HTTP2_PREFACE) => DetectedProtocol::Http2,
+        _ if METHODS.iter().any(|method| bytes.starts_with(method)) => DetectedProtocol::Http1,
+        _ => DetectedProtocol::NotTls,
     }
 }
 
-impl FirstBytes {
+impl DetectedProtocol {
     /// What tells a client that speaks another protocol than TLS so, in its own protocol, before the connection ends.
     pub const fn answer(self) -> Option<&'static [u8]> {
         match self {
-            FirstBytes::Http1 => Some(HTTP1_ANSWER),
-            FirstBytes::Http2 => Some(HTTP2_ANSWER),
-            FirstBytes::Tls | FirstBytes::NotTls => None,
+            DetectedProtocol::Http1 => Some(HTTP1_ANSWER),
+            DetectedProtocol::Http2 => Some(HTTP2_ANSWER),
+            DetectedProtocol::Tls | DetectedProtocol::NotTls => None,
         }
     }
 
     /// What has come, for the log.
     pub const fn describe(self) -> &'static str {
         match self {
-            FirstBytes::Http1 => {
+            DetectedProtocol::Http1 => {
                 "a request of plain HTTP: switch TLS on in the client, with its certificate"
             }
-            FirstBytes::Http2 => {
+            DetectedProtocol::Http2 => {
                 "the beginning of plain HTTP/2 or gRPC: switch TLS on in the client, with its certificate"
             }
-            FirstBytes::Tls | FirstBytes::NotTls => "the first bytes are no TLS record",
+            DetectedProtocol::Tls | DetectedProtocol::NotTls => "the first bytes are no TLS record",
         }
     }
 }
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn a_client_hello_is_tls_and_what_other_protocols_send_first_is_not() {
         for tls in [&b""[..], b"\x16", b"\x16\x03", b"\x16\x03\x01\x02\x00\x01"] {
-            assert_eq!(first_bytes(tls), FirstBytes::Tls, "{tls:?}");
+            assert_eq!(detect_protocol(tls), DetectedProtocol::Tls, "{tls:?}");
         }
         let others: [&[u8]; 6] = [
             b"SSH-2.0-OpenSSH_9.2\r\n",
@@ -88,12 +88,16 @@ mod tests {
             b"GETTING",
         ];
         for other in others {
-            assert_eq!(first_bytes(other), FirstBytes::NotTls, "{other:?}");
+            assert_eq!(
+                detect_protocol(other),
+                DetectedProtocol::NotTls,
+                "{other:?}"
+            );
         }
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-        assert_eq!(first_bytes(preface), FirstBytes::Http2);
+        assert_eq!(detect_protocol(preface), DetectedProtocol::Http2);
         for request in ["GET / HTTP/1.1\r\n", "POST /v1/traces HTTP/1.1\r\n"] {
-            assert_eq!(first_bytes(request.as_bytes()), FirstBytes::Http1);
+            assert_eq!(detect_protocol(request.as_bytes()), DetectedProtocol::Http1);
         }
     }
 

@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 
 /// Whose bytes were passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Speaker {
+pub enum Sender {
     /// The client's: an answer may be under way.
     Client,
     /// The backend's: an answer was given, or a part of one.
     Backend,
 }
 
-/// How long silence has to last until it counts as a quiet moment.
+/// How long timeouts has to last until it counts as a quiet moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Silence {
+pub struct QuietTimeouts {
     /// After bytes of the backend's: longer than the pause between two parts of an answer.
     pub after_answer: Duration,
     /// After bytes of the client's: longer than an answer takes. HTTP/2 clients send a few bytes after the answer too.
@@ -23,20 +23,20 @@ pub struct Silence {
 
 /// The last bytes that were passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LastMove {
+pub struct LastTransfer {
     /// When.
     pub at: Instant,
     /// Whose they were.
-    pub speaker: Speaker,
+    pub sender: Sender,
 }
 
-impl LastMove {
+impl LastTransfer {
     /// When the connection is quiet, if nothing is passed on until then.
-    pub fn quiet_at(self, silence: Silence) -> Instant {
+    pub fn quiet_at(self, timeouts: QuietTimeouts) -> Instant {
         self.at
-            + match self.speaker {
-                Speaker::Client => silence.after_request,
-                Speaker::Backend => silence.after_answer.min(silence.after_request),
+            + match self.sender {
+                Sender::Client => timeouts.after_request,
+                Sender::Backend => timeouts.after_answer.min(timeouts.after_request),
             }
     }
 }
@@ -52,7 +52,7 @@ pub fn drain_spread(connections: usize, step: Duration, drain: Duration) -> Dura
 mod tests {
     use super::*;
 
-    const SILENCE: Silence = Silence {
+    const TIMEOUTS: QuietTimeouts = QuietTimeouts {
         after_answer: Duration::from_millis(250),
         after_request: Duration::from_secs(5),
     };
@@ -60,27 +60,27 @@ mod tests {
     #[test]
     fn a_call_is_not_cut_off_while_its_answer_takes_less_than_the_quiet_timeout() {
         let at = Instant::now();
-        let asked = LastMove {
+        let asked = LastTransfer {
             at,
-            speaker: Speaker::Client,
+            sender: Sender::Client,
         };
-        assert_eq!(asked.quiet_at(SILENCE), at + Duration::from_secs(5));
-        let answered = LastMove {
+        assert_eq!(asked.quiet_at(TIMEOUTS), at + Duration::from_secs(5));
+        let answered = LastTransfer {
             at,
-            speaker: Speaker::Backend,
+            sender: Sender::Backend,
         };
-        assert_eq!(answered.quiet_at(SILENCE), at + Duration::from_millis(250));
+        assert_eq!(answered.quiet_at(TIMEOUTS), at + Duration::from_millis(250));
     }
 
     #[test]
     fn an_answer_is_never_waited_for_longer_than_a_request() {
         let at = Instant::now();
-        let impatient = Silence {
+        let impatient = QuietTimeouts {
             after_request: Duration::from_millis(100),
-            ..SILENCE
+            ..TIMEOUTS
         };
-        for speaker in [Speaker::Client, Speaker::Backend] {
-            let quiet_at = LastMove { at, speaker }.quiet_at(impatient);
+        for sender in [Sender::Client, Sender::Backend] {
+            let quiet_at = LastTransfer { at, sender }.quiet_at(impatient);
             assert_eq!(quiet_at, at + Duration::from_millis(100));
         }
     }

@@ -1,5 +1,5 @@
-//! Values by source, of which the ones that matter least make room. In: values that know their rank. Out: the same,
-//! until others of a higher rank took their place. A lookup is a hash, a change a few steps in a tree.
+//! Values by source, of which the ones that matter least make room. In: values that know their priority. Out: the same,
+//! until others of a higher priority took their place. A lookup is a hash, a change a few steps in a tree.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,24 +7,24 @@ use gateway_common::Source;
 
 /// What is forgotten first: the lowest. Behind the flag for what only comes up when nothing else is left stands a
 /// moment.
-pub(super) type Rank = (bool, u64);
+pub(super) type Priority = (bool, u64);
 
 /// A value that may be forgotten or not.
-pub(super) trait Ranked: Copy {
+pub(super) trait Prioritized: Copy {
     /// When its turn is to be forgotten; `None` as long as it must not be.
-    fn rank(&self) -> Option<Rank>;
+    fn priority(&self) -> Option<Priority>;
 }
 
 /// So many values as it has room for, and those that must not be forgotten.
 #[derive(Debug)]
-pub(super) struct Shelf<V> {
+pub(super) struct BoundedMap<V> {
     values: HashMap<Source, V>,
-    /// Those that may be forgotten, in this order. The address keeps apart what has one rank.
-    order: BTreeSet<(Rank, [u8; 16])>,
+    /// Those that may be forgotten, in this order. The address keeps apart what has one priority.
+    order: BTreeSet<(Priority, [u8; 16])>,
     room: usize,
 }
 
-impl<V: Ranked> Shelf<V> {
+impl<V: Prioritized> BoundedMap<V> {
     /// An empty one with room for so many values that may be forgotten.
     pub(super) fn new(room: usize) -> Self {
         Self {
@@ -38,19 +38,19 @@ impl<V: Ranked> Shelf<V> {
         self.values.get(source)
     }
 
-    /// Puts a value in the place of what was there. Where there is no room the lowest rank goes, be it this one's.
+    /// Puts a value in the place of what was there. Where there is no room the lowest priority goes, be it this one's.
     pub(super) fn put(&mut self, source: Source, value: V) {
         let before = self.values.insert(source, value);
-        let rank_before = before.and_then(|before| before.rank());
-        let rank = value.rank();
-        if rank_before == rank {
+        let priority_before = before.and_then(|before| before.priority());
+        let priority = value.priority();
+        if priority_before == priority {
             return;
         }
-        if let Some(rank) = rank_before {
-            self.order.remove(&(rank, source.0.octets()));
+        if let Some(priority) = priority_before {
+            self.order.remove(&(priority, source.0.octets()));
         }
-        if let Some(rank) = rank {
-            self.order.insert((rank, source.0.octets()));
+        if let Some(priority) = priority {
+            self.order.insert((priority, source.0.octets()));
         }
         if self.order.len() > self.room
             && let Some(first) = self.order.first().copied()
@@ -61,8 +61,8 @@ impl<V: Ranked> Shelf<V> {
 
     pub(super) fn remove(&mut self, source: &Source) -> Option<V> {
         let value = self.values.remove(source)?;
-        if let Some(rank) = value.rank() {
-            self.order.remove(&(rank, source.0.octets()));
+        if let Some(priority) = value.priority() {
+            self.order.remove(&(priority, source.0.octets()));
         }
         Some(value)
     }
@@ -81,8 +81,8 @@ impl<V: Ranked> Shelf<V> {
         }
     }
 
-    fn forget(&mut self, (rank, octets): (Rank, [u8; 16])) {
-        self.order.remove(&(rank, octets));
+    fn forget(&mut self, (priority, octets): (Priority, [u8; 16])) {
+        self.order.remove(&(priority, octets));
         self.values.remove(&Source(octets.into()));
     }
 
