@@ -29,8 +29,6 @@ pub mod pattern_map;
 pub mod protocol_detection;
 pub mod record;
 pub mod revocation;
-mod rule_index;
-pub mod serial;
 pub mod server_trust;
 pub mod sources;
 pub mod succession;

@@ -67,7 +67,7 @@ fn opens_host(rule: &Rule) -> Option<String> {
 fn refuses_bound(rule: &Rule, listeners: &[CheckedListener]) -> Option<String> {
     let mut holding = holding(rule, listeners);
     let is_bound = holding.any(CheckedListener::binds_authorities);
-    (is_bound && rule.takes_unheard_tenant()).then(|| {
+    (is_bound && rule.takes_ignored_tenant()).then(|| {
         "takes the tenant from cn or ou, which do not count for CAs that are bound to a trust domain: it refuses their clients \
          unless it matches trust_domain as well"
             .to_owned()

@@ -5,9 +5,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use super::Rule;
 use crate::authority::TrustDomain;
 use crate::certificate::{Certificate, Fingerprint};
-use crate::identity::Rule;
 use crate::pattern::Pattern;
 use crate::pattern_map::PatternMap;
 

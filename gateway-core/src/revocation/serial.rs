@@ -1,6 +1,80 @@
-//! Serial numbers as people and tools write them. In: text. Out: a `Serial`, or why it is none. Pure.
+//! Serial numbers of certificates, as bytes and as people and tools write them. In: bytes of a DER integer, or text.
+//! Out: a `Serial`, or why it is none. Pure.
 
-use crate::revocation::Serial;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A serial number as it stands in certificates and lists: big-endian, without leading zeros (RFC 5280 section
+/// 4.1.2.2 allows 20 bytes).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
+pub struct Serial {
+    bytes: [u8; Serial::BYTES_MAX],
+    length: u8,
+}
+
+/// A serial number that is longer than RFC 5280 allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a serial number of more than {} bytes (RFC 5280 section 4.1.2.2)",
+    Serial::BYTES_MAX
+)]
+pub struct SerialTooLong;
+
+impl Serial {
+    /// Longest serial number.
+    pub const BYTES_MAX: usize = 20;
+
+    /// Takes the content bytes of the DER integer.
+    pub fn new(integer: &[u8]) -> Result<Self, SerialTooLong> {
+        let first = integer
+            .iter()
+            .position(|byte| *byte != 0)
+            .unwrap_or(integer.len());
+        let significant = &integer[first..];
+        let mut bytes = [0; Self::BYTES_MAX];
+        bytes
+            .get_mut(..significant.len())
+            .ok_or(SerialTooLong)?
+            .copy_from_slice(significant);
+        Ok(Serial {
+            bytes,
+            length: significant.len() as u8,
+        })
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+impl TryFrom<Vec<u8>> for Serial {
+    type Error = SerialTooLong;
+
+    fn try_from(integer: Vec<u8>) -> Result<Self, Self::Error> {
+        Serial::new(&integer)
+    }
+}
+
+impl From<Serial> for Vec<u8> {
+    fn from(serial: Serial) -> Self {
+        serial.as_bytes().to_vec()
+    }
+}
+
+/// Hexadecimal, two digits a byte, as `openssl x509 -serial` prints it but in lower case.
+impl fmt::Display for Serial {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.length == 0 {
+            return formatter.write_str("00");
+        }
+        self.as_bytes()
+            .iter()
+            .try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
 
 /// A text that is no serial number, or maybe another one than is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -106,6 +180,15 @@ impl Serial {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_serial_longer_than_the_standard_allows_is_refused() {
+        assert_eq!(Serial::new(&[1; 21]), Err(SerialTooLong));
+        assert!(
+            Serial::new(&[&[0][..], &[1; 20]].concat()).is_ok(),
+            "the sign byte of DER"
+        );
+    }
 
     #[test]
     fn serials_are_read_as_tools_print_them() {

@@ -1,0 +1,291 @@
+//! Tenants: where a rule's tenant comes from, and what a certificate names as one.
+//! In: a rule and a certificate that it matches. Out: the tenant, or what stood in its place.
+
+use std::collections::BTreeSet;
+
+use super::Rule;
+use crate::authority::TrustDomain;
+use crate::certificate::Certificate;
+use crate::pattern::Pattern;
+
+/// A tenant name as Cortex accepts it: letters, digits and `!-_.*'()`, at most 150, neither `.` nor `..`, and
+/// with at least one letter or digit (a tenant `.*` would read everyone's where tenants are matched by expression).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tenant(String);
+
+/// Why a tenant was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be 1 to 150 letters, digits or !-_.*'() with at least one letter or digit")]
+pub struct TenantError;
+
+impl Tenant {
+    /// Longest tenant in bytes.
+    pub const MAX_BYTES: usize = 150;
+
+    /// Checks a tenant name.
+    pub fn parse(text: &str) -> Result<Self, TenantError> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!-_.*'()".contains(&byte);
+        let good = text.len() <= Self::MAX_BYTES
+            && text.bytes().all(allowed)
+            && text.bytes().any(|byte| byte.is_ascii_alphanumeric());
+        if good {
+            Ok(Tenant(text.to_owned()))
+        } else {
+            Err(TenantError)
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A part of the certificate that a tenant is taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TenantPart {
+    /// Of the URI that the rule matches, what the first star of the rule's pattern stands for, up to the next `/`.
+    Uri,
+    /// The first label of the DNS name that the rule matches.
+    Dns,
+    /// The common name.
+    CommonName,
+    /// The organizational unit that the rule matches.
+    OrganizationalUnit,
+}
+
+impl TenantPart {
+    /// The key that names the part, if it is one of those that are no names of a trust domain: what an authority that is bound to
+    /// one writes there counts only for rules that name the trust domain.
+    fn ignored_key(self) -> Option<&'static str> {
+        match self {
+            TenantPart::Uri | TenantPart::Dns => None,
+            TenantPart::CommonName => Some("cn"),
+            TenantPart::OrganizationalUnit => Some("ou"),
+        }
+    }
+}
+
+/// Where a rule's tenant comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum TenantSource {
+    /// There is none.
+    #[default]
+    Nowhere,
+    /// The rule names it.
+    Literal(Tenant),
+    /// The certificate names it.
+    Certificate {
+        /// Where.
+        part: TenantPart,
+        /// The tenants it may be; `None` for any.
+        among: Option<BTreeSet<Tenant>>,
+    },
+}
+
+impl Rule {
+    /// Whether its tenant is taken from what authorities with a trust domain are not if_read on.
+    pub fn takes_ignored_tenant(&self) -> bool {
+        let part = match &self.tenant {
+            TenantSource::Nowhere | TenantSource::Literal(_) => return false,
+            TenantSource::Certificate { part, .. } => *part,
+        };
+        self.trust_domain.is_none() && part.ignored_key().is_some()
+    }
+
+    /// The tenant of a client that matches, or what was found where its certificate names none.
+    pub(super) fn tenant_of(
+        &self,
+        certificate: &Certificate,
+        trust_domain: Option<&TrustDomain>,
+    ) -> Result<Option<Tenant>, String> {
+        let (part, among) = match &self.tenant {
+            TenantSource::Nowhere => return Ok(None),
+            TenantSource::Literal(tenant) => return Ok(Some(tenant.clone())),
+            TenantSource::Certificate { part, among } => (*part, among),
+        };
+        if let (Some(domain), Some(key)) = (trust_domain, part.ignored_key())
+            && !self.reads_all_fields(trust_domain)
+        {
+            return Err(format!(
+                "its CA is bound to the trust domain {domain}: {key} counts only for rules that match trust_domain as well"
+            ));
+        }
+        let mut candidates = self.tenant_candidates(part, certificate);
+        candidates.dedup();
+        let one = match candidates.as_slice() {
+            [] => return Err("it has no such name".to_owned()),
+            [one] => *one,
+            [one, other, ..] => return Err(format!("it could be {one:?} or {other:?}")),
+        };
+        let tenant = Tenant::parse(one).map_err(|error| format!("{one:?} {error}"))?;
+        match among {
+            Some(among) if !among.contains(&tenant) => {
+                Err(format!("{one:?} is none of the rule's tenants"))
+            }
+            _ => Ok(Some(tenant)),
+        }
+    }
+
+    /// What may be meant as the tenant: every name that the rule's own pattern of that kind matches.
+    fn tenant_candidates<'c>(
+        &self,
+        part: TenantPart,
+        certificate: &'c Certificate,
+    ) -> Vec<&'c str> {
+        let first = |text: &'c str, end: char| text.split(end).next().unwrap_or(text);
+        let matching = |pattern: &Option<Pattern>, name: &str| {
+            pattern.as_ref().is_none_or(|pattern| pattern.matches(name))
+        };
+        match part {
+            TenantPart::Uri => {
+                let uris = certificate.uris.iter();
+                let rests = uris.filter_map(|uri| self.uri.as_ref()?.star(uri));
+                rests.map(|rest| first(rest, '/')).collect()
+            }
+            TenantPart::Dns => {
+                let names = certificate.dns_names.iter();
+                let names = names.filter(|name| matching(&self.dns, name));
+                names.map(|name| first(name, '.')).collect()
+            }
+            TenantPart::CommonName => certificate.common_name.as_deref().into_iter().collect(),
+            TenantPart::OrganizationalUnit => {
+                let units = certificate.organizational_units.iter();
+                let units = units.filter(|unit| matching(&self.organizational_unit, unit));
+                units.map(String::as_str).collect()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Rules;
+    use crate::identity::tests::{by_uri, names, rule};
+
+    #[test]
+    fn a_tenant_is_taken_from_the_named_part_or_the_client_is_refused() {
+        let taken = |part: TenantPart, rule: Rule, certificate: &Certificate| {
+            let rule = Rule {
+                tenant: TenantSource::Certificate { part, among: None },
+                ..rule
+            };
+            let decided = Rules::new(vec![rule]).decide(certificate, None, 0);
+            let tenant = decided.map(|admission| admission.tenant.unwrap().as_str().to_owned());
+            tenant.map_err(|denial| denial.to_string())
+        };
+        let by_uri = || rule(Some("spiffe://a/team/*"), None, None);
+        let uri = |uris: &[&str]| taken(TenantPart::Uri, by_uri(), &names(uris, &[], None));
+        assert_eq!(uri(&["spiffe://a/team/red/agent/1"]), Ok("red".to_owned()));
+        assert_eq!(
+            uri(&["https://b/x", "spiffe://a/team/red"]),
+            Ok("red".to_owned())
+        );
+        assert!(uri(&["spiffe://a/team/red", "spiffe://a/team/blue"]).is_err());
+        assert!(uri(&["spiffe://a/team/"]).is_err());
+        assert!(uri(&["spiffe://a/team/.."]).is_err());
+        let by_dns = rule(None, Some("*"), None);
+        let agent = names(&[], &["red.agents.example.org"], Some("blue"));
+        assert_eq!(taken(TenantPart::Dns, by_dns, &agent), Ok("red".to_owned()));
+        let by_name = || rule(None, None, Some("*"));
+        assert_eq!(
+            taken(TenantPart::CommonName, by_name(), &agent),
+            Ok("blue".to_owned())
+        );
+        let unit = taken(TenantPart::OrganizationalUnit, by_name(), &agent);
+        assert_eq!(
+            unit.unwrap_err(),
+            "identity rule 1 takes the tenant from the certificate, and it has no such name"
+        );
+    }
+
+    #[test]
+    fn a_tenant_from_the_certificate_is_one_of_the_closed_set_or_the_client_is_refused() {
+        let among = ["red", "blue"].map(|name| Tenant::parse(name).unwrap());
+        let rule = Rule {
+            uri: Some(Pattern::parse_uri("spiffe://a/*/agent").unwrap()),
+            tenant: TenantSource::Certificate {
+                part: TenantPart::Uri,
+                among: Some(among.into()),
+            },
+            ..Rule::default()
+        };
+        let rules = Rules::new(vec![rule, self::rule(Some("spiffe://a/*"), None, None)]);
+        let decide = |uri: &str| rules.decide(&names(&[uri], &[], None), None, 0);
+        let tenant = decide("spiffe://a/red/agent").unwrap().tenant;
+        assert_eq!(tenant, Some(Tenant::parse("red").unwrap()));
+        let denial = decide("spiffe://a/admin/agent").unwrap_err();
+        assert_eq!(
+            denial.to_string(),
+            "identity rule 1 takes the tenant from the certificate, and \"admin\" is none of the rule's tenants"
+        );
+        assert_eq!(decide("spiffe://a/admin/other").unwrap().rule, 1);
+    }
+
+    #[test]
+    fn tenants_are_what_cortex_accepts() {
+        let longest = "a".repeat(Tenant::MAX_BYTES);
+        for good in ["team-a", "1", "a!-_.*'()", "..a", longest.as_str()] {
+            assert!(Tenant::parse(good).is_ok(), "{good}");
+        }
+        let too_long = "a".repeat(Tenant::MAX_BYTES + 1);
+        for bad in [
+            "",
+            ".",
+            "..",
+            ".*",
+            "*",
+            "team a",
+            "team/a",
+            "a|b",
+            "ä",
+            "a\n",
+            too_long.as_str(),
+        ] {
+            assert_eq!(Tenant::parse(bad), Err(TenantError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_bound_authority_names_a_tenant_beside_uris_and_dns_names_for_rules_of_its_trust_domain_alone()
+     {
+        let ours = TrustDomain::parse("example.org").unwrap();
+        let certificate = Certificate {
+            organizational_units: vec!["red".to_owned()],
+            ..names(
+                &["spiffe://example.org/red"],
+                &["red.example.org"],
+                Some("red"),
+            )
+        };
+        let tenant = |part: TenantPart, rule: Rule, trust_domain: Option<&TrustDomain>| {
+            let tenant = TenantSource::Certificate { part, among: None };
+            let rules = Rules::new(vec![Rule { tenant, ..rule }]);
+            let decided = rules.decide(&certificate, trust_domain, 0);
+            let tenant = decided.map(|admission| admission.tenant.unwrap().as_str().to_owned());
+            tenant.map_err(|denial| denial.to_string())
+        };
+        let unnamed = || by_uri("spiffe://example.org/*");
+        let named = || Rule {
+            trust_domain: Some(ours.clone()),
+            ..unnamed()
+        };
+        let red = || Ok("red".to_owned());
+        for (part, key) in [
+            (TenantPart::CommonName, "cn"),
+            (TenantPart::OrganizationalUnit, "ou"),
+        ] {
+            assert_eq!(tenant(part, unnamed(), None), red());
+            assert_eq!(tenant(part, named(), Some(&ours)), red());
+            let refusal = format!(
+                "identity rule 1 takes the tenant from the certificate, and its CA is bound to the trust domain example.org: \
+                 {key} counts only for rules that match trust_domain as well"
+            );
+            assert_eq!(tenant(part, unnamed(), Some(&ours)), Err(refusal));
+        }
+        for part in [TenantPart::Uri, TenantPart::Dns] {
+            assert_eq!(tenant(part, unnamed(), Some(&ours)), red());
+        }
+    }
+}
