@@ -19,10 +19,10 @@ use gateway_core::limit::ByteRate;
 use gateway_core::sources::{Outcome, Refusal};
 use rustls::pki_types::CertificateDer;
 
+use super::context::WorkerContext;
 use super::opposite::{Behind, Opposite, end_of_page};
 use super::silent::SilentPlace;
 use super::state::{Door, State};
-use super::worker::Worker;
 use crate::backend::{Client, NotConnected, ServerFailure};
 use crate::config::{Config, Destination, Listener};
 use crate::connection::Share;
@@ -65,7 +65,7 @@ struct Joined {
 type Newcomer<'a> = (&'a VerifiedPeer, &'a [CertificateDer<'static>]);
 
 /// Serves one connection to its end.
-pub(super) async fn serve(worker: &Worker, arrival: Box<Arrival>, place: Place) {
+pub(super) async fn serve(worker: &WorkerContext, arrival: Box<Arrival>, place: Place) {
     // Boxed, both: what it takes to get in is given back before the connection settles down to wait.
     if let Some(joined) = Box::pin(enter(worker, arrival, place)).await {
         Box::pin(stay(worker, joined)).await;
@@ -73,7 +73,7 @@ pub(super) async fn serve(worker: &Worker, arrival: Box<Arrival>, place: Place) 
 }
 
 /// From an accepted socket to a client that has got in and a server behind it, or to a refusal.
-async fn enter(worker: &Worker, arrival: Box<Arrival>, place: Place) -> Option<Box<Joined>> {
+async fn enter(worker: &WorkerContext, arrival: Box<Arrival>, place: Place) -> Option<Box<Joined>> {
     let Arrival {
         position,
         socket,
@@ -157,7 +157,7 @@ fn turn_away(socket: Socket) {
 
 /// Tells of a client that was refused before a byte of it was read.
 fn refuse_unread(
-    worker: &Worker,
+    worker: &WorkerContext,
     (position, address): (usize, SocketAddr),
     failure: Failure,
     detail: &str,
@@ -175,7 +175,7 @@ fn refuse_unread(
 
 /// Connects a client that has got in with its backend.
 async fn join(
-    worker: &Worker,
+    worker: &WorkerContext,
     state: Rc<State>,
     ((position, connection, address), permit): ((usize, u64, SocketAddr), ConnectionPermit),
     (accepted, share): (Accepted, Option<Share>),
@@ -255,7 +255,7 @@ fn bound_what_waits(socket: &Socket, rate: ByteRate) {
 }
 
 /// Stays with a client to the end. What this holds is what a connection costs while nothing moves on it.
-async fn stay(worker: &Worker, joined: Box<Joined>) {
+async fn stay(worker: &WorkerContext, joined: Box<Joined>) {
     let totals = [const { Cell::new(0u64) }; 2];
     let end = match &joined.server {
         Ok((server, behind)) => {
@@ -292,7 +292,7 @@ const SENT: usize = 1;
 /// Notes who the server is, so that it can be judged on a reload; and judges it, and the client once more, if there was one
 /// meanwhile.
 fn note_server(
-    worker: &Worker,
+    worker: &WorkerContext,
     state: &Rc<State>,
     position: usize,
     (newcomer, opposite): (Newcomer<'_>, &Opposite),
@@ -331,7 +331,7 @@ fn watch(state: &State, position: usize, place: Place, peer: &VerifiedPeer) -> W
 /// The handshake, within its time. A client that is refused is told why, and the guard how the handshake came out: before
 /// a byte is passed on, and before the socket is closed.
 async fn shake_hands(
-    worker: &Worker,
+    worker: &WorkerContext,
     door: &Door,
     (position, connection, address): (usize, u64, SocketAddr),
     socket: Socket,
@@ -382,7 +382,7 @@ async fn shake_hands(
 /// Counts a client that has proven who it is against what its identity may use; not one that merely says so, or a copied
 /// certificate would use up its owner's limits.
 fn let_in(
-    worker: &Worker,
+    worker: &WorkerContext,
     (position, connection, address): (usize, u64, SocketAddr),
     (accepted, pending): (Accepted, Pending),
     took: Duration,
@@ -425,7 +425,7 @@ fn let_in(
 
 /// A connection to what is behind the listener, or why there is none.
 async fn connect(
-    worker: &Worker,
+    worker: &WorkerContext,
     state: &State,
     position: usize,
     (client, socket): (&Client<'_>, &Socket),
@@ -459,7 +459,7 @@ async fn connect(
 /// Tells of a server that ended the connection in another way than by an answer and a clean end. It is passed over for a
 /// while only if it said that it does not want us: whatever else it did, a client may have brought about.
 fn tell_of_server(
-    worker: &Worker,
+    worker: &WorkerContext,
     position: usize,
     behind: &Behind,
     (outcome, totals): (RelayOutcome, &[Cell<u64>; 2]),
@@ -515,7 +515,7 @@ struct RefusedUs;
 
 /// Relays until the end, and adds up the bytes.
 async fn pass_on(
-    worker: &Worker,
+    worker: &WorkerContext,
     joined: &Joined,
     server: &Stream,
     totals: &[Cell<u64>; 2],

@@ -13,7 +13,7 @@ use tokio::task::LocalSet;
 
 use super::ban_reports;
 use super::descriptors::Budget;
-use super::worker::Message;
+use super::message::Message;
 use crate::admin::{AdminSocket, Scrape, serve, serve_scrapes};
 use crate::guard::GuardHandle;
 use crate::limits;

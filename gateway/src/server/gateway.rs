@@ -5,20 +5,23 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
-use gateway_core::block::BlockList;
+use gateway_core::block::{Block, BlockList};
 use tokio::sync::mpsc;
 
+use super::answers::{Asked, Taken};
 use super::control_thread::{Control, ControlStop};
 use super::error::{ReloadError, StartError};
+use super::listen::Ports;
+use super::matching::Wanted;
+use super::message::Message;
 use super::privilege::Privileges;
 use super::state::Seed;
-use super::status::Reloads;
-use super::worker::{self, Fatal, Message};
+use super::worker::{self, Fatal};
 use super::{control_thread, descriptors, fixed, guard_start};
 use crate::admin::{AdminPlace, AdminSocket};
 use crate::backend::Resolver;
@@ -49,44 +52,15 @@ pub struct Gateway {
     fatal: Fatal,
 }
 
-/// Whether another process may listen on the addresses of this one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ports {
-    /// Nobody may: two gateways that share a port by accident would each get a part of the clients.
-    Own,
-    /// Another process does, which knows of this one: it is being taken over from.
-    Shared,
-}
-
-/// Answers of the workers to a new state.
-struct Taken {
-    workers: usize,
-    answers: Receiver<usize>,
-}
-
-impl Taken {
-    /// Waits until every worker has taken it, and adds up the connections that each of them closes.
-    fn wait(self) -> usize {
-        let until = Instant::now() + limits::STATE_TIMEOUT;
-        let mut closed = 0;
-        for _ in 0..self.workers {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.answers.recv_timeout(left) {
-                Ok(of_worker) => closed += of_worker,
-                Err(RecvTimeoutError::Timeout) => {
-                    let waited_seconds = limits::STATE_TIMEOUT.as_secs();
-                    tracing::error!(
-                        waited_seconds,
-                        "not every worker has taken the new state yet"
-                    );
-                    break;
-                }
-                // A worker that drains takes nothing any more.
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        closed
-    }
+/// What came of reloads, of whatever cause.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reloads {
+    /// When the last one was taken.
+    pub taken_at: Option<SystemTime>,
+    /// When the last one was refused.
+    pub refused_at: Option<SystemTime>,
+    /// Why, if nothing was taken since.
+    pub refused_because: Option<String>,
 }
 
 /// What a drain waits for.
@@ -344,10 +318,20 @@ impl Gateway {
             mailbox.send(Message::Reload { seed, taken });
         }
         *current = seed;
-        Taken {
-            workers: self.mailboxes.len(),
-            answers,
+        Taken::new(self.mailboxes.len(), answers)
+    }
+
+    /// Asks every worker which clients an entry is about, as they stand before whatever each is told next.
+    pub fn ask_who_matches(&self, block: Block) -> Asked {
+        let wanted = Arc::new(Wanted::new(block));
+        let (answer, answers) = channel();
+        for mailbox in &self.mailboxes {
+            mailbox.send(Message::WhoMatches {
+                wanted: Arc::clone(&wanted),
+                answer: answer.clone(),
+            });
         }
+        Asked::new(self.mailboxes.len(), answers)
     }
 
     fn audit_keys(&self, before: &Seed, now: &Seed) {

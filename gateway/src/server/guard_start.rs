@@ -7,8 +7,7 @@ use std::sync::Arc;
 use gateway_core::sources::Policy;
 
 use super::error::StartError;
-use super::gateway::Ports;
-use super::listen::{self, Bound};
+use super::listen::{self, Bound, Ports};
 use super::privilege::Privileges;
 use crate::config::{Config, GuardMode};
 use crate::guard::{Ground, Guard, GuardHandle, Plan, former_name};

@@ -9,7 +9,6 @@ use std::net::{SocketAddr, TcpListener};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::error::StartError;
-use super::gateway::Ports;
 use crate::config::Config;
 use crate::limits;
 use crate::local;
@@ -19,6 +18,15 @@ pub(super) struct Bound {
     workers: Vec<Vec<Socket>>,
     /// The address each listener got.
     pub(super) addresses: Vec<(String, SocketAddr)>,
+}
+
+/// Whether another process may listen on the addresses of this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ports {
+    /// Nobody may: two gateways that share a port by accident would each get a part of the clients.
+    Own,
+    /// Another process does, which knows of this one: it is being taken over from.
+    Shared,
 }
 
 /// Binds all listeners for all workers.

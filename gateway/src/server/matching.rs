@@ -3,19 +3,14 @@
 //! see whether a name is right. On the workers, now and then, and on the thread that waits for their answers.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use gateway_core::authority::TrustDomain;
 use gateway_core::block::{Block, BlockList};
 use gateway_core::certificate::{Certificate, Chain, Fingerprint};
 
-use super::gateway::Gateway;
 use super::state::{Door, State};
-use super::worker::Message;
 use crate::connection::{Orders, Reached};
-use crate::limits;
 use crate::telemetry::{AuthorityUse, Clients};
 use crate::tls;
 
@@ -38,6 +33,20 @@ pub(super) struct Wanted {
     /// The entry alone.
     list: BlockList,
     trust_domain: Option<TrustDomain>,
+}
+
+impl Wanted {
+    /// What `block` is about.
+    pub(super) fn new(block: Block) -> Self {
+        let trust_domain = match &block {
+            Block::Serial(_) | Block::Fingerprint(_) => None,
+            Block::Identity(names) => names.only.trust_domain.clone(),
+        };
+        Wanted {
+            list: BlockList::new([block]),
+            trust_domain,
+        }
+    }
 }
 
 /// Clients by their certificates.
@@ -110,54 +119,5 @@ impl Matching {
     /// Clients that were connected lately, and are not now.
     pub fn seen(&self) -> usize {
         self.seen.difference(&self.connected).count()
-    }
-}
-
-/// Answers of the workers.
-#[must_use]
-pub struct Asked {
-    workers: usize,
-    answers: Receiver<Matching>,
-}
-
-impl Asked {
-    /// Waits until every worker has answered, and adds up what they know. One that drains answers no more.
-    pub fn wait(self) -> Matching {
-        let until = Instant::now() + limits::STATE_TIMEOUT;
-        let mut all = Matching::default();
-        for _ in 0..self.workers {
-            let left = until.saturating_duration_since(Instant::now());
-            let Ok(of_worker) = self.answers.recv_timeout(left) else {
-                break;
-            };
-            all.connected.extend(of_worker.connected);
-            all.seen.extend(of_worker.seen);
-        }
-        all
-    }
-}
-
-impl Gateway {
-    /// Asks every worker which clients an entry is about, as they stand before whatever each is told next.
-    pub fn ask_who_matches(&self, block: Block) -> Asked {
-        let trust_domain = match &block {
-            Block::Serial(_) | Block::Fingerprint(_) => None,
-            Block::Identity(names) => names.only.trust_domain.clone(),
-        };
-        let wanted = Arc::new(Wanted {
-            list: BlockList::new([block]),
-            trust_domain,
-        });
-        let (answer, answers) = channel();
-        for mailbox in &self.mailboxes {
-            mailbox.send(Message::WhoMatches {
-                wanted: Arc::clone(&wanted),
-                answer: answer.clone(),
-            });
-        }
-        Asked {
-            workers: self.mailboxes.len(),
-            answers,
-        }
     }
 }

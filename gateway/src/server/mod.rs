@@ -4,19 +4,23 @@
 //! per CPU serves connections; one control thread answers the administration endpoint; one
 //! reloads the configuration when its files change.
 
+mod answers;
 mod ban_reports;
 mod block_reload;
 mod config_reload;
 mod connection;
+mod context;
 mod control_socket;
 mod control_thread;
 mod descriptors;
 mod error;
+mod evaluation;
 mod fixed;
 mod gateway;
 mod guard_start;
 mod listen;
 mod matching;
+mod message;
 mod opposite;
 mod pinning;
 mod privilege;
@@ -27,14 +31,15 @@ mod status;
 mod trial;
 mod worker;
 
+pub use answers::Asked;
 pub use block_reload::{ChangeError, Changed, Heeded, Keeper};
 pub use config_reload::{Reload, Reloader};
 pub use control_socket::{Parts, Prepared, ServeError, Server, Superseded};
 pub use descriptors::note_inherited;
 pub use error::{ReloadError, StartError};
-pub use gateway::{Gateway, Ports};
-pub use matching::{Asked, Matching};
+pub use gateway::{Gateway, Reloads};
+pub use listen::Ports;
+pub use matching::Matching;
 pub use privilege::{Account, Privileges};
 pub use siblings::{Siblings, Told};
-pub use status::Reloads;
 pub use trial::{Trial, try_start};

@@ -9,8 +9,7 @@ use std::rc::Rc;
 use gateway_core::close_reason::CloseReason;
 use gateway_core::descriptors::Side;
 
-use super::worker::Worker;
-use crate::admin::Scrape;
+use super::context::WorkerContext;
 use crate::backend::Connection;
 use crate::connection::{PlainStream, Stream};
 use crate::rt::Socket;
@@ -52,10 +51,7 @@ pub(super) struct Behind {
     pub(super) protocol: Option<Vec<u8>>,
 }
 
-/// Takes the connections of those who may read the metrics to the control thread, which has the page.
-pub(super) type Scrapes = tokio::sync::mpsc::Sender<Scrape>;
-
-impl Worker {
+impl WorkerContext {
     /// A connection to the metrics page. Both ends count as connections' descriptors do; where none is left for them, the client
     /// comes back later.
     pub(super) fn open_page(&self) -> Result<Stream, CloseReason> {

@@ -8,20 +8,9 @@ use std::time::SystemTime;
 
 use super::error::StartError;
 use super::fixed;
-use super::gateway::Gateway;
+use super::gateway::{Gateway, Reloads};
 use crate::config::{Config, Dependents, GuardMode};
 use crate::telemetry::{self, BlocksInForce};
-
-/// What came of reloads, of whatever cause.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reloads {
-    /// When the last one was taken.
-    pub taken_at: Option<SystemTime>,
-    /// When the last one was refused.
-    pub refused_at: Option<SystemTime>,
-    /// Why, if nothing was taken since.
-    pub refused_because: Option<String>,
-}
 
 impl Gateway {
     /// Says from now on that the gateway is ready. Connections are taken since its start; whoever waits for it to be ready, to
