@@ -40,9 +40,9 @@ enum Task {
         #[arg(long)]
         all: bool,
     },
-    /// Run the main job with no configuration: real telemetry through mTLS. Arguments go to `portcullis demo`.
+    /// Run the main job with no configuration: real telemetry through mTLS. Arguments go to `portcullis-demo`.
     Demo {
-        /// Arguments of `portcullis demo`, such as `--for 20s`.
+        /// Arguments of `portcullis-demo`, such as `--for 20s`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

@@ -64,7 +64,8 @@ pub enum Command {
     Crl(crl::Crl),
     /// Keep the keys of session tickets that hosts and restarts share
     Keys(keys::Keys),
-    /// Show everything at work on this host, without a configuration
+    /// Show everything at work on this host, without a configuration; a program of its own, portcullis-demo
+    #[command(disable_help_flag = true)]
     Demo(demo::Demo),
     /// Print a completion script for a shell
     Completions(completions::Completions),

@@ -33,7 +33,7 @@ const FORBIDDEN: [(&str, &[&str]); 5] = [
     // No peer certificates and more memory; a fork of h2 from 2023; another runtime beside the workers'.
     (
         "gateway",
-        &["monoio-rustls", "monoio-http", "tests", "xtask"],
+        &["loadgen", "monoio-rustls", "monoio-http", "tests", "xtask"],
     ),
     // Its figures would be worth nothing if it shared code with what it measures.
     ("loadgen", &["gateway", "gateway-core", "monoio"]),
@@ -65,6 +65,22 @@ const FORBIDDEN: [(&str, &[&str]); 5] = [
             "tokio",
         ],
     ),
+];
+
+/// The package of the program that serves.
+const SERVING: &str = "gateway";
+
+/// What that package must not link, not even through another one: the load generator, floods included, and what only it or
+/// the tools need.
+const NEVER_SERVED: [&str; 8] = [
+    "axum",
+    "comparison",
+    "loadgen",
+    "plotters",
+    "portcullis-demo",
+    "report",
+    "tests",
+    "tonic",
 ];
 
 /// Exact versions: the rules of gateway/src/rt and the kernel program's object were found with these.
@@ -100,6 +116,29 @@ fn no_crate_uses_what_it_is_forbidden() {
         }
     }
     assert_none("a crate is a wall", &complaints);
+}
+
+#[test]
+fn the_program_that_serves_links_nothing_of_the_load_generator() {
+    let output = cargo()
+        .args(["tree", "--package", SERVING, "--edges", "normal"])
+        .args(["--prefix", "none", "--locked", "--offline"])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let packages: BTreeSet<&str> = tree
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert!(packages.contains("rustls"), "{SERVING} links {packages:?}");
+    let complaints: Vec<String> = NEVER_SERVED
+        .iter()
+        .filter(|name| packages.contains(*name))
+        .map(|name| format!("{SERVING} links {name}"))
+        .collect();
+    assert_none("what serves does not attack", &complaints);
 }
 
 /// Names below `[dependencies]` and `[target.*.dependencies]`.

@@ -1,20 +1,20 @@
 //! The verdict on a demo. In: the last snapshot. Out: sentences, and whether all of them are good news.
 
-use super::snapshot::{Kernel, Snapshot};
+use crate::snapshot::{Kernel, Snapshot};
 
 /// One line of the verdict.
-pub(super) struct Finding {
-    pub(super) good: bool,
-    pub(super) text: String,
+pub struct Finding {
+    pub good: bool,
+    pub text: String,
 }
 
 /// Whether every agent delivered and every impostor was refused for the right reason.
-pub(super) fn is_good(last: &Snapshot) -> bool {
+pub fn is_good(last: &Snapshot) -> bool {
     findings(last).iter().all(|finding| finding.good)
 }
 
 /// The verdict, line by line.
-pub(super) fn findings(last: &Snapshot) -> Vec<Finding> {
+pub fn findings(last: &Snapshot) -> Vec<Finding> {
     let agents = last.agents.iter().map(|agent| {
         let (state, arrived) = (&agent.state, agent.arrived);
         let acknowledged = state.acknowledged;
@@ -48,7 +48,7 @@ pub(super) fn findings(last: &Snapshot) -> Vec<Finding> {
 }
 
 /// What the kernel saw, in a line.
-pub(super) fn kernel_line(kernel: &Kernel) -> String {
+pub fn kernel_line(kernel: &Kernel) -> String {
     match kernel {
         Kernel::Counts(counts) => {
             let ports: Vec<_> = counts

@@ -5,48 +5,48 @@ use std::time::Duration;
 use gateway_core::failure::Failure;
 use loadgen::fleet::AgentState;
 
-use super::impostors::ImpostorState;
-use super::metrics::Page;
-use super::stage::Stage;
-use crate::guard::PortCount;
-use crate::server::Gateway;
+use crate::impostors::ImpostorState;
+use crate::metrics::Page;
+use crate::stage::Stage;
+use gateway::guard::PortCount;
+use gateway::server::Gateway;
 
 /// Where the numbers come from.
-pub(super) struct Sources<'a> {
-    pub(super) stage: &'a Stage,
-    pub(super) elapsed: Duration,
-    pub(super) metrics: String,
-    pub(super) kernel: Kernel,
+pub struct Sources<'a> {
+    pub stage: &'a Stage,
+    pub elapsed: Duration,
+    pub metrics: String,
+    pub kernel: Kernel,
 }
 
 /// The numbers.
 #[derive(Debug, Clone)]
-pub(super) struct Snapshot {
-    pub(super) elapsed: Duration,
-    pub(super) agents: Vec<AgentRow>,
+pub struct Snapshot {
+    pub elapsed: Duration,
+    pub agents: Vec<AgentRow>,
     /// Records of senders that are none of the demo's agents: the reader's own.
-    pub(super) reader_records: u64,
-    pub(super) impostors: Vec<ImpostorState>,
-    pub(super) handshakes: u64,
-    pub(super) connections_open: u64,
-    pub(super) received_bytes: u64,
-    pub(super) sent_bytes: u64,
+    pub reader_records: u64,
+    pub impostors: Vec<ImpostorState>,
+    pub handshakes: u64,
+    pub connections_open: u64,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
     /// Refused clients by reason, those that occurred.
-    pub(super) refused: Vec<(Failure, u64)>,
-    pub(super) kernel: Kernel,
+    pub refused: Vec<(Failure, u64)>,
+    pub kernel: Kernel,
 }
 
 /// An agent and what arrived from it.
 #[derive(Debug, Clone)]
-pub(super) struct AgentRow {
-    pub(super) state: AgentState,
-    pub(super) tenant: &'static str,
-    pub(super) arrived: u64,
+pub struct AgentRow {
+    pub state: AgentState,
+    pub tenant: &'static str,
+    pub arrived: u64,
 }
 
 /// What the kernel counted.
 #[derive(Debug, Clone)]
-pub(super) enum Kernel {
+pub enum Kernel {
     /// Packets and bytes by port.
     Counts(Vec<PortCount>),
     /// It does not count, and why.
@@ -55,7 +55,7 @@ pub(super) enum Kernel {
 
 impl Kernel {
     /// What the guard of `gateway` says, or of the trial before it was started.
-    pub(super) fn of(gateway: &Gateway, trial_refusal: Option<&str>) -> Self {
+    pub fn of(gateway: &Gateway, trial_refusal: Option<&str>) -> Self {
         match gateway.guard_counts() {
             Some(Ok(counts)) => Self::Counts(counts),
             Some(Err(error)) => Self::Silent(error.to_string()),
@@ -68,7 +68,7 @@ impl Kernel {
 }
 
 impl Snapshot {
-    pub(super) fn take(
+    pub fn take(
         sources: &Sources<'_>,
         agents: Vec<AgentState>,
         impostors: Vec<ImpostorState>,
@@ -111,7 +111,7 @@ impl Snapshot {
     }
 
     /// How many clients the gateway refused for this reason.
-    pub(super) fn refused_for(&self, reason: Failure) -> u64 {
+    pub fn refused_for(&self, reason: Failure) -> u64 {
         self.refused
             .iter()
             .find(|(failure, _)| *failure == reason)
@@ -119,7 +119,7 @@ impl Snapshot {
     }
 
     /// Records that arrived from the demo's agents.
-    pub(super) fn arrived(&self) -> u64 {
+    pub fn arrived(&self) -> u64 {
         self.agents.iter().map(|agent| agent.arrived).sum()
     }
 }

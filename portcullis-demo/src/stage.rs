@@ -17,9 +17,9 @@ use loadgen::target::Target;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
-use super::impostors::Impostor;
-use crate::guard::Guard;
-use crate::pki::{Authority, Issued, Profile, Request};
+use crate::impostors::Impostor;
+use gateway::guard::Guard;
+use gateway::pki::{Authority, Issued, Profile, Request};
 
 /// The agents: name, transport, tenant their rule gives them.
 const AGENTS: [(&str, Protocol, &str); 4] = [
@@ -40,7 +40,7 @@ const GRPC_PORT: u16 = 4317;
 const HTTP_PORT: u16 = 4318;
 
 /// What stands ready.
-pub(super) struct Stage {
+pub struct Stage {
     folder: TempDir,
     receiver: Receiver,
     ports: Ports,
@@ -55,14 +55,14 @@ pub(super) struct Stage {
 
 /// The gateway's ports.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ports {
-    pub(super) grpc: u16,
-    pub(super) http: u16,
+pub struct Ports {
+    pub grpc: u16,
+    pub http: u16,
 }
 
 impl Stage {
     /// Makes everything; on an error what was made is removed again.
-    pub(super) fn set() -> anyhow::Result<Self> {
+    pub fn set() -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("portcullis-demo-").context("a temporary folder")?;
         let authority = Authority::init(folder.path(), "Portcullis demo CA", LIFETIME)?;
         authority.issue(&server_request())?;
@@ -100,42 +100,42 @@ impl Stage {
     }
 
     /// The configuration the gateway is started with.
-    pub(super) fn configuration_file(&self) -> &Path {
+    pub fn configuration_file(&self) -> &Path {
         &self.configuration_file
     }
 
     /// Gives the ports up to the gateway that listens on them now, before a connection can come the wrong way.
-    pub(super) fn release_ports(&mut self) {
+    pub fn release_ports(&mut self) {
         self.reservations.clear();
     }
 
     /// Why the kernel does not count, if it does not.
-    pub(super) fn kernel_refusal(&self) -> Option<&str> {
+    pub fn kernel_refusal(&self) -> Option<&str> {
         self.kernel_refusal.as_deref()
     }
 
     /// The gateway's ports.
-    pub(super) fn ports(&self) -> Ports {
+    pub fn ports(&self) -> Ports {
         self.ports
     }
 
     /// What has arrived behind the gateway.
-    pub(super) fn arrived(&self) -> Stats {
+    pub fn arrived(&self) -> Stats {
         self.receiver.stats()
     }
 
     /// The certificate the reader's SDK has to trust.
-    pub(super) fn authority_file(&self) -> PathBuf {
+    pub fn authority_file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
     /// The certificate the reader's SDK has to present.
-    pub(super) fn reader(&self) -> &Issued {
+    pub fn reader(&self) -> &Issued {
         &self.reader
     }
 
     /// Tenant an agent's rule gives it.
-    pub(super) fn tenant(agent: &str) -> &'static str {
+    pub fn tenant(agent: &str) -> &'static str {
         AGENTS
             .iter()
             .find(|(name, ..)| *name == agent)
@@ -143,7 +143,7 @@ impl Stage {
     }
 
     /// The agents, ready to run.
-    pub(super) fn agents(&self) -> anyhow::Result<Vec<Agent>> {
+    pub fn agents(&self) -> anyhow::Result<Vec<Agent>> {
         AGENTS
             .iter()
             .zip(&self.agents)
@@ -161,7 +161,7 @@ impl Stage {
     }
 
     /// The impostors, and what each has to be refused for.
-    pub(super) fn impostors(&self) -> anyhow::Result<Vec<Impostor>> {
+    pub fn impostors(&self) -> anyhow::Result<Vec<Impostor>> {
         let cases = [
             ("no certificate", None, Failure::NoCertificate),
             (
@@ -188,7 +188,7 @@ impl Stage {
     }
 
     /// Removes the folder; the receiver ends with the stage.
-    pub(super) fn clear(self) -> anyhow::Result<()> {
+    pub fn clear(self) -> anyhow::Result<()> {
         drop(self.receiver);
         self.folder.close().context("removing the demo's folder")
     }

@@ -11,8 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn demo(folder: &Path, arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_portcullis"))
-        .arg("demo")
+    Command::new(env!("CARGO_BIN_EXE_portcullis-demo"))
         .args(arguments)
         .env("TMPDIR", folder)
         .stdout(Stdio::piped())

@@ -1,15 +1,15 @@
 //! Reads back the gateway's own metrics page, as a monitoring system would. In: OpenMetrics text. Out: sums.
 
 /// A metrics page.
-pub(super) struct Page(String);
+pub struct Page(String);
 
 impl Page {
-    pub(super) fn new(text: String) -> Self {
+    pub fn new(text: String) -> Self {
         Self(text)
     }
 
     /// The sum of all samples of `metric`, or of those with the label given as name and value.
-    pub(super) fn sum(&self, metric: &str, label: Option<(&str, &str)>) -> u64 {
+    pub fn sum(&self, metric: &str, label: Option<(&str, &str)>) -> u64 {
         let wanted = label.map(|(name, value)| format!("{name}=\"{value}\""));
         let samples = self.0.lines().filter_map(|line| {
             let (labels, value) = line

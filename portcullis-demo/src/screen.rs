@@ -7,19 +7,19 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 use rustix::termios::tcgetwinsize;
 
-use super::snapshot::Snapshot;
-use super::stage::Stage;
-use super::summary::{findings, kernel_line};
+use crate::snapshot::Snapshot;
+use crate::stage::Stage;
+use crate::summary::{findings, kernel_line};
 
 /// Standard output and what was drawn on it.
-pub(super) struct Screen {
+pub struct Screen {
     terminal: bool,
     /// Lines of the table that stands on the terminal now.
     drawn: usize,
 }
 
 impl Screen {
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             terminal: stdout().is_terminal(),
             drawn: 0,
@@ -27,12 +27,12 @@ impl Screen {
     }
 
     /// Pause between two drawings.
-    pub(super) fn interval(&self) -> Duration {
+    pub fn interval(&self) -> Duration {
         Duration::from_millis(if self.terminal { 250 } else { 1000 })
     }
 
     /// What stands above the table.
-    pub(super) fn introduce(&mut self, stage: &Stage) -> io::Result<()> {
+    pub fn introduce(&mut self, stage: &Stage) -> io::Result<()> {
         let (ports, reader) = (stage.ports(), stage.reader());
         let text = format!(
             "Portcullis demo: agents -> mTLS gateway on 127.0.0.1:{grpc} (OTLP/gRPC) and 127.0.0.1:{http} (OTLP/HTTP) -> receiver.\n\
@@ -57,7 +57,7 @@ impl Screen {
     }
 
     /// Shows the state of things.
-    pub(super) fn draw(&mut self, now: &Snapshot) -> io::Result<()> {
+    pub fn draw(&mut self, now: &Snapshot) -> io::Result<()> {
         if !self.terminal {
             return write(&format!("{}\n", status_line(now)));
         }
@@ -79,7 +79,7 @@ impl Screen {
     }
 
     /// The last table and the verdict.
-    pub(super) fn close(&mut self, last: &Snapshot) -> io::Result<()> {
+    pub fn close(&mut self, last: &Snapshot) -> io::Result<()> {
         let mut text = self.over_the_last();
         self.drawn = 0;
         text.push_str(&table(last));

@@ -1,6 +1,8 @@
-//! `portcullis demo`: the whole program at work on this host, without a configuration.
+//! `portcullis-demo`: the gateway at work on this host, without a configuration. `portcullis demo` starts it.
 //! In: how long. Out: a live table, a summary, an exit code. Makes everything in a temporary folder: certificates, a
 //! configuration file that is loaded as any other, a receiver behind the gateway, agents and impostors in front of it.
+//!
+//! A program of its own, so that the one that serves holds nothing of the load generator.
 
 mod impostors;
 mod metrics;
@@ -13,26 +15,43 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use clap::Args;
+use clap::Parser;
+use gateway::backend::Resolver;
+use gateway::config;
+use gateway::rt::Memory;
+use gateway::server::{Gateway, Ports, Privileges, note_inherited};
 use gateway_core::block::BlockList;
 use loadgen::fleet::Fleet;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::backend::Resolver;
-use crate::config;
-use crate::server::{Gateway, Ports, Privileges};
-use impostors::Impostors;
-use screen::Screen;
-use snapshot::{Kernel, Snapshot, Sources};
-use stage::Stage;
+use crate::impostors::Impostors;
+use crate::screen::Screen;
+use crate::snapshot::{Kernel, Snapshot, Sources};
+use crate::stage::Stage;
 
-/// Arguments of `portcullis demo`.
-#[derive(Debug, Args)]
-pub struct Demo {
+#[global_allocator]
+static MEMORY: Memory = Memory;
+
+/// Show Portcullis at work on this host, without a configuration.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis-demo", version)]
+struct Demo {
     /// End after this time; without it, at Ctrl-C
     #[arg(long = "for", value_name = "DURATION")]
     duration: Option<humantime::Duration>,
+}
+
+fn main() -> ExitCode {
+    Memory::map_large_blocks();
+    note_inherited();
+    match Demo::parse().execute() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("portcullis-demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// How long the agents may take to finish their last request.
@@ -43,7 +62,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(2);
 
 impl Demo {
     /// Runs the demo to its end. The exit code is 0 only if every agent delivered and every impostor was refused.
-    pub fn execute(self) -> anyhow::Result<ExitCode> {
+    fn execute(self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;

@@ -15,29 +15,29 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// One impostor.
 #[derive(Debug)]
-pub(super) struct Impostor {
+pub struct Impostor {
     /// What is wrong with it.
-    pub(super) name: &'static str,
+    pub name: &'static str,
     /// What it has to be refused for.
-    pub(super) reason: Failure,
+    pub reason: Failure,
     /// Where it tries, with what it has to show.
-    pub(super) target: Target,
+    pub target: Target,
 }
 
 /// Counts of one impostor at one moment.
 #[derive(Debug, Clone)]
-pub(super) struct ImpostorState {
-    pub(super) name: &'static str,
-    pub(super) reason: Failure,
-    pub(super) attempts: u64,
-    pub(super) refused: u64,
+pub struct ImpostorState {
+    pub name: &'static str,
+    pub reason: Failure,
+    pub attempts: u64,
+    pub refused: u64,
     /// What the TLS layer said last.
-    pub(super) said: String,
+    pub said: String,
 }
 
 /// The running impostors.
 #[derive(Debug)]
-pub(super) struct Impostors {
+pub struct Impostors {
     states: Arc<Mutex<Vec<ImpostorState>>>,
     stop: Sender<()>,
     thread: Option<JoinHandle<()>>,
@@ -45,7 +45,7 @@ pub(super) struct Impostors {
 
 impl Impostors {
     /// Starts trying.
-    pub(super) fn start(impostors: Vec<Impostor>) -> std::io::Result<Self> {
+    pub fn start(impostors: Vec<Impostor>) -> std::io::Result<Self> {
         let states = impostors
             .iter()
             .map(|impostor| ImpostorState {
@@ -83,12 +83,12 @@ impl Impostors {
     }
 
     /// The counts now.
-    pub(super) fn states(&self) -> Vec<ImpostorState> {
+    pub fn states(&self) -> Vec<ImpostorState> {
         lock(&self.states).clone()
     }
 
     /// Lets the round end. The counts stay.
-    pub(super) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         // It ends by itself only when it panicked, and then the counts show that it did not go on.
         let _ = self.stop.send(());
         if let Some(thread) = self.thread.take() {
