@@ -1,5 +1,5 @@
 //! Envoy as the other side of a comparison: installed on demand, configured to do the same work as the gateway.
-//! In: a site, a backend. Out: a running Envoy with one worker. Its version is part of what is measured.
+//! In: a workspace, a backend. Out: a running Envoy with one worker. Its version is part of what is measured.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::install;
 use crate::process::{Cpu, Process, pinned};
-use crate::site::{Site, free_port};
+use crate::workspace::{Workspace, free_port};
 
 /// The version that figures are compared with.
 const VERSION: &str = "1.40.0";
@@ -28,12 +28,12 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf> {
 }
 
 /// Starts Envoy and waits until it listens.
-pub fn start(site: &Site, program: &Path, backend: u16) -> Result<(Process, u16)> {
+pub fn start(workspace: &Workspace, program: &Path, backend: u16) -> Result<(Process, u16)> {
     let port = free_port()?;
-    let file = site.path("envoy.json");
+    let file = workspace.path("envoy.json");
     fs::write(
         &file,
-        serde_json::to_string_pretty(&configuration(site, port, backend))?,
+        serde_json::to_string_pretty(&configuration(workspace, port, backend))?,
     )?;
     let mut command = pinned(Cpu::Server, program);
     command
@@ -41,14 +41,14 @@ pub fn start(site: &Site, program: &Path, backend: u16) -> Result<(Process, u16)
         .arg(&file)
         .args(["--concurrency", "1", "--log-level", "error"])
         .arg("--disable-hot-restart");
-    let mut process = Process::start(command, &site.path("envoy.log"))?;
+    let mut process = Process::start(command, &workspace.path("envoy.log"))?;
     process.await_port(port)?;
     Ok((process, port))
 }
 
 /// TLS 1.3 with a client certificate in front, plain TCP behind, session tickets on: what the gateway does.
-fn configuration(site: &Site, port: u16, backend: u16) -> serde_json::Value {
-    let file = |name: &str| json!({ "filename": site.path(name) });
+fn configuration(workspace: &Workspace, port: u16, backend: u16) -> serde_json::Value {
+    let file = |name: &str| json!({ "filename": workspace.path(name) });
     let address =
         |port: u16| json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
     let extension = |name: &str| format!("type.googleapis.com/envoy.extensions.{name}");

@@ -1,5 +1,5 @@
 //! The gateway under measurement: its configuration, its start, its reloads, its metrics.
-//! In: a site and what stands behind it. Out: a running `Gateway`. Speaks to it by files and HTTP only.
+//! In: a workspace and what stands behind it. Out: a running `Gateway`. Speaks to it by files and HTTP only.
 
 use std::fs;
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::metrics;
 use crate::process::{Cpu, Process, pinned};
-use crate::site::{Site, free_port};
+use crate::workspace::{Workspace, free_port};
 
 /// The longest wait for a start or a reload.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,11 +34,11 @@ pub struct Gateway {
 pub struct Setup<'a> {
     /// Names its files.
     pub name: &'a str,
-    /// The program; the site's own or another build.
+    /// The program; the workspace's own or another build.
     pub program: &'a Path,
     /// Port of the backend.
     pub backend: u16,
-    /// Revocation list by its name in the site's folder.
+    /// Revocation list by its name in the workspace's folder.
     pub crl: Option<&'a str>,
     /// The library that computes; the gateway's own choice without it.
     pub provider: Option<&'a str>,
@@ -48,13 +48,13 @@ pub struct Setup<'a> {
 
 impl Gateway {
     /// Starts it and waits until it takes connections.
-    pub fn start(site: &Site, setup: &Setup<'_>) -> Result<Self> {
+    pub fn start(workspace: &Workspace, setup: &Setup<'_>) -> Result<Self> {
         let (port, admin) = (free_port()?, free_port()?);
-        let configuration = site.path(&format!("{}.toml", setup.name));
-        fs::write(&configuration, text(site, setup, port, admin))?;
+        let configuration = workspace.path(&format!("{}.toml", setup.name));
+        fs::write(&configuration, text(workspace, setup, port, admin))?;
         let mut command = pinned(Cpu::Server, setup.program);
         command.arg("run").arg("--config").arg(&configuration);
-        let log = site.path(&format!("{}.log", setup.name));
+        let log = workspace.path(&format!("{}.log", setup.name));
         let mut gateway = Self {
             process: Process::start(command, &log)?,
             port,
@@ -132,8 +132,9 @@ struct Reloads {
     refused: f64,
 }
 
-/// Name and folders of the gateway's own, so that several can run at once. Commits from before there were any know neither.
-fn own_keys(site: &Site, setup: &Setup<'_>) -> String {
+/// Name and folders of the gateway's own, so that several can run at once. Commits from before there were any know
+/// neither.
+fn own_keys(workspace: &Workspace, setup: &Setup<'_>) -> String {
     let help = Command::new(setup.program)
         .args(["blocked", "--help"])
         .output();
@@ -141,14 +142,14 @@ fn own_keys(site: &Site, setup: &Setup<'_>) -> String {
     let paths = format!(
         "name = {:?}\n[paths]\nstate = {:?}\nrun = {:?}\n",
         setup.name.replace('.', "-"),
-        site.path("state"),
-        site.path("run"),
+        workspace.path("state"),
+        workspace.path("run"),
     );
     if is_known { paths } else { String::new() }
 }
 
-fn text(site: &Site, setup: &Setup<'_>, port: u16, admin: u16) -> String {
-    let path = |name: &str| -> PathBuf { site.path(name) };
+fn text(workspace: &Workspace, setup: &Setup<'_>, port: u16, admin: u16) -> String {
+    let path = |name: &str| -> PathBuf { workspace.path(name) };
     let crl = setup
         .crl
         .map(|name| format!("crl = [{:?}]\n", path(name)))
@@ -157,7 +158,7 @@ fn text(site: &Site, setup: &Setup<'_>, port: u16, admin: u16) -> String {
         .provider
         .map(|provider| format!("[tls]\nprovider = {provider:?}\n\n"))
         .unwrap_or_default();
-    let own = own_keys(site, setup);
+    let own = own_keys(workspace, setup);
     let others = other_rules(setup.other_rules);
     format!(
         "{own}[workers]\ncount = 1\n\n{tls}\

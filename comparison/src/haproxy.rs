@@ -1,5 +1,6 @@
 //! HAProxy as another side of a comparison: mode tcp, with TLS towards the client or without.
-//! In: a site, a backend. Out: a running HAProxy with one thread. Debian's, whose OpenSSL is part of what is measured.
+//! In: a workspace, a backend. Out: a running HAProxy with one thread. Debian's, whose OpenSSL is part of what is
+//! measured.
 
 use std::fs;
 use std::io::Write;
@@ -8,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
-use crate::contender::Transport;
 use crate::install;
 use crate::process::{Cpu, Process, pinned};
-use crate::site::{Site, free_port};
+use crate::transport::Transport;
+use crate::workspace::{Workspace, free_port};
 
 /// The program, and those of its libraries that a small installation lacks.
 const PACKAGES: [&str; 5] = [
@@ -29,22 +30,22 @@ pub fn find() -> Result<PathBuf> {
 
 /// Starts HAProxy and waits until it listens.
 pub fn start(
-    site: &Site,
+    workspace: &Workspace,
     program: &Path,
     transport: Transport,
     backend: u16,
 ) -> Result<(Process, u16)> {
     let port = free_port()?;
-    let file = site.path("haproxy.cfg");
+    let file = workspace.path("haproxy.cfg");
     let tls = match transport {
         Transport::Plain => String::new(),
-        Transport::Tls => options(site)?,
+        Transport::Tls => options(workspace)?,
     };
     fs::write(&file, configuration(&tls, port, backend))?;
     let mut command = pinned(Cpu::Server, program);
     command.arg("-db").arg("-f").arg(&file);
     command.env("LD_LIBRARY_PATH", libraries(program)?);
-    let mut process = Process::start(command, &site.path("haproxy.log"))?;
+    let mut process = Process::start(command, &workspace.path("haproxy.log"))?;
     process.await_port(port)?;
     Ok((process, port))
 }
@@ -58,8 +59,8 @@ fn libraries(program: &Path) -> Result<PathBuf> {
 }
 
 /// What a listener needs for TLS. It reads certificate and key from one file.
-fn options(site: &Site) -> Result<String> {
-    let bundle = site.path("haproxy.pem");
+fn options(workspace: &Workspace) -> Result<String> {
+    let bundle = workspace.path("haproxy.pem");
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -67,12 +68,12 @@ fn options(site: &Site) -> Result<String> {
         .mode(0o600)
         .open(&bundle)?;
     for name in ["current/server.pem", "current/server.key"] {
-        file.write_all(&fs::read(site.path(name))?)?;
+        file.write_all(&fs::read(workspace.path(name))?)?;
     }
     Ok(format!(
         " ssl crt {} ca-file {} verify required ssl-min-ver TLSv1.3 ciphersuites TLS_AES_128_GCM_SHA256 curves X25519",
         bundle.display(),
-        site.text("pki/ca.pem")
+        workspace.text("pki/ca.pem")
     ))
 }
 

@@ -1,5 +1,5 @@
 //! The load generator as a program: backends, loads, and what it reports.
-//! In: a site, a port, arguments. Out: its JSON. Always bounded by `--for` or `--count`.
+//! In: a workspace, a port, arguments. Out: its JSON. Always bounded by `--for` or `--count`.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,20 +10,20 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::process::{Cpu, Process, pinned};
-use crate::site::Site;
+use crate::workspace::Workspace;
 
 /// Starts the echo that stands behind the measured servers, and returns its port.
-pub fn backend(site: &Site) -> Result<(Process, u16)> {
-    backend_of(site, "echo")
+pub fn backend(workspace: &Workspace) -> Result<(Process, u16)> {
+    backend_of(workspace, "echo")
 }
 
 /// Starts a backend of the given kind behind the measured servers, and returns its port.
-pub fn backend_of(site: &Site, kind: &str) -> Result<(Process, u16)> {
+pub fn backend_of(workspace: &Workspace, kind: &str) -> Result<(Process, u16)> {
     serve(
-        pinned(Cpu::Client, &site.loadgen),
+        pinned(Cpu::Client, &workspace.loadgen),
         kind,
         "127.0.0.1",
-        &site.path(&format!("backend-{kind}.log")),
+        &workspace.path(&format!("backend-{kind}.log")),
     )
 }
 
@@ -53,19 +53,25 @@ pub fn serve(
     }
 }
 
-/// A scenario against a port, as identities issued by the site's CA.
-pub fn scenario(site: &Site, name: &str, port: u16, issue: usize) -> Command {
-    let command = pinned(Cpu::Client, &site.loadgen);
-    agents(command, site, name, &format!("127.0.0.1:{port}"), issue)
+/// A scenario against a port, as identities issued by the workspace's CA.
+pub fn scenario(workspace: &Workspace, name: &str, port: u16, issue: usize) -> Command {
+    let command = pinned(Cpu::Client, &workspace.loadgen);
+    agents(
+        command,
+        workspace,
+        name,
+        &format!("127.0.0.1:{port}"),
+        issue,
+    )
 }
 
 /// A scenario against a port with the post-quantum group, as one identity.
-pub fn hybrid(site: &Site, name: &str, port: u16) -> Command {
-    let mut command = pinned(Cpu::Client, &site.loadgen);
+pub fn hybrid(workspace: &Workspace, name: &str, port: u16) -> Command {
+    let mut command = pinned(Cpu::Client, &workspace.loadgen);
     command.arg(name);
     identities(
         command,
-        site,
+        workspace,
         &format!("127.0.0.1:{port}"),
         1,
         "X25519MLKEM768",
@@ -73,36 +79,36 @@ pub fn hybrid(site: &Site, name: &str, port: u16) -> Command {
 }
 
 /// A scenario against a port that expects no TLS.
-pub fn plain(site: &Site, name: &str, port: u16) -> Command {
-    let mut command = pinned(Cpu::Client, &site.loadgen);
+pub fn plain(workspace: &Workspace, name: &str, port: u16) -> Command {
+    let mut command = pinned(Cpu::Client, &workspace.loadgen);
     command.arg(name).args(["--json", "--plaintext"]);
     command.args(["--target", &format!("127.0.0.1:{port}")]);
     command
 }
 
-/// Makes a command that runs the load generator one that runs a scenario as identities issued by the site's CA.
+/// Makes a command that runs the load generator one that runs a scenario as identities issued by the workspace's CA.
 pub fn agents(
     mut command: Command,
-    site: &Site,
+    workspace: &Workspace,
     name: &str,
     target: &str,
     issue: usize,
 ) -> Command {
     command.arg(name);
-    identities(command, site, target, issue, "X25519")
+    identities(command, workspace, target, issue, "X25519")
 }
 
 fn identities(
     mut command: Command,
-    site: &Site,
+    workspace: &Workspace,
     target: &str,
     issue: usize,
     group: &str,
 ) -> Command {
     command
         .args(["--json", "--server-name", "localhost", "--target", target])
-        .args(["--ca", &site.text("pki/ca.pem")])
-        .args(site.authority())
+        .args(["--ca", &workspace.text("pki/ca.pem")])
+        .args(workspace.authority())
         .args(["--issue", &issue.to_string()])
         .args(["--cipher-suite", "TLS_AES_128_GCM_SHA256"])
         .args(["--group", group]);

@@ -1,12 +1,11 @@
 //! The program behind `cargo xtask bench`: measures with the release build on this machine, over loopback or between
 //! network namespaces.
-//! In: what to measure. Out: tables on standard output, JSON below target/bench. Bounds every load, and ends whatever it
-//! started.
+//! In: what to measure. Out: tables on standard output, JSON below target/bench. Bounds every load, and ends whatever
+//! it started.
 //!
 //! It drives built programs from outside, as a user would, and shares no code with what it measures.
 
 mod compare;
-mod contender;
 mod envoy;
 mod figures;
 mod gateway;
@@ -18,9 +17,11 @@ mod metrics;
 mod nginx;
 mod process;
 mod regress;
-mod site;
+mod server;
+mod transport;
 mod trust;
 mod work;
+mod workspace;
 
 use std::process::ExitCode;
 
@@ -39,11 +40,12 @@ struct Arguments {
 /// What to measure.
 #[derive(Subcommand)]
 enum Subject {
-    /// The gateway beside Envoy, nginx, HAProxy and whatever else is given, the limit in memory, and the same without TLS.
+    /// The gateway beside Envoy, nginx, HAProxy and whatever else is given, the limit in memory, and the same without
+    /// TLS.
     Compare(compare::Options),
     /// The gateway of the working tree beside that of an earlier commit, in the same kinds of work.
     Regress(regress::Options),
-    /// Resumption, revocation and reloads: what they cost, how fast they act, whom they disturb.
+    /// Resumption, revocation and reloads: what they cost, how fast they act, which clients they disturb.
     Trust(trust::Options),
     /// Agents under each kind of flood: without the guard, with it, and with nftables instead. Takes root.
     Guard(guard::Options),

@@ -9,13 +9,13 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::compare::field::{Entry, Field, Role};
+use crate::compare::contestants::{Contestant, Contestants, Role};
 use crate::compare::result::{HEAD, Work};
 use crate::compare::{Effort, take_turns};
-use crate::contender::Contender;
 use crate::figures::table;
-use crate::site::{self, Site};
+use crate::server::Server;
 use crate::work::Kind;
+use crate::workspace::{self, Workspace};
 use command::{cargo, program, run_quietly};
 
 /// With what to compare, and how.
@@ -29,7 +29,8 @@ pub struct Options {
     /// Only these kinds of work; by default all.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KINDS")]
     kinds: Vec<Kind>,
-    /// By which share the working tree may spend more, at the median; and if it spends more in every round, that is a failure.
+    /// By which share the working tree may spend more, at the median; and if it spends more in every round, that is a
+    /// failure.
     #[arg(long, value_name = "SHARE", default_value_t = 0.15)]
     tolerance: f64,
     /// A tenth of the work: to see that it works, not for figures.
@@ -46,21 +47,21 @@ pub fn run(options: &Options) -> Result<()> {
     );
     let commit = commit(&options.base)?;
     let base = build(&commit)?;
-    let site = Site::prepare("regress")?;
-    let entry = |role, name, program| Entry {
-        contender: Contender::gateway(name, program, None),
+    let workspace = Workspace::prepare("regress")?;
+    let contestant = |role, name, program| Contestant {
+        server: Server::gateway(name, program, None),
         role,
     };
-    let field = Field {
-        entries: vec![
-            entry(Role::Ours, "head", site.gateway.clone()),
-            entry(Role::Peer, "base", base),
+    let contestants = Contestants {
+        servers: vec![
+            contestant(Role::Ours, "head", workspace.gateway.clone()),
+            contestant(Role::Peer, "base", base),
         ],
         memory: None,
     };
     let effort = Effort::new(&options.kinds, options.rounds, options.quick);
-    let measured = take_turns(&site, &field, &effort);
-    let results = site.keep_if_failed(measured)?;
+    let measured = take_turns(&workspace, &contestants, &effort);
+    let results = workspace.keep_if_failed(measured)?;
     for work in &results.works {
         let (what, unit) = (work.kind.title(), work.kind.unit());
         let title = format!(
@@ -71,7 +72,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let mut json = results.json(options.rounds)?;
     json["base"] = commit.into();
-    let file = site::folder().join("regress.json");
+    let file = workspace::results_folder().join("regress.json");
     fs::write(&file, serde_json::to_string_pretty(&json)? + "\n")
         .with_context(|| format!("writing {}", file.display()))?;
     println!("\nwritten to {}", file.display());
@@ -85,8 +86,8 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What got worse: more than tolerated at the median, and in every single round. A machine that drifts makes one round look
-/// worse and another better; a change makes all of them.
+/// What got worse: more than tolerated at the median, and in every single round. A machine that drifts makes one round
+/// look worse and another better; a change makes all of them.
 fn verdict(work: &Work, tolerance: f64) -> Option<String> {
     let ratio = work.ours()?.server.over(&work.best_peer()?.server);
     let (lowest, _) = ratio.range();
@@ -111,11 +112,11 @@ struct Worktree(PathBuf);
 
 impl Worktree {
     fn add(commit: &str) -> Result<Self> {
-        let path = site::folder().join("base");
+        let path = workspace::results_folder().join("base");
         let worktree = Self(path);
         // What an earlier run that was killed has left.
         worktree.remove();
-        fs::create_dir_all(site::folder())?;
+        fs::create_dir_all(workspace::results_folder())?;
         command::run(
             program("git")
                 .args(["worktree", "add", "--detach"])
@@ -148,7 +149,7 @@ impl Drop for Worktree {
 
 /// Builds the gateway of a commit. The folder of what was built stays, so that the next base takes less.
 fn build(commit: &str) -> Result<PathBuf> {
-    let target = site::folder().join("base-target");
+    let target = workspace::results_folder().join("base-target");
     let worktree = Worktree::add(commit)?;
     command::run(
         cargo()

@@ -1,15 +1,16 @@
-//! The kinds of work that servers are compared in, and one run of each. In: a contender, a kind, backends. Out: what the
-//! server spent for a unit of it, and what the client did. A run in which anything failed is an error, not a figure.
+//! The kinds of work that servers are compared in, and one run of each. In: a server, a kind, backends. Out: the cost
+//! of a unit of work for the server and for the client. A run in which anything failed is an error, not a figure.
 
 use std::process::Command;
 
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::contender::{Contender, Running, Transport};
 use crate::load;
 use crate::process::Process;
-use crate::site::Site;
+use crate::server::{Running, Server};
+use crate::transport::Transport;
+use crate::workspace::Workspace;
 
 /// Work to compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -18,7 +19,7 @@ pub enum Kind {
     Full,
     /// Resumed handshakes.
     Resumed,
-    /// Full handshakes with X25519MLKEM768, of those who have it.
+    /// Full handshakes with X25519MLKEM768, by servers that have it.
     Hybrid,
     /// Messages of 1 KiB there and back on held connections.
     #[value(name = "echo-1k")]
@@ -30,7 +31,7 @@ pub enum Kind {
     Up,
     /// Bulk data from the backend to clients.
     Down,
-    /// Connections that are held and say nothing.
+    /// Connections that are held and send nothing.
     Idle,
 }
 
@@ -43,8 +44,8 @@ pub struct Cost {
     pub client: Option<f64>,
 }
 
-/// How much of a kind is done in one run: about a second of the server's CPU or more, which the kernel counts in steps of
-/// 10 ms.
+/// How much work one run does. A whole one takes a second of the server's CPU or more, because the kernel counts in
+/// steps of 10 ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Amount {
     /// For figures.
@@ -94,12 +95,12 @@ impl Kind {
         }
     }
 
-    /// Whether a contender can do it.
-    pub fn suits(self, contender: &Contender) -> bool {
+    /// Whether a server can do it.
+    pub fn suits(self, server: &Server) -> bool {
         match self {
-            Self::Hybrid => contender.is_hybrid,
+            Self::Hybrid => server.is_hybrid,
             // Without TLS every connection is made the same way, and `Full` stands for them all.
-            Self::Resumed => contender.transport == Transport::Tls,
+            Self::Resumed => server.transport == Transport::Tls,
             _ => true,
         }
     }
@@ -157,7 +158,7 @@ impl Kind {
     }
 }
 
-/// The servers behind the contenders, one for each way in which bytes go.
+/// The backends behind the measured servers, one for each way in which bytes go.
 pub struct Backends {
     echo: (Process, u16),
     sink: (Process, u16),
@@ -166,11 +167,11 @@ pub struct Backends {
 
 impl Backends {
     /// Starts them on the client's CPU.
-    pub fn start(site: &Site) -> Result<Self> {
+    pub fn start(workspace: &Workspace) -> Result<Self> {
         Ok(Self {
-            echo: load::backend_of(site, "echo")?,
-            sink: load::backend_of(site, "sink")?,
-            source: load::backend_of(site, "source")?,
+            echo: load::backend_of(workspace, "echo")?,
+            sink: load::backend_of(workspace, "sink")?,
+            source: load::backend_of(workspace, "source")?,
         })
     }
 
@@ -188,23 +189,23 @@ impl Backends {
     }
 }
 
-/// Starts a contender, lets it work, and ends it.
+/// Starts a server, lets it work, and ends it.
 pub fn measure(
-    site: &Site,
+    workspace: &Workspace,
     backends: &Backends,
-    contender: &Contender,
+    server: &Server,
     kind: Kind,
     amount: Amount,
 ) -> Result<Cost> {
-    let running = contender.start(site, backends.port(kind))?;
-    let mut command = scenario(site, &running, contender.transport, kind);
-    if contender.ends_abruptly {
+    let running = server.start(workspace, backends.port(kind))?;
+    let mut command = scenario(workspace, &running, server.transport, kind);
+    if server.ends_abruptly {
         command.arg("--allow-abrupt-end");
     }
     command
         .args(kind.arguments(amount))
         .args(["--server-pid", &running.pid().to_string()]);
-    let log = site.path(&format!("{}-{}.load.log", contender.name, kind.name()));
+    let log = workspace.path(&format!("{}-{}.load.log", server.name, kind.name()));
     let report = load::run(command, &log)?;
     let server = match kind {
         Kind::Idle => "/server/kib_per_connection",
@@ -216,12 +217,12 @@ pub fn measure(
     })
 }
 
-fn scenario(site: &Site, running: &Running, transport: Transport, kind: Kind) -> Command {
+fn scenario(workspace: &Workspace, running: &Running, transport: Transport, kind: Kind) -> Command {
     let name = kind.scenario();
     match (transport, kind) {
-        (Transport::Plain, _) => load::plain(site, name, running.port),
-        (Transport::Tls, Kind::Hybrid) => load::hybrid(site, name, running.port),
-        (Transport::Tls, _) => load::scenario(site, name, running.port, 1),
+        (Transport::Plain, _) => load::plain(workspace, name, running.port),
+        (Transport::Tls, Kind::Hybrid) => load::hybrid(workspace, name, running.port),
+        (Transport::Tls, _) => load::scenario(workspace, name, running.port, 1),
     }
 }
 

@@ -1,5 +1,6 @@
-//! The same work in memory, by a program of its own: handshakes by rustls, records by the ciphers alone, no sockets.
-//! In: certificates of the site. Out: figures by library and kind of work. It runs on the server's CPU.
+//! The same work in memory: a program of its own does handshakes by rustls and records by the ciphers alone, without
+//! sockets.
+//! In: certificates of the workspace. Out: figures by library and kind of work. Runs on the server's CPU.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +9,8 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::process::{Cpu, Process, pinned};
-use crate::site::Site;
 use crate::work::Kind;
+use crate::workspace::Workspace;
 use command::{cargo, run, target};
 
 /// A figure of a library.
@@ -23,7 +24,7 @@ pub struct Figure {
 }
 
 /// Builds the program and issues the certificate it needs.
-pub fn build(site: &Site) -> Result<PathBuf> {
+pub fn build(workspace: &Workspace) -> Result<PathBuf> {
     run(cargo().args([
         "build",
         "--release",
@@ -34,12 +35,12 @@ pub fn build(site: &Site) -> Result<PathBuf> {
         "in-memory",
     ]))?;
     let identity = "spiffe://example.org/agent/in-memory";
-    site.pki(&["issue", "agent", "in-memory", "--uri", identity])?;
+    workspace.pki(&["issue", "agent", "in-memory", "--uri", identity])?;
     Ok(target().join("release/in-memory"))
 }
 
 /// Runs it once.
-pub fn measure(site: &Site, program: &Path) -> Result<Vec<Figure>> {
+pub fn measure(workspace: &Workspace, program: &Path) -> Result<Vec<Figure>> {
     let mut command = pinned(Cpu::Server, program);
     for name in [
         "pki/ca.pem",
@@ -48,9 +49,9 @@ pub fn measure(site: &Site, program: &Path) -> Result<Vec<Figure>> {
         "pki/in-memory.pem",
         "pki/in-memory.key",
     ] {
-        command.arg(site.path(name));
+        command.arg(workspace.path(name));
     }
-    let text = Process::start(command, &site.path("in-memory.log"))?.finish()?;
+    let text = Process::start(command, &workspace.path("in-memory.log"))?.finish()?;
     read(&text)
 }
 

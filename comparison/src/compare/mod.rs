@@ -1,10 +1,9 @@
-//! `cargo xtask bench compare`: what the gateway spends for each kind of work beside other servers, beside the same done
-//! in memory, and beside the same without TLS, all in one run. In: kinds, contenders, rounds. Out: tables, JSON, a page
-//! with charts.
+//! `cargo xtask bench compare`: the cost of each kind of work for the gateway, for other servers, in memory and without
+//! TLS, all in one run. In: kinds, servers, rounds. Out: tables, JSON, a page with charts.
 //!
-//! Within a round everybody does the same work one after the other, so that what drifts drifts for all.
+//! Within a round all servers do the same work one after the other, so that a drift of the machine affects them alike.
 
-pub mod field;
+pub mod contestants;
 mod memory;
 mod page;
 pub mod result;
@@ -16,15 +15,15 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
 use crate::process;
-use crate::site::{self, Site};
 use crate::work::{Amount, Backends, Kind, measure};
-use field::{Entry, Field, Named, Side};
+use crate::workspace::{self, Workspace};
+use contestants::{Contestant, Contestants, KnownContestant, Named};
 use result::Results;
 
-/// What to measure, of whom, and how often.
+/// What to measure, which servers, and how often.
 #[derive(Args)]
 pub struct Options {
-    /// Rounds; within each everybody takes turns.
+    /// Rounds; within each all servers take turns.
     #[arg(long, value_name = "NUMBER", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Only these kinds of work; by default all.
@@ -32,7 +31,7 @@ pub struct Options {
     kinds: Vec<Kind>,
     /// Only these beside the gateway; by default all. What is missing is installed below .tools.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PEERS")]
-    peers: Vec<Side>,
+    peers: Vec<KnownContestant>,
     /// Another server with TLS, as a program with arguments, in which {port}, {backend} (the port behind it),
     /// {certificate}, {key} and {ca} stand for what it has to know; may be repeated.
     #[arg(long = "peer", value_name = "NAME=COMMAND")]
@@ -56,10 +55,10 @@ pub struct Options {
 
 /// Measures, prints, writes.
 pub fn run(options: &Options) -> Result<()> {
-    let site = Site::prepare("compare")?;
-    let field = Field::gather(&site, options)?;
-    let measured = take_turns(&site, &field, &Effort::of(options));
-    let results = site.keep_if_failed(measured)?;
+    let workspace = Workspace::prepare("compare")?;
+    let contestants = Contestants::gather(&workspace, options)?;
+    let measured = take_turns(&workspace, &contestants, &Effort::of(options));
+    let results = workspace.keep_if_failed(measured)?;
     results.print(options.rounds);
     write(options, &results)
 }
@@ -90,24 +89,28 @@ impl<'a> Effort<'a> {
     }
 }
 
-/// Lets everybody do everything, round by round.
-pub fn take_turns(site: &Site, field: &Field, effort: &Effort<'_>) -> Result<Results> {
+/// Lets every server do every kind of work, round by round.
+pub fn take_turns(
+    workspace: &Workspace,
+    contestants: &Contestants,
+    effort: &Effort<'_>,
+) -> Result<Results> {
     process::make_room()?;
-    let backends = Backends::start(site)?;
-    let mut results = Results::new(effort.kinds, field);
+    let backends = Backends::start(workspace)?;
+    let mut results = Results::new(effort.kinds, contestants);
     for round in 1..=effort.rounds {
-        if let Some(memory) = &field.memory {
+        if let Some(memory) = &contestants.memory {
             eprintln!("round {round}: in memory");
-            results.push_memory(&memory::measure(site, memory)?);
+            results.push_memory(&memory::measure(workspace, memory)?);
         }
         for &kind in effort.kinds {
-            for Entry { contender, .. } in &field.entries {
-                if !kind.suits(contender) {
+            for Contestant { server, .. } in &contestants.servers {
+                if !kind.suits(server) {
                     continue;
                 }
-                let cost = measure(site, &backends, contender, kind, effort.amount)
-                    .with_context(|| format!("{}: {}", contender.name, kind.title()))?;
-                let (name, title, unit) = (&contender.name, kind.title(), kind.unit());
+                let cost = measure(workspace, &backends, server, kind, effort.amount)
+                    .with_context(|| format!("{}: {}", server.name, kind.title()))?;
+                let (name, title, unit) = (&server.name, kind.title(), kind.unit());
                 eprintln!("round {round}: {name}, {title}: {:.1} {unit}", cost.server);
                 results.push(kind, name, cost);
             }
@@ -118,7 +121,9 @@ pub fn take_turns(site: &Site, field: &Field, effort: &Effort<'_>) -> Result<Res
 
 fn write(options: &Options, results: &Results) -> Result<()> {
     let place = |given: &Option<PathBuf>, name: &str| {
-        given.clone().unwrap_or_else(|| site::folder().join(name))
+        given
+            .clone()
+            .unwrap_or_else(|| workspace::results_folder().join(name))
     };
     let (json, html) = (
         place(&options.json, "compare.json"),

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use report::{Bars, Page, Section, Span, Table};
 
-use super::field::Role;
+use super::contestants::Role;
 use super::result::{HEAD, Results, SUMMARY_HEAD, Work};
 use crate::figures::Series;
 use crate::machine;
@@ -14,7 +14,7 @@ pub fn page(results: &Results, rounds: u32) -> Result<String> {
     let text = |name: &str| machine[name].as_str().unwrap_or_default().to_owned();
     let mut page = Page::new("Portcullis beside its peers")
         .paragraph(format!(
-            "Measured on {} CPUs ({}), Linux {}; median and range of {rounds} rounds in which everybody did the same \
+            "Measured on {} CPUs ({}), Linux {}; median and range of {rounds} rounds in which all did the same \
              work in turn. Every server has one worker on a CPU of its own; the clients and the backend share another.",
             machine["cpus"],
             text("processor"),
@@ -84,7 +84,7 @@ mod tests {
     use crate::work::Kind;
 
     #[test]
-    fn the_page_names_every_contender_and_every_kind() {
+    fn the_page_names_every_contestant_and_every_kind() {
         let cell = |name: &str, role, value| Cell {
             name: name.to_owned(),
             role,

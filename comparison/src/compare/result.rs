@@ -1,16 +1,16 @@
-//! What a comparison found: figures of every round, medians, ratios, and what is best. In: costs as they are measured.
-//! Out: tables on standard output, JSON. Ratios are taken within rounds, since machines drift.
+//! The results of a comparison: figures of every round, medians, ratios, and the best peer. In: costs as they are
+//! measured. Out: tables on standard output, JSON. Takes ratios within rounds, because machines drift.
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::field::{Entry, Field, Role};
+use super::contestants::{Contestant, Contestants, Role};
 use super::memory::Figure;
 use crate::figures::{Series, table};
 use crate::machine;
 use crate::work::{Cost, Kind};
 
-/// What one contender spent for one kind of work, round by round.
+/// What one server spent for one kind of work, round by round.
 pub struct Cell {
     /// Its name.
     pub name: String,
@@ -22,11 +22,11 @@ pub struct Cell {
     pub client: Series,
 }
 
-/// Everybody at one kind of work.
+/// All servers at one kind of work.
 pub struct Work {
     /// Which.
     pub kind: Kind,
-    /// Those who did it.
+    /// The servers that did it.
     pub cells: Vec<Cell>,
 }
 
@@ -69,7 +69,7 @@ impl Work {
         &mut self.cells[place]
     }
 
-    /// A row for each contender: what it spent, what the gateway spent over that, what its client spent.
+    /// A row for each server: what it spent, what the gateway spent over that, what its client spent.
     pub fn rows(&self) -> Vec<Vec<String>> {
         let ours = self.ours();
         self.cells
@@ -107,27 +107,27 @@ pub const SUMMARY_HEAD: [&str; 6] = [
 ];
 
 impl Results {
-    /// Nothing measured yet, with a place for everybody in the order of the field.
-    pub fn new(kinds: &[Kind], field: &Field) -> Self {
+    /// Nothing measured yet, with a place for each contestant, in their order.
+    pub fn new(kinds: &[Kind], contestants: &Contestants) -> Self {
         let works = kinds.iter().map(|&kind| {
             let mut work = Work {
                 kind,
                 cells: Vec::new(),
             };
-            for Entry { contender, role } in &field.entries {
-                if kind.suits(contender) {
-                    work.cell(&contender.name, *role);
+            for Contestant { server, role } in &contestants.servers {
+                if kind.suits(server) {
+                    work.cell(&server.name, *role);
                 }
             }
             work
         });
         Self {
-            // What nobody does is not compared.
+            // A kind of work that no server does is not compared.
             works: works.filter(|work| !work.cells.is_empty()).collect(),
         }
     }
 
-    /// Adds what a contender of the field spent in a round.
+    /// Adds what a server spent in a round.
     pub fn push(&mut self, kind: Kind, name: &str, cost: Cost) {
         let cells = self.works.iter_mut().filter(|work| work.kind == kind);
         if let Some(cell) = cells
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn every_contender_has_a_row_and_every_kind_a_summary() {
+    fn every_contestant_has_a_row_and_every_kind_a_summary() {
         let results = results();
         assert_eq!(results.works[0].rows().len(), 5);
         let summary = results.summary();

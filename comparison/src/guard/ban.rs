@@ -1,5 +1,5 @@
-//! What fail2ban does, as well as it can be done: reads the gateway's failure log as it grows and puts the sources that
-//! fail too often into a set of nftables. In: the audit log. Out: the moment of the first ban. On a thread of its own.
+//! Does what fail2ban does, without its delay: reads the gateway's failure log as it grows and puts sources that fail
+//! too often into a set of nftables. In: the audit log. Out: the moment of the first ban. On a thread of its own.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::arms::{BAN_POINTS, BAN_SECONDS, BANNED, points};
+use super::defence::{BAN_POINTS, BAN_SECONDS, BANNED, points};
 
 /// Pause between two looks at the log. fail2ban itself takes a second or so.
 const LOOK: Duration = Duration::from_millis(50);
@@ -72,7 +72,7 @@ fn follow(
     }
 }
 
-/// What each source owes, and who is banned. A flood is shorter than a ban and than any forgiveness.
+/// What each source owes, and which are banned. A flood is shorter than a ban and than any forgiveness.
 #[derive(Default)]
 struct Accounts {
     points: HashMap<IpAddr, u32>,
@@ -88,7 +88,7 @@ impl Accounts {
     }
 }
 
-/// Who was refused in a line, and why.
+/// The source that a line says was refused, and the reason.
 fn failed(line: &str) -> Option<(IpAddr, String)> {
     let line: Value = serde_json::from_str(line).ok()?;
     if line["event"] != "handshake" || line["outcome"] != "refused" {

@@ -1,9 +1,9 @@
-//! All runs of one kind of flood, and how they are shown. In: figures of rounds. Out: a table, its Markdown, JSON.
+//! All runs of one kind of flood. In: figures of rounds. Out: a table, its Markdown, JSON.
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde_json::{Map, Value, json};
 
-use super::arms::{Arm, Kind};
+use super::defence::{Defence, Kind};
 use super::judge::{cpu_ratio, p99_ratio, series, served};
 use super::run::Figures;
 
@@ -13,8 +13,8 @@ pub struct Case {
     pub kind: Kind,
     /// The runs without a flood, one of each round.
     pub quiet: Vec<Figures>,
-    /// The runs of each arm, one of each round.
-    pub arms: Vec<(Arm, Vec<Figures>)>,
+    /// The runs of each defence, one of each round.
+    pub defences: Vec<(Defence, Vec<Figures>)>,
 }
 
 /// Headings of the columns of a case.
@@ -33,24 +33,34 @@ pub const HEAD: [&str; 10] = [
 
 impl Case {
     /// No run yet.
-    pub fn new(kind: Kind, arms: &[Arm]) -> Self {
+    pub fn new(kind: Kind, defences: &[Defence]) -> Self {
         Self {
             kind,
             quiet: Vec::new(),
-            arms: arms.iter().map(|arm| (*arm, Vec::new())).collect(),
+            defences: defences
+                .iter()
+                .map(|defence| (*defence, Vec::new()))
+                .collect(),
         }
     }
 
-    /// The runs of an arm, if it was among those that were asked for.
-    pub fn runs(&self, wanted: Arm) -> Option<&[Figures]> {
-        let (_, runs) = self.arms.iter().find(|(arm, _)| *arm == wanted)?;
+    /// The runs of a defence, if it was among those that were asked for.
+    pub fn runs(&self, wanted: Defence) -> Option<&[Figures]> {
+        let (_, runs) = self
+            .defences
+            .iter()
+            .find(|(defence, _)| *defence == wanted)?;
         Some(runs)
     }
 
-    /// Medians of all rounds, a row for each arm.
+    /// Medians of all rounds, a row for each defence.
     pub fn rows(&self) -> Vec<Vec<String>> {
         let mut rows = vec![row("quiet", &self.quiet)];
-        rows.extend(self.arms.iter().map(|(arm, runs)| row(arm.name(), runs)));
+        rows.extend(
+            self.defences
+                .iter()
+                .map(|(defence, runs)| row(defence.name(), runs)),
+        );
         rows
     }
 
@@ -58,13 +68,13 @@ impl Case {
     pub fn json(&self) -> Value {
         let rounds = |runs: &[Figures]| runs.iter().map(Figures::json).collect::<Vec<_>>();
         let mut all = Map::from_iter([("quiet".to_owned(), json!(rounds(&self.quiet)))]);
-        for (arm, runs) in &self.arms {
-            all.insert(arm.name().to_owned(), json!(rounds(runs)));
+        for (defence, runs) in &self.defences {
+            all.insert(defence.name().to_owned(), json!(rounds(runs)));
         }
         let mut ratios = Map::new();
-        if let Some(runs) = self.runs(Arm::Enforce) {
+        if let Some(runs) = self.runs(Defence::Enforce) {
             ratios.insert("p99_over_quiet".to_owned(), p99_ratio(self, runs).json());
-            if let Some(off) = self.runs(Arm::Off) {
+            if let Some(off) = self.runs(Defence::Off) {
                 let ratio = cpu_ratio(&self.quiet, off, runs);
                 ratios.insert("cpu_over_off".to_owned(), ratio.json());
             }

@@ -1,6 +1,6 @@
-//! The gateway's cgroup: the guard sees the connections of the cgroup it is started in, and the kernel says exactly what
-//! the processes in it have spent. In: nothing. Out: words that start a program in it, CPU time.
-//! Removed at the end by a janitor that outlives us, however we end.
+//! The gateway's cgroup. The guard sees the connections of its own cgroup, and the kernel counts exactly the CPU time
+//! of its processes. In: nothing. Out: words that start a program in it, CPU time. A janitor that outlives us removes
+//! it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,8 @@ pub struct Cgroup {
     janitor: Child,
 }
 
-/// Reads until we close the pipe or end; then waits for the last process to leave, for ten seconds at most. In a session
-/// of its own, so that Ctrl-C is not for it.
+/// Reads until we close the pipe or end; then waits for the last process to leave, for ten seconds at most. In a
+/// session of its own, so that Ctrl-C is not for it.
 const JANITOR: &str = "cat > /dev/null; for try in $(seq 100); do \
                        rmdir \"$0\" 2> /dev/null && exit; sleep 0.1; done";
 

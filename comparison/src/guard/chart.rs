@@ -1,5 +1,5 @@
-//! The chart for the documentation. In: the figures of all floods. Out: an SVG, what agents waited above, what the
-//! gateway's host computed below.
+//! The chart for the documentation. In: the figures of all floods. Out: an SVG. Its upper half shows how long agents
+//! waited, its lower half what the gateway's host computed.
 
 use std::error::Error;
 use std::path::Path;
@@ -9,8 +9,8 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::arms::Arm;
 use super::case::Case;
+use super::defence::Defence;
 use super::judge::{series, served};
 use super::run::Figures;
 
@@ -64,7 +64,7 @@ fn latency(cases: &[Case]) -> Panel {
     let height = |runs: &[Figures]| series(runs, |run| run.handshakes.p99_ms).median().log10();
     let decades = highest(cases, height).ceil().max(1.0);
     Panel {
-        title: "Agents that connect: 99th percentile in ms (logarithmic), and who was served where it was not all",
+        title: "Agents that connect: 99th percentile in ms (logarithmic), and the share served where it was not all",
         height,
         axis: (0.0, decades),
         labels: decades as usize + 1,
@@ -103,21 +103,21 @@ fn highest(cases: &[Case], height: fn(&[Figures]) -> f64) -> f64 {
 fn bars(case: &Case) -> Vec<(&'static str, RGBColor, &[Figures])> {
     let mut bars = vec![("quiet", QUIET, case.quiet.as_slice())];
     bars.extend(
-        case.arms
+        case.defences
             .iter()
-            .map(|(arm, runs)| (arm.name(), colour(*arm), runs.as_slice())),
+            .map(|(defence, runs)| (defence.name(), colour(*defence), runs.as_slice())),
     );
     bars
 }
 
 /// Colours that stay apart for most eyes (Okabe and Ito).
-fn colour(arm: Arm) -> RGBColor {
-    match arm {
-        Arm::Off => RGBColor(213, 94, 0),
-        Arm::Monitor => RGBColor(240, 228, 66),
-        Arm::Enforce => RGBColor(0, 114, 178),
-        Arm::NftLimit => RGBColor(86, 180, 233),
-        Arm::NftBan => RGBColor(0, 158, 115),
+fn colour(defence: Defence) -> RGBColor {
+    match defence {
+        Defence::Off => RGBColor(213, 94, 0),
+        Defence::Monitor => RGBColor(240, 228, 66),
+        Defence::Enforce => RGBColor(0, 114, 178),
+        Defence::NftLimit => RGBColor(86, 180, 233),
+        Defence::NftBan => RGBColor(0, 158, 115),
     }
 }
 
@@ -160,7 +160,7 @@ fn half(area: &Area<'_>, cases: &[Case], panel: &Panel) -> Result<(), Box<dyn Er
     Ok(())
 }
 
-/// The arms are the same for all floods.
+/// The defences are the same for all floods.
 fn legend(area: &Area<'_>, cases: &[Case]) -> Result<(), Box<dyn Error>> {
     let bars = cases.first().map(bars).unwrap_or_default();
     for (row, (name, colour, _)) in (2..).zip(bars) {

@@ -1,8 +1,8 @@
-//! Which promises were kept. In: the figures of one kind of flood. Out: those that were not, each with its numbers.
-//! Compares within rounds only, because the machine is another one a minute later.
+//! Checks the promises of the guard. In: the figures of one kind of flood. Out: the promises that were broken, each
+//! with its numbers. Compares within rounds only, because the machine drifts from minute to minute.
 
-use super::arms::{Arm, PENDING_MAX};
 use super::case::Case;
+use super::defence::{Defence, PENDING_MAX};
 use super::run::{Figures, Load};
 use crate::figures::Series;
 
@@ -26,13 +26,13 @@ pub fn broken(case: &Case, load: Load) -> Vec<String> {
             broken.push(format!("{}: {what}", case.kind.name()));
         }
     };
-    for (arm, runs) in &case.arms {
+    for (defence, runs) in &case.defences {
         let reached = least(runs, |run| run.reached_per_s) / f64::from(load.rate);
         promise(
             reached >= REACHED_MIN,
             format!(
                 "{}: the flood reaches {:.0} % of its rate",
-                arm.name(),
+                defence.name(),
                 reached * 100.0
             ),
         );
@@ -41,7 +41,7 @@ pub fn broken(case: &Case, load: Load) -> Vec<String> {
             busy <= BUSY_MAX,
             format!(
                 "{}: the load's own CPU is {:.0} % busy",
-                arm.name(),
+                defence.name(),
                 busy * 100.0
             ),
         );
@@ -51,14 +51,14 @@ pub fn broken(case: &Case, load: Load) -> Vec<String> {
         quiet >= 1.0,
         format!("quiet: {:.2} % of the agents' work is done", quiet * 100.0),
     );
-    if let Some(runs) = case.runs(Arm::Monitor) {
+    if let Some(runs) = case.runs(Defence::Monitor) {
         let dropped = most(runs, |run| run.dropped_per_s);
         promise(
             dropped == 0.0,
             format!("monitor: {dropped:.1} packets dropped in a second"),
         );
     }
-    if let Some(runs) = case.runs(Arm::Enforce) {
+    if let Some(runs) = case.runs(Defence::Enforce) {
         for (kept, what) in enforced(case, runs) {
             promise(kept, format!("enforce: {what}"));
         }
@@ -80,7 +80,7 @@ fn enforced(case: &Case, runs: &[Figures]) -> Vec<(bool, String)> {
         ),
     ];
     if case.kind.costs_cpu()
-        && let Some(off) = case.runs(Arm::Off)
+        && let Some(off) = case.runs(Defence::Off)
     {
         let ratio = cpu_ratio(&case.quiet, off, runs).median();
         promises.push((
@@ -138,7 +138,7 @@ fn most(runs: &[Figures], read: impl Fn(&Figures) -> f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guard::arms::Kind;
+    use crate::guard::defence::Kind;
     use crate::guard::run::Service;
     use std::time::Duration;
 
@@ -175,10 +175,10 @@ mod tests {
         let mut case = Case {
             kind,
             quiet: vec![good(0.5)],
-            arms: vec![
-                (Arm::Off, vec![good(2.5)]),
-                (Arm::Monitor, vec![good(2.5)]),
-                (Arm::Enforce, vec![good(0.6)]),
+            defences: vec![
+                (Defence::Off, vec![good(2.5)]),
+                (Defence::Monitor, vec![good(2.5)]),
+                (Defence::Enforce, vec![good(0.6)]),
             ],
         };
         change(&mut case);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     fn enforce(case: &mut Case) -> &mut Figures {
-        &mut case.arms[2].1[0]
+        &mut case.defences[2].1[0]
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
             ),
             (
                 Kind::Idle,
-                |case| case.arms[1].1[0].dropped_per_s = 0.1,
+                |case| case.defences[1].1[0].dropped_per_s = 0.1,
                 "monitor: 0.1",
             ),
             (
@@ -230,12 +230,12 @@ mod tests {
             ),
             (
                 Kind::Idle,
-                |case| case.arms[0].1[0].reached_per_s = 900.0,
+                |case| case.defences[0].1[0].reached_per_s = 900.0,
                 "90 % of its rate",
             ),
             (
                 Kind::Idle,
-                |case| case.arms[0].1[0].load_busy = 0.99,
+                |case| case.defences[0].1[0].load_busy = 0.99,
                 "99 % busy",
             ),
             (

@@ -1,20 +1,19 @@
-//! `cargo xtask bench guard`: authenticated agents at a steady rate while somebody floods the gateway, without the guard,
-//! with it, and with nftables instead. In: which floods, which arms, how many rounds. Out: a table for each flood,
-//! target/bench/guard.json, guard.md and guard.svg, and an error when a promise was not kept.
+//! `cargo xtask bench guard`: authenticated agents at a steady rate while attackers flood the gateway, without the
+//! guard, with it, and with nftables instead. In: which floods, which defences, how many rounds. Out: a table for each
+//! flood, target/bench/guard.json, guard.md and guard.svg, and an error when a promise was not kept.
 //!
-//! Everything happens in network namespaces of its own. The gateway and its host's packets have the first CPU, all else
-//! the second.
+//! All hosts are network namespaces. The gateway and its host's packets have the first CPU, everything else the second.
 
-mod arms;
 mod ban;
 mod case;
 mod cgroup;
 mod chart;
+mod defence;
+mod host_setup;
 mod judge;
 mod run;
-mod scene;
 mod throughput;
-mod world;
+mod topology;
 
 use std::fs;
 use std::time::Duration;
@@ -23,10 +22,10 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use crate::site::{self, Site};
+use crate::workspace::{self, Workspace};
 use crate::{figures, machine, process};
-use arms::{Arm, Kind};
 use case::Case;
+use defence::{Defence, Kind};
 use run::Load;
 
 /// How long a flood lasts.
@@ -41,10 +40,10 @@ pub struct Options {
     /// Only these floods; by default all.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KINDS")]
     kinds: Vec<Kind>,
-    /// Only these arms; by default all. The quiet run is always beside them.
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "ARMS")]
-    arms: Vec<Arm>,
-    /// Rounds; within each the arms take turns.
+    /// Only these defences; by default all. The quiet run is always beside them.
+    #[arg(long = "arms", value_enum, value_delimiter = ',', value_name = "ARMS")]
+    defences: Vec<Defence>,
+    /// Rounds; within each the defences take turns.
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Attempts of each flood in a second.
@@ -57,13 +56,13 @@ pub struct Options {
 
 /// Measures, prints, writes.
 pub fn run(options: &Options) -> Result<()> {
-    let site = Site::prepare("guard")?;
+    let workspace = Workspace::prepare("guard")?;
     process::make_room()?;
-    let measured = measure(&site, options);
-    site.keep_if_failed(measured)
+    let measured = measure(&workspace, options);
+    workspace.keep_if_failed(measured)
 }
 
-fn measure(site: &Site, options: &Options) -> Result<()> {
+fn measure(workspace: &Workspace, options: &Options) -> Result<()> {
     let load = Load {
         rate: options.rate,
         flood: if options.quick { FLOOD_QUICK } else { FLOOD },
@@ -71,20 +70,20 @@ fn measure(site: &Site, options: &Options) -> Result<()> {
     let mut cases = Vec::new();
     let mut broken = Vec::new();
     for &kind in chosen(&options.kinds) {
-        let case = rounds(site, options, load, kind)?;
+        let case = rounds(workspace, options, load, kind)?;
         broken.extend(judge::broken(&case, load));
         figures::table(&title(&case, load), &case::HEAD, &case.rows());
         cases.push(case);
         save(&cases, load)?;
     }
     if !options.quick {
-        let rates = throughput::measure(site, options.rounds)?;
+        let rates = throughput::measure(workspace, options.rounds)?;
         let part = Map::from_iter([("throughput".to_owned(), rates)]);
-        figures::save(&site::folder().join("guard.json"), part)?;
+        figures::save(&workspace::results_folder().join("guard.json"), part)?;
     }
     println!(
         "\nwritten to {}: guard.json, guard.md, guard.svg",
-        site::folder().display()
+        workspace::results_folder().display()
     );
     if !broken.is_empty() {
         bail!("promises that were not kept:\n  {}", broken.join("\n  "));
@@ -93,21 +92,21 @@ fn measure(site: &Site, options: &Options) -> Result<()> {
 }
 
 /// All rounds of one flood.
-fn rounds(site: &Site, options: &Options, load: Load, kind: Kind) -> Result<Case> {
-    let mut case = Case::new(kind, chosen(&options.arms));
+fn rounds(workspace: &Workspace, options: &Options, load: Load, kind: Kind) -> Result<Case> {
+    let mut case = Case::new(kind, chosen(&options.defences));
     for round in 1..=options.rounds {
-        let say = |arm: &str| {
+        let say = |defence: &str| {
             eprintln!(
-                "{}, round {round} of {}: {arm}",
+                "{}, round {round} of {}: {defence}",
                 kind.name(),
                 options.rounds
             )
         };
         say("quiet");
-        case.quiet.push(run::measure(site, load, kind, None)?);
-        for (arm, runs) in &mut case.arms {
-            say(arm.name());
-            runs.push(run::measure(site, load, kind, Some(*arm))?);
+        case.quiet.push(run::measure(workspace, load, kind, None)?);
+        for (defence, runs) in &mut case.defences {
+            say(defence.name());
+            runs.push(run::measure(workspace, load, kind, Some(*defence))?);
         }
     }
     Ok(case)
@@ -122,7 +121,7 @@ fn chosen<T: ValueEnum>(given: &[T]) -> &[T] {
 }
 
 fn title(case: &Case, load: Load) -> String {
-    let runs = || case.arms.iter().flat_map(|(_, runs)| runs);
+    let runs = || case.defences.iter().flat_map(|(_, runs)| runs);
     let reached = runs()
         .map(|run| run.reached_per_s)
         .fold(f64::INFINITY, f64::min);
@@ -141,13 +140,13 @@ fn save(cases: &[Case], load: Load) -> Result<()> {
     let settings = json!({
         "flood_per_second": load.rate,
         "flood_seconds": load.flood.as_secs(),
-        "attackers": world::ATTACKERS,
+        "attackers": topology::ATTACKERS,
         "agents_connecting_per_second": run::HANDSHAKES_PER_SECOND,
         "agents_streams": run::STREAMS,
         "agents_messages_per_second": run::MESSAGES_PER_SECOND,
-        "max_pending": arms::PENDING_MAX,
-        "ban_threshold": arms::BAN_POINTS,
-        "nft_connections_per_second": arms::CONNECTIONS_PER_SECOND,
+        "max_pending": defence::PENDING_MAX,
+        "ban_threshold": defence::BAN_POINTS,
+        "nft_connections_per_second": defence::CONNECTIONS_PER_SECOND,
     });
     let floods: Map<String, Value> = cases
         .iter()
@@ -158,7 +157,7 @@ fn save(cases: &[Case], load: Load) -> Result<()> {
         ("settings".to_owned(), settings),
         ("floods".to_owned(), floods.into()),
     ];
-    let folder = site::folder();
+    let folder = workspace::results_folder();
     figures::save(&folder.join("guard.json"), Map::from_iter(parts))?;
     fs::write(folder.join("guard.md"), case::markdown(cases))?;
     chart::draw(&folder.join("guard.svg"), cases)

@@ -1,5 +1,5 @@
-//! One run: agents at a steady rate, a flood at another, one arm. In: what to run. Out: what the agents got, what it cost.
-//! Everything is new for each run: hosts, gateway, rules. Bounded by the flood's time and the time-outs.
+//! One run: agents at a steady rate, a flood at another, one defence. In: what to run. Out: what the agents got and
+//! what that cost. Makes hosts, gateway and rules anew for each run. Bounded by the flood's time and the time-outs.
 
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -10,15 +10,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::arms::{Arm, Kind, PORT};
 use super::cgroup::Cgroup;
-use super::scene::{Scene, State, on};
-use super::world::{
-    AGENTS_GATEWAY, AGENTS_SOURCES, ATTACKERS_GATEWAY, ATTACKERS_SOURCES, Packets, World,
+use super::defence::{Defence, Kind, PORT};
+use super::host_setup::{HostSetup, State, on};
+use super::topology::{
+    AGENTS_GATEWAY, AGENTS_SOURCES, ATTACKERS_GATEWAY, ATTACKERS_SOURCES, Packets, Topology,
 };
 use crate::load::{self, Report};
 use crate::process::{Cpu, Process};
-use crate::site::Site;
+use crate::workspace::Workspace;
 
 /// Short connections of the agents in a second.
 pub const HANDSHAKES_PER_SECOND: u32 = 100;
@@ -78,7 +78,7 @@ pub struct Figures {
     pub messages: Service,
     /// CPU of the gateway, in seconds of the run.
     pub gateway_cpu_s: f64,
-    /// CPU of its host's kernel for taking packets.
+    /// CPU of its setup's kernel for taking packets.
     pub packets_cpu_s: f64,
     /// How busy the CPU of the load was.
     pub load_busy: f64,
@@ -92,29 +92,36 @@ pub struct Figures {
     pub over_cap: f64,
     /// The most connections that one attacker held at a time, for half a second at least.
     pub held_max: f64,
-    /// From the flood's start to the first ban, in seconds; not a number where nobody was banned.
+    /// From the flood's start to the first ban, in seconds; not a number without a ban.
     pub first_ban_s: f64,
 }
 
-/// Runs a kind of flood against an arm, or nothing at all: the quiet run.
-pub fn measure(site: &Site, load: Load, kind: Kind, arm: Option<Arm>) -> Result<Figures> {
-    let world = World::new(Packets::Threaded)?;
+/// Runs a kind of flood against a defence, or nothing at all: the quiet run.
+pub fn measure(
+    workspace: &Workspace,
+    load: Load,
+    kind: Kind,
+    defence: Option<Defence>,
+) -> Result<Figures> {
+    let topology = Topology::new(Packets::Threaded)?;
     let cgroup = Cgroup::new()?;
-    let mut scene = Scene::start(site, &world, &cgroup, arm, "echo")?;
-    warm_up(site, &world)?;
+    let mut setup = HostSetup::start(workspace, &topology, &cgroup, defence, "echo")?;
+    warm_up(workspace, &topology)?;
     let span = load.flood + LEAD;
-    let handshakes = handshakes(site, &world, span)?;
-    let messages = messages(site, &world, span)?;
+    let handshakes = handshakes(workspace, &topology, span)?;
+    let messages = messages(workspace, &topology, span)?;
     thread::sleep(LEAD);
-    let before = scene.state()?;
-    let flood = arm.map(|_| flood(site, &world, load, kind)).transpose()?;
-    let held_max = watch(&scene, load.flood + START)?;
-    let after = scene.state()?;
+    let before = setup.state()?;
+    let flood = defence
+        .map(|_| flood(workspace, &topology, load, kind))
+        .transpose()?;
+    let held_max = watch(&setup, load.flood + START)?;
+    let after = setup.state()?;
     let flood = flood.map(load::finish).transpose()?;
     let handshakes = load::finish(handshakes)?;
     let messages = load::finish(messages)?;
-    scene.gateway()?;
-    let first_ban_s = match (&flood, scene.first_ban()?) {
+    setup.gateway()?;
+    let first_ban_s = match (&flood, setup.first_ban()?) {
         (Some(flood), Some(ban)) => since_start(flood, ban)?,
         _ => f64::NAN,
     };
@@ -200,11 +207,11 @@ impl Service {
     }
 }
 
-/// A start is slow for reasons that have nothing to do with a flood: nobody has touched the pages yet, nor asked for the
-/// hardware addresses.
-fn warm_up(site: &Site, world: &World) -> Result<()> {
+/// A start is slow for other reasons than a flood: the first connections touch the pages and ask for hardware
+/// addresses.
+fn warm_up(workspace: &Workspace, topology: &Topology) -> Result<()> {
     let how = ["--confirm", "echo", "--rate", "200", "--connections", "20"];
-    let report = load::finish(agents(site, world, "handshake", WARM_UP, &how)?)?;
+    let report = load::finish(agents(workspace, topology, "handshake", WARM_UP, &how)?)?;
     ensure!(
         report.number("/failed")? == 0.0,
         "the agents are not served"
@@ -213,7 +220,7 @@ fn warm_up(site: &Site, world: &World) -> Result<()> {
 }
 
 /// Agents that connect, say something and go.
-fn handshakes(site: &Site, world: &World, span: Duration) -> Result<Process> {
+fn handshakes(workspace: &Workspace, topology: &Topology, span: Duration) -> Result<Process> {
     // All that can wait at once, so that none has to wait for another.
     let connections = u64::from(HANDSHAKES_PER_SECOND) * (AGENT_TIMEOUT.as_secs() + 1);
     let rate = HANDSHAKES_PER_SECOND.to_string();
@@ -226,34 +233,44 @@ fn handshakes(site: &Site, world: &World, span: Duration) -> Result<Process> {
         "--connections",
         &connections,
     ];
-    agents(site, world, "handshake", span, &how)
+    agents(workspace, topology, "handshake", span, &how)
 }
 
 /// Agents that stay, and say something now and then.
-fn messages(site: &Site, world: &World, span: Duration) -> Result<Process> {
+fn messages(workspace: &Workspace, topology: &Topology, span: Duration) -> Result<Process> {
     let (rate, connections) = (MESSAGES_PER_SECOND.to_string(), STREAMS.to_string());
     let how = ["--rate", &rate, "--connections", &connections];
-    agents(site, world, "echo", span, &how)
+    agents(workspace, topology, "echo", span, &how)
 }
 
-fn agents(site: &Site, world: &World, name: &str, span: Duration, how: &[&str]) -> Result<Process> {
-    let command = world.agents.command(&on(Cpu::Client), &site.loadgen);
+fn agents(
+    workspace: &Workspace,
+    topology: &Topology,
+    name: &str,
+    span: Duration,
+    how: &[&str],
+) -> Result<Process> {
+    let command = topology
+        .agents
+        .command(&on(Cpu::Client), &workspace.loadgen);
     let target = format!("{AGENTS_GATEWAY}:{PORT}");
-    let mut command = load::agents(command, site, name, &target, 50);
+    let mut command = load::agents(command, workspace, name, &target, 50);
     command
         .args(["--sources", AGENTS_SOURCES, "--allow-failures"])
         .args(["--timeout", &duration(AGENT_TIMEOUT)])
         .args(["--for", &duration(span)])
         .args(how);
-    Process::start(command, &site.path(&format!("{name}.log")))
+    Process::start(command, &workspace.path(&format!("{name}.log")))
 }
 
-fn flood(site: &Site, world: &World, load: Load, kind: Kind) -> Result<Process> {
-    // Attackers share a CPU with those who measure: they run when nobody else wants to.
+fn flood(workspace: &Workspace, topology: &Topology, load: Load, kind: Kind) -> Result<Process> {
+    // Attackers share a CPU with the agents that are measured, and run when no other process there does.
     let idle = ["chrt", "--idle", "0"].map(str::to_owned);
     let before = [&on(Cpu::Client)[..], &idle].concat();
-    let mut command = world.attackers.command(&before, Path::new(&site.loadgen));
-    // All of the flood, should nobody ever answer.
+    let mut command = topology
+        .attackers
+        .command(&before, Path::new(&workspace.loadgen));
+    // All attempts at once, in case none is answered.
     let connections = u64::from(load.rate) * (load.flood.as_secs() + 1);
     command
         .args(["flood", kind.name(), "--json", "--allow-failures"])
@@ -266,17 +283,17 @@ fn flood(site: &Site, world: &World, load: Load, kind: Kind) -> Result<Process> 
     if kind != Kind::Syn {
         command.args(["--sources", ATTACKERS_SOURCES]);
     }
-    Process::start(command, &site.path("flood.log"))
+    Process::start(command, &workspace.path("flood.log"))
 }
 
-/// Waits, and looks now and then at the connections that attackers have open. Returns the most that one of them held from
-/// one look to the next: what the gateway has just accepted, to turn it away, is not held.
-fn watch(scene: &Scene<'_>, span: Duration) -> Result<u32> {
+/// Waits, and looks now and then at the connections that attackers have open. Returns the most that one of them held
+/// from one look to the next: a connection that the gateway accepts only to reject it is not held.
+fn watch(setup: &HostSetup<'_>, span: Duration) -> Result<u32> {
     let end = Instant::now() + span;
     let (mut most, mut before) = (0, HashSet::new());
     while end.saturating_duration_since(Instant::now()) > LOOK {
         thread::sleep(LOOK);
-        let now = scene.held()?;
+        let now = setup.held()?;
         let mut held: HashMap<Ipv4Addr, u32> = HashMap::new();
         for peer in now.intersection(&before) {
             *held.entry(*peer.ip()).or_default() += 1;

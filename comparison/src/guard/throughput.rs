@@ -1,5 +1,5 @@
-//! What attaching costs bulk throughput over a cable: plain TCP past the gateway and a stream through it, without the
-//! guard and with it. In: rounds. Out: Gbit/s. Each transfer is bounded in time.
+//! What an attached guard costs bulk throughput over a cable: plain TCP past the gateway and a stream through it,
+//! without the guard and with it. In: rounds. Out: Gbit/s. Each transfer is bounded in time.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::arms::{Arm, PORT};
 use super::cgroup::Cgroup;
-use super::scene::{Scene, on};
-use super::world::{AGENTS_GATEWAY, Packets, World};
+use super::defence::{Defence, PORT};
+use super::host_setup::{HostSetup, on};
+use super::topology::{AGENTS_GATEWAY, Packets, Topology};
 use crate::figures::{Series, table};
 use crate::load;
 use crate::process::{Cpu, Process};
-use crate::site::Site;
+use crate::workspace::Workspace;
 
 /// How long each transfer lasts.
 const SPAN: Duration = Duration::from_secs(3);
@@ -24,11 +24,19 @@ const SPAN: Duration = Duration::from_secs(3);
 const CHUNK_BYTES: usize = 256 * 1024;
 
 /// How the interface takes packets, and whether the guard is there.
-const WAYS: [(&str, Packets, Arm); 4] = [
-    ("veth as made, guard off", Packets::AsMade, Arm::Off),
-    ("veth as made, monitor", Packets::AsMade, Arm::Monitor),
-    ("GRO and a thread, guard off", Packets::Threaded, Arm::Off),
-    ("GRO and a thread, monitor", Packets::Threaded, Arm::Monitor),
+const WAYS: [(&str, Packets, Defence); 4] = [
+    ("veth as made, guard off", Packets::AsMade, Defence::Off),
+    ("veth as made, monitor", Packets::AsMade, Defence::Monitor),
+    (
+        "GRO and a thread, guard off",
+        Packets::Threaded,
+        Defence::Off,
+    ),
+    (
+        "GRO and a thread, monitor",
+        Packets::Threaded,
+        Defence::Monitor,
+    ),
 ];
 
 /// Gbit/s of one way, a value for each round.
@@ -39,20 +47,22 @@ struct Rates {
 }
 
 /// Measures the ways in turn, in each round.
-pub fn measure(site: &Site, rounds: u32) -> Result<Value> {
+pub fn measure(workspace: &Workspace, rounds: u32) -> Result<Value> {
     let mut all: [Rates; WAYS.len()] = Default::default();
     for round in 1..=rounds {
-        for ((name, packets, arm), rates) in WAYS.iter().zip(&mut all) {
+        for ((name, packets, defence), rates) in WAYS.iter().zip(&mut all) {
             eprintln!("throughput, round {round} of {rounds}: {name}");
-            let world = World::new(*packets)?;
+            let topology = Topology::new(*packets)?;
             let cgroup = Cgroup::new()?;
-            let scene = Scene::start(site, &world, &cgroup, Some(*arm), "sink")?;
-            rates.plain.push(plain(site, &world).context("plain TCP")?);
-            rates.gateway.push(through(site, &world)?);
-            drop(scene);
+            let setup = HostSetup::start(workspace, &topology, &cgroup, Some(*defence), "sink")?;
+            rates
+                .plain
+                .push(plain(workspace, &topology).context("plain TCP")?);
+            rates.gateway.push(through(workspace, &topology)?);
+            drop(setup);
         }
     }
-    let row = |(way, rates): (&(&str, Packets, Arm), &Rates)| {
+    let row = |(way, rates): (&(&str, Packets, Defence), &Rates)| {
         vec![
             way.0.to_owned(),
             rates.plain.shown(1),
@@ -73,12 +83,14 @@ pub fn measure(site: &Site, rounds: u32) -> Result<Value> {
         .into())
 }
 
-/// From the agents' host to a plain sink on the gateway's, on the interface that the guard is attached to.
-fn plain(site: &Site, world: &World) -> Result<f64> {
-    let command = world.gateway.command(&on(Cpu::Server), &site.loadgen);
-    let log = site.path("sink.log");
+/// From the agents' setup to a plain sink on the gateway's, on the interface that the guard is attached to.
+fn plain(workspace: &Workspace, topology: &Topology) -> Result<f64> {
+    let command = topology
+        .gateway
+        .command(&on(Cpu::Server), &workspace.loadgen);
+    let log = workspace.path("sink.log");
     let (_sink, port) = load::serve(command, "sink", AGENTS_GATEWAY, &log)?;
-    let mut stream = world
+    let mut stream = topology
         .agents
         .enter(|| Ok(TcpStream::connect((AGENTS_GATEWAY, port))?))?;
     let chunk = vec![0; CHUNK_BYTES];
@@ -98,14 +110,16 @@ fn plain(site: &Site, world: &World) -> Result<f64> {
 }
 
 /// From an agent through the gateway to the sink behind it.
-fn through(site: &Site, world: &World) -> Result<f64> {
-    let command = world.agents.command(&on(Cpu::Client), &site.loadgen);
+fn through(workspace: &Workspace, topology: &Topology) -> Result<f64> {
+    let command = topology
+        .agents
+        .command(&on(Cpu::Client), &workspace.loadgen);
     let target = format!("{AGENTS_GATEWAY}:{PORT}");
-    let mut command = load::agents(command, site, "stream", &target, 1);
+    let mut command = load::agents(command, workspace, "stream", &target, 1);
     command
         .args(["--direction", "up", "--bytes", "1TiB"])
         .args(["--for", &humantime::format_duration(SPAN).to_string()]);
-    let report = load::finish(Process::start(command, &site.path("stream.log"))?)?;
+    let report = load::finish(Process::start(command, &workspace.path("stream.log"))?)?;
     Ok(gigabits(
         report.number("/bytes_up")?,
         report.number("/elapsed_seconds")?,

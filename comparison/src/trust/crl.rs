@@ -1,5 +1,6 @@
 //! A revocation list of a million entries: memory, what its reloads do to handshakes that go on meanwhile, and what a
-//! lookup costs beside a list of ten. In: rounds, entries. Out: latencies with and without reloads in turn, memory, CPU.
+//! lookup costs beside a list of ten. In: rounds, entries. Out: latencies with and without reloads in turn, memory,
+//! CPU.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use crate::figures::{Series, table};
 use crate::gateway::{Gateway, Setup};
 use crate::load::{self, Report};
 use crate::process::Process;
-use crate::site::Site;
+use crate::workspace::Workspace;
 
 /// How long the load of each half of a round lasts.
 const PHASE: Duration = Duration::from_secs(10);
@@ -43,21 +44,21 @@ const QUANTILES: [(&str, &str); 4] = [
 type Latencies = [Series; QUANTILES.len()];
 
 /// Measures.
-pub fn measure(site: &Site, options: &Options) -> Result<Finding> {
+pub fn measure(workspace: &Workspace, options: &Options) -> Result<Finding> {
     let entries = u64::from(options.entries);
-    let bytes = site.revocation_list(LISTS[0], 0, entries)?;
+    let bytes = workspace.revocation_list(LISTS[0], 0, entries)?;
     for (name, fewer) in LISTS[1..].iter().zip(1..) {
-        site.revocation_list(name, 0, entries - fewer)?;
+        workspace.revocation_list(name, 0, entries - fewer)?;
     }
-    site.revocation_list("long.crl", 0, 10)?;
-    site.revocation_list("short.crl", 0, 10)?;
-    let (_backend, backend) = load::backend(site)?;
+    workspace.revocation_list("long.crl", 0, 10)?;
+    workspace.revocation_list("short.crl", 0, 10)?;
+    let (_backend, backend) = load::backend(workspace)?;
     let start = |name, crl| {
         Gateway::start(
-            site,
+            workspace,
             &Setup {
                 name,
-                program: &site.gateway,
+                program: &workspace.gateway,
                 backend,
                 crl: Some(crl),
                 provider: None,
@@ -67,22 +68,22 @@ pub fn measure(site: &Site, options: &Options) -> Result<Finding> {
     };
     let long = start("long", "long.crl")?;
     let short = start("short", "short.crl")?;
-    let mut lists = Lists { site, turn: 0 };
+    let mut lists = Lists { workspace, turn: 0 };
 
     let memory = memory(&long, &mut lists)?;
     let mut quiet = Latencies::default();
     let mut reloading = Latencies::default();
     let mut reloads = Series::default();
     for round in 1..=options.rounds {
-        take(&mut quiet, &phase(site, &long, None)?)?;
+        take(&mut quiet, &phase(workspace, &long, None)?)?;
         take(
             &mut reloading,
-            &phase(site, &long, Some((&mut lists, &mut reloads)))?,
+            &phase(workspace, &long, Some((&mut lists, &mut reloads)))?,
         )?;
         eprintln!("round {round} of {}", options.rounds);
     }
     let peak = long.process.memory_kib("VmHWM")?;
-    let (of_ten, of_many) = lookups(site, &short, &long, options.rounds)?;
+    let (of_ten, of_many) = lookups(workspace, &short, &long, options.rounds)?;
 
     show(&quiet, &reloading, &reloads);
     show_memory(&memory, peak, entries, bytes);
@@ -112,10 +113,10 @@ pub fn measure(site: &Site, options: &Options) -> Result<Finding> {
     })
 }
 
-/// Long lists that differ in length, one after the other. The gateway knows a list again that it has in use, or had until a
-/// moment ago; with three of them each reload reads and verifies a million entries.
+/// Long lists that differ in length, one after the other. The gateway knows a list again that it has in use, or had
+/// until a moment ago; with three of them each reload reads and verifies a million entries.
 struct Lists<'a> {
-    site: &'a Site,
+    workspace: &'a Workspace,
     turn: usize,
 }
 
@@ -125,9 +126,9 @@ impl Lists<'_> {
         let name = LISTS[self.turn % LISTS.len()];
         self.turn += 1;
         // A second name, because what is renamed is gone from where it was; copying would disturb what is measured.
-        let link = self.site.path("next.crl");
-        std::fs::hard_link(self.site.path(name), &link)?;
-        let change = gateway.replace(&link, &self.site.path("long.crl"))?;
+        let link = self.workspace.path("next.crl");
+        std::fs::hard_link(self.workspace.path(name), &link)?;
+        let change = gateway.replace(&link, &self.workspace.path("long.crl"))?;
         Ok(change.took.as_secs_f64())
     }
 }
@@ -153,15 +154,15 @@ fn memory(gateway: &Gateway, lists: &mut Lists<'_>) -> Result<Memory> {
 
 /// Handshakes at a fixed rate, with reloads one after the other meanwhile or without.
 fn phase(
-    site: &Site,
+    workspace: &Workspace,
     gateway: &Gateway,
     reloads: Option<(&mut Lists<'_>, &mut Series)>,
 ) -> Result<Report> {
-    let mut command = load::scenario(site, "handshake", gateway.port, 1);
+    let mut command = load::scenario(workspace, "handshake", gateway.port, 1);
     command
         .args(["--rate", RATE, "--connections", "64"])
         .args(["--for", &format!("{}s", PHASE.as_secs())]);
-    let process = Process::start(command, &site.path("phase.log"))?;
+    let process = Process::start(command, &workspace.path("phase.log"))?;
     if let Some((lists, took)) = reloads {
         let end = Instant::now() + PHASE;
         while Instant::now() + PAUSE < end {
@@ -180,15 +181,20 @@ fn take(latencies: &mut Latencies, report: &Report) -> Result<()> {
 }
 
 /// CPU of full handshakes against both lists in turn.
-fn lookups(site: &Site, short: &Gateway, long: &Gateway, rounds: u32) -> Result<(Series, Series)> {
+fn lookups(
+    workspace: &Workspace,
+    short: &Gateway,
+    long: &Gateway,
+    rounds: u32,
+) -> Result<(Series, Series)> {
     let (mut of_ten, mut of_many) = (Series::default(), Series::default());
     for _ in 0..rounds {
         for (gateway, series) in [(short, &mut of_ten), (long, &mut of_many)] {
-            let mut command = load::scenario(site, "handshake", gateway.port, 1);
+            let mut command = load::scenario(workspace, "handshake", gateway.port, 1);
             command
                 .args(["--count", HANDSHAKES, "--connections", "8"])
                 .args(["--server-pid", &gateway.process.pid().to_string()]);
-            let report = load::run(command, &site.path("lookup.log"))?;
+            let report = load::run(command, &workspace.path("lookup.log"))?;
             series.push(report.number("/server/cpu_per_unit/value")?);
         }
     }

@@ -1,6 +1,6 @@
 //! `cargo xtask bench trust`: what trust that holds costs, and how fast it acts.
-//! In: which parts, how many rounds. Out: a table for each part, target/bench/trust.json, and an error when a promise that
-//! is given as a figure was not kept.
+//! In: which parts, how many rounds. Out: a table for each part, target/bench/trust.json, and an error when a promise
+//! that is given as a figure was not kept.
 
 mod crl;
 mod names;
@@ -15,7 +15,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 
-use crate::site::{self, Site};
+use crate::workspace::{self, Workspace};
 use crate::{figures, machine, process};
 
 /// What to measure and how often.
@@ -46,7 +46,7 @@ pub struct Options {
 enum Part {
     /// CPU for each full and each resumed handshake, beside Envoy's.
     Resume,
-    /// From a new revocation list to the last byte of whom it names.
+    /// From a new revocation list to the last byte of a revoked client.
     Revoke,
     /// A list of a million entries, reloaded under load.
     Crl,
@@ -72,23 +72,23 @@ pub fn run(options: &Options) -> Result<()> {
         [] => Part::value_variants(),
         parts => parts,
     };
-    let site = Site::prepare("trust")?;
+    let workspace = Workspace::prepare("trust")?;
     process::make_room()?;
-    let measured = measure(&site, options, parts);
-    site.keep_if_failed(measured)
+    let measured = measure(&workspace, options, parts);
+    workspace.keep_if_failed(measured)
 }
 
-fn measure(site: &Site, options: &Options, parts: &[Part]) -> Result<()> {
-    let file = site::folder().join("trust.json");
+fn measure(workspace: &Workspace, options: &Options, parts: &[Part]) -> Result<()> {
+    let file = workspace::results_folder().join("trust.json");
     let mut broken = Vec::new();
     for &part in parts {
         let finding = match part {
-            Part::Resume => resume::measure(site, options)?,
-            Part::Revoke => revoke::measure(site, options.connections as usize)?,
-            Part::Crl => crl::measure(site, options)?,
-            Part::Reload => reload::measure(site)?,
-            Part::Names => names::measure(site)?,
-            Part::Rules => rules::measure(site, options)?,
+            Part::Resume => resume::measure(workspace, options)?,
+            Part::Revoke => revoke::measure(workspace, options.connections as usize)?,
+            Part::Crl => crl::measure(workspace, options)?,
+            Part::Reload => reload::measure(workspace)?,
+            Part::Names => names::measure(workspace)?,
+            Part::Rules => rules::measure(workspace, options)?,
         };
         broken.extend(finding.broken);
         // At once, so that a later part that fails does not take this one along.

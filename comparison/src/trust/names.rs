@@ -1,6 +1,6 @@
-//! Trust while the resolver says nothing: six names of servers that cannot be resolved, and a gateway that must not mind.
-//! In: nothing. Out: how long the start, a revocation, a client that stays and SIGTERM take. Takes root, for a resolv.conf of
-//! its own in a mount namespace of its own.
+//! Trust while the resolver does not answer: six names of servers that cannot be resolved must not delay the gateway.
+//! In: nothing. Out: how long the start, a revocation, a client that stays and SIGTERM take. Takes root, for a
+//! resolv.conf of its own in a mount namespace of its own.
 
 use std::fs;
 use std::net::{TcpStream, UdpSocket};
@@ -18,7 +18,7 @@ use crate::figures::table;
 use crate::load;
 use crate::metrics;
 use crate::process::{Cpu, Process, pinned};
-use crate::site::{Site, free_port};
+use crate::workspace::{Workspace, free_port};
 
 /// The loopback address of the resolver that says nothing, with the port that resolvers have.
 const RESOLVER: &str = "127.83.73.76";
@@ -38,35 +38,38 @@ const CONNECTIONS: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Measures.
-pub fn measure(site: &Site) -> Result<Finding> {
+pub fn measure(workspace: &Workspace) -> Result<Finding> {
     let _silent = UdpSocket::bind((RESOLVER, 53)).context("binding port 53 takes root")?;
-    fs::write(site.path("resolv.conf"), format!("nameserver {RESOLVER}\n"))?;
-    site.revocation_list("nobody.crl", 0, 10)?;
-    site.revocation_list("one.crl", 1, 10)?;
-    let (_backend, backend) = load::backend(site)?;
+    fs::write(
+        workspace.path("resolv.conf"),
+        format!("nameserver {RESOLVER}\n"),
+    )?;
+    workspace.revocation_list("nobody.crl", 0, 10)?;
+    workspace.revocation_list("one.crl", 1, 10)?;
+    let (_backend, backend) = load::backend(workspace)?;
     let (port, admin) = (free_port()?, free_port()?);
-    let configuration = site.path("portcullis.toml");
-    let text = |list: &str, group: &str| text(site, [port, admin, backend], list, group);
+    let configuration = workspace.path("portcullis.toml");
+    let text = |list: &str, group: &str| text(workspace, [port, admin, backend], list, group);
     fs::write(&configuration, text("nobody.crl", "before"))?;
 
     let started = Instant::now();
-    let log = site.path("portcullis.log");
-    let mut gateway = Process::start(command(site, &configuration), &log)?;
+    let log = workspace.path("portcullis.log");
+    let mut gateway = Process::start(command(workspace, &configuration), &log)?;
     until(&mut gateway, || page(admin, "/readyz").is_ok())?;
     let ready = started.elapsed();
 
-    let journal = site.path("journal.txt");
-    let mut holding = load::scenario(site, "hold", port, CONNECTIONS);
+    let journal = workspace.path("journal.txt");
+    let mut holding = load::scenario(workspace, "hold", port, CONNECTIONS);
     holding
         .args(["--connections", &CONNECTIONS.to_string()])
         .args(["--for", "8s", "--beat", "100ms", "--journal"])
         .arg(&journal);
-    let holding = Process::start(holding, &site.path("hold.log"))?;
+    let holding = Process::start(holding, &workspace.path("hold.log"))?;
     until(&mut gateway, || journal.exists())?;
     // The list and six more names in one step.
-    fs::write(site.path("next.toml"), text("one.crl", "after"))?;
+    fs::write(workspace.path("next.toml"), text("one.crl", "after"))?;
     let changed = UNIX_EPOCH.elapsed()?;
-    fs::rename(site.path("next.toml"), &configuration)?;
+    fs::rename(workspace.path("next.toml"), &configuration)?;
     let report = load::finish(holding)?;
     let revoked = closed_at(&journal)?.saturating_sub(changed);
     let held = report.detail("held to the end");
@@ -121,13 +124,13 @@ fn conclude(ready: Duration, revoked: Duration, end: Duration, held: u64) -> Fin
 }
 
 /// The gateway in a mount namespace with its own resolv.conf, on the server's CPU.
-fn command(site: &Site, configuration: &Path) -> Command {
+fn command(workspace: &Workspace, configuration: &Path) -> Command {
     let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
     let mut command = pinned(Cpu::Server, Path::new("unshare"));
     command
         .args(["--mount", "--propagation", "private", "sh", "-c", script])
-        .arg(site.path("resolv.conf"))
-        .arg(&site.gateway)
+        .arg(workspace.path("resolv.conf"))
+        .arg(&workspace.gateway)
         .arg("run")
         .arg("--config")
         .arg(configuration);
@@ -162,11 +165,16 @@ fn page(admin: u16, path: &str) -> Result<String> {
     metrics::page(TcpStream::connect(("127.0.0.1", admin))?, path)
 }
 
-fn text(site: &Site, [port, admin, backend]: [u16; 3], list: &str, group: &str) -> String {
+fn text(
+    workspace: &Workspace,
+    [port, admin, backend]: [u16; 3],
+    list: &str,
+    group: &str,
+) -> String {
     let names: Vec<String> = (1..=NAMES)
         .map(|number| format!("{group}-{number}.test:4317"))
         .collect();
-    let path = |name: &str| site.path(name);
+    let path = |name: &str| workspace.path(name);
     format!(
         "[workers]\ncount = 1\n\n[admin]\naddress = \"127.0.0.1:{admin}\"\n\n\
          [[listener]]\nname = \"edge\"\naddress = \"127.0.0.1:{port}\"\ncertificate = {:?}\nkey = {:?}\n\

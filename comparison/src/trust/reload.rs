@@ -13,7 +13,7 @@ use crate::figures::{Series, table};
 use crate::gateway::{Gateway, Setup};
 use crate::load;
 use crate::process::Process;
-use crate::site::Site;
+use crate::workspace::Workspace;
 
 /// Reloads in a row.
 const RELOADS: usize = 100;
@@ -79,14 +79,14 @@ struct Done {
 }
 
 /// Measures.
-pub fn measure(site: &Site) -> Result<Finding> {
-    site.revocation_list("agents.crl", 0, 10)?;
-    let (_backend, backend) = load::backend(site)?;
+pub fn measure(workspace: &Workspace) -> Result<Finding> {
+    workspace.revocation_list("agents.crl", 0, 10)?;
+    let (_backend, backend) = load::backend(workspace)?;
     let gateway = Gateway::start(
-        site,
+        workspace,
         &Setup {
             name: "portcullis",
-            program: &site.gateway,
+            program: &workspace.gateway,
             backend,
             crl: Some("agents.crl"),
             provider: None,
@@ -99,11 +99,11 @@ pub fn measure(site: &Site) -> Result<Finding> {
     let started = Instant::now();
     let mut running = Vec::new();
     for (name, scenario, arguments) in LOADS {
-        let log = site.path(&format!("{}.log", name.replace(' ', "-")));
-        let process = Process::start(command(site, scenario, arguments, gateway.port), &log)?;
+        let log = workspace.path(&format!("{}.log", name.replace(' ', "-")));
+        let process = Process::start(command(workspace, scenario, arguments, gateway.port), &log)?;
         running.push((name, process));
     }
-    let (warm, took) = reload_often(site, &gateway)?;
+    let (warm, took) = reload_often(workspace, &gateway)?;
     let end = state(&gateway)?;
     ensure!(
         started.elapsed() < SPAN,
@@ -146,27 +146,28 @@ pub fn measure(site: &Site) -> Result<Finding> {
     })
 }
 
-fn command(site: &Site, scenario: &str, arguments: &[&str], port: u16) -> Command {
-    let mut command = load::scenario(site, scenario, port, 50);
+fn command(workspace: &Workspace, scenario: &str, arguments: &[&str], port: u16) -> Command {
+    let mut command = load::scenario(workspace, scenario, port, 50);
     command
         .args(arguments)
         .args(["--for", &format!("{}s", SPAN.as_secs())]);
     command
 }
 
-/// Changes the list, and the certificate with its key, in turn; returns the state when warm and how long each reload took.
-fn reload_often(site: &Site, gateway: &Gateway) -> Result<(State, Series)> {
+/// Changes the list, and the certificate with its key, in turn; returns the state when warm and how long each reload
+/// took.
+fn reload_often(workspace: &Workspace, gateway: &Gateway) -> Result<(State, Series)> {
     let mut took = Series::default();
     let mut warm = state(gateway)?;
     for number in 1..=RELOADS {
         let start = Instant::now();
         let change = if number.is_multiple_of(2) {
             // Never an agent of the load: those have the numbers from 1 and are not on it.
-            site.revocation_list("next.crl", 0, number as u64)?;
-            gateway.replace(&site.path("next.crl"), &site.path("agents.crl"))?
+            workspace.revocation_list("next.crl", 0, number as u64)?;
+            gateway.replace(&workspace.path("next.crl"), &workspace.path("agents.crl"))?
         } else {
             let other = ["one", "two"][(number / 2 + 1) % 2];
-            gateway.change(|| site.serve_certificate(other))?
+            gateway.change(|| workspace.serve_certificate(other))?
         };
         took.push(change.took.as_secs_f64());
         if number == WARM {

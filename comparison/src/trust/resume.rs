@@ -10,7 +10,7 @@ use super::{Finding, Options};
 use crate::figures::{Series, table};
 use crate::gateway::{Gateway, Setup};
 use crate::process::Process;
-use crate::site::Site;
+use crate::workspace::Workspace;
 use crate::{envoy, load};
 
 /// Handshakes of one run: about a second of CPU, which the kernel counts in steps of 10 ms.
@@ -23,16 +23,16 @@ const CONNECTIONS: &str = "8";
 pub(super) const BOTH: &[&str] = &["full", "resumed"];
 
 /// A server that takes its turn.
-pub(super) struct Contender {
+pub(super) struct Measured {
     name: &'static str,
     port: u16,
     pid: u32,
     modes: &'static [&'static str],
 }
 
-/// What one contender needed for one kind of handshake, round by round, in microseconds.
+/// What one server needed for one kind of handshake, round by round, in microseconds.
 pub(super) struct Cost {
-    /// The contender's name.
+    /// The server's name.
     pub(super) name: &'static str,
     /// `full` or `resumed`.
     pub(super) mode: &'static str,
@@ -41,29 +41,29 @@ pub(super) struct Cost {
 }
 
 /// Measures.
-pub fn measure(site: &Site, options: &Options) -> Result<Finding> {
+pub fn measure(workspace: &Workspace, options: &Options) -> Result<Finding> {
     let envoy_program = envoy::find(options.envoy.as_deref())?;
-    let (_backend, backend) = load::backend(site)?;
-    let gateway = start(site, "portcullis", &site.gateway, backend)?;
+    let (_backend, backend) = load::backend(workspace)?;
+    let gateway = start(workspace, "portcullis", &workspace.gateway, backend)?;
     let before = match &options.before {
-        Some(program) => Some(start(site, "before", program, backend)?),
+        Some(program) => Some(start(workspace, "before", program, backend)?),
         None => None,
     };
-    let (envoy, envoy_port) = envoy::start(site, &envoy_program, backend)?;
-    let mut contenders = vec![
-        contender("portcullis", &gateway.process, gateway.port, BOTH),
-        contender("envoy", &envoy, envoy_port, BOTH),
+    let (envoy, envoy_port) = envoy::start(workspace, &envoy_program, backend)?;
+    let mut servers = vec![
+        server("portcullis", &gateway.process, gateway.port, BOTH),
+        server("envoy", &envoy, envoy_port, BOTH),
     ];
     if let Some(before) = &before {
-        contenders.push(contender("before", &before.process, before.port, &["full"]));
+        servers.push(server("before", &before.process, before.port, &["full"]));
     }
-    let costs = take_turns(site, &contenders, options.rounds)?;
+    let costs = take_turns(workspace, &servers, options.rounds)?;
     Ok(show(&costs, options.rounds))
 }
 
-fn start(site: &Site, name: &str, program: &Path, backend: u16) -> Result<Gateway> {
+fn start(workspace: &Workspace, name: &str, program: &Path, backend: u16) -> Result<Gateway> {
     Gateway::start(
-        site,
+        workspace,
         &Setup {
             name,
             program,
@@ -76,13 +76,13 @@ fn start(site: &Site, name: &str, program: &Path, backend: u16) -> Result<Gatewa
 }
 
 /// A server with its name and the kinds of handshakes it is measured with.
-pub(super) fn contender(
+pub(super) fn server(
     name: &'static str,
     process: &Process,
     port: u16,
     modes: &'static [&'static str],
-) -> Contender {
-    Contender {
+) -> Measured {
+    Measured {
         name,
         port,
         pid: process.pid(),
@@ -90,13 +90,17 @@ pub(super) fn contender(
     }
 }
 
-/// Each contender with each of its kinds in each round.
-pub(super) fn take_turns(site: &Site, contenders: &[Contender], rounds: u32) -> Result<Vec<Cost>> {
-    let mut costs: Vec<Cost> = contenders
+/// Each server with each of its kinds in each round.
+pub(super) fn take_turns(
+    workspace: &Workspace,
+    servers: &[Measured],
+    rounds: u32,
+) -> Result<Vec<Cost>> {
+    let mut costs: Vec<Cost> = servers
         .iter()
-        .flat_map(|contender| {
-            contender.modes.iter().map(|mode| Cost {
-                name: contender.name,
+        .flat_map(|server| {
+            server.modes.iter().map(|mode| Cost {
+                name: server.name,
                 mode,
                 cpu: Series::default(),
             })
@@ -104,13 +108,13 @@ pub(super) fn take_turns(site: &Site, contenders: &[Contender], rounds: u32) -> 
         .collect();
     for round in 1..=rounds {
         let mut places = costs.iter_mut();
-        for contender in contenders {
-            for &mode in contender.modes {
-                let cost = places.next().expect("one for each contender and mode");
-                let microseconds = handshakes(site, contender, mode)?;
+        for server in servers {
+            for &mode in server.modes {
+                let cost = places.next().expect("one for each server and mode");
+                let microseconds = handshakes(workspace, server, mode)?;
                 eprintln!(
                     "round {round}: {} {mode}: {microseconds:.0} us",
-                    contender.name
+                    server.name
                 );
                 cost.cpu.push(microseconds);
             }
@@ -120,13 +124,13 @@ pub(super) fn take_turns(site: &Site, contenders: &[Contender], rounds: u32) -> 
 }
 
 /// Runs one load; fails when a handshake did, or was not of the kind asked for.
-fn handshakes(site: &Site, contender: &Contender, mode: &str) -> Result<f64> {
-    let mut command = load::scenario(site, "handshake", contender.port, 1);
+fn handshakes(workspace: &Workspace, server: &Measured, mode: &str) -> Result<f64> {
+    let mut command = load::scenario(workspace, "handshake", server.port, 1);
     command
         .args(["--mode", mode, "--count", HANDSHAKES])
         .args(["--connections", CONNECTIONS])
-        .args(["--server-pid", &contender.pid.to_string()]);
-    let log = site.path(&format!("{}-{mode}.log", contender.name));
+        .args(["--server-pid", &server.pid.to_string()]);
+    let log = workspace.path(&format!("{}-{mode}.log", server.name));
     load::run(command, &log)?.number("/server/cpu_per_unit/value")
 }
 

@@ -1,5 +1,6 @@
-//! From a new revocation list to the last byte of those it names, over thousands of live connections that all speak;
-//! beside it the same load without the change. In: how many connections. Out: percentiles, and what became of everybody.
+//! The time from a new revocation list to the last byte of a revoked client, over thousands of connections that all send;
+//! beside it the same load without the change. In: the number of connections. Out: percentiles, and the outcome of every
+//! connection.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,7 +15,7 @@ use crate::figures::{Series, table};
 use crate::gateway::{Change, Gateway, Setup};
 use crate::load::{self, Report};
 use crate::process::Process;
-use crate::site::Site;
+use crate::workspace::Workspace;
 
 /// How long the connections are held, from the moment all stand.
 const HOLD: &str = "10s";
@@ -22,41 +23,41 @@ const HOLD: &str = "10s";
 /// From that moment to the change.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// The promise: nearly everybody who is revoked is gone after this long.
+/// The promise: the gateway has closed 99 of 100 revoked connections after this long.
 const P99_MAX_MS: f64 = 1000.0;
 
 /// Opening five thousand connections takes seconds; this is only against hanging.
 const OPENING_MAX: Duration = Duration::from_secs(120);
 
-/// What became of the connections of one run.
+/// The outcome of the connections of one run.
 struct Outcome {
     report: Report,
-    /// Milliseconds from the change to the close, of those it names.
+    /// Milliseconds from the change to the close of each revoked connection.
     closed_ms: Series,
-    /// Names of the closed.
+    /// Names of the clients whose connections were closed.
     closed: HashSet<String>,
 }
 
 /// Measures.
-pub fn measure(site: &Site, connections: usize) -> Result<Finding> {
+pub fn measure(workspace: &Workspace, connections: usize) -> Result<Finding> {
     let revoked = connections / 5;
-    site.revocation_list("agents.crl", 0, 10)?;
-    site.revocation_list("new.crl", revoked as u64, 10)?;
-    let (_backend, backend) = load::backend(site)?;
+    workspace.revocation_list("agents.crl", 0, 10)?;
+    workspace.revocation_list("new.crl", revoked as u64, 10)?;
+    let (_backend, backend) = load::backend(workspace)?;
     let gateway = Gateway::start(
-        site,
+        workspace,
         &Setup {
             name: "portcullis",
-            program: &site.gateway,
+            program: &workspace.gateway,
             backend,
             crl: Some("agents.crl"),
             provider: None,
             other_rules: 0,
         },
     )?;
-    let baseline = hold(site, &gateway, connections, |_| Ok(None))?;
-    let changed = hold(site, &gateway, connections, |gateway| {
-        let change = gateway.replace(&site.path("new.crl"), &site.path("agents.crl"))?;
+    let baseline = hold(workspace, &gateway, connections, |_| Ok(None))?;
+    let changed = hold(workspace, &gateway, connections, |gateway| {
+        let change = gateway.replace(&workspace.path("new.crl"), &workspace.path("agents.crl"))?;
         Ok(Some(change))
     })?;
     show(&baseline, "the same load without it");
@@ -80,21 +81,21 @@ pub fn measure(site: &Site, connections: usize) -> Result<Finding> {
 
 /// Holds connections, lets something happen in the middle of it, and reads what became of them.
 fn hold(
-    site: &Site,
+    workspace: &Workspace,
     gateway: &Gateway,
     connections: usize,
     event: impl FnOnce(&Gateway) -> Result<Option<Change>>,
 ) -> Result<Outcome> {
-    let journal = site.path("journal.txt");
+    let journal = workspace.path("journal.txt");
     if journal.exists() {
         fs::remove_file(&journal)?;
     }
-    let mut command = load::scenario(site, "hold", gateway.port, connections);
+    let mut command = load::scenario(workspace, "hold", gateway.port, connections);
     command
         .args(["--connections", &connections.to_string()])
         .args(["--for", HOLD, "--beat", "1s", "--come-back", "--journal"])
         .arg(&journal);
-    let mut process = Process::start(command, &site.path("hold.log"))?;
+    let mut process = Process::start(command, &workspace.path("hold.log"))?;
     let deadline = Instant::now() + OPENING_MAX;
     // The journal is made when all connections stand.
     while !journal.exists() {
@@ -155,12 +156,12 @@ fn judge(baseline: &Outcome, changed: &Outcome, connections: usize, revoked: usi
     );
     promise(
         count(changed, "refused on return") == revoked as u64,
-        "none of the revoked comes back".to_owned(),
+        "no revoked client comes back".to_owned(),
     );
     promise(
         count(changed, "came back resumed") == stayed,
         format!(
-            "everybody else still resumes: {} of {stayed}",
+            "every other client still resumes: {} of {stayed}",
             count(changed, "came back resumed")
         ),
     );

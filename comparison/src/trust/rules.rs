@@ -1,15 +1,15 @@
-//! What rules for identities cost: CPU time of each full and each resumed handshake with ten and with ten thousand of them,
-//! in turn. In: rounds. Out: medians, ranges and the ratio within each round, which is promised.
+//! What rules for identities cost: CPU time of each full and each resumed handshake with ten and with ten thousand of
+//! them, in turn. In: rounds. Out: medians, ranges and the ratio within each round, which is promised.
 
 use anyhow::Result;
 use serde_json::json;
 
-use super::resume::{BOTH, Cost, contender, take_turns};
+use super::resume::{BOTH, Cost, server, take_turns};
 use super::{Finding, Options};
 use crate::figures::table;
 use crate::gateway::{Gateway, Setup};
 use crate::load;
-use crate::site::Site;
+use crate::workspace::Workspace;
 
 /// Rules of the two gateways; the last one is the one that matches.
 const FEW: usize = 10;
@@ -19,14 +19,14 @@ const MANY: usize = 10_000;
 const RATIO_MAX: f64 = 1.03;
 
 /// Measures.
-pub fn measure(site: &Site, options: &Options) -> Result<Finding> {
-    let (_backend, backend) = load::backend(site)?;
+pub fn measure(workspace: &Workspace, options: &Options) -> Result<Finding> {
+    let (_backend, backend) = load::backend(workspace)?;
     let start = |name, rules: usize| {
         Gateway::start(
-            site,
+            workspace,
             &Setup {
                 name,
-                program: &site.gateway,
+                program: &workspace.gateway,
                 backend,
                 crl: None,
                 provider: None,
@@ -35,11 +35,11 @@ pub fn measure(site: &Site, options: &Options) -> Result<Finding> {
         )
     };
     let (few, many) = (start("few", FEW)?, start("many", MANY)?);
-    let contenders = [
-        contender("few", &few.process, few.port, BOTH),
-        contender("many", &many.process, many.port, BOTH),
+    let servers = [
+        server("few", &few.process, few.port, BOTH),
+        server("many", &many.process, many.port, BOTH),
     ];
-    let costs = take_turns(site, &contenders, options.rounds)?;
+    let costs = take_turns(workspace, &servers, options.rounds)?;
     Ok(conclude(&costs, options.rounds))
 }
 

@@ -1,5 +1,5 @@
-//! Servers that take turns in a comparison: what each is and how it is started. In: a site, a backend. Out: a running
-//! server with one worker on the server's CPU, started anew for each run, so that none inherits the memory of another.
+//! A server that takes its turn in a comparison. In: a workspace, a backend. Out: the running server, with one worker
+//! on the server's CPU. Each run starts it anew, so that no run inherits the memory of the one before.
 
 use std::path::PathBuf;
 
@@ -7,19 +7,11 @@ use anyhow::{Context, Result};
 
 use crate::gateway::{Gateway, Setup};
 use crate::process::{Cpu, Process, pinned};
-use crate::site::{Site, free_port};
+use crate::transport::Transport;
+use crate::workspace::{Workspace, free_port};
 use crate::{envoy, haproxy, nginx};
 
-/// What stands between client and server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// TLS 1.3 with certificates on both sides.
-    Tls,
-    /// Nothing: the same work without TLS.
-    Plain,
-}
-
-/// How a contender is started.
+/// How a server is started.
 #[derive(Debug, Clone)]
 pub enum Program {
     /// A build of the gateway, and the library that computes if not its own choice.
@@ -30,26 +22,26 @@ pub enum Program {
     Nginx(PathBuf),
     /// HAProxy.
     Haproxy(PathBuf),
-    /// Anything else: words with places for what it has to know.
+    /// Another server: a command with placeholders for its ports and files.
     Command(Vec<String>),
 }
 
 /// A server that takes its turn.
 #[derive(Debug, Clone)]
-pub struct Contender {
-    /// What tables call it.
+pub struct Server {
+    /// Its name in tables.
     pub name: String,
     /// How it is started.
     pub program: Program,
-    /// What it speaks with clients.
+    /// The transport towards clients.
     pub transport: Transport,
     /// Takes X25519MLKEM768.
     pub is_hybrid: bool,
-    /// Does not always say goodbye, which TLS asks of both sides: nginx answers a close_notify with none.
+    /// May end a connection without close_notify, which TLS asks of both sides: nginx answers one with none.
     pub ends_abruptly: bool,
 }
 
-/// A running contender; dropping it ends it.
+/// A running server; dropping it ends it.
 pub struct Running {
     process: Process,
     /// Where clients connect.
@@ -63,7 +55,7 @@ impl Running {
     }
 }
 
-impl Contender {
+impl Server {
     /// A build of the gateway.
     pub fn gateway(name: &str, program: PathBuf, provider: Option<&'static str>) -> Self {
         Self {
@@ -98,7 +90,7 @@ impl Contender {
     }
 
     /// Starts it in front of a backend and waits until it listens.
-    pub fn start(&self, site: &Site, backend: u16) -> Result<Running> {
+    pub fn start(&self, workspace: &Workspace, backend: u16) -> Result<Running> {
         let (process, port) = match &self.program {
             Program::Gateway(program, provider) => {
                 let setup = Setup {
@@ -109,20 +101,22 @@ impl Contender {
                     provider: *provider,
                     other_rules: 0,
                 };
-                let gateway = Gateway::start(site, &setup)?;
+                let gateway = Gateway::start(workspace, &setup)?;
                 (gateway.process, gateway.port)
             }
-            Program::Envoy(program) => envoy::start(site, program, backend)?,
-            Program::Nginx(program) => nginx::start(site, program, self.transport, backend)?,
-            Program::Haproxy(program) => haproxy::start(site, program, self.transport, backend)?,
-            Program::Command(words) => start_command(site, &self.name, words, backend)?,
+            Program::Envoy(program) => envoy::start(workspace, program, backend)?,
+            Program::Nginx(program) => nginx::start(workspace, program, self.transport, backend)?,
+            Program::Haproxy(program) => {
+                haproxy::start(workspace, program, self.transport, backend)?
+            }
+            Program::Command(words) => start_command(workspace, &self.name, words, backend)?,
         };
         Ok(Running { process, port })
     }
 }
 
 fn start_command(
-    site: &Site,
+    workspace: &Workspace,
     name: &str,
     words: &[String],
     backend: u16,
@@ -130,21 +124,21 @@ fn start_command(
     let port = free_port()?;
     let words: Vec<String> = words
         .iter()
-        .map(|word| filled(word, site, port, backend))
+        .map(|word| filled(word, workspace, port, backend))
         .collect();
     let (program, arguments) = words.split_first().context("a command has a program")?;
     let mut command = pinned(Cpu::Server, program.as_ref());
     command.args(arguments);
-    let mut process = Process::start(command, &site.path(&format!("{name}.log")))?;
+    let mut process = Process::start(command, &workspace.path(&format!("{name}.log")))?;
     process.await_port(port)?;
     Ok((process, port))
 }
 
-/// A word of a command with what it has to know.
-fn filled(word: &str, site: &Site, port: u16, backend: u16) -> String {
+/// A word of a command with its placeholders replaced.
+fn filled(word: &str, workspace: &Workspace, port: u16, backend: u16) -> String {
     word.replace("{port}", &port.to_string())
         .replace("{backend}", &backend.to_string())
-        .replace("{certificate}", &site.text("current/server.pem"))
-        .replace("{key}", &site.text("current/server.key"))
-        .replace("{ca}", &site.text("pki/ca.pem"))
+        .replace("{certificate}", &workspace.text("current/server.pem"))
+        .replace("{key}", &workspace.text("current/server.key"))
+        .replace("{ca}", &workspace.text("pki/ca.pem"))
 }

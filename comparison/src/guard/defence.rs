@@ -1,9 +1,9 @@
-//! What is compared: kinds of floods, and what stands against them. In: an arm. Out: its part of the gateway's
-//! configuration, its rules for nftables. Only text.
+//! Kinds of floods, and the defences that are compared. In: a defence. Out: its part of the gateway's configuration,
+//! its rules for nftables. Makes text and does nothing.
 
 use clap::ValueEnum;
 
-use super::world::{AGENTS_INTERFACE, ATTACKERS_INTERFACE};
+use super::topology::{AGENTS_INTERFACE, ATTACKERS_INTERFACE};
 
 /// Where the gateway listens.
 pub const PORT: u16 = 4317;
@@ -54,12 +54,12 @@ impl Kind {
         }
     }
 
-    /// It works by what it makes the gateway compute: what that costs must become little.
+    /// Whether the flood works by what it makes the gateway compute: the guard must make that cheap.
     pub fn costs_cpu(self) -> bool {
         matches!(self, Self::Badcert | Self::Junk)
     }
 
-    /// It works by connections that it holds: there must not be many.
+    /// Whether the flood works by connections that it holds: the guard must keep them few.
     pub fn holds(self) -> bool {
         matches!(self, Self::Half | Self::Idle | Self::Slow)
     }
@@ -67,7 +67,7 @@ impl Kind {
 
 /// What stands against a flood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Arm {
+pub enum Defence {
     /// Nothing but the gateway itself.
     Off,
     /// The guard, which counts and drops nothing.
@@ -80,7 +80,7 @@ pub enum Arm {
     NftBan,
 }
 
-impl Arm {
+impl Defence {
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
@@ -106,8 +106,8 @@ impl Arm {
         )
     }
 
-    /// The rules it takes. At the earliest place that nftables has, before the kernel has looked at an address: that is
-    /// the best they can do.
+    /// Its rules for nftables, at the earliest hook: the kernel has not looked at an address yet, which is the best
+    /// they can do.
     pub fn rules(self) -> Option<String> {
         let (set, rule) = match self {
             Self::Off | Self::Monitor | Self::Enforce => return None,

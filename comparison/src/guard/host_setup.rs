@@ -1,5 +1,5 @@
-//! What stands on the gateway's host during a run: the gateway, its backend, the rules of nftables, the reader of the
-//! failure log. In: an arm. Out: what has been spent and dropped at a moment. Ended with the run.
+//! What runs on the gateway's host: the gateway, its backend, rules of nftables, the reader of the failure log.
+//! In: a defence. Out: what the host has spent and dropped up to a moment. Ends with the run.
 
 use std::collections::HashSet;
 use std::fs;
@@ -13,14 +13,14 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::arms::{Arm, PORT};
 use super::ban::Follower;
 use super::cgroup::Cgroup;
-use super::world::{World, is_attacker};
+use super::defence::{Defence, PORT};
+use super::topology::{Topology, is_attacker};
 use crate::load;
 use crate::metrics;
 use crate::process::{Cpu, Process};
-use crate::site::Site;
+use crate::workspace::Workspace;
 
 /// Port of the administration endpoint on the gateway's own host.
 const ADMIN: u16 = 9464;
@@ -31,11 +31,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Counter of packets that the guard has judged.
 const JUDGED: &str = "portcullis_guard_judged_packets_total";
 
-/// The gateway's host at work.
-pub struct Scene<'a> {
-    world: &'a World,
+/// Everything that runs on the gateway's host.
+pub struct HostSetup<'a> {
+    topology: &'a Topology,
     cgroup: &'a Cgroup,
-    arm: Option<Arm>,
+    defence: Option<Defence>,
     gateway: Process,
     _backend: Process,
     audit: PathBuf,
@@ -68,7 +68,7 @@ pub struct Ticks {
     pub all: u64,
 }
 
-/// On a CPU.
+/// Words that start a program on a CPU.
 pub fn on(cpu: Cpu) -> Vec<String> {
     let number = cpu.number().to_string();
     ["taskset", "--cpu-list", &number]
@@ -76,47 +76,51 @@ pub fn on(cpu: Cpu) -> Vec<String> {
         .to_vec()
 }
 
-impl<'a> Scene<'a> {
+impl<'a> HostSetup<'a> {
     /// Starts everything and waits until the gateway is ready.
     pub fn start(
-        site: &Site,
-        world: &'a World,
+        workspace: &Workspace,
+        topology: &'a Topology,
         cgroup: &'a Cgroup,
-        arm: Option<Arm>,
+        defence: Option<Defence>,
         backend: &str,
     ) -> Result<Self> {
-        let host = &world.gateway;
-        let command = host.command(&on(Cpu::Client), &site.loadgen);
-        let (backend, port) =
-            load::serve(command, backend, "127.0.0.1", &site.path("backend.log"))?;
-        let audit = site.path("audit.jsonl");
+        let host = &topology.gateway;
+        let command = host.command(&on(Cpu::Client), &workspace.loadgen);
+        let (backend, port) = load::serve(
+            command,
+            backend,
+            "127.0.0.1",
+            &workspace.path("backend.log"),
+        )?;
+        let audit = workspace.path("audit.jsonl");
         if audit.exists() {
             fs::remove_file(&audit)?;
         }
-        let configuration = site.path("gateway.toml");
-        fs::write(&configuration, text(site, arm, &audit, port))?;
+        let configuration = workspace.path("gateway.toml");
+        fs::write(&configuration, text(workspace, defence, &audit, port))?;
         let before = [on(Cpu::Server), cgroup.entering()].concat();
-        let mut command = host.command(&before, &site.gateway);
+        let mut command = host.command(&before, &workspace.gateway);
         command.arg("run").arg("--config").arg(&configuration);
-        let gateway = Process::start(command, &site.path("gateway.log"))?;
-        let mut scene = Self {
-            world,
+        let gateway = Process::start(command, &workspace.path("gateway.log"))?;
+        let mut setup = Self {
+            topology,
             cgroup,
-            arm,
+            defence,
             gateway,
             _backend: backend,
             audit,
             follower: None,
         };
-        scene.wait_until_ready()?;
-        if let Some(rules) = arm.and_then(Arm::rules) {
-            scene.load_rules(&rules)?;
+        setup.wait_until_ready()?;
+        if let Some(rules) = defence.and_then(Defence::rules) {
+            setup.load_rules(&rules)?;
         }
-        if arm == Some(Arm::NftBan) {
-            let nft = scene.nft(&["--file", "-"]);
-            scene.follower = Some(Follower::start(&scene.audit, nft)?);
+        if defence == Some(Defence::NftBan) {
+            let nft = setup.nft(&["--file", "-"]);
+            setup.follower = Some(Follower::start(&setup.audit, nft)?);
         }
-        Ok(scene)
+        Ok(setup)
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -134,11 +138,11 @@ impl<'a> Scene<'a> {
     }
 
     fn page(&self, path: &str) -> Result<String> {
-        metrics::page(self.world.gateway.connect_to(ADMIN)?, path)
+        metrics::page(self.topology.gateway.connect_to(ADMIN)?, path)
     }
 
     fn nft(&self, arguments: &[&str]) -> Command {
-        let mut command = self.world.gateway.command(&[], Path::new("nft"));
+        let mut command = self.topology.gateway.command(&[], Path::new("nft"));
         command.args(arguments);
         command
     }
@@ -157,7 +161,7 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// The process of the gateway, which is to be alive.
+    /// The gateway's process. Fails if it has ended.
     pub fn gateway(&mut self) -> Result<&Process> {
         self.gateway.ensure_alive()?;
         Ok(&self.gateway)
@@ -167,13 +171,13 @@ impl<'a> Scene<'a> {
     pub fn state(&self) -> Result<State> {
         let mut state = State {
             gateway: self.cgroup.cpu()?,
-            packets: self.world.packets_cpu()?,
+            packets: self.topology.packets_cpu()?,
             load: ticks(&fs::read_to_string("/proc/stat")?, Cpu::Client.number())?,
             ..State::default()
         };
-        match self.arm {
-            None | Some(Arm::Off) => {}
-            Some(Arm::Monitor | Arm::Enforce) => {
+        match self.defence {
+            None | Some(Defence::Off) => {}
+            Some(Defence::Monitor | Defence::Enforce) => {
                 let page = self.page("/metrics")?;
                 ensure!(
                     metrics::sum(&page, JUDGED, &[]).is_some(),
@@ -184,7 +188,7 @@ impl<'a> Scene<'a> {
                 state.would_drop = sum(&["verdict=\"would_drop\""]);
                 state.over_cap = sum(&["verdict=\"dropped\"", "reason=\"too_many_pending\""]);
             }
-            Some(Arm::NftLimit | Arm::NftBan) => state.dropped = self.nft_dropped()?,
+            Some(Defence::NftLimit | Defence::NftBan) => state.dropped = self.nft_dropped()?,
         }
         Ok(state)
     }
@@ -203,12 +207,12 @@ impl<'a> Scene<'a> {
 
     /// The connections that attackers have open.
     pub fn held(&self) -> Result<HashSet<SocketAddrV4>> {
-        let table = fs::read_to_string(self.world.gateway.proc("net/tcp"))?;
+        let table = fs::read_to_string(self.topology.gateway.proc("net/tcp"))?;
         let open = table.lines().skip(1).filter_map(open_from);
         Ok(open.filter(|peer| is_attacker(*peer.ip())).collect())
     }
 
-    /// Ends the reader of the log. Returns when the first source was shut out, by whatever shuts them out in this arm.
+    /// Ends the reader of the log. Returns when this defence banned the first source.
     pub fn first_ban(&mut self) -> Result<Option<SystemTime>> {
         if let Some(follower) = self.follower.take() {
             return follower.stop();
@@ -225,8 +229,8 @@ impl<'a> Scene<'a> {
     }
 }
 
-fn text(site: &Site, arm: Option<Arm>, audit: &Path, backend: u16) -> String {
-    let guard = arm.map(Arm::guard).unwrap_or_default();
+fn text(workspace: &Workspace, defence: Option<Defence>, audit: &Path, backend: u16) -> String {
+    let guard = defence.map(Defence::guard).unwrap_or_default();
     format!(
         "[paths]\nstate = {:?}\nrun = {:?}\n[workers]\ncount = 1\n\n\
          [admin]\naddress = \"127.0.0.1:{ADMIN}\"\n\n\
@@ -236,16 +240,16 @@ fn text(site: &Site, arm: Option<Arm>, audit: &Path, backend: u16) -> String {
          certificate = {:?}\nkey = {:?}\nclient_ca = [{:?}]\nbackend = \"backend\"\nhandshake_timeout = \"3s\"\n\n\
          [[backend]]\nname = \"backend\"\nservers = [\"127.0.0.1:{backend}\"]\n\n\
          [[identity]]\nmatch = {{ uri = \"spiffe://example.org/agent/*\" }}\n",
-        site.path("state"),
-        site.path("run"),
-        site.path("current/server.pem"),
-        site.path("current/server.key"),
-        site.path("pki/ca.pem"),
+        workspace.path("state"),
+        workspace.path("run"),
+        workspace.path("current/server.pem"),
+        workspace.path("current/server.key"),
+        workspace.path("pki/ca.pem"),
     )
 }
 
-/// Who is at the other end of a line of /proc/net/tcp, if it is a connection to the gateway that the gateway has to end:
-/// established (1), or ended by the other side (8).
+/// The peer of a connection that the gateway has to end, from a line of /proc/net/tcp: established (1), or ended by the
+/// peer (8).
 fn open_from(line: &str) -> Option<SocketAddrV4> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [_, local, remote, state, ..] = words[..] else {

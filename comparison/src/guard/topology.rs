@@ -1,8 +1,9 @@
-//! The hosts of one run: agents, attackers and the gateway between them, each in a network namespace of its own, joined
-//! by cables (veth). In: nothing. Out: commands that run on a host, and what its kernel spent on packets.
+//! The hosts of one run: agents, attackers and the gateway between them. Each is a network namespace; veth pairs join
+//! them.
+//! In: nothing. Out: commands that run on a host, and what its kernel spent on packets.
 //!
-//! A host has no name and no mount outside itself: it lives as long as a holder process that dies with us, so that nothing
-//! stays behind, however we end. Takes root.
+//! A host lives as long as its holder process, which dies with us. It has no name and no mount outside itself, so it
+//! leaves nothing behind, however we end. Takes root.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpStream};
@@ -33,7 +34,7 @@ struct Cable {
     far: (&'static str, &'static str),
     /// Networks that are behind the other host: all their addresses are its own.
     behind: &'static [&'static str],
-    /// Networks that nobody answers for, reached by the same way.
+    /// Networks without any host, reached by the same way.
     forged: &'static [&'static str],
 }
 
@@ -75,46 +76,48 @@ pub fn is_attacker(address: Ipv4Addr) -> bool {
 /// How the hosts' kernels take packets from their cables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packets {
-    /// As a veth is made: in the context of whoever sends, segments of up to 64 KiB that no wire carries.
+    /// As a veth does: in the context of the sender, in segments of up to 64 KiB that no wire carries.
     AsMade,
-    /// As a network card does it: packets of the wire's size, merged where they arrive (GRO), in a kernel thread for each
-    /// interface, pinned to the CPU of the host it belongs to. What packets cost is then charged to who receives them.
+    /// As a network card does it: packets of the wire's size, merged where they arrive (GRO), in a kernel thread for
+    /// each interface, pinned to the CPU of its host. The receiver then pays for its packets.
     Threaded,
 }
 
 /// The three hosts.
-pub struct World {
+pub struct Topology {
     /// Where the agents are.
     pub agents: Host,
     /// Where the attackers are.
     pub attackers: Host,
     /// Where the gateway and its backend are.
     pub gateway: Host,
-    /// What takes packets on the gateway's host.
+    /// The kernel threads that take packets on the gateway's host.
     receivers: Vec<KernelThread>,
 }
 
-impl World {
+impl Topology {
     /// Makes the hosts and lays the cables.
     pub fn new(packets: Packets) -> Result<Self> {
-        let mut world = Self {
+        let mut topology = Self {
             agents: Host::new()?,
             attackers: Host::new()?,
             gateway: Host::new()?,
             receivers: Vec::new(),
         };
-        // Pins then are in the host's own, and gone with it.
-        world
+        // Pins then end with the host.
+        topology
             .gateway
             .run(&["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"])?;
         let receivers = [
-            world.gateway.connect(&TO_AGENTS, &world.agents, packets)?,
-            world
+            topology
                 .gateway
-                .connect(&TO_ATTACKERS, &world.attackers, packets)?,
+                .connect(&TO_AGENTS, &topology.agents, packets)?,
+            topology
+                .gateway
+                .connect(&TO_ATTACKERS, &topology.attackers, packets)?,
         ];
-        world.receivers.extend(receivers.into_iter().flatten());
-        Ok(world)
+        topology.receivers.extend(receivers.into_iter().flatten());
+        Ok(topology)
     }
 
     /// CPU time that the gateway's host has spent on taking packets, XDP and nftables among it.
@@ -171,7 +174,7 @@ impl Host {
             .join(name)
     }
 
-    /// A program on this host, behind programs that start it, such as `taskset`. It does not outlive us.
+    /// A command on this host. `before` are words that start it, such as `taskset`. It does not outlive us.
     pub fn command(&self, before: &[String], name: &Path) -> Command {
         let mut command = program("setpriv");
         command
@@ -232,7 +235,7 @@ impl Host {
     /// Lets a kernel thread take the packets of an interface, and finds it.
     fn receive_by_thread(&self, interface: &str) -> Result<KernelThread> {
         let before = KernelThread::receivers(interface)?;
-        // /sys shows the network of whoever mounts it. The mount is the shell's own.
+        // /sys shows the network of the process that mounts it. The mount is the shell's own.
         let switch = "mount -t sysfs sysfs /sys && echo 1 > \"/sys/class/net/$0/threaded\"";
         self.run(&["unshare", "--mount", "--", "sh", "-c", switch, interface])?;
         let mut new = KernelThread::receivers(interface)?;
@@ -281,7 +284,7 @@ struct KernelThread {
 }
 
 impl KernelThread {
-    /// Those of all interfaces of a name, on whatever host.
+    /// The threads of all interfaces of a name, on any host.
     fn receivers(interface: &str) -> Result<Vec<Self>> {
         let name = format!("napi/{interface}-");
         let mut found = Vec::new();

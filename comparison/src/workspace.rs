@@ -1,5 +1,5 @@
-//! Where a measurement takes place: built programs, a CA made for it, a folder of its own.
-//! In: nothing. Out: a `Site`. The folder stays when something failed, for its logs.
+//! The workspace of a measurement: built programs, and a folder with a CA, certificates and logs.
+//! In: a name. Out: a `Workspace`. Keeps the folder after a failure, for its logs.
 
 use std::fs;
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use command::{cargo, program, run, run_quietly, target};
 
 /// Programs, certificates and a folder.
-pub struct Site {
+pub struct Workspace {
     folder: PathBuf,
     /// The gateway.
     pub gateway: PathBuf,
@@ -19,7 +19,7 @@ pub struct Site {
     pub loadgen: PathBuf,
 }
 
-impl Site {
+impl Workspace {
     /// Builds the programs and makes the folder with a CA and two certificates for servers.
     pub fn prepare(name: &str) -> Result<Self> {
         let cpus = std::thread::available_parallelism()?.get();
@@ -36,39 +36,39 @@ impl Site {
             "--package",
             "loadgen",
         ]))?;
-        let site = Self {
-            folder: folder().join(name),
+        let workspace = Self {
+            folder: results_folder().join(name),
             gateway: target().join("release/portcullis"),
             loadgen: target().join("release/portcullis-loadgen"),
         };
-        if site.folder.exists() {
-            fs::remove_dir_all(&site.folder)?;
+        if workspace.folder.exists() {
+            fs::remove_dir_all(&workspace.folder)?;
         }
-        fs::create_dir_all(&site.folder)?;
-        site.pki(&["init"])?;
+        fs::create_dir_all(&workspace.folder)?;
+        workspace.pki(&["init"])?;
         for name in ["one", "two"] {
-            site.pki(&["issue", "gateway", name, "--dns", "localhost"])?;
-            fs::create_dir(site.path(name))?;
+            workspace.pki(&["issue", "gateway", name, "--dns", "localhost"])?;
+            fs::create_dir(workspace.path(name))?;
             for ending in ["pem", "key"] {
                 fs::rename(
-                    site.path(&format!("pki/{name}.{ending}")),
-                    site.path(&format!("{name}/server.{ending}")),
+                    workspace.path(&format!("pki/{name}.{ending}")),
+                    workspace.path(&format!("{name}/server.{ending}")),
                 )?;
             }
         }
-        site.serve_certificate("one")?;
-        Ok(site)
+        workspace.serve_certificate("one")?;
+        Ok(workspace)
     }
 
-    /// Puts one of the two server certificates, with its key, where servers read them: `current`, a link that is replaced
-    /// whole, so that nobody sees the one with the key of the other.
+    /// Makes servers read this one of the two server certificates, with its key. `current` is a link, and a rename
+    /// replaces it, so that no server reads the certificate of one with the key of the other.
     pub fn serve_certificate(&self, name: &str) -> Result<()> {
         let link = self.path("next");
         symlink(name, &link)?;
         Ok(fs::rename(link, self.path("current"))?)
     }
 
-    /// Runs `portcullis pki` on the CA of the site.
+    /// Runs `portcullis pki` on the CA of the workspace.
     pub fn pki(&self, arguments: &[&str]) -> Result<()> {
         let (command, rest) = arguments.split_at(1);
         run_quietly(
@@ -118,7 +118,7 @@ impl Site {
         ]
     }
 
-    /// Removes the folder if all went well; otherwise says where the logs are.
+    /// Removes the folder after a success; prints where the logs are after a failure.
     pub fn keep_if_failed<T>(self, result: Result<T>) -> Result<T> {
         match &result {
             Ok(_) => fs::remove_dir_all(&self.folder)
@@ -128,14 +128,14 @@ impl Site {
         result
     }
 
-    /// The folder, for a last word about what failed in it.
+    /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 }
 
-/// Where results go.
-pub fn folder() -> PathBuf {
+/// The folder of all results.
+pub fn results_folder() -> PathBuf {
     target().join("bench")
 }
 

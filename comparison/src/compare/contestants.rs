@@ -1,4 +1,5 @@
-//! Who takes part in a comparison. In: the command line. Out: contenders with their roles, installed if need be.
+//! What takes part in a comparison. In: the command line. Out: servers with their roles, installed where they are
+//! missing.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,13 +10,13 @@ use clap::ValueEnum;
 
 use super::Options;
 use super::memory;
-use crate::contender::{Contender, Program};
-use crate::site::Site;
+use crate::server::{Program, Server};
+use crate::workspace::Workspace;
 use crate::{envoy, haproxy, nginx};
 
-/// Whom the gateway can be compared with without further words.
+/// What the gateway can be compared with by name alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Side {
+pub enum KnownContestant {
     /// The gateway computing with ring.
     PortcullisRing,
     /// The gateway computing with AWS-LC.
@@ -34,12 +35,12 @@ pub enum Side {
     InMemory,
 }
 
-/// What a contender is compared as.
+/// What a server is compared as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The gateway as it is.
     Ours,
-    /// The gateway otherwise: another library, another build.
+    /// The gateway with another library or from another build.
     Variant,
     /// Another server with TLS.
     Peer,
@@ -62,19 +63,19 @@ impl Role {
     }
 }
 
-/// A contender with its role.
-pub struct Entry {
+/// A server with its role.
+pub struct Contestant {
     /// What is started.
-    pub contender: Contender,
+    pub server: Server,
     /// What it is compared as.
     pub role: Role,
 }
 
-/// Everybody.
-pub struct Field {
+/// Everything that is compared.
+pub struct Contestants {
     /// Servers, in the order of their turns.
-    pub entries: Vec<Entry>,
-    /// What measures in memory.
+    pub servers: Vec<Contestant>,
+    /// The program that measures in memory.
     pub memory: Option<PathBuf>,
 }
 
@@ -105,79 +106,89 @@ impl FromStr for Named {
     }
 }
 
-impl Field {
-    /// Finds or installs whoever was asked for.
-    pub fn gather(site: &Site, options: &Options) -> Result<Self> {
-        let ours = Contender::gateway("portcullis", site.gateway.clone(), None);
-        let mut field = Self {
-            entries: vec![Entry {
-                contender: ours,
+impl Contestants {
+    /// Finds or installs what the command line asks for.
+    pub fn gather(workspace: &Workspace, options: &Options) -> Result<Self> {
+        let ours = Server::gateway("portcullis", workspace.gateway.clone(), None);
+        let mut contestants = Self {
+            servers: vec![Contestant {
+                server: ours,
                 role: Role::Ours,
             }],
             memory: None,
         };
-        let sides = match options.peers.as_slice() {
-            [] => Side::value_variants(),
-            sides => sides,
+        let chosen = match options.peers.as_slice() {
+            [] => KnownContestant::value_variants(),
+            chosen => chosen,
         };
-        for &side in sides {
-            field.add(site, options, side)?;
+        for &known in chosen {
+            contestants.add(workspace, options, known)?;
         }
         for Named { name, value } in &options.gateways {
             let program = std::path::absolute(value)?;
             ensure!(program.is_file(), "{}: not a program", program.display());
-            field.push(Role::Variant, Contender::gateway(name, program, None));
+            contestants.push(Role::Variant, Server::gateway(name, program, None));
         }
         for Named { name, value } in &options.commands {
             let words = value.split_whitespace().map(str::to_owned).collect();
-            field.push(Role::Peer, Contender::peer(name, Program::Command(words)));
+            contestants.push(Role::Peer, Server::peer(name, Program::Command(words)));
         }
-        let names: BTreeSet<&str> = field
-            .entries
+        let names: BTreeSet<&str> = contestants
+            .servers
             .iter()
-            .map(|entry| entry.contender.name.as_str())
+            .map(|contestant| contestant.server.name.as_str())
             .collect();
-        ensure!(names.len() == field.entries.len(), "two have the same name");
-        Ok(field)
+        ensure!(
+            names.len() == contestants.servers.len(),
+            "two have the same name"
+        );
+        Ok(contestants)
     }
 
-    fn add(&mut self, site: &Site, options: &Options, side: Side) -> Result<()> {
+    fn add(
+        &mut self,
+        workspace: &Workspace,
+        options: &Options,
+        known: KnownContestant,
+    ) -> Result<()> {
         let gateway =
-            |name, provider| Contender::gateway(name, site.gateway.clone(), Some(provider));
-        let (role, contender) = match side {
-            Side::PortcullisRing => (Role::Variant, gateway("portcullis-ring", "ring")),
-            Side::PortcullisAwsLc => (Role::Variant, gateway("portcullis-aws-lc", "aws-lc-rs")),
-            Side::Envoy => {
+            |name, provider| Server::gateway(name, workspace.gateway.clone(), Some(provider));
+        let (role, server) = match known {
+            KnownContestant::PortcullisRing => (Role::Variant, gateway("portcullis-ring", "ring")),
+            KnownContestant::PortcullisAwsLc => {
+                (Role::Variant, gateway("portcullis-aws-lc", "aws-lc-rs"))
+            }
+            KnownContestant::Envoy => {
                 let program = Program::Envoy(envoy::find(options.envoy.as_deref())?);
-                (Role::Peer, Contender::peer("envoy", program))
+                (Role::Peer, Server::peer("envoy", program))
             }
-            Side::Nginx => {
+            KnownContestant::Nginx => {
                 let program = Program::Nginx(nginx::find()?);
-                (Role::Peer, Contender::peer("nginx", program))
+                (Role::Peer, Server::peer("nginx", program))
             }
-            Side::Haproxy => {
+            KnownContestant::Haproxy => {
                 let program = Program::Haproxy(haproxy::find()?);
-                (Role::Peer, Contender::peer("haproxy", program))
+                (Role::Peer, Server::peer("haproxy", program))
             }
-            Side::NginxPlain => {
+            KnownContestant::NginxPlain => {
                 let program = Program::Nginx(nginx::find()?);
-                (Role::Plain, Contender::plain("nginx-plain", program))
+                (Role::Plain, Server::plain("nginx-plain", program))
             }
-            Side::HaproxyPlain => {
+            KnownContestant::HaproxyPlain => {
                 let program = Program::Haproxy(haproxy::find()?);
-                (Role::Plain, Contender::plain("haproxy-plain", program))
+                (Role::Plain, Server::plain("haproxy-plain", program))
             }
-            Side::InMemory => {
-                self.memory = Some(memory::build(site)?);
+            KnownContestant::InMemory => {
+                self.memory = Some(memory::build(workspace)?);
                 return Ok(());
             }
         };
-        self.push(role, contender);
+        self.push(role, server);
         Ok(())
     }
 
-    fn push(&mut self, role: Role, contender: Contender) {
-        self.entries.push(Entry { contender, role });
+    fn push(&mut self, role: Role, server: Server) {
+        self.servers.push(Contestant { server, role });
     }
 }
 
