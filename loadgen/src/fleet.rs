@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::background::Background;
+use crate::client::{Target, Tickets};
 use crate::otlp::{Exporter, Protocol, Signal, Source};
-use crate::target::{Target, Tickets};
 
 /// One agent to run.
 #[derive(Debug, Clone)]

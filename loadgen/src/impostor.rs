@@ -3,8 +3,8 @@
 
 use std::io;
 
+use crate::client::{Target, Tickets, confirm_by_close};
 use crate::failure::{Failure, FailureKind};
-use crate::target::{Target, Tickets, confirm_by_close};
 
 /// How an attempt ended.
 #[derive(Debug, Clone)]

@@ -1,12 +1,13 @@
 //! The load generator of Portcullis: measures any mTLS server from the client's side, over real sockets.
 //!
-//! A command (`cli`) becomes a `Target` (who to talk to, as whom) and a `Plan` (how much, how long); `run` spreads
-//! the plan over threads, a `scenario` does the work on each connection, a `Tally` counts, `report` shows.
-//! Beside it stand what the load needs at the other end (`backend`, `receiver`) and what the demo drives
-//! directly (`fleet`, `impostor`). Nothing here trusts a server: every unit of work is proven before it counts.
+//! A command (`cli`) becomes a `Target` (servers and identities, see `client`) and a `Plan` (how much, how long); `run`
+//! spreads the plan over threads, a `scenario` does the work on each connection, a `Tally` counts, `report` shows.
+//! Beside it stand what the load needs at the other end (`backend`, `receiver`) and what the demo drives directly
+//! (`fleet`, `impostor`). Nothing here trusts a server: every unit of work is proven before it counts.
 
 pub mod backend;
 pub mod cli;
+pub mod client;
 pub mod credentials;
 pub mod failure;
 pub mod fleet;
@@ -19,7 +20,6 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod sources;
-pub mod target;
 
 mod background;
 mod generator;

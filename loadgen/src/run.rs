@@ -14,6 +14,7 @@ use tokio::runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::client::{Dialer, Target, Tickets};
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{self, Spent};
 use crate::limits::CONNECTING_MAX;
@@ -22,7 +23,6 @@ use crate::process::{self, Sample};
 use crate::progress::{Bar, Counts};
 use crate::scenario::refusal;
 use crate::tally::{self, Group, SharedTally, Tally};
-use crate::target::{Dialer, Target, Tickets};
 
 /// How much load, for how long.
 #[derive(Debug, Clone)]
@@ -315,7 +315,8 @@ where
 
 /// Connections that are not only there to be refused.
 fn working(plan: &Plan, target: Option<&Target>) -> usize {
-    let is_suspect = |index: &usize| target.is_some_and(|target| target.suspect(*index).is_some());
+    let is_suspect =
+        |index: &usize| target.is_some_and(|target| target.flawed_client(*index).is_some());
     (0..plan.connections)
         .filter(|index| !is_suspect(index))
         .count()
@@ -381,7 +382,7 @@ impl Crew {
                 let mut tasks = JoinSet::new();
                 for worker in workers {
                     match &target {
-                        Some(target) if target.suspect(worker.index).is_some() => {
+                        Some(target) if target.flawed_client(worker.index).is_some() => {
                             let working = working.subscribe();
                             tasks.spawn(refusal::work(worker, target.clone(), working));
                         }
@@ -401,7 +402,7 @@ impl Crew {
 
     fn worker(&self, index: usize, tally: SharedTally) -> Worker {
         let target = self.target.as_ref();
-        let is_suspect = target.is_some_and(|target| target.suspect(index).is_some());
+        let is_suspect = target.is_some_and(|target| target.flawed_client(index).is_some());
         let rotate_after = target.and_then(Target::rotate_after);
         Worker {
             index,

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use loadgen::client::Target;
 use loadgen::credentials::{Identity, roots};
 use loadgen::failure::FailureKind;
 use loadgen::fleet::{Agent, Fleet};
 use loadgen::impostor::{Attempt, attempt};
 use loadgen::otlp::Protocol;
 use loadgen::receiver::{Receiver, Stats};
-use loadgen::target::Target;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;

@@ -7,8 +7,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use gateway_core::failure::Failure;
+use loadgen::client::Target;
 use loadgen::impostor::{Attempt, attempt};
-use loadgen::target::Target;
 
 /// Pause between two rounds.
 const PAUSE: Duration = Duration::from_millis(500);

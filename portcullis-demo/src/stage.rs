@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use gateway_core::failure::Failure;
+use loadgen::client::Target;
 use loadgen::credentials::{Identity, roots};
 use loadgen::fleet::Agent;
 use loadgen::otlp::Protocol;
 use loadgen::receiver::{Receiver, Stats};
-use loadgen::target::Target;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 

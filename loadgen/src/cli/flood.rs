@@ -6,10 +6,10 @@ use clap::Args;
 
 use super::arguments::{Load, Output, Pace, Span};
 use super::checked_plan;
+use crate::client;
 use crate::limits;
 use crate::scenario::flood::{self, Kind, OVERRIDE, Options};
 use crate::sources::Sources;
-use crate::target;
 
 #[derive(Debug, Args)]
 pub(super) struct Flood {
@@ -81,11 +81,11 @@ pub(super) fn run(arguments: Flood) -> Result<bool> {
         count: arguments.count,
     };
     let plan = checked_plan(&load, Some(&pace), &arguments.span, &arguments.output)?;
-    let host = target::host(&arguments.target);
+    let host = client::host(&arguments.target);
     let options = Options {
         kinds: arguments.kinds,
-        target: target::resolve(&arguments.target)?,
-        server_name: target::parse_server_name(arguments.server_name.as_deref().unwrap_or(host))?,
+        target: client::resolve(&arguments.target)?,
+        server_name: client::parse_server_name(arguments.server_name.as_deref().unwrap_or(host))?,
         name: arguments.target,
         alpn: arguments.alpn,
         sources: arguments.sources,

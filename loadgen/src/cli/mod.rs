@@ -3,22 +3,22 @@
 
 mod arguments;
 mod flood;
-mod parties;
+mod identity_plan;
 mod services;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::client::ensure_descriptors;
 use crate::issuer::{Authority, Entries};
 use crate::limits;
 use crate::otlp::Signal;
 use crate::report::Report;
 use crate::run::Plan;
 use crate::scenario::{self, handshake::Mode};
-use crate::target::ensure_descriptors;
 
-use parties::{rotating_target, target};
+use identity_plan::{rotating_target, target};
 
 pub use arguments::Arguments;
 use arguments::{

@@ -11,8 +11,8 @@ use anyhow::{Context, Result, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::backend::{Backend, Kind};
+use crate::client::ensure_descriptors;
 use crate::receiver::Receiver;
-use crate::target::ensure_descriptors;
 
 /// Connections a service prepares for.
 const SERVICE_CONNECTIONS: usize = 15_000;

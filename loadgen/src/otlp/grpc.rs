@@ -13,7 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower_service::Service;
 
 use super::Request;
-use super::exporter::WatchedStream;
+use super::watched::WatchedStream;
 use crate::failure::{Failure, FailureKind};
 
 /// A gRPC client that owns exactly one connection.
@@ -69,8 +69,7 @@ impl Client {
     }
 }
 
-/// Hands the one connection to tonic. When it is gone the exporter opens the next, so that every connection is
-/// counted and none is made behind its back.
+/// Hands the one connection to tonic. The exporter opens the next one, so that the tally counts every connection.
 struct OneConnection(Option<WatchedStream>);
 
 impl Service<Uri> for OneConnection {

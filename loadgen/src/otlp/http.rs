@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse
 use prost::Message;
 
 use super::Request;
-use super::exporter::WatchedStream;
+use super::watched::WatchedStream;
 use crate::failure::{Failure, FailureKind};
 
 /// The longest reply that is read; a real one has a few bytes.
@@ -27,7 +27,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) async fn over(stream: WatchedStream, authority: &str) -> Result<Self, Failure> {
         let (requests, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        // Its error reaches whoever waits for a reply, and the witness beneath.
+        // Its error reaches the caller that waits for a reply, and the stream beneath keeps it.
         tokio::spawn(async { drop(connection.await) });
         Ok(Self {
             requests,

@@ -1,4 +1,4 @@
-//! OTLP requests with content as agents send it. In: who sends, how many records. Out: protobuf messages.
+//! OTLP requests with content as agents send it. In: a sender, a number of records. Out: protobuf messages.
 //! Identifiers are derived from the sender and a counter, so that no two spans of a run are the same.
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -29,7 +29,7 @@ pub(crate) enum Request {
     Logs(ExportLogsServiceRequest),
 }
 
-/// Who sends, as its resource attributes say, and how many records it has sent.
+/// A sender: its resource attributes, and how many records it has sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
     service_name: String,

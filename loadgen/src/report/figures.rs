@@ -6,8 +6,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::client::Target;
 use crate::tally::{Figures, Group, Kind, Phases, Tally};
-use crate::target::Target;
 
 /// Latency percentiles in microseconds, from the intended start of each unit.
 #[derive(Debug, Clone, Copy, Serialize)]

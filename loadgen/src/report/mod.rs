@@ -11,12 +11,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use crate::client::Target;
 use crate::failure::{Failure, FailureKind};
 use crate::generator::Account;
 use crate::process::Sample;
 use crate::run::{Outcome, Plan};
 use crate::tally::Tally;
-use crate::target::Target;
 
 pub use crate::generator::{Generator, ThreadUse};
 pub use crate::tally::{Attempts, FailureCount, Flaw, Kind, Refusals, Second};

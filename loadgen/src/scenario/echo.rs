@@ -5,10 +5,10 @@ use anyhow::Result;
 use tokio::time::timeout;
 
 use super::{HeldConnection, echo_once};
+use crate::client::{Target, Tickets};
 use crate::failure::Failure;
 use crate::report::{Report, Unit};
 use crate::run::{Plan, Worker, drive};
-use crate::target::{Target, Tickets};
 
 /// Runs the scenario with echoes of `size` bytes.
 pub fn run(target: &Target, plan: &Plan, size: usize) -> Result<Report> {

@@ -11,14 +11,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::echo_once;
+use crate::client::{
+    Cadence, Dialer, Stream, TICKETS_KEPT, Target, Tickets, confirm_by_close, confirm_by_ticket,
+    place,
+};
 use crate::failure::{Failure, FailureKind};
 use crate::report::{Report, Unit};
 use crate::run::{Plan, Worker, drive};
 use crate::tally::{Group, Kind};
-use crate::target::{
-    Cadence, Dialer, Stream, TICKETS_KEPT, Target, Tickets, confirm_by_close, confirm_by_ticket,
-    place,
-};
 
 /// Which kind of handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

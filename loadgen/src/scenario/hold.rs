@@ -1,8 +1,8 @@
 //! Live connections that are held until their server ends them: who was cut off, when, and who comes back how?
 //! In: a server with an echo behind it, an identity for each connection. Out: counts, and a journal of every close.
 //!
-//! A close is no failure here but what is looked for. Each connection proves with an echo that it stands before the hold
-//! begins. Afterwards each client, cut off or not, may try to come back with the ticket of its held connection.
+//! A close is no failure here but what is looked for. Each connection proves with an echo that it stands before the
+//! hold begins. Afterwards each client, cut off or not, may try to come back with the ticket of its held connection.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,11 +17,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{timeout, timeout_at};
 
 use super::{closed_early, echo_once};
+use crate::client::{Dialer, Stream, Target, Tickets};
 use crate::failure::{Failure, FailureKind};
 use crate::pattern;
 use crate::report::{Report, Unit};
 use crate::run::{Plan, Worker, drive};
-use crate::target::{Dialer, Stream, Target, Tickets};
 
 /// Options of the scenario.
 #[derive(Debug, Clone)]

@@ -8,10 +8,10 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{timeout, timeout_at};
 
 use super::{closed_early, echo_once};
+use crate::client::{Dialer, Stream, Target, Tickets};
 use crate::failure::Failure;
 use crate::report::{Report, Unit};
 use crate::run::{Plan, Worker, drive};
-use crate::target::{Dialer, Stream, Target, Tickets};
 
 /// Runs the scenario. With `echo_first` each connection moves one KiB both ways before it falls silent.
 pub fn run(target: &Target, plan: &Plan, echo_first: bool) -> Result<Report> {

@@ -13,11 +13,11 @@ pub mod stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use crate::client::{Dialer, Stream, explain};
 use crate::failure::{Failure, FailureKind};
 use crate::limits::RECONNECT_PAUSE;
 use crate::pattern;
 use crate::run::Worker;
-use crate::target::{Dialer, Stream, explain};
 
 /// A connection that is held over many units of work and opened again when it broke.
 struct HeldConnection {

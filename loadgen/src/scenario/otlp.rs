@@ -3,12 +3,12 @@
 
 use anyhow::Result;
 
+use crate::client::{Target, Tickets};
 use crate::failure::{Failure, FailureKind};
 use crate::limits::RECONNECT_PAUSE;
 use crate::otlp::{Acknowledged, Exporter, Protocol, Signal, Source};
 use crate::report::{Report, Unit};
 use crate::run::{Plan, Worker, drive};
-use crate::target::{Target, Tickets};
 
 /// Options of the scenario.
 #[derive(Debug, Clone)]

@@ -6,11 +6,11 @@ use anyhow::Result;
 use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until};
 
+use crate::client::{Cadence, Dialer, FlawedClient, Target, Tickets, confirm_by_close};
 use crate::failure::{Failure, FailureKind};
 use crate::limits::REFUSED_PAUSE;
 use crate::run::Worker;
 use crate::tally::Flaw;
-use crate::target::{Cadence, Dialer, Suspect, Target, Tickets, confirm_by_close};
 
 /// One client that tries to get in until the work of the others is over; `working` counts these.
 pub(crate) async fn work(
@@ -18,12 +18,12 @@ pub(crate) async fn work(
     target: Target,
     mut working: watch::Receiver<usize>,
 ) -> Result<()> {
-    let Some(suspect) = target.suspect(worker.index) else {
+    let Some(flawed_client) = target.flawed_client(worker.index) else {
         return Ok(());
     };
     let mut intruder = Intruder {
         dialer: target.dialer(worker.index, Tickets::Ignored)?,
-        suspect,
+        flawed_client,
     };
     let mut turns = worker.ready().await?;
     match target.cadence() {
@@ -47,7 +47,7 @@ pub(crate) async fn work(
 
 struct Intruder<'a> {
     dialer: Dialer,
-    suspect: Suspect<'a>,
+    flawed_client: FlawedClient<'a>,
 }
 
 impl Intruder<'_> {
@@ -60,7 +60,7 @@ impl Intruder<'_> {
     }
 
     fn judge(&self, worker: &Worker, result: Result<(), Failure>) {
-        let (flaw, expected) = (self.suspect.flaw, self.suspect.expected);
+        let (flaw, expected) = (self.flawed_client.flaw, self.flawed_client.expected);
         let label = result.as_ref().err().map(|failure| failure.kind.label());
         let is_as_expected = label.as_deref() == Some(expected);
         worker.tally(|tally| {
@@ -80,7 +80,7 @@ impl Intruder<'_> {
                 FailureKind::LetIn,
                 format!(
                     "the server accepted {}, whose certificate {}",
-                    self.suspect.name,
+                    self.flawed_client.name,
                     fault(flaw)
                 ),
             )),
@@ -91,7 +91,7 @@ impl Intruder<'_> {
                 FailureKind::WrongRefusal,
                 format!(
                     "{expected} is what {} should get: {failure}",
-                    self.suspect.name
+                    self.flawed_client.name
                 ),
             )),
         }

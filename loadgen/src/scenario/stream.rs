@@ -11,11 +11,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::time::timeout;
 
 use super::{HeldConnection, closed_early};
+use crate::client::{Stream, Target, Tickets, explain};
 use crate::failure::{Failure, FailureKind};
 use crate::pattern;
 use crate::report::{Report, Unit};
 use crate::run::{Plan, Worker, drive};
-use crate::target::{Stream, Target, Tickets, explain};
 
 /// Which way the data flows, seen from the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

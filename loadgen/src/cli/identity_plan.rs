@@ -1,17 +1,17 @@
-//! Who connects, to whom, and as whom: certificates, shares of them that must be refused, rotation in mid-run.
+//! The plan of identities: certificates, the shares of them that the server must refuse, rotation in mid-run.
 //! In: arguments. Out: a `Target`. On the main thread, before any load; checks every bound.
 
 use anyhow::{Result, bail, ensure};
 
 use super::arguments::{Client, Common, Origin, Rotation};
+use crate::client::{self, Flawed, Target};
 use crate::credentials::{self, Identity};
 use crate::issuer::{Authority, Edition};
 use crate::limits;
 use crate::run::Plan;
 use crate::tally::Flaw;
-use crate::target::{self, Flawed, Target};
 
-/// The target as one of `plan`'s runs needs it.
+/// The target of a run of `plan`.
 pub(super) fn target(common: &Common, plan: &Plan) -> Result<Target> {
     let client = &common.client;
     let mut target = if client.plaintext {
@@ -33,7 +33,7 @@ pub(super) fn target(common: &Common, plan: &Plan) -> Result<Target> {
     })
 }
 
-/// The same with new identities in mid-run, if they are asked for.
+/// The target of a run of `plan`, with new identities in mid-run if the arguments name them.
 pub(super) fn rotating_target(common: &Common, plan: &Plan, rotation: &Rotation) -> Result<Target> {
     let target = target(common, plan)?;
     let Some(after) = rotation.rotate_at else {
@@ -44,7 +44,7 @@ pub(super) fn rotating_target(common: &Common, plan: &Plan, rotation: &Rotation)
         "--rotate-at {after}: must be before the end of the run, {}",
         humantime::format_duration(plan.span)
     );
-    Ok(target.with_rotation(target::Rotation {
+    Ok(target.with_rotation(client::Rotation {
         after: *after,
         identities: new_identities(&common.client, rotation)?.into(),
     }))
@@ -92,7 +92,7 @@ fn tls_target(client: &Client, connections: usize) -> Result<Target> {
         .with_identities(identities)
         .with_alpn(&protocols)
         .with_flawed(flawed);
-    target.ensure_cast(connections)?;
+    target.ensure_shares(connections)?;
     if let Some(name) = &client.server_name {
         target = target.with_server_name(name)?;
     }
@@ -105,12 +105,12 @@ fn tls_target(client: &Client, connections: usize) -> Result<Target> {
     Ok(target)
 }
 
-/// How many of the issued identities are on the server's list: the first ones.
+/// How many of the issued identities the server's revocation list names: the first ones.
 fn revoked(client: &Client) -> Result<u64> {
     number(client, client.refused.revoked_share, "--revoked-share")
 }
 
-/// As many of the issued identities as have this share of the connections; at least one, if there is a share.
+/// The number of issued identities for this share of the connections: one at least, if there is a share.
 fn number(client: &Client, share: Option<f64>, option: &str) -> Result<u64> {
     let (Some(share), Some(count)) = (share, client.issue) else {
         return Ok(0);

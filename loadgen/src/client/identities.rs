@@ -1,5 +1,5 @@
-//! Who plays which part: which connections show which certificate, which of them must be refused, who they are later.
-//! In: identities with what is wrong with them, shares, a time. Out: an identity for each connection. Checked once.
+//! The identity of each connection: which certificate it presents, whether the server must refuse it, when it changes.
+//! In: identities and their flaws, shares, a time. Out: an identity for each connection. Checked once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +12,10 @@ use rustls::sign::CertifiedKey;
 use crate::credentials::Identity;
 use crate::tally::Flaw;
 
-/// Certificates with one flaw, and how many of the connections show them.
+/// Certificates with one flaw, and the share of the connections that presents them.
 #[derive(Debug, Clone)]
 pub struct Flawed {
-    /// What is wrong with them.
+    /// Why the server must refuse them.
     pub flaw: Flaw,
     /// Share of the connections, from 0 to 1.
     pub share: f64,
@@ -30,42 +30,42 @@ pub struct Flawed {
 pub struct Rotation {
     /// When, from the common start.
     pub after: Duration,
-    /// They take the places of the first ones.
+    /// They replace the first ones.
     pub identities: Arc<[Identity]>,
 }
 
 /// How often a client that must be refused tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cadence {
-    /// Whenever it has a turn.
+    /// In each of its turns.
     EachTurn,
-    /// Every second while the others work.
+    /// Once a second while the other clients work.
     EachSecond,
 }
 
 /// One connection that must be refused.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Suspect<'a> {
+pub(crate) struct FlawedClient<'a> {
     pub(crate) flaw: Flaw,
     pub(crate) name: &'a str,
     pub(crate) expected: &'a str,
     pub(super) identity: &'a Identity,
 }
 
-/// The flawed certificate that connection `index` shows, spread evenly over all connections.
-pub(super) fn suspect(flawed: &[Flawed], index: usize) -> Option<Suspect<'_>> {
+/// The flawed certificate that connection `index` presents. Flaws are spread evenly over all connections.
+pub(super) fn flawed_client(flawed: &[Flawed], index: usize) -> Option<FlawedClient<'_>> {
     let total: f64 = flawed.iter().map(|one| one.share).sum();
     let number = place(total, index)?;
     let mut below = 0.0;
-    // Of the suspects each flaw has its part, spread in the same way.
+    // Each flaw has its part of the flawed clients, spread in the same way.
     let chosen = flawed.iter().find(|one| {
         let part = one.share / (total - below);
         below += one.share;
-        // What is left when all others have had theirs.
+        // The last flaw takes what is left.
         part > 1.0 - ROUNDING || place(part, number).is_some()
     })?;
     let identity = &chosen.identities[number % chosen.identities.len()];
-    Some(Suspect {
+    Some(FlawedClient {
         flaw: chosen.flaw,
         name: &identity.name,
         expected: &chosen.expected,
@@ -75,21 +75,21 @@ pub(super) fn suspect(flawed: &[Flawed], index: usize) -> Option<Suspect<'_>> {
 
 const ROUNDING: f64 = 1e-9;
 
-/// Whether `index` belongs to the `share` of all, and as the how manyth of them.
+/// The position of `index` within the `share` of all, if it belongs to it.
 pub(crate) fn place(share: f64, index: usize) -> Option<usize> {
     let before = (index as f64 * share + ROUNDING) as usize;
     let after = ((index + 1) as f64 * share + ROUNDING) as usize;
     (after > before).then_some(before)
 }
 
-/// Shows another identity in every handshake, whoever does it.
+/// Presents another identity in each handshake, on any connection.
 #[derive(Debug, Default)]
-pub(super) struct Parade {
+pub(super) struct IdentityPerHandshake {
     identities: Vec<Identity>,
     next: AtomicUsize,
 }
 
-impl Parade {
+impl IdentityPerHandshake {
     pub(super) fn new(identities: &[Identity]) -> Arc<Self> {
         Arc::new(Self {
             identities: identities.to_vec(),
@@ -97,13 +97,13 @@ impl Parade {
         })
     }
 
-    /// How many different ones were shown.
+    /// How many different identities were presented.
     pub(super) fn shown(&self) -> usize {
         self.next.load(Ordering::Relaxed).min(self.identities.len())
     }
 }
 
-impl ResolvesClientCert for Parade {
+impl ResolvesClientCert for IdentityPerHandshake {
     fn resolve(
         &self,
         root_hint_subjects: &[&[u8]],
@@ -145,8 +145,8 @@ mod tests {
                 .collect();
             let count = |flaw, range: std::ops::Range<usize>| {
                 range
-                    .filter_map(|index| suspect(&both, index))
-                    .filter(|suspect| suspect.flaw == flaw)
+                    .filter_map(|index| flawed_client(&both, index))
+                    .filter(|flawed_client| flawed_client.flaw == flaw)
                     .count() as f64
             };
             for (flaw, share) in [(Flaw::Revoked, revoked), (Flaw::Expired, expired)] {

@@ -1,8 +1,8 @@
-//! Proof that the server accepted the client, and why it did not.
+//! Waits for proof that the server accepted the client, or for the reason why it did not.
 //! In: a stream whose handshake is over on our side. Out: nothing, or the `Failure` that explains the refusal.
 //!
-//! In TLS 1.3 a client has finished before the server has looked at its certificate, so a finished handshake proves
-//! nothing. `confirm_by_close` and `confirm_by_ticket` wait for something a server sends only to an accepted peer.
+//! In TLS 1.3 a client sends its Finished before the server has verified its certificate, so a finished handshake
+//! proves nothing. `confirm_by_close` and `confirm_by_ticket` wait for what a server sends only to an accepted client.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use super::Stream;
 use crate::failure::{Failure, FailureKind};
 
-/// Says goodbye and requires the peer to do the same, cleanly. A server that refused our certificate sends an alert
-/// instead, one that failed resets or just ends; only one that accepted us answers close_notify with close_notify.
+/// Sends close_notify and requires close_notify from the peer. A server that refused our certificate sends an alert
+/// instead, and one that failed resets or just ends.
 pub(crate) async fn confirm_by_close(stream: &mut Stream, limit: Duration) -> Result<(), Failure> {
     let exchange = async {
         if let Err(error) = stream.shutdown().await {
@@ -31,14 +31,15 @@ pub(crate) async fn confirm_by_close(stream: &mut Stream, limit: Duration) -> Re
         .unwrap_or_else(|_| Err(Failure::timeout("waiting for the peer's close_notify")))
 }
 
-/// Waits for a session ticket: RFC 8446 4.6.1 has a server that asks for a certificate send it after checking it.
+/// Waits for a session ticket. A server that asks for a certificate sends it after it has verified that (RFC 8446
+/// 4.6.1).
 pub(crate) async fn confirm_by_ticket(stream: &mut Stream, limit: Duration) -> Result<(), Failure> {
-    stream.ask();
+    stream.note_request();
     let wait = poll_fn(|context| {
         let mut scratch = [0; 1024];
         loop {
             if stream.tickets_received() > 0 {
-                stream.hear();
+                stream.note_answer();
                 return Poll::Ready(Ok(()));
             }
             let mut buffer = ReadBuf::new(&mut scratch);
@@ -49,7 +50,7 @@ pub(crate) async fn confirm_by_ticket(stream: &mut Stream, limit: Duration) -> R
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::from(error))),
                 Poll::Pending if stream.tickets_received() > 0 => {
-                    stream.hear();
+                    stream.note_answer();
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Pending => return Poll::Pending,

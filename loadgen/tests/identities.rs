@@ -1,5 +1,5 @@
-//! Who connects: thousands of identities, clients to be refused, new identities in mid-run, several addresses.
-//! Real TLS servers that trust, or do not trust, one or the other. What the run claims must be what the server saw.
+//! The identities of a load: thousands of them, some that must be refused, new ones in mid-run, several addresses.
+//! In: real TLS servers that trust some of them. Out: reports, which must say what the server saw.
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 

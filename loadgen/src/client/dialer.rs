@@ -1,4 +1,4 @@
-//! Opens connections to one endpoint as one identity: TCP, then TLS 1.3 unless the run is one without.
+//! Opens connections to one endpoint as one identity: TCP, then TLS 1.3 unless the run goes without.
 //! In: a `Dialer` made by the `Target`. Out: a `Stream`, or the `Failure` that says why not. On the load's threads.
 
 use std::io;
@@ -22,7 +22,7 @@ pub(crate) struct Dialer {
     pub(super) address: SocketAddr,
     /// None is plain TCP.
     pub(super) tls: Option<Handshaker>,
-    /// As whom after the rotation.
+    /// The identity after the rotation.
     pub(super) later: Option<Handshaker>,
     pub(super) sources: Option<Sources>,
     pub(super) next_source: u64,
@@ -30,7 +30,7 @@ pub(crate) struct Dialer {
     pub(super) may_end_abruptly: bool,
     /// Cipher suite and group of the target's first handshake.
     pub(super) negotiated: Arc<OnceLock<String>>,
-    /// Where the phases of the connections are noted.
+    /// Takes the times of the phases of each connection.
     pub(super) tally: Option<SharedTally>,
 }
 
@@ -50,7 +50,7 @@ impl Dialer {
         self
     }
 
-    /// Connects as somebody else from now on, without the tickets of the one before.
+    /// Connects with the next identity from now on, without the tickets of the one before.
     pub(crate) fn rotate(&mut self) {
         if let Some(later) = self.later.take() {
             self.tls = Some(later);
@@ -64,7 +64,7 @@ impl Dialer {
         }
     }
 
-    /// Connects for a purpose of our own: nothing of it is noted.
+    /// Connects without any note of it in the tally.
     pub(crate) async fn connect_aside(&mut self) -> Result<Stream, Failure> {
         let tally = self.tally.take();
         let result = self.connect().await;

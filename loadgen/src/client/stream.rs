@@ -1,5 +1,5 @@
 //! A connection of the load, with TLS or, for the baseline, without.
-//! In: a socket that stands. Out: bytes, and what only the TLS layer knows of it. On the load's threads.
+//! In: a connected socket. Out: bytes, and what the TLS layer knows of it. On the load's threads.
 
 use std::io;
 use std::pin::Pin;
@@ -16,16 +16,16 @@ use crate::tally::{Kind, SharedTally, record};
 /// A connection of the load.
 pub(crate) struct Stream {
     transport: Transport,
-    /// No close_notify is needed for an end.
+    /// The peer may end it without close_notify.
     may_end_abruptly: bool,
-    /// Until the first byte has come, where that is of interest.
+    /// Set until the first byte has come, where the tally wants its time.
     first_byte: Option<FirstByte>,
 }
 
-/// Waits for the first thing that comes back.
+/// The wait for the first byte from the peer.
 struct FirstByte {
     tally: SharedTally,
-    /// When we first said something.
+    /// When we first sent something.
     asked: Option<Instant>,
 }
 
@@ -55,15 +55,15 @@ impl Stream {
         self.first_byte = Some(FirstByte { tally, asked: None });
     }
 
-    /// Says that from now on something is due from the peer. Whatever is written says so too.
-    pub(crate) fn ask(&mut self) {
+    /// Notes that the peer owes an answer from now on. A write notes it too.
+    pub(crate) fn note_request(&mut self) {
         if let Some(FirstByte { asked, .. }) = &mut self.first_byte {
             asked.get_or_insert_with(Instant::now);
         }
     }
 
-    /// Says that something has come.
-    pub(crate) fn hear(&mut self) {
+    /// Notes the first answer.
+    pub(crate) fn note_answer(&mut self) {
         let Some(asked) = self.first_byte.as_ref().and_then(|first| first.asked) else {
             return;
         };
@@ -116,9 +116,9 @@ impl AsyncRead for Stream {
         {
             result = Poll::Ready(Ok(()));
         }
-        // The end of the stream is an answer too: to a goodbye.
+        // The end of the stream is an answer too: to close_notify.
         if self.first_byte.is_some() && matches!(result, Poll::Ready(Ok(()))) {
-            self.hear();
+            self.note_answer();
         }
         result
     }
@@ -130,7 +130,7 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.ask();
+        self.note_request();
         match &mut self.transport {
             Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_write(context, bytes),
             Transport::Plaintext(socket) => Pin::new(socket).poll_write(context, bytes),
@@ -145,7 +145,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.ask();
+        self.note_request();
         match &mut self.transport {
             Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(context),
             Transport::Plaintext(socket) => Pin::new(socket).poll_shutdown(context),

@@ -1,9 +1,10 @@
-//! Whom the load talks to and as whom.
-//! In: names, files and options, checked once. Out: a `Dialer` for each connection. Before the load, on the main thread.
+//! The client's side of a connection: the servers under load, identities, TLS.
+//! In: names, files and options, checked once. Out: a `Dialer` for each connection. Before the load, on the main
+//! thread.
 
-mod cast;
 mod confirm;
 mod dialer;
+mod identities;
 mod stream;
 mod tickets;
 
@@ -25,25 +26,25 @@ use crate::limits::SOURCES_DEFAULT;
 use crate::sources::Sources;
 use crate::tally::Flaw;
 
-use cast::Parade;
-pub(crate) use cast::{Cadence, Suspect, place};
-pub use cast::{Flawed, Rotation};
 pub(crate) use confirm::{confirm_by_close, confirm_by_ticket, explain};
 pub(crate) use dialer::Dialer;
 use dialer::Handshaker;
+use identities::IdentityPerHandshake;
+pub(crate) use identities::{Cadence, FlawedClient, place};
+pub use identities::{Flawed, Rotation};
 pub(crate) use stream::Stream;
 pub(crate) use tickets::TICKETS_KEPT;
 use tickets::TicketStore;
 
-/// The servers under load and everything needed to speak to them.
+/// The servers under load, and what a client needs to connect to them.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Where it is; the connections take them in turn.
+    /// Their addresses; the connections take them in turn.
     endpoints: Vec<Endpoint>,
     /// Client identities, used in turn by the connections; none means no client certificate at all.
     identities: Arc<[Identity]>,
-    /// Shows them in turn by handshakes instead.
-    parade: Option<Arc<Parade>>,
+    /// Presents another one in each handshake instead.
+    per_handshake: Option<Arc<IdentityPerHandshake>>,
     flawed: Vec<Flawed>,
     cadence: Cadence,
     rotation: Option<Rotation>,
@@ -51,7 +52,7 @@ pub struct Target {
     pub alpn: Vec<Vec<u8>>,
     /// Bound on each connection attempt, handshake, echo or export.
     pub timeout: Duration,
-    /// Whether the end of a TLS connection without close_notify is taken for an end.
+    /// Whether a TLS connection may end without close_notify.
     pub may_end_abruptly: bool,
     sources: Origin,
     /// None is plain TCP.
@@ -65,22 +66,22 @@ pub struct Target {
 pub struct Endpoint {
     /// `HOST:PORT` as given, for reports and HTTP authorities.
     pub name: String,
-    /// Where it was resolved to, once.
+    /// Its address, resolved once.
     pub address: SocketAddr,
 }
 
-/// Where connections come from.
+/// The source addresses of connections.
 #[derive(Debug, Clone)]
 enum Origin {
-    /// So many addresses of 127.0.0.0/8 towards an endpoint there, for enough ports; else what the kernel chooses.
+    /// As many addresses of 127.0.0.0/8 towards an endpoint there, for enough ports; else the kernel chooses.
     Loopback(u8),
-    /// These.
+    /// These addresses.
     Given(Sources),
 }
 
 #[derive(Debug, Clone)]
 struct Tls {
-    /// Expected of every endpoint; none expects of each the host it was given by.
+    /// The name of every endpoint; without it, each must have the name that it was given by.
     server_name: Option<ServerName<'static>>,
     provider: Arc<CryptoProvider>,
     verifier: Arc<WebPkiServerVerifier>,
@@ -135,7 +136,7 @@ impl Target {
         Ok(Self {
             endpoints: endpoints.collect::<Result<_>>()?,
             identities: Arc::default(),
-            parade: None,
+            per_handshake: None,
             flawed: Vec::new(),
             cadence: Cadence::EachSecond,
             rotation: None,
@@ -148,13 +149,13 @@ impl Target {
         })
     }
 
-    /// Contacts an endpoint on 127.0.0.0/8 from so many addresses; any other one as before.
+    /// Connects to an endpoint on 127.0.0.0/8 from as many addresses; to any other one as before.
     pub fn with_loopback_sources(mut self, number: u8) -> Self {
         self.sources = Origin::Loopback(number);
         self
     }
 
-    /// Comes from these addresses, which must be this host's own and of the family of every endpoint.
+    /// Connects from these addresses, which must belong to this host and to the family of every endpoint.
     pub fn with_sources(mut self, sources: Sources) -> Result<Self> {
         for endpoint in &self.endpoints {
             sources.ensure_usable(endpoint.address.ip())?;
@@ -169,22 +170,25 @@ impl Target {
         self
     }
 
-    /// Presents another identity in each handshake, in turn through all of them, so that no server can know one from
-    /// before. Only for full handshakes: tickets belong to the identity that they were issued to.
+    /// Presents another identity in each handshake, in turn through all of them, so that every client is new to the
+    /// server. Only for full handshakes: tickets belong to the identity that they were issued to.
     pub fn with_identity_per_handshake(mut self) -> Self {
-        self.parade = Some(Parade::new(&self.identities));
+        self.per_handshake = Some(IdentityPerHandshake::new(&self.identities));
         self
     }
 
-    /// Has these shares of the connections present certificates that the server must refuse.
+    /// Makes these shares of the connections present certificates that the server must refuse.
     pub fn with_flawed(mut self, flawed: Vec<Flawed>) -> Self {
         self.flawed = flawed;
         self
     }
 
-    /// Fails unless so many connections have a place for each part.
-    pub fn ensure_cast(&self, connections: usize) -> Result<()> {
-        let parts = (0..connections).map(|index| self.suspect(index).map(|suspect| suspect.flaw));
+    /// Fails unless each share of `connections` is one connection at least.
+    pub fn ensure_shares(&self, connections: usize) -> Result<()> {
+        let parts = (0..connections).map(|index| {
+            self.flawed_client(index)
+                .map(|flawed_client| flawed_client.flaw)
+        });
         let parts: Vec<Option<Flaw>> = parts.collect();
         for flawed in &self.flawed {
             ensure!(
@@ -195,7 +199,7 @@ impl Target {
         }
         ensure!(
             self.flawed.is_empty() || !self.identities.is_empty() || !parts.contains(&None),
-            "no identity is left for those that are to be served; more with --issue"
+            "no identity is left for the clients that the server must accept; more with --issue"
         );
         Ok(())
     }
@@ -206,7 +210,7 @@ impl Target {
         self
     }
 
-    /// Sets how often those try that must be refused.
+    /// Sets how often a client tries that must be refused.
     pub(crate) fn with_cadence(mut self, cadence: Cadence) -> Self {
         self.cadence = cadence;
         self
@@ -256,8 +260,8 @@ impl Target {
         Ok(self)
     }
 
-    /// Offers only these key exchange groups, by their IANA names. The post-quantum one, which another library computes,
-    /// is offered only if named.
+    /// Offers only these key exchange groups, by their IANA names. The post-quantum one, which another library
+    /// computes, is offered only if named.
     pub fn with_groups(mut self, names: &[String]) -> Result<Self> {
         let Some(tls) = &mut self.tls else {
             return Ok(self);
@@ -309,13 +313,13 @@ impl Target {
         })
     }
 
-    /// What connection `index` shows.
+    /// The certificate that connection `index` presents.
     fn resolver(&self, index: usize) -> Option<Arc<dyn ResolvesClientCert>> {
-        if let Some(suspect) = self.suspect(index) {
-            return Some(suspect.identity.resolver.clone());
+        if let Some(flawed_client) = self.flawed_client(index) {
+            return Some(flawed_client.identity.resolver.clone());
         }
-        match &self.parade {
-            Some(parade) => Some(parade.clone()),
+        match &self.per_handshake {
+            Some(per_handshake) => Some(per_handshake.clone()),
             None => in_turn(&self.identities, index),
         }
     }
@@ -362,7 +366,7 @@ impl Target {
         }
     }
 
-    /// Where connection `index` goes.
+    /// The endpoint of connection `index`.
     pub(crate) fn endpoint(&self, index: usize) -> &Endpoint {
         &self.endpoints[index % self.endpoints.len()]
     }
@@ -372,7 +376,7 @@ impl Target {
         &self.endpoints
     }
 
-    /// All addresses as given, for people.
+    /// All addresses as given, for readers.
     pub(crate) fn name(&self) -> String {
         let names: Vec<&str> = self
             .endpoints
@@ -399,8 +403,8 @@ impl Target {
     }
 
     /// What is wrong with the certificate of connection `index`, if it must be refused.
-    pub(crate) fn suspect(&self, index: usize) -> Option<Suspect<'_>> {
-        cast::suspect(&self.flawed, index)
+    pub(crate) fn flawed_client(&self, index: usize) -> Option<FlawedClient<'_>> {
+        identities::flawed_client(&self.flawed, index)
     }
 
     /// The parts of the connections that must be refused.
@@ -430,12 +434,12 @@ impl Target {
         index < self.identities.len()
     }
 
-    /// How many different identities `connections` show that are to be served.
+    /// How many different identities `connections` present that the server must accept.
     pub(crate) fn identities_shown(&self, connections: usize) -> usize {
-        if let Some(parade) = &self.parade {
-            return parade.shown();
+        if let Some(per_handshake) = &self.per_handshake {
+            return per_handshake.shown();
         }
-        let served = (0..connections).filter(|index| self.suspect(*index).is_none());
+        let served = (0..connections).filter(|index| self.flawed_client(*index).is_none());
         match self.identities.len() {
             0 => 0,
             count => served

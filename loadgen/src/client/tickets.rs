@@ -13,7 +13,7 @@ use rustls::pki_types::ServerName;
 /// Most tickets kept for a server: as many as rustls keeps.
 pub(crate) const TICKETS_KEPT: u32 = 8;
 
-/// The tickets of one client. Those that come are kept even while it is shut.
+/// The tickets of one client. It keeps new ones even while it is shut.
 #[derive(Debug)]
 pub(super) struct TicketStore {
     tickets: ClientSessionMemoryCache,
