@@ -1,12 +1,12 @@
-//! Closed lists: an enum whose cases, labels and properties stand in one table, a row a case.
-//! In: the table. Out: the enum, with `ALL`, `index` and `label`. A row that lacks a column does not compile, nor does a
-//! table with one label twice.
+//! Closed lists: enums with their cases, labels and properties in one table, a row a case. In: the table. Out: the
+//! enum, with `ALL`, `index` and `label`. A row that lacks a column does not compile, nor does a table with one label
+//! twice.
 
-/// Declares a closed list. A row is a case and its label; where the enum's name is followed by a type, a value of that type
-/// as well, which the enum's private `row` returns.
+/// Declares a closed list. A row is a case and its label. With a type behind the enum's name, a row also has a value
+/// of that type, which the enum's private `row` returns.
 ///
-/// The enum gets `ALL` (every case, in the order of the table), `index` (position in `ALL`) and `label` (its name on metrics
-/// and in logs).
+/// The enum gets `ALL` (all cases, in the order of the table), `index` (position in `ALL`) and `label` (its name in
+/// metrics and logs).
 ///
 /// ```
 /// gateway_common::closed_list! {
@@ -81,7 +81,7 @@ macro_rules! closed_list {
     };
 }
 
-/// Whether no text stands twice among `texts`: at compile time, for the tables.
+/// Whether all `texts` differ. Evaluated at compile time, for the tables.
 #[doc(hidden)]
 pub const fn are_distinct(texts: &[&str]) -> bool {
     let mut later = 1;

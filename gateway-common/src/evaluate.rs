@@ -9,8 +9,8 @@ use crate::reason::{DropReason, PacketVerdict, PassReason};
 use crate::settings::{Settings, mode};
 use crate::source::{Account, Ban, Source, is_past};
 
-/// What is known of flows and sources: the kernel's maps and its clock, or those of a test. A decision asks only for what it
-/// needs, since each answer costs a call.
+/// What is known of flows and sources: the kernel's maps and its clock, or those of a test. A decision asks only for
+/// what it needs, since each answer costs a call.
 pub trait State {
     /// The time, on the kernel's monotonic clock.
     fn now_ns(&self) -> u64;

@@ -1,24 +1,24 @@
-//! Admission: how many connections a listener has open, over all workers.
+//! Admission: limits the open connections of a listener, over all workers.
 //! In: a new connection. Out: a permit, or a refusal. One atomic per listener, touched once per connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A limit on connections that several workers share.
+/// A limit on open connections that all workers share.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimit {
     open: Arc<AtomicUsize>,
     max: usize,
 }
 
-/// The right to hold one connection; given back when dropped.
+/// The right to hold one connection; released when dropped.
 #[derive(Debug)]
 pub struct ConnectionPermit {
     open: Arc<AtomicUsize>,
 }
 
 impl ConnectionLimit {
-    /// A limit of `max` connections at once.
+    /// A limit of `max` open connections.
     pub fn new(max: usize) -> Self {
         ConnectionLimit {
             open: Arc::default(),
@@ -26,7 +26,7 @@ impl ConnectionLimit {
         }
     }
 
-    /// Takes a permit, unless `max` are out.
+    /// Takes a permit; `None` if `max` are taken.
     pub fn try_acquire(&self) -> Option<ConnectionPermit> {
         let below_max = |open: usize| (open < self.max).then_some(open + 1);
         self.open
@@ -37,7 +37,7 @@ impl ConnectionLimit {
         })
     }
 
-    /// Permits that are out.
+    /// Number of taken permits.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }

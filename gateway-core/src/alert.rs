@@ -1,4 +1,4 @@
-//! TLS alerts by the names of RFC 8446 section 6.2. In: a number. Out: a name for it. Pure.
+//! TLS alerts by their names in RFC 8446 section 6.2. In: a number. Out: its name. Pure.
 
 /// A TLS alert description (RFC 8446 section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

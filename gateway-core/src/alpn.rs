@@ -1,29 +1,30 @@
-//! Which application protocol a connection speaks (RFC 7301).
-//! In: what the listener speaks, what the client offers. Out: a choice, or why there is none. A gateway that passes bytes on
-//! as they are can make no protocol of another: where the two cannot agree, nothing may be lost in silence.
+//! Chooses the application protocol of a connection (RFC 7301).
+//! In: the listener's protocols, the client's offer. Out: a choice, or why there is none. A gateway in mode "stream"
+//! cannot translate one protocol into another, so it refuses where the two sides do not agree.
 
-/// What an HTTP client speaks that says nothing (RFC 9112 is older than RFC 7301; exporters of OTLP over HTTP send no ALPN).
+/// The protocol of an HTTP client without ALPN: RFC 9112 is older than RFC 7301, and exporters of OTLP over HTTP send
+/// none.
 pub const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// HTTP/2 over TLS.
 pub const HTTP_2: &[u8] = b"h2";
 
-/// What becomes of a client's offer.
+/// The answer to a client's offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// One of the offered protocols is spoken here.
+    /// The listener speaks this one of the offered protocols.
     Common,
-    /// The client offers nothing, and counts as one of HTTP/1.1, which is spoken here.
+    /// The client offers nothing: it counts as HTTP/1.1, which the listener speaks.
     AssumedHttp1,
     /// Neither side names a protocol.
     Unnamed,
-    /// The client offers protocols and the listener names none: clients of gRPC end such a connection.
+    /// The client offers protocols and the listener names none. Clients of gRPC then close the connection.
     Ignored,
-    /// The listener names protocols, and none of them is the client's.
+    /// The listener names protocols, and the client offers none of them.
     Refused,
 }
 
-/// Decides about a client that offers `offered`, which is `None` if it does not speak of protocols at all.
+/// Decides on a client that offers `offered`; `None` if it sends no ALPN.
 pub fn choose<'a>(ours: &[Vec<u8>], offered: Option<impl IntoIterator<Item = &'a [u8]>>) -> Choice {
     let is_ours = |protocol: &[u8]| ours.iter().any(|own| own == protocol);
     match (ours, offered) {
@@ -38,8 +39,8 @@ pub fn choose<'a>(ours: &[Vec<u8>], offered: Option<impl IntoIterator<Item = &'a
     }
 }
 
-/// The protocols to offer a server on behalf of a client that speaks `client`; `own` is what the configuration says of the
-/// backend.
+/// The protocols to offer a server for a client that speaks `client`. `own` are the protocols of the backend's
+/// configuration.
 pub fn offer(own: &[Vec<u8>], client: Option<&[u8]>) -> Vec<Vec<u8>> {
     match client {
         Some(protocol) if own.is_empty() || own.iter().any(|own| own == protocol) => {

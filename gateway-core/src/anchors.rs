@@ -1,6 +1,7 @@
-//! Anchors: the roots that are believed, each by name and key and with the name constraints of its certificates.
-//! In: the roots of a configuration; later a chain that was verified once. Out: whether that chain still has an end. Asked for
-//! tickets, for open connections and for newcomers alike. Verifies no name: that takes the certificates, which nobody keeps.
+//! Anchors: the trusted roots, each by name and key and with the name constraints of its certificates.
+//! In: the roots of a configuration; later a chain that was verified once. Out: whether the chain still ends at one
+//! of them. For tickets, open connections and new clients alike. Verifies no names: that needs the certificates,
+//! which are not kept.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -10,37 +11,41 @@ use serde::{Deserialize, Serialize};
 use crate::certificate::Chain;
 use crate::revocation::AuthorityId;
 
-/// Names the name constraints of a CA (RFC 5280 section 4.2.1.10), as they are written in its certificate: a part of their SHA-256.
+/// Identifies the name constraints of a CA (RFC 5280 section 4.2.1.10): the beginning of a SHA-256 over their DER.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ConstraintsId(pub [u8; 16]);
 
-/// What one certificate of a root says beyond its name and its key.
+/// What one certificate of a root says beside its name and key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
     /// Its name constraints, if it has any.
     pub constraints: Option<ConstraintsId>,
-    /// The first moment at which it is not valid any more.
+    /// The first moment at which it is no longer valid.
     pub ends: SystemTime,
 }
 
-/// The roots that chains may lead to. One name and key may stand in several certificates.
+/// The roots that chains may lead to. Several certificates may have one name and key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Anchors(HashMap<AuthorityId, Vec<Terms>>);
 
-/// What speaks against the end of a chain.
+/// Why no root supports the end of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnchorObjection {
     /// No root has its name and key.
     Untrusted,
-    /// All that have them have name constraints by which the chain was not verified.
+    /// All roots with this name and key have name constraints that did not verify the chain.
     Constrained,
-    /// Those that it may lead to have ended.
+    /// The roots that it may lead to have expired.
     Expired,
 }
 
 impl Anchors {
-    /// Judges the end of a chain that was verified before. What holds without constraints and what holds under the same ones holds;
-    /// under others only the certificates could tell, so they have to be shown again.
+    /// Checks the end of a chain that was verified before. It holds without constraints, and under the same ones as
+    /// then. Under other constraints the client has to show its certificates again: only they could tell.
+    ///
+    /// # Errors
+    ///
+    /// Why no root supports the chain.
     pub fn check(&self, chain: &Chain, now: SystemTime) -> Result<(), AnchorObjection> {
         let named = self.0.get(&chain.anchor);
         let named = named.ok_or(AnchorObjection::Untrusted)?;
@@ -94,7 +99,7 @@ mod tests {
             (ONE, &[(OTHER, 100)], Err(Constrained)),
             (ONE, &[(OTHER, 100), (ONE, 100)], Ok(())),
             (None, &[(None, 50)], Err(Expired)),
-            // The one that lasts constrains it.
+            // The one that lasts has constraints.
             (None, &[(None, 50), (ONE, 100)], Err(Expired)),
             (None, &[(None, 50), (None, 100)], Ok(())),
         ];

@@ -1,5 +1,5 @@
-//! What an authority may speak for, where an operator has bound it to a trust domain.
-//! In: a certificate below that authority. Out: whether all of its names are the authority's to give. Pure text.
+//! Scopes of authorities: the names that an authority may issue when an operator binds it to a trust domain.
+//! In: a certificate below that authority. Out: whether all its names are in scope. Pure text.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use crate::certificate::Certificate;
 use crate::identity::Rule;
 use crate::pattern::Pattern;
 
-/// Where SPIFFE IDs begin (SPIFFE-ID section 2.1); URI schemes have no case (RFC 3986 section 3.1).
+/// The beginning of SPIFFE IDs (SPIFFE-ID section 2.1); URI schemes have no case (RFC 3986 section 3.1).
 const SPIFFE: &str = "spiffe://";
 
 /// The name of a trust domain: lower-case letters, digits, `.`, `-`, `_`, at most 255 (SPIFFE-ID section 2.1).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TrustDomain(String);
 
-/// Why a trust domain was refused.
+/// Why a trust domain is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "must be the name of a trust domain: 1 to 255 lower-case letters, digits or .-_ and no scheme"
@@ -22,10 +22,14 @@ pub struct TrustDomain(String);
 pub struct TrustDomainError;
 
 impl TrustDomain {
-    /// Longest name in bytes.
+    /// Maximum length of a name, in bytes.
     pub const MAX_BYTES: usize = 255;
 
     /// Checks a name.
+    ///
+    /// # Errors
+    ///
+    /// It has a length or characters that SPIFFE-ID section 2.1 does not allow.
     pub fn parse(text: &str) -> Result<Self, TrustDomainError> {
         let allowed =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
@@ -49,34 +53,34 @@ impl fmt::Display for TrustDomain {
     }
 }
 
-/// Whether a URI is a SPIFFE ID, or claims to be one.
+/// Whether a URI is a SPIFFE ID, or looks like one.
 pub fn is_spiffe(uri: &str) -> bool {
     let begin = uri.get(..SPIFFE.len());
     begin.is_some_and(|begin| begin.eq_ignore_ascii_case(SPIFFE))
 }
 
-/// The trust domain that a SPIFFE ID names, as it is written there.
+/// The trust domain of a SPIFFE ID, as written.
 pub fn domain_of(uri: &str) -> Option<&str> {
     let rest = is_spiffe(uri).then(|| &uri[SPIFFE.len()..])?;
     rest.split('/').next()
 }
 
-/// What an authority may speak for.
+/// The names that an authority may issue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
-    /// The trust domain of the SPIFFE IDs it may issue; no other URI is its to give.
+    /// The trust domain of its SPIFFE IDs; it may issue no other URI.
     pub trust_domain: TrustDomain,
-    /// The DNS names it may issue.
+    /// The patterns of its DNS names.
     pub dns: Vec<Pattern>,
 }
 
-/// A name that an authority gave and may not give.
+/// A name that its authority may not issue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "its CA is bound to the trust domain {trust_domain} and may not speak for the {kind} {name:?}"
 )]
 pub struct OutOfScope {
-    /// What the authority is bound to.
+    /// The trust domain of the authority.
     pub trust_domain: TrustDomain,
     /// `URI` or `DNS name`.
     pub kind: &'static str,
@@ -85,8 +89,12 @@ pub struct OutOfScope {
 }
 
 impl Scope {
-    /// Whether the authority may give every name of the certificate. Its common name, units and addresses are no names of a
-    /// trust domain: rules look at them only if they name the trust domain as well.
+    /// Checks that the authority may issue every URI and DNS name of the certificate. Common name, units and
+    /// addresses belong to no trust domain: rules read them only if they name the trust domain as well.
+    ///
+    /// # Errors
+    ///
+    /// The first name that is out of scope.
     pub fn check(&self, certificate: &Certificate) -> Result<(), OutOfScope> {
         let refuse = |kind: &'static str, name: &String| OutOfScope {
             trust_domain: self.trust_domain.clone(),
@@ -105,11 +113,11 @@ impl Scope {
         }
     }
 
-    /// Whether the authority may issue a certificate that a rule matches, whichever the listener.
+    /// Whether the authority may issue a certificate that a rule matches, on any listener.
     pub fn may_satisfy(&self, rule: &Rule) -> bool {
         let is_named = match &rule.trust_domain {
             Some(named) => *named == self.trust_domain,
-            // What it writes beside URIs and DNS names counts only for rules of its domain.
+            // Its other fields count only for rules of its trust domain.
             None => {
                 rule.common_name.is_none()
                     && rule.organizational_unit.is_none()
@@ -126,7 +134,7 @@ impl Scope {
             && rule.dns.as_ref().is_none_or(may_have_dns)
     }
 
-    /// Whether a name could be both this authority's and the other's: not within one trust domain, where they are one.
+    /// Whether both authorities may issue one name. Within one trust domain they may: there they are one.
     pub fn overlaps(&self, other: &Scope) -> bool {
         let overlap = |pattern: &Pattern| other.dns.iter().any(|other| pattern.overlaps(other));
         self.trust_domain != other.trust_domain && self.dns.iter().any(overlap)

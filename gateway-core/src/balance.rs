@@ -1,64 +1,65 @@
-//! Balancing: which server of a backend gets the next connection, and which is left alone for a while.
-//! In: the addresses that names resolved to, outcomes of attempts, now. Out: the server to try next. One per backend and
-//! worker, kept over reloads; nothing is shared, so each worker learns of a dead server by itself.
+//! Balancing: chooses the server for the next connection, and rests servers that failed.
+//! In: resolved addresses, outcomes of attempts, now. Out: the server to try next. One per backend and worker, kept
+//! over reloads. Workers share nothing: each finds a dead server by itself.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// An address of a backend, with the server of the configuration that it comes from.
+/// An address of a backend, and its server in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Server {
-    /// Position among the backend's servers as written. Addresses of one name share it.
+    /// Position of the server in the configuration. All addresses of one name share it.
     pub source: usize,
     /// The address.
     pub address: SocketAddr,
 }
 
-/// How long servers that failed are passed over, and how long attempts are waited for.
+/// How long failed servers rest, and how long attempts may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// After a first failure; doubles with each that follows.
+    /// Rest after the first failure; it doubles with each further one.
     pub first: Duration,
-    /// At most.
+    /// Maximum rest.
     pub longest: Duration,
-    /// At most, of an address while another one of the same name serves: it may well never have been one of the server's.
+    /// Maximum rest of an address while another address of the same name answers: it may never have been one of the
+    /// server's.
     pub longest_beside: Duration,
-    /// Where all have failed each is tried again, but not sooner than this.
+    /// If all servers have failed, the rest of each ends after this time.
     pub retry: Duration,
-    /// An attempt that has no answer after this long gets another one beside it (RFC 8305 section 5), or after twice what
-    /// connecting takes as a rule ...
+    /// An attempt without an answer after this time gets another one beside it (RFC 8305 section 5), or after twice
+    /// the usual time to connect ...
     pub head_start: Duration,
-    /// ... which counts no longer than this.
+    /// ... which counts up to this time.
     pub head_start_max: Duration,
 }
 
-/// Round robin over the servers of one backend, passing over those that failed.
+/// Round robin over the servers of one backend, without those that rest.
 #[derive(Debug)]
 pub struct Balance {
     patience: Patience,
     known: Vec<Known>,
-    /// Where the next turn begins.
+    /// The position at which the next turn begins.
     next: usize,
-    /// What connecting takes as a rule.
+    /// The usual time to connect.
     usual: Duration,
 }
 
 #[derive(Debug)]
 struct Known {
     server: Server,
-    /// Since it was last reached.
+    /// Failures since it was last reached.
     failures: u32,
-    /// The last one.
+    /// The last failure.
     failed_at: Option<Instant>,
-    /// It is passed over until then.
+    /// It rests until then.
     out_until: Option<Instant>,
-    /// A connection tries whether it is back.
+    /// A connection is trying it.
     is_probed: bool,
-    /// Its last attempt has had no answer for longer than the others get.
+    /// Its last attempt took longer than the usual time to connect.
     is_slow: bool,
 }
 
-/// One connection's way through the servers.
+/// One connection's turn through the servers.
 #[derive(Debug, Default)]
 pub struct Turn {
     tried: Vec<Server>,
@@ -67,16 +68,16 @@ pub struct Turn {
 /// What a connection does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Try this server.
+    /// Try this server next.
     Try(SocketAddr),
-    /// Other connections are trying what is left: look again in a moment.
+    /// Other connections are trying the remaining servers: ask again in a moment.
     Wait,
-    /// Every server was tried, by this connection or just now by another.
+    /// Every server has failed, for this connection or just now for another.
     Nobody,
 }
 
 impl Balance {
-    /// A backend without servers yet. Its turns begin at `random`, so that not every worker begins with the same server.
+    /// A backend without servers. Its turns begin at `random`, so that workers begin with different servers.
     pub fn new(patience: Patience, random: usize) -> Self {
         Balance {
             patience,
@@ -86,7 +87,7 @@ impl Balance {
         }
     }
 
-    /// Takes the servers to use from now on; what is known of those that stay is kept.
+    /// Replaces the servers; those that stay keep their state.
     pub fn replace(&mut self, servers: &[Server]) {
         let mut before = std::mem::take(&mut self.known);
         let known = |server: &Server| {
@@ -105,23 +106,23 @@ impl Balance {
         self.known = servers.iter().map(known).collect();
     }
 
-    /// Keeps only those of the addresses that `may_stay`.
+    /// Keeps only the addresses that `may_stay`.
     pub fn retain(&mut self, may_stay: impl Fn(SocketAddr) -> bool) {
         self.known.retain(|known| may_stay(known.server.address));
     }
 
-    /// How many servers there are.
+    /// Number of servers.
     pub fn count(&self) -> usize {
         self.known.len()
     }
 
-    /// How long an attempt has for itself.
+    /// The time that an attempt has before another one starts beside it.
     pub fn head_start(&self) -> Duration {
         let twice = self.usual * 2;
         twice.clamp(self.patience.head_start, self.patience.head_start_max)
     }
 
-    /// What a connection does next, which has come so far in its `turn`.
+    /// The next step of a connection at this point of its `turn`.
     pub fn next(&mut self, turn: &mut Turn, now: Instant) -> Next {
         let count = self.known.len();
         let rank = |position: usize| {
@@ -156,14 +157,14 @@ impl Balance {
         Next::Try(server.address)
     }
 
-    /// Remembers that an attempt at `address` has had no answer for as long as it has for itself.
+    /// Records that an attempt at `address` has used up its time without an answer.
     pub fn slow(&mut self, address: SocketAddr) {
         if let Some(known) = self.find(address) {
             known.is_slow = true;
         }
     }
 
-    /// Remembers that `address` could not be reached. Returns whether another address of the same name can be.
+    /// Records that `address` could not be reached. Returns whether another address of the same name can be.
     pub fn failed(&mut self, address: SocketAddr, now: Instant) -> bool {
         let Some(failed) = self.find(address).map(|known| known.server) else {
             return false;
@@ -189,30 +190,31 @@ impl Balance {
         is_spared
     }
 
-    /// Remembers that `address` has answered, and what that took. It is slow no more, whatever becomes of the connection.
+    /// Records that `address` has answered, after `took`. It no longer counts as slow, whatever happens to the
+    /// connection.
     pub fn connected(&mut self, address: SocketAddr, took: Duration) {
-        // A mean in which the last ones count most.
+        // A moving mean.
         self.usual = (self.usual * 7 + took) / 8;
         if let Some(known) = self.find(address) {
             known.is_slow = false;
         }
     }
 
-    /// Position of the server with this address among those as written, if it is known.
+    /// Position of this address's server in the configuration, if it is known.
     pub fn source_of(&self, address: SocketAddr) -> Option<usize> {
         let mut known = self.known.iter();
         let found = known.find(|known| known.server.address == address)?;
         Some(found.server.source)
     }
 
-    /// Remembers that `address` could be reached.
+    /// Records that `address` has been reached.
     pub fn succeeded(&mut self, address: SocketAddr) {
         if let Some(known) = self.find(address) {
             *known = Known::new(known.server);
         }
     }
 
-    /// An attempt at `address` has ended without saying anything about it.
+    /// Records that an attempt at `address` has ended without a result.
     pub fn given_up(&mut self, address: SocketAddr) {
         if let Some(known) = self.find(address) {
             known.is_probed = false;
@@ -238,7 +240,7 @@ impl Known {
         }
     }
 
-    /// How good a choice it is, the best first; `None` if it is none now.
+    /// How good a choice it is, best first; `None` if it is not one now.
     fn rank(&self, patience: &Patience, now: Instant) -> Option<(u8, Option<Instant>)> {
         if self.is_probed {
             return None;
@@ -255,7 +257,7 @@ impl Known {
 }
 
 impl Turn {
-    /// After one address of a name, the next one is of the same name and the other family (RFC 8305 section 4).
+    /// The next address after one of a name: of the same name and the other family (RFC 8305 section 4).
     fn prefers(&self, server: &Server) -> bool {
         self.tried.last().is_some_and(|last| {
             last.source == server.source && last.address.is_ipv4() != server.address.is_ipv4()
@@ -474,8 +476,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens: a server in doubt is tried by one connection at a time, a server that is up and was never in
-        /// doubt is found by every connection, and every turn comes to an end.
+        /// In every sequence of events, one connection at a time tries a server in doubt, every connection finds a
+        /// server that was never in doubt, and every turn ends.
         #[test]
         fn a_server_in_doubt_is_tried_by_one_and_a_good_one_by_all(
             steps in proptest::collection::vec((0u16..6, any::<bool>(), 0u64..8), 1..200),

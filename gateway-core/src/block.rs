@@ -1,6 +1,6 @@
-//! Blocks: who an operator has shut out by hand, without waiting for a certificate authority.
-//! In: entries of the block list; a certificate and its chain. Out: whether one of them is meant. Looked up as fast for
-//! a thousand entries as for one.
+//! Blocks: certificates and names that an operator shuts out without waiting for a certificate authority.
+//! In: entries of the block list; a certificate and its chain. Out: whether an entry matches. A lookup costs the same
+//! for one entry and for a thousand.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -13,32 +13,32 @@ use crate::pattern::Pattern;
 use crate::pattern_map::PatternMap;
 use crate::revocation::{Link, Serial};
 
-/// One entry.
+/// One entry of the block list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Block {
-    /// A serial number, whoever issued it, of a client's certificate or of one above it.
+    /// A serial number of any issuer, of a client's certificate or of one above it.
     Serial(Serial),
-    /// Exactly this certificate, in either form of its signature.
+    /// This very certificate, in both forms of its signature.
     Fingerprint(Fingerprint),
-    /// Every certificate with a name that matches.
+    /// Every certificate with a matching name.
     Identity(Names),
 }
 
-/// Names that are blocked.
+/// Blocked names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Names {
-    /// What matches.
+    /// The pattern of the name.
     pub pattern: Pattern,
-    /// Among which names of a certificate, and of which certificates.
+    /// The kind of the name, and the certificates that count.
     pub only: Only,
 }
 
-/// What a name has to be beside its text.
+/// What a name must be beside its text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Only {
-    /// Of this kind; `None`: of any.
+    /// The kind of the name; `None` for any.
     pub kind: Option<NameKind>,
-    /// In a certificate of an authority that is bound to this trust domain; `None`: of any authority.
+    /// The trust domain that the certificate's authority is bound to; `None` for any authority.
     pub trust_domain: Option<TrustDomain>,
 }
 
@@ -51,7 +51,7 @@ impl Only {
 }
 
 impl From<Pattern> for Names {
-    /// Of any kind, in any certificate.
+    /// A name of any kind, in any certificate.
     fn from(pattern: Pattern) -> Self {
         Names {
             pattern,
@@ -66,20 +66,20 @@ impl fmt::Display for Names {
     }
 }
 
-/// All entries.
+/// All entries of the block list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BlockList {
-    /// Entries.
+    /// The number of entries.
     entries: usize,
     serials: HashSet<Serial>,
     fingerprints: HashSet<Fingerprint>,
     names: PatternMap<Vec<Only>>,
-    /// The names once more, in lower case and without a dot at the end.
+    /// The names again, in lower case and without a dot at the end.
     dns_names: PatternMap<Vec<Only>>,
 }
 
 impl BlockList {
-    /// Takes all entries; one that stands twice counts once.
+    /// Builds the list; a repeated entry counts once.
     pub fn new(blocks: impl IntoIterator<Item = Block>) -> Self {
         let mut list = BlockList::default();
         let blocks: HashSet<Block> = blocks.into_iter().collect();
@@ -99,7 +99,7 @@ impl BlockList {
     }
 
     fn insert(&mut self, Names { pattern, only }: Names) {
-        // White space at the ends is no part of a name (RFC 5280 section 7.1).
+        // White space at both ends is not part of a name (RFC 5280 section 7.1).
         let pattern = match pattern {
             Pattern::Exact(name) => Pattern::Exact(name.trim().to_owned()),
             Pattern::Prefix(begin) => Pattern::Prefix(begin.trim_start().to_owned()),
@@ -110,7 +110,7 @@ impl BlockList {
             starred @ (Pattern::Prefix(_) | Pattern::Segment { .. }) => starred,
         };
         self.dns_names.entry(&dns_pattern).push(only.clone());
-        // An address can be written in several ways, and is compared in one.
+        // An address has several spellings, and one form here.
         let names = self.names.entry(&match pattern {
             Pattern::Exact(name) => {
                 let address = name.parse().map(|address: IpAddr| address.to_string());
@@ -121,7 +121,7 @@ impl BlockList {
         names.push(only);
     }
 
-    /// Whether anything of the client is blocked. `trust_domain` is what its authority is bound to, if it is.
+    /// Whether an entry matches the client. `trust_domain` is the one that its authority is bound to, if any.
     pub fn blocks(
         &self,
         certificate: &Certificate,
@@ -141,7 +141,8 @@ impl BlockList {
         };
         let is_name = |(kind, name): (NameKind, Cow<'_, str>)| {
             is_in(&self.names, kind, &name)
-                // DNS names have no case (RFC 4343), and a certificate's are kept in lower case and without a dot at the end.
+                // DNS names have no case (RFC 4343); the certificate's are in lower case and without a dot at the
+                // end.
                 || kind == NameKind::Dns && is_in(&self.dns_names, kind, &name)
         };
         let mut forms = std::iter::once(&certificate.fingerprint).chain(&certificate.twin);
@@ -150,12 +151,12 @@ impl BlockList {
             || certificate.names().any(is_name)
     }
 
-    /// Entries.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.entries
     }
 
-    /// Whether there are none.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,6 +1,6 @@
-//! What is kept of a client certificate and of the chain that was verified above it.
-//! In: fields that a caller parsed. Out: plain data for rules, blocks, revocation, tickets and records. Never parses a
-//! certificate and never verifies one.
+//! What the gateway keeps of a client certificate and its verified chain.
+//! In: fields that a caller has parsed. Out: plain data for rules, blocks, revocation, tickets and usage per
+//! identity. Never parses or verifies a certificate.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,14 +17,18 @@ use crate::revocation::{AuthorityId, Link, LinkPoint, Serial};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fingerprint(pub [u8; 32]);
 
-/// Not 64 hexadecimal digits, with or without colons between the bytes.
+/// The text is not 64 hexadecimal digits, with or without colons between the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be the SHA-256 of a certificate: 64 hexadecimal digits, colons allowed")]
 pub struct FingerprintError;
 
 impl Fingerprint {
-    /// Reads it as tools print it: `openssl x509 -fingerprint -sha256` puts colons between the bytes, and `sha256 Fingerprint=`
-    /// before them.
+    /// Reads a fingerprint as tools print it: `openssl x509 -fingerprint -sha256` puts colons between the bytes and
+    /// `sha256 Fingerprint=` in front.
+    ///
+    /// # Errors
+    ///
+    /// The text is not 64 hexadecimal digits.
     pub fn parse(text: &str) -> Result<Self, FingerprintError> {
         let text = text.trim();
         let text = match text.split_once('=') {
@@ -52,10 +56,10 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// What a client certificate says, as far as anybody looks at it.
+/// The fields of a client certificate that the gateway reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
-    /// Subject alternative names of type URI (RFC 5280 section 4.2.1.6), in their order.
+    /// Subject alternative names of type URI (RFC 5280 section 4.2.1.6), in order.
     pub uris: Vec<String>,
     /// Subject alternative names of type DNS, in lower case and without a dot at the end.
     pub dns_names: Vec<String>,
@@ -63,20 +67,21 @@ pub struct Certificate {
     pub ip_addresses: Vec<IpAddr>,
     /// The subject's common name, if there is exactly one.
     pub common_name: Option<String>,
-    /// The subject's common names where there are several: no rule means one of them, and a block means each.
+    /// The subject's common names if there are several: rules read none of them, a block matches each.
     pub further_common_names: Vec<String>,
     /// The subject's organizational units.
     pub organizational_units: Vec<String>,
     /// The issuer's name as RFC 4514 text.
     pub issuer: String,
-    /// Names this very certificate.
+    /// The certificate's fingerprint.
     pub fingerprint: Fingerprint,
-    /// Names the other certificate that whoever holds this one can make of it: of an ECDSA signature (r, s) the twin (r, n - s) verifies as
-    /// well. A block of either means both; what admits goes by `fingerprint` alone.
+    /// The fingerprint of the certificate's twin. If an ECDSA signature (r, s) verifies, so does (r, n - s): the
+    /// holder can make a second valid certificate. A block of either matches both; admission uses `fingerprint`
+    /// alone.
     pub twin: Option<Fingerprint>,
 }
 
-/// The kinds of names that a client can go by.
+/// The kind of a client's name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NameKind {
     /// A URI of the subject alternative names.
@@ -87,13 +92,13 @@ pub enum NameKind {
     CommonName,
     /// An IP address of the subject alternative names.
     IpAddress,
-    /// The certificate's own fingerprint, where it has no name.
+    /// The certificate's fingerprint, if it has no name.
     #[default]
     Fingerprint,
 }
 
 impl NameKind {
-    /// The kinds of names that a certificate may bear.
+    /// The kinds of names that certificates contain.
     pub const IN_CERTIFICATES: [NameKind; 4] = [
         NameKind::Uri,
         NameKind::Dns,
@@ -101,7 +106,7 @@ impl NameKind {
         NameKind::IpAddress,
     ];
 
-    /// As the configuration calls it.
+    /// The kind's word in the configuration.
     pub const fn label(self) -> &'static str {
         match self {
             NameKind::Uri => "uri",
@@ -113,21 +118,21 @@ impl NameKind {
     }
 }
 
-/// What a client is shown, counted and limited by. The same text of another kind, or of another trust domain, is somebody
-/// else. Its issuer is no part of it: a rotated authority must not split an identity in two.
+/// The identity of a client in logs, counters and limits. The same text of another kind, or of another trust domain,
+/// is another identity. The issuer is not part of it: a rotation of the authority must not split an identity.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
-    /// What kind of name.
+    /// The kind of its name.
     pub kind: NameKind,
     /// The name.
     pub name: String,
-    /// The trust domain that the client's authority is bound to, if it is.
+    /// The trust domain that the client's authority is bound to, if any.
     pub trust_domain: Option<TrustDomain>,
 }
 
 impl Certificate {
-    /// The name to go by where no rule chooses one: the first URI, else the first DNS name, else the common name, else the
-    /// first IP address, else the fingerprint.
+    /// The name if no rule chooses one: the first URI, else the first DNS name, else the common name, else the first
+    /// IP address, else the fingerprint.
     pub fn name(&self) -> (NameKind, String) {
         let first = |kind, names: &[String]| names.first().map(|name| (kind, name.clone()));
         let address = || self.ip_addresses.first().map(IpAddr::to_string);
@@ -138,7 +143,7 @@ impl Certificate {
             .unwrap_or_else(|| (NameKind::Fingerprint, self.fingerprint.to_string()))
     }
 
-    /// Every name with its kind: URIs, DNS names, common names, IP addresses.
+    /// All names with their kinds: URIs, DNS names, common names, IP addresses.
     pub fn names(&self) -> impl Iterator<Item = (NameKind, Cow<'_, str>)> {
         let text = |kind| move |name| (kind, Cow::Borrowed(String::as_str(name)));
         let uris = self.uris.iter().map(text(NameKind::Uri));
@@ -151,13 +156,13 @@ impl Certificate {
     }
 }
 
-/// A DNS name without the root's empty label, which may be written and may be left out (RFC 1034 section 3.1).
+/// A DNS name without the root's empty label, which is optional in text (RFC 1034 section 3.1).
 pub fn without_root(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
-/// What a certificate itself says of the moment from which on it is not valid any more: its last second, which is valid to
-/// its end (RFC 5280 section 4.1.2.5). What is shown is this, so that it is what every other tool shows.
+/// The last second of a certificate that ends at `end`, as the certificate itself states it (RFC 5280 section
+/// 4.1.2.5) and other tools show it.
 pub fn last_second(over: SystemTime) -> SystemTime {
     over.checked_sub(Duration::from_secs(1)).unwrap_or(over)
 }
@@ -165,19 +170,19 @@ pub fn last_second(over: SystemTime) -> SystemTime {
 /// A verified chain, leaf first, without the root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
-    /// One link per certificate; the first is the leaf's.
+    /// One link per certificate, the leaf's first.
     pub links: Vec<Link>,
-    /// The distribution points that its certificates name.
+    /// The distribution points of its certificates.
     pub points: Vec<LinkPoint>,
-    /// The root it leads to.
+    /// The root that it leads to.
     pub anchor: AuthorityId,
-    /// The name constraints of that root's certificate by which it was verified, if there were any.
+    /// The name constraints of the root's certificate that verified it, if any.
     pub constraints: Option<ConstraintsId>,
-    /// When the leaf begins.
+    /// The beginning of the leaf's validity.
     pub not_before: SystemTime,
-    /// When the first of them has ended: the first moment at which it is not valid any more.
+    /// The first moment at which a certificate of the chain is no longer valid.
     pub not_after: SystemTime,
-    /// It is the root that ends first, and all below it last longer: the end of that CA shuts the client out.
+    /// Whether the root ends first: then the end of that CA shuts the client out.
     pub ends_with_anchor: bool,
 }
 

@@ -1,17 +1,19 @@
-//! The wall clock: whether it has been set.
-//! In: both clocks, from time to time. Out: whether ends that timers wait for have to be looked at anew. Reads no clock.
+//! Detects that the wall clock has been set.
+//! In: readings of both clocks. Out: whether timers for ends by the wall clock must be computed again. Reads no
+//! clock.
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// So far may the clocks drift apart until it counts: a wall clock that is slewed runs a little slower or faster for a while.
+/// The drift between the clocks that counts as set: a wall clock that is slewed runs a little slower or faster for a
+/// while.
 const DRIFT_MAX: Duration = Duration::from_millis(500);
 
-/// A duration as logs have it: whole microseconds.
+/// A duration for logs, in whole microseconds.
 pub fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Compares the wall clock with the one that timers run by.
+/// Compares the wall clock with the clock of timers.
 #[derive(Debug, Clone, Copy)]
 pub struct ClockWatch {
     now: Instant,
@@ -19,13 +21,13 @@ pub struct ClockWatch {
 }
 
 impl ClockWatch {
-    /// Begins with both clocks as they are.
+    /// Starts with the present readings of both clocks.
     pub fn new(now: Instant, wall: SystemTime) -> Self {
         ClockWatch { now, wall }
     }
 
-    /// Whether the wall clock has been set, has been slewed for long enough, or went on while the host was suspended, since
-    /// this said so last.
+    /// Whether, since this last returned true, the wall clock was set, was slewed for long enough, or went on while
+    /// the host was suspended.
     pub fn has_been_set(&mut self, now: Instant, wall: SystemTime) -> bool {
         let expected = self.wall + now.saturating_duration_since(self.now);
         let drift = match wall.duration_since(expected) {

@@ -1,5 +1,5 @@
-//! Why an established connection ended: one closed enum, and the only place that names it for metrics and logs.
-//! In: what refuses a client, or what is objected to it. Out: the reason its connection closes for. Pure.
+//! Why an established connection closed: one table, a row a reason, with its label and its cause.
+//! In: a reason, or the failure or objection that makes one. Out: what follows from it. Pure.
 #![deny(
     clippy::wildcard_enum_match_arm,
     reason = "a new case has to be decided here, not to fall into another one's arm"
@@ -11,9 +11,9 @@ use crate::failure::Failure;
 use crate::trust::Objection;
 
 closed_list! {
-    /// Why a connection ended. The label of a metric.
+    /// Why a connection closed.
     pub enum CloseReason: Cause {
-        /// Both directions came to their clean end.
+        /// Both directions ended cleanly.
         Finished = "finished", Cause::Ordinary;
         /// The client's bytes ended without close_notify.
         ClientTruncated = "client_truncated", Cause::Ordinary;
@@ -29,7 +29,7 @@ closed_list! {
         BackendReset = "backend_reset", Cause::BackendFault;
         /// The backend broke the TLS protocol, or sent a fatal alert.
         BackendProtocol = "backend_protocol", Cause::BackendFault;
-        /// The backend ended it cleanly before the client did, and had not sent a byte.
+        /// The backend closed it cleanly before the client did, without sending a byte.
         BackendUnanswered = "backend_unanswered", Cause::BackendFault;
         /// The backend refused our certificate.
         BackendRefusedUs = "backend_refused_us", Cause::BackendFault;
@@ -39,23 +39,23 @@ closed_list! {
         Age = "age", Cause::Gateway;
         /// The client's certificate ended.
         Expired = "expired", Cause::Expiry;
-        /// It was about to end, and the connection had a quiet moment.
+        /// The client's certificate was about to end, and the connection had a quiet moment.
         Expiring = "expiring", Cause::Gateway;
         /// A revocation list names the client's certificate, or one above it.
         Revoked = "revoked", Cause::Revocation;
         /// An operator has blocked the client.
         Blocked = "blocked", Cause::Revocation;
-        /// The CA its certificate leads to is not trusted any more.
+        /// The listener no longer trusts the CA of its certificate.
         Untrusted = "untrusted", Cause::Trust;
-        /// No rule admits it any more, or another one than before.
+        /// No rule admits it any more, or another one does.
         NotAuthorized = "not_authorized", Cause::Trust;
-        /// A revocation list that its chain needs became too old, or is missing, before a byte of it was passed on.
+        /// A revocation list that its chain needs became too old, or is missing, before its first byte was passed on.
         CrlStale = "crl_stale", Cause::Trust;
         /// A revocation list names the backend's certificate, or one above it.
         BackendRevoked = "backend_revoked", Cause::Revocation;
-        /// The CA the backend's certificate leads to is not trusted any more.
+        /// The backend no longer trusts the CA of its server's certificate.
         BackendUntrusted = "backend_untrusted", Cause::Trust;
-        /// The gateway is going down.
+        /// The gateway is shutting down.
         Drained = "drained", Cause::Gateway;
         /// A fault of the gateway.
         Internal = "internal", Cause::Gateway;
@@ -82,7 +82,7 @@ enum Cause {
 }
 
 impl CloseReason {
-    /// Whether what the gateway trusts has changed: the client, or its server, may not stay.
+    /// Whether the gateway no longer trusts the client or its server.
     pub const fn is_loss_of_trust(self) -> bool {
         match self.row() {
             Cause::Revocation | Cause::Trust => true,
@@ -94,8 +94,8 @@ impl CloseReason {
         }
     }
 
-    /// Whether the connection closes at once. Other closes after a reload are spread over time, so that clients do not all
-    /// connect anew in the same second.
+    /// Whether the connection closes at once. A reload spreads other closes over time, so that clients do not all
+    /// reconnect in one second.
     pub const fn is_immediate(self) -> bool {
         match self.row() {
             Cause::Revocation | Cause::Expiry => true,
@@ -107,13 +107,13 @@ impl CloseReason {
         }
     }
 
-    /// Whether the backend ended it, other than by an answer and a clean end. A backend without a server that can be reached is
-    /// reported by itself.
+    /// Whether the backend closed it, other than by an answer and a clean end. An unreachable backend is reported
+    /// apart.
     pub const fn is_backends_fault(self) -> bool {
         matches!(self.row(), Cause::BackendFault)
     }
 
-    /// The reason if the backend had closed before without an answer: then the client has only noticed that.
+    /// The reason if the backend had closed before without an answer: the client has only noticed that.
     pub const fn after_no_answer(self) -> Self {
         match self.row() {
             Cause::Ordinary => CloseReason::BackendUnanswered,

@@ -1,31 +1,31 @@
-//! Whether a peer that does not take what was sent to it is slow, or gone.
-//! In: what TCP knows of a connection. Out: a judgement. Reads no clock.
+//! Tells a slow peer from one that is gone.
+//! In: what TCP knows of a connection. Out: the state of its delivery. Reads no clock.
 
 use std::time::Duration;
 
-/// What TCP knows of the bytes that were sent to a peer.
+/// What TCP knows of the bytes sent to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivery {
-    /// Bytes that the peer has not acknowledged.
+    /// Bytes without an acknowledgement.
     pub queued_bytes: u64,
-    /// Time since an acknowledgement came from it, be it of nothing new.
+    /// Time since the last acknowledgement, even of nothing new.
     pub last_heard: Duration,
 }
 
-/// What that comes to.
+/// The state of what was sent to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeliveryState {
-    /// Everything has arrived.
+    /// The peer has acknowledged everything.
     Delivered,
-    /// Something has not, and the peer is there: its program does not read, so that its window is closed (RFC 9293 section
-    /// 3.8.6.1: it goes on answering probes for as long as it likes), or the way is slow.
+    /// Bytes wait, and the peer answers: its program does not read, so its window is closed (RFC 9293 section
+    /// 3.8.6.1: the peer may answer probes for any time), or the path is slow.
     Waiting,
-    /// Something has not, and the peer has answered nothing for too long.
+    /// Bytes wait, and the peer has not answered for too long.
     Gone,
 }
 
 impl Delivery {
-    /// Judges a peer that may be unheard of for `silence_max` while something waits for its acknowledgement.
+    /// The state of a peer that may be silent for `silence_max` while bytes wait for its acknowledgement.
     pub fn state(self, silence_max: Duration) -> DeliveryState {
         match (self.queued_bytes, self.last_heard >= silence_max) {
             (0, _) => DeliveryState::Delivered,
@@ -50,11 +50,11 @@ mod tests {
             };
             delivery.state(MAX)
         };
-        // The kernel asks a closed window whether it has opened every two minutes at the most, sooner at first.
+        // The kernel probes a closed window every two minutes at most, and sooner at first.
         assert_eq!(state(1 << 20, 30), DeliveryState::Waiting);
         assert_eq!(state(1, 149), DeliveryState::Waiting);
         assert_eq!(state(1, 150), DeliveryState::Gone);
-        // Nothing waits: whether it is still there, keepalive tells.
+        // Nothing waits: keepalive finds out whether the peer is there.
         assert_eq!(state(0, 3600), DeliveryState::Delivered);
     }
 }

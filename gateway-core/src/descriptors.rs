@@ -1,15 +1,15 @@
-//! Descriptors: how many sockets of clients and servers all workers together may hold, so that some are left for files and
-//! administration.
-//! In: a budget; sockets that come and go. Out: a permit for each socket, or none for now. One atomic for all workers, touched
-//! twice per connection.
+//! Descriptors: limits the sockets of clients and servers over all workers, so that files and administration keep
+//! some.
+//! In: a budget; sockets that open and close. Out: a permit for each socket, or none for now. One atomic for all
+//! workers, touched twice per connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The budget of descriptors for connections, shared by all workers.
 ///
-/// A client that is accepted needs a server soon, and could not be served without one: each client counts twice until it has
-/// its server. Further servers, those that are tried beside each other or for clients that have gone, count by themselves.
+/// A client needs a server soon after its accept: it counts twice until it has one. Further servers count by
+/// themselves: those tried beside each other, or for clients that have gone.
 #[derive(Debug, Clone)]
 pub struct Descriptors(Arc<Shared>);
 
@@ -22,28 +22,28 @@ struct Shared {
     waits: [AtomicU64; 2],
 }
 
-/// Whose socket a descriptor is for.
+/// The side that a descriptor's socket belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// A client's, which has been accepted.
+    /// An accepted client.
     Client,
-    /// A server's, which is to be connected.
+    /// A server to connect to.
     Server,
 }
 
 impl Side {
-    /// Both.
+    /// Both sides.
     pub const ALL: [Side; 2] = [Side::Client, Side::Server];
 }
 
-/// The right to hold one socket; given back when dropped.
+/// The right to hold one socket; released when dropped.
 #[derive(Debug)]
 pub struct Descriptor {
     shared: Arc<Shared>,
     side: Side,
 }
 
-/// How many sockets there are of each side.
+/// Number of sockets of each side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Counts {
     clients: u32,
@@ -62,7 +62,7 @@ impl Counts {
         u64::from(self.clients) << 32 | u64::from(self.servers)
     }
 
-    /// What these take or will take soon.
+    /// Descriptors that they take now or soon.
     fn committed(self) -> u64 {
         u64::from(self.clients) + u64::from(self.clients.max(self.servers))
     }
@@ -78,7 +78,7 @@ impl Counts {
                 ..self
             },
         };
-        // What has been promised is kept, also when the budget has become smaller since.
+        // A promise holds even if the budget has shrunk since.
         let is_promised = next.committed() == self.committed();
         (is_promised || next.committed() <= u64::from(max)).then_some(next)
     }
@@ -108,12 +108,12 @@ impl Descriptors {
         }))
     }
 
-    /// Changes the budget. What is held already stays.
+    /// Changes the budget. Permits stay valid.
     pub fn set_max(&self, max: u32) {
         self.0.max.store(max, Ordering::Relaxed);
     }
 
-    /// Takes a descriptor, unless none is free.
+    /// Takes a descriptor; `None` if none is free.
     pub fn try_take(&self, side: Side) -> Option<Descriptor> {
         let max = self.0.max.load(Ordering::Relaxed);
         let with = |packed| Some(Counts::unpack(packed).with(side, max)?.pack());
@@ -127,27 +127,27 @@ impl Descriptors {
         })
     }
 
-    /// Counts a client or server that has to wait for a descriptor.
+    /// Counts a client or server that waits for a descriptor.
     pub fn count_wait(&self, side: Side) {
         self.0.waits[side as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many have had to wait so far.
+    /// Number of clients or servers that have waited so far.
     pub fn waits(&self, side: Side) -> u64 {
         self.0.waits[side as usize].load(Ordering::Relaxed)
     }
 
-    /// Descriptors that are taken, or promised to clients that are connected.
+    /// Descriptors that are taken, or promised to connected clients.
     pub fn used(&self) -> u64 {
         Counts::unpack(self.0.counts.load(Ordering::Relaxed)).committed()
     }
 
-    /// Notes how many of those that are held back for administration are not there any more.
+    /// Sets how many of the descriptors reserved for administration are missing.
     pub fn set_missing(&self, missing: u64) {
         self.0.missing.store(missing, Ordering::Relaxed);
     }
 
-    /// Descriptors that are held back for administration, and not there because the limit has become smaller.
+    /// Descriptors reserved for administration that are missing, because the process's limit has shrunk.
     pub fn missing(&self) -> u64 {
         self.0.missing.load(Ordering::Relaxed)
     }

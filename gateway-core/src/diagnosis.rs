@@ -1,27 +1,27 @@
-//! What the end of a connection by its server usually means.
-//! In: what had happened by then. Out: a sentence for the log, where there is one worth saying. A stream is not looked into, so
-//! this is a guess, from facts that an operator does not have at hand.
+//! Guesses why a server has closed a connection.
+//! In: what had happened by then. Out: a sentence for the log, or none. A guess, because the gateway does not read
+//! the stream; it rests on facts that an operator does not have at hand.
 
 use crate::alpn::HTTP_2;
 
-/// What had happened when a server ended a connection.
+/// What had happened when the server closed the connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
-    /// What the client speaks, if it said so.
+    /// The client's application protocol, if it named one.
     pub protocol: Option<&'a [u8]>,
-    /// The hop to the server is TLS.
+    /// Whether the hop to the server is TLS.
     pub is_tls: bool,
-    /// A PROXY header went first.
+    /// Whether a PROXY header went first.
     pub has_proxy_header: bool,
     /// Bytes from the client to the server.
     pub received_bytes: u64,
     /// Bytes from the server to the client.
     pub sent_bytes: u64,
-    /// The server's first bytes are those of an answer in HTTP/1.
+    /// Whether the server's first bytes are an answer in HTTP/1.
     pub answers_in_http1: bool,
 }
 
-/// What it usually means; empty where nothing is worth saying.
+/// The usual cause; empty if there is nothing to say.
 pub fn diagnose(facts: &Facts<'_>) -> &'static str {
     let speaks_http2 = facts.protocol == Some(HTTP_2);
     if speaks_http2 && facts.answers_in_http1 {

@@ -1,5 +1,5 @@
-//! Expiry: how much of a lifetime is left, and when somebody should hear of it.
-//! In: when something begins and ends, now. Out: a band, and the bands that were newly reached. Reads no clock.
+//! Expiry: how much of a lifetime is left, and when to warn.
+//! In: beginnings and ends, now. Out: a band, and the bands that are newly reached. Reads no clock.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,22 +8,22 @@ use std::time::SystemTime;
 use gateway_common::closed_list;
 
 closed_list! {
-    /// How much of a lifetime is left, as far as anybody acts on it.
+    /// How much of a lifetime is left, in the steps that matter.
     pub enum Band {
-        /// More than a third, or it has not begun.
+        /// More than a third is left, or it has not begun.
         Good = "good";
-        /// A third at most: whatever renews it should have begun.
+        /// At most a third is left: renewal should have begun.
         Third = "third";
-        /// A sixth at most: renewal has failed for a while.
+        /// At most a sixth is left: renewal has failed for a while.
         Sixth = "sixth";
-        /// A twentieth at most: an outage is near.
+        /// At most a twentieth is left: an outage is near.
         Twentieth = "twentieth";
-        /// Nothing.
+        /// Nothing is left.
         Ended = "ended";
     }
 }
 
-/// When something begins and ends.
+/// A time from a beginning to an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lifetime {
     /// The first moment.
@@ -33,7 +33,7 @@ pub struct Lifetime {
 }
 
 impl Lifetime {
-    /// The part of it that is left: 1 before it begins, 0 after it has ended.
+    /// The part that is left: 1 before it begins, 0 after it has ended.
     pub fn left(&self, now: SystemTime) -> f64 {
         let Ok(left) = self.ends.duration_since(now) else {
             return 0.0;
@@ -44,9 +44,9 @@ impl Lifetime {
         }
     }
 
-    /// Where it stands.
+    /// The band at `now`.
     pub fn band(&self, now: SystemTime) -> Band {
-        // Compared as products: a certificate's end must not hang on how a fraction is rounded.
+        // Compares products, so that rounding of a fraction never moves a certificate's end.
         let Some(left) = self
             .ends
             .duration_since(now)
@@ -69,7 +69,7 @@ impl Lifetime {
     }
 }
 
-/// Which bands were said already, so that each is said once.
+/// The bands that were reported, so that each is reported once.
 #[derive(Debug)]
 pub struct Crossings<K>(HashMap<K, Band>);
 
@@ -80,8 +80,8 @@ impl<K> Default for Crossings<K> {
 }
 
 impl<K: Hash + Eq + Clone> Crossings<K> {
-    /// Looks at everything there is. Returns what has come into a worse band since it was looked at last, or is in one at
-    /// first sight. What is not there any more is forgotten; a clock that was set back says nothing twice.
+    /// Compares all lifetimes with the last call. Returns those in a worse band than then, and new ones that are not
+    /// good. Forgets what is gone; a clock that was set back reports nothing twice.
     pub fn look(&mut self, bands: impl IntoIterator<Item = (K, Band)>) -> Vec<(K, Band)> {
         let mut known = HashMap::new();
         let mut crossed = Vec::new();

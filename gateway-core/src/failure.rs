@@ -1,4 +1,4 @@
-//! Why a client did not get in: one table, a row a failure: its label, TLS alert, log level and reason at the guard.
+//! Why a client was refused: one table, a row a failure: its label, TLS alert, log level and reason at the guard.
 //! In: a failure. Out: what follows from it. A new failure does not compile until its row says all of it. Pure.
 #![deny(
     clippy::wildcard_enum_match_arm,
@@ -12,11 +12,11 @@ use gateway_common::{Reason, closed_list};
 use crate::alert::Alert;
 use Level::{Error, Info, Warn};
 
-/// What follows from a failure: the alert that the client gets, how loudly it is logged, what the guard counts it as.
+/// The alert for the client, the level of the log line, and what the guard counts it as.
 type Consequences = (Option<Alert>, Level, Reason);
 
 closed_list! {
-    /// Why a client did not get in.
+    /// Why a client was refused.
     pub enum Failure: Consequences {
         /// The client presented no certificate.
         NoCertificate = "no_certificate", (Some(Alert::CERTIFICATE_REQUIRED), Warn, Reason::NoCertificate);
@@ -41,15 +41,15 @@ closed_list! {
         /// A key or signature of the chain, or its length, is not what the configuration allows.
         // RFC 8446 section 4.4.2.4.
         WeakKey = "weak_key", (Some(Alert::BAD_CERTIFICATE), Warn, Reason::WeakKey);
-        /// So many certificates, bytes or ways to put them together that no path is looked for, or not to the end.
+        /// Too many certificates, bytes or possible paths: the search for a path did not begin, or did not end.
         ChainTooLarge = "chain_too_large", (Some(Alert::BAD_CERTIFICATE), Warn, Reason::Malformed);
         /// A CA of the chain may not issue for the certificate's names.
         NameConstraint = "name_constraint", (Some(Alert::BAD_CERTIFICATE), Warn, Reason::UnknownIssuer);
-        /// A certificate of the chain is no CA, or one has more CAs below it than it allows.
+        /// A certificate of the chain is not a CA, or has more CAs below it than it allows.
         PathConstraint = "path_constraint", (Some(Alert::BAD_CERTIFICATE), Warn, Reason::UnknownIssuer);
-        /// A certificate of the chain has a critical extension that is not understood.
+        /// A certificate of the chain has an unknown critical extension.
         CriticalExtension = "critical_extension", (Some(Alert::UNSUPPORTED_CERTIFICATE), Warn, Reason::UnknownIssuer);
-        /// The certificate is good, and no rule admits it.
+        /// The certificate is valid, and no rule admits it.
         NotAuthorized = "not_authorized", (Some(Alert::ACCESS_DENIED), Warn, Reason::NotAuthorized);
         /// The client sent a fatal alert: it does not trust our certificate, or gave up.
         // The client ended it.
@@ -72,12 +72,12 @@ closed_list! {
         // A silent client would not read it.
         Timeout = "timeout", (None, Info, Reason::Timeout);
         /// The client went away before the handshake was complete.
-        // There is no reader.
+        // There is no peer to read it.
         Reset = "reset", (None, Info, Reason::Reset);
-        /// A connection limit was reached.
+        /// The listener or the identity was at a limit.
         // An alert costs what the limit protects.
         OverLimit = "over_limit", (None, Warn, Reason::OverLimit);
-        /// The client's source is banned for failures before, or denied by an operator.
+        /// The client's source is banned, or denied by an operator.
         // The kernel would have dropped its first packet.
         Banned = "banned", (None, Info, Reason::Banned);
         /// Our own fault.
@@ -85,7 +85,7 @@ closed_list! {
     }
 }
 
-/// How loudly a failure is logged.
+/// The level of a failure's log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// Everyday noise of an open port.
@@ -105,14 +105,14 @@ impl Failure {
         alert
     }
 
-    /// How loudly it is logged.
+    /// The level of its log line.
     pub const fn level(self) -> Level {
         let (_, level, _) = self.row();
         level
     }
 
-    /// What the guard counts it as, and charges the client's source for ([`Reason::weight`]). A few failures have no reason
-    /// of their own there: they count as the nearest one.
+    /// What the guard counts it as, and charges the client's source for: see [`Reason::weight`]. The guard has no
+    /// reason of its own for a few failures; they count as the nearest one.
     pub const fn reason(self) -> Reason {
         let (_, _, reason) = self.row();
         reason

@@ -1,37 +1,38 @@
-//! Saying goodbye: when a connection that has to go may go without cutting off what is under way, and how many go at once.
-//! In: whose bytes were passed on last and when, how many connections there are. Out: moments and times. Reads no clock.
+//! Graceful close: when a connection that must close can close without cutting off a request, and how a drain spreads
+//! its closes.
+//! In: the last transfer, the number of connections. Out: moments and times. Reads no clock.
 
 use std::time::{Duration, Instant};
 
-/// Whose bytes were passed on.
+/// The sender of bytes that were passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sender {
-    /// The client's: an answer may be under way.
+    /// The client: an answer may be under way.
     Client,
-    /// The backend's: an answer was given, or a part of one.
+    /// The backend: it has answered, or begun to.
     Backend,
 }
 
-/// How long timeouts has to last until it counts as a quiet moment.
+/// How long a connection must be silent to count as quiet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuietTimeouts {
-    /// After bytes of the backend's: longer than the pause between two parts of an answer.
+    /// After bytes of the backend: longer than a pause within an answer.
     pub after_answer: Duration,
-    /// After bytes of the client's: longer than an answer takes. HTTP/2 clients send a few bytes after the answer too.
+    /// After bytes of the client: longer than an answer takes. HTTP/2 clients also send a few bytes after the answer.
     pub after_request: Duration,
 }
 
 /// The last bytes that were passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastTransfer {
-    /// When.
+    /// Its time.
     pub at: Instant,
-    /// Whose they were.
+    /// Its sender.
     pub sender: Sender,
 }
 
 impl LastTransfer {
-    /// When the connection is quiet, if nothing is passed on until then.
+    /// The moment at which the connection is quiet if no more bytes pass.
     pub fn quiet_at(self, timeouts: QuietTimeouts) -> Instant {
         self.at
             + match self.sender {
@@ -41,8 +42,8 @@ impl LastTransfer {
     }
 }
 
-/// Over how long the goodbyes of a drain are spread: so that those who come back elsewhere do not come all at once, one after
-/// the other with `step` between them, and with a quarter of `drain` left for the last ones to find a quiet moment.
+/// The time over which a drain spreads its closes: `step` between two of them, so that clients do not all reconnect
+/// elsewhere at once, with a quarter of `drain` left in which the last ones find a quiet moment.
 pub fn drain_spread(connections: usize, step: Duration, drain: Duration) -> Duration {
     let connections = u32::try_from(connections).unwrap_or(u32::MAX);
     step.saturating_mul(connections).min(drain / 4 * 3)

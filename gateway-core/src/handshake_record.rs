@@ -1,6 +1,7 @@
-//! The records of a handshake, before the TLS library sees them: what the library would take and RFC 8446 does not allow.
-//! In: the header of each record, and the content of those that are not encrypted. Out: a fault, with the alert that the standard
-//! wants for it. Keeps a few bytes of the message that is being received; never the message itself.
+//! Checks the records of a handshake before the TLS library reads them, for what the library accepts and RFC 8446
+//! forbids.
+//! In: the header of each record, and the content of plaintext ones. Out: a fault, with the alert of the standard.
+//! Keeps a few bytes of the message in progress, never the message itself.
 #![deny(
     clippy::wildcard_enum_match_arm,
     reason = "a new case has to be decided here, not to fall into another one's arm"
@@ -16,10 +17,10 @@ const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 
-/// What an encrypted record may have beyond its content (RFC 8446 section 5.2).
+/// Maximum length of an encrypted record beyond its content (RFC 8446 section 5.2).
 const EXPANSION_BYTES_MAX: usize = 256;
 
-/// Type and length of a handshake message (section 4), and the version that a ClientHello and a ServerHello begin with.
+/// Type and length of a handshake message (section 4), and the version at the start of a ClientHello or ServerHello.
 const MESSAGE_HEADER_BYTES: usize = 4;
 const HEAD_BYTES: usize = MESSAGE_HEADER_BYTES + 2;
 
@@ -27,21 +28,21 @@ const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 const SSL_3_0: u16 = 0x0300;
 
-/// What is wrong with a record of a handshake.
+/// Why a record of a handshake is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecordFault {
-    /// Longer than a record may be.
+    /// It is longer than a record may be.
     #[error("a record is longer than RFC 8446 sections 5.1 and 5.2 allow")]
     TooLong,
-    /// Data or nothing known in clear, or a handshake record in clear once there are keys.
+    /// Plaintext data or an unknown type, or a plaintext handshake record after keys exist.
     #[error(
         "a record of a type that has no place at this point of the handshake (RFC 8446 section 5)"
     )]
     UnexpectedType,
-    /// A record in clear without content.
+    /// A plaintext record without content.
     #[error("an empty record in clear (RFC 8446 section 5.1)")]
     Empty,
-    /// Something else came between the parts of a handshake message.
+    /// Another record came between the parts of a handshake message.
     #[error("a record between the parts of a handshake message (RFC 8446 section 5.1)")]
     Interleaved,
     /// A hello whose `legacy_version` is SSL 3.0 or older.
@@ -50,7 +51,7 @@ pub enum RecordFault {
 }
 
 impl RecordFault {
-    /// The reason that is counted and logged.
+    /// The failure to count and log.
     pub const fn failure(self) -> Failure {
         match self {
             RecordFault::OldVersion => Failure::Version,
@@ -61,7 +62,7 @@ impl RecordFault {
         }
     }
 
-    /// What the peer is told.
+    /// The alert for the peer.
     pub const fn alert(self) -> Alert {
         match self {
             RecordFault::TooLong => Alert::RECORD_OVERFLOW,
@@ -73,33 +74,33 @@ impl RecordFault {
     }
 }
 
-/// Whether the peer's records are encrypted by now.
+/// Whether the peer's records are encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protection {
-    /// Neither side has keys: a ClientHello or a ServerHello is due.
+    /// Neither side has keys: the next message is a ClientHello or a ServerHello.
     Clear,
-    /// Both sides have the keys of the handshake.
+    /// Both sides have the handshake keys.
     Encrypted,
 }
 
-/// Follows one direction of a handshake.
+/// Checks one direction of a handshake.
 #[derive(Debug)]
 pub struct HandshakeScreen {
-    /// The hello that is due from the peer. Any other message, whatever version it names, is for the TLS library to refuse.
+    /// The hello that the peer must send. The TLS library refuses any other message, whatever version it names.
     hello: u8,
-    /// The beginning of the message in clear that is being received.
+    /// The first bytes of the plaintext message in progress.
     head: [u8; HEAD_BYTES],
-    /// Bytes of that message that have come.
+    /// Received bytes of that message.
     received_bytes: usize,
 }
 
 impl HandshakeScreen {
-    /// For what a client sends.
+    /// A screen for the records of a client.
     pub const fn of_client() -> Self {
         HandshakeScreen::new(CLIENT_HELLO)
     }
 
-    /// For what a server sends.
+    /// A screen for the records of a server.
     pub const fn of_server() -> Self {
         HandshakeScreen::new(SERVER_HELLO)
     }
@@ -112,8 +113,12 @@ impl HandshakeScreen {
         }
     }
 
-    /// Looks at the header of the next record, before its content has come. Its version is not looked at: section 5.1 wants it
-    /// to be ignored for all purposes.
+    /// Checks the header of the next record, before its content has arrived. Ignores its version, as section 5.1
+    /// demands.
+    ///
+    /// # Errors
+    ///
+    /// The header is that of an invalid record.
     pub fn header(
         &self,
         header: [u8; HEADER_BYTES],
@@ -128,7 +133,7 @@ impl HandshakeScreen {
         match (content_type, protection) {
             (HANDSHAKE, Protection::Clear)
             | (APPLICATION_DATA, Protection::Encrypted)
-            // An alert in clear may come at any time: a client that refuses a ServerHello has no keys. So may a
+            // A plaintext alert may come at any time: a client that refuses a ServerHello has no keys. So may a
             // change_cipher_spec, after the first ClientHello (section 5).
             | (ALERT | CHANGE_CIPHER_SPEC, _) => {}
             _ => return Err(RecordFault::UnexpectedType),
@@ -145,7 +150,11 @@ impl HandshakeScreen {
         }
     }
 
-    /// Looks at the content of a whole record whose header passed.
+    /// Checks the content of a whole record with a valid header.
+    ///
+    /// # Errors
+    ///
+    /// The content makes the record invalid.
     pub fn content(
         &mut self,
         content_type: u8,
@@ -163,10 +172,10 @@ impl HandshakeScreen {
         Ok(())
     }
 
-    /// Takes bytes of one message, and returns how many.
+    /// Takes bytes of one message. Returns their number.
     fn take(&mut self, content: &[u8]) -> usize {
         let wanted = match self.received_bytes < HEAD_BYTES {
-            // A message may be shorter than this: its length is known with its fourth byte.
+            // A message may be shorter: its length is known after its fourth byte.
             true if self.received_bytes < MESSAGE_HEADER_BYTES => MESSAGE_HEADER_BYTES,
             true => HEAD_BYTES.min(self.message_bytes()),
             false => self.message_bytes(),
@@ -180,20 +189,20 @@ impl HandshakeScreen {
         taken
     }
 
-    /// The length of the message that is being received, once its header is there.
+    /// The length of the message in progress, once its header has arrived.
     fn message_bytes(&self) -> usize {
         let [_, high, middle, low, ..] = self.head;
         MESSAGE_HEADER_BYTES + u32::from_be_bytes([0, high, middle, low]) as usize
     }
 
-    /// Looks at the version of a hello when it has come, and begins anew behind the end of a message.
+    /// Checks the version of a hello once it has arrived. Starts anew behind the end of a message.
     fn version(&mut self) -> Result<(), RecordFault> {
         if self.received_bytes < MESSAGE_HEADER_BYTES {
             return Ok(());
         }
         let [message_type, .., major, minor] = self.head;
         let is_hello = message_type == self.hello;
-        // Section D.5: a hello with this version or an older one is to be answered by protocol_version.
+        // Section D.5: protocol_version answers a hello with this version or an older one.
         if is_hello
             && self.received_bytes == HEAD_BYTES
             && u16::from_be_bytes([major, minor]) <= SSL_3_0

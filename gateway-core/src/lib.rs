@@ -1,7 +1,7 @@
 //! Decisions of the gateway, without I/O, clock or runtime.
 //!
-//! In: plain data and the time, given as arguments. Out: a decision. Everything here can be tested on invented
-//! time and by the thousand cases; what this crate does not depend on, it cannot do.
+//! In: plain data and the time, as arguments. Out: a decision. Tests run on invented time, thousands of cases in a
+//! second. The crate cannot do what its dependencies cannot do.
 
 pub mod admission;
 pub mod alert;

@@ -1,6 +1,6 @@
-//! Limits per identity: connections at once, handshakes and bytes per second, over all workers.
-//! In: what an identity may use, and the time. Out: a permit, an excess, or how long to pause. Atomics only; rates come as
-//! arguments, so that a changed limit takes over what has been counted.
+//! Limits per identity: open connections, handshakes and bytes per second, over all workers.
+//! In: an identity's limits, and the time. Out: a permit, an excess, or a pause. Atomics only. Rates are arguments,
+//! so a changed limit keeps what has been counted.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -12,18 +12,18 @@ use crate::identity::IdentityLimits;
 
 const NANOSECONDS_PER_SECOND: u128 = 1_000_000_000;
 
-/// A rate, kept as the moment at which everything taken so far has been paid for (the generic cell rate algorithm of
-/// ITU-T I.371): one number, whatever the rate. All times are of one clock of the caller's, counted from its start.
+/// A rate, as the moment at which everything taken is paid for (the generic cell rate algorithm of ITU-T I.371): one
+/// number for any rate. All times are of one clock of the caller, since its start.
 #[derive(Debug, Default)]
 struct Meter {
     paid_at_nanoseconds: AtomicU64,
 }
 
 impl Meter {
-    /// Takes one of `per_second`, of which as many may be taken at once. Returns false, and takes nothing, beyond it.
+    /// Takes one of `per_second`, with a burst of as many. Returns false beyond that, and takes nothing.
     fn try_take(&self, per_second: NonZeroU64, now: Duration) -> bool {
         let cost = cost(1, per_second);
-        // The sum of so many costs, and not a second: rounded up, they take a little longer.
+        // The sum of the costs, not one second: each is rounded up, so they take a little longer.
         let burst = cost.saturating_mul(per_second.get());
         let now = nanoseconds(now);
         let take = |paid_at: u64| {
@@ -35,8 +35,7 @@ impl Meter {
             .is_ok()
     }
 
-    /// Takes an amount that has been used already, and says how long to pause before the next one. A burst may be used at
-    /// once.
+    /// Takes an amount that has been used already. Returns the pause before the next one; a burst needs none.
     fn charge(&self, amount: u64, rate: ByteRate, now: Duration) -> Duration {
         let cost = cost(amount, rate.per_second);
         let now = nanoseconds(now);
@@ -54,7 +53,7 @@ impl Meter {
     }
 }
 
-/// The time that `amount` takes at a rate, rounded up: what is granted is never more than the rate.
+/// The time of `amount` at a rate, rounded up: never grants more than the rate.
 fn cost(amount: u64, per_second: NonZeroU64) -> u64 {
     let nanoseconds = u128::from(amount) * NANOSECONDS_PER_SECOND;
     let cost = nanoseconds.div_ceil(u128::from(per_second.get()));
@@ -65,12 +64,12 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A limit that an identity has reached.
+/// The limit that an identity has reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Excess {
-    /// So many connections are open.
+    /// Its maximum of open connections.
     Connections(u32),
-    /// So many handshakes came within a second.
+    /// Its maximum of handshakes per second.
     Handshakes(u32),
 }
 
@@ -83,7 +82,7 @@ impl fmt::Display for Excess {
     }
 }
 
-/// Bytes per second, and how many may come at once after a pause that is long enough.
+/// Bytes per second, and the burst after a long enough pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByteRate {
     per_second: NonZeroU64,
@@ -91,7 +90,7 @@ pub struct ByteRate {
 }
 
 impl ByteRate {
-    /// The rate that `limits` set, if they set one. Without a burst of its own it is a second's worth.
+    /// The rate of `limits`, if they have one. The default burst is one second's worth.
     pub fn of(limits: &IdentityLimits) -> Option<Self> {
         let per_second = limits.bytes_per_second.and_then(NonZeroU64::new)?;
         Some(ByteRate {
@@ -105,7 +104,7 @@ impl ByteRate {
         self.per_second.get()
     }
 
-    /// Bytes that may come at once.
+    /// Burst in bytes.
     pub fn burst_bytes(self) -> u64 {
         self.burst_bytes
     }
@@ -115,7 +114,7 @@ impl ByteRate {
     }
 }
 
-/// What one identity uses at this moment.
+/// What one identity uses now.
 #[derive(Debug, Default)]
 pub struct Usage {
     open: AtomicU32,
@@ -124,16 +123,16 @@ pub struct Usage {
     slowed: Slowed,
 }
 
-/// How an identity has been slowed down.
+/// How an identity was slowed down.
 #[derive(Debug, Default)]
 struct Slowed {
-    /// When its last pause ends; zero before the first.
+    /// The end of its last pause; zero before the first.
     until_nanoseconds: AtomicU64,
-    /// All its pauses, added up over its connections.
+    /// The sum of its pauses, over its connections.
     total_nanoseconds: AtomicU64,
 }
 
-/// The right of an identity to one more connection; given back when dropped.
+/// The right of an identity to one more connection; released when dropped.
 #[derive(Debug)]
 pub struct Permit {
     usage: Arc<Usage>,
@@ -141,7 +140,11 @@ pub struct Permit {
 }
 
 impl Usage {
-    /// Admits a connection whose handshake is complete. A refused one has taken its handshake all the same.
+    /// Admits a connection after its handshake. A refused connection has used its handshake all the same.
+    ///
+    /// # Errors
+    ///
+    /// The limit that the identity has reached.
     pub fn admit(
         self: &Arc<Self>,
         limits: &IdentityLimits,
@@ -164,27 +167,27 @@ impl Usage {
         })
     }
 
-    /// Whether forgetting it changes nothing: no connection, and nothing taken that is not paid for.
+    /// Whether it can be forgotten: it has no connection, and everything taken is paid for.
     pub fn is_idle(&self, now: Duration) -> bool {
         self.open.load(Ordering::Relaxed) == 0
             && self.handshakes.is_paid(now)
             && self.bytes.is_paid(now)
     }
 
-    /// Whether it has had to pause within the last `memory`.
+    /// Whether it has paused within the last `memory`.
     pub fn is_slowed(&self, now: Duration, memory: Duration) -> bool {
         let until = self.slowed.until_nanoseconds.load(Ordering::Relaxed);
         until > 0 && nanoseconds(now) <= until.saturating_add(nanoseconds(memory))
     }
 
-    /// All its pauses so far, added up over its connections.
+    /// The sum of its pauses so far, over its connections.
     pub fn slowed_for(&self) -> Duration {
         Duration::from_nanos(self.slowed.total_nanoseconds.load(Ordering::Relaxed))
     }
 }
 
 impl Permit {
-    /// Notes bytes from the client, and says how long to pause before the next ones are read.
+    /// Counts bytes from the client. Returns the pause before the next ones are read.
     pub fn charge(&self, bytes: u64, now: Duration) -> Duration {
         match self.rate {
             None => Duration::ZERO,
@@ -192,8 +195,8 @@ impl Permit {
         }
     }
 
-    /// Notes that bytes which have arrived are left waiting for `pause`. Returns true where that is the first pause of the
-    /// identity within `memory`: an operator should hear of it once.
+    /// Records that received bytes wait for `pause`. Returns true for the identity's first pause within `memory`, so
+    /// that an operator reads of it once.
     pub fn pause(&self, pause: Duration, now: Duration, memory: Duration) -> bool {
         let is_known = self.usage.is_slowed(now, memory);
         let slowed = &self.usage.slowed;
@@ -202,11 +205,11 @@ impl Permit {
         slowed
             .total_nanoseconds
             .fetch_add(nanoseconds(pause), Ordering::Relaxed);
-        // Of two connections that pause at the same moment the one that came first says so.
+        // Of two connections that pause at once, the first reports.
         !is_known && before < nanoseconds(now)
     }
 
-    /// The rate of the identity's bytes, if it has one.
+    /// The identity's rate of bytes, if it has one.
     pub fn rate(&self) -> Option<ByteRate> {
         self.rate
     }

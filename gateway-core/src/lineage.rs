@@ -1,6 +1,6 @@
-//! Lineage: what a session ticket is worth at the moment it comes back.
-//! In: what was proven in the full handshake a ticket descends from, what the listener believes now. Out: admitted, or
-//! why the ticket is refused and the client authenticates in full. Sealing and opening are done elsewhere.
+//! Lineage: decides whether a session ticket may resume.
+//! In: what the full handshake behind the ticket proved, what the listener trusts now. Out: an admission, or why the
+//! ticket is refused and the client authenticates in full. Other code seals and opens tickets.
 #![deny(
     clippy::wildcard_enum_match_arm,
     reason = "a new case has to be decided here, not to fall into another one's arm"
@@ -15,10 +15,10 @@ use crate::certificate::{Certificate, Chain};
 use crate::identity::Admission;
 use crate::trust::{Objection, Trust};
 
-/// The full handshake that a ticket descends from, over however many resumptions.
+/// The full handshake behind a ticket, over any number of resumptions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lineage {
-    /// When the client proved possession of its key.
+    /// The moment at which the client proved possession of its key.
     pub authenticated_at: SystemTime,
     /// The policy epoch of the host that sealed the ticket.
     pub epoch: u64,
@@ -28,21 +28,21 @@ pub struct Lineage {
     pub chain: Chain,
 }
 
-/// What bounds resumption.
+/// The limits of resumption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResumptionPolicy {
-    /// How long after the full handshake its descendants may resume.
+    /// Maximum time from the full handshake to a resumption.
     pub max_authentication_age: Duration,
-    /// Tickets of an earlier epoch are worth nothing.
+    /// Tickets of an earlier epoch are refused.
     pub epoch: u64,
 }
 
 closed_list! {
-    /// Why a ticket was refused. The label of a metric.
+    /// Why a ticket was refused.
     pub enum TicketRefusal {
         /// The full handshake is too long ago.
         Age = "age";
-        /// A certificate of the chain has ended.
+        /// A certificate of the chain has expired.
         Expired = "expired";
         /// A revocation list names the certificate or one above it.
         Revoked = "revoked";
@@ -54,11 +54,11 @@ closed_list! {
         Anchor = "anchor";
         /// No rule admits the client any more.
         Rule = "rule";
-        /// Sealed before tickets were distrusted.
+        /// Sealed before the operator distrusted all tickets.
         Epoch = "epoch";
         /// Sealed by another listener, or tampered with.
         Domain = "domain";
-        /// Sealed with a key that is not known here (any more).
+        /// Sealed with a key that is unknown here, or no longer known.
         UnknownKey = "unknown_key";
     }
 }
@@ -76,7 +76,7 @@ impl From<Objection> for TicketRefusal {
     }
 }
 
-/// How far another host's clock may be ahead of ours.
+/// Maximum lead of another host's clock.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
 
 impl Lineage {
@@ -85,12 +85,12 @@ impl Lineage {
         postcard::to_allocvec(self).expect("plain data always has a length known in advance")
     }
 
-    /// Reads a lineage from the front of `bytes` and returns it with what follows it; `None` where there is none.
+    /// Reads a lineage from the front of `bytes`. Returns it with the rest; `None` if there is none.
     pub fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
         postcard::take_from_bytes(bytes).ok()
     }
 
-    /// How much longer its descendants may resume; `None` when that is over.
+    /// The time left in which its descendants may resume; `None` if there is none.
     pub fn time_left(&self, policy: &ResumptionPolicy, now: SystemTime) -> Option<Duration> {
         let age = match now.duration_since(self.authenticated_at) {
             Ok(age) => age,
@@ -101,7 +101,11 @@ impl Lineage {
         (left > Duration::ZERO).then_some(left)
     }
 
-    /// Judges a ticket that came back.
+    /// Evaluates a ticket that a client has sent.
+    ///
+    /// # Errors
+    ///
+    /// Why the client must authenticate in full.
     pub fn evaluate_ticket(
         &self,
         trust: &Trust,
@@ -191,7 +195,7 @@ mod tests {
         assert_eq!(evaluate(1000), Ok(0));
         assert_eq!(evaluate(1049), Ok(0));
         assert_eq!(evaluate(1050), Err(TicketRefusal::Age));
-        // Another host's clock may be a little ahead; a lineage from the future is no lineage.
+        // Another host's clock may lead a little; beyond that, a lineage from the future is refused.
         assert_eq!(evaluate(941), Ok(0));
         assert_eq!(evaluate(900), Err(TicketRefusal::Age));
     }

@@ -1,6 +1,6 @@
-//! Names of backends: which to ask the resolver for and when, and which servers a backend has meanwhile.
-//! In: backends, answers of the resolver, now. Out: names that are due, servers. Asks nothing itself. One for the whole
-//! process, and it outlives every reload: a name that has been resolved stays resolved while the resolver is silent.
+//! Names of backends: which to resolve and when, and the servers of each backend.
+//! In: backends, answers of the resolver, now. Out: names that are due, servers. Sends no query itself. One per
+//! process; it outlives reloads, so a resolved name stays resolved while the resolver is silent.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::balance::Server;
 
-/// A DNS name with the port of the servers behind it.
+/// A DNS name with the port of its servers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name {
     /// DNS name.
@@ -18,7 +18,7 @@ pub struct Name {
     pub port: u16,
 }
 
-/// A server as written: an address, or a name to resolve.
+/// A server of the configuration: an address, or a name to resolve.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ServerAddress {
     /// An IP address and port.
@@ -42,40 +42,41 @@ impl fmt::Display for ServerAddress {
     }
 }
 
-/// The servers of one backend, as written.
+/// The servers of one backend, as in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
-    /// Servers in the order of the file.
+    /// Servers, in the order of the file.
     pub servers: Vec<ServerAddress>,
-    /// Plaintext is allowed because the names are this host's: whatever else they resolve to is not used.
+    /// Whether addresses must be this host's: the backend may use plaintext only because its names are. Other
+    /// addresses are ignored.
     pub is_loopback_only: bool,
 }
 
-/// When names are asked for.
+/// When to resolve names.
 #[derive(Debug, Clone, Copy)]
 pub struct Schedule {
-    /// After an answer.
+    /// Time after an answer.
     pub interval: Duration,
-    /// After a first failure; doubles with each that follows, up to `interval`.
+    /// Time after the first failure; it doubles with each further one, up to `interval`.
     pub retry: Duration,
-    /// A question that is open for longer counts as a failure, although its answer is still taken.
+    /// A query that takes longer counts as a failure; its answer is still used.
     pub patience: Duration,
-    /// Questions open at once.
+    /// Maximum of open queries.
     pub open_max: usize,
 }
 
-/// What an answer, or its absence, has changed.
+/// What an answer, or a missing one, has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Nothing that an operator would want to read about.
+    /// Nothing to report.
     Nothing,
-    /// The name could be resolved before, or was never asked for, and cannot be now.
+    /// The name no longer resolves, or the first query for it has failed.
     Lost,
-    /// It could not be resolved before.
+    /// The name resolves again.
     Found,
 }
 
-/// The names of all backends, and what is known of them.
+/// The names of all backends and their state.
 #[derive(Debug)]
 pub struct Names {
     schedule: Schedule,
@@ -85,22 +86,22 @@ pub struct Names {
 
 #[derive(Debug)]
 struct Known {
-    /// The last good answer.
+    /// The addresses of the last good answer.
     addresses: Vec<SocketAddr>,
-    /// Some backend of the present has it.
+    /// Whether a backend of the present configuration has it.
     is_used: bool,
     next_at: Instant,
-    /// When it was asked for, while the answer is awaited.
+    /// Start of the open query.
     asked_at: Option<Instant>,
-    /// `asked_at` is too long ago, and that has been counted.
+    /// Whether the open query has counted as a failure.
     is_overdue: bool,
     failures: u32,
-    /// It has been answered for, or failed, at least once.
+    /// Whether a query has been answered or has failed.
     is_settled: bool,
 }
 
 impl Names {
-    /// Knows nothing yet.
+    /// No backends yet.
     pub fn new(schedule: Schedule) -> Self {
         Names {
             schedule,
@@ -109,7 +110,7 @@ impl Names {
         }
     }
 
-    /// Takes the backends to resolve names for from now on. New names are due at once; what is known of the others is kept.
+    /// Replaces the backends. New names are due at once; other names keep their state.
     pub fn follow(&mut self, backends: Vec<Backend>, now: Instant) {
         for known in self.known.values_mut() {
             known.is_used = false;
@@ -130,13 +131,13 @@ impl Names {
                     .is_used = true;
             }
         }
-        // A question that is open stays known, or it would be asked again beside itself.
+        // An open query keeps its entry, or a second one would start beside it.
         self.known
             .retain(|_, known| known.is_used || known.asked_at.is_some());
         self.backends = backends;
     }
 
-    /// The names to ask for now. Each is awaited until it is `answered`.
+    /// The names to query now. Each is open until `answered`.
     pub fn due(&mut self, now: Instant) -> Vec<Name> {
         let room = self.room();
         let is_due =
@@ -151,13 +152,13 @@ impl Names {
             .collect()
     }
 
-    /// How many more names may be asked for at once.
+    /// Number of further queries that may be open.
     fn room(&self) -> usize {
         let open = self.known.values().filter(|known| known.asked_at.is_some());
         self.schedule.open_max.saturating_sub(open.count())
     }
 
-    /// The names that have just been asked for too long ago, and whether that is news.
+    /// The names whose queries have just taken too long, with the change for the log.
     pub fn overdue(&mut self, now: Instant) -> Vec<(Name, Change)> {
         let patience = self.schedule.patience;
         let is_overdue = |known: &Known| {
@@ -173,7 +174,7 @@ impl Names {
             .collect()
     }
 
-    /// Takes the resolver's answer for a name, `None` where it had none, and says whether that is news.
+    /// Takes the resolver's answer for a name, `None` if it had none. Returns the change for the log.
     pub fn answered(
         &mut self,
         name: &Name,
@@ -190,7 +191,7 @@ impl Names {
         }
         let Some(mut found) = found else {
             let change = match known.is_overdue {
-                // Counted already.
+                // Has counted as a failure already.
                 true => Change::Nothing,
                 false => known.failed(),
             };
@@ -199,7 +200,7 @@ impl Names {
             known.next_at = now + wait.min(self.schedule.interval);
             return change;
         };
-        // Sorted, so that an unchanged answer compares equal.
+        // Sorted, so that an unchanged answer compares as equal.
         found.sort_unstable();
         found.dedup();
         known.addresses = found;
@@ -211,8 +212,8 @@ impl Names {
         }
     }
 
-    /// When there is something to do next: a name is due and may be asked for, or one is overdue. Names for which there is no
-    /// room wait for an answer.
+    /// The next moment at which a name may be queried or a query is overdue. Names without room for a query wait for
+    /// an answer.
     pub fn next_at(&self) -> Option<Instant> {
         let has_room = self.room() > 0;
         let of_known = |known: &Known| match known.asked_at {
@@ -222,14 +223,14 @@ impl Names {
         self.known.values().filter_map(of_known).min()
     }
 
-    /// Whether every name has been answered for, or has failed, at least once.
+    /// Whether every name has been answered or has failed, at least once.
     pub fn is_settled(&self) -> bool {
         self.known
             .values()
             .all(|known| known.is_settled || !known.is_used)
     }
 
-    /// The servers of each backend as far as they are known; each address once.
+    /// The known servers of each backend, each address once.
     pub fn servers(&self) -> Vec<Vec<Server>> {
         let of_backend = |backend| self.servers_of(backend);
         self.backends.iter().map(of_backend).collect()
@@ -377,9 +378,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the resolver says and whatever reloads bring: no name is asked for twice at once, no more are open than
-        /// may be, when all is done for now nothing is to be done before later, and a name that has been resolved keeps its
-        /// addresses for as long as a backend has it.
+        /// For all answers and reloads: no name has two open queries, no more are open than allowed, the next moment
+        /// is in the future once everything due is done, and a resolved name keeps its addresses as long as a backend
+        /// has it.
         #[test]
         fn a_name_that_was_resolved_stays_resolved(
             steps in proptest::collection::vec((0u8..6, 0u8..5, 0u64..20), 1..200),

@@ -1,28 +1,28 @@
-//! Patterns: a name as a rule writes it, with stars.
+//! Patterns: names with stars, as rules write them.
 //! In: text of the configuration. Out: whether a name matches, and what a star stands for. Pure text; never parses a
 //! certificate.
 
 use std::fmt;
 
-/// A name to match: exact, with stars for whole segments, or a beginning.
+/// A pattern for names: exact, with stars for whole segments, or a prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Pattern {
     /// The whole name.
     Exact(String),
-    /// The beginning of the name.
+    /// The prefix of the name.
     Prefix(String),
-    /// A beginning, one segment of any text, and a pattern for the rest.
+    /// A prefix, one segment of any text, and a pattern for the rest.
     Segment {
-        /// What stands before the star.
+        /// The text before the star.
         before: String,
-        /// What ends a segment: `/` of a URI, `.` of a DNS name.
+        /// The separator: `/` of a URI, `.` of a DNS name.
         separator: Separator,
-        /// What stands behind the star.
+        /// The pattern after the star.
         after: Box<Pattern>,
     },
 }
 
-/// What ends a segment of a name.
+/// The separator of a name's segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Separator {
     /// `/`, of a URI's path.
@@ -39,28 +39,28 @@ impl Separator {
         }
     }
 
-    /// Length of the segment that `name` begins with; `None` where it is empty: a star stands for something.
+    /// Length of the first segment of `name`; `None` if it is empty, since a star stands for at least one character.
     pub(crate) fn segment(self, name: &[u8]) -> Option<usize> {
         let end = name.iter().position(|byte| *byte == self.byte());
         Some(end.unwrap_or(name.len())).filter(|length| *length > 0)
     }
 }
 
-/// Why a pattern was refused.
+/// Why a pattern is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// Nothing to match.
+    /// It is empty.
     #[error("must not be empty")]
     Empty,
-    /// A `*` somewhere else than at the end.
+    /// It has a `*` elsewhere than at the end.
     #[error("may have one `*`, at its end")]
     StarInside,
-    /// A `*` inside a segment of a URI.
+    /// It has a `*` inside a segment of a URI.
     #[error(
         "may have a `*` in place of a whole segment, as in \"spiffe://a/*/b\", and one at its end"
     )]
     StarInsideSegment,
-    /// A `*` inside a label of a DNS name.
+    /// It has a `*` inside a label of a DNS name.
     #[error(
         "may have a `*` in place of a whole label, as in \"*.agents.example\", and one at its end"
     )]
@@ -68,7 +68,7 @@ pub enum PatternError {
 }
 
 impl Pattern {
-    /// Reads a pattern as written in the configuration: exact, or a beginning that ends in `*`.
+    /// Parses a pattern: exact, or a prefix that ends in `*`.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let (body, prefix) = match text.strip_suffix('*') {
             Some(body) => (body, true),
@@ -84,18 +84,18 @@ impl Pattern {
         }
     }
 
-    /// Reads a pattern for URIs: a `*` may also take the place of a whole segment.
+    /// Parses a pattern for URIs: a `*` may also stand for a whole segment.
     pub fn parse_uri(text: &str) -> Result<Self, PatternError> {
         Self::parse_segments(text, 0, Separator::Slash, PatternError::StarInsideSegment)
     }
 
-    /// Reads a pattern for DNS names, in lower case as they are compared: a `*` may also take the place of a whole label.
+    /// Parses a pattern for DNS names, in lower case as they are compared: a `*` may also stand for a whole label.
     pub fn parse_dns(text: &str) -> Result<Self, PatternError> {
         let text = text.to_ascii_lowercase();
         Self::parse_segments(&text, 0, Separator::Dot, PatternError::StarInsideLabel)
     }
 
-    /// Reads `text` from `from` on; what stands before has been read.
+    /// Parses `text` from `from` on; what comes before has been parsed.
     fn parse_segments(
         text: &str,
         from: usize,
@@ -131,7 +131,8 @@ impl Pattern {
         }
     }
 
-    /// What of `name` the first star stands for, nothing for an exact pattern; `None` where `name` does not match.
+    /// The part of `name` that the first star stands for: empty for an exact pattern, `None` if `name` does not
+    /// match.
     pub fn star<'n>(&self, name: &'n str) -> Option<&'n str> {
         match self {
             Pattern::Exact(exact) => (exact == name).then_some(""),
@@ -143,7 +144,7 @@ impl Pattern {
         }
     }
 
-    /// The segment that the first star stands for, and what follows it. Only of a pattern with a segment.
+    /// The segment that the first star stands for, and the rest. Only of a pattern with a segment.
     fn split<'n>(&self, name: &'n str) -> Option<(&'n str, &'n str)> {
         let Pattern::Segment {
             before, separator, ..
@@ -156,7 +157,7 @@ impl Pattern {
         Some(rest.split_at(length))
     }
 
-    /// Whether a star stands in the pattern.
+    /// Whether the pattern has a star.
     pub fn has_star(&self) -> bool {
         !matches!(self, Pattern::Exact(_))
     }
@@ -166,7 +167,7 @@ impl Pattern {
         matches!(self, Pattern::Prefix(prefix) if prefix.is_empty())
     }
 
-    /// Whether every name that `narrow` matches matches here too. Some that it cannot tell of it says no to.
+    /// Whether every name that matches `narrow` matches this pattern too. May return false where it cannot tell.
     pub fn covers(&self, narrow: &Pattern) -> bool {
         match (self, narrow) {
             (wide, Pattern::Exact(exact)) => wide.matches(exact),
@@ -195,7 +196,7 @@ impl Pattern {
         }
     }
 
-    /// Whether one name could match both.
+    /// Whether a name can match both.
     pub fn overlaps(&self, other: &Pattern) -> bool {
         match (self, other) {
             (one, Pattern::Exact(exact)) => one.matches(exact),
@@ -219,7 +220,7 @@ impl Pattern {
         }
     }
 
-    /// The same for names in lower case.
+    /// The same pattern, in lower case.
     #[must_use]
     pub fn to_ascii_lowercase(&self) -> Self {
         match self {
@@ -317,7 +318,7 @@ mod tests {
         assert_eq!(star("spiffe://e/*", "spiffe://e/red/1"), Some("red/1"));
     }
 
-    /// Names and patterns of few letters, so that they meet.
+    /// Names and patterns of few letters, so that they often match.
     fn pattern() -> impl Strategy<Value = Pattern> {
         "([ab]{0,2}|\\*)(/([ab]{1,2}|\\*)){0,3}\\*?"
             .prop_filter_map("no pattern", |text| Pattern::parse_uri(&text).ok())

@@ -1,17 +1,18 @@
-//! Values by pattern, found by name: what a name costs depends on its length, not on the number of patterns.
-//! In: patterns with their values, then a name. Out: the value of every pattern that matches it. Pure memory.
+//! A map from patterns to values, searched by name. The cost depends on the length of the name, not on the number of
+//! patterns.
+//! In: patterns with their values, then a name. Out: the value of every pattern that matches. Memory only.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use crate::pattern::{Pattern, Separator};
 
-/// Values by pattern.
+/// A map from patterns to values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PatternMap<V> {
     exact: HashMap<Box<[u8]>, V>,
     prefixes: PrefixMap<V>,
-    /// By what stands before a star; then by what follows its segment.
+    /// By the text before a star, then by the rest of the pattern.
     segments: [PrefixMap<PatternMap<V>>; 2],
 }
 
@@ -26,7 +27,7 @@ impl<V> Default for PatternMap<V> {
 }
 
 impl<V: Default> PatternMap<V> {
-    /// The value of a pattern, a new one if need be.
+    /// The value of a pattern; a new one if there is none.
     pub fn entry(&mut self, pattern: &Pattern) -> &mut V {
         match pattern {
             Pattern::Exact(name) => self.exact.entry(name.as_bytes().into()).or_default(),
@@ -43,7 +44,7 @@ impl<V: Default> PatternMap<V> {
 }
 
 impl<V> PatternMap<V> {
-    /// The value of this very pattern.
+    /// The value of exactly this pattern.
     pub fn get(&self, pattern: &Pattern) -> Option<&V> {
         match pattern {
             Pattern::Exact(name) => self.exact.get(name.as_bytes()),
@@ -59,7 +60,7 @@ impl<V> PatternMap<V> {
         }
     }
 
-    /// Shows the value of every pattern that `name` matches, in no order.
+    /// Passes the value of every pattern that matches `name` to `visit`, in no order.
     pub fn find<'m>(&'m self, name: &str, visit: &mut dyn FnMut(&'m V)) {
         self.find_bytes(name.as_bytes(), visit);
     }
@@ -69,9 +70,9 @@ impl<V> PatternMap<V> {
             visit(value);
         }
         self.prefixes
-            .beginnings_of(name, &mut |_, value| visit(value));
+            .prefixes_of(name, &mut |_, value| visit(value));
         for separator in [Separator::Slash, Separator::Dot] {
-            self.segments[separator as usize].beginnings_of(name, &mut |begin, rest| {
+            self.segments[separator as usize].prefixes_of(name, &mut |begin, rest| {
                 let after_begin = &name[begin.len()..];
                 if let Some(length) = separator.segment(after_begin) {
                     rest.find_bytes(&after_begin[length..], visit);
@@ -80,14 +81,14 @@ impl<V> PatternMap<V> {
         }
     }
 
-    /// Shows the value of every pattern that covers `narrow`, in no order: `Pattern::covers`.
+    /// Passes the value of every pattern that covers `narrow` to `visit`, in no order: see [`Pattern::covers`].
     pub fn find_covering<'m>(&'m self, narrow: &Pattern, visit: &mut dyn FnMut(&'m V)) {
         match narrow {
             Pattern::Exact(name) => self.find(name, visit),
             Pattern::Prefix(prefix) => {
                 let prefix = prefix.as_bytes();
                 self.prefixes
-                    .beginnings_of(prefix, &mut |_, value| visit(value));
+                    .prefixes_of(prefix, &mut |_, value| visit(value));
             }
             Pattern::Segment {
                 before,
@@ -96,7 +97,7 @@ impl<V> PatternMap<V> {
             } => {
                 let before = before.as_bytes();
                 self.prefixes
-                    .beginnings_of(before, &mut |_, value| visit(value));
+                    .prefixes_of(before, &mut |_, value| visit(value));
                 if let Some(rest) = self.segments[*separator as usize].0.get(before) {
                     rest.find_covering(after, visit);
                 }
@@ -104,20 +105,20 @@ impl<V> PatternMap<V> {
         }
     }
 
-    /// Whether `name` matches a pattern.
+    /// Whether a pattern matches `name`.
     pub fn contains(&self, name: &str) -> bool {
         let mut found = false;
         self.find(name, &mut |_| found = true);
         found
     }
 
-    /// How many patterns there are.
+    /// Number of patterns.
     pub fn len(&self) -> usize {
         let nested = self.segments.iter().flat_map(|map| map.0.values());
         self.exact.len() + self.prefixes.0.len() + nested.map(PatternMap::len).sum::<usize>()
     }
 
-    /// Whether there is none.
+    /// Whether there are no patterns.
     pub fn is_empty(&self) -> bool {
         self.exact.is_empty()
             && self.prefixes.0.is_empty()
@@ -125,7 +126,7 @@ impl<V> PatternMap<V> {
     }
 }
 
-/// Values by the beginning of a name.
+/// A map from prefixes to values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PrefixMap<V>(BTreeMap<Box<[u8]>, V>);
 
@@ -142,13 +143,13 @@ impl<V: Default> PrefixMap<V> {
 }
 
 impl<V> PrefixMap<V> {
-    /// Shows every key that `name` begins with, the longest first.
-    fn beginnings_of<'m>(&'m self, name: &[u8], visit: &mut dyn FnMut(&'m [u8], &'m V)) {
+    /// Passes every key that is a prefix of `name` to `visit`, the longest first.
+    fn prefixes_of<'m>(&'m self, name: &[u8], visit: &mut dyn FnMut(&'m [u8], &'m V)) {
         if self.0.is_empty() {
             return;
         }
-        // A beginning of `name` sorts before it, and nothing that sorts between the two lacks that beginning: the last
-        // key up to `name` is one, or shares one with it, and the next is looked for in what they share.
+        // A prefix of `name` sorts before it, and everything in between has that prefix. So the last key up to `name`
+        // is a prefix or shares one with it; the search goes on in the shared part.
         let mut shared = name;
         let mut end = Bound::Included(shared);
         while let Some((key, value)) = self.0.range::<[u8], _>((Bound::Unbounded, end)).next_back()
@@ -173,7 +174,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    /// Names and patterns of few letters, so that they meet.
+    /// Names and patterns of few letters, so that they often match.
     fn pattern() -> impl Strategy<Value = Pattern> {
         let uri = "([ab]{0,2}|\\*)(/([ab]{1,2}|\\*)){0,3}\\*?"
             .prop_filter_map("no pattern", |text| Pattern::parse_uri(&text).ok());

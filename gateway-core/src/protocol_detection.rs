@@ -1,21 +1,21 @@
-//! The first bytes of a connection: TLS or not.
-//! In: what has arrived so far. Out: whether it can still become a TLS handshake, and what to answer if not. Decided before
-//! any TLS state sees them, so that plain HTTP and port scanners are told apart from broken TLS.
+//! Protocol detection: whether the first bytes of a connection are TLS.
+//! In: the bytes so far. Out: the protocol, and an answer if it is not TLS. Runs before any TLS state, to tell plain
+//! HTTP and port scanners from broken TLS.
 
-/// What the first bytes are.
+/// What a connection begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DetectedProtocol {
-    /// A TLS handshake record, as far as can be seen.
+    /// A TLS handshake record, as far as the bytes go.
     Tls,
-    /// A request of HTTP/1 in clear.
+    /// A plaintext request of HTTP/1.
     Http1,
-    /// The preface of HTTP/2 in clear (RFC 9113 section 3.4), which plain gRPC sends.
+    /// The plaintext preface of HTTP/2 (RFC 9113 section 3.4), which plaintext gRPC sends.
     Http2,
     /// Something else.
     NotTls,
 }
 
-/// Methods of HTTP that clients begin with (RFC 9110 section 9.3), and the space behind them.
+/// Methods of HTTP that clients begin with (RFC 9110 section 9.3), with the space behind them.
 const METHODS: [&[u8]; 7] = [
     b"GET ",
     b"POST ",
@@ -27,16 +27,17 @@ const METHODS: [&[u8]; 7] = [
 ];
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
-/// An answer of HTTP/1.1 to a request that should have been made over TLS.
+/// An answer of HTTP/1.1 to a request without TLS.
 const HTTP1_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 66\r\nConnection: close\r\n\r\n\
 This port takes TLS 1.3 with a client certificate, no plain HTTP.\n";
 
-/// What a server of HTTP/2 has to begin with, and a GOAWAY with INADEQUATE_SECURITY (RFC 9113 sections 6.5, 6.8 and 7).
+/// The settings that an HTTP/2 server must send first, and a GOAWAY with INADEQUATE_SECURITY (RFC 9113 sections 6.5,
+/// 6.8 and 7).
 const HTTP2_ANSWER: &[u8] = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00\
 \x00\x00\x4b\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0c\
 This port takes TLS 1.3 with a client certificate, no plain HTTP/2.";
 
-/// Looks at the first bytes. RFC 8446 section 5.1: the record type is handshake (22), the legacy version 0x03xx.
+/// Detects the protocol. RFC 8446 section 5.1: the record type is handshake (22), the legacy version 0x03xx.
 pub fn detect_protocol(bytes: &[u8]) -> DetectedProtocol {
     match bytes {
         [] | [22] | [22, 3, ..] => DetectedProtocol::Tls,
@@ -47,7 +48,7 @@ pub fn detect_protocol(bytes: &[u8]) -> DetectedProtocol {
 }
 
 impl DetectedProtocol {
-    /// What tells a client that speaks another protocol than TLS so, in its own protocol, before the connection ends.
+    /// The answer, in the client's own protocol, that tells it to use TLS; `None` if it has none.
     pub const fn answer(self) -> Option<&'static [u8]> {
         match self {
             DetectedProtocol::Http1 => Some(HTTP1_ANSWER),
@@ -56,7 +57,7 @@ impl DetectedProtocol {
         }
     }
 
-    /// What has come, for the log.
+    /// The first bytes in words, for the log.
     pub const fn describe(self) -> &'static str {
         match self {
             DetectedProtocol::Http1 => {

@@ -1,6 +1,6 @@
-//! Server trust: what is believed of one backend's servers, asked again about those that are connected.
-//! In: the verified chain of a server, now. Out: what speaks against it. The verifier asks webpki about newcomers; a reload
-//! asks here about those that are there.
+//! Server trust: what one backend trusts of its servers, for the servers that are connected.
+//! In: the verified chain of a server, now. Out: an objection, or none. The verifier asks webpki about new servers; a
+//! reload asks here about connected ones.
 #![deny(
     clippy::wildcard_enum_match_arm,
     reason = "a new case has to be decided here, not to fall into another one's arm"
@@ -13,26 +13,27 @@ use crate::anchors::{AnchorObjection, Anchors};
 use crate::certificate::Chain;
 use crate::revocation::{Revocation, Status};
 
-/// What one backend's servers are believed by.
+/// What one backend trusts of its servers.
 #[derive(Debug, Clone, Default)]
 pub struct ServerTrust {
     /// Roots that chains may lead to.
     pub anchors: Anchors,
-    /// What their authorities have taken back.
+    /// What their authorities have revoked.
     pub revocation: Arc<Revocation>,
 }
 
-/// What speaks against a server that is connected.
+/// Why a connected server is not trusted any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerObjection {
     /// A revocation list names its certificate or one above it.
     Revoked,
-    /// The root its chain leads to is none of the backend's, or has other name constraints than those it was verified by.
+    /// Its chain leads to no root of the backend, or the root has other name constraints than those that verified it.
     Untrusted,
 }
 
 impl ServerTrust {
-    /// Judges a server that is connected already. A list that has become too old takes no connection away; its end is a timer's.
+    /// Evaluates the chain of a connected server. A list that is too old closes no connection; expiry is left to a
+    /// timer.
     pub fn evaluate_chain(&self, chain: &Chain, now: SystemTime) -> Option<ServerObjection> {
         let is_anchor_revoked = self.revocation.is_authority_revoked(chain.anchor);
         if is_anchor_revoked || self.revocation.status(chain, now) == Status::Revoked {
@@ -76,7 +77,7 @@ mod tests {
             anchors: anchors(None),
             revocation: Arc::new(revocation),
         };
-        // A list that ends this moment: too old for newcomers, and no reason to end what stands.
+        // A list that ends now: too old for new servers, and no reason to close a connection.
         let mut list = IssuerList::new(now, now, StalePolicy::Refuse);
         let stale = trust(Revocation::new([(anchor, list.clone())]));
         assert_eq!(stale.evaluate_chain(&chain, now), None);

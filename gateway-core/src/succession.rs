@@ -1,6 +1,7 @@
-//! Succession: which authorities of a bundle have another one in it that takes their place, so that their end shuts out no
-//! client that keeps its certificate fresh.
-//! In: names, keys and lifetimes of all authorities that are trusted for one use, now. Out: a word for each. Reads no clock.
+//! Succession: which authorities of a bundle have a successor in it, so that their end shuts out no client that
+//! renews in time.
+//! In: names, keys and lifetimes of all authorities trusted for one use, now. Out: a verdict for each. Reads no
+//! clock.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,37 +9,37 @@ use std::time::SystemTime;
 
 use crate::revocation::{AuthorityId, AuthorityKey};
 
-/// An authority, as far as it may follow another one.
+/// What succession needs to know of an authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heir {
     /// Its name and key.
     pub id: AuthorityId,
     /// Its key.
     pub key: AuthorityKey,
-    /// Its name without the parts that a CA changes when it makes itself anew; `None` where nothing is left of it.
+    /// Its name without the parts that change when a CA is renewed; `None` if nothing is left.
     pub family: Option<Vec<u8>>,
     /// The trust domain of its SPIFFE ID, if it has one.
     pub trust_domain: Option<String>,
-    /// When it begins.
+    /// The beginning of its validity.
     pub begins: SystemTime,
-    /// When it ends.
+    /// The end of its validity.
     pub ends: SystemTime,
 }
 
-/// What comes after an authority.
+/// Whether an authority has a successor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Succession {
-    /// Nothing: with it the last of its kind ends.
+    /// None: it is the last of its kind.
     #[default]
     Last,
-    /// An authority with the same key, name or trust domain begins in time and ends later: clients that renew their certificates in time
-    /// go over to it.
+    /// An authority with the same key, name or trust domain begins in time and ends later: clients that renew in time
+    /// move to it.
     Superseded,
-    /// The same name and key stand in a certificate that begins in time and ends later: no client needs another certificate.
+    /// A certificate with the same name and key begins in time and ends later: no client needs another certificate.
     Renewed,
 }
 
-/// What comes after each of `heirs`, in their order.
+/// The succession of each of `heirs`, in their order.
 pub fn successions(heirs: &[Heir], now: SystemTime) -> Vec<Succession> {
     let ids = Terms::by(heirs, |heir| Some(heir.id));
     let keys = Terms::by(heirs, |heir| Some(heir.key));
@@ -62,8 +63,8 @@ pub fn successions(heirs: &[Heir], now: SystemTime) -> Vec<Succession> {
 }
 
 impl Heir {
-    /// When another one has to be there at the latest, so that clients can go over to it: before a twentieth of the lifetime is left,
-    /// from which on an outage is near. Where that is over, another one that is there now is soon enough: the gap is past.
+    /// The latest beginning of a successor to which clients can still move: before the last twentieth of the
+    /// lifetime, in which an outage is near. After that, a successor that exists now will do: the gap is over.
     fn needs_successor_by(&self, now: SystemTime) -> SystemTime {
         let lifetime = self.ends.duration_since(self.begins).unwrap_or_default();
         let in_time = self.ends.checked_sub(lifetime / 20).unwrap_or(self.ends);
@@ -71,7 +72,7 @@ impl Heir {
     }
 }
 
-/// Of those that have a trait in common, in the order in which they begin: the beginning of each, and the latest end of all up to it.
+/// For each trait, its bearers in order of beginning: the beginning of each, and the latest end up to it.
 struct Terms(Vec<(SystemTime, SystemTime)>);
 
 impl Terms {

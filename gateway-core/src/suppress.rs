@@ -1,10 +1,10 @@
-//! Log lines that an attacker can cause, held to a rate.
-//! In: a kind of line, now. Out: write it, and how many of its kind were left out before it, or leave it out.
-//! One per worker and kind.
+//! Limits the rate of log lines that an attacker can cause.
+//! In: a line's moment. Out: whether to write it, and how many lines were suppressed before it. One per worker and
+//! kind of line.
 
 use std::time::{Duration, Instant};
 
-/// Lets a number of lines through per second and counts the rest.
+/// Admits a number of lines per second and counts the rest.
 #[derive(Debug, Clone)]
 pub struct Suppressor {
     per_second: u32,
@@ -14,7 +14,7 @@ pub struct Suppressor {
 }
 
 impl Suppressor {
-    /// Lets `per_second` lines through in each second.
+    /// Admits `per_second` lines in each second.
     pub const fn new(per_second: u32) -> Self {
         Suppressor {
             per_second,
@@ -24,7 +24,7 @@ impl Suppressor {
         }
     }
 
-    /// `Some(n)`: write this line; `n` lines were left out since the last one written. `None`: leave it out.
+    /// `Some(n)`: write this line; `n` lines were suppressed since the last one. `None`: suppress it.
     pub fn admit(&mut self, now: Instant) -> Option<u64> {
         let expired =
             |start: Instant| now.saturating_duration_since(start) >= Duration::from_secs(1);

@@ -1,6 +1,6 @@
-//! Trust: what one listener believes at this moment, and the one place where a client is judged by it.
-//! In: a certificate, its verified chain, now. Out: what the client is admitted as, or what speaks against it. The
-//! verifier asks for newcomers, the ticketer for those who come back, a reload for those who are there.
+//! Trust: what one listener trusts now, and the one place that evaluates a client by it.
+//! In: a certificate, its verified chain, now. Out: an admission, or an objection. The verifier asks for new clients,
+//! the ticketer for tickets, a reload for open connections.
 #![deny(
     clippy::wildcard_enum_match_arm,
     reason = "a new case has to be decided here, not to fall into another one's arm"
@@ -17,39 +17,41 @@ use crate::certificate::{Certificate, Chain};
 use crate::identity::{Admission, Denial, Rules};
 use crate::revocation::{AuthorityKey, Revocation, Status};
 
-/// What one listener believes.
+/// What one listener trusts.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
     /// Position of the listener, which rules may name.
     pub listener: usize,
     /// Roots that chains may lead to.
     pub anchors: Anchors,
-    /// What the keys of authorities may speak for that are bound to a trust domain, at whatever height of a chain they are.
+    /// The scopes of authorities with a trust domain, by key, at any height of a chain.
     pub scopes: Arc<HashMap<AuthorityKey, Arc<Scope>>>,
-    /// What their authorities have taken back.
+    /// What their authorities have revoked.
     pub revocation: Arc<Revocation>,
-    /// Who an operator has shut out.
+    /// The clients that an operator has blocked.
     pub blocks: Arc<BlockList>,
-    /// Who gets in.
+    /// The rules that admit clients.
     pub rules: Arc<Rules>,
 }
 
-/// What speaks against a client.
+/// Why a client is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Objection {
     /// An operator has blocked it.
     Blocked,
     /// A revocation list names its certificate or one above it.
     Revoked,
-    /// A certificate of its chain has ended.
+    /// A certificate of its chain has expired.
     Expired,
-    /// The root its chain leads to is none of the listener's.
+    /// Its chain leads to no root of the listener.
     Untrusted,
-    /// The root its chain leads to has other name constraints than those it was verified by: it has to show its certificates again.
+    /// The root of its chain has other name constraints than those that verified it: the client must show its
+    /// certificates again.
     Constrained,
     /// No rule admits it.
     NotAuthorized(Denial),
-    /// The revocation list of one of its issuers is missing, is too old or does not cover it; in words, with the CA's name.
+    /// The revocation list of one of its issuers is missing, too old or does not cover the certificate; in words,
+    /// with the CA's name.
     CrlStale(String),
 }
 
@@ -64,7 +66,12 @@ impl From<AnchorObjection> for Objection {
 }
 
 impl Trust {
-    /// Judges a client that is there already. A list that has become too old takes nobody's connection away.
+    /// Evaluates the chain of a client. A revocation list that is too old is no objection here, so it closes no
+    /// connection.
+    ///
+    /// # Errors
+    ///
+    /// What is held against the client.
     pub fn evaluate_chain(
         &self,
         certificate: &Certificate,
@@ -88,7 +95,7 @@ impl Trust {
             .map_err(Objection::NotAuthorized)
     }
 
-    /// The trust domain of the nearest authority of a chain that is bound to one, whatever the client is called.
+    /// The trust domain of the nearest authority of a chain that is bound to one, whatever names the client has.
     pub fn bound_to(&self, chain: &Chain) -> Option<&TrustDomain> {
         let mut scopes = chain
             .links
@@ -97,15 +104,15 @@ impl Trust {
         scopes.next().map(|scope| &scope.trust_domain)
     }
 
-    /// The trust domain that the client's authorities are bound to, if one of them is: that of the one next to the client. Each that
-    /// is bound must be allowed to give all of the client's names, the root as well as one that another has certified.
+    /// The trust domain of the client: that of the nearest authority with one. Every authority with a trust domain
+    /// must be allowed to issue all of the client's names, also a root that another one has certified.
     fn trust_domain(
         &self,
         certificate: &Certificate,
         chain: &Chain,
     ) -> Result<Option<&TrustDomain>, Objection> {
         let mut nearest = None;
-        // The last link's issuer is the root.
+        // The issuer of the last link is the root.
         for link in &chain.links {
             if let Some(scope) = self.scopes.get(&link.key) {
                 let in_scope = scope.check(certificate);
@@ -116,7 +123,11 @@ impl Trust {
         Ok(nearest)
     }
 
-    /// Judges a client that wants to get in.
+    /// Evaluates a new client: as [`Trust::evaluate_chain`], and every revocation list it needs must be usable.
+    ///
+    /// # Errors
+    ///
+    /// What is held against the client.
     pub fn admit(
         &self,
         certificate: &Certificate,
@@ -342,7 +353,7 @@ mod tests {
         let net = Ok(Some(below.1.trust_domain.clone()));
         let one = bound(std::slice::from_ref(&below));
         let both = bound(&[below, above]);
-        // Without a name of any trust domain, the authority next to the client says whose it is.
+        // Without a name of any trust domain, the authority next to the client decides.
         assert_eq!(admit(&one, &certificate), net);
         assert_eq!(admit(&both, &certificate), net);
         certificate.uris = vec!["spiffe://example.net/agent/1".to_owned()];

@@ -1,12 +1,13 @@
-//! Text that others have chosen, made fit to be read: what a line shows is what it says.
-//! In: a line, or several. Out: the same with every character escaped that breaks a line where none was meant, or that
-//! hides or reorders what stands beside it. Pure text.
+//! Makes text from outside safe to read: a line shows what it says.
+//! In: a line, or several. Out: the same text, with every character escaped that breaks a line, or hides or reorders
+//! its neighbours. Pure text.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-/// Whether a character shows nothing of itself, and changes how what is around it is read: controls, line and paragraph
-/// separators, bidirectional controls (Unicode TR 9, "Trojan Source"), fillers, variation selectors, and those without a width.
+/// Whether a character is invisible and changes how its neighbours are read: controls, line and paragraph separators,
+/// bidirectional controls (Unicode TR 9, "Trojan Source"), fillers, variation selectors, and characters without a
+/// width.
 pub fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(character,
@@ -27,9 +28,9 @@ pub fn is_hidden(character: char) -> bool {
             | '\u{e0100}'..='\u{e01ef}')
 }
 
-/// Replaces hidden characters by `\u` and the four digits of each UTF-16 unit, as JSON does it, so that a line of JSON stays
-/// one that says the same. ASCII stays as it is: line breaks are the writer's own, and a format that takes text from others
-/// escapes those within it.
+/// Replaces hidden characters by `\u` and the four digits of each UTF-16 unit, as JSON does, so that a line of JSON
+/// stays valid and keeps its meaning. ASCII stays as it is: line breaks are the writer's own, and each format escapes
+/// those in its values.
 pub fn escape(text: &str) -> Cow<'_, str> {
     let hidden = |character: char| !character.is_ascii() && is_hidden(character);
     if text.is_ascii() || !text.contains(hidden) {
@@ -48,8 +49,8 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Cuts a text where it would take more than `bytes_max` bytes in a log or in JSON, escapes counted; what is cut ends with `…`.
-/// Looks at no more than it keeps, however long the text is.
+/// Cuts a text to at most `bytes_max` bytes in a log or in JSON, escapes included; a cut text ends with `…`. Reads no
+/// more than it keeps.
 pub fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
     let mut taken = 0;
     for (position, character) in text.char_indices() {
@@ -61,7 +62,7 @@ pub fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
     Cow::Borrowed(text)
 }
 
-/// Bytes that a character takes at most, written by `escape`, in JSON, or between quotes.
+/// Maximum bytes of a character, escaped, in JSON, or between quotes.
 fn escaped_bytes(character: char) -> usize {
     match is_hidden(character) {
         true => 6 * character.len_utf16(),
@@ -70,8 +71,8 @@ fn escaped_bytes(character: char) -> usize {
     .max(character.escape_debug().len())
 }
 
-/// A text that others choose, being written: it takes so many bytes and an ellipsis. What writes more is told an error, so that
-/// the work ends there too.
+/// A bounded writer for text from outside: it takes so many bytes and an ellipsis. Further writes get an error, so
+/// that the writer stops early.
 #[derive(Debug)]
 pub struct Bounded {
     text: String,
@@ -80,7 +81,7 @@ pub struct Bounded {
 }
 
 impl Bounded {
-    /// An empty one with room for `bytes_max` bytes.
+    /// An empty text with room for `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
         Bounded {
             text: String::new(),
@@ -89,7 +90,7 @@ impl Bounded {
         }
     }
 
-    /// What was written, with `…` behind it where that was not all.
+    /// The written text, with `…` at its end if it was cut.
     pub fn into_text(self) -> String {
         self.text
     }

@@ -94,7 +94,8 @@ fn protect(frame: &Frame, segment: &Segment) -> u32 {
     let Some(counter) = counter_of(segment.destination_port) else {
         return xdp_action::XDP_PASS;
     };
-    // SAFETY: the map lent a pointer to this CPU's own value, and the elements of an array stay where they are. XDP runs with bottom halves disabled, and other programs touch other fields.
+    // SAFETY: the map lent a pointer to this CPU's own value, and elements of an array do not move. XDP runs with
+    // bottom halves disabled, and other programs write other fields.
     unsafe {
         (*counter).packets += 1;
         (*counter).bytes += u64::from(frame.length());

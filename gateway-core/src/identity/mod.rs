@@ -1,6 +1,6 @@
-//! Identities: the rules that turn a client certificate into a decision.
-//! In: what a certificate says. Out: what the first rule that matches admits it as, or a refusal.
-//! Never parses a certificate and never verifies one.
+//! Identities: the rules that admit clients by their certificates.
+//! In: what a certificate says. Out: the admission of the first rule that matches, or a denial. Never parses or
+//! verifies a certificate.
 
 mod rule;
 mod rule_index;
@@ -22,13 +22,14 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Takes the rules in the order in which they are to be tried.
+    /// Takes the rules in the order of evaluation.
     pub fn new(rules: Vec<Rule>) -> Self {
         let index = RuleIndex::new(&rules);
         Rules { rules, index }
     }
 
-    /// The same rules for a gateway on which the listener at position `n` is at position `positions[n]`, or not there at all.
+    /// The same rules for a gateway whose listener at position `positions[n]` was at position `n`; `None` for a
+    /// listener that is gone.
     pub fn on_listeners_at(&self, positions: &[Option<usize>]) -> Rules {
         let rules = self.rules.iter().map(|rule| {
             let move_one = |listener: &usize| positions.get(*listener).copied().flatten();
@@ -46,7 +47,7 @@ impl Rules {
         &self.rules
     }
 
-    /// Position of the first rule that matches on the listener at this position.
+    /// Position of the first rule that matches on this listener.
     pub fn first(
         &self,
         certificate: &Certificate,
@@ -59,23 +60,28 @@ impl Rules {
         })
     }
 
-    /// Position of the first rule before the one at `position` that matches all that it matches: that one is never reached.
+    /// Position of the first earlier rule that matches everything that the rule at `position` matches, which is then
+    /// unreachable.
     pub fn covering(&self, position: usize) -> Option<usize> {
         let rule = &self.rules[position];
         let covers = |earlier: usize| earlier < position && self.rules[earlier].covers(rule);
         self.index.first_covering(rule, covers)
     }
 
-    /// What the first rule that matches on the listener at this position admits the client as. `trust_domain` is what its
-    /// authority is bound to. A rule that matches and finds no tenant refuses: the client must not slip through to a rule
-    /// that was meant for others.
+    /// The admission by the first rule that matches on this listener. `trust_domain` is the one that the client's
+    /// authority is bound to, if any. If the rule that matches finds no tenant, the client is refused: it must not
+    /// fall through to a rule for others.
+    ///
+    /// # Errors
+    ///
+    /// Why no rule admits the client.
     pub fn decide(
         &self,
         certificate: &Certificate,
         trust_domain: Option<&TrustDomain>,
         listener: usize,
     ) -> Result<Admission, Denial> {
-        // X509-SVID section 2: exactly one. Of two, a rule would look at the one and a backend at the other.
+        // X509-SVID section 2: exactly one. Of two, a rule could read the one and a backend the other.
         let uris = certificate.uris.iter();
         if uris.filter(|uri| authority::is_spiffe(uri)).count() > 1 {
             return Err(Denial::SeveralSpiffeIds);
@@ -101,37 +107,37 @@ impl Rules {
     }
 }
 
-/// What a rule admits a client as.
+/// How a rule admits a client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Admission {
     /// Position of the rule, counted from 0.
     pub rule: usize,
-    /// The name it goes by: the one that the rule matched.
+    /// The client's identity: the name that the rule matched.
     pub identity: Identity,
-    /// The tenant it sends as.
+    /// The client's tenant.
     pub tenant: Option<Tenant>,
-    /// What its identity may use.
+    /// The limits of its identity.
     pub limits: IdentityLimits,
 }
 
 /// Why no rule admits a client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
-    /// None matches.
+    /// No rule matches.
     #[error("no identity rule matches")]
     NoRule,
-    /// X509-SVID section 2: a certificate has one SPIFFE ID, or nobody knows which is meant.
+    /// X509-SVID section 2: a certificate has one SPIFFE ID; of several, the client's is unknown.
     #[error("it has more than one SPIFFE ID")]
     SeveralSpiffeIds,
-    /// It has a name that its authority may not give.
+    /// It has a name that its authority may not issue.
     #[error(transparent)]
     OutOfScope(#[from] OutOfScope),
-    /// One matches, and what the certificate names as tenant is none.
+    /// A rule matches, and the certificate names no valid tenant.
     #[error("identity rule {} takes the tenant from the certificate, and {found}", .rule + 1)]
     NoTenant {
         /// Position of the rule, counted from 0.
         rule: usize,
-        /// What was found instead.
+        /// What was found instead, in words.
         found: String,
     },
 }
@@ -206,7 +212,7 @@ mod tests {
             .map(|rule| &rule.listeners)
             .collect();
         assert_eq!(listeners, [&Some(vec![4]), &Some(vec![]), &None]);
-        // None at all is not any.
+        // An empty list is not "any".
         assert!(!moved.as_slice()[1].holds_for(2));
     }
 

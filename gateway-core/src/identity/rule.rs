@@ -1,5 +1,6 @@
-//! One rule: what a certificate must say for it to match.
-//! In: what a certificate says. Out: whether the rule matches, key by key, and whether one rule makes another unreachable.
+//! One rule: what a certificate must say to match.
+//! In: what a certificate says. Out: whether the rule matches, key by key, and whether it makes another rule
+//! unreachable.
 
 use std::net::IpAddr;
 
@@ -8,16 +9,16 @@ use crate::authority::TrustDomain;
 use crate::certificate::{Certificate, Fingerprint, NameKind};
 use crate::pattern::Pattern;
 
-/// What one identity may use, over all its connections.
+/// Limits of one identity, over all its connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IdentityLimits {
-    /// Connections at once.
+    /// Maximum of open connections.
     pub max_connections: Option<u32>,
-    /// Handshakes per second.
+    /// Maximum of handshakes per second.
     pub handshakes_per_second: Option<u32>,
-    /// Bytes per second from the client.
+    /// Maximum of bytes per second from the client.
     pub bytes_per_second: Option<u64>,
-    /// Bytes from the client that may come at once; a second's worth without it.
+    /// Burst in bytes from the client; `None` for one second's worth.
     pub bytes_burst: Option<u64>,
 }
 
@@ -40,33 +41,33 @@ pub struct Rule {
     pub ip_address: Option<IpAddr>,
     /// Matches the certificate itself, if it is one of these; `None` for any.
     pub fingerprints: Option<Vec<Fingerprint>>,
-    /// Positions of the listeners it holds for; `None` for all.
+    /// Positions of its listeners; `None` for all.
     pub listeners: Option<Vec<usize>>,
-    /// Tenant of the clients that match.
+    /// Where the tenant of a matching client comes from.
     pub tenant: TenantSource,
-    /// What each of their identities may use.
+    /// Limits of each matching identity.
     pub limits: IdentityLimits,
 }
 
-/// One key of a rule's `match`, and whether a certificate satisfies it.
+/// One key of a rule's `match`, and whether a certificate matches it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyMatch {
     /// The key as written in the configuration.
     pub key: &'static str,
-    /// Whether the certificate satisfies it.
+    /// Whether the certificate matches it.
     pub matches: bool,
 }
 
 impl Rule {
-    /// Whether the certificate satisfies every pattern of the rule. A rule without patterns matches nobody.
+    /// Whether the certificate matches every pattern of the rule. A rule without patterns matches no certificate.
     pub fn matches(&self, certificate: &Certificate, trust_domain: Option<&TrustDomain>) -> bool {
         let mut given = self.keys(certificate, trust_domain).peekable();
         given.peek().is_some() && given.all(|key| key.matches)
     }
 
-    /// Every key that the rule has, compared with a certificate below an authority that is bound to `trust_domain`, if it
-    /// is bound. What such an authority writes beside URIs and DNS names counts only for rules that name the trust domain:
-    /// all others were written for authorities that may say anything.
+    /// Every key of the rule, compared with a certificate whose authority is bound to `trust_domain`, if any. What
+    /// such an authority writes beside URIs and DNS names counts only for rules that name the trust domain: other
+    /// rules were written for authorities without bounds.
     pub fn keys(
         &self,
         certificate: &Certificate,
@@ -108,12 +109,13 @@ impl Rule {
             .filter_map(|(key, matches)| matches.map(|matches| KeyMatch { key, matches }))
     }
 
-    /// Whether all that an authority bound to `trust_domain` writes counts, and not its URIs and DNS names alone.
+    /// Whether the rule reads all fields of a certificate below an authority bound to `trust_domain`, or only its
+    /// URIs and DNS names.
     pub(super) fn reads_all_fields(&self, trust_domain: Option<&TrustDomain>) -> bool {
         trust_domain.is_none() || self.trust_domain.is_some()
     }
 
-    /// Whether it matches by what only authorities without a trust domain are if_read on.
+    /// Whether it matches by fields that count only below authorities without a trust domain.
     fn matches_by_other_fields(&self) -> bool {
         self.common_name.is_some()
             || self.organizational_unit.is_some()
@@ -121,7 +123,7 @@ impl Rule {
             || self.ip_address.is_some()
     }
 
-    /// Whether it has anything to match by; a rule without matches nobody.
+    /// Whether it has a key; a rule without keys matches no certificate.
     fn has_key(&self) -> bool {
         let texts = [
             &self.uri,
@@ -136,14 +138,14 @@ impl Rule {
             || self.fingerprints.is_some()
     }
 
-    /// Whether the rule matches every certificate that `later` matches, wherever that holds.
+    /// Whether the rule matches every certificate that `later` matches, on all of its listeners.
     pub fn covers(&self, later: &Rule) -> bool {
         let covers = |wide: &Option<Pattern>, narrow: &Option<Pattern>| match (wide, narrow) {
             (None, _) => true,
             (Some(_), None) => false,
             (Some(wide), Some(narrow)) => wide.covers(narrow),
         };
-        // Without a trust domain a rule does not hear all that one with it does.
+        // Without a trust domain, a rule reads fewer fields than one with it.
         let covers_domain = |wide: &Option<TrustDomain>, later: &Rule| match wide {
             Some(_) => *wide == later.trust_domain,
             None => later.trust_domain.is_none() || !self.matches_by_other_fields(),
@@ -160,14 +162,14 @@ impl Rule {
             && holds_all(&self.listeners, &later.listeners)
     }
 
-    /// Whether the rule holds for the listener at this position.
+    /// Whether the rule applies to the listener at this position.
     pub fn holds_for(&self, listener: usize) -> bool {
         let listeners = self.listeners.as_ref();
         listeners.is_none_or(|positions| positions.contains(&listener))
     }
 
-    /// The name that a client which matches goes by: the first of those that the rule's own pattern matches, or what the
-    /// certificate is called where the rule looks at none of its names.
+    /// The name of a matching client: the first one that the rule's own pattern matches, or the certificate's name if
+    /// the rule reads none.
     pub(super) fn name_of(&self, certificate: &Certificate) -> (NameKind, String) {
         let matching = |kind, pattern: &Option<Pattern>, names: &[String]| {
             let pattern = pattern.as_ref()?;
@@ -184,7 +186,7 @@ impl Rule {
     }
 }
 
-/// Whether every element of `narrow` is one of `wide`; without a list it is everything.
+/// Whether `wide` has every element of `narrow`; without a list it has all.
 fn holds_all<T: PartialEq>(wide: &Option<Vec<T>>, narrow: &Option<Vec<T>>) -> bool {
     match (wide, narrow) {
         (None, _) => true,

@@ -1,6 +1,6 @@
-//! The index of the rules: which of them a certificate could match, without trying each.
-//! In: all rules, then a certificate. Out: the first rule that matches. Each rule stands under the one of its keys that the
-//! fewest rules share, so that ten thousand rules for ten thousand agents cost what ten do.
+//! The index of the rules: finds the rules that a certificate could match without trying each.
+//! In: all rules, then a certificate. Out: the first rule that matches. Each rule is filed under the one of its keys
+//! that the fewest rules share, so that ten thousand rules for ten thousand agents cost as much as ten.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,14 +11,14 @@ use crate::certificate::{Certificate, Fingerprint};
 use crate::pattern::Pattern;
 use crate::pattern_map::PatternMap;
 
-/// Positions of rules, the first first.
+/// Positions of rules, in order.
 type Bucket = Vec<u32>;
 
-/// Which rules a certificate could match.
+/// The rules that a certificate could match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RuleIndex(Keys<Bucket>);
 
-/// One key of a rule, as far as rules are found by it.
+/// One key of a rule, in the form that finds rules.
 #[derive(Debug, Clone, Copy)]
 enum Key<'r> {
     Text(Kind, &'r Pattern),
@@ -27,7 +27,7 @@ enum Key<'r> {
     TrustDomain(&'r TrustDomain),
 }
 
-/// The kinds of names that patterns match. The first are the ones that most often tell clients apart.
+/// The kinds of names that patterns match, in order of how well they usually tell clients apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Uri,
@@ -67,7 +67,7 @@ impl Kind {
     }
 }
 
-/// Values by the keys of rules.
+/// A map from keys of rules to values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Keys<V> {
     texts: [PatternMap<V>; Kind::ALL.len()],
@@ -108,7 +108,7 @@ impl<V> Keys<V> {
         }
     }
 
-    /// Shows the values of all keys that something in the certificate satisfies.
+    /// Passes the values of all keys that the certificate matches to `visit`.
     fn find<'k>(
         &'k self,
         certificate: &Certificate,
@@ -138,7 +138,7 @@ impl<V> Keys<V> {
         }
     }
 
-    /// Shows the values of all keys that are at least as wide as one of the rule's.
+    /// Passes the values of all keys that cover a key of the rule to `visit`.
     fn find_covering<'k>(&'k self, rule: &Rule, visit: &mut dyn FnMut(&'k V)) {
         for kind in Kind::ALL {
             if let Some(pattern) = kind.pattern(rule) {
@@ -148,7 +148,7 @@ impl<V> Keys<V> {
         let address = rule
             .ip_address
             .and_then(|address| self.addresses.get(&address));
-        // A rule that covers a list of certificates has each of them.
+        // A rule that covers a list of certificates covers each of them.
         let first = rule.fingerprints.as_ref().and_then(|list| list.first());
         let fingerprint = first.and_then(|fingerprint| self.fingerprints.get(fingerprint));
         let domain = rule.trust_domain.as_ref();
@@ -158,7 +158,7 @@ impl<V> Keys<V> {
     }
 }
 
-/// The keys of a rule, each of which the rule may be found by: every certificate it matches satisfies one of them.
+/// The keys of a rule. Any of them finds the rule: every certificate that the rule matches matches each key.
 fn alternatives(rule: &Rule) -> impl Iterator<Item = Vec<Key<'_>>> {
     let fingerprints = rule.fingerprints.as_ref();
     let fingerprints =
@@ -184,7 +184,7 @@ impl RuleIndex {
         let mut index = Keys::<Bucket>::default();
         for (position, rule) in rules.iter().enumerate() {
             let position = u32::try_from(position).expect("a configuration has fewer rules");
-            // A beginning is found by more names than it is written for.
+            // A prefix finds more names than it is written for.
             let cost = |keys: &Vec<Key<'_>>| {
                 let share = keys.iter().filter_map(|key| shares.get(*key)).max();
                 let is_wide = keys
@@ -194,7 +194,7 @@ impl RuleIndex {
             };
             for key in alternatives(rule).min_by_key(cost).into_iter().flatten() {
                 let bucket = index.entry(key);
-                // A certificate may be named twice in one rule.
+                // A rule may name a certificate twice.
                 if bucket.last() != Some(&position) {
                     bucket.push(position);
                 }
@@ -203,7 +203,7 @@ impl RuleIndex {
         RuleIndex(index)
     }
 
-    /// The first rule that `matches`, of those that could match the certificate.
+    /// The first rule that `matches`, among those that the certificate could match.
     pub(crate) fn first(
         &self,
         certificate: &Certificate,
@@ -217,7 +217,7 @@ impl RuleIndex {
         first
     }
 
-    /// The first rule that `covers`, of those that could cover `rule`.
+    /// The first rule that `covers`, among those that could cover `rule`.
     pub(crate) fn first_covering(
         &self,
         rule: &Rule,
@@ -230,7 +230,7 @@ impl RuleIndex {
     }
 }
 
-/// Takes the first rule of the bucket that is asked for, if it stands before the one found so far.
+/// Keeps the first rule of the bucket that passes the test, if it precedes the one found so far.
 fn improve(first: &mut Option<usize>, bucket: &[u32], asked_for: impl Fn(usize) -> bool) {
     let positions = bucket.iter().map(|position| *position as usize);
     let mut earlier = positions.take_while(|position| first.is_none_or(|first| *position < first));
@@ -247,7 +247,7 @@ mod tests {
     use proptest::option::of;
     use proptest::prelude::*;
 
-    /// Few names, so that rules and certificates meet.
+    /// Few names, so that rules often match.
     const NAMES: &str = "[ab]{1,2}(/[ab]{1,2}){0,2}";
 
     fn pattern() -> impl Strategy<Value = Pattern> {

@@ -1,5 +1,5 @@
-//! Tenants: where a rule's tenant comes from, and what a certificate names as one.
-//! In: a rule and a certificate that it matches. Out: the tenant, or what stood in its place.
+//! Tenants: where a rule's tenant comes from.
+//! In: a rule and a certificate that it matches. Out: the tenant, or why the certificate names none.
 
 use std::collections::BTreeSet;
 
@@ -8,21 +8,25 @@ use crate::authority::TrustDomain;
 use crate::certificate::Certificate;
 use crate::pattern::Pattern;
 
-/// A tenant name as Cortex accepts it: letters, digits and `!-_.*'()`, at most 150, neither `.` nor `..`, and
-/// with at least one letter or digit (a tenant `.*` would read everyone's where tenants are matched by expression).
+/// A tenant name that Cortex accepts: at most 150 letters, digits and `!-_.*'()`, with at least one letter or digit.
+/// A tenant `.*` could read all tenants where they are matched by expression.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tenant(String);
 
-/// Why a tenant was refused.
+/// The text is not a valid tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to 150 letters, digits or !-_.*'() with at least one letter or digit")]
 pub struct TenantError;
 
 impl Tenant {
-    /// Longest tenant in bytes.
+    /// Maximum length of a tenant, in bytes.
     pub const MAX_BYTES: usize = 150;
 
     /// Checks a tenant name.
+    ///
+    /// # Errors
+    ///
+    /// It has a length or characters that Cortex does not accept.
     pub fn parse(text: &str) -> Result<Self, TenantError> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!-_.*'()".contains(&byte);
         let good = text.len() <= Self::MAX_BYTES
@@ -41,10 +45,10 @@ impl Tenant {
     }
 }
 
-/// A part of the certificate that a tenant is taken from.
+/// The part of the certificate that names a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TenantPart {
-    /// Of the URI that the rule matches, what the first star of the rule's pattern stands for, up to the next `/`.
+    /// The text that the first star of the rule's URI pattern stands for, up to the next `/`.
     Uri,
     /// The first label of the DNS name that the rule matches.
     Dns,
@@ -55,8 +59,8 @@ pub enum TenantPart {
 }
 
 impl TenantPart {
-    /// The key that names the part, if it is one of those that are no names of a trust domain: what an authority that is bound to
-    /// one writes there counts only for rules that name the trust domain.
+    /// The part's key in the configuration, if a rule without a trust domain ignores that field of a certificate
+    /// below a bound authority.
     fn ignored_key(self) -> Option<&'static str> {
         match self {
             TenantPart::Uri | TenantPart::Dns => None,
@@ -69,22 +73,22 @@ impl TenantPart {
 /// Where a rule's tenant comes from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum TenantSource {
-    /// There is none.
+    /// The rule gives no tenant.
     #[default]
     Nowhere,
     /// The rule names it.
     Literal(Tenant),
     /// The certificate names it.
     Certificate {
-        /// Where.
+        /// The part that names it.
         part: TenantPart,
-        /// The tenants it may be; `None` for any.
+        /// The allowed tenants; `None` for any.
         among: Option<BTreeSet<Tenant>>,
     },
 }
 
 impl Rule {
-    /// Whether its tenant is taken from what authorities with a trust domain are not if_read on.
+    /// Whether its tenant comes from a field that it ignores below authorities with a trust domain.
     pub fn takes_ignored_tenant(&self) -> bool {
         let part = match &self.tenant {
             TenantSource::Nowhere | TenantSource::Literal(_) => return false,
@@ -93,7 +97,7 @@ impl Rule {
         self.trust_domain.is_none() && part.ignored_key().is_some()
     }
 
-    /// The tenant of a client that matches, or what was found where its certificate names none.
+    /// The tenant of a matching client, or in words what the certificate has instead.
     pub(super) fn tenant_of(
         &self,
         certificate: &Certificate,
@@ -127,7 +131,7 @@ impl Rule {
         }
     }
 
-    /// What may be meant as the tenant: every name that the rule's own pattern of that kind matches.
+    /// The candidates for the tenant: every name that the rule's own pattern of that kind matches.
     fn tenant_candidates<'c>(
         &self,
         part: TenantPart,

@@ -1,26 +1,26 @@
-//! The cipher of one direction: what is asked of a library, and the nonce that no record may share with another.
-//! In: a key, an IV, a sequence number. Out: records opened or sealed, each under the next number.
+//! The cipher of one direction: what a cryptographic library must do, and the nonces, which no two records may share.
+//! In: a key, an IV, a sequence number. Out: opened or sealed records, each under the next number.
 
 use super::HEADER_BYTES;
 use super::error::{OpenError, SealError};
 
-/// Length of the per-record nonce and of the IV it is made from (RFC 8446 section 5.3).
+/// Length of a record's nonce and of the IV that makes it, in bytes (RFC 8446 section 5.3).
 pub const IV_BYTES: usize = 12;
 
-/// Length of the authentication tag of every cipher suite here (RFC 8446 section B.4 names them).
+/// Length of the authentication tag of every cipher suite here, in bytes (RFC 8446 section B.4 names them).
 pub const TAG_BYTES: usize = 16;
 
-/// Header of a record, which is its additional data (RFC 8446 section 5.2).
+/// The header of a record, which is its additional data (RFC 8446 section 5.2).
 pub type Header = [u8; HEADER_BYTES];
 
 /// A record is not authentic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forged;
 
-/// Authenticated encryption with one key, as a cryptographic library has it.
+/// Authenticated encryption with one key, by a cryptographic library.
 pub trait Aead {
-    /// Opens the ciphertext and tag at `bytes[from..]` and moves the plaintext to the front of `bytes`. What stands in `bytes`
-    /// after an error is of no use.
+    /// Opens the ciphertext and tag at `bytes[from..]` and moves the plaintext to the front of `bytes`. Returns its
+    /// length. After an error the contents of `bytes` are undefined.
     fn open(
         &self,
         nonce: [u8; IV_BYTES],
@@ -29,7 +29,7 @@ pub trait Aead {
         from: usize,
     ) -> Result<(), Forged>;
 
-    /// Encrypts `bytes` in place and returns the tag. `None` where the library refuses.
+    /// Encrypts `bytes` in place and returns the tag; `None` if the library refuses.
     fn seal(
         &self,
         nonce: [u8; IV_BYTES],
@@ -38,7 +38,7 @@ pub trait Aead {
     ) -> Option<[u8; TAG_BYTES]>;
 }
 
-/// How much one key may protect.
+/// The kind of cipher, which bounds what one key may protect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suite {
     /// AES-128-GCM or AES-256-GCM.
@@ -48,7 +48,7 @@ pub enum Suite {
 }
 
 impl Suite {
-    /// Records after which we change our own key.
+    /// Number of records after which we change our key.
     pub const fn update_after(self) -> u64 {
         match self {
             Suite::AesGcm => 1 << 24,
@@ -56,8 +56,8 @@ impl Suite {
         }
     }
 
-    /// Records after which a peer that has not changed its key is asked to. Later than we do it ourselves, so that two
-    /// who count alike do not ask each other at once.
+    /// Number of records after which we ask the peer to change its key. More than for our own, so that two peers with
+    /// the same bound do not ask each other at once.
     pub const fn ask_after(self) -> u64 {
         match self {
             Suite::AesGcm => 20_000_000,
@@ -65,8 +65,8 @@ impl Suite {
         }
     }
 
-    /// Records of data that one key may seal (RFC 8446 section 5.5): 2^24.5 with AES-GCM. With ChaCha20-Poly1305 the sequence
-    /// numbers end first; the last ones are left for a KeyUpdate and an alert.
+    /// Maximum of data records under one key (RFC 8446 section 5.5): 2^24.5 with AES-GCM. With ChaCha20-Poly1305 the
+    /// sequence numbers end first; the last ones are left for a KeyUpdate and an alert.
     pub const fn records_max(self) -> u64 {
         match self {
             Suite::AesGcm => 23_726_566,
@@ -82,7 +82,7 @@ const fn limits_follow_each_other(suite: Suite) -> bool {
 const _: () = assert!(limits_follow_each_other(Suite::AesGcm));
 const _: () = assert!(limits_follow_each_other(Suite::ChaCha20Poly1305));
 
-/// A key with the number of the next record under it.
+/// A key and the sequence number of its next record.
 #[derive(Debug)]
 pub struct TrafficKey<A> {
     aead: A,
@@ -110,7 +110,7 @@ impl<A: Aead> TrafficKey<A> {
         self.suite
     }
 
-    /// Opens the next record, of which `bytes[from..]` is what follows the header. The plaintext goes to the front.
+    /// Opens the next record; `bytes[from..]` is what follows its header. Moves the plaintext to the front.
     pub(super) fn open(
         &mut self,
         header: &Header,
@@ -126,7 +126,7 @@ impl<A: Aead> TrafficKey<A> {
         Ok(())
     }
 
-    /// Seals the record `ahead` of the next one; `advance` then counts them all.
+    /// Seals the record `ahead` of the next one; `advance` then counts all of them.
     pub(super) fn seal(
         &self,
         ahead: u64,
@@ -134,7 +134,7 @@ impl<A: Aead> TrafficKey<A> {
         bytes: &mut [u8],
     ) -> Result<[u8; TAG_BYTES], SealError> {
         let sequence = self.sequence.checked_add(ahead);
-        // The last number stays unused: behind it there is none to count to.
+        // The last number stays unused: there is none after it to count to.
         let sequence = sequence.filter(|sequence| *sequence < u64::MAX);
         let sequence = sequence.ok_or(SealError::KeyExhausted)?;
         self.aead
@@ -146,7 +146,7 @@ impl<A: Aead> TrafficKey<A> {
         self.sequence += records;
     }
 
-    /// RFC 8446 section 5.3: the sequence number, padded to the left, exclusive-or the IV.
+    /// RFC 8446 section 5.3: the sequence number, padded on the left, exclusive-or the IV.
     fn nonce(&self, sequence: u64) -> [u8; IV_BYTES] {
         let mut nonce = self.iv;
         let counted = &mut nonce[IV_BYTES - size_of::<u64>()..];

@@ -1,5 +1,5 @@
-//! What can be wrong with records, and the alert that says so: the one place where both meet.
-//! A new error does not compile until it has its alert.
+//! Errors of records, and the one place that maps them to alerts.
+//! In: an error. Out: its alert. A new error does not compile until it has one.
 #![deny(
     clippy::wildcard_enum_match_arm,
     reason = "a new case has to be decided here, not to fall into another one's arm"
@@ -7,64 +7,64 @@
 
 use crate::alert::Alert;
 
-/// What is wrong with what the peer sent.
+/// Why a record of the peer is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// Changed, replayed, out of order, or too short to be a record.
+    /// The record is changed, replayed, out of order, or too short.
     #[error("a record is not authentic")]
     Forged,
-    /// Longer than a record may be, with or without its padding.
+    /// The record is longer than allowed, with or without its padding.
     #[error("a record is too long")]
     Overflow,
-    /// Not encrypted, a `change_cipher_spec`, or of no known type.
+    /// The record is not encrypted, a `change_cipher_spec`, or of an unknown type.
     #[error("a record of a type that has no place here")]
     UnexpectedType,
-    /// Authentic, and nothing but padding.
+    /// The record is authentic, and only padding.
     #[error("a record without a content type")]
     NoContentType,
-    /// A handshake or alert record without content.
+    /// The record is of type handshake or alert and has no content.
     #[error("an empty handshake or alert record")]
     Empty,
-    /// Something else came between the parts of a handshake message.
+    /// Another record came between the parts of a handshake message.
     #[error("a record between the parts of a handshake message")]
     Interleaved,
-    /// A handshake message that has no place after the handshake.
+    /// The peer may not send this handshake message after the handshake.
     #[error("a handshake message that has no place here")]
     UnexpectedMessage,
-    /// A KeyUpdate is not the last thing in its record.
+    /// A KeyUpdate is not the last message of its record.
     #[error("bytes behind a KeyUpdate")]
     NotAligned,
-    /// Nothing but KeyUpdates.
+    /// Too many KeyUpdates in a row, or in a minute.
     #[error("too many KeyUpdates")]
     TooManyKeyUpdates,
-    /// Nothing but records that bring nothing.
+    /// Too many records in a row without data.
     #[error("too many records without content")]
     TooManyEmptyRecords,
-    /// A handshake message whose length cannot be right, or is beyond our bound.
+    /// A handshake message has a wrong length, or one beyond our bound.
     #[error("a handshake message of a wrong length")]
     MalformedMessage,
-    /// A KeyUpdate that says neither yes nor no.
+    /// A KeyUpdate has an undefined value.
     #[error("an illegal KeyUpdate")]
     IllegalKeyUpdate,
-    /// An alert that is not one.
+    /// An alert has a wrong length.
     #[error("a malformed alert")]
     MalformedAlert,
     /// The peer has used up its sequence numbers.
     #[error("no sequence number is left")]
     SequenceExhausted,
-    /// The peer ended the connection with this alert.
+    /// The peer closed the connection with this alert.
     #[error("the peer sent alert {}", .0.0)]
     PeerAlert(Alert),
 }
 
 impl OpenError {
-    /// The alert to send; none to a peer that has given up itself.
+    /// The alert to send; `None` to a peer that has sent one.
     pub const fn alert(self) -> Option<Alert> {
         match self {
             OpenError::Forged => Some(Alert::BAD_RECORD_MAC),
             OpenError::Overflow => Some(Alert::RECORD_OVERFLOW),
-            // RFC 8446 section 5: of an unexpected type; section 5.4: without a type, or without content; section 5.1:
-            // between parts, or before a change of keys.
+            // RFC 8446 section 5: an unexpected type; section 5.4: no type, or no content; section 5.1: between
+            // parts, or before a change of keys.
             OpenError::UnexpectedType
             | OpenError::NoContentType
             | OpenError::Empty
@@ -81,16 +81,16 @@ impl OpenError {
     }
 }
 
-/// Why nothing more can be sealed.
+/// Why no more records can be sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// The key has protected as many records as it may, and no other has come.
+    /// The key has protected its maximum of records, and there is no next key.
     #[error("the key has protected as many records as it may")]
     KeyExhausted,
-    /// Nothing follows a close_notify or a fatal alert.
+    /// The direction has sent a close_notify or a fatal alert.
     #[error("the direction is closed")]
     Closed,
-    /// The cryptographic library refused.
+    /// The cryptographic library has refused.
     #[error("the cipher refused to seal")]
     Cipher,
 }

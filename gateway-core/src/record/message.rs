@@ -1,4 +1,4 @@
-//! Handshake messages after the handshake (RFC 8446 section 4.6), put together from records.
+//! Handshake messages after the handshake (RFC 8446 section 4.6), assembled from records.
 //! In: contents of handshake records. Out: one message after the other. Bounded; holds memory only while a message is
 //! incomplete or not taken.
 
@@ -6,12 +6,12 @@ use super::error::OpenError;
 use super::peer::Peer;
 use super::{CONTENT_BYTES_MAX, KeyUpdateRequest, MESSAGE_BYTES_MAX};
 
-/// Type and length.
+/// Length of a message's header in bytes: type and length.
 const HEADER_BYTES: usize = 4;
 const NEW_SESSION_TICKET: u8 = 4;
 const KEY_UPDATE: u8 = 24;
 
-/// A message of the peer's.
+/// A message of the peer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Message {
     KeyUpdate(KeyUpdateRequest),
@@ -19,11 +19,11 @@ pub(super) enum Message {
     Ticket(Box<[u8]>),
 }
 
-/// Bytes of messages that have not been taken.
+/// Bytes of messages that were not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
     bytes: Vec<u8>,
-    /// What lies before has been taken.
+    /// Bytes before this position were taken.
     start: usize,
 }
 
@@ -33,7 +33,7 @@ impl Messages {
         self.start < self.bytes.len()
     }
 
-    /// Takes the content of the next handshake record. To be called once `next` has returned `None`.
+    /// Takes the content of the next handshake record. Call it after `next` has returned `None`.
     pub(super) fn add(&mut self, content: &[u8]) {
         self.bytes.drain(..self.start);
         self.start = 0;
@@ -41,7 +41,7 @@ impl Messages {
         debug_assert!(self.bytes.len() <= HEADER_BYTES + MESSAGE_BYTES_MAX + CONTENT_BYTES_MAX);
     }
 
-    /// The next whole message. Judges a message by its header, before the rest is there.
+    /// The next whole message. Refuses a message by its header, before the rest has arrived.
     pub(super) fn next(&mut self, peer: Peer) -> Result<Option<Message>, OpenError> {
         let rest = &self.bytes[self.start..];
         let Some(&kind) = rest.first() else {
@@ -80,7 +80,7 @@ impl Messages {
     }
 }
 
-/// The message that announces a new key.
+/// The message that announces our next key.
 pub(super) const fn key_update(request: KeyUpdateRequest) -> [u8; HEADER_BYTES + 1] {
     let asks = match request {
         KeyUpdateRequest::NotRequested => 0,

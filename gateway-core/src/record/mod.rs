@@ -1,11 +1,10 @@
 //! TLS 1.3 records (RFC 8446 section 5) after the handshake: opened and sealed in place.
 //!
-//! In: traffic keys, received bytes, plaintext. Out: plaintext, records, and what the caller has to do about the peer's
-//! messages. No I/O, no clock; the cipher comes from outside as an `Aead`. Keys are derived elsewhere: on a
-//! KeyUpdate the caller gets the new one and hands it in.
+//! In: traffic keys, received bytes, plaintext. Out: plaintext, records, and what the peer's messages ask of the
+//! caller. No I/O, no clock. The cipher is an `Aead` from outside; on a KeyUpdate the caller derives the next key and
+//! hands it in.
 //!
-//! A direction never yields a byte of a record that is not authentic and in its place, and none at all after its first
-//! error.
+//! A direction never yields a byte of a record that is not authentic and in order, and no byte after its first error.
 
 mod aead;
 mod error;
@@ -24,26 +23,26 @@ pub use peer::Peer;
 pub use sealer::{ALERT_RECORD_BYTES, KEY_UPDATE_RECORD_BYTES, KeyUpdateRequest, Sealer};
 pub use update_budget::{BYTES_PER_KEY_UPDATE, KEY_UPDATES_PER_MINUTE, UpdateBudget};
 
-/// Content of one record at most (RFC 8446 section 5.1).
+/// Maximum content of one record, in bytes (RFC 8446 section 5.1).
 pub const CONTENT_BYTES_MAX: usize = 1 << 14;
 
-/// What a record without padding is longer than its content: header, content type, tag.
+/// Overhead of a record without padding, in bytes: header, content type, tag.
 pub const OVERHEAD_BYTES: usize = HEADER_BYTES + 1 + TAG_BYTES;
 
-/// Longest handshake message that is put together, in bytes. Only a NewSessionTicket comes near it, and those of common
-/// servers have at most a few thousand.
+/// Maximum length of a handshake message, in bytes. Only a NewSessionTicket comes near it; those of common servers
+/// have at most a few thousand bytes.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 10;
 
-/// KeyUpdates in a row, without application data between them, that are followed: each costs us a key derivation and
-/// the peer 27 bytes. As many as BoringSSL and rustls follow.
+/// Maximum of KeyUpdates in a row without application data. Each costs us a key derivation and the peer 27 bytes.
+/// BoringSSL and rustls have the same bound.
 pub const KEY_UPDATES_MAX: u8 = 32;
 
-/// Records in a row that bring nothing, that are followed: data without content, and user_canceled. The standard allows them
-/// (section 5.1), and each costs us as much as one with data, of which limits on bytes know nothing. As many as OpenSSL and
-/// BoringSSL follow.
+/// Maximum of records in a row without data: empty data records and user_canceled. The standard allows them (section
+/// 5.1), each costs as much as one with data, and limits on bytes do not see them. OpenSSL and BoringSSL have the
+/// same bound.
 pub const EMPTY_RECORDS_MAX: u8 = 32;
 
-/// Content types (RFC 8446 section 5.1). `change_cipher_spec` has no place after Finished.
+/// Content types (RFC 8446 section 5.1). `change_cipher_spec` is not allowed after Finished.
 mod content_type {
     pub(super) const ALERT: u8 = 21;
     pub(super) const HANDSHAKE: u8 = 22;

@@ -1,7 +1,7 @@
-//! Opens what the peer sends.
-//! In: received bytes in one piece, many records or a part of one. Out: their plaintext, in one piece at the front of the same
-//! bytes, and what the peer wants done before the next record. One per direction; holds a key, and bytes of a
-//! handshake message that is not complete.
+//! Opens the peer's records.
+//! In: received bytes in one piece, of many records or a part of one. Out: their plaintext, in one piece at the front
+//! of the same bytes, and what to do before the next record. One per direction; holds a key, and the bytes of an
+//! incomplete handshake message.
 
 use super::aead::{Aead, TrafficKey};
 use super::error::OpenError;
@@ -20,19 +20,19 @@ const USER_CANCELED: u8 = 90;
 /// Why opening stopped.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// What is left is not a whole record.
+    /// The rest is not a whole record.
     Incomplete,
-    /// The records that follow are under the peer's next key: hand it to `Opener::rekey` first. If requested, our own next
-    /// record of data must be under our next key too (RFC 8446 section 4.6.3).
+    /// The next records are under the peer's next key: call `Opener::rekey` first. If requested, our own next data
+    /// record must be under our next key too (RFC 8446 section 4.6.3).
     KeyUpdate(KeyUpdateRequest),
     /// A NewSessionTicket, without its type and length.
     Ticket(Box<[u8]>),
-    /// close_notify: the peer's data is complete, and what follows counts for nothing.
+    /// close_notify: the peer's data is complete, and the rest is ignored.
     Closed,
 }
 
-/// Received bytes on their way to plaintext. In front stands what has been opened, behind it what has not; what lies between
-/// is of no use.
+/// Received bytes while they are opened: plaintext at the front, unopened bytes at the end, undefined bytes in
+/// between.
 #[derive(Debug)]
 pub struct Batch<'a> {
     bytes: &'a mut [u8],
@@ -41,7 +41,7 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Takes bytes of which nothing has been opened.
+    /// Takes bytes of which none has been opened.
     pub fn new(bytes: &'a mut [u8]) -> Self {
         Batch {
             bytes,
@@ -50,12 +50,12 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Number of bytes of plaintext, which stand at the front.
+    /// Number of plaintext bytes, at the front.
     pub fn opened(&self) -> usize {
         self.opened
     }
 
-    /// Number of received bytes that have been taken; what lies behind them has to be kept.
+    /// Number of received bytes that were taken; keep those behind them.
     pub fn taken(&self) -> usize {
         self.taken
     }
@@ -69,7 +69,7 @@ impl<'a> Batch<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
-    /// The peer has changed its key.
+    /// The peer has changed its key, and the next one is missing.
     AwaitsKey,
     Closed,
     Failed(OpenError),
@@ -87,7 +87,7 @@ pub struct Opener<A> {
     has_asked_for_update: bool,
 }
 
-/// What one record came to.
+/// The content of one record.
 enum Record {
     Data,
     Messages,
@@ -96,7 +96,7 @@ enum Record {
 }
 
 impl<A: Aead> Opener<A> {
-    /// Opens records of `peer`, from the next one under `key` on.
+    /// Opens records of `peer`, beginning with the next one under `key`.
     pub fn new(key: TrafficKey<A>, peer: Peer) -> Self {
         Opener {
             key,
@@ -109,8 +109,11 @@ impl<A: Aead> Opener<A> {
         }
     }
 
-    /// Opens whole records until something else has to be done first. After an error it is always the same error, and
-    /// the plaintext of the batch should not be used.
+    /// Opens whole records until it must stop.
+    ///
+    /// # Errors
+    ///
+    /// A record is invalid. From then on every call returns the same error; do not use the batch's plaintext.
     pub fn open(&mut self, batch: &mut Batch<'_>) -> Result<Stop, OpenError> {
         match self.state {
             State::Open => {}
@@ -142,8 +145,8 @@ impl<A: Aead> Opener<A> {
         self.has_asked_for_update = false;
     }
 
-    /// Whether the peer should be asked for a new key, because its own has protected nearly as much as it may. Says so
-    /// once for each key.
+    /// Whether to ask the peer for a new key, because its own has protected nearly its maximum. Returns true once for
+    /// each key.
     pub fn asks_for_update(&mut self) -> bool {
         let is_due = self.key.sequence() >= self.key.suite().ask_after();
         is_due && !std::mem::replace(&mut self.has_asked_for_update, true)
@@ -173,7 +176,7 @@ impl<A: Aead> Opener<A> {
         }
     }
 
-    /// Opens one record. Its data joins the plaintext; anything else stands behind that only until it has been looked at.
+    /// Opens one record. Its data joins the plaintext; any other content stays behind it until it has been read.
     fn open_record(&mut self, batch: &mut Batch<'_>) -> Result<Option<Record>, OpenError> {
         let Some((header, record_bytes)) = whole_record(&batch.bytes[batch.taken..])? else {
             return Ok(None);
@@ -220,7 +223,7 @@ impl<A: Aead> Opener<A> {
         Ok(Record::Nothing)
     }
 
-    /// RFC 8446 section 6: one alert per record; its level says nothing.
+    /// RFC 8446 section 6: one alert per record; its level is ignored.
     fn take_alert(&mut self, content: &[u8]) -> Result<Record, OpenError> {
         let description = match *content {
             [] => return Err(OpenError::Empty),
@@ -232,7 +235,7 @@ impl<A: Aead> Opener<A> {
                 Err(OpenError::Interleaved)
             }
             CLOSE_NOTIFY => Ok(Record::Closed),
-            // Section 6.1: a close_notify should follow, and only that counts.
+            // Section 6.1: a close_notify should follow; only that one closes.
             USER_CANCELED => self.take_empty_record(),
             error => Err(OpenError::PeerAlert(Alert(error))),
         }

@@ -1,5 +1,5 @@
-//! Seals what is sent to the peer.
-//! In: plaintext in a buffer with room around it. Out: records in the same buffer. Also the two short records of our own: a
+//! Seals records for the peer.
+//! In: plaintext in a buffer with room around it. Out: records in the same buffer, and our two short records: a
 //! KeyUpdate, an alert. One per direction; holds a key and no bytes.
 
 use std::ops::Range;
@@ -11,10 +11,10 @@ use super::message::key_update;
 use super::{CONTENT_BYTES_MAX, OVERHEAD_BYTES, TAG_BYTES, content_type};
 use crate::alert::Alert;
 
-/// Length of a record with an alert.
+/// Length of a record with an alert, in bytes.
 pub const ALERT_RECORD_BYTES: usize = 2 + OVERHEAD_BYTES;
 
-/// Length of a record with a KeyUpdate.
+/// Length of a record with a KeyUpdate, in bytes.
 pub const KEY_UPDATE_RECORD_BYTES: usize = 5 + OVERHEAD_BYTES;
 
 const FATAL: u8 = 2;
@@ -24,16 +24,16 @@ const CLOSE_NOTIFY: u8 = 0;
 /// Whether a KeyUpdate asks the receiver for one of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyUpdateRequest {
-    /// It does not.
+    /// It asks for none.
     NotRequested,
-    /// It does.
+    /// It asks for one.
     Requested,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
-    /// Our KeyUpdate is sealed.
+    /// Our KeyUpdate is sealed, and the next key is missing.
     AwaitsKey,
     Closed,
 }
@@ -46,7 +46,7 @@ pub struct Sealer<A> {
 }
 
 impl<A: Aead> Sealer<A> {
-    /// Seals records from the next one under `key` on.
+    /// Seals records, beginning with the next one under `key`.
     pub fn new(key: TrafficKey<A>) -> Self {
         Sealer {
             key,
@@ -54,20 +54,21 @@ impl<A: Aead> Sealer<A> {
         }
     }
 
-    /// What `plaintext_bytes` become as records of `content_bytes_max` each, in bytes.
+    /// Length of `plaintext_bytes` as records of `content_bytes_max` each, in bytes.
     pub const fn sealed_bytes(plaintext_bytes: usize, content_bytes_max: usize) -> usize {
         plaintext_bytes + plaintext_bytes.div_ceil(content_bytes_max) * OVERHEAD_BYTES
     }
 
-    /// Whether a KeyUpdate has to go before so many more records, because the key has protected nearly as much as it may.
+    /// Whether a KeyUpdate must go before `records` more, because the key has protected nearly its maximum.
     pub fn needs_update_before(&self, records: u64) -> bool {
         let after = self.key.sequence().saturating_add(records);
         after > self.key.suite().update_after()
     }
 
-    /// Makes records of `bytes[plaintext]`, each with at most `content_bytes_max` of content, in place. They lie where the
-    /// plaintext was: from `HEADER_BYTES` before it on, or from the front where there is less, and reach further back; there has to be
-    /// room for `sealed_bytes`. Returns where they are. After an error the buffer is of no use, and must not be sent.
+    /// Seals `bytes[plaintext]` in place, as records of at most `content_bytes_max` of content. They begin
+    /// `HEADER_BYTES` before the plaintext, or at the front if there is less room, and end behind it; the buffer must
+    /// have room for `sealed_bytes`. Returns their range. After an error the contents of the buffer are undefined: do
+    /// not send them.
     pub fn seal(
         &mut self,
         bytes: &mut [u8],
@@ -83,7 +84,8 @@ impl<A: Aead> Sealer<A> {
         assert!(end <= bytes.len(), "no room for the records");
         let records = plaintext.len().div_ceil(content_bytes_max);
         self.may_seal(records as u64, self.key.suite().records_max())?;
-        // From the last to the first: each moves back by more than the one before it, and is sealed while it is at hand.
+        // From the last to the first: each moves back further than the one before it, and is sealed while it is in
+        // the cache.
         for index in (0..records).rev() {
             let from = plaintext.start + index * content_bytes_max;
             let content_bytes = content_bytes_max.min(plaintext.end - from);
@@ -95,7 +97,7 @@ impl<A: Aead> Sealer<A> {
             let record = &mut bytes[to..content_at + content_bytes + 1 + TAG_BYTES];
             let sealed = self.seal_record(index as u64, record, content_type::APPLICATION_DATA);
             if sealed.is_err() {
-                // The numbers behind this one are used up, and are not counted.
+                // The numbers behind this one are used up without being counted.
                 self.state = State::Closed;
                 return sealed.map(|()| start..end);
             }
@@ -104,7 +106,7 @@ impl<A: Aead> Sealer<A> {
         Ok(start..end)
     }
 
-    /// A KeyUpdate, still under the old key. Nothing can be sealed until `rekey`.
+    /// A KeyUpdate, under the old key. `rekey` must follow before the next record.
     pub fn key_update(
         &mut self,
         request: KeyUpdateRequest,
@@ -121,12 +123,12 @@ impl<A: Aead> Sealer<A> {
         self.state = State::Open;
     }
 
-    /// A fatal alert. Nothing can be sealed behind it.
+    /// A fatal alert. It closes the direction.
     pub fn alert(&mut self, alert: Alert) -> Result<[u8; ALERT_RECORD_BYTES], SealError> {
         self.last_record(&[FATAL, alert.0])
     }
 
-    /// A close_notify. Nothing can be sealed behind it.
+    /// A close_notify. It closes the direction.
     pub fn close_notify(&mut self) -> Result<[u8; ALERT_RECORD_BYTES], SealError> {
         self.last_record(&[WARNING, CLOSE_NOTIFY])
     }
@@ -163,7 +165,7 @@ impl<A: Aead> Sealer<A> {
         }
     }
 
-    /// Seals a record whose content stands in its place: fills in header, type and tag.
+    /// Seals a record whose content is in place: fills in header, type and tag.
     fn seal_record(
         &self,
         ahead: u64,

@@ -1,28 +1,28 @@
-//! How many changes of keys a peer may ask us to follow.
-//! In: received data, KeyUpdates, the time. Out: whether one more is followed. One per connection, reads no clock.
+//! The budget of a peer's KeyUpdates.
+//! In: received data, KeyUpdates, the time. Out: whether to follow one more. One per connection; reads no clock.
 
 use std::time::{Duration, Instant};
 
-/// KeyUpdates that are followed in a minute, whatever else the peer sends. Each costs a key derivation, as much as opening about
-/// 16 KiB of data, and the peer 27 bytes. Common stacks send one for each hundred gigabytes.
+/// Maximum of KeyUpdates in a minute, beside those earned by data. Each costs us a key derivation, as much as opening
+/// about 16 KiB of data, and the peer 27 bytes. Common stacks send one for each hundred gigabytes.
 pub const KEY_UPDATES_PER_MINUTE: u16 = 1000;
 
-/// Beyond that, one more for so much data in bytes: beside that it costs nothing.
+/// Bytes of data that earn one more KeyUpdate, whose cost is small beside theirs.
 pub const BYTES_PER_KEY_UPDATE: u32 = 1 << 20;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What is left of it.
+/// The rest of the budget.
 #[derive(Debug, Default)]
 pub struct UpdateBudget {
     minute_began: Option<Instant>,
     left: u16,
-    /// Data that has not earned another KeyUpdate yet.
+    /// Bytes of data that have not earned a KeyUpdate yet.
     data_bytes: u32,
 }
 
 impl UpdateBudget {
-    /// Notes data that was received.
+    /// Counts received data.
     pub fn note_data(&mut self, bytes: usize) {
         let bytes = self.data_bytes as usize + bytes;
         let earned = u16::try_from(bytes / BYTES_PER_KEY_UPDATE as usize).unwrap_or(u16::MAX);
@@ -30,7 +30,7 @@ impl UpdateBudget {
         self.data_bytes = (bytes % BYTES_PER_KEY_UPDATE as usize) as u32;
     }
 
-    /// Takes one KeyUpdate. Returns whether it may be followed.
+    /// Takes one KeyUpdate. Returns whether to follow it.
     pub fn try_take(&mut self, now: Instant) -> bool {
         let is_over = |began: Instant| now.saturating_duration_since(began) >= MINUTE;
         if self.minute_began.is_none_or(is_over) {

@@ -1,6 +1,6 @@
-//! One revocation list: its entries, what it covers, how new it is and how long it holds.
-//! In: fields of a list that was verified when it was loaded. Out: whether it covers a certificate and may still be used.
-//! Never parses a list and never verifies one.
+//! One revocation list: its entries, its scope, its age.
+//! In: fields of a list that was verified when it was loaded. Out: whether it covers a certificate, and whether it is
+//! usable. Never parses or verifies a list.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{LinkPoint, PointId, Serial};
 use crate::expiry::Lifetime;
 
-/// The list of one issuer. A clone shares the entries.
+/// The list of one issuer. Clones share the entries.
 #[derive(Debug, Clone)]
 pub struct IssuerList {
     issuer_name: Arc<str>,
@@ -20,13 +20,13 @@ pub struct IssuerList {
     next_update: SystemTime,
     pub(super) scope: Arc<Scope>,
     stale_policy: StalePolicy,
-    /// Whether it revokes what it names and no more: nobody is refused for its want or its age.
+    /// Whether the list only revokes what it names: it refuses no client for its absence or age.
     pub(super) names_only: bool,
     pub(super) serials: Arc<HashSet<Serial>>,
 }
 
 impl IssuerList {
-    /// A list without entries, made at `this_update`, about all certificates of its issuer.
+    /// A list without entries, made at `this_update`, that covers all certificates of its issuer.
     pub fn new(
         this_update: SystemTime,
         next_update: SystemTime,
@@ -46,7 +46,7 @@ impl IssuerList {
         }
     }
 
-    /// The same list with the name of its issuer, for people.
+    /// The same list, with the name of its issuer for people.
     pub fn named(self, issuer_name: &str) -> Self {
         IssuerList {
             issuer_name: issuer_name.into(),
@@ -60,7 +60,7 @@ impl IssuerList {
         self
     }
 
-    /// The same list about a part of its issuer's certificates.
+    /// The same list, for a part of its issuer's certificates.
     pub fn about(self, scope: Scope) -> Self {
         IssuerList {
             scope: Arc::new(scope),
@@ -76,7 +76,7 @@ impl IssuerList {
         }
     }
 
-    /// The same list, which revokes what it names and makes nothing required: as if it were not there for everybody else.
+    /// The same list, which revokes what it names and requires nothing of other certificates.
     pub fn names_only(self) -> Self {
         IssuerList {
             names_only: true,
@@ -84,7 +84,7 @@ impl IssuerList {
         }
     }
 
-    /// What it says of itself, without what it names.
+    /// The same list, without its entries.
     pub fn without_entries(&self) -> Self {
         IssuerList {
             serials: Arc::default(),
@@ -92,22 +92,22 @@ impl IssuerList {
         }
     }
 
-    /// Makes room for so many entries at once, so that the set does not grow through twice the memory it needs.
+    /// Makes room for `entries`, so that the set does not take twice the memory while it grows.
     pub fn reserve(&mut self, entries: usize) {
         Arc::make_mut(&mut self.serials).reserve(entries);
     }
 
-    /// Adds an entry. A list whose entries are shared gets entries of its own first.
+    /// Adds an entry. A list with shared entries copies them first.
     pub fn insert(&mut self, serial: Serial) {
         Arc::make_mut(&mut self.serials).insert(serial);
     }
 
-    /// Whether anybody else holds these entries.
+    /// Whether another list shares these entries.
     pub fn is_shared(&self) -> bool {
         Arc::strong_count(&self.serials) > 1
     }
 
-    /// Whether both are one list, read once, under one policy.
+    /// Whether both are one list, loaded once, under one policy.
     pub fn is_same(&self, other: &IssuerList) -> bool {
         Arc::ptr_eq(&self.serials, &other.serials)
             && self.stale_policy == other.stale_policy
@@ -119,37 +119,37 @@ impl IssuerList {
         &self.issuer_name
     }
 
-    /// When the issuer made it.
+    /// Its `thisUpdate`.
     pub fn this_update(&self) -> SystemTime {
         self.rank.this_update
     }
 
-    /// What tells it from an older one.
+    /// What tells it from an older list.
     pub fn rank(&self) -> Rank {
         self.rank
     }
 
-    /// What it covers.
+    /// Its scope.
     pub fn scope(&self) -> &Scope {
         &self.scope
     }
 
-    /// What happens when it has become too old.
+    /// What happens once it is too old.
     pub fn stale_policy(&self) -> StalePolicy {
         self.stale_policy
     }
 
-    /// Entries.
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.serials.len()
     }
 
-    /// Whether there are none.
+    /// Whether it has no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// From its making until the next one is due.
+    /// The time from its `thisUpdate` to its `nextUpdate`.
     pub fn lifetime(&self) -> Lifetime {
         Lifetime {
             begins: self.rank.this_update,
@@ -157,12 +157,12 @@ impl IssuerList {
         }
     }
 
-    /// Until when the issuer vouches for it.
+    /// Its `nextUpdate`.
     pub fn next_update(&self) -> SystemTime {
         self.next_update
     }
 
-    /// Whether it may still be used.
+    /// Whether its policy allows its use at `now`.
     pub fn is_usable(&self, now: SystemTime) -> bool {
         match self.stale_policy {
             StalePolicy::Allow => true,
@@ -171,30 +171,30 @@ impl IssuerList {
         }
     }
 
-    /// Whether it is older than its issuer meant it to become.
+    /// Whether `nextUpdate` is past.
     pub fn is_stale(&self, now: SystemTime) -> bool {
         now >= self.next_update
     }
 }
 
-/// Which of its issuer's certificates a list is about.
+/// The kinds of certificates that a list covers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Kinds {
-    /// All.
+    /// All certificates.
     #[default]
     All,
-    /// Those of end entities (onlyContainsUserCerts).
+    /// End entities (onlyContainsUserCerts).
     EndEntities,
-    /// Those of other authorities (onlyContainsCACerts).
+    /// Authorities (onlyContainsCACerts).
     Authorities,
 }
 
-/// What a list covers, by its issuing distribution point (RFC 5280 section 5.2.5).
+/// The certificates that a list covers, by its issuing distribution point (RFC 5280 section 5.2.5).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Scope {
-    /// Which certificates.
+    /// The kinds of certificates.
     pub kinds: Kinds,
-    /// Only those that name one of these points; none: whatever points they name. In order, each once.
+    /// The distribution points of the certificates, in order, each once; empty for any.
     pub points: Vec<PointId>,
 }
 
@@ -211,7 +211,7 @@ impl Scope {
                 .iter()
                 .filter(|point| usize::from(point.link) == position)
         };
-        // A certificate that names no point leaves it to its issuer where the list is: step-ca's do.
+        // A certificate without points, such as step-ca's, leaves the place of the list to its issuer.
         let is_of_its_points = self.points.is_empty()
             || own().next().is_none()
             || own().any(|own| self.points.contains(&own.point));
@@ -219,18 +219,18 @@ impl Scope {
     }
 }
 
-/// What to do when the newest list of an issuer is older than its `nextUpdate`.
+/// What to do when the newest list of an issuer is past its `nextUpdate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StalePolicy {
-    /// Refuse everybody the list is about.
+    /// Refuse all certificates that the list covers.
     Refuse,
-    /// Use it for this much longer, then refuse.
+    /// Use it for this time, then refuse.
     Grace(Duration),
-    /// Use it for ever.
+    /// Use it without an end.
     Allow,
 }
 
-/// The number of a list (RFC 5280 section 5.2.3), of at most 20 bytes: a later list of an issuer has a higher one.
+/// The number of a list (RFC 5280 section 5.2.3), of at most 20 bytes. An issuer's later list has a higher number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ListNumber(pub Serial);
 
@@ -247,17 +247,17 @@ impl PartialOrd for ListNumber {
     }
 }
 
-/// What tells an older list of one issuer from a newer one.
+/// The order of one issuer's lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rank {
-    /// Its number, where it has one.
+    /// Its number, if it has one.
     pub number: Option<ListNumber>,
-    /// When it was made.
+    /// Its `thisUpdate`.
     pub this_update: SystemTime,
 }
 
 impl Rank {
-    /// The number decides (RFC 5280 section 5.2.3), then the time; the time alone where one of them has no number.
+    /// Compares the numbers (RFC 5280 section 5.2.3), then the times; only the times if a number is missing.
     pub fn compare(&self, other: &Rank) -> Ordering {
         let by_time = self.this_update.cmp(&other.this_update);
         match (self.number, other.number) {

@@ -1,6 +1,6 @@
-//! Revocation: whether a certificate, or one above it, has been taken back before its time.
-//! In: a verified chain, the lists that were verified when they were loaded, now. Out: one answer. A lookup
-//! costs the same for ten entries as for a million. Never parses a list and never verifies one.
+//! Revocation: whether a certificate of a chain is revoked.
+//! In: a verified chain, revocation lists that were verified when they were loaded, now. Out: its status. A lookup
+//! costs the same for ten entries and for a million. Never parses or verifies a list.
 
 mod link;
 mod list;
@@ -17,20 +17,20 @@ pub use link::{AuthorityId, AuthorityKey, Link, LinkPoint, PointId};
 pub use list::{IssuerList, Kinds, ListNumber, Rank, Scope, StalePolicy};
 pub use serial::{Serial, SerialError, SerialTooLong};
 
-/// All lists that one listener trusts.
+/// All revocation lists that one listener trusts.
 #[derive(Debug, Default)]
 pub struct Revocation {
-    /// By issuer; several where they cover different certificates, or say that they are equally new.
+    /// Lists by issuer: several if they cover different certificates, or if none is newer than the others.
     lists: HashMap<AuthorityId, Vec<IssuerList>>,
     authorities: HashSet<AuthorityId>,
-    /// Who issued an authority that is trusted by itself, where that one is trusted as well. Several bear the same name.
+    /// The issuers of a trusted authority that are trusted as well. Several may have one name.
     above: HashMap<AuthorityId, Vec<AuthorityId>>,
-    /// What authorities are called, for people.
+    /// Names of authorities, for people.
     names: HashMap<AuthorityId, Arc<str>>,
 }
 
 impl Revocation {
-    /// Takes the lists; of two lists of one issuer about the same certificates the newer counts.
+    /// Takes the lists. Of two lists of one issuer about the same certificates, the newer one counts.
     pub fn new(lists: impl IntoIterator<Item = (AuthorityId, IssuerList)>) -> Self {
         let mut revocation = Revocation::default();
         for (issuer, list) in lists {
@@ -48,7 +48,7 @@ impl Revocation {
             }
             match other.rank.compare(&list.rank) {
                 Ordering::Less => false,
-                // Nobody can say which one the issuer means by now: what either names is revoked.
+                // The gateway cannot tell which one the issuer meant last: both revoke.
                 Ordering::Equal => other.serials != list.serials,
                 Ordering::Greater => {
                     is_older = true;
@@ -61,46 +61,46 @@ impl Revocation {
         }
     }
 
-    /// Remembers what an authority is called.
+    /// Sets the name of an authority.
     pub fn name(&mut self, authority: AuthorityId, name: &str) {
         self.names.insert(authority, name.into());
     }
 
-    /// Remembers that an authority that had been trusted by itself is named by the list of another one.
+    /// Records that the list of another authority names this trusted one.
     pub fn revoke_authority(&mut self, authority: AuthorityId) {
         self.authorities.insert(authority);
     }
 
-    /// Remembers that an authority that is trusted by itself was issued by another one: chains end at the former, and the
-    /// list of the latter has to be fresh all the same.
+    /// Records the issuers of a trusted authority: chains end at the authority, and the lists of its issuers must be
+    /// fresh all the same.
     pub fn place_below(&mut self, authority: AuthorityId, issuers: Vec<AuthorityId>) {
         self.above.insert(authority, issuers);
     }
 
-    /// Whether the authority has been taken back, and with it every chain that ends at it.
+    /// Whether the authority is revoked, and with it every chain that ends at it.
     pub fn is_authority_revoked(&self, authority: AuthorityId) -> bool {
         self.authorities.contains(&authority)
     }
 
-    /// Whether there is any list that is more than names. Without one nothing is asked of anybody.
+    /// Whether there is a list that is more than names. Without one, no chain needs a list.
     pub fn is_configured(&self) -> bool {
         self.lists.values().flatten().any(|list| !list.names_only)
     }
 
-    /// The lists of an authority that vouch for what they do not name.
+    /// The lists of an authority that vouch for certificates they do not name.
     pub fn vouching(&self, authority: &AuthorityId) -> impl Iterator<Item = &IssuerList> + Clone {
         let of_issuer = self.lists.get(authority).into_iter().flatten();
         of_issuer.filter(|list| !list.names_only)
     }
 
-    /// Whether there is a list of this authority about certificates of these kinds.
+    /// Whether there is a list of this authority for certificates of these kinds.
     pub fn has_list(&self, authority: AuthorityId, kinds: Kinds) -> bool {
         let mut kinds_known = self.vouching(&authority).map(|list| list.scope.kinds);
         kinds_known.any(|known| known == Kinds::All || known == kinds)
     }
 
-    /// Whether a list of its issuer names this certificate. Even an old list is right about what it names, and no serial
-    /// number stands for two certificates: neither its age nor what it covers is asked.
+    /// Whether a list of its issuer names this certificate. The list's age and scope do not matter: a serial number
+    /// stands for one certificate, and an old list is right about what it names.
     pub fn is_named(&self, link: &Link) -> bool {
         let of_issuer = self.lists.get(&link.issuer).into_iter().flatten();
         of_issuer
@@ -108,8 +108,8 @@ impl Revocation {
             .any(|list| list.serials.contains(&link.serial))
     }
 
-    /// Looks every certificate of a chain up: revoked if any is, unknown if the list of any issuer is missing or may
-    /// not be used any more, good otherwise.
+    /// The status of a chain: revoked if any certificate is, unknown if the list of an issuer is missing or no longer
+    /// usable, else good.
     pub fn status(&self, chain: &Chain, now: SystemTime) -> Status {
         if self.lists.is_empty() {
             return Status::Good;
@@ -134,7 +134,7 @@ impl Revocation {
         }
     }
 
-    /// Why nothing can be said of a certificate of this issuer, if nothing can.
+    /// Why the status of a certificate of this issuer is unknown; `None` if it is known.
     fn gap(
         &self,
         position: usize,
@@ -154,11 +154,11 @@ impl Revocation {
         }
     }
 
-    /// Why nobody can say any more that an authority has not been taken back: there are lists of whoever issued it, or
-    /// of somebody further up, and all of them are too old.
+    /// Why it is unknown whether an authority is revoked: an issuer at any height has lists, and all of them are too
+    /// old.
     fn gap_above(&self, authority: AuthorityId, now: SystemTime) -> Option<Gap> {
         let mut at = authority;
-        // Authorities may have certified each other: no walk is longer than there are authorities.
+        // Authorities may have certified each other: a walk has at most as many steps as there are authorities.
         for _ in 0..self.above.len() {
             let issuers = self.above.get(&at)?;
             let of_issuers = issuers.iter().flat_map(|issuer| self.vouching(issuer));
@@ -173,7 +173,7 @@ impl Revocation {
         None
     }
 
-    /// A gap in words, with the name of the CA.
+    /// The gap in words, with the name of the CA.
     pub fn describe(&self, gap: Gap) -> String {
         let name = |authority: AuthorityId| match self.names.get(&authority) {
             Some(name) => name.to_string(),
@@ -201,25 +201,25 @@ impl Revocation {
     }
 }
 
-/// Why nobody can say whether a certificate has been revoked.
+/// Why the status of a certificate is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gap {
     /// There is no list of this issuer.
     Missing(AuthorityId),
-    /// The list of this issuer may not be used any more.
+    /// The list of this issuer is too old.
     TooOld(AuthorityId),
-    /// The lists of this issuer are about other certificates of its.
+    /// The lists of this issuer cover other certificates.
     NotCovered(AuthorityId),
 }
 
-/// The answer for one chain.
+/// The status of one chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// No list names any of its certificates.
+    /// No list names one of its certificates.
     Good,
     /// A list names one of them.
     Revoked,
-    /// The list of one of its issuers is too old to be trusted, or there is none.
+    /// The list of one of its issuers is missing or too old.
     Unknown(Gap),
 }
 

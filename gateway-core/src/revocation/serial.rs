@@ -1,12 +1,12 @@
-//! Serial numbers of certificates, as bytes and as people and tools write them. In: bytes of a DER integer, or text.
-//! Out: a `Serial`, or why it is none. Pure.
+//! Serial numbers of certificates, as bytes and as people and tools write them. In: the bytes of a DER integer, or
+//! text. Out: a `Serial`, or why there is none. Pure.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A serial number as it stands in certificates and lists: big-endian, without leading zeros (RFC 5280 section
-/// 4.1.2.2 allows 20 bytes).
+/// A serial number, as in certificates and lists: big-endian, without leading zeros (RFC 5280 section 4.1.2.2 allows
+/// 20 bytes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
 pub struct Serial {
@@ -14,7 +14,7 @@ pub struct Serial {
     length: u8,
 }
 
-/// A serial number that is longer than RFC 5280 allows.
+/// The serial number is longer than RFC 5280 allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a serial number of more than {} bytes (RFC 5280 section 4.1.2.2)",
@@ -23,10 +23,14 @@ pub struct Serial {
 pub struct SerialTooLong;
 
 impl Serial {
-    /// Longest serial number.
+    /// Maximum length, in bytes.
     pub const BYTES_MAX: usize = 20;
 
-    /// Takes the content bytes of the DER integer.
+    /// Takes the content bytes of a DER integer.
+    ///
+    /// # Errors
+    ///
+    /// The number is too long.
     pub fn new(integer: &[u8]) -> Result<Self, SerialTooLong> {
         let first = integer
             .iter()
@@ -44,7 +48,7 @@ impl Serial {
         })
     }
 
-    /// The bytes.
+    /// The bytes, without leading zeros.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
     }
@@ -76,36 +80,40 @@ impl fmt::Display for Serial {
     }
 }
 
-/// A text that is no serial number, or maybe another one than is meant.
+/// The text is not a serial number, or may be another one than meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SerialError {
-    /// No hexadecimal number.
+    /// It is not a hexadecimal number.
     #[error(
         "serial must be 1 to 40 hexadecimal digits; `0x`, colons and leading zeros are allowed"
     )]
     NotHexadecimal,
-    /// No decimal number.
+    /// It is not a decimal number.
     #[error("serial must be decimal digits")]
     NotDecimal,
-    /// More than 20 bytes.
+    /// It has more than 20 bytes.
     #[error("serial is longer than 20 bytes (RFC 5280 section 4.1.2.2)")]
     TooLong,
-    /// Digits without a letter, and many of them.
+    /// It has many digits and no letter.
     #[error(
         "serial has decimal digits alone: as hexadecimal it is {hexadecimal}, as decimal it is {decimal} in hexadecimal; \
          write `--serial 0x{hexadecimal}` or `--serial 0x{decimal}`"
     )]
     Ambiguous {
-        /// Read as hexadecimal.
+        /// The number if it is hexadecimal.
         hexadecimal: Serial,
-        /// Read as decimal.
+        /// The number if it is decimal.
         decimal: Serial,
     },
 }
 
 impl Serial {
-    /// Reads hexadecimal digits in either case, as tools print them: with or without `0x`, colons between the bytes and
-    /// leading zeros.
+    /// Parses hexadecimal digits as tools print them: in either case, with or without `0x`, colons between the bytes
+    /// and leading zeros.
+    ///
+    /// # Errors
+    ///
+    /// The text is not a serial number.
     pub fn parse(text: &str) -> Result<Self, SerialError> {
         let text = text.trim();
         let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
@@ -116,7 +124,11 @@ impl Serial {
         })
     }
 
-    /// Reads decimal digits, as step-ca and databases print them.
+    /// Parses decimal digits, as step-ca and databases print them.
+    ///
+    /// # Errors
+    ///
+    /// The text is not a serial number.
     pub fn parse_decimal(text: &str) -> Result<Self, SerialError> {
         Self::of_digits(text.trim().bytes(), 10).map_err(|overflow| match overflow {
             true => SerialError::TooLong,
@@ -124,9 +136,13 @@ impl Serial {
         })
     }
 
-    /// As `parse`, for what a person types: so many digits of which none is a letter are a decimal number more likely than
-    /// not, and taking them for another one would name a certificate that nobody has. `openssl x509 -serial` writes `serial=`
-    /// before them.
+    /// As [`Serial::parse`], for typed text. Many digits without a letter are probably decimal; taken for hexadecimal
+    /// they would name a certificate that does not exist. Accepts `serial=` in front, as `openssl x509 -serial`
+    /// prints it.
+    ///
+    /// # Errors
+    ///
+    /// The text is not a serial number, or it is ambiguous.
     pub fn parse_argument(text: &str) -> Result<Self, SerialError> {
         let text = text.trim();
         let (hexadecimal, is_labelled) = match text.split_once('=') {
@@ -134,7 +150,7 @@ impl Serial {
             _ => (text, false),
         };
         if is_labelled {
-            // Nobody but OpenSSL writes that, and always in hexadecimal.
+            // Only OpenSSL writes this, always in hexadecimal.
             return Self::parse(hexadecimal);
         }
         let hexadecimal = Self::parse(text)?;
@@ -150,10 +166,10 @@ impl Serial {
         }
     }
 
-    /// So many decimal digits are too many to be hexadecimal by chance: one number of this length in 100,000 has no letter.
+    /// The digits that are too many to be hexadecimal by chance: one number of this length in 100,000 has no letter.
     const DECIMAL_DIGITS_MIN: usize = 25;
 
-    /// A number by its digits, of which there is one at least; `true` where it is too long.
+    /// A number by its digits, at least one; `true` if it is too long.
     fn of_digits(digits: impl Iterator<Item = u8>, base: u32) -> Result<Self, bool> {
         let mut bytes = [0_u8; Self::BYTES_MAX];
         let mut any = false;

@@ -1,31 +1,31 @@
-//! Values by source, of which the ones that matter least make room. In: values that know their priority. Out: the same,
-//! until others of a higher priority took their place. A lookup is a hash, a change a few steps in a tree.
+//! A bounded map keyed by source. When full, it evicts the entry with the lowest priority.
+//! In: values that know their priority. Out: the values that are left. A lookup is a hash, a change a few steps in a
+//! tree.
 
 use std::collections::{BTreeSet, HashMap};
 
 use gateway_common::Source;
 
-/// What is forgotten first: the lowest. Behind the flag for what only comes up when nothing else is left stands a
-/// moment.
+/// The lowest is evicted first. The flag marks values to evict last; behind it stands a moment in nanoseconds.
 pub(super) type Priority = (bool, u64);
 
-/// A value that may be forgotten or not.
+/// A value with a priority.
 pub(super) trait Prioritized: Copy {
-    /// When its turn is to be forgotten; `None` as long as it must not be.
+    /// Its priority; `None` if it must not be evicted.
     fn priority(&self) -> Option<Priority>;
 }
 
-/// So many values as it has room for, and those that must not be forgotten.
+/// A bounded map of values that can be evicted, and all values that cannot.
 #[derive(Debug)]
 pub(super) struct BoundedMap<V> {
     values: HashMap<Source, V>,
-    /// Those that may be forgotten, in this order. The address keeps apart what has one priority.
+    /// The entries that can be evicted, in that order. The address tells entries of one priority apart.
     order: BTreeSet<(Priority, [u8; 16])>,
     room: usize,
 }
 
 impl<V: Prioritized> BoundedMap<V> {
-    /// An empty one with room for so many values that may be forgotten.
+    /// An empty map with room for `room` values that can be evicted.
     pub(super) fn new(room: usize) -> Self {
         Self {
             values: HashMap::new(),
@@ -38,7 +38,7 @@ impl<V: Prioritized> BoundedMap<V> {
         self.values.get(source)
     }
 
-    /// Puts a value in the place of what was there. Where there is no room the lowest priority goes, be it this one's.
+    /// Puts a value for a source. If there is no room, evicts the lowest priority, which may be this one.
     pub(super) fn put(&mut self, source: Source, value: V) {
         let before = self.values.insert(source, value);
         let priority_before = before.and_then(|before| before.priority());
@@ -67,7 +67,7 @@ impl<V: Prioritized> BoundedMap<V> {
         Some(value)
     }
 
-    /// Forgets values whose moment is before `moment_ns`, at most so many of each kind.
+    /// Removes values whose moment is before `moment_ns`, at most `most` of each kind.
     pub(super) fn forget_before(&mut self, moment_ns: u64, most: usize) {
         for kind in [false, true] {
             for _ in 0..most {

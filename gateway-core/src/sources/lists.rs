@@ -1,5 +1,5 @@
-//! Networks that an operator has a word on. In: networks, each allowed or denied. Out: the word on an address, the most
-//! specific network's, as the kernel's prefix tree gives it. Read by every worker, never changed.
+//! The operator's lists of networks. In: networks, each allowed or denied. Out: the list of an address, by the most
+//! specific network, as the kernel's prefix tree finds it. Every worker reads it; it never changes.
 
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
@@ -7,20 +7,20 @@ use std::net::Ipv6Addr;
 use gateway_common::{Address, Listed};
 use ipnet::{IpNet, Ipv6Net};
 
-/// The words on networks.
+/// The operator's lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lists {
-    /// IPv4 networks are mapped into IPv6, as addresses are.
+    /// By network; IPv4 networks are mapped into IPv6, as addresses are.
     words: HashMap<Ipv6Net, Listed>,
-    /// The lengths of prefixes that occur, the longest first: a lookup tries each.
+    /// The prefix lengths that occur, the longest first: a lookup tries each.
     prefix_lengths: Vec<u8>,
 }
 
-/// In front of an IPv4 address that is mapped into IPv6 (RFC 4291 section 2.5.5.2).
+/// The prefix of an IPv4 address that is mapped into IPv6 (RFC 4291 section 2.5.5.2).
 const MAPPED_PREFIX_BITS: u8 = 96;
 
 impl Lists {
-    /// The lists of so many networks. Of two words on the very same network the last counts.
+    /// The lists of these networks. If a network occurs twice, the last one counts.
     pub fn new(networks: impl IntoIterator<Item = (IpNet, Listed)>) -> Self {
         let words: HashMap<_, _> = networks
             .into_iter()
@@ -35,7 +35,7 @@ impl Lists {
         }
     }
 
-    /// The word on an address, if there is one.
+    /// The list that an address is on, if any.
     pub fn find(&self, address: Address) -> Option<Listed> {
         let address = Ipv6Addr::from(address);
         self.prefix_lengths.iter().find_map(|length| {
@@ -44,14 +44,14 @@ impl Lists {
         })
     }
 
-    /// The networks, IPv4 mapped into IPv6, each with its word; in no order.
+    /// The networks with their lists, IPv4 mapped into IPv6, in no order.
     pub fn networks(&self) -> impl Iterator<Item = (Ipv6Net, Listed)> {
         self.words
             .iter()
             .map(|(network, listed)| (*network, *listed))
     }
 
-    /// How many networks have this word.
+    /// Number of networks on this list.
     pub fn count(&self, word: Listed) -> usize {
         self.words
             .values()
@@ -59,13 +59,13 @@ impl Lists {
             .count()
     }
 
-    /// Whether there is no word on anybody.
+    /// Whether the lists are empty.
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()
     }
 }
 
-/// A network as the addresses in it are written: in IPv6, without the bits behind its prefix.
+/// A network in the form of its addresses: in IPv6, without the bits behind its prefix.
 fn mapped(network: IpNet) -> Ipv6Net {
     match network {
         IpNet::V6(network) => network.trunc(),

@@ -1,15 +1,16 @@
-//! Sources of connections, where no kernel program keeps them: the same caps, debts and bans, by the same arithmetic.
-//! In: a connection's address, later how its handshake came out, and the time. Out: admission or a refusal, and a ban
-//! when one begins. No clock, no lock, no I/O: the caller brings the time and sees to it that one thread is in here.
+//! Sources of connections, for a gateway without the kernel program: the same caps, debts and bans, by the same
+//! arithmetic.
+//! In: a connection's address, later the outcome of its handshake, and the time. Out: admission or a refusal, and a
+//! ban when one begins. No clock, no lock, no I/O: the caller brings the time and lets one thread in at a time.
 //!
-//! What is forgotten when there are too many sources is what costs whoever wants it forgotten the most:
+//! With too many sources, the state that is evicted is the one that costs an attacker most to evict:
 //!
-//! - Pending flows never are. A source that has one is held by a connection that is open, and those are bounded.
-//! - Of the others the smallest debt goes first. To have a debt forgotten takes as many sources as there is room for,
-//!   each of which owes more.
-//! - Of the bans those long over go first, then those that end soonest; an operator's last of all. To have a ban
-//!   forgotten takes as many sources as there is room for, each banned for longer than what is left of it: a crowd of
-//!   fresh offenders pushes itself out.
+//! - An account with a pending flow is never evicted: an open connection holds it, and those are bounded.
+//! - Of the other accounts the smallest debt goes first. To evict a debt, an attacker needs as many sources as there is
+//!   room for, each with a larger debt.
+//! - Of the bans the ones long over go first, then those that end soonest, then an operator's. To evict a ban, an
+//!   attacker needs as many sources as there is room for, each banned for longer than the rest of that ban: many new
+//!   offenders evict each other.
 
 mod bounded_map;
 mod lists;
@@ -24,16 +25,16 @@ use gateway_common::{
 use bounded_map::{BoundedMap, Prioritized, Priority};
 pub use lists::Lists;
 
-/// What the operators have laid down: bounds and weights, and who is let through or shut out whatever happens.
+/// The operator's policy: bounds, weights, and the lists of allowed and denied networks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Mode, bounds, weights.
     pub settings: Settings,
-    /// Networks with a word of their own.
+    /// Allowed and denied networks.
     pub lists: Lists,
 }
 
-/// Whose connection it is, and what an operator said of that address.
+/// The source of a new connection, and the operator's list that its address is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// What is held responsible for it.
@@ -42,7 +43,7 @@ pub struct Candidate {
 }
 
 impl Policy {
-    /// Looks a new connection's address up. Apart from [`Sources::admit`] because it needs no lock.
+    /// Looks up the address of a new connection. Apart from [`Sources::admit`] because it needs no lock.
     pub fn candidate(&self, address: IpAddr) -> Candidate {
         let address = Address::from(address);
         Candidate {
@@ -55,23 +56,23 @@ impl Policy {
 closed_list! {
     /// Why a connection is refused before a byte of it is read. Labels are those of the kernel's drops.
     pub enum Refusal: Reason {
-        /// Its address is on the list of those that are never admitted.
+        /// The operator's lists deny its address.
         Denied = DropReason::Denied.label(), Reason::Banned;
         /// Its source is banned.
         Banned = DropReason::Banned.label(), Reason::Banned;
-        /// Too many flows of its source wait to be authenticated.
+        /// Its source has too many pending flows.
         TooManyPending = DropReason::TooManyPending.label(), Reason::TooManyPending;
     }
 }
 
 impl Refusal {
-    /// What its flow is counted under.
+    /// The reason that its flow is counted under.
     pub const fn reason(self) -> Reason {
         self.row()
     }
 }
 
-/// A connection that was admitted and is not authenticated yet. Whoever has it owes [`Sources::settle`] a word, once.
+/// An admitted connection without a verdict. Its owner must call [`Sources::settle`] once.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "its source has a pending flow until it is settled"]
 pub struct PendingFlow {
@@ -82,19 +83,19 @@ pub struct PendingFlow {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Liability {
-    /// Nothing is held against its source: an operator's word, or mode `off`.
+    /// Nothing is charged to its source: the lists allow it, or the mode is `off`.
     Exempt,
     Counted,
-    /// As `Counted`, and in mode `enforce` it would have been refused for the cap.
+    /// As `Counted`, and mode `enforce` would have refused it for the cap.
     OverCap,
 }
 
-/// How a handshake came out.
+/// The outcome of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The gateway's word.
+    /// The gateway's verdict.
     pub verdict: Reason,
-    /// Bytes of the client's that were read.
+    /// Bytes received from the client.
     pub received_bytes: u64,
 }
 
@@ -110,40 +111,40 @@ pub struct SourceState {
 /// What has happened since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Connections that were admitted.
+    /// Admitted connections.
     pub admitted: u64,
-    /// Connections by why they were refused, in the order of [`Refusal::ALL`].
+    /// Refused connections by reason, in the order of [`Refusal::ALL`].
     pub refused: [u64; Refusal::ALL.len()],
-    /// Connections that were admitted, and would have been refused in mode `enforce`.
+    /// Admitted connections that mode `enforce` would have refused, in the same order.
     pub would_refuse: [u64; Refusal::ALL.len()],
-    /// Flows by how they came out, at [`Reason::index`]; those that were refused are among them.
+    /// Flows by reason, at [`Reason::index`]; refused ones are among them.
     pub flows: [u64; COUNTERS],
-    /// Bans that began for what a source did.
+    /// Bans that began for a failure.
     pub bans_begun: u64,
 }
 
 impl Counts {
-    /// Connections that came.
+    /// All connections.
     pub fn opened(&self) -> u64 {
         self.admitted + self.refused.iter().sum::<u64>()
     }
 
-    /// Connections refused for this.
+    /// Connections that were refused for this reason.
     pub fn refused(&self, refusal: Refusal) -> u64 {
         self.refused[refusal as usize]
     }
 
-    /// Connections that would have been refused for this.
+    /// Connections that mode `enforce` would have refused for this reason.
     pub fn would_refuse(&self, refusal: Refusal) -> u64 {
         self.would_refuse[refusal as usize]
     }
 
-    /// Flows that came out like this.
+    /// Flows with this reason.
     pub fn flow(&self, reason: Reason) -> u64 {
         self.flows[reason.index()]
     }
 
-    /// Adds what others have seen.
+    /// Adds the counts of another part.
     pub fn add(&mut self, other: &Self) {
         let sum = |to: &mut [u64], from: &[u64]| {
             for (to, from) in to.iter_mut().zip(from) {
@@ -158,16 +159,16 @@ impl Counts {
     }
 }
 
-/// How many sources are remembered: about 135 bytes for each account and for each ban, taken as they come.
+/// Maximum of remembered sources: about 135 bytes for each account and for each ban, allocated on demand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Sources without a pending flow that owe something. Those with one come on top: each holds a connection.
+    /// Sources with a debt and no pending flow. Those with a pending flow come on top: each holds a connection.
     pub accounts_max: usize,
     /// Bans, in force or past.
     pub bans_max: usize,
 }
 
-/// Every source that has a pending flow, owes something, or was banned lately.
+/// Every source with a pending flow, a debt or a recent ban.
 #[derive(Debug)]
 pub struct Sources {
     accounts: BoundedMap<Account>,
@@ -188,7 +189,7 @@ impl Prioritized for Ban {
 }
 
 impl Sources {
-    /// Nothing known yet.
+    /// No sources.
     pub fn new(bounds: Bounds) -> Self {
         Self {
             accounts: BoundedMap::new(bounds.accounts_max),
@@ -197,10 +198,10 @@ impl Sources {
         }
     }
 
-    /// Decides on a new connection. One that is admitted counts as pending until it is settled.
+    /// Decides on a new connection. An admitted one is pending until it is settled.
     ///
     /// # Errors
-    /// Why it is refused. In mode `monitor` nobody is; what would have been is counted.
+    /// Why it is refused. Mode `monitor` refuses none, and counts what `enforce` would refuse.
     pub fn admit(
         &mut self,
         candidate: Candidate,
@@ -245,8 +246,7 @@ impl Sources {
         (pending >= settings.pending_max).then_some(Refusal::TooManyPending)
     }
 
-    /// Takes the word on how a flow came out: it is not pending any more, and its source is charged. Returns the ban if
-    /// one begins.
+    /// Settles a flow: it is no longer pending, and its source is charged. Returns a ban if one begins.
     pub fn settle(
         &mut self,
         flow: PendingFlow,
@@ -256,7 +256,7 @@ impl Sources {
     ) -> Option<Ban> {
         let PendingFlow { source, liability } = flow;
         let evidence = Evidence {
-            // TCP counts the FIN as one, and that is how `Evidence` is read.
+            // TCP counts a FIN as one, and so does `Evidence`.
             received_bytes: outcome.received_bytes.saturating_add(1),
             first_bytes: first_bytes::UNSEEN,
             is_over_cap: liability == Liability::OverCap,
@@ -282,7 +282,7 @@ impl Sources {
         }
     }
 
-    /// The ban that follows, unless one is in force: what was in flight when that began is not a new offence.
+    /// Begins the next ban, unless one is in force: what was in flight when that began is not a new offence.
     fn begin_ban(
         &mut self,
         source: Source,
@@ -300,7 +300,7 @@ impl Sources {
         Some(ban)
     }
 
-    /// The account of a source, a new one if need be.
+    /// The account of a source; a new one if there is none.
     fn account(&self, source: &Source, now_ns: u64) -> Account {
         let fresh = Account {
             clear_at_ns: now_ns,
@@ -309,7 +309,7 @@ impl Sources {
         self.accounts.get(source).copied().unwrap_or(fresh)
     }
 
-    /// Puts an account back, unless there is nothing in it.
+    /// Stores an account, or removes it if it is empty.
     fn keep(&mut self, source: Source, account: Account, now_ns: u64) {
         if account.pending == 0 && account.clear_at_ns <= now_ns {
             self.accounts.remove(&source);
@@ -318,7 +318,7 @@ impl Sources {
         }
     }
 
-    /// Lets go of what has leaked away: of a few of each at a time, more than come in.
+    /// Removes what has decayed: a few of each at a time, more than come in.
     fn forget_past(&mut self, now_ns: u64, settings: &Settings) {
         const AT_ONCE: usize = 2;
         self.accounts.forget_before(now_ns, AT_ONCE);
@@ -326,12 +326,13 @@ impl Sources {
         self.bans.forget_before(remembered_from_ns, AT_ONCE);
     }
 
-    /// Bans a source by an operator's word, whatever ban it had.
+    /// Bans a source for an operator, whatever ban it had.
     pub fn ban(&mut self, source: Source, ban: Ban) {
         self.bans.put(source, ban);
     }
 
-    /// Lifts the ban of a source and forgives what it owes. Its next ban is a first one. Returns whether one was in force.
+    /// Lifts the ban of a source and forgives its debt, so that its next ban is a first one. Returns whether one was
+    /// in force.
     pub fn unban(&mut self, source: &Source, now_ns: u64) -> bool {
         if let Some(mut account) = self.accounts.get(source).copied() {
             account.clear_at_ns = now_ns;
@@ -342,12 +343,12 @@ impl Sources {
             .is_some_and(|ban| ban.holds(now_ns))
     }
 
-    /// Every ban that is remembered, in force or past, in no order.
+    /// All remembered bans, in force or past, in no order.
     pub fn bans(&self) -> impl Iterator<Item = (Source, Ban)> {
         self.bans.iter()
     }
 
-    /// Every source that is known, in no order.
+    /// All known sources, in no order.
     pub fn sources(&self, now_ns: u64) -> impl Iterator<Item = (Source, SourceState)> {
         let owing = self.accounts.iter().map(|(source, account)| {
             let ban = self.bans.get(&source).copied();
