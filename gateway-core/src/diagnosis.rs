@@ -25,33 +25,32 @@ pub struct Facts<'a> {
 pub fn diagnose(facts: &Facts<'_>) -> &'static str {
     let speaks_http2 = facts.protocol == Some(HTTP_2);
     if speaks_http2 && facts.answers_in_http1 {
-        return "the client speaks HTTP/2 and the server answers in HTTP/1: take h2 out of the listener's alpn, or send it to a \
-                server that speaks HTTP/2";
+        return "the client speaks HTTP/2 and the server answers in HTTP/1: remove h2 from the listener's alpn, or use \
+                a server that speaks HTTP/2";
     }
     if facts.sent_bytes > 0 {
         return "";
     }
     if facts.has_proxy_header {
-        return "not a byte had come from the server: it may not know the PROXY header that goes first (proxy_protocol)";
+        return "the server had sent no byte: it may not know the PROXY header that comes first (proxy_protocol)";
     }
     if facts.received_bytes == 0 {
-        return "not a byte had gone either way";
+        return "no byte had moved in either direction";
     }
     match (facts.is_tls, facts.protocol) {
         (true, None) => {
-            "not a byte had come from the server, which was offered no application protocol: servers of gRPC insist on one \
-             (alpn of the listener or of [backend.tls])"
+            "the server had sent no byte, and was offered no application protocol: gRPC servers require one (alpn of \
+             the listener or of [backend.tls])"
         }
         (true, Some(_)) => {
-            "not a byte had come from the server: it may have refused our certificate, or not speak what the client speaks"
+            "the server had sent no byte: it may have refused the gateway's certificate, or not speak the client's \
+             protocol"
         }
         (false, Some(_)) if speaks_http2 => {
-            "not a byte had come from the server: it may speak HTTP/1.1 only, and the client speaks HTTP/2 (alpn), or it may \
+            "the server had sent no byte: it may speak HTTP/1.1 only, and the client speaks HTTP/2 (alpn), or it may \
              want TLS"
         }
-        (false, _) => {
-            "not a byte had come from the server: it may want TLS, or speak something else"
-        }
+        (false, _) => "the server had sent no byte: it may want TLS, or speak something else",
     }
 }
 
@@ -92,18 +91,18 @@ mod tests {
             has_proxy_header: true,
             ..facts
         };
-        said(answered(http2, true), "take h2 out");
+        said(answered(http2, true), "remove h2 from");
         said(answered(NOTHING, true), "");
         said(answered(with_header(NOTHING), false), "");
         said(with_header(http2), "PROXY header");
         said(behind_tls(NOTHING), "[backend.tls]");
-        said(behind_tls(http2), "our certificate");
+        said(behind_tls(http2), "the gateway's certificate");
         said(http2, "HTTP/1.1 only");
         said(NOTHING, "want TLS");
         let silent = Facts {
             received_bytes: 0,
             ..NOTHING
         };
-        said(silent, "either way");
+        said(silent, "in either direction");
     }
 }

@@ -36,7 +36,7 @@ pub enum RecordFault {
     TooLong,
     /// Plaintext data or an unknown type, or a plaintext handshake record after keys exist.
     #[error(
-        "a record of a type that has no place at this point of the handshake (RFC 8446 section 5)"
+        "a record of a type that is not allowed at this point of the handshake (RFC 8446 section 5)"
     )]
     UnexpectedType,
     /// A plaintext record without content.

@@ -61,12 +61,14 @@ impl DetectedProtocol {
     pub const fn describe(self) -> &'static str {
         match self {
             DetectedProtocol::Http1 => {
-                "a request of plain HTTP: switch TLS on in the client, with its certificate"
+                "a plain HTTP request: enable TLS in the client, with its certificate"
             }
             DetectedProtocol::Http2 => {
-                "the beginning of plain HTTP/2 or gRPC: switch TLS on in the client, with its certificate"
+                "plain HTTP/2 or gRPC: enable TLS in the client, with its certificate"
             }
-            DetectedProtocol::Tls | DetectedProtocol::NotTls => "the first bytes are no TLS record",
+            DetectedProtocol::Tls | DetectedProtocol::NotTls => {
+                "the first bytes are not a TLS record"
+            }
         }
     }
 }

@@ -125,7 +125,7 @@ impl Rule {
         let tenant = Tenant::parse(one).map_err(|error| format!("{one:?} {error}"))?;
         match among {
             Some(among) if !among.contains(&tenant) => {
-                Err(format!("{one:?} is none of the rule's tenants"))
+                Err(format!("{one:?} is not one of the rule's tenants"))
             }
             _ => Ok(Some(tenant)),
         }
@@ -222,7 +222,7 @@ mod tests {
         let denial = decide("spiffe://a/admin/agent").unwrap_err();
         assert_eq!(
             denial.to_string(),
-            "identity rule 1 takes the tenant from the certificate, and \"admin\" is none of the rule's tenants"
+            "identity rule 1 takes the tenant from the certificate, and \"admin\" is not one of the rule's tenants"
         );
         assert_eq!(decide("spiffe://a/admin/other").unwrap().rule, 1);
     }

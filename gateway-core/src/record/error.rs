@@ -17,7 +17,7 @@ pub enum OpenError {
     #[error("a record is too long")]
     Overflow,
     /// The record is not encrypted, a `change_cipher_spec`, or of an unknown type.
-    #[error("a record of a type that has no place here")]
+    #[error("a record of an unexpected type")]
     UnexpectedType,
     /// The record is authentic, and only padding.
     #[error("a record without a content type")]
@@ -29,10 +29,10 @@ pub enum OpenError {
     #[error("a record between the parts of a handshake message")]
     Interleaved,
     /// The peer may not send this handshake message after the handshake.
-    #[error("a handshake message that has no place here")]
+    #[error("an unexpected handshake message")]
     UnexpectedMessage,
     /// A KeyUpdate is not the last message of its record.
-    #[error("bytes behind a KeyUpdate")]
+    #[error("bytes after a KeyUpdate")]
     NotAligned,
     /// Too many KeyUpdates in a row, or in a minute.
     #[error("too many KeyUpdates")]

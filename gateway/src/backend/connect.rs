@@ -507,10 +507,12 @@ impl Servers {
         let backend = self.backend.name.as_str();
         let is_new = |remark| self.known.said.borrow_mut().insert((server, remark));
         if !established.asked_who_we_are && is_new(Remark::Careless) {
-            tracing::warn!(backend, %server, "the server does not ask for our certificate: it takes telemetry from anybody who reaches it");
+            tracing::warn!(backend, %server, "the server does not request the gateway's certificate: it accepts \
+                                              telemetry from every client");
         }
         if speaks_http2 && !established.chose_a_protocol && is_new(Remark::ChoseNoProtocol) {
-            tracing::warn!(backend, %server, "the server chose no application protocol for a client that speaks h2: if it speaks HTTP/1.1 only, take h2 out of the listener's alpn");
+            tracing::warn!(backend, %server, "the server chose no application protocol for a client that speaks h2: \
+                                              if it speaks HTTP/1.1 only, remove h2 from the listener's alpn");
         }
     }
 

@@ -236,7 +236,7 @@ impl Shared {
 fn tell(name: &Name, change: Change, error: &(impl fmt::Display + ?Sized)) {
     match change {
         Change::Lost => {
-            tracing::warn!(%name, %error, "cannot resolve a backend's server; its last addresses, if there are any, stay in use");
+            tracing::warn!(%name, %error, "cannot resolve a backend's server; its last addresses, if any, stay in use");
         }
         Change::Found => tracing::info!(%name, "a backend's server can be resolved again"),
         Change::Nothing => {}

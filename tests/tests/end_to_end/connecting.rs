@@ -192,7 +192,7 @@ fn an_end_without_an_answer_is_a_reason_of_its_own_and_no_server_rests_for_it() 
         .map(|backend| backend.connections().len())
         .collect();
     assert_eq!(counts, [2, 2]);
-    logged(&gateway, "not a byte had come from the server");
+    logged(&gateway, "the server had sent no byte");
 }
 
 #[test]

@@ -180,5 +180,5 @@ fn an_answer_in_another_language_than_the_clients_is_told_of() {
     client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
     client.receive_to_end();
     client.finish();
-    logged(&gateway, "take h2 out of the listener's alpn");
+    logged(&gateway, "remove h2 from the listener's alpn");
 }
