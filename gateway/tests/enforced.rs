@@ -193,7 +193,7 @@ const SHOWN: &[(&str, &str, &str)] = &[
         "cipher_suites",
         "TLS_CHACHA20_POLY1305_SHA256 (in this order)",
     ),
-    ("[tls]", "groups", "secp384r1 (a client's order"),
+    ("[tls]", "groups", "secp384r1 (the client's order"),
     ("[tls]", "client_keys", "ECDSA-P256, Ed25519"),
     ("[tls]", "client_signatures", "ecdsa_secp256r1_sha256"),
     ("[tls]", "max_chain_depth", "up to 3 certificates"),

@@ -41,8 +41,8 @@ pub fn warn_of_others(paths: &Paths, blocks: &Blocks, former: &Path) -> Vec<Stri
             many => format!("{many} entries"),
         };
         Some(format!(
-            "{}: the block list of another name has {missing} that {} has not, and this gateway lets in whom they mean. If it \
-             had that name before, stop it and move the folder while nothing runs: `mv -T {} {}`",
+            "{}: the block list of another name has {missing} that {} lacks, and this gateway admits their clients. \
+             If it had that name before, stop it and move the folder while no process runs: `mv -T {} {}`",
             list.display(),
             paths.block_list().display(),
             folder.display(),
@@ -60,7 +60,7 @@ pub fn not_blocked(entry: &Entry, blocks: &Blocks) -> String {
     match same.is_empty() {
         true => format!("{entry} is not blocked: see `portcullis blocked`"),
         false => format!(
-            "{entry} is not blocked, but {} is: give `unblock` the options that it was blocked with",
+            "{entry} is not blocked, but {} is: give `unblock` the options of its `block`",
             same.join(" and ")
         ),
     }
@@ -72,9 +72,10 @@ pub fn with_remedy(error: BlockFileError) -> anyhow::Error {
         BlockFileError::Broken(path, _) => {
             let list = path.display();
             anyhow!(
-                "{error}. Mend it there by hand, or put a copy back, as another host has it. If there is none, `mv {list} \
-                 {list}.broken` and block anew by `portcullis block` before the gateway is started: without a list everybody \
-                 gets in whom it shuts out. The audit log says who that is, in its lines `block`"
+                "{error}. Repair it by hand, or put a copy back, from another host for example. If there is none, `mv \
+                 {list} {list}.broken` and run `portcullis block` for each of its entries before you start the \
+                 gateway: without a list every client that it blocks gets in. The `block` lines of the audit log name \
+                 them"
             )
         }
         BlockFileError::Read(..)

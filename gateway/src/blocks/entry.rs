@@ -122,7 +122,7 @@ impl TryFrom<Written> for Entry {
     fn try_from(written: Written) -> Result<Self, String> {
         let only = only(written.kind.as_deref(), written.trust_domain.as_deref())?;
         if written.identity.is_none() && only != Only::default() {
-            return Err("kind and trust_domain may stand beside identity only".to_owned());
+            return Err("kind and trust_domain are allowed beside identity only".to_owned());
         }
         let block = match (written.serial, written.fingerprint, written.identity) {
             (Some(serial), None, None) => {

@@ -28,7 +28,7 @@ pub enum BlockFileError {
     #[error("{}: {}", .0.display(), .1)]
     Read(PathBuf, file::ReadError),
     /// It is no block list.
-    #[error("{}: is no block list: {}", .0.display(), .1)]
+    #[error("{}: is not a block list: {}", .0.display(), .1)]
     Broken(PathBuf, JsonFault),
     /// It cannot be written.
     #[error("{}: cannot be written: {}", .0.display(), reason(.1))]
@@ -37,12 +37,12 @@ pub enum BlockFileError {
     #[error("{}: another command is changing it", .0.display())]
     Locked(PathBuf),
     /// It is a link that leads nowhere: a volume that is not mounted is no empty list.
-    #[error("{}: is a link that leads nowhere: mount or make what it leads to", .0.display())]
+    #[error("{}: is a link to a file that does not exist: mount or make its target", .0.display())]
     NoFolder(PathBuf),
     /// The folder that it is to stand in cannot be made.
     #[error(
-        "{}: the gateway's state folder cannot be made or used: {}: make it, owned by the gateway's user, or move it \
-         with `[paths] state`",
+        "{}: cannot make or use the gateway's state folder: {}: make it, owned by the gateway's user, or move it with \
+         `[paths] state`",
         .0.display(), reason(.1)
     )]
     State(PathBuf, io::Error),
@@ -171,7 +171,7 @@ impl BlockFile {
             if former.exists() {
                 let (former, list) = (former.display(), list.display());
                 tracing::warn!(
-                    "{former} is not read any more: {list} is the block list. Remove the former"
+                    "{former} is no longer read: {list} is the block list. Remove the former"
                 );
             }
             return Ok(file);
@@ -197,7 +197,7 @@ impl BlockFile {
         let list = list.display();
         tracing::warn!(
             entries,
-            "{former} was taken over into {list}, which is the block list from now on. Remove the former"
+            "copied {former} to {list}, which is the block list from now on. Remove the former"
         );
         Ok(file)
     }

@@ -97,16 +97,16 @@ impl Whom {
         let is_empty = |text: &&String| text.trim().is_empty();
         ensure!(
             !given.into_iter().flatten().any(|text| is_empty(&text)),
-            "an empty name means nobody: say whom"
+            "the name is empty: give the client's name"
         );
         ensure!(
             given.into_iter().flatten().all(|text| text.trim() == text),
-            "white space stands at an end of the name, and is no part of one: take it out"
+            "the name begins or ends with white space, which no name has: remove it"
         );
         let is_all = |name: &String| name.chars().all(|character| character == '*');
         ensure!(
             everybody || !self.identity.as_ref().is_some_and(is_all),
-            "--identity '*' means every client: add --everybody if that is meant"
+            "--identity '*' means every client: add --everybody to confirm"
         );
         Ok(())
     }
@@ -196,7 +196,7 @@ impl Blocked {
             Ok(entries) => {
                 let status = Client::connect(&paths)?.status()?;
                 let refused = status.blocks.refused.map_or(String::new(), |why| {
-                    format!("; the file that stands there now is refused: {why}")
+                    format!("; the file that is there now is refused: {why}")
                 });
                 let unwritten = status.blocks.unwritten.map_or(String::new(), |why| {
                     format!("; not all of it could be written: {why}")
@@ -243,15 +243,15 @@ fn matching(changed: &BlockChanged) -> String {
     };
     match (changed.connected, changed.seen) {
         (0, 0) => {
-            "no client matches that is connected or was lately: is the name right?".to_owned()
+            "no client matches that is connected or was recently: is the name right?".to_owned()
         }
         (connected, 0) => format!("{} that matches is connected", clients(connected)),
         (0, seen) => format!(
-            "{} that matches was connected lately, none is now",
+            "{} that matches was connected recently, none is now",
             clients(seen)
         ),
         (connected, seen) => format!(
-            "{} that matches is connected, {} more was lately",
+            "{} that matches is connected, {} more was recently",
             clients(connected),
             clients(seen)
         ),
@@ -273,12 +273,12 @@ fn in_force(paths: &Paths, changed: &BlockChanged) -> anyhow::Result<ExitCode> {
     }
     let mut code = done;
     if let Some(why) = &changed.in_force.unwritten {
-        eprintln!("portcullis: in force, and not written: {why}");
+        eprintln!("portcullis: in force, but not written: {why}");
         code = ExitCode::from(UNWRITTEN);
     }
     for why in &changed.unreached {
         eprintln!(
-            "portcullis: in force, but another process of this gateway, which drains or starts, has not said that it acts by it: \
+            "portcullis: in force, but another process of this gateway, which drains or starts, has not confirmed it: \
              {why}; it may still serve the client: run this command again, or end that process"
         );
         code = ExitCode::from(UNREACHED);
@@ -289,7 +289,7 @@ fn in_force(paths: &Paths, changed: &BlockChanged) -> anyhow::Result<ExitCode> {
 fn unconfirmed(paths: &Paths, why: &str) -> ExitCode {
     let list = paths.block_list();
     eprintln!(
-        "portcullis: {} is written, and not in force yet: {why}",
+        "portcullis: {} is written, but not in force yet: {why}",
         list.display()
     );
     ExitCode::from(UNCONFIRMED)
@@ -297,7 +297,7 @@ fn unconfirmed(paths: &Paths, why: &str) -> ExitCode {
 
 fn table(entries: &[Entry]) -> String {
     if entries.is_empty() {
-        return "nobody is blocked\n".to_owned();
+        return "no client is blocked\n".to_owned();
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -325,7 +325,7 @@ impl Change {
         // clap does not ask for an argument that another one excludes.
         ensure!(
             self.whom.identity.is_some() || !is_limited && !self.everybody,
-            "--kind, --trust-domain and --everybody may stand beside --identity only"
+            "--kind, --trust-domain and --everybody are allowed beside --identity only"
         );
         let serial = match (&self.whom.serial, &self.whom.serial_decimal) {
             (Some(text), _) => Some(Serial::parse_argument(text).context("--serial")?),
@@ -342,7 +342,7 @@ impl Change {
                     only: only.map_err(anyhow::Error::msg)?,
                 })
             }
-            (None, None, None) => bail!("say whom: --serial, --fingerprint or --identity"),
+            (None, None, None) => bail!("name the client: --serial, --fingerprint or --identity"),
         };
         check_reason(self.reason.as_deref()).map_err(anyhow::Error::msg)?;
         Ok(Entry {

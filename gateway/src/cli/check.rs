@@ -79,7 +79,7 @@ impl Check {
                     named.with_context(|| format!("--user: there is no account {name:?}"))?;
                 (named, "")
             }
-            (None, Some(owner)) if own.is_root() => (owner, ", who can use its state folder"),
+            (None, Some(owner)) if own.is_root() => (owner, ", which owns its state folder"),
             (None, _) => (own.clone(), ""),
         };
         ensure!(

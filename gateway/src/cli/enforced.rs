@@ -153,7 +153,7 @@ fn tls(config: &Config) -> [(&'static str, String); 7] {
     let groups: Vec<_> = groups.map(|group| format!("{:?}", group.name())).collect();
     let suite_order = match config.prefers_own_suites {
         true => "in this order",
-        false => "a client's order decides",
+        false => "the client's order decides",
     };
     [
         ("TLS", format!("1.3 only, by {}", config.provider_name)),
@@ -165,7 +165,7 @@ fn tls(config: &Config) -> [(&'static str, String); 7] {
         (
             "groups",
             format!(
-                "{} (a client's order decides; towards backends this one)",
+                "{} (the client's order decides; towards backends this one)",
                 groups.join(", ")
             ),
         ),
@@ -454,7 +454,7 @@ fn authorities(config: &Config, usage: &str) -> Vec<String> {
 fn lists(revocation: &Revocation, revoking: &Revoking, config: &Config) -> String {
     let describe = |list: &IssuerList| {
         let then = match list.stale_policy() {
-            StalePolicy::Refuse => "nobody gets in after that".to_owned(),
+            StalePolicy::Refuse => "no client gets in after that".to_owned(),
             StalePolicy::Grace(grace) => format!("used for {} more", duration(grace)),
             StalePolicy::Allow => "DANGEROUS: used however old it is".to_owned(),
         };

@@ -60,7 +60,7 @@ pub fn explain(
         text += &rules_tried(config, position, &parsed.certificate, trust_domain);
         admitted |= outcome.is_ok();
     }
-    text += "\nWhoever has a certificate may show it: a client has to prove its key as well.\n";
+    text += "\nA client also has to prove that it has the key.\n";
     Ok(Explanation { text, admitted })
 }
 

@@ -292,7 +292,7 @@ impl Renew {
         };
         let before = renewed.replaced.file_stem().unwrap_or_default();
         super::print(&format!(
-            "{certificate}: renewed until {end}{key}\nthe one before stays good until its end, or until \
+            "{certificate}: renewed until {end}{key}\nthe previous certificate stays valid until its end, or until \
              `portcullis pki revoke {}`\n",
             before.display()
         ))

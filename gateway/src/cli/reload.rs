@@ -29,7 +29,7 @@ impl Reload {
         for error in &outcome.refused {
             eprintln!("{error}");
         }
-        eprintln!("portcullis: reload refused, the old configuration goes on");
+        eprintln!("portcullis: reload refused, the old configuration stays in force");
         Ok(ExitCode::FAILURE)
     }
 }

@@ -328,9 +328,9 @@ fn without_predecessor(error: StartError, paths: &Paths) -> anyhow::Error {
             address,
             error,
         } if error.kind() == std::io::ErrorKind::AddrInUse => anyhow!(
-            "listener \"{listener}\": cannot listen on {address}: {error}: another process does, and it is none of the name \
-             {:?}, which alone could be taken over from: a gateway keeps the name it was started with. Give this one the same \
-             `name` and `[paths]`, or stop that one first",
+            "listener \"{listener}\": cannot listen on {address}: {error}: another process does, and its name is not \
+             {:?}: a takeover needs the same name, and a gateway keeps the name it was started with. Give this one \
+             the same `name` and `[paths]`, or stop that one first",
             &*paths.name,
         ),
         other => other.into(),

@@ -68,7 +68,7 @@ fn text(status: &Answer) -> String {
     let blocks = &status.blocks;
     let refused = blocks.refused.as_ref();
     let refused = refused.map_or(String::new(), |why| {
-        format!(", while the file that stands there is refused: {why}")
+        format!(", while the file that is there now is refused: {why}")
     });
     row(
         "block list",

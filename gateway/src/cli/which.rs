@@ -99,8 +99,8 @@ pub fn meant(paths: Paths, file: &Path) -> Paths {
         return paths;
     };
     eprintln!(
-        "portcullis: {} says by now that the gateway is {}; the one that runs with it, as process {}, is {}, and is meant here. A \
-         restart makes it the other, with a block list and kept lists of its own",
+        "portcullis: {} now names the gateway {}; the one that runs with it, as process {}, is {}, and this command \
+         speaks to it. A restart makes it the other, with a block list and kept lists of its own",
         file.display(),
         described(&paths),
         one.status.process,
@@ -121,7 +121,7 @@ fn running_with(file: &Path, what: &str, paths: &Paths) -> Option<Paths> {
     };
     if one.paths != *paths {
         eprintln!(
-            "portcullis: {} {what}; the gateway that runs with it, as process {}, is {}, and is meant here",
+            "portcullis: {} {what}; the gateway that runs with it, as process {}, is {}, and this command speaks to it",
             file.display(),
             one.status.process,
             described(&one.paths),
@@ -193,7 +193,7 @@ fn tell_others(paths: &Paths, running: &[Running]) {
     let others: Vec<_> = others.collect();
     if !others.is_empty() {
         eprintln!(
-            "portcullis: no gateway runs that is {}; these do: {}",
+            "portcullis: no gateway {} runs; these do: {}",
             described(paths),
             others.join(", ")
         );

@@ -32,8 +32,8 @@ pub enum ChangeError {
     NotBlocked(String),
     /// The file cannot be written, and the next process of the gateway would not know of the change.
     #[error(
-        "{0}; another process takes over from this one, and would not know of the change: nothing was changed, give the \
-         command again"
+        "{0}; another process is taking over from this one and would not know of the change: nothing was changed, run \
+         the command again"
     )]
     Leaving(BlockFileError),
     /// The list is written, and the gateway does not act by it.
@@ -141,8 +141,8 @@ impl Keeper {
                 Ok(give())
             }
             Some(why) => Err(format!(
-                "a change of the block list is in force and is not in its file, by which the next process would go: {why}. \
-                 Mend that, give the same `portcullis block` or `unblock` again, and then start the next process"
+                "a change of the block list is in force but not in its file, which the next process would read: \
+                 {why}. Fix that, run the same `portcullis block` or `unblock` again, and then start the next process"
             )),
         }
     }
@@ -309,7 +309,7 @@ impl Keeping {
         let found = BlockFile::load(&list);
         let after_restart = match &found {
             Ok(file) if file.digest.is_none() && !self.file.blocks.blocked.is_empty() => {
-                "there is no file, and a restart forgets everybody who is blocked"
+                "there is no file, and a restart forgets all entries"
             }
             Ok(_) => "a restart forgets it",
             Err(_) => "no process starts with the file that is there",
@@ -326,8 +326,8 @@ impl Keeping {
         file.blocks.text(&list)?;
         if file.blocks != self.file.blocks {
             tracing::error!(
-                "the block list is in force and cannot be written: {why}; {after_restart}; the next change that can be written \
-                 writes this one too"
+                "the block list is in force, but the gateway cannot write it: {why}; {after_restart}; the next change \
+                 that can be written writes this one too"
             );
             self.unwritten.push(change);
             self.unwritten_because = Some(format!("{why}; {after_restart}"));
@@ -344,7 +344,7 @@ impl Keeping {
             Ok(file) if file.digest.is_none() && !self.file.blocks.blocked.is_empty() => {
                 let path = list.display();
                 self.refused(&format_args!(
-                    "{path}: is gone; `portcullis block` and `unblock` write it anew from the list in force"
+                    "{path}: is missing; `portcullis block` and `unblock` write it anew from the list in force"
                 ));
             }
             Ok(mut file) => {
@@ -389,7 +389,7 @@ impl Keeping {
         let entries = self.file.blocks.blocked.len();
         tracing::error!(
             entries,
-            "block list refused, the last good one goes on: {error}"
+            "block list refused, the last good list stays in force: {error}"
         );
         self.is_refused = true;
         self.note(0, Some(error.to_string()));
@@ -424,7 +424,7 @@ fn tell(audit: &Audit, before: &Blocks, after: &Blocks) {
         let record = records.find(|record| record.block == entry.block);
         // Whoever edits the file by hand leaves no record.
         let entry = record.cloned().unwrap_or_else(|| Entry {
-            by: "somebody who edited the file".to_owned(),
+            by: "an edit of the file".to_owned(),
             reason: None,
             ..entry.clone()
         });

@@ -291,7 +291,7 @@ fn a_list_that_is_broken_or_gone_lets_nobody_in() {
     fs::write(list(&world), "{").unwrap();
     let setup = world.setup().route("edge", "", &[backend.address()], "");
     let said = setup.refused();
-    assert!(said.contains("is no block list"), "{said}");
+    assert!(said.contains("is not a block list"), "{said}");
 }
 
 /// Files beside the list that were put aside, by their text.
@@ -468,7 +468,7 @@ fn a_block_says_how_many_clients_it_is_about_that_are_connected_and_that_were_la
     let whom = ["--identity", "spiffe://example.test/agent/*"];
     let said = ends_with(0, &command(&world, "block", &whom));
     assert!(
-        said.contains("1 client that matches is connected, 1 client more was lately"),
+        said.contains("1 client that matches is connected, 1 client more was recently"),
         "{said}"
     );
     drop(connected);
@@ -477,7 +477,7 @@ fn a_block_says_how_many_clients_it_is_about_that_are_connected_and_that_were_la
     let whom = ["--identity", "spiffe://example.test/agent/other"];
     let said = ends_with(0, &command(&world, "block", &whom));
     assert!(
-        said.contains("1 client that matches was connected lately"),
+        said.contains("1 client that matches was connected recently"),
         "{said}"
     );
 }
@@ -586,7 +586,7 @@ fn a_broken_list_of_a_gateway_that_is_down_is_told_with_what_to_do() {
         for words in [
             "ends too early",
             "put a copy back",
-            "Mend it there by hand",
+            "Repair it by hand",
             &format!("mv {path} {path}.broken"),
         ] {
             assert!(said.contains(words), "{program}: {words}: {said}");

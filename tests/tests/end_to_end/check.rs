@@ -97,7 +97,7 @@ const OBSTACLES: [Obstacle; 15] = [
             let list = world.state_folder().join("blocked.json");
             std::os::unix::fs::symlink("/no/such/volume", list).unwrap();
         },
-        "leads nowhere",
+        "is a link to a file that does not exist",
     ),
     (
         "a block list that is a pipe",

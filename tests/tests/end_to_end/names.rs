@@ -436,15 +436,19 @@ fn an_empty_variable_blocks_nobody_and_a_star_everybody_only_when_asked_to() {
     let backend = Backend::start(Behaviour::Echo);
     let gateway = setup(&world, &backend).start();
     let mut stays = connect(&world, &gateway, &world.agent);
-    for (option, name) in [("--identity", ""), ("--serial", " "), ("--identity", "*")] {
+    for (option, name, told) in [
+        ("--identity", "", "the name is empty"),
+        ("--serial", " ", "the name is empty"),
+        ("--identity", "*", "means every client"),
+    ] {
         let said = ends_with(1, &command(&world, &["block", option, name]));
-        assert!(said.contains("means"), "{said}");
+        assert!(said.contains(told), "{said}");
         ping(&mut stays);
     }
     let nobody = ["block", "--identity", "spiffe://example.test/agent/no-such"];
     let said = ends_with(UNSEEN, &command(&world, &nobody));
     assert!(
-        said.contains("no client matches that is connected or was lately"),
+        said.contains("no client matches that is connected or was recently"),
         "{said}"
     );
     ping(&mut stays);
@@ -608,7 +612,7 @@ fn a_block_that_cannot_be_written_while_the_name_is_given_up_is_refused_and_not_
     assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
     let whom = ["block", "--identity", "spiffe://example.test/agent/agent-1"];
     let said = ends_with(1, &command(&world, &whom));
-    assert!(said.contains("give the command again"), "{said}");
+    assert!(said.contains("run the command again"), "{said}");
     connect(&world, &first, &world.agent);
     eventually("a block acts that is given again", || {
         let output = command(&world, &whom);
@@ -750,7 +754,7 @@ fn a_file_that_says_nothing_leads_to_the_gateway_that_runs_with_it() {
         let mut victim = connect(&world, &gateway, &world.agent);
         let said = ends_with(0, &command(&world, &["block", whom[0], whom[1]]));
         assert!(
-            said.contains(told) && said.contains("is meant here"),
+            said.contains(told) && said.contains("this command speaks to it"),
             "{said}"
         );
         assert!(

@@ -67,10 +67,10 @@ fn who_is_banned_is_seen_let_in_and_shut_out_by_hand() {
     let said = text(&site, &["unban", ATTACKER]);
     assert!(said.starts_with(&format!("unbanned {ATTACKER}")), "{said}");
     site.exchange_from(ATTACKER).expect("it is let in again");
-    assert_eq!(text(&site, &["bans", "--all"]), "nobody is banned\n");
+    assert_eq!(text(&site, &["bans", "--all"]), "no source is banned\n");
     let (code, said) = refused(&site, &["unban", ATTACKER]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("is not banned and owes nothing"), "{said}");
+    assert!(said.contains("is not banned and has no points"), "{said}");
 
     let mut agent = site.connect_from(AGENT, &site.agent()).expect("it gets in");
     let ban = ["ban", AGENT, "--for", "1h", "--reason", "a test of ours"];
@@ -161,7 +161,8 @@ fn a_ban_in_monitor_is_said_to_have_no_effect() {
     let (code, said) = refused(&site, &["ban", AGENT]);
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("mode is \"monitor\""), "{said}");
-    site.exchange_from(AGENT).expect("nobody acts by it");
+    site.exchange_from(AGENT)
+        .expect("the guard does not act by it");
     guarded.stop();
 }
 

@@ -48,10 +48,9 @@ pub struct Unban {
 fn length(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(length) if limits::GUARD_BAN.contains(&length) => Ok(length),
-        Ok(_) => Err(
-            "must be 1s to 30days: whom nobody wants back is denied in the configuration"
-                .to_owned(),
-        ),
+        Ok(_) => {
+            Err("must be 1s to 30days: deny a source for good in the configuration".to_owned())
+        }
         Err(error) => Err(error.to_string()),
     }
 }
@@ -96,7 +95,7 @@ impl Ban {
         let noted = note_down(&paths, note, &snapshot);
         maps.ban(guard::source_of(self.source), ban)?;
         if let Err(error) = noted {
-            eprintln!("portcullis: the ban holds, but nobody will know why: {error}");
+            eprintln!("portcullis: the ban holds, but its reason is not recorded: {error}");
         }
         let before = before(&snapshot, &self.source);
         let done = Done {
@@ -137,7 +136,7 @@ impl Unban {
         let had_ban = maps.unban(guard::source_of(self.source))?;
         ensure!(
             had_ban || debt_points > 0.0,
-            "{whom} is not banned and owes nothing: see `portcullis guard sources`"
+            "{whom} is not banned and has no points: see `portcullis guard sources`"
         );
         let done = Done {
             not_acted_by: None,
@@ -186,7 +185,9 @@ impl Done {
         match &self.not_acted_by {
             None => ExitCode::SUCCESS,
             Some(why) => {
-                eprintln!("portcullis: the ban is written, but nobody acts by it: {why}");
+                eprintln!(
+                    "portcullis: the ban is written, but the guard does not act by it: {why}"
+                );
                 ExitCode::from(NOT_ACTED_BY)
             }
         }

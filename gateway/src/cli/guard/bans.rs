@@ -29,7 +29,7 @@ impl Bans {
         let paths = self.common.which.paths()?;
         let snapshot = Snapshot::take(&paths.name)?;
         let notes = Notes::load(&paths.ban_notes()).unwrap_or_else(|error| {
-            eprintln!("portcullis: no reasons of bans by hand: {error}");
+            eprintln!("portcullis: cannot show the reasons of manual bans: {error}");
             Notes::default()
         });
         let rows = rows(&snapshot, &notes, self.all);
@@ -38,7 +38,7 @@ impl Bans {
             && !rows.is_empty()
             && let Some(why) = snapshot.why_nothing_is_dropped()
         {
-            eprintln!("portcullis: nobody acts by these: {why}");
+            eprintln!("portcullis: the guard does not act by these: {why}");
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -121,7 +121,7 @@ fn rows(snapshot: &Snapshot, notes: &Notes, all: bool) -> Vec<Row> {
 
 fn text(rows: &[Row]) -> String {
     if rows.is_empty() {
-        return "nobody is banned\n".to_owned();
+        return "no source is banned\n".to_owned();
     }
     let rows = rows.iter().map(|row| {
         let distance = seconds(row.left_ns.unsigned_abs());
@@ -191,6 +191,6 @@ mod tests {
     #[test]
     fn with_nobody_there_is_no_table() {
         let text = text(&rows(&quiet(), &Notes::default(), true));
-        assert_eq!(text, "nobody is banned\n");
+        assert_eq!(text, "no source is banned\n");
     }
 }

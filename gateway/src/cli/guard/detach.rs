@@ -77,7 +77,7 @@ fn text(removed: &Removed) -> String {
         text += &format!("forgot {} bans\n", removed.bans_lifted);
     }
     if removed.was_alive {
-        text += "the gateway is still there: it goes on without the guard until it is restarted\n";
+        text += "the gateway still runs: it goes on without the guard until it is restarted\n";
     }
     text
 }

@@ -93,7 +93,7 @@ impl Row {
 
 fn text(report: &Report) -> String {
     if report.sources.is_empty() && report.left_out == 0 {
-        return "nothing is held against anybody\n".to_owned();
+        return "no source has points, a ban or waiting connections\n".to_owned();
     }
     let rows = report.sources.iter().map(|row| {
         [
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn with_nobody_there_is_no_table() {
         let text = text(&Report::of(&quiet(), 50));
-        assert_eq!(text, "nothing is held against anybody\n");
+        assert_eq!(text, "no source has points, a ban or waiting connections\n");
     }
 
     #[test]

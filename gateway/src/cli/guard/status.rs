@@ -170,7 +170,7 @@ fn text(snapshot: &Snapshot) -> String {
     };
     let attached: Vec<String> = snapshot.attachments.iter().map(shown_place).collect();
     let attached = match (snapshot.is_attached, attached.is_empty()) {
-        (false, _) => "no: somebody has detached it, and a restart attaches it again".to_owned(),
+        (false, _) => "no: it was detached, and a restart attaches it again".to_owned(),
         (true, true) => "to connections; to the packets of no interface".to_owned(),
         (true, false) => format!("to connections, and to packets of {}", attached.join(", ")),
     };
