@@ -528,7 +528,7 @@ fn keys_that_cannot_be_used_say_why_and_those_that_keep_clients_out_are_warned_o
         ),
         (
             with_own("address"),
-            "a client that asks for a server by name is refused (`sni`); only those",
+            "a client that asks for a server by name is refused (`sni`); only clients",
         ),
         (
             with_own("nameless"),
@@ -719,7 +719,7 @@ address = "0.0.0.0:9465" | address = "0.0.0.0:4317" | 3 | address = "0.0.0.0:431
 address = "0.0.0.0:9465" | address = "admin:9465" | 3 | address = "admin:9465" | must be an IP address
 client_ca = ["ca.pem"] | # | 2 | client_ca | missing
 client_ca = ["ca.pem"] | client_ca = [] | 6 | client_ca = [] | must name at least one file
-allow = [{ dns = "prometheus.example.org" }] | # | 2 | allow | missing: say who may read the metrics
+allow = [{ dns = "prometheus.example.org" }] | # | 2 | allow | missing: name the clients that may read the metrics
 allow = [{ dns = "prometheus.example.org" }] | allow = [] | 7 | allow = [] | must name at least one
 allow = [{ dns = "prometheus.example.org" }] | allow = [{}] | 7 | allow 1 | must have at least one of uri
 allow = [{ dns = "prometheus.example.org" }] | allow = [{ cm = "a" }, { cn = "a" }] | 7 | allow 1: cm | unknown key
@@ -1008,12 +1008,12 @@ fn more_lines_of_rules_than_the_limit_are_refused() {
 const QUESTIONABLE: &str = r#"
 tls = | dangerous_plaintext = true # | 14 | telemetry leaves this host in plain text
 "10.0.0.11:4317", "10.0.0.12:4317"]\ntls = | "127.0.0.1:4317"]\ndangerous_plaintext = true # | 14 | has no effect
-[[identity]]\nmatch = { uri = "spiffe://example.org/agent/*" }\ntenant = "team-a"\n | | 1 | nobody gets in
+[[identity]]\nmatch = { uri = "spiffe://example.org/agent/*" }\ntenant = "team-a"\n | | 1 | no client gets in
 tenant = "team-a" | [[backend]]\nname = "spare"\nservers = ["[::1]:1"] | 18 | no listener uses it
 tenant = "team-a" | [[identity]]\nmatch = { uri = "spiffe://example.org/agent/1" } | 18 | never reached: the rule at line 16
 tenant = "team-a" | [[identity]]\nmatch = { uri = "spiffe://example.org/agent/*/collector" } | 18 | never reached: the rule at line 16
 tenant = "team-a" | [[identity]]\nmatch = { uri = "spiffe://example.org/agent/1", ou = "edge" }\nlisteners = ["otlp-grpc"] | 18 | never reached: the rule at line 16
-spiffe://example.org/agent/* | * | 16 | lets in every certificate
+spiffe://example.org/agent/* | * | 16 | admits every certificate
 spiffe://example.org/agent/* | spiffe://example.org* | 16 | stands within the host of the URI
 spiffe://example.org/agent/* | spiffe://example.org:1* | 16 | stands within the host of the URI
 "server.pem"\nkey = "server.key" | "ending.pem"\nkey = "ending.key" | 6 | CN=ending expires on
@@ -1140,11 +1140,11 @@ fn a_ca_that_admits_nobody_and_one_whose_critical_extensions_do_not_count_are_wa
         let warnings = warnings(client_ca, matched);
         let warned = warnings
             .iter()
-            .any(|warning| warning.contains("admits nobody"));
+            .any(|warning| warning.contains("admits no client"));
         assert_eq!(warned, !admits, "{client_ca}, {matched}: {warnings:?}");
     }
     let unbound = warnings("\"ca.pem\"", "trust_domain = \"a\"");
-    let told = "identity 1: matches nobody on otlp-grpc: no CA of client_ca is bound to the trust domain a there";
+    let told = "identity 1: matches no client on otlp-grpc: no CA of client_ca is bound to the trust domain a there";
     assert!(
         unbound.iter().any(|warning| warning.contains(told)),
         "{unbound:?}"
@@ -1166,7 +1166,7 @@ fn warnings_of_rules_in_other_files_have_the_numbers_of_the_table() {
         panic!("{warnings:?}");
     };
     assert!(
-        warning.contains("rules.toml:3: identity 3: `*` lets in"),
+        warning.contains("rules.toml:3: identity 3: `*` admits"),
         "{warning}"
     );
 }

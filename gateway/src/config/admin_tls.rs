@@ -128,14 +128,13 @@ fn rules(
     field: Field<Sections<RawMatch>>,
     report: &mut Report<'_>,
 ) -> Option<(Vec<RulePlace>, Rules)> {
-    let expectation =
-        "say who may read the metrics, such as allow = [{ dns = \"prometheus.example.org\" }]";
+    let expectation = "name the clients that may read the metrics, such as allow = [{ dns = \"prometheus.example.org\" }]";
     if matches!(field, Field::Absent) {
         report.missing(place, "allow", expectation);
     }
     let list = field.given()?;
     if list.value.0.is_empty() {
-        let text = "must name at least one: without it nobody could read anything";
+        let text = "must name at least one: without it no client could read anything";
         report.wrong(place, "allow", &list, text);
         return None;
     }

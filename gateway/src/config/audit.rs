@@ -24,7 +24,7 @@ pub fn check(field: Field<RawAudit>, report: &mut Report<'_>) -> Option<Audit> {
         Field::Absent => return Some(Audit::default()),
         given => given.given()?.value,
     };
-    let expectation = "name a file, or \"stdout\", or take [audit] out";
+    let expectation = "name a file, or \"stdout\", or remove [audit]";
     let folder = report.file().to_owned();
     let check = |text: &String| {
         let path = folder.parent().map_or(text.into(), |at| at.join(text));

@@ -52,7 +52,7 @@ pub fn read(
             place,
             key,
             &list,
-            "must name at least one file: without a CA nobody can be authenticated",
+            "must name at least one file: without a CA no peer can be authenticated",
         );
     }
     let mut authorities = Authorities::default();

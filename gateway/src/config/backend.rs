@@ -175,8 +175,9 @@ fn proxy_protocol(
             Err("must be true, false, \"inside\" or \"outside\"".to_owned())
         }
         BoolOrText::Bool(true) | BoolOrText::Text(_) => match leaves_host && wants_outside.is_none() {
-            true => Err("must be \"inside\": outside TLS the header goes out in clear, before the server has proven its name, and \
-                 whoever is on the way can change identity and tenant (or dangerous_proxy_protocol_outside = true)"
+            true => Err("must be \"inside\": outside TLS the header goes out in clear, before the server has proven \
+                         its name, and any host on the path can change identity and tenant (or \
+                         dangerous_proxy_protocol_outside = true)"
                 .to_owned()),
             false => Ok(ProxyProtocol::Outside),
         },
@@ -188,7 +189,7 @@ fn proxy_protocol(
         let key = place.key("dangerous_proxy_protocol_outside");
         let text = match leaves_host && way == ProxyProtocol::Outside {
             true => {
-                "who is on the way can read and change the identity and the tenant that the backend is told"
+                "any host on the path can read and change the identity and the tenant that the backend is told"
             }
             false => "has no effect: no header leaves this host outside TLS",
         };
@@ -254,7 +255,7 @@ fn transport(
                 place,
                 "dangerous_plaintext",
                 item,
-                "must be false beside tls: which of the two is meant?",
+                "must be false beside tls: choose one of the two",
             );
             None
         }
@@ -283,7 +284,12 @@ fn plaintext(
         }
         (Some(_), Some(item)) => {
             let key = place.key("dangerous_plaintext");
-            report.warn(item.line, &key, "telemetry leaves this host in plain text and the backend cannot tell us from others");
+            report.warn(
+                item.line,
+                &key,
+                "telemetry leaves this host in plain text, and the backend cannot tell the \
+                 gateway from other clients",
+            );
             Some(BackendTransport::DangerousPlaintext)
         }
         (Some(server), None) => {

@@ -67,7 +67,7 @@ fn times(
         "handshake_timeout",
         raw.handshake_timeout,
         &limits::HANDSHAKE_TIMEOUT,
-        " (less would refuse every client, more would let silence hold a place)",
+        " (less would refuse every client, more would let silent clients hold slots)",
     );
     let idle = time("idle_timeout", raw.idle_timeout, &limits::IDLE_TIMEOUT, "");
     let quiet = time(

@@ -199,7 +199,8 @@ pub fn warn_of_useless(listeners: &[CheckedListener], rules: &Rules, report: &mu
             let mut held = rules.iter().filter(|rule| rule.holds_for(position));
             if !held.any(may_satisfy) {
                 let text = format_args!(
-                    "{} admits nobody: no rule of this listener matches what it may issue (its trust domain, its name constraints)",
+                    "{} admits no client: no rule of this listener matches what it may issue (its trust domain, its \
+                     name constraints)",
                     root.subject
                 );
                 let key = listener.place.key("client_ca");

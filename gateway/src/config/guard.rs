@@ -73,8 +73,8 @@ fn interfaces(raw: &RawGuard, mode: GuardMode, report: &mut Report<'_>) -> Optio
     let list = match raw.interfaces.clone() {
         Field::Absent if mode == GuardMode::Off => return Some(Vec::new()),
         Field::Absent => {
-            let text = "name the interfaces whose packets are judged, or say [] for none: \
-                        flows are then followed, and bans hold when connections are accepted";
+            let text = "name the interfaces whose packets the guard checks, or [] for none: it then follows flows, \
+                        and bans act when connections are accepted";
             report.missing(place, "interfaces", text);
             return None;
         }

@@ -47,7 +47,7 @@ pub fn check_all(
         report.warn(
             place.line,
             "identity",
-            "there is no [[identity]] rule: nobody gets in",
+            "there is no [[identity]] rule: no client gets in",
         );
     }
     let (places, rules): (Vec<_>, Vec<_>) = rules.into_iter().unzip();
@@ -84,7 +84,7 @@ fn check(
         report.missing(
             &place,
             "match",
-            "say whom, such as match = { uri = \"spiffe://example.org/agent/*\" }",
+            "name the clients, such as match = { uri = \"spiffe://example.org/agent/*\" }",
         );
     }
     let written = std::mem::replace(&mut raw.listeners, Field::Absent);

@@ -284,8 +284,8 @@ fn warn_of_clients(leaf: &Facts, examination: &mut Examination<'_, '_>) {
              others refuse the certificate"
         )),
         (true, false) => examination.warn(format_args!(
-            "{subject} has no DNS name: a client that asks for a server by name is refused (`sni`); only those that connect to \
-             an address get in"
+            "{subject} has no DNS name: a client that asks for a server by name is refused (`sni`); only clients that \
+             connect to an address get in"
         )),
         (false, _) => {}
     }

@@ -125,7 +125,8 @@ fn know_lists(state: &Path, report: &mut Report<'_>) {
             report.warn(
                 1,
                 "",
-                format_args!("{error}: older revocation lists are told from those only that this process has used"),
+                format_args!("{error}: older revocation lists are recognised only beside those that this process has \
+                              used"),
             );
         }
     }

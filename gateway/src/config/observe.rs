@@ -54,7 +54,8 @@ pub fn check(
     for listener in checked {
         let name = &listener.name;
         if config.listeners.iter().all(|other| other.name != *name) {
-            let text = format_args!("has no listener \"{name}\": nothing is told of its clients");
+            let text =
+                format_args!("has no listener \"{name}\": nothing is reported about its clients");
             report.warn(item.line, &place.key("observe"), text);
         }
     }

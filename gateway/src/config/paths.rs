@@ -134,7 +134,8 @@ pub(super) fn refuse_blocks<T>(
             paths.block_list().display().to_string()
         });
         let text = format_args!(
-            "is gone, because the list's place follows from `name` now: move the file to {list}, and take [blocks] out"
+            "is no longer read, because the list's place follows from `name` now: move the file to {list}, and remove \
+             [blocks]"
         );
         report.wrong(place, "blocks", item, text);
     }

@@ -86,7 +86,7 @@ pub fn admin(field: Field<RawAdmin>, report: &mut Report<'_>) -> CheckedAdmin {
         admin_address(text)
     });
     if checked == Some(None) && !has_tls {
-        let expectation = "give it one, or [admin.tls], or take [admin] out";
+        let expectation = "give it one, or [admin.tls], or remove [admin]";
         report.missing(&raw.place, "address", expectation);
     }
     CheckedAdmin {
@@ -112,7 +112,7 @@ fn admin_address(text: &str) -> Result<AdminAddress, String> {
         (true, 1..) => Ok(AdminAddress::Loopback(address)),
         (true, 0) => Err("must have a port from 1 to 65535".to_owned()),
         (false, _) => Err(format!(
-            "{expected}: whoever reaches this endpoint is not authenticated; [admin.tls] serves the metrics to other hosts"
+            "{expected}: this endpoint authenticates no client; [admin.tls] serves the metrics to other hosts"
         )),
     }
 }

@@ -403,7 +403,7 @@ impl<'a> Report<'a> {
     /// Refuses a key that is planned: taking it and doing nothing would be a lie.
     pub fn not_built<T>(&mut self, place: &Place, key: &str, field: &Field<T>) {
         if let Field::Given(item) = field {
-            self.wrong(place, key, item, "not built yet: take it out");
+            self.wrong(place, key, item, "not built yet: remove it");
         }
     }
 

@@ -271,7 +271,7 @@ fn name_all(
     let policy = stale_policy(place, keys, (grace.clone(), dangerous.clone()), report)?;
     let lists = match written.crl.clone() {
         Field::Absent => {
-            let useless = "has no effect without crl: name the lists, or take it out";
+            let useless = "has no effect without crl: name the lists, or remove it";
             if let Some(item) = grace.given() {
                 report.wrong(place, keys.0, &item, useless);
             }
@@ -309,13 +309,16 @@ fn warn_of_gaps(
         {
             [true, true] => continue,
             [false, false] => format!(
-                "there is no list of {subject}: whoever it certified, itself or through a CA below it that is not named here, is refused (crl_stale)"
+                "there is no list of {subject}: certificates that it issued, itself or through a CA below it that is \
+                 not named here, are refused (crl_stale)"
             ),
             [true, false] => format!(
-                "the lists of {subject} do not cover CAs (onlyContainsUserCerts): whoever comes through a CA below it that is not named here is refused (crl_stale)"
+                "the lists of {subject} do not cover CAs (onlyContainsUserCerts): certificates issued through a CA \
+                 below it that is not named here are refused (crl_stale)"
             ),
             [false, true] => format!(
-                "the lists of {subject} cover CAs only (onlyContainsCACerts): whoever it certified itself is refused (crl_stale)"
+                "the lists of {subject} cover CAs only (onlyContainsCACerts): certificates that it issued itself are \
+                 refused (crl_stale)"
             ),
         };
         report.warn(place.line, &place.key("crl"), text);
@@ -390,7 +393,7 @@ fn load(
         if let Some(reason) = &verified.passed_over {
             let name = verified.list.issuer_name();
             let text = format_args!(
-                "{:?}: the list of {name} is passed over, for that CA is not used: it {reason}",
+                "{:?}: the list of {name} is ignored, because that CA is not used: it {reason}",
                 list.file.value
             );
             report.warn(list.file.line, &key, text);
@@ -476,8 +479,8 @@ fn refuse_older(one: &JudgedList, newer: &Rank, report: &mut Report<'_>) {
     let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let (configuration, file) = (whole(report.file()), whole(&one.path));
     let text = format_args!(
-        "is older than the list of {} that was in force before ({}; this one: {}): it would bring the revoked back; if that is \
-         meant, run `portcullis crl accept --config {} {}`",
+        "is older than the list of {} that was in force before ({}; this one: {}): it would admit revoked \
+         certificates again; if that is meant, run `portcullis crl accept --config {} {}`",
         one.list.issuer_name(),
         crl_ranks::shown(newer),
         crl_ranks::shown(&one.list.rank()),

@@ -31,7 +31,7 @@ pub fn warn(
             format!("never reached: the rule at line {line}{file} matches all that it matches")
         });
         let wide = (!is_narrow(rule)).then(|| {
-            "`*` lets in every certificate of the clients' CAs that has such a name".to_owned()
+            "`*` admits every certificate of the clients' CAs that has such a name".to_owned()
         });
         let found = [
             never,
@@ -89,7 +89,7 @@ fn matches_nobody(rule: &Rule, listeners: &[CheckedListener]) -> Option<String> 
         .collect();
     is_told.then(|| {
         format!(
-            "matches nobody on {}: no CA of client_ca is bound to the trust domain {domain} there",
+            "matches no client on {}: no CA of client_ca is bound to the trust domain {domain} there",
             names.join(", ")
         )
     })

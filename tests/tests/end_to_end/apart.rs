@@ -222,7 +222,7 @@ fn the_list_of_a_ca_that_has_ended_keeps_no_other_list_out() {
         let log = gateway.log();
         let mut lines = log.lines();
         lines
-            .any(|line| line.contains("list of CN=ended is passed over"))
+            .any(|line| line.contains("list of CN=ended is ignored"))
             .then_some(())
     });
     let mut client = world.client().connect(gateway.address()).unwrap();
