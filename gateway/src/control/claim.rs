@@ -28,7 +28,7 @@ const LISTS_PAUSE: Duration = Duration::from_millis(100);
 pub enum ClaimError {
     /// The folder for sockets cannot be made or used.
     #[error(
-        "{}: the gateway's run folder cannot be made or used: {}: make it, owned by the gateway's user, or move it with \
+        "{}: cannot make or use the gateway's run folder: {}: make it, owned by the gateway's user, or move it with \
          `[paths] run`",
         .0.display(), reason(.1)
     )]
@@ -58,15 +58,16 @@ pub enum ClaimError {
     },
     /// It keeps its block list elsewhere.
     #[error(
-        "the process that runs keeps its block list in {}: clients that are blocked there would get in here. Give this one \
-         the same `[paths] state`",
+        "the running process keeps its block list in {}: clients that are blocked there would get in here. Give this \
+         one the same `[paths] state`",
         .0.display()
     )]
     OtherState(PathBuf),
     /// The file does not say what it acts by.
     #[error(
-        "{}: is gone or another list than the one of {entries} entries that process {process} acts by: clients that are \
-         blocked there would get in here. `portcullis block` and `unblock` write the file anew from that list; do so, and start again",
+        "{}: is missing, or differs from the list of {entries} entries that process {process} acts by: clients that \
+         are blocked there would get in here. `portcullis block` and `unblock` write the file anew from that list; do \
+         so, and start again",
         list.display()
     )]
     OtherList {
@@ -81,7 +82,7 @@ pub enum ClaimError {
     #[error(transparent)]
     List(#[from] BlockFileError),
     /// It does not give the name up, and says why.
-    #[error("process {process} does not give the name up: {why}")]
+    #[error("process {process} keeps the name: {why}")]
     Refused {
         /// Its process id.
         process: u32,
@@ -89,7 +90,7 @@ pub enum ClaimError {
         why: String,
     },
     /// It did not give the name up.
-    #[error("process {0} has not given the name up: end it, and start again")]
+    #[error("process {0} has not released the name: end it, and start again")]
     Kept(u32),
 }
 
@@ -335,7 +336,7 @@ impl Predecessor {
             }
             // It may have ended by itself: the lock says.
             Err(error) => {
-                tracing::warn!(process = status.process, %error, "the process before this one does not answer");
+                tracing::warn!(process = status.process, %error, "the previous process does not answer");
             }
         }
         let until = Instant::now() + limits::TAKEOVER_TIMEOUT;

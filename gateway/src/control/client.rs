@@ -25,7 +25,7 @@ pub enum AskError {
     #[error("no gateway of this name runs: nothing answers at {}", .0.display())]
     NotRunning(PathBuf),
     /// The socket is not for this user.
-    #[error("{}: {}: be root, or the gateway's user, or in its group", .0.display(), .1)]
+    #[error("{}: {}: run this as root, as the gateway's user, or in its group", .0.display(), .1)]
     NotAllowed(PathBuf, io::Error),
     /// There was no answer, or none that makes sense.
     #[error("the gateway does not answer at {}: {}", .0.display(), .1)]
@@ -89,7 +89,7 @@ impl Client {
                     }
                     io::ErrorKind::PermissionDenied => AskError::NotAllowed(path, error),
                     io::ErrorKind::WouldBlock => {
-                        let full = "as many connections wait there as may";
+                        let full = "its queue of connections is full";
                         AskError::Silent(path, io::Error::new(error.kind(), full))
                     }
                     _ => AskError::Silent(path, error),

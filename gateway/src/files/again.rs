@@ -50,7 +50,7 @@ impl Due {
     pub const fn words(self) -> &'static str {
         match self {
             Due::Time => "the time of a certificate or list has come",
-            Due::System => "the operating system had no room to read",
+            Due::System => "the operating system could not read a file",
             Due::Pair => "a key and its certificate had time to match",
         }
     }

@@ -102,7 +102,8 @@ impl Ears {
                     if !self.deaf.contains(directory) {
                         let every_seconds = limits::FILE_LOOK_INTERVAL.as_secs();
                         tracing::warn!(directory = %directory.display(), %error, every_seconds,
-                            "changes in the directory are not announced; its files are looked at from time to time");
+                            "the kernel does not announce changes in the directory; the gateway looks at its files \
+                             from time to time");
                     }
                     deaf.insert(directory.clone());
                 }

@@ -39,7 +39,7 @@ fn ensure_private(folder: &Path) -> io::Result<()> {
     let found = fs::metadata(folder)?;
     match (found.is_dir(), found.mode() & 0o002) {
         (true, 0) => Ok(()),
-        (true, _) => Err(io::Error::other("everybody may write to it: chmod o-w")),
+        (true, _) => Err(io::Error::other("every user may write to it: chmod o-w")),
         (false, _) => Err(io::ErrorKind::NotADirectory.into()),
     }
 }

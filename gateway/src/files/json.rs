@@ -21,9 +21,7 @@ impl From<serde_json::Error> for JsonFault {
             words: match error.classify() {
                 Category::Io => "cannot be read",
                 Category::Syntax => "is no JSON",
-                Category::Data => {
-                    "is JSON of another kind: a name, a type or a value is not what it must be"
-                }
+                Category::Data => "is JSON of another kind: a name, a type or a value is wrong",
                 Category::Eof => "ends too early",
             },
         }

@@ -9,8 +9,9 @@ use rustix::thread::{CapabilitySet, capabilities};
 pub fn reason(error: &io::Error) -> String {
     match error.kind() == io::ErrorKind::PermissionDenied && is_bare_root() {
         true => format!(
-            "{error}: root has given up CAP_DAC_OVERRIDE here with all its capabilities, so that owner, group and mode of a file \
-             hold for root as well: `chown root` what the gateway uses, or let it run as the owner (`User=` of the unit)"
+            "{error}: root has given up CAP_DAC_OVERRIDE here with all its capabilities, so that owner, group and \
+             mode of a file apply to root as well: `chown root` what the gateway uses, or let it run as the owner \
+             (`User=` of the unit)"
         ),
         false => error.to_string(),
     }

@@ -44,7 +44,8 @@ impl Watcher {
         let ears = Ears::new();
         if let Err(error) = &ears {
             let every_seconds = limits::FILE_LOOK_INTERVAL.as_secs();
-            tracing::warn!(%error, every_seconds, "changes of files are not announced; they are looked at from time to time");
+            tracing::warn!(%error, every_seconds, "the kernel does not announce changes of files; the gateway looks \
+                at them from time to time");
         }
         Watcher::with_ears(ears.ok(), name, files, changed)
     }

@@ -38,7 +38,7 @@ pub enum ServeError {
     #[error(transparent)]
     Claim(#[from] ClaimError),
     /// A thread or what it waits with cannot be made.
-    #[error("the control socket cannot be served: {0}")]
+    #[error("cannot serve the control socket: {0}")]
     Thread(#[from] io::Error),
 }
 
@@ -248,12 +248,12 @@ impl Service {
             (true, true) => done(self.heed(request, peer).await),
             (true, false) => failed(
                 StatusCode::NOT_FOUND,
-                "another process of the gateway may tell of a block here, and nothing else"
+                "this socket takes changes of the block list from other processes of the gateway, and nothing else"
                     .to_owned(),
             ),
             (false, _) => failed(
                 StatusCode::FORBIDDEN,
-                format!("{peer} may not: root and the gateway's own user may"),
+                format!("{peer} may not do this: only root and the gateway's own user may"),
             ),
         }
     }
@@ -398,7 +398,7 @@ impl Service {
     ) -> Result<(), String> {
         if !peer.is_owner() {
             return Err(format!(
-                "{peer} may not take over: root and the gateway's own user may"
+                "{peer} may not take over: only root and the gateway's own user may"
             ));
         }
         // A process of an earlier version says nothing.
@@ -443,7 +443,7 @@ impl Service {
                     let by = superseded.by;
                     tracing::warn!(
                         by,
-                        "the process that was to take over has not: this one goes on"
+                        "the process that was to take over has not done so: this one goes on"
                     );
                     lock(&self.held).claim = Some(claim);
                     let keeper = Arc::clone(&self.parts.keeper);
@@ -453,7 +453,7 @@ impl Service {
                 }
                 // It has the lock, and is about to put its socket in place.
                 Ok(Err(_)) | Err(ClaimError::Taken { .. }) => {}
-                Err(error) => tracing::error!(%error, "the name cannot be taken back"),
+                Err(error) => tracing::error!(%error, "cannot take the name back"),
             }
             take_back_at = Instant::now() + limits::TAKEOVER_OFFER;
         }
@@ -479,9 +479,7 @@ async fn read<T: DeserializeOwned>(
     let body = Limited::new(request.into_body(), bytes_max);
     // What follows may take its time, but not this.
     let body = tokio::time::timeout(limits::ADMIN_TIMEOUT, body.collect());
-    let body = body
-        .await
-        .map_err(|_| "the request did not come to its end")?;
+    let body = body.await.map_err(|_| "the request was cut off")?;
     let bytes = body.map_err(|error| error.to_string())?;
     serde_json::from_slice(&bytes.to_bytes()).map_err(|error| error.to_string())
 }

@@ -108,7 +108,7 @@ impl Siblings {
                     let failed = |error: &str| Err(format!("{}: {error}", path.display()));
                     match asking.map(|thread| thread.join()) {
                         Ok(Ok(answer)) => answer,
-                        Ok(Err(_)) => failed("asking it has failed: the log says why"),
+                        Ok(Err(_)) => failed("the request to it failed: the log says why"),
                         Err(error) => failed(&error.to_string()),
                     }
                 };
