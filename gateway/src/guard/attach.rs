@@ -158,7 +158,7 @@ fn attach_anew(program: &mut Xdp, interface: &str) -> Result<(XdpLinkId, AttachM
                 interface,
                 mode = "generic",
                 reason,
-                "kernel program attached without the driver's help"
+                "kernel program attached in generic mode, without the driver's help"
             );
             Ok((link, AttachMode::Generic))
         }

@@ -26,7 +26,7 @@ use super::{GuardError, say};
 pub const fn refusal_detail(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::Denied => "its address is on the list [guard] deny",
-        Refusal::Banned => "its source is banned for failures before",
+        Refusal::Banned => "its source is banned for earlier failures",
         Refusal::TooManyPending => {
             "too many connections of its source wait to be authenticated ([guard] max_pending)"
         }

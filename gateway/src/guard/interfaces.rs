@@ -85,7 +85,7 @@ impl Interface {
         {
             tracing::error!(
                 interface = self.name,
-                "the interface is gone: it will be guarded again when it comes back"
+                "the interface is gone; the guard attaches to it again when it comes back"
             );
             if let Some(pins) = pins {
                 // The attachment is dead already, and its name may belong to another interface one day.
@@ -99,7 +99,7 @@ impl Interface {
             Ok(attached) => {
                 tracing::info!(
                     interface = self.name,
-                    "packets of this interface are judged again"
+                    "the guard checks packets of this interface again"
                 );
                 self.attached = Some(attached);
                 self.obstacle = None;
@@ -107,7 +107,8 @@ impl Interface {
             Err(error) => {
                 let obstacle = error.to_string();
                 if self.obstacle.as_deref() != Some(&obstacle) {
-                    tracing::error!(interface = self.name, %error, "packets of this interface are not judged");
+                    tracing::error!(interface = self.name, %error, "the guard does not check packets of this \
+                        interface");
                     self.obstacle = Some(obstacle);
                 }
             }

@@ -156,7 +156,7 @@ impl Guard {
         let mut guard = Self::load(EMBEDDED_OBJECT, ports, pins, &plan.policy)?;
         if is_alone {
             let stale = guard.lock().forget_flows()?;
-            tracing::debug!(stale, "flows of an earlier process are forgotten");
+            tracing::debug!(stale, "forgot the flows of an earlier process");
         }
         let started = guard.take_posts(plan, &ground);
         if let (Err(_), Some(pins), true) = (&started, &guard.pins, is_alone) {
@@ -196,7 +196,7 @@ impl Guard {
         for interface in &plan.interfaces {
             match self.attach_to(interface) {
                 Err(error) if !plan.is_required => {
-                    tracing::warn!(interface, %error, "packets of this interface are not judged");
+                    tracing::warn!(interface, %error, "the guard does not check packets of this interface");
                 }
                 attached => attached?,
             }

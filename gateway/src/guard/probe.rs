@@ -36,7 +36,9 @@ pub(super) fn prove(maps: &mut Maps) -> Result<(), GuardError> {
     maps.ports().protect(&protected)?;
     match is_seen {
         true => Ok(()),
-        false => Err(unseen("a connection to ourselves was not noticed")),
+        false => Err(unseen(
+            "they did not see a connection of the gateway to itself",
+        )),
     }
 }
 

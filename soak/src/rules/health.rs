@@ -189,7 +189,7 @@ const EXPLAINED: &[(&str, Disturbance)] = &[
     ("os error 24", Disturbance::Descriptors),
     ("the interface is gone", Disturbance::Interface),
     (
-        "packets of this interface are not judged",
+        "the guard does not check packets of this interface",
         Disturbance::Interface,
     ),
 ];
