@@ -370,7 +370,7 @@ fn broken_listeners_say_where_and_why() {
 
 const BROKEN_CERTIFICATES: &str = r#"
 "server.pem" | "absent.pem" | 6 | certificate = "absent.pem" | absent.pem: cannot be read: No such file
-"server.pem" | "junk.pem" | 6 | certificate = "junk.pem" | is no certificate
+"server.pem" | "junk.pem" | 6 | certificate = "junk.pem" | is not a readable certificate
 "server.pem" | "empty.pem" | 6 | certificate = "empty.pem" | holds no certificate
 "server.pem" | "." | 6 | certificate = "." | is not a regular file
 "server.pem" | "reversed.pem" | 6 | certificate = "reversed.pem" | CN=edge is the certificate of a CA

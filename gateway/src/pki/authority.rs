@@ -169,7 +169,7 @@ impl Authority {
         if facts.subject_der == facts.issuer_der {
             return Err(PkiError::NotAnAuthority {
                 path,
-                reason: "is a root, and a root cannot take itself back: take it out of every `client_ca` instead",
+                reason: "is a root, and a root cannot revoke itself: remove it from every `client_ca` instead",
             });
         }
         if !facts.is_of(&self.facts) {
@@ -228,7 +228,7 @@ impl Authority {
         if self.facts.cannot_sign_lists {
             return Err(PkiError::NotAnAuthority {
                 path: self.certificate_file.clone(),
-                reason: "may not sign revocation lists (key usage without cRLSign), so nobody would accept one",
+                reason: "may not sign revocation lists (key usage without cRLSign), so no verifier would accept one",
             });
         }
         let path = self.certificate_file.with_extension("crl.pem");

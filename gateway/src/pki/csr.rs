@@ -50,7 +50,7 @@ pub(super) fn read(path: &Path, profile: Profile) -> Result<SigningRequest, PkiE
 }
 
 fn parse(der: &[u8], profile: Profile) -> Result<SigningRequest, String> {
-    let broken = || "is no certificate request that can be read".to_owned();
+    let broken = || "is not a readable certificate request".to_owned();
     let (_, parsed) = X509CertificationRequest::from_der(der).map_err(|_| broken())?;
     let signed = Signed::parse(der).ok_or_else(broken)?;
     let info = &parsed.certification_request_info;
@@ -60,7 +60,7 @@ fn parse(der: &[u8], profile: Profile) -> Result<SigningRequest, String> {
     if !signed.is_signed_by(key_info.data, &algorithms) {
         return Err(
             "is not signed by the key it asks a certificate for, or by an algorithm that is not accepted: \
-             whoever made it has not shown that the key is theirs"
+             its maker has not proven possession of the key"
                 .to_owned(),
         );
     }

@@ -103,7 +103,7 @@ impl Register {
 
 fn text(records: &[Record]) -> String {
     let mut text =
-        "# Certificates that were taken back: serial number, time, name. `portcullis pki crl` makes the list of them.\n"
+        "# Revoked certificates: serial number, time, name. `portcullis pki crl` makes the list of them.\n"
             .to_owned();
     for Record { serial, at, name } in records {
         let at = humantime::format_rfc3339_seconds(*at);

@@ -134,7 +134,8 @@ impl Before {
         };
         if before.facts.subject_der == before.facts.issuer_der {
             return Err(before.refused(
-                "is a root: make another with `portcullis pki init`, and trust both until nobody needs this one",
+                "is a root: make another with `portcullis pki init`, and trust both until no certificate needs this \
+                 one",
             ));
         }
         let names = all_names(&certificates[0]).unwrap_or(usize::MAX);
@@ -191,7 +192,7 @@ impl Before {
         let register = Register::read(&issuer.certificate_file)?;
         match (register.find(&self.facts.serial), key) {
             (Some(_), RenewedKey::Kept) => Err(self.refused(
-                "was revoked, and whoever has its key would be let in again: renew it without --keep-key",
+                "was revoked, and its key would be admitted again: renew it without --keep-key",
             )),
             _ => Ok(()),
         }

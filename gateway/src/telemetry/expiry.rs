@@ -56,7 +56,7 @@ fn say_superseded(mortal: &Mortal, band: Band, now: SystemTime) {
     match band {
         Band::Good => {}
         Band::Third | Band::Sixth | Band::Twentieth | Band::Ended => {
-            tracing::info!(%usage, %file, %subject, %ends, left, "a CA that has a successor comes to its end");
+            tracing::info!(%usage, %file, %subject, %ends, left, "a CA that has a successor is about to end");
         }
     }
 }

@@ -245,7 +245,8 @@ impl Observer {
         let admitted = self.ignored_protocols.borrow_mut().admit(Instant::now());
         let Some(left_out) = admitted else { return };
         let offered = Text(offered).cut();
-        tracing::warn!(listener, peer = %address, offered = &*offered, left_out, "the client offers application protocols and the listener has no alpn: clients of gRPC end such a connection");
+        tracing::warn!(listener, peer = %address, offered = &*offered, left_out, "the client offers application \
+            protocols and the listener has no alpn: gRPC clients end such a connection");
     }
 
     fn log_unreachable(&self, (listener, backend): (&str, usize), known_servers: usize) {
@@ -303,7 +304,8 @@ impl Observer {
         tracing::warn!(
             listener, peer = %address, identity = &*identity, kind, bytes_per_second = limits.bytes_per_second,
             bytes_burst = limits.bytes_burst, left_out,
-            "slowed down to bytes_per_second: what does not pass within the client's time-out is sent again, and may never arrive"
+            "slowed down to bytes_per_second: the client sends again what does not pass within its time-out, and that \
+             may never arrive"
         );
     }
 
@@ -319,7 +321,7 @@ impl Observer {
             reason,
             detail = &*detail,
             left_out,
-            "the observed configuration would refuse it"
+            "the observed configuration would refuse the client"
         );
     }
 }

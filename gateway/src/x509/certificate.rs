@@ -80,7 +80,7 @@ pub struct Purposes {
 
 /// The certificate is not one. In our own words: what a parser says of bytes may repeat them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is no certificate that can be read: {0}")]
+#[error("is not a readable certificate: {0}")]
 pub struct NotACertificate(&'static str);
 
 impl NotACertificate {

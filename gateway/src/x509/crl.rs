@@ -27,7 +27,7 @@ pub enum CrlError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// Not a list, cut off, or of a kind that is not supported.
-    #[error("is no revocation list that can be used: {0}")]
+    #[error("is not a usable revocation list: {0}")]
     Malformed(String),
     /// Without an end nobody can say whether it is still good.
     #[error("has no nextUpdate (RFC 5280 section 5.1.2.5 requires it)")]
@@ -39,7 +39,7 @@ pub enum CrlError {
     FromTheFuture(SystemTime),
     /// Of an authority that is not trusted where the list stands.
     #[error(
-        "is not of a CA that is trusted here: must be signed by the CA whose certificates it takes back"
+        "is not of a CA that is trusted here: must be signed by the CA whose certificates it revokes"
     )]
     ForeignIssuer,
     /// The issuer's name is right and its signature is not.

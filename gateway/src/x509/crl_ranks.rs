@@ -65,7 +65,8 @@ pub enum RanksError {
     #[error("{}: {}", .0.display(), .1)]
     Read(PathBuf, ReadError),
     /// It is not what was written.
-    #[error("{}: is damaged: {}; remove it, and older lists are not told from newer ones until the next one comes", .0.display(), .1)]
+    #[error("{}: is damaged: {}; remove it, and until the next list comes the gateway does not recognise older \
+             lists", .0.display(), .1)]
     Broken(PathBuf, JsonFault),
     /// It cannot be written.
     #[error("{}: cannot be written: {}", .0.display(), reason(.1))]

@@ -28,7 +28,8 @@ pub(super) fn run(shared: &Shared) {
                 writer.is_failing = true;
                 shared.write_errors.fetch_add(1, Ordering::Relaxed);
                 if writer.complaint_is_due() {
-                    tracing::error!(%error, "cannot write the audit log; lines wait, and are dropped when there are too many");
+                    tracing::error!(%error, "cannot write the audit log; lines wait, and the gateway drops them when \
+                                             there are too many");
                 }
                 let queue = shared.lock();
                 let has_refuge = queue.switches.iter().any(Switch::is_refuge);
@@ -132,7 +133,7 @@ impl Writer {
             Err(error) => {
                 shared.write_errors.fetch_add(1, Ordering::Relaxed);
                 let file = path.display();
-                tracing::error!(%file, %error, "cannot open the audit log again; it goes on in the old file");
+                tracing::error!(%file, %error, "cannot reopen the audit log; it goes on in the old file");
             }
         }
         shared.lock()
