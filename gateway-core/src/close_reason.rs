@@ -31,7 +31,7 @@ closed_list! {
         BackendProtocol = "backend_protocol", Cause::BackendFault;
         /// The backend closed it cleanly before the client did, without sending a byte.
         BackendUnanswered = "backend_unanswered", Cause::BackendFault;
-        /// The backend refused our certificate.
+        /// The backend refused the gateway's certificate.
         BackendRefusedUs = "backend_refused_us", Cause::BackendFault;
         /// Nothing moved for the idle timeout.
         Idle = "idle", Cause::Ordinary;

@@ -257,7 +257,8 @@ impl Servers {
         }
     }
 
-    /// Remembers that `server` has refused our certificate. In TLS 1.3 a server says so only when the handshake is over for
+    /// Remembers that `server` has refused the gateway's certificate. In TLS 1.3 a server says so only when the
+    /// handshake is over for
     /// us. Nothing else that ends a connection later counts: a client could bring it about.
     pub fn refused_us(&self, server: SocketAddr) {
         self.known

@@ -155,7 +155,7 @@ impl GuardHandle {
         if let Some(guard) = &self.kernel
             && let Err(error) = guard.follow(policy)
         {
-            tracing::error!(%error, "the kernel programs go on by the old [guard]");
+            tracing::error!(%error, "cannot change the kernel programs; they keep the old [guard]");
         }
     }
 

@@ -99,7 +99,7 @@ impl<'g> BanReports<'g> {
             let holds = in_force.contains_key(source);
             if !holds {
                 let outcome = if ban.holds(now_ns) { "lifted" } else { "over" };
-                tracing::info!(source = %address_of(*source), outcome, "not banned any more");
+                tracing::info!(source = %address_of(*source), outcome, "the ban has ended");
                 audit.banned(outcome, address_of(*source), ban, None);
             }
             holds
@@ -116,7 +116,7 @@ impl<'g> BanReports<'g> {
         }
         self.guard.count_ban();
         let address = address_of(source);
-        let reason = ban.tipped_by().map_or("an operator's order", Reason::label);
+        let reason = ban.tipped_by().map_or("by hand", Reason::label);
         let lasts_seconds = Duration::from_nanos(ban.lasts_ns).as_secs();
         tracing::warn!(source = %address, reason, lasts_seconds, port, "banned");
         self.audit.banned("banned", address, &ban, port);

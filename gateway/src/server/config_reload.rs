@@ -143,7 +143,7 @@ impl Reloading {
     fn run(mut self) {
         // A long list takes half a second of CPU, and a handshake should not wait for it where both have to share one.
         if let Err(error) = rt::stand_back() {
-            tracing::debug!(%error, "reloads compete with the workers");
+            tracing::debug!(%error, "cannot lower the priority of reloads: they compete with the workers");
         }
         while let Some(mut cause) = self.next() {
             // The report of a change may come when a reload for another cause has read the file already.
@@ -374,10 +374,11 @@ fn refused(cause: &Cause, error: &str, patience: Patience) {
     match patience {
         Patience::Until(_) => {
             let wait_seconds = limits::KEY_PAIR_PATIENCE.as_secs_f64();
-            tracing::warn!(%cause, wait_seconds, "reload refused for now, the old configuration goes on: {error}");
+            tracing::warn!(%cause, wait_seconds, "reload refused for now, the old configuration stays in force: \
+                                                  {error}");
         }
         Patience::OverNow | Patience::Over => {
-            tracing::error!(%cause, "reload refused, the old configuration goes on: {error}");
+            tracing::error!(%cause, "reload refused, the old configuration stays in force: {error}");
         }
     }
 }

@@ -133,7 +133,8 @@ async fn first_byte(
         // The handshake hears of it if it was the end.
         Ok(Either::Left(_)) => Ok(()),
         Ok(Either::Right(_)) => {
-            let silent = "silent, and made room for the next: as many as max_handshakes were, or no descriptor was left";
+            let silent = "silent, and made room for the next client: max_handshakes clients were silent, or no \
+                          descriptor was left";
             Err((Failure::OverLimit, silent.to_owned()))
         }
         Err(_) => {
@@ -510,7 +511,7 @@ fn tell_of_server(
 
 /// A server does not want us.
 #[derive(Debug, thiserror::Error)]
-#[error("refused our certificate")]
+#[error("refused the gateway's certificate")]
 struct RefusedUs;
 
 /// Relays until the end, and adds up the bytes.

@@ -148,7 +148,7 @@ impl WorkerContext {
         if ordered > 0 {
             tracing::warn!(
                 connections = ordered,
-                "connections that would not get in any more are closed"
+                "closing connections of clients that would be refused now"
             );
         }
         ordered

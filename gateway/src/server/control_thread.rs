@@ -101,7 +101,7 @@ impl Control {
                 tokio::time::sleep(limits::CLOCK_SET_LOOK_INTERVAL).await;
                 if clock.has_been_set(Instant::now(), SystemTime::now()) {
                     tracing::warn!(
-                        "the wall clock has been set: certificates are judged by it anew"
+                        "the wall clock was set: the gateway checks certificates by it again"
                     );
                     for mailbox in &mailboxes {
                         mailbox.send(Message::ClockSet);

@@ -146,8 +146,9 @@ impl Budget {
                 limit,
                 used,
                 max,
-                "no descriptor is left for connections: new clients wait in the accept queue until others go; raise LimitNOFILE \
-                 (prlimit(1) does it for a process that runs), or find out who opens so many connections"
+                "no descriptor is left for connections: new clients wait in the accept queue until others leave; \
+                 raise LimitNOFILE (prlimit(1) does it for a running process), or find the client that opens so many \
+                 connections"
             ),
             (Stage::Plenty, Stage::Near) => tracing::warn!(
                 limit,
@@ -180,8 +181,9 @@ impl Budget {
                 used,
                 missing,
                 held_back,
-                "the limit on open files has been lowered, and takes descriptors that are held back for administration: `block`, the \
-                 administration endpoint and reloads fail when all of them are gone; raise it again (prlimit --pid PID --nofile=N)"
+                "the limit on open files was lowered, and takes descriptors that are set aside for administration: \
+                 `block`, the administration endpoint and reloads fail when all of them are gone; raise it again \
+                 (prlimit --pid PID --nofile=N)"
             );
         } else if missing == 0 && before > 0 {
             tracing::info!(

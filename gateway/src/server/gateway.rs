@@ -158,7 +158,7 @@ impl Gateway {
     /// Has the administration endpoint answer from now on, where another process did until now.
     pub fn take_admin(&self) {
         if let Some(Err(error)) = self.admin_place.as_ref().map(AdminPlace::take) {
-            tracing::error!(%error, "the administration endpoint cannot be put in its place: restart");
+            tracing::error!(%error, "cannot put the administration endpoint in its place: restart");
         }
     }
 
@@ -213,7 +213,7 @@ impl Gateway {
         // The restart is under way, and the next process serves by that configuration. Whom it does not trust has to go here too.
         tracing::info!(
             fixed,
-            "what cannot be changed while running is for the next process; CAs, lists and rules act here too"
+            "settings that need a restart are for the next process; CAs, lists and rules act here too"
         );
         Ok(self.put_in_force(current.trusting_as(&config), changed_at)?)
     }
@@ -240,7 +240,7 @@ impl Gateway {
     pub fn record_lists(&self) {
         let config = Arc::clone(&self.lock_seed().config);
         if let Err(error) = crl_ranks::record(&config.paths.state, config.lists()) {
-            tracing::warn!(%error, "after a restart older revocation lists will not be told from newer ones");
+            tracing::warn!(%error, "after a restart the gateway will not recognise older revocation lists");
         }
     }
 
@@ -303,7 +303,9 @@ impl Gateway {
                 self.sow(&mut current, seed, changed_at);
                 tracing::info!("new ticket key");
             }
-            Err(error) => tracing::error!(%error, "no new ticket key; the old ones go on"),
+            Err(error) => {
+                tracing::error!(%error, "cannot make a new ticket key; the old keys stay in use")
+            }
         }
     }
 

@@ -71,7 +71,7 @@ impl WorkerContext {
                 Ok(Stream::Plain(stream))
             }
             Err(error) => {
-                tracing::debug!(%error, "the metrics page cannot be reached");
+                tracing::debug!(%error, "cannot reach the metrics page");
                 Err(CloseReason::BackendUnreachable)
             }
         }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::Stream;
 use crate::failure::{Failure, FailureKind};
 
-/// Sends close_notify and requires close_notify from the peer. A server that refused our certificate sends an alert
+/// Sends close_notify and requires close_notify from the peer. A server that refused the gateway's certificate sends an alert
 /// instead, and one that failed resets or just ends.
 pub(crate) async fn confirm_by_close(stream: &mut Stream, limit: Duration) -> Result<(), Failure> {
     let exchange = async {

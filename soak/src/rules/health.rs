@@ -181,10 +181,10 @@ const EXPLAINED: &[(&str, Disturbance)] = &[
     ),
     ("no descriptor is left for connections", Disturbance::Budget),
     (
-        "takes descriptors that are held back",
+        "takes descriptors that are set aside",
         Disturbance::Descriptors,
     ),
-    ("takes descriptors that are held back", Disturbance::Budget),
+    ("takes descriptors that are set aside", Disturbance::Budget),
     ("Too many open files", Disturbance::Descriptors),
     ("os error 24", Disturbance::Descriptors),
     ("the interface is gone", Disturbance::Interface),

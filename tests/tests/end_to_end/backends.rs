@@ -262,7 +262,7 @@ fn a_server_that_refuses_our_certificate_is_counted_and_passed_over() {
     eventually("the reason is logged", || {
         gateway
             .log()
-            .contains("refused our certificate")
+            .contains("refused the gateway's certificate")
             .then_some(())
     });
     for _ in 0..3 {

@@ -253,7 +253,7 @@ fn a_limit_that_is_lowered_below_what_is_open_is_told() {
     assert_eq!(missing(&gateway), 0);
     gateway.process().limit_descriptors(350);
     eventually("the metric tells", || (missing(&gateway) > 0).then_some(()));
-    let told = "takes descriptors that are held back";
+    let told = "takes descriptors that are set aside";
     eventually("the log tells", || {
         gateway.log().contains(told).then_some(())
     });

@@ -80,7 +80,7 @@ fn while_no_name_can_be_resolved_the_revoked_go_and_the_others_are_served() {
         let log = gateway.log();
         log.contains("name=later-1").then_some(log)
     });
-    let closed = log.find("would not get in any more").expect("it is logged");
+    let closed = log.find("would be refused now").expect("it is logged");
     assert!(
         closed < log.find("name=after-").unwrap_or(usize::MAX),
         "{log}"
