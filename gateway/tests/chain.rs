@@ -420,7 +420,7 @@ fn constraints_and_extensions_that_a_chain_violates_are_reasons_of_their_own() {
         (
             vec![agent(leaf("agent"), "branch", 1), no_ca],
             Failure::PathConstraint,
-            "CN=branch is no CA",
+            "CN=branch is not a CA",
         ),
     ]);
 }

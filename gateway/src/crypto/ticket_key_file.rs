@@ -22,8 +22,8 @@ use crate::limits;
 use crate::x509::file::{self, ReadError};
 
 const ABOUT: &str = "\
-# Session ticket keys of Portcullis, written by `portcullis keys rotate`. Whoever can read this file can resume as any
-# client: keep it from everybody but the gateway's user. The first key seals, the others open.
+# Session ticket keys of Portcullis, written by `portcullis keys rotate`. A reader of this file can resume as any
+# client: keep it from every user but the gateway's. The first key seals, the others open.
 ";
 
 /// Why a key file cannot be used.
@@ -33,7 +33,7 @@ pub enum KeyFileError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// It is not what `portcullis keys rotate` writes.
-    #[error("is no file of ticket keys: {0}; `portcullis keys rotate` writes one")]
+    #[error("is not a file of ticket keys: {0}; `portcullis keys rotate` writes one")]
     Format(String),
 }
 
@@ -58,8 +58,8 @@ pub enum RotateError {
     },
     /// The lock beside it cannot be made or taken.
     #[error(
-        "{}: cannot be opened: {}: it belongs to the user who rotated first; remove it while nobody rotates, and it is made anew \
-         for the owner of the folder",
+        "{}: cannot be opened: {}: it belongs to the user that rotated first; remove it while no rotation runs, and \
+         the next one makes it for the owner of the folder",
         .path.display(), reason(.error)
     )]
     Lock {

@@ -113,12 +113,12 @@ fn describe_incompatible(error: &PeerIncompatible) -> String {
             "the client offers no key exchange group (RFC 8446 section 9.2)"
         }
         PeerIncompatible::NoSignatureSchemesInCommon => {
-            "the client takes none of the signatures that the key of our certificate makes"
+            "the client accepts none of the signatures that the key of the gateway's certificate makes"
         }
         PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon => {
             "the client has no signature that is in [tls] client_signatures"
         }
-        other => return format!("the client offers nothing that is taken here ({other:?})"),
+        other => return format!("the client offers nothing that the gateway accepts ({other:?})"),
     };
     words.to_owned()
 }

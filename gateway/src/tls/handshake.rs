@@ -181,10 +181,11 @@ impl Handshake {
     /// The refusal of a client that is gone, with what had happened by then and what that usually means.
     fn left(&self, how: &str) -> Refusal {
         let meaning = match (self.received_bytes, self.has_answered) {
-            (0, _) => "not a byte had come: a health check or a port scan, as a rule",
-            (_, false) => "our certificate had not been sent yet",
+            (0, _) => "the client had sent no byte: usually a health check or a port scan",
+            (_, false) => "the gateway had not sent its certificate yet",
             (_, true) => {
-                "our certificate had been sent: clients that do not trust it and do not say so (Node, browsers) go like this"
+                "the gateway had sent its certificate: clients that do not trust it and do not say so (Node, \
+                 browsers) leave like this"
             }
         };
         let bytes = self.received_bytes;

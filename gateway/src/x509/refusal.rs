@@ -199,7 +199,7 @@ fn no_authority(above: &[CertificateDer<'_>]) -> String {
         |(_, parsed)| name_text(parsed.subject()),
     );
     format!(
-        "{who} is no CA (basic constraints, RFC 5280 section 4.2.1.9) and has issued a certificate of its chain"
+        "{who} is not a CA (basic constraints, RFC 5280 section 4.2.1.9) and has issued a certificate of its chain"
     )
 }
 

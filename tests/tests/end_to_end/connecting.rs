@@ -225,9 +225,9 @@ fn a_client_that_goes_when_it_has_our_certificate_is_told_from_one_that_said_not
     let mut answer = [0; 1];
     socket.read_exact(&mut answer).unwrap();
     drop(socket);
-    logged(&gateway, "our certificate had been sent");
+    logged(&gateway, "the gateway had sent its certificate");
     drop(TcpStream::connect(gateway.address()).unwrap());
-    logged(&gateway, "not a byte had come");
+    logged(&gateway, "the client had sent no byte");
 }
 
 /// A server that answers as soon as something has come, and goes without having read it: the kernel resets.

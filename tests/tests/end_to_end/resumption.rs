@@ -608,7 +608,7 @@ fn a_key_file_that_others_can_read_or_that_is_broken_refuses_the_start() {
     let text = fs::read_to_string(&keys).unwrap();
     fs::write(&keys, text.replace("[[key]]", "[[kee]]")).unwrap();
     let said = refused();
-    assert!(said.contains("is no file of ticket keys"), "{said}");
+    assert!(said.contains("is not a file of ticket keys"), "{said}");
     fs::write(&keys, &text).unwrap();
     fs::set_permissions(&keys, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let said = refused();
