@@ -22,6 +22,7 @@ pub mod graceful_close;
 pub mod handshake_record;
 pub mod identity;
 pub mod limit;
+pub mod limits;
 pub mod lineage;
 pub mod names;
 pub mod pattern;

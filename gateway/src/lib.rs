@@ -14,7 +14,6 @@ pub mod control;
 pub mod crypto;
 pub mod files;
 pub mod guard;
-pub mod limits;
 pub mod local;
 pub mod pki;
 pub mod relay;

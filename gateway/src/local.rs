@@ -11,6 +11,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use gateway_core::limits;
 use gateway_core::suppress::Suppressor;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -22,8 +23,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
-
-use crate::limits;
 
 /// An answer.
 pub type Answer = Response<Full<Bytes>>;

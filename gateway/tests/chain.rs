@@ -7,9 +7,9 @@
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use gateway::limits;
 use gateway::x509::{AnyPath, Refused, Roots, Search, Steps, Usage};
 use gateway_core::failure::Failure;
+use gateway_core::limits;
 use proptest::prelude::*;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, DnValue, ExtendedKeyUsagePurpose,

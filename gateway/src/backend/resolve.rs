@@ -10,10 +10,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gateway_core::balance::Server;
+use gateway_core::limits;
 use gateway_core::names::{Change, Name, Names, Schedule};
 
 use crate::config::{Backend, BackendTransport};
-use crate::limits;
 
 /// Takes a backend's position and its servers.
 type Publish = Box<dyn Fn(usize, Vec<Server>) + Send>;

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
+use gateway_core::limits;
 
 use super::entry::Entry;
 use super::file::{BlockFile, BlockFileError, Blocks};
 use crate::config::Paths;
-use crate::limits;
 
 /// Warns of block lists in folders beside the state folder, and in `former`, with entries that this list does not have: a gateway that
 /// has another name since a restart lets those in whom it has shut out before.

@@ -8,10 +8,9 @@ use gateway_core::authority::TrustDomain;
 use gateway_core::block::{Block, Names, Only};
 use gateway_core::certificate::{Fingerprint, NameKind};
 use gateway_core::identity::Pattern;
+use gateway_core::limits;
 use gateway_core::revocation::Serial;
 use serde::{Deserialize, Serialize};
-
-use crate::limits;
 
 /// Whom somebody shut out, or let in again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use gateway_core::block::{Block, BlockList};
+use gateway_core::limits;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,6 @@ use crate::config::Paths;
 use crate::files::{
     JsonFault, LockError, lock, look_private, make_private, reason, replace, replace_and_keep,
 };
-use crate::limits;
 use crate::x509::file;
 
 /// Links in a row that are followed: as many as the kernel follows, path_resolution(7).

@@ -10,6 +10,7 @@ use bytesize::ByteSize;
 use comfy_table::{Table, presets};
 use gateway_common::{COUNTERS, Listed, Reason, Settings};
 use gateway_core::identity::TenantSource;
+use gateway_core::limits;
 use gateway_core::revocation::{IssuerList, Revocation, StalePolicy};
 use gateway_core::sources::{Lists, Policy};
 use gateway_core::succession::Succession;
@@ -22,7 +23,6 @@ use crate::config::{
     Loaded, Paths, ProxyProtocol, Resumption, Revoking, ServerAddress, ServerCertificate,
 };
 use crate::crypto::cipher_suite_name;
-use crate::limits;
 use crate::x509::certificate::Facts;
 
 /// What a configuration means, for people. `rights` says with whose rights it was looked at.

@@ -11,12 +11,12 @@ use gateway_core::authority::TrustDomain;
 use gateway_core::block::BlockList;
 use gateway_core::certificate::{Certificate, last_second};
 use gateway_core::identity::{KeyMatch, Rule, Tenant};
+use gateway_core::limits;
 use rustls::DistinguishedName;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 
 use super::rules;
 use crate::config::{self, Config, Listener};
-use crate::limits;
 use crate::tls::{self, Admissible};
 use crate::x509;
 use crate::x509::certificate::Facts;

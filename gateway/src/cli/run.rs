@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use clap::Args;
+use gateway_core::limits;
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
@@ -19,7 +20,6 @@ use crate::blocks::{BlockFile, warn_of_others, with_remedy};
 use crate::config::{self, Config, Paths};
 use crate::control::Claim;
 use crate::files::Seen;
-use crate::limits;
 use crate::server::Keeper;
 use crate::server::{Gateway, Ports, Privileges, Reloader, StartError};
 use crate::server::{Parts, Server, Siblings, Superseded};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::identity::Rules;
+use gateway_core::limits;
 use rustls::crypto::CryptoProvider;
 
 use super::checked::{ConnectionTimes, Destination, Listener};
@@ -17,7 +18,6 @@ use super::raw::{RawAdminTls, RawMatch};
 use super::report::{Place, Report};
 use super::value::{Field, Sections};
 use super::{client_ca, scalar, shadow};
-use crate::limits;
 
 /// What the listener is called in metrics, logs, audit lines and commands.
 pub const NAME: &str = "admin";

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use gateway_core::limits;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 
@@ -14,7 +15,6 @@ use super::report::{Place, Report};
 use super::revocation;
 use super::scalar;
 use super::value::{BoolOrText, Field, Item, Sections};
-use crate::limits;
 
 /// A section with what later checks need to know of it, even if it is wrong.
 #[derive(Debug)]

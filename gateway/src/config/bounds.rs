@@ -4,12 +4,13 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use gateway_core::limits;
+
 use super::checked::ConnectionTimes;
 use super::raw::{RawListener, Text};
 use super::report::{Place, Report};
 use super::scalar;
 use super::value::Field;
-use crate::limits;
 
 /// Bounds of a listener's connections.
 pub(super) struct Bounds {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use gateway_core::authority::{Scope, TrustDomain};
 use gateway_core::identity::{Pattern, Rule, Rules};
+use gateway_core::limits;
 use gateway_core::revocation::AuthorityKey;
 
 use super::identity::dns_pattern;
@@ -15,7 +16,6 @@ use super::listener::CheckedListener;
 use super::raw::{self, RawAuthority, Texts, WrittenAuthority};
 use super::report::{Place, Report};
 use super::value::{Field, Item};
-use crate::limits;
 use crate::x509::authority_key;
 
 /// Scopes by authority; an authority without one may issue any name.

@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
+use gateway_core::limits;
+
 use super::raw::Text;
 use super::report::{Place, Report};
 use super::scalar;
 use super::value::Field;
-use crate::limits;
 
 /// The time over which closes are spread that are not urgent.
 pub fn spread(place: &Place, field: Field<Text>, report: &mut Report<'_>) -> Option<Duration> {

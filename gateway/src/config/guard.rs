@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_common::{Listed, Reason, Settings, mode};
+use gateway_core::limits;
 use gateway_core::sources::{Lists, Policy};
 use ipnet::IpNet;
 
@@ -16,7 +17,6 @@ use super::raw::{RawGuard, Text, Texts, Weights};
 use super::report::{Place, Report};
 use super::scalar;
 use super::value::Field;
-use crate::limits;
 
 /// The kernel guard: off unless it is asked for.
 pub fn check(

@@ -11,13 +11,13 @@ use gateway_core::certificate::Fingerprint;
 use gateway_core::identity::{
     IdentityLimits, Pattern, Rule, Rules, Tenant, TenantPart, TenantSource,
 };
+use gateway_core::limits;
 
 use super::listener::CheckedListener;
 use super::raw::{RawIdentity, RawMatch, Text, Texts};
 use super::report::{Place, Report};
 use super::value::{Field, OneOrMore, Sections};
 use super::{include, scalar, shadow};
-use crate::limits;
 
 /// Where a rule stands.
 #[derive(Debug, Clone)]

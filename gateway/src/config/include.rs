@@ -5,13 +5,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use gateway_core::identity::Rule;
+use gateway_core::limits;
+
 use super::identity::{self, RulePlace};
 use super::raw::{self, Texts};
 use super::report::{Place, Report};
 use super::value::Field;
-use crate::limits;
 use crate::x509::file;
-use gateway_core::identity::Rule;
 
 /// The rules of all files, in the order in which they are named.
 pub fn rules(

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use gateway_core::authority::TrustDomain;
+use gateway_core::limits;
 use gateway_core::revocation::Revocation;
 use rustls::crypto::CryptoProvider;
 
@@ -20,7 +21,6 @@ use super::revocation::{self, Revoking};
 use super::scalar;
 use super::value::{Field, Item, Sections};
 use crate::crypto::KeyPolicy;
-use crate::limits;
 use crate::x509::Roots;
 
 /// A section with what later checks need to know of it, even if it is wrong.

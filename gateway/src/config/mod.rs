@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use checked::*;
+use gateway_core::limits;
 pub use keys::{shown_path, shown_time};
 pub use lifetimes::{
     Dependents, Mortal, backend_ca_usage, client_ca_usage, load_expired_too, mortals,
@@ -45,7 +46,6 @@ pub use report::{ConfigError, ConfigErrors};
 pub use revocation::{ListFile, ListFiles, Reread, Revoking, Unread};
 
 use crate::files::Seen;
-use crate::limits;
 use crate::x509::crl_ranks::{self, KnownLists};
 use crate::x509::file;
 use listener::CheckedListener;

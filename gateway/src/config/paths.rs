@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use gateway_core::limits;
 use toml::de::DeTable;
 
 use super::checked::Paths;
@@ -14,7 +15,6 @@ use super::raw::{RawPaths, Text};
 use super::report::{ConfigErrors, Place, Report, without_pem};
 use super::text_of;
 use super::value::Field;
-use crate::limits;
 
 /// The name of a gateway that nothing else is said of.
 pub const NAME_DEFAULT: &str = "portcullis";

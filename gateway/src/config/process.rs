@@ -6,13 +6,14 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gateway_core::limits;
+
 use super::checked::AdminAddress;
 use super::listener::CheckedListener;
 use super::raw::{RawAdmin, RawAdminTls, RawWorkers, Text};
 use super::report::{Place, Report};
 use super::scalar;
 use super::value::{Field, Item};
-use crate::limits;
 
 /// Longest path of a Unix socket in bytes (sun_path less its terminating zero).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;

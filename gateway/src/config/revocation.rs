@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use gateway_core::limits;
 use gateway_core::revocation::{
     AuthorityId, IssuerList, Kinds, Link, Rank, Revocation, Serial, StalePolicy,
 };
@@ -20,7 +21,6 @@ use super::raw::{Lists, Text, WrittenList};
 use super::report::{Place, Report};
 use super::scalar;
 use super::value::{Field, Item};
-use crate::limits;
 use crate::x509::crl::{self, CrlError, VerifiedList};
 use crate::x509::crl_ranks;
 use crate::x509::is_same_name;

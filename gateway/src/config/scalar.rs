@@ -6,11 +6,11 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use gateway_core::limits;
 use gateway_core::names::Name;
 use rustls::pki_types::DnsName;
 
 use super::checked::ServerAddress;
-use crate::limits;
 
 /// A time with its unit, within a range.
 pub fn duration(

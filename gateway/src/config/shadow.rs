@@ -2,11 +2,11 @@
 //! In: the rules in order, with their places. Out: warnings. Decides nothing about clients.
 
 use gateway_core::identity::{Pattern, Rule, Rules};
+use gateway_core::limits;
 
 use super::identity::RulePlace;
 use super::listener::CheckedListener;
 use super::report::Report;
-use crate::limits;
 
 /// Tells of each rule that is never reached, that lets in whoever has a certificate, that leaves a host open, that no CA of its listeners can satisfy, or that
 /// refuses clients of CAs that are bound to a trust domain; of so many at most. Rules have the numbers of `check`'s table.

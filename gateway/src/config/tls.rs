@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use gateway_core::limits;
 use rustls::SupportedCipherSuite;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs, ring};
 
@@ -13,7 +14,6 @@ use super::scalar;
 use super::value::Field;
 use crate::crypto;
 use crate::crypto::{KeyPolicy, cipher_suite_name};
-use crate::limits;
 
 /// Suites of TLS 1.3 in our order of preference: AES-128 first, for it is the fastest where the CPU knows AES.
 const CIPHER_SUITES: [&str; 3] = [

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use gateway_core::close_reason::CloseReason;
 use gateway_core::delivery::DeliveryState;
 use gateway_core::graceful_close::{LastTransfer, QuietTimeouts, Sender};
+use gateway_core::limits;
 
 use super::Direction;
 use super::table::{Order, Place, Reached};
-use crate::limits;
 
 /// What one connection is watched for.
 #[derive(Debug)]

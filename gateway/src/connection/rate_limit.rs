@@ -6,9 +6,10 @@ use std::cell::Cell;
 use std::io;
 use std::time::Instant;
 
+use gateway_core::limits;
+
 use super::Share;
 use super::{Direction, Stream, Watch};
-use crate::limits;
 use crate::tls::StreamError;
 
 /// The pace of one connection.

@@ -4,9 +4,9 @@
 use std::rc::Rc;
 
 use gateway_core::delivery::DeliveryState;
+use gateway_core::limits;
 
 use super::lifetime::Writing;
-use crate::limits;
 use crate::rt::{Buffer, BufferPool, Presence, Socket};
 use crate::tls::{Received, StreamError, TlsStream, sealable};
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use gateway_core::certificate::Identity;
 use gateway_core::limit::{ByteRate, Excess, Permit, Usage};
+use gateway_core::limits;
 
-use crate::limits;
 use crate::tls::VerifiedPeer;
 
 /// The records of all identities.

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use gateway_core::limits;
 use rustix::fs::{Access, OFlags, access};
 use rustix::io::Errno;
 
@@ -16,7 +17,6 @@ use super::protocol::{self, Status, Successor};
 use crate::blocks::{BlockFile, BlockFileError};
 use crate::config::Paths;
 use crate::files::{connect_at_once, look_private, make_private, reason};
-use crate::limits;
 
 /// How often a process that waits for the lock looks.
 const PAUSE: Duration = Duration::from_millis(5);

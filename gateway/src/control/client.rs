@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use gateway_core::limits;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,7 +14,6 @@ use super::peer::Peer;
 use super::protocol::{self, Failed, Status};
 use crate::config::Paths;
 use crate::files::connect_at_once;
-use crate::limits;
 
 /// How often a command looks whether the next process of a gateway has put its socket there.
 const PAUSE: Duration = Duration::from_millis(20);

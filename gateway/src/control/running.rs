@@ -8,10 +8,11 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use gateway_core::limits;
+
 use super::client::Client;
 use super::protocol::Status;
 use crate::config::Paths;
-use crate::limits;
 
 /// A gateway that has answered.
 #[derive(Debug, Clone)]

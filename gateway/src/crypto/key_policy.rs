@@ -4,6 +4,7 @@
 
 use gateway_core::certificate::Chain;
 use gateway_core::failure::Failure;
+use gateway_core::limits;
 use rustls::SignatureScheme;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{
@@ -16,7 +17,6 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use crate::limits;
 use crate::x509::certificate::oid_text;
 use crate::x509::chain;
 use crate::x509::{Judge, Refused, Verified};

@@ -5,10 +5,9 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use gateway_core::limits;
 use rustls::crypto::{GetRandomFailed, SecureRandom};
 use zeroize::Zeroizing;
-
-use crate::limits;
 
 /// Bytes of a master key's secret.
 pub const SECRET_BYTES: usize = 32;

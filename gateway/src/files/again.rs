@@ -7,9 +7,8 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
+use gateway_core::limits;
 use rustix::io::Errno;
-
-use crate::limits;
 
 static SYSTEM_ERRORS: AtomicU64 = AtomicU64::new(0);
 

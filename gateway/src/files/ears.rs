@@ -9,11 +9,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use gateway_core::limits;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
 use super::path::steps;
-use crate::limits;
 
 /// What may happen to a name in a directory.
 const NAMES: WatchFlags = WatchFlags::CREATE

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use crate::limits;
+use gateway_core::limits;
 
 /// One name that is looked up on the way to a file.
 #[derive(Debug, Clone, PartialEq, Eq)]

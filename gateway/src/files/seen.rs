@@ -7,11 +7,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use gateway_core::limits;
 use ring::digest::{SHA256, digest};
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
-
-use crate::limits;
 
 /// A file as it was at one moment; also one that was not there, or could not be read.
 #[derive(Debug, Clone)]

@@ -9,12 +9,12 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use gateway_core::limits;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::again::Again;
 use super::ears::Ears;
 use super::seen::Seen;
-use crate::limits;
 
 /// Files that are not what they were.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gateway_common::{Ban, Source};
+use gateway_core::limits;
 use gateway_core::sources::Policy;
 use tokio::sync::mpsc::{Receiver, channel};
 
 use super::{Attachment, Book, Events, Gate, Guard, GuardError, Maps, PortCount};
-use crate::limits;
 
 /// Bans that begin in the gateway's own book.
 pub type BanNews = Receiver<(IpAddr, Ban)>;

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use gateway_core::limits;
 use gateway_core::revocation::Serial;
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair,
@@ -21,7 +22,6 @@ use zeroize::{Zeroize, Zeroizing};
 use super::register::{self, Record, Register};
 use super::template::{self, Validity};
 use super::{Entry, Issued, Listing, PkiError, Profile, Request, Revoked, directory, exact};
-use crate::limits;
 use crate::x509::certificate::Facts;
 use crate::x509::der;
 use crate::x509::file::{self, ReadError};

@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use gateway_core::limits;
 use rcgen::SubjectPublicKeyInfo;
 use rustls::crypto::ring;
 use x509_parser::asn1_rs::{Any, FromDer};
@@ -15,7 +16,6 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo as ParsedKey;
 
 use super::{PkiError, Profile};
-use crate::limits;
 use crate::x509::certificate;
 use crate::x509::file;
 use crate::x509::signed::Signed;

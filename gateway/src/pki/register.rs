@@ -10,11 +10,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use gateway_core::limits;
 use rustix::fs::OFlags;
 
 use super::PkiError;
 use super::directory;
-use crate::limits;
 use crate::x509::file;
 
 /// One certificate that was taken back.

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use gateway_core::limits;
 use rcgen::{KeyPair, PublicKeyData, SubjectPublicKeyInfo};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
@@ -13,7 +14,6 @@ use zeroize::Zeroizing;
 use super::authority::{checked_name, facts_of, key_pair};
 use super::register::{self, Register};
 use super::{Authority, Issued, PkiError, Profile, Request, csr, directory, template};
-use crate::limits;
 use crate::x509::certificate::{Facts, Purposes};
 use crate::x509::file;
 

@@ -3,6 +3,7 @@
 
 use std::time::SystemTime;
 
+use gateway_core::limits;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
     SanType, SerialNumber,
@@ -12,7 +13,6 @@ use rustls::pki_types::DnsName;
 use time::OffsetDateTime;
 
 use super::{PkiError, Profile, Request};
-use crate::limits;
 
 /// Longest common name, RFC 5280 appendix A.1 (ub-common-name).
 const COMMON_NAME_CHARACTERS_MAX: usize = 64;

@@ -9,10 +9,10 @@ use std::pin::pin;
 
 use futures_util::future::{Either, select};
 use gateway_core::close_reason::CloseReason;
+use gateway_core::limits;
 use monoio::time::timeout;
 
 use crate::connection::{Direction, Pace, Stream, Watch};
-use crate::limits;
 use crate::tls::{Received, StreamError};
 
 /// What a relay reports while it goes on.

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::limits;
+use gateway_core::limits;
 
 /// A block of bytes of which `start..end` is filled. Sockets send from the filled part and append to it.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-use crate::limits::{self, GIVEN_BACK_BYTES};
+use gateway_core::limits::{self, GIVEN_BACK_BYTES};
 
 /// The system's allocator. To be named as the program's `#[global_allocator]`.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use crate::limits;
+use gateway_core::limits;
 
 /// Makes the calling thread stand back, for good: Linux gives each thread a priority of its own.
 ///

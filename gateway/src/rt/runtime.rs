@@ -9,10 +9,9 @@ use std::io;
 use std::os::fd::AsFd;
 use std::task::Poll;
 
+use gateway_core::limits;
 use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
-
-use crate::limits;
 
 /// What moves the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,13 +15,13 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use gateway_core::delivery::Delivery;
 use gateway_core::descriptors::Descriptor;
+use gateway_core::limits;
 use monoio::net::TcpStream;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
 
 use super::{Buffer, runtime};
-use crate::limits;
 
 /// A connected TCP socket.
 #[derive(Debug)]

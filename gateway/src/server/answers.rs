@@ -4,8 +4,9 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
 
+use gateway_core::limits;
+
 use super::matching::Matching;
-use crate::limits;
 
 /// Answers of the workers to a new state.
 pub(super) struct Taken {

@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use gateway_common::{BANS_MAX, Ban, BanEvent, Reason, Source};
+use gateway_core::limits;
 
 use crate::guard::{BanNews, Events, GuardHandle, address_of, now_ns, source_of};
-use crate::limits;
 use crate::telemetry::Audit;
 
 /// Keeps the kernel programs alive and reports the bans of `guard`. Never returns.

@@ -12,13 +12,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Instant, SystemTime};
 
 use gateway_core::clock::microseconds;
+use gateway_core::limits;
 
 use super::gateway::Gateway;
 use crate::config::{self, ListFiles, Unread};
 use crate::files::{
     Again, Changed, Due, Patience, Seen, Unmatched, Watcher, note_error, system_errors,
 };
-use crate::limits;
 use crate::rt;
 use crate::x509::{crl, crl_cache};
 

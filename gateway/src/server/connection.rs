@@ -16,6 +16,7 @@ use gateway_core::delivery::DeliveryState;
 use gateway_core::diagnosis;
 use gateway_core::failure::Failure;
 use gateway_core::limit::ByteRate;
+use gateway_core::limits;
 use gateway_core::sources::{Outcome, Refusal};
 use rustls::pki_types::CertificateDer;
 
@@ -28,7 +29,6 @@ use crate::config::{Config, Destination, Listener};
 use crate::connection::Share;
 use crate::connection::{Direction, Lifetime, Pace, Patience, Place, Reached, Stream, Watch};
 use crate::guard::{Pending, refusal_detail};
-use crate::limits;
 use crate::relay::{Outcome as RelayOutcome, Progress, relay};
 use crate::rt::Socket;
 use crate::telemetry::{Event, Presented};

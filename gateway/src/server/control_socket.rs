@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use gateway_core::limits;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
@@ -26,7 +27,6 @@ use crate::control::protocol::{
     ReloadOutcome, Reloads, Status, Successor, WorkerStatus,
 };
 use crate::control::{BoundSocket, Claim, ClaimError};
-use crate::limits;
 use crate::local::{self, Answer, answer};
 
 const JSON: &str = "application/json";

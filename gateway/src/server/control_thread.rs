@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
 use gateway_core::clock::ClockWatch;
+use gateway_core::limits;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 
@@ -16,7 +17,6 @@ use super::descriptors::Budget;
 use super::message::Message;
 use crate::admin::{AdminSocket, Scrape, serve, serve_scrapes};
 use crate::guard::GuardHandle;
-use crate::limits;
 use crate::rt::Mailbox;
 use crate::telemetry::{Audit, Health, Metrics, watch_expiry};
 

@@ -9,11 +9,11 @@ use std::io;
 use std::sync::OnceLock;
 
 use gateway_core::descriptors::{Descriptors, Side};
+use gateway_core::limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::error::StartError;
 use crate::config::Config;
-use crate::limits;
 
 /// What this process had open when it began.
 static INHERITED: OnceLock<u64> = OnceLock::new();

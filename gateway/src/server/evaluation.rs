@@ -5,12 +5,12 @@
 use std::time::{Instant, SystemTime};
 
 use gateway_core::close_reason::CloseReason;
+use gateway_core::limits;
 use gateway_core::server_trust::ServerObjection;
 use rustls::crypto::SecureRandom;
 
 use super::state::State;
 use crate::connection::{Order, Reached};
-use crate::limits;
 use crate::tls::VerifiedPeer;
 
 /// The order for an established client, by what is trusted in `state`. A revoked or blocked client goes at once; other closes are

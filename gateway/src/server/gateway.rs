@@ -28,7 +28,6 @@ use crate::backend::Resolver;
 use crate::config::{Config, ListFiles, Unread};
 use crate::connection::Records;
 use crate::guard::{GuardError, GuardHandle, PortCount};
-use crate::limits;
 use crate::rt::{Mailbox, mailbox};
 use crate::telemetry::{self, Audit, BlocksInForce, Health, Metrics, WorkerCounters};
 use crate::x509::crl_ranks;

@@ -6,11 +6,11 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use gateway_core::limits;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::error::StartError;
 use crate::config::Config;
-use crate::limits;
 use crate::local;
 
 /// The sockets of each worker, in the order of the listeners.

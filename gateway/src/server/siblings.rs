@@ -10,6 +10,8 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use gateway_core::limits;
+
 use super::Matching;
 use super::{ChangeError, Changed};
 use crate::blocks::News;
@@ -17,7 +19,6 @@ use crate::config::Paths;
 use crate::control::ClaimError;
 use crate::control::protocol::{self, Acted};
 use crate::control::{AskError, Client};
-use crate::limits;
 
 /// The other processes of this one's gateway, and the socket by which they reach this one. That goes with it.
 #[derive(Debug)]

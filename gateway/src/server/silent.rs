@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
-use crate::limits;
+use gateway_core::limits;
 
 /// The silent connections of one listener on one worker.
 #[derive(Debug)]

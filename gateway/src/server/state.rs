@@ -11,6 +11,7 @@ use gateway_core::admission::ConnectionLimit;
 use gateway_core::balance::Server;
 use gateway_core::block::BlockList;
 use gateway_core::descriptors::Descriptors;
+use gateway_core::limits;
 use gateway_core::trust::Trust;
 use rustls::ServerConfig;
 use tokio::sync::Semaphore;
@@ -18,7 +19,6 @@ use tokio::sync::Semaphore;
 use crate::backend::{Servers, Transport};
 use crate::config::{Config, Listener};
 use crate::crypto::KeyRing;
-use crate::limits;
 use crate::rt::BufferPool;
 use crate::tls::{self, Observed};
 

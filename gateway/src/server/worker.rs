@@ -27,7 +27,6 @@ use super::silent::SilentConnections;
 use super::state::{Seed, State, silent_max};
 use crate::connection::{Order, Records};
 use crate::guard::Gate;
-use crate::limits;
 use crate::rt::{
     self, AcceptStop, Across, BufferPool, Mailbox, MailboxReceiver, Socket, block_on, contain,
 };

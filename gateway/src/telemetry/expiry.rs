@@ -5,10 +5,10 @@
 use std::time::SystemTime;
 
 use gateway_core::expiry::{Band, Crossings};
+use gateway_core::limits;
 
 use super::metrics::Metrics;
 use crate::config::{Config, Dependents, Mortal, mortals, shown_time};
-use crate::limits;
 
 /// What was said: once for as long as the end of something matters, once for as long as it does not.
 type Said = Crossings<(Mortal, bool)>;

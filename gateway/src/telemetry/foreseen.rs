@@ -8,10 +8,10 @@ use std::time::SystemTime;
 use gateway_core::authority::TrustDomain;
 use gateway_core::certificate::Identity;
 use gateway_core::failure::Failure;
+use gateway_core::limits;
 use gateway_core::visible;
 use serde::Serialize;
 
-use crate::limits;
 use crate::tls::VerifiedPeer;
 use crate::x509::date;
 

@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 
+use gateway_core::limits;
 use gateway_core::visible;
 use rustix::fs::fstat;
 use tracing::{Event, Level, Subscriber};
@@ -14,7 +15,6 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::log_queue::LogQueue;
-use crate::limits;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use gateway_core::clock::microseconds;
 use gateway_core::close_reason::CloseReason;
 use gateway_core::failure::{Failure, Level};
+use gateway_core::limits;
 use gateway_core::suppress::Suppressor;
 
 use super::audit::{Audit, Scene, Weight};
@@ -18,7 +19,6 @@ use super::counters::WorkerCounters;
 use super::event::{Event, Presented};
 use super::text::Text;
 use crate::config::Config;
-use crate::limits;
 use crate::tls::{Negotiated, VerifiedPeer};
 use crate::x509::client_certificate;
 

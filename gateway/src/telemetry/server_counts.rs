@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::limits;
+use gateway_core::limits;
 
 /// The name that servers beyond the bound share.
 pub(super) const OTHER: &str = "other";

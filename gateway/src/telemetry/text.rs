@@ -4,10 +4,9 @@
 
 use std::borrow::Cow;
 
+use gateway_core::limits;
 use gateway_core::visible;
 use serde::{Serialize, Serializer};
-
-use crate::limits;
 
 /// Text that somebody else may have chosen: cut where it is too long.
 #[derive(Debug, Clone, Copy)]

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use gateway_core::alpn::{self, Choice};
 use gateway_core::failure::Failure;
+use gateway_core::limits;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::scratch;
 use crate::config::ServerCertificate;
-use crate::limits;
 
 /// The certificates of one listener, and its protocols.
 #[derive(Debug)]

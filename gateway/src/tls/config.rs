@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use gateway_core::alpn;
 use gateway_core::block::BlockList;
+use gateway_core::limits;
 use gateway_core::lineage::ResumptionPolicy;
 use gateway_core::trust::Trust;
 use rustls::client::{ResolvesClientCert, Resumption};
@@ -21,7 +22,6 @@ use super::tickets::Ticketer;
 use super::verifier::Verifier;
 use crate::config::{BackendTls, Config, Listener};
 use crate::crypto::KeyRing;
-use crate::limits;
 use crate::x509::chain::anchors;
 
 /// The configuration of a listener: TLS 1.3, client certificates always, tickets with `keys` if there are any.

@@ -11,6 +11,7 @@ use gateway_core::alert::Alert;
 use gateway_core::certificate::Chain;
 use gateway_core::failure::Failure;
 use gateway_core::handshake_record::RecordFault;
+use gateway_core::limits;
 use gateway_core::lineage::TicketRefusal;
 use gateway_core::protocol_detection::{DetectedProtocol, detect_protocol};
 use rustls::client::UnbufferedClientConnection;
@@ -27,7 +28,6 @@ use super::proven;
 use super::scratch::{self, Note};
 use super::session::Session;
 use super::stream::{TlsStream, linger};
-use crate::limits;
 use crate::rt::{Buffer, BufferPool, Socket};
 use crate::x509::client_certificate::ParsedCertificate;
 

@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use gateway_core::alert::Alert;
+use gateway_core::limits;
 use gateway_core::record::{
     Batch, HEADER_BYTES, KeyUpdateRequest, OpenError, Opener, Peer, SealError, Sealer, Stop,
     TrafficKey, UpdateBudget,
@@ -16,7 +17,6 @@ use rustls::{Error, ExtractedSecrets, SupportedCipherSuite};
 
 use super::stream::StreamError;
 use crate::crypto::{Cipher, traffic_key};
-use crate::limits;
 use crate::rt::Buffer;
 
 /// How the peer broke the protocol, or that it gave up.

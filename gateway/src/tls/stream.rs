@@ -7,10 +7,10 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
+use gateway_core::limits;
 use gateway_core::record::SealError;
 
 use super::session::{ProtocolError, ROOM_BEFORE, ROOM_BEHIND, Session};
-use crate::limits;
 use crate::rt::{Buffer, BufferPool, Socket};
 
 /// Why a stream ended other than by close_notify.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use gateway_core::certificate::Chain;
 use gateway_core::failure::Failure;
+use gateway_core::limits;
 use gateway_core::lineage::Lineage;
 use gateway_core::trust::{Objection, Trust};
 use rustls::client::danger::HandshakeSignatureValid;
@@ -23,7 +24,6 @@ use super::proven::{self, Era, Fresh, Proven};
 use super::scratch;
 use crate::config::{Config, Listener};
 use crate::crypto::KeyPolicy;
-use crate::limits;
 use crate::x509::client_certificate::{self, ParsedCertificate};
 use crate::x509::{self, Refused, Roots, Search, Usage};
 

@@ -2,6 +2,7 @@
 //! In: DER. Out: names, key identifiers, dates. A certificate of more values than `limits` allow is not parsed at all: every
 //! parser behind this one costs time per value, and a peer chooses how many there are.
 
+use gateway_core::limits;
 use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509CertificateParser;
 use x509_parser::extensions::{AuthorityKeyIdentifier, KeyIdentifier};
@@ -11,8 +12,6 @@ use x509_parser::oid_registry::{
     OID_X509_EXT_SUBJECT_KEY_IDENTIFIER,
 };
 use x509_parser::prelude::FromDer;
-
-use crate::limits;
 
 const CONSTRUCTED: u8 = 0x20;
 const CLASS: u8 = 0xc0;

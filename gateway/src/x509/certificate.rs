@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use gateway_core::certificate::without_root;
+use gateway_core::limits;
 use gateway_core::revocation::Serial;
 use gateway_core::visible::{self, Bounded};
 use x509_parser::asn1_rs::Tag;
@@ -19,8 +20,6 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::{AttributeTypeAndValue, SubjectPublicKeyInfo, X509Name};
-
-use crate::limits;
 
 /// The parts of a certificate that people and checks look at.
 #[derive(Debug, Clone, PartialEq, Eq)]

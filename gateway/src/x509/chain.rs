@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use gateway_core::anchors::{Anchors, Terms};
 use gateway_core::certificate::Chain;
+use gateway_core::limits;
 use gateway_core::revocation::{AuthorityId, AuthorityKey, Link, LinkPoint, Serial};
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{Root, Roots, Verified};
-use crate::limits;
 
 /// A certificate that webpki takes and that nevertheless cannot be read.
 #[derive(Debug, thiserror::Error)]

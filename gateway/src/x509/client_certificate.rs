@@ -6,6 +6,7 @@ use std::fmt::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
 use gateway_core::certificate::{Certificate, Fingerprint};
+use gateway_core::limits;
 use gateway_core::revocation::Serial;
 use gateway_core::visible::Bounded;
 use ring::digest::{SHA256, digest};
@@ -15,7 +16,6 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::certificate::{dns_name, ip_address, name_text, system_time, text_value};
 use super::twin;
-use crate::limits;
 
 /// What a client certificate says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

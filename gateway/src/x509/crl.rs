@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use gateway_core::limits;
 use gateway_core::revocation::{AuthorityId, IssuerList, StalePolicy};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::TrustAnchor;
@@ -18,7 +19,6 @@ use super::date::date;
 use super::file::{self, ListRead, ReadError};
 use super::signed::Signed;
 use super::{ListError, ListParts, is_same_name};
-use crate::limits;
 
 /// Why a list cannot be used.
 #[derive(Debug, thiserror::Error)]

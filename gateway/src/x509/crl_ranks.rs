@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use gateway_core::limits;
 use gateway_core::revocation::{AuthorityId, IssuerList, Kinds, ListNumber, Rank, Scope, Serial};
 use serde::{Deserialize, Serialize};
 
 use super::date::date;
 use super::file::{self, ReadError};
 use crate::files::{JsonFault, LockError, lock, reason, replace};
-use crate::limits;
 
 /// What this process knows, for what the state folder does not hold.
 static REMEMBERED: Mutex<Remembered> = Mutex::new(Remembered {

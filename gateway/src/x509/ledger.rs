@@ -5,12 +5,12 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use gateway_core::limits;
 use rustls::pki_types::{
     AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id,
 };
 
 use super::candidate::Value;
-use crate::limits;
 
 /// Where bytes are. While a search lasts its certificates do not move, so the same place is the same bytes.
 type Place = Range<usize>;

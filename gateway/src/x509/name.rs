@@ -3,10 +3,10 @@
 //! In: names in DER, without tag and length. Out: what two names have in common that are the same. A peer sends names, so what is
 //! longer than any CA's is compared byte by byte alone. What is the same name is decided here; whose key it is, by signatures.
 
+use gateway_core::limits;
 use x509_parser::asn1_rs::{Any, FromDer, Tag};
 
 use super::points::fields;
-use crate::limits;
 
 /// Stands for the types of strings.
 const TEXT: Tag = Tag(u32::MAX);

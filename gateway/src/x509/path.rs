@@ -17,6 +17,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, SystemTime};
 
+use gateway_core::failure::Failure;
+use gateway_core::limits;
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 
@@ -25,8 +27,6 @@ use super::ledger::{self, Recorded};
 use super::refusal::{self, Refused};
 use super::roots::{Root, Roots};
 use super::signed::Signed;
-use crate::limits;
-use gateway_core::failure::Failure;
 
 /// What the certificate at the beginning is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 use std::time::{Duration, SystemTime};
 
 use gateway_core::failure::Failure;
+use gateway_core::limits;
 use rustls::pki_types::CertificateDer;
 use webpki::VerifiedPath;
 use x509_parser::oid_registry::{Oid, asn1_rs::oid};
@@ -16,7 +17,6 @@ use super::client_certificate;
 use super::date;
 use super::path::{Search, Usage};
 use super::roots::Root;
-use crate::limits;
 
 /// Why a chain is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::Args;
 use gateway_common::Ban as Sentence;
+use gateway_core::limits;
 use serde::Serialize;
 
 use super::notes::{Note, Notes, NotesError};
@@ -16,7 +17,6 @@ use super::snapshot::Snapshot;
 use super::{Common, NOT_ACTED_BY};
 use crate::config::Paths;
 use crate::guard::{self, Pins, now_ns};
-use crate::limits;
 
 /// Arguments of `portcullis guard ban`.
 #[derive(Debug, Args)]

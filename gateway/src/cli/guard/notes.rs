@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use gateway_common::Ban;
+use gateway_core::limits;
 use serde::{Deserialize, Serialize};
 
 use super::shown::source_name;
 use crate::config::Paths;
 use crate::files::{JsonFault, LockError, lock, make_private, reason, replace};
-use crate::limits;
 use crate::x509::file;
 
 /// Why there are no notes, or none were made.

@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 
 use clap::Args;
 use gateway_common::{Ban, PortCounter};
+use gateway_core::limits;
 use gateway_core::sources::SourceState;
 use serde::Serialize;
 
@@ -19,7 +20,6 @@ use super::shown::{mode_name, seconds, source_name, whole_seconds};
 use super::snapshot::{Heartbeat, Snapshot};
 use super::status::Port;
 use crate::guard::PortCount;
-use crate::limits;
 
 /// Arguments of `portcullis guard watch`.
 #[derive(Debug, Args)]

@@ -391,7 +391,7 @@ impl Serialize for Time {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits;
+    use gateway_core::limits;
 
     fn text<T: Serialize>(value: T) -> String {
         serde_json::to_string(&value).unwrap()

@@ -18,11 +18,11 @@ use std::{fs::File, io, thread};
 
 use gateway_common::{Ban, Reason};
 use gateway_core::certificate::NameKind;
+use gateway_core::limits;
 
 use crate::blocks::Entry;
 use crate::config::{AuditTarget, Config};
 use crate::crypto::KeyRing;
-use crate::limits;
 pub(super) use event::Scene;
 pub use line::Line;
 use line::{Block, Continued, GuardBan, Keys, Reload, Start, Stop, Text, Time};

@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use gateway_core::limits;
+
 use super::target::open_file;
 use super::{Queue, Shared, Switch, Turn};
-use crate::limits;
 
 /// Writes until the log is finished.
 pub(super) fn run(shared: &Shared) {

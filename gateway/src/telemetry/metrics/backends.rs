@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use gateway_core::limits;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
 use super::{Encoded, Metrics, counter, gauge};
 use crate::config::{Backend, BackendTransport};
-use crate::limits;
 use crate::telemetry::server_counts::{OTHER, ServerCount};
 
 impl Metrics {

@@ -9,16 +9,16 @@ mod seal;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use gateway_core::lineage::{Lineage, ResumptionPolicy, TicketRefusal};
-use gateway_core::trust::Trust;
 use rustls::crypto::SecureRandom;
 use rustls::server::ProducesTickets;
 
 use super::peer::{ClaimedPeer, Proof};
 use super::scratch;
 use crate::crypto::KeyRing;
-use crate::limits;
 
+use gateway_core::limits;
+use gateway_core::lineage::{Lineage, ResumptionPolicy, TicketRefusal};
+use gateway_core::trust::Trust;
 pub use seal::Sealer;
 
 /// Seals and opens the tickets of one listener.
