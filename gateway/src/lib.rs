@@ -12,7 +12,6 @@ pub mod config;
 pub mod connection;
 pub mod control;
 pub mod crypto;
-pub mod files;
 pub mod guard;
 pub mod local;
 pub mod pki;

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gateway::files::{Changed, Seen, Watcher};
+use gateway_files::{Changed, Seen, Watcher};
 use tempfile::TempDir;
 
 /// A guard against hanging.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use gateway_core::descriptors::Descriptor;
 use gateway_core::limits;
+use gateway_files::{connect_at_once, look_writable, reason};
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, StatusCode};
@@ -22,7 +23,6 @@ use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc::Receiver;
 
 use crate::config::AdminAddress;
-use crate::files::{connect_at_once, look_writable, reason};
 use crate::local::{self, Answer, answer};
 use crate::telemetry::{Health, Metrics};
 

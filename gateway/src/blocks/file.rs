@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use gateway_core::block::{Block, BlockList};
 use gateway_core::limits;
+use gateway_files::{
+    JsonFault, LockError, lock, look_private, make_private, reason, replace, replace_and_keep,
+};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
 use crate::config::Paths;
-use crate::files::{
-    JsonFault, LockError, lock, look_private, make_private, reason, replace, replace_and_keep,
-};
 use crate::x509::file;
 
 /// Links in a row that are followed: as many as the kernel follows, path_resolution(7).

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use gateway_core::visible;
+use gateway_files::Seen;
 
 use super::checked::CertificateFile;
 use super::revocation::{JudgedList, ListFiles};
 use super::value::{Field, Item};
-use crate::files::Seen;
 use crate::x509::crl_ranks::KnownLists;
 pub(super) use crate::x509::pem::without_pem;
 

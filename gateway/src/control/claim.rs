@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use gateway_core::limits;
+use gateway_files::{connect_at_once, look_private, make_private, reason};
 use rustix::fs::{Access, OFlags, access};
 use rustix::io::Errno;
 
@@ -16,7 +17,6 @@ use super::client::{AskError, Client};
 use super::protocol::{self, Status, Successor};
 use crate::blocks::{BlockFile, BlockFileError};
 use crate::config::Paths;
-use crate::files::{connect_at_once, look_private, make_private, reason};
 
 /// How often a process that waits for the lock looks.
 const PAUSE: Duration = Duration::from_millis(5);

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use gateway_core::limits;
+use gateway_files::connect_at_once;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::peer::Peer;
 use super::protocol::{self, Failed, Status};
 use crate::config::Paths;
-use crate::files::connect_at_once;
 
 /// How often a command looks whether the next process of a gateway has put its socket there.
 const PAUSE: Duration = Duration::from_millis(20);

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use gateway_core::limits;
+use gateway_files::{open_lock, reason};
 use rustix::fs::FlockOperation;
 use rustls::crypto::{GetRandomFailed, SecureRandom};
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,6 @@ use tempfile::NamedTempFile;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::ticket_keys::{KeyId, KeyRing, MasterKey, SECRET_BYTES};
-use crate::files::{open_lock, reason};
 use crate::x509::file::{self, ReadError};
 
 const ABOUT: &str = "\

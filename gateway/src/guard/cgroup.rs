@@ -6,9 +6,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use gateway_files::look_writable;
+
 use super::GuardError;
 use super::mounts::mounts_of;
-use crate::files::look_writable;
 
 /// A cgroup of version 2.
 #[derive(Debug)]

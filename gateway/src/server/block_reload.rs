@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use gateway_core::clock::microseconds;
+use gateway_files::{Again, Seen, Watcher, system_errors};
 
 use super::{Asked, Gateway, Matching};
 use crate::blocks::Entry;
@@ -18,7 +19,6 @@ use crate::blocks::News;
 use crate::blocks::not_blocked;
 use crate::blocks::{BlockFile, BlockFileError, Blocks, Change, ChangedFile};
 use crate::config::Paths;
-use crate::files::{self, Again, Seen, Watcher, system_errors};
 use crate::telemetry::{Audit, BlocksInForce};
 
 /// Why a change of the list was not made.
@@ -92,7 +92,7 @@ impl Keeper {
         keeping.note(0, None);
         let keeping = Arc::new(Mutex::new(keeping));
         let watching = Arc::clone(&keeping);
-        let changed = move |files::Changed { since, .. }| lock(&watching).changed(since);
+        let changed = move |gateway_files::Changed { since, .. }| lock(&watching).changed(since);
         let watcher = Watcher::start("blocks", vec![seen], changed)?;
         Ok(Keeper {
             keeping,

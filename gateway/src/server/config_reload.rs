@@ -13,12 +13,12 @@ use std::time::{Instant, SystemTime};
 
 use gateway_core::clock::microseconds;
 use gateway_core::limits;
+use gateway_files::{
+    Again, Changed, Due, Patience, Seen, Unmatched, Watcher, note_error, system_errors,
+};
 
 use super::gateway::Gateway;
 use crate::config::{self, ListFiles, Unread};
-use crate::files::{
-    Again, Changed, Due, Patience, Seen, Unmatched, Watcher, note_error, system_errors,
-};
 use crate::rt;
 use crate::x509::{crl, crl_cache};
 

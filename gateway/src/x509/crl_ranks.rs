@@ -12,11 +12,11 @@ use std::time::SystemTime;
 
 use gateway_core::limits;
 use gateway_core::revocation::{AuthorityId, IssuerList, Kinds, ListNumber, Rank, Scope, Serial};
+use gateway_files::{JsonFault, LockError, lock, reason, replace};
 use serde::{Deserialize, Serialize};
 
 use super::date::date;
 use super::file::{self, ReadError};
-use crate::files::{JsonFault, LockError, lock, reason, replace};
 
 /// What this process knows, for what the state folder does not hold.
 static REMEMBERED: Mutex<Remembered> = Mutex::new(Remembered {

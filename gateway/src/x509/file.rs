@@ -9,6 +9,7 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use gateway_core::limits;
+use gateway_files::{note_error, reason};
 use rustix::fs::OFlags;
 use rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, CertificateSigningRequestDer, PrivateKeyDer,
@@ -19,7 +20,6 @@ use zeroize::Zeroizing;
 use super::Certificate;
 use super::certificate::NotACertificate;
 use super::pem::{self, Contents, KeyKind, Kind, PemError, Section};
-use crate::files::{note_error, reason};
 
 /// Why a file could not be used.
 #[derive(Debug, thiserror::Error)]

@@ -8,10 +8,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use gateway_files::{look_writable, reason};
 use rustix::fs::{Access, OFlags, access};
 
 use crate::config::AuditTarget;
-use crate::files::{look_writable, reason};
 
 /// Mode of a file that is made here: its group may be that of a log shipper.
 const FILE_MODE: u32 = 0o640;
