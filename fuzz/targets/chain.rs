@@ -9,10 +9,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use fuzz::chain::{Plan, Repeating, read_raw};
-use gateway::x509::{AnyPath, Refused, Roots, Search, Usage};
 use libfuzzer_sys::fuzz_target;
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
+use gateway_x509::{AnyPath, Refused, Roots, Search, Usage};
 use gateway_core::limits;
 use gateway_core::failure::Failure;
 

@@ -20,4 +20,3 @@ pub mod rt;
 pub mod server;
 pub mod telemetry;
 pub mod tls;
-pub mod x509;

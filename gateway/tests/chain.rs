@@ -7,9 +7,9 @@
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use gateway::x509::{AnyPath, Refused, Roots, Search, Steps, Usage};
 use gateway_core::failure::Failure;
 use gateway_core::limits;
+use gateway_x509::{AnyPath, Refused, Roots, Search, Steps, Usage};
 use proptest::prelude::*;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, DnValue, ExtendedKeyUsagePurpose,
@@ -549,7 +549,7 @@ fn constraints_on_uris_of_a_ca_that_is_named_are_honoured_by_the_host() {
         (&names_alone, "urn:anything", true),
     ] {
         assert_eq!(is_permitted(branch, with_uri(uri)), expected, "{uri}");
-        assert!(gateway::x509::kept_out(branch).is_empty(), "{uri}");
+        assert!(gateway_x509::kept_out(branch).is_empty(), "{uri}");
     }
     // Bytes that are no text are no host that is permitted.
     let mut unreadable = leaf("agent");
@@ -630,7 +630,7 @@ fn constraints_on_directory_names_of_a_ca_that_is_named_are_honoured_and_what_is
     assert!(!is_permitted(&permitted, agent(leaf("agent"), "branch", 1)));
     assert!(is_permitted(&excluded, agent(leaf("agent"), "branch", 1)));
     for branch in [permitted, excluded] {
-        assert!(gateway::x509::kept_out(&branch).is_empty());
+        assert!(gateway_x509::kept_out(&branch).is_empty());
     }
 }
 
@@ -656,7 +656,7 @@ fn constraints_that_are_not_honoured_are_warned_of_and_refuse_whom_the_warning_n
             "certificates with a URI",
         ),
     ] {
-        let said = gateway::x509::kept_out(&branch);
+        let said = gateway_x509::kept_out(&branch);
         assert_eq!(said.len(), 1, "{words}");
         assert!(said[0].contains(words), "{said:?}");
         assert!(!is_permitted(&branch, refused), "{words}");

@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
 use gateway::pki::{Authority, PkiError, Profile, Request};
-use gateway::x509::certificate::Purposes;
+use gateway_x509::certificate::Purposes;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -26,7 +26,6 @@ use crate::config::{Backend, BackendTransport, Config, ProxyProtocol};
 use crate::connection::{PlainStream, Stream};
 use crate::rt::{BufferPool, Presence, Socket};
 use crate::tls::{self, BackendConfigs, Connected, HandshakeError, VerifiedPeer};
-use crate::x509;
 
 /// The client on whose behalf a connection is made.
 pub struct Client<'a> {
@@ -83,7 +82,7 @@ impl Transport {
                 configs: BackendConfigs::new(config, own, protocols)?,
                 server_name: own.server_name.clone(),
                 trust: Arc::new(ServerTrust {
-                    anchors: x509::anchors(&own.roots),
+                    anchors: gateway_x509::anchors(&own.roots),
                     revocation: Arc::clone(&own.revocation),
                 }),
             }),

@@ -11,12 +11,12 @@ use gateway_core::limits;
 use gateway_files::{
     JsonFault, LockError, lock, look_private, make_private, reason, replace, replace_and_keep,
 };
+use gateway_x509::file;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
 use crate::config::Paths;
-use crate::x509::file;
 
 /// Links in a row that are followed: as many as the kernel follows, path_resolution(7).
 const LINKS_MAX: usize = 40;

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use gateway_x509::{crl, crl_ranks};
 
 use super::which::Which;
-use crate::x509::{crl, crl_ranks};
 
 /// Arguments of `portcullis crl`.
 #[derive(Debug, Args)]

@@ -14,6 +14,7 @@ use gateway_core::limits;
 use gateway_core::revocation::{IssuerList, Revocation, StalePolicy};
 use gateway_core::sources::{Lists, Policy};
 use gateway_core::succession::Succession;
+use gateway_x509::certificate::Facts;
 
 use super::rules;
 use crate::blocks::BlockFile;
@@ -23,7 +24,6 @@ use crate::config::{
     Loaded, Paths, ProxyProtocol, Resumption, Revoking, ServerAddress, ServerCertificate,
 };
 use crate::crypto::cipher_suite_name;
-use crate::x509::certificate::Facts;
 
 /// What a configuration means, for people. `rights` says with whose rights it was looked at.
 pub fn explain(loaded: &Loaded, blocks: &BlockFile, rights: &str, now: SystemTime) -> String {

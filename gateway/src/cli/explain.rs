@@ -12,16 +12,15 @@ use gateway_core::block::BlockList;
 use gateway_core::certificate::{Certificate, last_second};
 use gateway_core::identity::{KeyMatch, Rule, Tenant};
 use gateway_core::limits;
+use gateway_x509::certificate::Facts;
+use gateway_x509::client_certificate;
+use gateway_x509::file;
 use rustls::DistinguishedName;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 
 use super::rules;
 use crate::config::{self, Config, Listener};
 use crate::tls::{self, Admissible};
-use crate::x509;
-use crate::x509::certificate::Facts;
-use crate::x509::client_certificate;
-use crate::x509::file;
 
 /// What was found.
 #[derive(Debug)]
@@ -124,7 +123,7 @@ fn trust_domain<'l>(
 ) -> Option<&'l TrustDomain> {
     let scope_of = |anchor: &TrustAnchor<'_>| {
         let scopes = &listener.client_scopes;
-        scopes.get(&x509::authority_key(anchor))
+        scopes.get(&gateway_x509::authority_key(anchor))
     };
     let scope_above = |der: &CertificateDer<'_>| {
         let issuer = Facts::parse(der).ok()?.issuer_der;

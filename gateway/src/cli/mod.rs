@@ -25,10 +25,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use gateway_core::visible;
+use gateway_x509::pem::without_pem;
 
 use crate::control::account_name;
 use crate::server::note_inherited;
-use crate::x509::pem::without_pem;
 
 /// Portcullis: an mTLS gateway for telemetry.
 #[derive(Debug, Parser)]

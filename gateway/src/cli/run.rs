@@ -9,6 +9,7 @@ use anyhow::anyhow;
 use clap::Args;
 use gateway_core::limits;
 use gateway_files::Seen;
+use gateway_x509::crl_ranks;
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
@@ -24,7 +25,6 @@ use crate::server::Keeper;
 use crate::server::{Gateway, Ports, Privileges, Reloader, StartError};
 use crate::server::{Parts, Server, Siblings, Superseded};
 use crate::telemetry::{LogFormat, start_log};
-use crate::x509::crl_ranks;
 
 /// Arguments of `portcullis run`.
 #[derive(Debug, Args)]

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use gateway_core::authority::domain_of;
 use gateway_core::revocation::{AuthorityId, AuthorityKey};
 use gateway_core::succession::{Heir, Succession, successions};
+use gateway_x509::Certificate;
+use gateway_x509::certificate::Facts;
+use gateway_x509::{authority_id, authority_key};
 use rustls::pki_types::TrustAnchor;
 use x509_parser::oid_registry::{Oid, asn1_rs::oid};
 use x509_parser::prelude::FromDer;
@@ -17,9 +20,6 @@ use super::keys::{Authorities, Examination, outside_validity};
 use super::raw::Texts;
 use super::report::{Place, Report};
 use super::value::Field;
-use crate::x509::certificate::Facts;
-use crate::x509::{self, Certificate};
-use crate::x509::{authority_id, authority_key};
 
 /// A CA that was read. What its end means is known when all are.
 struct Found {
@@ -110,10 +110,10 @@ fn add(
         match &out_of_time {
             Some(reason) => authorities.leave_out(&certificate, &facts, reason),
             None => {
-                for whom in x509::kept_out(&certificate) {
+                for whom in gateway_x509::kept_out(&certificate) {
                     examination.warn(format_args!("{} {whom}", facts.subject));
                 }
-                for extension in x509::unheeded_extensions(&certificate) {
+                for extension in gateway_x509::unheeded_extensions(&certificate) {
                     examination.warn(format_args!("{} {extension}", facts.subject));
                 }
                 if let Err(error) = authorities.roots.add(certificate.clone()) {

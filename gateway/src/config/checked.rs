@@ -17,13 +17,13 @@ use gateway_core::revocation::{AuthorityId, AuthorityKey, IssuerList, Revocation
 use gateway_core::sources::Policy;
 use gateway_core::succession::Succession;
 use gateway_files::Seen;
+use gateway_x509::Roots;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 
 use super::revocation::{ListFiles, Revoking, Unread};
 use crate::crypto::{KeyPolicy, KeyRing};
-use crate::x509::Roots;
 
 /// Everything `portcullis run` enforces.
 #[derive(Debug, Clone)]

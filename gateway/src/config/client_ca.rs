@@ -9,6 +9,7 @@ use gateway_core::authority::{Scope, TrustDomain};
 use gateway_core::identity::{Pattern, Rule, Rules};
 use gateway_core::limits;
 use gateway_core::revocation::AuthorityKey;
+use gateway_x509::authority_key;
 
 use super::identity::dns_pattern;
 use super::keys;
@@ -16,7 +17,6 @@ use super::listener::CheckedListener;
 use super::raw::{self, RawAuthority, Texts, WrittenAuthority};
 use super::report::{Place, Report};
 use super::value::{Field, Item};
-use crate::x509::authority_key;
 
 /// Scopes by authority; an authority without one may issue any name.
 pub type Scopes = HashMap<AuthorityKey, Arc<Scope>>;

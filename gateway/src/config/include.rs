@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use gateway_core::identity::Rule;
 use gateway_core::limits;
+use gateway_x509::file;
 
 use super::identity::{self, RulePlace};
 use super::raw::{self, Texts};
 use super::report::{Place, Report};
 use super::value::Field;
-use crate::x509::file;
 
 /// The rules of all files, in the order in which they are named.
 pub fn rules(

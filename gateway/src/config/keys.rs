@@ -7,6 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use gateway_core::expiry::{Band, Lifetime};
+use gateway_x509::authority_key;
+use gateway_x509::certificate::{Facts, KeyAlgorithm};
+use gateway_x509::crl::ListIssuer;
+use gateway_x509::{AnyPath, Certificate, Roots, Search, Usage};
+use gateway_x509::{date, file};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::sign::CertifiedKey;
@@ -18,11 +23,6 @@ use super::raw::Text;
 use super::report::{Place, Report};
 pub use super::shown::{shown_path, shown_time};
 use super::value::{Field, Item};
-use crate::x509::authority_key;
-use crate::x509::certificate::{Facts, KeyAlgorithm};
-use crate::x509::crl::ListIssuer;
-use crate::x509::{AnyPath, Certificate, Roots, Search, Usage};
-use crate::x509::{date, file};
 
 /// What we use a certificate of ours for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

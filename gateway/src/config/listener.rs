@@ -7,6 +7,7 @@ use std::sync::Arc;
 use gateway_core::authority::TrustDomain;
 use gateway_core::limits;
 use gateway_core::revocation::Revocation;
+use gateway_x509::Roots;
 use rustls::crypto::CryptoProvider;
 
 use super::backend::Names;
@@ -21,7 +22,6 @@ use super::revocation::{self, Revoking};
 use super::scalar;
 use super::value::{Field, Item, Sections};
 use crate::crypto::KeyPolicy;
-use crate::x509::Roots;
 
 /// A section with what later checks need to know of it, even if it is wrong.
 #[derive(Debug)]

@@ -35,8 +35,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use checked::*;
-use gateway_core::limits;
-use gateway_files::Seen;
 pub use keys::{shown_path, shown_time};
 pub use lifetimes::{
     Dependents, Mortal, backend_ca_usage, client_ca_usage, load_expired_too, mortals,
@@ -46,8 +44,10 @@ pub use protocols::shown as shown_protocols;
 pub use report::{ConfigError, ConfigErrors};
 pub use revocation::{ListFile, ListFiles, Reread, Revoking, Unread};
 
-use crate::x509::crl_ranks::{self, KnownLists};
-use crate::x509::file;
+use gateway_core::limits;
+use gateway_files::Seen;
+use gateway_x509::crl_ranks::{self, KnownLists};
+use gateway_x509::file;
 use listener::CheckedListener;
 use raw::{RawAdminTls, RawConfig, RawDefaults, RawListener};
 use report::{Place, Report};

@@ -8,12 +8,12 @@ use std::time::SystemTime;
 
 use gateway_core::visible;
 use gateway_files::Seen;
+use gateway_x509::crl_ranks::KnownLists;
 
 use super::checked::CertificateFile;
 use super::revocation::{JudgedList, ListFiles};
 use super::value::{Field, Item};
-use crate::x509::crl_ranks::KnownLists;
-pub(super) use crate::x509::pem::without_pem;
+pub(super) use gateway_x509::pem::without_pem;
 
 /// Longest part of a value that an error repeats, in characters.
 const WRITTEN_CHARACTERS_MAX: usize = 80;

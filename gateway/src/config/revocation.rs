@@ -11,6 +11,11 @@ use gateway_core::limits;
 use gateway_core::revocation::{
     AuthorityId, IssuerList, Kinds, Link, Rank, Revocation, Serial, StalePolicy,
 };
+use gateway_x509::crl::{self, CrlError, VerifiedList};
+use gateway_x509::crl_ranks;
+use gateway_x509::is_same_name;
+use gateway_x509::signed::Signed;
+use gateway_x509::{authority_id, authority_key};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::CertificateDer;
 use x509_parser::asn1_rs::{Any, FromDer};
@@ -21,11 +26,6 @@ use super::raw::{Lists, Text, WrittenList};
 use super::report::{Place, Report};
 use super::scalar;
 use super::value::{Field, Item};
-use crate::x509::crl::{self, CrlError, VerifiedList};
-use crate::x509::crl_ranks;
-use crate::x509::is_same_name;
-use crate::x509::signed::Signed;
-use crate::x509::{authority_id, authority_key};
 
 /// The keys as written.
 pub struct Written {
@@ -586,8 +586,8 @@ fn stale_policy(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::x509::certificate::Facts;
     use gateway_core::revocation::{Gap, Status};
+    use gateway_x509::certificate::Facts;
     use rcgen::{
         BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
         KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,

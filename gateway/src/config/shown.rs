@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::x509::date;
+use gateway_x509::date;
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 

@@ -5,6 +5,9 @@
 use gateway_core::certificate::Chain;
 use gateway_core::failure::Failure;
 use gateway_core::limits;
+use gateway_x509::certificate::oid_text;
+use gateway_x509::chain;
+use gateway_x509::{Judge, Refused, Verified};
 use rustls::SignatureScheme;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{
@@ -16,10 +19,6 @@ use x509_parser::oid_registry::{self, Oid, asn1_rs::oid};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
-
-use crate::x509::certificate::oid_text;
-use crate::x509::chain;
-use crate::x509::{Judge, Refused, Verified};
 
 /// Key types that are known by a name alone.
 const KINDS: [(&str, AlgorithmIdentifier); 7] = [

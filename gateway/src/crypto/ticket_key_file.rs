@@ -12,6 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use gateway_core::limits;
 use gateway_files::{open_lock, reason};
+use gateway_x509::file::{self, ReadError};
 use rustix::fs::FlockOperation;
 use rustls::crypto::{GetRandomFailed, SecureRandom};
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,6 @@ use tempfile::NamedTempFile;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::ticket_keys::{KeyId, KeyRing, MasterKey, SECRET_BYTES};
-use crate::x509::file::{self, ReadError};
 
 const ABOUT: &str = "\
 # Session ticket keys of Portcullis, written by `portcullis keys rotate`. A reader of this file can resume as any

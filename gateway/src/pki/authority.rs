@@ -9,6 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use gateway_core::limits;
 use gateway_core::revocation::Serial;
+use gateway_x509::certificate::Facts;
+use gateway_x509::der;
+use gateway_x509::file::{self, ReadError};
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair,
     KeyUsagePurpose, PublicKeyData, RevokedCertParams, SerialNumber,
@@ -22,9 +25,6 @@ use zeroize::{Zeroize, Zeroizing};
 use super::register::{self, Record, Register};
 use super::template::{self, Validity};
 use super::{Entry, Issued, Listing, PkiError, Profile, Request, Revoked, directory, exact};
-use crate::x509::certificate::Facts;
-use crate::x509::der;
-use crate::x509::file::{self, ReadError};
 
 /// Name of the root's files.
 const ROOT_NAME: &str = "ca";

@@ -6,6 +6,9 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use gateway_core::limits;
+use gateway_x509::certificate;
+use gateway_x509::file;
+use gateway_x509::signed::Signed;
 use rcgen::SubjectPublicKeyInfo;
 use rustls::crypto::ring;
 use x509_parser::asn1_rs::{Any, FromDer};
@@ -16,9 +19,6 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo as ParsedKey;
 
 use super::{PkiError, Profile};
-use crate::x509::certificate;
-use crate::x509::file;
-use crate::x509::signed::Signed;
 
 /// What a request asks for.
 #[derive(Debug)]

@@ -3,14 +3,14 @@
 //! The generator keeps names as a map from types to values: of two organizational units it writes one, and of T61 text
 //! something else. Verifiers compare names byte by byte (RFC 5280 section 7.1 lets them), so nobody would accept that.
 
+use gateway_x509::certificate::Facts;
+use gateway_x509::der;
+use gateway_x509::signed::Signed;
 use rcgen::{KeyPair, SigningKey};
 use rustls::crypto::ring;
 use x509_parser::asn1_rs::{Any, FromDer, Tag};
 
 use super::PkiError;
-use crate::x509::certificate::Facts;
-use crate::x509::der;
-use crate::x509::signed::Signed;
 
 /// Puts the issuer's own name into a certificate or list, and verifies the signature as others will.
 pub(super) fn finished(made: &[u8], issuer: &Facts, key: &KeyPair) -> Result<Vec<u8>, PkiError> {

@@ -16,9 +16,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use crate::x509::certificate::Facts;
-use crate::x509::file::ReadError;
 pub use authority::Authority;
+use gateway_x509::certificate::Facts;
+use gateway_x509::file::ReadError;
 pub use renew::{Renewed, RenewedKey};
 pub use sign::Certified;
 

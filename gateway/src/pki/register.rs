@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use gateway_core::limits;
+use gateway_x509::file;
 use rustix::fs::OFlags;
 
 use super::PkiError;
 use super::directory;
-use crate::x509::file;
 
 /// One certificate that was taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use gateway_core::limits;
+use gateway_x509::certificate::{Facts, Purposes};
+use gateway_x509::file;
 use rcgen::{KeyPair, PublicKeyData, SubjectPublicKeyInfo};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
@@ -14,8 +16,6 @@ use zeroize::Zeroizing;
 use super::authority::{checked_name, facts_of, key_pair};
 use super::register::{self, Register};
 use super::{Authority, Issued, PkiError, Profile, Request, csr, directory, template};
-use crate::x509::certificate::{Facts, Purposes};
-use crate::x509::file;
 
 /// Where the key of a renewed certificate comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

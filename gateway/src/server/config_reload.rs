@@ -16,11 +16,11 @@ use gateway_core::limits;
 use gateway_files::{
     Again, Changed, Due, Patience, Seen, Unmatched, Watcher, note_error, system_errors,
 };
+use gateway_x509::{crl, crl_cache};
 
 use super::gateway::Gateway;
 use crate::config::{self, ListFiles, Unread};
 use crate::rt;
-use crate::x509::{crl, crl_cache};
 
 /// Speaks to the reloader's thread, which ends by itself with the process.
 #[derive(Debug, Clone)]

@@ -30,7 +30,6 @@ use crate::connection::Records;
 use crate::guard::{GuardError, GuardHandle, PortCount};
 use crate::rt::{Mailbox, mailbox};
 use crate::telemetry::{self, Audit, BlocksInForce, Health, Metrics, WorkerCounters};
-use crate::x509::crl_ranks;
 
 /// A gateway that takes connections.
 #[derive(Debug)]

@@ -8,10 +8,10 @@ use gateway_core::close_reason::CloseReason;
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 use gateway_core::revocation::Serial;
+use gateway_x509::client_certificate::ParsedCertificate;
 
 use crate::connection::Direction;
 use crate::tls::{Negotiated, VerifiedPeer};
-use crate::x509::client_certificate::ParsedCertificate;
 
 /// A certificate that a client presented. Nothing about it is proven.
 #[derive(Debug, Clone, Copy)]

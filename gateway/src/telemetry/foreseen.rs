@@ -10,10 +10,10 @@ use gateway_core::certificate::Identity;
 use gateway_core::failure::Failure;
 use gateway_core::limits;
 use gateway_core::visible;
+use gateway_x509::date;
 use serde::Serialize;
 
 use crate::tls::VerifiedPeer;
-use crate::x509::date;
 
 /// One worker's table.
 #[derive(Debug, Default)]

@@ -12,6 +12,7 @@ use gateway_core::close_reason::CloseReason;
 use gateway_core::failure::{Failure, Level};
 use gateway_core::limits;
 use gateway_core::suppress::Suppressor;
+use gateway_x509::client_certificate;
 
 use super::audit::{Audit, Scene, Weight};
 use super::clients::Clients;
@@ -20,7 +21,6 @@ use super::event::{Event, Presented};
 use super::text::Text;
 use crate::config::Config;
 use crate::tls::{Negotiated, VerifiedPeer};
-use crate::x509::client_certificate;
 
 /// A worker's ear.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use gateway_core::block::BlockList;
 use gateway_core::limits;
 use gateway_core::lineage::ResumptionPolicy;
 use gateway_core::trust::Trust;
+use gateway_x509::chain::anchors;
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::CertifiedKey;
@@ -22,7 +23,6 @@ use super::tickets::Ticketer;
 use super::verifier::Verifier;
 use crate::config::{BackendTls, Config, Listener};
 use crate::crypto::KeyRing;
-use crate::x509::chain::anchors;
 
 /// The configuration of a listener: TLS 1.3, client certificates always, tickets with `keys` if there are any.
 pub fn server_config(

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use gateway_core::block::BlockList;
 use gateway_core::failure::Failure;
 use gateway_core::trust::Trust;
+use gateway_x509::client_certificate;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 
@@ -18,7 +19,6 @@ use super::peer::VerifiedPeer;
 use super::scratch::{self, Note};
 use super::verifier::{Verifier, explain};
 use crate::config::Config;
-use crate::x509::client_certificate;
 
 /// What another configuration would say of a listener's clients.
 #[derive(Debug)]

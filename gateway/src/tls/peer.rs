@@ -14,10 +14,10 @@ use gateway_core::identity::{Admission, IdentityLimits, Tenant};
 use gateway_core::lineage::Lineage;
 use gateway_core::revocation::Serial;
 use gateway_core::trust::{Objection, Trust};
+use gateway_x509::client_certificate;
 use rustls::HandshakeKind;
 
 use super::engine::Engine;
-use crate::x509::client_certificate;
 
 /// What a claim rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,11 +9,10 @@ use std::time::SystemTime;
 
 use gateway_core::certificate::{Certificate, Chain, Fingerprint};
 use gateway_core::limits;
+use gateway_x509::client_certificate::{self, ParsedCertificate};
 use lru::LruCache;
 use ring::digest::{Context, SHA256};
 use rustls::pki_types::CertificateDer;
-
-use crate::x509::client_certificate::{self, ParsedCertificate};
 
 /// One state of trust: roots, and what keys and signatures may be like. What was verified under one counts under no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

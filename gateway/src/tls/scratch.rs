@@ -9,11 +9,11 @@ use gateway_core::certificate::Chain;
 use gateway_core::failure::Failure;
 use gateway_core::handshake_record::Protection;
 use gateway_core::lineage::TicketRefusal;
+use gateway_x509::client_certificate::ParsedCertificate;
 
 use super::alert::AlertSecret;
 use super::peer::ClaimedPeer;
 use super::proven::Fresh;
-use crate::x509::client_certificate::ParsedCertificate;
 
 /// What the callbacks of one connection had to say. `claimed` also tells them: tickets are sealed with its lineage.
 #[derive(Debug, Default)]

@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime};
 use gateway_core::certificate::Chain;
 use gateway_core::failure::Failure;
 use gateway_core::revocation::{Revocation, Status};
+use gateway_x509::chain;
+use gateway_x509::{Judge, Refused, Roots, Search, Usage, Verified};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -16,8 +18,6 @@ use webpki::EndEntityCert;
 
 use super::{scratch, verifier};
 use crate::config::{BackendTls, Config};
-use crate::x509::chain;
-use crate::x509::{Judge, Refused, Roots, Search, Usage, Verified};
 
 /// Chain verification by webpki, then the revocation lists.
 #[derive(Debug)]

@@ -10,6 +10,8 @@ use gateway_core::failure::Failure;
 use gateway_core::limits;
 use gateway_core::lineage::Lineage;
 use gateway_core::trust::{Objection, Trust};
+use gateway_x509::client_certificate::{self, ParsedCertificate};
+use gateway_x509::{Refused, Roots, Search, Usage};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -24,8 +26,6 @@ use super::proven::{self, Era, Fresh, Proven};
 use super::scratch;
 use crate::config::{Config, Listener};
 use crate::crypto::KeyPolicy;
-use crate::x509::client_certificate::{self, ParsedCertificate};
-use crate::x509::{self, Refused, Roots, Search, Usage};
 
 /// Chain verification by webpki, then our own conditions.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Verifier {
             .map(|certificate| CertificateDer::from(&certificate[..]))
             .collect();
         // Before anything is parsed: every reader takes time for what a peer sends.
-        x509::within_bounds(&sent).map_err(refused)?;
+        gateway_x509::within_bounds(&sent).map_err(refused)?;
         // Read before the search, so that a refusal can say who was refused.
         let presented = client_certificate::parse(end_entity);
         if let Ok(presented) = &presented {

@@ -11,11 +11,11 @@ use std::time::SystemTime;
 use gateway_common::Ban;
 use gateway_core::limits;
 use gateway_files::{JsonFault, LockError, lock, make_private, reason, replace};
+use gateway_x509::file;
 use serde::{Deserialize, Serialize};
 
 use super::shown::source_name;
 use crate::config::Paths;
-use crate::x509::file;
 
 /// Why there are no notes, or none were made.
 #[derive(Debug, thiserror::Error)]

@@ -4,13 +4,13 @@
 use std::time::SystemTime;
 
 use gateway_core::revocation::{IssuerList, Revocation, StalePolicy};
+use gateway_x509::crl;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::{Encoded, Metrics, counter, gauge};
 use crate::config::{BackendTransport, Config};
-use crate::x509::crl;
 
 /// Labels that say where a list is in force: `listener` or `backend`, and its name.
 type Place<'a> = (&'static str, &'a str);

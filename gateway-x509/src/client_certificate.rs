@@ -181,7 +181,7 @@ fn write_names(text: &mut Bounded, names: &Certificate) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::x509::certificate::Facts;
+    use crate::certificate::Facts;
     use rcgen::{
         BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
         KeyUsagePurpose, SanType,

@@ -154,8 +154,7 @@ mod tests {
                     key.verify(read.tbs_certificate.as_ref(), &read.signature_value.data);
                 assert!(verified.is_ok());
                 assert_eq!(twin_of(&twin), Some(original.clone()));
-                let of =
-                    |der: &[u8]| crate::x509::client_certificate::fingerprint(&der.to_vec().into());
+                let of = |der: &[u8]| crate::client_certificate::fingerprint(&der.to_vec().into());
                 assert_eq!(fingerprint(&original, &parsed(&original)), Some(of(&twin)));
                 assert_eq!(fingerprint(&twin, &read), Some(of(&original)));
             }

@@ -555,7 +555,7 @@ mod tests {
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate.der()).unwrap();
-        let points = crate::x509::named_by_certificate(&parsed).into_iter();
+        let points = crate::named_by_certificate(&parsed).into_iter();
         points.map(|point| LinkPoint { link: 0, point }).collect()
     }
 
