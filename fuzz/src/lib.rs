@@ -8,7 +8,7 @@ pub mod ticket;
 use std::path::Path;
 use std::time::Duration;
 
-use gateway::pki::{Authority, Profile, Request};
+use gateway_pki::{Authority, Profile, Request};
 
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 

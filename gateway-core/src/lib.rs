@@ -2,6 +2,7 @@
 //!
 //! In: plain data and the time, as arguments. Out: a decision. Tests run on invented time, thousands of cases in a
 //! second. The crate cannot do what its dependencies cannot do.
+#![forbid(unsafe_code)]
 
 pub mod admission;
 pub mod alert;

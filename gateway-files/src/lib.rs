@@ -3,6 +3,7 @@
 //! In: the files a state was made of, each as it was when it was read. Out: which of them are different now, and since when.
 //! On a thread of its own for each watcher; never reads a configuration and never decides what a change means. Beside
 //! that, how commands write a file that others read: whole or not at all, one at a time; and how they connect to a socket's file.
+#![forbid(unsafe_code)]
 
 mod again;
 mod ears;

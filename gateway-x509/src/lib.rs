@@ -1,5 +1,6 @@
 //! Reading of certificates, chains, lists, requests and keys: what the bytes are, without deciding what they are good for.
 //! And the search for the path from a certificate to a CA, at a bounded price, on a worker inside a call into rustls.
+#![forbid(unsafe_code)]
 
 mod algorithm_names;
 mod candidate;

@@ -17,13 +17,13 @@ use std::time::{Duration, SystemTime};
 
 use gateway::config;
 use gateway::crypto::KeyRing;
-use gateway::pki::{Authority, Profile, Request};
-use gateway::rt::{AcceptStop, BufferPool, Listener, block_on};
 use gateway::tls::{self, Received, TlsStream};
 use gateway_core::record::{
     Aead, Batch, CONTENT_BYTES_MAX, Forged, HEADER_BYTES, Header, IV_BYTES, Opener, Peer, Sealer,
     Stop, Suite, TAG_BYTES, TrafficKey,
 };
+use gateway_pki::{Authority, Profile, Request};
+use gateway_rt::{AcceptStop, BufferPool, Listener, block_on};
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

@@ -1,8 +1,9 @@
 //! Portcullis, the shell around `gateway-core`: runtime, sockets, files and the command line.
 //!
 //! The modules follow a connection on its way through the program: `config` says what may exist, `server` accepts, `tls`
-//! proves the identity of the peer by what `x509` reads and `crypto` allows, `connection` keeps its place and its timers,
-//! `backend` connects and `relay` moves the bytes. `rt` alone touches the edges of the runtime; `telemetry` hears of everything.
+//! proves the identity of the peer by what `gateway-x509` reads and `crypto` allows, `connection` keeps its place and its
+//! timers, `backend` connects and `relay` moves the bytes. `telemetry` hears of everything.
+#![forbid(unsafe_code)]
 
 pub mod admin;
 pub mod backend;
@@ -12,11 +13,8 @@ pub mod config;
 pub mod connection;
 pub mod control;
 pub mod crypto;
-pub mod guard;
 pub mod local;
-pub mod pki;
 pub mod relay;
-pub mod rt;
 pub mod server;
 pub mod telemetry;
 pub mod tls;

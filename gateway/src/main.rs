@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 #[global_allocator]
-static MEMORY: gateway::rt::Memory = gateway::rt::Memory;
+static MEMORY: gateway_rt::Memory = gateway_rt::Memory;
 
 fn main() -> ExitCode {
-    gateway::rt::Memory::map_large_blocks();
+    gateway_rt::Memory::map_large_blocks();
     gateway::cli::main()
 }

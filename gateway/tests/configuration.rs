@@ -12,9 +12,9 @@ use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
 use gateway::config::{self, BackendTransport, ConfigErrors, Loaded};
-use gateway::pki::{Authority, Profile, Request};
 use gateway_core::certificate::Certificate;
 use gateway_core::limits;
+use gateway_pki::{Authority, Profile, Request};
 use proptest::prelude::*;
 use tempfile::TempDir;
 

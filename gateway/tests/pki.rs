@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
-use gateway::pki::{Authority, PkiError, Profile, Request};
+use gateway_pki::{Authority, PkiError, Profile, Request};
 use gateway_x509::certificate::Purposes;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use gateway::backend::Resolver;
 use gateway::config::{self, Config};
-use gateway::pki::{Authority, Profile, Request};
 use gateway::server::{Gateway, Ports, Privileges};
 use gateway_core::block::BlockList;
+use gateway_pki::{Authority, Profile, Request};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use gateway_core::failure::Failure;
+use gateway_guard::PortCount;
 use loadgen::fleet::AgentState;
 
 use crate::impostors::ImpostorState;
 use crate::metrics::Page;
 use crate::stage::Stage;
-use gateway::guard::PortCount;
 use gateway::server::Gateway;
 
 /// Where the numbers come from.

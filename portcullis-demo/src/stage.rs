@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use gateway_core::failure::Failure;
+use gateway_guard::Guard;
+use gateway_pki::{Authority, Issued, Profile, Request};
 use loadgen::client::Target;
 use loadgen::credentials::{Identity, roots};
 use loadgen::fleet::Agent;
@@ -18,8 +20,6 @@ use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use crate::impostors::Impostor;
-use gateway::guard::Guard;
-use gateway::pki::{Authority, Issued, Profile, Request};
 
 /// The agents: name, transport, tenant their rule gives them.
 const AGENTS: [(&str, Protocol, &str); 4] = [

@@ -13,6 +13,17 @@ use anyhow::{Context, Result, bail, ensure};
 
 use command::{cargo, program, root, run, run_quietly, target};
 
+/// Crates of ours that the example is made of.
+const OWN_CRATES: [&str; 7] = [
+    "gateway",
+    "gateway-common",
+    "gateway-core",
+    "gateway-files",
+    "gateway-guard",
+    "gateway-rt",
+    "gateway-x509",
+];
+
 /// How far a count may be from its figure, either way, in percent: another release of the compiler or of libc moves it a
 /// little, and some handshakes draw longer numbers than others.
 const TOLERANCE_PERCENT: f64 = 5.0;
@@ -132,7 +143,7 @@ fn build() -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--locked", "--package", "gateway"]);
     command.args(["--example", "instructions"]);
-    for name in ["gateway", "gateway-core", "gateway-common"] {
+    for name in OWN_CRATES {
         for setting in [
             "opt-level=2",
             "debug-assertions=false",

@@ -18,7 +18,7 @@ use command::{output, program, root};
 pub const OBJECT_NAME: &str = "portcullis.bpf.o";
 
 /// Folder of the repository that holds the object the gateway embeds.
-const OBJECT_FOLDER: &str = "gateway/ebpf";
+const OBJECT_FOLDER: &str = "gateway-guard/ebpf";
 
 /// File name of the hashes, beside the object.
 const HASHES_NAME: &str = "portcullis.bpf.o.sha256";
@@ -339,7 +339,7 @@ mod tests {
         type Change = fn(&Path);
         let changes: [(&str, Change); 6] = [
             ("object", |root| {
-                fs::write(root.join("gateway/ebpf/portcullis.bpf.o"), b"other").unwrap();
+                fs::write(root.join("gateway-guard/ebpf/portcullis.bpf.o"), b"other").unwrap();
             }),
             ("program", |root| {
                 let path = root.join("gateway-ebpf/src/main.rs");

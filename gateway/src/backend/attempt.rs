@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::rt::contain;
+use gateway_rt::contain;
 
 /// Takes what comes of an attempt that nobody waits for.
 type Note<T> = Box<dyn FnOnce(T)>;
@@ -102,7 +102,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::rt::on_each_driver;
+    use gateway_rt::on_each_driver;
 
     #[test]
     fn an_attempt_that_nobody_waits_for_comes_to_its_end_and_is_noted() {

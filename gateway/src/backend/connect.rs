@@ -16,6 +16,7 @@ use gateway_core::certificate::Chain;
 use gateway_core::descriptors::{Descriptor, Descriptors, Side};
 use gateway_core::limits;
 use gateway_core::server_trust::{ServerObjection, ServerTrust};
+use gateway_rt::{BufferPool, Presence, Socket};
 use rustix::io::Errno;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -24,7 +25,6 @@ use super::attempt::{Attempt, first_of};
 use super::proxy_protocol;
 use crate::config::{Backend, BackendTransport, Config, ProxyProtocol};
 use crate::connection::{PlainStream, Stream};
-use crate::rt::{BufferPool, Presence, Socket};
 use crate::tls::{self, BackendConfigs, Connected, HandshakeError, VerifiedPeer};
 
 /// The client on whose behalf a connection is made.
@@ -614,7 +614,7 @@ mod tests {
 
     #[test]
     fn a_server_whose_attempt_panics_is_tried_by_the_next_client() {
-        use crate::rt::on_each_driver;
+        use gateway_rt::on_each_driver;
         on_each_driver(async || {
             let server = SocketAddr::from(([127, 0, 0, 1], 4317));
             let known = Rc::new(Known::new(0));

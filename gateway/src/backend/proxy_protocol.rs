@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 
 use gateway_core::certificate::{Certificate, Identity, NameKind};
 use gateway_core::identity::Tenant;
+use gateway_rt::{Buffer, BufferPool, Socket};
 use proxy_header::{ProxiedAddress, ProxyHeader, SslInfo, Tlv};
 
 use super::Client;
-use crate::rt::{Buffer, BufferPool, Socket};
 use crate::tls::{TlsStream, sealable};
 
 /// Our own type (the range 0xE0 to 0xEF is for applications): the tenant.

@@ -9,9 +9,8 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use gateway_core::revocation::Serial;
+use gateway_pki::{Authority, Entry, Profile, RenewedKey, Request};
 use gateway_x509::date;
-
-use crate::pki::{Authority, Entry, Profile, RenewedKey, Request};
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 const DAYS_MAX: i64 = 100 * 365;

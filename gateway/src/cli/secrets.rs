@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use gateway_pki::{Authority, Profile, Request};
 use gateway_x509::{crl, crl_ranks, file};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -22,7 +23,6 @@ use super::guard::notes::Notes;
 use crate::blocks::BlockFile;
 use crate::config;
 use crate::crypto::load_ticket_keys;
-use crate::pki::{Authority, Profile, Request};
 
 /// Damaged files.
 const MUTATIONS: u32 = 10_000;

@@ -310,7 +310,7 @@ impl Watch {
 mod tests {
     use super::*;
     use crate::connection::Orders;
-    use crate::rt::block_on;
+    use gateway_rt::block_on;
     use std::rc::Rc;
 
     const LONG: Duration = Duration::from_secs(3600);

@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use gateway_core::delivery::DeliveryState;
 use gateway_core::limits;
+use gateway_rt::{Buffer, BufferPool, Presence, Socket};
 
 use super::lifetime::Writing;
-use crate::rt::{Buffer, BufferPool, Presence, Socket};
 use crate::tls::{Received, StreamError, TlsStream, sealable};
 
 /// Plain TCP, towards a backend.

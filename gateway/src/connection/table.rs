@@ -408,7 +408,7 @@ mod tests {
     #[test]
     fn every_connection_is_woken_at_its_own_time_and_those_that_are_gone_are_forgotten() {
         let all = Rc::new(Orders::default());
-        let woken = crate::rt::block_on(|_| {
+        let woken = gateway_rt::block_on(|_| {
             let all = Rc::clone(&all);
             async move {
                 let begin = Instant::now();

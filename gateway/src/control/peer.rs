@@ -4,8 +4,6 @@ use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 
-use crate::rt;
-
 /// The process at the other end of a Unix socket when it connected, unix(7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
@@ -22,7 +20,7 @@ impl Peer {
     /// # Errors
     /// When the socket is no Unix socket.
     pub fn of(socket: impl AsFd) -> io::Result<Self> {
-        let (process, user) = rt::peer_of(socket)?;
+        let (process, user) = gateway_rt::peer_of(socket)?;
         let process = u32::try_from(process).ok().filter(|process| *process != 0);
         Ok(Peer { user, process })
     }

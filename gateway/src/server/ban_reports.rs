@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use gateway_common::{BANS_MAX, Ban, BanEvent, Reason, Source};
 use gateway_core::limits;
+use gateway_guard::{BanNews, Events, GuardHandle, address_of, now_ns, source_of};
 
-use crate::guard::{BanNews, Events, GuardHandle, address_of, now_ns, source_of};
 use crate::telemetry::Audit;
 
 /// Keeps the kernel programs alive and reports the bans of `guard`. Never returns.

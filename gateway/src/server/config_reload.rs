@@ -20,7 +20,6 @@ use gateway_x509::{crl, crl_cache};
 
 use super::gateway::Gateway;
 use crate::config::{self, ListFiles, Unread};
-use crate::rt;
 
 /// Speaks to the reloader's thread, which ends by itself with the process.
 #[derive(Debug, Clone)]
@@ -142,7 +141,7 @@ struct Reloading {
 impl Reloading {
     fn run(mut self) {
         // A long list takes half a second of CPU, and a handshake should not wait for it where both have to share one.
-        if let Err(error) = rt::stand_back() {
+        if let Err(error) = gateway_rt::stand_back() {
             tracing::debug!(%error, "cannot lower the priority of reloads: they compete with the workers");
         }
         while let Some(mut cause) = self.next() {

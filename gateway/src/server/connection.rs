@@ -18,6 +18,8 @@ use gateway_core::failure::Failure;
 use gateway_core::limit::ByteRate;
 use gateway_core::limits;
 use gateway_core::sources::{Outcome, Refusal};
+use gateway_guard::{Pending, refusal_detail};
+use gateway_rt::Socket;
 use rustls::pki_types::CertificateDer;
 
 use super::context::WorkerContext;
@@ -28,9 +30,7 @@ use crate::backend::{Client, NotConnected, ServerFailure};
 use crate::config::{Config, Destination, Listener};
 use crate::connection::Share;
 use crate::connection::{Direction, Lifetime, Pace, Patience, Place, Reached, Stream, Watch};
-use crate::guard::{Pending, refusal_detail};
 use crate::relay::{Outcome as RelayOutcome, Progress, relay};
-use crate::rt::Socket;
 use crate::telemetry::{Event, Presented};
 use crate::tls::{self, Accepted, VerifiedPeer};
 

@@ -9,6 +9,8 @@ use std::time::{Instant, SystemTime};
 use gateway_core::close_reason::CloseReason;
 use gateway_core::descriptors::Descriptors;
 use gateway_core::failure::Failure;
+use gateway_guard::Gate;
+use gateway_rt::{Across, BufferPool};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -16,8 +18,6 @@ use super::evaluation::{judge, judge_newcomer};
 use super::state::{Seed, State};
 use crate::admin::Scrape;
 use crate::connection::{Judged, Order, Orders, Reached, Records};
-use crate::guard::Gate;
-use crate::rt::{Across, BufferPool};
 use crate::telemetry::{Event, Observer};
 use crate::tls::{Observed, VerifiedPeer};
 

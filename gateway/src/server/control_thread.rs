@@ -9,6 +9,8 @@ use std::time::{Instant, SystemTime};
 
 use gateway_core::clock::ClockWatch;
 use gateway_core::limits;
+use gateway_guard::GuardHandle;
+use gateway_rt::Mailbox;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 
@@ -16,8 +18,6 @@ use super::ban_reports;
 use super::descriptors::Budget;
 use super::message::Message;
 use crate::admin::{AdminSocket, Scrape, serve, serve_scrapes};
-use crate::guard::GuardHandle;
-use crate::rt::Mailbox;
 use crate::telemetry::{Audit, Health, Metrics, watch_expiry};
 
 /// What the control thread works with.

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::guard::GuardError;
+use gateway_guard::GuardError;
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]

@@ -11,6 +11,10 @@ use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
 use gateway_core::block::{Block, BlockList};
+use gateway_core::limits;
+use gateway_guard::{GuardError, GuardHandle, PortCount};
+use gateway_rt::{Mailbox, mailbox};
+use gateway_x509::crl_ranks;
 use tokio::sync::mpsc;
 
 use super::answers::{Asked, Taken};
@@ -27,8 +31,6 @@ use crate::admin::{AdminPlace, AdminSocket};
 use crate::backend::Resolver;
 use crate::config::{Config, ListFiles, Unread};
 use crate::connection::Records;
-use crate::guard::{GuardError, GuardHandle, PortCount};
-use crate::rt::{Mailbox, mailbox};
 use crate::telemetry::{self, Audit, BlocksInForce, Health, Metrics, WorkerCounters};
 
 /// A gateway that takes connections.

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 
 use gateway_core::sources::Policy;
+use gateway_guard::{Ground, Guard, GuardHandle, Plan, former_name};
 
 use super::error::StartError;
 use super::listen::{self, Bound, Ports};
 use super::privilege::Privileges;
 use crate::config::{Config, GuardMode};
-use crate::guard::{Ground, Guard, GuardHandle, Plan, former_name};
 
 /// Binds every listener, inside the cgroup that is followed, and attaches the kernel programs for their ports.
 pub(super) fn bind_and_guard(

@@ -8,7 +8,6 @@ use std::time::SystemTime;
 use gateway_core::authority::TrustDomain;
 use gateway_core::block::{Block, BlockList};
 use gateway_core::certificate::{Certificate, Chain, Fingerprint};
-use gateway_core::limits;
 
 use super::state::{Door, State};
 use crate::connection::{Orders, Reached};

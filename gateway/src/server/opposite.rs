@@ -8,11 +8,11 @@ use std::rc::Rc;
 
 use gateway_core::close_reason::CloseReason;
 use gateway_core::descriptors::Side;
+use gateway_rt::Socket;
 
 use super::context::WorkerContext;
 use crate::backend::Connection;
 use crate::connection::{PlainStream, Stream};
-use crate::rt::Socket;
 
 /// What a client has been connected with.
 pub(super) enum Opposite {

@@ -13,13 +13,13 @@ use gateway_core::block::BlockList;
 use gateway_core::descriptors::Descriptors;
 use gateway_core::limits;
 use gateway_core::trust::Trust;
+use gateway_rt::BufferPool;
 use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 use crate::backend::{Servers, Transport};
 use crate::config::{Config, Listener};
 use crate::crypto::KeyRing;
-use crate::rt::BufferPool;
 use crate::tls::{self, Observed};
 
 use super::error::StartError;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use gateway_core::block::BlockList;
+use gateway_guard::Guard;
 
 use super::descriptors;
 use super::error::StartError;
@@ -17,7 +18,6 @@ use crate::admin::AdminSocket;
 use crate::blocks::BlockFile;
 use crate::config::{Config, Paths};
 use crate::control::{AskError, Claim, Client, Status};
-use crate::guard::Guard;
 use crate::local;
 use crate::telemetry;
 

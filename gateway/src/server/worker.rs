@@ -13,7 +13,12 @@ use futures_util::future::{Either, select};
 use gateway_core::close_reason::CloseReason;
 use gateway_core::descriptors::Side;
 use gateway_core::graceful_close::drain_spread;
+use gateway_core::limits;
 use gateway_core::suppress::Suppressor;
+use gateway_guard::Gate;
+use gateway_rt::{
+    self, AcceptStop, Across, BufferPool, Mailbox, MailboxReceiver, Socket, block_on, contain,
+};
 use local_sync::oneshot;
 use tokio::sync::watch;
 
@@ -26,10 +31,6 @@ use super::pinning;
 use super::silent::SilentConnections;
 use super::state::{Seed, State, silent_max};
 use crate::connection::{Order, Records};
-use crate::guard::Gate;
-use crate::rt::{
-    self, AcceptStop, Across, BufferPool, Mailbox, MailboxReceiver, Socket, block_on, contain,
-};
 use crate::telemetry::{Audit, Event, Observer, WorkerCounters};
 
 /// What a worker is started with.
@@ -201,7 +202,7 @@ async fn drain(
 fn open(
     start: Start,
     own: Weak<Mailbox<Message>>,
-) -> std::io::Result<(Rc<WorkerContext>, Vec<rt::Listener>)> {
+) -> std::io::Result<(Rc<WorkerContext>, Vec<gateway_rt::Listener>)> {
     let Start {
         number,
         seed,
@@ -225,7 +226,7 @@ fn open(
     for (listener, socket) in config.listeners.iter().zip(sockets) {
         let silent = SilentConnections::new(silent_max(listener, config.workers.get()));
         opened.push((socket.local_addr()?, Rc::new(silent)));
-        listeners.push(rt::Listener::new(socket)?);
+        listeners.push(gateway_rt::Listener::new(socket)?);
     }
     let buffers = Rc::new(BufferPool::default());
     let state = Rc::new(State::new(seed, opened, &buffers));
@@ -253,7 +254,7 @@ fn open(
 async fn keep_door(
     worker: Rc<WorkerContext>,
     position: usize,
-    listener: rt::Listener,
+    listener: gateway_rt::Listener,
     stop: monoio::io::CancelHandle,
 ) {
     let mut complaints = Suppressor::new(1);

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use gateway_core::close_reason::CloseReason;
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
+use gateway_rt::Driver;
 
 use super::clients::Clients;
 use super::closing::CloseTimes;
@@ -18,7 +19,6 @@ use super::server_counts::ServerCounts;
 use crate::config::Config;
 use crate::connection::Direction;
 use crate::crypto::{cipher_suite_name, group_name};
-use crate::rt::Driver;
 use crate::tls::Negotiated;
 
 /// Upper bounds of the handshake duration histogram in seconds; one more bucket takes the rest.

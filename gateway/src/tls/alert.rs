@@ -6,12 +6,12 @@ use std::fmt;
 
 use gateway_core::alert::Alert;
 use gateway_core::record::Sealer;
+use gateway_rt::Buffer;
 use rustls::crypto::tls13::OkmBlock;
 use rustls::{KeyLog, SupportedCipherSuite};
 
 use super::scratch;
 use crate::crypto::key_of_secret;
-use crate::rt::Buffer;
 
 /// The traffic secret under which our first alert goes. It is zeroed when the handshake is over.
 pub(super) struct AlertSecret(Box<OkmBlock>);

@@ -5,6 +5,7 @@
 
 use gateway_core::handshake_record::{HandshakeScreen, RecordFault};
 use gateway_core::record::HEADER_BYTES;
+use gateway_rt::Buffer;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
@@ -12,7 +13,6 @@ use rustls::{CommonState, Error, ExtractedSecrets};
 
 use super::scratch;
 use super::session::{Kernel, Session};
-use crate::rt::Buffer;
 
 /// A rustls connection of either role, in its handshake.
 pub(super) struct Engine {

@@ -14,6 +14,7 @@ use gateway_core::handshake_record::RecordFault;
 use gateway_core::limits;
 use gateway_core::lineage::TicketRefusal;
 use gateway_core::protocol_detection::{DetectedProtocol, detect_protocol};
+use gateway_rt::{Buffer, BufferPool, Socket};
 use gateway_x509::client_certificate::ParsedCertificate;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -29,7 +30,6 @@ use super::proven;
 use super::scratch::{self, Note};
 use super::session::Session;
 use super::stream::{TlsStream, linger};
-use crate::rt::{Buffer, BufferPool, Socket};
 
 /// A client that is in.
 pub struct Accepted {

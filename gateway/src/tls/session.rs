@@ -10,6 +10,7 @@ use gateway_core::record::{
     Batch, HEADER_BYTES, KeyUpdateRequest, OpenError, Opener, Peer, SealError, Sealer, Stop,
     TrafficKey, UpdateBudget,
 };
+use gateway_rt::Buffer;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
@@ -17,7 +18,6 @@ use rustls::{Error, ExtractedSecrets, SupportedCipherSuite};
 
 use super::stream::StreamError;
 use crate::crypto::{Cipher, traffic_key};
-use crate::rt::Buffer;
 
 /// How the peer broke the protocol, or that it gave up.
 #[derive(Debug, thiserror::Error)]

@@ -9,9 +9,9 @@ use std::rc::Rc;
 
 use gateway_core::limits;
 use gateway_core::record::SealError;
+use gateway_rt::{Buffer, BufferPool, Socket};
 
 use super::session::{ProtocolError, ROOM_BEFORE, ROOM_BEHIND, Session};
-use crate::rt::{Buffer, BufferPool, Socket};
 
 /// Why a stream ended other than by close_notify.
 #[derive(Debug, thiserror::Error)]
@@ -173,7 +173,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::rt::{AcceptStop, Listener, on_each_driver};
+    use gateway_rt::{AcceptStop, Listener, on_each_driver};
 
     #[test]
     fn a_client_that_goes_on_sending_still_gets_what_it_was_sent() {

@@ -40,7 +40,7 @@ fn pins_of_a_version_that_named_them_after_the_configuration_file_go_on_under_th
     guarded.stop();
     let (name, pins) = (site.world.name(), "/sys/fs/bpf/portcullis");
     let file = site.world.folder().join("portcullis.toml");
-    let former = gateway::guard::former_name(&file);
+    let former = gateway_guard::former_name(&file);
     let layout = format!("v{}", gateway_common::LAYOUT_VERSION);
     site.shell(&format!(
         "mkdir {pins}/{layout} && mv {pins}/{name}/{layout} {pins}/{layout}/{former} && rmdir {pins}/{name}"

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use gateway::guard::{AttachMode, Attachment, Guard, GuardError, PortCount};
+use gateway_guard::{AttachMode, Attachment, Guard, GuardError, PortCount};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use crate::namespace::Namespace;

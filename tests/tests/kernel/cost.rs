@@ -4,8 +4,8 @@
 use std::net::TcpStream;
 use std::time::Instant;
 
-use gateway::guard::say;
 use gateway_common::{Reason, Settings, mode};
+use gateway_guard::say;
 use rustix::net::sockopt::{set_tcp_nodelay, tcp_nodelay};
 use socket2::SockRef;
 

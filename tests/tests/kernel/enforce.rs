@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use gateway::guard::say;
 use gateway_common::{
     Ban, DropReason, Listed, PacketVerdict, PassReason, Reason, Settings, Source, mode,
 };
+use gateway_guard::say;
 use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 use tests::eventually;

@@ -4,13 +4,13 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 
-use gateway::guard::say;
 use gateway_common::{
     BanEvent, DropReason, EVENTS_BYTES, Listed, Overflow, PacketVerdict, PassReason, Reason,
     Settings, Source, mode,
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
+use gateway_guard::say;
 use tests::eventually;
 
 use crate::programs::{Programs, now_ns, source};

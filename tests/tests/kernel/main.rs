@@ -23,7 +23,7 @@ use std::env;
 use std::fs;
 use std::path::PathBuf;
 
-use gateway::guard::EMBEDDED_OBJECT;
+use gateway_guard::EMBEDDED_OBJECT;
 
 /// The object under test: a freshly built one if the environment names it, as `cargo xtask test` does, else the one
 /// that the gateway carries.

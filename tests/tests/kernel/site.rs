@@ -6,10 +6,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use gateway::guard::say;
 use gateway_common::{
     Account, Ban, DropReason, PacketVerdict, PortCounter, Reason, Settings, mode,
 };
+use gateway_guard::say;
 use socket2::SockRef;
 use tests::eventually;
 

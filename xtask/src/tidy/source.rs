@@ -10,7 +10,7 @@ const LINES_MAX: usize = 600;
 const LONGER: [(&str, &str); 0] = [];
 
 /// The only folders that may hold `unsafe` blocks; `[workspace.lints]` denies it everywhere else as well.
-const UNSAFE_FOLDERS: [&str; 3] = ["gateway/src/rt/", "gateway/src/guard/", "gateway-ebpf/"];
+const UNSAFE_FOLDERS: [&str; 3] = ["gateway-rt/", "gateway-guard/", "gateway-ebpf/"];
 
 #[test]
 fn every_file_opens_with_its_place_in_the_flow() {
@@ -67,7 +67,7 @@ fn the_unsafe_keyword_stands_in_named_folders_only() {
         }));
     }
     assert_none(
-        "`unsafe` lives in rt, guard and the kernel program",
+        "`unsafe` lives in gateway-rt, gateway-guard and the kernel program",
         &complaints,
     );
 }

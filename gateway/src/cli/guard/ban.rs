@@ -9,6 +9,7 @@ use anyhow::ensure;
 use clap::Args;
 use gateway_common::Ban as Sentence;
 use gateway_core::limits;
+use gateway_guard::{Pins, now_ns};
 use serde::Serialize;
 
 use super::notes::{Note, Notes, NotesError};
@@ -16,7 +17,6 @@ use super::shown::{seconds, source_name, source_of, whole_seconds};
 use super::snapshot::Snapshot;
 use super::{Common, NOT_ACTED_BY};
 use crate::config::Paths;
-use crate::guard::{self, Pins, now_ns};
 
 /// Arguments of `portcullis guard ban`.
 #[derive(Debug, Args)]
@@ -93,7 +93,7 @@ impl Ban {
         let note = Note::new(&self.source, &ban, by, self.reason);
         // The note first: whoever sees the ban sees why.
         let noted = note_down(&paths, note, &snapshot);
-        maps.ban(guard::source_of(self.source), ban)?;
+        maps.ban(gateway_guard::source_of(self.source), ban)?;
         if let Err(error) = noted {
             eprintln!("portcullis: the ban holds, but its reason is not recorded: {error}");
         }
@@ -133,7 +133,7 @@ impl Unban {
         let whom = source_name(&self.source);
         let debt_points = debt_points(&snapshot, &self.source);
         // One that is over makes the next one longer: that is lifted too.
-        let had_ban = maps.unban(guard::source_of(self.source))?;
+        let had_ban = maps.unban(gateway_guard::source_of(self.source))?;
         ensure!(
             had_ban || debt_points > 0.0,
             "{whom} is not banned and has no points: see `portcullis guard sources`"

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use gateway_guard::{Attachment, Pins, former_name};
 use serde::Serialize;
 
 use super::Common;
 use super::snapshot::{Heartbeat, Snapshot};
 use super::status::Place;
-use crate::guard::{Attachment, Pins, former_name};
 
 /// Arguments of `portcullis guard detach`.
 #[derive(Debug, Args)]

@@ -7,8 +7,6 @@ use comfy_table::{Table, presets};
 use gateway_common::mode;
 use ipnet::IpNet;
 
-use crate::guard;
-
 /// Why an argument is no source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoSource {
@@ -40,7 +38,7 @@ pub fn source_of(text: &str) -> Result<IpAddr, NoSource> {
 
 /// The address that the source of an address goes by.
 fn first_address(address: IpAddr) -> IpAddr {
-    guard::address_of(guard::source_of(address))
+    gateway_guard::address_of(gateway_guard::source_of(address))
 }
 
 /// The name of a source: an IPv4 address, or an IPv6 network.

@@ -8,11 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use gateway_common::{Account, Overflow, Settings, mode};
 use gateway_core::sources::SourceState;
-use rustix::net::netdevice::index_to_name;
-
-use crate::guard::{
+use gateway_guard::{
     AttachMode, Attachment, GuardError, LIFE_NS, Maps, Pins, PortCount, address_of, now_ns,
 };
+use rustix::net::netdevice::index_to_name;
 
 /// What the guard knows at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,8 +178,8 @@ fn attachment((index, mode): (u32, AttachMode)) -> Attachment {
 #[cfg(test)]
 pub mod samples {
     use super::*;
-    use crate::guard::AttachMode;
     use gateway_common::{Ban, DropReason, PacketVerdict, PassReason, PortCounter, Reason};
+    use gateway_guard::AttachMode;
 
     pub const SECOND_NS: u64 = 1_000_000_000;
     pub const NOW_NS: u64 = 5000 * SECOND_NS;

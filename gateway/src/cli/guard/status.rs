@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use clap::Args;
 use gateway_common::{DropReason, PacketVerdict, PassReason, PortCounter, Reason};
+use gateway_guard::{Attachment, LIFE_NS, PortCount};
 use serde::Serialize;
 
 use super::shown::{mode_name, seconds, table};
 use super::snapshot::{Heartbeat, Snapshot};
 use super::{Common, NOT_ACTED_BY};
-use crate::guard::{Attachment, LIFE_NS, PortCount};
 
 /// Arguments of `portcullis guard status`.
 #[derive(Debug, Args)]

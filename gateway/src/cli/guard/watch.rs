@@ -11,6 +11,7 @@ use clap::Args;
 use gateway_common::{Ban, PortCounter};
 use gateway_core::limits;
 use gateway_core::sources::SourceState;
+use gateway_guard::PortCount;
 use serde::Serialize;
 
 use super::Common;
@@ -19,7 +20,6 @@ use super::notes::Notes;
 use super::shown::{mode_name, seconds, source_name, whole_seconds};
 use super::snapshot::{Heartbeat, Snapshot};
 use super::status::Port;
-use crate::guard::PortCount;
 
 /// Arguments of `portcullis guard watch`.
 #[derive(Debug, Args)]

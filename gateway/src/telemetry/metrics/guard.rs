@@ -3,12 +3,12 @@
 
 use gateway_common::{DropReason, Overflow, PacketVerdict, PassReason, Reason};
 use gateway_core::sources::{Refusal, SourceState};
+use gateway_guard::{Book, GuardError, Maps, PortCount, now_ns};
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::{Encoded, Metrics, counter, gauge};
-use crate::guard::{Book, GuardError, Maps, PortCount, now_ns};
 
 impl Metrics {
     pub(super) fn encode_guard(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {

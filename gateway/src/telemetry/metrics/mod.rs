@@ -22,18 +22,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use gateway_core::descriptors::Descriptors;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::registry::Registry;
 
 pub use blocks::BlocksInForce;
+use gateway_core::descriptors::Descriptors;
+use gateway_guard::GuardHandle;
 
 use super::audit::Audit;
 use super::counters::{ListenerCounters, WorkerCounters};
 use crate::config::{Config, Listener};
 use crate::connection::Records;
-use crate::guard::GuardHandle;
 
 /// Whether the gateway takes new connections.
 #[derive(Debug, Default)]

@@ -89,7 +89,7 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rt::{Buffer, on_each_driver};
+    use crate::{Buffer, on_each_driver};
     use std::time::Duration;
 
     #[test]

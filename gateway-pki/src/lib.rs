@@ -1,6 +1,7 @@
 //! A small certificate authority on disk, for the demo, tests and small fleets, and the reading of certificate files.
 //! In: a directory and what to issue. Out: PEM files. On the main thread, never on a worker; never overwrites a file,
 //! but the register of the revoked, the list made from it, and a certificate that is renewed, of which a copy is kept.
+#![forbid(unsafe_code)]
 
 mod authority;
 mod csr;

@@ -81,7 +81,7 @@ impl<T> MailboxReceiver<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rt::on_each_driver;
+    use crate::on_each_driver;
 
     #[test]
     fn messages_from_another_thread_arrive_in_order_and_none_is_lost() {

@@ -1,4 +1,4 @@
-//! The only place that touches the runtime's sharp edges.
+//! The only crate that touches the edges of the runtime.
 //!
 //! In: sockets and futures. Out: reads, writes, accepts and messages that cannot lose bytes, leak sockets or take a
 //! worker down. On every worker; nothing here is shared between threads except the sending side of a mailbox.
@@ -34,8 +34,8 @@ pub use runtime::{Driver, block_on};
 pub use socket::{Presence, Socket};
 
 /// Runs a test on the best driver and on epoll.
-#[cfg(test)]
-pub(crate) fn on_each_driver(test: impl AsyncFn()) {
+#[doc(hidden)]
+pub fn on_each_driver(test: impl AsyncFn()) {
     block_on(|_| test()).expect("a ring can be made");
     runtime::block_on_epoll(|_| test()).expect("epoll is always there");
 }

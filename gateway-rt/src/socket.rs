@@ -320,7 +320,7 @@ impl Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rt::{AcceptStop, Listener, on_each_driver};
+    use crate::{AcceptStop, Listener, on_each_driver};
 
     async fn pair_on_this_worker() -> (Socket, Socket) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -88,7 +88,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::rt::{mailbox, on_each_driver};
+    use crate::{mailbox, on_each_driver};
 
     #[test]
     fn what_another_thread_gives_back_is_had_by_the_task_that_waits_and_one_that_gave_up_takes_nothing()

@@ -27,7 +27,7 @@ fn message(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rt::block_on;
+    use crate::block_on;
 
     #[test]
     fn a_panic_in_one_task_leaves_the_worker_running() {
