@@ -1,4 +1,4 @@
-//! The plain TCP servers that stand behind the measured proxy: `echo`, `sink`, `source`.
+//! The plain TCP servers behind the measured proxy: `echo`, `sink`, `source`.
 //! In: connections from the proxy. Out: the bytes each kind owes, and counts. On one thread of their own.
 //! An idle connection holds no buffer, so that thousands of them cost this process little.
 

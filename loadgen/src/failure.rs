@@ -23,7 +23,7 @@ pub enum FailureKind {
     Connect,
     /// The server sent this TLS alert.
     Alert(AlertDescription),
-    /// The server's certificate was not accepted by us.
+    /// We did not accept the server's certificate.
     ServerCertificate,
     /// Any other error of the TLS layer on our side.
     Tls,
@@ -47,7 +47,7 @@ pub enum FailureKind {
     HttpStatus(u16),
     /// gRPC status other than OK.
     GrpcStatus(tonic::Code),
-    /// A reply that is not the protocol's.
+    /// A reply that breaks the protocol.
     Protocol,
     /// The receiver acknowledged the request but refused records in it.
     Rejected,
@@ -57,9 +57,9 @@ pub enum FailureKind {
     NotMade,
     /// The server accepted a client that it must not accept.
     LetIn,
-    /// A client that had to be refused was, but for another reason than its own.
+    /// The server refused a client that it must refuse, but for another reason.
     WrongRefusal,
-    /// What a run was to show never happened in it.
+    /// The run never tried what it had to show.
     Untried,
 }
 

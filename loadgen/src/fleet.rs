@@ -1,6 +1,6 @@
 //! A fleet of agents that send OTLP until stopped, each with its own identity and live counters.
 //! In: agents with their targets. Out: counters that any thread may read. On one thread of its own.
-//! It is what the demo drives; the `otlp` scenario measures, this one only runs.
+//! The demo drives it. The `otlp` scenario measures; this one only runs.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +24,7 @@ pub struct Agent {
     pub service_name: String,
     /// Transport.
     pub protocol: Protocol,
-    /// Where it sends to. Its first identity is the agent's; its protocols must fit the transport.
+    /// The server that it sends to. The first identity is the agent's; the protocols must fit the transport.
     pub target: Target,
     /// Pause between two requests.
     pub interval: Duration,

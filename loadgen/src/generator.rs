@@ -1,5 +1,6 @@
 //! Whether the generator's own figures can be trusted: how busy its threads were, and how late.
-//! In: the kernel's accounts of each thread (/proc), wake-ups that should be punctual. Out: `Generator`, with its doubts.
+//! In: the kernel's accounts of each thread (/proc), wake-ups that should be punctual. Out: `Generator`, with its
+//! doubts.
 //!
 //! A generator that is short of CPU measures itself: replies wait in its sockets, and turns start late. Two things show
 //! it, each without the other. A thread that runs, or waits for a CPU, nearly all the time has nothing to spare. And
@@ -20,7 +21,7 @@ use crate::timer::Timer;
 /// From this share of the time on a thread has nothing left to give.
 const BUSY_MAX: f64 = 0.9;
 
-/// The share of the time that a thread may wait for a CPU before somebody else is to blame.
+/// The share of the time that a thread may wait for a CPU before another process is to blame.
 const WAITING_MAX: f64 = 0.2;
 
 /// Later than this share of the latency at the same quantile, lag distorts what is measured.

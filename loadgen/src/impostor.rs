@@ -1,5 +1,5 @@
-//! An attempt to get in, and what the TLS layer said to it.
-//! In: a target, with whatever identity the impostor has. Out: `Attempt`. Blocks its caller, bounded by the timeout.
+//! One attempt of an impostor to connect, and the answer of the TLS layer.
+//! In: a target, with the identity of the impostor, if any. Out: `Attempt`. Blocks its caller, bounded by the timeout.
 
 use std::io;
 
@@ -13,7 +13,7 @@ pub enum Attempt {
     LetIn,
     /// The server refused; the failure holds its alert, if it sent one.
     Refused(Failure),
-    /// There was no answer to judge by: no connection, or a timeout.
+    /// There was no verdict: no connection, or a timeout.
     Unknown(Failure),
 }
 

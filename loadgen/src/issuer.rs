@@ -47,7 +47,7 @@ pub enum Edition {
 pub struct Entries {
     /// Identities 1 up to this one.
     pub identities: u64,
-    /// Serial numbers of 16 bytes that belong to nobody.
+    /// Serial numbers of 16 bytes that no identity has.
     pub others: u64,
 }
 
@@ -64,7 +64,7 @@ impl Authority {
         Ok(Self { issuer })
     }
 
-    /// A CA that nobody trusts, and whose key is gone with the process.
+    /// A CA that no server trusts. Its key ends with the process.
     pub fn ephemeral() -> Result<Self> {
         let mut parameters = CertificateParams::default();
         parameters

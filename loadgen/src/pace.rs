@@ -49,7 +49,7 @@ impl Pace {
         scheduled.saturating_sub(self.started.load(Ordering::Relaxed))
     }
 
-    /// Where turn `index` stands in the schedule, from the start; `None` is as soon as possible.
+    /// The time of turn `index` in the schedule, from the start; `None` is as soon as possible.
     fn offset(&self, index: u64) -> Option<Duration> {
         self.rate
             .map(|rate| Duration::from_secs_f64(index as f64 / rate))

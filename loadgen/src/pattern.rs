@@ -26,7 +26,7 @@ pub(crate) fn run_at(offset: u64, length: u64) -> &'static [u8] {
     &BYTES[start..end]
 }
 
-/// Whether `bytes` are those that stand at `offset`.
+/// Whether `bytes` are the pattern at `offset`.
 pub(crate) fn matches(offset: u64, bytes: &[u8]) -> bool {
     let (mut offset, mut rest) = (offset, bytes);
     while !rest.is_empty() {
@@ -41,7 +41,7 @@ pub(crate) fn matches(offset: u64, bytes: &[u8]) -> bool {
     true
 }
 
-/// Fills `buffer` with what stands at `offset`.
+/// Fills `buffer` with the pattern at `offset`.
 pub(crate) fn fill(offset: u64, buffer: &mut [u8]) {
     let mut filled = 0;
     while filled < buffer.len() {

@@ -121,7 +121,7 @@ impl Drop for Arrivals {
 }
 
 impl Worker {
-    /// Waits for a free place among the connections being opened. Hold it until the connection stands.
+    /// Waits for a free place among the connections being opened. Hold it until the connection is open.
     pub(crate) async fn connecting(&self) -> tokio::sync::OwnedSemaphorePermit {
         self.connecting
             .clone()
@@ -232,7 +232,7 @@ impl Worker {
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Notes something in the second in which it happens; what happens before the common start has none.
+    /// Notes an event in its second after the common start. Notes nothing before that.
     pub(crate) fn count_second(&self, tally: &mut Tally, change: impl FnOnce(&mut tally::Second)) {
         if let Some(start) = self.start {
             change(tally.second(start.elapsed()));

@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn an_address_of_somebody_else_is_found_before_the_flood() {
         sources("127.0.0.2-127.0.0.20").ensure_own().unwrap();
-        // Of TEST-NET-3, RFC 5737: nobody's.
+        // Of TEST-NET-3 (RFC 5737), which no host has.
         let error = sources("127.0.0.2,203.0.113.9").ensure_own().unwrap_err();
         assert!(error.to_string().contains("203.0.113.9"), "{error}");
     }

@@ -35,15 +35,15 @@ pub(super) enum Command {
     Stream(Stream),
     /// Small messages to `backend echo` and back over held connections.
     Echo(Echo),
-    /// Authenticated connections that are held and say nothing.
+    /// Authenticated connections that are held and send nothing.
     Idle(Idle),
-    /// Live connections that are held until the server ends them, with a journal of who was cut off when.
+    /// Connections that are held until the server closes them, with a journal of every close.
     Hold(Hold),
-    /// Clients that do not want in but want the server busy. Only at loopback, or inside a network namespace.
+    /// Clients that do not want in but keep the server busy. Only at loopback, or inside a network namespace.
     Flood(super::flood::Flood),
     /// OTLP exports by several agents, each acknowledged or counted as failed.
     Otlp(Otlp),
-    /// A plain TCP server to stand behind the measured one.
+    /// A plain TCP server to run behind the measured one.
     Backend(Backend),
     /// An OTLP receiver that counts what arrives; GET /stats on its HTTP port answers with JSON.
     Receiver(Receiver),
@@ -62,16 +62,17 @@ pub(super) struct Handshake {
     /// Full handshakes, or resumed ones.
     #[arg(long, value_enum, default_value = "full")]
     pub(super) mode: Mode,
-    /// Both kinds in one run: the share of the handshakes that are resumed, from 0 to 1. Their figures stand apart.
+    /// Both kinds in one run: the share of the handshakes that are resumed, from 0 to 1. Each kind has its own figures.
     #[arg(long, value_name = "SHARE", conflicts_with = "mode")]
     pub(super) resume_ratio: Option<f64>,
-    /// Show another identity in every handshake, in turn through all of them, so that no server knows one from before.
+    /// Present another identity in each handshake, in turn through all of them, so that every client is new to the
+    /// server.
     #[arg(long, conflicts_with_all = ["resume_ratio", "rotate_at", "plaintext"])]
     pub(super) identity_per_handshake: bool,
     /// What proves that the server accepted the client; under TLS 1.3 a finished handshake does not.
     #[arg(long, value_enum, default_value = "close")]
     pub(super) confirm: Confirm,
-    /// Fail resumed handshakes that were not.
+    /// Count a resumed handshake as failed if it was a full one.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(super) verify_resumed: bool,
 }
@@ -120,8 +121,8 @@ pub(super) struct Hold {
     /// At the end, connect once more as each client, with the ticket of its held connection.
     #[arg(long)]
     pub(super) come_back: bool,
-    /// File for one line per close and return: what, who, Unix time in microseconds, how. It is made when all
-    /// connections stand and filled at the end.
+    /// File for one line per close and return: what, identity, Unix time in microseconds, how. It is made when all
+    /// connections are open and filled at the end.
     #[arg(long, value_name = "FILE")]
     pub(super) journal: Option<PathBuf>,
 }
@@ -156,7 +157,7 @@ pub(super) struct Backend {
     /// Address to listen on; port 0 chooses one and prints it.
     #[arg(long, value_name = "ADDRESS", value_parser = parse_listen)]
     pub(super) listen: SocketAddr,
-    /// Hold each echo back for so long: a server whose speed is known, to try the load generator itself.
+    /// Delay each echo by this time: a server of known speed, to try the load generator itself.
     #[arg(long, value_name = "DURATION")]
     pub(super) delay: Option<humantime::Duration>,
     #[command(flatten)]
@@ -186,10 +187,10 @@ pub(super) struct Crl {
     /// Its key, PEM.
     #[arg(long, value_name = "FILE")]
     pub(super) authority_key: PathBuf,
-    /// Take back the first so many identities that `--issue` makes.
+    /// Revoke this many of the identities that `--issue` makes, from the first on.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(super) identities: u64,
-    /// Take back so many serial numbers that belong to nobody.
+    /// Revoke this many serial numbers that no identity has.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(super) others: u64,
     /// Where to write it.
@@ -210,14 +211,14 @@ pub(super) struct Common {
     pub(super) output: Output,
 }
 
-/// Who connects, and to whom.
+/// The servers, and the identities that connect to them.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Client")]
 pub(super) struct Client {
-    /// Server under load; may be repeated, for several that serve the same and are taken in turn by the connections.
+    /// Server under load; may be repeated, for several that serve the same. The connections take them in turn.
     #[arg(long, value_name = "HOST:PORT", required = true, value_delimiter = ',')]
     pub(super) target: Vec<String>,
-    /// No TLS: the same work over plain TCP, towards a server that expects it. The baseline that shows what TLS costs.
+    /// No TLS: the same work over plain TCP, to a server that expects it. The baseline that shows what TLS costs.
     #[arg(long, conflicts_with_all = ["ca", "certificate", "key", "identities", "issue", "server_name", "alpn", "cipher_suite", "group"])]
     pub(super) plaintext: bool,
     /// CA of the server's certificate, PEM; may be repeated.
@@ -261,30 +262,30 @@ pub(super) struct Client {
     /// Bound on each connection attempt, echo or export.
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub(super) timeout: humantime::Duration,
-    /// Take an end of a connection without close_notify for an end, as servers make it that answer ours with none. What
-    /// is missing then shows by its amount alone.
+    /// Accept the end of a connection without close_notify, for servers that do not answer ours. Missing bytes then
+    /// show by their number alone.
     #[arg(long)]
     pub(super) allow_abrupt_end: bool,
-    /// Addresses to come from, in turn: ADDRESS, FIRST-LAST, several with commas, all of them this host's own. A number
-    /// is so many of 127.0.0.0/8 for a target there, for enough ports (32 by default).
+    /// Source addresses, in turn: ADDRESS, FIRST-LAST, several with commas, all of them this host's own. A number N is
+    /// the first N of 127.0.0.0/8 for a target there, for enough ports (32 by default).
     #[arg(long, value_name = "ADDRESSES")]
     pub(super) sources: Option<Origin>,
     #[command(flatten)]
     pub(super) refused: Refused,
 }
 
-/// Clients that must be refused, beside those that must not.
+/// Clients that the server must refuse, beside clients that it must accept.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Refusals")]
 pub(super) struct Refused {
-    /// Share of the connections, from 0 to 1, that show certificates which are on the server's revocation list: the
-    /// first of those from --issue, the same share of them. `crl --identities` makes the list.
+    /// Share of the connections, from 0 to 1, that present revoked certificates: the first ones of --issue, the
+    /// same share of them. `crl --identities` makes the revocation list for the server.
     #[arg(long, value_name = "SHARE", requires = "issue")]
     pub(super) revoked_share: Option<f64>,
-    /// Share of the connections, from 0 to 1, that show certificates which have ended; they are made with --issue.
+    /// Share of the connections, from 0 to 1, that present expired certificates, made with --issue.
     #[arg(long, value_name = "SHARE", requires = "issue")]
     pub(super) expired_share: Option<f64>,
-    /// The failure that a revoked client must get; any other one, and none, fails the run.
+    /// The failure that a revoked client must get. Another failure or none fails the run.
     #[arg(
         long,
         value_name = "FAILURE",
@@ -304,8 +305,8 @@ pub(super) struct Refused {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Rotation")]
 pub(super) struct Rotation {
-    /// Replace the identities so long after the start: held connections are ended and opened again as the new ones.
-    /// Unless the following say otherwise, they are those of --issue with new keys and certificates.
+    /// Replace the identities this long after the start: each connection ends and opens again with its new identity.
+    /// By default the new identities are those of --issue with new keys and certificates.
     #[arg(long, value_name = "DURATION", conflicts_with = "plaintext")]
     pub(super) rotate_at: Option<humantime::Duration>,
     /// The new identities: a folder as for --identities.
@@ -330,12 +331,12 @@ pub(super) struct Rotation {
     pub(super) rotate_authority_key: Option<PathBuf>,
 }
 
-/// Where connections come from, as given.
+/// The source addresses of connections, as given.
 #[derive(Debug, Clone)]
 pub(super) enum Origin {
-    /// So many addresses of the loopback network.
+    /// This many addresses of the loopback network.
     Loopback(u8),
-    /// These.
+    /// These addresses.
     Addresses(Sources),
 }
 
@@ -389,11 +390,11 @@ pub(super) struct Span {
     pub(super) duration: Option<humantime::Duration>,
 }
 
-/// What is measured and how it is said.
+/// What is measured and how it is printed.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Result")]
 pub(super) struct Output {
-    /// Process of the server, for CPU time and memory per unit of work; may be repeated, the sum is taken.
+    /// Process of the server, for CPU time and memory per unit of work; may be repeated, and then they are added up.
     #[arg(long, value_name = "PID")]
     pub(super) server_pid: Vec<u32>,
     /// Print JSON instead of a table.
@@ -402,7 +403,7 @@ pub(super) struct Output {
     /// Write the report to this file as well, as a page with charts.
     #[arg(long, value_name = "FILE")]
     pub(super) html: Option<PathBuf>,
-    /// Exit with 1 also when the load generator itself was too busy or too late for its figures to be trusted.
+    /// Exit with 1 also when the load generator was too busy or too late for trustworthy figures.
     #[arg(long)]
     pub(super) fail_when_untrusted: bool,
     /// Exit with 0 although units of work failed.

@@ -25,11 +25,11 @@ pub(super) struct Flood {
     /// Application protocols to offer, in order; may be repeated.
     #[arg(long, value_name = "PROTOCOL", value_delimiter = ',')]
     alpn: Vec<String>,
-    /// Addresses to come from, in turn: ADDRESS, FIRST-LAST, several with commas. They must be this host's own, but for
+    /// Source addresses, in turn: ADDRESS, FIRST-LAST, several with commas. They must be this host's own, but for
     /// `syn`, which forges them (198.18.0.0-198.19.255.255 by default).
     #[arg(long, value_name = "ADDRESSES")]
     sources: Option<Sources>,
-    /// Close a connection that the server has left open for so long.
+    /// Close a connection that the server has left open for this time.
     #[arg(long, value_name = "DURATION", default_value_t = limits::FLOOD_TIMEOUT_DEFAULT.into())]
     timeout: humantime::Duration,
     /// Attempts per second, whatever the server does.

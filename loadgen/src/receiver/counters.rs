@@ -47,7 +47,7 @@ pub struct Records {
     pub log_records: u64,
 }
 
-/// Records of one sender, by what its resource says of it.
+/// Records of one sender, which its resource attributes name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceStats {
     /// Resource attribute `service.name`, or empty.

@@ -1,5 +1,5 @@
-//! Where and how a run was made: what somebody needs who wants to believe its figures, or repeat them. In: this process and
-//! /proc. Out: words. Once, when the report is written.
+//! The host and the command of a run, for readers who judge its figures or repeat them. In: this process and /proc.
+//! Out: text. Once, when the report is written.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! What a report says of several units together, for machines. In: figures of a tally. Out: rates, percentiles, curves.
+//! Figures over several units, for machines. In: figures of a tally. Out: rates, percentiles, curves.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A report as one page with charts, to be sent to whoever was not there. In: a `Report`. Out: HTML that loads nothing.
+//! A report as one page with charts, which can be sent alone. In: a `Report`. Out: HTML that loads nothing.
 
 use ::report::{Across, Bars, Lines, Page, Section, Span, Table};
 use time::OffsetDateTime;

@@ -1,4 +1,4 @@
-//! The result of a run, as a table for people, JSON for machines and a page for those who were not there.
+//! The result of a run: a table for the terminal, JSON for machines, a page to pass on.
 //! In: an `Outcome` with the plan it came from. Out: text. Divides, never measures.
 
 mod environment;
@@ -42,7 +42,7 @@ pub enum Unit {
     Attempt,
 }
 
-/// What the load was spoken over.
+/// What carried the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
@@ -52,7 +52,7 @@ pub enum Transport {
     Plaintext,
 }
 
-/// Whom a run was about.
+/// The servers and identities of a run.
 pub(crate) struct Subject<'a> {
     /// Servers under load, as given.
     pub(crate) name: &'a str,
@@ -98,7 +98,7 @@ pub struct Report {
     pub per_second: f64,
     /// Latency of the completed units; null when there are none, and for idle connections.
     pub latency: Option<Latency>,
-    /// The phases of all connections that were to be served, also those of the preparation, by kind of connection.
+    /// The phases of all connections that the server must accept, the preparation included, by kind of connection.
     pub phases: BTreeMap<Kind, PhaseTimes>,
     /// Full and resumed handshakes apart; empty where a run has only one kind.
     pub handshakes: BTreeMap<Kind, Part>,
@@ -106,7 +106,7 @@ pub struct Report {
     pub targets: BTreeMap<String, Part>,
     /// What a replacement of the identities brought; null without one.
     pub rotation: Option<RotationReport>,
-    /// What became of clients that must be refused; they are in none of the other figures, but for failures.
+    /// The outcome of clients that the server must refuse. The other figures leave them out, except failures.
     pub refusals: BTreeMap<Flaw, Refusals>,
     /// What happened in each second from the common start.
     pub seconds: Vec<Second>,
@@ -305,7 +305,7 @@ impl Report {
         }
     }
 
-    /// Whether there was work and all of it succeeded; to refuse whom one must is work.
+    /// Whether there was work and all of it succeeded. A refusal that had to be is work.
     pub fn is_good(&self) -> bool {
         let refused = self.refusals.values().any(|one| one.as_expected > 0);
         self.failed == 0 && (self.completed > 0 || refused)
@@ -360,7 +360,7 @@ impl Unit {
 }
 
 fn unix_us(moment: SystemTime) -> u64 {
-    // A clock before 1970 is one that nobody has set.
+    // A clock before 1970 was never set.
     let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

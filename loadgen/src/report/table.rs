@@ -51,7 +51,7 @@ impl Report {
             rows.add("negotiated", negotiated);
         }
         let identities = match self.identities {
-            0 if self.transport == Transport::Plaintext => "nobody to identify".to_owned(),
+            0 if self.transport == Transport::Plaintext => "no identity".to_owned(),
             0 => "no client certificate".to_owned(),
             1 => "1 client identity".to_owned(),
             count => format!("{count} client identities"),

@@ -1,8 +1,8 @@
-//! Live connections that are held until their server ends them: who was cut off, when, and who comes back how?
+//! Connections that are held until their server closes them: which clients lost theirs, when, and how they return.
 //! In: a server with an echo behind it, an identity for each connection. Out: counts, and a journal of every close.
 //!
-//! A close is no failure here but what is looked for. Each connection proves with an echo that it stands before the
-//! hold begins. Afterwards each client, cut off or not, may try to come back with the ticket of its held connection.
+//! A close is no failure here: the scenario looks for it. Each connection proves with an echo that it works before the
+//! hold begins. Afterwards each client, closed or not, may try to return with the ticket of its held connection.
 
 use std::fs::{self, File};
 use std::io;
@@ -30,7 +30,7 @@ pub struct Options {
     pub beat: Option<Duration>,
     /// Each client connects once more at the end, with its ticket if it got one.
     pub come_back: bool,
-    /// File for one line per close and return. It is made when all connections stand and filled at the end.
+    /// File for one line per close and return. Made when all connections are open, and filled at the end.
     pub journal: Option<PathBuf>,
 }
 
@@ -93,7 +93,7 @@ async fn work(mut worker: Worker, target: Target, client: Client) -> Result<()> 
     Ok(())
 }
 
-/// A connection that has proven itself, and how it was made.
+/// A connection that works, and how it was made.
 async fn open(dialer: &mut Dialer) -> Result<(Stream, Option<HandshakeKind>), Failure> {
     let mut stream = dialer.connect().await?;
     let kind = stream.handshake_kind();
@@ -227,7 +227,7 @@ impl Journal {
         }
     }
 
-    /// Makes the file, as the sign for whoever waits that all connections stand.
+    /// Makes the file, which tells a waiting program that all connections are open.
     fn begin(&self) -> Result<()> {
         match &self.file {
             Some(file) if !self.begun.swap(true, Ordering::Relaxed) => {

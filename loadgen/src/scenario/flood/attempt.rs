@@ -1,5 +1,5 @@
 //! One attempt: a connection from one of the sources, and then whatever its kind does to the server.
-//! In: whose turn it is. Out: the `Outcome`, or why the attempt could not be made.
+//! In: the turn. Out: the `Outcome`, or why the attempt could not be made.
 //! On the load's threads, one at a time for each `Attacker`; bounded by the time-out.
 
 use std::future::poll_fn;
@@ -44,7 +44,7 @@ impl Attacker {
         })
     }
 
-    /// Makes one attempt; it is given up after the time-out, or at `end` once it is connected.
+    /// Makes one attempt. Gives it up after the time-out, or at `end` once it is connected.
     pub(super) async fn attempt(&self, turn: Turn, end: Instant) -> Result<Outcome, Failure> {
         let give_up = Instant::now() + self.flood.timeout;
         let connecting = timeout_at(give_up, self.connect(turn)).await;
@@ -158,7 +158,7 @@ fn random_bytes(random: &dyn SecureRandom) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// Waits for what the server thinks of our certificate. Only a client that is let in gets a ticket or data.
+/// Waits for the verdict on our certificate. Only an accepted client gets a ticket or data.
 async fn judgement(stream: &mut TlsStream<TcpStream>) -> Outcome {
     poll_fn(|context| {
         let mut scratch = [0; 256];

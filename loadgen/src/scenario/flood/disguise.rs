@@ -1,6 +1,6 @@
-//! What a hostile client shows of TLS: a real ClientHello, and a certificate that nobody asked for.
+//! The TLS of a hostile client: a real ClientHello, and a certificate of a foreign CA.
 //! In: the server name and protocols to offer. Out: bytes of a hello, or a connector. Made before the flood.
-//! Believes whatever server answers: an attacker does not care who it is.
+//! Accepts any server certificate, as an attacker does.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl Disguise {
         })
     }
 
-    /// A ClientHello, as it stands in the first record.
+    /// A ClientHello, as the first record carries it.
     pub(super) fn hello(&self) -> Result<Vec<u8>> {
         let mut connection = ClientConnection::new(self.config.clone(), self.server_name.clone())
             .context("making a ClientHello")?;

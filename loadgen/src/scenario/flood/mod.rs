@@ -1,8 +1,9 @@
-//! Floods: clients that do not want in but want the server busy. How many were there, and how did each end?
-//! In: kinds of attack, a target that may be attacked, sources. Out: exact counts of what was really done, by kind.
+//! Floods: clients that do not want in but keep the server busy.
+//! In: kinds of attack, a target that may be attacked, sources. Out: exact counts of the attempts and their ends, by
+//! kind.
 //!
-//! An open loop always: an attacker does not wait for the server. A turn that finds every connection in use is missed
-//! and reported as such, never made up for.
+//! Always an open loop: an attacker does not wait for the server. A turn that finds every connection in use is missed.
+//! The report says so, and no later turn makes up for it.
 
 mod attempt;
 mod disguise;
@@ -36,13 +37,13 @@ pub use permission::OVERRIDE;
 pub enum Kind {
     /// SYN packets with forged sources; takes CAP_NET_RAW and a network namespace of its own.
     Syn,
-    /// Connections that say nothing.
+    /// Connections that send nothing.
     Idle,
     /// Random bytes and plain HTTP in turn.
     Junk,
     /// A real ClientHello, one byte a second.
     Slow,
-    /// A real ClientHello, and when the server has answered a reset and silence in turn.
+    /// A real ClientHello; after the answer, a reset and silence in turn.
     Half,
     /// Full handshakes with a certificate of a foreign CA.
     Badcert,
@@ -61,14 +62,14 @@ impl Kind {
     }
 }
 
-/// What to do to whom.
+/// Which attempts to make at which target.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Kinds of attempts, in turn. `Syn` goes alone.
     pub kinds: Vec<Kind>,
     /// The target as given, for the report.
     pub name: String,
-    /// Where that is.
+    /// Its address.
     pub target: SocketAddr,
     /// Name to send as SNI.
     pub server_name: ServerName<'static>,
@@ -78,7 +79,7 @@ pub struct Options {
     pub sources: Option<Sources>,
     /// How long an attempt may last.
     pub timeout: Duration,
-    /// Whether somebody has said that any target may be attacked.
+    /// Whether the operator allows any target.
     pub is_allowed: bool,
 }
 
@@ -140,7 +141,7 @@ impl Options {
         let default = if !is_forged {
             None
         } else if self.target.is_ipv4() {
-            // RFC 2544 and RFC 5180 keep these for such measurements; they belong to nobody.
+            // RFC 2544 and RFC 5180 keep these for such measurements; no host has them.
             Some("198.18.0.0-198.19.255.255".parse()?)
         } else {
             Some("2001:2::-2001:2:0:ffff:ffff:ffff:ffff:ffff".parse()?)
@@ -244,7 +245,7 @@ async fn work(mut worker: Worker, flood: Arc<Flood>) -> Result<()> {
             },
             None => attacker.attempt(turn, turns.deadline().into()).await,
         };
-        // All connections are given up at that moment: whoever went on would make a burst of what is left.
+        // Give up all connections at that moment: to go on would make a burst of what is left.
         let is_over = matches!(result, Ok(Outcome::OpenAtTheEnd));
         record(&worker, turn.kind, result);
         if is_over {

@@ -11,11 +11,11 @@ use crate::failure::{Failure, FailureKind};
 /// What the server did with an attempt. Each attempt has exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// A SYN left this host; nobody waits for the answer.
+    /// A SYN left this host; no code waits for the answer.
     Sent,
-    /// The SYN was answered by a reset: nobody listens.
+    /// A reset answered the SYN: no server listens.
     Refused,
-    /// The SYN was answered by nothing: dropped on the way, or the host is not there.
+    /// Nothing answered the SYN: it was dropped on the way, or there is no such host.
     Unanswered,
     /// The server sent this alert, readably, and ended the connection.
     Alert(AlertDescription),

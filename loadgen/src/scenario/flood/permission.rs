@@ -1,9 +1,9 @@
-//! Whom a flood may hit: this host by loopback, or whatever a network namespace of its own leads to.
+//! The targets that a flood may hit: this host by loopback, or any target in a network namespace of its own.
 //! In: the target, and whether sources are forged. Out: yes, or the reason why not. Once, before the first packet.
 //!
-//! A namespace is taken for a test's own when a process that this one descends from lives in another: somebody has
-//! called `unshare` or `ip netns exec` on the way here. That a container shares its namespace with its process 1 shows
-//! nothing of the kind, which is right, because it may reach the world.
+//! A namespace is a test's own when an ancestor of this process lives in another one: `unshare` or `ip netns exec` was
+//! called on the way here. A container shares its namespace with its process 1, so its namespace does not count. That
+//! is right, because a container may reach other hosts.
 
 use std::fs;
 use std::net::IpAddr;
@@ -11,10 +11,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-/// The option that lifts the refusal; in its text, so that nobody has to look for it.
+/// The option that lifts the refusal, which names it.
 pub const OVERRIDE: &str = "i-am-allowed-to-attack-this-target";
 
-/// Refuses a target that somebody else may own.
+/// Refuses a target that may belong to others.
 pub(super) fn ensure_permitted(target: IpAddr, is_forged: bool) -> Result<()> {
     decide(has_own_network()?, target, is_forged)
 }

@@ -1,6 +1,6 @@
-//! The first packet of a connection that nobody wants, under somebody else's name.
+//! The first packet of a TCP connection, with a forged source.
 //! In: the number of the attempt. Out: one IP packet on a raw socket, which takes CAP_NET_RAW. Never reads.
-//! The kernel knows nothing of these connections: it resets those whose answers find their way back.
+//! The kernel does not know these connections, and resets each whose answer finds its way back.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,7 @@ use crate::sources::Sources;
 /// `IPPROTO_RAW` of raw(7): packets bring their own IP header.
 const WHOLE_PACKETS: i32 = 255;
 
-/// Source ports start above those that need a privilege.
+/// Source ports start above the privileged ones.
 const FIRST_PORT: u64 = 1024;
 
 /// What common systems send.
