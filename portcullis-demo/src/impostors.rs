@@ -1,5 +1,5 @@
-//! Those who try to get in without the right to. In: targets with whatever each has to show. Out: counts, live.
-//! On a thread of their own: one try each, over and over, until stopped; the first round is always finished.
+//! Clients that try to get in without the right to. In: targets, each with its certificate or none. Out: live counts.
+//! On a thread of their own: one attempt each, round after round, until stopped. Always finishes the first round.
 
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,11 +16,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// One impostor.
 #[derive(Debug)]
 pub struct Impostor {
-    /// What is wrong with it.
+    /// Why it has no right to get in.
     pub name: &'static str,
-    /// What it has to be refused for.
+    /// The reason that the gateway must refuse it for.
     pub reason: Failure,
-    /// Where it tries, with what it has to show.
+    /// The gateway, with the impostor's certificate or none.
     pub target: Target,
 }
 
@@ -31,7 +31,7 @@ pub struct ImpostorState {
     pub reason: Failure,
     pub attempts: u64,
     pub refused: u64,
-    /// What the TLS layer said last.
+    /// The last answer of the TLS layer.
     pub said: String,
 }
 

@@ -7,8 +7,8 @@
 mod impostors;
 mod metrics;
 mod screen;
+mod setup;
 mod snapshot;
-mod stage;
 mod summary;
 
 use std::process::ExitCode;
@@ -27,8 +27,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::impostors::Impostors;
 use crate::screen::Screen;
+use crate::setup::DemoSetup;
 use crate::snapshot::{Kernel, Snapshot, Sources};
-use crate::stage::Stage;
 
 #[global_allocator]
 static MEMORY: Memory = Memory;
@@ -66,13 +66,13 @@ impl Demo {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        // Caught before anything is made, so that whatever is made is also cleaned up.
+        // Catch signals first, so that a signal never leaves anything behind.
         let signals = runtime.block_on(async { Signals::catch() })?;
-        let mut stage = Stage::set().context("preparing the demo")?;
-        let loaded = config::load(stage.configuration_file())
+        let mut setup = DemoSetup::make().context("preparing the demo")?;
+        let loaded = config::load(setup.configuration_file())
             .map_err(|errors| anyhow::anyhow!("the demo's own configuration: {errors}"))?;
         let mut config = loaded.config;
-        // Nothing of a demo is to outlive it.
+        // Nothing of a demo may outlive it.
         config.guard.is_lasting = false;
         let privileges = Privileges::of_this_thread();
         let resolver = Resolver::start(&config.backends)?;
@@ -83,26 +83,26 @@ impl Demo {
             &resolver,
             Ports::Shared,
         )?;
-        stage.release_ports();
+        setup.release_ports();
         gateway.set_ready();
-        let play = Play {
-            fleet: Fleet::start(stage.agents()?)?,
-            impostors: Impostors::start(stage.impostors()?)?,
-            stage,
+        let demo = RunningDemo {
+            fleet: Fleet::start(setup.agents()?)?,
+            impostors: Impostors::start(setup.impostors()?)?,
+            setup,
             gateway,
             started: Instant::now(),
         };
         let mut screen = Screen::new();
-        let shown = screen.introduce(&play.stage).and_then(|()| {
-            play.show(
+        let shown = screen.introduce(&demo.setup).and_then(|()| {
+            demo.show(
                 &mut screen,
                 &runtime,
                 signals,
                 self.duration.map(Into::into),
             )
         });
-        // Whatever happened to the terminal, everything is ended in order.
-        let last = play.end()?;
+        // End everything in order, even where the terminal has failed.
+        let last = demo.end()?;
         shown?;
         screen.close(&last)?;
         Ok(if summary::is_good(&last) {
@@ -114,16 +114,16 @@ impl Demo {
 }
 
 /// Everything that runs.
-struct Play {
-    stage: Stage,
+struct RunningDemo {
+    setup: DemoSetup,
     gateway: Gateway,
     fleet: Fleet,
     impostors: Impostors,
     started: Instant,
 }
 
-impl Play {
-    /// Draws until the time is up, a signal comes, a worker ends or nobody reads any more.
+impl RunningDemo {
+    /// Draws until the time is up, a signal comes, a worker ends or the reader has gone.
     fn show(
         &self,
         screen: &mut Screen,
@@ -156,10 +156,10 @@ impl Play {
 
     fn sources(&self) -> Sources<'_> {
         Sources {
-            stage: &self.stage,
+            setup: &self.setup,
             elapsed: self.started.elapsed(),
             metrics: self.gateway.metrics(),
-            kernel: Kernel::of(&self.gateway, self.stage.kernel_refusal()),
+            kernel: Kernel::of(&self.gateway, self.setup.kernel_refusal()),
         }
     }
 
@@ -175,7 +175,7 @@ impl Play {
             last = self.snapshot();
         }
         self.gateway.drain();
-        self.stage.clear()?;
+        self.setup.clear()?;
         Ok(last)
     }
 }

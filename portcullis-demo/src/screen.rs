@@ -1,5 +1,5 @@
-//! What the demo prints. In: snapshots. Out: on a terminal a table redrawn in place, elsewhere a line a second; at the
-//! end the table and the verdict. Never clears what it did not draw.
+//! The output of the demo. In: snapshots. Out: on a terminal a table redrawn in place, elsewhere a line a second; at
+//! the end the table and the verdict. Never clears what it did not draw.
 
 use std::io::{self, IsTerminal, Write, stdout};
 use std::time::Duration;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 use rustix::termios::tcgetwinsize;
 
+use crate::setup::DemoSetup;
 use crate::snapshot::Snapshot;
-use crate::stage::Stage;
 use crate::summary::{findings, kernel_line};
 
 /// Standard output and what was drawn on it.
 pub struct Screen {
     terminal: bool,
-    /// Lines of the table that stands on the terminal now.
+    /// Lines of the table that is on the terminal now.
     drawn: usize,
 }
 
@@ -32,8 +32,8 @@ impl Screen {
     }
 
     /// What stands above the table.
-    pub fn introduce(&mut self, stage: &Stage) -> io::Result<()> {
-        let (ports, reader) = (stage.ports(), stage.reader());
+    pub fn introduce(&mut self, setup: &DemoSetup) -> io::Result<()> {
+        let (ports, reader) = (setup.ports(), setup.reader());
         let text = format!(
             "Portcullis demo: agents -> mTLS gateway on 127.0.0.1:{grpc} (OTLP/gRPC) and 127.0.0.1:{http} (OTLP/HTTP) -> receiver.\n\
              Its configuration: {configuration}\n\n\
@@ -44,12 +44,12 @@ impl Screen {
              \x20 export OTEL_EXPORTER_OTLP_CLIENT_KEY={key}\n\n",
             grpc = ports.grpc,
             http = ports.http,
-            configuration = stage.configuration_file().display(),
-            authority = stage.authority_file().display(),
+            configuration = setup.configuration_file().display(),
+            authority = setup.authority_file().display(),
             certificate = reader.certificate.display(),
             key = reader.key.display(),
         );
-        let kernel = match stage.kernel_refusal() {
+        let kernel = match setup.kernel_refusal() {
             Some(reason) => format!("The kernel does not count packets here: {reason}\n\n"),
             None => String::new(),
         };

@@ -1,4 +1,4 @@
-//! Everything the demo shows, at one moment. In: agents, impostors, receiver, metrics, kernel. Out: plain numbers.
+//! Everything that the demo shows, at one moment. In: agents, impostors, receiver, metrics, kernel. Out: plain numbers.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use loadgen::fleet::AgentState;
 
 use crate::impostors::ImpostorState;
 use crate::metrics::Page;
-use crate::stage::Stage;
+use crate::setup::DemoSetup;
 use gateway::server::Gateway;
 
-/// Where the numbers come from.
+/// The sources of the numbers.
 pub struct Sources<'a> {
-    pub stage: &'a Stage,
+    pub setup: &'a DemoSetup,
     pub elapsed: Duration,
     pub metrics: String,
     pub kernel: Kernel,
@@ -24,14 +24,14 @@ pub struct Sources<'a> {
 pub struct Snapshot {
     pub elapsed: Duration,
     pub agents: Vec<AgentRow>,
-    /// Records of senders that are none of the demo's agents: the reader's own.
+    /// Records of the reader's own SDK: those of senders other than the demo's agents.
     pub reader_records: u64,
     pub impostors: Vec<ImpostorState>,
     pub handshakes: u64,
     pub connections_open: u64,
     pub received_bytes: u64,
     pub sent_bytes: u64,
-    /// Refused clients by reason, those that occurred.
+    /// Refused clients by each reason that occurred.
     pub refused: Vec<(Failure, u64)>,
     pub kernel: Kernel,
 }
@@ -49,12 +49,12 @@ pub struct AgentRow {
 pub enum Kernel {
     /// Packets and bytes by port.
     Counts(Vec<PortCount>),
-    /// It does not count, and why.
+    /// It does not count, for this reason.
     Silent(String),
 }
 
 impl Kernel {
-    /// What the guard of `gateway` says, or of the trial before it was started.
+    /// The counts of the gateway's guard; without one, the reason, which the trial before the start may have found.
     pub fn of(gateway: &Gateway, trial_refusal: Option<&str>) -> Self {
         match gateway.guard_counts() {
             Some(Ok(counts)) => Self::Counts(counts),
@@ -74,11 +74,11 @@ impl Snapshot {
         impostors: Vec<ImpostorState>,
     ) -> Self {
         // Read after the agents' own counts: what was acknowledged by then must have arrived.
-        let arrived = sources.stage.arrived();
+        let arrived = sources.setup.arrived();
         let agents: Vec<AgentRow> = agents
             .into_iter()
             .map(|state| AgentRow {
-                tenant: Stage::tenant(&state.name),
+                tenant: DemoSetup::tenant(&state.name),
                 arrived: arrived.records_of(&state.name).total(),
                 state,
             })

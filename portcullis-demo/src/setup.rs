@@ -1,5 +1,5 @@
-//! What the demo needs before anything runs: a temporary folder with two authorities, certificates and a
-//! configuration file, and the receiver behind the gateway. In: nothing. Out: a `Stage`; dropping it removes it all.
+//! What the demo needs before it starts: a temporary folder with two authorities, certificates and a configuration
+//! file, and the receiver behind the gateway. In: nothing. Out: a `DemoSetup`; its drop removes everything.
 
 use std::fmt::Write;
 use std::fs;
@@ -32,15 +32,15 @@ const AGENTS: [(&str, Protocol, &str); 4] = [
 /// The identity for the reader's own SDK.
 const READER: &str = "reader";
 
-/// Validity of the demo's certificates: longer than anyone watches.
+/// Validity of the demo's certificates: longer than any demo runs.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Where OTLP clients look first; another free port where it is taken.
+/// The default port of OTLP clients; where it is taken, the demo takes another free one.
 const GRPC_PORT: u16 = 4317;
 const HTTP_PORT: u16 = 4318;
 
-/// What stands ready.
-pub struct Stage {
+/// Everything that the demo needs before it starts.
+pub struct DemoSetup {
     folder: TempDir,
     receiver: Receiver,
     ports: Ports,
@@ -60,9 +60,9 @@ pub struct Ports {
     pub http: u16,
 }
 
-impl Stage {
-    /// Makes everything; on an error what was made is removed again.
-    pub fn set() -> anyhow::Result<Self> {
+impl DemoSetup {
+    /// Makes everything. After an error nothing of it stays.
+    pub fn make() -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("portcullis-demo-").context("a temporary folder")?;
         let authority = Authority::init(folder.path(), "Portcullis demo CA", LIFETIME)?;
         authority.issue(&server_request())?;
@@ -104,7 +104,7 @@ impl Stage {
         &self.configuration_file
     }
 
-    /// Gives the ports up to the gateway that listens on them now, before a connection can come the wrong way.
+    /// Leaves the ports to the gateway, which listens on them now, before a connection reaches the reservation.
     pub fn release_ports(&mut self) {
         self.reservations.clear();
     }
@@ -124,17 +124,17 @@ impl Stage {
         self.receiver.stats()
     }
 
-    /// The certificate the reader's SDK has to trust.
+    /// The CA certificate that the reader's SDK must trust.
     pub fn authority_file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
-    /// The certificate the reader's SDK has to present.
+    /// The certificate that the reader's SDK must present.
     pub fn reader(&self) -> &Issued {
         &self.reader
     }
 
-    /// Tenant an agent's rule gives it.
+    /// The tenant of an agent, by its rule.
     pub fn tenant(agent: &str) -> &'static str {
         AGENTS
             .iter()
@@ -160,7 +160,7 @@ impl Stage {
             .collect()
     }
 
-    /// The impostors, and what each has to be refused for.
+    /// The impostors, each with the reason that the gateway must refuse it for.
     pub fn impostors(&self) -> anyhow::Result<Vec<Impostor>> {
         let cases = [
             ("no certificate", None, Failure::NoCertificate),
@@ -187,7 +187,7 @@ impl Stage {
             .collect()
     }
 
-    /// Removes the folder; the receiver ends with the stage.
+    /// Ends the receiver and removes the folder.
     pub fn clear(self) -> anyhow::Result<()> {
         drop(self.receiver);
         self.folder.close().context("removing the demo's folder")
@@ -241,9 +241,9 @@ fn request(name: &str, profile: Profile) -> Request {
     }
 }
 
-/// A port that nobody else can take until the gateway has it. It listens, because only a listener keeps others from a
-/// port that connections of an earlier demo still occupy; and it is shared only then, with the gateway's workers, which
-/// all bind with `SO_REUSEPORT`.
+/// A port that no other process can take until the gateway has it. It listens, because only a listener keeps other
+/// processes from a port that connections of an earlier demo still occupy. It is shared only after that, with the
+/// gateway's workers, which all bind with `SO_REUSEPORT`.
 struct Reservation(Socket);
 
 impl Reservation {
