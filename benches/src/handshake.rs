@@ -25,22 +25,22 @@ pub enum Kind {
     Resumed,
 }
 
-/// Certificate chain and key of one side.
-pub struct Side {
+/// Certificate chain and key of one peer.
+pub struct Identity {
     /// Its own certificate first.
     pub chain: Vec<CertificateDer<'static>>,
     /// The key of that.
     pub key: PrivateKeyDer<'static>,
 }
 
-/// Who shakes hands.
-pub struct Parties {
-    /// CAs of both.
+/// Both peers of a handshake, and the CAs that they trust.
+pub struct Identities {
+    /// The CAs of both.
     pub authority: Vec<CertificateDer<'static>>,
     /// `localhost`.
-    pub server: Side,
-    /// Whom it lets in.
-    pub client: Side,
+    pub server: Identity,
+    /// A client that the server accepts.
+    pub client: Identity,
 }
 
 /// What computes, and with which algorithms.
@@ -55,7 +55,7 @@ pub struct Library {
     pub ticketer: Arc<dyn ProducesTickets>,
 }
 
-impl Side {
+impl Identity {
     /// Reads two PEM files.
     pub fn read(chain: &Path, key: &Path) -> Result<Self> {
         let key = PrivateKeyDer::from_pem_file(key)
@@ -74,8 +74,11 @@ pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
 }
 
 /// CPU time of the server for one handshake in microseconds, the mean of so many.
-pub fn measure(parties: &Parties, library: &Library, kind: Kind, count: u32) -> Result<f64> {
-    let (server, client) = (server(parties, library)?, client(parties, library, kind)?);
+pub fn measure(identities: &Identities, library: &Library, kind: Kind, count: u32) -> Result<f64> {
+    let (server, client) = (
+        server(identities, library)?,
+        client(identities, library, kind)?,
+    );
     // The first one brings the ticket and warms up what there is to warm.
     shake_hands(&server, &client)?;
     let mut total = Duration::ZERO;
@@ -98,19 +101,20 @@ fn provider(library: &Library) -> Arc<CryptoProvider> {
     Arc::new(provider)
 }
 
-fn roots(parties: &Parties) -> Result<Arc<RootCertStore>> {
+fn roots(identities: &Identities) -> Result<Arc<RootCertStore>> {
     let mut roots = RootCertStore::empty();
-    for certificate in &parties.authority {
+    for certificate in &identities.authority {
         roots.add(certificate.clone())?;
     }
     Ok(Arc::new(roots))
 }
 
-fn server(parties: &Parties, library: &Library) -> Result<Arc<ServerConfig>> {
+fn server(identities: &Identities, library: &Library) -> Result<Arc<ServerConfig>> {
     let provider = provider(library);
     let verifier =
-        WebPkiClientVerifier::builder_with_provider(roots(parties)?, provider.clone()).build()?;
-    let Side { chain, key } = &parties.server;
+        WebPkiClientVerifier::builder_with_provider(roots(identities)?, provider.clone())
+            .build()?;
+    let Identity { chain, key } = &identities.server;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(verifier)
@@ -120,11 +124,11 @@ fn server(parties: &Parties, library: &Library) -> Result<Arc<ServerConfig>> {
     Ok(Arc::new(config))
 }
 
-fn client(parties: &Parties, library: &Library, kind: Kind) -> Result<Arc<ClientConfig>> {
-    let Side { chain, key } = &parties.client;
+fn client(identities: &Identities, library: &Library, kind: Kind) -> Result<Arc<ClientConfig>> {
+    let Identity { chain, key } = &identities.client;
     let mut config = ClientConfig::builder_with_provider(provider(library))
         .with_protocol_versions(&[&TLS13])?
-        .with_root_certificates(roots(parties)?)
+        .with_root_certificates(roots(identities)?)
         .with_client_auth_cert(chain.clone(), key.clone_key())?;
     config.resumption = match kind {
         Kind::Full => Resumption::disabled(),
@@ -178,7 +182,7 @@ mod tests {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     use rustls::crypto::ring;
 
-    fn parties() -> Parties {
+    fn identities() -> Identities {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -188,12 +192,12 @@ mod tests {
             let key = KeyPair::generate().unwrap();
             let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
             let certificate = params.signed_by(&key, &issuer).unwrap();
-            Side {
+            Identity {
                 chain: vec![certificate.der().clone()],
                 key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
             }
         };
-        Parties {
+        Identities {
             authority: vec![authority.der().clone()],
             server: side(),
             client: side(),
@@ -208,11 +212,11 @@ mod tests {
             suite: ring::cipher_suite::TLS13_AES_128_GCM_SHA256,
             ticketer: ring::Ticketer::new().unwrap(),
         };
-        let parties = parties();
+        let identities = identities();
         for kind in [Kind::Full, Kind::Resumed] {
             // Fails by itself when one is of the other kind.
             assert!(
-                measure(&parties, &library, kind, 3).unwrap() > 0.0,
+                measure(&identities, &library, kind, 3).unwrap() > 0.0,
                 "{kind:?}"
             );
         }

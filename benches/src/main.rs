@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use rustls::crypto::{aws_lc_rs, ring};
 use serde_json::{Value, json};
 
-use handshake::{Kind, Parties, Side};
+use handshake::{Identities, Identity, Kind};
 
 /// Handshakes that are measured of each kind.
 const HANDSHAKES: u32 = 500;
@@ -22,28 +22,28 @@ const HANDSHAKES: u32 = 500;
 const BYTES: usize = 256 << 20;
 
 fn main() -> Result<()> {
-    let parties = parties()?;
+    let identities = identities()?;
     let libraries = json!({
-        "ring": ring(&parties)?,
-        "aws-lc-rs": aws_lc(&parties)?,
+        "ring": ring(&identities)?,
+        "aws-lc-rs": aws_lc(&identities)?,
     });
     println!("{libraries}");
     Ok(())
 }
 
-fn parties() -> Result<Parties> {
+fn identities() -> Result<Identities> {
     let files: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
     let [authority, server, server_key, client, client_key] = files.as_slice() else {
         bail!("must be given CA, server certificate, its key, client certificate, its key");
     };
-    Ok(Parties {
+    Ok(Identities {
         authority: handshake::certificates(authority)?,
-        server: Side::read(server, server_key)?,
-        client: Side::read(client, client_key)?,
+        server: Identity::read(server, server_key)?,
+        client: Identity::read(client, client_key)?,
     })
 }
 
-fn ring(parties: &Parties) -> Result<Value> {
+fn ring(identities: &Identities) -> Result<Value> {
     let library = handshake::Library {
         provider: ring::default_provider(),
         group: ring::kx_group::X25519,
@@ -51,11 +51,11 @@ fn ring(parties: &Parties) -> Result<Value> {
         ticketer: ring::Ticketer::new()?,
     };
     let mut figures = records_of(records::ring)?;
-    handshakes_of(&mut figures, parties, &library)?;
+    handshakes_of(&mut figures, identities, &library)?;
     Ok(figures)
 }
 
-fn aws_lc(parties: &Parties) -> Result<Value> {
+fn aws_lc(identities: &Identities) -> Result<Value> {
     let mut library = handshake::Library {
         provider: aws_lc_rs::default_provider(),
         group: aws_lc_rs::kx_group::X25519,
@@ -63,19 +63,19 @@ fn aws_lc(parties: &Parties) -> Result<Value> {
         ticketer: aws_lc_rs::Ticketer::new()?,
     };
     let mut figures = records_of(records::aws_lc)?;
-    handshakes_of(&mut figures, parties, &library)?;
+    handshakes_of(&mut figures, identities, &library)?;
     library.group = aws_lc_rs::kx_group::X25519MLKEM768;
-    figures["hybrid"] = handshake::measure(parties, &library, Kind::Full, HANDSHAKES)?.into();
+    figures["hybrid"] = handshake::measure(identities, &library, Kind::Full, HANDSHAKES)?.into();
     Ok(figures)
 }
 
 fn handshakes_of(
     figures: &mut Value,
-    parties: &Parties,
+    identities: &Identities,
     library: &handshake::Library,
 ) -> Result<()> {
     for (name, kind) in [("full", Kind::Full), ("resumed", Kind::Resumed)] {
-        figures[name] = handshake::measure(parties, library, kind, HANDSHAKES)?.into();
+        figures[name] = handshake::measure(identities, library, kind, HANDSHAKES)?.into();
     }
     Ok(())
 }
