@@ -1,6 +1,6 @@
-//! Agents, which come, bring data and go, and strangers, which have no right to.
-//! In: cards (`Card`) that the director deals out, a gate that it closes for roll calls. Out: a `Visit` or a `Stranger` for each
-//! connection. On threads of their own, in the agents' network namespace.
+//! Agents that connect, send data and disconnect, and strangers that have no right to connect.
+//! In: cards (`Card`) from the director, and a gate that it closes for roll calls. Out: a `Visit` or a `Stranger` for
+//! each connection. On threads of their own, in the agents' network namespace.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -19,20 +19,20 @@ use crate::random::Random;
 /// Longest wait for a connection: three SYNs.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(8);
 
-/// What an agent is at the moment.
+/// The identity of an agent at the moment.
 #[derive(Clone)]
 pub struct Card {
     /// Its SPIFFE ID.
     pub identity: String,
     /// Serial number of its certificate.
     pub serial: String,
-    /// How it shakes hands.
+    /// Its TLS settings.
     pub settings: Arc<ClientConfig>,
 }
 
-/// What agents and director share.
+/// What agents and the director share.
 pub struct Grounds {
-    /// Where everything is written down.
+    /// The journal of all facts.
     pub journal: Journal,
     /// The gateway's listeners, as the agents reach them.
     pub listeners: Vec<SocketAddr>,
@@ -75,7 +75,7 @@ impl Grounds {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the gate is open; none when all is over.
+    /// Waits until the gate is open. None at the end of the run.
     fn enter(&self) -> Option<Pass<'_>> {
         let mut gate = self.gate();
         while gate.is_closed && !gate.is_over {
@@ -94,7 +94,7 @@ impl Grounds {
         gate.is_closed || gate.is_over
     }
 
-    /// Lets no client in any more, and waits for so long until all are out; whether they are.
+    /// Closes the gate and waits at most this long until every client has disconnected. Returns whether all have.
     pub fn close(&self, patience: Duration) -> bool {
         let mut gate = self.gate();
         gate.is_closed = true;
@@ -110,13 +110,13 @@ impl Grounds {
         true
     }
 
-    /// Lets them in again.
+    /// Opens the gate again.
     pub fn open(&self) {
         self.gate().is_closed = false;
         self.moved.notify_all();
     }
 
-    /// Sends all clients home.
+    /// Ends all clients.
     pub fn end(&self) {
         self.gate().is_over = true;
         self.moved.notify_all();
@@ -150,7 +150,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Comes and goes until all is over.
+    /// Connects and disconnects until the end of the run.
     pub fn live(mut self, grounds: &Grounds) {
         loop {
             let Some(pass) = grounds.enter() else { return };
@@ -248,7 +248,7 @@ impl Agent {
     }
 }
 
-/// What a client without any right tries.
+/// The attempt of a client without any right.
 #[derive(Clone)]
 pub enum Trick {
     /// A handshake with these settings: without a certificate, with one of a foreign CA, with a copied one.
@@ -272,7 +272,7 @@ pub struct Intruder {
 }
 
 impl Intruder {
-    /// Tries until all is over.
+    /// Tries until the end of the run.
     pub fn live(mut self, grounds: &Grounds) {
         loop {
             let Some(pass) = grounds.enter() else { return };
@@ -295,7 +295,7 @@ impl Intruder {
     }
 }
 
-/// Tries a trick: its name, and whether anything but TLS's own came back.
+/// Tries a trick. Returns its name, and whether any byte but those of TLS came back.
 fn try_out(trick: &Trick, mut socket: TcpStream, number: u64) -> (&'static str, bool) {
     // A socket that takes no time-out has been reset.
     let _ = socket.set_read_timeout(Some(Duration::from_secs(6)));

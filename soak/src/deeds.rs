@@ -1,6 +1,6 @@
-//! Everything that is done to a gateway in a day.
-//! In: the stage. Out: facts in the journal, and steps that follow later, the last of which sets things right again. The journal
-//! is told of a right that is lost once that has been published, and of one that is given back before it is.
+//! Everything that the director does to a gateway in a day.
+//! In: the stage. Out: facts in the journal, and later steps, the last of which undoes the deed. A deed writes that
+//! certificates lose a right after it has published that, and that they regain it before it publishes that.
 
 use std::fs;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::stage::{
     ACTS_WITHIN, AGENTS_INTERFACE, Of, SHORT_SECONDS, SPREADS_WITHIN, Stage, known,
 };
 
-/// What two deeds must not have at the same time.
+/// A resource that two deeds must not use at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Need {
     /// A configuration that a reload takes as a whole.
@@ -36,17 +36,17 @@ pub enum Need {
     Control,
 }
 
-/// Something that is done later.
+/// A later step of a deed.
 pub type Step = Box<dyn FnOnce(&mut Stage) -> Result<()>>;
 
-/// What follows a deed, each so long after its beginning. The last one sets things right.
+/// The later steps of a deed, each with its delay from the beginning. The last one undoes the deed.
 pub type Plan = Vec<(Duration, Step)>;
 
-/// Something that is done to the gateway.
+/// One kind of trouble for the gateway.
 pub struct Deed {
     /// Its name.
     pub name: &'static str,
-    /// What it needs for itself.
+    /// The resources that it needs for itself.
     pub needs: &'static [Need],
     /// Does it.
     pub begin: fn(&mut Stage) -> Result<Plan>,
@@ -126,7 +126,7 @@ pub const DEEDS: &[Deed] = &[
     deed("DNS is away", &[Need::Names], names_away),
 ];
 
-/// What comes between chapters, by itself: a roll call before and after it compares what one process has counted.
+/// The deed between chapters, alone: the roll calls before and after it compare what one process has counted.
 pub const INTERLUDE: Deed = deed("another process takes over", &[], take_over);
 
 const fn deed(
@@ -148,7 +148,7 @@ fn step(step: impl FnOnce(&mut Stage) -> Result<()> + 'static) -> Step {
     Box::new(step)
 }
 
-/// An agent gets another certificate, and nothing happens to it any more.
+/// Gives an agent another certificate, and ends its deed.
 fn restore(member: usize) -> Step {
     step(move |stage| {
         stage.renew(member, None)?;
@@ -221,7 +221,8 @@ fn certificate_ends(stage: &mut Stage) -> Result<Plan> {
     ])
 }
 
-/// Another CA for `season`, whose agents follow at once: those certificates have no right any more that the one before issued.
+/// Replaces the CA of `season`, and the certificates of its agents at once. Certificates of the CA before lose their
+/// right.
 fn change_season(stage: &mut Stage, seconds: Option<i64>) -> Result<()> {
     let before = stage.serials("season");
     stage.publish_season(seconds)?;
@@ -292,7 +293,7 @@ fn clock_steps(stage: &mut Stage) -> Result<Plan> {
     Ok(vec![(after(stage, 9..12), back)])
 }
 
-/// A mistake in the configuration, and a certificate that is revoked all the same.
+/// Makes a mistake in the configuration, and revokes a certificate all the same.
 fn wrong_configuration(stage: &mut Stage) -> Result<Plan> {
     let good = stage.configuration();
     let mistakes = [
@@ -377,13 +378,13 @@ fn interface(stage: &mut Stage) -> Result<Plan> {
     Ok(vec![(after(stage, 2..4), again)])
 }
 
-/// What the gateway keeps for administration is more than is left: clients wait, and everything else acts as ever.
+/// Leaves fewer descriptors than the gateway keeps for administration: clients wait, and everything else works as ever.
 fn few_descriptors(stage: &mut Stage) -> Result<Plan> {
     let open = stage.gateway().descriptors() as u64;
     limit_descriptors(stage, open + 100, Disturbance::Budget)
 }
 
-/// Nothing can be opened at all.
+/// Leaves no descriptor at all.
 fn no_descriptors(stage: &mut Stage) -> Result<Plan> {
     limit_descriptors(stage, 8, Disturbance::Descriptors)
 }

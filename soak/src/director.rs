@@ -1,5 +1,6 @@
-//! The director: deals deeds, in chapters that hold each of them once in a random order, and calls the roll between chapters.
-//! In: a stage, a seed, a time. Out: a journal of it all. Deeds overlap where they do not need the same.
+//! The director: does the deeds in chapters, each deed once a chapter in a random order, with a roll call between
+//! chapters.
+//! In: a stage, a seed, a time. Out: a journal. Deeds overlap where they need different resources.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,26 +16,26 @@ use crate::random::Random;
 use crate::stage::{Stage, listeners};
 use crate::watch::Watch;
 
-/// How long a roll call waits for all agents to be out.
+/// How long a roll call waits until all agents have disconnected.
 const GATE: Duration = Duration::from_secs(60);
-/// How long a deed keeps what it needs after its last step, so that the gateway has taken that before the next one.
+/// How long a deed keeps its resources after its last step, so that the gateway has acted by it before the next deed.
 const SETTLES: Duration = Duration::from_millis(1500);
 /// How long agents come and go before the first deed.
 const QUIET: Duration = Duration::from_secs(4);
 
-/// What shall be played.
+/// The run to play.
 pub struct Play<'a> {
-    /// Where everything is written.
+    /// The folder of journal, logs and files.
     pub folder: &'a Path,
     /// The gateway's program.
     pub program: &'a Path,
-    /// What repeats it.
+    /// The seed that repeats it.
     pub seed: u64,
     /// For how long.
     pub time: Duration,
 }
 
-/// Something that follows a deed.
+/// A later step that is due.
 struct Pending {
     at: Instant,
     deed: &'static Deed,
@@ -53,7 +54,7 @@ struct Director {
 ///
 /// # Errors
 ///
-/// When the stage cannot be set. What goes wrong later stands in the journal.
+/// When the stage cannot be set. The journal has what goes wrong later.
 pub fn run(play: &Play<'_>, journal: &Journal) -> Result<()> {
     journal.note(Fact::Began {
         seed: play.seed,
@@ -89,7 +90,8 @@ pub fn run(play: &Play<'_>, journal: &Journal) -> Result<()> {
 }
 
 impl Director {
-    /// Chapters until the time is nearly over: at least one, and none of which more than a half would be too much.
+    /// Plays chapters until the time is nearly over: one at least, and no further one of which less than half would
+    /// fit.
     fn play(&mut self, grounds: &Grounds, until: Instant) -> Result<()> {
         thread::sleep(QUIET);
         self.call_the_roll(grounds)?;
@@ -128,7 +130,7 @@ impl Director {
         self.finish();
     }
 
-    /// Waits until everything is undone.
+    /// Waits until every deed is undone.
     fn finish(&mut self) {
         while !self.pending.is_empty() {
             self.wait(Duration::from_millis(100));
@@ -161,7 +163,7 @@ impl Director {
         }
     }
 
-    /// Waits, and does what is due meanwhile.
+    /// Waits, and does the steps that become due.
     fn wait(&mut self, time: Duration) {
         let until = Instant::now() + time;
         loop {
@@ -212,7 +214,7 @@ impl Director {
         self.stage.journal.flush()
     }
 
-    /// SIGTERM while agents come and go; then they are sent home.
+    /// Sends SIGTERM while agents connect and disconnect, and ends them after that.
     fn end(mut self, grounds: &Grounds) {
         thread::sleep(QUIET / 2);
         self.stage.disturb(Disturbance::Takeover);

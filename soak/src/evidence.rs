@@ -1,5 +1,5 @@
-//! The journal, put together: which visit, which lines of the audit log and which delivery are one connection.
-//! In: entries. Out: connections with all that was said of them. Pure.
+//! Joins the journal: which visit, which lines of the audit log and which delivery belong to one connection.
+//! In: entries. Out: connections with every statement about them. Pure.
 
 use std::collections::HashMap;
 
@@ -15,13 +15,13 @@ pub const LAG: Milliseconds = 2000;
 pub struct Evidence<'a> {
     /// All of it.
     pub entries: &'a [Entry],
-    /// Which certificates had the right to be served.
+    /// The certificates that had the right to be served.
     pub rights: Rights,
-    /// Clients that got in, as the audit log has it.
+    /// Accepted clients, by the audit log.
     pub connections: Vec<Connection>,
-    /// Clients that did not, likewise.
+    /// Refused clients, by the audit log.
     pub refusals: Vec<Refusal>,
-    /// Ends of connections that had never begun.
+    /// Ends of connections without a beginning.
     pub orphans: Vec<(Milliseconds, String)>,
     /// Agents' stories, with the time of their end.
     pub visits: Vec<(Milliseconds, &'a Visit)>,
@@ -37,7 +37,7 @@ pub struct Evidence<'a> {
     begins: HashMap<&'a str, Vec<Milliseconds>>,
 }
 
-/// A client that got in.
+/// An accepted client.
 #[derive(Debug)]
 pub struct Connection {
     /// When the line was read.
@@ -67,7 +67,7 @@ pub struct End {
     pub sent: u64,
 }
 
-/// A client that did not get in.
+/// A refused client.
 #[derive(Debug)]
 pub struct Refusal {
     /// When the line was read.
@@ -79,7 +79,7 @@ pub struct Refusal {
 }
 
 impl<'a> Evidence<'a> {
-    /// Puts a journal together.
+    /// Joins a journal.
     pub fn of(entries: &'a [Entry]) -> Self {
         let mut evidence = Self {
             entries,
@@ -159,7 +159,7 @@ impl<'a> Evidence<'a> {
         }
     }
 
-    /// What the audit log has of a visit, if the agent got in.
+    /// The lines of the audit log about a visit, if the gateway accepted the agent.
     pub fn connection(&self, ended: Milliseconds, visit: &Visit) -> Option<&Connection> {
         let indices = self.by_peer.get(visit.peer.as_ref()?)?.iter();
         let mut connections = indices.map(|index| &self.connections[*index]);
@@ -174,7 +174,7 @@ impl<'a> Evidence<'a> {
         visit.began <= at && at <= ended + LAG && !is_of_a_later_one
     }
 
-    /// What the server has of a visit, if anything of it arrived.
+    /// The delivery of a visit, if anything of it arrived.
     pub fn delivery(&self, number: u64) -> Option<&'a Delivery> {
         let index = self.by_number.get(&number)?;
         Some(self.deliveries[*index].1)

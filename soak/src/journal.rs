@@ -1,6 +1,6 @@
-//! The journal: what was done to the gateway, and what agents, servers, audit log and metrics said, each with its time.
-//! In: facts, from every thread. Out: one JSON object a line, in the order of their times. It is all that the rules see, so a
-//! run can be judged again, and a test can doctor one.
+//! The journal: every deed, and what agents, servers, audit log and metrics said, each with its time.
+//! In: facts, from every thread. Out: one JSON object a line, in the order of their times. The rules see nothing else,
+//! so a run can be judged again, and a test can doctor one.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -15,7 +15,7 @@ use serde_json::Value;
 /// Milliseconds since the run began, on a clock that is never set.
 pub type Milliseconds = u64;
 
-/// A fact and when it was written down.
+/// A fact with its time.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Entry {
     /// When.
@@ -25,48 +25,48 @@ pub struct Entry {
     pub fact: Fact,
 }
 
-/// What can stand in a journal.
+/// One fact of a journal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "snake_case")]
 pub enum Fact {
     /// A run begins.
     Began {
-        /// What repeats it.
+        /// The seed that repeats it.
         seed: u64,
         /// The gateway's program.
         program: String,
     },
-    /// Something was done, for the reader.
+    /// A deed, for the reader.
     Deed {
         /// Its kind.
         name: String,
         /// Whether it begins, or is undone.
         begins: bool,
     },
-    /// From now on clients with these certificates have no right to be served. Written once that has been published.
+    /// From now on clients with these certificates have no right to be served. Written after the publication.
     Forbidden(Forbidden),
-    /// From now on they may again, as far as this reason goes. Written before it is published.
+    /// From now on this reason no longer forbids them. Written before the publication.
     Allowed {
         /// Their serial numbers.
         serials: Vec<String>,
-        /// The reason that is gone.
+        /// The reason.
         why: Why,
     },
-    /// Something is out of order for all clients.
+    /// A disturbance of all clients begins.
     Disturbed {
         /// What.
         what: Disturbance,
     },
-    /// It is in order again.
+    /// It ends.
     Calmed {
         /// What.
         what: Disturbance,
     },
-    /// The story of one connection of an agent, told when it is over.
+    /// One connection of an agent, written at its end.
     Visit(Visit),
-    /// The story of one connection of a client without any right, told when it is over.
+    /// One connection of a client without any right, written at its end.
     Stranger(Stranger),
-    /// The story of one connection to a server, told when it is over.
+    /// One connection to a server, written at its end.
     Delivery(Delivery),
     /// A line of the audit log, when it was read.
     Audit {
@@ -82,32 +82,32 @@ pub enum Fact {
     },
     /// A look at the gateway while no client is connected.
     RollCall(RollCall),
-    /// A reload that must be refused was asked for.
+    /// The gateway was asked for a reload that it must refuse.
     Spoilt,
-    /// The last process was told to end.
+    /// The last process got SIGTERM.
     Terminated {
         /// How long it took.
         took: Milliseconds,
         /// Its exit code, if it had one.
         code: Option<i32>,
     },
-    /// The soak itself could not do what it wanted.
+    /// The soak itself failed.
     Trouble {
         /// What, and why.
         what: String,
     },
 }
 
-/// Which certificates lost a right, and how.
+/// Certificates that lost a right, and why.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Forbidden {
     /// Serial numbers of certificates, or the `key` of a server.
     pub serials: Vec<String>,
     /// Why.
     pub why: Why,
-    /// Within how many milliseconds the gateway has to act.
+    /// Within how many milliseconds the gateway must act.
     pub within: Milliseconds,
-    /// Whether open connections end, too.
+    /// Whether open connections must end too.
     pub closes: bool,
 }
 
@@ -117,7 +117,7 @@ pub struct Forbidden {
 pub enum Why {
     /// A list names the certificate.
     Revoked,
-    /// An operator has shut it out.
+    /// An operator has blocked it.
     Blocked,
     /// Its CA is gone.
     Untrusted,

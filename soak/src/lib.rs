@@ -1,7 +1,7 @@
-//! The soak: a gateway lives through a day in fast motion, and a program judges what became of its promises.
-//! In: a seed and a time. Out: a journal of what was done and seen (`journal`), and the promises that held or broke (`rules`).
-//! A director makes trouble (`deeds`) for a real gateway (`stage`) between agents and servers (`agents`, `servers`). Shares no
-//! code with the gateway.
+//! The soak: a gateway lives through a day in fast motion, and rules check its promises.
+//! In: a seed and a time. Out: a journal of deeds and observations (`journal`), and the promises that held or broke
+//! (`rules`). A director makes trouble (`deeds`) for a real gateway (`stage`) between agents and servers (`agents`,
+//! `servers`). Shares no code with the gateway.
 
 pub mod agents;
 pub mod deeds;

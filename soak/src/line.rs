@@ -1,6 +1,6 @@
-//! What agents and servers say to each other, and an agent's end of it over TLS.
-//! In: a socket to the gateway, a certificate. Out: exchanges that are checked byte for byte, and how they ended. Never panics at
-//! what the gateway does: that is what the soak wants to know.
+//! The protocol between agents and servers, and an agent's end of it over TLS.
+//! In: a socket to the gateway, a certificate. Out: exchanges that are checked byte for byte, and their end. Never
+//! panics at what the gateway does, because the soak must report it.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -30,7 +30,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The name in the gateway's certificate.
 pub const SERVER_NAME: &str = "gateway.test";
 
-/// The byte that has to stand at this place of what a visit's client sends (or, for another number, of what it is sent).
+/// The byte at this offset of what a visit's client sends, or, for another number, of what it receives.
 pub fn pattern(number: u64, offset: u64) -> u8 {
     let salt = (number.wrapping_mul(0x9e37_79b9) >> 16) as u8;
     salt.wrapping_add((offset ^ (offset >> 8)) as u8)
@@ -48,14 +48,14 @@ pub fn answering(number: u64) -> u64 {
     !number
 }
 
-/// What a client shows.
+/// The certificate that a client presents.
 #[derive(Debug, Clone, Copy)]
 pub enum Shown<'a> {
     /// No certificate.
     Nothing,
-    /// A certificate, and that it has its key.
+    /// A certificate with its key.
     Own(&'a Credentials),
-    /// Another client's certificate, and a key of its own.
+    /// Another client's certificate, with a key of its own.
     Copied(&'a Credentials),
 }
 
@@ -133,14 +133,14 @@ pub struct Line {
     got: u64,
 }
 
-/// What went wrong with a line.
+/// The failure of a line.
 #[derive(Debug)]
 pub enum Broken {
-    /// The gateway ended it between two exchanges, by FIN, as it says goodbye.
+    /// The gateway ended it between two exchanges, by FIN, as it does on purpose.
     Dismissed,
     /// Anything else.
     Lost(String),
-    /// Another byte came than had to come.
+    /// A wrong byte came.
     Corrupted(String),
 }
 
@@ -151,7 +151,7 @@ impl From<io::Error> for Broken {
 }
 
 impl Line {
-    /// Shakes hands over a connected socket, and greets the server.
+    /// Does a handshake over a connected socket, and greets the server.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! `portcullis-soak`: plays a day in fast motion on a gateway, and judges it. `cargo xtask soak` builds and starts it.
+//! `portcullis-soak`: plays a day in fast motion on a gateway, and judges the run. `cargo xtask soak` builds and starts
+//! it.
 //! In: a time, perhaps a seed. Out: a report; exit code 0 if every promise was at stake and held, 1 if not.
 
 use std::path::{Path, PathBuf};
@@ -21,9 +22,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Play, and judge what became of it. Takes root.
+    /// Play a run, and judge it. Takes root.
     Run {
-        /// How long trouble is made, such as `1h`.
+        /// How long the deeds go on, such as `1h`.
         #[arg(long = "for", value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
         time: Duration,
         /// Repeats the run that printed it, as far as threads and a network can be repeated.

@@ -1,18 +1,18 @@
-//! Which certificate had the right to be served, and when: by what was published, not by what the gateway says.
-//! In: the journal. Out: answers about a certificate and a time, with room for what takes time. Pure.
+//! The rights of certificates over time, by what was published and not by what the gateway says.
+//! In: the journal. Out: answers about a certificate and a time, with the time that the gateway may take. Pure.
 
 use std::collections::HashMap;
 
 use crate::journal::{Disturbance, Entry, Fact, Milliseconds, Why};
 
-/// How long the gateway may take to act by something that gives a right back; and how much earlier than the journal says a
-/// publication may have acted, for it is written down when it is done.
+/// How long the gateway may take to act by a right that is restored; and how much earlier than the journal says it may
+/// act by a publication, which the journal writes after it.
 pub const SETTLES: Milliseconds = 6000;
 
-/// How long after its end a disturbance may still be felt: TCP repeats itself more and more slowly.
+/// How long after its end a disturbance may still act: TCP retransmits more and more slowly.
 const ECHO: Milliseconds = 10_000;
 
-/// A time in which something was so. The end is open while it goes on.
+/// A span of time. Its end is open while it goes on.
 #[derive(Debug, Clone, Copy)]
 pub struct Span {
     /// Its beginning.
@@ -34,9 +34,9 @@ pub struct Spell {
     pub why: Why,
     /// From its publication to just before the one that ends it.
     pub span: Span,
-    /// Within which time from its beginning the gateway has to act.
+    /// How long after its beginning the gateway must have acted.
     pub within: Milliseconds,
-    /// Whether open connections have to end.
+    /// Whether open connections must end.
     pub closes: bool,
 }
 
@@ -104,7 +104,8 @@ impl Rights {
         all.flat_map(|(serial, spells)| spells.iter().map(|spell| (serial.as_str(), spell)))
     }
 
-    /// From when on the gateway has to act by a spell: a gateway without descriptors cannot read what was published.
+    /// The time from which the gateway must act by a spell: a gateway without descriptors cannot read what was
+    /// published.
     pub fn acts_from(&self, spell: &Spell) -> Milliseconds {
         let due = spell.span.from + spell.within;
         let mut lacking = self
@@ -118,13 +119,13 @@ impl Rights {
         }
     }
 
-    /// A spell by which a newcomer with this certificate must not have been let in then.
+    /// A spell by which the gateway had to refuse a new connection with this certificate at that time.
     pub fn bars(&self, serial: &str, at: Milliseconds) -> Option<&Spell> {
         let mut spells = self.spells(serial).iter();
         spells.find(|spell| self.acts_from(spell) < at && at < spell.span.until)
     }
 
-    /// The reasons for which a certificate may have been refused or cut off in that time.
+    /// The reasons for which the gateway may have refused or closed a connection of the certificate in that time.
     pub fn reasons(&self, serial: &str, from: Milliseconds, until: Milliseconds) -> Vec<Why> {
         let spells = self.spells(serial).iter();
         spells
@@ -140,7 +141,7 @@ impl Rights {
             .collect()
     }
 
-    /// What was out of order in that time.
+    /// The disturbances of that time.
     pub fn disturbed(&self, from: Milliseconds, until: Milliseconds) -> Vec<Disturbance> {
         let spans = self.disturbances.iter();
         spans

@@ -1,6 +1,6 @@
-//! Servers behind the gateway, which write down what the gateway told them of each client, and what came.
-//! In: connections of the gateway's, with a PROXY header first. Out: a `Delivery` for each. On threads of their own, in the
-//! gateway's network namespace.
+//! Servers behind the gateway, which record what the gateway tells them of each client, and what arrives.
+//! In: connections of the gateway's, with a PROXY header first. Out: a `Delivery` for each. On threads of their own, in
+//! the gateway's network namespace.
 
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
@@ -18,7 +18,7 @@ use crate::journal::{Delivery, Fact, Journal};
 use crate::line::{GET, GREETING, PUT, answering, pattern, patterned};
 
 const PAUSE: Duration = Duration::from_millis(20);
-/// Connections that wait before the kernel swallows further SYNs.
+/// Connections that wait before the kernel drops further SYNs.
 const BACKLOG: i32 = 32;
 /// Types of the PROXY header's values of our own: tenant and SPIFFE ID.
 const TENANT: u8 = 0xe0;
@@ -28,7 +28,7 @@ const SPIFFE_ID: u8 = 0xe1;
 pub struct Server {
     address: SocketAddr,
     shared: Arc<Shared>,
-    /// What fills the queue while it swallows SYNs.
+    /// The connections that fill the queue while it drops SYNs.
     fillers: Vec<Socket>,
 }
 
@@ -78,7 +78,8 @@ impl Server {
         })
     }
 
-    /// From now on SYNs are swallowed: the server accepts no connection, and its queue is full. In the server's network namespace.
+    /// Drops SYNs from now on: the server accepts no connection, and its queue is full. In the server's network
+    /// namespace.
     ///
     /// # Errors
     ///
@@ -105,7 +106,7 @@ impl Server {
         self.shared.is_away.store(false, Ordering::SeqCst);
     }
 
-    /// Shows another certificate from now on.
+    /// Presents another certificate from now on.
     pub fn show(&self, tls: Arc<ServerConfig>) {
         *locked(&self.shared.tls) = Some(tls);
     }
@@ -188,7 +189,7 @@ impl Shared {
 trait Stream: Read + Write {
     /// Ends by RST.
     fn reset(&self);
-    /// Says that nothing more will come: by close_notify where there is TLS, by the FIN of its end where there is none.
+    /// Ends its direction: by close_notify over TLS, by FIN without it.
     fn say_goodbye(&mut self) -> io::Result<()>;
 }
 
@@ -222,7 +223,7 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// To the client's goodbye.
+    /// Until the client ends its direction.
     fn run(&mut self) -> io::Result<()> {
         self.header()?;
         let mut greeting = [0; 13];
@@ -312,7 +313,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Fills `bytes`; `false` if the client had said goodbye before the first of them.
+    /// Fills `bytes`; `false` if the client ended its direction before the first of them.
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<bool> {
         let mut filled = 0;
         while filled < bytes.len() {

@@ -1,4 +1,4 @@
-//! Reads along: the gateway's audit log, through every rotation, and its own log.
+//! Follows the gateway's audit log, through every rotation, and its log.
 //! In: a folder. Out: facts, each line once, soon after it was written. On a thread of its own.
 
 use std::collections::HashMap;

@@ -1,4 +1,5 @@
-//! Promises about the gateway itself: it counts truly, keeps its bounds, complains of nothing without cause, and ends when told.
+//! Promises about the gateway itself: its counts are true, it keeps its bounds, logs no error without cause, and ends
+//! on SIGTERM.
 
 use std::collections::BTreeMap;
 
@@ -34,9 +35,9 @@ pub const RULES: Rules = &[
     ("soak", "the soak did everything it planned", soak),
 ];
 
-/// By how much resident memory may have grown between two looks at one process, allocators' reserves included.
+/// The growth of resident memory between two looks at one process, reserves of the allocator included.
 const GROWTH_BYTES: u64 = 64 << 20;
-/// And the number of descriptors.
+/// The growth of the number of descriptors.
 const GROWTH_DESCRIPTORS: u64 = 24;
 /// How long an end may take: the drain has four seconds.
 const END: Milliseconds = 12_000;

@@ -1,5 +1,5 @@
-//! The promises, each a rule: a pure function of the journal, that says how often the promise was at stake and held, and when it
-//! broke. A promise that was never at stake has not been held either.
+//! The promises, each a rule: a pure function of the journal that says how often the promise was at stake and held, and
+//! when it broke. A promise that was never at stake counts as broken.
 
 mod health;
 mod service;
@@ -8,17 +8,17 @@ mod trust;
 use crate::evidence::Evidence;
 use crate::journal::{Entry, Milliseconds};
 
-/// A promise and how it is looked into.
+/// A promise and its check.
 pub struct Rule {
     /// Its name.
     pub name: &'static str,
-    /// What is promised.
+    /// The promise.
     pub promise: &'static str,
-    /// The look.
+    /// The check.
     pub judge: fn(&Evidence<'_>) -> Finding,
 }
 
-/// What a look found.
+/// The result of a check.
 #[derive(Debug, Default)]
 pub struct Finding {
     /// How often the promise was at stake, and held.

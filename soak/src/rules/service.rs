@@ -1,4 +1,4 @@
-//! Promises about service: clients with every right are served, nothing is lost, and each end says why.
+//! Promises about service: the gateway serves clients with every right, loses nothing, and gives a reason for each end.
 
 use super::{Finding, Rules};
 use crate::evidence::{Connection, Evidence};
@@ -187,7 +187,7 @@ fn reasons(evidence: &Evidence<'_>) -> Finding {
     finding
 }
 
-/// Whether anything that was done leads to such an end.
+/// Whether any deed leads to such an end.
 fn fits(
     evidence: &Evidence<'_>,
     (ended, visit): (Milliseconds, &Visit),

@@ -1,4 +1,4 @@
-//! Promises about trust: only clients with a right are served, under their own names, and only by servers with one.
+//! Promises about trust: the gateway serves only clients with a right, under their own names, by servers with a right.
 
 use std::collections::HashSet;
 
@@ -57,7 +57,7 @@ fn newcomers(evidence: &Evidence<'_>) -> Finding {
     for connection in &evidence.connections {
         let came = connection.at.saturating_sub(LAG);
         let spell = evidence.rights.bars(&connection.serial, came);
-        // Not where the right was given back between the handshake and its line.
+        // Not where the right was restored between the handshake and its line.
         if let Some(spell) = spell.filter(|spell| connection.at < spell.span.until) {
             let what = format!(
                 "{} was let in, although {:?}",

@@ -1,5 +1,5 @@
 //! The gateway's files: configuration, certificates, CAs, lists, rules.
-//! In: what they shall say. Out: files, written in place or renamed over, as it comes.
+//! In: their content. Out: files, written in place or renamed over, at random.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,14 +13,14 @@ use super::{Issuer, Stage, read, server_request};
 /// Ports of the listeners.
 pub const LISTENERS: [u16; 2] = [4317, 4318];
 
-/// Which CA a list is of.
+/// The CA of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Of {
-    /// That of nearly all agents.
+    /// The CA of nearly all agents.
     Agents,
-    /// That of `season`.
+    /// The CA of `season`.
     Season,
-    /// That of the servers.
+    /// The CA of the servers.
     Servers,
 }
 
@@ -30,7 +30,7 @@ impl Stage {
         self.folder.join(name)
     }
 
-    /// Writes one of the gateway's files: in place, or another one that is renamed over it.
+    /// Writes one of the gateway's files: in place, or by renaming another one over it.
     ///
     /// # Errors
     ///
@@ -83,7 +83,7 @@ impl Stage {
         self.publish("server.key", &read(&server.key)?)
     }
 
-    /// Makes the next list of a CA, good for so many seconds if that is said.
+    /// Makes the next list of a CA, valid for `seconds` if given.
     fn list(&mut self, of: Of, seconds: Option<i64>) -> Result<Vec<u8>> {
         let issuer = match of {
             Of::Agents => &mut self.agents,
@@ -119,7 +119,7 @@ impl Stage {
         self.publish(list_name(of), &list[..list.len() / 2])
     }
 
-    /// Another CA for `season`, with its list, good for so many seconds if that is said.
+    /// Makes another CA for `season`, with its list, valid for `seconds` if given.
     ///
     /// # Errors
     ///

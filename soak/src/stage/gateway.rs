@@ -1,5 +1,5 @@
 //! The gateway's processes: start, takeover, roll call, end.
-//! In: the files of the stage. Out: processes, and what they say of themselves.
+//! In: the files of the stage. Out: processes, their metrics and logs.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use tests::{Metrics, Process, get_unix};
 use super::Stage;
 use crate::journal::{Fact, RollCall};
 
-/// How long anything may take before the run is given up.
+/// How long a step may take before the run ends.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Stage {
@@ -83,7 +83,7 @@ impl Stage {
         Ok(self.processes.len() == 1)
     }
 
-    /// Has the gateway read its files again and open its audit log.
+    /// Makes the gateway read its files again and open its audit log anew.
     pub fn hang_up(&self) {
         self.gateway().signal(Signal::HUP);
     }
@@ -100,7 +100,7 @@ impl Stage {
             let (_, page) = get_unix(&admin, "/metrics").context("asking for metrics")?;
             let open = Metrics::parse(&page).count("portcullis_connections_open", &[]);
             if open == 0 || Instant::now() > deadline {
-                // Handshakes that stand still are refused in their time, and lines of the audit log are read.
+                // Stalled handshakes are refused in their time, and lines of the audit log are read.
                 thread::sleep(Duration::from_secs(1));
                 break get_unix(&admin, "/metrics")?.1;
             }
@@ -120,7 +120,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Ends the gateway by SIGTERM, and writes down how that went.
+    /// Ends the gateway by SIGTERM, and records its end.
     pub fn terminate(&mut self) {
         let Some(mut process) = self.processes.pop() else {
             return;

@@ -1,5 +1,5 @@
-//! What the run plays on: a gateway in namespaces of its own, its files, its CAs, servers behind it, a resolver, a clock.
-//! In: what the director wants changed. Out: files, signals, commands. On the director's thread.
+//! The stage of a run: a gateway in namespaces of its own, its files, its CAs, servers behind it, a resolver, a clock.
+//! In: changes by the director. Out: files, signals, commands. On the director's thread.
 
 mod files;
 mod gateway;
@@ -23,10 +23,10 @@ use crate::servers::Server;
 pub use files::Of;
 pub use site::{AGENTS_INTERFACE, Site};
 
-/// How long the gateway may take to act by what is published. What it promises is a second; the rest is for a machine that
-/// builds meanwhile.
+/// How long the gateway may take to act by a publication. It promises a second; the rest is for a machine that builds
+/// at the same time.
 pub const ACTS_WITHIN: Milliseconds = 5000;
-/// And where closes are spread (`close_spread`).
+/// The same where the gateway spreads closes (`close_spread`).
 pub const SPREADS_WITHIN: Milliseconds = ACTS_WITHIN + 2000;
 
 /// Groups of agents, by what happens to them, and how many there are. A group's name is its tenant.
@@ -43,7 +43,7 @@ const GROUPS: [(&str, u32); 5] = [
     ("short", 1),
 ];
 
-/// Certificates of `short` are good for so many seconds more than the run is.
+/// Certificates of `short` are valid for this many seconds longer than the run.
 pub const SHORT_SECONDS: i64 = 7200;
 
 /// An agent as the director sees it.
@@ -54,7 +54,7 @@ pub struct Member {
     pub identity: String,
     /// Its certificate and key.
     pub credentials: Credentials,
-    /// Whether something happens to it at the moment.
+    /// Whether a deed acts on it at the moment.
     pub is_busy: bool,
     source: Ipv4Addr,
     card: Arc<Mutex<Card>>,
@@ -72,7 +72,7 @@ pub struct Issuer {
 
 /// All of it.
 pub struct Stage {
-    /// Where everything is written down.
+    /// The journal of all facts.
     pub journal: Journal,
     /// What the director draws from.
     pub random: Random,
@@ -104,7 +104,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Sets everything up but the gateway.
+    /// Makes everything but the gateway.
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ impl Stage {
         Ok(())
     }
 
-    /// A certificate, of its group's CA, for so many seconds if that is said.
+    /// Issues a certificate by the CA of its group, valid for `seconds` if given.
     fn issue(&mut self, group: &str, identity: &str, seconds: Option<i64>) -> Credentials {
         self.issued += 1;
         let mut request = Request::client(identity);
@@ -199,7 +199,7 @@ impl Stage {
         })
     }
 
-    /// Gives an agent another certificate, for so many seconds if that is said.
+    /// Gives an agent another certificate, valid for `seconds` if given.
     ///
     /// # Errors
     ///
@@ -216,7 +216,7 @@ impl Stage {
         Ok(())
     }
 
-    /// The last server shows another certificate.
+    /// Gives the last server another certificate.
     ///
     /// # Errors
     ///
@@ -256,7 +256,7 @@ impl Stage {
         members.map(|member| self.serial(member)).collect()
     }
 
-    /// An agent of `mortal` to which nothing happens, until its `is_busy` is taken back.
+    /// An idle agent of `mortal`, busy from now on until its `is_busy` is cleared.
     pub fn take_mortal(&mut self) -> Option<usize> {
         let mut free = self.group("mortal");
         free.retain(|member| !self.members[*member].is_busy);
@@ -268,7 +268,7 @@ impl Stage {
         Some(member)
     }
 
-    /// Writes down that certificates have lost a right that open connections stand on, too.
+    /// Records that certificates have lost a right that open connections depend on, too.
     pub fn forbid(&self, serials: Vec<String>, why: Why, within: Milliseconds) {
         self.journal.note(Fact::Forbidden(Forbidden {
             serials,

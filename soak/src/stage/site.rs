@@ -1,5 +1,5 @@
 //! Two hosts joined by a veth pair: the gateway's, with the servers, and the agents'.
-//! In: nothing. Out: namespaces, a cgroup, a resolver's file in its place. All of it is gone with the process.
+//! In: nothing. Out: namespaces, a cgroup, a resolver's file in its place. All of it ends with the process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -74,7 +74,7 @@ impl Site {
         );
     }
 
-    /// Has every program on the gateway's host ask the resolver of this file.
+    /// Makes every program on the gateway's host use the resolver of this file.
     pub(super) fn use_resolver(&self, file: &Path) -> Result<()> {
         let [program, arguments @ ..] = &self.gateway_host.enter_arguments();
         let status = Command::new(program)
