@@ -37,7 +37,7 @@ pub struct Patience {
 #[derive(Debug)]
 pub struct Balance {
     patience: Patience,
-    known: Vec<Known>,
+    known: Vec<AddressState>,
     /// The position at which the next turn begins.
     next: usize,
     /// The usual time to connect.
@@ -45,7 +45,7 @@ pub struct Balance {
 }
 
 #[derive(Debug)]
-struct Known {
+struct AddressState {
     server: Server,
     /// Failures since it was last reached.
     failures: u32,
@@ -96,8 +96,8 @@ impl Balance {
                 .position(|known| known.server.address == server.address);
             let known = position.map(|position| before.swap_remove(position));
             known.map_or_else(
-                || Known::new(*server),
-                |known| Known {
+                || AddressState::new(*server),
+                |known| AddressState {
                     server: *server,
                     ..known
                 },
@@ -138,7 +138,7 @@ impl Balance {
         let ranked = in_turn.filter_map(|position| Some((rank(position)?, position)));
         let best = ranked.min_by_key(|(rank, _)| *rank);
         let Some((_, position)) = best else {
-            let is_awaited = |known: &Known| {
+            let is_awaited = |known: &AddressState| {
                 let is_tried = |tried: &Server| tried.address == known.server.address;
                 known.is_probed && !turn.tried.iter().any(is_tried)
             };
@@ -169,7 +169,8 @@ impl Balance {
         let Some(failed) = self.find(address).map(|known| known.server) else {
             return false;
         };
-        let serves = |known: &Known| known.server.source == failed.source && known.failures == 0;
+        let serves =
+            |known: &AddressState| known.server.source == failed.source && known.failures == 0;
         let is_spared = self
             .known
             .iter()
@@ -210,7 +211,7 @@ impl Balance {
     /// Records that `address` has been reached.
     pub fn succeeded(&mut self, address: SocketAddr) {
         if let Some(known) = self.find(address) {
-            *known = Known::new(known.server);
+            *known = AddressState::new(known.server);
         }
     }
 
@@ -221,16 +222,16 @@ impl Balance {
         }
     }
 
-    fn find(&mut self, address: SocketAddr) -> Option<&mut Known> {
+    fn find(&mut self, address: SocketAddr) -> Option<&mut AddressState> {
         self.known
             .iter_mut()
             .find(|known| known.server.address == address)
     }
 }
 
-impl Known {
+impl AddressState {
     fn new(server: Server) -> Self {
-        Known {
+        AddressState {
             server,
             failures: 0,
             failed_at: None,

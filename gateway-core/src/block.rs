@@ -21,12 +21,12 @@ pub enum Block {
     /// This very certificate, in both forms of its signature.
     Fingerprint(Fingerprint),
     /// Every certificate with a matching name.
-    Identity(Names),
+    Identity(BlockedNames),
 }
 
 /// Blocked names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Names {
+pub struct BlockedNames {
     /// The pattern of the name.
     pub pattern: Pattern,
     /// The kind of the name, and the certificates that count.
@@ -50,17 +50,17 @@ impl Only {
     }
 }
 
-impl From<Pattern> for Names {
+impl From<Pattern> for BlockedNames {
     /// A name of any kind, in any certificate.
     fn from(pattern: Pattern) -> Self {
-        Names {
+        BlockedNames {
             pattern,
             only: Only::default(),
         }
     }
 }
 
-impl fmt::Display for Names {
+impl fmt::Display for BlockedNames {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.pattern.fmt(formatter)
     }
@@ -98,7 +98,7 @@ impl BlockList {
         list
     }
 
-    fn insert(&mut self, Names { pattern, only }: Names) {
+    fn insert(&mut self, BlockedNames { pattern, only }: BlockedNames) {
         // White space at both ends is not part of a name (RFC 5280 section 7.1).
         let pattern = match pattern {
             Pattern::Exact(name) => Pattern::Exact(name.trim().to_owned()),
@@ -274,7 +274,7 @@ mod tests {
                         trust_domain: only_domain.cloned(),
                     };
                     let pattern = Pattern::parse(text).unwrap();
-                    let list = BlockList::new([Block::Identity(Names { pattern, only })]);
+                    let list = BlockList::new([Block::Identity(BlockedNames { pattern, only })]);
                     for kind in [Uri, Dns, CommonName] {
                         for of in [None, Some(&ours), Some(&theirs)] {
                             // Only a DNS name has no case.

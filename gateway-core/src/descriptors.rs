@@ -45,14 +45,14 @@ pub struct Descriptor {
 
 /// Number of sockets of each side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Counts {
+struct SocketCounts {
     clients: u32,
     servers: u32,
 }
 
-impl Counts {
+impl SocketCounts {
     fn unpack(packed: u64) -> Self {
-        Counts {
+        SocketCounts {
             clients: (packed >> 32) as u32,
             servers: packed as u32,
         }
@@ -69,11 +69,11 @@ impl Counts {
 
     fn with(self, side: Side, max: u32) -> Option<Self> {
         let next = match side {
-            Side::Client => Counts {
+            Side::Client => SocketCounts {
                 clients: self.clients.checked_add(1)?,
                 ..self
             },
-            Side::Server => Counts {
+            Side::Server => SocketCounts {
                 servers: self.servers.checked_add(1)?,
                 ..self
             },
@@ -85,11 +85,11 @@ impl Counts {
 
     fn without(self, side: Side) -> Self {
         match side {
-            Side::Client => Counts {
+            Side::Client => SocketCounts {
                 clients: self.clients.saturating_sub(1),
                 ..self
             },
-            Side::Server => Counts {
+            Side::Server => SocketCounts {
                 servers: self.servers.saturating_sub(1),
                 ..self
             },
@@ -116,7 +116,7 @@ impl Descriptors {
     /// Takes a descriptor; `None` if none is free.
     pub fn try_take(&self, side: Side) -> Option<Descriptor> {
         let max = self.0.max.load(Ordering::Relaxed);
-        let with = |packed| Some(Counts::unpack(packed).with(side, max)?.pack());
+        let with = |packed| Some(SocketCounts::unpack(packed).with(side, max)?.pack());
         let counts = &self.0.counts;
         counts
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, with)
@@ -127,7 +127,7 @@ impl Descriptors {
         })
     }
 
-    /// Counts a client or server that waits for a descriptor.
+    /// SocketCounts a client or server that waits for a descriptor.
     pub fn count_wait(&self, side: Side) {
         self.0.waits[side as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -139,7 +139,7 @@ impl Descriptors {
 
     /// Descriptors that are taken, or promised to connected clients.
     pub fn used(&self) -> u64 {
-        Counts::unpack(self.0.counts.load(Ordering::Relaxed)).committed()
+        SocketCounts::unpack(self.0.counts.load(Ordering::Relaxed)).committed()
     }
 
     /// Sets how many of the descriptors reserved for administration are missing.
@@ -160,7 +160,7 @@ impl Descriptors {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        let without = |packed| Some(Counts::unpack(packed).without(self.side).pack());
+        let without = |packed| Some(SocketCounts::unpack(packed).without(self.side).pack());
         // It never says no.
         let counts = &self.shared.counts;
         let _ = counts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, without);

@@ -81,11 +81,11 @@ pub enum Change {
 pub struct Names {
     schedule: Schedule,
     backends: Vec<Backend>,
-    known: BTreeMap<Name, Known>,
+    known: BTreeMap<Name, NameState>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct NameState {
     /// The addresses of the last good answer.
     addresses: Vec<SocketAddr>,
     /// Whether a backend of the present configuration has it.
@@ -119,7 +119,7 @@ impl Names {
             if let ServerAddress::Name(name) = server {
                 self.known
                     .entry(name.clone())
-                    .or_insert(Known {
+                    .or_insert(NameState {
                         addresses: Vec::new(),
                         is_used: true,
                         next_at: now,
@@ -141,7 +141,7 @@ impl Names {
     pub fn due(&mut self, now: Instant) -> Vec<Name> {
         let room = self.room();
         let is_due =
-            |known: &Known| known.is_used && known.asked_at.is_none() && known.next_at <= now;
+            |known: &NameState| known.is_used && known.asked_at.is_none() && known.next_at <= now;
         let due = self.known.iter_mut().filter(|(_, known)| is_due(known));
         due.take(room)
             .map(|(name, known)| {
@@ -161,7 +161,7 @@ impl Names {
     /// The names whose queries have just taken too long, with the change for the log.
     pub fn overdue(&mut self, now: Instant) -> Vec<(Name, Change)> {
         let patience = self.schedule.patience;
-        let is_overdue = |known: &Known| {
+        let is_overdue = |known: &NameState| {
             let since = |asked_at| now.saturating_duration_since(asked_at);
             !known.is_overdue && known.asked_at.is_some_and(|at| since(at) >= patience)
         };
@@ -216,7 +216,7 @@ impl Names {
     /// an answer.
     pub fn next_at(&self) -> Option<Instant> {
         let has_room = self.room() > 0;
-        let of_known = |known: &Known| match known.asked_at {
+        let of_known = |known: &NameState| match known.asked_at {
             Some(asked_at) => (!known.is_overdue).then(|| asked_at + self.schedule.patience),
             None => (known.is_used && has_room).then_some(known.next_at),
         };
@@ -258,7 +258,7 @@ impl Names {
     }
 }
 
-impl Known {
+impl NameState {
     fn failed(&mut self) -> Change {
         self.is_settled = true;
         self.failures = self.failures.saturating_add(1);

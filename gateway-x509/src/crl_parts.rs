@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use gateway_core::revocation::{Kinds, ListNumber, Scope, Serial};
+use gateway_core::revocation::{Kinds, ListNumber, ListScope, Serial};
 use x509_parser::asn1_rs::{Any, Class, FromDer, Oid, Tag};
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Name;
@@ -84,7 +84,7 @@ pub struct ListParts<'a> {
     /// Its number.
     pub number: Option<ListNumber>,
     /// What it covers.
-    pub scope: Scope,
+    pub scope: ListScope,
     /// The entries, one after another.
     entries: &'a [u8],
 }
@@ -108,7 +108,7 @@ impl<'a> ListParts<'a> {
             this_update,
             next_update: None,
             number: None,
-            scope: Scope::default(),
+            scope: ListScope::default(),
             entries: &[],
         };
         if let Some((after, next_update)) = time(rest)? {
@@ -239,12 +239,12 @@ fn serial(entry: &Any<'_>) -> Result<Serial, ListError> {
 }
 
 /// The issuing distribution point (RFC 5280 section 5.2.5).
-fn scope(value: &[u8]) -> Result<Scope, ListError> {
+fn scope(value: &[u8]) -> Result<ListScope, ListError> {
     let (after, sequence) = next(value)?;
     if !after.is_empty() || sequence.tag() != Tag::Sequence {
         return Err(ListError::Broken);
     }
-    let mut scope = Scope::default();
+    let mut scope = ListScope::default();
     let mut last = None;
     for field in fields(sequence.data).ok_or(ListError::Broken)? {
         let tag = field.tag().0;

@@ -11,7 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use gateway_core::limits;
-use gateway_core::revocation::{AuthorityId, IssuerList, Kinds, ListNumber, Rank, Scope, Serial};
+use gateway_core::revocation::{
+    AuthorityId, IssuerList, Kinds, ListNumber, ListScope, Rank, Serial,
+};
 use gateway_files::{JsonFault, LockError, lock, reason, replace};
 use serde::{Deserialize, Serialize};
 
@@ -178,7 +180,7 @@ pub fn file_in(state: &Path) -> PathBuf {
 }
 
 /// What lists of one key and of one scope are remembered under.
-fn key(issuer: AuthorityId, scope: &Scope) -> String {
+fn key(issuer: AuthorityId, scope: &ListScope) -> String {
     let hexadecimal =
         |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
     let points = scope.points.iter().map(|point| hexadecimal(&point.0));
@@ -269,7 +271,7 @@ impl KnownLists {
         &self,
         issuer: AuthorityId,
         list: &IssuerList,
-        named: &mut dyn Iterator<Item = (AuthorityId, &Scope)>,
+        named: &mut dyn Iterator<Item = (AuthorityId, &ListScope)>,
     ) -> Option<Rank> {
         let own = key(issuer, list.scope());
         let named: BTreeSet<_> = named.map(|(issuer, scope)| key(issuer, scope)).collect();
@@ -454,7 +456,7 @@ mod tests {
         // Of another name, or about other certificates, it has nothing to say.
         let other = list(1, 100).named("CN=Others");
         assert_eq!(accept(state, &other).unwrap(), []);
-        let scope = Scope {
+        let scope = ListScope {
             kinds: Kinds::EndEntities,
             points: Vec::new(),
         };
@@ -491,14 +493,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path();
         let issuer = AuthorityId([81; 32]);
-        let scope = |kinds, points: &[u8]| Scope {
+        let scope = |kinds, points: &[u8]| ListScope {
             kinds,
             points: points.iter().map(|point| PointId([*point; 8])).collect(),
         };
         let (all, clients) = (scope(Kinds::All, &[]), scope(Kinds::EndEntities, &[]));
         let before = list(9, 200).about(all.clone());
         record(state, [(&issuer, &before)].into_iter()).unwrap();
-        let newer = |list: &IssuerList, named: &[&Scope]| {
+        let newer = |list: &IssuerList, named: &[&ListScope]| {
             let known = KnownLists::read(state).unwrap();
             let mut named = named.iter().map(|scope| (issuer, *scope));
             let newer = known.newer_of_another_scope(issuer, list, &mut named);

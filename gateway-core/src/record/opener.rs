@@ -67,7 +67,7 @@ impl<'a> Batch<'a> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum OpenerState {
     Open,
     /// The peer has changed its key, and the next one is missing.
     AwaitsKey,
@@ -80,7 +80,7 @@ enum State {
 pub struct Opener<A> {
     key: TrafficKey<A>,
     peer: Peer,
-    state: State,
+    state: OpenerState,
     messages: Messages,
     key_updates_left: u8,
     empty_records_left: u8,
@@ -101,7 +101,7 @@ impl<A: Aead> Opener<A> {
         Opener {
             key,
             peer,
-            state: State::Open,
+            state: OpenerState::Open,
             messages: Messages::default(),
             key_updates_left: KEY_UPDATES_MAX,
             empty_records_left: EMPTY_RECORDS_MAX,
@@ -116,32 +116,34 @@ impl<A: Aead> Opener<A> {
     /// A record is invalid. From then on every call returns the same error; do not use the batch's plaintext.
     pub fn open(&mut self, batch: &mut Batch<'_>) -> Result<Stop, OpenError> {
         match self.state {
-            State::Open => {}
-            State::AwaitsKey => panic!("the peer's next key has to come before its next record"),
-            State::Closed => {
+            OpenerState::Open => {}
+            OpenerState::AwaitsKey => {
+                panic!("the peer's next key has to come before its next record")
+            }
+            OpenerState::Closed => {
                 batch.taken = batch.bytes.len();
                 return Ok(Stop::Closed);
             }
-            State::Failed(error) => return Err(error),
+            OpenerState::Failed(error) => return Err(error),
         }
         let stop = self.open_until_stopped(batch);
         match &stop {
             Ok(Stop::Incomplete | Stop::Ticket(_)) => {}
-            Ok(Stop::KeyUpdate(_)) => self.state = State::AwaitsKey,
+            Ok(Stop::KeyUpdate(_)) => self.state = OpenerState::AwaitsKey,
             Ok(Stop::Closed) => {
-                self.state = State::Closed;
+                self.state = OpenerState::Closed;
                 batch.taken = batch.bytes.len();
             }
-            Err(error) => self.state = State::Failed(*error),
+            Err(error) => self.state = OpenerState::Failed(*error),
         }
         stop
     }
 
     /// Takes the peer's next key, after its KeyUpdate.
     pub fn rekey(&mut self, key: TrafficKey<A>) {
-        assert_eq!(self.state, State::AwaitsKey, "a key nobody announced");
+        assert_eq!(self.state, OpenerState::AwaitsKey, "a key nobody announced");
         self.key = key;
-        self.state = State::Open;
+        self.state = OpenerState::Open;
         self.has_asked_for_update = false;
     }
 

@@ -31,7 +31,7 @@ pub enum KeyUpdateRequest {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum SealerState {
     Open,
     /// Our KeyUpdate is sealed, and the next key is missing.
     AwaitsKey,
@@ -42,7 +42,7 @@ enum State {
 #[derive(Debug)]
 pub struct Sealer<A> {
     key: TrafficKey<A>,
-    state: State,
+    state: SealerState,
 }
 
 impl<A: Aead> Sealer<A> {
@@ -50,7 +50,7 @@ impl<A: Aead> Sealer<A> {
     pub fn new(key: TrafficKey<A>) -> Self {
         Sealer {
             key,
-            state: State::Open,
+            state: SealerState::Open,
         }
     }
 
@@ -98,7 +98,7 @@ impl<A: Aead> Sealer<A> {
             let sealed = self.seal_record(index as u64, record, content_type::APPLICATION_DATA);
             if sealed.is_err() {
                 // The numbers behind this one are used up without being counted.
-                self.state = State::Closed;
+                self.state = SealerState::Closed;
                 return sealed.map(|()| start..end);
             }
         }
@@ -112,15 +112,15 @@ impl<A: Aead> Sealer<A> {
         request: KeyUpdateRequest,
     ) -> Result<[u8; KEY_UPDATE_RECORD_BYTES], SealError> {
         let record = self.short_record(content_type::HANDSHAKE, &key_update(request))?;
-        self.state = State::AwaitsKey;
+        self.state = SealerState::AwaitsKey;
         Ok(record)
     }
 
     /// Takes our next key, after our KeyUpdate.
     pub fn rekey(&mut self, key: TrafficKey<A>) {
-        assert_eq!(self.state, State::AwaitsKey, "a key nobody announced");
+        assert_eq!(self.state, SealerState::AwaitsKey, "a key nobody announced");
         self.key = key;
-        self.state = State::Open;
+        self.state = SealerState::Open;
     }
 
     /// A fatal alert. It closes the direction.
@@ -135,7 +135,7 @@ impl<A: Aead> Sealer<A> {
 
     fn last_record(&mut self, alert: &[u8; 2]) -> Result<[u8; ALERT_RECORD_BYTES], SealError> {
         let record = self.short_record(content_type::ALERT, alert)?;
-        self.state = State::Closed;
+        self.state = SealerState::Closed;
         Ok(record)
     }
 
@@ -154,9 +154,9 @@ impl<A: Aead> Sealer<A> {
 
     fn may_seal(&self, records: u64, records_max: u64) -> Result<(), SealError> {
         match self.state {
-            State::Open => {}
-            State::AwaitsKey => panic!("our next key has to come before our next record"),
-            State::Closed => return Err(SealError::Closed),
+            SealerState::Open => {}
+            SealerState::AwaitsKey => panic!("our next key has to come before our next record"),
+            SealerState::Closed => return Err(SealError::Closed),
         }
         let after = self.key.sequence().checked_add(records);
         match after {

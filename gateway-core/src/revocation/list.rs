@@ -18,7 +18,7 @@ pub struct IssuerList {
     issuer_name: Arc<str>,
     pub(super) rank: Rank,
     next_update: SystemTime,
-    pub(super) scope: Arc<Scope>,
+    pub(super) scope: Arc<ListScope>,
     stale_policy: StalePolicy,
     /// Whether the list only revokes what it names: it refuses no client for its absence or age.
     pub(super) names_only: bool,
@@ -61,7 +61,7 @@ impl IssuerList {
     }
 
     /// The same list, for a part of its issuer's certificates.
-    pub fn about(self, scope: Scope) -> Self {
+    pub fn about(self, scope: ListScope) -> Self {
         IssuerList {
             scope: Arc::new(scope),
             ..self
@@ -130,7 +130,7 @@ impl IssuerList {
     }
 
     /// Its scope.
-    pub fn scope(&self) -> &Scope {
+    pub fn scope(&self) -> &ListScope {
         &self.scope
     }
 
@@ -191,14 +191,14 @@ pub enum Kinds {
 
 /// The certificates that a list covers, by its issuing distribution point (RFC 5280 section 5.2.5).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Scope {
+pub struct ListScope {
     /// The kinds of certificates.
     pub kinds: Kinds,
     /// The distribution points of the certificates, in order, each once; empty for any.
     pub points: Vec<PointId>,
 }
 
-impl Scope {
+impl ListScope {
     /// Whether it covers the certificate at `position` of a chain with these points (RFC 5280 section 6.3.3 b 2).
     pub(super) fn covers(&self, position: usize, points: &[LinkPoint]) -> bool {
         let is_of_its_kind = match self.kinds {

@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use crate::certificate::Chain;
 
 pub use link::{AuthorityId, AuthorityKey, Link, LinkPoint, PointId};
-pub use list::{IssuerList, Kinds, ListNumber, Rank, Scope, StalePolicy};
+pub use list::{IssuerList, Kinds, ListNumber, ListScope, Rank, StalePolicy};
 pub use serial::{Serial, SerialError, SerialTooLong};
 
 /// All revocation lists that one listener trusts.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use gateway_core::authority::TrustDomain;
-use gateway_core::block::{Block, Names, Only};
+use gateway_core::block::{Block, BlockedNames, Only};
 use gateway_core::certificate::{Fingerprint, NameKind};
 use gateway_core::identity::Pattern;
 use gateway_core::limits;
@@ -133,7 +133,7 @@ impl TryFrom<Written> for Entry {
             }
             (None, None, Some(text)) => {
                 let parsed = Pattern::parse(&text);
-                Block::Identity(Names {
+                Block::Identity(BlockedNames {
                     pattern: parsed.map_err(|error| format!("identity {error}"))?,
                     only,
                 })

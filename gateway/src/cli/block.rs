@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use comfy_table::{Table, presets};
-use gateway_core::block::{Block as Target, Names};
+use gateway_core::block::{Block as Target, BlockedNames};
 use gateway_core::certificate::Fingerprint;
 use gateway_core::identity::Pattern;
 use gateway_core::revocation::Serial;
@@ -337,7 +337,7 @@ impl Change {
             (_, Some(fingerprint), _) => Target::Fingerprint(Fingerprint::parse(fingerprint)?),
             (.., Some(identity)) => {
                 let only = only(kind.as_deref(), trust_domain.as_deref());
-                Target::Identity(Names {
+                Target::Identity(BlockedNames {
                     pattern: Pattern::parse(identity)?,
                     only: only.map_err(anyhow::Error::msg)?,
                 })

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use gateway_core::authority::domain_of;
 use gateway_core::revocation::{AuthorityId, AuthorityKey};
-use gateway_core::succession::{Heir, Succession, successions};
+use gateway_core::succession::{Succession, TrustedAuthority, successions};
 use gateway_x509::Certificate;
 use gateway_x509::certificate::Facts;
 use gateway_x509::{authority_id, authority_key};
@@ -27,7 +27,7 @@ struct Found {
     position: usize,
     path: PathBuf,
     facts: Facts,
-    heir: Heir,
+    trusted: TrustedAuthority,
     /// Why it is not used, if it is not: its dates.
     out_of_time: Option<String>,
 }
@@ -65,8 +65,8 @@ pub fn read(
         sound &= examination.sound;
         authorities.note_origins(position, known);
     }
-    let heirs = Vec::from_iter(all.iter().map(|found| found.heir.clone()));
-    let successions = successions(&heirs, report.now);
+    let trusted = Vec::from_iter(all.iter().map(|found| found.trusted.clone()));
+    let successions = successions(&trusted, report.now);
     for (found, succession) in all.into_iter().zip(successions) {
         let item = &list.value[found.position];
         let examination = Examination {
@@ -104,7 +104,7 @@ fn add(
             continue;
         }
         let anchor = webpki::anchor_from_trusted_cert(&certificate).ok();
-        let heir = anchor.map(|anchor| heir(&anchor, &facts));
+        let trusted = anchor.map(|anchor| trusted_authority(&anchor, &facts));
         let out_of_time = outside_validity(&facts, examination.report);
         // The verifier does not look at the dates of a root, so a root out of its time is not given to it.
         match &out_of_time {
@@ -125,12 +125,12 @@ fn add(
             }
         }
         // What webpki cannot read is none of those in use, and nothing comes after it.
-        let Some(heir) = heir else { continue };
+        let Some(trusted) = trusted else { continue };
         all.push(Found {
             position,
             path: examination.path.clone(),
             facts,
-            heir,
+            trusted,
             out_of_time,
         });
     }
@@ -146,7 +146,7 @@ fn tell(found: &Found, succession: Succession, mut examination: Examination<'_, 
         Some(reason) => examination.warn(format_args!("{} {reason}: not used", facts.subject)),
         None => {
             let authority = FiledAuthority {
-                id: found.heir.id,
+                id: found.trusted.id,
                 succession,
             };
             examination.note(facts, facts, Some(authority));
@@ -157,10 +157,10 @@ fn tell(found: &Found, succession: Succession, mut examination: Examination<'_, 
     }
 }
 
-fn heir(anchor: &TrustAnchor<'_>, facts: &Facts) -> Heir {
+fn trusted_authority(anchor: &TrustAnchor<'_>, facts: &Facts) -> TrustedAuthority {
     let (id, key): (AuthorityId, AuthorityKey) = (authority_id(anchor), authority_key(anchor));
     let mut domains = facts.uris.iter().filter_map(|uri| domain_of(uri));
-    Heir {
+    TrustedAuthority {
         id,
         key,
         family: family(&facts.subject_der),
