@@ -65,16 +65,16 @@ fn echoing_backend() -> (SocketAddr, Receiver<Seen>) {
 }
 
 /// A running gateway in front of an echoing backend, and a client configuration that gets in.
-struct World {
+struct RunningGateway {
     gateway: Gateway,
     config: Config,
     client: Arc<ClientConfig>,
     seen: Receiver<Seen>,
 }
 
-impl World {
+impl RunningGateway {
     fn new() -> Self {
-        World::with("")
+        RunningGateway::with("")
     }
 
     /// With more tables in its configuration.
@@ -122,7 +122,7 @@ impl World {
             .with_client_auth_cert(chain, key)
             .unwrap();
         client.enable_secret_extraction = true;
-        World {
+        RunningGateway {
             gateway: Gateway::start(
                 config.clone(),
                 BlockList::default(),
@@ -238,8 +238,8 @@ impl Client {
 
 #[test]
 fn finished_data_and_close_notify_in_one_segment_are_all_taken() {
-    let world = World::new();
-    let mut client = world.client_before_its_last_flight();
+    let running = RunningGateway::new();
+    let mut client = running.client_before_its_last_flight();
     let mut flight = client.records();
     flight.extend(client.seal(b"in the same segment"));
     client.tls.send_close_notify();
@@ -247,32 +247,32 @@ fn finished_data_and_close_notify_in_one_segment_are_all_taken() {
     client.stream.write_all(&flight).unwrap();
     client.expect(b"in the same segment");
     assert_eq!(
-        world.seen(),
+        running.seen(),
         Seen {
             bytes: b"in the same segment".to_vec(),
             clean: true
         }
     );
-    world.gateway.drain();
+    running.gateway.drain();
 }
 
 #[test]
 fn records_may_come_byte_by_byte() {
-    let world = World::new();
-    let mut client = world.client_before_its_last_flight();
+    let running = RunningGateway::new();
+    let mut client = running.client_before_its_last_flight();
     let mut flight = client.records();
     flight.extend(client.seal(b"slowly"));
     for byte in flight {
         client.stream.write_all(&[byte]).unwrap();
     }
     client.expect(b"slowly");
-    world.gateway.drain();
+    running.gateway.drain();
 }
 
 #[test]
 fn key_updates_of_the_client_are_followed_in_both_directions() {
-    let world = World::new();
-    let mut client = world.client();
+    let running = RunningGateway::new();
+    let mut client = running.client();
     for round in 0..20u8 {
         // rustls asks the peer to update its keys too; the answer goes out before the peer's next data.
         client.tls.refresh_traffic_keys().unwrap();
@@ -283,13 +283,13 @@ fn key_updates_of_the_client_are_followed_in_both_directions() {
         client.stream.write_all(second).unwrap();
         client.expect(&message);
     }
-    world.gateway.drain();
+    running.gateway.drain();
 }
 
 #[test]
 fn a_changed_a_replayed_and_a_reordered_record_end_the_connection_without_a_byte_of_them_at_the_backend()
  {
-    let world = World::new();
+    let running = RunningGateway::new();
     type Tamper = fn(Vec<u8>, Vec<u8>) -> Vec<u8>;
     let tampers: [(&str, Tamper); 4] = [
         ("changed", |first, mut second| {
@@ -302,7 +302,7 @@ fn a_changed_a_replayed_and_a_reordered_record_end_the_connection_without_a_byte
         ("left out", |_, second| second),
     ];
     for (what, tamper) in tampers {
-        let mut client = world.client();
+        let mut client = running.client();
         let good = client.seal(b"good");
         client.stream.write_all(&good).unwrap();
         client.expect(b"good");
@@ -315,19 +315,19 @@ fn a_changed_a_replayed_and_a_reordered_record_end_the_connection_without_a_byte
             echoed_first || answer == Err(rustls::Error::AlertReceived(alert)),
             "{what}: {answer:?}"
         );
-        let Seen { bytes, clean } = world.seen();
+        let Seen { bytes, clean } = running.seen();
         assert!(!clean, "{what}: the backend saw a clean end");
         assert!(
             [&b"good"[..], b"goodfirst"].contains(&bytes.as_slice()),
             "{what}: {bytes:?}"
         );
     }
-    world.gateway.drain();
+    running.gateway.drain();
 }
 
 #[test]
 fn what_cannot_be_a_record_is_answered_with_its_alert_and_is_no_end() {
-    let world = World::new();
+    let running = RunningGateway::new();
     let cases: [(&str, &[u8], AlertDescription); 6] = [
         (
             "a change_cipher_spec after Finished",
@@ -361,7 +361,7 @@ fn what_cannot_be_a_record_is_answered_with_its_alert_and_is_no_end() {
         ),
     ];
     for (what, record, alert) in cases {
-        let mut client = world.client();
+        let mut client = running.client();
         let good = client.seal(b"good");
         client.stream.write_all(&good).unwrap();
         client.expect(b"good");
@@ -372,15 +372,15 @@ fn what_cannot_be_a_record_is_answered_with_its_alert_and_is_no_end() {
             bytes: b"good".to_vec(),
             clean: false,
         };
-        assert_eq!(world.seen(), expected, "{what}");
+        assert_eq!(running.seen(), expected, "{what}");
     }
-    world.gateway.drain();
+    running.gateway.drain();
 }
 
 #[test]
 fn a_change_of_keys_in_the_same_segment_as_finished_is_followed_in_both_directions() {
-    let world = World::new();
-    let mut client = world.client_before_its_last_flight();
+    let running = RunningGateway::new();
+    let mut client = running.client_before_its_last_flight();
     let mut flight = client.records();
     flight.extend(client.seal(b"before, "));
     client.tls.refresh_traffic_keys().unwrap();
@@ -390,7 +390,7 @@ fn a_change_of_keys_in_the_same_segment_as_finished_is_followed_in_both_directio
     let records = client.seal(&[7; 50_000]);
     client.stream.write_all(&records).unwrap();
     client.expect(&[7; 50_000]);
-    world.gateway.drain();
+    running.gateway.drain();
 }
 
 #[test]
@@ -403,8 +403,8 @@ fn every_suite_of_both_libraries_carries_every_byte_both_ways() {
     for provider in ["ring", "aws-lc-rs"] {
         for suite in suites {
             let tls = format!("[tls]\nprovider = \"{provider}\"\ncipher_suites = [\"{suite}\"]\n");
-            let world = World::with(&tls);
-            let mut client = world.client();
+            let running = RunningGateway::with(&tls);
+            let mut client = running.client();
             for length in [1, 1000, 4096, 16_384, 16_385, 40_000] {
                 let bytes: Vec<u8> = (0..length).map(|at| (at * 7 + length) as u8).collect();
                 let records = client.seal(&bytes);
@@ -414,34 +414,34 @@ fn every_suite_of_both_libraries_carries_every_byte_both_ways() {
             }
             client.tls.send_close_notify();
             client.flush();
-            assert!(world.seen().clean, "{provider}, {suite}");
-            world.gateway.drain();
+            assert!(running.seen().clean, "{provider}, {suite}");
+            running.gateway.drain();
         }
     }
 }
 
 #[test]
 fn the_end_of_the_bytes_is_not_taken_for_the_end_of_the_message() {
-    let world = World::new();
-    let mut client = world.client();
+    let running = RunningGateway::new();
+    let mut client = running.client();
     let records = client.seal(b"half a message");
     client.stream.write_all(&records).unwrap();
     client.expect(b"half a message");
     client.stream.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(
-        world.seen(),
+        running.seen(),
         Seen {
             bytes: b"half a message".to_vec(),
             clean: false
         }
     );
-    world.gateway.drain();
+    running.gateway.drain();
 }
 
 #[test]
 fn a_handshake_message_that_never_ends_ends_the_connection() {
-    let world = World::new();
-    let client = world.client();
+    let running = RunningGateway::new();
+    let client = running.client();
     let Client { mut stream, tls } = client;
     let secrets = tls.dangerous_extract_secrets().unwrap();
     let (mut sequence, secrets) = secrets.tx;
@@ -470,30 +470,30 @@ fn a_handshake_message_that_never_ends_ends_the_connection() {
         }
     }
     assert_eq!(
-        world.seen(),
+        running.seen(),
         Seen {
             bytes: Vec::new(),
             clean: false
         }
     );
     let ends = "portcullis_connections_ended_total{listener=\"edge\",reason=\"client_protocol\"} 1";
-    let metrics = world.gateway.metrics();
+    let metrics = running.gateway.metrics();
     assert!(metrics.lines().any(|line| line == ends), "{metrics}");
-    world.gateway.drain();
+    running.gateway.drain();
 }
 
 #[test]
 fn a_client_in_mid_handshake_is_judged_by_what_a_reload_brought() {
-    let world = World::new();
-    let mut late = world.client_before_its_last_flight();
-    let mut config = world.config.clone();
+    let running = RunningGateway::new();
+    let mut late = running.client_before_its_last_flight();
+    let mut config = running.config.clone();
     config.rules = Arc::default();
-    world.gateway.reload(config, Instant::now()).unwrap();
+    running.gateway.reload(config, Instant::now()).unwrap();
     // The worker has taken the news once it refuses a newcomer.
     let denied = rustls::Error::AlertReceived(rustls::AlertDescription::AccessDenied);
     let mut served = 0;
     loop {
-        let mut newcomer = world.client();
+        let mut newcomer = running.client();
         let records = newcomer.seal(b"x");
         newcomer.stream.write_all(&records).unwrap();
         if newcomer.rest() == Err(denied.clone()) {
@@ -506,11 +506,11 @@ fn a_client_in_mid_handshake_is_judged_by_what_a_reload_brought() {
     late.stream.write_all(&flight).unwrap();
     assert_eq!(late.rest(), Ok(0), "nothing but the end of the connection");
     let ended = "portcullis_connections_ended_total{listener=\"edge\",reason=\"not_authorized\"}";
-    let metrics = world.gateway.metrics();
+    let metrics = running.gateway.metrics();
     let count = metrics.lines().find_map(|line| line.strip_prefix(ended));
     assert!(count.is_some_and(|count| count.trim() != "0"), "{metrics}");
-    world.gateway.drain();
-    let seen: Vec<Seen> = world.seen.try_iter().collect();
+    running.gateway.drain();
+    let seen: Vec<Seen> = running.seen.try_iter().collect();
     assert!(seen.len() <= served, "the late client reached the backend");
     assert!(seen.iter().all(|seen| seen.bytes != b"secret"));
 }

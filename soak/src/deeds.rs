@@ -368,10 +368,10 @@ fn hang_up(stage: &mut Stage) -> Result<Plan> {
 
 fn interface(stage: &mut Stage) -> Result<Plan> {
     stage.disturb(Disturbance::Interface);
-    let hosts = &stage.site.agents_host;
+    let hosts = &stage.topology.agents_host;
     hosts.ip(&["link", "delete", "dev", AGENTS_INTERFACE]);
     let again = step(|stage| {
-        stage.site.connect();
+        stage.topology.connect();
         stage.calm(Disturbance::Interface);
         Ok(())
     });
@@ -402,8 +402,10 @@ fn limit_descriptors(stage: &mut Stage, below: u64, what: Disturbance) -> Result
 
 fn swallow(stage: &mut Stage) -> Result<Plan> {
     let server = stage.random.between(0, 2) as usize;
-    let Stage { site, servers, .. } = &mut *stage;
-    site.gateway_host.enter(|| servers[server].go_away())?;
+    let Stage {
+        topology, servers, ..
+    } = &mut *stage;
+    topology.gateway_host.enter(|| servers[server].go_away())?;
     let back = step(move |stage| {
         stage.servers[server].come_back();
         Ok(())

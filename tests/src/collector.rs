@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::authority::{Credentials, Request};
-use crate::gateway::World;
+use crate::gateway::Workspace;
 use crate::http::post_json;
 use crate::process::Process;
 use crate::programs::software;
@@ -97,25 +97,25 @@ pub type Delivery = BTreeMap<String, usize>;
 
 impl Collector {
     /// A Collector that speaks mTLS to gateways and writes what it gets to files.
-    pub fn backend(world: &World) -> Collector {
-        let listens = [BACKEND_GRPC, BACKEND_HTTP].map(|port| world.host.at(port));
-        let tls = backend_tls(world);
-        let configuration = files(world, &listens, Some(&tls));
-        Collector::start(world, "backend", configuration, listens.to_vec())
+    pub fn backend(workspace: &Workspace) -> Collector {
+        let listens = [BACKEND_GRPC, BACKEND_HTTP].map(|port| workspace.host.at(port));
+        let tls = backend_tls(workspace);
+        let configuration = files(workspace, &listens, Some(&tls));
+        Collector::start(workspace, "backend", configuration, listens.to_vec())
     }
 
     /// The same in two, so that the first can be killed: what it has acknowledged it has in a queue on disk, and the second,
     /// which is returned beside it, writes the files.
-    pub fn backend_with_a_queue(world: &World) -> (Collector, Collector) {
-        let store_address = world.host.at(STORE_GRPC);
-        let store = files(world, &[store_address], None);
-        let store = Collector::start(world, "store", store, vec![store_address]);
-        let listens = [BACKEND_GRPC, BACKEND_HTTP].map(|port| world.host.at(port));
+    pub fn backend_with_a_queue(workspace: &Workspace) -> (Collector, Collector) {
+        let store_address = workspace.host.at(STORE_GRPC);
+        let store = files(workspace, &[store_address], None);
+        let store = Collector::start(workspace, "store", store, vec![store_address]);
+        let listens = [BACKEND_GRPC, BACKEND_HTTP].map(|port| workspace.host.at(port));
         let exporter =
             Exporter::grpc("store", store_address, "none").with("tls", json!({ "insecure": true }));
         let mut configuration = json!({
-            "extensions": queue(world, "backend-queue"),
-            "receivers": { "otlp": receiver(&listens, Some(&backend_tls(world))) },
+            "extensions": queue(workspace, "backend-queue"),
+            "receivers": { "otlp": receiver(&listens, Some(&backend_tls(workspace))) },
             "exporters": { exporter.key(): exporter.settings },
             "service": service(),
         });
@@ -124,38 +124,42 @@ impl Collector {
                 json!({ "receivers": ["otlp"], "exporters": [exporter.key()] });
         }
         configuration["service"]["extensions"] = json!(["file_storage"]);
-        let backend = Collector::start(world, "backend", configuration, listens.to_vec());
+        let backend = Collector::start(workspace, "backend", configuration, listens.to_vec());
         (backend, store)
     }
 
     /// What the gateway needs of a backend's keys to reach `backend` over mTLS, as `servers`' first is a port of it.
-    pub fn backend_keys(world: &World) -> String {
-        let own = world.gateways.issue(
+    pub fn backend_keys(workspace: &Workspace) -> String {
+        let own = workspace.gateways.issue(
             "to-backends",
             Request::client("spiffe://example.test/gateway"),
         );
         format!(
             "tls = {{ ca = [{:?}], certificate = {:?}, key = {:?}, server_name = \"{BACKEND_NAME}\" }}",
-            world.gateways.certificate(),
+            workspace.gateways.certificate(),
             own.certificate,
             own.key
         )
     }
 
     /// Where a backend listens for gRPC.
-    pub fn backend_grpc(world: &World) -> SocketAddr {
-        world.host.at(BACKEND_GRPC)
+    pub fn backend_grpc(workspace: &Workspace) -> SocketAddr {
+        workspace.host.at(BACKEND_GRPC)
     }
 
     /// Where a backend listens for HTTP.
-    pub fn backend_http(world: &World) -> SocketAddr {
-        world.host.at(BACKEND_HTTP)
+    pub fn backend_http(workspace: &Workspace) -> SocketAddr {
+        workspace.host.at(BACKEND_HTTP)
     }
 
     /// An agent with a receiver for each exporter, which present `agent` and read it anew each second.
-    pub fn agent(world: &World, agent: &Credentials, exporters: Vec<Exporter>) -> Collector {
+    pub fn agent(
+        workspace: &Workspace,
+        agent: &Credentials,
+        exporters: Vec<Exporter>,
+    ) -> Collector {
         let mut configuration = json!({
-            "extensions": queue(world, "agent-queue"),
+            "extensions": queue(workspace, "agent-queue"),
             "receivers": {},
             "exporters": {},
             "service": service(),
@@ -163,7 +167,7 @@ impl Collector {
         configuration["service"]["extensions"] = json!(["file_storage"]);
         let mut listens = Vec::new();
         for (port, exporter) in (AGENT_HTTP..).zip(exporters) {
-            let address = world.host.at(port);
+            let address = workspace.host.at(port);
             let receiver = format!("otlp/{}", exporter.name);
             configuration["receivers"][&receiver] =
                 json!({ "protocols": { "http": { "endpoint": address.to_string() } } });
@@ -174,7 +178,7 @@ impl Collector {
             let key = exporter.key();
             let mut settings = exporter.settings;
             settings["tls"] = json!({
-                "ca_file": world.gateways.certificate(),
+                "ca_file": workspace.gateways.certificate(),
                 "cert_file": agent.certificate,
                 "key_file": agent.key,
                 "reload_interval": "1s",
@@ -182,16 +186,16 @@ impl Collector {
             configuration["exporters"][key] = settings;
             listens.push(address);
         }
-        Collector::start(world, "agent", configuration, listens)
+        Collector::start(workspace, "agent", configuration, listens)
     }
 
     fn start(
-        world: &World,
+        workspace: &Workspace,
         name: &str,
         configuration: Value,
         listens: Vec<SocketAddr>,
     ) -> Collector {
-        let folder = world.folder().to_owned();
+        let folder = workspace.folder().to_owned();
         // Its parser of YAML reads JSON.
         fs::write(
             folder.join(format!("{name}.yaml")),
@@ -265,9 +269,9 @@ impl Collector {
     }
 
     /// What has arrived of a signal.
-    pub fn delivered(world: &World, signal: &str) -> Delivery {
+    pub fn delivered(workspace: &Workspace, signal: &str) -> Delivery {
         let mut delivery = Delivery::new();
-        let text = fs::read_to_string(written(world, signal)).unwrap_or_default();
+        let text = fs::read_to_string(written(workspace, signal)).unwrap_or_default();
         // A line that is being written now is not valid yet.
         for line in text
             .lines()
@@ -281,9 +285,9 @@ impl Collector {
     }
 
     /// Waits until all of these records have arrived: how many of them arrived more than once.
-    pub fn wait_for_all(world: &World, signal: &str, name: &str, count: usize) -> usize {
+    pub fn wait_for_all(workspace: &Workspace, signal: &str, name: &str, count: usize) -> usize {
         eventually(&format!("{count} {signal} of {name} arrive"), || {
-            let delivery = Collector::delivered(world, signal);
+            let delivery = Collector::delivered(workspace, signal);
             let times: Vec<usize> = (0..count)
                 .filter_map(|number| delivery.get(&record_name(name, number)).copied())
                 .collect();
@@ -300,18 +304,18 @@ fn service() -> Value {
     json!({ "telemetry": { "metrics": { "level": "none" } }, "pipelines": {} })
 }
 
-fn queue(world: &World, folder: &str) -> Value {
-    json!({ "file_storage": { "directory": world.folder().join(folder), "create_directory": true } })
+fn queue(workspace: &Workspace, folder: &str) -> Value {
+    json!({ "file_storage": { "directory": workspace.folder().join(folder), "create_directory": true } })
 }
 
-fn backend_tls(world: &World) -> Value {
-    let own = world
+fn backend_tls(workspace: &Workspace) -> Value {
+    let own = workspace
         .gateways
         .issue("backend", Request::server(BACKEND_NAME).dns(BACKEND_NAME));
     json!({
         "cert_file": own.certificate,
         "key_file": own.key,
-        "client_ca_file": world.gateways.certificate(),
+        "client_ca_file": workspace.gateways.certificate(),
         "min_version": "1.3",
     })
 }
@@ -328,12 +332,12 @@ fn receiver(listens: &[SocketAddr], tls: Option<&Value>) -> Value {
     json!({ "protocols": protocols })
 }
 
-fn written(world: &World, signal: &str) -> PathBuf {
-    world.folder().join(format!("{signal}.json"))
+fn written(workspace: &Workspace, signal: &str) -> PathBuf {
+    workspace.folder().join(format!("{signal}.json"))
 }
 
 /// A Collector that writes each signal to a file.
-fn files(world: &World, listens: &[SocketAddr], tls: Option<&Value>) -> Value {
+fn files(workspace: &Workspace, listens: &[SocketAddr], tls: Option<&Value>) -> Value {
     let mut configuration = json!({
         "receivers": { "otlp": receiver(listens, tls) },
         "exporters": {},
@@ -341,7 +345,7 @@ fn files(world: &World, listens: &[SocketAddr], tls: Option<&Value>) -> Value {
     });
     for signal in SIGNALS {
         let exporter = format!("file/{signal}");
-        let path: &Path = &written(world, signal);
+        let path: &Path = &written(workspace, signal);
         configuration["exporters"][&exporter] =
             json!({ "path": path, "append": true, "flush_interval": "50ms" });
         configuration["service"]["pipelines"][signal] =

@@ -30,7 +30,7 @@ const SERVER_NAME: &str = "gateway.test";
 const FIRST_PORT: u16 = 4317;
 
 /// A folder, an address and two authorities: one for the gateway's certificate, one for the agents'.
-pub struct World {
+pub struct Workspace {
     folder: TempDir,
     name: String,
     /// The test's own address.
@@ -47,7 +47,7 @@ pub struct World {
 
 /// What `portcullis run` shall do.
 pub struct Setup<'a> {
-    world: &'a World,
+    workspace: &'a Workspace,
     admin: Admin,
     top: String,
     tables: String,
@@ -57,7 +57,7 @@ pub struct Setup<'a> {
     client_ca: String,
     /// A program and its arguments, which starts the gateway.
     wrapper: Vec<String>,
-    /// What tells this gateway's files and ports from those of another one in the same world.
+    /// What tells this gateway's files and ports from those of another one in the same workspace.
     number: u16,
     takes_over: bool,
 }
@@ -101,9 +101,9 @@ impl fmt::Display for Admin {
     }
 }
 
-impl World {
+impl Workspace {
     /// Makes all of it.
-    pub fn new() -> World {
+    pub fn new() -> Workspace {
         let folder = tempfile::Builder::new()
             .prefix("portcullis-test-")
             .tempdir()
@@ -120,7 +120,7 @@ impl World {
             "agent-1",
             Request::client("spiffe://example.test/agent/agent-1"),
         );
-        World {
+        Workspace {
             name: unique_name(),
             folder,
             host,
@@ -136,12 +136,12 @@ impl World {
         self.folder.path()
     }
 
-    /// What the world's gateways are called, and no other gateway of the host.
+    /// What the workspace's gateways are called, and no other gateway of the host.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The `name` and `[paths]` of the world's gateways: the one before all tables, the other one of them.
+    /// The `name` and `[paths]` of the workspace's gateways: the one before all tables, the other one of them.
     pub fn identity_keys(&self) -> [String; 2] {
         let paths = format!(
             "[paths]\nstate = {:?}\nrun = {:?}\n",
@@ -169,7 +169,7 @@ impl World {
     /// A configuration without routes, with one rule that admits `spiffe://example.test/agent/*` as `team-a`.
     pub fn setup(&self) -> Setup<'_> {
         Setup {
-            world: self,
+            workspace: self,
             admin: Admin::Unix(self.folder().join("admin.sock")),
             top: String::new(),
             tables: String::new(),
@@ -196,9 +196,9 @@ fn unique_name() -> String {
     format!("test-{}-{number}", std::process::id())
 }
 
-impl Default for World {
+impl Default for Workspace {
     fn default() -> Self {
-        World::new()
+        Workspace::new()
     }
 }
 
@@ -209,10 +209,10 @@ impl Setup<'_> {
         self
     }
 
-    /// One more gateway, beside the first one of this world. To be called before its routes are made.
+    /// One more gateway, beside the first one of this workspace. To be called before its routes are made.
     pub fn second(mut self) -> Self {
         self.number = 2;
-        self.admin = Admin::Unix(self.world.folder().join("admin-2.sock"));
+        self.admin = Admin::Unix(self.workspace.folder().join("admin-2.sock"));
         self
     }
 
@@ -281,14 +281,14 @@ impl Setup<'_> {
         backend: &str,
     ) -> Self {
         let offset = u16::try_from(self.routes.len()).expect("a handful of routes");
-        let address = self.world.host.at(self.number * FIRST_PORT + offset);
-        let world = self.world;
+        let address = self.workspace.host.at(self.number * FIRST_PORT + offset);
+        let workspace = self.workspace;
         write!(
             self.tables,
             "[[listener]]\nname = \"{name}\"\naddress = \"{address}\"\nmode = \"stream\"\n\
              certificate = {:?}\nkey = {:?}\nclient_ca = [{}]\nbackend = \"{name}\"\n{listener}\n\n\
              [[backend]]\nname = \"{name}\"\nservers = {servers:?}\n{backend}\n\n",
-            world.server.certificate, world.server.key, self.client_ca,
+            workspace.server.certificate, workspace.server.key, self.client_ca,
         )
         .expect("a string takes any text");
         self.routes.push((name.to_owned(), address));
@@ -297,8 +297,8 @@ impl Setup<'_> {
 
     /// The file's text.
     pub fn text(&self) -> String {
-        let [name, paths] = self.world.identity_keys();
-        let name = name.replace(self.world.name(), &self.name());
+        let [name, paths] = self.workspace.identity_keys();
+        let name = name.replace(self.workspace.name(), &self.name());
         format!(
             "{name}{}\n{paths}\n[admin]\naddress = \"{}\"\n\n{}\n{}",
             self.top, self.admin, self.tables, self.identities
@@ -311,7 +311,7 @@ impl Setup<'_> {
             1 => "portcullis.toml",
             _ => "portcullis-2.toml",
         };
-        let file = self.world.folder().join(name);
+        let file = self.workspace.folder().join(name);
         fs::write(&file, self.text()).expect("the test's folder can be written");
         let program = program("portcullis");
         let mut command = match self.wrapper.split_first() {
@@ -350,7 +350,7 @@ impl Setup<'_> {
         if !self.takes_over {
             wait_until_free(&self.routes);
         }
-        let folder = self.world.folder().to_owned();
+        let folder = self.workspace.folder().to_owned();
         let name = match self.takes_over {
             false => "portcullis",
             true => "successor",
@@ -361,7 +361,7 @@ impl Setup<'_> {
             command,
             folder,
             control: self
-                .world
+                .workspace
                 .folder()
                 .join("run")
                 .join(self.name())
@@ -375,8 +375,8 @@ impl Setup<'_> {
     /// What this gateway is called.
     fn name(&self) -> String {
         match self.number {
-            1 => self.world.name().to_owned(),
-            number => format!("{}-{number}", self.world.name()),
+            1 => self.workspace.name().to_owned(),
+            number => format!("{}-{number}", self.workspace.name()),
         }
     }
 }

@@ -24,7 +24,7 @@ pub use client::{Client, ClientBuilder, Closing, TlsFailure, abort};
 pub use clock::Clock;
 pub use collector::{Collector, Delivery, Exporter, SIGNALS};
 pub use forged::{forged, interchangeable, turned_round};
-pub use gateway::{Gateway, Setup, World};
+pub use gateway::{Gateway, Setup, Workspace};
 pub use host::Host;
 pub use http::{get, get_unix, post_json};
 pub use metrics::Metrics;

@@ -1,5 +1,5 @@
 //! Waiting for an outcome: tests assert what happens, never how long it takes.
-//! In: a look at the world. Out: what it found, or a panic that says what never happened.
+//! In: a check. Out: what it found, or a panic that says what never happened.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -210,7 +210,7 @@ servers = ['127.0.0.1:4320']
 ";
 
 /// A folder with an authority, what it issued, and a configuration that works.
-struct Site {
+struct Workspace {
     folder: TempDir,
     authority: Authority,
     config: config::Config,
@@ -219,7 +219,7 @@ struct Site {
     pieces: Pieces,
 }
 
-impl Site {
+impl Workspace {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let lifetime = Duration::from_secs(60 * 24 * 60 * 60);
@@ -248,7 +248,7 @@ impl Site {
             .without(&Pieces::of(other.secret_der()));
         assert!(pieces.are_in(&key) && !pieces.are_in(&certificate));
         let loaded = config::load(&folder.path().join("portcullis.toml")).unwrap();
-        Site {
+        Workspace {
             folder,
             authority,
             config: loaded.config,
@@ -296,7 +296,7 @@ impl Site {
             9 => ("# more", text.as_str()),
             _ => ("# before", "include = ['damaged']"),
         };
-        let Site {
+        let Workspace {
             config, authority, ..
         } = self;
         let now = SystemTime::now();
@@ -337,7 +337,7 @@ fn no_error_tells_a_key_whatever_happened_to_its_file() {
 }
 
 fn damage_files(seed: u64) {
-    let site = Site::new();
+    let workspace = Workspace::new();
     let mut runner = TestRunner::new(Config {
         cases: MUTATIONS / PARTS as u32,
         rng_seed: RngSeed::Fixed(seed),
@@ -347,13 +347,13 @@ fn damage_files(seed: u64) {
     let damages = prop::collection::vec(damage(), 1..=3);
     let turns = Cell::new(0);
     let outcome = runner.run(&damages, |damages| {
-        let whole = site.text.clone().into_bytes();
+        let whole = workspace.text.clone().into_bytes();
         let damaged = damages
             .iter()
             .fold(whole, |bytes, damage| damage.apply(bytes));
         let turn = turns.replace(turns.get() + 1);
-        for (place, said) in site.said(&damaged, turn).iter().enumerate() {
-            prop_assert!(!site.pieces.are_in(said), "{place}: {said}");
+        for (place, said) in workspace.said(&damaged, turn).iter().enumerate() {
+            prop_assert!(!workspace.pieces.are_in(said), "{place}: {said}");
         }
         Ok(())
     });
@@ -362,8 +362,8 @@ fn damage_files(seed: u64) {
 
 #[test]
 fn no_error_tells_a_key_in_hexadecimal_that_stands_as_a_value_or_an_option() {
-    let site = Site::new();
-    let key = PrivateKeyDer::from_pem_slice(site.text.as_bytes()).unwrap();
+    let workspace = Workspace::new();
+    let key = PrivateKeyDer::from_pem_slice(workspace.text.as_bytes()).unwrap();
     let pairs = key.secret_der().iter().map(|byte| format!("{byte:02x}"));
     let pairs: Vec<_> = pairs.collect();
     for key in [
@@ -390,13 +390,16 @@ fn no_error_tells_a_key_in_hexadecimal_that_stands_as_a_value_or_an_option() {
             format!("paths = {{ state = {quoted} }}"),
             format!("[[identity]]\nmatch = {{ fingerprint = {quoted} }}"),
         ];
-        let of_values = values.map(|value| site.check(value, &quoted));
-        let of_keys = keys.map(|text| site.check("# before", &format!("{text}\n")));
+        let of_values = values.map(|value| workspace.check(value, &quoted));
+        let of_keys = keys.map(|text| workspace.check("# before", &format!("{text}\n")));
         let of_option = super::told(&anyhow::anyhow!("kind {key:?}: must be one of uri, dns"));
         let of_file = error_of(config::load(Path::new(&key)));
         let said = of_values.into_iter().chain(of_keys);
         for said in said.chain([of_option, of_file]) {
-            assert!(!said.is_empty() && !site.pieces.are_in(&said), "{said}");
+            assert!(
+                !said.is_empty() && !workspace.pieces.are_in(&said),
+                "{said}"
+            );
         }
     }
 }

@@ -23,7 +23,9 @@ impl Stage {
     pub fn start_gateway(&mut self) -> Result<()> {
         let takes_over = !self.processes.is_empty();
         self.started += 1;
-        let mut command = self.site.program(&self.clock.variables(), &self.program);
+        let mut command = self
+            .topology
+            .program(&self.clock.variables(), &self.program);
         command
             .arg("run")
             .arg("--config")

@@ -3,7 +3,7 @@
 
 mod files;
 mod gateway;
-mod site;
+mod topology;
 
 use std::collections::HashMap;
 use std::fs;
@@ -21,7 +21,7 @@ use crate::random::Random;
 use crate::servers::Server;
 
 pub use files::Of;
-pub use site::{AGENTS_INTERFACE, Site};
+pub use topology::{AGENTS_INTERFACE, Topology};
 
 /// How long the gateway may take to act by a publication. It promises a second; the rest is for a machine that builds
 /// at the same time.
@@ -89,7 +89,7 @@ pub struct Stage {
     /// Signs those of `season`.
     pub season: Issuer,
     /// The network.
-    pub site: Site,
+    pub topology: Topology,
     /// Signs those of the gateway and of the servers.
     pub gateways: Issuer,
     /// The certificate of the last server.
@@ -110,7 +110,7 @@ impl Stage {
     ///
     /// When namespaces cannot be made, which takes root, or files cannot be written.
     pub fn set(folder: &Path, program: &Path, journal: &Journal, seed: u64) -> Result<Stage> {
-        let site = Site::make()?;
+        let topology = Topology::make()?;
         let gateways = Issuer::of(Authority::create(
             folder,
             "gateways",
@@ -119,12 +119,12 @@ impl Stage {
         let authority = Authority::create(folder, "agents", "Agents of the soak");
         let agents = Issuer::of(authority);
         let season = Issuer::of(Authority::create(folder, "season-0", "Season 0"));
-        let (servers, resolver) = site.gateway_host.enter(|| {
+        let (servers, resolver) = topology.gateway_host.enter(|| {
             let servers = start_servers(&gateways.authority, journal);
             let host = tests::Host::take();
             (servers, Resolver::start(&host, folder, known()))
         });
-        site.use_resolver(&folder.join("resolv.conf"))?;
+        topology.use_resolver(&folder.join("resolv.conf"))?;
         let (servers, server_certificate) = servers?;
         let mut stage = Stage {
             journal: journal.clone(),
@@ -135,7 +135,7 @@ impl Stage {
             members: Vec::new(),
             agents,
             season,
-            site,
+            topology,
             gateways,
             server_certificate,
             folder: folder.to_owned(),
@@ -225,7 +225,7 @@ impl Stage {
         self.issued += 1;
         let gateways = &self.gateways.authority;
         let own = gateways.issue(&format!("server-{}", self.issued + 2), backend_request());
-        let tls = site::server_settings(gateways, &own)?;
+        let tls = topology::server_settings(gateways, &own)?;
         self.last_server().show(tls);
         self.server_certificate = own.certificate;
         Ok(())
@@ -313,7 +313,7 @@ impl Stage {
             random: Random::part(seed, last.into()),
         });
         let intruders: Vec<Intruder> = intruders.collect();
-        self.site.agents_host.enter(|| {
+        self.topology.agents_host.enter(|| {
             // Threads are born into the namespace of the one that starts them.
             for agent in agents {
                 let grounds = Arc::clone(grounds);
@@ -382,7 +382,7 @@ fn start_servers(gateways: &Authority, journal: &Journal) -> Result<(Vec<Server>
     let mut servers = Vec::new();
     for (port, own) in SERVER_PORTS.into_iter().zip(tls) {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let tls = own.map(|own| site::server_settings(gateways, own));
+        let tls = own.map(|own| topology::server_settings(gateways, own));
         let server = Server::start(&port.to_string(), address, tls.transpose()?, journal)?;
         servers.push(server);
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
-use tests::{Backend, Behaviour, Credentials, Process, World, eventually, program, software};
+use tests::{Backend, Behaviour, Credentials, Process, Workspace, eventually, program, software};
 
 /// A running ACME server that believes whoever asks.
 struct Pebble {
@@ -18,16 +18,16 @@ struct Pebble {
 }
 
 impl Pebble {
-    fn start(world: &World) -> Pebble {
-        let folder = world.folder().join("pebble");
+    fn start(workspace: &Workspace) -> Pebble {
+        let folder = workspace.folder().join("pebble");
         fs::create_dir(&folder).unwrap();
         let [address, management, challenges] =
-            [14000, 15000, 5002].map(|port| world.host.at(port).to_string());
+            [14000, 15000, 5002].map(|port| workspace.host.at(port).to_string());
         let configuration = json!({ "pebble": {
             "listenAddress": address,
             "managementListenAddress": management,
-            "certificate": world.server.certificate,
-            "privateKey": world.server.key,
+            "certificate": workspace.server.certificate,
+            "privateKey": workspace.server.key,
             "httpPort": 5002,
             "tlsPort": 5001,
             "profiles": { "default": { "description": "of the test", "validityPeriod": 86400 } },
@@ -43,8 +43,8 @@ impl Pebble {
         ] {
             command.env(name, value);
         }
-        let mut process = Process::start(world.folder(), "pebble", &mut command);
-        let trust = world.gateways.certificate();
+        let mut process = Process::start(workspace.folder(), "pebble", &mut command);
+        let trust = workspace.gateways.certificate();
         let root = eventually("pebble is well", || {
             process.expect_running();
             fetch(&format!("https://{management}/roots/0"), &trust)
@@ -99,21 +99,21 @@ fn fetch(url: &str, roots: &Path) -> Option<Vec<u8>> {
 #[test]
 #[ignore = "long: step and pebble take minutes to build"]
 fn a_certificate_by_acme_is_served_and_renewed_and_told_by_its_names() {
-    let mut world = World::new();
-    let pebble = Pebble::start(&world);
-    world.server = pebble.issue("gateway.test");
+    let mut workspace = Workspace::new();
+    let pebble = Pebble::start(&workspace);
+    workspace.server = pebble.issue("gateway.test");
     let subject = Command::new("openssl")
         .args(["x509", "-noout", "-subject", "-in"])
-        .arg(&world.server.certificate)
+        .arg(&workspace.server.certificate)
         .output()
         .unwrap();
     let subject = String::from_utf8(subject.stdout).unwrap();
     assert_eq!(subject.trim(), "subject=", "ACME's certificates have none");
 
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
+    let gateway = workspace.gateway(backend.address());
     let connect = || {
-        let client = world.client().roots(pebble.root());
+        let client = workspace.client().roots(pebble.root());
         let mut client = client.connect(gateway.address()).unwrap();
         client.send(b"ping").unwrap();
         assert_eq!(client.receive(4).unwrap(), b"ping");
@@ -131,7 +131,7 @@ fn a_certificate_by_acme_is_served_and_renewed_and_told_by_its_names() {
 
     let output = Command::new(program("portcullis"))
         .args(["check", "--config"])
-        .arg(world.folder().join("portcullis.toml"))
+        .arg(workspace.folder().join("portcullis.toml"))
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

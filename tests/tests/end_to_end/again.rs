@@ -7,7 +7,7 @@ use std::fs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tests::{
-    Authority, Backend, Behaviour, Client, Closing, Gateway, Request, RevocationList, World,
+    Authority, Backend, Behaviour, Client, Closing, Gateway, Request, RevocationList, Workspace,
     eventually,
 };
 
@@ -27,12 +27,14 @@ fn wait_for_log(gateway: &Gateway, words: &[&str]) {
 }
 
 /// A gateway whose listener has an empty list, and a client that is connected.
-fn with_a_list(world: &World, backend: &Backend) -> (Gateway, Client) {
-    let list = world.agents.revoke("agents.crl", &RevocationList::of(&[]));
+fn with_a_list(workspace: &Workspace, backend: &Backend) -> (Gateway, Client) {
+    let list = workspace
+        .agents
+        .revoke("agents.crl", &RevocationList::of(&[]));
     let crl = format!("crl = [{list:?}]");
-    let setup = world.setup().top("drain_timeout = \"0s\"");
+    let setup = workspace.setup().top("drain_timeout = \"0s\"");
     let gateway = setup.route("edge", &crl, &[backend.address()], "").start();
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut client);
     (gateway, client)
 }
@@ -42,43 +44,43 @@ const TOO_FAR_AHEAD: i64 = 5 * 60 + 4;
 
 #[test]
 fn a_list_from_the_future_acts_when_its_time_has_come() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let (gateway, mut revoked) = with_a_list(&world, &backend);
-    let list = RevocationList::of(&[&world.agent.certificate]);
+    let (gateway, mut revoked) = with_a_list(&workspace, &backend);
+    let list = RevocationList::of(&[&workspace.agent.certificate]);
     let list = list.ahead(TOO_FAR_AHEAD);
-    world.agents.revoke("agents.crl", &list);
+    workspace.agents.revoke("agents.crl", &list);
     wait_for_log(&gateway, &["reload refused", "issued in the future"]);
     ping(&mut revoked);
     assert_ne!(revoked.receive_to_end().1, Closing::CloseNotify);
-    world.client().refused(gateway.address());
+    workspace.client().refused(gateway.address());
 }
 
 #[test]
 fn a_list_a_minute_ahead_acts_at_once() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let (gateway, mut revoked) = with_a_list(&world, &backend);
-    let list = RevocationList::of(&[&world.agent.certificate]);
-    world.agents.revoke("agents.crl", &list.ahead(60));
+    let (gateway, mut revoked) = with_a_list(&workspace, &backend);
+    let list = RevocationList::of(&[&workspace.agent.certificate]);
+    workspace.agents.revoke("agents.crl", &list.ahead(60));
     assert_ne!(revoked.receive_to_end().1, Closing::CloseNotify);
-    world.client().refused(gateway.address());
+    workspace.client().refused(gateway.address());
 }
 
 #[test]
 fn a_ca_that_begins_soon_admits_its_clients_when_it_has_begun() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let next = Authority::create_for(world.folder(), "next", 5..3600);
+    let next = Authority::create_for(workspace.folder(), "next", 5..3600);
     let agent = next.issue("agent", Request::client("spiffe://example.test/agent/next"));
-    let both = world.folder().join("both.pem");
+    let both = workspace.folder().join("both.pem");
     let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
-    fs::write(&both, read(&world.agents) + &read(&next)).unwrap();
-    let setup = world.setup().client_ca(&both);
+    fs::write(&both, read(&workspace.agents) + &read(&next)).unwrap();
+    let setup = workspace.setup().client_ca(&both);
     let gateway = setup.route("edge", "", &[backend.address()], "").start();
     wait_for_log(&gateway, &["CN=next", "is not valid before", "not used"]);
     eventually("the client of the new CA gets in", || {
-        let client = world.client().credentials(&agent);
+        let client = workspace.client().credentials(&agent);
         let mut client = client.connect(gateway.address()).ok()?;
         client.send(b"ping").ok()?;
         (client.receive(4).ok()? == b"ping").then_some(())
@@ -87,17 +89,17 @@ fn a_ca_that_begins_soon_admits_its_clients_when_it_has_begun() {
 
 #[test]
 fn a_certificate_of_ours_that_begins_soon_is_served_when_it_has_begun() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
+    let gateway = workspace.gateway(backend.address());
     let request = Request::server("gateway.test").dns("gateway.test");
-    let next = world.gateways.issue("next", request.begins(5));
-    fs::copy(&next.key, &world.server.key).unwrap();
-    fs::copy(&next.certificate, &world.server.certificate).unwrap();
+    let next = workspace.gateways.issue("next", request.begins(5));
+    fs::copy(&next.key, &workspace.server.key).unwrap();
+    fs::copy(&next.certificate, &workspace.server.certificate).unwrap();
     wait_for_log(&gateway, &["reload refused", "is not valid before"]);
     let next = CertificateDer::from_pem_file(&next.certificate).unwrap();
     eventually("the new certificate is served", || {
-        let mut client = world.client().connect(gateway.address()).unwrap();
+        let mut client = workspace.client().connect(gateway.address()).unwrap();
         ping(&mut client);
         let served = client.connection().peer_certificates().unwrap()[0].clone();
         (served == next).then_some(())
@@ -106,34 +108,34 @@ fn a_certificate_of_ours_that_begins_soon_is_served_when_it_has_begun() {
 
 #[test]
 fn a_list_published_while_there_are_no_descriptors_acts_once_there_are() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let (mut gateway, mut revoked) = with_a_list(&world, &backend);
+    let (mut gateway, mut revoked) = with_a_list(&workspace, &backend);
     let limit = gateway.process().limit_descriptors(0);
-    let list = RevocationList::of(&[&world.agent.certificate]);
-    world.agents.revoke("agents.crl", &list);
+    let list = RevocationList::of(&[&workspace.agent.certificate]);
+    workspace.agents.revoke("agents.crl", &list);
     wait_for_log(&gateway, &["reload refused", "Too many open files"]);
     ping(&mut revoked);
     gateway.process().limit_descriptors(limit);
     assert_ne!(revoked.receive_to_end().1, Closing::CloseNotify);
-    world.client().refused(gateway.address());
+    workspace.client().refused(gateway.address());
 }
 
 #[test]
 fn a_block_written_while_there_are_no_descriptors_acts_once_there_are() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world.gateway(backend.address());
-    let mut blocked = world.client().connect(gateway.address()).unwrap();
+    let mut gateway = workspace.gateway(backend.address());
+    let mut blocked = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut blocked);
     let limit = gateway.process().limit_descriptors(0);
     // As `portcullis block` writes it: the command would wait for a gateway that cannot answer.
     let entry = "{\"blocked\":[{\"identity\":\"spiffe://example.test/agent/*\",\"by\":\"test\",\
                  \"at\":\"2026-01-01T00:00:00Z\"}]}";
-    fs::write(world.state_folder().join("blocked.json"), entry).unwrap();
+    fs::write(workspace.state_folder().join("blocked.json"), entry).unwrap();
     wait_for_log(&gateway, &["block list refused", "Too many open files"]);
     ping(&mut blocked);
     gateway.process().limit_descriptors(limit);
     assert_ne!(blocked.receive_to_end().1, Closing::CloseNotify);
-    world.client().refused(gateway.address());
+    workspace.client().refused(gateway.address());
 }

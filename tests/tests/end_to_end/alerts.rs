@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tests::{Backend, Behaviour, RevocationList, World, promtool};
+use tests::{Backend, Behaviour, RevocationList, Workspace, promtool};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -65,11 +65,13 @@ fn alerts_watch_metrics_that_there_are_and_each_has_a_test() {
 
 /// The labels of each metric: as the page of a running gateway has them, and for what is not on it as the documents say.
 fn labels_of_metrics() -> BTreeMap<String, BTreeSet<String>> {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let list = world.agents.revoke("agents", &RevocationList::of(&[]));
+    let list = workspace.agents.revoke("agents", &RevocationList::of(&[]));
     let listener = format!("crl = [{list:?}]");
-    let setup = world.setup().tables("[audit]\nfile = \"audit.jsonl\"\n");
+    let setup = workspace
+        .setup()
+        .tables("[audit]\nfile = \"audit.jsonl\"\n");
     let gateway = setup
         .route("edge", &listener, &[backend.address()], "")
         .start();

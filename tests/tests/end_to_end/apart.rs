@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use tests::{
-    Authority, Backend, Behaviour, Client, Closing, Gateway, Request, RevocationList, World,
+    Authority, Backend, Behaviour, Client, Closing, Gateway, Request, RevocationList, Workspace,
     eventually,
 };
 
@@ -16,32 +16,34 @@ fn ping(client: &mut Client) {
 }
 
 /// Changes the configuration, and waits until it is refused.
-fn spoil(world: &World, gateway: &Gateway, change: impl FnOnce(String) -> String) {
-    let file = world.folder().join("portcullis.toml");
+fn spoil(workspace: &Workspace, gateway: &Gateway, change: impl FnOnce(String) -> String) {
+    let file = workspace.folder().join("portcullis.toml");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, change(text)).unwrap();
     gateway.wait_for_a_refused_reload();
 }
 
-fn with_a_list(world: &World, backend: &Backend) -> (Gateway, Client, PathBuf) {
-    let list = world.agents.revoke("agents.crl", &RevocationList::of(&[]));
+fn with_a_list(workspace: &Workspace, backend: &Backend) -> (Gateway, Client, PathBuf) {
+    let list = workspace
+        .agents
+        .revoke("agents.crl", &RevocationList::of(&[]));
     let crl = format!("crl = [{list:?}]");
-    let setup = world.setup().top("drain_timeout = \"0s\"");
+    let setup = workspace.setup().top("drain_timeout = \"0s\"");
     let gateway = setup.route("edge", &crl, &[backend.address()], "").start();
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut client);
     (gateway, client, list)
 }
 
-fn assert_list_acts(world: &World, gateway: &Gateway, mut revoked: Client) {
-    let list = RevocationList::of(&[&world.agent.certificate]);
-    world.agents.revoke("agents.crl", &list);
+fn assert_list_acts(workspace: &Workspace, gateway: &Gateway, mut revoked: Client) {
+    let list = RevocationList::of(&[&workspace.agent.certificate]);
+    workspace.agents.revoke("agents.crl", &list);
     assert_ne!(revoked.receive_to_end().1, Closing::CloseNotify);
     let labels = [("listener", "edge"), ("reason", "revoked")];
     gateway.wait_for("portcullis_connections_ended_total", &labels, 1);
     // Each worker takes the list by itself, within a moment.
     eventually("newcomers are refused", || {
-        world.client().refused(gateway.address());
+        workspace.client().refused(gateway.address());
         let refused = "portcullis_handshake_failures_total";
         (gateway.metrics().count(refused, &labels) > 0).then_some(())
     });
@@ -49,126 +51,134 @@ fn assert_list_acts(world: &World, gateway: &Gateway, mut revoked: Client) {
 
 #[test]
 fn a_list_acts_beside_an_edit_that_needs_a_restart() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let (gateway, client, _) = with_a_list(&world, &backend);
-    spoil(&world, &gateway, |text| text.replace(":4317\"", ":4399\""));
-    assert_list_acts(&world, &gateway, client);
+    let (gateway, client, _) = with_a_list(&workspace, &backend);
+    spoil(&workspace, &gateway, |text| {
+        text.replace(":4317\"", ":4399\"")
+    });
+    assert_list_acts(&workspace, &gateway, client);
 }
 
 #[test]
 fn a_list_acts_beside_a_key_that_nobody_knows() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let (gateway, client, _) = with_a_list(&world, &backend);
-    spoil(&world, &gateway, |text| text.replace("mode =", "mood ="));
-    assert_list_acts(&world, &gateway, client);
+    let (gateway, client, _) = with_a_list(&workspace, &backend);
+    spoil(&workspace, &gateway, |text| {
+        text.replace("mode =", "mood =")
+    });
+    assert_list_acts(&workspace, &gateway, client);
 }
 
 #[test]
 fn a_list_acts_beside_text_that_is_no_configuration() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let (gateway, client, _) = with_a_list(&world, &backend);
-    spoil(&world, &gateway, |text| text + "[[[");
-    assert_list_acts(&world, &gateway, client);
+    let (gateway, client, _) = with_a_list(&workspace, &backend);
+    spoil(&workspace, &gateway, |text| text + "[[[");
+    assert_list_acts(&workspace, &gateway, client);
 }
 
 #[test]
 fn a_list_acts_beside_a_certificate_of_ours_that_has_ended() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let (gateway, client, _) = with_a_list(&world, &backend);
+    let (gateway, client, _) = with_a_list(&workspace, &backend);
     let request = Request::server("gateway.test")
         .dns("gateway.test")
         .expired();
-    let ended = world.gateways.issue("ended", request);
-    spoil(&world, &gateway, |text| {
+    let ended = workspace.gateways.issue("ended", request);
+    spoil(&workspace, &gateway, |text| {
         let old = format!(
             "{:?}\nkey = {:?}",
-            world.server.certificate, world.server.key
+            workspace.server.certificate, workspace.server.key
         );
         let new = format!("{:?}\nkey = {:?}", ended.certificate, ended.key);
         assert!(text.contains(&old));
         text.replace(&old, &new)
     });
-    assert_list_acts(&world, &gateway, client);
+    assert_list_acts(&workspace, &gateway, client);
 }
 
 #[test]
 fn a_list_that_only_the_refused_configuration_names_acts_too() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let gateway = workspace.gateway(backend.address());
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut client);
-    let list = RevocationList::of(&[&world.agent.certificate]);
-    let list = world.agents.revoke("agents.crl", &list);
-    spoil(&world, &gateway, |text| {
+    let list = RevocationList::of(&[&workspace.agent.certificate]);
+    let list = workspace.agents.revoke("agents.crl", &list);
+    spoil(&workspace, &gateway, |text| {
         let text = text.replace(":4317\"", ":4399\"");
         text.replace("mode =", &format!("crl = [{list:?}]\nmode ="))
     });
     assert_ne!(client.receive_to_end().1, Closing::CloseNotify);
-    world.client().refused(gateway.address());
+    workspace.client().refused(gateway.address());
 }
 
 #[test]
 fn a_list_that_only_the_refused_configuration_names_keeps_nobody_out_whom_it_does_not_name() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let others = Authority::create(world.folder(), "others", "Other agents of the test");
-    let both = world.folder().join("both.pem");
+    let others = Authority::create(workspace.folder(), "others", "Other agents of the test");
+    let both = workspace.folder().join("both.pem");
     let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
-    fs::write(&both, read(&others) + &read(&world.agents)).unwrap();
-    let setup = world.setup().client_ca(&both).top("drain_timeout = \"0s\"");
+    fs::write(&both, read(&others) + &read(&workspace.agents)).unwrap();
+    let setup = workspace
+        .setup()
+        .client_ca(&both)
+        .top("drain_timeout = \"0s\"");
     let gateway = setup.route("edge", "", &[backend.address()], "").start();
-    let mut revoked = world.client().connect(gateway.address()).unwrap();
+    let mut revoked = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut revoked);
     let request = || Request::client("spiffe://example.test/agent/2");
-    let innocent = [&world.agents, &others].map(|authority| authority.issue("innocent", request()));
+    let innocent =
+        [&workspace.agents, &others].map(|authority| authority.issue("innocent", request()));
     let mut open = innocent.each_ref().map(|innocent| {
-        let client = world.client().credentials(innocent);
+        let client = workspace.client().credentials(innocent);
         client.connect(gateway.address()).unwrap()
     });
     open.iter_mut().for_each(ping);
     // Too old by now to vouch for those it does not name.
-    let list = RevocationList::of(&[&world.agent.certificate]).ended();
-    let list = world.agents.revoke("agents.crl", &list);
-    spoil(&world, &gateway, |text| {
+    let list = RevocationList::of(&[&workspace.agent.certificate]).ended();
+    let list = workspace.agents.revoke("agents.crl", &list);
+    spoil(&workspace, &gateway, |text| {
         let text = text.replace(":4317\"", ":4399\"");
         text.replace("mode =", &format!("crl = [{list:?}]\nmode ="))
     });
     assert_ne!(revoked.receive_to_end().1, Closing::CloseNotify);
-    world.client().refused(gateway.address());
+    workspace.client().refused(gateway.address());
     open.iter_mut().for_each(ping);
     for innocent in &innocent {
-        let client = world.client().credentials(innocent);
+        let client = workspace.client().credentials(innocent);
         ping(&mut client.connect(gateway.address()).unwrap());
     }
 }
 
 #[test]
 fn a_list_acts_beside_an_edit_that_needs_a_restart_and_names_it_no_more() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let (gateway, client, list) = with_a_list(&world, &backend);
-    spoil(&world, &gateway, |text| {
+    let (gateway, client, list) = with_a_list(&workspace, &backend);
+    spoil(&workspace, &gateway, |text| {
         let named = format!("crl = [{list:?}]");
         assert!(text.contains(&named));
         text.replace(":4317\"", ":4399\"").replace(&named, "")
     });
-    assert_list_acts(&world, &gateway, client);
+    assert_list_acts(&workspace, &gateway, client);
 }
 
 #[test]
 fn a_list_dated_ahead_acts_when_its_time_comes_beside_text_that_is_no_configuration() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let (gateway, mut client, _) = with_a_list(&world, &backend);
-    spoil(&world, &gateway, |text| text + "[[[");
+    let (gateway, mut client, _) = with_a_list(&workspace, &backend);
+    spoil(&workspace, &gateway, |text| text + "[[[");
     // The clock of a CA may be five minutes ahead.
-    let list = RevocationList::of(&[&world.agent.certificate]).ahead(305);
-    world.agents.revoke("agents.crl", &list);
+    let list = RevocationList::of(&[&workspace.agent.certificate]).ahead(305);
+    workspace.agents.revoke("agents.crl", &list);
     eventually("the log says that the list is left out", || {
         let log = gateway.log();
         (log.contains("is left out") && log.contains("was issued in the future")).then_some(())
@@ -185,17 +195,17 @@ fn a_list_dated_ahead_acts_when_its_time_comes_beside_text_that_is_no_configurat
 
 #[test]
 fn nothing_else_of_a_refused_configuration_is_taken() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let (gateway, client, _) = with_a_list(&world, &backend);
-    spoil(&world, &gateway, |text| {
+    let (gateway, client, _) = with_a_list(&workspace, &backend);
+    spoil(&workspace, &gateway, |text| {
         text.replace(":4317\"", ":4399\"").replace("/agent/*", "/*")
     });
-    assert_list_acts(&world, &gateway, client);
-    let other = world
+    assert_list_acts(&workspace, &gateway, client);
+    let other = workspace
         .agents
         .issue("other", Request::client("spiffe://example.test/other"));
-    let client = world.client().credentials(&other);
+    let client = workspace.client().credentials(&other);
     client.refused(gateway.address());
     let labels = [("listener", "edge"), ("reason", "not_authorized")];
     gateway.wait_for("portcullis_handshake_failures_total", &labels, 1);
@@ -204,19 +214,19 @@ fn nothing_else_of_a_refused_configuration_is_taken() {
 /// A CA that has ended, whose list is still there, beside one that goes on.
 #[test]
 fn the_list_of_a_ca_that_has_ended_keeps_no_other_list_out() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let ended = Authority::create_for(world.folder(), "ended", -3600..-60);
-    let both = world.folder().join("both.pem");
+    let ended = Authority::create_for(workspace.folder(), "ended", -3600..-60);
+    let both = workspace.folder().join("both.pem");
     let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
-    fs::write(&both, read(&ended) + &read(&world.agents)).unwrap();
+    fs::write(&both, read(&ended) + &read(&workspace.agents)).unwrap();
     let empty = RevocationList::of(&[]);
     let lists = [
         ended.revoke("ended.crl", &empty),
-        world.agents.revoke("agents.crl", &empty),
+        workspace.agents.revoke("agents.crl", &empty),
     ];
     let crl = format!("crl = {lists:?}");
-    let setup = world.setup().client_ca(&both);
+    let setup = workspace.setup().client_ca(&both);
     let gateway = setup.route("edge", &crl, &[backend.address()], "").start();
     eventually("the log says what is passed over", || {
         let log = gateway.log();
@@ -225,9 +235,9 @@ fn the_list_of_a_ca_that_has_ended_keeps_no_other_list_out() {
             .any(|line| line.contains("list of CN=ended is ignored"))
             .then_some(())
     });
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut client);
-    assert_list_acts(&world, &gateway, client);
+    assert_list_acts(&workspace, &gateway, client);
 }
 
 /// One file with the lists of two CAs, of which one is spoilt.
@@ -245,29 +255,29 @@ fn a_list_that_cannot_be_read_takes_no_other_list_of_its_file_with_it() {
         |pem| pem.replacen("\nM", "\n!", 1),
     ];
     for spoil in spoils {
-        let world = World::new();
+        let workspace = Workspace::new();
         let backend = Backend::start(Behaviour::Echo);
-        let others = Authority::create(world.folder(), "others", "Others of the test");
+        let others = Authority::create(workspace.folder(), "others", "Others of the test");
         let read = |file: PathBuf| fs::read_to_string(file).unwrap();
-        let both = world.folder().join("both.pem");
+        let both = workspace.folder().join("both.pem");
         fs::write(
             &both,
-            read(others.certificate()) + &read(world.agents.certificate()),
+            read(others.certificate()) + &read(workspace.agents.certificate()),
         )
         .unwrap();
         let empty = RevocationList::of(&[]);
         let other_list = read(others.revoke("others.crl", &empty));
-        let good = read(world.agents.revoke("agents.crl", &empty));
-        let bundle = world.folder().join("lists.pem");
+        let good = read(workspace.agents.revoke("agents.crl", &empty));
+        let bundle = workspace.folder().join("lists.pem");
         fs::write(&bundle, other_list.clone() + &good).unwrap();
         let crl = format!("crl = [{bundle:?}]");
-        let setup = world.setup().client_ca(&both);
+        let setup = workspace.setup().client_ca(&both);
         let gateway = setup.route("edge", &crl, &[backend.address()], "").start();
-        let mut revoked = world.client().connect(gateway.address()).unwrap();
+        let mut revoked = workspace.client().connect(gateway.address()).unwrap();
         ping(&mut revoked);
 
-        let list = RevocationList::of(&[&world.agent.certificate]).numbered(2);
-        let naming = read(world.agents.revoke("agents.crl", &list));
+        let list = RevocationList::of(&[&workspace.agent.certificate]).numbered(2);
+        let naming = read(workspace.agents.revoke("agents.crl", &list));
         fs::write(&bundle, spoil(&other_list) + &naming).unwrap();
         assert_ne!(revoked.receive_to_end().1, Closing::CloseNotify);
         let labels = [("listener", "edge"), ("reason", "revoked")];
@@ -289,12 +299,14 @@ fn a_list_that_cannot_be_read_takes_no_other_list_of_its_file_with_it() {
 }
 
 /// A gateway that drains for longer than the test has patience, with a client that waits for an answer.
-fn draining(world: &World, backend: &Backend) -> (Gateway, Client) {
-    let list = world.agents.revoke("agents.crl", &RevocationList::of(&[]));
+fn draining(workspace: &Workspace, backend: &Backend) -> (Gateway, Client) {
+    let list = workspace
+        .agents
+        .revoke("agents.crl", &RevocationList::of(&[]));
     let keys = format!("crl = [{list:?}]\nquiet_timeout = \"10m\"");
-    let setup = world.setup().top("drain_timeout = \"10m\"");
+    let setup = workspace.setup().top("drain_timeout = \"10m\"");
     let gateway = setup.route("edge", &keys, &[backend.address()], "").start();
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     client.send(b"question").unwrap();
     eventually("the backend has the question", || {
         (backend.received_bytes() == 8).then_some(())
@@ -308,11 +320,11 @@ fn draining(world: &World, backend: &Backend) -> (Gateway, Client) {
 
 #[test]
 fn a_list_acts_while_the_gateway_drains() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::EchoAfterEnd);
-    let (mut gateway, mut client) = draining(&world, &backend);
-    let list = RevocationList::of(&[&world.agent.certificate]);
-    world.agents.revoke("agents.crl", &list);
+    let (mut gateway, mut client) = draining(&workspace, &backend);
+    let list = RevocationList::of(&[&workspace.agent.certificate]);
+    workspace.agents.revoke("agents.crl", &list);
     assert_ne!(client.receive_to_end().1, Closing::CloseNotify);
     assert!(gateway.wait().success());
     let log = gateway.log();
@@ -321,22 +333,22 @@ fn a_list_acts_while_the_gateway_drains() {
 
 #[test]
 fn a_block_acts_while_the_gateway_drains() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::EchoAfterEnd);
-    let (mut gateway, mut client) = draining(&world, &backend);
+    let (mut gateway, mut client) = draining(&workspace, &backend);
     let entry = "{\"blocked\":[{\"identity\":\"spiffe://example.test/agent/*\",\"by\":\"test\",\
                  \"at\":\"2026-01-01T00:00:00Z\"}]}";
-    fs::write(world.state_folder().join("blocked.json"), entry).unwrap();
+    fs::write(workspace.state_folder().join("blocked.json"), entry).unwrap();
     assert_ne!(client.receive_to_end().1, Closing::CloseNotify);
     assert!(gateway.wait().success());
 }
 
 #[test]
 fn a_rule_that_is_removed_acts_while_the_gateway_drains() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::EchoAfterEnd);
-    let (mut gateway, mut client) = draining(&world, &backend);
-    let file = world.folder().join("portcullis.toml");
+    let (mut gateway, mut client) = draining(&workspace, &backend);
+    let file = workspace.folder().join("portcullis.toml");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("/agent/*", "/nobody/*")).unwrap();
     assert_ne!(client.receive_to_end().1, Closing::CloseNotify);

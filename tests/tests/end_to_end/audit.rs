@@ -9,17 +9,17 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::{
-    Authority, Backend, Behaviour, Gateway, Request, RevocationList, Setup, Usage, World,
+    Authority, Backend, Behaviour, Gateway, Request, RevocationList, Setup, Usage, Workspace,
     eventually, program,
 };
 
 /// The log's file in the test's folder.
-fn log_file(world: &World) -> PathBuf {
-    world.folder().join("audit.jsonl")
+fn log_file(workspace: &Workspace) -> PathBuf {
+    workspace.folder().join("audit.jsonl")
 }
 
-fn audited<'a>(world: &'a World, backend: &Backend) -> Setup<'a> {
-    world
+fn audited<'a>(workspace: &'a Workspace, backend: &Backend) -> Setup<'a> {
+    workspace
         .setup()
         .tables("[audit]\nfile = \"audit.jsonl\"\n")
         .route("edge", "", &[backend.address()], "")
@@ -48,8 +48,8 @@ fn wait_for(file: &Path, event: &str, kind: &str, count: usize) -> Vec<Value> {
 }
 
 /// One client in, one message, and out again.
-fn visit(world: &World, gateway: &Gateway) {
-    let mut client = world.client().connect(gateway.address()).unwrap();
+fn visit(workspace: &Workspace, gateway: &Gateway) {
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     client.send(b"ping").unwrap();
     assert_eq!(client.receive(4).unwrap(), b"ping");
     client.finish();
@@ -113,29 +113,29 @@ fn documented() -> BTreeMap<String, BTreeSet<(String, String)>> {
     events
 }
 
-fn rotate_keys(world: &World, arguments: &[&str]) {
+fn rotate_keys(workspace: &Workspace, arguments: &[&str]) {
     let status = Command::new(program("portcullis"))
         .args(["keys", "rotate"])
         .args(arguments)
-        .arg(world.folder().join("tickets.keys"))
+        .arg(workspace.folder().join("tickets.keys"))
         .status();
     assert!(status.unwrap().success());
 }
 
 #[test]
 fn a_rotation_of_keys_is_said_and_what_became_of_the_old_ones() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    rotate_keys(&world, &[]);
-    let mut gateway = world
+    rotate_keys(&workspace, &[]);
+    let mut gateway = workspace
         .setup()
         .tables("[audit]\nfile = \"audit.jsonl\"\n[tls.resumption]\nkey_file = \"tickets.keys\"\n")
         .route("edge", "", &[backend.address()], "")
         .start();
-    let file = log_file(&world);
+    let file = log_file(&workspace);
     gateway.process().signal(Signal::HUP);
     wait_for(&file, "reload", "taken", 1);
-    rotate_keys(&world, &[]);
+    rotate_keys(&workspace, &[]);
     gateway.process().signal(Signal::HUP);
     let rotated = wait_for(&file, "keys", "rotated", 1).remove(0);
     assert_eq!(
@@ -144,7 +144,7 @@ fn a_rotation_of_keys_is_said_and_what_became_of_the_old_ones() {
     );
     let by = rotated["by"].as_str().unwrap();
     assert!(by.contains("(uid "), "{by}");
-    rotate_keys(&world, &["--distrust"]);
+    rotate_keys(&workspace, &["--distrust"]);
     gateway.process().signal(Signal::HUP);
     let distrusted = wait_for(&file, "keys", "distrusted", 1).remove(0);
     assert_eq!(
@@ -163,11 +163,11 @@ fn a_rotation_of_keys_is_said_and_what_became_of_the_old_ones() {
 
 #[test]
 fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    rotate_keys(&world, &[]);
-    let agents = world.agents.certificate();
-    let setup = world
+    rotate_keys(&workspace, &[]);
+    let agents = workspace.agents.certificate();
+    let setup = workspace
         .setup()
         .client_authorities(&format!(
             "{{ file = {agents:?}, trust_domain = \"example.test\" }}"
@@ -177,11 +177,11 @@ fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
         .route("other", "alpn = [\"h2\"]", &[backend.address()], "");
     // Observes what would refuse everybody.
     let next = setup.text().replace("/agent/*", "/nobody/*");
-    fs::write(world.folder().join("next.toml"), next).unwrap();
+    fs::write(workspace.folder().join("next.toml"), next).unwrap();
     let mut gateway = setup.top("observe = \"next.toml\"").start();
-    let file = log_file(&world);
+    let file = log_file(&workspace);
     // The second one refuses the first one's ticket.
-    let client = world.client().alpn("h2").remembering();
+    let client = workspace.client().alpn("h2").remembering();
     for listener in ["edge", "other"] {
         let mut client = client.connect(gateway.address_of(listener)).unwrap();
         client.send(b"x").unwrap();
@@ -191,12 +191,12 @@ fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
     }
     wait_for(&file, "end", "finished", 2);
     let nobody = Request::client("spiffe://example.test/nobody");
-    let nobody = world.agents.issue("nobody", nobody);
-    let client = world.client().alpn("h2").credentials(&nobody);
+    let nobody = workspace.agents.issue("nobody", nobody);
+    let client = workspace.client().alpn("h2").credentials(&nobody);
     client.refused(gateway.address());
     wait_for(&file, "handshake", "not_authorized", 1);
     // The change of the file is a cause by itself.
-    rotate_keys(&world, &["--distrust"]);
+    rotate_keys(&workspace, &["--distrust"]);
     gateway.process().signal(Signal::HUP);
     let sender = format!("process {}", std::process::id());
     eventually("the sender of the signal is in the audit log", || {
@@ -207,7 +207,11 @@ fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
         };
         lines(&file).iter().any(named).then_some(())
     });
-    fs::write(world.folder().join("portcullis.toml"), "no configuration").unwrap();
+    fs::write(
+        workspace.folder().join("portcullis.toml"),
+        "no configuration",
+    )
+    .unwrap();
     wait_for(&file, "reload", "refused", 1);
     gateway.terminate();
     assert!(gateway.wait().success());
@@ -258,11 +262,11 @@ fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
 
 #[test]
 fn lines_say_who_it_was_and_how_it_went() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = audited(&world, &backend).start();
-    let file = log_file(&world);
-    visit(&world, &gateway);
+    let gateway = audited(&workspace, &backend).start();
+    let file = log_file(&workspace);
+    visit(&workspace, &gateway);
     let end = wait_for(&file, "end", "finished", 1).remove(0);
     let accepted = wait_for(&file, "handshake", "accepted", 1).remove(0);
     for line in [&accepted, &end] {
@@ -279,7 +283,7 @@ fn lines_say_who_it_was_and_how_it_went() {
     assert_eq!(accepted["kind"], "full");
     assert_eq!(accepted["server_name"], "gateway.test");
     assert_eq!(accepted["issuer"], "CN=Agents of the test");
-    let (serial, fingerprint) = openssl(&world.agent.certificate);
+    let (serial, fingerprint) = openssl(&workspace.agent.certificate);
     assert_eq!(accepted["serial"], serial.as_str());
     assert_eq!(accepted["fingerprint"], fingerprint.as_str());
     assert_eq!(
@@ -287,7 +291,7 @@ fn lines_say_who_it_was_and_how_it_went() {
         (&4.into(), &4.into())
     );
 
-    world
+    workspace
         .client()
         .without_certificate()
         .refused(gateway.address());
@@ -298,14 +302,17 @@ fn lines_say_who_it_was_and_how_it_went() {
 
 #[test]
 fn a_certificate_that_was_only_presented_is_no_identity() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = audited(&world, &backend).start();
-    let strangers = Authority::create(world.folder(), "strangers", "Strangers");
+    let gateway = audited(&workspace, &backend).start();
+    let strangers = Authority::create(workspace.folder(), "strangers", "Strangers");
     let request = Request::client("spiffe://example.test/agent/agent-1");
     let copy = strangers.issue("copy", request);
-    world.client().credentials(&copy).refused(gateway.address());
-    let refused = wait_for(&log_file(&world), "handshake", "unknown_issuer", 1).remove(0);
+    workspace
+        .client()
+        .credentials(&copy)
+        .refused(gateway.address());
+    let refused = wait_for(&log_file(&workspace), "handshake", "unknown_issuer", 1).remove(0);
     for key in ["identity", "fingerprint", "tenant", "rule", "connection"] {
         assert!(refused.get(key).is_none(), "{refused}");
     }
@@ -321,27 +328,27 @@ fn a_certificate_that_was_only_presented_is_no_identity() {
 
 #[test]
 fn what_a_certificate_that_proves_nothing_hides_is_escaped_wherever_it_is_written() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = audited(&world, &backend).start();
-    let strangers = Authority::create(world.folder(), "strangers", "Stran\u{2028}gers\u{202e}");
+    let gateway = audited(&workspace, &backend).start();
+    let strangers = Authority::create(workspace.folder(), "strangers", "Stran\u{2028}gers\u{202e}");
     let name = "admin\u{202e}\u{2028}{\u{200b}}\u{2066}";
     let request = Request::server(name).usage(Usage::Client);
     let hiding = strangers.issue("hiding", request);
-    let client = world.client().credentials(&hiding);
+    let client = workspace.client().credentials(&hiding);
     client.refused(gateway.address());
-    let refused = wait_for(&log_file(&world), "handshake", "unknown_issuer", 1).remove(0);
+    let refused = wait_for(&log_file(&workspace), "handshake", "unknown_issuer", 1).remove(0);
     assert_eq!(refused["presented_identity"], name, "the text is the same");
     let issuer = refused["presented_issuer"].as_str().unwrap();
     assert_eq!(issuer, "CN=Stran\\e2\\80\\a8gers\\e2\\80\\ae");
     let explained = Command::new(program("portcullis"))
         .args(["check", "--config"])
-        .arg(world.folder().join("portcullis.toml"))
+        .arg(workspace.folder().join("portcullis.toml"))
         .arg("--certificate")
         .arg(&hiding.certificate)
         .output()
         .unwrap();
-    let audit = fs::read(log_file(&world)).unwrap();
+    let audit = fs::read(log_file(&workspace)).unwrap();
     eventually("the log names the refused", || {
         gateway.log().contains("unknown_issuer").then_some(())
     });
@@ -355,19 +362,19 @@ fn what_a_certificate_that_proves_nothing_hides_is_escaped_wherever_it_is_writte
 
 #[test]
 fn a_copied_certificate_without_its_key_authenticates_nowhere_and_leaves_no_trace_as_an_identity() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let setup = audited(&world, &backend).route("other", "", &[backend.address()], "");
+    let setup = audited(&workspace, &backend).route("other", "", &[backend.address()], "");
     // Observes what would name everybody who gets in.
     let next = setup.text().replace("/agent/*", "/nobody/*");
-    fs::write(world.folder().join("next.toml"), next).unwrap();
+    fs::write(workspace.folder().join("next.toml"), next).unwrap();
     let mut gateway = setup.top("observe = \"next.toml\"").start();
-    let thief = world.client().without_its_key();
+    let thief = workspace.client().without_its_key();
     for listener in ["edge", "other"] {
         thief.refused(gateway.address_of(listener));
     }
-    let file = log_file(&world);
-    let (_, fingerprint) = openssl(&world.agent.certificate);
+    let file = log_file(&workspace);
+    let (_, fingerprint) = openssl(&workspace.agent.certificate);
     for refused in wait_for(&file, "handshake", "bad_signature", 2) {
         assert_eq!(refused["presented_fingerprint"], fingerprint.as_str());
         for key in ["identity", "fingerprint", "serial", "tenant", "rule"] {
@@ -387,7 +394,7 @@ fn a_copied_certificate_without_its_key_authenticates_nowhere_and_leaves_no_trac
     }
     assert!(backend.connections().is_empty());
     // Whose certificate it is gets in, and leaves all of that.
-    visit(&world, &gateway);
+    visit(&workspace, &gateway);
     gateway.terminate();
     gateway.wait();
     let of_identity = lines(&file)
@@ -398,7 +405,7 @@ fn a_copied_certificate_without_its_key_authenticates_nowhere_and_leaves_no_trac
 }
 
 /// `portcullis block` by what `kind` says, of the agent with this certificate.
-fn block(world: &World, kind: &str, certificate: &Path) {
+fn block(workspace: &Workspace, kind: &str, certificate: &Path) {
     let (serial, fingerprint) = openssl(certificate);
     let whom = match kind {
         "serial" => serial,
@@ -407,24 +414,27 @@ fn block(world: &World, kind: &str, certificate: &Path) {
     };
     let mut block = Command::new(program("portcullis"));
     block.args(["block", &format!("--{kind}"), &whom, "--config"]);
-    let done = block.arg(world.folder().join("portcullis.toml")).status();
+    let done = block
+        .arg(workspace.folder().join("portcullis.toml"))
+        .status();
     assert!(done.expect("it runs").success());
 }
 
 #[test]
 fn the_end_of_each_connection_that_was_closed_says_whose_it_was_and_why() {
-    let world = World::new();
+    let workspace = Workspace::new();
+    let agents = &workspace.agents;
     let backend = Backend::start(Behaviour::Echo);
-    let others = Authority::create(world.folder(), "others", "Other agents of the test");
-    let both = world.folder().join("both.pem");
+    let others = Authority::create(workspace.folder(), "others", "Other agents of the test");
+    let both = workspace.folder().join("both.pem");
     let pem = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
-    fs::write(&both, pem(&world.agents) + &pem(&others)).unwrap();
-    let ours = world.agents.revoke("ours.crl", &RevocationList::of(&[]));
+    fs::write(&both, pem(agents) + &pem(&others)).unwrap();
+    let ours = agents.revoke("ours.crl", &RevocationList::of(&[]));
     let theirs = others.revoke("theirs.crl", &RevocationList::of(&[]));
     let rule = |whom: &str| format!("[[identity]]\nmatch = {{ uri = \"spiffe://{whom}/*\" }}\n");
     let guests = rule("guests");
     let lists = format!("crl = [{ours:?}, {theirs:?}]");
-    let gateway = world
+    let gateway = workspace
         .setup()
         .top("close_spread = \"0s\"")
         .tables("[audit]\nfile = \"audit.jsonl\"\n")
@@ -439,29 +449,28 @@ fn the_end_of_each_connection_that_was_closed_says_whose_it_was_and_why() {
             None => request,
         };
         let credentials = authority.issue(&uri.replace('/', "-"), request);
-        let client = world.client().credentials(&credentials);
+        let client = workspace.client().credentials(&credentials);
         let mut client = client.connect(gateway.address()).unwrap();
         client.send(b"ping").unwrap();
         assert_eq!(client.receive(4).unwrap(), b"ping");
         (credentials.certificate, client)
     };
-    let (revoked, _one) = connect(&world.agents, "agents/revoked", None);
+    let (revoked, _one) = connect(agents, "agents/revoked", None);
     let _two = connect(&others, "agents/untrusted", None);
-    let _three = connect(&world.agents, "guests/not_authorized", None);
+    let _three = connect(agents, "guests/not_authorized", None);
     let blocked = ["serial", "fingerprint", "identity"].map(|kind| {
         let uri = format!("agents/blocked-{kind}");
-        (kind, connect(&world.agents, &uri, None))
+        (kind, connect(agents, &uri, None))
     });
-    let (_, mut stays) = connect(&world.agents, "agents/stays", None);
-    let _brief = connect(&world.agents, "agents/expired", Some(8));
+    let (_, mut stays) = connect(agents, "agents/stays", None);
+    let _brief = connect(agents, "agents/expired", Some(8));
 
     for (kind, (certificate, _)) in &blocked {
-        block(&world, kind, certificate);
+        block(&workspace, kind, certificate);
     }
-    let named = RevocationList::of(&[&revoked]);
-    world.agents.revoke("ours.crl", &named);
-    fs::write(&both, pem(&world.agents)).unwrap();
-    let configuration = world.folder().join("portcullis.toml");
+    agents.revoke("ours.crl", &RevocationList::of(&[&revoked]));
+    fs::write(&both, pem(agents)).unwrap();
+    let configuration = workspace.folder().join("portcullis.toml");
     let text = fs::read_to_string(&configuration).unwrap();
     let text = text.replace(&lists, &format!("crl = [{ours:?}]"));
     fs::write(&configuration, text.replace(&guests, "")).unwrap();
@@ -473,7 +482,7 @@ fn the_end_of_each_connection_that_was_closed_says_whose_it_was_and_why() {
         ("expired", 1),
         ("blocked", 3),
     ] {
-        let ends = wait_for(&log_file(&world), "end", reason, count);
+        let ends = wait_for(&log_file(&workspace), "end", reason, count);
         for end in &ends {
             let identity = end["identity"].as_str().unwrap();
             assert!(identity.contains(reason), "{end}");
@@ -482,7 +491,7 @@ fn the_end_of_each_connection_that_was_closed_says_whose_it_was_and_why() {
     }
     stays.send(b"ping").unwrap();
     assert_eq!(stays.receive(4).unwrap(), b"ping");
-    let all = lines(&log_file(&world));
+    let all = lines(&log_file(&workspace));
     let ends = all.iter().filter(|line| line["event"] == "end");
     assert_eq!(ends.count(), 7);
 }
@@ -491,15 +500,19 @@ fn the_end_of_each_connection_that_was_closed_says_whose_it_was_and_why() {
 fn no_line_is_lost_when_the_file_is_renamed_and_opened_again() {
     const ROTATIONS: usize = 5;
     const VISITS: usize = 10;
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = audited(&world, &backend).start();
-    let file = log_file(&world);
-    let rotated = |number: usize| world.folder().join(format!("audit.jsonl.{number}"));
+    let mut gateway = audited(&workspace, &backend).start();
+    let file = log_file(&workspace);
+    let rotated = |number: usize| workspace.folder().join(format!("audit.jsonl.{number}"));
     // A broken configuration is no reason to go on in the old file.
-    fs::write(world.folder().join("portcullis.toml"), "no configuration").unwrap();
+    fs::write(
+        workspace.folder().join("portcullis.toml"),
+        "no configuration",
+    )
+    .unwrap();
     for number in 0..ROTATIONS {
-        (0..VISITS).for_each(|_| visit(&world, &gateway));
+        (0..VISITS).for_each(|_| visit(&workspace, &gateway));
         fs::rename(&file, rotated(number)).unwrap();
         gateway.process().signal(Signal::HUP);
         wait_for(&file, "reload", "refused", 1);
@@ -518,18 +531,18 @@ fn no_line_is_lost_when_the_file_is_renamed_and_opened_again() {
 
 #[test]
 fn a_reload_can_switch_the_log_on_and_off() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world.gateway(backend.address());
-    let file = log_file(&world);
-    let configuration = world.folder().join("portcullis.toml");
+    let mut gateway = workspace.gateway(backend.address());
+    let file = log_file(&workspace);
+    let configuration = workspace.folder().join("portcullis.toml");
     let text = fs::read_to_string(&configuration).unwrap();
-    visit(&world, &gateway);
+    visit(&workspace, &gateway);
     let on = format!("{text}\n[audit]\nfile = \"audit.jsonl\"\n");
     fs::write(&configuration, on).unwrap();
     gateway.process().signal(Signal::HUP);
     wait_for(&file, "reload", "taken", 1);
-    visit(&world, &gateway);
+    visit(&workspace, &gateway);
     wait_for(&file, "end", "finished", 1);
     fs::write(&configuration, text).unwrap();
     gateway.process().signal(Signal::HUP);
@@ -537,7 +550,7 @@ fn a_reload_can_switch_the_log_on_and_off() {
         let lines = lines(&file);
         (lines.last()?["event"] == "continued").then_some(())
     });
-    visit(&world, &gateway);
+    visit(&workspace, &gateway);
     gateway.terminate();
     gateway.wait();
     let lines = lines(&file);
@@ -552,14 +565,14 @@ fn a_reload_can_switch_the_log_on_and_off() {
 
 #[test]
 fn standard_output_takes_the_lines_too() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .tables("[audit]\nfile = \"stdout\"\n")
         .route("edge", "", &[backend.address()], "")
         .start();
-    visit(&world, &gateway);
+    visit(&workspace, &gateway);
     eventually("the line is on standard output", || {
         let log = gateway.log();
         log.lines()
@@ -570,35 +583,35 @@ fn standard_output_takes_the_lines_too() {
 
 #[test]
 fn a_log_that_cannot_be_opened_ends_the_start_and_refuses_a_reload() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let made = Command::new("mkfifo")
-        .arg(log_file(&world))
+        .arg(log_file(&workspace))
         .status()
         .unwrap();
     assert!(made.success());
-    let said = audited(&world, &backend).refused();
+    let said = audited(&workspace, &backend).refused();
     assert!(said.contains("audit: file = "), "{said}");
     assert!(said.contains("audit.jsonl"), "{said}");
 
-    let mut gateway = world.gateway(backend.address());
-    let configuration = world.folder().join("portcullis.toml");
+    let mut gateway = workspace.gateway(backend.address());
+    let configuration = workspace.folder().join("portcullis.toml");
     let text = fs::read_to_string(&configuration).unwrap();
     fs::write(&configuration, text + "\n[audit]\nfile = \"audit.jsonl\"\n").unwrap();
     gateway.process().signal(Signal::HUP);
     gateway.wait_for_a_refused_reload();
-    visit(&world, &gateway);
+    visit(&workspace, &gateway);
 }
 
 #[test]
 fn when_a_client_has_authenticated_is_told_to_the_microsecond() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = audited(&world, &backend).start();
+    let gateway = audited(&workspace, &backend).start();
     for _ in 0..5 {
-        visit(&world, &gateway);
+        visit(&workspace, &gateway);
     }
-    let accepted = wait_for(&log_file(&world), "handshake", "accepted", 5);
+    let accepted = wait_for(&log_file(&workspace), "handshake", "accepted", 5);
     let moments: Vec<_> = accepted
         .iter()
         .map(|line| line["authenticated_at"].as_str().unwrap())

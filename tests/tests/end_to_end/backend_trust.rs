@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tests::{
     Authority, Backend, Behaviour, Client, Closing, Credentials, Excluded, Gateway, Process,
-    Request, RevocationList, Usage, World, eventually,
+    Request, RevocationList, Usage, Workspace, eventually,
 };
 
 use crate::nginx::{mtls, nginx};
@@ -21,7 +21,7 @@ const CONNECT_FAILURES: &str = "portcullis_backend_connect_failures_total";
 
 /// Two servers of one backend: the suspect, and one that is good in any case.
 struct Pair {
-    world: World,
+    workspace: Workspace,
     _servers: Process,
     addresses: [SocketAddr; 2],
     own: Credentials,
@@ -29,13 +29,13 @@ struct Pair {
 
 impl Pair {
     /// Starts both. The good one's certificate is of the same authority.
-    fn start(world: World, suspect: &Credentials) -> Pair {
-        let good = world.gateways.issue("good", backend());
+    fn start(workspace: Workspace, suspect: &Credentials) -> Pair {
+        let good = workspace.gateways.issue("good", backend());
         let own = Request::client("spiffe://example.test/gateway/1");
-        let own = world.agents.issue("own", own);
-        let addresses = [world.host.at(7000), world.host.at(7001)];
+        let own = workspace.agents.issue("own", own);
+        let addresses = [workspace.host.at(7000), workspace.host.at(7001)];
         let server = |address: SocketAddr, certificate: &Credentials, answer: &str| {
-            let tls = mtls(&world, certificate);
+            let tls = mtls(&workspace, certificate);
             format!("listen {address} ssl; {tls} return \"{answer}\";")
         };
         // Two servers in the place of one.
@@ -44,9 +44,9 @@ impl Pair {
             server(addresses[1], &good, "good"),
         ]
         .join(" } server { ");
-        let servers = nginx(&world, addresses[0], &both);
+        let servers = nginx(&workspace, addresses[0], &both);
         Pair {
-            world,
+            workspace,
             _servers: servers,
             addresses,
             own,
@@ -59,14 +59,14 @@ impl Pair {
             "tls = {{ ca = [{ca:?}], certificate = {:?}, key = {:?}, server_name = \"backend.test\"{keys} }}",
             self.own.certificate, self.own.key
         );
-        let setup = self.world.setup().tables("[workers]\ncount = 1");
+        let setup = self.workspace.setup().tables("[workers]\ncount = 1");
         setup.route("edge", "", &self.addresses, &tls).start()
     }
 
     /// What each of a few clients got.
     fn answers(&self, gateway: &Gateway) -> Vec<String> {
         let answer = |_| {
-            let mut client = self.world.client().connect(gateway.address()).unwrap();
+            let mut client = self.workspace.client().connect(gateway.address()).unwrap();
             // The gateway may have gone already.
             let _ = client.send(b"telemetry");
             let (received, closing) = client.receive_to_end();
@@ -121,13 +121,15 @@ fn crl(files: &[&Path]) -> String {
 
 #[test]
 fn a_revoked_backend_gets_nothing_and_the_next_server_is_used() {
-    let world = World::new();
-    let suspect = world.gateways.issue("suspect", backend());
-    let none = world.gateways.revoke("none.crl", &RevocationList::of(&[]));
+    let workspace = Workspace::new();
+    let suspect = workspace.gateways.issue("suspect", backend());
+    let none = workspace
+        .gateways
+        .revoke("none.crl", &RevocationList::of(&[]));
     let list = RevocationList::of(&[&suspect.certificate]);
-    let list = world.gateways.revoke("gateways.crl", &list);
-    let pair = Pair::start(world, &suspect);
-    let ca = pair.world.gateways.certificate();
+    let list = workspace.gateways.revoke("gateways.crl", &list);
+    let pair = Pair::start(workspace, &suspect);
+    let ca = pair.workspace.gateways.certificate();
     pair.assert_trusted(&ca, "");
     pair.assert_trusted(&ca, &crl(&[&none]));
     pair.assert_refused(&ca, &crl(&[&list]), "a revocation list names it");
@@ -135,18 +137,22 @@ fn a_revoked_backend_gets_nothing_and_the_next_server_is_used() {
 
 #[test]
 fn a_revoked_intermediate_takes_the_backends_below_it_along() {
-    let world = World::new();
-    let branch = world.gateways.subordinate("branch", "Branch of the test");
+    let workspace = Workspace::new();
+    let branch = workspace
+        .gateways
+        .subordinate("branch", "Branch of the test");
     let suspect = branch.issue("suspect", backend());
-    let both = world.folder().join("both.pem");
+    let both = workspace.folder().join("both.pem");
     let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
-    fs::write(&both, read(&world.gateways) + &read(&branch)).unwrap();
+    fs::write(&both, read(&workspace.gateways) + &read(&branch)).unwrap();
     let of_branch = branch.revoke("branch.crl", &RevocationList::of(&[]));
-    let good = world.gateways.revoke("good.crl", &RevocationList::of(&[]));
+    let good = workspace
+        .gateways
+        .revoke("good.crl", &RevocationList::of(&[]));
     let bad = RevocationList::of(&[&branch.certificate()]);
-    let bad = world.gateways.revoke("bad.crl", &bad);
-    let pair = Pair::start(world, &suspect);
-    let root = pair.world.gateways.certificate();
+    let bad = workspace.gateways.revoke("bad.crl", &bad);
+    let pair = Pair::start(workspace, &suspect);
+    let root = pair.workspace.gateways.certificate();
     pair.assert_refused(&root, &crl(&[&bad]), "a revocation list names it, or one");
     pair.assert_refused(
         &root,
@@ -164,15 +170,15 @@ fn a_revoked_intermediate_takes_the_backends_below_it_along() {
 
 #[test]
 fn a_list_of_backends_that_has_ended_refuses_all_unless_told_otherwise() {
-    let world = World::new();
-    let suspect = world.gateways.issue("suspect", backend());
-    let list = world
+    let workspace = Workspace::new();
+    let suspect = workspace.gateways.issue("suspect", backend());
+    let list = workspace
         .gateways
         .revoke("ended.crl", &RevocationList::of(&[]).ended());
     let named = RevocationList::of(&[&suspect.certificate]).ended();
-    let named = world.gateways.revoke("named.crl", &named);
-    let pair = Pair::start(world, &suspect);
-    let ca = pair.world.gateways.certificate();
+    let named = workspace.gateways.revoke("named.crl", &named);
+    let pair = Pair::start(workspace, &suspect);
+    let ca = pair.workspace.gateways.certificate();
     for keys in ["", ", crl_grace = \"59m\""] {
         let gateway = pair.gateway(&ca, &(crl(&[&list]) + keys));
         assert!(pair.answers(&gateway).iter().all(String::is_empty));
@@ -210,10 +216,10 @@ fn a_backend_that_is_not_what_it_should_be_gets_nothing() {
         ),
     ];
     for (request, reason) in cases {
-        let world = World::new();
-        let suspect = world.gateways.issue("suspect", request);
-        let pair = Pair::start(world, &suspect);
-        let ca = pair.world.gateways.certificate();
+        let workspace = Workspace::new();
+        let suspect = workspace.gateways.issue("suspect", request);
+        let pair = Pair::start(workspace, &suspect);
+        let ca = pair.workspace.gateways.certificate();
         pair.assert_refused(&ca, "", reason);
     }
     let foreign = [
@@ -224,18 +230,18 @@ fn a_backend_that_is_not_what_it_should_be_gets_nothing() {
         ),
     ];
     for (name, reason) in foreign {
-        let world = World::new();
-        let foreign = Authority::create(world.folder(), "foreign", name);
+        let workspace = Workspace::new();
+        let foreign = Authority::create(workspace.folder(), "foreign", name);
         let suspect = foreign.issue("suspect", backend());
-        let pair = Pair::start(world, &suspect);
-        let ca = pair.world.gateways.certificate();
+        let pair = Pair::start(workspace, &suspect);
+        let ca = pair.workspace.gateways.certificate();
         pair.assert_refused(&ca, "", reason);
     }
 }
 
 /// Two TLS servers in front of one echo, and a gateway with one worker, so that clients take turns with them.
 struct Live {
-    world: World,
+    workspace: Workspace,
     _servers: Process,
     echoes: [Backend; 2],
     gateway: Gateway,
@@ -243,32 +249,32 @@ struct Live {
 
 impl Live {
     /// Two servers, of which the first is the next in turn.
-    fn start(world: World, certificates: [&Credentials; 2], ca: &Path, keys: &str) -> Live {
+    fn start(workspace: Workspace, certificates: [&Credentials; 2], ca: &Path, keys: &str) -> Live {
         let echoes = [(); 2].map(|()| Backend::start(Behaviour::Echo));
         let own = Request::client("spiffe://example.test/gateway/1");
-        let own = world.agents.issue("own", own);
-        let addresses = [world.host.at(7000), world.host.at(7001)];
+        let own = workspace.agents.issue("own", own);
+        let addresses = [workspace.host.at(7000), workspace.host.at(7001)];
         let server = |((address, certificate), echo): ((SocketAddr, &Credentials), &Backend)| {
-            let tls = mtls(&world, certificate);
+            let tls = mtls(&workspace, certificate);
             format!("listen {address} ssl; {tls} proxy_pass {};", echo.address())
         };
         let both = addresses.into_iter().zip(certificates).zip(&echoes);
         let both = both.map(server);
         let both = both.collect::<Vec<_>>().join(" } server { ");
-        let servers = nginx(&world, addresses[0], &both);
+        let servers = nginx(&workspace, addresses[0], &both);
         let tls = format!(
             "tls = {{ ca = [{ca:?}], certificate = {:?}, key = {:?}, server_name = \"backend.test\"{keys} }}",
             own.certificate, own.key
         );
-        let setup = world.setup().top("close_spread = \"1s\"");
+        let setup = workspace.setup().top("close_spread = \"1s\"");
         let setup = setup.tables("[workers]\ncount = 1");
         // Another backend, whose servers are believed by nothing that those of the first could show.
-        let roots = format!("{:?}", world.agents.certificate());
+        let roots = format!("{:?}", workspace.agents.certificate());
         let other = tls.replace(&format!("{ca:?}"), &roots).replace(keys, "");
         let setup = setup.route("edge", "", &addresses, &tls);
         let gateway = setup.route("other", "", &addresses, &other).start();
         let live = Live {
-            world,
+            workspace,
             _servers: servers,
             echoes,
             gateway,
@@ -283,7 +289,11 @@ impl Live {
     }
 
     fn connect(&self) -> Client {
-        let mut client = self.world.client().connect(self.gateway.address()).unwrap();
+        let mut client = self
+            .workspace
+            .client()
+            .connect(self.gateway.address())
+            .unwrap();
         ping(&mut client);
         client
     }
@@ -329,67 +339,67 @@ fn ping(client: &mut Client) {
 
 #[test]
 fn a_backend_revoked_in_mid_connection_loses_it_and_the_others_keep_theirs() {
-    let world = World::new();
-    let suspect = world.gateways.issue("suspect", backend());
-    let good = world.gateways.issue("good", backend());
-    let list = world
+    let workspace = Workspace::new();
+    let suspect = workspace.gateways.issue("suspect", backend());
+    let good = workspace.gateways.issue("good", backend());
+    let list = workspace
         .gateways
         .revoke("gateways.crl", &RevocationList::of(&[]));
-    let ca = world.gateways.certificate();
-    let mut live = Live::start(world, [&suspect, &good], &ca, &crl(&[&list]));
+    let ca = workspace.gateways.certificate();
+    let mut live = Live::start(workspace, [&suspect, &good], &ca, &crl(&[&list]));
     let clients = (0..4).map(|_| live.connect()).collect();
     let named = RevocationList::of(&[&suspect.certificate]);
-    live.world.gateways.revoke("gateways.crl", &named);
+    live.workspace.gateways.revoke("gateways.crl", &named);
     live.reload();
     live.assert_only_first_left(clients, "backend_revoked");
 }
 
 #[test]
 fn a_backend_whose_ca_is_removed_loses_its_connections_and_the_others_keep_theirs() {
-    let world = World::new();
-    let leaving = Authority::create(world.folder(), "leaving", "Gateways of last year");
+    let workspace = Workspace::new();
+    let leaving = Authority::create(workspace.folder(), "leaving", "Gateways of last year");
     let suspect = leaving.issue("suspect", backend());
-    let good = world.gateways.issue("good", backend());
-    let ca = world.folder().join("both.pem");
+    let good = workspace.gateways.issue("good", backend());
+    let ca = workspace.folder().join("both.pem");
     let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
-    fs::write(&ca, read(&world.gateways) + &read(&leaving)).unwrap();
-    let mut live = Live::start(world, [&suspect, &good], &ca, "");
+    fs::write(&ca, read(&workspace.gateways) + &read(&leaving)).unwrap();
+    let mut live = Live::start(workspace, [&suspect, &good], &ca, "");
     let clients = (0..4).map(|_| live.connect()).collect();
-    fs::write(&ca, read(&live.world.gateways)).unwrap();
+    fs::write(&ca, read(&live.workspace.gateways)).unwrap();
     live.reload();
     live.assert_only_first_left(clients, "backend_untrusted");
 }
 
 #[test]
 fn a_backend_loses_its_connections_when_its_ca_may_not_issue_for_it_any_more() {
-    let world = World::new();
-    let narrowed = Authority::create(world.folder(), "narrowed", "Gateways of last year");
+    let workspace = Workspace::new();
+    let narrowed = Authority::create(workspace.folder(), "narrowed", "Gateways of last year");
     let suspect = narrowed.issue("suspect", backend());
-    let good = world.gateways.issue("good", backend());
-    let ca = world.folder().join("both.pem");
+    let good = workspace.gateways.issue("good", backend());
+    let ca = workspace.folder().join("both.pem");
     let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
-    fs::write(&ca, read(&world.gateways) + &read(&narrowed)).unwrap();
-    let mut live = Live::start(world, [&suspect, &good], &ca, "");
+    fs::write(&ca, read(&workspace.gateways) + &read(&narrowed)).unwrap();
+    let mut live = Live::start(workspace, [&suspect, &good], &ca, "");
     let clients = (0..4).map(|_| live.connect()).collect();
     let excluded = Excluded::Dns("backend.test");
     let without = narrowed.renewed_excluding("Gateways of last year", excluded);
-    fs::write(&ca, read(&live.world.gateways) + &without).unwrap();
+    fs::write(&ca, read(&live.workspace.gateways) + &without).unwrap();
     live.reload();
     live.assert_only_first_left(clients, "backend_untrusted");
 }
 
 #[test]
 fn connections_to_a_backend_that_a_listener_has_left_are_judged_by_that_backend() {
-    let world = World::new();
-    let suspect = world.gateways.issue("suspect", backend());
-    let good = world.gateways.issue("good", backend());
-    let list = world
+    let workspace = Workspace::new();
+    let suspect = workspace.gateways.issue("suspect", backend());
+    let good = workspace.gateways.issue("good", backend());
+    let list = workspace
         .gateways
         .revoke("gateways.crl", &RevocationList::of(&[]));
-    let ca = world.gateways.certificate();
-    let mut live = Live::start(world, [&suspect, &good], &ca, &crl(&[&list]));
+    let ca = workspace.gateways.certificate();
+    let mut live = Live::start(workspace, [&suspect, &good], &ca, &crl(&[&list]));
     let mut clients: Vec<_> = (0..2).map(|_| live.connect()).collect();
-    let file = live.world.folder().join("portcullis.toml");
+    let file = live.workspace.folder().join("portcullis.toml");
     let text = fs::read_to_string(&file).unwrap();
     let (here, there) = ("backend = \"edge\"", "backend = \"other\"");
     fs::write(&file, text.replace(here, there)).unwrap();
@@ -398,7 +408,7 @@ fn connections_to_a_backend_that_a_listener_has_left_are_judged_by_that_backend(
     sleep(Duration::from_secs(4));
     clients.iter_mut().for_each(ping);
     let named = RevocationList::of(&[&suspect.certificate]);
-    live.world.gateways.revoke("gateways.crl", &named);
+    live.workspace.gateways.revoke("gateways.crl", &named);
     live.gateway.process().signal(Signal::HUP);
     live.gateway.wait_for_reloads(2);
     let ended = "portcullis_connections_ended_total";
@@ -453,12 +463,16 @@ fn an_intermediate_of_backends_that_must_not_issue_makes_no_backend() {
         ("keyUsage=keyCertSign", true),
         ("keyUsage=digitalSignature", false),
     ] {
-        let world = World::new();
-        let (suspect, root) = below_an_intermediate(&world.folder().join("made"), key_usage);
-        let both = world.folder().join("both.pem");
+        let workspace = Workspace::new();
+        let (suspect, root) = below_an_intermediate(&workspace.folder().join("made"), key_usage);
+        let both = workspace.folder().join("both.pem");
         let read = |file: &Path| fs::read_to_string(file).unwrap();
-        fs::write(&both, read(&root) + &read(&world.gateways.certificate())).unwrap();
-        let pair = Pair::start(world, &suspect);
+        fs::write(
+            &both,
+            read(&root) + &read(&workspace.gateways.certificate()),
+        )
+        .unwrap();
+        let pair = Pair::start(workspace, &suspect);
         if trusted {
             pair.assert_trusted(&both, "");
         } else {

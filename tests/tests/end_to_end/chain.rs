@@ -9,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{AlertDescription, HandshakeKind};
 use tests::{
     Authority, Backend, Behaviour, Client, Closing, Credentials, Gateway, Request, TlsFailure,
-    WireBackend, World, eventually, forged, interchangeable, program,
+    WireBackend, Workspace, eventually, forged, interchangeable, program,
 };
 
 const AGENT: &str = "spiffe://example.test/agent/impostor";
@@ -24,24 +24,24 @@ fn ping(client: &mut Client) {
 }
 
 /// A certificate that an authority named `0` has issued: the lowest layer of the interchangeable ones.
-fn impostor(world: &World, request: Request) -> Credentials {
-    let lowest = Authority::create(world.folder(), "lowest", "0");
+fn impostor(workspace: &Workspace, request: Request) -> Credentials {
+    let lowest = Authority::create(workspace.folder(), "lowest", "0");
     lowest.issue("impostor", request)
 }
 
 /// A gateway with one worker, which does not wait for its clients at its end.
-fn one_worker(world: &World, backend: &Backend) -> Gateway {
-    let setup = world.setup().top("drain_timeout = \"0s\"");
+fn one_worker(workspace: &Workspace, backend: &Backend) -> Gateway {
+    let setup = workspace.setup().top("drain_timeout = \"0s\"");
     let setup = setup.tables("[workers]\ncount = 1");
     setup.route("edge", "", &[backend.address()], "").start()
 }
 
-fn assert_refused(world: &World, gateway: &Gateway, sent: &[CertificateDer<'static>]) {
+fn assert_refused(workspace: &Workspace, gateway: &Gateway, sent: &[CertificateDer<'static>]) {
     let impostor = Credentials {
-        certificate: world.folder().join("lowest/impostor.pem"),
-        key: world.folder().join("lowest/impostor.key"),
+        certificate: workspace.folder().join("lowest/impostor.pem"),
+        key: workspace.folder().join("lowest/impostor.key"),
     };
-    let client = world.client().credentials(&impostor).appending(sent);
+    let client = workspace.client().credentials(&impostor).appending(sent);
     match client.refused(gateway.address()) {
         TlsFailure::Closed(Closing::Alert(AlertDescription::BadCertificate)) => {}
         other => panic!("{} certificates: {other:?}", sent.len()),
@@ -50,16 +50,16 @@ fn assert_refused(world: &World, gateway: &Gateway, sent: &[CertificateDer<'stat
 
 #[test]
 fn interchangeable_certificates_of_a_client_are_refused_and_nobody_beside_it_notices() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = one_worker(&world, &backend);
-    let mut beside = world.client().connect(gateway.address()).unwrap();
+    let mut gateway = one_worker(&workspace, &backend);
+    let mut beside = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut beside);
-    impostor(&world, Request::client(AGENT));
+    impostor(&workspace, Request::client(AGENT));
     // By their number, and by the ways to put them together where there are few.
     let same: Vec<_> = (0..9).map(|number| forged("0", "0", number)).collect();
     for sent in [&interchangeable(MANY, 3, "nobody"), &same] {
-        assert_refused(&world, &gateway, sent);
+        assert_refused(&workspace, &gateway, sent);
         ping(&mut beside);
     }
     let too_large = [("reason", "chain_too_large")];
@@ -78,42 +78,42 @@ fn interchangeable_certificates_of_a_client_are_refused_and_nobody_beside_it_not
             "spiffe://example.test/agent/agent-1",
             "--config",
         ])
-        .arg(world.folder().join("portcullis.toml"))
+        .arg(workspace.folder().join("portcullis.toml"))
         .output()
         .unwrap();
     assert!(blocked.status.success(), "{blocked:?}");
-    assert_refused(&world, &gateway, &interchangeable(MANY, 3, "nobody"));
+    assert_refused(&workspace, &gateway, &interchangeable(MANY, 3, "nobody"));
     beside.receive_to_end();
     gateway.wait_for(ENDED, &[("reason", "blocked")], 1);
-    assert_refused(&world, &gateway, &interchangeable(MANY, 6, "nobody"));
+    assert_refused(&workspace, &gateway, &interchangeable(MANY, 6, "nobody"));
     gateway.terminate();
     assert_eq!(gateway.wait().code(), Some(0));
 }
 
 #[test]
 fn interchangeable_certificates_of_a_backend_are_refused_and_nobody_beside_it_notices() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let good = Backend::start(Behaviour::Echo);
     let own = Request::client("spiffe://example.test/gateway/1");
-    let own = world.agents.issue("own", own);
+    let own = workspace.agents.issue("own", own);
     let backend = Request::server("backend.test").dns("backend.test");
-    let impostor = impostor(&world, backend);
+    let impostor = impostor(&workspace, backend);
     let sent = interchangeable(MANY, 3, "nobody");
-    let agents = world.agents.certificate();
+    let agents = workspace.agents.certificate();
     let server = WireBackend::appending(&impostor, &agents, &sent);
     let tls = format!(
         "tls = {{ ca = [{:?}], certificate = {:?}, key = {:?}, server_name = \"backend.test\" }}",
-        world.gateways.certificate(),
+        workspace.gateways.certificate(),
         own.certificate,
         own.key
     );
-    let setup = world.setup().tables("[workers]\ncount = 1");
+    let setup = workspace.setup().tables("[workers]\ncount = 1");
     let setup = setup.route("edge", "", &[good.address()], "");
     let gateway = setup.route("far", "", &[server.address()], &tls).start();
-    let mut beside = world.client().connect(gateway.address()).unwrap();
+    let mut beside = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut beside);
     let far = gateway.address_of("far");
-    let attempt = world.client().connect(far).unwrap();
+    let attempt = workspace.client().connect(far).unwrap();
     // It is the gateway that ends the handshake: the server's side of it fails.
     let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| server.accept()));
     assert!(refused.is_err(), "an impostor was taken for the backend");
@@ -127,17 +127,17 @@ fn interchangeable_certificates_of_a_backend_are_refused_and_nobody_beside_it_no
 
 #[test]
 fn certificates_that_nobody_needs_are_passed_over() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
+    let gateway = workspace.gateway(backend.address());
     // One that is none; one of a client; one with the name of the CA, which has signed nothing.
     let garbage = CertificateDer::from(b"no certificate".to_vec());
     let namesake = forged("Agents of the test", "Agents of the test", 1);
-    let foreign = Authority::create(world.folder(), "foreign", "Somebody else");
+    let foreign = Authority::create(workspace.folder(), "foreign", "Somebody else");
     let unneeded = foreign.subordinate("branch", "Branch of somebody else");
     let unneeded = fs::read(unneeded.certificate()).unwrap();
     let unneeded = rustls::pki_types::pem::PemObject::from_pem_slice(&unneeded).unwrap();
-    let client = world.client();
+    let client = workspace.client();
     let client = client.appending(&[garbage, namesake, unneeded]);
     let mut client = client.connect(gateway.address()).unwrap();
     ping(&mut client);
@@ -146,37 +146,38 @@ fn certificates_that_nobody_needs_are_passed_over() {
 
 #[test]
 fn the_right_one_of_120_cas_of_one_name_is_found_by_its_key_identifier() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let namesake =
-        |number: usize| Authority::create(world.folder(), &format!("ca-{number}"), "One of many");
+    let namesake = |number: usize| {
+        Authority::create(workspace.folder(), &format!("ca-{number}"), "One of many")
+    };
     let authorities: Vec<_> = (0..120).map(namesake).collect();
     let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
     let all: String = authorities.iter().map(read).collect();
-    let bundle = world.folder().join("bundle.pem");
+    let bundle = workspace.folder().join("bundle.pem");
     fs::write(&bundle, all).unwrap();
-    let setup = world.setup().client_ca(&bundle);
+    let setup = workspace.setup().client_ca(&bundle);
     let gateway = setup.route("edge", "", &[backend.address()], "").start();
     for position in [0, 60, 119] {
         let request = Request::client("spiffe://example.test/agent/one");
         let agent = authorities[position].issue("agent", request);
-        let client = world.client().credentials(&agent);
+        let client = workspace.client().credentials(&agent);
         ping(&mut client.connect(gateway.address()).unwrap());
     }
 }
 
 #[test]
 fn nobody_outlives_the_ca_above_them() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let ca = Authority::ending_in(world.folder(), "short", 12);
+    let ca = Authority::ending_in(workspace.folder(), "short", 12);
     let agent = ca.issue(
         "agent",
         Request::client("spiffe://example.test/agent/short"),
     );
-    let setup = world.setup().client_ca(&ca.certificate());
+    let setup = workspace.setup().client_ca(&ca.certificate());
     let gateway = setup.route("edge", "", &[backend.address()], "").start();
-    let client = world.client().credentials(&agent).remembering();
+    let client = workspace.client().credentials(&agent).remembering();
     let mut first = client.connect(gateway.address()).unwrap();
     ping(&mut first);
     first.finish();
@@ -189,7 +190,7 @@ fn nobody_outlives_the_ca_above_them() {
     open.receive_to_end();
     gateway.wait_for(ENDED, &[("reason", "expired")], 1);
     client.refused(gateway.address());
-    world
+    workspace
         .client()
         .credentials(&agent)
         .refused(gateway.address());

@@ -7,15 +7,15 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use tests::{Backend, Behaviour, Setup, World, program};
+use tests::{Backend, Behaviour, Setup, Workspace, program};
 
 /// An account that no host has.
 const STRANGER: u32 = 54_321;
 
-fn check(world: &World, arguments: &[&str]) -> Output {
+fn check(workspace: &Workspace, arguments: &[&str]) -> Output {
     let mut command = Command::new(program("portcullis"));
     command.args(["check", "--config"]);
-    command.arg(world.folder().join("portcullis.toml"));
+    command.arg(workspace.folder().join("portcullis.toml"));
     command.args(arguments).output().unwrap()
 }
 
@@ -26,13 +26,15 @@ fn ends_with(code: i32, output: &Output) -> String {
     text
 }
 
-fn setup<'w>(world: &'w World, backend: &Backend) -> Setup<'w> {
-    let setup = world.setup().tables("[audit]\nfile = \"audit.jsonl\"\n");
+fn setup<'w>(workspace: &'w Workspace, backend: &Backend) -> Setup<'w> {
+    let setup = workspace
+        .setup()
+        .tables("[audit]\nfile = \"audit.jsonl\"\n");
     setup.route("edge", "", &[backend.address()], "")
 }
 
-fn write(world: &World, setup: &Setup<'_>) {
-    fs::write(world.folder().join("portcullis.toml"), setup.text()).unwrap();
+fn write(workspace: &Workspace, setup: &Setup<'_>) {
+    fs::write(workspace.folder().join("portcullis.toml"), setup.text()).unwrap();
 }
 
 fn fifo(path: &Path) {
@@ -61,107 +63,113 @@ fn everything_below(folder: &Path) -> Vec<(PathBuf, u64)> {
 }
 
 /// What keeps a gateway from starting: what breaks it, and what both commands say of it.
-type Obstacle = (&'static str, fn(&World), &'static str);
+type Obstacle = (&'static str, fn(&Workspace), &'static str);
 
 const OBSTACLES: [Obstacle; 15] = [
     (
         "a run folder that cannot be made",
-        |world| drop(File::create(world.folder().join("run")).unwrap()),
+        |workspace| drop(File::create(workspace.folder().join("run")).unwrap()),
         "run folder",
     ),
     (
         "a run folder of another account",
-        |world| {
-            fs::create_dir_all(world.run_folder()).unwrap();
-            give_away(&world.run_folder(), 0o750);
+        |workspace| {
+            fs::create_dir_all(workspace.run_folder()).unwrap();
+            give_away(&workspace.run_folder(), 0o750);
         },
         "CAP_DAC_OVERRIDE",
     ),
     (
         "a run folder that everybody may write to",
-        |world| {
-            fs::create_dir_all(world.run_folder()).unwrap();
-            fs::set_permissions(world.run_folder(), Permissions::from_mode(0o777)).unwrap();
+        |workspace| {
+            fs::create_dir_all(workspace.run_folder()).unwrap();
+            fs::set_permissions(workspace.run_folder(), Permissions::from_mode(0o777)).unwrap();
         },
         "chmod o-w",
     ),
     (
         "a state folder that is a file",
-        |world| drop(File::create(world.folder().join("state")).unwrap()),
+        |workspace| drop(File::create(workspace.folder().join("state")).unwrap()),
         "state folder",
     ),
     (
         "a block list that is a link to nowhere",
-        |world| {
-            fs::create_dir_all(world.state_folder()).unwrap();
-            let list = world.state_folder().join("blocked.json");
+        |workspace| {
+            fs::create_dir_all(workspace.state_folder()).unwrap();
+            let list = workspace.state_folder().join("blocked.json");
             std::os::unix::fs::symlink("/no/such/volume", list).unwrap();
         },
         "is a link to a file that does not exist",
     ),
     (
         "a block list that is a pipe",
-        |world| {
-            fs::create_dir_all(world.state_folder()).unwrap();
-            fifo(&world.state_folder().join("blocked.json"));
+        |workspace| {
+            fs::create_dir_all(workspace.state_folder()).unwrap();
+            fifo(&workspace.state_folder().join("blocked.json"));
         },
         "is not a regular file",
     ),
     (
         "no folder for the administration endpoint",
-        |world| edit(world, "/admin.sock", "/no-such-folder/admin.sock"),
+        |workspace| edit(workspace, "/admin.sock", "/no-such-folder/admin.sock"),
         "[admin] address: cannot listen",
     ),
     (
         "a file in the place of the administration endpoint",
-        |world| drop(File::create(world.folder().join("admin.sock")).unwrap()),
+        |workspace| drop(File::create(workspace.folder().join("admin.sock")).unwrap()),
         "[admin] address: cannot listen",
     ),
     (
         "an audit log in a folder of another account",
-        |world| {
-            fs::create_dir(world.folder().join("log")).unwrap();
-            give_away(&world.folder().join("log"), 0o755);
-            edit(world, "audit.jsonl", "log/audit.jsonl");
+        |workspace| {
+            fs::create_dir(workspace.folder().join("log")).unwrap();
+            give_away(&workspace.folder().join("log"), 0o755);
+            edit(workspace, "audit.jsonl", "log/audit.jsonl");
         },
         "[audit] file: ",
     ),
     (
         "an audit log of another account",
-        |world| {
-            File::create(world.folder().join("audit.jsonl")).unwrap();
-            give_away(&world.folder().join("audit.jsonl"), 0o640);
+        |workspace| {
+            File::create(workspace.folder().join("audit.jsonl")).unwrap();
+            give_away(&workspace.folder().join("audit.jsonl"), 0o640);
         },
         "[audit] file: ",
     ),
     (
         "an audit log that is a pipe",
-        |world| fifo(&world.folder().join("audit.jsonl")),
+        |workspace| fifo(&workspace.folder().join("audit.jsonl")),
         "audit: file",
     ),
     (
         "a key of another account",
-        |world| give_away(&world.server.key, 0o600),
+        |workspace| give_away(&workspace.server.key, 0o600),
         "CAP_DAC_OVERRIDE",
     ),
     (
         "a certificate that is a pipe",
-        |world| {
-            fs::remove_file(&world.server.certificate).unwrap();
-            fifo(&world.server.certificate);
+        |workspace| {
+            fs::remove_file(&workspace.server.certificate).unwrap();
+            fifo(&workspace.server.certificate);
         },
         "is not a regular file",
     ),
     (
         "an address that is not of this host",
-        |world| edit(world, &world.host.address().to_string(), "192.0.2.1"),
+        |workspace| {
+            edit(
+                workspace,
+                &workspace.host.address().to_string(),
+                "192.0.2.1",
+            )
+        },
         "listener \"edge\": cannot listen on 192.0.2.1",
     ),
     (
         "an interface that is not there",
-        |world| {
+        |workspace| {
             edit(
-                world,
+                workspace,
                 "[audit]",
                 "[guard]\nmode = \"monitor\"\ninterfaces = [\"nosuch0\"]\nrequired = true\n[audit]",
             );
@@ -170,8 +178,8 @@ const OBSTACLES: [Obstacle; 15] = [
     ),
 ];
 
-fn edit(world: &World, from: &str, to: &str) {
-    let file = world.folder().join("portcullis.toml");
+fn edit(workspace: &Workspace, from: &str, to: &str) {
+    let file = workspace.folder().join("portcullis.toml");
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.contains(from), "{from} in {text}");
     fs::write(&file, text.replace(from, to)).unwrap();
@@ -181,82 +189,90 @@ fn edit(world: &World, from: &str, to: &str) {
 fn what_keeps_run_from_starting_check_refuses_in_the_same_words_and_changes_nothing() {
     let backend = Backend::start(Behaviour::Echo);
     for (what, break_it, expected) in OBSTACLES {
-        let world = World::new();
-        write(&world, &setup(&world, &backend));
-        break_it(&world);
-        let before = everything_below(world.folder());
-        let said = ends_with(1, &check(&world, &[]));
+        let workspace = Workspace::new();
+        write(&workspace, &setup(&workspace, &backend));
+        break_it(&workspace);
+        let before = everything_below(workspace.folder());
+        let said = ends_with(1, &check(&workspace, &[]));
         assert!(said.contains(expected), "{what}: {said}");
-        assert_eq!(everything_below(world.folder()), before, "{what}: {said}");
+        assert_eq!(
+            everything_below(workspace.folder()),
+            before,
+            "{what}: {said}"
+        );
         let mut run = Command::new(program("portcullis"));
         run.args(["run", "--config"]);
-        run.arg(world.folder().join("portcullis.toml"));
+        run.arg(workspace.folder().join("portcullis.toml"));
         let said = ends_with(1, &run.output().unwrap());
         assert!(said.contains(expected), "{what}: {said}");
         // What a guard that could not start has pinned waits for one that can: here there is none to come.
         let mut detach = Command::new(program("portcullis"));
         detach.args(["guard", "detach", "--config"]);
-        detach.arg(world.folder().join("portcullis.toml"));
+        detach.arg(workspace.folder().join("portcullis.toml"));
         detach.output().unwrap();
     }
 }
 
 #[test]
 fn an_address_that_another_process_has_is_refused_and_one_of_the_running_gateway_is_not() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let setup = setup(&world, &backend);
-    write(&world, &setup);
-    let before = everything_below(world.folder());
+    let setup = setup(&workspace, &backend);
+    write(&workspace, &setup);
+    let before = everything_below(workspace.folder());
     // Another gateway beside it is none of its business.
-    let other = World::new();
+    let other = Workspace::new();
     let _other = self::setup(&other, &backend).start();
-    let said = ends_with(0, &check(&world, &[]));
+    let said = ends_with(0, &check(&workspace, &[]));
     assert!(said.contains("portcullis.toml: good"), "{said}");
     assert!(!said.contains(other.name()), "{said}");
-    assert_eq!(everything_below(world.folder()), before, "nothing is made");
+    assert_eq!(
+        everything_below(workspace.folder()),
+        before,
+        "nothing is made"
+    );
 
-    let taken = TcpListener::bind(world.host.at(4317)).unwrap();
-    let said = ends_with(1, &check(&world, &[]));
+    let taken = TcpListener::bind(workspace.host.at(4317)).unwrap();
+    let said = ends_with(1, &check(&workspace, &[]));
     assert!(said.contains("another process does"), "{said}");
-    ends_with(0, &check(&world, &["--files-only"]));
+    ends_with(0, &check(&workspace, &["--files-only"]));
     drop(taken);
 
     let _gateway = setup.start();
-    let said = ends_with(0, &check(&world, &[]));
+    let said = ends_with(0, &check(&workspace, &[]));
     assert!(said.contains("runs already, as process"), "{said}");
 }
 
 #[test]
 fn root_looks_with_the_rights_of_the_account_that_the_gateway_runs_as() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    write(&world, &setup(&world, &backend));
-    let key = &world.server.key;
+    write(&workspace, &setup(&workspace, &backend));
+    let key = &workspace.server.key;
     give_away(key, 0o600);
-    let said = ends_with(1, &check(&world, &[]));
+    let said = ends_with(1, &check(&workspace, &[]));
     assert!(said.contains("rights of root (uid 0)"), "{said}");
     // The account's own key is its to read, and so is what everybody may read.
-    fs::set_permissions(world.folder(), Permissions::from_mode(0o755)).unwrap();
-    for folder in [world.state_folder(), world.run_folder()] {
+    fs::set_permissions(workspace.folder(), Permissions::from_mode(0o755)).unwrap();
+    for folder in [workspace.state_folder(), workspace.run_folder()] {
         fs::create_dir_all(&folder).unwrap();
         give_away(&folder, 0o750);
     }
-    File::create(world.folder().join("audit.jsonl")).unwrap();
-    give_away(&world.folder().join("audit.jsonl"), 0o640);
-    let sockets = world.folder().join("sockets");
+    File::create(workspace.folder().join("audit.jsonl")).unwrap();
+    give_away(&workspace.folder().join("audit.jsonl"), 0o640);
+    let sockets = workspace.folder().join("sockets");
     fs::create_dir(&sockets).unwrap();
     give_away(&sockets, 0o755);
-    edit(&world, "/admin.sock", "/sockets/admin.sock");
-    let said = ends_with(0, &check(&world, &[]));
+    edit(&workspace, "/admin.sock", "/sockets/admin.sock");
+    let said = ends_with(0, &check(&workspace, &[]));
     assert!(said.contains(&format!("(uid {STRANGER})")), "{said}");
     // And what is root's is not.
     chown(key, Some(0), Some(0)).unwrap();
-    let said = ends_with(1, &check(&world, &[]));
+    let said = ends_with(1, &check(&workspace, &[]));
     let name = key.file_name().unwrap().to_str().unwrap();
     assert!(said.contains(name), "{said}");
     assert!(said.contains(&format!("(uid {STRANGER})")), "{said}");
     // Whoever is named counts.
-    let said = ends_with(1, &check(&world, &["--user", "root"]));
+    let said = ends_with(1, &check(&workspace, &["--user", "root"]));
     assert!(said.contains("CAP_DAC_OVERRIDE"), "{said}");
 }

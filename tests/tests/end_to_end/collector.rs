@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tests::{
-    Collector, Exporter, Gateway, Metrics, Request, SIGNALS, Setup, World, eventually, program,
+    Collector, Exporter, Gateway, Metrics, Request, SIGNALS, Setup, Workspace, eventually, program,
 };
 
 const HANDSHAKES: &str = "portcullis_handshakes_total";
@@ -20,26 +20,26 @@ const FAILURES: &str = "portcullis_handshake_failures_total";
 const REQUEST: usize = 10;
 
 /// Listeners as docs/clients.md has them for a Collector, with further keys for each.
-fn start(world: &World, top: &str, listener: &str) -> Gateway {
-    let backend = Collector::backend_keys(world);
-    setup(world, &backend, top, listener).start()
+fn start(workspace: &Workspace, top: &str, listener: &str) -> Gateway {
+    let backend = Collector::backend_keys(workspace);
+    setup(workspace, &backend, top, listener).start()
 }
 
-fn setup<'w>(world: &'w World, backend: &str, top: &str, listener: &str) -> Setup<'w> {
+fn setup<'w>(workspace: &'w Workspace, backend: &str, top: &str, listener: &str) -> Setup<'w> {
     let grpc = format!("alpn = [\"h2\"]\n{listener}");
-    world
+    workspace
         .setup()
         .top(top)
         .route(
             "otlp-grpc",
             &grpc,
-            &[Collector::backend_grpc(world)],
+            &[Collector::backend_grpc(workspace)],
             backend,
         )
         .route(
             "otlp-http",
             listener,
-            &[Collector::backend_http(world)],
+            &[Collector::backend_http(workspace)],
             backend,
         )
 }
@@ -52,9 +52,9 @@ fn succeed(gateway: &mut Gateway, setup: Setup<'_>) {
 }
 
 /// An agent that exports over gRPC.
-fn agent(world: &World, gateway: &Gateway) -> Collector {
+fn agent(workspace: &Workspace, gateway: &Gateway) -> Collector {
     let exporter = Exporter::grpc("grpc", gateway.address_of("otlp-grpc"), "gzip");
-    Collector::agent(world, &world.agent, vec![exporter])
+    Collector::agent(workspace, &workspace.agent, vec![exporter])
 }
 
 /// Hands spans to the agent, a request at a time, as a program would that makes some all the time.
@@ -67,9 +67,9 @@ fn trickle(agent: &Collector, numbers: Range<usize>) {
 
 #[test]
 fn three_signals_arrive_once_each_whatever_the_transport_and_compression() {
-    let world = World::new();
-    let _backend = Collector::backend(&world);
-    let gateway = start(&world, "", "");
+    let workspace = Workspace::new();
+    let _backend = Collector::backend(&workspace);
+    let gateway = start(&workspace, "", "");
     let grpc = gateway.address_of("otlp-grpc");
     let ways = ["gzip", "zstd", "snappy", "http-gzip", "http-zstd"];
     let exporters = vec![
@@ -79,7 +79,7 @@ fn three_signals_arrive_once_each_whatever_the_transport_and_compression() {
         Exporter::http(ways[3], gateway.address_of("otlp-http"), "gzip"),
         Exporter::http(ways[4], gateway.address_of("otlp-http"), "zstd"),
     ];
-    let agent = Collector::agent(&world, &world.agent, exporters);
+    let agent = Collector::agent(&workspace, &workspace.agent, exporters);
     let records = 100;
     for (exporter, way) in ways.into_iter().enumerate() {
         for signal in SIGNALS {
@@ -90,7 +90,7 @@ fn three_signals_arrive_once_each_whatever_the_transport_and_compression() {
     }
     for way in ways {
         for signal in SIGNALS {
-            let doubled = Collector::wait_for_all(&world, signal, way, records);
+            let doubled = Collector::wait_for_all(&workspace, signal, way, records);
             assert_eq!(doubled, 0, "{way}, {signal}");
         }
     }
@@ -102,10 +102,10 @@ fn three_signals_arrive_once_each_whatever_the_transport_and_compression() {
 
 #[test]
 fn nothing_is_lost_when_the_backend_is_killed_and_comes_back() {
-    let world = World::new();
-    let (mut backend, _store) = Collector::backend_with_a_queue(&world);
-    let gateway = start(&world, "", "");
-    let agent = agent(&world, &gateway);
+    let workspace = Workspace::new();
+    let (mut backend, _store) = Collector::backend_with_a_queue(&workspace);
+    let gateway = start(&workspace, "", "");
+    let agent = agent(&workspace, &gateway);
     trickle(&agent, 0..200);
     for round in 1..3 {
         backend.kill();
@@ -113,16 +113,16 @@ fn nothing_is_lost_when_the_backend_is_killed_and_comes_back() {
         backend.start_again();
         trickle(&agent, round * 400..round * 400 + 200);
     }
-    Collector::wait_for_all(&world, "traces", "grpc", 1000);
+    Collector::wait_for_all(&workspace, "traces", "grpc", 1000);
 }
 
 #[test]
 fn nothing_is_lost_when_the_gateway_is_stopped_or_killed_and_started_again() {
-    let world = World::new();
-    let _backend = Collector::backend(&world);
+    let workspace = Workspace::new();
+    let _backend = Collector::backend(&workspace);
     let top = "drain_timeout = \"2s\"";
-    let mut gateway = start(&world, top, "");
-    let agent = agent(&world, &gateway);
+    let mut gateway = start(&workspace, top, "");
+    let agent = agent(&workspace, &gateway);
     trickle(&agent, 0..200);
     for round in 0..2 {
         thread::scope(|scope| {
@@ -138,17 +138,17 @@ fn nothing_is_lost_when_the_gateway_is_stopped_or_killed_and_started_again() {
         gateway.start_again();
     }
     trickle(&agent, 600..800);
-    Collector::wait_for_all(&world, "traces", "grpc", 800);
+    Collector::wait_for_all(&workspace, "traces", "grpc", 800);
 }
 
 #[test]
 fn nothing_is_lost_when_one_process_of_the_gateway_takes_over_from_another() {
-    let world = World::new();
-    let _backend = Collector::backend(&world);
-    let backend = Collector::backend_keys(&world);
-    let setup = || setup(&world, &backend, "drain_timeout = \"2s\"", "");
+    let workspace = Workspace::new();
+    let _backend = Collector::backend(&workspace);
+    let backend = Collector::backend_keys(&workspace);
+    let setup = || setup(&workspace, &backend, "drain_timeout = \"2s\"", "");
     let mut gateway = setup().start();
-    let agent = agent(&world, &gateway);
+    let agent = agent(&workspace, &gateway);
     trickle(&agent, 0..200);
     for round in 1..3 {
         thread::scope(|scope| {
@@ -157,17 +157,17 @@ fn nothing_is_lost_when_one_process_of_the_gateway_takes_over_from_another() {
             sending.join().unwrap();
         });
     }
-    Collector::wait_for_all(&world, "traces", "grpc", 600);
+    Collector::wait_for_all(&workspace, "traces", "grpc", 600);
 }
 
 #[test]
 fn nothing_is_lost_when_connections_have_a_greatest_age() {
-    let world = World::new();
-    let _backend = Collector::backend(&world);
-    let gateway = start(&world, "", "max_connection_age = \"1s\"");
-    let agent = agent(&world, &gateway);
+    let workspace = Workspace::new();
+    let _backend = Collector::backend(&workspace);
+    let gateway = start(&workspace, "", "max_connection_age = \"1s\"");
+    let agent = agent(&workspace, &gateway);
     trickle(&agent, 0..1000);
-    Collector::wait_for_all(&world, "traces", "grpc", 1000);
+    Collector::wait_for_all(&workspace, "traces", "grpc", 1000);
     let ended = gateway.metrics().by_label(ENDED, "reason");
     assert!(
         ended.get("age").is_some_and(|count| *count > 0),
@@ -176,12 +176,12 @@ fn nothing_is_lost_when_connections_have_a_greatest_age() {
 }
 
 /// Gives the agent a certificate of so many seconds, in place of the one it has.
-fn renew(world: &World, number: usize, seconds: i64) {
+fn renew(workspace: &Workspace, number: usize, seconds: i64) {
     let request = Request::client("spiffe://example.test/agent/agent-1").seconds(seconds);
-    let issued = world.agents.issue(&format!("short-{number}"), request);
+    let issued = workspace.agents.issue(&format!("short-{number}"), request);
     for (from, to) in [
-        (&issued.key, &world.agent.key),
-        (&issued.certificate, &world.agent.certificate),
+        (&issued.key, &workspace.agent.key),
+        (&issued.certificate, &workspace.agent.certificate),
     ] {
         fs::rename(from, to).unwrap();
     }
@@ -189,12 +189,16 @@ fn renew(world: &World, number: usize, seconds: i64) {
 
 #[test]
 fn an_agent_whose_certificates_last_seconds_renews_them_and_loses_nothing() {
-    let world = World::new();
-    let _backend = Collector::backend(&world);
-    let gateway = start(&world, "", "at_expiry = \"drain\"\nexpiry_drain = \"3s\"");
-    let renew = |number| renew(&world, number, 9);
+    let workspace = Workspace::new();
+    let _backend = Collector::backend(&workspace);
+    let gateway = start(
+        &workspace,
+        "",
+        "at_expiry = \"drain\"\nexpiry_drain = \"3s\"",
+    );
+    let renew = |number| renew(&workspace, number, 9);
     renew(0);
-    let agent = agent(&world, &gateway);
+    let agent = agent(&workspace, &gateway);
     let renewals = 5;
     for round in 0..renewals {
         trickle(&agent, round * 400..round * 400 + 400);
@@ -202,7 +206,7 @@ fn an_agent_whose_certificates_last_seconds_renews_them_and_loses_nothing() {
         thread::sleep(Duration::from_secs(1));
         renew(round + 1);
     }
-    let doubled = Collector::wait_for_all(&world, "traces", "grpc", renewals * 400);
+    let doubled = Collector::wait_for_all(&workspace, "traces", "grpc", renewals * 400);
     assert_eq!(doubled, 0);
     let metrics = gateway.metrics();
     assert!(metrics.count(HANDSHAKES, &[("listener", "otlp-grpc")]) >= 2);
@@ -212,12 +216,12 @@ fn an_agent_whose_certificates_last_seconds_renews_them_and_loses_nothing() {
 
 #[test]
 fn what_a_blocked_agent_could_not_send_arrives_once_it_is_unblocked() {
-    let world = World::new();
-    let _backend = Collector::backend(&world);
-    let gateway = start(&world, "", "");
-    let agent = agent(&world, &gateway);
+    let workspace = Workspace::new();
+    let _backend = Collector::backend(&workspace);
+    let gateway = start(&workspace, "", "");
+    let agent = agent(&workspace, &gateway);
     trickle(&agent, 0..100);
-    Collector::wait_for_all(&world, "traces", "grpc", 100);
+    Collector::wait_for_all(&workspace, "traces", "grpc", 100);
     // It connects for each signal, whether it has data or not; on a busy host some time after the first has arrived.
     gateway.wait_for(HANDSHAKES, &[("listener", "otlp-grpc")], 3);
     let block = |command: &str, more: &[&str]| {
@@ -225,7 +229,7 @@ fn what_a_blocked_agent_could_not_send_arrives_once_it_is_unblocked() {
         portcullis.args([command, "--identity", "spiffe://example.test/agent/agent-1"]);
         portcullis.args(more).arg("--config");
         let output = portcullis
-            .arg(world.folder().join("portcullis.toml"))
+            .arg(workspace.folder().join("portcullis.toml"))
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -242,24 +246,24 @@ fn what_a_blocked_agent_could_not_send_arrives_once_it_is_unblocked() {
         let refused = [("listener", "otlp-grpc"), ("reason", "blocked")];
         (gateway.metrics().count(FAILURES, &refused) >= 2).then_some(())
     });
-    assert_eq!(Collector::delivered(&world, "traces").len(), 100);
+    assert_eq!(Collector::delivered(&workspace, "traces").len(), 100);
     block("unblock", &[]);
     trickle(&agent, 300..400);
-    Collector::wait_for_all(&world, "traces", "grpc", 400);
+    Collector::wait_for_all(&workspace, "traces", "grpc", 400);
 }
 
 #[test]
 fn with_a_rate_at_which_a_batch_passes_within_the_exporters_timeout_everything_arrives_late() {
-    let world = World::new();
-    let _backend = Collector::backend(&world);
-    let gateway = limited(&world, "256KiB");
+    let workspace = Workspace::new();
+    let _backend = Collector::backend(&workspace);
+    let gateway = limited(&workspace, "256KiB");
     // One batch at a time, of 300 KiB: a second and a quarter of the rate, well within five.
     let exporter = one_at_a_time(&gateway, "5s");
-    let agent = Collector::agent(&world, &world.agent, vec![exporter]);
+    let agent = Collector::agent(&workspace, &workspace.agent, vec![exporter]);
     for number in 0..8 {
         agent.send(0, "grpc", "logs", number..number + 1, 300 << 10);
     }
-    let doubled = Collector::wait_for_all(&world, "logs", "grpc", 8);
+    let doubled = Collector::wait_for_all(&workspace, "logs", "grpc", 8);
     assert_eq!(doubled, 0, "a batch timed out and was sent again");
     let slowed = "portcullis_identity_slowed_seconds_total";
     let slowed = gateway.metrics().by_label(slowed, "identity");
@@ -271,12 +275,12 @@ fn with_a_rate_at_which_a_batch_passes_within_the_exporters_timeout_everything_a
 
 #[test]
 fn whom_a_rate_below_what_it_sends_keeps_from_delivering_is_named() {
-    let world = World::new();
-    let _backend = Collector::backend(&world);
-    let gateway = limited(&world, "64KiB");
+    let workspace = Workspace::new();
+    let _backend = Collector::backend(&workspace);
+    let gateway = limited(&workspace, "64KiB");
     // Ten seconds of the rate in one export, of which the exporter waits for one.
     let exporter = one_at_a_time(&gateway, "1s");
-    let agent = Collector::agent(&world, &world.agent, vec![exporter]);
+    let agent = Collector::agent(&workspace, &workspace.agent, vec![exporter]);
     agent.send(0, "grpc", "logs", 0..1, 640 << 10);
     let named = |metrics: &Metrics| {
         let slowed = "portcullis_identity_slowed_seconds_total";
@@ -296,17 +300,19 @@ fn whom_a_rate_below_what_it_sends_keeps_from_delivering_is_named() {
         let log = agent.log();
         (log.matches("DeadlineExceeded").count() >= 2).then_some(())
     });
-    assert!(Collector::delivered(&world, "logs").is_empty());
+    assert!(Collector::delivered(&workspace, "logs").is_empty());
 }
 
 /// A gateway that takes so much a second of each agent.
-fn limited(world: &World, bytes_per_second: &str) -> Gateway {
+fn limited(workspace: &Workspace, bytes_per_second: &str) -> Gateway {
     let limits = format!(
         "[[identity]]\nmatch = {{ uri = \"spiffe://example.test/agent/*\" }}\ntenant = \"team-a\"\n\
          bytes_per_second = \"{bytes_per_second}\"\n"
     );
-    let backend = Collector::backend_keys(world);
-    setup(world, &backend, "", "").identities(&limits).start()
+    let backend = Collector::backend_keys(workspace);
+    setup(workspace, &backend, "", "")
+        .identities(&limits)
+        .start()
 }
 
 /// An exporter that sends one batch after another, and waits so long for the answer.
@@ -320,7 +326,7 @@ fn one_at_a_time(gateway: &Gateway, timeout: &str) -> Exporter {
 }
 
 /// Two minutes of 200 spans a second, beside which something is done again and again; all of them arrive.
-fn two_minutes_beside(world: &World, agent: &Collector, mut disturb: impl FnMut()) {
+fn two_minutes_beside(workspace: &Workspace, agent: &Collector, mut disturb: impl FnMut()) {
     let records = 24_000;
     thread::scope(|scope| {
         let sending = scope.spawn(|| trickle(agent, 0..records));
@@ -330,17 +336,17 @@ fn two_minutes_beside(world: &World, agent: &Collector, mut disturb: impl FnMut(
         }
         sending.join().unwrap();
     });
-    Collector::wait_for_all(world, "traces", "grpc", records);
+    Collector::wait_for_all(workspace, "traces", "grpc", records);
 }
 
 #[test]
 #[ignore = "long: two minutes"]
 fn of_24_000_spans_none_is_lost_while_the_backend_is_killed_every_20_seconds() {
-    let world = World::new();
-    let (mut backend, _store) = Collector::backend_with_a_queue(&world);
-    let gateway = start(&world, "", "");
-    let agent = agent(&world, &gateway);
-    two_minutes_beside(&world, &agent, || {
+    let workspace = Workspace::new();
+    let (mut backend, _store) = Collector::backend_with_a_queue(&workspace);
+    let gateway = start(&workspace, "", "");
+    let agent = agent(&workspace, &gateway);
+    two_minutes_beside(&workspace, &agent, || {
         backend.kill();
         thread::sleep(Duration::from_secs(3));
         backend.start_again();
@@ -350,11 +356,11 @@ fn of_24_000_spans_none_is_lost_while_the_backend_is_killed_every_20_seconds() {
 #[test]
 #[ignore = "long: two minutes"]
 fn of_24_000_spans_none_is_lost_while_the_gateway_is_stopped_every_20_seconds() {
-    let world = World::new();
-    let _backend = Collector::backend(&world);
-    let mut gateway = start(&world, "drain_timeout = \"2s\"", "");
-    let agent = agent(&world, &gateway);
-    two_minutes_beside(&world, &agent, || {
+    let workspace = Workspace::new();
+    let _backend = Collector::backend(&workspace);
+    let mut gateway = start(&workspace, "drain_timeout = \"2s\"", "");
+    let agent = agent(&workspace, &gateway);
+    two_minutes_beside(&workspace, &agent, || {
         gateway.terminate();
         assert!(gateway.wait().success());
         thread::sleep(Duration::from_secs(3));
@@ -365,27 +371,31 @@ fn of_24_000_spans_none_is_lost_while_the_gateway_is_stopped_every_20_seconds() 
 #[test]
 #[ignore = "long: two minutes"]
 fn of_24_000_spans_none_is_lost_while_gateways_take_over_from_each_other_every_20_seconds() {
-    let world = World::new();
-    let _backend = Collector::backend(&world);
-    let backend = Collector::backend_keys(&world);
-    let setup = || setup(&world, &backend, "drain_timeout = \"2s\"", "");
+    let workspace = Workspace::new();
+    let _backend = Collector::backend(&workspace);
+    let backend = Collector::backend_keys(&workspace);
+    let setup = || setup(&workspace, &backend, "drain_timeout = \"2s\"", "");
     let mut gateway = setup().start();
-    let agent = agent(&world, &gateway);
-    two_minutes_beside(&world, &agent, || succeed(&mut gateway, setup()));
+    let agent = agent(&workspace, &gateway);
+    two_minutes_beside(&workspace, &agent, || succeed(&mut gateway, setup()));
 }
 
 #[test]
 #[ignore = "long: two minutes"]
 fn of_24_000_spans_none_is_lost_while_certificates_of_45_seconds_are_renewed() {
-    let world = World::new();
-    let _backend = Collector::backend(&world);
-    let gateway = start(&world, "", "at_expiry = \"drain\"\nexpiry_drain = \"10s\"");
-    renew(&world, 0, 45);
-    let agent = agent(&world, &gateway);
+    let workspace = Workspace::new();
+    let _backend = Collector::backend(&workspace);
+    let gateway = start(
+        &workspace,
+        "",
+        "at_expiry = \"drain\"\nexpiry_drain = \"10s\"",
+    );
+    renew(&workspace, 0, 45);
+    let agent = agent(&workspace, &gateway);
     let mut number = 0;
-    two_minutes_beside(&world, &agent, || {
+    two_minutes_beside(&workspace, &agent, || {
         number += 1;
-        renew(&world, number, 45);
+        renew(&workspace, number, 45);
     });
     let failures = gateway.metrics().by_label(FAILURES, "reason");
     assert!(failures.is_empty(), "{failures:?}");

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use tests::{Backend, Behaviour, Gateway, World, client_script, eventually, python};
+use tests::{Backend, Behaviour, Gateway, Workspace, client_script, eventually, python};
 
 /// First and second column of the table below a heading of the page; one column counts as two equal ones.
 fn documented(heading: &str) -> BTreeMap<String, String> {
@@ -27,14 +27,14 @@ fn documented(heading: &str) -> BTreeMap<String, String> {
 }
 
 /// Runs cases of the tlslite-ng client, all of them without any; case and answer.
-fn tlslite(world: &World, gateway: &Gateway, cases: &[&str]) -> BTreeMap<String, String> {
+fn tlslite(workspace: &Workspace, gateway: &Gateway, cases: &[&str]) -> BTreeMap<String, String> {
     let address = gateway.address();
     let output = Command::new(python())
         .arg(client_script("python/tlslite_client.py"))
         .arg(address.ip().to_string())
         .arg(address.port().to_string())
-        .arg(&world.agent.certificate)
-        .arg(&world.agent.key)
+        .arg(&workspace.agent.certificate)
+        .arg(&workspace.agent.key)
         .args(cases)
         .output()
         .unwrap();
@@ -51,14 +51,14 @@ fn tlslite(world: &World, gateway: &Gateway, cases: &[&str]) -> BTreeMap<String,
 
 #[test]
 fn what_breaks_nothing_gets_every_byte_and_what_is_refused_gets_the_answer_that_is_documented() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
+    let gateway = workspace.gateway(backend.address());
     let stretched = documented("What breaks nothing");
     let broken = documented("What is refused");
     assert!(stretched.len() > 10 && broken.len() > 50);
 
-    let outcomes = tlslite(&world, &gateway, &[]);
+    let outcomes = tlslite(&workspace, &gateway, &[]);
     let expected: BTreeMap<_, _> = stretched
         .keys()
         .map(|case| (case.clone(), "echo".to_owned()))
@@ -107,18 +107,18 @@ const SCANS: [&str; 13] = [
 
 #[test]
 fn sslyze_finds_what_is_configured_and_nothing_else() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
-    let report = world.folder().join("sslyze.json");
+    let gateway = workspace.gateway(backend.address());
+    let report = workspace.folder().join("sslyze.json");
     let output = Command::new(python())
         .args(["-m", "sslyze", "--quiet", "--sni", "gateway.test"])
         .args(["--mozilla_config", "disable"])
         .args(SCANS)
         .arg("--cert")
-        .arg(&world.agent.certificate)
+        .arg(&workspace.agent.certificate)
         .arg("--key")
-        .arg(&world.agent.key)
+        .arg(&workspace.agent.key)
         .arg("--json_out")
         .arg(&report)
         .arg(gateway.address().to_string())

@@ -9,7 +9,7 @@ use std::thread;
 
 use rustix::process::Signal;
 use socket2::{Domain, SockAddr, Socket, Type};
-use tests::{Answering, Backend, Behaviour, Closing, Gateway, Resolver, World, eventually};
+use tests::{Answering, Backend, Behaviour, Closing, Gateway, Resolver, Workspace, eventually};
 
 const ENDED: &str = "portcullis_connections_ended_total";
 const FAILURES: &str = "portcullis_backend_connect_failures_total";
@@ -45,8 +45,8 @@ impl Swallowing {
     }
 }
 
-fn ping(world: &World, gateway: &Gateway) {
-    let mut client = world.client().connect(gateway.address()).unwrap();
+fn ping(workspace: &Workspace, gateway: &Gateway) {
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     client.send(b"ping").unwrap();
     assert_eq!(client.receive(4).unwrap(), b"ping");
     client.finish();
@@ -59,27 +59,27 @@ fn logged(gateway: &Gateway, text: &str) {
 
 #[test]
 fn a_server_that_swallows_connections_keeps_no_client_waiting_and_is_counted() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let (_dead, mut servers) = Swallowing::several(3);
     let alive = Backend::start(Behaviour::Echo);
     servers.push(alive.address());
     // Whoever waited for one of them would wait longer than this test does.
-    let setup = world.setup().tables(ONE_WORKER);
+    let setup = workspace.setup().tables(ONE_WORKER);
     let gateway = setup
         .route("edge", "", &servers, "connect_timeout = \"60s\"")
         .start();
     for _ in 0..8 {
-        ping(&world, &gateway);
+        ping(&workspace, &gateway);
     }
     assert_eq!(alive.connections().len(), 8);
 
-    let world = World::new();
-    let setup = world.setup().tables(ONE_WORKER);
+    let workspace = Workspace::new();
+    let setup = workspace.setup().tables(ONE_WORKER);
     let gateway = setup
         .route("edge", "", &servers, "connect_timeout = \"500ms\"")
         .start();
     eventually("all three are found dead", || {
-        ping(&world, &gateway);
+        ping(&workspace, &gateway);
         let failures = gateway.metrics().count(FAILURES, &[("backend", "edge")]);
         (failures >= 3).then_some(())
     });
@@ -87,13 +87,13 @@ fn a_server_that_swallows_connections_keeps_no_client_waiting_and_is_counted() {
 
 #[test]
 fn a_client_that_has_gone_is_not_held_until_dead_servers_have_timed_out() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let (_dead, servers) = Swallowing::several(6);
-    let setup = world.setup();
+    let setup = workspace.setup();
     let gateway = setup
         .route("edge", "", &servers, "connect_timeout = \"60s\"")
         .start();
-    let client = world.client().connect(gateway.address()).unwrap();
+    let client = workspace.client().connect(gateway.address()).unwrap();
     client.abort();
     gateway.wait_for(ENDED, &[("reason", "client_reset")], 1);
     gateway.wait_for("portcullis_connections_open", &[("listener", "edge")], 0);
@@ -101,13 +101,13 @@ fn a_client_that_has_gone_is_not_held_until_dead_servers_have_timed_out() {
 
 #[test]
 fn however_many_servers_are_dead_a_client_is_let_go_in_bounded_time() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let (_dead, servers) = Swallowing::several(24);
-    let setup = world.setup();
+    let setup = workspace.setup();
     let gateway = setup
         .route("edge", "", &servers, "connect_timeout = \"2s\"")
         .start();
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     assert_ne!(client.receive_to_end().1, Closing::CloseNotify);
     gateway.wait_for(
         "portcullis_backend_unreachable_total",
@@ -118,13 +118,13 @@ fn however_many_servers_are_dead_a_client_is_let_go_in_bounded_time() {
 
 #[test]
 fn turns_go_on_over_a_reload() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backends: Vec<Backend> = (0..3).map(|_| Backend::start(Behaviour::Echo)).collect();
     let servers: Vec<SocketAddr> = backends.iter().map(Backend::address).collect();
-    let setup = world.setup().tables(ONE_WORKER);
+    let setup = workspace.setup().tables(ONE_WORKER);
     let mut gateway = setup.route("edge", "", &servers, "").start();
     for reload in 1..=6 {
-        ping(&world, &gateway);
+        ping(&workspace, &gateway);
         gateway.process().signal(Signal::HUP);
         gateway.wait_for_reloads(reload);
     }
@@ -137,22 +137,22 @@ fn turns_go_on_over_a_reload() {
 
 #[test]
 fn an_address_of_a_name_that_never_answers_is_no_failure_of_the_backend_while_another_does() {
-    let world = World::new();
-    let Ok(address) = world.host.address().to_string().parse::<Ipv4Addr>() else {
+    let workspace = Workspace::new();
+    let Ok(address) = workspace.host.address().to_string().parse::<Ipv4Addr>() else {
         panic!("the test's address is of IPv4");
     };
-    let _alive = Backend::start_at(world.host.at(7000), Behaviour::Echo);
+    let _alive = Backend::start_at(workspace.host.at(7000), Behaviour::Echo);
     // Nobody listens on that port there.
     let dead = Ipv4Addr::new(127, 0, 0, 1);
     let names = HashMap::from([("two.test".to_owned(), vec![dead, address])]);
-    let resolver = Resolver::start(&world.host, world.folder(), Answering::With(names));
-    let setup = world.setup().tables(ONE_WORKER).resolver(&resolver);
+    let resolver = Resolver::start(&workspace.host, workspace.folder(), Answering::With(names));
+    let setup = workspace.setup().tables(ONE_WORKER).resolver(&resolver);
     let keys = "dangerous_plaintext = true";
     let gateway = setup
         .route_to_names("edge", "", &["two.test:7000"], keys)
         .start();
     for _ in 0..10 {
-        ping(&world, &gateway);
+        ping(&workspace, &gateway);
     }
     let metrics = gateway.metrics();
     let labels = [("backend", "edge")];
@@ -165,15 +165,15 @@ fn an_address_of_a_name_that_never_answers_is_no_failure_of_the_backend_while_an
 
 #[test]
 fn an_end_without_an_answer_is_a_reason_of_its_own_and_no_server_rests_for_it() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let silent: Vec<Backend> = (0..2)
         .map(|_| Backend::start(Behaviour::Source(Vec::new().into())))
         .collect();
     let servers: Vec<SocketAddr> = silent.iter().map(Backend::address).collect();
-    let setup = world.setup().tables(ONE_WORKER);
+    let setup = workspace.setup().tables(ONE_WORKER);
     let gateway = setup.route("edge", "", &servers, "").start();
     for round in 1..=4 {
-        let mut client = world.client().connect(gateway.address()).unwrap();
+        let mut client = workspace.client().connect(gateway.address()).unwrap();
         client.send(b"request").unwrap();
         assert_eq!(client.receive_to_end(), (Vec::new(), Closing::CloseNotify));
         // As clients do that had hoped for an answer.
@@ -197,13 +197,13 @@ fn an_end_without_an_answer_is_a_reason_of_its_own_and_no_server_rests_for_it() 
 
 #[test]
 fn a_reset_by_a_server_that_got_a_proxy_header_says_what_it_may_mean() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Sink);
-    let setup = world.setup();
+    let setup = workspace.setup();
     let gateway = setup
         .route("edge", "", &[backend.address()], "proxy_protocol = true")
         .start();
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     client.send(b"request").unwrap();
     eventually("the request arrives", || {
         (backend.received_bytes() > 7).then_some(())
@@ -216,10 +216,10 @@ fn a_reset_by_a_server_that_got_a_proxy_header_says_what_it_may_mean() {
 
 #[test]
 fn a_client_that_goes_when_it_has_our_certificate_is_told_from_one_that_said_nothing() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
-    let hello = world.client().client_hello();
+    let gateway = workspace.gateway(backend.address());
+    let hello = workspace.client().client_hello();
     let mut socket = TcpStream::connect(gateway.address()).unwrap();
     socket.write_all(&hello).unwrap();
     let mut answer = [0; 1];
@@ -247,12 +247,12 @@ fn early_answers(answer: &'static [u8]) -> SocketAddr {
 #[test]
 fn the_answer_of_a_server_that_answers_early_and_resets_arrives() {
     const ANSWER: &[u8] = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n";
-    let world = World::new();
-    let gateway = world.gateway(early_answers(ANSWER));
+    let workspace = Workspace::new();
+    let gateway = workspace.gateway(early_answers(ANSWER));
     let body = vec![7; 64 * 1024];
     let mut lost = 0;
     for _ in 0..60 {
-        let mut client = world.client().connect(gateway.address()).unwrap();
+        let mut client = workspace.client().connect(gateway.address()).unwrap();
         for _ in 0..4 {
             if client.send(&body).is_err() {
                 break;

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::process::Command;
 
 use tests::{
-    Backend, Behaviour, Client, Closing, Gateway, Request, RevocationList, World, eventually,
+    Backend, Behaviour, Client, Closing, Gateway, Request, RevocationList, Workspace, eventually,
     program,
 };
 
@@ -28,8 +28,8 @@ fn waits(gateway: &Gateway, step: &str) -> u64 {
 }
 
 /// Clients that never finish their handshake, until the gateway takes no more; the rest wait in its accept queue.
-fn crowd(world: &World, gateway: &Gateway) -> Vec<TcpStream> {
-    let hello = world.client().client_hello();
+fn crowd(workspace: &Workspace, gateway: &Gateway) -> Vec<TcpStream> {
+    let hello = workspace.client().client_hello();
     let halves = (0..CROWD).map(|_| {
         let mut socket = TcpStream::connect(gateway.address()).unwrap();
         std::io::Write::write_all(&mut socket, &hello[..hello.len() / 2]).unwrap();
@@ -42,11 +42,11 @@ fn crowd(world: &World, gateway: &Gateway) -> Vec<TcpStream> {
     halves
 }
 
-fn block(world: &World, identity: &str) -> (Option<i32>, String) {
+fn block(workspace: &Workspace, identity: &str) -> (Option<i32>, String) {
     let output = Command::new(program("portcullis"))
         .arg("block")
         .arg("--config")
-        .arg(world.folder().join("portcullis.toml"))
+        .arg(workspace.folder().join("portcullis.toml"))
         .args(["--identity", identity])
         .output()
         .unwrap();
@@ -57,11 +57,13 @@ fn block(world: &World, identity: &str) -> (Option<i32>, String) {
 
 #[test]
 fn while_clients_hold_every_descriptor_they_can_get_the_gateway_is_administered_as_ever() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let list = world.agents.revoke("agents.crl", &RevocationList::of(&[]));
+    let list = workspace
+        .agents
+        .revoke("agents.crl", &RevocationList::of(&[]));
     let keys = format!("crl = [{list:?}]\nhandshake_timeout = \"1m\"");
-    let gateway = world
+    let gateway = workspace
         .setup()
         .top("drain_timeout = \"0s\"")
         .tables("[workers]\ncount = 2")
@@ -69,20 +71,20 @@ fn while_clients_hold_every_descriptor_they_can_get_the_gateway_is_administered_
         .under(&["prlimit", LIMIT])
         .start();
     let request = Request::client("spiffe://example.test/agent/blocked");
-    let to_block = world.agents.issue("blocked", request);
-    let to_block = world.client().credentials(&to_block);
+    let to_block = workspace.agents.issue("blocked", request);
+    let to_block = workspace.client().credentials(&to_block);
     let mut blocked = to_block.connect(gateway.address()).unwrap();
-    let mut revoked = world.client().connect(gateway.address()).unwrap();
+    let mut revoked = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut blocked);
     ping(&mut revoked);
-    let crowd = crowd(&world, &gateway);
+    let crowd = crowd(&workspace, &gateway);
     assert_eq!(gateway.admin("/livez").unwrap().0, 200);
-    let (code, said) = block(&world, "spiffe://example.test/agent/blocked");
+    let (code, said) = block(&workspace, "spiffe://example.test/agent/blocked");
     assert_eq!(code, Some(0), "{said}");
     assert_ne!(blocked.receive_to_end().1, Closing::CloseNotify);
     ping(&mut revoked);
-    let newer = RevocationList::of(&[&world.agent.certificate]).numbered(2);
-    world.agents.revoke("agents.crl", &newer);
+    let newer = RevocationList::of(&[&workspace.agent.certificate]).numbered(2);
+    workspace.agents.revoke("agents.crl", &newer);
     assert_ne!(revoked.receive_to_end().1, Closing::CloseNotify);
     eventually("the log says that no descriptor is left", || {
         let log = gateway.log();
@@ -97,16 +99,16 @@ fn while_clients_hold_every_descriptor_they_can_get_the_gateway_is_administered_
     // Who waited is served when the others have gone.
     drop(crowd);
     let request = Request::client("spiffe://example.test/agent/next");
-    let next = world.agents.issue("next", request);
-    let next = world.client().credentials(&next);
+    let next = workspace.agents.issue("next", request);
+    let next = workspace.client().credentials(&next);
     ping(&mut next.connect(gateway.address()).unwrap());
 }
 
 #[test]
 fn each_client_that_is_let_in_finds_a_descriptor_for_its_server() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .top("drain_timeout = \"0s\"")
         .tables("[workers]\ncount = 2")
@@ -117,7 +119,7 @@ fn each_client_that_is_let_in_finds_a_descriptor_for_its_server() {
         .metrics()
         .count("portcullis_connection_descriptors_max", &[]);
     let mut clients: Vec<_> = (0..max / 2)
-        .map(|_| world.client().connect(gateway.address()).unwrap())
+        .map(|_| workspace.client().connect(gateway.address()).unwrap())
         .collect();
     clients.iter_mut().for_each(ping);
     assert_eq!(waits(&gateway, "connect"), 0);
@@ -125,15 +127,15 @@ fn each_client_that_is_let_in_finds_a_descriptor_for_its_server() {
     let waiting = TcpStream::connect(gateway.address()).unwrap();
     eventually("it waits", || (waits(&gateway, "accept") > 0).then_some(()));
     clients.pop().unwrap().abort();
-    ping(&mut world.client().connect_over(waiting).unwrap());
+    ping(&mut workspace.client().connect_over(waiting).unwrap());
     clients.iter_mut().for_each(ping);
 }
 
 #[test]
 fn silent_connections_make_room_where_descriptors_are_short() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .top("drain_timeout = \"0s\"")
         .tables("[workers]\ncount = 1")
@@ -148,16 +150,16 @@ fn silent_connections_make_room_where_descriptors_are_short() {
     let _silent: Vec<_> = (0..CROWD)
         .map(|_| TcpStream::connect(gateway.address()).unwrap())
         .collect();
-    ping(&mut world.client().connect(gateway.address()).unwrap());
+    ping(&mut workspace.client().connect(gateway.address()).unwrap());
 }
 
 #[test]
 fn a_limit_that_leaves_nothing_for_connections_is_refused_with_what_to_do() {
-    let world = World::new();
-    let setup = world
+    let workspace = Workspace::new();
+    let setup = workspace
         .setup()
         .tables("[workers]\ncount = 2")
-        .route("edge", "", &[world.host.free()], "")
+        .route("edge", "", &[workspace.host.free()], "")
         .under(&["prlimit", "--nofile=256:256"]);
     let said = setup.refused();
     for words in ["the limit on open files is 256", "LimitNOFILE", "ulimit -n"] {
@@ -166,8 +168,8 @@ fn a_limit_that_leaves_nothing_for_connections_is_refused_with_what_to_do() {
 }
 
 /// A gateway whose budget has followed a limit that was lowered.
-fn with_few_descriptors(world: &World, backend: &Backend) -> Gateway {
-    let mut gateway = world
+fn with_few_descriptors(workspace: &Workspace, backend: &Backend) -> Gateway {
+    let mut gateway = workspace
         .setup()
         .top("drain_timeout = \"0s\"")
         .tables("[workers]\ncount = 1")
@@ -189,23 +191,23 @@ fn with_few_descriptors(world: &World, backend: &Backend) -> Gateway {
 
 #[test]
 fn a_limit_that_is_raised_while_the_gateway_runs_lets_those_in_who_wait() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = with_few_descriptors(&world, &backend);
-    let _crowd = crowd(&world, &gateway);
+    let mut gateway = with_few_descriptors(&workspace, &backend);
+    let _crowd = crowd(&workspace, &gateway);
     gateway.process().limit_descriptors(2048);
-    ping(&mut world.client().connect(gateway.address()).unwrap());
+    ping(&mut workspace.client().connect(gateway.address()).unwrap());
 }
 
 /// `check` has fewer files open than `run`: both count the same.
 #[test]
 fn check_finds_a_limit_on_open_files_too_low_where_run_does() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let setup = || {
-        let setup = world.setup().tables("[workers]\ncount = 2");
-        setup.route("edge", "", &[world.host.free()], "")
+        let setup = workspace.setup().tables("[workers]\ncount = 2");
+        setup.route("edge", "", &[workspace.host.free()], "")
     };
-    let file = world.folder().join("portcullis.toml");
+    let file = workspace.folder().join("portcullis.toml");
     let check = |limit: u64| {
         let output = Command::new("prlimit")
             .arg(format!("--nofile={limit}:{limit}"))
@@ -242,14 +244,14 @@ fn check_finds_a_limit_on_open_files_too_low_where_run_does() {
 
 #[test]
 fn a_limit_that_is_lowered_below_what_is_open_is_told() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = with_few_descriptors(&world, &backend);
+    let mut gateway = with_few_descriptors(&workspace, &backend);
     let missing = |gateway: &Gateway| {
         let metrics = gateway.metrics();
         metrics.count("portcullis_descriptors_missing", &[])
     };
-    let _crowd = crowd(&world, &gateway);
+    let _crowd = crowd(&workspace, &gateway);
     assert_eq!(missing(&gateway), 0);
     gateway.process().limit_descriptors(350);
     eventually("the metric tells", || (missing(&gateway) > 0).then_some(()));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tests::{
-    Authority, Backend, Behaviour, Client, Gateway, Request, RevocationList, Setup, World,
+    Authority, Backend, Behaviour, Client, Gateway, Request, RevocationList, Setup, Workspace,
     eventually, program,
 };
 
@@ -16,17 +16,17 @@ const THIRD: i64 = 1_500;
 const SIXTH: i64 = 500;
 const TWENTIETH: i64 = 150;
 
-/// A world whose gateway's certificate ends in so many seconds.
-fn world_with(seconds: i64) -> World {
-    let mut world = World::new();
+/// A workspace whose gateway's certificate ends in so many seconds.
+fn workspace_with(seconds: i64) -> Workspace {
+    let mut workspace = Workspace::new();
     let request = Request::server("gateway.test").dns("gateway.test");
-    world.server = world.gateways.issue("short", request.seconds(seconds));
-    world
+    workspace.server = workspace.gateways.issue("short", request.seconds(seconds));
+    workspace
 }
 
 /// Exit code and output of `check --expiry`.
-fn plugin(world: &World, text: &str) -> (Option<i32>, String) {
-    let file = world.folder().join("portcullis.toml");
+fn plugin(workspace: &Workspace, text: &str) -> (Option<i32>, String) {
+    let file = workspace.folder().join("portcullis.toml");
     fs::write(&file, text).unwrap();
     let output = Command::new(program("portcullis"))
         .args(["check", "--expiry", "--config"])
@@ -38,9 +38,9 @@ fn plugin(world: &World, text: &str) -> (Option<i32>, String) {
     (output.status.code(), said)
 }
 
-fn text(world: &World, listener: &str) -> String {
-    let server = world.host.free();
-    let setup = world.setup().route("edge", listener, &[server], "");
+fn text(workspace: &Workspace, listener: &str) -> String {
+    let server = workspace.host.free();
+    let setup = workspace.setup().route("edge", listener, &[server], "");
     setup.text()
 }
 
@@ -54,8 +54,8 @@ fn the_plugin_answers_with_the_exit_codes_of_nagios() {
         (-60, 2, "PORTCULLIS CRITICAL - 1 of "),
     ];
     for (seconds, code, start) in cases {
-        let world = world_with(seconds);
-        let (exit, said) = plugin(&world, &text(&world, ""));
+        let workspace = workspace_with(seconds);
+        let (exit, said) = plugin(&workspace, &text(&workspace, ""));
         assert_eq!(exit, Some(code), "{said}");
         assert!(said.starts_with(start), "{said}");
         assert!(said.contains(" | 'listener edge certificate "), "{said}");
@@ -64,15 +64,15 @@ fn the_plugin_answers_with_the_exit_codes_of_nagios() {
 
 #[test]
 fn a_revocation_list_that_has_ended_is_critical() {
-    let world = world_with(GOOD);
+    let workspace = workspace_with(GOOD);
     let list = |name, list: RevocationList| {
-        let file = world.agents.revoke(name, &list);
-        text(&world, &format!("crl = [{file:?}]"))
+        let file = workspace.agents.revoke(name, &list);
+        text(&workspace, &format!("crl = [{file:?}]"))
     };
     let good = list("good.crl", RevocationList::of(&[]));
-    assert_eq!(plugin(&world, &good).0, Some(0));
+    assert_eq!(plugin(&workspace, &good).0, Some(0));
     let ended = list("ended.crl", RevocationList::of(&[]).ended());
-    let (exit, said) = plugin(&world, &ended);
+    let (exit, said) = plugin(&workspace, &ended);
     assert_eq!(exit, Some(2), "{said}");
     assert!(
         said.contains("listener edge crl CN=Agents of the test has ended"),
@@ -82,14 +82,14 @@ fn a_revocation_list_that_has_ended_is_critical() {
 
 #[test]
 fn a_broken_configuration_is_unknown() {
-    let world = world_with(GOOD);
+    let workspace = workspace_with(GOOD);
     let broken = [
         "no configuration".to_owned(),
-        text(&world, "handshake_timeout = \"0s\""),
-        text(&world, "").replace("short.pem", "nowhere.pem"),
+        text(&workspace, "handshake_timeout = \"0s\""),
+        text(&workspace, "").replace("short.pem", "nowhere.pem"),
     ];
     for text in broken {
-        let (exit, said) = plugin(&world, &text);
+        let (exit, said) = plugin(&workspace, &text);
         assert_eq!(exit, Some(3), "{said}");
         assert!(said.starts_with("PORTCULLIS UNKNOWN - "), "{said}");
     }
@@ -102,13 +102,13 @@ fn the_log_and_the_metrics_tell_of_a_certificate_near_its_end() {
         (SIXTH, "WARN a sixth of a lifetime is left"),
         (TWENTIETH, "ERROR a twentieth of a lifetime is left"),
     ] {
-        let world = world_with(seconds);
+        let workspace = workspace_with(seconds);
         let backend = Backend::start(Behaviour::Echo);
-        let gateway = world.gateway(backend.address());
+        let gateway = workspace.gateway(backend.address());
         eventually(line, || gateway.log().contains(line).then_some(()));
         assert_eq!(gateway.log().matches("of a lifetime is left").count(), 1);
         let name = "portcullis_certificate_lifetime_left_ratio";
-        let file = world.server.certificate.to_str().unwrap();
+        let file = workspace.server.certificate.to_str().unwrap();
         let left = gateway.metrics().sum(name, &[("file", file)]);
         let expected = seconds as f64 / (3600.0 + seconds as f64);
         assert!((left - expected).abs() < 0.02, "{left} {expected}");
@@ -117,9 +117,9 @@ fn the_log_and_the_metrics_tell_of_a_certificate_near_its_end() {
 
 #[test]
 fn clients_are_counted_by_rule_and_by_what_their_certificates_have_left() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world
+    let mut gateway = workspace
         .setup()
         .identities(
             "[[identity]]\nmatch = { uri = \"spiffe://example.test/other/*\" }\n\
@@ -130,8 +130,8 @@ fn clients_are_counted_by_rule_and_by_what_their_certificates_have_left() {
     let address = gateway.address();
     let agent = |name: &str, seconds| {
         let request = Request::client(&format!("spiffe://example.test/agent/{name}"));
-        let agent = world.agents.issue(name, request.seconds(seconds));
-        let client = world.client().credentials(&agent);
+        let agent = workspace.agents.issue(name, request.seconds(seconds));
+        let client = workspace.client().credentials(&agent);
         client.connect(address).unwrap()
     };
     let connected = [agent("a", GOOD), agent("b", GOOD), agent("c", SIXTH)];
@@ -150,7 +150,7 @@ fn clients_are_counted_by_rule_and_by_what_their_certificates_have_left() {
     assert!((0..=SIXTH + 1).contains(&left), "{left}");
 
     // The first rule goes, the second becomes the first: clients are counted where `check` shows them now.
-    let file = world.folder().join("portcullis.toml");
+    let file = workspace.folder().join("portcullis.toml");
     let text = fs::read_to_string(&file).unwrap();
     let other = "[[identity]]\nmatch = { uri = \"spiffe://example.test/other/*\" }\n";
     assert!(text.contains(other), "{text}");
@@ -165,8 +165,8 @@ const SUPERSEDED: &str = "portcullis_certificate_superseded";
 const DEPENDENT: &str = "portcullis_certificate_dependent_connections";
 
 /// A file with these certificates in a row.
-fn bundle(world: &World, certificates: &[String]) -> PathBuf {
-    let file = world.folder().join("bundle.pem");
+fn bundle(workspace: &Workspace, certificates: &[String]) -> PathBuf {
+    let file = workspace.folder().join("bundle.pem");
     fs::write(&file, certificates.concat()).unwrap();
     file
 }
@@ -175,14 +175,14 @@ fn pem(authority: &Authority) -> String {
     fs::read_to_string(authority.certificate()).unwrap()
 }
 
-fn with_bundle<'w>(world: &'w World, backend: &Backend, bundle: &Path) -> Setup<'w> {
-    let setup = world.setup().client_ca(bundle);
+fn with_bundle<'w>(workspace: &'w Workspace, backend: &Backend, bundle: &Path) -> Setup<'w> {
+    let setup = workspace.setup().client_ca(bundle);
     setup.route("edge", "", &[backend.address()], "")
 }
 
 /// A client with a certificate of this authority's that lasts for so many seconds.
 fn connect(
-    world: &World,
+    workspace: &Workspace,
     gateway: &Gateway,
     authority: &Authority,
     name: &str,
@@ -190,7 +190,7 @@ fn connect(
 ) -> Client {
     let request = Request::client(&format!("spiffe://example.test/agent/{name}"));
     let agent = authority.issue(name, request.seconds(seconds));
-    let client = world.client().credentials(&agent);
+    let client = workspace.client().credentials(&agent);
     client.connect(gateway.address()).unwrap()
 }
 
@@ -209,16 +209,16 @@ fn alarms(gateway: &Gateway) -> Vec<String> {
 #[test]
 fn the_authorities_that_spire_makes_every_two_minutes_raise_no_alarm_as_long_as_there_is_a_next_one()
  {
-    let world = World::new();
-    let folder = world.folder().to_owned();
+    let workspace = Workspace::new();
+    let folder = workspace.folder().to_owned();
     let authority = |name, seconds| Authority::of_spire(&folder, name, "example.test", seconds);
     let ended = authority("1001", -7200..-7080);
     let last_but_one = authority("1002", -117..3);
     let next = authority("1003", -20..100);
-    let file = bundle(&world, &[&ended, &last_but_one, &next].map(pem));
+    let file = bundle(&workspace, &[&ended, &last_but_one, &next].map(pem));
     let backend = Backend::start(Behaviour::Echo);
-    let setup = with_bundle(&world, &backend, &file);
-    let (code, said) = plugin(&world, &setup.text());
+    let setup = with_bundle(&workspace, &backend, &file);
+    let (code, said) = plugin(&workspace, &setup.text());
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("PORTCULLIS OK"), "{said}");
 
@@ -228,28 +228,31 @@ fn the_authorities_that_spire_makes_every_two_minutes_raise_no_alarm_as_long_as_
     gateway.wait_for(SUPERSEDED, &[], 0);
     assert_eq!(alarms(&gateway), Vec::<String>::new());
     // SPIRE cuts what it issues to its own end: such a client ends by itself, and not by its CA.
-    let _client = connect(&world, &gateway, &next, "short", 60);
+    let _client = connect(&workspace, &gateway, &next, "short", 60);
     gateway.wait_for("portcullis_clients", &[], 1);
     assert_eq!(gateway.metrics().count(DEPENDENT, &[]), 0);
     drop(gateway);
 
-    let alone = bundle(&world, &[&ended, &last_but_one].map(pem));
-    let (code, said) = plugin(&world, &with_bundle(&world, &backend, &alone).text());
+    let alone = bundle(&workspace, &[&ended, &last_but_one].map(pem));
+    let (code, said) = plugin(
+        &workspace,
+        &with_bundle(&workspace, &backend, &alone).text(),
+    );
     assert_eq!(code, Some(2), "{said}");
 }
 
 #[test]
 fn a_successor_that_begins_after_the_end_silences_no_alarm() {
-    let world = World::new();
-    let folder = world.folder().to_owned();
+    let workspace = Workspace::new();
+    let folder = workspace.folder().to_owned();
     let backend = Backend::start(Behaviour::Echo);
     let old = Authority::named_for(&folder, "old", "Agents", -3600..TWENTIETH);
     let with = |name: &str, begins: i64| {
         let new = Authority::named_for(&folder, name, "Agents", begins..100 * GOOD);
         let again = old.renewed("Agents", begins..100 * GOOD);
         [pem(&new), again].map(|successor| {
-            let file = bundle(&world, &[pem(&old), successor]);
-            plugin(&world, &with_bundle(&world, &backend, &file).text())
+            let file = bundle(&workspace, &[pem(&old), successor]);
+            plugin(&workspace, &with_bundle(&workspace, &backend, &file).text())
         })
     };
     for (code, said) in with("late", 30 * GOOD) {
@@ -263,49 +266,49 @@ fn a_successor_that_begins_after_the_end_silences_no_alarm() {
 
 #[test]
 fn the_end_of_a_ca_matters_for_as_long_as_a_connected_client_stands_on_it_alone() {
-    let world = World::new();
-    let folder = world.folder().to_owned();
+    let workspace = Workspace::new();
+    let folder = workspace.folder().to_owned();
     let old = Authority::named_for(&folder, "old", "Agents", -3600..SIXTH);
     let new = Authority::named_for(&folder, "new", "Agents", -60..GOOD);
-    let file = bundle(&world, &[&old, &new].map(pem));
+    let file = bundle(&workspace, &[&old, &new].map(pem));
     let backend = Backend::start(Behaviour::Echo);
-    let setup = world.setup().client_ca(&file);
+    let setup = workspace.setup().client_ca(&file);
     let gateway = setup.route("edge", "", &[backend.address()], "").start();
     let config = fs::read_to_string(folder.join("portcullis.toml")).unwrap();
     let usage = ("usage", "listener edge client_ca");
     let superseded = |value| gateway.wait_for(SUPERSEDED, &[usage], value);
 
     // One of the new CA, and one that ends with the old one in any case.
-    let _renewed = connect(&world, &gateway, &new, "renewed", GOOD);
-    let _short = connect(&world, &gateway, &old, "short", SIXTH - 60);
+    let _renewed = connect(&workspace, &gateway, &new, "renewed", GOOD);
+    let _short = connect(&workspace, &gateway, &old, "short", SIXTH - 60);
     gateway.wait_for("portcullis_clients", &[], 2);
     assert_eq!(gateway.metrics().count(DEPENDENT, &[usage]), 0);
-    let (code, said) = plugin(&world, &config);
+    let (code, said) = plugin(&workspace, &config);
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(alarms(&gateway), Vec::<String>::new());
 
-    let stays_behind = connect(&world, &gateway, &old, "behind", GOOD);
+    let stays_behind = connect(&workspace, &gateway, &old, "behind", GOOD);
     gateway.wait_for(DEPENDENT, &[usage], 1);
     superseded(0);
-    let (code, said) = plugin(&world, &config);
+    let (code, said) = plugin(&workspace, &config);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("WARNING - 1 of"), "{said}");
 
     drop(stays_behind);
     gateway.wait_for(DEPENDENT, &[usage], 0);
-    assert_eq!(plugin(&world, &config).0, Some(0));
+    assert_eq!(plugin(&workspace, &config).0, Some(0));
 }
 
 #[test]
 fn a_connection_lasts_as_long_as_the_renewed_certificate_of_its_ca() {
-    let world = World::new();
-    let folder = world.folder().to_owned();
+    let workspace = Workspace::new();
+    let folder = workspace.folder().to_owned();
     let old = Authority::named_for(&folder, "old", "Agents", -3600..SIXTH);
-    let file = bundle(&world, &[pem(&old), old.renewed("Agents", -60..GOOD)]);
+    let file = bundle(&workspace, &[pem(&old), old.renewed("Agents", -60..GOOD)]);
     let backend = Backend::start(Behaviour::Echo);
-    let setup = world.setup().client_ca(&file);
+    let setup = workspace.setup().client_ca(&file);
     let gateway = setup.route("edge", "", &[backend.address()], "").start();
-    let _client = connect(&world, &gateway, &old, "agent", GOOD - 60);
+    let _client = connect(&workspace, &gateway, &old, "agent", GOOD - 60);
     let metrics = gateway.wait_for("portcullis_clients", &[("left", "good")], 1);
     assert_eq!(metrics.count(DEPENDENT, &[]), 0);
     // Both have one name and one file: they are one line of the page.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use tests::{
-    Authority, Backend, Behaviour, Credentials, Request, RevocationList, Usage, World, program,
+    Authority, Backend, Behaviour, Credentials, Request, RevocationList, Usage, Workspace, program,
 };
 
 const FAILURES: &str = "portcullis_handshake_failures_total";
@@ -26,10 +26,10 @@ max_connections = 7
 "#;
 
 /// Runs the command on the configuration in the test's folder: exit code and standard output.
-fn check(world: &World, certificate: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+fn check(workspace: &Workspace, certificate: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(program("portcullis"))
         .args(["check", "--config"])
-        .arg(world.folder().join("portcullis.toml"))
+        .arg(workspace.folder().join("portcullis.toml"))
         .arg("--certificate")
         .arg(certificate)
         .args(arguments)
@@ -41,10 +41,10 @@ fn check(world: &World, certificate: &Path, arguments: &[&str]) -> (Option<i32>,
 }
 
 /// Shuts an identity out.
-fn block(world: &World, identity: &str) {
+fn block(workspace: &Workspace, identity: &str) {
     let output = Command::new(program("portcullis"))
         .args(["block", "--identity", identity, "--config"])
-        .arg(world.folder().join("portcullis.toml"))
+        .arg(workspace.folder().join("portcullis.toml"))
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -60,15 +60,15 @@ fn assert_says(said: &str, expected: &[&str]) {
 
 #[test]
 fn it_tells_for_each_listener_which_rule_matches_and_why_the_earlier_ones_do_not() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let _gateway = world
+    let _gateway = workspace
         .setup()
         .identities(RULES)
         .route("outer", "", &[backend.address()], "")
         .route("inner", "", &[backend.address()], "")
         .start();
-    let (code, said) = check(&world, &world.agent.certificate, &[]);
+    let (code, said) = check(&workspace, &workspace.agent.certificate, &[]);
     assert_eq!(code, Some(0), "{said}");
     let expected = [
         "names        uri \"spiffe://example.test/agent/agent-1\"",
@@ -80,48 +80,56 @@ fn it_tells_for_each_listener_which_rule_matches_and_why_the_earlier_ones_do_not
         "Listener inner: ADMITTED by rule 2\n  goes by      uri \"spiffe://example.test/agent/agent-1\"\n  tenant       team-b\n  limits       none\n",
     ];
     assert_says(&said, &expected);
-    let (code, said) = check(&world, &world.agent.certificate, &["--listener", "inner"]);
+    let (code, said) = check(
+        &workspace,
+        &workspace.agent.certificate,
+        &["--listener", "inner"],
+    );
     assert_eq!(code, Some(0));
     assert!(!said.contains("Listener outer"), "{said}");
 
-    let der = world.folder().join("agent.der");
+    let der = workspace.folder().join("agent.der");
     let converted = Command::new("openssl")
         .args(["x509", "-outform", "DER", "-in"])
-        .arg(&world.agent.certificate)
+        .arg(&workspace.agent.certificate)
         .arg("-out")
         .arg(&der)
         .status();
     assert!(converted.unwrap().success());
-    let (code, said) = check(&world, &der, &[]);
+    let (code, said) = check(&workspace, &der, &[]);
     assert_eq!(code, Some(0), "{said}");
 
     let nobody = Request::client("spiffe://example.test/other/1");
-    let nobody = world.agents.issue("nobody", nobody);
-    let (code, said) = check(&world, &nobody.certificate, &[]);
+    let nobody = workspace.agents.issue("nobody", nobody);
+    let (code, said) = check(&workspace, &nobody.certificate, &[]);
     assert_eq!(code, Some(1));
     assert_says(
         &said,
         &["Listener outer: REFUSED, not_authorized", "no rule is left"],
     );
-    let (code, said) = check(&world, &world.agent.certificate, &["--listener", "none"]);
+    let (code, said) = check(
+        &workspace,
+        &workspace.agent.certificate,
+        &["--listener", "none"],
+    );
     assert_eq!(code, Some(1));
     assert_says(&said, &["must name a [[listener]]: outer, inner"]);
 }
 
 #[test]
 fn it_names_the_reason_that_the_gateway_then_counts() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let uri = "spiffe://example.test/agent/1";
-    let issue = |name: &str, request: Request| world.agents.issue(name, request);
-    let foreign = Authority::create(world.folder(), "foreign", "Somebody else");
-    let below = world.agents.subordinate("below", "Below");
+    let issue = |name: &str, request: Request| workspace.agents.issue(name, request);
+    let foreign = Authority::create(workspace.folder(), "foreign", "Somebody else");
+    let below = workspace.agents.subordinate("below", "Below");
     let revoked = issue("revoked", Request::client(uri));
     let blocked = issue(
         "blocked",
         Request::client("spiffe://example.test/agent/blocked"),
     );
-    let list = world
+    let list = workspace
         .agents
         .revoke("list.pem", &RevocationList::of(&[&revoked.certificate]));
     let cases: [(&str, Credentials); 9] = [
@@ -152,7 +160,7 @@ fn it_names_the_reason_that_the_gateway_then_counts() {
                 .issue("deep", Request::client(uri)),
         ),
     ];
-    let gateway = world
+    let gateway = workspace
         .setup()
         .tables("[tls]\nmax_chain_depth = 2\n")
         .route(
@@ -162,14 +170,17 @@ fn it_names_the_reason_that_the_gateway_then_counts() {
             "",
         )
         .start();
-    block(&world, "spiffe://example.test/agent/blocked");
+    block(&workspace, "spiffe://example.test/agent/blocked");
     for (reason, agent) in &cases {
-        let (code, said) = check(&world, &agent.certificate, &[]);
+        let (code, said) = check(&workspace, &agent.certificate, &[]);
         assert_eq!(code, Some(1), "{reason}: {said}");
         assert_says(&said, &[&format!("Listener edge: REFUSED, {reason}\n")]);
-        world.client().credentials(agent).refused(gateway.address());
+        workspace
+            .client()
+            .credentials(agent)
+            .refused(gateway.address());
         gateway.wait_for(FAILURES, &[("reason", reason)], 1);
     }
-    let (code, said) = check(&world, &world.agent.certificate, &[]);
+    let (code, said) = check(&workspace, &workspace.agent.certificate, &[]);
     assert_eq!(code, Some(0), "{said}");
 }

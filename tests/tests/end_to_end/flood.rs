@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use tests::{Backend, Behaviour, Gateway, World, program};
+use tests::{Backend, Behaviour, Gateway, Workspace, program};
 
 const FAILURES: &str = "portcullis_handshake_failures_total";
 
@@ -30,8 +30,8 @@ fn report(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"))
 }
 
-fn gateway(world: &World, backend: &Backend) -> Gateway {
-    world
+fn gateway(workspace: &Workspace, backend: &Backend) -> Gateway {
+    workspace
         .setup()
         .route(
             "edge",
@@ -81,9 +81,9 @@ fn each_attempt_of_each_kind_is_counted_once_under_its_reason() {
         ("badcert", &[("unknown_issuer", 60)], &["alert_unknown_ca"]),
     ];
     for (kind, reasons, outcomes) in cases {
-        let world = World::new();
+        let workspace = Workspace::new();
         let backend = Backend::start(Behaviour::Echo);
-        let gateway = gateway(&world, &backend);
+        let gateway = gateway(&workspace, &backend);
         let report = report(&flood(&gateway, &[kind], 60).output().unwrap());
         let attempts = &report["flood"]["kinds"][kind];
         assert_eq!(attempts["made"], 60, "{report:#}");
@@ -106,9 +106,9 @@ fn each_attempt_of_each_kind_is_counted_once_under_its_reason() {
 
 #[test]
 fn agents_are_served_in_the_middle_of_a_flood_of_all_kinds_and_nobody_is_counted_twice() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = gateway(&world, &backend);
+    let gateway = gateway(&workspace, &backend);
     let kinds = ["idle", "junk", "slow", "half", "badcert"];
     let flooding = flood(&gateway, &kinds, 500).spawn().unwrap();
     let agents = Command::new(program("portcullis-loadgen"))
@@ -116,11 +116,11 @@ fn agents_are_served_in_the_middle_of_a_flood_of_all_kinds_and_nobody_is_counted
         .args(["--target", &gateway.address().to_string()])
         .args(["--server-name", "gateway.test"])
         .arg("--ca")
-        .arg(world.gateways.certificate())
+        .arg(workspace.gateways.certificate())
         .arg("--certificate")
-        .arg(&world.agent.certificate)
+        .arg(&workspace.agent.certificate)
         .arg("--key")
-        .arg(&world.agent.key)
+        .arg(&workspace.agent.key)
         .args(["--rate", "40", "--count", "100", "--connections", "8"])
         .output()
         .unwrap();

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use tests::{
     ALERT, Backend, Behaviour, DATA, Direction, Ending, Gateway, HANDSHAKE, Heard, PATIENCE, Wire,
-    World,
+    Workspace,
 };
 
 const UNEXPECTED_MESSAGE: u8 = 10;
@@ -22,14 +22,14 @@ const CONTENT_BYTES_MAX: usize = 1 << 14;
 const HANDSHAKE_BYTES_MAX: usize = 65_536;
 
 /// A ClientHello message without its record.
-fn hello(world: &World) -> Vec<u8> {
-    world.client().client_hello()[5..].to_vec()
+fn hello(workspace: &Workspace) -> Vec<u8> {
+    workspace.client().client_hello()[5..].to_vec()
 }
 
 /// A ClientHello message of this length, filled up by an extension that nobody knows. The stack's own extensions stay in front:
 /// it offers no ticket, so any may be the last.
-fn long_hello(world: &World, message_bytes: usize) -> Vec<u8> {
-    let mut hello = hello(world);
+fn long_hello(workspace: &Workspace, message_bytes: usize) -> Vec<u8> {
+    let mut hello = hello(workspace);
     let extensions_at = extensions_at(&hello);
     let filled = message_bytes - hello.len() - 4;
     hello.extend([0xfa, 0xfa]);
@@ -95,9 +95,9 @@ fn alert_in_clear(description: u8) -> Vec<u8> {
 }
 
 /// A gateway on which every refusal is of this reason in the end.
-fn assert_refused(world: &World, attempt: impl FnOnce(&Gateway), expected: &[(&str, u64)]) {
+fn assert_refused(workspace: &Workspace, attempt: impl FnOnce(&Gateway), expected: &[(&str, u64)]) {
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
+    let gateway = workspace.gateway(backend.address());
     attempt(&gateway);
     for (reason, count) in expected {
         gateway.wait_for(FAILURES, &[("reason", reason)], *count);
@@ -115,10 +115,10 @@ fn assert_refused(world: &World, attempt: impl FnOnce(&Gateway), expected: &[(&s
 
 #[test]
 fn a_hello_in_a_record_of_2_to_the_14_bytes_is_answered_and_one_in_a_longer_record_overflows() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let attempt = |gateway: &Gateway| {
         for bytes in [CONTENT_BYTES_MAX + 1, CONTENT_BYTES_MAX + 2047] {
-            let hello = record(HANDSHAKE, 1, &long_hello(&world, bytes));
+            let hello = record(HANDSHAKE, 1, &long_hello(&workspace, bytes));
             let heard = answer(gateway.address(), &hello);
             assert_eq!(heard, alert_in_clear(RECORD_OVERFLOW), "{bytes} bytes");
             // Its header says enough.
@@ -126,15 +126,15 @@ fn a_hello_in_a_record_of_2_to_the_14_bytes_is_answered_and_one_in_a_longer_reco
             assert_eq!(heard, alert_in_clear(RECORD_OVERFLOW), "{bytes} bytes");
         }
         // The same hello is taken if its records are short enough: what made the difference is the record.
-        let longest = long_hello(&world, CONTENT_BYTES_MAX);
-        let mut longer = long_hello(&world, CONTENT_BYTES_MAX + 1);
+        let longest = long_hello(&workspace, CONTENT_BYTES_MAX);
+        let mut longer = long_hello(&workspace, CONTENT_BYTES_MAX + 1);
         let rest = longer.split_off(CONTENT_BYTES_MAX);
         let split = [record(HANDSHAKE, 1, &longer), record(HANDSHAKE, 1, &rest)].concat();
         for right in [record(HANDSHAKE, 1, &longest), split] {
             assert_answered(gateway.address(), &right);
         }
     };
-    assert_refused(&world, attempt, &[("malformed", 4), ("reset", 2)]);
+    assert_refused(&workspace, attempt, &[("malformed", 4), ("reset", 2)]);
 }
 
 /// Sends a hello and hears a ServerHello.
@@ -149,17 +149,17 @@ fn assert_answered(address: SocketAddr, hello: &[u8]) {
 
 #[test]
 fn the_version_of_a_record_is_ignored_and_a_hello_of_ssl_3_is_answered_by_protocol_version() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let attempt = |gateway: &Gateway| {
         // RFC 8446 section 5.1: ignored for all purposes.
         for version in [0, 1, 3, 4, 255] {
             assert_answered(
                 gateway.address(),
-                &record(HANDSHAKE, version, &hello(&world)),
+                &record(HANDSHAKE, version, &hello(&workspace)),
             );
         }
         for version in [[3, 0], [2, 0], [0, 2]] {
-            let mut hello = hello(&world);
+            let mut hello = hello(&workspace);
             hello[4..6].copy_from_slice(&version);
             let whole = record(HANDSHAKE, 1, &hello);
             let heard = answer(gateway.address(), &whole);
@@ -169,14 +169,14 @@ fn the_version_of_a_record_is_ignored_and_a_hello_of_ssl_3_is_answered_by_protoc
             assert_eq!(heard, alert_in_clear(PROTOCOL_VERSION), "{version:?}");
         }
     };
-    assert_refused(&world, attempt, &[("version", 6), ("reset", 5)]);
+    assert_refused(&workspace, attempt, &[("version", 6), ("reset", 5)]);
 }
 
 #[test]
 fn nothing_comes_between_the_parts_of_a_hello_and_no_part_is_empty() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let attempt = |gateway: &Gateway| {
-        let hello = hello(&world);
+        let hello = hello(&workspace);
         let (first, second) = hello.split_at(hello.len() / 2);
         let between = [
             record(DATA, 3, b""),
@@ -196,19 +196,19 @@ fn nothing_comes_between_the_parts_of_a_hello_and_no_part_is_empty() {
             assert_eq!(heard, alert_in_clear(UNEXPECTED_MESSAGE), "{one:?}");
         }
     };
-    assert_refused(&world, attempt, &[("malformed", 6)]);
+    assert_refused(&workspace, attempt, &[("malformed", 6)]);
 }
 
 #[test]
 fn a_hello_without_the_key_share_that_section_9_2_wants_is_answered_by_missing_extension() {
     const KEY_SHARE: u16 = 51;
-    let world = World::new();
+    let workspace = Workspace::new();
     let attempt = |gateway: &Gateway| {
-        let hello = without_extension(hello(&world), KEY_SHARE);
+        let hello = without_extension(hello(&workspace), KEY_SHARE);
         let heard = answer(gateway.address(), &record(HANDSHAKE, 1, &hello));
         assert_eq!(heard, alert_in_clear(MISSING_EXTENSION));
     };
-    assert_refused(&world, attempt, &[("group", 1)]);
+    assert_refused(&workspace, attempt, &[("group", 1)]);
 }
 
 /// Makes what a client sends under its handshake key.
@@ -272,10 +272,10 @@ fn what_is_wrong_under_handshake_keys_is_answered_by_an_alert_that_the_client_ca
             UNEXPECTED_MESSAGE,
         ),
     ];
-    let world = World::new();
+    let workspace = Workspace::new();
     let attempt = |gateway: &Gateway| {
         for (name, make, alert) in cases {
-            let mut wire = Wire::connect_within_handshake(&world.client(), gateway.address());
+            let mut wire = Wire::connect_within_handshake(&workspace.client(), gateway.address());
             let bytes = make(&mut wire.sent);
             wire.send(&bytes);
             assert_eq!(wire.hear(), Heard::Alert(alert), "{name}");
@@ -283,15 +283,15 @@ fn what_is_wrong_under_handshake_keys_is_answered_by_an_alert_that_the_client_ca
             assert!(matches!(end, Heard::End(_)), "{name}: {end:?}");
         }
     };
-    assert_refused(&world, attempt, &[("malformed", 11)]);
+    assert_refused(&workspace, attempt, &[("malformed", 11)]);
 }
 
 #[test]
 fn a_handshake_beyond_our_own_limit_is_answered_by_an_alert_with_and_without_keys() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let attempt = |gateway: &Gateway| {
         // A Certificate that never ends, under keys.
-        let mut wire = Wire::connect_within_handshake(&world.client(), gateway.address());
+        let mut wire = Wire::connect_within_handshake(&workspace.client(), gateway.address());
         let first = wire.sent.record(HANDSHAKE, &[11, 0, 0xff, 0xf0, 0], 0);
         wire.send(&first);
         for _ in 0..HANDSHAKE_BYTES_MAX / 16_000 + 1 {
@@ -311,5 +311,5 @@ fn a_handshake_beyond_our_own_limit_is_answered_by_an_alert_with_and_without_key
         let heard = answer(gateway.address(), &endless);
         assert_eq!(heard, alert_in_clear(DECODE_ERROR));
     };
-    assert_refused(&world, attempt, &[("malformed", 2)]);
+    assert_refused(&workspace, attempt, &[("malformed", 2)]);
 }

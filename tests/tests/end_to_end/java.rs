@@ -7,16 +7,16 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use tests::{Collector, SIGNALS, World, eventually, post_json, software};
+use tests::{Collector, SIGNALS, Workspace, eventually, post_json, software};
 
 use crate::skywalking::start_server;
 
 /// A JVM that takes little, with our classes in its path.
-pub fn java(world: &World) -> Command {
+pub fn java(workspace: &Workspace) -> Command {
     let mut command = Command::new("java");
     command
         .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-        .current_dir(world.folder())
+        .current_dir(workspace.folder())
         .stdin(Stdio::null());
     command
 }
@@ -31,22 +31,22 @@ fn run(command: &mut Command) {
 }
 
 /// Makes so many segments with SkyWalking's agent and sends them to the gateway.
-pub fn send_segments(world: &World, gateway: SocketAddr, segments: usize) {
+pub fn send_segments(workspace: &Workspace, gateway: SocketAddr, segments: usize) {
     // The agent finds its files beside its own.
-    let agent = world.folder().join("skywalking-agent");
+    let agent = workspace.folder().join("skywalking-agent");
     for folder in ["config", "plugins", "activations", "ca"] {
         fs::create_dir_all(agent.join(folder)).unwrap();
     }
     fs::write(agent.join("config/agent.config"), "").unwrap();
     for (from, to) in [
         (software("java/apm-agent.jar"), "skywalking-agent.jar"),
-        (world.gateways.certificate(), "ca/gateway-ca.pem"),
-        (world.agent.certificate.clone(), "ca/agent.pem"),
-        (world.agent.key.clone(), "ca/agent.key"),
+        (workspace.gateways.certificate(), "ca/gateway-ca.pem"),
+        (workspace.agent.certificate.clone(), "ca/agent.pem"),
+        (workspace.agent.key.clone(), "ca/agent.key"),
     ] {
         fs::copy(from, agent.join(to)).unwrap();
     }
-    run(java(world)
+    run(java(workspace)
         .arg("-javaagent:skywalking-agent/skywalking-agent.jar")
         .args([
             "-Dskywalking.agent.service_name=checkout",
@@ -69,15 +69,15 @@ pub fn operations(segments: usize) -> BTreeSet<String> {
 
 #[test]
 fn segments_of_the_skywalking_java_agent_arrive_over_its_own_mtls() {
-    let world = World::new();
-    let server = world.host.at(21800);
-    let file = world.folder().join("received.jsonl");
-    let _server = start_server(&world, server, &file);
-    let gateway = world
+    let workspace = Workspace::new();
+    let server = workspace.host.at(21800);
+    let file = workspace.folder().join("received.jsonl");
+    let _server = start_server(&workspace, server, &file);
+    let gateway = workspace
         .setup()
         .route("skywalking", "alpn = [\"h2\"]", &[server], "")
         .start();
-    send_segments(&world, gateway.address(), 40);
+    send_segments(&workspace, gateway.address(), 40);
     let received: Vec<Value> = fs::read_to_string(&file)
         .unwrap()
         .lines()
@@ -98,25 +98,30 @@ fn segments_of_the_skywalking_java_agent_arrive_over_its_own_mtls() {
 
 #[test]
 fn spans_of_the_opentelemetry_java_agent_arrive_over_grpc_and_http() {
-    let world = World::new();
-    let _backend = Collector::backend(&world);
-    let keys = Collector::backend_keys(&world);
-    let gateway = world
+    let workspace = Workspace::new();
+    let _backend = Collector::backend(&workspace);
+    let keys = Collector::backend_keys(&workspace);
+    let gateway = workspace
         .setup()
         .route(
             "otlp-grpc",
             "alpn = [\"h2\"]",
-            &[Collector::backend_grpc(&world)],
+            &[Collector::backend_grpc(&workspace)],
             &keys,
         )
-        .route("otlp-http", "", &[Collector::backend_http(&world)], &keys)
+        .route(
+            "otlp-http",
+            "",
+            &[Collector::backend_http(&workspace)],
+            &keys,
+        )
         .start();
     let calls = 10;
     let ways = [("grpc", "otlp-grpc"), ("http/protobuf", "otlp-http")];
     for (index, (protocol, route)) in ways.into_iter().enumerate() {
         let agent = software("java/opentelemetry-javaagent.jar");
         let endpoint = format!("https://{}", gateway.address_of(route));
-        run(java(&world)
+        run(java(&workspace)
             .arg(format!("-javaagent:{}", agent.display()))
             .arg("-cp")
             .arg(software("java"))
@@ -126,17 +131,17 @@ fn spans_of_the_opentelemetry_java_agent_arrive_over_grpc_and_http() {
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
             .env(
                 "OTEL_EXPORTER_OTLP_CERTIFICATE",
-                world.gateways.certificate(),
+                workspace.gateways.certificate(),
             )
             .env(
                 "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-                &world.agent.certificate,
+                &workspace.agent.certificate,
             )
-            .env("OTEL_EXPORTER_OTLP_CLIENT_KEY", &world.agent.key));
+            .env("OTEL_EXPORTER_OTLP_CLIENT_KEY", &workspace.agent.key));
         // Each call is a span of the client and one of the server.
         let expected = (index + 1) * calls * 2;
         eventually(&format!("{expected} spans arrive"), || {
-            let spans: usize = Collector::delivered(&world, SIGNALS[0]).values().sum();
+            let spans: usize = Collector::delivered(&workspace, SIGNALS[0]).values().sum();
             (spans == expected).then_some(())
         });
     }
@@ -174,9 +179,9 @@ fn stored(query: SocketAddr) -> BTreeSet<String> {
 #[test]
 #[ignore = "long: SkyWalking's server, by `cargo xtask test --all`"]
 fn segments_of_the_skywalking_java_agent_are_found_in_skywalkings_own_server() {
-    let world = World::new();
-    let (rest, grpc) = (world.host.at(12800), world.host.at(11800));
-    let folder = world.folder().join("oap");
+    let workspace = Workspace::new();
+    let (rest, grpc) = (workspace.host.at(12800), workspace.host.at(11800));
+    let folder = workspace.folder().join("oap");
     let copied = Command::new("cp")
         .args([
             "-r",
@@ -190,17 +195,17 @@ fn segments_of_the_skywalking_java_agent_are_found_in_skywalkings_own_server() {
     let text = fs::read_to_string(&file).unwrap();
     fs::write(
         &file,
-        text.replace("127.0.0.1", &world.host.address().to_string()),
+        text.replace("127.0.0.1", &workspace.host.address().to_string()),
     )
     .unwrap();
-    let own = world
+    let own = workspace
         .gateways
         .issue("oap", tests::Request::server("oap.test").dns("oap.test"));
-    let to_backend = world.gateways.issue(
+    let to_backend = workspace.gateways.issue(
         "gateway-to-oap",
         tests::Request::client("spiffe://example.test/gateway"),
     );
-    let mut server = java(&world);
+    let mut server = java(&workspace);
     server
         .arg("-Dcom.linecorp.armeria.warnNettyVersions=false")
         .arg("-cp")
@@ -213,8 +218,8 @@ fn segments_of_the_skywalking_java_agent_are_found_in_skywalkings_own_server() {
         .env("OAP_TLS", "true")
         .env("OAP_TLS_KEY", &own.key)
         .env("OAP_TLS_CERTIFICATE", &own.certificate)
-        .env("OAP_TLS_CLIENT_CA", world.gateways.certificate());
-    let mut server = tests::Process::start(world.folder(), "oap", &mut server);
+        .env("OAP_TLS_CLIENT_CA", workspace.gateways.certificate());
+    let mut server = tests::Process::start(workspace.folder(), "oap", &mut server);
     // It takes half a minute by itself.
     for _ in 0..3 {
         if matches!(tests::get(rest, "/healthcheck"), Ok((200, _))) {
@@ -228,15 +233,15 @@ fn segments_of_the_skywalking_java_agent_are_found_in_skywalkings_own_server() {
     });
     let keys = format!(
         "tls = {{ ca = [{:?}], certificate = {:?}, key = {:?}, server_name = \"oap.test\" }}",
-        world.gateways.certificate(),
+        workspace.gateways.certificate(),
         to_backend.certificate,
         to_backend.key,
     );
-    let gateway = world
+    let gateway = workspace
         .setup()
         .route("skywalking", "alpn = [\"h2\"]", &[grpc], &keys)
         .start();
-    send_segments(&world, gateway.address(), 100);
+    send_segments(&workspace, gateway.address(), 100);
     eventually("every segment is found", || {
         (stored(rest) == operations(100)).then_some(())
     });

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use rustix::process::Signal;
 use rustls::{AlertDescription, HandshakeKind};
 use tests::{
-    Backend, Behaviour, Closing, Credentials, Gateway, Request, TlsFailure, World, eventually,
+    Backend, Behaviour, Closing, Credentials, Gateway, Request, TlsFailure, Workspace, eventually,
     program,
 };
 
@@ -27,8 +27,8 @@ struct Openssl(PathBuf);
 
 impl Openssl {
     /// A folder with a root of this kind of key.
-    fn new(world: &World, root: &[&str]) -> Openssl {
-        let pki = Openssl(world.folder().join("openssl"));
+    fn new(workspace: &Workspace, root: &[&str]) -> Openssl {
+        let pki = Openssl(workspace.folder().join("openssl"));
         fs::create_dir(&pki.0).unwrap();
         pki.key("root", root);
         let subject = ["-subj", "/CN=Root", "-days", "30", "-out", "root.pem"];
@@ -115,8 +115,8 @@ impl Openssl {
 }
 
 /// A gateway that trusts `root`, with these keys in `[tls]`.
-fn gateway(world: &World, root: &Path, tls: &str, backend: SocketAddr) -> Gateway {
-    world
+fn gateway(workspace: &Workspace, root: &Path, tls: &str, backend: SocketAddr) -> Gateway {
+    workspace
         .setup()
         .tables(&format!("[tls]\n{tls}\n"))
         .client_ca(root)
@@ -148,7 +148,7 @@ fn assert_refused(
 const WEAK: (&str, AlertDescription) = ("weak_key", AlertDescription::BadCertificate);
 
 /// What `openssl s_client` gets back from an echo, and what it says.
-fn echoed(world: &World, gateway: &Gateway, agent: &Credentials) -> (bool, String) {
+fn echoed(workspace: &Workspace, gateway: &Gateway, agent: &Credentials) -> (bool, String) {
     let mut command = Command::new("timeout");
     command
         .args(["5", "openssl", "s_client", "-ign_eof", "-brief"])
@@ -159,7 +159,7 @@ fn echoed(world: &World, gateway: &Gateway, agent: &Credentials) -> (bool, Strin
             "gateway.test",
         ])
         .args(["-connect", &gateway.address().to_string(), "-CAfile"])
-        .arg(world.gateways.certificate())
+        .arg(workspace.gateways.certificate())
         .arg("-cert")
         .arg(&agent.certificate)
         .arg("-cert_chain")
@@ -181,17 +181,17 @@ fn echoed(world: &World, gateway: &Gateway, agent: &Credentials) -> (bool, Strin
 }
 
 /// Each of these agents is refused as weak in these words, and a good one gets in afterwards.
-fn weak(world: &World, pki: &Openssl, cases: &[(Credentials, &str)]) {
+fn weak(workspace: &Workspace, pki: &Openssl, cases: &[(Credentials, &str)]) {
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = gateway(world, &pki.path("root.pem"), "", backend.address());
+    let gateway = gateway(workspace, &pki.path("root.pem"), "", backend.address());
     for (number, (agent, words)) in (1..).zip(cases) {
-        let client = world.client().credentials(agent).without_its_key();
+        let client = workspace.client().credentials(agent).without_its_key();
         let failure = client.refused(gateway.address());
         assert_refused(&gateway, &failure, WEAK, number, words);
     }
     assert!(backend.connections().is_empty());
     let good = pki.agent("good", P256, "root", &[]);
-    let mut client = world
+    let mut client = workspace
         .client()
         .credentials(&good)
         .connect(gateway.address())
@@ -202,8 +202,8 @@ fn weak(world: &World, pki: &Openssl, cases: &[(Credentials, &str)]) {
 
 #[test]
 fn weak_and_unknown_keys_are_refused_by_that_name() {
-    let world = World::new();
-    let pki = Openssl::new(&world, P256);
+    let workspace = Workspace::new();
+    let pki = Openssl::new(&workspace, P256);
     let agent = |name, kind| pki.agent(name, kind, "root", &[]);
     let cases = [
         (
@@ -220,13 +220,13 @@ fn weak_and_unknown_keys_are_refused_by_that_name() {
         ),
         (agent("ed448", ED448), "the key of the certificate is ed448"),
     ];
-    weak(&world, &pki, &cases);
+    weak(&workspace, &pki, &cases);
 }
 
 #[test]
 fn weak_keys_and_signatures_further_up_are_refused_by_that_name() {
-    let world = World::new();
-    let pki = Openssl::new(&world, P256);
+    let workspace = Workspace::new();
+    let pki = Openssl::new(&workspace, P256);
     pki.intermediate("short", RSA_1024, "3");
     pki.intermediate("large", P521, "3");
     let agent = |name, issuer, options| pki.agent(name, P256, issuer, options);
@@ -244,38 +244,42 @@ fn weak_keys_and_signatures_further_up_are_refused_by_that_name() {
             "is signed with ecdsa-with-SHA1",
         ),
     ];
-    weak(&world, &pki, &cases);
+    weak(&workspace, &pki, &cases);
 }
 
 #[test]
 fn a_real_client_with_a_short_rsa_key_is_told_so_and_one_of_2048_bits_gets_in() {
-    let world = World::new();
-    let pki = Openssl::new(&world, RSA_2048);
+    let workspace = Workspace::new();
+    let pki = Openssl::new(&workspace, RSA_2048);
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = gateway(&world, &pki.path("root.pem"), "", backend.address());
+    let gateway = gateway(&workspace, &pki.path("root.pem"), "", backend.address());
     let short = pki.agent("short", RSA_1024, "root", &[]);
-    let (_, said) = echoed(&world, &gateway, &short);
+    let (_, said) = echoed(&workspace, &gateway, &short);
     assert!(said.contains("alert bad certificate"), "{said}");
     gateway.wait_for(FAILURES, &[("reason", "weak_key")], 1);
-    let (echoed, said) = echoed(&world, &gateway, &pki.agent("long", RSA_2048, "root", &[]));
+    let (echoed, said) = echoed(
+        &workspace,
+        &gateway,
+        &pki.agent("long", RSA_2048, "root", &[]),
+    );
     assert!(echoed, "{said}");
 }
 
 #[test]
 fn pinned_key_types_refuse_all_others() {
-    let world = World::new();
-    let pki = Openssl::new(&world, P256);
+    let workspace = Workspace::new();
+    let pki = Openssl::new(&workspace, P256);
     let backend = Backend::start(Behaviour::Echo);
     let pins = "client_keys = [\"ECDSA-P384\", \"RSA-3072\"]";
-    let gateway = gateway(&world, &pki.path("root.pem"), pins, backend.address());
+    let gateway = gateway(&workspace, &pki.path("root.pem"), pins, backend.address());
     let allowed = pki.agent("allowed", P384, "root", &[]);
-    assert!(echoed(&world, &gateway, &allowed).0);
+    assert!(echoed(&workspace, &gateway, &allowed).0);
     for (number, kind, words) in [
         (1, P256, "is ECDSA-P256, allowed are ECDSA-P384, RSA-3072"),
         (2, RSA_2048, "is RSA-2048, allowed are ECDSA-P384, RSA-3072"),
     ] {
         let agent = pki.agent(&format!("agent-{number}"), kind, "root", &[]);
-        let client = world.client().credentials(&agent).without_its_key();
+        let client = workspace.client().credentials(&agent).without_its_key();
         assert_refused(
             &gateway,
             &client.refused(gateway.address()),
@@ -286,7 +290,7 @@ fn pinned_key_types_refuse_all_others() {
     }
     pki.intermediate("branch", P256, "3");
     let agent = pki.agent("below", P384, "branch", &["-sha256"]);
-    let client = world.client().credentials(&agent);
+    let client = workspace.client().credentials(&agent);
     let words = "the key of an intermediate certificate is ECDSA-P256, allowed are ECDSA-P384";
     let refused = client.refused(gateway.address());
     assert_refused(&gateway, &refused, WEAK, 3, words);
@@ -294,26 +298,26 @@ fn pinned_key_types_refuse_all_others() {
 
 #[test]
 fn pinned_signatures_bind_certificates_and_the_proof_of_possession() {
-    let world = World::new();
-    let pki = Openssl::new(&world, P384);
+    let workspace = Workspace::new();
+    let pki = Openssl::new(&workspace, P384);
     let backend = Backend::start(Behaviour::Echo);
     let pins = "client_signatures = [\"ecdsa_secp384r1_sha384\"]";
-    let gateway = gateway(&world, &pki.path("root.pem"), pins, backend.address());
+    let gateway = gateway(&workspace, &pki.path("root.pem"), pins, backend.address());
     let allowed = pki.agent("allowed", P384, "root", &["-sha384"]);
-    assert!(echoed(&world, &gateway, &allowed).0);
+    assert!(echoed(&workspace, &gateway, &allowed).0);
     // The same root with another hash.
     let other_hash = pki.agent("other-hash", P384, "root", &["-sha256"]);
-    let client = world.client().credentials(&other_hash);
+    let client = workspace.client().credentials(&other_hash);
     let words = "is signed with ecdsa-with-SHA256";
     assert_refused(&gateway, &client.refused(gateway.address()), WEAK, 1, words);
     // A key that could only prove itself by a signature that is not asked for: the client stays silent about it.
     let other_proof = pki.agent("other-proof", P256, "root", &["-sha384"]);
-    let (_, said) = echoed(&world, &gateway, &other_proof);
+    let (_, said) = echoed(&workspace, &gateway, &other_proof);
     assert!(said.contains("alert certificate required"), "{said}");
     // It would be of no use to it either.
     let output = Command::new(program("portcullis"))
         .args(["check", "--config"])
-        .arg(world.folder().join("portcullis.toml"))
+        .arg(workspace.folder().join("portcullis.toml"))
         .arg("--certificate")
         .arg(&other_proof.certificate)
         .output()
@@ -326,43 +330,43 @@ fn pinned_signatures_bind_certificates_and_the_proof_of_possession() {
 
 #[test]
 fn p521_is_for_the_provider_that_has_it() {
-    let world = World::new();
-    let pki = Openssl::new(&world, P521);
+    let workspace = Workspace::new();
+    let pki = Openssl::new(&workspace, P521);
     let backend = Backend::start(Behaviour::Echo);
     let agent = pki.agent("agent", P521, "root", &["-sha512"]);
     let root = pki.path("root.pem");
-    let refused = world
+    let refused = workspace
         .setup()
         .client_ca(&root)
         .route("edge", "", &[backend.address()], "");
     let said = refused.refused();
     assert!(said.contains("the key of CN=Root is ECDSA-P521"), "{said}");
     let provider = "provider = \"aws-lc-rs\"";
-    let gateway = gateway(&world, &root, provider, backend.address());
-    assert!(echoed(&world, &gateway, &agent).0);
+    let gateway = gateway(&workspace, &root, provider, backend.address());
+    assert!(echoed(&workspace, &gateway, &agent).0);
 }
 
 #[test]
 fn a_chain_longer_than_allowed_is_refused() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let root = world.agents.certificate();
-    let gateway = gateway(&world, &root, "max_chain_depth = 2", backend.address());
-    let second = world.agents.subordinate("second", "Second");
+    let root = workspace.agents.certificate();
+    let gateway = gateway(&workspace, &root, "max_chain_depth = 2", backend.address());
+    let second = workspace.agents.subordinate("second", "Second");
     let third = second.subordinate("third", "Third");
     let request = || Request::client("spiffe://example.test/agent/deep");
     let (two, three) = (
         second.issue("two", request()),
         third.issue("three", request()),
     );
-    let mut client = world
+    let mut client = workspace
         .client()
         .credentials(&two)
         .connect(gateway.address())
         .unwrap();
     client.send(b"hello").unwrap();
     assert_eq!(client.receive(5).unwrap(), b"hello");
-    let failure = world
+    let failure = workspace
         .client()
         .credentials(&three)
         .refused(gateway.address());
@@ -372,26 +376,26 @@ fn a_chain_longer_than_allowed_is_refused() {
 
 #[test]
 fn an_expired_intermediate_is_refused_however_good_the_certificate_below_it() {
-    let world = World::new();
-    let pki = Openssl::new(&world, P256);
+    let workspace = Workspace::new();
+    let pki = Openssl::new(&workspace, P256);
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = gateway(&world, &pki.path("root.pem"), "", backend.address());
+    let gateway = gateway(&workspace, &pki.path("root.pem"), "", backend.address());
     pki.intermediate("past", P256, "-1");
     pki.intermediate("present", P256, "3");
     let expected = ("expired", AlertDescription::CertificateExpired);
     let agent = pki.agent("below-past", P256, "past", &[]);
-    let failure = world
+    let failure = workspace
         .client()
         .credentials(&agent)
         .refused(gateway.address());
     assert_refused(&gateway, &failure, expected, 1, "expired");
     let agent = pki.agent("below-present", P256, "present", &[]);
-    assert!(echoed(&world, &gateway, &agent).0);
+    assert!(echoed(&workspace, &gateway, &agent).0);
 }
 
 #[test]
 fn names_that_mean_nothing_refuse_the_start() {
-    let world = World::new();
+    let workspace = Workspace::new();
     for (tls, expected) in [
         ("client_keys = [\"RSA-1024\"]", "must be one of ECDSA-P256"),
         ("client_keys = []", "must name at least one"),
@@ -406,8 +410,10 @@ fn names_that_mean_nothing_refuse_the_start() {
         ("max_chain_depth = 0", "must be 1 to 7"),
     ] {
         let tables = format!("[tls]\n{tls}\n");
-        let setup = world.setup().tables(&tables);
-        let said = setup.route("edge", "", &[world.host.at(9)], "").refused();
+        let setup = workspace.setup().tables(&tables);
+        let said = setup
+            .route("edge", "", &[workspace.host.at(9)], "")
+            .refused();
         assert!(said.contains(expected), "{tls}: {said}");
     }
 }
@@ -429,13 +435,13 @@ fn a_ticket_from_before_a_stricter_policy_is_worth_nothing() {
         ),
     ];
     for (stricter, words) in table {
-        let world = World::new();
+        let workspace = Workspace::new();
         let backend = Backend::start(Behaviour::Echo);
-        let branch = world.agents.subordinate("branch", "Branch");
+        let branch = workspace.agents.subordinate("branch", "Branch");
         let agent = branch.issue("agent", Request::client("spiffe://example.test/agent/1"));
-        let root = world.agents.certificate();
-        let mut gateway = gateway(&world, &root, "", backend.address());
-        let client = world.client().credentials(&agent).remembering();
+        let root = workspace.agents.certificate();
+        let mut gateway = gateway(&workspace, &root, "", backend.address());
+        let client = workspace.client().credentials(&agent).remembering();
         let visit = || {
             let mut client = client.connect(gateway.address()).unwrap();
             client.send(b"hello").unwrap();
@@ -447,7 +453,7 @@ fn a_ticket_from_before_a_stricter_policy_is_worth_nothing() {
         };
         assert_eq!(visit(), Some(HandshakeKind::Full));
         assert_eq!(visit(), Some(HandshakeKind::Resumed));
-        let file = world.folder().join("portcullis.toml");
+        let file = workspace.folder().join("portcullis.toml");
         let text = fs::read_to_string(&file).unwrap();
         let text = text.replace("[tls]", &format!("[tls]\n{stricter}"));
         fs::write(&file, text).unwrap();
@@ -462,10 +468,10 @@ fn a_ticket_from_before_a_stricter_policy_is_worth_nothing() {
 
 #[test]
 fn a_key_that_may_not_sign_is_refused_for_its_usage_and_so_is_an_authority_that_may_not_issue() {
-    let world = World::new();
-    let pki = Openssl::new(&world, P256);
+    let workspace = Workspace::new();
+    let pki = Openssl::new(&workspace, P256);
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = gateway(&world, &pki.path("root.pem"), "", backend.address());
+    let gateway = gateway(&workspace, &pki.path("root.pem"), "", backend.address());
     let extensions = "subjectAltName=URI:spiffe://example.test/agent/openssl\n\
                       extendedKeyUsage=clientAuth\nkeyUsage=critical,keyAgreement\n";
     pki.sign("silent", P256, "root", extensions, &["-days", "3"]);
@@ -473,7 +479,7 @@ fn a_key_that_may_not_sign_is_refused_for_its_usage_and_so_is_an_authority_that_
         certificate: pki.path("silent.pem"),
         key: pki.path("silent.key"),
     };
-    world
+    workspace
         .client()
         .credentials(&silent)
         .refused(gateway.address());
@@ -482,7 +488,7 @@ fn a_key_that_may_not_sign_is_refused_for_its_usage_and_so_is_an_authority_that_
     let authority = "basicConstraints=critical,CA:true\nkeyUsage=critical,digitalSignature\n";
     pki.sign("no-issuer", P256, "root", authority, &["-days", "3"]);
     let below = pki.agent("below", P256, "no-issuer", &[]);
-    world
+    workspace
         .client()
         .credentials(&below)
         .refused(gateway.address());
@@ -493,13 +499,13 @@ fn a_key_that_may_not_sign_is_refused_for_its_usage_and_so_is_an_authority_that_
 #[test]
 fn an_intermediate_that_ends_before_the_certificate_below_it_ends_that_too() {
     const DAY: f64 = 24.0 * 60.0 * 60.0;
-    let world = World::new();
-    let pki = Openssl::new(&world, P256);
+    let workspace = Workspace::new();
+    let pki = Openssl::new(&workspace, P256);
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = gateway(&world, &pki.path("root.pem"), "", backend.address());
+    let gateway = gateway(&workspace, &pki.path("root.pem"), "", backend.address());
     pki.intermediate("branch", P256, "1");
     let agent = pki.agent("below", P256, "branch", &[]);
-    let client = world.client().credentials(&agent);
+    let client = workspace.client().credentials(&agent);
     let _client = client.connect(gateway.address()).unwrap();
     let first = "portcullis_clients_first_not_after_timestamp_seconds";
     let ends = eventually("clients are counted", || {

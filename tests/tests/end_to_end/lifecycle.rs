@@ -10,21 +10,21 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tests::{
-    Backend, Behaviour, Client, Closing, Ending, Gateway, RevocationList, World, eventually,
+    Backend, Behaviour, Client, Closing, Ending, Gateway, RevocationList, Workspace, eventually,
     program,
 };
 
-fn connected(world: &World, gateway: &Gateway) -> Client {
-    let mut client = world.client().connect(gateway.address()).unwrap();
+fn connected(workspace: &Workspace, gateway: &Gateway) -> Client {
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     client.send(b"ping").unwrap();
     assert_eq!(client.receive(4).unwrap(), b"ping");
     client
 }
 
 /// A client that waits for an answer: it comes when the client has finished.
-fn waiting(world: &World, gateway: &Gateway, backend: &Backend) -> Client {
+fn waiting(workspace: &Workspace, gateway: &Gateway, backend: &Backend) -> Client {
     let before = backend.received_bytes();
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     client.send(b"call").unwrap();
     eventually("the call is at the backend", || {
         (backend.received_bytes() == before + 4).then_some(())
@@ -34,14 +34,14 @@ fn waiting(world: &World, gateway: &Gateway, backend: &Backend) -> Client {
 
 #[test]
 fn sigterm_lets_calls_finish_and_takes_no_new_connections() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::EchoAfterEnd);
-    let mut gateway = world
+    let mut gateway = workspace
         .setup()
         .top("drain_timeout = \"30s\"")
         .route("edge", "", &[backend.address()], "")
         .start();
-    let mut client = waiting(&world, &gateway, &backend);
+    let mut client = waiting(&workspace, &gateway, &backend);
     gateway.terminate();
     eventually("the listener is gone", || {
         std::net::TcpStream::connect(gateway.address()).err()
@@ -59,16 +59,16 @@ fn sigterm_lets_calls_finish_and_takes_no_new_connections() {
 
 #[test]
 fn a_drain_is_over_when_every_connection_has_had_its_quiet_moment() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     // Beyond the test's patience.
-    let mut gateway = world
+    let mut gateway = workspace
         .setup()
         .top("drain_timeout = \"10m\"")
         .tables("[workers]\ncount = 2")
         .route("edge", "", &[backend.address()], "")
         .start();
-    let clients = [(); 4].map(|()| connected(&world, &gateway));
+    let clients = [(); 4].map(|()| connected(&workspace, &gateway));
     gateway.terminate();
     let status = gateway.wait();
     assert!(status.success(), "{status}");
@@ -81,16 +81,16 @@ fn a_drain_is_over_when_every_connection_has_had_its_quiet_moment() {
 
 #[test]
 fn whoever_is_cut_off_at_the_drains_deadline_is_told_of_in_one_line() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::EchoAfterEnd);
-    let mut gateway = world
+    let mut gateway = workspace
         .setup()
         .top("drain_timeout = \"1s\"")
         .tables("[workers]\ncount = 2")
         .route("edge", "", &[backend.address()], "")
         .start();
     let _clients: Vec<_> = (0..8)
-        .map(|_| waiting(&world, &gateway, &backend))
+        .map(|_| waiting(&workspace, &gateway, &backend))
         .collect();
     gateway.terminate();
     assert!(gateway.wait().success());
@@ -105,14 +105,14 @@ fn whoever_is_cut_off_at_the_drains_deadline_is_told_of_in_one_line() {
 
 #[test]
 fn a_connection_that_does_not_finish_is_cut_at_the_deadline() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::EchoAfterEnd);
-    let mut gateway = world
+    let mut gateway = workspace
         .setup()
         .top("drain_timeout = \"1s\"")
         .route("edge", "", &[backend.address()], "")
         .start();
-    let mut client = waiting(&world, &gateway, &backend);
+    let mut client = waiting(&workspace, &gateway, &backend);
     gateway.terminate();
     let status = gateway.wait();
     assert!(status.success(), "{status}");
@@ -127,17 +127,17 @@ fn a_connection_that_does_not_finish_is_cut_at_the_deadline() {
 
 #[test]
 fn handshakes_that_stand_still_hold_up_no_drain() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     // Both beyond the test's patience.
     let limits = "max_handshakes = 1\nhandshake_timeout = \"60s\"";
-    let mut gateway = world
+    let mut gateway = workspace
         .setup()
         .top("drain_timeout = \"1s\"")
         .tables("[workers]\ncount = 1")
         .route("edge", limits, &[backend.address()], "")
         .start();
-    let mut client = connected(&world, &gateway);
+    let mut client = connected(&workspace, &gateway);
     let stalled: Vec<_> = (0..3)
         .map(|_| {
             let mut socket = std::net::TcpStream::connect(gateway.address()).unwrap();
@@ -156,14 +156,14 @@ fn handshakes_that_stand_still_hold_up_no_drain() {
 
 #[test]
 fn a_second_sigterm_ends_at_once() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::EchoAfterEnd);
-    let mut gateway = world
+    let mut gateway = workspace
         .setup()
         .top("drain_timeout = \"10m\"")
         .route("edge", "quiet_timeout = \"10m\"", &[backend.address()], "")
         .start();
-    let _client = waiting(&world, &gateway, &backend);
+    let _client = waiting(&workspace, &gateway, &backend);
     gateway.terminate();
     eventually("the drain has begun", || {
         std::net::TcpStream::connect(gateway.address()).err()
@@ -176,9 +176,9 @@ fn a_second_sigterm_ends_at_once() {
 
 #[test]
 fn ctrl_c_drains_as_well() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world.gateway(backend.address());
+    let mut gateway = workspace.gateway(backend.address());
     gateway.process().signal(Signal::INT);
     let status = gateway.wait();
     assert!(status.success(), "{status}");
@@ -186,10 +186,10 @@ fn ctrl_c_drains_as_well() {
 
 #[test]
 fn a_killed_gateway_leaves_no_clean_end_at_either_side() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world.gateway(backend.address());
-    let mut client = connected(&world, &gateway);
+    let mut gateway = workspace.gateway(backend.address());
+    let mut client = connected(&workspace, &gateway);
     gateway.process().kill();
     assert_eq!(backend.only_connection().ending, Some(Ending::Reset));
     assert_ne!(client.receive_to_end().1, Closing::CloseNotify);
@@ -197,10 +197,10 @@ fn a_killed_gateway_leaves_no_clean_end_at_either_side() {
 
 #[test]
 fn a_second_gateway_may_take_over_the_port_before_the_first_one_goes() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut first = world.gateway(backend.address());
-    let second = world
+    let mut first = workspace.gateway(backend.address());
+    let second = workspace
         .setup()
         .takes_over()
         .route("edge", "", &[backend.address()], "")
@@ -208,15 +208,15 @@ fn a_second_gateway_may_take_over_the_port_before_the_first_one_goes() {
     assert_eq!(first.address(), second.address());
     first.terminate();
     assert!(first.wait().success());
-    connected(&world, &second);
+    connected(&workspace, &second);
     second.wait_for("portcullis_handshakes_total", &[("listener", "edge")], 1);
 }
 
 #[test]
 fn two_workers_share_the_port_and_the_work() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world
+    let mut gateway = workspace
         .setup()
         .tables("[workers]\ncount = 2")
         .route("edge", "", &[backend.address()], "")
@@ -225,7 +225,7 @@ fn two_workers_share_the_port_and_the_work() {
         listening_sockets(gateway.process().id(), gateway.address().port()),
         2
     );
-    let mut clients: Vec<Client> = (0..32).map(|_| connected(&world, &gateway)).collect();
+    let mut clients: Vec<Client> = (0..32).map(|_| connected(&workspace, &gateway)).collect();
     for client in &mut clients {
         client.send(b"again").unwrap();
         assert_eq!(client.receive(5).unwrap(), b"again");
@@ -256,14 +256,14 @@ fn listening_sockets(process: u32, port: u16) -> usize {
 
 #[test]
 fn health_and_metrics_are_there_and_other_paths_are_not() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
+    let gateway = workspace.gateway(backend.address());
     for path in ["/livez", "/readyz", "/metrics"] {
         assert_eq!(gateway.admin(path).unwrap().0, 200, "{path}");
     }
     assert_eq!(gateway.admin("/debug").unwrap().0, 404);
-    let mut client = connected(&world, &gateway);
+    let mut client = connected(&workspace, &gateway);
     let metrics = gateway.metrics();
     let edge = ("listener", "edge");
     assert_eq!(
@@ -271,7 +271,7 @@ fn health_and_metrics_are_there_and_other_paths_are_not() {
         1
     );
     assert_eq!(metrics.count("portcullis_connections_open", &[edge]), 1);
-    let certificate = world.server.certificate.to_str().unwrap();
+    let certificate = workspace.server.certificate.to_str().unwrap();
     assert!(metrics.has(
         "portcullis_certificate_not_after_timestamp_seconds",
         &[("file", certificate)]
@@ -283,10 +283,10 @@ fn health_and_metrics_are_there_and_other_paths_are_not() {
 
 #[test]
 fn every_metric_and_every_reason_is_in_the_reference_and_the_other_way_round() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     // Everything that makes a reason possible: lists, protocols, an age, TLS on the other side.
-    let lists = [&world.agents, &world.gateways].map(|authority| {
+    let lists = [&workspace.agents, &workspace.gateways].map(|authority| {
         let list = authority.revoke("list", &RevocationList::of(&[]));
         format!("{list:?}")
     });
@@ -296,12 +296,12 @@ fn every_metric_and_every_reason_is_in_the_reference_and_the_other_way_round() {
     );
     let servers = format!(
         "tls = {{ ca = [{:?}], crl = [{}], certificate = {:?}, key = {:?}, server_name = \"backend.test\" }}",
-        world.gateways.certificate(),
+        workspace.gateways.certificate(),
         lists[1],
-        world.agent.certificate,
-        world.agent.key
+        workspace.agent.certificate,
+        workspace.agent.key
     );
-    let setup = world.setup();
+    let setup = workspace.setup();
     let gateway = setup
         .route("edge", &listener, &[backend.address()], &servers)
         .start();
@@ -337,18 +337,18 @@ fn every_metric_and_every_reason_is_in_the_reference_and_the_other_way_round() {
 
 #[test]
 fn a_listener_that_cannot_be_opened_ends_the_start() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
+    let gateway = workspace.gateway(backend.address());
     // Somebody else's socket on the second gateway's port, without SO_REUSEPORT.
-    let taken = world.host.free();
+    let taken = workspace.host.free();
     let _holder = std::net::TcpListener::bind(taken).unwrap();
-    let text = fs::read_to_string(world.folder().join("portcullis.toml")).unwrap();
+    let text = fs::read_to_string(workspace.folder().join("portcullis.toml")).unwrap();
     let text = text
         .replace(&gateway.address().to_string(), &taken.to_string())
         .replace("admin.sock", "second.sock")
-        .replace(world.name(), &format!("{}-2", world.name()));
-    let file = world.folder().join("second.toml");
+        .replace(workspace.name(), &format!("{}-2", workspace.name()));
+    let file = workspace.folder().join("second.toml");
     fs::write(&file, text).unwrap();
     let output = Command::new(program("portcullis"))
         .args(["run", "--config"])
@@ -362,15 +362,15 @@ fn a_listener_that_cannot_be_opened_ends_the_start() {
 
 #[test]
 fn the_backend_may_come_later() {
-    let world = World::new();
-    let address = world.host.free();
-    let gateway = world.gateway(address);
+    let workspace = Workspace::new();
+    let address = workspace.host.free();
+    let gateway = workspace.gateway(address);
     // Not a health check: the gateway is ready, and the first clients are let go.
-    let mut early = world.client().connect(gateway.address()).unwrap();
+    let mut early = workspace.client().connect(gateway.address()).unwrap();
     assert_ne!(early.receive_to_end().1, Closing::CloseNotify);
     let _backend = Backend::start_at(address, Behaviour::Echo);
     eventually("a client gets through", || {
-        let mut client = world.client().connect(gateway.address()).ok()?;
+        let mut client = workspace.client().connect(gateway.address()).ok()?;
         client
             .socket()
             .set_read_timeout(Some(Duration::from_secs(5)))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Signal;
-use tests::{Backend, Behaviour, Client, Credentials, Gateway, World, program};
+use tests::{Backend, Behaviour, Client, Credentials, Gateway, Workspace, program};
 
 /// An authority in a folder of the test.
 struct Pki(PathBuf);
@@ -59,8 +59,13 @@ fn reload(gateway: &mut Gateway, count: usize) {
 }
 
 /// Connects to the gateway under `roots`, and has something sent back.
-fn enter(world: &World, gateway: &Gateway, roots: &Path, credentials: &Credentials) -> Client {
-    let client = world.client().roots(roots.to_owned());
+fn enter(
+    workspace: &Workspace,
+    gateway: &Gateway,
+    roots: &Path,
+    credentials: &Credentials,
+) -> Client {
+    let client = workspace.client().roots(roots.to_owned());
     let mut client = client
         .credentials(credentials)
         .connect(gateway.address())
@@ -72,8 +77,8 @@ fn enter(world: &World, gateway: &Gateway, roots: &Path, credentials: &Credentia
 
 #[test]
 fn a_certificate_lives_from_its_issue_to_its_revocation_by_pki_alone() {
-    let world = World::new();
-    let pki = Pki(world.folder().join("pki"));
+    let workspace = Workspace::new();
+    let pki = Pki(workspace.folder().join("pki"));
     pki.run("init --name Rehearsal");
     pki.run("issue ca edge");
     pki.run("issue gateway gateway --dns gateway.test --dns localhost");
@@ -84,44 +89,44 @@ fn a_certificate_lives_from_its_issue_to_its_revocation_by_pki_alone() {
     // The gateway's own certificate comes from the same authority, and is renewed under it as well.
     let backend = Backend::start(Behaviour::Echo);
     let lists = [pki.file("ca.crl.pem"), pki.file("edge.crl.pem")];
-    let both = world.folder().join("both.pem");
+    let both = workspace.folder().join("both.pem");
     let read = |name: &str| fs::read_to_string(pki.file(name)).unwrap();
     fs::write(&both, read("ca.pem") + &read("edge.pem")).unwrap();
     let keys = format!("crl = {lists:?}");
-    let setup = world.setup().client_ca(&both);
+    let setup = workspace.setup().client_ca(&both);
     let setup = setup.route("edge", &keys, &[backend.address()], "");
     let text = setup.text();
     let mut gateway = setup.start();
     let own = |name: &str| format!("{:?}", pki.file(&format!("gateway.{name}")));
     let text = text
-        .replace(&format!("{:?}", world.server.certificate), &own("pem"))
-        .replace(&format!("{:?}", world.server.key), &own("key"));
-    fs::write(world.folder().join("portcullis.toml"), text).unwrap();
+        .replace(&format!("{:?}", workspace.server.certificate), &own("pem"))
+        .replace(&format!("{:?}", workspace.server.key), &own("key"));
+    fs::write(workspace.folder().join("portcullis.toml"), text).unwrap();
     reload(&mut gateway, 1);
 
     // Issued here, and signed for a key that never left its place.
-    let (key, asked) = request(world.folder(), "far");
+    let (key, asked) = request(workspace.folder(), "far");
     pki.run(&format!("sign {} --profile agent", asked.display()));
     let issued = pki.credentials("own", &pki.file("own.key"));
     let signed = pki.credentials("far", &key);
-    let mut with_issued = enter(&world, &gateway, &roots, &issued);
-    let mut with_signed = enter(&world, &gateway, &roots, &signed);
+    let mut with_issued = enter(&workspace, &gateway, &roots, &issued);
+    let mut with_signed = enter(&workspace, &gateway, &roots, &signed);
 
     // Renewed, all of them: nobody who is in notices, the new get in, and the old still do.
-    let before = world.folder().join("own-before");
+    let before = workspace.folder().join("own-before");
     fs::copy(pki.file("own.key"), &before).unwrap();
     let said = pki.run("renew own");
     let kept = said.rsplit_once("pki revoke ").unwrap().1;
     let kept = kept.trim_end().trim_end_matches('`').to_owned();
-    let (new_key, new_request) = request(&world.folder().join("pki"), "new-far");
+    let (new_key, new_request) = request(&workspace.folder().join("pki"), "new-far");
     pki.run(&format!("renew far --request {}", new_request.display()));
     pki.run("renew gateway");
     reload(&mut gateway, 2);
     let old = pki.credentials(&kept, &before);
     let renewed = pki.credentials("far", &new_key);
-    let mut with_old = enter(&world, &gateway, &roots, &old);
-    let mut with_new = enter(&world, &gateway, &roots, &issued);
-    enter(&world, &gateway, &roots, &renewed);
+    let mut with_old = enter(&workspace, &gateway, &roots, &old);
+    let mut with_new = enter(&workspace, &gateway, &roots, &issued);
+    enter(&workspace, &gateway, &roots, &renewed);
     for client in [&mut with_issued, &mut with_signed] {
         client.send(b"ping").unwrap();
         assert_eq!(client.receive(4).unwrap(), b"ping");
@@ -135,11 +140,11 @@ fn a_certificate_lives_from_its_issue_to_its_revocation_by_pki_alone() {
     with_issued.receive_to_end();
     let labels = [("listener", "edge"), ("reason", "revoked")];
     gateway.wait_for("portcullis_connections_ended_total", &labels, 2);
-    let client = world.client().roots(roots.clone());
+    let client = workspace.client().roots(roots.clone());
     client.credentials(&old).refused(gateway.address());
     gateway.wait_for("portcullis_handshake_failures_total", &labels, 1);
     with_new.send(b"ping").unwrap();
     assert_eq!(with_new.receive(4).unwrap(), b"ping");
-    enter(&world, &gateway, &roots, &issued);
-    enter(&world, &gateway, &roots, &renewed);
+    enter(&workspace, &gateway, &roots, &issued);
+    enter(&workspace, &gateway, &roots, &renewed);
 }

@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tests::{
     Backend, Behaviour, Client, Closing, Credentials, DATA, Gateway, Request, TlsFailure, Wire,
-    World, eventually,
+    Workspace, eventually,
 };
 
 const FAILURES: &str = "portcullis_handshake_failures_total";
 const OVER_LIMIT: &[(&str, &str)] = &[("reason", "over_limit")];
 
 /// A gateway whose rule sets these limits.
-fn gateway(world: &World, limits: &str, listener: &str, backend: SocketAddr) -> Gateway {
+fn gateway(workspace: &Workspace, limits: &str, listener: &str, backend: SocketAddr) -> Gateway {
     let rule = format!("[[identity]]\nmatch = {{ uri = \"spiffe://example.test/*\" }}\n{limits}\n");
-    world
+    workspace
         .setup()
         .identities(&rule)
         .tables("[workers]\ncount = 2")
@@ -27,8 +27,12 @@ fn gateway(world: &World, limits: &str, listener: &str, backend: SocketAddr) -> 
 }
 
 /// Connects and has a word echoed; or is refused without one.
-fn attempt(world: &World, gateway: &Gateway, agent: &Credentials) -> Result<Client, TlsFailure> {
-    let client = world.client().credentials(agent);
+fn attempt(
+    workspace: &Workspace,
+    gateway: &Gateway,
+    agent: &Credentials,
+) -> Result<Client, TlsFailure> {
+    let client = workspace.client().credentials(agent);
     let mut client = client.connect(gateway.address())?;
     // The reset may come first.
     let sent = client.send(b"hello").map_err(|_| Closing::Reset);
@@ -50,31 +54,31 @@ fn assert_reset(outcome: Result<Client, TlsFailure>) {
 
 #[test]
 fn one_connection_too_many_of_an_identity_is_refused_over_all_workers_and_a_reload() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = gateway(&world, "max_connections = 2", "", backend.address());
+    let mut gateway = gateway(&workspace, "max_connections = 2", "", backend.address());
     // The same identity in another certificate counts as the same.
     let renewed = Request::client("spiffe://example.test/agent/agent-1");
-    let renewed = world.agents.issue("renewed", renewed);
+    let renewed = workspace.agents.issue("renewed", renewed);
     let other = Request::client("spiffe://example.test/agent/agent-2");
-    let other = world.agents.issue("other", other);
+    let other = workspace.agents.issue("other", other);
 
-    let first = attempt(&world, &gateway, &world.agent).unwrap();
-    let second = attempt(&world, &gateway, &renewed).unwrap();
+    let first = attempt(&workspace, &gateway, &workspace.agent).unwrap();
+    let second = attempt(&workspace, &gateway, &renewed).unwrap();
     for refused in 1..=6 {
-        assert_reset(attempt(&world, &gateway, &world.agent));
+        assert_reset(attempt(&workspace, &gateway, &workspace.agent));
         gateway.wait_for(FAILURES, OVER_LIMIT, refused);
     }
-    let others = [(); 2].map(|()| attempt(&world, &gateway, &other).unwrap());
+    let others = [(); 2].map(|()| attempt(&workspace, &gateway, &other).unwrap());
     let established = gateway.metrics().count("portcullis_handshakes_total", &[]);
     assert_eq!(established, 4, "the refused are not established");
     gateway.process().signal(Signal::HUP);
     gateway.wait_for_reloads(1);
-    assert_reset(attempt(&world, &gateway, &world.agent));
+    assert_reset(attempt(&workspace, &gateway, &workspace.agent));
 
     drop(first);
     eventually("the place is given back", || {
-        attempt(&world, &gateway, &world.agent).ok()
+        attempt(&workspace, &gateway, &workspace.agent).ok()
     });
     drop((second, others));
     assert!(
@@ -86,13 +90,18 @@ fn one_connection_too_many_of_an_identity_is_refused_over_all_workers_and_a_relo
 
 #[test]
 fn handshakes_of_an_identity_beyond_its_rate_are_refused_and_those_of_others_are_not() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = gateway(&world, "handshakes_per_second = 3", "", backend.address());
+    let gateway = gateway(
+        &workspace,
+        "handshakes_per_second = 3",
+        "",
+        backend.address(),
+    );
     let started = Instant::now();
     let mut admitted = 0;
     for number in 0..12 {
-        let came_in = attempt(&world, &gateway, &world.agent).is_ok();
+        let came_in = attempt(&workspace, &gateway, &workspace.agent).is_ok();
         admitted += u64::from(came_in);
         assert!(
             came_in || number >= 3,
@@ -107,31 +116,34 @@ fn handshakes_of_an_identity_beyond_its_rate_are_refused_and_those_of_others_are
     assert!(admitted < 12, "nobody was refused");
     gateway.wait_for(FAILURES, OVER_LIMIT, 12 - admitted);
     let other = Request::client("spiffe://example.test/agent/agent-2");
-    let other = world.agents.issue("other", other);
-    attempt(&world, &gateway, &other).unwrap();
+    let other = workspace.agents.issue("other", other);
+    attempt(&workspace, &gateway, &other).unwrap();
     eventually("the rate gives the next one", || {
-        attempt(&world, &gateway, &world.agent).ok()
+        attempt(&workspace, &gateway, &workspace.agent).ok()
     });
 }
 
 #[test]
 fn a_copied_certificate_uses_up_nothing_of_its_owners_limits() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let limits = "handshakes_per_second = 1\nmax_connections = 1";
-    let gateway = gateway(&world, limits, "", backend.address());
-    let thief = world.client().credentials(&world.agent).without_its_key();
+    let gateway = gateway(&workspace, limits, "", backend.address());
+    let thief = workspace
+        .client()
+        .credentials(&workspace.agent)
+        .without_its_key();
     for count in 1..=8 {
         thief.refused(gateway.address());
         gateway.wait_for(FAILURES, &[("reason", "bad_signature")], count);
     }
-    assert!(attempt(&world, &gateway, &world.agent).is_ok());
+    assert!(attempt(&workspace, &gateway, &workspace.agent).is_ok());
     assert_eq!(gateway.metrics().count(FAILURES, OVER_LIMIT), 0);
 }
 
 /// Sends bytes to an echo and receives them all; the time it took.
-fn echo(world: &World, gateway: &Gateway, agent: &Credentials, bytes: usize) -> Duration {
-    let client = world.client().credentials(agent);
+fn echo(workspace: &Workspace, gateway: &Gateway, agent: &Credentials, bytes: usize) -> Duration {
+    let client = workspace.client().credentials(agent);
     let mut client = client.connect(gateway.address()).unwrap();
     let sent: Vec<u8> = (0..bytes).map(|index| (index % 251) as u8).collect();
     let started = Instant::now();
@@ -144,23 +156,23 @@ fn echo(world: &World, gateway: &Gateway, agent: &Credentials, bytes: usize) -> 
 #[test]
 fn bytes_beyond_the_rate_of_an_identity_wait_and_are_not_lost_and_others_are_not_slowed() {
     const KIB: usize = 1024;
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     // Pauses are longer than the idle timeout.
     let listener = "idle_timeout = \"1s\"";
     let limits = "bytes_per_second = \"32KiB\"";
-    let gateway = gateway(&world, limits, listener, backend.address());
+    let gateway = gateway(&workspace, limits, listener, backend.address());
     let other = Request::client("spiffe://example.test/agent/agent-2");
-    let other = world.agents.issue("other", other);
+    let other = workspace.agents.issue("other", other);
     let started = Instant::now();
     let elapsed = thread::scope(|scope| {
         // Two connections of one identity, one after the other, share its rate.
         let slow = scope.spawn(|| {
-            echo(&world, &gateway, &world.agent, 128 * KIB);
-            echo(&world, &gateway, &world.agent, 96 * KIB);
+            echo(&workspace, &gateway, &workspace.agent, 128 * KIB);
+            echo(&workspace, &gateway, &workspace.agent, 96 * KIB);
             started.elapsed()
         });
-        let quick = echo(&world, &gateway, &other, 16 * KIB);
+        let quick = echo(&workspace, &gateway, &other, 16 * KIB);
         let slow = slow.join().unwrap();
         assert!(slow > quick, "{quick:?} {slow:?}");
         slow
@@ -178,14 +190,14 @@ const SLOWED: &str = "portcullis_identity_slowed_seconds_total";
 fn a_burst_passes_unhindered_and_an_identity_beyond_it_is_named_in_log_and_metrics() {
     const KIB: usize = 1024;
     const IDENTITY: (&str, &str) = ("identity", "spiffe://example.test/agent/agent-1");
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let limits = "bytes_per_second = \"64KiB\"\nbytes_burst = \"256KiB\"";
-    let gateway = gateway(&world, limits, "", backend.address());
-    echo(&world, &gateway, &world.agent, 128 * KIB);
+    let gateway = gateway(&workspace, limits, "", backend.address());
+    echo(&workspace, &gateway, &workspace.agent, 128 * KIB);
     assert!(!gateway.metrics().has(SLOWED, &[]), "it had a burst left");
     for _ in 0..2 {
-        echo(&world, &gateway, &world.agent, 256 * KIB);
+        echo(&workspace, &gateway, &workspace.agent, 256 * KIB);
     }
     assert!(gateway.metrics().sum(SLOWED, &[IDENTITY]) > 0.0);
     let log = gateway.log();
@@ -209,11 +221,11 @@ fn records_that_cost_more_than_their_data_count_for_more() {
         ("padding", |client| client.sent.record(DATA, b"x", 16_000)),
     ];
     for (what, make) in one_byte_each {
-        let world = World::new();
+        let workspace = Workspace::new();
         let backend = Backend::start(Behaviour::Sink);
         let limits = "bytes_per_second = \"64KiB\"";
-        let gateway = gateway(&world, limits, "", backend.address());
-        let mut client = Wire::connect(&world.client(), gateway.address());
+        let gateway = gateway(&workspace, limits, "", backend.address());
+        let mut client = Wire::connect(&workspace.client(), gateway.address());
         for _ in 0..100 {
             let records = make(&mut client);
             client.send(&records);
@@ -230,11 +242,11 @@ fn records_that_cost_more_than_their_data_count_for_more() {
 #[test]
 fn what_a_slowed_client_has_given_up_is_not_stored_up_before_what_it_sends_anew() {
     const BURST_BYTES: usize = 4 << 20;
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Sink);
     let limits = "bytes_per_second = \"16KiB\"\nbytes_burst = \"4MiB\"";
-    let gateway = gateway(&world, limits, "", backend.address());
-    let mut client = Wire::connect(&world.client(), gateway.address());
+    let gateway = gateway(&workspace, limits, "", backend.address());
+    let mut client = Wire::connect(&workspace.client(), gateway.address());
     let socket = client.socket().try_clone().unwrap();
     socket2::SockRef::from(&socket)
         .set_send_buffer_size(64 << 10)
@@ -258,13 +270,13 @@ fn what_a_slowed_client_has_given_up_is_not_stored_up_before_what_it_sends_anew(
 #[test]
 fn whoever_comes_back_for_every_few_bytes_is_no_faster_than_who_stays() {
     const KIB: usize = 1024;
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let limits = "bytes_per_second = \"32KiB\"";
-    let gateway = gateway(&world, limits, "", backend.address());
+    let gateway = gateway(&workspace, limits, "", backend.address());
     let started = Instant::now();
     for _ in 0..9 {
-        echo(&world, &gateway, &world.agent, 16 * KIB);
+        echo(&workspace, &gateway, &workspace.agent, 16 * KIB);
     }
     // The last one comes after 128 KiB, of which 32 may come at once: three seconds.
     let elapsed = started.elapsed();
@@ -274,12 +286,12 @@ fn whoever_comes_back_for_every_few_bytes_is_no_faster_than_who_stays() {
 #[test]
 fn a_client_that_is_gone_does_not_keep_its_place_for_as_long_as_it_would_be_paused() {
     const COUNT: u64 = 60;
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let limits = "bytes_per_second = \"16KiB\"";
-    let gateway = gateway(&world, limits, "", backend.address());
+    let gateway = gateway(&workspace, limits, "", backend.address());
     let clients: Vec<_> = (0..COUNT)
-        .map(|_| attempt(&world, &gateway, &world.agent).unwrap())
+        .map(|_| attempt(&workspace, &gateway, &workspace.agent).unwrap())
         .collect();
     // Each sends a second's worth and more, and all of them at once: a pause of two minutes.
     for mut client in clients {

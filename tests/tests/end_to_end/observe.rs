@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 use tests::{
-    Authority, Backend, Behaviour, Client, ClientBuilder, Gateway, Request, RevocationList, World,
-    eventually,
+    Authority, Backend, Behaviour, Client, ClientBuilder, Gateway, Request, RevocationList,
+    Workspace, eventually,
 };
 
 const OBSERVED: &str = "portcullis_observed_refusals_total";
@@ -35,18 +35,18 @@ fn talk(client: &mut Client) {
 }
 
 /// The configuration in force, changed to what shall come.
-fn write_next(world: &World, change: impl FnOnce(String) -> String) {
-    let folder = world.folder();
+fn write_next(workspace: &Workspace, change: impl FnOnce(String) -> String) {
+    let folder = workspace.folder();
     let text = fs::read_to_string(folder.join("portcullis.toml")).unwrap();
     let text = text.replace("observe = \"next.toml\"\n", "");
     fs::write(folder.join("next.toml"), change(text)).unwrap();
 }
 
 /// Writes the configuration in force and waits until it is.
-fn put_in_force(world: &World, gateway: &mut Gateway, text: &str) {
+fn put_in_force(workspace: &Workspace, gateway: &mut Gateway, text: &str) {
     let labels = [("result", "taken")];
     let before = gateway.metrics().count(RELOADS, &labels);
-    fs::write(world.folder().join("portcullis.toml"), text).unwrap();
+    fs::write(workspace.folder().join("portcullis.toml"), text).unwrap();
     gateway.process().signal(Signal::HUP);
     eventually("the reload is taken", || {
         (gateway.metrics().count(RELOADS, &labels) > before).then_some(())
@@ -54,10 +54,10 @@ fn put_in_force(world: &World, gateway: &mut Gateway, text: &str) {
 }
 
 /// Observes `next.toml` beside what is in force.
-fn observe(world: &World, gateway: &mut Gateway) {
-    let in_force = fs::read_to_string(world.folder().join("portcullis.toml")).unwrap();
+fn observe(workspace: &Workspace, gateway: &mut Gateway) {
+    let in_force = fs::read_to_string(workspace.folder().join("portcullis.toml")).unwrap();
     put_in_force(
-        world,
+        workspace,
         gateway,
         &format!("observe = \"next.toml\"\n{in_force}"),
     );
@@ -77,34 +77,34 @@ fn uri(name: &str) -> String {
     format!("spiffe://example.test/agent/{name}")
 }
 
-fn fleet(world: &World) -> Fleet {
-    let others = Authority::create(world.folder(), "others", "Other agents of the test");
-    let both = world.folder().join("both.pem");
+fn fleet(workspace: &Workspace) -> Fleet {
+    let others = Authority::create(workspace.folder(), "others", "Other agents of the test");
+    let both = workspace.folder().join("both.pem");
     let pem = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
-    fs::write(&both, pem(&world.agents) + &pem(&others)).unwrap();
+    fs::write(&both, pem(&workspace.agents) + &pem(&others)).unwrap();
     let issue =
         |authority: &Authority, name: &str| authority.issue(name, Request::client(&uri(name)));
-    let revoked = issue(&world.agents, "revoked");
+    let revoked = issue(&workspace.agents, "revoked");
     let list = RevocationList::of(&[&revoked.certificate]);
     let fleet = [
-        ("good-1", issue(&world.agents, "good-1")),
-        ("good-2", issue(&world.agents, "good-2")),
+        ("good-1", issue(&workspace.agents, "good-1")),
+        ("good-2", issue(&workspace.agents, "good-2")),
         ("revoked", revoked.clone()),
         ("other-ca", issue(&others, "other-ca")),
-        ("no-rule", issue(&world.agents, "no-rule")),
+        ("no-rule", issue(&workspace.agents, "no-rule")),
     ];
-    let clients = fleet.map(|(name, who)| (uri(name), world.client().credentials(&who)));
+    let clients = fleet.map(|(name, who)| (uri(name), workspace.client().credentials(&who)));
     Fleet {
         both,
         clients: clients.into(),
-        crl: world.agents.revoke("next", &list),
+        crl: workspace.agents.revoke("next", &list),
     }
 }
 
 /// What comes next: one CA less, a revocation list, and rules that forget somebody.
-fn next(world: &World, fleet: &Fleet, in_force: &str) -> String {
+fn next(workspace: &Workspace, fleet: &Fleet, in_force: &str) -> String {
     let Fleet { both, crl, .. } = fleet;
-    let agents = world.agents.certificate();
+    let agents = workspace.agents.certificate();
     let text = in_force.replace(
         &format!("client_ca = [{both:?}]"),
         &format!("client_ca = [{agents:?}]\ncrl = [{crl:?}]"),
@@ -120,17 +120,17 @@ fn next(world: &World, fleet: &Fleet, in_force: &str) -> String {
 
 #[test]
 fn an_observed_state_refuses_nobody_and_names_exactly_those_it_would_refuse() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let fleet = fleet(&world);
-    let setup = world.setup().client_ca(&fleet.both);
+    let fleet = fleet(&workspace);
+    let setup = workspace.setup().client_ca(&fleet.both);
     let mut gateway = setup.route("edge", "", &[backend.address()], "").start();
     let connect = |client: &ClientBuilder| client.connect(gateway.address()).unwrap();
     // Open before anything is observed: enforcing would close some of these.
     let mut open: Vec<_> = fleet.clients.iter().map(|(_, one)| connect(one)).collect();
     open.iter_mut().for_each(talk);
-    write_next(&world, |text| next(&world, &fleet, &text));
-    observe(&world, &mut gateway);
+    write_next(&workspace, |text| next(&workspace, &fleet, &text));
+    observe(&workspace, &mut gateway);
 
     let expected: BTreeSet<_> = [
         (uri("revoked"), "revoked".to_owned()),
@@ -155,8 +155,8 @@ fn an_observed_state_refuses_nobody_and_names_exactly_those_it_would_refuse() {
 
     // In force, it refuses exactly those.
     drop(open);
-    let next = fs::read_to_string(world.folder().join("next.toml")).unwrap();
-    put_in_force(&world, &mut gateway, &next);
+    let next = fs::read_to_string(workspace.folder().join("next.toml")).unwrap();
+    put_in_force(&workspace, &mut gateway, &next);
     for (uri, client) in &fleet.clients {
         if expected.iter().any(|(name, _)| name == uri) {
             client.refused(gateway.address());
@@ -173,13 +173,13 @@ fn an_observed_state_refuses_nobody_and_names_exactly_those_it_would_refuse() {
 
 #[test]
 fn a_client_that_resumes_is_judged_by_the_observed_state_too() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world.gateway(backend.address());
-    let client = world.client().remembering();
+    let mut gateway = workspace.gateway(backend.address());
+    let client = workspace.client().remembering();
     talk(&mut client.connect(gateway.address()).unwrap());
-    write_next(&world, |text| text.replace("/agent/*", "/nobody/*"));
-    observe(&world, &mut gateway);
+    write_next(&workspace, |text| text.replace("/agent/*", "/nobody/*"));
+    observe(&workspace, &mut gateway);
     let before = gateway.metrics().count(OBSERVED, &[]);
     let mut resumed = client.connect(gateway.address()).unwrap();
     talk(&mut resumed);
@@ -191,11 +191,11 @@ fn a_client_that_resumes_is_judged_by_the_observed_state_too() {
 
 #[test]
 fn a_broken_observed_state_refuses_the_reload_and_says_where_it_is_broken() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let setup = world.setup().top("observe = \"next.toml\"");
+    let setup = workspace.setup().top("observe = \"next.toml\"");
     fs::write(
-        world.folder().join("next.toml"),
+        workspace.folder().join("next.toml"),
         "drain_timeout = \"soon\"\n",
     )
     .unwrap();
@@ -206,13 +206,13 @@ fn a_broken_observed_state_refuses_the_reload_and_says_where_it_is_broken() {
 
 #[test]
 fn an_open_connection_that_another_tenant_would_close_is_foreseen() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world.gateway(backend.address());
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut gateway = workspace.gateway(backend.address());
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     talk(&mut client);
-    write_next(&world, |text| text.replace("\"team-a\"", "\"team-b\""));
-    observe(&world, &mut gateway);
+    write_next(&workspace, |text| text.replace("\"team-a\"", "\"team-b\""));
+    observe(&workspace, &mut gateway);
     let told = eventually("it is foreseen", || foreseen(&gateway).pop_first());
     assert_eq!(told.1, "not_authorized");
     talk(&mut client);

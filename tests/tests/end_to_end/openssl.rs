@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tests::{Backend, Behaviour, Client, Closing, Ending, Gateway, Request, World, eventually};
+use tests::{Backend, Behaviour, Client, Closing, Ending, Gateway, Request, Workspace, eventually};
 
 use crate::nginx::backend_tls;
 
@@ -33,18 +33,18 @@ fn bulk(seed: usize) -> Vec<u8> {
 }
 
 /// `s_client` with our good certificate.
-fn client(world: &World, gateway: &Gateway) -> Command {
+fn client(workspace: &Workspace, gateway: &Gateway) -> Command {
     let mut command = Command::new("openssl");
     command
         .args(["s_client", "-servername", "gateway.test", "-connect"])
         .arg(gateway.address().to_string())
         .arg("-verify_return_error")
         .arg("-CAfile")
-        .arg(world.gateways.certificate())
+        .arg(workspace.gateways.certificate())
         .arg("-cert")
-        .arg(&world.agent.certificate)
+        .arg(&workspace.agent.certificate)
         .arg("-key")
-        .arg(&world.agent.key);
+        .arg(&workspace.agent.key);
     command
 }
 
@@ -90,16 +90,16 @@ impl Drop for Talk {
 
 #[test]
 fn the_order_of_pinned_suites_counts_and_without_one_the_clients_order_does() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let pinned = [SUITES[1], SUITES[2], SUITES[0]];
     for (tables, chosen) in [
         (format!("[tls]\ncipher_suites = {pinned:?}\n"), pinned[0]),
         (String::new(), SUITES[2]),
     ] {
-        let setup = world.setup().tables(&tables);
+        let setup = workspace.setup().tables(&tables);
         let gateway = setup.route("edge", "", &[backend.address()], "").start();
-        let mut command = client(&world, &gateway);
+        let mut command = client(&workspace, &gateway);
         // The client would rather have the last one.
         let offered = [SUITES[2], SUITES[0], SUITES[1]].join(":");
         command.args(["-quiet", "-ciphersuites", &offered]);
@@ -112,12 +112,12 @@ fn the_order_of_pinned_suites_counts_and_without_one_the_clients_order_does() {
 
 #[test]
 fn every_byte_of_a_client_comes_back_whatever_its_records_look_like() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
+    let gateway = workspace.gateway(backend.address());
     for suite in SUITES {
         for records in RECORDS {
-            let mut command = client(&world, &gateway);
+            let mut command = client(&workspace, &gateway);
             command
                 .args(["-quiet", "-ciphersuites", suite])
                 .args(records);
@@ -136,10 +136,10 @@ fn every_byte_of_a_client_comes_back_whatever_its_records_look_like() {
 
 #[test]
 fn the_end_of_a_clients_input_is_a_clean_end_with_every_byte_before_it() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Sink);
-    let gateway = world.gateway(backend.address());
-    let mut command = client(&world, &gateway);
+    let gateway = workspace.gateway(backend.address());
+    let mut command = client(&workspace, &gateway);
     command.args(["-quiet", "-no_ign_eof", "-max_send_frag", "1000"]);
     let mut talk = Talk::start(&mut command);
     // Digits: some letters at the front of a read would be commands now.
@@ -157,10 +157,10 @@ fn the_end_of_a_clients_input_is_a_clean_end_with_every_byte_before_it() {
 
 #[test]
 fn a_client_hears_the_clean_end_of_a_backend_behind_every_byte() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Source(Arc::new(bulk(2))));
-    let gateway = world.gateway(backend.address());
-    let mut command = client(&world, &gateway);
+    let gateway = workspace.gateway(backend.address());
+    let mut command = client(&workspace, &gateway);
     let mut talk = Talk::start(command.arg("-quiet"));
     let mut received = Vec::new();
     let mut output = talk.child.stdout.take().unwrap();
@@ -173,7 +173,7 @@ fn a_client_hears_the_clean_end_of_a_backend_behind_every_byte() {
 
 /// `s_server` as the backend behind a gateway, for one connection, and a client that is connected to it.
 struct Behind {
-    _world: World,
+    _workspace: Workspace,
     _gateway: Gateway,
     server: Talk,
     client: Client,
@@ -181,12 +181,12 @@ struct Behind {
 
 impl Behind {
     fn start(arguments: &[&str]) -> Behind {
-        let world = World::new();
+        let workspace = Workspace::new();
         let request = Request::server("backend.test").dns("backend.test");
-        let certificate = world.gateways.issue("backend", request);
+        let certificate = workspace.gateways.issue("backend", request);
         let own = Request::client("spiffe://example.test/gateway/edge-1");
-        let own = world.agents.issue("own", own);
-        let listen = world.host.at(7000);
+        let own = workspace.agents.issue("own", own);
+        let listen = workspace.host.at(7000);
         let mut command = Command::new("openssl");
         command
             .args(["s_server", "-tls1_3", "-Verify", "1", "-naccept", "1"])
@@ -196,7 +196,7 @@ impl Behind {
             .arg("-key")
             .arg(&certificate.key)
             .arg("-CAfile")
-            .arg(world.agents.certificate())
+            .arg(workspace.agents.certificate())
             .args(arguments);
         let mut server = Talk::start(&mut command);
         // To connect and see would use up its one connection.
@@ -209,9 +209,9 @@ impl Behind {
             let socket = format!("{address:08X}:{:04X} 00000000:0000 0A", listen.port());
             sockets.contains(&socket).then_some(())
         });
-        let tls = backend_tls(&world.gateways.certificate(), &own);
-        let gateway = world.setup().route("edge", "", &[listen], &tls).start();
-        let mut client = world.client().connect(gateway.address()).unwrap();
+        let tls = backend_tls(&workspace.gateways.certificate(), &own);
+        let gateway = workspace.setup().route("edge", "", &[listen], &tls).start();
+        let mut client = workspace.client().connect(gateway.address()).unwrap();
         // What s_server is given before its handshake is over gets lost.
         client.send(b"first\n").unwrap();
         let output = server.child.stdout.as_mut().unwrap();
@@ -222,7 +222,7 @@ impl Behind {
             printed.extend(byte);
         }
         Behind {
-            _world: world,
+            _workspace: workspace,
             _gateway: gateway,
             server,
             client,

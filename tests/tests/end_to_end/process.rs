@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Signal;
-use tests::{Backend, Behaviour, Gateway, World, eventually, program};
+use tests::{Backend, Behaviour, Gateway, Workspace, eventually, program};
 
-fn serves(world: &World, gateway: &Gateway) {
-    let mut client = world.client().connect(gateway.address()).unwrap();
+fn serves(workspace: &Workspace, gateway: &Gateway) {
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     client.send(b"hello").unwrap();
     assert_eq!(client.receive(5).unwrap(), b"hello");
     client.finish();
@@ -18,17 +18,17 @@ fn serves(world: &World, gateway: &Gateway) {
 
 #[test]
 fn where_a_ring_can_be_made_and_nothing_sent_through_it_the_workers_run_on_epoll() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let filter =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python/forbid_io_uring_enter.py");
-    let mut gateway = world
+    let mut gateway = workspace
         .setup()
         .tables("[workers]\ncount = 1")
         .route("edge", "", &[backend.address()], "")
         .under(&["python3", filter.to_str().unwrap()])
         .start();
-    serves(&world, &gateway);
+    serves(&workspace, &gateway);
     let driver = [("worker", "0"), ("driver", "epoll")];
     gateway.wait_for("portcullis_worker_driver", &driver, 1);
     assert!(gateway.log().contains("seccomp"), "{}", gateway.log());
@@ -39,18 +39,18 @@ fn where_a_ring_can_be_made_and_nothing_sent_through_it_the_workers_run_on_epoll
 #[test]
 fn where_little_memory_may_be_locked_the_workers_have_smaller_rings_or_say_what_they_lack() {
     for (limit_bytes, driver) in [(300 << 10, "io_uring"), (0, "epoll")] {
-        let world = World::new();
+        let workspace = Workspace::new();
         let backend = Backend::start(Behaviour::Echo);
         // The kernel counts by user, and not at all for those who may lock as much as they like. Another user for each case
         // and test run, so that nobody else's rings count.
         let user = 1_000_000_000 + 2 * std::process::id() + u32::from(limit_bytes == 0);
-        let setup = world.setup().tables("[workers]\ncount = 2").route(
+        let setup = workspace.setup().tables("[workers]\ncount = 2").route(
             "edge",
             "",
             &[backend.address()],
             "",
         );
-        give_away(world.folder(), user);
+        give_away(workspace.folder(), user);
         let limit = format!("--memlock={limit_bytes}");
         let user = format!("--reuid={user}");
         let prefix = [
@@ -63,7 +63,7 @@ fn where_little_memory_may_be_locked_the_workers_have_smaller_rings_or_say_what_
             "--",
         ];
         let gateway = setup.under(&prefix).start();
-        serves(&world, &gateway);
+        serves(&workspace, &gateway);
         for worker in ["0", "1"] {
             let driver = [("worker", worker), ("driver", driver)];
             gateway.wait_for("portcullis_worker_driver", &driver, 1);
@@ -83,10 +83,12 @@ fn give_away(folder: &Path, user: u32) {
 
 #[test]
 fn a_cpu_quota_bounds_the_number_of_workers() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let group = Quota::of_one_cpu();
-    let file = world.folder().join("portcullis.toml");
-    let setup = world.setup().route("edge", "", &[world.host.free()], "");
+    let file = workspace.folder().join("portcullis.toml");
+    let setup = workspace
+        .setup()
+        .route("edge", "", &[workspace.host.free()], "");
     fs::write(&file, setup.text()).unwrap();
     let output = Command::new("sh")
         .args(["-c", "echo 0 > \"$0/cgroup.procs\" && exec \"$@\""])
@@ -150,14 +152,14 @@ fn lines_for_the_journal_begin_with_their_priority_and_others_do_not() {
     let journal = "JOURNAL_STREAM=$(stat --dereference --format %d:%i /proc/self/fd/2) exec \"$@\"";
     let elsewhere = "JOURNAL_STREAM=1:1 exec \"$@\"";
     for (script, refused) in [(journal, Some("<4>")), (elsewhere, None)] {
-        let world = World::new();
+        let workspace = Workspace::new();
         let backend = Backend::start(Behaviour::Echo);
-        let gateway = world
+        let gateway = workspace
             .setup()
             .route("edge", "", &[backend.address()], "")
             .under(&["sh", "-c", script, "sh"])
             .start();
-        let stranger = tests::ClientBuilder::new(world.gateways.certificate(), "gateway.test");
+        let stranger = tests::ClientBuilder::new(workspace.gateways.certificate(), "gateway.test");
         stranger.connect(gateway.address()).map(drop).ok();
         let line = eventually("the refusal is logged", || {
             let log = gateway.log();
@@ -174,9 +176,9 @@ fn lines_for_the_journal_begin_with_their_priority_and_others_do_not() {
 /// Text such as "1.5s" or "12ms" is nothing that a log's reader could add up.
 #[test]
 fn durations_in_json_lines_are_numbers_with_their_unit_in_the_name() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world
+    let mut gateway = workspace
         .setup()
         .route("edge", "", &[backend.address()], "")
         .under(&[
@@ -186,7 +188,7 @@ fn durations_in_json_lines_are_numbers_with_their_unit_in_the_name() {
             "sh",
         ])
         .start();
-    serves(&world, &gateway);
+    serves(&workspace, &gateway);
     gateway.process().signal(Signal::HUP);
     let field = |message: &str| {
         let took = eventually(message, || {

@@ -7,17 +7,17 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use serde_json::Value;
-use tests::{Backend, Behaviour, Process, World, eventually, get, prometheus};
+use tests::{Backend, Behaviour, Process, Workspace, eventually, get, prometheus};
 
 /// Starts Prometheus and waits until it is ready.
 pub fn start(
-    world: &World,
+    workspace: &Workspace,
     name: &str,
     listen: SocketAddr,
     configuration: &str,
     arguments: &[&str],
 ) -> Process {
-    let folder = world.folder().join(name);
+    let folder = workspace.folder().join(name);
     fs::create_dir(&folder).unwrap();
     let file = folder.join("prometheus.yml");
     fs::write(&file, configuration).unwrap();
@@ -30,7 +30,7 @@ pub fn start(
         ))
         .arg(format!("--web.listen-address={listen}"))
         .args(arguments);
-    let mut process = Process::start(world.folder(), name, &mut command);
+    let mut process = Process::start(workspace.folder(), name, &mut command);
     eventually(&format!("{name} is ready"), || {
         process.expect_running();
         matches!(get(listen, "/-/ready"), Ok((200, _))).then_some(())
@@ -61,17 +61,17 @@ pub fn query(server: SocketAddr, expression: &str) -> BTreeMap<String, String> {
 
 #[test]
 fn remote_write_delivers_every_series_with_its_values() {
-    let world = World::new();
-    let (sender, receiver) = (world.host.at(9090), world.host.at(19090));
+    let workspace = Workspace::new();
+    let (sender, receiver) = (workspace.host.at(9090), workspace.host.at(19090));
     let _receiver = start(
-        &world,
+        &workspace,
         "receiver",
         receiver,
         "{}",
         &["--web.enable-remote-write-receiver"],
     );
     // As it is done for Cortex: HTTP/1.1 or h2, whatever the client prefers and the backend speaks.
-    let gateway = world
+    let gateway = workspace
         .setup()
         .route("remote-write", "alpn = [\"http/1.1\"]", &[receiver], "")
         .start();
@@ -82,11 +82,11 @@ fn remote_write_delivers_every_series_with_its_values() {
          tls_config: {{ca_file: {:?}, cert_file: {:?}, key_file: {:?}}}\n    \
          queue_config: {{batch_send_deadline: 200ms}}\n",
         gateway.address(),
-        world.gateways.certificate(),
-        world.agent.certificate,
-        world.agent.key,
+        workspace.gateways.certificate(),
+        workspace.agent.certificate,
+        workspace.agent.key,
     );
-    let _sender = start(&world, "sender", sender, &configuration, &[]);
+    let _sender = start(&workspace, "sender", sender, &configuration, &[]);
 
     // A value that stays as it is, on every series of a scrape: both sides must agree on all of them.
     let stays = "{__name__=~\"prometheus_build_info|up|go_info|process_start_time_seconds|scrape_samples_scraped\"}";
@@ -121,20 +121,20 @@ fn remote_write_delivers_every_series_with_its_values() {
 
 #[test]
 fn prometheus_scrapes_the_gateways_own_metrics() {
-    let world = World::new();
-    let (server, admin) = (world.host.at(9090), world.host.at(9464));
+    let workspace = Workspace::new();
+    let (server, admin) = (workspace.host.at(9090), workspace.host.at(9464));
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .admin(admin)
         .route("edge", "", &[backend.address()], "")
         .start();
-    world
+    workspace
         .client()
         .without_certificate()
         .refused(gateway.address());
     for _ in 0..3 {
-        let mut client = world.client().connect(gateway.address()).unwrap();
+        let mut client = workspace.client().connect(gateway.address()).unwrap();
         client.send(b"x").unwrap();
         client.receive(1).unwrap();
     }
@@ -142,7 +142,7 @@ fn prometheus_scrapes_the_gateways_own_metrics() {
         "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: portcullis\n    \
          static_configs: [{{targets: [\"{admin}\"]}}]\n"
     );
-    let _server = start(&world, "prometheus", server, &configuration, &[]);
+    let _server = start(&workspace, "prometheus", server, &configuration, &[]);
     for (expression, value) in [
         ("up", "1"),
         (

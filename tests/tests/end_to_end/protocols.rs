@@ -6,14 +6,15 @@ use std::process::Command;
 
 use rustls::AlertDescription;
 use tests::{
-    Backend, Behaviour, Closing, Gateway, Process, Request, Setup, TlsFailure, World, eventually,
+    Backend, Behaviour, Closing, Gateway, Process, Request, Setup, TlsFailure, Workspace,
+    eventually,
 };
 
 use crate::nginx::{backend_tls, mtls, nginx};
 
 /// What `check` says of a configuration that it takes.
-fn checked(world: &World, setup: &Setup<'_>) -> String {
-    let file = world.folder().join("checked.toml");
+fn checked(workspace: &Workspace, setup: &Setup<'_>) -> String {
+    let file = workspace.folder().join("checked.toml");
     std::fs::write(&file, setup.text()).unwrap();
     let mut command = Command::new(tests::program("portcullis"));
     let output = command
@@ -32,12 +33,12 @@ fn logged(gateway: &Gateway, text: &str) {
 
 #[test]
 fn a_client_without_a_protocol_is_refused_where_http_1_is_not_spoken() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let setup = world.setup();
+    let setup = workspace.setup();
     let setup = setup.route("edge", "alpn = [\"h2\"]", &[backend.address()], "");
     let gateway = setup.start();
-    let failure = world.client().refused(gateway.address());
+    let failure = workspace.client().refused(gateway.address());
     let alert = AlertDescription::NoApplicationProtocol;
     assert!(
         matches!(&failure, TlsFailure::Closed(Closing::Alert(seen)) if *seen == alert),
@@ -50,26 +51,26 @@ fn a_client_without_a_protocol_is_refused_where_http_1_is_not_spoken() {
 }
 
 /// nginx over mTLS, that answers with the protocol it was offered and chose.
-fn nginx_that_chooses(world: &World) -> (Process, SocketAddr, String) {
-    let listen = world.host.at(7000);
+fn nginx_that_chooses(workspace: &Workspace) -> (Process, SocketAddr, String) {
+    let listen = workspace.host.at(7000);
     let request = Request::server("backend.test").dns("backend.test");
-    let certificate = world.gateways.issue("backend", request);
+    let certificate = workspace.gateways.issue("backend", request);
     let own = Request::client("spiffe://example.test/gateway/edge-1");
-    let own = world.agents.issue("own", own);
+    let own = workspace.agents.issue("own", own);
     let server = format!(
         "listen {listen} ssl; ssl_alpn h2 http/1.1; {} return \"<$ssl_alpn_protocol>\";",
-        mtls(world, &certificate)
+        mtls(workspace, &certificate)
     );
-    let keys = backend_tls(&world.gateways.certificate(), &own);
-    (nginx(world, listen, &server), listen, keys)
+    let keys = backend_tls(&workspace.gateways.certificate(), &own);
+    (nginx(workspace, listen, &server), listen, keys)
 }
 
 #[test]
 fn a_server_is_offered_what_its_client_speaks_or_what_its_configuration_says() {
-    let world = World::new();
-    let (_nginx, server, keys) = nginx_that_chooses(&world);
+    let workspace = Workspace::new();
+    let (_nginx, server, keys) = nginx_that_chooses(&workspace);
     let with_alpn = keys.replace(" }", ", alpn = [\"h2\"] }");
-    let gateway = world
+    let gateway = workspace
         .setup()
         .route("both", "alpn = [\"h2\", \"http/1.1\"]", &[server], &keys)
         .route("none", "", &[server], &keys)
@@ -84,7 +85,7 @@ fn a_server_is_offered_what_its_client_speaks_or_what_its_configuration_says() {
         ("own", None, "<h2>"),
     ];
     for (route, protocol, expected) in cases {
-        let client = world.client();
+        let client = workspace.client();
         let client = match protocol {
             Some(protocol) => client.alpn(protocol),
             None => client,
@@ -101,10 +102,10 @@ fn a_server_is_offered_what_its_client_speaks_or_what_its_configuration_says() {
 
 #[test]
 fn a_client_whose_protocols_are_all_ignored_is_served_counted_and_told_of() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
-    let mut client = world
+    let gateway = workspace.gateway(backend.address());
+    let mut client = workspace
         .client()
         .alpn("h2")
         .connect(gateway.address())
@@ -118,9 +119,9 @@ fn a_client_whose_protocols_are_all_ignored_is_served_counted_and_told_of() {
 
 #[test]
 fn check_warns_of_protocols_that_cannot_work() {
-    let world = World::new();
-    let (_nginx, server, keys) = nginx_that_chooses(&world);
-    let plain = world.host.at(7001);
+    let workspace = Workspace::new();
+    let (_nginx, server, keys) = nginx_that_chooses(&workspace);
+    let plain = workspace.host.at(7001);
     let foreign = keys.replace(" }", ", alpn = [\"http/1.1\"] }");
     let several = keys.replace(" }", ", alpn = [\"h2\", \"http/1.1\"] }");
     let cases = [
@@ -146,8 +147,10 @@ fn check_warns_of_protocols_that_cannot_work() {
     ];
     for (listener, server, backend, expected) in cases {
         let said = checked(
-            &world,
-            &world.setup().route("edge", listener, &[server], backend),
+            &workspace,
+            &workspace
+                .setup()
+                .route("edge", listener, &[server], backend),
         );
         assert!(said.contains(expected), "{listener} {backend}: {said}");
     }
@@ -157,8 +160,10 @@ fn check_warns_of_protocols_that_cannot_work() {
     ];
     for (listener, server, backend) in good {
         let said = checked(
-            &world,
-            &world.setup().route("edge", listener, &[server], backend),
+            &workspace,
+            &workspace
+                .setup()
+                .route("edge", listener, &[server], backend),
         );
         assert!(!said.contains("alpn"), "{listener} {backend}: {said}");
     }
@@ -166,13 +171,13 @@ fn check_warns_of_protocols_that_cannot_work() {
 
 #[test]
 fn an_answer_in_another_language_than_the_clients_is_told_of() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let answer = b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec();
     let backend = Backend::start(Behaviour::Source(answer.into()));
-    let setup = world.setup();
+    let setup = workspace.setup();
     let both = "alpn = [\"h2\", \"http/1.1\"]";
     let gateway = setup.route("edge", both, &[backend.address()], "").start();
-    let mut client = world
+    let mut client = workspace
         .client()
         .alpn("h2")
         .connect(gateway.address())

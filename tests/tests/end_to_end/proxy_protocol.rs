@@ -1,24 +1,24 @@
 //! PROXY protocol version 2, read by nginx 1.31: who the client is, said to a backend that asked for it.
 //! In: a backend with `proxy_protocol = true`. Out: addresses, common name, tenant and URI as nginx understood them.
 
-use tests::{Request, World};
+use tests::{Request, Workspace};
 
 use crate::nginx::{backend_tls, mtls, nginx};
 
 #[test]
 fn nginx_learns_address_name_tenant_and_uri_of_the_client() {
-    let world = World::new();
-    let listen = world.host.at(7000);
+    let workspace = Workspace::new();
+    let listen = workspace.host.at(7000);
     let answer = "$proxy_protocol_addr|$proxy_protocol_port|$proxy_protocol_server_addr|$proxy_protocol_server_port|\
                   $proxy_protocol_tlv_ssl_cn|$proxy_protocol_tlv_ssl_verify|$proxy_protocol_tlv_ssl_version|\
                   $proxy_protocol_tlv_ssl_cipher|$proxy_protocol_tlv_0xe0|$proxy_protocol_tlv_0xe1|\
                   $proxy_protocol_tlv_alpn|";
     let _nginx = nginx(
-        &world,
+        &workspace,
         listen,
         &format!("listen {listen} proxy_protocol; return \"{answer}\";"),
     );
-    let gateway = world
+    let gateway = workspace
         .setup()
         .route(
             "edge",
@@ -28,11 +28,11 @@ fn nginx_learns_address_name_tenant_and_uri_of_the_client() {
         )
         .start();
     let uri = "spiffe://example.test/agent/checkout-7";
-    let agent = world.agents.issue(
+    let agent = workspace.agents.issue(
         "checkout",
         Request::client(uri).common_name("checkout-7.example.test"),
     );
-    let mut client = world
+    let mut client = workspace
         .client()
         .credentials(&agent)
         .alpn("h2")
@@ -60,25 +60,28 @@ fn nginx_learns_address_name_tenant_and_uri_of_the_client() {
 
 #[test]
 fn the_header_goes_before_tls_to_a_backend_over_mtls() {
-    let world = World::new();
-    let listen = world.host.at(7000);
-    let backend = world.gateways.issue(
+    let workspace = Workspace::new();
+    let listen = workspace.host.at(7000);
+    let backend = workspace.gateways.issue(
         "backend",
         Request::server("backend.test").dns("backend.test"),
     );
-    let own = world
+    let own = workspace
         .agents
         .issue("own", Request::client("spiffe://example.test/gateway/1"));
     let server = format!(
         "listen {listen} ssl proxy_protocol; {} \
          return \"$proxy_protocol_tlv_ssl_cn|$ssl_client_s_dn|$ssl_protocol|\";",
-        mtls(&world, &backend)
+        mtls(&workspace, &backend)
     );
-    let _nginx = nginx(&world, listen, &server);
-    let tls = backend_tls(&world.gateways.certificate(), &own);
+    let _nginx = nginx(&workspace, listen, &server);
+    let tls = backend_tls(&workspace.gateways.certificate(), &own);
     let keys = format!("proxy_protocol = true\n{tls}");
-    let gateway = world.setup().route("edge", "", &[listen], &keys).start();
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let gateway = workspace
+        .setup()
+        .route("edge", "", &[listen], &keys)
+        .start();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     let (received, _) = client.receive_to_end();
     // The client's name in the header, the gateway's own in the handshake.
     assert_eq!(
@@ -89,26 +92,29 @@ fn the_header_goes_before_tls_to_a_backend_over_mtls() {
 
 #[test]
 fn inside_tls_the_header_is_the_first_that_the_backend_decrypts() {
-    let world = World::new();
-    let (listen, inner) = (world.host.at(7000), world.host.at(7001));
-    let backend = world.gateways.issue(
+    let workspace = Workspace::new();
+    let (listen, inner) = (workspace.host.at(7000), workspace.host.at(7001));
+    let backend = workspace.gateways.issue(
         "backend",
         Request::server("backend.test").dns("backend.test"),
     );
-    let own = world
+    let own = workspace
         .agents
         .issue("own", Request::client("spiffe://example.test/gateway/1"));
     // The outer one ends TLS and knows nothing of headers; the inner one takes what was inside.
     let server = format!(
         "listen {listen} ssl; {} proxy_pass {inner}; }} server {{ listen {inner} proxy_protocol; \
          return \"$proxy_protocol_tlv_ssl_cn|$proxy_protocol_tlv_0xe1|\";",
-        mtls(&world, &backend)
+        mtls(&workspace, &backend)
     );
-    let _nginx = nginx(&world, listen, &server);
-    let tls = backend_tls(&world.gateways.certificate(), &own);
+    let _nginx = nginx(&workspace, listen, &server);
+    let tls = backend_tls(&workspace.gateways.certificate(), &own);
     let keys = format!("proxy_protocol = \"inside\"\n{tls}");
-    let gateway = world.setup().route("edge", "", &[listen], &keys).start();
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let gateway = workspace
+        .setup()
+        .route("edge", "", &[listen], &keys)
+        .start();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     let (received, _) = client.receive_to_end();
     assert_eq!(
         String::from_utf8(received).unwrap(),
@@ -118,11 +124,11 @@ fn inside_tls_the_header_is_the_first_that_the_backend_decrypts() {
 
 #[test]
 fn the_first_rule_that_matches_decides_the_tenant() {
-    let world = World::new();
-    let listen = world.host.at(7000);
+    let workspace = Workspace::new();
+    let listen = workspace.host.at(7000);
     let server = format!("listen {listen} proxy_protocol; return \"$proxy_protocol_tlv_0xe0\";");
-    let _nginx = nginx(&world, listen, &server);
-    let gateway = world
+    let _nginx = nginx(&workspace, listen, &server);
+    let gateway = workspace
         .setup()
         .identities(
             "[[identity]]\nmatch = { uri = \"spiffe://example.test/agent/special\" }\ntenant = \"special\"\n\
@@ -150,8 +156,8 @@ fn the_first_rule_that_matches_decides_the_tenant() {
         ),
     ];
     for (name, request, tenant) in cases {
-        let agent = world.agents.issue(name, request);
-        let mut client = world
+        let agent = workspace.agents.issue(name, request);
+        let mut client = workspace
             .client()
             .credentials(&agent)
             .connect(gateway.address())

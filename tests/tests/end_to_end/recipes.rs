@@ -10,7 +10,7 @@ use std::process::Command;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tests::{
-    Backend, Behaviour, Collector, Credentials, Exporter, Gateway, Request, World, eventually,
+    Backend, Behaviour, Collector, Credentials, Exporter, Gateway, Request, Workspace, eventually,
 };
 
 use crate::prometheus;
@@ -32,28 +32,28 @@ fn example(section: &str, language: &str) -> String {
 }
 
 /// A machine as the recipe sees it: its `/` is the test's folder.
-struct Site {
-    world: World,
+struct RecipeHost {
+    workspace: Workspace,
     address: SocketAddr,
 }
 
-impl Site {
+impl RecipeHost {
     /// With the certificate of an agent that the recipe's rule admits, or the tests' own rule where it has none.
-    fn new(section: &str) -> Site {
-        let mut world = World::new();
+    fn new(section: &str) -> RecipeHost {
+        let mut workspace = Workspace::new();
         if example(section, "toml").contains("spiffe://example.org/agent/*") {
             let request = Request::client("spiffe://example.org/agent/1");
-            world.agent = world.agents.issue("recipe-agent", request);
+            workspace.agent = workspace.agents.issue("recipe-agent", request);
         }
-        let ca = world.agents.certificate();
-        fs::copy(ca, world.folder().join("agents-ca.pem")).unwrap();
-        let address = world.host.at(4317);
-        Site { world, address }
+        let ca = workspace.agents.certificate();
+        fs::copy(ca, workspace.folder().join("agents-ca.pem")).unwrap();
+        let address = workspace.host.at(4317);
+        RecipeHost { workspace, address }
     }
 
     /// A path of the recipe.
     fn path(&self, path: &str) -> PathBuf {
-        let path = self.world.folder().join(path.trim_start_matches('/'));
+        let path = self.workspace.folder().join(path.trim_start_matches('/'));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         path
     }
@@ -63,11 +63,11 @@ impl Site {
         let listener = format!("0.0.0.0:{port}");
         let text = example(section, "toml");
         assert!(text.contains(&listener), "{text}");
-        let root = self.world.folder().display();
+        let root = self.workspace.folder().display();
         let text = text
             .replace(&listener, &self.address.to_string())
             .replace("\"/", &format!("\"{root}/"));
-        let setup = self.world.setup();
+        let setup = self.workspace.setup();
         let setup = match text.contains("[[identity]]") {
             true => setup.identities(""),
             false => setup,
@@ -77,20 +77,20 @@ impl Site {
 
     /// A certificate for the gateway.
     fn own(&self, name: &str) -> Credentials {
-        self.world.gateways.issue(name, self.request())
+        self.workspace.gateways.issue(name, self.request())
     }
 
     fn request(&self) -> Request {
         Request::server("gateway.test")
             .dns("gateway.test")
-            .ip(self.world.host.address())
+            .ip(self.workspace.host.address())
     }
 
     /// Waits until newcomers are shown this certificate.
     fn wait_until_served(&self, certificate: &Path) {
         let expected = CertificateDer::from_pem_file(certificate).unwrap();
         eventually("the new certificate is served", || {
-            let client = self.world.client().alpn("h2").alpn("http/1.1");
+            let client = self.workspace.client().alpn("h2").alpn("http/1.1");
             let client = client.connect(self.address).unwrap();
             let served = client.connection().peer_certificates()?.first()?.clone();
             (served == expected).then_some(())
@@ -99,31 +99,32 @@ impl Site {
 }
 
 /// Publishes a generation of files: the first makes the layout, the second rotates.
-type Publish = fn(&Site, u32) -> PathBuf;
+type Publish = fn(&RecipeHost, u32) -> PathBuf;
 
 /// Lets a Collector deliver through a recipe's gateway, before its files are rotated and after.
 fn run(heading: &str, publish: Publish) {
     let section = section(heading);
-    let site = Site::new(&section);
-    let world = &site.world;
-    let _backend = Collector::backend(world);
-    publish(&site, 1);
+    let recipe_host = RecipeHost::new(&section);
+    let workspace = &recipe_host.workspace;
+    let _backend = Collector::backend(workspace);
+    publish(&recipe_host, 1);
     let backend = format!(
         "[[backend]]\nname = \"collector\"\nservers = [\"{}\"]\n{}",
-        Collector::backend_grpc(world),
-        Collector::backend_keys(world)
+        Collector::backend_grpc(workspace),
+        Collector::backend_keys(workspace)
     );
-    let gateway = site.start(&section, 4317, &backend);
+    let gateway = recipe_host.start(&section, 4317, &backend);
     // The second connects when it has something to send: after the rotation.
-    let exporters = ["before", "after"].map(|name| Exporter::grpc(name, site.address, "gzip"));
-    let agent = Collector::agent(world, &world.agent, exporters.into());
+    let exporters =
+        ["before", "after"].map(|name| Exporter::grpc(name, recipe_host.address, "gzip"));
+    let agent = Collector::agent(workspace, &workspace.agent, exporters.into());
     agent.send(0, "before", "logs", 0..50, 0);
-    Collector::wait_for_all(world, "logs", "before", 50);
-    site.wait_until_served(&publish(&site, 2));
+    Collector::wait_for_all(workspace, "logs", "before", 50);
+    recipe_host.wait_until_served(&publish(&recipe_host, 2));
     agent.send(1, "after", "logs", 0..50, 0);
-    Collector::wait_for_all(world, "logs", "after", 50);
+    Collector::wait_for_all(workspace, "logs", "after", 50);
     agent.send(0, "before", "logs", 50..60, 0);
-    Collector::wait_for_all(world, "logs", "before", 60);
+    Collector::wait_for_all(workspace, "logs", "before", 60);
     let failures = "portcullis_handshake_failures_total";
     let failures = gateway.metrics().by_label(failures, "reason");
     assert!(failures.is_empty(), "{failures:?}");
@@ -152,26 +153,26 @@ fn relink(target: &str, link: &Path) {
 fn a_collector_delivers_through_the_recipe_for_cert_manager() {
     run(
         "cert-manager, and every secret that Kubernetes mounts",
-        |site, number| {
-            let own = site.own(&format!("own-{number}"));
+        |recipe_host, number| {
+            let own = recipe_host.own(&format!("own-{number}"));
             let day = format!("..2026_11_2{number}");
-            let ca = site.world.agents.certificate();
+            let ca = recipe_host.workspace.agents.certificate();
             for (name, from) in [
                 ("tls.crt", &own.certificate),
                 ("tls.key", &own.key),
                 ("ca.crt", &ca),
             ] {
                 let mount = "/etc/portcullis/tls";
-                fs::copy(from, site.path(&format!("{mount}/{day}/{name}"))).unwrap();
+                fs::copy(from, recipe_host.path(&format!("{mount}/{day}/{name}"))).unwrap();
                 if number == 1 {
                     symlink(
                         format!("..data/{name}"),
-                        site.path(&format!("{mount}/{name}")),
+                        recipe_host.path(&format!("{mount}/{name}")),
                     )
                     .unwrap();
                 }
             }
-            relink(&day, &site.path("/etc/portcullis/tls/..data"));
+            relink(&day, &recipe_host.path("/etc/portcullis/tls/..data"));
             own.certificate
         },
     );
@@ -179,26 +180,26 @@ fn a_collector_delivers_through_the_recipe_for_cert_manager() {
 
 #[test]
 fn a_collector_delivers_through_the_recipe_for_vault_agent() {
-    run("Vault agent", |site, number| {
-        let own = site.own(&format!("own-{number}"));
+    run("Vault agent", |recipe_host, number| {
+        let own = recipe_host.own(&format!("own-{number}"));
         let parts = [&own.certificate, &own.key].map(|part| fs::read_to_string(part).unwrap());
-        let whole = site.path("/run/whole.pem");
+        let whole = recipe_host.path("/run/whole.pem");
         fs::write(&whole, parts.concat()).unwrap();
         fs::set_permissions(&whole, fs::Permissions::from_mode(0o600)).unwrap();
-        replace(&site.path("/run/portcullis/gateway.pem"), &whole);
+        replace(&recipe_host.path("/run/portcullis/gateway.pem"), &whole);
         own.certificate
     });
 }
 
 #[test]
 fn a_collector_delivers_through_the_recipe_for_certbot() {
-    run("certbot", |site, number| {
-        let own = site.own(&format!("own-{number}"));
+    run("certbot", |recipe_host, number| {
+        let own = recipe_host.own(&format!("own-{number}"));
         for (name, from) in [("privkey", &own.key), ("fullchain", &own.certificate)] {
             let file = format!("archive/gateway.example.org/{name}{number}.pem");
-            fs::copy(from, site.path(&format!("/etc/letsencrypt/{file}"))).unwrap();
+            fs::copy(from, recipe_host.path(&format!("/etc/letsencrypt/{file}"))).unwrap();
             let link = format!("/etc/letsencrypt/live/gateway.example.org/{name}.pem");
-            let link = site.path(&link);
+            let link = recipe_host.path(&link);
             let _ = fs::remove_file(&link);
             symlink(format!("../../{file}"), link).unwrap();
         }
@@ -207,20 +208,21 @@ fn a_collector_delivers_through_the_recipe_for_certbot() {
 }
 
 /// What SPIRE's own programs write: in place, one after the other.
-fn svid(site: &Site, number: u32, names: [&str; 3]) -> PathBuf {
-    let own = site.own(&format!("own-{number}"));
-    let [certificate, key, bundle] = names.map(|name| site.path(&format!("/run/spiffe/{name}")));
+fn svid(recipe_host: &RecipeHost, number: u32, names: [&str; 3]) -> PathBuf {
+    let own = recipe_host.own(&format!("own-{number}"));
+    let [certificate, key, bundle] =
+        names.map(|name| recipe_host.path(&format!("/run/spiffe/{name}")));
     write(&certificate, &own.certificate, 0o644);
     write(&key, &own.key, 0o600);
-    write(&bundle, &site.world.agents.certificate(), 0o644);
+    write(&bundle, &recipe_host.workspace.agents.certificate(), 0o644);
     own.certificate
 }
 
 #[test]
 fn a_collector_delivers_through_the_recipe_for_spiffe_helper() {
-    run("spiffe-helper", |site, number| {
+    run("spiffe-helper", |recipe_host, number| {
         svid(
-            site,
+            recipe_host,
             number,
             ["svid.pem", "svid_key.pem", "svid_bundle.pem"],
         )
@@ -229,27 +231,31 @@ fn a_collector_delivers_through_the_recipe_for_spiffe_helper() {
 
 #[test]
 fn a_collector_delivers_through_the_recipe_for_what_the_spire_agent_fetches() {
-    run("spire-agent api fetch", |site, number| {
-        svid(site, number, ["svid.0.pem", "svid.0.key", "bundle.0.pem"])
+    run("spire-agent api fetch", |recipe_host, number| {
+        svid(
+            recipe_host,
+            number,
+            ["svid.0.pem", "svid.0.key", "bundle.0.pem"],
+        )
     });
 }
 
 #[test]
 fn a_collector_delivers_through_the_recipe_for_step_ca() {
-    run("step-ca", |site, number| {
+    run("step-ca", |recipe_host, number| {
         let folder = "/etc/portcullis/step";
         let [certificate, key, roots] = ["gateway.crt", "gateway.key", "roots.pem"]
-            .map(|name| site.path(&format!("{folder}/{name}")));
+            .map(|name| recipe_host.path(&format!("{folder}/{name}")));
         let name = format!("own-{number}");
-        let gateways = &site.world.gateways;
+        let gateways = &recipe_host.workspace.gateways;
         let own = if number == 1 {
-            let own = site.own(&name);
-            write(&roots, &site.world.agents.certificate(), 0o644);
+            let own = recipe_host.own(&name);
+            write(&roots, &recipe_host.workspace.agents.certificate(), 0o644);
             write(&key, &own.key, 0o600);
             own.certificate
         } else {
             // `renew` keeps the key and writes the certificate alone.
-            gateways.issue_again(&name, &key, site.request())
+            gateways.issue_again(&name, &key, recipe_host.request())
         };
         write(&certificate, &own, 0o644);
         own
@@ -259,30 +265,33 @@ fn a_collector_delivers_through_the_recipe_for_step_ca() {
 #[test]
 fn prometheus_writes_through_the_recipe_for_prometheus_and_cortex() {
     let section = section("Prometheus and Cortex");
-    let mut site = Site::new(&section);
-    site.address = site.world.host.at(9009);
-    let world = &site.world;
-    let (sender, receiver) = (world.host.at(9090), world.host.at(19090));
+    let mut recipe_host = RecipeHost::new(&section);
+    recipe_host.address = recipe_host.workspace.host.at(9009);
+    let workspace = &recipe_host.workspace;
+    let (sender, receiver) = (workspace.host.at(9090), workspace.host.at(19090));
     let arguments = ["--web.enable-remote-write-receiver"];
-    let _receiver = prometheus::start(world, "receiver", receiver, "{}", &arguments);
+    let _receiver = prometheus::start(workspace, "receiver", receiver, "{}", &arguments);
     let publish = |name: &str| {
-        let own = site.own(name);
+        let own = recipe_host.own(name);
         for (file, from) in [("tls.key", &own.key), ("tls.crt", &own.certificate)] {
-            replace(&site.path(&format!("/etc/portcullis/tls/{file}")), from);
+            replace(
+                &recipe_host.path(&format!("/etc/portcullis/tls/{file}")),
+                from,
+            );
         }
         own.certificate
     };
     publish("own-1");
     let backend = format!("[[backend]]\nname = \"cortex\"\nservers = [\"{receiver}\"]\n");
-    let _gateway = site.start(&section, 9009, &backend);
+    let _gateway = recipe_host.start(&section, 9009, &backend);
     // The recipe's own lines, with this test's address and files.
     let mut write = example(&section, "yaml")
-        .replace("gateway.example.org:9009", &site.address.to_string())
+        .replace("gateway.example.org:9009", &recipe_host.address.to_string())
         .replace("/api/v1/push", "/api/v1/write");
     for (file, path) in [
-        ("gateway-ca.pem", world.gateways.certificate()),
-        ("agent.pem", world.agent.certificate.clone()),
-        ("agent.key", world.agent.key.clone()),
+        ("gateway-ca.pem", workspace.gateways.certificate()),
+        ("agent.pem", workspace.agent.certificate.clone()),
+        ("agent.key", workspace.agent.key.clone()),
     ] {
         write = write.replace(file, &path.display().to_string());
     }
@@ -290,14 +299,14 @@ fn prometheus_writes_through_the_recipe_for_prometheus_and_cortex() {
         "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: self\n    \
          static_configs: [{{targets: [\"{sender}\"]}}]\n{write}"
     );
-    let _sender = prometheus::start(world, "sender", sender, &scrape, &[]);
+    let _sender = prometheus::start(workspace, "sender", sender, &scrape, &[]);
     let samples = || {
         let found = prometheus::query(receiver, "count_over_time(up[5m])");
         let count = found.into_values().next()?;
         count.trim_matches('"').parse::<u32>().ok()
     };
     let first = eventually("samples arrive", samples);
-    site.wait_until_served(&publish("own-2"));
+    recipe_host.wait_until_served(&publish("own-2"));
     eventually("more samples arrive", || {
         samples().filter(|count| *count > first)
     });
@@ -310,8 +319,8 @@ fn a_certificate_that_openssl_writes_by_the_recipe_gets_in() {
     let extensions = format!("# {}", rest.split_once("```").unwrap().0);
     // The command stands in the first line.
     let command = rest.lines().next().unwrap();
-    let world = World::new();
-    let folder = world.folder().join("openssl");
+    let workspace = Workspace::new();
+    let folder = workspace.folder().join("openssl");
     fs::create_dir(&folder).unwrap();
     let rule = extensions.replace("example.org/agent/1", "example.test/agent/1");
     fs::write(folder.join("agent.ext"), rule).unwrap();
@@ -329,13 +338,13 @@ fn a_certificate_that_openssl_writes_by_the_recipe_gets_in() {
     let said = String::from_utf8_lossy(&made.stderr);
     assert!(made.status.success(), "{said}");
     let backend = Backend::start(Behaviour::Echo);
-    let setup = world.setup().client_ca(&folder.join("ca.pem"));
+    let setup = workspace.setup().client_ca(&folder.join("ca.pem"));
     let gateway = setup.route("edge", "", &[backend.address()], "").start();
     let agent = Credentials {
         certificate: folder.join("agent.pem"),
         key: folder.join("agent.key"),
     };
-    let client = world.client().credentials(&agent);
+    let client = workspace.client().credentials(&agent);
     let mut client = client.connect(gateway.address()).unwrap();
     client.send(b"ping").unwrap();
     assert_eq!(client.receive(4).unwrap(), b"ping");

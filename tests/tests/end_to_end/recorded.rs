@@ -5,7 +5,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use tests::{Backend, Behaviour, Client, ClientBuilder, Credentials, Gateway, World, eventually};
+use tests::{
+    Backend, Behaviour, Client, ClientBuilder, Credentials, Gateway, Workspace, eventually,
+};
 
 /// A recorded file.
 fn recorded(name: &str) -> PathBuf {
@@ -14,8 +16,8 @@ fn recorded(name: &str) -> PathBuf {
 }
 
 /// A recorded certificate with its key, which git does not keep from others' eyes.
-fn credentials(world: &World, name: &str) -> Credentials {
-    let key = world
+fn credentials(workspace: &Workspace, name: &str) -> Credentials {
+    let key = workspace
         .folder()
         .join(format!("{}.key", name.replace('/', "-")));
     fs::copy(recorded(&format!("{name}.key")), &key).unwrap();
@@ -28,24 +30,24 @@ fn credentials(world: &World, name: &str) -> Credentials {
 
 #[test]
 fn the_list_that_step_ca_wrote_shuts_out_whom_it_revoked_and_nobody_else() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let list = format!("crl = [{:?}]", recorded("step-ca/list.der"));
-    let gateway = world
+    let gateway = workspace
         .setup()
         .client_ca(&recorded("step-ca/intermediate.pem"))
         .route("edge", &list, &[backend.address()], "")
         .start();
-    let good = credentials(&world, "step-ca/good");
-    let mut client = world
+    let good = credentials(&workspace, "step-ca/good");
+    let mut client = workspace
         .client()
         .credentials(&good)
         .connect(gateway.address())
         .unwrap();
     client.send(b"ping").unwrap();
     assert_eq!(client.receive(4).unwrap(), b"ping");
-    let revoked = credentials(&world, "step-ca/revoked");
-    let client = world.client().credentials(&revoked);
+    let revoked = credentials(&workspace, "step-ca/revoked");
+    let client = workspace.client().credentials(&revoked);
     client.refused(gateway.address());
     let reason = [("listener", "edge"), ("reason", "revoked")];
     gateway.wait_for("portcullis_handshake_failures_total", &reason, 1);
@@ -83,9 +85,9 @@ impl Fetched {
 }
 
 /// An agent with its certificate of one time and its bundle of another.
-fn spire_agent(world: &World, svid: &str, bundle: &str) -> ClientBuilder {
+fn spire_agent(workspace: &Workspace, svid: &str, bundle: &str) -> ClientBuilder {
     let roots = recorded(&format!("spire/bundle-{bundle}.pem"));
-    let own = credentials(world, &format!("spire/agent-{svid}"));
+    let own = credentials(workspace, &format!("spire/agent-{svid}"));
     ClientBuilder::new(roots, "gateway.test").credentials(&own)
 }
 
@@ -103,25 +105,25 @@ fn still_served(client: &mut Client) {
 #[test]
 fn what_spire_writes_while_its_authority_is_replaced_shuts_out_only_whom_the_old_one_issued_and_at_its_end()
  {
-    let mut world = World::new();
-    let files = Fetched(world.folder().join("spiffe"));
+    let mut workspace = Workspace::new();
+    let files = Fetched(workspace.folder().join("spiffe"));
     fs::create_dir(&files.0).unwrap();
     files.write_own("before");
     files.write_bundle("before");
-    world.server = files.own();
+    workspace.server = files.own();
     let backend = Backend::start(Behaviour::Echo);
     let bound = format!(
         "{{ file = {:?}, trust_domain = \"example.test\" }}",
         files.bundle()
     );
-    let setup = world.setup().client_authorities(&bound);
+    let setup = workspace.setup().client_authorities(&bound);
     let setup = setup.top("close_spread = \"1s\"");
     let gateway = setup.route("edge", "", &[backend.address()], "").start();
-    let mut old = served(&gateway, &spire_agent(&world, "before", "before"));
+    let mut old = served(&gateway, &spire_agent(&workspace, "before", "before"));
 
     // `prepare`: both authorities are in the bundle.
     files.write_bundle("during");
-    let renewed = spire_agent(&world, "after", "during");
+    let renewed = spire_agent(&workspace, "after", "during");
     let mut new = eventually("agents of the next authority get in", || {
         let mut client = renewed.connect(gateway.address()).ok()?;
         // A client learns after its own handshake whether it is let in.
@@ -133,7 +135,7 @@ fn what_spire_writes_while_its_authority_is_replaced_shuts_out_only_whom_the_old
 
     // `activate`: the next one signs. Agents of both get in, whichever the gateway shows.
     files.write_own("after");
-    let both = ["before", "after"].map(|svid| spire_agent(&world, svid, "during"));
+    let both = ["before", "after"].map(|svid| spire_agent(&workspace, svid, "during"));
     eventually("the gateway shows its next certificate", || {
         let client = served(&gateway, &both[0]);
         let shown = client.connection().peer_certificates().unwrap()[0].clone();
@@ -154,7 +156,7 @@ fn what_spire_writes_while_its_authority_is_replaced_shuts_out_only_whom_the_old
     gateway.wait_for("portcullis_connections_ended_total", &ended, 1);
     both[0].refused(gateway.address());
     still_served(&mut new);
-    served(&gateway, &spire_agent(&world, "after", "after"));
+    served(&gateway, &spire_agent(&workspace, "after", "after"));
     assert_eq!(
         gateway.metrics().sum(failures, &[]) as u64,
         refused_so_far + 1

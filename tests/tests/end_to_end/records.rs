@@ -6,8 +6,8 @@ use std::io::Write;
 use std::thread;
 
 use tests::{
-    ALERT, DATA, Direction, Ending, Gateway, HANDSHAKE, Heard, Request, Wire, WireBackend, World,
-    key_update,
+    ALERT, DATA, Direction, Ending, Gateway, HANDSHAKE, Heard, Request, Wire, WireBackend,
+    Workspace, key_update,
 };
 
 use crate::nginx::backend_tls;
@@ -244,7 +244,7 @@ const CHANGED_BYTES: usize = 5 + 40 + 1 + 16;
 
 /// A gateway between clients and backends whose records are made here.
 pub struct Between {
-    pub world: World,
+    pub workspace: Workspace,
     pub backend: WireBackend,
     pub gateway: Gateway,
 }
@@ -257,20 +257,20 @@ impl Between {
 
     /// With further tables.
     pub fn with(tables: &str) -> Between {
-        let world = World::new();
+        let workspace = Workspace::new();
         let request = Request::server("backend.test").dns("backend.test");
-        let certificate = world.gateways.issue("backend", request);
+        let certificate = workspace.gateways.issue("backend", request);
         let own = Request::client("spiffe://example.test/gateway/edge-1");
-        let own = world.agents.issue("own", own);
-        let backend = WireBackend::start(&certificate, &world.agents.certificate());
-        let tls = backend_tls(&world.gateways.certificate(), &own);
-        let gateway = world
+        let own = workspace.agents.issue("own", own);
+        let backend = WireBackend::start(&certificate, &workspace.agents.certificate());
+        let tls = backend_tls(&workspace.gateways.certificate(), &own);
+        let gateway = workspace
             .setup()
             .tables(tables)
             .route("edge", "", &[backend.address()], &tls)
             .start();
         Between {
-            world,
+            workspace,
             backend,
             gateway,
         }
@@ -278,7 +278,7 @@ impl Between {
 
     /// Both ends of a new connection, over which a byte has gone each way.
     fn connect(&self) -> (Wire, Wire) {
-        let mut client = Wire::connect(&self.world.client(), self.gateway.address());
+        let mut client = Wire::connect(&self.workspace.client(), self.gateway.address());
         let mut backend = self.backend.accept();
         client.send_data(b"?");
         backend.expect_data(b"?");

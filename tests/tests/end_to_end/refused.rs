@@ -10,14 +10,14 @@ use std::time::Duration;
 use rustls::{AlertDescription, CipherSuite, NamedGroup};
 use tests::{
     Authority, Backend, Behaviour, Client, Closing, Gateway, PATIENCE, Request, TlsFailure, Usage,
-    World, abort, eventually,
+    Workspace, abort, eventually,
 };
 
 const AGENT: &str = "spiffe://example.test/agent/impostor";
 const FAILURES: &str = "portcullis_handshake_failures_total";
 
 /// Runs one attempt against a gateway of its own and asserts how it is refused, everywhere where that shows.
-fn refused_as(reason: &str, listener: &str, attempt: impl FnOnce(&World, SocketAddr)) {
+fn refused_as(reason: &str, listener: &str, attempt: impl FnOnce(&Workspace, SocketAddr)) {
     refused_with(reason, listener, "", attempt);
 }
 
@@ -25,11 +25,11 @@ fn refused_with(
     reason: &str,
     listener: &str,
     tables: &str,
-    attempt: impl FnOnce(&World, SocketAddr),
+    attempt: impl FnOnce(&Workspace, SocketAddr),
 ) {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .tables(tables)
         .route(
@@ -39,7 +39,7 @@ fn refused_with(
             "",
         )
         .start();
-    attempt(&world, gateway.address());
+    attempt(&workspace, gateway.address());
 
     let metrics = gateway.wait_for(FAILURES, &[("listener", "edge"), ("reason", reason)], 1);
     assert_eq!(
@@ -56,12 +56,12 @@ fn refused_with(
             .any(|line| line.contains(reason) && line.contains("edge"))
             .then_some(())
     });
-    assert_serves(&world, &gateway, &backend);
+    assert_serves(&workspace, &gateway, &backend);
 }
 
 /// One refusal must not cost anybody else anything.
-fn assert_serves(world: &World, gateway: &Gateway, backend: &Backend) {
-    let mut client = world
+fn assert_serves(workspace: &Workspace, gateway: &Gateway, backend: &Backend) {
+    let mut client = workspace
         .client()
         .alpn("h2")
         .connect(gateway.address())
@@ -81,37 +81,37 @@ fn assert_alert(failure: &TlsFailure, expected: AlertDescription) {
 
 #[test]
 fn a_client_without_a_certificate() {
-    refused_as("no_certificate", "", |world, address| {
-        let failure = world.client().without_certificate().refused(address);
+    refused_as("no_certificate", "", |workspace, address| {
+        let failure = workspace.client().without_certificate().refused(address);
         assert_alert(&failure, AlertDescription::CertificateRequired);
     });
 }
 
 #[test]
 fn a_certificate_of_a_foreign_authority() {
-    refused_as("unknown_issuer", "", |world, address| {
-        let foreign = Authority::create(world.folder(), "foreign", "Somebody else");
+    refused_as("unknown_issuer", "", |workspace, address| {
+        let foreign = Authority::create(workspace.folder(), "foreign", "Somebody else");
         let impostor = foreign.issue("impostor", Request::client(AGENT));
-        let failure = world.client().credentials(&impostor).refused(address);
+        let failure = workspace.client().credentials(&impostor).refused(address);
         assert_alert(&failure, AlertDescription::UnknownCA);
     });
 }
 
 #[test]
 fn a_certificate_of_the_authority_that_signed_the_gateways_own() {
-    refused_as("unknown_issuer", "", |world, address| {
-        let impostor = world.gateways.issue("impostor", Request::client(AGENT));
-        let failure = world.client().credentials(&impostor).refused(address);
+    refused_as("unknown_issuer", "", |workspace, address| {
+        let impostor = workspace.gateways.issue("impostor", Request::client(AGENT));
+        let failure = workspace.client().credentials(&impostor).refused(address);
         assert_alert(&failure, AlertDescription::UnknownCA);
     });
 }
 
 #[test]
 fn a_certificate_of_an_authority_that_only_bears_the_name() {
-    refused_as("bad_signature", "", |world, address| {
-        let double = Authority::create(world.folder(), "double", "Agents of the test");
+    refused_as("bad_signature", "", |workspace, address| {
+        let double = Authority::create(workspace.folder(), "double", "Agents of the test");
         let impostor = double.issue("impostor", Request::client(AGENT));
-        let failure = world.client().credentials(&impostor).refused(address);
+        let failure = workspace.client().credentials(&impostor).refused(address);
         assert!(
             matches!(failure, TlsFailure::Closed(Closing::Alert(_))),
             "{failure:?}"
@@ -121,32 +121,32 @@ fn a_certificate_of_an_authority_that_only_bears_the_name() {
 
 #[test]
 fn an_expired_certificate() {
-    refused_as("expired", "", |world, address| {
-        let impostor = world
+    refused_as("expired", "", |workspace, address| {
+        let impostor = workspace
             .agents
             .issue("impostor", Request::client(AGENT).expired());
-        let failure = world.client().credentials(&impostor).refused(address);
+        let failure = workspace.client().credentials(&impostor).refused(address);
         assert_alert(&failure, AlertDescription::CertificateExpired);
     });
 }
 
 #[test]
 fn a_certificate_that_is_not_valid_yet() {
-    refused_as("not_yet_valid", "", |world, address| {
-        let impostor = world
+    refused_as("not_yet_valid", "", |workspace, address| {
+        let impostor = workspace
             .agents
             .issue("impostor", Request::client(AGENT).not_yet_valid());
-        let failure = world.client().credentials(&impostor).refused(address);
+        let failure = workspace.client().credentials(&impostor).refused(address);
         assert_alert(&failure, AlertDescription::CertificateExpired);
     });
 }
 
 #[test]
 fn a_certificate_for_servers_only() {
-    refused_as("wrong_key_usage", "", |world, address| {
+    refused_as("wrong_key_usage", "", |workspace, address| {
         let request = Request::client(AGENT).usage(Usage::Server);
-        let impostor = world.agents.issue("impostor", request);
-        let failure = world.client().credentials(&impostor).refused(address);
+        let impostor = workspace.agents.issue("impostor", request);
+        let failure = workspace.client().credentials(&impostor).refused(address);
         assert!(
             matches!(failure, TlsFailure::Closed(Closing::Alert(_))),
             "{failure:?}"
@@ -156,10 +156,10 @@ fn a_certificate_for_servers_only() {
 
 #[test]
 fn a_certificate_that_states_no_usage() {
-    refused_as("wrong_key_usage", "", |world, address| {
+    refused_as("wrong_key_usage", "", |workspace, address| {
         let request = Request::client(AGENT).usage(Usage::Unstated);
-        let impostor = world.agents.issue("impostor", request);
-        let failure = world.client().credentials(&impostor).refused(address);
+        let impostor = workspace.agents.issue("impostor", request);
+        let failure = workspace.client().credentials(&impostor).refused(address);
         assert!(
             matches!(failure, TlsFailure::Closed(Closing::Alert(_))),
             "{failure:?}"
@@ -169,24 +169,24 @@ fn a_certificate_that_states_no_usage() {
 
 #[test]
 fn an_identity_that_no_rule_matches() {
-    refused_as("not_authorized", "", |world, address| {
+    refused_as("not_authorized", "", |workspace, address| {
         let request = Request::client("spiffe://example.test/visitor/1");
-        let impostor = world.agents.issue("impostor", request);
-        let failure = world.client().credentials(&impostor).refused(address);
+        let impostor = workspace.agents.issue("impostor", request);
+        let failure = workspace.client().credentials(&impostor).refused(address);
         assert_alert(&failure, AlertDescription::AccessDenied);
     });
 }
 
 #[test]
 fn anybody_where_there_are_no_rules() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .identities("")
         .route("edge", "", &[backend.address()], "")
         .start();
-    let failure = world.client().refused(gateway.address());
+    let failure = workspace.client().refused(gateway.address());
     assert_alert(&failure, AlertDescription::AccessDenied);
     gateway.wait_for(FAILURES, &[("reason", "not_authorized")], 1);
     assert!(backend.connections().is_empty());
@@ -194,8 +194,8 @@ fn anybody_where_there_are_no_rules() {
 
 #[test]
 fn a_client_that_speaks_tls_1_2_only() {
-    refused_as("version", "", |world, address| {
-        let output = openssl_client(world, address, &["-tls1_2"]);
+    refused_as("version", "", |workspace, address| {
+        let output = openssl_client(workspace, address, &["-tls1_2"]);
         assert!(output.contains("alert protocol version"), "{output}");
     });
 }
@@ -203,9 +203,9 @@ fn a_client_that_speaks_tls_1_2_only() {
 #[test]
 fn a_cipher_suite_that_is_not_pinned() {
     let tables = "[tls]\ncipher_suites = [\"TLS_AES_128_GCM_SHA256\"]";
-    refused_with("cipher_suite", "", tables, |world, address| {
+    refused_with("cipher_suite", "", tables, |workspace, address| {
         let suite = CipherSuite::TLS13_CHACHA20_POLY1305_SHA256;
-        let failure = world.client().only_suite(suite).refused(address);
+        let failure = workspace.client().only_suite(suite).refused(address);
         assert_alert(&failure, AlertDescription::HandshakeFailure);
     });
 }
@@ -213,8 +213,8 @@ fn a_cipher_suite_that_is_not_pinned() {
 #[test]
 fn a_group_that_is_not_pinned() {
     let tables = "[tls]\ngroups = [\"X25519\", \"secp256r1\"]";
-    refused_with("group", "", tables, |world, address| {
-        let failure = world
+    refused_with("group", "", tables, |workspace, address| {
+        let failure = workspace
             .client()
             .only_group(NamedGroup::secp384r1)
             .refused(address);
@@ -224,16 +224,19 @@ fn a_group_that_is_not_pinned() {
 
 #[test]
 fn an_application_protocol_that_is_not_spoken_here() {
-    refused_as("alpn", "alpn = [\"h2\"]", |world, address| {
-        let failure = world.client().alpn("http/1.1").refused(address);
+    refused_as("alpn", "alpn = [\"h2\"]", |workspace, address| {
+        let failure = workspace.client().alpn("http/1.1").refused(address);
         assert_alert(&failure, AlertDescription::NoApplicationProtocol);
     });
 }
 
 #[test]
 fn a_server_name_that_no_certificate_covers() {
-    refused_as("sni", "", |world, address| {
-        let failure = world.client().server_name("other.test").refused(address);
+    refused_as("sni", "", |workspace, address| {
+        let failure = workspace
+            .client()
+            .server_name("other.test")
+            .refused(address);
         assert_alert(&failure, AlertDescription::UnrecognisedName);
     });
 }
@@ -282,14 +285,14 @@ fn received(socket: &mut TcpStream) -> Vec<u8> {
 
 #[test]
 fn the_log_says_who_was_presented_by_whom_it_was_issued_and_what_is_missing() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
-    let foreign = Authority::create(world.folder(), "foreign", "Somebody else");
+    let gateway = workspace.gateway(backend.address());
+    let foreign = Authority::create(workspace.folder(), "foreign", "Somebody else");
     let impostor = foreign.issue("impostor", Request::client(AGENT));
-    let old = world.client().without_certificate();
+    let old = workspace.client().without_certificate();
     old.refused(gateway.address());
-    let client = world.client().credentials(&impostor);
+    let client = workspace.client().credentials(&impostor);
     client.refused(gateway.address());
     let cases = [
         (
@@ -314,15 +317,15 @@ fn the_log_says_who_was_presented_by_whom_it_was_issued_and_what_is_missing() {
 #[test]
 fn no_line_about_a_refusal_is_long_whatever_is_in_the_certificate() {
     const LINE_BYTES_MAX: usize = 8 << 10;
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
-    let foreign = Authority::create(world.folder(), "foreign", &"\u{1}".repeat(50_000));
+    let gateway = workspace.gateway(backend.address());
+    let foreign = Authority::create(workspace.folder(), "foreign", &"\u{1}".repeat(50_000));
     let names = (0..50).fold(Request::client(AGENT), |names, number| {
         names.dns(&format!("{number}{}.test", "a".repeat(100)))
     });
     let impostor = foreign.issue("impostor", names);
-    let client = world.client().credentials(&impostor);
+    let client = workspace.client().credentials(&impostor);
     client.refused(gateway.address());
     let line = eventually("the log has the refusal", || {
         let log = gateway.log();
@@ -365,8 +368,8 @@ fn silence() {
 
 #[test]
 fn a_hello_of_one_byte_at_a_time() {
-    refused_as("timeout", "", |world, address| {
-        let hello = world.client().client_hello();
+    refused_as("timeout", "", |workspace, address| {
+        let hello = workspace.client().client_hello();
         let mut socket = TcpStream::connect(address).unwrap();
         // Slow enough that the whole would take a minute, steady enough that no single wait is long.
         for byte in &hello {
@@ -381,17 +384,19 @@ fn a_hello_of_one_byte_at_a_time() {
 
 #[test]
 fn a_client_that_falls_silent_after_its_hello() {
-    refused_as("timeout", "", |world, address| {
+    refused_as("timeout", "", |workspace, address| {
         let mut socket = TcpStream::connect(address).unwrap();
-        socket.write_all(&world.client().client_hello()).unwrap();
+        socket
+            .write_all(&workspace.client().client_hello())
+            .unwrap();
         assert_no_application_data(socket);
     });
 }
 
 #[test]
 fn a_half_open_client_that_never_answers() {
-    refused_as("timeout", "", |world, address| {
-        let hello = world.client().client_hello();
+    refused_as("timeout", "", |workspace, address| {
+        let hello = workspace.client().client_hello();
         let mut socket = TcpStream::connect(address).unwrap();
         socket.write_all(&hello[..hello.len() / 2]).unwrap();
         assert_no_application_data(socket);
@@ -400,8 +405,8 @@ fn a_half_open_client_that_never_answers() {
 
 #[test]
 fn a_client_that_closes_in_the_middle_of_its_hello() {
-    refused_as("reset", "", |world, address| {
-        let hello = world.client().client_hello();
+    refused_as("reset", "", |workspace, address| {
+        let hello = workspace.client().client_hello();
         let mut socket = TcpStream::connect(address).unwrap();
         socket.write_all(&hello[..hello.len() / 2]).unwrap();
         socket.shutdown(Shutdown::Write).unwrap();
@@ -411,9 +416,11 @@ fn a_client_that_closes_in_the_middle_of_its_hello() {
 
 #[test]
 fn a_client_that_is_killed_in_the_middle_of_the_handshake() {
-    refused_as("reset", "", |world, address| {
+    refused_as("reset", "", |workspace, address| {
         let mut socket = TcpStream::connect(address).unwrap();
-        socket.write_all(&world.client().client_hello()).unwrap();
+        socket
+            .write_all(&workspace.client().client_hello())
+            .unwrap();
         // The gateway has answered, so it has seen the hello.
         socket.read_exact(&mut [0; 5]).unwrap();
         abort(socket);
@@ -422,30 +429,33 @@ fn a_client_that_is_killed_in_the_middle_of_the_handshake() {
 
 #[test]
 fn a_client_that_does_not_trust_the_gateway() {
-    refused_as("client_rejected_server", "", |world, address| {
-        let foreign = Authority::create(world.folder(), "foreign", "Somebody else");
-        let failure = world.client().roots(foreign.certificate()).refused(address);
+    refused_as("client_rejected_server", "", |workspace, address| {
+        let foreign = Authority::create(workspace.folder(), "foreign", "Somebody else");
+        let failure = workspace
+            .client()
+            .roots(foreign.certificate())
+            .refused(address);
         assert!(matches!(failure, TlsFailure::Ours(_)), "{failure:?}");
     });
 }
 
 #[test]
 fn one_connection_too_many() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .route("edge", "max_connections = 2", &[backend.address()], "")
         .start();
     let mut inside: Vec<Client> = (0..2)
         .map(|_| {
-            let mut client = world.client().connect(gateway.address()).unwrap();
+            let mut client = workspace.client().connect(gateway.address()).unwrap();
             client.send(b"a").unwrap();
             client.receive(1).unwrap();
             client
         })
         .collect();
-    let failure = world.client().refused(gateway.address());
+    let failure = workspace.client().refused(gateway.address());
     assert!(matches!(failure, TlsFailure::Closed(_)), "{failure:?}");
     gateway.wait_for(
         FAILURES,
@@ -460,7 +470,7 @@ fn one_connection_too_many() {
     assert_eq!(inside[0].receive(1).unwrap(), b"b");
     leaving.finish();
     gateway.wait_for("portcullis_connections_open", &[("listener", "edge")], 1);
-    let mut next = world.client().connect(gateway.address()).unwrap();
+    let mut next = workspace.client().connect(gateway.address()).unwrap();
     next.send(b"c").unwrap();
     assert_eq!(next.receive(1).unwrap(), b"c");
 }
@@ -483,7 +493,7 @@ fn assert_no_application_data(mut socket: TcpStream) {
 }
 
 /// What `openssl s_client` says, with our good certificate.
-fn openssl_client(world: &World, address: SocketAddr, arguments: &[&str]) -> String {
+fn openssl_client(workspace: &Workspace, address: SocketAddr, arguments: &[&str]) -> String {
     let output = Command::new("openssl")
         .args([
             "s_client",
@@ -493,11 +503,11 @@ fn openssl_client(world: &World, address: SocketAddr, arguments: &[&str]) -> Str
             "gateway.test",
         ])
         .arg("-CAfile")
-        .arg(world.gateways.certificate())
+        .arg(workspace.gateways.certificate())
         .arg("-cert")
-        .arg(&world.agent.certificate)
+        .arg(&workspace.agent.certificate)
         .arg("-key")
-        .arg(&world.agent.key)
+        .arg(&workspace.agent.key)
         .args(arguments)
         .stdin(Stdio::null())
         .output()

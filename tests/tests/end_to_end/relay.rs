@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tests::{Backend, Behaviour, Closing, Ending, Gateway, World, eventually};
+use tests::{Backend, Behaviour, Closing, Ending, Gateway, Workspace, eventually};
 
 const ENDED: &str = "portcullis_connections_ended_total";
 const MEBIBYTE: usize = 1024 * 1024;
@@ -37,10 +37,10 @@ fn assert_same(what: &str, received: &[u8], sent: &[u8]) {
 
 #[test]
 fn an_echo_of_every_size_comes_back_as_it_went() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let gateway = workspace.gateway(backend.address());
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     // Around the bounds of records and buffers.
     for length in [
         1, 2, 100, 4095, 4096, 4097, 16383, 16384, 16385, 65535, 65536, 200_000,
@@ -70,13 +70,13 @@ fn an_echo_of_every_size_comes_back_as_it_went() {
 
 #[test]
 fn data_in_the_same_flight_as_finished_is_not_lost() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Sink);
-    let gateway = world.gateway(backend.address());
+    let gateway = workspace.gateway(backend.address());
     // `connect` flushes Finished and returns without a wait, so this data follows at once; many times over, it
     // arrives in one read with Finished.
     for _ in 0..20 {
-        let mut client = world.client().connect(gateway.address()).unwrap();
+        let mut client = workspace.client().connect(gateway.address()).unwrap();
         client.send(b"first words").unwrap();
         client.finish();
         assert_eq!(client.receive_to_end().1, Closing::CloseNotify);
@@ -94,11 +94,11 @@ fn data_in_the_same_flight_as_finished_is_not_lost() {
 
 #[test]
 fn a_client_that_has_finished_still_gets_the_whole_answer() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::EchoAfterEnd);
-    let gateway = world.gateway(backend.address());
+    let gateway = workspace.gateway(backend.address());
     let sent = pattern(8 * MEBIBYTE + 3);
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     client.send(&sent).unwrap();
     client.finish();
     let (received, closing) = client.receive_to_end();
@@ -111,11 +111,11 @@ fn a_client_that_has_finished_still_gets_the_whole_answer() {
 
 #[test]
 fn a_backend_that_has_finished_still_gets_the_whole_request() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let answer = Arc::new(pattern(3 * MEBIBYTE + 1));
     let backend = Backend::start(Behaviour::Source(Arc::clone(&answer)));
-    let gateway = world.gateway(backend.address());
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let gateway = workspace.gateway(backend.address());
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     let (received, closing) = client.receive_to_end();
     assert_same("the answer", &received, &answer);
     assert_eq!(closing, Closing::CloseNotify);
@@ -129,10 +129,10 @@ fn a_backend_that_has_finished_still_gets_the_whole_request() {
 
 #[test]
 fn a_truncated_stream_does_not_look_complete_to_the_backend() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Sink);
-    let gateway = world.gateway(backend.address());
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let gateway = workspace.gateway(backend.address());
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     client.send(b"the first half").unwrap();
     eventually("the bytes arrive", || {
         (backend.received_bytes() == 14).then_some(())
@@ -148,10 +148,10 @@ fn a_truncated_stream_does_not_look_complete_to_the_backend() {
 
 #[test]
 fn a_client_killed_in_mid_stream_resets_the_backend() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Sink);
-    let gateway = world.gateway(backend.address());
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let gateway = workspace.gateway(backend.address());
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     client.send(&pattern(100_000)).unwrap();
     eventually("the bytes arrive", || {
         (backend.received_bytes() == 100_000).then_some(())
@@ -167,10 +167,10 @@ fn a_client_killed_in_mid_stream_resets_the_backend() {
 
 #[test]
 fn a_backend_that_breaks_off_does_not_look_finished_to_the_client() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let gateway = workspace.gateway(backend.address());
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     client.send(b"ping").unwrap();
     client.receive(4).unwrap();
     backend.reset_all();
@@ -186,10 +186,10 @@ fn a_backend_that_breaks_off_does_not_look_finished_to_the_client() {
 
 #[test]
 fn a_backend_that_does_not_read_slows_the_client_and_bounds_our_memory() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Held);
-    let mut gateway = world.gateway(backend.address());
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut gateway = workspace.gateway(backend.address());
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     client.send(b"x").unwrap();
     gateway.wait_for("portcullis_connections_open", &[("listener", "edge")], 1);
     let before = gateway.process().resident_bytes();
@@ -233,12 +233,15 @@ fn a_backend_that_does_not_read_slows_the_client_and_bounds_our_memory() {
 
 #[test]
 fn a_client_that_is_cut_off_in_mid_answer_gets_a_reset_and_no_end() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Source(Arc::new(pattern(96 * MEBIBYTE))));
     let listener = "idle_timeout = \"1s\"";
     let servers = [backend.address()];
-    let gateway = world.setup().route("edge", listener, &servers, "").start();
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let gateway = workspace
+        .setup()
+        .route("edge", listener, &servers, "")
+        .start();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     // It reads nothing, so that a write to it stands still, until it counts as idle.
     gateway.wait_for(
         "portcullis_connections_ended_total",
@@ -251,12 +254,12 @@ fn a_client_that_is_cut_off_in_mid_answer_gets_a_reset_and_no_end() {
 
 #[test]
 fn a_client_that_does_not_read_slows_the_backend_and_bounds_our_memory() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let answer = Arc::new(pattern(96 * MEBIBYTE));
     let backend = Backend::start(Behaviour::Source(Arc::clone(&answer)));
-    let mut gateway = world.gateway(backend.address());
+    let mut gateway = workspace.gateway(backend.address());
     let before = gateway.process().resident_bytes();
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     let sent = [("listener", "edge"), ("direction", "sent")];
     let mut last = u64::MAX;
     let stalled = eventually("the backend's bytes stand still", || {
@@ -283,14 +286,14 @@ fn a_client_that_does_not_read_slows_the_backend_and_bounds_our_memory() {
 
 #[test]
 fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .route("edge", "idle_timeout = \"1s\"", &[backend.address()], "")
         .start();
-    let mut busy = world.client().connect(gateway.address()).unwrap();
-    let mut idle = world.client().connect(gateway.address()).unwrap();
+    let mut busy = workspace.client().connect(gateway.address()).unwrap();
+    let mut idle = workspace.client().connect(gateway.address()).unwrap();
     idle.send(b"once").unwrap();
     idle.receive(4).unwrap();
     let waiting = thread::spawn(move || idle.receive_to_end());
@@ -320,16 +323,16 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
 fn memory_of_clients_that_did_not_read_is_given_back_when_they_are_gone() {
     const CLIENTS: usize = 500;
     const MIB: u64 = 1 << 20;
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Source(Arc::new(vec![7; 6 << 20])));
-    let mut gateway = world
+    let mut gateway = workspace
         .setup()
         .tables("[workers]\ncount = 1")
         .route("edge", "", &[backend.address()], "")
         .start();
     let address = gateway.address();
     let crowd = |count| -> Vec<_> {
-        let connect = |_| world.client().connect(address).unwrap();
+        let connect = |_| workspace.client().connect(address).unwrap();
         (0..count).map(connect).collect()
     };
     // An allocator that learns from what is freed keeps blocks of this size from now on.
@@ -360,9 +363,9 @@ fn memory_of_clients_that_did_not_read_is_given_back_when_they_are_gone() {
 
 #[test]
 fn a_connection_ends_at_its_age_however_busy() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .route(
             "edge",
@@ -371,7 +374,7 @@ fn a_connection_ends_at_its_age_however_busy() {
             "",
         )
         .start();
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     // Never quiet for long enough to be let go in a quiet moment: the grace for those who are busy runs out.
     eventually("the connection ends", || {
         thread::sleep(Duration::from_millis(50));
@@ -383,9 +386,9 @@ fn a_connection_ends_at_its_age_however_busy() {
 
 #[test]
 fn a_quiet_connection_ends_at_its_age_and_does_not_look_finished_to_either_side() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .route(
             "edge",
@@ -394,7 +397,7 @@ fn a_quiet_connection_ends_at_its_age_and_does_not_look_finished_to_either_side(
             "",
         )
         .start();
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     client.send(b"x").unwrap();
     client.receive(1).unwrap();
     // FIN, so that nothing queued is lost; without close_notify, so that a cut answer does not look whole.
@@ -404,12 +407,14 @@ fn a_quiet_connection_ends_at_its_age_and_does_not_look_finished_to_either_side(
 
 #[test]
 fn a_connection_past_its_age_waits_for_the_answer_to_the_last_call() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::EchoAfterEnd);
     let keys = "max_connection_age = \"1s\"\nquiet_timeout = \"1m\"";
-    let setup = world.setup().route("edge", keys, &[backend.address()], "");
+    let setup = workspace
+        .setup()
+        .route("edge", keys, &[backend.address()], "");
     let gateway = setup.start();
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     client.send(b"call").unwrap();
     // Old by now, and silent for far longer than the pause that ends an answer.
     thread::sleep(Duration::from_secs(3));

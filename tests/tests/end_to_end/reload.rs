@@ -9,16 +9,16 @@ use std::thread;
 
 use rustix::process::Signal;
 use tests::{
-    Backend, Behaviour, Client, Closing, Ending, Gateway, Recorded, Request, RevocationList, World,
-    eventually,
+    Backend, Behaviour, Client, Closing, Ending, Gateway, Recorded, Request, RevocationList,
+    Workspace, eventually,
 };
 
 const RELOADS: &str = "portcullis_reloads_total";
 const ENDED: &str = "portcullis_connections_ended_total";
 
 /// Writes the configuration with other text and reloads it.
-fn reload(world: &World, gateway: &mut Gateway, change: impl FnOnce(String) -> String) {
-    let file = world.folder().join("portcullis.toml");
+fn reload(workspace: &Workspace, gateway: &mut Gateway, change: impl FnOnce(String) -> String) {
+    let file = workspace.folder().join("portcullis.toml");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, change(text)).unwrap();
     gateway.process().signal(Signal::HUP);
@@ -38,23 +38,23 @@ const OTHER_RULE: &str = "\n[[identity]]\nmatch = { uri = \"spiffe://example.tes
 
 #[test]
 fn a_rule_removed_closes_those_it_admitted_and_nobody_else() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world.gateway(backend.address());
+    let mut gateway = workspace.gateway(backend.address());
     let request = Request::client("spiffe://example.test/other/1");
-    let other = world.agents.issue("other", request);
-    reload(&world, &mut gateway, |text| text + OTHER_RULE);
+    let other = workspace.agents.issue("other", request);
+    reload(&workspace, &mut gateway, |text| text + OTHER_RULE);
     taken(&gateway, 1);
 
-    let mut removed = world.client().connect(gateway.address()).unwrap();
-    let mut stays = world
+    let mut removed = workspace.client().connect(gateway.address()).unwrap();
+    let mut stays = workspace
         .client()
         .credentials(&other)
         .connect(gateway.address())
         .unwrap();
     ping(&mut removed);
     ping(&mut stays);
-    reload(&world, &mut gateway, |text| {
+    reload(&workspace, &mut gateway, |text| {
         text.replace("/agent/*", "/nobody/*")
     });
     taken(&gateway, 2);
@@ -65,8 +65,8 @@ fn a_rule_removed_closes_those_it_admitted_and_nobody_else() {
         1,
     );
     ping(&mut stays);
-    world.client().refused(gateway.address());
-    world
+    workspace.client().refused(gateway.address());
+    workspace
         .client()
         .credentials(&other)
         .connect(gateway.address())
@@ -75,19 +75,21 @@ fn a_rule_removed_closes_those_it_admitted_and_nobody_else() {
 
 #[test]
 fn a_client_revoked_in_mid_connection_is_cut_off_at_once_and_nobody_else_is() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let other = Request::client("spiffe://example.test/agent/other");
-    let other = world.agents.issue("other", other);
+    let other = workspace.agents.issue("other", other);
     let nobody = RevocationList::of(&[]);
-    let list = world.agents.revoke("agents.crl", &nobody);
+    let list = workspace.agents.revoke("agents.crl", &nobody);
     let crl = format!("crl = [{list:?}]");
-    let setup = world.setup().route("edge", &crl, &[backend.address()], "");
+    let setup = workspace
+        .setup()
+        .route("edge", &crl, &[backend.address()], "");
     let mut gateway = setup.start();
     let mut thieves: Vec<_> = (0..5)
-        .map(|_| world.client().connect(gateway.address()).unwrap())
+        .map(|_| workspace.client().connect(gateway.address()).unwrap())
         .collect();
-    let mut stays = world
+    let mut stays = workspace
         .client()
         .credentials(&other)
         .connect(gateway.address())
@@ -95,9 +97,9 @@ fn a_client_revoked_in_mid_connection_is_cut_off_at_once_and_nobody_else_is() {
     thieves.iter_mut().for_each(ping);
     ping(&mut stays);
 
-    world.agents.revoke(
+    workspace.agents.revoke(
         "agents.crl",
-        &RevocationList::of(&[&world.agent.certificate]),
+        &RevocationList::of(&[&workspace.agent.certificate]),
     );
     gateway.process().signal(Signal::HUP);
     for thief in &mut thieves {
@@ -108,9 +110,9 @@ fn a_client_revoked_in_mid_connection_is_cut_off_at_once_and_nobody_else_is() {
         let reset = |recorded: &&Recorded| recorded.ending == Some(Ending::Reset);
         (backend.connections().iter().filter(reset).count() == 5).then_some(())
     });
-    world.client().refused(gateway.address());
+    workspace.client().refused(gateway.address());
     ping(&mut stays);
-    world
+    workspace
         .client()
         .credentials(&other)
         .connect(gateway.address())
@@ -120,26 +122,26 @@ fn a_client_revoked_in_mid_connection_is_cut_off_at_once_and_nobody_else_is() {
     fs::write(&list, "broken").unwrap();
     gateway.process().signal(Signal::HUP);
     gateway.wait_for_a_refused_reload();
-    world.client().refused(gateway.address());
+    workspace.client().refused(gateway.address());
     ping(&mut stays);
 }
 
 #[test]
 fn a_new_certificate_is_served_to_newcomers_and_drops_nobody() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world.gateway(backend.address());
-    let mut before = world.client().connect(gateway.address()).unwrap();
+    let mut gateway = workspace.gateway(backend.address());
+    let mut before = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut before);
     let old = before.connection().peer_certificates().unwrap()[0].clone();
 
     let request = Request::server("gateway.test").dns("gateway.test");
-    let renewed = world.gateways.issue("renewed", request);
-    fs::rename(&renewed.key, &world.server.key).unwrap();
-    fs::rename(&renewed.certificate, &world.server.certificate).unwrap();
+    let renewed = workspace.gateways.issue("renewed", request);
+    fs::rename(&renewed.key, &workspace.server.key).unwrap();
+    fs::rename(&renewed.certificate, &workspace.server.certificate).unwrap();
     gateway.process().signal(Signal::HUP);
     taken(&gateway, 1);
-    let mut after = world.client().connect(gateway.address()).unwrap();
+    let mut after = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut after);
     assert_ne!(after.connection().peer_certificates().unwrap()[0], old);
     ping(&mut before);
@@ -147,29 +149,29 @@ fn a_new_certificate_is_served_to_newcomers_and_drops_nobody() {
 
 #[test]
 fn a_ca_removed_closes_those_below_it() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world.gateway(backend.address());
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut gateway = workspace.gateway(backend.address());
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut client);
-    let agents = format!("client_ca = [{:?}]", world.agents.certificate());
-    let gateways = format!("client_ca = [{:?}]", world.gateways.certificate());
-    reload(&world, &mut gateway, |text| {
+    let agents = format!("client_ca = [{:?}]", workspace.agents.certificate());
+    let gateways = format!("client_ca = [{:?}]", workspace.gateways.certificate());
+    reload(&workspace, &mut gateway, |text| {
         text.replace(&agents, &gateways)
     });
     taken(&gateway, 1);
     assert_ne!(client.receive_to_end().1, Closing::CloseNotify);
     gateway.wait_for(ENDED, &[("listener", "edge"), ("reason", "untrusted")], 1);
-    world.client().refused(gateway.address());
+    workspace.client().refused(gateway.address());
 }
 
 #[test]
 fn a_broken_file_and_one_that_needs_a_restart_leave_the_old_one_serving() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world.gateway(backend.address());
-    let mut client = world.client().connect(gateway.address()).unwrap();
-    let good = fs::read_to_string(world.folder().join("portcullis.toml")).unwrap();
+    let mut gateway = workspace.gateway(backend.address());
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
+    let good = fs::read_to_string(workspace.folder().join("portcullis.toml")).unwrap();
     let changes: [(&str, &str, &str); 4] = [
         ("mode = \"stream\"", "mode = \"strea", "not TOML"),
         ("client_ca", "client_cas", "client_cas"),
@@ -177,7 +179,7 @@ fn a_broken_file_and_one_that_needs_a_restart_leave_the_old_one_serving() {
         ("[admin]", "[workers]\ncount = 1\n[admin]", "restart"),
     ];
     for (refused, (from, to, said)) in changes.into_iter().enumerate() {
-        reload(&world, &mut gateway, |_| good.replace(from, to));
+        reload(&workspace, &mut gateway, |_| good.replace(from, to));
         let refused = refused as u64 + 1;
         eventually("it is refused", || {
             let count = gateway.metrics().count(RELOADS, &[("result", "refused")]);
@@ -187,20 +189,20 @@ fn a_broken_file_and_one_that_needs_a_restart_leave_the_old_one_serving() {
             gateway.log().contains(said).then_some(())
         });
         ping(&mut client);
-        ping(&mut world.client().connect(gateway.address()).unwrap());
+        ping(&mut workspace.client().connect(gateway.address()).unwrap());
     }
-    reload(&world, &mut gateway, |_| good.clone());
+    reload(&workspace, &mut gateway, |_| good.clone());
     taken(&gateway, 1);
     ping(&mut client);
 }
 
 #[test]
 fn reloads_in_a_row_under_traffic_drop_no_connection_and_leak_nothing() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world.gateway(backend.address());
+    let mut gateway = workspace.gateway(backend.address());
     let mut clients: Vec<_> = (0..8)
-        .map(|_| world.client().connect(gateway.address()).unwrap())
+        .map(|_| workspace.client().connect(gateway.address()).unwrap())
         .collect();
     clients.iter_mut().for_each(ping);
     let mut descriptors = 0;
@@ -208,7 +210,7 @@ fn reloads_in_a_row_under_traffic_drop_no_connection_and_leak_nothing() {
         gateway.process().signal(Signal::HUP);
         taken(&gateway, round);
         clients.iter_mut().for_each(ping);
-        let mut newcomer = world.client().connect(gateway.address()).unwrap();
+        let mut newcomer = workspace.client().connect(gateway.address()).unwrap();
         ping(&mut newcomer);
         newcomer.finish();
         newcomer.receive_to_end();
@@ -230,17 +232,17 @@ fn reloads_in_a_row_under_traffic_drop_no_connection_and_leak_nothing() {
 
 #[test]
 fn newcomers_go_to_the_servers_of_the_new_configuration() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let old = Backend::start(Behaviour::Echo);
     let new = Backend::start(Behaviour::Echo);
-    let mut gateway = world.gateway(old.address());
-    let mut before = world.client().connect(gateway.address()).unwrap();
+    let mut gateway = workspace.gateway(old.address());
+    let mut before = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut before);
     let (from, to) = (old.address().to_string(), new.address().to_string());
-    reload(&world, &mut gateway, |text| text.replace(&from, &to));
+    reload(&workspace, &mut gateway, |text| text.replace(&from, &to));
     taken(&gateway, 1);
     for _ in 0..4 {
-        ping(&mut world.client().connect(gateway.address()).unwrap());
+        ping(&mut workspace.client().connect(gateway.address()).unwrap());
     }
     ping(&mut before);
     assert_eq!((old.connections().len(), new.connections().len()), (1, 4));
@@ -248,18 +250,18 @@ fn newcomers_go_to_the_servers_of_the_new_configuration() {
 
 #[test]
 fn a_rule_that_comes_back_in_time_closes_nobody() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world.gateway(backend.address());
+    let mut gateway = workspace.gateway(backend.address());
     let mut clients: Vec<_> = (0..5)
-        .map(|_| world.client().connect(gateway.address()).unwrap())
+        .map(|_| workspace.client().connect(gateway.address()).unwrap())
         .collect();
     clients.iter_mut().for_each(ping);
-    reload(&world, &mut gateway, |text| {
+    reload(&workspace, &mut gateway, |text| {
         text.replace("/agent/*", "/nobody/*")
     });
     taken(&gateway, 1);
-    reload(&world, &mut gateway, |text| {
+    reload(&workspace, &mut gateway, |text| {
         text.replace("/nobody/*", "/agent/*")
     });
     taken(&gateway, 2);
@@ -297,17 +299,17 @@ fn held_back(gateway: SocketAddr) -> (SocketAddr, Sender<()>) {
 
 #[test]
 fn a_handshake_that_began_before_a_reload_lets_nobody_in_who_would_not_get_in_after_it() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     // Whoever has just come in has nothing to finish: it goes at once, and not at some time within the hour.
-    let setup = world.setup().top("close_spread = \"1h\"");
+    let setup = workspace.setup().top("close_spread = \"1h\"");
     let setup = setup.route("edge", "", &[backend.address()], "");
     let mut gateway = setup.start();
     let (address, go_on) = held_back(gateway.address());
     // Under TLS 1.3 the client is done when the gateway has not heard of its certificate yet.
-    let mut client = world.client().connect(address).unwrap();
+    let mut client = workspace.client().connect(address).unwrap();
     client.send(b"ping").unwrap();
-    reload(&world, &mut gateway, |text| {
+    reload(&workspace, &mut gateway, |text| {
         text.replace("/agent/*", "/nobody/*")
     });
     taken(&gateway, 1);
@@ -318,15 +320,17 @@ fn a_handshake_that_began_before_a_reload_lets_nobody_in_who_would_not_get_in_af
 }
 
 /// Changes the configuration while a handshake is under way: the client is not let in, for this reason.
-fn assert_newcomer_ends(change: impl FnOnce(&World, String) -> String, reason: &str) {
-    let world = World::new();
+fn assert_newcomer_ends(change: impl FnOnce(&Workspace, String) -> String, reason: &str) {
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let setup = world.setup().route("edge", "", &[backend.address()], "");
+    let setup = workspace
+        .setup()
+        .route("edge", "", &[backend.address()], "");
     let mut gateway = setup.start();
     let (address, go_on) = held_back(gateway.address());
-    let mut client = world.client().connect(address).unwrap();
+    let mut client = workspace.client().connect(address).unwrap();
     client.send(b"ping").unwrap();
-    reload(&world, &mut gateway, |text| change(&world, text));
+    reload(&workspace, &mut gateway, |text| change(&workspace, text));
     taken(&gateway, 1);
     go_on.send(()).unwrap();
     gateway.wait_for(ENDED, &[("reason", reason)], 1);
@@ -336,8 +340,8 @@ fn assert_newcomer_ends(change: impl FnOnce(&World, String) -> String, reason: &
 
 #[test]
 fn a_handshake_under_way_passes_no_list_that_has_ended() {
-    let change = |world: &World, text: String| {
-        let list = world
+    let change = |workspace: &Workspace, text: String| {
+        let list = workspace
             .agents
             .revoke("agents.crl", &RevocationList::of(&[]).ended());
         text.replace("mode =", &format!("crl = [{list:?}]\nmode ="))
@@ -347,29 +351,33 @@ fn a_handshake_under_way_passes_no_list_that_has_ended() {
 
 #[test]
 fn a_handshake_under_way_passes_no_stricter_key_policy() {
-    let change = |_: &World, text: String| text + "\n[tls]\nclient_keys = [\"RSA-3072\"]\n";
+    let change = |_: &Workspace, text: String| text + "\n[tls]\nclient_keys = [\"RSA-3072\"]\n";
     assert_newcomer_ends(change, "untrusted");
 }
 
 /// Whoever is connected and has sent nothing yet is let in or not by what is trusted when it sends.
 #[test]
 fn a_client_that_has_sent_nothing_yet_passes_no_list_that_has_ended_and_one_that_has_stays() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let list = world.agents.revoke("agents.crl", &RevocationList::of(&[]));
+    let list = workspace
+        .agents
+        .revoke("agents.crl", &RevocationList::of(&[]));
     let keys = format!("crl = [{list:?}]");
-    let setup = world.setup().route("edge", &keys, &[backend.address()], "");
+    let setup = workspace
+        .setup()
+        .route("edge", &keys, &[backend.address()], "");
     let mut gateway = setup.start();
-    let mut stays = world.client().connect(gateway.address()).unwrap();
+    let mut stays = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut stays);
-    let mut silent = world.client().connect(gateway.address()).unwrap();
+    let mut silent = workspace.client().connect(gateway.address()).unwrap();
     eventually("both have their backends", || {
         (backend.connections().len() == 2).then_some(())
     });
-    world
+    workspace
         .agents
         .revoke("agents.crl", &RevocationList::of(&[]).ended());
-    reload(&world, &mut gateway, |text| text);
+    reload(&workspace, &mut gateway, |text| text);
     gateway.wait_for(ENDED, &[("reason", "crl_stale")], 1);
     assert_ne!(silent.receive_to_end().1, Closing::CloseNotify);
     ping(&mut stays);
@@ -377,34 +385,34 @@ fn a_client_that_has_sent_nothing_yet_passes_no_list_that_has_ended_and_one_that
 
 #[test]
 fn the_revoked_go_at_once_however_long_other_closes_may_take() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let list = RevocationList::of(&[]);
-    let list = world.agents.revoke("agents.crl", &list);
-    let setup = world.setup().top("close_spread = \"1h\"");
+    let list = workspace.agents.revoke("agents.crl", &list);
+    let setup = workspace.setup().top("close_spread = \"1h\"");
     let keys = format!("crl = [{list:?}]");
     let setup = setup.route("edge", &keys, &[backend.address()], "");
     let mut gateway = setup.start();
     let mut clients: Vec<_> = (0..3)
-        .map(|_| world.client().connect(gateway.address()).unwrap())
+        .map(|_| workspace.client().connect(gateway.address()).unwrap())
         .collect();
     clients.iter_mut().for_each(ping);
-    let named = RevocationList::of(&[&world.agent.certificate]);
-    world.agents.revoke("agents.crl", &named);
-    reload(&world, &mut gateway, |text| text);
+    let named = RevocationList::of(&[&workspace.agent.certificate]);
+    workspace.agents.revoke("agents.crl", &named);
+    reload(&workspace, &mut gateway, |text| text);
     gateway.wait_for(ENDED, &[("reason", "revoked")], 3);
 }
 
 #[test]
 fn a_client_that_would_send_as_another_tenant_is_closed() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let setup = world.setup().top("close_spread = \"0s\"");
+    let setup = workspace.setup().top("close_spread = \"0s\"");
     let setup = setup.route("edge", "", &[backend.address()], "");
     let mut gateway = setup.start();
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut client);
-    reload(&world, &mut gateway, |text| {
+    reload(&workspace, &mut gateway, |text| {
         text.replace("\"team-a\"", "\"team-b\"")
     });
     gateway.wait_for(ENDED, &[("reason", "not_authorized")], 1);

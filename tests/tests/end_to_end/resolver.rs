@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 use tests::{
-    Answering, Backend, Behaviour, Closing, Gateway, Resolver, RevocationList, Setup, World,
+    Answering, Backend, Behaviour, Closing, Gateway, Resolver, RevocationList, Setup, Workspace,
     eventually,
 };
 
@@ -28,8 +28,8 @@ fn six_names<'a>(setup: Setup<'a>, group: &str) -> Setup<'a> {
     setup.route_to_names("named", "", &names, "dangerous_plaintext = true")
 }
 
-fn assert_served(world: &World, gateway: &Gateway) {
-    let mut client = world.client().connect(gateway.address()).unwrap();
+fn assert_served(workspace: &Workspace, gateway: &Gateway) {
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     client.send(b"ping").unwrap();
     assert_eq!(client.receive(4).unwrap(), b"ping");
     client.finish();
@@ -37,35 +37,37 @@ fn assert_served(world: &World, gateway: &Gateway) {
 }
 
 /// Writes the configuration anew and asks for a reload.
-fn reload(world: &World, gateway: &mut Gateway, count: usize, text: &str) {
-    fs::write(world.folder().join("portcullis.toml"), text).unwrap();
+fn reload(workspace: &Workspace, gateway: &mut Gateway, count: usize, text: &str) {
+    fs::write(workspace.folder().join("portcullis.toml"), text).unwrap();
     gateway.process().signal(Signal::HUP);
     gateway.wait_for_reloads(count);
 }
 
 #[test]
 fn while_no_name_can_be_resolved_the_revoked_go_and_the_others_are_served() {
-    let world = World::new();
-    let resolver = Resolver::start(&world.host, world.folder(), Answering::Silent);
+    let workspace = Workspace::new();
+    let resolver = Resolver::start(&workspace.host, workspace.folder(), Answering::Silent);
     let backend = Backend::start(Behaviour::Echo);
-    let certificate = world.agent.certificate.as_path();
-    let nobody = world.agents.revoke("nobody.crl", &RevocationList::of(&[]));
-    let one = world
+    let certificate = workspace.agent.certificate.as_path();
+    let nobody = workspace
+        .agents
+        .revoke("nobody.crl", &RevocationList::of(&[]));
+    let one = workspace
         .agents
         .revoke("one.crl", &RevocationList::of(&[certificate]));
     let setup = |list: &Path, group| {
         let keys = format!("crl = [{list:?}]");
-        let setup = world.setup().resolver(&resolver);
+        let setup = workspace.setup().resolver(&resolver);
         let setup = setup.route("edge", &keys, &[backend.address()], "");
         six_names(setup, group)
     };
     let mut gateway = setup(&nobody, "before").start();
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     client.send(b"ping").unwrap();
     assert_eq!(client.receive(4).unwrap(), b"ping");
 
     let text = setup(&one, "after").text();
-    reload(&world, &mut gateway, 1, &text);
+    reload(&workspace, &mut gateway, 1, &text);
     assert!(!matches!(client.receive_to_end().1, Closing::CloseNotify));
     gateway.wait_for(
         "portcullis_connections_ended_total",
@@ -73,8 +75,8 @@ fn while_no_name_can_be_resolved_the_revoked_go_and_the_others_are_served() {
         1,
     );
     let text = setup(&nobody, "later").text();
-    reload(&world, &mut gateway, 2, &text);
-    assert_served(&world, &gateway);
+    reload(&workspace, &mut gateway, 2, &text);
+    assert_served(&workspace, &gateway);
     // The reload that revoked had waited for none of its names.
     let log = eventually("the new names are given up", || {
         let log = gateway.log();
@@ -89,10 +91,10 @@ fn while_no_name_can_be_resolved_the_revoked_go_and_the_others_are_served() {
 
 #[test]
 fn a_signal_to_end_is_obeyed_while_names_are_being_resolved() {
-    let world = World::new();
-    let resolver = Resolver::start(&world.host, world.folder(), Answering::Silent);
+    let workspace = Workspace::new();
+    let resolver = Resolver::start(&workspace.host, workspace.folder(), Answering::Silent);
     let backend = Backend::start(Behaviour::Echo);
-    let setup = world.setup().resolver(&resolver);
+    let setup = workspace.setup().resolver(&resolver);
     let setup = setup.route("edge", "", &[backend.address()], "");
     let mut gateway = six_names(setup, "silent").begin();
     eventually("all names are asked for", || {
@@ -108,15 +110,15 @@ fn a_signal_to_end_is_obeyed_while_names_are_being_resolved() {
 
 #[test]
 fn a_reload_while_the_resolver_fails_takes_no_server_away() {
-    let world = World::new();
-    let backend = Backend::start_at(world.host.at(7000), Behaviour::Echo);
-    let Ok(address) = world.host.address().to_string().parse::<Ipv4Addr>() else {
+    let workspace = Workspace::new();
+    let backend = Backend::start_at(workspace.host.at(7000), Behaviour::Echo);
+    let Ok(address) = workspace.host.address().to_string().parse::<Ipv4Addr>() else {
         panic!("the test's address is of IPv4");
     };
     let known = knows("collector.test", address);
-    let resolver = Resolver::start(&world.host, world.folder(), known);
+    let resolver = Resolver::start(&workspace.host, workspace.folder(), known);
     let setup = |top| {
-        let setup = world.setup().top(top).resolver(&resolver);
+        let setup = workspace.setup().top(top).resolver(&resolver);
         setup.route_to_names(
             "edge",
             "",
@@ -125,16 +127,16 @@ fn a_reload_while_the_resolver_fails_takes_no_server_away() {
         )
     };
     let mut gateway = setup("").start();
-    assert_served(&world, &gateway);
+    assert_served(&workspace, &gateway);
     resolver.answer(Answering::Failing);
     reload(
-        &world,
+        &workspace,
         &mut gateway,
         1,
         &setup("close_spread = \"1s\"").text(),
     );
     for _ in 0..20 {
-        assert_served(&world, &gateway);
+        assert_served(&workspace, &gateway);
     }
     assert_eq!(
         gateway.metrics().count(UNREACHABLE, &[("backend", "edge")]),
@@ -145,36 +147,36 @@ fn a_reload_while_the_resolver_fails_takes_no_server_away() {
 
 #[test]
 fn a_new_name_is_used_as_soon_as_it_has_been_resolved_and_the_servers_before_until_then() {
-    let world = World::new();
-    let (old, new) = (world.host.at(7000), world.host.at(7001));
+    let workspace = Workspace::new();
+    let (old, new) = (workspace.host.at(7000), workspace.host.at(7001));
     let old = Backend::start_at(old, Behaviour::Echo);
     let new = Backend::start_at(new, Behaviour::Echo);
-    let Ok(address) = world.host.address().to_string().parse::<Ipv4Addr>() else {
+    let Ok(address) = workspace.host.address().to_string().parse::<Ipv4Addr>() else {
         panic!("the test's address is of IPv4");
     };
-    let resolver = Resolver::start(&world.host, world.folder(), Answering::Failing);
+    let resolver = Resolver::start(&workspace.host, workspace.folder(), Answering::Failing);
     let setup = |server: &str| {
-        let setup = world.setup().resolver(&resolver);
+        let setup = workspace.setup().resolver(&resolver);
         setup.route_to_names("edge", "", &[server], "dangerous_plaintext = true")
     };
     let mut gateway = setup(&old.address().to_string()).start();
-    reload(&world, &mut gateway, 1, &setup("new.test:7001").text());
-    assert_served(&world, &gateway);
+    reload(&workspace, &mut gateway, 1, &setup("new.test:7001").text());
+    assert_served(&workspace, &gateway);
     assert_eq!((old.connections().len(), new.connections().len()), (1, 0));
     resolver.answer(knows("new.test", address));
     eventually("the new server is used", || {
-        assert_served(&world, &gateway);
+        assert_served(&workspace, &gateway);
         (!new.connections().is_empty()).then_some(())
     });
 }
 
 #[test]
 fn a_connection_without_any_address_is_a_failure_of_the_backend() {
-    let world = World::new();
-    let resolver = Resolver::start(&world.host, world.folder(), Answering::Failing);
-    let setup = world.setup().resolver(&resolver);
+    let workspace = Workspace::new();
+    let resolver = Resolver::start(&workspace.host, workspace.folder(), Answering::Failing);
+    let setup = workspace.setup().resolver(&resolver);
     let gateway = six_names(setup, "unknown").start();
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     assert_ne!(client.receive_to_end().1, Closing::CloseNotify);
     gateway.wait_for(UNREACHABLE, &[("backend", "named")], 1);
     eventually("the log says why", || {

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use rustls::{AlertDescription, HandshakeKind};
 use tests::{
     Backend, Behaviour, ClientBuilder, Closing, Credentials, Excluded, Gateway, PATIENCE, Request,
-    RevocationList, TlsFailure, World, program,
+    RevocationList, TlsFailure, Workspace, program,
 };
 
 const RESUMED: &str = "portcullis_handshakes_resumed_total";
@@ -25,9 +25,9 @@ const FULL: HandshakeKind = HandshakeKind::Full;
 const AGAIN: HandshakeKind = HandshakeKind::Resumed;
 
 /// A certificate that the default rule admits.
-fn agent(world: &World, name: &str) -> Credentials {
+fn agent(workspace: &Workspace, name: &str) -> Credentials {
     let uri = format!("spiffe://example.test/agent/{name}");
-    world.agents.issue(name, Request::client(&uri))
+    workspace.agents.issue(name, Request::client(&uri))
 }
 
 /// Sends and receives, which brings the ticket along, and leaves in peace. How the handshake went.
@@ -51,12 +51,12 @@ fn assert_ticket_refused(gateway: &Gateway, listener: &str, reason: &str) {
 
 /// Reloads after the configuration has been changed.
 fn reload(
-    world: &World,
+    workspace: &Workspace,
     gateway: &mut Gateway,
     count: usize,
     change: impl FnOnce(String) -> String,
 ) {
-    let file = world.folder().join("portcullis.toml");
+    let file = workspace.folder().join("portcullis.toml");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, change(text)).unwrap();
     gateway.process().signal(Signal::HUP);
@@ -73,12 +73,17 @@ fn rotate(file: &Path, arguments: &[&str]) {
 }
 
 /// Sends and receives with `openssl s_client`; everything it prints.
-fn openssl(world: &World, address: SocketAddr, who: &Credentials, arguments: &[&str]) -> String {
+fn openssl(
+    workspace: &Workspace,
+    address: SocketAddr,
+    who: &Credentials,
+    arguments: &[&str],
+) -> String {
     let mut child = Command::new("timeout")
         .args([&PATIENCE.as_secs().to_string(), "openssl", "s_client"])
         .args(["-connect", &address.to_string()])
         .args(["-servername", "gateway.test", "-CAfile"])
-        .arg(world.gateways.certificate())
+        .arg(workspace.gateways.certificate())
         .arg("-cert")
         .arg(&who.certificate)
         .arg("-key")
@@ -111,10 +116,10 @@ fn openssl(world: &World, address: SocketAddr, who: &Credentials, arguments: &[&
 
 #[test]
 fn rustls_and_openssl_resume_and_the_metrics_say_so() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
-    let client = world.client().remembering();
+    let gateway = workspace.gateway(backend.address());
+    let client = workspace.client().remembering();
     assert_eq!(visit(&client, gateway.address()), FULL);
     assert_eq!(visit(&client, gateway.address()), AGAIN);
     assert_eq!(visit(&client, gateway.address()), AGAIN);
@@ -122,19 +127,19 @@ fn rustls_and_openssl_resume_and_the_metrics_say_so() {
     gateway.wait_for(RESUMED, &edge, 2);
     gateway.wait_for(ISSUED, &edge, 3);
 
-    let session = world.folder().join("session.pem");
+    let session = workspace.folder().join("session.pem");
     let session = session.to_str().unwrap();
     let first = openssl(
-        &world,
+        &workspace,
         gateway.address(),
-        &world.agent,
+        &workspace.agent,
         &["-sess_out", session],
     );
     assert!(first.contains("New, TLSv1.3"), "{first}");
     let second = openssl(
-        &world,
+        &workspace,
         gateway.address(),
-        &world.agent,
+        &workspace.agent,
         &["-sess_in", session],
     );
     assert!(second.contains("Reused, TLSv1.3"), "{second}");
@@ -144,19 +149,19 @@ fn rustls_and_openssl_resume_and_the_metrics_say_so() {
 
 #[test]
 fn without_resumption_no_ticket_is_given() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .tables("[tls.resumption]\nenabled = false")
         .route("edge", "", &[backend.address()], "")
         .start();
-    let client = world.client().remembering();
+    let client = workspace.client().remembering();
     assert_eq!(visit(&client, gateway.address()), FULL);
     assert_eq!(visit(&client, gateway.address()), FULL);
-    let session = world.folder().join("session.pem");
+    let session = workspace.folder().join("session.pem");
     let arguments = ["-sess_out", session.to_str().unwrap()];
-    let text = openssl(&world, gateway.address(), &world.agent, &arguments);
+    let text = openssl(&workspace, gateway.address(), &workspace.agent, &arguments);
     assert!(text.contains("marker"), "{text}");
     assert!(!text.contains("New Session Ticket arrived"), "{text}");
     assert!(!session.exists(), "openssl kept a session it could resume");
@@ -164,18 +169,18 @@ fn without_resumption_no_ticket_is_given() {
 
 #[test]
 fn a_listener_without_resumption_gives_no_ticket_and_the_others_do() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .route("with", "", &[backend.address()], "")
         .route("without", "resumption = false", &[backend.address()], "")
         .start();
-    let session = world.folder().join("session.pem");
+    let session = workspace.folder().join("session.pem");
     let arguments = ["-sess_out", session.to_str().unwrap()];
     for (route, expected) in [("without", false), ("with", true)] {
         let address = gateway.address_of(route);
-        let text = openssl(&world, address, &world.agent, &arguments);
+        let text = openssl(&workspace, address, &workspace.agent, &arguments);
         assert!(text.contains("marker"), "{text}");
         let arrived = text.contains("New Session Ticket arrived");
         assert_eq!(arrived, expected, "{route}: {text}");
@@ -185,22 +190,22 @@ fn a_listener_without_resumption_gives_no_ticket_and_the_others_do() {
 
 #[test]
 fn no_early_data_is_offered() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
-    let session = world.folder().join("session.pem");
+    let gateway = workspace.gateway(backend.address());
+    let session = workspace.folder().join("session.pem");
     let session = session.to_str().unwrap();
     let text = openssl(
-        &world,
+        &workspace,
         gateway.address(),
-        &world.agent,
+        &workspace.agent,
         &["-sess_out", session],
     );
     assert!(text.contains("Max Early Data: 0"), "{text}");
-    let early = world.folder().join("early");
+    let early = workspace.folder().join("early");
     fs::write(&early, "EARLY").unwrap();
     let arguments = ["-sess_in", session, "-early_data", early.to_str().unwrap()];
-    let text = openssl(&world, gateway.address(), &world.agent, &arguments);
+    let text = openssl(&workspace, gateway.address(), &workspace.agent, &arguments);
     assert!(!text.contains("Early data was accepted"), "{text}");
     let received = backend.connections();
     assert!(received.iter().all(|one| !one.bytes.starts_with(b"EARLY")));
@@ -208,19 +213,19 @@ fn no_early_data_is_offered() {
 
 #[test]
 fn a_ticket_of_one_listener_is_nothing_to_another() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let others = world
+    let others = workspace
         .agents
         .subordinate("others", "Other agents of the test");
-    let gateway = world
+    let gateway = workspace
         .setup()
         .route("edge", "", &[backend.address()], "")
         .route("same-ca", "", &[backend.address()], "")
         .client_ca(&others.certificate())
         .route("other-ca", "", &[backend.address()], "")
         .start();
-    let client = world.client().remembering();
+    let client = workspace.client().remembering();
     assert_eq!(visit(&client, gateway.address_of("edge")), FULL);
     // Its certificate suffices there: it gets in, and by that alone.
     assert_eq!(visit(&client, gateway.address_of("same-ca")), FULL);
@@ -235,13 +240,13 @@ fn a_ticket_of_one_listener_is_nothing_to_another() {
 
 #[test]
 fn a_revoked_client_loses_its_ticket_and_nobody_else_does() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let (good, bad) = (agent(&world, "good"), agent(&world, "bad"));
-    let empty = world.agents.revoke("empty", &RevocationList::of(&[]));
-    let crl = world.folder().join("in-force.crl");
+    let (good, bad) = (agent(&workspace, "good"), agent(&workspace, "bad"));
+    let empty = workspace.agents.revoke("empty", &RevocationList::of(&[]));
+    let crl = workspace.folder().join("in-force.crl");
     fs::copy(empty, &crl).unwrap();
-    let mut gateway = world
+    let mut gateway = workspace
         .setup()
         .route(
             "edge",
@@ -250,15 +255,15 @@ fn a_revoked_client_loses_its_ticket_and_nobody_else_does() {
             "",
         )
         .start();
-    let good = world.client().credentials(&good).remembering();
-    let revoked = world.client().credentials(&bad).remembering();
+    let good = workspace.client().credentials(&good).remembering();
+    let revoked = workspace.client().credentials(&bad).remembering();
     for client in [&good, &revoked] {
         assert_eq!(visit(client, gateway.address()), FULL);
         assert_eq!(visit(client, gateway.address()), AGAIN);
     }
     let list = RevocationList::of(&[&bad.certificate]);
-    fs::copy(world.agents.revoke("revoked", &list), &crl).unwrap();
-    reload(&world, &mut gateway, 1, |text| text);
+    fs::copy(workspace.agents.revoke("revoked", &list), &crl).unwrap();
+    reload(&workspace, &mut gateway, 1, |text| text);
     let refused = revoked.refused(gateway.address());
     let alert = TlsFailure::Closed(Closing::Alert(AlertDescription::CertificateRevoked));
     assert_eq!(format!("{refused:?}"), format!("{alert:?}"));
@@ -268,18 +273,18 @@ fn a_revoked_client_loses_its_ticket_and_nobody_else_does() {
 
 #[test]
 fn a_ticket_does_not_outlive_the_ca_or_the_rule_behind_it() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let others = tests::Authority::create(world.folder(), "others", "Other agents of the test");
-    let both = world.folder().join("both.pem");
+    let others = tests::Authority::create(workspace.folder(), "others", "Other agents of the test");
+    let both = workspace.folder().join("both.pem");
     let pem = |file: &Path| fs::read_to_string(file).unwrap();
-    let agents = pem(&world.agents.certificate());
+    let agents = pem(&workspace.agents.certificate());
     fs::write(&both, agents.clone() + &pem(&others.certificate())).unwrap();
     let other = others.issue("other", Request::client("spiffe://example.test/other/1"));
     let rule = "[[identity]]\nmatch = { uri = \"spiffe://example.test/other/*\" }\n";
-    let client = world.client().remembering();
-    let other = world.client().credentials(&other).remembering();
-    let mut gateway = world
+    let client = workspace.client().remembering();
+    let other = workspace.client().credentials(&other).remembering();
+    let mut gateway = workspace
         .setup()
         .identities(&format!(
             "[[identity]]\nmatch = {{ uri = \"spiffe://example.test/agent/*\" }}\n{rule}"
@@ -292,17 +297,17 @@ fn a_ticket_does_not_outlive_the_ca_or_the_rule_behind_it() {
 
     // The other CA goes: its client's ticket with it, and nobody else's.
     fs::write(&both, &agents).unwrap();
-    reload(&world, &mut gateway, 1, |text| text);
+    reload(&workspace, &mut gateway, 1, |text| text);
     other.refused(gateway.address());
     assert_ticket_refused(&gateway, "edge", "anchor");
     assert_eq!(visit(&client, gateway.address()), AGAIN);
 
     // A CA that is added voids no ticket.
     fs::write(&both, agents.clone() + &pem(&others.certificate())).unwrap();
-    reload(&world, &mut gateway, 2, |text| text);
+    reload(&workspace, &mut gateway, 2, |text| text);
     assert_eq!(visit(&client, gateway.address()), AGAIN);
 
-    reload(&world, &mut gateway, 3, |text| {
+    reload(&workspace, &mut gateway, 3, |text| {
         text.replace("/agent/*", "/nobody/*")
     });
     client.refused(gateway.address());
@@ -313,20 +318,20 @@ fn a_ticket_does_not_outlive_the_ca_or_the_rule_behind_it() {
 #[test]
 fn neither_a_ticket_nor_a_connection_outlives_what_the_ca_behind_it_may_issue_for() {
     for excluded in [Excluded::Dns("evil.test"), Excluded::CommonName("evil")] {
-        let world = World::new();
+        let workspace = Workspace::new();
         let backend = Backend::start(Behaviour::Echo);
-        let file = world.folder().join("agents.pem");
-        fs::copy(world.agents.certificate(), &file).unwrap();
+        let file = workspace.folder().join("agents.pem");
+        fs::copy(workspace.agents.certificate(), &file).unwrap();
         let request = |name: &str| {
             let uri = format!("spiffe://example.test/agent/{name}");
             Request::client(&uri).dns(&format!("{name}.test"))
         };
         let agent = |name: &str| {
-            let issued = world.agents.issue(name, request(name));
-            world.client().credentials(&issued).remembering()
+            let issued = workspace.agents.issue(name, request(name));
+            workspace.client().credentials(&issued).remembering()
         };
         let (evil, good) = (agent("evil"), agent("good"));
-        let mut gateway = world
+        let mut gateway = workspace
             .setup()
             .top("close_spread = \"0s\"")
             .client_ca(&file)
@@ -340,11 +345,11 @@ fn neither_a_ticket_nor_a_connection_outlives_what_the_ca_behind_it_may_issue_fo
         assert_eq!(open.receive(4).unwrap(), b"ping");
 
         // The CA's certificate is replaced by one of the same name and key.
-        let replaced = world
+        let replaced = workspace
             .agents
             .renewed_excluding("Agents of the test", excluded);
         fs::write(&file, &replaced).unwrap();
-        reload(&world, &mut gateway, 1, |text| text);
+        reload(&workspace, &mut gateway, 1, |text| text);
         assert_ne!(open.receive_to_end().1, Closing::CloseNotify);
         let ended = "portcullis_connections_ended_total";
         gateway.wait_for(ended, &[("reason", "untrusted")], 1);
@@ -357,22 +362,22 @@ fn neither_a_ticket_nor_a_connection_outlives_what_the_ca_behind_it_may_issue_fo
         assert_eq!(visit(&good, address), AGAIN);
 
         // Without constraints everything holds that held under them.
-        fs::copy(world.agents.certificate(), &file).unwrap();
-        reload(&world, &mut gateway, 2, |text| text);
+        fs::copy(workspace.agents.certificate(), &file).unwrap();
+        reload(&workspace, &mut gateway, 2, |text| text);
         assert_eq!(visit(&good, address), AGAIN);
     }
 }
 
 #[test]
 fn a_ticket_does_not_outlive_its_certificate() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
+    let gateway = workspace.gateway(backend.address());
     let uri = "spiffe://example.test/agent/short";
     let request = Request::client(uri).seconds(4);
-    let short = world.agents.issue("short", request);
+    let short = workspace.agents.issue("short", request);
     let made = Instant::now();
-    let short = world.client().credentials(&short).remembering();
+    let short = workspace.client().credentials(&short).remembering();
     assert_eq!(visit(&short, gateway.address()), FULL);
     assert_eq!(visit(&short, gateway.address()), AGAIN);
     sleep(Duration::from_secs(6).saturating_sub(made.elapsed()));
@@ -385,14 +390,14 @@ fn a_ticket_does_not_outlive_its_certificate() {
 #[test]
 fn a_client_that_resumes_again_and_again_authenticates_in_full_when_the_age_is_over() {
     const AGE: Duration = Duration::from_secs(2);
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .tables("[tls.resumption]\nmax_authentication_age = \"2s\"")
         .route("edge", "", &[backend.address()], "")
         .start();
-    let client = world.client().remembering();
+    let client = workspace.client().remembering();
     let mut authenticated = Instant::now();
     let (mut full, mut resumed) = (0, 0);
     let started = Instant::now();
@@ -418,18 +423,18 @@ fn a_client_that_resumes_again_and_again_authenticates_in_full_when_the_age_is_o
 
 #[test]
 fn a_ticket_moved_to_a_client_with_another_certificate_gains_nothing() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .route("edge", "", &[backend.address()], "proxy_protocol = true")
         .start();
-    let (owner, thief) = (agent(&world, "owner"), agent(&world, "thief"));
-    let session = world.folder().join("session.pem");
+    let (owner, thief) = (agent(&workspace, "owner"), agent(&workspace, "thief"));
+    let session = workspace.folder().join("session.pem");
     let session = session.to_str().unwrap();
     let address = gateway.address();
-    openssl(&world, address, &owner, &["-sess_out", session]);
-    let text = openssl(&world, address, &thief, &["-sess_in", session]);
+    openssl(&workspace, address, &owner, &["-sess_out", session]);
+    let text = openssl(&workspace, address, &thief, &["-sess_in", session]);
     assert!(text.contains("Reused, TLSv1.3"), "{text}");
     // With the session's secret the thief is the owner, as whoever has a secret is, and never itself as well.
     let last = backend.connections().pop().unwrap().bytes;
@@ -443,20 +448,20 @@ fn a_ticket_moved_to_a_client_with_another_certificate_gains_nothing() {
 
 #[test]
 fn a_ticket_without_its_secret_is_refused() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let keys = world.folder().join("tickets.toml");
+    let keys = workspace.folder().join("tickets.toml");
     rotate(&keys, &[]);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .tables(&format!("[tls.resumption]\nkey_file = {keys:?}"))
         .route("edge", "", &[backend.address()], "")
         .start();
     let session = |name: &str| {
-        let who = agent(&world, name);
-        let file = world.folder().join("session");
+        let who = agent(&workspace, name);
+        let file = workspace.folder().join("session");
         let path = file.to_str().unwrap();
-        openssl(&world, gateway.address(), &who, &["-sess_out", path]);
+        openssl(&workspace, gateway.address(), &who, &["-sess_out", path]);
         let der = pem_contents(&fs::read_to_string(&file).unwrap());
         let at = ticket_position(&der, &fs::read_to_string(&keys).unwrap());
         let bytes = usize::from(der[at - 2]) << 8 | usize::from(der[at - 1]);
@@ -469,11 +474,11 @@ fn a_ticket_without_its_secret_is_refused() {
     let (mallet, mut forged, own_ticket) = fitting.expect("a ticket of the same length");
     // Mallet's secret with the victim's ticket: what somebody has who saw the ticket on the wire of a broken client.
     forged[own_ticket].copy_from_slice(&victim[victims_ticket]);
-    let file = world.folder().join("forged.session");
+    let file = workspace.folder().join("forged.session");
     fs::write(&file, pem(&forged)).unwrap();
     let before = backend.connections().len();
     let arguments = ["-sess_in", file.to_str().unwrap()];
-    let text = openssl(&world, gateway.address(), &mallet, &arguments);
+    let text = openssl(&workspace, gateway.address(), &mallet, &arguments);
     assert!(!text.contains("Reused, TLSv1.3"), "{text}");
     assert!(!text.contains("marker"), "{text}");
     let labels = [("listener", "edge"), ("reason", "bad_signature")];
@@ -528,19 +533,19 @@ fn base64_command(arguments: &[&str]) -> std::process::Child {
 
 #[test]
 fn hosts_and_restarts_that_share_a_key_file_take_each_others_tickets() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let keys = world.folder().join("tickets.toml");
+    let keys = workspace.folder().join("tickets.toml");
     rotate(&keys, &[]);
     let table = format!("[tls.resumption]\nkey_file = {keys:?}");
     let start = || {
-        let setup = world.setup().tables(&table);
+        let setup = workspace.setup().tables(&table);
         setup.route("edge", "", &[backend.address()], "").start()
     };
-    let client = world.client().remembering();
+    let client = workspace.client().remembering();
     let mut first = start();
     assert_eq!(visit(&client, first.address()), FULL);
-    let setup = world.setup().second().tables(&table);
+    let setup = workspace.setup().second().tables(&table);
     let second = setup.route("edge", "", &[backend.address()], "").start();
     assert_eq!(visit(&client, second.address()), AGAIN);
     first.terminate();
@@ -552,13 +557,13 @@ fn hosts_and_restarts_that_share_a_key_file_take_each_others_tickets() {
 
 #[test]
 fn without_a_key_file_neither_a_restart_nor_another_host_takes_a_ticket() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let client = world.client().remembering();
-    let mut first = world.gateway(backend.address());
+    let client = workspace.client().remembering();
+    let mut first = workspace.gateway(backend.address());
     assert_eq!(visit(&client, first.address()), FULL);
     assert_eq!(visit(&client, first.address()), AGAIN);
-    let setup = world.setup().second();
+    let setup = workspace.setup().second();
     let second = setup.route("edge", "", &[backend.address()], "").start();
     assert_eq!(visit(&client, second.address()), FULL);
     assert_ticket_refused(&second, "edge", "unknown_key");
@@ -566,29 +571,29 @@ fn without_a_key_file_neither_a_restart_nor_another_host_takes_a_ticket() {
     first.terminate();
     first.wait();
     drop(first);
-    let restarted = world.gateway(backend.address());
+    let restarted = workspace.gateway(backend.address());
     assert_eq!(visit(&client, restarted.address()), FULL);
     assert_ticket_refused(&restarted, "edge", "unknown_key");
 }
 
 #[test]
 fn rotation_keeps_old_tickets_and_distrust_keeps_none() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let keys = world.folder().join("tickets.toml");
+    let keys = workspace.folder().join("tickets.toml");
     rotate(&keys, &[]);
-    let mut gateway = world
+    let mut gateway = workspace
         .setup()
         .tables(&format!("[tls.resumption]\nkey_file = {keys:?}"))
         .route("edge", "", &[backend.address()], "")
         .start();
-    let client = world.client().remembering();
+    let client = workspace.client().remembering();
     assert_eq!(visit(&client, gateway.address()), FULL);
     rotate(&keys, &[]);
-    reload(&world, &mut gateway, 1, |text| text);
+    reload(&workspace, &mut gateway, 1, |text| text);
     assert_eq!(visit(&client, gateway.address()), AGAIN);
     rotate(&keys, &["--distrust"]);
-    reload(&world, &mut gateway, 2, |text| text);
+    reload(&workspace, &mut gateway, 2, |text| text);
     assert_eq!(visit(&client, gateway.address()), FULL);
     assert_ticket_refused(&gateway, "edge", "epoch");
     assert_eq!(visit(&client, gateway.address()), AGAIN);
@@ -596,12 +601,12 @@ fn rotation_keeps_old_tickets_and_distrust_keeps_none() {
 
 #[test]
 fn a_key_file_that_others_can_read_or_that_is_broken_refuses_the_start() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let keys = world.folder().join("tickets.toml");
+    let keys = workspace.folder().join("tickets.toml");
     rotate(&keys, &[]);
     let refused = || {
-        let setup = world.setup();
+        let setup = workspace.setup();
         let setup = setup.tables(&format!("[tls.resumption]\nkey_file = {keys:?}"));
         setup.route("edge", "", &[backend.address()], "").refused()
     };
@@ -617,16 +622,16 @@ fn a_key_file_that_others_can_read_or_that_is_broken_refuses_the_start() {
 
 #[test]
 fn a_certificate_too_long_for_a_ticket_gets_in_each_time_without_one() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
+    let gateway = workspace.gateway(backend.address());
     for (names, kind) in [(100, AGAIN), (400, FULL), (1000, FULL)] {
         let mut request = Request::client("spiffe://example.test/agent/many");
         for number in 0..names {
             request = request.dns(&format!("name-{number:04}.of-many.agents.example.test"));
         }
-        let many = world.agents.issue(&format!("many-{names}"), request);
-        let client = world.client().credentials(&many).remembering();
+        let many = workspace.agents.issue(&format!("many-{names}"), request);
+        let client = workspace.client().credentials(&many).remembering();
         assert_eq!(visit(&client, gateway.address()), FULL);
         assert_eq!(visit(&client, gateway.address()), kind, "{names} names");
     }
@@ -634,28 +639,30 @@ fn a_certificate_too_long_for_a_ticket_gets_in_each_time_without_one() {
 
 #[test]
 fn keys_in_memory_outlive_a_reload_and_those_of_a_file_do_not_stay_behind_in_memory() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let keys = world.folder().join("tickets.toml");
+    let keys = workspace.folder().join("tickets.toml");
     rotate(&keys, &[]);
     let key_file = format!("key_file = {keys:?}");
-    let setup = world
+    let setup = workspace
         .setup()
         .tables(&format!("[tls.resumption]\n{key_file}"));
     let mut gateway = setup.route("edge", "", &[backend.address()], "").start();
-    let client = world.client().remembering();
+    let client = workspace.client().remembering();
     assert_eq!(visit(&client, gateway.address()), FULL);
     assert_eq!(visit(&client, gateway.address()), AGAIN);
     // From the file to memory: whoever has the file opens nothing any more.
-    reload(&world, &mut gateway, 1, |text| text.replace(&key_file, ""));
+    reload(&workspace, &mut gateway, 1, |text| {
+        text.replace(&key_file, "")
+    });
     assert_eq!(visit(&client, gateway.address()), FULL);
     assert_ticket_refused(&gateway, "edge", "unknown_key");
     assert_eq!(visit(&client, gateway.address()), AGAIN);
-    reload(&world, &mut gateway, 2, |text| text);
+    reload(&workspace, &mut gateway, 2, |text| text);
     assert_eq!(visit(&client, gateway.address()), AGAIN);
     // And back: what the memory's keys have sealed is worth nothing.
     let table = "[tls.resumption]";
-    reload(&world, &mut gateway, 3, |text| {
+    reload(&workspace, &mut gateway, 3, |text| {
         text.replace(table, &format!("{table}\n{key_file}"))
     });
     assert_eq!(visit(&client, gateway.address()), FULL);

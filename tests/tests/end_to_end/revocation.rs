@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use rustls::AlertDescription;
 use tests::{
     Authority, Backend, Behaviour, Closing, Credentials, Ending, Gateway, Request, RevocationList,
-    TlsFailure, World, eventually, program,
+    TlsFailure, Workspace, eventually, program,
 };
 
 const FAILURES: &str = "portcullis_handshake_failures_total";
@@ -29,16 +29,16 @@ fn crl(files: &[&Path]) -> String {
 }
 
 /// A gateway with one route whose listener has these keys.
-fn gateway_with(world: &World, backend: &Backend, keys: &str) -> Gateway {
-    world
+fn gateway_with(workspace: &Workspace, backend: &Backend, keys: &str) -> Gateway {
+    workspace
         .setup()
         .route("edge", keys, &[backend.address()], "")
         .start()
 }
 
 /// Sends and receives; the backend sees the connection.
-fn assert_admitted(world: &World, address: SocketAddr, credentials: &Credentials) {
-    let mut client = world
+fn assert_admitted(workspace: &Workspace, address: SocketAddr, credentials: &Credentials) {
+    let mut client = workspace
         .client()
         .credentials(credentials)
         .connect(address)
@@ -51,7 +51,7 @@ fn assert_admitted(world: &World, address: SocketAddr, credentials: &Credentials
 
 /// Is refused for one reason, which shows at the client, in the metric and in the log, and not at the backend.
 fn assert_refused(
-    world: &World,
+    workspace: &Workspace,
     gateway: &Gateway,
     backend: &Backend,
     credentials: &Credentials,
@@ -60,7 +60,7 @@ fn assert_refused(
     let labels = [("listener", "edge"), ("reason", reason)];
     let refused_before = gateway.metrics().count(FAILURES, &labels);
     let connected_before = backend.connections().len();
-    let failure = world
+    let failure = workspace
         .client()
         .credentials(credentials)
         .refused(gateway.address());
@@ -115,15 +115,15 @@ fn der(list: &Path) -> PathBuf {
 
 #[test]
 fn a_revoked_client_is_refused_and_the_others_get_in() {
-    let world = World::new();
-    let stolen = agent(&world.agents, "stolen");
+    let workspace = Workspace::new();
+    let stolen = agent(&workspace.agents, "stolen");
     let list = RevocationList::of(&[&stolen.certificate]);
-    let list = world.agents.revoke("agents.crl", &list);
+    let list = workspace.agents.revoke("agents.crl", &list);
     for file in [list.clone(), der(&list)] {
         let backend = Backend::start(Behaviour::Echo);
-        let gateway = gateway_with(&world, &backend, &crl(&[&file]));
-        assert_refused(&world, &gateway, &backend, &stolen, "revoked");
-        assert_admitted(&world, gateway.address(), &world.agent);
+        let gateway = gateway_with(&workspace, &backend, &crl(&[&file]));
+        assert_refused(&workspace, &gateway, &backend, &stolen, "revoked");
+        assert_admitted(&workspace, gateway.address(), &workspace.agent);
         let metrics = gateway.metrics();
         assert_eq!(metrics.count(FAILURES, &[]), 1);
         assert_eq!(metrics.count("portcullis_handshakes_total", &[]), 1);
@@ -133,72 +133,74 @@ fn a_revoked_client_is_refused_and_the_others_get_in() {
 
 #[test]
 fn a_list_of_one_listener_does_not_reach_another() {
-    let world = World::new();
-    let stolen = agent(&world.agents, "stolen");
+    let workspace = Workspace::new();
+    let stolen = agent(&workspace.agents, "stolen");
     let list = RevocationList::of(&[&stolen.certificate]);
-    let list = world.agents.revoke("agents.crl", &list);
+    let list = workspace.agents.revoke("agents.crl", &list);
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .route("edge", &crl(&[&list]), &[backend.address()], "")
         .route("inner", "", &[backend.address()], "")
         .start();
-    assert_refused(&world, &gateway, &backend, &stolen, "revoked");
-    assert_admitted(&world, gateway.address_of("inner"), &stolen);
+    assert_refused(&workspace, &gateway, &backend, &stolen, "revoked");
+    assert_admitted(&workspace, gateway.address_of("inner"), &stolen);
 }
 
 #[test]
 fn a_revoked_intermediate_takes_everybody_below_it_along() {
-    let world = World::new();
-    let branch = world.agents.subordinate("branch", "Branch of the test");
+    let workspace = Workspace::new();
+    let branch = workspace.agents.subordinate("branch", "Branch of the test");
     let below = agent(&branch, "below");
     let list = RevocationList::of(&[&branch.certificate()]);
-    let list = world.agents.revoke("agents.crl", &list);
+    let list = workspace.agents.revoke("agents.crl", &list);
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = gateway_with(&world, &backend, &crl(&[&list]));
-    assert_refused(&world, &gateway, &backend, &below, "revoked");
-    assert_admitted(&world, gateway.address(), &world.agent);
+    let gateway = gateway_with(&workspace, &backend, &crl(&[&list]));
+    assert_refused(&workspace, &gateway, &backend, &below, "revoked");
+    assert_admitted(&workspace, gateway.address(), &workspace.agent);
 }
 
 /// An intermediate that is trusted by itself ends every chain below it; the root's list has to count all the same.
 #[test]
 fn a_revoked_intermediate_is_no_anchor_either() {
-    let world = World::new();
-    let branch = world.agents.subordinate("branch", "Branch of the test");
+    let workspace = Workspace::new();
+    let branch = workspace.agents.subordinate("branch", "Branch of the test");
     let below = agent(&branch, "below");
-    let both = world.folder().join("both.pem");
+    let both = workspace.folder().join("both.pem");
     let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
-    fs::write(&both, read(&world.agents) + &read(&branch)).unwrap();
+    fs::write(&both, read(&workspace.agents) + &read(&branch)).unwrap();
     let of_branch = branch.revoke("branch.crl", &RevocationList::of(&[]));
-    let good = world.agents.revoke("good.crl", &RevocationList::of(&[]));
+    let good = workspace
+        .agents
+        .revoke("good.crl", &RevocationList::of(&[]));
     let bad = RevocationList::of(&[&branch.certificate()]);
-    let bad = world.agents.revoke("bad.crl", &bad);
+    let bad = workspace.agents.revoke("bad.crl", &bad);
     for (list, admitted) in [(good, true), (bad, false)] {
         let backend = Backend::start(Behaviour::Echo);
         let keys = crl(&[&list, &of_branch]);
-        let setup = world.setup().client_ca(&both);
+        let setup = workspace.setup().client_ca(&both);
         let gateway = setup.route("edge", &keys, &[backend.address()], "").start();
         if admitted {
-            assert_admitted(&world, gateway.address(), &below);
+            assert_admitted(&workspace, gateway.address(), &below);
         } else {
-            assert_refused(&world, &gateway, &backend, &below, "revoked");
+            assert_refused(&workspace, &gateway, &backend, &below, "revoked");
         }
-        assert_admitted(&world, gateway.address(), &world.agent);
+        assert_admitted(&workspace, gateway.address(), &workspace.agent);
     }
 }
 
 /// Whoever keeps the root's lists from us must not keep an intermediate of it alive.
 #[test]
 fn an_intermediate_that_is_trusted_by_itself_needs_the_fresh_list_of_its_root() {
-    let world = World::new();
-    let branch = world.agents.subordinate("branch", "Branch of the test");
+    let workspace = Workspace::new();
+    let branch = workspace.agents.subordinate("branch", "Branch of the test");
     let below = agent(&branch, "below");
-    let both = world.folder().join("both.pem");
+    let both = workspace.folder().join("both.pem");
     let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
-    fs::write(&both, read(&world.agents) + &read(&branch)).unwrap();
+    fs::write(&both, read(&workspace.agents) + &read(&branch)).unwrap();
     let of_branch = branch.revoke("branch.crl", &RevocationList::of(&[]));
     let ended = RevocationList::of(&[]).ended();
-    let ended = crl(&[&world.agents.revoke("ended.crl", &ended), &of_branch]);
+    let ended = crl(&[&workspace.agents.revoke("ended.crl", &ended), &of_branch]);
     let table = [
         (ended.clone(), false),
         (format!("{ended}\ncrl_grace = \"2h\""), true),
@@ -206,34 +208,36 @@ fn an_intermediate_that_is_trusted_by_itself_needs_the_fresh_list_of_its_root() 
     ];
     for (keys, admitted) in table {
         let backend = Backend::start(Behaviour::Echo);
-        let setup = world.setup().client_ca(&both);
+        let setup = workspace.setup().client_ca(&both);
         let gateway = setup.route("edge", &keys, &[backend.address()], "").start();
         if admitted {
-            assert_admitted(&world, gateway.address(), &below);
+            assert_admitted(&workspace, gateway.address(), &below);
         } else {
-            assert_refused(&world, &gateway, &backend, &below, "crl_stale");
+            assert_refused(&workspace, &gateway, &backend, &below, "crl_stale");
         }
     }
 }
 
 #[test]
 fn a_chain_through_an_intermediate_without_a_list_is_refused() {
-    let world = World::new();
-    let branch = world.agents.subordinate("branch", "Branch of the test");
+    let workspace = Workspace::new();
+    let branch = workspace.agents.subordinate("branch", "Branch of the test");
     let below = agent(&branch, "below");
-    let list = world.agents.revoke("agents.crl", &RevocationList::of(&[]));
+    let list = workspace
+        .agents
+        .revoke("agents.crl", &RevocationList::of(&[]));
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = gateway_with(&world, &backend, &crl(&[&list]));
-    assert_refused(&world, &gateway, &backend, &below, "crl_stale");
-    assert_admitted(&world, gateway.address(), &world.agent);
+    let gateway = gateway_with(&workspace, &backend, &crl(&[&list]));
+    assert_refused(&workspace, &gateway, &backend, &below, "crl_stale");
+    assert_admitted(&workspace, gateway.address(), &workspace.agent);
 }
 
 #[test]
 fn a_list_that_has_ended_refuses_everybody_unless_told_otherwise() {
-    let world = World::new();
-    let stolen = agent(&world.agents, "stolen");
+    let workspace = Workspace::new();
+    let stolen = agent(&workspace.agents, "stolen");
     let list = RevocationList::of(&[&stolen.certificate]).ended();
-    let list = crl(&[&world.agents.revoke("agents.crl", &list)]);
+    let list = crl(&[&workspace.agents.revoke("agents.crl", &list)]);
     let table = [
         (list.clone(), false),
         (format!("{list}\ncrl_grace = \"59m\""), false),
@@ -242,13 +246,19 @@ fn a_list_that_has_ended_refuses_everybody_unless_told_otherwise() {
     ];
     for (keys, admitted) in table {
         let backend = Backend::start(Behaviour::Echo);
-        let gateway = gateway_with(&world, &backend, &keys);
+        let gateway = gateway_with(&workspace, &backend, &keys);
         // Whatever its age, a list is right about what it names.
-        assert_refused(&world, &gateway, &backend, &stolen, "revoked");
+        assert_refused(&workspace, &gateway, &backend, &stolen, "revoked");
         if admitted {
-            assert_admitted(&world, gateway.address(), &world.agent);
+            assert_admitted(&workspace, gateway.address(), &workspace.agent);
         } else {
-            assert_refused(&world, &gateway, &backend, &world.agent, "crl_stale");
+            assert_refused(
+                &workspace,
+                &gateway,
+                &backend,
+                &workspace.agent,
+                "crl_stale",
+            );
         }
         let log = gateway.log();
         assert!(log.contains("has ended"), "told at start: {log}");
@@ -262,15 +272,15 @@ fn a_list_that_has_ended_refuses_everybody_unless_told_otherwise() {
 
 #[test]
 fn each_list_may_have_a_stale_policy_of_its_own() {
-    let world = World::new();
-    let others = Authority::create(world.folder(), "others", "Other agents of the test");
+    let workspace = Workspace::new();
+    let others = Authority::create(workspace.folder(), "others", "Other agents of the test");
     let other = agent(&others, "other");
-    let both = world.folder().join("both.pem");
+    let both = workspace.folder().join("both.pem");
     let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
-    fs::write(&both, read(&world.agents) + &read(&others)).unwrap();
-    let stolen = agent(&world.agents, "stolen");
+    fs::write(&both, read(&workspace.agents) + &read(&others)).unwrap();
+    let stolen = agent(&workspace.agents, "stolen");
     let named = RevocationList::of(&[&stolen.certificate]).ended();
-    let ours = world.agents.revoke("agents.crl", &named);
+    let ours = workspace.agents.revoke("agents.crl", &named);
     let theirs = RevocationList::of(&[]).ended();
     let theirs = others.revoke("others.crl", &theirs);
     // The keys of the listener, the policy of our list, that of theirs, and whether each lets its agents in.
@@ -298,37 +308,39 @@ fn each_list_may_have_a_stale_policy_of_its_own() {
         let lists = format!(
             "{keys}\ncrl = [{{ file = {ours:?}{our_policy} }}, {{ file = {theirs:?}{their_policy} }}]"
         );
-        let setup = world.setup().client_ca(&both);
+        let setup = workspace.setup().client_ca(&both);
         let gateway = setup
             .route("edge", &lists, &[backend.address()], "")
             .start();
-        for (credentials, admitted) in [&world.agent, &other].into_iter().zip(admitted) {
+        for (credentials, admitted) in [&workspace.agent, &other].into_iter().zip(admitted) {
             if admitted {
-                assert_admitted(&world, gateway.address(), credentials);
+                assert_admitted(&workspace, gateway.address(), credentials);
             } else {
-                assert_refused(&world, &gateway, &backend, credentials, "crl_stale");
+                assert_refused(&workspace, &gateway, &backend, credentials, "crl_stale");
             }
         }
-        assert_refused(&world, &gateway, &backend, &stolen, "revoked");
+        assert_refused(&workspace, &gateway, &backend, &stolen, "revoked");
     }
 }
 
 #[test]
 fn each_list_in_force_shows_its_issuer_entries_and_dates_and_refused_files_are_counted() {
-    let world = World::new();
-    let stolen = agent(&world.agents, "stolen");
+    let workspace = Workspace::new();
+    let stolen = agent(&workspace.agents, "stolen");
     let none = RevocationList::of(&[]);
     let list = RevocationList::of(&[&stolen.certificate]);
-    let list = world.agents.revoke("agents.crl", &list);
-    let of_backends = world.gateways.revoke("gateways.crl", &none);
-    let server = [world.host.free()];
+    let list = workspace.agents.revoke("agents.crl", &list);
+    let of_backends = workspace.gateways.revoke("gateways.crl", &none);
+    let server = [workspace.host.free()];
     let tls = format!(
         "tls = {{ ca = [{:?}], certificate = {:?}, key = {:?}, server_name = \"a.test\", crl = [{of_backends:?}] }}",
-        world.gateways.certificate(),
+        workspace.gateways.certificate(),
         stolen.certificate,
         stolen.key,
     );
-    let setup = world.setup().route("edge", &crl(&[&list]), &server, &tls);
+    let setup = workspace
+        .setup()
+        .route("edge", &crl(&[&list]), &server, &tls);
     let mut gateway = setup.start();
     let agents = [("listener", "edge"), ("issuer", "CN=Agents of the test")];
     let backends = [("backend", "edge"), ("issuer", "CN=Gateways of the test")];
@@ -368,15 +380,15 @@ fn each_list_in_force_shows_its_issuer_entries_and_dates_and_refused_files_are_c
 
 #[test]
 fn lists_that_cannot_be_trusted_refuse_the_start() {
-    let world = World::new();
-    let foreign = Authority::create(world.folder(), "foreign", "Somebody else");
-    let double = Authority::create(world.folder(), "double", "Agents of the test");
+    let workspace = Workspace::new();
+    let foreign = Authority::create(workspace.folder(), "foreign", "Somebody else");
+    let double = Authority::create(workspace.folder(), "double", "Agents of the test");
     let empty = RevocationList::of(&[]);
-    let good = world.agents.revoke("agents.crl", &empty);
+    let good = workspace.agents.revoke("agents.crl", &empty);
     let text = fs::read_to_string(&good).unwrap();
     let whole = fs::read(der(&good)).unwrap();
     let written = |name: &str, bytes: &[u8]| {
-        let path = world.folder().join(name);
+        let path = workspace.folder().join(name);
         fs::write(&path, bytes).unwrap();
         path
     };
@@ -398,17 +410,17 @@ fn lists_that_cannot_be_trusted_refuse_the_start() {
         (
             written(
                 "certificate.pem",
-                &fs::read(&world.agent.certificate).unwrap(),
+                &fs::read(&workspace.agent.certificate).unwrap(),
             ),
             "holds no revocation list",
         ),
-        (world.folder().join("absent.crl"), "cannot be read"),
+        (workspace.folder().join("absent.crl"), "cannot be read"),
     ];
     for (file, reason) in table {
         // Beside a good list, which must not make up for it.
         let keys = format!("crl = [\n  {good:?},\n  {file:?},\n]");
         let backend = SocketAddr::from(([127, 0, 0, 1], 9));
-        let setup = world.setup().route("edge", &keys, &[backend], "");
+        let setup = workspace.setup().route("edge", &keys, &[backend], "");
         let named = format!("  {file:?},");
         let line = 1 + setup.text().lines().position(|line| line == named).unwrap();
         let said = setup.refused();
@@ -420,58 +432,64 @@ fn lists_that_cannot_be_trusted_refuse_the_start() {
 
 #[test]
 fn lists_of_several_authorities_may_share_a_file() {
-    let world = World::new();
-    let others = Authority::create(world.folder(), "others", "Other agents of the test");
-    let trusted = world.folder().join("trusted.pem");
+    let workspace = Workspace::new();
+    let others = Authority::create(workspace.folder(), "others", "Other agents of the test");
+    let trusted = workspace.folder().join("trusted.pem");
     let concatenated = |files: [PathBuf; 2]| files.map(|file| fs::read(file).unwrap()).concat();
-    let roots = [world.agents.certificate(), others.certificate()];
+    let roots = [workspace.agents.certificate(), others.certificate()];
     fs::write(&trusted, concatenated(roots)).unwrap();
-    let stolen = [agent(&world.agents, "stolen"), agent(&others, "stolen")];
+    let stolen = [agent(&workspace.agents, "stolen"), agent(&others, "stolen")];
     let other = agent(&others, "good");
-    let lists = world.folder().join("lists.pem");
+    let lists = workspace.folder().join("lists.pem");
     let one = RevocationList::of(&[&stolen[0].certificate]);
     let two = RevocationList::of(&[&stolen[1].certificate]);
     let both = [
-        world.agents.revoke("agents.crl", &one),
+        workspace.agents.revoke("agents.crl", &one),
         others.revoke("others.crl", &two),
     ];
     fs::write(&lists, concatenated(both)).unwrap();
 
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .client_ca(&trusted)
         .route("edge", &crl(&[&lists]), &[backend.address()], "")
         .start();
     for credentials in &stolen {
-        assert_refused(&world, &gateway, &backend, credentials, "revoked");
+        assert_refused(&workspace, &gateway, &backend, credentials, "revoked");
     }
-    for credentials in [&world.agent, &other] {
-        assert_admitted(&world, gateway.address(), credentials);
+    for credentials in [&workspace.agent, &other] {
+        assert_admitted(&workspace, gateway.address(), credentials);
     }
 }
 
 /// Asserts that a gateway that trusts `ca.pem` of a directory tells its agents apart by `ca.crl.pem`.
-fn assert_list_works(world: &World, directory: &Path) {
+fn assert_list_works(workspace: &Workspace, directory: &Path) {
     let credentials = |name: &str| Credentials {
         certificate: directory.join(format!("{name}.pem")),
         key: directory.join(format!("{name}.key")),
     };
     let backend = Backend::start(Behaviour::Echo);
     let list = directory.join("ca.crl.pem");
-    let gateway = world
+    let gateway = workspace
         .setup()
         .client_ca(&directory.join("ca.pem"))
         .route("edge", &crl(&[&list]), &[backend.address()], "")
         .start();
-    assert_refused(world, &gateway, &backend, &credentials("stolen"), "revoked");
-    assert_admitted(world, gateway.address(), &credentials("good"));
+    assert_refused(
+        workspace,
+        &gateway,
+        &backend,
+        &credentials("stolen"),
+        "revoked",
+    );
+    assert_admitted(workspace, gateway.address(), &credentials("good"));
 }
 
 #[test]
 fn a_list_of_portcullis_pki_works() {
-    let world = World::new();
-    let directory = world.folder().join("pki");
+    let workspace = Workspace::new();
+    let directory = workspace.folder().join("pki");
     let pki = |arguments: &str| {
         let mut command = Command::new(program("portcullis"));
         command.arg("pki").args(arguments.split(' '));
@@ -485,12 +503,12 @@ fn a_list_of_portcullis_pki_works() {
     }
     pki("revoke stolen");
     pki("crl --days 1");
-    assert_list_works(&world, &directory);
+    assert_list_works(&workspace, &directory);
 }
 
 /// A CA of OpenSSL with two agents, `good` and `stolen`, the latter revoked. Its lists have the extensions that are given.
-fn openssl_ca(world: &World, list_extensions: &str) -> PathBuf {
-    let directory = world.folder().join("openssl");
+fn openssl_ca(workspace: &Workspace, list_extensions: &str) -> PathBuf {
+    let directory = workspace.folder().join("openssl");
     fs::create_dir(&directory).unwrap();
     fs::write(directory.join("index.txt"), "").unwrap();
     fs::write(directory.join("crlnumber"), "01").unwrap();
@@ -530,9 +548,9 @@ fn openssl_ca(world: &World, list_extensions: &str) -> PathBuf {
 
 #[test]
 fn a_list_of_openssl_ca_works() {
-    let world = World::new();
-    let directory = openssl_ca(&world, "");
-    assert_list_works(&world, &directory);
+    let workspace = Workspace::new();
+    let directory = openssl_ca(&workspace, "");
+    assert_list_works(&workspace, &directory);
 }
 
 /// An issuing distribution point with one URI and no flag, and certificates that name no distribution point.
@@ -540,23 +558,23 @@ const STEP_CA: &str = "issuingDistributionPoint = critical, @point\n[point]\nful
 
 #[test]
 fn a_list_of_the_shape_of_step_ca_works() {
-    let world = World::new();
-    let directory = openssl_ca(&world, STEP_CA);
-    assert_list_works(&world, &directory);
+    let workspace = Workspace::new();
+    let directory = openssl_ca(&workspace, STEP_CA);
+    assert_list_works(&workspace, &directory);
 }
 
 #[test]
 fn a_list_of_end_entities_alone_works() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let point = "issuingDistributionPoint = critical, @point\n[point]\nonlyuser = TRUE";
-    let directory = openssl_ca(&world, point);
-    assert_list_works(&world, &directory);
+    let directory = openssl_ca(&workspace, point);
+    assert_list_works(&workspace, &directory);
 }
 
 #[test]
 fn lists_that_are_not_about_certificates_of_one_ca_are_refused_in_words() {
-    let world = World::new();
-    let directory = openssl_ca(&world, "");
+    let workspace = Workspace::new();
+    let directory = openssl_ca(&workspace, "");
     let settings = fs::read_to_string(directory.join("ca.cnf")).unwrap();
     for (extensions, reason) in [
         (
@@ -584,7 +602,7 @@ fn lists_that_are_not_about_certificates_of_one_ca_are_refused_in_words() {
         openssl(&directory, "ca -config ca.cnf -gencrl -out ca.crl.pem");
         let keys = crl(&[&directory.join("ca.crl.pem")]);
         let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
-        let setup = world.setup().client_ca(&directory.join("ca.pem"));
+        let setup = workspace.setup().client_ca(&directory.join("ca.pem"));
         let said = setup.route("edge", &keys, &[nobody], "").refused();
         assert!(said.contains(reason), "{reason} in {said}");
     }
@@ -593,20 +611,20 @@ fn lists_that_are_not_about_certificates_of_one_ca_are_refused_in_words() {
 /// A list that is replaced by an older one, which is still current.
 #[test]
 fn an_older_list_brings_nobody_back_over_restarts_until_it_is_accepted() {
-    let world = World::new();
-    let stolen = agent(&world.agents, "stolen");
+    let workspace = Workspace::new();
+    let stolen = agent(&workspace.agents, "stolen");
     let newer = || RevocationList::of(&[&stolen.certificate]).numbered(5);
     let older = || RevocationList::of(&[]).numbered(4);
-    let list = world.agents.revoke("agents.crl", &newer());
+    let list = workspace.agents.revoke("agents.crl", &newer());
     let backend = Backend::start(Behaviour::Echo);
     let keys = crl(&[&list]);
     let setup = || {
-        let setup = world.setup().top("drain_timeout = \"0s\"");
+        let setup = workspace.setup().top("drain_timeout = \"0s\"");
         setup.route("edge", &keys, &[backend.address()], "")
     };
     let mut gateway = setup().start();
-    assert_refused(&world, &gateway, &backend, &stolen, "revoked");
-    world.agents.revoke("agents.crl", &older());
+    assert_refused(&workspace, &gateway, &backend, &stolen, "revoked");
+    workspace.agents.revoke("agents.crl", &older());
     gateway.wait_for_a_refused_reload();
     // It is counted before it is said.
     eventually("the log says why", || {
@@ -615,26 +633,26 @@ fn an_older_list_brings_nobody_back_over_restarts_until_it_is_accepted() {
     });
     let refused = "portcullis_crl_load_errors_total";
     assert!(gateway.metrics().count(refused, &[]) > 0);
-    assert_refused(&world, &gateway, &backend, &stolen, "revoked");
+    assert_refused(&workspace, &gateway, &backend, &stolen, "revoked");
     gateway.terminate();
     gateway.wait();
     let said = setup().refused();
     assert!(said.contains("portcullis crl accept"), "{said}");
     // With the newer one again it starts, and takes the older one as soon as it is accepted.
-    world.agents.revoke("agents.crl", &newer());
+    workspace.agents.revoke("agents.crl", &newer());
     let gateway = setup().start();
-    world.agents.revoke("agents.crl", &older());
+    workspace.agents.revoke("agents.crl", &older());
     gateway.wait_for_a_refused_reload();
     let mut accept = Command::new(program("portcullis"));
     accept.args(["crl", "accept"]).arg(&list);
-    let configuration = world.folder().join("portcullis.toml");
+    let configuration = workspace.folder().join("portcullis.toml");
     let said = run(accept.arg("--config").arg(configuration));
     assert!(
         said.contains("number 04") && said.contains("number 05"),
         "{said}"
     );
     eventually("the older list is in force", || {
-        let client = world.client().credentials(&stolen);
+        let client = workspace.client().credentials(&stolen);
         let mut client = client.connect(gateway.address()).ok()?;
         client.send(b"ping").ok()?;
         (client.receive(4).ok()? == b"ping").then_some(())
@@ -643,23 +661,23 @@ fn an_older_list_brings_nobody_back_over_restarts_until_it_is_accepted() {
 
 #[test]
 fn an_older_list_that_is_accepted_before_it_is_in_its_place_is_taken_when_it_comes() {
-    let world = World::new();
-    let stolen = agent(&world.agents, "stolen");
+    let workspace = Workspace::new();
+    let stolen = agent(&workspace.agents, "stolen");
     let newer = RevocationList::of(&[&stolen.certificate]).numbered(5);
-    let list = world.agents.revoke("agents.crl", &newer);
+    let list = workspace.agents.revoke("agents.crl", &newer);
     let older = RevocationList::of(&[]).numbered(4);
-    let waiting = world.agents.revoke("older.crl", &older);
+    let waiting = workspace.agents.revoke("older.crl", &older);
     let backend = Backend::start(Behaviour::Echo);
-    let setup = world
+    let setup = workspace
         .setup()
         .route("edge", &crl(&[&list]), &[backend.address()], "");
     let mut gateway = setup.start();
-    assert_refused(&world, &gateway, &backend, &stolen, "revoked");
+    assert_refused(&workspace, &gateway, &backend, &stolen, "revoked");
 
     // The refusal says what to type, word for word.
     fs::write(&list, fs::read(&waiting).unwrap()).unwrap();
     gateway.wait_for_a_refused_reload();
-    let configuration = world.folder().join("portcullis.toml");
+    let configuration = workspace.folder().join("portcullis.toml");
     let advice = format!(
         "portcullis crl accept --config {} {}",
         configuration.display(),
@@ -674,7 +692,7 @@ fn an_older_list_that_is_accepted_before_it_is_in_its_place_is_taken_when_it_com
             .count("portcullis_reloads_total", &[("result", "taken")])
     };
     let before = taken();
-    world.agents.revoke("agents.crl", &newer);
+    workspace.agents.revoke("agents.crl", &newer);
     eventually("the newer list again", || (taken() > before).then_some(()));
 
     let mut accept = Command::new(program("portcullis"));
@@ -683,10 +701,10 @@ fn an_older_list_that_is_accepted_before_it_is_in_its_place_is_taken_when_it_com
     // What it writes is a change, and the newer list is still in force after it.
     gateway.process().signal(Signal::HUP);
     gateway.wait_for_reloads(1);
-    assert_refused(&world, &gateway, &backend, &stolen, "revoked");
+    assert_refused(&workspace, &gateway, &backend, &stolen, "revoked");
     fs::write(&list, fs::read(&waiting).unwrap()).unwrap();
     eventually("the older list is in force", || {
-        let client = world.client().credentials(&stolen);
+        let client = workspace.client().credentials(&stolen);
         let mut client = client.connect(gateway.address()).ok()?;
         client.send(b"ping").ok()?;
         (client.receive(4).ok()? == b"ping").then_some(())
@@ -695,30 +713,30 @@ fn an_older_list_that_is_accepted_before_it_is_in_its_place_is_taken_when_it_com
 
 #[test]
 fn an_older_copy_beside_the_newest_list_refuses_neither_a_reload_nor_the_next_start() {
-    let world = World::new();
-    let stolen = agent(&world.agents, "stolen");
+    let workspace = Workspace::new();
+    let stolen = agent(&workspace.agents, "stolen");
     let older = || RevocationList::of(&[]).numbered(4);
     let newer = || RevocationList::of(&[&stolen.certificate]).numbered(5);
-    let old = world.agents.revoke("old.crl", &older());
-    let new = world.agents.revoke("new.crl", &newer());
+    let old = workspace.agents.revoke("old.crl", &older());
+    let new = workspace.agents.revoke("new.crl", &newer());
     let backend = Backend::start(Behaviour::Echo);
     let setup = || {
-        let setup = world.setup().top("drain_timeout = \"0s\"");
+        let setup = workspace.setup().top("drain_timeout = \"0s\"");
         let servers = [backend.address()];
         let setup = setup.route("edge", &crl(&[&old, &new]), &servers, "");
         setup.route("other", &crl(&[&old]), &servers, "")
     };
     let mut gateway = setup().start();
-    assert_refused(&world, &gateway, &backend, &stolen, "revoked");
+    assert_refused(&workspace, &gateway, &backend, &stolen, "revoked");
     assert!(gateway.log().contains("is older than another list of"));
     gateway.process().signal(Signal::HUP);
     gateway.wait_for_reloads(1);
     gateway.terminate();
     gateway.wait();
     let mut gateway = setup().start();
-    assert_refused(&world, &gateway, &backend, &stolen, "revoked");
+    assert_refused(&workspace, &gateway, &backend, &stolen, "revoked");
     // All of them together must not go back.
-    world.agents.revoke("new.crl", &older());
+    workspace.agents.revoke("new.crl", &older());
     gateway.wait_for_a_refused_reload();
     gateway.terminate();
     gateway.wait();
@@ -728,35 +746,35 @@ fn an_older_copy_beside_the_newest_list_refuses_neither_a_reload_nor_the_next_st
 
 #[test]
 fn an_older_copy_at_one_listener_brings_nobody_back_there() {
-    let world = World::new();
-    let stolen = agent(&world.agents, "stolen");
+    let workspace = Workspace::new();
+    let stolen = agent(&workspace.agents, "stolen");
     let older = RevocationList::of(&[]).numbered(4);
     let newer = RevocationList::of(&[&stolen.certificate]).numbered(5);
-    let edge = world.agents.revoke("edge.crl", &newer);
-    let other = world.agents.revoke("other.crl", &newer);
+    let edge = workspace.agents.revoke("edge.crl", &newer);
+    let other = workspace.agents.revoke("other.crl", &newer);
     let backend = Backend::start(Behaviour::Echo);
     let setup = || {
         let servers = [backend.address()];
-        let setup = world.setup().top("drain_timeout = \"0s\"");
+        let setup = workspace.setup().top("drain_timeout = \"0s\"");
         let setup = setup.route("edge", &crl(&[&edge]), &servers, "");
         setup.route("other", &crl(&[&other]), &servers, "")
     };
     let labels = [("listener", "other"), ("reason", "revoked")];
     let assert_stays_out = |gateway: &Gateway, count| {
-        let client = world.client().credentials(&stolen);
+        let client = workspace.client().credentials(&stolen);
         client.refused(gateway.address_of("other"));
         gateway.wait_for(FAILURES, &labels, count);
     };
     let mut gateway = setup().start();
     assert_stays_out(&gateway, 1);
-    world.agents.revoke("other.crl", &older);
+    workspace.agents.revoke("other.crl", &older);
     gateway.process().signal(Signal::HUP);
     gateway.wait_for_reloads(1);
     assert!(gateway.log().contains("is older than another list of"));
     assert_stays_out(&gateway, 2);
     // Another client of the CA gets in there as ever.
-    let good = agent(&world.agents, "good");
-    assert_admitted(&world, gateway.address_of("other"), &good);
+    let good = agent(&workspace.agents, "good");
+    assert_admitted(&workspace, gateway.address_of("other"), &good);
     gateway.terminate();
     gateway.wait();
     let gateway = setup().start();
@@ -765,21 +783,23 @@ fn an_older_copy_at_one_listener_brings_nobody_back_there() {
 
 #[test]
 fn a_ca_without_a_list_is_warned_of_at_the_start_and_named_in_the_refusal() {
-    let world = World::new();
-    let branch = world.agents.subordinate("branch", "Branch of the test");
+    let workspace = Workspace::new();
+    let branch = workspace.agents.subordinate("branch", "Branch of the test");
     let below = agent(&branch, "below");
-    let both = world.folder().join("both.pem");
+    let both = workspace.folder().join("both.pem");
     let read = |authority: &Authority| fs::read_to_string(authority.certificate()).unwrap();
-    fs::write(&both, read(&world.agents) + &read(&branch)).unwrap();
-    let list = world.agents.revoke("agents.crl", &RevocationList::of(&[]));
+    fs::write(&both, read(&workspace.agents) + &read(&branch)).unwrap();
+    let list = workspace
+        .agents
+        .revoke("agents.crl", &RevocationList::of(&[]));
     let backend = Backend::start(Behaviour::Echo);
-    let setup = world.setup().client_ca(&both);
+    let setup = workspace.setup().client_ca(&both);
     let keys = crl(&[&list]);
     let gateway = setup.route("edge", &keys, &[backend.address()], "").start();
     let warning = "there is no list of CN=Branch of the test";
     assert!(gateway.log().contains(warning), "{}", gateway.log());
     assert!(!gateway.log().contains("there is no list of CN=Agents"));
-    assert_refused(&world, &gateway, &backend, &below, "crl_stale");
+    assert_refused(&workspace, &gateway, &backend, &below, "crl_stale");
     let log = gateway.log();
     let mut lines = log.lines();
     let named = "there is no revocation list of CN=Branch of the test";
@@ -787,24 +807,26 @@ fn a_ca_without_a_list_is_warned_of_at_the_start_and_named_in_the_refusal() {
         lines.any(|line| line.contains("crl_stale") && line.contains(named)),
         "{log}"
     );
-    assert_admitted(&world, gateway.address(), &world.agent);
+    assert_admitted(&workspace, gateway.address(), &workspace.agent);
 }
 
 #[test]
 fn a_connection_ends_with_its_certificate() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let uri = "spiffe://example.test/agent/brief";
-    let brief = world.agents.issue("brief", Request::client(uri).seconds(8));
+    let brief = workspace
+        .agents
+        .issue("brief", Request::client(uri).seconds(8));
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
-    let mut client = world
+    let gateway = workspace.gateway(backend.address());
+    let mut client = workspace
         .client()
         .credentials(&brief)
         .connect(gateway.address())
         .unwrap();
     client.send(b"hello").unwrap();
     assert_eq!(client.receive(5).unwrap(), b"hello");
-    let mut other = world.client().connect(gateway.address()).unwrap();
+    let mut other = workspace.client().connect(gateway.address()).unwrap();
 
     let (bytes, closing) = client.receive_to_end();
     assert!(bytes.is_empty());
@@ -819,7 +841,7 @@ fn a_connection_ends_with_its_certificate() {
     // Its owner does not get in again (in the second of notAfter the certificate is valid still, and the connection over
     // at once), and who was inside with a longer one stays.
     eventually("the handshake is refused", || {
-        let failure = world
+        let failure = workspace
             .client()
             .credentials(&brief)
             .refused(gateway.address());

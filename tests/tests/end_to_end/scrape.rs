@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use tests::{
     Authority, Backend, Behaviour, Credentials, Gateway, Metrics, Request, RevocationList, Setup,
-    World, eventually, program,
+    Workspace, eventually, program,
 };
 
 use crate::prometheus;
@@ -25,33 +25,33 @@ struct Watchers {
 }
 
 impl Watchers {
-    fn of(world: &World) -> Watchers {
-        let authority = Authority::create(world.folder(), "watchers", "Watchers of the test");
+    fn of(workspace: &Workspace) -> Watchers {
+        let authority = Authority::create(workspace.folder(), "watchers", "Watchers of the test");
         let request = Request::client("spiffe://example.test/watch/prometheus");
         let scraper = authority.issue("prometheus", request);
         Watchers { authority, scraper }
     }
 
     /// The section, with further keys.
-    fn section(&self, world: &World, more: &str) -> String {
+    fn section(&self, workspace: &Workspace, more: &str) -> String {
         format!(
             "[admin.tls]\naddress = \"{}\"\ncertificate = {:?}\nkey = {:?}\nclient_ca = [{:?}]\n\
              allow = [{{ uri = \"spiffe://example.test/watch/*\" }}]\n{more}\n",
-            address(world),
-            world.server.certificate,
-            world.server.key,
+            address(workspace),
+            workspace.server.certificate,
+            workspace.server.key,
             self.authority.certificate(),
         )
     }
 
     /// A gateway with a route and the endpoint.
-    fn gateway(&self, world: &World, backend: &Backend, more: &str) -> Gateway {
-        setup(world, &self.section(world, more), backend).start()
+    fn gateway(&self, workspace: &Workspace, backend: &Backend, more: &str) -> Gateway {
+        setup(workspace, &self.section(workspace, more), backend).start()
     }
 }
 
-fn setup<'w>(world: &'w World, section: &str, backend: &Backend) -> Setup<'w> {
-    world
+fn setup<'w>(workspace: &'w Workspace, section: &str, backend: &Backend) -> Setup<'w> {
+    workspace
         .setup()
         .top("drain_timeout = \"0s\"")
         .tables("[audit]\nfile = \"audit.jsonl\"")
@@ -59,29 +59,29 @@ fn setup<'w>(world: &'w World, section: &str, backend: &Backend) -> Setup<'w> {
         .route("edge", "", &[backend.address()], "")
 }
 
-fn address(world: &World) -> SocketAddr {
-    world.host.at(9465)
+fn address(workspace: &Workspace) -> SocketAddr {
+    workspace.host.at(9465)
 }
 
 /// curl, as another host calls it.
-fn curl(world: &World, who: &Credentials, arguments: &[&str], path: &str) -> Output {
+fn curl(workspace: &Workspace, who: &Credentials, arguments: &[&str], path: &str) -> Output {
     Command::new("curl")
         .args(["--silent", "--show-error", "--max-time", "20"])
         .arg("--cacert")
-        .arg(world.gateways.certificate())
+        .arg(workspace.gateways.certificate())
         .arg("--cert")
         .arg(&who.certificate)
         .arg("--key")
         .arg(&who.key)
         .args(arguments)
-        .arg(format!("https://{}{path}", address(world)))
+        .arg(format!("https://{}{path}", address(workspace)))
         .output()
         .unwrap()
 }
 
 /// The page, or what curl says.
-fn scrape(world: &World, who: &Credentials) -> Result<String, String> {
-    let output = curl(world, who, &["--fail"], "/metrics");
+fn scrape(workspace: &Workspace, who: &Credentials) -> Result<String, String> {
+    let output = curl(workspace, who, &["--fail"], "/metrics");
     match output.status.success() {
         true => Ok(String::from_utf8(output.stdout).unwrap()),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
@@ -89,9 +89,9 @@ fn scrape(world: &World, who: &Credentials) -> Result<String, String> {
 }
 
 /// Waits until so many lines of the audit log are about the endpoint.
-fn wait_for_audit_lines(world: &World, count: usize) {
+fn wait_for_audit_lines(workspace: &Workspace, count: usize) {
     eventually(&format!("{count} audit lines"), || {
-        let audit = fs::read_to_string(world.folder().join("audit.jsonl")).unwrap();
+        let audit = fs::read_to_string(workspace.folder().join("audit.jsonl")).unwrap();
         let of_admin = audit
             .lines()
             .filter(|line| line.contains("\"listener\":\"admin\""));
@@ -99,38 +99,38 @@ fn wait_for_audit_lines(world: &World, count: usize) {
     });
 }
 
-fn echo(world: &World, gateway: &Gateway) {
-    let mut client = world.client().connect(gateway.address()).unwrap();
+fn echo(workspace: &Workspace, gateway: &Gateway) {
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     client.send(b"ping").unwrap();
     assert_eq!(client.receive(4).unwrap(), b"ping");
 }
 
 #[test]
 fn who_is_allowed_reads_the_page_and_is_counted_like_any_client() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let watchers = Watchers::of(&world);
-    let gateway = watchers.gateway(&world, &backend, "");
-    let page = scrape(&world, &watchers.scraper).unwrap();
+    let watchers = Watchers::of(&workspace);
+    let gateway = watchers.gateway(&workspace, &backend, "");
+    let page = scrape(&workspace, &watchers.scraper).unwrap();
     assert!(page.ends_with("# EOF\n"), "{page}");
     let page = Metrics::parse(&page);
     assert!(page.has("portcullis_connections_open", &[("listener", "edge")]));
     gateway.wait_for(ENDED, &[("listener", "admin"), ("reason", "finished")], 1);
-    wait_for_audit_lines(&world, 2);
+    wait_for_audit_lines(&workspace, 2);
 }
 
 #[test]
 fn scrapers_get_metrics_and_health_and_nothing_that_names_or_changes_anything() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let watchers = Watchers::of(&world);
-    let _gateway = watchers.gateway(&world, &backend, "");
+    let watchers = Watchers::of(&workspace);
+    let _gateway = watchers.gateway(&workspace, &backend, "");
     let status = |arguments: &[&str], path: &str| {
         let written = [
             arguments,
             &["--output", "/dev/null", "--write-out", "%{http_code}"],
         ];
-        let output = curl(&world, &watchers.scraper, &written.concat(), path);
+        let output = curl(&workspace, &watchers.scraper, &written.concat(), path);
         String::from_utf8(output.stdout).unwrap()
     };
     for (path, expected) in [
@@ -155,36 +155,39 @@ fn scrapers_get_metrics_and_health_and_nothing_that_names_or_changes_anything() 
 
 #[test]
 fn whoever_is_not_allowed_reads_nothing_and_who_may_scrape_may_not_send() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let watchers = Watchers::of(&world);
+    let watchers = Watchers::of(&workspace);
     let request = Request::client("spiffe://example.test/agent/agent-9");
     let other = watchers.authority.issue("other", request);
-    let gateway = watchers.gateway(&world, &backend, "");
+    let gateway = watchers.gateway(&workspace, &backend, "");
     // Admitted on the listener, foreign here; and one of the watchers' CA that an [[identity]] rule would admit.
-    for (who, reason) in [(&world.agent, "unknown_issuer"), (&other, "not_authorized")] {
-        scrape(&world, who).unwrap_err();
+    for (who, reason) in [
+        (&workspace.agent, "unknown_issuer"),
+        (&other, "not_authorized"),
+    ] {
+        scrape(&workspace, who).unwrap_err();
         gateway.wait_for(FAILURES, &[("listener", "admin"), ("reason", reason)], 1);
     }
-    let nobody = world.client().without_certificate();
-    nobody.refused(address(&world));
+    let nobody = workspace.client().without_certificate();
+    nobody.refused(address(&workspace));
     gateway.wait_for(
         FAILURES,
         &[("listener", "admin"), ("reason", "no_certificate")],
         1,
     );
-    world
+    workspace
         .client()
         .credentials(&watchers.scraper)
         .refused(gateway.address());
-    wait_for_audit_lines(&world, 3);
+    wait_for_audit_lines(&workspace, 3);
 }
 
 #[test]
 fn blocked_and_revoked_scrapers_read_nothing_more() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let watchers = Watchers::of(&world);
+    let watchers = Watchers::of(&workspace);
     let second = watchers.authority.issue(
         "second",
         Request::client("spiffe://example.test/watch/second"),
@@ -192,13 +195,13 @@ fn blocked_and_revoked_scrapers_read_nothing_more() {
     let list = watchers
         .authority
         .revoke("watchers", &RevocationList::of(&[]));
-    let gateway = watchers.gateway(&world, &backend, &format!("crl = [{list:?}]"));
+    let gateway = watchers.gateway(&workspace, &backend, &format!("crl = [{list:?}]"));
     for who in [&watchers.scraper, &second] {
-        scrape(&world, who).unwrap();
+        scrape(&workspace, who).unwrap();
     }
     let blocked = Command::new(program("portcullis"))
         .args(["block", "--config"])
-        .arg(world.folder().join("portcullis.toml"))
+        .arg(workspace.folder().join("portcullis.toml"))
         .args([
             "--identity",
             "spiffe://example.test/watch/prometheus",
@@ -208,15 +211,15 @@ fn blocked_and_revoked_scrapers_read_nothing_more() {
         .output()
         .unwrap();
     assert!(blocked.status.success(), "{blocked:?}");
-    scrape(&world, &watchers.scraper).unwrap_err();
+    scrape(&workspace, &watchers.scraper).unwrap_err();
     gateway.wait_for(FAILURES, &[("listener", "admin"), ("reason", "blocked")], 1);
-    scrape(&world, &second).unwrap();
+    scrape(&workspace, &second).unwrap();
 
     let revoked = RevocationList::of(&[&second.certificate]).numbered(2);
     watchers.authority.revoke("watchers", &revoked);
     let labels = [("listener", "admin"), ("reason", "revoked")];
     eventually("the list acts", || {
-        let refused = scrape(&world, &second).is_err();
+        let refused = scrape(&workspace, &second).is_err();
         (refused && gateway.metrics().count(FAILURES, &labels) > 0).then_some(())
     });
     let failures = gateway.metrics().by_label(FAILURES, "reason");
@@ -225,24 +228,27 @@ fn blocked_and_revoked_scrapers_read_nothing_more() {
 
 #[test]
 fn the_certificate_that_scrapers_see_is_rotated_like_any_other() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let watchers = Watchers::of(&world);
-    let request = || Request::server("gateway.test").ip(world.host.address());
-    let own = world.gateways.issue("scraped", request());
-    let section = watchers.section(&world, "");
+    let watchers = Watchers::of(&workspace);
+    let request = || Request::server("gateway.test").ip(workspace.host.address());
+    let own = workspace.gateways.issue("scraped", request());
+    let section = watchers.section(&workspace, "");
     let section = section
-        .replace(&path(&world.server.certificate), &path(&own.certificate))
-        .replace(&path(&world.server.key), &path(&own.key));
-    let _gateway = setup(&world, &section, &backend).start();
-    scrape(&world, &watchers.scraper).unwrap();
+        .replace(
+            &path(&workspace.server.certificate),
+            &path(&own.certificate),
+        )
+        .replace(&path(&workspace.server.key), &path(&own.key));
+    let _gateway = setup(&workspace, &section, &backend).start();
+    scrape(&workspace, &watchers.scraper).unwrap();
     // By another CA, which this scraper does not trust.
-    let others = Authority::create(world.folder(), "others", "Another CA");
+    let others = Authority::create(workspace.folder(), "others", "Another CA");
     let next = others.issue("next", request());
     fs::copy(&next.key, &own.key).unwrap();
     fs::copy(&next.certificate, &own.certificate).unwrap();
     eventually("the new certificate is served", || {
-        scrape(&world, &watchers.scraper).err()
+        scrape(&workspace, &watchers.scraper).err()
     });
 }
 
@@ -252,18 +258,18 @@ fn path(path: &Path) -> String {
 
 #[test]
 fn silent_slow_and_endless_peers_keep_neither_scrapers_out_nor_agents() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let watchers = Watchers::of(&world);
-    let gateway = watchers.gateway(&world, &backend, "");
-    let connect = || TcpStream::connect(address(&world)).unwrap();
+    let watchers = Watchers::of(&workspace);
+    let gateway = watchers.gateway(&workspace, &backend, "");
+    let connect = || TcpStream::connect(address(&workspace)).unwrap();
     let _silent: Vec<_> = (0..600).map(|_| connect()).collect();
-    scrape(&world, &watchers.scraper).unwrap();
-    echo(&world, &gateway);
+    scrape(&workspace, &watchers.scraper).unwrap();
+    echo(&workspace, &gateway);
     // In, and then nothing, half a request, or one without end.
     let client = || {
-        let client = world.client().credentials(&watchers.scraper);
-        client.connect(address(&world)).unwrap()
+        let client = workspace.client().credentials(&watchers.scraper);
+        client.connect(address(&workspace)).unwrap()
     };
     let mut slow: Vec<_> = (0..40).map(|_| client()).collect();
     for client in &mut slow {
@@ -275,8 +281,8 @@ fn silent_slow_and_endless_peers_keep_neither_scrapers_out_nor_agents() {
     let header = format!("X-Long: {}\r\n", "x".repeat(8000));
     endless.send(b"GET /metrics HTTP/1.1\r\n").unwrap();
     while endless.send(header.as_bytes()).is_ok() {}
-    scrape(&world, &watchers.scraper).unwrap();
-    echo(&world, &gateway);
+    scrape(&workspace, &watchers.scraper).unwrap();
+    echo(&workspace, &gateway);
     // They are gone by themselves.
     for client in &mut slow {
         client.receive_to_end();
@@ -286,21 +292,21 @@ fn silent_slow_and_endless_peers_keep_neither_scrapers_out_nor_agents() {
 
 #[test]
 fn check_and_status_show_the_endpoint_and_say_who_gets_in() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let watchers = Watchers::of(&world);
-    let gateway = watchers.gateway(&world, &backend, "");
+    let watchers = Watchers::of(&workspace);
+    let gateway = watchers.gateway(&workspace, &backend, "");
     let portcullis = |arguments: &[&str]| {
         let mut command = Command::new(program("portcullis"));
         command.args(arguments).arg("--config");
-        command.arg(world.folder().join("portcullis.toml"));
+        command.arg(workspace.folder().join("portcullis.toml"));
         let output = command.output().unwrap();
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     };
     let shown = portcullis(&["check"]);
     for expected in [
         "Listener admin",
-        &address(&world).to_string(),
+        &address(&workspace).to_string(),
         "the metrics page, for:",
         "uri spiffe://example.test/watch/*",
         "CN=Watchers of the test",
@@ -322,15 +328,15 @@ fn check_and_status_show_the_endpoint_and_say_who_gets_in() {
 
 #[test]
 fn a_process_that_takes_over_goes_on_serving_scrapers() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let watchers = Watchers::of(&world);
-    let section = watchers.section(&world, "");
-    let mut first = setup(&world, &section, &backend).start();
-    scrape(&world, &watchers.scraper).unwrap();
-    let second = setup(&world, &section, &backend).takes_over().start();
+    let watchers = Watchers::of(&workspace);
+    let section = watchers.section(&workspace, "");
+    let mut first = setup(&workspace, &section, &backend).start();
+    scrape(&workspace, &watchers.scraper).unwrap();
+    let second = setup(&workspace, &section, &backend).takes_over().start();
     assert!(first.wait().success(), "{}", first.log());
-    scrape(&world, &watchers.scraper).unwrap();
+    scrape(&workspace, &watchers.scraper).unwrap();
     drop(second);
 }
 
@@ -345,36 +351,39 @@ fn documented(language: &str) -> String {
 
 #[test]
 fn prometheus_scrapes_from_another_host_as_the_page_says() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let watchers = Watchers::of(&world);
+    let watchers = Watchers::of(&workspace);
     let request = Request::client("spiffe://example.test/x").dns("prometheus.example.org");
     let who = watchers.authority.issue("by-dns", request);
     let section = documented("toml")
-        .replace("0.0.0.0:9465", &address(&world).to_string())
-        .replace("\"server.pem\"", &path(&world.server.certificate))
-        .replace("\"server.key\"", &path(&world.server.key))
+        .replace("0.0.0.0:9465", &address(&workspace).to_string())
+        .replace("\"server.pem\"", &path(&workspace.server.certificate))
+        .replace("\"server.key\"", &path(&workspace.server.key))
         .replace(
             "\"watchers-ca.pem\"",
             &path(&watchers.authority.certificate()),
         );
-    let gateway = setup(&world, &section, &backend).start();
+    let gateway = setup(&workspace, &section, &backend).start();
     let text = |path: &Path| path.display().to_string();
     let configuration = documented("yaml")
-        .replace("gateway-1.example.org:9465", &address(&world).to_string())
+        .replace(
+            "gateway-1.example.org:9465",
+            &address(&workspace).to_string(),
+        )
         .replace(
             "server_name: gateway-1.example.org",
             "server_name: gateway.test",
         )
         .replace(
             "/etc/prometheus/gateways-ca.pem",
-            &text(&world.gateways.certificate()),
+            &text(&workspace.gateways.certificate()),
         )
         .replace("/etc/prometheus/prometheus.pem", &text(&who.certificate))
         .replace("/etc/prometheus/prometheus.key", &text(&who.key));
     let configuration = format!("global: {{scrape_interval: 1s}}\n{configuration}");
-    let server = world.host.at(9090);
-    let _prometheus = prometheus::start(&world, "prometheus", server, &configuration, &[]);
+    let server = workspace.host.at(9090);
+    let _prometheus = prometheus::start(&workspace, "prometheus", server, &configuration, &[]);
     for (expression, value) in [
         ("up{job=\"portcullis\"}", "1"),
         ("count(portcullis_build_info)", "1"),
@@ -392,26 +401,26 @@ fn prometheus_scrapes_from_another_host_as_the_page_says() {
 
 #[test]
 fn a_scraper_that_hangs_up_at_once_harms_nobody() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let watchers = Watchers::of(&world);
-    let gateway = watchers.gateway(&world, &backend, "");
+    let watchers = Watchers::of(&workspace);
+    let gateway = watchers.gateway(&workspace, &backend, "");
     for _ in 0..50 {
-        let client = world.client().credentials(&watchers.scraper);
-        let mut client = client.connect(address(&world)).unwrap();
+        let client = workspace.client().credentials(&watchers.scraper);
+        let mut client = client.connect(address(&workspace)).unwrap();
         client
             .send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
             .unwrap();
         client.abort();
         // And one that is no TLS at all.
-        connect_in_clear(&world);
+        connect_in_clear(&workspace);
     }
     gateway.wait_for("portcullis_connections_open", &[("listener", "admin")], 0);
-    scrape(&world, &watchers.scraper).unwrap();
+    scrape(&workspace, &watchers.scraper).unwrap();
 }
 
-fn connect_in_clear(world: &World) {
-    let mut socket = TcpStream::connect(address(world)).unwrap();
+fn connect_in_clear(workspace: &Workspace) {
+    let mut socket = TcpStream::connect(address(workspace)).unwrap();
     // Whether it is reset before that is no matter.
     let _ = socket.write_all(b"GET /metrics HTTP/1.1\r\n\r\n");
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use rustix::process::Signal;
-use tests::{Backend, Behaviour, Gateway, RevocationList, World, eventually};
+use tests::{Backend, Behaviour, Gateway, RevocationList, Workspace, eventually};
 
 const ENDED: &str = "portcullis_connections_ended_total";
 const FAILURES: &str = "portcullis_handshake_failures_total";
@@ -26,9 +26,9 @@ fn reasons(gateway: &Gateway, metric: &str) -> BTreeSet<String> {
 
 #[test]
 fn what_cannot_happen_has_no_series_and_what_can_has_one_from_the_start() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world.gateway(backend.address());
+    let mut gateway = workspace.gateway(backend.address());
     let failures = reasons(&gateway, FAILURES);
     for impossible in ["revoked", "crl_stale", "banned", "alpn"] {
         assert!(!failures.contains(impossible), "{impossible}");
@@ -56,8 +56,8 @@ fn what_cannot_happen_has_no_series_and_what_can_has_one_from_the_start() {
         assert!(ends.contains(possible), "{possible} of {ends:?}");
     }
     // A list makes them possible.
-    let list = world.agents.revoke("agents", &RevocationList::of(&[]));
-    let file = world.folder().join("portcullis.toml");
+    let list = workspace.agents.revoke("agents", &RevocationList::of(&[]));
+    let file = workspace.folder().join("portcullis.toml");
     let text = fs::read_to_string(&file).unwrap();
     let text = text.replace("client_ca =", &format!("crl = [{list:?}]\nclient_ca ="));
     fs::write(&file, text).unwrap();
@@ -74,11 +74,11 @@ fn what_cannot_happen_has_no_series_and_what_can_has_one_from_the_start() {
 /// An alert on a counter that is not there yet misses its first increase.
 #[test]
 fn series_that_alerts_name_are_there_before_anything_happens() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let list = world.agents.revoke("agents", &RevocationList::of(&[]));
+    let list = workspace.agents.revoke("agents", &RevocationList::of(&[]));
     let listener = format!("crl = [{list:?}]");
-    let setup = world
+    let setup = workspace
         .setup()
         .route("edge", &listener, &[backend.address()], "");
     let gateway = setup.start();
@@ -111,10 +111,10 @@ fn series_that_alerts_name_are_there_before_anything_happens() {
 
 #[test]
 fn servers_of_a_backend_are_told_apart_as_they_are_written() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let (broken, good) = (world.host.free(), backend.address());
-    let setup = world.setup().tables("[workers]\ncount = 1");
+    let (broken, good) = (workspace.host.free(), backend.address());
+    let setup = workspace.setup().tables("[workers]\ncount = 1");
     let gateway = setup.route("edge", "", &[broken, good], "").start();
     let [broken, good] = [broken, good].map(|server| server.to_string());
     let failures = |server: &str| {
@@ -126,7 +126,7 @@ fn servers_of_a_backend_are_told_apart_as_they_are_written() {
     assert_eq!((failures(&broken), failures(&good)), (0, 0));
     // Both are tried in turn, whichever comes first.
     for _ in 0..4 {
-        let mut client = world.client().connect(gateway.address()).unwrap();
+        let mut client = workspace.client().connect(gateway.address()).unwrap();
         client.send(b"ping").unwrap();
         assert_eq!(client.receive(4).unwrap(), b"ping");
     }

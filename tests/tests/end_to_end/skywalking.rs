@@ -8,16 +8,16 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use tests::{Process, World, client_script, eventually, python};
+use tests::{Process, Workspace, client_script, eventually, python};
 
 /// Starts the server that stands for an OAP.
-pub fn start_server(world: &World, listen: SocketAddr, file: &Path) -> Process {
+pub fn start_server(workspace: &Workspace, listen: SocketAddr, file: &Path) -> Process {
     let mut command = Command::new(python());
     command
         .arg(client_script("python/skywalking_server.py"))
         .args([listen.ip().to_string(), listen.port().to_string()])
         .arg(file);
-    let mut process = Process::start(world.folder(), "skywalking-server", &mut command);
+    let mut process = Process::start(workspace.folder(), "skywalking-server", &mut command);
     eventually("the server listens", || {
         process.expect_running();
         TcpStream::connect(listen).ok()
@@ -26,7 +26,11 @@ pub fn start_server(world: &World, listen: SocketAddr, file: &Path) -> Process {
 }
 
 /// Runs the agent; the segments it made, as id and operation.
-fn run_agent(world: &World, gateway: SocketAddr, segments: usize) -> BTreeMap<String, String> {
+fn run_agent(
+    workspace: &Workspace,
+    gateway: SocketAddr,
+    segments: usize,
+) -> BTreeMap<String, String> {
     let output = Command::new(python())
         .env_clear()
         .env("SW_AGENT_COLLECTOR_BACKEND_SERVICES", gateway.to_string())
@@ -40,9 +44,9 @@ fn run_agent(world: &World, gateway: SocketAddr, segments: usize) -> BTreeMap<St
         .env("SW_AGENT_LOG_REPORTER_ACTIVE", "false")
         .arg(client_script("python/skywalking_client.py"))
         .arg(segments.to_string())
-        .arg(world.gateways.certificate())
-        .arg(&world.agent.certificate)
-        .arg(&world.agent.key)
+        .arg(workspace.gateways.certificate())
+        .arg(&workspace.agent.certificate)
+        .arg(&workspace.agent.key)
         // Long enough for more than one heartbeat.
         .arg("3")
         .output()
@@ -66,15 +70,15 @@ fn by_id(segments: &[&Value]) -> BTreeMap<String, String> {
 
 #[test]
 fn segments_and_heartbeats_of_the_python_agent_arrive() {
-    let world = World::new();
-    let server = world.host.at(21800);
-    let file = world.folder().join("received.jsonl");
-    let _server = start_server(&world, server, &file);
-    let gateway = world
+    let workspace = Workspace::new();
+    let server = workspace.host.at(21800);
+    let file = workspace.folder().join("received.jsonl");
+    let _server = start_server(&workspace, server, &file);
+    let gateway = workspace
         .setup()
         .route("skywalking", "alpn = [\"h2\"]", &[server], "")
         .start();
-    let sent = run_agent(&world, gateway.address(), 40);
+    let sent = run_agent(&workspace, gateway.address(), 40);
 
     let received: Vec<Value> = fs::read_to_string(&file)
         .unwrap()

@@ -214,7 +214,7 @@ fn records_of_any_length_with_changes_of_keys_in_both_directions_arrive_byte_for
     let mut pairs = Vec::new();
     for suite in SUITES {
         for by_hand in [false, true] {
-            let client = between.world.client().only_suite(suite);
+            let client = between.workspace.client().only_suite(suite);
             let mut client = Established::client(&client, between.gateway.address());
             let mut last_flight = Vec::new();
             while client.connection.wants_write() {

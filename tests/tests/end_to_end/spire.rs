@@ -9,7 +9,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tests::{Backend, Behaviour, ClientBuilder, Credentials, Process, World, eventually, software};
+use tests::{
+    Backend, Behaviour, ClientBuilder, Credentials, Process, Workspace, eventually, software,
+};
 
 /// The groups that SPIRE tells the gateway and its agents apart by. Users would do as well, but need not reach SPIRE's programs.
 const GATEWAY: u32 = 0;
@@ -24,10 +26,10 @@ struct Spire {
 
 impl Spire {
     /// A server and an agent that has joined it, with an entry for each of the two groups.
-    fn start(world: &World) -> Spire {
-        let folder = world.folder().join("spire");
+    fn start(workspace: &Workspace) -> Spire {
+        let folder = workspace.folder().join("spire");
         fs::create_dir(&folder).unwrap();
-        let address = world.host.at(8081);
+        let address = workspace.host.at(8081);
         let (ip, port) = (address.ip(), address.port());
         let place = folder.display();
         let server = format!(
@@ -46,7 +48,7 @@ impl Spire {
              KeyManager \"memory\" {{ plugin_data {{}} }}\n WorkloadAttestor \"unix\" {{ plugin_data {{}} }}\n}}\n"
         );
         let mut run_server = with_configuration(&folder, "server", &server);
-        let mut server = Process::start(world.folder(), "spire-server", &mut run_server);
+        let mut server = Process::start(workspace.folder(), "spire-server", &mut run_server);
         let at_server = |arguments: &[&str]| {
             let mut command = Command::new(software("spire/spire-server"));
             command.args(arguments).arg("-socketPath");
@@ -82,7 +84,7 @@ impl Spire {
         }
         let mut run_agent = with_configuration(&folder, "agent", &agent);
         run_agent.args(["-joinToken", token.trim_start_matches("Token:").trim()]);
-        let agent = Process::start(world.folder(), "spire-agent", &mut run_agent);
+        let agent = Process::start(workspace.folder(), "spire-agent", &mut run_agent);
         Spire {
             folder,
             _server: server,
@@ -145,17 +147,17 @@ fn authority_of(certificate: &Path) -> String {
 #[test]
 #[ignore = "long: four minutes, and SPIRE takes twenty to build"]
 fn nobody_is_shut_out_while_spires_authorities_follow_each_other() {
-    let mut world = World::new();
-    let spire = Spire::start(&world);
+    let mut workspace = Workspace::new();
+    let spire = Spire::start(&workspace);
     for group in [GATEWAY, AGENT] {
         eventually("the agent hands out a certificate", || {
             spire.fetch(group).then_some(())
         });
     }
-    world.server = spire.credentials(GATEWAY);
+    workspace.server = spire.credentials(GATEWAY);
     let backend = Backend::start(Behaviour::Echo);
     let bundle = spire.bundle(GATEWAY);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .client_authorities(&format!(
             "{{ file = {bundle:?}, trust_domain = \"example.test\" }}"

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tests::{Backend, Behaviour, Credentials, Process, World, eventually, get, software};
+use tests::{Backend, Behaviour, Credentials, Process, Workspace, eventually, get, software};
 
 /// A running CA.
 struct StepCa {
@@ -18,11 +18,11 @@ struct StepCa {
 }
 
 impl StepCa {
-    fn start(world: &World) -> StepCa {
-        let folder = world.folder().join("step");
+    fn start(workspace: &Workspace) -> StepCa {
+        let folder = workspace.folder().join("step");
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("password"), "of-the-test\n").unwrap();
-        let (address, clear) = (world.host.at(9443), world.host.at(9080));
+        let (address, clear) = (workspace.host.at(9443), workspace.host.at(9080));
         let ip = address.ip().to_string();
         let password = folder.join("password").display().to_string();
         run(Command::new(software("step/step"))
@@ -46,7 +46,7 @@ impl StepCa {
         let mut command = Command::new(software("step/step-ca"));
         command.args(["--password-file", &password]).arg(&file);
         command.env("STEPPATH", &folder);
-        let mut process = Process::start(world.folder(), "step-ca", &mut command);
+        let mut process = Process::start(workspace.folder(), "step-ca", &mut command);
         eventually("step-ca is well", || {
             process.expect_running();
             get(clear, "/1.0/crl").ok()
@@ -117,24 +117,24 @@ fn run(command: &mut Command) -> String {
 }
 
 /// A gateway whose own certificate is the CA's, and an echo through it.
-fn world_of(ca: impl Fn(&World) -> StepCa) -> (World, StepCa) {
-    let mut world = World::new();
-    let ca = ca(&world);
-    let ip = world.host.address().to_string();
-    world.server = ca.issue("gateway", &["gateway.test", &ip]);
-    world.agent = ca.issue("agent", &["spiffe://example.test/agent/agent-1"]);
-    (world, ca)
+fn workspace_of(ca: impl Fn(&Workspace) -> StepCa) -> (Workspace, StepCa) {
+    let mut workspace = Workspace::new();
+    let ca = ca(&workspace);
+    let ip = workspace.host.address().to_string();
+    workspace.server = ca.issue("gateway", &["gateway.test", &ip]);
+    workspace.agent = ca.issue("agent", &["spiffe://example.test/agent/agent-1"]);
+    (workspace, ca)
 }
 
 #[test]
 #[ignore = "long: step-ca takes minutes to build"]
 fn what_step_ca_renews_in_place_is_served_and_nobody_is_disconnected() {
-    let (world, ca) = world_of(StepCa::start);
+    let (workspace, ca) = workspace_of(StepCa::start);
     let backend = Backend::start(Behaviour::Echo);
-    let setup = world.setup().client_ca(&ca.root());
+    let setup = workspace.setup().client_ca(&ca.root());
     let gateway = setup.route("edge", "", &[backend.address()], "").start();
     let connect = || {
-        let client = world.client().roots(ca.root());
+        let client = workspace.client().roots(ca.root());
         let mut client = client.connect(gateway.address()).unwrap();
         client.send(b"ping").unwrap();
         assert_eq!(client.receive(4).unwrap(), b"ping");
@@ -142,8 +142,8 @@ fn what_step_ca_renews_in_place_is_served_and_nobody_is_disconnected() {
     };
     let mut stays = connect();
     let before = stays.connection().peer_certificates().unwrap()[0].clone();
-    let files =
-        [&world.server.certificate, &world.server.key].map(|path| path.display().to_string());
+    let files = [&workspace.server.certificate, &workspace.server.key]
+        .map(|path| path.display().to_string());
     for renewal in [["renew", "--force"], ["rekey", "--force"]] {
         let served = || connect().connection().peer_certificates().unwrap()[0].clone();
         let last = served();
@@ -160,16 +160,16 @@ fn what_step_ca_renews_in_place_is_served_and_nobody_is_disconnected() {
 #[test]
 #[ignore = "long: step-ca takes minutes to build"]
 fn whom_step_ca_revokes_its_published_list_shuts_out() {
-    let (world, ca) = world_of(StepCa::start);
+    let (workspace, ca) = workspace_of(StepCa::start);
     let other = ca.issue("other", &["spiffe://example.test/agent/other"]);
-    let list = world.folder().join("list.der");
+    let list = workspace.folder().join("list.der");
     ca.fetch_list(&list);
     let backend = Backend::start(Behaviour::Echo);
-    let setup = world.setup().client_ca(&ca.intermediate());
+    let setup = workspace.setup().client_ca(&ca.intermediate());
     let keys = format!("crl = [{list:?}]");
     let gateway = setup.route("edge", &keys, &[backend.address()], "").start();
-    let client = |who: &Credentials| world.client().roots(ca.root()).credentials(who);
-    for who in [&world.agent, &other] {
+    let client = |who: &Credentials| workspace.client().roots(ca.root()).credentials(who);
+    for who in [&workspace.agent, &other] {
         client(who).connect(gateway.address()).unwrap();
     }
     let serial = run(Command::new("openssl")
@@ -188,5 +188,5 @@ fn whom_step_ca_revokes_its_published_list_shuts_out() {
         let failures = "portcullis_handshake_failures_total";
         (gateway.metrics().count(failures, &revoked) > 0).then_some(())
     });
-    client(&world.agent).connect(gateway.address()).unwrap();
+    client(&workspace.agent).connect(gateway.address()).unwrap();
 }

@@ -8,13 +8,13 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use tests::{
-    Credentials, Gateway, Process, World, client_script, eventually, get, node, node_modules,
+    Credentials, Gateway, Process, Workspace, client_script, eventually, get, node, node_modules,
     program, python, wheel_file,
 };
 
 /// Routes as one has them for OTLP: gRPC clients insist on `h2`, HTTP clients offer nothing.
-fn gateway(world: &World, grpc: SocketAddr, http: SocketAddr) -> Gateway {
-    world
+fn gateway(workspace: &Workspace, grpc: SocketAddr, http: SocketAddr) -> Gateway {
+    workspace
         .setup()
         .route("otlp-grpc", "alpn = [\"h2\"]", &[grpc], "")
         .route("otlp-http", "", &[http], "")
@@ -23,7 +23,7 @@ fn gateway(world: &World, grpc: SocketAddr, http: SocketAddr) -> Gateway {
 
 /// The environment of an SDK: OpenTelemetry's variables and nothing else that could steer it.
 fn sdk(
-    world: &World,
+    workspace: &Workspace,
     agent: &Credentials,
     endpoint: SocketAddr,
     program: &std::path::Path,
@@ -36,7 +36,7 @@ fn sdk(
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("https://{endpoint}"))
         .env(
             "OTEL_EXPORTER_OTLP_CERTIFICATE",
-            world.gateways.certificate(),
+            workspace.gateways.certificate(),
         )
         .env("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &agent.certificate)
         .env("OTEL_EXPORTER_OTLP_CLIENT_KEY", &agent.key)
@@ -57,8 +57,13 @@ fn sent_by(command: &mut Command) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-fn python_sdk(world: &World, endpoint: SocketAddr, protocol: &str, counts: [u32; 3]) -> Value {
-    let mut command = sdk(world, &world.agent, endpoint, &python());
+fn python_sdk(
+    workspace: &Workspace,
+    endpoint: SocketAddr,
+    protocol: &str,
+    counts: [u32; 3],
+) -> Value {
+    let mut command = sdk(workspace, &workspace.agent, endpoint, &python());
     command
         .arg(client_script("python/otel_client.py"))
         .arg(protocol)
@@ -75,16 +80,16 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn start(world: &World) -> Recorder {
-        let (grpc, http) = (world.host.at(14317), world.host.at(14318));
-        let file = world.folder().join("spans.jsonl");
+    fn start(workspace: &Workspace) -> Recorder {
+        let (grpc, http) = (workspace.host.at(14317), workspace.host.at(14318));
+        let file = workspace.folder().join("spans.jsonl");
         let mut command = Command::new(python());
         command
             .arg(client_script("python/otlp_recorder.py"))
-            .arg(world.host.address().to_string())
+            .arg(workspace.host.address().to_string())
             .args([grpc.port().to_string(), http.port().to_string()])
             .arg(&file);
-        let mut process = Process::start(world.folder(), "recorder", &mut command);
+        let mut process = Process::start(workspace.folder(), "recorder", &mut command);
         wait_for_port(&mut process, http);
         Recorder {
             _process: process,
@@ -121,17 +126,17 @@ fn wait_for_port(process: &mut Process, address: SocketAddr) {
 #[test]
 fn an_exporter_whose_batches_pass_within_its_time_out_delivers_everything_late() {
     const SPANS: u32 = 2000;
-    let world = World::new();
-    let recorder = Recorder::start(&world);
+    let workspace = Workspace::new();
+    let recorder = Recorder::start(&workspace);
     // A batch of 512 spans takes three seconds of the ten that the exporter waits.
     let rule = "[[identity]]\nmatch = { uri = \"spiffe://example.test/agent/*\" }\nbytes_per_second = \"24KiB\"\n";
-    let gateway = world
+    let gateway = workspace
         .setup()
         .identities(rule)
         .route("otlp-grpc", "alpn = [\"h2\"]", &[recorder.grpc], "")
         .start();
     let endpoint = gateway.address_of("otlp-grpc");
-    let sent = python_sdk(&world, endpoint, "grpc", [SPANS, 0, 0]);
+    let sent = python_sdk(&workspace, endpoint, "grpc", [SPANS, 0, 0]);
     let sent = as_set(sent["spans"].as_array().unwrap());
     assert_eq!(sent.len(), SPANS as usize);
     eventually("every span has arrived", || {
@@ -144,11 +149,16 @@ fn an_exporter_whose_batches_pass_within_its_time_out_delivers_everything_late()
 
 #[test]
 fn every_span_of_the_python_sdk_arrives_as_it_was_made_over_grpc() {
-    let world = World::new();
-    let recorder = Recorder::start(&world);
-    let gateway = gateway(&world, recorder.grpc, recorder.http);
+    let workspace = Workspace::new();
+    let recorder = Recorder::start(&workspace);
+    let gateway = gateway(&workspace, recorder.grpc, recorder.http);
     // More than one batch of 512.
-    let sent = python_sdk(&world, gateway.address_of("otlp-grpc"), "grpc", [700, 0, 0]);
+    let sent = python_sdk(
+        &workspace,
+        gateway.address_of("otlp-grpc"),
+        "grpc",
+        [700, 0, 0],
+    );
     let sent = as_set(sent["spans"].as_array().unwrap());
     assert_eq!(sent.len(), 700);
     assert_eq!(recorder.spans(), sent);
@@ -162,10 +172,15 @@ fn every_span_of_the_python_sdk_arrives_as_it_was_made_over_grpc() {
 
 #[test]
 fn every_span_of_the_python_sdk_arrives_as_it_was_made_over_http() {
-    let world = World::new();
-    let recorder = Recorder::start(&world);
-    let gateway = gateway(&world, recorder.grpc, recorder.http);
-    let sent = python_sdk(&world, gateway.address_of("otlp-http"), "http", [700, 0, 0]);
+    let workspace = Workspace::new();
+    let recorder = Recorder::start(&workspace);
+    let gateway = gateway(&workspace, recorder.grpc, recorder.http);
+    let sent = python_sdk(
+        &workspace,
+        gateway.address_of("otlp-http"),
+        "http",
+        [700, 0, 0],
+    );
     let sent = as_set(sent["spans"].as_array().unwrap());
     assert_eq!(sent.len(), 700);
     assert_eq!(recorder.spans(), sent);
@@ -173,12 +188,17 @@ fn every_span_of_the_python_sdk_arrives_as_it_was_made_over_http() {
 
 #[test]
 fn every_span_of_the_javascript_sdk_arrives_as_it_was_made() {
-    let world = World::new();
-    let recorder = Recorder::start(&world);
-    let gateway = gateway(&world, recorder.grpc, recorder.http);
+    let workspace = Workspace::new();
+    let recorder = Recorder::start(&workspace);
+    let gateway = gateway(&workspace, recorder.grpc, recorder.http);
     let mut expected = BTreeSet::new();
     for (protocol, route) in [("grpc", "otlp-grpc"), ("proto", "otlp-http")] {
-        let mut command = sdk(&world, &world.agent, gateway.address_of(route), &node());
+        let mut command = sdk(
+            &workspace,
+            &workspace.agent,
+            gateway.address_of(route),
+            &node(),
+        );
         command
             .arg(client_script("node/otel_client.mjs"))
             .arg(node_modules())
@@ -192,8 +212,8 @@ fn every_span_of_the_javascript_sdk_arrives_as_it_was_made() {
 
 #[test]
 fn traces_logs_and_metrics_of_several_services_are_all_counted_by_our_receiver() {
-    let world = World::new();
-    let (grpc, http) = (world.host.at(14317), world.host.at(14318));
+    let workspace = Workspace::new();
+    let (grpc, http) = (workspace.host.at(14317), workspace.host.at(14318));
     let mut command = Command::new(program("portcullis-loadgen"));
     command.args([
         "receiver",
@@ -202,16 +222,21 @@ fn traces_logs_and_metrics_of_several_services_are_all_counted_by_our_receiver()
         "--http",
         &http.to_string(),
     ]);
-    let mut receiver = Process::start(world.folder(), "receiver", &mut command);
+    let mut receiver = Process::start(workspace.folder(), "receiver", &mut command);
     wait_for_port(&mut receiver, http);
-    let gateway = gateway(&world, grpc, http);
+    let gateway = gateway(&workspace, grpc, http);
     python_sdk(
-        &world,
+        &workspace,
         gateway.address_of("otlp-grpc"),
         "grpc",
         [120, 45, 7],
     );
-    python_sdk(&world, gateway.address_of("otlp-http"), "http", [30, 5, 3]);
+    python_sdk(
+        &workspace,
+        gateway.address_of("otlp-http"),
+        "http",
+        [30, 5, 3],
+    );
 
     let (status, body) = get(http, "/stats").unwrap();
     assert_eq!(status, 200, "{body}");
@@ -234,8 +259,8 @@ fn traces_logs_and_metrics_of_several_services_are_all_counted_by_our_receiver()
 
 #[test]
 fn the_rotel_collector_takes_over_both_transports_what_the_python_sdk_sends() {
-    let world = World::new();
-    let (grpc, http) = (world.host.at(14317), world.host.at(14318));
+    let workspace = Workspace::new();
+    let (grpc, http) = (workspace.host.at(14317), workspace.host.at(14318));
     let mut command = Command::new(wheel_file("rotel/rotel-agent"));
     command
         .args([
@@ -255,17 +280,22 @@ fn the_rotel_collector_takes_over_both_transports_what_the_python_sdk_sends() {
         ])
         .env("RUST_LOG", "info")
         .env("NO_COLOR", "1");
-    let mut rotel = Process::start(world.folder(), "rotel", &mut command);
+    let mut rotel = Process::start(workspace.folder(), "rotel", &mut command);
     wait_for_port(&mut rotel, grpc);
     wait_for_port(&mut rotel, http);
-    let gateway = gateway(&world, grpc, http);
+    let gateway = gateway(&workspace, grpc, http);
     python_sdk(
-        &world,
+        &workspace,
         gateway.address_of("otlp-grpc"),
         "grpc",
         [600, 25, 0],
     );
-    python_sdk(&world, gateway.address_of("otlp-http"), "http", [40, 5, 0]);
+    python_sdk(
+        &workspace,
+        gateway.address_of("otlp-http"),
+        "http",
+        [40, 5, 0],
+    );
     // rotel acknowledges before it writes its log.
     eventually("rotel has logged everything", || {
         let log = rotel.log();
@@ -287,12 +317,12 @@ fn logged(log: &str, field: &str) -> u64 {
 
 #[test]
 fn an_sdk_without_a_certificate_delivers_nothing() {
-    let world = World::new();
-    let recorder = Recorder::start(&world);
-    let gateway = gateway(&world, recorder.grpc, recorder.http);
+    let workspace = Workspace::new();
+    let recorder = Recorder::start(&workspace);
+    let gateway = gateway(&workspace, recorder.grpc, recorder.http);
     let mut command = sdk(
-        &world,
-        &world.agent,
+        &workspace,
+        &workspace.agent,
         gateway.address_of("otlp-http"),
         &python(),
     );

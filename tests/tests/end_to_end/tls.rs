@@ -9,19 +9,19 @@ use std::thread;
 use std::time::Duration;
 
 use rustls::{CipherSuite, NamedGroup};
-use tests::{Backend, Behaviour, Closing, Gateway, Request, TlsFailure, World, eventually};
+use tests::{Backend, Behaviour, Closing, Gateway, Request, TlsFailure, Workspace, eventually};
 
 /// `openssl s_client` with our good certificate.
-fn openssl(world: &World, gateway: &Gateway, arguments: &[&str]) -> Command {
+fn openssl(workspace: &Workspace, gateway: &Gateway, arguments: &[&str]) -> Command {
     let mut command = Command::new("openssl");
     command
         .args(["s_client", "-connect", &gateway.address().to_string()])
         .args(["-verify_return_error", "-CAfile"])
-        .arg(world.gateways.certificate())
+        .arg(workspace.gateways.certificate())
         .arg("-cert")
-        .arg(&world.agent.certificate)
+        .arg(&workspace.agent.certificate)
         .arg("-key")
-        .arg(&world.agent.key)
+        .arg(&workspace.agent.key)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -37,9 +37,9 @@ fn everything(mut child: Child) -> String {
 
 #[test]
 fn openssl_gets_its_megabytes_back() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
+    let gateway = workspace.gateway(backend.address());
     let arguments = [
         "-servername",
         "gateway.test",
@@ -47,7 +47,7 @@ fn openssl_gets_its_megabytes_back() {
         "gateway.test",
         "-quiet",
     ];
-    let mut child = openssl(&world, &gateway, &arguments).spawn().unwrap();
+    let mut child = openssl(&workspace, &gateway, &arguments).spawn().unwrap();
     let sent: Vec<u8> = (0..4_000_000_u32)
         .map(|number| (number % 251) as u8)
         .collect();
@@ -76,10 +76,10 @@ fn openssl_gets_its_megabytes_back() {
 
 #[test]
 fn suites_and_groups_are_the_pinned_ones_and_are_counted() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let tables = "[tls]\ncipher_suites = [\"TLS_AES_256_GCM_SHA384\"]\ngroups = [\"secp256r1\"]";
-    let gateway = world
+    let gateway = workspace
         .setup()
         .tables(tables)
         .route(
@@ -89,7 +89,7 @@ fn suites_and_groups_are_the_pinned_ones_and_are_counted() {
             "",
         )
         .start();
-    let mut client = world
+    let mut client = workspace
         .client()
         .alpn("http/1.1")
         .connect(gateway.address())
@@ -122,17 +122,17 @@ fn suites_and_groups_are_the_pinned_ones_and_are_counted() {
 
 #[test]
 fn the_post_quantum_group_is_negotiated_with_aws_lc() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let tables = "[tls]\nprovider = \"aws-lc-rs\"\ngroups = [\"X25519MLKEM768\", \"X25519\"]";
-    let gateway = world
+    let gateway = workspace
         .setup()
         .tables(tables)
         .route("edge", "", &[backend.address()], "")
         .start();
     // One client has the group; the other, with another provider, still gets in.
     for expected in [NamedGroup::X25519MLKEM768, NamedGroup::X25519] {
-        let client = world.client().only_group(expected);
+        let client = workspace.client().only_group(expected);
         let mut client = client.connect(gateway.address()).unwrap();
         client.send(b"x").unwrap();
         assert_eq!(client.receive(1).unwrap(), b"x");
@@ -148,22 +148,22 @@ fn the_post_quantum_group_is_negotiated_with_aws_lc() {
 
 #[test]
 fn the_server_name_chooses_the_certificate() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let other = world
+    let other = workspace
         .gateways
         .issue("other", Request::server("other.test").dns("other.test"));
     let listener = format!(
         "sni = [{{ certificate = {:?}, key = {:?} }}]",
         other.certificate, other.key
     );
-    let gateway = world
+    let gateway = workspace
         .setup()
         .route("edge", &listener, &[backend.address()], "")
         .start();
     for name in ["gateway.test", "other.test"] {
         let child = openssl(
-            &world,
+            &workspace,
             &gateway,
             &["-servername", name, "-verify_hostname", name],
         )
@@ -180,7 +180,7 @@ fn the_server_name_chooses_the_certificate() {
     }
     // Without a name the first certificate answers.
     let text = everything(
-        openssl(&world, &gateway, &["-noservername"])
+        openssl(&workspace, &gateway, &["-noservername"])
             .spawn()
             .unwrap(),
     );
@@ -189,10 +189,10 @@ fn the_server_name_chooses_the_certificate() {
 
 #[test]
 fn openssl_may_update_its_keys_in_mid_stream() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
-    let mut child = openssl(&world, &gateway, &["-servername", "gateway.test"])
+    let gateway = workspace.gateway(backend.address());
+    let mut child = openssl(&workspace, &gateway, &["-servername", "gateway.test"])
         .spawn()
         .unwrap();
     let mut input = child.stdin.take().unwrap();
@@ -229,15 +229,15 @@ fn openssl_may_update_its_keys_in_mid_stream() {
 
 #[test]
 fn a_chain_through_an_intermediate_authority_is_followed() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
-    let site = world.agents.subordinate("site", "Agents of one site");
+    let gateway = workspace.gateway(backend.address());
+    let site = workspace.agents.subordinate("site", "Agents of one site");
     let agent = site.issue(
         "agent",
         Request::client("spiffe://example.test/agent/site-1"),
     );
-    let mut client = world
+    let mut client = workspace
         .client()
         .credentials(&agent)
         .connect(gateway.address())
@@ -250,7 +250,7 @@ fn a_chain_through_an_intermediate_authority_is_followed() {
     let end = "-----END CERTIFICATE-----\n";
     let alone = &chain[..chain.find(end).unwrap() + end.len()];
     fs::write(&agent.certificate, alone).unwrap();
-    let failure = world
+    let failure = workspace
         .client()
         .credentials(&agent)
         .refused(gateway.address());
@@ -267,9 +267,9 @@ fn a_chain_through_an_intermediate_authority_is_followed() {
 
 #[test]
 fn a_stalled_handshake_only_delays_those_who_wait_for_its_place() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world
+    let gateway = workspace
         .setup()
         .route(
             "edge",
@@ -282,18 +282,18 @@ fn a_stalled_handshake_only_delays_those_who_wait_for_its_place() {
     stalled.write_all(&[22]).unwrap();
     // Waiting for a place counts into the time for the handshake: the client needs some of it after the stalled one is gone.
     thread::sleep(Duration::from_secs(4));
-    let mut client = world.client().connect(gateway.address()).unwrap();
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     client.send(b"x").unwrap();
     assert_eq!(client.receive(1).unwrap(), b"x");
 }
 
 #[test]
 fn tickets_do_not_wait_for_the_first_data_of_the_backend() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Sink);
-    let gateway = world.gateway(backend.address());
+    let gateway = workspace.gateway(backend.address());
     for count in 1..=5 {
-        let client = world.client().connect(gateway.address()).unwrap();
+        let client = workspace.client().connect(gateway.address()).unwrap();
         gateway.wait_for(
             "portcullis_handshakes_total",
             &[("listener", "edge")],
@@ -312,11 +312,11 @@ fn silent_connections_take_no_handshakes_place_and_make_room_for_those_who_come(
     const SILENT: u64 = 60;
     // A worker lets so many be silent, however few handshakes it may have under way.
     const PLACES: u64 = 16;
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     // Beyond the patience of the test.
     let keys = "max_handshakes = 4\nhandshake_timeout = \"1m\"\nfirst_byte_timeout = \"1m\"";
-    let gateway = world
+    let gateway = workspace
         .setup()
         .tables("[workers]\ncount = 1")
         .route("edge", keys, &[backend.address()], "")
@@ -325,7 +325,7 @@ fn silent_connections_take_no_handshakes_place_and_make_room_for_those_who_come(
         .map(|_| TcpStream::connect(gateway.address()).unwrap())
         .collect();
     for _ in 0..10 {
-        let mut client = world.client().connect(gateway.address()).unwrap();
+        let mut client = workspace.client().connect(gateway.address()).unwrap();
         client.send(b"x").unwrap();
         assert_eq!(client.receive(1).unwrap(), b"x");
     }
@@ -339,10 +339,10 @@ fn silent_connections_take_no_handshakes_place_and_make_room_for_those_who_come(
 #[test]
 fn clients_that_come_together_and_are_silent_for_a_moment_wait_and_none_is_reset() {
     const TOGETHER: usize = 64;
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let keys = "max_handshakes = 4\nhandshake_timeout = \"1m\"";
-    let gateway = world
+    let gateway = workspace
         .setup()
         .tables("[workers]\ncount = 1")
         .route("edge", keys, &[backend.address()], "")
@@ -353,7 +353,7 @@ fn clients_that_come_together_and_are_silent_for_a_moment_wait_and_none_is_reset
     thread::scope(|scope| {
         for socket in sockets {
             scope.spawn(|| {
-                let mut client = world.client().connect_over(socket).unwrap();
+                let mut client = workspace.client().connect_over(socket).unwrap();
                 client.send(b"x").unwrap();
                 assert_eq!(client.receive(1).unwrap(), b"x");
             });
@@ -366,8 +366,8 @@ fn clients_that_come_together_and_are_silent_for_a_moment_wait_and_none_is_reset
 }
 
 /// Clients that stop in the middle of their ClientHello, each of which holds a handshake slot.
-fn halves(world: &World, gateway: &Gateway, count: usize) -> Vec<TcpStream> {
-    let hello = world.client().client_hello();
+fn halves(workspace: &Workspace, gateway: &Gateway, count: usize) -> Vec<TcpStream> {
+    let hello = workspace.client().client_hello();
     let half = |_| {
         let mut socket = TcpStream::connect(gateway.address()).unwrap();
         socket.write_all(&hello[..hello.len() / 2]).unwrap();
@@ -382,11 +382,11 @@ fn halves(world: &World, gateway: &Gateway, count: usize) -> Vec<TcpStream> {
 #[test]
 fn handshake_slots_are_one_number_over_all_workers_however_many_there_are() {
     const WORKERS: usize = 64;
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let start = |max: usize| {
         let keys = format!("max_handshakes = {max}\nhandshake_timeout = \"1m\"");
-        world
+        workspace
             .setup()
             .tables(&format!("[workers]\ncount = {WORKERS}"))
             .top("drain_timeout = \"0s\"")
@@ -395,9 +395,9 @@ fn handshake_slots_are_one_number_over_all_workers_however_many_there_are() {
     };
     // Wherever the kernel puts them, half of the slots are free for others.
     let mut gateway = start(WORKERS);
-    let _halves = halves(&world, &gateway, WORKERS / 2);
+    let _halves = halves(&workspace, &gateway, WORKERS / 2);
     for _ in 0..WORKERS / 2 {
-        let mut client = world.client().connect(gateway.address()).unwrap();
+        let mut client = workspace.client().connect(gateway.address()).unwrap();
         client.send(b"x").unwrap();
         assert_eq!(client.receive(1).unwrap(), b"x");
     }
@@ -405,8 +405,8 @@ fn handshake_slots_are_one_number_over_all_workers_however_many_there_are() {
     assert!(gateway.wait().success());
     // And no worker has one more than all of them together.
     let gateway = start(4);
-    let mut halves = halves(&world, &gateway, 4);
-    let next = world.client();
+    let mut halves = halves(&workspace, &gateway, 4);
+    let next = workspace.client();
     let mut socket = TcpStream::connect(gateway.address()).unwrap();
     socket.write_all(&next.client_hello()).unwrap();
     socket
@@ -424,22 +424,22 @@ fn handshake_slots_are_one_number_over_all_workers_however_many_there_are() {
 
 #[test]
 fn every_descriptor_is_given_back() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mut gateway = world.gateway(backend.address());
+    let mut gateway = workspace.gateway(backend.address());
     // What is opened once and kept: rings, timers, the first buffers.
     let round = |gateway: &Gateway| {
         for _ in 0..20 {
-            let mut good = world.client().connect(gateway.address()).unwrap();
+            let mut good = workspace.client().connect(gateway.address()).unwrap();
             good.send(b"x").unwrap();
             good.receive(1).unwrap();
             good.finish();
             good.receive_to_end();
-            let mut killed = world.client().connect(gateway.address()).unwrap();
+            let mut killed = workspace.client().connect(gateway.address()).unwrap();
             killed.send(b"x").unwrap();
             killed.receive(1).unwrap();
             killed.abort();
-            world
+            workspace
                 .client()
                 .without_certificate()
                 .refused(gateway.address());

@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tests::{
     Authority, Backend, Behaviour, Client, Closing, Credentials, Gateway, Request, RevocationList,
-    World, eventually,
+    Workspace, eventually,
 };
 
 const RELOADS: &str = "portcullis_reloads_total";
@@ -25,9 +25,9 @@ fn ping(client: &mut Client) {
 }
 
 /// A new certificate for the gateway.
-fn renewed(world: &World, name: &str) -> Credentials {
+fn renewed(workspace: &Workspace, name: &str) -> Credentials {
     let request = Request::server("gateway.test").dns("gateway.test");
-    world.gateways.issue(name, request)
+    workspace.gateways.issue(name, request)
 }
 
 fn leaf(certificate: &Path) -> CertificateDer<'static> {
@@ -35,23 +35,23 @@ fn leaf(certificate: &Path) -> CertificateDer<'static> {
 }
 
 /// What a newcomer is served.
-fn served(world: &World, gateway: &Gateway) -> CertificateDer<'static> {
-    let mut client = world.client().connect(gateway.address()).unwrap();
+fn served(workspace: &Workspace, gateway: &Gateway) -> CertificateDer<'static> {
+    let mut client = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut client);
     client.connection().peer_certificates().unwrap()[0].clone()
 }
 
 /// Waits until newcomers are served this certificate.
-fn wait_until_served(world: &World, gateway: &Gateway, certificate: &Path) {
+fn wait_until_served(workspace: &Workspace, gateway: &Gateway, certificate: &Path) {
     let expected = leaf(certificate);
     eventually("the new certificate is served", || {
-        (served(world, gateway) == expected).then_some(())
+        (served(workspace, gateway) == expected).then_some(())
     });
 }
 
-/// A folder of the world, with its path.
-fn folder(world: &World, name: &str) -> PathBuf {
-    let path = world.folder().join(name);
+/// A folder of the workspace, with its path.
+fn folder(workspace: &Workspace, name: &str) -> PathBuf {
+    let path = workspace.folder().join(name);
     fs::create_dir_all(&path).unwrap();
     path
 }
@@ -72,10 +72,10 @@ fn relink(target: &str, link: &Path) {
 
 #[test]
 fn a_secret_that_kubernetes_mounts_is_taken_when_it_is_swapped_whole() {
-    let mut world = World::new();
+    let mut workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let mount = folder(&world, "mount");
-    let others = Authority::create(world.folder(), "others", "Other agents of the test");
+    let mount = folder(&workspace, "mount");
+    let others = Authority::create(workspace.folder(), "others", "Other agents of the test");
     let publish = |day: &str, own: &Credentials, ca: &Path| {
         let data = mount.join(format!("..2026_11_{day}"));
         fs::create_dir(&data).unwrap();
@@ -84,41 +84,41 @@ fn a_secret_that_kubernetes_mounts_is_taken_when_it_is_swapped_whole() {
         fs::copy(ca, data.join("ca.crt")).unwrap();
         relink(&format!("..2026_11_{day}"), &mount.join("..data"));
     };
-    publish("22", &world.server, &world.agents.certificate());
+    publish("22", &workspace.server, &workspace.agents.certificate());
     for name in ["tls.crt", "tls.key", "ca.crt"] {
         symlink(format!("..data/{name}"), mount.join(name)).unwrap();
     }
-    world.server = Credentials {
+    workspace.server = Credentials {
         certificate: mount.join("tls.crt"),
         key: mount.join("tls.key"),
     };
-    let setup = world.setup().client_ca(&mount.join("ca.crt"));
+    let setup = workspace.setup().client_ca(&mount.join("ca.crt"));
     let gateway = setup.route("edge", "", &[backend.address()], "").start();
-    let mut stays = world.client().connect(gateway.address()).unwrap();
+    let mut stays = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut stays);
 
-    let next = renewed(&world, "next");
-    publish("23", &next, &world.agents.certificate());
-    wait_until_served(&world, &gateway, &next.certificate);
+    let next = renewed(&workspace, "next");
+    publish("23", &next, &workspace.agents.certificate());
+    wait_until_served(&workspace, &gateway, &next.certificate);
     fs::remove_dir_all(mount.join("..2026_11_22")).unwrap();
     ping(&mut stays);
 
-    let third = renewed(&world, "third");
+    let third = renewed(&workspace, "third");
     publish("24", &third, &others.certificate());
     assert_ne!(stays.receive_to_end().1, Closing::CloseNotify);
     let untrusted = [("listener", "edge"), ("reason", "untrusted")];
     let metrics = gateway.wait_for(ENDED, &untrusted, 1);
-    world.client().refused(gateway.address());
+    workspace.client().refused(gateway.address());
     assert_eq!(metrics.count(RELOADS, &TAKEN), 2, "one for each swap");
     assert_eq!(metrics.count(RELOADS, &REFUSED), 0);
 }
 
 #[test]
 fn the_live_folder_of_certbot_is_followed_to_the_next_number() {
-    let mut world = World::new();
+    let mut workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let archive = folder(&world, "letsencrypt/archive/gateway.test");
-    let live = folder(&world, "letsencrypt/live/gateway.test");
+    let archive = folder(&workspace, "letsencrypt/archive/gateway.test");
+    let live = folder(&workspace, "letsencrypt/live/gateway.test");
     let publish = |number: u32, own: &Credentials| {
         for (name, from) in [("fullchain", &own.certificate), ("privkey", &own.key)] {
             fs::copy(from, archive.join(format!("{name}{number}.pem"))).unwrap();
@@ -131,27 +131,27 @@ fn the_live_folder_of_certbot_is_followed_to_the_next_number() {
             symlink(target, link).unwrap();
         }
     };
-    publish(1, &world.server);
-    world.server = Credentials {
+    publish(1, &workspace.server);
+    workspace.server = Credentials {
         certificate: live.join("fullchain.pem"),
         key: live.join("privkey.pem"),
     };
-    let gateway = world.gateway(backend.address());
-    let mut stays = world.client().connect(gateway.address()).unwrap();
+    let gateway = workspace.gateway(backend.address());
+    let mut stays = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut stays);
     for number in [2, 3] {
-        let next = renewed(&world, &format!("next-{number}"));
+        let next = renewed(&workspace, &format!("next-{number}"));
         publish(number, &next);
-        wait_until_served(&world, &gateway, &next.certificate);
+        wait_until_served(&workspace, &gateway, &next.certificate);
         ping(&mut stays);
     }
 }
 
 #[test]
 fn templates_of_vault_agent_are_taken_as_one_file_or_when_the_second_one_is_there() {
-    let mut world = World::new();
+    let mut workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let rendered = folder(&world, "rendered");
+    let rendered = folder(&workspace, "rendered");
     let bundle = |own: &Credentials| {
         let staged = rendered.join("bundle.tmp");
         let text = [&own.certificate, &own.key].map(|file| fs::read(file).unwrap());
@@ -163,38 +163,38 @@ fn templates_of_vault_agent_are_taken_as_one_file_or_when_the_second_one_is_ther
         certificate: rendered.join("tls.crt"),
         key: rendered.join("tls.key"),
     };
-    bundle(&world.server);
-    fs::copy(&world.server.certificate, &apart.certificate).unwrap();
-    fs::copy(&world.server.key, &apart.key).unwrap();
+    bundle(&workspace.server);
+    fs::copy(&workspace.server.certificate, &apart.certificate).unwrap();
+    fs::copy(&workspace.server.key, &apart.key).unwrap();
 
-    world.server = Credentials {
+    workspace.server = Credentials {
         certificate: rendered.join("bundle.pem"),
         key: rendered.join("bundle.pem"),
     };
-    let gateway = world.gateway(backend.address());
-    let next = renewed(&world, "next");
+    let gateway = workspace.gateway(backend.address());
+    let next = renewed(&workspace, "next");
     bundle(&next);
-    wait_until_served(&world, &gateway, &next.certificate);
+    wait_until_served(&workspace, &gateway, &next.certificate);
     assert_eq!(gateway.metrics().count(RELOADS, &REFUSED), 0);
     drop(gateway);
 
     let old = leaf(&apart.certificate);
-    world.server = apart.clone();
-    let gateway = world.gateway(backend.address());
+    workspace.server = apart.clone();
+    let gateway = workspace.gateway(backend.address());
     replace(&next.certificate, &apart.certificate);
     gateway.wait_for(RELOADS, &REFUSED, 1);
-    assert_eq!(served(&world, &gateway), old, "until its key is there");
+    assert_eq!(served(&workspace, &gateway), old, "until its key is there");
     replace(&next.key, &apart.key);
-    wait_until_served(&world, &gateway, &next.certificate);
+    wait_until_served(&workspace, &gateway, &next.certificate);
 }
 
 #[test]
 fn files_of_spiffe_helper_are_taken_although_it_writes_them_in_place() {
-    let mut world = World::new();
+    let mut workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let run = folder(&world, "run");
+    let run = folder(&workspace, "run");
     let publish = |own: &Credentials| {
-        let bundle = world.agents.certificate();
+        let bundle = workspace.agents.certificate();
         let files = [
             ("svid.pem", &own.certificate),
             ("svid_key.pem", &own.key),
@@ -207,22 +207,22 @@ fn files_of_spiffe_helper_are_taken_although_it_writes_them_in_place() {
         let owner_only = fs::Permissions::from_mode(0o600);
         fs::set_permissions(run.join("svid_key.pem"), owner_only).unwrap();
     };
-    publish(&world.server);
-    let next = renewed(&world, "next");
+    publish(&workspace.server);
+    let next = renewed(&workspace, "next");
     let server = Credentials {
         certificate: run.join("svid.pem"),
         key: run.join("svid_key.pem"),
     };
-    let old = std::mem::replace(&mut world.server, server);
-    let setup = world.setup().client_ca(&run.join("svid_bundle.pem"));
+    let old = std::mem::replace(&mut workspace.server, server);
+    let setup = workspace.setup().client_ca(&run.join("svid_bundle.pem"));
     let gateway = setup.route("edge", "", &[backend.address()], "").start();
-    let mut stays = world.client().connect(gateway.address()).unwrap();
+    let mut stays = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut stays);
     for own in [&next, &old, &next] {
         for (name, from) in [("svid.pem", &own.certificate), ("svid_key.pem", &own.key)] {
             fs::write(run.join(name), fs::read(from).unwrap()).unwrap();
         }
-        wait_until_served(&world, &gateway, &own.certificate);
+        wait_until_served(&workspace, &gateway, &own.certificate);
         ping(&mut stays);
     }
 }
@@ -235,12 +235,14 @@ fn half(file: &Path) {
 
 #[test]
 fn a_key_that_does_not_match_its_certificate_yet_is_a_warning_and_a_fault_when_it_stays_so() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let stranger = renewed(&world, "stranger");
-    let setup = world.setup().route("edge", "", &[backend.address()], "");
+    let stranger = renewed(&workspace, "stranger");
+    let setup = workspace
+        .setup()
+        .route("edge", "", &[backend.address()], "");
     let gateway = setup.start();
-    let (certificate, key) = (&world.server.certificate, &world.server.key);
+    let (certificate, key) = (&workspace.server.certificate, &workspace.server.key);
     replace(&stranger.key, key);
     let said = |level: &str, refused: &str| {
         let log = gateway.log();
@@ -264,21 +266,25 @@ type Break<'a> = Box<dyn Fn() + 'a>;
 
 #[test]
 fn each_kind_of_broken_file_leaves_the_old_state_serving_until_it_is_repaired() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let foreign = Authority::create(world.folder(), "foreign", "Somebody else");
+    let foreign = Authority::create(workspace.folder(), "foreign", "Somebody else");
     let foreign = foreign.revoke("foreign.crl", &RevocationList::of(&[]));
-    let stranger = renewed(&world, "stranger");
-    let list = world.agents.revoke("agents.crl", &RevocationList::of(&[]));
+    let stranger = renewed(&workspace, "stranger");
+    let list = workspace
+        .agents
+        .revoke("agents.crl", &RevocationList::of(&[]));
     let crl = format!("crl = [{list:?}]");
-    let setup = world.setup().route("edge", &crl, &[backend.address()], "");
+    let setup = workspace
+        .setup()
+        .route("edge", &crl, &[backend.address()], "");
     let gateway = setup.start();
-    let mut stays = world.client().connect(gateway.address()).unwrap();
+    let mut stays = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut stays);
 
-    let (certificate, key) = (&world.server.certificate, &world.server.key);
-    let configuration = world.folder().join("portcullis.toml");
-    let ca = world.agents.certificate();
+    let (certificate, key) = (&workspace.server.certificate, &workspace.server.key);
+    let configuration = workspace.folder().join("portcullis.toml");
+    let ca = workspace.agents.certificate();
     let breaks: [(&Path, Break<'_>, &str); 9] = [
         (
             key,
@@ -325,9 +331,9 @@ fn each_kind_of_broken_file_leaves_the_old_state_serving_until_it_is_repaired() 
         break_file();
         wait_for_refusal(&gateway, log, [reason, file.to_str().unwrap()]);
         ping(&mut stays);
-        ping(&mut world.client().connect(gateway.address()).unwrap());
+        ping(&mut workspace.client().connect(gateway.address()).unwrap());
         repair(&gateway, file, &good, mode);
-        ping(&mut world.client().connect(gateway.address()).unwrap());
+        ping(&mut workspace.client().connect(gateway.address()).unwrap());
     }
     ping(&mut stays);
 }
@@ -354,28 +360,30 @@ fn repair(gateway: &Gateway, file: &Path, good: &[u8], mode: fs::Permissions) {
 
 #[test]
 fn a_new_list_cuts_off_whom_it_names_without_a_signal() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let other = Request::client("spiffe://example.test/agent/other");
-    let other = world.agents.issue("other", other);
+    let other = workspace.agents.issue("other", other);
     let nobody = RevocationList::of(&[]);
-    let list = world.agents.revoke("agents.crl", &nobody);
+    let list = workspace.agents.revoke("agents.crl", &nobody);
     let crl = format!("crl = [{list:?}]");
-    let setup = world.setup().route("edge", &crl, &[backend.address()], "");
+    let setup = workspace
+        .setup()
+        .route("edge", &crl, &[backend.address()], "");
     let gateway = setup.start();
-    let mut revoked = world.client().connect(gateway.address()).unwrap();
-    let other = world.client().credentials(&other);
+    let mut revoked = workspace.client().connect(gateway.address()).unwrap();
+    let other = workspace.client().credentials(&other);
     let mut stays = other.connect(gateway.address()).unwrap();
     ping(&mut revoked);
     ping(&mut stays);
-    let of_agent = RevocationList::of(&[&world.agent.certificate]);
-    world.agents.revoke("agents.crl", &of_agent);
+    let of_agent = RevocationList::of(&[&workspace.agent.certificate]);
+    workspace.agents.revoke("agents.crl", &of_agent);
     assert_ne!(revoked.receive_to_end().1, Closing::CloseNotify);
     let labels = [("listener", "edge"), ("reason", "revoked")];
     let metrics = gateway.wait_for(ENDED, &labels, 1);
     let timed = "portcullis_change_to_close_seconds_count";
     assert_eq!(metrics.count(timed, &labels), 1);
-    world.client().refused(gateway.address());
+    workspace.client().refused(gateway.address());
     ping(&mut stays);
     eventually("the log names the file", || {
         let log = gateway.log();
@@ -386,10 +394,10 @@ fn a_new_list_cuts_off_whom_it_names_without_a_signal() {
 
 #[test]
 fn what_needs_a_restart_is_refused_once_and_not_again_and_again() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let gateway = world.gateway(backend.address());
-    let file = world.folder().join("portcullis.toml");
+    let gateway = workspace.gateway(backend.address());
+    let file = workspace.folder().join("portcullis.toml");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace(":4317\"", ":4399\"")).unwrap();
     gateway.wait_for(RELOADS, &REFUSED, 1);
@@ -399,18 +407,18 @@ fn what_needs_a_restart_is_refused_once_and_not_again_and_again() {
     assert_eq!(metrics.count(RELOADS, &REFUSED), 1);
     assert_eq!(metrics.count(RELOADS, &TAKEN), 0);
     assert!(gateway.log().contains("restart"));
-    ping(&mut world.client().connect(gateway.address()).unwrap());
+    ping(&mut workspace.client().connect(gateway.address()).unwrap());
 }
 
 #[test]
 fn closes_are_spread_as_configured() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let setup = world.setup().top("close_spread = \"0s\"");
+    let setup = workspace.setup().top("close_spread = \"0s\"");
     let gateway = setup.route("edge", "", &[backend.address()], "").start();
-    let mut clients = [(); 20].map(|()| world.client().connect(gateway.address()).unwrap());
+    let mut clients = [(); 20].map(|()| workspace.client().connect(gateway.address()).unwrap());
     clients.iter_mut().for_each(ping);
-    let file = world.folder().join("portcullis.toml");
+    let file = workspace.folder().join("portcullis.toml");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("/agent/*", "/nobody/*")).unwrap();
     for client in &mut clients {
@@ -425,17 +433,21 @@ fn closes_are_spread_as_configured() {
 
 #[test]
 fn a_connection_drains_before_its_certificate_ends_and_comes_back_with_the_next_one() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let uri = "spiffe://example.test/agent/brief";
-    let brief = world.agents.issue("brief", Request::client(uri).seconds(9));
-    let next = world.agents.issue("next", Request::client(uri));
+    let brief = workspace
+        .agents
+        .issue("brief", Request::client(uri).seconds(9));
+    let next = workspace.agents.issue("next", Request::client(uri));
     let backend = Backend::start(Behaviour::Echo);
     let keys = "at_expiry = \"drain\"\nexpiry_drain = \"7s\"";
-    let setup = world.setup().route("edge", keys, &[backend.address()], "");
+    let setup = workspace
+        .setup()
+        .route("edge", keys, &[backend.address()], "");
     let gateway = setup.start();
-    let brief = world.client().credentials(&brief);
+    let brief = workspace.client().credentials(&brief);
     let mut drained = brief.connect(gateway.address()).unwrap();
-    let mut stays = world.client().connect(gateway.address()).unwrap();
+    let mut stays = workspace.client().connect(gateway.address()).unwrap();
     ping(&mut drained);
     ping(&mut stays);
     let (bytes, closing) = drained.receive_to_end();
@@ -448,7 +460,7 @@ fn a_connection_drains_before_its_certificate_ends_and_comes_back_with_the_next_
     let labels = [("listener", "edge"), ("reason", "expiring")];
     let metrics = gateway.wait_for(ENDED, &labels, 1);
     assert_eq!(metrics.count(ENDED, &[("reason", "expired")]), 0);
-    let next = world.client().credentials(&next);
+    let next = workspace.client().credentials(&next);
     ping(&mut next.connect(gateway.address()).unwrap());
     ping(&mut stays);
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 use rustls::pki_types::CertificateDer;
 use tests::{
     Authority, Backend, Behaviour, Client, Direction, Gateway, HANDSHAKE, PATIENCE, Request, Wire,
-    WireBackend, World, forged, interchangeable, program,
+    WireBackend, Workspace, forged, interchangeable, program,
 };
 
 /// What a handshake may take, in bytes.
@@ -45,8 +45,8 @@ fn extension(kind: u16, content: &[u8]) -> Vec<u8> {
 }
 
 /// A good ClientHello whose extensions are followed by more.
-fn hello_with(world: &World, more: &[u8]) -> Vec<u8> {
-    let hello = world.client().client_hello();
+fn hello_with(workspace: &Workspace, more: &[u8]) -> Vec<u8> {
+    let hello = workspace.client().client_hello();
     let message = &hello[5..];
     // Type and length, version and random; then the session, the suites and the compression, each behind its length.
     let mut at = 4 + 2 + 32;
@@ -74,18 +74,21 @@ fn tickets() -> Vec<u8> {
     [modes, extension(PRE_SHARED_KEY, &keys)].concat()
 }
 
-fn hellos(world: &World, address: SocketAddr, beside: &mut Client) {
+fn hellos(workspace: &Workspace, address: SocketAddr, beside: &mut Client) {
     let unknown = |number: u16| extension(0x1000 + number, &[]);
     let many: Vec<u8> = (0..14_000).flat_map(unknown).collect();
     let few = many[..HANDSHAKE_BYTES / 8].to_vec();
     for (more, record_bytes) in [(&many, 1 << 14), (&few, 1), (&tickets(), 1 << 14)] {
-        throw(address, &records(&hello_with(world, more), record_bytes));
+        throw(
+            address,
+            &records(&hello_with(workspace, more), record_bytes),
+        );
         ping(beside);
     }
 }
 
-fn certificates(world: &World, address: SocketAddr, beside: &mut Client) {
-    let lowest = Authority::create(world.folder(), "lowest", "0");
+fn certificates(workspace: &Workspace, address: SocketAddr, beside: &mut Client) {
+    let lowest = Authority::create(workspace.folder(), "lowest", "0");
     let agent = "spiffe://example.test/agent/impostor";
     let impostor = lowest.issue("impostor", Request::client(agent));
     let same: Vec<_> = (0..9).map(|number| forged("0", "0", number)).collect();
@@ -98,7 +101,7 @@ fn certificates(world: &World, address: SocketAddr, beside: &mut Client) {
         junk,
         long,
     ] {
-        let client = world.client().credentials(&impostor).appending(&sent);
+        let client = workspace.client().credentials(&impostor).appending(&sent);
         client.refused(address);
         ping(beside);
     }
@@ -106,11 +109,11 @@ fn certificates(world: &World, address: SocketAddr, beside: &mut Client) {
     for number in 0..2500 {
         names = names.dns(&format!("{number}.test"));
     }
-    let many = world.agents.issue("many", names);
-    world.client().credentials(&many).refused(address);
+    let many = workspace.agents.issue("many", names);
+    workspace.client().credentials(&many).refused(address);
     ping(beside);
     // A proof by another key.
-    world.client().without_its_key().refused(address);
+    workspace.client().without_its_key().refused(address);
     ping(beside);
 }
 
@@ -118,8 +121,13 @@ fn one_byte_records(sent: &mut Direction, count: usize) -> Vec<u8> {
     (0..count).flat_map(|_| sent.data(b"x")).collect()
 }
 
-fn one_worker(world: &World, servers: [&Backend; 1], far: SocketAddr, tls: &str) -> Gateway {
-    let setup = world.setup().top("drain_timeout = \"0s\"");
+fn one_worker(
+    workspace: &Workspace,
+    servers: [&Backend; 1],
+    far: SocketAddr,
+    tls: &str,
+) -> Gateway {
+    let setup = workspace.setup().top("drain_timeout = \"0s\"");
     let setup = setup.tables("[workers]\ncount = 1");
     let setup = setup.route("edge", "", &[servers[0].address()], "");
     setup.route("far", "", &[far], tls).start()
@@ -127,34 +135,37 @@ fn one_worker(world: &World, servers: [&Backend; 1], far: SocketAddr, tls: &str)
 
 #[test]
 fn the_worst_input_of_each_message_costs_nobody_on_the_same_worker_anything() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
-    let own = world
+    let own = workspace
         .agents
         .issue("own", Request::client("spiffe://example.test/gateway/1"));
-    let server = world
+    let server = workspace
         .gateways
         .issue("far", Request::server("far.test").dns("far.test"));
-    let far = WireBackend::start(&server, &world.agents.certificate());
+    let far = WireBackend::start(&server, &workspace.agents.certificate());
     let tls = format!(
         "tls = {{ ca = [{:?}], certificate = {:?}, key = {:?}, server_name = \"far.test\" }}",
-        world.gateways.certificate(),
+        workspace.gateways.certificate(),
         own.certificate,
         own.key
     );
-    let mut gateway = one_worker(&world, [&backend], far.address(), &tls);
+    let mut gateway = one_worker(&workspace, [&backend], far.address(), &tls);
     let address = gateway.address();
-    let mut beside = world.client().connect(address).unwrap();
+    let mut beside = workspace.client().connect(address).unwrap();
     ping(&mut beside);
 
-    hellos(&world, address, &mut beside);
-    certificates(&world, address, &mut beside);
-    let mut client = Wire::connect(&world.client(), address);
+    hellos(&workspace, address, &mut beside);
+    certificates(&workspace, address, &mut beside);
+    let mut client = Wire::connect(&workspace.client(), address);
     let bytes = one_byte_records(&mut client.sent, 20_000);
     client.send(&bytes);
     ping(&mut beside);
     // The longest tickets that a backend can send, and records of one byte behind them.
-    let behind = world.client().connect(gateway.address_of("far")).unwrap();
+    let behind = workspace
+        .client()
+        .connect(gateway.address_of("far"))
+        .unwrap();
     let mut backend = far.accept();
     let mut ticket = vec![4, 0, 0x3f, 0xf0];
     ticket.extend([0x11; 0x3ff0]);
@@ -174,7 +185,7 @@ fn the_worst_input_of_each_message_costs_nobody_on_the_same_worker_anything() {
             "spiffe://example.test/agent/agent-1",
             "--config",
         ])
-        .arg(world.folder().join("portcullis.toml"))
+        .arg(workspace.folder().join("portcullis.toml"))
         .output()
         .unwrap();
     assert!(blocked.status.success(), "{blocked:?}");

@@ -8,5 +8,5 @@ mod migration;
 #[path = "../kernel/namespace.rs"]
 mod namespace;
 mod pages;
-mod site;
+mod topology;
 mod verdicts;

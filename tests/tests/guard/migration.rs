@@ -15,7 +15,7 @@ use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TcpHeader, TransportSlic
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tests::{PATIENCE, eventually};
 
-use crate::site::{INTERFACE, Site};
+use crate::topology::{INTERFACE, Topology};
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 const GATEWAY_PORT: u16 = 4317;
@@ -35,16 +35,16 @@ struct HandMade {
 }
 
 impl HandMade {
-    fn on(site: &Site) -> Self {
-        let links = site
+    fn on(topology: &Topology) -> Self {
+        let links = topology
             .agents_host
             .ip(&["-json", "link", "show", "dev", "agent0"]);
         let links: serde_json::Value = serde_json::from_str(&links).unwrap();
         let link = links[0]["address"].as_str().unwrap();
-        site.shell(&format!(
+        topology.shell(&format!(
             "ip neigh replace {CLIENT} lladdr {link} dev {INTERFACE} nud permanent"
         ));
-        site.agents_host.enter(|| {
+        topology.agents_host.enter(|| {
             let raw = Some(Protocol::from(WHOLE_PACKETS));
             let all = Some(Protocol::from(IPV4_PACKETS));
             let hears = Socket::new(Domain::PACKET, Type::DGRAM, all).unwrap();
@@ -104,16 +104,16 @@ fn a_connection_whose_handshake_is_under_way_goes_over_to_the_next_process_where
  {
     const OFF: &str = "mode = \"off\"";
     for migrates in [false, true] {
-        let site = Site::new();
+        let topology = Topology::new();
         let value = u8::from(migrates);
-        site.shell(&format!(
+        topology.shell(&format!(
             "echo {value} > /proc/sys/net/ipv4/tcp_migrate_req"
         ));
-        let mut first = site.start(OFF);
-        let client = HandMade::on(&site);
+        let mut first = topology.start(OFF);
+        let client = HandMade::on(&topology);
         client.send(None, b"");
         let answer = client.hear(|tcp| tcp.syn && tcp.ack);
-        let second = site.succeed("portcullis");
+        let second = topology.succeed("portcullis");
         // It has nobody to wait for.
         assert!(first.process.wait().success(), "{}", first.log());
         let next = answer.sequence_number.wrapping_add(1);

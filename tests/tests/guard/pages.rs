@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 use tests::eventually;
 
-use crate::site::{ATTACKER, BAD, Guarded, Privileges, Site};
+use crate::topology::{ATTACKER, BAD, Guarded, Privileges, Topology};
 
 const ENFORCE: &str = "mode = \"enforce\"\ninterfaces = [\"gate0\"]";
 
@@ -24,15 +24,15 @@ fn families(guarded: &Guarded<'_>) -> BTreeSet<String> {
 
 #[test]
 fn every_metric_of_the_guard_is_in_the_reference_and_the_other_way_round() {
-    let site = Site::new();
-    let by_kernel = site.start(ENFORCE);
+    let topology = Topology::new();
+    let by_kernel = topology.start(ENFORCE);
     let mut there = families(&by_kernel);
     by_kernel.stop();
     let nothing = Privileges {
         setpriv: &["--bounding-set=-all", "--inh-caps=-all"],
         ..Privileges::default()
     };
-    there.extend(families(&site.start_configured("portcullis", nothing)));
+    there.extend(families(&topology.start_configured("portcullis", nothing)));
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference.md");
     let page = fs::read_to_string(page).expect("it is there");
     let documented: BTreeSet<String> = page
@@ -45,11 +45,11 @@ fn every_metric_of_the_guard_is_in_the_reference_and_the_other_way_round() {
 
 #[test]
 fn bans_are_audited_with_the_fields_that_the_page_describes() {
-    let site = Site::new();
-    let guarded = site.start(&format!("{ENFORCE}\nban_first = \"1s\""));
-    site.flood(&["badcert"], &BAD);
+    let topology = Topology::new();
+    let guarded = topology.start(&format!("{ENFORCE}\nban_first = \"1s\""));
+    topology.flood(&["badcert"], &BAD);
     let lines = eventually("the ban and its end are audited", || {
-        let lines = audit_lines(&site);
+        let lines = audit_lines(&topology);
         (lines.len() == 2).then_some(lines)
     });
     let [banned, over] = lines.as_slice() else {
@@ -69,9 +69,9 @@ fn bans_are_audited_with_the_fields_that_the_page_describes() {
     guarded.stop();
 }
 
-fn audit_lines(site: &Site) -> Vec<Value> {
-    let log =
-        fs::read_to_string(site.world.folder().join("portcullis.audit")).expect("it is there");
+fn audit_lines(topology: &Topology) -> Vec<Value> {
+    let log = fs::read_to_string(topology.workspace.folder().join("portcullis.audit"))
+        .expect("it is there");
     let lines = log
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).expect("it is JSON"));

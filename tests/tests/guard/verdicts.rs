@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tests::{Client, ClientBuilder, Request, eventually};
 
-use crate::site::{ATTACKERS, ENFORCE, Guarded, MONITOR, PORT, Privileges, Site};
+use crate::topology::{ATTACKERS, ENFORCE, Guarded, MONITOR, PORT, Privileges, Topology};
 
 /// Waits until the kernel has counted so many connections, and says how they came out.
 fn flows_when(guarded: &Guarded<'_>, count: u64) -> BTreeMap<String, u64> {
@@ -29,11 +29,11 @@ fn counts<const N: usize>(pairs: [(&str, u64); N]) -> BTreeMap<String, u64> {
 
 #[test]
 fn an_agent_is_authenticated_and_a_stranger_is_not() {
-    let site = Site::new();
-    let guarded = site.start(MONITOR);
-    site.exchange_from("192.0.2.1").expect("it is served");
-    let stranger = site.agent().without_certificate();
-    let mut client = site
+    let topology = Topology::new();
+    let guarded = topology.start(MONITOR);
+    topology.exchange_from("192.0.2.1").expect("it is served");
+    let stranger = topology.agent().without_certificate();
+    let mut client = topology
         .connect_from("192.0.2.101", &stranger)
         .expect("in TLS 1.3 clients are done first");
     client.receive_to_end();
@@ -72,11 +72,11 @@ fn leave(mut client: Client, how: Leave) {
 fn ten_thousand_agents_that_close_at_once_are_never_failures() {
     const THREADS: u64 = 4;
     const EACH: u64 = 2500;
-    let site = Site::new();
-    let guarded = site.start(ENFORCE);
+    let topology = Topology::new();
+    let guarded = topology.start(ENFORCE);
     let work = |number: u64| {
-        let agent = site.agent().remembering();
-        let full = site.agent();
+        let agent = topology.agent().remembering();
+        let full = topology.agent();
         let mut resumed = 0;
         for round in 0..EACH {
             let how = [Leave::Fin, Leave::Reset, Leave::DataThenClose][(round % 3) as usize];
@@ -87,19 +87,19 @@ fn ten_thousand_agents_that_close_at_once_are_never_failures() {
             };
             // A ticket is fetched by the first of three, and used by the second.
             match round % 4 {
-                0 => exchange(&site, source, &agent),
+                0 => exchange(&topology, source, &agent),
                 1 => {
-                    let client = connect(&site, source, &agent);
+                    let client = connect(&topology, source, &agent);
                     let kind = client.connection().handshake_kind();
                     resumed += u64::from(kind == Some(rustls::HandshakeKind::Resumed));
                     leave(client, how);
                 }
-                _ => leave(connect(&site, source, &full), how),
+                _ => leave(connect(&topology, source, &full), how),
             }
         }
         resumed
     };
-    let resumed: u64 = site.agents_host.enter(|| {
+    let resumed: u64 = topology.agents_host.enter(|| {
         thread::scope(|scope| {
             let work = &work;
             let threads: Vec<_> = (0..THREADS).map(|n| scope.spawn(move || work(n))).collect();
@@ -129,14 +129,14 @@ fn ten_thousand_agents_that_close_at_once_are_never_failures() {
 }
 
 /// On the agents' host.
-fn connect(site: &Site, source: &str, agent: &ClientBuilder) -> Client {
-    let socket = site.open(source).expect("it is reached");
+fn connect(topology: &Topology, source: &str, agent: &ClientBuilder) -> Client {
+    let socket = topology.open(source).expect("it is reached");
     agent.connect_over(socket).expect("it gets in")
 }
 
 /// On the agents' host: reads its tickets on the way.
-fn exchange(site: &Site, source: &str, agent: &ClientBuilder) {
-    let mut client = connect(site, source, agent);
+fn exchange(topology: &Topology, source: &str, agent: &ClientBuilder) {
+    let mut client = connect(topology, source, agent);
     client.send(b"hello").expect("it is sent");
     assert_eq!(client.receive(5).expect("it comes back"), b"hello");
     client.finish();
@@ -145,13 +145,13 @@ fn exchange(site: &Site, source: &str, agent: &ClientBuilder) {
 
 #[test]
 fn every_bad_attempt_of_ten_thousand_is_counted_exactly() {
-    let site = Site::new();
+    let topology = Topology::new();
     // Nobody is over the cap by chance: those are counted as that.
-    let file = site.configure("portcullis", &format!("{MONITOR}\nmax_pending = 4096"));
+    let file = topology.configure("portcullis", &format!("{MONITOR}\nmax_pending = 4096"));
     // Beside other tests a good handshake takes seconds: who is slow on purpose has to be told from it.
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("timeout = \"3s\"", "timeout = \"12s\"")).unwrap();
-    let guarded = site.start_configured("portcullis", Privileges::default());
+    let guarded = topology.start_configured("portcullis", Privileges::default());
     let kinds = ["badcert", "junk", "half", "idle", "slow"];
     let arguments = [
         "--sources",
@@ -163,7 +163,7 @@ fn every_bad_attempt_of_ten_thousand_is_counted_exactly() {
         "--connections",
         "8000",
     ];
-    let report = site.flood(&kinds, &arguments);
+    let report = topology.flood(&kinds, &arguments);
     let made = |kind: &str| {
         let attempts = &report["flood"]["kinds"][kind];
         assert_eq!(attempts["made"], attempts["connected"], "{report:#}");
@@ -180,7 +180,7 @@ fn every_bad_attempt_of_ten_thousand_is_counted_exactly() {
         ("reset", left),
         ("timeout", made("idle") + made("slow") + made("half") - left),
     ]);
-    expected.extend(strangers(&site, 200));
+    expected.extend(strangers(&topology, 200));
     let total: u64 = expected.values().sum();
     assert!(total >= 10_000);
     assert_eq!(
@@ -197,25 +197,25 @@ fn every_bad_attempt_of_ten_thousand_is_counted_exactly() {
 }
 
 /// So many of each kind of client whose certificate does not suffice: what they are to be counted as.
-fn strangers(site: &Site, each: u64) -> BTreeMap<String, u64> {
-    let issue = |name: &str, request: Request| site.world.agents.issue(name, request);
+fn strangers(topology: &Topology, each: u64) -> BTreeMap<String, u64> {
+    let issue = |name: &str, request: Request| topology.workspace.agents.issue(name, request);
     let agent = || Request::client("spiffe://example.test/agent/bad");
     let expired = issue("expired", agent().expired());
     let early = issue("early", agent().not_yet_valid());
     let nobody = issue("nobody", Request::client("spiffe://example.test/nobody"));
     let server = issue("server", Request::server("server.test"));
     let clients: [(&str, ClientBuilder); 6] = [
-        ("no_certificate", site.agent().without_certificate()),
-        ("expired", site.agent().credentials(&expired)),
-        ("not_yet_valid", site.agent().credentials(&early)),
-        ("not_authorized", site.agent().credentials(&nobody)),
-        ("wrong_key_usage", site.agent().credentials(&server)),
-        ("bad_signature", site.agent().without_its_key()),
+        ("no_certificate", topology.agent().without_certificate()),
+        ("expired", topology.agent().credentials(&expired)),
+        ("not_yet_valid", topology.agent().credentials(&early)),
+        ("not_authorized", topology.agent().credentials(&nobody)),
+        ("wrong_key_usage", topology.agent().credentials(&server)),
+        ("bad_signature", topology.agent().without_its_key()),
     ];
-    site.agents_host.enter(|| {
+    topology.agents_host.enter(|| {
         for _ in 0..each {
             for (_, client) in &clients {
-                connect(site, "192.0.2.1", client).receive_to_end();
+                connect(topology, "192.0.2.1", client).receive_to_end();
             }
         }
     });
@@ -227,24 +227,26 @@ fn strangers(site: &Site, each: u64) -> BTreeMap<String, u64> {
 
 #[test]
 fn health_checks_ban_nobody() {
-    let site = Site::new();
-    let guarded = site.start(ENFORCE);
+    let topology = Topology::new();
+    let guarded = topology.start(ENFORCE);
     for _ in 0..120 {
-        site.agents_host
-            .enter(|| drop(site.open("192.0.2.101").expect("it is reached")));
+        topology
+            .agents_host
+            .enter(|| drop(topology.open("192.0.2.101").expect("it is reached")));
     }
     assert_eq!(flows_when(&guarded, 120), counts([("no_data", 120)]));
     assert_eq!(guarded.bans_in_force(), 0);
-    site.exchange_from("192.0.2.101")
+    topology
+        .exchange_from("192.0.2.101")
         .expect("whoever checks may be an agent too");
 }
 
 #[test]
 fn attackers_are_banned_in_enforce_and_agents_are_served() {
-    let site = Site::new();
-    let guarded = site.start(ENFORCE);
-    let mut agent = site
-        .connect_from("192.0.2.1", &site.agent())
+    let topology = Topology::new();
+    let guarded = topology.start(ENFORCE);
+    let mut agent = topology
+        .connect_from("192.0.2.1", &topology.agent())
         .expect("it gets in");
     let flood = [
         "--sources",
@@ -256,12 +258,13 @@ fn attackers_are_banned_in_enforce_and_agents_are_served() {
         "--timeout",
         "900ms",
     ];
-    let report = site.flood(&["badcert", "junk"], &flood);
+    let report = topology.flood(&["badcert", "junk"], &flood);
     assert_eq!(guarded.bans_in_force(), 19, "{report:#}");
     assert!(guarded.packets("dropped") > 0, "{report:#}");
     agent.send(b"still here").expect("it is sent");
     assert_eq!(agent.receive(10).expect("it comes back"), b"still here");
-    site.exchange_from("192.0.2.1")
+    topology
+        .exchange_from("192.0.2.1")
         .expect("new agents are served");
     guarded.stop();
 }
@@ -269,11 +272,12 @@ fn attackers_are_banned_in_enforce_and_agents_are_served() {
 #[test]
 fn agents_behind_the_address_of_a_banned_client_keep_their_connections() {
     const SHARED: &str = "192.0.2.101";
-    let site = Site::new();
-    let guarded = site.start(&format!("{ENFORCE}\nban_first = \"10m\""));
+    let topology = Topology::new();
+    let guarded = topology.start(&format!("{ENFORCE}\nban_first = \"10m\""));
     let mut agents: Vec<Client> = (0..50)
         .map(|_| {
-            site.connect_from(SHARED, &site.agent())
+            topology
+                .connect_from(SHARED, &topology.agent())
                 .expect("it gets in")
         })
         .collect();
@@ -287,30 +291,35 @@ fn agents_behind_the_address_of_a_banned_client_keep_their_connections() {
         "--timeout",
         "900ms",
     ];
-    let report: Value = site.flood(&["badcert"], &flood);
+    let report: Value = topology.flood(&["badcert"], &flood);
     assert_eq!(guarded.bans_in_force(), 1, "{report:#}");
     for agent in &mut agents {
         agent.send(b"still here").expect("it is sent");
         assert_eq!(agent.receive(10).expect("it comes back"), b"still here");
     }
-    site.exchange_from(SHARED)
+    topology
+        .exchange_from(SHARED)
         .expect_err("new ones are not let in");
     // What is documented for addresses that many share.
-    site.configure("portcullis", &format!("{ENFORCE}\nallow = [\"{SHARED}\"]"));
-    eventually("the reload is taken", || site.exchange_from(SHARED).ok());
+    topology.configure("portcullis", &format!("{ENFORCE}\nallow = [\"{SHARED}\"]"));
+    eventually("the reload is taken", || {
+        topology.exchange_from(SHARED).ok()
+    });
 }
 
 #[test]
 fn a_cap_holds_for_each_source_and_not_for_others() {
-    let site = Site::new();
-    let guarded = site.start(&format!("{ENFORCE}\nmax_pending = 10"));
-    let held: Vec<TcpStream> = site.agents_host.enter(|| {
+    let topology = Topology::new();
+    let guarded = topology.start(&format!("{ENFORCE}\nmax_pending = 10"));
+    let held: Vec<TcpStream> = topology.agents_host.enter(|| {
         (0..15)
-            .filter_map(|_| open_quickly(&site, "192.0.2.101"))
+            .filter_map(|_| open_quickly(&topology, "192.0.2.101"))
             .collect()
     });
     assert_eq!(held.len(), 10);
-    site.exchange_from("192.0.2.1").expect("others are let in");
+    topology
+        .exchange_from("192.0.2.1")
+        .expect("others are let in");
     drop(held);
     assert_eq!(
         guarded
@@ -323,28 +332,30 @@ fn a_cap_holds_for_each_source_and_not_for_others() {
 }
 
 /// A connection, if it comes about at once. On the agents' host.
-fn open_quickly(site: &Site, source: &str) -> Option<TcpStream> {
-    site.open_within(source, Duration::from_millis(100)).ok()
+fn open_quickly(topology: &Topology, source: &str) -> Option<TcpStream> {
+    topology
+        .open_within(source, Duration::from_millis(100))
+        .ok()
 }
 
 #[test]
 fn a_restart_under_load_leaves_no_packet_unjudged_and_no_flow_behind() {
-    let site = Site::new();
-    let first = site.start(ENFORCE);
-    let before = segments(&site);
+    let topology = Topology::new();
+    let first = topology.start(ENFORCE);
+    let before = segments(&topology);
     let packets_before = first.metrics().count("portcullis_guard_packets_total", &[]);
     let served = thread::scope(|scope| {
         let agents: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
                     (0..60)
-                        .filter(|_| site.exchange_from("192.0.2.1").is_ok())
+                        .filter(|_| topology.exchange_from("192.0.2.1").is_ok())
                         .count()
                 })
             })
             .collect();
         thread::sleep(Duration::from_millis(300));
-        let second = site.succeed("portcullis");
+        let second = topology.succeed("portcullis");
         first.stop();
         let served: usize = agents
             .into_iter()
@@ -357,7 +368,7 @@ fn a_restart_under_load_leaves_no_packet_unjudged_and_no_flow_behind() {
     eventually("every flow has ended", || {
         (second.metrics().count("portcullis_guard_flows_open", &[]) == 0).then_some(())
     });
-    let sent = segments(&site) - before;
+    let sent = segments(&topology) - before;
     let judged = second
         .metrics()
         .count("portcullis_guard_packets_total", &[])
@@ -370,8 +381,8 @@ fn a_restart_under_load_leaves_no_packet_unjudged_and_no_flow_behind() {
 }
 
 /// TCP segments that the agents' host has sent, proc(5).
-fn segments(site: &Site) -> u64 {
-    let table = site
+fn segments(topology: &Topology) -> u64 {
+    let table = topology
         .agents_host
         .enter(|| std::fs::read_to_string("/proc/thread-self/net/snmp").expect("/proc is mounted"));
     let mut lines = table.lines().filter_map(|line| line.strip_prefix("Tcp: "));

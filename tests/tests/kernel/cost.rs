@@ -9,7 +9,7 @@ use gateway_guard::say;
 use rustix::net::sockopt::{set_tcp_nodelay, tcp_nodelay};
 use socket2::SockRef;
 
-use crate::site::{AGENT, Site};
+use crate::topology::{AGENT, Topology};
 
 /// Nanoseconds that setting an option that is none of ours took on each socket, in the best of rounds that alternate:
 /// others use the CPU too.
@@ -34,8 +34,8 @@ fn set_other_option_ns(sockets: [&TcpStream; 2]) -> [u128; 2] {
 
 #[test]
 fn other_options_are_set_as_ever() {
-    let site = Site::new();
-    let (outside, inside) = site.connect();
+    let topology = Topology::new();
+    let (outside, inside) = topology.connect();
     let [without, with] = set_other_option_ns([&outside, &inside]);
     eprintln!("another option: {without} ns without the program, {with} ns with it");
     // Longer than the part of a value that the kernel shows to programs, which old kernels refuse.
@@ -54,12 +54,12 @@ fn other_options_are_set_as_ever() {
 #[test]
 fn a_verdict_is_one_call_whose_cost_is_printed() {
     const FLOWS: u32 = 500;
-    let site = Site::at("192.0.2.2:0", &Settings::new(mode::MONITOR));
+    let topology = Topology::at("192.0.2.2:0", &Settings::new(mode::MONITOR));
     for reason in [Reason::Authenticated, Reason::Expired] {
         let mut best = u128::MAX;
-        let before = site.counter().flow(reason);
+        let before = topology.counter().flow(reason);
         for _ in 0..4 {
-            let open: Vec<_> = (0..FLOWS).map(|_| site.connect()).collect();
+            let open: Vec<_> = (0..FLOWS).map(|_| topology.connect()).collect();
             let start = Instant::now();
             for (_, server) in &open {
                 say(server, reason).expect("the flow is known");
@@ -67,7 +67,10 @@ fn a_verdict_is_one_call_whose_cost_is_printed() {
             best = best.min(start.elapsed().as_nanos() / u128::from(FLOWS));
         }
         eprintln!("verdict {}: {best} ns", reason.label());
-        assert_eq!(site.counter().flow(reason) - before, u64::from(4 * FLOWS));
+        assert_eq!(
+            topology.counter().flow(reason) - before,
+            u64::from(4 * FLOWS)
+        );
     }
-    site.settle(AGENT);
+    topology.settle(AGENT);
 }

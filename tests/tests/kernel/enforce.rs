@@ -16,7 +16,7 @@ use tests::eventually;
 
 use crate::forge::{Forged, Forger};
 use crate::programs::{now_ns, source};
-use crate::site::{AGENT, AGENT_NETWORK, CLIENT_HELLO, Site, reset};
+use crate::topology::{AGENT, AGENT_NETWORK, CLIENT_HELLO, Topology, reset};
 
 const SECOND_NS: u64 = 1_000_000_000;
 const HOUR_NS: u64 = 3600 * SECOND_NS;
@@ -41,7 +41,7 @@ fn banned_until(until_ns: u64) -> Option<Ban> {
     })
 }
 
-impl Site {
+impl Topology {
     fn dropped(&self, drop: DropReason) -> u64 {
         self.counter().packets_with(PacketVerdict::Dropped(drop))
     }
@@ -86,33 +86,35 @@ fn assert_silence(mut stream: &TcpStream) {
     let error = stream.read(&mut [0; 64]).expect_err("nothing arrives");
     assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
     stream
-        .set_read_timeout(Some(crate::site::PATIENCE))
+        .set_read_timeout(Some(crate::topology::PATIENCE))
         .expect("a timeout can be set");
 }
 
 #[test]
 fn a_ban_holds_up_new_and_unauthenticated_flows_and_leaves_the_others_alone() {
     for (address, agent) in FAMILIES {
-        let mut site = Site::at(address, &enforcing());
-        let (old_client, old_server) = site.authenticated();
-        let (new_client, new_server) = site.connect();
+        let mut topology = Topology::at(address, &enforcing());
+        let (old_client, old_server) = topology.authenticated();
+        let (new_client, new_server) = topology.connect();
         let ban = banned_until(now_ns() + HOUR_NS);
-        site.programs.set_ban(source(agent), ban);
+        topology.programs.set_ban(source(agent), ban);
 
-        assert!(!site.is_reached(), "{address}: new");
+        assert!(!topology.is_reached(), "{address}: new");
         (&new_client).write_all(&CLIENT_HELLO).expect("it is open");
         assert_silence(&new_server);
         assert_flows(&old_client, &old_server);
         assert_flows(&old_server, &old_client);
         assert!(
-            site.dropped(DropReason::Banned) >= 2,
+            topology.dropped(DropReason::Banned) >= 2,
             "{:?}",
-            site.counter()
+            topology.counter()
         );
 
         // It ends by itself, and what was held up is sent again by TCP.
-        site.programs.set_ban(source(agent), banned_until(now_ns()));
-        assert!(site.is_reached(), "{address}: after the ban");
+        topology
+            .programs
+            .set_ban(source(agent), banned_until(now_ns()));
+        assert!(topology.is_reached(), "{address}: after the ban");
         let mut received = [0; CLIENT_HELLO.len()];
         (&new_server).read_exact(&mut received).expect("it arrives");
     }
@@ -120,30 +122,35 @@ fn a_ban_holds_up_new_and_unauthenticated_flows_and_leaves_the_others_alone() {
 
 #[test]
 fn fifty_agents_keep_their_connections_when_a_bad_one_behind_their_address_is_banned() {
-    let site = Site::at("192.0.2.2:0", &enforcing());
-    let agents: Vec<_> = (0..50).map(|_| site.authenticated()).collect();
-    site.fail_until_banned(Reason::UnknownIssuer);
-    assert!(site.ban(AGENT).is_some_and(|ban| ban.holds(now_ns())));
+    let topology = Topology::at("192.0.2.2:0", &enforcing());
+    let agents: Vec<_> = (0..50).map(|_| topology.authenticated()).collect();
+    topology.fail_until_banned(Reason::UnknownIssuer);
+    assert!(topology.ban(AGENT).is_some_and(|ban| ban.holds(now_ns())));
     for (client, server) in &agents {
         assert_flows(client, server);
         assert_flows(server, client);
     }
-    assert!(!site.is_reached(), "a new one of theirs has to wait");
-    assert!(site.dropped(DropReason::Banned) > 0);
-    assert_eq!(site.ends(), [("authenticated", 50), ("unknown_issuer", 11)]);
+    assert!(!topology.is_reached(), "a new one of theirs has to wait");
+    assert!(topology.dropped(DropReason::Banned) > 0);
+    assert_eq!(
+        topology.ends(),
+        [("authenticated", 50), ("unknown_issuer", 11)]
+    );
 }
 
 #[test]
 fn the_end_of_a_connection_passes_whatever_is_held_against_it() {
     for (address, agent) in FAMILIES {
-        let mut site = Site::at(address, &enforcing());
-        let (by_fin, fin_server) = site.connect();
-        let (by_rst, rst_server) = site.connect();
+        let mut topology = Topology::at(address, &enforcing());
+        let (by_fin, fin_server) = topology.connect();
+        let (by_rst, rst_server) = topology.connect();
         let Source(listed) = source(agent);
         let ban = banned_until(now_ns() + HOUR_NS);
-        site.programs.set_ban(source(agent), ban);
-        site.programs.set_listed(listed, 64, Some(Listed::Denied));
-        site.programs.set_settings(&Settings {
+        topology.programs.set_ban(source(agent), ban);
+        topology
+            .programs
+            .set_listed(listed, 64, Some(Listed::Denied));
+        topology.programs.set_settings(&Settings {
             has_lists: 1,
             deadline_ns: 0,
             budget_bytes: 0,
@@ -156,7 +163,8 @@ fn the_end_of_a_connection_passes_whatever_is_held_against_it() {
         let error = (&rst_server).read(&mut [0]).expect_err("it is reset");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{address}");
         assert!(
-            site.counter()
+            topology
+                .counter()
                 .packets_with(PacketVerdict::Passed(PassReason::Ending))
                 >= 2
         );
@@ -167,24 +175,24 @@ fn the_end_of_a_connection_passes_whatever_is_held_against_it() {
 fn a_source_gets_no_more_unauthenticated_flows_than_its_cap_and_one_for_each_that_is_let_in() {
     const CAP: usize = 8;
     for (address, agent) in FAMILIES {
-        let site = Site::at(
+        let topology = Topology::at(
             address,
             &Settings {
                 pending_max: CAP as u64,
                 ..enforcing()
             },
         );
-        let idle: Vec<_> = (0..CAP).map(|_| site.connect()).collect();
+        let idle: Vec<_> = (0..CAP).map(|_| topology.connect()).collect();
         for _ in 0..2 {
-            assert!(!site.is_reached(), "{address}: beyond the cap");
+            assert!(!topology.is_reached(), "{address}: beyond the cap");
         }
-        assert_eq!(site.account(agent).pending, CAP as u64, "{address}");
-        assert!(site.dropped(DropReason::TooManyPending) >= 2);
+        assert_eq!(topology.account(agent).pending, CAP as u64, "{address}");
+        assert!(topology.dropped(DropReason::TooManyPending) >= 2);
 
         say(&idle[0].1, Reason::Authenticated).expect("the flow is known");
-        let (client, server) = site.connect();
+        let (client, server) = topology.connect();
         assert_flows(&client, &server);
-        assert!(!site.is_reached(), "{address}: at the cap again");
+        assert!(!topology.is_reached(), "{address}: at the cap again");
         // The others are within the cap, and none the worse for it.
         for (client, server) in &idle {
             assert_flows(client, server);
@@ -196,7 +204,7 @@ fn a_source_gets_no_more_unauthenticated_flows_than_its_cap_and_one_for_each_tha
 fn of_many_that_connect_at_once_only_the_cap_gets_a_byte_through() {
     const CAP: u64 = 8;
     const ASKING: u64 = 24;
-    let site = Site::at(
+    let topology = Topology::at(
         "192.0.2.2:0",
         &Settings {
             pending_max: CAP,
@@ -205,38 +213,42 @@ fn of_many_that_connect_at_once_only_the_cap_gets_a_byte_through() {
     );
     // No answer finds its way back until all have asked: the cap cannot see them coming.
     let astray = ["192.0.2.1", "lladdr", "02:00:00:00:00:01", "dev", "gateway"];
-    site.gateway
+    topology
+        .gateway
         .ip(&[&["neighbour", "replace"], &astray[..]].concat());
-    let clients: Vec<Socket> = site.agent.enter(|| {
+    let clients: Vec<Socket> = topology.agent.enter(|| {
         let connecting = || {
             let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("it is made");
             client.set_nonblocking(true).expect("it can be set");
-            let error = client.connect(&site.address.into()).expect_err("no answer");
+            let error = client
+                .connect(&topology.address.into())
+                .expect_err("no answer");
             assert_eq!(error.raw_os_error(), Some(Errno::INPROGRESS.raw_os_error()));
             client
         };
         (0..ASKING).map(|_| connecting()).collect()
     });
     eventually("all have asked", || {
-        let asked = site
+        let asked = topology
             .counter()
             .packets_with(PacketVerdict::Passed(PassReason::Opening));
         (asked >= ASKING).then_some(())
     });
-    site.gateway
+    topology
+        .gateway
         .ip(&["neighbour", "delete", "192.0.2.1", "dev", "gateway"]);
     eventually("all are answered", || {
-        (site.counter().flows_opened == ASKING).then_some(())
+        (topology.counter().flows_opened == ASKING).then_some(())
     });
     for client in &clients {
         client.send(&CLIENT_HELLO).expect("it is open");
     }
     eventually("those beyond the cap are cut off", || {
-        (site.dropped(DropReason::TooManyPending) >= ASKING - CAP).then_some(())
+        (topology.dropped(DropReason::TooManyPending) >= ASKING - CAP).then_some(())
     });
-    assert_eq!(site.account(AGENT).pending, ASKING);
+    assert_eq!(topology.account(AGENT).pending, ASKING);
     let heard = (0..ASKING)
-        .map(|_| site.listener.accept().expect("a connection comes").0)
+        .map(|_| topology.listener.accept().expect("a connection comes").0)
         .filter(|server| {
             let patience = Some(Duration::from_millis(50));
             server.set_read_timeout(patience).expect("it can be set");
@@ -250,14 +262,14 @@ fn of_many_that_connect_at_once_only_the_cap_gets_a_byte_through() {
 fn bytes_beyond_the_budget_wait_for_the_verdict() {
     const BUDGET: u32 = 8192;
     for (address, _) in FAMILIES {
-        let site = Site::at(
+        let topology = Topology::at(
             address,
             &Settings {
                 budget_bytes: BUDGET,
                 ..enforcing()
             },
         );
-        let (client, server) = site.connect();
+        let (client, server) = topology.connect();
         let sent: Vec<u8> = CLIENT_HELLO
             .into_iter()
             .chain(std::iter::repeat_n(7, 50_000))
@@ -266,7 +278,7 @@ fn bytes_beyond_the_budget_wait_for_the_verdict() {
         thread::scope(|scope| {
             scope.spawn(|| (&client).write_all(&sent).expect("it is open"));
             eventually("the budget is used up", || {
-                (site.dropped(DropReason::ByteBudget) > 0).then_some(())
+                (topology.dropped(DropReason::ByteBudget) > 0).then_some(())
             });
             server
                 .set_read_timeout(Some(SILENCE))
@@ -279,7 +291,7 @@ fn bytes_beyond_the_budget_wait_for_the_verdict() {
             // Let in, it has lost nothing: TCP sends again what was dropped.
             say(&server, Reason::Authenticated).expect("the flow is known");
             server
-                .set_read_timeout(Some(crate::site::PATIENCE))
+                .set_read_timeout(Some(crate::topology::PATIENCE))
                 .expect("a timeout can be set");
             (&server)
                 .read_exact(&mut received[early..])
@@ -292,17 +304,17 @@ fn bytes_beyond_the_budget_wait_for_the_verdict() {
 #[test]
 fn a_flow_that_is_not_let_in_before_its_deadline_is_heard_no_more() {
     for (address, _) in FAMILIES {
-        let mut site = Site::at(address, &enforcing());
-        let (client, server) = site.connect();
-        let (let_in, let_in_server) = site.authenticated();
+        let mut topology = Topology::at(address, &enforcing());
+        let (client, server) = topology.connect();
+        let (let_in, let_in_server) = topology.authenticated();
         assert_flows(&client, &server);
-        site.programs.set_settings(&Settings {
+        topology.programs.set_settings(&Settings {
             deadline_ns: 0,
             ..enforcing()
         });
         (&client).write_all(&CLIENT_HELLO).expect("it is open");
         assert_silence(&server);
-        assert!(site.dropped(DropReason::Deadline) > 0, "{address}");
+        assert!(topology.dropped(DropReason::Deadline) > 0, "{address}");
         assert_flows(&let_in, &let_in_server);
         // User space, which has given up meanwhile, can still tell the client, whose end passes.
         say(&server, Reason::Timeout).expect("the flow is known");
@@ -315,8 +327,8 @@ fn a_flow_that_is_not_let_in_before_its_deadline_is_heard_no_more() {
 #[test]
 fn first_bytes_that_are_not_tls_reach_user_space_which_can_refuse_at_once() {
     for (address, agent) in FAMILIES {
-        let site = Site::at(address, &enforcing());
-        let (client, server) = site.connect();
+        let topology = Topology::at(address, &enforcing());
+        let (client, server) = topology.connect();
         (&client)
             .write_all(b"GET / HTTP/1.1\r\n\r\n")
             .expect("it is open");
@@ -324,16 +336,17 @@ fn first_bytes_that_are_not_tls_reach_user_space_which_can_refuse_at_once() {
         (&server).read_exact(&mut first).expect("it arrives");
         assert_eq!(&first, b"GET ");
         assert_eq!(
-            site.counter()
+            topology
+                .counter()
                 .packets_with(PacketVerdict::Passed(PassReason::NotTls)),
             1
         );
         // Even a word that says less is counted as what the kernel saw.
         say(&server, Reason::Reset).expect("the flow is known");
-        assert_eq!(site.ends(), [("not_tls", 1)], "{address}");
-        assert!(site.account(agent).clear_at_ns > now_ns(), "{address}");
+        assert_eq!(topology.ends(), [("not_tls", 1)], "{address}");
+        assert!(topology.account(agent).clear_at_ns > now_ns(), "{address}");
         for drop in DropReason::ALL {
-            assert_eq!(site.dropped(drop), 0, "{}", drop.label());
+            assert_eq!(topology.dropped(drop), 0, "{}", drop.label());
         }
     }
 }
@@ -341,27 +354,32 @@ fn first_bytes_that_are_not_tls_reach_user_space_which_can_refuse_at_once() {
 #[test]
 fn lists_go_before_everything_else() {
     for (address, agent) in FAMILIES {
-        let mut site = Site::at(address, &enforcing());
+        let mut topology = Topology::at(address, &enforcing());
         let Source(listed) = source(agent);
-        let (old_client, old_server) = site.authenticated();
+        let (old_client, old_server) = topology.authenticated();
 
-        site.programs.set_listed(listed, 64, Some(Listed::Denied));
-        assert!(site.is_reached(), "{address}: the lists are not looked at");
-        site.programs.set_settings(&Settings {
+        topology
+            .programs
+            .set_listed(listed, 64, Some(Listed::Denied));
+        assert!(
+            topology.is_reached(),
+            "{address}: the lists are not looked at"
+        );
+        topology.programs.set_settings(&Settings {
             has_lists: 1,
             ..enforcing()
         });
-        assert!(!site.is_reached(), "{address}: denied");
+        assert!(!topology.is_reached(), "{address}: denied");
         (&old_client).write_all(&CLIENT_HELLO).expect("it is open");
         assert_silence(&old_server);
         assert!(
-            site.dropped(DropReason::Denied) >= 2,
+            topology.dropped(DropReason::Denied) >= 2,
             "{:?}",
-            site.counter()
+            topology.counter()
         );
 
         // Allowed: in spite of a ban and of a cap of none, and with more bytes than there is a budget.
-        site.programs.set_settings(&Settings {
+        topology.programs.set_settings(&Settings {
             has_lists: 1,
             pending_max: 0,
             budget_bytes: 0,
@@ -369,38 +387,47 @@ fn lists_go_before_everything_else() {
             ..enforcing()
         });
         let ban = banned_until(now_ns() + HOUR_NS);
-        site.programs.set_ban(source(agent), ban);
-        site.programs.set_listed(listed, 64, Some(Listed::Allowed));
-        let (client, server) = site.connect();
+        topology.programs.set_ban(source(agent), ban);
+        topology
+            .programs
+            .set_listed(listed, 64, Some(Listed::Allowed));
+        let (client, server) = topology.connect();
         assert_flows(&client, &server);
         assert!(
-            site.counter()
+            topology
+                .counter()
                 .packets_with(PacketVerdict::Passed(PassReason::Allowed))
                 > 0
         );
 
         // The longest prefix has the word.
-        site.programs.set_listed(listed, 0, Some(Listed::Denied));
-        assert!(site.is_reached(), "{address}: the nearer network counts");
-        site.programs.set_listed(listed, 64, None);
-        assert!(!site.is_reached(), "{address}: denied with everybody");
+        topology
+            .programs
+            .set_listed(listed, 0, Some(Listed::Denied));
+        assert!(
+            topology.is_reached(),
+            "{address}: the nearer network counts"
+        );
+        topology.programs.set_listed(listed, 64, None);
+        assert!(!topology.is_reached(), "{address}: denied with everybody");
     }
 }
 
 #[test]
 fn nothing_is_dropped_any_more_when_nobody_answers_for_the_program() {
-    let mut site = Site::at("192.0.2.2:0", &enforcing());
+    let mut topology = Topology::at("192.0.2.2:0", &enforcing());
     let ban = banned_until(now_ns() + HOUR_NS);
-    site.programs.set_ban(source(AGENT), ban);
-    assert!(!site.is_reached());
-    site.programs.set_settings(&Settings {
+    topology.programs.set_ban(source(AGENT), ban);
+    assert!(!topology.is_reached());
+    topology.programs.set_settings(&Settings {
         alive_until_ns: now_ns(),
         ..enforcing()
     });
-    let (client, server) = site.connect();
+    let (client, server) = topology.connect();
     assert_flows(&client, &server);
     assert!(
-        site.counter()
+        topology
+            .counter()
             .packets_with(PacketVerdict::WouldDrop(DropReason::Banned))
             > 0
     );
@@ -409,7 +436,7 @@ fn nothing_is_dropped_any_more_when_nobody_answers_for_the_program() {
 #[test]
 fn a_flood_of_syns_in_a_victims_name_does_not_lock_the_victim_out() {
     for (address, agent) in FAMILIES {
-        let mut site = Site::at(
+        let mut topology = Topology::at(
             address,
             &Settings {
                 pending_max: 4,
@@ -420,9 +447,9 @@ fn a_flood_of_syns_in_a_victims_name_does_not_lock_the_victim_out() {
             IpAddr::V4(_) => agent,
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
         };
-        let (client, server) = site.authenticated();
-        site.agent.enter(|| {
-            let mut forger = Forger::new(site.address);
+        let (client, server) = topology.authenticated();
+        topology.agent.enter(|| {
+            let mut forger = Forger::new(topology.address);
             for number in 0..20_000_u32 {
                 // Below the ports that a host chooses from: the victim's own host answers none of them for it.
                 let port = 1024 + (number % 30_000) as u16;
@@ -430,20 +457,20 @@ fn a_flood_of_syns_in_a_victims_name_does_not_lock_the_victim_out() {
             }
         });
         // A busy host loses some of them on the way; a thousand times the cap is a flood all the same.
-        let arrived = site
+        let arrived = topology
             .counter()
             .packets_with(PacketVerdict::Passed(PassReason::Opening));
         assert!(arrived >= 4000, "{address}: {arrived} arrived");
         for drop in DropReason::ALL {
-            assert_eq!(site.dropped(drop), 0, "{address}: {}", drop.label());
+            assert_eq!(topology.dropped(drop), 0, "{address}: {}", drop.label());
         }
-        assert_eq!(site.account(agent).pending, 0, "{address}");
-        assert_eq!(site.ban(agent), None, "{address}");
-        assert_eq!(site.programs.events(), []);
+        assert_eq!(topology.account(agent).pending, 0, "{address}");
+        assert_eq!(topology.ban(agent), None, "{address}");
+        assert_eq!(topology.programs.events(), []);
         assert_flows(&client, &server);
-        let (client, server) = site.authenticated();
+        let (client, server) = topology.authenticated();
         assert_flows(&client, &server);
-        assert_eq!(site.ends(), [("authenticated", 2)], "{address}");
+        assert_eq!(topology.ends(), [("authenticated", 2)], "{address}");
     }
 }
 
@@ -465,9 +492,9 @@ fn stranger(family: IpAddr, number: u32) -> SocketAddr {
 }
 
 /// Sends forged packets of one kind from as many strangers, on both CPUs of a small machine.
-fn forge(site: &Site, kind: Forged, count: u32) {
-    let to = site.address;
-    site.agent.enter(|| {
+fn forge(topology: &Topology, kind: Forged, count: u32) {
+    let to = topology.address;
+    topology.agent.enter(|| {
         thread::scope(|scope| {
             for half in 0..2 {
                 // It inherits the namespace of the thread that starts it.
@@ -484,20 +511,20 @@ fn forge(site: &Site, kind: Forged, count: u32) {
 }
 
 /// Forges packets until so many have been judged like this: a busy host loses some of them on the way.
-fn forge_until(site: &Site, kind: Forged, pass: PassReason, count: u64) {
+fn forge_until(topology: &Topology, kind: Forged, pass: PassReason, count: u64) {
     for _ in 0..50 {
-        let judged = site.counter().packets_with(PacketVerdict::Passed(pass));
+        let judged = topology.counter().packets_with(PacketVerdict::Passed(pass));
         let missing = count.saturating_sub(judged);
         if missing == 0 {
             return;
         }
         forge(
-            site,
+            topology,
             kind,
             u32::try_from(missing).expect("a million at most"),
         );
     }
-    panic!("too few arrive: {:?}", site.counter());
+    panic!("too few arrive: {:?}", topology.counter());
 }
 
 #[test]
@@ -506,13 +533,13 @@ fn a_million_forged_packets_push_out_no_authenticated_flow_and_no_ban() {
     const BANS: u32 = 1000;
     const FLOWS: u64 = 50;
     for (address, agent) in FAMILIES {
-        let mut site = Site::at(address, &enforcing());
+        let mut topology = Topology::at(address, &enforcing());
         // Where the answers go, so that the strangers stay silent.
         for network in ["198.18.0.0/15", "2001:2::/48"] {
-            site.gateway.ip(&["route", "add", "blackhole", network]);
+            topology.gateway.ip(&["route", "add", "blackhole", network]);
         }
-        let open: Vec<_> = (0..FLOWS).map(|_| site.authenticated()).collect();
-        let before = site.account(agent);
+        let open: Vec<_> = (0..FLOWS).map(|_| topology.authenticated()).collect();
+        let before = topology.account(agent);
         let until_ns = now_ns() + HOUR_NS;
         let banned = |number: u32| {
             let bits = Ipv4Addr::new(203, 0, 113, 0).to_bits() + number;
@@ -520,43 +547,43 @@ fn a_million_forged_packets_push_out_no_authenticated_flow_and_no_ban() {
         };
         for number in 0..BANS {
             let ban = banned_until(until_ns);
-            site.programs.set_ban(banned(number), ban);
+            topology.programs.set_ban(banned(number), ban);
         }
         forge_until(
-            &site,
+            &topology,
             Forged::Syn,
             PassReason::Opening,
             u64::from(EACH) + FLOWS,
         );
-        forge_until(&site, Forged::Ack, PassReason::Unknown, u64::from(EACH));
+        forge_until(&topology, Forged::Ack, PassReason::Unknown, u64::from(EACH));
 
-        let counter = site.counter();
-        assert_eq!(site.programs.flow_count() as u64, FLOWS, "{address}");
+        let counter = topology.counter();
+        assert_eq!(topology.programs.flow_count() as u64, FLOWS, "{address}");
         assert_eq!(counter.flows_opened, FLOWS, "{address}");
         for number in 0..BANS {
-            let ban = site.programs.ban(banned(number));
+            let ban = topology.programs.ban(banned(number));
             assert_eq!(ban.map(|ban| ban.until_ns), Some(until_ns), "{number}");
         }
-        assert_eq!(site.account(agent), before, "{address}");
+        assert_eq!(topology.account(agent), before, "{address}");
         assert_eq!(
-            site.programs.account_count(),
+            topology.programs.account_count(),
             1,
             "strangers have no accounts"
         );
         for (client, server) in &open {
             assert_flows(client, server);
         }
-        assert_eq!(site.programs.events(), []);
+        assert_eq!(topology.programs.events(), []);
     }
 }
 
 #[test]
 fn forged_ends_in_an_authenticated_flows_name_leave_it_authenticated() {
-    let site = Site::at("192.0.2.2:0", &enforcing());
-    let (client, server) = site.authenticated();
+    let topology = Topology::at("192.0.2.2:0", &enforcing());
+    let (client, server) = topology.authenticated();
     let local = client.local_addr().expect("it is connected");
-    site.agent.enter(|| {
-        let mut forger = Forger::new(site.address);
+    topology.agent.enter(|| {
+        let mut forger = Forger::new(topology.address);
         // Sequence numbers outside of the window: RFC 5961 has them ignored, and the kernel program trusts the stack.
         for number in 0..1000_u32 {
             forger.send(Forged::Rst, local, number.wrapping_mul(0x0100_0001));
@@ -564,9 +591,9 @@ fn forged_ends_in_an_authenticated_flows_name_leave_it_authenticated() {
         }
     });
     assert_flows(&client, &server);
-    assert_eq!(site.programs.flow_count(), 1);
-    let authenticated = site
+    assert_eq!(topology.programs.flow_count(), 1);
+    let authenticated = topology
         .counter()
         .packets_with(PacketVerdict::Passed(PassReason::Authenticated));
-    assert!(authenticated > 0, "{:?}", site.counter());
+    assert!(authenticated > 0, "{:?}", topology.counter());
 }

@@ -16,8 +16,8 @@ mod namespace;
 mod programs;
 #[path = "../../../gateway-common/tests/scenes/mod.rs"]
 mod scenes;
-mod site;
 mod test_run;
+mod topology;
 
 use std::env;
 use std::fs;

@@ -10,7 +10,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use tests::{
-    Backend, Behaviour, Client, Credentials, Metrics, Process, World, eventually, get_unix, program,
+    Backend, Behaviour, Client, Credentials, Metrics, Process, Workspace, eventually, get_unix,
+    program,
 };
 
 use crate::cgroup::Cgroup;
@@ -32,7 +33,7 @@ const MASKED: [&str; 5] = [
 
 /// A machine that has come up, and agents that reach it.
 pub struct Machine {
-    pub world: World,
+    pub workspace: Workspace,
     /// Its first process is in here.
     process: Process,
     network: Namespace,
@@ -46,7 +47,7 @@ pub struct Machine {
 impl Machine {
     /// Installs what `deploy` says to install, and starts nothing of it.
     pub fn new() -> Machine {
-        let world = World::new();
+        let workspace = Workspace::new();
         let (network, agents) = (Namespace::new(), Namespace::new());
         agents.connect(
             "agent0",
@@ -59,12 +60,12 @@ impl Machine {
             let address = "127.0.0.1:9000".parse().unwrap();
             Backend::start_at(address, Behaviour::Echo)
         });
-        let folder = world.folder().join("machine");
-        write_files(&folder, &world);
+        let folder = workspace.folder().join("machine");
+        write_files(&folder, &workspace);
         let cgroup = Cgroup::new();
-        let process = boot(&world, &network, &cgroup);
+        let process = boot(&workspace, &network, &cgroup);
         let mut machine = Machine {
-            world,
+            workspace,
             process,
             network,
             agents,
@@ -188,7 +189,7 @@ impl Machine {
 
     /// A client that has got in and is served.
     pub fn connect(&self, credentials: &Credentials) -> Client {
-        let client = self.world.client().credentials(credentials);
+        let client = self.workspace.client().credentials(credentials);
         self.agents.enter(|| {
             let mut client = client.connect(ADDRESS.parse().unwrap()).unwrap();
             client.send(b"ping").unwrap();
@@ -199,7 +200,7 @@ impl Machine {
 
     /// A client that gets no further than the handshake.
     pub fn refused(&self, credentials: &Credentials) {
-        let client = self.world.client().credentials(credentials);
+        let client = self.workspace.client().credentials(credentials);
         self.agents
             .enter(|| client.refused(ADDRESS.parse().unwrap()));
     }
@@ -241,7 +242,7 @@ fn configuration(tables: &str, listener: &str) -> String {
 }
 
 /// What lies over the host's `/usr`, and the whole of `/etc`.
-fn write_files(folder: &Path, world: &World) {
+fn write_files(folder: &Path, workspace: &Workspace) {
     let etc = folder.join("etc");
     let units = etc.join("systemd/system");
     fs::create_dir_all(&units).unwrap();
@@ -272,9 +273,9 @@ fn write_files(folder: &Path, world: &World) {
     let own = etc.join("portcullis");
     fs::create_dir(&own).unwrap();
     fs::write(own.join("portcullis.toml"), configuration("", "")).unwrap();
-    fs::copy(&world.server.certificate, own.join("server.pem")).unwrap();
-    fs::copy(world.agents.certificate(), own.join("agents.pem")).unwrap();
-    fs::copy(&world.server.key, own.join("server.key")).unwrap();
+    fs::copy(&workspace.server.certificate, own.join("server.pem")).unwrap();
+    fs::copy(workspace.agents.certificate(), own.join("agents.pem")).unwrap();
+    fs::copy(&workspace.server.key, own.join("server.key")).unwrap();
     fs::set_permissions(own.join("server.key"), Permissions::from_mode(0o600)).unwrap();
 
     // Where their own first lines say that they go.
@@ -294,7 +295,7 @@ fn write_files(folder: &Path, world: &World) {
 }
 
 /// The process that the machine lives and dies with, in `network`.
-fn boot(world: &World, network: &Namespace, cgroup: &Cgroup) -> Process {
+fn boot(workspace: &Workspace, network: &Namespace, cgroup: &Cgroup) -> Process {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemd/boot.sh");
     let mut command = Command::new("sh");
     command
@@ -313,7 +314,7 @@ fn boot(world: &World, network: &Namespace, cgroup: &Cgroup) -> Process {
         ])
         .arg("sh")
         .arg(script)
-        .arg(world.folder().join("machine"))
+        .arg(workspace.folder().join("machine"))
         .arg(program("portcullis"));
-    Process::start(world.folder(), "machine", &mut command)
+    Process::start(workspace.folder(), "machine", &mut command)
 }

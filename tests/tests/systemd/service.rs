@@ -11,7 +11,7 @@ use crate::machine::{Machine, deployed, said};
 
 fn other(machine: &Machine) -> Credentials {
     let request = Request::client("spiffe://example.test/agent/other");
-    machine.world.agents.issue("other", request)
+    machine.workspace.agents.issue("other", request)
 }
 
 /// The number of the gateway's user.
@@ -27,7 +27,7 @@ fn the_service_runs_on_io_uring_as_its_own_user_who_may_do_nothing_any_more() {
     let machine = Machine::new();
     machine.run(&["systemctl", "enable", "--now", "portcullis"]);
     machine.wait_until_ready();
-    machine.connect(&machine.world.agent);
+    machine.connect(&machine.workspace.agent);
 
     let user = user(&machine);
     let main = machine.property("MainPID");
@@ -139,7 +139,7 @@ fn what_the_guard_knows_survives_a_restart_of_the_service() {
         "",
     );
     machine.start();
-    machine.connect(&machine.world.agent);
+    machine.connect(&machine.workspace.agent);
     let said = machine.run(&["portcullis", "guard", "ban", "192.0.2.99", "--for", "1h"]);
     assert!(machine.xdp_mode().is_some(), "{said}");
     let banned = |machine: &Machine| {
@@ -162,7 +162,7 @@ fn what_the_guard_knows_survives_a_restart_of_the_service() {
         machine.wait_until_ready();
         assert!(pins.exists());
         banned(&machine);
-        machine.connect(&machine.world.agent);
+        machine.connect(&machine.workspace.agent);
         assert_eq!(machine.metrics().count("portcullis_guard_attached", &[]), 1);
         assert_eq!(
             machine
@@ -214,19 +214,19 @@ fn systemctl_reload_waits_for_what_comes_of_it_and_is_audited_with_its_user() {
 fn whom_root_blocks_stays_out_over_restarts_and_whom_root_unblocks_gets_in() {
     let machine = Machine::new();
     machine.start();
-    machine.connect(&machine.world.agent);
+    machine.connect(&machine.workspace.agent);
     let whom = ["--identity", "spiffe://example.test/agent/agent-1"];
     machine.run(&[&["portcullis", "block"][..], &whom].concat());
-    machine.refused(&machine.world.agent);
+    machine.refused(&machine.workspace.agent);
     machine.run(&["systemctl", "restart", "portcullis"]);
     machine.wait_until_ready();
-    machine.refused(&machine.world.agent);
+    machine.refused(&machine.workspace.agent);
     let failures = machine
         .metrics()
         .by_label("portcullis_handshake_failures_total", "reason");
     assert_eq!(failures.keys().collect::<Vec<_>>(), ["blocked"]);
     machine.run(&[&["portcullis", "unblock"][..], &whom].concat());
-    machine.connect(&machine.world.agent);
+    machine.connect(&machine.workspace.agent);
     for line in machine.audit("block") {
         assert_eq!(line["by"], "root (uid 0)", "{line}");
     }
@@ -239,7 +239,7 @@ fn whom_root_blocks_stays_out_over_restarts_and_whom_root_unblocks_gets_in() {
         said(&output)
     );
     machine.start();
-    machine.refused(&machine.world.agent);
+    machine.refused(&machine.workspace.agent);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn the_audit_log_goes_on_in_a_new_file_when_it_is_rotated_as_its_page_says() {
     eventually("there is a new file", || {
         machine.file(file).exists().then_some(())
     });
-    machine.connect(&machine.world.agent);
+    machine.connect(&machine.workspace.agent);
     eventually("it is written to", || {
         (machine.audit("handshake").len() == 1).then_some(())
     });
@@ -316,18 +316,18 @@ fn keys_come_as_credentials_that_only_root_has_on_disk() {
         "key = \"/run/credentials/portcullis.service/server.key\"",
     );
     machine.start();
-    machine.connect(&machine.world.agent);
+    machine.connect(&machine.workspace.agent);
     machine.run(&["systemctl", "reload", "portcullis"]);
     machine.run(&["systemctl", "restart", "portcullis"]);
     machine.wait_until_ready();
-    machine.connect(&machine.world.agent);
+    machine.connect(&machine.workspace.agent);
 }
 
 #[test]
 fn a_stop_waits_for_the_drain_and_no_longer() {
     let machine = Machine::new();
     machine.start();
-    let mut stays = machine.connect(&machine.world.agent);
+    let mut stays = machine.connect(&machine.workspace.agent);
     // In the middle of nothing: it gets its goodbye, and the process its end.
     machine.run(&["systemctl", "stop", "portcullis"]);
     stays.receive_to_end();
@@ -339,7 +339,7 @@ fn a_stop_waits_for_the_drain_and_no_longer() {
         "another gateway may have its folder there"
     );
     machine.start();
-    machine.connect(&machine.world.agent);
+    machine.connect(&machine.workspace.agent);
 }
 
 #[test]
@@ -354,7 +354,7 @@ fn a_gateway_that_cannot_start_is_started_when_it_can() {
     });
     machine.configure("", "");
     machine.wait_until_ready();
-    machine.connect(&machine.world.agent);
+    machine.connect(&machine.workspace.agent);
     let refusals = machine.journal();
     let told = |line: &Value| line["MESSAGE"].to_string().contains("no_such_key");
     assert!(refusals.iter().any(told), "{refusals:?}");

@@ -25,7 +25,7 @@ pub const AGENTS_INTERFACE: &str = "agent0";
 const GATEWAY_INTERFACE: &str = "gate0";
 
 /// The hosts.
-pub struct Site {
+pub struct Topology {
     /// The gateway's.
     pub gateway_host: Namespace,
     /// The agents'.
@@ -33,13 +33,13 @@ pub struct Site {
     cgroup: PathBuf,
 }
 
-impl Site {
+impl Topology {
     /// Makes them.
     ///
     /// # Errors
     ///
     /// When the cgroup cannot be made, which takes root.
-    pub fn make() -> Result<Site> {
+    pub fn make() -> Result<Topology> {
         let mounts = fs::read_to_string("/proc/mounts")?;
         let mut points = mounts.lines().filter_map(|line| {
             let mut fields = line.split(' ').skip(1);
@@ -51,13 +51,13 @@ impl Site {
         let cgroup = Path::new(mount).join(name);
         fs::create_dir(&cgroup)
             .with_context(|| format!("making {}, which takes root", cgroup.display()))?;
-        let site = Site {
+        let topology = Topology {
             gateway_host: Namespace::new(),
             agents_host: Namespace::new(),
             cgroup,
         };
-        site.connect();
-        Ok(site)
+        topology.connect();
+        Ok(topology)
     }
 
     /// Joins the hosts.
@@ -101,7 +101,7 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for Topology {
     fn drop(&mut self) {
         // The kernel takes a moment to let go of processes that have ended.
         for _ in 0..500 {

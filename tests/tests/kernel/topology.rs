@@ -26,7 +26,7 @@ pub const AGENT_NETWORK: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 
 pub const CLIENT_HELLO: [u8; 11] = [22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
 
 /// A gateway behind a veth pair, guarded, with a listener.
-pub struct Site {
+pub struct Topology {
     pub agent: Namespace,
     pub gateway: Namespace,
     pub programs: Programs,
@@ -36,7 +36,7 @@ pub struct Site {
     pub cgroup: Cgroup,
 }
 
-impl Site {
+impl Topology {
     /// In mode `monitor`, with a listener at an IPv4 address.
     pub fn new() -> Self {
         Self::at("192.0.2.2:0", &Settings::new(mode::MONITOR))
@@ -46,7 +46,7 @@ impl Site {
         Self::attached(address, settings, Programs::load)
     }
 
-    /// A site whose programs are loaded by `load`, with the privileges that their thread has then.
+    /// A topology whose programs are loaded by `load`, with the privileges that their thread has then.
     pub fn attached(address: &str, settings: &Settings, load: fn() -> Programs) -> Self {
         let (agent, gateway) = (Namespace::new(), Namespace::new());
         agent.connect(

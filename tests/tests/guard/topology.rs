@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tests::{
-    Backend, Behaviour, Client, ClientBuilder, Closing, Metrics, Process, TlsFailure, World,
+    Backend, Behaviour, Client, ClientBuilder, Closing, Metrics, Process, TlsFailure, Workspace,
 };
 use tests::{eventually, program};
 
@@ -49,8 +49,8 @@ pub const BAD: [&str; 8] = [
 ];
 
 /// Two hosts, joined.
-pub struct Site {
-    pub world: World,
+pub struct Topology {
+    pub workspace: Workspace,
     pub gateway_host: Namespace,
     pub agents_host: Namespace,
     /// Never dropped: it would look for itself in the network namespace of whoever drops it.
@@ -63,7 +63,7 @@ pub struct Guarded<'a> {
     pub process: Process,
     admin: PathBuf,
     /// It ends before its hosts do.
-    _site: &'a Site,
+    _topology: &'a Topology,
 }
 
 /// What keeps a command from doing all that root may.
@@ -75,7 +75,7 @@ pub struct Privileges {
     pub in_root_cgroup: bool,
 }
 
-impl Site {
+impl Topology {
     pub fn new() -> Self {
         let (gateway_host, agents_host) = (Namespace::new(), Namespace::new());
         let mut addresses = vec![format!("{AGENT}/24"), "2001:db8::1/64".to_owned()];
@@ -93,7 +93,7 @@ impl Site {
             Backend::start_at(address, Behaviour::Echo)
         });
         Self {
-            world: World::new(),
+            workspace: Workspace::new(),
             gateway_host,
             agents_host,
             backend: ManuallyDrop::new(backend),
@@ -107,13 +107,13 @@ impl Site {
     }
 
     pub fn configure_at(&self, name: &str, address: &str, guard: &str) -> PathBuf {
-        let world = &self.world;
-        let file = world.folder().join(format!("{name}.toml"));
-        let admin = world.folder().join(format!("{name}.sock"));
-        let [own, paths] = world.identity_keys();
+        let workspace = &self.workspace;
+        let file = workspace.folder().join(format!("{name}.toml"));
+        let admin = workspace.folder().join(format!("{name}.sock"));
+        let [own, paths] = workspace.identity_keys();
         let own = match name {
             "portcullis" => own,
-            other => own.replace(world.name(), &format!("{}-{other}", world.name())),
+            other => own.replace(workspace.name(), &format!("{}-{other}", workspace.name())),
         };
         let text = format!(
             "{own}drain_timeout = \"1s\"\n{paths}\n[workers]\ncount = 2\n\n[admin]\naddress = \"unix:{}\"\n\n\
@@ -125,10 +125,10 @@ impl Site {
              [[backend]]\nname = \"echo\"\nservers = [\"{}\"]\n\n\
              [[identity]]\nmatch = {{ uri = \"spiffe://example.test/agent/*\" }}\n",
             admin.display(),
-            world.folder().join(format!("{name}.audit")),
-            world.server.certificate,
-            world.server.key,
-            world.agents.certificate(),
+            workspace.folder().join(format!("{name}.audit")),
+            workspace.server.certificate,
+            workspace.server.key,
+            workspace.agents.certificate(),
             self.backend.address(),
         );
         fs::write(&file, text).expect("the test's folder can be written");
@@ -220,15 +220,15 @@ impl Site {
         options: &[&str],
         privileges: Privileges,
     ) -> Guarded<'_> {
-        let file = self.world.folder().join(format!("{name}.toml"));
-        let admin = self.world.folder().join(format!("{name}.sock"));
+        let file = self.workspace.folder().join(format!("{name}.toml"));
+        let admin = self.workspace.folder().join(format!("{name}.sock"));
         let mut arguments = vec!["run", "--config", file.to_str().expect("it is text")];
         arguments.extend(options);
         let mut command = self.command(privileges, &arguments);
-        let process = Process::start(self.world.folder(), log, &mut command);
+        let process = Process::start(self.workspace.folder(), log, &mut command);
         let mut guarded = Guarded {
             process,
-            _site: self,
+            _topology: self,
             admin,
         };
         eventually("the gateway is ready", || {
@@ -295,7 +295,7 @@ impl Site {
 
     /// An agent that gets in.
     pub fn agent(&self) -> ClientBuilder {
-        self.world.client()
+        self.workspace.client()
     }
 
     /// Floods from the attackers' addresses: the load generator's report.
@@ -369,10 +369,10 @@ impl Guarded<'_> {
     }
 }
 
-impl Drop for Site {
+impl Drop for Topology {
     fn drop(&mut self) {
         // One that the gateway made below the root.
-        let name = format!("portcullis-{}", self.world.name());
+        let name = format!("portcullis-{}", self.workspace.name());
         remove_cgroup(&mount_of_cgroups().join(name));
     }
 }
