@@ -1,6 +1,6 @@
 //! The guard as the gateway holds it: the kernel programs, or the gateway's own book where they cannot run.
-//! In: a guard that has started, or why there is none. Out: a gate for the workers, counts and bans for everybody who reports.
-//! Any thread may ask; none waits for another.
+//! In: a guard that has started, or why there is none. Out: a gate for the workers, counts and bans for reports and metrics.
+//! On any thread.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,7 +23,7 @@ pub struct GuardHandle {
     book: Option<Arc<Book>>,
     /// Why the kernel programs do not run, where they should.
     obstacle: Option<String>,
-    /// Bans that begin in the book, until somebody takes them.
+    /// Bans that begin in the book; `None` once they were taken.
     news: Mutex<Option<BanNews>>,
     gate: Gate,
     bans: AtomicU64,
@@ -31,7 +31,7 @@ pub struct GuardHandle {
 }
 
 impl GuardHandle {
-    /// No guard: everybody passes the gate.
+    /// No guard: every source passes the gate.
     pub fn none() -> Self {
         Self {
             kernel: None,
@@ -107,7 +107,7 @@ impl GuardHandle {
         self.kernel.as_ref().map(|guard| ask(&mut guard.lock()))
     }
 
-    /// Our own book, where the kernel keeps none.
+    /// The gateway's own book, where the kernel keeps none.
     pub fn book(&self) -> Option<&Book> {
         self.book.as_deref()
     }

@@ -71,10 +71,13 @@ struct BanReports<'g> {
 }
 
 impl<'g> BanReports<'g> {
-    /// Bans from before the start are no news.
+    /// Bans from before the start are no news: the kernel keeps some, the gateway's own book none.
     fn new(guard: &'g GuardHandle, audit: &'g Audit) -> Self {
         let now_ns = now_ns();
-        let held = guard.held_bans().unwrap_or_default();
+        let held = match guard.book() {
+            Some(_) => Vec::new(),
+            None => guard.held_bans().unwrap_or_default(),
+        };
         let reported = held.into_iter().filter(|(_, ban)| ban.holds(now_ns));
         Self {
             guard,
