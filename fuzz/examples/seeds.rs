@@ -23,16 +23,16 @@ use anyhow::{Context, Result};
 use fuzz::chain::{Plan, write_raw};
 use fuzz::scene::Known;
 use fuzz::ticket::{KEY_FILE, edge};
+use gateway_core::certificate::{Certificate, Chain};
+use gateway_core::lineage::Lineage;
+use gateway_core::revocation::{AuthorityId, AuthorityKey, Link, Serial};
+use gateway_pki::{Authority, Profile, Request};
 use rcgen::{CertificateParams, CustomExtension, DnType, DnValue, SanType};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ProducesTickets;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
-use gateway_pki::{Authority, Profile, Request};
-use gateway_core::certificate::{Certificate, Chain};
-use gateway_core::lineage::Lineage;
-use gateway_core::revocation::{AuthorityId, AuthorityKey, Link, Serial};
 
 /// What a fuzzer has found is kept under names that begin so.
 const LEARNT: &str = "learnt-";

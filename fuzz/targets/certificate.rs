@@ -8,12 +8,12 @@
 use std::time::SystemTime;
 
 use gateway::config;
+use gateway_core::certificate::Certificate;
+use gateway_x509::certificate::{Facts, dns_name};
+use gateway_x509::client_certificate::{self, ParseError, ParsedCertificate};
 use libfuzzer_sys::fuzz_target;
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
-use gateway_x509::client_certificate::{self, ParseError, ParsedCertificate};
-use gateway_x509::certificate::{Facts, dns_name};
-use gateway_core::certificate::Certificate;
 
 fuzz_target!(|der: &[u8]| {
     let certificate = CertificateDer::from(der);

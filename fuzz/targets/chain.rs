@@ -9,12 +9,12 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use fuzz::chain::{Plan, Repeating, read_raw};
+use gateway_core::failure::Failure;
+use gateway_core::limits;
+use gateway_x509::{AnyPath, Refused, Roots, Search, Usage};
 use libfuzzer_sys::fuzz_target;
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
-use gateway_x509::{AnyPath, Refused, Roots, Search, Usage};
-use gateway_core::limits;
-use gateway_core::failure::Failure;
 
 /// In 2027, when the certificates of plans are valid.
 const NOW: Duration = Duration::from_secs(1_800_000_000);

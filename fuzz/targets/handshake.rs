@@ -14,12 +14,12 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use gateway::config;
-use gateway::tls;
 use gateway::crypto::KeyRing;
+use gateway::tls;
+use gateway_core::failure::Failure;
+use gateway_rt::{AcceptStop, BufferPool, Listener, block_on};
 use libfuzzer_sys::fuzz_target;
 use rustls::ServerConfig;
-use gateway_rt::{AcceptStop, BufferPool, Listener, block_on};
-use gateway_core::failure::Failure;
 
 const CONFIGURATION: &str = r#"
 [[listener]]

@@ -5,10 +5,10 @@
 //! lost in silence.
 #![no_main]
 
+use gateway_x509::pem::{self, Contents, Kind, PemError};
 use libfuzzer_sys::fuzz_target;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
-use gateway_x509::pem::{self, Contents, Kind, PemError};
 
 fuzz_target!(|bytes: &[u8]| {
     let sections = match pem::contents(bytes) {
