@@ -153,7 +153,7 @@ fn build(commit: &str) -> Result<PathBuf> {
     let worktree = Worktree::add(commit)?;
     command::run(
         cargo()
-            .args(["build", "--release", "--locked", "--package", "gateway"])
+            .args(["build", "--release", "--locked", "--bin", "portcullis"])
             .current_dir(&worktree.0)
             .env("CARGO_TARGET_DIR", &target),
     )?;

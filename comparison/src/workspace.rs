@@ -32,7 +32,7 @@ impl Workspace {
             "--release",
             "--locked",
             "--package",
-            "gateway",
+            "portcullis",
             "--package",
             "loadgen",
         ]))?;

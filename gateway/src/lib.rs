@@ -1,4 +1,4 @@
-//! Portcullis, the shell around `gateway-core`: runtime, sockets, files and the command line.
+//! Portcullis, the shell around `gateway-core`: runtime, sockets and files.
 //!
 //! The modules follow a connection on its way through the program: `config` says what may exist, `server` accepts, `tls`
 //! proves the identity of the peer by what `gateway-x509` reads and `crypto` allows, `connection` keeps its place and its
@@ -8,7 +8,6 @@
 pub mod admin;
 pub mod backend;
 pub mod blocks;
-pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod control;

@@ -29,7 +29,7 @@ pub fn run_soak(options: &Options) -> Result<()> {
         true => &["--release"],
         false => &[],
     };
-    let packages = ["-p", "gateway", "-p", "soak", "--bins", "--locked"];
+    let packages = ["-p", "portcullis", "-p", "soak", "--bins", "--locked"];
     run(cargo().arg("build").args(profile).args(packages))?;
     run(&mut program_for(options))
 }

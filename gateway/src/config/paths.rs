@@ -41,7 +41,11 @@ impl Paths {
         Self::below(name, &above(&self.state), &above(&self.run))
     }
 
-    fn below(name: &str, state: &Path, run: &Path) -> Result<Self, String> {
+    /// The folders of the gateway with this name, below `state` and `run`.
+    ///
+    /// # Errors
+    /// When no gateway can have this name, or its socket's path would be too long.
+    pub fn below(name: &str, state: &Path, run: &Path) -> Result<Self, String> {
         let (state, run) = (state.join(check_name(name)?), run.join(name));
         let paths = Paths {
             name: Arc::from(name),

@@ -17,7 +17,7 @@ use tracing_subscriber::registry::LookupSpan;
 use super::log_queue::LogQueue;
 
 /// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     Text,

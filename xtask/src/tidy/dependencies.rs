@@ -70,7 +70,7 @@ const FORBIDDEN: [(&str, &[&str]); 6] = [
 ];
 
 /// The package of the program that serves.
-const SERVING: &str = "gateway";
+const SERVING: &str = "portcullis";
 
 /// What that package must not link, not even through another one: the load generator, floods included, and what only it or
 /// the tools need.

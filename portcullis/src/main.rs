@@ -1,34 +1,34 @@
-//! The command line: one module per command. In: arguments. Out: text on standard output, errors on standard error, an exit code.
-//! On the main thread; a command owns the process until it returns.
+//! The `portcullis` program, one module a command. In: arguments. Out: text on standard output, errors on standard error, an
+//! exit code. On the main thread; a command owns the process until it returns. What it does is in the libraries.
+#![forbid(unsafe_code)]
 
-pub mod block;
-pub mod check;
-pub mod completions;
-pub mod crl;
-pub mod demo;
+mod block;
+mod check;
+mod completions;
+mod crl;
+mod demo;
 mod enforced;
 mod expiry;
 mod explain;
-pub mod guard;
-pub mod keys;
-pub mod pki;
-pub mod reload;
+mod guard;
+mod keys;
+mod pki;
+mod reload;
 mod rules;
-pub mod run;
+mod run;
 #[cfg(test)]
 mod secrets;
-pub mod status;
+mod status;
 mod which;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use gateway::control::account_name;
+use gateway::server::note_inherited;
 use gateway_core::visible;
 use gateway_x509::pem::without_pem;
-
-use crate::control::account_name;
-use crate::server::note_inherited;
 
 /// Portcullis: an mTLS gateway for telemetry.
 #[derive(Debug, Parser)]
@@ -92,8 +92,12 @@ impl Command {
     }
 }
 
+#[global_allocator]
+static MEMORY: gateway_rt::Memory = gateway_rt::Memory;
+
 /// The whole program: exit code 0 is success, 1 a failure told on standard error, 2 a command line not understood.
-pub fn main() -> ExitCode {
+fn main() -> ExitCode {
+    gateway_rt::Memory::map_large_blocks();
     note_inherited();
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,

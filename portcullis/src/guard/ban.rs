@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::Args;
+use gateway::config::Paths;
 use gateway_common::Ban as Sentence;
 use gateway_core::limits;
 use gateway_guard::{Pins, now_ns};
@@ -16,7 +17,6 @@ use super::notes::{Note, Notes, NotesError};
 use super::shown::{seconds, source_name, source_of, whole_seconds};
 use super::snapshot::Snapshot;
 use super::{Common, NOT_ACTED_BY};
-use crate::config::Paths;
 
 /// Arguments of `portcullis guard ban`.
 #[derive(Debug, Args)]

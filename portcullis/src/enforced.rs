@@ -8,6 +8,13 @@ use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
 use comfy_table::{Table, presets};
+use gateway::blocks::BlockFile;
+use gateway::config::{
+    self, AdminAddress, AuditTarget, Backend, BackendTls, BackendTransport, CertificateFile,
+    Config, ConnectionTimes, Destination, FiledAuthority, GuardMode, GuardSettings, Listener,
+    Loaded, Paths, ProxyProtocol, Resumption, Revoking, ServerAddress, ServerCertificate,
+};
+use gateway::crypto::cipher_suite_name;
 use gateway_common::{COUNTERS, Listed, Reason, Settings};
 use gateway_core::identity::TenantSource;
 use gateway_core::limits;
@@ -17,13 +24,6 @@ use gateway_core::succession::Succession;
 use gateway_x509::certificate::Facts;
 
 use super::rules;
-use crate::blocks::BlockFile;
-use crate::config::{
-    self, AdminAddress, AuditTarget, Backend, BackendTls, BackendTransport, CertificateFile,
-    Config, ConnectionTimes, Destination, FiledAuthority, GuardMode, GuardSettings, Listener,
-    Loaded, Paths, ProxyProtocol, Resumption, Revoking, ServerAddress, ServerCertificate,
-};
-use crate::crypto::cipher_suite_name;
 
 /// What a configuration means, for people. `rights` says with whose rights it was looked at.
 pub fn explain(loaded: &Loaded, blocks: &BlockFile, rights: &str, now: SystemTime) -> String {

@@ -5,10 +5,9 @@ use std::fmt::Display;
 
 use bytesize::ByteSize;
 use comfy_table::Table;
+use gateway::config::Config;
 use gateway_core::identity::{IdentityLimits, Rule, Rules, Tenant, TenantPart, TenantSource};
 use gateway_core::limits;
-
-use crate::config::Config;
 
 /// One row for each rule, in the order in which they are tried.
 pub fn table(config: &Config, mut table: Table) -> Table {

@@ -4,9 +4,9 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use gateway::control::{Client, ReloadOutcome};
 
 use super::which::Which;
-use crate::control::{Client, ReloadOutcome};
 
 /// Arguments of `portcullis reload`.
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ impl Reload {
     /// Asks for it and waits.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let client = Client::connect(&self.which.paths()?)?;
-        let outcome: ReloadOutcome = client.post_and_wait(crate::control::RELOAD, || {
+        let outcome: ReloadOutcome = client.post_and_wait(gateway::control::RELOAD, || {
             eprintln!("portcullis: the gateway is still reading its files; waiting");
         })?;
         if outcome.refused.is_empty() {

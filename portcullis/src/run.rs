@@ -7,6 +7,14 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use clap::Args;
+use gateway::backend::Resolver;
+use gateway::blocks::{BlockFile, warn_of_others, with_remedy};
+use gateway::config::{self, Config, Paths};
+use gateway::control::Claim;
+use gateway::server::Keeper;
+use gateway::server::{Gateway, Ports, Privileges, Reloader, StartError};
+use gateway::server::{Parts, Server, Siblings, Superseded};
+use gateway::telemetry::{LogFormat, start_log};
 use gateway_core::limits;
 use gateway_files::Seen;
 use gateway_x509::crl_ranks;
@@ -17,14 +25,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::which::ConfigFile;
-use crate::backend::Resolver;
-use crate::blocks::{BlockFile, warn_of_others, with_remedy};
-use crate::config::{self, Config, Paths};
-use crate::control::Claim;
-use crate::server::Keeper;
-use crate::server::{Gateway, Ports, Privileges, Reloader, StartError};
-use crate::server::{Parts, Server, Siblings, Superseded};
-use crate::telemetry::{LogFormat, start_log};
 
 /// Arguments of `portcullis run`.
 #[derive(Debug, Args)]
@@ -35,8 +35,8 @@ pub struct Run {
     #[arg(long)]
     takeover: bool,
     /// How log lines on standard error look
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
+    #[arg(long, value_enum, default_value_t = LogLines::Text)]
+    log_format: LogLines,
     /// Least severe level logged (error, warn, info, debug), or `module=level` directives
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: String,
@@ -61,7 +61,7 @@ impl Run {
                 return Ok(ExitCode::FAILURE);
             }
         };
-        let log = start_log(self.log_format, &self.log_level)?;
+        let log = start_log(self.log_format.into(), &self.log_level)?;
         // A panic's own lines would go between the log's, unthrottled and in another format.
         std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panicked")));
         for warning in &loaded.warnings {
@@ -87,6 +87,24 @@ impl Run {
             (End::Signal | End::Superseded, true) => ExitCode::SUCCESS,
             _ => ExitCode::FAILURE,
         })
+    }
+}
+
+/// How log lines look, as the command line calls it.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LogLines {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl From<LogLines> for LogFormat {
+    fn from(lines: LogLines) -> Self {
+        match lines {
+            LogLines::Text => LogFormat::Text,
+            LogLines::Json => LogFormat::Json,
+        }
     }
 }
 

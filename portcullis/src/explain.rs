@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
+use gateway::config::{self, Config, Listener};
+use gateway::tls::{self, Admissible};
 use gateway_core::authority::TrustDomain;
 use gateway_core::block::BlockList;
 use gateway_core::certificate::{Certificate, last_second};
@@ -19,8 +21,6 @@ use rustls::DistinguishedName;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 
 use super::rules;
-use crate::config::{self, Config, Listener};
-use crate::tls::{self, Admissible};
 
 /// What was found.
 #[derive(Debug)]

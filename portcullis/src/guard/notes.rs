@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use gateway::config::Paths;
 use gateway_common::Ban;
 use gateway_core::limits;
 use gateway_files::{JsonFault, LockError, lock, make_private, reason, replace};
@@ -15,7 +16,6 @@ use gateway_x509::file;
 use serde::{Deserialize, Serialize};
 
 use super::shown::source_name;
-use crate::config::Paths;
 
 /// Why there are no notes, or none were made.
 #[derive(Debug, thiserror::Error)]
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn a_note_is_found_by_its_ban_and_goes_with_it() {
         let folder = tempfile::tempdir().unwrap();
-        let paths = Paths::for_test(folder.path());
+        let paths = Paths::below("test", folder.path(), folder.path()).unwrap();
         let path = paths.ban_notes();
         assert_eq!(Notes::load(&path).unwrap(), Notes::default());
 
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn what_is_broken_is_not_written_over() {
         let folder = tempfile::tempdir().unwrap();
-        let paths = Paths::for_test(folder.path());
+        let paths = Paths::below("test", folder.path(), folder.path()).unwrap();
         let path = paths.ban_notes();
         fs::create_dir_all(&paths.state).unwrap();
         fs::write(&path, "{").unwrap();

@@ -6,11 +6,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use gateway::config::{self, Dependents, Mortal, Paths, shown_time};
+use gateway::control::Client;
 use gateway_core::expiry::Band;
 use gateway_core::visible;
-
-use crate::config::{self, Dependents, Mortal, Paths, shown_time};
-use crate::control::Client;
 
 /// What the plugin has to say.
 #[derive(Debug, PartialEq, Eq)]
@@ -134,7 +133,7 @@ mod tests {
     use gateway_core::succession::Succession;
 
     use super::*;
-    use crate::config::FiledAuthority;
+    use gateway::config::FiledAuthority;
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use comfy_table::{Table, presets};
+use gateway::control::{Client, Status as Answer};
 
 use super::which::Which;
-use crate::control::{Client, Status as Answer};
 
 /// It still runs, and takes nobody any more.
 const DRAINING: u8 = 3;

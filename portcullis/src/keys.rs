@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
-
-use crate::crypto;
+use gateway::crypto;
 
 /// Arguments of `portcullis keys`.
 #[derive(Debug, Args)]

@@ -9,6 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use gateway::blocks::BlockFile;
+use gateway::config;
+use gateway::crypto::load_ticket_keys;
 use gateway_pki::{Authority, Profile, Request};
 use gateway_x509::{crl, crl_ranks, file};
 use proptest::prelude::*;
@@ -20,9 +23,6 @@ use tempfile::TempDir;
 
 use super::explain::explain;
 use super::guard::notes::Notes;
-use crate::blocks::BlockFile;
-use crate::config;
-use crate::crypto::load_ticket_keys;
 
 /// Damaged files.
 const MUTATIONS: u32 = 10_000;

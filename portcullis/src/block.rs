@@ -11,17 +11,17 @@ use std::time::SystemTime;
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use comfy_table::{Table, presets};
+use gateway::blocks::{
+    BlockFile, Change as ListChange, Entry, check_reason, not_blocked, only, with_remedy,
+};
+use gateway::config::Paths;
+use gateway::control::{self, AskError, BlockChange, BlockChanged, Client};
 use gateway_core::block::{Block as Target, BlockedNames};
 use gateway_core::certificate::Fingerprint;
 use gateway_core::identity::Pattern;
 use gateway_core::revocation::Serial;
 
 use super::which::Which;
-use crate::blocks::{
-    BlockFile, Change as ListChange, Entry, check_reason, not_blocked, only, with_remedy,
-};
-use crate::config::Paths;
-use crate::control::{self, AskError, BlockChange, BlockChanged, Client};
 
 /// The list is written, and nobody acts by it.
 const UNCONFIRMED: u8 = 3;

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-
-use crate::config::{LocateError, NAME_DEFAULT, Paths, located};
-use crate::control::{AskError, Client, Running, running};
-use crate::server::Account;
+use gateway::config::{LocateError, NAME_DEFAULT, Paths, located};
+use gateway::control::{AskError, Client, Running, running};
+use gateway::server::Account;
 
 /// Where a gateway's configuration is, unless something else is said.
 pub const CONFIG_DEFAULT: &str = "/etc/portcullis/portcullis.toml";

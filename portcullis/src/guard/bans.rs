@@ -144,7 +144,7 @@ mod tests {
     use super::super::notes::Note;
     use super::super::snapshot::samples::{busy, quiet};
     use super::*;
-    use crate::config::Paths;
+    use gateway::config::Paths;
 
     #[test]
     fn those_in_force_are_listed_with_what_is_known_of_them() {
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn a_ban_by_hand_is_told_in_the_words_of_whoever_made_it() {
         let folder = tempfile::tempdir().unwrap();
-        let paths = Paths::for_test(folder.path());
+        let paths = Paths::below("test", folder.path(), folder.path()).unwrap();
         let snapshot = busy();
         let source: IpAddr = "2001:db8::".parse().unwrap();
         let ban = snapshot.sources[&source].ban.unwrap();

@@ -10,14 +10,14 @@ use std::time::SystemTime;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use gateway::blocks::{BlockFile, warn_of_others, with_remedy};
+use gateway::config::{self, Config, ConfigErrors, Loaded, Paths};
+use gateway::control::{self, Client, ReloadOutcome, Status};
+use gateway::server::{self, Account, Privileges, Trial};
 use rustix::process::geteuid;
 
 use super::enforced;
 use super::which::{ConfigFile, meant, meant_silently};
-use crate::blocks::{BlockFile, warn_of_others, with_remedy};
-use crate::config::{self, Config, ConfigErrors, Loaded, Paths};
-use crate::control::{self, Client, ReloadOutcome, Status};
-use crate::server::{self, Account, Privileges, Trial};
 
 /// Arguments of `portcullis check`.
 #[derive(Debug, Args)]
