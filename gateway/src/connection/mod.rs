@@ -1,18 +1,17 @@
-//! What every mode of serving needs of one connection: its place in the worker's table, its timers, the rate of its identity,
-//! and the streams that it joins.
-//! In: what the handshake has proven, the configuration's limits. Out: the reason to end, the pause to make. On the
-//! connection's worker; nothing is shared but the usage of an identity.
+//! What every mode needs of a connection: its entry in the worker's table, its timer, its identity's usage and its streams.
+//! In: a verified peer, the configuration's limits. Out: the reason to close, the pause to make. On the connection's worker; only
+//! the usage of an identity is shared.
 
 mod direction;
-mod lifetime;
 mod rate_limit;
 mod stream;
 mod table;
+mod timer;
 mod usage;
 
 pub use direction::Direction;
-pub use lifetime::{Lifetime, Patience, Watch};
-pub use rate_limit::Pace;
+pub use rate_limit::RateLimiter;
 pub use stream::{PlainStream, Stream};
-pub use table::{Judged, Order, Orders, Place, Reached};
-pub use usage::{OverLimit, Records, Share};
+pub use table::{CloseRequest, ConnectedServer, ConnectionHandle, ConnectionTable, OpenConnection};
+pub use timer::{ConnectionTimer, Deadlines, IdleTimeouts};
+pub use usage::{OverLimit, UsagePermit, UsageTable};

@@ -1,5 +1,5 @@
-//! The two kinds of stream a relay joins: TLS and, towards backends on this host, plain TCP.
-//! In: buffers. Out: buffers. One way to read, write and end both kinds.
+//! Both kinds of stream that a connection joins: TLS and, towards backends on this host, plain TCP.
+//! In: buffers. Out: buffers. One way to read, write and end both kinds. On the connection's worker.
 
 use std::rc::Rc;
 
@@ -7,7 +7,7 @@ use gateway_core::delivery::DeliveryState;
 use gateway_core::limits;
 use gateway_rt::{Buffer, BufferPool, Presence, Socket};
 
-use super::lifetime::Writing;
+use super::timer::WriteGuard;
 use crate::tls::{Received, StreamError, TlsStream, sealable};
 
 /// Plain TCP, towards a backend.
@@ -23,7 +23,7 @@ impl PlainStream {
     }
 
     fn receive(&self) -> Result<Option<Received>, StreamError> {
-        // Records can be made of it where it lies.
+        // UsageTable can be made of it where it lies.
         let mut buffer = sealable(&self.pool);
         let received = self.socket.read_now(&mut buffer);
         if matches!(received, Ok(Some(1..))) {
@@ -34,7 +34,7 @@ impl PlainStream {
     }
 }
 
-/// One side of a relayed connection.
+/// One side of a connection.
 pub enum Stream {
     /// TLS 1.3.
     Tls(TlsStream),
@@ -43,7 +43,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Whether its end can be told from one that was brought about on the way.
+    /// Whether an attacker on the way cannot forge its end.
     pub fn is_authentic(&self) -> bool {
         matches!(self, Stream::Tls(_))
     }
@@ -56,8 +56,7 @@ impl Stream {
         }
     }
 
-    /// What has arrived; `None` when nothing whole has. To be called when the stream is readable. A TLS stream is read for
-    /// `bytes_max` at most.
+    /// What has arrived; `None` when no whole record has. Call it when the stream is readable. A TLS stream reads `bytes_max` at most.
     pub fn receive(&self, bytes_max: usize) -> Result<Option<Received>, StreamError> {
         match self {
             Stream::Tls(stream) => stream.receive(bytes_max),
@@ -65,7 +64,7 @@ impl Stream {
         }
     }
 
-    /// What the peer has cost since this was asked last, in bytes of data. Only TLS counts it.
+    /// What the peer has cost since the last call, in bytes of data. Only TLS counts it.
     pub fn take_cost(&self) -> u64 {
         match self {
             Stream::Tls(stream) => stream.take_cost(),
@@ -73,24 +72,24 @@ impl Stream {
         }
     }
 
-    /// What is known of a peer, without reading and without taking an error away. Where we have finished, a peer that has
-    /// finished too is not gone: what it sent last may still be on its way to the other side.
-    pub fn standing(&self, have_finished: bool) -> DeliveryState {
+    /// The peer's state, without reading and without consuming an error. Where we have finished, a peer that has finished too is not
+    /// gone: its last bytes may still be on their way to the other side.
+    pub fn peer_state(&self, have_finished: bool) -> DeliveryState {
         if self.is_gone(have_finished) {
             return DeliveryState::Gone;
         }
-        self.delivery()
+        self.delivery_state()
     }
 
-    /// What is known of the bytes that were sent to a peer. A broken connection is noticed elsewhere.
-    pub fn delivery(&self) -> DeliveryState {
+    /// Whether the bytes that were sent to the peer have arrived. A broken connection is noticed elsewhere.
+    pub fn delivery_state(&self) -> DeliveryState {
         let delivery = self.socket().delivery();
         delivery.map_or(DeliveryState::Delivered, |delivery| {
             delivery.state(limits::PEER_SILENCE_MAX)
         })
     }
 
-    /// Whether the connection below has broken, as far as is known without reading. A write may have taken its error.
+    /// Whether the TCP connection has broken, as far as is known without reading. A write may have consumed its error.
     pub fn is_gone(&self, have_finished: bool) -> bool {
         match have_finished {
             true => self.socket().holds_error(),
@@ -98,23 +97,23 @@ impl Stream {
         }
     }
 
-    /// Sends all of `bytes`. A reader that is slow makes progress all the same.
+    /// Sends all of `bytes`, and notes progress for a slow reader.
     pub async fn write(
         &self,
         bytes: &mut Buffer,
-        writing: &Writing<'_>,
+        write: &WriteGuard<'_>,
     ) -> Result<(), StreamError> {
         if let Stream::Tls(stream) = self {
             stream.seal(bytes)?;
         }
         while !bytes.is_empty() {
             self.socket().write(bytes).await?;
-            writing.progress();
+            write.progress();
         }
         Ok(())
     }
 
-    /// Takes a buffer back into the worker's pool.
+    /// Returns a buffer to the worker's pool.
     pub fn give_back(&self, buffer: Buffer) {
         match self {
             Stream::Tls(stream) => stream.give_back(buffer),
@@ -122,7 +121,7 @@ impl Stream {
         }
     }
 
-    /// Says that nothing more will be written.
+    /// Ends our direction cleanly.
     pub async fn finish(&self) -> Result<(), StreamError> {
         match self {
             Stream::Tls(stream) => stream.finish().await,
@@ -138,8 +137,8 @@ impl Stream {
         }
     }
 
-    /// Gives the peer a moment to read what it was sent, while what it still sends is thrown away: bytes that are left unread
-    /// would make a reset of the close. The caller bounds the time.
+    /// Discards what the peer still sends while it reads what it was sent: unread bytes would turn the close into a reset. The caller
+    /// bounds the time.
     pub async fn linger(&self) -> Result<(), StreamError> {
         match self {
             Stream::Tls(stream) => stream.linger().await,
@@ -147,12 +146,12 @@ impl Stream {
         }
     }
 
-    /// The coming close may deliver what is queued.
+    /// Lets the close deliver what is queued.
     pub fn end_cleanly(&self) {
         self.socket().end_cleanly();
     }
 
-    /// The coming close is a reset.
+    /// Makes the close a reset.
     pub fn reset_on_close(&self) {
         self.socket().reset_on_close();
     }

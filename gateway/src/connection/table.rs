@@ -1,7 +1,7 @@
-//! Orders to end, from a worker to its connections.
-//! In: what a connection is and who its client is. Out: the reason and the time to end, once there is one. Also counts the
-//! connections, so that a drain knows when all are gone, and wakes each at the time it asks for: one timer for all, because one of
-//! the runtime's own takes three quarters of a kibibyte. One per worker, nothing shared.
+//! The open connections of one worker: close requests to them, and the times at which they want to be woken.
+//! In: a connection's client and server, close requests from the worker. Out: to each connection its request and its wake-ups; to
+//! the worker what is open. One timer serves all connections, because each timer of the runtime takes three quarters of a kibibyte.
+//! One table per worker, nothing shared.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -17,149 +17,148 @@ use gateway_core::close_reason::CloseReason;
 
 use crate::tls::VerifiedPeer;
 
-/// The order to end: from one instant on at the first quiet moment, and at another in any case.
+/// Asks a connection to close: at the first quiet moment after one instant, and at another instant in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Order {
+pub struct CloseRequest {
     /// Why.
     pub reason: CloseReason,
     /// When the connection starts to look for a quiet moment.
     pub from: Instant,
-    /// When it goes even if bytes are moving.
+    /// When it closes even if bytes are moving.
     pub at_the_latest: Instant,
-    /// When the change came about that it goes for, if it does.
+    /// When the change happened that the connection closes for, if there is one.
     pub changed_at: Option<Instant>,
 }
 
 /// A server that is connected over TLS.
 #[derive(Debug, Clone)]
-pub struct Reached {
-    /// Position of its backend. The listener may have got another one since.
+pub struct ConnectedServer {
+    /// Position of its backend. The listener may have another backend since a reload.
     pub backend: usize,
     /// Its verified chain.
     pub chain: Chain,
 }
 
-/// Where a client stands that has got in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Judged {
+/// An open connection whose client is authenticated.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenConnection<'a> {
     /// Position of its listener.
-    pub position: usize,
-    /// No byte of it has been passed on yet: it is judged like one that comes now.
+    pub listener: usize,
+    /// Its client.
+    pub peer: &'a VerifiedPeer,
+    /// The server behind it, once that is connected over TLS.
+    pub server: Option<&'a ConnectedServer>,
+    /// None of its bytes has been passed on yet: the rules for new clients hold.
     pub is_new: bool,
 }
 
-/// The connections of one worker, and the orders to them.
+/// The connections of one worker.
 #[derive(Debug, Default)]
-pub struct Orders {
+pub struct ConnectionTable {
     inner: RefCell<Inner>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    to_all: Option<Order>,
+    to_all: Option<CloseRequest>,
     next: u64,
     entries: HashMap<u64, Entry>,
     empty: Option<Waker>,
     /// When connections want to be woken, by their numbers.
     due: BTreeSet<(Instant, u64)>,
-    /// Somebody sees to it that they are.
-    is_kept: bool,
-    keeper: Option<Waker>,
+    /// A task wakes them.
+    is_timed: bool,
+    time_keeper: Option<Waker>,
 }
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// Position of the listener and the client, once it has got in.
+    /// Position of the listener and the client, once that is authenticated.
     established: Option<(usize, VerifiedPeer)>,
     /// Bytes have been passed on.
     has_begun: bool,
     /// The server behind it, once that is connected over TLS.
-    server: Option<Box<Reached>>,
-    /// Boxed: hardly anybody has one.
-    order: Option<Box<Order>>,
+    server: Option<Box<ConnectedServer>>,
+    /// Boxed: few connections have one.
+    request: Option<Box<CloseRequest>>,
     /// When the connection wants to see whether what it has sent has arrived.
     look_at: Option<Instant>,
     wake_at: Option<Instant>,
     waker: Option<Waker>,
 }
 
-/// One connection's place in `Orders`; gives it back when dropped.
+/// One connection's entry in the table; dropping the handle removes it.
 #[derive(Debug)]
-pub struct Place {
-    orders: Rc<Orders>,
+pub struct ConnectionHandle {
+    table: Rc<ConnectionTable>,
     number: u64,
 }
 
-impl Orders {
-    /// Takes a place for a new connection.
-    pub fn register(self: &Rc<Self>) -> Place {
+impl ConnectionTable {
+    /// Adds a new connection.
+    pub fn register(self: &Rc<Self>) -> ConnectionHandle {
         let mut inner = self.inner.borrow_mut();
         inner.next += 1;
         let number = inner.next;
-        let order = inner.to_all;
+        let request = inner.to_all;
         inner.entries.insert(
             number,
             Entry {
-                order: order.map(Box::new),
+                request: request.map(Box::new),
                 ..Entry::default()
             },
         );
-        Place {
-            orders: Rc::clone(self),
+        ConnectionHandle {
+            table: Rc::clone(self),
             number,
         }
     }
 
-    /// Connections that hold a place.
+    /// How many connections are open.
     pub fn open(&self) -> usize {
         self.inner.borrow().entries.len()
     }
 
-    /// Orders every connection to end. Those that are there begin to look for their quiet moment at moments of their own, which
-    /// `delay` draws; those that come later do at once.
-    pub fn give_to_all(&self, order: Order, mut delay: impl FnMut() -> Duration) {
+    /// Asks every connection to close. Open connections start to look for their quiet moment after a `delay` of their own; later
+    /// connections start at once.
+    pub fn close_all(&self, request: CloseRequest, mut delay: impl FnMut() -> Duration) {
         let mut inner = self.inner.borrow_mut();
-        inner.to_all = Some(order);
+        inner.to_all = Some(request);
         for entry in inner.entries.values_mut() {
-            let from = (order.from + delay()).min(order.at_the_latest);
-            entry.give(Order { from, ..order });
+            let from = (request.from + delay()).min(request.at_the_latest);
+            entry.request_close(CloseRequest { from, ..request });
         }
     }
 
-    /// Asks `judge` about every client that has got in, and the server behind it: gives its order, or takes an earlier one back where the client
-    /// may stay after all. Returns how many got a new order.
-    pub fn judge(
+    /// Evaluates every authenticated client and the server behind it: requests the close that `evaluate` returns, or withdraws an
+    /// earlier request where the client may stay after all. Returns how many connections got a new request.
+    pub fn evaluate_all(
         &self,
-        mut judge: impl FnMut(Judged, &VerifiedPeer, Option<&Reached>) -> Option<Order>,
+        mut evaluate: impl FnMut(OpenConnection<'_>) -> Option<CloseRequest>,
     ) -> usize {
         let mut inner = self.inner.borrow_mut();
         let to_all = inner.to_all;
-        let mut ordered = 0;
+        let mut requested = 0;
         for entry in inner.entries.values_mut() {
-            let Some((position, peer)) = &entry.established else {
+            let Some(request) = entry.open().map(&mut evaluate) else {
                 continue;
             };
-            let judged = Judged {
-                position: *position,
-                is_new: !entry.has_begun,
-            };
-            let judgement = judge(judged, peer, entry.server.as_deref());
-            ordered += usize::from(entry.take(judgement, to_all));
+            requested += usize::from(entry.replace_request(request, to_all));
         }
-        ordered
+        requested
     }
 
-    /// Shows every client that has got in, with the position of its listener and the server behind it.
-    pub fn for_each(&self, mut show: impl FnMut(usize, &VerifiedPeer, Option<&Reached>)) {
+    /// Shows every connection whose client is authenticated.
+    pub fn for_each(&self, show: impl FnMut(OpenConnection<'_>)) {
         let inner = self.inner.borrow();
-        for entry in inner.entries.values() {
-            if let Some((position, peer)) = &entry.established {
-                show(*position, peer, entry.server.as_deref());
-            }
-        }
+        inner
+            .entries
+            .values()
+            .filter_map(Entry::open)
+            .for_each(show);
     }
 
-    /// Waits until no connection holds a place.
+    /// Waits until no connection is open.
     pub async fn until_empty(&self) {
         poll_fn(|context| {
             let mut inner = self.inner.borrow_mut();
@@ -174,22 +173,38 @@ impl Orders {
 }
 
 impl Entry {
-    fn order(&self) -> Option<Order> {
-        self.order.as_deref().copied()
+    /// The connection, once its client is authenticated.
+    fn open(&self) -> Option<OpenConnection<'_>> {
+        let (listener, peer) = self.established.as_ref()?;
+        Some(OpenConnection {
+            listener: *listener,
+            peer,
+            server: self.server.as_deref(),
+            is_new: !self.has_begun,
+        })
     }
 
-    /// Takes the outcome of a judgement; an order that it takes back leaves the one `to_all`. Returns whether there is a new one.
-    fn take(&mut self, judgement: Option<Order>, to_all: Option<Order>) -> bool {
-        let known = self.order().map(|order| order.reason);
-        match judgement {
+    fn request(&self) -> Option<CloseRequest> {
+        self.request.as_deref().copied()
+    }
+
+    /// Takes the outcome of an evaluation; where that withdraws a request, the one `to_all` remains. Returns whether there is a
+    /// new one.
+    fn replace_request(
+        &mut self,
+        evaluated: Option<CloseRequest>,
+        to_all: Option<CloseRequest>,
+    ) -> bool {
+        let known = self.request().map(|request| request.reason);
+        match evaluated {
             // Drawn anew at each reload, the earliest of many random moments would count.
-            Some(order) if known == Some(order.reason) => false,
-            Some(order) => {
-                self.give(order);
+            Some(request) if known == Some(request.reason) => false,
+            Some(request) => {
+                self.request_close(request);
                 true
             }
             None if known.is_some_and(CloseReason::is_loss_of_trust) => {
-                self.order = to_all.map(Box::new);
+                self.request = to_all.map(Box::new);
                 self.waker.take().into_iter().for_each(Waker::wake);
                 false
             }
@@ -197,48 +212,48 @@ impl Entry {
         }
     }
 
-    /// Of several orders the one that ends the connection first counts.
-    fn give(&mut self, order: Order) {
+    /// Of several requests the one that closes the connection first counts.
+    fn request_close(&mut self, request: CloseRequest) {
         if self
-            .order()
-            .is_none_or(|known| order.at_the_latest < known.at_the_latest)
+            .request()
+            .is_none_or(|known| request.at_the_latest < known.at_the_latest)
         {
-            self.order = Some(Box::new(order));
+            self.request = Some(Box::new(request));
             self.waker.take().into_iter().for_each(Waker::wake);
         }
     }
 }
 
-impl Place {
+impl ConnectionHandle {
     /// Number of the connection on this worker; no other gets it.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Says who the client is, so that it can be judged again.
-    pub fn establish(&self, position: usize, peer: VerifiedPeer) {
-        if let Some(entry) = self.orders.inner.borrow_mut().entries.get_mut(&self.number) {
-            entry.established = Some((position, peer));
+    /// Names the client, so that it can be evaluated again.
+    pub fn establish(&self, listener: usize, peer: VerifiedPeer) {
+        if let Some(entry) = self.table.inner.borrow_mut().entries.get_mut(&self.number) {
+            entry.established = Some((listener, peer));
         }
     }
 
-    /// Says that bytes are passed on.
+    /// Notes that bytes are passed on.
     pub(super) fn begin(&self) {
-        if let Some(entry) = self.orders.inner.borrow_mut().entries.get_mut(&self.number) {
+        if let Some(entry) = self.table.inner.borrow_mut().entries.get_mut(&self.number) {
             entry.has_begun = true;
         }
     }
 
-    /// Says which server is behind the client, so that it can be judged again.
-    pub(super) fn reach(&self, server: Reached) {
-        if let Some(entry) = self.orders.inner.borrow_mut().entries.get_mut(&self.number) {
+    /// Names the server behind the client, so that it can be evaluated again.
+    pub(super) fn set_server(&self, server: ConnectedServer) {
+        if let Some(entry) = self.table.inner.borrow_mut().entries.get_mut(&self.number) {
             entry.server = Some(Box::new(server));
         }
     }
 
-    /// Wakes `ordered` at this time too, and from then on, until another time is set or none.
+    /// Ends `close_requested` at this time too, until another time is set or none.
     pub(super) fn look_at(&self, at: Option<Instant>) {
-        let mut inner = self.orders.inner.borrow_mut();
+        let mut inner = self.table.inner.borrow_mut();
         let Some(entry) = inner.entries.get_mut(&self.number) else {
             return;
         };
@@ -251,7 +266,7 @@ impl Place {
 
     /// Whether the time to look has come.
     pub(super) fn is_look_due(&self, now: Instant) -> bool {
-        let inner = self.orders.inner.borrow();
+        let inner = self.table.inner.borrow();
         let look_at = inner
             .entries
             .get(&self.number)
@@ -259,24 +274,24 @@ impl Place {
         look_at.is_some_and(|look_at| now >= look_at)
     }
 
-    /// Gives this connection an order.
-    pub fn give(&self, order: Order) {
-        if let Some(entry) = self.orders.inner.borrow_mut().entries.get_mut(&self.number) {
-            entry.give(order);
+    /// Asks this connection to close.
+    pub fn request_close(&self, request: CloseRequest) {
+        if let Some(entry) = self.table.inner.borrow_mut().entries.get_mut(&self.number) {
+            entry.request_close(request);
         }
     }
 
-    /// Waits until the order is another than `known`, or is taken back; `None` when it is `wake_at` before that.
-    pub(super) fn ordered(
+    /// Waits until the close request is another than `known`, or is withdrawn; `None` when it is `wake_at` before that.
+    pub(super) fn close_requested(
         &self,
-        known: &Option<Order>,
+        known: &Option<CloseRequest>,
         wake_at: Instant,
-    ) -> impl Future<Output = Option<Option<Order>>> {
+    ) -> impl Future<Output = Option<Option<CloseRequest>>> {
         poll_fn(move |context| {
-            let mut inner = self.orders.inner.borrow_mut();
+            let mut inner = self.table.inner.borrow_mut();
             let entry = inner.entries.entry(self.number).or_default();
-            if entry.order() != *known {
-                return Poll::Ready(Some(entry.order()));
+            if entry.request() != *known {
+                return Poll::Ready(Some(entry.request()));
             }
             let wake_at = entry
                 .look_at
@@ -286,9 +301,9 @@ impl Place {
             }
             entry.waker = Some(context.waker().clone());
             inner.wake_at(self.number, wake_at);
-            if !inner.is_kept {
-                inner.is_kept = true;
-                monoio::spawn(keep_time(Rc::downgrade(&self.orders)));
+            if !inner.is_timed {
+                inner.is_timed = true;
+                monoio::spawn(keep_time(Rc::downgrade(&self.table)));
             }
             Poll::Pending
         })
@@ -308,7 +323,7 @@ impl Inner {
         }
         self.due.insert((at, number));
         if self.due.first() == Some(&(at, number)) {
-            self.keeper.take().into_iter().for_each(Waker::wake);
+            self.time_keeper.take().into_iter().for_each(Waker::wake);
         }
     }
 
@@ -324,21 +339,21 @@ impl Inner {
     }
 }
 
-/// Wakes the connections at their times, until none wants to be woken any more.
-async fn keep_time(orders: Weak<Orders>) {
+/// Wakes the connections at their times, until none wants to be woken.
+async fn keep_time(table: Weak<ConnectionTable>) {
     loop {
-        let Some(earliest) = earliest(&orders) else {
+        let Some(earliest) = earliest(&table) else {
             return;
         };
         let earlier = poll_fn(|context| {
-            let Some(orders) = orders.upgrade() else {
+            let Some(table) = table.upgrade() else {
                 return Poll::Ready(());
             };
-            let mut inner = orders.inner.borrow_mut();
+            let mut inner = table.inner.borrow_mut();
             if inner.due.first().is_some_and(|(at, _)| *at < earliest) {
                 return Poll::Ready(());
             }
-            inner.keeper = Some(context.waker().clone());
+            inner.time_keeper = Some(context.waker().clone());
             Poll::Pending
         });
         select(
@@ -346,24 +361,24 @@ async fn keep_time(orders: Weak<Orders>) {
             pin!(monoio::time::sleep_until(earliest.into())),
         )
         .await;
-        if let Some(orders) = orders.upgrade() {
-            orders.inner.borrow_mut().wake_due(Instant::now());
+        if let Some(table) = table.upgrade() {
+            table.inner.borrow_mut().wake_due(Instant::now());
         }
     }
 }
 
-/// The next time at which somebody wants to be woken. `None` ends the keeping; whoever comes then begins it anew.
-fn earliest(orders: &Weak<Orders>) -> Option<Instant> {
-    let orders = orders.upgrade()?;
-    let mut inner = orders.inner.borrow_mut();
+/// The next time at which a connection wants to be woken. `None` ends the task; the next connection that wants to be starts it anew.
+fn earliest(table: &Weak<ConnectionTable>) -> Option<Instant> {
+    let table = table.upgrade()?;
+    let mut inner = table.inner.borrow_mut();
     let earliest = inner.due.first().map(|(at, _)| *at);
-    inner.is_kept = earliest.is_some();
+    inner.is_timed = earliest.is_some();
     earliest
 }
 
-impl Drop for Place {
+impl Drop for ConnectionHandle {
     fn drop(&mut self) {
-        let mut inner = self.orders.inner.borrow_mut();
+        let mut inner = self.table.inner.borrow_mut();
         let entry = inner.entries.remove(&self.number);
         if let Some(at) = entry.and_then(|entry| entry.wake_at) {
             inner.due.remove(&(at, self.number));
@@ -378,9 +393,9 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    fn order(reason: CloseReason, wait_seconds: u64) -> Order {
+    fn request(reason: CloseReason, wait_seconds: u64) -> CloseRequest {
         let now = Instant::now();
-        Order {
+        CloseRequest {
             reason,
             from: now,
             at_the_latest: now + Duration::from_secs(wait_seconds),
@@ -388,36 +403,38 @@ mod tests {
         }
     }
 
-    fn order_of(place: &Place) -> Option<Order> {
-        place.orders.inner.borrow().entries[&place.number].order()
+    fn request_of(handle: &ConnectionHandle) -> Option<CloseRequest> {
+        handle.table.inner.borrow().entries[&handle.number].request()
     }
 
     #[test]
-    fn of_several_orders_the_one_that_ends_first_counts_whichever_came_first() {
+    fn of_several_requests_the_one_that_ends_first_counts_whichever_came_first() {
         let (soon, late) = (
-            order(CloseReason::Revoked, 1),
-            order(CloseReason::Untrusted, 2),
+            request(CloseReason::Revoked, 1),
+            request(CloseReason::Untrusted, 2),
         );
         for given in [[soon, late], [late, soon]] {
-            let place = Rc::new(Orders::default()).register();
-            given.into_iter().for_each(|order| place.give(order));
-            assert_eq!(order_of(&place), Some(soon));
+            let handle = Rc::new(ConnectionTable::default()).register();
+            given
+                .into_iter()
+                .for_each(|request| handle.request_close(request));
+            assert_eq!(request_of(&handle), Some(soon));
         }
     }
 
     #[test]
     fn every_connection_is_woken_at_its_own_time_and_those_that_are_gone_are_forgotten() {
-        let all = Rc::new(Orders::default());
+        let all = Rc::new(ConnectionTable::default());
         let woken = gateway_rt::block_on(|_| {
             let all = Rc::clone(&all);
             async move {
                 let begin = Instant::now();
                 let wait = |milliseconds| {
-                    let place = all.register();
+                    let handle = all.register();
                     monoio::spawn(async move {
                         let at = begin + Duration::from_millis(milliseconds);
-                        let order = place.ordered(&None, at).await;
-                        (order, Instant::now() >= at)
+                        let request = handle.close_requested(&None, at).await;
+                        (request, Instant::now() >= at)
                     })
                 };
                 // The second is due before the first, the third long after the test.
@@ -427,10 +444,10 @@ mod tests {
                 for waiting in waiting {
                     woken.push(waiting.await);
                 }
-                // Nobody else is left but the one who waits for an hour: an order still gets through.
-                let order = order(CloseReason::Drained, 1);
-                all.give_to_all(order, || Duration::ZERO);
-                assert_eq!(long.await, (Some(Some(order)), false));
+                // Only the connection that waits for an hour is left: a request still gets through.
+                let request = request(CloseReason::Drained, 1);
+                all.close_all(request, || Duration::ZERO);
+                assert_eq!(long.await, (Some(Some(request)), false));
                 woken
             }
         });
@@ -440,37 +457,40 @@ mod tests {
     }
 
     #[test]
-    fn an_order_to_all_is_given_to_those_who_come_later_too() {
-        let all = Rc::new(Orders::default());
+    fn a_request_to_all_holds_for_connections_that_come_later_too() {
+        let all = Rc::new(ConnectionTable::default());
         let before = all.register();
-        let drained = order(CloseReason::Drained, 1);
+        let drained = request(CloseReason::Drained, 1);
         let delay = Duration::from_millis(300);
-        all.give_to_all(drained, || delay);
-        let delayed = Order {
+        all.close_all(drained, || delay);
+        let delayed = CloseRequest {
             from: drained.from + delay,
             ..drained
         };
-        assert_eq!(order_of(&before), Some(delayed));
-        assert_eq!(order_of(&all.register()), Some(drained));
+        assert_eq!(request_of(&before), Some(delayed));
+        assert_eq!(request_of(&all.register()), Some(drained));
     }
 
     #[test]
-    fn a_judgement_repeated_keeps_its_moment_and_one_taken_back_leaves_what_holds_for_all() {
+    fn a_repeated_request_keeps_its_moment_and_a_withdrawn_one_leaves_what_holds_for_all() {
         let mut entry = Entry::default();
         let (first, earlier) = (
-            order(CloseReason::Untrusted, 9),
-            order(CloseReason::Untrusted, 5),
+            request(CloseReason::Untrusted, 9),
+            request(CloseReason::Untrusted, 5),
         );
-        assert!(entry.take(Some(first), None));
-        assert!(!entry.take(Some(earlier), None));
-        assert_eq!(entry.order(), Some(first));
-        let revoked = order(CloseReason::Revoked, 0);
-        assert!(entry.take(Some(revoked), None));
-        assert_eq!(entry.order(), Some(revoked));
-        let drained = order(CloseReason::Drained, 1);
-        assert!(!entry.take(None, Some(drained)));
-        assert_eq!(entry.order(), Some(drained));
-        assert!(!entry.take(None, None), "a drain is no judgement");
-        assert_eq!(entry.order(), Some(drained));
+        assert!(entry.replace_request(Some(first), None));
+        assert!(!entry.replace_request(Some(earlier), None));
+        assert_eq!(entry.request(), Some(first));
+        let revoked = request(CloseReason::Revoked, 0);
+        assert!(entry.replace_request(Some(revoked), None));
+        assert_eq!(entry.request(), Some(revoked));
+        let drained = request(CloseReason::Drained, 1);
+        assert!(!entry.replace_request(None, Some(drained)));
+        assert_eq!(entry.request(), Some(drained));
+        assert!(
+            !entry.replace_request(None, None),
+            "a drain is no evaluation"
+        );
+        assert_eq!(entry.request(), Some(drained));
     }
 }

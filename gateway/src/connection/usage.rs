@@ -1,6 +1,6 @@
-//! What each identity uses, for those that have limits: one record for all workers, looked up once per connection.
-//! In: a client that has proven who it is. Out: its share of the record, or the limit it has reached. A lock, held for a
-//! map's lookup; bounded, and what is idle is forgotten. Outlives every reload.
+//! What each identity with limits uses: one entry for all workers, looked up once per connection.
+//! In: a verified peer. Out: a permit, or the limit that its identity has reached. One lock, held for a map's lookup; bounded, and
+//! idle entries are removed. Outlives every reload.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,9 +12,9 @@ use gateway_core::limits;
 
 use crate::tls::VerifiedPeer;
 
-/// The records of all identities.
+/// The usage of all identities with limits.
 #[derive(Debug)]
-pub struct Records {
+pub struct UsageTable {
     started: Instant,
     inner: Mutex<Inner>,
 }
@@ -22,69 +22,71 @@ pub struct Records {
 #[derive(Debug, Default)]
 struct Inner {
     usages: HashMap<Identity, Arc<Usage>>,
-    /// How many records there may be before idle ones are looked for.
+    /// How many entries there may be before idle ones are looked for.
     sweep_at: usize,
-    /// Those who have been slowed down lately.
+    /// Identities that were slowed down lately.
     slowed: HashMap<Identity, Arc<Usage>>,
 }
 
-/// Why a client that has proven who it is gets no further.
+/// Why an authenticated client is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum OverLimit {
     /// Its identity has reached a limit of its rule.
     #[error("{0} of the identity {kind} {name:?}", kind = .1.kind.label(), name = .1.name)]
     Identity(Excess, Identity),
-    /// There are more identities than are kept.
+    /// The table is full.
     #[error(
         "more than {} identities with limits at once",
         limits::IDENTITY_RECORDS_MAX
     )]
-    Records,
+    TooManyIdentities,
 }
 
-/// One connection's share of what its identity may use; given back when dropped.
+/// One connection's permit from its identity's limits; dropping it releases it.
 #[derive(Debug)]
-pub struct Share {
+pub struct UsagePermit {
     started: Instant,
     permit: Permit,
 }
 
-impl Default for Records {
+impl Default for UsageTable {
     fn default() -> Self {
-        Records {
+        UsageTable {
             started: Instant::now(),
             inner: Mutex::default(),
         }
     }
 }
 
-impl Records {
-    /// Counts a connection of `peer`. `None`: its rule sets no limit, and nothing is counted.
-    pub fn admit(&self, peer: &VerifiedPeer) -> Result<Option<Share>, OverLimit> {
+impl UsageTable {
+    /// Counts a connection of `peer`. `None`: its rule sets no limit, so nothing is counted.
+    pub fn admit(&self, peer: &VerifiedPeer) -> Result<Option<UsagePermit>, OverLimit> {
         let limits = peer.limits();
         if limits == Default::default() {
             return Ok(None);
         }
         let identity = peer.identity();
         let now = self.started.elapsed();
-        // The guard lasts over `admit`, so that a record is never forgotten between its lookup and its first use.
+        // The lock lasts over `admit`, so that an entry is never removed between its lookup and its first use.
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let usage = inner.usage(identity, now).ok_or(OverLimit::Records)?;
+        let usage = inner
+            .usage(identity, now)
+            .ok_or(OverLimit::TooManyIdentities)?;
         let permit = usage.admit(&limits, now);
-        Ok(Some(Share {
+        Ok(Some(UsagePermit {
             started: self.started,
             permit: permit.map_err(|excess| OverLimit::Identity(excess, identity.clone()))?,
         }))
     }
 
-    /// Names `peer`'s identity among those who are slowed down.
-    pub fn name_slowed(&self, peer: &VerifiedPeer) {
+    /// Lists `peer`'s identity among those that are slowed down.
+    pub fn note_slowed(&self, peer: &VerifiedPeer) {
         let now = self.started.elapsed();
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.name_slowed(peer.identity(), now);
+        inner.note_slowed(peer.identity(), now);
     }
 
-    /// Who has been slowed down lately, and for how long in all.
+    /// Which identities were slowed down lately, and for how long in all.
     pub fn slowed(&self) -> Vec<(Identity, Duration)> {
         let now = self.started.elapsed();
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,22 +99,22 @@ impl Records {
 }
 
 impl Inner {
-    /// The record of an identity, a new one if need be; `None` when there are too many.
+    /// The usage of an identity, new if need be; `None` when the table is full.
     fn usage(&mut self, identity: &Identity, now: Duration) -> Option<&Arc<Usage>> {
         if self.usages.len() >= self.sweep_at && !self.usages.contains_key(identity) {
             self.usages.retain(|_, usage| !usage.is_idle(now));
             if self.usages.len() >= limits::IDENTITY_RECORDS_MAX {
                 return None;
             }
-            // Twice as many until the next sweep: each record pays for looking at two.
+            // Twice as many until the next sweep: each entry pays for looking at two.
             self.sweep_at = (2 * self.usages.len())
                 .clamp(limits::IDENTITY_RECORDS_MIN, limits::IDENTITY_RECORDS_MAX);
         }
         Some(self.usages.entry(identity.clone()).or_default())
     }
 
-    /// Beyond the bound nobody is named any more; the log has said who it is.
-    fn name_slowed(&mut self, identity: &Identity, now: Duration) {
+    /// Beyond the bound no identity is listed; the log has named it.
+    fn note_slowed(&mut self, identity: &Identity, now: Duration) {
         let Some(usage) = self.usages.get(identity) else {
             return;
         };
@@ -131,8 +133,8 @@ impl Inner {
     }
 }
 
-impl Share {
-    /// Notes bytes from the client, and says until when no more are to be read.
+impl UsagePermit {
+    /// Charges bytes from the client, and returns until when the next read has to wait.
     pub fn charge(&self, bytes: u64) -> Option<Instant> {
         self.permit.rate()?;
         let now = Instant::now();
@@ -140,7 +142,7 @@ impl Share {
         (!pause.is_zero()).then(|| now + pause)
     }
 
-    /// Notes that bytes which have arrived are left waiting until then. Returns true where an operator should hear of it.
+    /// Notes that received bytes wait until then. Returns true where an operator should hear of it.
     pub fn pause(&self, now: Instant, until: Instant) -> bool {
         let pause = until.saturating_duration_since(now);
         self.permit
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_records_are_forgotten_and_those_in_use_are_not() {
+    fn idle_entries_are_removed_and_those_in_use_are_not() {
         let mut inner = Inner::default();
         let in_use = Arc::clone(inner.usage(&key(0), Duration::ZERO).unwrap());
         let _permit = in_use.admit(&LIMITS, Duration::ZERO).unwrap();
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_identities_are_named_as_slowed_than_there_is_room_for_and_old_ones_make_it() {
+    fn no_more_identities_are_listed_as_slowed_than_there_is_room_for_and_old_ones_make_it() {
         let mut inner = Inner::default();
         let slow = |inner: &mut Inner, number, now| {
             let limits = IdentityLimits {
@@ -223,7 +225,7 @@ mod tests {
                     .unwrap()
                     .pause(Duration::ZERO, now, limits::SLOWED_MEMORY)
             );
-            inner.name_slowed(&key(number), now);
+            inner.note_slowed(&key(number), now);
         };
         let now = Duration::from_secs(1);
         for number in 0..limits::SLOWED_IDENTITIES_MAX + 10 {
@@ -235,12 +237,12 @@ mod tests {
     }
 
     #[test]
-    fn a_full_house_refuses_newcomers_and_serves_whom_it_knows() {
+    fn a_full_table_refuses_new_identities_and_serves_those_it_has() {
         let mut inner = Inner::default();
         let now = Duration::ZERO;
         for number in 0..limits::IDENTITY_RECORDS_MAX {
             let usage = inner.usage(&key(number), now).unwrap();
-            // A handshake that is not paid for yet keeps the record.
+            // A handshake that is not paid for yet keeps the entry.
             drop(usage.admit(&LIMITS, now).unwrap());
         }
         let newcomer = key(limits::IDENTITY_RECORDS_MAX);

@@ -1,6 +1,6 @@
 //! Mode "stream": moves opaque bytes between an authenticated client and its backend.
 //!
-//! In: two streams and the connection's watch. Out: why it ended. On the worker that owns the connection. Each
+//! In: two streams and the connection's timer. Out: why it ended. On the worker that owns the connection. Each
 //! direction reads only when its last bytes have been written, so a slow reader slows the sender down and nothing
 //! piles up here. A clean end of one direction is passed on as one; anything else ends both directions.
 
@@ -12,7 +12,7 @@ use gateway_core::close_reason::CloseReason;
 use gateway_core::limits;
 use monoio::time::timeout;
 
-use crate::connection::{Direction, Pace, Stream, Watch};
+use crate::connection::{ConnectionTimer, Direction, RateLimiter, Stream};
 use crate::tls::{Received, StreamError};
 
 /// What a relay reports while it goes on.
@@ -100,13 +100,13 @@ impl Seen {
 
 /// Moves bytes both ways until the connection ends, and closes both streams in the way that end calls for.
 ///
-/// A client with a `pace` is read no faster than that. A future that is passed on as an argument takes its space twice;
-/// hence the nesting here.
-pub async fn relay(
+/// A client with a `rate_limiter` is read no faster than that allows. A future that is passed on as an argument takes its space
+/// twice; hence the nesting here.
+pub async fn serve(
     client: &Stream,
     backend: &Stream,
-    watch: &Watch,
-    pace: Option<&Pace>,
+    timer: &ConnectionTimer,
+    rate_limiter: Option<&RateLimiter>,
     report: impl Fn(Progress),
 ) -> Outcome {
     let seen = Seen::default();
@@ -116,24 +116,24 @@ pub async fn relay(
             futures_util::try_join!(
                 async {
                     let way = (Direction::Received, report, seen);
-                    let pumped = pump((client, pace), backend, watch, way).await;
+                    let pumped = pump((client, rate_limiter), backend, timer, way).await;
                     pumped.or_else(|fault| seen.fault(Direction::Received, fault))
                 },
                 async {
                     let way = (Direction::Sent, report, seen);
-                    let pumped = pump((backend, None), client, watch, way).await;
+                    let pumped = pump((backend, None), client, timer, way).await;
                     pumped.or_else(|fault| seen.fault(Direction::Sent, fault))
                 }
             )
         });
-        // The watch is asked first: a client that may not stay gets no byte through.
-        let standing = || {
-            let sent_all = watch.has_ended(Direction::Sent);
-            let of_client = (client.standing(sent_all), CloseReason::ClientReset);
+        // The timer is asked first: a client that may not stay gets no byte through.
+        let delivery_state = || {
+            let sent_all = timer.has_ended(Direction::Sent);
+            let of_client = (client.peer_state(sent_all), CloseReason::ClientReset);
             // What a backend had sent before it went is read to its end, however slowly the client takes it.
             let of_backend = match sent_all {
-                true => backend.standing(watch.has_ended(Direction::Received)),
-                false => backend.delivery(),
+                true => backend.peer_state(timer.has_ended(Direction::Received)),
+                false => backend.delivery_state(),
             };
             let of_backend = (of_backend, CloseReason::BackendReset);
             if of_client.0 >= of_backend.0 {
@@ -142,7 +142,7 @@ pub async fn relay(
                 of_backend
             }
         };
-        match select(pin!(watch.until_end(standing)), moving).await {
+        match select(pin!(timer.until_end(delivery_state)), moving).await {
             Either::Right((Ok(_), _)) => seen
                 .broken
                 .get()
@@ -152,7 +152,7 @@ pub async fn relay(
             Either::Left((end, _)) => end,
         }
     };
-    close(client, backend, (watch, &seen), end).await;
+    close(client, backend, (timer, &seen), end).await;
     Outcome {
         end: match seen.unanswered.get() {
             true => end.after_no_answer(),
@@ -191,25 +191,25 @@ fn backend_failed(error: &StreamError) -> CloseReason {
     }
 }
 
-/// Moves bytes from `source`, at its pace, to `sink` until `source` ends cleanly.
+/// Moves bytes from `source`, no faster than its `rate_limiter` allows, to `sink` until `source` ends cleanly.
 async fn pump(
-    (source, pace): (&Stream, Option<&Pace>),
+    (source, rate_limiter): (&Stream, Option<&RateLimiter>),
     sink: &Stream,
-    watch: &Watch,
+    timer: &ConnectionTimer,
     (direction, report, seen): (Direction, &impl Fn(Progress), &Seen),
 ) -> Result<(), Fault> {
-    let bytes_max = pace.map_or(usize::MAX, |_| limits::PACED_READ_BYTES);
+    let bytes_max = rate_limiter.map_or(usize::MAX, |_| limits::PACED_READ_BYTES);
     loop {
-        if let Some(pace) = pace.filter(|pace| pace.is_due()) {
+        if let Some(rate_limiter) = rate_limiter.filter(|limiter| limiter.is_due()) {
             // Boxed: most connections never pause, and pay nothing for it.
             let slowed = || report(Progress::Slowed);
-            let paused = Box::pin(pace.wait(source, watch, slowed)).await;
+            let paused = Box::pin(rate_limiter.wait(source, timer, slowed)).await;
             paused.map_err(Fault::Source)?;
         }
         source.readable().await.map_err(Fault::Source)?;
         let received = source.receive(bytes_max);
-        if let Some(pace) = pace {
-            pace.charge(source.take_cost());
+        if let Some(rate_limiter) = rate_limiter {
+            rate_limiter.charge(source.take_cost());
         }
         let mut bytes = match received.map_err(Fault::Source)? {
             Some(Received::Bytes(bytes)) => bytes,
@@ -219,13 +219,13 @@ async fn pump(
             }
             Some(Received::End) => break,
             None => {
-                watch.stirred(direction);
+                timer.note_partial(direction);
                 continue;
             }
         };
         let count = bytes.len();
         seen.came(direction, bytes.filled());
-        let writing = watch.writing(direction);
+        let writing = timer.begin_write(direction);
         let written = sink.write(&mut bytes, &writing).await;
         written.map_err(Fault::Sink)?;
         writing.done();
@@ -233,7 +233,7 @@ async fn pump(
         report(Progress::Moved(direction, count));
     }
     seen.ended(direction);
-    watch.ended(direction);
+    timer.note_end(direction);
     // Boxed, as `tell` is: room that only the end needs.
     let finished = Box::pin(sink.finish()).await;
     finished.map_err(Fault::Sink)
@@ -247,7 +247,7 @@ async fn pump(
 async fn close(
     client: &Stream,
     backend: &Stream,
-    (watch, seen): (&Watch, &Seen),
+    (timer, seen): (&ConnectionTimer, &Seen),
     end: CloseReason,
 ) {
     match end {
@@ -258,25 +258,25 @@ async fn close(
         // Our decision, in a quiet moment. The client still gets what is queued, and then an end without
         // close_notify: the backend may have been about to go on with its answer.
         CloseReason::Idle | CloseReason::Age | CloseReason::Expiring | CloseReason::Drained
-            if !watch.is_writing() =>
+            if !timer.is_writing() =>
         {
             client.end_cleanly();
             backend.reset_on_close();
         }
-        CloseReason::ClientProtocol if !watch.is_writing() => {
+        CloseReason::ClientProtocol if !timer.is_writing() => {
             tell(client).await;
             client.end_cleanly();
             backend.reset_on_close();
         }
         // The backend broke off, and all that it had sent has been passed on: the client gets that, and an end without
         // close_notify, where a reset would throw away what is still on its way.
-        CloseReason::BackendReset if seen.is_drained() || !watch.is_writing() => {
+        CloseReason::BackendReset if seen.is_drained() || !timer.is_writing() => {
             backend.reset_on_close();
             let lingering = Box::pin(timeout(limits::LINGER_TIMEOUT, client.linger()));
             let _ = lingering.await;
             client.end_cleanly();
         }
-        CloseReason::BackendProtocol | CloseReason::BackendRefusedUs if !watch.is_writing() => {
+        CloseReason::BackendProtocol | CloseReason::BackendRefusedUs if !timer.is_writing() => {
             tell(backend).await;
             client.reset_on_close();
         }

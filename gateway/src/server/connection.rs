@@ -28,9 +28,11 @@ use super::silent::SilentPlace;
 use super::state::{Door, State};
 use crate::backend::{Client, NotConnected, ServerFailure};
 use crate::config::{Config, Destination, Listener};
-use crate::connection::Share;
-use crate::connection::{Direction, Lifetime, Pace, Patience, Place, Reached, Stream, Watch};
-use crate::relay::{Outcome as RelayOutcome, Progress, relay};
+use crate::connection::{
+    ConnectedServer, ConnectionHandle, ConnectionTimer, Deadlines, Direction, IdleTimeouts,
+    OpenConnection, RateLimiter, Stream, UsagePermit,
+};
+use crate::relay::{self, Outcome as RelayOutcome, Progress};
 use crate::telemetry::{Event, Presented};
 use crate::tls::{self, Accepted, VerifiedPeer};
 
@@ -54,9 +56,9 @@ struct Joined {
     peer: VerifiedPeer,
     client: Stream,
     server: Result<(Stream, Option<Behind>), CloseReason>,
-    watch: Watch,
+    timer: ConnectionTimer,
     /// Boxed: few identities have a limit.
-    pace: Option<Box<Pace>>,
+    rate_limiter: Option<Box<RateLimiter>>,
     established_at: Instant,
     _permit: ConnectionPermit,
 }
@@ -65,15 +67,19 @@ struct Joined {
 type Newcomer<'a> = (&'a VerifiedPeer, &'a [CertificateDer<'static>]);
 
 /// Serves one connection to its end.
-pub(super) async fn serve(worker: &WorkerContext, arrival: Box<Arrival>, place: Place) {
+pub(super) async fn serve(worker: &WorkerContext, arrival: Box<Arrival>, handle: ConnectionHandle) {
     // Boxed, both: what it takes to get in is given back before the connection settles down to wait.
-    if let Some(joined) = Box::pin(enter(worker, arrival, place)).await {
+    if let Some(joined) = Box::pin(enter(worker, arrival, handle)).await {
         Box::pin(stay(worker, joined)).await;
     }
 }
 
 /// From an accepted socket to a client that has got in and a server behind it, or to a refusal.
-async fn enter(worker: &WorkerContext, arrival: Box<Arrival>, place: Place) -> Option<Box<Joined>> {
+async fn enter(
+    worker: &WorkerContext,
+    arrival: Box<Arrival>,
+    handle: ConnectionHandle,
+) -> Option<Box<Joined>> {
     let Arrival {
         position,
         socket,
@@ -111,22 +117,22 @@ async fn enter(worker: &WorkerContext, arrival: Box<Arrival>, place: Place) -> O
         refuse_unread(worker, (position, address), Failure::OverLimit, &detail);
         return None;
     };
-    let client = (position, place.number(), address);
+    let client = (position, handle.number(), address);
     let accepted = shake_hands(worker, door, client, socket, pending).await;
-    Some(join(worker, state, (client, permit), accepted?, place).await)
+    Some(join(worker, state, (client, permit), accepted?, handle).await)
 }
 
 /// Waits for the client's first byte, which costs no handshake slot; or says why it is waited for no longer.
 async fn first_byte(
     door: &Door,
     socket: &Socket,
-    place: SilentPlace,
+    handle: SilentPlace,
 ) -> Result<(), (Failure, String)> {
     // As a rule it is there already: clients send as soon as they are connected.
     if socket.has_arrived() {
         return Ok(());
     }
-    let (mut arrived, mut lost) = (pin!(socket.readable()), pin!(place.lost()));
+    let (mut arrived, mut lost) = (pin!(socket.readable()), pin!(handle.lost()));
     let first = select(arrived.as_mut(), lost.as_mut());
     let timeout = door.listener.times.first_byte_timeout;
     match monoio::time::timeout(timeout, first).await {
@@ -179,8 +185,8 @@ async fn join(
     worker: &WorkerContext,
     state: Rc<State>,
     ((position, connection, address), permit): ((usize, u64, SocketAddr), ConnectionPermit),
-    (accepted, share): (Accepted, Option<Share>),
-    place: Place,
+    (accepted, usage_permit): (Accepted, Option<UsagePermit>),
+    handle: ConnectionHandle,
 ) -> Box<Joined> {
     let Accepted {
         stream,
@@ -190,13 +196,18 @@ async fn join(
     } = accepted;
     let established_at = Instant::now();
     worker.foresee_newcomer(&state, position, &certificates, &peer);
-    place.establish(position, peer.clone());
-    let newcomer = (&peer, certificates.as_slice());
-    if let Some(order) = worker.judge_if_changed(&state, position, newcomer, None) {
-        place.give(order);
+    handle.establish(position, peer.clone());
+    let opened = OpenConnection {
+        listener: position,
+        peer: &peer,
+        server: None,
+        is_new: true,
+    };
+    if let Some(request) = worker.evaluate_if_changed(&state, &opened, &certificates) {
+        handle.request_close(request);
     }
-    let watch = watch(&state, position, place, &peer);
-    if let Some(rate) = share.as_ref().and_then(Share::rate) {
+    let timer = timer(&state, position, handle, &peer);
+    if let Some(rate) = usage_permit.as_ref().and_then(UsagePermit::rate) {
         bound_what_waits(stream.socket(), rate);
     }
     let client = Client {
@@ -217,16 +228,22 @@ async fn join(
             position,
             (&client, stream.socket())
         ));
-        // The watch is asked first: for a client that may not stay no backend is opened.
+        // The timer is asked first: for a client that may not stay no backend is opened.
         // Nothing has been sent yet.
         let standing = || (DeliveryState::Delivered, CloseReason::Internal);
-        match select(pin!(watch.until_end(standing)), connecting).await {
+        match select(pin!(timer.until_end(standing)), connecting).await {
             Either::Left((end, _)) => Err(end),
             Either::Right((connected, _)) => connected,
         }
     };
     if let Ok(opposite) = &connected {
-        note_server(worker, &state, position, (newcomer, opposite), &watch);
+        note_server(
+            worker,
+            &state,
+            position,
+            ((&peer, certificates.as_slice()), opposite),
+            &timer,
+        );
     }
     drop(certificates);
     let backend = state.doors[position].listener.backend();
@@ -238,8 +255,8 @@ async fn join(
         peer,
         client: Stream::Tls(stream),
         server,
-        watch,
-        pace: share.map(|share| Box::new(Pace::new(share))),
+        timer,
+        rate_limiter: usage_permit.map(|usage_permit| Box::new(RateLimiter::new(usage_permit))),
         established_at,
         _permit: permit,
     })
@@ -279,7 +296,7 @@ async fn stay(worker: &WorkerContext, joined: Box<Joined>) {
         end,
         address: joined.address,
         peer: &joined.peer,
-        changed_at: joined.watch.changed_at(),
+        changed_at: joined.timer.changed_at(),
         received_bytes: totals[RECEIVED].get(),
         sent_bytes: totals[SENT].get(),
         lasted: joined.established_at.elapsed(),
@@ -296,37 +313,48 @@ fn note_server(
     worker: &WorkerContext,
     state: &Rc<State>,
     position: usize,
-    (newcomer, opposite): (Newcomer<'_>, &Opposite),
-    watch: &Watch,
+    ((peer, certificates), opposite): (Newcomer<'_>, &Opposite),
+    timer: &ConnectionTimer,
 ) {
     let chain = match opposite {
         Opposite::Server(connection) => connection.chain.as_ref(),
         Opposite::Page(_) => None,
     };
     let backend = state.doors[position].listener.backend();
-    let server = backend.zip(chain).map(|(backend, chain)| Reached {
+    let server = backend.zip(chain).map(|(backend, chain)| ConnectedServer {
         backend,
         chain: chain.clone(),
     });
-    let order = worker.judge_if_changed(state, position, newcomer, server.as_ref());
-    watch.reach(server, order);
+    let opened = OpenConnection {
+        listener: position,
+        peer,
+        server: server.as_ref(),
+        is_new: true,
+    };
+    let request = worker.evaluate_if_changed(state, &opened, certificates);
+    timer.server_connected(server, request);
 }
 
 /// What an established connection is watched for.
-fn watch(state: &State, position: usize, place: Place, peer: &VerifiedPeer) -> Watch {
+fn timer(
+    state: &State,
+    position: usize,
+    handle: ConnectionHandle,
+    peer: &VerifiedPeer,
+) -> ConnectionTimer {
     let listener = &state.doors[position].listener;
     let expires_at = expires_at(peer);
-    let lifetime = Lifetime {
+    let deadlines = Deadlines {
         aged_at: aged_at(&state.config, listener),
         age_grace: listener.times.max_connection_age_grace,
         expiring_at: expiring_at(&state.config, listener, expires_at),
         expires_at,
     };
-    let patience = Patience {
+    let timeouts = IdleTimeouts {
         idle_timeout: listener.times.idle_timeout,
         quiet_timeout: listener.times.quiet_timeout,
     };
-    Watch::new(place, patience, lifetime)
+    ConnectionTimer::new(handle, timeouts, deadlines)
 }
 
 /// The handshake, within its time. A client that is refused is told why, and the guard how the handshake came out: before
@@ -337,7 +365,7 @@ async fn shake_hands(
     (position, connection, address): (usize, u64, SocketAddr),
     socket: Socket,
     pending: Pending,
-) -> Option<(Accepted, Option<Share>)> {
+) -> Option<(Accepted, Option<UsagePermit>)> {
     let started = Instant::now();
     let timeout = door.listener.times.handshake_timeout;
     let slot = monoio::time::timeout(timeout, worker.handshake_slot(&door.handshakes)).await;
@@ -387,15 +415,15 @@ fn let_in(
     (position, connection, address): (usize, u64, SocketAddr),
     (accepted, pending): (Accepted, Pending),
     took: Duration,
-) -> Option<(Accepted, Option<Share>)> {
+) -> Option<(Accepted, Option<UsagePermit>)> {
     let Accepted {
         stream,
         peer,
         negotiated,
         ..
     } = &accepted;
-    match worker.records.admit(peer) {
-        Ok(share) => {
+    match worker.usage.admit(peer) {
+        Ok(usage_permit) => {
             pending.settle(stream.socket(), outcome(Reason::Authenticated, usize::MAX));
             let established = Event::Established {
                 connection,
@@ -405,7 +433,7 @@ fn let_in(
                 took,
             };
             worker.observer.emit(position, &established);
-            Some((accepted, share))
+            Some((accepted, usage_permit))
         }
         Err(over_limit) => {
             pending.settle(stream.socket(), outcome(Reason::OverLimit, usize::MAX));
@@ -521,8 +549,8 @@ async fn pass_on(
     server: &Stream,
     totals: &[Cell<u64>; 2],
 ) -> RelayOutcome {
-    let (watch, pace) = (&joined.watch, joined.pace.as_deref());
-    relay(&joined.client, server, watch, pace, |progress| {
+    let (timer, rate_limiter) = (&joined.timer, joined.rate_limiter.as_deref());
+    relay::serve(&joined.client, server, timer, rate_limiter, |progress| {
         let event = match progress {
             Progress::Moved(direction, bytes) => {
                 let slot = match direction {
@@ -534,7 +562,7 @@ async fn pass_on(
             }
             Progress::Slowed => {
                 let peer = &joined.peer;
-                worker.records.name_slowed(peer);
+                worker.usage.note_slowed(peer);
                 Event::Slowed {
                     address: joined.address,
                     peer,

@@ -1,12 +1,11 @@
 //! What the connections of one worker share: the state in force, their table, buffers, observer, usage and guard.
-//! In: a new state, a clock that was set. Out: orders to connections that may not stay. One per worker, on its thread.
+//! In: a new state, a clock that was set. Out: connections to connections that may not stay. One per worker, on its thread.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
-use gateway_core::close_reason::CloseReason;
 use gateway_core::descriptors::Descriptors;
 use gateway_core::failure::Failure;
 use gateway_guard::Gate;
@@ -14,12 +13,12 @@ use gateway_rt::{Across, BufferPool};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::evaluation::{judge, judge_newcomer};
+use super::evaluation::{evaluate_chain, evaluate_connection};
 use super::state::{Seed, State};
 use crate::admin::Scrape;
-use crate::connection::{Judged, Order, Orders, Reached, Records};
+use crate::connection::{CloseRequest, ConnectionTable, OpenConnection, UsageTable};
 use crate::telemetry::{Event, Observer};
-use crate::tls::{Observed, VerifiedPeer};
+use crate::tls::VerifiedPeer;
 
 /// Takes the connections of those who may read the metrics to the control thread, which has the page.
 pub(super) type Scrapes = tokio::sync::mpsc::Sender<Scrape>;
@@ -27,10 +26,10 @@ pub(super) type Scrapes = tokio::sync::mpsc::Sender<Scrape>;
 /// Everything the connections of one worker use.
 pub(super) struct WorkerContext {
     pub(super) state: RefCell<Rc<State>>,
-    pub(super) orders: Rc<Orders>,
+    pub(super) connections: Rc<ConnectionTable>,
     pub(super) buffers: Rc<BufferPool>,
     pub(super) observer: Observer,
-    pub(super) records: Arc<Records>,
+    pub(super) usage: Arc<UsageTable>,
     pub(super) gate: Gate,
     pub(super) across: Across,
     pub(super) descriptors: Descriptors,
@@ -53,33 +52,20 @@ impl WorkerContext {
         Rc::clone(&self.state.borrow())
     }
 
-    /// The order for a client that has just got in by `before`, or whose server has just been connected by it, if that has
-    /// been replaced in the meantime and they would not get in now. Its whole chain is verified anew: the new state may have
-    /// another key policy, too.
-    pub(super) fn judge_if_changed(
+    /// Re-evaluates a connection that was authenticated under `before`, or whose server was connected under it. Returns a close
+    /// request if a reload has happened since and the new state rejects it. `certificates` are what the client has sent.
+    pub(super) fn evaluate_if_changed(
         &self,
         before: &Rc<State>,
-        position: usize,
-        (peer, certificates): (&VerifiedPeer, &[CertificateDer<'static>]),
-        server: Option<&Reached>,
-    ) -> Option<Order> {
+        connection: &OpenConnection<'_>,
+        certificates: &[CertificateDer<'static>],
+    ) -> Option<CloseRequest> {
         let state = self.state();
         if Rc::ptr_eq(before, &state) {
             return None;
         }
-        let order = judge_newcomer(&state, position, peer, server);
-        order.or_else(|| {
-            let blocks = &state.doors[position].trust.blocks;
-            let by_now = Observed::new(&state.config, position, blocks);
-            let (failure, _) = by_now.would_refuse(certificates, SystemTime::now())?;
-            let at_once = Instant::now();
-            Some(Order {
-                reason: CloseReason::from_failure(failure),
-                from: at_once,
-                at_the_latest: at_once,
-                changed_at: Some(state.changed_at),
-            })
-        })
+        evaluate_connection(&state, connection)
+            .or_else(|| evaluate_chain(&state, connection.listener, certificates))
     }
 
     /// Tells of a client that has just got in, and that the observed configuration would have refused.
@@ -101,11 +87,12 @@ impl WorkerContext {
     /// Tells of the open connections that the observed configuration would close.
     fn foresee(&self, state: &State) {
         let now = SystemTime::now();
-        self.orders.for_each(|position, peer, _| {
-            let observed = state.doors[position].observed.as_ref();
-            let why = observed.and_then(|observed| observed.would_close(peer, now));
-            self.tell_foreseen(position, peer, why);
-        });
+        self.connections
+            .for_each(|OpenConnection { listener, peer, .. }| {
+                let observed = state.doors[listener].observed.as_ref();
+                let why = observed.and_then(|observed| observed.would_close(peer, now));
+                self.tell_foreseen(listener, peer, why);
+            });
     }
 
     fn tell_foreseen(&self, position: usize, peer: &VerifiedPeer, why: Option<(Failure, String)>) {
@@ -120,7 +107,7 @@ impl WorkerContext {
         }
     }
 
-    /// Swaps the state and orders everybody to end who would not get in any more. Returns how many.
+    /// Puts a new state in force, and asks every connection to close that it would not admit. Returns how many.
     pub(super) fn reload(&self, seed: Seed) -> usize {
         let observes_another = self.observer.reload(&seed.config);
         let state = Rc::new(self.state().next(seed, &self.buffers));
@@ -128,29 +115,20 @@ impl WorkerContext {
         if observes_another {
             self.foresee(&state);
         }
-        self.judge_all()
+        self.evaluate_all()
     }
 
-    /// Judges every client that has got in, and the server behind it, by what is trusted now and by the clock as it is. Returns
-    /// how many have to go.
-    pub(super) fn judge_all(&self) -> usize {
+    /// Evaluates every open connection under the state in force and by the clock as it is. Returns how many have to close.
+    pub(super) fn evaluate_all(&self) -> usize {
         let state = self.state();
-        let ordered = self.orders.judge(|place, peer, server| match place {
-            Judged {
-                position,
-                is_new: true,
-            } => judge_newcomer(&state, position, peer, server),
-            Judged {
-                position,
-                is_new: false,
-            } => judge(&state, position, peer, server),
-        });
-        if ordered > 0 {
+        let evaluate = |connection: OpenConnection<'_>| evaluate_connection(&state, &connection);
+        let closing = self.connections.evaluate_all(evaluate);
+        if closing > 0 {
             tracing::warn!(
-                connections = ordered,
+                connections = closing,
                 "closing connections of clients that would be refused now"
             );
         }
-        ordered
+        closing
     }
 }

@@ -1,6 +1,5 @@
-//! Whether a client that is in may stay, by what is trusted now.
-//! In: the state in force, a client, the server behind it. Out: the order to end its connection, or none. On the worker, when a
-//! state or the clock has changed.
+//! Whether an authenticated client may stay connected under the state in force.
+//! In: a state, an open connection. Out: a close request, or none. On the worker, when a state or the clock has changed.
 
 use std::time::{Instant, SystemTime};
 
@@ -8,42 +7,61 @@ use gateway_core::close_reason::CloseReason;
 use gateway_core::limits;
 use gateway_core::server_trust::ServerObjection;
 use rustls::crypto::SecureRandom;
+use rustls::pki_types::CertificateDer;
 
 use super::state::State;
-use crate::connection::{Order, Reached};
-use crate::tls::VerifiedPeer;
+use crate::connection::{CloseRequest, ConnectedServer, OpenConnection};
+use crate::tls::Observed;
 
-/// The order for an established client, by what is trusted in `state`. A revoked or blocked client goes at once; other closes are
-/// spread, so that a rotation does not make every agent connect anew in one second.
-pub(super) fn judge(
+/// Evaluates an open connection under `state`. Until its first byte is passed on, the rules for new clients hold.
+pub(super) fn evaluate_connection(
     state: &State,
-    position: usize,
-    peer: &VerifiedPeer,
-    server: Option<&Reached>,
-) -> Option<Order> {
-    let door = &state.doors[position];
+    connection: &OpenConnection<'_>,
+) -> Option<CloseRequest> {
+    match connection.is_new {
+        true => evaluate_new(state, connection),
+        false => evaluate_old(state, connection),
+    }
+}
+
+/// Evaluates a client by the whole chain that it has sent just now: another key policy may be in force.
+pub(super) fn evaluate_chain(
+    state: &State,
+    listener: usize,
+    chain: &[CertificateDer<'static>],
+) -> Option<CloseRequest> {
+    let blocks = &state.doors[listener].trust.blocks;
+    let by_now = Observed::new(&state.config, listener, blocks);
+    let (failure, _) = by_now.would_refuse(chain, SystemTime::now())?;
+    Some(at_once(state, CloseReason::from_failure(failure)))
+}
+
+/// Closes a revoked or blocked client at once. Spreads other closes, so that a rotation does not make every agent reconnect in the
+/// same second.
+fn evaluate_old(state: &State, connection: &OpenConnection<'_>) -> Option<CloseRequest> {
+    let trust = &state.doors[connection.listener].trust;
     let of_server = || {
-        let Reached { backend, chain } = server?;
+        let ConnectedServer { backend, chain } = connection.server?;
         match state.servers.get(*backend)?.judge(chain)? {
             ServerObjection::Revoked => Some(CloseReason::BackendRevoked),
             ServerObjection::Untrusted => Some(CloseReason::BackendUntrusted),
         }
     };
-    let of_client = peer.judge(&door.trust, SystemTime::now());
+    let of_client = connection.peer.judge(trust, SystemTime::now());
     let reason = of_client.or_else(of_server)?;
-    let now = Instant::now();
     if reason.is_immediate() {
-        return Some(Order {
-            reason,
-            from: now,
-            at_the_latest: now,
-            // A certificate ends by the clock, and not by a change of what is configured.
-            changed_at: (reason != CloseReason::Expired).then_some(state.changed_at),
+        let request = at_once(state, reason);
+        return Some(CloseRequest {
+            // A certificate expires by the clock, not by a change of the configuration.
+            changed_at: request
+                .changed_at
+                .filter(|_| reason != CloseReason::Expired),
+            ..request
         });
     }
     let share = share(state.config.provider.secure_random);
-    let from = now + state.config.close_spread.mul_f64(share);
-    Some(Order {
+    let from = Instant::now() + state.config.close_spread.mul_f64(share);
+    Some(CloseRequest {
         reason,
         from,
         at_the_latest: from + limits::CLOSE_GRACE,
@@ -51,32 +69,33 @@ pub(super) fn judge(
     })
 }
 
-/// The order for a client of which no byte has been passed on yet: it has to be admitted by what is trusted now. It has not
-/// begun anything, so there is nothing to spread.
-pub(super) fn judge_newcomer(
-    state: &State,
-    position: usize,
-    peer: &VerifiedPeer,
-    server: Option<&Reached>,
-) -> Option<Order> {
+/// Closes at once what `state` would not admit as a new connection. Nothing is spread: the client has not sent anything yet.
+fn evaluate_new(state: &State, connection: &OpenConnection<'_>) -> Option<CloseRequest> {
     let now = Instant::now();
-    let at_once = |order: Order| Order {
+    let not_spread = |request: CloseRequest| CloseRequest {
         from: now,
         at_the_latest: now,
-        ..order
+        ..request
     };
-    let refused = || {
-        let reason = peer.refused_by(&state.doors[position].trust, SystemTime::now())?;
-        Some(Order {
-            reason,
-            from: now,
-            at_the_latest: now,
-            changed_at: Some(state.changed_at),
-        })
+    let not_admitted = || {
+        let trust = &state.doors[connection.listener].trust;
+        let reason = connection.peer.refused_by(trust, SystemTime::now())?;
+        Some(at_once(state, reason))
     };
-    judge(state, position, peer, server)
-        .map(at_once)
-        .or_else(refused)
+    evaluate_old(state, connection)
+        .map(not_spread)
+        .or_else(not_admitted)
+}
+
+/// A request to close now, because of `state`.
+fn at_once(state: &State, reason: CloseReason) -> CloseRequest {
+    let now = Instant::now();
+    CloseRequest {
+        reason,
+        from: now,
+        at_the_latest: now,
+        changed_at: Some(state.changed_at),
+    }
 }
 
 /// A random number from 0 to 1; without randomness it is 0.

@@ -30,7 +30,7 @@ use super::{control_thread, descriptors, fixed, guard_start};
 use crate::admin::{AdminPlace, AdminSocket};
 use crate::backend::Resolver;
 use crate::config::{Config, ListFiles, Unread};
-use crate::connection::Records;
+use crate::connection::UsageTable;
 use crate::telemetry::{self, Audit, BlocksInForce, Health, Metrics, WorkerCounters};
 
 /// A gateway that takes connections.
@@ -97,7 +97,7 @@ impl Gateway {
         let counters = counters_for(sockets.len(), &config);
         let (mut mailboxes, mut workers) = (Vec::new(), Vec::new());
         let fatal = Fatal::default();
-        let records = Arc::new(Records::default());
+        let usage = Arc::new(UsageTable::default());
         let (scrapes, scraped) = mpsc::channel(limits::ADMIN_TLS_CONNECTIONS_MAX);
         for (number, sockets) in sockets.into_iter().enumerate() {
             let start = worker::Start {
@@ -105,7 +105,7 @@ impl Gateway {
                 seed: seed.clone(),
                 sockets,
                 counters: Arc::clone(&counters[number]),
-                records: Arc::clone(&records),
+                usage: Arc::clone(&usage),
                 audit: audit.clone(),
                 gate: guard.gate(),
                 scrapes: scrapes.clone(),
@@ -120,7 +120,7 @@ impl Gateway {
             counters,
             Arc::clone(&guard),
             audit.clone(),
-            records,
+            usage,
             budget.descriptors.clone(),
         );
         let health = Arc::new(Health::default());

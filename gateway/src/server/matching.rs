@@ -10,17 +10,18 @@ use gateway_core::block::{Block, BlockList};
 use gateway_core::certificate::{Certificate, Chain, Fingerprint};
 
 use super::state::{Door, State};
-use crate::connection::{Orders, Reached};
+use crate::connection::{ConnectedServer, ConnectionTable, OpenConnection};
 use crate::telemetry::{AuthorityUse, Clients};
 use crate::tls;
 
 /// Counts the clients by rule and by what is left of their certificates, and chains that end with their CA.
-pub(super) fn count(connections: &Orders, now: SystemTime) -> Clients {
+pub(super) fn count(connections: &ConnectionTable, now: SystemTime) -> Clients {
     let mut clients = Clients::default();
-    connections.for_each(|position, peer, server| {
-        clients.count(position, peer.rule(), peer.lifetime(), now);
-        clients.count_chain(AuthorityUse::Clients(position), peer.chain());
-        if let Some(Reached { backend, chain }) = server {
+    connections.for_each(|connection| {
+        let OpenConnection { listener, peer, .. } = connection;
+        clients.count(listener, peer.rule(), peer.lifetime(), now);
+        clients.count_chain(AuthorityUse::Clients(listener), peer.chain());
+        if let Some(ConnectedServer { backend, chain }) = connection.server {
             clients.count_chain(AuthorityUse::Servers(*backend), chain);
         }
     });
@@ -58,10 +59,10 @@ pub struct Matching {
 
 impl Matching {
     /// Those of one worker.
-    pub(super) fn on(state: &State, connections: &Orders, wanted: &Wanted) -> Self {
+    pub(super) fn on(state: &State, connections: &ConnectionTable, wanted: &Wanted) -> Self {
         let mut matching = Matching::default();
-        connections.for_each(|position, peer, _| {
-            let trust = &state.doors[position].trust;
+        connections.for_each(|OpenConnection { listener, peer, .. }| {
+            let trust = &state.doors[listener].trust;
             let (certificate, chain) = (peer.certificate(), peer.chain());
             if wanted
                 .list

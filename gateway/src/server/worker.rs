@@ -30,7 +30,7 @@ use super::message::Message;
 use super::pinning;
 use super::silent::SilentConnections;
 use super::state::{Seed, State, silent_max};
-use crate::connection::{Order, Records};
+use crate::connection::{CloseRequest, UsageTable};
 use crate::telemetry::{Audit, Event, Observer, WorkerCounters};
 
 /// What a worker is started with.
@@ -39,7 +39,7 @@ pub(super) struct Start {
     pub(super) seed: Seed,
     pub(super) sockets: Vec<TcpListener>,
     pub(super) counters: Arc<WorkerCounters>,
-    pub(super) records: Arc<Records>,
+    pub(super) usage: Arc<UsageTable>,
     pub(super) audit: Audit,
     pub(super) gate: Gate,
     pub(super) scrapes: Scrapes,
@@ -118,7 +118,7 @@ async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> 
             true
         }
         Message::ClockSet => {
-            worker.judge_all();
+            worker.evaluate_all();
             true
         }
         Message::GoOn(number) => {
@@ -126,13 +126,13 @@ async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> 
             true
         }
         Message::CountClients => {
-            let clients = super::matching::count(&worker.orders, SystemTime::now());
+            let clients = super::matching::count(&worker.connections, SystemTime::now());
             worker.observer.publish(clients);
             true
         }
         Message::WhoMatches { wanted, answer } => {
             // Who asked may have lost patience.
-            let _ = answer.send(Matching::on(&worker.state(), &worker.orders, &wanted));
+            let _ = answer.send(Matching::on(&worker.state(), &worker.connections, &wanted));
             true
         }
         Message::Drain { deadline, cut } => {
@@ -172,8 +172,8 @@ async fn drain(
 ) -> usize {
     let now = Instant::now();
     let left = deadline.saturating_duration_since(now);
-    let spread = drain_spread(worker.orders.open(), limits::DRAIN_STEP, left);
-    let drained = Order {
+    let spread = drain_spread(worker.connections.open(), limits::DRAIN_STEP, left);
+    let drained = CloseRequest {
         reason: CloseReason::Drained,
         from: now,
         at_the_latest: deadline,
@@ -181,21 +181,21 @@ async fn drain(
     };
     let random = worker.state().config.provider.secure_random;
     worker
-        .orders
-        .give_to_all(drained, || spread.mul_f64(share(random)));
+        .connections
+        .close_all(drained, || spread.mul_f64(share(random)));
     let patience = left.saturating_sub(limits::DRAIN_COUNT_MARGIN);
     let emptied = async {
         for door in doors {
             door.await;
         }
-        worker.orders.until_empty().await;
+        worker.connections.until_empty().await;
     };
     if monoio::time::timeout(patience, emptied).await.is_ok() {
         return 0;
     }
-    let cut = worker.orders.open();
+    let cut = worker.connections.open();
     let recording = limits::DRAIN_COUNT_MARGIN + limits::DRAIN_RECORD_TIMEOUT;
-    let _ = monoio::time::timeout(recording, worker.orders.until_empty()).await;
+    let _ = monoio::time::timeout(recording, worker.connections.until_empty()).await;
     cut
 }
 
@@ -208,7 +208,7 @@ fn open(
         seed,
         sockets,
         counters,
-        records,
+        usage,
         audit,
         gate,
         scrapes,
@@ -231,13 +231,13 @@ fn open(
     let buffers = Rc::new(BufferPool::default());
     let state = Rc::new(State::new(seed, opened, &buffers));
     let observer = Observer::new(number, config, counters, audit);
-    let orders = Rc::default();
+    let connections = Rc::default();
     let worker = WorkerContext {
         state: RefCell::new(state),
-        orders,
+        connections,
         buffers,
         observer,
-        records,
+        usage,
         gate,
         across,
         descriptors,
@@ -325,7 +325,7 @@ async fn admit(
     let socket = within_budget(worker, socket).await;
     let worker = Rc::clone(worker);
     let silent = worker.state().doors[position].silent.enter(Instant::now());
-    let place = worker.orders.register();
+    let place = worker.connections.register();
     let connection = place.number();
     worker.observer.emit(position, &Event::Accepted);
     let arrival = Box::new(Arrival {

@@ -1,5 +1,5 @@
 //! The identities' part of the metrics page: who is slowed down to its rate.
-//! In: the records of identities with limits. Out: samples. On the control thread.
+//! In: the usage of identities with limits. Out: samples. On the control thread.
 
 use gateway_core::authority::TrustDomain;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -17,7 +17,7 @@ impl Metrics {
             Some(&Unit::Seconds),
             MetricType::Counter,
         )?;
-        for (identity, slowed_for) in self.0.records.slowed() {
+        for (identity, slowed_for) in self.0.usage.slowed() {
             let trust_domain = identity.trust_domain.as_ref();
             let labels = [
                 ("identity", identity.name.as_str()),

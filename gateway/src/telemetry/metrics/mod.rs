@@ -33,7 +33,7 @@ use gateway_guard::GuardHandle;
 use super::audit::Audit;
 use super::counters::{ListenerCounters, WorkerCounters};
 use crate::config::{Config, Listener};
-use crate::connection::Records;
+use crate::connection::UsageTable;
 
 /// Whether the gateway takes new connections.
 #[derive(Debug, Default)]
@@ -67,7 +67,7 @@ struct Sources {
     audit: Audit,
     /// In seconds since 1970.
     started_at: f64,
-    records: Arc<Records>,
+    usage: Arc<UsageTable>,
     descriptors: Descriptors,
 }
 
@@ -87,7 +87,7 @@ impl Metrics {
         workers: Vec<Arc<WorkerCounters>>,
         guard: Arc<GuardHandle>,
         audit: Audit,
-        records: Arc<Records>,
+        usage: Arc<UsageTable>,
         descriptors: Descriptors,
     ) -> Self {
         Metrics(Arc::new(Sources {
@@ -101,7 +101,7 @@ impl Metrics {
             started_at: SystemTime::now()
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .map_or(0.0, |since| since.as_secs_f64()),
-            records,
+            usage,
             descriptors,
         }))
     }

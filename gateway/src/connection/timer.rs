@@ -1,5 +1,5 @@
-//! Watches one connection: how long nothing has moved, how old it is, and whether it has been ordered to end.
-//! In: notes of writes, orders from the worker. Out: the reason to end it. On the connection's worker.
+//! Times one connection: how long nothing has moved, how old it is, and whether it is asked to close.
+//! In: notes of reads and writes, close requests from the worker. Out: the reason to close. On the connection's worker.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -10,91 +10,90 @@ use gateway_core::graceful_close::{LastTransfer, QuietTimeouts, Sender};
 use gateway_core::limits;
 
 use super::Direction;
-use super::table::{Order, Place, Reached};
+use super::table::{CloseRequest, ConnectedServer, ConnectionHandle};
 
-/// What one connection is watched for.
+/// Decides when one connection has to close.
 #[derive(Debug)]
-pub struct Watch {
-    place: Place,
-    patience: Patience,
-    lifetime: Lifetime,
+pub struct ConnectionTimer {
+    handle: ConnectionHandle,
+    timeouts: IdleTimeouts,
+    deadlines: Deadlines,
     last_transfer: Cell<LastTransfer>,
     has_begun: Cell<bool>,
     writes: Cell<u32>,
     is_paused: Cell<bool>,
-    /// The directions that have come to their end.
+    /// The directions that have ended.
     has_received_all: Cell<bool>,
     has_sent_all: Cell<bool>,
-    /// It is to be looked whether the peers are there: something was sent, and it has not been seen to arrive, or a side is not
-    /// read from.
+    /// The next look at the peers is set: sent bytes have not been seen to arrive, or a side is not read from.
     is_looked_at: Cell<bool>,
     changed_at: Cell<Option<Instant>>,
 }
 
 /// How long nothing may move.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// Until the connection ends for that alone.
+pub struct IdleTimeouts {
+    /// Until the connection closes for that alone.
     pub idle_timeout: Duration,
-    /// Until one that has to end is quiet, whatever moved last.
+    /// Until a connection that has to close is quiet, whatever moved last.
     pub quiet_timeout: Duration,
 }
 
-/// When a connection ends, whatever happens on it.
+/// When a connection closes, whatever happens on it.
 #[derive(Debug, Clone, Copy)]
-pub struct Lifetime {
-    /// It is old, and ends at the next quiet moment or shortly after.
+pub struct Deadlines {
+    /// It is old: from now on it closes at a quiet moment.
     pub aged_at: Option<Instant>,
-    /// How much later it ends without one.
+    /// How much later it closes without one.
     pub age_grace: Duration,
-    /// Its client's certificate is about to end: from now on it ends at a quiet moment.
+    /// Its client's certificate is about to expire: from now on it closes at a quiet moment.
     pub expiring_at: Option<Instant>,
-    /// Its client has proven something until now.
+    /// Its client's certificate expires.
     pub expires_at: Instant,
 }
 
-/// A write that is under way. One that is dropped was broken off: from then on the connection counts as writing until its end,
-/// so that nobody takes what was sent for all there is.
+/// A write that is under way. Dropping the guard without `done` breaks the write off: the connection then counts as writing until
+/// its end, so that a peer cannot take what was sent for everything.
 #[derive(Debug)]
 #[must_use]
-pub struct Writing<'a>(&'a Watch, Direction);
+pub struct WriteGuard<'a>(&'a ConnectionTimer, Direction);
 
-impl Writing<'_> {
-    /// Notes that some of the bytes have been sent.
+impl WriteGuard<'_> {
+    /// Notes that some of the bytes were sent.
     pub fn progress(&self) {
-        self.0.moved(self.1);
+        self.0.note_transfer(self.1);
     }
 
-    /// Notes that all have been.
+    /// Notes that all of them were.
     pub fn done(self) {
         self.0.writes.set(self.0.writes.get() - 1);
         self.progress();
     }
 }
 
-/// A pause in which the client's bytes are left waiting; ends when dropped.
+/// A pause in which the client's bytes wait unread. Dropping the guard ends it.
 #[derive(Debug)]
-pub struct Pausing<'a>(&'a Watch);
+pub struct PauseGuard<'a>(&'a ConnectionTimer);
 
-impl Drop for Pausing<'_> {
+impl Drop for PauseGuard<'_> {
     fn drop(&mut self) {
         self.0.is_paused.set(false);
-        self.0.moved(Direction::Received);
+        self.0.note_transfer(Direction::Received);
     }
 }
 
-impl Watch {
-    /// Watches a connection that has just been established.
-    pub fn new(place: Place, patience: Patience, lifetime: Lifetime) -> Self {
+impl ConnectionTimer {
+    /// Times a connection from now on.
+    pub fn new(handle: ConnectionHandle, timeouts: IdleTimeouts, deadlines: Deadlines) -> Self {
         // The client is about to send something.
         let last_transfer = LastTransfer {
             at: Instant::now(),
             sender: Sender::Client,
         };
-        Watch {
-            place,
-            patience,
-            lifetime,
+        ConnectionTimer {
+            handle,
+            timeouts,
+            deadlines,
             last_transfer: Cell::new(last_transfer),
             has_begun: Cell::new(false),
             writes: Cell::new(0),
@@ -106,44 +105,44 @@ impl Watch {
         }
     }
 
-    /// Says which server is behind the client, if it is known, and gives the order for both, if there is one already.
-    pub fn reach(&self, server: Option<Reached>, order: Option<Order>) {
+    /// Takes the server behind the client, if it is known, and a close request for either, if there is one already.
+    pub fn server_connected(&self, server: Option<ConnectedServer>, request: Option<CloseRequest>) {
         server
             .into_iter()
-            .for_each(|server| self.place.reach(server));
-        if let Some(order) = order {
-            self.place.give(order);
+            .for_each(|server| self.handle.set_server(server));
+        if let Some(request) = request {
+            self.handle.request_close(request);
         }
     }
 
     /// Notes that bytes arrived and are being written.
-    pub fn writing(&self, direction: Direction) -> Writing<'_> {
+    pub fn begin_write(&self, direction: Direction) -> WriteGuard<'_> {
         if !self.has_begun.replace(true) {
-            self.place.begin();
+            self.handle.begin();
         }
         self.writes.set(self.writes.get() + 1);
-        self.moved(direction);
-        Writing(self, direction)
+        self.note_transfer(direction);
+        WriteGuard(self, direction)
     }
 
-    /// Notes that bytes came of which none can be passed on yet: the rest of a record is to follow. A server may send other
-    /// things than answers, such as tickets: they are not taken for the beginning of one.
-    pub fn stirred(&self, direction: Direction) {
+    /// Notes bytes that are not a whole record of data yet. A server also sends other records than answers, such as tickets: they do
+    /// not count as the start of an answer.
+    pub fn note_partial(&self, direction: Direction) {
         if direction == Direction::Received || self.last_transfer.get().sender == Sender::Backend {
-            self.moved(direction);
+            self.note_transfer(direction);
         }
     }
 
-    /// Notes that nothing more comes in this direction. Its source is not read any more, so its going has to be looked for.
-    pub fn ended(&self, direction: Direction) {
+    /// Notes the end of a direction. Its source is not read any more, so only a look tells when the source is gone.
+    pub fn note_end(&self, direction: Direction) {
         match direction {
             Direction::Received => self.has_received_all.set(true),
             Direction::Sent => self.has_sent_all.set(true),
         }
-        self.look_later();
+        self.schedule_look();
     }
 
-    /// Whether a direction has come to its end.
+    /// Whether a direction has ended.
     pub fn has_ended(&self, direction: Direction) -> bool {
         match direction {
             Direction::Received => self.has_received_all.get(),
@@ -151,15 +150,15 @@ impl Watch {
         }
     }
 
-    fn look_later(&self) {
+    fn schedule_look(&self) {
         if !self.is_looked_at.replace(true) {
             let look_at = Instant::now() + limits::DELIVERY_LOOK_INTERVAL;
-            self.place.look_at(Some(look_at));
+            self.handle.look_at(Some(look_at));
         }
     }
 
-    fn moved(&self, direction: Direction) {
-        self.look_later();
+    fn note_transfer(&self, direction: Direction) {
+        self.schedule_look();
         self.last_transfer.set(LastTransfer {
             at: Instant::now(),
             sender: match direction {
@@ -169,11 +168,11 @@ impl Watch {
         });
     }
 
-    /// Notes that bytes wait and are not read yet, because the client has sent too many. It is neither idle nor quiet then:
-    /// what waits may be the rest of a request.
-    pub fn pausing(&self) -> Pausing<'_> {
+    /// Leaves the client's bytes unread, because it has sent too many. The connection is neither idle nor quiet meanwhile: the
+    /// bytes may be the rest of a request.
+    pub fn pause(&self) -> PauseGuard<'_> {
         self.is_paused.set(true);
-        Pausing(self)
+        PauseGuard(self)
     }
 
     /// The bytes that were last under way.
@@ -190,7 +189,7 @@ impl Watch {
     fn quiet_at(&self, now: Instant) -> Instant {
         self.last_transfer(now).quiet_at(QuietTimeouts {
             after_answer: limits::ANSWER_PAUSE,
-            after_request: self.patience.quiet_timeout,
+            after_request: self.timeouts.quiet_timeout,
         })
     }
 
@@ -199,23 +198,23 @@ impl Watch {
         self.writes.get() > 0
     }
 
-    /// When the change came about for which the connection has to end, if it is for one.
+    /// When the change happened that the connection closes for, if there is one.
     pub fn changed_at(&self) -> Option<Instant> {
         self.changed_at.get()
     }
 
-    /// Looks, if it is time, whether what was sent has arrived; the end of the connection if a peer is gone. While a write is
-    /// under way or a direction has ended, a side is not read from, and nothing else would tell that it is gone.
+    /// Looks, if it is time, whether sent bytes have arrived. Returns the reason to close if a peer is gone. While a write is under
+    /// way or a direction has ended, a side is not read from, and only this look tells that it is gone.
     fn look(
         &self,
         now: Instant,
-        standing: impl Fn() -> (DeliveryState, CloseReason),
+        delivery_state: impl Fn() -> (DeliveryState, CloseReason),
     ) -> Option<CloseReason> {
-        if !self.place.is_look_due(now) {
+        if !self.handle.is_look_due(now) {
             return None;
         }
-        let (standing, end) = standing();
-        let look_at = match standing {
+        let (delivery_state, end) = delivery_state();
+        let look_at = match delivery_state {
             DeliveryState::Gone => return Some(end),
             DeliveryState::Waiting => Some(now + limits::DELIVERY_LOOK_INTERVAL),
             DeliveryState::Delivered => {
@@ -224,33 +223,33 @@ impl Watch {
             }
         };
         self.is_looked_at.set(look_at.is_some());
-        self.place.look_at(look_at);
+        self.handle.look_at(look_at);
         None
     }
 
-    /// Waits until the connection has to end. `standing` says how the worse of its two peers stands, and what the end would be
-    /// if that one were gone.
+    /// Waits until the connection has to close. `delivery_state` returns the worse state of its two peers, and the reason to close
+    /// if that peer is gone.
     pub async fn until_end(
         &self,
-        standing: impl Fn() -> (DeliveryState, CloseReason),
+        delivery_state: impl Fn() -> (DeliveryState, CloseReason),
     ) -> CloseReason {
-        let mut order: Option<Order> = None;
+        let mut request: Option<CloseRequest> = None;
         loop {
             let now = Instant::now();
-            if let Some(end) = self.look(now, &standing) {
+            if let Some(end) = self.look(now, &delivery_state) {
                 return end;
             }
-            if now >= self.lifetime.expires_at {
+            if now >= self.deadlines.expires_at {
                 return CloseReason::Expired;
             }
-            let wake_at = match self.closing(order, now) {
+            let wake_at = match self.pending_close(request, now) {
                 Some((reason, at_the_latest)) => {
                     let quiet_at = self.quiet_at(now);
                     let is_quiet = now >= quiet_at && !self.is_writing();
                     if is_quiet || now >= at_the_latest {
-                        let obeyed = order.filter(|order| order.reason == reason);
+                        let obeyed = request.filter(|request| request.reason == reason);
                         self.changed_at
-                            .set(obeyed.and_then(|order| order.changed_at));
+                            .set(obeyed.and_then(|request| request.changed_at));
                         return reason;
                     }
                     // A write that is stuck leaves no quiet moment: look again after another period.
@@ -262,43 +261,47 @@ impl Watch {
                     look_at.min(at_the_latest)
                 }
                 None => {
-                    let idle_at = self.last_transfer(now).at + self.patience.idle_timeout;
+                    let idle_at = self.last_transfer(now).at + self.timeouts.idle_timeout;
                     if now >= idle_at {
                         return CloseReason::Idle;
                     }
-                    let ordered_at = order.map_or(idle_at, |order| order.from);
-                    let Lifetime {
+                    let requested_at = request.map_or(idle_at, |request| request.from);
+                    let Deadlines {
                         aged_at,
                         expiring_at,
                         ..
-                    } = self.lifetime;
-                    let times = [Some(ordered_at), aged_at, expiring_at];
+                    } = self.deadlines;
+                    let times = [Some(requested_at), aged_at, expiring_at];
                     times.into_iter().flatten().fold(idle_at, Instant::min)
                 }
             };
-            let wake_at = wake_at.min(self.lifetime.expires_at);
-            // Another order may come at any time, and be more urgent.
-            if let Some(given) = self.place.ordered(&order, wake_at).await {
-                order = given;
+            let wake_at = wake_at.min(self.deadlines.expires_at);
+            // Another request may come at any time, and be more urgent.
+            if let Some(newest) = self.handle.close_requested(&request, wake_at).await {
+                request = newest;
             }
         }
     }
 
-    /// Why the connection looks for a quiet moment to end, and when it ends without one.
-    fn closing(&self, order: Option<Order>, now: Instant) -> Option<(CloseReason, Instant)> {
-        let ordered = order.filter(|order| now >= order.from);
-        let ordered = ordered.map(|order| (order.reason, order.at_the_latest));
-        let Lifetime {
+    /// Why the connection looks for a quiet moment to close, and when it closes without one.
+    fn pending_close(
+        &self,
+        request: Option<CloseRequest>,
+        now: Instant,
+    ) -> Option<(CloseReason, Instant)> {
+        let requested = request.filter(|request| now >= request.from);
+        let requested = requested.map(|request| (request.reason, request.at_the_latest));
+        let Deadlines {
             aged_at,
             age_grace,
             expiring_at,
             expires_at,
-        } = self.lifetime;
+        } = self.deadlines;
         let aged = aged_at.filter(|aged_at| now >= *aged_at);
         let aged = aged.map(|aged_at| (CloseReason::Age, aged_at + age_grace));
         let expiring = expiring_at.filter(|expiring_at| now >= *expiring_at);
         let expiring = expiring.map(|_| (CloseReason::Expiring, expires_at));
-        ordered
+        requested
             .into_iter()
             .chain(aged)
             .chain(expiring)
@@ -309,12 +312,12 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::Orders;
+    use crate::connection::ConnectionTable;
     use gateway_rt::block_on;
     use std::rc::Rc;
 
     const LONG: Duration = Duration::from_secs(3600);
-    const PATIENT: Patience = Patience {
+    const TIMEOUTS: IdleTimeouts = IdleTimeouts {
         idle_timeout: LONG,
         quiet_timeout: Duration::from_millis(400),
     };
@@ -325,8 +328,8 @@ mod tests {
         (DeliveryState::Delivered, CloseReason::Internal)
     }
 
-    fn long() -> Lifetime {
-        Lifetime {
+    fn long() -> Deadlines {
+        Deadlines {
             aged_at: None,
             age_grace: LONG,
             expiring_at: None,
@@ -334,9 +337,9 @@ mod tests {
         }
     }
 
-    fn order(reason: CloseReason, wait: Duration) -> Order {
+    fn request(reason: CloseReason, wait: Duration) -> CloseRequest {
         let now = Instant::now();
-        Order {
+        CloseRequest {
             reason,
             from: now,
             at_the_latest: now + wait,
@@ -344,26 +347,26 @@ mod tests {
         }
     }
 
-    /// Runs a watch whose connection never has a quiet moment, and gives it `orders` while it runs.
-    fn end_of_a_busy_connection(aged: bool, orders: &[Order]) -> CloseReason {
+    /// Runs a timer whose connection never has a quiet moment, and gives it `requests` while it runs.
+    fn end_of_a_busy_connection(aged: bool, requests: &[CloseRequest]) -> CloseReason {
         let ended = block_on(|_| async {
-            let all = Rc::new(Orders::default());
+            let all = Rc::new(ConnectionTable::default());
             let now = Instant::now();
-            let lifetime = Lifetime {
+            let deadlines = Deadlines {
                 aged_at: aged.then_some(now),
                 ..long()
             };
-            let watch = Rc::new(Watch::new(all.register(), PATIENT, lifetime));
-            let busy = watch.writing(Direction::Received);
-            let giving = Rc::clone(&watch);
-            let orders = orders.to_vec();
+            let timer = Rc::new(ConnectionTimer::new(all.register(), TIMEOUTS, deadlines));
+            let busy = timer.begin_write(Direction::Received);
+            let asked = Rc::clone(&timer);
+            let requests = requests.to_vec();
             monoio::spawn(async move {
-                for order in orders {
+                for request in requests {
                     monoio::time::sleep(Duration::from_millis(30)).await;
-                    giving.place.give(order);
+                    asked.handle.request_close(request);
                 }
             });
-            let ended = monoio::time::timeout(PATIENCE, watch.until_end(delivered)).await;
+            let ended = monoio::time::timeout(PATIENCE, timer.until_end(delivered)).await;
             drop(busy);
             ended
         });
@@ -371,13 +374,13 @@ mod tests {
     }
 
     #[test]
-    fn an_urgent_order_is_heard_while_a_quiet_moment_is_waited_for() {
-        let urgent = order(CloseReason::Revoked, Duration::ZERO);
+    fn an_urgent_request_is_heard_while_a_quiet_moment_is_waited_for() {
+        let urgent = request(CloseReason::Revoked, Duration::ZERO);
         assert_eq!(
             end_of_a_busy_connection(true, &[urgent]),
             CloseReason::Revoked
         );
-        let patient = order(CloseReason::Untrusted, LONG);
+        let patient = request(CloseReason::Untrusted, LONG);
         assert_eq!(
             end_of_a_busy_connection(false, &[patient, urgent]),
             CloseReason::Revoked
@@ -389,13 +392,13 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_connection_ends_with_the_first_order_even_one_given_before_it_was_watched() {
+    fn a_quiet_connection_ends_with_the_first_request_even_one_made_before_it_was_timed() {
         let ended = block_on(|_| async {
-            let all = Rc::new(Orders::default());
-            let place = all.register();
-            place.give(order(CloseReason::NotAuthorized, LONG));
-            let watch = Watch::new(place, PATIENT, long());
-            monoio::time::timeout(PATIENCE, watch.until_end(delivered)).await
+            let all = Rc::new(ConnectionTable::default());
+            let handle = all.register();
+            handle.request_close(request(CloseReason::NotAuthorized, LONG));
+            let timer = ConnectionTimer::new(handle, TIMEOUTS, long());
+            monoio::time::timeout(PATIENCE, timer.until_end(delivered)).await
         });
         assert_eq!(ended.unwrap(), Ok(CloseReason::NotAuthorized));
     }
@@ -404,15 +407,15 @@ mod tests {
     fn a_certificate_that_ends_ends_the_connection_however_busy() {
         let ended = block_on(|_| async {
             let now = Instant::now();
-            let place = Rc::new(Orders::default()).register();
-            let soon = Lifetime {
+            let handle = Rc::new(ConnectionTable::default()).register();
+            let soon = Deadlines {
                 expiring_at: Some(now),
                 expires_at: now + Duration::from_millis(50),
                 ..long()
             };
-            let watch = Watch::new(place, PATIENT, soon);
-            let _busy = watch.writing(Direction::Received);
-            monoio::time::timeout(PATIENCE, watch.until_end(delivered)).await
+            let timer = ConnectionTimer::new(handle, TIMEOUTS, soon);
+            let _busy = timer.begin_write(Direction::Received);
+            monoio::time::timeout(PATIENCE, timer.until_end(delivered)).await
         });
         assert_eq!(ended.unwrap(), Ok(CloseReason::Expired));
     }
@@ -421,20 +424,22 @@ mod tests {
     fn a_paused_connection_is_neither_idle_nor_quiet_and_still_ends_when_it_has_to() {
         let ended = block_on(|_| async {
             let short = Duration::from_millis(20);
-            let impatient = Patience {
+            let impatient = IdleTimeouts {
                 idle_timeout: short,
                 quiet_timeout: short,
             };
-            let place = Rc::new(Orders::default()).register();
-            let watch = Watch::new(place, impatient, long());
-            let pausing = watch.pausing();
-            let paused = monoio::time::timeout(10 * short, watch.until_end(delivered)).await;
-            watch.place.give(order(CloseReason::Untrusted, 10 * short));
-            let ordered_at = Instant::now();
-            let ordered = watch.until_end(delivered).await;
-            let waited = ordered_at.elapsed() >= 9 * short;
+            let handle = Rc::new(ConnectionTable::default()).register();
+            let timer = ConnectionTimer::new(handle, impatient, long());
+            let pausing = timer.pause();
+            let paused = monoio::time::timeout(10 * short, timer.until_end(delivered)).await;
+            timer
+                .handle
+                .request_close(request(CloseReason::Untrusted, 10 * short));
+            let requested_at = Instant::now();
+            let requested = timer.until_end(delivered).await;
+            let waited = requested_at.elapsed() >= 9 * short;
             drop(pausing);
-            (paused.is_err(), ordered, waited)
+            (paused.is_err(), requested, waited)
         });
         assert_eq!(ended.unwrap(), (true, CloseReason::Untrusted, true));
     }
@@ -442,33 +447,35 @@ mod tests {
     #[test]
     fn a_certificate_that_is_about_to_end_ends_a_connection_that_is_quiet() {
         let ended = block_on(|_| async {
-            let place = Rc::new(Orders::default()).register();
-            let expiring = Lifetime {
+            let handle = Rc::new(ConnectionTable::default()).register();
+            let expiring = Deadlines {
                 expiring_at: Some(Instant::now() + Duration::from_millis(50)),
                 ..long()
             };
-            let watch = Watch::new(place, PATIENT, expiring);
-            monoio::time::timeout(PATIENCE, watch.until_end(delivered)).await
+            let timer = ConnectionTimer::new(handle, TIMEOUTS, expiring);
+            monoio::time::timeout(PATIENCE, timer.until_end(delivered)).await
         });
         assert_eq!(ended.unwrap(), Ok(CloseReason::Expiring));
     }
 
-    /// Whether a connection that is ordered to end goes before `patience` is over, after a move in this direction.
+    /// Whether a connection that is asked to close does so within `patience`, after a transfer in this direction.
     fn goes_within(patience: Duration, direction: Direction) -> bool {
         let ended = block_on(|_| async {
-            let place = Rc::new(Orders::default()).register();
+            let handle = Rc::new(ConnectionTable::default()).register();
             let quiet_timeout = LONG;
-            let watch = Watch::new(
-                place,
-                Patience {
+            let timer = ConnectionTimer::new(
+                handle,
+                IdleTimeouts {
                     quiet_timeout,
-                    ..PATIENT
+                    ..TIMEOUTS
                 },
                 long(),
             );
-            watch.writing(direction).done();
-            watch.place.give(order(CloseReason::Drained, LONG));
-            monoio::time::timeout(patience, watch.until_end(delivered)).await
+            timer.begin_write(direction).done();
+            timer
+                .handle
+                .request_close(request(CloseReason::Drained, LONG));
+            monoio::time::timeout(patience, timer.until_end(delivered)).await
         });
         ended.unwrap() == Ok(CloseReason::Drained)
     }
@@ -480,38 +487,40 @@ mod tests {
     }
 
     /// Whether a connection is looked at again whose peers have taken everything, when `prepare` has been done to it.
-    fn is_looked_at_again(prepare: impl FnOnce(&Watch)) -> bool {
+    fn is_looked_at_again(prepare: impl FnOnce(&ConnectionTimer)) -> bool {
         let looked = block_on(|_| async {
-            let place = Rc::new(Orders::default()).register();
-            let watch = Watch::new(place, PATIENT, long());
-            prepare(&watch);
+            let handle = Rc::new(ConnectionTable::default()).register();
+            let timer = ConnectionTimer::new(handle, TIMEOUTS, long());
+            prepare(&timer);
             let now = Instant::now();
-            watch.place.look_at(Some(now));
-            let end = watch.look(now, delivered);
+            timer.handle.look_at(Some(now));
+            let end = timer.look(now, delivered);
             let later = now + 2 * limits::DELIVERY_LOOK_INTERVAL;
-            end.is_none() && watch.place.is_look_due(later)
+            end.is_none() && timer.handle.is_look_due(later)
         });
         looked.unwrap()
     }
 
     #[test]
     fn a_side_that_nobody_reads_from_is_looked_at_for_as_long_as_that_lasts() {
-        assert!(!is_looked_at_again(|watch| watch
-            .writing(Direction::Received)
+        assert!(!is_looked_at_again(|timer| timer
+            .begin_write(Direction::Received)
             .done()));
         // A write that is dropped has not come to its end.
-        assert!(is_looked_at_again(|watch| drop(
-            watch.writing(Direction::Received)
+        assert!(is_looked_at_again(|timer| drop(
+            timer.begin_write(Direction::Received)
         )));
-        assert!(is_looked_at_again(|watch| watch.ended(Direction::Received)));
-        assert!(is_looked_at_again(|watch| watch.ended(Direction::Sent)));
+        assert!(is_looked_at_again(
+            |timer| timer.note_end(Direction::Received)
+        ));
+        assert!(is_looked_at_again(|timer| timer.note_end(Direction::Sent)));
     }
 
     #[test]
     fn a_request_whose_first_record_is_not_whole_is_no_silence_and_a_servers_ticket_no_answer() {
-        let watch = block_on(|_| async {
-            let place = Rc::new(Orders::default()).register();
-            let watch = Watch::new(place, PATIENT, long());
+        let timer = block_on(|_| async {
+            let handle = Rc::new(ConnectionTable::default()).register();
+            let timer = ConnectionTimer::new(handle, TIMEOUTS, long());
             let past = |sender| LastTransfer {
                 at: Instant::now() - Duration::from_secs(9),
                 sender,
@@ -524,39 +533,39 @@ mod tests {
             ];
             moves.map(|(sender, direction)| {
                 let before = past(sender);
-                watch.last_transfer.set(before);
-                watch.stirred(direction);
-                let after = watch.last_transfer.get();
+                timer.last_transfer.set(before);
+                timer.note_partial(direction);
+                let after = timer.last_transfer.get();
                 (after.at > before.at, after.sender == Sender::Client)
             })
         });
         let expected = [(true, true), (true, true), (true, false), (false, true)];
-        assert_eq!(watch.unwrap(), expected);
+        assert_eq!(timer.unwrap(), expected);
     }
 
     #[test]
     fn a_peer_that_is_gone_ends_the_connection_and_one_that_only_pauses_does_not() {
         let ended = block_on(|_| async {
-            let place = Rc::new(Orders::default()).register();
-            let watch = Watch::new(place, PATIENT, long());
-            watch.writing(Direction::Sent).done();
-            let standing = Cell::new(DeliveryState::Waiting);
+            let handle = Rc::new(ConnectionTable::default()).register();
+            let timer = ConnectionTimer::new(handle, TIMEOUTS, long());
+            timer.begin_write(Direction::Sent).done();
+            let delivery_state = Cell::new(DeliveryState::Waiting);
             let looks = Cell::new(0);
             let look = || {
                 looks.set(looks.get() + 1);
-                (standing.get(), CloseReason::ClientReset)
+                (delivery_state.get(), CloseReason::ClientReset)
             };
             let soon = || {
-                watch
-                    .place
+                timer
+                    .handle
                     .look_at(Some(Instant::now() + Duration::from_millis(30)))
             };
             soon();
             let wait = Duration::from_millis(300);
-            let paused = monoio::time::timeout(wait, watch.until_end(look)).await;
-            standing.set(DeliveryState::Gone);
+            let paused = monoio::time::timeout(wait, timer.until_end(look)).await;
+            delivery_state.set(DeliveryState::Gone);
             soon();
-            let gone = monoio::time::timeout(PATIENCE, watch.until_end(look)).await;
+            let gone = monoio::time::timeout(PATIENCE, timer.until_end(look)).await;
             (paused.is_err(), looks.get(), gone)
         });
         assert_eq!(ended.unwrap(), (true, 2, Ok(CloseReason::ClientReset)));
