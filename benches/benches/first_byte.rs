@@ -127,7 +127,7 @@ fn server_config(folder: &Path, with_tickets: bool) -> Arc<ServerConfig> {
     let file = folder.join("portcullis.toml");
     fs::write(&file, CONFIGURATION).expect("the folder can be written");
     let config = config::load(&file).expect("it is right").config;
-    let trust = tls::listener_trust(&config, 0, &Arc::default());
+    let trust = tls::listener_trust(&config, config::ListenerId(0), &Arc::default());
     let random = config.provider.secure_random;
     let keys = KeyRing::generate(SystemTime::now(), random).expect("the system has randomness");
     let keys = with_tickets.then_some(&keys);

@@ -66,7 +66,7 @@ pub fn edge(folder: &Path) -> Edge {
     let config = config::load(&file).expect("it is right").config;
     let resumption = config.resumption.as_ref().expect("it is on");
     let keys = resumption.keys.as_deref().expect("there is a key file");
-    let trust = tls::listener_trust(&config, 0, &Arc::default());
+    let trust = tls::listener_trust(&config, config::ListenerId(0), &Arc::default());
     let server = tls::server_config(&config, &config.listeners[0], &trust, Some(keys));
     let server = server.expect("it was checked");
     Edge {

@@ -11,7 +11,7 @@ use std::str;
 use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
-use gateway::config::{self, Config, ConfigErrors, Destination};
+use gateway::config::{self, BackendId, Config, ConfigErrors, Destination, ListenerId};
 use gateway::tls;
 use libfuzzer_sys::{Corpus, fuzz_target};
 
@@ -46,11 +46,11 @@ fn assert_servable(config: &Config) {
     for (position, listener) in config.listeners.iter().enumerate() {
         assert!(!listener.client_roots.is_empty(), "{}", listener.name);
         assert!(!listener.certificates.is_empty(), "{}", listener.name);
-        let trust = tls::listener_trust(config, position, &Arc::default());
+        let trust = tls::listener_trust(config, ListenerId(position), &Arc::default());
         let server = tls::server_config(config, listener, &trust, None).expect("it was checked");
         assert_eq!(server.send_tls13_tickets, 0);
         match &listener.destination {
-            Destination::Backend(position) => {
+            Destination::Backend(BackendId(position)) => {
                 let backend = &config.backends[*position];
                 assert!(!backend.servers.is_empty(), "{}", backend.name);
             }

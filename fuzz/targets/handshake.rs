@@ -137,7 +137,7 @@ fn server_config() -> Arc<ServerConfig> {
     let file = folder.path().join("portcullis.toml");
     std::fs::write(&file, CONFIGURATION).expect("the folder takes files");
     let config = config::load(&file).expect("it is right").config;
-    let trust = tls::listener_trust(&config, 0, &Arc::default());
+    let trust = tls::listener_trust(&config, config::ListenerId(0), &Arc::default());
     let random = config.provider.secure_random;
     let keys = KeyRing::generate(SystemTime::now(), random).expect("there is randomness");
     tls::server_config(&config, &config.listeners[0], &trust, Some(&keys)).expect("it was checked")

@@ -130,7 +130,7 @@ fn server_config(folder: &Path) -> Arc<ServerConfig> {
     let file = folder.join("portcullis.toml");
     std::fs::write(&file, CONFIGURATION).unwrap();
     let config = config::load(&file).unwrap().config;
-    let trust = tls::listener_trust(&config, 0, &Arc::default());
+    let trust = tls::listener_trust(&config, config::ListenerId(0), &Arc::default());
     let random = config.provider.secure_random;
     let keys = KeyRing::generate(SystemTime::now(), random).unwrap();
     tls::server_config(&config, &config.listeners[0], &trust, Some(&keys)).unwrap()

@@ -10,9 +10,10 @@ use bytesize::ByteSize;
 use comfy_table::{Table, presets};
 use gateway::blocks::BlockFile;
 use gateway::config::{
-    self, AdminAddress, AuditTarget, Backend, BackendTls, BackendTransport, CertificateFile,
-    Config, ConnectionTimes, Destination, FiledAuthority, GuardMode, GuardSettings, Listener,
-    Loaded, Paths, ProxyProtocol, Resumption, Revoking, ServerAddress, ServerCertificate,
+    self, AdminAddress, AuditTarget, Backend, BackendId, BackendTls, BackendTransport,
+    CertificateFile, Config, ConnectionTimes, Destination, FiledAuthority, GuardMode,
+    GuardSettings, Listener, Loaded, Paths, ProxyProtocol, Resumption, Revoking, ServerAddress,
+    ServerCertificate,
 };
 use gateway::crypto::cipher_suite_name;
 use gateway_common::{COUNTERS, Listed, Reason, Settings};
@@ -323,7 +324,7 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
         false => config::shown_protocols(alpn),
     };
     let behind = match destination {
-        Destination::Backend(position) => {
+        Destination::Backend(BackendId(position)) => {
             let backend = config.backends.get(*position);
             let name = backend.map_or("", |backend| backend.name.as_str());
             name.to_owned()

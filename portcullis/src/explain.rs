@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
-use gateway::config::{self, Config, Listener};
+use gateway::config::{self, Config, Listener, ListenerId};
 use gateway::tls::{self, Admissible};
 use gateway_core::authority::TrustDomain;
 use gateway_core::block::BlockList;
@@ -47,7 +47,7 @@ pub fn explain(
     let mut text = describe(&parsed.certificate, &facts, &chain, now);
     let mut admitted = false;
     for (position, listener) in listeners {
-        let outcome = tls::rehearse(config, position, blocks, &chain, now);
+        let outcome = tls::rehearse(config, ListenerId(position), blocks, &chain, now);
         text += &match &outcome {
             Ok(admissible) => welcome(listener, admissible, now),
             Err(refusal) => format!(

@@ -13,10 +13,10 @@ use gateway_core::balance::Server;
 use gateway_core::limits;
 use gateway_core::names::{Change, Name, Names, Schedule};
 
-use crate::config::{Backend, BackendTransport};
+use crate::config::{Backend, BackendId, BackendTransport};
 
-/// Takes a backend's position and its servers.
-type Publish = Box<dyn Fn(usize, Vec<Server>) + Send>;
+/// Takes a backend and its servers.
+type Publish = Box<dyn Fn(BackendId, Vec<Server>) + Send>;
 
 /// Speaks to the resolver's thread, which ends when the last of these is dropped.
 #[derive(Clone)]
@@ -111,7 +111,7 @@ impl Resolver {
     }
 
     /// Hands servers to `publish` from now on: at once those that are known, then those that change.
-    pub fn publish_to(&self, publish: impl Fn(usize, Vec<Server>) + Send + 'static) {
+    pub fn publish_to(&self, publish: impl Fn(BackendId, Vec<Server>) + Send + 'static) {
         let mut state = self.shared.lock();
         state.publish = Some(Box::new(publish));
         state.published.clear();
@@ -151,7 +151,7 @@ impl State {
                 let listed = servers.iter().map(|server| server.address.to_string());
                 let listed = listed.collect::<Vec<_>>().join(", ");
                 tracing::debug!(backend = position, servers = listed, "servers");
-                publish(position, servers.clone());
+                publish(BackendId(position), servers.clone());
             }
         }
         self.published = servers;

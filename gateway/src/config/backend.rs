@@ -8,6 +8,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 
 use super::checked::{Backend, BackendTls, BackendTransport, ProxyProtocol, ServerAddress};
+use super::ids::BackendId;
 use super::keys::{self, Role};
 use super::listener::{self, CheckedListener};
 use super::raw::{RawBackend, RawBackendTls, Text, Texts};
@@ -25,7 +26,7 @@ pub struct CheckedBackend {
     pub checked: Option<Backend>,
 }
 
-/// The names of all backends, by position.
+/// The names of all backends, in order.
 #[derive(Debug)]
 pub struct Names(Vec<Option<String>>);
 
@@ -40,14 +41,14 @@ impl Names {
         )
     }
 
-    /// The position of a name, or what there is instead.
-    pub fn find(&self, name: &str) -> Result<usize, String> {
+    /// The backend of this name, or what there is instead.
+    pub fn find(&self, name: &str) -> Result<BackendId, String> {
         if let Some(found) = self
             .0
             .iter()
             .position(|known| known.as_deref() == Some(name))
         {
-            return Ok(found);
+            return Ok(BackendId(found));
         }
         let known: Vec<&str> = self.0.iter().flatten().map(String::as_str).collect();
         Err(match known.is_empty() {
@@ -101,7 +102,7 @@ pub fn warn_of_unused(
     for (index, backend) in backends.iter().enumerate() {
         if !listeners
             .iter()
-            .any(|listener| listener.backend == Some(index))
+            .any(|listener| listener.backend == Some(BackendId(index)))
         {
             report.warn(
                 backend.place.line,

@@ -22,6 +22,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 
+use super::ids::BackendId;
 use super::revocation::{ListFiles, Revoking, Unread};
 use crate::crypto::{KeyPolicy, KeyRing};
 
@@ -353,10 +354,10 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The position of its backend, if it has one.
-    pub fn backend(&self) -> Option<usize> {
+    /// Its backend, if it has one.
+    pub fn backend(&self) -> Option<BackendId> {
         match &self.destination {
-            Destination::Backend(position) => Some(*position),
+            Destination::Backend(backend) => Some(*backend),
             Destination::Metrics(_) => None,
         }
     }
@@ -365,9 +366,9 @@ impl Listener {
 /// What is behind a listener.
 #[derive(Debug, Clone)]
 pub enum Destination {
-    /// A backend, by its position in `Config::backends`. Who gets in, the `[[identity]]` rules say.
-    Backend(usize),
-    /// The gateway's own metrics page (`[admin.tls]`). Who gets in, these rules say alone.
+    /// A backend. The `[[identity]]` rules admit its clients.
+    Backend(BackendId),
+    /// The gateway's own metrics page (`[admin.tls]`). Only these rules admit its clients.
     Metrics(Arc<Rules>),
 }
 

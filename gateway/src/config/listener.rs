@@ -15,6 +15,7 @@ use super::bounds;
 use super::checked::{Destination, Listener, ServerCertificate};
 use super::client_ca::{self, Element, Scopes};
 use super::closing;
+use super::ids::BackendId;
 use super::keys::{self, Authorities, OwnCertificate, Role};
 use super::raw::{self, RawListener, RawSni, Texts};
 use super::report::{Place, Report};
@@ -32,8 +33,8 @@ pub struct CheckedListener {
     pub(super) written_address: Option<Item<String>>,
     /// Its address, if that is right.
     pub address: Option<SocketAddr>,
-    /// Position of its backend, if there is one.
-    pub backend: Option<usize>,
+    /// Its backend, if there is one.
+    pub backend: Option<BackendId>,
     /// The files of its clients' CAs that are in use, unless something is wrong with them.
     pub authorities: Vec<Element>,
     /// It is that of `[admin.tls]`, for which `[[identity]]` rules do not hold.

@@ -13,6 +13,7 @@ mod closing;
 mod defaults;
 mod guard;
 mod identity;
+mod ids;
 mod include;
 mod keys;
 mod lifetimes;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use checked::*;
+pub use ids::{BackendId, ListenerId};
 pub use keys::{shown_path, shown_time};
 pub use lifetimes::{
     Dependents, Mortal, backend_ca_usage, client_ca_usage, load_expired_too, mortals,

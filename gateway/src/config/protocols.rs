@@ -3,6 +3,7 @@
 
 use super::backend::CheckedBackend;
 use super::checked::{Backend, BackendTransport, Listener};
+use super::ids::BackendId;
 use super::listener::CheckedListener;
 use super::report::Report;
 
@@ -28,7 +29,9 @@ pub fn warn_of_mismatches(
                  write alpn = [\"h2\"]"
             ));
         }
-        let backend = listener.backend.and_then(|backend| backends.get(backend));
+        let backend = listener
+            .backend
+            .and_then(|BackendId(position)| backends.get(position));
         if let Some(backend) = backend.and_then(|backend| backend.checked.as_ref()) {
             mismatches(checked, backend)
                 .iter()

@@ -12,6 +12,8 @@ mod usage;
 pub use direction::Direction;
 pub use rate_limit::RateLimiter;
 pub use stream::{PlainStream, Stream};
-pub use table::{CloseRequest, ConnectedServer, ConnectionHandle, ConnectionTable, OpenConnection};
+pub use table::{
+    CloseRequest, ConnectedServer, ConnectionHandle, ConnectionId, ConnectionTable, OpenConnection,
+};
 pub use timer::{ConnectionTimer, Deadlines, IdleTimeouts};
 pub use usage::{OverLimit, UsagePermit, UsageTable};

@@ -15,7 +15,18 @@ use futures_util::future::select;
 use gateway_core::certificate::Chain;
 use gateway_core::close_reason::CloseReason;
 
+use crate::config::{BackendId, ListenerId};
 use crate::tls::VerifiedPeer;
+
+/// A connection, by its number on its worker; no later connection gets the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(u64);
+
+impl std::fmt::Display for ConnectionId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
 
 /// Asks a connection to close: at the first quiet moment after one instant, and at another instant in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +44,8 @@ pub struct CloseRequest {
 /// A server that is connected over TLS.
 #[derive(Debug, Clone)]
 pub struct ConnectedServer {
-    /// Position of its backend. The listener may have another backend since a reload.
-    pub backend: usize,
+    /// Its backend. The listener may have another backend since a reload.
+    pub backend: BackendId,
     /// Its verified chain.
     pub chain: Chain,
 }
@@ -42,14 +53,30 @@ pub struct ConnectedServer {
 /// An open connection whose client is authenticated.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenConnection<'a> {
-    /// Position of its listener.
-    pub listener: usize,
+    /// Its listener.
+    pub listener: ListenerId,
     /// Its client.
     pub peer: &'a VerifiedPeer,
     /// The server behind it, once that is connected over TLS.
     pub server: Option<&'a ConnectedServer>,
     /// None of its bytes has been passed on yet: the rules for new clients hold.
     pub is_new: bool,
+}
+
+impl<'a> OpenConnection<'a> {
+    /// A connection of which nothing has been passed on yet.
+    pub fn new(
+        listener: ListenerId,
+        peer: &'a VerifiedPeer,
+        server: Option<&'a ConnectedServer>,
+    ) -> Self {
+        OpenConnection {
+            listener,
+            peer,
+            server,
+            is_new: true,
+        }
+    }
 }
 
 /// The connections of one worker.
@@ -61,11 +88,11 @@ pub struct ConnectionTable {
 #[derive(Debug, Default)]
 struct Inner {
     to_all: Option<CloseRequest>,
-    next: u64,
-    entries: HashMap<u64, Entry>,
+    last: ConnectionId,
+    entries: HashMap<ConnectionId, Entry>,
     empty: Option<Waker>,
-    /// When connections want to be woken, by their numbers.
-    due: BTreeSet<(Instant, u64)>,
+    /// When connections want to be woken.
+    due: BTreeSet<(Instant, ConnectionId)>,
     /// A task wakes them.
     is_timed: bool,
     time_keeper: Option<Waker>,
@@ -73,8 +100,8 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// Position of the listener and the client, once that is authenticated.
-    established: Option<(usize, VerifiedPeer)>,
+    /// The listener and the client, once that is authenticated.
+    established: Option<(ListenerId, VerifiedPeer)>,
     /// Bytes have been passed on.
     has_begun: bool,
     /// The server behind it, once that is connected over TLS.
@@ -91,18 +118,18 @@ struct Entry {
 #[derive(Debug)]
 pub struct ConnectionHandle {
     table: Rc<ConnectionTable>,
-    number: u64,
+    id: ConnectionId,
 }
 
 impl ConnectionTable {
     /// Adds a new connection.
     pub fn register(self: &Rc<Self>) -> ConnectionHandle {
         let mut inner = self.inner.borrow_mut();
-        inner.next += 1;
-        let number = inner.next;
+        inner.last.0 += 1;
+        let id = inner.last;
         let request = inner.to_all;
         inner.entries.insert(
-            number,
+            id,
             Entry {
                 request: request.map(Box::new),
                 ..Entry::default()
@@ -110,7 +137,7 @@ impl ConnectionTable {
         );
         ConnectionHandle {
             table: Rc::clone(self),
-            number,
+            id,
         }
     }
 
@@ -225,28 +252,28 @@ impl Entry {
 }
 
 impl ConnectionHandle {
-    /// Number of the connection on this worker; no other gets it.
-    pub fn number(&self) -> u64 {
-        self.number
+    /// The connection.
+    pub fn id(&self) -> ConnectionId {
+        self.id
     }
 
     /// Names the client, so that it can be evaluated again.
-    pub fn establish(&self, listener: usize, peer: VerifiedPeer) {
-        if let Some(entry) = self.table.inner.borrow_mut().entries.get_mut(&self.number) {
+    pub fn establish(&self, listener: ListenerId, peer: VerifiedPeer) {
+        if let Some(entry) = self.table.inner.borrow_mut().entries.get_mut(&self.id) {
             entry.established = Some((listener, peer));
         }
     }
 
     /// Notes that bytes are passed on.
     pub(super) fn begin(&self) {
-        if let Some(entry) = self.table.inner.borrow_mut().entries.get_mut(&self.number) {
+        if let Some(entry) = self.table.inner.borrow_mut().entries.get_mut(&self.id) {
             entry.has_begun = true;
         }
     }
 
     /// Names the server behind the client, so that it can be evaluated again.
     pub(super) fn set_server(&self, server: ConnectedServer) {
-        if let Some(entry) = self.table.inner.borrow_mut().entries.get_mut(&self.number) {
+        if let Some(entry) = self.table.inner.borrow_mut().entries.get_mut(&self.id) {
             entry.server = Some(Box::new(server));
         }
     }
@@ -254,29 +281,26 @@ impl ConnectionHandle {
     /// Ends `close_requested` at this time too, until another time is set or none.
     pub(super) fn look_at(&self, at: Option<Instant>) {
         let mut inner = self.table.inner.borrow_mut();
-        let Some(entry) = inner.entries.get_mut(&self.number) else {
+        let Some(entry) = inner.entries.get_mut(&self.id) else {
             return;
         };
         entry.look_at = at;
         let is_earlier = |at: &Instant| entry.wake_at.is_some_and(|wake_at| *at < wake_at);
         if let Some(at) = at.filter(is_earlier) {
-            inner.wake_at(self.number, at);
+            inner.wake_at(self.id, at);
         }
     }
 
     /// Whether the time to look has come.
     pub(super) fn is_look_due(&self, now: Instant) -> bool {
         let inner = self.table.inner.borrow();
-        let look_at = inner
-            .entries
-            .get(&self.number)
-            .and_then(|entry| entry.look_at);
+        let look_at = inner.entries.get(&self.id).and_then(|entry| entry.look_at);
         look_at.is_some_and(|look_at| now >= look_at)
     }
 
     /// Asks this connection to close.
     pub fn request_close(&self, request: CloseRequest) {
-        if let Some(entry) = self.table.inner.borrow_mut().entries.get_mut(&self.number) {
+        if let Some(entry) = self.table.inner.borrow_mut().entries.get_mut(&self.id) {
             entry.request_close(request);
         }
     }
@@ -289,7 +313,7 @@ impl ConnectionHandle {
     ) -> impl Future<Output = Option<Option<CloseRequest>>> {
         poll_fn(move |context| {
             let mut inner = self.table.inner.borrow_mut();
-            let entry = inner.entries.entry(self.number).or_default();
+            let entry = inner.entries.entry(self.id).or_default();
             if entry.request() != *known {
                 return Poll::Ready(Some(entry.request()));
             }
@@ -300,7 +324,7 @@ impl ConnectionHandle {
                 return Poll::Ready(None);
             }
             entry.waker = Some(context.waker().clone());
-            inner.wake_at(self.number, wake_at);
+            inner.wake_at(self.id, wake_at);
             if !inner.is_timed {
                 inner.is_timed = true;
                 monoio::spawn(keep_time(Rc::downgrade(&self.table)));
@@ -312,26 +336,26 @@ impl ConnectionHandle {
 
 impl Inner {
     /// Notes when a connection wants to be woken, instead of when it wanted before.
-    fn wake_at(&mut self, number: u64, at: Instant) {
-        let entry = self.entries.entry(number).or_default();
+    fn wake_at(&mut self, id: ConnectionId, at: Instant) {
+        let entry = self.entries.entry(id).or_default();
         let before = entry.wake_at.replace(at);
         if before == Some(at) {
             return;
         }
         if let Some(before) = before {
-            self.due.remove(&(before, number));
+            self.due.remove(&(before, id));
         }
-        self.due.insert((at, number));
-        if self.due.first() == Some(&(at, number)) {
+        self.due.insert((at, id));
+        if self.due.first() == Some(&(at, id)) {
             self.time_keeper.take().into_iter().for_each(Waker::wake);
         }
     }
 
     /// Wakes every connection whose time has come.
     fn wake_due(&mut self, now: Instant) {
-        while let Some((at, number)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
-            self.due.remove(&(at, number));
-            if let Some(entry) = self.entries.get_mut(&number) {
+        while let Some((at, id)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
+            self.due.remove(&(at, id));
+            if let Some(entry) = self.entries.get_mut(&id) {
                 entry.wake_at = None;
                 entry.waker.take().into_iter().for_each(Waker::wake);
             }
@@ -379,9 +403,9 @@ fn earliest(table: &Weak<ConnectionTable>) -> Option<Instant> {
 impl Drop for ConnectionHandle {
     fn drop(&mut self) {
         let mut inner = self.table.inner.borrow_mut();
-        let entry = inner.entries.remove(&self.number);
+        let entry = inner.entries.remove(&self.id);
         if let Some(at) = entry.and_then(|entry| entry.wake_at) {
-            inner.due.remove(&(at, self.number));
+            inner.due.remove(&(at, self.id));
         }
         if inner.entries.is_empty() {
             inner.empty.take().into_iter().for_each(Waker::wake);
@@ -404,7 +428,7 @@ mod tests {
     }
 
     fn request_of(handle: &ConnectionHandle) -> Option<CloseRequest> {
-        handle.table.inner.borrow().entries[&handle.number].request()
+        handle.table.inner.borrow().entries[&handle.id].request()
     }
 
     #[test]

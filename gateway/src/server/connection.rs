@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
 use gateway_common::Reason;
@@ -23,13 +23,14 @@ use gateway_rt::Socket;
 use rustls::pki_types::CertificateDer;
 
 use super::context::WorkerContext;
+use super::deadlines::deadlines;
 use super::opposite::{Behind, Opposite, end_of_page};
 use super::silent::SilentPlace;
 use super::state::{Door, State};
 use crate::backend::{Client, NotConnected, ServerFailure};
-use crate::config::{Config, Destination, Listener};
+use crate::config::{Destination, ListenerId};
 use crate::connection::{
-    ConnectedServer, ConnectionHandle, ConnectionTimer, Deadlines, Direction, IdleTimeouts,
+    ConnectedServer, ConnectionHandle, ConnectionId, ConnectionTimer, Direction, IdleTimeouts,
     OpenConnection, RateLimiter, Stream, UsagePermit,
 };
 use crate::relay::{self, Outcome as RelayOutcome, Progress};
@@ -38,8 +39,8 @@ use crate::tls::{self, Accepted, VerifiedPeer};
 
 /// A connection that has just been accepted.
 pub(super) struct Arrival {
-    /// Position of the listener in the configuration.
-    pub(super) position: usize,
+    /// The listener that accepted it.
+    pub(super) position: ListenerId,
     /// The client's socket.
     pub(super) socket: Socket,
     /// The client's address.
@@ -50,8 +51,8 @@ pub(super) struct Arrival {
 
 /// A client that has got in, and what it takes to serve it to the end.
 struct Joined {
-    position: usize,
-    connection: u64,
+    position: ListenerId,
+    connection: ConnectionId,
     address: SocketAddr,
     peer: VerifiedPeer,
     client: Stream,
@@ -103,7 +104,7 @@ async fn enter(
             return None;
         }
     };
-    let door = &state.doors[position];
+    let door = state.door(position);
     if let Err((failure, detail)) = first_byte(door, &socket, silent).await {
         pending.settle(&socket, outcome(failure.reason(), 0));
         turn_away(socket);
@@ -117,7 +118,7 @@ async fn enter(
         refuse_unread(worker, (position, address), Failure::OverLimit, &detail);
         return None;
     };
-    let client = (position, handle.number(), address);
+    let client = (position, handle.id(), address);
     let accepted = shake_hands(worker, door, client, socket, pending).await;
     Some(join(worker, state, (client, permit), accepted?, handle).await)
 }
@@ -165,7 +166,7 @@ fn turn_away(socket: Socket) {
 /// Tells of a client that was refused before a byte of it was read.
 fn refuse_unread(
     worker: &WorkerContext,
-    (position, address): (usize, SocketAddr),
+    (position, address): (ListenerId, SocketAddr),
     failure: Failure,
     detail: &str,
 ) {
@@ -184,7 +185,10 @@ fn refuse_unread(
 async fn join(
     worker: &WorkerContext,
     state: Rc<State>,
-    ((position, connection, address), permit): ((usize, u64, SocketAddr), ConnectionPermit),
+    ((position, connection, address), permit): (
+        (ListenerId, ConnectionId, SocketAddr),
+        ConnectionPermit,
+    ),
     (accepted, usage_permit): (Accepted, Option<UsagePermit>),
     handle: ConnectionHandle,
 ) -> Box<Joined> {
@@ -197,12 +201,7 @@ async fn join(
     let established_at = Instant::now();
     worker.foresee_newcomer(&state, position, &certificates, &peer);
     handle.establish(position, peer.clone());
-    let opened = OpenConnection {
-        listener: position,
-        peer: &peer,
-        server: None,
-        is_new: true,
-    };
+    let opened = OpenConnection::new(position, &peer, None);
     if let Some(request) = worker.evaluate_if_changed(&state, &opened, &certificates) {
         handle.request_close(request);
     }
@@ -216,7 +215,7 @@ async fn join(
         listener_address: stream
             .socket()
             .local_address()
-            .unwrap_or(state.doors[position].address),
+            .unwrap_or(state.door(position).address),
         cipher_suite: negotiated.cipher_suite,
         is_resumed: negotiated.is_resumed,
         protocol: negotiated.protocol.as_deref(),
@@ -246,7 +245,7 @@ async fn join(
         );
     }
     drop(certificates);
-    let backend = state.doors[position].listener.backend();
+    let backend = state.door(position).listener.backend();
     let server = connected.map(|opposite| opposite.into_stream(backend, negotiated.protocol));
     Box::new(Joined {
         position,
@@ -312,7 +311,7 @@ const SENT: usize = 1;
 fn note_server(
     worker: &WorkerContext,
     state: &Rc<State>,
-    position: usize,
+    position: ListenerId,
     ((peer, certificates), opposite): (Newcomer<'_>, &Opposite),
     timer: &ConnectionTimer,
 ) {
@@ -320,17 +319,12 @@ fn note_server(
         Opposite::Server(connection) => connection.chain.as_ref(),
         Opposite::Page(_) => None,
     };
-    let backend = state.doors[position].listener.backend();
+    let backend = state.door(position).listener.backend();
     let server = backend.zip(chain).map(|(backend, chain)| ConnectedServer {
         backend,
         chain: chain.clone(),
     });
-    let opened = OpenConnection {
-        listener: position,
-        peer,
-        server: server.as_ref(),
-        is_new: true,
-    };
+    let opened = OpenConnection::new(position, peer, server.as_ref());
     let request = worker.evaluate_if_changed(state, &opened, certificates);
     timer.server_connected(server, request);
 }
@@ -338,18 +332,12 @@ fn note_server(
 /// What an established connection is watched for.
 fn timer(
     state: &State,
-    position: usize,
+    position: ListenerId,
     handle: ConnectionHandle,
     peer: &VerifiedPeer,
 ) -> ConnectionTimer {
-    let listener = &state.doors[position].listener;
-    let expires_at = expires_at(peer);
-    let deadlines = Deadlines {
-        aged_at: aged_at(&state.config, listener),
-        age_grace: listener.times.max_connection_age_grace,
-        expiring_at: expiring_at(&state.config, listener, expires_at),
-        expires_at,
-    };
+    let listener = &state.door(position).listener;
+    let deadlines = deadlines(&state.config, listener, peer);
     let timeouts = IdleTimeouts {
         idle_timeout: listener.times.idle_timeout,
         quiet_timeout: listener.times.quiet_timeout,
@@ -362,7 +350,7 @@ fn timer(
 async fn shake_hands(
     worker: &WorkerContext,
     door: &Door,
-    (position, connection, address): (usize, u64, SocketAddr),
+    (position, connection, address): (ListenerId, ConnectionId, SocketAddr),
     socket: Socket,
     pending: Pending,
 ) -> Option<(Accepted, Option<UsagePermit>)> {
@@ -412,7 +400,7 @@ async fn shake_hands(
 /// certificate would use up its owner's limits.
 fn let_in(
     worker: &WorkerContext,
-    (position, connection, address): (usize, u64, SocketAddr),
+    (position, connection, address): (ListenerId, ConnectionId, SocketAddr),
     (accepted, pending): (Accepted, Pending),
     took: Duration,
 ) -> Option<(Accepted, Option<UsagePermit>)> {
@@ -456,24 +444,24 @@ fn let_in(
 async fn connect(
     worker: &WorkerContext,
     state: &State,
-    position: usize,
+    position: ListenerId,
     (client, socket): (&Client<'_>, &Socket),
 ) -> Result<Opposite, CloseReason> {
-    let backend = match &state.doors[position].listener.destination {
-        Destination::Backend(position) => *position,
+    let backend = match state.door(position).listener.destination {
+        Destination::Backend(backend) => backend,
         Destination::Metrics(_) => return worker.open_page().map(Opposite::Page),
     };
     let failed = |failure: &ServerFailure| {
         let failed = Event::ServerFailed {
             backend,
             server: failure.server,
-            name: &state.servers[backend].name_of(failure.server),
+            name: &state.servers[backend.0].name_of(failure.server),
             error: &failure.error,
             is_spared: failure.is_spared,
         };
         worker.observer.emit(position, &failed);
     };
-    let connecting = state.servers[backend].connect(client, || socket.presence(), failed);
+    let connecting = state.servers[backend.0].connect(client, || socket.presence(), failed);
     let connected = connecting.await.map(Opposite::Server);
     connected.map_err(|error| match error {
         NotConnected::Unreachable { known } => {
@@ -489,7 +477,7 @@ async fn connect(
 /// while only if it said that it does not want us: whatever else it did, a client may have brought about.
 fn tell_of_server(
     worker: &WorkerContext,
-    position: usize,
+    position: ListenerId,
     behind: &Behind,
     (outcome, totals): (RelayOutcome, &[Cell<u64>; 2]),
 ) {
@@ -504,7 +492,7 @@ fn tell_of_server(
         return;
     }
     let state = worker.state();
-    let servers = &state.servers[backend];
+    let servers = &state.servers[backend.0];
     let name = &servers.name_of(server);
     if end == CloseReason::BackendRefusedUs {
         servers.refused_us(server);
@@ -572,66 +560,4 @@ async fn pass_on(
         worker.observer.emit(joined.position, &event);
     })
     .await
-}
-
-/// When this connection is too old: the configured age, plus or minus a tenth, so that agents that came together do not
-/// go together.
-fn aged_at(config: &Config, listener: &Listener) -> Option<Instant> {
-    let age = listener.times.max_connection_age?;
-    Some(Instant::now() + jittered(age, random(config)))
-}
-
-/// Without randomness there is no jitter; without randomness there is no TLS either.
-fn random(config: &Config) -> u16 {
-    let mut random = [0; 2];
-    let _ = config.provider.secure_random.fill(&mut random);
-    u16::from_be_bytes(random)
-}
-
-/// From when on the connection may end for its client's certificate, which ends soon: a random moment, so that agents whose
-/// certificates end together do not come back together.
-fn expiring_at(config: &Config, listener: &Listener, expires_at: Instant) -> Option<Instant> {
-    let drain = listener.expiry_drain?;
-    let left = expires_at.saturating_duration_since(Instant::now());
-    Some(expires_at - spread(drain.min(left), random(config)))
-}
-
-/// `period` for the smallest `random`, down to a tenth of it for the largest: some time is left for a quiet moment.
-fn spread(period: Duration, random: u16) -> Duration {
-    period.mul_f64(1.0 - 0.9 * f64::from(random) / f64::from(u16::MAX))
-}
-
-/// When the client's certificate ends, on the clock that timers run by.
-fn expires_at(peer: &VerifiedPeer) -> Instant {
-    let left = peer
-        .not_after()
-        .duration_since(SystemTime::now())
-        .unwrap_or_default();
-    // A certificate may outlive what an `Instant` can say.
-    Instant::now() + left.min(limits::CONNECTION_LIFE_MAX)
-}
-
-/// `age` times 0.9 for the smallest `random` up to 1.1 for the largest.
-fn jittered(age: Duration, random: u16) -> Duration {
-    age.mul_f64(0.9 + 0.2 * f64::from(random) / f64::from(u16::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_maximum_age_varies_by_a_tenth_either_way() {
-        let age = Duration::from_secs(100);
-        assert_eq!(jittered(age, 0), Duration::from_secs(90));
-        assert_eq!(jittered(age, u16::MAX), Duration::from_secs(110));
-    }
-
-    #[test]
-    fn a_certificate_that_ends_leaves_time_for_a_quiet_moment() {
-        let period = Duration::from_secs(100);
-        assert_eq!(spread(period, 0), period);
-        let least = spread(period, u16::MAX);
-        assert!(least > Duration::from_secs(9) && least < Duration::from_secs(11));
-    }
 }

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::evaluation::{evaluate_chain, evaluate_connection};
 use super::state::{Seed, State};
 use crate::admin::Scrape;
+use crate::config::ListenerId;
 use crate::connection::{CloseRequest, ConnectionTable, OpenConnection, UsageTable};
 use crate::telemetry::{Event, Observer};
 use crate::tls::VerifiedPeer;
@@ -72,16 +73,16 @@ impl WorkerContext {
     pub(super) fn foresee_newcomer(
         &self,
         state: &State,
-        position: usize,
+        listener: ListenerId,
         certificates: &[CertificateDer<'static>],
         peer: &VerifiedPeer,
     ) {
-        let Some(observed) = &state.doors[position].observed else {
+        let Some(observed) = &state.door(listener).observed else {
             return;
         };
         let now = SystemTime::now();
         let why = observed.would_refuse(certificates, now);
-        self.tell_foreseen(position, peer, why);
+        self.tell_foreseen(listener, peer, why);
     }
 
     /// Tells of the open connections that the observed configuration would close.
@@ -89,13 +90,18 @@ impl WorkerContext {
         let now = SystemTime::now();
         self.connections
             .for_each(|OpenConnection { listener, peer, .. }| {
-                let observed = state.doors[listener].observed.as_ref();
+                let observed = state.door(listener).observed.as_ref();
                 let why = observed.and_then(|observed| observed.would_close(peer, now));
                 self.tell_foreseen(listener, peer, why);
             });
     }
 
-    fn tell_foreseen(&self, position: usize, peer: &VerifiedPeer, why: Option<(Failure, String)>) {
+    fn tell_foreseen(
+        &self,
+        listener: ListenerId,
+        peer: &VerifiedPeer,
+        why: Option<(Failure, String)>,
+    ) {
         if let Some((failure, detail)) = why {
             let detail = &detail;
             let foreseen = Event::Foreseen {
@@ -103,7 +109,7 @@ impl WorkerContext {
                 detail,
                 peer,
             };
-            self.observer.emit(position, &foreseen);
+            self.observer.emit(listener, &foreseen);
         }
     }
 

@@ -10,6 +10,7 @@ use rustls::crypto::SecureRandom;
 use rustls::pki_types::CertificateDer;
 
 use super::state::State;
+use crate::config::ListenerId;
 use crate::connection::{CloseRequest, ConnectedServer, OpenConnection};
 use crate::tls::Observed;
 
@@ -27,10 +28,10 @@ pub(super) fn evaluate_connection(
 /// Evaluates a client by the whole chain that it has sent just now: another key policy may be in force.
 pub(super) fn evaluate_chain(
     state: &State,
-    listener: usize,
+    listener: ListenerId,
     chain: &[CertificateDer<'static>],
 ) -> Option<CloseRequest> {
-    let blocks = &state.doors[listener].trust.blocks;
+    let blocks = &state.door(listener).trust.blocks;
     let by_now = Observed::new(&state.config, listener, blocks);
     let (failure, _) = by_now.would_refuse(chain, SystemTime::now())?;
     Some(at_once(state, CloseReason::from_failure(failure)))
@@ -39,10 +40,10 @@ pub(super) fn evaluate_chain(
 /// Closes a revoked or blocked client at once. Spreads other closes, so that a rotation does not make every agent reconnect in the
 /// same second.
 fn evaluate_old(state: &State, connection: &OpenConnection<'_>) -> Option<CloseRequest> {
-    let trust = &state.doors[connection.listener].trust;
+    let trust = &state.door(connection.listener).trust;
     let of_server = || {
         let ConnectedServer { backend, chain } = connection.server?;
-        match state.servers.get(*backend)?.judge(chain)? {
+        match state.servers.get(backend.0)?.judge(chain)? {
             ServerObjection::Revoked => Some(CloseReason::BackendRevoked),
             ServerObjection::Untrusted => Some(CloseReason::BackendUntrusted),
         }
@@ -78,7 +79,7 @@ fn evaluate_new(state: &State, connection: &OpenConnection<'_>) -> Option<CloseR
         ..request
     };
     let not_admitted = || {
-        let trust = &state.doors[connection.listener].trust;
+        let trust = &state.door(connection.listener).trust;
         let reason = connection.peer.refused_by(trust, SystemTime::now())?;
         Some(at_once(state, reason))
     };

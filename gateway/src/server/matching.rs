@@ -62,7 +62,7 @@ impl Matching {
     pub(super) fn on(state: &State, connections: &ConnectionTable, wanted: &Wanted) -> Self {
         let mut matching = Matching::default();
         connections.for_each(|OpenConnection { listener, peer, .. }| {
-            let trust = &state.doors[listener].trust;
+            let trust = &state.door(listener).trust;
             let (certificate, chain) = (peer.certificate(), peer.chain());
             if wanted
                 .list

@@ -9,14 +9,15 @@ use gateway_core::balance::Server;
 
 use super::matching::{Matching, Wanted};
 use super::state::Seed;
+use crate::config::BackendId;
 
 /// A message to a worker.
 #[derive(Debug)]
 pub(super) enum Message {
     /// The servers of a backend have changed.
     Servers {
-        /// Position of the backend in the configuration.
-        backend: usize,
+        /// The backend.
+        backend: BackendId,
         /// All that are known.
         servers: Vec<Server>,
     },

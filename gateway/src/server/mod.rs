@@ -12,6 +12,7 @@ mod connection;
 mod context;
 mod control_socket;
 mod control_thread;
+mod deadlines;
 mod descriptors;
 mod error;
 mod evaluation;

@@ -12,6 +12,7 @@ use gateway_rt::Socket;
 
 use super::context::WorkerContext;
 use crate::backend::Connection;
+use crate::config::BackendId;
 use crate::connection::{PlainStream, Stream};
 
 /// What a client has been connected with.
@@ -26,7 +27,7 @@ impl Opposite {
     /// The stream to relay to, and which server of which backend it leads to, for a client that chose `protocol`.
     pub(super) fn into_stream(
         self,
-        backend: Option<usize>,
+        backend: Option<BackendId>,
         protocol: Option<Vec<u8>>,
     ) -> (Stream, Option<Behind>) {
         match self {
@@ -46,8 +47,7 @@ impl Opposite {
 /// The server behind a client, for a word about how that ended.
 pub(super) struct Behind {
     pub(super) server: SocketAddr,
-    /// Position of the backend.
-    pub(super) backend: usize,
+    pub(super) backend: BackendId,
     pub(super) protocol: Option<Vec<u8>>,
 }
 

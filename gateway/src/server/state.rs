@@ -18,7 +18,7 @@ use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 use crate::backend::{Servers, Transport};
-use crate::config::{Config, Listener};
+use crate::config::{BackendId, Config, Listener, ListenerId};
 use crate::crypto::KeyRing;
 use crate::tls::{self, Observed};
 
@@ -156,7 +156,7 @@ impl Seed {
         let mut trust = Vec::new();
         let mut tls = Vec::new();
         for (position, listener) in config.listeners.iter().enumerate() {
-            let of_listener = tls::listener_trust(&config, position, &blocks);
+            let of_listener = tls::listener_trust(&config, ListenerId(position), &blocks);
             let made = tls::server_config(&config, listener, &of_listener, ticket_keys.as_deref());
             tls.push(made.map_err(|error| StartError::Tls {
                 what: format!("listener \"{}\"", listener.name),
@@ -208,7 +208,11 @@ fn observed(config: &Config, blocks: &Arc<BlockList>) -> Vec<Option<Arc<Observed
         let candidate = config.observe.as_ref()?;
         let mut others = candidate.listeners.iter();
         let position = others.position(|other| other.name == listener.name)?;
-        Some(Arc::new(Observed::new(candidate, position, blocks)))
+        Some(Arc::new(Observed::new(
+            candidate,
+            ListenerId(position),
+            blocks,
+        )))
     };
     config.listeners.iter().map(of_listener).collect()
 }
@@ -220,7 +224,7 @@ impl Backends {
             let users = config
                 .listeners
                 .iter()
-                .filter(|listener| listener.backend() == Some(position));
+                .filter(|listener| listener.backend() == Some(BackendId(position)));
             let protocols: Vec<_> = users.flat_map(|listener| listener.alpn.clone()).collect();
             let made = Transport::new(config, backend, &protocols);
             transports.push(made.map_err(|error| StartError::Tls {
@@ -266,6 +270,11 @@ pub(super) fn silent_max(listener: &Listener, workers: usize) -> usize {
 }
 
 impl State {
+    /// A listener, as this worker sees it.
+    pub(super) fn door(&self, ListenerId(position): ListenerId) -> &Door {
+        &self.doors[position]
+    }
+
     /// A worker's first state.
     pub(super) fn new(
         seed: Seed,

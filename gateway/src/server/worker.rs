@@ -30,6 +30,7 @@ use super::message::Message;
 use super::pinning;
 use super::silent::SilentConnections;
 use super::state::{Seed, State, silent_max};
+use crate::config::ListenerId;
 use crate::connection::{CloseRequest, UsageTable};
 use crate::telemetry::{Audit, Event, Observer, WorkerCounters};
 
@@ -97,7 +98,7 @@ async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> 
         .map(|(position, listener)| {
             monoio::spawn(keep_door(
                 Rc::clone(&worker),
-                position,
+                ListenerId(position),
                 listener,
                 stop.handle(),
             ))
@@ -105,9 +106,9 @@ async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> 
         .collect();
     let (ask_to_drain, asked) = oneshot::channel();
     let mut ask_to_drain = Some(ask_to_drain);
-    let handle = |message| match message {
+    let handle_message = |message| match message {
         Message::Servers { backend, servers } => {
-            if let Some(known) = worker.state().servers.get(backend) {
+            if let Some(known) = worker.state().servers.get(backend.0) {
                 known.replace(&servers);
             }
             true
@@ -149,7 +150,7 @@ async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> 
         let _ = cut.map(|cut| cut.send(left));
     };
     // Messages are taken to the end of the drain: what revokes goes on acting.
-    match select(pin!(receiver.receive(handle)), pin!(draining)).await {
+    match select(pin!(receiver.receive(handle_message)), pin!(draining)).await {
         Either::Left((received, draining)) => {
             received?;
             // Nobody is left who could send anything.
@@ -253,7 +254,7 @@ fn open(
 /// before, and speak only now, wait for theirs.
 async fn keep_door(
     worker: Rc<WorkerContext>,
-    position: usize,
+    position: ListenerId,
     listener: gateway_rt::Listener,
     stop: monoio::io::CancelHandle,
 ) {
@@ -265,7 +266,7 @@ async fn keep_door(
             Ok(None) => break,
             Err(error) => {
                 let state = worker.state();
-                let listener = state.doors[position].listener.name.as_str();
+                let listener = state.door(position).listener.name.as_str();
                 if let Some(left_out) = complaints.admit(Instant::now()) {
                     tracing::error!(listener, %error, left_out, "cannot accept");
                 }
@@ -280,10 +281,11 @@ async fn keep_door(
 }
 
 /// Waits until a handshake slot is free, and a place for one more that may be silent for a moment.
-async fn until_room(worker: &WorkerContext, position: usize) {
+async fn until_room(worker: &WorkerContext, position: ListenerId) {
     // Not the state: this may wait for longer than that is in force.
     let (handshakes, silent) = {
-        let door = &worker.state().doors[position];
+        let state = worker.state();
+        let door = state.door(position);
         (Arc::clone(&door.handshakes), Rc::clone(&door.silent))
     };
     // Looks, and does not queue for a slot: it would only pass it on, and with many workers through many hands.
@@ -319,14 +321,14 @@ async fn within_budget(worker: &WorkerContext, socket: Socket) -> Socket {
 /// Starts the connection's own task, inside its panic boundary.
 async fn admit(
     worker: &Rc<WorkerContext>,
-    position: usize,
+    position: ListenerId,
     (socket, address): (Socket, SocketAddr),
 ) {
     let socket = within_budget(worker, socket).await;
     let worker = Rc::clone(worker);
-    let silent = worker.state().doors[position].silent.enter(Instant::now());
-    let place = worker.connections.register();
-    let connection = place.number();
+    let silent = worker.state().door(position).silent.enter(Instant::now());
+    let handle = worker.connections.register();
+    let connection = handle.id();
     worker.observer.emit(position, &Event::Accepted);
     let arrival = Box::new(Arrival {
         position,
@@ -335,7 +337,7 @@ async fn admit(
         silent,
     });
     monoio::spawn(async move {
-        if let Err(message) = contain(serve(&worker, arrival, place)).await {
+        if let Err(message) = contain(serve(&worker, arrival, handle)).await {
             worker.observer.emit(
                 position,
                 &Event::Panicked {

@@ -9,20 +9,22 @@ use gateway_core::certificate::Chain;
 use gateway_core::expiry::{Band, Lifetime};
 use gateway_core::revocation::AuthorityId;
 
-/// Sums for each position of a listener and of a rule.
+use crate::config::{BackendId, ListenerId};
+
+/// Sums for each listener and each position of a rule.
 #[derive(Debug, Clone, Default)]
 pub struct Clients {
-    sums: BTreeMap<(usize, usize), Sum>,
+    sums: BTreeMap<(ListenerId, usize), Sum>,
     standing: BTreeMap<(AuthorityUse, AuthorityId), u64>,
 }
 
-/// Whose CA it is: that of the clients of a listener or of the servers of a backend, by its position.
+/// Whose CA it is: that of the clients of a listener or of the servers of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AuthorityUse {
     /// Clients.
-    Clients(usize),
+    Clients(ListenerId),
     /// Servers.
-    Servers(usize),
+    Servers(BackendId),
 }
 
 /// The clients of one rule on one listener.
@@ -36,7 +38,13 @@ pub(super) struct Sum {
 
 impl Clients {
     /// Counts a client.
-    pub fn count(&mut self, listener: usize, rule: usize, lifetime: Lifetime, now: SystemTime) {
+    pub fn count(
+        &mut self,
+        listener: ListenerId,
+        rule: usize,
+        lifetime: Lifetime,
+        now: SystemTime,
+    ) {
         let sum = self.sums.entry((listener, rule)).or_insert(Sum {
             first_end: lifetime.ends,
             in_band: Default::default(),
@@ -69,8 +77,8 @@ impl Clients {
         }
     }
 
-    /// Positions of listener and rule, and the sums.
-    pub(super) fn sums(&self) -> impl Iterator<Item = ((usize, usize), &Sum)> {
+    /// Listener, position of the rule, and the sums.
+    pub(super) fn sums(&self) -> impl Iterator<Item = ((ListenerId, usize), &Sum)> {
         self.sums.iter().map(|(key, sum)| (*key, sum))
     }
 
@@ -102,11 +110,11 @@ mod tests {
     fn workers_add_up_by_listener_and_rule() {
         let (mut one, mut two) = (Clients::default(), Clients::default());
         let now = at(100);
-        one.count(0, 0, until(1000), now);
-        one.count(0, 0, until(110), now);
-        one.count(1, 0, until(90), now);
-        two.count(0, 0, until(105), now);
-        two.count(0, 2, until(1000), now);
+        one.count(ListenerId(0), 0, until(1000), now);
+        one.count(ListenerId(0), 0, until(110), now);
+        one.count(ListenerId(1), 0, until(90), now);
+        two.count(ListenerId(0), 0, until(105), now);
+        two.count(ListenerId(0), 2, until(1000), now);
         one.add(two);
         let sums: Vec<_> = one.sums().map(|(key, sum)| (key, *sum)).collect();
         let sum = |first_end, in_band| Sum {
@@ -114,9 +122,9 @@ mod tests {
             in_band,
         };
         let expected = [
-            ((0, 0), sum(105, [1, 0, 1, 1, 0])),
-            ((0, 2), sum(1000, [1, 0, 0, 0, 0])),
-            ((1, 0), sum(90, [0, 0, 0, 0, 1])),
+            ((ListenerId(0), 0), sum(105, [1, 0, 1, 1, 0])),
+            ((ListenerId(0), 2), sum(1000, [1, 0, 0, 0, 0])),
+            ((ListenerId(1), 0), sum(90, [0, 0, 0, 0, 1])),
         ];
         assert_eq!(sums, expected);
     }

@@ -16,7 +16,7 @@ use super::closing::CloseTimes;
 use super::event::Event;
 use super::foreseen::Foreseen;
 use super::server_counts::ServerCounts;
-use crate::config::Config;
+use crate::config::{Config, ListenerId};
 use crate::connection::Direction;
 use crate::crypto::{cipher_suite_name, group_name};
 use crate::tls::Negotiated;
@@ -138,9 +138,9 @@ impl WorkerCounters {
         clients.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Counts an event on the listener at position `listener`.
-    pub fn record(&self, listener: usize, event: &Event<'_>) {
-        let counters = &self.listeners[listener];
+    /// Counts an event on a listener.
+    pub fn record(&self, listener: ListenerId, event: &Event<'_>) {
+        let counters = &self.listeners[listener.0];
         match event {
             Event::Accepted => counters.accepted.add(1),
             Event::Closed => counters.closed.add(1),
@@ -181,7 +181,7 @@ impl WorkerCounters {
                 name,
                 is_spared,
                 ..
-            } => self.servers[*backend].add(name, |count| match is_spared {
+            } => self.servers[backend.0].add(name, |count| match is_spared {
                 true => count.spared += 1,
                 false => count.failures += 1,
             }),
@@ -189,11 +189,11 @@ impl WorkerCounters {
                 backend, name, end, ..
             } => {
                 let is_unanswered = *end == CloseReason::BackendUnanswered;
-                self.servers[*backend].add(name, |count| {
+                self.servers[backend.0].add(name, |count| {
                     count.unanswered += u64::from(is_unanswered);
                 });
             }
-            Event::Unreachable { backend, .. } => self.unreachable[*backend].add(1),
+            Event::Unreachable { backend, .. } => self.unreachable[backend.0].add(1),
             Event::Ended {
                 end, changed_at, ..
             } => {

@@ -10,7 +10,8 @@ use gateway_core::lineage::TicketRefusal;
 use gateway_core::revocation::Serial;
 use gateway_x509::client_certificate::ParsedCertificate;
 
-use crate::connection::Direction;
+use crate::config::BackendId;
+use crate::connection::{ConnectionId, Direction};
 use crate::tls::{Negotiated, VerifiedPeer};
 
 /// A certificate that a client presented. Nothing about it is proven.
@@ -66,8 +67,8 @@ pub enum Event<'a> {
     },
     /// A client got in.
     Established {
-        /// Number of the connection on its worker.
-        connection: u64,
+        /// The connection, on its worker.
+        connection: ConnectionId,
         /// Who it is.
         peer: &'a VerifiedPeer,
         /// Its address.
@@ -102,8 +103,8 @@ pub enum Event<'a> {
     },
     /// A server of a backend could not be reached.
     ServerFailed {
-        /// Position of the backend in the configuration.
-        backend: usize,
+        /// The backend.
+        backend: BackendId,
         /// The server.
         server: SocketAddr,
         /// The server as the configuration writes it.
@@ -115,8 +116,8 @@ pub enum Event<'a> {
     },
     /// A server ended a connection in another way than by an answer and a clean end, or in another language.
     EndedByServer {
-        /// Position of the backend in the configuration.
-        backend: usize,
+        /// The backend.
+        backend: BackendId,
         /// The server.
         server: SocketAddr,
         /// The server as the configuration writes it.
@@ -128,15 +129,15 @@ pub enum Event<'a> {
     },
     /// A client's connection found no server.
     Unreachable {
-        /// Position of the backend in the configuration.
-        backend: usize,
+        /// The backend.
+        backend: BackendId,
         /// How many servers are known.
         known: usize,
     },
     /// A connection that had got in ended.
     Ended {
-        /// Number of the connection on its worker.
-        connection: u64,
+        /// The connection, on its worker.
+        connection: ConnectionId,
         /// Why.
         end: CloseReason,
         /// The client's address.
@@ -156,8 +157,8 @@ pub enum Event<'a> {
     Closed,
     /// A connection's task panicked; its sockets were dropped, the backend's with a reset.
     Panicked {
-        /// Number of the connection on its worker.
-        connection: u64,
+        /// The connection, on its worker.
+        connection: ConnectionId,
         /// The client's address.
         address: SocketAddr,
         /// The panic's message.

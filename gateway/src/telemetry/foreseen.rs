@@ -13,6 +13,7 @@ use gateway_core::visible;
 use gateway_x509::date;
 use serde::Serialize;
 
+use crate::config::ListenerId;
 use crate::tls::VerifiedPeer;
 
 /// One worker's table.
@@ -23,7 +24,7 @@ pub struct Foreseen {
 }
 
 /// Listener, who it is, fingerprint of the certificate, reason.
-type Key = (usize, Identity, String, &'static str);
+type Key = (ListenerId, Identity, String, &'static str);
 
 #[derive(Debug)]
 struct Sighting {
@@ -54,10 +55,10 @@ struct Client<'a> {
 }
 
 impl Foreseen {
-    /// Notes that a client of the listener at position `listener` would be refused.
+    /// Notes that a client of `listener` would be refused.
     pub fn note(
         &mut self,
-        listener: usize,
+        listener: ListenerId,
         peer: &VerifiedPeer,
         (failure, detail): (Failure, &str),
         now: SystemTime,
@@ -103,7 +104,7 @@ impl Foreseen {
         let clients = all.into_iter();
         let clients = clients.map(
             |((listener, identity, fingerprint, reason), (sighting, count, last))| Client {
-                listener: listeners.get(*listener).map_or("", String::as_str),
+                listener: listeners.get(listener.0).map_or("", String::as_str),
                 identity: &identity.name,
                 identity_kind: identity.kind.label(),
                 trust_domain: identity.trust_domain.as_ref().map(TrustDomain::as_str),

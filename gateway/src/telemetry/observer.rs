@@ -19,7 +19,7 @@ use super::clients::Clients;
 use super::counters::WorkerCounters;
 use super::event::{Event, Presented};
 use super::text::Text;
-use crate::config::Config;
+use crate::config::{BackendId, Config, ListenerId};
 use crate::tls::{Negotiated, VerifiedPeer};
 
 /// A worker's ear.
@@ -91,8 +91,8 @@ impl Observer {
         self.counters.publish(clients);
     }
 
-    /// Takes note of an event on the listener at position `listener`.
-    pub fn emit(&self, listener: usize, event: &Event<'_>) {
+    /// Takes note of an event on a listener.
+    pub fn emit(&self, listener: ListenerId, event: &Event<'_>) {
         self.counters.record(listener, event);
         self.log(listener, event);
         if self.audit.is_on() {
@@ -100,7 +100,7 @@ impl Observer {
         }
     }
 
-    fn audit(&self, listener: usize, event: &Event<'_>) {
+    fn audit(&self, ListenerId(listener): ListenerId, event: &Event<'_>) {
         let config = self.config.borrow();
         let listener = config.listeners[listener].name.as_str();
         let scene = Scene {
@@ -114,7 +114,7 @@ impl Observer {
         }
     }
 
-    fn log(&self, listener: usize, event: &Event<'_>) {
+    fn log(&self, ListenerId(listener): ListenerId, event: &Event<'_>) {
         let config = self.config.borrow();
         let listener = config.listeners[listener].name.as_str();
         match event {
@@ -206,7 +206,7 @@ impl Observer {
 
     fn log_server_failed(
         &self,
-        (listener, backend): (&str, usize),
+        (listener, BackendId(backend)): (&str, BackendId),
         (server, is_spared): (SocketAddr, bool),
         error: &dyn std::error::Error,
     ) {
@@ -229,7 +229,7 @@ impl Observer {
 
     fn log_ended_by_server(
         &self,
-        (listener, backend): (&str, usize),
+        (listener, BackendId(backend)): (&str, BackendId),
         server: SocketAddr,
         (end, meaning): (CloseReason, &str),
     ) {
@@ -249,7 +249,11 @@ impl Observer {
             protocols and the listener has no alpn: gRPC clients end such a connection");
     }
 
-    fn log_unreachable(&self, (listener, backend): (&str, usize), known_servers: usize) {
+    fn log_unreachable(
+        &self,
+        (listener, BackendId(backend)): (&str, BackendId),
+        known_servers: usize,
+    ) {
         let admitted = self.unreachable.borrow_mut()[backend].admit(Instant::now());
         let Some(left_out) = admitted else { return };
         let config = self.config.borrow();

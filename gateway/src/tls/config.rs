@@ -21,7 +21,7 @@ use super::scratch;
 use super::server_verifier::ServerVerifier;
 use super::tickets::Ticketer;
 use super::verifier::Verifier;
-use crate::config::{BackendTls, Config, Listener};
+use crate::config::{BackendTls, Config, Listener, ListenerId};
 use crate::crypto::KeyRing;
 
 /// The configuration of a listener: TLS 1.3, client certificates always, tickets with `keys` if there are any.
@@ -77,8 +77,12 @@ fn security_domain(config: &Config, listener: &Listener) -> String {
     )
 }
 
-/// What the listener at `position` of `config` believes, with the blocks of an operator.
-pub fn listener_trust(config: &Config, position: usize, blocks: &Arc<BlockList>) -> Arc<Trust> {
+/// What a listener of `config` trusts, with the blocks of an operator.
+pub fn listener_trust(
+    config: &Config,
+    ListenerId(position): ListenerId,
+    blocks: &Arc<BlockList>,
+) -> Arc<Trust> {
     let listener = &config.listeners[position];
     Arc::new(Trust {
         listener: position,

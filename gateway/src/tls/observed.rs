@@ -18,7 +18,7 @@ use super::failure::classify;
 use super::peer::VerifiedPeer;
 use super::scratch::{self, Note};
 use super::verifier::{Verifier, explain};
-use crate::config::Config;
+use crate::config::{Config, ListenerId};
 
 /// What another configuration would say of a listener's clients.
 #[derive(Debug)]
@@ -28,10 +28,10 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Takes the listener at `position` of `candidate`.
-    pub fn new(candidate: &Config, position: usize, blocks: &Arc<BlockList>) -> Self {
-        let trust = listener_trust(candidate, position, blocks);
-        let listener = &candidate.listeners[position];
+    /// Takes a listener of `candidate`.
+    pub fn new(candidate: &Config, id: ListenerId, blocks: &Arc<BlockList>) -> Self {
+        let trust = listener_trust(candidate, id, blocks);
+        let listener = &candidate.listeners[id.0];
         Observed {
             verifier: Verifier::new(candidate, listener, Arc::clone(&trust)),
             trust,

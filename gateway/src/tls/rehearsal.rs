@@ -16,7 +16,7 @@ use super::config::listener_trust;
 use super::failure::{classify, describe};
 use super::scratch::{self, Note};
 use super::verifier::Verifier;
-use crate::config::Config;
+use crate::config::{Config, ListenerId};
 
 /// What a client would be admitted as, if it holds the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,10 +36,10 @@ pub struct Inadmissible {
     pub detail: String,
 }
 
-/// Asks the listener at `position` of `config` about a chain, the client's certificate first.
+/// Asks a listener of `config` about a chain, the client's certificate first.
 pub fn rehearse(
     config: &Config,
-    position: usize,
+    id: ListenerId,
     blocks: &Arc<BlockList>,
     chain: &[CertificateDer<'_>],
     now: SystemTime,
@@ -50,8 +50,8 @@ pub fn rehearse(
             detail: "there is no certificate".to_owned(),
         });
     };
-    let trust = listener_trust(config, position, blocks);
-    let verifier = Verifier::new(config, &config.listeners[position], trust);
+    let trust = listener_trust(config, id, blocks);
+    let verifier = Verifier::new(config, &config.listeners[id.0], trust);
     let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH);
     let time = UnixTime::since_unix_epoch(since_epoch.unwrap_or_default());
     let mut note = Note::default();

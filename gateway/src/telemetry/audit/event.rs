@@ -12,9 +12,10 @@ use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 
 use super::line::{
-    self, Accepted, Client, ConnectionId, End, Foreseen, Handshake, Identity, Line, Outcome,
-    Panicked, Refused, Shown, Text, Time,
+    self, Accepted, Client, End, Foreseen, Handshake, Identity, Line, Outcome, Panicked, Refused,
+    Shown, Text, Time, WorkerConnection,
 };
+use crate::connection::ConnectionId;
 use crate::telemetry::{Event, Presented};
 use crate::tls::{Negotiated, VerifiedPeer};
 
@@ -119,7 +120,7 @@ impl Scene<'_> {
         })
     }
 
-    fn panicked(&self, connection: u64, address: SocketAddr) -> Line<'_> {
+    fn panicked(&self, connection: ConnectionId, address: SocketAddr) -> Line<'_> {
         Line::Panicked(Panicked {
             time: Time(self.now),
             connection: self.id(connection),
@@ -129,9 +130,9 @@ impl Scene<'_> {
         })
     }
 
-    fn id(&self, number: u64) -> Shown<ConnectionId> {
+    fn id(&self, connection: ConnectionId) -> Shown<WorkerConnection> {
         let worker = self.worker;
-        Shown(ConnectionId { worker, number })
+        Shown(WorkerConnection { worker, connection })
     }
 
     fn handshake<'a>(
@@ -175,7 +176,7 @@ fn with_refusal(
 }
 
 fn with_admission(
-    connection: Shown<ConnectionId>,
+    connection: Shown<WorkerConnection>,
     peer: &VerifiedPeer,
     negotiated: &Negotiated,
     took: Duration,

@@ -12,6 +12,8 @@ use gateway_core::revocation::Serial;
 use gateway_core::visible;
 use serde::{Serialize, Serializer};
 
+use crate::connection::ConnectionId;
+
 pub use crate::telemetry::text::Text;
 
 /// One line.
@@ -79,7 +81,7 @@ pub enum Outcome<'a> {
 #[derive(Debug, Serialize)]
 pub struct Accepted<'a> {
     /// Names the connection, in this process.
-    pub connection: Shown<ConnectionId>,
+    pub connection: Shown<WorkerConnection>,
     /// `full` or `resumed`.
     pub kind: &'static str,
     /// The application protocol.
@@ -177,7 +179,7 @@ pub struct End<'a> {
     /// When.
     pub time: Time,
     /// Names the connection, in this process.
-    pub connection: Shown<ConnectionId>,
+    pub connection: Shown<WorkerConnection>,
     /// The listener's name.
     pub listener: &'a str,
     /// The client's address.
@@ -201,7 +203,7 @@ pub struct Panicked<'a> {
     /// When.
     pub time: Time,
     /// Names the connection, in this process.
-    pub connection: Shown<ConnectionId>,
+    pub connection: Shown<WorkerConnection>,
     /// The listener's name.
     pub listener: &'a str,
     /// The client's address.
@@ -336,16 +338,16 @@ pub struct Continued<'a> {
 
 /// Names a connection in this process.
 #[derive(Debug, Clone, Copy)]
-pub struct ConnectionId {
+pub struct WorkerConnection {
     /// Number of the worker.
     pub worker: usize,
-    /// Number of the connection there.
-    pub number: u64,
+    /// The connection there.
+    pub connection: ConnectionId,
 }
 
-impl fmt::Display for ConnectionId {
+impl fmt::Display for WorkerConnection {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}-{}", self.worker, self.number)
+        write!(formatter, "{}-{}", self.worker, self.connection)
     }
 }
 

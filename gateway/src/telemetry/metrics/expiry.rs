@@ -11,7 +11,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::{Encoded, Metrics, gauge};
-use crate::config::{CertificateFile, Config, Dependents, backend_ca_usage, client_ca_usage};
+use crate::config::{
+    BackendId, CertificateFile, Config, Dependents, ListenerId, backend_ca_usage, client_ca_usage,
+};
 use crate::telemetry::clients::{AuthorityUse, Clients};
 
 /// The certificates of a configuration, one for each set of labels: a CA and its successor often have one file and one name. The
@@ -96,11 +98,11 @@ impl Metrics {
         let mut dependents = Dependents::default();
         for (side, authority, count) in clients.standing() {
             let usage = match side {
-                AuthorityUse::Clients(position) => {
+                AuthorityUse::Clients(ListenerId(position)) => {
                     let listener = config.listeners.get(position);
                     listener.map(|listener| client_ca_usage(listener))
                 }
-                AuthorityUse::Servers(position) => {
+                AuthorityUse::Servers(BackendId(position)) => {
                     let backend = config.backends.get(position);
                     backend.map(|backend| backend_ca_usage(&backend.name))
                 }
@@ -119,10 +121,12 @@ impl Metrics {
         }
         let config = self.config();
         let named = || {
-            clients.sums().filter_map(|((listener, rule), sum)| {
-                let listener = config.listeners.get(listener)?.name.as_str();
-                Some((listener, (rule + 1).to_string(), sum))
-            })
+            clients
+                .sums()
+                .filter_map(|((ListenerId(listener), rule), sum)| {
+                    let listener = config.listeners.get(listener)?.name.as_str();
+                    Some((listener, (rule + 1).to_string(), sum))
+                })
         };
         let help = "Connected clients, by the remaining lifetime of their certificates";
         let mut metric = encoder.encode_descriptor("clients", help, None, MetricType::Gauge)?;

@@ -9,7 +9,7 @@
 use gateway_core::close_reason::CloseReason;
 use gateway_core::failure::Failure;
 
-use crate::config::{BackendTransport, Config, Destination, GuardMode, Listener};
+use crate::config::{BackendId, BackendTransport, Config, Destination, GuardMode, Listener};
 
 /// Whether clients of the listener can be refused for this.
 pub(super) fn can_fail(config: &Config, listener: &Listener, failure: Failure) -> bool {
@@ -47,7 +47,7 @@ pub(super) fn can_fail(config: &Config, listener: &Listener, failure: Failure) -
 /// Whether connections of the listener can end so.
 pub(super) fn can_end(config: &Config, listener: &Listener, end: CloseReason) -> bool {
     let backend = match listener.destination {
-        Destination::Backend(position) => config.backends.get(position),
+        Destination::Backend(BackendId(position)) => config.backends.get(position),
         Destination::Metrics(_) => None,
     };
     let tls = backend.and_then(|backend| match &backend.transport {
