@@ -1,5 +1,5 @@
 //! Connects a client's stream to one of a backend's servers.
-//! In: the client. Out: a stream, over the first server in turn that can be reached. On the worker; nothing of the client's
+//! In: the origin. Out: a stream, over the first server in turn that can be reached. On the worker; nothing of the client's
 //! has been sent to a server that failed, so the next may be tried, and one that is slow need not be waited for.
 
 use std::cell::RefCell;
@@ -22,26 +22,11 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::attempt::{Attempt, first_of};
+use super::origin::Origin;
 use super::proxy_protocol;
 use crate::config::{Backend, BackendTransport, Config, ProxyProtocol};
 use crate::connection::{PlainStream, Stream};
-use crate::tls::{self, BackendConfigs, Connected, HandshakeError, VerifiedPeer};
-
-/// The client on whose behalf a connection is made.
-pub struct Client<'a> {
-    /// Who it is.
-    pub peer: &'a VerifiedPeer,
-    /// Its address.
-    pub address: SocketAddr,
-    /// The address it connected to.
-    pub listener_address: SocketAddr,
-    /// Its cipher suite.
-    pub cipher_suite: &'a str,
-    /// Whether it came back with a ticket: its certificate was presented before, not on this connection.
-    pub is_resumed: bool,
-    /// The application protocol it chose.
-    pub protocol: Option<&'a [u8]>,
-}
+use crate::tls::{self, BackendConfigs, Connected, HandshakeError};
 
 /// Why a client has no server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -285,8 +270,8 @@ impl Servers {
         written.map_or_else(|| address.to_string(), ToString::to_string)
     }
 
-    /// What speaks against a server that is connected, by what is believed at this moment.
-    pub fn judge(&self, chain: &Chain) -> Option<ServerObjection> {
+    /// Evaluates a connected server by the trust in force: what speaks against it.
+    pub fn evaluate_server(&self, chain: &Chain) -> Option<ServerObjection> {
         match &self.transport {
             Transport::Plain => None,
             Transport::Tls { trust, .. } => trust.evaluate_chain(chain, SystemTime::now()),
@@ -306,14 +291,14 @@ impl Servers {
         }
     }
 
-    /// Connects to the first server in turn that can be reached, while `presence` says that the client is there; tells
-    /// `failed` of each that could not, and of those that could not earlier when nobody waited for them any more.
+    /// Connects to the first server in turn that can be reached, while `presence` says that the client is there. Reports each
+    /// server that cannot be reached to `failed`, and those whose attempts failed since the last call.
     ///
-    /// One that does not answer gets company after a while (RFC 8305), and its attempt goes on by itself, so that it is known
-    /// what became of it. However many servers there are, a client is held for `CONNECT_TIMEOUTS` times the time of one.
+    /// A server that does not answer gets a second attempt beside it after a while (RFC 8305); its own attempt goes on, so that its
+    /// outcome is known. However many servers there are, a client waits for `CONNECT_TIMEOUTS` times the time of one.
     pub async fn connect(
         self: &Rc<Self>,
-        client: &Client<'_>,
+        origin: &Origin<'_>,
         presence: impl Fn() -> Presence,
         mut failed: impl FnMut(&ServerFailure),
     ) -> Result<Connection, NotConnected> {
@@ -341,7 +326,7 @@ impl Servers {
                 Ok(Step::Socket(probe, socket, began)) => {
                     race.shaking = Some(probe.server);
                     race.newest = None;
-                    let shaking = self.shake_hands(probe, (socket, began), client);
+                    let shaking = self.shake_hands(probe, (socket, began), origin);
                     race.attempts.push(shaking);
                 }
                 Ok(Step::Connected(connection)) => return Ok(*connection),
@@ -429,18 +414,19 @@ impl Servers {
         self: &Rc<Self>,
         probe: Probe,
         (socket, began): (Socket, Instant),
-        client: &Client<'_>,
+        origin: &Origin<'_>,
     ) -> Attempt<Step> {
         let servers = Rc::clone(self);
         let address = probe.server;
         let header = match self.backend.proxy_protocol {
             ProxyProtocol::Off => Ok(None),
             ProxyProtocol::Outside | ProxyProtocol::Inside => {
-                proxy_protocol::header(client).map(Some)
+                proxy_protocol::header(origin).map(Some)
             }
         };
-        let config = self.transport.config(client.protocol);
-        let speaks_http2 = client.protocol == Some(alpn::HTTP_2);
+        let protocol = origin.connection().protocol;
+        let config = self.transport.config(protocol);
+        let speaks_http2 = protocol == Some(alpn::HTTP_2);
         let shaking = async move {
             // To the end of the attempt, however it ends.
             let _probe = probe;

@@ -1,5 +1,5 @@
 //! The PROXY protocol version 2 header, for backends that ask for it.
-//! In: the client, with its `VerifiedPeer`. Out: the bytes that go first, before TLS or inside it. Encoded by a library.
+//! In: the origin of a connection. Out: the bytes that go first, before TLS or inside it. Encoded by a library.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use gateway_core::identity::Tenant;
 use gateway_rt::{Buffer, BufferPool, Socket};
 use proxy_header::{ProxiedAddress, ProxyHeader, SslInfo, Tlv};
 
-use super::Client;
+use super::Origin;
 use crate::tls::{TlsStream, sealable};
 
 /// Our own type (the range 0xE0 to 0xEF is for applications): the tenant.
@@ -59,16 +59,17 @@ pub(super) async fn send_inside(
 }
 
 /// The header for a client whose certificate was verified.
-pub(super) fn header(client: &Client<'_>) -> Result<Vec<u8>, proxy_header::Error> {
+pub(super) fn header(origin: &Origin<'_>) -> Result<Vec<u8>, proxy_header::Error> {
+    let (peer, connection) = (origin.verified_peer(), origin.connection());
     encode(&Facts {
-        address: client.address,
-        listener_address: client.listener_address,
-        is_resumed: client.is_resumed,
-        cipher_suite: client.cipher_suite,
-        protocol: client.protocol,
-        certificate: client.peer.certificate(),
-        identity: client.peer.identity(),
-        tenant: client.peer.tenant(),
+        address: connection.address,
+        listener_address: connection.listener_address,
+        is_resumed: connection.is_resumed,
+        cipher_suite: connection.cipher_suite,
+        protocol: connection.protocol,
+        certificate: peer.certificate(),
+        identity: peer.identity(),
+        tenant: peer.tenant(),
     })
 }
 

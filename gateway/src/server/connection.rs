@@ -27,7 +27,7 @@ use super::deadlines::deadlines;
 use super::opposite::{Behind, Opposite, end_of_page};
 use super::silent::SilentPlace;
 use super::state::{Door, State};
-use crate::backend::{Client, NotConnected, ServerFailure};
+use crate::backend::{ClientConnection, NotConnected, Origin, ServerFailure};
 use crate::config::{Destination, ListenerId};
 use crate::connection::{
     ConnectedServer, ConnectionHandle, ConnectionId, ConnectionTimer, Direction, IdleTimeouts,
@@ -209,8 +209,7 @@ async fn join(
     if let Some(rate) = usage_permit.as_ref().and_then(UsagePermit::rate) {
         bound_what_waits(stream.socket(), rate);
     }
-    let client = Client {
-        peer: &peer,
+    let from = ClientConnection {
         address,
         listener_address: stream
             .socket()
@@ -220,12 +219,13 @@ async fn join(
         is_resumed: negotiated.is_resumed,
         protocol: negotiated.protocol.as_deref(),
     };
+    let origin = Origin::peer(&peer, from);
     let connected = {
         let connecting = pin!(connect(
             worker,
             &state,
             position,
-            (&client, stream.socket())
+            (&origin, stream.socket())
         ));
         // The timer is asked first: for a client that may not stay no backend is opened.
         // Nothing has been sent yet.
@@ -236,13 +236,8 @@ async fn join(
         }
     };
     if let Ok(opposite) = &connected {
-        note_server(
-            worker,
-            &state,
-            position,
-            ((&peer, certificates.as_slice()), opposite),
-            &timer,
-        );
+        let newcomer = (&peer, certificates.as_slice());
+        note_server(worker, &state, position, (newcomer, opposite), &timer);
     }
     drop(certificates);
     let backend = state.door(position).listener.backend();
@@ -445,7 +440,7 @@ async fn connect(
     worker: &WorkerContext,
     state: &State,
     position: ListenerId,
-    (client, socket): (&Client<'_>, &Socket),
+    (origin, socket): (&Origin<'_>, &Socket),
 ) -> Result<Opposite, CloseReason> {
     let backend = match state.door(position).listener.destination {
         Destination::Backend(backend) => backend,
@@ -461,7 +456,7 @@ async fn connect(
         };
         worker.observer.emit(position, &failed);
     };
-    let connecting = state.servers[backend.0].connect(client, || socket.presence(), failed);
+    let connecting = state.servers[backend.0].connect(origin, || socket.presence(), failed);
     let connected = connecting.await.map(Opposite::Server);
     connected.map_err(|error| match error {
         NotConnected::Unreachable { known } => {

@@ -43,7 +43,7 @@ fn evaluate_old(state: &State, connection: &OpenConnection<'_>) -> Option<CloseR
     let trust = &state.door(connection.listener).trust;
     let of_server = || {
         let ConnectedServer { backend, chain } = connection.server?;
-        match state.servers.get(backend.0)?.judge(chain)? {
+        match state.servers.get(backend.0)?.evaluate_server(chain)? {
             ServerObjection::Revoked => Some(CloseReason::BackendRevoked),
             ServerObjection::Untrusted => Some(CloseReason::BackendUntrusted),
         }
