@@ -12,8 +12,8 @@ use gateway::blocks::BlockFile;
 use gateway::config::{
     self, AdminAddress, AuditTarget, Backend, BackendId, BackendTls, BackendTransport,
     CertificateFile, Config, ConnectionTimes, Destination, FiledAuthority, GuardMode,
-    GuardSettings, Listener, Loaded, Paths, ProxyProtocol, Resumption, Revoking, ServerAddress,
-    ServerCertificate,
+    GuardSettings, Listener, Loaded, Mode, Paths, ProxyProtocol, Resumption, Revoking,
+    ServerAddress, ServerCertificate,
 };
 use gateway::crypto::cipher_suite_name;
 use gateway_common::{COUNTERS, Listed, Reason, Settings};
@@ -313,6 +313,8 @@ fn listener_table(listener: &Listener, config: &Config) -> Table {
         revocation,
         revoking,
         resumption: _,
+        // The only one there is.
+        mode: Mode::Stream,
         destination,
         times,
         max_connections,

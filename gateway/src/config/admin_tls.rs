@@ -10,7 +10,7 @@ use gateway_core::identity::Rules;
 use gateway_core::limits;
 use rustls::crypto::CryptoProvider;
 
-use super::checked::{ConnectionTimes, Destination, Listener};
+use super::checked::{ConnectionTimes, Destination, Listener, Mode};
 use super::identity::{self, RulePlace};
 use super::keys::{self, Role};
 use super::listener::{self, CheckedListener, Clients, WrittenClients};
@@ -59,6 +59,8 @@ pub fn check(
             revoking: clients.revoking,
             // No scraper that is known resumes.
             resumption: false,
+            // The page is a plain response on a stream of its own.
+            mode: Mode::Stream,
             destination: Destination::Metrics(Arc::new(rules?)),
             times: TIMES,
             max_connections: limits::ADMIN_TLS_CONNECTIONS_MAX,

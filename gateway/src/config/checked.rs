@@ -341,6 +341,8 @@ pub struct Listener {
     pub revoking: Arc<Revoking>,
     /// Whether its clients get tickets, where there are any.
     pub resumption: bool,
+    /// How its connections are served.
+    pub mode: Mode,
     /// What is behind it.
     pub destination: Destination,
     /// How long its connections may take for what.
@@ -361,6 +363,13 @@ impl Listener {
             Destination::Metrics(_) => None,
         }
     }
+}
+
+/// How the connections of a listener are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Opaque bytes, to one backend connection for each client connection.
+    Stream,
 }
 
 /// What is behind a listener.

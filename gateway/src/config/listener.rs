@@ -12,7 +12,7 @@ use rustls::crypto::CryptoProvider;
 
 use super::backend::Names;
 use super::bounds;
-use super::checked::{Destination, Listener, ServerCertificate};
+use super::checked::{Destination, Listener, Mode, ServerCertificate};
 use super::client_ca::{self, Element, Scopes};
 use super::closing;
 use super::ids::BackendId;
@@ -162,7 +162,7 @@ fn check(
     let expiry_drain = closing::expiry_drain(&place, at_expiry, report);
     let bounds = bounds::check(&place, raw, alpn.as_deref().unwrap_or_default(), report);
     let assemble = || {
-        mode?;
+        let mode = mode?.unwrap_or(Mode::Stream);
         let bounds = bounds?;
         let clients = clients?;
         Some(Listener {
@@ -175,6 +175,7 @@ fn check(
             revocation: clients.revocation,
             revoking: clients.revoking,
             resumption: resumption?.unwrap_or(true),
+            mode,
             destination: Destination::Backend(backend?),
             times: bounds.times,
             max_connections: bounds.max_connections,
@@ -308,9 +309,9 @@ fn take<T>(field: &mut Field<T>) -> Field<T> {
     std::mem::replace(field, Field::Absent)
 }
 
-fn mode(text: &str) -> Result<(), String> {
+fn mode(text: &str) -> Result<Mode, String> {
     match text {
-        "stream" => Ok(()),
+        "stream" => Ok(Mode::Stream),
         "http" => Err("not built yet: must be \"stream\"".to_owned()),
         _ => Err("must be \"stream\"".to_owned()),
     }

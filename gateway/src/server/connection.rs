@@ -28,7 +28,7 @@ use super::opposite::{Behind, Opposite, end_of_page};
 use super::silent::SilentPlace;
 use super::state::{Door, State};
 use crate::backend::{ClientConnection, NotConnected, Origin, ServerFailure};
-use crate::config::{Destination, ListenerId};
+use crate::config::{Destination, ListenerId, Mode};
 use crate::connection::{
     ConnectedServer, ConnectionHandle, ConnectionId, ConnectionTimer, Direction, IdleTimeouts,
     OpenConnection, RateLimiter, Stream, UsagePermit,
@@ -442,7 +442,10 @@ async fn connect(
     position: ListenerId,
     (origin, socket): (&Origin<'_>, &Socket),
 ) -> Result<Opposite, CloseReason> {
-    let backend = match state.door(position).listener.destination {
+    let listener = &state.door(position).listener;
+    // A mode that is added is not served as a stream: this would not compile.
+    let Mode::Stream = listener.mode;
+    let backend = match listener.destination {
         Destination::Backend(backend) => backend,
         Destination::Metrics(_) => return worker.open_page().map(Opposite::Page),
     };
