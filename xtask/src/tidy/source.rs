@@ -143,6 +143,29 @@ fn every_ignored_test_has_its_reason() {
     assert_none("an ignored test says why", &complaints);
 }
 
+/// Clippy reads the nearest clippy.toml and no other.
+#[test]
+fn a_crates_own_clippy_settings_repeat_those_of_the_workspace() {
+    let parse = |file: &TextFile| -> toml::Table { toml::from_str(&file.text).unwrap() };
+    let (of_all, own): (Vec<_>, Vec<_>) = text_files()
+        .into_iter()
+        .filter(|file| file.path.ends_with("clippy.toml"))
+        .partition(|file| file.path == "clippy.toml");
+    let of_all = parse(&of_all[0]);
+    let mut complaints = Vec::new();
+    for file in &own {
+        let settings = parse(file);
+        let missing = of_all
+            .iter()
+            .filter(|(key, value)| settings.get(*key) != Some(value));
+        complaints.extend(missing.map(|(key, value)| format!("{}: {key} = {value}", file.path)));
+    }
+    assert_none(
+        "a crate's clippy.toml has the settings of the workspace too",
+        &complaints,
+    );
+}
+
 /// Every line of a file that the rule catches.
 fn places(file: &TextFile, rule: impl Fn(&str) -> bool) -> Vec<String> {
     file.text
