@@ -148,6 +148,33 @@ fn anchors_are_made_as_renderers_make_them() {
 }
 
 #[test]
+fn the_table_of_fuzz_targets_has_every_target_and_no_other() {
+    let files = text_files();
+    let targets = files
+        .iter()
+        .filter_map(|file| file.path.strip_prefix("fuzz/targets/"));
+    let targets: Vec<&str> = targets
+        .filter_map(|file| file.strip_suffix(".rs"))
+        .collect();
+    let page = files.iter().find(|file| file.path == "CONTRIBUTING.md");
+    let mut named = first_column(&page.unwrap().text, "target");
+    named.sort_unstable();
+    assert_eq!(
+        named, targets,
+        "the targets in CONTRIBUTING.md and in fuzz/targets"
+    );
+}
+
+/// What the first column of a table holds that begins with `head`, without its backticks.
+fn first_column<'a>(page: &'a str, head: &str) -> Vec<&'a str> {
+    let head = format!("| {head} |");
+    let lines = page.lines().skip_while(|line| !line.starts_with(&head));
+    let rows = lines.skip(2).take_while(|line| line.starts_with('|'));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    cells.map(|cell| cell.trim().trim_matches('`')).collect()
+}
+
+#[test]
 fn every_file_of_the_repository_that_a_page_names_exists() {
     let mut complaints = Vec::new();
     let mut named = 0;
