@@ -23,7 +23,7 @@ use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 
 use super::ids::BackendId;
-use super::revocation::{ListFiles, Revoking, Unread};
+use super::revocation::{InForce, ListFiles, Revoking, Unread};
 use crate::crypto::{KeyPolicy, KeyRing};
 
 /// Everything `portcullis run` enforces.
@@ -120,12 +120,16 @@ impl Config {
         unread: &mut Unread,
     ) -> Option<Config> {
         let lists = self.lists().map(|(issuer, list)| (*issuer, list.clone()));
-        let in_force: Vec<_> = lists.collect();
-        let mut read = |revoking: &Revoking, before: &Revocation| {
+        let anywhere: Vec<_> = lists.collect();
+        let mut read = |revoking: &Revoking, here: &Revocation| {
             let mut places = named.iter();
             let more = places.find(|other| other.place == revoking.lists.place);
             let more = more.map_or(&[][..], |more| &more.files);
-            revoking.reread(before, &in_force, more, (&self.provider, now), unread)
+            let in_force = InForce {
+                here,
+                anywhere: &anywhere,
+            };
+            revoking.reread(in_force, more, (&self.provider, now), unread)
         };
         let mut config = self.clone();
         let mut is_new = false;

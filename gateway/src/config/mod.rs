@@ -44,7 +44,7 @@ pub use lifetimes::{
 pub use paths::{LocateError, NAME_DEFAULT, locate, located};
 pub use protocols::shown as shown_protocols;
 pub use report::{ConfigError, ConfigErrors};
-pub use revocation::{ListFile, ListFiles, Reread, Revoking, Unread};
+pub use revocation::{InForce, ListFile, ListFiles, Reread, Revoking, Unread};
 
 use gateway_core::limits;
 use gateway_files::Seen;
@@ -52,7 +52,7 @@ use gateway_x509::crl_ranks::{self, KnownLists};
 use gateway_x509::file;
 use listener::CheckedListener;
 use raw::{RawAdminTls, RawConfig, RawDefaults, RawListener};
-use report::{Place, Report};
+use report::Report;
 use rustls::crypto::CryptoProvider;
 use value::{Field, Sections};
 
@@ -134,28 +134,29 @@ fn know_lists(state: &Path, report: &mut Report<'_>) {
     }
 }
 
-/// Checks the listeners of the file and, behind them, that of `[admin.tls]`.
-fn listeners(
-    place: &Place,
-    (mut listeners, defaults, admin): (
-        Field<Sections<RawListener>>,
-        Field<RawDefaults>,
-        Option<RawAdminTls>,
-    ),
-    (provider, backends): (&CryptoProvider, &backend::Names),
+/// Gives the listeners of the file what `[defaults]` says and they do not.
+fn with_defaults(
+    mut listeners: Field<Sections<RawListener>>,
+    defaults: Field<RawDefaults>,
     report: &mut Report<'_>,
-) -> Vec<CheckedListener> {
+) -> Field<Sections<RawListener>> {
     if let (Field::Given(listeners), Some(defaults)) = (&mut listeners, defaults.given()) {
         let listeners = listeners.value.0.iter_mut();
         listeners.for_each(|listener| defaults::fill(listener, &defaults.value, report));
     }
-    let mut listeners = listener::check_all(place, listeners, provider, backends, report);
-    if let Some(admin) = admin {
-        admin_tls::refuse_namesakes(&listeners, report);
-        let own = admin_tls::check(admin, provider, report);
-        listener::add(&mut listeners, own, report);
-    }
     listeners
+}
+
+/// Checks the listener of `[admin.tls]` and adds it behind those of the file.
+fn add_admin(
+    listeners: &mut Vec<CheckedListener>,
+    admin: RawAdminTls,
+    provider: &CryptoProvider,
+    report: &mut Report<'_>,
+) {
+    admin_tls::refuse_namesakes(listeners, report);
+    let own = admin_tls::check(admin, provider, report);
+    listener::add(listeners, own, report);
 }
 
 /// Checks section by section, so that one run tells of every error; `None` when a required part is missing.
@@ -174,8 +175,12 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
     report.not_built(&raw.place, "outbound", &raw.outbound);
     let backends = backend::check_all(&raw.place, raw.backend, &provider.provider, report);
     let names = backend::Names::new(&backends);
-    let written = (raw.listener, raw.defaults, admin.tls.take());
-    let listeners = listeners(&raw.place, written, (&provider.provider, &names), report);
+    let written = with_defaults(raw.listener, raw.defaults, report);
+    let mut listeners =
+        listener::check_all(&raw.place, written, &provider.provider, &names, report);
+    if let Some(admin) = admin.tls.take() {
+        add_admin(&mut listeners, admin, &provider.provider, report);
+    }
     let newer_lists = revocation::judge(report);
     backend::warn_of_unused(&backends, &listeners, report);
     protocols::warn_of_mismatches(&listeners, &backends, report);

@@ -90,6 +90,15 @@ pub struct Revoking {
     pub lists: ListFiles,
 }
 
+/// The lists that a gateway acts by while it reads others.
+#[derive(Debug, Clone, Copy)]
+pub struct InForce<'a> {
+    /// Those of one listener or backend.
+    pub here: &'a Revocation,
+    /// Those of all listeners and backends.
+    pub anywhere: &'a [(AuthorityId, IssuerList)],
+}
+
 /// Lists with the authorities that are left by them.
 #[derive(Debug)]
 pub struct Reread {
@@ -128,15 +137,14 @@ impl Unread {
 }
 
 impl Revoking {
-    /// Reads the lists of these files and of `more`, against the authorities that are in force, and adds them to those of
-    /// `before`: of two the newer counts, so nothing that is revoked comes back. The rest of their state has been refused, and
+    /// Reads the lists of these files and of `more`, against the authorities that are in force, and adds them to those that are in
+    /// force here: of two the newer counts, so nothing that is revoked comes back. The rest of their state has been refused, and
     /// they may be what it was refused for: a list takes the place of one that is in force here and vouches for what it does
-    /// not name, unless a newer one is among `in_force`, the lists of all listeners and backends. Any other only revokes
-    /// what it names. What cannot be read or is not of these authorities is left out and noted. `None` where nothing is new.
+    /// not name, unless a newer one is in force anywhere. Any other only revokes what it names. What cannot be read or is not
+    /// of these authorities is left out and noted. `None` where nothing is new.
     pub fn reread(
         &self,
-        before: &Revocation,
-        in_force: &[(AuthorityId, IssuerList)],
+        in_force: InForce<'_>,
         more: &[ListFile],
         (provider, now): (&CryptoProvider, SystemTime),
         unread: &mut Unread,
@@ -158,7 +166,10 @@ impl Revoking {
             }
             good.into_iter()
         };
-        let known = before.lists().map(|(issuer, list)| (*issuer, list.clone()));
+        let known = in_force
+            .here
+            .lists()
+            .map(|(issuer, list)| (*issuer, list.clone()));
         let mut lists: Vec<_> = known.collect();
         let others = more
             .iter()
@@ -166,7 +177,7 @@ impl Revoking {
         let files = own.iter().map(|file| (file, true));
         for (file, is_own) in files.chain(others.map(|file| (file, false))) {
             lists.extend(read(file, is_own).map(|VerifiedList { issuer, list, .. }| {
-                match may_vouch(issuer, &list, before, in_force) {
+                match may_vouch(issuer, &list, in_force) {
                     Some(_) if is_own => (issuer, list),
                     // How old it may become is for what is in force to say.
                     Some(policy) => (issuer, list.with_stale_policy(policy)),
@@ -176,7 +187,7 @@ impl Revoking {
         }
         let (revocation, revoked) = assemble(&self.authorities, lists, algorithms);
         let is_known = |(issuer, list): (&AuthorityId, &IssuerList)| {
-            let mut known = before.lists().filter(|(known, _)| *known == issuer);
+            let mut known = in_force.here.lists().filter(|(known, _)| *known == issuer);
             known.any(|(_, known)| known.is_same(list))
         };
         if revocation.lists().all(is_known) {
@@ -191,17 +202,12 @@ impl Revoking {
 
 /// The policy of the list in force that a list of a refused state is, or takes the place of; `None` where it must not vouch: there is
 /// none, or it is an older one that has come back.
-fn may_vouch(
-    issuer: AuthorityId,
-    list: &IssuerList,
-    before: &Revocation,
-    in_force: &[(AuthorityId, IssuerList)],
-) -> Option<StalePolicy> {
+fn may_vouch(issuer: AuthorityId, list: &IssuerList, in_force: InForce<'_>) -> Option<StalePolicy> {
     let is_alike = |other: &&IssuerList| other.scope() == list.scope();
     let is_older_than = |other: &IssuerList| other.rank().compare(&list.rank()).is_gt();
-    let here = before.vouching(&issuer).filter(is_alike);
+    let here = in_force.here.vouching(&issuer).filter(is_alike);
     let newest = here.max_by(|one, other| one.rank().compare(&other.rank()))?;
-    let anywhere = in_force.iter().filter(|(of, _)| *of == issuer);
+    let anywhere = in_force.anywhere.iter().filter(|(of, _)| *of == issuer);
     let mut anywhere = anywhere.map(|(_, known)| known).filter(is_alike);
     // An older copy beside its successor says nothing, and what that one lifts is lifted.
     let is_beside = newest.rank().compare(&list.rank()).is_ge();
@@ -726,18 +732,18 @@ mod tests {
         let [key_one, key_two] = keys;
         let one = Issuer::new(params("One", 1), key_one);
         let two = Issuer::new(params("Two", 1), key_two);
-        let provider = rustls::crypto::ring::default_provider();
-        let now = SystemTime::now();
+        let (provider, now) = (rustls::crypto::ring::default_provider(), SystemTime::now());
         let revoking = revoking(authorities, &path);
         let copy = ListFile {
             path: folder.path().join("copy.pem"),
             policy: StalePolicy::Allow,
         };
         let more = std::slice::from_ref(&copy);
-        let reread = |before: &Revocation, in_force: &[(AuthorityId, IssuerList)]| {
+        let reread = |here: &Revocation, anywhere: &[(AuthorityId, IssuerList)]| {
+            let in_force = InForce { here, anywhere };
             std::fs::copy(&path, &copy.path).unwrap();
             let mut unread = Unread::default();
-            let reread = revoking.reread(before, in_force, more, (&provider, now), &mut unread);
+            let reread = revoking.reread(in_force, more, (&provider, now), &mut unread);
             assert!(unread.own.is_empty(), "{:?}", unread.own);
             reread.map(|reread| reread.revocation)
         };

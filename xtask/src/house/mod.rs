@@ -4,7 +4,7 @@
 
 mod figures;
 mod names;
-mod source;
+pub mod source;
 
 use std::path::PathBuf;
 

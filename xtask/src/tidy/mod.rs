@@ -3,6 +3,7 @@
 
 mod dependencies;
 mod documentation;
+mod functions;
 mod source;
 
 use std::fs;

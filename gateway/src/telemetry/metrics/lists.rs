@@ -18,33 +18,9 @@ type Place<'a> = (&'static str, &'a str);
 impl Metrics {
     pub(super) fn encode_lists(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
         let config = self.config();
-        // Of two authorities of one name, which differ by their keys, the worse value is shown: what is about to end must not
-        // hide behind what is not, nor what is used for ever behind what is not.
-        let (least, most) = (i64::min, i64::max);
-        let help = "Entries of an issuer's revocation list";
-        gauges(
-            encoder,
-            ("crl_entries", help, None),
-            &config,
-            least,
-            |list| i64::try_from(list.len()).unwrap_or(i64::MAX),
-        )?;
-        let unit = Some(&Unit::Seconds);
-        let help = "Time at which an issuer's revocation list was made (thisUpdate), in Unix time";
-        let made = ("crl_this_update_timestamp", help, unit);
-        gauges(encoder, made, &config, least, |list| {
-            unix_time(list.this_update())
-        })?;
-        let help = "Time at which an issuer's revocation list ends (nextUpdate), in Unix time";
-        let ends = ("crl_next_update_timestamp", help, unit);
-        gauges(encoder, ends, &config, least, |list| {
-            unix_time(list.next_update())
-        })?;
-        let help = "1 if the gateway uses a revocation list however old it is (dangerous_accept_stale_crl)";
-        let dangerous = ("dangerous_accept_stale_crl", help, None);
-        gauges(encoder, dangerous, &config, most, |list| {
-            i64::from(list.stale_policy() == StalePolicy::Allow)
-        })?;
+        for gauge in GAUGES {
+            gauge.encode(encoder, &config)?;
+        }
         let help = "Refused files of revocation lists, at a start, a reload or a check";
         let mut metric =
             encoder.encode_descriptor("crl_load_errors", help, None, MetricType::Counter)?;
@@ -52,31 +28,70 @@ impl Metrics {
     }
 }
 
-/// One sample for each list that is in force anywhere.
-fn gauges(
-    encoder: &mut DescriptorEncoder<'_>,
-    (name, help, unit): (&str, &str, Option<&Unit>),
-    config: &Config,
+/// A metric that has one sample for each list that is in force anywhere.
+struct ListGauge {
+    name: &'static str,
+    help: &'static str,
+    unit: Option<Unit>,
+    value: fn(&IssuerList) -> i64,
+    /// The worse of two values, which is shown where two authorities have one name and differ by their keys: what is about to
+    /// end must not hide behind what is not, nor what is used for ever behind what is not.
     worse: fn(i64, i64) -> i64,
-    value: impl Fn(&IssuerList) -> i64,
-) -> Encoded {
-    let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
-    for ((kind, place), revocation) in places(config) {
-        let mut lists: Vec<_> = revocation.lists().collect();
-        lists.sort_by_key(|(issuer, _)| **issuer);
-        let mut named: Vec<(&str, i64)> = Vec::new();
-        for (_, list) in lists {
-            let (name, value) = (list.issuer_name(), value(list));
-            match named.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, shown)) => *shown = worse(value, *shown),
-                None => named.push((name, value)),
+}
+
+const GAUGES: [ListGauge; 4] = [
+    ListGauge {
+        name: "crl_entries",
+        help: "Entries of an issuer's revocation list",
+        unit: None,
+        value: |list| i64::try_from(list.len()).unwrap_or(i64::MAX),
+        worse: i64::min,
+    },
+    ListGauge {
+        name: "crl_this_update_timestamp",
+        help: "Time at which an issuer's revocation list was made (thisUpdate), in Unix time",
+        unit: Some(Unit::Seconds),
+        value: |list| unix_time(list.this_update()),
+        worse: i64::min,
+    },
+    ListGauge {
+        name: "crl_next_update_timestamp",
+        help: "Time at which an issuer's revocation list ends (nextUpdate), in Unix time",
+        unit: Some(Unit::Seconds),
+        value: |list| unix_time(list.next_update()),
+        worse: i64::min,
+    },
+    ListGauge {
+        name: "dangerous_accept_stale_crl",
+        help: "1 if the gateway uses a revocation list however old it is (dangerous_accept_stale_crl)",
+        unit: None,
+        value: |list| i64::from(list.stale_policy() == StalePolicy::Allow),
+        worse: i64::max,
+    },
+];
+
+impl ListGauge {
+    fn encode(&self, encoder: &mut DescriptorEncoder<'_>, config: &Config) -> Encoded {
+        let unit = self.unit.as_ref();
+        let mut metric =
+            encoder.encode_descriptor(self.name, self.help, unit, MetricType::Gauge)?;
+        for ((kind, place), revocation) in places(config) {
+            let mut lists: Vec<_> = revocation.lists().collect();
+            lists.sort_by_key(|(issuer, _)| **issuer);
+            let mut named: Vec<(&str, i64)> = Vec::new();
+            for (_, list) in lists {
+                let (name, value) = (list.issuer_name(), (self.value)(list));
+                match named.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, shown)) => *shown = (self.worse)(value, *shown),
+                    None => named.push((name, value)),
+                }
+            }
+            for (issuer, value) in named {
+                gauge(&mut metric, &[(kind, place), ("issuer", issuer)], value)?;
             }
         }
-        for (issuer, value) in named {
-            gauge(&mut metric, &[(kind, place), ("issuer", issuer)], value)?;
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn places(config: &Config) -> impl Iterator<Item = (Place<'_>, &Revocation)> {
