@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use syn::{Item, Visibility};
 
-use super::source::{Crate, attributes, is_test, join};
+use super::source::{Crate, attributes, closed_list, is_test, join};
 
 /// A name that several modules of a crate give to a type of their own.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,27 +48,40 @@ fn collect(module: &str, items: &[Item], names: &mut BTreeMap<String, Vec<Defini
         if attributes(item).iter().any(is_test) {
             continue;
         }
-        let (name, visibility) = match item {
-            Item::Struct(item) => (&item.ident, &item.vis),
-            Item::Enum(item) => (&item.ident, &item.vis),
-            Item::Union(item) => (&item.ident, &item.vis),
-            Item::Trait(item) => (&item.ident, &item.vis),
-            Item::Type(item) => (&item.ident, &item.vis),
-            Item::Mod(inner) => {
-                if let Some((_, items)) = &inner.content {
-                    collect(&join(module, &inner.ident.to_string()), items, names);
-                }
-                continue;
-            }
-            _ => continue,
+        if let Item::Mod(inner) = item
+            && let Some((_, items)) = &inner.content
+        {
+            collect(&join(module, &inner.ident.to_string()), items, names);
+        }
+        let Some((private, name)) = declared(item) else {
+            continue;
         };
         let module = if module.is_empty() { "crate" } else { module };
-        let private = matches!(visibility, Visibility::Inherited);
-        let found = names.entry(name.to_string()).or_default();
+        let found = names.entry(name).or_default();
         if !found.iter().any(|(known, _)| known == module) {
             found.push((module.to_owned(), private));
         }
     }
+}
+
+/// The type that an item declares, and whether it is private.
+fn declared(item: &Item) -> Option<(bool, String)> {
+    let (visibility, name) = match item {
+        Item::Struct(item) => (&item.vis, &item.ident),
+        Item::Enum(item) => (&item.vis, &item.ident),
+        Item::Union(item) => (&item.vis, &item.ident),
+        Item::Trait(item) => (&item.vis, &item.ident),
+        Item::Type(item) => (&item.vis, &item.ident),
+        item => {
+            let (visibility, name) = closed_list(item)?;
+            return Some((is_private(&visibility), name.to_string()));
+        }
+    };
+    Some((is_private(visibility), name.to_string()))
+}
+
+fn is_private(visibility: &Visibility) -> bool {
+    matches!(visibility, Visibility::Inherited)
 }
 
 #[cfg(test)]

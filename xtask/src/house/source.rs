@@ -6,8 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use proc_macro2::TokenStream;
+use syn::parse::{ParseStream, Parser as _};
 use syn::spanned::Spanned;
-use syn::{Attribute, Item, Meta};
+use syn::{Attribute, Ident, Item, Meta, Token, Visibility};
 
 /// One package of the workspace, with all that it builds.
 pub struct Crate {
@@ -90,7 +92,7 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 /// `tls/verifier.rs` and `tls/verifier/mod.rs` are both `tls::verifier`.
-fn module_of(path: &Path) -> String {
+pub fn module_of(path: &Path) -> String {
     let path = path.with_extension("");
     let mut parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
     if parts.last().is_some_and(|last| last == "mod")
@@ -174,6 +176,26 @@ pub fn attributes(item: &Item) -> &[Attribute] {
         Item::Use(item) => &item.attrs,
         _ => &[],
     }
+}
+
+/// The enum that an item declares by `closed_list!`, and who may name it.
+pub fn closed_list(item: &Item) -> Option<(Visibility, Ident)> {
+    let Item::Macro(item) = item else {
+        return None;
+    };
+    if item.mac.path.segments.last()?.ident != "closed_list" {
+        return None;
+    }
+    let head = |input: ParseStream<'_>| {
+        Attribute::parse_outer(input)?;
+        let visibility = input.parse()?;
+        input.parse::<Token![enum]>()?;
+        let name = input.parse()?;
+        // Its table, which is no syntax of the language.
+        input.parse::<TokenStream>()?;
+        Ok((visibility, name))
+    };
+    head.parse2(item.mac.tokens.clone()).ok()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Tidy: rules of the project that no compiler checks, as ordinary tests over the working tree.
 //! In: the files of the repository. Out: one message that names every place that breaks a rule.
 
+mod closed_lists;
 mod dependencies;
 mod documentation;
 mod functions;
