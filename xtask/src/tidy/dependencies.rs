@@ -2,10 +2,9 @@
 //! In: the manifests, Cargo.lock and cargo's own resolution of features. Out: complaints by crate.
 
 use std::collections::BTreeSet;
-use std::fs;
 
-use super::assert_none;
-use command::{cargo, root};
+use super::{assert_none, read};
+use command::cargo;
 
 /// Crates whose walls matter most, with everything they may use outside their tests.
 const STRICT: [(&str, &[&str]); 5] = [
@@ -144,7 +143,7 @@ fn the_program_that_serves_links_nothing_of_the_load_generator() {
 }
 
 /// Names below `[dependencies]` and `[target.*.dependencies]`.
-fn dependencies(name: &str) -> BTreeSet<String> {
+pub fn dependencies(name: &str) -> BTreeSet<String> {
     let manifest: toml::Table = toml::from_str(&read(&format!("{name}/Cargo.toml"))).unwrap();
     let mut tables = vec![manifest.get("dependencies")];
     if let Some(targets) = manifest.get("target").and_then(toml::Value::as_table) {
@@ -223,8 +222,4 @@ fn tls_1_2_is_not_even_compiled() {
         }
     }
     assert_eq!(seen, 2, "rustls and tokio-rustls, once each");
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }

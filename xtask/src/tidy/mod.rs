@@ -4,7 +4,9 @@
 mod closed_lists;
 mod dependencies;
 mod documentation;
+mod folders;
 mod functions;
+mod paths;
 mod source;
 
 use std::fs;
@@ -79,6 +81,11 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
             paths.push(entry.path());
         }
     }
+}
+
+/// The text of a file of the repository.
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// Fails with every complaint at once.
