@@ -147,6 +147,45 @@ fn anchors_are_made_as_renderers_make_them() {
     assert_eq!(without_dots(Path::new("docs/../README.md")), "README.md");
 }
 
+/// Characters that a line of a page may have.
+const COLUMNS_MAX: usize = 120;
+
+#[test]
+fn no_line_of_a_page_is_too_long() {
+    let complaints: Vec<String> = pages()
+        .iter()
+        .flat_map(|file| {
+            long_lines(&file.text)
+                .into_iter()
+                .map(|number| format!("{}:{number}", file.path))
+        })
+        .collect();
+    let rule = format!("a line of a page has at most {COLUMNS_MAX} characters");
+    assert_none(&rule, &complaints);
+}
+
+/// Numbers of the lines that are too long. A row of a table and an object of JSON Lines cannot be broken.
+fn long_lines(text: &str) -> Vec<usize> {
+    let mut in_json = false;
+    let mut numbers = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        if line.starts_with("```") {
+            in_json = line == "```json";
+        }
+        if line.chars().count() > COLUMNS_MAX && !in_json && !line.starts_with('|') {
+            numbers.push(number);
+        }
+    }
+    numbers
+}
+
+#[test]
+fn lines_that_are_too_long_are_found() {
+    let long = "x ".repeat(COLUMNS_MAX);
+    let page = format!("{long}\n| {long} |\n```json\n{long}\n```\n```sh\n{long}\n```\n");
+    assert_eq!(long_lines(&page), [1, 7]);
+}
+
 #[test]
 fn the_table_of_fuzz_targets_has_every_target_and_no_other() {
     let files = text_files();
