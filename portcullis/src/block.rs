@@ -54,7 +54,7 @@ struct Change {
     whom: Whom,
     #[command(flatten)]
     limits: Limits,
-    /// With `--identity '*'`: every client is meant
+    /// With `--identity '*'`: confirm that this means every client
     #[arg(long, requires = "identity")]
     everybody: bool,
     /// Why, for the record
@@ -65,7 +65,7 @@ struct Change {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Whom {
-    /// Serial number of a certificate, or of one above it, whoever issued it: hexadecimal, with or without `0x` and colons
+    /// Serial number of a certificate, or of one above it, of any issuer: hexadecimal, with or without `0x` and colons
     #[arg(long, value_name = "HEX")]
     serial: Option<String>,
     /// The same in decimal, as step-ca prints it

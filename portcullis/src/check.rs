@@ -24,11 +24,11 @@ use super::which::{ConfigFile, meant, meant_silently};
 pub struct Check {
     #[command(flatten)]
     file: ConfigFile,
-    /// Say in one line how long certificates and revocation lists last, as a plugin for Nagios does
+    /// Print in one line how long certificates and revocation lists last, as a plugin for Nagios
     #[arg(long)]
     expiry: bool,
-    /// Say instead what the listeners would make of a client with this certificate (PEM with its chain, or DER), and which
-    /// rule matches why; the exit code is 0 if it would get in
+    /// Print instead what the listeners would decide about a client with this certificate (PEM with its chain, or DER), and
+    /// which rule matches why; the exit code is 0 if it would get in
     #[arg(long, value_name = "FILE", conflicts_with = "expiry")]
     certificate: Option<PathBuf>,
     /// Ask the running gateway as well what a reload would refuse of this file, which has to be its own; the exit code is 1 if

@@ -20,7 +20,8 @@ pub struct Crl {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Take a list although it is older than one that was in force: whom only the newer one named gets in again
+    /// Accept a list although it is older than one that was in force: certificates that only the newer one names are
+    /// admitted again
     Accept {
         #[command(flatten)]
         which: Which,

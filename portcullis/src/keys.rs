@@ -25,7 +25,7 @@ struct Rotate {
     /// The file that `[tls.resumption] key_file` names
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Throw the old keys away and raise the policy epoch: no ticket that is out there opens any more
+    /// Discard the old keys and raise the policy epoch: no earlier ticket opens any more
     #[arg(long)]
     distrust: bool,
 }

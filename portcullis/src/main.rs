@@ -44,19 +44,19 @@ pub struct CommandLine {
 pub enum Command {
     /// Serve until SIGTERM
     Run(run::Run),
-    /// Show what the running gateway says of itself
+    /// Show the state of the running gateway
     Status(status::Status),
-    /// Have the running gateway read its configuration again, and say what came of it
+    /// Make the running gateway read its configuration again, and print the outcome
     Reload(reload::Reload),
     /// Validate a configuration and print what would be enforced
     Check(check::Check),
     /// Shut a client out at once, without its CA
     Block(block::Block),
-    /// Let a client in again that was shut out by `block`
+    /// Remove an entry from the block list: the client gets in again
     Unblock(block::Unblock),
-    /// Show who is shut out by `block`
+    /// Show the entries of the block list
     Blocked(block::Blocked),
-    /// Show, ban and remove what the kernel program knows and does
+    /// Show and change what the kernel programs know: sources, bans, counters
     Guard(guard::Guard),
     /// Keep a small certificate authority on disk
     Pki(pki::Pki),

@@ -143,7 +143,7 @@ struct Crl {
     /// Directory of the authority
     #[arg(long, value_name = "DIR")]
     directory: PathBuf,
-    /// Intermediate authority whose list it is to be, NAME.crl.pem; otherwise the root's
+    /// Intermediate authority that signs the list, NAME.crl.pem; otherwise the root
     #[arg(long, value_name = "NAME")]
     issuer: Option<String>,
     /// Days until the list must have been replaced by a newer one (nextUpdate)

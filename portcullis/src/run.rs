@@ -34,7 +34,7 @@ pub struct Run {
     /// Take over from the process of this gateway that runs already, which then drains; without one, start as usual
     #[arg(long)]
     takeover: bool,
-    /// How log lines on standard error look
+    /// Format of log lines on standard error
     #[arg(long, value_enum, default_value_t = LogLines::Text)]
     log_format: LogLines,
     /// Least severe level logged (error, warn, info, debug), or `module=level` directives

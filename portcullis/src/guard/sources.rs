@@ -17,7 +17,7 @@ use super::snapshot::Snapshot;
 pub struct Sources {
     #[command(flatten)]
     common: Common,
-    /// Show so many at most
+    /// Maximum number of sources to show
     #[arg(long, value_name = "COUNT", default_value_t = 50)]
     limit: usize,
 }
