@@ -37,10 +37,10 @@ pub const MAPPED_BYTES: i32 = 64 << 10;
 pub const UNTRIMMED_BYTES: i32 = 1 << 20;
 /// How long a revocation list that nobody uses any more stays in memory at most; then the reloading thread gives it back.
 pub const LIST_SWEEP_INTERVAL: Duration = Duration::from_secs(10);
-/// Client chains that a worker remembers to have verified: a kibibyte each as a rule, so 4 MiB.
-pub const PROVEN_CHAINS_MAX: usize = 4096;
-/// What was read from a chain that is remembered takes this many bytes at most.
-pub const PROVEN_CHAIN_BYTES_MAX: usize = 8 << 10;
+/// Verified client chains in the cache of a worker: a kibibyte each as a rule, so 4 MiB.
+pub const CACHED_CHAINS_MAX: usize = 4096;
+/// A chain in that cache takes this many bytes at most.
+pub const CACHED_CHAIN_BYTES_MAX: usize = 8 << 10;
 /// Longest request for a certificate in bytes: a few names and a key take one or two KiB. Held once, while it is read.
 pub const SIGNING_REQUEST_FILE_BYTES_MAX: usize = 64 << 10;
 /// Shortest RSA key that `pki` certifies, in bits (NIST SP 800-131A revision 2 section 3).

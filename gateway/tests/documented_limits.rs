@@ -32,8 +32,8 @@ fn the_pages_quote_the_limits_that_the_code_has() {
 
 /// The table of what a peer can make grow, as far as it is about connections.
 fn connections() -> Vec<Quotation> {
-    let chains = limits::PROVEN_CHAINS_MAX;
-    let chain_kib = kib(limits::PROVEN_CHAIN_BYTES_MAX);
+    let chains = limits::CACHED_CHAINS_MAX;
+    let chain_kib = kib(limits::CACHED_CHAIN_BYTES_MAX);
     vec![
         (
             "| accept queue |",
@@ -125,7 +125,7 @@ fn names_and_queues() -> Vec<Quotation> {
 fn performance() -> Vec<Quotation> {
     let pooled_mib = (limits::POOLED_BUFFERS_MAX * limits::IO_BUFFER_BYTES) >> 20;
     // A remembered chain takes a kibibyte as a rule.
-    let chains_mib = limits::PROVEN_CHAINS_MAX >> 10;
+    let chains_mib = limits::CACHED_CHAINS_MAX >> 10;
     vec![
         (
             "| a client or backend that does not read",

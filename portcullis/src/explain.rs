@@ -47,7 +47,7 @@ pub fn explain(
     let mut text = describe(&parsed.certificate, &facts, &chain, now);
     let mut admitted = false;
     for (position, listener) in listeners {
-        let outcome = tls::rehearse(config, ListenerId(position), blocks, &chain, now);
+        let outcome = tls::simulate(config, ListenerId(position), blocks, &chain, now);
         text += &match &outcome {
             Ok(admissible) => welcome(listener, admissible, now),
             Err(refusal) => format!(

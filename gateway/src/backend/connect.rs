@@ -466,7 +466,7 @@ impl Servers {
             return Ok(Established {
                 stream: Stream::Plain(PlainStream::new(socket, buffers)),
                 chain: None,
-                asked_who_we_are: true,
+                certificate_requested: true,
                 chose_a_protocol: true,
             });
         };
@@ -474,7 +474,7 @@ impl Servers {
         let Connected {
             stream,
             chain,
-            asked_who_we_are,
+            certificate_requested,
             protocol,
         } = connected;
         if let Some(header) = header.as_deref().filter(|_| is_inside) {
@@ -483,7 +483,7 @@ impl Servers {
         Ok(Established {
             stream: Stream::Tls(stream),
             chain,
-            asked_who_we_are,
+            certificate_requested,
             chose_a_protocol: protocol.is_some(),
         })
     }
@@ -492,7 +492,7 @@ impl Servers {
     fn remark(&self, server: SocketAddr, established: &Established, speaks_http2: bool) {
         let backend = self.backend.name.as_str();
         let is_new = |remark| self.known.said.borrow_mut().insert((server, remark));
-        if !established.asked_who_we_are && is_new(Remark::Careless) {
+        if !established.certificate_requested && is_new(Remark::Careless) {
             tracing::warn!(backend, %server, "the server does not request the gateway's certificate: it accepts \
                                               telemetry from every client");
         }
@@ -534,7 +534,7 @@ impl Servers {
 struct Established {
     stream: Stream,
     chain: Option<Chain>,
-    asked_who_we_are: bool,
+    certificate_requested: bool,
     chose_a_protocol: bool,
 }
 

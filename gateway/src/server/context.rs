@@ -77,11 +77,11 @@ impl WorkerContext {
         certificates: &[CertificateDer<'static>],
         peer: &VerifiedPeer,
     ) {
-        let Some(observed) = &state.door(listener).observed else {
+        let Some(dry_run) = &state.door(listener).dry_run else {
             return;
         };
         let now = SystemTime::now();
-        let why = observed.would_refuse(certificates, now);
+        let why = dry_run.would_refuse(certificates, now);
         self.tell_foreseen(listener, peer, why);
     }
 
@@ -90,8 +90,8 @@ impl WorkerContext {
         let now = SystemTime::now();
         self.connections
             .for_each(|OpenConnection { listener, peer, .. }| {
-                let observed = state.door(listener).observed.as_ref();
-                let why = observed.and_then(|observed| observed.would_close(peer, now));
+                let dry_run = state.door(listener).dry_run.as_ref();
+                let why = dry_run.and_then(|dry_run| dry_run.would_close(peer, now));
                 self.tell_foreseen(listener, peer, why);
             });
     }

@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 use super::state::State;
 use crate::config::ListenerId;
 use crate::connection::{CloseRequest, ConnectedServer, OpenConnection};
-use crate::tls::Observed;
+use crate::tls::DryRun;
 
 /// Evaluates an open connection under `state`. Until its first byte is passed on, the rules for new clients hold.
 pub(super) fn evaluate_connection(
@@ -32,7 +32,7 @@ pub(super) fn evaluate_chain(
     chain: &[CertificateDer<'static>],
 ) -> Option<CloseRequest> {
     let blocks = &state.door(listener).trust.blocks;
-    let by_now = Observed::new(&state.config, listener, blocks);
+    let by_now = DryRun::new(&state.config, listener, blocks);
     let (failure, _) = by_now.would_refuse(chain, SystemTime::now())?;
     Some(at_once(state, CloseReason::from_failure(failure)))
 }
@@ -48,7 +48,7 @@ fn evaluate_old(state: &State, connection: &OpenConnection<'_>) -> Option<CloseR
             ServerObjection::Untrusted => Some(CloseReason::BackendUntrusted),
         }
     };
-    let of_client = connection.peer.judge(trust, SystemTime::now());
+    let of_client = connection.peer.evaluate(trust, SystemTime::now());
     let reason = of_client.or_else(of_server)?;
     if reason.is_immediate() {
         let request = at_once(state, reason);

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use crate::backend::{Servers, Transport};
 use crate::config::{BackendId, Config, Listener, ListenerId};
 use crate::crypto::KeyRing;
-use crate::tls::{self, Observed};
+use crate::tls::{self, DryRun};
 
 use super::error::StartError;
 use super::silent::SilentConnections;
@@ -33,7 +33,7 @@ pub(super) struct Seed {
     /// `None` where nobody resumes.
     pub(super) ticket_keys: Option<Arc<KeyRing>>,
     trust: Vec<Arc<Trust>>,
-    observed: Vec<Option<Arc<Observed>>>,
+    dry_run: Vec<Option<Arc<DryRun>>>,
     tls: Vec<Arc<ServerConfig>>,
     pub(super) common: Arc<Common>,
     backends: Option<Backends>,
@@ -164,13 +164,13 @@ impl Seed {
             })?);
             trust.push(of_listener);
         }
-        let observed = observed(&config, &blocks);
+        let dry_run = dry_run(&config, &blocks);
         Ok(Seed {
             config,
             blocks,
             ticket_keys,
             trust,
-            observed,
+            dry_run,
             tls,
             common,
             backends,
@@ -202,13 +202,13 @@ fn ticket_keys(config: &Config, before: Option<&Seed>) -> Result<Option<Arc<KeyR
         .map_err(|_| StartError::Random)
 }
 
-/// What the observed configuration says, for each listener that it has too.
-fn observed(config: &Config, blocks: &Arc<BlockList>) -> Vec<Option<Arc<Observed>>> {
+/// The dry run of the observed configuration, for each listener that it has too.
+fn dry_run(config: &Config, blocks: &Arc<BlockList>) -> Vec<Option<Arc<DryRun>>> {
     let of_listener = |listener: &Arc<Listener>| {
         let candidate = config.observe.as_ref()?;
         let mut others = candidate.listeners.iter();
         let position = others.position(|other| other.name == listener.name)?;
-        Some(Arc::new(Observed::new(
+        Some(Arc::new(DryRun::new(
             candidate,
             ListenerId(position),
             blocks,
@@ -253,7 +253,7 @@ pub(super) struct Door {
     pub(super) listener: Arc<Listener>,
     pub(super) address: SocketAddr,
     pub(super) trust: Arc<Trust>,
-    pub(super) observed: Option<Arc<Observed>>,
+    pub(super) dry_run: Option<Arc<DryRun>>,
     pub(super) tls: Arc<ServerConfig>,
     pub(super) limit: ConnectionLimit,
     /// Handshakes at once, over all workers.
@@ -302,7 +302,7 @@ impl State {
         let Seed {
             config,
             trust,
-            observed,
+            dry_run,
             tls,
             common,
             backends,
@@ -310,14 +310,14 @@ impl State {
             ..
         } = seed;
         let listeners = config.listeners.iter().zip(sockets);
-        let parts = listeners.zip(trust).zip(observed).zip(tls);
+        let parts = listeners.zip(trust).zip(dry_run).zip(tls);
         let parts = parts.zip(&common.listeners);
         let doors = parts.map(
-            |(((((listener, (address, silent)), trust), observed), tls), shared)| Door {
+            |(((((listener, (address, silent)), trust), dry_run), tls), shared)| Door {
                 listener: Arc::clone(listener),
                 address,
                 trust,
-                observed,
+                dry_run,
                 tls,
                 limit: shared.connections.clone(),
                 handshakes: Arc::clone(&shared.handshakes),

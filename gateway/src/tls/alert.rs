@@ -1,6 +1,6 @@
-//! Our own alert in a handshake that rustls does: where rustls names none, or not the one of the standard, and where we end it.
-//! In: the secret that rustls' key log is told as soon as there are keys. Out: one record, in clear as long as there are none. On
-//! the worker. What goes out behind it is nothing: it uses the first number of its key, which rustls' own alert would have used.
+//! Our own alert in a handshake that rustls does: where rustls has none, or not the one of the standard, and where we end it.
+//! In: the secret that rustls' key log gets as soon as there are keys. Out: one record, in clear as long as there are none.
+//! On the worker. Nothing follows it: it uses the first number of its key, which rustls' own alert would have used.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use gateway_rt::Buffer;
 use rustls::crypto::tls13::OkmBlock;
 use rustls::{KeyLog, SupportedCipherSuite};
 
-use super::scratch;
+use super::handshake_context;
 use crate::crypto::key_of_secret;
 
 /// The traffic secret under which our first alert goes. It is zeroed when the handshake is over.
@@ -46,7 +46,7 @@ impl AlertKey {
 impl KeyLog for AlertKey {
     fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
         if self.will_log(label) {
-            scratch::keep_alert_secret(AlertSecret(Box::new(OkmBlock::new(secret))));
+            handshake_context::keep_alert_secret(AlertSecret(Box::new(OkmBlock::new(secret))));
         }
     }
 

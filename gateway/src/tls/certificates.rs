@@ -1,7 +1,8 @@
-//! Looks at a ClientHello before anything else: is there a protocol in common (RFC 7301), and a certificate for the name that
-//! is asked for (SNI, RFC 6066 section 3)?
-//! In: the ClientHello. Out: a certificate that covers the name, or a noted refusal. A client that sends no name, because it
-//! connects to an address, gets the listener's first certificate; one that offers no protocol counts as one of HTTP/1.1.
+//! Looks at a ClientHello before anything else: is there a protocol in common (RFC 7301), and a certificate for the server
+//! name (SNI, RFC 6066 section 3)?
+//! In: the ClientHello. Out: a certificate that covers the name, or a refusal in the handshake's context. A client that
+//! connects to an address sends no name and gets the listener's first certificate; one that offers no protocol counts as
+//! one of HTTP/1.1.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use gateway_core::limits;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::scratch;
+use super::handshake_context;
 use crate::config::ServerCertificate;
 
 /// The certificates of one listener, and its protocols.
@@ -40,8 +41,8 @@ impl Certificates {
         let offered = || client_hello.alpn().map(shown);
         match choice {
             Choice::Common | Choice::Unnamed => {}
-            Choice::AssumedHttp1 => scratch::assume_protocol(alpn::HTTP_1_1),
-            Choice::Ignored => scratch::ignore_protocols(offered().unwrap_or_default()),
+            Choice::AssumedHttp1 => handshake_context::assume_protocol(alpn::HTTP_1_1),
+            Choice::Ignored => handshake_context::ignore_protocols(offered().unwrap_or_default()),
             Choice::Refused => {
                 let ours = shown(self.protocols.iter().map(Vec::as_slice));
                 let detail = match offered() {
@@ -52,7 +53,7 @@ impl Certificates {
                         "the client offers no application protocol and counts as one of http/1.1, the listener has {ours}"
                     ),
                 };
-                scratch::refuse(Failure::Alpn, detail);
+                handshake_context::refuse(Failure::Alpn, detail);
                 return None;
             }
         }
@@ -80,11 +81,11 @@ fn shown<'a>(protocols: impl Iterator<Item = &'a [u8]>) -> String {
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let server_name = client_hello.server_name();
-        server_name.into_iter().for_each(scratch::ask_for);
+        server_name.into_iter().for_each(handshake_context::ask_for);
         self.negotiate(&client_hello)?;
         let Some(certificate) = self.choose(server_name) else {
             let name = server_name.unwrap_or_default();
-            scratch::refuse(
+            handshake_context::refuse(
                 Failure::Sni,
                 format!("no certificate of the listener covers {name:?}"),
             );

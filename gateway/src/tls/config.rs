@@ -17,7 +17,7 @@ use rustls::{ClientConfig, ServerConfig, SignatureScheme};
 
 use super::alert::AlertKey;
 use super::certificates::Certificates;
-use super::scratch;
+use super::handshake_context;
 use super::server_verifier::ServerVerifier;
 use super::tickets::Ticketer;
 use super::verifier::Verifier;
@@ -149,7 +149,7 @@ impl ResolvesClientCert for OurCertificate {
         _issuers: &[&[u8]],
         schemes: &[SignatureScheme],
     ) -> Option<Arc<CertifiedKey>> {
-        scratch::asked_who_we_are();
+        handshake_context::certificate_requested();
         self.0
             .key
             .choose_scheme(schemes)

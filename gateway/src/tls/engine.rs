@@ -1,7 +1,7 @@
 //! Drives rustls' state machine through a handshake, without I/O.
-//! In: received bytes. Out: bytes to send, and whether the handshake is done. rustls is shown one record at a time, so
-//! that it takes nothing of what follows the handshake: that is for the record layer, which `into_session` hands over to; and none
-//! that RFC 8446 does not allow and rustls would take.
+//! In: received bytes. Out: bytes to send, and whether the handshake is done. rustls gets one record at a time, so that it
+//! takes nothing of what follows the handshake: that is for the record layer, which `into_session` hands over to. It gets
+//! no record that RFC 8446 forbids and rustls would take.
 
 use gateway_core::handshake_record::{HandshakeScreen, RecordFault};
 use gateway_core::record::HEADER_BYTES;
@@ -11,7 +11,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{CommonState, Error, ExtractedSecrets};
 
-use super::scratch;
+use super::handshake_context;
 use super::session::{Kernel, Session};
 
 /// A rustls connection of either role, in its handshake.
@@ -45,7 +45,7 @@ enum Role {
 
 /// How far the engine got with what it was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum HandshakeProgress {
     /// The handshake needs more bytes from the peer.
     Handshaking,
     /// The handshake is done; what is left of the incoming bytes came behind it.
@@ -84,7 +84,7 @@ impl Engine {
         &mut self,
         incoming: &mut Buffer,
         outgoing: &mut Buffer,
-    ) -> Result<Progress, Broken> {
+    ) -> Result<HandshakeProgress, Broken> {
         loop {
             let bytes = &mut incoming.filled_mut()[..self.shown];
             let (discard, step) = match &mut self.role {
@@ -100,10 +100,10 @@ impl Engine {
             self.whole = self.whole.saturating_sub(discard);
             match step? {
                 None => {}
-                Some(Progress::Handshaking) if self.shown < incoming.len() => {
+                Some(HandshakeProgress::Handshaking) if self.shown < incoming.len() => {
                     self.show_more(incoming.filled())?;
                 }
-                Some(Progress::Established) if self.whole > 0 => {
+                Some(HandshakeProgress::Established) if self.whole > 0 => {
                     return Err(Error::General("a record was left unread".to_owned()).into());
                 }
                 Some(progress) => return Ok(progress),
@@ -118,7 +118,7 @@ impl Engine {
             self.shown = incoming.len();
             return Ok(());
         };
-        let protection = scratch::protection();
+        let protection = handshake_context::protection();
         self.screen.header(*header, protection)?;
         let [content_type, _, _, high, low] = *header;
         let record_bytes = HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
@@ -186,7 +186,7 @@ impl Engine {
 fn absorb<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     outgoing: &mut Buffer,
-) -> (usize, Result<Option<Progress>, Error>) {
+) -> (usize, Result<Option<HandshakeProgress>, Error>) {
     let UnbufferedStatus { discard, state } = status;
     let step = match state {
         Err(error) => Err(error),
@@ -196,8 +196,8 @@ fn absorb<Data>(
             data.done();
             Ok(None)
         }
-        Ok(ConnectionState::WriteTraffic(_)) => Ok(Some(Progress::Established)),
-        Ok(ConnectionState::BlockedHandshake) => Ok(Some(Progress::Handshaking)),
+        Ok(ConnectionState::WriteTraffic(_)) => Ok(Some(HandshakeProgress::Established)),
+        Ok(ConnectionState::BlockedHandshake) => Ok(Some(HandshakeProgress::Handshaking)),
         Ok(state) => Err(Error::General(format!("{state:?} during a handshake"))),
     };
     (discard, step)

@@ -1,6 +1,6 @@
 //! Runs a handshake over a socket, as server or as client.
 //! In: a fresh socket. Out: a `TlsStream`, with the client's proven identity; or a refusal with its reason and the
-//! alert that says so. Within a time as server; as client the caller bounds it. Holds small buffers of its own, given back at the end.
+//! alert that says so. As server it has a time limit; as client the caller sets one. Releases its small buffers at the end.
 
 use std::io;
 use std::rc::Rc;
@@ -22,12 +22,12 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, Error, ServerConfig};
 
 use super::alert;
-use super::engine::{Broken, Engine, Progress};
+use super::chain_cache;
+use super::engine::{Broken, Engine, HandshakeProgress};
 use super::failure::{alert_of, classify, describe};
+use super::handshake_context::{self, HandshakeContext};
 use super::negotiated::Negotiated;
 use super::peer::VerifiedPeer;
-use super::proven;
-use super::scratch::{self, Note};
 use super::session::Session;
 use super::stream::{TlsStream, linger};
 
@@ -35,7 +35,7 @@ use super::stream::{TlsStream, linger};
 pub struct Accepted {
     /// The stream to read and write.
     pub stream: TlsStream,
-    /// Who the client is.
+    /// The client's proven identity.
     pub peer: VerifiedPeer,
     /// What was agreed on.
     pub negotiated: Negotiated,
@@ -91,8 +91,8 @@ struct Handshake {
     outgoing: Buffer,
     received_bytes: usize,
     reads: usize,
-    /// What the callbacks had to say so far.
-    note: Note,
+    /// What the callbacks found so far.
+    context: HandshakeContext,
     /// Something has been sent: from our first flight on, records are encrypted.
     has_answered: bool,
 }
@@ -105,15 +105,15 @@ impl Handshake {
             outgoing: Buffer::with_capacity(0),
             received_bytes: 0,
             reads: 0,
-            note: Note::default(),
+            context: HandshakeContext::default(),
             has_answered: false,
         }
     }
 
-    fn advance(&mut self) -> Result<Progress, Broken> {
+    fn advance(&mut self) -> Result<HandshakeProgress, Broken> {
         let (engine, incoming) = (&mut self.engine, &mut self.incoming);
         let outgoing = &mut self.outgoing;
-        scratch::observe(&mut self.note, || engine.advance(incoming, outgoing))
+        handshake_context::with_context(&mut self.context, || engine.advance(incoming, outgoing))
     }
 
     /// Reads once; 0 is the end of the stream.
@@ -196,7 +196,7 @@ impl Handshake {
     /// Puts an alert of ours behind what is still to be sent.
     fn append_alert(&mut self, alert: Alert) {
         let suite = self.engine.common().negotiated_cipher_suite();
-        let record = alert::record(alert, self.note.alert_secret.as_ref(), suite);
+        let record = alert::record(alert, self.context.alert_secret.as_ref(), suite);
         self.outgoing.append(record.filled());
     }
 
@@ -217,7 +217,7 @@ impl Handshake {
         self.refusal_as_told(failure, detail)
     }
 
-    /// The same, of which the client is told what is still to be sent.
+    /// Ends the handshake with what is still to be sent, alerts included.
     fn refusal_as_told(&mut self, failure: Failure, detail: String) -> Refusal {
         let alert = std::mem::replace(&mut self.outgoing, Buffer::with_capacity(0));
         Refusal {
@@ -232,7 +232,7 @@ impl Handshake {
     }
 }
 
-/// Takes a client in within `timeout`, or refuses it. On a refusal the socket comes back, so that the client can be told.
+/// Admits a client within `timeout`, or refuses it. A refusal returns the socket, so that the caller can tell the client.
 pub async fn accept(
     socket: Socket,
     config: &Arc<ServerConfig>,
@@ -257,8 +257,8 @@ pub async fn accept(
     });
     match in_time {
         Ok(peer) => {
-            let note = std::mem::take(&mut handshake.note);
-            let negotiated = Negotiated::of(&handshake.engine, note);
+            let context = std::mem::take(&mut handshake.context);
+            let negotiated = Negotiated::of(&handshake.engine, context);
             let certificates = handshake.engine.common().peer_certificates();
             let certificates = certificates.unwrap_or_default().to_vec();
             match handshake.into_session() {
@@ -275,12 +275,12 @@ pub async fn accept(
             }
         }
         Err(refusal) => {
-            let Note {
+            let HandshakeContext {
                 server_name,
                 presented,
                 ticket_refusal,
                 ..
-            } = handshake.note;
+            } = handshake.context;
             let refusal = Refusal {
                 server_name,
                 presented,
@@ -298,17 +298,19 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Verifie
     loop {
         let progress = handshake.advance();
         let progress = progress.map_err(|error| refuse_for(handshake, &error))?;
-        // A client that has proven who it is and is gone before its tickets is no failure: the relay ends it.
-        if progress == Progress::Established {
+        // An authenticated client that leaves before its tickets arrive is no failure: the relay ends the connection.
+        if progress == HandshakeProgress::Established {
             handshake.send_tickets(socket).await;
-            let nobody =
-                || Refusal::without_alert(Failure::Internal, "nobody was verified".to_owned());
-            let claimed = handshake.note.claimed.take();
+            let unverified = || {
+                let detail = "the verifier verified no client".to_owned();
+                Refusal::without_alert(Failure::Internal, detail)
+            };
+            let claimed = handshake.context.claimed.take();
             let verified = claimed
                 .and_then(|claimed| VerifiedPeer::after_finished(claimed, &handshake.engine))
-                .ok_or_else(nobody)?;
-            if let Some(fresh) = handshake.note.fresh_chain.take() {
-                proven::keep(*fresh);
+                .ok_or_else(unverified)?;
+            if let Some(new_chain) = handshake.context.new_chain.take() {
+                chain_cache::keep(*new_chain);
             }
             return Ok(verified);
         }
@@ -333,7 +335,7 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Verifie
     }
 }
 
-/// Names the reason for `broken`, and has what the client is to be told of it.
+/// The refusal for `broken`, with the alert to send.
 fn refuse_for(handshake: &mut Handshake, broken: &Broken) -> Refusal {
     let error = match broken {
         Broken::Record(fault) => {
@@ -341,8 +343,8 @@ fn refuse_for(handshake: &mut Handshake, broken: &Broken) -> Refusal {
         }
         Broken::Tls(error) => error,
     };
-    let noted = handshake.note.refusal.take();
-    let (failure, detail) = noted.unwrap_or_else(|| (classify(error), describe(error)));
+    let named = handshake.context.refusal.take();
+    let (failure, detail) = named.unwrap_or_else(|| (classify(error), describe(error)));
     if matches!(failure, Failure::Sni | Failure::Alpn) {
         // rustls would say access_denied; RFC 6066 section 3 wants unrecognized_name, RFC 7301 section 3.2
         // no_application_protocol.
@@ -352,7 +354,7 @@ fn refuse_for(handshake: &mut Handshake, broken: &Broken) -> Refusal {
     handshake.refusal_as_told(failure, detail)
 }
 
-/// The refusal of another protocol than TLS, told in that protocol where it is one that agents speak.
+/// The refusal of another protocol than TLS, in that protocol where agents speak it.
 fn not_tls(handshake: &mut Handshake, bytes: DetectedProtocol) -> Refusal {
     let (failure, detail) = (Failure::NotTls, bytes.describe().to_owned());
     match bytes.answer() {
@@ -378,8 +380,8 @@ impl Refusal {
         }
     }
 
-    /// What the client is told. Names and words, as many as it chose to send, are given back: they do not wait for the client
-    /// to listen.
+    /// What the client is told. Releases the names and texts, as many as the client chose to send: they do not stay in memory
+    /// until the client reads.
     pub fn into_alert(self) -> Buffer {
         self.alert
     }
@@ -410,8 +412,8 @@ pub struct Connected {
     pub stream: TlsStream,
     /// The server's verified chain.
     pub chain: Option<Chain>,
-    /// Whether the backend asked for our certificate. If not, it takes telemetry from anybody.
-    pub asked_who_we_are: bool,
+    /// Whether the backend asked for our certificate. If not, it takes telemetry from any client.
+    pub certificate_requested: bool,
     /// The application protocol that it chose.
     pub protocol: Option<Vec<u8>>,
 }
@@ -435,27 +437,27 @@ pub async fn connect(
         handshake.flush(&socket).await?;
         let progress =
             progress.map_err(
-                |broken| match (broken, handshake.note.server_refusal.take()) {
+                |broken| match (broken, handshake.context.server_refusal.take()) {
                     (_, Some(reason)) => HandshakeError::Certificate(reason),
                     (Broken::Record(fault), None) => HandshakeError::Record(fault),
                     (Broken::Tls(error), None) => HandshakeError::Tls(error),
                 },
             )?;
         match progress {
-            Progress::Established => {
-                let asked_who_we_are = handshake.note.asked_who_we_are;
-                let chain = handshake.note.server_chain.take();
+            HandshakeProgress::Established => {
+                let certificate_requested = handshake.context.certificate_requested;
+                let chain = handshake.context.server_chain.take();
                 let protocol = handshake.engine.common().alpn_protocol();
                 let protocol = protocol.map(<[u8]>::to_vec);
                 let session = handshake.into_session()?;
                 return Ok(Connected {
                     stream: TlsStream::new(socket, pool, session),
                     chain,
-                    asked_who_we_are,
+                    certificate_requested,
                     protocol,
                 });
             }
-            Progress::Handshaking => {
+            HandshakeProgress::Handshaking => {
                 if let Err(detail) = handshake.within_limits() {
                     let alert = Failure::Malformed.alert();
                     alert

@@ -5,7 +5,7 @@ use gateway_core::lineage::TicketRefusal;
 use rustls::{HandshakeKind, NamedGroup};
 
 use super::engine::Engine;
-use super::scratch::Note;
+use super::handshake_context::HandshakeContext;
 use crate::crypto::{cipher_suite_name, group_name};
 
 /// What a finished handshake agreed on.
@@ -30,8 +30,8 @@ pub struct Negotiated {
 }
 
 impl Negotiated {
-    /// Reads it from a connection whose handshake is complete, and from the note about it.
-    pub(super) fn of(engine: &Engine, note: Note) -> Self {
+    /// Reads it from a connection whose handshake is complete, and from its context.
+    pub(super) fn of(engine: &Engine, context: HandshakeContext) -> Self {
         let common = engine.common();
         let suite = common.negotiated_cipher_suite().map(|suite| suite.suite());
         let group = common
@@ -43,13 +43,13 @@ impl Negotiated {
             group: group_name(group),
             protocol: common
                 .alpn_protocol()
-                .or(note.assumed_protocol)
+                .or(context.assumed_protocol)
                 .map(<[u8]>::to_vec),
-            ignored_protocols: note.ignored_protocols,
-            server_name: note.server_name,
+            ignored_protocols: context.ignored_protocols,
+            server_name: context.server_name,
             is_resumed,
-            ticket_refusal: note.ticket_refusal.filter(|_| !is_resumed),
-            tickets_issued: note.tickets_issued,
+            ticket_refusal: context.ticket_refusal.filter(|_| !is_resumed),
+            tickets_issued: context.tickets_issued,
         }
     }
 }

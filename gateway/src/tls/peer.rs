@@ -1,4 +1,4 @@
-//! Who the client is, in two steps that the types keep apart.
+//! The client's identity, in two steps that the types keep apart.
 //! rustls asks the verifier about a chain before the client has proven that it holds the key: that makes a
 //! `ClaimedPeer`. Only after Finished does the handshake turn it into a `VerifiedPeer`, and everything that grants
 //! something takes a `&VerifiedPeer`.
@@ -28,7 +28,7 @@ pub(super) enum Proof {
     Ticket,
 }
 
-/// A certificate that verifies and that a rule admits; whoever sent it may have copied it.
+/// A certificate that verifies and that a rule admits. Its sender may have copied it.
 #[derive(Debug, Clone)]
 pub(super) struct ClaimedPeer {
     /// The full handshake it stands for: certificate, chain, and when that was.
@@ -51,9 +51,9 @@ struct Admitted {
 }
 
 impl VerifiedPeer {
-    /// To be called once rustls has verified Finished, and by nobody else. There are two doors: a chain, in a full
-    /// handshake; a ticket, in a resumed one, of the very certificate that rustls resumed. `None` where the claim does
-    /// not fit the handshake.
+    /// The handshake alone calls it, once rustls has verified Finished. Two claims count: a chain, in a full handshake; a
+    /// ticket, in a resumed one, of the very certificate that rustls resumed. `None` where the claim does not fit the
+    /// handshake.
     pub(super) fn after_finished(claimed: ClaimedPeer, engine: &Engine) -> Option<Self> {
         let common = engine.common();
         let fits = match (claimed.proof, common.handshake_kind()?) {
@@ -132,17 +132,21 @@ impl VerifiedPeer {
     }
 
     /// What a listener that trusts `trust` says of the client.
-    pub(super) fn object(&self, trust: &Trust, now: SystemTime) -> Result<Admission, Objection> {
+    pub(super) fn evaluate_chain(
+        &self,
+        trust: &Trust,
+        now: SystemTime,
+    ) -> Result<Admission, Objection> {
         let Lineage {
             certificate, chain, ..
         } = &self.0.claimed.lineage;
         trust.evaluate_chain(certificate, chain, now)
     }
 
-    /// Judges the client anew, by what a listener trusts now. `None`: it may stay.
-    pub fn judge(&self, trust: &Trust, now: SystemTime) -> Option<CloseReason> {
-        match self.object(trust, now) {
-            // A backend may have been told tenant and name, so another one takes another connection.
+    /// Evaluates the connected client by what a listener trusts now. Returns why its connection ends; `None`: it may stay.
+    pub fn evaluate(&self, trust: &Trust, now: SystemTime) -> Option<CloseReason> {
+        match self.evaluate_chain(trust, now) {
+            // A backend may know tenant and name from the connection, so another one takes another connection.
             Ok(admission) if self.stays_who_it_was(&admission) => {
                 self.0.rule.set(admission.rule);
                 None
@@ -154,8 +158,8 @@ impl VerifiedPeer {
 }
 
 impl VerifiedPeer {
-    /// Whether a backend would be told the same of the client as it was. That its authority has been bound to a trust domain
-    /// since is nothing a backend knows of.
+    /// Whether a backend would hear the same about the client as it did. It does not hear that the CA has been bound to a
+    /// trust domain since.
     fn stays_who_it_was(&self, admission: &Admission) -> bool {
         let (was, is) = (&self.0.claimed.admission, admission);
         was.tenant == is.tenant

@@ -1,4 +1,4 @@
-//! Verifies a backend's certificate chain, its name, and that nobody has taken it back.
+//! Verifies a backend's certificate chain and its name, and that no list revokes it.
 //! In: the chain from the server. Out: a verdict, with the reason in words for the log. Inside a call into rustls, on the
 //! worker, before a byte of a client's goes to that server.
 
@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use webpki::EndEntityCert;
 
-use super::{scratch, verifier};
+use super::{handshake_context, verifier};
 use crate::config::{BackendTls, Config};
 
 /// Chain verification by webpki, then the revocation lists.
@@ -56,7 +56,7 @@ impl ServerVerifier {
 
 /// Notes the reason in words; the error says it in an alert.
 fn refuse(error: CertificateError, reason: impl Into<String>) -> CertificateError {
-    scratch::refuse_server(reason.into());
+    handshake_context::refuse_server(reason.into());
     error
 }
 
@@ -101,7 +101,7 @@ impl ServerCertVerifier for ServerVerifier {
                 refuse(CertificateError::NotValidForName, reason)
             })?;
         self.check_revocation(&chain, now)?;
-        scratch::believe_server(chain);
+        handshake_context::believe_server(chain);
         Ok(ServerCertVerified::assertion())
     }
 

@@ -112,7 +112,7 @@ pub(super) struct Session {
     short_bytes_left: usize,
     /// Changes of keys that the peer may still ask us to follow.
     updates: UpdateBudget,
-    /// What the peer has sent since somebody asked, in bytes of data that would have cost us as much.
+    /// What the peer has sent since the relay last asked, in bytes of data that would have cost us as much.
     cost_bytes: u64,
 }
 
@@ -208,7 +208,7 @@ impl Session {
         }
     }
 
-    /// Makes records of the plaintext in `buffer`, in place. Where a KeyUpdate has to go before them, it stands before them in a
+    /// Makes records of the plaintext in `buffer`, in place. A KeyUpdate that has to go before them stands before them in a
     /// larger buffer: that is rare.
     pub(super) fn seal(&mut self, buffer: &mut Buffer) -> Result<(), StreamError> {
         let plaintext_bytes = buffer.len();
@@ -299,8 +299,8 @@ mod tests {
 
     use super::*;
     use crate::tls::alert::AlertKey;
-    use crate::tls::engine::{Engine, Progress};
-    use crate::tls::scratch::{self, Note};
+    use crate::tls::engine::{Engine, HandshakeProgress};
+    use crate::tls::handshake_context::{self, HandshakeContext};
 
     /// Both ends of a handshake that is done, client first, with what has been sent behind it to either.
     fn engines(tickets: usize) -> ([Engine; 2], [Buffer; 2]) {
@@ -331,15 +331,20 @@ mod tests {
         let server = UnbufferedServerConnection::new(Arc::new(server)).unwrap();
         let (mut client, mut server) = (Engine::client(client), Engine::server(server));
         let (mut to_client, mut to_server) = (Buffer::of(b""), Buffer::of(b""));
-        let mut notes = [Note::default(), Note::default()];
+        let mut contexts = [HandshakeContext::default(), HandshakeContext::default()];
         loop {
-            let progress = scratch::observe(&mut notes[0], || {
+            let progress = handshake_context::with_context(&mut contexts[0], || {
                 client.advance(&mut to_client, &mut to_server).unwrap()
             });
-            let answer = scratch::observe(&mut notes[1], || {
+            let answer = handshake_context::with_context(&mut contexts[1], || {
                 server.advance(&mut to_server, &mut to_client).unwrap()
             });
-            if (progress, answer) == (Progress::Established, Progress::Established) {
+            if (progress, answer)
+                == (
+                    HandshakeProgress::Established,
+                    HandshakeProgress::Established,
+                )
+            {
                 return ([client, server], [to_client, to_server]);
             }
         }

@@ -136,8 +136,8 @@ impl TlsStream {
         Ok(linger(&self.socket, usize::MAX).await?)
     }
 
-    /// Tells the peer the alert that its protocol error calls for, if there is one, and gives it a moment to read it. Only when no
-    /// write is under way; the caller bounds the time.
+    /// Sends the alert that the peer's protocol error calls for, if there is one, and gives the peer a moment to read it. Only
+    /// when no write is under way; the caller bounds the time.
     pub async fn send_alert(&self) -> Result<(), StreamError> {
         let alert = self.session.borrow_mut().alert()?;
         let Some(mut record) = alert else {
@@ -148,8 +148,8 @@ impl TlsStream {
     }
 }
 
-/// Sends FIN and discards what the peer still sends, `most` bytes at most, until it has closed too: closing a socket on which unread bytes wait would
-/// throw away the alert before it. The caller bounds the time.
+/// Sends FIN and discards what the peer still sends, `most` bytes at most, until it has closed too: closing a socket on
+/// which unread bytes wait would throw away the alert before it. The caller bounds the time.
 pub(super) async fn linger(socket: &Socket, most: usize) -> io::Result<()> {
     socket.finish()?;
     let mut buffer = Buffer::with_capacity(0);

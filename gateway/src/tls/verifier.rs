@@ -1,6 +1,6 @@
 //! Verifies a client's certificate chain and asks the identity rules.
-//! In: the chain from the client. Out: a noted `ClaimedPeer`, or an error that rustls turns into an alert. Inside a
-//! call into rustls, on the worker. A client without a certificate never gets here: rustls refuses it.
+//! In: the chain from the client. Out: a `ClaimedPeer` in the handshake's context, or an error that rustls turns into an
+//! alert. Inside a call into rustls, on the worker. A client without a certificate never gets here: rustls refuses it.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -21,9 +21,9 @@ use rustls::{
     SignatureScheme,
 };
 
+use super::chain_cache::{self, ChainKey, NewChain, PolicyGeneration, VerifiedChain};
+use super::handshake_context;
 use super::peer::{ClaimedPeer, Proof};
-use super::proven::{self, Era, Fresh, Proven};
-use super::scratch;
 use crate::config::{Config, Listener};
 use crate::crypto::KeyPolicy;
 
@@ -35,11 +35,11 @@ pub(super) struct Verifier {
     algorithms: WebPkiSupportedAlgorithms,
     key_policy: Arc<KeyPolicy>,
     trust: Arc<Trust>,
-    era: Era,
+    generation: PolicyGeneration,
 }
 
 impl Verifier {
-    /// Verifies against the roots of `listener`, and admits whom `trust` does.
+    /// Verifies against the roots of `listener`, and admits the clients that `trust` admits.
     pub(super) fn new(config: &Config, listener: &Listener, trust: Arc<Trust>) -> Self {
         Verifier {
             roots: Arc::clone(&listener.client_roots),
@@ -47,17 +47,17 @@ impl Verifier {
             algorithms: config.provider.signature_verification_algorithms,
             key_policy: Arc::clone(&config.key_policy),
             trust,
-            era: Era::new(),
+            generation: PolicyGeneration::new(),
         }
     }
 
     /// Reads and verifies a chain that is not known yet.
-    fn prove(
+    fn verify_chain(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<Proven, CertificateError> {
+    ) -> Result<VerifiedChain, CertificateError> {
         let refused = |refused: Refused| refuse(refused.failure, refused.detail);
         let sent: Vec<_> = std::iter::once(end_entity)
             .chain(intermediates)
@@ -65,10 +65,10 @@ impl Verifier {
             .collect();
         // Before anything is parsed: every reader takes time for what a peer sends.
         gateway_x509::within_bounds(&sent).map_err(refused)?;
-        // Read before the search, so that a refusal can say who was refused.
+        // Read before the search, so that a refusal can name the client.
         let presented = client_certificate::parse(end_entity);
         if let Ok(presented) = &presented {
-            scratch::present(presented.clone());
+            handshake_context::present(presented.clone());
         }
         let search = Search {
             roots: &self.roots,
@@ -78,10 +78,10 @@ impl Verifier {
         };
         let chain = search.find(&sent, &*self.key_policy).map_err(refused)?;
         let presented = presented.map_err(|error| refuse(Failure::Malformed, error.to_string()))?;
-        Ok(Proven { presented, chain })
+        Ok(VerifiedChain { presented, chain })
     }
 
-    /// The conditions beyond the chain: usages, and everything an operator has said about who may enter.
+    /// The conditions beyond the chain: usages, and everything an operator has said about which client may enter.
     fn admit(
         &self,
         presented: ParsedCertificate,
@@ -101,7 +101,7 @@ impl Verifier {
         match self.trust.admit(&certificate, &chain, now) {
             Ok(admission) => Ok(ClaimedPeer {
                 lineage: Lineage {
-                    // rustls' time has whole seconds, which are enough to judge by.
+                    // rustls' time has whole seconds, which are enough for the evaluation.
                     authenticated_at: SystemTime::now(),
                     epoch: 0,
                     certificate,
@@ -152,7 +152,7 @@ pub(super) fn explain(objection: &Objection, names: &str) -> (Failure, String) {
 
 /// Notes the reason and names the error that makes rustls send its alert.
 fn refuse(failure: Failure, detail: String) -> CertificateError {
-    scratch::refuse(failure, detail);
+    handshake_context::refuse(failure, detail);
     error_of(failure)
 }
 
@@ -202,26 +202,26 @@ impl ClientCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
-        let key = proven::Key::of(self.era, end_entity, intermediates);
-        let Proven { presented, chain } = match proven::find(&key, at) {
+        let key = ChainKey::of(self.generation, end_entity, intermediates);
+        let VerifiedChain { presented, chain } = match chain_cache::find(&key, at) {
             Some(known) => {
-                scratch::present(known.presented.clone());
+                handshake_context::present(known.presented.clone());
                 known
             }
             None => {
-                let proven = self.prove(end_entity, intermediates, now)?;
+                let verified = self.verify_chain(end_entity, intermediates, now)?;
                 // Not copied in vain: `keep` would not take a larger one.
-                if proven.bytes() <= limits::PROVEN_CHAIN_BYTES_MAX {
-                    scratch::remember(Fresh {
+                if verified.bytes() <= limits::CACHED_CHAIN_BYTES_MAX {
+                    handshake_context::remember(NewChain {
                         key,
-                        proven: proven.clone(),
+                        verified: verified.clone(),
                         verified_at: at,
                     });
                 }
-                proven
+                verified
             }
         };
-        scratch::claim(self.admit(presented, chain, at)?);
+        handshake_context::claim(self.admit(presented, chain, at)?);
         Ok(ClientCertVerified::assertion())
     }
 

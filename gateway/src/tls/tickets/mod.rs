@@ -1,8 +1,8 @@
 //! Session tickets that are worth exactly as much as the certificate behind them at the moment they come back.
 //!
 //! In: what rustls wants to remember, tickets from clients. Out: sealed tickets with their lineage in them; rustls' bytes
-//! again, if the lineage still holds. Inside calls into rustls, on the worker; the lineage travels through `scratch`.
-//! rustls re-checks nothing when a session is resumed, so everything it does not look at is looked at here.
+//! again, if the lineage still holds. Inside calls into rustls, on the worker; `handshake_context` carries the lineage.
+//! rustls re-checks nothing when it resumes a session, so this module checks everything again.
 
 mod seal;
 
@@ -12,8 +12,8 @@ use std::time::SystemTime;
 use rustls::crypto::SecureRandom;
 use rustls::server::ProducesTickets;
 
+use super::handshake_context;
 use super::peer::{ClaimedPeer, Proof};
-use super::scratch;
 use crate::crypto::KeyRing;
 
 use gateway_core::limits;
@@ -31,8 +31,8 @@ pub(super) struct Ticketer {
 }
 
 impl Ticketer {
-    /// Seals with keys derived from `keys` for the listener called `domain`, and takes back what `trust` and `policy`
-    /// still admit.
+    /// Seals with keys derived from `keys` for the listener called `domain`, and opens what `trust` and `policy` still
+    /// admit.
     pub(super) fn new(
         keys: &KeyRing,
         domain: &str,
@@ -59,7 +59,7 @@ impl Ticketer {
         now: SystemTime,
     ) -> Result<(ClaimedPeer, Vec<u8>), TicketRefusal> {
         let contents = self.sealer.open(ticket)?;
-        // Only who has the key can have sealed it, so this is the layout of another version.
+        // Only a gateway with the key can have sealed it, so this is the layout of another version.
         let (lineage, session) = Lineage::decode(&contents).ok_or(TicketRefusal::UnknownKey)?;
         let admission = lineage.evaluate_ticket(&self.trust, &self.policy, now)?;
         let session = session.to_vec();
@@ -78,7 +78,7 @@ impl ProducesTickets for Ticketer {
     }
 
     fn lifetime(&self) -> u32 {
-        let left = scratch::with_claimed(|claimed| {
+        let left = handshake_context::with_claimed(|claimed| {
             claimed.lineage.time_left(&self.policy, SystemTime::now())
         });
         // RFC 8446 section 4.6.1: zero means that the ticket is to be discarded at once.
@@ -88,7 +88,7 @@ impl ProducesTickets for Ticketer {
 
     fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
         // rustls gives out tickets after the client's Finished, when the claim has been proven.
-        let ticket = scratch::with_claimed(|claimed| {
+        let ticket = handshake_context::with_claimed(|claimed| {
             let lineage = &mut claimed.lineage;
             lineage.epoch = lineage.epoch.max(self.policy.epoch);
             self.seal(lineage, session)
@@ -97,21 +97,21 @@ impl ProducesTickets for Ticketer {
         let ticket = ticket
             .flatten()
             .filter(|ticket| ticket.len() <= limits::TICKET_BYTES_MAX);
-        ticket.inspect(|_| scratch::issue_ticket())
+        ticket.inspect(|_| handshake_context::issue_ticket())
     }
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         // A ClientHello may carry hundreds of tickets, and each costs us a key derivation.
-        if scratch::try_ticket() > limits::TICKETS_TRIED_MAX {
+        if handshake_context::try_ticket() > limits::TICKETS_TRIED_MAX {
             return None;
         }
         match self.open(ticket, SystemTime::now()) {
             Ok((claimed, session)) => {
-                scratch::claim(claimed);
+                handshake_context::claim(claimed);
                 Some(session)
             }
             Err(refusal) => {
-                scratch::refuse_ticket(refusal);
+                handshake_context::refuse_ticket(refusal);
                 None
             }
         }
@@ -231,12 +231,12 @@ mod tests {
         let ticketer = ticketer(&keys, "a", 2);
         let ticket = ticketer.seal(&lineage(now), b"session").unwrap();
         let opens_after = |others: usize| {
-            let mut note = scratch::Note::default();
-            let opened = scratch::observe(&mut note, || {
+            let mut context = handshake_context::HandshakeContext::default();
+            let opened = handshake_context::with_context(&mut context, || {
                 (0..others).for_each(|_| assert_eq!(ticketer.decrypt(b"no ticket"), None));
                 ticketer.decrypt(&ticket)
             });
-            assert_eq!(note.claimed.is_some(), opened.is_some());
+            assert_eq!(context.claimed.is_some(), opened.is_some());
             opened.is_some()
         };
         assert!(opens_after(limits::TICKETS_TRIED_MAX - 1));
@@ -252,19 +252,19 @@ mod tests {
         let told_after = |age: Duration| {
             let (mut claimed, _) = ticketer.open(&ticket, now).unwrap();
             claimed.lineage.authenticated_at = now - age;
-            let mut note = scratch::Note {
+            let mut context = handshake_context::HandshakeContext {
                 claimed: Some(claimed),
-                ..scratch::Note::default()
+                ..handshake_context::HandshakeContext::default()
             };
-            scratch::observe(&mut note, || ticketer.lifetime())
+            handshake_context::with_context(&mut context, || ticketer.lifetime())
         };
         let left = 600;
         let told = told_after(POLICY.max_authentication_age - Duration::from_secs(left));
         assert!((left as u32 - 60..=left as u32).contains(&told), "{told}");
         assert_eq!(told_after(POLICY.max_authentication_age), 0);
-        // Nothing is given out, or promised, where nobody was verified.
-        let mut nobody = scratch::Note::default();
-        let given = scratch::observe(&mut nobody, || {
+        // Nothing is given out, or promised, where no client was verified.
+        let mut unverified = handshake_context::HandshakeContext::default();
+        let given = handshake_context::with_context(&mut unverified, || {
             (ticketer.lifetime(), ticketer.encrypt(b"session"))
         });
         assert_eq!(given, (0, None));

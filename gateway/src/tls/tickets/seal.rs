@@ -16,7 +16,7 @@ const SALT_BYTES: usize = 32;
 const HEADER_BYTES: usize = 1 + KeyId::BYTES + SALT_BYTES;
 const AEAD_KEY_BYTES: usize = 32;
 
-/// Seals and opens for one listener. Whose ticket it is, and what it is worth, is judged elsewhere.
+/// Seals and opens for one listener. `Lineage::evaluate_ticket` decides what a ticket is worth.
 pub struct Sealer {
     domain: Vec<u8>,
     keys: Vec<(KeyId, Prk)>,

@@ -1,6 +1,6 @@
-//! What would become of a client with this certificate, without a client.
+//! Simulates the admission of a certificate, without a client.
 //! In: a configuration, the block list, a certificate chain, the time. Out: what the verifier of a listener's handshakes
-//! says of it, word for word: it is that verifier. Never on a worker; proves nothing, for nobody has shown the key.
+//! says of it, word for word: it is that verifier. Never on a worker; proves nothing, because no client has shown the key.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -14,7 +14,7 @@ use rustls::server::danger::ClientCertVerifier;
 
 use super::config::listener_trust;
 use super::failure::{classify, describe};
-use super::scratch::{self, Note};
+use super::handshake_context::{self, HandshakeContext};
 use super::verifier::Verifier;
 use crate::config::{Config, ListenerId};
 
@@ -37,7 +37,7 @@ pub struct Inadmissible {
 }
 
 /// Asks a listener of `config` about a chain, the client's certificate first.
-pub fn rehearse(
+pub fn simulate(
     config: &Config,
     id: ListenerId,
     blocks: &Arc<BlockList>,
@@ -54,23 +54,23 @@ pub fn rehearse(
     let verifier = Verifier::new(config, &config.listeners[id.0], trust);
     let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH);
     let time = UnixTime::since_unix_epoch(since_epoch.unwrap_or_default());
-    let mut note = Note::default();
-    let outcome = scratch::observe(&mut note, || {
+    let mut context = HandshakeContext::default();
+    let outcome = handshake_context::with_context(&mut context, || {
         verifier.verify_client_cert(end_entity, intermediates, time)
     });
     let inadmissible = |(failure, detail)| Inadmissible { failure, detail };
     outcome.map_err(|error| {
-        let named = note.refusal.take();
+        let named = context.refusal.take();
         inadmissible(named.unwrap_or_else(|| (classify(&error), describe(&error))))
     })?;
-    match note.claimed {
+    match context.claimed {
         Some(claimed) => Ok(Admissible {
             admission: claimed.admission,
             chain: claimed.lineage.chain,
         }),
         None => Err(inadmissible((
             Failure::Internal,
-            "nobody was admitted".to_owned(),
+            "the verifier admitted no client".to_owned(),
         ))),
     }
 }

@@ -1,6 +1,5 @@
-//! A second state of a listener, tried on those who get in by the first: what it would refuse is told, and nobody is
-//! refused for it.
-//! In: the chain of a client that is in. Out: why the second state would have refused it. On the worker, after the
+//! A dry run: another configuration of a listener, tried on the clients that the one in force admits. It refuses no client.
+//! In: the chain of an admitted client. Out: why the other configuration would have refused it. On the worker, after the
 //! handshake; by the same verifier and the same trust that would refuse.
 
 use std::sync::Arc;
@@ -15,30 +14,30 @@ use rustls::server::danger::ClientCertVerifier;
 
 use super::config::listener_trust;
 use super::failure::classify;
+use super::handshake_context::{self, HandshakeContext};
 use super::peer::VerifiedPeer;
-use super::scratch::{self, Note};
 use super::verifier::{Verifier, explain};
 use crate::config::{Config, ListenerId};
 
 /// What another configuration would say of a listener's clients.
 #[derive(Debug)]
-pub struct Observed {
+pub struct DryRun {
     verifier: Verifier,
     trust: Arc<Trust>,
 }
 
-impl Observed {
+impl DryRun {
     /// Takes a listener of `candidate`.
     pub fn new(candidate: &Config, id: ListenerId, blocks: &Arc<BlockList>) -> Self {
         let trust = listener_trust(candidate, id, blocks);
         let listener = &candidate.listeners[id.0];
-        Observed {
+        DryRun {
             verifier: Verifier::new(candidate, listener, Arc::clone(&trust)),
             trust,
         }
     }
 
-    /// Why a client that has just come in with `chain` would have been refused.
+    /// Why the dry run would have refused a client that was just admitted with `chain`.
     pub fn would_refuse(
         &self,
         chain: &[CertificateDer<'_>],
@@ -47,16 +46,16 @@ impl Observed {
         let (leaf, intermediates) = chain.split_first()?;
         let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH);
         let now = UnixTime::since_unix_epoch(since_epoch.unwrap_or(Duration::ZERO));
-        let mut note = Note::default();
+        let mut context = HandshakeContext::default();
         let verify = || self.verifier.verify_client_cert(leaf, intermediates, now);
-        let error = scratch::observe(&mut note, verify).err()?;
-        let noted = note.refusal.take();
-        Some(noted.unwrap_or_else(|| (classify(&error), error.to_string())))
+        let error = handshake_context::with_context(&mut context, verify).err()?;
+        let named = context.refusal.take();
+        Some(named.unwrap_or_else(|| (classify(&error), error.to_string())))
     }
 
-    /// Why a client that has been there for a while would lose its connection.
+    /// Why the dry run would close the connection of a client that was admitted earlier.
     pub fn would_close(&self, peer: &VerifiedPeer, now: SystemTime) -> Option<(Failure, String)> {
-        match peer.object(&self.trust, now) {
+        match peer.evaluate_chain(&self.trust, now) {
             Err(objection) => {
                 let names = client_certificate::describe(peer.certificate());
                 Some(explain(&objection, &names))
