@@ -8,22 +8,22 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
-/// The user does all, the group speaks to sockets and reads, nobody else gets in.
+/// The user does all, the group speaks to sockets and reads, other users get nothing.
 const MODE: u32 = 0o750;
 
 /// Makes a folder where there is none, and those above it. One that root makes belongs to the owner of the folder it stands
 /// in, who may be the gateway's user. Says whether it was made.
 ///
 /// # Errors
-/// When it cannot be made, or when everybody may write to the one that is there: then anybody could take the place of what
-/// is in it.
+/// When it cannot be made, or when every user may write to the one that is there: then any of them could replace what is
+/// in it.
 pub fn make_private(folder: &Path) -> io::Result<bool> {
     let parent = folder.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(parent)?;
     match DirBuilder::new().mode(MODE).create(folder) {
         Ok(()) => {
             let owner = fs::metadata(parent)?;
-            // Who is not root owns what it makes, and cannot give it away.
+            // A user other than root owns what it makes, and cannot give it away.
             let _ = lchown(folder, Some(owner.uid()), Some(owner.gid()));
             Ok(true)
         }
@@ -81,7 +81,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_folder_is_made_once_and_refused_where_everybody_may_write() {
+    fn a_folder_is_made_once_and_refused_where_every_user_may_write() {
         let folder = tempfile::tempdir().unwrap();
         let own = folder.path().join("run/edge");
         assert!(make_private(&own).unwrap());

@@ -1,6 +1,6 @@
 //! Watches files on a thread of its own.
-//! In: files as they were when they were read. Out: a call for each true change, once the file is whole. A burst of events
-//! is waited out for a short time, a file that is open for writing a little longer; then everything is compared.
+//! In: snapshots of files. Out: a call for each true change, once the file is whole. Waits a short time for the end of a
+//! burst of events, a little longer for a file that is open for writing; then compares everything.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -13,22 +13,22 @@ use gateway_core::limits;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::again::Again;
-use super::ears::Ears;
-use super::seen::Seen;
+use super::inotify::Inotify;
+use super::snapshot::FileSnapshot;
 
 /// Files that are not what they were.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
     /// Which; none where only the time has come that was asked for.
     pub files: Vec<PathBuf>,
-    /// When the first sign of it was seen.
+    /// When the first sign of it came.
     pub since: Instant,
 }
 
 /// A running watcher; ends, and is waited for, when dropped. Not to be dropped by the function it calls.
 #[derive(Debug)]
 pub struct Watcher {
-    orders: Option<Sender<Vec<Seen>>>,
+    orders: Option<Sender<Vec<FileSnapshot>>>,
     bell: UnixStream,
     thread: Option<JoinHandle<()>>,
 }
@@ -38,22 +38,22 @@ impl Watcher {
     /// asked to be called again.
     pub fn start<A: Into<Again>>(
         name: &str,
-        files: Vec<Seen>,
+        files: Vec<FileSnapshot>,
         changed: impl FnMut(Changed) -> A + Send + 'static,
     ) -> io::Result<Self> {
-        let ears = Ears::new();
-        if let Err(error) = &ears {
+        let inotify = Inotify::new();
+        if let Err(error) = &inotify {
             let every_seconds = limits::FILE_LOOK_INTERVAL.as_secs();
             tracing::warn!(%error, every_seconds, "the kernel does not announce changes of files; the gateway looks \
                 at them from time to time");
         }
-        Watcher::with_ears(ears.ok(), name, files, changed)
+        Watcher::with_inotify(inotify.ok(), name, files, changed)
     }
 
-    fn with_ears<A: Into<Again>>(
-        ears: Option<Ears>,
+    fn with_inotify<A: Into<Again>>(
+        inotify: Option<Inotify>,
         name: &str,
-        files: Vec<Seen>,
+        files: Vec<FileSnapshot>,
         changed: impl FnMut(Changed) -> A + Send + 'static,
     ) -> io::Result<Self> {
         let (orders_in, orders) = channel();
@@ -62,7 +62,7 @@ impl Watcher {
         bell_out.set_nonblocking(true)?;
         let watching = Watching {
             files,
-            ears,
+            inotify,
             orders,
             bell: bell_out,
             changed,
@@ -78,8 +78,8 @@ impl Watcher {
         })
     }
 
-    /// Watches these files from now on. What has changed since they were seen is reported.
-    pub fn watch(&self, files: Vec<Seen>) {
+    /// Watches these files from now on. Reports what has changed since the snapshots were taken.
+    pub fn watch(&self, files: Vec<FileSnapshot>) {
         if let Some(orders) = &self.orders
             && orders.send(files).is_ok()
         {
@@ -104,9 +104,9 @@ impl Drop for Watcher {
 
 /// The watcher's thread.
 struct Watching<F> {
-    files: Vec<Seen>,
-    ears: Option<Ears>,
-    orders: Receiver<Vec<Seen>>,
+    files: Vec<FileSnapshot>,
+    inotify: Option<Inotify>,
+    orders: Receiver<Vec<FileSnapshot>>,
     bell: UnixStream,
     changed: F,
     again: Again,
@@ -128,8 +128,8 @@ impl Burst {
 
 impl<A: Into<Again>, F: FnMut(Changed) -> A> Watching<F> {
     fn run(mut self) {
-        self.listen();
-        // What changed before anybody listened is found by a look of its own.
+        self.watch_paths();
+        // A look of its own finds what changed before the watches were set.
         let mut burst = Some(Burst::go_on(None, Instant::now()));
         let mut look_at = Instant::now() + limits::FILE_LOOK_INTERVAL;
         loop {
@@ -140,13 +140,13 @@ impl<A: Into<Again>, F: FnMut(Changed) -> A> Watching<F> {
             match self.orders.try_recv() {
                 Ok(files) => {
                     self.files = files;
-                    self.listen();
+                    self.watch_paths();
                     burst = Some(Burst::go_on(burst, now));
                 }
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => return,
             }
-            if self.ears.as_mut().is_some_and(Ears::hear) {
+            if self.inotify.as_mut().is_some_and(Inotify::read_events) {
                 burst = Some(Burst::go_on(burst, now));
             }
             if let Some(over) = burst.filter(|burst| now >= self.over_at(*burst)) {
@@ -157,8 +157,8 @@ impl<A: Into<Again>, F: FnMut(Changed) -> A> Watching<F> {
             } else if now >= look_at {
                 look_at = now + limits::FILE_LOOK_INTERVAL;
                 // A watch may be lost, and what it was for as well.
-                self.listen();
-                if burst.is_none() && self.files.iter().any(Seen::looks_different) {
+                self.watch_paths();
+                if burst.is_none() && self.files.iter().any(FileSnapshot::looks_different) {
                     burst = Some(Burst::go_on(None, now));
                 }
             }
@@ -167,7 +167,7 @@ impl<A: Into<Again>, F: FnMut(Changed) -> A> Watching<F> {
 
     /// When a burst is over. A file that is open for writing is most likely not whole.
     fn over_at(&self, burst: Burst) -> Instant {
-        let is_being_written = self.ears.as_ref().is_some_and(Ears::is_being_written);
+        let is_being_written = self.inotify.as_ref().is_some_and(Inotify::is_being_written);
         let (quiet, most) = match is_being_written {
             true => (limits::FILE_WRITING_MAX, limits::FILE_WRITING_MAX),
             false => (limits::FILE_QUIET_PERIOD, limits::FILE_BURST_MAX),
@@ -175,10 +175,10 @@ impl<A: Into<Again>, F: FnMut(Changed) -> A> Watching<F> {
         (burst.last + quiet).min(burst.first + most)
     }
 
-    fn listen(&mut self) {
-        let Watching { ears, files, .. } = self;
-        if let Some(ears) = ears {
-            ears.listen(files.iter().map(Seen::path));
+    fn watch_paths(&mut self) {
+        let Watching { inotify, files, .. } = self;
+        if let Some(inotify) = inotify {
+            inotify.watch(files.iter().map(FileSnapshot::path));
         }
     }
 
@@ -193,9 +193,9 @@ impl<A: Into<Again>, F: FnMut(Changed) -> A> Watching<F> {
         };
         let bell = PollFd::new(&self.bell, PollFlags::IN);
         // A signal ends the wait early, and nothing is lost by that.
-        let _ = match &self.ears {
-            Some(ears) => {
-                let mut both = [bell, PollFd::new(ears, PollFlags::IN)];
+        let _ = match &self.inotify {
+            Some(inotify) => {
+                let mut both = [bell, PollFd::new(inotify, PollFlags::IN)];
                 poll(&mut both, Some(&left))
             }
             None => poll(&mut [bell], Some(&left)),
@@ -206,11 +206,11 @@ impl<A: Into<Again>, F: FnMut(Changed) -> A> Watching<F> {
 
     /// Compares all files with what they were, and reports those that differ.
     fn look(&mut self, since: Instant) {
-        // First the way, then the files: what changes after this is heard.
-        self.listen();
+        // First the way, then the files: a later change makes an event.
+        self.watch_paths();
         let mut files = Vec::new();
         for file in &mut self.files {
-            let now = Seen::now(file.path());
+            let now = FileSnapshot::now(file.path());
             if now.differs_from(file) {
                 files.push(file.path().to_owned());
             }
@@ -232,7 +232,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_change_that_nobody_announces_is_found_by_looking() {
+    fn a_change_that_the_kernel_does_not_announce_is_found_by_looking() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "one").unwrap();
@@ -240,8 +240,8 @@ mod tests {
         let changed = move |changed: Changed| {
             let _ = sender.send(changed.files);
         };
-        let seen = vec![Seen::now(&path)];
-        let watcher = Watcher::with_ears(None, "watcher", seen, changed).unwrap();
+        let snapshot = vec![FileSnapshot::now(&path)];
+        let watcher = Watcher::with_inotify(None, "watcher", snapshot, changed).unwrap();
         // Longer than the first look takes.
         std::thread::sleep(limits::FILE_BURST_MAX);
         fs::write(&path, "two").unwrap();

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gateway_files::{Changed, Seen, Watcher};
+use gateway_files::{Changed, FileSnapshot, Watcher};
 use tempfile::TempDir;
 
 /// A guard against hanging.
@@ -62,8 +62,8 @@ impl Layout {
         self
     }
 
-    fn seen(&self, names: &[&str]) -> Vec<Seen> {
-        let seen = |name: &&str| Seen::now(&self.path(name));
+    fn seen(&self, names: &[&str]) -> Vec<FileSnapshot> {
+        let seen = |name: &&str| FileSnapshot::now(&self.path(name));
         names.iter().map(seen).collect()
     }
 
@@ -251,7 +251,7 @@ fn of_changes_in_quick_succession_the_last_one_counts() {
     let path = layout.path("gateway.toml");
     let (sender, receiver) = channel();
     let reader = path.clone();
-    let watcher = Watcher::start("watcher", vec![Seen::now(&path)], move |_| {
+    let watcher = Watcher::start("watcher", vec![FileSnapshot::now(&path)], move |_| {
         let _ = sender.send(fs::read_to_string(&reader).unwrap());
     });
     for number in 1..=200 {

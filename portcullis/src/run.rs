@@ -16,7 +16,7 @@ use gateway::server::{Gateway, Ports, Privileges, Reloader, StartError};
 use gateway::server::{Parts, Server, Siblings, Superseded};
 use gateway::telemetry::{LogFormat, start_log};
 use gateway_core::limits;
-use gateway_files::Seen;
+use gateway_files::FileSnapshot;
 use gateway_x509::crl_ranks;
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::SignalsInfo;
@@ -288,7 +288,7 @@ fn start_all(
         predecessor.ensure_same_lists(&paths)?;
     }
     // Before it is read: what changes in the meantime has changed since.
-    let seen = Seen::now(&paths.block_list());
+    let snapshot = FileSnapshot::now(&paths.block_list());
     let blocks = BlockFile::open(&paths, &BlockFile::former_place(&file));
     let blocks = blocks.map_err(with_remedy)?;
     for warning in warn_of_others(&paths, &blocks.blocks, &paths.state) {
@@ -304,10 +304,13 @@ fn start_all(
     // Before the files are watched: what is written for it is no change.
     gateway.record_lists();
     let list_ranks = crl_ranks::file_in(&paths.state);
-    for seen in files.iter_mut().filter(|seen| seen.path() == list_ranks) {
-        *seen = Seen::now(&list_ranks);
+    for snapshot in files
+        .iter_mut()
+        .filter(|snapshot| snapshot.path() == list_ranks)
+    {
+        *snapshot = FileSnapshot::now(&list_ranks);
     }
-    let keeper = Keeper::start(Arc::clone(&gateway), paths.clone(), seen, blocks)?;
+    let keeper = Keeper::start(Arc::clone(&gateway), paths.clone(), snapshot, blocks)?;
     let reloader = Reloader::start(Arc::clone(&gateway), &file, files, again_at)?;
     let parts = Parts {
         gateway: Arc::clone(&gateway),

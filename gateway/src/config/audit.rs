@@ -63,7 +63,7 @@ pub fn refuse_other_file(audit: Option<&Audit>, blocks: Option<&Path>, report: &
         return;
     };
     let log = whole(log);
-    let read = report.files().iter().map(|seen| seen.path());
+    let read = report.files().iter().map(|snapshot| snapshot.path());
     let configuration = report.file().to_owned();
     let other = read
         .chain(blocks)

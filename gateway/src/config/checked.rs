@@ -16,7 +16,7 @@ pub use gateway_core::names::ServerAddress;
 use gateway_core::revocation::{AuthorityId, AuthorityKey, IssuerList, Revocation};
 use gateway_core::sources::Policy;
 use gateway_core::succession::Succession;
-use gateway_files::Seen;
+use gateway_files::FileSnapshot;
 use gateway_x509::Roots;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
@@ -66,7 +66,7 @@ pub struct Config {
     /// Certificates of ours and CAs, for expiry metrics and `check`.
     pub certificates: Vec<CertificateFile>,
     /// Every file this configuration was read from, as it was then; its own file first.
-    pub files: Vec<Seen>,
+    pub files: Vec<FileSnapshot>,
     /// The first time at which a certificate, CA or list of it begins, or a CA ends: from then on it reads differently.
     pub again_at: Option<SystemTime>,
 }

@@ -149,9 +149,9 @@ pub fn mortals(config: &Config) -> Vec<Mortal> {
 /// Reads and checks a configuration, and takes certificates that have ended for good: whoever asks when things end has to
 /// hear of those as well.
 pub fn load_expired_too(file: &Path, now: SystemTime) -> Result<Loaded, ConfigErrors> {
-    let (seen, text) = text_of(file)?;
+    let (snapshot, text) = text_of(file)?;
     let mut report = Report::new(file, &text, now);
-    report.note(seen);
+    report.note(snapshot);
     report.takes_expired = true;
     conclude(report)
 }

@@ -47,7 +47,7 @@ pub use report::{ConfigError, ConfigErrors};
 pub use revocation::{InForce, ListFile, ListFiles, Reread, Revoking, Unread};
 
 use gateway_core::limits;
-use gateway_files::Seen;
+use gateway_files::FileSnapshot;
 use gateway_x509::crl_ranks::{self, KnownLists};
 use gateway_x509::file;
 use listener::CheckedListener;
@@ -67,33 +67,33 @@ pub struct Loaded {
 
 /// Reads and checks a configuration file and everything it names.
 pub fn load(file: &Path) -> Result<Loaded, ConfigErrors> {
-    let (seen, text) = text_of(file)?;
+    let (snapshot, text) = text_of(file)?;
     let mut report = Report::new(file, &text, SystemTime::now());
-    report.note(seen);
+    report.note(snapshot);
     conclude(report)
 }
 
 /// As `load`, for a configuration that another one observes.
 fn load_observed(file: &Path) -> Result<Loaded, ConfigErrors> {
-    let (seen, text) = text_of(file)?;
+    let (snapshot, text) = text_of(file)?;
     let mut report = Report::new(file, &text, SystemTime::now());
-    report.note(seen);
+    report.note(snapshot);
     report.is_observed = true;
     conclude(report)
 }
 
 /// The text of a configuration file, and the file as it was before it was read: what changes in the meantime has changed
 /// since.
-fn text_of(file: &Path) -> Result<(Seen, String), ConfigErrors> {
-    let seen = Seen::now(file);
+fn text_of(file: &Path) -> Result<(FileSnapshot, String), ConfigErrors> {
+    let snapshot = FileSnapshot::now(file);
     let bytes = match file::file(file, limits::CONFIGURATION_BYTES_MAX) {
         Ok(bytes) => bytes,
-        Err(error) => return Err(ConfigErrors::of_file(seen, error.to_string())),
+        Err(error) => return Err(ConfigErrors::of_file(snapshot, error.to_string())),
     };
     match String::from_utf8(bytes) {
-        Ok(text) => Ok((seen, text)),
+        Ok(text) => Ok((snapshot, text)),
         Err(error) => Err(ConfigErrors::of_file(
-            seen,
+            snapshot,
             format!("is not UTF-8: {error}"),
         )),
     }
@@ -118,7 +118,7 @@ fn conclude(mut report: Report<'_>) -> Result<Loaded, ConfigErrors> {
 
 /// Reads which lists were in force before.
 fn know_lists(state: &Path, report: &mut Report<'_>) {
-    report.note(Seen::now(&crl_ranks::file_in(state)));
+    report.note(FileSnapshot::now(&crl_ranks::file_in(state)));
     match KnownLists::read(state) {
         Ok(known) => report.known_lists = known,
         // What cannot be remembered is no reason to serve nobody; and a user who checks may read less than the gateway.

@@ -32,7 +32,7 @@ pub fn check(
         Ok(loaded) => loaded,
         Err(errors) => {
             let files = errors.files().iter().cloned();
-            files.for_each(|seen| report.note(seen));
+            files.for_each(|snapshot| report.note(snapshot));
             errors
                 .again_at()
                 .into_iter()
@@ -45,7 +45,7 @@ pub fn check(
         }
     };
     let files = config.files.iter().cloned();
-    files.for_each(|seen| report.note(seen));
+    files.for_each(|snapshot| report.note(snapshot));
     config
         .again_at
         .into_iter()

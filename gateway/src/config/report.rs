@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use gateway_core::visible;
-use gateway_files::Seen;
+use gateway_files::FileSnapshot;
 use gateway_x509::crl_ranks::KnownLists;
 
 use super::checked::CertificateFile;
@@ -64,7 +64,7 @@ fn on_one_line(text: &str) -> String {
 #[derive(Debug, Clone)]
 pub struct ConfigErrors {
     errors: Vec<ConfigError>,
-    files: Vec<Seen>,
+    files: Vec<FileSnapshot>,
     again_at: Option<SystemTime>,
     lists: Vec<ListFiles>,
 }
@@ -76,7 +76,7 @@ impl ConfigErrors {
     }
 
     /// Every file that was read or should have been: a change of one of them may be the repair.
-    pub fn files(&self) -> &[Seen] {
+    pub fn files(&self) -> &[FileSnapshot] {
         &self.files
     }
 
@@ -96,7 +96,7 @@ impl ConfigErrors {
     }
 
     /// The file itself cannot be used.
-    pub(super) fn of_file(file: Seen, expectation: String) -> Self {
+    pub(super) fn of_file(file: FileSnapshot, expectation: String) -> Self {
         let error = ConfigError {
             file: file.path().to_owned(),
             line: None,
@@ -172,7 +172,7 @@ pub struct Report<'a> {
     errors: Vec<ConfigError>,
     warnings: Vec<(usize, String)>,
     certificates: Vec<CertificateFile>,
-    files: Vec<Seen>,
+    files: Vec<FileSnapshot>,
     again_at: Option<SystemTime>,
     lists: Vec<ListFiles>,
     /// The newest lists that were in force before.
@@ -283,19 +283,19 @@ impl<'a> Report<'a> {
     /// what it is now, so that a later change is noticed.
     pub fn resolve(&mut self, path: &str) -> PathBuf {
         let path = self.file.parent().unwrap_or(Path::new("")).join(path);
-        if !self.files.iter().any(|seen| seen.path() == path) {
-            self.files.push(Seen::now(&path));
+        if !self.files.iter().any(|snapshot| snapshot.path() == path) {
+            self.files.push(FileSnapshot::now(&path));
         }
         path
     }
 
     /// A file has been read.
-    pub fn note(&mut self, file: Seen) {
+    pub fn note(&mut self, file: FileSnapshot) {
         self.files.push(file);
     }
 
     /// The files that were read.
-    pub fn files(&self) -> &[Seen] {
+    pub fn files(&self) -> &[FileSnapshot] {
         &self.files
     }
 
@@ -462,10 +462,10 @@ impl<'a> Report<'a> {
     fn merge_errors_of_files(&mut self) {
         let begins = |error: &ConfigError| {
             let mut files = self.files.iter();
-            files.any(|seen| {
+            files.any(|snapshot| {
                 let rest = error
                     .expectation
-                    .strip_prefix(&*seen.path().to_string_lossy());
+                    .strip_prefix(&*snapshot.path().to_string_lossy());
                 rest.is_some_and(|rest| rest.starts_with(": "))
             })
         };

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use gateway_core::clock::microseconds;
-use gateway_files::{Again, Seen, Watcher, system_errors};
+use gateway_files::{Again, FileSnapshot, Watcher, system_errors};
 
 use super::{Asked, Gateway, Matching};
 use crate::blocks::Entry;
@@ -77,7 +77,7 @@ impl Keeper {
     pub fn start(
         gateway: Arc<Gateway>,
         paths: Paths,
-        seen: Seen,
+        snapshot: FileSnapshot,
         file: BlockFile,
     ) -> io::Result<Self> {
         let keeping = Keeping {
@@ -93,7 +93,7 @@ impl Keeper {
         let keeping = Arc::new(Mutex::new(keeping));
         let watching = Arc::clone(&keeping);
         let changed = move |gateway_files::Changed { since, .. }| lock(&watching).changed(since);
-        let watcher = Watcher::start("blocks", vec![seen], changed)?;
+        let watcher = Watcher::start("blocks", vec![snapshot], changed)?;
         Ok(Keeper {
             keeping,
             _watcher: watcher,

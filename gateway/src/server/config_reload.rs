@@ -14,7 +14,7 @@ use std::time::{Instant, SystemTime};
 use gateway_core::clock::microseconds;
 use gateway_core::limits;
 use gateway_files::{
-    Again, Changed, Due, Patience, Seen, Unmatched, Watcher, note_error, system_errors,
+    Again, Changed, Due, FileSnapshot, Patience, Unmatched, Watcher, note_error, system_errors,
 };
 use gateway_x509::{crl, crl_cache};
 
@@ -72,7 +72,7 @@ impl Reloader {
     pub fn start(
         gateway: Arc<Gateway>,
         file: &Path,
-        files: Vec<Seen>,
+        files: Vec<FileSnapshot>,
         again_at: Option<SystemTime>,
     ) -> io::Result<Self> {
         let (orders_in, orders) = channel();
@@ -128,7 +128,7 @@ struct Reloading {
     file: PathBuf,
     watcher: Watcher,
     /// What the last state was read from, whether it was taken or refused.
-    read: Vec<Seen>,
+    read: Vec<FileSnapshot>,
     /// When to read once more although no file has changed.
     again: Again,
     /// Why the last state was refused.
@@ -147,8 +147,8 @@ impl Reloading {
         while let Some(mut cause) = self.next() {
             // The report of a change may come when a reload for another cause has read the file already.
             let is_news = |file: &PathBuf| {
-                let read = self.read.iter().find(|seen| seen.path() == file);
-                read.is_some_and(|read| Seen::now(file).differs_from(read))
+                let read = self.read.iter().find(|snapshot| snapshot.path() == file);
+                read.is_some_and(|read| FileSnapshot::now(file).differs_from(read))
             };
             cause.files.retain(is_news);
             if cause.asked.is_some() || cause.due.is_some() || !cause.files.is_empty() {
@@ -342,11 +342,11 @@ impl Reloading {
 
     /// Watches what a refused state was read from, and the lists in force: what is refused may not name those any more, or may
     /// not be readable that far.
-    fn watch_beside_lists(&mut self, mut files: Vec<Seen>) {
+    fn watch_beside_lists(&mut self, mut files: Vec<FileSnapshot>) {
         let lists = self.gateway.list_files().into_iter();
         for file in lists.flat_map(|lists| lists.files) {
-            if files.iter().all(|seen| seen.path() != file.path) {
-                files.push(Seen::now(&file.path));
+            if files.iter().all(|snapshot| snapshot.path() != file.path) {
+                files.push(FileSnapshot::now(&file.path));
             }
         }
         self.watch(files);
@@ -357,13 +357,16 @@ impl Reloading {
         self.gateway.record_lists();
         let written = self.gateway.list_ranks_file();
         let mut files = std::mem::take(&mut self.read);
-        for seen in files.iter_mut().filter(|seen| seen.path() == written) {
-            *seen = Seen::now(&written);
+        for snapshot in files
+            .iter_mut()
+            .filter(|snapshot| snapshot.path() == written)
+        {
+            *snapshot = FileSnapshot::now(&written);
         }
         self.watch(files);
     }
 
-    fn watch(&mut self, files: Vec<Seen>) {
+    fn watch(&mut self, files: Vec<FileSnapshot>) {
         self.read.clone_from(&files);
         self.watcher.watch(files);
     }

@@ -10,7 +10,7 @@ use gateway_core::limits;
 
 /// One name that is looked up on the way to a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct WatchPoint {
     /// The directory, free of links.
     pub directory: PathBuf,
     /// The name looked up in it: a file, a link, or a directory.
@@ -19,14 +19,14 @@ pub struct Step {
     pub is_last: bool,
 }
 
-/// The steps from the root to where `path` leads at this moment, through every link. They end at a name that does not exist,
-/// because that is where it will appear.
-pub fn steps(path: &Path) -> Vec<Step> {
+/// The watch points from the root to where `path` leads at this moment, through every link. They end at a name that does
+/// not exist, because that is where it will appear.
+pub fn watch_points(path: &Path) -> Vec<WatchPoint> {
     // An empty path is no file, and nothing to look for either.
     let Ok(path) = std::path::absolute(path) else {
         return Vec::new();
     };
-    let mut steps = Vec::new();
+    let mut points = Vec::new();
     let mut directory = PathBuf::from("/");
     let mut names = VecDeque::new();
     prepend(&path, &mut names);
@@ -37,7 +37,7 @@ pub fn steps(path: &Path) -> Vec<Step> {
             continue;
         }
         let here = directory.join(&name);
-        steps.push(Step {
+        points.push(WatchPoint {
             directory: directory.clone(),
             name,
             is_last: names.is_empty(),
@@ -53,12 +53,12 @@ pub fn steps(path: &Path) -> Vec<Step> {
                 }
                 prepend(&target, &mut names);
             }
-            // No link: a file or a directory, or nothing at all, and then the next step is the last in vain.
+            // No link: a file or a directory, or nothing at all, and then the next point is the last.
             Err(_) if here.symlink_metadata().is_ok() => directory = here,
             Err(_) => break,
         }
     }
-    steps
+    points
 }
 
 /// Puts the names of `path` before those that are still to come.
@@ -80,11 +80,11 @@ mod tests {
     /// The names that are looked up in `folder` or below it, with the directories relative to it.
     fn looked_up(folder: &Path, path: &str) -> Vec<(String, String)> {
         let text = |text: &std::ffi::OsStr| text.to_str().unwrap().to_owned();
-        steps(&folder.join(path))
+        watch_points(&folder.join(path))
             .into_iter()
-            .filter_map(|step| {
-                let directory = step.directory.strip_prefix(folder).ok()?.as_os_str();
-                Some((text(directory), text(&step.name)))
+            .filter_map(|point| {
+                let directory = point.directory.strip_prefix(folder).ok()?.as_os_str();
+                Some((text(directory), text(&point.name)))
             })
             .collect()
     }

@@ -1,5 +1,6 @@
-//! Files that commands write while others read them, and while other commands may want to write them too. In: a path and
-//! its new text. Out: the file, whole or not at all, with mode and owner as they were. On the main thread of a command.
+//! Atomic writes: commands replace files that other processes read, and that other commands may want to write too.
+//! In: a path and its new text. Out: the file, whole or not at all, with mode and owner as they were. On the main thread
+//! of a command.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
@@ -17,7 +18,7 @@ use super::reason::reason;
 /// Mode of a file that is made anew where no other can be asked for one.
 const MODE: u32 = 0o644;
 
-/// Why a file is not to be had for oneself.
+/// Why a command cannot lock a file.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another command holds it for too long.
@@ -28,7 +29,7 @@ pub enum LockError {
     Failed(PathBuf, io::Error),
 }
 
-/// Takes the lock that stands beside a file: the file itself is another one after each change. Given back when dropped.
+/// Takes the lock beside a file: the file itself is another one after each change. Released when dropped.
 pub fn lock(path: &Path) -> Result<File, LockError> {
     const PAUSE: Duration = Duration::from_millis(20);
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -47,15 +48,15 @@ pub fn lock(path: &Path) -> Result<File, LockError> {
     }
 }
 
-/// Opens a lock, and makes it if there is none, for the owner of the folder. Root locks files in folders of other users: a link there would make a file
-/// wherever they like, or open one of theirs, and a pipe would keep root waiting.
+/// Opens a lock, and makes it if there is none, for the owner of the folder. Root locks files in folders of other users: a
+/// link there would make a file wherever they like, or open one of theirs, and a pipe would keep root waiting.
 pub fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let open = |how: &mut OpenOptions| how.custom_flags(flags.bits().cast_signed()).open(path);
     let made = open(File::options().create_new(true).append(true).mode(mode));
     let file = match made {
         Ok(file) => {
-            // Whoever owns the folder has to take it too. Only one that is new: of another its owner decides.
+            // The folder's owner has to take it too. Only a new lock changes hands.
             if let Ok(folder) = fs::metadata(path.parent().unwrap_or(Path::new("/"))) {
                 let _ = fchown(&file, Some(folder.uid()), Some(folder.gid()));
             }
@@ -78,19 +79,19 @@ pub fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
     }
 }
 
-/// Puts a file in the place of another: whoever reads meanwhile reads one or the other, and after a crash one is there. A
-/// new one gets mode and owner of `like`.
+/// Puts a file in the place of another: a reader gets one or the other, and after a crash one of them is there. A new one
+/// gets mode and owner of `like`.
 pub fn replace(path: &Path, like: &Path, text: &str) -> io::Result<()> {
-    let file = written(path, like, text)?;
+    let file = write_beside(path, like, text)?;
     file.persist(path)?;
     sync(folder_of(path))
 }
 
-/// As `replace`, and keeps what stood there as `aside`, in the place of what that names. There is a file at `path` at any moment: the
-/// one before, unless all of it was done. Returns where that is kept.
+/// As `replace`, and keeps the file before as `aside`, in the place of what that names. There is a file at `path` at any
+/// moment: the one before, unless all of it was done. Returns where the one before is kept.
 pub fn replace_and_keep(path: &Path, aside: &Path, like: &Path, text: &str) -> io::Result<PathBuf> {
     // Only names change from here on, which takes no room on a disk.
-    let file = written(path, like, text)?;
+    let file = write_beside(path, like, text)?;
     let kept = match exchange(&file, path) {
         Ok(()) => keep_exchanged(file, path, aside)?,
         // What file systems say that cannot exchange two names.
@@ -105,7 +106,7 @@ fn exchange(one: &Path, other: &Path) -> rustix::io::Result<()> {
     renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)
 }
 
-/// Gives the file that has been exchanged its name. Where that fails both go back to where they were.
+/// Gives the file that has been exchanged its name. Where that fails, both get their old names again.
 fn keep_exchanged(before: TempPath, path: &Path, aside: &Path) -> io::Result<PathBuf> {
     let Err(refused) = before.persist(aside) else {
         return Ok(aside.to_owned());
@@ -118,7 +119,7 @@ fn keep_exchanged(before: TempPath, path: &Path, aside: &Path) -> io::Result<Pat
     }
 }
 
-/// Gives the file that is to be kept a second name, before the new one takes the first.
+/// Gives the file to keep a second name, before the new one takes the first.
 fn keep_linked(new: TempPath, path: &Path, aside: &Path) -> io::Result<PathBuf> {
     let mut second = new.file_name().unwrap_or_default().to_owned();
     second.push(".kept");
@@ -144,8 +145,8 @@ fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Writes, beside `path`, all that is to take its place.
-fn written(path: &Path, like: &Path, text: &str) -> io::Result<TempPath> {
+/// Writes a temporary file beside `path` that is to take its place.
+fn write_beside(path: &Path, like: &Path, text: &str) -> io::Result<TempPath> {
     let model = fs::metadata(path).or_else(|_| fs::metadata(like));
     let mut file = NamedTempFile::new_in(folder_of(path))?;
     file.write_all(text.as_bytes())?;
@@ -155,7 +156,7 @@ fn written(path: &Path, like: &Path, text: &str) -> io::Result<TempPath> {
         false => model.mode() & 0o777,
     });
     if let Ok(model) = &model {
-        // Whoever is not root cannot give a file away, and owns it then.
+        // A user other than root cannot give a file away, and owns it then.
         // By the descriptor: in a folder of another user the name may be a link to anything by now.
         let _ = fchown(file.as_file(), Some(model.uid()), Some(model.gid()));
     }
@@ -196,7 +197,7 @@ mod tests {
         fs::write(&list, "before").unwrap();
         fs::write(&aside, "long before").unwrap();
         let text = |path: &Path| fs::read_to_string(path).unwrap();
-        let new = |text| written(&list, folder.path(), text).unwrap();
+        let new = |text| write_beside(&list, folder.path(), text).unwrap();
         assert_eq!(keep_linked(new("one"), &list, &aside).unwrap(), aside);
         assert_eq!((text(&list), text(&aside)), ("one".into(), "before".into()));
         // Kept in any case.

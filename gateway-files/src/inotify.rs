@@ -1,6 +1,6 @@
-//! Hears from the kernel that something has changed on the way to a file (inotify(7)).
-//! In: paths. Out: whether something has happened to any of them, and whether somebody is still writing. On its watcher's
-//! thread. What it misses (network file systems, directories that may not be read) the watcher finds by looking.
+//! The kernel's events about every name on the way to a file (inotify(7)).
+//! In: paths. Out: whether something has happened to any of them, and whether a writer still has one open. On its
+//! watcher's thread. What it misses (network file systems, unreadable directories) the watcher finds by polling.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::{CStr, OsStr, OsString};
@@ -13,7 +13,7 @@ use gateway_core::limits;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
-use super::path::steps;
+use super::watch_points::watch_points;
 
 /// What may happen to a name in a directory.
 const NAMES: WatchFlags = WatchFlags::CREATE
@@ -24,7 +24,7 @@ const CONTENT: WatchFlags = WatchFlags::MODIFY
     .union(WatchFlags::CLOSE_WRITE)
     .union(WatchFlags::ATTRIB);
 
-/// What is listened to, and how.
+/// What is watched, and how.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Wanted {
     /// Directories, the names that matter in each, and whether one of them may be the file itself.
@@ -37,33 +37,33 @@ struct Wanted {
 /// A file itself bears no name in its events.
 const ITSELF: &str = "";
 
-/// An inotify instance and what it is asked for.
+/// An inotify instance and what it watches.
 #[derive(Debug)]
-pub struct Ears {
+pub struct Inotify {
     inotify: OwnedFd,
     names: HashMap<i32, BTreeSet<OsString>>,
     /// Files that have been written to and not been closed since.
     writing: HashSet<(i32, OsString)>,
-    /// Directories that cannot be listened to, told of once.
-    deaf: BTreeSet<PathBuf>,
+    /// Directories that cannot be watched; the log names each once.
+    unwatchable: BTreeSet<PathBuf>,
 }
 
-impl Ears {
-    /// Ears that hear nothing yet.
+impl Inotify {
+    /// An instance that watches nothing yet.
     pub fn new() -> rustix::io::Result<Self> {
-        Ok(Ears {
+        Ok(Inotify {
             inotify: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
             names: HashMap::new(),
             writing: HashSet::new(),
-            deaf: BTreeSet::new(),
+            unwatchable: BTreeSet::new(),
         })
     }
 
-    /// Listens to everything on the way to these files from now on, and to nothing else.
-    pub fn listen<'a>(&mut self, files: impl Iterator<Item = &'a Path> + Clone) {
+    /// Watches everything on the way to these files from now on, and nothing else.
+    pub fn watch<'a>(&mut self, files: impl Iterator<Item = &'a Path> + Clone) {
         let mut wanted = wanted(files.clone());
         let mut names = self.add(&wanted);
-        // What changed before the kernel was asked is not heard: it may lead elsewhere by now.
+        // A change before the kernel was asked makes no event: the path may lead elsewhere by now.
         for _ in 0..limits::LINKS_MAX {
             let now = self::wanted(files.clone());
             if now == wanted {
@@ -83,9 +83,9 @@ impl Ears {
 
     fn add(&mut self, wanted: &Wanted) -> HashMap<i32, BTreeSet<OsString>> {
         let mut watches: HashMap<i32, BTreeSet<OsString>> = HashMap::new();
-        let mut deaf = BTreeSet::new();
+        let mut unwatchable = BTreeSet::new();
         for (directory, (names, holds_files)) in &wanted.directories {
-            // One directory may have several paths, and its watch must hear what all of them want.
+            // One directory may have several paths, and its watch must cover what all of them want.
             let flags = NAMES | WatchFlags::ONLYDIR | WatchFlags::MASK_ADD;
             let flags = match holds_files {
                 true => flags | CONTENT,
@@ -99,30 +99,30 @@ impl Ears {
                 // Gone in the meantime: found by the next round.
                 Err(Errno::NOENT | Errno::NOTDIR) => {}
                 Err(error) => {
-                    if !self.deaf.contains(directory) {
+                    if !self.unwatchable.contains(directory) {
                         let every_seconds = limits::FILE_LOOK_INTERVAL.as_secs();
                         tracing::warn!(directory = %directory.display(), %error, every_seconds,
                             "the kernel does not announce changes in the directory; the gateway looks at its files \
                              from time to time");
                     }
-                    deaf.insert(directory.clone());
+                    unwatchable.insert(directory.clone());
                 }
             }
         }
         for file in &wanted.files {
-            // Where it is missing or may not be read its directory announces what is to be known.
+            // Where it is missing or may not be read, its directory's events tell enough.
             if let Ok(watch) =
                 inotify::add_watch(&self.inotify, file, CONTENT | WatchFlags::MASK_ADD)
             {
                 watches.entry(watch).or_default().insert(ITSELF.into());
             }
         }
-        self.deaf = deaf;
+        self.unwatchable = unwatchable;
         watches
     }
 
-    /// Takes in all that has happened. Whether any of it matters.
-    pub fn hear(&mut self) -> bool {
+    /// Reads all events that wait. Whether any of them matters.
+    pub fn read_events(&mut self) -> bool {
         let mut matters = false;
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
@@ -156,7 +156,7 @@ impl Ears {
     }
 }
 
-impl AsFd for Ears {
+impl AsFd for Inotify {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }
@@ -165,15 +165,15 @@ impl AsFd for Ears {
 fn wanted<'a>(files: impl Iterator<Item = &'a Path>) -> Wanted {
     let mut wanted = Wanted::default();
     for path in files {
-        let steps = steps(path);
-        if let Some(step) = steps.last().filter(|step| step.is_last) {
-            wanted.files.insert(step.directory.join(&step.name));
+        let points = watch_points(path);
+        if let Some(point) = points.last().filter(|point| point.is_last) {
+            wanted.files.insert(point.directory.join(&point.name));
         }
-        for step in steps {
-            let directory = wanted.directories.entry(step.directory);
+        for point in points {
+            let directory = wanted.directories.entry(point.directory);
             let (names, holds_files) = directory.or_default();
-            names.insert(step.name);
-            *holds_files |= step.is_last;
+            names.insert(point.name);
+            *holds_files |= point.is_last;
         }
     }
     wanted

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 /// A file as it was at one moment; also one that was not there, or could not be read.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct FileSnapshot {
     path: PathBuf,
     stat: Result<Stat, io::ErrorKind>,
     content: Content,
@@ -40,15 +40,15 @@ enum Content {
     Unreadable(io::ErrorKind),
 }
 
-impl Seen {
-    /// Looks at a file. To be called before the file is read: what changes in between is then noticed.
+impl FileSnapshot {
+    /// Takes a snapshot of a file. Take it before you read the file: then a change in between is found.
     pub fn now(path: &Path) -> Self {
         let metadata = fs::metadata(path);
         let content = match &metadata {
             Ok(metadata) => Content::of(path, metadata),
             Err(error) => Content::Unreadable(error.kind()),
         };
-        Seen {
+        FileSnapshot {
             path: path.to_owned(),
             stat: metadata
                 .map(|metadata| Stat::of(&metadata))
@@ -68,8 +68,8 @@ impl Seen {
         stat.map_err(|error| error.kind()) != self.stat
     }
 
-    /// Whether somebody who read the file at both moments could have got something else.
-    pub fn differs_from(&self, other: &Seen) -> bool {
+    /// Whether a reader could have got something else at the other moment.
+    pub fn differs_from(&self, other: &FileSnapshot) -> bool {
         match (&self.stat, &other.stat) {
             (Ok(one), Ok(two)) => {
                 let digests = matches!(self.content, Content::Digest(_));
@@ -129,14 +129,14 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    /// A file with `text`, seen before and after `change`: whether it differs.
+    /// Snapshots of a file with `text` before and after `change`: whether they differ.
     fn differs(text: &[u8], change: impl FnOnce(&Path)) -> bool {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, text).unwrap();
-        let before = Seen::now(&path);
+        let before = FileSnapshot::now(&path);
         change(&path);
-        Seen::now(&path).differs_from(&before)
+        FileSnapshot::now(&path).differs_from(&before)
     }
 
     fn set_mode(path: &Path, mode: u32) {
@@ -166,11 +166,11 @@ mod tests {
     fn a_file_that_is_not_there_is_seen_to_appear() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let before = Seen::now(&path);
+        let before = FileSnapshot::now(&path);
         assert!(!before.looks_different());
-        assert!(!Seen::now(&path).differs_from(&before));
+        assert!(!FileSnapshot::now(&path).differs_from(&before));
         fs::write(&path, "").unwrap();
         assert!(before.looks_different());
-        assert!(Seen::now(&path).differs_from(&before));
+        assert!(FileSnapshot::now(&path).differs_from(&before));
     }
 }
