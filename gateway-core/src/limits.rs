@@ -29,13 +29,13 @@ pub const CERTIFICATE_FILE_BYTES_MAX: usize = 16 << 20;
 pub const CRL_FILE_BYTES_MAX: usize = 128 << 20;
 /// What is asked of the kernel at once when a file is read, in bytes: a twentieth of a millisecond on the CPU.
 pub const READ_BYTES: u64 = 64 << 10;
-/// How much memory is given back to the kernel at once, in bytes: a quarter of a millisecond on the CPU.
-pub const GIVEN_BACK_BYTES: usize = 1 << 20;
+/// How much memory is released to the kernel at once, in bytes: a quarter of a millisecond on the CPU.
+pub const RELEASED_BYTES: usize = 1 << 20;
 /// Blocks of memory from this size in bytes on are mapped by themselves: I/O buffers, and what is left of them in a stall.
 pub const MAPPED_BYTES: i32 = 64 << 10;
 /// Free memory in bytes at the end of a heap that is kept for the next use.
 pub const UNTRIMMED_BYTES: i32 = 1 << 20;
-/// How long a revocation list that nobody uses any more stays in memory at most; then the reloading thread gives it back.
+/// How long an unused revocation list stays in memory at most; then the reloading thread releases it.
 pub const LIST_SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Verified client chains in the cache of a worker: a kibibyte each as a rule, so 4 MiB.
 pub const CACHED_CHAINS_MAX: usize = 4096;
@@ -161,7 +161,7 @@ pub const PACED_READ_BYTES: usize = 4 * RECORD_BYTES_MAX;
 
 /// A buffer that the peer has not taken anything of for this long shrinks to what is in it ...
 pub const STALL: Duration = Duration::from_secs(1);
-/// ... if that gives back so many bytes at least.
+/// ... if that releases so many bytes at least.
 pub const STALL_SHRINK_BYTES_MIN: usize = 8 << 10;
 
 /// Free buffers a worker keeps for the next use: 8 MiB per worker at most. More go back to the allocator.

@@ -1,6 +1,6 @@
-//! Waiting on a worker for what another thread gives.
-//! In: a future whose waker may be used by any thread. Out: its value. The runtime's own wakers must not leave their thread, so
-//! the future gets another one, which has the worker told through its mailbox.
+//! Waiting on a worker for what another thread provides.
+//! In: a future whose waker any thread may use. Out: its value. The runtime's own wakers must not leave their thread, so the
+//! future gets another one, which wakes the worker through its mailbox.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -32,12 +32,12 @@ impl Wake for Bell {
 }
 
 /// Leaves nothing behind, whether it was waited for to the end or not.
-struct Place<'a> {
+struct Registration<'a> {
     across: &'a Across,
     number: u64,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Registration<'_> {
     fn drop(&mut self) {
         self.across.waiting.borrow_mut().remove(&self.number);
     }
@@ -59,7 +59,7 @@ impl Across {
         self.next.set(number + 1);
         let ring = Arc::clone(&self.ring);
         let bell = Waker::from(Arc::new(Bell { number, ring }));
-        let place = Place {
+        let registration = Registration {
             across: self,
             number,
         };
@@ -71,7 +71,7 @@ impl Across {
             future.as_mut().poll(&mut Context::from_waker(&bell))
         });
         let outcome = outcome.await;
-        drop(place);
+        drop(registration);
         outcome
     }
 

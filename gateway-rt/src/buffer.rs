@@ -1,5 +1,5 @@
 //! I/O buffers and the worker's pool of them.
-//! In: nothing, or a buffer given back. Out: a buffer of fixed size whose bytes are always initialised.
+//! In: nothing, or a buffer that is returned. Out: a buffer of fixed size whose bytes are always initialised.
 //! A connection takes a buffer when there is something to move and gives it back when it has moved.
 
 use std::cell::RefCell;
@@ -134,7 +134,7 @@ impl Buffer {
         self.kept = 0;
     }
 
-    /// Gives back all memory but that of the filled bytes.
+    /// Releases all memory but that of the filled bytes.
     pub fn shrink(&mut self) {
         *self = Buffer::of(self.filled());
     }

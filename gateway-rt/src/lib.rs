@@ -6,14 +6,14 @@
 //! The rules, each with a test in the file that keeps it:
 //! - an `accept` future is never dropped, it is cancelled and its answer taken (`listener`);
 //! - no operation in the ring holds a buffer: bytes are moved by calls that do not wait (`socket`);
-//! - every connection runs inside `contain`, so that a panic ends one connection and not the worker;
+//! - every connection runs inside `catch_panic`: a panic ends one connection and not the worker;
 //! - nothing wakes itself in a loop, and no name is resolved on a worker;
 //! - accepted sockets are closed on exec (`socket`).
 #![allow(unsafe_code)]
 
 mod across;
 mod buffer;
-mod contain;
+mod catch_panic;
 mod listener;
 mod mailbox;
 mod memory;
@@ -24,12 +24,12 @@ mod socket;
 
 pub use across::Across;
 pub use buffer::{Buffer, BufferPool};
-pub use contain::contain;
+pub use catch_panic::catch_panic;
 pub use listener::{AcceptStop, Listener};
 pub use mailbox::{Mailbox, MailboxReceiver, mailbox};
 pub use memory::Memory;
 pub use peer::peer_of;
-pub use priority::stand_back;
+pub use priority::lower_priority;
 pub use runtime::{Driver, block_on};
 pub use socket::{Presence, Socket};
 

@@ -1,7 +1,7 @@
 //! Accepting connections without leaking one.
 //! In: a bound listening socket. Out: connected sockets, then, after a stop, the rest of the accept queue.
-//! An `accept` future is never dropped: a connection that arrived in that moment would stay open for ever with
-//! nobody to serve it. It is cancelled instead, and its answer is taken whatever it is.
+//! An `accept` future is never dropped: a connection that arrived in that moment would stay open for ever, and no task
+//! would serve it. It is cancelled instead, and its answer is taken whatever it is.
 
 use std::io;
 use std::net::SocketAddr;
@@ -39,7 +39,7 @@ impl AcceptStop {
 #[derive(Debug)]
 pub struct Listener {
     listener: TcpListener,
-    // The same socket, for asking the kernel whether somebody waits.
+    // The same socket, for asking the kernel whether a client waits.
     queue: std::net::TcpListener,
 }
 
@@ -71,7 +71,7 @@ impl Listener {
 
     /// A connection that waits in the accept queue, or `None` when it is empty. Does not wait.
     ///
-    /// Each worker has a socket of its own, so nobody can take the connection between the question and the answer.
+    /// Each worker has a socket of its own, so no other can take the connection between the question and the answer.
     pub async fn accept_waiting(&self) -> io::Result<Option<(Socket, SocketAddr)>> {
         let mut questions = [PollFd::new(&self.queue, PollFlags::IN)];
         let now = Timespec {
@@ -107,7 +107,7 @@ mod tests {
                     usize::from(accepted.is_some()) + usize::from(waiting.is_some())
                 });
                 monoio::time::sleep(Duration::from_millis(1)).await;
-                // The connection and the stop race; whoever wins, the connection is served or refused, never lost.
+                // The connection and the stop race; whichever wins, the connection is served or refused, never lost.
                 let client = std::net::TcpStream::connect(address).unwrap();
                 stop.stop();
                 assert_eq!(accepting.await, 1);

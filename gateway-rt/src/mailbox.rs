@@ -42,7 +42,7 @@ pub fn mailbox<T>() -> io::Result<(Mailbox<T>, MailboxReceiver<T>)> {
 }
 
 impl<T> Mailbox<T> {
-    /// Sends `message`; a worker that has ended does not get it, and nobody minds.
+    /// Sends `message`. A worker that has ended does not get it, which is no error.
     pub fn send(&self, message: T) {
         if self.queue.send(message).is_ok() {
             // A full socket pair means that the worker has been woken often enough already.

@@ -1,11 +1,11 @@
-//! Memory of the whole process: the system's allocator, which gives long blocks back in steps.
-//! In: requests for memory, on any thread. Out: memory. The kernel takes a block of tens of megabytes back in one go, and where
-//! it is not built to be preempted it lets nobody else onto that CPU meanwhile: ten milliseconds for the entries of a
+//! Memory of the whole process: the system's allocator, which releases long blocks in steps.
+//! In: requests for memory, on any thread. Out: memory. The kernel frees a block of tens of megabytes in one go. A kernel
+//! that is not built to be preempted lets no other thread onto that CPU meanwhile: ten milliseconds for the entries of a
 //! long revocation list, in which a worker on the same CPU would stand still.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-use gateway_core::limits::{self, GIVEN_BACK_BYTES};
+use gateway_core::limits::{self, RELEASED_BYTES};
 
 /// The system's allocator. To be named as the program's `#[global_allocator]`.
 #[derive(Debug)]
@@ -48,9 +48,9 @@ unsafe impl GlobalAlloc for Memory {
         let (mut block, mut layout) = (block, layout);
         // A block of a larger alignment would be copied with each step.
         let in_place = layout.align() <= 2 * size_of::<usize>();
-        while in_place && layout.size() > 2 * GIVEN_BACK_BYTES {
+        while in_place && layout.size() > 2 * RELEASED_BYTES {
             let Ok(smaller) =
-                Layout::from_size_align(layout.size() - GIVEN_BACK_BYTES, layout.align())
+                Layout::from_size_align(layout.size() - RELEASED_BYTES, layout.align())
             else {
                 break;
             };
@@ -62,7 +62,7 @@ unsafe impl GlobalAlloc for Memory {
             }
             (block, layout) = (shrunk, smaller);
         }
-        // SAFETY: as above; what has not been given back yet is one block of `layout`.
+        // SAFETY: as above; what has not been released yet is one block of `layout`.
         unsafe { System.dealloc(block, layout) }
     }
 }
@@ -86,12 +86,12 @@ mod tests {
     }
 
     #[test]
-    fn a_long_block_is_given_back_whole_whatever_its_size_and_alignment() {
+    fn a_long_block_is_released_whole_whatever_its_size_and_alignment() {
         for bytes in [
             1,
-            GIVEN_BACK_BYTES,
-            2 * GIVEN_BACK_BYTES + 1,
-            100 * GIVEN_BACK_BYTES + 3,
+            RELEASED_BYTES,
+            2 * RELEASED_BYTES + 1,
+            100 * RELEASED_BYTES + 3,
         ] {
             for align in [1, 16, 64, 4096] {
                 let layout = Layout::from_size_align(bytes, align).unwrap();
@@ -103,7 +103,7 @@ mod tests {
                     block.write_bytes(7, bytes);
                     let with_block = resident_bytes();
                     Memory.dealloc(block, layout);
-                    if bytes > 64 * GIVEN_BACK_BYTES {
+                    if bytes > 64 * RELEASED_BYTES {
                         assert!(resident_bytes() + bytes / 2 < with_block, "{bytes} bytes");
                     }
                 }

@@ -1,4 +1,4 @@
-//! Who is at the other end of a Unix socket, in plain numbers.
+//! Process and user at the other end of a Unix socket, in plain numbers.
 //! In: a connected socket. Out: the numbers of process and user, as the kernel has them. On any thread.
 
 use std::io;

@@ -6,12 +6,12 @@ use std::io;
 
 use gateway_core::limits;
 
-/// Makes the calling thread stand back, for good: Linux gives each thread a priority of its own.
+/// Lowers the priority of the calling thread, for good: Linux gives each thread a priority of its own.
 ///
 /// Niceness alone says how much of a CPU the thread gets, and not when: it would keep what it has begun until the next
 /// tick of the clock, some milliseconds, while a worker that has just been woken waits. A thread that asks for longer
-/// slices than others (Linux 6.12; before that it means nothing) is interrupted by whoever asks for shorter ones.
-pub fn stand_back() -> io::Result<()> {
+/// slices than others (Linux 6.12; before that it means nothing) is interrupted by one that asks for shorter ones.
+pub fn lower_priority() -> io::Result<()> {
     let attributes = libc::sched_attr {
         size: size_of::<libc::sched_attr>() as u32,
         sched_policy: libc::SCHED_OTHER as u32,
@@ -50,7 +50,7 @@ mod tests {
     fn a_thread_that_stands_back_is_nice_and_asks_for_long_slices_and_no_other_thread_does() {
         let before = standing();
         let of_thread = std::thread::spawn(|| {
-            stand_back().unwrap();
+            lower_priority().unwrap();
             standing()
         });
         let (nice, slice) = of_thread.join().unwrap();

@@ -163,7 +163,7 @@ pub(super) fn adopt(descriptor: impl AsFd) -> io::Result<()> {
 }
 
 /// Lets the other tasks of this thread run once, where the driver does not see to that by itself.
-pub(super) async fn take_turns() {
+pub(super) async fn yield_now() {
     let mut is_due = DRIVER.get() == Driver::Epoll;
     poll_fn(|context| {
         if !std::mem::take(&mut is_due) {

@@ -27,7 +27,7 @@ use super::{Buffer, runtime};
 #[derive(Debug)]
 pub struct Socket {
     stream: TcpStream,
-    /// Given back after the stream is closed.
+    /// Released after the stream is closed.
     _descriptor: Option<Descriptor>,
 }
 
@@ -113,8 +113,8 @@ impl Socket {
         // Not relaxed: reads pass the runtime by, which on epoll therefore does not know that there is nothing left.
         self.stream.readable(false).await?;
         // The ring answers in its next turn. On epoll the answer is there at once, and a peer that is fast enough would
-        // keep the worker from everybody else.
-        runtime::take_turns().await;
+        // keep the worker from all other connections.
+        runtime::yield_now().await;
         Ok(())
     }
 
@@ -202,7 +202,7 @@ impl Socket {
         }
     }
 
-    /// Waits until a write would take some of `buffer`, which gives back what it does not need when that takes its time.
+    /// Waits until a write would take some of `buffer`, which releases the memory that it does not need if that takes long.
     async fn writable(&self, buffer: &mut Buffer) -> io::Result<()> {
         // Not relaxed, as above.
         let mut writable = pin!(self.stream.writable(false));
@@ -222,8 +222,7 @@ impl Socket {
         let _ = sockopt::set_tcp_quickack(self.descriptor(), true);
     }
 
-    /// Whether the peer is still there, as far as is known without reading and without taking note of an error: whoever reads
-    /// next still gets that.
+    /// Whether the peer is still there, as far as is known without reading. The next read still gets a pending error.
     pub fn presence(&self) -> Presence {
         let seen = self.poll_now();
         match seen {

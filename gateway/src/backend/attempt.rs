@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use gateway_rt::contain;
+use gateway_rt::catch_panic;
 
 /// Takes what comes of an attempt that nobody waits for.
 type Note<T> = Box<dyn FnOnce(T)>;
@@ -49,7 +49,7 @@ impl<T> Attempt<T> {
         let ending = Rc::clone(&shared);
         monoio::spawn(async move {
             // A panic ends this attempt and nothing else.
-            let outcome = contain(work).await.unwrap_or_else(|message| {
+            let outcome = catch_panic(work).await.unwrap_or_else(|message| {
                 tracing::error!(
                     panic = message,
                     "an attempt to reach a server panicked; please report this"

@@ -141,7 +141,7 @@ struct Reloading {
 impl Reloading {
     fn run(mut self) {
         // A long list takes half a second of CPU, and a handshake should not wait for it where both have to share one.
-        if let Err(error) = gateway_rt::stand_back() {
+        if let Err(error) = gateway_rt::lower_priority() {
             tracing::debug!(%error, "cannot lower the priority of reloads: they compete with the workers");
         }
         while let Some(mut cause) = self.next() {

@@ -17,7 +17,7 @@ use gateway_core::limits;
 use gateway_core::suppress::Suppressor;
 use gateway_guard::Gate;
 use gateway_rt::{
-    self, AcceptStop, Across, BufferPool, Mailbox, MailboxReceiver, Socket, block_on, contain,
+    self, AcceptStop, Across, BufferPool, Mailbox, MailboxReceiver, Socket, block_on, catch_panic,
 };
 use local_sync::oneshot;
 use tokio::sync::watch;
@@ -337,7 +337,7 @@ async fn admit(
         silent,
     });
     monoio::spawn(async move {
-        if let Err(message) = contain(serve(&worker, arrival, handle)).await {
+        if let Err(message) = catch_panic(serve(&worker, arrival, handle)).await {
             worker.observer.emit(
                 position,
                 &Event::Panicked {

@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 ///
 /// What the future shares with others (pool, registry, counters) must stay usable when it unwinds: all of it is
 /// changed in single steps that do not panic halfway. Not an `async fn`, whose state would hold `future` twice.
-pub fn contain<F: Future>(future: F) -> impl Future<Output = Result<F::Output, String>> {
+pub fn catch_panic<F: Future>(future: F) -> impl Future<Output = Result<F::Output, String>> {
     AssertUnwindSafe(future)
         .catch_unwind()
         .map(|outcome| outcome.map_err(|panic| message(panic.as_ref())))
@@ -32,10 +32,10 @@ mod tests {
     #[test]
     fn a_panic_in_one_task_leaves_the_worker_running() {
         let value = block_on(|_| async {
-            let failing = monoio::spawn(contain(async { panic!("a broken connection") }));
+            let failing = monoio::spawn(catch_panic(async { panic!("a broken connection") }));
             let outcome: Result<(), String> = failing.await;
             assert_eq!(outcome, Err("a broken connection".to_owned()));
-            monoio::spawn(contain(async { 7 })).await
+            monoio::spawn(catch_panic(async { 7 })).await
         });
         assert_eq!(value.unwrap(), Ok(7));
     }
