@@ -583,7 +583,7 @@ pub const GUARD_DEADLINE_MARGIN: Duration = Duration::from_secs(5);
 pub const GUARD_LIST_ENTRIES_MAX: usize = 16_384;
 /// How often the gateway tells the kernel programs that it is alive; they go on for ten seconds after the last time.
 pub const GUARD_BEAT_INTERVAL: Duration = Duration::from_secs(2);
-/// Bans that begin in the gateway's own book and have not been told of yet; those beyond are found at the next look.
+/// Bans that begin in the gateway's own table of sources and have not been reported yet; the next look finds those beyond.
 pub const BAN_NEWS_MAX: usize = 4096;
 /// How often the bans are looked through for what no event tells of: their ends, and operators' orders. A full map of
 /// 65,536 takes about a tenth of a second of the control thread.

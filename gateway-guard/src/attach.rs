@@ -76,7 +76,7 @@ pub(super) fn attach_to(
     };
     let path = pins.interface_path(index, mode);
     let link: FdLink = link.try_into().map_err(|error| GuardError::load(&error))?;
-    // The descriptor is closed again: the pin alone holds it, so that whoever removes that detaches.
+    // The descriptor is closed again: the pin alone holds it, so that removing the pin detaches.
     link.pin(&path)
         .map_err(|error| GuardError::pins(&path, &std::io::Error::other(error)))?;
     Ok(Attached {

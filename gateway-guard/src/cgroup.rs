@@ -53,7 +53,7 @@ impl Cgroup {
         })
     }
 
-    /// Removes the folder that gateways by this name made below the root cgroup, unless somebody is in it.
+    /// Removes the folder that gateways by this name made below the root cgroup, unless a process is in it.
     pub(super) fn remove(name: &str) -> io::Result<Option<PathBuf>> {
         let Ok(mount) = mount() else { return Ok(None) };
         let path = mount.join(name);
@@ -68,7 +68,7 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         if let Some(home) = self.home.take() {
-            // Nobody can be told any more; an empty folder is what stays.
+            // No caller is left to tell; an empty folder is what stays.
             let _ = enter(&home).and_then(|()| fs::remove_dir(&self.path));
         }
     }

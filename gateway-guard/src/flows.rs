@@ -1,5 +1,6 @@
-//! The life of flows: the programs on the gateway's cgroup that open, judge and close them. In: a cgroup. Out: attached
-//! programs, pinned where there is a place for it. Before the workers start, on the thread that has the privileges.
+//! The life of flows: the programs on the gateway's cgroup that open them, take verdicts on them and close them. In: a
+//! cgroup. Out: attached programs, pinned where there is a place for it. Before the workers start, on the thread that has
+//! the privileges.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,8 +17,8 @@ use super::link::{CgroupHook, attach, pin};
 use super::{Guard, GuardError};
 
 impl Guard {
-    /// Follows the flows of every socket made by processes in `cgroup` from now on: opened, judged by [`super::say`],
-    /// ended. A listener that exists already is followed if it was made there.
+    /// Follows the flows of every socket that processes in `cgroup` make from now on: their begin, their verdict by
+    /// [`super::send_verdict`], their end. Follows an earlier listener if it was made there.
     ///
     /// # Errors
     /// What the kernel refused. Nothing is attached then.
@@ -26,7 +27,7 @@ impl Guard {
             .loaded
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
-        // Verdicts first: a flow that is open must be one that can be judged.
+        // Verdicts first: an open flow must be able to get one.
         let verdicts: &mut CgroupSockopt = program(loaded, VERDICT_PROGRAM)?;
         verdicts.load().map_err(|error| GuardError::load(&error))?;
         let descriptor = verdicts.fd().map_err(|error| GuardError::load(&error))?;
@@ -78,7 +79,7 @@ fn take_over(link: OwnedFd, path: &Path) -> Result<(), GuardError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     };
-    // The descriptor is closed again: the pin alone holds it, so that whoever removes that detaches.
+    // The descriptor is closed again: the pin alone holds it, so that removing the pin detaches.
     unpinned
         .and_then(|()| pin(link, path))
         .map_err(|error| GuardError::pins(path, &error))

@@ -1,7 +1,7 @@
-//! Interfaces that are to be judged, and those that are. In: their names, the loaded program. Out: attachments, made anew when
-//! an interface has been: virtual ones come and go, and an attachment dies with its interface without a word. Attached first
-//! on the thread that has the privileges, looked at every few seconds on the control thread, which has none: a program that
-//! is loaded may be attached without (bpf(2), BPF_LINK_CREATE).
+//! Interfaces to attach to, and those that the program is attached to. In: their names, the loaded program. Out:
+//! attachments, made anew when an interface has been: virtual ones come and go, and an attachment dies with its interface
+//! without a word. Attached first on the thread that has the privileges, looked at every few seconds on the control
+//! thread, which has none: attaching a loaded program takes none (bpf(2), BPF_LINK_CREATE).
 
 use aya::programs::Xdp;
 
@@ -49,7 +49,7 @@ impl Interfaces {
         }
     }
 
-    /// Those whose packets are judged.
+    /// Those that the program is attached to.
     pub(super) fn attachments(&self) -> Vec<Attachment> {
         let attached = |interface: &Interface| {
             let attached = interface.attached.as_ref()?;
@@ -61,7 +61,7 @@ impl Interfaces {
         self.0.iter().filter_map(attached).collect()
     }
 
-    /// Those whose packets are not judged, although they are to be.
+    /// Those that it should be attached to and is not.
     pub(super) fn unattached(&self) -> Vec<String> {
         let is_unattached = |interface: &&Interface| interface.attached.is_none();
         self.0

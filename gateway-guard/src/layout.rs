@@ -11,19 +11,19 @@ use gateway_common::{Account, Ban, Flow, FlowKey, PortCounter, Settings, Source}
 /// A key or value as it lies in its map.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub(super) struct Plain<T>(pub T);
+pub(super) struct PodValue<T>(pub T);
 
 // SAFETY: integers in C layout, without padding by the size assertions of `gateway-common`: any bytes make one.
-unsafe impl Pod for Plain<PortCounter> {}
+unsafe impl Pod for PodValue<PortCounter> {}
 // SAFETY: as above.
-unsafe impl Pod for Plain<Settings> {}
+unsafe impl Pod for PodValue<Settings> {}
 // SAFETY: as above.
-unsafe impl Pod for Plain<Source> {}
+unsafe impl Pod for PodValue<Source> {}
 // SAFETY: as above.
-unsafe impl Pod for Plain<Account> {}
+unsafe impl Pod for PodValue<Account> {}
 // SAFETY: as above.
-unsafe impl Pod for Plain<Ban> {}
+unsafe impl Pod for PodValue<Ban> {}
 // SAFETY: as above.
-unsafe impl Pod for Plain<FlowKey> {}
+unsafe impl Pod for PodValue<FlowKey> {}
 // SAFETY: as above.
-unsafe impl Pod for Plain<Flow> {}
+unsafe impl Pod for PodValue<Flow> {}

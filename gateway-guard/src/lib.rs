@@ -1,25 +1,25 @@
 //! User-space side of the kernel programs: loads them, attaches them to the gateway's cgroup and to the ingress
-//! interfaces, pins them so that bans and counters outlive the process, tells them what counts, and reads what they
-//! have seen. In: what to guard and by which policy. Out: a `Guard` for the control thread, a `Gate` for the workers.
-//! Nothing here decides about a packet: `gateway-common` does, in the kernel.
+//! interfaces, pins them so that bans and counters outlive the process, writes their settings, and reads what they have
+//! counted. In: what to guard and by which policy. Out: a `Guard` for the control thread, a `SourceAdmission` for the
+//! workers. Nothing here decides about a packet: `gateway-common` does, in the kernel.
 
 mod attach;
-mod book;
 mod cgroup;
 mod clock;
 mod error;
 mod events;
 mod flows;
-mod gate;
 mod interfaces;
+mod kernel_log;
 mod layout;
-mod lines;
 mod link;
 mod maps;
 mod mounts;
 mod pins;
 mod ports;
 mod probe;
+mod source_admission;
+mod source_table;
 mod supervisor;
 mod verdict;
 
@@ -39,20 +39,20 @@ use gateway_core::sources::{Lists, Policy};
 
 use attach::leave_others;
 pub use attach::{AttachMode, Attachment};
-pub use book::Book;
 use cgroup::Cgroup;
 pub use clock::now_ns;
 pub use error::GuardError;
 pub use events::Events;
-pub use gate::{Gate, Pending, refusal_detail};
 use interfaces::Interfaces;
-use lines::Lines;
+use kernel_log::KernelLog;
 pub use maps::{Maps, PortCount, address_of, source_of};
 use maps::{map_of, typed};
 pub use pins::{Pins, former_name};
 use ports::Ports;
+pub use source_admission::{PendingVerdict, SourceAdmission, refusal_detail};
+pub use source_table::SourceTable;
 pub use supervisor::{BanNews, GuardHandle};
-pub use verdict::say;
+pub use verdict::send_verdict;
 
 /// The kernel programs that this binary carries, as `cargo xtask ebpf` built them.
 pub static EMBEDDED_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
@@ -86,7 +86,7 @@ pub struct Plan {
     pub former_name: Option<String>,
     /// Whether bans, counters and attachments outlive the process.
     pub is_lasting: bool,
-    /// Interfaces whose packets are judged.
+    /// Interfaces whose packets the programs check.
     pub interfaces: Vec<String>,
     /// Whether all of it has to work.
     pub is_required: bool,
@@ -94,12 +94,12 @@ pub struct Plan {
     pub policy: Policy,
 }
 
-/// Everything that has to be in place before the first listening socket is made.
+/// The cgroup whose sockets the programs follow. It has to be in place before the first listening socket is made.
 #[derive(Debug)]
-pub struct Ground(Cgroup);
+pub struct TargetCgroup(Cgroup);
 
-impl Ground {
-    /// Finds the cgroup whose sockets are to be followed, and enters one where the process is in the root cgroup.
+impl TargetCgroup {
+    /// Finds the cgroup of this process. Makes and enters one where that is the root cgroup.
     ///
     /// # Errors
     /// Why there is none.
@@ -114,14 +114,14 @@ impl Ground {
 pub struct Guard {
     interfaces: Mutex<Interfaces>,
     maps: Mutex<Maps>,
-    gate: Gate,
+    source_admission: SourceAdmission,
     pins: Option<Pins>,
     /// Attachments that are not pinned, and end with these.
     links: Vec<OwnedFd>,
-    lines: Option<Lines>,
+    kernel_log: Option<KernelLog>,
     loaded: Mutex<Ebpf>,
     // After the programs that are attached to it.
-    _ground: Option<Ground>,
+    _cgroup: Option<TargetCgroup>,
 }
 
 impl std::fmt::Debug for Guard {
@@ -135,13 +135,13 @@ impl std::fmt::Debug for Guard {
 }
 
 impl Guard {
-    /// Guards `ports`: follows the flows of the ground, judges the packets of the interfaces. An earlier process of the
-    /// same gateway hands over its bans and counters, and not one packet goes unjudged in between. An interface that cannot
-    /// be had is left out, and said so, unless the plan requires it.
+    /// Guards `ports`: follows the flows of the cgroup, checks the packets of the interfaces. An earlier process of the
+    /// same gateway hands over its bans and counters, and not one packet goes unchecked in between. Leaves out an interface
+    /// that cannot be attached to, and logs that, unless the plan requires it.
     ///
     /// # Errors
     /// What the kernel refused, where, and what to do about it. Nothing new is attached then.
-    pub fn start(plan: &Plan, ports: &[u16], ground: Ground) -> Result<Self, GuardError> {
+    pub fn start(plan: &Plan, ports: &[u16], cgroup: TargetCgroup) -> Result<Self, GuardError> {
         let (pins, is_alone) = match plan
             .is_lasting
             .then(|| Pins::make(&plan.name, plan.former_name.as_deref()))
@@ -158,7 +158,7 @@ impl Guard {
             let stale = guard.lock().forget_flows()?;
             tracing::debug!(stale, "forgot the flows of an earlier process");
         }
-        let started = guard.take_posts(plan, &ground);
+        let started = guard.attach_all(plan, &cgroup);
         if let (Err(_), Some(pins), true) = (&started, &guard.pins, is_alone) {
             // Half a guard is none. What is known of sources waits for a start that succeeds.
             let _ = pins.detach();
@@ -168,16 +168,16 @@ impl Guard {
         if let Some(pins) = &guard.pins {
             pins.let_others_in()?;
         }
-        guard._ground = Some(ground);
+        guard._cgroup = Some(cgroup);
         Ok(guard)
     }
 
-    /// Has the kernel verify the programs and make the maps, and looks at what they would be attached to. Attaches nothing, pins
-    /// nothing, and enters no cgroup; what it has made ends with what is returned.
+    /// Has the kernel verify the programs and make the maps, and looks at what they would be attached to. Attaches nothing,
+    /// pins nothing, and enters no cgroup; what it has made ends with what it returns.
     ///
     /// # Errors
     /// As `start`, as far as that can be told without attaching anything; interfaces of a plan that does not require them too.
-    pub fn rehearse(plan: &Plan, ports: &[u16]) -> Result<Self, GuardError> {
+    pub fn try_load(plan: &Plan, ports: &[u16]) -> Result<Self, GuardError> {
         cgroup::look(&cgroup::name_of(&plan.name))?;
         for interface in &plan.interfaces {
             attach::index_of(interface)?;
@@ -187,8 +187,8 @@ impl Guard {
         Ok(guard)
     }
 
-    fn take_posts(&mut self, plan: &Plan, ground: &Ground) -> Result<(), GuardError> {
-        self.follow_flows(ground.0.open()?)?;
+    fn attach_all(&mut self, plan: &Plan, cgroup: &TargetCgroup) -> Result<(), GuardError> {
+        self.follow_flows(cgroup.0.open()?)?;
         probe::prove(&mut self.lock())?;
         if let Some(pins) = &self.pins {
             leave_others(pins, &plan.interfaces)?;
@@ -255,8 +255,8 @@ impl Guard {
                 loader.map_pin_path(name, pins.path(name));
             }
         }
-        let are_lines_wanted = Lines::are_wanted();
-        if are_lines_wanted {
+        let is_log_wanted = KernelLog::is_wanted();
+        if is_log_wanted {
             loader.override_global(DEBUG_GLOBAL, &1_u8, true);
         }
         let mut loaded = loader
@@ -266,9 +266,9 @@ impl Guard {
         maps.ports().protect(&ports)?;
         maps.set_lists(&policy.lists)?;
         maps.set(alive(policy))?;
-        let gate = Gate::of(&loaded)?;
-        let lines = are_lines_wanted
-            .then(|| Lines::of(&mut loaded))
+        let source_admission = SourceAdmission::of(&loaded)?;
+        let kernel_log = is_log_wanted
+            .then(|| KernelLog::of(&mut loaded))
             .transpose()?;
         xdp_program(&mut loaded)?
             .load()
@@ -276,12 +276,12 @@ impl Guard {
         Ok(Self {
             interfaces: Mutex::default(),
             maps: Mutex::new(maps),
-            gate,
+            source_admission,
             pins,
             links: Vec::new(),
-            lines,
+            kernel_log,
             loaded: Mutex::new(loaded),
-            _ground: None,
+            _cgroup: None,
         })
     }
 
@@ -299,19 +299,19 @@ impl Guard {
         }
     }
 
-    /// The interfaces whose packets are judged, and how the program is attached to each.
+    /// The interfaces whose packets the program checks, and how it is attached to each.
     pub fn attachments(&self) -> Vec<Attachment> {
         lock(&self.interfaces).attachments()
     }
 
-    /// The interfaces whose packets are not judged, although they are to be.
+    /// The interfaces to which the program should be attached and is not.
     pub fn unattached(&self) -> Vec<String> {
         lock(&self.interfaces).unattached()
     }
 
-    /// What the workers ask.
-    pub fn gate(&self) -> Gate {
-        self.gate.clone()
+    /// Admission of sources, for the workers.
+    pub fn source_admission(&self) -> SourceAdmission {
+        self.source_admission.clone()
     }
 
     /// Where bans and counters are pinned, if anywhere.
@@ -342,13 +342,14 @@ impl Guard {
         maps.set(alive(policy))
     }
 
-    /// Says that the gateway is alive, and passes on what the programs have written. To be called every few seconds: ten after the last time nothing is dropped any more.
+    /// Says that the gateway is alive, and passes the programs' log on. Call it every few seconds: ten seconds after the last
+    /// call the programs drop nothing any more.
     ///
     /// # Errors
     /// When the kernel does not take it.
     pub fn beat(&self) -> Result<(), GuardError> {
-        if let Some(lines) = &self.lines {
-            lines.pass_on();
+        if let Some(log) = &self.kernel_log {
+            log.pass_on();
         }
         let mut maps = self.lock();
         let settings = maps.settings()?;
@@ -417,7 +418,7 @@ mod tests {
     fn a_guard_can_be_handed_to_the_control_thread() {
         fn is_shared<T: Send + Sync>() {}
         is_shared::<Guard>();
-        is_shared::<Gate>();
+        is_shared::<SourceAdmission>();
     }
 
     #[test]

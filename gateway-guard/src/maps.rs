@@ -1,6 +1,6 @@
 //! The kernel program's maps: what is counted, what is held against sources, what operators say, the settings.
 //! In: maps that were just made, or pinned ones of a gateway that may not run any more. Out: their contents, and
-//! changes to them. On the control thread or in a command; workers have handles of their own, see `gate`.
+//! changes to them. On the control thread or in a command; workers have handles of their own, see `source_admission`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,7 +17,7 @@ use gateway_common::{
 use gateway_core::sources::{Lists, SourceState};
 
 use super::GuardError;
-use super::layout::Plain;
+use super::layout::PodValue;
 use super::ports::Ports;
 
 /// What arrived for one protected port, over all CPUs and interfaces, since its maps were made.
@@ -34,21 +34,21 @@ pub struct PortCount {
     pub counter: PortCounter,
 }
 
-/// The map of bans, as somebody holds it.
-pub(super) type Bans = HashMap<MapData, Plain<Source>, Plain<Ban>>;
+/// The map of bans.
+pub(super) type Bans = HashMap<MapData, PodValue<Source>, PodValue<Ban>>;
 /// The map of flows.
-pub(super) type Flows = HashMap<MapData, Plain<FlowKey>, Plain<Flow>>;
+pub(super) type Flows = HashMap<MapData, PodValue<FlowKey>, PodValue<Flow>>;
 /// The map of operators' lists.
 pub(super) type ListMap = LpmTrie<MapData, [u8; 16], u8>;
 
 /// All maps that user space reads or writes.
 pub struct Maps {
     ports: Ports,
-    accounts: HashMap<MapData, Plain<Source>, Plain<Account>>,
+    accounts: HashMap<MapData, PodValue<Source>, PodValue<Account>>,
     bans: Bans,
     flows: Flows,
     lists: ListMap,
-    settings: Array<MapData, Plain<Settings>>,
+    settings: Array<MapData, PodValue<Settings>>,
     lost: PerCpuArray<MapData, u64>,
 }
 
@@ -94,7 +94,7 @@ impl Maps {
     pub fn sources(&self) -> Result<BTreeMap<IpAddr, SourceState>, GuardError> {
         let mut sources: BTreeMap<IpAddr, SourceState> = BTreeMap::new();
         for entry in self.accounts.iter() {
-            let (source, Plain(account)) = known(entry)?;
+            let (source, PodValue(account)) = known(entry)?;
             sources.entry(address_of(source)).or_default().account = account;
         }
         for (source, ban) in self.bans()? {
@@ -110,7 +110,7 @@ impl Maps {
     pub fn bans(&self) -> Result<Vec<(Source, Ban)>, GuardError> {
         self.bans
             .iter()
-            .map(|entry| known(entry).map(|(source, Plain(ban))| (source, ban)))
+            .map(|entry| known(entry).map(|(source, PodValue(ban))| (source, ban)))
             .collect()
     }
 
@@ -120,7 +120,7 @@ impl Maps {
     /// When the kernel does not take it.
     pub fn ban(&mut self, source: Source, ban: Ban) -> Result<(), GuardError> {
         self.bans
-            .insert(Plain(source), Plain(ban), 0)
+            .insert(PodValue(source), PodValue(ban), 0)
             .map_err(|error| GuardError::counters(&error))
     }
 
@@ -129,16 +129,16 @@ impl Maps {
     /// # Errors
     /// When the kernel does not take it.
     pub fn unban(&mut self, source: Source) -> Result<bool, GuardError> {
-        if let Ok(Plain(account)) = self.accounts.get(&Plain(source), 0) {
+        if let Ok(PodValue(account)) = self.accounts.get(&PodValue(source), 0) {
             let forgiven = Account {
                 clear_at_ns: 0,
                 ..account
             };
             self.accounts
-                .insert(Plain(source), Plain(forgiven), 0)
+                .insert(PodValue(source), PodValue(forgiven), 0)
                 .map_err(|error| GuardError::counters(&error))?;
         }
-        removed(self.bans.remove(&Plain(source)))
+        removed(self.bans.remove(&PodValue(source)))
     }
 
     /// Lifts and forgets every ban. Returns how many there were.
@@ -148,7 +148,7 @@ impl Maps {
     pub fn unban_all(&mut self) -> Result<usize, GuardError> {
         let mut lifted = 0;
         for (source, _) in self.bans()? {
-            lifted += usize::from(removed(self.bans.remove(&Plain(source)))?);
+            lifted += usize::from(removed(self.bans.remove(&PodValue(source)))?);
         }
         Ok(lifted)
     }
@@ -158,7 +158,7 @@ impl Maps {
     /// # Errors
     /// When the kernel does not lend its map.
     pub fn settings(&self) -> Result<Settings, GuardError> {
-        let Plain(settings) = self
+        let PodValue(settings) = self
             .settings
             .get(&0, 0)
             .map_err(|error| GuardError::counters(&error))?;
@@ -168,12 +168,12 @@ impl Maps {
     /// Puts other settings in force.
     pub(super) fn set(&mut self, settings: Settings) -> Result<(), GuardError> {
         self.settings
-            .set(0, Plain(settings), 0)
+            .set(0, PodValue(settings), 0)
             .map_err(|error| GuardError::counters(&error))
     }
 
-    /// Puts other lists in force: first what is new, then what is gone, so that nobody who stands on both is without
-    /// for a moment.
+    /// Puts other lists in force: first adds what is new, then removes what is gone, so that a source on both lists is never
+    /// off them.
     pub(super) fn set_lists(&mut self, lists: &Lists) -> Result<(), GuardError> {
         let entry = |(network, listed): (ipnet::Ipv6Net, Listed)| {
             let bits = u32::from(network.prefix_len());
@@ -207,14 +207,14 @@ impl Maps {
             let _ = self.flows.remove(key);
         }
         let accounts: Vec<_> = self.accounts.iter().filter_map(Result::ok).collect();
-        for (source, Plain(account)) in accounts {
+        for (source, PodValue(account)) in accounts {
             if account.pending > 0 {
                 let none = Account {
                     pending: 0,
                     ..account
                 };
                 self.accounts
-                    .insert(source, Plain(none), 0)
+                    .insert(source, PodValue(none), 0)
                     .map_err(|error| GuardError::counters(&error))?;
             }
         }
@@ -294,9 +294,9 @@ where
 }
 
 fn known<T: aya::Pod>(
-    entry: Result<(Plain<Source>, T), MapError>,
+    entry: Result<(PodValue<Source>, T), MapError>,
 ) -> Result<(Source, T), GuardError> {
-    let (Plain(source), value) = entry.map_err(|error| GuardError::counters(&error))?;
+    let (PodValue(source), value) = entry.map_err(|error| GuardError::counters(&error))?;
     Ok((source, value))
 }
 

@@ -231,7 +231,7 @@ impl Pins {
                 );
             }
         }
-        // Whoever runs in it still is no failure: the folder is empty of programs.
+        // A process that still runs in it is no failure: the folder is empty of programs.
         let names = [Some(self.name.as_str()), self.former.as_deref()];
         let cgroups = names.into_iter().flatten().map(cgroup::name_of);
         removed.extend(cgroups.filter_map(|name| Cgroup::remove(&name).ok().flatten()));
@@ -363,8 +363,8 @@ fn is_map(pin: &Path) -> bool {
     name.first().is_some_and(u8::is_ascii_uppercase)
 }
 
-/// Removes a folder of pins and, where that leaves them empty, those above it. Attachments go first: nothing is to judge
-/// by maps that nobody can see any more.
+/// Removes a folder of pins and, where that leaves them empty, those above it. Attachments go first: no program may decide
+/// by maps that no process can see any more.
 fn remove_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut pins = pins_of(folder)?;
     pins.sort_by_key(|pin| is_map(pin));

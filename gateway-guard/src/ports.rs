@@ -10,13 +10,13 @@ use gateway_common::{
 };
 
 use super::GuardError;
-use super::layout::Plain;
+use super::layout::PodValue;
 use super::maps::{PortCount, typed};
 
 /// The protected ports, in order, with their slots.
 pub(super) struct Ports {
     ports: Array<MapData, Slot>,
-    counts: PerCpuArray<MapData, Plain<PortCounter>>,
+    counts: PerCpuArray<MapData, PodValue<PortCounter>>,
     slots: BTreeMap<PortKey, Slot>,
 }
 
@@ -87,7 +87,7 @@ impl Ports {
                 .get(&u32::from(*slot), 0)
                 .map_err(|error| GuardError::counters(&error))?;
             let mut counter = PortCounter::ZERO;
-            for Plain(of_cpu) in values.iter() {
+            for PodValue(of_cpu) in values.iter() {
                 counter.add(of_cpu);
             }
             Ok(PortCount {
@@ -105,7 +105,7 @@ impl Ports {
         let cpus = nr_cpus().map_err(|(path, error)| GuardError::Counters {
             reason: format!("{path}: {error}"),
         })?;
-        let zeros = vec![Plain(PortCounter::ZERO); cpus];
+        let zeros = vec![PodValue(PortCounter::ZERO); cpus];
         let zeros = PerCpuValues::try_from(zeros).map_err(|error| GuardError::Counters {
             reason: error.to_string(),
         })?;
@@ -115,7 +115,7 @@ impl Ports {
     }
 }
 
-/// A slot for each port: the one it has, else the lowest that nobody has or had. There are as many as there may be ports,
+/// A slot for each port: the one it has, else the lowest that no port has or had. There are as many as there may be ports,
 /// so that the ports that go have to give theirs up only when there is no other.
 fn assign(before: &BTreeMap<PortKey, Slot>, ports: &BTreeSet<PortKey>) -> BTreeMap<PortKey, Slot> {
     let mut slots: BTreeMap<PortKey, Slot> = ports

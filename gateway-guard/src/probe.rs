@@ -1,6 +1,6 @@
 //! Proof that the kernel programs see our listeners: a connection of the gateway to itself. In: the maps. Out: nothing,
-//! or an error. At the start, before anybody else connects. The socket it listens with is made where the listeners
-//! were, so that what holds for it holds for them.
+//! or an error. At the start, before any client connects. The socket it listens with is made where the listeners were, so
+//! that what holds for it holds for them.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! The guard as the gateway holds it: the kernel programs, or the gateway's own book where they cannot run.
-//! In: a guard that has started, or why there is none. Out: a gate for the workers, counts and bans for reports and metrics.
-//! On any thread.
+//! The guard as the gateway holds it: the kernel programs, or the gateway's own table of sources where they cannot run.
+//! In: a guard that has started, or why there is none. Out: admission for the workers, counts and bans for reports and
+//! metrics. On any thread.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,34 +11,34 @@ use gateway_core::limits;
 use gateway_core::sources::Policy;
 use tokio::sync::mpsc::{Receiver, channel};
 
-use super::{Attachment, Book, Events, Gate, Guard, GuardError, Maps, PortCount};
+use super::{Attachment, Events, Guard, GuardError, Maps, PortCount, SourceAdmission, SourceTable};
 
-/// Bans that begin in the gateway's own book.
+/// Bans that begin in the gateway's own table of sources.
 pub type BanNews = Receiver<(IpAddr, Ban)>;
 
 /// The guard, as the gateway has it.
 #[derive(Debug)]
 pub struct GuardHandle {
     kernel: Option<Guard>,
-    book: Option<Arc<Book>>,
+    table: Option<Arc<SourceTable>>,
     /// Why the kernel programs do not run, where they should.
     obstacle: Option<String>,
-    /// Bans that begin in the book; `None` once they were taken.
+    /// Bans that begin in the table; `None` once they were taken.
     news: Mutex<Option<BanNews>>,
-    gate: Gate,
+    source_admission: SourceAdmission,
     bans: AtomicU64,
     is_detached: AtomicBool,
 }
 
 impl GuardHandle {
-    /// No guard: every source passes the gate.
+    /// No guard: every source is admitted.
     pub fn none() -> Self {
         Self {
             kernel: None,
-            book: None,
+            table: None,
             obstacle: None,
             news: Mutex::default(),
-            gate: Gate::default(),
+            source_admission: SourceAdmission::default(),
             bans: AtomicU64::default(),
             is_detached: AtomicBool::default(),
         }
@@ -47,29 +47,29 @@ impl GuardHandle {
     /// The kernel programs keep the accounts.
     pub fn by_kernel(guard: Guard) -> Self {
         Self {
-            gate: guard.gate(),
+            source_admission: guard.source_admission(),
             kernel: Some(guard),
             ..Self::none()
         }
     }
 
     /// The gateway keeps the accounts itself, because of `obstacle`.
-    pub fn by_book(obstacle: &GuardError) -> Self {
+    pub fn by_source_table(obstacle: &GuardError) -> Self {
         tracing::warn!(error = %obstacle, "running without the kernel programs: the gateway keeps accounts by itself");
-        let book = Arc::new(Book::default());
+        let table = Arc::new(SourceTable::default());
         let (sender, news) = channel(limits::BAN_NEWS_MAX);
         Self {
-            gate: Gate::by_book(Arc::clone(&book), sender),
-            book: Some(book),
+            source_admission: SourceAdmission::by_source_table(Arc::clone(&table), sender),
+            table: Some(table),
             obstacle: Some(obstacle.to_string()),
             news: Mutex::new(Some(news)),
             ..Self::none()
         }
     }
 
-    /// What the workers ask.
-    pub fn gate(&self) -> Gate {
-        self.gate.clone()
+    /// Admission of sources, for the workers.
+    pub fn source_admission(&self) -> SourceAdmission {
+        self.source_admission.clone()
     }
 
     /// Whether this thread may use the kernel's maps; nothing to prove where there are none.
@@ -90,13 +90,13 @@ impl GuardHandle {
         self.obstacle.as_deref()
     }
 
-    /// Interfaces whose packets are judged.
+    /// Interfaces whose packets the programs check.
     pub fn attachments(&self) -> Vec<Attachment> {
         let attachments = self.kernel.as_ref().map(Guard::attachments);
         attachments.unwrap_or_default()
     }
 
-    /// Interfaces whose packets are not judged, although they are to be.
+    /// Interfaces to which the programs should be attached and are not.
     pub fn unattached(&self) -> Vec<String> {
         let unattached = self.kernel.as_ref().map(Guard::unattached);
         unattached.unwrap_or_default()
@@ -107,9 +107,9 @@ impl GuardHandle {
         self.kernel.as_ref().map(|guard| ask(&mut guard.lock()))
     }
 
-    /// The gateway's own book, where the kernel keeps none.
-    pub fn book(&self) -> Option<&Book> {
-        self.book.as_deref()
+    /// The gateway's own table of sources, where the kernel keeps none.
+    pub fn source_table(&self) -> Option<&SourceTable> {
+        self.table.as_deref()
     }
 
     /// Bans that have begun since the start.
@@ -122,14 +122,14 @@ impl GuardHandle {
         self.bans.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The bans that the kernel or the book holds now, some of them over.
+    /// The bans that the kernel or the table holds now, some of them over.
     ///
     /// # Errors
     /// When the kernel's map cannot be read.
     pub fn held_bans(&self) -> Result<Vec<(Source, Ban)>, GuardError> {
-        match (&self.kernel, &self.book) {
+        match (&self.kernel, &self.table) {
             (Some(guard), _) => guard.lock().bans(),
-            (None, Some(book)) => Ok(book.bans()),
+            (None, Some(table)) => Ok(table.bans()),
             (None, None) => Ok(Vec::new()),
         }
     }
@@ -139,7 +139,7 @@ impl GuardHandle {
         self.kernel.as_ref().map(Guard::events)
     }
 
-    /// Bans as the book reports them, for the first caller; `None` where there is no book.
+    /// Bans as the table reports them, for the first caller; `None` where there is no table.
     pub fn take_news(&self) -> Option<BanNews> {
         let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
         news.take()

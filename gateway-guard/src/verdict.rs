@@ -16,7 +16,7 @@ use gateway_common::{Reason, VERDICT_LEVEL};
 /// # Errors
 /// `ENOPROTOOPT` where the program does not know the flow: it is not attached, or the flow is older. `EBADF` and the
 /// like for what is no socket.
-pub fn say(socket: impl AsFd, reason: Reason) -> io::Result<()> {
+pub fn send_verdict(socket: impl AsFd, reason: Reason) -> io::Result<()> {
     let socket = socket.as_fd().as_raw_fd();
     let name = libc::c_int::from(reason as u8);
     let value: libc::c_int = 0;
@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn without_the_program_the_kernel_does_not_know_the_option() {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        let error = say(&socket, Reason::Authenticated).unwrap_err();
+        let error = send_verdict(&socket, Reason::Authenticated).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOPROTOOPT), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! Reports of bans to log and audit: each ban once when it begins, and once when it is over or lifted.
-//! In: events of the kernel or news of the gateway's own book, and both looked at now and then. Out: lines. On the control
-//! thread. What no event reported, an operator's ban or one in a flood, the next look finds.
+//! In: events of the kernel or news of the gateway's own table of sources; now and then a look at both. Out: lines. On the
+//! control thread. What no event reported, an operator's ban or one in a flood, the next look finds.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -52,7 +52,7 @@ async fn next_event(events: &mut Option<Events>) -> BanEvent {
     std::future::pending().await
 }
 
-/// The next ban of the book; never, where there is no book.
+/// The next ban of the table; never, where there is no table.
 async fn next_news(news: &mut Option<BanNews>) -> (IpAddr, Ban) {
     if let Some(waiting) = news
         && let Some(begun) = waiting.recv().await
@@ -71,10 +71,10 @@ struct BanReports<'g> {
 }
 
 impl<'g> BanReports<'g> {
-    /// Bans from before the start are no news: the kernel keeps some, the gateway's own book none.
+    /// Bans from before the start are no news: the kernel keeps some, the gateway's own table none.
     fn new(guard: &'g GuardHandle, audit: &'g Audit) -> Self {
         let now_ns = now_ns();
-        let held = match guard.book() {
+        let held = match guard.source_table() {
             Some(_) => Vec::new(),
             None => guard.held_bans().unwrap_or_default(),
         };
@@ -126,7 +126,7 @@ impl<'g> BanReports<'g> {
     }
 }
 
-/// Bans in force that have been reported: as many as there is room for in the kernel's maps, and in the gateway's own book.
+/// Bans in force that have been reported: as many as the kernel's maps, or the gateway's own table, have room for.
 #[derive(Default)]
 struct ReportedBans(HashMap<Source, Ban>);
 

@@ -18,7 +18,7 @@ use gateway_core::failure::Failure;
 use gateway_core::limit::ByteRate;
 use gateway_core::limits;
 use gateway_core::sources::{Outcome, Refusal};
-use gateway_guard::{Pending, refusal_detail};
+use gateway_guard::{PendingVerdict, refusal_detail};
 use gateway_rt::Socket;
 use rustls::pki_types::CertificateDer;
 
@@ -91,10 +91,10 @@ async fn enter(
     let state = worker.state();
     let local = || socket.local_address().ok();
     let policy = &state.config.guard.policy;
-    let pending = match worker.gate.admit(address, local, policy) {
+    let pending = match worker.source_admission.admit(address, local, policy) {
         Ok(pending) => pending,
         Err(why) => {
-            worker.gate.turn_away(&socket, why);
+            worker.source_admission.reject(&socket, why);
             turn_away(socket);
             let failure = match why {
                 Refusal::Denied | Refusal::Banned => Failure::Banned,
@@ -347,7 +347,7 @@ async fn shake_hands(
     door: &Door,
     (position, connection, address): (ListenerId, ConnectionId, SocketAddr),
     socket: Socket,
-    pending: Pending,
+    pending: PendingVerdict,
 ) -> Option<(Accepted, Option<UsagePermit>)> {
     let started = Instant::now();
     let timeout = door.listener.times.handshake_timeout;
@@ -396,7 +396,7 @@ async fn shake_hands(
 fn let_in(
     worker: &WorkerContext,
     (position, connection, address): (ListenerId, ConnectionId, SocketAddr),
-    (accepted, pending): (Accepted, Pending),
+    (accepted, pending): (Accepted, PendingVerdict),
     took: Duration,
 ) -> Option<(Accepted, Option<UsagePermit>)> {
     let Accepted {

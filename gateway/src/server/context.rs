@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use gateway_core::descriptors::Descriptors;
 use gateway_core::failure::Failure;
-use gateway_guard::Gate;
+use gateway_guard::SourceAdmission;
 use gateway_rt::{Across, BufferPool};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -31,7 +31,7 @@ pub(super) struct WorkerContext {
     pub(super) buffers: Rc<BufferPool>,
     pub(super) observer: Observer,
     pub(super) usage: Arc<UsageTable>,
-    pub(super) gate: Gate,
+    pub(super) source_admission: SourceAdmission,
     pub(super) across: Across,
     pub(super) descriptors: Descriptors,
     pub(super) scrapes: Scrapes,

@@ -107,7 +107,7 @@ impl Gateway {
                 counters: Arc::clone(&counters[number]),
                 usage: Arc::clone(&usage),
                 audit: audit.clone(),
-                gate: guard.gate(),
+                source_admission: guard.source_admission(),
                 scrapes: scrapes.clone(),
             };
             let (mailbox, thread) = start_worker(start, fatal.clone())?;

@@ -1,11 +1,11 @@
 //! The guard's start: prepared before the first socket is made, attached when the ports are known.
 //! In: the configuration, the privileges. Out: every listener's sockets, and the guard's handle. On the thread that starts the
-//! gateway. Where the kernel programs cannot run, the gateway keeps the same accounts in a book of its own, and says so.
+//! gateway. Where the kernel programs cannot run, the gateway keeps the same accounts in a table of its own, and says so.
 
 use std::sync::Arc;
 
 use gateway_core::sources::Policy;
-use gateway_guard::{Ground, Guard, GuardHandle, Plan, former_name};
+use gateway_guard::{Guard, GuardHandle, Plan, TargetCgroup, former_name};
 
 use super::error::StartError;
 use super::listen::{self, Bound, Ports};
@@ -22,9 +22,9 @@ pub(super) fn bind_and_guard(
     let config = Arc::clone(config);
     let (bound, guard) = privileges.run(move || {
         let plan = plan(&config);
-        let ground = plan.as_ref().map(Ground::prepare);
+        let cgroup = plan.as_ref().map(TargetCgroup::prepare);
         let bound = listen::bind_all(&config, ports)?;
-        let Some((plan, ground)) = plan.zip(ground) else {
+        let Some((plan, cgroup)) = plan.zip(cgroup) else {
             return Ok((bound, GuardHandle::none()));
         };
         let ports: Vec<_> = bound
@@ -32,18 +32,18 @@ pub(super) fn bind_and_guard(
             .iter()
             .map(|(_, address)| address.port())
             .collect();
-        let guard = ground.and_then(|ground| Guard::start(&plan, &ports, ground));
+        let guard = cgroup.and_then(|cgroup| Guard::start(&plan, &ports, cgroup));
         match guard {
             Ok(guard) => Ok((bound, GuardHandle::by_kernel(guard))),
             Err(error) if plan.is_required => Err(StartError::Guard(error)),
-            Err(error) => Ok((bound, GuardHandle::by_book(&error))),
+            Err(error) => Ok((bound, GuardHandle::by_source_table(&error))),
         }
     })?;
     // Here, as on every thread that serves, without the privileges.
     match guard.prove_usable() {
         Ok(()) => Ok((bound, guard)),
         Err(error) if is_required => Err(StartError::Guard(error)),
-        Err(error) => Ok((bound, GuardHandle::by_book(&error))),
+        Err(error) => Ok((bound, GuardHandle::by_source_table(&error))),
     }
 }
 

@@ -125,7 +125,7 @@ impl Trial {
             .map(|listener| listener.address.port())
             .collect();
         let is_required = plan.is_required;
-        let loaded = privileges.run(move || Guard::rehearse(&plan, &ports));
+        let loaded = privileges.run(move || Guard::try_load(&plan, &ports));
         // Here, as on every thread that serves, without the privileges.
         let outcome = loaded.and_then(|guard| guard.prove_usable());
         match outcome {

@@ -15,7 +15,7 @@ use gateway_core::descriptors::Side;
 use gateway_core::graceful_close::drain_spread;
 use gateway_core::limits;
 use gateway_core::suppress::Suppressor;
-use gateway_guard::Gate;
+use gateway_guard::SourceAdmission;
 use gateway_rt::{
     self, AcceptStop, Across, BufferPool, Mailbox, MailboxReceiver, Socket, block_on, catch_panic,
 };
@@ -42,7 +42,7 @@ pub(super) struct Start {
     pub(super) counters: Arc<WorkerCounters>,
     pub(super) usage: Arc<UsageTable>,
     pub(super) audit: Audit,
-    pub(super) gate: Gate,
+    pub(super) source_admission: SourceAdmission,
     pub(super) scrapes: Scrapes,
 }
 
@@ -211,7 +211,7 @@ fn open(
         counters,
         usage,
         audit,
-        gate,
+        source_admission,
         scrapes,
     } = start;
     let descriptors = seed.common.descriptors.clone();
@@ -239,7 +239,7 @@ fn open(
         buffers,
         observer,
         usage,
-        gate,
+        source_admission,
         across,
         descriptors,
         scrapes,

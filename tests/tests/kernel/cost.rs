@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use gateway_common::{Reason, Settings, mode};
-use gateway_guard::say;
+use gateway_guard::send_verdict;
 use rustix::net::sockopt::{set_tcp_nodelay, tcp_nodelay};
 use socket2::SockRef;
 
@@ -62,7 +62,7 @@ fn a_verdict_is_one_call_whose_cost_is_printed() {
             let open: Vec<_> = (0..FLOWS).map(|_| topology.connect()).collect();
             let start = Instant::now();
             for (_, server) in &open {
-                say(server, reason).expect("the flow is known");
+                send_verdict(server, reason).expect("the flow is known");
             }
             best = best.min(start.elapsed().as_nanos() / u128::from(FLOWS));
         }

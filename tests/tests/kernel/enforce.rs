@@ -9,7 +9,7 @@ use std::time::Duration;
 use gateway_common::{
     Ban, DropReason, Listed, PacketVerdict, PassReason, Reason, Settings, Source, mode,
 };
-use gateway_guard::say;
+use gateway_guard::send_verdict;
 use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 use tests::eventually;
@@ -65,7 +65,7 @@ impl Topology {
     /// A connection that user space has let in.
     fn authenticated(&self) -> (TcpStream, TcpStream) {
         let (client, server) = self.connect();
-        say(&server, Reason::Authenticated).expect("the flow is known");
+        send_verdict(&server, Reason::Authenticated).expect("the flow is known");
         (client, server)
     }
 }
@@ -189,7 +189,7 @@ fn a_source_gets_no_more_unauthenticated_flows_than_its_cap_and_one_for_each_tha
         assert_eq!(topology.account(agent).pending, CAP as u64, "{address}");
         assert!(topology.dropped(DropReason::TooManyPending) >= 2);
 
-        say(&idle[0].1, Reason::Authenticated).expect("the flow is known");
+        send_verdict(&idle[0].1, Reason::Authenticated).expect("the flow is known");
         let (client, server) = topology.connect();
         assert_flows(&client, &server);
         assert!(!topology.is_reached(), "{address}: at the cap again");
@@ -289,7 +289,7 @@ fn bytes_beyond_the_budget_wait_for_the_verdict() {
             }
             assert!(early <= BUDGET as usize, "{address}: {early} bytes");
             // Let in, it has lost nothing: TCP sends again what was dropped.
-            say(&server, Reason::Authenticated).expect("the flow is known");
+            send_verdict(&server, Reason::Authenticated).expect("the flow is known");
             server
                 .set_read_timeout(Some(crate::topology::PATIENCE))
                 .expect("a timeout can be set");
@@ -317,7 +317,7 @@ fn a_flow_that_is_not_let_in_before_its_deadline_is_heard_no_more() {
         assert!(topology.dropped(DropReason::Deadline) > 0, "{address}");
         assert_flows(&let_in, &let_in_server);
         // User space, which has given up meanwhile, can still tell the client, whose end passes.
-        say(&server, Reason::Timeout).expect("the flow is known");
+        send_verdict(&server, Reason::Timeout).expect("the flow is known");
         assert_flows(&server, &client);
         drop(server);
         assert_eq!((&client).read(&mut [0]).expect("an end"), 0);
@@ -342,7 +342,7 @@ fn first_bytes_that_are_not_tls_reach_user_space_which_can_refuse_at_once() {
             1
         );
         // Even a word that says less is counted as what the kernel saw.
-        say(&server, Reason::Reset).expect("the flow is known");
+        send_verdict(&server, Reason::Reset).expect("the flow is known");
         assert_eq!(topology.ends(), [("not_tls", 1)], "{address}");
         assert!(topology.account(agent).clear_at_ns > now_ns(), "{address}");
         for drop in DropReason::ALL {

@@ -10,7 +10,7 @@ use gateway_common::{
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
-use gateway_guard::say;
+use gateway_guard::send_verdict;
 use tests::eventually;
 
 use crate::programs::{Programs, now_ns, source};
@@ -28,7 +28,7 @@ fn a_flow_is_open_from_the_handshake_of_tcp_on_and_pending_until_the_verdict() {
         assert_eq!(topology.account(source).pending, 1, "{address}");
         assert_eq!(topology.ends(), []);
 
-        say(&server, Reason::Authenticated).expect("the flow is known");
+        send_verdict(&server, Reason::Authenticated).expect("the flow is known");
         assert_eq!(topology.account(source).pending, 0, "{address}");
         assert_eq!(topology.ends(), [("authenticated", 1)]);
         // What comes now is a packet of an authenticated flow.
@@ -70,7 +70,7 @@ fn a_dual_stack_listener_knows_flows_of_both_families() {
             "packets find their flow: {:?}",
             topology.counter()
         );
-        say(&server, Reason::Authenticated).expect("the flow is known");
+        send_verdict(&server, Reason::Authenticated).expect("the flow is known");
     }
     assert_eq!(topology.ends(), [("authenticated", 2)]);
 }
@@ -81,12 +81,12 @@ fn a_failure_is_counted_once_by_its_reason_and_charged_to_its_source() {
         let topology = Topology::at(address, &Settings::new(mode::MONITOR));
         let before_ns = now_ns();
         let (client, server) = topology.connect();
-        say(&server, Reason::UnknownIssuer).expect("the flow is known");
-        say(&server, Reason::UnknownIssuer).expect("and still is");
-        say(&server, Reason::Authenticated).expect("and still is");
+        send_verdict(&server, Reason::UnknownIssuer).expect("the flow is known");
+        send_verdict(&server, Reason::UnknownIssuer).expect("and still is");
+        send_verdict(&server, Reason::Authenticated).expect("and still is");
         reset(client);
         read_to_end(&server);
-        say(&server, Reason::Reset).expect("after its end too");
+        send_verdict(&server, Reason::Reset).expect("after its end too");
         drop(server);
         assert_eq!(topology.ends(), [("unknown_issuer", 1)]);
 
@@ -113,7 +113,7 @@ fn every_verdict_has_its_own_counter() {
         (&server)
             .read_exact(&mut CLIENT_HELLO.clone())
             .expect("it arrives");
-        say(&server, reason).expect("the flow is known");
+        send_verdict(&server, reason).expect("the flow is known");
         expected.push((reason.label(), 1));
     }
     assert_eq!(topology.ends(), expected);
@@ -126,7 +126,7 @@ fn what_is_no_verdict_is_left_to_the_kernel_which_does_not_know_it() {
     let (_client, server) = topology.connect();
     // Only the kernel may find these.
     for reason in [Reason::NoData, Reason::TooManyPending] {
-        let error = say(&server, reason).expect_err("it is no verdict");
+        let error = send_verdict(&server, reason).expect_err("it is no verdict");
         assert_eq!(
             error.raw_os_error(),
             Some(rustix::io::Errno::NOPROTOOPT.raw_os_error())
@@ -153,7 +153,7 @@ fn a_thousand_clients_that_close_right_after_the_handshake_are_never_failures() 
         }
         // The client is gone before the verdict, often with the connection.
         read_to_end(&server);
-        say(&server, Reason::Authenticated).expect("the socket still knows its flow");
+        send_verdict(&server, Reason::Authenticated).expect("the socket still knows its flow");
     }
     topology.settle(AGENT);
     assert_eq!(topology.ends(), [("authenticated", 1000)]);
@@ -178,7 +178,7 @@ fn a_connection_without_a_byte_is_no_data_whatever_user_space_makes_of_it() {
         let (client, server) = topology.connect();
         close(client);
         read_to_end(&server);
-        say(&server, Reason::Reset).expect("the flow is known");
+        send_verdict(&server, Reason::Reset).expect("the flow is known");
         drop(server);
     }
     topology.settle(AGENT);
@@ -205,7 +205,7 @@ fn bytes_that_are_not_tls_are_seen_in_the_kernel_and_counted_once() {
             drop(client);
             read_to_end(&server);
             if let Some(verdict) = verdict {
-                say(&server, verdict).expect("the flow is known");
+                send_verdict(&server, verdict).expect("the flow is known");
             }
             drop(server);
         }
@@ -282,7 +282,7 @@ fn bans_that_nobody_reads_of_are_counted_when_they_no_longer_fit() {
     let made = fits + 7;
     for _ in 0..made {
         let (client, server) = topology.connect();
-        say(&server, Reason::Malformed).expect("the flow is known");
+        send_verdict(&server, Reason::Malformed).expect("the flow is known");
         reset(client);
     }
     assert_eq!(topology.programs.events().len(), fits as usize);
@@ -316,7 +316,7 @@ fn a_source_that_is_always_let_through_is_neither_charged_nor_counted_as_pending
     assert_eq!(topology.account(AGENT).pending, 0);
     for (_, server) in &open {
         for _ in 0..5 {
-            say(server, Reason::Malformed).expect("the flow is known");
+            send_verdict(server, Reason::Malformed).expect("the flow is known");
         }
     }
     assert_eq!(topology.ends(), [("malformed", 5)], "counted all the same");
@@ -327,9 +327,9 @@ fn a_source_that_is_always_let_through_is_neither_charged_nor_counted_as_pending
     topology.programs.set_listed(agent, 128, None);
     let (_client, after) = topology.connect();
     assert_eq!(topology.account(AGENT).pending, 1);
-    say(&before, Reason::Malformed).expect("the flow is known");
+    send_verdict(&before, Reason::Malformed).expect("the flow is known");
     assert_eq!(topology.account(AGENT).pending, 1);
-    say(&after, Reason::Authenticated).expect("the flow is known");
+    send_verdict(&after, Reason::Authenticated).expect("the flow is known");
     assert_eq!(topology.account(AGENT).pending, 0);
     let counter = topology.counter();
     for drop in DropReason::ALL {
@@ -350,7 +350,7 @@ fn programs_that_are_attached_twice_count_everything_once() {
     let (client, server) = topology.connect();
     assert_eq!(topology.counter().flows_opened, 1);
     assert_eq!(topology.account(AGENT).pending, 1);
-    say(&server, Reason::UnknownIssuer).expect("the flow is known");
+    send_verdict(&server, Reason::UnknownIssuer).expect("the flow is known");
     let after_one = topology.account(AGENT);
     assert_eq!(after_one.pending, 0);
     let cost_ns = u64::from(Reason::UnknownIssuer.weight()) * Settings::new(mode::MONITOR).point_ns;
@@ -361,7 +361,7 @@ fn programs_that_are_attached_twice_count_everything_once() {
     (&client).write_all(&CLIENT_HELLO).expect("it is sent");
     reset(client);
     read_to_end(&server);
-    say(&server, Reason::Authenticated).expect("the flow is known");
+    send_verdict(&server, Reason::Authenticated).expect("the flow is known");
     // Not said at all.
     for _ in 0..2 {
         let (client, server) = topology.connect();
@@ -398,7 +398,7 @@ fn two_capabilities_are_enough_to_follow_flows() {
         Programs::load()
     });
     let (_client, server) = topology.connect();
-    say(&server, Reason::Expired).expect("the flow is known");
+    send_verdict(&server, Reason::Expired).expect("the flow is known");
     assert_eq!(topology.ends(), [("expired", 1)]);
     assert_eq!(topology.programs.lines(), [""; 0], "nobody asked for any");
 }
@@ -419,7 +419,7 @@ fn lines_about_flows_and_bans_come_where_they_are_asked_for_with_the_same_capabi
         });
         let (client, server) = topology.connect();
         (&client).write_all(&CLIENT_HELLO).expect("it is sent");
-        say(&server, Reason::Expired).expect("the flow is known");
+        send_verdict(&server, Reason::Expired).expect("the flow is known");
         let agent = match agent.parse::<IpAddr>().expect("an address") {
             IpAddr::V4(address) => address.to_ipv6_mapped().to_string(),
             IpAddr::V6(address) => address.to_string(),
@@ -440,10 +440,10 @@ fn lines_about_flows_and_bans_come_where_they_are_asked_for_with_the_same_capabi
 fn unloading_the_programs_leaves_nothing_that_follows_flows() {
     let topology = Topology::new();
     let (_client, server) = topology.connect();
-    say(&server, Reason::Authenticated).expect("the flow is known");
+    send_verdict(&server, Reason::Authenticated).expect("the flow is known");
     let Topology { programs, .. } = topology;
     drop(programs);
-    let error = say(&server, Reason::Authenticated).expect_err("nobody listens");
+    let error = send_verdict(&server, Reason::Authenticated).expect_err("nobody listens");
     assert_eq!(
         error.raw_os_error(),
         Some(rustix::io::Errno::NOPROTOOPT.raw_os_error())

@@ -9,7 +9,7 @@ use std::time::Duration;
 use gateway_common::{
     Account, Ban, DropReason, PacketVerdict, PortCounter, Reason, Settings, mode,
 };
-use gateway_guard::say;
+use gateway_guard::send_verdict;
 use socket2::SockRef;
 use tests::eventually;
 
@@ -122,7 +122,7 @@ impl Topology {
         (&client).write_all(&CLIENT_HELLO).expect("it is sent");
         let mut received = [0; CLIENT_HELLO.len()];
         (&server).read_exact(&mut received).expect("it arrives");
-        say(&server, reason).expect("the flow is known");
+        send_verdict(&server, reason).expect("the flow is known");
     }
 
     /// As many failures as a source may have at once, and one more.

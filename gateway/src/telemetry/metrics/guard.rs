@@ -3,7 +3,7 @@
 
 use gateway_common::{DropReason, Overflow, PacketVerdict, PassReason, Reason};
 use gateway_core::sources::{Refusal, SourceState};
-use gateway_guard::{Book, GuardError, Maps, PortCount, now_ns};
+use gateway_guard::{GuardError, Maps, PortCount, SourceTable, now_ns};
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
@@ -42,7 +42,7 @@ impl Metrics {
         let help = "Verdicts that the kernel did not accept because it did not know the connection";
         let mut metric =
             encoder.encode_descriptor("guard_unheard_verdicts", help, None, MetricType::Counter)?;
-        counter(&mut metric, &[], guard.gate().unheard())?;
+        counter(&mut metric, &[], guard.source_admission().undelivered())?;
         match guard.with_maps(|maps| Seen::of(maps)) {
             Some(Ok(seen)) => seen.encode(encoder),
             Some(Err(error)) => {
@@ -50,16 +50,16 @@ impl Metrics {
                 Ok(())
             }
             None => guard
-                .book()
-                .map_or(Ok(()), |book| encode_book(book, encoder)),
+                .source_table()
+                .map_or(Ok(()), |table| encode_source_table(table, encoder)),
         }
     }
 }
 
-/// What stands in our own book, over all ports.
-fn encode_book(book: &Book, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+/// What stands in our own table of sources, over all ports.
+fn encode_source_table(table: &SourceTable, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
     const ALL_PORTS: (&str, &str) = ("port", "all");
-    let counts = book.counts();
+    let counts = table.counts();
     let mut metric = encoder.encode_descriptor(
         "guard_flows_opened",
         FLOWS_OPENED,
@@ -88,7 +88,7 @@ fn encode_book(book: &Book, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
     }
     let now_ns = now_ns();
     let is_banned = |state: &SourceState| state.ban.is_some_and(|ban| ban.holds(now_ns));
-    let banned = book
+    let banned = table
         .sources()
         .values()
         .filter(|state| is_banned(state))

@@ -1,7 +1,7 @@
-//! The book of sources, for hosts where the kernel may not keep one: every worker writes in it.
+//! The table of sources, for hosts where the kernel may not keep one: every worker writes in it.
 //! In: a connection that was accepted, later how its handshake came out. Out: admission or a refusal; a ban when one
-//! begins. On all workers, twice per connection and never per byte. Each source belongs to one of many parts, so that a
-//! lock is held for the change of one account and two workers rarely meet at it.
+//! begins. On all workers, twice per connection and never per byte. Each source belongs to one of many shards: a worker
+//! locks one for the change of one account, and two workers rarely meet at it.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -15,54 +15,54 @@ use gateway_core::sources::{
 
 use super::clock::now_ns;
 
-/// Far more than workers, so that two of them rarely want the same part. A part without sources takes 300 bytes.
-const PARTS: usize = 256;
+/// Far more than workers, so that two of them rarely want the same shard. A shard without sources takes 300 bytes.
+const SHARDS: usize = 256;
 
-/// What the parts may hold, together as much as the kernel's maps.
+/// What a shard may hold; all of them together hold as much as the kernel's maps.
 const BOUNDS: Bounds = Bounds {
-    accounts_max: ACCOUNTS_MAX as usize / PARTS,
-    bans_max: BANS_MAX as usize / PARTS,
+    accounts_max: ACCOUNTS_MAX as usize / SHARDS,
+    bans_max: BANS_MAX as usize / SHARDS,
 };
 
 /// Every source, for all workers.
 #[derive(Debug)]
-pub struct Book {
-    parts: Box<[Part]>,
-    /// Keyed by chance: nobody can choose sources that fall into one part.
+pub struct SourceTable {
+    shards: Box<[Shard]>,
+    /// Keyed by chance: no peer can choose sources that fall into one shard.
     spread: RandomState,
 }
 
 /// In cache lines of its own: neighbours do not slow each other down.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Part(Mutex<Sources>);
+struct Shard(Mutex<Sources>);
 
 /// A connection that was admitted, until it is settled. One that is dropped instead counts as the gateway's own fault,
 /// and is not held against its source.
 #[derive(Debug)]
 #[must_use = "its source has a pending flow until it is settled"]
 pub struct Admitted {
-    book: Arc<Book>,
+    table: Arc<SourceTable>,
     /// As it was when the connection came.
     policy: Arc<Policy>,
     flow: Option<PendingFlow>,
 }
 
-impl Default for Book {
+impl Default for SourceTable {
     fn default() -> Self {
-        let part = || Part(Mutex::new(Sources::new(BOUNDS)));
+        let shard = || Shard(Mutex::new(Sources::new(BOUNDS)));
         Self {
-            parts: std::iter::repeat_with(part).take(PARTS).collect(),
+            shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
             spread: RandomState::new(),
         }
     }
 }
 
-impl Book {
+impl SourceTable {
     /// Decides on a connection that was just accepted.
     ///
     /// # Errors
-    /// Why it is refused; mode `monitor` refuses nobody.
+    /// Why it is refused; mode `monitor` refuses no source.
     pub fn admit(
         self: &Arc<Self>,
         address: IpAddr,
@@ -71,10 +71,10 @@ impl Book {
         let candidate = policy.candidate(address);
         let now_ns = now_ns();
         let flow = self
-            .part(&candidate.source)
+            .shard(&candidate.source)
             .admit(candidate, now_ns, &policy.settings)?;
         Ok(Admitted {
-            book: Arc::clone(self),
+            table: Arc::clone(self),
             policy: Arc::clone(policy),
             flow: Some(flow),
         })
@@ -83,23 +83,23 @@ impl Book {
     /// Bans the source of an address by an operator's word, in the place of any ban that it has.
     pub fn ban(&self, address: IpAddr, ban: Ban) {
         let source = Source::of(address);
-        self.part(&source).ban(source, ban);
+        self.shard(&source).ban(source, ban);
     }
 
     /// Lifts the ban of the source of an address. Returns whether one was in force.
     pub fn unban(&self, address: IpAddr) -> bool {
         let source = Source::of(address);
-        self.part(&source).unban(&source, now_ns())
+        self.shard(&source).unban(&source, now_ns())
     }
 
-    /// What is held against each source that is known, by address; of an IPv6 /64, its first address. One part is read
-    /// after the other, so what happens meanwhile may be in it or not.
+    /// What is held against each source that is known, by address; of an IPv6 /64, its first address. Reads one shard after
+    /// the other, so what happens meanwhile may be in it or not.
     pub fn sources(&self) -> BTreeMap<IpAddr, SourceState> {
         let now_ns = now_ns();
         let mut known = BTreeMap::new();
-        for part in &self.parts {
-            let part = part.lock();
-            known.extend(part.sources(now_ns).map(|(source, state)| {
+        for shard in &self.shards {
+            let shard = shard.lock();
+            known.extend(shard.sources(now_ns).map(|(source, state)| {
                 let address = Ipv6Addr::from(source.0).to_canonical();
                 (address, state)
             }));
@@ -111,9 +111,9 @@ impl Book {
     pub fn bans(&self) -> Vec<(Source, Ban)> {
         let now_ns = now_ns();
         let mut bans = Vec::new();
-        for part in &self.parts {
-            let part = part.lock();
-            bans.extend(part.bans().filter(|(_, ban)| ban.holds(now_ns)));
+        for shard in &self.shards {
+            let shard = shard.lock();
+            bans.extend(shard.bans().filter(|(_, ban)| ban.holds(now_ns)));
         }
         bans
     }
@@ -121,20 +121,20 @@ impl Book {
     /// What has happened since the start.
     pub fn counts(&self) -> Counts {
         let mut sum = Counts::default();
-        for part in &self.parts {
-            sum.add(part.lock().counts());
+        for shard in &self.shards {
+            sum.add(shard.lock().counts());
         }
         sum
     }
 
-    /// The part that a source belongs to, locked.
-    fn part(&self, source: &Source) -> MutexGuard<'_, Sources> {
-        let index = self.spread.hash_one(source) as usize % self.parts.len();
-        self.parts[index].lock()
+    /// The shard that a source belongs to, locked.
+    fn shard(&self, source: &Source) -> MutexGuard<'_, Sources> {
+        let index = self.spread.hash_one(source) as usize % self.shards.len();
+        self.shards[index].lock()
     }
 }
 
-impl Part {
+impl Shard {
     /// A worker that panicked in here has left one account as it was before or after, and that is good enough.
     fn lock(&self) -> MutexGuard<'_, Sources> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -152,8 +152,8 @@ impl Admitted {
         let source = flow.source;
         let now_ns = now_ns();
         let settings = &self.policy.settings;
-        self.book
-            .part(&source)
+        self.table
+            .shard(&source)
             .settle(flow, outcome, now_ns, settings)
     }
 }
@@ -193,64 +193,64 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_together_hold_as_much_as_the_kernels_maps() {
-        assert_eq!(BOUNDS.accounts_max * PARTS, ACCOUNTS_MAX as usize);
-        assert_eq!(BOUNDS.bans_max * PARTS, BANS_MAX as usize);
+    fn the_shards_together_hold_as_much_as_the_kernels_maps() {
+        assert_eq!(BOUNDS.accounts_max * SHARDS, ACCOUNTS_MAX as usize);
+        assert_eq!(BOUNDS.bans_max * SHARDS, BANS_MAX as usize);
     }
 
     #[test]
     fn the_eleventh_heavy_failure_is_a_ban_for_that_source_alone() {
-        let (book, policy) = (Arc::<Book>::default(), enforce());
+        let (table, policy) = (Arc::<SourceTable>::default(), enforce());
         let offender = ip("192.0.2.1");
         for attempt in 1..=11 {
-            let ban = book.admit(offender, &policy).unwrap().settle(failed());
+            let ban = table.admit(offender, &policy).unwrap().settle(failed());
             assert_eq!(ban.is_some(), attempt == 11, "attempt {attempt}");
         }
-        let refused = book.admit(offender, &policy).unwrap_err();
+        let refused = table.admit(offender, &policy).unwrap_err();
         assert_eq!(refused, Refusal::Banned);
         // As a listener on `[::]` sees the same address.
-        let refused = book.admit(ip("::ffff:192.0.2.1"), &policy).unwrap_err();
+        let refused = table.admit(ip("::ffff:192.0.2.1"), &policy).unwrap_err();
         assert_eq!(refused, Refusal::Banned);
-        assert!(book.admit(ip("192.0.2.2"), &policy).is_ok());
-        let sources = book.sources();
+        assert!(table.admit(ip("192.0.2.2"), &policy).is_ok());
+        let sources = table.sources();
         let ban = sources[&offender].ban.unwrap();
         assert_eq!(ban.lasts_ns, policy.settings.ban_first_ns);
-        assert!(book.unban(offender));
-        assert!(book.admit(offender, &policy).is_ok());
-        assert_eq!(book.counts().flow(Reason::UnknownIssuer), 11);
+        assert!(table.unban(offender));
+        assert!(table.admit(offender, &policy).is_ok());
+        assert_eq!(table.counts().flow(Reason::UnknownIssuer), 11);
     }
 
     #[test]
     fn an_operators_ban_holds_until_it_ends() {
-        let (book, policy) = (Arc::<Book>::default(), enforce());
+        let (table, policy) = (Arc::<SourceTable>::default(), enforce());
         let hour_ns = 3_600_000_000_000;
         let ban = Ban::by_operator(0, now_ns(), hour_ns);
-        book.ban(ip("2001:db8::1"), ban);
-        let refused = book.admit(ip("2001:db8::2"), &policy).unwrap_err();
+        table.ban(ip("2001:db8::1"), ban);
+        let refused = table.admit(ip("2001:db8::2"), &policy).unwrap_err();
         assert_eq!(refused, Refusal::Banned, "the /64 is one source");
         let past = Ban::by_operator(0, now_ns(), 0);
-        book.ban(ip("2001:db8::1"), past);
-        assert!(book.admit(ip("2001:db8::2"), &policy).is_ok());
+        table.ban(ip("2001:db8::1"), past);
+        assert!(table.admit(ip("2001:db8::2"), &policy).is_ok());
     }
 
     #[test]
     fn a_connection_that_is_dropped_is_not_held_against_its_source() {
-        let (book, policy) = (Arc::<Book>::default(), enforce());
+        let (table, policy) = (Arc::<SourceTable>::default(), enforce());
         for _ in 0..1000 {
-            drop(book.admit(ip("192.0.2.1"), &policy).unwrap());
+            drop(table.admit(ip("192.0.2.1"), &policy).unwrap());
         }
-        assert_eq!(book.counts().flow(Reason::Internal), 1000);
-        assert!(book.sources().is_empty());
+        assert_eq!(table.counts().flow(Reason::Internal), 1000);
+        assert!(table.sources().is_empty());
     }
 
     #[test]
     fn workers_share_one_cap_per_source_and_lose_no_count() {
-        let (book, policy) = (Arc::<Book>::default(), enforce());
+        let (table, policy) = (Arc::<SourceTable>::default(), enforce());
         let one = ip("192.0.2.1");
         let most = policy.settings.pending_max as usize;
         let held: Vec<Admitted> = std::thread::scope(|scope| {
             let take = || -> Vec<Admitted> {
-                let tries = (0..most).map(|_| book.admit(one, &policy));
+                let tries = (0..most).map(|_| table.admit(one, &policy));
                 tries.flatten().collect()
             };
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
@@ -264,7 +264,7 @@ mod tests {
                 for number in 0..=255 {
                     let address = IpAddr::from([10, 0, thread, number]);
                     for _ in 0..11 {
-                        let admitted = book.admit(address, &policy).unwrap();
+                        let admitted = table.admit(address, &policy).unwrap();
                         bans += u64::from(admitted.settle(failed()).is_some());
                     }
                 }
@@ -277,12 +277,12 @@ mod tests {
                 .sum()
         });
         assert_eq!(others, 4 * 256);
-        assert_eq!(book.sources()[&one].account.pending, most as u64);
+        assert_eq!(table.sources()[&one].account.pending, most as u64);
         drop(held);
-        let counts = book.counts();
+        let counts = table.counts();
         assert_eq!(counts.bans_begun, 4 * 256);
         assert_eq!(counts.flow(Reason::UnknownIssuer), 4 * 256 * 11);
         assert_eq!(counts.refused(Refusal::TooManyPending), 3 * most as u64);
-        assert_eq!(book.sources().len(), 4 * 256);
+        assert_eq!(table.sources().len(), 4 * 256);
     }
 }

@@ -1,6 +1,6 @@
-//! Lines that the kernel programs write about single flows, for whoever looks into one: `--log-level debug`. In: aya-log's
-//! ring. Out: lines of our own log. On the control thread. Switched on before the programs are loaded, or never: the kernel
-//! then drops what would write them.
+//! The kernel programs' log: lines about single flows, with `--log-level debug`. In: aya-log's ring. Out: lines of our own
+//! log. On the control thread. Switched on before the programs are loaded, or never: the kernel then drops the code that
+//! would write them.
 
 use std::sync::Mutex;
 
@@ -10,21 +10,21 @@ use log::{Log, Metadata, Record};
 
 use super::GuardError;
 
-/// The reader of the kernel programs' lines.
-pub(super) struct Lines(Mutex<EbpfLogger<&'static Bridge>>);
+/// The reader of the kernel programs' log.
+pub(super) struct KernelLog(Mutex<EbpfLogger<&'static Bridge>>);
 
 /// From the log that aya-log writes to, to ours.
 struct Bridge;
 
 static BRIDGE: Bridge = Bridge;
 
-impl Lines {
-    /// Whether anybody wants to read them.
-    pub(super) fn are_wanted() -> bool {
+impl KernelLog {
+    /// Whether our log takes such lines.
+    pub(super) fn is_wanted() -> bool {
         tracing::enabled!(tracing::Level::DEBUG)
     }
 
-    /// Those of an object that was loaded with them switched on.
+    /// The log of an object that was loaded with it switched on.
     pub(super) fn of(loaded: &mut Ebpf) -> Result<Self, GuardError> {
         let logger = EbpfLogger::init_with_logger(loaded, &BRIDGE);
         logger

@@ -1,6 +1,6 @@
-//! What workers ask and tell the guard: may a new connection be looked at, and how did it come out. In: peers, sockets,
-//! reasons. Out: yes or no. On every worker, twice per connection and never per byte. With the kernel programs attached,
-//! the answers are in their maps; without them, in the gateway's own book, which keeps the same accounts.
+//! Admits sources: may a worker look at a new connection, and how did it come out? In: peers, sockets, reasons. Out: yes
+//! or no. On every worker, twice per connection and never per byte. With the kernel programs attached, the answers are in
+//! their maps; without them, in the gateway's own table of sources, which keeps the same accounts.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -16,11 +16,11 @@ use gateway_common::{
 use gateway_core::sources::{Outcome, Policy, Refusal};
 use tokio::sync::mpsc::Sender;
 
-use super::book::{Admitted, Book};
 use super::clock::now_ns;
-use super::layout::Plain;
+use super::layout::PodValue;
 use super::maps::{Bans, Flows, ListMap, map_of, typed};
-use super::{GuardError, say};
+use super::source_table::{Admitted, SourceTable};
+use super::{GuardError, send_verdict};
 
 /// The words for the log.
 pub const fn refusal_detail(refusal: Refusal) -> &'static str {
@@ -42,30 +42,30 @@ const fn verdict_on(refusal: Refusal) -> Reason {
     }
 }
 
-/// The guard, as workers know it. Cheap to clone.
+/// The guard, as workers see it. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Gate(Accounts);
+pub struct SourceAdmission(Accounts);
 
-/// Who keeps accounts.
+/// What keeps the accounts of sources.
 #[derive(Clone, Debug, Default)]
 enum Accounts {
     #[default]
-    Nobody,
+    None,
     Kernel(Arc<Kernel>),
-    Ourselves(Arc<Book>, Sender<(IpAddr, Ban)>),
+    SourceTable(Arc<SourceTable>, Sender<(IpAddr, Ban)>),
 }
 
-/// A connection that has been let in and is not authenticated yet.
+/// A connection that has been admitted and is not authenticated yet.
 #[derive(Debug)]
-#[must_use = "somebody waits to hear how it came out"]
-pub struct Pending(Waiting);
+#[must_use = "its source has a pending flow until the verdict"]
+pub struct PendingVerdict(VerdictSink);
 
-/// Who waits to hear how a connection came out.
+/// What gets the verdict on a connection.
 #[derive(Debug)]
-enum Waiting {
-    Nobody,
+enum VerdictSink {
+    None,
     Kernel(Arc<Kernel>),
-    Ourselves(Admitted, IpAddr, Sender<(IpAddr, Ban)>),
+    SourceTable(Admitted, IpAddr, Sender<(IpAddr, Ban)>),
 }
 
 /// Handles of our own for the kernel's maps.
@@ -73,7 +73,7 @@ struct Kernel {
     bans: Bans,
     flows: Flows,
     lists: ListMap,
-    unheard: AtomicU64,
+    undelivered: AtomicU64,
 }
 
 impl fmt::Debug for Kernel {
@@ -82,27 +82,27 @@ impl fmt::Debug for Kernel {
     }
 }
 
-impl Gate {
-    /// A gate in front of the maps of `loaded`.
+impl SourceAdmission {
+    /// Admission by the maps of `loaded`.
     pub(super) fn of(loaded: &Ebpf) -> Result<Self, GuardError> {
         Ok(Self(Accounts::Kernel(Arc::new(Kernel {
             bans: typed(map_of(loaded, BANS_MAP)?)?,
             flows: typed(map_of(loaded, FLOWS_MAP)?)?,
             lists: typed(map_of(loaded, LISTS_MAP)?)?,
-            unheard: AtomicU64::default(),
+            undelivered: AtomicU64::default(),
         }))))
     }
 
-    /// A gate in front of our own book. Bans that begin are told to `news`.
-    pub fn by_book(book: Arc<Book>, news: Sender<(IpAddr, Ban)>) -> Self {
-        Self(Accounts::Ourselves(book, news))
+    /// Admission by our own table of sources. Reports bans that begin to `news`.
+    pub fn by_source_table(table: Arc<SourceTable>, news: Sender<(IpAddr, Ban)>) -> Self {
+        Self(Accounts::SourceTable(table, news))
     }
 
     /// Verdicts that the kernel did not take, because it did not know the flow.
-    pub fn unheard(&self) -> u64 {
+    pub fn undelivered(&self) -> u64 {
         match &self.0 {
-            Accounts::Kernel(kernel) => kernel.unheard.load(Ordering::Relaxed),
-            Accounts::Nobody | Accounts::Ourselves(..) => 0,
+            Accounts::Kernel(kernel) => kernel.undelivered.load(Ordering::Relaxed),
+            Accounts::None | Accounts::SourceTable(..) => 0,
         }
     }
 
@@ -110,46 +110,46 @@ impl Gate {
     /// In `monitor` every one may.
     ///
     /// # Errors
-    /// Why it is refused. Then it has to be closed; that is told to [`Gate::turn_away`] before.
+    /// Why it is refused. Then it has to be closed; that is told to [`SourceAdmission::reject`] before.
     pub fn admit(
         &self,
         peer: SocketAddr,
         local: impl FnOnce() -> Option<SocketAddr>,
         policy: &Arc<Policy>,
-    ) -> Result<Pending, Refusal> {
-        let waiting = match &self.0 {
-            Accounts::Nobody => Waiting::Nobody,
+    ) -> Result<PendingVerdict, Refusal> {
+        let sink = match &self.0 {
+            Accounts::None => VerdictSink::None,
             Accounts::Kernel(kernel) => {
                 if policy.settings.mode == mode::ENFORCE {
                     kernel.admit(peer, local(), policy)?;
                 }
-                Waiting::Kernel(Arc::clone(kernel))
+                VerdictSink::Kernel(Arc::clone(kernel))
             }
-            Accounts::Ourselves(book, news) => {
-                let admitted = book.admit(peer.ip(), policy)?;
-                Waiting::Ourselves(admitted, peer.ip(), news.clone())
+            Accounts::SourceTable(table, news) => {
+                let admitted = table.admit(peer.ip(), policy)?;
+                VerdictSink::SourceTable(admitted, peer.ip(), news.clone())
             }
         };
-        Ok(Pending(waiting))
+        Ok(PendingVerdict(sink))
     }
 
-    /// Says that a connection is refused by [`Gate::admit`], before it is closed.
-    pub fn turn_away(&self, socket: impl AsFd, why: Refusal) {
+    /// Says that a connection is refused by [`SourceAdmission::admit`], before it is closed.
+    pub fn reject(&self, socket: impl AsFd, why: Refusal) {
         if let Accounts::Kernel(kernel) = &self.0 {
-            kernel.say(socket, verdict_on(why));
+            kernel.send(socket, verdict_on(why));
         }
     }
 }
 
-impl Pending {
+impl PendingVerdict {
     /// Says how the connection on `socket` came out: before a byte of it is passed on, and before it is closed.
     pub fn settle(self, socket: impl AsFd, outcome: Outcome) {
         match self.0 {
-            Waiting::Nobody => {}
-            Waiting::Kernel(kernel) => kernel.say(socket, outcome.verdict),
-            Waiting::Ourselves(admitted, source, news) => {
+            VerdictSink::None => {}
+            VerdictSink::Kernel(kernel) => kernel.send(socket, outcome.verdict),
+            VerdictSink::SourceTable(admitted, source, news) => {
                 if let Some(ban) = admitted.settle(outcome) {
-                    // Nobody wants to hear it any more at the very end; and what there is no room for is found in the book.
+                    // At the very end no receiver is left. What there is no room for is found in the table.
                     let _ = news.try_send((source, ban));
                 }
             }
@@ -158,8 +158,8 @@ impl Pending {
 }
 
 impl Kernel {
-    /// The packets of whoever is refused here did not come by an interface with the XDP program, which would have dropped
-    /// them. What a map does not know, or the kernel does not say, speaks against nobody.
+    /// The packets of a source that is refused here did not come by an interface with the XDP program, which would have
+    /// dropped them. What a map does not know, or the kernel does not say, speaks against no source.
     fn admit(
         &self,
         peer: SocketAddr,
@@ -175,8 +175,8 @@ impl Kernel {
                 None => {}
             }
         }
-        let ban = self.bans.get(&Plain(Source::of(remote)), 0).ok();
-        if ban.is_some_and(|Plain(ban)| ban.holds(now_ns())) {
+        let ban = self.bans.get(&PodValue(Source::of(remote)), 0).ok();
+        if ban.is_some_and(|PodValue(ban)| ban.holds(now_ns())) {
             return Err(Refusal::Banned);
         }
         let flow = local.and_then(|local| {
@@ -186,17 +186,17 @@ impl Kernel {
                 remote_port: peer.port(),
                 local_port: local.port(),
             };
-            self.flows.get(&Plain(key), 0).ok()
+            self.flows.get(&PodValue(key), 0).ok()
         });
         match flow {
-            Some(Plain(flow)) if flow.is_over_cap != 0 => Err(Refusal::TooManyPending),
+            Some(PodValue(flow)) if flow.is_over_cap != 0 => Err(Refusal::TooManyPending),
             _ => Ok(()),
         }
     }
 
-    fn say(&self, socket: impl AsFd, reason: Reason) {
-        if say(socket, reason).is_err() {
-            self.unheard.fetch_add(1, Ordering::Relaxed);
+    fn send(&self, socket: impl AsFd, reason: Reason) {
+        if send_verdict(socket, reason).is_err() {
+            self.undelivered.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
