@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use gateway::config;
 use gateway_core::certificate::Certificate;
-use gateway_x509::certificate::{Facts, dns_name};
+use gateway_x509::certificate::{CertificateInfo, dns_name};
 use gateway_x509::client_certificate::{self, ParseError, ParsedCertificate};
 use libfuzzer_sys::fuzz_target;
 use rustls::pki_types::CertificateDer;
@@ -18,7 +18,7 @@ use webpki::EndEntityCert;
 fuzz_target!(|der: &[u8]| {
     let certificate = CertificateDer::from(der);
     let parsed = client_certificate::parse(&certificate);
-    let facts = Facts::parse(der);
+    let info = CertificateInfo::parse(der);
     if let Ok(parsed) = &parsed {
         let Certificate {
             uris,
@@ -34,19 +34,19 @@ fuzz_target!(|der: &[u8]| {
         assert_shown(&client_certificate::describe(&parsed.certificate));
         compare(parsed, &certificate);
     }
-    let Ok(facts) = facts else {
+    let Ok(info) = info else {
         return;
     };
-    show(&facts);
-    let may_issue = !facts.is_authority || !facts.cannot_sign_certificates;
+    show(&info);
+    let may_issue = !info.is_authority || !info.cannot_sign_certificates;
     assert_eq!(client_certificate::may_issue(&certificate), Ok(may_issue));
     match parsed {
         Ok(parsed) => {
-            assert_eq!(parsed.certificate.uris, facts.uris);
-            assert_eq!(parsed.certificate.dns_names, facts.dns_names);
-            assert_eq!(parsed.certificate.ip_addresses, facts.ip_addresses);
-            assert_eq!(parsed.certificate.issuer, facts.issuer);
-            let client_usage = facts.purposes.is_some_and(|purposes| purposes.client);
+            assert_eq!(parsed.certificate.uris, info.uris);
+            assert_eq!(parsed.certificate.dns_names, info.dns_names);
+            assert_eq!(parsed.certificate.ip_addresses, info.ip_addresses);
+            assert_eq!(parsed.certificate.issuer, info.issuer);
+            let client_usage = info.purposes.is_some_and(|purposes| purposes.client);
             assert_eq!(parsed.client_usage, client_usage);
         }
         // Only what may stand in a log may be looked at by rules.
@@ -56,18 +56,18 @@ fuzz_target!(|der: &[u8]| {
 });
 
 /// Everything that `check`, `pki list` and the log show of a certificate.
-fn show(facts: &Facts) {
-    assert_shown(&facts.subject);
-    assert_shown(&facts.issuer);
-    assert_shown(&facts.serial);
-    assert_shown(facts.profile());
-    facts.names().iter().for_each(|name| assert_shown(name));
+fn show(info: &CertificateInfo) {
+    assert_shown(&info.subject);
+    assert_shown(&info.issuer);
+    assert_shown(&info.serial);
+    assert_shown(info.profile());
+    info.names().iter().for_each(|name| assert_shown(name));
     let now = SystemTime::now();
     // A start of validity is shown only where it is still to come.
-    if facts.not_before > now {
-        assert_shown(&config::shown_time(facts.not_before, now));
+    if info.not_before > now {
+        assert_shown(&config::shown_time(info.not_before, now));
     }
-    assert_shown(&config::shown_time(facts.not_after, now));
+    assert_shown(&config::shown_time(info.not_after, now));
 }
 
 fn assert_shown(text: &str) {

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use gateway_core::limits;
 use gateway_core::revocation::Serial;
-use gateway_x509::certificate::Facts;
+use gateway_x509::certificate::CertificateInfo;
 use gateway_x509::der;
 use gateway_x509::file::{self, ReadError};
 use rcgen::{
@@ -33,7 +33,7 @@ const ROOT_NAME: &str = "ca";
 pub struct Authority {
     pub(super) directory: PathBuf,
     pub(super) certificate_file: PathBuf,
-    pub(super) facts: Facts,
+    pub(super) info: CertificateInfo,
     key: Zeroizing<KeyPair>,
     /// What follows an issued certificate in its file: this authority, if it is not the root.
     chain: String,
@@ -44,7 +44,7 @@ impl fmt::Debug for Authority {
         formatter
             .debug_struct("Authority")
             .field("certificate_file", &self.certificate_file)
-            .field("subject", &self.facts.subject)
+            .field("subject", &self.info.subject)
             .finish_non_exhaustive()
     }
 }
@@ -85,22 +85,22 @@ impl Authority {
             source,
         };
         let certificates = file::certificates(&path).map_err(|e| unreadable(&path, e))?;
-        let facts = facts_of(&path, &certificates[0])?;
+        let info = info_of(&path, &certificates[0])?;
         let refused = |reason| PkiError::NotAnAuthority {
             path: path.clone(),
             reason,
         };
-        if !facts.is_authority || facts.cannot_sign_certificates {
+        if !info.is_authority || info.cannot_sign_certificates {
             return Err(refused("is not the certificate of an authority"));
         }
         let der = file::private_key(&files.key).map_err(|e| unreadable(&files.key, e))?;
-        let key = key_pair(der, &facts).ok_or_else(|| {
+        let key = key_pair(der, &info).ok_or_else(|| {
             refused(
                 "has a key beside it that `portcullis pki` cannot sign with: must be P-256, P-384, Ed25519 or RSA of 2048 \
                  bits or more",
             )
         })?;
-        if key.subject_public_key_info() != facts.public_key_der {
+        if key.subject_public_key_info() != info.public_key_der {
             return Err(refused("does not belong to the key beside it"));
         }
         let chain = match intermediate {
@@ -114,7 +114,7 @@ impl Authority {
         Ok(Authority {
             directory,
             certificate_file: path,
-            facts,
+            info,
             key,
             chain,
         })
@@ -140,14 +140,14 @@ impl Authority {
     /// The files of a certificate that this authority may issue.
     pub(super) fn files_of(&self, request: &Request) -> Result<Issued, PkiError> {
         let files = directory::pair(&self.directory, checked_name(&request.name)?);
-        if request.profile == Profile::Authority && self.facts.path_length == Some(0) {
+        if request.profile == Profile::Authority && self.info.path_length == Some(0) {
             return Err(PkiError::NotAnAuthority {
                 path: self.certificate_file.clone(),
                 reason: "may issue servers and clients, but no further authority",
             });
         }
         // Names of files are too plain to need escapes: the text is the name.
-        if self.facts.subject == format!("CN={}", request.name) {
+        if self.info.subject == format!("CN={}", request.name) {
             return Err(PkiError::Request {
                 what: "name",
                 value: request.name.clone(),
@@ -165,21 +165,21 @@ impl Authority {
             path: path.clone(),
             source,
         })?;
-        let facts = facts_of(&path, &certificates[0])?;
-        if facts.subject_der == facts.issuer_der {
+        let info = info_of(&path, &certificates[0])?;
+        if info.subject_der == info.issuer_der {
             return Err(PkiError::NotAnAuthority {
                 path,
                 reason: "is a root, and a root cannot revoke itself: remove it from every `client_ca` instead",
             });
         }
-        if !facts.is_of(&self.facts) {
+        if !info.is_of(&self.info) {
             return Err(PkiError::OtherIssuer {
                 path,
-                issuer: facts.issuer,
+                issuer: info.issuer,
                 authority: self.certificate_file.clone(),
             });
         }
-        self.register(facts.serial, name.to_owned())
+        self.register(info.serial, name.to_owned())
     }
 
     /// Takes the certificate with this serial number back, whether or not its file is here.
@@ -189,12 +189,12 @@ impl Authority {
             .list()?
             .entries
             .into_iter()
-            .find(|entry| entry.facts.is_of(&self.facts) && entry.facts.serial == wanted);
+            .find(|entry| entry.info.is_of(&self.info) && entry.info.serial == wanted);
         let Some(entry) = found else {
             return self.register(wanted, "-".to_owned());
         };
         let name = entry.file.file_stem().unwrap_or_default();
-        self.register(entry.facts.serial, name.to_string_lossy().into_owned())
+        self.register(entry.info.serial, name.to_string_lossy().into_owned())
     }
 
     fn register(&self, serial: String, name: String) -> Result<Revoked, PkiError> {
@@ -225,7 +225,7 @@ impl Authority {
     /// Writes the list of everything taken back, in the place of the one before: `ca.crl.pem` for `ca.pem`. It is good
     /// for `lifetime` from now.
     pub fn write_crl(&self, lifetime: Duration) -> Result<PathBuf, PkiError> {
-        if self.facts.cannot_sign_lists {
+        if self.info.cannot_sign_lists {
             return Err(PkiError::NotAnAuthority {
                 path: self.certificate_file.clone(),
                 reason: "may not sign revocation lists (key usage without cRLSign), so no verifier would accept one",
@@ -253,7 +253,7 @@ impl Authority {
             key_identifier_method: self.key_identifier(),
         };
         let made = list.signed_by(&self.issuer())?;
-        let list = exact::finished(made.der(), &self.facts, &self.key)?;
+        let list = exact::finished(made.der(), &self.info, &self.key)?;
         let count = CertificateRevocationList::from_der(&list)
             .map(|(_, list)| list.iter_revoked_certificates().count());
         if count.ok() != Some(register.records().len()) {
@@ -290,7 +290,7 @@ impl Authority {
             return None;
         };
         let (_, list) = CertificateRevocationList::from_der(der).ok()?;
-        let ours = list.issuer().as_raw() == self.facts.subject_der;
+        let ours = list.issuer().as_raw() == self.info.subject_der;
         list.crl_number()
             .filter(|_| ours)
             .and_then(|number| u64::try_from(number).ok())
@@ -312,10 +312,10 @@ impl Authority {
                 continue;
             }
             match file::certificates(&file) {
-                Ok(certificates) => match facts_of(&file, &certificates[0]) {
-                    Ok(facts) => entries.push(Entry {
+                Ok(certificates) => match info_of(&file, &certificates[0]) {
+                    Ok(info) => entries.push(Entry {
                         file,
-                        facts,
+                        info,
                         revoked_at: None,
                     }),
                     Err(error) => unreadable.push(error),
@@ -336,7 +336,7 @@ impl Authority {
     /// The time a request asks for, cut to the authority's own: a chain is worth no more than its shortest part.
     pub(super) fn validity_of(&self, request: &Request) -> Result<Validity, PkiError> {
         let mut validity = validity(request.not_before, request.lifetime)?;
-        validity.not_after = validity.not_after.min(self.facts.not_after);
+        validity.not_after = validity.not_after.min(self.info.not_after);
         if validity.not_after <= validity.not_before {
             return Err(PkiError::NotAnAuthority {
                 path: self.certificate_file.clone(),
@@ -353,8 +353,8 @@ impl Authority {
         key: &impl PublicKeyData,
     ) -> Result<String, PkiError> {
         let made = parameters.signed_by(key, &self.issuer())?;
-        let certificate = exact::finished(made.der(), &self.facts, &self.key)?;
-        facts_of(&self.certificate_file, &certificate)?;
+        let certificate = exact::finished(made.der(), &self.info, &self.key)?;
+        info_of(&self.certificate_file, &certificate)?;
         Ok(file::encode_certificate(&certificate) + &self.chain)
     }
 
@@ -362,7 +362,7 @@ impl Authority {
     fn issuer(&self) -> Issuer<'_, &KeyPair> {
         let mut parameters = CertificateParams::default();
         parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        if !self.facts.cannot_sign_lists {
+        if !self.info.cannot_sign_lists {
             parameters.key_usages.push(KeyUsagePurpose::CrlSign);
         }
         parameters.key_identifier_method = self.key_identifier();
@@ -371,7 +371,7 @@ impl Authority {
 
     /// As the authority's certificate says it, which may be another program's: verifiers compare the two.
     fn key_identifier(&self) -> KeyIdMethod {
-        match &self.facts.key_id {
+        match &self.info.key_id {
             Some(id) => KeyIdMethod::PreSpecified(id.clone()),
             None => KeyIdMethod::Sha256,
         }
@@ -381,11 +381,11 @@ impl Authority {
 /// A key that signs. Of those in the older formats the algorithm stands in the certificate (RFC 5208 section 5).
 pub(super) fn key_pair(
     mut der: PrivateKeyDer<'static>,
-    facts: &Facts,
+    info: &CertificateInfo,
 ) -> Option<Zeroizing<KeyPair>> {
     let key = match &der {
-        PrivateKeyDer::Pkcs1(key) => pkcs8(key.secret_pkcs1_der(), facts),
-        PrivateKeyDer::Sec1(key) => pkcs8(key.secret_sec1_der(), facts),
+        PrivateKeyDer::Pkcs1(key) => pkcs8(key.secret_pkcs1_der(), info),
+        PrivateKeyDer::Sec1(key) => pkcs8(key.secret_sec1_der(), info),
         PrivateKeyDer::Pkcs8(key) => Some(Zeroizing::new(key.secret_pkcs8_der().to_vec())),
         _ => None,
     };
@@ -394,9 +394,9 @@ pub(super) fn key_pair(
     key.ok().map(Zeroizing::new)
 }
 
-fn pkcs8(key: &[u8], facts: &Facts) -> Option<Zeroizing<Vec<u8>>> {
+fn pkcs8(key: &[u8], info: &CertificateInfo) -> Option<Zeroizing<Vec<u8>>> {
     const VERSION: [u8; 3] = [2, 1, 0];
-    let (_, public_key) = Any::from_der(&facts.public_key_der).ok()?;
+    let (_, public_key) = Any::from_der(&info.public_key_der).ok()?;
     let (bits, _) = Any::from_der(public_key.data).ok()?;
     let algorithm = &public_key.data[..public_key.data.len() - bits.len()];
     let wrapper = der::header(der::OCTET_STRING, key.len());
@@ -413,21 +413,21 @@ fn pkcs8(key: &[u8], facts: &Facts) -> Option<Zeroizing<Vec<u8>>> {
 /// Notes in each entry what its authority's register says, where that authority is among the entries.
 fn mark_revoked(entries: &mut [Entry]) -> Result<(), PkiError> {
     let mut registers = Vec::new();
-    for authority in entries.iter().filter(|entry| entry.facts.is_authority) {
-        registers.push((authority.facts.clone(), Register::read(&authority.file)?));
+    for authority in entries.iter().filter(|entry| entry.info.is_authority) {
+        registers.push((authority.info.clone(), Register::read(&authority.file)?));
     }
     for entry in entries {
         let mut found = registers
             .iter()
-            .filter(|(authority, _)| entry.facts.is_of(authority))
-            .filter_map(|(_, register)| register.find(&entry.facts.serial));
+            .filter(|(authority, _)| entry.info.is_of(authority))
+            .filter_map(|(_, register)| register.find(&entry.info.serial));
         entry.revoked_at = found.next().map(|record| record.at);
     }
     Ok(())
 }
 
-pub(super) fn facts_of(path: &Path, certificate: &[u8]) -> Result<Facts, PkiError> {
-    Facts::parse(certificate).map_err(|error| PkiError::Read {
+pub(super) fn info_of(path: &Path, certificate: &[u8]) -> Result<CertificateInfo, PkiError> {
+    CertificateInfo::parse(certificate).map_err(|error| PkiError::Read {
         path: path.to_owned(),
         source: ReadError::NotACertificate(error),
     })

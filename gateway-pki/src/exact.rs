@@ -3,7 +3,7 @@
 //! The generator keeps names as a map from types to values: of two organizational units it writes one, and of T61 text
 //! something else. Verifiers compare names byte by byte (RFC 5280 section 7.1 lets them), so nobody would accept that.
 
-use gateway_x509::certificate::Facts;
+use gateway_x509::certificate::CertificateInfo;
 use gateway_x509::der;
 use gateway_x509::signed::Signed;
 use rcgen::{KeyPair, SigningKey};
@@ -13,7 +13,11 @@ use x509_parser::asn1_rs::{Any, FromDer, Tag};
 use super::PkiError;
 
 /// Puts the issuer's own name into a certificate or list, and verifies the signature as others will.
-pub(super) fn finished(made: &[u8], issuer: &Facts, key: &KeyPair) -> Result<Vec<u8>, PkiError> {
+pub(super) fn finished(
+    made: &[u8],
+    issuer: &CertificateInfo,
+    key: &KeyPair,
+) -> Result<Vec<u8>, PkiError> {
     let refused = || PkiError::NotVerified("its structure is not what it should be");
     let parts = Parts::of(made).ok_or_else(refused)?;
     let finished = match parts.issuer == issuer.subject_der {

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 pub use authority::Authority;
-use gateway_x509::certificate::Facts;
+use gateway_x509::certificate::CertificateInfo;
 use gateway_x509::file::ReadError;
 pub use renew::{Renewed, RenewedKey};
 pub use sign::Certified;
@@ -70,7 +70,7 @@ pub struct Entry {
     /// The file.
     pub file: PathBuf,
     /// What its first certificate says.
-    pub facts: Facts,
+    pub info: CertificateInfo,
     /// When its authority, in the same directory, took it back.
     pub revoked_at: Option<SystemTime>,
 }

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use gateway_core::limits;
-use gateway_x509::certificate::{Facts, Purposes};
+use gateway_x509::certificate::{CertificateInfo, Purposes};
 use gateway_x509::file;
 use rcgen::{KeyPair, PublicKeyData, SubjectPublicKeyInfo};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::authority::{checked_name, facts_of, key_pair};
+use super::authority::{checked_name, info_of, key_pair};
 use super::register::{self, Register};
 use super::{Authority, Issued, PkiError, Profile, Request, csr, directory, template};
 
@@ -69,14 +69,14 @@ impl Authority {
                 issuer.certify(&parameters, &csr::read(file, request.profile)?.public_key)?
             }
             (None, _) => {
-                let key = SubjectPublicKeyInfo::from_der(&before.facts.public_key_der)?;
+                let key = SubjectPublicKeyInfo::from_der(&before.info.public_key_der)?;
                 issuer.certify(&parameters, &key)?
             }
         };
         let text = made
             .as_ref()
             .map(|key| file::encode_private_key(key.serialized_der()));
-        let replaced = replaced_path(&files.certificate, &before.facts.serial);
+        let replaced = replaced_path(&files.certificate, &before.info.serial);
         let key_text = text.as_ref().map(|text| text.as_str());
         directory::replace_pair(&files, &certificate, key_text, &replaced)?;
         Ok(Renewed {
@@ -89,7 +89,7 @@ impl Authority {
 
     /// The authority of this directory that issued a certificate.
     fn issuer_of(&self, before: &Before) -> Result<Authority, PkiError> {
-        if before.facts.is_of(&self.facts) {
+        if before.info.is_of(&self.info) {
             return Authority::open(&self.directory);
         }
         for entry in self.list()?.entries {
@@ -98,8 +98,8 @@ impl Authority {
             let holds_key = entry.file.with_extension("key").exists();
             if let Some(stem) = stem
                 && holds_key
-                && entry.facts.is_authority
-                && before.facts.is_of(&entry.facts)
+                && entry.info.is_authority
+                && before.info.is_of(&entry.info)
             {
                 return self.open_intermediate(stem);
             }
@@ -111,7 +111,7 @@ impl Authority {
 /// The certificate to renew.
 struct Before {
     files: Issued,
-    facts: Facts,
+    info: CertificateInfo,
     name: String,
     profile: Profile,
 }
@@ -124,23 +124,23 @@ impl Before {
             path: path.clone(),
             source,
         })?;
-        let facts = facts_of(path, &certificates[0])?;
-        let profile = profile_of(&facts);
+        let info = info_of(path, &certificates[0])?;
+        let profile = profile_of(&info);
         let before = Before {
             files: files.clone(),
             name: name.to_owned(),
             profile: profile.unwrap_or(Profile::Client),
-            facts,
+            info,
         };
-        if before.facts.subject_der == before.facts.issuer_der {
+        if before.info.subject_der == before.info.issuer_der {
             return Err(before.refused(
                 "is a root: make another with `portcullis pki init`, and trust both until no certificate needs this \
                  one",
             ));
         }
         let names = all_names(&certificates[0]).unwrap_or(usize::MAX);
-        let known = before.facts.names().len();
-        if profile.is_none() || before.facts.subject != format!("CN={name}") || names != known {
+        let known = before.info.names().len();
+        if profile.is_none() || before.info.subject != format!("CN={name}") || names != known {
             return Err(before.refused(
                 "was not made by `portcullis pki`, and says things that would be lost: issue another under a new name",
             ));
@@ -183,14 +183,14 @@ impl Before {
             path: path.clone(),
             source,
         })?;
-        let key = key_pair(der, &self.facts);
-        Ok(key.is_some_and(|key| key.subject_public_key_info() == self.facts.public_key_der))
+        let key = key_pair(der, &self.info);
+        Ok(key.is_some_and(|key| key.subject_public_key_info() == self.info.public_key_der))
     }
 
     /// A revoked name may come back, its key may not.
     fn refuse_revoked(&self, issuer: &Authority, key: &RenewedKey) -> Result<(), PkiError> {
         let register = Register::read(&issuer.certificate_file)?;
-        match (register.find(&self.facts.serial), key) {
+        match (register.find(&self.info.serial), key) {
             (Some(_), RenewedKey::Kept) => Err(self.refused(
                 "was revoked, and its key would be admitted again: renew it without --keep-key",
             )),
@@ -200,7 +200,7 @@ impl Before {
 
     fn request(&self, lifetime: Option<Duration>) -> Request {
         let made_for = || {
-            let whole = self.facts.not_after.duration_since(self.facts.not_before);
+            let whole = self.info.not_after.duration_since(self.info.not_before);
             whole
                 .unwrap_or_default()
                 .saturating_sub(limits::CERTIFICATE_BACKDATE)
@@ -208,17 +208,17 @@ impl Before {
         Request {
             name: self.name.clone(),
             profile: self.profile,
-            uris: self.facts.uris.clone(),
-            dns_names: self.facts.dns_names.clone(),
-            ip_addresses: self.facts.ip_addresses.clone(),
+            uris: self.info.uris.clone(),
+            dns_names: self.info.dns_names.clone(),
+            ip_addresses: self.info.ip_addresses.clone(),
             lifetime: lifetime.unwrap_or_else(made_for),
             not_before: None,
         }
     }
 }
 
-fn profile_of(facts: &Facts) -> Option<Profile> {
-    match (facts.is_authority, facts.purposes) {
+fn profile_of(info: &CertificateInfo) -> Option<Profile> {
+    match (info.is_authority, info.purposes) {
         (true, _) => Some(Profile::Authority),
         (
             false,

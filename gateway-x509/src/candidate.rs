@@ -47,7 +47,7 @@ pub(super) struct Candidate<'c> {
 
 /// Why a certificate is not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unreadable {
+pub(super) enum CandidateError {
     /// It is made of more values than any certificate needs.
     #[error("it is made of too many DER values")]
     TooManyValues,
@@ -57,13 +57,14 @@ pub(super) enum Unreadable {
 }
 
 impl<'c> Candidate<'c> {
-    pub(super) fn read(der: &'c CertificateDer<'c>) -> Result<Self, Unreadable> {
+    pub(super) fn read(der: &'c CertificateDer<'c>) -> Result<Self, CandidateError> {
         let values = count_values(der, limits::CERTIFICATE_VALUES_MAX)?;
-        let broken = |error: &dyn std::fmt::Display| Unreadable::Broken(error.to_string());
+        let broken = |error: &dyn std::fmt::Display| CandidateError::Broken(error.to_string());
         let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
         let (_, parsed) = parser.parse(der).map_err(|error| broken(&error))?;
         let content = |value: &'c [u8]| {
-            let value = Value::first(value).ok_or_else(|| broken(&"a name or key that is none"))?;
+            let value =
+                DerValue::first(value).ok_or_else(|| broken(&"a name or key that is none"))?;
             Ok(value.content)
         };
         let mut candidate = Candidate {
@@ -97,7 +98,7 @@ impl<'c> Candidate<'c> {
 }
 
 /// One value.
-pub(super) struct Value<'d> {
+pub(super) struct DerValue<'d> {
     tag: u8,
     /// What it holds.
     pub(super) content: &'d [u8],
@@ -107,7 +108,7 @@ pub(super) struct Value<'d> {
     is_minimal: bool,
 }
 
-impl<'d> Value<'d> {
+impl<'d> DerValue<'d> {
     /// The value at the front. Reads whatever a parser behind this one might: tags and lengths of any number of bytes.
     pub(super) fn first(bytes: &'d [u8]) -> Option<Self> {
         let (tag, mut rest) = bytes.split_first()?;
@@ -134,7 +135,7 @@ impl<'d> Value<'d> {
             }
         };
         let (content, rest) = rest.split_at_checked(length)?;
-        Some(Value {
+        Some(DerValue {
             tag: *tag,
             content,
             rest,
@@ -149,9 +150,9 @@ impl<'d> Value<'d> {
     /// Whether content that is not marked as values is read as such by some parser: that of octet strings, which wrap
     /// extensions, and of values with tags of their own, whose form not every parser looks at.
     fn may_wrap(&self) -> bool {
-        let is_list = |value: &Value<'_>| [SEQUENCE, SET].contains(&value.tag);
-        let is_tagged = |value: &Value<'_>| value.tag & CLASS != 0;
-        let inner = || Value::first(self.content);
+        let is_list = |value: &DerValue<'_>| [SEQUENCE, SET].contains(&value.tag);
+        let is_tagged = |value: &DerValue<'_>| value.tag & CLASS != 0;
+        let inner = || DerValue::first(self.content);
         match self.tag {
             SEQUENCE | SET => true,
             ADDRESS_NAME => false,
@@ -164,16 +165,16 @@ impl<'d> Value<'d> {
     }
 }
 
-/// How many DER values there are, at every depth. What is broken inside of constructed values is refused, for nobody knows what
-/// a parser would make of it. Octet strings that begin like a value may be random bytes: what is broken there ends the
-/// counting of that string, as it would end a parser's reading.
-pub(super) fn count_values(der: &[u8], values_max: usize) -> Result<usize, Unreadable> {
-    let broken = || Err(Unreadable::Broken("its DER is broken".to_owned()));
+/// How many DER values there are, at every depth. Refuses what is broken inside of constructed values, because it cannot be
+/// known what a parser would make of it. Octet strings that begin like a value may be random bytes: what is broken there
+/// ends the counting of that string, as it would end a parser's reading.
+pub(super) fn count_values(der: &[u8], values_max: usize) -> Result<usize, CandidateError> {
+    let broken = || Err(CandidateError::Broken("its DER is broken".to_owned()));
     let mut pending = vec![(der, true)];
     let mut count = 0;
     while let Some((mut bytes, is_strict)) = pending.pop() {
         while !bytes.is_empty() {
-            let Some(value) = Value::first(bytes) else {
+            let Some(value) = DerValue::first(bytes) else {
                 if is_strict {
                     return broken();
                 }
@@ -184,7 +185,7 @@ pub(super) fn count_values(der: &[u8], values_max: usize) -> Result<usize, Unrea
             }
             count += 1;
             if count > values_max {
-                return Err(Unreadable::TooManyValues);
+                return Err(CandidateError::TooManyValues);
             }
             if value.is_constructed() {
                 pending.push((value.content, is_strict));
@@ -207,7 +208,7 @@ mod tests {
         // SEQUENCE { INTEGER, OCTET STRING { SEQUENCE { NULL, NULL } }, OCTET STRING of plain bytes }
         let der = [0x30, 15, 2, 1, 5, 4, 6, 0x30, 4, 5, 0, 5, 0, 4, 2, 0x30, 1];
         assert_eq!(count_values(&der, 7), Ok(7));
-        assert_eq!(count_values(&der, 6), Err(Unreadable::TooManyValues));
+        assert_eq!(count_values(&der, 6), Err(CandidateError::TooManyValues));
         // SEQUENCE { NULL ... } with its length in two bytes.
         let long = [&[0x30, 0x82, 1, 0][..], &[5, 0].repeat(128)].concat();
         assert_eq!(count_values(&long, 1000), Ok(129));
@@ -223,7 +224,7 @@ mod tests {
     #[test]
     fn a_length_that_is_broken_or_longer_than_it_need_be_is_refused_and_hides_nothing() {
         let many = [5, 0].repeat(5000);
-        let broken = Err(Unreadable::Broken("its DER is broken".to_owned()));
+        let broken = Err(CandidateError::Broken("its DER is broken".to_owned()));
         for hidden in [
             value(0x30, &many, 4),
             value(0x30, &many, 8),
@@ -243,7 +244,7 @@ mod tests {
     fn values_in_octet_strings_are_counted_whatever_follows_them_and_however_long_their_lengths_are()
      {
         let names = [0x82, 0].repeat(29_000);
-        let too_many = Err(Unreadable::TooManyValues);
+        let too_many = Err(CandidateError::TooManyValues);
         for wrapped in [
             [&value(0x30, &names, 2)[..], &[0, 0]].concat(),
             value(0x30, &names, 4),
@@ -284,7 +285,7 @@ mod tests {
         let length = (many.len() as u16).to_be_bytes();
         let der = [&[0x30, 0x82][..], &length, &many].concat();
         let read = Candidate::read(&CertificateDer::from(der)).map(|_| ());
-        assert_eq!(read, Err(Unreadable::TooManyValues));
+        assert_eq!(read, Err(CandidateError::TooManyValues));
     }
 
     proptest! {

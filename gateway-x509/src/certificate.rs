@@ -1,5 +1,5 @@
 //! What a certificate says, as far as configuration, `check` and `pki list` look at it.
-//! In: one certificate in DER. Out: `Facts`. Verifies nothing: that is the verifier's work.
+//! In: one certificate in DER. Out: `CertificateInfo`. Verifies nothing: that is the verifier's work.
 
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ use x509_parser::x509::{AttributeTypeAndValue, SubjectPublicKeyInfo, X509Name};
 
 /// The parts of a certificate that people and checks look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
+pub struct CertificateInfo {
     /// Subject, as RFC 4514 text; where that is empty, as RFC 5280 section 4.1.2.6 allows, the first alternative name.
     pub subject: String,
     /// Issuer, as RFC 4514 text.
@@ -103,7 +103,7 @@ impl NotACertificate {
     }
 }
 
-impl Facts {
+impl CertificateInfo {
     /// Reads a certificate.
     pub fn parse(der: &[u8]) -> Result<Self, NotACertificate> {
         let broken = |error: &X509Error| NotACertificate::because(error);
@@ -120,7 +120,7 @@ impl Facts {
             usage.as_ref().is_some_and(|found| !allows(found.value))
         };
         let purposes = certificate.extended_key_usage().map_err(|e| broken(&e))?;
-        let mut facts = Facts {
+        let mut info = CertificateInfo {
             subject: name_text(certificate.subject()),
             issuer: name_text(certificate.issuer()),
             subject_der: certificate.subject().as_raw().to_vec(),
@@ -154,28 +154,28 @@ impl Facts {
                 .value
                 .general_names
                 .iter()
-                .for_each(|name| facts.add_name(name));
+                .for_each(|name| info.add_name(name));
         }
         for extension in certificate.extensions() {
             match extension.parsed_extension() {
-                ParsedExtension::SubjectKeyIdentifier(id) => facts.key_id = Some(id.0.to_vec()),
+                ParsedExtension::SubjectKeyIdentifier(id) => info.key_id = Some(id.0.to_vec()),
                 ParsedExtension::AuthorityKeyIdentifier(id) => {
-                    facts.issuer_key_id = id.key_identifier.as_ref().map(|id| id.0.to_vec());
+                    info.issuer_key_id = id.key_identifier.as_ref().map(|id| id.0.to_vec());
                 }
                 // The others were read above, or say nothing that is looked at.
                 _ => {}
             }
         }
-        if facts.subject.is_empty()
-            && let Some(name) = facts.names().into_iter().next()
+        if info.subject.is_empty()
+            && let Some(name) = info.names().into_iter().next()
         {
-            facts.subject = name;
+            info.subject = name;
         }
-        Ok(facts)
+        Ok(info)
     }
 
-    /// Whether `issuer` bears the name, and the key identifier where both state one, of who issued this.
-    pub fn is_of(&self, issuer: &Facts) -> bool {
+    /// Whether `issuer` bears the name of this certificate's issuer, and its key identifier where both state one.
+    pub fn is_of(&self, issuer: &CertificateInfo) -> bool {
         let same_key = match (&self.issuer_key_id, &issuer.key_id) {
             (Some(named), Some(held)) => named == held,
             _ => true,
@@ -259,7 +259,7 @@ fn serial_text(integer: &[u8]) -> String {
     )
 }
 
-/// The algorithm of a public key, as far as it decides who can use it.
+/// The algorithm of a public key, as far as it decides which program can use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyAlgorithm {
     /// ECDSA on P-256.
@@ -420,7 +420,7 @@ fn write_hexadecimal(text: &mut impl fmt::Write, bytes: &[u8]) -> fmt::Result {
 }
 
 /// The text of an attribute. Of the string types of RFC 5280 section 4.1.2.4 also those that only old CAs write: BMPString,
-/// and TeletexString as far as it is ASCII, beyond which nobody agrees on what it says.
+/// and TeletexString as far as it is ASCII, beyond which readers disagree on what it says.
 pub fn text_value(attribute: &AttributeTypeAndValue<'_>) -> Option<String> {
     if let Ok(text) = attribute.as_str() {
         return Some(text.to_owned());
@@ -531,10 +531,10 @@ mod tests {
             .push(rcgen::DnType::CommonName, "agent");
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = parameters.self_signed(&key).unwrap();
-        let facts = Facts::parse(certificate.der()).unwrap();
-        assert_eq!(facts.subject, "CN=agent,O=Example\\, Inc.");
-        assert_eq!(facts.dns_names, ["a.example"]);
-        assert_eq!(facts.profile(), "any");
+        let info = CertificateInfo::parse(certificate.der()).unwrap();
+        assert_eq!(info.subject, "CN=agent,O=Example\\, Inc.");
+        assert_eq!(info.dns_names, ["a.example"]);
+        assert_eq!(info.profile(), "any");
     }
 
     #[test]
@@ -544,8 +544,8 @@ mod tests {
             .self_signed(&key)
             .unwrap();
         let mut der = certificate.der().to_vec();
-        assert!(Facts::parse(&der).is_ok());
+        assert!(CertificateInfo::parse(&der).is_ok());
         der.push(0);
-        assert!(Facts::parse(&der).is_err());
+        assert!(CertificateInfo::parse(&der).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What is kept of a verified chain: who issued which number, and when the first of its certificates ends.
+//! What is kept of a verified chain: which CA issued which serial number, and when the first of its certificates ends.
 //! In: the path that webpki has verified. Out: plain data for revocation and for the end of the connection.
 
 use std::time::{Duration, SystemTime};
@@ -16,16 +16,16 @@ use super::{Root, Roots, Verified};
 /// A certificate that webpki takes and that nevertheless cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("a certificate of the chain cannot be read: {0}")]
-pub struct Unreadable(String);
+pub struct ChainError(String);
 
 /// Reads a verified path. It ends with the first of its certificates that ends, the CA's included.
-pub fn read(verified: &Verified<'_>) -> Result<Chain, Unreadable> {
+pub fn read(verified: &Verified<'_>) -> Result<Chain, ChainError> {
     let path = verified.path;
     let intermediates: Vec<_> = path.intermediate_certificates().collect();
     let mut issuers = Vec::new();
     for intermediate in &intermediates {
         let der = intermediate.der();
-        let anchor = webpki::anchor_from_trusted_cert(&der).map_err(unreadable)?;
+        let anchor = webpki::anchor_from_trusted_cert(&der).map_err(chain_error)?;
         issuers.push((authority_id(&anchor), authority_key(&anchor)));
     }
     // As the configuration knows it: the path may call it by its name in another encoding.
@@ -47,7 +47,7 @@ pub fn read(verified: &Verified<'_>) -> Result<Chain, Unreadable> {
         links.push(Link {
             issuer,
             key,
-            serial: Serial::new(serial).map_err(unreadable)?,
+            serial: Serial::new(serial).map_err(chain_error)?,
         });
     }
     for (intermediate, position) in intermediates.iter().zip(1..) {
@@ -71,23 +71,23 @@ fn add_points(
     points: &mut Vec<LinkPoint>,
     link: u8,
     der: &CertificateDer<'_>,
-) -> Result<(), Unreadable> {
-    let (_, parsed) = X509Certificate::from_der(der).map_err(unreadable)?;
+) -> Result<(), ChainError> {
+    let (_, parsed) = X509Certificate::from_der(der).map_err(chain_error)?;
     let named = super::named_by_certificate(&parsed).into_iter();
     let named = named.take(limits::DISTRIBUTION_POINTS_MAX);
     points.extend(named.map(|point| LinkPoint { link, point }));
     Ok(())
 }
 
-fn unreadable(error: impl ToString) -> Unreadable {
-    Unreadable(error.to_string())
+fn chain_error(error: impl ToString) -> ChainError {
+    ChainError(error.to_string())
 }
 
 /// The first moment at which a certificate is valid, and the first at which it is no more.
-fn validity(der: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime), Unreadable> {
-    let (_, parsed) = X509Certificate::from_der(der).map_err(unreadable)?;
+fn validity(der: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime), ChainError> {
+    let (_, parsed) = X509Certificate::from_der(der).map_err(chain_error)?;
     let at = |seconds: i64| {
-        let seconds = u64::try_from(seconds).map_err(unreadable)?;
+        let seconds = u64::try_from(seconds).map_err(chain_error)?;
         Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     };
     let validity = parsed.validity();

@@ -54,7 +54,7 @@ pub enum ParseError {
     /// Not an X.509 certificate.
     #[error("not a certificate: {0}")]
     Certificate(String),
-    /// A name with a character that has no place in one, to fool whoever reads it.
+    /// A name with a character that has no place in one, to fool its reader.
     #[error("a name with control characters")]
     Name,
     /// An extension is broken or stands twice.
@@ -134,7 +134,7 @@ pub fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
     fingerprint
 }
 
-/// Names of a certificate that one line has: whoever presents it chooses how many there are.
+/// Names of a certificate that one line has: the client that presents it chooses how many there are.
 const NAMES_SHOWN_MAX: usize = 8;
 
 /// The names in one line of bounded length, for a log.
@@ -181,7 +181,7 @@ fn write_names(text: &mut Bounded, names: &Certificate) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::certificate::Facts;
+    use crate::certificate::CertificateInfo;
     use rcgen::{
         BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
         KeyUsagePurpose, SanType,
@@ -235,7 +235,7 @@ mod tests {
         });
         let names = parse(&der).unwrap().certificate.dns_names;
         assert_eq!(names, ["*.agent.example.org"]);
-        assert_eq!(Facts::parse(&der).unwrap().dns_names, names);
+        assert_eq!(CertificateInfo::parse(&der).unwrap().dns_names, names);
     }
 
     #[test]

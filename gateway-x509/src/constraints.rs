@@ -1,11 +1,11 @@
-//! Name constraints of CAs that are trusted, as far as webpki does not honour them: those on URIs and on directory names (RFC 5280
-//! section 4.2.1.10). In: a CA's certificate; then a path below it that webpki has verified. Out: constraints taken apart, in what
-//! webpki is shown and what is honoured here; a refusal. When a configuration is checked, and inside a call into rustls, on a
-//! worker: what it costs there is bounded with webpki's own comparisons.
+//! Name constraints of trusted CAs, as far as webpki does not honour them: those on URIs and on directory names (RFC 5280
+//! section 4.2.1.10). In: a CA's certificate; then a path below it that webpki has verified. Out: constraints in two parts,
+//! what webpki sees and what is honoured here; a refusal. When a configuration is checked, and inside a call into rustls, on
+//! a worker: what it costs there is bounded with webpki's own comparisons.
 //!
-//! webpki refuses every certificate that such a constraint applies to, and can be shown no part of a certificate that a peer
-//! sends. So only those of the CA at the end of a path can be honoured, which the configuration has read; below an
-//! intermediate with such constraints that a peer sends nobody gets in, unless that CA is named in the configuration itself.
+//! webpki refuses every certificate that such a constraint applies to, and takes a certificate from a peer as a whole or not
+//! at all. So only the constraints of the CA at the end of a path can be honoured, which the configuration has read. An
+//! intermediate from a peer with such constraints admits no client, unless the configuration itself names that CA.
 
 use gateway_core::anchors::ConstraintsId;
 use gateway_core::failure::Failure;
@@ -136,12 +136,12 @@ struct Directory(Vec<Vec<Attribute>>);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Attribute {
     kind: String,
-    value: Value,
+    value: AttributeValue,
 }
 
 /// A value by what it compares as (RFC 5280 section 7.1).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Value {
+enum AttributeValue {
     /// Plain text: without case, spaces in a row as one, and none at the ends.
     Plain(String),
     /// Anything else, of which only the same bytes are surely the same, and no others surely different.
@@ -155,7 +155,7 @@ impl Directory {
                 .iter()
                 .map(|attribute| Attribute {
                     kind: attribute.attr_type().to_id_string(),
-                    value: Value::of(attribute.attr_value()),
+                    value: AttributeValue::of(attribute.attr_value()),
                 })
                 .collect();
             attributes.sort();
@@ -172,7 +172,8 @@ impl Directory {
     /// Whether a name is surely not within this subtree.
     fn lacks(&self, name: &Directory) -> bool {
         let differ = |one: &[Attribute], two: &[Attribute]| {
-            let is_plain = |attribute: &Attribute| matches!(attribute.value, Value::Plain(_));
+            let is_plain =
+                |attribute: &Attribute| matches!(attribute.value, AttributeValue::Plain(_));
             let are_plain = one.iter().chain(two).all(is_plain);
             !kinds(one).eq(kinds(two)) || (are_plain && one != two)
         };
@@ -185,7 +186,7 @@ fn kinds(attributes: &[Attribute]) -> impl Iterator<Item = &str> {
     attributes.iter().map(|attribute| attribute.kind.as_str())
 }
 
-impl Value {
+impl AttributeValue {
     fn of(value: &Any<'_>) -> Self {
         let is_text = matches!(
             value.tag(),
@@ -195,15 +196,15 @@ impl Value {
         match std::str::from_utf8(value.data) {
             Ok(text) if is_text && text.bytes().all(is_plain) => {
                 let words: Vec<_> = text.split(' ').filter(|word| !word.is_empty()).collect();
-                Value::Plain(words.join(" ").to_ascii_lowercase())
+                AttributeValue::Plain(words.join(" ").to_ascii_lowercase())
             }
-            _ => Value::Other([&[value.tag().0 as u8], value.data].concat()),
+            _ => AttributeValue::Other([&[value.tag().0 as u8], value.data].concat()),
         }
     }
 }
 
 /// One subtree as it is written.
-struct Written<'d> {
+struct Subtree<'d> {
     whole: &'d [u8],
     tag: u32,
     base: &'d [u8],
@@ -259,7 +260,7 @@ fn apart(constraints: &[u8]) -> Option<(Vec<u8>, Constraints)> {
 }
 
 /// What is permitted and what is excluded; `None` where it is written otherwise than RFC 5280 says.
-fn subtrees(constraints: &[u8]) -> Option<[Vec<Written<'_>>; 2]> {
+fn subtrees(constraints: &[u8]) -> Option<[Vec<Subtree<'_>>; 2]> {
     let mut found = [Vec::new(), Vec::new()];
     let mut rest = constraints;
     let mut last = None;
@@ -282,7 +283,7 @@ fn subtrees(constraints: &[u8]) -> Option<[Vec<Written<'_>>; 2]> {
             if subtree.tag() != Tag::Sequence || base.class() != Class::ContextSpecific {
                 return None;
             }
-            found[number].push(Written {
+            found[number].push(Subtree {
                 whole,
                 tag: base.tag().0,
                 base: base.data,
@@ -295,7 +296,7 @@ fn subtrees(constraints: &[u8]) -> Option<[Vec<Written<'_>>; 2]> {
 
 /// The subtrees of one kind; `None` where one cannot be read beyond doubt.
 fn of_kind<T>(
-    subtrees: &[Written<'_>],
+    subtrees: &[Subtree<'_>],
     tag: u32,
     read: impl Fn(&[u8]) -> Option<T>,
 ) -> Option<Vec<T>> {
@@ -440,9 +441,10 @@ impl Constraints {
     }
 }
 
-/// Whom constraints of a CA keep out although they would be permitted, because nobody honours them here.
+/// The clients that constraints of a CA keep out although they permit them, because neither webpki nor this module honours
+/// them.
 pub fn kept_out(authority: &CertificateDer<'_>) -> Vec<&'static str> {
-    let Some(written) = written(authority) else {
+    let Some(written) = name_constraints(authority) else {
         return Vec::new();
     };
     // As they are split for the search.
@@ -477,7 +479,7 @@ pub fn unheeded_extensions(authority: &CertificateDer<'_>) -> Vec<String> {
 }
 
 /// The name constraints of a certificate, without the header of their sequence: as webpki keeps them.
-fn written(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+fn name_constraints(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let mut extensions = parsed.extensions().iter();
     let found = extensions.find(|one| one.oid == OID_X509_EXT_NAME_CONSTRAINTS)?;

@@ -29,7 +29,7 @@ pub enum CrlError {
     /// Not a list, cut off, or of a kind that is not supported.
     #[error("is not a usable revocation list: {0}")]
     Malformed(String),
-    /// Without an end nobody can say whether it is still good.
+    /// Without an end it cannot be told whether it is still good.
     #[error("has no nextUpdate (RFC 5280 section 5.1.2.5 requires it)")]
     NoNextUpdate,
     /// Dated further ahead of our clock than clocks differ; usable from this time on.
@@ -258,7 +258,7 @@ fn verify(
         return Err(CrlError::MaySignNone(Arc::clone(&issuer.subject)));
     }
     let next_update = parts.next_update.ok_or(CrlError::NoNextUpdate)?;
-    // The strictest policy; whoever uses the list says which one counts.
+    // The strictest policy; the user of the list says which one counts.
     let policy = StalePolicy::Refuse;
     let mut list = IssuerList::new(parts.this_update, next_update, policy)
         .named(&parts.issuer_name)

@@ -1,7 +1,7 @@
-//! Revocation lists that are in use, kept so that a reload does not parse and verify again what has not changed, and so
-//! that listeners that name the same list share its entries.
-//! In: lists that were verified, under everything their verification hung on. Out: the same lists. On the thread that
-//! reads a configuration, which is also the last to let go of a list: a million entries are never given back by a worker.
+//! A cache of the revocation lists in use: a reload does not parse and verify again what has not changed, and listeners
+//! that name the same list share its entries.
+//! In: verified lists, by everything that their verification depends on. Out: the same lists. On the thread that reads a
+//! configuration, which also drops a list last: no worker ever releases a million entries.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,9 +12,9 @@ use rustls::crypto::WebPkiSupportedAlgorithms;
 use super::authority_id;
 use super::crl::{ListIssuer, VerifiedList};
 
-static KEPT: Mutex<Option<HashMap<Key, Vec<VerifiedList>>>> = Mutex::new(None);
+static CACHE: Mutex<Option<HashMap<Key, Vec<VerifiedList>>>> = Mutex::new(None);
 
-/// Everything the verification of a file's lists hangs on, but the time.
+/// Everything that the verification of a file's lists depends on, except the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key([u8; 32]);
 
@@ -52,13 +52,13 @@ pub fn find(key: &Key) -> Option<Vec<VerifiedList>> {
     lock().as_ref()?.get(key).cloned()
 }
 
-/// Keeps lists for as long as anybody uses them.
+/// Keeps lists for as long as they are in use.
 pub fn keep(key: Key, lists: &[VerifiedList]) {
     lock().get_or_insert_default().insert(key, lists.to_vec());
 }
 
-/// Lets go of the lists that nobody uses any more. Called now and then where a pause disturbs nobody: giving a million
-/// entries back takes milliseconds.
+/// Drops the lists that are not in use any more. Called now and then where a pause does no harm: releasing a million entries
+/// takes milliseconds.
 pub fn forget_unused() {
     let mut unused = Vec::new();
     if let Some(kept) = lock().as_mut() {
@@ -76,7 +76,7 @@ fn is_known(key: &Key) -> bool {
 }
 
 fn lock() -> MutexGuard<'static, Option<HashMap<Key, Vec<VerifiedList>>>> {
-    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+    CACHE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -104,6 +104,6 @@ mod tests {
         assert!(is_known(&key), "in use");
         drop(user);
         forget_unused();
-        assert!(!is_known(&key), "nobody uses it");
+        assert!(!is_known(&key), "no longer in use");
     }
 }

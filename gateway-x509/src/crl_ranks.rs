@@ -202,7 +202,7 @@ fn overlap(one: &str, other: &str) -> bool {
         let points = points.split('+').filter(|point| !point.is_empty());
         Some((kinds.to_owned(), points.map(str::to_owned).collect()))
     };
-    // What nobody here has written covers anything.
+    // What this program has not written covers anything.
     let (Some((one, points)), Some((other, others))) = (parts(one), parts(other)) else {
         return true;
     };

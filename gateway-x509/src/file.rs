@@ -81,8 +81,8 @@ impl From<io::Error> for ReadError {
     }
 }
 
-/// Reads a whole regular file. Never blocks on a pipe, and never asks the kernel for much at once: while it copies, it may let
-/// nobody else onto this CPU.
+/// Reads a whole regular file. Never blocks on a pipe, and never asks the kernel for much at once: while the kernel copies,
+/// it may let no other thread onto this CPU.
 pub fn file(path: &Path, bytes_max: usize) -> Result<Vec<u8>, ReadError> {
     let (file, _mode) = open_regular(path)?;
     let expected_bytes = usize::try_from(file.metadata()?.len()).unwrap_or(bytes_max);
@@ -121,16 +121,16 @@ pub fn certificate_sections(path: &Path) -> Result<Vec<Certificate>, ReadError> 
         Contents::Pem(sections) => sections,
     };
     let wanted = apart(&sections, "certificate", |kind| match kind {
-        Kind::Certificate | Kind::TrustedCertificate => Place::Wanted,
+        Kind::Certificate | Kind::TrustedCertificate => SectionRole::Wanted,
         // A certificate and its key may share a file; OpenSSL writes parameters and public keys beside them.
         Kind::PrivateKey(_) | Kind::EncryptedKey | Kind::PublicKey | Kind::Parameters => {
-            Place::Beside
+            SectionRole::Beside
         }
         Kind::RevocationList
         | Kind::SigningRequest
         | Kind::OtherKey
         | Kind::Pkcs7
-        | Kind::Unknown => Place::Foreign,
+        | Kind::Unknown => SectionRole::Foreign,
     })?;
     let read = |section: &&Section<'_>| {
         let content = section.decode()?;
@@ -150,9 +150,9 @@ pub fn revocation_lists(bytes: Vec<u8>) -> Result<Vec<ListRead>, ReadError> {
         Contents::Pem(sections) => sections,
     };
     let wanted = apart(&sections, "revocation list", |kind| match kind {
-        Kind::RevocationList => Place::Wanted,
+        Kind::RevocationList => SectionRole::Wanted,
         // A CA and its list often share a file.
-        Kind::Certificate | Kind::TrustedCertificate => Place::Beside,
+        Kind::Certificate | Kind::TrustedCertificate => SectionRole::Beside,
         Kind::SigningRequest
         | Kind::PrivateKey(_)
         | Kind::EncryptedKey
@@ -160,7 +160,7 @@ pub fn revocation_lists(bytes: Vec<u8>) -> Result<Vec<ListRead>, ReadError> {
         | Kind::PublicKey
         | Kind::Parameters
         | Kind::Pkcs7
-        | Kind::Unknown => Place::Foreign,
+        | Kind::Unknown => SectionRole::Foreign,
     })?;
     let read = |section: &&Section<'_>| Ok(std::mem::take(&mut *section.decode()?).into());
     Ok(wanted.iter().map(read).collect())
@@ -176,17 +176,17 @@ pub fn signing_request(bytes: Vec<u8>) -> Result<CertificateSigningRequestDer<'s
         Contents::Pem(sections) => sections,
     };
     let wanted = apart(&sections, "certificate request", |kind| match kind {
-        Kind::SigningRequest => Place::Wanted,
+        Kind::SigningRequest => SectionRole::Wanted,
         // `openssl req -newkey` can write the key into the same file.
         Kind::PrivateKey(_) | Kind::EncryptedKey | Kind::PublicKey | Kind::Parameters => {
-            Place::Beside
+            SectionRole::Beside
         }
         Kind::Certificate
         | Kind::TrustedCertificate
         | Kind::RevocationList
         | Kind::OtherKey
         | Kind::Pkcs7
-        | Kind::Unknown => Place::Foreign,
+        | Kind::Unknown => SectionRole::Foreign,
     })?;
     let section = alone(&wanted, "certificate request")?;
     Ok(std::mem::take(&mut *section.decode()?).into())
@@ -194,31 +194,31 @@ pub fn signing_request(bytes: Vec<u8>) -> Result<CertificateSigningRequestDer<'s
 
 /// How a section stands to what a file is read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum SectionRole {
     /// It is what is looked for.
     Wanted,
     /// It belongs beside that, and something else reads it.
     Beside,
-    /// Nobody would read it, although its author wanted somebody to.
+    /// Nothing would read it, although its author wanted it read.
     Foreign,
 }
 
-/// The sections that are wanted; at least one. A section that nobody would read is an error.
+/// The sections that are wanted; at least one. A section that nothing would read is an error.
 fn apart<'s, 't>(
     sections: &'s [Section<'t>],
     wanted: &'static str,
-    place: impl Fn(Kind) -> Place,
+    role: impl Fn(Kind) -> SectionRole,
 ) -> Result<Vec<&'s Section<'t>>, ReadError> {
     let (found, others): (Vec<&Section<'_>>, Vec<&Section<'_>>) = sections
         .iter()
-        .partition(|section| place(section.kind) == Place::Wanted);
+        .partition(|section| role(section.kind) == SectionRole::Wanted);
     if found.is_empty() {
         let found = sections.first().map(|section| section.kind.name());
         return Err(ReadError::Nothing { wanted, found });
     }
     match others
         .iter()
-        .find(|section| place(section.kind) == Place::Foreign)
+        .find(|section| role(section.kind) == SectionRole::Foreign)
     {
         Some(foreign) => Err(foreign.not_read_here().into()),
         None => Ok(found),
@@ -244,14 +244,14 @@ fn instead(found: Option<&'static str>) -> String {
     found.map_or_else(String::new, |found| format!(", but a {found}"))
 }
 
-/// Reads the one private key of a PEM file that nobody but its owner can read.
+/// Reads the one private key of a PEM file that only its owner can read.
 ///
 /// The caller hands the key to a provider at once; providers zero what they were handed.
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ReadError> {
     decode_private_key(&secret(path)?, path)
 }
 
-/// Reads a whole file of secrets that nobody but its owner can read, of at most `KEY_FILE_BYTES_MAX`.
+/// Reads a whole file of secrets that only its owner can read, of at most `KEY_FILE_BYTES_MAX`.
 pub fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     let (mut file, mode) = open_regular(path)?;
     if mode & 0o077 != 0 {
@@ -336,7 +336,7 @@ fn decode_private_key(text: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>
         return Err(section.not_read_here().into());
     }
     let keys = apart(&sections, "private key", |kind| match kind {
-        Kind::PrivateKey(_) => Place::Wanted,
+        Kind::PrivateKey(_) => SectionRole::Wanted,
         // Whatever a key may be kept with is not lost by being passed over here.
         Kind::Certificate
         | Kind::TrustedCertificate
@@ -347,7 +347,7 @@ fn decode_private_key(text: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>
         | Kind::PublicKey
         | Kind::Parameters
         | Kind::Pkcs7
-        | Kind::Unknown => Place::Beside,
+        | Kind::Unknown => SectionRole::Beside,
     })?;
     let section = alone(&keys, "private key")?;
     let der = std::mem::take(&mut *section.decode()?);

@@ -1,6 +1,6 @@
 //! Signature checks of one search: each is made once, and only so many are made, of slow kinds fewer.
-//! In: what webpki would verify. Out: whether it holds. webpki asks for the same signature again with every path it is shown;
-//! here the answer is remembered for as long as the search lasts. On the thread that searches; shared with nobody.
+//! In: what webpki would verify. Out: whether it holds. webpki checks the same signature again in every path that it gets;
+//! the ledger remembers the answer for as long as the search lasts. On the thread that searches; shares nothing.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -10,25 +10,25 @@ use rustls::pki_types::{
     AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id,
 };
 
-use super::candidate::Value;
+use super::candidate::DerValue;
 
 /// Where bytes are. While a search lasts its certificates do not move, so the same place is the same bytes.
-type Place = Range<usize>;
+type ByteRange = Range<usize>;
 
-fn place(bytes: &[u8]) -> Place {
+fn byte_range(bytes: &[u8]) -> ByteRange {
     let Range { start, end } = bytes.as_ptr_range();
     start as usize..end as usize
 }
 
-fn is_within(inner: &Place, outer: &Place) -> bool {
+fn is_within(inner: &ByteRange, outer: &ByteRange) -> bool {
     outer.start <= inner.start && inner.end <= outer.end
 }
 
 /// A signature that was looked at.
 #[derive(Debug)]
 struct Checked {
-    key: Place,
-    message: Place,
+    key: ByteRange,
+    message: ByteRange,
     holds: bool,
 }
 
@@ -79,11 +79,11 @@ fn cost_us(algorithm: AlgorithmIdentifier, public_key: &[u8]) -> usize {
     match algorithm {
         alg_id::ECDSA_P384 | alg_id::ECDSA_P521 => 400,
         alg_id::RSA_ENCRYPTION => {
-            let numbers = Value::first(public_key).map(|sequence| sequence.content);
-            let modulus = numbers.and_then(Value::first);
+            let numbers = DerValue::first(public_key).map(|sequence| sequence.content);
+            let modulus = numbers.and_then(DerValue::first);
             let (bytes, rest) =
                 modulus.map_or((0, &[][..]), |value| (value.content.len(), value.rest));
-            let exponent = Value::first(rest).map_or(0, |value| value.content.len());
+            let exponent = DerValue::first(rest).map_or(0, |value| value.content.len());
             // The usual exponent, 65537, takes 17 steps, the longest one that the libraries take 33 to 65.
             let slowness = if exponent > 3 { 3 } else { 1 };
             let size = bytes.div_ceil(RSA_2048_BYTES).min(4);
@@ -106,7 +106,7 @@ pub(super) fn is_exhausted() -> bool {
 
 /// Whether it is known that the owner of a key, which lies within `key`, has not signed `certificate`.
 pub(super) fn refutes(key: &[u8], certificate: &[u8]) -> bool {
-    let (key, certificate) = (place(key), place(certificate));
+    let (key, certificate) = (byte_range(key), byte_range(certificate));
     LEDGER.with_borrow(|ledger| {
         let mut checked = ledger.checked.iter();
         checked.any(|known| {
@@ -116,7 +116,7 @@ pub(super) fn refutes(key: &[u8], certificate: &[u8]) -> bool {
 }
 
 impl Ledger {
-    fn known(&self, key: &Place, message: &Place) -> Option<bool> {
+    fn known(&self, key: &ByteRange, message: &ByteRange) -> Option<bool> {
         let mut checked = self.checked.iter();
         let found = checked.find(|known| known.key == *key && known.message == *message);
         found.map(|known| known.holds)
@@ -134,9 +134,9 @@ impl SignatureVerificationAlgorithm for Recorded {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), InvalidSignature> {
-        let (key_place, message_place) = (place(public_key), place(message));
+        let (key_range, message_range) = (byte_range(public_key), byte_range(message));
         let holds = LEDGER.with_borrow_mut(|ledger| {
-            if let Some(holds) = ledger.known(&key_place, &message_place) {
+            if let Some(holds) = ledger.known(&key_range, &message_range) {
                 return holds;
             }
             if ledger.is_closed {
@@ -152,8 +152,8 @@ impl SignatureVerificationAlgorithm for Recorded {
             ledger.work_us = work_us;
             let verified = self.0.verify_signature(public_key, message, signature);
             ledger.checked.push(Checked {
-                key: key_place,
-                message: message_place,
+                key: key_range,
+                message: message_range,
                 holds: verified.is_ok(),
             });
             verified.is_ok()

@@ -31,7 +31,7 @@ pub use constraints::{kept_out, unheeded_extensions};
 pub use crl_parts::{ListError, ListParts};
 pub use date::date;
 pub use name::is_same as is_same_name;
-pub use path::{AnyPath, Judge, Search, Steps, Usage, Verified, within_bounds};
+pub use path::{AnyPath, PathPolicy, Search, Steps, Usage, Verified, within_bounds};
 pub use points::named_by_certificate;
 pub use refusal::Refused;
 pub use roots::{Root, Roots};

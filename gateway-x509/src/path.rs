@@ -2,11 +2,11 @@
 //! In: the certificates that a peer sent, its own first; the CAs; what else must hold. Out: one path that webpki has verified,
 //! or the reason in words. What it may cost is in `limits`: certificates, candidates, paths, signatures.
 //!
-//! webpki tries every order of the certificates it is given, which is exponential where they are interchangeable. So the
-//! search is done here, over names and key identifiers (RFC 4158 section 2.4), best guess first, and webpki is shown one
-//! path at a time, in its order, and only if every signature on it holds. Certificates that no path needs are not judged at all:
-//! RFC 8446 section 4.4.2 wants them tolerated. A CA is found by its name as RFC 5280 section 7.1 compares names; between two
-//! certificates that were sent the bytes have to be the same, because webpki compares them.
+//! webpki tries every order of the certificates it gets, which is exponential where they are interchangeable. So this module
+//! searches over names and key identifiers (RFC 4158 section 2.4), best guess first, and gives webpki one path at a time, in
+//! its order, and only if every signature on it holds. It ignores certificates that no path needs: RFC 8446 section 4.4.2
+//! wants them tolerated. It finds a CA by its name as RFC 5280 section 7.1 compares names; between two certificates that
+//! were sent the bytes have to be the same, because webpki compares them.
 //!
 //! Two kinds of paths are not found although trying every order would find them:
 //! - through a CA that has the name and the key of the first certificate: a loop (RFC 4158 section 5.2), which webpki refuses. Other
@@ -22,7 +22,7 @@ use gateway_core::limits;
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 
-use super::candidate::{self, Candidate, Unreadable};
+use super::candidate::{self, Candidate, CandidateError};
 use super::ledger::{self, Recorded};
 use super::refusal::{self, Refused};
 use super::roots::{Root, Roots};
@@ -54,8 +54,8 @@ pub struct Verified<'p> {
     pub root: &'p Root,
 }
 
-/// What must hold of a path beyond RFC 5280.
-pub trait Judge {
+/// What must hold of a path beyond RFC 5280: a local policy.
+pub trait PathPolicy {
     /// What is kept of a path.
     type Accepted;
 
@@ -78,7 +78,7 @@ pub trait Judge {
 #[derive(Debug, Clone, Copy)]
 pub struct AnyPath;
 
-impl Judge for AnyPath {
+impl PathPolicy for AnyPath {
     type Accepted = ();
 
     fn accept(&self, _verified: &Verified<'_>) -> Result<(), Refused> {
@@ -129,25 +129,25 @@ struct Beginning {
 }
 
 impl Search<'_> {
-    /// Finds a path that `judge` takes.
+    /// Finds a path that `policy` accepts.
     ///
     /// # Errors
     ///
     /// Why there is none.
-    pub fn find<J: Judge>(
+    pub fn find<P: PathPolicy>(
         &self,
         sent: &[CertificateDer<'_>],
-        judge: &J,
-    ) -> Result<J::Accepted, Refused> {
-        self.find_counting(sent, judge).0
+        policy: &P,
+    ) -> Result<P::Accepted, Refused> {
+        self.find_counting(sent, policy).0
     }
 
     /// As `find`, and what it took.
-    pub fn find_counting<J: Judge>(
+    pub fn find_counting<P: PathPolicy>(
         &self,
         sent: &[CertificateDer<'_>],
-        judge: &J,
-    ) -> (Result<J::Accepted, Refused>, Steps) {
+        policy: &P,
+    ) -> (Result<P::Accepted, Refused>, Steps) {
         if let Err(refused) = within_bounds(sent) {
             return (Err(refused), Steps::default());
         }
@@ -156,7 +156,7 @@ impl Search<'_> {
             Ok(walk) => walk,
             Err(refused) => return (Err(refused), Steps::default()),
         };
-        let found = walk.run(judge);
+        let found = walk.run(policy);
         walk.steps.signatures = ledger::checks();
         walk.steps.signature_work_us = ledger::work_us();
         (found, walk.steps)
@@ -183,8 +183,8 @@ pub fn within_bounds(sent: &[CertificateDer<'_>]) -> Result<(), Refused> {
         };
         match candidate::count_values(leaf, values_max) {
             Ok(_) => return Ok(()),
-            Err(error @ Unreadable::Broken(_)) => return Err(unreadable(&error)),
-            Err(Unreadable::TooManyValues) => format!(
+            Err(error @ CandidateError::Broken(_)) => return Err(unreadable(&error)),
+            Err(CandidateError::TooManyValues) => format!(
                 "the certificate is made of more than {values_max} DER values: issue it with fewer names and extensions"
             ),
         }
@@ -192,7 +192,7 @@ pub fn within_bounds(sent: &[CertificateDer<'_>]) -> Result<(), Refused> {
     Err(Refused::new(Failure::ChainTooLarge, detail))
 }
 
-fn unreadable(error: &Unreadable) -> Refused {
+fn unreadable(error: &CandidateError) -> Refused {
     let detail = format!("the certificate cannot be read: {error}");
     Refused::new(Failure::Malformed, detail)
 }
@@ -202,7 +202,7 @@ struct Walk<'w> {
     search: &'w Search<'w>,
     sent: &'w [CertificateDer<'w>],
     leaf: Candidate<'w>,
-    /// Those behind the first one. What cannot be read is nobody's issuer.
+    /// Those behind the first one. What cannot be read has issued none of them.
     above: Vec<Option<Candidate<'w>>>,
     algorithms: Vec<Recorded>,
     steps: Steps,
@@ -232,7 +232,7 @@ impl<'w> Walk<'w> {
         })
     }
 
-    fn run<J: Judge>(&mut self, judge: &J) -> Result<J::Accepted, Refused> {
+    fn run<P: PathPolicy>(&mut self, policy: &P) -> Result<P::Accepted, Refused> {
         let mut pending = BinaryHeap::from([Reverse((0, Beginning::default()))]);
         while let Some(Reverse((cost, beginning))) = pending.pop() {
             if self.steps.candidates >= limits::CHAIN_CANDIDATES_MAX
@@ -242,7 +242,7 @@ impl<'w> Walk<'w> {
             }
             self.steps.candidates += 1;
             if let Some(root) = beginning.root {
-                match self.try_path(&beginning.above, root, judge) {
+                match self.try_path(&beginning.above, root, policy) {
                     Ok(accepted) => return Ok(accepted),
                     Err(_) if ledger::is_exhausted() => return Err(self.exhausted()),
                     Err(refused) => self.note(refused),
@@ -266,7 +266,7 @@ impl<'w> Walk<'w> {
         match self.refusal.take() {
             Some(refused) if refused.says_much() || !self.is_crowded => Err(refused),
             _ if self.is_crowded => Err(self.exhausted()),
-            _ => Err(self.without_path(judge)),
+            _ => Err(self.without_path(policy)),
         }
     }
 
@@ -363,16 +363,16 @@ impl<'w> Walk<'w> {
     }
 
     /// Shows webpki one path.
-    fn try_path<J: Judge>(
+    fn try_path<P: PathPolicy>(
         &mut self,
         above: &[usize],
         root: usize,
-        judge: &J,
-    ) -> Result<J::Accepted, Refused> {
+        policy: &P,
+    ) -> Result<P::Accepted, Refused> {
         let root = self.search.roots.at(root);
         let checks = ledger::checks();
         if !self.signatures_hold(above, root) {
-            // Asked once for each signature, for an answer may take as long: a key may be one that nothing verifies.
+            // Asked once for each signature, because the answer may take as long: no algorithm may verify the key.
             let is_new = ledger::checks() > checks;
             let sent = || {
                 above
@@ -380,7 +380,7 @@ impl<'w> Walk<'w> {
                     .map(|position| CertificateDer::from(&self.sent[1 + position][..]))
             };
             let error = webpki::Error::InvalidSignatureForPublicKey;
-            let better = is_new.then(|| judge.explain(&error, &sent().collect::<Vec<_>>()));
+            let better = is_new.then(|| policy.explain(&error, &sent().collect::<Vec<_>>()));
             return Err(better.flatten().unwrap_or_else(Refused::bad_signature));
         }
         let orders = self.orders(above);
@@ -401,7 +401,7 @@ impl<'w> Walk<'w> {
             .map(|position| CertificateDer::from(&self.sent[1 + position][..]))
             .collect();
         let explain = |error: webpki::Error| {
-            let better = judge.explain(&error, &above);
+            let better = policy.explain(&error, &above);
             better.unwrap_or_else(|| {
                 refusal::explain(&error, self.search.usage, &self.sent[0], &above)
             })
@@ -410,7 +410,7 @@ impl<'w> Walk<'w> {
         let algorithms: Vec<_> = self.algorithms.iter().map(|one| one as _).collect();
         let usage = self.search.usage.for_webpki();
         let now = self.search.now;
-        // Given back where the first order was good: then no other was tried.
+        // Taken off again where the first order was good: then no other was tried.
         self.steps.orders += orders;
         let verified = ledger::closed(|| {
             leaf.verify_for_usage(&algorithms, roots, &above, now, usage, None, None)
@@ -421,7 +421,7 @@ impl<'w> Walk<'w> {
         // webpki has verified that these are the path, and honoured the other constraints.
         let certificates = std::iter::once(&self.sent[0]).chain(&above);
         root.constraints.check(certificates)?;
-        judge.accept(&Verified { path: &path, root })
+        policy.accept(&Verified { path: &path, root })
     }
 
     /// Whether every signature of a path holds, from the CA down, as far as that can be told. webpki asks for each again, and the
@@ -463,7 +463,7 @@ impl<'w> Walk<'w> {
     }
 
     /// The reason where no path was tried. The certificate's own faults come first: they are known without any CA.
-    fn without_path<J: Judge>(&self, judge: &J) -> Refused {
+    fn without_path<P: PathPolicy>(&self, policy: &P) -> Refused {
         if self.is_cut {
             return refusal::too_deep();
         }
@@ -477,7 +477,7 @@ impl<'w> Walk<'w> {
             Err(webpki::Error::UnknownIssuer) | Ok(()) => {
                 refusal::unknown_issuer(self.search, &self.leaf, &self.above)
             }
-            Err(error) => judge
+            Err(error) => policy
                 .explain(&error, &[])
                 .unwrap_or_else(|| refusal::explain(&error, self.search.usage, &self.sent[0], &[])),
         }

@@ -32,7 +32,7 @@ fn of_certificate(value: &[u8]) -> Option<Vec<PointId>> {
     let mut points = Vec::new();
     for point in fields(sequence.data)? {
         let parts = fields(point.data)?;
-        // A list by somebody else, or about some reasons only: none that is taken here.
+        // A list by another issuer, or about some reasons only: none that is taken here.
         let is_plain = parts.iter().all(|part| part.tag() == Tag(0));
         if let Some(name) = parts.iter().find(|part| part.tag() == Tag(0) && is_plain) {
             points.extend(named_by_list(name.data).unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Why a chain is refused: one of our reasons, and words for whoever has to mend it.
+//! Why a chain is refused: one of our reasons, and words for the operator who mends it.
 //! In: webpki's error, the certificates it is about. Out: a `Refused`. webpki's list of errors is open-ended; this is the
 //! one place that translates it.
 

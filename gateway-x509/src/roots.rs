@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, Der, TrustAnchor};
 use rustls::{DistinguishedName, RootCertStore};
 
 use super::candidate::Candidate;
-use super::certificate::Facts;
+use super::certificate::CertificateInfo;
 use super::constraints::{self, Constraints};
 use super::name;
 
@@ -25,7 +25,7 @@ pub struct Root {
     pub subject: String,
     /// The first moment at which it is valid no more: the last second belongs to it (RFC 5280 section 4.1.2.5).
     pub not_after: SystemTime,
-    /// Names all of its name constraints, those that webpki is shown and the others.
+    /// Names all of its name constraints, those that webpki sees and the others.
     pub constraints_id: Option<ConstraintsId>,
     /// Subject key identifier.
     pub(super) key_id: Option<Vec<u8>>,
@@ -152,11 +152,11 @@ impl Root {
         let constraints_id = anchor.name_constraints.as_deref().map(constraints::id);
         let (shown, constraints) = constraints::split(anchor.name_constraints.take());
         anchor.name_constraints = shown;
-        let facts = Facts::parse(certificate).ok();
+        let info = CertificateInfo::parse(certificate).ok();
         let candidate = Candidate::read(certificate).ok();
-        let end = facts.as_ref().map(|facts| facts.not_after);
+        let end = info.as_ref().map(|info| info.not_after);
         Root {
-            subject: facts.map_or_else(String::new, |facts| facts.subject),
+            subject: info.map_or_else(String::new, |info| info.subject),
             // What cannot be read has not been taken by the configuration.
             not_after: end.map_or(SystemTime::UNIX_EPOCH, |end| end + Duration::from_secs(1)),
             key_id: candidate

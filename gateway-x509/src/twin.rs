@@ -1,4 +1,4 @@
-//! The other certificate that whoever holds one can make of it, without any CA.
+//! The other certificate that the holder of one can make of it, without any CA.
 //! In: a certificate in DER. Out: the fingerprint of its twin, if its signature has one. Bounded by the certificate's length.
 //!
 //! Of an ECDSA signature (r, s), in a group of order n, (r, n - s) verifies as well (SEC 1 section 4.1.4). The bytes of the

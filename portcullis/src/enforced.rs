@@ -22,7 +22,7 @@ use gateway_core::limits;
 use gateway_core::revocation::{IssuerList, Revocation, StalePolicy};
 use gateway_core::sources::{Lists, Policy};
 use gateway_core::succession::Succession;
-use gateway_x509::certificate::Facts;
+use gateway_x509::certificate::CertificateInfo;
 
 use super::rules;
 
@@ -404,8 +404,11 @@ fn connection_times(times: &ConnectionTimes) -> [(&'static str, String); 5] {
 fn server_names(certificates: &[ServerCertificate]) -> String {
     let names = certificates.iter().flat_map(|certificate| {
         let ServerCertificate { key, dns_names } = certificate;
-        let facts = key.cert.first().and_then(|leaf| Facts::parse(leaf).ok());
-        let addresses = facts.map_or_else(Vec::new, |facts| facts.ip_addresses);
+        let info = key
+            .cert
+            .first()
+            .and_then(|leaf| CertificateInfo::parse(leaf).ok());
+        let addresses = info.map_or_else(Vec::new, |info| info.ip_addresses);
         let addresses = addresses.iter().map(IpAddr::to_string);
         let names = dns_names.iter().cloned();
         names.chain(addresses).collect::<Vec<_>>()

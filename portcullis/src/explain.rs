@@ -14,7 +14,7 @@ use gateway_core::block::BlockList;
 use gateway_core::certificate::{Certificate, last_second};
 use gateway_core::identity::{KeyMatch, Rule, Tenant};
 use gateway_core::limits;
-use gateway_x509::certificate::Facts;
+use gateway_x509::certificate::CertificateInfo;
 use gateway_x509::client_certificate;
 use gateway_x509::file;
 use rustls::DistinguishedName;
@@ -43,8 +43,8 @@ pub fn explain(
     let chain = file::certificates(file).with_context(|| file.display().to_string())?;
     let leaf = chain.first().context("there is no certificate in it")?;
     let parsed = client_certificate::parse(leaf).with_context(|| file.display().to_string())?;
-    let facts = Facts::parse(leaf).with_context(|| file.display().to_string())?;
-    let mut text = describe(&parsed.certificate, &facts, &chain, now);
+    let info = CertificateInfo::parse(leaf).with_context(|| file.display().to_string())?;
+    let mut text = describe(&parsed.certificate, &info, &chain, now);
     let mut admitted = false;
     for (position, listener) in listeners {
         let outcome = tls::simulate(config, ListenerId(position), blocks, &chain, now);
@@ -82,19 +82,19 @@ fn asked_about<'c>(
 
 fn describe(
     certificate: &Certificate,
-    facts: &Facts,
+    info: &CertificateInfo,
     chain: &[CertificateDer<'_>],
     now: SystemTime,
 ) -> String {
     format!(
         "Certificate\n  subject      {}\n  names        {}\n  issuer       {}\n  serial       {}\n  \
          fingerprint  {}\n  ends         {}\n  sent with    {} of its chain\n",
-        facts.subject,
+        info.subject,
         client_certificate::describe(certificate),
         certificate.issuer,
-        facts.serial,
+        info.serial,
         certificate.fingerprint,
-        config::shown_time(facts.not_after, now),
+        config::shown_time(info.not_after, now),
         chain.len().saturating_sub(1),
     )
 }
@@ -126,7 +126,7 @@ fn trust_domain<'l>(
         scopes.get(&gateway_x509::authority_key(anchor))
     };
     let scope_above = |der: &CertificateDer<'_>| {
-        let issuer = Facts::parse(der).ok()?.issuer_der;
+        let issuer = CertificateInfo::parse(der).ok()?.issuer_der;
         let mut roots = listener.client_roots.iter().filter(|root| {
             let subject = DistinguishedName::in_sequence(root.anchor.subject.as_ref());
             issuer[..] == *subject.as_ref()

@@ -377,12 +377,12 @@ fn table(directory: &Path, entries: &[Entry]) -> Table {
         let file = entry.file.strip_prefix(directory).unwrap_or(&entry.file);
         table.add_row([
             file.display().to_string(),
-            entry.facts.subject.clone(),
-            entry.facts.names().join("\n"),
-            entry.facts.profile().to_owned(),
-            entry.facts.serial.clone(),
+            entry.info.subject.clone(),
+            entry.info.names().join("\n"),
+            entry.info.profile().to_owned(),
+            entry.info.serial.clone(),
             lasts(entry),
-            date(entry.facts.not_after),
+            date(entry.info.not_after),
             entry.revoked_at.map_or_else(String::new, date),
         ]);
     }
@@ -391,7 +391,7 @@ fn table(directory: &Path, entries: &[Entry]) -> Table {
 
 /// The whole time a certificate was made for, in days.
 fn lasts(entry: &Entry) -> String {
-    let (from, until) = (entry.facts.not_before, entry.facts.not_after);
+    let (from, until) = (entry.info.not_before, entry.info.not_after);
     let seconds = until.duration_since(from).unwrap_or_default().as_secs();
     format!("{} days", seconds / SECONDS_PER_DAY)
 }

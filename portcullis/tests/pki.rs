@@ -337,29 +337,29 @@ fn certificates_carry_what_was_asked_for() {
         })
         .unwrap();
     let entries = authority.list().unwrap().entries;
-    let facts = &entries
+    let info = &entries
         .iter()
         .find(|entry| entry.file == issued.certificate)
         .unwrap()
-        .facts;
+        .info;
     assert_eq!(
-        (facts.subject.as_str(), facts.issuer.as_str()),
+        (info.subject.as_str(), info.issuer.as_str()),
         ("CN=agent", "CN=Example CA")
     );
-    assert_eq!(facts.uris, ["spiffe://example.org/agent/1"]);
-    assert_eq!(facts.dns_names, ["*.agents.example.org"]);
-    assert_eq!(facts.ip_addresses.len(), 2);
+    assert_eq!(info.uris, ["spiffe://example.org/agent/1"]);
+    assert_eq!(info.dns_names, ["*.agents.example.org"]);
+    assert_eq!(info.ip_addresses.len(), 2);
     assert_eq!(
-        facts.purposes,
+        info.purposes,
         Some(Purposes {
             server: false,
             client: true
         })
     );
-    assert!(!facts.is_authority);
-    assert!(facts.not_before < before, "a lagging clock has room");
-    assert!(facts.not_after > before + DAY - Duration::from_secs(2));
-    assert_eq!(facts.serial.len(), 32);
+    assert!(!info.is_authority);
+    assert!(info.not_before < before, "a lagging clock has room");
+    assert!(info.not_after > before + DAY - Duration::from_secs(2));
+    assert_eq!(info.serial.len(), 32);
 }
 
 #[test]
@@ -374,7 +374,7 @@ fn serials_differ_between_certificates() {
         .unwrap()
         .entries
         .into_iter()
-        .map(|entry| entry.facts.serial)
+        .map(|entry| entry.info.serial)
         .collect();
     assert_eq!(serials.len(), 4);
 }
@@ -395,17 +395,17 @@ fn past_and_future_certificates_can_be_made() {
     authority.issue(&expired).unwrap();
     authority.issue(&future).unwrap();
     let entries = authority.list().unwrap().entries;
-    let facts = |name: &str| {
+    let info = |name: &str| {
         let file = directory.path().join(name);
         entries
             .iter()
             .find(|entry| entry.file == file)
             .unwrap()
-            .facts
+            .info
             .clone()
     };
-    assert!(facts("expired.pem").not_after < now);
-    assert!(facts("future.pem").not_before > now);
+    assert!(info("expired.pem").not_after < now);
+    assert!(info("future.pem").not_before > now);
     assert!(!openssl_verifies(directory.path(), "expired", "sslclient"));
     assert!(!openssl_verifies(directory.path(), "future", "sslclient"));
 }
@@ -420,7 +420,7 @@ fn certificate_never_outlives_its_authority() {
     };
     authority.issue(&long).unwrap();
     let entries = authority.list().unwrap().entries;
-    assert_eq!(entries[0].facts.not_after, entries[1].facts.not_after);
+    assert_eq!(entries[0].info.not_after, entries[1].info.not_after);
     let after = Request {
         not_before: Some(SystemTime::now() + 3 * DAY),
         ..request("late", Profile::Client)

@@ -8,7 +8,7 @@ use gateway_core::authority::domain_of;
 use gateway_core::revocation::{AuthorityId, AuthorityKey};
 use gateway_core::succession::{Succession, TrustedAuthority, successions};
 use gateway_x509::Certificate;
-use gateway_x509::certificate::Facts;
+use gateway_x509::certificate::CertificateInfo;
 use gateway_x509::{authority_id, authority_key};
 use rustls::pki_types::TrustAnchor;
 use x509_parser::oid_registry::{Oid, asn1_rs::oid};
@@ -26,7 +26,7 @@ struct Found {
     /// Position of its file.
     position: usize,
     path: PathBuf,
-    facts: Facts,
+    info: CertificateInfo,
     trusted: TrustedAuthority,
     /// Why it is not used, if it is not: its dates.
     out_of_time: Option<String>,
@@ -93,35 +93,35 @@ fn add(
     position: usize,
 ) -> Vec<Found> {
     let mut all = Vec::new();
-    for (certificate, facts) in examination.certificates().unwrap_or_default() {
-        refuse_settings(&certificate, &facts, examination);
+    for (certificate, info) in examination.certificates().unwrap_or_default() {
+        refuse_settings(&certificate, &info, examination);
         let certificate = certificate.der;
-        if !facts.is_authority || facts.cannot_sign_certificates {
+        if !info.is_authority || info.cannot_sign_certificates {
             examination.refuse(format_args!(
                 "{} is not a CA: must hold CA certificates only (basic constraints CA, key usage keyCertSign)",
-                facts.subject
+                info.subject
             ));
             continue;
         }
         let anchor = webpki::anchor_from_trusted_cert(&certificate).ok();
-        let trusted = anchor.map(|anchor| trusted_authority(&anchor, &facts));
-        let out_of_time = outside_validity(&facts, examination.report);
+        let trusted = anchor.map(|anchor| trusted_authority(&anchor, &info));
+        let out_of_time = outside_validity(&info, examination.report);
         // The verifier does not look at the dates of a root, so a root out of its time is not given to it.
         match &out_of_time {
-            Some(reason) => authorities.leave_out(&certificate, &facts, reason),
+            Some(reason) => authorities.leave_out(&certificate, &info, reason),
             None => {
                 for whom in gateway_x509::kept_out(&certificate) {
-                    examination.warn(format_args!("{} {whom}", facts.subject));
+                    examination.warn(format_args!("{} {whom}", info.subject));
                 }
                 for extension in gateway_x509::unheeded_extensions(&certificate) {
-                    examination.warn(format_args!("{} {extension}", facts.subject));
+                    examination.warn(format_args!("{} {extension}", info.subject));
                 }
                 if let Err(error) = authorities.roots.add(certificate.clone()) {
-                    examination.refuse(format_args!("{} cannot be used: {error}", facts.subject));
+                    examination.refuse(format_args!("{} cannot be used: {error}", info.subject));
                     continue;
                 }
                 authorities.certificates.push(certificate);
-                authorities.facts.push(facts.clone());
+                authorities.infos.push(info.clone());
             }
         }
         // What webpki cannot read is none of those in use, and nothing comes after it.
@@ -129,7 +129,7 @@ fn add(
         all.push(Found {
             position,
             path: examination.path.clone(),
-            facts,
+            info,
             trusted,
             out_of_time,
         });
@@ -139,35 +139,35 @@ fn add(
 
 /// Notes a CA that is in use, and warns of its end where that shuts clients out.
 fn tell(found: &Found, succession: Succession, mut examination: Examination<'_, '_>) {
-    let facts = &found.facts;
-    let has_ended = facts.not_after < examination.report.now;
+    let info = &found.info;
+    let has_ended = info.not_after < examination.report.now;
     match &found.out_of_time {
         Some(_) if has_ended && succession != Succession::Last => {}
-        Some(reason) => examination.warn(format_args!("{} {reason}: not used", facts.subject)),
+        Some(reason) => examination.warn(format_args!("{} {reason}: not used", info.subject)),
         None => {
             let authority = FiledAuthority {
                 id: found.trusted.id,
                 succession,
             };
-            examination.note(facts, facts, Some(authority));
+            examination.note(info, info, Some(authority));
             if succession == Succession::Last {
-                examination.warn_of_expiry(facts);
+                examination.warn_of_expiry(info);
             }
         }
     }
 }
 
-fn trusted_authority(anchor: &TrustAnchor<'_>, facts: &Facts) -> TrustedAuthority {
+fn trusted_authority(anchor: &TrustAnchor<'_>, info: &CertificateInfo) -> TrustedAuthority {
     let (id, key): (AuthorityId, AuthorityKey) = (authority_id(anchor), authority_key(anchor));
-    let mut domains = facts.uris.iter().filter_map(|uri| domain_of(uri));
+    let mut domains = info.uris.iter().filter_map(|uri| domain_of(uri));
     TrustedAuthority {
         id,
         key,
-        family: family(&facts.subject_der),
+        family: family(&info.subject_der),
         // Its name has no case (SPIFFE-ID section 2.1).
         trust_domain: domains.next().map(str::to_ascii_lowercase),
-        begins: facts.not_before,
-        ends: facts.not_after,
+        begins: info.not_before,
+        ends: info.not_after,
     }
 }
 
@@ -194,7 +194,7 @@ fn family(name: &[u8]) -> Option<Vec<u8>> {
 /// OpenSSL's own trust settings may forbid what the CA is named for: its author meant them.
 fn refuse_settings(
     certificate: &Certificate,
-    facts: &Facts,
+    info: &CertificateInfo,
     examination: &mut Examination<'_, '_>,
 ) {
     // `client_ca` of a listener, `ca` of a backend.
@@ -205,7 +205,7 @@ fn refuse_settings(
     if !usable {
         examination.refuse(format_args!(
             "line {}: the trust settings after {} do not let it certify {whom}: `openssl x509` writes it without them",
-            certificate.line, facts.subject
+            certificate.line, info.subject
         ));
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use gateway_core::expiry::{Band, Lifetime};
 use gateway_x509::authority_key;
-use gateway_x509::certificate::{Facts, KeyAlgorithm};
+use gateway_x509::certificate::{CertificateInfo, KeyAlgorithm};
 use gateway_x509::crl::ListIssuer;
 use gateway_x509::{AnyPath, Certificate, Roots, Search, Usage};
 use gateway_x509::{date, file};
@@ -39,7 +39,7 @@ pub struct OwnCertificate {
     /// Chain and key.
     pub key: Arc<CertifiedKey>,
     /// What the first certificate of the chain says.
-    pub facts: Facts,
+    pub info: CertificateInfo,
     /// Line of the certificate's path.
     pub line: usize,
 }
@@ -69,9 +69,9 @@ pub fn own(
     let chain = certificate
         .as_ref()
         .and_then(|item| chain(place, item, role, provider, report));
-    let leaf = chain.as_ref().map(|(_, facts)| facts.key);
+    let leaf = chain.as_ref().map(|(_, info)| info.key);
     let key = key.and_then(|item| signing_key(place, item, (provider, leaf), report));
-    let (certificate, (chain, facts), (key_item, signing_key)) = (certificate?, chain?, key?);
+    let (certificate, (chain, info), (key_item, signing_key)) = (certificate?, chain?, key?);
     let key = CertifiedKey::new(chain, signing_key);
     if let Err(error) = key.keys_match() {
         let path = report.resolve(&key_item.value);
@@ -94,7 +94,7 @@ pub fn own(
     }
     Some(OwnCertificate {
         key: Arc::new(key),
-        facts,
+        info,
         line: certificate.line,
     })
 }
@@ -153,7 +153,7 @@ impl<'e, 'a> Examination<'e, 'a> {
     }
 
     /// Certificates of the file with what they say.
-    pub(super) fn certificates(&mut self) -> Option<Vec<(Certificate, Facts)>> {
+    pub(super) fn certificates(&mut self) -> Option<Vec<(Certificate, CertificateInfo)>> {
         let certificates = match file::certificate_sections(&self.path) {
             Ok(certificates) => certificates,
             Err(error) => {
@@ -163,8 +163,8 @@ impl<'e, 'a> Examination<'e, 'a> {
         };
         let mut parsed = Vec::new();
         for certificate in certificates {
-            match Facts::parse(&certificate.der) {
-                Ok(facts) => parsed.push((certificate, facts)),
+            match CertificateInfo::parse(&certificate.der) {
+                Ok(info) => parsed.push((certificate, info)),
                 Err(error) => self.refuse(format_args!("line {}: {error}", certificate.line)),
             }
         }
@@ -174,31 +174,31 @@ impl<'e, 'a> Examination<'e, 'a> {
     /// Notes a certificate for `check` and the expiry metric.
     pub(super) fn note(
         &mut self,
-        facts: &Facts,
-        first_to_end: &Facts,
+        info: &CertificateInfo,
+        first_to_end: &CertificateInfo,
         authority: Option<FiledAuthority>,
     ) {
         let place = self.place.label.replace(['"', ':'], "");
         self.report.certificate(CertificateFile {
             file: self.path.clone(),
             usage: format!("{place} {}", self.key),
-            subject: facts.subject.clone(),
+            subject: info.subject.clone(),
             not_before: first_to_end.not_before,
             not_after: first_to_end.not_after,
             authority,
         });
     }
 
-    pub(super) fn warn_of_expiry(&mut self, facts: &Facts) {
+    pub(super) fn warn_of_expiry(&mut self, info: &CertificateInfo) {
         let lifetime = Lifetime {
-            begins: facts.not_before,
-            ends: facts.not_after,
+            begins: info.not_before,
+            ends: info.not_after,
         };
         if lifetime.band(self.report.now) >= Band::Sixth {
             self.warn(format_args!(
                 "{} expires {}",
-                facts.subject,
-                shown_time(facts.not_after, self.report.now)
+                info.subject,
+                shown_time(info.not_after, self.report.now)
             ));
         }
     }
@@ -210,36 +210,36 @@ fn chain(
     role: Role,
     provider: &CryptoProvider,
     report: &mut Report<'_>,
-) -> Option<(Vec<CertificateDer<'static>>, Facts)> {
+) -> Option<(Vec<CertificateDer<'static>>, CertificateInfo)> {
     let mut examination = Examination::new(place, "certificate", item, report);
-    let (chain, facts): (Vec<_>, Vec<_>) = examination.certificates()?.into_iter().unzip();
+    let (chain, infos): (Vec<_>, Vec<_>) = examination.certificates()?.into_iter().unzip();
     let chain: Vec<_> = chain.into_iter().map(|found| found.der).collect();
-    let first_to_end = facts.iter().min_by_key(|facts| facts.not_after)?;
+    let first_to_end = infos.iter().min_by_key(|info| info.not_after)?;
     let now = match examination.report.takes_expired {
         true => examination.report.now.min(first_to_end.not_after),
         false => examination.report.now,
     };
-    for facts in &facts {
-        if let Some(reason) = outside_validity(facts, examination.report) {
-            examination.refuse(format_args!("{} {reason}", facts.subject));
+    for info in &infos {
+        if let Some(reason) = outside_validity(info, examination.report) {
+            examination.refuse(format_args!("{} {reason}", info.subject));
         }
-        examination.warn_of_expiry(facts);
+        examination.warn_of_expiry(info);
     }
-    examine_purpose(&facts[0], role, &mut examination);
-    examine_signatures(&facts, &mut examination);
+    examine_purpose(&infos[0], role, &mut examination);
+    examine_signatures(&infos, &mut examination);
     if examination.sound {
-        examine_order(&facts, &mut examination);
+        examine_order(&infos, &mut examination);
     }
     if examination.sound
         && let Err(error) = verify(&chain, role, provider, now)
     {
         examination.refuse(format_args!("the chain does not verify: {error}"));
     }
-    examination.note(&facts[0], first_to_end, None);
-    examination.sound.then(|| (chain, facts[0].clone()))
+    examination.note(&infos[0], first_to_end, None);
+    examination.sound.then(|| (chain, infos[0].clone()))
 }
 
-fn examine_purpose(leaf: &Facts, role: Role, examination: &mut Examination<'_, '_>) {
+fn examine_purpose(leaf: &CertificateInfo, role: Role, examination: &mut Examination<'_, '_>) {
     if leaf.is_authority {
         examination.refuse(format_args!(
             "{} is the certificate of a CA: must begin with a server's or client's own",
@@ -276,7 +276,7 @@ fn examine_purpose(leaf: &Facts, role: Role, examination: &mut Examination<'_, '
 }
 
 /// What some clients do not take, or ask for in vain.
-fn warn_of_clients(leaf: &Facts, examination: &mut Examination<'_, '_>) {
+fn warn_of_clients(leaf: &CertificateInfo, examination: &mut Examination<'_, '_>) {
     let subject = &leaf.subject;
     match (leaf.dns_names.is_empty(), leaf.ip_addresses.is_empty()) {
         (true, true) => examination.warn(format_args!(
@@ -299,20 +299,20 @@ fn warn_of_clients(leaf: &Facts, examination: &mut Examination<'_, '_>) {
 }
 
 /// The signatures of the chain, but that of a root, which nobody looks at (RFC 8446 section 4.4.2).
-fn examine_signatures(facts: &[Facts], examination: &mut Examination<'_, '_>) {
-    for facts in facts {
-        if facts.has_broken_signature && facts.subject_der != facts.issuer_der {
+fn examine_signatures(infos: &[CertificateInfo], examination: &mut Examination<'_, '_>) {
+    for info in infos {
+        if info.has_broken_signature && info.subject_der != info.issuer_der {
             examination.refuse(format_args!(
                 "{} is signed with MD5 or SHA-1, which clients refuse: have it issued again with SHA-256",
-                facts.subject
+                info.subject
             ));
         }
     }
 }
 
 /// RFC 8446 section 4.4.2: each certificate should certify the one before it. Many clients insist.
-fn examine_order(facts: &[Facts], examination: &mut Examination<'_, '_>) {
-    for (index, pair) in facts.windows(2).enumerate() {
+fn examine_order(infos: &[CertificateInfo], examination: &mut Examination<'_, '_>) {
+    for (index, pair) in infos.windows(2).enumerate() {
         if pair[0].issuer_der != pair[1].subject_der || !pair[1].is_authority {
             examination.refuse(format_args!(
                 "certificate {} ({}) did not issue certificate {} ({}): must hold the chain from the certificate upwards",
@@ -413,7 +413,7 @@ pub struct Authorities {
     /// The certificates of `roots`, in the same order.
     pub certificates: Vec<CertificateDer<'static>>,
     /// What they say, in the same order.
-    pub facts: Vec<Facts>,
+    pub infos: Vec<CertificateInfo>,
     /// Those that are not used for their dates: their lists can be told from forged ones, and are passed over.
     pub(super) left_out: Vec<ListIssuer>,
     /// Each that was read.
@@ -425,7 +425,7 @@ impl Default for Authorities {
         Authorities {
             roots: RootCertStore::empty(),
             certificates: Vec::new(),
-            facts: Vec::new(),
+            infos: Vec::new(),
             left_out: Vec::new(),
             origins: Vec::new(),
         }
@@ -450,11 +450,11 @@ impl Authorities {
 
     /// All that a list may be of.
     pub fn list_issuers(&self) -> Vec<ListIssuer> {
-        let in_use = self.roots.roots.iter().zip(&self.facts);
-        let in_use = in_use.map(|(anchor, facts)| ListIssuer {
+        let in_use = self.roots.roots.iter().zip(&self.infos);
+        let in_use = in_use.map(|(anchor, info)| ListIssuer {
             anchor: anchor.clone(),
-            subject: facts.subject.as_str().into(),
-            may_sign_lists: !facts.cannot_sign_lists,
+            subject: info.subject.as_str().into(),
+            may_sign_lists: !info.cannot_sign_lists,
             left_out: None,
         });
         in_use.chain(self.left_out.iter().cloned()).collect()
@@ -468,22 +468,22 @@ impl Authorities {
         }
         keep(&mut self.roots.roots, marked);
         keep(&mut self.certificates, marked);
-        keep(&mut self.facts, marked);
+        keep(&mut self.infos, marked);
         self
     }
 
     pub(super) fn leave_out(
         &mut self,
         certificate: &CertificateDer<'_>,
-        facts: &Facts,
+        info: &CertificateInfo,
         reason: &str,
     ) {
         // What webpki cannot read has signed no list that it could verify.
         if let Ok(anchor) = webpki::anchor_from_trusted_cert(certificate) {
             self.left_out.push(ListIssuer {
                 anchor: anchor.to_owned(),
-                subject: facts.subject.as_str().into(),
-                may_sign_lists: !facts.cannot_sign_lists,
+                subject: info.subject.as_str().into(),
+                may_sign_lists: !info.cannot_sign_lists,
                 left_out: Some(reason.into()),
             });
         }
@@ -498,13 +498,13 @@ impl Authorities {
 }
 
 /// Why a certificate is of no use now, if it is not. When it begins or ends, its file reads differently.
-pub(super) fn outside_validity(facts: &Facts, report: &mut Report<'_>) -> Option<String> {
+pub(super) fn outside_validity(info: &CertificateInfo, report: &mut Report<'_>) -> Option<String> {
     let now = report.now;
-    report.turns_at(facts.not_before);
+    report.turns_at(info.not_before);
     // Valid through the whole of the last second (RFC 5280 section 4.1.2.5).
-    report.turns_at(facts.not_after + Duration::from_secs(1));
-    if facts.not_after < now && !report.takes_expired {
-        return Some(format!("expired {}", shown_time(facts.not_after, now)));
+    report.turns_at(info.not_after + Duration::from_secs(1));
+    if info.not_after < now && !report.takes_expired {
+        return Some(format!("expired {}", shown_time(info.not_after, now)));
     }
-    (facts.not_before > now).then(|| format!("is not valid before {}", date(facts.not_before)))
+    (info.not_before > now).then(|| format!("is not valid before {}", date(info.not_before)))
 }

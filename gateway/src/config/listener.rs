@@ -279,11 +279,11 @@ fn authorities(
     report: &mut Report<'_>,
 ) -> Option<Authorities> {
     let authorities = super::authorities::read(place, "client_ca", field, report)?;
-    for facts in &authorities.facts {
-        if let Err(found) = KeyPolicy::can_certify(provider, &facts.public_key_der) {
+    for info in &authorities.infos {
+        if let Err(found) = KeyPolicy::can_certify(provider, &info.public_key_der) {
             let text = format_args!(
                 "the key of {} is {found}: no certificate below it can be verified",
-                facts.subject
+                info.subject
             );
             report.refuse(place.line, place.key("client_ca"), text);
         }
@@ -360,7 +360,7 @@ fn sni(
             provider,
             report,
         )?;
-        if own.facts.dns_names.is_empty() {
+        if own.info.dns_names.is_empty() {
             let text = "must have a DNS name: no client could ask for it";
             report.refuse(own.line, raw.place.key("certificate"), text);
         }
@@ -373,10 +373,10 @@ fn sni(
 /// Tells of names that two of the certificates answer to: the first does.
 fn warn_of_shadowed(place: &Place, certificates: &[OwnCertificate], report: &mut Report<'_>) {
     for (index, own) in certificates.iter().enumerate() {
-        for name in &own.facts.dns_names {
+        for name in &own.info.dns_names {
             if certificates[..index]
                 .iter()
-                .any(|earlier| earlier.facts.dns_names.contains(name))
+                .any(|earlier| earlier.info.dns_names.contains(name))
             {
                 let text = format_args!("an earlier certificate answers to {name} already");
                 report.warn(own.line, &place.key("sni"), text);
@@ -392,7 +392,7 @@ pub(super) fn certificates(
 ) -> Vec<ServerCertificate> {
     let server_certificate = |own: OwnCertificate| ServerCertificate {
         key: own.key,
-        dns_names: own.facts.dns_names,
+        dns_names: own.info.dns_names,
     };
     std::iter::once(first)
         .chain(more)

@@ -250,9 +250,9 @@ pub fn check(
     let lists = loaded.into_iter().flatten().flatten().collect();
     let (revocation, revoked) = assemble(authorities, lists, algorithms);
     let key = place.key(written.authorities_key);
-    for (facts, revoked) in authorities.facts.iter().zip(&revoked) {
+    for (info, revoked) in authorities.infos.iter().zip(&revoked) {
         if *revoked {
-            let text = format!("{} is named by a revocation list: not used", facts.subject);
+            let text = format!("{} is named by a revocation list: not used", info.subject);
             report.warn(place.line, &key, text);
         }
     }
@@ -307,9 +307,9 @@ fn warn_of_gaps(
     revocation: &Revocation,
     report: &mut Report<'_>,
 ) {
-    for (root, facts) in authorities.roots.roots.iter().zip(&authorities.facts) {
+    for (root, info) in authorities.roots.roots.iter().zip(&authorities.infos) {
         let authority = authority_id(root);
-        let subject = &facts.subject;
+        let subject = &info.subject;
         let text = match [Kinds::EndEntities, Kinds::Authorities]
             .map(|kinds| revocation.has_list(authority, kinds))
         {
@@ -513,8 +513,8 @@ fn assemble(
     let is_revoked = |links: &Vec<Link>| links.iter().any(|link| revocation.is_named(link));
     let revoked: Vec<bool> = above.iter().map(is_revoked).collect();
     let ids: Vec<_> = authorities.roots.roots.iter().map(authority_id).collect();
-    for (id, facts) in ids.iter().zip(&authorities.facts) {
-        revocation.name(*id, &facts.subject);
+    for (id, info) in ids.iter().zip(&authorities.infos) {
+        revocation.name(*id, &info.subject);
     }
     for (id, links) in ids.iter().zip(&above) {
         let issuers: Vec<_> = links.iter().map(|link| link.issuer).collect();
@@ -593,7 +593,7 @@ fn stale_policy(
 mod tests {
     use super::*;
     use gateway_core::revocation::{Gap, Status};
-    use gateway_x509::certificate::Facts;
+    use gateway_x509::certificate::CertificateInfo;
     use rcgen::{
         BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
         KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
@@ -612,7 +612,9 @@ mod tests {
         let mut authorities = Authorities::default();
         for certificate in certificates {
             authorities.roots.add(certificate.clone()).unwrap();
-            authorities.facts.push(Facts::parse(certificate).unwrap());
+            authorities
+                .infos
+                .push(CertificateInfo::parse(certificate).unwrap());
             authorities.certificates.push(certificate.clone());
         }
         authorities

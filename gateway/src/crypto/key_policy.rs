@@ -7,7 +7,7 @@ use gateway_core::failure::Failure;
 use gateway_core::limits;
 use gateway_x509::certificate::oid_text;
 use gateway_x509::chain;
-use gateway_x509::{Judge, Refused, Verified};
+use gateway_x509::{PathPolicy, Refused, Verified};
 use rustls::SignatureScheme;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{
@@ -238,20 +238,20 @@ impl KeyPolicy {
         &self.signatures
     }
 
-    /// Judges the keys and the length of a verified path, the CA left out: that one was chosen by whoever wrote the
-    /// configuration.
+    /// Evaluates the keys and the length of a verified path, except the CA: the author of the
+    /// configuration chose that one.
     ///
     /// # Errors
     ///
     /// What was found and what is allowed.
-    fn judge_path(&self, path: &VerifiedPath<'_>) -> Result<(), String> {
+    fn evaluate_path(&self, path: &VerifiedPath<'_>) -> Result<(), String> {
         let leaf = path.end_entity().subject_public_key_info();
-        self.judge_key(&leaf)
+        self.evaluate_key(&leaf)
             .map_err(|found| self.refused_key("the certificate", &found))?;
-        self.judge_proof(&leaf)?;
+        self.evaluate_proof(&leaf)?;
         let mut depth = 1;
         for intermediate in path.intermediate_certificates() {
-            self.judge_key(&intermediate.subject_public_key_info())
+            self.evaluate_key(&intermediate.subject_public_key_info())
                 .map_err(|found| self.refused_key("an intermediate certificate", &found))?;
             depth += 1;
         }
@@ -314,15 +314,15 @@ impl KeyPolicy {
     /// What the key is.
     pub fn can_certify(provider: &CryptoProvider, public_key: &[u8]) -> Result<(), String> {
         KeyPolicy::of(provider)
-            .judge_key(&SubjectPublicKeyInfoDer::from(public_key))
+            .evaluate_key(&SubjectPublicKeyInfoDer::from(public_key))
             .map_err(|found| found.describe())
     }
 
     /// Whether a key can make any of the signatures that prove possession. Who has another would fail at the proof.
-    fn judge_proof(&self, public_key: &SubjectPublicKeyInfoDer<'_>) -> Result<(), String> {
+    fn evaluate_proof(&self, public_key: &SubjectPublicKeyInfoDer<'_>) -> Result<(), String> {
         let found = match SubjectPublicKeyInfo::from_der(public_key) {
             Ok((_, parsed)) => Key::of(&parsed),
-            Err(_) => return Ok(()), // judged before
+            Err(_) => return Ok(()), // refused before
         };
         let algorithm = match &found {
             Key::Named(name) => KINDS.iter().find(|(known, _)| known == name),
@@ -345,7 +345,7 @@ impl KeyPolicy {
         }
     }
 
-    fn judge_key(&self, public_key: &SubjectPublicKeyInfoDer<'_>) -> Result<(), Key> {
+    fn evaluate_key(&self, public_key: &SubjectPublicKeyInfoDer<'_>) -> Result<(), Key> {
         let found = match SubjectPublicKeyInfo::from_der(public_key) {
             Ok((_, parsed)) => Key::of(&parsed),
             Err(_) => Key::Other("a key that cannot be read".to_owned()),
@@ -376,11 +376,11 @@ impl KeyPolicy {
     }
 }
 
-impl Judge for KeyPolicy {
+impl PathPolicy for KeyPolicy {
     type Accepted = Chain;
 
     fn accept(&self, verified: &Verified<'_>) -> Result<Chain, Refused> {
-        self.judge_path(verified.path)
+        self.evaluate_path(verified.path)
             .map_err(|detail| Refused::new(Failure::WeakKey, detail))?;
         chain::read(verified).map_err(|error| Refused::new(Failure::Malformed, error.to_string()))
     }

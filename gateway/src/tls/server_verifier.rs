@@ -9,7 +9,7 @@ use gateway_core::certificate::Chain;
 use gateway_core::failure::Failure;
 use gateway_core::revocation::{Revocation, Status};
 use gateway_x509::chain;
-use gateway_x509::{Judge, Refused, Roots, Search, Usage, Verified};
+use gateway_x509::{PathPolicy, Refused, Roots, Search, Usage, Verified};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -64,7 +64,7 @@ fn refuse(error: CertificateError, reason: impl Into<String>) -> CertificateErro
 /// does not depend on the path.
 struct ReadChain;
 
-impl Judge for ReadChain {
+impl PathPolicy for ReadChain {
     type Accepted = Chain;
 
     fn accept(&self, verified: &Verified<'_>) -> Result<Chain, Refused> {
