@@ -45,8 +45,8 @@ pub const CACHED_CHAIN_BYTES_MAX: usize = 8 << 10;
 pub const SIGNING_REQUEST_FILE_BYTES_MAX: usize = 64 << 10;
 /// Shortest RSA key that `pki` certifies, in bits (NIST SP 800-131A revision 2 section 3).
 pub const RSA_BITS_MIN: usize = 2048;
-/// Longest register of an authority's revoked certificates: a hundred thousand lines.
-pub const REGISTER_FILE_BYTES_MAX: usize = 16 << 20;
+/// Longest database of an authority's revoked certificates: a hundred thousand lines.
+pub const REVOCATION_DB_BYTES_MAX: usize = 16 << 20;
 /// Distribution points of one certificate that lists are compared with, eight bytes each for as long as the connection.
 pub const DISTRIBUTION_POINTS_MAX: usize = 16;
 /// Longest file of what is remembered of revocation lists: ten thousand CAs.

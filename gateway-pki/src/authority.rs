@@ -1,6 +1,6 @@
 //! An authority on disk: `ca.pem` and `ca.key` in a directory, and beside them what it issued.
 //! In: requests. Out: certificate and key files, revocation lists. Serial numbers are random and the files are the list of
-//! what was issued; a register is kept of what was taken back only.
+//! what was issued; a database lists what was revoked.
 
 use std::fmt;
 use std::fs;
@@ -22,7 +22,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::register::{self, Record, Register};
+use super::revocation_db::{self, Record, RevocationDb};
 use super::template::{self, Validity};
 use super::{Entry, Issued, Listing, PkiError, Profile, Request, Revoked, directory, exact};
 
@@ -157,8 +157,8 @@ impl Authority {
         Ok(files)
     }
 
-    /// Takes NAME.pem back: its serial number goes into the register, and with that into every list from now on. A
-    /// certificate that was renewed has the name NAME.SERIAL.
+    /// Revokes NAME.pem: its serial number goes into the database, and with that into every list from now on. A certificate
+    /// that was renewed has the name NAME.SERIAL.
     pub fn revoke(&self, name: &str) -> Result<Revoked, PkiError> {
         let path = directory::pair(&self.directory, safe_name(name)?).certificate;
         let certificates = file::certificates(&path).map_err(|source| PkiError::Read {
@@ -179,10 +179,10 @@ impl Authority {
                 authority: self.certificate_file.clone(),
             });
         }
-        self.register(info.serial, name.to_owned())
+        self.record_revocation(info.serial, name.to_owned())
     }
 
-    /// Takes the certificate with this serial number back, whether or not its file is here.
+    /// Revokes the certificate with this serial number, whether or not its file is here.
     pub fn revoke_serial(&self, serial: Serial) -> Result<Revoked, PkiError> {
         let wanted = serial.to_string();
         let found = self
@@ -191,16 +191,16 @@ impl Authority {
             .into_iter()
             .find(|entry| entry.info.is_of(&self.info) && entry.info.serial == wanted);
         let Some(entry) = found else {
-            return self.register(wanted, "-".to_owned());
+            return self.record_revocation(wanted, "-".to_owned());
         };
         let name = entry.file.file_stem().unwrap_or_default();
-        self.register(entry.info.serial, name.to_string_lossy().into_owned())
+        self.record_revocation(entry.info.serial, name.to_string_lossy().into_owned())
     }
 
-    fn register(&self, serial: String, name: String) -> Result<Revoked, PkiError> {
-        let _lock = register::lock(&self.directory)?;
-        let mut register = Register::read(&self.certificate_file)?;
-        if let Some(record) = register.find(&serial) {
+    fn record_revocation(&self, serial: String, name: String) -> Result<Revoked, PkiError> {
+        let _lock = revocation_db::lock(&self.directory)?;
+        let mut database = RevocationDb::read(&self.certificate_file)?;
+        if let Some(record) = database.find(&serial) {
             return Ok(Revoked {
                 name,
                 at: record.at,
@@ -209,7 +209,7 @@ impl Authority {
             });
         }
         let at = SystemTime::now();
-        register.add(Record {
+        database.add(Record {
             serial: serial.clone(),
             at,
             name: name.clone(),
@@ -222,8 +222,8 @@ impl Authority {
         })
     }
 
-    /// Writes the list of everything taken back, in the place of the one before: `ca.crl.pem` for `ca.pem`. It is good
-    /// for `lifetime` from now.
+    /// Writes the list of everything revoked, in the place of the one before: `ca.crl.pem` for `ca.pem`. It is good for
+    /// `lifetime` from now.
     pub fn write_crl(&self, lifetime: Duration) -> Result<PathBuf, PkiError> {
         if self.info.cannot_sign_lists {
             return Err(PkiError::NotAnAuthority {
@@ -232,11 +232,11 @@ impl Authority {
             });
         }
         let path = self.certificate_file.with_extension("crl.pem");
-        let _lock = register::lock(&self.directory)?;
-        let register = Register::read(&self.certificate_file)?;
+        let _lock = revocation_db::lock(&self.directory)?;
+        let database = RevocationDb::read(&self.certificate_file)?;
         let number = self.next_list_number(&path)?;
         let times = validity(None, lifetime)?;
-        let revoked = register.records().iter().map(|record| {
+        let revoked = database.records().iter().map(|record| {
             Ok(RevokedCertParams {
                 serial_number: SerialNumber::from(record.serial_bytes()),
                 revocation_time: template::date(record.at)?,
@@ -256,7 +256,7 @@ impl Authority {
         let list = exact::finished(made.der(), &self.info, &self.key)?;
         let count = CertificateRevocationList::from_der(&list)
             .map(|(_, list)| list.iter_revoked_certificates().count());
-        if count.ok() != Some(register.records().len()) {
+        if count.ok() != Some(database.records().len()) {
             return Err(PkiError::NotVerified("it lacks what was revoked"));
         }
         directory::replace(&path, &file::encode_list(&list))?;
@@ -410,17 +410,17 @@ fn pkcs8(key: &[u8], info: &CertificateInfo) -> Option<Zeroizing<Vec<u8>>> {
     Some(whole)
 }
 
-/// Notes in each entry what its authority's register says, where that authority is among the entries.
+/// Notes in each entry what its authority's database says, where that authority is among the entries.
 fn mark_revoked(entries: &mut [Entry]) -> Result<(), PkiError> {
-    let mut registers = Vec::new();
+    let mut databases = Vec::new();
     for authority in entries.iter().filter(|entry| entry.info.is_authority) {
-        registers.push((authority.info.clone(), Register::read(&authority.file)?));
+        databases.push((authority.info.clone(), RevocationDb::read(&authority.file)?));
     }
     for entry in entries {
-        let mut found = registers
+        let mut found = databases
             .iter()
             .filter(|(authority, _)| entry.info.is_of(authority))
-            .filter_map(|(_, register)| register.find(&entry.info.serial));
+            .filter_map(|(_, database)| database.find(&entry.info.serial));
         entry.revoked_at = found.next().map(|record| record.at);
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Requests for certificates that were made elsewhere (PKCS #10, RFC 2986), by OpenSSL or cert-manager for instance.
-//! In: a file in PEM or DER. Out: the names and the public key it asks for, once its own signature has shown that whoever
-//! made it holds the private key. Nothing else of it is taken: usages and lifetime are the profile's.
+//! In: a file in PEM or DER. Out: the names and the public key it asks for, once its own signature has shown that its maker
+//! holds the private key. Takes nothing else of it: usages and lifetime are the profile's.
 
 use std::net::IpAddr;
 use std::path::Path;

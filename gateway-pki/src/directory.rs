@@ -1,6 +1,7 @@
 //! Files of an authority's directory: written whole or not at all, and never over another file, except for those whose
-//! purpose is to be replaced: the register of the revoked, the list made from it, and what is renewed. Those keep their owner.
-//! In: names and contents. Out: files, keys with mode 0600. A pair appears key first and is taken back if it cannot be completed.
+//! purpose is to be replaced: the database of revoked certificates, the list made from it, and what is renewed. Those keep
+//! their owner. In: names and contents. Out: files, keys with mode 0600. A pair appears key first and is removed if it
+//! cannot be completed.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
@@ -51,7 +52,7 @@ fn staged(path: &Path, contents: &str, mode: u32) -> Result<NamedTempFile, PkiEr
         let mut file = NamedTempFile::new_in(directory)?;
         file.as_file()
             .set_permissions(Permissions::from_mode(mode))?;
-        // The gateway reads what root renews: a key that comes to belong to somebody else is one that it cannot read.
+        // The gateway reads what root renews: it cannot read a key that comes to belong to another user.
         if let Ok(old) = fs::symlink_metadata(path) {
             let ours = file.as_file().metadata()?;
             if (old.uid(), old.gid()) != (ours.uid(), ours.gid()) {
@@ -68,7 +69,7 @@ fn staged(path: &Path, contents: &str, mode: u32) -> Result<NamedTempFile, PkiEr
     })
 }
 
-/// Writes a file in the place of an older one; whoever reads it meanwhile reads one or the other, whole.
+/// Writes a file in the place of an older one; a reader gets one or the other, whole.
 pub(super) fn replace(path: &Path, contents: &str) -> Result<(), PkiError> {
     let file = staged(path, contents, CERTIFICATE_MODE)?;
     match file.persist(path) {
@@ -90,7 +91,7 @@ pub(super) fn write_certificate(files: &Issued, certificate: &str) -> Result<(),
 
 /// Puts a certificate, and a key if there is one, in the place of those before, and keeps the certificate before under
 /// the name that is returned. Everything is complete on disk before the first file gets its name; then the key takes its
-/// place, and the certificate an instant later. Whoever reads in between has a pair that does not match, and reads again.
+/// place, and the certificate an instant later. A reader in between has a pair that does not match, and reads again.
 pub(super) fn replace_pair(
     files: &Issued,
     certificate: &str,

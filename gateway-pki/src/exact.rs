@@ -1,7 +1,7 @@
 //! What the generator made, with the issuer's name byte for byte, and verified.
 //! In: a certificate or list in DER, the authority it is of. Out: the same under the authority's own name, or an error.
 //! The generator keeps names as a map from types to values: of two organizational units it writes one, and of T61 text
-//! something else. Verifiers compare names byte by byte (RFC 5280 section 7.1 lets them), so nobody would accept that.
+//! something else. Verifiers compare names byte by byte (RFC 5280 section 7.1 lets them), so none would accept that.
 
 use gateway_x509::certificate::CertificateInfo;
 use gateway_x509::der;

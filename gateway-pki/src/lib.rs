@@ -1,14 +1,15 @@
 //! A small certificate authority on disk, for the demo, tests and small fleets, and the reading of certificate files.
 //! In: a directory and what to issue. Out: PEM files. On the main thread, never on a worker; never overwrites a file,
-//! but the register of the revoked, the list made from it, and a certificate that is renewed, of which a copy is kept.
+//! but the database of revoked certificates, the list made from it, and a certificate that is renewed, of which a copy is
+//! kept.
 #![forbid(unsafe_code)]
 
 mod authority;
 mod csr;
 mod directory;
 mod exact;
-mod register;
 mod renew;
+mod revocation_db;
 mod sign;
 mod template;
 
@@ -71,18 +72,18 @@ pub struct Entry {
     pub file: PathBuf,
     /// What its first certificate says.
     pub info: CertificateInfo,
-    /// When its authority, in the same directory, took it back.
+    /// When its authority, in the same directory, revoked it.
     pub revoked_at: Option<SystemTime>,
 }
 
-/// A certificate that has been taken back.
+/// A certificate that has been revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
     /// The name of its files; `-` where it has none here.
     pub name: String,
     /// Its serial number in lower-case hexadecimal.
     pub serial: String,
-    /// When it was taken back.
+    /// When it was revoked.
     pub at: SystemTime,
     /// Whether that was before this call.
     pub already: bool,
@@ -127,7 +128,7 @@ pub enum PkiError {
         /// What is wrong.
         reason: &'static str,
     },
-    /// The certificate to take back is not this authority's.
+    /// The certificate to revoke is not this authority's.
     #[error(
         "{}: was issued by {issuer}, not by {}: name its authority with --issuer",
         path.display(),
@@ -136,7 +137,7 @@ pub enum PkiError {
     OtherIssuer {
         /// Certificate file.
         path: PathBuf,
-        /// Who issued it.
+        /// The name of its issuer.
         issuer: String,
         /// The authority that was asked.
         authority: PathBuf,
@@ -157,10 +158,10 @@ pub enum PkiError {
         /// Why, and what to do instead.
         reason: &'static str,
     },
-    /// A line of the register of the revoked.
+    /// A line of the database of revoked certificates.
     #[error("{}:{line}: must be a serial number in lower-case hexadecimal, a time such as 2026-01-31T12:00:00Z and a name", path.display())]
-    Register {
-        /// The register.
+    RevocationDb {
+        /// The database.
         path: PathBuf,
         /// Which line.
         line: usize,

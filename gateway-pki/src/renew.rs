@@ -14,7 +14,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::authority::{checked_name, info_of, key_pair};
-use super::register::{self, Register};
+use super::revocation_db::{self, RevocationDb};
 use super::{Authority, Issued, PkiError, Profile, Request, csr, directory, template};
 
 /// Where the key of a renewed certificate comes from.
@@ -24,7 +24,7 @@ pub enum RenewedKey {
     New,
     /// The one before: nothing but the certificate changes.
     Kept,
-    /// Held by whoever made the request in this file.
+    /// Held by the program that made the request in this file.
     Requested(PathBuf),
 }
 
@@ -51,7 +51,7 @@ impl Authority {
         lifetime: Option<Duration>,
     ) -> Result<Renewed, PkiError> {
         let files = directory::pair(&self.directory, checked_name(name)?);
-        let _lock = register::lock(&self.directory)?;
+        let _lock = revocation_db::lock(&self.directory)?;
         let before = Before::read(&files, name)?;
         before.refuse_key(key)?;
         let issuer = self.issuer_of(&before)?;
@@ -189,8 +189,8 @@ impl Before {
 
     /// A revoked name may come back, its key may not.
     fn refuse_revoked(&self, issuer: &Authority, key: &RenewedKey) -> Result<(), PkiError> {
-        let register = Register::read(&issuer.certificate_file)?;
-        match (register.find(&self.info.serial), key) {
+        let database = RevocationDb::read(&issuer.certificate_file)?;
+        match (database.find(&self.info.serial), key) {
             (Some(_), RenewedKey::Kept) => Err(self.refused(
                 "was revoked, and its key would be admitted again: renew it without --keep-key",
             )),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::template;
 use super::{Authority, PkiError, Profile, Request, csr, directory};
 
-/// A certificate for somebody else's key.
+/// A certificate for a key that was made elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certified {
     /// The certificate and the intermediates up to the root, without the root.

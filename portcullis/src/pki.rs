@@ -32,7 +32,7 @@ enum PkiCommand {
     Sign(Sign),
     /// Renew a certificate: NAME.pem and NAME.key anew; the certificate before becomes NAME.SERIAL.pem
     Renew(Renew),
-    /// Take a certificate back: notes NAME.pem in the authority's register, from which `crl` makes the list
+    /// Revoke a certificate: notes NAME.pem in the authority's database, from which `crl` makes the list
     Revoke(Revoke),
     /// Write the list of revoked certificates, ca.crl.pem, in the place of the one before
     Crl(Crl),

@@ -548,13 +548,13 @@ fn revoking_again_changes_nothing_and_says_so() {
     pki(directory, &["issue", "agent", "agent"]);
     pki(directory, &["issue", "agent", "other"]);
     assert!(pki(directory, &["revoke", "agent"]).contains("agent.pem: revoked;"));
-    let register = fs::read_to_string(directory.join("ca.revoked")).unwrap();
+    let database = fs::read_to_string(directory.join("ca.revoked")).unwrap();
     assert!(pki(directory, &["revoke", "agent"]).contains("agent.pem: was revoked already, at 20"));
     assert_eq!(
         fs::read_to_string(directory.join("ca.revoked")).unwrap(),
-        register
+        database
     );
-    let time = register.lines().last().unwrap().split(' ').nth(1).unwrap();
+    let time = database.lines().last().unwrap().split(' ').nth(1).unwrap();
     let list = pki(directory, &["list"]);
     let row = |name: &str| list.lines().find(|line| line.starts_with(name)).unwrap();
     assert!(row(" agent.pem").contains(time), "{list}");
@@ -620,7 +620,7 @@ fn only_the_issuer_takes_back_and_nothing_but_a_list_is_replaced() {
     }
     fs::remove_file(directory.join("ca.crl.pem")).unwrap();
 
-    // Half a register would give certificates back.
+    // Half a database would admit revoked certificates again.
     fs::write(directory.join("ca.revoked"), "# header\n5f2026-01-01\n").unwrap();
     for arguments in [&["crl"][..], &["revoke", "agent"], &["list"]] {
         let error = pki_refused(directory, arguments);
@@ -629,7 +629,7 @@ fn only_the_issuer_takes_back_and_nothing_but_a_list_is_replaced() {
 }
 
 #[test]
-fn an_authority_made_by_openssl_takes_back_as_well() {
+fn an_authority_made_by_openssl_revokes_as_well() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     // OpenSSL derives key identifiers in another way than we do, and its serial numbers may begin with a zero byte.

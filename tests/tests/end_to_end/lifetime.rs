@@ -132,7 +132,7 @@ fn a_certificate_lives_from_its_issue_to_its_revocation_by_pki_alone() {
         assert_eq!(client.receive(4).unwrap(), b"ping");
     }
 
-    // The certificate before the renewal is taken back: whoever is in by it is out, and whoever came by the new one stays.
+    // The certificate before the renewal is revoked: its clients are out, and the clients of the new one stay.
     pki.run(&format!("revoke {kept} --issuer edge"));
     pki.run("crl --issuer edge");
     reload(&mut gateway, 3);

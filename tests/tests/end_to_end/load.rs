@@ -185,7 +185,7 @@ impl Pki {
         self.0.join("ca.key")
     }
 
-    /// A list that takes back the first `number` of the identities that a load makes.
+    /// A list that revokes the first `number` of the identities that a load makes.
     fn revoke(&self, number: &str) -> PathBuf {
         let list = self.0.join("agents.crl");
         let mut command = loadgen(&["crl", "--identities", number, "--authority"]);

@@ -1,4 +1,4 @@
-//! Certificates that are taken back before their time, or whose time comes while they are in use.
+//! Certificates that are revoked before they end, or end while they are in use.
 //! In: revocation lists of several makers, good and bad, and clients on both sides of them. Out: who is refused, with
 //! which reason and alert, and that nobody else is; connections that end with their certificate.
 

@@ -1,8 +1,8 @@
-//! What an authority has taken back: a text file beside its certificate, `ca.revoked` for `ca.pem`.
+//! The database of an authority's revoked certificates: a text file beside its certificate, `ca.revoked` for `ca.pem`.
 //! In: serial numbers and names. Out: the same, after any number of runs. One line each, `SERIAL TIME NAME`: the serial
 //! number in lower-case hexadecimal as `pki list` shows it, the time in RFC 3339, the name it was revoked by. Lines that
 //! begin with `#` are comments. Replaced as a whole, under a lock on the directory; a line that cannot be read stops
-//! everything, for passing it over would give the certificate back.
+//! everything, because without it the certificate would be admitted again.
 
 use std::fmt::Write;
 use std::fs::File;
@@ -17,12 +17,12 @@ use rustix::fs::OFlags;
 use super::PkiError;
 use super::directory;
 
-/// One certificate that was taken back.
+/// One revoked certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Record {
     /// Lower-case hexadecimal, two digits a byte.
     pub serial: String,
-    /// When it was taken back, in whole seconds.
+    /// When it was revoked, in whole seconds.
     pub at: SystemTime,
     /// The name of its file then.
     pub name: String,
@@ -39,9 +39,9 @@ impl Record {
     }
 }
 
-/// The register of one authority.
+/// The database of one authority.
 #[derive(Debug)]
-pub(super) struct Register {
+pub(super) struct RevocationDb {
     path: PathBuf,
     records: Vec<Record>,
 }
@@ -60,8 +60,8 @@ pub(super) fn lock(directory: &Path) -> Result<File, PkiError> {
     })
 }
 
-impl Register {
-    /// Reads the register of the authority whose certificate is in `certificate_file`; none yet is an empty one.
+impl RevocationDb {
+    /// Reads the database of the authority whose certificate is in `certificate_file`; none yet is an empty one.
     pub fn read(certificate_file: &Path) -> Result<Self, PkiError> {
         let path = certificate_file.with_extension("revoked");
         let absent = path
@@ -70,21 +70,21 @@ impl Register {
         let records = if absent {
             Vec::new()
         } else {
-            let bytes = file::file(&path, limits::REGISTER_FILE_BYTES_MAX).map_err(|source| {
+            let bytes = file::file(&path, limits::REVOCATION_DB_BYTES_MAX).map_err(|source| {
                 PkiError::Read {
                     path: path.clone(),
                     source,
                 }
             })?;
-            parse(&bytes).map_err(|line| PkiError::Register {
+            parse(&bytes).map_err(|line| PkiError::RevocationDb {
                 path: path.clone(),
                 line,
             })?
         };
-        Ok(Register { path, records })
+        Ok(RevocationDb { path, records })
     }
 
-    /// Everything in it, in the order in which it was taken back.
+    /// Everything in it, in the order in which it was revoked.
     pub fn records(&self) -> &[Record] {
         &self.records
     }
@@ -94,7 +94,7 @@ impl Register {
         self.records.iter().find(|record| record.serial == serial)
     }
 
-    /// Adds a record, on disk as well. The caller holds the lock since before it read the register.
+    /// Adds a record, on disk as well. The caller holds the lock since before it read the database.
     pub fn add(&mut self, record: Record) -> Result<(), PkiError> {
         self.records.push(record);
         directory::replace(&self.path, &text(&self.records))
@@ -167,19 +167,19 @@ mod tests {
         let certificate = directory.path().join("ca.pem");
         let records = [record_of("5f00ff", 1_800_000_000), record_of("e1", 1)];
         for record in &records {
-            let mut register = Register::read(&certificate).unwrap();
-            assert_eq!(register.find(&record.serial), None);
-            register.add(record.clone()).unwrap();
+            let mut database = RevocationDb::read(&certificate).unwrap();
+            assert_eq!(database.find(&record.serial), None);
+            database.add(record.clone()).unwrap();
         }
-        let register = Register::read(&certificate).unwrap();
-        assert_eq!(register.records(), records);
-        assert_eq!(register.find("e1"), Some(&records[1]));
+        let database = RevocationDb::read(&certificate).unwrap();
+        assert_eq!(database.records(), records);
+        assert_eq!(database.find("e1"), Some(&records[1]));
         fs::write(
             directory.path().join("ca.revoked"),
             "00e1 1970-01-01T00:00:01Z agent-1\n",
         )
         .unwrap();
-        let older = Register::read(&certificate).unwrap();
+        let older = RevocationDb::read(&certificate).unwrap();
         assert_eq!(older.find("e1"), Some(&records[1]));
         assert_eq!(records[0].serial_bytes(), [0x5f, 0, 0xff]);
     }
@@ -200,9 +200,9 @@ mod tests {
         ] {
             let text = format!("# comment\n\n01 2026-01-01T00:00:00Z good\n{bad}\n");
             fs::write(directory.path().join("ca.revoked"), text).unwrap();
-            let error = Register::read(&certificate).unwrap_err();
+            let error = RevocationDb::read(&certificate).unwrap_err();
             assert!(
-                matches!(error, PkiError::Register { line: 4, .. }),
+                matches!(error, PkiError::RevocationDb { line: 4, .. }),
                 "{bad:?}: {error}"
             );
         }
@@ -218,14 +218,14 @@ mod tests {
                 let directory = directory.path();
                 scope.spawn(move || {
                     let _lock = lock(directory).unwrap();
-                    let mut register = Register::read(certificate).unwrap();
-                    register
+                    let mut database = RevocationDb::read(certificate).unwrap();
+                    database
                         .add(record_of(&format!("{number:02x}"), 1))
                         .unwrap();
                 });
             }
         });
-        let register = Register::read(&certificate).unwrap();
-        assert_eq!(register.records().len(), 16);
+        let database = RevocationDb::read(&certificate).unwrap();
+        assert_eq!(database.records().len(), 16);
     }
 }
