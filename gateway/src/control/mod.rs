@@ -15,6 +15,6 @@ pub use client::{AskError, Client};
 pub use peer::{Peer, account_name};
 pub use protocol::{
     BLOCK, BLOCKED, BlockChange, BlockChanged, CHECK, DependentConnections, ListenerStatus, RELOAD,
-    ReloadOutcome, Reloads, STATUS, Status, Successor, TAKE_OVER, UNBLOCK, WorkerStatus,
+    ReloadOutcome, ReloadStatus, STATUS, Status, Successor, TAKE_OVER, UNBLOCK, WorkerStatus,
 };
 pub use running::{Running, running};

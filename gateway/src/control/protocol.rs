@@ -56,7 +56,7 @@ pub struct Status {
     /// The block list in force.
     pub blocks: BlocksInForce,
     /// What came of reloads.
-    pub reloads: Reloads,
+    pub reloads: ReloadStatus,
     /// Connections that stand on a CA alone; none in the answer of an earlier version.
     #[serde(default)]
     pub dependents: Vec<DependentConnections>,
@@ -95,7 +95,7 @@ pub struct ListenerStatus {
 
 /// What came of reloads, of whatever cause.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reloads {
+pub struct ReloadStatus {
     /// When the last one was taken, RFC 3339.
     pub taken_at: Option<String>,
     /// When the last one was refused.

@@ -24,7 +24,7 @@ use crate::config::Paths;
 use crate::control::Peer;
 use crate::control::protocol::{
     self, Acted, BlockChange, BlockChanged, DependentConnections, Failed, ListenerStatus,
-    ReloadOutcome, Reloads, Status, Successor, WorkerStatus,
+    ReloadOutcome, ReloadStatus, Status, Successor, WorkerStatus,
 };
 use crate::control::{BoundSocket, Claim, ClaimError};
 use crate::local::{self, Answer, answer};
@@ -306,7 +306,7 @@ impl Service {
                 .collect(),
             guard: gateway.guard_state(),
             blocks: gateway.blocks(),
-            reloads: Reloads {
+            reloads: ReloadStatus {
                 taken_at: time(reloads.taken_at),
                 refused_at: time(reloads.refused_at),
                 refused_because: reloads.refused_because,

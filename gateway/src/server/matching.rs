@@ -11,12 +11,12 @@ use gateway_core::certificate::{Certificate, Chain, Fingerprint};
 
 use super::state::{Door, State};
 use crate::connection::{ConnectedServer, ConnectionTable, OpenConnection};
-use crate::telemetry::{AuthorityUse, Clients};
+use crate::telemetry::{AuthorityUse, ClientCounts};
 use crate::tls;
 
 /// Counts the clients by rule and by what is left of their certificates, and chains that end with their CA.
-pub(super) fn count(connections: &ConnectionTable, now: SystemTime) -> Clients {
-    let mut clients = Clients::default();
+pub(super) fn count(connections: &ConnectionTable, now: SystemTime) -> ClientCounts {
+    let mut clients = ClientCounts::default();
     connections.for_each(|connection| {
         let OpenConnection { listener, peer, .. } = connection;
         clients.count(listener, peer.rule(), peer.lifetime(), now);

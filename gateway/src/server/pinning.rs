@@ -12,7 +12,7 @@ const CLAIMS: &str = "portcullis-cpu";
 /// Keeps a CPU for one worker until it is dropped: several gateways with one worker each would otherwise all run on the first
 /// one. The kernel releases the name however the process ends.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(super) struct CpuClaim {
     cpu: usize,
     /// `None` where another worker has the CPU already, and this one shares it.
     _name: Option<UnixDatagram>,
@@ -20,7 +20,7 @@ pub(super) struct Claim {
 
 /// Pins this thread to a CPU that the process may use and no other worker has; where all have one, to that at position
 /// `number`.
-pub(super) fn pin(number: usize) -> Option<Claim> {
+pub(super) fn pin(number: usize) -> Option<CpuClaim> {
     let allowed = match sched_getaffinity(None) {
         Ok(allowed) => allowed,
         Err(error) => {
@@ -41,20 +41,20 @@ pub(super) fn pin(number: usize) -> Option<Claim> {
 }
 
 /// Claims one of `cpus`, the one at position `number` before all others; `None` where there are none.
-fn claim(cpus: &[usize], number: usize, prefix: &str) -> Option<Claim> {
+fn claim(cpus: &[usize], number: usize, prefix: &str) -> Option<CpuClaim> {
     let first = number % cpus.len().max(1);
     let in_turn = cpus.iter().cycle().skip(first).take(cpus.len());
     let free = in_turn.copied().find_map(|cpu| {
         let name = SocketAddr::from_abstract_name(format!("{prefix}-{cpu}")).ok()?;
         let name = UnixDatagram::bind_addr(&name).ok()?;
-        Some(Claim {
+        Some(CpuClaim {
             cpu,
             _name: Some(name),
         })
     });
     let shared = || {
         let cpu = *cpus.get(first)?;
-        Some(Claim { cpu, _name: None })
+        Some(CpuClaim { cpu, _name: None })
     };
     free.or_else(shared)
 }

@@ -13,7 +13,7 @@ use crate::config::{BackendId, ListenerId};
 
 /// Sums for each listener and each position of a rule.
 #[derive(Debug, Clone, Default)]
-pub struct Clients {
+pub struct ClientCounts {
     sums: BTreeMap<(ListenerId, usize), Sum>,
     standing: BTreeMap<(AuthorityUse, AuthorityId), u64>,
 }
@@ -36,7 +36,7 @@ pub(super) struct Sum {
     pub(super) in_band: [u64; Band::ALL.len()],
 }
 
-impl Clients {
+impl ClientCounts {
     /// Counts a client.
     pub fn count(
         &mut self,
@@ -61,7 +61,7 @@ impl Clients {
     }
 
     /// Adds what another worker counted.
-    pub(super) fn add(&mut self, other: Clients) {
+    pub(super) fn add(&mut self, other: ClientCounts) {
         for (key, count) in other.standing {
             *self.standing.entry(key).or_default() += count;
         }
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn workers_add_up_by_listener_and_rule() {
-        let (mut one, mut two) = (Clients::default(), Clients::default());
+        let (mut one, mut two) = (ClientCounts::default(), ClientCounts::default());
         let now = at(100);
         one.count(ListenerId(0), 0, until(1000), now);
         one.count(ListenerId(0), 0, until(110), now);

@@ -11,7 +11,7 @@ use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 use gateway_rt::Driver;
 
-use super::clients::Clients;
+use super::clients::ClientCounts;
 use super::closing::CloseTimes;
 use super::event::Event;
 use super::foreseen::Foreseen;
@@ -35,7 +35,7 @@ pub struct WorkerCounters {
     /// Set once, when the worker serves.
     driver: OnceLock<Driver>,
     pub(super) unreachable: Vec<Counter>,
-    clients: Mutex<Clients>,
+    clients: Mutex<ClientCounts>,
     foreseen: Mutex<Foreseen>,
 }
 
@@ -128,12 +128,12 @@ impl WorkerCounters {
     }
 
     /// Replaces what was known of the clients.
-    pub(super) fn publish(&self, clients: Clients) {
+    pub(super) fn publish(&self, clients: ClientCounts) {
         *self.clients.lock().unwrap_or_else(PoisonError::into_inner) = clients;
     }
 
     /// The worker's clients, as they were at the last count.
-    pub(super) fn clients(&self) -> Clients {
+    pub(super) fn clients(&self) -> ClientCounts {
         let clients = self.clients.lock();
         clients.unwrap_or_else(PoisonError::into_inner).clone()
     }

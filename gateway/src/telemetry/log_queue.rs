@@ -124,9 +124,9 @@ impl LogQueue {
 
 /// Takes one line.
 #[derive(Debug)]
-pub(super) struct Line<'q>(&'q LogQueue);
+pub(super) struct LogLineWriter<'q>(&'q LogQueue);
 
-impl Write for Line<'_> {
+impl Write for LogLineWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.push(bytes);
         Ok(bytes.len())
@@ -138,10 +138,10 @@ impl Write for Line<'_> {
 }
 
 impl<'q> MakeWriter<'q> for LogQueue {
-    type Writer = Line<'q>;
+    type Writer = LogLineWriter<'q>;
 
-    fn make_writer(&'q self) -> Line<'q> {
-        Line(self)
+    fn make_writer(&'q self) -> LogLineWriter<'q> {
+        LogLineWriter(self)
     }
 }
 

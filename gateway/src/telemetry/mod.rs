@@ -17,8 +17,8 @@ mod observer;
 mod server_counts;
 mod text;
 
-pub use audit::{Audit, Line, Opened, look, open};
-pub use clients::{AuthorityUse, Clients};
+pub use audit::{Audit, Opened, look, open};
+pub use clients::{AuthorityUse, ClientCounts};
 pub use counters::WorkerCounters;
 pub use event::{Event, Presented};
 pub use expiry::watch_expiry;

@@ -15,10 +15,10 @@ use gateway_core::suppress::Suppressor;
 use gateway_x509::client_certificate;
 
 use super::audit::{Audit, Scene, Weight};
-use super::clients::Clients;
+use super::clients::ClientCounts;
 use super::counters::WorkerCounters;
 use super::event::{Event, Presented};
-use super::text::Text;
+use super::text::BoundedText;
 use crate::config::{BackendId, Config, ListenerId};
 use crate::tls::{Negotiated, VerifiedPeer};
 
@@ -87,7 +87,7 @@ impl Observer {
     }
 
     /// Shows the worker's clients as they are now.
-    pub fn publish(&self, clients: Clients) {
+    pub fn publish(&self, clients: ClientCounts) {
         self.counters.publish(clients);
     }
 
@@ -216,7 +216,7 @@ impl Observer {
         let backend = config.backends[backend].name.as_str();
         // It may say what is in a certificate of which nothing is verified.
         let error = error.to_string();
-        let error = Text(&error).cut();
+        let error = BoundedText(&error).cut();
         match is_spared {
             true => {
                 tracing::info!(listener, backend, %server, %error, left_out, "cannot reach an address of the backend's server; another one serves");
@@ -237,14 +237,14 @@ impl Observer {
         let Some(left_out) = admitted else { return };
         let config = self.config.borrow();
         let backend = config.backends[backend].name.as_str();
-        let (reason, detail) = (end.label(), Text(meaning).cut());
+        let (reason, detail) = (end.label(), BoundedText(meaning).cut());
         tracing::warn!(listener, backend, %server, reason, detail = &*detail, left_out, "cut off by the backend");
     }
 
     fn log_ignored_protocols(&self, listener: &str, address: SocketAddr, offered: &str) {
         let admitted = self.ignored_protocols.borrow_mut().admit(Instant::now());
         let Some(left_out) = admitted else { return };
-        let offered = Text(offered).cut();
+        let offered = BoundedText(offered).cut();
         tracing::warn!(listener, peer = %address, offered = &*offered, left_out, "the client offers application \
             protocols and the listener has no alpn: gRPC clients end such a connection");
     }
@@ -279,12 +279,12 @@ impl Observer {
         let admitted = self.refusals.borrow_mut()[failure.index()].admit(Instant::now());
         let Some(left_out) = admitted else { return };
         let reason = failure.label();
-        let detail = Text(detail).cut();
+        let detail = BoundedText(detail).cut();
         let detail = &*detail;
         let names = presented.map(|presented| client_certificate::describe(presented.certificate));
-        let names = names.as_deref().map(|names| Text(names).cut());
+        let names = names.as_deref().map(|names| BoundedText(names).cut());
         let names = names.as_deref();
-        let issuer = presented.map(|presented| Text(&presented.certificate.issuer).cut());
+        let issuer = presented.map(|presented| BoundedText(&presented.certificate.issuer).cut());
         let issuer = issuer.as_deref();
         let serial = presented.and_then(|presented| presented.serial);
         let serial = serial.map(|serial| serial.to_string());
@@ -317,7 +317,7 @@ impl Observer {
         let admitted = self.foreseen.borrow_mut().admit(Instant::now());
         let Some(left_out) = admitted else { return };
         let ((identity, kind), reason) = (named(peer), failure.label());
-        let detail = Text(detail).cut();
+        let detail = BoundedText(detail).cut();
         tracing::warn!(
             listener,
             identity = &*identity,
@@ -341,12 +341,12 @@ fn log_ended(
 }
 
 fn log_panicked(listener: &str, address: SocketAddr, message: &str) {
-    let message = Text(message).cut();
+    let message = BoundedText(message).cut();
     tracing::error!(listener, peer = %address, panic = &*message, "a connection panicked; please report this");
 }
 
 /// What a log line calls a client: its name, and what kind of name that is.
 fn named(peer: &VerifiedPeer) -> (Cow<'_, str>, &'static str) {
     let identity = peer.identity();
-    (Text(&identity.name).cut(), identity.kind.label())
+    (BoundedText(&identity.name).cut(), identity.kind.label())
 }

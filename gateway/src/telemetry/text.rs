@@ -10,16 +10,16 @@ use serde::{Serialize, Serializer};
 
 /// Text that somebody else may have chosen: cut where it is too long.
 #[derive(Debug, Clone, Copy)]
-pub struct Text<'a>(pub &'a str);
+pub struct BoundedText<'a>(pub &'a str);
 
-impl<'a> Text<'a> {
+impl<'a> BoundedText<'a> {
     /// As much of it as a line has room for.
     pub fn cut(self) -> Cow<'a, str> {
         visible::cut(self.0, limits::TEXT_BYTES_MAX)
     }
 }
 
-impl Serialize for Text<'_> {
+impl Serialize for BoundedText<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.cut())
     }

@@ -12,8 +12,9 @@ use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
 
 use super::line::{
-    self, Accepted, Client, End, Foreseen, Handshake, Identity, Line, Outcome, Panicked, Refused,
-    Shown, Text, Time, WorkerConnection,
+    AcceptedFields, AuditLine, BoundedText, ClientFields, EndLine, ForeseenLine, HandshakeLine,
+    HandshakeOutcome, IdentityFields, PanickedLine, PresentedFields, RefusedFields, Shown, Time,
+    WorkerConnection,
 };
 use crate::connection::ConnectionId;
 use crate::telemetry::{Event, Presented};
@@ -69,7 +70,7 @@ impl Scene<'_> {
                 sent_bytes,
                 lasted,
                 changed_at: _,
-            } => Line::End(End {
+            } => AuditLine::End(EndLine {
                 time: Time(self.now),
                 connection: self.id(connection),
                 listener: self.listener,
@@ -109,19 +110,19 @@ impl Scene<'_> {
         failure: Failure,
         detail: &'a str,
         peer: &'a VerifiedPeer,
-    ) -> Line<'a> {
-        Line::Foreseen(Foreseen {
+    ) -> AuditLine<'a> {
+        AuditLine::Foreseen(ForeseenLine {
             time: Time(self.now),
             listener: self.listener,
             reason: failure.label(),
-            detail: Text(detail),
+            detail: BoundedText(detail),
             fingerprint: Shown(peer.fingerprint()),
             identity: identity(peer),
         })
     }
 
-    fn panicked(&self, connection: ConnectionId, address: SocketAddr) -> Line<'_> {
-        Line::Panicked(Panicked {
+    fn panicked(&self, connection: ConnectionId, address: SocketAddr) -> AuditLine<'_> {
+        AuditLine::Panicked(PanickedLine {
             time: Time(self.now),
             connection: self.id(connection),
             listener: self.listener,
@@ -139,14 +140,14 @@ impl Scene<'_> {
         &'a self,
         outcome: &'static str,
         (peer, server_name, ticket_refusal): (SocketAddr, Option<&'a str>, Option<TicketRefusal>),
-        how: Outcome<'a>,
-    ) -> Line<'a> {
-        Line::Handshake(Handshake {
+        how: HandshakeOutcome<'a>,
+    ) -> AuditLine<'a> {
+        AuditLine::Handshake(HandshakeLine {
             time: Time(self.now),
             outcome,
             listener: self.listener,
             peer,
-            server_name: server_name.map(Text),
+            server_name: server_name.map(BoundedText),
             ticket_refused: ticket_refusal.map(TicketRefusal::label),
             how,
         })
@@ -157,19 +158,19 @@ fn with_refusal(
     failure: Failure,
     detail: &str,
     presented: Option<Presented<'_>>,
-    write: impl FnOnce(Outcome<'_>),
+    write: impl FnOnce(HandshakeOutcome<'_>),
 ) {
     let name = presented.map(|presented| presented.certificate.name());
     let name = name.filter(|(kind, _)| *kind != NameKind::Fingerprint);
-    write(Outcome::Refused(Refused {
+    write(HandshakeOutcome::Refused(RefusedFields {
         reason: failure.label(),
-        detail: Text(detail),
-        presented: presented.map(|presented| line::Presented {
-            identity: name.as_ref().map(|(_, name)| Text(name)),
+        detail: BoundedText(detail),
+        presented: presented.map(|presented| PresentedFields {
+            identity: name.as_ref().map(|(_, name)| BoundedText(name)),
             kind: name.as_ref().map(|(kind, _)| kind.label()),
             fingerprint: Shown(presented.certificate.fingerprint),
             serial: presented.serial.map(Shown),
-            issuer: Text(&presented.certificate.issuer),
+            issuer: BoundedText(&presented.certificate.issuer),
             not_after: Time(last_second(presented.not_after)),
         }),
     }));
@@ -180,38 +181,38 @@ fn with_admission(
     peer: &VerifiedPeer,
     negotiated: &Negotiated,
     took: Duration,
-    write: impl FnOnce(Outcome<'_>),
+    write: impl FnOnce(HandshakeOutcome<'_>),
 ) {
     let protocol = negotiated.protocol.as_deref().map(String::from_utf8_lossy);
-    write(Outcome::Accepted(Accepted {
+    write(HandshakeOutcome::Accepted(AcceptedFields {
         connection,
         kind: if negotiated.is_resumed {
             "resumed"
         } else {
             "full"
         },
-        protocol: protocol.as_deref().map(Text),
+        protocol: protocol.as_deref().map(BoundedText),
         suite: negotiated.cipher_suite,
         group: negotiated.group,
         authenticated_at: Time(peer.authenticated_at()),
         duration_microseconds: microseconds(took),
         client: client(peer),
-        issuer: Text(&peer.certificate().issuer),
+        issuer: BoundedText(&peer.certificate().issuer),
         not_after: Time(last_second(peer.not_after())),
     }));
 }
 
-fn identity(peer: &VerifiedPeer) -> Identity<'_> {
+fn identity(peer: &VerifiedPeer) -> IdentityFields<'_> {
     let identity = peer.identity();
-    Identity {
-        identity: Text(&identity.name),
+    IdentityFields {
+        identity: BoundedText(&identity.name),
         kind: identity.kind.label(),
         trust_domain: identity.trust_domain.as_ref().map(TrustDomain::as_str),
     }
 }
 
-fn client(peer: &VerifiedPeer) -> Client<'_> {
-    Client {
+fn client(peer: &VerifiedPeer) -> ClientFields<'_> {
+    ClientFields {
         identity: identity(peer),
         rule: peer.rule() + 1,
         tenant: peer.tenant().map(|tenant| tenant.as_str()),

@@ -14,40 +14,40 @@ use serde::{Serialize, Serializer};
 
 use crate::connection::ConnectionId;
 
-pub use crate::telemetry::text::Text;
+pub use crate::telemetry::text::BoundedText;
 
 /// One line.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum Line<'a> {
+pub enum AuditLine<'a> {
     /// A handshake has ended, well or not.
-    Handshake(Handshake<'a>),
+    Handshake(HandshakeLine<'a>),
     /// A connection that had got in is over.
-    End(End<'a>),
+    End(EndLine<'a>),
     /// A connection is over because its task panicked.
     #[serde(rename = "end")]
-    Panicked(Panicked<'a>),
+    Panicked(PanickedLine<'a>),
     /// A client is in that the observed configuration would refuse.
-    Foreseen(Foreseen<'a>),
+    Foreseen(ForeseenLine<'a>),
     /// The gateway takes connections.
-    Start(Start<'a>),
+    Start(StartLine<'a>),
     /// The gateway has ended.
-    Stop(Stop),
+    Stop(StopLine),
     /// A new configuration was taken or refused.
-    Reload(Reload<'a>),
+    Reload(ReloadLine<'a>),
     /// Somebody was shut out by hand, or let in again.
-    Block(Block<'a>),
+    Block(BlockLine<'a>),
     /// Another key seals tickets.
-    Keys(Keys<'a>),
+    Keys(KeysLine<'a>),
     /// A source of connections was banned, or is no more.
-    GuardBan(GuardBan<'a>),
+    GuardBan(GuardBanLine<'a>),
     /// The audit log goes on elsewhere, or nowhere.
-    Continued(Continued<'a>),
+    Continued(ContinuedLine<'a>),
 }
 
 /// Fields of `handshake`.
 #[derive(Debug, Serialize)]
-pub struct Handshake<'a> {
+pub struct HandshakeLine<'a> {
     /// When.
     pub time: Time,
     /// `accepted` or `refused`.
@@ -58,35 +58,35 @@ pub struct Handshake<'a> {
     pub peer: SocketAddr,
     /// The server name that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub server_name: Option<Text<'a>>,
+    pub server_name: Option<BoundedText<'a>>,
     /// Why the ticket that the client came with was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket_refused: Option<&'static str>,
     /// What became of it.
     #[serde(flatten)]
-    pub how: Outcome<'a>,
+    pub how: HandshakeOutcome<'a>,
 }
 
 /// What became of a handshake.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Outcome<'a> {
+pub enum HandshakeOutcome<'a> {
     /// The client got in.
-    Accepted(Accepted<'a>),
+    Accepted(AcceptedFields<'a>),
     /// It did not.
-    Refused(Refused<'a>),
+    Refused(RefusedFields<'a>),
 }
 
 /// Fields of a `handshake` that was accepted.
 #[derive(Debug, Serialize)]
-pub struct Accepted<'a> {
+pub struct AcceptedFields<'a> {
     /// Names the connection, in this process.
     pub connection: Shown<WorkerConnection>,
     /// `full` or `resumed`.
     pub kind: &'static str,
     /// The application protocol.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub protocol: Option<Text<'a>>,
+    pub protocol: Option<BoundedText<'a>>,
     /// Cipher suite.
     pub suite: &'static str,
     /// Key exchange group.
@@ -97,31 +97,31 @@ pub struct Accepted<'a> {
     pub duration_microseconds: u64,
     /// Who it is.
     #[serde(flatten)]
-    pub client: Client<'a>,
+    pub client: ClientFields<'a>,
     /// Who issued the certificate.
-    pub issuer: Text<'a>,
+    pub issuer: BoundedText<'a>,
     /// When the first certificate of its chain ends.
     pub not_after: Time,
 }
 
 /// Fields of a `handshake` that was refused.
 #[derive(Debug, Serialize)]
-pub struct Refused<'a> {
+pub struct RefusedFields<'a> {
     /// Why.
     pub reason: &'static str,
     /// The same in words.
-    pub detail: Text<'a>,
+    pub detail: BoundedText<'a>,
     /// What was presented, of which nothing is proven.
     #[serde(flatten)]
-    pub presented: Option<Presented<'a>>,
+    pub presented: Option<PresentedFields<'a>>,
 }
 
 /// A certificate that whoever presented it may have copied.
 #[derive(Debug, Serialize)]
-pub struct Presented<'a> {
+pub struct PresentedFields<'a> {
     /// Its name, as `identity` would be.
     #[serde(rename = "presented_identity", skip_serializing_if = "Option::is_none")]
-    pub identity: Option<Text<'a>>,
+    pub identity: Option<BoundedText<'a>>,
     /// What kind of name that is.
     #[serde(
         rename = "presented_identity_kind",
@@ -136,7 +136,7 @@ pub struct Presented<'a> {
     pub serial: Option<Shown<Serial>>,
     /// The issuer it names.
     #[serde(rename = "presented_issuer")]
-    pub issuer: Text<'a>,
+    pub issuer: BoundedText<'a>,
     /// When it has ended.
     #[serde(rename = "presented_not_after")]
     pub not_after: Time,
@@ -144,9 +144,9 @@ pub struct Presented<'a> {
 
 /// What a client that has proven who it is goes by.
 #[derive(Debug, Serialize)]
-pub struct Identity<'a> {
+pub struct IdentityFields<'a> {
     /// The name.
-    pub identity: Text<'a>,
+    pub identity: BoundedText<'a>,
     /// What kind of name it is.
     #[serde(rename = "identity_kind")]
     pub kind: &'static str,
@@ -157,10 +157,10 @@ pub struct Identity<'a> {
 
 /// A client that has proven who it is.
 #[derive(Debug, Serialize)]
-pub struct Client<'a> {
+pub struct ClientFields<'a> {
     /// The name to show.
     #[serde(flatten)]
-    pub identity: Identity<'a>,
+    pub identity: IdentityFields<'a>,
     /// The rule that admitted it, counted from 1.
     pub rule: usize,
     /// The tenant it sends as.
@@ -175,7 +175,7 @@ pub struct Client<'a> {
 
 /// Fields of `end`.
 #[derive(Debug, Serialize)]
-pub struct End<'a> {
+pub struct EndLine<'a> {
     /// When.
     pub time: Time,
     /// Names the connection, in this process.
@@ -194,12 +194,12 @@ pub struct End<'a> {
     pub duration_microseconds: u64,
     /// Who it was.
     #[serde(flatten)]
-    pub client: Client<'a>,
+    pub client: ClientFields<'a>,
 }
 
 /// Fields of an `end` by a fault of ours: whose connection it was stands in its `handshake`, if there was one.
 #[derive(Debug, Serialize)]
-pub struct Panicked<'a> {
+pub struct PanickedLine<'a> {
     /// When.
     pub time: Time,
     /// Names the connection, in this process.
@@ -214,7 +214,7 @@ pub struct Panicked<'a> {
 
 /// Fields of `foreseen`.
 #[derive(Debug, Serialize)]
-pub struct Foreseen<'a> {
+pub struct ForeseenLine<'a> {
     /// When.
     pub time: Time,
     /// The listener's name.
@@ -222,17 +222,17 @@ pub struct Foreseen<'a> {
     /// Why it would be refused.
     pub reason: &'static str,
     /// The same in words.
-    pub detail: Text<'a>,
+    pub detail: BoundedText<'a>,
     /// Who it is.
     #[serde(flatten)]
-    pub identity: Identity<'a>,
+    pub identity: IdentityFields<'a>,
     /// By which certificate.
     pub fingerprint: Shown<Fingerprint>,
 }
 
 /// Fields of `start`.
 #[derive(Debug, Serialize)]
-pub struct Start<'a> {
+pub struct StartLine<'a> {
     /// When.
     pub time: Time,
     /// The program's version.
@@ -240,36 +240,36 @@ pub struct Start<'a> {
     /// Number of the process.
     pub process: u32,
     /// The configuration file.
-    pub configuration: Text<'a>,
+    pub configuration: BoundedText<'a>,
 }
 
 /// Fields of `stop`.
 #[derive(Debug, Serialize)]
-pub struct Stop {
+pub struct StopLine {
     /// When.
     pub time: Time,
 }
 
 /// Fields of `reload`.
 #[derive(Debug, Serialize)]
-pub struct Reload<'a> {
+pub struct ReloadLine<'a> {
     /// When.
     pub time: Time,
     /// `taken` or `refused`.
     pub outcome: &'static str,
     /// What it was for: a signal, a change.
-    pub cause: Text<'a>,
+    pub cause: BoundedText<'a>,
     /// The files that had changed, where that is known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub files: Vec<Text<'a>>,
+    pub files: Vec<BoundedText<'a>>,
     /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub detail: Option<Text<'a>>,
+    pub detail: Option<BoundedText<'a>>,
 }
 
 /// Fields of `block`.
 #[derive(Debug, Serialize)]
-pub struct Block<'a> {
+pub struct BlockLine<'a> {
     /// When.
     pub time: Time,
     /// `blocked` or `unblocked`.
@@ -277,23 +277,23 @@ pub struct Block<'a> {
     /// `serial`, `fingerprint` or `identity`.
     pub kind: &'static str,
     /// Whom it means.
-    pub whom: Text<'a>,
+    pub whom: BoundedText<'a>,
     /// What kind of name it is, where the entry says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity_kind: Option<&'static str>,
     /// The trust domain that it is limited to, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub trust_domain: Option<Text<'a>>,
+    pub trust_domain: Option<BoundedText<'a>>,
     /// Who did it.
-    pub by: Text<'a>,
+    pub by: BoundedText<'a>,
     /// Why, in their words.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Text<'a>>,
+    pub reason: Option<BoundedText<'a>>,
 }
 
 /// Fields of `keys`.
 #[derive(Debug, Serialize)]
-pub struct Keys<'a> {
+pub struct KeysLine<'a> {
     /// When.
     pub time: Time,
     /// Keys that open tickets, the new one among them.
@@ -301,14 +301,14 @@ pub struct Keys<'a> {
     /// The policy epoch.
     pub epoch: u64,
     /// Who made the new one.
-    pub by: Text<'a>,
+    pub by: BoundedText<'a>,
     /// Whether it was raised, so that no earlier ticket opens.
     pub outcome: &'static str,
 }
 
 /// Fields of `guard_ban`.
 #[derive(Debug, Serialize)]
-pub struct GuardBan<'a> {
+pub struct GuardBanLine<'a> {
     /// When.
     pub time: Time,
     /// `banned`, `over` or `lifted`.
@@ -319,7 +319,7 @@ pub struct GuardBan<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
     /// `guard`, or the number of the user who ordered it.
-    pub by: Text<'a>,
+    pub by: BoundedText<'a>,
     /// How long it lasts from its beginning.
     pub lasts_seconds: u64,
     /// The port where the last failure was.
@@ -329,11 +329,11 @@ pub struct GuardBan<'a> {
 
 /// Fields of `continued`.
 #[derive(Debug, Serialize)]
-pub struct Continued<'a> {
+pub struct ContinuedLine<'a> {
     /// When.
     pub time: Time,
     /// The other file, `stdout`, or `off`.
-    pub target: Text<'a>,
+    pub target: BoundedText<'a>,
 }
 
 /// Names a connection in this process.
@@ -351,7 +351,7 @@ impl fmt::Display for WorkerConnection {
     }
 }
 
-impl Line<'_> {
+impl AuditLine<'_> {
     /// Writes the line over what is in `buffer`.
     pub fn write(&self, buffer: &mut Vec<u8>) {
         buffer.clear();
@@ -410,11 +410,11 @@ mod tests {
     #[test]
     fn long_text_is_cut_between_characters() {
         let long = "ä".repeat(limits::TEXT_BYTES_MAX);
-        let cut = text(Text(&long));
+        let cut = text(BoundedText(&long));
         assert_eq!(
             cut,
             format!("\"{}…\"", "ä".repeat(limits::TEXT_BYTES_MAX / 2))
         );
-        assert_eq!(text(Text("a\"b\n\u{7}")), "\"a\\\"b\\n\\u0007\"");
+        assert_eq!(text(BoundedText("a\"b\n\u{7}")), "\"a\\\"b\\n\\u0007\"");
     }
 }

@@ -24,8 +24,10 @@ use crate::blocks::Entry;
 use crate::config::{AuditTarget, Config};
 use crate::crypto::KeyRing;
 pub(super) use event::Scene;
-pub use line::Line;
-use line::{Block, Continued, GuardBan, Keys, Reload, Start, Stop, Text, Time};
+use line::{
+    AuditLine, BlockLine, BoundedText, ContinuedLine, GuardBanLine, KeysLine, ReloadLine,
+    StartLine, StopLine, Time,
+};
 pub use target::{Opened, look, open};
 
 /// How much room a line may take of the queue.
@@ -155,7 +157,7 @@ impl Audit {
     }
 
     /// Hands over a line of the gateway's own, or of an operator's doing.
-    pub fn record(&self, line: &Line<'_>) {
+    fn record(&self, line: &AuditLine<'_>) {
         if self.is_on() {
             let mut buffer = Vec::new();
             line.write(&mut buffer);
@@ -165,59 +167,59 @@ impl Audit {
 
     /// The gateway takes connections.
     pub fn started(&self, config: &Config) {
-        self.record(&Line::Start(Start {
+        self.record(&AuditLine::Start(StartLine {
             time: Time(SystemTime::now()),
             version: env!("CARGO_PKG_VERSION"),
             process: std::process::id(),
-            configuration: Text(&config.file.to_string_lossy()),
+            configuration: BoundedText(&config.file.to_string_lossy()),
         }));
     }
 
     /// The gateway has ended.
     pub fn stopped(&self) {
         let time = Time(SystemTime::now());
-        self.record(&Line::Stop(Stop { time }));
+        self.record(&AuditLine::Stop(StopLine { time }));
     }
 
     /// Somebody was blocked (or unblocked): `entry` says whom, and who did it and why.
     pub fn blocked(&self, outcome: &'static str, entry: &Entry) {
         let only = entry.only();
         let trust_domain = only.and_then(|only| only.trust_domain.as_ref());
-        self.record(&Line::Block(Block {
+        self.record(&AuditLine::Block(BlockLine {
             time: Time(SystemTime::now()),
             outcome,
             kind: entry.kind(),
-            whom: Text(&entry.name()),
+            whom: BoundedText(&entry.name()),
             identity_kind: only.and_then(|only| only.kind).map(NameKind::label),
-            trust_domain: trust_domain.map(|domain| Text(domain.as_str())),
-            by: Text(&entry.by),
-            reason: entry.reason.as_deref().map(Text),
+            trust_domain: trust_domain.map(|domain| BoundedText(domain.as_str())),
+            by: BoundedText(&entry.by),
+            reason: entry.reason.as_deref().map(BoundedText),
         }));
     }
 
     /// A new configuration was taken, or refused for a reason.
     pub fn reloaded(&self, cause: &str, files: &[PathBuf], refused: Option<&str>) {
         let files: Vec<_> = files.iter().map(|file| file.to_string_lossy()).collect();
-        self.record(&Line::Reload(Reload {
+        self.record(&AuditLine::Reload(ReloadLine {
             time: Time(SystemTime::now()),
             outcome: if refused.is_some() {
                 "refused"
             } else {
                 "taken"
             },
-            cause: Text(cause),
-            files: files.iter().map(|file| Text(file)).collect(),
-            detail: refused.map(Text),
+            cause: BoundedText(cause),
+            files: files.iter().map(|file| BoundedText(file)).collect(),
+            detail: refused.map(BoundedText),
         }));
     }
 
     /// Another key seals tickets: `keys` of them open tickets now. `distrusted` are all that came before.
     pub fn keys_rotated(&self, keys: &KeyRing, distrusted: bool) {
-        self.record(&Line::Keys(Keys {
+        self.record(&AuditLine::Keys(KeysLine {
             time: Time(SystemTime::now()),
             keys: keys.len(),
             epoch: keys.epoch(),
-            by: Text(keys.newest_made_by()),
+            by: BoundedText(keys.newest_made_by()),
             outcome: if distrusted { "distrusted" } else { "rotated" },
         }));
     }
@@ -226,12 +228,12 @@ impl Audit {
     pub fn banned(&self, outcome: &'static str, source: IpAddr, ban: &Ban, port: Option<u16>) {
         let by = ban.ordered_by();
         let by = by.map_or("guard".to_owned(), |user| format!("uid {user}"));
-        self.record(&Line::GuardBan(GuardBan {
+        self.record(&AuditLine::GuardBan(GuardBanLine {
             time: Time(SystemTime::now()),
             outcome,
             source,
             reason: ban.tipped_by().map(Reason::label),
-            by: Text(&by),
+            by: BoundedText(&by),
             lasts_seconds: Duration::from_nanos(ban.lasts_ns).as_secs(),
             port,
         }));
@@ -245,9 +247,9 @@ impl Audit {
             Some(AuditTarget::File(path)) => path.to_string_lossy().into_owned(),
         };
         let time = Time(SystemTime::now());
-        let target = Text(&name);
+        let target = BoundedText(&name);
         let mut line = Vec::new();
-        Line::Continued(Continued { time, target }).write(&mut line);
+        AuditLine::Continued(ContinuedLine { time, target }).write(&mut line);
         // Under one lock: whoever reads the last line finds none behind it.
         let mut queue = self.0.lock();
         if self.is_on() {

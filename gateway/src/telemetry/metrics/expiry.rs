@@ -14,7 +14,7 @@ use super::{Encoded, Metrics, gauge};
 use crate::config::{
     BackendId, CertificateFile, Config, Dependents, ListenerId, backend_ca_usage, client_ca_usage,
 };
-use crate::telemetry::clients::{AuthorityUse, Clients};
+use crate::telemetry::clients::{AuthorityUse, ClientCounts};
 
 /// The certificates of a configuration, one for each set of labels: a CA and its successor often have one file and one name. The
 /// one to end first is shown of those whose end matters; where there is none, the one to end last.
@@ -90,7 +90,7 @@ impl Metrics {
 
     /// The connections that stand on a CA alone, as they were at the last count.
     pub fn dependents(&self) -> Dependents {
-        let mut clients = Clients::default();
+        let mut clients = ClientCounts::default();
         for worker in &self.0.workers {
             clients.add(worker.clients());
         }
@@ -115,7 +115,7 @@ impl Metrics {
     }
 
     pub(super) fn encode_clients(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
-        let mut clients = Clients::default();
+        let mut clients = ClientCounts::default();
         for worker in &self.0.workers {
             clients.add(worker.clients());
         }
