@@ -42,13 +42,13 @@ struct Arguments {
 enum Subject {
     /// The gateway beside Envoy, nginx, HAProxy and whatever else is given, the limit in memory, and the same without
     /// TLS.
-    Compare(compare::Options),
+    Compare(compare::CompareOptions),
     /// The gateway of the working tree beside that of an earlier commit, in the same kinds of work.
-    Regress(regress::Options),
+    Regress(regress::RegressOptions),
     /// Resumption, revocation and reloads: what they cost, how fast they act, which clients they disturb.
-    Trust(trust::Options),
+    Trust(trust::TrustOptions),
     /// Agents under each kind of flood: without the guard, with it, and with nftables instead. Takes root.
-    Guard(guard::Options),
+    Guard(guard::GuardOptions),
 }
 
 fn main() -> ExitCode {

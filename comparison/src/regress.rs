@@ -14,13 +14,13 @@ use crate::compare::result::{HEAD, Work};
 use crate::compare::{Effort, take_turns};
 use crate::figures::table;
 use crate::server::Server;
-use crate::work::Kind;
+use crate::work::WorkKind;
 use crate::workspace::{self, Workspace};
 use command::{cargo, program, run_quietly};
 
 /// With what to compare, and how.
 #[derive(Args)]
-pub struct Options {
+pub struct RegressOptions {
     /// The commit to compare with, as git knows it.
     base: String,
     /// Rounds; within each the two take turns.
@@ -28,7 +28,7 @@ pub struct Options {
     rounds: u32,
     /// Only these kinds of work; by default all.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KINDS")]
-    kinds: Vec<Kind>,
+    kinds: Vec<WorkKind>,
     /// By which share the working tree may spend more, at the median; and if it spends more in every round, that is a
     /// failure.
     #[arg(long, value_name = "SHARE", default_value_t = 0.15)]
@@ -39,7 +39,7 @@ pub struct Options {
 }
 
 /// Builds both, measures, prints, writes, judges.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &RegressOptions) -> Result<()> {
     ensure!(
         (0.0..10.0).contains(&options.tolerance),
         "--tolerance {}: must be a share such as 0.15",
@@ -174,7 +174,7 @@ mod tests {
             client: Series::default(),
         };
         Work {
-            kind: Kind::Full,
+            kind: WorkKind::Full,
             cells: vec![
                 cell("head", Role::Ours, head),
                 cell("base", Role::Peer, [100.0, 100.0, 100.0]),

@@ -14,7 +14,7 @@ use crate::workspace::Workspace;
 
 /// Work to compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
+pub enum WorkKind {
     /// Full handshakes.
     Full,
     /// Resumed handshakes.
@@ -37,7 +37,7 @@ pub enum Kind {
 
 /// What one unit of work took.
 #[derive(Debug, Clone, Copy)]
-pub struct Cost {
+pub struct WorkCost {
     /// The server's.
     pub server: f64,
     /// The client's, where it means something.
@@ -64,7 +64,7 @@ impl Amount {
     }
 }
 
-impl Kind {
+impl WorkKind {
     /// As on the command line.
     pub fn name(self) -> String {
         let value = self.to_possible_value().expect("no kind is hidden");
@@ -175,16 +175,16 @@ impl Backends {
         })
     }
 
-    fn port(&self, kind: Kind) -> u16 {
+    fn port(&self, kind: WorkKind) -> u16 {
         match kind {
-            Kind::Up => self.sink.1,
-            Kind::Down => self.source.1,
-            Kind::Full
-            | Kind::Resumed
-            | Kind::Hybrid
-            | Kind::EchoSmall
-            | Kind::EchoLarge
-            | Kind::Idle => self.echo.1,
+            WorkKind::Up => self.sink.1,
+            WorkKind::Down => self.source.1,
+            WorkKind::Full
+            | WorkKind::Resumed
+            | WorkKind::Hybrid
+            | WorkKind::EchoSmall
+            | WorkKind::EchoLarge
+            | WorkKind::Idle => self.echo.1,
         }
     }
 }
@@ -194,9 +194,9 @@ pub fn measure(
     workspace: &Workspace,
     backends: &Backends,
     server: &Server,
-    kind: Kind,
+    kind: WorkKind,
     amount: Amount,
-) -> Result<Cost> {
+) -> Result<WorkCost> {
     let running = server.start(workspace, backends.port(kind))?;
     let mut command = scenario(workspace, &running, server.transport, kind);
     if server.ends_abruptly {
@@ -208,20 +208,25 @@ pub fn measure(
     let log = workspace.path(&format!("{}-{}.load.log", server.name, kind.name()));
     let report = load::run(command, &log)?;
     let server = match kind {
-        Kind::Idle => "/server/kib_per_connection",
+        WorkKind::Idle => "/server/kib_per_connection",
         _ => "/server/cpu_per_unit/value",
     };
-    Ok(Cost {
+    Ok(WorkCost {
         server: report.number(server)?,
         client: kind.client(&report)?,
     })
 }
 
-fn scenario(workspace: &Workspace, running: &Running, transport: Transport, kind: Kind) -> Command {
+fn scenario(
+    workspace: &Workspace,
+    running: &Running,
+    transport: Transport,
+    kind: WorkKind,
+) -> Command {
     let name = kind.scenario();
     match (transport, kind) {
         (Transport::Plain, _) => load::plain(workspace, name, running.port),
-        (Transport::Tls, Kind::Hybrid) => load::hybrid(workspace, name, running.port),
+        (Transport::Tls, WorkKind::Hybrid) => load::hybrid(workspace, name, running.port),
         (Transport::Tls, _) => load::scenario(workspace, name, running.port, 1),
     }
 }
@@ -232,7 +237,7 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_name_and_bounded_work() {
-        for &kind in Kind::value_variants() {
+        for &kind in WorkKind::value_variants() {
             let arguments = kind.arguments(Amount::Tenth);
             let bound = ["--count", "--bytes", "--for"];
             assert!(

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use anyhow::{Context, Error, Result, ensure};
 use clap::ValueEnum;
 
-use super::Options;
+use super::CompareOptions;
 use super::memory;
 use crate::server::{Program, Server};
 use crate::workspace::Workspace;
@@ -108,7 +108,7 @@ impl FromStr for Named {
 
 impl Contestants {
     /// Finds or installs what the command line asks for.
-    pub fn gather(workspace: &Workspace, options: &Options) -> Result<Self> {
+    pub fn gather(workspace: &Workspace, options: &CompareOptions) -> Result<Self> {
         let ours = Server::gateway("portcullis", workspace.gateway.clone(), None);
         let mut contestants = Self {
             servers: vec![Contestant {
@@ -148,7 +148,7 @@ impl Contestants {
     fn add(
         &mut self,
         workspace: &Workspace,
-        options: &Options,
+        options: &CompareOptions,
         known: KnownContestant,
     ) -> Result<()> {
         let gateway =

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::process::{Cpu, Process, pinned};
-use crate::work::Kind;
+use crate::work::WorkKind;
 use crate::workspace::Workspace;
 use command::{cargo, run, target};
 
@@ -18,7 +18,7 @@ pub struct Figure {
     /// What tables call it.
     pub name: String,
     /// The work it is of.
-    pub kind: Kind,
+    pub kind: WorkKind,
     /// In the unit of the kind.
     pub value: f64,
 }
@@ -61,7 +61,7 @@ fn read(text: &str) -> Result<Vec<Figure>> {
     let libraries = report.as_object().context("an object of libraries")?;
     let mut figures = Vec::new();
     for (library, works) in libraries {
-        for &kind in Kind::value_variants() {
+        for &kind in WorkKind::value_variants() {
             if let Some(value) = works[kind.name()].as_f64() {
                 figures.push(Figure {
                     name: format!("in memory, {library}"),
@@ -82,7 +82,7 @@ mod tests {
     fn figures_are_read_by_library_and_kind() {
         let figures =
             read(r#"{"ring": {"full": 290.5, "up": 120}, "other": {"full": 1}}"#).unwrap();
-        let mut seen: Vec<(&str, Kind, f64)> = figures
+        let mut seen: Vec<(&str, WorkKind, f64)> = figures
             .iter()
             .map(|figure| (figure.name.as_str(), figure.kind, figure.value))
             .collect();
@@ -90,9 +90,9 @@ mod tests {
         assert_eq!(
             seen,
             [
-                ("in memory, other", Kind::Full, 1.0),
-                ("in memory, ring", Kind::Up, 120.0),
-                ("in memory, ring", Kind::Full, 290.5),
+                ("in memory, other", WorkKind::Full, 1.0),
+                ("in memory, ring", WorkKind::Up, 120.0),
+                ("in memory, ring", WorkKind::Full, 290.5),
             ]
         );
     }

@@ -15,20 +15,20 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
 use crate::process;
-use crate::work::{Amount, Backends, Kind, measure};
+use crate::work::{Amount, Backends, WorkKind, measure};
 use crate::workspace::{self, Workspace};
 use contestants::{Contestant, Contestants, KnownContestant, Named};
 use result::Results;
 
 /// What to measure, which servers, and how often.
 #[derive(Args)]
-pub struct Options {
+pub struct CompareOptions {
     /// Rounds; within each all servers take turns.
     #[arg(long, value_name = "NUMBER", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Only these kinds of work; by default all.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KINDS")]
-    kinds: Vec<Kind>,
+    kinds: Vec<WorkKind>,
     /// Only these beside the gateway; by default all. What is missing is installed below .tools.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PEERS")]
     peers: Vec<KnownContestant>,
@@ -54,7 +54,7 @@ pub struct Options {
 }
 
 /// Measures, prints, writes.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &CompareOptions) -> Result<()> {
     let workspace = Workspace::prepare("compare")?;
     let contestants = Contestants::gather(&workspace, options)?;
     let measured = take_turns(&workspace, &contestants, &Effort::of(options));
@@ -66,7 +66,7 @@ pub fn run(options: &Options) -> Result<()> {
 /// How much is done.
 pub struct Effort<'a> {
     /// Kinds of work.
-    pub kinds: &'a [Kind],
+    pub kinds: &'a [WorkKind],
     /// Rounds.
     pub rounds: u32,
     /// What one run is.
@@ -74,13 +74,13 @@ pub struct Effort<'a> {
 }
 
 impl<'a> Effort<'a> {
-    fn of(options: &'a Options) -> Self {
+    fn of(options: &'a CompareOptions) -> Self {
         Self::new(&options.kinds, options.rounds, options.quick)
     }
 
     /// From what a command line says; no kinds are all kinds.
-    pub fn new(kinds: &'a [Kind], rounds: u32, quick: bool) -> Self {
-        let all = Kind::value_variants();
+    pub fn new(kinds: &'a [WorkKind], rounds: u32, quick: bool) -> Self {
+        let all = WorkKind::value_variants();
         Self {
             kinds: if kinds.is_empty() { all } else { kinds },
             rounds,
@@ -119,7 +119,7 @@ pub fn take_turns(
     Ok(results)
 }
 
-fn write(options: &Options, results: &Results) -> Result<()> {
+fn write(options: &CompareOptions, results: &Results) -> Result<()> {
     let place = |given: &Option<PathBuf>, name: &str| {
         given
             .clone()

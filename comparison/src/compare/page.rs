@@ -81,7 +81,7 @@ fn span(series: &Series) -> Span {
 mod tests {
     use super::*;
     use crate::compare::result::Cell;
-    use crate::work::Kind;
+    use crate::work::WorkKind;
 
     #[test]
     fn the_page_names_every_contestant_and_every_kind() {
@@ -93,7 +93,7 @@ mod tests {
         };
         let results = Results {
             works: vec![Work {
-                kind: Kind::Idle,
+                kind: WorkKind::Idle,
                 cells: vec![
                     cell("portcullis", Role::Ours, 5.0),
                     cell("somebody", Role::Peer, 25.0),

@@ -8,7 +8,7 @@ use super::contestants::{Contestant, Contestants, Role};
 use super::memory::Figure;
 use crate::figures::{Series, table};
 use crate::machine;
-use crate::work::{Cost, Kind};
+use crate::work::{WorkCost, WorkKind};
 
 /// What one server spent for one kind of work, round by round.
 pub struct Cell {
@@ -25,7 +25,7 @@ pub struct Cell {
 /// All servers at one kind of work.
 pub struct Work {
     /// Which.
-    pub kind: Kind,
+    pub kind: WorkKind,
     /// The servers that did it.
     pub cells: Vec<Cell>,
 }
@@ -108,7 +108,7 @@ pub const SUMMARY_HEAD: [&str; 6] = [
 
 impl Results {
     /// Nothing measured yet, with a place for each contestant, in their order.
-    pub fn new(kinds: &[Kind], contestants: &Contestants) -> Self {
+    pub fn new(kinds: &[WorkKind], contestants: &Contestants) -> Self {
         let works = kinds.iter().map(|&kind| {
             let mut work = Work {
                 kind,
@@ -128,7 +128,7 @@ impl Results {
     }
 
     /// Adds what a server spent in a round.
-    pub fn push(&mut self, kind: Kind, name: &str, cost: Cost) {
+    pub fn push(&mut self, kind: WorkKind, name: &str, cost: WorkCost) {
         let cells = self.works.iter_mut().filter(|work| work.kind == kind);
         if let Some(cell) = cells
             .flat_map(|work| &mut work.cells)
@@ -158,7 +158,7 @@ impl Results {
         let memory = work.best(Role::Memory)?.server.median();
         // Without TLS a connection is made in one way only.
         let kind = match work.kind {
-            Kind::Resumed | Kind::Hybrid => Kind::Full,
+            WorkKind::Resumed | WorkKind::Hybrid => WorkKind::Full,
             kind => kind,
         };
         let same = self.works.iter().find(|work| work.kind == kind)?;
@@ -262,7 +262,7 @@ mod tests {
         ];
         let work = |kind, cells| Work { kind, cells };
         Results {
-            works: vec![work(Kind::Full, full), work(Kind::Resumed, resumed)],
+            works: vec![work(WorkKind::Full, full), work(WorkKind::Resumed, resumed)],
         }
     }
 

@@ -3,14 +3,14 @@
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde_json::{Map, Value, json};
 
-use super::defence::{Defence, Kind};
+use super::defence::{Defence, FloodKind};
 use super::judge::{cpu_ratio, p99_ratio, series, served};
 use super::run::Figures;
 
 /// One kind of flood.
 pub struct Case {
     /// Which.
-    pub kind: Kind,
+    pub kind: FloodKind,
     /// The runs without a flood, one of each round.
     pub quiet: Vec<Figures>,
     /// The runs of each defence, one of each round.
@@ -33,7 +33,7 @@ pub const HEAD: [&str; 10] = [
 
 impl Case {
     /// No run yet.
-    pub fn new(kind: Kind, defences: &[Defence]) -> Self {
+    pub fn new(kind: FloodKind, defences: &[Defence]) -> Self {
         Self {
             kind,
             quiet: Vec::new(),

@@ -26,7 +26,7 @@ pub const BANNED: &str = "netdev bench banned";
 
 /// A kind of flood, by its name in the load generator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
+pub enum FloodKind {
     /// Full handshakes with a certificate of a foreign CA.
     Badcert,
     /// Random bytes and plain HTTP.
@@ -41,7 +41,7 @@ pub enum Kind {
     Syn,
 }
 
-impl Kind {
+impl FloodKind {
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {

@@ -138,7 +138,7 @@ fn most(runs: &[Figures], read: impl Fn(&Figures) -> f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guard::defence::Kind;
+    use crate::guard::defence::FloodKind;
     use crate::guard::run::Service;
     use std::time::Duration;
 
@@ -171,7 +171,7 @@ mod tests {
     }
 
     /// One round in which the flood costs 2 s without the guard and 0.1 s with it.
-    fn case(kind: Kind, change: impl Fn(&mut Case)) -> Vec<String> {
+    fn case(kind: FloodKind, change: impl Fn(&mut Case)) -> Vec<String> {
         let mut case = Case {
             kind,
             quiet: vec![good(0.5)],
@@ -191,55 +191,55 @@ mod tests {
 
     #[test]
     fn a_run_as_it_should_be_breaks_nothing() {
-        assert_eq!(case(Kind::Badcert, |_| {}), [""; 0]);
+        assert_eq!(case(FloodKind::Badcert, |_| {}), [""; 0]);
     }
 
     #[test]
     fn each_promise_can_be_broken_by_itself() {
         type Change = fn(&mut Case);
-        let cases: [(Kind, Change, &str); 9] = [
+        let cases: [(FloodKind, Change, &str); 9] = [
             (
-                Kind::Syn,
+                FloodKind::Syn,
                 |case| enforce(case).messages.success = 0.999,
                 "99.90 %",
             ),
             (
-                Kind::Syn,
+                FloodKind::Syn,
                 |case| enforce(case).handshakes.p99_ms = 4.1,
                 "2.05 times",
             ),
             (
-                Kind::Junk,
+                FloodKind::Junk,
                 |case| enforce(case).gateway_cpu_s = 0.71,
                 "0.105 of",
             ),
             (
-                Kind::Slow,
+                FloodKind::Slow,
                 |case| enforce(case).held_max = 33.0,
                 "33 connections",
             ),
             (
-                Kind::Idle,
+                FloodKind::Idle,
                 |case| case.defences[1].1[0].dropped_per_s = 0.1,
                 "monitor: 0.1",
             ),
             (
-                Kind::Idle,
+                FloodKind::Idle,
                 |case| case.quiet[0].handshakes.success = 0.5,
                 "quiet: 50.00 %",
             ),
             (
-                Kind::Idle,
+                FloodKind::Idle,
                 |case| case.defences[0].1[0].reached_per_s = 900.0,
                 "90 % of its rate",
             ),
             (
-                Kind::Idle,
+                FloodKind::Idle,
                 |case| case.defences[0].1[0].load_busy = 0.99,
                 "99 % busy",
             ),
             (
-                Kind::Idle,
+                FloodKind::Idle,
                 |case| enforce(case).handshakes.p99_ms = f64::NAN,
                 "NaN times",
             ),
@@ -255,11 +255,11 @@ mod tests {
     fn what_the_guard_is_not_for_is_not_asked_of_it() {
         // A flood that holds nothing may have connections open, and one that costs nothing may cost as much as before.
         assert_eq!(
-            case(Kind::Junk, |case| enforce(case).held_max = 99.0),
+            case(FloodKind::Junk, |case| enforce(case).held_max = 99.0),
             [""; 0]
         );
         assert_eq!(
-            case(Kind::Idle, |case| enforce(case).gateway_cpu_s = 2.5),
+            case(FloodKind::Idle, |case| enforce(case).gateway_cpu_s = 2.5),
             [""; 0]
         );
     }

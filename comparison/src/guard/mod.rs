@@ -25,7 +25,7 @@ use serde_json::{Map, Value, json};
 use crate::workspace::{self, Workspace};
 use crate::{figures, machine, process};
 use case::Case;
-use defence::{Defence, Kind};
+use defence::{Defence, FloodKind};
 use run::Load;
 
 /// How long a flood lasts.
@@ -36,10 +36,10 @@ const FLOOD_QUICK: Duration = Duration::from_secs(4);
 
 /// What to measure and how often.
 #[derive(Args)]
-pub struct Options {
+pub struct GuardOptions {
     /// Only these floods; by default all.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KINDS")]
-    kinds: Vec<Kind>,
+    kinds: Vec<FloodKind>,
     /// Only these defences; by default all. The quiet run is always beside them.
     #[arg(long = "arms", value_enum, value_delimiter = ',', value_name = "ARMS")]
     defences: Vec<Defence>,
@@ -55,14 +55,14 @@ pub struct Options {
 }
 
 /// Measures, prints, writes.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &GuardOptions) -> Result<()> {
     let workspace = Workspace::prepare("guard")?;
     process::make_room()?;
     let measured = measure(&workspace, options);
     workspace.keep_if_failed(measured)
 }
 
-fn measure(workspace: &Workspace, options: &Options) -> Result<()> {
+fn measure(workspace: &Workspace, options: &GuardOptions) -> Result<()> {
     let load = Load {
         rate: options.rate,
         flood: if options.quick { FLOOD_QUICK } else { FLOOD },
@@ -92,7 +92,12 @@ fn measure(workspace: &Workspace, options: &Options) -> Result<()> {
 }
 
 /// All rounds of one flood.
-fn rounds(workspace: &Workspace, options: &Options, load: Load, kind: Kind) -> Result<Case> {
+fn rounds(
+    workspace: &Workspace,
+    options: &GuardOptions,
+    load: Load,
+    kind: FloodKind,
+) -> Result<Case> {
     let mut case = Case::new(kind, chosen(&options.defences));
     for round in 1..=options.rounds {
         let say = |defence: &str| {

@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::cgroup::Cgroup;
-use super::defence::{Defence, Kind, PORT};
+use super::defence::{Defence, FloodKind, PORT};
 use super::host_setup::{HostSetup, State, on};
 use super::topology::{
     AGENTS_GATEWAY, AGENTS_SOURCES, ATTACKERS_GATEWAY, ATTACKERS_SOURCES, Packets, Topology,
@@ -100,7 +100,7 @@ pub struct Figures {
 pub fn measure(
     workspace: &Workspace,
     load: Load,
-    kind: Kind,
+    kind: FloodKind,
     defence: Option<Defence>,
 ) -> Result<Figures> {
     let topology = Topology::new(Packets::Threaded)?;
@@ -263,7 +263,12 @@ fn agents(
     Process::start(command, &workspace.path(&format!("{name}.log")))
 }
 
-fn flood(workspace: &Workspace, topology: &Topology, load: Load, kind: Kind) -> Result<Process> {
+fn flood(
+    workspace: &Workspace,
+    topology: &Topology,
+    load: Load,
+    kind: FloodKind,
+) -> Result<Process> {
     // Attackers share a CPU with the agents that are measured, and run when no other process there does.
     let idle = ["chrt", "--idle", "0"].map(str::to_owned);
     let before = [&on(Cpu::Client)[..], &idle].concat();
@@ -280,7 +285,7 @@ fn flood(workspace: &Workspace, topology: &Topology, load: Load, kind: Kind) -> 
         .args(["--connections", &connections.to_string()])
         .args(["--timeout", &duration(ATTACKER_TIMEOUT)])
         .args(["--for", &duration(load.flood)]);
-    if kind != Kind::Syn {
+    if kind != FloodKind::Syn {
         command.args(["--sources", ATTACKERS_SOURCES]);
     }
     Process::start(command, &workspace.path("flood.log"))

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{Finding, Options};
+use super::{Finding, TrustOptions};
 use crate::figures::{Series, table};
 use crate::gateway::{Gateway, Setup};
 use crate::load::{self, Report};
@@ -44,7 +44,7 @@ const QUANTILES: [(&str, &str); 4] = [
 type Latencies = [Series; QUANTILES.len()];
 
 /// Measures.
-pub fn measure(workspace: &Workspace, options: &Options) -> Result<Finding> {
+pub fn measure(workspace: &Workspace, options: &TrustOptions) -> Result<Finding> {
     let entries = u64::from(options.entries);
     let bytes = workspace.revocation_list(LISTS[0], 0, entries)?;
     for (name, fewer) in LISTS[1..].iter().zip(1..) {

@@ -20,7 +20,7 @@ use crate::{figures, machine, process};
 
 /// What to measure and how often.
 #[derive(Args)]
-pub struct Options {
+pub struct TrustOptions {
     /// Only these parts; by default all.
     #[arg(value_enum)]
     parts: Vec<Part>,
@@ -67,7 +67,7 @@ struct Finding {
 }
 
 /// Measures, prints, writes.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &TrustOptions) -> Result<()> {
     let parts = match options.parts.as_slice() {
         [] => Part::value_variants(),
         parts => parts,
@@ -78,7 +78,7 @@ pub fn run(options: &Options) -> Result<()> {
     workspace.keep_if_failed(measured)
 }
 
-fn measure(workspace: &Workspace, options: &Options, parts: &[Part]) -> Result<()> {
+fn measure(workspace: &Workspace, options: &TrustOptions, parts: &[Part]) -> Result<()> {
     let file = workspace::results_folder().join("trust.json");
     let mut broken = Vec::new();
     for &part in parts {

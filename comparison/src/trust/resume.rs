@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{Finding, Options};
+use super::{Finding, TrustOptions};
 use crate::figures::{Series, table};
 use crate::gateway::{Gateway, Setup};
 use crate::process::Process;
@@ -31,7 +31,7 @@ pub(super) struct Measured {
 }
 
 /// What one server needed for one kind of handshake, round by round, in microseconds.
-pub(super) struct Cost {
+pub(super) struct HandshakeCost {
     /// The server's name.
     pub(super) name: &'static str,
     /// `full` or `resumed`.
@@ -41,7 +41,7 @@ pub(super) struct Cost {
 }
 
 /// Measures.
-pub fn measure(workspace: &Workspace, options: &Options) -> Result<Finding> {
+pub fn measure(workspace: &Workspace, options: &TrustOptions) -> Result<Finding> {
     let envoy_program = envoy::find(options.envoy.as_deref())?;
     let (_backend, backend) = load::backend(workspace)?;
     let gateway = start(workspace, "portcullis", &workspace.gateway, backend)?;
@@ -95,11 +95,11 @@ pub(super) fn take_turns(
     workspace: &Workspace,
     servers: &[Measured],
     rounds: u32,
-) -> Result<Vec<Cost>> {
-    let mut costs: Vec<Cost> = servers
+) -> Result<Vec<HandshakeCost>> {
+    let mut costs: Vec<HandshakeCost> = servers
         .iter()
         .flat_map(|server| {
-            server.modes.iter().map(|mode| Cost {
+            server.modes.iter().map(|mode| HandshakeCost {
                 name: server.name,
                 mode,
                 cpu: Series::default(),
@@ -134,7 +134,7 @@ fn handshakes(workspace: &Workspace, server: &Measured, mode: &str) -> Result<f6
     load::run(command, &log)?.number("/server/cpu_per_unit/value")
 }
 
-fn show(costs: &[Cost], rounds: u32) -> Finding {
+fn show(costs: &[HandshakeCost], rounds: u32) -> Finding {
     let of = |name: &str, mode: &str| {
         costs
             .iter()

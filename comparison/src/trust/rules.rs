@@ -4,8 +4,8 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::resume::{BOTH, Cost, server, take_turns};
-use super::{Finding, Options};
+use super::resume::{BOTH, HandshakeCost, server, take_turns};
+use super::{Finding, TrustOptions};
 use crate::figures::table;
 use crate::gateway::{Gateway, Setup};
 use crate::load;
@@ -19,7 +19,7 @@ const MANY: usize = 10_000;
 const RATIO_MAX: f64 = 1.03;
 
 /// Measures.
-pub fn measure(workspace: &Workspace, options: &Options) -> Result<Finding> {
+pub fn measure(workspace: &Workspace, options: &TrustOptions) -> Result<Finding> {
     let (_backend, backend) = load::backend(workspace)?;
     let start = |name, rules: usize| {
         Gateway::start(
@@ -43,7 +43,7 @@ pub fn measure(workspace: &Workspace, options: &Options) -> Result<Finding> {
     Ok(conclude(&costs, options.rounds))
 }
 
-fn conclude(costs: &[Cost], rounds: u32) -> Finding {
+fn conclude(costs: &[HandshakeCost], rounds: u32) -> Finding {
     let mut rows = Vec::new();
     let mut figures = Vec::new();
     let mut broken = Vec::new();
