@@ -50,13 +50,13 @@ const FOREIGN_VARIABLES: [&str; 7] = [
 ];
 
 /// What `cargo xtask ebpf` can be told.
-pub struct Options {
+pub struct EbpfOptions {
     /// Write to this folder instead of the repository's object.
     pub out: Option<PathBuf>,
 }
 
 /// Builds the object and writes it with its hashes.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &EbpfOptions) -> Result<()> {
     let root = root();
     let compiler = Compiler::chosen();
     compiler.ensure_ready()?;

@@ -31,7 +31,7 @@ const COVERAGE: [&str; 7] = [
 ];
 
 /// What `cargo xtask fuzz` can be told.
-pub struct Options {
+pub struct FuzzOptions {
     /// How long each target runs.
     pub time: Duration,
     /// Only this target.
@@ -39,7 +39,7 @@ pub struct Options {
 }
 
 /// Runs the targets one after the other; a crash of one does not keep the others from running.
-pub fn run_targets(options: &Options) -> Result<()> {
+pub fn run_targets(options: &FuzzOptions) -> Result<()> {
     let known = targets(&root())?;
     let chosen = match &options.target {
         Some(target) if !known.contains(target) => {

@@ -116,7 +116,7 @@ fn main() -> ExitCode {
         Task::Test { all, arguments } => test::run_tests(all, &arguments),
         Task::Check => setup::run(setup::Purpose::Check).and_then(|()| check::run_with_tidy()),
         Task::House { folder } => house::run_house(folder),
-        Task::Ebpf { out } => ebpf::run(&ebpf::Options { out }),
+        Task::Ebpf { out } => ebpf::run(&ebpf::EbpfOptions { out }),
         Task::Bench { arguments } => bench::run_bench(&arguments),
         Task::Count { update } => count::run_counts(update),
         Task::Miri => miri::run_miri(),
@@ -124,13 +124,13 @@ fn main() -> ExitCode {
             time,
             seed,
             release,
-        } => soak::run_soak(&soak::Options {
+        } => soak::run_soak(&soak::SoakOptions {
             time,
             seed,
             release,
         }),
         Task::Fuzz { short: true, .. } => fuzz::run_short(),
-        Task::Fuzz { time, target, .. } => fuzz::run_targets(&fuzz::Options { time, target }),
+        Task::Fuzz { time, target, .. } => fuzz::run_targets(&fuzz::FuzzOptions { time, target }),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

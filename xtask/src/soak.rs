@@ -9,7 +9,7 @@ use anyhow::Result;
 use command::{cargo, program, run, target};
 
 /// How it is played.
-pub struct Options {
+pub struct SoakOptions {
     /// For how long.
     pub time: Duration,
     /// What repeats a run.
@@ -24,7 +24,7 @@ pub const SHORT: Duration = Duration::from_secs(2 * 60);
 pub const LONG: Duration = Duration::from_secs(60 * 60);
 
 /// Builds gateway and soak, and plays.
-pub fn run_soak(options: &Options) -> Result<()> {
+pub fn run_soak(options: &SoakOptions) -> Result<()> {
     let profile: &[&str] = match options.release {
         true => &["--release"],
         false => &[],
@@ -35,7 +35,7 @@ pub fn run_soak(options: &Options) -> Result<()> {
 }
 
 /// Plays with what is built.
-pub fn program_for(options: &Options) -> Command {
+pub fn program_for(options: &SoakOptions) -> Command {
     let folder = match options.release {
         true => "release",
         false => "debug",

@@ -19,7 +19,7 @@ pub fn run_tests(all: bool, arguments: &[String]) -> Result<()> {
     })?;
     check::run_without_tidy()?;
     let object_folder = target().join("ebpf");
-    ebpf::run(&ebpf::Options {
+    ebpf::run(&ebpf::EbpfOptions {
         out: Some(object_folder.clone()),
     })?;
     run(cargo().args(["test", "--doc", "--workspace", "--locked", "--quiet"]))?;
@@ -43,7 +43,7 @@ pub fn run_tests(all: bool, arguments: &[String]) -> Result<()> {
     };
     // By itself: beside the tests it would judge the machine.
     let soaked = match arguments.is_empty() {
-        true => run(soak::program_for(&soak::Options {
+        true => run(soak::program_for(&soak::SoakOptions {
             time: if all { soak::LONG } else { soak::SHORT },
             seed: None,
             release: false,
