@@ -18,7 +18,7 @@ use crate::pattern;
 
 /// What a backend does with its connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Kind {
+pub enum BackendKind {
     /// Sends back what it gets.
     Echo,
     /// Reads to the end of the stream, then answers with the number of bytes as a decimal line.
@@ -29,7 +29,7 @@ pub enum Kind {
 
 /// Live counts of a backend.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub struct BackendCounts {
     /// Connections accepted.
     pub connections: AtomicU64,
     /// Bytes received.
@@ -44,7 +44,7 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Backend {
     address: SocketAddr,
-    counts: Arc<Counts>,
+    counts: Arc<BackendCounts>,
     _service: Background,
 }
 
@@ -56,15 +56,15 @@ const BACKLOG: i32 = 4096;
 
 impl Backend {
     /// Listens on `address` and serves until dropped.
-    pub fn start(kind: Kind, address: SocketAddr) -> io::Result<Self> {
+    pub fn start(kind: BackendKind, address: SocketAddr) -> io::Result<Self> {
         Self::start_slow(kind, Duration::ZERO, address)
     }
 
     /// The same, with an echo that holds everything back for `delay`: a server whose speed is known beforehand.
-    pub fn start_slow(kind: Kind, delay: Duration, address: SocketAddr) -> io::Result<Self> {
+    pub fn start_slow(kind: BackendKind, delay: Duration, address: SocketAddr) -> io::Result<Self> {
         let listener = listen(address)?;
         let address = listener.local_addr()?;
-        let counts = Arc::new(Counts::default());
+        let counts = Arc::new(BackendCounts::default());
         let service_counts = counts.clone();
         let service = Background::spawn("backend", move || async move {
             match TcpListener::from_std(listener) {
@@ -85,7 +85,7 @@ impl Backend {
     }
 
     /// What it has seen so far.
-    pub fn counts(&self) -> &Counts {
+    pub fn counts(&self) -> &BackendCounts {
         &self.counts
     }
 }
@@ -103,7 +103,12 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<StdTcpListener> {
     Ok(socket.into())
 }
 
-async fn serve(listener: TcpListener, kind: Kind, delay: Duration, counts: Arc<Counts>) {
+async fn serve(
+    listener: TcpListener,
+    kind: BackendKind,
+    delay: Duration,
+    counts: Arc<BackendCounts>,
+) {
     let pool = Arc::new(Pool::default());
     loop {
         let stream = match listener.accept().await {
@@ -158,17 +163,17 @@ struct Connection {
     stream: TcpStream,
     /// Of an echo.
     delay: Duration,
-    counts: Arc<Counts>,
+    counts: Arc<BackendCounts>,
     pool: Arc<Pool>,
 }
 
 impl Connection {
-    async fn serve(mut self, kind: Kind) -> io::Result<()> {
+    async fn serve(mut self, kind: BackendKind) -> io::Result<()> {
         self.stream.set_nodelay(true)?;
         match kind {
-            Kind::Echo => self.echo().await,
-            Kind::Sink => self.sink().await,
-            Kind::Source => self.source().await,
+            BackendKind::Echo => self.echo().await,
+            BackendKind::Sink => self.sink().await,
+            BackendKind::Source => self.source().await,
         }
     }
 

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Counts shared by all threads, for the eye only; the report is made from the tallies.
 #[derive(Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct ProgressCounts {
     pub(crate) completed: AtomicU64,
     pub(crate) failed: AtomicU64,
 }
@@ -42,7 +42,7 @@ impl Bar {
     }
 
     /// Shows the state of the run since `start`.
-    pub(crate) fn working(&self, start: Instant, counts: &Counts) {
+    pub(crate) fn working(&self, start: Instant, counts: &ProgressCounts) {
         let elapsed = start.elapsed();
         let completed = counts.completed.load(Ordering::Relaxed);
         let failed = counts.failed.load(Ordering::Relaxed);

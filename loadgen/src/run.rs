@@ -1,5 +1,5 @@
 //! Runs a scenario: threads, connections and the three phases all scenarios share.
-//! In: a `Plan` and a future per connection. Out: an `Outcome` with counts and what the server spent.
+//! In: a `Plan` and a future per connection. Out: a `RunOutcome` with counts and what the server spent.
 //!
 //! Each thread has a runtime and a tally of its own. All connections prepare, wait for each other, work, wait again,
 //! and end; the server's cost is read at those two seams, so that it contains the work and nothing else.
@@ -20,7 +20,7 @@ use crate::generator::{self, Spent};
 use crate::limits::CONNECTING_MAX;
 use crate::pace::{Pace, Turns};
 use crate::process::{self, Sample};
-use crate::progress::{Bar, Counts};
+use crate::progress::{Bar, ProgressCounts};
 use crate::scenario::refusal;
 use crate::tally::{self, Group, SharedTally, Tally};
 
@@ -45,7 +45,7 @@ pub struct Plan {
 
 /// What a run brought.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct RunOutcome {
     pub(crate) tally: Tally,
     /// The common start of the work.
     pub(crate) started_at: SystemTime,
@@ -66,21 +66,21 @@ pub(crate) struct Worker {
     /// 0 up to the number of connections.
     pub(crate) index: usize,
     tally: SharedTally,
-    counts: Arc<Counts>,
+    counts: Arc<ProgressCounts>,
     pace: Arc<Pace>,
     connecting: Arc<Semaphore>,
     phase: watch::Receiver<Phase>,
     arrivals: Arrivals,
     /// Where there are several addresses, which one.
     endpoint: Option<usize>,
-    rotation: Option<Rotation>,
+    rotation: Option<RotationState>,
     /// The common start, once it was given.
     start: Option<Instant>,
 }
 
 /// When the connection changes its identity, and whether it has.
 #[derive(Debug, Clone, Copy)]
-struct Rotation {
+struct RotationState {
     after: Duration,
     is_done: bool,
 }
@@ -247,7 +247,7 @@ impl Worker {
 
 /// Runs `work` once per connection and measures. Of the target, connections that it says must be refused are tried
 /// instead, and its addresses and its rotation are figured apart.
-pub(crate) fn drive<W, F>(plan: &Plan, target: Option<&Target>, work: W) -> Result<Outcome>
+pub(crate) fn drive<W, F>(plan: &Plan, target: Option<&Target>, work: W) -> Result<RunOutcome>
 where
     W: Fn(Worker) -> F + Clone + Send + 'static,
     F: Future<Output = Result<()>> + Send + 'static,
@@ -256,7 +256,7 @@ where
     let (arrivals, arrivals_receiver) = mpsc::unbounded_channel();
     let crew = Crew {
         target: target.cloned(),
-        counts: Arc::new(Counts::default()),
+        counts: Arc::new(ProgressCounts::default()),
         pace: Arc::new(Pace::new(plan.rate, plan.count, plan.span)),
         connecting: Arc::new(Semaphore::new(CONNECTING_MAX)),
         phase: phase_receiver,
@@ -295,7 +295,7 @@ where
         tally::add(&mut lag, &late);
     }
     note_missed(&mut tally, pace.missed());
-    Ok(Outcome {
+    Ok(RunOutcome {
         tally,
         started_at: measured.started_at,
         elapsed: measured.elapsed,
@@ -336,7 +336,7 @@ fn note_missed(tally: &mut Tally, missed: u64) {
 #[derive(Clone)]
 struct Crew {
     target: Option<Target>,
-    counts: Arc<Counts>,
+    counts: Arc<ProgressCounts>,
     pace: Arc<Pace>,
     connecting: Arc<Semaphore>,
     phase: watch::Receiver<Phase>,
@@ -417,7 +417,7 @@ impl Crew {
                 working: (!is_suspect).then(|| self.working.clone()),
             },
             endpoint: target.and_then(|target| target.endpoint_apart(index)),
-            rotation: rotate_after.map(|after| Rotation {
+            rotation: rotate_after.map(|after| RotationState {
                 after,
                 is_done: false,
             }),
@@ -447,7 +447,7 @@ struct Director<'a> {
     plan: &'a Plan,
     phase: watch::Sender<Phase>,
     arrivals: mpsc::UnboundedReceiver<()>,
-    counts: Arc<Counts>,
+    counts: Arc<ProgressCounts>,
     threads: Arc<Mutex<Vec<i32>>>,
 }
 
@@ -504,7 +504,7 @@ impl Director<'_> {
     }
 
     /// Waits until every connection has arrived at the end of the phase.
-    async fn gather(&mut self, show: impl Fn(usize, &Counts)) {
+    async fn gather(&mut self, show: impl Fn(usize, &ProgressCounts)) {
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         let mut arrived = 0;
         while arrived < self.plan.connections {

@@ -19,7 +19,7 @@ pub(crate) struct Tally {
     /// The same units, figured apart.
     pub(crate) groups: BTreeMap<Group, Figures>,
     /// How long each phase of a connection took, by what kind of connection it was.
-    pub(crate) phases: BTreeMap<Kind, Phases>,
+    pub(crate) phases: BTreeMap<ConnectionKind, Phases>,
     /// What happened in each second since the common start.
     pub(crate) seconds: Vec<Second>,
     /// Plaintext bytes sent.
@@ -54,7 +54,7 @@ pub(crate) struct Figures {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Group {
     /// Handshakes by kind, where a run has both.
-    Handshake(Kind),
+    Handshake(ConnectionKind),
     /// Units at one of several addresses, by its place in the list.
     Endpoint(usize),
     /// Units of connections that have not changed their identity yet.
@@ -66,7 +66,7 @@ pub(crate) enum Group {
 /// What kind of connection it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ConnectionKind {
     /// TLS, with a full handshake.
     Full,
     /// TLS, resumed with a ticket.
@@ -175,7 +175,7 @@ impl Tally {
         self.groups.entry(group).or_insert_with(Figures::new)
     }
 
-    pub(crate) fn phases(&mut self, kind: Kind) -> &mut Phases {
+    pub(crate) fn phases(&mut self, kind: ConnectionKind) -> &mut Phases {
         self.phases.entry(kind).or_insert_with(Phases::new)
     }
 

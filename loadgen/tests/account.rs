@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadgen::backend::{Backend, Kind};
+use loadgen::backend::{Backend, BackendKind};
 use rustix::process::{Pid, Signal, kill_process};
 use support::{Behind, Pki, program, report, run, serve};
 
@@ -53,7 +53,7 @@ fn a_report_says_where_how_and_over_what_it_was_measured() {
 }
 
 fn echo() -> Backend {
-    Backend::start(Kind::Echo, "127.0.0.1:0".parse().unwrap()).unwrap()
+    Backend::start(BackendKind::Echo, "127.0.0.1:0".parse().unwrap()).unwrap()
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn a_generator_that_stood_still_does_not_trust_its_own_figures() {
 fn a_server_of_known_speed_is_never_measured_as_faster() {
     let delay = Duration::from_millis(20);
     let any = "127.0.0.1:0".parse().unwrap();
-    let server = Backend::start_slow(Kind::Echo, delay, any).unwrap();
+    let server = Backend::start_slow(BackendKind::Echo, delay, any).unwrap();
     for threads in ["1", "2"] {
         let output = program()
             .args(["echo", "--plaintext", "--json", "--connections", "8"])

@@ -10,11 +10,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use loadgen::backend::{Backend, Kind};
+use loadgen::backend::{Backend, BackendKind};
 use support::{Behind, Pki, program, run_as, serve};
 
 fn echo() -> Backend {
-    Backend::start(Kind::Echo, "127.0.0.1:0".parse().unwrap()).unwrap()
+    Backend::start(BackendKind::Echo, "127.0.0.1:0".parse().unwrap()).unwrap()
 }
 
 /// Arguments that make identities from the CA of the tests.

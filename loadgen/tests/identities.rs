@@ -9,11 +9,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use loadgen::backend::{Backend, Kind};
+use loadgen::backend::{Backend, BackendKind};
 use support::{Behind, Pki, Run, Trust, program, run, run_as, serve, serve_trusting};
 
 fn echo() -> Backend {
-    Backend::start(Kind::Echo, "127.0.0.1:0".parse().unwrap()).unwrap()
+    Backend::start(BackendKind::Echo, "127.0.0.1:0".parse().unwrap()).unwrap()
 }
 
 /// Arguments that have `number` identities issued by the CA of the PKI.

@@ -5,14 +5,14 @@
 
 mod support;
 
-use loadgen::backend::{Backend, Kind};
+use loadgen::backend::{Backend, BackendKind};
 use support::{Behind, Pki, run, serve};
 
 #[test]
 fn idle_connections_are_held_and_their_memory_is_measured() {
     let (pki, echo) = (
         Pki::new(4),
-        Backend::start(Kind::Echo, "127.0.0.1:0".parse().unwrap()).unwrap(),
+        Backend::start(BackendKind::Echo, "127.0.0.1:0".parse().unwrap()).unwrap(),
     );
     let address = serve(&pki, 2, Behind::Backend(echo.address()));
     let own_pid = std::process::id().to_string();

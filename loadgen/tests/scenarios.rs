@@ -9,17 +9,17 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use loadgen::backend::{Backend, Kind};
+use loadgen::backend::{Backend, BackendKind};
 use loadgen::receiver::Receiver;
 use support::{Behind, Pki, Run, program, report, run, run_as, serve};
 
-fn backend(kind: Kind) -> Backend {
+fn backend(kind: BackendKind) -> Backend {
     Backend::start(kind, "127.0.0.1:0".parse().unwrap()).unwrap()
 }
 
 #[test]
 fn full_handshakes_are_counted_and_priced() {
-    let (pki, echo) = (Pki::new(3), backend(Kind::Echo));
+    let (pki, echo) = (Pki::new(3), backend(BackendKind::Echo));
     let address = serve(&pki, 2, Behind::Backend(echo.address()));
     let own_pid = std::process::id().to_string();
     for confirm in ["close", "ticket", "echo"] {
@@ -55,7 +55,7 @@ fn full_handshakes_are_counted_and_priced() {
 
 #[test]
 fn resumed_handshakes_really_are_resumed() {
-    let (pki, echo) = (Pki::new(2), backend(Kind::Echo));
+    let (pki, echo) = (Pki::new(2), backend(BackendKind::Echo));
     let address = serve(&pki, 2, Behind::Backend(echo.address()));
     for confirm in ["close", "ticket"] {
         let arguments = [
@@ -77,7 +77,7 @@ fn resumed_handshakes_really_are_resumed() {
 
 #[test]
 fn resumption_check_fails_against_a_server_without_tickets() {
-    let (pki, echo) = (Pki::new(1), backend(Kind::Echo));
+    let (pki, echo) = (Pki::new(1), backend(BackendKind::Echo));
     let address = serve(&pki, 0, Behind::Backend(echo.address()));
     let arguments = ["--mode", "resumed", "--count", "2"];
     let run = run(&pki, "handshake", address, &arguments);
@@ -93,7 +93,7 @@ fn resumption_check_fails_against_a_server_without_tickets() {
 
 #[test]
 fn client_without_certificate_is_a_failure_that_names_the_alert() {
-    let (pki, echo) = (Pki::new(1), backend(Kind::Echo));
+    let (pki, echo) = (Pki::new(1), backend(BackendKind::Echo));
     let address = serve(&pki, 2, Behind::Backend(echo.address()));
     for confirm in ["close", "ticket", "echo"] {
         let arguments = ["--count", "5", "--confirm", confirm];
@@ -121,7 +121,7 @@ fn client_without_certificate_is_a_failure_that_names_the_alert() {
 
 #[test]
 fn certificate_of_a_foreign_ca_is_refused_in_every_scenario() {
-    let (pki, echo) = (Pki::new(1), backend(Kind::Echo));
+    let (pki, echo) = (Pki::new(1), backend(BackendKind::Echo));
     let address = serve(&pki, 2, Behind::Backend(echo.address()));
     let foreign = pki.path("foreign");
     let cases: [(&str, &[&str]); 5] = [
@@ -148,7 +148,7 @@ fn certificate_of_a_foreign_ca_is_refused_in_every_scenario() {
 
 #[test]
 fn allowed_failures_are_reported_and_do_not_fail_the_run() {
-    let (pki, echo) = (Pki::new(1), backend(Kind::Echo));
+    let (pki, echo) = (Pki::new(1), backend(BackendKind::Echo));
     let address = serve(&pki, 2, Behind::Backend(echo.address()));
     let run = run_as(
         &pki,
@@ -161,7 +161,7 @@ fn allowed_failures_are_reported_and_do_not_fail_the_run() {
 
 #[test]
 fn echoes_come_back_at_the_rate_asked_for() {
-    let (pki, echo) = (Pki::new(2), backend(Kind::Echo));
+    let (pki, echo) = (Pki::new(2), backend(BackendKind::Echo));
     let address = serve(&pki, 2, Behind::Backend(echo.address()));
     let arguments = [
         "--rate",
@@ -187,7 +187,7 @@ fn echoes_come_back_at_the_rate_asked_for() {
 
 #[test]
 fn rate_that_cannot_be_reached_is_said() {
-    let (pki, echo) = (Pki::new(1), backend(Kind::Echo));
+    let (pki, echo) = (Pki::new(1), backend(BackendKind::Echo));
     let address = serve(&pki, 2, Behind::Backend(echo.address()));
     let arguments = ["--rate", "1000000", "--for", "300ms"];
     let run = run(&pki, "echo", address, &arguments);
@@ -233,9 +233,9 @@ fn streams_account_for_every_byte_in_each_direction() {
     const SIZE: f64 = 5_000_011.0;
     let pki = Pki::new(2);
     let cases = [
-        ("up", Kind::Sink, SIZE, 0.0),
-        ("down", Kind::Source, 0.0, SIZE),
-        ("both", Kind::Echo, SIZE, SIZE),
+        ("up", BackendKind::Sink, SIZE, 0.0),
+        ("down", BackendKind::Source, 0.0, SIZE),
+        ("both", BackendKind::Echo, SIZE, SIZE),
     ];
     for (direction, kind, up, down) in cases {
         let server = backend(kind);
@@ -262,9 +262,9 @@ fn streams_account_for_every_byte_in_each_direction() {
 fn stream_ended_by_time_still_accounts_for_what_it_sent() {
     let pki = Pki::new(1);
     for (direction, kind) in [
-        ("up", Kind::Sink),
-        ("down", Kind::Source),
-        ("both", Kind::Echo),
+        ("up", BackendKind::Sink),
+        ("down", BackendKind::Source),
+        ("both", BackendKind::Echo),
     ] {
         let server = backend(kind);
         let address = serve(&pki, 2, Behind::Backend(server.address()));
@@ -376,7 +376,7 @@ fn connections_come_from_each_of_the_given_addresses_in_turn() {
 
 #[test]
 fn a_report_says_when_its_work_began() {
-    let (pki, echo) = (Pki::new(1), backend(Kind::Echo));
+    let (pki, echo) = (Pki::new(1), backend(BackendKind::Echo));
     let address = serve(&pki, 2, Behind::Backend(echo.address()));
     let now_us = || {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -397,7 +397,7 @@ fn a_report_says_when_its_work_began() {
 
 #[test]
 fn cipher_suite_and_group_narrow_the_offer() {
-    let (pki, echo) = (Pki::new(1), backend(Kind::Echo));
+    let (pki, echo) = (Pki::new(1), backend(BackendKind::Echo));
     let address = serve(&pki, 2, Behind::Backend(echo.address()));
     let good = [
         "--count",
@@ -467,7 +467,7 @@ fn what_is_out_of_bounds_never_starts() {
 
 #[test]
 fn table_for_people_says_the_same_as_the_json() {
-    let (pki, echo) = (Pki::new(1), backend(Kind::Echo));
+    let (pki, echo) = (Pki::new(1), backend(BackendKind::Echo));
     let address = serve(&pki, 2, Behind::Backend(echo.address()));
     let output = program()
         .args([
@@ -506,9 +506,9 @@ fn run_plaintext(scenario: &str, address: SocketAddr, arguments: &[&str]) -> Run
 #[test]
 fn without_tls_every_scenario_does_the_same_work_and_says_that_there_was_none() {
     let (echo, sink, source) = (
-        backend(Kind::Echo),
-        backend(Kind::Sink),
-        backend(Kind::Source),
+        backend(BackendKind::Echo),
+        backend(BackendKind::Sink),
+        backend(BackendKind::Source),
     );
     let receiver = Receiver::start(
         "127.0.0.1:0".parse().unwrap(),
@@ -557,7 +557,7 @@ fn without_tls_every_scenario_does_the_same_work_and_says_that_there_was_none() 
 #[test]
 fn a_run_without_tls_is_never_one_by_mistake() {
     let pki = Pki::new(1);
-    let echo = backend(Kind::Echo);
+    let echo = backend(BackendKind::Echo);
     let ca = pki.path("ca.pem");
     let cases: [(&[&str], &str); 3] = [
         (&["--ca", ca.to_str().unwrap()], "--ca"),

@@ -30,35 +30,35 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Full or resumed handshakes, each proven to be accepted.
-    Handshake(Handshake),
+    Handshake(HandshakeArguments),
     /// Bulk data through each connection, every byte accounted for.
-    Stream(Stream),
+    Stream(StreamArguments),
     /// Small messages to `backend echo` and back over held connections.
-    Echo(Echo),
+    Echo(EchoArguments),
     /// Authenticated connections that are held and send nothing.
-    Idle(Idle),
+    Idle(IdleArguments),
     /// Connections that are held until the server closes them, with a journal of every close.
-    Hold(Hold),
+    Hold(HoldArguments),
     /// Clients that do not want in but keep the server busy. Only at loopback, or inside a network namespace.
-    Flood(super::flood::Flood),
+    Flood(super::flood::FloodArguments),
     /// OTLP exports by several agents, each acknowledged or counted as failed.
-    Otlp(Otlp),
+    Otlp(OtlpArguments),
     /// A plain TCP server to run behind the measured one.
-    Backend(Backend),
+    Backend(BackendArguments),
     /// An OTLP receiver that counts what arrives; GET /stats on its HTTP port answers with JSON.
-    Receiver(Receiver),
+    Receiver(ReceiverArguments),
     /// A revocation list for measurements, of any length, in DER.
-    Crl(Crl),
+    Crl(CrlArguments),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Handshake {
+pub(super) struct HandshakeArguments {
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: CommonArguments,
     #[command(flatten)]
-    pub(super) pace: Pace,
+    pub(super) pace: PaceArguments,
     #[command(flatten)]
-    pub(super) rotation: Rotation,
+    pub(super) rotation: RotationArguments,
     /// Full handshakes, or resumed ones.
     #[arg(long, value_enum, default_value = "full")]
     pub(super) mode: Mode,
@@ -78,9 +78,9 @@ pub(super) struct Handshake {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Stream {
+pub(super) struct StreamArguments {
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: CommonArguments,
     /// Up needs `backend sink` behind the server, down `backend source`, both `backend echo`.
     #[arg(long, value_enum, default_value = "up")]
     pub(super) direction: Direction,
@@ -90,31 +90,31 @@ pub(super) struct Stream {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Echo {
+pub(super) struct EchoArguments {
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: CommonArguments,
     #[command(flatten)]
-    pub(super) pace: Pace,
+    pub(super) pace: PaceArguments,
     #[command(flatten)]
-    pub(super) rotation: Rotation,
+    pub(super) rotation: RotationArguments,
     /// Bytes in a message.
     #[arg(long, value_name = "SIZE", default_value = "1KiB")]
     pub(super) size: ByteSize,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Idle {
+pub(super) struct IdleArguments {
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: CommonArguments,
     /// Move one KiB both ways before the silence; needs `backend echo`.
     #[arg(long)]
     pub(super) echo_first: bool,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Hold {
+pub(super) struct HoldArguments {
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: CommonArguments,
     /// Send a small message this often on each connection and require it back; needs `backend echo`.
     #[arg(long, value_name = "DURATION")]
     pub(super) beat: Option<humantime::Duration>,
@@ -128,13 +128,13 @@ pub(super) struct Hold {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Otlp {
+pub(super) struct OtlpArguments {
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: CommonArguments,
     #[command(flatten)]
-    pub(super) pace: Pace,
+    pub(super) pace: PaceArguments,
     #[command(flatten)]
-    pub(super) rotation: Rotation,
+    pub(super) rotation: RotationArguments,
     /// Transport.
     #[arg(long, value_enum, default_value = "grpc")]
     pub(super) protocol: Protocol,
@@ -150,10 +150,10 @@ pub(super) struct Otlp {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Backend {
+pub(super) struct BackendArguments {
     /// What it does with its connections.
     #[arg(value_enum)]
-    pub(super) kind: backend::Kind,
+    pub(super) kind: backend::BackendKind,
     /// Address to listen on; port 0 chooses one and prints it.
     #[arg(long, value_name = "ADDRESS", value_parser = parse_listen)]
     pub(super) listen: SocketAddr,
@@ -161,11 +161,11 @@ pub(super) struct Backend {
     #[arg(long, value_name = "DURATION")]
     pub(super) delay: Option<humantime::Duration>,
     #[command(flatten)]
-    pub(super) span: Span,
+    pub(super) span: SpanArguments,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Receiver {
+pub(super) struct ReceiverArguments {
     /// Address for OTLP over gRPC.
     #[arg(long, value_name = "ADDRESS", value_parser = parse_listen, default_value = "127.0.0.1:4317")]
     pub(super) grpc: SocketAddr,
@@ -176,11 +176,11 @@ pub(super) struct Receiver {
     #[arg(long, value_name = "FILE")]
     pub(super) stats: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) span: Span,
+    pub(super) span: SpanArguments,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Crl {
+pub(super) struct CrlArguments {
     /// Certificate of the CA whose list it is, PEM.
     #[arg(long, value_name = "FILE")]
     pub(super) authority: PathBuf,
@@ -200,21 +200,21 @@ pub(super) struct Crl {
 
 /// What all scenarios share.
 #[derive(Debug, Args)]
-pub(super) struct Common {
+pub(super) struct CommonArguments {
     #[command(flatten)]
-    pub(super) client: Client,
+    pub(super) client: ClientArguments,
     #[command(flatten)]
-    pub(super) load: Load,
+    pub(super) load: LoadArguments,
     #[command(flatten)]
-    pub(super) span: Span,
+    pub(super) span: SpanArguments,
     #[command(flatten)]
-    pub(super) output: Output,
+    pub(super) output: OutputArguments,
 }
 
 /// The servers, and the identities that connect to them.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Client")]
-pub(super) struct Client {
+pub(super) struct ClientArguments {
     /// Server under load; may be repeated, for several that serve the same. The connections take them in turn.
     #[arg(long, value_name = "HOST:PORT", required = true, value_delimiter = ',')]
     pub(super) target: Vec<String>,
@@ -271,13 +271,13 @@ pub(super) struct Client {
     #[arg(long, value_name = "ADDRESSES")]
     pub(super) sources: Option<Origin>,
     #[command(flatten)]
-    pub(super) refused: Refused,
+    pub(super) refused: RefusedArguments,
 }
 
 /// Clients that the server must refuse, beside clients that it must accept.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Refusals")]
-pub(super) struct Refused {
+pub(super) struct RefusedArguments {
     /// Share of the connections, from 0 to 1, that present revoked certificates: the first ones of --issue, the
     /// same share of them. `crl --identities` makes the revocation list for the server.
     #[arg(long, value_name = "SHARE", requires = "issue")]
@@ -304,7 +304,7 @@ pub(super) struct Refused {
 /// New identities in mid-run.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Rotation")]
-pub(super) struct Rotation {
+pub(super) struct RotationArguments {
     /// Replace the identities this long after the start: each connection ends and opens again with its new identity.
     /// By default the new identities are those of --issue with new keys and certificates.
     #[arg(long, value_name = "DURATION", conflicts_with = "plaintext")]
@@ -359,7 +359,7 @@ impl FromStr for Origin {
 /// How wide the load is.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Load")]
-pub(super) struct Load {
+pub(super) struct LoadArguments {
     /// Connections at once. Identities are used in turn.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub(super) connections: usize,
@@ -371,7 +371,7 @@ pub(super) struct Load {
 /// How fast and how much.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Load")]
-pub(super) struct Pace {
+pub(super) struct PaceArguments {
     /// Units of work per second over all connections (open loop): latency then counts from the intended start.
     /// Without it each connection starts the next unit when the last has ended (closed loop).
     #[arg(long, value_name = "PER_SECOND")]
@@ -384,7 +384,7 @@ pub(super) struct Pace {
 /// How long.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Load")]
-pub(super) struct Span {
+pub(super) struct SpanArguments {
     /// End after this time, at most 1h. By default 10s, or 10m with --count; services end after 1h.
     #[arg(long = "for", value_name = "DURATION")]
     pub(super) duration: Option<humantime::Duration>,
@@ -393,7 +393,7 @@ pub(super) struct Span {
 /// What is measured and how it is printed.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Result")]
-pub(super) struct Output {
+pub(super) struct OutputArguments {
     /// Process of the server, for CPU time and memory per unit of work; may be repeated, and then they are added up.
     #[arg(long, value_name = "PID")]
     pub(super) server_pid: Vec<u32>,

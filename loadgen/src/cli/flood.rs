@@ -1,21 +1,21 @@
 //! The arguments of `flood`, and the way to the scenario. In: the command line. Out: whether everything was done.
-//! Apart from the other arguments because none of `Client` fits: a flood needs no CA and no identity.
+//! Apart from the other arguments because none of `ClientArguments` fits: a flood needs no CA and no identity.
 
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::arguments::{Load, Output, Pace, Span};
+use super::arguments::{LoadArguments, OutputArguments, PaceArguments, SpanArguments};
 use super::checked_plan;
 use crate::client;
 use crate::limits;
-use crate::scenario::flood::{self, Kind, OVERRIDE, Options};
+use crate::scenario::flood::{self, FloodKind, FloodOptions, OVERRIDE};
 use crate::sources::Sources;
 
 #[derive(Debug, Args)]
-pub(super) struct Flood {
+pub(super) struct FloodArguments {
     /// What to do; several kinds are taken in turn, `syn` goes alone.
     #[arg(value_enum, value_name = "KIND", required = true)]
-    kinds: Vec<Kind>,
+    kinds: Vec<FloodKind>,
     /// Server under attack.
     #[arg(long, value_name = "HOST:PORT")]
     target: String,
@@ -55,15 +55,15 @@ pub(super) struct Flood {
     )]
     threads: usize,
     #[command(flatten)]
-    span: Span,
+    span: SpanArguments,
     #[command(flatten)]
-    output: Output,
+    output: OutputArguments,
     /// Attack a target that is neither loopback nor in a network namespace of its own, or forge sources outside one.
     #[arg(long = OVERRIDE)]
     is_allowed: bool,
 }
 
-pub(super) fn run(arguments: Flood) -> Result<bool> {
+pub(super) fn run(arguments: FloodArguments) -> Result<bool> {
     let timeout = arguments.timeout.into();
     ensure!(
         limits::FLOOD_TIMEOUT.contains(&timeout),
@@ -72,17 +72,17 @@ pub(super) fn run(arguments: Flood) -> Result<bool> {
         humantime::format_duration(*limits::FLOOD_TIMEOUT.start()),
         humantime::format_duration(*limits::FLOOD_TIMEOUT.end())
     );
-    let load = Load {
+    let load = LoadArguments {
         connections: arguments.connections,
         threads: arguments.threads,
     };
-    let pace = Pace {
+    let pace = PaceArguments {
         rate: Some(arguments.rate),
         count: arguments.count,
     };
     let plan = checked_plan(&load, Some(&pace), &arguments.span, &arguments.output)?;
     let host = client::host(&arguments.target);
-    let options = Options {
+    let options = FloodOptions {
         kinds: arguments.kinds,
         target: client::resolve(&arguments.target)?,
         server_name: client::parse_server_name(arguments.server_name.as_deref().unwrap_or(host))?,

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, bail, ensure};
 
-use super::arguments::{Client, Common, Origin, Rotation};
+use super::arguments::{ClientArguments, CommonArguments, Origin, RotationArguments};
 use crate::client::{self, Flawed, Target};
 use crate::credentials::{self, Identity};
 use crate::issuer::{Authority, Edition};
@@ -12,7 +12,7 @@ use crate::run::Plan;
 use crate::tally::Flaw;
 
 /// The target of a run of `plan`.
-pub(super) fn target(common: &Common, plan: &Plan) -> Result<Target> {
+pub(super) fn target(common: &CommonArguments, plan: &Plan) -> Result<Target> {
     let client = &common.client;
     let mut target = if client.plaintext {
         Target::plaintext(&client.target)?
@@ -34,7 +34,11 @@ pub(super) fn target(common: &Common, plan: &Plan) -> Result<Target> {
 }
 
 /// The target of a run of `plan`, with new identities in mid-run if the arguments name them.
-pub(super) fn rotating_target(common: &Common, plan: &Plan, rotation: &Rotation) -> Result<Target> {
+pub(super) fn rotating_target(
+    common: &CommonArguments,
+    plan: &Plan,
+    rotation: &RotationArguments,
+) -> Result<Target> {
     let target = target(common, plan)?;
     let Some(after) = rotation.rotate_at else {
         return Ok(target);
@@ -50,7 +54,7 @@ pub(super) fn rotating_target(common: &Common, plan: &Plan, rotation: &Rotation)
     }))
 }
 
-fn new_identities(client: &Client, rotation: &Rotation) -> Result<Vec<Identity>> {
+fn new_identities(client: &ClientArguments, rotation: &RotationArguments) -> Result<Vec<Identity>> {
     if let Some(folder) = &rotation.rotate_identities {
         return Identity::load_folder(folder);
     }
@@ -68,7 +72,7 @@ fn new_identities(client: &Client, rotation: &Rotation) -> Result<Vec<Identity>>
     Authority::load(certificate, key)?.identities(revoked + 1..=count as u64, Edition::Renewed)
 }
 
-fn tls_target(client: &Client, connections: usize) -> Result<Target> {
+fn tls_target(client: &ClientArguments, connections: usize) -> Result<Target> {
     let protocols: Vec<&str> = client.alpn.iter().map(String::as_str).collect();
     let mut identities = Identity::load_pairs(&client.certificate, &client.key)?;
     if let Some(folder) = &client.identities {
@@ -106,12 +110,12 @@ fn tls_target(client: &Client, connections: usize) -> Result<Target> {
 }
 
 /// How many of the issued identities the server's revocation list names: the first ones.
-fn revoked(client: &Client) -> Result<u64> {
+fn revoked(client: &ClientArguments) -> Result<u64> {
     number(client, client.refused.revoked_share, "--revoked-share")
 }
 
 /// The number of issued identities for this share of the connections: one at least, if there is a share.
-fn number(client: &Client, share: Option<f64>, option: &str) -> Result<u64> {
+fn number(client: &ClientArguments, share: Option<f64>, option: &str) -> Result<u64> {
     let (Some(share), Some(count)) = (share, client.issue) else {
         return Ok(0);
     };
@@ -122,7 +126,7 @@ fn number(client: &Client, share: Option<f64>, option: &str) -> Result<u64> {
     Ok((share * count as f64).round().max(1.0) as u64)
 }
 
-fn flawed_identities(client: &Client, authority: &Authority) -> Result<Vec<Flawed>> {
+fn flawed_identities(client: &ClientArguments, authority: &Authority) -> Result<Vec<Flawed>> {
     let refused = &client.refused;
     let parts = [
         (

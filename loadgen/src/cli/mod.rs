@@ -22,7 +22,9 @@ use identity_plan::{rotating_target, target};
 
 pub use arguments::Arguments;
 use arguments::{
-    Command, Common, Crl, Echo, Handshake, Hold, Idle, Load, Otlp, Output, Pace, Span, Stream,
+    Command, CommonArguments, CrlArguments, EchoArguments, HandshakeArguments, HoldArguments,
+    IdleArguments, LoadArguments, OtlpArguments, OutputArguments, PaceArguments, SpanArguments,
+    StreamArguments,
 };
 
 /// Runs the command. `false` when the load ran and not all of it succeeded.
@@ -51,7 +53,7 @@ pub fn run(arguments: Arguments) -> Result<bool> {
     }
 }
 
-fn handshake(arguments: Handshake) -> Result<bool> {
+fn handshake(arguments: HandshakeArguments) -> Result<bool> {
     let plan = plan(&arguments.common, Some(&arguments.pace))?;
     let resume_ratio = arguments.resume_ratio.unwrap_or(match arguments.mode {
         Mode::Full => 0.0,
@@ -61,7 +63,7 @@ fn handshake(arguments: Handshake) -> Result<bool> {
         (0.0..=1.0).contains(&resume_ratio),
         "--resume-ratio {resume_ratio}: must be 0 to 1"
     );
-    let options = scenario::handshake::Options {
+    let options = scenario::handshake::HandshakeOptions {
         resume_ratio,
         verify_resumed: arguments.verify_resumed,
         confirm: arguments.confirm,
@@ -78,7 +80,7 @@ fn handshake(arguments: Handshake) -> Result<bool> {
     arguments.common.output.show(&report)
 }
 
-fn stream(arguments: &Stream) -> Result<bool> {
+fn stream(arguments: &StreamArguments) -> Result<bool> {
     let bytes = checked_size("--bytes", arguments.bytes, limits::STREAM_BYTES_MAX)?;
     let plan = plan(&arguments.common, None)?;
     let target = target(&arguments.common, &plan)?;
@@ -86,7 +88,7 @@ fn stream(arguments: &Stream) -> Result<bool> {
     arguments.common.output.show(&report)
 }
 
-fn echo(arguments: &Echo) -> Result<bool> {
+fn echo(arguments: &EchoArguments) -> Result<bool> {
     let size = checked_size("--size", arguments.size, limits::ECHO_SIZE_MAX)?;
     let plan = plan(&arguments.common, Some(&arguments.pace))?;
     let target = rotating_target(&arguments.common, &plan, &arguments.rotation)?;
@@ -94,14 +96,14 @@ fn echo(arguments: &Echo) -> Result<bool> {
     arguments.common.output.show(&report)
 }
 
-fn idle(arguments: &Idle) -> Result<bool> {
+fn idle(arguments: &IdleArguments) -> Result<bool> {
     let plan = plan(&arguments.common, None)?;
     let target = target(&arguments.common, &plan)?;
     let report = scenario::idle::run(&target, &plan, arguments.echo_first)?;
     arguments.common.output.show(&report)
 }
 
-fn hold(arguments: Hold) -> Result<bool> {
+fn hold(arguments: HoldArguments) -> Result<bool> {
     let plan = plan(&arguments.common, None)?;
     let beat = arguments.beat.map(Duration::from);
     if let Some(beat) = beat {
@@ -113,7 +115,7 @@ fn hold(arguments: Hold) -> Result<bool> {
             humantime::format_duration(*limits::BEAT.end())
         );
     }
-    let options = scenario::hold::Options {
+    let options = scenario::hold::HoldOptions {
         beat,
         come_back: arguments.come_back,
         journal: arguments.journal,
@@ -123,7 +125,7 @@ fn hold(arguments: Hold) -> Result<bool> {
     arguments.common.output.show(&report)
 }
 
-fn crl(arguments: &Crl) -> Result<bool> {
+fn crl(arguments: &CrlArguments) -> Result<bool> {
     let total = arguments.identities.saturating_add(arguments.others);
     ensure!(
         total <= limits::CRL_ENTRIES_MAX,
@@ -146,7 +148,7 @@ fn crl(arguments: &Crl) -> Result<bool> {
     Ok(true)
 }
 
-fn otlp(arguments: Otlp) -> Result<bool> {
+fn otlp(arguments: OtlpArguments) -> Result<bool> {
     ensure!(
         (1..=limits::RECORDS_MAX).contains(&arguments.records),
         "--records {}: must be 1 to {}",
@@ -163,7 +165,7 @@ fn otlp(arguments: Otlp) -> Result<bool> {
     } else {
         arguments.signals
     };
-    let options = scenario::otlp::Options {
+    let options = scenario::otlp::OtlpOptions {
         protocol: arguments.protocol,
         signals,
         records: arguments.records,
@@ -173,7 +175,7 @@ fn otlp(arguments: Otlp) -> Result<bool> {
     arguments.common.output.show(&report)
 }
 
-impl Output {
+impl OutputArguments {
     /// Prints the report; `true` when it calls for exit code 0.
     fn show(&self, report: &Report) -> Result<bool> {
         if let Some(file) = &self.html {
@@ -190,11 +192,16 @@ impl Output {
     }
 }
 
-fn plan(common: &Common, pace: Option<&Pace>) -> Result<Plan> {
+fn plan(common: &CommonArguments, pace: Option<&PaceArguments>) -> Result<Plan> {
     checked_plan(&common.load, pace, &common.span, &common.output)
 }
 
-fn checked_plan(load: &Load, pace: Option<&Pace>, span: &Span, output: &Output) -> Result<Plan> {
+fn checked_plan(
+    load: &LoadArguments,
+    pace: Option<&PaceArguments>,
+    span: &SpanArguments,
+    output: &OutputArguments,
+) -> Result<Plan> {
     ensure!(
         (1..=limits::CONNECTIONS_MAX).contains(&load.connections),
         "--connections {}: must be 1 to {}",
@@ -241,7 +248,7 @@ fn checked_plan(load: &Load, pace: Option<&Pace>, span: &Span, output: &Output) 
     })
 }
 
-fn checked_span(span: &Span, default: Duration) -> Result<Duration> {
+fn checked_span(span: &SpanArguments, default: Duration) -> Result<Duration> {
     let chosen = span.duration.map_or(default, Into::into);
     ensure!(
         !chosen.is_zero() && chosen <= limits::SPAN_MAX,

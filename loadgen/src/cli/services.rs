@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::backend::{Backend, Kind};
+use crate::backend::{Backend, BackendKind};
 use crate::client::ensure_descriptors;
 use crate::receiver::Receiver;
 
@@ -19,13 +19,13 @@ const SERVICE_CONNECTIONS: usize = 15_000;
 
 /// Runs a plain TCP backend.
 pub(super) fn backend(
-    kind: Kind,
+    kind: BackendKind,
     delay: Option<Duration>,
     listen: SocketAddr,
     span: Duration,
 ) -> Result<bool> {
     ensure!(
-        delay.is_none() || kind == Kind::Echo,
+        delay.is_none() || kind == BackendKind::Echo,
         "--delay: only `backend echo` has one"
     );
     ensure_descriptors(SERVICE_CONNECTIONS, 1)?;

@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use super::{Stream, TicketStore};
 use crate::failure::Failure;
 use crate::sources::Sources;
-use crate::tally::{Kind, SharedTally, record};
+use crate::tally::{ConnectionKind, SharedTally, record};
 
 /// The way to one endpoint.
 #[derive(Clone)]
@@ -99,7 +99,7 @@ impl Dialer {
             let mut noted = tally.lock().expect("no change to a tally panics");
             let phases = noted.phases(kind);
             record(&mut phases.connect, connected - began);
-            if kind != Kind::Plaintext {
+            if kind != ConnectionKind::Plaintext {
                 record(&mut phases.handshake, connected.elapsed());
             }
             drop(noted);

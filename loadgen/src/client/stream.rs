@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use crate::tally::{Kind, SharedTally, record};
+use crate::tally::{ConnectionKind, SharedTally, record};
 
 /// A connection of the load.
 pub(crate) struct Stream {
@@ -75,11 +75,13 @@ impl Stream {
     }
 
     /// What kind of connection it is.
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> ConnectionKind {
         match self.handshake_kind() {
-            None => Kind::Plaintext,
-            Some(HandshakeKind::Resumed) => Kind::Resumed,
-            Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) => Kind::Full,
+            None => ConnectionKind::Plaintext,
+            Some(HandshakeKind::Resumed) => ConnectionKind::Resumed,
+            Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) => {
+                ConnectionKind::Full
+            }
         }
     }
 

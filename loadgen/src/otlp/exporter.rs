@@ -18,15 +18,15 @@ pub(crate) struct Exporter {
     protocol: Protocol,
     authority: String,
     source: Source,
-    client: Option<Client>,
+    client: Option<OtlpClient>,
     first_error: FirstError,
     /// Resolves when the stream of the last connection is gone.
     gone: Option<oneshot::Receiver<()>>,
 }
 
-enum Client {
-    Grpc(Box<grpc::Client>),
-    Http(http::Client),
+enum OtlpClient {
+    Grpc(Box<grpc::GrpcClient>),
+    Http(http::HttpClient),
 }
 
 impl Exporter {
@@ -88,8 +88,8 @@ impl Exporter {
     ) -> Result<Acknowledged, Failure> {
         let request = self.source.request(signal, records);
         let rejected = match self.client().await? {
-            Client::Grpc(client) => client.send(request).await?,
-            Client::Http(client) => client.send(&request).await?,
+            OtlpClient::Grpc(client) => client.send(request).await?,
+            OtlpClient::Http(client) => client.send(&request).await?,
         };
         let rejected = u64::try_from(rejected).unwrap_or(0).min(records as u64);
         Ok(Acknowledged {
@@ -98,7 +98,7 @@ impl Exporter {
         })
     }
 
-    async fn client(&mut self) -> Result<&mut Client, Failure> {
+    async fn client(&mut self) -> Result<&mut OtlpClient, Failure> {
         match &mut self.client {
             Some(client) => Ok(client),
             empty => {
@@ -108,11 +108,11 @@ impl Exporter {
                 let (stream, gone) = self.first_error.watch(stream);
                 self.gone = Some(gone);
                 Ok(empty.insert(match self.protocol {
-                    Protocol::Grpc => {
-                        Client::Grpc(Box::new(grpc::Client::over(stream, &self.authority).await?))
-                    }
+                    Protocol::Grpc => OtlpClient::Grpc(Box::new(
+                        grpc::GrpcClient::over(stream, &self.authority).await?,
+                    )),
                     Protocol::Http => {
-                        Client::Http(http::Client::over(stream, &self.authority).await?)
+                        OtlpClient::Http(http::HttpClient::over(stream, &self.authority).await?)
                     }
                 }))
             }

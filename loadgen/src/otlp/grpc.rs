@@ -17,13 +17,13 @@ use super::watched::WatchedStream;
 use crate::failure::{Failure, FailureKind};
 
 /// A gRPC client that owns exactly one connection.
-pub(super) struct Client {
+pub(super) struct GrpcClient {
     traces: TraceServiceClient<Channel>,
     metrics: MetricsServiceClient<Channel>,
     logs: LogsServiceClient<Channel>,
 }
 
-impl Client {
+impl GrpcClient {
     pub(super) async fn over(stream: WatchedStream, authority: &str) -> Result<Self, Failure> {
         // `https` is the scheme requests carry; TLS itself is already in place.
         let origin: Uri = format!("https://{authority}")

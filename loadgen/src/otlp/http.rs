@@ -19,12 +19,12 @@ use crate::failure::{Failure, FailureKind};
 const REPLY_MAX: usize = 64 * 1024;
 
 /// An HTTP client that owns exactly one connection.
-pub(super) struct Client {
+pub(super) struct HttpClient {
     requests: SendRequest<Full<Bytes>>,
     authority: String,
 }
 
-impl Client {
+impl HttpClient {
     pub(super) async fn over(stream: WatchedStream, authority: &str) -> Result<Self, Failure> {
         let (requests, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // Its error reaches the caller that waits for a reply, and the stream beneath keeps it.

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::client::Target;
-use crate::tally::{Figures, Group, Kind, Phases, Tally};
+use crate::tally::{ConnectionKind, Figures, Group, Phases, Tally};
 
 /// Latency percentiles in microseconds, from the intended start of each unit.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -115,7 +115,7 @@ pub struct RotationReport {
     pub after: Part,
 }
 
-pub(super) fn handshakes(tally: &Tally, elapsed: Duration) -> BTreeMap<Kind, Part> {
+pub(super) fn handshakes(tally: &Tally, elapsed: Duration) -> BTreeMap<ConnectionKind, Part> {
     let parts = tally.groups.iter().filter_map(|(group, figures)| {
         if let Group::Handshake(kind) = group {
             Some((*kind, Part::new(figures, elapsed)))

@@ -1,5 +1,5 @@
 //! The result of a run: a table for the terminal, JSON for machines, a page to pass on.
-//! In: an `Outcome` with the plan it came from. Out: text. Divides, never measures.
+//! In: a `RunOutcome` with the plan it came from. Out: text. Divides, never measures.
 
 mod environment;
 mod figures;
@@ -15,11 +15,11 @@ use crate::client::Target;
 use crate::failure::{Failure, FailureKind};
 use crate::generator::Account;
 use crate::process::Sample;
-use crate::run::{Outcome, Plan};
+use crate::run::{Plan, RunOutcome};
 use crate::tally::Tally;
 
 pub use crate::generator::{Generator, ThreadUse};
-pub use crate::tally::{Attempts, FailureCount, Flaw, Kind, Refusals, Second};
+pub use crate::tally::{Attempts, ConnectionKind, FailureCount, Flaw, Refusals, Second};
 pub use environment::Environment;
 pub use figures::{Latency, Part, PhaseTimes, RotationReport};
 
@@ -99,9 +99,9 @@ pub struct Report {
     /// Latency of the completed units; null when there are none, and for idle connections.
     pub latency: Option<Latency>,
     /// The phases of all connections that the server must accept, the preparation included, by kind of connection.
-    pub phases: BTreeMap<Kind, PhaseTimes>,
+    pub phases: BTreeMap<ConnectionKind, PhaseTimes>,
     /// Full and resumed handshakes apart; empty where a run has only one kind.
-    pub handshakes: BTreeMap<Kind, Part>,
+    pub handshakes: BTreeMap<ConnectionKind, Part>,
     /// Several addresses apart; empty where there is one.
     pub targets: BTreeMap<String, Part>,
     /// What a replacement of the identities brought; null without one.
@@ -184,7 +184,7 @@ impl Report {
         unit: Unit,
         target: &Target,
         plan: &Plan,
-        outcome: &Outcome,
+        outcome: &RunOutcome,
     ) -> Self {
         let subject = Subject {
             name: &target.name(),
@@ -212,7 +212,7 @@ impl Report {
         unit: Unit,
         subject: Subject<'_>,
         plan: &Plan,
-        outcome: &Outcome,
+        outcome: &RunOutcome,
     ) -> Self {
         let tally = &outcome.tally;
         let seconds = outcome.elapsed.as_secs_f64();

@@ -5,7 +5,8 @@ use std::fmt;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
 use super::{
-    Flaw, Flooding, Generator, Kind, Memory, Part, Refusals, Report, ServerCost, Transport,
+    ConnectionKind, Flaw, Flooding, Generator, Memory, Part, Refusals, Report, ServerCost,
+    Transport,
 };
 
 /// Where long texts are broken.
@@ -206,7 +207,7 @@ impl Generator {
     }
 }
 
-impl Kind {
+impl ConnectionKind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Full => "full",

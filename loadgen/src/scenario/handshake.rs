@@ -18,7 +18,7 @@ use crate::client::{
 use crate::failure::{Failure, FailureKind};
 use crate::report::{Report, Unit};
 use crate::run::{Plan, Worker, drive};
-use crate::tally::{Group, Kind};
+use crate::tally::{ConnectionKind, Group};
 
 /// Which kind of handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -42,7 +42,7 @@ pub enum Confirm {
 
 /// Options of the scenario.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub struct HandshakeOptions {
     /// Share of the handshakes that are resumed, from 0 to 1.
     pub resume_ratio: f64,
     /// Fail a handshake that should have been resumed and was not.
@@ -51,14 +51,14 @@ pub struct Options {
     pub confirm: Confirm,
 }
 
-impl Options {
+impl HandshakeOptions {
     fn is_mixed(self) -> bool {
         self.resume_ratio > 0.0 && self.resume_ratio < 1.0
     }
 }
 
 /// Runs the scenario.
-pub fn run(target: &Target, plan: &Plan, options: Options) -> Result<Report> {
+pub fn run(target: &Target, plan: &Plan, options: HandshakeOptions) -> Result<Report> {
     let unit = if target.is_plaintext() {
         ensure!(
             options.resume_ratio == 0.0 && options.confirm != Confirm::Ticket,
@@ -91,14 +91,14 @@ pub fn run(target: &Target, plan: &Plan, options: Options) -> Result<Report> {
 async fn work(
     mut worker: Worker,
     target: Target,
-    options: Options,
+    options: HandshakeOptions,
     next: Arc<AtomicUsize>,
 ) -> Result<()> {
     let tickets = match options.resume_ratio > 0.0 {
         true => Tickets::Used,
         false => Tickets::Ignored,
     };
-    let mut client = Client {
+    let mut client = HandshakeClient {
         dialer: worker.dialer(&target, tickets)?,
         options,
         tickets_left: 0,
@@ -116,8 +116,8 @@ async fn work(
         }
         let number = next.fetch_add(1, Ordering::Relaxed);
         let wanted = match place(options.resume_ratio, number) {
-            Some(_) => Kind::Resumed,
-            None => Kind::Full,
+            Some(_) => ConnectionKind::Resumed,
+            None => ConnectionKind::Full,
         };
         let result = client.handshake(&worker, wanted).await;
         let group = options.is_mixed().then_some(Group::Handshake(wanted));
@@ -127,13 +127,13 @@ async fn work(
     Ok(())
 }
 
-struct Client {
+struct HandshakeClient {
     dialer: Dialer,
-    options: Options,
+    options: HandshakeOptions,
     tickets_left: u32,
 }
 
-impl Client {
+impl HandshakeClient {
     /// A full handshake that only fetches tickets; not counted as work. BoringSSL holds its tickets back until it has
     /// something else to send, so this goes through the whole confirmation as well.
     async fn prime(&mut self, worker: &Worker) -> Result<(), Failure> {
@@ -151,8 +151,8 @@ impl Client {
         Ok(())
     }
 
-    async fn handshake(&mut self, worker: &Worker, wanted: Kind) -> Result<(), Failure> {
-        let is_to_resume = wanted == Kind::Resumed;
+    async fn handshake(&mut self, worker: &Worker, wanted: ConnectionKind) -> Result<(), Failure> {
+        let is_to_resume = wanted == ConnectionKind::Resumed;
         if is_to_resume && self.tickets_left == 0 {
             self.prime(worker).await?;
         }

@@ -25,7 +25,7 @@ use crate::run::{Plan, Worker, drive};
 
 /// Options of the scenario.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct HoldOptions {
     /// Each connection sends a small message this often and requires it back; none is silence.
     pub beat: Option<Duration>,
     /// Each client connects once more at the end, with its ticket if it got one.
@@ -38,12 +38,12 @@ pub struct Options {
 const BEAT_BYTES: usize = 16;
 
 /// Runs the scenario.
-pub fn run(target: &Target, plan: &Plan, options: &Options) -> Result<Report> {
+pub fn run(target: &Target, plan: &Plan, options: &HoldOptions) -> Result<Report> {
     let journal = Arc::new(Journal::new(options.journal.clone()));
     let (crew_target, crew_options, crew_journal) =
         (target.clone(), options.clone(), journal.clone());
     let outcome = drive(plan, Some(target), move |worker| {
-        let client = Client {
+        let client = HeldClient {
             name: crew_target
                 .identity(worker.index)
                 .map_or_else(|| "nobody".to_owned(), |identity| identity.name.clone()),
@@ -61,13 +61,13 @@ pub fn run(target: &Target, plan: &Plan, options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-struct Client {
+struct HeldClient {
     name: String,
-    options: Options,
+    options: HoldOptions,
     journal: Arc<Journal>,
 }
 
-async fn work(mut worker: Worker, target: Target, client: Client) -> Result<()> {
+async fn work(mut worker: Worker, target: Target, client: HeldClient) -> Result<()> {
     let tickets = match client.options.come_back {
         true => Tickets::Used,
         false => Tickets::Ignored,
@@ -103,7 +103,7 @@ async fn open(dialer: &mut Dialer) -> Result<(Stream, Option<HandshakeKind>), Fa
     Ok((stream, kind))
 }
 
-impl Client {
+impl HeldClient {
     /// Holds the connection to the end, theirs or ours. Fails only when what comes back is not what was sent.
     async fn hold(
         &self,

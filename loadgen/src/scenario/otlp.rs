@@ -12,7 +12,7 @@ use crate::run::{Plan, Worker, drive};
 
 /// Options of the scenario.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct OtlpOptions {
     /// Transport.
     pub protocol: Protocol,
     /// What is sent, in turn.
@@ -24,7 +24,7 @@ pub struct Options {
 }
 
 /// Runs the scenario; each connection is an agent.
-pub fn run(target: &Target, plan: &Plan, options: &Options) -> Result<Report> {
+pub fn run(target: &Target, plan: &Plan, options: &OtlpOptions) -> Result<Report> {
     let (crew_target, crew_options) = (target.clone(), options.clone());
     let outcome = drive(plan, Some(target), move |worker| {
         work(worker, crew_target.clone(), crew_options.clone())
@@ -51,7 +51,7 @@ pub(crate) fn instance_name(target: &Target, index: usize) -> String {
     }
 }
 
-async fn work(mut worker: Worker, target: Target, options: Options) -> Result<()> {
+async fn work(mut worker: Worker, target: Target, options: OtlpOptions) -> Result<()> {
     let source = Source::new(&options.service_name, &instance_name(&target, worker.index));
     let dialer = worker.dialer(&target, Tickets::Ignored)?;
     let authority = &target.endpoint(worker.index).name;

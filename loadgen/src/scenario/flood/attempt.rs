@@ -1,5 +1,5 @@
 //! One attempt: a connection from one of the sources, and then whatever its kind does to the server.
-//! In: the turn. Out: the `Outcome`, or why the attempt could not be made.
+//! In: the turn. Out: the `AttemptOutcome`, or why the attempt could not be made.
 //! On the load's threads, one at a time for each `Attacker`; bounded by the time-out.
 
 use std::future::poll_fn;
@@ -15,9 +15,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::client::TlsStream;
 
-use super::outcome::{Outcome, not_made};
+use super::outcome::{AttemptOutcome, not_made};
 use super::peer::{Heard, Peer, Until};
-use super::{Flood, Kind, Turn};
+use super::{Flood, FloodKind, Turn};
 use crate::credentials::provider;
 use crate::failure::Failure;
 use crate::limits::{JUNK_BYTES_MAX, SLOW_INTERVAL};
@@ -45,33 +45,37 @@ impl Attacker {
     }
 
     /// Makes one attempt. Gives it up after the time-out, or at `end` once it is connected.
-    pub(super) async fn attempt(&self, turn: Turn, end: Instant) -> Result<Outcome, Failure> {
+    pub(super) async fn attempt(
+        &self,
+        turn: Turn,
+        end: Instant,
+    ) -> Result<AttemptOutcome, Failure> {
         let give_up = Instant::now() + self.flood.timeout;
         let connecting = timeout_at(give_up, self.connect(turn)).await;
         let socket = match connecting {
-            Err(_) => return Ok(Outcome::Unanswered),
-            Ok(Err(error)) => return Outcome::of_connecting(&error),
+            Err(_) => return Ok(AttemptOutcome::Unanswered),
+            Ok(Err(error)) => return AttemptOutcome::of_connecting(&error),
             Ok(Ok(socket)) => socket,
         };
         let until = if give_up < end {
             Until {
                 at: give_up,
-                outcome: Outcome::TimedOut,
+                outcome: AttemptOutcome::TimedOut,
             }
         } else {
             Until {
                 at: end,
-                outcome: Outcome::OpenAtTheEnd,
+                outcome: AttemptOutcome::OpenAtTheEnd,
             }
         };
         let peer = Peer::new(socket);
         Ok(match turn.kind {
-            Kind::Syn => unreachable!("SYNs are sent without a connection"),
-            Kind::Idle => peer.hear_out(until).await,
-            Kind::Junk => self.junk(peer, turn, until).await?,
-            Kind::Slow => self.slow(peer, until).await,
-            Kind::Half => self.half(peer, turn, until).await,
-            Kind::Badcert => self.badcert(peer, until).await,
+            FloodKind::Syn => unreachable!("SYNs are sent without a connection"),
+            FloodKind::Idle => peer.hear_out(until).await,
+            FloodKind::Junk => self.junk(peer, turn, until).await?,
+            FloodKind::Slow => self.slow(peer, until).await,
+            FloodKind::Half => self.half(peer, turn, until).await,
+            FloodKind::Badcert => self.badcert(peer, until).await,
         })
     }
 
@@ -88,7 +92,12 @@ impl Attacker {
     }
 
     /// Random bytes and plain HTTP in turn.
-    async fn junk(&self, mut peer: Peer, turn: Turn, until: Until) -> Result<Outcome, Failure> {
+    async fn junk(
+        &self,
+        mut peer: Peer,
+        turn: Turn,
+        until: Until,
+    ) -> Result<AttemptOutcome, Failure> {
         if turn.is_second {
             peer.say(PLAIN_HTTP, until).await;
         } else {
@@ -99,7 +108,7 @@ impl Attacker {
     }
 
     /// A hello that takes minutes.
-    async fn slow(&self, mut peer: Peer, until: Until) -> Outcome {
+    async fn slow(&self, mut peer: Peer, until: Until) -> AttemptOutcome {
         for byte in self.hello.chunks(1) {
             if !peer.say(byte, until).await {
                 break;
@@ -117,7 +126,7 @@ impl Attacker {
     }
 
     /// A hello that costs the server its answer; then a reset and silence in turn.
-    async fn half(&self, mut peer: Peer, turn: Turn, until: Until) -> Outcome {
+    async fn half(&self, mut peer: Peer, turn: Turn, until: Until) -> AttemptOutcome {
         peer.say(&self.hello, until).await;
         match peer.hear(until.at).await {
             Heard::End(outcome) => outcome,
@@ -128,14 +137,14 @@ impl Attacker {
     }
 
     /// The whole handshake with a certificate that the server has no reason to trust.
-    async fn badcert(&self, peer: Peer, until: Until) -> Outcome {
+    async fn badcert(&self, peer: Peer, until: Until) -> AttemptOutcome {
         let disguise = &self.flood.disguise;
         let handshake = disguise
             .connector()
             .connect(disguise.server_name(), peer.into_socket());
         match timeout_at(until.at, handshake).await {
             Err(_) => until.outcome,
-            Ok(Err(error)) => Outcome::of_tls(&error),
+            Ok(Err(error)) => AttemptOutcome::of_tls(&error),
             // Under TLS 1.3 this means only that we are content with the server.
             Ok(Ok(mut stream)) => timeout_at(until.at, judgement(&mut stream))
                 .await
@@ -159,17 +168,17 @@ fn random_bytes(random: &dyn SecureRandom) -> Result<Vec<u8>, Failure> {
 }
 
 /// Waits for the verdict on our certificate. Only an accepted client gets a ticket or data.
-async fn judgement(stream: &mut TlsStream<TcpStream>) -> Outcome {
+async fn judgement(stream: &mut TlsStream<TcpStream>) -> AttemptOutcome {
     poll_fn(|context| {
         let mut scratch = [0; 256];
         let mut buffer = ReadBuf::new(&mut scratch);
         let read = Pin::new(&mut *stream).poll_read(context, &mut buffer);
         if stream.get_ref().1.tls13_tickets_received() > 0 || !buffer.filled().is_empty() {
-            return Poll::Ready(Outcome::LetIn);
+            return Poll::Ready(AttemptOutcome::LetIn);
         }
         match read {
-            Poll::Ready(Ok(())) => Poll::Ready(Outcome::Closed),
-            Poll::Ready(Err(error)) => Poll::Ready(Outcome::of_tls(&error)),
+            Poll::Ready(Ok(())) => Poll::Ready(AttemptOutcome::Closed),
+            Poll::Ready(Err(error)) => Poll::Ready(AttemptOutcome::of_tls(&error)),
             Poll::Pending => Poll::Pending,
         }
     })

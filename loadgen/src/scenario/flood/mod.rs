@@ -27,14 +27,14 @@ use crate::run::{Plan, Worker, drive};
 use crate::sources::Sources;
 use attempt::Attacker;
 use disguise::Disguise;
-use outcome::{Outcome, not_made};
+use outcome::{AttemptOutcome, not_made};
 use syn::Forger;
 
 pub use permission::OVERRIDE;
 
 /// A way to keep a server busy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Kind {
+pub enum FloodKind {
     /// SYN packets with forged sources; takes CAP_NET_RAW and a network namespace of its own.
     Syn,
     /// Connections that send nothing.
@@ -49,7 +49,7 @@ pub enum Kind {
     Badcert,
 }
 
-impl Kind {
+impl FloodKind {
     fn name(self) -> &'static str {
         match self {
             Self::Syn => "syn",
@@ -64,9 +64,9 @@ impl Kind {
 
 /// Which attempts to make at which target.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct FloodOptions {
     /// Kinds of attempts, in turn. `Syn` goes alone.
-    pub kinds: Vec<Kind>,
+    pub kinds: Vec<FloodKind>,
     /// The target as given, for the report.
     pub name: String,
     /// Its address.
@@ -84,8 +84,8 @@ pub struct Options {
 }
 
 /// Runs the scenario.
-pub fn run(options: Options, plan: &Plan) -> Result<Report> {
-    let is_forged = options.kinds.contains(&Kind::Syn);
+pub fn run(options: FloodOptions, plan: &Plan) -> Result<Report> {
+    let is_forged = options.kinds.contains(&FloodKind::Syn);
     ensure!(
         !is_forged || options.kinds.len() == 1,
         "`syn` goes alone: its sources are forged, those of the others are not"
@@ -123,7 +123,7 @@ pub fn run(options: Options, plan: &Plan) -> Result<Report> {
     let subject = Subject {
         name: &options.name,
         transport: Transport::Tls,
-        identities: usize::from(flood.kinds.contains(&Kind::Badcert)),
+        identities: usize::from(flood.kinds.contains(&FloodKind::Badcert)),
     };
     let mut report = Report::about("flood", Unit::Attempt, subject, &plan, &outcome);
     report.flood = Some(Flooding {
@@ -136,7 +136,7 @@ pub fn run(options: Options, plan: &Plan) -> Result<Report> {
     Ok(report)
 }
 
-impl Options {
+impl FloodOptions {
     fn checked_sources(&self, is_forged: bool) -> Result<Option<Sources>> {
         let default = if !is_forged {
             None
@@ -160,7 +160,7 @@ impl Options {
 
 /// What all threads share.
 struct Flood {
-    kinds: Vec<Kind>,
+    kinds: Vec<FloodKind>,
     target: SocketAddr,
     sources: Option<Sources>,
     timeout: Duration,
@@ -180,7 +180,7 @@ struct Starts {
 /// What an attempt is to be.
 #[derive(Debug, Clone, Copy)]
 struct Turn {
-    kind: Kind,
+    kind: FloodKind,
     /// Kinds of two variants: the second.
     is_second: bool,
     /// Decides on the source: each does every kind and variant before the next one has its turn.
@@ -209,7 +209,11 @@ impl Flood {
         Turn {
             kind,
             is_second: round % 2 == 1,
-            place: if kind == Kind::Syn { number } else { round / 2 },
+            place: if kind == FloodKind::Syn {
+                number
+            } else {
+                round / 2
+            },
         }
     }
 
@@ -228,7 +232,7 @@ async fn work(mut worker: Worker, flood: Arc<Flood>) -> Result<()> {
     let mut forger = flood
         .sources
         .clone()
-        .filter(|_| flood.kinds == [Kind::Syn])
+        .filter(|_| flood.kinds == [FloodKind::Syn])
         .map(|sources| Forger::new(flood.target, sources))
         .transpose()?;
     let mut turns = worker.ready().await?;
@@ -240,13 +244,13 @@ async fn work(mut worker: Worker, flood: Arc<Flood>) -> Result<()> {
         let turn = flood.take();
         let result = match &mut forger {
             Some(forger) => match forger.send(turn.place) {
-                Ok(()) => Ok(Outcome::Sent),
+                Ok(()) => Ok(AttemptOutcome::Sent),
                 Err(error) => Err(not_made(&error)),
             },
             None => attacker.attempt(turn, turns.deadline().into()).await,
         };
         // Give up all connections at that moment: to go on would make a burst of what is left.
-        let is_over = matches!(result, Ok(Outcome::OpenAtTheEnd));
+        let is_over = matches!(result, Ok(AttemptOutcome::OpenAtTheEnd));
         record(&worker, turn.kind, result);
         if is_over {
             break;
@@ -256,7 +260,7 @@ async fn work(mut worker: Worker, flood: Arc<Flood>) -> Result<()> {
     Ok(())
 }
 
-fn record(worker: &Worker, kind: Kind, result: Result<Outcome, Failure>) {
+fn record(worker: &Worker, kind: FloodKind, result: Result<AttemptOutcome, Failure>) {
     let outcome = match result {
         Ok(outcome) => outcome,
         Err(failure) => return worker.fail(&failure),
@@ -267,7 +271,7 @@ fn record(worker: &Worker, kind: Kind, result: Result<Outcome, Failure>) {
         attempts.connected += u64::from(outcome.is_connected());
         *attempts.outcomes.entry(outcome.label()).or_default() += 1;
     });
-    if outcome == Outcome::LetIn {
+    if outcome == AttemptOutcome::LetIn {
         worker.fail(&Failure::new(
             FailureKind::LetIn,
             "the server accepted a certificate whose CA was made for this run alone",
@@ -284,7 +288,7 @@ fn missed() -> Failure {
     )
 }
 
-fn kind_names(kinds: &[Kind]) -> String {
+fn kind_names(kinds: &[FloodKind]) -> String {
     let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
     names.join(", ")
 }

@@ -1,5 +1,5 @@
 //! How one attempt ended, as a closed set.
-//! In: what the socket or the TLS layer said. Out: an `Outcome` with a stable label. Judges nothing but the evidence.
+//! In: what the socket or the TLS layer said. Out: an `AttemptOutcome` with a stable label. Judges nothing but the evidence.
 
 use std::borrow::Cow;
 use std::io;
@@ -10,7 +10,7 @@ use crate::failure::{Failure, FailureKind};
 
 /// What the server did with an attempt. Each attempt has exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum AttemptOutcome {
     /// A SYN left this host; no code waits for the answer.
     Sent,
     /// A reset answered the SYN: no server listens.
@@ -35,7 +35,7 @@ pub(super) enum Outcome {
     LetIn,
 }
 
-impl Outcome {
+impl AttemptOutcome {
     /// Stable name, used in tables and JSON.
     pub(super) fn label(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {

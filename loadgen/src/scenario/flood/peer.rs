@@ -1,5 +1,5 @@
 //! The server, seen from a plain socket that has no business with it.
-//! In: a connected socket. Out: bytes said, and in the end the `Outcome`. On the load's threads.
+//! In: a connected socket. Out: bytes said, and in the end the `AttemptOutcome`. On the load's threads.
 //! Of what the server sends only the first record is looked at: it is an alert, or it is not.
 
 use rustls::AlertDescription;
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::outcome::Outcome;
+use super::outcome::AttemptOutcome;
 
 /// Type, version and length of a record, level and description of the alert in it (RFC 8446 sections 5.1 and 6).
 const ALERT_BYTES: usize = 7;
@@ -17,7 +17,7 @@ const ALERT: u8 = 21;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Until {
     pub(super) at: Instant,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: AttemptOutcome,
 }
 
 /// What one wait for the server brought.
@@ -25,7 +25,7 @@ pub(super) enum Heard {
     /// It said something.
     Bytes,
     /// It ended the connection.
-    End(Outcome),
+    End(AttemptOutcome),
     /// Nothing.
     Silence,
 }
@@ -49,8 +49,8 @@ impl Peer {
         let mut scratch = [0; 2048];
         let count = match timeout_at(until, self.socket.read(&mut scratch)).await {
             Err(_) => return Heard::Silence,
-            Ok(Ok(0)) => return Heard::End(self.explained(Outcome::Closed)),
-            Ok(Err(_)) => return Heard::End(self.explained(Outcome::Reset)),
+            Ok(Ok(0)) => return Heard::End(self.explained(AttemptOutcome::Closed)),
+            Ok(Err(_)) => return Heard::End(self.explained(AttemptOutcome::Reset)),
             Ok(Ok(count)) => count,
         };
         let missing = ALERT_BYTES - self.first.len();
@@ -59,7 +59,7 @@ impl Peer {
     }
 
     /// Waits for the end, whatever comes before it.
-    pub(super) async fn hear_out(mut self, until: Until) -> Outcome {
+    pub(super) async fn hear_out(mut self, until: Until) -> AttemptOutcome {
         loop {
             match self.hear(until.at).await {
                 Heard::Bytes => {}
@@ -88,17 +88,17 @@ impl Peer {
     }
 
     /// Resets the connection.
-    pub(super) fn leave(self) -> Outcome {
+    pub(super) fn leave(self) -> AttemptOutcome {
         // The server may have been faster; then there is nothing left to reset.
         let _ = self.socket.set_zero_linger();
-        Outcome::Left
+        AttemptOutcome::Left
     }
 
     /// An alert says more than the way the connection ended.
-    fn explained(&self, end: Outcome) -> Outcome {
+    fn explained(&self, end: AttemptOutcome) -> AttemptOutcome {
         match self.first[..] {
             [ALERT, 3, _, 0, 2, _, description] => {
-                Outcome::Alert(AlertDescription::from(description))
+                AttemptOutcome::Alert(AlertDescription::from(description))
             }
             _ => end,
         }
