@@ -11,9 +11,7 @@ use std::time::SystemTime;
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use comfy_table::{Table, presets};
-use gateway::blocks::{
-    BlockFile, Change as ListChange, Entry, check_reason, not_blocked, only, with_remedy,
-};
+use gateway::blocks::{BlockFile, Change, Entry, check_reason, not_blocked, only, with_remedy};
 use gateway::config::Paths;
 use gateway::control::{self, AskError, BlockChange, BlockChanged, Client};
 use gateway_core::block::{Block as Target, BlockedNames};
@@ -36,18 +34,18 @@ const UNREACHED: u8 = 6;
 #[derive(Debug, Args)]
 pub struct Block {
     #[command(flatten)]
-    change: Change,
+    change: ChangeArguments,
 }
 
 /// Arguments of `portcullis unblock`.
 #[derive(Debug, Args)]
 pub struct Unblock {
     #[command(flatten)]
-    change: Change,
+    change: ChangeArguments,
 }
 
 #[derive(Debug, Args)]
-struct Change {
+struct ChangeArguments {
     #[command(flatten)]
     which: Which,
     #[command(flatten)]
@@ -149,7 +147,7 @@ impl Block {
                 let why = unless_refused(error)?;
                 let mut before = None;
                 BlockFile::change(&paths, |blocks| {
-                    before = ListChange::Block(entry.clone()).make(blocks);
+                    before = Change::Block(entry.clone()).make(blocks);
                     before.is_none()
                 })
                 .map_err(with_remedy)?;
@@ -174,7 +172,7 @@ impl Unblock {
                 let why = unless_refused(error)?;
                 let mut was_there = false;
                 let file = BlockFile::change(&paths, |blocks| {
-                    was_there = ListChange::Unblock(entry.clone()).make(blocks).is_some();
+                    was_there = Change::Unblock(entry.clone()).make(blocks).is_some();
                     was_there
                 });
                 let file = file.map_err(with_remedy)?;
@@ -316,7 +314,7 @@ fn table(entries: &[Entry]) -> String {
     table.trim_fmt() + "\n"
 }
 
-impl Change {
+impl ChangeArguments {
     /// The entry for whom is meant, made now by whoever runs this.
     fn entry(&self) -> anyhow::Result<Entry> {
         self.whom.ensure_meant(self.everybody)?;

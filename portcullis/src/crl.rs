@@ -15,11 +15,11 @@ use super::which::Which;
 #[derive(Debug, Args)]
 pub struct Crl {
     #[command(subcommand)]
-    command: Command,
+    command: CrlCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CrlCommand {
     /// Accept a list although it is older than one that was in force: certificates that only the newer one names are
     /// admitted again
     Accept {
@@ -34,7 +34,7 @@ enum Command {
 impl Crl {
     /// Notes that the lists of the file are to be taken.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        let Command::Accept { which, file } = self.command;
+        let CrlCommand::Accept { which, file } = self.command;
         let state = which.paths()?.state;
         let mut text = String::new();
         for list in crl::read_unverified(&file).with_context(|| file.display().to_string())? {

@@ -13,7 +13,7 @@ use gateway_core::visible;
 
 /// What the plugin has to say.
 #[derive(Debug, PartialEq, Eq)]
-struct Status {
+struct PluginStatus {
     code: u8,
     line: String,
 }
@@ -32,7 +32,7 @@ pub fn execute(file: &Path) -> anyhow::Result<ExitCode> {
                 1 => String::new(),
                 count => format!(" (and {} more)", count - 1),
             };
-            Status {
+            PluginStatus {
                 code: 3,
                 line: format!("PORTCULLIS UNKNOWN - {}{more}", text(&errors[0])),
             }
@@ -53,7 +53,7 @@ fn ask(paths: &Paths) -> Dependents {
 }
 
 /// The worst counts: a sixth of a lifetime left is WARNING, a twentieth CRITICAL. A third is in the log and the metrics.
-fn judge(mortals: &[Mortal], dependents: &Dependents, now: SystemTime) -> Status {
+fn judge(mortals: &[Mortal], dependents: &Dependents, now: SystemTime) -> PluginStatus {
     let band = |mortal: &Mortal| mortal.pressing_band(dependents, now);
     let bands = || mortals.iter().map(band);
     let (code, word) = match bands().max().unwrap_or(Band::Good) {
@@ -87,7 +87,7 @@ fn judge(mortals: &[Mortal], dependents: &Dependents, now: SystemTime) -> Status
     };
     let data = mortals.iter().map(|mortal| data(mortal, dependents, now));
     let data: Vec<_> = data.collect();
-    Status {
+    PluginStatus {
         code,
         line: format!("PORTCULLIS {word} - {} | {}", text(line), data.join(" ")),
     }

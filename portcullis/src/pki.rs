@@ -35,7 +35,7 @@ enum PkiCommand {
     /// Revoke a certificate: notes NAME.pem in the authority's database, from which `crl` makes the list
     Revoke(Revoke),
     /// Write the list of revoked certificates, ca.crl.pem, in the place of the one before
-    Crl(Crl),
+    Crl(WriteCrl),
     /// List the certificates of an authority
     List(List),
 }
@@ -139,7 +139,7 @@ struct Revoke {
 }
 
 #[derive(Debug, Args)]
-struct Crl {
+struct WriteCrl {
     /// Directory of the authority
     #[arg(long, value_name = "DIR")]
     directory: PathBuf,
@@ -319,7 +319,7 @@ impl Revoke {
     }
 }
 
-impl Crl {
+impl WriteCrl {
     fn execute(self) -> anyhow::Result<ExitCode> {
         let authority = open_issuer(&self.directory, self.issuer.as_deref())?;
         let lifetime = Duration::from_secs(self.days * SECONDS_PER_DAY);

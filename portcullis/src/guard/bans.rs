@@ -46,7 +46,7 @@ impl Bans {
 
 /// One ban.
 #[derive(Debug, Serialize)]
-struct Row {
+struct BanRow {
     source: String,
     in_force: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,19 +91,19 @@ impl Story {
     }
 }
 
-fn rows(snapshot: &Snapshot, notes: &Notes, all: bool) -> Vec<Row> {
+fn rows(snapshot: &Snapshot, notes: &Notes, all: bool) -> Vec<BanRow> {
     let bans = snapshot
         .sources
         .iter()
         .filter_map(|(source, state)| Some((source, state.ban?)));
-    let mut rows: Vec<Row> = bans
+    let mut rows: Vec<BanRow> = bans
         .filter(|(_, ban)| all || ban.holds(snapshot.now_ns))
         .map(|(source, ban)| {
             // As signed, as the kernel compares moments.
             let left_ns = ban.until_ns.wrapping_sub(snapshot.now_ns) as i64;
             let in_force = ban.holds(snapshot.now_ns);
             let distance = whole_seconds(left_ns.unsigned_abs());
-            Row {
+            BanRow {
                 source: source_name(source),
                 in_force,
                 left_seconds: in_force.then_some(distance),
@@ -119,7 +119,7 @@ fn rows(snapshot: &Snapshot, notes: &Notes, all: bool) -> Vec<Row> {
     rows
 }
 
-fn text(rows: &[Row]) -> String {
+fn text(rows: &[BanRow]) -> String {
     if rows.is_empty() {
         return "no source is banned\n".to_owned();
     }

@@ -33,7 +33,7 @@ pub struct Guard {
 #[derive(Debug, Subcommand)]
 enum GuardCommand {
     /// Show what the guard does and what it has counted
-    Status(status::Status),
+    Status(status::GuardStatus),
     /// List the sources that have flows waiting, owe something or are banned
     Sources(sources::Sources),
     /// List the bans

@@ -26,23 +26,23 @@ impl Sources {
     /// Prints the sources.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let snapshot = Snapshot::take(&self.common.which.paths()?.name)?;
-        let report = Report::of(&snapshot, self.limit);
+        let report = SourcesReport::of(&snapshot, self.limit);
         super::print(&self.common, &report, || text(&report))
     }
 }
 
 /// The sources as JSON.
 #[derive(Debug, Serialize)]
-struct Report {
+struct SourcesReport {
     /// Debt beyond which a source is banned.
     ban_points: f64,
-    sources: Vec<Row>,
+    sources: Vec<SourceRow>,
     /// Sources beyond the limit.
     left_out: usize,
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
+struct SourceRow {
     source: String,
     pending_flows: u64,
     debt_points: f64,
@@ -53,12 +53,12 @@ struct Row {
     banned_for_ns: Option<u64>,
 }
 
-impl Report {
+impl SourcesReport {
     /// Sources that nothing is held against are left out: the kernel forgets them when it needs the room.
     fn of(snapshot: &Snapshot, limit: usize) -> Self {
         let rows = snapshot.sources.iter();
-        let mut rows: Vec<Row> = rows
-            .map(|(address, state)| Row::of(address, state, snapshot))
+        let mut rows: Vec<SourceRow> = rows
+            .map(|(address, state)| SourceRow::of(address, state, snapshot))
             .filter(|row| {
                 row.pending_flows > 0 || row.debt_points > 0.0 || row.banned_for_ns.is_some()
             })
@@ -77,7 +77,7 @@ impl Report {
     }
 }
 
-impl Row {
+impl SourceRow {
     fn of(address: &IpAddr, state: &SourceState, snapshot: &Snapshot) -> Self {
         let ban = state.ban.filter(|ban| ban.holds(snapshot.now_ns));
         let banned_for_ns = ban.map(|ban| ban.until_ns - snapshot.now_ns);
@@ -91,7 +91,7 @@ impl Row {
     }
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &SourcesReport) -> String {
     if report.sources.is_empty() && report.left_out == 0 {
         return "no source has points, a ban or waiting connections\n".to_owned();
     }
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn whoever_owes_most_stands_first_and_the_blameless_not_at_all() {
         assert_eq!(
-            text(&Report::of(&busy(), 50)),
+            text(&SourcesReport::of(&busy(), 50)),
             "source         flows waiting  debt         banned for\n\
              192.0.2.1      3              50.0 of 100  -\n\
              192.0.2.3      0              20.0 of 100  20s\n\
@@ -128,20 +128,20 @@ mod tests {
 
     #[test]
     fn what_the_limit_cuts_off_is_said() {
-        let text = text(&Report::of(&busy(), 1));
+        let text = text(&SourcesReport::of(&busy(), 1));
         assert!(text.ends_with("-\nand 2 more: see --limit\n"), "{text}");
         assert_eq!(text.lines().count(), 3);
     }
 
     #[test]
     fn with_nobody_there_is_no_table() {
-        let text = text(&Report::of(&quiet(), 50));
+        let text = text(&SourcesReport::of(&quiet(), 50));
         assert_eq!(text, "no source has points, a ban or waiting connections\n");
     }
 
     #[test]
     fn as_json_it_says_the_same() {
-        let json = serde_json::to_value(Report::of(&busy(), 2)).unwrap();
+        let json = serde_json::to_value(SourcesReport::of(&busy(), 2)).unwrap();
         let expected = serde_json::json!({
             "ban_points": 100.0,
             "sources": [

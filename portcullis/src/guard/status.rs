@@ -16,16 +16,18 @@ use super::{Common, NOT_ACTED_BY};
 
 /// Arguments of `portcullis guard status`.
 #[derive(Debug, Args)]
-pub struct Status {
+pub struct GuardStatus {
     #[command(flatten)]
     common: Common,
 }
 
-impl Status {
+impl GuardStatus {
     /// Prints the status.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let snapshot = Snapshot::take(&self.common.which.paths()?.name)?;
-        super::print(&self.common, &Report::of(&snapshot), || text(&snapshot))?;
+        super::print(&self.common, &StatusReport::of(&snapshot), || {
+            text(&snapshot)
+        })?;
         Ok(match snapshot.heartbeat() {
             Heartbeat::Alive(_) => ExitCode::SUCCESS,
             Heartbeat::Never | Heartbeat::Gone(_) => ExitCode::from(NOT_ACTED_BY),
@@ -35,7 +37,7 @@ impl Status {
 
 /// The status as JSON.
 #[derive(Debug, Serialize)]
-struct Report {
+struct StatusReport {
     mode: &'static str,
     /// Whether a gateway answers for the kernel program.
     alive: bool,
@@ -77,7 +79,7 @@ pub struct Port {
     pub would_drop: BTreeMap<&'static str, u64>,
 }
 
-impl Report {
+impl StatusReport {
     fn of(snapshot: &Snapshot) -> Self {
         let heartbeat = snapshot.heartbeat();
         Self {
@@ -306,19 +308,19 @@ mod tests {
         );
         let nowhere = "attached  to connections; to the packets of no interface\n";
         assert!(text.contains(nowhere), "{text}");
-        let report = Report::of(&snapshot);
+        let report = StatusReport::of(&snapshot);
         assert_eq!(
             (report.alive, report.heartbeat_age_seconds),
             (false, Some(100.0))
         );
         snapshot.settings.alive_until_ns = 0;
-        let report = Report::of(&snapshot);
+        let report = StatusReport::of(&snapshot);
         assert_eq!((report.alive, report.heartbeat_age_seconds), (false, None));
     }
 
     #[test]
     fn as_json_it_says_the_same() {
-        let json = serde_json::to_value(Report::of(&busy())).unwrap();
+        let json = serde_json::to_value(StatusReport::of(&busy())).unwrap();
         let expected = serde_json::json!({
             "mode": "enforce",
             "alive": true,

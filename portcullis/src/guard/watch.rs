@@ -34,7 +34,7 @@ pub struct Watch {
 /// Something that is otherwise than a second ago.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-enum Change {
+enum GuardChange {
     /// The configuration's mode has changed.
     Mode { mode: &'static str },
     /// A gateway answers for the program again, or none does any more.
@@ -56,10 +56,10 @@ enum Change {
 
 /// A change and when it was seen.
 #[derive(Serialize)]
-struct Line<'a> {
+struct WatchLine<'a> {
     at: String,
     #[serde(flatten)]
-    change: &'a Change,
+    change: &'a GuardChange,
 }
 
 impl Watch {
@@ -96,27 +96,31 @@ impl Watch {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn say(&self, change: &Change, at: SystemTime) -> io::Result<()> {
+    fn say(&self, change: &GuardChange, at: SystemTime) -> io::Result<()> {
         let at = humantime::format_rfc3339_seconds(at).to_string();
         let mut output = io::stdout().lock();
         match self.common.json {
-            true => writeln!(output, "{}", serde_json::to_string(&Line { at, change })?),
+            true => writeln!(
+                output,
+                "{}",
+                serde_json::to_string(&WatchLine { at, change })?
+            ),
             false => writeln!(output, "{at}  {}", text(change)),
         }
     }
 }
 
 /// What is otherwise than before.
-fn changes(before: &Snapshot, now: &Snapshot, notes: &Notes) -> Vec<Change> {
+fn changes(before: &Snapshot, now: &Snapshot, notes: &Notes) -> Vec<GuardChange> {
     let mut changes = Vec::new();
     if before.settings.mode != now.settings.mode {
         let mode = mode_name(now.settings.mode);
-        changes.push(Change::Mode { mode });
+        changes.push(GuardChange::Mode { mode });
     }
     let is_alive = |snapshot: &Snapshot| matches!(snapshot.heartbeat(), Heartbeat::Alive(_));
     if is_alive(before) != is_alive(now) {
         let alive = is_alive(now);
-        changes.push(Change::Gateway { alive });
+        changes.push(GuardChange::Gateway { alive });
     }
     changes.extend(bans(before, now, notes));
     let counters = now.counts.iter().filter_map(|count| {
@@ -129,7 +133,7 @@ fn changes(before: &Snapshot, now: &Snapshot, notes: &Notes) -> Vec<Change> {
             None => count.counter,
         };
         (counter != PortCounter::ZERO).then(|| {
-            Change::Counters(Port::of(&PortCount {
+            GuardChange::Counters(Port::of(&PortCount {
                 port: count.port,
                 packets: counter.packets,
                 bytes: counter.bytes,
@@ -141,7 +145,7 @@ fn changes(before: &Snapshot, now: &Snapshot, notes: &Notes) -> Vec<Change> {
     changes
 }
 
-fn bans(before: &Snapshot, now: &Snapshot, notes: &Notes) -> Vec<Change> {
+fn bans(before: &Snapshot, now: &Snapshot, notes: &Notes) -> Vec<GuardChange> {
     let in_force = |snapshot: &Snapshot, moment_ns: u64| -> BTreeMap<IpAddr, Ban> {
         let holding = |state: &SourceState| state.ban.filter(|ban| ban.holds(moment_ns));
         let sources = snapshot.sources.iter();
@@ -154,7 +158,7 @@ fn bans(before: &Snapshot, now: &Snapshot, notes: &Notes) -> Vec<Change> {
     let begun = later
         .iter()
         .filter(|(source, ban)| earlier.get(source) != Some(ban))
-        .map(|(source, ban)| Change::Ban {
+        .map(|(source, ban)| GuardChange::Ban {
             source: source_name(source),
             length_seconds: whole_seconds(ban.lasts_ns),
             story: Story::of(source, ban, notes),
@@ -165,8 +169,8 @@ fn bans(before: &Snapshot, now: &Snapshot, notes: &Notes) -> Vec<Change> {
         }
         let source = source_name(source);
         Some(match ban.holds(now.now_ns) {
-            true => Change::BanLifted { source },
-            false => Change::BanEnded { source },
+            true => GuardChange::BanLifted { source },
+            false => GuardChange::BanEnded { source },
         })
     });
     begun.chain(over).collect()
@@ -188,12 +192,12 @@ fn since(later: &PortCounter, earlier: &PortCounter) -> PortCounter {
     counter
 }
 
-fn text(change: &Change) -> String {
+fn text(change: &GuardChange) -> String {
     match change {
-        Change::Mode { mode } => format!("mode is {mode} now"),
-        Change::Gateway { alive: true } => "a gateway answers".to_owned(),
-        Change::Gateway { alive: false } => "no gateway answers: everything passes".to_owned(),
-        Change::Ban {
+        GuardChange::Mode { mode } => format!("mode is {mode} now"),
+        GuardChange::Gateway { alive: true } => "a gateway answers".to_owned(),
+        GuardChange::Gateway { alive: false } => "no gateway answers: everything passes".to_owned(),
+        GuardChange::Ban {
             source,
             length_seconds,
             story,
@@ -203,9 +207,9 @@ fn text(change: &Change) -> String {
             let why = why.map_or(String::new(), |reason| format!(": {reason}"));
             format!("banned {source} for {length} by {}{why}", story.by)
         }
-        Change::BanLifted { source } => format!("unbanned {source}"),
-        Change::BanEnded { source } => format!("the ban of {source} is over"),
-        Change::Counters(port) => counters(port),
+        GuardChange::BanLifted { source } => format!("unbanned {source}"),
+        GuardChange::BanEnded { source } => format!("the ban of {source} is over"),
+        GuardChange::Counters(port) => counters(port),
     }
 }
 
@@ -307,7 +311,7 @@ mod tests {
         let mut fuller = busy();
         fuller.counts[0].counter.flows_opened = 1_000_000;
         let changes = changes(&fuller, &busy(), &Notes::default());
-        let [Change::Counters(port)] = changes.as_slice() else {
+        let [GuardChange::Counters(port)] = changes.as_slice() else {
             panic!("{changes:?}")
         };
         assert_eq!(port.flows_opened, 40);
@@ -320,7 +324,7 @@ mod tests {
         let lines: Vec<_> = changes
             .iter()
             .map(|change| {
-                serde_json::to_value(Line {
+                serde_json::to_value(WatchLine {
                     at: at.clone(),
                     change,
                 })
