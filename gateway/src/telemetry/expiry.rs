@@ -35,15 +35,12 @@ fn look(config: &Config, dependents: &Dependents, said: &mut Said, now: SystemTi
         })
     });
     for ((mortal, matters), band) in said.look(bands) {
-        match matters {
-            true => say(&mortal, band, now),
-            false => say_superseded(&mortal, band, now),
-        }
+        say(&mortal, matters, band, now);
     }
 }
 
-/// Of a CA with a successor: no connected client stands on it alone.
-fn say_superseded(mortal: &Mortal, band: Band, now: SystemTime) {
+/// Logs that `mortal` is about to end. `matters` is false of a CA with a successor: no connected client stands on it alone.
+fn say(mortal: &Mortal, matters: bool, band: Band, now: SystemTime) {
     let Mortal {
         usage,
         file,
@@ -53,35 +50,20 @@ fn say_superseded(mortal: &Mortal, band: Band, now: SystemTime) {
     } = mortal;
     let ends = shown_time(lifetime.ends, now);
     let left = band.label();
-    match band {
-        Band::Good => {}
-        Band::Third | Band::Sixth | Band::Twentieth | Band::Ended => {
+    match (band, matters) {
+        (Band::Good, _) => {}
+        (Band::Third | Band::Sixth | Band::Twentieth | Band::Ended, false) => {
             tracing::info!(%usage, %file, %subject, %ends, left, "a CA that has a successor is about to end");
         }
-    }
-}
-
-fn say(mortal: &Mortal, band: Band, now: SystemTime) {
-    let Mortal {
-        usage,
-        file,
-        subject,
-        lifetime,
-        authority: _,
-    } = mortal;
-    let ends = shown_time(lifetime.ends, now);
-    let left = band.label();
-    match band {
-        Band::Good => {}
-        Band::Third => {
+        (Band::Third, true) => {
             tracing::info!(%usage, %file, %subject, %ends, left, "a third of a lifetime is left");
         }
-        Band::Sixth => {
+        (Band::Sixth, true) => {
             tracing::warn!(%usage, %file, %subject, %ends, left, "a sixth of a lifetime is left: renew it");
         }
-        Band::Twentieth => {
+        (Band::Twentieth, true) => {
             tracing::error!(%usage, %file, %subject, %ends, left, "a twentieth of a lifetime is left: renew it now");
         }
-        Band::Ended => tracing::error!(%usage, %file, %subject, %ends, left, "has ended"),
+        (Band::Ended, true) => tracing::error!(%usage, %file, %subject, %ends, left, "has ended"),
     }
 }
