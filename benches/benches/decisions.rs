@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use gateway::backend::{ProxyFacts, proxy_header};
+use gateway::backend::{ProxiedConnection, proxy_header};
 use gateway_core::certificate::{Certificate, Chain, Identity};
 use gateway_core::identity::{Pattern, Rule, Rules, Tenant};
 use gateway_core::revocation::{
@@ -128,7 +128,7 @@ fn header(criterion: &mut Criterion) {
         name,
         trust_domain: None,
     };
-    let facts = ProxyFacts {
+    let proxied = ProxiedConnection {
         address: SocketAddr::from(([192, 0, 2, 1], 40_000)),
         listener_address: SocketAddr::from(([192, 0, 2, 2], 443)),
         is_resumed: false,
@@ -139,7 +139,7 @@ fn header(criterion: &mut Criterion) {
         tenant: Some(&tenant),
     };
     criterion.bench_function("PROXY header", |bencher| {
-        bencher.iter(|| proxy_header(black_box(&facts)).expect("everything fits"));
+        bencher.iter(|| proxy_header(black_box(&proxied)).expect("everything fits"));
     });
 }
 

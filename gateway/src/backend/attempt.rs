@@ -1,6 +1,6 @@
-//! An attempt at a server that comes to its end even if nobody waits for it any more.
-//! In: what to do. Out: what came of it, or a note of it. On the worker. What an attempt finds out about a server is worth
-//! knowing also when its client has gone, or has found another server.
+//! An attempt at a server that runs to its end even if it is abandoned: no client waits for it any more.
+//! In: what to do. Out: its outcome, to the client that waits or to a handler. On the worker. What an attempt finds out about
+//! a server is worth knowing also when its client has gone, or has found another server.
 //!
 //! Each is a task from its beginning: the runtime's timers go on waking the task that asked first, so a future that waits
 //! for one cannot be handed to another task.
@@ -12,39 +12,39 @@ use std::task::{Context, Poll, Waker};
 
 use gateway_rt::catch_panic;
 
-/// Takes what comes of an attempt that nobody waits for.
-type Note<T> = Box<dyn FnOnce(T)>;
+/// Takes the outcome of an abandoned attempt.
+type AbandonedHandler<T> = Box<dyn FnOnce(T)>;
 
 /// An attempt under way.
-pub struct Attempt<T: 'static>(Rc<Shared<T>>);
+pub struct Attempt<T: 'static>(Rc<AttemptState<T>>);
 
-struct Shared<T> {
+struct AttemptState<T> {
     outcome: Cell<Option<T>>,
     waker: RefCell<Option<Waker>>,
     is_awaited: Cell<bool>,
-    note: Cell<Option<Note<T>>>,
+    on_abandoned: Cell<Option<AbandonedHandler<T>>>,
 }
 
-impl<T> Shared<T> {
-    fn note(&self, outcome: T) {
-        if let Some(note) = self.note.take() {
-            note(outcome);
+impl<T> AttemptState<T> {
+    fn abandon(&self, outcome: T) {
+        if let Some(handle) = self.on_abandoned.take() {
+            handle(outcome);
         }
     }
 }
 
 impl<T> Attempt<T> {
-    /// Begins it. If nobody waits for it any more, `note` gets what comes of it, which is `panicked` where the work panics.
+    /// Begins it. If it is abandoned, `on_abandoned` gets its outcome. That is `panicked` where the work panics.
     pub fn begin(
         work: impl Future<Output = T> + 'static,
         panicked: impl FnOnce() -> T + 'static,
-        note: impl FnOnce(T) + 'static,
+        on_abandoned: impl FnOnce(T) + 'static,
     ) -> Self {
-        let shared = Rc::new(Shared {
+        let shared = Rc::new(AttemptState {
             outcome: Cell::new(None),
             waker: RefCell::new(None),
             is_awaited: Cell::new(true),
-            note: Cell::new(Some(Box::new(note))),
+            on_abandoned: Cell::new(Some(Box::new(on_abandoned))),
         });
         let ending = Rc::clone(&shared);
         monoio::spawn(async move {
@@ -57,7 +57,7 @@ impl<T> Attempt<T> {
                 panicked()
             });
             if !ending.is_awaited.get() {
-                return ending.note(outcome);
+                return ending.abandon(outcome);
             }
             ending.outcome.set(Some(outcome));
             ending.waker.take().into_iter().for_each(Waker::wake);
@@ -78,7 +78,7 @@ impl<T: 'static> Drop for Attempt<T> {
     fn drop(&mut self) {
         self.0.is_awaited.set(false);
         if let Some(outcome) = self.0.outcome.take() {
-            self.0.note(outcome);
+            self.0.abandon(outcome);
         }
     }
 }
@@ -105,7 +105,7 @@ mod tests {
     use gateway_rt::on_each_driver;
 
     #[test]
-    fn an_attempt_that_nobody_waits_for_comes_to_its_end_and_is_noted() {
+    fn an_abandoned_attempt_comes_to_its_end_and_is_noted() {
         on_each_driver(async || {
             let noted = Rc::new(Cell::new(0));
             let note = |noted: &Rc<Cell<u32>>| {
@@ -123,7 +123,7 @@ mod tests {
             assert_eq!(first_of(&mut attempts).await, 1);
             drop(attempts);
             monoio::time::sleep(Duration::from_millis(200)).await;
-            assert_eq!(noted.get(), 7, "only what nobody waited for");
+            assert_eq!(noted.get(), 7, "only the abandoned one");
         });
     }
 

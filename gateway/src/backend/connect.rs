@@ -51,7 +51,7 @@ pub enum Transport {
         configs: BackendConfigs,
         /// The name in the server's certificate.
         server_name: ServerName<'static>,
-        /// What servers that are connected are judged by.
+        /// What connected servers are evaluated by.
         trust: Arc<ServerTrust>,
     },
 }
@@ -87,10 +87,10 @@ pub struct Servers {
 /// What is known of the servers, whatever the configuration is.
 struct Known {
     balance: RefCell<Balance>,
-    /// What has been said of which server.
-    said: RefCell<HashSet<(SocketAddr, Remark)>>,
-    /// Attempts that failed when nobody waited for them any more.
-    news: RefCell<Vec<ServerFailure>>,
+    /// The remarks that were logged, by server.
+    remarked: RefCell<HashSet<(SocketAddr, Remark)>>,
+    /// Failures of abandoned attempts, which the next client reports.
+    unreported: RefCell<Vec<ServerFailure>>,
 }
 
 impl Known {
@@ -106,8 +106,8 @@ impl Known {
         };
         Known {
             balance: RefCell::new(Balance::new(patience, random)),
-            said: RefCell::default(),
-            news: RefCell::default(),
+            remarked: RefCell::default(),
+            unreported: RefCell::default(),
         }
     }
 }
@@ -116,7 +116,7 @@ impl Known {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Remark {
     /// It does not ask for our certificate.
-    Careless,
+    NoCertificateRequest,
     /// It chose no protocol although its client speaks HTTP/2.
     ChoseNoProtocol,
 }
@@ -142,8 +142,8 @@ pub struct Connection {
     pub chain: Option<Chain>,
 }
 
-/// What becomes of an attempt. Boxed: it is passed about.
-enum Step {
+/// The outcome of an attempt.
+enum AttemptOutcome {
     /// TCP stands, since the attempt began then.
     Socket(Probe, Socket, Instant),
     /// So does everything above it.
@@ -154,8 +154,8 @@ enum Step {
     Panicked(SocketAddr),
 }
 
-/// An attempt at a server. While there is one, others may be waiting to hear what comes of it; at its end, however it ends, they
-/// wait no longer.
+/// An attempt at a server. While there is one, others may wait for its outcome; at its end, however it ends, they wait no
+/// longer.
 struct Probe {
     known: Rc<Known>,
     server: SocketAddr,
@@ -182,9 +182,9 @@ impl Drop for Probe {
 /// One client's way to a server.
 struct Race {
     turn: Turn,
-    attempts: Vec<Attempt<Step>>,
+    attempts: Vec<Attempt<AttemptOutcome>>,
     /// The server that is past TCP: while one is, no further one is tried.
-    shaking: Option<SocketAddr>,
+    handshaking: Option<SocketAddr>,
     /// The last one that was begun, and when.
     newest: Option<(SocketAddr, Instant)>,
     another_at: Instant,
@@ -197,7 +197,7 @@ impl Race {
         Race {
             turn: Turn::default(),
             attempts: Vec::new(),
-            shaking: None,
+            handshaking: None,
             newest: None,
             another_at: now,
             has_waited: false,
@@ -210,7 +210,9 @@ impl Race {
     }
 
     fn failed(&mut self, server: SocketAddr) {
-        self.shaking = self.shaking.filter(|shaking| *shaking != server);
+        self.handshaking = self
+            .handshaking
+            .filter(|handshaking| *handshaking != server);
         self.answered(server);
         self.another_at = Instant::now();
     }
@@ -241,9 +243,8 @@ impl Servers {
         }
     }
 
-    /// Remembers that `server` has refused the gateway's certificate. In TLS 1.3 a server says so only when the
-    /// handshake is over for
-    /// us. Nothing else that ends a connection later counts: a client could bring it about.
+    /// Remembers that `server` has refused the gateway's certificate. In TLS 1.3 a server says so only when the handshake is
+    /// over for us. Nothing else that ends a connection later counts: a client could bring it about.
     pub fn refused_us(&self, server: SocketAddr) {
         self.known
             .balance
@@ -302,39 +303,41 @@ impl Servers {
         presence: impl Fn() -> Presence,
         mut failed: impl FnMut(&ServerFailure),
     ) -> Result<Connection, NotConnected> {
-        self.known.news.take().iter().for_each(&mut failed);
+        self.known.unreported.take().iter().for_each(&mut failed);
         let timeout = self.backend.connect_timeout;
         let mut deadline = Instant::now() + limits::CONNECT_TIMEOUTS * timeout;
         let mut race = Race::new(Instant::now());
         loop {
             let now = Instant::now();
-            if now >= race.another_at && race.shaking.is_none() && !self.try_another(&mut race, now)
+            if now >= race.another_at
+                && race.handshaking.is_none()
+                && !self.try_another(&mut race, now)
             {
                 break;
             }
             let look_at = (now + limits::CLIENT_LOOK_INTERVAL).min(deadline);
-            let wake_at = match race.shaking {
+            let wake_at = match race.handshaking {
                 Some(_) => look_at,
                 None => look_at.min(race.another_at),
             };
             let waiting = first_of(&mut race.attempts);
             match monoio::time::timeout_at(wake_at.into(), waiting).await {
-                Ok(Step::Socket(probe, ..)) if race.shaking.is_some() => {
+                Ok(AttemptOutcome::Socket(probe, ..)) if race.handshaking.is_some() => {
                     // Another one was faster; that this one is there is all there is to know.
                     race.answered(probe.server);
                 }
-                Ok(Step::Socket(probe, socket, began)) => {
-                    race.shaking = Some(probe.server);
+                Ok(AttemptOutcome::Socket(probe, socket, began)) => {
+                    race.handshaking = Some(probe.server);
                     race.newest = None;
-                    let shaking = self.shake_hands(probe, (socket, began), origin);
-                    race.attempts.push(shaking);
+                    let handshaking = self.handshake(probe, (socket, began), origin);
+                    race.attempts.push(handshaking);
                 }
-                Ok(Step::Connected(connection)) => return Ok(*connection),
-                Ok(Step::Failed(failure)) => {
+                Ok(AttemptOutcome::Connected(connection)) => return Ok(*connection),
+                Ok(AttemptOutcome::Failed(failure)) => {
                     failed(&failure);
                     race.failed(failure.server);
                 }
-                Ok(Step::Panicked(server)) => race.failed(server),
+                Ok(AttemptOutcome::Panicked(server)) => race.failed(server),
                 Err(_) => match presence() {
                     Presence::Gone => return Err(NotConnected::ClientGone),
                     // It may still be there to read: but hardly for long.
@@ -385,7 +388,7 @@ impl Servers {
     }
 
     /// Begins to connect to a server.
-    fn begin(self: &Rc<Self>, probe: Probe, descriptor: Descriptor) -> Attempt<Step> {
+    fn begin(self: &Rc<Self>, probe: Probe, descriptor: Descriptor) -> Attempt<AttemptOutcome> {
         let servers = Rc::clone(self);
         let address = probe.server;
         let connecting = async move {
@@ -400,22 +403,22 @@ impl Servers {
                     if !servers.is_tls() {
                         balance.succeeded(address);
                     }
-                    Step::Socket(probe, socket, began)
+                    AttemptOutcome::Socket(probe, socket, began)
                 }
                 Err(error) => servers.not_reached(address, error.into()),
             }
         };
-        let panicked = move || Step::Panicked(address);
-        Attempt::begin(connecting, panicked, self.news_keeper())
+        let panicked = move || AttemptOutcome::Panicked(address);
+        Attempt::begin(connecting, panicked, self.record_failure())
     }
 
     /// Does what comes after TCP: the header, TLS.
-    fn shake_hands(
+    fn handshake(
         self: &Rc<Self>,
         probe: Probe,
         (socket, began): (Socket, Instant),
         origin: &Origin<'_>,
-    ) -> Attempt<Step> {
+    ) -> Attempt<AttemptOutcome> {
         let servers = Rc::clone(self);
         let address = probe.server;
         let header = match self.backend.proxy_protocol {
@@ -427,17 +430,17 @@ impl Servers {
         let protocol = origin.connection().protocol;
         let config = self.transport.config(protocol);
         let speaks_http2 = protocol == Some(alpn::HTTP_2);
-        let shaking = async move {
+        let handshaking = async move {
             // To the end of the attempt, however it ends.
             let _probe = probe;
-            let shaking = servers.establish(socket, header, config);
+            let handshaking = servers.establish(socket, header, config);
             let until = began + servers.backend.connect_timeout;
-            let outcome = monoio::time::timeout_at(until.into(), shaking).await;
+            let outcome = monoio::time::timeout_at(until.into(), handshaking).await;
             match outcome.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) {
                 Ok(established) => {
                     servers.known.balance.borrow_mut().succeeded(address);
                     servers.remark(address, &established, speaks_http2);
-                    Step::Connected(Box::new(Connection {
+                    AttemptOutcome::Connected(Box::new(Connection {
                         stream: established.stream,
                         server: address,
                         chain: established.chain,
@@ -446,8 +449,8 @@ impl Servers {
                 Err(error) => servers.not_reached(address, error),
             }
         };
-        let panicked = move || Step::Panicked(address);
-        Attempt::begin(shaking, panicked, self.news_keeper())
+        let panicked = move || AttemptOutcome::Panicked(address);
+        Attempt::begin(handshaking, panicked, self.record_failure())
     }
 
     async fn establish(
@@ -491,8 +494,8 @@ impl Servers {
     /// Says, once of each server, what an operator should know of it.
     fn remark(&self, server: SocketAddr, established: &Established, speaks_http2: bool) {
         let backend = self.backend.name.as_str();
-        let is_new = |remark| self.known.said.borrow_mut().insert((server, remark));
-        if !established.certificate_requested && is_new(Remark::Careless) {
+        let is_new = |remark| self.known.remarked.borrow_mut().insert((server, remark));
+        if !established.certificate_requested && is_new(Remark::NoCertificateRequest) {
             tracing::warn!(backend, %server, "the server does not request the gateway's certificate: it accepts \
                                               telemetry from every client");
         }
@@ -502,28 +505,30 @@ impl Servers {
         }
     }
 
-    fn not_reached(&self, server: SocketAddr, error: HandshakeError) -> Step {
+    fn not_reached(&self, server: SocketAddr, error: HandshakeError) -> AttemptOutcome {
         let mut balance = self.known.balance.borrow_mut();
         let is_spared = match is_ours(&error) || is_about_protocol(&error) {
             true => false,
             false => balance.failed(server, Instant::now()),
         };
-        Step::Failed(ServerFailure {
+        AttemptOutcome::Failed(ServerFailure {
             server,
             error,
             is_spared,
         })
     }
 
-    /// Takes note of what becomes of attempts that nobody waits for any more.
-    fn news_keeper(&self) -> impl FnOnce(Step) + use<> {
+    /// Records the failures of abandoned attempts.
+    fn record_failure(&self) -> impl FnOnce(AttemptOutcome) + use<> {
         let known = Rc::clone(&self.known);
-        move |step| match step {
-            Step::Socket(..) | Step::Connected(_) | Step::Panicked(_) => {}
-            Step::Failed(failure) => {
-                let mut news = known.news.borrow_mut();
-                if news.len() < limits::SERVER_NEWS_MAX {
-                    news.push(failure);
+        move |outcome| match outcome {
+            AttemptOutcome::Socket(..)
+            | AttemptOutcome::Connected(_)
+            | AttemptOutcome::Panicked(_) => {}
+            AttemptOutcome::Failed(failure) => {
+                let mut unreported = known.unreported.borrow_mut();
+                if unreported.len() < limits::SERVER_NEWS_MAX {
+                    unreported.push(failure);
                 }
             }
         }

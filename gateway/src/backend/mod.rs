@@ -1,6 +1,7 @@
 //! Connections to backends: which server, over what, with which header first.
 //!
-//! In: an `Origin`, which only a `VerifiedPeer` makes. Out: a stream to a server, or the news that none could be reached. On the worker; the addresses behind names come from the control thread, which resolves them.
+//! In: an `Origin`, which only a `VerifiedPeer` makes. Out: a stream to a server, or that none could be reached. On the
+//! worker; the resolver's thread finds the addresses behind names.
 
 mod attempt;
 mod connect;
@@ -10,5 +11,5 @@ mod resolve;
 
 pub use connect::{Connection, NotConnected, ServerFailure, Servers, Transport};
 pub use origin::{ClientConnection, Origin};
-pub use proxy_protocol::{Facts as ProxyFacts, encode as proxy_header};
+pub use proxy_protocol::{ProxiedConnection, encode as proxy_header};
 pub use resolve::Resolver;

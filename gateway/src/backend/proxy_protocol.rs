@@ -18,7 +18,7 @@ const TLV_TENANT: u8 = 0xE0;
 const TLV_URI: u8 = 0xE1;
 
 /// What a header says of a client.
-pub struct Facts<'a> {
+pub struct ProxiedConnection<'a> {
     /// Its address.
     pub address: SocketAddr,
     /// The address it connected to.
@@ -61,7 +61,7 @@ pub(super) async fn send_inside(
 /// The header for a client whose certificate was verified.
 pub(super) fn header(origin: &Origin<'_>) -> Result<Vec<u8>, proxy_header::Error> {
     let (peer, connection) = (origin.verified_peer(), origin.connection());
-    encode(&Facts {
+    encode(&ProxiedConnection {
         address: connection.address,
         listener_address: connection.listener_address,
         is_resumed: connection.is_resumed,
@@ -74,26 +74,28 @@ pub(super) fn header(origin: &Origin<'_>) -> Result<Vec<u8>, proxy_header::Error
 }
 
 /// Encodes the header: addresses, `PP2_TYPE_SSL` with version, common name and cipher, tenant and URI.
-pub fn encode(facts: &Facts<'_>) -> Result<Vec<u8>, proxy_header::Error> {
+pub fn encode(proxied: &ProxiedConnection<'_>) -> Result<Vec<u8>, proxy_header::Error> {
     // A listener on `[::]` sees IPv4 clients as mapped addresses; the backend should not.
-    let address =
-        ProxiedAddress::stream(canonical(facts.address), canonical(facts.listener_address));
+    let address = ProxiedAddress::stream(
+        canonical(proxied.address),
+        canonical(proxied.listener_address),
+    );
     let mut header = ProxyHeader::with_address(address);
     // Over TLS; with a certificate on this connection, or earlier in its session; 0: it verified.
-    let mut tls = SslInfo::new(true, !facts.is_resumed, true, 0);
+    let mut tls = SslInfo::new(true, !proxied.is_resumed, true, 0);
     tls.append_tlv(Tlv::SslVersion("TLSv1.3".into()));
-    if let Some(common_name) = common_name(facts) {
+    if let Some(common_name) = common_name(proxied) {
         tls.append_tlv(Tlv::SslCn(common_name.into()));
     }
-    tls.append_tlv(Tlv::SslCipher(facts.cipher_suite.into()));
+    tls.append_tlv(Tlv::SslCipher(proxied.cipher_suite.into()));
     header.append_tlv(Tlv::Ssl(tls));
-    if let Some(tenant) = facts.tenant {
+    if let Some(tenant) = proxied.tenant {
         header.append_tlv(Tlv::Custom(TLV_TENANT, tenant.as_str().as_bytes().into()));
     }
-    if let Some(uri) = uri(facts) {
+    if let Some(uri) = uri(proxied) {
         header.append_tlv(Tlv::Custom(TLV_URI, uri.as_bytes().into()));
     }
-    if let Some(protocol) = facts.protocol {
+    if let Some(protocol) = proxied.protocol {
         header.append_tlv(Tlv::Alpn(protocol.into()));
     }
     let mut bytes = Vec::new();
@@ -102,9 +104,9 @@ pub fn encode(facts: &Facts<'_>) -> Result<Vec<u8>, proxy_header::Error> {
 }
 
 /// The URI that a rule matched; else the only one there is. Of several that no rule has looked at none is meant.
-fn uri<'f>(facts: &Facts<'f>) -> Option<&'f str> {
-    match (facts.identity.kind, facts.certificate.uris.as_slice()) {
-        (NameKind::Uri, _) => Some(&facts.identity.name),
+fn uri<'f>(proxied: &ProxiedConnection<'f>) -> Option<&'f str> {
+    match (proxied.identity.kind, proxied.certificate.uris.as_slice()) {
+        (NameKind::Uri, _) => Some(&proxied.identity.name),
         (_, [only]) => Some(only),
         _ => None,
     }
@@ -112,10 +114,10 @@ fn uri<'f>(facts: &Facts<'f>) -> Option<&'f str> {
 
 /// The common name, unless it is not its authority's to give: one that is bound to a trust domain speaks for URIs and listed
 /// DNS names.
-fn common_name<'f>(facts: &Facts<'f>) -> Option<&'f str> {
+fn common_name<'f>(proxied: &ProxiedConnection<'f>) -> Option<&'f str> {
     let is_heard =
-        facts.identity.trust_domain.is_none() || facts.identity.kind == NameKind::CommonName;
-    let common_name = facts.certificate.common_name.as_deref();
+        proxied.identity.trust_domain.is_none() || proxied.identity.kind == NameKind::CommonName;
+    let common_name = proxied.certificate.common_name.as_deref();
     common_name.filter(|_| is_heard)
 }
 

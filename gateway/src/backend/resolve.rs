@@ -21,24 +21,24 @@ type Publish = Box<dyn Fn(BackendId, Vec<Server>) + Send>;
 /// Speaks to the resolver's thread, which ends when the last of these is dropped.
 #[derive(Clone)]
 pub struct Resolver {
-    shared: Arc<Shared>,
+    shared: Arc<ResolverShared>,
     _alive: Arc<Alive>,
 }
 
 /// Ends the thread when it is dropped.
-struct Alive(Arc<Shared>);
+struct Alive(Arc<ResolverShared>);
 
-struct Shared {
-    state: Mutex<State>,
+struct ResolverShared {
+    state: Mutex<ResolverState>,
     changed: Condvar,
 }
 
-struct State {
+struct ResolverState {
     names: Names,
     publish: Option<Publish>,
     /// What the workers were told last.
     published: Vec<Vec<Server>>,
-    /// Nobody waits for the first answers any more.
+    /// No thread waits for the first answers any more.
     is_given_up: bool,
     is_stopped: bool,
 }
@@ -69,8 +69,8 @@ impl Resolver {
             open_max: limits::RESOLUTIONS_MAX,
         });
         names.follow(as_written(backends), Instant::now());
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
+        let shared = Arc::new(ResolverShared {
+            state: Mutex::new(ResolverState {
                 published: names.servers(),
                 names,
                 publish: None,
@@ -104,7 +104,7 @@ impl Resolver {
         state.names.servers()
     }
 
-    /// Lets nobody wait for first answers any more.
+    /// Ends the wait for first answers.
     pub fn give_up(&self) {
         self.shared.lock().is_given_up = true;
         self.shared.changed.notify_all();
@@ -142,7 +142,7 @@ fn as_written(backends: &[Arc<Backend>]) -> Vec<gateway_core::names::Backend> {
     backends.iter().map(of_one).collect()
 }
 
-impl State {
+impl ResolverState {
     fn publish_changes(&mut self) {
         let Some(publish) = &self.publish else { return };
         let servers = self.names.servers();
@@ -158,16 +158,16 @@ impl State {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl ResolverShared {
+    fn lock(&self) -> MutexGuard<'_, ResolverState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wait<'a>(
         &self,
-        state: MutexGuard<'a, State>,
+        state: MutexGuard<'a, ResolverState>,
         time: Option<Duration>,
-    ) -> MutexGuard<'a, State> {
+    ) -> MutexGuard<'a, ResolverState> {
         match time {
             Some(time) => {
                 let waited = self.changed.wait_timeout(state, time);
@@ -180,7 +180,7 @@ impl Shared {
         }
     }
 
-    /// Asks for what is due, until nobody wants to know any more.
+    /// Asks for what is due, until the resolver is dropped.
     fn run(self: Arc<Self>) {
         let mut state = self.lock();
         while !state.is_stopped {
@@ -205,7 +205,7 @@ impl Shared {
         }
     }
 
-    /// Asks for one name, on a thread that nobody waits for.
+    /// Asks for one name, on a detached thread.
     fn ask(self: &Arc<Self>, name: Name) -> io::Result<()> {
         let shared = Arc::clone(self);
         let asking = move || {
