@@ -1,5 +1,6 @@
 //! What a start without the right block list would let in: the lists of other names, and a list that cannot be read.
-//! In: the folders of a gateway and its list. Out: words for operators. On the main thread of `run` and of the commands; changes nothing.
+//! In: the folders of a gateway and its list. Out: words for operators. On the main thread of `run` and of the commands;
+//! changes nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,8 @@ use super::entry::Entry;
 use super::file::{BlockFile, BlockFileError, Blocks};
 use crate::config::Paths;
 
-/// Warns of block lists in folders beside the state folder, and in `former`, with entries that this list does not have: a gateway that
-/// has another name since a restart lets those in whom it has shut out before.
+/// Warns of block lists in folders beside the state folder, and in `former`, with entries that this list does not have: a
+/// gateway that got another name at a restart admits the clients that it shut out before.
 pub fn warn_of_others(paths: &Paths, blocks: &Blocks, former: &Path) -> Vec<String> {
     let whole = |folder: &Path| fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     let own = whole(&paths.state);

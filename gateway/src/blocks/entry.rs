@@ -1,5 +1,5 @@
 //! One entry of the block list, as it stands in the file.
-//! In: JSON. Out: whom it means, who made it, when and why; and back.
+//! In: JSON. Out: the client that it means, its author, when and why; and back.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -12,15 +12,15 @@ use gateway_core::limits;
 use gateway_core::revocation::Serial;
 use serde::{Deserialize, Serialize};
 
-/// Whom somebody shut out, or let in again.
+/// A client that an operator shut out, or let in again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
+#[serde(try_from = "RawBlock", into = "RawBlock")]
 pub struct Entry {
-    /// Whom.
+    /// The client.
     pub block: Block,
-    /// Why, in the words of whoever did it.
+    /// Why, in the operator's words.
     pub reason: Option<String>,
-    /// Who did it.
+    /// The operator's account.
     pub by: String,
     /// When, to the second.
     pub at: SystemTime,
@@ -29,7 +29,7 @@ pub struct Entry {
 /// Exactly one of the first three is there; `kind` and `trust_domain` beside `identity` only.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct RawBlock {
     #[serde(skip_serializing_if = "Option::is_none")]
     serial: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +56,7 @@ impl Entry {
         }
     }
 
-    /// Whom it means, as the file has it.
+    /// The client that it means, as the file has it.
     pub fn name(&self) -> String {
         match &self.block {
             Block::Serial(serial) => serial.to_string(),
@@ -92,11 +92,11 @@ impl fmt::Display for Entry {
     }
 }
 
-impl From<Entry> for Written {
+impl From<Entry> for RawBlock {
     fn from(entry: Entry) -> Self {
         let name = Some(entry.name());
         let only = entry.only().cloned().unwrap_or_default();
-        let mut written = Written {
+        let mut written = RawBlock {
             serial: None,
             fingerprint: None,
             identity: None,
@@ -115,10 +115,10 @@ impl From<Entry> for Written {
     }
 }
 
-impl TryFrom<Written> for Entry {
+impl TryFrom<RawBlock> for Entry {
     type Error = String;
 
-    fn try_from(written: Written) -> Result<Self, String> {
+    fn try_from(written: RawBlock) -> Result<Self, String> {
         let only = only(written.kind.as_deref(), written.trust_domain.as_deref())?;
         if written.identity.is_none() && only != Only::default() {
             return Err("kind and trust_domain are allowed beside identity only".to_owned());
@@ -174,7 +174,7 @@ pub fn only(kind: Option<&str>, trust_domain: Option<&str>) -> Result<Only, Stri
     })
 }
 
-/// Checks words that are kept for the record: somebody else's terminal will show them.
+/// Checks words that are kept for the record: another operator's terminal will show them.
 ///
 /// # Errors
 /// What is wrong with them.

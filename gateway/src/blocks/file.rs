@@ -55,9 +55,9 @@ pub enum BlockFileError {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Blocks {
-    /// Who is shut out, in the order in which it happened.
+    /// The blocked clients, in the order in which they were blocked.
     pub blocked: Vec<Entry>,
-    /// Who was let in again lately, for the record.
+    /// The clients that were unblocked lately, for the record.
     #[serde(default)]
     pub unblocked: Vec<Entry>,
 }
@@ -84,9 +84,9 @@ impl BlockFileError {
 /// A change of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
-    /// Whom the entry means is shut out.
+    /// The entry's client is shut out.
     Block(Entry),
-    /// Whom exactly this entry means may come again.
+    /// The client of exactly this entry may come again.
     Unblock(Entry),
 }
 
@@ -253,8 +253,8 @@ impl BlockFile {
         })
     }
 
-    /// Changes a list while nobody else does. `change` says whether there is anything to write. Returns the list as it then
-    /// is. A new file belongs to the owner of the state folder, so that the gateway can read it.
+    /// Changes a list while no other process does. `change` says whether there is anything to write. Returns the list as it
+    /// then is. A new file belongs to the owner of the state folder, so that the gateway can read it.
     pub fn change(
         paths: &Paths,
         change: impl FnOnce(&mut Blocks) -> bool,
@@ -297,7 +297,7 @@ impl BlockFile {
             }
             (Err(error), _) => return Err(error),
         };
-        // Nothing is lost where nobody was blocked and no file was there.
+        // Nothing is lost where no client was blocked and no file was there.
         let has_entries = !file.blocks.blocked.is_empty();
         let begins_anew =
             refused.is_some() || in_force.is_some() && file.digest.is_none() && has_entries;
@@ -565,7 +565,7 @@ mod tests {
                 "{refused:?}"
             );
             assert_eq!(fs::read_to_string(&list).unwrap(), "{");
-            // A gateway that is started now lets nobody in whom that one keeps out.
+            // A gateway that is started now admits no client that the other one shuts out.
             let nowhere = paths.state.join("no-former-list");
             assert!(BlockFile::open(&paths, &nowhere).is_err());
             return;

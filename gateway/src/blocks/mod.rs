@@ -1,7 +1,7 @@
-//! The block list: who is shut out by hand, at once, without the certificate authority.
+//! The block list: clients that an operator shuts out at once, without the certificate authority.
 //!
-//! In: the file of the list, and changes by operators. Out: entries, and the file changed as a whole. On the thread of the caller:
-//! a command where no gateway runs, the thread of the gateway that keeps the list in force where one does.
+//! In: the file of the list, and changes by operators. Out: entries, and the file changed as a whole. On the caller's thread:
+//! a command's where no gateway runs, else that of the gateway's thread that keeps the list in force.
 
 mod beside;
 mod entry;

@@ -1,5 +1,5 @@
 //! The name of a gateway belongs to one process. In: the folders that follow from the name. Out: a lock that is held until
-//! the process ends or gives the name to the next one; or who holds it. On the main thread at the start.
+//! the process ends or hands the name to the next one; or its present holder. On the main thread at the start.
 
 use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -147,7 +147,7 @@ impl Claim {
         }
     }
 
-    /// Whether there is a place for lock and socket, whoever holds the name. Makes nothing.
+    /// Whether there is a place for lock and socket, whatever process holds the name. Makes nothing.
     ///
     /// # Errors
     /// As `take`, when there is none.
@@ -231,7 +231,7 @@ impl BoundSocket {
 
     /// Whether the file is still this socket's. Its number is given to no other file for as long as the socket is open.
     pub fn is_in_place(&self) -> bool {
-        // Where it is gone nobody else's is there.
+        // Where it is gone, no other one is there.
         identity_of(&self.file).is_ok_and(|identity| identity == self.identity)
             || !self.file.exists()
     }
@@ -275,8 +275,8 @@ impl Predecessor {
         &self.status
     }
 
-    /// Refuses to go on where the block list is not what it acts by: kept elsewhere, gone, or another one. Whom it has
-    /// blocked would get in by this process.
+    /// Refuses to go on where the block list is not what it acts by: kept elsewhere, gone, or another one. This process would
+    /// admit the clients that it has blocked.
     ///
     /// # Errors
     /// When it does.
@@ -384,7 +384,7 @@ mod tests {
             refused.contains(&own) && refused.contains("--takeover"),
             "{refused}"
         );
-        // Nobody answers there.
+        // No process answers there.
         let refused = Claim::take(&paths, true).unwrap_err();
         assert!(matches!(refused, ClaimError::Silent { .. }), "{refused}");
         drop(claim);

@@ -52,7 +52,7 @@ impl Client {
         Self::of(path, connect(paths), limits::CONTROL_ANSWER_TIMEOUT)
     }
 
-    /// Connects to whoever listens at this path, of whom an answer is expected at once: with who that is.
+    /// Connects to the process that listens at this path, of which an answer is expected at once. Returns it too.
     ///
     /// # Errors
     /// As `connect`.

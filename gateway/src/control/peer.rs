@@ -1,4 +1,5 @@
-//! Who speaks to the control socket, as the kernel says. In: a connected socket. Out: an account, for the record.
+//! The process at the other end of the control socket, by the kernel's word. In: a connected socket. Out: an account, for
+//! the record.
 
 use std::fmt;
 use std::io;
@@ -30,7 +31,7 @@ impl Peer {
         self.user == 0 || self.user == rustix::process::geteuid().as_raw()
     }
 
-    /// Its account; in the words of root where root speaks for somebody.
+    /// Its account; in the words of root where root speaks for another one.
     pub fn account(self, claimed: &str) -> String {
         match self.user {
             0 => claimed.to_owned(),
@@ -67,7 +68,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn the_kernel_says_who_is_there_and_root_alone_speaks_for_others() {
+    fn the_kernel_names_the_peer_and_root_alone_speaks_for_others() {
         let (here, _there) = UnixStream::pair().unwrap();
         let peer = Peer::of(&here).unwrap();
         assert_eq!(peer.process, Some(std::process::id()));

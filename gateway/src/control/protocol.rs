@@ -107,7 +107,7 @@ pub struct ReloadStatus {
 /// A block, or the end of one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BlockChange {
-    /// Whom it means, and who asks for it. Only root may speak for another account.
+    /// The client that it means, and the account that asks for it. Only root may speak for another account.
     pub entry: Entry,
 }
 

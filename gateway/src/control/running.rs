@@ -1,6 +1,6 @@
-//! The gateways that run on this host, whatever they are called. In: folders where control sockets may be, and whom to believe.
-//! Out: those that answer, with what they say of themselves. In commands that do not find the gateway that is meant, on their
-//! main thread. Bounded in number and time.
+//! The gateways that run on this host, whatever their names. In: folders where control sockets may be, and the users to
+//! believe. Out: those that answer, with what they say of themselves. In commands that do not find the gateway that is
+//! meant, on their main thread. Bounded in number and time.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,7 +25,7 @@ pub struct Running {
 
 /// The gateways whose run folders stand below one of `bases`, or that the kernel knows a control socket of, unix(7). Only
 /// what a process of root, of this user or of one of `users` says is believed: a command would trust it with what it is
-/// told. What anybody else has put on this host is neither asked nor counted.
+/// told. What any other user has put on this host is neither asked nor counted.
 pub fn running(bases: &[PathBuf], users: &[u32]) -> Vec<Running> {
     let below = bases.iter().filter_map(|base| fs::read_dir(base).ok());
     let below = below.flatten().flatten().map(|entry| entry.path());
@@ -48,7 +48,7 @@ pub fn running(bases: &[PathBuf], users: &[u32]) -> Vec<Running> {
     folders.filter_map(|run| ask(run, &believed)).collect()
 }
 
-/// Whether a run folder and the control socket in it are of one of `users`, and nobody else can put anything there.
+/// Whether a run folder and the control socket in it are of one of `users`, and no other user can put anything there.
 fn is_believed(run: &Path, users: &[u32]) -> bool {
     let folder = fs::symlink_metadata(run);
     let is_folder = folder.is_ok_and(|found| {
@@ -83,7 +83,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     #[test]
-    fn only_folders_and_sockets_of_those_who_are_believed_are_asked() {
+    fn only_folders_and_sockets_of_believed_users_are_asked() {
         const OWN: &[u32] = &[];
         let base = tempfile::tempdir().unwrap();
         let me = rustix::process::geteuid().as_raw();
@@ -95,11 +95,11 @@ mod tests {
         };
         let (own, _own) = make("own");
         assert!(is_believed(&own, &[me]));
-        // Where everybody may put a socket, whoever made the folder.
+        // Where every user may put a socket, whatever user made the folder.
         let (open, _open) = make("open");
         fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
         assert!(!is_believed(&open, &[me]));
-        // Of nobody who is believed.
+        // Of no user that is believed.
         assert!(!is_believed(&own, OWN));
         let (linked, _) = make("linked");
         let socket = linked.join(Paths::CONTROL_SOCKET);

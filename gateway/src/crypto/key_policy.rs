@@ -318,7 +318,7 @@ impl KeyPolicy {
             .map_err(|found| found.describe())
     }
 
-    /// Whether a key can make any of the signatures that prove possession. Who has another would fail at the proof.
+    /// Whether a key can make any of the signatures that prove possession. A client with another would fail at the proof.
     fn evaluate_proof(&self, public_key: &SubjectPublicKeyInfoDer<'_>) -> Result<(), String> {
         let found = match SubjectPublicKeyInfo::from_der(public_key) {
             Ok((_, parsed)) => Key::of(&parsed),

@@ -1,6 +1,6 @@
 //! The file that hosts and restarts share ticket keys by: `portcullis keys rotate` writes it, the gateway reads it.
-//! In: a path. Out: a ring, or what is wrong with the file. Whoever reads the file can make tickets for anybody, so it
-//! must belong to its user alone; it is replaced whole, under a lock.
+//! In: a path. Out: a ring, or what is wrong with the file. A user that reads the file can make tickets for any client, so
+//! it must belong to its user alone; it is replaced whole, under a lock.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
@@ -86,7 +86,7 @@ pub struct Rotated {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct RawTicketKeys {
     epoch: u64,
     #[serde(default)]
     distrusted: Vec<String>,
@@ -113,7 +113,7 @@ pub fn load(path: &Path) -> Result<KeyRing, KeyFileError> {
     let bytes = file::secret(path)?;
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| KeyFileError::Format("it is not UTF-8".to_owned()))?;
-    let written: Written = toml::from_str(text).map_err(|error| unreadable(text, &error))?;
+    let written: RawTicketKeys = toml::from_str(text).map_err(|error| unreadable(text, &error))?;
     parse(&written).map_err(KeyFileError::Format)
 }
 
@@ -129,7 +129,7 @@ fn unreadable(text: &str, error: &toml::de::Error) -> KeyFileError {
 pub fn rotate(
     path: &Path,
     distrust: bool,
-    (who, now): (&str, SystemTime),
+    (account, now): (&str, SystemTime),
     random: &dyn SecureRandom,
 ) -> Result<Rotated, RotateError> {
     let failed = |error: io::Error| RotateError::Write {
@@ -137,7 +137,7 @@ pub fn rotate(
         error,
     };
     let no_random = |_: GetRandomFailed| RotateError::Random;
-    // A file that is reached through a link stays where it is, and whoever else reads it there gets the new key too.
+    // A file that is reached through a link stays where it is, and its other readers get the new key too.
     let whole = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
     let path = &whole.map_err(failed)?;
     let _lock = lock(path)?;
@@ -160,7 +160,7 @@ pub fn rotate(
         Some(ring) if distrust => ring.distrusted(now, random),
         Some(ring) => ring.rotated(now, keep, random),
     };
-    let ring = ring.map_err(no_random)?.made_by(who);
+    let ring = ring.map_err(no_random)?.made_by(account);
     replace(path, &show(&ring)).map_err(failed)?;
     Ok(Rotated {
         is_new,
@@ -185,13 +185,13 @@ fn lock(path: &Path) -> Result<File, RotateError> {
     })
 }
 
-/// Puts a new file in the place of the old one, for the same owner and nobody else.
+/// Puts a new file in the place of the old one, for the same owner and no other user.
 fn replace(path: &Path, contents: &str) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let mut file = NamedTempFile::new_in(directory)?;
     file.as_file()
         .set_permissions(Permissions::from_mode(0o600))?;
-    // The gateway may run as another user than the one who rotates.
+    // The gateway may run as another user than the one that rotates.
     if let Ok(old) = std::fs::metadata(path).or_else(|_| std::fs::metadata(directory)) {
         let ours = file.as_file().metadata()?;
         if (old.uid(), old.gid()) != (ours.uid(), ours.gid()) {
@@ -211,7 +211,7 @@ fn show(ring: &KeyRing) -> Zeroizing<String> {
         made_by: key.made_by.clone(),
         secret: STANDARD.encode(*key.secret),
     });
-    let written = Written {
+    let written = RawTicketKeys {
         epoch: ring.epoch,
         distrusted: ring.distrusted.iter().copied().map(hexadecimal).collect(),
         key: keys.collect(),
@@ -224,7 +224,7 @@ fn hexadecimal(id: KeyId) -> String {
     id.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn parse(written: &Written) -> Result<KeyRing, String> {
+fn parse(written: &RawTicketKeys) -> Result<KeyRing, String> {
     let count = written.key.len();
     if !(1..=limits::TICKET_KEYS_MAX).contains(&count) {
         let most = limits::TICKET_KEYS_MAX;
@@ -304,7 +304,7 @@ mod tests {
         assert_eq!((distrusted.keys, distrusted.epoch), (1, 1));
         let last = load(&path).unwrap();
         assert_eq!(last.distrusted, [after.keys[0].id, after.keys[1].id]);
-        // However often somebody rotates, the file stays one that can be read.
+        // However often an operator rotates, the file stays one that can be read.
         let mut keys = 0;
         for _ in 0..=limits::TICKET_KEYS_MAX {
             keys = rotate(false).keys;

@@ -26,7 +26,7 @@ impl KeyId {
 pub struct MasterKey {
     pub id: KeyId,
     pub made_at: SystemTime,
-    /// Who made it, for the audit log.
+    /// The account that made it, for the audit log.
     pub made_by: String,
     pub secret: Zeroizing<[u8; SECRET_BYTES]>,
 }
@@ -115,15 +115,15 @@ impl KeyRing {
         })
     }
 
-    /// Says who has made the key that seals.
-    pub fn made_by(mut self, who: &str) -> Self {
+    /// Names the account that made the key that seals.
+    pub fn made_by(mut self, account: &str) -> Self {
         if let Some(newest) = self.keys.first_mut() {
-            who.clone_into(&mut newest.made_by);
+            account.clone_into(&mut newest.made_by);
         }
         self
     }
 
-    /// Who made the key that seals.
+    /// The account that made the key that seals.
     pub fn newest_made_by(&self) -> &str {
         self.keys.first().map_or("", |key| key.made_by.as_str())
     }
