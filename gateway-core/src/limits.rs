@@ -320,7 +320,7 @@ pub const DESCRIPTORS_HELD_BACK: u64 = 4 * ADMIN_CONNECTIONS_MAX as u64;
 /// What a worker takes beside its connections: a ring or an epoll with its waker, and its mailbox.
 pub const DESCRIPTORS_PER_WORKER: u64 = 6;
 /// What a listener takes on each worker: its socket twice, and a connection that is accepted and waits for a descriptor.
-pub const DESCRIPTORS_PER_DOOR: u64 = 3;
+pub const DESCRIPTORS_PER_LISTENING_SOCKET: u64 = 3;
 /// A gateway that could hold fewer descriptors than this for connections does not start.
 pub const CONNECTION_DESCRIPTORS_MIN: u64 = 64;
 /// How often it is looked how many descriptors are left, and whether the limit has been changed.

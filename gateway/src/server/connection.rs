@@ -26,7 +26,7 @@ use super::context::WorkerContext;
 use super::deadlines::deadlines;
 use super::opposite::{Behind, Opposite, end_of_page};
 use super::silent::SilentPlace;
-use super::state::{Door, State};
+use super::state::{ListenerState, State};
 use crate::backend::{ClientConnection, NotConnected, Origin, ServerFailure};
 use crate::config::{Destination, ListenerId, Mode};
 use crate::connection::{
@@ -95,7 +95,7 @@ async fn enter(
         Ok(pending) => pending,
         Err(why) => {
             worker.source_admission.reject(&socket, why);
-            turn_away(socket);
+            reject(socket);
             let failure = match why {
                 Refusal::Denied | Refusal::Banned => Failure::Banned,
                 Refusal::TooManyPending => Failure::OverLimit,
@@ -104,28 +104,28 @@ async fn enter(
             return None;
         }
     };
-    let door = state.door(position);
-    if let Err((failure, detail)) = first_byte(door, &socket, silent).await {
+    let listener = state.listener(position);
+    if let Err((failure, detail)) = first_byte(listener, &socket, silent).await {
         pending.settle(&socket, outcome(failure.reason(), 0));
-        turn_away(socket);
+        reject(socket);
         refuse_unread(worker, (position, address), failure, &detail);
         return None;
     }
-    let Some(permit) = door.limit.try_acquire() else {
+    let Some(permit) = listener.limit.try_acquire() else {
         pending.settle(&socket, outcome(Reason::OverLimit, 0));
-        turn_away(socket);
-        let detail = format!("max_connections = {}", door.listener.max_connections);
+        reject(socket);
+        let detail = format!("max_connections = {}", listener.config.max_connections);
         refuse_unread(worker, (position, address), Failure::OverLimit, &detail);
         return None;
     };
     let client = (position, handle.id(), address);
-    let accepted = shake_hands(worker, door, client, socket, pending).await;
+    let accepted = shake_hands(worker, listener, client, socket, pending).await;
     Some(join(worker, state, (client, permit), accepted?, handle).await)
 }
 
 /// Waits for the client's first byte, which costs no handshake slot; or says why it is waited for no longer.
 async fn first_byte(
-    door: &Door,
+    listener: &ListenerState,
     socket: &Socket,
     handle: SilentPlace,
 ) -> Result<(), (Failure, String)> {
@@ -135,7 +135,7 @@ async fn first_byte(
     }
     let (mut arrived, mut lost) = (pin!(socket.readable()), pin!(handle.lost()));
     let first = select(arrived.as_mut(), lost.as_mut());
-    let timeout = door.listener.times.first_byte_timeout;
+    let timeout = listener.config.times.first_byte_timeout;
     match monoio::time::timeout(timeout, first).await {
         // The handshake hears of it if it was the end.
         Ok(Either::Left(_)) => Ok(()),
@@ -159,7 +159,7 @@ fn outcome(verdict: Reason, received_bytes: usize) -> Outcome {
 }
 
 /// Ends a socket that is refused before anything was read from it.
-fn turn_away(socket: Socket) {
+fn reject(socket: Socket) {
     socket.reset_on_close();
 }
 
@@ -214,7 +214,7 @@ async fn join(
         listener_address: stream
             .socket()
             .local_address()
-            .unwrap_or(state.door(position).address),
+            .unwrap_or(state.listener(position).address),
         cipher_suite: negotiated.cipher_suite,
         is_resumed: negotiated.is_resumed,
         protocol: negotiated.protocol.as_deref(),
@@ -240,7 +240,7 @@ async fn join(
         note_server(worker, &state, position, (newcomer, opposite), &timer);
     }
     drop(certificates);
-    let backend = state.door(position).listener.backend();
+    let backend = state.listener(position).config.backend();
     let server = connected.map(|opposite| opposite.into_stream(backend, negotiated.protocol));
     Box::new(Joined {
         position,
@@ -314,7 +314,7 @@ fn note_server(
         Opposite::Server(connection) => connection.chain.as_ref(),
         Opposite::Page(_) => None,
     };
-    let backend = state.door(position).listener.backend();
+    let backend = state.listener(position).config.backend();
     let server = backend.zip(chain).map(|(backend, chain)| ConnectedServer {
         backend,
         chain: chain.clone(),
@@ -331,7 +331,7 @@ fn timer(
     handle: ConnectionHandle,
     peer: &VerifiedPeer,
 ) -> ConnectionTimer {
-    let listener = &state.door(position).listener;
+    let listener = &state.listener(position).config;
     let deadlines = deadlines(&state.config, listener, peer);
     let timeouts = IdleTimeouts {
         idle_timeout: listener.times.idle_timeout,
@@ -344,23 +344,23 @@ fn timer(
 /// a byte is passed on, and before the socket is closed.
 async fn shake_hands(
     worker: &WorkerContext,
-    door: &Door,
+    listener: &ListenerState,
     (position, connection, address): (ListenerId, ConnectionId, SocketAddr),
     socket: Socket,
     pending: PendingVerdict,
 ) -> Option<(Accepted, Option<UsagePermit>)> {
     let started = Instant::now();
-    let timeout = door.listener.times.handshake_timeout;
-    let slot = monoio::time::timeout(timeout, worker.handshake_slot(&door.handshakes)).await;
+    let timeout = listener.config.times.handshake_timeout;
+    let slot = monoio::time::timeout(timeout, worker.handshake_slot(&listener.handshakes)).await;
     let Ok(_slot) = slot else {
         pending.settle(&socket, outcome(Reason::OverLimit, 0));
-        turn_away(socket);
+        reject(socket);
         let detail = "all of max_handshakes were taken for the whole handshake_timeout";
         refuse_unread(worker, (position, address), Failure::OverLimit, detail);
         return None;
     };
     let timeout = timeout.saturating_sub(started.elapsed());
-    let handshake = tls::accept(socket, &door.tls, Rc::clone(&worker.buffers), timeout);
+    let handshake = tls::accept(socket, &listener.tls, Rc::clone(&worker.buffers), timeout);
     match handshake.await {
         Ok(accepted) => let_in(
             worker,
@@ -442,7 +442,7 @@ async fn connect(
     position: ListenerId,
     (origin, socket): (&Origin<'_>, &Socket),
 ) -> Result<Opposite, CloseReason> {
-    let listener = &state.door(position).listener;
+    let listener = &state.listener(position).config;
     // A mode that is added is not served as a stream: this would not compile.
     let Mode::Stream = listener.mode;
     let backend = match listener.destination {

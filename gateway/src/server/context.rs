@@ -14,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::evaluation::{evaluate_chain, evaluate_connection};
-use super::state::{Seed, State};
+use super::state::{SharedState, State};
 use crate::admin::Scrape;
 use crate::config::ListenerId;
 use crate::connection::{CloseRequest, ConnectionTable, OpenConnection, UsageTable};
@@ -77,7 +77,7 @@ impl WorkerContext {
         certificates: &[CertificateDer<'static>],
         peer: &VerifiedPeer,
     ) {
-        let Some(dry_run) = &state.door(listener).dry_run else {
+        let Some(dry_run) = &state.listener(listener).dry_run else {
             return;
         };
         let now = SystemTime::now();
@@ -90,7 +90,7 @@ impl WorkerContext {
         let now = SystemTime::now();
         self.connections
             .for_each(|OpenConnection { listener, peer, .. }| {
-                let dry_run = state.door(listener).dry_run.as_ref();
+                let dry_run = state.listener(listener).dry_run.as_ref();
                 let why = dry_run.and_then(|dry_run| dry_run.would_close(peer, now));
                 self.tell_foreseen(listener, peer, why);
             });
@@ -114,9 +114,9 @@ impl WorkerContext {
     }
 
     /// Puts a new state in force, and asks every connection to close that it would not admit. Returns how many.
-    pub(super) fn reload(&self, seed: Seed) -> usize {
-        let observes_another = self.observer.reload(&seed.config);
-        let state = Rc::new(self.state().next(seed, &self.buffers));
+    pub(super) fn reload(&self, shared: SharedState) -> usize {
+        let observes_another = self.observer.reload(&shared.config);
+        let state = Rc::new(self.state().next(shared, &self.buffers));
         self.state.replace(Rc::clone(&state));
         if observes_another {
             self.foresee(&state);

@@ -99,12 +99,12 @@ fn own(config: &Config) -> u64 {
     // What a parent process has left open counts too.
     let open = open_at_start();
     let workers = config.workers.get() as u64;
-    let doors = workers * config.listeners.len() as u64;
+    let listening_sockets = workers * config.listeners.len() as u64;
     // A question for a name takes a socket and a file.
     let servers = config.backends.iter().map(|backend| backend.servers.len());
     let questions = servers.sum::<usize>().min(limits::RESOLUTIONS_MAX) as u64;
     open + workers * limits::DESCRIPTORS_PER_WORKER
-        + doors * limits::DESCRIPTORS_PER_DOOR
+        + listening_sockets * limits::DESCRIPTORS_PER_LISTENING_SOCKET
         + 2 * questions
         + limits::DESCRIPTORS_HELD_BACK
 }

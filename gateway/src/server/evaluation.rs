@@ -31,7 +31,7 @@ pub(super) fn evaluate_chain(
     listener: ListenerId,
     chain: &[CertificateDer<'static>],
 ) -> Option<CloseRequest> {
-    let blocks = &state.door(listener).trust.blocks;
+    let blocks = &state.listener(listener).trust.blocks;
     let by_now = DryRun::new(&state.config, listener, blocks);
     let (failure, _) = by_now.would_refuse(chain, SystemTime::now())?;
     Some(at_once(state, CloseReason::from_failure(failure)))
@@ -40,7 +40,7 @@ pub(super) fn evaluate_chain(
 /// Closes a revoked or blocked client at once. Spreads other closes, so that a rotation does not make every agent reconnect in the
 /// same second.
 fn evaluate_old(state: &State, connection: &OpenConnection<'_>) -> Option<CloseRequest> {
-    let trust = &state.door(connection.listener).trust;
+    let trust = &state.listener(connection.listener).trust;
     let of_server = || {
         let ConnectedServer { backend, chain } = connection.server?;
         match state.servers.get(backend.0)?.evaluate_server(chain)? {
@@ -79,7 +79,7 @@ fn evaluate_new(state: &State, connection: &OpenConnection<'_>) -> Option<CloseR
         ..request
     };
     let not_admitted = || {
-        let trust = &state.door(connection.listener).trust;
+        let trust = &state.listener(connection.listener).trust;
         let reason = connection.peer.refused_by(trust, SystemTime::now())?;
         Some(at_once(state, reason))
     };

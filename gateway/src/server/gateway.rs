@@ -24,7 +24,7 @@ use super::listen::Ports;
 use super::matching::Wanted;
 use super::message::Message;
 use super::privilege::Privileges;
-use super::state::Seed;
+use super::state::SharedState;
 use super::worker::{self, Fatal};
 use super::{control_thread, descriptors, fixed, guard_start};
 use crate::admin::{AdminPlace, AdminSocket};
@@ -36,7 +36,7 @@ use crate::telemetry::{self, Audit, BlocksInForce, Health, Metrics, WorkerCounte
 /// A gateway that takes connections.
 #[derive(Debug)]
 pub struct Gateway {
-    seed: Mutex<Seed>,
+    shared: Mutex<SharedState>,
     resolver: Resolver,
     pub(super) addresses: Vec<(String, SocketAddr)>,
     pub(super) health: Arc<Health>,
@@ -90,7 +90,7 @@ impl Gateway {
         let (admin, admin_place) = bind_admin(&config, ports)?;
         let servers = resolver.first_servers();
         let descriptors = budget.descriptors.clone();
-        let seed = Seed::new(Arc::clone(&config), Arc::new(blocks), servers, descriptors)?;
+        let shared = SharedState::new(Arc::clone(&config), Arc::new(blocks), servers, descriptors)?;
         let audit = start_audit(&config)?;
         // Nothing but a thread that cannot be started fails after this.
         let sockets = bound.listen()?;
@@ -102,7 +102,7 @@ impl Gateway {
         for (number, sockets) in sockets.into_iter().enumerate() {
             let start = worker::Start {
                 number,
-                seed: seed.clone(),
+                shared: shared.clone(),
                 sockets,
                 counters: Arc::clone(&counters[number]),
                 usage: Arc::clone(&usage),
@@ -138,7 +138,7 @@ impl Gateway {
         let (control, control_stop) = control_thread::start(control).map_err(StartError::Thread)?;
         audit.started(&config);
         Ok(Gateway {
-            seed: Mutex::new(seed),
+            shared: Mutex::new(shared),
             resolver: resolver.clone(),
             addresses,
             health,
@@ -201,7 +201,7 @@ impl Gateway {
     }
 
     fn try_reload(&self, config: Config, changed_at: Instant) -> Result<usize, ReloadError> {
-        let current = Arc::clone(&self.lock_seed().config);
+        let current = Arc::clone(&self.lock_shared().config);
         let fixed = fixed::differences(&current, &config);
         if fixed.is_empty() {
             return Ok(self.put_in_force(config, changed_at)?);
@@ -229,7 +229,7 @@ impl Gateway {
         unread: &mut Unread,
     ) -> Result<Option<usize>, StartError> {
         // Read without the lock: a block must not have to wait for a long list.
-        let config = Arc::clone(&self.lock_seed().config);
+        let config = Arc::clone(&self.lock_shared().config);
         match config.with_lists_reread(named, SystemTime::now(), unread) {
             Some(config) => self.put_in_force(config, changed_at).map(Some),
             None => Ok(None),
@@ -238,7 +238,7 @@ impl Gateway {
 
     /// Remembers the revocation lists in force, over restarts: an older one is refused from now on.
     pub fn record_lists(&self) {
-        let config = Arc::clone(&self.lock_seed().config);
+        let config = Arc::clone(&self.lock_shared().config);
         if let Err(error) = crl_ranks::record(&config.paths.state, config.lists()) {
             tracing::warn!(%error, "after a restart the gateway will not recognise older revocation lists");
         }
@@ -246,18 +246,18 @@ impl Gateway {
 
     /// Where the newest revocation lists are remembered.
     pub fn list_ranks_file(&self) -> PathBuf {
-        crl_ranks::file_in(&self.lock_seed().config.paths.state)
+        crl_ranks::file_in(&self.lock_shared().config.paths.state)
     }
 
     /// The revocation lists in force.
     pub fn list_files(&self) -> Vec<ListFiles> {
-        self.lock_seed().config.list_files()
+        self.lock_shared().config.list_files()
     }
 
     fn put_in_force(&self, config: Config, changed_at: Instant) -> Result<usize, StartError> {
         let config = Arc::new(config);
-        let mut current = self.lock_seed();
-        let mut seed = current.with_config(Arc::clone(&config))?;
+        let mut current = self.lock_shared();
+        let mut shared = current.with_config(Arc::clone(&config))?;
         if config.audit != current.config.audit {
             // The last step that can fail.
             let opened = telemetry::open(config.audit.clone()).map_err(StartError::Audit)?;
@@ -270,8 +270,8 @@ impl Gateway {
         }
         // Whom the new state does not trust has to go at once: no name is waited for.
         let taken = self.resolver.follow(&config.backends, |servers| {
-            seed.set_servers(servers);
-            self.sow(&mut current, seed, changed_at)
+            shared.set_servers(servers);
+            self.publish(&mut current, shared, changed_at)
         });
         self.metrics.reload(config);
         drop(current);
@@ -281,9 +281,9 @@ impl Gateway {
     /// Shuts out from now on whom `blocks` names, and nobody else of those it may have named before. `changed_at` is when
     /// the list changed. Returns how many connections are closed, when every worker has taken the list.
     pub fn block(&self, blocks: BlockList, changed_at: Instant) -> Result<usize, StartError> {
-        let mut current = self.lock_seed();
-        let seed = current.with_blocks(Arc::new(blocks))?;
-        let taken = self.sow(&mut current, seed, changed_at);
+        let mut current = self.lock_shared();
+        let shared = current.with_blocks(Arc::new(blocks))?;
+        let taken = self.publish(&mut current, shared, changed_at);
         drop(current);
         Ok(taken.wait())
     }
@@ -295,12 +295,12 @@ impl Gateway {
 
     /// Makes a new key to seal tickets with, if keys live in memory and it is time. To be called about once a minute.
     pub fn refresh_ticket_keys(&self) {
-        let mut current = self.lock_seed();
+        let mut current = self.lock_shared();
         match current.with_fresh_ticket_keys(SystemTime::now()) {
             Ok(None) => {}
-            Ok(Some(seed)) => {
+            Ok(Some(shared)) => {
                 let changed_at = current.changed_at;
-                self.sow(&mut current, seed, changed_at);
+                self.publish(&mut current, shared, changed_at);
                 tracing::info!("new ticket key");
             }
             Err(error) => {
@@ -309,17 +309,22 @@ impl Gateway {
         }
     }
 
-    /// Hands a seed to every worker.
-    fn sow(&self, current: &mut Seed, mut seed: Seed, changed_at: Instant) -> Taken {
-        self.audit_keys(current, &seed);
-        seed.changed_at = changed_at;
+    /// Sends a state to every worker. Each takes it and tells how many connections it closes for it.
+    fn publish(
+        &self,
+        current: &mut SharedState,
+        mut shared: SharedState,
+        changed_at: Instant,
+    ) -> Taken {
+        self.audit_keys(current, &shared);
+        shared.changed_at = changed_at;
         let (taken, answers) = channel();
         for mailbox in &self.mailboxes {
-            let seed = Box::new(seed.clone());
+            let shared = Box::new(shared.clone());
             let taken = taken.clone();
-            mailbox.send(Message::Reload { seed, taken });
+            mailbox.send(Message::Reload { shared, taken });
         }
-        *current = seed;
+        *current = shared;
         Taken::new(self.mailboxes.len(), answers)
     }
 
@@ -336,7 +341,7 @@ impl Gateway {
         Asked::new(self.mailboxes.len(), answers)
     }
 
-    fn audit_keys(&self, before: &Seed, now: &Seed) {
+    fn audit_keys(&self, before: &SharedState, now: &SharedState) {
         let Some(keys) = &now.ticket_keys else { return };
         let before = before.ticket_keys.as_ref();
         if before.is_none_or(|before| !keys.seals_as(before)) {
@@ -345,8 +350,8 @@ impl Gateway {
         }
     }
 
-    pub(super) fn lock_seed(&self) -> MutexGuard<'_, Seed> {
-        self.seed.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock_shared(&self) -> MutexGuard<'_, SharedState> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Set when a worker has ended although nobody asked it to; the process should end too, and be restarted.
@@ -362,7 +367,7 @@ impl Gateway {
     /// Stops taking connections, lets those that are open finish until `drain_timeout`, and returns when all are gone.
     pub fn drain(&self) {
         self.announce_drain();
-        let drain_timeout = self.lock_seed().config.drain_timeout;
+        let drain_timeout = self.lock_shared().config.drain_timeout;
         let deadline = Instant::now() + drain_timeout;
         let (cut, left) = channel();
         for mailbox in &self.mailboxes {

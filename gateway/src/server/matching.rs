@@ -9,7 +9,7 @@ use gateway_core::authority::TrustDomain;
 use gateway_core::block::{Block, BlockList};
 use gateway_core::certificate::{Certificate, Chain, Fingerprint};
 
-use super::state::{Door, State};
+use super::state::{ListenerState, State};
 use crate::connection::{ConnectedServer, ConnectionTable, OpenConnection};
 use crate::telemetry::{AuthorityUse, ClientCounts};
 use crate::tls;
@@ -62,7 +62,7 @@ impl Matching {
     pub(super) fn on(state: &State, connections: &ConnectionTable, wanted: &Wanted) -> Self {
         let mut matching = Matching::default();
         connections.for_each(|OpenConnection { listener, peer, .. }| {
-            let trust = &state.door(listener).trust;
+            let trust = &state.listener(listener).trust;
             let (certificate, chain) = (peer.certificate(), peer.chain());
             if wanted
                 .list
@@ -74,9 +74,9 @@ impl Matching {
         // Nobody knows any more which listener it was. Names first: they are seldom the ones.
         let domain = wanted.trust_domain.as_ref();
         let is_meant = |certificate: &Certificate, chain: &Chain| {
-            let bound_to = |door: &Door| door.trust.bound_to(chain) == domain;
+            let bound_to = |listener: &ListenerState| listener.trust.bound_to(chain) == domain;
             wanted.list.blocks(certificate, chain, domain)
-                && (domain.is_none() || state.doors.iter().any(bound_to))
+                && (domain.is_none() || state.listeners.iter().any(bound_to))
         };
         tls::for_each_client_seen(&mut |certificate, chain| {
             if is_meant(certificate, chain) {

@@ -1,4 +1,4 @@
-//! What other threads tell a worker.
+//! What other threads send to a worker.
 //! In: news of the control thread, reloads, an operator's questions. Out: messages for a worker's mailbox. Decides nothing.
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Instant;
 use gateway_core::balance::Server;
 
 use super::matching::{Matching, Wanted};
-use super::state::Seed;
+use super::state::SharedState;
 use crate::config::BackendId;
 
 /// A message to a worker.
@@ -21,27 +21,27 @@ pub(super) enum Message {
         /// All that are known.
         servers: Vec<Server>,
     },
-    /// Trust and serve this from now on, and judge the connections that are open by it.
+    /// Trust and serve this from now on, and evaluate all open connections under it.
     Reload {
         /// What to trust and serve.
-        seed: Box<Seed>,
-        /// Takes how many connections are closed for it.
+        shared: Box<SharedState>,
+        /// Takes how many connections close for it.
         taken: Sender<usize>,
     },
-    /// The wall clock has been set: whose certificate has ended by it has to go.
+    /// The wall clock was set: close connections whose certificates have expired by it.
     ClockSet,
-    /// A handshake slot that was waited for is there, on whichever worker it has become free.
+    /// The handshake slot that a client waits for under this number is free.
     GoOn(u64),
-    /// Count the clients by what is left of their certificates.
+    /// Count the clients by the time until their certificates expire.
     CountClients,
-    /// Say which clients an entry of the block list is about.
+    /// Answer which clients an entry of the block list matches.
     WhoMatches {
         /// The entry.
         wanted: Arc<Wanted>,
-        /// Where to tell.
+        /// Takes the answer.
         answer: Sender<Matching>,
     },
-    /// Take what waits in the accept queues, then nothing more; end when all connections have, or at the deadline.
+    /// Accept what waits in the accept queues, then nothing more. End when all connections have ended, or at the deadline.
     Drain {
         /// When connections that are still open are closed.
         deadline: Instant,

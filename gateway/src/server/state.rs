@@ -1,6 +1,6 @@
-//! What a worker trusts and serves at this moment: made from one checked configuration, swapped whole on a reload.
-//! In: a seed, made once for all workers. Out: doors and servers of one worker. New connections take the newest state;
-//! those that are open are judged by it.
+//! What a worker trusts and serves at this moment: made from one checked configuration, replaced whole on a reload.
+//! In: a shared state, made once for all workers. Out: listeners and servers of one worker. New connections take the newest
+//! state, and the worker evaluates open connections under it.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -25,68 +25,68 @@ use crate::tls::{self, DryRun};
 use super::error::StartError;
 use super::silent::SilentConnections;
 
-/// What every worker's state is made of; shared and immutable.
+/// What every worker's state is made of. Immutable; a reload makes another.
 #[derive(Clone)]
-pub(super) struct Seed {
+pub(super) struct SharedState {
     pub(super) config: Arc<Config>,
     pub(super) blocks: Arc<BlockList>,
-    /// `None` where nobody resumes.
+    /// `None` where no client can resume.
     pub(super) ticket_keys: Option<Arc<KeyRing>>,
     trust: Vec<Arc<Trust>>,
     dry_run: Vec<Option<Arc<DryRun>>>,
     tls: Vec<Arc<ServerConfig>>,
-    pub(super) common: Arc<Common>,
+    pub(super) limits: Arc<SharedLimits>,
     backends: Option<Backends>,
-    /// When what was configured, or who was blocked, became this.
+    /// When the configuration or the block list became this.
     pub(super) changed_at: Instant,
 }
 
-/// What all workers count together, for as long as the process lives.
-pub(super) struct Common {
+/// The limits that all workers count against together, for as long as the process lives.
+pub(super) struct SharedLimits {
     /// Descriptors for connections.
     pub(super) descriptors: Descriptors,
-    listeners: Vec<Shared>,
+    listeners: Vec<ListenerLimits>,
 }
 
-/// What the workers share of a listener.
-struct Shared {
+/// The limits of a listener, over all workers.
+struct ListenerLimits {
     connections: ConnectionLimit,
-    /// Those in a handshake: whoever has sent a first byte takes one. Whoever waits longest gets the next, on whichever worker.
+    /// Handshakes: a client takes a slot with its first byte. The client that has waited longest gets the next one, on any worker.
     handshakes: Arc<Semaphore>,
 }
 
-impl Common {
-    /// For the listeners of `config`.
+impl SharedLimits {
+    /// Those of the listeners of `config`.
     pub(super) fn new(config: &Config, descriptors: Descriptors) -> Self {
-        let shared = |listener: &Arc<Listener>| Shared {
+        let of_listener = |listener: &Arc<Listener>| ListenerLimits {
             connections: ConnectionLimit::new(listener.max_connections),
             handshakes: Arc::new(Semaphore::new(listener.max_handshakes)),
         };
-        Common {
+        SharedLimits {
             descriptors,
-            listeners: config.listeners.iter().map(shared).collect(),
+            listeners: config.listeners.iter().map(of_listener).collect(),
         }
     }
 }
 
-/// How to reach the backends. A seed without it leaves them as they are.
+/// How to reach the backends. A shared state without it leaves them as they are.
 #[derive(Clone)]
 struct Backends {
     transports: Vec<Transport>,
-    /// What is known of their servers. Of a backend that nothing is known of, the servers before go on.
+    /// The servers that are known of each. A backend without any keeps those that it had.
     servers: Vec<Vec<Server>>,
 }
 
-impl std::fmt::Debug for Seed {
+impl std::fmt::Debug for SharedState {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
-            .debug_struct("Seed")
+            .debug_struct("SharedState")
             .field("file", &self.config.file)
             .finish_non_exhaustive()
     }
 }
 
-impl Seed {
+impl SharedState {
     /// Makes everything that can fail, from nothing.
     pub(super) fn new(
         config: Arc<Config>,
@@ -94,37 +94,37 @@ impl Seed {
         servers: Vec<Vec<Server>>,
         descriptors: Descriptors,
     ) -> Result<Self, StartError> {
-        let common = Arc::new(Common::new(&config, descriptors));
+        let limits = Arc::new(SharedLimits::new(&config, descriptors));
         let backends = Some(Backends::new(&config, servers)?);
         let ticket_keys = ticket_keys(&config, None)?;
-        Seed::assemble(config, blocks, ticket_keys, common, backends)
+        SharedState::assemble(config, blocks, ticket_keys, limits, backends)
     }
 
-    /// The seed after this one, by another configuration, for the servers that it gets before it is handed out. The limits go
-    /// on: their connections are still open.
+    /// The state after this one, by another configuration. `set_servers` gives it the servers, before it is published. The
+    /// limits stay the same ones: the connections that they count are still open.
     pub(super) fn with_config(&self, config: Arc<Config>) -> Result<Self, StartError> {
         let backends = Some(Backends::new(&config, Vec::new())?);
         let blocks = Arc::clone(&self.blocks);
         let ticket_keys = ticket_keys(&config, Some(self))?;
-        let common = Arc::clone(&self.common);
-        Seed::assemble(config, blocks, ticket_keys, common, backends)
+        let limits = Arc::clone(&self.limits);
+        SharedState::assemble(config, blocks, ticket_keys, limits, backends)
     }
 
-    /// Says which servers are known of each backend.
+    /// Sets the servers that are known of each backend.
     pub(super) fn set_servers(&mut self, servers: Vec<Vec<Server>>) {
         if let Some(backends) = &mut self.backends {
             backends.servers = servers;
         }
     }
 
-    /// The seed after this one, with other blocks.
+    /// The state after this one, with another block list.
     pub(super) fn with_blocks(&self, blocks: Arc<BlockList>) -> Result<Self, StartError> {
         let (config, ticket_keys) = (Arc::clone(&self.config), self.ticket_keys.clone());
-        let common = Arc::clone(&self.common);
-        Seed::assemble(config, blocks, ticket_keys, common, None)
+        let limits = Arc::clone(&self.limits);
+        SharedState::assemble(config, blocks, ticket_keys, limits, None)
     }
 
-    /// The seed after this one, with a new ticket key; `None` unless keys live in memory and it is time.
+    /// The state after this one, with a new ticket key. `None` unless keys live in memory and it is time.
     pub(super) fn with_fresh_ticket_keys(
         &self,
         now: SystemTime,
@@ -142,15 +142,15 @@ impl Seed {
             .map_err(|_| StartError::Random)?;
         let (config, blocks) = (Arc::clone(&self.config), Arc::clone(&self.blocks));
         let keys = Some(Arc::new(keys));
-        let common = Arc::clone(&self.common);
-        Seed::assemble(config, blocks, keys, common, None).map(Some)
+        let limits = Arc::clone(&self.limits);
+        SharedState::assemble(config, blocks, keys, limits, None).map(Some)
     }
 
     fn assemble(
         config: Arc<Config>,
         blocks: Arc<BlockList>,
         ticket_keys: Option<Arc<KeyRing>>,
-        common: Arc<Common>,
+        limits: Arc<SharedLimits>,
         backends: Option<Backends>,
     ) -> Result<Self, StartError> {
         let mut trust = Vec::new();
@@ -165,35 +165,38 @@ impl Seed {
             trust.push(of_listener);
         }
         let dry_run = dry_run(&config, &blocks);
-        Ok(Seed {
+        Ok(SharedState {
             config,
             blocks,
             ticket_keys,
             trust,
             dry_run,
             tls,
-            common,
+            limits,
             backends,
             changed_at: Instant::now(),
         })
     }
 }
 
-/// The keys to seal tickets with: those of the file, else those that were in memory before, else new ones.
-fn ticket_keys(config: &Config, before: Option<&Seed>) -> Result<Option<Arc<KeyRing>>, StartError> {
+/// The keys to seal tickets with: those of the file, else those in memory, else new ones.
+fn ticket_keys(
+    config: &Config,
+    before: Option<&SharedState>,
+) -> Result<Option<Arc<KeyRing>>, StartError> {
     let Some(resumption) = &config.resumption else {
         return Ok(None);
     };
     if let Some(keys) = &resumption.keys {
         return Ok(Some(Arc::clone(keys)));
     }
-    let in_memory = |seed: &&Seed| {
-        let resumption = seed.config.resumption.as_ref();
+    let in_memory = |before: &&SharedState| {
+        let resumption = before.config.resumption.as_ref();
         resumption.is_some_and(|resumption| resumption.keys.is_none())
     };
     if let Some(keys) = before
         .filter(in_memory)
-        .and_then(|seed| seed.ticket_keys.clone())
+        .and_then(|before| before.ticket_keys.clone())
     {
         return Ok(Some(keys));
     }
@@ -242,28 +245,28 @@ impl Backends {
 /// What one worker trusts and serves at this moment.
 pub(super) struct State {
     pub(super) config: Arc<Config>,
-    /// When what was configured became this: what a connection that is closed for it is timed from.
+    /// When the configuration became this. The time until a connection closes for it counts from here.
     pub(super) changed_at: Instant,
-    pub(super) doors: Vec<Door>,
+    pub(super) listeners: Vec<ListenerState>,
     pub(super) servers: Rc<Vec<Rc<Servers>>>,
 }
 
 /// A listener, as one worker sees it.
-pub(super) struct Door {
-    pub(super) listener: Arc<Listener>,
+pub(super) struct ListenerState {
+    pub(super) config: Arc<Listener>,
     pub(super) address: SocketAddr,
     pub(super) trust: Arc<Trust>,
     pub(super) dry_run: Option<Arc<DryRun>>,
     pub(super) tls: Arc<ServerConfig>,
     pub(super) limit: ConnectionLimit,
-    /// Handshakes at once, over all workers.
+    /// Slots for handshakes, over all workers.
     pub(super) handshakes: Arc<Semaphore>,
-    /// Connections before it, on this worker.
+    /// Connections that have sent nothing yet, on this worker.
     pub(super) silent: Rc<SilentConnections>,
 }
 
-/// How many connections of a listener may be silent at once, on each of so many workers. The kernel deals connections out at
-/// random: however few that are for each, a few more may come to one of them.
+/// How many connections of a listener may be silent at once, on each of so many workers. The kernel spreads connections at random,
+/// so one worker may get a few more than its share.
 pub(super) fn silent_max(listener: &Listener, workers: usize) -> usize {
     let share = listener.max_handshakes.div_ceil(workers);
     share.max(limits::SILENT_CONNECTIONS_MIN)
@@ -271,63 +274,65 @@ pub(super) fn silent_max(listener: &Listener, workers: usize) -> usize {
 
 impl State {
     /// A listener, as this worker sees it.
-    pub(super) fn door(&self, ListenerId(position): ListenerId) -> &Door {
-        &self.doors[position]
+    pub(super) fn listener(&self, ListenerId(position): ListenerId) -> &ListenerState {
+        &self.listeners[position]
     }
 
     /// A worker's first state.
     pub(super) fn new(
-        seed: Seed,
+        shared: SharedState,
         sockets: impl IntoIterator<Item = (SocketAddr, Rc<SilentConnections>)>,
         buffers: &Rc<BufferPool>,
     ) -> Self {
-        State::assemble(seed, sockets, Rc::default(), buffers)
+        State::assemble(shared, sockets, Rc::default(), buffers)
     }
 
-    /// The state after this one. Addresses and silent connections belong to the worker's sockets and stay what they were.
-    pub(super) fn next(&self, seed: Seed, buffers: &Rc<BufferPool>) -> Self {
+    /// The state after this one. Addresses and silent connections belong to the worker's sockets and stay the same.
+    pub(super) fn next(&self, shared: SharedState, buffers: &Rc<BufferPool>) -> Self {
         let sockets = self
-            .doors
+            .listeners
             .iter()
-            .map(|door| (door.address, Rc::clone(&door.silent)));
-        State::assemble(seed, sockets, Rc::clone(&self.servers), buffers)
+            .map(|listener| (listener.address, Rc::clone(&listener.silent)));
+        State::assemble(shared, sockets, Rc::clone(&self.servers), buffers)
     }
 
     fn assemble(
-        seed: Seed,
+        shared: SharedState,
         sockets: impl IntoIterator<Item = (SocketAddr, Rc<SilentConnections>)>,
         known_servers: Rc<Vec<Rc<Servers>>>,
         buffers: &Rc<BufferPool>,
     ) -> Self {
-        let Seed {
+        let SharedState {
             config,
             trust,
             dry_run,
             tls,
-            common,
+            limits,
             backends,
             changed_at,
             ..
-        } = seed;
-        let listeners = config.listeners.iter().zip(sockets);
-        let parts = listeners.zip(trust).zip(dry_run).zip(tls);
-        let parts = parts.zip(&common.listeners);
-        let doors = parts.map(
-            |(((((listener, (address, silent)), trust), dry_run), tls), shared)| Door {
-                listener: Arc::clone(listener),
-                address,
-                trust,
-                dry_run,
-                tls,
-                limit: shared.connections.clone(),
-                handshakes: Arc::clone(&shared.handshakes),
-                silent,
+        } = shared;
+        let opened = config.listeners.iter().zip(sockets);
+        let parts = opened.zip(trust).zip(dry_run).zip(tls);
+        let parts = parts.zip(&limits.listeners);
+        let listeners = parts.map(
+            |(((((listener, (address, silent)), trust), dry_run), tls), of_listener)| {
+                ListenerState {
+                    config: Arc::clone(listener),
+                    address,
+                    trust,
+                    dry_run,
+                    tls,
+                    limit: of_listener.connections.clone(),
+                    handshakes: Arc::clone(&of_listener.handshakes),
+                    silent,
+                }
             },
         );
-        let doors = doors.collect();
+        let listeners = listeners.collect();
         let servers = match backends {
             Some(backends) => {
-                let resources = (buffers, &common.descriptors);
+                let resources = (buffers, &limits.descriptors);
                 Rc::new(servers(&config, backends, &known_servers, resources))
             }
             None => known_servers,
@@ -335,7 +340,7 @@ impl State {
         State {
             config,
             changed_at,
-            doors,
+            listeners,
             servers,
         }
     }

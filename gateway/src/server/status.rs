@@ -41,7 +41,7 @@ impl Gateway {
 
     /// What the guard does, in a few words.
     pub fn guard_state(&self) -> String {
-        let guard = &self.lock_seed().config.guard;
+        let guard = &self.lock_shared().config.guard;
         let where_ = match (guard.mode, self.guard.is_attached()) {
             (GuardMode::Off, _) => return "off".to_owned(),
             (_, true) => "in the kernel",
@@ -79,7 +79,7 @@ impl Gateway {
 
     /// Everything that a reload from `config` would be refused for.
     pub fn would_refuse(&self, config: &Config) -> Vec<String> {
-        let current = self.lock_seed();
+        let current = self.lock_shared();
         let fixed = fixed::differences(&current.config, config);
         let fixed = fixed
             .into_iter()

@@ -13,7 +13,7 @@ use super::descriptors;
 use super::error::StartError;
 use super::guard_start;
 use super::privilege::Privileges;
-use super::state::Seed;
+use super::state::SharedState;
 use crate::admin::AdminSocket;
 use crate::blocks::BlockFile;
 use crate::config::{Config, Paths};
@@ -69,7 +69,12 @@ pub fn try_start(
         Ok(budget) => {
             trial.warnings.extend(budget.shortfall);
             let (config, blocks) = (Arc::clone(&config), Arc::new(blocks));
-            trial.note(Seed::new(config, blocks, Vec::new(), budget.descriptors));
+            trial.note(SharedState::new(
+                config,
+                blocks,
+                Vec::new(),
+                budget.descriptors,
+            ));
         }
         Err(error) => trial.obstacles.push(error.to_string()),
     }

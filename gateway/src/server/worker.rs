@@ -1,6 +1,6 @@
 //! One worker: a pinned thread with its own ring, its own listening sockets and its own connections.
-//! In: a seed with everything it needs. Out: served connections. Shares nothing on the path of a byte; the control
-//! thread sends it messages.
+//! In: a start with everything that it needs; messages of other threads. Out: served connections. Shares nothing on the path of
+//! a byte.
 
 use std::cell::RefCell;
 use std::net::{SocketAddr, TcpListener};
@@ -29,7 +29,7 @@ use super::matching::Matching;
 use super::message::Message;
 use super::pinning;
 use super::silent::SilentConnections;
-use super::state::{Seed, State, silent_max};
+use super::state::{SharedState, State, silent_max};
 use crate::config::ListenerId;
 use crate::connection::{CloseRequest, UsageTable};
 use crate::telemetry::{Audit, Event, Observer, WorkerCounters};
@@ -37,7 +37,7 @@ use crate::telemetry::{Audit, Event, Observer, WorkerCounters};
 /// What a worker is started with.
 pub(super) struct Start {
     pub(super) number: usize,
-    pub(super) seed: Seed,
+    pub(super) shared: SharedState,
     pub(super) sockets: Vec<TcpListener>,
     pub(super) counters: Arc<WorkerCounters>,
     pub(super) usage: Arc<UsageTable>,
@@ -92,11 +92,11 @@ pub(super) fn run(start: Start, mailbox: OwnMailbox, fatal: &Fatal) {
 async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> {
     let (worker, listeners) = open(start, own)?;
     let stop = AcceptStop::new();
-    let doors: Vec<_> = listeners
+    let accepting: Vec<_> = listeners
         .into_iter()
         .enumerate()
         .map(|(position, listener)| {
-            monoio::spawn(keep_door(
+            monoio::spawn(accept_loop(
                 Rc::clone(&worker),
                 ListenerId(position),
                 listener,
@@ -113,9 +113,9 @@ async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> 
             }
             true
         }
-        Message::Reload { seed, taken } => {
-            // Who waited for it may have lost patience.
-            let _ = taken.send(worker.reload(*seed));
+        Message::Reload { shared, taken } => {
+            // The thread that asked may have stopped waiting.
+            let _ = taken.send(worker.reload(*shared));
             true
         }
         Message::ClockSet => {
@@ -132,7 +132,7 @@ async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> 
             true
         }
         Message::WhoMatches { wanted, answer } => {
-            // Who asked may have lost patience.
+            // The thread that asked may have stopped waiting.
             let _ = answer.send(Matching::on(&worker.state(), &worker.connections, &wanted));
             true
         }
@@ -145,7 +145,7 @@ async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> 
     let draining = async {
         let (deadline, cut) = asked.await.ok().unzip();
         stop.stop();
-        let left = drain(&worker, deadline.unwrap_or_else(Instant::now), doors).await;
+        let left = drain(&worker, deadline.unwrap_or_else(Instant::now), accepting).await;
         // Whoever asked may be gone.
         let _ = cut.map(|cut| cut.send(left));
     };
@@ -164,12 +164,12 @@ async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> 
 /// Lets each connection end at its first quiet moment, and cuts those off that have had none until `deadline`. Returns how many
 /// those were.
 ///
-/// Those that still come through the `doors` get the order as they come. Whoever keeps a door busy, by connecting without end or
-/// by holding all handshake slots, holds up neither the order nor the deadline.
+/// Connections that the accept loops still take get the request as they come. A client that keeps a loop busy, by connecting
+/// without end or by holding all handshake slots, delays neither the request nor the deadline.
 async fn drain(
     worker: &WorkerContext,
     deadline: Instant,
-    doors: Vec<monoio::task::JoinHandle<()>>,
+    accepting: Vec<monoio::task::JoinHandle<()>>,
 ) -> usize {
     let now = Instant::now();
     let left = deadline.saturating_duration_since(now);
@@ -186,8 +186,8 @@ async fn drain(
         .close_all(drained, || spread.mul_f64(share(random)));
     let patience = left.saturating_sub(limits::DRAIN_COUNT_MARGIN);
     let emptied = async {
-        for door in doors {
-            door.await;
+        for accepting in accepting {
+            accepting.await;
         }
         worker.connections.until_empty().await;
     };
@@ -206,7 +206,7 @@ fn open(
 ) -> std::io::Result<(Rc<WorkerContext>, Vec<gateway_rt::Listener>)> {
     let Start {
         number,
-        seed,
+        shared,
         sockets,
         counters,
         usage,
@@ -214,14 +214,14 @@ fn open(
         source_admission,
         scrapes,
     } = start;
-    let descriptors = seed.common.descriptors.clone();
+    let descriptors = shared.limits.descriptors.clone();
     // Its senders end the worker when they are gone, and this is none of them.
     let across = Across::new(move |number| {
         if let Some(mailbox) = own.upgrade() {
             mailbox.send(Message::GoOn(number));
         }
     });
-    let config = Arc::clone(&seed.config);
+    let config = Arc::clone(&shared.config);
     let mut listeners = Vec::new();
     let mut opened = Vec::new();
     for (listener, socket) in config.listeners.iter().zip(sockets) {
@@ -230,7 +230,7 @@ fn open(
         listeners.push(gateway_rt::Listener::new(socket)?);
     }
     let buffers = Rc::new(BufferPool::default());
-    let state = Rc::new(State::new(seed, opened, &buffers));
+    let state = Rc::new(State::new(shared, opened, &buffers));
     let observer = Observer::new(number, config, counters, audit);
     let connections = Rc::default();
     let worker = WorkerContext {
@@ -252,7 +252,7 @@ fn open(
 /// With all handshake slots taken it does not accept, and neither with as many silent connections as may be: a burst waits in the
 /// kernel's queue instead of being refused. A connection takes its slot when it has sent a first byte; those that were accepted
 /// before, and speak only now, wait for theirs.
-async fn keep_door(
+async fn accept_loop(
     worker: Rc<WorkerContext>,
     position: ListenerId,
     listener: gateway_rt::Listener,
@@ -266,7 +266,7 @@ async fn keep_door(
             Ok(None) => break,
             Err(error) => {
                 let state = worker.state();
-                let listener = state.door(position).listener.name.as_str();
+                let listener = state.listener(position).config.name.as_str();
                 if let Some(left_out) = complaints.admit(Instant::now()) {
                     tracing::error!(listener, %error, left_out, "cannot accept");
                 }
@@ -285,8 +285,11 @@ async fn until_room(worker: &WorkerContext, position: ListenerId) {
     // Not the state: this may wait for longer than that is in force.
     let (handshakes, silent) = {
         let state = worker.state();
-        let door = state.door(position);
-        (Arc::clone(&door.handshakes), Rc::clone(&door.silent))
+        let listener = state.listener(position);
+        (
+            Arc::clone(&listener.handshakes),
+            Rc::clone(&listener.silent),
+        )
     };
     // Looks, and does not queue for a slot: it would only pass it on, and with many workers through many hands.
     while handshakes.available_permits() == 0 || !silent.has_room(Instant::now()) {
@@ -309,9 +312,9 @@ async fn within_budget(worker: &WorkerContext, socket: Socket) -> Socket {
         let now = Instant::now();
         let state = worker.state();
         state
-            .doors
+            .listeners
             .iter()
-            .for_each(|door| door.silent.give_way(now));
+            .for_each(|listener| listener.silent.give_way(now));
         drop(state);
         monoio::time::sleep(limits::ACCEPT_LOOK_INTERVAL).await;
         descriptor = descriptors.try_take(Side::Client);
@@ -326,7 +329,11 @@ async fn admit(
 ) {
     let socket = within_budget(worker, socket).await;
     let worker = Rc::clone(worker);
-    let silent = worker.state().door(position).silent.enter(Instant::now());
+    let silent = worker
+        .state()
+        .listener(position)
+        .silent
+        .enter(Instant::now());
     let handle = worker.connections.register();
     let connection = handle.id();
     worker.observer.emit(position, &Event::Accepted);
