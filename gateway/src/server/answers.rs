@@ -1,73 +1,42 @@
-//! What a thread waits for that has asked every worker something.
-//! In: the workers' answers. Out: their sum. On the thread that asked, for a bounded time: a worker that drains does not answer.
+//! The workers' answers to a message that another thread has sent to all of them.
+//! In: one answer a worker. Out: their sum. On the thread that asked, for a bounded time.
 
+use std::iter::Sum;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
 
 use gateway_core::limits;
 
-use super::matching::Matching;
-
-/// Answers of the workers to a new state.
-pub(super) struct Taken {
-    workers: usize,
-    answers: Receiver<usize>,
-}
-
-impl Taken {
-    /// Waits for so many workers, which send to `answers`.
-    pub(super) fn new(workers: usize, answers: Receiver<usize>) -> Self {
-        Taken { workers, answers }
-    }
-
-    /// Waits until every worker has taken it, and adds up the connections that each of them closes.
-    pub(super) fn wait(self) -> usize {
-        let until = Instant::now() + limits::STATE_TIMEOUT;
-        let mut closed = 0;
-        for _ in 0..self.workers {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.answers.recv_timeout(left) {
-                Ok(of_worker) => closed += of_worker,
-                Err(RecvTimeoutError::Timeout) => {
-                    let waited_seconds = limits::STATE_TIMEOUT.as_secs();
-                    tracing::error!(
-                        waited_seconds,
-                        "not every worker has taken the new state yet"
-                    );
-                    break;
-                }
-                // A worker that drains takes nothing any more.
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        closed
-    }
-}
-
-/// Answers of the workers.
+/// Answers that are still to come.
 #[must_use]
-pub struct Asked {
+pub struct Answers<T> {
     workers: usize,
-    answers: Receiver<Matching>,
+    answers: Receiver<T>,
 }
 
-impl Asked {
-    /// Waits for so many workers, which send to `answers`.
-    pub(super) fn new(workers: usize, answers: Receiver<Matching>) -> Self {
-        Asked { workers, answers }
+impl<T> Answers<T> {
+    /// Those of so many workers, which send them to `answers`.
+    pub(super) fn new(workers: usize, answers: Receiver<T>) -> Self {
+        Answers { workers, answers }
     }
+}
 
-    /// Waits until every worker has answered, and adds up what they know. One that drains answers no more.
-    pub fn wait(self) -> Matching {
+impl<T: Sum> Answers<T> {
+    /// Waits until every worker has answered, and adds the answers up. A worker that drains does not answer.
+    pub fn wait(self) -> T {
         let until = Instant::now() + limits::STATE_TIMEOUT;
-        let mut all = Matching::default();
-        for _ in 0..self.workers {
+        let next = |_| {
             let left = until.saturating_duration_since(Instant::now());
-            let Ok(of_worker) = self.answers.recv_timeout(left) else {
-                break;
-            };
-            all.extend(of_worker);
-        }
-        all
+            let answer = self.answers.recv_timeout(left);
+            if matches!(answer, Err(RecvTimeoutError::Timeout)) {
+                let waited_seconds = limits::STATE_TIMEOUT.as_secs();
+                tracing::error!(
+                    waited_seconds,
+                    "not every worker has answered yet: one may still act by the state before"
+                );
+            }
+            answer.ok()
+        };
+        (0..self.workers).map_while(next).sum()
     }
 }

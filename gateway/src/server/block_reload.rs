@@ -13,7 +13,7 @@ use std::time::Instant;
 use gateway_core::clock::microseconds;
 use gateway_files::{Again, FileSnapshot, Watcher, system_errors};
 
-use super::{Asked, Gateway, Matching};
+use super::{Answers, Gateway, Matching};
 use crate::blocks::Entry;
 use crate::blocks::News;
 use crate::blocks::not_blocked;
@@ -107,9 +107,9 @@ impl Keeper {
     pub fn block(&self, entry: Entry) -> Result<Changed, ChangeError> {
         let mut keeping = lock(&self.keeping);
         // Before anything is closed; the answers are waited for behind it.
-        let asked = keeping.gateway.ask_who_matches(entry.block.clone());
+        let answers = keeping.gateway.ask_who_matches(entry.block.clone());
         let mut changed = keeping.change(Change::Block(entry))?;
-        changed.matching = asked.wait();
+        changed.matching = answers.wait();
         Ok(changed)
     }
 
@@ -159,12 +159,12 @@ impl Keeper {
     pub fn heed(&self, news: News) -> Result<Heeded, ChangeError> {
         let since = Instant::now();
         let mut keeping = lock(&self.keeping);
-        let asked = match &news.change {
+        let answers = match &news.change {
             Change::Block(entry) => Some(keeping.gateway.ask_who_matches(entry.block.clone())),
             Change::Unblock(_) => None,
         };
         let closed = keeping.heed(news, since)?;
-        let matching = asked.map_or_else(Matching::default, Asked::wait);
+        let matching = answers.map_or_else(Matching::default, Answers::wait);
         Ok(Heeded { matching, closed })
     }
 

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
@@ -17,11 +17,11 @@ use gateway_rt::{Mailbox, mailbox};
 use gateway_x509::crl_ranks;
 use tokio::sync::mpsc;
 
-use super::answers::{Asked, Taken};
+use super::answers::Answers;
 use super::control_thread::{Control, ControlStop};
 use super::error::{ReloadError, StartError};
 use super::listen::Ports;
-use super::matching::Wanted;
+use super::matching::{Matching, Wanted};
 use super::message::Message;
 use super::privilege::Privileges;
 use super::state::SharedState;
@@ -269,13 +269,13 @@ impl Gateway {
             self.guard.follow(&config.guard.policy);
         }
         // Whom the new state does not trust has to go at once: no name is waited for.
-        let taken = self.resolver.follow(&config.backends, |servers| {
+        let answers = self.resolver.follow(&config.backends, |servers| {
             shared.set_servers(servers);
             self.publish(&mut current, shared, changed_at)
         });
         self.metrics.reload(config);
         drop(current);
-        Ok(taken.wait())
+        Ok(answers.wait())
     }
 
     /// Shuts out from now on whom `blocks` names, and nobody else of those it may have named before. `changed_at` is when
@@ -283,9 +283,9 @@ impl Gateway {
     pub fn block(&self, blocks: BlockList, changed_at: Instant) -> Result<usize, StartError> {
         let mut current = self.lock_shared();
         let shared = current.with_blocks(Arc::new(blocks))?;
-        let taken = self.publish(&mut current, shared, changed_at);
+        let answers = self.publish(&mut current, shared, changed_at);
         drop(current);
-        Ok(taken.wait())
+        Ok(answers.wait())
     }
 
     /// Says on the metrics page and at the administration endpoint which block list is in force.
@@ -300,7 +300,8 @@ impl Gateway {
             Ok(None) => {}
             Ok(Some(shared)) => {
                 let changed_at = current.changed_at;
-                self.publish(&mut current, shared, changed_at);
+                // Nothing waits for it: the new state still opens tickets of the old key.
+                let _ = self.publish(&mut current, shared, changed_at);
                 tracing::info!("new ticket key");
             }
             Err(error) => {
@@ -309,36 +310,38 @@ impl Gateway {
         }
     }
 
-    /// Sends a state to every worker. Each takes it and tells how many connections it closes for it.
+    /// Sends a state to every worker. The answers tell how many connections each worker closes for it.
     fn publish(
         &self,
         current: &mut SharedState,
         mut shared: SharedState,
         changed_at: Instant,
-    ) -> Taken {
+    ) -> Answers<usize> {
         self.audit_keys(current, &shared);
         shared.changed_at = changed_at;
-        let (taken, answers) = channel();
-        for mailbox in &self.mailboxes {
-            let shared = Box::new(shared.clone());
-            let taken = taken.clone();
-            mailbox.send(Message::Reload { shared, taken });
-        }
+        let answers = self.ask_workers(|closed| Message::Reload {
+            shared: Box::new(shared.clone()),
+            closed,
+        });
         *current = shared;
-        Taken::new(self.mailboxes.len(), answers)
+        answers
     }
 
-    /// Asks every worker which clients an entry is about, as they stand before whatever each is told next.
-    pub fn ask_who_matches(&self, block: Block) -> Asked {
+    /// Asks every worker which clients an entry matches. A worker answers by what it knows before its next message.
+    pub fn ask_who_matches(&self, block: Block) -> Answers<Matching> {
         let wanted = Arc::new(Wanted::new(block));
+        self.ask_workers(|matching| Message::WhoMatches {
+            wanted: Arc::clone(&wanted),
+            matching,
+        })
+    }
+
+    fn ask_workers<T>(&self, message: impl Fn(Sender<T>) -> Message) -> Answers<T> {
         let (answer, answers) = channel();
         for mailbox in &self.mailboxes {
-            mailbox.send(Message::WhoMatches {
-                wanted: Arc::clone(&wanted),
-                answer: answer.clone(),
-            });
+            mailbox.send(message(answer.clone()));
         }
-        Asked::new(self.mailboxes.len(), answers)
+        Answers::new(self.mailboxes.len(), answers)
     }
 
     fn audit_keys(&self, before: &SharedState, now: &SharedState) {

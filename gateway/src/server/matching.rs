@@ -3,6 +3,7 @@
 //! see whether a name is right. On the workers, now and then, and on the thread that waits for their answers.
 
 use std::collections::HashSet;
+use std::iter::Sum;
 use std::time::SystemTime;
 
 use gateway_core::authority::TrustDomain;
@@ -55,6 +56,15 @@ impl Wanted {
 pub struct Matching {
     connected: HashSet<Fingerprint>,
     seen: HashSet<Fingerprint>,
+}
+
+impl Sum for Matching {
+    fn sum<I: Iterator<Item = Matching>>(each: I) -> Self {
+        each.fold(Matching::default(), |mut all, one| {
+            all.extend(one);
+            all
+        })
+    }
 }
 
 impl Matching {

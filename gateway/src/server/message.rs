@@ -26,7 +26,7 @@ pub(super) enum Message {
         /// What to trust and serve.
         shared: Box<SharedState>,
         /// Takes how many connections close for it.
-        taken: Sender<usize>,
+        closed: Sender<usize>,
     },
     /// The wall clock was set: close connections whose certificates have expired by it.
     ClockSet,
@@ -38,8 +38,8 @@ pub(super) enum Message {
     WhoMatches {
         /// The entry.
         wanted: Arc<Wanted>,
-        /// Takes the answer.
-        answer: Sender<Matching>,
+        /// Takes the clients.
+        matching: Sender<Matching>,
     },
     /// Accept what waits in the accept queues, then nothing more. End when all connections have ended, or at the deadline.
     Drain {

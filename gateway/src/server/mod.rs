@@ -32,7 +32,7 @@ mod status;
 mod trial;
 mod worker;
 
-pub use answers::Asked;
+pub use answers::Answers;
 pub use block_reload::{ChangeError, Changed, Heeded, Keeper};
 pub use config_reload::{Reload, Reloader};
 pub use control_socket::{Parts, Prepared, ServeError, Server, Superseded};

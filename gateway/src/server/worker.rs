@@ -113,9 +113,9 @@ async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> 
             }
             true
         }
-        Message::Reload { shared, taken } => {
+        Message::Reload { shared, closed } => {
             // The thread that asked may have stopped waiting.
-            let _ = taken.send(worker.reload(*shared));
+            let _ = closed.send(worker.reload(*shared));
             true
         }
         Message::ClockSet => {
@@ -131,9 +131,9 @@ async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> 
             worker.observer.publish(clients);
             true
         }
-        Message::WhoMatches { wanted, answer } => {
+        Message::WhoMatches { wanted, matching } => {
             // The thread that asked may have stopped waiting.
-            let _ = answer.send(Matching::on(&worker.state(), &worker.connections, &wanted));
+            let _ = matching.send(Matching::on(&worker.state(), &worker.connections, &wanted));
             true
         }
         Message::Drain { deadline, cut } => {
