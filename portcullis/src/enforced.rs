@@ -99,7 +99,7 @@ fn process(config: &Config, blocks: &BlockFile, rights: &str) -> Table {
         backends: _,
         rules: _,
         certificates: _,
-        observe,
+        dry_run,
         // How it was read, which enforces nothing.
         files: _,
         again_at: _,
@@ -114,7 +114,7 @@ fn process(config: &Config, blocks: &BlockFile, rights: &str) -> Table {
         Some(AuditTarget::StandardOutput) => "standard output".to_owned(),
         Some(AuditTarget::File(path)) => path.display().to_string(),
     };
-    let observed = observe.as_ref().map_or_else(
+    let observed = dry_run.as_ref().map_or_else(
         || "no other configuration".to_owned(),
         |other| config::shown_path(&other.file, &config.file),
     );

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use gateway::config::{self, Dependents, Mortal, Paths, shown_time};
+use gateway::config::{self, Dependents, Expiring, Paths, shown_time};
 use gateway::control::Client;
 use gateway_core::expiry::Band;
 use gateway_core::visible;
@@ -24,7 +24,7 @@ pub fn execute(file: &Path) -> anyhow::Result<ExitCode> {
     let status = match config::load_expired_too(file, now) {
         Ok(loaded) => {
             let dependents = ask(&loaded.config.paths);
-            judge(&config::mortals(&loaded.config), &dependents, now)
+            evaluate_expiry(&config::expiring(&loaded.config), &dependents, now)
         }
         Err(errors) => {
             let errors = errors.as_slice();
@@ -53,39 +53,36 @@ fn ask(paths: &Paths) -> Dependents {
 }
 
 /// The worst counts: a sixth of a lifetime left is WARNING, a twentieth CRITICAL. A third is in the log and the metrics.
-fn judge(mortals: &[Mortal], dependents: &Dependents, now: SystemTime) -> PluginStatus {
-    let band = |mortal: &Mortal| mortal.pressing_band(dependents, now);
-    let bands = || mortals.iter().map(band);
+fn evaluate_expiry(all: &[Expiring], dependents: &Dependents, now: SystemTime) -> PluginStatus {
+    let band = |expiring: &Expiring| expiring.pressing_band(dependents, now);
+    let bands = || all.iter().map(band);
     let (code, word) = match bands().max().unwrap_or(Band::Good) {
         Band::Good | Band::Third => (0, "OK"),
         Band::Sixth => (1, "WARNING"),
         Band::Twentieth | Band::Ended => (2, "CRITICAL"),
     };
-    let mut soonest: Vec<&Mortal> = mortals.iter().collect();
-    soonest.sort_by_key(|mortal| {
-        let matters = mortal.matters(dependents);
+    let mut soonest: Vec<&Expiring> = all.iter().collect();
+    soonest.sort_by_key(|expiring| {
+        let matters = expiring.matters(dependents);
         (
-            std::cmp::Reverse((matters, band(mortal))),
-            mortal.lifetime.ends,
+            std::cmp::Reverse((matters, band(expiring))),
+            expiring.lifetime.ends,
         )
     });
     let pressing = bands().filter(|band| *band >= Band::Sixth).count();
-    let first = soonest.first().map_or(String::new(), |mortal| {
-        let verb = match mortal.lifetime.band(now) {
+    let first = soonest.first().map_or(String::new(), |expiring| {
+        let verb = match expiring.lifetime.band(now) {
             Band::Ended => "has ended",
             _ => "ends",
         };
-        let (name, ends) = (name(mortal), shown_time(mortal.lifetime.ends, now));
+        let (name, ends) = (name(expiring), shown_time(expiring.lifetime.ends, now));
         format!(": {name} {verb} {ends}")
     });
     let line = match pressing {
-        0 => format!("{} certificates and lists, the first{first}", mortals.len()),
-        _ => format!(
-            "{pressing} of {} certificates and lists{first}",
-            mortals.len()
-        ),
+        0 => format!("{} certificates and lists, the first{first}", all.len()),
+        _ => format!("{pressing} of {} certificates and lists{first}", all.len()),
     };
-    let data = mortals.iter().map(|mortal| data(mortal, dependents, now));
+    let data = all.iter().map(|expiring| data(expiring, dependents, now));
     let data: Vec<_> = data.collect();
     PluginStatus {
         code,
@@ -93,24 +90,24 @@ fn judge(mortals: &[Mortal], dependents: &Dependents, now: SystemTime) -> Plugin
     }
 }
 
-fn name(mortal: &Mortal) -> String {
-    let words = [&mortal.usage, &mortal.file, &mortal.subject];
+fn name(expiring: &Expiring) -> String {
+    let words = [&expiring.usage, &expiring.file, &expiring.subject];
     let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();
     words.into_iter().cloned().collect::<Vec<_>>().join(" ")
 }
 
 /// Seconds left, with the moments at which they become too few: `'label'=value;warning;critical;minimum;maximum`.
 /// What ends without shutting anybody out has no such moments.
-fn data(mortal: &Mortal, dependents: &Dependents, now: SystemTime) -> String {
+fn data(expiring: &Expiring, dependents: &Dependents, now: SystemTime) -> String {
     // The guidelines forbid `=` in a label, and ask for quotes to be doubled.
-    let label = text(name(mortal)).replace('=', ":").replace('\'', "''");
+    let label = text(name(expiring)).replace('=', ":").replace('\'', "''");
     let seconds = |duration: Duration| duration.as_secs();
-    let lifetime = mortal.lifetime;
+    let lifetime = expiring.lifetime;
     let left = seconds(lifetime.ends.duration_since(now).unwrap_or_default());
     let whole = lifetime.ends.duration_since(lifetime.begins);
     let whole = seconds(whole.unwrap_or_default());
     // `N:` is the range that alerts below N.
-    match mortal.matters(dependents) {
+    match expiring.matters(dependents) {
         true => format!("'{label}'={left}s;{}:;{}:;0;{whole}", whole / 6, whole / 20),
         false => format!("'{label}'={left}s;;;0;{whole}"),
     }
@@ -141,8 +138,8 @@ mod tests {
         SystemTime::UNIX_EPOCH + day * DAY
     }
 
-    fn mortal(subject: &str, begins: u32, ends: u32) -> Mortal {
-        Mortal {
+    fn expiring(subject: &str, begins: u32, ends: u32) -> Expiring {
+        Expiring {
             usage: "listener edge certificate".to_owned(),
             file: "server.pem".to_owned(),
             subject: subject.to_owned(),
@@ -156,13 +153,13 @@ mod tests {
 
     #[test]
     fn the_worst_certificate_decides() {
-        let long = mortal("CN=long", 0, 3600);
-        let short = mortal("CN=short", 0, 60);
+        let long = expiring("CN=long", 0, 3600);
+        let short = expiring("CN=short", 0, 60);
         let both = [long, short];
         let cases = [(0, 0), (45, 0), (50, 1), (57, 2), (60, 2), (99, 2)];
         for (day, code) in cases {
             assert_eq!(
-                judge(&both, &Dependents::default(), at(day)).code,
+                evaluate_expiry(&both, &Dependents::default(), at(day)).code,
                 code,
                 "day {day}"
             );
@@ -172,16 +169,16 @@ mod tests {
     #[test]
     fn the_end_of_a_ca_with_a_successor_is_information_unless_a_client_stands_on_it_alone() {
         let id = AuthorityId([1; 32]);
-        let authority = |succession| Mortal {
+        let authority = |succession| Expiring {
             authority: Some(FiledAuthority { id, succession }),
-            ..mortal("CN=old", 0, 60)
+            ..expiring("CN=old", 0, 60)
         };
         let nobody = Dependents::default();
         let mut somebody = Dependents::default();
-        somebody.add(mortal("", 0, 0).usage, id, 1);
+        somebody.add(expiring("", 0, 0).usage, id, 1);
         let code = |succession, dependents, day| {
-            let both = [authority(succession), mortal("CN=new", 50, 3600)];
-            judge(&both, dependents, at(day)).code
+            let both = [authority(succession), expiring("CN=new", 50, 3600)];
+            evaluate_expiry(&both, dependents, at(day)).code
         };
         for (day, critical) in [(51, 1), (58, 2), (99, 2)] {
             for dependents in [&nobody, &somebody] {
@@ -193,9 +190,9 @@ mod tests {
         }
         let both = [
             authority(Succession::Superseded),
-            mortal("CN=new", 50, 3600),
+            expiring("CN=new", 50, 3600),
         ];
-        let line = judge(&both, &nobody, at(99)).line;
+        let line = evaluate_expiry(&both, &nobody, at(99)).line;
         assert!(
             line.contains("OK - 2 certificates and lists, the first: listener edge certificate server.pem CN=new ends on"),
             "{line}"
@@ -205,8 +202,11 @@ mod tests {
 
     #[test]
     fn the_line_is_what_nagios_reads() {
-        let both = [mortal("CN=long", 0, 3600), mortal("CN=it's|short", 0, 60)];
-        let status = judge(&both, &Dependents::default(), at(55));
+        let both = [
+            expiring("CN=long", 0, 3600),
+            expiring("CN=it's|short", 0, 60),
+        ];
+        let status = evaluate_expiry(&both, &Dependents::default(), at(55));
         assert_eq!(
             status.line,
             "PORTCULLIS WARNING - 1 of 2 certificates and lists: listener edge certificate server.pem CN=it's/short \

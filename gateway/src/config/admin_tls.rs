@@ -1,6 +1,6 @@
 //! `[admin.tls]`: the metrics page for other hosts, behind a listener like any other.
-//! In: the section as written. Out: a checked listener that nothing but the page is behind, and whose own rules say who may read
-//! it. None exists without authorities that clients are verified by, nor without rules.
+//! In: the section as written. Out: a checked listener that serves this page alone, and whose own rules say which clients
+//! may read it. None exists without authorities that clients are verified by, nor without rules.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use gateway_core::limits;
 use rustls::crypto::CryptoProvider;
 
 use super::checked::{ConnectionTimes, Destination, Listener, Mode};
-use super::identity::{self, RulePlace};
-use super::keys::{self, Role};
-use super::listener::{self, CheckedListener, Clients, WrittenClients};
+use super::credentials::{self, Role};
+use super::diagnostics::{Diagnostics, Location};
+use super::identity::{self, RuleLocation};
+use super::listener::{self, CheckedListener, ClientTrust, RawClients};
 use super::raw::{RawAdminTls, RawMatch};
-use super::report::{Place, Report};
 use super::value::{Field, Sections};
-use super::{client_ca, scalar, shadow};
+use super::{client_ca, rule_lint, scalar};
 
 /// What the listener is called in metrics, logs, audit lines and commands.
 pub const NAME: &str = "admin";
@@ -26,25 +26,25 @@ pub const NAME: &str = "admin";
 pub fn check(
     raw: RawAdminTls,
     provider: &CryptoProvider,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> CheckedListener {
-    let place = raw.place;
+    let location = raw.location;
     let written_address = raw.address.clone().given();
     let address_for = "give an IP address and a port, such as \"0.0.0.0:9465\"";
-    let address = report.required(&place, "address", raw.address, address_for, |text| {
+    let address = diagnostics.required(&location, "address", raw.address, address_for, |text| {
         scalar::socket_address(text)
     });
     let own = (raw.certificate, raw.key);
-    let own = keys::own(&place, own, Role::Server, provider, report);
-    let written = WrittenClients {
+    let own = credentials::own(&location, own, Role::Server, provider, diagnostics);
+    let written = RawClients {
         client_ca: raw.client_ca,
         crl: raw.crl,
         crl_grace: raw.crl_grace,
         dangerous_accept_stale_crl: raw.dangerous_accept_stale_crl,
     };
-    let mut clients = listener::clients(&place, written, provider, report);
-    let authorities = clients.as_mut().map(Clients::take_elements);
-    let (places, rules) = rules(&place, raw.allow, report).unzip();
+    let mut clients = listener::clients(&location, written, provider, diagnostics);
+    let authorities = clients.as_mut().map(ClientTrust::take_elements);
+    let (places, rules) = rules(&location, raw.allow, diagnostics).unzip();
     let assemble = || {
         let clients = clients?;
         Some(Listener {
@@ -72,7 +72,7 @@ pub fn check(
     let checked = CheckedListener {
         // No rule of others and no other configuration can name it.
         name: None,
-        place,
+        location,
         written_address,
         address,
         backend: None,
@@ -80,18 +80,18 @@ pub fn check(
         is_for_metrics: true,
         checked,
     };
-    warn(&checked, &places.unwrap_or_default(), report);
+    warn(&checked, &places.unwrap_or_default(), diagnostics);
     checked
 }
 
 /// Tells what the rules of a listener are told, of these and the CAs that they are for.
-fn warn(checked: &CheckedListener, places: &[RulePlace], report: &mut Report<'_>) {
+fn warn(checked: &CheckedListener, places: &[RuleLocation], diagnostics: &mut Diagnostics<'_>) {
     let listener = checked.checked.as_ref();
     if let Some(Destination::Metrics(rules)) = listener.map(|listener| &listener.destination) {
         let only = std::slice::from_ref(checked);
-        shadow::warn(places, rules, only, report);
-        client_ca::warn_of_overlap(only, rules, report);
-        client_ca::warn_of_useless(only, rules, report);
+        rule_lint::warn(places, rules, only, diagnostics);
+        client_ca::warn_of_overlap(only, rules, diagnostics);
+        client_ca::warn_of_useless(only, rules, diagnostics);
     }
 }
 
@@ -104,11 +104,11 @@ pub fn others(listeners: &[CheckedListener]) -> &[CheckedListener] {
 }
 
 /// Refuses a listener that has the name of this one.
-pub fn refuse_namesakes(listeners: &[CheckedListener], report: &mut Report<'_>) {
+pub fn refuse_namesakes(listeners: &[CheckedListener], diagnostics: &mut Diagnostics<'_>) {
     for listener in listeners {
         if let Some(name) = listener.name.as_ref().filter(|name| name.value == NAME) {
             let text = "is what the listener of [admin.tls] is called in metrics and logs: choose another name";
-            report.wrong(&listener.place, "name", name, text);
+            diagnostics.wrong(&listener.location, "name", name, text);
         }
     }
 }
@@ -124,31 +124,31 @@ const TIMES: ConnectionTimes = ConnectionTimes {
     max_connection_age_grace: Duration::ZERO,
 };
 
-/// Who may read the page.
+/// The clients that may read the page.
 fn rules(
-    place: &Place,
+    location: &Location,
     field: Field<Sections<RawMatch>>,
-    report: &mut Report<'_>,
-) -> Option<(Vec<RulePlace>, Rules)> {
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<(Vec<RuleLocation>, Rules)> {
     let expectation = "name the clients that may read the metrics, such as allow = [{ dns = \"prometheus.example.org\" }]";
     if matches!(field, Field::Absent) {
-        report.missing(place, "allow", expectation);
+        diagnostics.missing(location, "allow", expectation);
     }
     let list = field.given()?;
     if list.value.0.is_empty() {
         let text = "must name at least one: without it no client could read anything";
-        report.wrong(place, "allow", &list, text);
+        diagnostics.wrong(location, "allow", &list, text);
         return None;
     }
-    let file: Arc<Path> = report.file().into();
+    let file: Arc<Path> = diagnostics.file().into();
     let written = list.value.0.len();
     let (mut places, mut rules) = (Vec::new(), Vec::new());
     for raw in list.value.0 {
-        places.push(RulePlace {
+        places.push(RuleLocation {
             file: Arc::clone(&file),
-            place: raw.place.clone(),
+            location: raw.location.clone(),
         });
-        rules.extend(identity::patterns_of(raw, report));
+        rules.extend(identity::patterns_of(raw, diagnostics));
     }
     if rules.len() < written {
         return None;

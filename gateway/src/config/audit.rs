@@ -6,26 +6,26 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::checked::AuditTarget;
+use super::diagnostics::{Diagnostics, Location};
 use super::raw::RawAudit;
-use super::report::{Place, Report};
 use super::value::Field;
 
 /// The section, checked.
 #[derive(Debug, Default)]
-pub struct Audit {
+pub struct AuditSection {
     /// Where lines go, if anywhere.
     pub target: Option<AuditTarget>,
-    place: Option<Place>,
+    location: Option<Location>,
 }
 
 /// Checks the section; `None` is an error.
-pub fn check(field: Field<RawAudit>, report: &mut Report<'_>) -> Option<Audit> {
+pub fn check(field: Field<RawAudit>, diagnostics: &mut Diagnostics<'_>) -> Option<AuditSection> {
     let raw = match field {
-        Field::Absent => return Some(Audit::default()),
+        Field::Absent => return Some(AuditSection::default()),
         given => given.given()?.value,
     };
     let expectation = "name a file, or \"stdout\", or remove [audit]";
-    let folder = report.file().to_owned();
+    let folder = diagnostics.file().to_owned();
     let check = |text: &String| {
         let path = folder.parent().map_or(text.into(), |at| at.join(text));
         match path.parent() {
@@ -45,26 +45,30 @@ pub fn check(field: Field<RawAudit>, report: &mut Report<'_>) -> Option<Audit> {
             },
         }
     };
-    let target = report.required(&raw.place, "file", raw.file, expectation, check)?;
-    Some(Audit {
+    let target = diagnostics.required(&raw.location, "file", raw.file, expectation, check)?;
+    Some(AuditSection {
         target: Some(target),
-        place: Some(raw.place),
+        location: Some(raw.location),
     })
 }
 
 /// Refuses a log in a file that is read as well, or is the block list: its first line would break that. To be called when
 /// everything has been read.
-pub fn refuse_other_file(audit: Option<&Audit>, blocks: Option<&Path>, report: &mut Report<'_>) {
-    let Some(Audit {
+pub fn refuse_other_file(
+    audit: Option<&AuditSection>,
+    blocks: Option<&Path>,
+    diagnostics: &mut Diagnostics<'_>,
+) {
+    let Some(AuditSection {
         target: Some(AuditTarget::File(log)),
-        place: Some(place),
+        location: Some(location),
     }) = audit
     else {
         return;
     };
     let log = whole(log);
-    let read = report.files().iter().map(|snapshot| snapshot.path());
-    let configuration = report.file().to_owned();
+    let read = diagnostics.files().iter().map(|snapshot| snapshot.path());
+    let configuration = diagnostics.file().to_owned();
     let other = read
         .chain(blocks)
         .chain([configuration.as_path()])
@@ -72,7 +76,7 @@ pub fn refuse_other_file(audit: Option<&Audit>, blocks: Option<&Path>, report: &
         .map(|other| other.display().to_string());
     if let Some(other) = other {
         let expectation = format!("must be a file of its own: {other} is used otherwise");
-        report.refuse(place.line, place.key("file"), expectation);
+        diagnostics.refuse(location.line, location.key("file"), expectation);
     }
 }
 

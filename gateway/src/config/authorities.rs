@@ -1,6 +1,6 @@
-//! The CAs that a listener or backend trusts: read from its files, and seen beside each other.
-//! In: paths as written. Out: what chains are verified with, or an error at the path's line. The end of a CA that has a
-//! successor in the same files is nothing to warn of: it has to be in there until the last certificate by it has been replaced.
+//! The CAs that a listener or backend trusts: read from its files, and compared with each other.
+//! In: paths as written. Out: what chains are verified with, or an error at the path's line. No warning of the end of a CA
+//! that has a successor in the same files: it has to stay there until the last certificate by it has been replaced.
 
 use std::path::PathBuf;
 
@@ -16,9 +16,9 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
 use super::checked::FiledAuthority;
-use super::keys::{Authorities, Examination, outside_validity};
+use super::credentials::{Authorities, Examination, outside_validity};
+use super::diagnostics::{Diagnostics, Location};
 use super::raw::Texts;
-use super::report::{Place, Report};
 use super::value::Field;
 
 /// A CA that was read. What its end means is known when all are.
@@ -34,22 +34,22 @@ struct Found {
 
 /// Reads the authorities in the files under `key`.
 pub fn read(
-    place: &Place,
+    location: &Location,
     key: &str,
     field: Field<Texts>,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Authorities> {
     if matches!(field, Field::Absent) {
-        report.missing(
-            place,
+        diagnostics.missing(
+            location,
             key,
             "name the files of the CAs that the other side's certificates chain to",
         );
     }
     let list = field.given()?;
     if list.value.is_empty() {
-        report.wrong(
-            place,
+        diagnostics.wrong(
+            location,
             key,
             &list,
             "must name at least one file: without a CA no peer can be authenticated",
@@ -59,28 +59,28 @@ pub fn read(
     let mut all = Vec::new();
     let mut sound = true;
     for (position, item) in list.value.iter().enumerate() {
-        let mut examination = Examination::new(place, key, item, report);
+        let mut examination = Examination::new(location, key, item, diagnostics);
         let known = (authorities.roots.len(), authorities.left_out.len());
         all.extend(add(&mut authorities, &mut examination, position));
         sound &= examination.sound;
         authorities.note_origins(position, known);
     }
     let trusted = Vec::from_iter(all.iter().map(|found| found.trusted.clone()));
-    let successions = successions(&trusted, report.now);
+    let successions = successions(&trusted, diagnostics.now);
     for (found, succession) in all.into_iter().zip(successions) {
         let item = &list.value[found.position];
         let examination = Examination {
-            place,
+            location,
             key,
             item,
             path: found.path.clone(),
-            report,
+            diagnostics,
             sound: true,
         };
         tell(&found, succession, examination);
     }
     if sound && authorities.roots.is_empty() && !list.value.is_empty() {
-        report.wrong(place, key, &list, "holds no CA that is valid now");
+        diagnostics.wrong(location, key, &list, "holds no CA that is valid now");
         return None;
     }
     sound.then_some(authorities)
@@ -105,13 +105,13 @@ fn add(
         }
         let anchor = webpki::anchor_from_trusted_cert(&certificate).ok();
         let trusted = anchor.map(|anchor| trusted_authority(&anchor, &info));
-        let out_of_time = outside_validity(&info, examination.report);
+        let out_of_time = outside_validity(&info, examination.diagnostics);
         // The verifier does not look at the dates of a root, so a root out of its time is not given to it.
         match &out_of_time {
             Some(reason) => authorities.leave_out(&certificate, &info, reason),
             None => {
-                for whom in gateway_x509::kept_out(&certificate) {
-                    examination.warn(format_args!("{} {whom}", info.subject));
+                for clients in gateway_x509::kept_out(&certificate) {
+                    examination.warn(format_args!("{} {clients}", info.subject));
                 }
                 for extension in gateway_x509::unheeded_extensions(&certificate) {
                     examination.warn(format_args!("{} {extension}", info.subject));
@@ -140,7 +140,7 @@ fn add(
 /// Notes a CA that is in use, and warns of its end where that shuts clients out.
 fn tell(found: &Found, succession: Succession, mut examination: Examination<'_, '_>) {
     let info = &found.info;
-    let has_ended = info.not_after < examination.report.now;
+    let has_ended = info.not_after < examination.diagnostics.now;
     match &found.out_of_time {
         Some(_) if has_ended && succession != Succession::Last => {}
         Some(reason) => examination.warn(format_args!("{} {reason}: not used", info.subject)),
@@ -198,13 +198,13 @@ fn refuse_settings(
     examination: &mut Examination<'_, '_>,
 ) {
     // `client_ca` of a listener, `ca` of a backend.
-    let (usable, whom) = match examination.key {
+    let (usable, peers) = match examination.key {
         "client_ca" => (certificate.usable.clients, "clients"),
         _ => (certificate.usable.servers, "servers"),
     };
     if !usable {
         examination.refuse(format_args!(
-            "line {}: the trust settings after {} do not let it certify {whom}: `openssl x509` writes it without them",
+            "line {}: the trust settings after {} do not let it certify {peers}: `openssl x509` writes it without them",
             certificate.line, info.subject
         ));
     }

@@ -8,20 +8,20 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 
 use super::checked::{Backend, BackendTls, BackendTransport, ProxyProtocol, ServerAddress};
+use super::credentials::{self, Role};
+use super::diagnostics::{Diagnostics, Location};
 use super::ids::BackendId;
-use super::keys::{self, Role};
 use super::listener::{self, CheckedListener};
 use super::raw::{RawBackend, RawBackendTls, Text, Texts};
-use super::report::{Place, Report};
 use super::revocation;
 use super::scalar;
-use super::value::{BoolOrText, Field, Item, Sections};
+use super::value::{BoolOrText, Field, Sections, Spanned};
 
 /// A section with what later checks need to know of it, even if it is wrong.
 #[derive(Debug)]
 pub struct CheckedBackend {
-    place: Place,
-    name: Option<Item<String>>,
+    location: Location,
+    name: Option<Spanned<String>>,
     /// The backend, unless something is wrong with it.
     pub checked: Option<Backend>,
 }
@@ -60,36 +60,40 @@ impl Names {
 
 /// Checks all backends.
 pub fn check_all(
-    place: &Place,
+    location: &Location,
     field: Field<Sections<RawBackend>>,
     provider: &CryptoProvider,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Vec<CheckedBackend> {
     let sections = field.sections();
     if sections.as_ref().is_some_and(Vec::is_empty) {
-        report.missing(
-            place,
+        diagnostics.missing(
+            location,
             "backend",
             "there must be a [[backend]] to forward to",
         );
     }
     let mut checked: Vec<CheckedBackend> = Vec::new();
     for raw in sections.unwrap_or_default() {
-        let backend = check(raw, provider, report);
+        let backend = check(raw, provider, diagnostics);
         for other in &checked {
-            refuse_twin(&backend, other, report);
+            refuse_twin(&backend, other, diagnostics);
         }
         checked.push(backend);
     }
     checked
 }
 
-fn refuse_twin(backend: &CheckedBackend, other: &CheckedBackend, report: &mut Report<'_>) {
+fn refuse_twin(
+    backend: &CheckedBackend,
+    other: &CheckedBackend,
+    diagnostics: &mut Diagnostics<'_>,
+) {
     if let (Some(name), Some(other)) = (&backend.name, &other.name)
         && name.value == other.value
     {
         let text = format_args!("must be unique: the backend at line {} has it", other.line);
-        report.wrong(&backend.place, "name", name, text);
+        diagnostics.wrong(&backend.location, "name", name, text);
     }
 }
 
@@ -97,45 +101,54 @@ fn refuse_twin(backend: &CheckedBackend, other: &CheckedBackend, report: &mut Re
 pub fn warn_of_unused(
     backends: &[CheckedBackend],
     listeners: &[CheckedListener],
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) {
     for (index, backend) in backends.iter().enumerate() {
         if !listeners
             .iter()
             .any(|listener| listener.backend == Some(BackendId(index)))
         {
-            report.warn(
-                backend.place.line,
-                &backend.place.label,
+            diagnostics.warn(
+                backend.location.line,
+                &backend.location.label,
                 "no listener uses it",
             );
         }
     }
 }
 
-fn check(raw: RawBackend, provider: &CryptoProvider, report: &mut Report<'_>) -> CheckedBackend {
-    let place = raw.place;
+fn check(
+    raw: RawBackend,
+    provider: &CryptoProvider,
+    diagnostics: &mut Diagnostics<'_>,
+) -> CheckedBackend {
+    let location = raw.location;
     let written_name = raw.name.clone().given();
-    let name = report.required(&place, "name", raw.name, "listeners refer to it", |text| {
-        scalar::name(text)
-    });
-    let servers = servers(&place, raw.servers, report);
+    let name = diagnostics.required(
+        &location,
+        "name",
+        raw.name,
+        "listeners refer to it",
+        |text| scalar::name(text),
+    );
+    let servers = servers(&location, raw.servers, diagnostics);
     let dangerous = raw.dangerous_plaintext.given();
     let tls = match raw.tls {
         Field::Absent => Some(None),
         given => given
             .given()
-            .map(|item| tls(item.value, provider, report))
+            .map(|item| tls(item.value, provider, diagnostics))
             .map(Some),
     };
-    let transport = transport(&place, tls, servers.as_deref(), dangerous, report);
+    let transport = transport(&location, tls, servers.as_deref(), dangerous, diagnostics);
     let dangerous = raw.dangerous_proxy_protocol_outside.given();
     let proxy_protocol = transport
         .as_ref()
         .zip(servers.as_deref())
-        .and_then(|hop| proxy_protocol(&place, raw.proxy_protocol, dangerous, hop, report));
+        .and_then(|hop| proxy_protocol(&location, raw.proxy_protocol, dangerous, hop, diagnostics));
     let timeout = |text: &Text| scalar::duration(text, &limits::CONNECT_TIMEOUT, "");
-    let connect_timeout = report.optional(&place, "connect_timeout", raw.connect_timeout, timeout);
+    let connect_timeout =
+        diagnostics.optional(&location, "connect_timeout", raw.connect_timeout, timeout);
     let assemble = || {
         Some(Backend {
             name: name?,
@@ -147,20 +160,20 @@ fn check(raw: RawBackend, provider: &CryptoProvider, report: &mut Report<'_>) ->
     };
     let checked = assemble();
     CheckedBackend {
-        place,
+        location,
         name: written_name,
         checked,
     }
 }
 
-/// Where the header goes. Outside TLS it is sent before the server has proven its name, to whoever is there, and whoever is on the
-/// way can change it.
+/// Where the header goes. Outside TLS it is sent before the server has proven its name, to any server that is there, and a
+/// host on the way can change it.
 fn proxy_protocol(
-    place: &Place,
+    location: &Location,
     field: Field<BoolOrText>,
-    dangerous: Option<Item<bool>>,
+    dangerous: Option<Spanned<bool>>,
     (transport, servers): (&BackendTransport, &[ServerAddress]),
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<ProxyProtocol> {
     let over_tls = matches!(transport, BackendTransport::Tls(_));
     let leaves_host = over_tls && !servers.iter().all(is_this_host);
@@ -184,37 +197,37 @@ fn proxy_protocol(
         },
     }
     };
-    let way = report.optional(place, "proxy_protocol", field, parse)?;
+    let way = diagnostics.optional(location, "proxy_protocol", field, parse)?;
     let way = way.unwrap_or(ProxyProtocol::Off);
     if let Some(item) = wants_outside {
-        let key = place.key("dangerous_proxy_protocol_outside");
+        let key = location.key("dangerous_proxy_protocol_outside");
         let text = match leaves_host && way == ProxyProtocol::Outside {
             true => {
                 "any host on the path can read and change the identity and the tenant that the backend is told"
             }
             false => "has no effect: no header leaves this host outside TLS",
         };
-        report.warn(item.line, &key, text);
+        diagnostics.warn(item.line, &key, text);
     }
     Some(way)
 }
 
 fn servers(
-    place: &Place,
+    location: &Location,
     field: Field<Texts>,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Vec<ServerAddress>> {
     if matches!(field, Field::Absent) {
-        report.missing(
-            place,
+        diagnostics.missing(
+            location,
             "servers",
             "name at least one server, such as \"10.0.0.11:4317\"",
         );
     }
     let list = field.given()?;
     if list.value.is_empty() {
-        report.wrong(
-            place,
+        diagnostics.wrong(
+            location,
             "servers",
             &list,
             "must name at least one server, such as \"10.0.0.11:4317\"",
@@ -234,7 +247,7 @@ fn servers(
             Ok(server) => servers.push(server),
             Err(expectation) => {
                 sound = false;
-                report.wrong(place, "servers", item, expectation);
+                diagnostics.wrong(location, "servers", item, expectation);
             }
         }
     }
@@ -243,17 +256,17 @@ fn servers(
 
 /// Decides how the hop is protected. `tls` is `None` when the section is wrong, `Some(None)` when there is none.
 fn transport(
-    place: &Place,
+    location: &Location,
     tls: Option<Option<Option<BackendTls>>>,
     servers: Option<&[ServerAddress]>,
-    dangerous: Option<Item<bool>>,
-    report: &mut Report<'_>,
+    dangerous: Option<Spanned<bool>>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<BackendTransport> {
     let wants_plaintext = dangerous.as_ref().filter(|item| item.value);
     match (tls?, wants_plaintext) {
         (Some(_), Some(item)) => {
-            report.wrong(
-                place,
+            diagnostics.wrong(
+                location,
                 "dangerous_plaintext",
                 item,
                 "must be false beside tls: choose one of the two",
@@ -261,22 +274,22 @@ fn transport(
             None
         }
         (Some(tls), None) => tls.map(BackendTransport::Tls),
-        (None, wants_plaintext) => plaintext(place, servers?, wants_plaintext, report),
+        (None, wants_plaintext) => plaintext(location, servers?, wants_plaintext, diagnostics),
     }
 }
 
 fn plaintext(
-    place: &Place,
+    location: &Location,
     servers: &[ServerAddress],
-    wanted: Option<&Item<bool>>,
-    report: &mut Report<'_>,
+    wanted: Option<&Spanned<bool>>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<BackendTransport> {
     let elsewhere = servers.iter().find(|server| !is_this_host(server));
     match (elsewhere, wanted) {
         (None, None) => Some(BackendTransport::LoopbackPlaintext),
         (None, Some(item)) => {
-            let key = place.key("dangerous_plaintext");
-            report.warn(
+            let key = location.key("dangerous_plaintext");
+            diagnostics.warn(
                 item.line,
                 &key,
                 "has no effect: all servers are on this host's loopback",
@@ -284,8 +297,8 @@ fn plaintext(
             Some(BackendTransport::LoopbackPlaintext)
         }
         (Some(_), Some(item)) => {
-            let key = place.key("dangerous_plaintext");
-            report.warn(
+            let key = location.key("dangerous_plaintext");
+            diagnostics.warn(
                 item.line,
                 &key,
                 "telemetry leaves this host in plain text, and the backend cannot tell the \
@@ -297,7 +310,7 @@ fn plaintext(
             let text = format!(
                 "{server} is not on this host's loopback: must have tls, or dangerous_plaintext = true"
             );
-            report.missing(place, "tls", &text);
+            diagnostics.missing(location, "tls", &text);
             None
         }
     }
@@ -314,30 +327,30 @@ fn is_this_host(server: &ServerAddress) -> bool {
 fn tls(
     raw: RawBackendTls,
     provider: &CryptoProvider,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<BackendTls> {
-    let place = raw.place;
-    let mut authorities = super::authorities::read(&place, "ca", raw.ca, report);
-    let written = revocation::Written {
+    let location = raw.location;
+    let mut authorities = super::authorities::read(&location, "ca", raw.ca, diagnostics);
+    let written = revocation::RawRevocation {
         authorities_key: "ca",
         crl: raw.crl,
         grace: raw.crl_grace,
         dangerous_accept_stale: raw.dangerous_accept_stale_crl,
     };
-    let revocation = authorities
-        .as_mut()
-        .and_then(|authorities| revocation::check(&place, written, authorities, provider, report));
+    let revocation = authorities.as_mut().and_then(|authorities| {
+        revocation::check(&location, written, authorities, provider, diagnostics)
+    });
     let roots = authorities.map(|authorities| Arc::new(authorities.into_roots()));
-    let own = keys::own(
-        &place,
+    let own = credentials::own(
+        &location,
         (raw.certificate, raw.key),
         Role::Client,
         provider,
-        report,
+        diagnostics,
     );
     let expectation = "give the name that must stand in the servers' certificates";
-    let server_name = report.required(
-        &place,
+    let server_name = diagnostics.required(
+        &location,
         "server_name",
         raw.server_name,
         expectation,
@@ -347,7 +360,7 @@ fn tls(
             })
         },
     );
-    let alpn = listener::alpn(&place, raw.alpn, report);
+    let alpn = listener::alpn(&location, raw.alpn, diagnostics);
     let (revocation, revoking) = revocation?;
     Some(BackendTls {
         alpn: alpn?,

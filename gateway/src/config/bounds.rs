@@ -7,8 +7,8 @@ use std::time::Duration;
 use gateway_core::limits;
 
 use super::checked::ConnectionTimes;
+use super::diagnostics::{Diagnostics, Location};
 use super::raw::{RawListener, Text};
-use super::report::{Place, Report};
 use super::scalar;
 use super::value::Field;
 
@@ -21,14 +21,15 @@ pub(super) struct Bounds {
 
 /// Checks the bounds of a listener that chooses from these protocols.
 pub(super) fn check(
-    place: &Place,
+    location: &Location,
     raw: RawListener,
     alpn: &[Vec<u8>],
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Bounds> {
     let connections = |count: &i64| scalar::count(*count, &limits::CONNECTIONS, "");
     let max_connections = raw.max_connections.clone();
-    let max_connections = report.optional(place, "max_connections", max_connections, connections);
+    let max_connections =
+        diagnostics.optional(location, "max_connections", max_connections, connections);
     let most = max_connections
         .flatten()
         .unwrap_or(limits::CONNECTIONS_DEFAULT);
@@ -40,8 +41,9 @@ pub(super) fn check(
         }
     };
     let max_handshakes = raw.max_handshakes.clone();
-    let max_handshakes = report.optional(place, "max_handshakes", max_handshakes, handshakes);
-    let times = times(place, raw, alpn, report);
+    let max_handshakes =
+        diagnostics.optional(location, "max_handshakes", max_handshakes, handshakes);
+    let times = times(location, raw, alpn, diagnostics);
     Some(Bounds {
         times: times?,
         max_connections: max_connections?.unwrap_or(limits::CONNECTIONS_DEFAULT),
@@ -50,13 +52,15 @@ pub(super) fn check(
 }
 
 fn times(
-    place: &Place,
+    location: &Location,
     raw: RawListener,
     alpn: &[Vec<u8>],
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<ConnectionTimes> {
     let mut time = |key, field: Field<Text>, range: &RangeInclusive<Duration>, why: &str| {
-        report.optional(place, key, field, |text| scalar::duration(text, range, why))
+        diagnostics.optional(location, key, field, |text| {
+            scalar::duration(text, range, why)
+        })
     };
     let first_byte = time(
         "first_byte_timeout",
@@ -84,8 +88,8 @@ fn times(
         " (leave it out for no limit)",
     );
     let grace_range = &limits::CONNECTION_AGE_GRACE;
-    let grace = report.optional(
-        place,
+    let grace = diagnostics.optional(
+        location,
         "max_connection_age_grace",
         raw.max_connection_age_grace,
         |text: &Text| match age {

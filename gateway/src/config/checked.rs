@@ -59,10 +59,10 @@ pub struct Config {
     pub listeners: Vec<Arc<Listener>>,
     /// Backends in the order of the file.
     pub backends: Vec<Arc<Backend>>,
-    /// Identity rules in the order of the file. Without rules nobody gets in.
+    /// Identity rules in the order of the file. Without rules no client gets in.
     pub rules: Arc<Rules>,
-    /// Another configuration, tried on the clients of the listeners of the same names: whom it would refuse is told.
-    pub observe: Option<Arc<Config>>,
+    /// Another configuration, for a dry run on the clients of the listeners of the same names (`observe`).
+    pub dry_run: Option<Arc<Config>>,
     /// Certificates of ours and CAs, for expiry metrics and `check`.
     pub certificates: Vec<CertificateFile>,
     /// Every file this configuration was read from, as it was then; its own file first.
@@ -86,7 +86,7 @@ impl Config {
         all.map(|revoking| revoking.lists.clone()).collect()
     }
 
-    /// The rules that say who gets in at a listener.
+    /// The rules that say which clients get in at a listener.
     pub fn rules_of<'c>(&'c self, listener: &'c Listener) -> &'c Arc<Rules> {
         match &listener.destination {
             Destination::Backend(_) => &self.rules,
@@ -123,7 +123,7 @@ impl Config {
         let anywhere: Vec<_> = lists.collect();
         let mut read = |revoking: &Revoking, here: &Revocation| {
             let mut places = named.iter();
-            let more = places.find(|other| other.place == revoking.lists.place);
+            let more = places.find(|other| other.location == revoking.lists.location);
             let more = more.map_or(&[][..], |more| &more.files);
             let in_force = InForce {
                 here,
@@ -168,8 +168,8 @@ impl Config {
         with_newer.unwrap_or(self)
     }
 
-    /// The same, trusting whom `other` trusts: by its rules, its key policy, and the CAs and lists of its listeners and backends
-    /// of the same names. Those that it does not have trust whom they trusted, as far as its rules admit them.
+    /// The same, with the trust of `other`: its rules, its key policy, and the CAs and lists of its listeners and backends of
+    /// the same names. Those that it does not have trust the same peers as before, as far as its rules admit them.
     pub fn trusting_as(&self, other: &Config) -> Config {
         let mut config = self.clone();
         let at = |listener: &Arc<Listener>| {
@@ -339,7 +339,7 @@ pub struct Listener {
     pub client_roots: Arc<Roots>,
     /// What those of `client_roots` may speak for that are bound to a trust domain.
     pub client_scopes: Arc<HashMap<AuthorityKey, Arc<Scope>>>,
-    /// What the authorities of `client_roots` have taken back.
+    /// What the authorities of `client_roots` have revoked.
     pub revocation: Arc<Revocation>,
     /// How to read `revocation` once more, by itself.
     pub revoking: Arc<Revoking>,
@@ -453,7 +453,7 @@ pub enum BackendTransport {
 pub struct BackendTls {
     /// Roots the server's certificate must chain to.
     pub roots: Arc<Roots>,
-    /// What the authorities of `roots` have taken back.
+    /// What the authorities of `roots` have revoked.
     pub revocation: Arc<Revocation>,
     /// How to read `revocation` once more, by itself.
     pub revoking: Arc<Revoking>,

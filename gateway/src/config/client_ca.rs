@@ -11,12 +11,12 @@ use gateway_core::limits;
 use gateway_core::revocation::AuthorityKey;
 use gateway_x509::authority_key;
 
+use super::credentials;
+use super::diagnostics::{Diagnostics, Location};
 use super::identity::dns_pattern;
-use super::keys;
 use super::listener::CheckedListener;
-use super::raw::{self, RawAuthority, Texts, WrittenAuthority};
-use super::report::{Place, Report};
-use super::value::{Field, Item};
+use super::raw::{self, RawAuthority, RawAuthorityEntry, Texts};
+use super::value::{Field, Spanned};
 
 /// Scopes by authority; an authority without one may issue any name.
 pub type Scopes = HashMap<AuthorityKey, Arc<Scope>>;
@@ -31,9 +31,9 @@ pub struct Element {
 
 /// Takes the elements apart: their paths, for reading, and what they say beside. No elements where one is wrong.
 pub fn split(
-    place: &Place,
-    field: Field<raw::Authorities>,
-    report: &mut Report<'_>,
+    location: &Location,
+    field: Field<raw::RawAuthorities>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> (Field<Texts>, Option<Vec<Element>>) {
     let list = match field {
         Field::Absent => return (Field::Absent, None),
@@ -43,8 +43,8 @@ pub fn split(
     let (mut files, mut elements) = (Vec::new(), Vec::new());
     for written in list.value {
         let (file, scope) = match written {
-            WrittenAuthority::Path(file) => (Some(file), Some(None)),
-            WrittenAuthority::Table(raw) => bound(place, raw, report),
+            RawAuthorityEntry::Path(file) => (Some(file), Some(None)),
+            RawAuthorityEntry::Table(raw) => bound(location, raw, diagnostics),
         };
         elements.push(file.as_ref().zip(scope).map(|(file, scope)| Element {
             file: file.value.clone(),
@@ -54,7 +54,7 @@ pub fn split(
         files.extend(file);
     }
     let is_whole = files.len() == elements.len();
-    let files = Field::Given(Item {
+    let files = Field::Given(Spanned {
         value: files,
         written: list.written,
         line: list.line,
@@ -65,21 +65,21 @@ pub fn split(
 
 /// A file and what its authorities may speak for.
 fn bound(
-    place: &Place,
+    location: &Location,
     raw: RawAuthority,
-    report: &mut Report<'_>,
-) -> (Option<Item<String>>, Option<Option<Arc<Scope>>>) {
-    let place = Place {
-        label: place.key("client_ca"),
-        line: raw.place.line,
+    diagnostics: &mut Diagnostics<'_>,
+) -> (Option<Spanned<String>>, Option<Option<Arc<Scope>>>) {
+    let location = Location {
+        label: location.key("client_ca"),
+        line: raw.location.line,
     };
     if matches!(raw.file, Field::Absent) {
-        report.missing(&place, "file", "name the file of the CAs");
+        diagnostics.missing(&location, "file", "name the file of the CAs");
     }
     let file = raw.file.given();
     let expectation = "say what the CAs may speak for, or write the path alone";
-    let domain = report.required(
-        &place,
+    let domain = diagnostics.required(
+        &location,
         "trust_domain",
         raw.trust_domain,
         expectation,
@@ -91,7 +91,7 @@ fn bound(
             let patterns = list.value.iter().map(|item| {
                 let pattern = dns_pattern(&item.value);
                 pattern
-                    .map_err(|error| report.wrong(&place, "dns", item, error))
+                    .map_err(|error| diagnostics.wrong(&location, "dns", item, error))
                     .ok()
             });
             // All of them are looked at, so that each wrong one is told of.
@@ -107,7 +107,7 @@ fn bound(
 
 /// Where an authority was read.
 #[derive(Debug, Clone, Copy)]
-pub struct Origin {
+pub struct AuthorityOrigin {
     /// Its key.
     pub key: AuthorityKey,
     /// The position of its file.
@@ -120,10 +120,10 @@ pub struct Origin {
 /// two files, under whatever name, must be bound in the same way in both. One that is not used for its dates is bound as well:
 /// another authority may have certified its key.
 pub fn scopes(
-    place: &Place,
+    location: &Location,
     elements: Vec<Element>,
-    authorities: &keys::Authorities,
-    report: &mut Report<'_>,
+    authorities: &credentials::Authorities,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<(Arc<Scopes>, Vec<Element>)> {
     let mut first_in: HashMap<AuthorityKey, usize> = HashMap::new();
     let mut scopes = Scopes::new();
@@ -135,7 +135,7 @@ pub fn scopes(
                 "a CA in {} stands in {} as well, and is bound to something else there",
                 element.file, first.file
             );
-            report.refuse(element.line, place.key("client_ca"), text);
+            diagnostics.refuse(element.line, location.key("client_ca"), text);
             return None;
         }
         if let Some(scope) = &element.scope {
@@ -152,7 +152,11 @@ pub fn scopes(
 
 /// Tells, for each listener, of the first two files whose authorities may issue the same name for one of its rules. Those in one file
 /// count as one authority: that is how a CA is followed by its successor.
-pub fn warn_of_overlap(listeners: &[CheckedListener], rules: &Rules, report: &mut Report<'_>) {
+pub fn warn_of_overlap(
+    listeners: &[CheckedListener],
+    rules: &Rules,
+    diagnostics: &mut Diagnostics<'_>,
+) {
     for (position, listener) in listeners.iter().enumerate() {
         let elements = representatives(&listener.authorities);
         let rules = rules.as_slice().iter();
@@ -166,16 +170,20 @@ pub fn warn_of_overlap(listeners: &[CheckedListener], rules: &Rules, report: &mu
                  a CA and its successor into one file",
                 earlier.file, later.file
             );
-            let key = listener.place.key("client_ca");
-            report.warn(later.line, &key, text);
+            let key = listener.location.key("client_ca");
+            diagnostics.warn(later.line, &key, text);
         }
     }
 }
 
-/// Tells of each CA of a listener below which nobody gets in, because no rule of that listener matches what it may issue.
-pub fn warn_of_useless(listeners: &[CheckedListener], rules: &Rules, report: &mut Report<'_>) {
+/// Warns of each CA of a listener that admits no client, because no rule of that listener matches what it may issue.
+pub fn warn_of_useless(
+    listeners: &[CheckedListener],
+    rules: &Rules,
+    diagnostics: &mut Diagnostics<'_>,
+) {
     let rules = rules.as_slice();
-    // That nobody gets in at all is said where the rules are; so many take too long to try.
+    // Without rules another warning says that no client gets in; so many take too long to try.
     if rules.is_empty() || rules.len() > limits::OVERLAP_RULES_MAX {
         return;
     }
@@ -203,8 +211,8 @@ pub fn warn_of_useless(listeners: &[CheckedListener], rules: &Rules, report: &mu
                      name constraints)",
                     root.subject
                 );
-                let key = listener.place.key("client_ca");
-                report.warn(listener.place.line, &key, text);
+                let key = listener.location.key("client_ca");
+                diagnostics.warn(listener.location.line, &key, text);
             }
         }
     }
@@ -224,7 +232,7 @@ fn representatives(elements: &[Element]) -> Vec<&Element> {
 
 /// The first two elements of which each may issue a certificate with a name of the other's that the rule admits.
 fn overlap<'e>(elements: &[&'e Element], rule: &Rule) -> Option<(&'e Element, &'e Element)> {
-    // Of one certificate it is known who has issued it.
+    // One certificate has one issuer, which is known.
     if rule.fingerprints.is_some() {
         return None;
     }

@@ -6,35 +6,41 @@ use std::time::Duration;
 
 use gateway_core::limits;
 
+use super::diagnostics::{Diagnostics, Location};
 use super::raw::Text;
-use super::report::{Place, Report};
 use super::scalar;
 use super::value::Field;
 
 /// The time over which closes are spread that are not urgent.
-pub fn spread(place: &Place, field: Field<Text>, report: &mut Report<'_>) -> Option<Duration> {
+pub fn spread(
+    location: &Location,
+    field: Field<Text>,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<Duration> {
     let check = |text: &Text| scalar::duration(text, &limits::CLOSE_SPREAD, "");
-    let checked = report.optional(place, "close_spread", field, check)?;
+    let checked = diagnostics.optional(location, "close_spread", field, check)?;
     Some(checked.unwrap_or(limits::CLOSE_SPREAD_DEFAULT))
 }
 
 /// How long before the end of a client's certificate its connection begins to look for a quiet moment to end; `Some(None)`
 /// where it goes on to the end.
 pub fn expiry_drain(
-    place: &Place,
+    location: &Location,
     (at_expiry, period): (Field<Text>, Field<Text>),
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Option<Duration>> {
-    let drains = report.optional(place, "at_expiry", at_expiry, |text| match text.as_str() {
-        "close" => Ok(false),
-        "drain" => Ok(true),
-        _ => Err("must be \"close\" or \"drain\"".to_owned()),
+    let drains = diagnostics.optional(location, "at_expiry", at_expiry, |text| {
+        match text.as_str() {
+            "close" => Ok(false),
+            "drain" => Ok(true),
+            _ => Err("must be \"close\" or \"drain\"".to_owned()),
+        }
     });
     let drains = drains?.unwrap_or(false);
     let check = |text: &Text| match drains {
         true => scalar::duration(text, &limits::EXPIRY_DRAIN, ""),
         false => Err("has no effect without at_expiry = \"drain\"".to_owned()),
     };
-    let period = report.optional(place, "expiry_drain", period, check)?;
+    let period = diagnostics.optional(location, "expiry_drain", period, check)?;
     Some(drains.then(|| period.unwrap_or(limits::EXPIRY_DRAIN_DEFAULT)))
 }

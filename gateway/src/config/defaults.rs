@@ -1,14 +1,14 @@
 //! `[defaults]`: what listeners have in common, said once.
-//! In: the section and a listener as written. Out: the listener, with what it does not say itself. Keys that only mean something
-//! together are taken together: who states one of them states them all.
+//! In: the section and a listener as written. Out: the listener, with what it does not say itself. Keys that only mean
+//! something together are taken together: a listener that states one of them states them all.
 
+use super::diagnostics::Diagnostics;
 use super::raw::{RawDefaults, RawListener, Text};
-use super::report::Report;
 use super::value::Field;
 
 /// Gives a listener what it does not state.
-pub fn fill(listener: &mut RawListener, defaults: &RawDefaults, report: &mut Report<'_>) {
-    refuse_halves(listener, defaults, report);
+pub fn fill(listener: &mut RawListener, defaults: &RawDefaults, diagnostics: &mut Diagnostics<'_>) {
+    refuse_halves(listener, defaults, diagnostics);
     fn one<T: Clone>(own: &mut Field<T>, default: &Field<T>) {
         if matches!(own, Field::Absent) {
             own.clone_from(default);
@@ -70,8 +70,12 @@ pub fn fill(listener: &mut RawListener, defaults: &RawDefaults, report: &mut Rep
 
 /// A certificate without its key is of no use, nor a key without its certificate; it is refused here, where it is known why the
 /// other one is not there.
-fn refuse_halves(listener: &mut RawListener, defaults: &RawDefaults, report: &mut Report<'_>) {
-    let place = listener.place.clone();
+fn refuse_halves(
+    listener: &mut RawListener,
+    defaults: &RawDefaults,
+    diagnostics: &mut Diagnostics<'_>,
+) {
+    let location = listener.location.clone();
     let mut refuse = |own: (&str, &Field<Text>),
                       (key, missing): (&str, &mut Field<Text>),
                       default: &Field<Text>| {
@@ -81,7 +85,7 @@ fn refuse_halves(listener: &mut RawListener, defaults: &RawDefaults, report: &mu
             let text = format_args!(
                 "missing: the one of [defaults] does not count for a listener that states its own {half}: state both here"
             );
-            report.refuse(place.line, place.key(key), text);
+            diagnostics.refuse(location.line, location.key(key), text);
             *missing = Field::Wrong;
         }
     };

@@ -1,4 +1,4 @@
-//! `[guard]`: what becomes of those who have not authenticated. In: the section as written, and the listeners, whose
+//! `[guard]`: what becomes of clients that have not authenticated. In: the section as written, and the listeners, whose
 //! handshakes must fit into what the kernel allows. Out: checked settings, with every time as the kernel counts it.
 
 use std::net::IpAddr;
@@ -12,9 +12,9 @@ use gateway_core::sources::{Lists, Policy};
 use ipnet::IpNet;
 
 use super::checked::{GuardMode, GuardSettings};
+use super::diagnostics::{Diagnostics, Location};
 use super::listener::CheckedListener;
 use super::raw::{RawGuard, Text, Texts, Weights};
-use super::report::{Place, Report};
 use super::scalar;
 use super::value::Field;
 
@@ -22,7 +22,7 @@ use super::value::Field;
 pub fn check(
     field: Field<RawGuard>,
     listeners: &[CheckedListener],
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<GuardSettings> {
     let Some(raw) = field.given().map(|item| item.value) else {
         return Some(GuardSettings {
@@ -36,19 +36,20 @@ pub fn check(
             }),
         });
     };
-    let place = raw.place.clone();
-    let mode = report.optional(&place, "mode", raw.mode.clone(), |text| guard_mode(text))?;
+    let location = raw.location.clone();
+    let mode =
+        diagnostics.optional(&location, "mode", raw.mode.clone(), |text| guard_mode(text))?;
     let mode = mode.unwrap_or(GuardMode::Off);
-    let interfaces = interfaces(&raw, mode, report);
+    let interfaces = interfaces(&raw, mode, diagnostics);
     let check = |required: &bool| match (mode, required) {
         (GuardMode::Off, true) => {
             Err("must be false with mode = \"off\": what is off cannot be required".to_owned())
         }
         _ => Ok(*required),
     };
-    let required = report.optional(&place, "required", raw.required.clone(), check);
-    let lists = lists(&raw, report);
-    let settings = settings(raw, mode, listeners, report);
+    let required = diagnostics.optional(&location, "required", raw.required.clone(), check);
+    let lists = lists(&raw, diagnostics);
+    let settings = settings(raw, mode, listeners, diagnostics);
     Some(GuardSettings {
         mode,
         interfaces: interfaces?,
@@ -68,14 +69,18 @@ fn guard_mode(text: &str) -> Result<GuardMode, String> {
         .ok_or_else(|| "must be \"off\", \"monitor\" or \"enforce\"".to_owned())
 }
 
-fn interfaces(raw: &RawGuard, mode: GuardMode, report: &mut Report<'_>) -> Option<Vec<String>> {
-    let place = &raw.place;
+fn interfaces(
+    raw: &RawGuard,
+    mode: GuardMode,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<Vec<String>> {
+    let location = &raw.location;
     let list = match raw.interfaces.clone() {
         Field::Absent if mode == GuardMode::Off => return Some(Vec::new()),
         Field::Absent => {
             let text = "name the interfaces whose packets the guard checks, or [] for none: it then follows flows, \
                         and bans act when connections are accepted";
-            report.missing(place, "interfaces", text);
+            diagnostics.missing(location, "interfaces", text);
             return None;
         }
         given => given.given()?,
@@ -84,28 +89,28 @@ fn interfaces(raw: &RawGuard, mode: GuardMode, report: &mut Report<'_>) -> Optio
     for item in &list.value {
         match scalar::interface(&item.value) {
             Ok(name) if names.contains(&name) => {
-                report.wrong(place, "interfaces", item, "is named twice")
+                diagnostics.wrong(location, "interfaces", item, "is named twice")
             }
             Ok(name) => names.push(name),
-            Err(expectation) => report.wrong(place, "interfaces", item, expectation),
+            Err(expectation) => diagnostics.wrong(location, "interfaces", item, expectation),
         }
     }
     if mode == GuardMode::Off && !names.is_empty() {
         let text = "nothing is attached with mode = \"off\"; say mode = \"monitor\"";
-        report.warn(place.line, "guard: interfaces", text);
+        diagnostics.warn(location.line, "guard: interfaces", text);
     } else if names.iter().any(|name| name == "lo") {
         let text = "\"lo\" loses about half of the loopback's bulk throughput";
-        report.warn(place.line, "guard: interfaces", text);
+        diagnostics.warn(location.line, "guard: interfaces", text);
     }
     Some(names)
 }
 
 /// Networks, or single addresses.
 fn networks(
-    place: &Place,
+    location: &Location,
     key: &'static str,
     field: Field<Texts>,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Vec<IpNet> {
     let mut networks = Vec::new();
     for item in field.given().map(|list| list.value).unwrap_or_default() {
@@ -114,30 +119,30 @@ fn networks(
         match network.or_else(|_| address()) {
             Ok(network) if network.addr() != network.network() => {
                 let text = format_args!("has bits beyond its prefix: say \"{}\"", network.trunc());
-                report.wrong(place, key, &item, text);
+                diagnostics.wrong(location, key, &item, text);
             }
             Ok(network) if networks.contains(&network) => {
-                report.wrong(place, key, &item, "is named twice");
+                diagnostics.wrong(location, key, &item, "is named twice");
             }
             Ok(network) => networks.push(network),
             Err(_) => {
                 let text =
                     "must be a network or an address, such as \"10.0.0.0/8\" or \"2001:db8::1\"";
-                report.wrong(place, key, &item, text);
+                diagnostics.wrong(location, key, &item, text);
             }
         }
     }
     networks
 }
 
-/// Who is always let through, and who never.
-fn lists(raw: &RawGuard, report: &mut Report<'_>) -> Lists {
-    let place = &raw.place;
-    let allow = networks(place, "allow", raw.allow.clone(), report);
-    let deny = networks(place, "deny", raw.deny.clone(), report);
+/// The sources that always pass, and those that never do.
+fn lists(raw: &RawGuard, diagnostics: &mut Diagnostics<'_>) -> Lists {
+    let location = &raw.location;
+    let allow = networks(location, "allow", raw.allow.clone(), diagnostics);
+    let deny = networks(location, "deny", raw.deny.clone(), diagnostics);
     if let Some(both) = allow.iter().find(|network| deny.contains(network)) {
         let text = format_args!("\"{both}\" is allowed and denied");
-        report.refuse(place.line, place.key("deny"), text);
+        diagnostics.refuse(location.line, location.key("deny"), text);
     }
     let entries = allow.len() + deny.len();
     if entries > limits::GUARD_LIST_ENTRIES_MAX {
@@ -145,7 +150,7 @@ fn lists(raw: &RawGuard, report: &mut Report<'_>) -> Lists {
             "allow and deny have {entries} entries together: there is room for {}",
             limits::GUARD_LIST_ENTRIES_MAX
         );
-        report.refuse(place.line, place.key("allow"), text);
+        diagnostics.refuse(location.line, location.key("allow"), text);
     }
     let allowed = allow.into_iter().map(|network| (network, Listed::Allowed));
     Lists::new(allowed.chain(deny.into_iter().map(|network| (network, Listed::Denied))))
@@ -156,9 +161,9 @@ fn settings(
     raw: RawGuard,
     mode: GuardMode,
     listeners: &[CheckedListener],
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Settings> {
-    let place = raw.place;
+    let location = raw.location;
     let defaults = Settings::new(match mode {
         GuardMode::Off => mode::OFF,
         GuardMode::Monitor => mode::MONITOR,
@@ -166,30 +171,30 @@ fn settings(
     });
     let mut count = |key, field, range: &RangeInclusive<u64>| {
         let check = |number: &i64| scalar::count(*number, range, "").map(|count| count as u64);
-        report.optional(&place, key, field, check)
+        diagnostics.optional(&location, key, field, check)
     };
     let pending_max = count("max_pending", raw.max_pending, &limits::GUARD_PENDING);
     let points = count("ban_threshold", raw.ban_threshold, &limits::GUARD_POINTS);
     let mut time = |key, field: Field<Text>, range: &RangeInclusive<Duration>| {
         let check = |text: &Text| scalar::duration(text, range, "");
-        let given = report.optional(&place, key, field, check)?;
+        let given = diagnostics.optional(&location, key, field, check)?;
         Some(given.map(|given| given.as_nanos() as u64))
     };
     let lifetime = &limits::GUARD_POINT_LIFETIME;
     let point_ns = time("point_lifetime", raw.point_lifetime, lifetime);
     let first_ns = time("ban_first", raw.ban_first, &limits::GUARD_BAN);
     let longest_ns = time("ban_longest", raw.ban_longest, &limits::GUARD_BAN);
-    let budget = report.optional(&place, "byte_budget", raw.byte_budget, |text: &Text| {
+    let budget = diagnostics.optional(&location, "byte_budget", raw.byte_budget, |text: &Text| {
         scalar::size(text, &limits::GUARD_BYTE_BUDGET)
     });
-    let weights = weights(&place, raw.weights, report);
+    let weights = weights(&location, raw.weights, diagnostics);
     let point_ns = point_ns?.unwrap_or(defaults.point_ns);
     let ban_first_ns = first_ns?.unwrap_or(defaults.ban_first_ns);
     let ban_longest_ns = longest_ns?.unwrap_or(defaults.ban_longest_ns);
     if ban_first_ns > ban_longest_ns {
-        report.refuse(
-            place.line,
-            place.key("ban_first"),
+        diagnostics.refuse(
+            location.line,
+            location.key("ban_first"),
             "is longer than ban_longest",
         );
     }
@@ -234,9 +239,9 @@ fn deadline(listeners: &[CheckedListener]) -> Duration {
 
 /// Points by reason: the usual ones, but for those that are written.
 fn weights(
-    place: &Place,
+    location: &Location,
     field: Field<Weights>,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<[u16; gateway_common::COUNTERS]> {
     let mut weights = Settings::new(mode::OFF).weights;
     let Weights(written) = match field {
@@ -255,14 +260,14 @@ fn weights(
                 .map(|reason| reason.label())
                 .collect();
             let text = format_args!("unknown reason (there are {})", known.join(", "));
-            report.wrong(place, &key, &item, text);
+            diagnostics.wrong(location, &key, &item, text);
             continue;
         };
         match item.value.and_then(|number| u16::try_from(number).ok()) {
             Some(points) if points <= limits::GUARD_WEIGHT_MAX => weights[reason.index()] = points,
             _ => {
                 let text = format_args!("must be 0 to {} points", limits::GUARD_WEIGHT_MAX);
-                report.wrong(place, &key, &item, text);
+                diagnostics.wrong(location, &key, &item, text);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! `[[identity]]`: who gets in, and as which tenant. In: the sections as written. Out: rules in the order of the file.
-//! What a rule means is decided in `gateway_core::identity`; here it is only read, and rules that cannot matter are told of.
+//! `[[identity]]`: which clients get in, and as which tenant. In: the sections as written. Out: rules in the order of the
+//! file. `gateway_core::identity` decides what a rule means; this module reads it, and warns of rules that cannot matter.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,46 +13,46 @@ use gateway_core::identity::{
 };
 use gateway_core::limits;
 
+use super::diagnostics::{Diagnostics, Location};
 use super::listener::CheckedListener;
 use super::raw::{RawIdentity, RawMatch, Text, Texts};
-use super::report::{Place, Report};
 use super::value::{Field, OneOrMore, Sections};
-use super::{include, scalar, shadow};
+use super::{include, rule_lint, scalar};
 
 /// Where a rule stands.
 #[derive(Debug, Clone)]
-pub struct RulePlace {
+pub struct RuleLocation {
     /// Its file.
     pub file: Arc<Path>,
-    /// Its place there.
-    pub place: Place,
+    /// Its location there.
+    pub location: Location,
 }
 
 /// Checks all rules, those of the file first and then those of the files it includes. Wrong ones are reported and left out.
 pub fn check_all(
-    place: &Place,
+    location: &Location,
     (field, included): (Field<Sections<RawIdentity>>, Field<Texts>),
     listeners: &[CheckedListener],
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Rules {
     let names: Vec<_> = listeners.iter().map(CheckedListener::name).collect();
     let sections = field.sections();
     let has_none = sections.as_ref().is_some_and(Vec::is_empty);
-    let file: Arc<Path> = report.file().into();
+    let file: Arc<Path> = diagnostics.file().into();
     let mut rules = Vec::new();
     let sections = sections.unwrap_or_default();
-    check_sections(&file, sections, &names, (&mut rules, report));
-    rules.extend(include::rules(place, included, &names, report));
+    check_sections(&file, sections, &names, (&mut rules, diagnostics));
+    rules.extend(include::rules(location, included, &names, diagnostics));
     if has_none && rules.is_empty() {
-        report.warn(
-            place.line,
+        diagnostics.warn(
+            location.line,
             "identity",
             "there is no [[identity]] rule: no client gets in",
         );
     }
     let (places, rules): (Vec<_>, Vec<_>) = rules.into_iter().unzip();
     let rules = Rules::new(rules);
-    shadow::warn(&places, &rules, listeners, report);
+    rule_lint::warn(&places, &rules, listeners, diagnostics);
     rules
 }
 
@@ -61,15 +61,15 @@ pub(super) fn check_sections(
     file: &Arc<Path>,
     sections: Vec<RawIdentity>,
     listeners: &[Option<&str>],
-    (rules, report): (&mut Vec<(RulePlace, Rule)>, &mut Report<'_>),
+    (rules, diagnostics): (&mut Vec<(RuleLocation, Rule)>, &mut Diagnostics<'_>),
 ) {
     for raw in sections {
-        let place = RulePlace {
+        let location = RuleLocation {
             file: Arc::clone(file),
-            place: raw.place.clone(),
+            location: raw.location.clone(),
         };
-        if let Some(rule) = check(raw, listeners, report) {
-            rules.push((place, rule));
+        if let Some(rule) = check(raw, listeners, diagnostics) {
+            rules.push((location, rule));
         }
     }
 }
@@ -77,22 +77,22 @@ pub(super) fn check_sections(
 fn check(
     mut raw: RawIdentity,
     listeners: &[Option<&str>],
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Rule> {
-    let place = raw.place.clone();
+    let location = raw.location.clone();
     if matches!(raw.patterns, Field::Absent) {
-        report.missing(
-            &place,
+        diagnostics.missing(
+            &location,
             "match",
             "name the clients, such as match = { uri = \"spiffe://example.org/agent/*\" }",
         );
     }
     let written = std::mem::replace(&mut raw.listeners, Field::Absent);
-    let listeners = listeners_of(&place, written, listeners, report);
-    let limits = limits_of(&mut raw, report);
+    let listeners = listeners_of(&location, written, listeners, diagnostics);
+    let limits = limits_of(&mut raw, diagnostics);
     let patterns = std::mem::replace(&mut raw.patterns, Field::Absent).given();
-    let rule = patterns.and_then(|patterns| patterns_of(patterns.value, report));
-    let tenant = tenant_of(raw, rule.as_ref(), report);
+    let rule = patterns.and_then(|patterns| patterns_of(patterns.value, diagnostics));
+    let tenant = tenant_of(raw, rule.as_ref(), diagnostics);
     Some(Rule {
         listeners: listeners?,
         tenant: tenant?,
@@ -103,10 +103,10 @@ fn check(
 
 /// The listeners a rule holds for, by position; `Some(None)` for all.
 fn listeners_of(
-    place: &Place,
+    location: &Location,
     field: Field<Texts>,
     names: &[Option<&str>],
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Option<Vec<usize>>> {
     let list = match field {
         Field::Absent => return Some(None),
@@ -114,7 +114,7 @@ fn listeners_of(
     };
     if list.value.is_empty() {
         let text = "must name at least one, or be left out for all";
-        report.wrong(place, "listeners", &list, text);
+        diagnostics.wrong(location, "listeners", &list, text);
         return None;
     }
     let mut positions = Vec::new();
@@ -124,13 +124,13 @@ fn listeners_of(
             .position(|name| *name == Some(item.value.as_str()));
         match found {
             Some(position) if positions.contains(&position) => {
-                report.wrong(place, "listeners", item, "is named twice");
+                diagnostics.wrong(location, "listeners", item, "is named twice");
             }
             Some(position) => positions.push(position),
             None => {
                 let known: Vec<_> = names.iter().copied().flatten().collect();
                 let text = format_args!("must name a [[listener]]: {}", known.join(", "));
-                report.wrong(place, "listeners", item, text);
+                diagnostics.wrong(location, "listeners", item, text);
                 return None;
             }
         }
@@ -139,7 +139,7 @@ fn listeners_of(
 }
 
 /// What each identity of the rule may use.
-fn limits_of(raw: &mut RawIdentity, report: &mut Report<'_>) -> Option<IdentityLimits> {
+fn limits_of(raw: &mut RawIdentity, diagnostics: &mut Diagnostics<'_>) -> Option<IdentityLimits> {
     let take = |field: &mut Field<i64>| std::mem::replace(field, Field::Absent);
     let counts = [
         (
@@ -159,14 +159,14 @@ fn limits_of(raw: &mut RawIdentity, report: &mut Report<'_>) -> Option<IdentityL
             let count = scalar::count(*count, range, why)?;
             u32::try_from(count).map_err(|error| error.to_string())
         };
-        report.optional(&raw.place, key, field, count)
+        diagnostics.optional(&raw.location, key, field, count)
     });
     let bytes = std::mem::replace(&mut raw.bytes_per_second, Field::Absent);
-    let bytes = report.optional(&raw.place, "bytes_per_second", bytes, |text| {
+    let bytes = diagnostics.optional(&raw.location, "bytes_per_second", bytes, |text| {
         scalar::size(text, &limits::IDENTITY_BYTES_PER_SECOND)
     });
     let burst = std::mem::replace(&mut raw.bytes_burst, Field::Absent);
-    let burst = report.optional(&raw.place, "bytes_burst", burst, |text| match bytes {
+    let burst = diagnostics.optional(&raw.location, "bytes_burst", burst, |text| match bytes {
         Some(None) => Err("has no effect without bytes_per_second".to_owned()),
         Some(Some(_)) | None => scalar::size(text, &limits::IDENTITY_BYTES_BURST),
     });
@@ -182,21 +182,26 @@ fn limits_of(raw: &mut RawIdentity, report: &mut Report<'_>) -> Option<IdentityL
 fn tenant_of(
     raw: RawIdentity,
     rule: Option<&Rule>,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<TenantSource> {
-    let place = raw.place;
-    let literal = report.optional(&place, "tenant", raw.tenant, |text| {
+    let location = raw.location;
+    let literal = diagnostics.optional(&location, "tenant", raw.tenant, |text| {
         Tenant::parse(text).map_err(|error| error.to_string())
     });
     let written = raw.tenant_from.clone().given();
-    let part = report.optional(&place, "tenant_from", raw.tenant_from, |text| {
+    let part = diagnostics.optional(&location, "tenant_from", raw.tenant_from, |text| {
         tenant_part(text)
     });
-    let among = tenants_of(&place, raw.tenants, part.flatten().is_some(), report);
+    let among = tenants_of(
+        &location,
+        raw.tenants,
+        part.flatten().is_some(),
+        diagnostics,
+    );
     let (literal, part, among) = (literal?, part?, among?);
     if let (Some(_), Some(written)) = (&literal, &written) {
-        report.wrong(
-            &place,
+        diagnostics.wrong(
+            &location,
             "tenant_from",
             written,
             "must not stand beside tenant",
@@ -208,7 +213,7 @@ fn tenant_of(
         && !has_star(rule)
     {
         let text = "needs a match with uri = \"…*\": the tenant is what the first `*` stands for, up to the next `/`";
-        report.wrong(&place, "tenant_from", written, text);
+        diagnostics.wrong(&location, "tenant_from", written, text);
         return None;
     }
     Some(match (literal, part) {
@@ -220,10 +225,10 @@ fn tenant_of(
 
 /// The closed set that a tenant of the certificate has to be of; `Some(None)` for any tenant.
 fn tenants_of(
-    place: &Place,
+    location: &Location,
     field: Field<Texts>,
     is_taken_from_certificate: bool,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Option<BTreeSet<Tenant>>> {
     let list = match field {
         Field::Absent => return Some(None),
@@ -231,24 +236,24 @@ fn tenants_of(
     };
     if !is_taken_from_certificate {
         let text = "needs tenant_from: it bounds what a certificate may name";
-        report.wrong(place, "tenants", &list, text);
+        diagnostics.wrong(location, "tenants", &list, text);
         return None;
     }
     if list.value.is_empty() {
         let text = "must name at least one, or be left out for any";
-        report.wrong(place, "tenants", &list, text);
+        diagnostics.wrong(location, "tenants", &list, text);
         return None;
     }
     let mut tenants = BTreeSet::new();
     for item in &list.value {
         match Tenant::parse(&item.value) {
             Ok(tenant) if tenants.contains(&tenant) => {
-                report.wrong(place, "tenants", item, "is named twice");
+                diagnostics.wrong(location, "tenants", item, "is named twice");
             }
             Ok(tenant) => {
                 tenants.insert(tenant);
             }
-            Err(error) => report.wrong(place, "tenants", item, error),
+            Err(error) => diagnostics.wrong(location, "tenants", item, error),
         }
     }
     Some(Some(tenants))
@@ -265,24 +270,24 @@ fn tenant_part(text: &str) -> Result<TenantPart, String> {
 }
 
 /// The patterns of a `match`; a rule that says nothing but them.
-pub(super) fn patterns_of(raw: RawMatch, report: &mut Report<'_>) -> Option<Rule> {
-    let place = raw.place;
+pub(super) fn patterns_of(raw: RawMatch, diagnostics: &mut Diagnostics<'_>) -> Option<Rule> {
+    let location = raw.location;
     let parse = |text: &Text| Pattern::parse(text).map_err(|error| error.to_string());
-    let uri = report.optional(&place, "uri", raw.uri, |text| {
+    let uri = diagnostics.optional(&location, "uri", raw.uri, |text| {
         Pattern::parse_uri(text).map_err(|error| error.to_string())
     });
-    let dns = report.optional(&place, "dns", raw.dns, |text| dns_pattern(text));
-    let common_name = report.optional(&place, "cn", raw.cn, parse);
-    let organizational_unit = report.optional(&place, "ou", raw.ou, parse);
-    let issuer = report.optional(&place, "issuer", raw.issuer, parse);
-    let trust_domain = report.optional(&place, "trust_domain", raw.trust_domain, |text| {
+    let dns = diagnostics.optional(&location, "dns", raw.dns, |text| dns_pattern(text));
+    let common_name = diagnostics.optional(&location, "cn", raw.cn, parse);
+    let organizational_unit = diagnostics.optional(&location, "ou", raw.ou, parse);
+    let issuer = diagnostics.optional(&location, "issuer", raw.issuer, parse);
+    let trust_domain = diagnostics.optional(&location, "trust_domain", raw.trust_domain, |text| {
         TrustDomain::parse(text).map_err(|error| error.to_string())
     });
-    let ip_address = report.optional(&place, "ip", raw.ip, |text| {
+    let ip_address = diagnostics.optional(&location, "ip", raw.ip, |text| {
         text.parse::<IpAddr>()
             .map_err(|_| "must be an IP address, such as \"10.0.0.7\"".to_owned())
     });
-    let fingerprints = fingerprints_of(&place, raw.fingerprint, report);
+    let fingerprints = fingerprints_of(&location, raw.fingerprint, diagnostics);
     let rule = Rule {
         uri: uri?,
         dns: dns?,
@@ -295,9 +300,9 @@ pub(super) fn patterns_of(raw: RawMatch, report: &mut Report<'_>) -> Option<Rule
         ..Rule::default()
     };
     if rule == Rule::default() {
-        report.refuse(
-            place.line,
-            place.label,
+        diagnostics.refuse(
+            location.line,
+            location.label,
             "must have at least one of uri, dns, cn, ou, ip, issuer, trust_domain, fingerprint",
         );
         return None;
@@ -319,9 +324,9 @@ pub(super) fn dns_pattern(text: &str) -> Result<Pattern, String> {
 
 /// The certificates that are meant; `Some(None)` for any.
 fn fingerprints_of(
-    place: &Place,
+    location: &Location,
     field: Field<OneOrMore>,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Option<Vec<Fingerprint>>> {
     let list = match field {
         Field::Absent => return Some(None),
@@ -329,14 +334,14 @@ fn fingerprints_of(
     };
     let items = &list.value.0;
     if items.is_empty() {
-        report.wrong(place, "fingerprint", &list, "must name at least one");
+        diagnostics.wrong(location, "fingerprint", &list, "must name at least one");
         return None;
     }
     let mut fingerprints = Vec::new();
     for item in items {
         match Fingerprint::parse(&item.value) {
             Ok(fingerprint) => fingerprints.push(fingerprint),
-            Err(error) => report.wrong(place, "fingerprint", item, error),
+            Err(error) => diagnostics.wrong(location, "fingerprint", item, error),
         }
     }
     (fingerprints.len() == items.len()).then_some(Some(fingerprints))

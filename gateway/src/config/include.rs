@@ -9,37 +9,37 @@ use gateway_core::identity::Rule;
 use gateway_core::limits;
 use gateway_x509::file;
 
-use super::identity::{self, RulePlace};
+use super::diagnostics::{Diagnostics, Location};
+use super::identity::{self, RuleLocation};
 use super::raw::{self, Texts};
-use super::report::{Place, Report};
 use super::value::Field;
 
 /// The rules of all files, in the order in which they are named.
 pub fn rules(
-    place: &Place,
+    location: &Location,
     field: Field<Texts>,
     listeners: &[Option<&str>],
-    report: &mut Report<'_>,
-) -> Vec<(RulePlace, Rule)> {
+    diagnostics: &mut Diagnostics<'_>,
+) -> Vec<(RuleLocation, Rule)> {
     let mut rules = Vec::new();
     let mut lines = 0;
     for item in field.given().map_or(Vec::new(), |list| list.value) {
-        let path: Arc<Path> = report.resolve(&item.value).into();
-        let refuse = |report: &mut Report<'_>, why: String| {
+        let path: Arc<Path> = diagnostics.resolve(&item.value).into();
+        let refuse = |diagnostics: &mut Diagnostics<'_>, why: String| {
             let text = format_args!("{}: {why}", path.display());
-            report.wrong(place, "include", &item, text);
+            diagnostics.wrong(location, "include", &item, text);
         };
         let bytes = match file::file(&path, limits::RULES_FILE_BYTES_MAX) {
             Ok(bytes) => bytes,
             Err(error) => {
-                refuse(report, error.to_string());
+                refuse(diagnostics, error.to_string());
                 continue;
             }
         };
         let text = match String::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) => {
-                refuse(report, format!("is not UTF-8: {error}"));
+                refuse(diagnostics, format!("is not UTF-8: {error}"));
                 continue;
             }
         };
@@ -47,12 +47,12 @@ pub fn rules(
         if lines > limits::RULES_LINES_MAX {
             let max = limits::RULES_LINES_MAX;
             refuse(
-                report,
+                diagnostics,
                 format!("all files together must have at most {max} lines"),
             );
             break;
         }
-        rules_of(&path, &text, listeners, (&mut rules, report));
+        rules_of(&path, &text, listeners, (&mut rules, diagnostics));
     }
     rules
 }
@@ -62,19 +62,19 @@ fn rules_of(
     path: &Arc<Path>,
     text: &str,
     listeners: &[Option<&str>],
-    (rules, report): (&mut Vec<(RulePlace, Rule)>, &mut Report<'_>),
+    (rules, diagnostics): (&mut Vec<(RuleLocation, Rule)>, &mut Diagnostics<'_>),
 ) {
     let (mut lines_before, mut sections_before) = (0, 0);
     for piece in pieces(text) {
-        let mut part = report.part(path, piece, (lines_before, sections_before));
+        let mut part = diagnostics.part(path, piece, (lines_before, sections_before));
         if let Some(raw) = raw::parse_rules(piece, &mut part) {
             let sections = raw.identity.sections().unwrap_or_default();
             sections_before += sections.len();
             identity::check_sections(path, sections, listeners, (rules, &mut part));
         }
         let is_hopeless = part.errors_count() >= limits::RULES_ERRORS_MAX;
-        let found = part.into_found();
-        report.absorb(found);
+        let findings = part.into_findings();
+        diagnostics.absorb(findings);
         if is_hopeless {
             return;
         }

@@ -12,17 +12,17 @@ use gateway_core::succession::Succession;
 use super::checked::{
     BackendTransport, CertificateFile, Config, Destination, FiledAuthority, Listener,
 };
-use super::report::{ConfigErrors, Report};
+use super::diagnostics::{ConfigErrors, Diagnostics};
 use super::{Loaded, conclude, shown_path, text_of};
 
-/// Something that ends by itself.
+/// Something that expires: a certificate, an authority or a revocation list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Mortal {
+pub struct Expiring {
     /// What it is used for: `listener edge certificate`.
     pub usage: String,
     /// Its file, as the configuration's reader knows it; empty for a revocation list.
     pub file: String,
-    /// Whose it is; of a revocation list, its issuer's.
+    /// Its subject; of a revocation list, its issuer.
     pub subject: String,
     /// From when to when.
     pub lifetime: Lifetime,
@@ -30,8 +30,9 @@ pub struct Mortal {
     pub authority: Option<FiledAuthority>,
 }
 
-impl Mortal {
-    /// Whether its end shuts anybody out: not that of a CA with a successor, unless a connected client or server stands on it alone.
+impl Expiring {
+    /// Whether its end shuts any client out: not that of a CA with a successor, unless a connected client or server depends on
+    /// it alone.
     pub fn matters(&self, dependents: &Dependents) -> bool {
         dependents.matters(&self.usage, self.authority)
     }
@@ -56,7 +57,7 @@ impl Dependents {
         *self.0.entry((usage, authority)).or_default() += connections;
     }
 
-    /// Whether the end of something with this use shuts anybody out, be it a CA or not.
+    /// Whether the end of something with this use shuts any client out, be it a CA or not.
     pub fn matters(&self, usage: &str, authority: Option<FiledAuthority>) -> bool {
         authority.is_none_or(|authority| {
             authority.succession == Succession::Last || self.of(usage, authority) > 0
@@ -94,7 +95,7 @@ impl CertificateFile {
     }
 }
 
-/// What the CAs of a listener's clients are used for, as `Mortal::usage` says it.
+/// What the CAs of a listener's clients are used for, as `Expiring::usage` says it.
 pub fn client_ca_usage(listener: &Listener) -> String {
     match &listener.destination {
         Destination::Backend(_) => format!("listener {} client_ca", listener.name),
@@ -107,9 +108,9 @@ pub fn backend_ca_usage(backend: &str) -> String {
     format!("backend {backend} tls ca")
 }
 
-/// Everything of `config` that ends by itself.
-pub fn mortals(config: &Config) -> Vec<Mortal> {
-    let certificates = config.certificates.iter().map(|certificate| Mortal {
+/// Everything of `config` that expires.
+pub fn expiring(config: &Config) -> Vec<Expiring> {
+    let certificates = config.certificates.iter().map(|certificate| Expiring {
         usage: certificate.usage.clone(),
         file: shown_path(&certificate.file, &config.file),
         subject: certificate.subject.clone(),
@@ -132,7 +133,7 @@ pub fn mortals(config: &Config) -> Vec<Mortal> {
             BackendTransport::LoopbackPlaintext | BackendTransport::DangerousPlaintext => None,
         });
     let lists = listeners.chain(backends).flat_map(|(usage, revocation)| {
-        revocation.lists().map(move |(_, list)| Mortal {
+        revocation.lists().map(move |(_, list)| Expiring {
             usage: usage.clone(),
             file: String::new(),
             subject: list.issuer_name().to_owned(),
@@ -146,12 +147,12 @@ pub fn mortals(config: &Config) -> Vec<Mortal> {
     certificates.chain(lists).collect()
 }
 
-/// Reads and checks a configuration, and takes certificates that have ended for good: whoever asks when things end has to
-/// hear of those as well.
+/// Reads and checks a configuration, and takes certificates that have ended for good: `check --expiry` has to tell of those
+/// as well.
 pub fn load_expired_too(file: &Path, now: SystemTime) -> Result<Loaded, ConfigErrors> {
     let (snapshot, text) = text_of(file)?;
-    let mut report = Report::new(file, &text, now);
-    report.note(snapshot);
-    report.takes_expired = true;
-    conclude(report)
+    let mut diagnostics = Diagnostics::new(file, &text, now);
+    diagnostics.note(snapshot);
+    diagnostics.takes_expired = true;
+    conclude(diagnostics)
 }

@@ -1,4 +1,4 @@
-//! `[[listener]]`: an address, who may connect to it, and where that goes.
+//! `[[listener]]`: an address, the clients that may connect to it, and where that goes.
 //! In: the sections as written. Out: checked listeners. None exists without authorities that clients are verified by.
 
 use std::net::SocketAddr;
@@ -15,22 +15,22 @@ use super::bounds;
 use super::checked::{Destination, Listener, Mode, ServerCertificate};
 use super::client_ca::{self, Element, Scopes};
 use super::closing;
+use super::credentials::{self, Authorities, OwnCertificate, Role};
+use super::diagnostics::{Diagnostics, Location};
 use super::ids::BackendId;
-use super::keys::{self, Authorities, OwnCertificate, Role};
 use super::raw::{self, RawListener, RawSni, Texts};
-use super::report::{Place, Report};
 use super::revocation::{self, Revoking};
 use super::scalar;
-use super::value::{Field, Item, Sections};
+use super::value::{Field, Sections, Spanned};
 use crate::crypto::KeyPolicy;
 
 /// A section with what later checks need to know of it, even if it is wrong.
 #[derive(Debug)]
 pub struct CheckedListener {
     /// Where it stands.
-    pub place: Place,
-    pub(super) name: Option<Item<String>>,
-    pub(super) written_address: Option<Item<String>>,
+    pub location: Location,
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) written_address: Option<Spanned<String>>,
     /// Its address, if that is right.
     pub address: Option<SocketAddr>,
     /// Its backend, if there is one.
@@ -66,24 +66,24 @@ impl CheckedListener {
 
 /// Checks all listeners.
 pub fn check_all(
-    place: &Place,
+    location: &Location,
     field: Field<Sections<RawListener>>,
     provider: &CryptoProvider,
     backends: &Names,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Vec<CheckedListener> {
     let sections = field.sections();
     if sections.as_ref().is_some_and(Vec::is_empty) {
-        report.missing(
-            place,
+        diagnostics.missing(
+            location,
             "listener",
             "there must be a [[listener]] to connect to",
         );
     }
     let mut checked: Vec<CheckedListener> = Vec::new();
     for raw in sections.unwrap_or_default() {
-        let listener = check(raw, provider, backends, report);
-        add(&mut checked, listener, report);
+        let listener = check(raw, provider, backends, diagnostics);
+        add(&mut checked, listener, diagnostics);
     }
     checked
 }
@@ -92,30 +92,34 @@ pub fn check_all(
 pub(super) fn add(
     listeners: &mut Vec<CheckedListener>,
     listener: CheckedListener,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) {
     for other in listeners.iter() {
-        refuse_twin(&listener, other, report);
+        refuse_twin(&listener, other, diagnostics);
     }
     listeners.push(listener);
 }
 
 /// Two listeners on one address would share its connections at random, each with its own authorities.
-fn refuse_twin(listener: &CheckedListener, other: &CheckedListener, report: &mut Report<'_>) {
+fn refuse_twin(
+    listener: &CheckedListener,
+    other: &CheckedListener,
+    diagnostics: &mut Diagnostics<'_>,
+) {
     if let (Some(name), Some(other)) = (&listener.name, &other.name)
         && name.value == other.value
     {
         let text = format_args!("must be unique: the listener at line {} has it", other.line);
-        report.wrong(&listener.place, "name", name, text);
+        diagnostics.wrong(&listener.location, "name", name, text);
     }
     if let (Some(address), Some(written)) = (listener.address, &listener.written_address)
         && other.address == Some(address)
     {
         let text = format_args!(
             "must be unique: the listener at line {} has it",
-            other.place.line
+            other.location.line
         );
-        report.wrong(&listener.place, "address", written, text);
+        diagnostics.wrong(&listener.location, "address", written, text);
     }
 }
 
@@ -123,44 +127,38 @@ fn check(
     mut raw: RawListener,
     provider: &CryptoProvider,
     backends: &Names,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> CheckedListener {
-    let place = raw.place.clone();
+    let location = raw.location.clone();
     let written_name = raw.name.clone().given();
     let written_address = raw.address.clone().given();
     let name_for = "it stands in metrics and logs";
-    let name = report.required(&place, "name", take(&mut raw.name), name_for, |text| {
+    let name = diagnostics.required(&location, "name", take(&mut raw.name), name_for, |text| {
         scalar::name(text)
     });
     let address_for = "give an IP address and a port, such as \"0.0.0.0:4317\"";
-    let address = report.required(
-        &place,
-        "address",
-        take(&mut raw.address),
-        address_for,
-        |text| scalar::socket_address(text),
-    );
-    let mode = report.optional(&place, "mode", take(&mut raw.mode), |text| mode(text));
-    let backend_for = "give the name of a [[backend]]";
-    let backend = report.required(
-        &place,
-        "backend",
-        take(&mut raw.backend),
-        backend_for,
-        |text| backends.find(text),
-    );
-    let alpn = alpn(&place, take(&mut raw.alpn), report);
-    let first = (take(&mut raw.certificate), take(&mut raw.key));
-    let first = keys::own(&place, first, Role::Server, provider, report);
-    let more = sni(&place, take(&mut raw.sni), provider, report);
-    let mut clients = clients(&place, WrittenClients::of(&mut raw), provider, report);
-    let authorities = clients.as_mut().map(Clients::take_elements);
-    let resumption = report.optional(&place, "resumption", take(&mut raw.resumption), |on| {
-        Ok(*on)
+    let address = take(&mut raw.address);
+    let address = diagnostics.required(&location, "address", address, address_for, |text| {
+        scalar::socket_address(text)
     });
+    let mode = diagnostics.optional(&location, "mode", take(&mut raw.mode), |text| mode(text));
+    let backend_for = "give the name of a [[backend]]";
+    let backend = take(&mut raw.backend);
+    let backend = diagnostics.required(&location, "backend", backend, backend_for, |text| {
+        backends.find(text)
+    });
+    let alpn = alpn(&location, take(&mut raw.alpn), diagnostics);
+    let first = (take(&mut raw.certificate), take(&mut raw.key));
+    let first = credentials::own(&location, first, Role::Server, provider, diagnostics);
+    let more = sni(&location, take(&mut raw.sni), provider, diagnostics);
+    let mut clients = clients(&location, RawClients::of(&mut raw), provider, diagnostics);
+    let authorities = clients.as_mut().map(ClientTrust::take_elements);
+    let resumption = take(&mut raw.resumption);
+    let resumption = diagnostics.optional(&location, "resumption", resumption, |on| Ok(*on));
     let at_expiry = (take(&mut raw.at_expiry), take(&mut raw.expiry_drain));
-    let expiry_drain = closing::expiry_drain(&place, at_expiry, report);
-    let bounds = bounds::check(&place, raw, alpn.as_deref().unwrap_or_default(), report);
+    let expiry_drain = closing::expiry_drain(&location, at_expiry, diagnostics);
+    let protocols = alpn.as_deref().unwrap_or_default();
+    let bounds = bounds::check(&location, raw, protocols, diagnostics);
     let assemble = || {
         let mode = mode?.unwrap_or(Mode::Stream);
         let bounds = bounds?;
@@ -185,7 +183,7 @@ fn check(
     };
     let checked = assemble();
     CheckedListener {
-        place,
+        location,
         name: written_name,
         written_address,
         address,
@@ -196,17 +194,17 @@ fn check(
     }
 }
 
-/// The keys that say whose clients a listener takes, as written.
-pub(super) struct WrittenClients {
-    pub(super) client_ca: Field<raw::Authorities>,
-    pub(super) crl: Field<raw::Lists>,
+/// The keys that say which clients a listener takes, as written.
+pub(super) struct RawClients {
+    pub(super) client_ca: Field<raw::RawAuthorities>,
+    pub(super) crl: Field<raw::RawLists>,
     pub(super) crl_grace: Field<raw::Text>,
     pub(super) dangerous_accept_stale_crl: Field<bool>,
 }
 
-impl WrittenClients {
+impl RawClients {
     fn of(raw: &mut RawListener) -> Self {
-        WrittenClients {
+        RawClients {
             client_ca: take(&mut raw.client_ca),
             crl: take(&mut raw.crl),
             crl_grace: take(&mut raw.crl_grace),
@@ -215,8 +213,8 @@ impl WrittenClients {
     }
 }
 
-/// Whose clients a listener takes, and which of them no more.
-pub(super) struct Clients {
+/// The clients that a listener trusts: by their CAs, and unless a list revokes them.
+pub(super) struct ClientTrust {
     pub(super) elements: Vec<Element>,
     pub(super) roots: Arc<Roots>,
     pub(super) scopes: Arc<Scopes>,
@@ -224,7 +222,7 @@ pub(super) struct Clients {
     pub(super) revoking: Arc<Revoking>,
 }
 
-impl Clients {
+impl ClientTrust {
     /// What is known of the files of the CAs, for warnings alone.
     pub(super) fn take_elements(&mut self) -> Vec<Element> {
         std::mem::take(&mut self.elements)
@@ -233,35 +231,35 @@ impl Clients {
 
 /// Reads the CAs and lists of a listener.
 pub(super) fn clients(
-    place: &Place,
-    written: WrittenClients,
+    location: &Location,
+    written: RawClients,
     provider: &CryptoProvider,
-    report: &mut Report<'_>,
-) -> Option<Clients> {
-    let (files, elements) = client_ca::split(place, written.client_ca, report);
-    let mut authorities = authorities(place, files, provider, report);
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<ClientTrust> {
+    let (files, elements) = client_ca::split(location, written.client_ca, diagnostics);
+    let mut authorities = authorities(location, files, provider, diagnostics);
     let scopes = authorities
         .as_ref()
         .zip(elements)
         .and_then(|(authorities, elements)| {
-            client_ca::scopes(place, elements, authorities, report)
+            client_ca::scopes(location, elements, authorities, diagnostics)
         });
-    let written = revocation::Written {
+    let written = revocation::RawRevocation {
         authorities_key: "client_ca",
         crl: written.crl,
         grace: written.crl_grace,
         dangerous_accept_stale: written.dangerous_accept_stale_crl,
     };
-    let revocation = authorities
-        .as_mut()
-        .and_then(|authorities| revocation::check(place, written, authorities, provider, report));
+    let revocation = authorities.as_mut().and_then(|authorities| {
+        revocation::check(location, written, authorities, provider, diagnostics)
+    });
     let client_roots = authorities.map(|authorities| Arc::new(authorities.into_roots()));
     if let Some(roots) = &client_roots {
-        warn_of_many_names(place, roots, report);
+        warn_of_many_names(location, roots, diagnostics);
     }
     let (revocation, revoking) = revocation?;
     let (scopes, elements) = scopes?;
-    Some(Clients {
+    Some(ClientTrust {
         elements,
         roots: client_roots?,
         scopes,
@@ -270,29 +268,29 @@ pub(super) fn clients(
     })
 }
 
-/// Reads the clients' CAs. One whose signatures cannot be verified admits nobody: its agents would be refused one by one,
+/// Reads the clients' CAs. One whose signatures cannot be verified admits no client: its agents would be refused one by one,
 /// for a reason found late.
 fn authorities(
-    place: &Place,
+    location: &Location,
     field: Field<Texts>,
     provider: &CryptoProvider,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Authorities> {
-    let authorities = super::authorities::read(place, "client_ca", field, report)?;
+    let authorities = super::authorities::read(location, "client_ca", field, diagnostics)?;
     for info in &authorities.infos {
         if let Err(found) = KeyPolicy::can_certify(provider, &info.public_key_der) {
             let text = format_args!(
                 "the key of {} is {found}: no certificate below it can be verified",
                 info.subject
             );
-            report.refuse(place.line, place.key("client_ca"), text);
+            diagnostics.refuse(location.line, location.key("client_ca"), text);
         }
     }
     Some(authorities)
 }
 
 /// Tells that clients are not told which CAs are trusted.
-fn warn_of_many_names(place: &Place, roots: &Roots, report: &mut Report<'_>) {
+fn warn_of_many_names(location: &Location, roots: &Roots, diagnostics: &mut Diagnostics<'_>) {
     let bytes = roots.names_bytes();
     if bytes > limits::AUTHORITY_NAMES_BYTES_MAX {
         let text = format_args!(
@@ -300,7 +298,7 @@ fn warn_of_many_names(place: &Place, roots: &Roots, report: &mut Report<'_>) {
              certificates has to know by itself which to show",
             roots.len()
         );
-        report.warn(place.line, &place.key("client_ca"), text);
+        diagnostics.warn(location.line, &location.key("client_ca"), text);
     }
 }
 
@@ -319,9 +317,9 @@ fn mode(text: &str) -> Result<Mode, String> {
 
 /// Reads names of application protocols; none is an empty list.
 pub(super) fn alpn(
-    place: &Place,
+    location: &Location,
     field: Field<Texts>,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Vec<Vec<u8>>> {
     let list = match field {
         Field::Absent => return Some(Vec::new()),
@@ -331,10 +329,10 @@ pub(super) fn alpn(
     for item in &list.value {
         match scalar::alpn(&item.value) {
             Ok(protocol) if protocols.contains(&protocol) => {
-                report.wrong(place, "alpn", item, "is named twice")
+                diagnostics.wrong(location, "alpn", item, "is named twice")
             }
             Ok(protocol) => protocols.push(protocol),
-            Err(expectation) => report.wrong(place, "alpn", item, expectation),
+            Err(expectation) => diagnostics.wrong(location, "alpn", item, expectation),
         }
     }
     Some(protocols)
@@ -342,10 +340,10 @@ pub(super) fn alpn(
 
 /// The certificates that are chosen by the name a client asks for.
 fn sni(
-    place: &Place,
+    location: &Location,
     field: Field<Sections<RawSni>>,
     provider: &CryptoProvider,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Vec<OwnCertificate>> {
     let sections = match field {
         Field::Absent => return Some(Vec::new()),
@@ -353,25 +351,29 @@ fn sni(
     };
     let mut certificates = Vec::new();
     for raw in sections {
-        let own = keys::own(
-            &raw.place,
+        let own = credentials::own(
+            &raw.location,
             (raw.certificate, raw.key),
             Role::Server,
             provider,
-            report,
+            diagnostics,
         )?;
         if own.info.dns_names.is_empty() {
             let text = "must have a DNS name: no client could ask for it";
-            report.refuse(own.line, raw.place.key("certificate"), text);
+            diagnostics.refuse(own.line, raw.location.key("certificate"), text);
         }
         certificates.push(own);
     }
-    warn_of_shadowed(place, &certificates, report);
+    warn_of_shadowed(location, &certificates, diagnostics);
     Some(certificates)
 }
 
 /// Tells of names that two of the certificates answer to: the first does.
-fn warn_of_shadowed(place: &Place, certificates: &[OwnCertificate], report: &mut Report<'_>) {
+fn warn_of_shadowed(
+    location: &Location,
+    certificates: &[OwnCertificate],
+    diagnostics: &mut Diagnostics<'_>,
+) {
     for (index, own) in certificates.iter().enumerate() {
         for name in &own.info.dns_names {
             if certificates[..index]
@@ -379,7 +381,7 @@ fn warn_of_shadowed(place: &Place, certificates: &[OwnCertificate], report: &mut
                 .any(|earlier| earlier.info.dns_names.contains(name))
             {
                 let text = format_args!("an earlier certificate answers to {name} already");
-                report.warn(own.line, &place.key("sni"), text);
+                diagnostics.warn(own.line, &location.key("sni"), text);
             }
         }
     }

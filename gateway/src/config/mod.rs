@@ -10,23 +10,23 @@ mod bounds;
 pub mod checked;
 mod client_ca;
 mod closing;
+mod credentials;
 mod defaults;
+mod diagnostics;
+mod dry_run;
 mod guard;
 mod identity;
 mod ids;
 mod include;
-mod keys;
 mod lifetimes;
 mod listener;
-mod observe;
 mod paths;
 mod process;
 mod protocols;
 pub mod raw;
-mod report;
 mod revocation;
+mod rule_lint;
 mod scalar;
-mod shadow;
 mod shown;
 mod tls;
 mod value;
@@ -36,23 +36,23 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use checked::*;
+pub use credentials::{shown_path, shown_time};
+pub use diagnostics::{ConfigError, ConfigErrors};
 pub use ids::{BackendId, ListenerId};
-pub use keys::{shown_path, shown_time};
 pub use lifetimes::{
-    Dependents, Mortal, backend_ca_usage, client_ca_usage, load_expired_too, mortals,
+    Dependents, Expiring, backend_ca_usage, client_ca_usage, expiring, load_expired_too,
 };
 pub use paths::{LocateError, NAME_DEFAULT, locate, located};
 pub use protocols::shown as shown_protocols;
-pub use report::{ConfigError, ConfigErrors};
 pub use revocation::{InForce, ListFile, ListFiles, Reread, Revoking, Unread};
 
+use diagnostics::Diagnostics;
 use gateway_core::limits;
 use gateway_files::FileSnapshot;
 use gateway_x509::crl_ranks::{self, KnownLists};
 use gateway_x509::file;
 use listener::CheckedListener;
 use raw::{RawAdminTls, RawConfig, RawDefaults, RawListener};
-use report::Report;
 use rustls::crypto::CryptoProvider;
 use value::{Field, Sections};
 
@@ -68,18 +68,18 @@ pub struct Loaded {
 /// Reads and checks a configuration file and everything it names.
 pub fn load(file: &Path) -> Result<Loaded, ConfigErrors> {
     let (snapshot, text) = text_of(file)?;
-    let mut report = Report::new(file, &text, SystemTime::now());
-    report.note(snapshot);
-    conclude(report)
+    let mut diagnostics = Diagnostics::new(file, &text, SystemTime::now());
+    diagnostics.note(snapshot);
+    conclude(diagnostics)
 }
 
-/// As `load`, for a configuration that another one observes.
-fn load_observed(file: &Path) -> Result<Loaded, ConfigErrors> {
+/// As `load`, for the dry run of another configuration.
+fn load_for_dry_run(file: &Path) -> Result<Loaded, ConfigErrors> {
     let (snapshot, text) = text_of(file)?;
-    let mut report = Report::new(file, &text, SystemTime::now());
-    report.note(snapshot);
-    report.is_observed = true;
-    conclude(report)
+    let mut diagnostics = Diagnostics::new(file, &text, SystemTime::now());
+    diagnostics.note(snapshot);
+    diagnostics.is_dry_run = true;
+    conclude(diagnostics)
 }
 
 /// The text of a configuration file, and the file as it was before it was read: what changes in the meantime has changed
@@ -101,30 +101,30 @@ fn text_of(file: &Path) -> Result<(FileSnapshot, String), ConfigErrors> {
 
 /// Checks the text of a configuration file. Paths in it are relative to the directory of `file`.
 pub fn check(file: &Path, text: &str, now: SystemTime) -> Result<Loaded, ConfigErrors> {
-    conclude(Report::new(file, text, now))
+    conclude(Diagnostics::new(file, text, now))
 }
 
-fn conclude(mut report: Report<'_>) -> Result<Loaded, ConfigErrors> {
-    let raw = raw::parse(report.text(), &mut report);
-    let config = raw.and_then(|raw| assemble(raw, &mut report));
+fn conclude(mut diagnostics: Diagnostics<'_>) -> Result<Loaded, ConfigErrors> {
+    let raw = raw::parse(diagnostics.text(), &mut diagnostics);
+    let config = raw.and_then(|raw| assemble(raw, &mut diagnostics));
     match config {
-        Some(config) if report.is_clean() => Ok(Loaded {
+        Some(config) if diagnostics.is_clean() => Ok(Loaded {
             config,
-            warnings: report.into_warnings(),
+            warnings: diagnostics.into_warnings(),
         }),
-        _ => Err(report.into_errors()),
+        _ => Err(diagnostics.into_errors()),
     }
 }
 
 /// Reads which lists were in force before.
-fn know_lists(state: &Path, report: &mut Report<'_>) {
-    report.note(FileSnapshot::now(&crl_ranks::file_in(state)));
+fn know_lists(state: &Path, diagnostics: &mut Diagnostics<'_>) {
+    diagnostics.note(FileSnapshot::now(&crl_ranks::file_in(state)));
     match KnownLists::read(state) {
-        Ok(known) => report.known_lists = known,
-        // What cannot be remembered is no reason to serve nobody; and a user who checks may read less than the gateway.
+        Ok(known) => diagnostics.known_lists = known,
+        // What cannot be remembered is no reason to serve no client; and a user who checks may read less than the gateway.
         Err(error) => {
-            report.known_lists = KnownLists::remembered();
-            report.warn(
+            diagnostics.known_lists = KnownLists::remembered();
+            diagnostics.warn(
                 1,
                 "",
                 format_args!("{error}: older revocation lists are recognised only beside those that this process has \
@@ -138,11 +138,11 @@ fn know_lists(state: &Path, report: &mut Report<'_>) {
 fn with_defaults(
     mut listeners: Field<Sections<RawListener>>,
     defaults: Field<RawDefaults>,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Field<Sections<RawListener>> {
     if let (Field::Given(listeners), Some(defaults)) = (&mut listeners, defaults.given()) {
         let listeners = listeners.value.0.iter_mut();
-        listeners.for_each(|listener| defaults::fill(listener, &defaults.value, report));
+        listeners.for_each(|listener| defaults::fill(listener, &defaults.value, diagnostics));
     }
     listeners
 }
@@ -152,50 +152,55 @@ fn add_admin(
     listeners: &mut Vec<CheckedListener>,
     admin: RawAdminTls,
     provider: &CryptoProvider,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) {
-    admin_tls::refuse_namesakes(listeners, report);
-    let own = admin_tls::check(admin, provider, report);
-    listener::add(listeners, own, report);
+    admin_tls::refuse_namesakes(listeners, diagnostics);
+    let own = admin_tls::check(admin, provider, diagnostics);
+    listener::add(listeners, own, diagnostics);
 }
 
 /// Checks section by section, so that one run tells of every error; `None` when a required part is missing.
-fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
-    let provider = tls::check(raw.tls, report);
-    let workers = process::workers(raw.workers, report);
-    let mut admin = process::admin(raw.admin, report);
-    let drain_timeout = process::drain_timeout(&raw.place, raw.drain_timeout, report);
-    let paths = paths::check(&raw.place, raw.name, raw.paths, report);
+fn assemble(raw: RawConfig, diagnostics: &mut Diagnostics<'_>) -> Option<Config> {
+    let provider = tls::check(raw.tls, diagnostics);
+    let workers = process::workers(raw.workers, diagnostics);
+    let mut admin = process::admin(raw.admin, diagnostics);
+    let drain_timeout = process::drain_timeout(&raw.location, raw.drain_timeout, diagnostics);
+    let paths = paths::check(&raw.location, raw.name, raw.paths, diagnostics);
     if let Some(paths) = &paths {
-        know_lists(&paths.state, report);
+        know_lists(&paths.state, diagnostics);
     }
-    paths::refuse_blocks(&raw.place, &raw.blocks, paths.as_ref(), report);
-    let close_spread = closing::spread(&raw.place, raw.close_spread, report);
-    let audit = audit::check(raw.audit, report);
-    report.not_built(&raw.place, "outbound", &raw.outbound);
-    let backends = backend::check_all(&raw.place, raw.backend, &provider.provider, report);
+    paths::refuse_blocks(&raw.location, &raw.blocks, paths.as_ref(), diagnostics);
+    let close_spread = closing::spread(&raw.location, raw.close_spread, diagnostics);
+    let audit = audit::check(raw.audit, diagnostics);
+    diagnostics.not_built(&raw.location, "outbound", &raw.outbound);
+    let backends = backend::check_all(&raw.location, raw.backend, &provider.provider, diagnostics);
     let names = backend::Names::new(&backends);
-    let written = with_defaults(raw.listener, raw.defaults, report);
-    let mut listeners =
-        listener::check_all(&raw.place, written, &provider.provider, &names, report);
+    let written = with_defaults(raw.listener, raw.defaults, diagnostics);
+    let mut listeners = listener::check_all(
+        &raw.location,
+        written,
+        &provider.provider,
+        &names,
+        diagnostics,
+    );
     if let Some(admin) = admin.tls.take() {
-        add_admin(&mut listeners, admin, &provider.provider, report);
+        add_admin(&mut listeners, admin, &provider.provider, diagnostics);
     }
-    let newer_lists = revocation::judge(report);
-    backend::warn_of_unused(&backends, &listeners, report);
-    protocols::warn_of_mismatches(&listeners, &backends, report);
-    process::refuse_shared_address(&admin, &listeners, report);
-    let guard = guard::check(raw.guard, &listeners, report);
-    let observe = observe::check(&raw.place, raw.observe, &listeners, report);
+    let newer_lists = revocation::compare_lists(diagnostics);
+    backend::warn_of_unused(&backends, &listeners, diagnostics);
+    protocols::warn_of_mismatches(&listeners, &backends, diagnostics);
+    process::refuse_shared_address(&admin, &listeners, diagnostics);
+    let guard = guard::check(raw.guard, &listeners, diagnostics);
+    let dry_run = dry_run::check(&raw.location, raw.observe, &listeners, diagnostics);
     let ruled = admin_tls::others(&listeners);
     let written = (raw.identity, raw.include);
-    let rules = identity::check_all(&raw.place, written, ruled, report);
-    client_ca::warn_of_overlap(ruled, &rules, report);
-    client_ca::warn_of_useless(ruled, &rules, report);
+    let rules = identity::check_all(&raw.location, written, ruled, diagnostics);
+    client_ca::warn_of_overlap(ruled, &rules, diagnostics);
+    client_ca::warn_of_useless(ruled, &rules, diagnostics);
     let block_list = paths.as_ref().map(Paths::block_list);
-    audit::refuse_other_file(audit.as_ref(), block_list.as_deref(), report);
+    audit::refuse_other_file(audit.as_ref(), block_list.as_deref(), diagnostics);
     let config = Config {
-        file: report.file().to_owned(),
+        file: diagnostics.file().to_owned(),
         paths: paths?,
         workers: workers?,
         provider: provider.provider,
@@ -217,10 +222,10 @@ fn assemble(raw: RawConfig, report: &mut Report<'_>) -> Option<Config> {
             .map(|b| b.checked.map(Arc::new))
             .collect::<Option<_>>()?,
         rules: Arc::new(rules),
-        observe: observe?,
-        certificates: report.take_certificates(),
-        files: report.files().to_vec(),
-        again_at: report.again_at(),
+        dry_run: dry_run?,
+        certificates: diagnostics.take_certificates(),
+        files: diagnostics.files().to_vec(),
+        again_at: diagnostics.again_at(),
     };
-    Some(config.with_newer_lists(&newer_lists, report.now))
+    Some(config.with_newer_lists(&newer_lists, diagnostics.now))
 }

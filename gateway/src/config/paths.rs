@@ -10,9 +10,9 @@ use gateway_core::limits;
 use toml::de::DeTable;
 
 use super::checked::Paths;
+use super::diagnostics::{ConfigErrors, Diagnostics, Location, without_pem};
 use super::process::SOCKET_PATH_BYTES_MAX;
 use super::raw::{RawPaths, Text};
-use super::report::{ConfigErrors, Place, Report, without_pem};
 use super::text_of;
 use super::value::Field;
 
@@ -89,30 +89,30 @@ fn check_name(name: &str) -> Result<&str, String> {
 
 /// The folders of a configuration.
 pub(super) fn check(
-    place: &Place,
+    location: &Location,
     name: Field<Text>,
     paths: Field<RawPaths>,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Paths> {
-    let name = report.optional(place, "name", name, |name: &Text| {
+    let name = diagnostics.optional(location, "name", name, |name: &Text| {
         check_name(name).map(str::to_owned)
     });
     let name = name?.unwrap_or(NAME_DEFAULT.to_owned());
-    let base = directory_of(report.file());
+    let base = directory_of(diagnostics.file());
     let folder = |text: &Text| match text.as_str() {
         "" => Err("must name a folder".to_owned()),
         text => Ok(base.join(text)),
     };
     let (mut state, mut run) = (Some(None), Some(None));
-    let mut line = place.line;
+    let mut line = location.line;
     match paths {
         Field::Absent => {}
         Field::Wrong => return None,
         Field::Given(item) => {
             let raw = item.value;
-            line = raw.place.line;
-            state = report.optional(&raw.place, "state", raw.state, folder);
-            run = report.optional(&raw.place, "run", raw.run, folder);
+            line = raw.location.line;
+            state = diagnostics.optional(&raw.location, "state", raw.state, folder);
+            run = diagnostics.optional(&raw.location, "run", raw.run, folder);
         }
     }
     let state = state?.unwrap_or(STATE_DEFAULT.into());
@@ -120,7 +120,7 @@ pub(super) fn check(
     match Paths::below(&name, &state, &run) {
         Ok(paths) => Some(paths),
         Err(expectation) => {
-            report.refuse(line, "paths: run".to_owned(), expectation);
+            diagnostics.refuse(line, "paths: run".to_owned(), expectation);
             None
         }
     }
@@ -128,10 +128,10 @@ pub(super) fn check(
 
 /// Refuses the key that named the block list in earlier versions, and says where the list has to be now.
 pub(super) fn refuse_blocks<T>(
-    place: &Place,
+    location: &Location,
     field: &Field<T>,
     paths: Option<&Paths>,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) {
     if let Field::Given(item) = field {
         let list = paths.map_or("the state folder".to_owned(), |paths| {
@@ -141,7 +141,7 @@ pub(super) fn refuse_blocks<T>(
             "is no longer read, because the list's place follows from `name` now: move the file to {list}, and remove \
              [blocks]"
         );
-        report.wrong(place, "blocks", item, text);
+        diagnostics.wrong(location, "blocks", item, text);
     }
 }
 

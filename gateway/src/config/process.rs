@@ -9,11 +9,11 @@ use std::time::Duration;
 use gateway_core::limits;
 
 use super::checked::AdminAddress;
+use super::diagnostics::{Diagnostics, Location};
 use super::listener::CheckedListener;
 use super::raw::{RawAdmin, RawAdminTls, RawWorkers, Text};
-use super::report::{Place, Report};
 use super::scalar;
-use super::value::{Field, Item};
+use super::value::{Field, Spanned};
 
 /// Longest path of a Unix socket in bytes (sun_path less its terminating zero).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -25,28 +25,31 @@ pub struct CheckedAdmin {
     pub checked: Option<AdminAddress>,
     /// `[admin.tls]` as written.
     pub tls: Option<RawAdminTls>,
-    written: Option<(Place, Item<Text>)>,
+    written: Option<(Location, Spanned<Text>)>,
 }
 
 /// How many workers: one for each CPU that this process may use, if nothing else is said.
-pub fn workers(field: Field<RawWorkers>, report: &mut Report<'_>) -> Option<NonZeroUsize> {
+pub fn workers(
+    field: Field<RawWorkers>,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<NonZeroUsize> {
     let available = cpus_available();
     let Some(raw) = field.given().map(|item| item.value) else {
         return Some(available);
     };
-    let line = raw.place.line;
+    let line = raw.location.line;
     let check = |count: &i64| {
         let count = scalar::count(*count, &limits::WORKERS, " (leave it out for one per CPU)")?;
         NonZeroUsize::new(count).ok_or("must not be 0".to_owned())
     };
-    let count = report
-        .optional(&raw.place, "count", raw.count, check)?
+    let count = diagnostics
+        .optional(&raw.location, "count", raw.count, check)?
         .unwrap_or(available);
     if count > available {
         let text = format_args!(
             "{count} is more than the {available} CPUs this process may use: some will share one"
         );
-        report.warn(line, "workers: count", text);
+        diagnostics.warn(line, "workers: count", text);
     }
     Some(count)
 }
@@ -59,17 +62,17 @@ fn cpus_available() -> NonZeroUsize {
 
 /// How long connections may take to finish after SIGTERM.
 pub fn drain_timeout(
-    place: &Place,
+    location: &Location,
     field: Field<Text>,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Duration> {
     let check = |text: &Text| scalar::duration(text, &limits::DRAIN_TIMEOUT, "");
-    let checked = report.optional(place, "drain_timeout", field, check)?;
+    let checked = diagnostics.optional(location, "drain_timeout", field, check)?;
     Some(checked.unwrap_or(limits::DRAIN_TIMEOUT_DEFAULT))
 }
 
 /// Where the administration endpoint listens.
-pub fn admin(field: Field<RawAdmin>, report: &mut Report<'_>) -> CheckedAdmin {
+pub fn admin(field: Field<RawAdmin>, diagnostics: &mut Diagnostics<'_>) -> CheckedAdmin {
     let Some(raw) = field.given().map(|item| item.value) else {
         return CheckedAdmin {
             checked: None,
@@ -81,14 +84,14 @@ pub fn admin(field: Field<RawAdmin>, report: &mut Report<'_>) -> CheckedAdmin {
         .address
         .clone()
         .given()
-        .map(|item| (raw.place.clone(), item));
+        .map(|item| (raw.location.clone(), item));
     let has_tls = !matches!(raw.tls, Field::Absent);
-    let checked = report.optional(&raw.place, "address", raw.address, |text| {
+    let checked = diagnostics.optional(&raw.location, "address", raw.address, |text| {
         admin_address(text)
     });
     if checked == Some(None) && !has_tls {
         let expectation = "give it one, or [admin.tls], or remove [admin]";
-        report.missing(&raw.place, "address", expectation);
+        diagnostics.missing(&raw.location, "address", expectation);
     }
     CheckedAdmin {
         checked: checked.flatten(),
@@ -122,9 +125,9 @@ fn admin_address(text: &str) -> Result<AdminAddress, String> {
 pub fn refuse_shared_address(
     admin: &CheckedAdmin,
     listeners: &[CheckedListener],
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) {
-    let (Some(AdminAddress::Loopback(address)), Some((place, item))) =
+    let (Some(AdminAddress::Loopback(address)), Some((location, item))) =
         (&admin.checked, &admin.written)
     else {
         return;
@@ -137,8 +140,8 @@ pub fn refuse_shared_address(
     };
     for listener in listeners {
         if listener.address.is_some_and(takes) {
-            let text = format_args!("is taken by {}", listener.place.label);
-            report.wrong(place, "address", item, text);
+            let text = format_args!("is taken by {}", listener.location.label);
+            diagnostics.wrong(location, "address", item, text);
         }
     }
 }

@@ -3,9 +3,9 @@
 
 use super::backend::CheckedBackend;
 use super::checked::{Backend, BackendTransport, Listener};
+use super::diagnostics::Diagnostics;
 use super::ids::BackendId;
 use super::listener::CheckedListener;
-use super::report::Report;
 
 /// Ports whose clients speak gRPC by convention: OTLP, SkyWalking, the components of Cortex.
 const GRPC_PORTS: [u16; 3] = [4317, 11_800, 9095];
@@ -14,14 +14,14 @@ const GRPC_PORTS: [u16; 3] = [4317, 11_800, 9095];
 pub fn warn_of_mismatches(
     listeners: &[CheckedListener],
     backends: &[CheckedBackend],
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) {
     for listener in listeners {
         let Some(checked) = &listener.checked else {
             continue;
         };
-        let place = &listener.place;
-        let mut warn = |text: &str| report.warn(place.line, &place.key("alpn"), text);
+        let location = &listener.location;
+        let mut warn = |text: &str| diagnostics.warn(location.line, &location.key("alpn"), text);
         if checked.alpn.is_empty() && GRPC_PORTS.contains(&checked.address.port()) {
             let port = checked.address.port();
             warn(&format!(

@@ -3,18 +3,17 @@
 
 use std::borrow::Cow;
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::report::{Place, Report};
+use super::diagnostics::{Diagnostics, Location};
 use super::value::{
-    self, Anything, BoolOrText, Field, Item, OneOrMore, Section, Sections, Table, Value,
+    self, Anything, BoolOrText, Field, OneOrMore, Section, Sections, Spanned, Table, Value,
 };
 
 /// Text, most often with a format of its own that is checked later.
 pub type Text = String;
 /// Several texts, each with its line.
-pub type Texts = Vec<Item<String>>;
+pub type Texts = Vec<Spanned<String>>;
 
 /// Declares a section: its struct, its keys, and how it is read.
 macro_rules! section {
@@ -23,15 +22,15 @@ macro_rules! section {
         #[derive(Debug, Clone)]
         pub struct $name {
             /// Where the section stands.
-            pub place: Place,
+            pub location: Location,
             $(#[doc = concat!("`", $key, "`.")] pub $field: Field<$type>,)+
         }
 
         impl Section for $name {
             const KEYS: &'static [&'static str] = &[$($key),+];
 
-            fn read(table: &mut Table<'_, '_>, report: &mut Report<'_>) -> Self {
-                $name { place: table.place(), $($field: table.take($key, report),)+ }
+            fn read(table: &mut Table<'_, '_>, diagnostics: &mut Diagnostics<'_>) -> Self {
+                $name { location: table.location(), $($field: table.take($key, diagnostics),)+ }
             }
         }
     };
@@ -88,8 +87,8 @@ section! {
         "address" => address: Text,
         "certificate" => certificate: Text,
         "key" => key: Text,
-        "client_ca" => client_ca: Authorities,
-        "crl" => crl: Lists,
+        "client_ca" => client_ca: RawAuthorities,
+        "crl" => crl: RawLists,
         "crl_grace" => crl_grace: Text,
         "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
         "allow" => allow: Sections<RawMatch>,
@@ -138,17 +137,17 @@ section! {
 
 /// `weights` of the guard: points by reason, as written.
 #[derive(Debug, Clone)]
-pub struct Weights(pub Vec<(String, Item<Option<i64>>)>);
+pub struct Weights(pub Vec<(String, Spanned<Option<i64>>)>);
 
 impl Value for Weights {
     const EXPECTED: &'static str = "must be a table of points by reason, such as { no_data = 1 }";
 
-    fn read(value: &DeValue<'_>, _: Place, report: &mut Report<'_>) -> Option<Self> {
-        let weight = |(key, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+    fn read(value: &DeValue<'_>, _: Location, diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
+        let weight = |(key, value): (&toml::Spanned<Cow<'_, str>>, &toml::Spanned<DeValue<'_>>)| {
             let number = value.get_ref().as_integer();
             let number =
                 number.and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok());
-            let item = value::item(number, value.span(), report);
+            let item = value::spanned(number, value.span(), diagnostics);
             (key.get_ref().to_string(), item)
         };
         Some(Weights(value.as_table()?.iter().map(weight).collect()))
@@ -157,26 +156,30 @@ impl Value for Weights {
 
 /// An element of `client_ca`: a path, or a table that says what the CAs in the file may speak for.
 #[derive(Debug, Clone)]
-pub enum WrittenAuthority {
+pub enum RawAuthorityEntry {
     /// `"agents-ca.pem"`.
-    Path(Item<String>),
+    Path(Spanned<String>),
     /// `{ file = "spire.pem", trust_domain = "example.org" }`.
     Table(RawAuthority),
 }
 
 /// The elements of `client_ca`.
-pub type Authorities = Vec<WrittenAuthority>;
+pub type RawAuthorities = Vec<RawAuthorityEntry>;
 
-impl Value for Authorities {
+impl Value for RawAuthorities {
     const EXPECTED: &'static str = "must be an array of paths, or of tables such as { file = \"spire.pem\", trust_domain = \"example.org\" }";
 
-    fn read(value: &DeValue<'_>, place: Place, report: &mut Report<'_>) -> Option<Self> {
+    fn read(
+        value: &DeValue<'_>,
+        location: Location,
+        diagnostics: &mut Diagnostics<'_>,
+    ) -> Option<Self> {
         paths_or_tables(
             value,
-            &place,
-            report,
-            WrittenAuthority::Path,
-            WrittenAuthority::Table,
+            &location,
+            diagnostics,
+            RawAuthorityEntry::Path,
+            RawAuthorityEntry::Table,
         )
     }
 }
@@ -184,26 +187,26 @@ impl Value for Authorities {
 /// Reads an array whose elements are paths, or tables with a `file` and more.
 fn paths_or_tables<T: Section, E>(
     value: &DeValue<'_>,
-    place: &Place,
-    report: &mut Report<'_>,
-    path: impl Fn(Item<String>) -> E,
+    location: &Location,
+    diagnostics: &mut Diagnostics<'_>,
+    path: impl Fn(Spanned<String>) -> E,
     table: impl Fn(T) -> E,
 ) -> Option<Vec<E>> {
     let mut elements = Vec::new();
     for element in value.as_array()? {
-        let item = value::item((), element.span(), report);
+        let item = value::spanned((), element.span(), diagnostics);
         elements.push(match element.get_ref() {
-            DeValue::String(text) => path(Item {
+            DeValue::String(text) => path(Spanned {
                 value: text.to_string(),
                 written: item.written,
                 line: item.line,
             }),
             DeValue::Table(written) => {
-                let place = Place {
+                let location = Location {
                     line: item.line,
-                    ..place.clone()
+                    ..location.clone()
                 };
-                table(value::section(written, place, report))
+                table(value::section(written, location, diagnostics))
             }
             _ => return None,
         });
@@ -222,21 +225,31 @@ section! {
 
 /// An element of `crl`: a path, or a table with a policy of its own.
 #[derive(Debug, Clone)]
-pub enum WrittenList {
+pub enum RawListEntry {
     /// `"agents.crl"`.
-    Path(Item<String>),
+    Path(Spanned<String>),
     /// `{ file = "agents.crl", grace = "24h" }`.
     Table(RawList),
 }
 
 /// The elements of `crl`.
-pub type Lists = Vec<WrittenList>;
+pub type RawLists = Vec<RawListEntry>;
 
-impl Value for Lists {
+impl Value for RawLists {
     const EXPECTED: &'static str = "must be an array of paths, or of tables such as { file = \"agents.crl\", grace = \"24h\" }";
 
-    fn read(value: &DeValue<'_>, place: Place, report: &mut Report<'_>) -> Option<Self> {
-        paths_or_tables(value, &place, report, WrittenList::Path, WrittenList::Table)
+    fn read(
+        value: &DeValue<'_>,
+        location: Location,
+        diagnostics: &mut Diagnostics<'_>,
+    ) -> Option<Self> {
+        paths_or_tables(
+            value,
+            &location,
+            diagnostics,
+            RawListEntry::Path,
+            RawListEntry::Table,
+        )
     }
 }
 
@@ -272,8 +285,8 @@ section! {
         "certificate" => certificate: Text,
         "key" => key: Text,
         "sni" => sni: Sections<RawSni>,
-        "client_ca" => client_ca: Authorities,
-        "crl" => crl: Lists,
+        "client_ca" => client_ca: RawAuthorities,
+        "crl" => crl: RawLists,
         "crl_grace" => crl_grace: Text,
         "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
         "resumption" => resumption: bool,
@@ -301,8 +314,8 @@ section! {
         "certificate" => certificate: Text,
         "key" => key: Text,
         "sni" => sni: Sections<RawSni>,
-        "client_ca" => client_ca: Authorities,
-        "crl" => crl: Lists,
+        "client_ca" => client_ca: RawAuthorities,
+        "crl" => crl: RawLists,
         "crl_grace" => crl_grace: Text,
         "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
         "resumption" => resumption: bool,
@@ -349,7 +362,7 @@ section! {
         "key" => key: Text,
         "server_name" => server_name: Text,
         "alpn" => alpn: Texts,
-        "crl" => crl: Lists,
+        "crl" => crl: RawLists,
         "crl_grace" => crl_grace: Text,
         "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
     }
@@ -407,34 +420,34 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
 ];
 
 /// Reads the text of a configuration.
-pub(super) fn parse(text: &str, report: &mut Report<'_>) -> Option<RawConfig> {
-    parse_as(text, report)
+pub(super) fn parse(text: &str, diagnostics: &mut Diagnostics<'_>) -> Option<RawConfig> {
+    parse_as(text, diagnostics)
 }
 
 /// Reads the text of a file of rules, or a piece of it.
-pub(super) fn parse_rules(text: &str, report: &mut Report<'_>) -> Option<RawRules> {
-    parse_as(text, report)
+pub(super) fn parse_rules(text: &str, diagnostics: &mut Diagnostics<'_>) -> Option<RawRules> {
+    parse_as(text, diagnostics)
 }
 
 /// Reads the text. Text that is not TOML is reported, every broken line of it, and read no further.
-fn parse_as<S: Section>(text: &str, report: &mut Report<'_>) -> Option<S> {
+fn parse_as<S: Section>(text: &str, diagnostics: &mut Diagnostics<'_>) -> Option<S> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut last_line = 0;
     for error in &errors {
-        let line = report.line(error.span().map_or(0, |span| span.start));
+        let line = diagnostics.line(error.span().map_or(0, |span| span.start));
         // What follows on the same line most often follows from the first error.
         if line != last_line {
             let message = error.message().replace('\n', ", ");
-            report.refuse(line, String::new(), format_args!("not TOML: {message}"));
+            diagnostics.refuse(line, String::new(), format_args!("not TOML: {message}"));
         }
         last_line = line;
     }
     if !errors.is_empty() {
         return None;
     }
-    let place = Place {
+    let location = Location {
         label: String::new(),
         line: 1,
     };
-    Some(value::section(table.get_ref(), place, report))
+    Some(value::section(table.get_ref(), location, diagnostics))
 }

@@ -21,17 +21,17 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::asn1_rs::{Any, FromDer};
 use x509_parser::prelude::X509Certificate;
 
-use super::keys::{Authorities, shown_time};
-use super::raw::{Lists, Text, WrittenList};
-use super::report::{Place, Report};
+use super::credentials::{Authorities, shown_time};
+use super::diagnostics::{Diagnostics, Location};
+use super::raw::{RawListEntry, RawLists, Text};
 use super::scalar;
-use super::value::{Field, Item};
+use super::value::{Field, Spanned};
 
 /// The keys as written.
-pub struct Written {
+pub struct RawRevocation {
     /// The key that the authorities stand under.
     pub authorities_key: &'static str,
-    pub crl: Field<Lists>,
+    pub crl: Field<RawLists>,
     pub grace: Field<Text>,
     pub dangerous_accept_stale: Field<bool>,
 }
@@ -39,15 +39,15 @@ pub struct Written {
 /// A list to load: its file, where that is named, and what happens when it has become too old.
 #[derive(Debug, Clone)]
 struct NamedList {
-    place: Place,
+    location: Location,
     key: &'static str,
-    file: Item<Text>,
+    file: Spanned<Text>,
     policy: StalePolicy,
 }
 
-/// A list that has been read, to be judged beside all others of the configuration.
+/// A list that has been loaded, to be compared with all others of the configuration.
 #[derive(Debug)]
-pub struct JudgedList {
+pub struct LoadedList {
     named: NamedList,
     /// The listener or backend.
     owner: String,
@@ -57,8 +57,8 @@ pub struct JudgedList {
     list: IssuerList,
 }
 
-impl JudgedList {
-    fn is_about_the_same(&self, other: &JudgedList) -> bool {
+impl LoadedList {
+    fn is_about_the_same(&self, other: &LoadedList) -> bool {
         self.issuer == other.issuer && self.list.scope() == other.list.scope()
     }
 }
@@ -76,7 +76,7 @@ pub struct ListFile {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListFiles {
     /// How the configuration calls it: `listener "edge"`.
-    pub place: String,
+    pub location: String,
     /// Its files.
     pub files: Vec<ListFile>,
 }
@@ -216,22 +216,22 @@ fn may_vouch(issuer: AuthorityId, list: &IssuerList, in_force: InForce<'_>) -> O
 
 /// Loads all lists. A list that has ended is no error: it refuses by the policy, and the operator is told.
 pub fn check(
-    place: &Place,
-    written: Written,
+    location: &Location,
+    written: RawRevocation,
     authorities: &mut Authorities,
     provider: &CryptoProvider,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<(Arc<Revocation>, Revoking)> {
-    let named = name_all(place, &written, report)?;
+    let named = name_all(location, &written, diagnostics)?;
     let files = named.iter().flatten().map(|list| ListFile {
-        path: report.resolve(&list.file.value),
+        path: diagnostics.resolve(&list.file.value),
         policy: list.policy,
     });
     let lists = ListFiles {
-        place: place.label.clone(),
+        location: location.label.clone(),
         files: files.collect(),
     };
-    report.revokes(lists.clone());
+    diagnostics.revokes(lists.clone());
     let revoking = Revoking {
         authorities: authorities.clone(),
         lists,
@@ -241,48 +241,53 @@ pub fn check(
     }
     let mut loaded = Vec::new();
     for list in named {
-        let owner = &place.label;
-        let verified = list.and_then(|list| load(&list, owner, authorities, provider, report));
+        let owner = &location.label;
+        let verified = list.and_then(|list| load(&list, owner, authorities, provider, diagnostics));
         loaded.push(verified);
     }
     let sound = loaded.iter().all(Option::is_some);
     let algorithms = &provider.signature_verification_algorithms;
     let lists = loaded.into_iter().flatten().flatten().collect();
     let (revocation, revoked) = assemble(authorities, lists, algorithms);
-    let key = place.key(written.authorities_key);
+    let key = location.key(written.authorities_key);
     for (info, revoked) in authorities.infos.iter().zip(&revoked) {
         if *revoked {
             let text = format!("{} is named by a revocation list: not used", info.subject);
-            report.warn(place.line, &key, text);
+            diagnostics.warn(location.line, &key, text);
         }
     }
     *authorities = std::mem::take(authorities).without(&revoked);
     if sound {
-        warn_of_gaps(place, authorities, &revocation, report);
+        warn_of_gaps(location, authorities, &revocation, diagnostics);
     }
     sound.then(|| (Arc::new(revocation), revoking))
 }
 
 /// The elements of `crl`, each with its policy; none where there is no `crl`.
 fn name_all(
-    place: &Place,
-    written: &Written,
-    report: &mut Report<'_>,
+    location: &Location,
+    written: &RawRevocation,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Vec<Option<NamedList>>> {
     let (grace, dangerous) = (
         written.grace.clone(),
         written.dangerous_accept_stale.clone(),
     );
     let keys = ("crl_grace", "dangerous_accept_stale_crl");
-    let policy = stale_policy(place, keys, (grace.clone(), dangerous.clone()), report)?;
+    let policy = stale_policy(
+        location,
+        keys,
+        (grace.clone(), dangerous.clone()),
+        diagnostics,
+    )?;
     let lists = match written.crl.clone() {
         Field::Absent => {
             let useless = "has no effect without crl: name the lists, or remove it";
             if let Some(item) = grace.given() {
-                report.wrong(place, keys.0, &item, useless);
+                diagnostics.wrong(location, keys.0, &item, useless);
             }
             if let Some(item) = dangerous.given() {
-                report.wrong(place, keys.1, &item, useless);
+                diagnostics.wrong(location, keys.1, &item, useless);
             }
             return Some(Vec::new());
         }
@@ -290,22 +295,22 @@ fn name_all(
     };
     if lists.value.is_empty() {
         let expectation = "must name at least one list, or be left out";
-        report.wrong(place, "crl", &lists, expectation);
+        diagnostics.wrong(location, "crl", &lists, expectation);
     }
     let named = lists.value.into_iter();
     Some(
         named
-            .map(|written| name_list(place, written, policy, report))
+            .map(|written| name_list(location, written, policy, diagnostics))
             .collect(),
     )
 }
 
-/// Tells of CAs whose clients will be refused because nobody can say whether they have been revoked.
+/// Warns of CAs whose clients will be refused because no list says whether they have been revoked.
 fn warn_of_gaps(
-    place: &Place,
+    location: &Location,
     authorities: &Authorities,
     revocation: &Revocation,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) {
     for (root, info) in authorities.roots.roots.iter().zip(&authorities.infos) {
         let authority = authority_id(root);
@@ -327,27 +332,27 @@ fn warn_of_gaps(
                  refused (crl_stale)"
             ),
         };
-        report.warn(place.line, &place.key("crl"), text);
+        diagnostics.warn(location.line, &location.key("crl"), text);
     }
 }
 
 /// An element of `crl` with its policy: its own where it states one, otherwise that of all.
 fn name_list(
-    place: &Place,
-    written: WrittenList,
+    location: &Location,
+    written: RawListEntry,
     of_all: StalePolicy,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<NamedList> {
     let raw = match written {
-        WrittenList::Path(file) => {
+        RawListEntry::Path(file) => {
             return Some(NamedList {
-                place: place.clone(),
+                location: location.clone(),
                 key: "crl",
                 file,
                 policy: of_all,
             });
         }
-        WrittenList::Table(raw) => raw,
+        RawListEntry::Table(raw) => raw,
     };
     let states_none = matches!(
         (&raw.grace, &raw.dangerous_accept_stale),
@@ -355,18 +360,18 @@ fn name_list(
     );
     let keys = ("grace", "dangerous_accept_stale");
     let own = stale_policy(
-        &raw.place,
+        &raw.location,
         keys,
         (raw.grace, raw.dangerous_accept_stale),
-        report,
+        diagnostics,
     );
     if matches!(raw.file, Field::Absent) {
-        report.missing(&raw.place, "file", "name the file of the list");
+        diagnostics.missing(&raw.location, "file", "name the file of the list");
     }
     Some(NamedList {
         file: raw.file.given()?,
         policy: if states_none { of_all } else { own? },
-        place: raw.place,
+        location: raw.location,
         key: "file",
     })
 }
@@ -377,23 +382,23 @@ fn load(
     owner: &str,
     authorities: &Authorities,
     provider: &CryptoProvider,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Vec<(AuthorityId, IssuerList)>> {
-    let path = report.resolve(&list.file.value);
+    let path = diagnostics.resolve(&list.file.value);
     let algorithms = &provider.signature_verification_algorithms;
-    let now = report.now;
+    let now = diagnostics.now;
     let issuers = authorities.list_issuers();
     let found = match crl::load(&path, &issuers, algorithms, list.policy, now) {
         Ok(found) => found,
         Err(error) => {
             if let Some(usable_from) = error.usable_from() {
-                report.turns_at(usable_from);
+                diagnostics.turns_at(usable_from);
             }
-            report.wrong(&list.place, list.key, &list.file, error);
+            diagnostics.wrong(&list.location, list.key, &list.file, error);
             return None;
         }
     };
-    let key = list.place.key(list.key);
+    let key = list.location.key(list.key);
     let mut lists = Vec::new();
     for verified in found {
         if let Some(reason) = &verified.passed_over {
@@ -402,10 +407,10 @@ fn load(
                 "{:?}: the list of {name} is ignored, because that CA is not used: it {reason}",
                 list.file.value
             );
-            report.warn(list.file.line, &key, text);
+            diagnostics.warn(list.file.line, &key, text);
             continue;
         }
-        report.judged_lists.push(JudgedList {
+        diagnostics.loaded_lists.push(LoadedList {
             named: list.clone(),
             owner: owner.to_owned(),
             path: path.clone(),
@@ -415,27 +420,27 @@ fn load(
         if verified.list.is_stale(now) {
             let ended = shown_time(verified.list.next_update(), now);
             let text = format_args!("{:?} has ended {ended}", list.file.value);
-            report.warn(list.file.line, &key, text);
+            diagnostics.warn(list.file.line, &key, text);
         }
         lists.push((verified.issuer, verified.list));
     }
     Some(lists)
 }
 
-/// Refuses lists that would bring the revoked back. Of each CA and scope the newest that the configuration names counts: an
-/// older copy beside it takes nothing away from it. Returns the files of newer lists for the listeners and backends that name
-/// older ones alone: what revokes acts there too.
-pub fn judge(report: &mut Report<'_>) -> Vec<ListFiles> {
+/// Compares all lists, and refuses those that would admit revoked certificates again. Of each CA and scope the newest that
+/// the configuration names counts: an older copy beside it takes nothing away from it. Returns the files of newer lists for
+/// the listeners and backends that name older ones alone: what revokes acts there too.
+pub fn compare_lists(diagnostics: &mut Diagnostics<'_>) -> Vec<ListFiles> {
     let mut newer_files = Vec::new();
-    let judged = std::mem::take(&mut report.judged_lists);
-    for one in &judged {
-        let alike = || judged.iter().filter(|other| one.is_about_the_same(other));
+    let loaded = std::mem::take(&mut diagnostics.loaded_lists);
+    for one in &loaded {
+        let alike = || loaded.iter().filter(|other| one.is_about_the_same(other));
         let newest = alike().max_by(|one, other| one.list.rank().compare(&other.list.rank()));
         let newest = newest.unwrap_or(one).list.rank();
-        let known = |of: &JudgedList| report.known_lists.newer_than(of.issuer, &of.list);
+        let known = |of: &LoadedList| diagnostics.known_lists.newer_than(of.issuer, &of.list);
         let all_are_older = alike().all(|other| known(other).is_some());
         if one.list.rank() != newest {
-            let is_newest = |other: &JudgedList| other.list.rank() == newest;
+            let is_newest = |other: &LoadedList| other.list.rank() == newest;
             if !alike().any(|other| other.owner == one.owner && is_newest(other)) {
                 let newer = alike().filter(|other| is_newest(other));
                 newer.for_each(|newer| act_too(one, newer, &mut newer_files));
@@ -446,44 +451,44 @@ pub fn judge(report: &mut Report<'_>) -> Vec<ListFiles> {
                     crl_ranks::shown(&newest),
                     crl_ranks::shown(&one.list.rank()),
                 );
-                let key = one.named.place.key(one.named.key);
-                report.warn(one.named.file.line, &key, text);
+                let key = one.named.location.key(one.named.key);
+                diagnostics.warn(one.named.file.line, &key, text);
             }
             continue;
         }
-        let named = &mut judged
+        let named = &mut loaded
             .iter()
             .map(|other| (other.issuer, other.list.scope()));
-        let of_another_scope = report
+        let of_another_scope = diagnostics
             .known_lists
             .newer_of_another_scope(one.issuer, &one.list, named);
         let newer = known(one).filter(|_| all_are_older);
         if let Some(newer) = newer.or(of_another_scope) {
-            refuse_older(one, &newer, report);
+            refuse_older(one, &newer, diagnostics);
         }
     }
     newer_files
 }
 
 /// Names the file of a newer list to the listener or backend of an older one.
-fn act_too(older: &JudgedList, newer: &JudgedList, files: &mut Vec<ListFiles>) {
+fn act_too(older: &LoadedList, newer: &LoadedList, files: &mut Vec<ListFiles>) {
     let file = ListFile {
         path: newer.path.clone(),
         policy: older.named.policy,
     };
-    match files.iter_mut().find(|known| known.place == older.owner) {
+    match files.iter_mut().find(|known| known.location == older.owner) {
         Some(known) => known.files.push(file),
         None => files.push(ListFiles {
-            place: older.owner.clone(),
+            location: older.owner.clone(),
             files: vec![file],
         }),
     }
 }
 
-fn refuse_older(one: &JudgedList, newer: &Rank, report: &mut Report<'_>) {
+fn refuse_older(one: &LoadedList, newer: &Rank, diagnostics: &mut Diagnostics<'_>) {
     crl::count_refused();
     let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let (configuration, file) = (whole(report.file()), whole(&one.path));
+    let (configuration, file) = (whole(diagnostics.file()), whole(&one.path));
     let text = format_args!(
         "is older than the list of {} that was in force before ({}; this one: {}): it would admit revoked \
          certificates again; if that is meant, run `portcullis crl accept --config {} {}`",
@@ -493,10 +498,10 @@ fn refuse_older(one: &JudgedList, newer: &Rank, report: &mut Report<'_>) {
         configuration.display(),
         file.display(),
     );
-    report.wrong(&one.named.place, one.named.key, &one.named.file, text);
+    diagnostics.wrong(&one.named.location, one.named.key, &one.named.file, text);
 }
 
-/// All lists in one, and which of the authorities they name. A chain ends at the first authority that is trusted, so nobody
+/// All lists in one, and which of the authorities they name. A chain ends at the first trusted authority, so no verifier
 /// would ask whether that one has been revoked: one that is named has to go. An authority is a name and a key. It stays as
 /// long as one of its certificates does: a list names a certificate, not the key of it.
 fn assemble(
@@ -518,7 +523,7 @@ fn assemble(
     }
     for (id, links) in ids.iter().zip(&above) {
         let issuers: Vec<_> = links.iter().map(|link| link.issuer).collect();
-        // A root has issued itself, and nobody but itself could take it back.
+        // A root has issued itself, and no other CA could revoke it.
         if !issuers.is_empty() && !issuers.contains(id) {
             revocation.place_below(*id, issuers);
         }
@@ -533,8 +538,8 @@ fn assemble(
     (revocation, revoked)
 }
 
-/// Who has issued an authority, among those that are trusted: whose key has signed its certificate. Where that cannot be told,
-/// because its algorithm is none of ours, the name has to do: each namesake's list counts then.
+/// The issuers of an authority among those that are trusted: those whose key has signed its certificate. Where that cannot
+/// be told, because its algorithm is none of ours, the name has to do: each namesake's list counts then.
 fn links_above(
     certificate: &CertificateDer<'_>,
     authorities: &Authorities,
@@ -559,14 +564,14 @@ fn links_above(
 
 /// What the two keys, whose names are given, say together.
 fn stale_policy(
-    place: &Place,
+    location: &Location,
     (grace_key, dangerous_key): (&str, &str),
     (grace, dangerous): (Field<Text>, Field<bool>),
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<StalePolicy> {
     let why = " (leave it out to refuse from nextUpdate on)";
     let period = |text: &Text| scalar::duration(text, &limits::CRL_GRACE, why);
-    let grace = report.optional(place, grace_key, grace, period)?;
+    let grace = diagnostics.optional(location, grace_key, grace, period)?;
     let exclusive = |dangerous: &bool| match (dangerous, grace) {
         (true, Some(_)) => Err(format!("must not stand beside {grace_key}: it has no end")),
         _ => Ok(*dangerous),
@@ -574,13 +579,13 @@ fn stale_policy(
     let line = dangerous
         .clone()
         .given()
-        .map_or(place.line, |item| item.line);
-    let dangerous = report
-        .optional(place, dangerous_key, dangerous, exclusive)?
+        .map_or(location.line, |item| item.line);
+    let dangerous = diagnostics
+        .optional(location, dangerous_key, dangerous, exclusive)?
         .unwrap_or(false);
     if dangerous {
         let text = "revocation lists are used however old they are";
-        report.warn(line, &place.key(dangerous_key), text);
+        diagnostics.warn(line, &location.key(dangerous_key), text);
     }
     Some(match (dangerous, grace) {
         (true, _) => StalePolicy::Allow,
@@ -715,7 +720,7 @@ mod tests {
         Revoking {
             authorities,
             lists: ListFiles {
-                place: "listener \"edge\"".to_owned(),
+                location: "listener \"edge\"".to_owned(),
                 files: vec![file],
             },
         }
@@ -755,7 +760,7 @@ mod tests {
             let lists = crl::load(&path, &issuers, algorithms, StalePolicy::Refuse, now).unwrap();
             lists.into_iter().map(|found| (found.issuer, found.list))
         };
-        // The list of the first CA has been taken out: of its clients nobody can say anything.
+        // The list of the first CA has been taken out: nothing is known of its clients.
         write_lists(&path, &[(&two, 1, &[])]);
         let without = Revocation::new(loaded());
         assert_eq!(

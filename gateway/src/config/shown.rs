@@ -16,8 +16,8 @@ pub fn shown_time(time: SystemTime, now: SystemTime) -> String {
     format!("on {} ({distance})", date(time))
 }
 
-/// A duration in the largest unit of which there are two, or else in a smaller one: one day is 24 hours to whoever has to
-/// act in it.
+/// A duration in the largest unit of which there are two, or else in a smaller one: one day is 24 hours to an operator who
+/// has to act in it.
 fn shown_distance(duration: Duration) -> String {
     const UNITS: [(u64, &str); 3] = [
         (SECONDS_PER_DAY, "days"),

@@ -8,8 +8,8 @@ use rustls::SupportedCipherSuite;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs, ring};
 
 use super::checked::Resumption;
+use super::diagnostics::{Diagnostics, Location};
 use super::raw::{RawResumption, RawTls, Text, Texts};
-use super::report::{Place, Report};
 use super::scalar;
 use super::value::Field;
 use crate::crypto;
@@ -83,28 +83,28 @@ impl Library {
 }
 
 /// Checks the section. Even a wrong one yields a provider, so that keys can be tried with it.
-pub fn check(field: Field<RawTls>, report: &mut Report<'_>) -> CheckedTls {
+pub fn check(field: Field<RawTls>, diagnostics: &mut Diagnostics<'_>) -> CheckedTls {
     let raw = field.given().map(|item| item.value);
     let Some(raw) = raw else {
         return CheckedTls {
-            resumption: resumption(Field::Absent, report),
+            resumption: resumption(Field::Absent, diagnostics),
             ..assemble(Library::Ring, None, None)
         };
     };
-    let resumption = resumption(raw.resumption, report);
-    let library = report.optional(&raw.place, "provider", raw.provider, |text| {
+    let resumption = resumption(raw.resumption, diagnostics);
+    let library = diagnostics.optional(&raw.location, "provider", raw.provider, |text| {
         Library::parse(text)
     });
     let library = library.flatten().unwrap_or(Library::Ring);
     let all_suites = library.provider().0.cipher_suites;
     let suites = pick(
-        &raw.place,
+        &raw.location,
         "cipher_suites",
         raw.cipher_suites,
-        report,
+        diagnostics,
         |name| find_suite(&all_suites, name),
     );
-    let groups = pick(&raw.place, "groups", raw.groups, report, |name| {
+    let groups = pick(&raw.location, "groups", raw.groups, diagnostics, |name| {
         find_group(library, name)
     });
     let mut checked = CheckedTls {
@@ -112,9 +112,9 @@ pub fn check(field: Field<RawTls>, report: &mut Report<'_>) -> CheckedTls {
         ..assemble(library, suites, groups)
     };
     let lists = (raw.client_keys, raw.client_signatures);
-    pin(&mut checked.key_policy, &raw.place, lists, report);
+    pin(&mut checked.key_policy, &raw.location, lists, diagnostics);
     let depth = |depth: &i64| scalar::count(*depth, &limits::CHAIN_DEPTH, "");
-    let depth = report.optional(&raw.place, "max_chain_depth", raw.max_chain_depth, depth);
+    let depth = diagnostics.optional(&raw.location, "max_chain_depth", raw.max_chain_depth, depth);
     if let Some(depth) = depth.flatten() {
         checked.key_policy.limit_depth(depth);
     }
@@ -124,17 +124,21 @@ pub fn check(field: Field<RawTls>, report: &mut Report<'_>) -> CheckedTls {
 /// Reduces the policy to the named keys and signatures.
 fn pin(
     policy: &mut KeyPolicy,
-    place: &Place,
+    location: &Location,
     (keys, signatures): (Field<Texts>, Field<Texts>),
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) {
-    let keys = pick(place, "client_keys", keys, report, |name| {
+    let keys = pick(location, "client_keys", keys, diagnostics, |name| {
         policy.find_key(name)
     });
     let written = signatures.clone().given();
-    let signatures = pick(place, "client_signatures", signatures, report, |name| {
-        policy.find_signature(name)
-    });
+    let signatures = pick(
+        location,
+        "client_signatures",
+        signatures,
+        diagnostics,
+        |name| policy.find_signature(name),
+    );
     if let Some(keys) = keys {
         policy.pin_keys(keys);
     }
@@ -143,7 +147,7 @@ fn pin(
     if let (Some(schemes), Some(written)) = (signatures, written)
         && let Err(expectation) = policy.pin_signatures(schemes)
     {
-        report.wrong(place, "client_signatures", &written, expectation);
+        diagnostics.wrong(location, "client_signatures", &written, expectation);
     }
 }
 
@@ -173,16 +177,16 @@ fn assemble(
 
 /// The named elements, each once and at least one; `None` for the default.
 fn pick<T>(
-    place: &Place,
+    location: &Location,
     key: &str,
     field: Field<Texts>,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
     find: impl Fn(&str) -> Result<T, String>,
 ) -> Option<Vec<T>> {
     let list = field.given()?;
     if list.value.is_empty() {
-        report.wrong(
-            place,
+        diagnostics.wrong(
+            location,
             key,
             &list,
             "must name at least one, or be left out for the default",
@@ -194,11 +198,11 @@ fn pick<T>(
             .iter()
             .any(|earlier| earlier.value == item.value)
         {
-            report.wrong(place, key, item, "is named twice");
+            diagnostics.wrong(location, key, item, "is named twice");
         }
         match find(&item.value) {
             Ok(found) => picked.push(found),
-            Err(expectation) => report.wrong(place, key, item, expectation),
+            Err(expectation) => diagnostics.wrong(location, key, item, expectation),
         }
     }
     Some(picked)
@@ -231,7 +235,10 @@ fn find_group(library: Library, name: &str) -> Result<&'static dyn SupportedKxGr
 }
 
 /// `[tls.resumption]`: on, with keys in memory, unless something else is said.
-fn resumption(field: Field<RawResumption>, report: &mut Report<'_>) -> Option<Resumption> {
+fn resumption(
+    field: Field<RawResumption>,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<Resumption> {
     let default = Resumption {
         max_authentication_age: limits::AUTHENTICATION_AGE_DEFAULT,
         keys: None,
@@ -239,22 +246,23 @@ fn resumption(field: Field<RawResumption>, report: &mut Report<'_>) -> Option<Re
     let Some(raw) = field.given().map(|item| item.value) else {
         return Some(default);
     };
-    let place = raw.place;
+    let location = raw.location;
     let age = |text: &Text| scalar::duration(text, &limits::AUTHENTICATION_AGE, "");
     let written_age = raw.max_authentication_age;
-    let age = report.optional(&place, "max_authentication_age", written_age, age);
+    let age = diagnostics.optional(&location, "max_authentication_age", written_age, age);
     let key_file = raw.key_file.clone();
     let path = |path: &Text| Ok(path.clone());
-    let keys = match report.optional(&place, "key_file", raw.key_file, path)? {
+    let keys = match diagnostics.optional(&location, "key_file", raw.key_file, path)? {
         None => None,
         Some(path) => {
-            let path = report.resolve(&path);
+            let path = diagnostics.resolve(&path);
             let load =
                 |_: &Text| crypto::load_ticket_keys(&path).map_err(|error| error.to_string());
-            report.optional(&place, "key_file", key_file, load)?
+            diagnostics.optional(&location, "key_file", key_file, load)?
         }
     };
-    let enabled = report.optional(&place, "enabled", raw.enabled, |enabled| Ok(*enabled))?;
+    let enabled =
+        diagnostics.optional(&location, "enabled", raw.enabled, |enabled| Ok(*enabled))?;
     if enabled == Some(false) {
         return None;
     }

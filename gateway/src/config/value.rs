@@ -3,14 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::report::{Place, Report};
+use super::diagnostics::{Diagnostics, Location};
 
 /// A value with where it came from.
 #[derive(Debug, Clone)]
-pub struct Item<T> {
+pub struct Spanned<T> {
     /// The value.
     pub value: T,
     /// As written, shortened to one line.
@@ -27,12 +26,12 @@ pub enum Field<T> {
     /// Something of the wrong type, which has been reported.
     Wrong,
     /// A value.
-    Given(Item<T>),
+    Given(Spanned<T>),
 }
 
 impl<T> Field<T> {
     /// The value, if there is a usable one.
-    pub fn given(self) -> Option<Item<T>> {
+    pub fn given(self) -> Option<Spanned<T>> {
         match self {
             Field::Given(item) => Some(item),
             Field::Absent | Field::Wrong => None,
@@ -45,8 +44,12 @@ pub trait Value: Sized {
     /// What to write: `must be a string such as "10s"`.
     const EXPECTED: &'static str;
 
-    /// Reads the value; `None` when its type is wrong. `place` is the value's own: its label names the key.
-    fn read(value: &DeValue<'_>, place: Place, report: &mut Report<'_>) -> Option<Self>;
+    /// Reads the value; `None` when its type is wrong. `location` is the value's own: its label names the key.
+    fn read(
+        value: &DeValue<'_>,
+        location: Location,
+        diagnostics: &mut Diagnostics<'_>,
+    ) -> Option<Self>;
 }
 
 /// A value that is taken whatever it is.
@@ -56,7 +59,7 @@ pub struct Anything;
 impl Value for Anything {
     const EXPECTED: &'static str = "takes any value";
 
-    fn read(_: &DeValue<'_>, _: Place, _: &mut Report<'_>) -> Option<Self> {
+    fn read(_: &DeValue<'_>, _: Location, _: &mut Diagnostics<'_>) -> Option<Self> {
         Some(Anything)
     }
 }
@@ -64,7 +67,7 @@ impl Value for Anything {
 impl Value for String {
     const EXPECTED: &'static str = "must be a string in quotes";
 
-    fn read(value: &DeValue<'_>, _: Place, _: &mut Report<'_>) -> Option<Self> {
+    fn read(value: &DeValue<'_>, _: Location, _: &mut Diagnostics<'_>) -> Option<Self> {
         value.as_str().map(str::to_owned)
     }
 }
@@ -72,7 +75,7 @@ impl Value for String {
 impl Value for bool {
     const EXPECTED: &'static str = "must be true or false";
 
-    fn read(value: &DeValue<'_>, _: Place, _: &mut Report<'_>) -> Option<Self> {
+    fn read(value: &DeValue<'_>, _: Location, _: &mut Diagnostics<'_>) -> Option<Self> {
         value.as_bool()
     }
 }
@@ -80,19 +83,19 @@ impl Value for bool {
 impl Value for i64 {
     const EXPECTED: &'static str = "must be a whole number";
 
-    fn read(value: &DeValue<'_>, _: Place, _: &mut Report<'_>) -> Option<Self> {
+    fn read(value: &DeValue<'_>, _: Location, _: &mut Diagnostics<'_>) -> Option<Self> {
         let number = value.as_integer()?;
         i64::from_str_radix(number.as_str(), number.radix()).ok()
     }
 }
 
-impl Value for Vec<Item<String>> {
+impl Value for Vec<Spanned<String>> {
     const EXPECTED: &'static str = "must be an array of strings";
 
-    fn read(value: &DeValue<'_>, _: Place, report: &mut Report<'_>) -> Option<Self> {
-        let text = |element: &Spanned<DeValue<'_>>| {
+    fn read(value: &DeValue<'_>, _: Location, diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
+        let text = |element: &toml::Spanned<DeValue<'_>>| {
             let value = element.get_ref().as_str()?.to_owned();
-            Some(item(value, element.span(), report))
+            Some(spanned(value, element.span(), diagnostics))
         };
         value.as_array()?.iter().map(text).collect()
     }
@@ -110,7 +113,7 @@ pub enum BoolOrText {
 impl Value for BoolOrText {
     const EXPECTED: &'static str = "must be true, false or a string in quotes";
 
-    fn read(value: &DeValue<'_>, _: Place, _: &mut Report<'_>) -> Option<Self> {
+    fn read(value: &DeValue<'_>, _: Location, _: &mut Diagnostics<'_>) -> Option<Self> {
         let text = || value.as_str().map(|text| BoolOrText::Text(text.to_owned()));
         value.as_bool().map(BoolOrText::Bool).or_else(text)
     }
@@ -118,19 +121,23 @@ impl Value for BoolOrText {
 
 /// One text, or several in an array.
 #[derive(Debug, Clone)]
-pub struct OneOrMore(pub Vec<Item<String>>);
+pub struct OneOrMore(pub Vec<Spanned<String>>);
 
 impl Value for OneOrMore {
     const EXPECTED: &'static str = "must be a string in quotes, or an array of strings";
 
-    fn read(value: &DeValue<'_>, place: Place, report: &mut Report<'_>) -> Option<Self> {
+    fn read(
+        value: &DeValue<'_>,
+        location: Location,
+        diagnostics: &mut Diagnostics<'_>,
+    ) -> Option<Self> {
         let Some(text) = value.as_str() else {
-            return Vec::read(value, place, report).map(OneOrMore);
+            return Vec::read(value, location, diagnostics).map(OneOrMore);
         };
-        Some(OneOrMore(vec![Item {
+        Some(OneOrMore(vec![Spanned {
             value: text.to_owned(),
             written: format!("{text:?}"),
-            line: place.line,
+            line: location.line,
         }]))
     }
 }
@@ -141,20 +148,24 @@ pub trait Section: Sized {
     const KEYS: &'static [&'static str];
 
     /// Reads the table's keys.
-    fn read(table: &mut Table<'_, '_>, report: &mut Report<'_>) -> Self;
+    fn read(table: &mut Table<'_, '_>, diagnostics: &mut Diagnostics<'_>) -> Self;
 }
 
 /// Reads a section, and reports what it does not know.
-pub fn section<S: Section>(table: &DeTable<'_>, place: Place, report: &mut Report<'_>) -> S {
+pub fn section<S: Section>(
+    table: &DeTable<'_>,
+    location: Location,
+    diagnostics: &mut Diagnostics<'_>,
+) -> S {
     let entries = table
         .iter()
         .map(|(key, value)| (key.get_ref().as_ref(), (key.span().start, value)));
     let mut table = Table {
-        place,
+        location,
         entries: entries.collect(),
     };
-    let section = S::read(&mut table, report);
-    table.refuse_the_rest(S::KEYS, report);
+    let section = S::read(&mut table, diagnostics);
+    table.refuse_the_rest(S::KEYS, diagnostics);
     section
 }
 
@@ -162,8 +173,12 @@ pub fn section<S: Section>(table: &DeTable<'_>, place: Place, report: &mut Repor
 impl<S: Section> Value for S {
     const EXPECTED: &'static str = "must be a table";
 
-    fn read(value: &DeValue<'_>, place: Place, report: &mut Report<'_>) -> Option<Self> {
-        Some(section(value.as_table()?, place, report))
+    fn read(
+        value: &DeValue<'_>,
+        location: Location,
+        diagnostics: &mut Diagnostics<'_>,
+    ) -> Option<Self> {
+        Some(section(value.as_table()?, location, diagnostics))
     }
 }
 
@@ -174,17 +189,25 @@ pub struct Sections<S>(pub Vec<S>);
 impl<S: Section> Value for Sections<S> {
     const EXPECTED: &'static str = "must be an array of tables, each under its own [[heading]]";
 
-    fn read(value: &DeValue<'_>, place: Place, report: &mut Report<'_>) -> Option<Self> {
+    fn read(
+        value: &DeValue<'_>,
+        location: Location,
+        diagnostics: &mut Diagnostics<'_>,
+    ) -> Option<Self> {
         let mut sections = Vec::new();
         for (index, element) in value.as_array()?.iter().enumerate() {
             let table = element.get_ref().as_table()?;
             let name = table.get("name").and_then(|name| name.get_ref().as_str());
             let label = match name {
-                Some(name) => format!("{} \"{}\"", place.label, name.escape_debug()),
-                None => format!("{} {}", place.label, report.sections_before + index + 1),
+                Some(name) => format!("{} \"{}\"", location.label, name.escape_debug()),
+                None => format!(
+                    "{} {}",
+                    location.label,
+                    diagnostics.sections_before + index + 1
+                ),
             };
-            let line = report.line(element.span().start);
-            sections.push(section(table, Place { label, line }, report));
+            let line = diagnostics.line(element.span().start);
+            sections.push(section(table, Location { label, line }, diagnostics));
         }
         Some(Sections(sections))
     }
@@ -204,48 +227,48 @@ impl<S> Field<Sections<S>> {
 /// A table whose keys are taken one by one.
 #[derive(Debug)]
 pub struct Table<'t, 'i> {
-    place: Place,
-    entries: BTreeMap<&'t str, (usize, &'t Spanned<DeValue<'i>>)>,
+    location: Location,
+    entries: BTreeMap<&'t str, (usize, &'t toml::Spanned<DeValue<'i>>)>,
 }
 
 impl Table<'_, '_> {
     /// Where the table stands.
-    pub fn place(&self) -> Place {
-        self.place.clone()
+    pub fn location(&self) -> Location {
+        self.location.clone()
     }
 
     /// Takes the value of a key; reports a wrong type.
-    pub fn take<T: Value>(&mut self, key: &str, report: &mut Report<'_>) -> Field<T> {
+    pub fn take<T: Value>(&mut self, key: &str, diagnostics: &mut Diagnostics<'_>) -> Field<T> {
         let Some((key_offset, value)) = self.entries.remove(key) else {
             return Field::Absent;
         };
-        let line = report.line(key_offset);
-        let place = Place {
-            label: self.place.key(key),
+        let line = diagnostics.line(key_offset);
+        let location = Location {
+            label: self.location.key(key),
             line,
         };
-        match T::read(value.get_ref(), place, report) {
-            Some(read) => Field::Given(Item {
+        match T::read(value.get_ref(), location, diagnostics) {
+            Some(read) => Field::Given(Spanned {
                 line,
-                ..item(read, value.span(), report)
+                ..spanned(read, value.span(), diagnostics)
             }),
             None => {
-                let found = item((), value.span(), report);
-                let found = Item { line, ..found };
-                report.wrong(&self.place, key, &found, T::EXPECTED);
+                let found = spanned((), value.span(), diagnostics);
+                let found = Spanned { line, ..found };
+                diagnostics.wrong(&self.location, key, &found, T::EXPECTED);
                 Field::Wrong
             }
         }
     }
 
-    fn refuse_the_rest(self, known: &[&str], report: &mut Report<'_>) {
+    fn refuse_the_rest(self, known: &[&str], diagnostics: &mut Diagnostics<'_>) {
         for (key, (key_offset, _)) in self.entries {
-            let line = report.line(key_offset);
+            let line = diagnostics.line(key_offset);
             let guess = nearest(key, known)
                 .map_or(String::new(), |near| format!(", did you mean `{near}`?"));
             let known = known.join(", ");
-            let key = self.place.key(&key.escape_debug().to_string());
-            report.refuse(
+            let key = self.location.key(&key.escape_debug().to_string());
+            diagnostics.refuse(
                 line,
                 key,
                 format_args!("unknown key{guess} (the keys here: {known})"),
@@ -254,12 +277,16 @@ impl Table<'_, '_> {
     }
 }
 
-/// A value with its place in the text.
-pub(super) fn item<T>(value: T, span: std::ops::Range<usize>, report: &Report<'_>) -> Item<T> {
-    Item {
+/// A value with its location in the text.
+pub(super) fn spanned<T>(
+    value: T,
+    span: std::ops::Range<usize>,
+    diagnostics: &Diagnostics<'_>,
+) -> Spanned<T> {
+    Spanned {
         value,
-        line: report.line(span.start),
-        written: report.written(span),
+        line: diagnostics.line(span.start),
+        written: diagnostics.written(span),
     }
 }
 

@@ -208,7 +208,7 @@ fn ticket_keys(
 /// The dry run of the observed configuration, for each listener that it has too.
 fn dry_run(config: &Config, blocks: &Arc<BlockList>) -> Vec<Option<Arc<DryRun>>> {
     let of_listener = |listener: &Arc<Listener>| {
-        let candidate = config.observe.as_ref()?;
+        let candidate = config.dry_run.as_ref()?;
         let mut others = candidate.listeners.iter();
         let position = others.position(|other| other.name == listener.name)?;
         Some(Arc::new(DryRun::new(

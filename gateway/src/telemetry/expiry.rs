@@ -8,10 +8,10 @@ use gateway_core::expiry::{Band, Crossings};
 use gateway_core::limits;
 
 use super::metrics::Metrics;
-use crate::config::{Config, Dependents, Mortal, mortals, shown_time};
+use crate::config::{Config, Dependents, Expiring, expiring, shown_time};
 
 /// What was said: once for as long as the end of something matters, once for as long as it does not.
-type Said = Crossings<(Mortal, bool)>;
+type Said = Crossings<(Expiring, bool)>;
 
 /// Looks every minute until dropped.
 pub async fn watch_expiry(metrics: Metrics) {
@@ -25,29 +25,29 @@ pub async fn watch_expiry(metrics: Metrics) {
 }
 
 fn look(config: &Config, dependents: &Dependents, said: &mut Said, now: SystemTime) {
-    let bands = mortals(config).into_iter().flat_map(|mortal| {
-        let band = mortal.lifetime.band(now);
-        let matters = mortal.matters(dependents);
+    let bands = expiring(config).into_iter().flat_map(|expiring| {
+        let band = expiring.lifetime.band(now);
+        let matters = expiring.matters(dependents);
         // Both are there all the time: what goes from one to the other and back is not said again.
         [true, false].map(|key| match key == matters {
-            true => ((mortal.clone(), key), band),
-            false => ((mortal.clone(), key), Band::Good),
+            true => ((expiring.clone(), key), band),
+            false => ((expiring.clone(), key), Band::Good),
         })
     });
-    for ((mortal, matters), band) in said.look(bands) {
-        say(&mortal, matters, band, now);
+    for ((expiring, matters), band) in said.look(bands) {
+        say(&expiring, matters, band, now);
     }
 }
 
-/// Logs that `mortal` is about to end. `matters` is false of a CA with a successor: no connected client stands on it alone.
-fn say(mortal: &Mortal, matters: bool, band: Band, now: SystemTime) {
-    let Mortal {
+/// Logs that `expiring` is about to end. `matters` is false of a CA with a successor: no connected client stands on it alone.
+fn say(expiring: &Expiring, matters: bool, band: Band, now: SystemTime) {
+    let Expiring {
         usage,
         file,
         subject,
         lifetime,
         authority: _,
-    } = mortal;
+    } = expiring;
     let ends = shown_time(lifetime.ends, now);
     let left = band.label();
     match (band, matters) {

@@ -75,7 +75,7 @@ impl Observer {
     /// Takes names from this configuration from now on. Returns whether it observes another one than before.
     pub fn reload(&self, config: &Arc<Config>) -> bool {
         let before = self.config.replace(Arc::clone(config));
-        let is_other = match (&before.observe, &config.observe) {
+        let is_other = match (&before.dry_run, &config.dry_run) {
             (None, None) => false,
             (Some(before), Some(now)) => before.differs_from(now),
             _ => true,

@@ -14,7 +14,7 @@ impl Metrics {
         let help = "Admitted clients that the observed configuration would refuse, by reason";
         let mut metric =
             encoder.encode_descriptor("observed_refusals", help, None, MetricType::Counter)?;
-        if self.config().observe.is_none() {
+        if self.config().dry_run.is_none() {
             return Ok(());
         }
         for failure in Failure::ALL {

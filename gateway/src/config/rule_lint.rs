@@ -1,20 +1,27 @@
-//! Rules that cannot matter, and rules that say more than they seem to.
-//! In: the rules in order, with their places. Out: warnings. Decides nothing about clients.
+//! Lints of rules: those that cannot matter, and those that say more than they seem to.
+//! In: the rules in order, with their locations. Out: warnings. Decides nothing about clients.
 
 use gateway_core::identity::{Pattern, Rule, Rules};
 use gateway_core::limits;
 
-use super::identity::RulePlace;
+use super::diagnostics::Diagnostics;
+use super::identity::RuleLocation;
 use super::listener::CheckedListener;
-use super::report::Report;
 
-/// Tells of each rule that is never reached, that lets in whoever has a certificate, that leaves a host open, that no CA of its listeners can satisfy, or that
-/// refuses clients of CAs that are bound to a trust domain; of so many at most. Rules have the numbers of `check`'s table.
+/// Warns of each rule that
+///
+/// - is never reached,
+/// - admits every client with a certificate,
+/// - leaves a host open,
+/// - cannot be satisfied by any CA of its listeners, or
+/// - refuses clients of CAs that are bound to a trust domain;
+///
+/// of so many at most. Rules have the numbers of `check`'s table.
 pub fn warn(
-    places: &[RulePlace],
+    places: &[RuleLocation],
     rules: &Rules,
     listeners: &[CheckedListener],
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) {
     let mut left = limits::RULE_WARNINGS_MAX;
     for (position, (at, rule)) in places.iter().zip(rules.as_slice()).enumerate() {
@@ -23,7 +30,7 @@ pub fn warn(
         }
         let never = rules.covering(position).map(|earlier| {
             let before = &places[earlier];
-            let line = before.place.line;
+            let line = before.location.line;
             let file = match before.file == at.file {
                 true => String::new(),
                 false => format!(" of {}", before.file.display()),
@@ -38,11 +45,11 @@ pub fn warn(
             wide,
             opens_host(rule),
             refuses_bound(rule, listeners),
-            matches_nobody(rule, listeners),
+            matches_no_client(rule, listeners),
         ];
         for text in found.into_iter().flatten() {
             let key = format!("identity {}", position + 1);
-            report.warn_in(&at.file, at.place.line, &key, text);
+            diagnostics.warn_in(&at.file, at.location.line, &key, text);
             left = left.saturating_sub(1);
         }
     }
@@ -74,8 +81,8 @@ fn refuses_bound(rule: &Rule, listeners: &[CheckedListener]) -> Option<String> {
     })
 }
 
-/// Listeners on which a rule matches nobody: those that it names, or all, have no CA that is bound to its trust domain.
-fn matches_nobody(rule: &Rule, listeners: &[CheckedListener]) -> Option<String> {
+/// Listeners on which a rule matches no client: those that it names, or all, have no CA that is bound to its trust domain.
+fn matches_no_client(rule: &Rule, listeners: &[CheckedListener]) -> Option<String> {
     let domain = rule.trust_domain.as_ref()?;
     let (with, without): (Vec<_>, Vec<_>) =
         holding(rule, listeners).partition(|listener| listener.may_bind_to(domain));

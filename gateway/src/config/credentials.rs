@@ -18,11 +18,11 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore};
 
 use super::checked::{CertificateFile, FiledAuthority};
-use super::client_ca::Origin;
+use super::client_ca::AuthorityOrigin;
+use super::diagnostics::{Diagnostics, Location};
 use super::raw::Text;
-use super::report::{Place, Report};
 pub use super::shown::{shown_path, shown_time};
-use super::value::{Field, Item};
+use super::value::{Field, Spanned};
 
 /// What we use a certificate of ours for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,35 +46,35 @@ pub struct OwnCertificate {
 
 /// Reads the files under `certificate` and `key`, and tries them.
 pub fn own(
-    place: &Place,
+    location: &Location,
     fields: (Field<Text>, Field<Text>),
     role: Role,
     provider: &CryptoProvider,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<OwnCertificate> {
     let certificate = present(
-        place,
+        location,
         "certificate",
         fields.0,
         "name the file of the certificate and its chain",
-        report,
+        diagnostics,
     );
     let key = present(
-        place,
+        location,
         "key",
         fields.1,
         "name the file of the certificate's private key",
-        report,
+        diagnostics,
     );
     let chain = certificate
         .as_ref()
-        .and_then(|item| chain(place, item, role, provider, report));
+        .and_then(|item| chain(location, item, role, provider, diagnostics));
     let leaf = chain.as_ref().map(|(_, info)| info.key);
-    let key = key.and_then(|item| signing_key(place, item, (provider, leaf), report));
+    let key = key.and_then(|item| signing_key(location, item, (provider, leaf), diagnostics));
     let (certificate, (chain, info), (key_item, signing_key)) = (certificate?, chain?, key?);
     let key = CertifiedKey::new(chain, signing_key);
     if let Err(error) = key.keys_match() {
-        let path = report.resolve(&key_item.value);
+        let path = diagnostics.resolve(&key_item.value);
         let path = path.display();
         match error {
             // Its certificate may be on its way: programs that renew both write one after the other.
@@ -82,12 +82,12 @@ pub fn own(
                 let certificate = &certificate.value;
                 let reason =
                     format_args!("{path}: does not belong to the certificate in {certificate}");
-                report.wrong_for_now(place, "key", &key_item, reason);
+                diagnostics.wrong_for_now(location, "key", &key_item, reason);
             }
             other => {
                 let reason =
                     format_args!("{path}: cannot be tried against its certificate: {other}");
-                report.wrong(place, "key", &key_item, reason);
+                diagnostics.wrong(location, "key", &key_item, reason);
             }
         }
         return None;
@@ -100,42 +100,42 @@ pub fn own(
 }
 
 fn present(
-    place: &Place,
+    location: &Location,
     key: &str,
     field: Field<Text>,
     expectation: &str,
-    report: &mut Report<'_>,
-) -> Option<Item<Text>> {
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<Spanned<Text>> {
     if matches!(field, Field::Absent) {
-        report.missing(place, key, expectation);
+        diagnostics.missing(location, key, expectation);
     }
     field.given()
 }
 
 /// A certificate file under examination: everything found wrong is told at the line of its path.
 pub(super) struct Examination<'e, 'a> {
-    pub(super) place: &'e Place,
+    pub(super) location: &'e Location,
     pub(super) key: &'e str,
-    pub(super) item: &'e Item<Text>,
+    pub(super) item: &'e Spanned<Text>,
     pub(super) path: PathBuf,
-    pub(super) report: &'e mut Report<'a>,
+    pub(super) diagnostics: &'e mut Diagnostics<'a>,
     pub(super) sound: bool,
 }
 
 impl<'e, 'a> Examination<'e, 'a> {
     pub(super) fn new(
-        place: &'e Place,
+        location: &'e Location,
         key: &'e str,
-        item: &'e Item<Text>,
-        report: &'e mut Report<'a>,
+        item: &'e Spanned<Text>,
+        diagnostics: &'e mut Diagnostics<'a>,
     ) -> Self {
-        let path = report.resolve(&item.value);
+        let path = diagnostics.resolve(&item.value);
         Examination {
-            place,
+            location,
             key,
             item,
             path,
-            report,
+            diagnostics,
             sound: true,
         }
     }
@@ -143,13 +143,14 @@ impl<'e, 'a> Examination<'e, 'a> {
     pub(super) fn refuse(&mut self, reason: impl std::fmt::Display) {
         self.sound = false;
         let text = format_args!("{}: {reason}", self.path.display());
-        self.report.wrong(self.place, self.key, self.item, text);
+        self.diagnostics
+            .wrong(self.location, self.key, self.item, text);
     }
 
     pub(super) fn warn(&mut self, reason: impl std::fmt::Display) {
         let text = format!("{}: {reason}", self.path.display());
-        self.report
-            .warn(self.item.line, &self.place.key(self.key), text);
+        self.diagnostics
+            .warn(self.item.line, &self.location.key(self.key), text);
     }
 
     /// Certificates of the file with what they say.
@@ -178,10 +179,10 @@ impl<'e, 'a> Examination<'e, 'a> {
         first_to_end: &CertificateInfo,
         authority: Option<FiledAuthority>,
     ) {
-        let place = self.place.label.replace(['"', ':'], "");
-        self.report.certificate(CertificateFile {
+        let location = self.location.label.replace(['"', ':'], "");
+        self.diagnostics.certificate(CertificateFile {
             file: self.path.clone(),
-            usage: format!("{place} {}", self.key),
+            usage: format!("{location} {}", self.key),
             subject: info.subject.clone(),
             not_before: first_to_end.not_before,
             not_after: first_to_end.not_after,
@@ -194,33 +195,33 @@ impl<'e, 'a> Examination<'e, 'a> {
             begins: info.not_before,
             ends: info.not_after,
         };
-        if lifetime.band(self.report.now) >= Band::Sixth {
+        if lifetime.band(self.diagnostics.now) >= Band::Sixth {
             self.warn(format_args!(
                 "{} expires {}",
                 info.subject,
-                shown_time(info.not_after, self.report.now)
+                shown_time(info.not_after, self.diagnostics.now)
             ));
         }
     }
 }
 
 fn chain(
-    place: &Place,
-    item: &Item<Text>,
+    location: &Location,
+    item: &Spanned<Text>,
     role: Role,
     provider: &CryptoProvider,
-    report: &mut Report<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<(Vec<CertificateDer<'static>>, CertificateInfo)> {
-    let mut examination = Examination::new(place, "certificate", item, report);
+    let mut examination = Examination::new(location, "certificate", item, diagnostics);
     let (chain, infos): (Vec<_>, Vec<_>) = examination.certificates()?.into_iter().unzip();
     let chain: Vec<_> = chain.into_iter().map(|found| found.der).collect();
     let first_to_end = infos.iter().min_by_key(|info| info.not_after)?;
-    let now = match examination.report.takes_expired {
-        true => examination.report.now.min(first_to_end.not_after),
-        false => examination.report.now,
+    let now = match examination.diagnostics.takes_expired {
+        true => examination.diagnostics.now.min(first_to_end.not_after),
+        false => examination.diagnostics.now,
     };
     for info in &infos {
-        if let Some(reason) = outside_validity(info, examination.report) {
+        if let Some(reason) = outside_validity(info, examination.diagnostics) {
             examination.refuse(format_args!("{} {reason}", info.subject));
         }
         examination.warn_of_expiry(info);
@@ -298,7 +299,7 @@ fn warn_of_clients(leaf: &CertificateInfo, examination: &mut Examination<'_, '_>
     }
 }
 
-/// The signatures of the chain, but that of a root, which nobody looks at (RFC 8446 section 4.4.2).
+/// The signatures of the chain, but that of a root, which no client checks (RFC 8446 section 4.4.2).
 fn examine_signatures(infos: &[CertificateInfo], examination: &mut Examination<'_, '_>) {
     for info in infos {
         if info.has_broken_signature && info.subject_der != info.issuer_der {
@@ -335,7 +336,7 @@ fn verify(
     let [leaf, intermediates @ .., last] = chain else {
         return Ok(()); // alone: its issuer is the peer's to know
     };
-    // Only whoever asks when things end asks about a moment before 1970, which the verifier has no type for.
+    // Only `check --expiry` asks about a moment before 1970, which the verifier has no type for.
     let Ok(since_epoch) = now.duration_since(SystemTime::UNIX_EPOCH) else {
         return Ok(());
     };
@@ -360,12 +361,12 @@ fn verify(
 }
 
 fn signing_key(
-    place: &Place,
-    item: Item<Text>,
+    location: &Location,
+    item: Spanned<Text>,
     (provider, leaf): (&CryptoProvider, Option<KeyAlgorithm>),
-    report: &mut Report<'_>,
-) -> Option<(Item<Text>, Arc<dyn rustls::sign::SigningKey>)> {
-    let path = report.resolve(&item.value);
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<(Spanned<Text>, Arc<dyn rustls::sign::SigningKey>)> {
+    let path = diagnostics.resolve(&item.value);
     let loaded = file::private_key(&path)
         .map_err(|error| error.to_string())
         .and_then(|der| {
@@ -378,8 +379,8 @@ fn signing_key(
     match loaded {
         Ok(key) => Some((item, key)),
         Err(reason) => {
-            report.wrong(
-                place,
+            diagnostics.wrong(
+                location,
                 "key",
                 &item,
                 format_args!("{}: {reason}", path.display()),
@@ -417,7 +418,7 @@ pub struct Authorities {
     /// Those that are not used for their dates: their lists can be told from forged ones, and are passed over.
     pub(super) left_out: Vec<ListIssuer>,
     /// Each that was read.
-    pub origins: Vec<Origin>,
+    pub origins: Vec<AuthorityOrigin>,
 }
 
 impl Default for Authorities {
@@ -436,7 +437,7 @@ impl Authorities {
     /// Remembers where those were read that are more than these numbers of used and unused ones.
     pub(super) fn note_origins(&mut self, file: usize, (used, unused): (usize, usize)) {
         let origin = |in_use| {
-            move |anchor| Origin {
+            move |anchor| AuthorityOrigin {
                 key: authority_key(anchor),
                 file,
                 in_use,
@@ -498,12 +499,15 @@ impl Authorities {
 }
 
 /// Why a certificate is of no use now, if it is not. When it begins or ends, its file reads differently.
-pub(super) fn outside_validity(info: &CertificateInfo, report: &mut Report<'_>) -> Option<String> {
-    let now = report.now;
-    report.turns_at(info.not_before);
+pub(super) fn outside_validity(
+    info: &CertificateInfo,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<String> {
+    let now = diagnostics.now;
+    diagnostics.turns_at(info.not_before);
     // Valid through the whole of the last second (RFC 5280 section 4.1.2.5).
-    report.turns_at(info.not_after + Duration::from_secs(1));
-    if info.not_after < now && !report.takes_expired {
+    diagnostics.turns_at(info.not_after + Duration::from_secs(1));
+    if info.not_after < now && !diagnostics.takes_expired {
         return Some(format!("expired {}", shown_time(info.not_after, now)));
     }
     (info.not_before > now).then(|| format!("is not valid before {}", date(info.not_before)))

@@ -1,4 +1,4 @@
-//! What checking a configuration finds: every error with file, line, key, value and expectation, and warnings.
+//! Diagnostics of a configuration: every error with file, line, key, value and expectation, and warnings.
 //! In: findings, in any order. Out: `ConfigErrors`, by line. It also keeps what checks need to know of the file itself.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -11,8 +11,8 @@ use gateway_files::FileSnapshot;
 use gateway_x509::crl_ranks::KnownLists;
 
 use super::checked::CertificateFile;
-use super::revocation::{JudgedList, ListFiles};
-use super::value::{Field, Item};
+use super::revocation::{ListFiles, LoadedList};
+use super::value::{Field, Spanned};
 pub(super) use gateway_x509::pem::without_pem;
 
 /// Longest part of a value that an error repeats, in characters.
@@ -128,14 +128,14 @@ impl std::error::Error for ConfigErrors {}
 
 /// Where a section stands.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct Location {
     /// How errors call it: `listener "edge"`; empty at the top of the file.
     pub label: String,
     /// Line of its heading.
     pub line: usize,
 }
 
-impl Place {
+impl Location {
     /// The section's key, for an error.
     pub fn key(&self, key: &str) -> String {
         match self.label.as_str() {
@@ -147,22 +147,22 @@ impl Place {
 
 /// What was found in a part of a file.
 #[derive(Debug)]
-pub struct Found {
+pub struct Findings {
     errors: Vec<ConfigError>,
     warnings: Vec<(usize, String)>,
 }
 
 /// Collects what is found while a file is read and checked.
 #[derive(Debug)]
-pub struct Report<'a> {
+pub struct Diagnostics<'a> {
     file: &'a Path,
     text: &'a str,
-    /// The time that validity is judged by.
+    /// The time that validity is evaluated at.
     pub now: SystemTime,
-    /// Whether a certificate that has ended is taken like any other: whoever asks when things end wants to hear of it.
+    /// Whether a certificate that has ended is taken like any other: `check --expiry` has to tell of it.
     pub takes_expired: bool,
-    /// Whether another configuration observes this one.
-    pub is_observed: bool,
+    /// Whether this is the dry run of another configuration's `observe`.
+    pub is_dry_run: bool,
     /// Sections of the file before the text.
     pub sections_before: usize,
     lines_before: usize,
@@ -177,22 +177,22 @@ pub struct Report<'a> {
     lists: Vec<ListFiles>,
     /// The newest lists that were in force before.
     pub known_lists: KnownLists,
-    /// The lists that were found, to be judged together.
-    pub judged_lists: Vec<JudgedList>,
+    /// The lists that were found, to be compared with each other.
+    pub loaded_lists: Vec<LoadedList>,
 }
 
-impl<'a> Report<'a> {
-    /// Begins an empty report on `text`, which was read from `file`.
+impl<'a> Diagnostics<'a> {
+    /// Begins with no findings on `text`, which was read from `file`.
     pub fn new(file: &'a Path, text: &'a str, now: SystemTime) -> Self {
         let after_breaks = text.match_indices('\n').map(|(index, _)| index + 1);
         let line_starts = std::iter::once(0).chain(after_breaks).collect();
         let (errors, warnings, certificates, files) = Default::default();
-        Report {
+        Diagnostics {
             file,
             text,
             now,
             takes_expired: false,
-            is_observed: false,
+            is_dry_run: false,
             sections_before: 0,
             lines_before: 0,
             said: HashSet::new(),
@@ -204,21 +204,21 @@ impl<'a> Report<'a> {
             again_at: None,
             lists: Vec::new(),
             known_lists: KnownLists::default(),
-            judged_lists: Vec::new(),
+            loaded_lists: Vec::new(),
         }
     }
 
-    /// Begins an empty report on a piece of another file, before which that has so many lines and sections.
+    /// Begins with no findings on a piece of another file, before which that has so many lines and sections.
     pub fn part<'p>(
         &self,
         file: &'p Path,
         text: &'p str,
         (lines_before, sections_before): (usize, usize),
-    ) -> Report<'p> {
-        Report {
+    ) -> Diagnostics<'p> {
+        Diagnostics {
             lines_before,
             sections_before,
-            ..Report::new(file, text, self.now)
+            ..Diagnostics::new(file, text, self.now)
         }
     }
 
@@ -228,17 +228,17 @@ impl<'a> Report<'a> {
     }
 
     /// What was found in a part.
-    pub fn into_found(self) -> Found {
-        Found {
+    pub fn into_findings(self) -> Findings {
+        Findings {
             errors: self.errors,
             warnings: self.warnings,
         }
     }
 
     /// Takes what was found in a part; it stands behind what is said of this file.
-    pub fn absorb(&mut self, found: Found) {
-        self.errors.extend(found.errors);
-        let warnings = found.warnings.into_iter();
+    pub fn absorb(&mut self, findings: Findings) {
+        self.errors.extend(findings.errors);
+        let warnings = findings.warnings.into_iter();
         self.warnings
             .extend(warnings.map(|(_, text)| (usize::MAX, text)));
     }
@@ -319,14 +319,14 @@ impl<'a> Report<'a> {
     /// A value is wrong.
     pub fn wrong<T>(
         &mut self,
-        place: &Place,
+        location: &Location,
         key: &str,
-        item: &Item<T>,
+        item: &Spanned<T>,
         expectation: impl fmt::Display,
     ) {
         self.push(
             item.line,
-            place.key(key),
+            location.key(key),
             Some(item.written.clone()),
             expectation.to_string(),
         );
@@ -335,13 +335,13 @@ impl<'a> Report<'a> {
     /// As `wrong`, of two files that are replaced one after the other.
     pub fn wrong_for_now<T>(
         &mut self,
-        place: &Place,
+        location: &Location,
         key: &str,
-        item: &Item<T>,
+        item: &Spanned<T>,
         expectation: impl fmt::Display,
     ) {
         let before = self.errors.len();
-        self.wrong(place, key, item, expectation);
+        self.wrong(location, key, item, expectation);
         for error in &mut self.errors[before..] {
             error.may_pass = true;
         }
@@ -353,10 +353,10 @@ impl<'a> Report<'a> {
     }
 
     /// A key that must be there is not.
-    pub fn missing(&mut self, place: &Place, key: &str, expectation: &str) {
+    pub fn missing(&mut self, location: &Location, key: &str, expectation: &str) {
         self.push(
-            place.line,
-            place.key(key),
+            location.line,
+            location.key(key),
             None,
             format!("missing: {expectation}"),
         );
@@ -365,15 +365,15 @@ impl<'a> Report<'a> {
     /// Checks the value of a key that must be there.
     pub fn required<T, U>(
         &mut self,
-        place: &Place,
+        location: &Location,
         key: &str,
         field: Field<T>,
         expectation: &str,
         check: impl FnOnce(&T) -> Result<U, String>,
     ) -> Option<U> {
-        let checked = self.optional(place, key, field, check)?;
+        let checked = self.optional(location, key, field, check)?;
         if checked.is_none() {
-            self.missing(place, key, expectation);
+            self.missing(location, key, expectation);
         }
         checked
     }
@@ -381,7 +381,7 @@ impl<'a> Report<'a> {
     /// Checks the value of a key that may be left out: `None` is a wrong value, `Some(None)` is none.
     pub fn optional<T, U>(
         &mut self,
-        place: &Place,
+        location: &Location,
         key: &str,
         field: Field<T>,
         check: impl FnOnce(&T) -> Result<U, String>,
@@ -394,16 +394,16 @@ impl<'a> Report<'a> {
         match check(&item.value) {
             Ok(checked) => Some(Some(checked)),
             Err(expectation) => {
-                self.wrong(place, key, &item, expectation);
+                self.wrong(location, key, &item, expectation);
                 None
             }
         }
     }
 
     /// Refuses a key that is planned: taking it and doing nothing would be a lie.
-    pub fn not_built<T>(&mut self, place: &Place, key: &str, field: &Field<T>) {
+    pub fn not_built<T>(&mut self, location: &Location, key: &str, field: &Field<T>) {
         if let Field::Given(item) = field {
-            self.wrong(place, key, item, "not built yet: remove it");
+            self.wrong(location, key, item, "not built yet: remove it");
         }
     }
 
