@@ -372,7 +372,7 @@ pub const TICKETS_TRIED_MAX: usize = 4;
 pub const TICKETS_ISSUED: usize = 1;
 
 /// Clients that an observed configuration would refuse and that each worker remembers by name, each about 400 bytes.
-pub const FORESEEN_CLIENTS_MAX: usize = 10_000;
+pub const DRY_RUN_CLIENTS_MAX: usize = 10_000;
 
 const _: () = assert!(HANDSHAKE_READ_BYTES <= HANDSHAKE_BYTES_MAX);
 const _: () = assert!(HANDSHAKE_BYTES_MAX >= RECORD_BYTES_MAX);

@@ -1,6 +1,6 @@
 //! HTTP/1 for programs of this host: what the administration endpoint and the control socket share.
-//! In: accepted sockets, a way to answer. Out: answers. On the thread of whoever serves, with a small tokio runtime. A peer
-//! that says nothing costs nobody else anything: it has a second, and when there is no room the oldest gives way.
+//! In: accepted sockets, a way to answer. Out: answers. On the caller's thread, with a small tokio runtime. A silent peer
+//! costs the other peers nothing: it has a second, and when there is no room the oldest gives way.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -63,7 +63,7 @@ where
                 if let Some(left_out) = lines.admit(Instant::now()) {
                     tracing::warn!(%error, left_out, "{what} cannot accept");
                 }
-                // It may be descriptors that are missing, and those who are silent have some.
+                // It may be descriptors that are missing, and silent peers have some.
                 open.retain(|connection| !connection.is_finished());
                 open.pop_front()
                     .into_iter()

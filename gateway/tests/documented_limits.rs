@@ -77,7 +77,7 @@ fn names_and_queues() -> Vec<Quotation> {
         ),
         (
             "| clients that an observed configuration",
-            grouped(limits::FORESEEN_CLIENTS_MAX),
+            grouped(limits::DRY_RUN_CLIENTS_MAX),
         ),
         (
             "| bans that are about to be reported |",

@@ -1,7 +1,7 @@
-//! The administration endpoint: `/livez`, `/readyz`, `/metrics`, `/blocked`, `/observed`, on loopback or a Unix socket; the first
-//! three also over TLS, for those whom `[admin.tls]` lets in.
+//! The administration endpoint: `/livez`, `/readyz`, `/metrics`, `/blocked`, `/observed`, on loopback or a Unix socket; the
+//! first three also over TLS, for clients that `[admin.tls]` admits.
 //! In: HTTP/1.1 requests from this host, and from clients that a worker has authenticated. Out: text. On the control thread,
-//! served by hyper. On this host nobody is authenticated, which is why no other address is accepted.
+//! served by hyper. It authenticates no client of this host, which is why it accepts no other address.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -153,7 +153,7 @@ impl Drop for AdminSocket {
     }
 }
 
-/// Removes a socket file that nobody listens on any more, left by a process that was killed.
+/// Removes a socket file without a listener, left by a process that was killed.
 fn remove_stale_socket(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if is_stale_socket(path, &found) => std::fs::remove_file(path),
@@ -218,10 +218,10 @@ pub async fn serve_scrapes(
     local::serve("the metrics page", limits::ADMIN_TIMEOUT, accept, respond).await
 }
 
-/// Who is answered.
+/// The kind of client that gets the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Audience {
-    /// Whoever may open the endpoint on this host.
+    /// A program that may open the endpoint on this host.
     Host,
     /// Clients of other hosts, which are to learn nothing of others by name.
     Scrapers,
@@ -269,7 +269,7 @@ fn respond(
         ),
         "/metrics" => answer(StatusCode::OK, OPEN_METRICS, metrics.encode()),
         "/blocked" if is_of_host => answer(StatusCode::OK, JSON, metrics.blocks()),
-        "/observed" if is_of_host => answer(StatusCode::OK, JSON, metrics.foreseen()),
+        "/observed" if is_of_host => answer(StatusCode::OK, JSON, metrics.dry_run_refusals()),
         _ => answer(StatusCode::NOT_FOUND, TEXT, audience.paths().to_owned()),
     }
 }

@@ -104,7 +104,7 @@ impl WorkerContext {
     ) {
         if let Some((failure, detail)) = why {
             let detail = &detail;
-            let foreseen = Event::Foreseen {
+            let foreseen = Event::DryRunRefused {
                 failure,
                 detail,
                 peer,

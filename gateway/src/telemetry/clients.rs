@@ -1,4 +1,4 @@
-//! The clients that are connected, counted by what is left of their certificates: whom an expiry will hit.
+//! The connected clients, counted by what is left of their certificates: those that an expiry will hit.
 //! In: lifetimes, one client at a time. Out: sums for each listener and rule, which the metrics page adds up over the
 //! workers. Made on each worker now and then; never on the way of a byte.
 

@@ -1,6 +1,6 @@
 //! How long it took from a change to the end of the connections it concerned, counted on one worker.
-//! In: the end of a connection by judgement, and the time since what was trusted changed. Out: numbers that another thread
-//! may read at any time.
+//! In: the end of a connection that a change closed, and the time since the change. Out: numbers that another thread may
+//! read at any time.
 
 use std::time::Duration;
 

@@ -13,8 +13,8 @@ use gateway_rt::Driver;
 
 use super::clients::ClientCounts;
 use super::closing::CloseTimes;
+use super::dry_run::DryRunRefusals;
 use super::event::Event;
-use super::foreseen::Foreseen;
 use super::server_counts::ServerCounts;
 use crate::config::{Config, ListenerId};
 use crate::connection::Direction;
@@ -36,7 +36,7 @@ pub struct WorkerCounters {
     driver: OnceLock<Driver>,
     pub(super) unreachable: Vec<Counter>,
     clients: Mutex<ClientCounts>,
-    foreseen: Mutex<Foreseen>,
+    dry_run_refusals: Mutex<DryRunRefusals>,
 }
 
 /// Counters of one listener on one worker.
@@ -56,7 +56,7 @@ pub(super) struct ListenerCounters {
     pub(super) durations: [Counter; DURATION_BOUNDS.len() + 1],
     pub(super) duration_sum_nanoseconds: Counter,
     pub(super) close_times: CloseTimes,
-    pub(super) foreseen: [Counter; Failure::ALL.len()],
+    pub(super) dry_run_refusals: [Counter; Failure::ALL.len()],
 }
 
 /// A number that one thread raises and others read.
@@ -107,7 +107,7 @@ impl WorkerCounters {
             driver: OnceLock::new(),
             unreachable: config.backends.iter().map(|_| Counter::default()).collect(),
             clients: Mutex::default(),
-            foreseen: Mutex::default(),
+            dry_run_refusals: Mutex::default(),
         }
     }
 
@@ -122,9 +122,11 @@ impl WorkerCounters {
         self.driver.get().copied()
     }
 
-    /// Whom the observed configuration would refuse.
-    pub(super) fn foreseen(&self) -> MutexGuard<'_, Foreseen> {
-        self.foreseen.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The clients that the observed configuration would refuse.
+    pub(super) fn dry_run_refusals(&self) -> MutexGuard<'_, DryRunRefusals> {
+        self.dry_run_refusals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Replaces what was known of the clients.
@@ -155,14 +157,15 @@ impl WorkerCounters {
             Event::Established {
                 negotiated, took, ..
             } => counters.established(negotiated, *took),
-            Event::Foreseen {
+            Event::DryRunRefused {
                 failure,
                 detail,
                 peer,
             } => {
-                counters.foreseen[failure.index()].add(1);
+                counters.dry_run_refusals[failure.index()].add(1);
                 let why = (*failure, *detail);
-                self.foreseen().note(listener, peer, why, SystemTime::now());
+                self.dry_run_refusals()
+                    .note(listener, peer, why, SystemTime::now());
             }
             Event::Moved {
                 direction: Direction::Received,
@@ -226,7 +229,7 @@ impl ListenerCounters {
             ends: Default::default(),
             durations: Default::default(),
             duration_sum_nanoseconds: Counter::default(),
-            foreseen: Default::default(),
+            dry_run_refusals: Default::default(),
             close_times: CloseTimes::default(),
         }
     }

@@ -1,4 +1,4 @@
-//! What can happen to a connection, as the data path reports it: the one seam between doing and telling.
+//! What can happen to a connection, as the data path reports it: the one seam between data path and telemetry.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
@@ -69,7 +69,7 @@ pub enum Event<'a> {
     Established {
         /// The connection, on its worker.
         connection: ConnectionId,
-        /// Who it is.
+        /// The client.
         peer: &'a VerifiedPeer,
         /// Its address.
         address: SocketAddr,
@@ -78,13 +78,13 @@ pub enum Event<'a> {
         /// Time from accept to Finished.
         took: Duration,
     },
-    /// A client is in that the observed configuration would not have let in, or would not let stay.
-    Foreseen {
+    /// The dry run would refuse an admitted client, or close its connection.
+    DryRunRefused {
         /// Why.
         failure: Failure,
         /// The reason in words.
         detail: &'a str,
-        /// Who it is.
+        /// The client.
         peer: &'a VerifiedPeer,
     },
     /// Bytes of application data were passed on.
@@ -98,7 +98,7 @@ pub enum Event<'a> {
     Slowed {
         /// The client's address.
         address: SocketAddr,
-        /// Who it is.
+        /// The client.
         peer: &'a VerifiedPeer,
     },
     /// A server of a backend could not be reached.
@@ -142,7 +142,7 @@ pub enum Event<'a> {
         end: CloseReason,
         /// The client's address.
         address: SocketAddr,
-        /// Who it was.
+        /// The client.
         peer: &'a VerifiedPeer,
         /// When the change came about for which the gateway ended it, if it was for one.
         changed_at: Option<Instant>,

@@ -1,6 +1,6 @@
 //! The log: `tracing` events as text or JSON lines on standard error.
-//! In: events from every thread. Out: lines, written by a thread of their own. A worker never waits for the log: when
-//! nobody reads it fast enough, lines are dropped. Lines for the systemd journal begin with their priority.
+//! In: events from every thread. Out: lines, written by a thread of their own. A worker never waits for the log: when its
+//! reader is too slow, lines are dropped. Lines for the systemd journal begin with their priority.
 
 use std::ffi::OsStr;
 use std::fmt;

@@ -1,6 +1,6 @@
 //! Log lines on their way to standard error: a queue bounded in bytes, and the thread that empties it.
-//! In: whole lines from every thread. Out: the same lines, in order. Who logs never waits for who reads: a line for which there is
-//! no room is dropped and counted, and how many were is said when there is room again.
+//! In: whole lines from every thread. Out: the same lines, in order. A writer never waits for the reader: the queue drops and
+//! counts a line for which it has no room, and logs how many it dropped when there is room again.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,24 +17,24 @@ pub(super) fn dropped_lines() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// The queue, as everybody who logs has it.
+/// The queue, as every thread that logs has it.
 #[derive(Debug, Clone)]
-pub(super) struct LogQueue(Arc<Shared>);
+pub(super) struct LogQueue(Arc<QueueState>);
 
 #[derive(Debug)]
-struct Shared {
-    waiting: Mutex<Waiting>,
+struct QueueState {
+    waiting: Mutex<WaitingLines>,
     /// Something has changed that one of the two sides waits for.
     changed: Condvar,
     bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct WaitingLines {
     lines: Vec<u8>,
     /// Bytes that are being written.
     in_flight_bytes: usize,
-    /// Lines dropped that nobody has been told of.
+    /// Lines dropped that have not been reported yet.
     untold: u64,
     has_ended: bool,
     is_written: bool,
@@ -47,7 +47,7 @@ impl LogQueue {
         sink: impl Write + Send + 'static,
         tell_dropped: impl Fn(u64) + Send + 'static,
     ) -> io::Result<Self> {
-        let queue = LogQueue(Arc::new(Shared {
+        let queue = LogQueue(Arc::new(QueueState {
             waiting: Mutex::default(),
             changed: Condvar::new(),
             bytes_max,
@@ -78,7 +78,7 @@ impl LogQueue {
         let mut waiting = self.lock();
         waiting.has_ended = true;
         self.0.changed.notify_all();
-        let is_unwritten = |waiting: &mut Waiting| !waiting.is_written;
+        let is_unwritten = |waiting: &mut WaitingLines| !waiting.is_written;
         // Whatever is not written by then is lost.
         let _ = self
             .0
@@ -86,7 +86,7 @@ impl LogQueue {
             .wait_timeout_while(waiting, patience, is_unwritten);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, WaitingLines> {
         self.0
             .waiting
             .lock()
@@ -96,7 +96,7 @@ impl LogQueue {
     /// The thread: writes what waits until the end.
     fn write_all(&self, mut sink: impl Write, tell_dropped: impl Fn(u64)) {
         while let Some((lines, untold)) = self.next() {
-            // Where standard error is closed there is nobody to tell.
+            // Where standard error is closed no reader is left.
             let _ = sink.write_all(&lines);
             self.lock().in_flight_bytes = 0;
             if untold > 0 {
@@ -110,7 +110,7 @@ impl LogQueue {
 
     /// Waits for lines. `None` at the end, when none are left.
     fn next(&self) -> Option<(Vec<u8>, u64)> {
-        let idle = |waiting: &mut Waiting| waiting.lines.is_empty() && !waiting.has_ended;
+        let idle = |waiting: &mut WaitingLines| waiting.lines.is_empty() && !waiting.has_ended;
         let waiting = self.0.changed.wait_while(self.lock(), idle);
         let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
         if waiting.lines.is_empty() {

@@ -1,15 +1,15 @@
-//! Hears of everything and tells operators.
+//! Telemetry: what happened, for operators.
 //!
-//! In: typed events from the data path. Out: counters, log lines, the audit log. Events are recorded on
-//! the workers into counters of their own; the control thread adds them up when somebody asks.
+//! In: typed events from the data path. Out: counters, log lines, the audit log. Each worker records events in counters of its
+//! own; the control thread adds them up at each scrape.
 
 mod audit;
 mod clients;
 mod closing;
 mod counters;
+mod dry_run;
 mod event;
 mod expiry;
-mod foreseen;
 mod log;
 mod log_queue;
 mod metrics;

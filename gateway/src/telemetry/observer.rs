@@ -36,7 +36,7 @@ pub struct Observer {
     unreachable: RefCell<Vec<Suppressor>>,
     backend_faults: RefCell<Suppressor>,
     ignored_protocols: RefCell<Suppressor>,
-    foreseen: RefCell<Suppressor>,
+    dry_run_refusals: RefCell<Suppressor>,
     slowed: RefCell<Suppressor>,
 }
 
@@ -54,7 +54,7 @@ impl Observer {
         let unreachable = RefCell::new(vec![suppressor.clone(); config.backends.len()]);
         let backend_faults = RefCell::new(suppressor.clone());
         let ignored_protocols = RefCell::new(suppressor.clone());
-        let foreseen = RefCell::new(suppressor.clone());
+        let dry_run_refusals = RefCell::new(suppressor.clone());
         let slowed = RefCell::new(suppressor);
         Observer {
             worker,
@@ -67,7 +67,7 @@ impl Observer {
             unreachable,
             backend_faults,
             ignored_protocols,
-            foreseen,
+            dry_run_refusals,
             slowed,
         }
     }
@@ -81,7 +81,7 @@ impl Observer {
             _ => true,
         };
         if is_other {
-            self.counters.foreseen().clear();
+            self.counters.dry_run_refusals().clear();
         }
         is_other
     }
@@ -169,12 +169,12 @@ impl Observer {
             } => {
                 self.log_ended_by_server((listener, *backend), *server, (*end, meaning));
             }
-            Event::Foreseen {
+            Event::DryRunRefused {
                 failure,
                 detail,
                 peer,
             } => {
-                self.log_foreseen(listener, *failure, detail, peer);
+                self.log_dry_run(listener, *failure, detail, peer);
             }
             Event::Slowed { address, peer } => {
                 self.log_slowed(listener, *address, peer);
@@ -313,8 +313,8 @@ impl Observer {
         );
     }
 
-    fn log_foreseen(&self, listener: &str, failure: Failure, detail: &str, peer: &VerifiedPeer) {
-        let admitted = self.foreseen.borrow_mut().admit(Instant::now());
+    fn log_dry_run(&self, listener: &str, failure: Failure, detail: &str, peer: &VerifiedPeer) {
+        let admitted = self.dry_run_refusals.borrow_mut().admit(Instant::now());
         let Some(left_out) = admitted else { return };
         let ((identity, kind), reason) = (named(peer), failure.label());
         let detail = BoundedText(detail).cut();

@@ -8,7 +8,7 @@ use gateway_core::limits;
 use gateway_core::visible;
 use serde::{Serialize, Serializer};
 
-/// Text that somebody else may have chosen: cut where it is too long.
+/// Text that a peer may have chosen: cut where it is too long.
 #[derive(Debug, Clone, Copy)]
 pub struct BoundedText<'a>(pub &'a str);
 

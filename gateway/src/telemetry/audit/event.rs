@@ -82,7 +82,7 @@ impl Scene<'_> {
                 client: client(peer),
             })
             .write(buffer),
-            Event::Foreseen {
+            Event::DryRunRefused {
                 failure,
                 detail,
                 peer,

@@ -1,4 +1,4 @@
-//! The block list's part of the metrics page, and what the commands are told that change it.
+//! The block list's part of the metrics page, and the answer to the commands that change it.
 //! In: which list is in force. Out: samples, and a line of JSON. On the control thread.
 
 use std::sync::PoisonError;

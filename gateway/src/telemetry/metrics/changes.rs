@@ -1,4 +1,4 @@
-//! The part of the metrics page about change: when the last one was, and how long it took to reach who it concerned.
+//! The part of the metrics page about change: when the last one was, and how long it took to reach its clients.
 //! In: the workers' counters, the times of reloads. Out: samples. On the control thread.
 
 use std::sync::atomic::{AtomicU64, Ordering};

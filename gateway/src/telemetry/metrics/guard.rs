@@ -1,4 +1,4 @@
-//! The guard's part of the metrics page: what the kernel counted, whom it holds banned, and whether it is there.
+//! The guard's part of the metrics page: what the kernel counted, the sources it has banned, and whether it is there.
 //! In: the guard's maps. Out: samples. On the control thread.
 
 use gateway_common::{DropReason, Overflow, PacketVerdict, PassReason, Reason};
@@ -43,8 +43,8 @@ impl Metrics {
         let mut metric =
             encoder.encode_descriptor("guard_unheard_verdicts", help, None, MetricType::Counter)?;
         counter(&mut metric, &[], guard.source_admission().undelivered())?;
-        match guard.with_maps(|maps| Seen::of(maps)) {
-            Some(Ok(seen)) => seen.encode(encoder),
+        match guard.with_maps(|maps| MapCounts::of(maps)) {
+            Some(Ok(counts)) => counts.encode(encoder),
             Some(Err(error)) => {
                 tracing::warn!(%error, "cannot read the guard's maps");
                 Ok(())
@@ -104,14 +104,14 @@ const FLOWS: &str =
 const IN_FORCE: &str = "Sources banned now";
 
 /// What stands in the kernel's maps.
-struct Seen {
+struct MapCounts {
     counts: Vec<PortCount>,
     bans_in_force: usize,
     open_flows: usize,
     overflows: Vec<(Overflow, u64)>,
 }
 
-impl Seen {
+impl MapCounts {
     fn of(maps: &Maps) -> Result<Self, GuardError> {
         let now_ns = now_ns();
         let bans = maps.bans()?;

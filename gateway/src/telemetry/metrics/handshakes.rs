@@ -1,4 +1,4 @@
-//! The handshakes' part of the metrics page: who got in, who did not and why, and how long it took.
+//! The handshakes' part of the metrics page: clients that got in, clients that did not and why, and how long it took.
 //! In: the workers' counters. Out: samples. On the control thread.
 
 use gateway_core::failure::Failure;

@@ -1,4 +1,4 @@
-//! The identities' part of the metrics page: who is slowed down to its rate.
+//! The identities' part of the metrics page: those that are slowed down to their rate.
 //! In: the usage of identities with limits. Out: samples. On the control thread.
 
 use gateway_core::authority::TrustDomain;

@@ -13,7 +13,7 @@ use super::{Encoded, Metrics, counter, gauge};
 use crate::config::{BackendTransport, Config};
 
 /// Labels that say where a list is in force: `listener` or `backend`, and its name.
-type Place<'a> = (&'static str, &'a str);
+type ListUser<'a> = (&'static str, &'a str);
 
 impl Metrics {
     pub(super) fn encode_lists(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
@@ -75,7 +75,7 @@ impl ListGauge {
         let unit = self.unit.as_ref();
         let mut metric =
             encoder.encode_descriptor(self.name, self.help, unit, MetricType::Gauge)?;
-        for ((kind, place), revocation) in places(config) {
+        for ((kind, user), revocation) in list_users(config) {
             let mut lists: Vec<_> = revocation.lists().collect();
             lists.sort_by_key(|(issuer, _)| **issuer);
             let mut named: Vec<(&str, i64)> = Vec::new();
@@ -87,14 +87,14 @@ impl ListGauge {
                 }
             }
             for (issuer, value) in named {
-                gauge(&mut metric, &[(kind, place), ("issuer", issuer)], value)?;
+                gauge(&mut metric, &[(kind, user), ("issuer", issuer)], value)?;
             }
         }
         Ok(())
     }
 }
 
-fn places(config: &Config) -> impl Iterator<Item = (Place<'_>, &Revocation)> {
+fn list_users(config: &Config) -> impl Iterator<Item = (ListUser<'_>, &Revocation)> {
     let listeners = config
         .listeners
         .iter()

@@ -1,4 +1,4 @@
-//! The metrics page in OpenMetrics text, added up from the workers' counters when somebody asks.
+//! The metrics page in OpenMetrics text, added up from the workers' counters at each scrape.
 //! In: counters, certificates, the guard. Out: text. On the control thread. Each subject's samples are in a file of
 //! their own.
 
@@ -7,8 +7,8 @@ mod backends;
 mod blocks;
 mod changes;
 mod connections;
+mod dry_run;
 mod expiry;
-mod foreseen;
 mod guard;
 mod handshakes;
 mod identities;
@@ -206,7 +206,7 @@ impl Collector for Metrics {
         self.encode_changes(&mut encoder)?;
         self.encode_lists(&mut encoder)?;
         self.encode_blocks(&mut encoder)?;
-        self.encode_foreseen(&mut encoder)?;
+        self.encode_dry_run(&mut encoder)?;
         self.encode_certificates(&mut encoder)?;
         self.encode_lifetimes(&mut encoder)?;
         self.encode_clients(&mut encoder)?;

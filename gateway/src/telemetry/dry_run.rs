@@ -1,6 +1,6 @@
-//! Whom an observed configuration would refuse, by name.
-//! In: refusals that were only foreseen. Out: who, why, how often and when last. One table per worker, written by it and
-//! read by the control thread; touched only for clients that would be refused.
+//! The clients that a dry run would refuse, by name.
+//! In: refusals by the observed configuration. Out: client, reason, how often and when last. One table per worker, written by
+//! it and read by the control thread; touched only for clients that would be refused.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -18,13 +18,13 @@ use crate::tls::VerifiedPeer;
 
 /// One worker's table.
 #[derive(Debug, Default)]
-pub struct Foreseen {
-    clients: BTreeMap<Key, Sighting>,
+pub struct DryRunRefusals {
+    clients: BTreeMap<RefusalKey, Sighting>,
     left_out: u64,
 }
 
-/// Listener, who it is, fingerprint of the certificate, reason.
-type Key = (ListenerId, Identity, String, &'static str);
+/// Listener, identity, fingerprint of the certificate, reason.
+type RefusalKey = (ListenerId, Identity, String, &'static str);
 
 #[derive(Debug)]
 struct Sighting {
@@ -35,13 +35,13 @@ struct Sighting {
 
 #[derive(Debug, Serialize)]
 struct Page<'a> {
-    clients: Vec<Client<'a>>,
+    clients: Vec<RefusedClient<'a>>,
     /// More that would be refused and did not fit into the tables.
     left_out: u64,
 }
 
 #[derive(Debug, Serialize)]
-struct Client<'a> {
+struct RefusedClient<'a> {
     listener: &'a str,
     identity: &'a str,
     identity_kind: &'a str,
@@ -54,7 +54,7 @@ struct Client<'a> {
     last: String,
 }
 
-impl Foreseen {
+impl DryRunRefusals {
     /// Notes that a client of `listener` would be refused.
     pub fn note(
         &mut self,
@@ -70,7 +70,7 @@ impl Foreseen {
             fingerprint,
             failure.label(),
         );
-        let is_full = self.clients.len() >= limits::FORESEEN_CLIENTS_MAX;
+        let is_full = self.clients.len() >= limits::DRY_RUN_CLIENTS_MAX;
         if is_full && !self.clients.contains_key(&key) {
             self.left_out += 1;
             return;
@@ -86,12 +86,15 @@ impl Foreseen {
 
     /// Forgets everything: another configuration is observed, or none.
     pub fn clear(&mut self) {
-        *self = Foreseen::default();
+        *self = DryRunRefusals::default();
     }
 
     /// All workers' tables as one page of JSON. `listeners` are the names by position.
-    pub fn page<'t>(tables: impl Iterator<Item = &'t Foreseen>, listeners: &[String]) -> String {
-        let mut all: BTreeMap<&Key, (&Sighting, u64, Option<SystemTime>)> = BTreeMap::new();
+    pub fn page<'t>(
+        tables: impl Iterator<Item = &'t DryRunRefusals>,
+        listeners: &[String],
+    ) -> String {
+        let mut all: BTreeMap<&RefusalKey, (&Sighting, u64, Option<SystemTime>)> = BTreeMap::new();
         let mut left_out = 0;
         for table in tables {
             left_out += table.left_out;
@@ -103,7 +106,7 @@ impl Foreseen {
         }
         let clients = all.into_iter();
         let clients = clients.map(
-            |((listener, identity, fingerprint, reason), (sighting, count, last))| Client {
+            |((listener, identity, fingerprint, reason), (sighting, count, last))| RefusedClient {
                 listener: listeners.get(listener.0).map_or("", String::as_str),
                 identity: &identity.name,
                 identity_kind: identity.kind.label(),

@@ -7,10 +7,10 @@ use prometheus_client::metrics::MetricType;
 
 use super::{Encoded, Metrics, counter};
 use crate::telemetry::counters::ListenerCounters;
-use crate::telemetry::foreseen::Foreseen;
+use crate::telemetry::dry_run::DryRunRefusals;
 
 impl Metrics {
-    pub(super) fn encode_foreseen(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+    pub(super) fn encode_dry_run(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
         let help = "Admitted clients that the observed configuration would refuse, by reason";
         let mut metric =
             encoder.encode_descriptor("observed_refusals", help, None, MetricType::Counter)?;
@@ -18,7 +18,8 @@ impl Metrics {
             return Ok(());
         }
         for failure in Failure::ALL {
-            let of = |counters: &ListenerCounters| counters.foreseen[failure.index()].value();
+            let of =
+                |counters: &ListenerCounters| counters.dry_run_refusals[failure.index()].value();
             for (listener, value) in self.sums(of) {
                 let labels = [("listener", listener.as_str()), ("reason", failure.label())];
                 counter(&mut metric, &labels, value)?;
@@ -27,8 +28,8 @@ impl Metrics {
         Ok(())
     }
 
-    /// Whom the observed configuration would refuse, by name, as JSON.
-    pub fn foreseen(&self) -> String {
+    /// The clients that the observed configuration would refuse, by name, as JSON.
+    pub fn dry_run_refusals(&self) -> String {
         let config = self.config();
         let names: Vec<_> = config
             .listeners
@@ -39,8 +40,8 @@ impl Metrics {
             .0
             .workers
             .iter()
-            .map(|worker| worker.foreseen())
+            .map(|worker| worker.dry_run_refusals())
             .collect();
-        Foreseen::page(tables.iter().map(|table| &**table), &names)
+        DryRunRefusals::page(tables.iter().map(|table| &**table), &names)
     }
 }
