@@ -16,6 +16,7 @@ mod date;
 pub mod der;
 pub mod file;
 mod ledger;
+pub mod misplaced;
 mod name;
 mod path;
 pub mod pem;

@@ -28,7 +28,7 @@ use clap::{Parser, Subcommand};
 use gateway::control::account_name;
 use gateway::server::note_inherited;
 use gateway_core::visible;
-use gateway_x509::pem::without_pem;
+use gateway_x509::misplaced::without_pem;
 
 /// Portcullis: an mTLS gateway for telemetry.
 #[derive(Debug, Parser)]

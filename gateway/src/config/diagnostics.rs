@@ -13,7 +13,7 @@ use gateway_x509::crl_ranks::KnownLists;
 use super::checked::CertificateFile;
 use super::revocation::{ListFiles, LoadedList};
 use super::value::{Field, Spanned};
-pub(super) use gateway_x509::pem::without_pem;
+pub(super) use gateway_x509::misplaced::without_pem;
 
 /// Longest part of a value that an error repeats, in characters.
 const WRITTEN_CHARACTERS_MAX: usize = 80;
