@@ -4,25 +4,30 @@
 //! Each thread has a runtime and a tally of its own. All connections prepare, wait for each other, work, wait again,
 //! and end; the server's cost is read at those two seams, so that it contains the work and nothing else.
 
+mod worker;
+
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use tokio::runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::client::{Dialer, Target, Tickets};
+use crate::client::Target;
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{self, Spent};
 use crate::limits::CONNECTING_MAX;
-use crate::pace::{Pace, Turns};
+use crate::pace::Pace;
 use crate::process::{self, Sample};
 use crate::progress::{Bar, ProgressCounts};
 use crate::scenario::refusal;
-use crate::tally::{self, Group, SharedTally, Tally};
+use crate::tally::{self, SharedTally, Tally};
+
+pub(crate) use worker::Worker;
+use worker::{Arrivals, RotationState};
 
 /// How much load, for how long.
 #[derive(Debug, Clone)]
@@ -61,188 +66,11 @@ pub(crate) struct RunOutcome {
     pub(crate) samples: Result<Option<[Sample; 3]>, String>,
 }
 
-/// One connection's place in the run.
-pub(crate) struct Worker {
-    /// 0 up to the number of connections.
-    pub(crate) index: usize,
-    tally: SharedTally,
-    counts: Arc<ProgressCounts>,
-    pace: Arc<Pace>,
-    connecting: Arc<Semaphore>,
-    phase: watch::Receiver<Phase>,
-    arrivals: Arrivals,
-    /// Where there are several addresses, which one.
-    endpoint: Option<usize>,
-    rotation: Option<RotationState>,
-    /// The common start, once it was given.
-    start: Option<Instant>,
-}
-
-/// When the connection changes its identity, and whether it has.
-#[derive(Debug, Clone, Copy)]
-struct RotationState {
-    after: Duration,
-    is_done: bool,
-}
-
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     Prepare,
     Work(Instant),
     Finish,
-}
-
-/// Reports that a connection reached the end of a phase. Whatever is left is reported on drop, so that a worker that
-/// returns early or panics never keeps the others waiting.
-struct Arrivals {
-    sender: mpsc::UnboundedSender<()>,
-    left: u8,
-    /// Connections whose work decides how long the run lasts, unless this is none of them.
-    working: Option<Arc<watch::Sender<usize>>>,
-}
-
-impl Arrivals {
-    fn arrive(&mut self) {
-        self.left = self.left.saturating_sub(1);
-        if let Some(working) = self.working.take_if(|_| self.left == 0) {
-            working.send_modify(|count| *count -= 1);
-        }
-        // The receiver is gone only when the run was given up.
-        let _ = self.sender.send(());
-    }
-}
-
-impl Drop for Arrivals {
-    fn drop(&mut self) {
-        while self.left > 0 {
-            self.arrive();
-        }
-    }
-}
-
-impl Worker {
-    /// Waits for a free place among the connections being opened. Hold it until the connection is open.
-    pub(crate) async fn connecting(&self) -> tokio::sync::OwnedSemaphorePermit {
-        self.connecting
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed")
-    }
-
-    /// The way to this connection's endpoint, which notes how long each phase takes.
-    pub(crate) fn dialer(&self, target: &Target, tickets: Tickets) -> Result<Dialer> {
-        Ok(target
-            .dialer(self.index, tickets)?
-            .noting(self.tally.clone()))
-    }
-
-    /// Says that the connection is prepared and waits for the common start of the work.
-    pub(crate) async fn ready(&mut self) -> Result<Turns> {
-        self.arrivals.arrive();
-        let phase = *self
-            .phase
-            .wait_for(|phase| !matches!(phase, Phase::Prepare))
-            .await?;
-        match phase {
-            Phase::Work(start) => {
-                self.start = Some(start);
-                Ok(Turns::new(self.pace.clone(), start)?)
-            }
-            Phase::Prepare | Phase::Finish => bail!("the run was given up"),
-        }
-    }
-
-    /// Says that the work is over and waits until its cost has been read.
-    pub(crate) async fn done(&mut self) {
-        self.arrivals.arrive();
-        // An error means that the run was given up: there is nothing left to wait for.
-        let _ = self
-            .phase
-            .wait_for(|phase| matches!(phase, Phase::Finish))
-            .await;
-    }
-
-    /// Gives the dialer its new identity when it is time; `true` when that was now.
-    pub(crate) fn rotate(&mut self, dialer: &mut Dialer) -> bool {
-        let (Some(rotation), Some(start)) = (&mut self.rotation, self.start) else {
-            return false;
-        };
-        let is_due = !rotation.is_done && start.elapsed() >= rotation.after;
-        if is_due {
-            rotation.is_done = true;
-            dialer.rotate();
-            self.tally(|tally| tally.rotated += 1);
-        }
-        is_due
-    }
-
-    /// Counts one unit of work, from its intended start.
-    pub(crate) fn record(&self, intended: Instant, result: &Result<(), Failure>) {
-        self.record_in(None, intended, result);
-    }
-
-    /// Counts one unit of work, and once more among its like.
-    pub(crate) fn record_in(
-        &self,
-        group: Option<Group>,
-        intended: Instant,
-        result: &Result<(), Failure>,
-    ) {
-        let latency = intended.elapsed();
-        let groups = [
-            group,
-            self.endpoint.map(Group::Endpoint),
-            self.rotation.map(|rotation| match rotation.is_done {
-                false => Group::BeforeRotation,
-                true => Group::AfterRotation,
-            }),
-        ];
-        self.tally(|tally| {
-            for group in groups.into_iter().flatten() {
-                match result {
-                    Ok(()) => tally.group(group).complete(latency),
-                    Err(_) => tally.group(group).failed += 1,
-                }
-            }
-        });
-        match result {
-            Ok(()) => self.complete(latency),
-            Err(failure) => self.fail(failure),
-        }
-    }
-
-    pub(crate) fn complete(&self, latency: Duration) {
-        self.tally(|tally| {
-            tally.total.complete(latency);
-            self.count_second(tally, |second| second.completed += 1);
-        });
-        self.counts
-            .completed
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    }
-
-    pub(crate) fn fail(&self, failure: &Failure) {
-        self.tally(|tally| {
-            tally.fail(failure);
-            self.count_second(tally, |second| second.failed += 1);
-        });
-        self.counts
-            .failed
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    }
-
-    /// Notes an event in its second after the common start. Notes nothing before that.
-    pub(crate) fn count_second(&self, tally: &mut Tally, change: impl FnOnce(&mut tally::Second)) {
-        if let Some(start) = self.start {
-            change(tally.second(start.elapsed()));
-        }
-    }
-
-    /// Changes the thread's tally. Never contended: its connections share one thread.
-    pub(crate) fn tally(&self, change: impl FnOnce(&mut Tally)) {
-        change(&mut self.tally.lock().expect("no change to a tally panics"));
-    }
 }
 
 /// Runs `work` once per connection and measures. Of the target, connections that it says must be refused are tried
