@@ -2,31 +2,28 @@
 //! In: the origin. Out: a stream, over the first server in turn that can be reached. On the worker; nothing of the client's
 //! has been sent to a server that failed, so the next may be tried, and one that is slow need not be waited for.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use gateway_core::alpn;
-use gateway_core::balance::{Balance, Next, Patience, Server, Turn};
+use gateway_core::balance::{Next, Turn};
 use gateway_core::certificate::Chain;
-use gateway_core::descriptors::{Descriptor, Descriptors, Side};
+use gateway_core::descriptors::{Descriptor, Side};
 use gateway_core::limits;
-use gateway_core::server_trust::{ServerObjection, ServerTrust};
-use gateway_rt::{BufferPool, Presence, Socket};
+use gateway_rt::{Presence, Socket};
 use rustix::io::Errno;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 
 use super::attempt::{Attempt, first_of};
 use super::origin::Origin;
 use super::proxy_protocol;
-use crate::config::{Backend, BackendTransport, Config, ProxyProtocol};
+use super::servers::{Probe, Remark, ServerFailure, Servers, Transport};
+use crate::config::ProxyProtocol;
 use crate::connection::{PlainStream, Stream};
-use crate::tls::{self, BackendConfigs, Connected, HandshakeError};
+use crate::tls::{self, Connected, HandshakeError};
 
 /// Why a client has no server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,98 +35,6 @@ pub enum NotConnected {
     },
     /// The client has gone meanwhile.
     ClientGone,
-}
-
-/// How the hop is protected, ready to use.
-#[derive(Clone)]
-pub enum Transport {
-    /// Plain TCP, because the configuration allows it for this backend.
-    Plain,
-    /// mTLS.
-    Tls {
-        /// One configuration per application protocol.
-        configs: BackendConfigs,
-        /// The name in the server's certificate.
-        server_name: ServerName<'static>,
-        /// What connected servers are evaluated by.
-        trust: Arc<ServerTrust>,
-    },
-}
-
-impl Transport {
-    /// Prepares the transport of `backend` for clients that choose among `protocols`.
-    pub fn new(config: &Config, backend: &Backend, protocols: &[Vec<u8>]) -> anyhow::Result<Self> {
-        match &backend.transport {
-            BackendTransport::LoopbackPlaintext | BackendTransport::DangerousPlaintext => {
-                Ok(Transport::Plain)
-            }
-            BackendTransport::Tls(own) => Ok(Transport::Tls {
-                configs: BackendConfigs::new(config, own, protocols)?,
-                server_name: own.server_name.clone(),
-                trust: Arc::new(ServerTrust {
-                    anchors: gateway_x509::anchors(&own.roots),
-                    revocation: Arc::clone(&own.revocation),
-                }),
-            }),
-        }
-    }
-}
-
-/// The servers of one backend, as one worker sees them.
-pub struct Servers {
-    backend: Arc<Backend>,
-    transport: Transport,
-    buffers: Rc<BufferPool>,
-    descriptors: Descriptors,
-    known: Rc<Known>,
-}
-
-/// What is known of the servers, whatever the configuration is.
-struct Known {
-    balance: RefCell<Balance>,
-    /// The remarks that were logged, by server.
-    remarked: RefCell<HashSet<(SocketAddr, Remark)>>,
-    /// Failures of abandoned attempts, which the next client reports.
-    unreported: RefCell<Vec<ServerFailure>>,
-}
-
-impl Known {
-    /// Nothing yet. Turns begin at `random`.
-    fn new(random: usize) -> Self {
-        let patience = Patience {
-            first: limits::SERVER_COOL_DOWN,
-            longest: limits::SERVER_COOL_DOWN_MAX,
-            longest_beside: limits::ADDRESS_COOL_DOWN_MAX,
-            retry: limits::SERVER_RETRY,
-            head_start: limits::HEAD_START,
-            head_start_max: limits::HEAD_START_MAX,
-        };
-        Known {
-            balance: RefCell::new(Balance::new(patience, random)),
-            remarked: RefCell::default(),
-            unreported: RefCell::default(),
-        }
-    }
-}
-
-/// What an operator should know of a server, and is told once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Remark {
-    /// It does not ask for our certificate.
-    NoCertificateRequest,
-    /// It chose no protocol although its client speaks HTTP/2.
-    ChoseNoProtocol,
-}
-
-/// An attempt at a server that failed.
-#[derive(Debug)]
-pub struct ServerFailure {
-    /// The server.
-    pub server: SocketAddr,
-    /// Why.
-    pub error: HandshakeError,
-    /// Another address of the same name serves.
-    pub is_spared: bool,
 }
 
 /// A connection to one of the servers.
@@ -152,31 +57,6 @@ enum AttemptOutcome {
     Failed(ServerFailure),
     /// The attempt at this server panicked, which says nothing about the server.
     Panicked(SocketAddr),
-}
-
-/// An attempt at a server. While there is one, others may wait for its outcome; at its end, however it ends, they wait no
-/// longer.
-struct Probe {
-    known: Rc<Known>,
-    server: SocketAddr,
-}
-
-impl Probe {
-    fn new(known: &Rc<Known>, server: SocketAddr) -> Self {
-        Probe {
-            known: Rc::clone(known),
-            server,
-        }
-    }
-}
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        // What the attempt has found out was noted before.
-        if let Ok(mut balance) = self.known.balance.try_borrow_mut() {
-            balance.given_up(self.server);
-        }
-    }
 }
 
 /// One client's way to a server.
@@ -219,79 +99,6 @@ impl Race {
 }
 
 impl Servers {
-    /// The servers of `backend`, none of which has an address yet. Turns begin at `random`.
-    pub fn new(
-        backend: Arc<Backend>,
-        transport: Transport,
-        (buffers, descriptors): (Rc<BufferPool>, Descriptors),
-        random: usize,
-    ) -> Self {
-        Servers {
-            backend,
-            transport,
-            buffers,
-            descriptors,
-            known: Rc::new(Known::new(random)),
-        }
-    }
-
-    /// These servers by another configuration, with what is known of them from `before`.
-    pub fn after(self, before: &Servers) -> Self {
-        Servers {
-            known: Rc::clone(&before.known),
-            ..self
-        }
-    }
-
-    /// Remembers that `server` has refused the gateway's certificate. In TLS 1.3 a server says so only when the handshake is
-    /// over for us. Nothing else that ends a connection later counts: a client could bring it about.
-    pub fn refused_us(&self, server: SocketAddr) {
-        self.known
-            .balance
-            .borrow_mut()
-            .failed(server, Instant::now());
-    }
-
-    /// Whether the hop is TLS.
-    pub fn is_tls(&self) -> bool {
-        matches!(self.transport, Transport::Tls { .. })
-    }
-
-    /// Whether a PROXY header goes first.
-    pub fn has_proxy_header(&self) -> bool {
-        self.backend.proxy_protocol != ProxyProtocol::Off
-    }
-
-    /// How the configuration writes the server with this address. One that a reload or a resolver has taken away since is called by
-    /// its address.
-    pub fn name_of(&self, address: SocketAddr) -> String {
-        let balance = self.known.balance.borrow();
-        let source = balance.source_of(address);
-        let written = source.and_then(|source| self.backend.servers.get(source));
-        written.map_or_else(|| address.to_string(), ToString::to_string)
-    }
-
-    /// Evaluates a connected server by the trust in force: what speaks against it.
-    pub fn evaluate_server(&self, chain: &Chain) -> Option<ServerObjection> {
-        match &self.transport {
-            Transport::Plain => None,
-            Transport::Tls { trust, .. } => trust.evaluate_chain(chain, SystemTime::now()),
-        }
-    }
-
-    /// Takes the servers to use from now on. Where none is known yet those before go on, as far as they can be trusted to be
-    /// the backend's: by their certificate, or because they are on this host.
-    pub fn replace(&self, servers: &[Server]) {
-        let mut balance = self.known.balance.borrow_mut();
-        match (servers, &self.transport) {
-            ([], Transport::Plain) => {
-                balance.retain(|address| address.ip().to_canonical().is_loopback());
-            }
-            ([], Transport::Tls { .. }) => {}
-            (servers, _) => balance.replace(servers),
-        }
-    }
-
     /// Connects to the first server in turn that can be reached, while `presence` says that the client is there. Reports each
     /// server that cannot be reached to `failed`, and those whose attempts failed since the last call.
     ///
@@ -543,16 +350,6 @@ struct Established {
     chose_a_protocol: bool,
 }
 
-impl Transport {
-    /// The TLS configuration for a client that speaks `protocol`; none over plain TCP.
-    fn config(&self, protocol: Option<&[u8]>) -> Option<Arc<ClientConfig>> {
-        match self {
-            Transport::Plain => None,
-            Transport::Tls { configs, .. } => Some(Arc::clone(configs.for_protocol(protocol))),
-        }
-    }
-}
-
 /// Whether this host is to blame, out of descriptors, memory or ports, and not the server.
 fn is_ours(error: &HandshakeError) -> bool {
     const OURS: [Errno; 5] = [
@@ -588,9 +385,11 @@ fn is_about_protocol(error: &HandshakeError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use gateway_core::balance::Server;
     use rustls::{AlertDescription, Error};
 
     use super::*;
+    use crate::backend::servers::Known;
 
     #[test]
     fn a_refused_protocol_and_a_want_of_descriptors_do_not_speak_against_a_server() {

@@ -8,8 +8,10 @@ mod connect;
 mod origin;
 mod proxy_protocol;
 mod resolve;
+mod servers;
 
-pub use connect::{Connection, NotConnected, ServerFailure, Servers, Transport};
+pub use connect::{Connection, NotConnected};
 pub use origin::{ClientConnection, Origin};
 pub use proxy_protocol::{ProxiedConnection, encode as proxy_header};
 pub use resolve::Resolver;
+pub use servers::{ServerFailure, Servers, Transport};
