@@ -1,6 +1,6 @@
-//! `portcullis block`, `unblock`, `blocked`: who is shut out by hand. In: the gateway's name. Out: a changed list, and the
-//! running gateway's word that it acts by it. The gateway is asked over its control socket and changes the list itself;
-//! where none runs, the command does.
+//! `portcullis block`, `unblock`, `blocked`: clients that an operator shuts out. In: the gateway's name. Out: a changed list,
+//! and the running gateway's word that it acts by it. The command asks the gateway over its control socket, which changes
+//! the list itself; where none runs, the command does.
 //! On the main thread. Exit code 0: done, and in force; 1: nothing was changed; 3: the list was changed, and no gateway acts
 //! by it yet; 4: in force, and about no client that is connected or was lately; 5: in force, and not written;
 //! 6: in force, and not by the word of every process of the gateway.
@@ -21,7 +21,7 @@ use gateway_core::revocation::Serial;
 
 use super::which::Which;
 
-/// The list is written, and nobody acts by it.
+/// The list is written, and no gateway acts by it.
 const UNCONFIRMED: u8 = 3;
 /// The block is in force, and no client that is connected or was seen lately is meant by it.
 const MATCHES_NOBODY: u8 = 4;
@@ -49,7 +49,7 @@ struct ChangeArguments {
     #[command(flatten)]
     which: Which,
     #[command(flatten)]
-    whom: Whom,
+    client: ClientSelector,
     #[command(flatten)]
     limits: Limits,
     /// With `--identity '*'`: confirm that this means every client
@@ -62,7 +62,7 @@ struct ChangeArguments {
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-struct Whom {
+struct ClientSelector {
     /// Serial number of a certificate, or of one above it, of any issuer: hexadecimal, with or without `0x` and colons
     #[arg(long, value_name = "HEX")]
     serial: Option<String>,
@@ -88,8 +88,8 @@ struct Limits {
     trust_domain: Option<String>,
 }
 
-impl Whom {
-    /// Refuses what an empty variable of a shell leaves: nobody's name, or everybody's that nobody has asked for.
+impl ClientSelector {
+    /// Refuses what an empty variable of a shell leaves: no name, or the name of every client that the operator did not mean.
     fn ensure_meant(&self, everybody: bool) -> anyhow::Result<()> {
         let given = [&self.serial, &self.fingerprint, &self.identity];
         let is_empty = |text: &&String| text.trim().is_empty();
@@ -121,7 +121,7 @@ pub struct Blocked {
 }
 
 impl Block {
-    /// Shuts somebody out, and waits until the gateway says so.
+    /// Blocks a client, and waits until the gateway says so.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let entry = self.change.entry()?;
         let paths = self.change.which.paths()?;
@@ -159,7 +159,7 @@ impl Block {
 }
 
 impl Unblock {
-    /// Lets somebody in again, and waits until the gateway says so.
+    /// Unblocks a client, and waits until the gateway says so.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let entry = self.change.entry()?;
         let paths = self.change.which.paths()?;
@@ -185,7 +185,7 @@ impl Unblock {
 }
 
 impl Blocked {
-    /// Prints who is shut out, and whether the gateway acts by it.
+    /// Prints the blocked clients, and whether the gateway acts by the list.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let paths = self.which.paths()?;
         let asked =
@@ -224,7 +224,7 @@ fn ask(paths: &Paths, path: &str, entry: &Entry) -> Result<BlockChanged, AskErro
     Client::connect(paths)?.post(path, &change)
 }
 
-/// Why there is nobody who changes the list, so that the command does; an error where there is, and it has said no.
+/// Why no gateway changes the list, so that the command does; an error where one has refused to.
 fn unless_refused(error: AskError) -> anyhow::Result<String> {
     match error {
         AskError::NotRunning(_) | AskError::Silent(..) => Ok(error.to_string()),
@@ -233,7 +233,7 @@ fn unless_refused(error: AskError) -> anyhow::Result<String> {
     }
 }
 
-/// Whom a new block is about.
+/// The clients that a new block is about.
 fn matching(changed: &BlockChanged) -> String {
     let clients = |count: usize| match count {
         1 => "1 client".to_owned(),
@@ -315,22 +315,22 @@ fn table(entries: &[Entry]) -> String {
 }
 
 impl ChangeArguments {
-    /// The entry for whom is meant, made now by whoever runs this.
+    /// The entry for the selected client, made now by the operator who runs this.
     fn entry(&self) -> anyhow::Result<Entry> {
-        self.whom.ensure_meant(self.everybody)?;
+        self.client.ensure_meant(self.everybody)?;
         let Limits { kind, trust_domain } = &self.limits;
         let is_limited = kind.is_some() || trust_domain.is_some();
         // clap does not ask for an argument that another one excludes.
         ensure!(
-            self.whom.identity.is_some() || !is_limited && !self.everybody,
+            self.client.identity.is_some() || !is_limited && !self.everybody,
             "--kind, --trust-domain and --everybody are allowed beside --identity only"
         );
-        let serial = match (&self.whom.serial, &self.whom.serial_decimal) {
+        let serial = match (&self.client.serial, &self.client.serial_decimal) {
             (Some(text), _) => Some(Serial::parse_argument(text).context("--serial")?),
             (None, Some(text)) => Some(Serial::parse_decimal(text).context("--serial-decimal")?),
             (None, None) => None,
         };
-        let block = match (serial, &self.whom.fingerprint, &self.whom.identity) {
+        let block = match (serial, &self.client.fingerprint, &self.client.identity) {
             (Some(serial), ..) => Target::Serial(serial),
             (_, Some(fingerprint), _) => Target::Fingerprint(Fingerprint::parse(fingerprint)?),
             (.., Some(identity)) => {

@@ -541,7 +541,7 @@ fn backend_tls(name: &str, tls: &BackendTls, config: &Config) -> String {
     )
 }
 
-/// A tenant that reaches nobody is not wrong, but its reader may expect more of it.
+/// A tenant that reaches no backend is not wrong, but its reader may expect more of it.
 fn tenant_note(config: &Config) -> Option<&'static str> {
     let any_tenant = config
         .rules

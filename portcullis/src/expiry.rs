@@ -1,6 +1,7 @@
 //! `portcullis check --expiry`: a plugin for Nagios, Icinga and their kin.
-//! In: what ends by itself, who stands on it by the word of the running gateway, the clock. Out: one line with performance data, and the exit code 0 (OK), 1 (WARNING), 2
-//! (CRITICAL) or 3 (UNKNOWN). Decides nothing else: a configuration that does not load is UNKNOWN.
+//! In: what expires, the connections that depend on it by the word of the running gateway, the clock. Out: one line with
+//! performance data, and the exit code 0 (OK), 1 (WARNING), 2 (CRITICAL) or 3 (UNKNOWN). Decides nothing else: a
+//! configuration that does not load is UNKNOWN.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -97,7 +98,7 @@ fn name(expiring: &Expiring) -> String {
 }
 
 /// Seconds left, with the moments at which they become too few: `'label'=value;warning;critical;minimum;maximum`.
-/// What ends without shutting anybody out has no such moments.
+/// What ends without shutting a client out has no such moments.
 fn data(expiring: &Expiring, dependents: &Dependents, now: SystemTime) -> String {
     // The guidelines forbid `=` in a label, and ask for quotes to be doubled.
     let label = text(name(expiring)).replace('=', ":").replace('\'', "''");
@@ -173,26 +174,26 @@ mod tests {
             authority: Some(FiledAuthority { id, succession }),
             ..expiring("CN=old", 0, 60)
         };
-        let nobody = Dependents::default();
-        let mut somebody = Dependents::default();
-        somebody.add(expiring("", 0, 0).usage, id, 1);
+        let none = Dependents::default();
+        let mut one = Dependents::default();
+        one.add(expiring("", 0, 0).usage, id, 1);
         let code = |succession, dependents, day| {
             let both = [authority(succession), expiring("CN=new", 50, 3600)];
             evaluate_expiry(&both, dependents, at(day)).code
         };
         for (day, critical) in [(51, 1), (58, 2), (99, 2)] {
-            for dependents in [&nobody, &somebody] {
+            for dependents in [&none, &one] {
                 assert_eq!(code(Succession::Last, dependents, day), critical);
                 assert_eq!(code(Succession::Renewed, dependents, day), 0);
             }
-            assert_eq!(code(Succession::Superseded, &nobody, day), 0);
-            assert_eq!(code(Succession::Superseded, &somebody, day), critical);
+            assert_eq!(code(Succession::Superseded, &none, day), 0);
+            assert_eq!(code(Succession::Superseded, &one, day), critical);
         }
         let both = [
             authority(Succession::Superseded),
             expiring("CN=new", 50, 3600),
         ];
-        let line = evaluate_expiry(&both, &nobody, at(99)).line;
+        let line = evaluate_expiry(&both, &none, at(99)).line;
         assert!(
             line.contains("OK - 2 certificates and lists, the first: listener edge certificate server.pem CN=new ends on"),
             "{line}"

@@ -143,12 +143,12 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Who runs this: the login name and number; under sudo also of whoever called it.
+/// The account that runs this, by login name and number; under sudo also its caller.
 fn operator() -> String {
     let id = rustix::process::getuid();
-    let who = account_name(id.as_raw());
+    let account = account_name(id.as_raw());
     match std::env::var("SUDO_USER") {
-        Ok(caller) if id.is_root() => format!("{caller} as {who}"),
-        _ => who,
+        Ok(caller) if id.is_root() => format!("{caller} as {account}"),
+        _ => account,
     }
 }

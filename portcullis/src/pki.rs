@@ -160,7 +160,7 @@ struct List {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ProfileName {
-    /// Whoever connects to a gateway, and the gateway itself towards a backend: clientAuth
+    /// A client of a gateway, and the gateway itself towards a backend: clientAuth
     Agent,
     /// What agents connect to: serverAuth. Not clientAuth as well: a gateway's certificate must not pass for an agent's
     Gateway,
@@ -173,7 +173,7 @@ enum ProfileName {
 /// What a request can be signed for.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum SignedProfile {
-    /// Whoever connects to a gateway: clientAuth
+    /// A client of a gateway: clientAuth
     Agent,
     /// What agents connect to: serverAuth
     Gateway,

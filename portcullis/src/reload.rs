@@ -1,5 +1,5 @@
 //! `portcullis reload`: the running gateway reads its configuration and all files anew. In: a name. Out: what came of it. On
-//! the main thread. Exit code 0: taken; 1: refused, or there is nobody to ask, and the old state goes on.
+//! the main thread. Exit code 0: taken; 1: refused, or no gateway runs, and the old state goes on.
 
 use std::process::ExitCode;
 

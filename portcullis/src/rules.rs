@@ -73,7 +73,7 @@ pub fn patterns(rule: &Rule) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-/// What is behind the listener of `[admin.tls]`, and for whom.
+/// What is behind the listener of `[admin.tls]`, and for which clients.
 pub fn of_page(rules: &Rules) -> String {
     let rules = rules.as_slice().iter().map(|rule| {
         let patterns = patterns(rule).into_iter();

@@ -135,10 +135,10 @@ async fn serve(started: &mut Started, signals: &mut Signals) -> End {
         tokio::select! {
             _ = minutes.tick() => gateway.refresh_ticket_keys(),
             asked = signals.next() => match asked {
-                Asked::Reload(who) => {
+                Asked::Reload(cause) => {
                     // Whether the rest is taken or not: the file may just have been renamed.
                     gateway.audit().reopen();
-                    reloader.ask(who);
+                    reloader.ask(cause);
                 }
                 Asked::End(name) => {
                     tracing::info!(signal = name, "draining");
@@ -154,11 +154,11 @@ async fn serve(started: &mut Started, signals: &mut Signals) -> End {
                 let Superseded { by, configuration } = by;
                 tracing::info!(by, "another process of this gateway has taken over: draining");
                 gateway.make_way();
-                // Whom the next process does not trust has to go here too.
-                let who = "a takeover".to_owned();
+                // A client that the next process does not trust has to go here too.
+                let cause = "a takeover".to_owned();
                 match configuration {
-                    Some(file) => reloader.follow(file, who),
-                    None => reloader.ask(who),
+                    Some(file) => reloader.follow(file, cause),
+                    None => reloader.ask(cause),
                 }
                 return End::Superseded;
             }
@@ -180,10 +180,10 @@ async fn until_drained(started: &Started, why: End, signals: &mut Signals) -> Op
         tokio::select! {
             drained = &mut waiting => return Some(drained.is_ok_and(|joined| joined.is_ok())),
             asked = signals.next() => match asked {
-                Asked::Reload(who) => {
+                Asked::Reload(cause) => {
                     audit.reopen();
-                    // Whoever is revoked while it drains has to go as well.
-                    reloader.ask(who);
+                    // A client that is revoked while the gateway drains has to go as well.
+                    reloader.ask(cause);
                 }
                 Asked::End(name) if !is_signalled => {
                     is_signalled = true;
@@ -225,14 +225,14 @@ async fn until_started(
             started = &mut starting => {
                 let started = started.unwrap_or_else(|panic| Err(panic.into()));
                 return Some(started.map(|started| {
-                    if let Some(who) = reload {
-                        started.reloader.ask(who);
+                    if let Some(cause) = reload {
+                        started.reloader.ask(cause);
                     }
                     Started { is_to_end: end, ..started }
                 }));
             }
             asked = signals.next() => match asked {
-                Asked::Reload(who) => reload = Some(who),
+                Asked::Reload(cause) => reload = Some(cause),
                 Asked::End(_) if end.is_some() => return None,
                 Asked::End(name) => {
                     end = Some(name);
@@ -254,13 +254,13 @@ fn start(
     let was_there = state.exists();
     let started = start_all(config, privileges, resolver, takes_over);
     if started.is_err() && !was_there {
-        // What somebody has put there meanwhile stays, and the folder with it.
+        // What another process has put there meanwhile stays, and the folder with it.
         let _ = std::fs::remove_dir(&state);
     }
     started
 }
 
-/// Starts all of it. After that nobody has any capability.
+/// Starts all of it. After that no thread has any capability.
 fn start_all(
     config: Config,
     privileges: Privileges,
@@ -380,23 +380,23 @@ impl Signals {
             _ = self.terminate.recv() => Asked::End("SIGTERM"),
             _ = self.interrupt.recv() => Asked::End("SIGINT"),
             // The sender lives as long as the process.
-            Some(who) = self.hang_up.recv() => Asked::Reload(who),
+            Some(cause) = self.hang_up.recv() => Asked::Reload(cause),
         }
     }
 }
 
-/// Catches SIGHUP on a thread of its own, from now on, with its sender: a reload is an administrative act, and somebody's.
+/// Catches SIGHUP on a thread of its own, from now on, with its sender: a reload is an administrative act of an account.
 fn hang_ups() -> std::io::Result<mpsc::UnboundedReceiver<String>> {
     let mut signals = SignalsInfo::<WithOrigin>::new([SIGHUP])?;
     let (sender, receiver) = mpsc::unbounded_channel();
     let forward = move || {
         for origin in signals.forever() {
-            let who = match origin.process {
+            let cause = match origin.process {
                 Some(process) => format!("SIGHUP of uid {}, process {}", process.uid, process.pid),
                 None => "SIGHUP".to_owned(),
             };
-            // Nobody listens any more at the very end.
-            let _ = sender.send(who);
+            // At the very end no receiver is left.
+            let _ = sender.send(cause);
         }
     };
     let thread = std::thread::Builder::new().name("signals".to_owned());
@@ -408,6 +408,6 @@ fn hang_ups() -> std::io::Result<mpsc::UnboundedReceiver<String>> {
 enum Asked {
     /// To drain and end; the signal's name.
     End(&'static str),
-    /// To read the configuration and everything it names again; who asks.
+    /// To read the configuration and everything it names again; the cause.
     Reload(String),
 }

@@ -166,7 +166,7 @@ impl Pieces {
         }
     }
 
-    /// All but those of what anybody may know.
+    /// All but those of what every reader may know.
     fn without(mut self, known: &Pieces) -> Self {
         self.base64.retain(|piece| !known.base64.contains(piece));
         self.hexadecimal

@@ -9,7 +9,7 @@ use gateway::control::{Client, Status as Answer};
 
 use super::which::Which;
 
-/// It still runs, and takes nobody any more.
+/// It still runs, and accepts no client any more.
 const DRAINING: u8 = 3;
 
 /// Arguments of `portcullis status`.

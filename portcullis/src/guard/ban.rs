@@ -1,5 +1,5 @@
 //! `portcullis guard ban` and `unban`: a source is shut out, or let in again, by hand. In: the source, how long, why. Out: a
-//! changed map, which the kernel program acts by from the next packet on; a note on who did it.
+//! changed map, which the kernel program acts by from the next packet on; a note with the operator's account.
 
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::Args;
 use gateway::config::Paths;
-use gateway_common::Ban as Sentence;
+use gateway_common::Ban as KernelBan;
 use gateway_core::limits;
 use gateway_guard::{Pins, now_ns};
 use serde::Serialize;
@@ -68,7 +68,7 @@ struct Done {
     /// What it owed, when it is let in again.
     #[serde(skip_serializing_if = "Option::is_none")]
     forgiven_points: Option<f64>,
-    /// Why nobody acts by it, if nobody does.
+    /// Why no program acts by it, if none does.
     #[serde(skip_serializing_if = "Option::is_none")]
     not_acted_by: Option<String>,
 }
@@ -88,10 +88,10 @@ impl Ban {
         let snapshot = Snapshot::read(&pins, &maps)?;
         let lasts_ns = u64::try_from(self.lasts.as_nanos()).unwrap_or(u64::MAX);
         let user = rustix::process::getuid().as_raw();
-        let ban = Sentence::by_operator(user, now_ns(), lasts_ns);
+        let ban = KernelBan::by_operator(user, now_ns(), lasts_ns);
         let by = super::super::operator();
         let note = Note::new(&self.source, &ban, by, self.reason);
-        // The note first: whoever sees the ban sees why.
+        // The note first: an operator who sees the ban sees why.
         let noted = note_down(&paths, note, &snapshot);
         maps.ban(gateway_guard::source_of(self.source), ban)?;
         if let Err(error) = noted {
@@ -103,12 +103,12 @@ impl Ban {
             ..Done::to(&snapshot, &self.source)
         };
         let text = || {
-            let whom = source_name(&self.source);
+            let name = source_name(&self.source);
             let lasts = seconds(lasts_ns);
             let instead = before.map_or(String::new(), |before| {
                 format!(", in place of a ban with {} left", seconds(before))
             });
-            format!("banned {whom} for {lasts}{instead}\n")
+            format!("banned {name} for {lasts}{instead}\n")
         };
         super::print(&self.common, &done, text)?;
         Ok(done.exit_code())
@@ -130,13 +130,13 @@ impl Unban {
         let pins = Pins::find(&self.common.which.paths()?.name)?;
         let mut maps = pins.maps()?;
         let snapshot = Snapshot::read(&pins, &maps)?;
-        let whom = source_name(&self.source);
+        let name = source_name(&self.source);
         let debt_points = debt_points(&snapshot, &self.source);
         // One that is over makes the next one longer: that is lifted too.
         let had_ban = maps.unban(gateway_guard::source_of(self.source))?;
         ensure!(
             had_ban || debt_points > 0.0,
-            "{whom} is not banned and has no points: see `portcullis guard sources`"
+            "{name} is not banned and has no points: see `portcullis guard sources`"
         );
         let done = Done {
             not_acted_by: None,
@@ -149,8 +149,8 @@ impl Unban {
                 Some(points) => format!(", and {points:.1} points are forgiven"),
             };
             match had_ban {
-                true => format!("unbanned {whom}{debt}\n"),
-                false => format!("{whom} was not banned{debt}\n"),
+                true => format!("unbanned {name}{debt}\n"),
+                false => format!("{name} was not banned{debt}\n"),
             }
         })
     }

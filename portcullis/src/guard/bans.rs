@@ -1,5 +1,5 @@
-//! `portcullis guard bans`: who is banned, for how much longer, why and by whom. In: a snapshot, and the notes on bans by
-//! hand. Out: a table or JSON, the longest first.
+//! `portcullis guard bans`: the banned sources, for how much longer, why and by which account. In: a snapshot, and the notes
+//! on bans by hand. Out: a table or JSON, the longest first.
 
 use std::net::IpAddr;
 use std::process::ExitCode;

@@ -50,7 +50,7 @@ impl Detach {
         };
         let maps = pins.maps();
         let paths = pins.remove()?;
-        // A gateway that runs holds the maps too, and turns the banned away itself. Nobody could lift a ban any more.
+        // A running gateway holds the maps too, and rejects banned sources itself. No command could lift a ban any more.
         let bans_lifted = match maps {
             Ok(mut maps) => maps.unban_all()?,
             Err(_) => 0,

@@ -1,7 +1,7 @@
 //! `portcullis guard`: what the kernel program knows and does, read and changed where it is pinned, whether the gateway
 //! runs or not. In: the gateway's name, for the place of the pins. Out: tables or JSON; bans made and lifted.
-//! On the main thread. Exit code 0: done, and acted by; 1: nothing was changed; 3: done, and nobody acts by it: no gateway
-//! answers for the program, or its mode is not `enforce`.
+//! On the main thread. Exit code 0: done, and acted by; 1: nothing was changed; 3: done, and no program acts by it: no
+//! gateway answers for it, or its mode is not `enforce`.
 
 mod ban;
 mod bans;
@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use super::which::Which;
 
-/// Done, and nobody acts by it.
+/// Done, and no program acts by it.
 const NOT_ACTED_BY: u8 = 3;
 
 /// Arguments of `portcullis guard`.

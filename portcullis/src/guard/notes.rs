@@ -1,6 +1,6 @@
-//! Notes on bans by hand: why, by whom and when, which the kernel's map has no room for. In: a file in the gateway's state
-//! folder. Out: the note on a ban. The bans themselves stand in the kernel alone: without the file, or with a
-//! broken one, they hold all the same.
+//! Notes on bans by hand: why, by which account and when, which the kernel's map has no room for. In: a file in the gateway's
+//! state folder. Out: the note on a ban. The bans themselves stand in the kernel alone: without the file, or with a broken
+//! one, they hold all the same.
 
 use std::fs;
 use std::io;
@@ -49,10 +49,10 @@ pub struct Note {
     /// When the ban ends by the kernel's clock. That tells it from every other ban of the source, and from those before
     /// the host was started anew.
     until_ns: u64,
-    /// In the words of whoever did it.
+    /// In the operator's words.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
-    /// Who did it.
+    /// The operator's account.
     pub by: String,
     /// When, to the second.
     at: String,
@@ -94,7 +94,7 @@ impl Notes {
         self.bans.iter().find(|note| note.is_on(source, ban))
     }
 
-    /// Adds a note while nobody else does, and lets go of those on bans that are not there any more.
+    /// Adds a note while no other process does, and drops those on bans that are not there any more.
     pub fn add<'a>(
         paths: &Paths,
         note: Note,

@@ -24,13 +24,13 @@ pub struct Snapshot {
     pub settings: Settings,
     /// Whether flows are followed.
     pub is_attached: bool,
-    /// Where packets are judged.
+    /// Where the programs check packets.
     pub attachments: Vec<Attachment>,
     /// What it has counted, by port.
     pub counts: Vec<PortCount>,
     /// What there was no room for.
     pub overflows: Vec<(Overflow, u64)>,
-    /// What it holds against whom.
+    /// What it holds against each source.
     pub sources: BTreeMap<IpAddr, SourceState>,
 }
 
@@ -184,7 +184,7 @@ pub mod samples {
     pub const SECOND_NS: u64 = 1_000_000_000;
     pub const NOW_NS: u64 = 5000 * SECOND_NS;
 
-    /// A gateway that enforces, with one port, and nobody known yet.
+    /// A gateway that enforces, with one port, and no source known yet.
     pub fn quiet() -> Snapshot {
         Snapshot {
             at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),

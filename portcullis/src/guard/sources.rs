@@ -1,5 +1,5 @@
-//! `portcullis guard sources`: who has flows waiting, owes something or is banned. In: a snapshot. Out: a table or JSON,
-//! whoever owes most first.
+//! `portcullis guard sources`: the sources that have pending flows, owe points or are banned. In: a snapshot. Out: a table or
+//! JSON, the highest debt first.
 
 use std::net::IpAddr;
 use std::process::ExitCode;

@@ -80,7 +80,7 @@ impl Watch {
                 break;
             }
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
-            // Opened anew: whoever holds the maps would not notice that the guard was removed.
+            // Opened anew: a process that holds the maps would not notice that the guard was removed.
             let now = Snapshot::take_bans(&paths.name)?;
             let notes = Notes::load(&paths.ban_notes()).unwrap_or_default();
             for change in changes(&before, &now, &notes) {
