@@ -83,7 +83,7 @@ fn packet(criterion: &mut Criterion) {
         let segment = parse(frame.as_slice()).expect("it is a segment");
         let evaluation = evaluate_packet(frame.as_slice(), &segment, &settings, &known);
         assert_eq!(evaluation.verdict, PacketVerdict::Passed(expected));
-        group.bench_function(format!("read and judge, {name}"), |bencher| {
+        group.bench_function(format!("read and evaluate, {name}"), |bencher| {
             bencher.iter(|| {
                 let frame = black_box(frame.as_slice());
                 let segment = parse(frame).expect("it is a segment");

@@ -1,4 +1,4 @@
-//! What sealing and opening a session ticket takes, without what is judged of its lineage. In: nothing. Out: times by
+//! What sealing and opening a session ticket takes, without the evaluation of its lineage. In: nothing. Out: times by
 //! Criterion.
 
 use std::hint::black_box;

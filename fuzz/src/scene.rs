@@ -1,5 +1,5 @@
 //! Everything that bears on a packet, as bytes: what is known of its flow and source, the settings, the time. In: bytes
-//! of any kind, or a scene of the kernel tests. Out: a `Known` to judge by, with the frame behind it; or those bytes.
+//! of any kind, or a scene of the kernel tests. Out: a `Known` to evaluate by, with the frame behind it; or those bytes.
 
 use std::cell::Cell;
 

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 const NOW_NS: u64 = 1 << 50;
 
 #[test]
-fn every_scene_is_judged_as_the_table_says() {
+fn every_scene_is_evaluated_as_the_table_says() {
     for scene in scenes::table(NOW_NS) {
         let segment = parse(scene.frame.as_slice()).expect("it is TCP");
         let frame = scene.frame.as_slice();
@@ -114,7 +114,7 @@ fn an_end_without_a_verdict_is_a_failure_only_where_the_kernel_has_seen_one() {
 }
 
 #[test]
-fn what_the_kernel_saw_explains_silence_and_never_overrules_a_judgement() {
+fn what_the_kernel_saw_explains_silence_and_never_overrules_a_verdict() {
     for verdict in Reason::ALL {
         for (received_bytes, first_bytes, is_over_cap, instead) in [
             (500, first_bytes::TLS, false, None),

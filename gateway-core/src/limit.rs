@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_counted_and_given_back() {
+    fn connections_are_counted_and_released() {
         let usage = Arc::new(Usage::default());
         let two = limits(2, 0, 0);
         let first = usage.admit(&two, SECOND).unwrap();

@@ -456,7 +456,7 @@ pub const FILE_BURST_MAX: Duration = Duration::from_millis(300);
 pub const FILE_WRITING_MAX: Duration = Duration::from_millis(600);
 /// Files are looked at this often even if the kernel announces nothing, which it does not on network file systems.
 pub const FILE_LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// Longest file in bytes whose content is compared; of longer ones what the file system says of them. Read and given back.
+/// Longest file in bytes whose content is compared; of longer ones what the file system says of them. Read and released.
 pub const DIGEST_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Links on the way to a file, as many as the kernel follows (path_resolution(7)).
 pub const LINKS_MAX: usize = 40;

@@ -1,6 +1,6 @@
 //! The inside of a certificate revocation list (RFC 5280 section 5.1), field by field.
 //! In: the signed part of a list, in DER. Out: what it says, its entries unread; or what is wrong with it, in words and with
-//! the rule. Verifies no signature and judges no date. What is not understood is refused: half a list would let the other
+//! the rule. Verifies no signature and checks no date. What is not understood is refused: half a list would let the other
 //! half in.
 
 use std::time::{Duration, SystemTime};

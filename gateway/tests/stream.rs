@@ -483,7 +483,7 @@ fn a_handshake_message_that_never_ends_ends_the_connection() {
 }
 
 #[test]
-fn a_client_in_mid_handshake_is_judged_by_what_a_reload_brought() {
+fn a_client_in_mid_handshake_is_evaluated_by_what_a_reload_brought() {
     let running = RunningGateway::new();
     let mut late = running.client_before_its_last_flight();
     let mut config = running.config.clone();

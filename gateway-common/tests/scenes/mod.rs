@@ -30,7 +30,7 @@ pub struct Scene {
     pub frame: Vec<u8>,
     /// Whose it is.
     pub key: FlowKey,
-    /// When it is judged.
+    /// When it is evaluated.
     pub now_ns: u64,
     /// The settings.
     pub settings: Settings,
@@ -222,10 +222,10 @@ fn newcomers(make: Make<'_>, now_ns: u64) -> Vec<Scene> {
     ]
 }
 
-/// Packets of flows that user space has judged, and ends.
+/// Packets of flows with a verdict of user space, and ends.
 fn known(make: Make<'_>, now_ns: u64) -> Vec<Scene> {
     let (old, banned) = (now_ns - LONG_NS - SECOND_NS, ban(now_ns + LONG_NS));
-    let judged = |name: &str, state| Scene {
+    let settled = |name: &str, state| Scene {
         flow: flow(old, state),
         ban: banned,
         account: account(u64::MAX),
@@ -240,16 +240,16 @@ fn known(make: Make<'_>, now_ns: u64) -> Vec<Scene> {
     vec![
         Scene {
             expected: Ok(PassReason::Authenticated),
-            ..judged(
+            ..settled(
                 "an authenticated flow of a banned source",
                 flow_state::AUTHENTICATED,
             )
         },
         Scene {
             expected: Ok(PassReason::Failed),
-            ..judged("a failed flow of a banned source", flow_state::FAILED)
+            ..settled("a failed flow of a banned source", flow_state::FAILED)
         },
-        // No use to the flow it names: it is judged as if there were none.
+        // No use to the flow it names: it is evaluated as if there were none.
         Scene {
             expected: Ok(PassReason::Opening),
             flow: flow(old, flow_state::AUTHENTICATED),

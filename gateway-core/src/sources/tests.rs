@@ -467,7 +467,7 @@ fn the_allowed_are_never_charged_capped_or_banned_and_the_denied_never_get_in() 
 }
 
 #[test]
-fn a_flow_that_was_admitted_before_its_source_was_allowed_is_given_back_all_the_same() {
+fn a_flow_that_was_admitted_before_its_source_was_allowed_is_released_all_the_same() {
     let before = policy(mode::ENFORCE);
     let after = listed(mode::ENFORCE, &[("10.0.0.0/8", Listed::Allowed)]);
     let mut sources = Sources::new(ROOMY);

@@ -204,7 +204,7 @@ pub async fn serve_scrapes(
         match next {
             Some((stream, descriptor)) => {
                 let stream = tokio::net::UnixStream::from_std(stream)?;
-                // Given back with the connection.
+                // Released with the connection.
                 Ok((stream, Rc::new(descriptor)))
             }
             // The last worker has ended.

@@ -389,7 +389,7 @@ fn a_backend_loses_its_connections_when_its_ca_may_not_issue_for_it_any_more() {
 }
 
 #[test]
-fn connections_to_a_backend_that_a_listener_has_left_are_judged_by_that_backend() {
+fn connections_to_a_backend_that_a_listener_has_left_are_evaluated_by_that_backend() {
     let workspace = Workspace::new();
     let suspect = workspace.gateways.issue("suspect", backend());
     let good = workspace.gateways.issue("good", backend());

@@ -77,7 +77,7 @@ fn one_connection_too_many_of_an_identity_is_refused_over_all_workers_and_a_relo
     assert_reset(attempt(&workspace, &gateway, &workspace.agent));
 
     drop(first);
-    eventually("the place is given back", || {
+    eventually("the permit is released", || {
         attempt(&workspace, &gateway, &workspace.agent).ok()
     });
     drop((second, others));

@@ -139,7 +139,7 @@ fn an_observed_state_refuses_nobody_and_names_exactly_those_it_would_refuse() {
     ]
     .into();
     // Those who are there are named at once, and newcomers as they come; all of them are served.
-    eventually("the open connections are judged", || {
+    eventually("the open connections are evaluated", || {
         (foreseen(&gateway) == expected).then_some(())
     });
     let connect = |client: &ClientBuilder| client.connect(gateway.address()).unwrap();
@@ -172,7 +172,7 @@ fn an_observed_state_refuses_nobody_and_names_exactly_those_it_would_refuse() {
 }
 
 #[test]
-fn a_client_that_resumes_is_judged_by_the_observed_state_too() {
+fn a_client_that_resumes_is_evaluated_by_the_observed_state_too() {
     let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let mut gateway = workspace.gateway(backend.address());

@@ -320,7 +320,7 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
 }
 
 #[test]
-fn memory_of_clients_that_did_not_read_is_given_back_when_they_are_gone() {
+fn memory_of_clients_that_did_not_read_is_released_when_they_are_gone() {
     const CLIENTS: usize = 500;
     const MIB: u64 = 1 << 20;
     let workspace = Workspace::new();
@@ -353,7 +353,7 @@ fn memory_of_clients_that_did_not_read_is_given_back_when_they_are_gone() {
     gateway.wait_for("portcullis_connections_open", &[("listener", "edge")], 0);
     // The worker keeps 32 free buffers, which are 8 MiB.
     eventually(
-        &format!("of {} MiB most are given back", stalled / MIB),
+        &format!("of {} MiB most are released", stalled / MIB),
         || {
             let now = gateway.process().resident_bytes();
             (now < before + 24 * MIB).then_some(())

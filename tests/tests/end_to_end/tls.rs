@@ -423,7 +423,7 @@ fn handshake_slots_are_one_number_over_all_workers_however_many_there_are() {
 }
 
 #[test]
-fn every_descriptor_is_given_back() {
+fn every_descriptor_is_released() {
     let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let mut gateway = workspace.gateway(backend.address());

@@ -260,18 +260,18 @@ fn without_the_kernels_own_type_information_the_guard_works() {
 fn an_interface_that_is_made_anew_is_guarded_again_and_is_missed_meanwhile() {
     let topology = Topology::new();
     let guarded = topology.start(ENFORCE);
-    let judged = |attached| {
+    let checked = |attached| {
         let labels = [("interface", INTERFACE), ("attached", attached)];
         let metrics = guarded.metrics();
         let is_there = metrics.has("portcullis_guard_interface", &labels);
         is_there.then(|| metrics.count("portcullis_guard_interface", &labels))
     };
-    assert_eq!(judged("native"), Some(1));
+    assert_eq!(checked("native"), Some(1));
     topology.gateway_host.ip(&["link", "delete", INTERFACE]);
     eventually("the interface is missed", || {
-        (judged("none") == Some(0)).then_some(())
+        (checked("none") == Some(0)).then_some(())
     });
-    assert_eq!(judged("native"), None);
+    assert_eq!(checked("native"), None);
     let [agent, attacker] = [AGENT, ATTACKER].map(|address| format!("{address}/24"));
     topology.agents_host.connect(
         "agent0",
@@ -280,14 +280,14 @@ fn an_interface_that_is_made_anew_is_guarded_again_and_is_missed_meanwhile() {
         INTERFACE,
         &["192.0.2.2/24"],
     );
-    eventually("the interface is judged again", || {
-        (judged("native") == Some(1)).then_some(())
+    eventually("the interface is checked again", || {
+        (checked("native") == Some(1)).then_some(())
     });
-    assert_eq!(judged("none"), None);
+    assert_eq!(checked("none"), None);
     assert!(topology.gateway_host.xdp_mode(INTERFACE).is_some());
     eventually("agents get in", || topology.exchange_from(AGENT).ok());
     eventually("packets are dropped there", || {
-        // On a busy host some attempts of a flood end before the gateway has judged them.
+        // On a busy host some attempts of a flood end before the gateway has checked them.
         if guarded.bans_in_force() == 0 {
             topology.flood(&["badcert"], &BAD);
         }

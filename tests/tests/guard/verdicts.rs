@@ -339,7 +339,7 @@ fn open_quickly(topology: &Topology, source: &str) -> Option<TcpStream> {
 }
 
 #[test]
-fn a_restart_under_load_leaves_no_packet_unjudged_and_no_flow_behind() {
+fn a_restart_under_load_leaves_no_packet_unchecked_and_no_flow_behind() {
     let topology = Topology::new();
     let first = topology.start(ENFORCE);
     let before = segments(&topology);
@@ -369,13 +369,13 @@ fn a_restart_under_load_leaves_no_packet_unjudged_and_no_flow_behind() {
         (second.metrics().count("portcullis_guard_flows_open", &[]) == 0).then_some(())
     });
     let sent = segments(&topology) - before;
-    let judged = second
+    let checked = second
         .metrics()
         .count("portcullis_guard_packets_total", &[])
         - packets_before;
     assert_eq!(
-        judged, sent,
-        "each segment that the agents' host sent was judged"
+        checked, sent,
+        "each segment that the agents' host sent was checked"
     );
     assert_eq!(flows_when(&second, 240), counts([("authenticated", 240)]));
 }

@@ -510,11 +510,11 @@ fn forge(topology: &Topology, kind: Forged, count: u32) {
     });
 }
 
-/// Forges packets until so many have been judged like this: a busy host loses some of them on the way.
+/// Forges packets until so many have got this verdict: a busy host loses some of them on the way.
 fn forge_until(topology: &Topology, kind: Forged, pass: PassReason, count: u64) {
     for _ in 0..50 {
-        let judged = topology.counter().packets_with(PacketVerdict::Passed(pass));
-        let missing = count.saturating_sub(judged);
+        let counted = topology.counter().packets_with(PacketVerdict::Passed(pass));
+        let missing = count.saturating_sub(counted);
         if missing == 0 {
             return;
         }

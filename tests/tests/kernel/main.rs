@@ -5,12 +5,12 @@ mod attached;
 mod cgroup;
 mod cost;
 mod enforce;
+mod evaluated;
 mod flood;
 mod flows;
 mod forge;
 #[path = "../../../gateway-common/tests/frames/mod.rs"]
 mod frames;
-mod judged;
 mod layout;
 mod namespace;
 mod programs;

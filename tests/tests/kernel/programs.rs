@@ -75,7 +75,7 @@ impl Programs {
         std::mem::take(&mut *self.lines.0.lock().expect("nobody has panicked"))
     }
 
-    /// Judges what an interface of this thread's namespace receives, in its driver.
+    /// Evaluates what an interface of this thread's namespace receives, in its driver.
     pub fn attach(&mut self, interface: &str) {
         let program: &mut Xdp = self.program(XDP_PROGRAM);
         program

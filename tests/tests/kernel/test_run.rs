@@ -61,7 +61,7 @@ fn every_crafted_frame_passes_and_counts_as_the_table_says() {
 }
 
 #[test]
-fn the_kernel_and_user_space_judge_random_frames_alike() {
+fn the_kernel_and_user_space_evaluate_random_frames_alike() {
     let programs = loaded();
     let mut counted = 0_u32;
     let mut check = |frame: &[u8]| {

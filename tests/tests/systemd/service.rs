@@ -95,13 +95,13 @@ fn systemd_finds_nothing_wrong_with_the_unit_nor_with_its_drop_in() {
         let said = said(&output);
         let about_us = said.lines().any(|line| line.contains("portcullis"));
         assert!(output.status.success() && !about_us, "{said}");
-        let judged = [
+        let checked = [
             "systemd-analyze",
             "security",
             "--threshold=20",
             "portcullis.service",
         ];
-        machine.run(&judged);
+        machine.run(&checked);
     }
 }
 

@@ -58,7 +58,7 @@ fn every_scene_ends_in_the_kernel_as_the_table_says_and_counts_once() {
 
 /// Not an assertion of time: the figures are printed, and the runs must end as one run does.
 #[test]
-fn a_million_packets_of_each_kind_are_judged_alike() {
+fn a_million_packets_of_each_kind_are_evaluated_alike() {
     const REPEAT: u32 = 1_000_000;
     const KINDS: [&str; 7] = [
         "an authenticated flow of a banned source",
