@@ -156,7 +156,8 @@ impl Stream {
         self.socket().reset_on_close();
     }
 
-    fn socket(&self) -> &Socket {
+    /// The socket of the stream.
+    pub fn socket(&self) -> &Socket {
         match self {
             Stream::Tls(stream) => stream.socket(),
             Stream::Plain(stream) => &stream.socket,

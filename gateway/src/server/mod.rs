@@ -5,6 +5,7 @@
 //! reloads the configuration when its files change.
 
 mod answers;
+mod authenticate;
 mod ban_reports;
 mod block_reload;
 mod config_reload;
@@ -15,6 +16,7 @@ mod control_thread;
 mod deadlines;
 mod descriptors;
 mod error;
+mod established;
 mod evaluation;
 mod fixed;
 mod gateway;
@@ -22,14 +24,15 @@ mod guard_start;
 mod listen;
 mod matching;
 mod message;
-mod opposite;
 mod pinning;
 mod privilege;
 mod siblings;
 mod silent;
 mod state;
 mod status;
+mod stream_mode;
 mod trial;
+mod upstream;
 mod worker;
 
 pub use answers::Answers;

@@ -22,8 +22,9 @@ use gateway_rt::{
 use local_sync::oneshot;
 use tokio::sync::watch;
 
-use super::connection::{Arrival, serve};
+use super::connection::serve;
 use super::context::{Scrapes, WorkerContext};
+use super::established::{ConnectionInfo, NewConnection};
 use super::evaluation::share;
 use super::matching::Matching;
 use super::message::Message;
@@ -324,36 +325,38 @@ async fn within_budget(worker: &WorkerContext, socket: Socket) -> Socket {
 /// Starts the connection's own task, inside its panic boundary.
 async fn admit(
     worker: &Rc<WorkerContext>,
-    position: ListenerId,
+    listener: ListenerId,
     (socket, address): (Socket, SocketAddr),
 ) {
     let socket = within_budget(worker, socket).await;
     let worker = Rc::clone(worker);
     let silent = worker
         .state()
-        .listener(position)
+        .listener(listener)
         .silent
         .enter(Instant::now());
     let handle = worker.connections.register();
-    let connection = handle.id();
-    worker.observer.emit(position, &Event::Accepted);
-    let arrival = Box::new(Arrival {
-        position,
-        socket,
+    worker.observer.emit(listener, &Event::Accepted);
+    let info = ConnectionInfo {
+        listener,
+        id: handle.id(),
         address,
+    };
+    let new = Box::new(NewConnection {
+        info,
+        handle,
+        socket,
         silent,
     });
     monoio::spawn(async move {
-        if let Err(message) = catch_panic(serve(&worker, arrival, handle)).await {
-            worker.observer.emit(
-                position,
-                &Event::Panicked {
-                    connection,
-                    address,
-                    message: &message,
-                },
-            );
+        if let Err(message) = catch_panic(serve(&worker, new)).await {
+            let panicked = Event::Panicked {
+                connection: info.id,
+                address: info.address,
+                message: &message,
+            };
+            worker.observer.emit(info.listener, &panicked);
         }
-        worker.observer.emit(position, &Event::Closed);
+        worker.observer.emit(info.listener, &Event::Closed);
     });
 }
