@@ -2,13 +2,14 @@
 //!
 //! In: two streams and the connection's timer. Out: why it ended. On the worker that owns the connection. Each
 //! direction reads only when its last bytes have been written, so a slow reader slows the sender down and nothing
-//! piles up here. A clean end of one direction is passed on as one; anything else ends both directions.
+//! piles up here. The relay passes a clean end of one direction on; anything else ends both directions.
 
 use std::cell::Cell;
 use std::pin::pin;
 
 use futures_util::future::{Either, select};
 use gateway_core::close_reason::CloseReason;
+use gateway_core::delivery::DeliveryState;
 use gateway_core::limits;
 use monoio::time::timeout;
 
@@ -98,10 +99,8 @@ impl Seen {
     }
 }
 
-/// Moves bytes both ways until the connection ends, and closes both streams in the way that end calls for.
-///
-/// A client with a `rate_limiter` is read no faster than that allows. A future that is passed on as an argument takes its space
-/// twice; hence the nesting here.
+/// Moves bytes both ways until the connection ends, and closes both streams in the way that end calls for. Reads a client with a
+/// `rate_limiter` no faster than that allows.
 pub async fn serve(
     client: &Stream,
     backend: &Stream,
@@ -109,56 +108,201 @@ pub async fn serve(
     rate_limiter: Option<&RateLimiter>,
     report: impl Fn(Progress),
 ) -> Outcome {
-    let seen = Seen::default();
-    let end = {
+    let relay = Relay {
+        client,
+        backend,
+        timer,
+        rate_limiter,
+        report,
+        seen: Seen::default(),
+    };
+    let end = relay.run().await;
+    relay.close(end).await;
+    Outcome {
+        end: match relay.seen.unanswered.get() {
+            true => end.after_no_answer(),
+            false => end,
+        },
+        answers_in_http1: relay.seen.answers_in_http1.get(),
+    }
+}
+
+/// A connection that is relayed.
+struct Relay<'a, R> {
+    client: &'a Stream,
+    backend: &'a Stream,
+    timer: &'a ConnectionTimer,
+    /// For what the client sends.
+    rate_limiter: Option<&'a RateLimiter>,
+    report: R,
+    seen: Seen,
+}
+
+impl<R: Fn(Progress)> Relay<'_, R> {
+    /// Moves bytes both ways. Returns why the connection ends.
+    ///
+    /// A future that is passed on as an argument takes its space twice; hence the nesting here.
+    async fn run(&self) -> CloseReason {
         let moving = pin!(async {
-            let (report, seen) = (&report, &seen);
             futures_util::try_join!(
                 async {
-                    let way = (Direction::Received, report, seen);
-                    let pumped = pump((client, rate_limiter), backend, timer, way).await;
-                    pumped.or_else(|fault| seen.fault(Direction::Received, fault))
+                    let pumped = self.pump(Direction::Received).await;
+                    pumped.or_else(|fault| self.seen.fault(Direction::Received, fault))
                 },
                 async {
-                    let way = (Direction::Sent, report, seen);
-                    let pumped = pump((backend, None), client, timer, way).await;
-                    pumped.or_else(|fault| seen.fault(Direction::Sent, fault))
+                    let pumped = self.pump(Direction::Sent).await;
+                    pumped.or_else(|fault| self.seen.fault(Direction::Sent, fault))
                 }
             )
         });
         // The timer is asked first: a client that may not stay gets no byte through.
-        let delivery_state = || {
-            let sent_all = timer.has_ended(Direction::Sent);
-            let of_client = (client.peer_state(sent_all), CloseReason::ClientReset);
-            // What a backend had sent before it went is read to its end, however slowly the client takes it.
-            let of_backend = match sent_all {
-                true => backend.peer_state(timer.has_ended(Direction::Received)),
-                false => backend.delivery_state(),
-            };
-            let of_backend = (of_backend, CloseReason::BackendReset);
-            if of_client.0 >= of_backend.0 {
-                of_client
-            } else {
-                of_backend
-            }
-        };
-        match select(pin!(timer.until_end(delivery_state)), moving).await {
-            Either::Right((Ok(_), _)) => seen
-                .broken
-                .get()
-                .map_or(CloseReason::Finished, |(end, _)| end),
-            // What came of reading on is no news: the write had failed before.
-            Either::Right((Err(end), _)) => seen.broken.get().map_or(end, |(end, _)| end),
+        let closing = pin!(self.timer.until_end(|| self.delivery_state()));
+        let broken = |end: CloseReason| self.seen.broken.get().map_or(end, |(end, _)| end);
+        match select(closing, moving).await {
+            Either::Right((Ok(_), _)) => broken(CloseReason::Finished),
+            // An error of reading on after a failed write is no news.
+            Either::Right((Err(end), _)) => broken(end),
             Either::Left((end, _)) => end,
         }
-    };
-    close(client, backend, (timer, &seen), end).await;
-    Outcome {
-        end: match seen.unanswered.get() {
-            true => end.after_no_answer(),
-            false => end,
-        },
-        answers_in_http1: seen.answers_in_http1.get(),
+    }
+
+    /// How far the slower peer is with what was sent to it, and why the connection ends if that peer is gone.
+    fn delivery_state(&self) -> (DeliveryState, CloseReason) {
+        let sent_all = self.timer.has_ended(Direction::Sent);
+        let of_client = (self.client.peer_state(sent_all), CloseReason::ClientReset);
+        // What a backend had sent before it went is read to its end, however slowly the client takes it.
+        let of_backend = match sent_all {
+            true => self
+                .backend
+                .peer_state(self.timer.has_ended(Direction::Received)),
+            false => self.backend.delivery_state(),
+        };
+        let of_backend = (of_backend, CloseReason::BackendReset);
+        if of_client.0 >= of_backend.0 {
+            of_client
+        } else {
+            of_backend
+        }
+    }
+
+    /// Moves bytes in one direction until its source ends cleanly. Reads the client no faster than its rate limiter allows.
+    async fn pump(&self, direction: Direction) -> Result<(), Fault> {
+        let Relay { timer, seen, .. } = self;
+        let (source, sink, rate_limiter) = match direction {
+            Direction::Received => (self.client, self.backend, self.rate_limiter),
+            Direction::Sent => (self.backend, self.client, None),
+        };
+        let bytes_max = rate_limiter.map_or(usize::MAX, |_| limits::PACED_READ_BYTES);
+        loop {
+            if let Some(rate_limiter) = rate_limiter.filter(|limiter| limiter.is_due()) {
+                // Boxed: most connections never pause, and pay nothing for it.
+                let slowed = || (self.report)(Progress::Slowed);
+                let paused = Box::pin(rate_limiter.wait(source, timer, slowed)).await;
+                paused.map_err(Fault::Source)?;
+            }
+            source.readable().await.map_err(Fault::Source)?;
+            let received = source.receive(bytes_max);
+            if let Some(rate_limiter) = rate_limiter {
+                rate_limiter.charge(source.take_cost());
+            }
+            let mut bytes = match received.map_err(Fault::Source)? {
+                Some(Received::Bytes(bytes)) => bytes,
+                // A write has taken the error that a read would have got: this end may as well be a reset.
+                Some(Received::End) if seen.is_broken(direction) && !source.is_authentic() => {
+                    return Err(Fault::Source(StreamError::Truncated));
+                }
+                Some(Received::End) => break,
+                None => {
+                    timer.note_partial(direction);
+                    continue;
+                }
+            };
+            let count = bytes.len();
+            seen.came(direction, bytes.filled());
+            let writing = timer.begin_write(direction);
+            let written = sink.write(&mut bytes, &writing).await;
+            written.map_err(Fault::Sink)?;
+            writing.done();
+            sink.give_back(bytes);
+            (self.report)(Progress::Moved(direction, count));
+        }
+        seen.ended(direction);
+        timer.note_end(direction);
+        // Boxed, as `tell` is: room that only the end needs.
+        let finished = Box::pin(sink.finish()).await;
+        finished.map_err(Fault::Sink)
+    }
+
+    /// Closes both streams so that neither peer can take a cut-off stream for a complete one.
+    #[deny(
+        clippy::wildcard_enum_match_arm,
+        reason = "a new reason has to say here how it closes"
+    )]
+    async fn close(&self, end: CloseReason) {
+        let Relay {
+            client,
+            backend,
+            timer,
+            seen,
+            ..
+        } = self;
+        match end {
+            CloseReason::Finished => {
+                client.end_cleanly();
+                backend.end_cleanly();
+            }
+            // Our decision, in a quiet moment. The client still gets what is queued, and then an end without
+            // close_notify: the backend may have been about to go on with its answer.
+            CloseReason::Idle | CloseReason::Age | CloseReason::Expiring | CloseReason::Drained
+                if !timer.is_writing() =>
+            {
+                client.end_cleanly();
+                backend.reset_on_close();
+            }
+            CloseReason::ClientProtocol if !timer.is_writing() => {
+                tell(client).await;
+                client.end_cleanly();
+                backend.reset_on_close();
+            }
+            // The backend broke off, and all that it had sent has been passed on: the client gets that, and an end without
+            // close_notify, where a reset would throw away what is still on its way.
+            CloseReason::BackendReset if seen.is_drained() || !timer.is_writing() => {
+                backend.reset_on_close();
+                let lingering = Box::pin(timeout(limits::LINGER_TIMEOUT, client.linger()));
+                let _ = lingering.await;
+                client.end_cleanly();
+            }
+            CloseReason::BackendProtocol | CloseReason::BackendRefusedUs if !timer.is_writing() => {
+                tell(backend).await;
+                client.reset_on_close();
+            }
+            // At once, or in the middle of a write: what the peers have got must not look complete.
+            CloseReason::ClientTruncated
+            | CloseReason::ClientReset
+            | CloseReason::ClientProtocol
+            | CloseReason::BackendUnreachable
+            | CloseReason::BackendTruncated
+            | CloseReason::BackendReset
+            | CloseReason::BackendProtocol
+            | CloseReason::BackendUnanswered
+            | CloseReason::BackendRefusedUs
+            | CloseReason::Idle
+            | CloseReason::Age
+            | CloseReason::Expired
+            | CloseReason::Expiring
+            | CloseReason::Revoked
+            | CloseReason::Blocked
+            | CloseReason::Untrusted
+            | CloseReason::NotAuthorized
+            | CloseReason::CrlStale
+            | CloseReason::BackendRevoked
+            | CloseReason::BackendUntrusted
+            | CloseReason::Drained
+            | CloseReason::Internal => {
+                client.reset_on_close();
+                backend.reset_on_close();
+            }
+        }
     }
 }
 
@@ -188,124 +332,6 @@ fn backend_failed(error: &StreamError) -> CloseReason {
         }
         StreamError::Protocol(_) => CloseReason::BackendProtocol,
         StreamError::Seal(_) | StreamError::Keys(_) => CloseReason::Internal,
-    }
-}
-
-/// Moves bytes from `source`, no faster than its `rate_limiter` allows, to `sink` until `source` ends cleanly.
-async fn pump(
-    (source, rate_limiter): (&Stream, Option<&RateLimiter>),
-    sink: &Stream,
-    timer: &ConnectionTimer,
-    (direction, report, seen): (Direction, &impl Fn(Progress), &Seen),
-) -> Result<(), Fault> {
-    let bytes_max = rate_limiter.map_or(usize::MAX, |_| limits::PACED_READ_BYTES);
-    loop {
-        if let Some(rate_limiter) = rate_limiter.filter(|limiter| limiter.is_due()) {
-            // Boxed: most connections never pause, and pay nothing for it.
-            let slowed = || report(Progress::Slowed);
-            let paused = Box::pin(rate_limiter.wait(source, timer, slowed)).await;
-            paused.map_err(Fault::Source)?;
-        }
-        source.readable().await.map_err(Fault::Source)?;
-        let received = source.receive(bytes_max);
-        if let Some(rate_limiter) = rate_limiter {
-            rate_limiter.charge(source.take_cost());
-        }
-        let mut bytes = match received.map_err(Fault::Source)? {
-            Some(Received::Bytes(bytes)) => bytes,
-            // A write has taken the error that a read would have got: this end may as well be a reset.
-            Some(Received::End) if seen.is_broken(direction) && !source.is_authentic() => {
-                return Err(Fault::Source(StreamError::Truncated));
-            }
-            Some(Received::End) => break,
-            None => {
-                timer.note_partial(direction);
-                continue;
-            }
-        };
-        let count = bytes.len();
-        seen.came(direction, bytes.filled());
-        let writing = timer.begin_write(direction);
-        let written = sink.write(&mut bytes, &writing).await;
-        written.map_err(Fault::Sink)?;
-        writing.done();
-        sink.give_back(bytes);
-        report(Progress::Moved(direction, count));
-    }
-    seen.ended(direction);
-    timer.note_end(direction);
-    // Boxed, as `tell` is: room that only the end needs.
-    let finished = Box::pin(sink.finish()).await;
-    finished.map_err(Fault::Sink)
-}
-
-/// Closes both streams so that neither peer can take a cut-off stream for a complete one.
-#[deny(
-    clippy::wildcard_enum_match_arm,
-    reason = "a new reason has to say here how it closes"
-)]
-async fn close(
-    client: &Stream,
-    backend: &Stream,
-    (timer, seen): (&ConnectionTimer, &Seen),
-    end: CloseReason,
-) {
-    match end {
-        CloseReason::Finished => {
-            client.end_cleanly();
-            backend.end_cleanly();
-        }
-        // Our decision, in a quiet moment. The client still gets what is queued, and then an end without
-        // close_notify: the backend may have been about to go on with its answer.
-        CloseReason::Idle | CloseReason::Age | CloseReason::Expiring | CloseReason::Drained
-            if !timer.is_writing() =>
-        {
-            client.end_cleanly();
-            backend.reset_on_close();
-        }
-        CloseReason::ClientProtocol if !timer.is_writing() => {
-            tell(client).await;
-            client.end_cleanly();
-            backend.reset_on_close();
-        }
-        // The backend broke off, and all that it had sent has been passed on: the client gets that, and an end without
-        // close_notify, where a reset would throw away what is still on its way.
-        CloseReason::BackendReset if seen.is_drained() || !timer.is_writing() => {
-            backend.reset_on_close();
-            let lingering = Box::pin(timeout(limits::LINGER_TIMEOUT, client.linger()));
-            let _ = lingering.await;
-            client.end_cleanly();
-        }
-        CloseReason::BackendProtocol | CloseReason::BackendRefusedUs if !timer.is_writing() => {
-            tell(backend).await;
-            client.reset_on_close();
-        }
-        // At once, or in the middle of a write: what the peers have got must not look complete.
-        CloseReason::ClientTruncated
-        | CloseReason::ClientReset
-        | CloseReason::ClientProtocol
-        | CloseReason::BackendUnreachable
-        | CloseReason::BackendTruncated
-        | CloseReason::BackendReset
-        | CloseReason::BackendProtocol
-        | CloseReason::BackendUnanswered
-        | CloseReason::BackendRefusedUs
-        | CloseReason::Idle
-        | CloseReason::Age
-        | CloseReason::Expired
-        | CloseReason::Expiring
-        | CloseReason::Revoked
-        | CloseReason::Blocked
-        | CloseReason::Untrusted
-        | CloseReason::NotAuthorized
-        | CloseReason::CrlStale
-        | CloseReason::BackendRevoked
-        | CloseReason::BackendUntrusted
-        | CloseReason::Drained
-        | CloseReason::Internal => {
-            client.reset_on_close();
-            backend.reset_on_close();
-        }
     }
 }
 
