@@ -11,7 +11,7 @@ use gateway::backend::Resolver;
 use gateway::blocks::{BlockFile, warn_of_others, with_remedy};
 use gateway::config::{self, Config, Paths};
 use gateway::control::Claim;
-use gateway::server::Keeper;
+use gateway::server::BlockListReloader;
 use gateway::server::{Gateway, Ports, Privileges, Reloader, StartError};
 use gateway::server::{Parts, Server, Siblings, Superseded};
 use gateway::telemetry::{LogFormat, start_log};
@@ -310,11 +310,12 @@ fn start_all(
     {
         *snapshot = FileSnapshot::now(&list_ranks);
     }
-    let keeper = Keeper::start(Arc::clone(&gateway), paths.clone(), snapshot, blocks)?;
+    let block_list =
+        BlockListReloader::start(Arc::clone(&gateway), paths.clone(), snapshot, blocks)?;
     let reloader = Reloader::start(Arc::clone(&gateway), &file, files, again_at)?;
     let parts = Parts {
         gateway: Arc::clone(&gateway),
-        keeper: Arc::new(keeper),
+        block_list: Arc::new(block_list),
         reloader: reloader.clone(),
         configuration: file.clone(),
     };

@@ -1,7 +1,7 @@
-//! Keeps a running gateway in step with the block list's file.
-//! In: changes of the file, orders of the control socket, which it writes into the file, and what other processes of the gateway
-//! have changed. Out: a gateway that acts by it, and says so; or by the last good list, and says why. On a thread
-//! of its own. A list that is broken or gone lets nobody in who was shut out: deleting is not unblocking.
+//! Keeps the gateway's block list and its file in step.
+//! In: changes of the file; changes that the control socket asks for, which this writes into the file; changes of other processes
+//! of the gateway. Out: a gateway that acts by the list, or by the last good one, and says why. On a thread of its own, and on
+//! those of the control socket. A broken or missing file unblocks no client: deleting is not unblocking.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -48,15 +48,15 @@ pub struct Changed {
     pub before: Option<Entry>,
     /// The list.
     pub in_force: BlocksInForce,
-    /// Where the file is kept that was no list, and why it was none: the list in force was written anew.
+    /// Where a file is kept that was no list, and why it was none. The list in force was written in its place.
     pub aside: Option<(PathBuf, String)>,
     /// Clients that the change is about.
     pub matching: Matching,
-    /// What the other processes of the gateway are to be told.
+    /// What the other processes of the gateway have to know.
     pub news: News,
 }
 
-/// What came of a change that another process of the gateway has made.
+/// The outcome of a change that another process of the gateway has made.
 #[derive(Debug)]
 pub struct Heeded {
     /// Clients of this process that the change is about.
@@ -65,22 +65,22 @@ pub struct Heeded {
     pub closed: usize,
 }
 
-/// Watches until dropped, and makes changes.
+/// Watches the file until dropped, and makes changes.
 #[derive(Debug)]
-pub struct Keeper {
-    keeping: Arc<Mutex<Keeping>>,
+pub struct BlockListReloader {
+    in_force: Arc<Mutex<ListInForce>>,
     _watcher: Watcher,
 }
 
-impl Keeper {
-    /// Keeps `gateway`, which was started with `file`, in step with what that was read from, seen before as `seen`.
+impl BlockListReloader {
+    /// Keeps `gateway`, which was started with the list of `file`, in step with that file. `snapshot` is older than its reading.
     pub fn start(
         gateway: Arc<Gateway>,
         paths: Paths,
         snapshot: FileSnapshot,
         file: BlockFile,
     ) -> io::Result<Self> {
-        let keeping = Keeping {
+        let in_force = ListInForce {
             paths,
             gateway,
             file,
@@ -89,55 +89,55 @@ impl Keeper {
             unwritten_because: None,
             is_leaving: false,
         };
-        keeping.note(0, None);
-        let keeping = Arc::new(Mutex::new(keeping));
-        let watching = Arc::clone(&keeping);
+        in_force.note(0, None);
+        let in_force = Arc::new(Mutex::new(in_force));
+        let watching = Arc::clone(&in_force);
         let changed = move |gateway_files::Changed { since, .. }| lock(&watching).changed(since);
         let watcher = Watcher::start("blocks", vec![snapshot], changed)?;
-        Ok(Keeper {
-            keeping,
+        Ok(BlockListReloader {
+            in_force,
             _watcher: watcher,
         })
     }
 
-    /// Blocks from now on whom `entry` means, and closes their connections.
+    /// Blocks the clients that `entry` matches from now on, and closes their connections.
     ///
     /// # Errors
     /// When the list cannot be changed, or the gateway does not take it.
     pub fn block(&self, entry: Entry) -> Result<Changed, ChangeError> {
-        let mut keeping = lock(&self.keeping);
-        // Before anything is closed; the answers are waited for behind it.
-        let answers = keeping.gateway.ask_who_matches(entry.block.clone());
-        let mut changed = keeping.change(Change::Block(entry))?;
+        let mut in_force = lock(&self.in_force);
+        // Asked before anything closes, and waited for afterwards.
+        let answers = in_force.gateway.ask_who_matches(entry.block.clone());
+        let mut changed = in_force.change(Change::Block(entry))?;
         changed.matching = answers.wait();
         Ok(changed)
     }
 
-    /// Lets those in again whom exactly this entry means.
+    /// Removes exactly this entry.
     ///
     /// # Errors
     /// When there is no such entry, the list cannot be changed, or the gateway does not take it.
     pub fn unblock(&self, entry: Entry) -> Result<Changed, ChangeError> {
-        let changed = lock(&self.keeping).change(Change::Unblock(entry.clone()))?;
+        let changed = lock(&self.in_force).change(Change::Unblock(entry.clone()))?;
         match changed.before {
             Some(_) => Ok(changed),
             None => Err(ChangeError::NotBlocked(not_blocked(
                 &entry,
-                &lock(&self.keeping).file.blocks,
+                &lock(&self.in_force).file.blocks,
             ))),
         }
     }
 
-    /// Has `give` give the name of this gateway up, between two changes, unless one of them is in force and not in the file: the
-    /// next process goes by that. From then on no change is made that cannot be written, until `stay`.
+    /// Calls `give`, which gives the gateway's name up, between two changes; not while a change is in force and not in the file,
+    /// because the next process reads that. From then on, until `stay`, a change that cannot be written is refused.
     ///
     /// # Errors
-    /// Why the next process would not know whom this one blocks.
+    /// Why the next process would not know all entries.
     pub fn leave<T>(&self, give: impl FnOnce() -> T) -> Result<T, String> {
-        let mut keeping = lock(&self.keeping);
-        match &keeping.unwritten_because {
+        let mut in_force = lock(&self.in_force);
+        match &in_force.unwritten_because {
             None => {
-                keeping.is_leaving = true;
+                in_force.is_leaving = true;
                 Ok(give())
             }
             Some(why) => Err(format!(
@@ -147,56 +147,57 @@ impl Keeper {
         }
     }
 
-    /// The name was not given up after all.
+    /// Notes that the process has its name after all.
     pub fn stay(&self) {
-        lock(&self.keeping).is_leaving = false;
+        lock(&self.in_force).is_leaving = false;
     }
 
-    /// Acts from now on by what another process of this gateway has changed, and leaves the file to that one.
+    /// Acts from now on by a change that another process of this gateway has made. That process writes the file.
     ///
     /// # Errors
     /// When the gateway does not take it.
     pub fn heed(&self, news: News) -> Result<Heeded, ChangeError> {
         let since = Instant::now();
-        let mut keeping = lock(&self.keeping);
+        let mut in_force = lock(&self.in_force);
         let answers = match &news.change {
-            Change::Block(entry) => Some(keeping.gateway.ask_who_matches(entry.block.clone())),
+            Change::Block(entry) => Some(in_force.gateway.ask_who_matches(entry.block.clone())),
             Change::Unblock(_) => None,
         };
-        let closed = keeping.heed(news, since)?;
+        let closed = in_force.heed(news, since)?;
         let matching = answers.map_or_else(Matching::default, Answers::wait);
         Ok(Heeded { matching, closed })
     }
 
     /// The entries in force.
     pub fn entries(&self) -> Vec<Entry> {
-        lock(&self.keeping).file.blocks.blocked.clone()
+        lock(&self.in_force).file.blocks.blocked.clone()
     }
 }
 
-/// A panic in a change has changed nothing in part: what is in force is replaced whole.
-fn lock(keeping: &Mutex<Keeping>) -> MutexGuard<'_, Keeping> {
-    keeping.lock().unwrap_or_else(PoisonError::into_inner)
+/// A panic leaves no change half made: the list in force is replaced whole.
+fn lock(in_force: &Mutex<ListInForce>) -> MutexGuard<'_, ListInForce> {
+    in_force.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The block list in force, and what of it is not in the file.
 #[derive(Debug)]
-struct Keeping {
+struct ListInForce {
     paths: Paths,
     gateway: Arc<Gateway>,
-    /// What is in force.
+    /// The list.
     file: BlockFile,
-    /// Whether what stands in the file now was refused.
+    /// Whether the present contents of the file were refused.
     is_refused: bool,
     /// Changes that are in force and could not be written.
     unwritten: Vec<Change>,
-    /// Why they could not, and what a restart comes to.
+    /// Why they could not, and what a restart would do.
     unwritten_because: Option<String>,
-    /// Whether the next process of the gateway has been given the name, or is about to be.
+    /// Whether the next process of the gateway has the name, or is about to get it.
     is_leaving: bool,
 }
 
-impl Keeping {
-    /// Makes a change, in the file and in force; in force alone where the file cannot be written: an emergency waits for no disk.
+impl ListInForce {
+    /// Makes a change, in the file and in force. Where the file cannot be written, in force alone: an emergency waits for no disk.
     fn change(&mut self, change: Change) -> Result<Changed, ChangeError> {
         let since = Instant::now();
         let mut before = None;
@@ -244,13 +245,12 @@ impl Keeping {
         }
     }
 
-    /// Takes what another process has changed. Returns how many connections were closed for it, now or when the file was found
-    /// changed.
+    /// Takes a change of another process. Returns how many connections were closed for it, now or when the file was found changed.
     fn heed(&mut self, news: News, since: Instant) -> Result<usize, ChangeError> {
         let list = self.paths.block_list();
         let mut file = match BlockFile::load(&list) {
             Ok(file) if file.digest.is_some() => file,
-            // Whatever has become of the file since: the change is to act.
+            // The change acts, whatever has happened to the file since.
             _ => {
                 let mut file = self.file.clone();
                 for change in &news.written {
@@ -273,7 +273,7 @@ impl Keeping {
         self.unwritten = unwritten;
         let is_known = file.blocks.blocked == self.file.blocks.blocked && !self.is_refused;
         match is_known {
-            // The file may say more now, and it may not be written any more, or again.
+            // The file may have more lines now, and may have become writable, or not.
             true => {
                 self.file = file;
                 self.note(self.gateway.blocks().closed, None);
@@ -336,7 +336,7 @@ impl Keeping {
         Ok(before)
     }
 
-    /// Reads the list and takes it, or says why not; says when to read again, if the operating system had no room to.
+    /// Reads the list and takes it, or says why not. Returns when to read again after an error of the operating system.
     fn changed(&mut self, since: Instant) -> Again {
         let errors_before = system_errors();
         let list = self.paths.block_list();
@@ -358,7 +358,7 @@ impl Keeping {
         Again::default().unless_read(errors_before, Instant::now())
     }
 
-    /// Takes a list, unless it is the one in force: a change over the control socket is a change of the file as well.
+    /// Takes a list, unless it is the one in force: a change over the control socket changes the file as well.
     fn follow(&mut self, file: BlockFile, since: Instant) {
         let is_known = file.digest.is_some() && file.digest == self.file.digest;
         match is_known && !self.is_refused {
@@ -370,7 +370,7 @@ impl Keeping {
     fn take(&mut self, file: BlockFile, since: Instant) {
         match self.gateway.block(file.blocks.list(), since) {
             Ok(closed) => {
-                tell(self.gateway.audit(), &self.file.blocks, &file.blocks);
+                report(self.gateway.audit(), &self.file.blocks, &file.blocks);
                 let entries = file.blocks.blocked.len();
                 tracing::info!(
                     entries,
@@ -407,10 +407,10 @@ impl Keeping {
     }
 }
 
-/// Says who was shut out and who was let in, and who did it.
-fn tell(audit: &Audit, before: &Blocks, after: &Blocks) {
+/// Reports added and removed entries, and the author of each, to log and audit log.
+fn report(audit: &Audit, before: &Blocks, after: &Blocks) {
     let reason = |entry: &Entry| entry.reason.clone().unwrap_or_default();
-    // Sets, not searches: whoever is blocked next waits until this is done.
+    // Sets, not searches: the next change waits until this is done.
     let [were, are] = [before, after]
         .map(|blocks| -> HashSet<_> { blocks.blocked.iter().map(|entry| &entry.block).collect() });
     let is_new = |entry: &&Entry| !were.contains(&entry.block);
@@ -422,7 +422,7 @@ fn tell(audit: &Audit, before: &Blocks, after: &Blocks) {
     for entry in before.blocked.iter().filter(is_gone) {
         let mut records = after.unblocked.iter().rev();
         let record = records.find(|record| record.block == entry.block);
-        // Whoever edits the file by hand leaves no record.
+        // An edit by hand leaves no record.
         let entry = record.cloned().unwrap_or_else(|| Entry {
             by: "an edit of the file".to_owned(),
             reason: None,

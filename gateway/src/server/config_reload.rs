@@ -1,8 +1,7 @@
-//! Reads the configuration and everything it names again when it is asked to, or when a file has changed.
+//! Reads the configuration and every file that it names again, on request or when a file has changed.
 //! In: causes. Out: a gateway that trusts and serves the new state, or the old one and every reason why. On a thread of its
-//! own, one reload at a time; causes that come meanwhile are answered by one more. A state that was refused is tried again
-//! when any of its files changes, when a certificate or list that it waits for begins, and a few seconds after an error of the
-//! operating system; not before.
+//! own, one reload at a time; causes that come meanwhile make one more. It tries a refused state again when any of its files
+//! changes, when a certificate or list becomes valid, and a few seconds after an error of the operating system; not before.
 
 use std::fmt;
 use std::io;
@@ -21,11 +20,11 @@ use gateway_x509::{crl, crl_cache};
 use super::gateway::Gateway;
 use crate::config::{self, ListFiles, Unread};
 
-/// Speaks to the reloader's thread, which ends by itself with the process.
+/// Sends requests to the thread that reloads, which ends with the process.
 #[derive(Debug, Clone)]
-pub struct Reloader(Sender<Order>);
+pub struct Reloader(Sender<ReloadRequest>);
 
-/// What came of a reload.
+/// The outcome of a reload.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reload {
     /// Why nothing of it was taken; empty where it was.
@@ -35,10 +34,10 @@ pub struct Reload {
 }
 
 #[derive(Debug)]
-enum Order {
-    /// Somebody has asked, and may wait for what comes of it.
+enum ReloadRequest {
+    /// A request by this name, made then. Its sender may wait for the outcome.
     Asked(String, Instant, Option<Sender<Reload>>),
-    /// Another process has taken over, by this file from now on; who.
+    /// Another process has taken over, and serves by this file from now on; its name.
     Follow(PathBuf, String),
     /// Files have changed.
     Changed(Changed),
@@ -52,7 +51,7 @@ enum Order {
 struct Cause {
     asked: Option<String>,
     due: Option<Due>,
-    /// Where to tell what comes of it.
+    /// Take the outcome.
     waiting: Vec<Sender<Reload>>,
     files: Vec<PathBuf>,
     /// The first sign of it.
@@ -62,26 +61,26 @@ struct Cause {
 /// Why a state was refused, and the revocation lists that it names.
 struct Refused {
     errors: Vec<String>,
-    /// All of it may be right in a moment.
+    /// All errors may be gone in a moment.
     may_pass: bool,
     lists: Vec<ListFiles>,
 }
 
 impl Reloader {
-    /// Watches `files`, which `gateway` was made of, and reloads it from `file`; also at `again_at`.
+    /// Watches `files`, from which `gateway` was made, and reloads it from `file`; also at `again_at`.
     pub fn start(
         gateway: Arc<Gateway>,
         file: &Path,
         files: Vec<FileSnapshot>,
         again_at: Option<SystemTime>,
     ) -> io::Result<Self> {
-        let (orders_in, orders) = channel();
-        let reporting = orders_in.clone();
+        let (sender, requests) = channel();
+        let reporting = sender.clone();
         let watcher = Watcher::start("files", files.clone(), move |changed| {
-            // A reloader that has stopped wants to hear nothing any more.
-            let _ = reporting.send(Order::Changed(changed));
+            // The thread may have stopped.
+            let _ = reporting.send(ReloadRequest::Changed(changed));
         })?;
-        let reloading = Reloading {
+        let thread = ReloadThread {
             gateway,
             file: file.to_owned(),
             watcher,
@@ -89,56 +88,56 @@ impl Reloader {
             again: Again::at(again_at),
             refused: None,
             unmatched: Unmatched::default(),
-            orders,
+            requests,
         };
         std::thread::Builder::new()
             .name("reload".to_owned())
-            .spawn(move || reloading.run())?;
-        Ok(Reloader(orders_in))
+            .spawn(move || thread.run())?;
+        Ok(Reloader(sender))
     }
 
-    /// Reloads, whether a file has changed or not, and says in the log who has asked.
+    /// Reloads, whether a file has changed or not. The log names `who`.
     pub fn ask(&self, who: String) {
-        // It ends only when it is told to.
-        let _ = self.0.send(Order::Asked(who, Instant::now(), None));
+        // The thread ends only on `stop`.
+        let _ = self.0.send(ReloadRequest::Asked(who, Instant::now(), None));
     }
 
-    /// As `ask`, and waits for what comes of it. `None` when nothing is reloaded any more.
+    /// As `ask`, and waits for the outcome. Returns `None` after `stop`.
     pub fn ask_and_wait(&self, who: String) -> Option<Reload> {
         let (tell, told) = channel();
-        let order = Order::Asked(who, Instant::now(), Some(tell));
-        self.0.send(order).ok()?;
+        let request = ReloadRequest::Asked(who, Instant::now(), Some(tell));
+        self.0.send(request).ok()?;
         told.recv().ok()
     }
 
-    /// Reads `file` from now on, by which the process serves that has taken over.
+    /// Reads `file` from now on: the process that has taken over serves by it.
     pub fn follow(&self, file: PathBuf, who: String) {
-        let _ = self.0.send(Order::Follow(file, who));
+        let _ = self.0.send(ReloadRequest::Follow(file, who));
     }
 
     /// Begins no further reload.
     pub fn stop(&self) {
-        let _ = self.0.send(Order::Stop);
+        let _ = self.0.send(ReloadRequest::Stop);
     }
 }
 
-/// The reloader's thread.
-struct Reloading {
+/// The thread that reloads.
+struct ReloadThread {
     gateway: Arc<Gateway>,
     file: PathBuf,
     watcher: Watcher,
-    /// What the last state was read from, whether it was taken or refused.
+    /// The files of the last state, taken or refused.
     read: Vec<FileSnapshot>,
     /// When to read once more although no file has changed.
     again: Again,
     /// Why the last state was refused.
     refused: Option<String>,
-    /// How long a key has not belonged to its certificate.
+    /// How long a key has not matched its certificate.
     unmatched: Unmatched,
-    orders: Receiver<Order>,
+    requests: Receiver<ReloadRequest>,
 }
 
-impl Reloading {
+impl ReloadThread {
     fn run(mut self) {
         // A long list takes half a second of CPU, and a handshake should not wait for it where both have to share one.
         if let Err(error) = gateway_rt::lower_priority() {
@@ -157,21 +156,25 @@ impl Reloading {
         }
     }
 
-    /// Waits for a cause and adds to it what waits behind it. `None` to stop.
+    /// Waits for a cause, and merges all that wait behind it. Returns `None` to stop.
     fn next(&mut self) -> Option<Cause> {
         let mut cause: Option<Cause> = None;
         let first = self.first()?;
-        let behind: Vec<_> = self.orders.try_iter().collect();
-        for order in std::iter::once(first).chain(behind) {
-            let (asked, due, files, since, waiting) = match order {
-                Order::Asked(who, since, waiting) => (Some(who), None, Vec::new(), since, waiting),
-                Order::Follow(file, who) => {
+        let behind: Vec<_> = self.requests.try_iter().collect();
+        for request in std::iter::once(first).chain(behind) {
+            let (asked, due, files, since, waiting) = match request {
+                ReloadRequest::Asked(who, since, waiting) => {
+                    (Some(who), None, Vec::new(), since, waiting)
+                }
+                ReloadRequest::Follow(file, who) => {
                     self.file = file;
                     (Some(who), None, Vec::new(), Instant::now(), None)
                 }
-                Order::Changed(Changed { files, since }) => (None, None, files, since, None),
-                Order::Due(due) => (None, Some(due), Vec::new(), Instant::now(), None),
-                Order::Stop => return None,
+                ReloadRequest::Changed(Changed { files, since }) => {
+                    (None, None, files, since, None)
+                }
+                ReloadRequest::Due(due) => (None, Some(due), Vec::new(), Instant::now(), None),
+                ReloadRequest::Stop => return None,
             };
             let merged = cause.get_or_insert_with(|| Cause {
                 asked: None,
@@ -192,9 +195,9 @@ impl Reloading {
         Some(cause)
     }
 
-    /// Waits for an order, or until it is time to read again. Meanwhile gives back, now and then, the lists that nobody uses any
-    /// more: here, where nobody waits for it. `None` when nobody can give any.
-    fn first(&self) -> Option<Order> {
+    /// Waits for a request, or until it is time to read again. Meanwhile releases unused lists now and then: here, where nothing
+    /// waits for it. Returns `None` when no request can come any more.
+    fn first(&self) -> Option<ReloadRequest> {
         let mut sweep_at = Instant::now() + limits::LIST_SWEEP_INTERVAL;
         loop {
             let now = Instant::now();
@@ -203,16 +206,16 @@ impl Reloading {
                 .look_at(now)
                 .map_or(sweep_at, |at| at.min(sweep_at));
             match self
-                .orders
+                .requests
                 .recv_timeout(look_at.saturating_duration_since(now))
             {
-                Ok(order) => return Some(order),
+                Ok(request) => return Some(request),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let now = Instant::now();
             if let Some(due) = self.again.due(SystemTime::now(), now) {
-                return Some(Order::Due(due));
+                return Some(ReloadRequest::Due(due));
             }
             if now >= sweep_at {
                 crl_cache::forget_unused();
@@ -221,7 +224,7 @@ impl Reloading {
         }
     }
 
-    /// All of the new state, or nothing of it but what its revocation lists revoke.
+    /// Takes all of the new state, or nothing of it but what its revocation lists revoke.
     fn reload(&mut self, cause: &Cause) {
         let errors_before = system_errors();
         let refused_before = self.refused.take();
@@ -229,7 +232,7 @@ impl Reloading {
         let (outcome, mut again_at) = self.try_reload(cause);
         let why = outcome.as_ref().err();
         let why = why.map(|refused| refused.errors.join("\n"));
-        // What is tried again every few seconds fails in the same words: said once.
+        // A state that is tried every few seconds fails in the same words: one line is enough.
         let may_pass = outcome.as_ref().is_err_and(|refused| refused.may_pass);
         let patience = self.unmatched.look(may_pass, Instant::now());
         let is_repeated = cause.due.is_some() && why.is_some() && why == refused_before;
@@ -264,7 +267,7 @@ impl Reloading {
                     false => tracing::debug!(%cause, "refused as before"),
                 }
                 let unread = self.revoke(&lists, cause);
-                // What the refused state was judged by has been counted.
+                // The lists that the refused state was checked by have been counted.
                 if crl::refused_files() == refused_files_before {
                     unread.own.iter().for_each(|_| crl::count_refused());
                 }
@@ -285,8 +288,8 @@ impl Reloading {
         self.refused = why;
     }
 
-    /// Reads, and puts in force. Returns how many connections are closed, or every reason to refuse; and when something of
-    /// what was read begins or ends.
+    /// Reads a state and puts it in force. Returns how many connections are closed, or every reason to refuse; and when something
+    /// in it becomes valid or expires.
     fn try_reload(&mut self, cause: &Cause) -> (Result<usize, Refused>, Option<SystemTime>) {
         let loaded = match config::load(&self.file) {
             Ok(loaded) => loaded,
@@ -322,7 +325,7 @@ impl Reloading {
         (outcome, again_at)
     }
 
-    /// Puts in force what the lists revoke, of a state that is refused. Returns what could not be read of them.
+    /// Puts the revocation lists of a refused state in force. Returns what could not be read of them.
     fn revoke(&mut self, lists: &[ListFiles], cause: &Cause) -> Unread {
         let mut unread = Unread::default();
         match self.gateway.revoke(lists, cause.since, &mut unread) {
@@ -340,8 +343,8 @@ impl Reloading {
         unread
     }
 
-    /// Watches what a refused state was read from, and the lists in force: what is refused may not name those any more, or may
-    /// not be readable that far.
+    /// Watches the files of a refused state, and the lists in force: the refused state may not name those any more, or may not be
+    /// readable that far.
     fn watch_beside_lists(&mut self, mut files: Vec<FileSnapshot>) {
         let lists = self.gateway.list_files().into_iter();
         for file in lists.flat_map(|lists| lists.files) {
@@ -352,7 +355,7 @@ impl Reloading {
         self.watch(files);
     }
 
-    /// Remembers the lists in force. What is written for that is no change to read everything for again.
+    /// Records the lists in force. The file that this writes is no reason to read everything again.
     fn record_lists(&mut self) {
         self.gateway.record_lists();
         let written = self.gateway.list_ranks_file();
@@ -388,7 +391,7 @@ fn refused(cause: &Cause, error: &str, patience: Patience) {
 impl Cause {
     fn tell(&self, reload: &Reload) {
         for waiting in &self.waiting {
-            // Who waited may have lost patience.
+            // The sender of the request may have stopped waiting.
             let _ = waiting.send(reload.clone());
         }
     }

@@ -1,5 +1,5 @@
-//! The gateway's side of the control socket. In: requests, and who asks. Out: what was asked for, done, and its outcome. On
-//! a thread of its own; what takes time is done on further ones, so that the next request is heard meanwhile.
+//! The gateway's side of the control socket. In: requests, and the peer that sends each. Out: the outcome of what it asks for. On
+//! a thread of its own; slow work runs on further threads, so that the next request need not wait for it.
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 
-use super::siblings::{Siblings, Told};
-use super::{Changed, Heeded, Keeper};
+use super::siblings::{SiblingAnswers, Siblings};
+use super::{BlockListReloader, Changed, Heeded};
 use super::{Gateway, Reload, Reloader};
 use crate::blocks::{News, check_reason};
 use crate::config::Paths;
@@ -42,13 +42,13 @@ pub enum ServeError {
     Thread(#[from] io::Error),
 }
 
-/// What answers are made of.
+/// What the answers need.
 #[derive(Debug)]
 pub struct Parts {
     /// The gateway.
     pub gateway: Arc<Gateway>,
     /// Its block list.
-    pub keeper: Arc<Keeper>,
+    pub block_list: Arc<BlockListReloader>,
     /// Its reloads.
     pub reloader: Reloader,
     /// Its configuration file.
@@ -63,7 +63,7 @@ pub struct Server {
     superseded: mpsc::UnboundedReceiver<Superseded>,
 }
 
-/// Everything that serving commands takes, except for the name.
+/// A control socket that is served, and has no name yet.
 #[derive(Debug)]
 pub struct Prepared(Server);
 
@@ -76,7 +76,7 @@ pub struct Superseded {
     pub configuration: Option<PathBuf>,
 }
 
-/// What a process has of the name.
+/// What a process holds of the name.
 #[derive(Debug)]
 struct Held {
     /// `None` before it has the name, and when it has been asked for it.
@@ -95,14 +95,14 @@ struct Service {
 }
 
 impl Server {
-    /// Does all that can fail before this process has the name: a process that has it gives it up when nothing is left to do
-    /// but to take it. The socket is served from now on; no command finds it yet.
+    /// Does all that can fail before this process has the name: another process that has it gives it up only when nothing is left
+    /// but to take it. The socket is served from now on, but commands do not find it yet.
     ///
     /// # Errors
     /// When it cannot be bound, or its thread cannot be started.
     pub fn prepare(
         parts: Parts,
-        (siblings, told): (Siblings, UnixListener),
+        (siblings, sibling_listener): (Siblings, UnixListener),
         paths: &Paths,
     ) -> Result<Prepared, ServeError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -110,10 +110,10 @@ impl Server {
             .max_blocking_threads(limits::CONTROL_THREADS_MAX)
             .build()?;
         let (listener, socket) = BoundSocket::bind(paths)?;
-        let [listener, told] = {
+        let [listener, sibling_listener] = {
             let _inside = runtime.enter();
             let listen = tokio::net::UnixListener::from_std;
-            [listen(listener)?, listen(told)?]
+            [listen(listener)?, listen(sibling_listener)?]
         };
         let siblings = Arc::new(siblings);
         let held = Arc::new(Mutex::new(Held {
@@ -130,7 +130,8 @@ impl Server {
             superseded: tell,
             closed: Notify::new(),
         };
-        let serve = move || LocalSet::new().block_on(&runtime, service.run(listener, told));
+        let serve =
+            move || LocalSet::new().block_on(&runtime, service.run(listener, sibling_listener));
         std::thread::Builder::new()
             .name("commands".to_owned())
             .spawn(serve)?;
@@ -182,10 +183,14 @@ fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
 }
 
 impl Service {
-    async fn run(self, listener: tokio::net::UnixListener, told: tokio::net::UnixListener) {
+    async fn run(
+        self,
+        listener: tokio::net::UnixListener,
+        sibling_listener: tokio::net::UnixListener,
+    ) {
         let service = Arc::new(self);
-        // To the end of the process: whoever is blocked while it drains has to go from here too.
-        tokio::task::spawn_local(Arc::clone(&service).listen_to_siblings(told));
+        // To the end of the process: a client that is blocked while it drains has to go too.
+        tokio::task::spawn_local(Arc::clone(&service).listen_to_siblings(sibling_listener));
         let accept = async || {
             let (stream, _) = listener.accept().await?;
             let peer = Peer::of(&stream)?;
@@ -211,8 +216,8 @@ impl Service {
         match request.uri().path() {
             protocol::STATUS if get => json(&self.status()),
             protocol::BLOCKED if get => {
-                let keeper = Arc::clone(&self.parts.keeper);
-                done(blocking(move || keeper.entries()).await)
+                let block_list = Arc::clone(&self.parts.block_list);
+                done(blocking(move || block_list.entries()).await)
             }
             path @ (protocol::BLOCK | protocol::UNBLOCK) if post => {
                 let is_block = path == protocol::BLOCK;
@@ -258,15 +263,15 @@ impl Service {
         }
     }
 
-    /// Acts by what another process has changed.
+    /// Acts by a change of another process.
     async fn heed(&self, request: Request<Incoming>, peer: Peer) -> Result<Acted, String> {
-        // Where the file cannot be written, everything that it has not is told of.
+        // Where the file cannot be written, the news holds every change that is not in it.
         let news: News = read(request, limits::CONTROL_ANSWER_BYTES_MAX).await?;
-        let keeper = Arc::clone(&self.parts.keeper);
-        let heeded = blocking(move || keeper.heed(news)).await?;
+        let block_list = Arc::clone(&self.parts.block_list);
+        let heeded = blocking(move || block_list.heed(news)).await?;
         let Heeded { matching, closed } = heeded.map_err(|error| error.to_string())?;
         tracing::info!(by = %peer, closed, "another process of this gateway has changed the block list");
-        let clients = matching.told(limits::SIBLING_CLIENTS_MAX);
+        let clients = matching.to_text(limits::SIBLING_CLIENTS_MAX);
         Ok(Acted { clients, closed })
     }
 
@@ -285,7 +290,7 @@ impl Service {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             process: std::process::id(),
             started_at: rfc3339(self.started),
-            // Whole: whoever asks stands in another folder.
+            // Absolute: the peer has another working directory.
             configuration: std::path::absolute(&self.parts.configuration)
                 .unwrap_or_else(|_| self.parts.configuration.clone()),
             state_folder: self.paths.state.clone(),
@@ -334,14 +339,14 @@ impl Service {
         entry.by = peer.account(&entry.by);
         check_reason(entry.reason.as_deref())?;
         check_reason(Some(&entry.by))?;
-        let keeper = Arc::clone(&self.parts.keeper);
+        let block_list = Arc::clone(&self.parts.block_list);
         let change = move || match is_block {
-            true => keeper.block(entry),
-            false => keeper.unblock(entry),
+            true => block_list.block(entry),
+            false => block_list.unblock(entry),
         };
         let siblings = Arc::clone(&self.siblings);
         let changed = blocking(move || siblings.change_and_tell(change)).await?;
-        let (changed, told) = changed.map_err(|error| error.to_string())?;
+        let (changed, answers) = changed.map_err(|error| error.to_string())?;
         let Changed {
             before,
             mut in_force,
@@ -349,11 +354,11 @@ impl Service {
             mut matching,
             ..
         } = changed;
-        let Told {
+        let SiblingAnswers {
             matching: of_others,
             closed,
             unreached,
-        } = told;
+        } = answers;
         matching.extend(of_others);
         in_force.closed += closed;
         Ok(BlockChanged {
@@ -407,24 +412,24 @@ impl Service {
             by: peer.to_string(),
             configuration: successor.map(|successor| successor.configuration),
         };
-        // A task of its own: what has begun is done although nobody waits for the answer any more.
+        // A task of its own: it goes on although the peer may not wait for the answer any more.
         let giving = tokio::task::spawn_local(self.give(superseded));
         giving.await.map_err(|error| error.to_string())?
     }
 
     async fn give(self: Arc<Self>, superseded: Superseded) -> Result<(), String> {
-        let (keeper, held) = (Arc::clone(&self.parts.keeper), Arc::clone(&self.held));
+        let (block_list, held) = (Arc::clone(&self.parts.block_list), Arc::clone(&self.held));
         // The lock goes with the claim. The socket stays: the next process puts its own in the place. A change of the block list
         // comes before it, or finds that the name is gone.
-        let give = move || keeper.leave(|| lock(&held).claim.take());
+        let give = move || block_list.leave(|| lock(&held).claim.take());
         if blocking(give).await??.is_some() {
             tokio::task::spawn_local(self.hand_over(superseded));
         }
         Ok(())
     }
 
-    /// Waits until the next process has put its socket in place, and has this one drain then. Until that nobody else may serve, so
-    /// this one does; and if the next one never comes it takes the name back.
+    /// Waits until the next process has put its socket in place, then lets this one drain. Until then this process serves, and it
+    /// takes the name back if the next one never comes.
     async fn hand_over(self: Arc<Self>, superseded: Superseded) {
         let mut take_back_at = Instant::now() + limits::TAKEOVER_OFFER;
         loop {
@@ -446,9 +451,9 @@ impl Service {
                         "the process that was to take over has not done so: this one goes on"
                     );
                     lock(&self.held).claim = Some(claim);
-                    let keeper = Arc::clone(&self.parts.keeper);
+                    let block_list = Arc::clone(&self.parts.block_list);
                     // It changes nothing, and cannot fail.
-                    let _ = blocking(move || keeper.stay()).await;
+                    let _ = blocking(move || block_list.stay()).await;
                     return;
                 }
                 // It has the lock, and is about to put its socket in place.
@@ -464,7 +469,7 @@ fn rfc3339(at: SystemTime) -> String {
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
-/// Does what may take its time where nobody waits for it but the one who asked.
+/// Runs slow work on another thread.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {

@@ -1,6 +1,6 @@
-//! What each worker knows of its clients: how many there are of which kind, and which of them an entry of the block list is about.
-//! In: open connections, clients that were here lately, an entry. Out: numbers for the metrics, and for an operator who wants to
-//! see whether a name is right. On the workers, now and then, and on the thread that waits for their answers.
+//! What each worker knows of its clients: how many there are of each kind, and which of them an entry of the block list matches.
+//! In: open connections, recent clients, an entry. Out: numbers for the metrics, and for an operator to see whether an entry is
+//! right. On the workers, now and then, and on the thread that waits for their answers.
 
 use std::collections::HashSet;
 use std::iter::Sum;
@@ -15,7 +15,7 @@ use crate::connection::{ConnectedServer, ConnectionTable, OpenConnection};
 use crate::telemetry::{AuthorityUse, ClientCounts};
 use crate::tls;
 
-/// Counts the clients by rule and by what is left of their certificates, and chains that end with their CA.
+/// Counts the clients by rule and by the time until their certificates expire, and the chains by their CA.
 pub(super) fn count(connections: &ConnectionTable, now: SystemTime) -> ClientCounts {
     let mut clients = ClientCounts::default();
     connections.for_each(|connection| {
@@ -38,7 +38,7 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// What `block` is about.
+    /// The clients that `block` matches.
     pub(super) fn new(block: Block) -> Self {
         let trust_domain = match &block {
             Block::Serial(_) | Block::Fingerprint(_) => None,
@@ -81,7 +81,7 @@ impl Matching {
                 matching.connected.insert(peer.fingerprint());
             }
         });
-        // Nobody knows any more which listener it was. Names first: they are seldom the ones.
+        // Their listeners are not known any more. Names first: most clients have another.
         let domain = wanted.trust_domain.as_ref();
         let is_meant = |certificate: &Certificate, chain: &Chain| {
             let bound_to = |listener: &ListenerState| listener.trust.bound_to(chain) == domain;
@@ -96,22 +96,22 @@ impl Matching {
         matching
     }
 
-    /// Adds those that another process knows.
+    /// Adds the clients that another process knows.
     pub fn extend(&mut self, other: Matching) {
         self.connected.extend(other.connected);
         self.seen.extend(other.seen);
     }
 
-    /// As another process is told of them: those that are connected, and those that were seen, up to so many of each.
-    pub fn told(&self, most: usize) -> [Vec<String>; 2] {
+    /// As text for another process: clients that are connected, and clients that were seen, up to so many of each.
+    pub fn to_text(&self, most: usize) -> [Vec<String>; 2] {
         [&self.connected, &self.seen].map(|clients| {
             let clients = clients.iter().take(most);
             clients.map(ToString::to_string).collect()
         })
     }
 
-    /// As another process has told of them.
-    pub fn heard([connected, seen]: &[Vec<String>; 2]) -> Self {
+    /// Reads the text of another process.
+    pub fn from_text([connected, seen]: &[Vec<String>; 2]) -> Self {
         let read = |clients: &[String]| {
             let clients = clients.iter().map(|client| Fingerprint::parse(client));
             clients.filter_map(Result::ok).collect()
@@ -127,7 +127,7 @@ impl Matching {
         self.connected.len()
     }
 
-    /// Clients that were connected lately, and are not now.
+    /// Clients that were connected recently, and are not now.
     pub fn seen(&self) -> usize {
         self.seen.difference(&self.connected).count()
     }

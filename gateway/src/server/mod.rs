@@ -36,7 +36,7 @@ mod upstream;
 mod worker;
 
 pub use answers::Answers;
-pub use block_reload::{ChangeError, Changed, Heeded, Keeper};
+pub use block_reload::{BlockListReloader, ChangeError, Changed, Heeded};
 pub use config_reload::{Reload, Reloader};
 pub use control_socket::{Parts, Prepared, ServeError, Server, Superseded};
 pub use descriptors::note_inherited;
@@ -45,5 +45,5 @@ pub use gateway::{Gateway, Reloads};
 pub use listen::Ports;
 pub use matching::Matching;
 pub use privilege::{Account, Privileges};
-pub use siblings::{Siblings, Told};
+pub use siblings::{SiblingAnswers, Siblings};
 pub use trial::{Trial, try_start};

@@ -1,6 +1,6 @@
 //! The processes of one gateway that run at once: one serves, others drain after it took over from them, or one is about to take
-//! over. In: a change of the block list that one of them has made. Out: what the others say when each of their workers acts by it.
-//! Each process has a socket of its own in the run folder, from before it reads the list until it ends. On the thread of whoever
+//! over. In: a change of the block list that one of them has made. Out: the others' answers, when all of their workers act by it.
+//! Each process has a socket of its own in the run folder, from before it reads the list until it ends. On the thread that
 //! changes the list; bounded in number and time.
 
 use std::fs::Permissions;
@@ -20,29 +20,29 @@ use crate::control::ClaimError;
 use crate::control::protocol::{self, Acted};
 use crate::control::{AskError, Client};
 
-/// The other processes of this one's gateway, and the socket by which they reach this one. That goes with it.
+/// The other processes of the gateway, and the socket by which they reach this one. Dropping it removes the socket.
 #[derive(Debug)]
 pub struct Siblings {
     folder: PathBuf,
     own: PathBuf,
-    /// One change at a time is made and told of, so that others hear of them in their order.
+    /// Held while a change is made and told to the others, so that they get all changes in order.
     turn: Mutex<()>,
 }
 
-/// What the others have said of a change.
+/// The other processes' answers to a change.
 #[derive(Debug, Default)]
-pub struct Told {
-    /// Their clients that it is about.
+pub struct SiblingAnswers {
+    /// Their clients that it matches.
     pub matching: Matching,
     /// Their connections that were closed for it.
     pub closed: usize,
-    /// Those that have not said that they act by it, and why.
+    /// Those that have not confirmed it, and why.
     pub unreached: Vec<String>,
 }
 
 impl Siblings {
-    /// Has this process heard of changes from now on. They wait in the socket's queue until it is served, so whatever list is read
-    /// after this is followed by all that comes later.
+    /// Receives changes from now on. They wait in the socket's queue until it is served, so this process acts by every change that
+    /// comes after it has read the list.
     ///
     /// # Errors
     /// When the socket cannot be made.
@@ -54,7 +54,7 @@ impl Siblings {
             let listener = UnixListener::bind(&new)?;
             std::fs::set_permissions(&new, Permissions::from_mode(0o600))?;
             listener.set_nonblocking(true)?;
-            // Only one that listens has the name: one that refuses is left by a process that has ended.
+            // A socket gets its name only when it listens: one that refuses was left by a process that has ended.
             std::fs::rename(&new, &own)?;
             Ok(listener)
         };
@@ -70,33 +70,33 @@ impl Siblings {
     /// Makes a change, and waits until the other processes act by it too.
     ///
     /// # Errors
-    /// When it cannot be made; they are not told then.
+    /// When it cannot be made; the others do not hear of it then.
     pub fn change_and_tell(
         &self,
         change: impl FnOnce() -> Result<Changed, ChangeError>,
-    ) -> Result<(Changed, Told), ChangeError> {
-        // Theirs to act by a change of another process is none of these: no two wait for each other.
+    ) -> Result<(Changed, SiblingAnswers), ChangeError> {
+        // Acting by another process's change does not take this lock: no two processes wait for each other.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = change()?;
-        let told = self.tell(&changed.news);
-        Ok((changed, told))
+        let answers = self.tell(&changed.news);
+        Ok((changed, answers))
     }
 
-    fn tell(&self, news: &News) -> Told {
-        let mut told = Told::default();
+    fn tell(&self, news: &News) -> SiblingAnswers {
+        let mut all = SiblingAnswers::default();
         let others = match self.others() {
             Ok(others) => others,
             Err(error) => {
                 let folder = self.folder.display();
-                told.unreached.push(format!("{folder}: {error}"));
-                return told;
+                all.unreached.push(format!("{folder}: {error}"));
+                return all;
             }
         };
         let (asked, beyond) = others.split_at(others.len().min(limits::RUNNING_GATEWAYS_MAX));
         let unasked = beyond.iter().map(|path| path.display());
-        told.unreached
+        all.unreached
             .extend(unasked.map(|path| format!("{path}: there are too many to ask")));
-        // All at once: a process that is stuck keeps the others from nothing.
+        // All at once: a stuck process does not delay the others.
         let answers: Vec<_> = std::thread::scope(|scope| {
             let asking = asked.iter().map(|path| {
                 let ask = move || ask(path, news);
@@ -119,16 +119,16 @@ impl Siblings {
             match answer {
                 Ok(None) => {}
                 Ok(Some(acted)) => {
-                    told.matching.extend(Matching::heard(&acted.clients));
-                    told.closed += acted.closed;
+                    all.matching.extend(Matching::from_text(&acted.clients));
+                    all.closed += acted.closed;
                 }
                 Err(why) => {
                     tracing::error!("a change of the block list: {why}");
-                    told.unreached.push(why);
+                    all.unreached.push(why);
                 }
             }
         }
-        told
+        all
     }
 
     /// The sockets of the others.
@@ -143,7 +143,7 @@ impl Siblings {
         Ok(others)
     }
 
-    /// Has the others find this process no more.
+    /// Hides this process from the others.
     pub fn leave(&self) {
         // Gone in the meantime is as good.
         let _ = std::fs::remove_file(&self.own);
@@ -156,7 +156,7 @@ impl Drop for Siblings {
     }
 }
 
-/// Tells one of them. `None` where it has ended.
+/// Tells one of them. Returns `None` where it has ended.
 fn ask(path: &Path, news: &News) -> Result<Option<Acted>, String> {
     let asked = Client::at(path.to_owned()).and_then(|(client, peer)| {
         let client = client.patient(limits::SIBLING_ANSWER_TIMEOUT)?;
