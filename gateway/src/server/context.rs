@@ -1,5 +1,5 @@
 //! What the connections of one worker share: the state in force, their table, buffers, observer, usage and guard.
-//! In: a new state, a clock that was set. Out: connections to connections that may not stay. One per worker, on its thread.
+//! In: a new state, a clock that was set. Out: close requests to connections that may not stay. One per worker, on its thread.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -21,7 +21,7 @@ use crate::connection::{CloseRequest, ConnectionTable, OpenConnection, UsageTabl
 use crate::telemetry::{Event, Observer};
 use crate::tls::VerifiedPeer;
 
-/// Takes the connections of those who may read the metrics to the control thread, which has the page.
+/// Takes connections of clients that may read the metrics to the control thread, which writes the page.
 pub(super) type Scrapes = tokio::sync::mpsc::Sender<Scrape>;
 
 /// Everything the connections of one worker use.
@@ -38,12 +38,12 @@ pub(super) struct WorkerContext {
 }
 
 impl WorkerContext {
-    /// One of a listener's handshake slots, as soon as one is free on any worker and nobody has waited for it longer.
+    /// One of a listener's handshake slots. The client that has waited longest, on any worker, gets the next one.
     pub(super) async fn handshake_slot(&self, slots: &Arc<Semaphore>) -> OwnedSemaphorePermit {
         if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
             return slot;
         }
-        // Boxed: most need not wait, and every connection would keep the room.
+        // Boxed: most clients need not wait, and every connection would hold the memory.
         let slot = Box::pin(self.across.wait(Arc::clone(slots).acquire_owned())).await;
         slot.expect("the slots of a listener are never closed")
     }
@@ -69,7 +69,7 @@ impl WorkerContext {
             .or_else(|| evaluate_chain(&state, connection.listener, certificates))
     }
 
-    /// Tells of a client that has just got in, and that the observed configuration would have refused.
+    /// Reports a client that is admitted, and that the observed configuration would refuse.
     pub(super) fn foresee_newcomer(
         &self,
         state: &State,
@@ -85,7 +85,7 @@ impl WorkerContext {
         self.tell_foreseen(listener, peer, why);
     }
 
-    /// Tells of the open connections that the observed configuration would close.
+    /// Reports the open connections that the observed configuration would close.
     fn foresee(&self, state: &State) {
         let now = SystemTime::now();
         self.connections
@@ -113,7 +113,7 @@ impl WorkerContext {
         }
     }
 
-    /// Puts a new state in force, and asks every connection to close that it would not admit. Returns how many.
+    /// Puts a new state in force, and requests the close of every connection that it rejects. Returns how many.
     pub(super) fn reload(&self, shared: SharedState) -> usize {
         let observes_another = self.observer.reload(&shared.config);
         let state = Rc::new(self.state().next(shared, &self.buffers));

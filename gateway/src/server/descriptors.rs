@@ -1,8 +1,8 @@
 //! The budget of descriptors: what RLIMIT_NOFILE leaves for connections. In: the limit, the configuration. Out: a budget that
 //! all workers share, and words for operators when it is nearly used up. At the start, then on the control thread.
 //!
-//! What is held back keeps administration possible while clients take whatever they get: a client is blocked, a list is read and
-//! metrics are told with descriptors that no connection can have.
+//! A reserve keeps administration possible while clients take all they can get: no connection can have the descriptors with which
+//! an operator blocks a client, a list is read, or metrics are shown.
 
 use std::fs;
 use std::io;
@@ -54,7 +54,7 @@ pub(super) fn divide(config: &Config) -> Result<Budget, StartError> {
             least: own + limits::CONNECTION_DESCRIPTORS_MIN,
         });
     }
-    // A client's socket and its backend's, and the sockets of those who have sent nothing yet.
+    // A client's socket and its backend's, also for connections that have sent nothing yet.
     let connections = config.listeners.iter();
     let connections = connections.map(|one| 2 * (one.max_connections + one.max_handshakes) as u64);
     let needed = own + connections.sum::<u64>();

@@ -1,4 +1,4 @@
-//! The running gateway: starts all threads, knows them, and drains them.
+//! The running gateway: starts all threads, sends them new states, and drains them.
 //! In: a checked configuration. Out: threads that serve it. Everything that can fail fails here, before the first
 //! connection is accepted.
 
@@ -33,7 +33,7 @@ use crate::config::{Config, ListFiles, Unread};
 use crate::connection::UsageTable;
 use crate::telemetry::{self, Audit, BlocksInForce, Health, Metrics, WorkerCounters};
 
-/// A gateway that takes connections.
+/// A gateway that accepts connections.
 #[derive(Debug)]
 pub struct Gateway {
     shared: Mutex<SharedState>,
@@ -52,14 +52,14 @@ pub struct Gateway {
     fatal: Fatal,
 }
 
-/// What came of reloads, of whatever cause.
+/// The outcomes of reloads, whatever their cause.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reloads {
     /// When the last one was taken.
     pub taken_at: Option<SystemTime>,
     /// When the last one was refused.
     pub refused_at: Option<SystemTime>,
-    /// Why, if nothing was taken since.
+    /// Why, if none was taken since.
     pub refused_because: Option<String>,
 }
 
@@ -71,8 +71,8 @@ struct Threads {
 }
 
 impl Gateway {
-    /// Binds everything, starts every thread, and takes connections; of those whom `blocks` names none. What takes
-    /// capabilities is done with `privileges`, and they end before anything else begins.
+    /// Binds the sockets, starts all threads and accepts connections, except from blocked clients. `privileges` does what takes
+    /// capabilities, and ends before anything else begins.
     ///
     /// `resolver` has begun with the names of the configuration; the start waits for its first answers, or until it gives up.
     pub fn start(
@@ -155,7 +155,7 @@ impl Gateway {
         })
     }
 
-    /// Has the administration endpoint answer from now on, where another process did until now.
+    /// Answers at the administration endpoint from now on, where another process did until now.
     pub fn take_admin(&self) {
         if let Some(Err(error)) = self.admin_place.as_ref().map(AdminPlace::take) {
             tracing::error!(%error, "cannot put the administration endpoint in its place: restart");
@@ -187,8 +187,8 @@ impl Gateway {
         &self.audit
     }
 
-    /// Trusts and serves `config` from now on; or nothing of it, and says why. Connections that are open stay, unless
-    /// their client would not get in any more: their number is returned. `changed_at` is when what was configured changed.
+    /// Trusts and serves `config` from now on, or nothing of it, and says why. Open connections stay, unless the new state
+    /// rejects their clients; returns how many close. `changed_at` is when the configuration changed.
     pub fn reload(&self, config: Config, changed_at: Instant) -> Result<usize, ReloadError> {
         let outcome = self.try_reload(config, changed_at);
         self.metrics.count_reload(outcome.is_ok());
@@ -210,7 +210,7 @@ impl Gateway {
         if self.is_ready() {
             return Err(ReloadError::NeedsRestart(fixed));
         }
-        // The restart is under way, and the next process serves by that configuration. Whom it does not trust has to go here too.
+        // The restart is under way, and the next process serves by that configuration. Clients that it does not trust go here too.
         tracing::info!(
             fixed,
             "settings that need a restart are for the next process; CAs, lists and rules act here too"
@@ -218,10 +218,10 @@ impl Gateway {
         Ok(self.put_in_force(current.trusting_as(&config), changed_at)?)
     }
 
-    /// Puts in force what revocation lists say by now although the rest of a configuration has been refused: those that are in
-    /// force already, and those that `named` adds to the same listeners and backends. Of what they revoke nothing waits for
-    /// what admits. Returns how many connections are closed; `None` where nothing is new; `unread` is what could not be
-    /// read. Called by the thread that reloads.
+    /// Reads revocation lists again and puts them in force, although the rest of a configuration was refused: the lists in force,
+    /// and those that `named` adds to the same listeners and backends. No revocation waits for the rest. Returns how many
+    /// connections are closed, or `None` where nothing is new; adds what cannot be read to `unread`. Called by the thread that
+    /// reloads.
     pub fn revoke(
         &self,
         named: &[ListFiles],
@@ -236,7 +236,7 @@ impl Gateway {
         }
     }
 
-    /// Remembers the revocation lists in force, over restarts: an older one is refused from now on.
+    /// Records the revocation lists in force, over restarts: older ones are refused from now on.
     pub fn record_lists(&self) {
         let config = Arc::clone(&self.lock_shared().config);
         if let Err(error) = crl_ranks::record(&config.paths.state, config.lists()) {
@@ -244,7 +244,7 @@ impl Gateway {
         }
     }
 
-    /// Where the newest revocation lists are remembered.
+    /// The file that records the newest revocation lists.
     pub fn list_ranks_file(&self) -> PathBuf {
         crl_ranks::file_in(&self.lock_shared().config.paths.state)
     }
@@ -263,12 +263,12 @@ impl Gateway {
             let opened = telemetry::open(config.audit.clone()).map_err(StartError::Audit)?;
             self.audit.switch(opened);
         }
-        // A process that was taken over from shares the kernel programs with the next one, whose policy they go by.
+        // After a takeover both processes share the kernel programs, which go by the policy of the next one.
         if !self.is_superseded.load(Ordering::Relaxed) {
-            // A policy that the kernel does not take is no reason to trust whom the new configuration does not.
+            // The configuration is in force even if the kernel does not take its policy.
             self.guard.follow(&config.guard.policy);
         }
-        // Whom the new state does not trust has to go at once: no name is waited for.
+        // Clients that the new state does not trust go at once: this waits for no name.
         let answers = self.resolver.follow(&config.backends, |servers| {
             shared.set_servers(servers);
             self.publish(&mut current, shared, changed_at)
@@ -278,8 +278,8 @@ impl Gateway {
         Ok(answers.wait())
     }
 
-    /// Shuts out from now on whom `blocks` names, and nobody else of those it may have named before. `changed_at` is when
-    /// the list changed. Returns how many connections are closed, when every worker has taken the list.
+    /// Blocks the clients that `blocks` matches from now on, and no others. `changed_at` is when the list changed. Returns how
+    /// many connections are closed, when every worker has taken the list.
     pub fn block(&self, blocks: BlockList, changed_at: Instant) -> Result<usize, StartError> {
         let mut current = self.lock_shared();
         let shared = current.with_blocks(Arc::new(blocks))?;
@@ -288,12 +288,12 @@ impl Gateway {
         Ok(answers.wait())
     }
 
-    /// Says on the metrics page and at the administration endpoint which block list is in force.
+    /// Shows on the metrics page and at the administration endpoint which block list is in force.
     pub fn note_blocks(&self, blocks: BlocksInForce) {
         self.metrics.set_blocks(blocks);
     }
 
-    /// Makes a new key to seal tickets with, if keys live in memory and it is time. To be called about once a minute.
+    /// Makes a new ticket key, if keys live in memory and it is time. To be called about once a minute.
     pub fn refresh_ticket_keys(&self) {
         let mut current = self.lock_shared();
         match current.with_fresh_ticket_keys(SystemTime::now()) {
@@ -357,17 +357,18 @@ impl Gateway {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Set when a worker has ended although nobody asked it to; the process should end too, and be restarted.
+    /// Set when a worker has ended by itself: the process should end too, and be restarted.
     pub fn fatal(&self) -> &Fatal {
         &self.fatal
     }
 
-    /// Says that no more connections will be taken. From now on a reload acts on whom it does not trust, whatever else it changes.
+    /// Announces that no more connections are accepted. From now on a reload closes connections of clients that it does not trust,
+    /// even if other settings need a restart.
     pub fn announce_drain(&self) {
         self.health.set_ready(false);
     }
 
-    /// Stops taking connections, lets those that are open finish until `drain_timeout`, and returns when all are gone.
+    /// Stops accepting, lets open connections finish until `drain_timeout`, and returns when all have ended.
     pub fn drain(&self) {
         self.announce_drain();
         let drain_timeout = self.lock_shared().config.drain_timeout;
@@ -383,7 +384,7 @@ impl Gateway {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        // Somebody else drains already, and waits.
+        // Another caller drains already, and waits.
         let Some(Threads { workers, control }) = threads else {
             return;
         };
@@ -431,7 +432,7 @@ fn bind_admin(
     Ok((admin, place))
 }
 
-/// Has every worker told of the servers that names are resolved to.
+/// Sends every worker the servers that names resolve to.
 fn publish_servers(resolver: &Resolver, mailboxes: Vec<Arc<Mailbox<Message>>>) {
     resolver.publish_to(move |backend, servers| {
         for mailbox in &mailboxes {

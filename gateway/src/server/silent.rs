@@ -1,8 +1,8 @@
-//! Connections that have sent nothing yet. They hold no handshake slot, and their number is bounded: while all places are taken no
-//! further connection is accepted, until one speaks, or one has been silent for longer than a client that means it ever is. The
-//! oldest of those makes room for the next: clients that come together and are silent for a round trip wait in the kernel's
-//! queue, and connections that stay silent keep nobody out for long.
-//! In: connections that come and speak, now. Out: which one has to go. One per worker and listener, nothing shared.
+//! Connections that have sent nothing yet. They hold no handshake slot, and their number is bounded: while all places are taken the
+//! worker accepts no further connection, until one sends a byte, or one has been silent for longer than an honest client ever is.
+//! The oldest of those makes room for the next. So clients that connect together, and are silent for a round trip, wait in the
+//! kernel's queue; and connections that stay silent do not delay others for long.
+//! In: connections, their first bytes, now. Out: which one has to go. One per worker and listener, nothing shared.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ struct Waiting {
     waker: Option<Waker>,
 }
 
-/// A silent connection's place; given back when dropped.
+/// A silent connection's place; dropping it releases it.
 #[derive(Debug)]
 pub(super) struct SilentPlace {
     connections: Rc<SilentConnections>,
@@ -49,7 +49,7 @@ impl SilentConnections {
         }
     }
 
-    /// Whether one more may come: a place is free, or the oldest connection has had its time.
+    /// Whether there is room for one more: a place is free, or the oldest connection has had its time.
     pub(super) fn has_room(&self, now: Instant) -> bool {
         let inner = self.inner.borrow();
         inner.waiting.len() < self.max || inner.is_oldest_due(now)
@@ -74,7 +74,7 @@ impl SilentConnections {
         }
     }
 
-    /// Has the oldest connection go, if it has had its time.
+    /// Takes the oldest connection's place from it, if it has had its time.
     pub(super) fn give_way(&self, now: Instant) {
         let mut inner = self.inner.borrow_mut();
         if inner.is_oldest_due(now)
@@ -151,7 +151,7 @@ mod tests {
         let first = all.enter(now);
         assert!(!all.has_room(moment));
         all.give_way(moment);
-        // Accepted all the same: it has a place, and nobody loses one.
+        // Accepted all the same: it has a place, and no other loses one.
         let second = all.enter(moment);
         assert!(!is_lost(&first) && !is_lost(&second));
         all.give_way(now + limits::SILENCE_GRACE);

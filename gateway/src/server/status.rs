@@ -1,5 +1,5 @@
-//! What the running gateway says of itself to its operators. In: its counters and its state. Out: plain values. On the
-//! thread of whoever asks; never waits for a worker.
+//! What the running gateway reports of itself to its operators. In: its counters and its state. Out: plain values. On the
+//! thread that asks; never waits for a worker.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -13,13 +13,13 @@ use crate::config::{Config, Dependents, GuardMode};
 use crate::telemetry::{self, BlocksInForce};
 
 impl Gateway {
-    /// Says from now on that the gateway is ready. Connections are taken since its start; whoever waits for it to be ready, to
-    /// block somebody for instance, needs its commands as well.
+    /// Reports from now on that the gateway is ready. It accepts connections since its start; but a caller that waits for it, to
+    /// block a client for instance, needs its commands as well.
     pub fn set_ready(&self) {
         self.health.set_ready(true);
     }
 
-    /// Whether new connections are taken, and commands.
+    /// Whether the gateway accepts connections and commands.
     pub fn is_ready(&self) -> bool {
         self.health.is_ready()
     }

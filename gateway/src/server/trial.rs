@@ -1,6 +1,6 @@
-//! What a start would come to, without one: everything that `Gateway::start` and `portcullis run` need beyond the configuration
-//! is looked at in the same order, with the same rights and the same words. In: a checked configuration, the privileges. Out:
-//! what would keep the gateway from starting, and what it would start without. Makes no file and folder, listens nowhere,
+//! The outcome of a start, without one: looks at everything that `Gateway::start` and `portcullis run` need beyond the
+//! configuration, in the same order, with the same rights and the same words. In: a checked configuration, the privileges. Out:
+//! what would keep the gateway from starting, and what it would start without. Makes no file and no folder, listens nowhere,
 //! attaches nothing. On the main thread of `portcullis check`.
 
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use crate::telemetry;
 pub struct Trial {
     /// What would keep the gateway from starting.
     pub obstacles: Vec<String>,
-    /// What it would start without, and say so.
+    /// What it would start without, with a warning.
     pub warnings: Vec<String>,
     /// The process of this gateway that runs already.
     pub running: Option<Status>,
@@ -36,7 +36,7 @@ pub struct Trial {
 enum Running {
     No,
     Yes(Box<Status>),
-    /// It does, and says nothing of itself to this user.
+    /// One does, and does not answer this user.
     Silent,
 }
 
@@ -93,7 +93,7 @@ impl Trial {
         }
     }
 
-    /// Whether each address can be had: but for those that the gateway has which runs.
+    /// Whether each address is free, or belongs to the gateway that runs.
     fn listeners(&mut self, config: &Config, privileges: &Privileges, running: &Running) {
         let taken: Vec<SocketAddr> = match running {
             Running::No => Vec::new(),

@@ -47,10 +47,10 @@ pub(super) struct Start {
     pub(super) scrapes: Scrapes,
 }
 
-/// A worker's mailbox: the side that others send to, for what other workers give it, and the one that it reads.
+/// A worker's mailbox: the side that other threads send to, and the side that the worker reads.
 pub(super) type OwnMailbox = (Weak<Mailbox<Message>>, MailboxReceiver<Message>);
 
-/// Told when a worker ends although nobody asked it to.
+/// Set when a worker ends by itself.
 #[derive(Debug, Clone)]
 pub struct Fatal(Arc<watch::Sender<bool>>);
 
@@ -138,7 +138,7 @@ async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> 
             true
         }
         Message::Drain { deadline, cut } => {
-            // Asked for once; the drain listens until it begins.
+            // The first request counts; the drain listens until it begins.
             let _ = ask_to_drain.take().map(|ask| ask.send((deadline, cut)));
             true
         }
@@ -147,14 +147,14 @@ async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> 
         let (deadline, cut) = asked.await.ok().unzip();
         stop.stop();
         let left = drain(&worker, deadline.unwrap_or_else(Instant::now), accepting).await;
-        // Whoever asked may be gone.
+        // The thread that asked may be gone.
         let _ = cut.map(|cut| cut.send(left));
     };
-    // Messages are taken to the end of the drain: what revokes goes on acting.
+    // The worker takes messages to the end of the drain: revocations go on acting.
     match select(pin!(receiver.receive(handle_message)), pin!(draining)).await {
         Either::Left((received, draining)) => {
             received?;
-            // Nobody is left who could send anything.
+            // No sender is left.
             draining.await;
         }
         Either::Right(((), _)) => {}
@@ -162,8 +162,8 @@ async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> 
     Ok(())
 }
 
-/// Lets each connection end at its first quiet moment, and cuts those off that have had none until `deadline`. Returns how many
-/// those were.
+/// Lets each connection end at its first quiet moment, and resets at `deadline` those that have had none. Returns how many those
+/// were.
 ///
 /// Connections that the accept loops still take get the request as they come. A client that keeps a loop busy, by connecting
 /// without end or by holding all handshake slots, delays neither the request nor the deadline.
@@ -216,7 +216,7 @@ fn open(
         scrapes,
     } = start;
     let descriptors = shared.limits.descriptors.clone();
-    // Its senders end the worker when they are gone, and this is none of them.
+    // Weak: the worker ends when all senders are gone, and this is none of them.
     let across = Across::new(move |number| {
         if let Some(mailbox) = own.upgrade() {
             mailbox.send(Message::GoOn(number));
@@ -250,9 +250,9 @@ fn open(
 
 /// Accepts on one listener until stopped, then empties its accept queue.
 ///
-/// With all handshake slots taken it does not accept, and neither with as many silent connections as may be: a burst waits in the
-/// kernel's queue instead of being refused. A connection takes its slot when it has sent a first byte; those that were accepted
-/// before, and speak only now, wait for theirs.
+/// While all handshake slots are taken, or all places for silent connections, it does not accept: a burst waits in the kernel's
+/// queue instead of being refused. A connection takes its slot with its first byte. One that was accepted before, and sends its
+/// first byte only now, waits for a slot.
 async fn accept_loop(
     worker: Rc<WorkerContext>,
     position: ListenerId,
@@ -281,9 +281,9 @@ async fn accept_loop(
     }
 }
 
-/// Waits until a handshake slot is free, and a place for one more that may be silent for a moment.
+/// Waits until a handshake slot is free, and a place for one more silent connection.
 async fn until_room(worker: &WorkerContext, position: ListenerId) {
-    // Not the state: this may wait for longer than that is in force.
+    // Not the state: this may wait longer than the state is in force.
     let (handshakes, silent) = {
         let state = worker.state();
         let listener = state.listener(position);
@@ -292,14 +292,14 @@ async fn until_room(worker: &WorkerContext, position: ListenerId) {
             Rc::clone(&listener.silent),
         )
     };
-    // Looks, and does not queue for a slot: it would only pass it on, and with many workers through many hands.
+    // Looks, and does not queue for a slot: it would only pass the slot on.
     while handshakes.available_permits() == 0 || !silent.has_room(Instant::now()) {
         monoio::time::sleep(limits::ACCEPT_LOOK_INTERVAL).await;
     }
 }
 
-/// The socket with a descriptor of the budget. Where none is free, it waits, and all behind it in the kernel's queue, while
-/// connections that stay silent make room.
+/// The socket with a descriptor of the budget. Where none is free, this waits, and with it the kernel's queue, while silent
+/// connections make room.
 async fn within_budget(worker: &WorkerContext, socket: Socket) -> Socket {
     let descriptors = &worker.descriptors;
     let mut descriptor = descriptors.try_take(Side::Client);
