@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use gateway::config::{LocateError, NAME_DEFAULT, Paths, located};
-use gateway::control::{AskError, Client, Running, running};
+use gateway::control::{AskError, Client, RunningGateway, running};
 use gateway::server::Account;
 
 /// Where a gateway's configuration is, unless something else is said.
@@ -141,7 +141,7 @@ pub fn meant_silently(paths: &Paths, file: &Path) -> Paths {
 }
 
 /// The only one of these that was started with a file.
-fn with_file<'r>(running: &'r [Running], file: &Path) -> Option<&'r Running> {
+fn with_file<'r>(running: &'r [RunningGateway], file: &Path) -> Option<&'r RunningGateway> {
     // Of a file that is gone its folder.
     let whole = |path: &Path| {
         let path = std::path::absolute(path).ok()?;
@@ -173,7 +173,7 @@ fn answers(paths: &Paths) -> bool {
 
 /// The gateways of this host, as far as they can be believed: those of root, of this user, and of the account that the
 /// gateway with these folders runs as.
-fn running_beside(paths: &Paths) -> Vec<Running> {
+fn running_beside(paths: &Paths) -> Vec<RunningGateway> {
     let beside = paths.run.parent().map(Path::to_owned);
     let usual = Paths::usual(NAME_DEFAULT).ok();
     let usual = usual.and_then(|usual| usual.run.parent().map(Path::to_owned));
@@ -183,9 +183,9 @@ fn running_beside(paths: &Paths) -> Vec<Running> {
 }
 
 /// Says which gateways run, where the one that is meant does not.
-fn tell_others(paths: &Paths, running: &[Running]) {
+fn tell_others(paths: &Paths, running: &[RunningGateway]) {
     let others = running.iter().map(|running| {
-        let Running { paths, status } = running;
+        let RunningGateway { paths, status } = running;
         let (process, file) = (status.process, status.configuration.display());
         format!("{} (process {process}, with {file})", described(paths))
     });

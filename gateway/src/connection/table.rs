@@ -82,14 +82,14 @@ impl<'a> OpenConnection<'a> {
 /// The connections of one worker.
 #[derive(Debug, Default)]
 pub struct ConnectionTable {
-    inner: RefCell<Inner>,
+    inner: RefCell<TableState>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct TableState {
     to_all: Option<CloseRequest>,
     last: ConnectionId,
-    entries: HashMap<ConnectionId, Entry>,
+    entries: HashMap<ConnectionId, TableEntry>,
     empty: Option<Waker>,
     /// When connections want to be woken.
     due: BTreeSet<(Instant, ConnectionId)>,
@@ -99,7 +99,7 @@ struct Inner {
 }
 
 #[derive(Debug, Default)]
-struct Entry {
+struct TableEntry {
     /// The listener and the client, once that is authenticated.
     established: Option<(ListenerId, VerifiedPeer)>,
     /// Bytes have been passed on.
@@ -130,9 +130,9 @@ impl ConnectionTable {
         let request = inner.to_all;
         inner.entries.insert(
             id,
-            Entry {
+            TableEntry {
                 request: request.map(Box::new),
-                ..Entry::default()
+                ..TableEntry::default()
             },
         );
         ConnectionHandle {
@@ -181,7 +181,7 @@ impl ConnectionTable {
         inner
             .entries
             .values()
-            .filter_map(Entry::open)
+            .filter_map(TableEntry::open)
             .for_each(show);
     }
 
@@ -199,7 +199,7 @@ impl ConnectionTable {
     }
 }
 
-impl Entry {
+impl TableEntry {
     /// The connection, once its client is authenticated.
     fn open(&self) -> Option<OpenConnection<'_>> {
         let (listener, peer) = self.established.as_ref()?;
@@ -334,7 +334,7 @@ impl ConnectionHandle {
     }
 }
 
-impl Inner {
+impl TableState {
     /// Notes when a connection wants to be woken, instead of when it wanted before.
     fn wake_at(&mut self, id: ConnectionId, at: Instant) {
         let entry = self.entries.entry(id).or_default();
@@ -497,7 +497,7 @@ mod tests {
 
     #[test]
     fn a_repeated_request_keeps_its_moment_and_a_withdrawn_one_leaves_what_holds_for_all() {
-        let mut entry = Entry::default();
+        let mut entry = TableEntry::default();
         let (first, earlier) = (
             request(CloseReason::Untrusted, 9),
             request(CloseReason::Untrusted, 5),

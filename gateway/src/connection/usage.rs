@@ -16,11 +16,11 @@ use crate::tls::VerifiedPeer;
 #[derive(Debug)]
 pub struct UsageTable {
     started: Instant,
-    inner: Mutex<Inner>,
+    inner: Mutex<UsageState>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct UsageState {
     usages: HashMap<Identity, Arc<Usage>>,
     /// How many entries there may be before idle ones are looked for.
     sweep_at: usize,
@@ -98,7 +98,7 @@ impl UsageTable {
     }
 }
 
-impl Inner {
+impl UsageState {
     /// The usage of an identity, new if need be; `None` when the table is full.
     fn usage(&mut self, identity: &Identity, now: Duration) -> Option<&Arc<Usage>> {
         if self.usages.len() >= self.sweep_at && !self.usages.contains_key(identity) {
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_same_text_of_another_kind_or_trust_domain_is_counted_by_itself() {
-        let mut inner = Inner::default();
+        let mut inner = UsageState::default();
         let of_kind = |kind| Identity { kind, ..key(1) };
         let of_domain = |text: &str| Identity {
             trust_domain: Some(TrustDomain::parse(text).unwrap()),
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn idle_entries_are_removed_and_those_in_use_are_not() {
-        let mut inner = Inner::default();
+        let mut inner = UsageState::default();
         let in_use = Arc::clone(inner.usage(&key(0), Duration::ZERO).unwrap());
         let _permit = in_use.admit(&LIMITS, Duration::ZERO).unwrap();
         for number in 1..10 * limits::IDENTITY_RECORDS_MIN {
@@ -213,8 +213,8 @@ mod tests {
 
     #[test]
     fn no_more_identities_are_listed_as_slowed_than_there_is_room_for_and_old_ones_make_it() {
-        let mut inner = Inner::default();
-        let slow = |inner: &mut Inner, number, now| {
+        let mut inner = UsageState::default();
+        let slow = |inner: &mut UsageState, number, now| {
             let limits = IdentityLimits {
                 bytes_per_second: Some(1000),
                 ..IdentityLimits::default()
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_full_table_refuses_new_identities_and_serves_those_it_has() {
-        let mut inner = Inner::default();
+        let mut inner = UsageState::default();
         let now = Duration::ZERO;
         for number in 0..limits::IDENTITY_RECORDS_MAX {
             let usage = inner.usage(&key(number), now).unwrap();

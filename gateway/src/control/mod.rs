@@ -17,4 +17,4 @@ pub use protocol::{
     BLOCK, BLOCKED, BlockChange, BlockChanged, CHECK, DependentConnections, ListenerStatus, RELOAD,
     ReloadOutcome, ReloadStatus, STATUS, Status, Successor, TAKE_OVER, UNBLOCK, WorkerStatus,
 };
-pub use running::{Running, running};
+pub use running::{RunningGateway, running};

@@ -16,7 +16,7 @@ use crate::config::Paths;
 
 /// A gateway that has answered.
 #[derive(Debug, Clone)]
-pub struct Running {
+pub struct RunningGateway {
     /// Its name and folders.
     pub paths: Paths,
     /// What it says of itself.
@@ -26,7 +26,7 @@ pub struct Running {
 /// The gateways whose run folders stand below one of `bases`, or that the kernel knows a control socket of, unix(7). Only
 /// what a process of root, of this user or of one of `users` says is believed: a command would trust it with what it is
 /// told. What any other user has put on this host is neither asked nor counted.
-pub fn running(bases: &[PathBuf], users: &[u32]) -> Vec<Running> {
+pub fn running(bases: &[PathBuf], users: &[u32]) -> Vec<RunningGateway> {
     let below = bases.iter().filter_map(|base| fs::read_dir(base).ok());
     let below = below.flatten().flatten().map(|entry| entry.path());
     // As they were bound: each has been put in its place since, with all its folder.
@@ -60,7 +60,7 @@ fn is_believed(run: &Path, users: &[u32]) -> bool {
         && socket.is_ok_and(|found| found.file_type().is_socket() && users.contains(&found.uid()))
 }
 
-fn ask(run: PathBuf, users: &[u32]) -> Option<Running> {
+fn ask(run: PathBuf, users: &[u32]) -> Option<RunningGateway> {
     let (client, peer) = Client::at(run.join(Paths::CONTROL_SOCKET)).ok()?;
     // The file may be another one by now.
     if !users.contains(&peer.user) {
@@ -72,7 +72,7 @@ fn ask(run: PathBuf, users: &[u32]) -> Option<Running> {
         state: status.state_folder.clone(),
         run,
     };
-    Some(Running { paths, status })
+    Some(RunningGateway { paths, status })
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::session::{Kernel, Session};
 
 /// A rustls connection of either role, in its handshake.
 pub(super) struct Engine {
-    role: Role,
+    connection: RustlsConnection,
     /// Bytes of the incoming ones that rustls has been shown.
     shown: usize,
     /// Of them, those that are whole records.
@@ -36,7 +36,7 @@ pub(super) enum Broken {
     Tls(#[from] Error),
 }
 
-enum Role {
+enum RustlsConnection {
     /// We are the server; the peer is a client of ours.
     Server(Box<UnbufferedServerConnection>),
     /// We are the client; the peer is a backend.
@@ -56,7 +56,7 @@ impl Engine {
     /// The server's side of a handshake.
     pub(super) fn server(connection: UnbufferedServerConnection) -> Self {
         Engine::new(
-            Role::Server(Box::new(connection)),
+            RustlsConnection::Server(Box::new(connection)),
             HandshakeScreen::of_client(),
         )
     }
@@ -64,14 +64,14 @@ impl Engine {
     /// The client's side of a handshake.
     pub(super) fn client(connection: UnbufferedClientConnection) -> Self {
         Engine::new(
-            Role::Client(Box::new(connection)),
+            RustlsConnection::Client(Box::new(connection)),
             HandshakeScreen::of_server(),
         )
     }
 
-    fn new(role: Role, screen: HandshakeScreen) -> Self {
+    fn new(connection: RustlsConnection, screen: HandshakeScreen) -> Self {
         Engine {
-            role,
+            connection,
             shown: 0,
             whole: 0,
             screen,
@@ -87,11 +87,11 @@ impl Engine {
     ) -> Result<HandshakeProgress, Broken> {
         loop {
             let bytes = &mut incoming.filled_mut()[..self.shown];
-            let (discard, step) = match &mut self.role {
-                Role::Server(connection) => {
+            let (discard, step) = match &mut self.connection {
+                RustlsConnection::Server(connection) => {
                     absorb::<ServerConnectionData>(connection.process_tls_records(bytes), outgoing)
                 }
-                Role::Client(connection) => {
+                RustlsConnection::Client(connection) => {
                     absorb::<ClientConnectionData>(connection.process_tls_records(bytes), outgoing)
                 }
             };
@@ -139,11 +139,11 @@ impl Engine {
     /// those again after an error fails an assertion inside it.
     pub(super) fn alert(&mut self, outgoing: &mut Buffer) {
         while self.common().wants_write() {
-            let handed_out = match &mut self.role {
-                Role::Server(connection) => {
+            let handed_out = match &mut self.connection {
+                RustlsConnection::Server(connection) => {
                     encode_queued(connection.process_tls_records(&mut []), outgoing)
                 }
-                Role::Client(connection) => {
+                RustlsConnection::Client(connection) => {
                     encode_queued(connection.process_tls_records(&mut []), outgoing)
                 }
             };
@@ -155,9 +155,9 @@ impl Engine {
 
     /// State both roles share: negotiated parameters, peer certificates.
     pub(super) fn common(&self) -> &CommonState {
-        match &self.role {
-            Role::Server(connection) => connection,
-            Role::Client(connection) => connection,
+        match &self.connection {
+            RustlsConnection::Server(connection) => connection,
+            RustlsConnection::Client(connection) => connection,
         }
     }
 
@@ -169,12 +169,12 @@ impl Engine {
 
     /// The traffic secrets, and what derives the next ones.
     pub(super) fn into_secrets(self) -> Result<(ExtractedSecrets, Kernel), Error> {
-        match self.role {
-            Role::Server(connection) => {
+        match self.connection {
+            RustlsConnection::Server(connection) => {
                 let (secrets, kernel) = connection.dangerous_into_kernel_connection()?;
                 Ok((secrets, Kernel::Server(kernel)))
             }
-            Role::Client(connection) => {
+            RustlsConnection::Client(connection) => {
                 let (secrets, kernel) = connection.dangerous_into_kernel_connection()?;
                 Ok((secrets, Kernel::Client(kernel)))
             }
