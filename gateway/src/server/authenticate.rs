@@ -258,7 +258,7 @@ fn establish(
         certificates,
     } = accepted;
     let established_at = Instant::now();
-    context.foresee_newcomer(&state, info.listener, &certificates, &peer);
+    context.dry_run_new_client(&state, info.listener, &certificates, &peer);
     handle.establish(info.listener, peer.clone());
     let opened = OpenConnection::new(info.listener, &peer, None);
     if let Some(request) = context.evaluate_if_changed(&state, &opened, &certificates) {

@@ -70,7 +70,7 @@ impl WorkerContext {
     }
 
     /// Reports a client that is admitted, and that the observed configuration would refuse.
-    pub(super) fn foresee_newcomer(
+    pub(super) fn dry_run_new_client(
         &self,
         state: &State,
         listener: ListenerId,
@@ -82,21 +82,21 @@ impl WorkerContext {
         };
         let now = SystemTime::now();
         let why = dry_run.would_refuse(certificates, now);
-        self.tell_foreseen(listener, peer, why);
+        self.report_dry_run(listener, peer, why);
     }
 
     /// Reports the open connections that the observed configuration would close.
-    fn foresee(&self, state: &State) {
+    fn dry_run_open_clients(&self, state: &State) {
         let now = SystemTime::now();
         self.connections
             .for_each(|OpenConnection { listener, peer, .. }| {
                 let dry_run = state.listener(listener).dry_run.as_ref();
                 let why = dry_run.and_then(|dry_run| dry_run.would_close(peer, now));
-                self.tell_foreseen(listener, peer, why);
+                self.report_dry_run(listener, peer, why);
             });
     }
 
-    fn tell_foreseen(
+    fn report_dry_run(
         &self,
         listener: ListenerId,
         peer: &VerifiedPeer,
@@ -104,22 +104,22 @@ impl WorkerContext {
     ) {
         if let Some((failure, detail)) = why {
             let detail = &detail;
-            let foreseen = Event::DryRunRefused {
+            let refused = Event::DryRunRefused {
                 failure,
                 detail,
                 peer,
             };
-            self.observer.emit(listener, &foreseen);
+            self.observer.emit(listener, &refused);
         }
     }
 
     /// Puts a new state in force, and requests the close of every connection that it rejects. Returns how many.
     pub(super) fn reload(&self, shared: SharedState) -> usize {
-        let observes_another = self.observer.reload(&shared.config);
+        let has_new_dry_run = self.observer.reload(&shared.config);
         let state = Rc::new(self.state().next(shared, &self.buffers));
         self.state.replace(Rc::clone(&state));
-        if observes_another {
-            self.foresee(&state);
+        if has_new_dry_run {
+            self.dry_run_open_clients(&state);
         }
         self.evaluate_all()
     }

@@ -117,8 +117,8 @@ pub fn note_inherited() {
 /// What is open when the gateway divides the limit. `check`, which opens less, has to come to the same number.
 fn open_at_start() -> u64 {
     let open = open().unwrap_or(0);
-    let foreseen = INHERITED.get().map(|inherited| inherited + OPENED_BEFORE);
-    open.max(foreseen.unwrap_or(0))
+    let expected = INHERITED.get().map(|inherited| inherited + OPENED_BEFORE);
+    open.max(expected.unwrap_or(0))
 }
 
 fn open() -> io::Result<u64> {
