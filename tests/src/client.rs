@@ -378,9 +378,7 @@ impl Client {
 
     /// FIN without close_notify: what a cut connection looks like.
     pub fn vanish(&mut self) {
-        self.socket
-            .shutdown(Shutdown::Write)
-            .expect("the socket is connected");
+        end_writing(&self.socket);
     }
 
     /// RST.
@@ -393,6 +391,14 @@ impl Client {
             self.connection.write_tls(&mut self.socket)?;
         }
         Ok(())
+    }
+}
+
+/// Sends FIN. The gateway may have reset the connection meanwhile, for what the backend has done.
+pub(crate) fn end_writing(socket: &TcpStream) {
+    match socket.shutdown(Shutdown::Write) {
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+        result => result.expect("an open socket can be shut down"),
     }
 }
 

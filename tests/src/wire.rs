@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ring::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -19,7 +19,7 @@ use rustls::{
 
 use crate::authority::Credentials;
 use crate::backend::Ending;
-use crate::client::ClientBuilder;
+use crate::client::{ClientBuilder, end_writing};
 use crate::wait::PATIENCE;
 
 /// Content types (RFC 8446 section 5.1).
@@ -264,9 +264,7 @@ impl Wire {
 
     /// FIN.
     pub fn finish(&self) {
-        self.socket
-            .shutdown(Shutdown::Write)
-            .expect("the socket is connected");
+        end_writing(&self.socket);
     }
 
     /// The socket below.
