@@ -1,5 +1,7 @@
 //! TLS alerts by their names in RFC 8446 section 6.2. In: a number. Out: its name. Pure.
 
+use std::fmt::{self, Display, Formatter};
+
 /// A TLS alert description (RFC 8446 section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Alert(pub u8);
@@ -43,4 +45,42 @@ impl Alert {
     pub const CERTIFICATE_REQUIRED: Self = Self(116);
     /// No application protocol in common.
     pub const NO_APPLICATION_PROTOCOL: Self = Self(120);
+}
+
+impl Display for Alert {
+    /// The name in the registry of alerts (RFC 8446 section 6, RFC 8447 section 16), or the number of one that has none.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let name = match self.0 {
+            0 => "close_notify",
+            10 => "unexpected_message",
+            20 => "bad_record_mac",
+            22 => "record_overflow",
+            40 => "handshake_failure",
+            42 => "bad_certificate",
+            43 => "unsupported_certificate",
+            44 => "certificate_revoked",
+            45 => "certificate_expired",
+            46 => "certificate_unknown",
+            47 => "illegal_parameter",
+            48 => "unknown_ca",
+            49 => "access_denied",
+            50 => "decode_error",
+            51 => "decrypt_error",
+            70 => "protocol_version",
+            71 => "insufficient_security",
+            80 => "internal_error",
+            86 => "inappropriate_fallback",
+            90 => "user_canceled",
+            100 => "no_renegotiation",
+            109 => "missing_extension",
+            110 => "unsupported_extension",
+            112 => "unrecognized_name",
+            113 => "bad_certificate_status_response",
+            115 => "unknown_psk_identity",
+            116 => "certificate_required",
+            120 => "no_application_protocol",
+            other => return write!(f, "number {other}"),
+        };
+        f.write_str(name)
+    }
 }

@@ -80,7 +80,10 @@ pub(super) fn describe(error: &Error) -> String {
             "none of the application protocols that the client offers is in the listener's alpn"
         }
         Error::AlertReceived(alert) => {
-            return format!("the client ended the handshake by the alert {alert:?}");
+            return format!(
+                "the client ended the handshake by the alert {}",
+                Alert(u8::from(*alert))
+            );
         }
         Error::DecryptError => "a record of the client cannot be decrypted",
         Error::PeerMisbehaved(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme) => {
@@ -118,9 +121,24 @@ fn describe_incompatible(error: &PeerIncompatible) -> String {
         PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon => {
             "the client has no signature that is in [tls] client_signatures"
         }
-        other => return format!("the client offers nothing that the gateway accepts ({other:?})"),
+        PeerIncompatible::SignatureAlgorithmsExtensionRequired => {
+            "the client names no signatures that it accepts (RFC 8446 section 4.2.3)"
+        }
+        // The rest is about TLS 1.2, QUIC, other types of certificates and a server's answers.
+        _ => "the client offers a handshake of a kind that the gateway does not make",
     };
     words.to_owned()
+}
+
+/// Why a handshake with a backend failed, as an operator reads it. What has no words here says what rustls says.
+pub(super) fn describe_server(error: &Error) -> String {
+    match error {
+        Error::AlertReceived(alert) => format!(
+            "the server ended the handshake by the alert {}",
+            Alert(u8::from(*alert))
+        ),
+        other => other.to_string(),
+    }
 }
 
 fn classify_certificate(error: &CertificateError) -> Failure {
@@ -221,5 +239,39 @@ mod tests {
         for (error, failure) in cases {
             assert_eq!(classify(&error), failure, "{error:?}");
         }
+    }
+
+    #[test]
+    fn operators_read_words_and_the_names_of_the_standard() {
+        let cases = [
+            (
+                Error::AlertReceived(AlertDescription::UnknownCA),
+                "the client ended the handshake by the alert unknown_ca",
+            ),
+            (
+                Error::AlertReceived(AlertDescription::Unknown(200)),
+                "the client ended the handshake by the alert number 200",
+            ),
+            (
+                PeerIncompatible::Tls12NotOfferedOrEnabled.into(),
+                "the client does not offer TLS 1.3",
+            ),
+            (
+                PeerIncompatible::NoKxGroupsInCommon.into(),
+                "none of the key exchange groups that the client offers is in [tls] groups",
+            ),
+            (
+                PeerIncompatible::UncompressedEcPointsRequired.into(),
+                "the client offers a handshake of a kind that the gateway does not make",
+            ),
+        ];
+        for (error, words) in cases {
+            assert_eq!(describe(&error), words, "{error:?}");
+        }
+        let refused = Error::AlertReceived(AlertDescription::CertificateRequired);
+        assert_eq!(
+            describe_server(&refused),
+            "the server ended the handshake by the alert certificate_required"
+        );
     }
 }

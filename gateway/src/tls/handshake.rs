@@ -24,7 +24,7 @@ use rustls::{ClientConfig, Error, ServerConfig};
 use super::alert;
 use super::chain_cache;
 use super::engine::{Broken, Engine, HandshakeProgress};
-use super::failure::{alert_of, classify, describe};
+use super::failure::{alert_of, classify, describe, describe_server};
 use super::handshake_context::{self, HandshakeContext};
 use super::negotiated::Negotiated;
 use super::peer::VerifiedPeer;
@@ -80,7 +80,7 @@ pub enum HandshakeError {
     #[error("the server's certificate is refused: {0}")]
     Certificate(String),
     /// The backend's protocol was refused, or it refused us.
-    #[error("TLS: {0}")]
+    #[error("TLS: {}", describe_server(.0))]
     Tls(#[from] Error),
 }
 
