@@ -208,6 +208,30 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     }
 
+    /// As root, in a folder of the gateway's user, who wants a file of root.
+    #[test]
+    fn a_link_in_the_place_of_a_file_gives_nothing_away() {
+        const OWNER: u32 = 54_321;
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(folder.path(), Some(OWNER), Some(OWNER)).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let wanted = elsewhere.path().join("wanted");
+        fs::write(&wanted, "of root").unwrap();
+        let (list, aside) = (folder.path().join("list"), folder.path().join("aside"));
+        let writes: [&dyn Fn() -> io::Result<()>; 2] =
+            [&|| replace(&list, folder.path(), "list"), &|| {
+                replace_and_keep(&list, &aside, folder.path(), "list").map(drop)
+            }];
+        for write in writes {
+            let _ = fs::remove_file(&list);
+            symlink(&wanted, &list).unwrap();
+            write().unwrap();
+            assert!(fs::symlink_metadata(&list).unwrap().is_file());
+            assert_eq!(fs::metadata(&wanted).unwrap().uid(), 0);
+            assert_eq!(fs::read_to_string(&wanted).unwrap(), "of root");
+        }
+    }
+
     #[test]
     fn a_lock_is_never_taken_through_a_link() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,12 +1,12 @@
 //! Folders of the gateway's own. In: a path. Out: a folder that its user and group can enter and no other user can.
 //! On the main thread, at the start of a process and in commands.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, Metadata};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, Gid, Mode, OFlags, Uid, access, fchown, open};
 
 /// The user does all, the group speaks to sockets and reads, other users get nothing.
 const MODE: u32 = 0o750;
@@ -22,9 +22,7 @@ pub fn make_private(folder: &Path) -> io::Result<bool> {
     fs::create_dir_all(parent)?;
     match DirBuilder::new().mode(MODE).create(folder) {
         Ok(()) => {
-            let owner = fs::metadata(parent)?;
-            // A user other than root owns what it makes, and cannot give it away.
-            let _ = lchown(folder, Some(owner.uid()), Some(owner.gid()));
+            give_away(folder, &fs::metadata(parent)?)?;
             Ok(true)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -33,6 +31,17 @@ pub fn make_private(folder: &Path) -> io::Result<bool> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Gives the folder that was made just now to the owner of the one above it, who could have put a link in its place since: a
+/// link is not followed.
+fn give_away(folder: &Path, owner: &Metadata) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = open(folder, flags, Mode::empty())?;
+    let (user, group) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
+    // A user other than root owns what it makes, and cannot give it away.
+    let _ = fchown(made, Some(user), Some(group));
+    Ok(())
 }
 
 fn ensure_private(folder: &Path) -> io::Result<()> {
@@ -96,6 +105,23 @@ mod tests {
         );
         fs::write(folder.path().join("file"), "").unwrap();
         assert!(make_private(&folder.path().join("file")).is_err());
+    }
+
+    /// As root, in a folder of the gateway's user, who puts a link in the place of what root makes there.
+    #[test]
+    fn a_folder_is_given_to_the_owner_of_the_one_above_and_no_link_is_followed() {
+        const OWNER: u32 = 54_321;
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(folder.path(), Some(OWNER), Some(OWNER)).unwrap();
+        let own = folder.path().join("edge");
+        assert!(make_private(&own).unwrap());
+        assert_eq!(fs::metadata(&own).unwrap().uid(), OWNER);
+
+        let wanted = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(wanted.path(), &link).unwrap();
+        assert!(give_away(&link, &fs::metadata(folder.path()).unwrap()).is_err());
+        assert_eq!(fs::metadata(wanted.path()).unwrap().uid(), 0);
     }
 
     /// That of this process, as a file shows it.
