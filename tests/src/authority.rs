@@ -53,6 +53,7 @@ pub struct Request {
     usage: Usage,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
+    serial: Option<SerialNumber>,
 }
 
 impl Request {
@@ -75,6 +76,7 @@ impl Request {
             usage,
             not_before: now - Duration::hours(1),
             not_after: now + Duration::days(30),
+            serial: None,
         }
     }
 
@@ -142,6 +144,12 @@ impl Request {
         self
     }
 
+    /// With this serial number, whose bytes are those of an integer without a sign.
+    pub fn serial(mut self, bytes: &[u8]) -> Request {
+        self.serial = Some(SerialNumber::from_slice(bytes));
+        self
+    }
+
     fn parameters(self) -> CertificateParams {
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name = name(&self.common_name);
@@ -152,6 +160,7 @@ impl Request {
         parameters.subject_alt_names = self.names;
         parameters.not_before = self.not_before;
         parameters.not_after = self.not_after;
+        parameters.serial_number = self.serial;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         parameters.extended_key_usages = match self.usage {
             Usage::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],

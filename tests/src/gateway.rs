@@ -337,6 +337,19 @@ impl Setup<'_> {
         said
     }
 
+    /// Has `portcullis check` look at the configuration, which ends with this exit code: what it says.
+    pub fn check(self, code: i32) -> String {
+        self.command();
+        let file = self.workspace.folder().join("portcullis.toml");
+        let mut check = Command::new(program("portcullis"));
+        check.arg("check").arg("--config").arg(file);
+        let output = check.output().expect("the program runs");
+        let said = [&output.stdout[..], &output.stderr[..]].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        said
+    }
+
     /// Starts the gateway and waits until it says that it is ready.
     pub fn start(self) -> Gateway {
         let mut gateway = self.begin();

@@ -102,6 +102,26 @@ fn a_list_acts_beside_a_certificate_of_ours_that_has_ended() {
 }
 
 #[test]
+fn a_list_acts_beside_an_observed_file_that_has_ended() {
+    let workspace = Workspace::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let (gateway, client, _) = with_a_list(&workspace, &backend);
+    let request = Request::server("gateway.test")
+        .dns("gateway.test")
+        .expired();
+    let ended = workspace.gateways.issue("ended", request);
+    spoil(&workspace, &gateway, |text| {
+        let old = format!("{:?}", workspace.server.certificate);
+        let next = text.replace(&old, &format!("{:?}", ended.certificate));
+        let old = format!("{:?}", workspace.server.key);
+        let next = next.replace(&old, &format!("{:?}", ended.key));
+        fs::write(workspace.folder().join("next.toml"), next).unwrap();
+        format!("observe = \"next.toml\"\n{text}")
+    });
+    assert_list_acts(&workspace, &gateway, client);
+}
+
+#[test]
 fn a_list_that_only_the_refused_configuration_names_acts_too() {
     let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);

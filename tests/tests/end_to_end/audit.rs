@@ -57,6 +57,18 @@ fn visit(workspace: &Workspace, gateway: &Gateway) {
 }
 
 /// Serial number and SHA-256 of a certificate as somebody else reads them.
+/// The last second of a certificate, as OpenSSL prints it and the log writes it.
+fn last_second(certificate: &Path) -> String {
+    let output = Command::new("openssl")
+        .args(["x509", "-noout", "-enddate", "-dateopt", "iso_8601", "-in"])
+        .arg(certificate)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let second = text.trim().strip_prefix("notAfter=").unwrap();
+    second.replace(' ', "T").replace('Z', ".000000Z")
+}
+
 fn openssl(certificate: &Path) -> (String, String) {
     let output = Command::new("openssl")
         .args([
@@ -286,6 +298,8 @@ fn lines_say_who_it_was_and_how_it_went() {
     let (serial, fingerprint) = openssl(&workspace.agent.certificate);
     assert_eq!(accepted["serial"], serial.as_str());
     assert_eq!(accepted["fingerprint"], fingerprint.as_str());
+    let not_after = last_second(&workspace.agent.certificate);
+    assert_eq!(accepted["not_after"], not_after.as_str());
     assert_eq!(
         (&end["received_bytes"], &end["sent_bytes"]),
         (&4.into(), &4.into())
@@ -319,6 +333,8 @@ fn a_certificate_that_was_only_presented_is_no_identity() {
     let (serial, fingerprint) = openssl(&copy.certificate);
     assert_eq!(refused["presented_fingerprint"], fingerprint.as_str());
     assert_eq!(refused["presented_serial"], serial.as_str());
+    let not_after = last_second(&copy.certificate);
+    assert_eq!(refused["presented_not_after"], not_after.as_str());
     assert_eq!(refused["presented_issuer"], "CN=Strangers");
     assert_eq!(
         refused["presented_identity"],

@@ -117,6 +117,24 @@ fn it_tells_for_each_listener_which_rule_matches_and_why_the_earlier_ones_do_not
 }
 
 #[test]
+fn it_writes_numbers_and_times_as_the_ca_does() {
+    let workspace = Workspace::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let _gateway = workspace.gateway(backend.address());
+    // Its first bit is set: DER puts a zero before it, which is no part of the number.
+    let request = Request::client("spiffe://example.test/agent/1").serial(&[0xfe, 0x0a, 0x01]);
+    let agent = workspace.agents.issue("numbered", request);
+    let (code, said) = check(&workspace, &agent.certificate, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let value = |name: &str| {
+        let line = said.lines().find_map(|line| line.trim().strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{name} in\n{said}")).trim()
+    };
+    assert_eq!(value("serial "), "fe0a01");
+    assert_eq!(value("ends "), value("until "));
+}
+
+#[test]
 fn it_names_the_reason_that_the_gateway_then_counts() {
     let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);

@@ -299,6 +299,20 @@ fn no_mistake_in_the_configuration_takes_the_commands_for_emergencies_away() {
 }
 
 #[test]
+fn the_environment_says_which_gateway_commands_are_for() {
+    let workspace = Workspace::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let gateway = setup(&workspace, &backend).start();
+    let mut victim = connect(&workspace, &gateway, &workspace.agent);
+    let mut block = Command::new(program("portcullis"));
+    block.args(["block", "--identity", "spiffe://example.test/agent/agent-1"]);
+    let file = workspace.folder().join("portcullis.toml");
+    let said = ends_with(0, &block.env("PORTCULLIS_CONFIG", file).output().unwrap());
+    assert!(said.contains("closed by the last change: 1"), "{said}");
+    victim.receive_to_end();
+}
+
+#[test]
 fn another_name_in_the_file_of_a_running_gateway_takes_no_command_away_from_it() {
     let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);

@@ -636,8 +636,9 @@ fn an_older_list_brings_nobody_back_over_restarts_until_it_is_accepted() {
     assert_refused(&workspace, &gateway, &backend, &stolen, "revoked");
     gateway.terminate();
     gateway.wait();
-    let said = setup().refused();
-    assert!(said.contains("portcullis crl accept"), "{said}");
+    for said in [setup().refused(), setup().check(1)] {
+        assert!(said.contains("portcullis crl accept"), "{said}");
+    }
     // With the newer one again it starts, and takes the older one as soon as it is accepted.
     workspace.agents.revoke("agents.crl", &newer());
     let gateway = setup().start();
@@ -782,7 +783,7 @@ fn an_older_copy_at_one_listener_brings_nobody_back_there() {
 }
 
 #[test]
-fn a_ca_without_a_list_is_warned_of_at_the_start_and_named_in_the_refusal() {
+fn a_ca_without_a_list_is_warned_of_by_check_start_and_reload_and_named_in_the_refusal() {
     let workspace = Workspace::new();
     let branch = workspace.agents.subordinate("branch", "Branch of the test");
     let below = agent(&branch, "below");
@@ -793,12 +794,20 @@ fn a_ca_without_a_list_is_warned_of_at_the_start_and_named_in_the_refusal() {
         .agents
         .revoke("agents.crl", &RevocationList::of(&[]));
     let backend = Backend::start(Behaviour::Echo);
-    let setup = workspace.setup().client_ca(&both);
-    let keys = crl(&[&list]);
-    let gateway = setup.route("edge", &keys, &[backend.address()], "").start();
+    let setup = || {
+        let setup = workspace.setup().client_ca(&both);
+        setup.route("edge", &crl(&[&list]), &[backend.address()], "")
+    };
     let warning = "there is no list of CN=Branch of the test";
-    assert!(gateway.log().contains(warning), "{}", gateway.log());
+    let said = setup().check(0);
+    assert!(said.contains(warning), "{said}");
+    let mut gateway = setup().start();
+    let warnings = |gateway: &Gateway| gateway.log().matches(warning).count();
+    assert_eq!(warnings(&gateway), 1, "{}", gateway.log());
     assert!(!gateway.log().contains("there is no list of CN=Agents"));
+    gateway.process().signal(Signal::HUP);
+    gateway.wait_for_reloads(1);
+    assert_eq!(warnings(&gateway), 2, "{}", gateway.log());
     assert_refused(&workspace, &gateway, &backend, &below, "crl_stale");
     let log = gateway.log();
     let mut lines = log.lines();
