@@ -38,7 +38,7 @@ pub(super) struct UpstreamServer {
 }
 
 /// What was connected.
-enum Connected {
+enum UpstreamConnection {
     Server(BackendId, Connection),
     MetricsPage(Stream),
 }
@@ -61,7 +61,7 @@ pub(super) async fn connect_upstream(
         }
     };
     match connected {
-        Connected::Server(backend, connection) => {
+        UpstreamConnection::Server(backend, connection) => {
             note_server(context, established, &handshake, (backend, &connection));
             Ok(Upstream {
                 stream: connection.stream,
@@ -72,7 +72,7 @@ pub(super) async fn connect_upstream(
                 }),
             })
         }
-        Connected::MetricsPage(stream) => Ok(Upstream {
+        UpstreamConnection::MetricsPage(stream) => Ok(Upstream {
             stream,
             server: None,
         }),
@@ -84,7 +84,7 @@ async fn connect(
     context: &WorkerContext,
     established: &Established,
     handshake: &HandshakeResult,
-) -> Result<Connected, CloseReason> {
+) -> Result<UpstreamConnection, CloseReason> {
     let HandshakeResult {
         state, negotiated, ..
     } = handshake;
@@ -92,7 +92,7 @@ async fn connect(
     let listener = state.listener(info.listener);
     let backend = match listener.config.destination {
         Destination::Backend(backend) => backend,
-        Destination::Metrics(_) => return context.open_page().map(Connected::MetricsPage),
+        Destination::Metrics(_) => return context.open_page().map(UpstreamConnection::MetricsPage),
     };
     let local = client.socket().local_address();
     let connection = ClientConnection {
@@ -116,7 +116,7 @@ async fn connect(
     };
     let presence = || client.socket().presence();
     match servers.connect(&origin, presence, failed).await {
-        Ok(connection) => Ok(Connected::Server(backend, connection)),
+        Ok(connection) => Ok(UpstreamConnection::Server(backend, connection)),
         Err(NotConnected::Unreachable { known }) => {
             let unreachable = Event::Unreachable { backend, known };
             context.observer.emit(info.listener, &unreachable);
