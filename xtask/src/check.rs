@@ -1,6 +1,8 @@
 //! `cargo xtask check`: what a machine can say about the code without running it.
 //! In: the working tree. Out: nothing, or the first complaint.
 
+use std::process::Stdio;
+
 use anyhow::Result;
 
 use command::{cargo, root, run};
@@ -22,7 +24,12 @@ pub fn run_without_tidy() -> Result<()> {
         let manifest = root().join(manifest);
         run(cargo()
             .args(["fmt", "--check", "--manifest-path"])
-            .arg(manifest))?;
+            .arg(&manifest))?;
+        // A package that a crate uses from now on, or no more, is in their lock files too.
+        run(cargo()
+            .args(["tree", "--locked", "--manifest-path"])
+            .arg(&manifest)
+            .stdout(Stdio::null()))?;
     }
     run(cargo().args([
         "clippy",
