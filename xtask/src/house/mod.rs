@@ -3,7 +3,7 @@
 //! text. Builds and changes nothing.
 
 mod figures;
-mod names;
+pub mod names;
 pub mod source;
 
 use std::path::PathBuf;

@@ -6,6 +6,7 @@ mod dependencies;
 mod documentation;
 mod folders;
 mod functions;
+mod names;
 mod paths;
 mod source;
 
