@@ -12,7 +12,7 @@ pub const RULES_FILE_BYTES_MAX: usize = 128 << 20;
 pub const RULES_LINES_MAX: usize = 1_000_000;
 /// How much of a file of rules is taken apart at once, in bytes: its syntax takes twenty times as much while it is.
 pub const RULES_PIECE_BYTES: usize = 64 << 10;
-/// How many errors of a piece end the reading of its file: nobody reads more.
+/// How many errors of a piece end the reading of its file: no operator reads more.
 pub const RULES_ERRORS_MAX: usize = 100;
 /// How many warnings of rules are given.
 pub const RULE_WARNINGS_MAX: usize = 100;
@@ -91,7 +91,7 @@ pub const FIRST_BYTE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// Silence after which a connection is closed. An idle connection costs two sockets and was measured at 10 KiB.
 pub const IDLE_TIMEOUT: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
-/// Default of `idle_timeout`: HTTP/1.1 clients close or reuse a connection sooner. Whether a peer is still there, TCP keepalive tells.
+/// Default of `idle_timeout`: HTTP/1.1 clients close or reuse a connection sooner. TCP keepalive finds dead peers.
 pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10 * 60);
 /// Default of `idle_timeout` where `alpn` has `h2`: gRPC exporters send no keepalive unless told to, and connect anew as soon as a
 /// silent connection is closed, so that closing it only costs a handshake.
@@ -201,9 +201,9 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Probes without an answer before the kernel resets the connection.
 pub const KEEPALIVE_PROBES: u32 = 6;
 
-/// A peer that has acknowledged nothing for this long, while something that was sent to it waits for that, is gone. Longer than
-/// the two minutes that the kernel lets pass at the most between two questions whether a closed window has opened: who answers those
-/// is alive. And longer than keepalive takes. (TCP_USER_TIMEOUT of tcp(7) is not set: it takes a reader that pauses for a dead one.)
+/// A peer that has acknowledged nothing for this long, while something waits for its acknowledgement, is gone. Longer than
+/// the two minutes that the kernel waits at most between two probes of a closed window: a peer that answers those is alive.
+/// And longer than keepalive takes. (TCP_USER_TIMEOUT of tcp(7) is not set: it takes a reader that pauses for a dead one.)
 pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(150);
 
 /// How often it is looked whether what was sent has arrived, as long as it has not: two system calls for each side.
@@ -245,7 +245,7 @@ pub const SERVER_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Servers of one backend that a worker counts failures of by name, each about 100 bytes; those beyond are counted together.
 pub const SERVERS_COUNTED_MAX: usize = 64;
-/// Failures of servers that a worker keeps until somebody can be told: about 200 bytes each. More are not counted.
+/// Failures of servers that a worker keeps until a client reports them: about 200 bytes each. More are not counted.
 pub const SERVER_NEWS_MAX: usize = 256;
 
 /// Bytes of a client's offer of protocols that the log repeats.
@@ -381,7 +381,7 @@ const _: () = assert!(
     "a whole record must fit, or it is never opened"
 );
 
-/// Certificates that a peer may send, its own included. Deep hierarchies have five; what is above them helps nobody.
+/// Certificates that a peer may send, its own included. Deep hierarchies have five; no peer needs more.
 pub const CHAIN_CERTIFICATES_MAX: usize = 10;
 /// Bytes of the certificates that a peer may send.
 pub const CHAIN_BYTES_MAX: usize = 64 << 10;
@@ -471,7 +471,7 @@ pub const EXPIRY_DRAIN_DEFAULT: Duration = Duration::from_secs(5 * 60);
 
 /// Longest block list in bytes: about fifty thousand entries. Held once, while it is read.
 pub const BLOCK_FILE_BYTES_MAX: usize = 16 << 20;
-/// Records of those who were let in again that a block list keeps.
+/// Records of unblocked clients that a block list keeps.
 pub const UNBLOCKED_MAX: usize = 100;
 /// Longest reason of a block in bytes.
 pub const BLOCK_REASON_BYTES_MAX: usize = 1000;
@@ -509,7 +509,7 @@ pub const TAKEOVER_OFFER: Duration = Duration::from_secs(5);
 pub const TAKEOVER_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How long a process that takes over waits for the one before it to answer, and to act by the block list that it reads.
 pub const TAKEOVER_LISTS_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the workers have to take a new state until somebody says that they have not.
+/// How long the workers have to take a new state, before the gateway says that they have not.
 pub const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a key and its certificate have to match, when a reload finds that they do not: whatever renews them writes one after the
@@ -547,11 +547,11 @@ pub const EXPIRY_LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// How often workers count their clients by what is left of their certificates: 50 ns a client, on the client's worker.
 pub const CLIENT_COUNT_INTERVAL: Duration = Duration::from_secs(15);
 
-/// A client that is paused for its rate is looked at this often: one that is gone gives its place back. One system call.
+/// A client that is paused for its rate is looked at this often: one that is gone releases its permit. One system call.
 pub const PAUSE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Longest ticket in bytes; it holds the client's chain, its names once more, and about 300 bytes. Whoever would get a longer one
-/// gets none, and authenticates in full each time.
+/// Longest ticket in bytes; it holds the client's chain, its names once more, and about 300 bytes. A client that would get a
+/// longer one gets none, and authenticates in full each time.
 pub const TICKET_BYTES_MAX: usize = 16 << 10;
 const _: () = assert!(2 * TICKET_BYTES_MAX <= HANDSHAKE_BYTES_MAX);
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// Connects without waiting for room in the other side's queue, which may never come: whoever listens there may be anybody, and may
+/// Connects without waiting for room in the other side's queue, which may never come: any process may listen there, and may
 /// accept nothing.
 ///
 /// # Errors

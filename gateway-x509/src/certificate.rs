@@ -343,8 +343,8 @@ pub fn system_time(time: ASN1Time) -> SystemTime {
     }
 }
 
-/// A name as RFC 4514 writes it: last part first, `CN=a,O=b`. Whoever made the certificate chooses how long it is: what is
-/// beyond `limits::TEXT_BYTES_MAX` is neither written nor looked at, and an ellipsis stands for it.
+/// A name as RFC 4514 writes it: last part first, `CN=a,O=b`. The certificate's maker chooses how long it is: what is beyond
+/// `limits::TEXT_BYTES_MAX` is neither written nor looked at, and an ellipsis stands for it.
 pub fn name_text(name: &X509Name<'_>) -> String {
     let mut text = Bounded::new(limits::TEXT_BYTES_MAX);
     // The one error there is says that the room is used up.

@@ -45,7 +45,7 @@ pub enum CrlError {
     /// The issuer's name is right and its signature is not.
     #[error("bears the name of a CA that is trusted here and is not signed by it")]
     BadSignature,
-    /// Nobody can say whether its issuer has signed it.
+    /// It cannot be told whether its issuer has signed it.
     #[error(
         "bears the name of {subject} and a signature by {signature}, which [tls] provider does not verify with a key of {key}: sign \
          lists with a hash of the key's length, or take another provider"
@@ -204,7 +204,7 @@ pub fn each(
     Ok(usable.collect())
 }
 
-/// What the lists of a file say of themselves, without their entries. Nobody has verified it.
+/// What the lists of a file say of themselves, without their entries. Not verified.
 pub fn read_unverified(path: &Path) -> Result<Vec<IssuerList>, CrlError> {
     let bytes = file::file(path, limits::CRL_FILE_BYTES_MAX)?;
     let lists = file::revocation_lists(bytes)?;
@@ -534,7 +534,7 @@ mod tests {
         write(&[7, 8]);
         let third = load_at(&roots, now()).unwrap();
         assert_eq!((second[0].list.len(), third[0].list.len()), (1, 2));
-        // Nobody but the keeper has the entries in the end, and then not even that.
+        // In the end only the cache has the entries, and then not even that.
         let entries = third[0].list.clone();
         drop((second, third));
         crl_cache::forget_unused();

@@ -73,7 +73,7 @@ pub enum RanksError {
     /// It cannot be written.
     #[error("{}: cannot be written: {}", .0.display(), reason(.1))]
     Write(PathBuf, io::Error),
-    /// Somebody else holds it for too long.
+    /// Another process holds it for too long.
     #[error("{}: cannot be locked: {}", .0.display(), .1)]
     Lock(PathBuf, LockError),
 }
@@ -367,7 +367,7 @@ pub fn record<'a>(
     let mut remembered = remembered();
     match file {
         Ok(Some(file)) => remembered.written(&file, lists),
-        // Nobody has made a folder: the process remembers.
+        // There is no folder: the process remembers.
         Ok(None) => remembered.unwritten(lists),
         Err(error) => {
             remembered.unwritten(lists);

@@ -1,4 +1,4 @@
-//! Times of certificates as text. Whoever makes a certificate chooses its times, so any must do.
+//! Times of certificates as text. The maker of a certificate chooses its times, so any must do.
 
 use std::time::SystemTime;
 

@@ -288,7 +288,7 @@ impl<'w> Walk<'w> {
             .unwrap_or(&self.leaf)
     }
 
-    /// Who may have issued the last certificate of a path, with what each step costs: the cheaper, the likelier.
+    /// The possible issuers of the last certificate of a path, with what each step costs: the cheaper, the likelier.
     fn issuers(&mut self, beginning: &Beginning) -> Vec<(usize, Issuer)> {
         let head = self.head(beginning);
         let named = self.search.roots.named(head.issuer).iter().copied();

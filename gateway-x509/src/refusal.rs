@@ -194,12 +194,12 @@ fn no_authority(above: &[CertificateDer<'_>]) -> String {
         .iter()
         .filter_map(|der| X509Certificate::from_der(der).ok());
     let mut others = parsed.filter(|(_, parsed)| !is_authority(parsed));
-    let who = others.next().map_or_else(
+    let subject = others.next().map_or_else(
         || "a certificate above it".to_owned(),
         |(_, parsed)| name_text(parsed.subject()),
     );
     format!(
-        "{who} is not a CA (basic constraints, RFC 5280 section 4.2.1.9) and has issued a certificate of its chain"
+        "{subject} is not a CA (basic constraints, RFC 5280 section 4.2.1.9) and has issued a certificate of its chain"
     )
 }
 

@@ -23,7 +23,7 @@ use super::proxy_protocol;
 use super::servers::{Probe, Remark, ServerFailure, Servers, Transport};
 use crate::config::ProxyProtocol;
 use crate::connection::{PlainStream, Stream};
-use crate::tls::{self, Connected, HandshakeError};
+use crate::tls::{self, ConnectedBackend, HandshakeError};
 
 /// Why a client has no server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -265,7 +265,7 @@ impl Servers {
         socket: Socket,
         header: Result<Option<Vec<u8>>, proxy_header::Error>,
         config: Option<Arc<ClientConfig>>,
-    ) -> Result<Established, HandshakeError> {
+    ) -> Result<ReadyConnection, HandshakeError> {
         let header = header.map_err(io::Error::other)?;
         let is_inside = self.backend.proxy_protocol == ProxyProtocol::Inside;
         if let Some(header) = header.as_deref().filter(|_| !is_inside) {
@@ -273,7 +273,7 @@ impl Servers {
         }
         let buffers = Rc::clone(&self.buffers);
         let (Transport::Tls { server_name, .. }, Some(config)) = (&self.transport, config) else {
-            return Ok(Established {
+            return Ok(ReadyConnection {
                 stream: Stream::Plain(PlainStream::new(socket, buffers)),
                 chain: None,
                 certificate_requested: true,
@@ -281,7 +281,7 @@ impl Servers {
             });
         };
         let connected = tls::connect(socket, &config, server_name.clone(), buffers).await?;
-        let Connected {
+        let ConnectedBackend {
             stream,
             chain,
             certificate_requested,
@@ -290,7 +290,7 @@ impl Servers {
         if let Some(header) = header.as_deref().filter(|_| is_inside) {
             proxy_protocol::send_inside(&stream, &self.buffers, header).await?;
         }
-        Ok(Established {
+        Ok(ReadyConnection {
             stream: Stream::Tls(stream),
             chain,
             certificate_requested,
@@ -299,7 +299,7 @@ impl Servers {
     }
 
     /// Says, once of each server, what an operator should know of it.
-    fn remark(&self, server: SocketAddr, established: &Established, speaks_http2: bool) {
+    fn remark(&self, server: SocketAddr, established: &ReadyConnection, speaks_http2: bool) {
         let backend = self.backend.name.as_str();
         let is_new = |remark| self.known.remarked.borrow_mut().insert((server, remark));
         if !established.certificate_requested && is_new(Remark::NoCertificateRequest) {
@@ -343,7 +343,7 @@ impl Servers {
 }
 
 /// A connection with everything above TCP.
-struct Established {
+struct ReadyConnection {
     stream: Stream,
     chain: Option<Chain>,
     certificate_requested: bool,

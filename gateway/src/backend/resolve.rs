@@ -187,7 +187,7 @@ impl ResolverShared {
             let now = Instant::now();
             let overdue = state.names.overdue(now);
             if !overdue.is_empty() {
-                // Whoever waits for the first answers waits no longer.
+                // A thread that waits for the first answers waits no longer.
                 self.changed.notify_all();
             }
             for (name, change) in overdue {

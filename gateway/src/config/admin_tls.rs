@@ -119,7 +119,7 @@ const TIMES: ConnectionTimes = ConnectionTimes {
     handshake_timeout: limits::HANDSHAKE_TIMEOUT_DEFAULT,
     idle_timeout: limits::ADMIN_TIMEOUT,
     quiet_timeout: limits::ADMIN_TIMEOUT,
-    // Whoever reads the answer byte by byte is not idle.
+    // A client that reads the answer byte by byte is not idle.
     max_connection_age: Some(limits::ADMIN_TLS_CONNECTION_AGE),
     max_connection_age_grace: Duration::ZERO,
 };

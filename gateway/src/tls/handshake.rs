@@ -407,7 +407,7 @@ pub async fn refuse(socket: Socket, mut alert: Buffer) {
 }
 
 /// A backend that is connected over TLS.
-pub struct Connected {
+pub struct ConnectedBackend {
     /// The stream to read and write.
     pub stream: TlsStream,
     /// The server's verified chain.
@@ -424,7 +424,7 @@ pub async fn connect(
     config: &Arc<ClientConfig>,
     server_name: ServerName<'static>,
     pool: Rc<BufferPool>,
-) -> Result<Connected, HandshakeError> {
+) -> Result<ConnectedBackend, HandshakeError> {
     let connection = UnbufferedClientConnection::new(Arc::clone(config), server_name)?;
     let mut handshake = Handshake::new(Engine::client(connection));
     loop {
@@ -450,7 +450,7 @@ pub async fn connect(
                 let protocol = handshake.engine.common().alpn_protocol();
                 let protocol = protocol.map(<[u8]>::to_vec);
                 let session = handshake.into_session()?;
-                return Ok(Connected {
+                return Ok(ConnectedBackend {
                     stream: TlsStream::new(socket, pool, session),
                     chain,
                     certificate_requested,

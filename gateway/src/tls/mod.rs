@@ -26,7 +26,7 @@ mod verifier;
 pub use chain_cache::for_each_client_seen;
 pub use config::{BackendConfigs, listener_trust, server_config};
 pub use dry_run::DryRun;
-pub use handshake::{Accepted, Connected, HandshakeError, Refusal, accept, connect, refuse};
+pub use handshake::{Accepted, ConnectedBackend, HandshakeError, Refusal, accept, connect, refuse};
 pub use negotiated::Negotiated;
 pub use peer::VerifiedPeer;
 pub use session::ProtocolError;

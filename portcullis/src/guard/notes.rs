@@ -29,7 +29,7 @@ pub enum NotesError {
     /// It cannot be written.
     #[error("{}: cannot be written: {}", .0.display(), reason(.1))]
     Write(PathBuf, io::Error),
-    /// Somebody else writes it.
+    /// Another process writes it.
     #[error("{}: {}", .0.display(), .1)]
     Locked(PathBuf, LockError),
 }
