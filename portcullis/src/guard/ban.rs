@@ -13,7 +13,7 @@ use gateway_core::limits;
 use gateway_guard::{Pins, now_ns};
 use serde::Serialize;
 
-use super::notes::{Note, Notes, NotesError};
+use super::notes::{BanNote, Notes, NotesError};
 use super::shown::{seconds, source_name, source_of, whole_seconds};
 use super::snapshot::Snapshot;
 use super::{Common, NOT_ACTED_BY};
@@ -90,7 +90,7 @@ impl Ban {
         let user = rustix::process::getuid().as_raw();
         let ban = KernelBan::by_operator(user, now_ns(), lasts_ns);
         let by = super::super::operator();
-        let note = Note::new(&self.source, &ban, by, self.reason);
+        let note = BanNote::new(&self.source, &ban, by, self.reason);
         // The note first: an operator who sees the ban sees why.
         let noted = note_down(&paths, note, &snapshot);
         maps.ban(gateway_guard::source_of(self.source), ban)?;
@@ -116,7 +116,7 @@ impl Ban {
 }
 
 /// Puts a note to those on bans that are there.
-fn note_down(paths: &Paths, note: Note, snapshot: &Snapshot) -> Result<(), NotesError> {
+fn note_down(paths: &Paths, note: BanNote, snapshot: &Snapshot) -> Result<(), NotesError> {
     let bans = snapshot
         .sources
         .iter()

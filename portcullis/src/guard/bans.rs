@@ -141,7 +141,7 @@ fn text(rows: &[BanRow]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::notes::Note;
+    use super::super::notes::BanNote;
     use super::super::snapshot::samples::{busy, quiet};
     use super::*;
     use gateway::config::Paths;
@@ -173,7 +173,7 @@ mod tests {
         let source: IpAddr = "2001:db8::".parse().unwrap();
         let ban = snapshot.sources[&source].ban.unwrap();
         let (by, reason) = ("kim as root (uid 0)", "scans us");
-        let note = Note::new(&source, &ban, by.to_owned(), Some(reason.to_owned()));
+        let note = BanNote::new(&source, &ban, by.to_owned(), Some(reason.to_owned()));
         Notes::add(&paths, note, [].into_iter()).unwrap();
         let notes = Notes::load(&paths.ban_notes()).unwrap();
         let json = serde_json::to_value(rows(&snapshot, &notes, true)).unwrap();

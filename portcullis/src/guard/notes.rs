@@ -38,13 +38,13 @@ pub enum NotesError {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Notes {
-    bans: Vec<Note>,
+    bans: Vec<BanNote>,
 }
 
 /// On one ban.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Note {
+pub struct BanNote {
     source: String,
     /// When the ban ends by the kernel's clock. That tells it from every other ban of the source, and from those before
     /// the host was started anew.
@@ -58,7 +58,7 @@ pub struct Note {
     at: String,
 }
 
-impl Note {
+impl BanNote {
     /// A note on a ban that was made just now.
     pub fn new(source: &IpAddr, ban: &Ban, by: String, reason: Option<String>) -> Self {
         Self {
@@ -90,14 +90,14 @@ impl Notes {
     }
 
     /// The note on a ban, if there is one.
-    pub fn find(&self, source: &IpAddr, ban: &Ban) -> Option<&Note> {
+    pub fn find(&self, source: &IpAddr, ban: &Ban) -> Option<&BanNote> {
         self.bans.iter().find(|note| note.is_on(source, ban))
     }
 
     /// Adds a note while no other process does, and drops those on bans that are not there any more.
     pub fn add<'a>(
         paths: &Paths,
-        note: Note,
+        note: BanNote,
         bans: impl Iterator<Item = (&'a IpAddr, &'a Ban)> + Clone,
     ) -> Result<(), NotesError> {
         let path = paths.ban_notes();
@@ -127,8 +127,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn note(source: &IpAddr, ban: &Ban) -> Note {
-        Note::new(source, ban, "tester".to_owned(), Some("a test".to_owned()))
+    fn note(source: &IpAddr, ban: &Ban) -> BanNote {
+        BanNote::new(source, ban, "tester".to_owned(), Some("a test".to_owned()))
     }
 
     #[test]
