@@ -23,7 +23,7 @@ use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 
 use super::ids::BackendId;
-use super::revocation::{InForce, ListFiles, Revoking, Unread};
+use super::reread::{InForce, ListFiles, Revoking, Unread};
 use crate::crypto::{KeyPolicy, KeyRing};
 
 /// Everything `portcullis run` enforces.

@@ -11,7 +11,8 @@ use gateway_files::FileSnapshot;
 use gateway_x509::crl_ranks::KnownLists;
 
 use super::checked::CertificateFile;
-use super::revocation::{ListFiles, LoadedList};
+use super::reread::ListFiles;
+use super::revocation::LoadedList;
 use super::value::{Field, Spanned};
 pub(super) use gateway_x509::misplaced::without_pem;
 

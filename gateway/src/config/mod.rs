@@ -24,6 +24,7 @@ mod paths;
 mod process;
 mod protocols;
 pub mod raw;
+mod reread;
 mod revocation;
 mod rule_lint;
 mod scalar;
@@ -44,7 +45,7 @@ pub use lifetimes::{
 };
 pub use paths::{LocateError, NAME_DEFAULT, locate, located};
 pub use protocols::shown as shown_protocols;
-pub use revocation::{InForce, ListFile, ListFiles, Reread, Revoking, Unread};
+pub use reread::{InForce, ListFile, ListFiles, Reread, Revoking, Unread};
 
 use diagnostics::Diagnostics;
 use gateway_core::limits;
