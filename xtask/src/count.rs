@@ -143,6 +143,8 @@ fn build() -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--locked", "--package", "gateway"]);
     command.args(["--example", "instructions"]);
+    // How much of a crate is inlined into another part of it depends on this, and many a CI turns it off.
+    command.env("CARGO_INCREMENTAL", "1");
     for name in OWN_CRATES {
         for setting in [
             "opt-level=2",
