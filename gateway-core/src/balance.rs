@@ -73,7 +73,7 @@ pub enum Next {
     /// Other connections are trying the remaining servers: ask again in a moment.
     Wait,
     /// Every server has failed, for this connection or just now for another.
-    Nobody,
+    Exhausted,
 }
 
 impl Balance {
@@ -144,7 +144,7 @@ impl Balance {
             };
             return match self.known.iter().any(is_awaited) {
                 true => Next::Wait,
-                false => Next::Nobody,
+                false => Next::Exhausted,
             };
         };
         let known = &mut self.known[position];
@@ -331,8 +331,8 @@ mod tests {
         let tried: Vec<_> = (0..4).map(|_| balance.next(&mut turn, now)).collect();
         let expected = [2, 3, 1].map(|port| Next::Try(address(port)));
         assert_eq!(tried[..3], expected);
-        assert_eq!(tried[3], Next::Nobody);
-        assert_eq!(first(&mut Balance::new(PATIENCE, 7), now), Next::Nobody);
+        assert_eq!(tried[3], Next::Exhausted);
+        assert_eq!(first(&mut Balance::new(PATIENCE, 7), now), Next::Exhausted);
     }
 
     #[test]
@@ -377,7 +377,7 @@ mod tests {
         balance.failed(address(2), now);
         assert_eq!(
             first(&mut balance, now),
-            Next::Nobody,
+            Next::Exhausted,
             "both failed just now"
         );
         let later = now + PATIENCE.retry;
@@ -459,7 +459,7 @@ mod tests {
         balance.replace(&[server(2), server(3)]);
         assert_eq!(firsts(&mut balance, 3, now), [3, 3, 3]);
         balance.replace(&[]);
-        assert_eq!(first(&mut balance, now), Next::Nobody);
+        assert_eq!(first(&mut balance, now), Next::Exhausted);
     }
 
     #[test]
@@ -512,7 +512,7 @@ mod tests {
                             found |= address.port() == up;
                             open.push(address);
                         }
-                        Next::Wait | Next::Nobody => break,
+                        Next::Wait | Next::Exhausted => break,
                     }
                 }
                 prop_assert!(found, "the one that is up was not tried");

@@ -6,7 +6,6 @@
 // Tests invent the time from a start that is real, and count in several threads at once.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
-pub mod admission;
 pub mod alert;
 pub mod alpn;
 pub mod anchors;
@@ -16,6 +15,7 @@ pub mod block;
 pub mod certificate;
 pub mod clock;
 pub mod close_reason;
+pub mod connection_limit;
 pub mod delivery;
 pub mod descriptors;
 pub mod diagnosis;

@@ -56,8 +56,8 @@ closed_list! {
         Rule = "rule";
         /// Sealed before the operator distrusted all tickets.
         Epoch = "epoch";
-        /// Sealed by another listener, or tampered with.
-        Domain = "domain";
+        /// Does not open under the listener's key: sealed by another listener, or tampered with.
+        NotAuthentic = "domain";
         /// Sealed with a key that is unknown here, or no longer known.
         UnknownKey = "unknown_key";
     }

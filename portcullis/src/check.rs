@@ -13,7 +13,7 @@ use clap::Args;
 use gateway::blocks::{BlockFile, warn_of_others, with_remedy};
 use gateway::config::{self, Config, ConfigErrors, Loaded, Paths};
 use gateway::control::{self, Client, ReloadOutcome, Status};
-use gateway::server::{self, Account, Privileges, Trial};
+use gateway::server::{self, HostUser, Privileges, Trial};
 use rustix::process::geteuid;
 
 use super::enforced;
@@ -57,24 +57,25 @@ impl Check {
         if self.certificate.is_some() || self.files_only {
             return self.look("of this process, at files alone", None);
         }
-        let (account, rights) = self.account()?;
-        let privileges = Privileges::set_apart_as(&account).with_context(|| {
-            format!("cannot take the rights of {account}, which `run` would have")
-        })?;
+        let (user, rights) = self.host_user()?;
+        let privileges = Privileges::set_apart_as(&user)
+            .with_context(|| format!("cannot take the rights of {user}, which `run` would have"))?;
         self.look(&rights, Some(privileges))
     }
 
-    /// The account that `run` would have, and the same in words.
-    fn account(&self) -> anyhow::Result<(Account, String)> {
+    /// The user that `run` would run as, and the same in words.
+    fn host_user(&self) -> anyhow::Result<(HostUser, String)> {
         let own = geteuid().as_raw();
-        let own = Account::of_user(own).unwrap_or_else(|| Account::of_number(own));
+        let own = HostUser::of_user(own).unwrap_or_else(|| HostUser::of_number(own));
         // Where the file cannot be read, that is what is said below.
         let paths = config::locate(&self.file.config).ok();
-        let owner = paths.map(|paths| Account::of_gateway(&paths)).transpose()?;
-        let (account, why) = match (&self.user, owner) {
+        let owner = paths
+            .map(|paths| HostUser::of_gateway(&paths))
+            .transpose()?;
+        let (user, why) = match (&self.user, owner) {
             (Some(name), _) => {
-                let named = Account::named(name);
-                let named = named.or_else(|| name.parse().ok().map(Account::of_number));
+                let named = HostUser::named(name);
+                let named = named.or_else(|| name.parse().ok().map(HostUser::of_number));
                 let named =
                     named.with_context(|| format!("--user: there is no account {name:?}"))?;
                 (named, "")
@@ -83,15 +84,15 @@ impl Check {
             (None, _) => (own.clone(), ""),
         };
         ensure!(
-            own.is_root() || account == own,
+            own.is_root() || user == own,
             "--user: only root can look with the rights of another account"
         );
-        let lost = match account.is_root() {
+        let lost = match user.is_root() {
             true => ", CAP_DAC_OVERRIDE among them",
             false => "",
         };
-        let rights = format!("of {account}{why}; without capabilities{lost}, as `run` has them");
-        Ok((account, rights))
+        let rights = format!("of {user}{why}; without capabilities{lost}, as `run` has them");
+        Ok((user, rights))
     }
 
     /// Reads the configuration, and whatever else is asked for.

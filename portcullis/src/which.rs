@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use gateway::config::{LocateError, NAME_DEFAULT, Paths, located};
 use gateway::control::{AskError, Client, RunningGateway, running};
-use gateway::server::Account;
+use gateway::server::HostUser;
 
 /// Where a gateway's configuration is, unless something else is said.
 pub const CONFIG_DEFAULT: &str = "/etc/portcullis/portcullis.toml";
@@ -171,14 +171,14 @@ fn answers(paths: &Paths) -> bool {
     !matches!(Client::connect(paths), Err(AskError::NotRunning(_)))
 }
 
-/// The gateways of this host, as far as they can be believed: those of root, of this user, and of the account that the
+/// The gateways of this host, as far as they can be believed: those of root, of this user, and of the user that the
 /// gateway with these folders runs as.
 fn running_beside(paths: &Paths) -> Vec<RunningGateway> {
     let beside = paths.run.parent().map(Path::to_owned);
     let usual = Paths::usual(NAME_DEFAULT).ok();
     let usual = usual.and_then(|usual| usual.run.parent().map(Path::to_owned));
     let bases: Vec<_> = beside.into_iter().chain(usual).collect();
-    let user = Account::of_gateway(paths).map(|account| account.user());
+    let user = HostUser::of_gateway(paths).map(|user| user.number());
     running(&bases, user.ok().as_slice())
 }
 

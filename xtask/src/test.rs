@@ -10,8 +10,8 @@ use crate::neighbour::Neighbour;
 use crate::{check, count, ebpf, fuzz, miri, setup, soak};
 use command::{cargo, run, target};
 
-/// Sets up, checks, builds the kernel program from source and runs every test on it. Whoever asks for some tests alone gets no
-/// counting, no Miri and no fuzzing before them. With `all`, the tests that say that they are long run too.
+/// Sets up, checks, builds the kernel program from source and runs every test on it. A run of some tests alone
+/// leaves out counts, Miri and fuzzing. With `all`, the tests that say that they are long run too.
 pub fn run_tests(all: bool, arguments: &[String]) -> Result<()> {
     setup::run(match all {
         false => setup::Purpose::Everything,

@@ -190,7 +190,7 @@ impl Servers {
                 race.another_at = now + limits::SERVER_LOOK_INTERVAL;
                 true
             }
-            Next::Nobody => !race.attempts.is_empty(),
+            Next::Exhausted => !race.attempts.is_empty(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use futures_util::future::{Either, select};
 use gateway_common::Reason;
-use gateway_core::admission::ConnectionPermit;
+use gateway_core::connection_limit::ConnectionPermit;
 use gateway_core::failure::Failure;
 use gateway_core::limit::ByteRate;
 use gateway_core::limits;

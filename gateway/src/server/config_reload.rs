@@ -96,23 +96,25 @@ impl Reloader {
         Ok(Reloader(sender))
     }
 
-    /// Reloads, whether a file has changed or not. The log names `who`.
-    pub fn ask(&self, who: String) {
+    /// Reloads, whether a file has changed or not. The log names `requester`.
+    pub fn ask(&self, requester: String) {
         // The thread ends only on `stop`.
-        let _ = self.0.send(ReloadRequest::Asked(who, Instant::now(), None));
+        let _ = self
+            .0
+            .send(ReloadRequest::Asked(requester, Instant::now(), None));
     }
 
     /// As `ask`, and waits for the outcome. Returns `None` after `stop`.
-    pub fn ask_and_wait(&self, who: String) -> Option<Reload> {
+    pub fn ask_and_wait(&self, requester: String) -> Option<Reload> {
         let (tell, told) = channel();
-        let request = ReloadRequest::Asked(who, Instant::now(), Some(tell));
+        let request = ReloadRequest::Asked(requester, Instant::now(), Some(tell));
         self.0.send(request).ok()?;
         told.recv().ok()
     }
 
     /// Reads `file` from now on: the process that has taken over serves by it.
-    pub fn follow(&self, file: PathBuf, who: String) {
-        let _ = self.0.send(ReloadRequest::Follow(file, who));
+    pub fn follow(&self, file: PathBuf, requester: String) {
+        let _ = self.0.send(ReloadRequest::Follow(file, requester));
     }
 
     /// Begins no further reload.
@@ -163,12 +165,12 @@ impl ReloadThread {
         let behind: Vec<_> = self.requests.try_iter().collect();
         for request in std::iter::once(first).chain(behind) {
             let (asked, due, files, since, waiting) = match request {
-                ReloadRequest::Asked(who, since, waiting) => {
-                    (Some(who), None, Vec::new(), since, waiting)
+                ReloadRequest::Asked(requester, since, waiting) => {
+                    (Some(requester), None, Vec::new(), since, waiting)
                 }
-                ReloadRequest::Follow(file, who) => {
+                ReloadRequest::Follow(file, requester) => {
                     self.file = file;
-                    (Some(who), None, Vec::new(), Instant::now(), None)
+                    (Some(requester), None, Vec::new(), Instant::now(), None)
                 }
                 ReloadRequest::Changed(Changed { files, since }) => {
                     (None, None, files, since, None)
@@ -399,8 +401,8 @@ impl Cause {
 
 impl fmt::Display for Cause {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(who) = &self.asked {
-            formatter.write_str(who)?;
+        if let Some(requester) = &self.asked {
+            formatter.write_str(requester)?;
         } else if let Some(due) = self.due {
             formatter.write_str(due.words())?;
         }

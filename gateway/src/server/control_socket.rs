@@ -375,8 +375,8 @@ impl Service {
         // Whether the rest is taken or not: the file may just have been renamed.
         self.parts.gateway.audit().reopen();
         let reloader = self.parts.reloader.clone();
-        let who = format!("portcullis reload of {peer}");
-        let reload = blocking(move || reloader.ask_and_wait(who)).await?;
+        let requester = format!("portcullis reload of {peer}");
+        let reload = blocking(move || reloader.ask_and_wait(requester)).await?;
         let Reload { refused, closed } = reload.ok_or("the gateway is going down")?;
         Ok(ReloadOutcome { refused, closed })
     }
@@ -436,7 +436,7 @@ impl Service {
             tokio::time::sleep(limits::TAKEOVER_LOOK_INTERVAL).await;
             if !lock(&self.held).socket.is_in_place() {
                 self.closed.notify_one();
-                // Nobody listens at the very end.
+                // At the very end no thread receives it.
                 let _ = self.superseded.send(superseded);
                 return;
             }

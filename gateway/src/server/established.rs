@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use gateway_core::admission::ConnectionPermit;
 use gateway_core::close_reason::CloseReason;
+use gateway_core::connection_limit::ConnectionPermit;
 use gateway_rt::Socket;
 use rustls::pki_types::CertificateDer;
 

@@ -25,7 +25,7 @@ pub(super) struct Bound {
 /// Whether another process may listen on the addresses of this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ports {
-    /// Nobody may: two gateways that share a port by accident would each get a part of the clients.
+    /// No other process may: two gateways that share a port by accident would each get a part of the clients.
     Own,
     /// Another process does, which knows of this one: it is being taken over from.
     Shared,

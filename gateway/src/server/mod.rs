@@ -44,6 +44,6 @@ pub use error::{ReloadError, StartError};
 pub use gateway::{Gateway, Reloads};
 pub use listen::Ports;
 pub use matching::Matching;
-pub use privilege::{Account, Privileges};
+pub use privilege::{HostUser, Privileges};
 pub use siblings::{SiblingAnswers, Siblings};
 pub use trial::{Trial, try_start};

@@ -1,7 +1,7 @@
 //! Capabilities stay with one thread that lives as long as the start takes: it binds ports and attaches the kernel
 //! programs. All other threads, the one that reads the configuration among them, begin without any, so that what they
 //! could do at the start they can do at every reload. In: work that takes capabilities. Out: what came of it.
-//! `check` takes the same step, so that it finds what the start would find; as root, into the rights of the account that the
+//! `check` takes the same step, so that it finds what the start would find; as root, into the rights of the user that the
 //! gateway runs as.
 
 use std::fmt;
@@ -61,15 +61,15 @@ impl Privileges {
         Ok(Self(Some(Apart { work, thread })))
     }
 
-    /// As `set_apart`; the calling thread, and those that it will start, have the rights of `account` from then on. Takes root,
+    /// As `set_apart`; the calling thread, and those that it will start, have the rights of `user` from then on. Takes root,
     /// unless they have them already.
     ///
     /// # Errors
-    /// As `set_apart`, and when the kernel does not let this process change its account.
-    pub fn set_apart_as(account: &Account) -> io::Result<Self> {
+    /// As `set_apart`, and when the kernel does not let this process change its user.
+    pub fn set_apart_as(user: &HostUser) -> io::Result<Self> {
         let privileges = Self::set_apart_thread()?;
-        if account.user != geteuid().as_raw() {
-            account.assume()?;
+        if user.number != geteuid().as_raw() {
+            user.assume()?;
         }
         give_up()?;
         Ok(privileges)
@@ -104,18 +104,18 @@ impl Privileges {
     }
 }
 
-/// An account of this host: whose files a process can use.
+/// A user of this host with its groups: it decides which files a process can use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
-    user: u32,
+pub struct HostUser {
+    number: u32,
     group: u32,
     /// Further groups.
     groups: Vec<u32>,
 }
 
-impl Account {
-    /// The account that can run the gateway with these folders: the owner of its state folder, or of the folder that it would
-    /// be made in. Nobody else can write there, root without capabilities included.
+impl HostUser {
+    /// The user that can run the gateway with these folders: the owner of its state folder, or of the folder that it would be
+    /// made in. No other user can write there, root without capabilities included.
     ///
     /// # Errors
     /// When not even the root folder can be looked at.
@@ -123,35 +123,35 @@ impl Account {
         let mut ancestors = paths.state.ancestors();
         let found = ancestors.find_map(|folder| fs::metadata(folder).ok());
         let found = found.ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self::of_user(found.uid()).unwrap_or(Account {
+        Ok(Self::of_user(found.uid()).unwrap_or(HostUser {
             group: found.gid(),
             ..Self::of_number(found.uid())
         }))
     }
 
-    /// The account with this number, as passwd(5) and group(5) know it.
+    /// The user with this number, as passwd(5) and group(5) know it.
     pub fn of_user(user: u32) -> Option<Self> {
         Self::find(|_, number| number == user)
     }
 
-    /// An account that no file knows: its group has the same number.
+    /// A user that no file knows: its group has the same number.
     pub fn of_number(user: u32) -> Self {
-        Account {
-            user,
+        HostUser {
+            number: user,
             group: user,
             groups: Vec::new(),
         }
     }
 
-    /// The account with this name or number.
+    /// The user with this name or number.
     pub fn named(name: &str) -> Option<Self> {
         let number = name.parse::<u32>().ok();
         Self::find(|known, user| known == name || Some(user) == number)
     }
 
     fn find(is_wanted: impl Fn(&str, u32) -> bool) -> Option<Self> {
-        let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let (name, user, group) = accounts.lines().find_map(|line| {
+        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let (name, user, group) = users.lines().find_map(|line| {
             let fields: Vec<_> = line.split(':').collect();
             let [name, _, user, group, ..] = fields[..] else {
                 return None;
@@ -168,21 +168,21 @@ impl Account {
             let is_member = members.split(',').any(|member| member == name);
             is_member.then(|| group.parse().ok()).flatten()
         });
-        Some(Account {
-            user,
+        Some(HostUser {
+            number: user,
             group,
             groups: groups.collect(),
         })
     }
 
     /// Its number.
-    pub fn user(&self) -> u32 {
-        self.user
+    pub fn number(&self) -> u32 {
+        self.number
     }
 
-    /// Whether it is root's.
+    /// Whether it is root.
     pub fn is_root(&self) -> bool {
-        self.user == 0
+        self.number == 0
     }
 
     /// Gives this thread its user and groups, for good.
@@ -194,14 +194,14 @@ impl Account {
         set_thread_groups(&groups)?;
         let group = Gid::from_raw(self.group);
         set_thread_res_gid(group, group, group)?;
-        let user = Uid::from_raw(self.user);
+        let user = Uid::from_raw(self.number);
         Ok(set_thread_res_uid(user, user, user)?)
     }
 }
 
-impl fmt::Display for Account {
+impl fmt::Display for HostUser {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&account_name(self.user))
+        formatter.write_str(&account_name(self.number))
     }
 }
 

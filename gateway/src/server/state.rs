@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use gateway_core::admission::ConnectionLimit;
 use gateway_core::balance::Server;
 use gateway_core::block::BlockList;
+use gateway_core::connection_limit::ConnectionLimit;
 use gateway_core::descriptors::Descriptors;
 use gateway_core::limits;
 use gateway_core::trust::Trust;

@@ -35,7 +35,7 @@ pub enum AuditLine<'a> {
     Stop(StopLine),
     /// A new configuration was taken or refused.
     Reload(ReloadLine<'a>),
-    /// Somebody was shut out by hand, or let in again.
+    /// An operator blocked or unblocked a client.
     Block(BlockLine<'a>),
     /// Another key seals tickets.
     Keys(KeysLine<'a>),
@@ -95,10 +95,10 @@ pub struct AcceptedFields<'a> {
     pub authenticated_at: Time,
     /// From accept to Finished.
     pub duration_microseconds: u64,
-    /// Who it is.
+    /// Its identity.
     #[serde(flatten)]
     pub client: ClientFields<'a>,
-    /// Who issued the certificate.
+    /// The issuer of the certificate.
     pub issuer: BoundedText<'a>,
     /// When the first certificate of its chain ends.
     pub not_after: Time,
@@ -116,7 +116,7 @@ pub struct RefusedFields<'a> {
     pub presented: Option<PresentedFields<'a>>,
 }
 
-/// A certificate that whoever presented it may have copied.
+/// A certificate that the client may have copied.
 #[derive(Debug, Serialize)]
 pub struct PresentedFields<'a> {
     /// Its name, as `identity` would be.
@@ -142,7 +142,7 @@ pub struct PresentedFields<'a> {
     pub not_after: Time,
 }
 
-/// What a client that has proven who it is goes by.
+/// The identity that a client has proven.
 #[derive(Debug, Serialize)]
 pub struct IdentityFields<'a> {
     /// The name.
@@ -155,7 +155,7 @@ pub struct IdentityFields<'a> {
     pub trust_domain: Option<&'a str>,
 }
 
-/// A client that has proven who it is.
+/// A client that has proven its identity.
 #[derive(Debug, Serialize)]
 pub struct ClientFields<'a> {
     /// The name to show.
@@ -223,7 +223,7 @@ pub struct ForeseenLine<'a> {
     pub reason: &'static str,
     /// The same in words.
     pub detail: BoundedText<'a>,
-    /// Who it is.
+    /// Its identity.
     #[serde(flatten)]
     pub identity: IdentityFields<'a>,
     /// By which certificate.

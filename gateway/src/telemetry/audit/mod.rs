@@ -1,6 +1,7 @@
-//! The audit log: who got in, who did not, how it ended, and what operators changed, one JSON object a line.
-//! In: finished lines from any thread. Out: the queue that a thread of its own writes from. Whoever hands a line over
-//! waits for no disk: what does not fit is dropped, counted, and said in the log itself once it can be.
+//! The audit log: which clients the gateway admitted and refused, how their connections ended, and what operators changed.
+//! One JSON object a line.
+//! In: finished lines from any thread. Out: the queue that a thread of its own writes from. A thread that hands a
+//! line over waits for no disk: what does not fit is dropped, counted, and said in the log itself once it can be.
 
 mod event;
 mod line;
@@ -181,7 +182,7 @@ impl Audit {
         self.record(&AuditLine::Stop(StopLine { time }));
     }
 
-    /// Somebody was blocked (or unblocked): `entry` says whom, and who did it and why.
+    /// An operator blocked or unblocked a client: `entry` names both, and says why.
     pub fn blocked(&self, outcome: &'static str, entry: &Entry) {
         let only = entry.only();
         let trust_domain = only.and_then(|only| only.trust_domain.as_ref());
@@ -250,7 +251,7 @@ impl Audit {
         let target = BoundedText(&name);
         let mut line = Vec::new();
         AuditLine::Continued(ContinuedLine { time, target }).write(&mut line);
-        // Under one lock: whoever reads the last line finds none behind it.
+        // Under one lock: a reader of the last line finds none behind it.
         let mut queue = self.0.lock();
         if self.is_on() {
             queue.bytes.extend_from_slice(&line);
@@ -342,7 +343,7 @@ mod tests {
         Audit::start(open(Some(AuditTarget::File(path.to_owned()))).unwrap()).unwrap()
     }
 
-    /// A log that goes into a pipe, which takes 64 KiB until somebody reads.
+    /// A log that goes into a pipe, which takes 64 KiB until a process reads.
     fn on_pipe() -> (Audit, File) {
         let (reader, writer) = io::pipe().unwrap();
         let opened = Opened {
@@ -426,7 +427,7 @@ mod tests {
         let dropped = audit.dropped();
         audit.push(line(0).as_bytes(), Weight::Administration);
         assert_eq!(audit.dropped(), dropped);
-        assert!(!audit.finish(Duration::from_millis(10)), "nobody reads");
+        assert!(!audit.finish(Duration::from_millis(10)), "no process reads");
     }
 
     #[test]

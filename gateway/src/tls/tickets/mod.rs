@@ -191,7 +191,10 @@ mod tests {
         assert_eq!(claimed.proof, Proof::Ticket);
         assert_eq!(claimed.lineage, lineage(now));
         let refused = |ticketer: &Ticketer| ticketer.open(&ticket, now).unwrap_err();
-        assert_eq!(refused(&ticketer(&keys, "b", 2)), TicketRefusal::Domain);
+        assert_eq!(
+            refused(&ticketer(&keys, "b", 2)),
+            TicketRefusal::NotAuthentic
+        );
         assert_eq!(refused(&ticketer(&keys, "a", 3)), TicketRefusal::Epoch);
         let other_keys = KeyRing::generate(now, random()).unwrap();
         assert_eq!(
@@ -280,7 +283,7 @@ mod tests {
             let position = position.index(ticket.len());
             ticket[position] ^= 1 << bit;
             let refused = ticketer.open(&ticket, now).unwrap_err();
-            prop_assert!(matches!(refused, TicketRefusal::Domain | TicketRefusal::UnknownKey));
+            prop_assert!(matches!(refused, TicketRefusal::NotAuthentic | TicketRefusal::UnknownKey));
         }
 
         #[test]

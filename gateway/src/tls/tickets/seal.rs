@@ -82,10 +82,12 @@ impl Sealer {
         let mut keys = self.keys.iter();
         let (_, master) = keys.find(|(known, _)| known.0 == id).ok_or(foreign)?;
         // The key is ours, so whatever does not open was sealed by another listener or tampered with.
-        let (key, nonce) = self.derive(master, salt).ok_or(TicketRefusal::Domain)?;
+        let (key, nonce) = self
+            .derive(master, salt)
+            .ok_or(TicketRefusal::NotAuthentic)?;
         let mut contents = sealed.to_vec();
         let opened = key.open_in_place(nonce, Aad::from(header), &mut contents);
-        let length = opened.map_err(|_| TicketRefusal::Domain)?.len();
+        let length = opened.map_err(|_| TicketRefusal::NotAuthentic)?.len();
         contents.truncate(length);
         Ok(contents)
     }

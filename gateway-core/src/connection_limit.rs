@@ -1,4 +1,4 @@
-//! Admission: limits the open connections of a listener, over all workers.
+//! Limits the open connections of a listener, over all workers.
 //! In: a new connection. Out: a permit, or a refusal. One atomic per listener, touched once per connection.
 
 use std::sync::Arc;
