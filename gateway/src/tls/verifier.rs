@@ -253,3 +253,43 @@ impl ClientCertVerifier for Verifier {
 
     // `offer_client_auth` and `client_auth_mandatory` keep their defaults: always, and always.
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use gateway_core::alert::Alert;
+    use rustls::AlertDescription;
+
+    /// The alert that rustls sends when a verifier fails by `error_of(failure)`.
+    fn alert_by_rustls(failure: Failure) -> Alert {
+        Alert(u8::from(AlertDescription::from(error_of(failure))))
+    }
+
+    #[test]
+    fn rustls_sends_the_alert_of_the_table_for_each_failure_of_a_certificate() {
+        for failure in Failure::ALL {
+            let sent = alert_by_rustls(failure);
+            match failure {
+                // RFC 8446 section 6.2: decode_error is for a message that cannot be decoded, bad_certificate for a
+                // corrupt certificate in a message that can.
+                Failure::Malformed => assert_eq!(sent, Alert::BAD_CERTIFICATE),
+                // No verifier refuses a client by these: they come before its certificate, or behind it.
+                Failure::NoCertificate
+                | Failure::ClientRejectedServer
+                | Failure::NotTls
+                | Failure::Version
+                | Failure::CipherSuite
+                | Failure::Group
+                | Failure::Alpn
+                | Failure::Sni
+                | Failure::Timeout
+                | Failure::Reset
+                | Failure::OverLimit
+                | Failure::Banned
+                | Failure::Internal => {}
+                _ => assert_eq!(Some(sent), failure.alert(), "{failure}"),
+            }
+        }
+    }
+}
