@@ -1,4 +1,5 @@
 //! Times of certificates as text. The maker of a certificate chooses its times, so any must do.
+//! In: a time. Out: text. On any thread. Pure.
 
 use std::time::SystemTime;
 

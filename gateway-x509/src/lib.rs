@@ -1,5 +1,7 @@
 //! Reading of certificates, chains, lists, requests and keys: what the bytes are, without deciding what they are good for.
-//! And the search for the path from a certificate to a CA, at a bounded price, on a worker inside a call into rustls.
+//! And the search for the path from a certificate to a CA, at a bounded price.
+//! In: files, or the bytes that a peer sends. Out: typed values, paths, or why there are none. Files are read on the main thread
+//! and on `reload`; a worker searches for paths, inside a call into rustls, and reads no file.
 #![forbid(unsafe_code)]
 
 mod algorithm_names;

@@ -1,5 +1,6 @@
 //! The checked configuration: what the rest of the program works with.
-//! Every value here has been validated against the others; nothing in it changes after start.
+//! In: values that the other files of this folder have checked against each other. Out: an immutable `Config`; a reload makes
+//! another one. Made on the main thread and on `reload`, read on every thread.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

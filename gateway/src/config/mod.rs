@@ -1,6 +1,6 @@
 //! The configuration file: raw as written (`raw`), then checked and immutable (`checked`).
 //! In: a TOML file and the certificates it names. Out: a `Config`, or every error with file, line and key.
-//! On the main thread at start; never touches a socket.
+//! On the main thread at the start, on the thread `reload` afterwards; never touches a socket.
 
 pub mod admin_tls;
 mod audit;

@@ -1,5 +1,6 @@
 //! Names of negotiated parameters as the field writes them (RFC 8446 appendix B.4, IANA), for metrics, logs and
 //! headers. rustls spells suites of TLS 1.3 differently.
+//! In: rustls' values. Out: names. On any thread. Pure.
 
 use rustls::{CipherSuite, NamedGroup};
 

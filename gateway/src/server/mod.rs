@@ -1,8 +1,8 @@
 //! Start-up, workers, listeners, drain: everything that lives as long as the process.
 //!
-//! In: a checked configuration. Out: a running `Gateway`. The caller's thread starts and drains it; one worker thread
-//! per CPU serves connections; one control thread answers the administration endpoint; one
-//! reloads the configuration when its files change.
+//! In: a checked configuration. Out: a running `Gateway`. The caller's thread starts and drains it. A worker a CPU serves
+//! connections, `control` answers the administration endpoint, `commands` the control socket, `reload` reads the
+//! configuration again when its files change, and `blocks` the block list's file.
 
 mod answers;
 mod authenticate;

@@ -1,4 +1,5 @@
 //! What can happen to a connection, as the data path reports it: the one seam between data path and telemetry.
+//! In: what a worker borrows of a connection. Out: an `Event` for the observer. On the connection's worker; decides nothing.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};

@@ -1,4 +1,6 @@
 //! A worker-local context between rustls' callbacks and the handshake that runs them.
+//! In: what the callbacks of one connection find. Out: the same, for its handshake. On the worker, inside a call into rustls.
+//!
 //! The verifier, the ticketer and the certificate resolver see no connection, only bytes. They run inside a call into
 //! rustls on the worker's own thread, so the driver sets the connection's context before each call and removes it after.
 

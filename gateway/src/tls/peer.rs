@@ -1,4 +1,6 @@
 //! The client's identity, in two steps that the types keep apart.
+//! In: a claim of the verifier or the ticketer, a handshake that is done. Out: a `VerifiedPeer`, or none. On the worker.
+//!
 //! rustls asks the verifier about a chain before the client has proven that it holds the key: that makes a
 //! `ClaimedPeer`. Only after Finished does the handshake turn it into a `VerifiedPeer`, and everything that grants
 //! something takes a `&VerifiedPeer`.
