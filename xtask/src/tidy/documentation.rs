@@ -5,8 +5,10 @@ use std::path::Path;
 
 use clap::CommandFactory;
 
+use super::paths::identifier;
 use super::{FOREIGN, TextFile, assert_none, text_files};
 use crate::Arguments;
+use crate::house::source::crates;
 use command::root;
 
 #[test]
@@ -34,6 +36,56 @@ fn every_task_that_a_page_names_exists() {
     }
     assert!(named > 5, "the pages name {named} tasks");
     assert_none("a page names only tasks that exist", &complaints);
+}
+
+#[test]
+fn every_task_has_a_row_among_the_commands() {
+    let page = page("CONTRIBUTING.md");
+    let rows = first_column(&page.text, "command");
+    let command = Arguments::command();
+    let names = command.get_subcommands().map(clap::Command::get_name);
+    let complaints: Vec<String> = names
+        .filter(|name| {
+            let task = format!("cargo xtask {name}");
+            let is_row_of = |row: &&str| {
+                let rest = row.strip_prefix(&task);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+            };
+            !rows.iter().any(is_row_of)
+        })
+        .map(str::to_owned)
+        .collect();
+    assert!(rows.len() > 10, "the table has {} commands", rows.len());
+    assert_none("a task has a row in CONTRIBUTING.md", &complaints);
+}
+
+/// Pages that name modules as code does, `gateway_core::trust`.
+const PAGES_WITH_MODULES: [&str; 2] = ["CONTRIBUTING.md", "docs/architecture.md"];
+
+#[test]
+fn every_module_that_a_page_names_exists() {
+    let crates = crates(&root()).unwrap();
+    let mut complaints = Vec::new();
+    let mut named = 0;
+    for page in PAGES_WITH_MODULES.map(page) {
+        for name in page.text.split('`').skip(1).step_by(2) {
+            let mut parts = name.split("::");
+            let first = parts.next().unwrap_or_default();
+            let one = crates.iter().find(|one| identifier(&one.name) == first);
+            let exists = match (one, parts.next()) {
+                (Some(one), Some(module)) => one.files.iter().any(|file| file.module == module),
+                (Some(_), None) => true,
+                (None, _) if first.starts_with("gateway_") => false,
+                (None, _) => continue,
+            };
+            named += 1;
+            if !exists {
+                complaints.push(format!("{}: {name}", page.path));
+            }
+        }
+    }
+    assert!(named > 3, "the pages name {named} modules");
+    assert_none("a page names only modules that exist", &complaints);
 }
 
 #[test]
@@ -120,6 +172,11 @@ fn pages() -> Vec<TextFile> {
     let mut files = text_files();
     files.retain(|file| file.path.ends_with(".md"));
     files
+}
+
+fn page(path: &str) -> TextFile {
+    let mut pages = pages().into_iter();
+    pages.find(|page| page.path == path).unwrap()
 }
 
 /// Targets of `[text](target)`.
