@@ -25,9 +25,11 @@ pub fn check(field: Field<RawAudit>, diagnostics: &mut Diagnostics<'_>) -> Optio
         given => given.given()?.value,
     };
     let expectation = "name a file, or \"stdout\", or remove [audit]";
-    let folder = diagnostics.file().to_owned();
+    let file = diagnostics.file().to_owned();
     let check = |text: &String| {
-        let path = folder.parent().map_or(text.into(), |at| at.join(text));
+        // Whole: a process that takes over may name the configuration in another way, and writes to the same file.
+        let path = file.parent().map_or(text.into(), |at| at.join(text));
+        let path = std::path::absolute(&path).unwrap_or(path);
         match path.parent() {
             _ if text == "stdout" => Ok(AuditTarget::StandardOutput),
             _ if text.is_empty() || path.is_dir() => {

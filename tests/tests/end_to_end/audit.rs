@@ -315,6 +315,22 @@ fn lines_say_who_it_was_and_how_it_went() {
 }
 
 #[test]
+fn a_configuration_that_is_named_without_a_folder_has_its_log_beside_it() {
+    let workspace = Workspace::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let text = audited(&workspace, &backend).text();
+    fs::write(workspace.folder().join("portcullis.toml"), text).unwrap();
+    assert!(!log_file(&workspace).exists());
+    let check = Command::new(program("portcullis"))
+        .args(["check", "--config", "portcullis.toml"])
+        .current_dir(workspace.folder())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&check.stderr);
+    assert!(check.status.success(), "{said}");
+}
+
+#[test]
 fn a_certificate_that_was_only_presented_is_no_identity() {
     let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
