@@ -151,20 +151,24 @@ async fn shake_hands(
     pending: PendingVerdict,
 ) -> Option<Authenticated> {
     let started = Instant::now();
-    let timeout = listener.config.times.handshake_timeout;
+    let configured = listener.config.times.handshake_timeout;
     let slot = context.handshake_slot(&listener.handshakes);
-    let Ok(_slot) = monoio::time::timeout(timeout, slot).await else {
+    let Ok(_slot) = monoio::time::timeout(configured, slot).await else {
         pending.settle(&socket, outcome(Reason::OverLimit, 0));
         let detail = "all of max_handshakes were taken for the whole handshake_timeout";
         reject(context, info, socket, (Failure::OverLimit, detail));
         return None;
     };
-    let timeout = timeout.saturating_sub(started.elapsed());
+    let timeout = configured.saturating_sub(started.elapsed());
     let buffers = Rc::clone(&context.buffers);
     let handshake = tls::accept(socket, &listener.tls, buffers, timeout);
     match handshake.await {
         Ok(accepted) => admit_identity(context, info, (accepted, pending), started),
-        Err((socket, refusal)) => {
+        Err((socket, mut refusal)) => {
+            if refusal.failure == Failure::Timeout {
+                // Waiting for a slot took some of it.
+                refusal.detail = format!("handshake_timeout = {configured:?}");
+            }
             let verdict = refusal.failure.reason();
             pending.settle(&socket, outcome(verdict, refusal.received_bytes));
             refuse(context, info, &refusal);

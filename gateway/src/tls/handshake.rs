@@ -252,7 +252,7 @@ pub async fn accept(
     let establishing = establish(&mut handshake, &socket);
     let established = monoio::time::timeout(timeout, establishing).await;
     let in_time = established.unwrap_or_else(|_| {
-        let detail = format!("handshake_timeout = {timeout:?}");
+        let detail = "the handshake was not complete in time".to_owned();
         Err(Refusal::without_alert(Failure::Timeout, detail))
     });
     match in_time {

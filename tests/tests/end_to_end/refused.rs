@@ -394,6 +394,24 @@ fn a_client_that_falls_silent_after_its_hello() {
 }
 
 #[test]
+fn a_handshake_that_takes_too_long_is_logged_with_the_setting() {
+    let workspace = Workspace::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let keys = "handshake_timeout = \"1s\"";
+    let setup = workspace.setup();
+    let gateway = setup.route("edge", keys, &[backend.address()], "").start();
+    let mut socket = TcpStream::connect(gateway.address()).unwrap();
+    socket
+        .write_all(&workspace.client().client_hello())
+        .unwrap();
+    assert_no_application_data(socket);
+    eventually("the refusal is logged", || {
+        let detail = "detail=\"handshake_timeout = 1s\"";
+        gateway.log().contains(detail).then_some(())
+    });
+}
+
+#[test]
 fn a_half_open_client_that_never_answers() {
     refused_as("timeout", "", |workspace, address| {
         let hello = workspace.client().client_hello();
