@@ -62,6 +62,14 @@ pub enum StartError {
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
+    /// A worker cannot serve: no ring and no epoll instance can be made, or no listener opened.
+    #[error("worker {number} cannot serve: {error}")]
+    Worker {
+        /// Which of `[workers] count`, from 0.
+        number: usize,
+        /// Why.
+        error: std::io::Error,
+    },
 }
 
 /// Why a new configuration was not taken. The old one goes on.
@@ -83,7 +91,8 @@ impl ReloadError {
                 StartError::Admin(error)
                 | StartError::Audit(error)
                 | StartError::Thread(error)
-                | StartError::Listen { error, .. },
+                | StartError::Listen { error, .. }
+                | StartError::Worker { error, .. },
             ) => Some(error),
             ReloadError::NeedsRestart(_)
             | ReloadError::Start(

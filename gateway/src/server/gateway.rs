@@ -92,10 +92,10 @@ impl Gateway {
         let descriptors = budget.descriptors.clone();
         let shared = SharedState::new(Arc::clone(&config), Arc::new(blocks), servers, descriptors)?;
         let audit = start_audit(&config)?;
-        // Nothing but a thread that cannot be started fails after this.
+        // Nothing but a worker that cannot serve fails after this.
         let sockets = bound.listen()?;
         let counters = counters_for(sockets.len(), &config);
-        let (mut mailboxes, mut workers) = (Vec::new(), Vec::new());
+        let mut workers = Vec::new();
         let fatal = Fatal::default();
         let usage = Arc::new(UsageTable::default());
         let (scrapes, scraped) = mpsc::channel(limits::ADMIN_TLS_CONNECTIONS_MAX);
@@ -110,10 +110,9 @@ impl Gateway {
                 source_admission: guard.source_admission(),
                 scrapes: scrapes.clone(),
             };
-            let (mailbox, thread) = start_worker(start, fatal.clone())?;
-            mailboxes.push(mailbox);
-            workers.push(thread);
+            workers.push(start_worker(start, fatal.clone())?);
         }
+        let (mailboxes, workers) = wait_until_all_serve(workers)?;
         let guard = Arc::new(guard);
         let metrics = Metrics::new(
             Arc::clone(&config),
@@ -442,18 +441,47 @@ fn publish_servers(resolver: &Resolver, mailboxes: Vec<Arc<Mailbox<Message>>>) {
     });
 }
 
-fn start_worker(
-    start: worker::Start,
-    fatal: Fatal,
-) -> Result<(Arc<Mailbox<Message>>, JoinHandle<()>), StartError> {
+/// The way to each worker.
+type Mailboxes = Vec<Arc<Mailbox<Message>>>;
+
+/// A worker's thread, and the ways to it.
+struct StartedWorker {
+    mailbox: Arc<Mailbox<Message>>,
+    thread: JoinHandle<()>,
+    /// Hears once whether it serves.
+    served: std::sync::mpsc::Receiver<std::io::Result<()>>,
+}
+
+fn start_worker(start: worker::Start, fatal: Fatal) -> Result<StartedWorker, StartError> {
     let (mailbox, receiver) = mailbox().map_err(StartError::Thread)?;
     let mailbox = Arc::new(mailbox);
     let own = Arc::downgrade(&mailbox);
     let name = format!("worker-{}", start.number);
-    let run = move || worker::run(start, (own, receiver), &fatal);
+    let (serves, served) = std::sync::mpsc::channel();
+    let run = move || worker::run(start, (own, receiver), &serves, &fatal);
     let thread = std::thread::Builder::new()
         .name(name)
         .spawn(run)
         .map_err(StartError::Thread)?;
-    Ok((mailbox, thread))
+    Ok(StartedWorker {
+        mailbox,
+        thread,
+        served,
+    })
+}
+
+/// A process that cannot serve on each of its workers does not start: it would take over from one that can, and then end.
+fn wait_until_all_serve(
+    workers: Vec<StartedWorker>,
+) -> Result<(Mailboxes, Vec<JoinHandle<()>>), StartError> {
+    for (number, worker) in workers.iter().enumerate() {
+        // A worker that panics sends nothing.
+        let served = worker.served.recv();
+        let served = served.unwrap_or_else(|_| Err(std::io::Error::other("it panicked")));
+        served.map_err(|error| StartError::Worker { number, error })?;
+    }
+    let parts = workers
+        .into_iter()
+        .map(|worker| (worker.mailbox, worker.thread));
+    Ok(parts.unzip())
 }

@@ -3,10 +3,11 @@
 //! a byte.
 
 use std::cell::RefCell;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, mpsc};
 use std::time::{Instant, SystemTime};
 
 use futures_util::future::{Either, select};
@@ -50,6 +51,9 @@ pub(super) struct Start {
 /// A worker's mailbox: the side that other threads send to, and the side that the worker reads.
 pub(super) type OwnMailbox = (Weak<Mailbox<Message>>, MailboxReceiver<Message>);
 
+/// Told once: that a worker serves, or why it cannot.
+pub(super) type Serves = mpsc::Sender<io::Result<()>>;
+
 /// Set when a worker ends by itself.
 #[derive(Debug, Clone)]
 pub struct Fatal(Arc<watch::Sender<bool>>);
@@ -70,27 +74,29 @@ impl Fatal {
 }
 
 /// Runs a worker until it is drained. The thread belongs to it.
-pub(super) fn run(start: Start, mailbox: OwnMailbox, fatal: &Fatal) {
+pub(super) fn run(start: Start, mailbox: OwnMailbox, serves: &Serves, fatal: &Fatal) {
     let number = start.number;
     let _claim = pinning::pin(number);
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         block_on(|driver| {
             tracing::info!(worker = number, %driver, "serving");
             start.counters.serves_on(driver);
-            work(start, mailbox)
+            work(start, mailbox, serves)
         })
     }));
     match ended {
         Ok(Ok(Ok(()))) => return,
         Ok(Ok(Err(error)) | Err(error)) => {
-            tracing::error!(worker = number, %error, "worker failed")
+            tracing::error!(worker = number, %error, "worker failed");
+            // One that served has told so.
+            let _ = serves.send(Err(error));
         }
         Err(_) => tracing::error!(worker = number, "worker panicked"),
     }
     fatal.0.send_replace(true);
 }
 
-async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> {
+async fn work(start: Start, (own, receiver): OwnMailbox, serves: &Serves) -> io::Result<()> {
     let (worker, listeners) = open(start, own)?;
     let stop = AcceptStop::new();
     let accepting: Vec<_> = listeners
@@ -105,6 +111,7 @@ async fn work(start: Start, (own, receiver): OwnMailbox) -> std::io::Result<()> 
             ))
         })
         .collect();
+    let _ = serves.send(Ok(()));
     let (ask_to_drain, asked) = oneshot::channel();
     let mut ask_to_drain = Some(ask_to_drain);
     let handle_message = |message| match message {
