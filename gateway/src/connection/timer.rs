@@ -252,11 +252,12 @@ impl ConnectionTimer {
                             .set(obeyed.and_then(|request| request.changed_at));
                         return reason;
                     }
-                    // A write that is stuck leaves no quiet moment: look again after another period.
-                    let look_at = if now < quiet_at {
-                        quiet_at
-                    } else {
-                        now + limits::ANSWER_PAUSE
+                    // An answer brings the quiet moment forward, and a write that is stuck leaves none: look again after
+                    // another period in either case.
+                    let next_look = now + limits::ANSWER_PAUSE;
+                    let look_at = match now < quiet_at {
+                        true => quiet_at.min(next_look),
+                        false => next_look,
                     };
                     look_at.min(at_the_latest)
                 }
@@ -484,6 +485,28 @@ mod tests {
     fn a_connection_goes_after_an_answer_and_not_while_one_is_waited_for() {
         assert!(goes_within(PATIENCE, Direction::Sent));
         assert!(!goes_within(4 * limits::ANSWER_PAUSE, Direction::Received));
+    }
+
+    #[test]
+    fn a_connection_that_is_asked_to_close_while_an_answer_is_waited_for_goes_after_that() {
+        let ended = block_on(|_| async {
+            let handle = Rc::new(ConnectionTable::default()).register();
+            let timeouts = IdleTimeouts {
+                quiet_timeout: LONG,
+                ..TIMEOUTS
+            };
+            let timer = Rc::new(ConnectionTimer::new(handle, timeouts, long()));
+            timer.begin_write(Direction::Received).done();
+            let drained = request(CloseReason::Drained, LONG);
+            timer.handle.request_close(drained);
+            let answered = Rc::clone(&timer);
+            monoio::spawn(async move {
+                monoio::time::sleep(limits::ANSWER_PAUSE).await;
+                answered.begin_write(Direction::Sent).done();
+            });
+            monoio::time::timeout(PATIENCE, timer.until_end(delivered)).await
+        });
+        assert_eq!(ended.unwrap(), Ok(CloseReason::Drained));
     }
 
     /// Whether a connection is looked at again whose peers have taken everything, when `prepare` has been done to it.
