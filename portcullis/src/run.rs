@@ -37,7 +37,7 @@ pub struct Run {
     /// Format of log lines on standard error
     #[arg(long, value_enum, default_value_t = LogLines::Text)]
     log_format: LogLines,
-    /// Least severe level logged (error, warn, info, debug), or `module=level` directives
+    /// Least severe level logged (error, warn, info, debug), or `MODULE=LEVEL` as in gateway=debug
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: String,
 }

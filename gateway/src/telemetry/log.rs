@@ -5,11 +5,13 @@
 use std::ffi::OsStr;
 use std::fmt;
 
+use anyhow::ensure;
 use gateway_core::limits;
 use gateway_core::visible;
 use rustix::fs::fstat;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
@@ -35,6 +37,18 @@ impl Drop for LogGuard {
     }
 }
 
+/// Reads a filter. The library takes a word that is no level for the name of a module, and would log nothing else.
+fn parse_filter(text: &str) -> anyhow::Result<EnvFilter> {
+    for directive in text.split(',').map(str::trim) {
+        let is_level = directive.parse::<LevelFilter>().is_ok();
+        ensure!(
+            !directive.is_empty() && (is_level || directive.contains('=')),
+            "--log-level {directive:?}: must be error, warn, info, debug, trace or off, or MODULE=LEVEL as in gateway=debug"
+        );
+    }
+    Ok(EnvFilter::builder().parse(text)?)
+}
+
 /// Starts the log of this process. `filter` is a level (`info`) or a list of `module=level` directives.
 pub fn start_log(format: LogFormat, filter: &str) -> anyhow::Result<LogGuard> {
     let tell_dropped = |lines| {
@@ -44,7 +58,7 @@ pub fn start_log(format: LogFormat, filter: &str) -> anyhow::Result<LogGuard> {
         );
     };
     let queue = LogQueue::start(limits::LOG_QUEUE_BYTES_MAX, std::io::stderr(), tell_dropped)?;
-    let filter = EnvFilter::builder().parse(filter)?;
+    let filter = parse_filter(filter)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(queue.clone())
@@ -111,5 +125,27 @@ fn priority(level: Level) -> u8 {
         Level::WARN => 4,
         Level::INFO => 6,
         Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_and_not_taken_for_a_module() {
+        for text in [
+            "info",
+            "WARN",
+            "off",
+            "info,gateway::tls=debug",
+            "gateway=trace",
+        ] {
+            assert!(parse_filter(text).is_ok(), "{text}");
+        }
+        for text in ["", "warning", "foo", "info,foo", "gateway=loud"] {
+            let refused = parse_filter(text).map(|_| ()).unwrap_err().to_string();
+            assert!(!refused.is_empty(), "{text}");
+        }
     }
 }
