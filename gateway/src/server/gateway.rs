@@ -485,3 +485,37 @@ fn wait_until_all_serve(
         .map(|worker| (worker.mailbox, worker.thread));
     Ok(parts.unzip())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker that has sent this, and ended.
+    fn worker(told: Option<std::io::Result<()>>) -> StartedWorker {
+        let (serves, served) = std::sync::mpsc::channel();
+        if let Some(told) = told {
+            serves.send(told).unwrap();
+        }
+        StartedWorker {
+            mailbox: Arc::new(mailbox().unwrap().0),
+            thread: std::thread::spawn(|| {}),
+            served,
+        }
+    }
+
+    #[test]
+    fn a_start_fails_with_the_error_of_the_worker_that_cannot_serve() {
+        let error = |second| {
+            let workers = vec![worker(Some(Ok(()))), worker(second)];
+            wait_until_all_serve(workers)
+                .map(|_| ())
+                .unwrap_err()
+                .to_string()
+        };
+        let no_ring = std::io::Error::other("no ring");
+        assert_eq!(error(Some(Err(no_ring))), "worker 1 cannot serve: no ring");
+        assert_eq!(error(None), "worker 1 cannot serve: it panicked");
+        let all = vec![worker(Some(Ok(()))), worker(Some(Ok(())))];
+        assert_eq!(wait_until_all_serve(all).unwrap().0.len(), 2);
+    }
+}

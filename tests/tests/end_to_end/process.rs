@@ -37,21 +37,6 @@ fn where_a_ring_can_be_made_and_nothing_sent_through_it_the_workers_run_on_epoll
 }
 
 #[test]
-fn a_gateway_is_ready_when_each_of_its_workers_serves() {
-    let workspace = Workspace::new();
-    let backend = Backend::start(Behaviour::Echo);
-    // More than there are CPUs, so that the last one has to wait for its first turn.
-    let setup = workspace.setup().tables("[workers]\ncount = 16");
-    let gateway = setup.route("edge", "", &[backend.address()], "").start();
-    let metrics = gateway.metrics();
-    for worker in 0..16 {
-        let worker = worker.to_string();
-        let labels = [("worker", worker.as_str()), ("driver", "io_uring")];
-        assert_eq!(metrics.count("portcullis_worker_driver", &labels), 1);
-    }
-}
-
-#[test]
 fn where_little_memory_may_be_locked_the_workers_have_smaller_rings_or_say_what_they_lack() {
     for (limit_bytes, driver) in [(300 << 10, "io_uring"), (0, "epoll")] {
         let workspace = Workspace::new();
