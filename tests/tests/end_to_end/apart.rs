@@ -6,8 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use tests::{
-    Authority, Backend, Behaviour, Client, Closing, Gateway, Request, RevocationList, Workspace,
-    eventually,
+    Authority, Backend, Behaviour, Client, Closing, Credentials, Gateway, Request, RevocationList,
+    Workspace, eventually,
 };
 
 fn ping(client: &mut Client) {
@@ -21,6 +21,18 @@ fn spoil(workspace: &Workspace, gateway: &Gateway, change: impl FnOnce(String) -
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, change(text)).unwrap();
     gateway.wait_for_a_refused_reload();
+}
+
+/// The configuration with a certificate of the gateway that has ended.
+fn with_an_ended_certificate(workspace: &Workspace, text: &str) -> String {
+    let request = Request::server("gateway.test").dns("gateway.test");
+    let ended = workspace.gateways.issue("ended", request.expired());
+    let pair = |credentials: &Credentials| {
+        format!("{:?}\nkey = {:?}", credentials.certificate, credentials.key)
+    };
+    let old = pair(&workspace.server);
+    assert!(text.contains(&old), "{text}");
+    text.replace(&old, &pair(&ended))
 }
 
 fn with_a_list(workspace: &Workspace, backend: &Backend) -> (Gateway, Client, PathBuf) {
@@ -85,18 +97,8 @@ fn a_list_acts_beside_a_certificate_of_ours_that_has_ended() {
     let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let (gateway, client, _) = with_a_list(&workspace, &backend);
-    let request = Request::server("gateway.test")
-        .dns("gateway.test")
-        .expired();
-    let ended = workspace.gateways.issue("ended", request);
     spoil(&workspace, &gateway, |text| {
-        let old = format!(
-            "{:?}\nkey = {:?}",
-            workspace.server.certificate, workspace.server.key
-        );
-        let new = format!("{:?}\nkey = {:?}", ended.certificate, ended.key);
-        assert!(text.contains(&old));
-        text.replace(&old, &new)
+        with_an_ended_certificate(&workspace, &text)
     });
     assert_list_acts(&workspace, &gateway, client);
 }
@@ -106,15 +108,8 @@ fn a_list_acts_beside_an_observed_file_that_has_ended() {
     let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
     let (gateway, client, _) = with_a_list(&workspace, &backend);
-    let request = Request::server("gateway.test")
-        .dns("gateway.test")
-        .expired();
-    let ended = workspace.gateways.issue("ended", request);
     spoil(&workspace, &gateway, |text| {
-        let old = format!("{:?}", workspace.server.certificate);
-        let next = text.replace(&old, &format!("{:?}", ended.certificate));
-        let old = format!("{:?}", workspace.server.key);
-        let next = next.replace(&old, &format!("{:?}", ended.key));
+        let next = with_an_ended_certificate(&workspace, &text);
         fs::write(workspace.folder().join("next.toml"), next).unwrap();
         format!("observe = \"next.toml\"\n{text}")
     });
