@@ -23,6 +23,7 @@ pub mod expiry;
 pub mod failure;
 pub mod graceful_close;
 pub mod handshake_record;
+pub mod http;
 pub mod identity;
 pub mod limit;
 pub mod limits;

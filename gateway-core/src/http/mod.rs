@@ -1,0 +1,7 @@
+//! HTTP without I/O: HTTP/2 connections, header compression, and what a message may say.
+//!
+//! In: received bytes, the time. Out: events, and bytes to send. Never waits, never asks for the time. A driver owns
+//! the sockets; a forwarder pairs the streams of two connections.
+
+pub mod h2;
+pub mod limits;
