@@ -4,4 +4,6 @@
 //! the sockets; a forwarder pairs the streams of two connections.
 
 pub mod h2;
+pub mod hpack;
 pub mod limits;
+pub mod message;

@@ -542,7 +542,7 @@ mod tests {
 
     #[test]
     fn a_header_has_24_bits_of_length_and_31_of_stream() {
-        let bytes = header_bytes(0x0001_02, 0, 0x0d, 0xffff_fffe);
+        let bytes = header_bytes(0x0102, 0, 0x0d, 0xffff_fffe);
         let header = FrameHeader::parse(&bytes).unwrap();
         assert_eq!(header.payload_bytes, 0x102);
         assert_eq!(header.frame_type, Some(FrameType::Data));
