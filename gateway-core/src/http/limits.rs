@@ -1,6 +1,48 @@
 //! Limits of HTTP mode, with what each costs. In: nothing. Out: constants, checked against each other when compiled.
 //! The rest of the program has its limits in `crate::limits`.
 
+use std::time::Duration;
+
 /// Longest payload of a frame that a peer may send: the least that RFC 9113 section 4.2 allows. A frame that is not
 /// DATA is held until it is complete; DATA is passed on as it comes.
 pub const FRAME_PAYLOAD_BYTES_MAX: usize = 16_384;
+
+/// Longest field block, over all of its frames. Held once for a connection, until it is complete.
+pub const FIELD_BLOCK_BYTES_MAX: usize = 64 << 10;
+/// CONTINUATION frames of one field block. Common senders fill each: four carry the longest block.
+pub const CONTINUATION_FRAMES_MAX: u32 = 8;
+
+/// Streams that a client may have open on one connection: about 150 bytes each, and what waits for the backend.
+pub const CLIENT_STREAMS_MAX: u32 = 256;
+/// Streams that are opened towards a backend before it has said how many it allows.
+pub const BACKEND_STREAMS_BEFORE_SETTINGS: u32 = 100;
+
+/// The window that a stream and a connection begin with (RFC 9113 section 6.9.2). It is a promise of memory: a peer may
+/// send so much while nothing can be passed on.
+pub const WINDOW_BYTES: u32 = 65_535;
+/// The widest window that a connection grows to, if the worker's budget allows.
+pub const WINDOW_BYTES_MAX: u32 = 1 << 20;
+/// A connection whose peer uses half of its window in less time than this gets a wider one: until the peer hears of new
+/// credit a round trip passes.
+pub const WINDOW_GROWTH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Bytes that wait to be written to a peer before no more DATA joins them; what is left waits with its stream, and its
+/// sender gets no credit.
+pub const OUTPUT_BYTES_MAX: usize = 64 << 10;
+/// Bytes beyond it in frames that a peer makes us send. One that does not read and asks for still more is gone.
+pub const OUTPUT_CONTROL_BYTES_MAX: usize = 16 << 10;
+
+/// How long a peer may take to acknowledge our SETTINGS.
+pub const SETTINGS_ACK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A reset of a stream younger than this may be part of a flood; deadlines of real clients are longer.
+pub const RAPID_RESET_AGE: Duration = Duration::from_secs(1);
+/// DATA with fewer bytes than this, which does not end its stream, costs us more than its sender.
+pub const TINY_DATA_BYTES: usize = 32;
+
+const _: () = {
+    assert!(FIELD_BLOCK_BYTES_MAX >= FRAME_PAYLOAD_BYTES_MAX);
+    assert!(FIELD_BLOCK_BYTES_MAX / FRAME_PAYLOAD_BYTES_MAX <= CONTINUATION_FRAMES_MAX as usize);
+    assert!(WINDOW_BYTES <= WINDOW_BYTES_MAX && WINDOW_BYTES_MAX < 1 << 31);
+    assert!(OUTPUT_BYTES_MAX >= FRAME_PAYLOAD_BYTES_MAX);
+};

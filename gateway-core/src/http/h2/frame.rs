@@ -130,7 +130,7 @@ impl FrameHeader {
     ///
     /// The header alone shows that the frame is against RFC 9113: its length (section 4.2, and those of its type in
     /// section 6) or its stream.
-    pub fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<Self, (Self, Violation)> {
+    pub fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<Self, Violation> {
         let [l0, l1, l2, frame_type, flags, stream @ ..] = *bytes;
         let header = FrameHeader {
             payload_bytes: usize::from(l0) << 16 | usize::from(l1) << 8 | usize::from(l2),
@@ -138,10 +138,7 @@ impl FrameHeader {
             flags: Flags(flags),
             stream: StreamId::new(u32::from_be_bytes(stream)),
         };
-        match header.check() {
-            Ok(()) => Ok(header),
-            Err(violation) => Err((header, violation)),
-        }
+        header.check().map(|()| header)
     }
 
     fn check(&self) -> Result<(), Violation> {
@@ -172,10 +169,6 @@ impl FrameHeader {
         }
         if !length_is_right {
             return Err(Violation::FrameLength);
-        }
-        // Its stream alone suffers (RFC 9113 section 6.3).
-        if frame_type == FrameType::Priority && bytes != PRIORITY_BYTES {
-            return Err(Violation::PriorityLength);
         }
         Ok(())
     }
@@ -229,7 +222,7 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     ///
-    /// Its padding is too long, or it gives no credit.
+    /// Its padding is too long, it gives no credit, or it is a PRIORITY frame of the wrong length.
     ///
     /// # Panics
     ///
@@ -243,6 +236,10 @@ impl<'a> Frame<'a> {
         let frame = match frame_type {
             FrameType::Data => unreachable!("DATA is read in pieces"),
             FrameType::Headers => Frame::Headers(fragment(header, payload)?),
+            // RFC 9113 section 6.3: its stream alone suffers.
+            FrameType::Priority if payload.len() != PRIORITY_BYTES => {
+                return Err(Violation::PriorityLength);
+            }
             FrameType::Priority => Frame::Priority,
             FrameType::RstStream => Frame::RstStream(code(number_at(payload, 0))),
             FrameType::Settings if is_ack => Frame::SettingsAck,
@@ -299,30 +296,31 @@ fn code(number: u32) -> ErrorCode {
 /// padding is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataPayload {
-    padding: Padding,
+    /// Whether the next byte is the length of the padding.
+    announces_padding: bool,
     /// Bytes of data to come; with the padding, as long as its length is not known.
     data_bytes: usize,
+    /// Bytes of padding to come after the data.
+    padding_bytes: usize,
 }
 
-/// The padding of a frame.
+/// What was taken of a DATA frame's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Padding {
-    /// Its length is the next byte.
-    Announced,
-    /// This many bytes are to come, after the data.
-    Known(usize),
+pub struct Taken<'a> {
+    /// Data.
+    pub data: &'a [u8],
+    /// How many other bytes: padding, and its length. Windows count them too (RFC 9113 section 6.9.1).
+    pub padding_bytes: usize,
 }
 
 impl DataPayload {
     /// The payload behind the header of a DATA frame.
     pub fn new(header: &FrameHeader) -> Self {
-        let is_padded = header.flags.has(Flags::PADDED);
+        let announces_padding = header.flags.has(Flags::PADDED);
         DataPayload {
-            padding: match is_padded {
-                true => Padding::Announced,
-                false => Padding::Known(0),
-            },
-            data_bytes: header.payload_bytes - usize::from(is_padded),
+            announces_padding,
+            data_bytes: header.payload_bytes - usize::from(announces_padding),
+            padding_bytes: 0,
         }
     }
 
@@ -331,41 +329,40 @@ impl DataPayload {
     /// # Errors
     ///
     /// The padding is longer than what is left for it.
-    pub fn take<'a>(&mut self, input: &mut &'a [u8]) -> Result<&'a [u8], Violation> {
-        if self.padding == Padding::Announced
-            && let Some((length, rest)) = input.split_first()
-        {
-            let padding = usize::from(*length);
-            self.data_bytes = self
-                .data_bytes
-                .checked_sub(padding)
-                .ok_or(Violation::Padding)?;
-            self.padding = Padding::Known(padding);
+    pub fn take<'a>(&mut self, input: &mut &'a [u8]) -> Result<Taken<'a>, Violation> {
+        let mut dropped = 0;
+        if self.announces_padding {
+            let Some((length, rest)) = input.split_first() else {
+                return Ok(Taken {
+                    data: &[],
+                    padding_bytes: 0,
+                });
+            };
+            self.padding_bytes = usize::from(*length);
+            let data_bytes = self.data_bytes.checked_sub(self.padding_bytes);
+            self.data_bytes = data_bytes.ok_or(Violation::Padding)?;
+            self.announces_padding = false;
             *input = rest;
+            dropped = 1;
         }
-        let Padding::Known(padding) = &mut self.padding else {
-            return Ok(&[]);
-        };
         let data = take_front(input, &mut self.data_bytes);
         if self.data_bytes == 0 {
-            take_front(input, padding);
+            dropped += take_front(input, &mut self.padding_bytes).len();
         }
-        Ok(data)
-    }
-
-    /// Length of padding and its length field, once it is known. A peer pays for these bytes with its windows.
-    pub fn padding(&self) -> Padding {
-        self.padding
+        Ok(Taken {
+            data,
+            padding_bytes: dropped,
+        })
     }
 
     /// Whether all data has been taken.
     pub fn has_all_data(&self) -> bool {
-        self.data_bytes == 0 && self.padding != Padding::Announced
+        self.data_bytes == 0 && !self.announces_padding
     }
 
     /// Whether the frame is complete, with its padding.
     pub fn is_complete(&self) -> bool {
-        self.data_bytes == 0 && self.padding == Padding::Known(0)
+        self.has_all_data() && self.padding_bytes == 0
     }
 }
 
@@ -377,18 +374,19 @@ fn take_front<'a>(input: &mut &'a [u8], left: &mut usize) -> &'a [u8] {
     front
 }
 
-fn write_header(
-    output: &mut Vec<u8>,
+/// The bytes of a header.
+fn header(
     frame_type: FrameType,
     flags: Flags,
     stream: StreamId,
     payload_bytes: usize,
-) {
+) -> [u8; HEADER_BYTES] {
     let [_, l0, l1, l2] = u32::try_from(payload_bytes)
         .expect("no frame of ours is longer than 2^24 - 1 bytes")
         .to_be_bytes();
     let [s0, s1, s2, s3] = stream.number().to_be_bytes();
-    output.extend_from_slice(&[l0, l1, l2, frame_type.number(), flags.0, s0, s1, s2, s3]);
+    let frame_type = frame_type.number();
+    [l0, l1, l2, frame_type, flags.0, s0, s1, s2, s3]
 }
 
 /// Writes the header of a DATA frame (RFC 9113 section 6.1); the caller writes its payload behind it.
@@ -399,7 +397,7 @@ pub fn write_data_header(
     end_stream: bool,
 ) {
     let flags = Flags::END_STREAM.when(end_stream);
-    write_header(output, FrameType::Data, flags, stream, data_bytes);
+    output.extend_from_slice(&header(FrameType::Data, flags, stream, data_bytes));
 }
 
 /// Writes a field block as one HEADERS frame and as many CONTINUATION frames (RFC 9113 sections 6.2, 6.10) as it takes
@@ -417,7 +415,7 @@ pub fn write_field_block(
     loop {
         let (fragment, after) = rest.split_at(rest.len().min(payload_bytes_max));
         let flags_of_this = flags.with(Flags::END_HEADERS.when(after.is_empty()));
-        write_header(output, frame_type, flags_of_this, stream, fragment.len());
+        output.extend_from_slice(&header(frame_type, flags_of_this, stream, fragment.len()));
         output.extend_from_slice(fragment);
         if after.is_empty() {
             return;
@@ -426,22 +424,41 @@ pub fn write_field_block(
     }
 }
 
+/// Makes frames of a field block that lies at the end of `output`, behind [`HEADER_BYTES`] of room at `start`.
+pub fn frame_field_block(
+    output: &mut Vec<u8>,
+    start: usize,
+    stream: StreamId,
+    end_stream: bool,
+    payload_bytes_max: usize,
+) {
+    let block_bytes = output.len() - start - HEADER_BYTES;
+    if block_bytes > payload_bytes_max {
+        let block = output.split_off(start + HEADER_BYTES);
+        output.truncate(start);
+        write_field_block(output, stream, &block, end_stream, payload_bytes_max);
+        return;
+    }
+    let flags = Flags::END_HEADERS.with(Flags::END_STREAM.when(end_stream));
+    let header = header(FrameType::Headers, flags, stream, block_bytes);
+    output[start..start + HEADER_BYTES].copy_from_slice(&header);
+}
+
 /// Writes RST_STREAM (RFC 9113 section 6.4).
 pub fn write_rst_stream(output: &mut Vec<u8>, stream: StreamId, code: ErrorCode) {
-    write_header(output, FrameType::RstStream, Flags::NONE, stream, 4);
+    output.extend_from_slice(&header(FrameType::RstStream, Flags::NONE, stream, 4));
     output.extend_from_slice(&code.number().to_be_bytes());
 }
 
 /// Writes SETTINGS (RFC 9113 section 6.5).
 pub fn write_settings(output: &mut Vec<u8>, settings: &[Setting]) {
     let bytes = settings.len() * SETTING_BYTES;
-    write_header(
-        output,
+    output.extend_from_slice(&header(
         FrameType::Settings,
         Flags::NONE,
         StreamId::CONNECTION,
         bytes,
-    );
+    ));
     for setting in settings {
         output.extend_from_slice(&setting.to_bytes());
     }
@@ -449,31 +466,29 @@ pub fn write_settings(output: &mut Vec<u8>, settings: &[Setting]) {
 
 /// Acknowledges the peer's SETTINGS (RFC 9113 section 6.5.3).
 pub fn write_settings_ack(output: &mut Vec<u8>) {
-    write_header(
-        output,
+    output.extend_from_slice(&header(
         FrameType::Settings,
         Flags::ACK,
         StreamId::CONNECTION,
         0,
-    );
+    ));
 }
 
 /// Writes PING, or the answer to one (RFC 9113 section 6.7).
 pub fn write_ping(output: &mut Vec<u8>, opaque: [u8; 8], is_ack: bool) {
     let flags = Flags::ACK.when(is_ack);
-    write_header(output, FrameType::Ping, flags, StreamId::CONNECTION, 8);
+    output.extend_from_slice(&header(FrameType::Ping, flags, StreamId::CONNECTION, 8));
     output.extend_from_slice(&opaque);
 }
 
 /// Writes GOAWAY without debug data (RFC 9113 section 6.8).
 pub fn write_goaway(output: &mut Vec<u8>, last: StreamId, code: ErrorCode) {
-    write_header(
-        output,
+    output.extend_from_slice(&header(
         FrameType::Goaway,
         Flags::NONE,
         StreamId::CONNECTION,
         8,
-    );
+    ));
     output.extend_from_slice(&last.number().to_be_bytes());
     output.extend_from_slice(&code.number().to_be_bytes());
 }
@@ -481,7 +496,7 @@ pub fn write_goaway(output: &mut Vec<u8>, last: StreamId, code: ErrorCode) {
 /// Writes WINDOW_UPDATE (RFC 9113 section 6.9). The increment is between 1 and 2^31 - 1.
 pub fn write_window_update(output: &mut Vec<u8>, stream: StreamId, increment: u32) {
     debug_assert!((1..=StreamId::LAST.0).contains(&increment));
-    write_header(output, FrameType::WindowUpdate, Flags::NONE, stream, 4);
+    output.extend_from_slice(&header(FrameType::WindowUpdate, Flags::NONE, stream, 4));
     output.extend_from_slice(&increment.to_be_bytes());
 }
 
@@ -514,8 +529,7 @@ mod tests {
         flags: u8,
         stream: u32,
     ) -> Result<FrameHeader, Violation> {
-        let parsed = FrameHeader::parse(&header_bytes(length, frame_type, flags, stream));
-        parsed.map_err(|(_, violation)| violation)
+        FrameHeader::parse(&header_bytes(length, frame_type, flags, stream))
     }
 
     fn frame(
@@ -615,7 +629,8 @@ mod tests {
             assert_eq!(parsed, Err(Violation::FrameLength), "{frame_type} {length}");
         }
         for length in [0, 4, 6] {
-            let parsed = header(length, PRIORITY, 0, 1);
+            let payload = vec![0; length];
+            let parsed = frame(PRIORITY, 0, 1, &payload);
             assert_eq!(parsed, Err(Violation::PriorityLength));
         }
     }
@@ -652,7 +667,11 @@ mod tests {
         let both = Flags::PADDED.0 | Flags::PRIORITY.0;
         let parsed = frame(HEADERS, both, 1, &[1, 0, 0, 0, 1, 16]);
         assert_eq!(parsed, Err(Violation::Padding));
-        for (length, expected) in [(2, Ok(&b""[..])), (3, Err(Violation::Padding))] {
+        let all_padding = Taken {
+            data: b"",
+            padding_bytes: 3,
+        };
+        for (length, expected) in [(2, Ok(all_padding)), (3, Err(Violation::Padding))] {
             let header = header(3, DATA, Flags::PADDED.0, 1).unwrap();
             let payload = [length, 0, 0];
             let taken = DataPayload::new(&header).take(&mut &payload[..]);
@@ -727,6 +746,10 @@ mod tests {
             let mut bytes = Vec::new();
             let stream = StreamId::new(3);
             write_field_block(&mut bytes, stream, &block, end_stream, payload_bytes_max);
+            let mut in_place = vec![7; HEADER_BYTES];
+            in_place.extend_from_slice(&block);
+            frame_field_block(&mut in_place, 0, stream, end_stream, payload_bytes_max);
+            prop_assert_eq!(&in_place, &bytes);
             let frames = read(&bytes);
             let mut joined = Vec::new();
             for (index, (header, payload)) in frames.iter().enumerate() {
@@ -763,16 +786,20 @@ mod tests {
             let flags = Flags::PADDED.when(padding.is_some());
             let header = header(payload.len(), DATA, flags.0, 1).unwrap();
             payload.extend_from_slice(b"the next frame");
-            let (mut rest, mut joined) = (&payload[..], Vec::new());
+            let (mut rest, mut joined, mut dropped) = (&payload[..], Vec::new(), 0);
             let mut reader = DataPayload::new(&header);
             let mut pieces = pieces.iter().cycle();
             while !reader.is_complete() {
                 let piece_bytes = (*pieces.next().unwrap()).min(rest.len());
-                let (mut piece, after) = rest.split_at(piece_bytes);
-                joined.extend_from_slice(reader.take(&mut piece).unwrap());
-                rest = &rest[rest.len() - after.len() - piece.len()..];
-                prop_assert_eq!(reader.has_all_data(), joined.len() == data.len() && reader.padding() != Padding::Announced);
+                let mut piece = &rest[..piece_bytes];
+                let taken = reader.take(&mut piece).unwrap();
+                joined.extend_from_slice(taken.data);
+                dropped += taken.padding_bytes;
+                rest = &rest[piece_bytes - piece.len()..];
+                let has_length = padding.is_none() || dropped > 0;
+                prop_assert_eq!(reader.has_all_data(), has_length && joined.len() == data.len());
             }
+            prop_assert_eq!(dropped, padding.map_or(0, |bytes| bytes + 1));
             prop_assert_eq!(joined, data);
             prop_assert_eq!(rest, b"the next frame");
         }
@@ -789,8 +816,9 @@ mod tests {
             };
             if header.frame_type == Some(FrameType::Data) {
                 let mut reader = DataPayload::new(&header);
-                if let Ok(data) = reader.take(&mut &payload[..]) {
-                    prop_assert!(data.len() <= payload.len() && reader.is_complete());
+                if let Ok(taken) = reader.take(&mut &payload[..]) {
+                    prop_assert_eq!(taken.data.len() + taken.padding_bytes, payload.len());
+                    prop_assert!(reader.is_complete());
                 }
             } else if let Ok(Frame::Settings(parameters)) = Frame::parse(&header, &payload) {
                 let count = crate::http::h2::settings(parameters).count();

@@ -27,6 +27,64 @@ closed_list! {
         ZeroIncrement = "zero_increment", (Connection, ErrorCode::ProtocolError);
         /// A WINDOW_UPDATE of a stream adds nothing (section 6.9).
         ZeroStreamIncrement = "zero_stream_increment", (Stream, ErrorCode::ProtocolError);
+        /// The connection does not begin with the client's preface (section 3.4).
+        Preface = "preface", (Connection, ErrorCode::ProtocolError);
+        /// The first frame is not SETTINGS (section 3.4).
+        NoSettings = "no_settings", (Connection, ErrorCode::ProtocolError);
+        /// SETTINGS were not acknowledged in time (section 6.5.3).
+        SettingsTimeout = "settings_timeout", (Connection, ErrorCode::SettingsTimeout);
+        /// A server says that it accepts pushed streams (section 6.5.2).
+        PushByServer = "push_by_server", (Connection, ErrorCode::ProtocolError);
+        /// PUSH_PROMISE, which nobody may send us (sections 6.6, 8.4).
+        Pushed = "pushed", (Connection, ErrorCode::ProtocolError);
+        /// A frame stands between those of a field block (section 4.3).
+        Interleaved = "interleaved", (Connection, ErrorCode::ProtocolError);
+        /// CONTINUATION continues nothing (section 6.10).
+        LoneContinuation = "lone_continuation", (Connection, ErrorCode::ProtocolError);
+        /// A field block cannot be decoded (section 4.3).
+        Compression = "compression", (Connection, ErrorCode::CompressionError);
+        /// A frame other than HEADERS or PRIORITY is for a stream that nobody has opened (section 5.1).
+        IdleStream = "idle_stream", (Connection, ErrorCode::ProtocolError);
+        /// A stream is opened that is below one opened before, or of the wrong side (section 5.1.1).
+        StreamOrder = "stream_order", (Connection, ErrorCode::ProtocolError);
+        /// A frame is for a stream that its sender had ended and that is gone (section 5.1).
+        ClosedStream = "closed_stream", (Connection, ErrorCode::StreamClosed);
+        /// A frame is for a stream that its sender had ended, and that is not gone (section 5.1).
+        EndedStream = "ended_stream", (Stream, ErrorCode::StreamClosed);
+        /// DATA comes before the header section (section 8.1).
+        DataBeforeHeaders = "data_before_headers", (Stream, ErrorCode::ProtocolError);
+        /// A trailer section does not end its stream (section 8.1).
+        UnendedTrailers = "unended_trailers", (Stream, ErrorCode::ProtocolError);
+        /// There is more DATA than the connection's window allows (section 6.9.1).
+        ConnectionWindow = "connection_window", (Connection, ErrorCode::FlowControlError);
+        /// There is more DATA than the stream's window allows (section 6.9.1).
+        StreamWindow = "stream_window", (Stream, ErrorCode::FlowControlError);
+        /// The connection's window has become too large (section 6.9.1), or one by a change of settings.
+        WindowOverflow = "window_overflow", (Connection, ErrorCode::FlowControlError);
+        /// A stream's window has become too large (section 6.9.1).
+        StreamWindowOverflow = "stream_window_overflow", (Stream, ErrorCode::FlowControlError);
+        /// A field block has too many bytes or frames (section 10.5.1).
+        ContinuationFlood = "continuation_flood", (Connection, ErrorCode::EnhanceYourCalm);
+        /// The peer makes us send and does not read.
+        OutputFlood = "output_flood", (Connection, ErrorCode::EnhanceYourCalm);
+        /// Too many resets of streams that were just opened (section 10.5).
+        RapidResetFlood = "rapid_reset_flood", (Connection, ErrorCode::EnhanceYourCalm);
+        /// Too many streams that we had to reset.
+        ForcedResetFlood = "forced_reset_flood", (Connection, ErrorCode::EnhanceYourCalm);
+        /// Too many SETTINGS.
+        SettingsFlood = "settings_flood", (Connection, ErrorCode::EnhanceYourCalm);
+        /// Too many PING.
+        PingFlood = "ping_flood", (Connection, ErrorCode::EnhanceYourCalm);
+        /// Too many DATA frames without data.
+        EmptyDataFlood = "empty_data_flood", (Connection, ErrorCode::EnhanceYourCalm);
+        /// Too many DATA frames of few bytes.
+        TinyDataFlood = "tiny_data_flood", (Connection, ErrorCode::EnhanceYourCalm);
+        /// Too many WINDOW_UPDATE.
+        WindowUpdateFlood = "window_update_flood", (Connection, ErrorCode::EnhanceYourCalm);
+        /// Too many header lists beyond the bound.
+        HeaderListFlood = "header_list_flood", (Connection, ErrorCode::EnhanceYourCalm);
+        /// Too many frames that say nothing.
+        IdleFlood = "idle_flood", (Connection, ErrorCode::EnhanceYourCalm);
     }
 }
 

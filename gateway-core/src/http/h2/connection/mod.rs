@@ -1,0 +1,396 @@
+//! A connection (RFC 9113 sections 3.4, 5, 6): what comes in becomes events, what is to be said becomes output.
+//!
+//! In: received bytes, in whatever pieces; what its owner sends; the time. Out: events, bytes to write, credit to the
+//! peer. Owns no socket, waits for nothing. An idle connection holds no buffer.
+
+mod event;
+mod receive;
+mod send;
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+pub use event::{Event, Left};
+
+use receive::Receiver;
+
+use super::flood::{Flood, Floods};
+use super::history::History;
+use super::stream::{Half, Queue, Stream, Streams};
+use super::window::{ReceiveWindow, SendWindow, WindowBudget};
+use super::{
+    ErrorCode, Setting, StreamId, Violation, write_goaway, write_ping, write_rst_stream,
+    write_settings, write_window_update,
+};
+use crate::http::hpack::Encoder;
+use crate::http::limits::{
+    BACKEND_STREAMS_BEFORE_SETTINGS, CLIENT_STREAMS_MAX, OUTPUT_BYTES_MAX,
+    OUTPUT_CONTROL_BYTES_MAX, SETTINGS_ACK_TIMEOUT, WINDOW_BYTES, WINDOW_BYTES_MAX,
+    WINDOW_GROWTH_INTERVAL,
+};
+
+/// What a client sends first (RFC 9113 section 3.4).
+pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Our side of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The peer is a client of ours.
+    Server,
+    /// The peer is a backend.
+    Client,
+}
+
+/// What the peer's SETTINGS say (RFC 9113 section 6.5.2), and what holds before they come.
+#[derive(Debug, Clone, Copy)]
+struct PeerSettings {
+    initial_window: u32,
+    streams_max: u32,
+}
+
+/// How far the end of a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// It has not begun.
+    No,
+    /// The peer has been told to open no more streams; those that it opens meanwhile are served.
+    Announced,
+    /// Streams above this one are ignored.
+    Last(StreamId),
+    /// Nothing more is read.
+    Closed,
+}
+
+/// What may widen the connection's window.
+#[derive(Debug)]
+struct Growth {
+    /// When credit was given last.
+    since: Instant,
+    /// Whether the peer used half of the window in a short time.
+    is_due: bool,
+}
+
+/// One end of an HTTP/2 connection.
+#[derive(Debug)]
+pub struct Connection {
+    role: Role,
+    receiver: Receiver,
+    receive_window: ReceiveWindow,
+    growth: Growth,
+    send_window: SendWindow,
+    output: Vec<u8>,
+    /// How much of the output the peer made us write.
+    control_bytes: usize,
+    /// Towards a backend.
+    encoder: Option<Box<Encoder>>,
+    streams: Streams,
+    history: History,
+    /// Streams that have something to send and credit for it, as it is their turn.
+    row: VecDeque<StreamId>,
+    peer: PeerSettings,
+    /// When our SETTINGS were sent that the peer has not acknowledged.
+    unacknowledged_since: Option<Instant>,
+    ping_since: Option<Instant>,
+    /// The last stream that the peer will have processed, by its GOAWAY.
+    peers_last: Option<StreamId>,
+    ending: Ending,
+    floods: Floods,
+    /// What a stream's reset on our side has broken, until the next event.
+    overdue: Option<Violation>,
+}
+
+/// What our own PINGs carry.
+const PING: [u8; 8] = *b"gateway\0";
+
+impl Connection {
+    /// A connection that has just been opened. Its preface is in the output (RFC 9113 section 3.4).
+    pub fn new(role: Role, header_list_size_max: u32, now: Instant) -> Self {
+        let mut output = Vec::new();
+        let list_size = Setting::MaxHeaderListSize(header_list_size_max);
+        match role {
+            Role::Server => {
+                let streams = Setting::MaxConcurrentStreams(CLIENT_STREAMS_MAX);
+                write_settings(&mut output, &[streams, list_size]);
+            }
+            Role::Client => {
+                output.extend_from_slice(PREFACE);
+                write_settings(&mut output, &[Setting::EnablePush(false), list_size]);
+            }
+        }
+        Connection {
+            role,
+            receiver: Receiver::new(role),
+            receive_window: ReceiveWindow::new(WINDOW_BYTES),
+            growth: Growth {
+                since: now,
+                is_due: false,
+            },
+            send_window: SendWindow::new(WINDOW_BYTES),
+            output,
+            control_bytes: 0,
+            encoder: (role == Role::Client).then(Box::default),
+            streams: Streams::default(),
+            history: History::default(),
+            row: VecDeque::new(),
+            peer: PeerSettings {
+                initial_window: WINDOW_BYTES,
+                streams_max: BACKEND_STREAMS_BEFORE_SETTINGS,
+            },
+            unacknowledged_since: Some(now),
+            ping_since: None,
+            peers_last: None,
+            ending: Ending::No,
+            floods: Floods::new(now),
+            overdue: None,
+        }
+    }
+
+    /// What is to be written to the peer.
+    pub fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    /// Takes it, to write it; streams that wait may then send more, by [`Self::send_queued`].
+    pub fn take_output(&mut self) -> Vec<u8> {
+        self.control_bytes = 0;
+        std::mem::take(&mut self.output)
+    }
+
+    /// Whether the connection is over once its output is written.
+    pub fn is_closed(&self) -> bool {
+        self.ending == Ending::Closed
+    }
+
+    /// Whether it was told to end and nothing is in flight any more.
+    pub fn is_drained(&self) -> bool {
+        matches!(self.ending, Ending::Last(_) | Ending::Closed) && self.streams.len() == 0
+    }
+
+    /// How many streams are open.
+    pub fn open_streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether another stream can be opened towards the backend now.
+    pub fn can_open(&self) -> bool {
+        self.role == Role::Client
+            && self.ending == Ending::No
+            && self.peers_last.is_none()
+            && self.streams.len() < self.peer.streams_max as usize
+            && self.next_stream().is_some()
+    }
+
+    /// Opens a stream towards the backend, with its owner's key. The request's header section comes next.
+    pub fn open(&mut self, key: u32, now: Instant) -> Option<StreamId> {
+        if !self.can_open() {
+            return None;
+        }
+        let id = self.next_stream()?;
+        self.history.open(id);
+        self.insert(id, key, now);
+        Some(id)
+    }
+
+    /// Gives a stream that the client has opened its owner's key.
+    pub fn own(&mut self, stream: StreamId, key: u32) {
+        if let Some(stream) = self.streams.get_mut(stream) {
+            stream.key = key;
+        }
+    }
+
+    /// The keys of open streams above `last`: a backend that sent GOAWAY has not processed them.
+    pub fn keys_above(&self, last: StreamId) -> impl Iterator<Item = (StreamId, u32)> + '_ {
+        let above = self.streams.iter().filter(move |stream| stream.id > last);
+        above.map(|stream| (stream.id, stream.key))
+    }
+
+    /// Resets a stream (RFC 9113 section 6.4). Returns how many bytes waited to be sent on it: their source gets its
+    /// credit.
+    #[must_use = "what waited is dropped, and its source gets credit for it"]
+    pub fn reset(&mut self, stream: StreamId, code: ErrorCode) -> usize {
+        let Some(removed) = self.streams.remove(stream) else {
+            return 0;
+        };
+        if removed.receive != Half::Ended {
+            self.history.abandon(stream);
+        }
+        write_rst_stream(&mut self.output, stream, code);
+        removed.queue.data().len()
+    }
+
+    /// Resets a stream for the fault of the peer. Too many of them are a flood, which the next event tells.
+    #[must_use = "what waited is dropped, and its source gets credit for it"]
+    pub fn reject(&mut self, stream: StreamId, code: ErrorCode, now: Instant) -> usize {
+        self.count_forced_reset(now);
+        self.reset(stream, code)
+    }
+
+    /// Gives credit for content of a stream that has been passed on or dropped, also if the stream is gone. A stream's
+    /// window widens with its connection's, up to half of that.
+    pub fn release(&mut self, stream: StreamId, bytes: usize, now: Instant) {
+        if let Some(stream) = self.streams.get_mut(stream)
+            && let Some(mut credit) = stream.receive_window.release(bytes)
+            && stream.receive != Half::Ended
+        {
+            let size = stream.receive_window.size();
+            if size <= self.receive_window.size() / 4 {
+                stream.receive_window.grow(size);
+                credit += size;
+            }
+            write_window_update(&mut self.output, stream.id, credit);
+        }
+        self.release_on_connection(bytes, now);
+    }
+
+    /// Widens the window of a connection whose peer is faster than its credit, if the budget allows.
+    pub fn grow(&mut self, budget: &mut WindowBudget) {
+        let more = self.receive_window.size();
+        if std::mem::take(&mut self.growth.is_due)
+            && 2 * more <= WINDOW_BYTES_MAX
+            && budget.take(more)
+        {
+            self.receive_window.grow(more);
+            write_window_update(&mut self.output, StreamId::CONNECTION, more);
+        }
+    }
+
+    /// What it has taken of a budget.
+    pub fn growth(&self) -> usize {
+        (self.receive_window.size() - WINDOW_BYTES) as usize
+    }
+
+    /// Asks the peer for a sign of life (RFC 9113 section 6.7).
+    pub fn ping(&mut self, now: Instant) {
+        if self.ping_since.is_none() {
+            self.ping_since = Some(now);
+            write_ping(&mut self.output, PING, false);
+        }
+    }
+
+    /// Since when the peer owes an answer to a PING.
+    pub fn pinged_since(&self) -> Option<Instant> {
+        self.ping_since
+    }
+
+    /// Begins to end the connection (RFC 9113 section 6.8): first no stream is excluded, and when the peer has
+    /// answered a PING, and so has read that, those it has opened until then are the last.
+    pub fn go_away(&mut self, now: Instant) {
+        if self.ending == Ending::No {
+            self.ending = Ending::Announced;
+            write_goaway(&mut self.output, StreamId::LAST, ErrorCode::NoError);
+            self.ping_since = None;
+            self.ping(now);
+        }
+    }
+
+    /// Ends the connection at once.
+    pub fn close(&mut self, code: ErrorCode) {
+        if self.ending != Ending::Closed {
+            let last = self.last_of_peer();
+            self.ending = Ending::Closed;
+            write_goaway(&mut self.output, last, code);
+        }
+    }
+
+    /// Ends the connection if the peer has not acknowledged our SETTINGS in time (RFC 9113 section 6.5.3).
+    pub fn check_time(&mut self, now: Instant) -> Option<Violation> {
+        let since = self.unacknowledged_since?;
+        let is_late = now.saturating_duration_since(since) >= SETTINGS_ACK_TIMEOUT;
+        if !is_late || self.is_closed() {
+            return None;
+        }
+        self.close(Violation::SettingsTimeout.code());
+        Some(Violation::SettingsTimeout)
+    }
+
+    /// Takes all streams out of a connection that is over: their keys, and how many bytes waited on each.
+    pub fn take_streams(&mut self) -> impl Iterator<Item = Left> {
+        let mut streams = std::mem::take(&mut self.streams);
+        let left: Vec<Left> = streams
+            .iter_mut()
+            .map(|stream| Left {
+                key: stream.key,
+                bytes: stream.queue.data().len(),
+            })
+            .collect();
+        left.into_iter()
+    }
+
+    /// Gives back memory that an idle connection does not need.
+    pub fn shrink(&mut self) {
+        self.streams.shrink();
+        if self.row.is_empty() {
+            self.row = VecDeque::new();
+        }
+        if self.output.is_empty() {
+            self.output = Vec::new();
+        }
+    }
+
+    fn next_stream(&self) -> Option<StreamId> {
+        let next = match self.history.highest() {
+            StreamId::CONNECTION => 1,
+            // RFC 9113 section 5.1.1: ids are not used again. A connection that has used them up is retired.
+            highest => highest.number() + 2,
+        };
+        (next <= StreamId::LAST.number()).then(|| StreamId::new(next))
+    }
+
+    fn insert(&mut self, id: StreamId, key: u32, now: Instant) {
+        self.streams.insert(Stream {
+            id,
+            key,
+            opened: now,
+            receive: Half::Reserved,
+            send: Half::Reserved,
+            receive_window: ReceiveWindow::new(WINDOW_BYTES),
+            send_window: SendWindow::new(self.peer.initial_window),
+            queue: Queue::default(),
+            is_in_row: false,
+        });
+    }
+
+    /// The last stream that a GOAWAY of ours names: none of a backend's.
+    fn last_of_peer(&self) -> StreamId {
+        match (self.role, self.ending) {
+            (Role::Client, _) => StreamId::CONNECTION,
+            (Role::Server, Ending::Last(last)) => last,
+            (Role::Server, _) => self.history.highest(),
+        }
+    }
+
+    /// Counts content, or padding, that is not held any more.
+    fn release_on_connection(&mut self, bytes: usize, now: Instant) {
+        if let Some(credit) = self.receive_window.release(bytes) {
+            let took = now.saturating_duration_since(self.growth.since);
+            self.growth = Growth {
+                since: now,
+                is_due: took < WINDOW_GROWTH_INTERVAL,
+            };
+            write_window_update(&mut self.output, StreamId::CONNECTION, credit);
+        }
+    }
+
+    /// A client that makes us reset its streams costs us as much as one that resets them itself.
+    fn count_forced_reset(&mut self, now: Instant) {
+        if self.role == Role::Server
+            && let Err(violation) = self.floods.count(Flood::ForcedReset, now)
+        {
+            self.overdue = Some(violation);
+        }
+    }
+
+    /// Counts bytes that the peer made us write.
+    fn count_control(&mut self, bytes: usize) -> Result<(), Violation> {
+        self.control_bytes += bytes;
+        match self.control_bytes <= OUTPUT_CONTROL_BYTES_MAX {
+            true => Ok(()),
+            false => Err(Violation::OutputFlood),
+        }
+    }
+
+    /// Room for DATA in the output.
+    fn output_room(&self) -> usize {
+        OUTPUT_BYTES_MAX.saturating_sub(self.output.len())
+    }
+}

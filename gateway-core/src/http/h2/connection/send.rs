@@ -1,0 +1,220 @@
+//! The sending side of a connection: sections and content of its owner become frames, as windows and the peer's
+//! reading allow. In: fields, content. Out: frames in the output; what has to wait, in its stream's queue.
+
+use super::{Connection, Left};
+use crate::http::h2::flood::Flood;
+use crate::http::h2::stream::{End, Half, Stream};
+use crate::http::h2::{
+    HEADER_BYTES, StreamId, frame_field_block, write_data_header, write_field_block,
+};
+use crate::http::hpack::encode_without_state;
+use crate::http::limits::FRAME_PAYLOAD_BYTES_MAX;
+use crate::http::message::Field;
+
+impl Connection {
+    /// Sends a header or trailer section. It waits for content that waits before it. A section for a stream that is
+    /// gone, or has ended, is dropped.
+    pub fn send_section<'a>(
+        &mut self,
+        stream: StreamId,
+        fields: impl Iterator<Item = Field<'a>>,
+        end_stream: bool,
+    ) {
+        let Some(open) = self
+            .streams
+            .get_mut(stream)
+            .filter(|open| open.send != Half::Ended)
+        else {
+            return;
+        };
+        let is_first = open.send == Half::Reserved;
+        open.send = if end_stream { Half::Ended } else { Half::Open };
+        if !open.queue.is_empty() {
+            let mut block = Vec::new();
+            fields.for_each(|field| encode_without_state(field, &mut block));
+            open.queue.set_end(End::Trailers(block));
+            return;
+        }
+        let start = self.output.len();
+        self.output.resize(start + HEADER_BYTES, 0);
+        match &mut self.encoder {
+            // Trailers are too rare for the table, and may have to wait.
+            Some(encoder) if is_first => {
+                encoder.begin_block(&mut self.output);
+                fields.for_each(|field| encoder.encode(field, &mut self.output));
+            }
+            _ => fields.for_each(|field| encode_without_state(field, &mut self.output)),
+        }
+        frame_field_block(
+            &mut self.output,
+            start,
+            stream,
+            end_stream,
+            FRAME_PAYLOAD_BYTES_MAX,
+        );
+        self.forget_if_over(stream);
+    }
+
+    /// Sends content. Returns how many bytes have left, for which their source gets its credit; the rest waits.
+    /// Content for a stream that is gone, or has ended, is dropped: it has left too.
+    #[must_use = "the source of what has left gets credit for it"]
+    pub fn send_data(&mut self, stream: StreamId, data: &[u8], end_stream: bool) -> usize {
+        let Some(open) = self
+            .streams
+            .get_mut(stream)
+            .filter(|open| open.send != Half::Ended)
+        else {
+            return data.len();
+        };
+        if end_stream {
+            open.send = Half::Ended;
+        }
+        if !open.queue.is_empty() {
+            open.queue.push(data);
+            if end_stream {
+                open.queue.set_end(End::Data);
+            }
+            return 0;
+        }
+        let sent = self.write_data(stream, data, end_stream);
+        let is_whole = sent == data.len();
+        if !is_whole && let Some(open) = self.streams.get_mut(stream) {
+            open.queue.push(&data[sent..]);
+            if end_stream {
+                open.queue.set_end(End::Data);
+            }
+            self.join_row(stream);
+        }
+        self.forget_if_over(stream);
+        sent
+    }
+
+    /// Writes content that waited, a frame of one stream: each stream in turn. `None` if nothing can be written before
+    /// the peer gives credit or the output is taken.
+    pub fn send_queued(&mut self) -> Option<Left> {
+        loop {
+            let stream = *self.row.front()?;
+            if !self.may_send(stream) {
+                self.leave_row();
+                continue;
+            }
+            let room = self.output_room().min(self.send_window.available());
+            let open = self.streams.get_mut(stream)?;
+            if room == 0 && !open.queue.data().is_empty() {
+                return None;
+            }
+            let left = Left {
+                key: open.key,
+                bytes: self.write_queued(stream),
+            };
+            self.row.rotate_left(1);
+            self.forget_if_over(stream);
+            return Some(left);
+        }
+    }
+
+    /// Whether a stream in the row has something to send, and credit of its own.
+    fn may_send(&mut self, stream: StreamId) -> bool {
+        self.streams.get_mut(stream).is_some_and(|open| {
+            let needs_no_credit = open.queue.data().is_empty();
+            !open.queue.is_empty() && (needs_no_credit || open.send_window.available() > 0)
+        })
+    }
+
+    fn leave_row(&mut self) {
+        let stream = self.row.pop_front().and_then(|id| self.streams.get_mut(id));
+        if let Some(stream) = stream {
+            stream.is_in_row = false;
+        }
+    }
+
+    /// A stream has something to send, and may have credit for it.
+    pub(super) fn join_row(&mut self, stream: StreamId) {
+        if let Some(open) = self.streams.get_mut(stream)
+            && !open.queue.is_empty()
+            && !std::mem::replace(&mut open.is_in_row, true)
+        {
+            self.row.push_back(stream);
+        }
+    }
+
+    /// All streams may have credit again.
+    pub(super) fn join_all(&mut self) {
+        for stream in self.streams.iter_mut() {
+            if !stream.queue.is_empty() && !std::mem::replace(&mut stream.is_in_row, true) {
+                self.row.push_back(stream.id);
+            }
+        }
+    }
+
+    /// Writes one frame of what waits on a stream, or its end. Returns how much content that was.
+    fn write_queued(&mut self, stream: StreamId) -> usize {
+        let Some(open) = self.streams.get_mut(stream) else {
+            return 0;
+        };
+        let mut queue = std::mem::take(&mut open.queue);
+        let frame = queue.data().len().min(FRAME_PAYLOAD_BYTES_MAX);
+        let ends = frame == queue.data().len() && queue.end() == Some(&End::Data);
+        let mut sent = 0;
+        if frame > 0 || ends {
+            sent = self.write_data(stream, &queue.data()[..frame], ends);
+            queue.advance(sent);
+            if ends && sent == frame {
+                queue.take_end();
+            }
+        }
+        if queue.data().is_empty()
+            && let Some(End::Trailers(block)) = queue.take_end()
+        {
+            write_field_block(
+                &mut self.output,
+                stream,
+                &block,
+                true,
+                FRAME_PAYLOAD_BYTES_MAX,
+            );
+        }
+        if let Some(open) = self.streams.get_mut(stream) {
+            open.queue = queue;
+        }
+        sent
+    }
+
+    /// Writes as many DATA frames as windows and output allow. Returns how many bytes they carry. The last has
+    /// END_STREAM if all could be written.
+    fn write_data(&mut self, stream: StreamId, data: &[u8], end_stream: bool) -> usize {
+        let room = self.output_room().min(self.send_window.available());
+        let Some(Stream { send_window, .. }) = self.streams.get_mut(stream) else {
+            return 0;
+        };
+        let sent = data.len().min(room).min(send_window.available());
+        send_window.take(sent);
+        self.send_window.take(sent);
+        let ends = end_stream && sent == data.len();
+        let mut rest = &data[..sent];
+        // Nothing but an end is a frame too.
+        let mut is_due = sent > 0 || ends;
+        while is_due {
+            let (payload, after) = rest.split_at(rest.len().min(FRAME_PAYLOAD_BYTES_MAX));
+            rest = after;
+            is_due = !rest.is_empty();
+            write_data_header(&mut self.output, stream, payload.len(), ends && !is_due);
+            self.output.extend_from_slice(payload);
+            // What the peer sends in answer to DATA is no flood.
+            self.floods.forgive(Flood::Ping, 1);
+            self.floods.forgive(Flood::WindowUpdate, 2);
+        }
+        sent
+    }
+
+    /// RFC 9113 section 5.1: a stream that both sides have ended is closed.
+    pub(super) fn forget_if_over(&mut self, stream: StreamId) {
+        if self
+            .streams
+            .get_mut(stream)
+            .is_some_and(|open| open.is_over())
+        {
+            self.streams.remove(stream);
+        }
+    }
+}

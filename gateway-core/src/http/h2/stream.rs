@@ -1,0 +1,234 @@
+//! Streams (RFC 9113 section 5.1) and their table. In: what one side ends, DATA that has to wait. Out: states, streams
+//! by their ids. A stream is two halves; one that has ended both is forgotten by its connection.
+
+use std::time::Instant;
+
+use super::StreamId;
+use super::window::{ReceiveWindow, SendWindow};
+
+/// One direction of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Half {
+    /// A header section is to come first.
+    Reserved,
+    /// A header section has passed.
+    Open,
+    /// END_STREAM has passed.
+    Ended,
+}
+
+/// An open stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: StreamId,
+    /// What its owner knows it by.
+    pub(super) key: u32,
+    pub(super) opened: Instant,
+    pub(super) receive: Half,
+    pub(super) send: Half,
+    pub(super) receive_window: ReceiveWindow,
+    pub(super) send_window: SendWindow,
+    /// What waits to be sent.
+    pub(super) queue: Queue,
+    /// Whether it stands in its connection's row of streams that may send.
+    pub(super) is_in_row: bool,
+}
+
+/// What a stream has to send and may not yet: DATA, and then perhaps its end.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    data: Vec<u8>,
+    /// How much of `data` has been sent.
+    sent: usize,
+    end: Option<End>,
+}
+
+/// How a direction ends behind its DATA.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// With the last DATA.
+    Data,
+    /// With trailers, encoded without a table: they are sent later than blocks that are encoded later.
+    Trailers(Vec<u8>),
+}
+
+impl Queue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.data().is_empty() && self.end.is_none()
+    }
+
+    /// DATA that waits.
+    pub(super) fn data(&self) -> &[u8] {
+        &self.data[self.sent..]
+    }
+
+    pub(super) fn push(&mut self, data: &[u8]) {
+        self.data.extend_from_slice(data);
+    }
+
+    pub(super) fn set_end(&mut self, end: End) {
+        debug_assert_eq!(self.end, None);
+        self.end = Some(end);
+    }
+
+    pub(super) fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    pub(super) fn take_end(&mut self) -> Option<End> {
+        self.end.take()
+    }
+
+    /// Counts DATA that is sent. An empty queue holds no memory.
+    pub(super) fn advance(&mut self, bytes: usize) {
+        self.sent += bytes;
+        if self.data().is_empty() {
+            (self.data, self.sent) = (Vec::new(), 0);
+        }
+        // What has been sent is given up once it is as much as what waits: so each byte is moved once.
+        if 2 * self.sent > self.data.len() {
+            self.data.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+}
+
+impl Stream {
+    /// Whether nothing more passes in either direction.
+    pub(super) fn is_over(&self) -> bool {
+        self.receive == Half::Ended && self.send == Half::Ended && self.queue.is_empty()
+    }
+}
+
+/// The open streams of a connection. Ids only rise, so they are in order by themselves.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// Id and place of each, by rising ids.
+    order: Vec<(StreamId, u32)>,
+    places: Vec<Option<Stream>>,
+    free: Vec<u32>,
+}
+
+impl Streams {
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Adds a stream above all others.
+    pub(super) fn insert(&mut self, stream: Stream) {
+        debug_assert!(self.order.last().is_none_or(|(last, _)| *last < stream.id));
+        let id = stream.id;
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.places[place as usize] = Some(stream);
+                place
+            }
+            None => {
+                self.places.push(Some(stream));
+                self.places.len() as u32 - 1
+            }
+        };
+        self.order.push((id, place));
+    }
+
+    pub(super) fn get_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
+        let position = self.position(id)?;
+        self.places[self.order[position].1 as usize].as_mut()
+    }
+
+    pub(super) fn remove(&mut self, id: StreamId) -> Option<Stream> {
+        let position = self.position(id)?;
+        let (_, place) = self.order.remove(position);
+        self.free.push(place);
+        self.places[place as usize].take()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Stream> {
+        let places = self.order.iter();
+        places.filter_map(|(_, place)| self.places[*place as usize].as_ref())
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
+        self.places.iter_mut().flatten()
+    }
+
+    /// Gives back memory, if no stream is open.
+    pub(super) fn shrink(&mut self) {
+        if self.order.is_empty() {
+            *self = Streams::default();
+        }
+    }
+
+    fn position(&self, id: StreamId) -> Option<usize> {
+        // Most frames are for one of the newest streams.
+        match self.order.last() {
+            Some((last, _)) if *last == id => Some(self.order.len() - 1),
+            _ => self.order.binary_search_by_key(&id, |(id, _)| *id).ok(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn stream(id: u32) -> Stream {
+        Stream {
+            id: StreamId::new(id),
+            key: 10 * id,
+            opened: Instant::now(),
+            receive: Half::Reserved,
+            send: Half::Reserved,
+            receive_window: ReceiveWindow::new(10),
+            send_window: SendWindow::new(10),
+            queue: Queue::default(),
+            is_in_row: false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_table_has_what_was_put_in_and_not_taken_out(steps in vec((any::<bool>(), 0_u32..40), 0..80)) {
+            let (mut streams, mut expected) = (Streams::default(), BTreeMap::new());
+            let mut next = 1;
+            for (inserts, id) in steps {
+                if inserts {
+                    streams.insert(stream(next));
+                    expected.insert(next, 10 * next);
+                    next += 2;
+                } else {
+                    let removed = streams.remove(StreamId::new(id)).map(|stream| stream.key);
+                    prop_assert_eq!(removed, expected.remove(&id));
+                }
+                let all: Vec<_> = streams.iter().map(|stream| stream.key).collect();
+                prop_assert_eq!(all, expected.values().copied().collect::<Vec<_>>());
+                prop_assert_eq!(streams.len(), expected.len());
+                prop_assert_eq!(streams.iter_mut().count(), expected.len());
+                for id in 0..next {
+                    let found = streams.get_mut(StreamId::new(id)).map(|stream| stream.key);
+                    prop_assert_eq!(found, expected.get(&id).copied());
+                }
+            }
+            prop_assert!(streams.places.len() <= 80);
+        }
+
+        #[test]
+        fn a_queue_gives_what_it_got_in_order(steps in vec((vec(any::<u8>(), 0..20), 0_usize..30), 0..40)) {
+            let (mut queue, mut got, mut given) = (Queue::default(), Vec::new(), Vec::new());
+            for (data, bytes) in steps {
+                queue.push(&data);
+                got.extend_from_slice(&data);
+                let bytes = bytes.min(queue.data().len());
+                given.extend_from_slice(&queue.data()[..bytes]);
+                queue.advance(bytes);
+                prop_assert_eq!(given.len() + queue.data().len(), got.len());
+                prop_assert!(queue.sent <= queue.data().len());
+            }
+            given.extend_from_slice(queue.data());
+            prop_assert_eq!(given, got);
+        }
+    }
+}
