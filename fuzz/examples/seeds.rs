@@ -48,6 +48,8 @@ fn main() -> Result<()> {
     certificates(&Seeds::of(root, "certificate")?)?;
     chains(&Seeds::of(root, "chain")?)?;
     handshakes(&Seeds::of(root, "handshake")?)?;
+    field_blocks(&Seeds::of(root, "hpack")?)?;
+    http2(&Seeds::of(root, "http2")?)?;
     pems(&Seeds::of(root, "pem")?)?;
     records(&Seeds::of(root, "record")?)?;
     tickets(&Seeds::of(root, "ticket")?)
@@ -503,4 +505,80 @@ impl ProducesTickets for Recording {
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         self.ticketer.decrypt(ticket)
     }
+}
+
+/// Blocks that build on each other, behind a byte for the bound of their lists.
+fn field_blocks(seeds: &Seeds) -> Result<()> {
+    let literal = b"\x82\x86\x84\x41\x0fwww.example.com";
+    let huffman = b"\x82\x86\x84\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff";
+    let names: [(&str, &[&[u8]]); 3] = [
+        ("literal", &[literal, b"\x82\x86\x84\xbe\x58\x08no-cache"]),
+        (
+            "huffman",
+            &[huffman, b"\x82\x86\x84\xbe\x58\x86\xa8\xeb\x10\x64\x9c\xbf"],
+        ),
+        (
+            "table-sizes",
+            &[
+                b"\x20\x3f\xe1\x1f\x40\x01a\x01b",
+                b"\x3e\xbe",
+                b"\x10\x02te\x01x",
+            ],
+        ),
+    ];
+    for (name, blocks) in names {
+        let mut seed = vec![0xff];
+        for block in blocks {
+            seed.push(block.len() as u8);
+            seed.extend_from_slice(block);
+        }
+        seeds.write(name, &seed)?;
+    }
+    Ok(())
+}
+
+/// What peers send after their preface, behind a byte that says who they are.
+fn http2(seeds: &Seeds) -> Result<()> {
+    let frame = |frame_type: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let header = [
+            0,
+            0,
+            payload.len() as u8,
+            frame_type,
+            flags,
+            0,
+            0,
+            0,
+            stream,
+        ];
+        [&header, payload].concat()
+    };
+    let request = b"\x83\x87\x84\x41\x01a";
+    let [data, rst_stream, credit] = [0, 3, 8];
+    let unary = [frame(1, 4, 1, request), frame(data, 1, 1, b"content")];
+    let padded = [frame(1, 4, 1, request), frame(data, 9, 1, b"\x02ab\0\0")];
+    let split = [frame(1, 1, 1, &request[..2]), frame(9, 4, 1, &request[2..])];
+    let control = [
+        frame(4, 0, 0, &[0, 4, 0, 0, 0, 9]),
+        frame(6, 0, 0, b"12345678"),
+        frame(1, 5, 3, request),
+        frame(credit, 0, 3, &[0, 0, 1, 0]),
+        frame(rst_stream, 0, 3, &[0, 0, 0, 8]),
+        frame(7, 0, 0, &[0; 8]),
+    ];
+    let response = [
+        frame(1, 4, 1, b"\x88"),
+        frame(data, 0, 1, b"content"),
+        frame(1, 5, 1, b""),
+    ];
+    for (name, role, frames) in [
+        ("request", 0, &unary[..]),
+        ("padding", 0x40, &padded),
+        ("continuation", 0x40, &split),
+        ("control", 2, &control),
+        ("response", 1, &response),
+    ] {
+        seeds.write(name, &[&[role][..], &frames.concat()].concat())?;
+    }
+    Ok(())
 }
