@@ -91,6 +91,18 @@ fn a_stream_is_forgotten_when_both_sides_have_ended_it() {
 }
 
 #[test]
+fn nothing_is_sent_behind_the_end_of_a_stream() {
+    let mut peer = Peer::client();
+    peer.say(&request(1, END_HEADERS));
+    peer.respond(1, true);
+    assert_eq!(peer.hear(), [Answer::Headers(1, true)]);
+    peer.respond(1, true);
+    assert_eq!(peer.send(1, 10, true), 10);
+    assert_eq!(peer.hear(), []);
+    assert_eq!(peer.connection.open_streams(), 1);
+}
+
+#[test]
 fn what_waits_on_a_stream_that_is_reset_is_told() {
     let mut peer = Peer::client();
     peer.say(&request(1, WHOLE));

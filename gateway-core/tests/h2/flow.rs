@@ -167,6 +167,7 @@ fn windows_that_a_setting_made_negative_have_to_be_filled_first() {
     assert_eq!(peer.connection.send_queued(), None);
     peer.say(&window_update(1, 20));
     assert_eq!(peer.connection.send_queued().unwrap().bytes, 20);
+    assert_eq!(peer.connection.send_queued(), None);
     peer.say(&setting(4, 200));
     assert_eq!(peer.connection.send_queued().unwrap().bytes, 30);
 }
@@ -217,4 +218,30 @@ fn a_window_widens_only_for_a_fast_peer_and_within_the_budget() {
     use_up_half(&mut late);
     late.connection.grow(&mut budget);
     assert_eq!(late.connection.growth(), 0);
+}
+
+#[test]
+fn a_streams_window_widens_behind_its_connections() {
+    let mut peer = open();
+    let mut budget = WindowBudget::new(1 << 20);
+    let mut credit = Vec::new();
+    for _ in 0..4 {
+        for _ in 0..8 {
+            peer.say(&data(1, 0, 8_192));
+            peer.release(1, 8_192);
+        }
+        peer.connection.grow(&mut budget);
+        credit.extend(peer.hear());
+    }
+    assert_eq!(peer.connection.growth(), 7 * 65_535);
+    let of_stream: Vec<u32> = credit
+        .iter()
+        .filter_map(|answer| match answer {
+            Answer::WindowUpdate(1, credit) => Some(*credit),
+            _ => None,
+        })
+        .collect();
+    // A quarter of the connection's becomes half of it.
+    let wider = 32_768 + 65_535;
+    assert_eq!(of_stream, [32_768, 32_768, 32_768, 32_768, wider, 65_536]);
 }
