@@ -3,6 +3,7 @@
 //! In: received bytes, the time. Out: events, and bytes to send. Never waits, never asks for the time. A driver owns
 //! the sockets; a forwarder pairs the streams of two connections.
 
+pub mod answer;
 pub mod h2;
 pub mod hpack;
 pub mod limits;
