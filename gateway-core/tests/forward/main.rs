@@ -1,0 +1,363 @@
+//! Clients and backends around a forwarder, with everything at random: who sends what, in which pieces bytes move, who
+//! resets or leaves.
+//!
+//! What must hold: content arrives once, in order and at its own stream; no name of the gateway's passes from a client,
+//! in whatever spelling, and what the gateway says stands there once; at the end nothing is in flight, and every
+//! connection carries as much again: no credit was lost.
+
+// Helpers of tests may do what tests may; time is invented from a start that is real.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod model;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gateway_core::http::answer::Refusal;
+use gateway_core::http::forward::{Client, ConnectionKey, Forwarder, Routes};
+use gateway_core::http::h2::{Connection, Event, Role, StreamId};
+use gateway_core::http::message::{AllowedTenants, Field, HeaderList, Request, ReservedNames};
+use gateway_core::identity::Tenant;
+
+/// A route to one backend, or to none.
+struct To(Result<ConnectionKey, Refusal>);
+
+impl Routes for To {
+    fn choose(&mut self, _: &Request<'_>) -> Result<ConnectionKey, Refusal> {
+        self.0
+    }
+}
+
+fn client(tenants: AllowedTenants) -> Client {
+    let mut told = HeaderList::new(1000);
+    told.push(Field::new(b"x-scope-clientid", b"agent"));
+    Client {
+        reserved: Arc::new(ReservedNames::new([])),
+        told,
+        tenants,
+    }
+}
+
+fn one_tenant() -> AllowedTenants {
+    AllowedTenants::One(Tenant::parse("red").unwrap())
+}
+
+/// A client and a backend at the ends of one path.
+struct Path {
+    forwarder: Forwarder,
+    keys: [ConnectionKey; 2],
+    ends: [Connection; 2],
+    now: Instant,
+}
+
+type Fields = Vec<(String, String)>;
+
+/// What an end has heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Heard {
+    Section(Fields, bool),
+    Data(Vec<u8>, bool),
+    Reset(String),
+    Goaway,
+}
+
+const CLIENT: usize = 0;
+const BACKEND: usize = 1;
+
+impl Path {
+    fn new(tenants: AllowedTenants) -> Self {
+        let now = Instant::now();
+        let mut forwarder = Forwarder::new(16 << 10, Duration::from_secs(1));
+        let keys = [
+            forwarder.accept(client(tenants), now),
+            forwarder.connect(now),
+        ];
+        let ends = [Role::Client, Role::Server].map(|role| Connection::new(role, 16 << 10, now));
+        let mut path = Path {
+            forwarder,
+            keys,
+            ends,
+            now,
+        };
+        assert_eq!(path.carry(), [vec![], vec![]]);
+        path
+    }
+
+    /// Moves all bytes, until there are no more.
+    fn carry(&mut self) -> [Vec<Heard>; 2] {
+        let mut heard = [vec![], vec![]];
+        for _ in 0..20 {
+            for side in [CLIENT, BACKEND] {
+                let bytes = self.ends[side].take_output();
+                let mut route = To(Ok(self.keys[BACKEND]));
+                self.forwarder
+                    .receive(self.keys[side], &bytes, &mut route, self.now);
+            }
+            while let Some(key) = self.forwarder.next_ready() {
+                let side = usize::from(key == self.keys[BACKEND]);
+                let bytes = self.forwarder.take_output(key, self.now);
+                heard[side].extend(hear(&mut self.ends[side], &bytes, self.now));
+            }
+        }
+        heard
+    }
+
+    /// Sends a request from the client.
+    fn request(&mut self, fields: &[(&str, &str)], end_stream: bool) -> StreamId {
+        let stream = self.ends[CLIENT].open(0, self.now).unwrap();
+        self.send(CLIENT, stream, fields, end_stream);
+        stream
+    }
+
+    fn send(&mut self, side: usize, stream: StreamId, fields: &[(&str, &str)], end_stream: bool) {
+        let fields = fields.iter();
+        let fields = fields.map(|(name, value)| Field::new(name.as_bytes(), value.as_bytes()));
+        self.ends[side].send_section(stream, fields, end_stream);
+    }
+}
+
+fn hear(end: &mut Connection, mut bytes: &[u8], now: Instant) -> Vec<Heard> {
+    let mut list = HeaderList::new(16 << 10);
+    let mut heard = Vec::new();
+    while let Some(event) = end.receive(&mut bytes, &mut list, now) {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let fields = |list: &HeaderList| {
+            list.iter()
+                .map(|field| (text(field.name), text(field.value)))
+                .collect()
+        };
+        heard.push(match event {
+            Event::Request { end_stream, .. } | Event::Section { end_stream, .. } => {
+                Heard::Section(fields(&list), end_stream)
+            }
+            Event::Data {
+                data, end_stream, ..
+            } => Heard::Data(data.to_vec(), end_stream),
+            Event::Reset { code, .. } => Heard::Reset(code.label().to_owned()),
+            Event::Goaway { .. } => Heard::Goaway,
+            other => panic!("{other:?}"),
+        });
+    }
+    heard
+}
+
+const GRPC: [(&str, &str); 6] = [
+    (":method", "POST"),
+    (":scheme", "https"),
+    (":path", "/a.B/C"),
+    (":authority", "collector.example"),
+    ("content-type", "application/grpc"),
+    ("te", "trailers"),
+];
+
+const ONE: StreamId = StreamId::new(1);
+
+fn owned(fields: &[(&str, &str)]) -> Fields {
+    let fields = fields.iter();
+    fields
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+#[test]
+fn a_request_arrives_with_what_the_gateway_says_and_nothing_forged() {
+    let mut path = Path::new(one_tenant());
+    let forged = [
+        ("x-scope-orgid", "blue"),
+        ("x_scope_orgid", "blue"),
+        ("x-scope_orgid", "blue"),
+        ("x-scope-clientid", "root"),
+        ("x-forwarded-client-cert", "Hash=0"),
+        ("x_forwarded_for", "127.0.0.1"),
+        ("forwarded", "for=127.0.0.1"),
+        ("host", "collector.example"),
+        ("mine", "1"),
+    ];
+    path.request(&[&GRPC[..], &forged].concat(), false);
+    path.send(
+        CLIENT,
+        ONE,
+        &[
+            ("x-scope-orgid", "blue"),
+            ("content-length", "7"),
+            ("mine", "2"),
+        ],
+        true,
+    );
+    let [_, at_backend] = path.carry();
+    let mut expected = owned(&GRPC);
+    expected.extend(owned(&[
+        ("mine", "1"),
+        ("x-scope-clientid", "agent"),
+        ("x-scope-orgid", "red"),
+    ]));
+    let trailers = owned(&[("mine", "2")]);
+    assert_eq!(
+        at_backend,
+        [
+            Heard::Section(expected, false),
+            Heard::Section(trailers, true)
+        ]
+    );
+}
+
+#[test]
+fn host_becomes_the_authority_in_front_of_regular_fields() {
+    let mut path = Path::new(AllowedTenants::None);
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":path", "/"),
+        ("a", "b"),
+        ("host", "c"),
+    ];
+    path.request(&fields, true);
+    let [_, at_backend] = path.carry();
+    let expected = [
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":path", "/"),
+        (":authority", "c"),
+        ("a", "b"),
+        ("x-scope-clientid", "agent"),
+    ];
+    assert_eq!(at_backend, [Heard::Section(owned(&expected), true)]);
+}
+
+#[test]
+fn a_response_passes_with_interim_ones_and_trailers() {
+    let mut path = Path::new(AllowedTenants::None);
+    path.request(&GRPC, true);
+    path.carry();
+    let (early, head, end) = (
+        [(":status", "103"), ("link", "x")],
+        [(":status", "200"), ("content-length", "3")],
+        [("grpc-status", "0")],
+    );
+    path.send(BACKEND, ONE, &early, false);
+    path.send(BACKEND, ONE, &head, false);
+    assert_eq!(path.ends[BACKEND].send_data(ONE, b"abc", false), 3);
+    path.send(BACKEND, ONE, &end, true);
+    let [at_client, _] = path.carry();
+    let expected = [
+        Heard::Section(owned(&early), false),
+        Heard::Section(owned(&head), false),
+        Heard::Data(b"abc".to_vec(), false),
+        Heard::Section(owned(&end), true),
+    ];
+    assert_eq!(at_client, expected);
+    assert_eq!(path.forwarder.exchanges(), 0);
+}
+
+#[test]
+fn a_backend_that_breaks_off_becomes_a_status_and_never_a_bare_reset() {
+    use gateway_core::http::h2::ErrorCode::{Cancel, RefusedStream};
+    for (code, begins) in [(Cancel, false), (Cancel, true), (RefusedStream, false)] {
+        let mut path = Path::new(AllowedTenants::None);
+        path.request(&GRPC, false);
+        path.carry();
+        if begins {
+            path.send(BACKEND, ONE, &[(":status", "200")], false);
+        }
+        assert_eq!(path.ends[BACKEND].reset(ONE, code), 0);
+        let [mut at_client, _] = path.carry();
+        let Some(Heard::Section(fields, true)) = at_client.pop() else {
+            panic!("{at_client:?}");
+        };
+        assert_eq!(at_client.len(), usize::from(begins));
+        assert!(fields.contains(&("grpc-status".to_owned(), "14".to_owned())));
+        assert_eq!(
+            fields.contains(&(":status".to_owned(), "200".to_owned())),
+            !begins
+        );
+        // The rest of the request is taken and dropped.
+        assert_eq!(path.forwarder.exchanges(), 1);
+        assert_eq!(path.ends[CLIENT].send_data(ONE, &[0; 100], true), 100);
+        assert_eq!(path.carry(), [vec![], vec![]]);
+        assert_eq!(path.forwarder.exchanges(), 0);
+    }
+}
+
+#[test]
+fn malformed_messages_do_not_pass() {
+    let mut path = Path::new(AllowedTenants::None);
+    for fields in [
+        [&GRPC[..], &[("connection", "close")]].concat(),
+        [&GRPC[..], &[("Upper", "case")]].concat(),
+        [&GRPC[..], &[("content-length", "5")]].concat(),
+    ] {
+        path.request(&fields, true);
+        let reset = Heard::Reset("protocol_error".to_owned());
+        assert_eq!(path.carry(), [vec![reset], vec![]], "{fields:?}");
+    }
+    // More content than was announced, less than was announced.
+    for content in [&b"abcdef"[..], b"abcd"] {
+        let stream = path.request(&[&GRPC[..], &[("content-length", "5")]].concat(), false);
+        path.carry();
+        assert_eq!(
+            path.ends[CLIENT].send_data(stream, content, true),
+            content.len()
+        );
+        let [client, backend] = path.carry();
+        assert_eq!(client, [Heard::Reset("protocol_error".to_owned())]);
+        assert_eq!(backend, [Heard::Reset("cancel".to_owned())]);
+    }
+    assert_eq!(path.forwarder.exchanges(), 0);
+}
+
+#[test]
+fn a_malformed_response_becomes_a_status() {
+    for response in [
+        &[(":status", "200"), ("transfer-encoding", "chunked")][..],
+        &[(":status", "101")],
+        &[("no", "status")],
+    ] {
+        let mut path = Path::new(AllowedTenants::None);
+        path.request(&GRPC, true);
+        path.carry();
+        path.send(BACKEND, ONE, response, false);
+        let [client, backend] = path.carry();
+        assert_eq!(backend, [Heard::Reset("protocol_error".to_owned())]);
+        assert!(
+            matches!(&client[..], [Heard::Section(_, true)]),
+            "{client:?}"
+        );
+        assert_eq!(path.forwarder.exchanges(), 0);
+    }
+}
+
+#[test]
+fn a_client_that_leaves_takes_its_requests_along() {
+    let mut path = Path::new(AllowedTenants::None);
+    for _ in 0..3 {
+        path.request(&GRPC, false);
+    }
+    path.carry();
+    path.forwarder.remove(path.keys[CLIENT], path.now);
+    let [_, backend] = path.carry();
+    assert_eq!(backend, vec![Heard::Reset("cancel".to_owned()); 3]);
+    assert_eq!(path.forwarder.exchanges(), 0);
+}
+
+#[test]
+fn a_tenant_that_the_certificate_does_not_allow_is_refused() {
+    let tenants = [
+        Tenant::parse("red").unwrap(),
+        Tenant::parse("blue").unwrap(),
+    ];
+    let mut path = Path::new(AllowedTenants::Among(tenants.into()));
+    path.request(&[&GRPC[..], &[("x-scope-orgid", "green")]].concat(), true);
+    let [client, backend] = path.carry();
+    assert!(
+        matches!(&client[..], [Heard::Section(fields, true)] if fields.contains(&("grpc-status".to_owned(), "7".to_owned())))
+    );
+    assert_eq!(backend, []);
+    path.request(
+        &[&GRPC[..], &[("x-scope-orgid", "red|blue")]].concat(),
+        true,
+    );
+    let [_, backend] = path.carry();
+    assert!(
+        matches!(&backend[..], [Heard::Section(fields, true)] if fields.contains(&("x-scope-orgid".to_owned(), "red|blue".to_owned())))
+    );
+}

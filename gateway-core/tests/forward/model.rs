@@ -1,0 +1,395 @@
+//! Two clients and two backends around a forwarder, and everything in between at random.
+
+use std::time::{Duration, Instant};
+
+use gateway_core::http::answer::Refusal;
+use gateway_core::http::forward::{ConnectionKey, Forwarder, Routes};
+use gateway_core::http::h2::{Connection, ErrorCode, Event, Role, StreamId, WindowBudget};
+use gateway_core::http::message::{Field, HeaderList, Request};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use crate::{GRPC, client, one_tenant};
+
+/// The first two are clients, the others backends.
+const ENDS: usize = 4;
+const CLIENT: usize = 0;
+const BACKEND: usize = 1;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Open {
+        client: usize,
+    },
+    Send {
+        side: usize,
+        exchange: Index,
+        bytes: usize,
+        ends: bool,
+    },
+    Move {
+        end: usize,
+        bytes: usize,
+    },
+    Release {
+        side: usize,
+        exchange: Index,
+        bytes: usize,
+    },
+    Reset {
+        side: usize,
+        exchange: Index,
+    },
+    Leave {
+        end: usize,
+    },
+    Grow {
+        end: usize,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let side = || CLIENT..=BACKEND;
+    let exchange = any::<Index>;
+    prop_oneof![
+        30 => (0_usize..2).prop_map(|client| Step::Open { client }),
+        60 => (side(), exchange(), 0_usize..40_000, prop::bool::weighted(0.2))
+            .prop_map(|(side, exchange, bytes, ends)| Step::Send { side, exchange, bytes, ends }),
+        90 => (0..ENDS, prop_oneof![0_usize..40, 0_usize..50_000])
+            .prop_map(|(end, bytes)| Step::Move { end, bytes }),
+        30 => (side(), exchange(), 0_usize..60_000)
+            .prop_map(|(side, exchange, bytes)| Step::Release { side, exchange, bytes }),
+        8 => (side(), exchange()).prop_map(|(side, exchange)| Step::Reset { side, exchange }),
+        3 => (0..ENDS).prop_map(|end| Step::Leave { end }),
+        10 => (0..ENDS).prop_map(|end| Step::Grow { end }),
+    ]
+}
+
+/// What one side of an exchange has sent, and the other one got.
+#[derive(Debug, Clone, Default)]
+struct Direction {
+    sent: usize,
+    got: usize,
+    held: usize,
+    is_ended: bool,
+    has_end: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Exchange {
+    /// By side: the end and its stream. The backend is known when the request has come.
+    places: [Option<(usize, StreamId)>; 2],
+    /// By the side that sends.
+    directions: [Direction; 2],
+    /// Whether a side has reset it or left: then the other one need not get everything.
+    is_broken: bool,
+}
+
+/// Chooses a backend by the number of the request.
+struct ByNumber([ConnectionKey; 2]);
+
+impl Routes for ByNumber {
+    fn choose(&mut self, request: &Request<'_>) -> Result<ConnectionKey, Refusal> {
+        let last = request.path.last().unwrap();
+        Ok(self.0[usize::from(last % 2)])
+    }
+}
+
+struct Model {
+    forwarder: Forwarder,
+    keys: [ConnectionKey; ENDS],
+    ends: [Connection; ENDS],
+    /// On the way to the forwarder, and from it.
+    wires: [[Vec<u8>; 2]; ENDS],
+    exchanges: Vec<Exchange>,
+    budget: WindowBudget,
+    now: Instant,
+}
+
+fn side_of(end: usize) -> usize {
+    if end < 2 { CLIENT } else { BACKEND }
+}
+
+fn content(number: usize, side: usize, position: usize, bytes: usize) -> Vec<u8> {
+    let period: Vec<u8> = (0..251)
+        .map(|step| (step + 7 * number + 3 * side) as u8)
+        .collect();
+    let mut content = period.repeat(bytes / 251 + 2);
+    content.drain(..position % 251);
+    content.truncate(bytes);
+    content
+}
+
+impl Model {
+    fn new() -> Self {
+        let now = Instant::now();
+        let mut forwarder = Forwarder::new(16 << 10, Duration::from_secs(1));
+        let keys = [0, 1, 2, 3].map(|end| match side_of(end) {
+            CLIENT => forwarder.accept(client(one_tenant()), now),
+            _ => forwarder.connect(now),
+        });
+        Model {
+            forwarder,
+            keys,
+            ends: [0, 1, 2, 3].map(|end| Self::end(end, now)),
+            wires: Default::default(),
+            exchanges: Vec::new(),
+            budget: WindowBudget::new(500_000),
+            now,
+        }
+    }
+
+    fn end(end: usize, now: Instant) -> Connection {
+        let role = [Role::Client, Role::Server][side_of(end)];
+        Connection::new(role, 16 << 10, now)
+    }
+
+    fn apply(&mut self, step: Step) {
+        let count = self.exchanges.len();
+        match step {
+            Step::Open { client } => self.open(client),
+            Step::Move { end, bytes } => self.carry(end, bytes),
+            Step::Leave { end } => self.leave(end),
+            Step::Grow { end } => {
+                if let Some(connection) = self.forwarder.connection(self.keys[end]) {
+                    connection.grow(&mut self.budget);
+                }
+            }
+            _ if count == 0 => {}
+            Step::Send {
+                side,
+                exchange,
+                bytes,
+                ends,
+            } => {
+                self.send(side, exchange.index(count), bytes, ends);
+            }
+            Step::Release {
+                side,
+                exchange,
+                bytes,
+            } => {
+                self.release(side, exchange.index(count), bytes);
+            }
+            Step::Reset { side, exchange } => self.reset(side, exchange.index(count)),
+        }
+    }
+
+    fn open(&mut self, client: usize) {
+        let number = self.exchanges.len();
+        let Some(stream) = self.ends[client].open(number as u32, self.now) else {
+            return;
+        };
+        let (path, mut fields) = (format!("/a.B/{number}"), GRPC.to_vec());
+        fields[2].1 = &path;
+        fields.push([("x_scope_orgid", "blue"), ("x-scope-orgid", "blue")][number % 2]);
+        let fields = fields.iter();
+        let fields = fields.map(|(name, value)| Field::new(name.as_bytes(), value.as_bytes()));
+        self.ends[client].send_section(stream, fields, false);
+        self.exchanges.push(Exchange {
+            places: [Some((client, stream)), None],
+            ..Exchange::default()
+        });
+    }
+
+    fn send(&mut self, side: usize, number: usize, bytes: usize, ends: bool) {
+        let exchange = &mut self.exchanges[number];
+        let direction = &mut exchange.directions[side];
+        let Some((end, stream)) = exchange.places[side] else {
+            return;
+        };
+        if direction.is_ended {
+            return;
+        }
+        let content = content(number, side, direction.sent, bytes);
+        direction.sent += bytes;
+        direction.is_ended = ends;
+        // What waits here is this end's own.
+        let _ = self.ends[end].send_data(stream, &content, ends);
+    }
+
+    fn release(&mut self, side: usize, number: usize, bytes: usize) {
+        let exchange = &mut self.exchanges[number];
+        let direction = &mut exchange.directions[1 - side];
+        let bytes = bytes.min(direction.held);
+        direction.held -= bytes;
+        if let Some((end, stream)) = exchange.places[side].filter(|_| bytes > 0) {
+            self.ends[end].release(stream, bytes, self.now);
+        }
+    }
+
+    fn reset(&mut self, side: usize, number: usize) {
+        let exchange = &mut self.exchanges[number];
+        if let Some((end, stream)) = exchange.places[side] {
+            let is_over = exchange
+                .directions
+                .iter()
+                .all(|one| one.is_ended && one.has_end);
+            exchange.is_broken |= !is_over;
+            exchange.directions[side].is_ended = true;
+            let _ = self.ends[end].reset(stream, ErrorCode::Cancel);
+        }
+    }
+
+    /// An end leaves without a word, and another one takes its place.
+    fn leave(&mut self, end: usize) {
+        let side = side_of(end);
+        self.forwarder.remove(self.keys[end], self.now);
+        self.keys[end] = match side {
+            CLIENT => self.forwarder.accept(client(one_tenant()), self.now),
+            _ => self.forwarder.connect(self.now),
+        };
+        self.ends[end] = Self::end(end, self.now);
+        self.wires[end] = Default::default();
+        for exchange in &mut self.exchanges {
+            let may_be_there = side == BACKEND && exchange.places[BACKEND].is_none();
+            let is_there = exchange.places[side].is_some_and(|(at, _)| at == end);
+            if is_there || may_be_there {
+                exchange.is_broken = true;
+                exchange.places[side] = None;
+                exchange.directions[side].is_ended = true;
+                exchange.directions[1 - side].held = 0;
+            }
+        }
+    }
+
+    /// Moves bytes between an end and the forwarder, in both directions.
+    fn carry(&mut self, end: usize, bytes: usize) {
+        let output = self.ends[end].take_output();
+        self.wires[end][0].extend_from_slice(&output);
+        while self.ends[end].send_queued().is_some() {}
+        let output = self.forwarder.take_output(self.keys[end], self.now);
+        self.wires[end][1].extend_from_slice(&output);
+        let moved = self.wires[end].each_mut().map(|wire| -> Vec<u8> {
+            let bytes = bytes.min(wire.len());
+            wire.drain(..bytes).collect()
+        });
+        let mut routes = ByNumber([self.keys[2], self.keys[3]]);
+        self.forwarder
+            .receive(self.keys[end], &moved[0], &mut routes, self.now);
+        self.hear(end, &moved[1]);
+        while self.ends[end].send_queued().is_some() {}
+    }
+
+    fn hear(&mut self, end: usize, mut bytes: &[u8]) {
+        let mut list = HeaderList::new(16 << 10);
+        let side = side_of(end);
+        while let Some(event) = self.ends[end].receive(&mut bytes, &mut list, self.now) {
+            match event {
+                Event::Request { stream, .. } => self.accept(end, stream, &list),
+                Event::Section { key, end_stream } => {
+                    self.exchanges[key as usize].directions[1 - side].has_end |= end_stream;
+                }
+                Event::Data {
+                    key,
+                    data,
+                    end_stream,
+                } => {
+                    let number = key as usize;
+                    let direction = &mut self.exchanges[number].directions[1 - side];
+                    assert!(data == content(number, 1 - side, direction.got, data.len()));
+                    direction.got += data.len();
+                    direction.held += data.len();
+                    direction.has_end |= end_stream;
+                }
+                Event::Reset { key, .. } => {
+                    let exchange = &mut self.exchanges[key as usize];
+                    assert!(exchange.is_broken, "nobody has reset it");
+                    exchange.directions[side].is_ended = true;
+                }
+                other => panic!("{other:?} between ends that keep the rules"),
+            }
+        }
+    }
+
+    /// A backend takes a request.
+    fn accept(&mut self, end: usize, stream: StreamId, list: &HeaderList) {
+        let values = |name: &[u8]| -> Vec<Vec<u8>> {
+            let fields = list.iter().filter(|field| field.name == name);
+            fields.map(|field| field.value.to_vec()).collect()
+        };
+        assert_eq!(values(b"x-scope-orgid"), [b"red"]);
+        assert_eq!(values(b"x-scope-clientid"), [b"agent"]);
+        assert!(values(b"x_scope_orgid").is_empty());
+        let path = String::from_utf8(values(b":path")[0].clone()).unwrap();
+        let number: usize = path.rsplit('/').next().unwrap().parse().unwrap();
+        self.ends[end].own(stream, number as u32);
+        // Nothing was lost with a backend that left before.
+        self.exchanges[number].places[BACKEND] = Some((end, stream));
+        self.exchanges[number].directions[BACKEND].is_ended = false;
+        let status = [Field::new(b":status", b"200")];
+        self.ends[end].send_section(stream, status.into_iter(), false);
+    }
+
+    /// Passes everything on until nothing moves any more.
+    fn settle(&mut self) {
+        for _ in 0..2_000 {
+            let mut is_moving = false;
+            for end in 0..ENDS {
+                self.carry(end, usize::MAX);
+                for number in 0..self.exchanges.len() {
+                    is_moving |= self.exchanges[number].directions[1 - side_of(end)].held > 0;
+                    self.release(side_of(end), number, usize::MAX);
+                }
+            }
+            for end in 0..ENDS {
+                is_moving |= !self.ends[end].output().is_empty();
+                let connection = self.forwarder.connection(self.keys[end]).unwrap();
+                is_moving |= !connection.output().is_empty();
+            }
+            if !is_moving {
+                return;
+            }
+        }
+        panic!("it does not come to rest");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn content_arrives_and_nothing_is_lost_or_forged(steps in vec(step(), 1..200)) {
+        let mut model = Model::new();
+        for step in steps {
+            model.apply(step);
+        }
+        model.settle();
+        for exchange in &model.exchanges {
+            for direction in &exchange.directions {
+                prop_assert!(direction.got <= direction.sent);
+                if !exchange.is_broken {
+                    prop_assert_eq!(direction.got, direction.sent);
+                    prop_assert_eq!(direction.has_end, direction.is_ended);
+                }
+            }
+        }
+        // Everything ends, and nothing is forgotten.
+        for number in 0..model.exchanges.len() {
+            for side in [CLIENT, BACKEND] {
+                model.send(side, number, 0, true);
+            }
+        }
+        model.settle();
+        prop_assert_eq!(model.forwarder.exchanges(), 0);
+        for end in 0..ENDS {
+            prop_assert_eq!(model.ends[end].open_streams(), 0);
+            let connection = model.forwarder.connection(model.keys[end]).unwrap();
+            prop_assert_eq!(connection.open_streams(), 0);
+        }
+        // Whatever credit was lost on the way would be missing now.
+        for client in [0, 1, 0, 1] {
+            let number = model.exchanges.len();
+            model.open(client);
+            model.settle();
+            for side in [CLIENT, BACKEND] {
+                for _ in 0..5 {
+                    model.send(side, number, 30_000, false);
+                }
+                model.settle();
+                prop_assert_eq!(model.exchanges[number].directions[side].got, 150_000);
+            }
+        }
+    }
+}
