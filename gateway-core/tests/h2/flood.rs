@@ -1,6 +1,6 @@
 //! Floods: each kind ends its connection by ENHANCE_YOUR_CALM, and what real clients do does not.
 
-use gateway_core::http::h2::{ErrorCode, Violation};
+use gateway_core::http::h2::{ErrorCode, StreamId, Violation};
 use std::time::Duration;
 
 use crate::support::*;
@@ -108,9 +108,9 @@ fn tiny_data_is_a_flood_only_in_masses() {
         }
         None
     };
-    assert_eq!(tiny(&mut peer, 20_000), None);
+    assert_eq!(tiny(&mut peer, 20_001), None);
     peer.wait(Duration::from_secs(1));
-    assert_eq!(tiny(&mut peer, 2_000), None);
+    assert_eq!(tiny(&mut peer, 10_000), None);
     assert_eq!(tiny(&mut peer, 1), Some(Violation::TinyDataFlood));
 }
 
@@ -163,5 +163,54 @@ fn pings_that_measure_while_data_is_read_are_no_flood() {
         ];
         assert_eq!(peer.say(&said.concat()), []);
         peer.hear();
+    }
+}
+
+#[test]
+fn short_messages_are_no_flood_however_many_requests_there_are() {
+    let mut client = Peer::client();
+    let mut backend = Peer::backend();
+    let response = |stream| {
+        let begin = frame(HEADERS, END_HEADERS, stream, &block(&[(":status", "200")]));
+        let end = frame(HEADERS, WHOLE, stream, &block(&[("grpc-status", "0")]));
+        [begin, data(stream, 0, 5), end].concat()
+    };
+    for number in 0..50_000 {
+        let stream = 2 * number + 1;
+        let said = [
+            request(stream, END_HEADERS),
+            data(stream, 0, 5),
+            data(stream, END_STREAM, 0),
+        ];
+        assert_eq!(client.say(&said.concat()).len(), 3);
+        client.release(stream, 5);
+        client.respond(stream, true);
+        client.hear();
+        if number > 0 {
+            backend.connection.open(stream, backend.now).unwrap();
+        }
+        assert_eq!(backend.say(&response(stream)).len(), 3);
+        backend.release(stream, 5);
+        let _ = backend
+            .connection
+            .reset(StreamId::new(stream), ErrorCode::NoError);
+        backend.hear();
+    }
+}
+
+#[test]
+fn what_comes_late_from_a_backend_is_not_its_fault() {
+    let mut backend = Peer::backend();
+    for number in 1..5_000 {
+        let stream = backend.connection.open(number, backend.now).unwrap();
+        assert_eq!(backend.connection.reset(stream, ErrorCode::Cancel), 0);
+        let late = frame(
+            HEADERS,
+            WHOLE,
+            stream.number(),
+            &block(&[(":status", "200")]),
+        );
+        assert_eq!(backend.say(&[late, data(3, 0, 0)].concat()), []);
+        backend.hear();
     }
 }

@@ -19,10 +19,10 @@ closed_list! {
         /// It sends PING, each of which we answer. gRPC measures round trips by them while it reads: those are
         /// forgiven with the DATA that it got.
         Ping = "ping", (500, 20, Violation::PingFlood);
-        /// It sends DATA without data.
+        /// It sends DATA without data, other than first in a stream.
         EmptyData = "empty_data", (200, 20, Violation::EmptyDataFlood);
-        /// It sends DATA of few bytes.
-        TinyData = "tiny_data", (20_000, 2_000, Violation::TinyDataFlood);
+        /// It sends DATA of few bytes, other than first in a stream: a short message of gRPC is no flood.
+        TinyData = "tiny_data", (20_000, 10_000, Violation::TinyDataFlood);
         /// It gives credit in small pieces. Some is forgiven with the DATA that it got.
         WindowUpdate = "window_update", (2_000, 200, Violation::WindowUpdateFlood);
         /// It sends header lists beyond the bound.
@@ -33,6 +33,20 @@ closed_list! {
 }
 
 impl Flood {
+    /// What DATA of so few bytes is.
+    pub(super) const fn of_tiny_data(bytes: usize) -> Self {
+        if bytes == 0 {
+            Flood::EmptyData
+        } else {
+            Flood::TinyData
+        }
+    }
+
+    /// Whether we have to answer each.
+    pub(super) const fn is_answered(self) -> bool {
+        matches!(self, Flood::Settings | Flood::Ping)
+    }
+
     /// What too many are.
     pub const fn violation(self) -> Violation {
         let (_, _, violation) = self.row();

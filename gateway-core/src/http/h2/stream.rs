@@ -32,6 +32,8 @@ pub(super) struct Stream {
     pub(super) queue: Queue,
     /// Whether it stands in its connection's row of streams that may send.
     pub(super) is_in_row: bool,
+    /// Whether DATA has come.
+    pub(super) has_data: bool,
 }
 
 /// What a stream has to send and may not yet: DATA, and then perhaps its end.
@@ -186,6 +188,7 @@ mod tests {
             send_window: SendWindow::new(10),
             queue: Queue::default(),
             is_in_row: false,
+            has_data: false,
         }
     }
 

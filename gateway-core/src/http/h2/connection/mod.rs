@@ -347,6 +347,7 @@ impl Connection {
             send_window: SendWindow::new(self.peer.initial_window),
             queue: Queue::default(),
             is_in_row: false,
+            has_data: false,
         });
     }
 
@@ -374,9 +375,18 @@ impl Connection {
     /// A client that makes us reset its streams costs us as much as one that resets them itself.
     fn count_forced_reset(&mut self, now: Instant) {
         if self.role == Role::Server
-            && let Err(violation) = self.floods.count(Flood::ForcedReset, now)
+            && let Err(violation) = self.count_flood(Flood::ForcedReset, now)
         {
             self.overdue = Some(violation);
+        }
+    }
+
+    /// Counts what can be a flood. A backend's connection carries the requests of many clients, any of whom could make
+    /// it send late or small frames: of a backend only what we have to answer counts.
+    fn count_flood(&mut self, kind: Flood, now: Instant) -> Result<(), Violation> {
+        match self.role {
+            Role::Client if !kind.is_answered() => Ok(()),
+            Role::Client | Role::Server => self.floods.count(kind, now),
         }
     }
 

@@ -235,14 +235,6 @@ impl Connection {
             payload: DataPayload::new(header),
             end_stream,
         });
-        if !end_stream && bytes < TINY_DATA_BYTES {
-            let kind = if bytes == 0 {
-                Flood::EmptyData
-            } else {
-                Flood::TinyData
-            };
-            self.floods.count(kind, now)?;
-        }
         match self.streams.get_mut(header.stream) {
             Some(open) => {
                 match open.receive {
@@ -252,11 +244,15 @@ impl Connection {
                 }
                 let taken = open.receive_window.take(bytes);
                 taken.map_err(|_| Violation::StreamWindow)?;
+                let is_first = !std::mem::replace(&mut open.has_data, true);
+                if bytes < TINY_DATA_BYTES && !end_stream && !is_first {
+                    self.count_flood(Flood::of_tiny_data(bytes), now)?;
+                }
             }
             None => match self.past(header.stream) {
                 Past::Idle => return Err(Violation::IdleStream),
                 Past::Skipped | Past::Ended => return Err(Violation::ClosedStream),
-                Past::Abandoned => self.floods.count(Flood::Idle, now)?,
+                Past::Abandoned => self.count_flood(Flood::Idle, now)?,
             },
         }
         Ok(None)
@@ -313,7 +309,7 @@ impl Connection {
                 Ok(None)
             }
             Frame::Ping(opaque) => {
-                self.floods.count(Flood::Ping, now)?;
+                self.count_flood(Flood::Ping, now)?;
                 write_ping(&mut self.output, opaque, true);
                 self.count_control(HEADER_BYTES + opaque.len())?;
                 Ok(None)
@@ -332,7 +328,7 @@ impl Connection {
             }
             Frame::PushPromise => Err(Violation::Pushed),
             Frame::Priority | Frame::Unknown => {
-                self.floods.count(Flood::Idle, now)?;
+                self.count_flood(Flood::Idle, now)?;
                 Ok(None)
             }
         }
@@ -395,7 +391,7 @@ impl Connection {
         let decoded = self.receiver.decoder.decode(block, list);
         decoded.map_err(|_| Violation::Compression)?;
         if list.is_too_large() {
-            self.floods.count(Flood::HeaderList, now)?;
+            self.count_flood(Flood::HeaderList, now)?;
         }
         Ok(())
     }
@@ -440,7 +436,7 @@ impl Connection {
             (Past::Idle, Role::Server) | (Past::Skipped, _) => Err(Violation::StreamOrder),
             (Past::Ended, _) => Err(Violation::ClosedStream),
             (Past::Abandoned, _) => {
-                self.floods.count(Flood::Idle, now)?;
+                self.count_flood(Flood::Idle, now)?;
                 Ok(None)
             }
         }
@@ -458,7 +454,7 @@ impl Connection {
             if !end_stream {
                 self.history.abandon(stream);
             }
-            self.floods.count(Flood::ForcedReset, now)?;
+            self.count_flood(Flood::ForcedReset, now)?;
             write_rst_stream(&mut self.output, stream, ErrorCode::RefusedStream);
             return Ok(None);
         }
@@ -470,7 +466,7 @@ impl Connection {
     }
 
     fn take_settings(&mut self, payload: &[u8], now: Instant) -> EventOrNot<'static> {
-        self.floods.count(Flood::Settings, now)?;
+        self.count_flood(Flood::Settings, now)?;
         if !std::mem::replace(&mut self.receiver.has_settings, true) {
             // RFC 9113 section 6.5.2: without the setting there is no limit.
             self.peer.streams_max = u32::MAX;
@@ -522,7 +518,7 @@ impl Connection {
     }
 
     fn take_credit(&mut self, stream: StreamId, credit: u32, now: Instant) -> EventOrNot<'static> {
-        self.floods.count(Flood::WindowUpdate, now)?;
+        self.count_flood(Flood::WindowUpdate, now)?;
         if stream == StreamId::CONNECTION {
             let added = self.send_window.add(credit.into());
             added.map_err(|_| Violation::WindowOverflow)?;
@@ -551,7 +547,7 @@ impl Connection {
             return match self.past(stream) {
                 Past::Idle => Err(Violation::IdleStream),
                 Past::Skipped | Past::Ended | Past::Abandoned => {
-                    self.floods.count(Flood::Idle, now)?;
+                    self.count_flood(Flood::Idle, now)?;
                     Ok(None)
                 }
             };
@@ -563,7 +559,7 @@ impl Connection {
             unsent: open.queue.data().len(),
         };
         if self.role == Role::Server && age < RAPID_RESET_AGE {
-            self.floods.count(Flood::RapidReset, now)?;
+            self.count_flood(Flood::RapidReset, now)?;
         }
         self.streams.remove(stream);
         Ok(Some(event))
