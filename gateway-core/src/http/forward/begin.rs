@@ -18,10 +18,15 @@ pub(super) struct Arrival {
     pub(super) end_stream: bool,
 }
 
-/// What a request is sent on with.
-struct Sent<'a> {
+/// Where a request comes from: what it says, and who says it.
+struct Origin<'a> {
     list: &'a HeaderList,
     client: &'a Client,
+}
+
+/// What a request is sent on with.
+struct Sent<'a> {
+    origin: &'a Origin<'a>,
     /// The authority, if the list has none but Host.
     authority: Option<Field<'a>>,
     tenant: Option<Field<'a>>,
@@ -31,16 +36,16 @@ impl<'a> Sent<'a> {
     /// Pseudo-header fields, then the client's own, then what the gateway vouches for.
     fn fields(&self) -> impl Iterator<Item = Field<'a>> {
         let is_pseudo = |field: &Field<'_>| field.name.starts_with(b":");
-        let pseudo = self.list.iter().filter(is_pseudo);
-        let reserved = &self.client.reserved;
-        let regular = self
-            .list
+        let Origin { list, client } = self.origin;
+        let pseudo = list.iter().filter(is_pseudo);
+        let reserved = &client.reserved;
+        let regular = list
             .iter()
             .filter(move |field| !is_pseudo(field) && reserved.lets_pass_in_headers(*field));
         pseudo
             .chain(self.authority)
             .chain(regular)
-            .chain(self.client.told.iter())
+            .chain(client.told.iter())
             .chain(self.tenant)
     }
 }
@@ -59,7 +64,13 @@ impl Forwarder {
             Ok(request) if arrival.end_stream && request.content_length.unwrap_or(0) > 0 => {
                 self.reject(arrival, now);
             }
-            Ok(request) => self.begin_well_formed(arrival, (&request, &list), &client, routes, now),
+            Ok(request) => {
+                let origin = Origin {
+                    list: &list,
+                    client: &client,
+                };
+                self.begin_well_formed(arrival, &request, &origin, routes, now);
+            }
             Err(Malformed::TooLarge) => {
                 let exchange = self.insert(arrival, Protocol::Other, ContentLeft::any());
                 self.refuse(exchange, Refusal::HeaderListTooLarge, now);
@@ -76,11 +87,12 @@ impl Forwarder {
     fn begin_well_formed(
         &mut self,
         arrival: &Arrival,
-        (request, list): (&Request<'_>, &HeaderList),
-        client: &Client,
+        request: &Request<'_>,
+        origin: &Origin<'_>,
         routes: &mut impl Routes,
         now: Instant,
     ) {
+        let Origin { list, client } = *origin;
         let protocol = Protocol::of(request, list);
         let content = ContentLeft::new(request.content_length);
         let exchange = self.insert(arrival, protocol, content);
@@ -101,8 +113,7 @@ impl Forwarder {
         let has_authority = list.iter().any(|field| field.name == b":authority");
         let authority = request.authority.filter(|_| !has_authority);
         let sent = Sent {
-            list,
-            client,
+            origin,
             authority: authority.map(|authority| Field::new(b":authority", authority)),
             tenant,
         };

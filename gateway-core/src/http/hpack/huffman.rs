@@ -120,13 +120,13 @@ pub(super) fn decode(mut encoded: &[u8], output: &mut Vec<u8>) -> Result<(), Dec
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
     /// Encodes a string by the same table, bit by bit.
-    pub(in super::super) fn encode(string: &[u8]) -> Vec<u8> {
+    fn encode(string: &[u8]) -> Vec<u8> {
         let mut bits = Vec::new();
         for byte in string {
             let (row, position) = (0..SYMBOLS.len())
