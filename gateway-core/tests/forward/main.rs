@@ -13,17 +13,17 @@ mod model;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_core::http::answer::Refusal;
+use gateway_core::http::answer::RequestRefusal;
 use gateway_core::http::forward::{Client, ConnectionKey, Forwarder, Routes};
 use gateway_core::http::h2::{Connection, Event, Role, StreamId};
 use gateway_core::http::message::{AllowedTenants, Field, HeaderList, Request, ReservedNames};
 use gateway_core::identity::Tenant;
 
 /// A route to one backend, or to none.
-struct To(Result<ConnectionKey, Refusal>);
+struct To(Result<ConnectionKey, RequestRefusal>);
 
 impl Routes for To {
-    fn choose(&mut self, _: &Request<'_>) -> Result<ConnectionKey, Refusal> {
+    fn choose(&mut self, _: &Request<'_>) -> Result<ConnectionKey, RequestRefusal> {
         self.0
     }
 }

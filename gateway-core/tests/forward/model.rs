@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gateway_core::http::answer::Refusal;
+use gateway_core::http::answer::RequestRefusal;
 use gateway_core::http::forward::{ConnectionKey, Forwarder, Routes};
 use gateway_core::http::h2::{Connection, ErrorCode, Event, Role, StreamId, WindowBudget};
 use gateway_core::http::message::{Field, HeaderList, Request};
@@ -90,7 +90,7 @@ struct Exchange {
 struct ByNumber([ConnectionKey; 2]);
 
 impl Routes for ByNumber {
-    fn choose(&mut self, request: &Request<'_>) -> Result<ConnectionKey, Refusal> {
+    fn choose(&mut self, request: &Request<'_>) -> Result<ConnectionKey, RequestRefusal> {
         let last = request.path.last().unwrap();
         Ok(self.0[usize::from(last % 2)])
     }

@@ -9,5 +9,5 @@ mod refusal;
 mod response;
 
 pub use protocol::Protocol;
-pub use refusal::{Again, GrpcStatus, Refusal};
+pub use refusal::{Again, GrpcStatus, RequestRefusal};
 pub use response::{Answer, answer, trailers};

@@ -43,7 +43,7 @@ impl GrpcStatus {
 closed_list! {
     /// Why the gateway answers a request itself: what gRPC calls it, the status of HTTP, whether to send it again, and
     /// the words for the client.
-    pub enum Refusal: (GrpcStatus, u16, Again, &'static str) {
+    pub enum RequestRefusal: (GrpcStatus, u16, Again, &'static str) {
         /// No server of the backend could be reached.
         BackendUnreachable = "backend_unreachable",
             (Unavailable, 503, Later, "no server of the backend can be reached");
@@ -83,7 +83,7 @@ closed_list! {
     }
 }
 
-impl Refusal {
+impl RequestRefusal {
     /// What gRPC calls it.
     pub const fn grpc_status(self) -> GrpcStatus {
         let (status, ..) = self.row();

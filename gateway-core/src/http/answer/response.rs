@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::protobuf::{base64, status};
-use super::{Again, Protocol, Refusal};
+use super::{Again, Protocol, RequestRefusal};
 use crate::http::message::{Field, HeaderList};
 
 /// A whole response.
@@ -17,7 +17,7 @@ pub struct Answer {
 }
 
 /// The response to a request that is refused. `wait` is when to send it again, if that can help.
-pub fn answer(refusal: Refusal, protocol: Protocol, wait: Duration) -> Answer {
+pub fn answer(refusal: RequestRefusal, protocol: Protocol, wait: Duration) -> Answer {
     let wait = (refusal.again() == Again::Later).then_some(wait);
     let code = refusal.grpc_status().number();
     let words = refusal.message();
@@ -64,7 +64,7 @@ pub fn answer(refusal: Refusal, protocol: Protocol, wait: Duration) -> Answer {
 
 /// What ends a response that has begun: trailers, in gRPC. In any other protocol only a reset says that a response is
 /// not complete.
-pub fn trailers(refusal: Refusal, protocol: Protocol, wait: Duration) -> Option<HeaderList> {
+pub fn trailers(refusal: RequestRefusal, protocol: Protocol, wait: Duration) -> Option<HeaderList> {
     if protocol != Protocol::Grpc {
         return None;
     }
@@ -102,7 +102,7 @@ impl Fields {
     }
 
     /// Clients of OTLP send again what gets RESOURCE_EXHAUSTED only with a RetryInfo.
-    fn put_grpc_status(&mut self, refusal: Refusal, wait: Option<Duration>) {
+    fn put_grpc_status(&mut self, refusal: RequestRefusal, wait: Option<Duration>) {
         let code = refusal.grpc_status().number();
         self.put("grpc-status", &code.to_string());
         self.put("grpc-message", refusal.message());
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn every_answer_is_well_formed_and_none_is_a_success() {
-        for refusal in Refusal::ALL {
+        for refusal in RequestRefusal::ALL {
             for protocol in PROTOCOLS {
                 let answer = answer(refusal, protocol, WAIT);
                 let response = read_response(&answer.fields).unwrap();
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn words_need_no_escape_in_any_protocol() {
-        for refusal in Refusal::ALL {
+        for refusal in RequestRefusal::ALL {
             let is_plain = |byte: u8| byte.is_ascii_lowercase() || b" -".contains(&byte);
             assert!(refusal.message().bytes().all(is_plain));
         }
@@ -167,18 +167,18 @@ mod tests {
 
     #[test]
     fn remote_write_is_never_told_429_and_others_are() {
-        for refusal in Refusal::ALL {
+        for refusal in RequestRefusal::ALL {
             let status = value(
                 &answer(refusal, Protocol::RemoteWrite, WAIT).fields,
                 ":status",
             );
             assert_ne!(status.as_deref(), Some("429"));
         }
-        let over = answer(Refusal::OverLimit, Protocol::OtlpJson, WAIT);
+        let over = answer(RequestRefusal::OverLimit, Protocol::OtlpJson, WAIT);
         assert_eq!(value(&over.fields, ":status").as_deref(), Some("429"));
         assert_eq!(value(&over.fields, "retry-after").as_deref(), Some("2"));
         assert_eq!(over.content, b"{\"code\":8,\"message\":\"over the limit\"}");
-        let remote_write = answer(Refusal::OverLimit, Protocol::RemoteWrite, WAIT);
+        let remote_write = answer(RequestRefusal::OverLimit, Protocol::RemoteWrite, WAIT);
         assert_eq!(
             value(&remote_write.fields, ":status").as_deref(),
             Some("503")
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_time_to_wait_stands_where_it_can_help_and_nowhere_else() {
-        for refusal in Refusal::ALL {
+        for refusal in RequestRefusal::ALL {
             let is_later = refusal.again() == Again::Later;
             let grpc = answer(refusal, Protocol::Grpc, WAIT).fields;
             assert_eq!(value(&grpc, "grpc-status-details-bin").is_some(), is_later);

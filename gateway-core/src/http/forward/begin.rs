@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
-use super::exchange::{End, Exchange, Side};
+use super::exchange::{Exchange, Leg, PeerKind};
 use super::{Client, ConnectionKey, Forwarder, Routes, peer};
-use crate::http::answer::{Protocol, Refusal, answer, trailers};
+use crate::http::answer::{Protocol, RequestRefusal, answer, trailers};
 use crate::http::h2::{ErrorCode, StreamId};
 use crate::http::message::{
     ContentLeft, Field, HeaderList, Malformed, Request, SCOPE_ORG_ID, read_request,
@@ -73,7 +73,7 @@ impl Forwarder {
             }
             Err(Malformed::TooLarge) => {
                 let exchange = self.insert(arrival, Protocol::Other, ContentLeft::any());
-                self.refuse(exchange, Refusal::HeaderListTooLarge, now);
+                self.refuse(exchange, RequestRefusal::HeaderListTooLarge, now);
             }
             // RFC 9113 section 8.1.1.
             Err(_) => self.reject(arrival, now),
@@ -98,17 +98,17 @@ impl Forwarder {
         let exchange = self.insert(arrival, protocol, content);
         let tenant = match client.tenants.of_request(list) {
             Ok(tenant) => tenant.map(|tenant| Field::new(SCOPE_ORG_ID, tenant)),
-            Err(_) => return self.refuse(exchange, Refusal::TenantNotAllowed, now),
+            Err(_) => return self.refuse(exchange, RequestRefusal::TenantNotAllowed, now),
         };
         let backend = match routes.choose(request) {
             Ok(backend) => backend,
             Err(refusal) => return self.refuse(exchange, refusal, now),
         };
         let Some(connection) = self.connection(backend) else {
-            return self.refuse(exchange, Refusal::BackendUnreachable, now);
+            return self.refuse(exchange, RequestRefusal::BackendUnreachable, now);
         };
         let Some(stream) = connection.open(exchange, now) else {
-            return self.refuse(exchange, Refusal::BackendBusy, now);
+            return self.refuse(exchange, RequestRefusal::BackendBusy, now);
         };
         let has_authority = list.iter().any(|field| field.name == b":authority");
         let authority = request.authority.filter(|_| !has_authority);
@@ -120,7 +120,7 @@ impl Forwarder {
         connection.send_section(stream, sent.fields(), arrival.end_stream);
         self.mark(backend);
         if let Some(exchange) = self.exchanges.get_mut(exchange) {
-            let mut end = End::new(backend, stream, ContentLeft::any());
+            let mut end = Leg::new(backend, stream, ContentLeft::any());
             end.has_sent_end = arrival.end_stream;
             exchange.backend = Some(end);
             exchange.is_head = request.method == b"HEAD";
@@ -129,7 +129,7 @@ impl Forwarder {
 
     /// Makes an exchange of a request, without a backend for now.
     fn insert(&mut self, arrival: &Arrival, protocol: Protocol, content: ContentLeft) -> u32 {
-        let mut client = End::new(arrival.connection, arrival.stream, content);
+        let mut client = Leg::new(arrival.connection, arrival.stream, content);
         client.has_received_end = arrival.end_stream;
         let key = self.exchanges.insert(Exchange {
             client,
@@ -154,8 +154,8 @@ impl Forwarder {
 
     /// Ends the response of an exchange that has no backend, or none any more: by an answer of ours if it has not
     /// begun, else as its protocol has it. The rest of the request is dropped as it comes.
-    pub(super) fn refuse(&mut self, key: u32, refusal: Refusal, now: Instant) {
-        self.reset(key, Side::Backend, ErrorCode::Cancel, now);
+    pub(super) fn refuse(&mut self, key: u32, refusal: RequestRefusal, now: Instant) {
+        self.reset(key, PeerKind::Backend, ErrorCode::Cancel, now);
         let wait = self.wait;
         let Some(exchange) = self.exchanges.get_mut(key) else {
             return;
@@ -182,7 +182,7 @@ impl Forwarder {
         } else if let Some(list) = trailers(refusal, protocol, wait) {
             connection.send_section(stream, list.iter(), true);
         } else {
-            self.reset(key, Side::Client, ErrorCode::InternalError, now);
+            self.reset(key, PeerKind::Client, ErrorCode::InternalError, now);
         }
         self.mark(client);
         self.forget_if_over(key);

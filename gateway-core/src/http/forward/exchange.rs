@@ -8,23 +8,23 @@ use crate::http::message::ContentLeft;
 
 /// Which stream of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub(super) enum PeerKind {
     Client,
     Backend,
 }
 
-impl Side {
+impl PeerKind {
     pub(super) const fn other(self) -> Self {
         match self {
-            Side::Client => Side::Backend,
-            Side::Backend => Side::Client,
+            PeerKind::Client => PeerKind::Backend,
+            PeerKind::Backend => PeerKind::Client,
         }
     }
 }
 
 /// One of its streams.
 #[derive(Debug)]
-pub(super) struct End {
+pub(super) struct Leg {
     pub(super) connection: ConnectionKey,
     pub(super) stream: StreamId,
     /// Whether its connection does not have it any more, after a reset.
@@ -39,9 +39,9 @@ pub(super) struct End {
     pub(super) content: ContentLeft,
 }
 
-impl End {
+impl Leg {
     pub(super) fn new(connection: ConnectionKey, stream: StreamId, content: ContentLeft) -> Self {
-        End {
+        Leg {
             connection,
             stream,
             is_gone: false,
@@ -60,9 +60,9 @@ impl End {
 /// A request and its response.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    pub(super) client: End,
+    pub(super) client: Leg,
     /// `None` if the gateway answers itself.
-    pub(super) backend: Option<End>,
+    pub(super) backend: Option<Leg>,
     pub(super) protocol: Protocol,
     pub(super) is_head: bool,
     /// Whether the header section of the response has passed.
@@ -70,22 +70,22 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn end(&self, side: Side) -> Option<&End> {
+    pub(super) fn end(&self, side: PeerKind) -> Option<&Leg> {
         match side {
-            Side::Client => Some(&self.client),
-            Side::Backend => self.backend.as_ref(),
+            PeerKind::Client => Some(&self.client),
+            PeerKind::Backend => self.backend.as_ref(),
         }
     }
 
-    pub(super) fn end_mut(&mut self, side: Side) -> Option<&mut End> {
+    pub(super) fn end_mut(&mut self, side: PeerKind) -> Option<&mut Leg> {
         match side {
-            Side::Client => Some(&mut self.client),
-            Side::Backend => self.backend.as_mut(),
+            PeerKind::Client => Some(&mut self.client),
+            PeerKind::Backend => self.backend.as_mut(),
         }
     }
 
     /// Whether nothing passes any more.
     pub(super) fn is_over(&self) -> bool {
-        self.client.is_over() && self.backend.as_ref().is_none_or(End::is_over)
+        self.client.is_over() && self.backend.as_ref().is_none_or(Leg::is_over)
     }
 }

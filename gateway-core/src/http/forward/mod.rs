@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use begin::Arrival;
-use exchange::{Exchange, Side};
+use exchange::{Exchange, PeerKind};
 use slots::Slots;
 
-use super::answer::Refusal;
+use super::answer::RequestRefusal;
 use super::h2::{Connection, ErrorCode, Event, Left, Role};
 use super::message::{AllowedTenants, HeaderList, Request, ReservedNames};
 
@@ -46,7 +46,7 @@ pub trait Routes {
     /// # Errors
     ///
     /// None does.
-    fn choose(&mut self, request: &Request<'_>) -> Result<ConnectionKey, Refusal>;
+    fn choose(&mut self, request: &Request<'_>) -> Result<ConnectionKey, RequestRefusal>;
 }
 
 #[derive(Debug)]
@@ -60,10 +60,10 @@ struct Peer {
 }
 
 impl Peer {
-    fn side(&self) -> Side {
+    fn side(&self) -> PeerKind {
         match self.client {
-            Some(_) => Side::Client,
-            None => Side::Backend,
+            Some(_) => PeerKind::Client,
+            None => PeerKind::Backend,
         }
     }
 }
@@ -190,7 +190,9 @@ impl Forwarder {
                     let left = Left { key, bytes: unsent };
                     self.stream_is_gone(left, side, violation.code(), now);
                 }
-                Event::Goaway { last, .. } if side == Side::Backend => self.give_up(key, last, now),
+                Event::Goaway { last, .. } if side == PeerKind::Backend => {
+                    self.give_up(key, last, now)
+                }
                 Event::Goaway { .. } => {}
                 Event::Failed(violation) => self.take_streams(key, violation.code(), now),
             }

@@ -3,19 +3,25 @@
 
 use std::time::Instant;
 
-use super::exchange::{Exchange, Side};
+use super::exchange::{Exchange, PeerKind};
 use super::{ConnectionKey, Forwarder, peer};
-use crate::http::answer::Refusal;
+use crate::http::answer::RequestRefusal;
 use crate::http::h2::{ErrorCode, Left, StreamId};
 use crate::http::message::{ContentLeft, HeaderList, Malformed, check_trailers, read_response};
 
 impl Forwarder {
     /// Passes a section on that is in the list: of a response, or trailers.
-    pub(super) fn pass_section(&mut self, key: u32, side: Side, end_stream: bool, now: Instant) {
+    pub(super) fn pass_section(
+        &mut self,
+        key: u32,
+        side: PeerKind,
+        end_stream: bool,
+        now: Instant,
+    ) {
         let Some(exchange) = self.exchanges.get_mut(key) else {
             return;
         };
-        let is_trailers = side == Side::Client || exchange.has_response;
+        let is_trailers = side == PeerKind::Client || exchange.has_response;
         let checked = match is_trailers {
             true => check_end(exchange, &self.list, side, end_stream),
             false => check_response(exchange, &self.list, end_stream),
@@ -53,7 +59,7 @@ impl Forwarder {
     pub(super) fn pass_data(
         &mut self,
         key: u32,
-        side: Side,
+        side: PeerKind,
         data: &[u8],
         end_stream: bool,
         now: Instant,
@@ -93,7 +99,13 @@ impl Forwarder {
     }
 
     /// A stream is gone by its peer's doing: the other one ends as it can.
-    pub(super) fn stream_is_gone(&mut self, left: Left, side: Side, code: ErrorCode, now: Instant) {
+    pub(super) fn stream_is_gone(
+        &mut self,
+        left: Left,
+        side: PeerKind,
+        code: ErrorCode,
+        now: Instant,
+    ) {
         let Left { key, bytes } = left;
         let Some(exchange) = self.exchanges.get_mut(key) else {
             return;
@@ -105,15 +117,15 @@ impl Forwarder {
             self.release(key, side.other(), waited, now);
         }
         match side {
-            Side::Client => {
-                self.reset(key, Side::Backend, ErrorCode::Cancel, now);
+            PeerKind::Client => {
+                self.reset(key, PeerKind::Backend, ErrorCode::Cancel, now);
                 self.forget_if_over(key);
             }
             // Nothing was processed, if it says so.
-            Side::Backend if code == ErrorCode::RefusedStream => {
-                self.refuse(key, Refusal::BackendBusy, now);
+            PeerKind::Backend if code == ErrorCode::RefusedStream => {
+                self.refuse(key, RequestRefusal::BackendBusy, now);
             }
-            Side::Backend => self.refuse(key, Refusal::BackendBroke, now),
+            PeerKind::Backend => self.refuse(key, RequestRefusal::BackendBroke, now),
         }
     }
 
@@ -124,7 +136,7 @@ impl Forwarder {
         };
         let keys: Vec<u32> = connection.keys_above(last).map(|(_, key)| key).collect();
         for key in keys {
-            self.refuse(key, Refusal::BackendUnreachable, now);
+            self.refuse(key, RequestRefusal::BackendUnreachable, now);
         }
     }
 
@@ -142,19 +154,19 @@ impl Forwarder {
     }
 
     /// A message is malformed (RFC 9113 section 8.1.1).
-    fn reject_message(&mut self, key: u32, side: Side, now: Instant) {
+    fn reject_message(&mut self, key: u32, side: PeerKind, now: Instant) {
         self.reset(key, side, ErrorCode::ProtocolError, now);
         match side {
-            Side::Client => {
-                self.reset(key, Side::Backend, ErrorCode::Cancel, now);
+            PeerKind::Client => {
+                self.reset(key, PeerKind::Backend, ErrorCode::Cancel, now);
                 self.forget_if_over(key);
             }
-            Side::Backend => self.refuse(key, Refusal::BackendMalformed, now),
+            PeerKind::Backend => self.refuse(key, RequestRefusal::BackendMalformed, now),
         }
     }
 
     /// Resets one stream of an exchange, unless it is gone; what waited on it is dropped, and its sender gets credit.
-    pub(super) fn reset(&mut self, key: u32, side: Side, code: ErrorCode, now: Instant) {
+    pub(super) fn reset(&mut self, key: u32, side: PeerKind, code: ErrorCode, now: Instant) {
         let Some(end) = self
             .exchanges
             .get_mut(key)
@@ -170,7 +182,7 @@ impl Forwarder {
         if let Some(found) = peer(&mut self.peers, connection) {
             // A client's own fault counts.
             let _ = match (side, code) {
-                (Side::Client, ErrorCode::ProtocolError) => {
+                (PeerKind::Client, ErrorCode::ProtocolError) => {
                     found.connection.reject(stream, code, now)
                 }
                 _ => found.connection.reset(stream, code),
@@ -181,7 +193,7 @@ impl Forwarder {
     }
 
     /// Gives the sender of content its credit.
-    fn release(&mut self, key: u32, side: Side, bytes: usize, now: Instant) {
+    fn release(&mut self, key: u32, side: PeerKind, bytes: usize, now: Instant) {
         let Some(end) = self
             .exchanges
             .get(key)
@@ -238,7 +250,7 @@ impl Forwarder {
 fn check_end(
     exchange: &Exchange,
     list: &HeaderList,
-    side: Side,
+    side: PeerKind,
     end_stream: bool,
 ) -> Result<(), Malformed> {
     check_trailers(list)?;

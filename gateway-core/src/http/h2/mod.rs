@@ -21,5 +21,5 @@ pub use frame::{
     write_rst_stream, write_settings, write_settings_ack, write_window_update,
 };
 pub use settings::{Setting, settings};
-pub use violation::{Scope, Violation};
+pub use violation::{ErrorScope, Violation};
 pub use window::WindowBudget;

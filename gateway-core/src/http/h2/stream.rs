@@ -42,12 +42,12 @@ pub(super) struct Queue {
     data: Vec<u8>,
     /// How much of `data` has been sent.
     sent: usize,
-    end: Option<End>,
+    end: Option<QueueEnd>,
 }
 
 /// How a direction ends behind its DATA.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum QueueEnd {
     /// With the last DATA.
     Data,
     /// With trailers, encoded without a table: they are sent later than blocks that are encoded later.
@@ -68,16 +68,16 @@ impl Queue {
         self.data.extend_from_slice(data);
     }
 
-    pub(super) fn set_end(&mut self, end: End) {
+    pub(super) fn set_end(&mut self, end: QueueEnd) {
         debug_assert_eq!(self.end, None);
         self.end = Some(end);
     }
 
-    pub(super) fn end(&self) -> Option<&End> {
+    pub(super) fn end(&self) -> Option<&QueueEnd> {
         self.end.as_ref()
     }
 
-    pub(super) fn take_end(&mut self) -> Option<End> {
+    pub(super) fn take_end(&mut self) -> Option<QueueEnd> {
         self.end.take()
     }
 

@@ -4,11 +4,11 @@
 use gateway_common::closed_list;
 
 use super::ErrorCode;
-use Scope::{Connection, Stream};
+use ErrorScope::{Connection, Stream};
 
 closed_list! {
     /// What a peer did against RFC 9113. Labels are those of logs and metrics.
-    pub enum Violation: (Scope, ErrorCode) {
+    pub enum Violation: (ErrorScope, ErrorCode) {
         /// A frame is longer than we allow (section 4.2). For DATA the stream would be enough, but all of it would come.
         FrameTooLarge = "frame_too_large", (Connection, ErrorCode::FrameSizeError);
         /// A frame does not have the length of its type (section 6).
@@ -90,7 +90,7 @@ closed_list! {
 
 /// What a violation ends (RFC 9113 section 5.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub enum ErrorScope {
     /// The whole connection, by GOAWAY.
     Connection,
     /// The stream alone, by RST_STREAM.
@@ -99,7 +99,7 @@ pub enum Scope {
 
 impl Violation {
     /// What it ends.
-    pub const fn scope(self) -> Scope {
+    pub const fn scope(self) -> ErrorScope {
         let (scope, _) = self.row();
         scope
     }

@@ -9,8 +9,9 @@ use crate::http::h2::flood::Flood;
 use crate::http::h2::history::Past;
 use crate::http::h2::stream::Half;
 use crate::http::h2::{
-    DataPayload, ErrorCode, Flags, Frame, FrameHeader, FrameType, HEADER_BYTES, Scope, Setting,
-    StreamId, Violation, settings, write_goaway, write_ping, write_rst_stream, write_settings_ack,
+    DataPayload, ErrorCode, ErrorScope, Flags, Frame, FrameHeader, FrameType, HEADER_BYTES,
+    Setting, StreamId, Violation, settings, write_goaway, write_ping, write_rst_stream,
+    write_settings_ack,
 };
 use crate::http::hpack::Decoder;
 use crate::http::limits::{
@@ -184,7 +185,7 @@ impl Connection {
                 false => self.take_frame(&header, &frame[HEADER_BYTES..], list, now),
             };
             let event = match event {
-                Err(violation) if violation.scope() == Scope::Stream => {
+                Err(violation) if violation.scope() == ErrorScope::Stream => {
                     self.break_stream(header.stream, violation, now)?
                 }
                 event => event?,

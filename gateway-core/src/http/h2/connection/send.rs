@@ -3,7 +3,7 @@
 
 use super::{Connection, Left};
 use crate::http::h2::flood::Flood;
-use crate::http::h2::stream::{End, Half, Stream};
+use crate::http::h2::stream::{Half, QueueEnd, Stream};
 use crate::http::h2::{
     HEADER_BYTES, StreamId, frame_field_block, write_data_header, write_field_block,
 };
@@ -32,7 +32,7 @@ impl Connection {
         if !open.queue.is_empty() {
             let mut block = Vec::new();
             fields.for_each(|field| encode_without_state(field, &mut block));
-            open.queue.set_end(End::Trailers(block));
+            open.queue.set_end(QueueEnd::Trailers(block));
             return;
         }
         let start = self.output.len();
@@ -72,7 +72,7 @@ impl Connection {
         if !open.queue.is_empty() {
             open.queue.push(data);
             if end_stream {
-                open.queue.set_end(End::Data);
+                open.queue.set_end(QueueEnd::Data);
             }
             return 0;
         }
@@ -81,7 +81,7 @@ impl Connection {
         if !is_whole && let Some(open) = self.streams.get_mut(stream) {
             open.queue.push(&data[sent..]);
             if end_stream {
-                open.queue.set_end(End::Data);
+                open.queue.set_end(QueueEnd::Data);
             }
             self.join_row(stream);
         }
@@ -154,7 +154,7 @@ impl Connection {
         };
         let mut queue = std::mem::take(&mut open.queue);
         let frame = queue.data().len().min(FRAME_PAYLOAD_BYTES_MAX);
-        let ends = frame == queue.data().len() && queue.end() == Some(&End::Data);
+        let ends = frame == queue.data().len() && queue.end() == Some(&QueueEnd::Data);
         let mut sent = 0;
         if frame > 0 || ends {
             sent = self.write_data(stream, &queue.data()[..frame], ends);
@@ -164,7 +164,7 @@ impl Connection {
             }
         }
         if queue.data().is_empty()
-            && let Some(End::Trailers(block)) = queue.take_end()
+            && let Some(QueueEnd::Trailers(block)) = queue.take_end()
         {
             write_field_block(
                 &mut self.output,
