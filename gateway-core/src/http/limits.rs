@@ -40,6 +40,20 @@ pub const RAPID_RESET_AGE: Duration = Duration::from_secs(1);
 /// DATA with fewer bytes than this, which does not end its stream, costs us more than its sender.
 pub const TINY_DATA_BYTES: usize = 32;
 
+/// Content of a request that is kept, so that another server can get it if one has not processed it. Of a longer one
+/// nothing is.
+pub const HELD_CONTENT_BYTES_MAX: usize = 64 << 10;
+/// Content that is kept of all requests of a worker.
+pub const HELD_BYTES_MAX: usize = 64 << 20;
+/// Requests that wait for a connection to one backend, on one worker.
+pub const QUEUED_REQUESTS_MAX: usize = 1024;
+/// Exchanges whose times are looked at at once: about 10 ns each.
+pub const EXCHANGES_LOOKED_AT: u32 = 50_000;
+/// Header lists that a worker keeps to use again: about 1 KiB each.
+pub const HEADER_LISTS_KEPT: usize = 256;
+/// Buffers of held content that a worker keeps to use again: at most 64 KiB each.
+pub const HELD_BUFFERS_KEPT: usize = 64;
+
 const _: () = {
     assert!(FIELD_BLOCK_BYTES_MAX >= FRAME_PAYLOAD_BYTES_MAX);
     assert!(FIELD_BLOCK_BYTES_MAX / FRAME_PAYLOAD_BYTES_MAX <= CONTINUATION_FRAMES_MAX as usize);

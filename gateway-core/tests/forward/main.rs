@@ -10,32 +10,56 @@
 
 mod model;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateway_core::http::answer::RequestRefusal;
-use gateway_core::http::forward::{Client, ConnectionKey, Forwarder, Routes};
-use gateway_core::http::h2::{Connection, Event, Role, StreamId};
-use gateway_core::http::message::{AllowedTenants, Field, HeaderList, Request, ReservedNames};
+use gateway_core::http::forward::{
+    BackendTimes, Call, Client, ConnectionKey, Ended, Forwarder, Placement, Router,
+};
+use gateway_core::http::h2::{Connection, Event, Role, StreamId, Violation};
+use gateway_core::http::message::{AllowedTenants, Field, HeaderList, ReservedNames};
 use gateway_core::identity::Tenant;
 
 /// A route to one backend, or to none.
 struct To(Result<ConnectionKey, RequestRefusal>);
 
-impl Routes for To {
-    fn choose(&mut self, _: &Request<'_>) -> Result<ConnectionKey, RequestRefusal> {
-        self.0
+impl Router for To {
+    fn choose(&mut self, call: &Call<'_>) -> Result<Placement, RequestRefusal> {
+        match call.attempts {
+            0 => self.0.map(Placement::Connection),
+            _ => Err(RequestRefusal::BackendBusy),
+        }
+    }
+
+    fn sent(&mut self, _: ConnectionKey) {}
+
+    fn left(&mut self, _: ConnectionKey) {}
+
+    fn ended(&mut self, _: &Ended<'_>) {}
+
+    fn failed(&mut self, _: ConnectionKey, _: Violation) {}
+}
+
+/// A backend that may take its time.
+fn times() -> BackendTimes {
+    BackendTimes {
+        queue: 0,
+        response_timeout: None,
+        idle_timeout: None,
     }
 }
 
-fn client(tenants: AllowedTenants) -> Client {
+fn client(tenants: AllowedTenants) -> Rc<Client> {
     let mut told = HeaderList::new(1000);
     told.push(Field::new(b"x-scope-clientid", b"agent"));
-    Client {
+    Rc::new(Client {
         reserved: Arc::new(ReservedNames::new([])),
         told,
         tenants,
-    }
+        content_bytes_max: u64::MAX,
+    })
 }
 
 fn one_tenant() -> AllowedTenants {
@@ -70,7 +94,7 @@ impl Path {
         let mut forwarder = Forwarder::new(16 << 10, Duration::from_secs(1));
         let keys = [
             forwarder.accept(client(tenants), now),
-            forwarder.connect(now),
+            forwarder.connect(times(), now),
         ];
         let ends = [Role::Client, Role::Server].map(|role| Connection::new(role, 16 << 10, now));
         let mut path = Path {
@@ -95,7 +119,8 @@ impl Path {
             }
             while let Some(key) = self.forwarder.next_ready() {
                 let side = usize::from(key == self.keys[BACKEND]);
-                let bytes = self.forwarder.take_output(key, self.now);
+                let mut route = To(Ok(self.keys[BACKEND]));
+                let bytes = self.forwarder.take_output(key, &mut route, self.now);
                 heard[side].extend(hear(&mut self.ends[side], &bytes, self.now));
             }
         }
@@ -333,7 +358,9 @@ fn a_client_that_leaves_takes_its_requests_along() {
         path.request(&GRPC, false);
     }
     path.carry();
-    path.forwarder.remove(path.keys[CLIENT], path.now);
+    let mut route = To(Ok(path.keys[BACKEND]));
+    path.forwarder
+        .remove(path.keys[CLIENT], &mut route, path.now);
     let [_, backend] = path.carry();
     assert_eq!(backend, vec![Heard::Reset("cancel".to_owned()); 3]);
     assert_eq!(path.forwarder.exchanges(), 0);

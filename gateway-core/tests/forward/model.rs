@@ -3,14 +3,17 @@
 use std::time::{Duration, Instant};
 
 use gateway_core::http::answer::RequestRefusal;
-use gateway_core::http::forward::{ConnectionKey, Forwarder, Routes};
-use gateway_core::http::h2::{Connection, ErrorCode, Event, Role, StreamId, WindowBudget};
-use gateway_core::http::message::{Field, HeaderList, Request};
+use gateway_core::http::forward::{Call, ConnectionKey, Ended, Forwarder, Placement, Router};
+use gateway_core::http::h2::{
+    Connection, ErrorCode, Event, Role, StreamId, Violation, WindowBudget,
+};
+use gateway_core::http::limits::HELD_CONTENT_BYTES_MAX;
+use gateway_core::http::message::{Field, HeaderList};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use crate::{GRPC, client, one_tenant};
+use crate::{GRPC, client, one_tenant, times};
 
 /// The first two are clients, the others backends.
 const ENDS: usize = 4;
@@ -47,6 +50,14 @@ enum Step {
     Grow {
         end: usize,
     },
+    /// Requests wait from now on, or no more.
+    Wait {
+        waits: bool,
+    },
+    /// A backend refuses the next request that comes.
+    Refuse {
+        end: usize,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -63,6 +74,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (side(), exchange()).prop_map(|(side, exchange)| Step::Reset { side, exchange }),
         3 => (0..ENDS).prop_map(|end| Step::Leave { end }),
         10 => (0..ENDS).prop_map(|end| Step::Grow { end }),
+        8 => any::<bool>().prop_map(|waits| Step::Wait { waits }),
+        8 => (2..ENDS).prop_map(|end| Step::Refuse { end }),
     ]
 }
 
@@ -86,14 +99,29 @@ struct Exchange {
     is_broken: bool,
 }
 
-/// Chooses a backend by the number of the request.
-struct ByNumber([ConnectionKey; 2]);
+/// Chooses a backend by the number of the request, and the other one when that has refused it; unless requests wait.
+struct ByNumber {
+    backends: [ConnectionKey; 2],
+    waits: bool,
+}
 
-impl Routes for ByNumber {
-    fn choose(&mut self, request: &Request<'_>) -> Result<ConnectionKey, RequestRefusal> {
-        let last = request.path.last().unwrap();
-        Ok(self.0[usize::from(last % 2)])
+impl Router for ByNumber {
+    fn choose(&mut self, call: &Call<'_>) -> Result<Placement, RequestRefusal> {
+        if self.waits {
+            return Ok(Placement::Wait(0));
+        }
+        let last = u32::from(*call.request.path.last().unwrap());
+        let position = (last + call.attempts) as usize % 2;
+        Ok(Placement::Connection(self.backends[position]))
     }
+
+    fn sent(&mut self, _: ConnectionKey) {}
+
+    fn left(&mut self, _: ConnectionKey) {}
+
+    fn ended(&mut self, _: &Ended<'_>) {}
+
+    fn failed(&mut self, _: ConnectionKey, _: Violation) {}
 }
 
 struct Model {
@@ -104,6 +132,9 @@ struct Model {
     wires: [[Vec<u8>; 2]; ENDS],
     exchanges: Vec<Exchange>,
     budget: WindowBudget,
+    waits: bool,
+    /// By end: whether it refuses the next request.
+    refuses: [bool; ENDS],
     now: Instant,
 }
 
@@ -127,7 +158,7 @@ impl Model {
         let mut forwarder = Forwarder::new(16 << 10, Duration::from_secs(1));
         let keys = [0, 1, 2, 3].map(|end| match side_of(end) {
             CLIENT => forwarder.accept(client(one_tenant()), now),
-            _ => forwarder.connect(now),
+            _ => forwarder.connect(times(), now),
         });
         Model {
             forwarder,
@@ -136,6 +167,8 @@ impl Model {
             wires: Default::default(),
             exchanges: Vec::new(),
             budget: WindowBudget::new(500_000),
+            waits: false,
+            refuses: [false; ENDS],
             now,
         }
     }
@@ -145,12 +178,21 @@ impl Model {
         Connection::new(role, 16 << 10, now)
     }
 
+    fn router(&self) -> ByNumber {
+        ByNumber {
+            backends: [self.keys[2], self.keys[3]],
+            waits: self.waits,
+        }
+    }
+
     fn apply(&mut self, step: Step) {
         let count = self.exchanges.len();
         match step {
             Step::Open { client } => self.open(client),
             Step::Move { end, bytes } => self.carry(end, bytes),
             Step::Leave { end } => self.leave(end),
+            Step::Wait { waits } => self.waits = waits,
+            Step::Refuse { end } => self.refuses[end] = true,
             Step::Grow { end } => {
                 if let Some(connection) = self.forwarder.connection(self.keys[end]) {
                     connection.grow(&mut self.budget);
@@ -235,10 +277,11 @@ impl Model {
     /// An end leaves without a word, and another one takes its place.
     fn leave(&mut self, end: usize) {
         let side = side_of(end);
-        self.forwarder.remove(self.keys[end], self.now);
+        let mut routes = self.router();
+        self.forwarder.remove(self.keys[end], &mut routes, self.now);
         self.keys[end] = match side {
             CLIENT => self.forwarder.accept(client(one_tenant()), self.now),
-            _ => self.forwarder.connect(self.now),
+            _ => self.forwarder.connect(times(), self.now),
         };
         self.ends[end] = Self::end(end, self.now);
         self.wires[end] = Default::default();
@@ -259,13 +302,15 @@ impl Model {
         let output = self.ends[end].take_output();
         self.wires[end][0].extend_from_slice(&output);
         while self.ends[end].send_queued().is_some() {}
-        let output = self.forwarder.take_output(self.keys[end], self.now);
+        let mut routes = self.router();
+        let output = self
+            .forwarder
+            .take_output(self.keys[end], &mut routes, self.now);
         self.wires[end][1].extend_from_slice(&output);
         let moved = self.wires[end].each_mut().map(|wire| -> Vec<u8> {
             let bytes = bytes.min(wire.len());
             wire.drain(..bytes).collect()
         });
-        let mut routes = ByNumber([self.keys[2], self.keys[3]]);
         self.forwarder
             .receive(self.keys[end], &moved[0], &mut routes, self.now);
         self.hear(end, &moved[1]);
@@ -314,6 +359,13 @@ impl Model {
         assert!(values(b"x_scope_orgid").is_empty());
         let path = String::from_utf8(values(b":path")[0].clone()).unwrap();
         let number: usize = path.rsplit('/').next().unwrap().parse().unwrap();
+        if std::mem::take(&mut self.refuses[end]) {
+            assert_eq!(self.ends[end].reset(stream, ErrorCode::RefusedStream), 0);
+            let exchange = &mut self.exchanges[number];
+            // What is not held cannot be sent again.
+            exchange.is_broken |= exchange.directions[CLIENT].sent > HELD_CONTENT_BYTES_MAX;
+            return;
+        }
         self.ends[end].own(stream, number as u32);
         // Nothing was lost with a backend that left before.
         self.exchanges[number].places[BACKEND] = Some((end, stream));
@@ -324,6 +376,9 @@ impl Model {
 
     /// Passes everything on until nothing moves any more.
     fn settle(&mut self) {
+        self.waits = false;
+        let mut router = self.router();
+        self.forwarder.place_waiting(0, &mut router, self.now);
         for _ in 0..2_000 {
             let mut is_moving = false;
             for end in 0..ENDS {

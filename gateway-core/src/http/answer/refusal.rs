@@ -3,9 +3,7 @@
 
 use gateway_common::closed_list;
 
-use GrpcStatus::{
-    DeadlineExceeded, PermissionDenied, ResourceExhausted, Unavailable, Unimplemented,
-};
+use GrpcStatus::{PermissionDenied, ResourceExhausted, Unavailable, Unimplemented};
 
 /// Whether the same request may be sent again, and succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +52,10 @@ closed_list! {
             (Unavailable, 502, Later, "the backend sent a malformed response");
         /// The backend did not respond in time.
         BackendTimeout = "backend_timeout",
-            (DeadlineExceeded, 504, Later, "the backend did not respond in time");
+            (GrpcStatus::DeadlineExceeded, 504, Later, "the backend did not respond in time");
+        /// The client's own deadline has passed.
+        DeadlineExceeded = "deadline_exceeded",
+            (GrpcStatus::DeadlineExceeded, 504, Later, "the deadline has passed");
         /// Too many requests wait for the backend, or have waited for too long.
         BackendBusy = "backend_busy",
             (Unavailable, 503, Later, "too many requests wait for the backend");

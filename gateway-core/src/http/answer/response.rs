@@ -10,6 +10,10 @@ use crate::http::message::{Field, HeaderList};
 /// A whole response.
 #[derive(Debug)]
 pub struct Answer {
+    /// The status of HTTP.
+    pub status: u16,
+    /// The status of gRPC, if that is the protocol.
+    pub grpc_status: Option<u16>,
     /// Its header section.
     pub fields: HeaderList,
     /// Its content; if there is none, the header section ends the stream.
@@ -22,6 +26,12 @@ pub fn answer(refusal: RequestRefusal, protocol: Protocol, wait: Duration) -> An
     let code = refusal.grpc_status().number();
     let words = refusal.message();
     let mut fields = Fields::default();
+    let http_status = match (protocol, refusal.http_status()) {
+        (Protocol::Grpc, _) => 200,
+        // Prometheus sends again what gets 5xx, and drops what gets 429 unless it is told not to.
+        (Protocol::RemoteWrite, 429) => 503,
+        (_, status) => status,
+    };
     let content = match protocol {
         Protocol::Grpc => {
             fields.put(":status", "200");
@@ -30,26 +40,17 @@ pub fn answer(refusal: RequestRefusal, protocol: Protocol, wait: Duration) -> An
             Vec::new()
         }
         Protocol::OtlpProtobuf => {
-            fields.put_status(refusal.http_status(), wait);
+            fields.put_status(http_status, wait);
             fields.put("content-type", "application/x-protobuf");
             status(code, words, wait)
         }
         Protocol::OtlpJson => {
-            fields.put_status(refusal.http_status(), wait);
+            fields.put_status(http_status, wait);
             fields.put("content-type", "application/json");
             format!("{{\"code\":{code},\"message\":\"{words}\"}}").into_bytes()
         }
-        Protocol::RemoteWrite => {
-            // Prometheus sends again what gets 5xx, and drops what gets 429 unless it is told not to.
-            let status = match refusal.http_status() {
-                429 => 503,
-                status => status,
-            };
-            fields.put_status(status, wait);
-            fields.put_text(words)
-        }
-        Protocol::Other => {
-            fields.put_status(refusal.http_status(), wait);
+        Protocol::RemoteWrite | Protocol::Other => {
+            fields.put_status(http_status, wait);
             fields.put_text(words)
         }
     };
@@ -57,6 +58,8 @@ pub fn answer(refusal: RequestRefusal, protocol: Protocol, wait: Duration) -> An
         fields.put("content-length", &content.len().to_string());
     }
     Answer {
+        status: http_status,
+        grpc_status: (protocol == Protocol::Grpc).then_some(code.into()),
         fields: fields.0,
         content,
     }

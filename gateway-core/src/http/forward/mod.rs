@@ -2,23 +2,31 @@
 //!
 //! In: bytes of connections, the choice of a backend, the time. Out: bytes for connections. Pairs the streams of two
 //! connections; each piece of content is copied once, into the output of the other one, and its sender gets credit
-//! when it has left. What has no backend is answered in the client's protocol.
+//! when it has left. A request that no connection takes yet waits. What no backend has processed may go to another
+//! one. What has no backend is answered in the client's protocol.
 
 mod begin;
 mod exchange;
 mod pass;
+mod place;
+mod refuse;
+mod router;
 mod slots;
+mod time;
 
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use begin::Arrival;
 use exchange::{Exchange, PeerKind};
+use place::Queues;
 use slots::Slots;
 
-use super::answer::RequestRefusal;
+pub use router::{BackendTimes, Call, Client, Ended, Placement, Router};
+
 use super::h2::{Connection, ErrorCode, Event, Left, Role};
-use super::message::{AllowedTenants, HeaderList, Request, ReservedNames};
+use super::limits::{HEADER_LISTS_KEPT, HELD_BUFFERS_KEPT};
+use super::message::HeaderList;
 
 /// A connection of a forwarder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,42 +36,34 @@ pub struct ConnectionKey {
     serial: u64,
 }
 
-/// What is known of a client.
-#[derive(Debug)]
-pub struct Client {
-    /// Names that it may not use.
-    pub reserved: Arc<ReservedNames>,
-    /// Fields that backends are told with every request.
-    pub told: HeaderList,
-    /// Tenants that it may speak for.
-    pub tenants: AllowedTenants,
+impl ConnectionKey {
+    /// A small number that no other open connection of the forwarder has.
+    pub fn slot(self) -> usize {
+        self.slot as usize
+    }
 }
 
-/// Chooses backends.
-pub trait Routes {
-    /// The connection that takes a request.
-    ///
-    /// # Errors
-    ///
-    /// None does.
-    fn choose(&mut self, request: &Request<'_>) -> Result<ConnectionKey, RequestRefusal>;
+/// What a connection leads to.
+#[derive(Debug)]
+enum Known {
+    Client(Rc<Client>),
+    Backend(BackendTimes),
 }
 
 #[derive(Debug)]
 struct Peer {
     serial: u64,
     connection: Connection,
-    /// `None`: it is a backend.
-    client: Option<Box<Client>>,
+    known: Known,
     /// Whether it stands among those with output.
     is_ready: bool,
 }
 
 impl Peer {
-    fn side(&self) -> PeerKind {
-        match self.client {
-            Some(_) => PeerKind::Client,
-            None => PeerKind::Backend,
+    fn kind(&self) -> PeerKind {
+        match self.known {
+            Known::Client(_) => PeerKind::Client,
+            Known::Backend(_) => PeerKind::Backend,
         }
     }
 }
@@ -75,8 +75,17 @@ pub struct Forwarder {
     next_serial: u64,
     exchanges: Slots<Exchange>,
     ready: Vec<ConnectionKey>,
+    /// The section that came last.
     list: HeaderList,
     list_size_max: usize,
+    /// Lists and buffers to use again.
+    free_lists: Vec<HeaderList>,
+    free_buffers: Vec<Vec<u8>>,
+    /// Content that is kept of all requests, in bytes.
+    held_bytes: usize,
+    queues: Queues,
+    /// Where the next look at the times of exchanges begins.
+    looked_at: u32,
     /// What clients are told to wait before they send a request again.
     wait: Duration,
 }
@@ -92,28 +101,33 @@ impl Forwarder {
             ready: Vec::new(),
             list: HeaderList::new(list_size_max),
             list_size_max,
+            free_lists: Vec::new(),
+            free_buffers: Vec::new(),
+            held_bytes: 0,
+            queues: Queues::default(),
+            looked_at: 0,
             wait,
         }
     }
 
     /// Adds a connection of a client.
-    pub fn accept(&mut self, client: Client, now: Instant) -> ConnectionKey {
-        self.add(Role::Server, Some(Box::new(client)), now)
+    pub fn accept(&mut self, client: Rc<Client>, now: Instant) -> ConnectionKey {
+        self.add(Role::Server, Known::Client(client), now)
     }
 
     /// Adds a connection to a backend.
-    pub fn connect(&mut self, now: Instant) -> ConnectionKey {
-        self.add(Role::Client, None, now)
+    pub fn connect(&mut self, times: BackendTimes, now: Instant) -> ConnectionKey {
+        self.add(Role::Client, Known::Backend(times), now)
     }
 
-    fn add(&mut self, role: Role, client: Option<Box<Client>>, now: Instant) -> ConnectionKey {
+    fn add(&mut self, role: Role, known: Known, now: Instant) -> ConnectionKey {
         let list_size_max = u32::try_from(self.list_size_max).unwrap_or(u32::MAX);
         let serial = self.next_serial;
         self.next_serial += 1;
         let slot = self.peers.insert(Peer {
             serial,
             connection: Connection::new(role, list_size_max, now),
-            client,
+            known,
             is_ready: false,
         });
         let key = ConnectionKey { slot, serial };
@@ -121,14 +135,26 @@ impl Forwarder {
         key
     }
 
-    /// A connection.
+    /// A connection. What its owner has it say is told by [`Self::mark`].
     pub fn connection(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
         peer(&mut self.peers, key).map(|peer| &mut peer.connection)
+    }
+
+    /// Replaces what is known of a client.
+    pub fn set_client(&mut self, key: ConnectionKey, client: Rc<Client>) {
+        if let Some(peer) = peer(&mut self.peers, key) {
+            peer.known = Known::Client(client);
+        }
     }
 
     /// How many requests are in flight.
     pub fn exchanges(&self) -> usize {
         self.exchanges.len()
+    }
+
+    /// Whether a connection has output.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// A connection that has output, one after the other; each is told once.
@@ -141,12 +167,17 @@ impl Forwarder {
     }
 
     /// Takes the output of a connection, and has what waits take its place.
-    pub fn take_output(&mut self, key: ConnectionKey, now: Instant) -> Vec<u8> {
+    pub fn take_output(
+        &mut self,
+        key: ConnectionKey,
+        router: &mut impl Router,
+        now: Instant,
+    ) -> Vec<u8> {
         let Some(connection) = self.connection(key) else {
             return Vec::new();
         };
         let output = connection.take_output();
-        self.send_queued(key, now);
+        self.send_queued(key, router, now);
         output
     }
 
@@ -155,13 +186,13 @@ impl Forwarder {
         &mut self,
         key: ConnectionKey,
         mut input: &[u8],
-        routes: &mut impl Routes,
+        router: &mut impl Router,
         now: Instant,
     ) {
         while let Some(peer) = peer(&mut self.peers, key)
             && let Some(event) = peer.connection.receive(&mut input, &mut self.list, now)
         {
-            let side = peer.side();
+            let from = peer.kind();
             match event {
                 Event::Request { stream, end_stream } => {
                     let arrival = Arrival {
@@ -169,18 +200,21 @@ impl Forwarder {
                         stream,
                         end_stream,
                     };
-                    self.begin(&arrival, routes, now);
+                    self.begin(&arrival, router, now);
                 }
-                Event::Section { key, end_stream } => self.pass_section(key, side, end_stream, now),
+                Event::Section { key, end_stream } => {
+                    self.pass_section(from.of(key), end_stream, router, now);
+                }
                 Event::Data {
                     key,
                     data,
                     end_stream,
                 } => {
-                    self.pass_data(key, side, data, end_stream, now);
+                    self.pass_data(from.of(key), data, end_stream, router, now);
                 }
                 Event::Reset { key, code, unsent } => {
-                    self.stream_is_gone(Left { key, bytes: unsent }, side, code, now);
+                    let left = Left { key, bytes: unsent };
+                    self.stream_is_gone(left, from, code, router, now);
                 }
                 Event::Broken {
                     key,
@@ -188,23 +222,63 @@ impl Forwarder {
                     unsent,
                 } => {
                     let left = Left { key, bytes: unsent };
-                    self.stream_is_gone(left, side, violation.code(), now);
+                    self.stream_is_gone(left, from, violation.code(), router, now);
                 }
-                Event::Goaway { last, .. } if side == PeerKind::Backend => {
-                    self.give_up(key, last, now)
+                Event::Goaway { last, .. } if from == PeerKind::Backend => {
+                    self.give_up(key, last, router, now);
                 }
                 Event::Goaway { .. } => {}
-                Event::Failed(violation) => self.take_streams(key, violation.code(), now),
+                Event::Failed(violation) => {
+                    router.failed(key, violation);
+                    self.take_streams(key, violation.code(), router, now);
+                }
             }
         }
-        self.send_queued(key, now);
+        self.send_queued(key, router, now);
+        self.place_due(router, now);
     }
 
     /// A connection is gone.
-    pub fn remove(&mut self, key: ConnectionKey, now: Instant) {
-        self.take_streams(key, ErrorCode::Cancel, now);
+    pub fn remove(&mut self, key: ConnectionKey, router: &mut impl Router, now: Instant) {
+        self.take_streams(key, ErrorCode::Cancel, router, now);
         if peer(&mut self.peers, key).is_some() {
             self.peers.remove(key.slot);
+        }
+        self.place_due(router, now);
+    }
+
+    /// What is known of a client.
+    fn client(&self, key: ConnectionKey) -> Option<&Rc<Client>> {
+        match &self
+            .peers
+            .get(key.slot)
+            .filter(|peer| peer.serial == key.serial)?
+            .known
+        {
+            Known::Client(client) => Some(client),
+            Known::Backend(_) => None,
+        }
+    }
+
+    /// An empty list; the one that came last is taken instead.
+    fn take_list(&mut self) -> HeaderList {
+        let empty = self.free_lists.pop();
+        let empty = empty.unwrap_or_else(|| HeaderList::new(self.list_size_max));
+        std::mem::replace(&mut self.list, empty)
+    }
+
+    fn give_list(&mut self, mut list: HeaderList) {
+        if self.free_lists.len() < HEADER_LISTS_KEPT {
+            list.clear();
+            self.free_lists.push(list);
+        }
+    }
+
+    fn give_buffer(&mut self, mut buffer: Vec<u8>) {
+        self.held_bytes -= buffer.len();
+        if buffer.capacity() > 0 && self.free_buffers.len() < HELD_BUFFERS_KEPT {
+            buffer.clear();
+            self.free_buffers.push(buffer);
         }
     }
 }

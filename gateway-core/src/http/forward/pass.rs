@@ -1,207 +1,267 @@
 //! What passes between the two streams of an exchange: sections, content, ends, resets, and the credit for all content.
 //! In: events. Out: frames on the other connection.
 
+use std::rc::Rc;
 use std::time::Instant;
 
-use super::exchange::{Exchange, PeerKind};
-use super::{ConnectionKey, Forwarder, peer};
-use crate::http::answer::RequestRefusal;
+use super::exchange::{Exchange, LegKey, PeerKind};
+use super::{ConnectionKey, Forwarder, Router, peer};
+use crate::http::answer::{Protocol, RequestRefusal};
 use crate::http::h2::{ErrorCode, Left, StreamId};
+use crate::http::limits::HELD_BYTES_MAX;
 use crate::http::message::{ContentLeft, HeaderList, Malformed, check_trailers, read_response};
 
 impl Forwarder {
     /// Passes a section on that is in the list: of a response, or trailers.
     pub(super) fn pass_section(
         &mut self,
-        key: u32,
-        side: PeerKind,
+        at: LegKey,
         end_stream: bool,
+        router: &mut impl Router,
         now: Instant,
     ) {
+        let LegKey { key, kind } = at;
         let Some(exchange) = self.exchanges.get_mut(key) else {
             return;
         };
-        let is_trailers = side == PeerKind::Client || exchange.has_response;
+        let is_trailers = kind == PeerKind::Client || exchange.has_response;
         let checked = match is_trailers {
-            true => check_end(exchange, &self.list, side, end_stream),
-            false => check_response(exchange, &self.list, end_stream),
+            true => check_end(exchange, &self.list, kind, end_stream),
+            false => check_response(exchange, &self.list, end_stream, now),
         };
         if checked.is_err() {
-            return self.reject_message(key, side, now);
+            return self.reject_message(at, router, now);
         }
-        if end_stream && let Some(end) = exchange.end_mut(side) {
-            end.has_received_end = true;
+        exchange.moved = now;
+        if end_stream && let Some(leg) = exchange.leg_mut(kind) {
+            leg.has_received_end = true;
         }
+        if kind == PeerKind::Backend {
+            note_grpc_status(exchange, &self.list);
+        }
+        if exchange.queue.is_some() {
+            let trailers = self.take_list();
+            if let Some(exchange) = self.exchanges.get_mut(key) {
+                exchange.held.trailers = Some(trailers);
+            }
+            return;
+        }
+        let (has_response, from) = (exchange.has_response, exchange.client.connection);
         if let Some(to) = exchange
-            .end_mut(side.other())
+            .leg_mut(kind.other())
             .filter(|to| !to.is_gone && !to.has_sent_end)
         {
             to.has_sent_end = end_stream;
             let (to, stream) = (to.connection, to.stream);
-            let from = exchange.client.connection;
-            let list = std::mem::replace(&mut self.list, HeaderList::new(0));
-            let client = peer(&mut self.peers, from).and_then(|peer| peer.client.take());
-            if let (Some(connection), Some(client)) = (self.connection(to), &client) {
+            let client = self.client(from).map(Rc::clone);
+            if let (Some(peer), Some(client)) = (peer(&mut self.peers, to), client) {
                 let reserved = &client.reserved;
                 let passes = |field: &_| !is_trailers || reserved.lets_pass_in_trailers(*field);
-                connection.send_section(stream, list.iter().filter(passes), end_stream);
+                let passing = self.list.iter().filter(passes);
+                peer.connection.send_section(stream, passing, end_stream);
             }
-            if let Some(found) = peer(&mut self.peers, from) {
-                found.client = client;
-            }
-            self.list = list;
             self.mark(to);
         }
-        self.forget_if_over(key);
+        if has_response {
+            self.drop_held(key);
+        }
+        self.forget_if_over(key, router);
     }
 
     /// Passes content on. Its sender gets credit for what has left; what nobody wants any more has left too.
     pub(super) fn pass_data(
         &mut self,
-        key: u32,
-        side: PeerKind,
+        at: LegKey,
         data: &[u8],
         end_stream: bool,
+        router: &mut impl Router,
         now: Instant,
     ) {
+        let LegKey { key, kind } = at;
         let Some(exchange) = self.exchanges.get_mut(key) else {
             return;
         };
-        let Some(from) = exchange.end_mut(side) else {
+        exchange.moved = now;
+        let Some(from) = exchange.leg_mut(kind) else {
             return;
         };
         let taken = from.content.take(data.len());
-        let ended = if end_stream {
-            from.content.end()
-        } else {
-            Ok(())
+        let ended = match end_stream {
+            true => from.content.end(),
+            false => Ok(()),
         };
         if taken.and(ended).is_err() {
-            self.release(key, side, data.len(), now);
-            return self.reject_message(key, side, now);
+            self.release(at, data.len(), now);
+            return self.reject_message(at, router, now);
         }
         from.has_received_end |= end_stream;
+        match kind {
+            PeerKind::Client => exchange.outcome.received_bytes += data.len() as u64,
+            PeerKind::Backend => exchange.outcome.sent_bytes += data.len() as u64,
+        }
+        if exchange.outcome.received_bytes > exchange.content_bytes_max {
+            self.release(at, data.len(), now);
+            return self.refuse(key, RequestRefusal::ContentTooLarge, router, now);
+        }
+        if kind == PeerKind::Client && !self.hold(key, data) {
+            self.release(at, data.len(), now);
+            return self.refuse(key, RequestRefusal::BackendBusy, router, now);
+        }
+        let Some(exchange) = self.exchanges.get_mut(key) else {
+            return;
+        };
+        if exchange.queue.is_some() {
+            return;
+        }
         let mut left = data.len();
         if let Some(to) = exchange
-            .end_mut(side.other())
+            .leg_mut(kind.other())
             .filter(|to| !to.is_gone && !to.has_sent_end)
         {
             to.has_sent_end = end_stream;
             let (connection, stream) = (to.connection, to.stream);
-            if let Some(connection) = peer(&mut self.peers, connection) {
-                left = connection.connection.send_data(stream, data, end_stream);
+            if let Some(found) = peer(&mut self.peers, connection) {
+                left = found.connection.send_data(stream, data, end_stream);
             }
             to.waiting += data.len() - left;
+            left = to.due(left);
             self.mark(connection);
         }
-        self.release(key, side, left, now);
-        self.forget_if_over(key);
+        if kind == PeerKind::Client
+            && let Some(exchange) = self.exchanges.get_mut(key)
+        {
+            exchange.credited += left;
+        }
+        self.release(at, left, now);
+        self.forget_if_over(key, router);
+    }
+
+    /// Keeps content of a request, if there is room, so that another backend can get it. Returns whether it may go on:
+    /// what waits for a backend has to be kept.
+    fn hold(&mut self, key: u32, data: &[u8]) -> bool {
+        let Some(exchange) = self.exchanges.get_mut(key) else {
+            return false;
+        };
+        let has_room =
+            exchange.held.has_room(data.len()) && self.held_bytes + data.len() <= HELD_BYTES_MAX;
+        if has_room {
+            exchange.held.content.extend_from_slice(data);
+            self.held_bytes += data.len();
+            return true;
+        }
+        if exchange.queue.is_some() {
+            return false;
+        }
+        self.drop_held(key);
+        true
+    }
+
+    /// Gives up what is held of a request that has a backend, or an answer.
+    fn drop_held(&mut self, key: u32) {
+        if let Some(exchange) = self.exchanges.get_mut(key)
+            && exchange.held.is_whole
+        {
+            let content = exchange.held.take_content();
+            self.give_buffer(content);
+        }
     }
 
     /// A stream is gone by its peer's doing: the other one ends as it can.
     pub(super) fn stream_is_gone(
         &mut self,
         left: Left,
-        side: PeerKind,
+        kind: PeerKind,
         code: ErrorCode,
+        router: &mut impl Router,
         now: Instant,
     ) {
         let Left { key, bytes } = left;
         let Some(exchange) = self.exchanges.get_mut(key) else {
             return;
         };
-        if let Some(end) = exchange.end_mut(side) {
-            end.is_gone = true;
-            let waited = std::mem::take(&mut end.waiting);
-            debug_assert_eq!(waited, bytes);
-            self.release(key, side.other(), waited, now);
-        }
-        match side {
+        let Some(leg) = exchange.leg_mut(kind) else {
+            return;
+        };
+        leg.is_gone = true;
+        debug_assert_eq!(leg.waiting, bytes);
+        match kind {
             PeerKind::Client => {
-                self.reset(key, PeerKind::Backend, ErrorCode::Cancel, now);
-                self.forget_if_over(key);
+                let waited = std::mem::take(&mut leg.waiting);
+                self.release(PeerKind::Backend.of(key), waited, now);
+                self.leave_backend(key, ErrorCode::Cancel, router, now);
+                self.drop_request(key, now);
+                self.forget_if_over(key, router);
             }
             // Nothing was processed, if it says so.
             PeerKind::Backend if code == ErrorCode::RefusedStream => {
-                self.refuse(key, RequestRefusal::BackendBusy, now);
+                self.send_again(key, RequestRefusal::BackendBusy, router, now);
             }
-            PeerKind::Backend => self.refuse(key, RequestRefusal::BackendBroke, now),
+            PeerKind::Backend => self.refuse(key, RequestRefusal::BackendBroke, router, now),
         }
     }
 
     /// A backend will not process streams above `last`.
-    pub(super) fn give_up(&mut self, backend: ConnectionKey, last: StreamId, now: Instant) {
+    pub(super) fn give_up(
+        &mut self,
+        backend: ConnectionKey,
+        last: StreamId,
+        router: &mut impl Router,
+        now: Instant,
+    ) {
         let Some(connection) = self.connection(backend) else {
             return;
         };
         let keys: Vec<u32> = connection.keys_above(last).map(|(_, key)| key).collect();
         for key in keys {
-            self.refuse(key, RequestRefusal::BackendUnreachable, now);
+            self.send_again(key, RequestRefusal::BackendUnreachable, router, now);
         }
     }
 
     /// All streams of a connection are gone.
-    pub(super) fn take_streams(&mut self, from: ConnectionKey, code: ErrorCode, now: Instant) {
+    pub(super) fn take_streams(
+        &mut self,
+        from: ConnectionKey,
+        code: ErrorCode,
+        router: &mut impl Router,
+        now: Instant,
+    ) {
         let Some(found) = peer(&mut self.peers, from) else {
             return;
         };
-        let side = found.side();
+        let kind = found.kind();
         let streams: Vec<Left> = found.connection.take_streams().collect();
         for left in streams {
-            self.stream_is_gone(left, side, code, now);
+            self.stream_is_gone(left, kind, code, router, now);
         }
         self.mark(from);
     }
 
     /// A message is malformed (RFC 9113 section 8.1.1).
-    fn reject_message(&mut self, key: u32, side: PeerKind, now: Instant) {
-        self.reset(key, side, ErrorCode::ProtocolError, now);
-        match side {
+    fn reject_message(&mut self, at: LegKey, router: &mut impl Router, now: Instant) {
+        let LegKey { key, kind } = at;
+        let code = ErrorCode::ProtocolError;
+        match kind {
             PeerKind::Client => {
-                self.reset(key, PeerKind::Backend, ErrorCode::Cancel, now);
-                self.forget_if_over(key);
+                self.reset(at, code, now);
+                self.leave_backend(key, ErrorCode::Cancel, router, now);
+                self.drop_request(key, now);
+                self.forget_if_over(key, router);
             }
-            PeerKind::Backend => self.refuse(key, RequestRefusal::BackendMalformed, now),
+            PeerKind::Backend => {
+                self.leave_backend(key, code, router, now);
+                self.refuse(key, RequestRefusal::BackendMalformed, router, now);
+            }
         }
-    }
-
-    /// Resets one stream of an exchange, unless it is gone; what waited on it is dropped, and its sender gets credit.
-    pub(super) fn reset(&mut self, key: u32, side: PeerKind, code: ErrorCode, now: Instant) {
-        let Some(end) = self
-            .exchanges
-            .get_mut(key)
-            .and_then(|one| one.end_mut(side))
-        else {
-            return;
-        };
-        if std::mem::replace(&mut end.is_gone, true) {
-            return;
-        }
-        let waited = std::mem::take(&mut end.waiting);
-        let (connection, stream) = (end.connection, end.stream);
-        if let Some(found) = peer(&mut self.peers, connection) {
-            // A client's own fault counts.
-            let _ = match (side, code) {
-                (PeerKind::Client, ErrorCode::ProtocolError) => {
-                    found.connection.reject(stream, code, now)
-                }
-                _ => found.connection.reset(stream, code),
-            };
-        }
-        self.mark(connection);
-        self.release(key, side.other(), waited, now);
     }
 
     /// Gives the sender of content its credit.
-    fn release(&mut self, key: u32, side: PeerKind, bytes: usize, now: Instant) {
-        let Some(end) = self
-            .exchanges
-            .get(key)
-            .and_then(|exchange| exchange.end(side))
-        else {
+    pub(super) fn release(&mut self, at: LegKey, bytes: usize, now: Instant) {
+        let leg = self.exchanges.get(at.key);
+        let leg = leg.and_then(|one| one.leg(at.kind));
+        let Some(leg) = leg else {
             return;
         };
-        let (connection, stream) = (end.connection, end.stream);
+        let (connection, stream) = (leg.connection, leg.stream);
         if bytes > 0
             && let Some(found) = peer(&mut self.peers, connection)
         {
@@ -211,37 +271,40 @@ impl Forwarder {
     }
 
     /// Writes what waited for credit, or for room, on a connection.
-    pub(super) fn send_queued(&mut self, on: ConnectionKey, now: Instant) {
+    pub(super) fn send_queued(
+        &mut self,
+        on: ConnectionKey,
+        router: &mut impl Router,
+        now: Instant,
+    ) {
         while let Some(found) = peer(&mut self.peers, on)
             && let Some(Left { key, bytes }) = found.connection.send_queued()
         {
-            let side = found.side();
-            if let Some(end) = self
-                .exchanges
-                .get_mut(key)
-                .and_then(|one| one.end_mut(side))
-            {
-                end.waiting -= bytes;
-                self.release(key, side.other(), bytes, now);
+            let kind = found.kind();
+            if let Some(exchange) = self.exchanges.get_mut(key) {
+                exchange.moved = now;
+                let mut due = bytes;
+                if let Some(leg) = exchange.leg_mut(kind) {
+                    leg.waiting -= bytes;
+                    due = leg.due(bytes);
+                }
+                if kind == PeerKind::Backend {
+                    exchange.credited += due;
+                }
+                self.release(kind.other().of(key), due, now);
             }
-            self.forget_if_over(key);
+            self.forget_if_over(key, router);
         }
         self.mark(on);
     }
 
     /// Notes that a connection has output.
-    pub(super) fn mark(&mut self, key: ConnectionKey) {
+    pub fn mark(&mut self, key: ConnectionKey) {
         if let Some(found) = peer(&mut self.peers, key)
             && !found.connection.output().is_empty()
             && !std::mem::replace(&mut found.is_ready, true)
         {
             self.ready.push(key);
-        }
-    }
-
-    pub(super) fn forget_if_over(&mut self, key: u32) {
-        if self.exchanges.get(key).is_some_and(Exchange::is_over) {
-            self.exchanges.remove(key);
         }
     }
 }
@@ -250,14 +313,14 @@ impl Forwarder {
 fn check_end(
     exchange: &Exchange,
     list: &HeaderList,
-    side: PeerKind,
+    kind: PeerKind,
     end_stream: bool,
 ) -> Result<(), Malformed> {
     check_trailers(list)?;
     if !end_stream {
         return Err(Malformed::Order);
     }
-    exchange.end(side).map_or(Ok(()), |end| end.content.end())
+    exchange.leg(kind).map_or(Ok(()), |leg| leg.content.end())
 }
 
 /// Checks the header section of a response, and notes how much content is to follow.
@@ -265,16 +328,18 @@ fn check_response(
     exchange: &mut Exchange,
     list: &HeaderList,
     end_stream: bool,
+    now: Instant,
 ) -> Result<(), Malformed> {
     let response = read_response(list)?;
     if response.is_interim() {
-        return if end_stream {
-            Err(Malformed::Order)
-        } else {
-            Ok(())
+        return match end_stream {
+            true => Err(Malformed::Order),
+            false => Ok(()),
         };
     }
     exchange.has_response = true;
+    exchange.outcome.status = response.status;
+    exchange.outcome.responded_at = Some(now);
     // RFC 9110 section 8.6: these speak of the content of another response.
     let has_content = !exchange.is_head && !matches!(response.status, 204 | 304);
     let content = match has_content {
@@ -288,4 +353,14 @@ fn check_response(
         backend.content = content;
     }
     Ok(())
+}
+
+/// Notes what the response's last section says of its outcome.
+fn note_grpc_status(exchange: &mut Exchange, list: &HeaderList) {
+    if exchange.protocol != Protocol::Grpc {
+        return;
+    }
+    let said = list.iter().find(|field| field.name == b"grpc-status");
+    let number = said.and_then(|field| std::str::from_utf8(field.value).ok()?.parse().ok());
+    exchange.outcome.grpc_status = number.or(exchange.outcome.grpc_status);
 }

@@ -44,6 +44,11 @@ impl<T> Slots<T> {
         Some(value)
     }
 
+    /// The lowest number that no value has had.
+    pub(super) fn places(&self) -> u32 {
+        self.places.len() as u32
+    }
+
     pub(super) fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }

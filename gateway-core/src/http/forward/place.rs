@@ -1,0 +1,316 @@
+//! Where requests go: to a connection that takes them, or into the queue of their backend; and from a backend that has
+//! not processed them to another one. In: requests, the router's choice. Out: streams of backends.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::exchange::{Leg, PeerKind};
+use super::router::{Call, Client, Placement};
+use super::{ConnectionKey, Forwarder, Router, peer};
+use crate::http::answer::RequestRefusal;
+use crate::http::h2::ErrorCode;
+use crate::http::limits::QUEUED_REQUESTS_MAX;
+use crate::http::message::{ContentLeft, Field, HeaderList, Request, SCOPE_ORG_ID, read_request};
+
+/// Requests that wait for a connection, by backend, in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    queues: Vec<VecDeque<u32>>,
+    /// Queues for which a connection may have room.
+    due: Vec<usize>,
+}
+
+impl Queues {
+    fn push(&mut self, queue: usize, key: u32) -> bool {
+        if self.queues.len() <= queue {
+            self.queues.resize_with(queue + 1, VecDeque::new);
+        }
+        let queue = &mut self.queues[queue];
+        let has_room = queue.len() < QUEUED_REQUESTS_MAX;
+        if has_room {
+            queue.push_back(key);
+        }
+        has_room
+    }
+
+    /// Every queue may be due.
+    pub(super) fn note_all(&mut self) {
+        for queue in 0..self.queues.len() {
+            self.note_room(queue);
+        }
+    }
+
+    fn remove(&mut self, queue: usize, key: u32) {
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.retain(|other| *other != key);
+        }
+    }
+
+    /// Notes that a connection of a queue may have room.
+    pub(super) fn note_room(&mut self, queue: usize) {
+        let is_empty = self.queues.get(queue).is_none_or(VecDeque::is_empty);
+        if !is_empty && !self.due.contains(&queue) {
+            self.due.push(queue);
+        }
+    }
+}
+
+/// What a request is sent on with.
+struct Sent<'a> {
+    list: &'a HeaderList,
+    client: &'a Client,
+    /// The authority, if the list has none but Host.
+    authority: Option<Field<'a>>,
+    tenant: Option<Field<'a>>,
+}
+
+impl<'a> Sent<'a> {
+    /// Pseudo-header fields, then the client's own, then what the gateway vouches for.
+    fn fields(&self) -> impl Iterator<Item = Field<'a>> {
+        let is_pseudo = |field: &Field<'_>| field.name.starts_with(b":");
+        let (list, client) = (self.list, self.client);
+        let pseudo = list.iter().filter(is_pseudo);
+        let reserved = &client.reserved;
+        let regular = list
+            .iter()
+            .filter(move |field| !is_pseudo(field) && reserved.lets_pass_in_headers(*field));
+        pseudo
+            .chain(self.authority)
+            .chain(regular)
+            .chain(client.told.iter())
+            .chain(self.tenant)
+    }
+}
+
+/// A request that was read.
+pub(super) struct ReadRequest<'a> {
+    pub(super) request: &'a Request<'a>,
+    pub(super) list: &'a HeaderList,
+    /// Whether it stands in a queue.
+    pub(super) is_waiting: bool,
+}
+
+/// What has become of a request.
+pub(super) enum Placed {
+    /// A backend gets it.
+    Sent,
+    /// It waits, in this queue.
+    Waits(usize),
+    /// It is refused.
+    Refused(RequestRefusal),
+}
+
+impl Forwarder {
+    /// Asks again for the requests that wait in a queue.
+    pub fn place_waiting(&mut self, queue: usize, router: &mut impl Router, now: Instant) {
+        self.queues.note_room(queue);
+        self.place_due(router, now);
+    }
+
+    /// How many requests wait in a queue.
+    pub fn waiting(&self, queue: usize) -> usize {
+        self.queues.queues.get(queue).map_or(0, VecDeque::len)
+    }
+
+    pub(super) fn place_due(&mut self, router: &mut impl Router, now: Instant) {
+        while let Some(queue) = self.queues.due.pop() {
+            let Some(waiting) = self.queues.queues.get_mut(queue).map(std::mem::take) else {
+                continue;
+            };
+            for key in waiting {
+                let exchange = self.exchanges.get_mut(key);
+                if exchange.and_then(|exchange| exchange.queue.take()) == Some(queue) {
+                    self.place(key, true, router, now);
+                }
+            }
+        }
+    }
+
+    /// Places a request whose header section is kept.
+    pub(super) fn place(
+        &mut self,
+        key: u32,
+        is_waiting: bool,
+        router: &mut impl Router,
+        now: Instant,
+    ) {
+        let Some(exchange) = self.exchanges.get_mut(key) else {
+            return;
+        };
+        let list = std::mem::replace(&mut exchange.held.list, HeaderList::new(0));
+        let placed = match read_request(&list) {
+            Ok(request) => {
+                let read = ReadRequest {
+                    request: &request,
+                    list: &list,
+                    is_waiting,
+                };
+                self.try_place(key, &read, router, now)
+            }
+            Err(_) => Placed::Refused(RequestRefusal::Internal),
+        };
+        self.keep_list(key, list);
+        self.act_on(key, placed, router, now);
+    }
+
+    /// Sends a request to a backend, if one takes it now.
+    pub(super) fn try_place(
+        &mut self,
+        key: u32,
+        read: &ReadRequest<'_>,
+        router: &mut impl Router,
+        now: Instant,
+    ) -> Placed {
+        let ReadRequest {
+            request,
+            list,
+            is_waiting,
+        } = *read;
+        let Some((exchange, client)) = self.exchanges.get(key).and_then(|exchange| {
+            Some((
+                exchange,
+                Rc::clone(self.client(exchange.client.connection)?),
+            ))
+        }) else {
+            return Placed::Refused(RequestRefusal::Internal);
+        };
+        let Ok(tenant) = client.tenants.of_request(list) else {
+            return Placed::Refused(RequestRefusal::TenantNotAllowed);
+        };
+        let call = Call {
+            client: exchange.client.connection,
+            request,
+            list,
+            tenant,
+            began: exchange.began,
+            attempts: exchange.attempts,
+            is_waiting,
+        };
+        match router.choose(&call) {
+            Ok(Placement::Connection(backend)) => {
+                let sent = Sent {
+                    list,
+                    client: &client,
+                    authority: request
+                        .authority
+                        .filter(|_| !list.iter().any(|field| field.name == b":authority"))
+                        .map(|authority| Field::new(b":authority", authority)),
+                    tenant: tenant.map(|tenant| Field::new(SCOPE_ORG_ID, tenant)),
+                };
+                let is_head = request.method == b"HEAD";
+                match self.send_request((key, is_head), backend, &sent, now) {
+                    true => {
+                        router.sent(backend);
+                        Placed::Sent
+                    }
+                    false => Placed::Refused(RequestRefusal::BackendBusy),
+                }
+            }
+            Ok(Placement::Wait(queue)) => Placed::Waits(queue),
+            Err(refusal) => Placed::Refused(refusal),
+        }
+    }
+
+    /// Queues or refuses a request that no backend takes now.
+    pub(super) fn act_on(
+        &mut self,
+        key: u32,
+        placed: Placed,
+        router: &mut impl Router,
+        now: Instant,
+    ) {
+        match placed {
+            Placed::Sent => {}
+            Placed::Waits(queue) => match self.queues.push(queue, key) {
+                true => {
+                    if let Some(exchange) = self.exchanges.get_mut(key) {
+                        exchange.queue = Some(queue);
+                    }
+                }
+                false => self.refuse(key, RequestRefusal::BackendBusy, router, now),
+            },
+            Placed::Refused(refusal) => self.refuse(key, refusal, router, now),
+        }
+    }
+
+    /// Opens a stream of a backend for a request, and sends what there is of it.
+    fn send_request(
+        &mut self,
+        (key, is_head): (u32, bool),
+        backend: ConnectionKey,
+        sent: &Sent<'_>,
+        now: Instant,
+    ) -> bool {
+        let Some(found) = peer(&mut self.peers, backend) else {
+            return false;
+        };
+        let Some(stream) = found.connection.open(key, now) else {
+            return false;
+        };
+        let Some(exchange) = self.exchanges.get_mut(key) else {
+            return false;
+        };
+        let held = &exchange.held;
+        let has_ended = exchange.client.has_received_end;
+        let is_empty = held.content.is_empty() && held.trailers.is_none();
+        let connection = &mut found.connection;
+        connection.send_section(stream, sent.fields(), has_ended && is_empty);
+        let mut leg = Leg::new(backend, stream, ContentLeft::any());
+        leg.has_sent_end = has_ended;
+        let mut left = 0;
+        if !held.content.is_empty() {
+            let ends = has_ended && held.trailers.is_none();
+            left = connection.send_data(stream, &held.content, ends);
+            leg.waiting = held.content.len() - left;
+        }
+        if let Some(trailers) = &held.trailers {
+            let reserved = &sent.client.reserved;
+            let passing = trailers
+                .iter()
+                .filter(|field| reserved.lets_pass_in_trailers(*field));
+            connection.send_section(stream, passing, true);
+        }
+        leg.credited = exchange.credited;
+        let due = leg.due(left);
+        exchange.credited += due;
+        exchange.backend = Some(leg);
+        exchange.last_backend = Some(backend);
+        exchange.is_head = is_head;
+        exchange.attempts += 1;
+        exchange.moved = now;
+        self.mark(backend);
+        self.release(PeerKind::Client.of(key), due, now);
+        true
+    }
+
+    /// A backend has not processed a request: another one gets it, if it is all there; else its client hears of it.
+    pub(super) fn send_again(
+        &mut self,
+        key: u32,
+        refusal: RequestRefusal,
+        router: &mut impl Router,
+        now: Instant,
+    ) {
+        self.leave_backend(key, ErrorCode::Cancel, router, now);
+        match self
+            .exchanges
+            .get(key)
+            .is_some_and(|exchange| exchange.can_be_sent_again())
+        {
+            true => self.place(key, false, router, now),
+            false => self.refuse(key, refusal, router, now),
+        }
+    }
+
+    /// Takes an exchange out of its queue.
+    pub(super) fn leave_queue(&mut self, key: u32) {
+        let queue = self
+            .exchanges
+            .get_mut(key)
+            .and_then(|exchange| exchange.queue.take());
+        if let Some(queue) = queue {
+            self.queues.remove(queue, key);
+        }
+    }
+}

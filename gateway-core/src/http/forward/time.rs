@@ -1,0 +1,69 @@
+//! Times of exchanges: the client's deadline, how long a backend may take, how long nothing may pass. In: the time.
+//! Out: refusals. Exchanges are looked at in turn, so that no look takes long, however many there are.
+
+use std::time::Instant;
+
+use super::exchange::Exchange;
+use super::router::{BackendTimes, Router};
+use super::{ConnectionKey, Forwarder, Known};
+use crate::http::answer::RequestRefusal;
+use crate::http::limits::EXCHANGES_LOOKED_AT;
+
+impl Exchange {
+    /// Why its time is over, if it is.
+    fn overdue(&self, times: Option<BackendTimes>, now: Instant) -> Option<RequestRefusal> {
+        let is_past = |since: Instant, timeout| now.saturating_duration_since(since) >= timeout;
+        if self.client.is_gone || self.client.has_sent_end {
+            return None;
+        }
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            return Some(RequestRefusal::DeadlineExceeded);
+        }
+        let times = times?;
+        let is_sent = self.client.has_received_end && !self.has_response;
+        let is_late = |timeout| is_sent && is_past(self.moved, timeout);
+        let is_idle = |timeout| is_past(self.moved, timeout);
+        let is_overdue =
+            times.response_timeout.is_some_and(is_late) || times.idle_timeout.is_some_and(is_idle);
+        is_overdue.then_some(RequestRefusal::BackendTimeout)
+    }
+}
+
+impl Forwarder {
+    /// Ends exchanges whose time is over, and asks again for those that wait. To be called several times a second.
+    pub fn check_time(&mut self, router: &mut impl Router, now: Instant) {
+        let places = self.exchanges.places();
+        let end = places.min(self.looked_at + EXCHANGES_LOOKED_AT);
+        for key in self.looked_at..end {
+            let Some(exchange) = self.exchanges.get(key) else {
+                continue;
+            };
+            let backend = exchange.backend.as_ref().map(|leg| leg.connection);
+            let times = backend.and_then(|backend| self.times(backend));
+            if let Some(refusal) = exchange.overdue(times, now) {
+                self.refuse(key, refusal, router, now);
+            }
+        }
+        self.looked_at = if end == places { 0 } else { end };
+        self.queues.note_all();
+        self.place_due(router, now);
+    }
+
+    fn times(&self, backend: ConnectionKey) -> Option<BackendTimes> {
+        let peer = self
+            .peers
+            .get(backend.slot)
+            .filter(|peer| peer.serial == backend.serial)?;
+        match &peer.known {
+            Known::Backend(times) => Some(*times),
+            Known::Client(_) => None,
+        }
+    }
+
+    /// A stream of a connection has ended: it may have room for a request that waits.
+    pub(super) fn note_room(&mut self, backend: ConnectionKey) {
+        if let Some(times) = self.times(backend) {
+            self.queues.note_room(times.queue);
+        }
+    }
+}
