@@ -5,8 +5,9 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -211,6 +212,15 @@ impl ClientBuilder {
         chain
     }
 
+    /// The configuration and the server's name, for those that drive rustls themselves.
+    pub(crate) fn tls(&self) -> (Arc<ClientConfig>, ServerName<'static>) {
+        let name = ServerName::try_from(self.server_name.clone());
+        (
+            Arc::new(self.config()),
+            name.expect("the server name is valid"),
+        )
+    }
+
     fn connection(&self) -> ClientConnection {
         let name =
             ServerName::try_from(self.server_name.clone()).expect("the server name is valid");
@@ -348,25 +358,50 @@ impl Client {
     /// How the connection ended.
     pub fn receive_some(&mut self, buffer: &mut [u8]) -> Result<usize, Closing> {
         loop {
-            match self.connection.reader().read(buffer) {
-                Ok(0) => return Err(Closing::CloseNotify),
-                Ok(count) => return Ok(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Err(Closing::Truncated),
-            }
-            self.connection
-                .read_tls(&mut self.socket)
-                .map_err(|error| closing(&error))?;
-            let processed = self.connection.process_new_packets();
-            // A key update asks for an answer; a gateway that has gone away does not want it any more.
-            let _ = self.flush();
-            if let Err(error) = processed {
-                match error {
-                    rustls::Error::AlertReceived(alert) => return Err(Closing::Alert(alert)),
-                    error => panic!("the gateway broke the protocol: {error}"),
-                }
+            if let Some(count) = self.receive_once(buffer)? {
+                return Ok(count);
             }
         }
+    }
+
+    /// Receives what is decrypted, else reads the socket once, which may bring no data.
+    ///
+    /// # Errors
+    ///
+    /// How the connection ended.
+    pub fn receive_once(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Closing> {
+        match self.connection.reader().read(buffer) {
+            Ok(0) => return Err(Closing::CloseNotify),
+            Ok(count) => return Ok(Some(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(Closing::Truncated),
+        }
+        self.connection
+            .read_tls(&mut self.socket)
+            .map_err(|error| closing(&error))?;
+        let processed = self.connection.process_new_packets();
+        // A key update asks for an answer; a gateway that has gone away does not want it any more.
+        let _ = self.flush();
+        match processed {
+            Ok(_) => Ok(None),
+            Err(rustls::Error::AlertReceived(alert)) => Err(Closing::Alert(alert)),
+            Err(error) => panic!("the gateway broke the protocol: {error}"),
+        }
+    }
+
+    /// Waits until there is something to receive, at most until then. Whether there is.
+    pub fn is_readable_before(&mut self, deadline: Instant) -> bool {
+        // What is decrypted already, or an end, is in rustls and not in the socket.
+        let state = self.connection.process_new_packets();
+        if !state
+            .is_ok_and(|state| state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed())
+        {
+            return true;
+        }
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(remaining).expect("a timeout is short");
+        let mut sockets = [PollFd::new(&self.socket, PollFlags::IN)];
+        poll(&mut sockets, Some(&timeout)).is_ok_and(|count| count > 0)
     }
 
     /// Says that nothing more will come, properly: close_notify, then FIN.

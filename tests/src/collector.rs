@@ -11,7 +11,7 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::authority::{Credentials, Request};
+use crate::authority::Credentials;
 use crate::gateway::Workspace;
 use crate::http::post_json;
 use crate::process::Process;
@@ -20,9 +20,6 @@ use crate::wait::eventually;
 
 /// The signals of OTLP, as the Collector and its URLs name them.
 pub const SIGNALS: [&str; 3] = ["traces", "metrics", "logs"];
-
-/// The name that the backend's certificate carries.
-const BACKEND_NAME: &str = "backend.test";
 
 /// Where a backend receives OTLP over gRPC and HTTP, and the files' Collector behind it.
 const BACKEND_GRPC: u16 = 14317;
@@ -126,20 +123,6 @@ impl Collector {
         configuration["service"]["extensions"] = json!(["file_storage"]);
         let backend = Collector::start(workspace, "backend", configuration, listens.to_vec());
         (backend, store)
-    }
-
-    /// What the gateway needs of a backend's keys to reach `backend` over mTLS, as `servers`' first is a port of it.
-    pub fn backend_keys(workspace: &Workspace) -> String {
-        let own = workspace.gateways.issue(
-            "to-backends",
-            Request::client("spiffe://example.test/gateway"),
-        );
-        format!(
-            "tls = {{ ca = [{:?}], certificate = {:?}, key = {:?}, server_name = \"{BACKEND_NAME}\" }}",
-            workspace.gateways.certificate(),
-            own.certificate,
-            own.key
-        )
     }
 
     /// Where a backend listens for gRPC.
@@ -309,9 +292,7 @@ fn queue(workspace: &Workspace, folder: &str) -> Value {
 }
 
 fn backend_tls(workspace: &Workspace) -> Value {
-    let own = workspace
-        .gateways
-        .issue("backend", Request::server(BACKEND_NAME).dns(BACKEND_NAME));
+    let own = workspace.backend();
     json!({
         "cert_file": own.certificate,
         "key_file": own.key,

@@ -26,6 +26,8 @@ use crate::wait::eventually;
 
 /// The name the gateway's certificate carries.
 const SERVER_NAME: &str = "gateway.test";
+/// The name that a backend's certificate carries.
+const BACKEND_NAME: &str = "backend.test";
 /// The first listener's port on the test's own address; the next ones follow.
 const FIRST_PORT: u16 = 4317;
 
@@ -60,6 +62,7 @@ pub struct Setup<'a> {
     /// What tells this gateway's files and ports from those of another one in the same workspace.
     number: u16,
     takes_over: bool,
+    mode: &'static str,
 }
 
 /// A running gateway.
@@ -166,6 +169,34 @@ impl Workspace {
         ClientBuilder::new(self.gateways.certificate(), SERVER_NAME).credentials(&self.agent)
     }
 
+    /// The certificate of a backend that speaks TLS, by the gateways' authority.
+    pub fn backend(&self) -> Credentials {
+        let request = Request::server(BACKEND_NAME).dns(BACKEND_NAME);
+        self.gateways.issue("backend", request)
+    }
+
+    /// What the gateway needs of a backend's keys to reach it over mTLS.
+    pub fn backend_keys(&self) -> String {
+        let own = self.to_backends();
+        format!(
+            "tls = {{ ca = [{:?}], certificate = {:?}, key = {:?}, server_name = \"{BACKEND_NAME}\" }}",
+            self.gateways.certificate(),
+            own.certificate,
+            own.key
+        )
+    }
+
+    /// A client as the gateway is one to such a backend.
+    pub fn backend_client(&self) -> ClientBuilder {
+        ClientBuilder::new(self.gateways.certificate(), BACKEND_NAME)
+            .credentials(&self.to_backends())
+    }
+
+    fn to_backends(&self) -> Credentials {
+        let request = Request::client("spiffe://example.test/gateway");
+        self.gateways.issue("to-backends", request)
+    }
+
     /// A configuration without routes, with one rule that admits `spiffe://example.test/agent/*` as `team-a`.
     pub fn setup(&self) -> Setup<'_> {
         Setup {
@@ -180,6 +211,7 @@ impl Workspace {
             wrapper: Vec::new(),
             number: 1,
             takes_over: false,
+            mode: "stream",
         }
     }
 
@@ -265,6 +297,12 @@ impl Setup<'_> {
         self
     }
 
+    /// The listeners of the routes to come serve HTTP.
+    pub fn http(mut self) -> Self {
+        self.mode = "http";
+        self
+    }
+
     /// A listener and a backend of the same name, each with further keys.
     pub fn route(self, name: &str, listener: &str, servers: &[SocketAddr], backend: &str) -> Self {
         let servers: Vec<String> = servers.iter().map(SocketAddr::to_string).collect();
@@ -285,10 +323,10 @@ impl Setup<'_> {
         let workspace = self.workspace;
         write!(
             self.tables,
-            "[[listener]]\nname = \"{name}\"\naddress = \"{address}\"\nmode = \"stream\"\n\
+            "[[listener]]\nname = \"{name}\"\naddress = \"{address}\"\nmode = \"{}\"\n\
              certificate = {:?}\nkey = {:?}\nclient_ca = [{}]\nbackend = \"{name}\"\n{listener}\n\n\
              [[backend]]\nname = \"{name}\"\nservers = {servers:?}\n{backend}\n\n",
-            workspace.server.certificate, workspace.server.key, self.client_ca,
+            self.mode, workspace.server.certificate, workspace.server.key, self.client_ca,
         )
         .expect("a string takes any text");
         self.routes.push((name.to_owned(), address));

@@ -8,13 +8,19 @@ mod client;
 mod clock;
 mod collector;
 mod forged;
+mod frames;
 mod gateway;
 mod host;
 mod http;
+mod http2_client;
+mod http_backend;
 mod metrics;
 mod process;
 mod programs;
+mod reply;
 mod resolver;
+mod sidecar;
+mod tape;
 mod wait;
 mod wire;
 
@@ -24,15 +30,24 @@ pub use client::{Client, ClientBuilder, Closing, TlsFailure, abort};
 pub use clock::Clock;
 pub use collector::{Collector, Delivery, Exporter, SIGNALS};
 pub use forged::{forged, interchangeable, turned_round};
+pub use frames::{
+    Field, PREFACE, RawFrame, Said, Sections, code, data, field_block, flag, frame, frame_type,
+    goaway, headers, literal, reset, settings, take_frame, window_update,
+};
 pub use gateway::{Gateway, Setup, Workspace};
 pub use host::Host;
 pub use http::{get, get_unix, post_json};
+pub use http_backend::{Arrived, HttpBackend, Speaks};
+pub use http2_client::{Answer, Http2Client};
 pub use metrics::Metrics;
 pub use process::Process;
 pub use programs::{
     client_script, node, node_modules, program, prometheus, promtool, python, software, wheel_file,
 };
+pub use reply::Reply;
 pub use resolver::{Answering, Resolver};
+pub use sidecar::Sidecar;
+pub use tape::{Taped, requests_of};
 pub use wait::{PATIENCE, eventually};
 pub use wire::{
     ALERT, DATA, Direction, Established, HANDSHAKE, Heard, Wire, WireBackend, key_update,

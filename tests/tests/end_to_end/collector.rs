@@ -21,7 +21,7 @@ const REQUEST: usize = 10;
 
 /// Listeners as docs/clients.md has them for a Collector, with further keys for each.
 fn start(workspace: &Workspace, top: &str, listener: &str) -> Gateway {
-    let backend = Collector::backend_keys(workspace);
+    let backend = workspace.backend_keys();
     setup(workspace, &backend, top, listener).start()
 }
 
@@ -145,7 +145,7 @@ fn nothing_is_lost_when_the_gateway_is_stopped_or_killed_and_started_again() {
 fn nothing_is_lost_when_one_process_of_the_gateway_takes_over_from_another() {
     let workspace = Workspace::new();
     let _backend = Collector::backend(&workspace);
-    let backend = Collector::backend_keys(&workspace);
+    let backend = workspace.backend_keys();
     let setup = || setup(&workspace, &backend, "drain_timeout = \"2s\"", "");
     let mut gateway = setup().start();
     let agent = agent(&workspace, &gateway);
@@ -309,7 +309,7 @@ fn limited(workspace: &Workspace, bytes_per_second: &str) -> Gateway {
         "[[identity]]\nmatch = {{ uri = \"spiffe://example.test/agent/*\" }}\ntenant = \"team-a\"\n\
          bytes_per_second = \"{bytes_per_second}\"\n"
     );
-    let backend = Collector::backend_keys(workspace);
+    let backend = workspace.backend_keys();
     setup(workspace, &backend, "", "")
         .identities(&limits)
         .start()
@@ -373,7 +373,7 @@ fn of_24_000_spans_none_is_lost_while_the_gateway_is_stopped_every_20_seconds() 
 fn of_24_000_spans_none_is_lost_while_gateways_take_over_from_each_other_every_20_seconds() {
     let workspace = Workspace::new();
     let _backend = Collector::backend(&workspace);
-    let backend = Collector::backend_keys(&workspace);
+    let backend = workspace.backend_keys();
     let setup = || setup(&workspace, &backend, "drain_timeout = \"2s\"", "");
     let mut gateway = setup().start();
     let agent = agent(&workspace, &gateway);

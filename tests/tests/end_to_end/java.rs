@@ -100,7 +100,7 @@ fn segments_of_the_skywalking_java_agent_arrive_over_its_own_mtls() {
 fn spans_of_the_opentelemetry_java_agent_arrive_over_grpc_and_http() {
     let workspace = Workspace::new();
     let _backend = Collector::backend(&workspace);
-    let keys = Collector::backend_keys(&workspace);
+    let keys = workspace.backend_keys();
     let gateway = workspace
         .setup()
         .route(

