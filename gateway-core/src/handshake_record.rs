@@ -27,6 +27,7 @@ const HEAD_BYTES: usize = MESSAGE_HEADER_BYTES + 2;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 const SSL_3_0: u16 = 0x0300;
+const TLS_1_2: u16 = 0x0303;
 
 /// Why a record of a handshake is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -172,6 +173,13 @@ impl HandshakeScreen {
         Ok(())
     }
 
+    /// Whether the last hello's `legacy_version` is older than that of TLS 1.2, which is what every client of TLS 1.3 sends
+    /// (section 4.1.2).
+    pub fn is_hello_before_tls_1_2(&self) -> bool {
+        let [kind, _, _, _, major, minor] = self.head;
+        kind == self.hello && u16::from_be_bytes([major, minor]) < TLS_1_2
+    }
+
     /// Takes bytes of one message. Returns their number.
     fn take(&mut self, content: &[u8]) -> usize {
         let wanted = match self.received_bytes < HEAD_BYTES {
@@ -310,6 +318,20 @@ mod tests {
         let mut of_server = HandshakeScreen::of_server();
         let old = of_server.content(HANDSHAKE, &[2, 0, 0, 2, 3, 0], CLEAR);
         assert_eq!(old, Err(RecordFault::OldVersion));
+    }
+
+    #[test]
+    fn a_hello_of_tls_1_1_is_let_through_and_told_from_later_ones() {
+        for (version, is_before) in [(0x0301, true), (0x0302, true), (0x0303, false)] {
+            for piece in [1, 5, 44] {
+                let mut screen = HandshakeScreen::of_client();
+                assert!(!screen.is_hello_before_tls_1_2(), "none has come");
+                for content in hello(version).chunks(piece) {
+                    screen.content(HANDSHAKE, content, CLEAR).unwrap();
+                }
+                assert_eq!(screen.is_hello_before_tls_1_2(), is_before, "{version:x}");
+            }
+        }
     }
 
     #[test]

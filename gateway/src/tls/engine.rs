@@ -153,6 +153,11 @@ impl Engine {
         }
     }
 
+    /// Whether the peer's hello is of a version before TLS 1.2.
+    pub(super) fn is_hello_before_tls_1_2(&self) -> bool {
+        self.screen.is_hello_before_tls_1_2()
+    }
+
     /// State both roles share: negotiated parameters, peer certificates.
     pub(super) fn common(&self) -> &CommonState {
         match &self.connection {

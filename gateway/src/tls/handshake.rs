@@ -344,6 +344,14 @@ fn refuse_for(handshake: &mut Handshake, broken: &Broken) -> Refusal {
         Broken::Tls(error) => error,
     };
     let named = handshake.context.refusal.take();
+    let is_too_old =
+        matches!(error, Error::PeerIncompatible(_)) && handshake.engine.is_hello_before_tls_1_2();
+    if named.is_none() && is_too_old {
+        // rustls misses an extension before it looks at the version.
+        let failure = Failure::Version;
+        let detail = "the client offers TLS 1.1 at most".to_owned();
+        return handshake.refusal(failure, failure.alert(), detail);
+    }
     let (failure, detail) = named.unwrap_or_else(|| (classify(error), describe(error)));
     if matches!(failure, Failure::Sni | Failure::Alpn) {
         // rustls would say access_denied; RFC 6066 section 3 wants unrecognized_name, RFC 7301 section 3.2

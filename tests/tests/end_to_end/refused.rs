@@ -201,6 +201,17 @@ fn a_client_that_speaks_tls_1_2_only() {
 }
 
 #[test]
+fn a_client_that_speaks_tls_1_1_at_most() {
+    for version in ["-tls1_1", "-tls1"] {
+        refused_as("version", "", |workspace, address| {
+            let arguments = [version, "-cipher", "ALL:@SECLEVEL=0"];
+            let output = openssl_client(workspace, address, &arguments);
+            assert!(output.contains("alert protocol version"), "{output}");
+        });
+    }
+}
+
+#[test]
 fn a_cipher_suite_that_is_not_pinned() {
     let tables = "[tls]\ncipher_suites = [\"TLS_AES_128_GCM_SHA256\"]";
     refused_with("cipher_suite", "", tables, |workspace, address| {
