@@ -175,21 +175,21 @@ impl UpstreamServer {
             };
             return context.observer.emit(listener, &failed);
         }
-        let meaning = diagnosis::diagnose(&diagnosis::Facts {
+        let facts = diagnosis::Facts {
             protocol: self.protocol.as_deref(),
             is_tls: servers.is_tls(),
             has_proxy_header: servers.has_proxy_header(),
             received_bytes: transferred.received_bytes(),
             sent_bytes: transferred.sent_bytes(),
             answers_in_http1,
-        });
-        if end.is_backends_fault() || !meaning.is_empty() {
+        };
+        if end.is_backends_fault() || facts.is_other_language() {
             let ended = Event::EndedByServer {
                 backend,
                 server,
                 name,
                 end,
-                meaning,
+                meaning: diagnosis::diagnose(&facts),
             };
             context.observer.emit(listener, &ended);
         }

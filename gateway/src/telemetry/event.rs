@@ -125,7 +125,7 @@ pub enum Event<'a> {
         name: &'a str,
         /// How.
         end: CloseReason,
-        /// What that usually means, from what had happened by then; empty where nothing is worth saying.
+        /// What had been sent by then, and what that usually means.
         meaning: &'static str,
     },
     /// A client's connection found no server.
