@@ -58,9 +58,8 @@ pub enum RotateError {
     },
     /// The lock beside it cannot be made or taken.
     #[error(
-        "{}: cannot be opened: {}: it belongs to the user that rotated first; remove it while no rotation runs, and \
-         the next one makes it for the owner of the folder",
-        .path.display(), reason(.error)
+        "{}: cannot be opened: {}{}",
+        .path.display(), reason(.error), advice(.path, .error)
     )]
     Lock {
         /// The lock.
@@ -71,6 +70,20 @@ pub enum RotateError {
     /// No randomness.
     #[error("the operating system has no randomness")]
     Random,
+}
+
+/// What helps against a lock that cannot be opened.
+fn advice(lock: &Path, error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            ": its folder is missing: make it, for the user that the gateway runs as"
+        }
+        io::ErrorKind::PermissionDenied if lock.exists() => {
+            ": it belongs to the user that rotated first; remove it while no rotation runs, and the next one makes it for \
+             the owner of the folder"
+        }
+        _ => "",
+    }
 }
 
 /// What a rotation has done.
@@ -311,6 +324,21 @@ mod tests {
         }
         assert_eq!(keys, limits::TICKET_KEYS_MAX);
         assert_eq!(load(&path).unwrap().len(), limits::TICKET_KEYS_MAX);
+    }
+
+    #[test]
+    fn what_keeps_a_rotation_from_its_lock_gets_the_advice_that_helps() {
+        let directory = tempfile::tempdir().unwrap();
+        let refused = |path: &Path| {
+            let rotated = rotate(path, false, ("a test", SystemTime::now()), random());
+            rotated.unwrap_err().to_string()
+        };
+        let said = refused(&directory.path().join("missing/tickets.toml"));
+        assert!(said.contains("its folder is missing: make it"), "{said}");
+        let file = directory.path().join("file");
+        fs::write(&file, "").unwrap();
+        let said = refused(&file.join("tickets.toml"));
+        assert!(!said.contains("remove it"), "{said}");
     }
 
     #[test]
