@@ -147,7 +147,7 @@ mod tests {
     use super::*;
     use crate::anchors::{ConstraintsId, Terms};
     use crate::block::Block;
-    use crate::identity::{Pattern, Rule};
+    use crate::identity::{Pattern, Rule, RuleList};
     use crate::revocation::{AuthorityId, IssuerList, Link, Serial, StalePolicy};
     use std::time::Duration;
 
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(evaluate(&good, 100), Err(Objection::Expired));
         assert_eq!(
             evaluate(&trust("other"), 1),
-            Err(Objection::NotAuthorized(Denial::NoRule))
+            Err(Objection::NotAuthorized(Denial::NoRule(RuleList::Identity)))
         );
         let block = Block::Serial(Serial::new(&[5]).unwrap());
         let blocked = Trust {

@@ -6,6 +6,8 @@ mod rule;
 mod rule_index;
 mod tenant;
 
+use std::fmt;
+
 use crate::authority::{self, OutOfScope, TrustDomain};
 use crate::certificate::{Certificate, Identity};
 
@@ -17,15 +19,40 @@ pub use tenant::{Tenant, TenantError, TenantPart, TenantSource};
 /// All rules, in the order of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
+    list: RuleList,
     rules: Vec<Rule>,
     index: RuleIndex,
 }
 
+/// Where rules are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RuleList {
+    /// `[[identity]]`.
+    #[default]
+    Identity,
+    /// `allow` of `[admin.tls]`.
+    Allow,
+}
+
+impl fmt::Display for RuleList {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            RuleList::Identity => "identity rule",
+            RuleList::Allow => "element of allow in [admin.tls]",
+        })
+    }
+}
+
 impl Rules {
-    /// Takes the rules in the order of evaluation.
+    /// Takes identity rules in the order of evaluation.
     pub fn new(rules: Vec<Rule>) -> Self {
+        Rules::of(RuleList::Identity, rules)
+    }
+
+    /// Takes the rules of a list in the order of evaluation.
+    pub fn of(list: RuleList, rules: Vec<Rule>) -> Self {
         let index = RuleIndex::new(&rules);
-        Rules { rules, index }
+        Rules { list, rules, index }
     }
 
     /// The same rules for a gateway whose listener at position `positions[n]` was at position `n`; `None` for a
@@ -39,7 +66,7 @@ impl Rules {
                 ..rule.clone()
             }
         });
-        Rules::new(rules.collect())
+        Rules::of(self.list, rules.collect())
     }
 
     /// The rules in order.
@@ -87,7 +114,7 @@ impl Rules {
             return Err(Denial::SeveralSpiffeIds);
         }
         let found = self.first(certificate, trust_domain, listener);
-        let position = found.ok_or(Denial::NoRule)?;
+        let position = found.ok_or(Denial::NoRule(self.list))?;
         let rule = &self.rules[position];
         let tenant = rule.tenant_of(certificate, trust_domain);
         let (kind, name) = rule.name_of(certificate);
@@ -124,8 +151,8 @@ pub struct Admission {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
     /// No rule matches.
-    #[error("no identity rule matches")]
-    NoRule,
+    #[error("no {0} matches")]
+    NoRule(RuleList),
     /// X509-SVID section 2: a certificate has one SPIFFE ID; of several, the client's is unknown.
     #[error("it has more than one SPIFFE ID")]
     SeveralSpiffeIds,
@@ -189,11 +216,11 @@ mod tests {
         assert_eq!(decide(&names(&[], &[], Some("agent"))), Ok(0));
         assert_eq!(
             decide(&names(&[], &[], Some("bagent"))),
-            Err(Denial::NoRule)
+            Err(Denial::NoRule(RuleList::Identity))
         );
         assert_eq!(
             Rules::default().decide(&names(&["spiffe://a"], &["a"], Some("a")), None, 0),
-            Err(Denial::NoRule)
+            Err(Denial::NoRule(RuleList::Identity))
         );
         assert!(!rule(None, None, None).matches(&names(&["spiffe://a"], &["a"], Some("a")), None));
     }
@@ -224,7 +251,10 @@ mod tests {
         };
         let rules = Rules::new(vec![second_only]);
         let agent = names(&[], &[], Some("agent"));
-        assert_eq!(rules.decide(&agent, None, 0), Err(Denial::NoRule));
+        assert_eq!(
+            rules.decide(&agent, None, 0),
+            Err(Denial::NoRule(RuleList::Identity))
+        );
         assert!(rules.decide(&agent, None, 1).is_ok());
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_core::identity::Rules;
+use gateway_core::identity::{RuleList, Rules};
 use gateway_core::limits;
 use rustls::crypto::CryptoProvider;
 
@@ -153,5 +153,5 @@ fn rules(
     if rules.len() < written {
         return None;
     }
-    Some((places, Rules::new(rules)))
+    Some((places, Rules::of(RuleList::Allow, rules)))
 }

@@ -169,6 +169,11 @@ fn whoever_is_not_allowed_reads_nothing_and_who_may_scrape_may_not_send() {
         scrape(&workspace, who).unwrap_err();
         gateway.wait_for(FAILURES, &[("listener", "admin"), ("reason", reason)], 1);
     }
+    // Not by the rules of other listeners.
+    eventually("the log says which list decides", || {
+        let words = "no element of allow in [admin.tls] matches";
+        gateway.log().contains(words).then_some(())
+    });
     let nobody = workspace.client().without_certificate();
     nobody.refused(address(&workspace));
     gateway.wait_for(
