@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -314,6 +315,15 @@ pub enum AdminAddress {
     Loopback(SocketAddr),
     /// A Unix socket, written `unix:/path`.
     Unix(PathBuf),
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AdminAddress::Loopback(address) => address.fmt(formatter),
+            AdminAddress::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// Where audit lines go.

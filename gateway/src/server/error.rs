@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use gateway_guard::GuardError;
 
+use crate::config::AdminAddress;
+
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -26,8 +28,13 @@ pub enum StartError {
         error: std::io::Error,
     },
     /// The administration endpoint cannot be bound.
-    #[error("[admin] address: cannot listen: {0}")]
-    Admin(std::io::Error),
+    #[error("[admin] address: cannot listen on {address}: {error}")]
+    Admin {
+        /// Its address.
+        address: AdminAddress,
+        /// Why.
+        error: std::io::Error,
+    },
     /// The audit log cannot be opened.
     #[error("[audit] file: {0}")]
     Audit(std::io::Error),
@@ -72,6 +79,13 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    pub(super) fn admin(address: &AdminAddress, error: std::io::Error) -> Self {
+        let address = address.clone();
+        StartError::Admin { address, error }
+    }
+}
+
 /// Why a new configuration was not taken. The old one goes on.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
@@ -88,9 +102,9 @@ impl ReloadError {
     pub fn io(&self) -> Option<&std::io::Error> {
         match self {
             ReloadError::Start(
-                StartError::Admin(error)
-                | StartError::Audit(error)
+                StartError::Audit(error)
                 | StartError::Thread(error)
+                | StartError::Admin { error, .. }
                 | StartError::Listen { error, .. }
                 | StartError::Worker { error, .. },
             ) => Some(error),

@@ -424,9 +424,10 @@ fn bind_admin(
     ports: Ports,
 ) -> Result<(Option<AdminSocket>, Option<AdminPlace>), StartError> {
     let takes_over = ports == Ports::Shared;
-    let admin = config.admin.as_ref();
-    let admin = admin.map(|address| AdminSocket::bind(address, takes_over));
-    let admin = admin.transpose().map_err(StartError::Admin)?;
+    let admin = config.admin.as_ref().map(|address| {
+        AdminSocket::bind(address, takes_over).map_err(|error| StartError::admin(address, error))
+    });
+    let admin = admin.transpose()?;
     let place = admin.as_ref().and_then(AdminSocket::place);
     Ok((admin, place))
 }

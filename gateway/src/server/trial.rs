@@ -63,7 +63,7 @@ pub fn try_start(
     if let Some(address) = &config.admin {
         let is_ours = !matches!(running, Running::No);
         let looked = AdminSocket::look(address, is_ours);
-        trial.note(looked.map_err(StartError::Admin));
+        trial.note(looked.map_err(|error| StartError::admin(address, error)));
     }
     match divided {
         Ok(budget) => {

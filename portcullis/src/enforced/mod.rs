@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 use comfy_table::{Table, presets};
 use gateway::blocks::BlockFile;
 use gateway::config::{
-    self, AdminAddress, AuditTarget, CertificateFile, Config, FiledAuthority, Loaded, Paths,
-    ProxyProtocol, Resumption, Revoking,
+    self, AuditTarget, CertificateFile, Config, FiledAuthority, Loaded, Paths, ProxyProtocol,
+    Resumption, Revoking,
 };
 use gateway::crypto::cipher_suite_name;
 use gateway_core::identity::TenantSource;
@@ -101,8 +101,7 @@ fn process(config: &Config, blocks: &BlockFile, rights: &str) -> Table {
     } = config;
     let admin = match admin {
         None => "off".to_owned(),
-        Some(AdminAddress::Loopback(address)) => address.to_string(),
-        Some(AdminAddress::Unix(path)) => format!("unix:{}", path.display()),
+        Some(address) => address.to_string(),
     };
     let audit = match audit {
         None => "off".to_owned(),

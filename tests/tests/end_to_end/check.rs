@@ -112,12 +112,12 @@ const OBSTACLES: [Obstacle; 15] = [
     (
         "no folder for the administration endpoint",
         |workspace| edit(workspace, "/admin.sock", "/no-such-folder/admin.sock"),
-        "[admin] address: cannot listen",
+        "/no-such-folder/admin.sock: ",
     ),
     (
         "a file in the place of the administration endpoint",
         |workspace| drop(File::create(workspace.folder().join("admin.sock")).unwrap()),
-        "[admin] address: cannot listen",
+        "[admin] address: cannot listen on unix:/",
     ),
     (
         "an audit log in a folder of another account",
