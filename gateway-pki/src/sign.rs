@@ -27,6 +27,7 @@ impl Authority {
         lifetime: Duration,
     ) -> Result<Certified, PkiError> {
         let asked = csr::read(file, profile)?;
+        let is_named = name.is_some();
         let name = name.map(str::to_owned).or(asked.common_name);
         let name = name.ok_or_else(|| PkiError::SigningRequest {
             path: file.to_owned(),
@@ -43,9 +44,14 @@ impl Authority {
             lifetime,
             not_before: None,
         };
-        let files = self.files_of(&request)?;
+        let files = self.files_of(&request);
+        let files = files.map_err(|error| match is_named {
+            true => error,
+            false => said_by(file, error),
+        })?;
         directory::refuse_existing(&files)?;
-        let parameters = template::requested(&request, self.validity_of(&request)?)?;
+        let parameters = template::requested(&request, self.validity_of(&request)?);
+        let parameters = parameters.map_err(|error| said_by(file, error))?;
         let certificate = self.certify(&parameters, &asked.public_key)?;
         directory::write_certificate(&files, &certificate)?;
         let addresses = request.ip_addresses.iter().map(ToString::to_string);
@@ -54,5 +60,16 @@ impl Authority {
             certificate: files.certificate,
             names: names.chain(addresses).collect(),
         })
+    }
+}
+
+/// What is wrong with a value that the request's file has, and no argument.
+fn said_by(file: &Path, error: PkiError) -> PkiError {
+    match error {
+        PkiError::Request { .. } => PkiError::SigningRequest {
+            path: file.to_owned(),
+            reason: error.to_string(),
+        },
+        other => other,
     }
 }

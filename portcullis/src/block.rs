@@ -5,20 +5,25 @@
 //! by it yet; 4: in force, and about no client that is connected or was lately; 5: in force, and not written;
 //! 6: in force, and not by the word of every process of the gateway.
 
+use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{anyhow, bail, ensure};
 use clap::Args;
 use comfy_table::{Table, presets};
-use gateway::blocks::{BlockFile, Change, Entry, check_reason, not_blocked, only, with_remedy};
+use gateway::blocks::{
+    BlockFile, Change, Entry, for_the_record, name_kind, not_blocked, with_remedy,
+};
 use gateway::config::Paths;
 use gateway::control::{self, AskError, BlockChange, BlockChanged, Client};
-use gateway_core::block::{Block as Target, BlockedNames};
-use gateway_core::certificate::Fingerprint;
+use gateway_core::authority::TrustDomain;
+use gateway_core::block::{Block as Target, BlockedNames, Only};
+use gateway_core::certificate::{Fingerprint, NameKind};
 use gateway_core::identity::Pattern;
 use gateway_core::revocation::Serial;
 
+use super::misused;
 use super::which::Which;
 
 /// The list is written, and no gateway acts by it.
@@ -56,7 +61,7 @@ struct ChangeArguments {
     #[arg(long, requires = "identity")]
     everybody: bool,
     /// Why, for the record
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = for_the_record)]
     reason: Option<String>,
 }
 
@@ -64,49 +69,40 @@ struct ChangeArguments {
 #[group(required = true, multiple = false)]
 struct ClientSelector {
     /// Serial number of a certificate, or of one above it, of any issuer: hexadecimal, with or without `0x` and colons
-    #[arg(long, value_name = "HEX")]
-    serial: Option<String>,
+    #[arg(long, value_name = "HEX", value_parser = meant(Serial::parse_argument))]
+    serial: Option<Serial>,
     /// The same in decimal, as step-ca prints it
-    #[arg(long, value_name = "NUMBER")]
-    serial_decimal: Option<String>,
+    #[arg(long, value_name = "NUMBER", value_parser = meant(Serial::parse_decimal))]
+    serial_decimal: Option<Serial>,
     /// SHA-256 of one certificate
-    #[arg(long, value_name = "SHA256")]
-    fingerprint: Option<String>,
+    #[arg(long, value_name = "SHA256", value_parser = meant(Fingerprint::parse))]
+    fingerprint: Option<Fingerprint>,
     /// Name in a certificate, or its beginning and a `*`: a URI, a DNS name, a common name or an IP address, unless --kind says which
-    #[arg(long, value_name = "NAME")]
-    identity: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = meant(Pattern::parse))]
+    identity: Option<Pattern>,
 }
 
 /// What the name of `--identity` has to be beside its text.
 #[derive(Debug, Args)]
 struct Limits {
     /// With `--identity`: the name counts as a name of this kind only: `uri`, `dns`, `cn` or `ip`
-    #[arg(long, value_name = "KIND", requires = "identity")]
-    kind: Option<String>,
+    #[arg(long, value_name = "KIND", requires = "identity", value_parser = name_kind)]
+    kind: Option<NameKind>,
     /// With `--identity`: the name counts only in certificates of CAs that `client_ca` binds to this trust domain
-    #[arg(long, value_name = "NAME", requires = "identity")]
-    trust_domain: Option<String>,
+    #[arg(long, value_name = "NAME", requires = "identity", value_parser = TrustDomain::parse)]
+    trust_domain: Option<TrustDomain>,
 }
 
-impl ClientSelector {
-    /// Refuses what an empty variable of a shell leaves: no name, or the name of every client that the operator did not mean.
-    fn ensure_meant(&self, everybody: bool) -> anyhow::Result<()> {
-        let given = [&self.serial, &self.fingerprint, &self.identity];
-        let is_empty = |text: &&String| text.trim().is_empty();
-        ensure!(
-            !given.into_iter().flatten().any(|text| is_empty(&text)),
-            "the name is empty: give the client's name"
-        );
-        ensure!(
-            given.into_iter().flatten().all(|text| text.trim() == text),
-            "the name begins or ends with white space, which no name has: remove it"
-        );
-        let is_all = |name: &String| name.chars().all(|character| character == '*');
-        ensure!(
-            everybody || !self.identity.as_ref().is_some_and(is_all),
-            "--identity '*' means every client: add --everybody to confirm"
-        );
-        Ok(())
+/// Reads a client's name by `parse`, and refuses what an empty variable of a shell leaves of one.
+fn meant<T, E: Display>(
+    parse: impl Fn(&str) -> Result<T, E> + Clone,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| match text.trim() {
+        "" => Err("the name is empty: give the client's name".to_owned()),
+        trimmed if trimmed != text => {
+            Err("the name begins or ends with white space, which no name has: remove it".to_owned())
+        }
+        _ => parse(text).map_err(|error| error.to_string()),
     }
 }
 
@@ -317,32 +313,34 @@ fn table(entries: &[Entry]) -> String {
 impl ChangeArguments {
     /// The entry for the selected client, made now by the operator who runs this.
     fn entry(&self) -> anyhow::Result<Entry> {
-        self.client.ensure_meant(self.everybody)?;
         let Limits { kind, trust_domain } = &self.limits;
         let is_limited = kind.is_some() || trust_domain.is_some();
         // clap does not ask for an argument that another one excludes.
-        ensure!(
-            self.client.identity.is_some() || !is_limited && !self.everybody,
-            "--kind, --trust-domain and --everybody are allowed beside --identity only"
-        );
-        let serial = match (&self.client.serial, &self.client.serial_decimal) {
-            (Some(text), _) => Some(Serial::parse_argument(text).context("--serial")?),
-            (None, Some(text)) => Some(Serial::parse_decimal(text).context("--serial-decimal")?),
-            (None, None) => None,
-        };
-        let block = match (serial, &self.client.fingerprint, &self.client.identity) {
+        if self.client.identity.is_none() && (is_limited || self.everybody) {
+            return Err(misused(
+                "--kind, --trust-domain and --everybody are allowed beside --identity only",
+            ));
+        }
+        let is_all = |pattern: &Pattern| pattern.to_string() == "*";
+        if !self.everybody && self.client.identity.as_ref().is_some_and(is_all) {
+            return Err(misused(
+                "--identity '*' means every client: add --everybody to confirm",
+            ));
+        }
+        let serial = self.client.serial.or(self.client.serial_decimal);
+        let block = match (serial, self.client.fingerprint, &self.client.identity) {
             (Some(serial), ..) => Target::Serial(serial),
-            (_, Some(fingerprint), _) => Target::Fingerprint(Fingerprint::parse(fingerprint)?),
-            (.., Some(identity)) => {
-                let only = only(kind.as_deref(), trust_domain.as_deref());
-                Target::Identity(BlockedNames {
-                    pattern: Pattern::parse(identity)?,
-                    only: only.map_err(anyhow::Error::msg)?,
-                })
+            (_, Some(fingerprint), _) => Target::Fingerprint(fingerprint),
+            (.., Some(pattern)) => {
+                let only = Only {
+                    kind: *kind,
+                    trust_domain: trust_domain.clone(),
+                };
+                let pattern = pattern.clone();
+                Target::Identity(BlockedNames { pattern, only })
             }
             (None, None, None) => bail!("name the client: --serial, --fingerprint or --identity"),
         };
-        check_reason(self.reason.as_deref()).map_err(anyhow::Error::msg)?;
         Ok(Entry {
             block,
             reason: self.reason.clone(),

@@ -24,6 +24,7 @@ mod which;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use gateway::control::account_name;
 use gateway::server::note_inherited;
@@ -105,11 +106,19 @@ fn main() -> ExitCode {
     };
     match command_line.command.execute() {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("portcullis: {}", told(&error));
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<clap::Error>() {
+            Some(error) => not_understood(error),
+            None => {
+                eprintln!("portcullis: {}", told(&error));
+                ExitCode::FAILURE
+            }
+        },
     }
+}
+
+/// The error of a command line whose arguments do not go together, or have values that nothing on this host could make right.
+fn misused(why: &str) -> anyhow::Error {
+    clap::Error::raw(ErrorKind::ValueValidation, format!("{why}\n")).into()
 }
 
 /// Says what clap says, of help too, unless it repeats what may be a key.

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use gateway_core::revocation::Serial;
-use gateway_pki::{Authority, Entry, Profile, RenewedKey, Request};
+use gateway_pki::{Authority, Entry, PkiError, Profile, RenewedKey, Request};
 use gateway_x509::date;
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
@@ -215,7 +215,7 @@ fn lifetime(days: Option<u64>, profile: Profile) -> Duration {
 impl Pki {
     /// Runs the command.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        match self.command {
+        let executed = match self.command {
             PkiCommand::Init(command) => command.execute(),
             PkiCommand::Issue(command) => command.execute(),
             PkiCommand::Sign(command) => command.execute(),
@@ -223,7 +223,11 @@ impl Pki {
             PkiCommand::Revoke(command) => command.execute(),
             PkiCommand::Crl(command) => command.execute(),
             PkiCommand::List(command) => command.execute(),
-        }
+        };
+        executed.map_err(|error| match error.downcast_ref() {
+            Some(PkiError::Request { .. }) => super::misused(&super::told(&error)),
+            _ => error,
+        })
     }
 }
 

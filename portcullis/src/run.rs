@@ -14,7 +14,7 @@ use gateway::control::Claim;
 use gateway::server::BlockListReloader;
 use gateway::server::{Gateway, Ports, Privileges, Reloader, StartError};
 use gateway::server::{Parts, Server, Siblings, Superseded};
-use gateway::telemetry::{LogFormat, start_log};
+use gateway::telemetry::{LogFilter, LogFormat, start_log};
 use gateway_core::limits;
 use gateway_files::FileSnapshot;
 use gateway_x509::crl_ranks;
@@ -38,8 +38,8 @@ pub struct Run {
     #[arg(long, value_enum, default_value_t = LogLines::Text)]
     log_format: LogLines,
     /// Least severe level logged (error, warn, info, debug), or `MODULE=LEVEL` as in gateway=debug
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    log_level: String,
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = LogFilter::parse)]
+    log_level: LogFilter,
 }
 
 /// Exit code after a second signal, as a shell reports a process that SIGTERM ended.

@@ -25,10 +25,15 @@ pub struct ConfigFile {
 #[derive(Debug, Args)]
 pub struct Which {
     /// Name of the gateway; by default the one in its configuration file
-    #[arg(long, value_name = "NAME", env = "PORTCULLIS_NAME", hide_env = true)]
+    #[arg(long, value_name = "NAME", env = "PORTCULLIS_NAME", hide_env = true, value_parser = gateway_name)]
     name: Option<String>,
     #[command(flatten)]
     pub file: ConfigFile,
+}
+
+/// Reads a name that a gateway can have.
+fn gateway_name(text: &str) -> Result<String, String> {
+    Paths::usual(text).map(|_| text.to_owned())
 }
 
 impl Which {

@@ -152,18 +152,20 @@ impl TryFrom<RawBlock> for Entry {
     }
 }
 
-/// What a name has to be beside its text, as it is written in the file and on the command line.
+/// Reads the kind of a name.
 ///
 /// # Errors
-/// What is wrong with it.
-pub fn only(kind: Option<&str>, trust_domain: Option<&str>) -> Result<Only, String> {
-    let kind = kind.map(|text| {
-        let mut known = NameKind::IN_CERTIFICATES.into_iter();
-        known.find(|kind| kind.label() == text).ok_or_else(|| {
-            let labels = NameKind::IN_CERTIFICATES.map(NameKind::label);
-            format!("kind {text:?}: must be one of {}", labels.join(", "))
-        })
-    });
+/// Names of certificates have no such kind.
+pub fn name_kind(label: &str) -> Result<NameKind, String> {
+    let mut known = NameKind::IN_CERTIFICATES.into_iter();
+    known.find(|kind| kind.label() == label).ok_or_else(|| {
+        let labels = NameKind::IN_CERTIFICATES.map(NameKind::label);
+        format!("must be one of {}", labels.join(", "))
+    })
+}
+
+fn only(kind: Option<&str>, trust_domain: Option<&str>) -> Result<Only, String> {
+    let kind = kind.map(|text| name_kind(text).map_err(|why| format!("kind {text:?}: {why}")));
     let trust_domain = trust_domain.map(|text| {
         let parsed = TrustDomain::parse(text);
         parsed.map_err(|error| format!("trust_domain {text:?}: {error}"))
@@ -174,18 +176,15 @@ pub fn only(kind: Option<&str>, trust_domain: Option<&str>) -> Result<Only, Stri
     })
 }
 
-/// Checks words that are kept for the record: another operator's terminal will show them.
+/// Takes words that are kept for the record: another operator's terminal will show them.
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn check_reason(reason: Option<&str>) -> Result<(), String> {
+pub fn for_the_record(words: &str) -> Result<String, String> {
     let most = limits::BLOCK_REASON_BYTES_MAX;
-    let is_fit = |reason: &str| reason.len() <= most && !reason.contains(char::is_control);
-    match reason.is_none_or(is_fit) {
-        true => Ok(()),
-        false => Err(format!(
-            "--reason: must be one line of at most {most} bytes"
-        )),
+    match words.len() <= most && !words.contains(char::is_control) {
+        true => Ok(words.to_owned()),
+        false => Err(format!("must be one line of at most {most} bytes")),
     }
 }
 

@@ -9,6 +9,6 @@ mod file;
 mod news;
 
 pub use beside::{not_blocked, warn_of_others, with_remedy};
-pub use entry::{Entry, check_reason, only};
+pub use entry::{Entry, for_the_record, name_kind};
 pub use file::{BlockFile, BlockFileError, Blocks, Change, ChangedFile};
 pub use news::News;

@@ -19,12 +19,12 @@ use tokio::task::LocalSet;
 use super::siblings::{SiblingAnswers, Siblings};
 use super::{BlockListReloader, Changed, Heeded};
 use super::{Gateway, Reload, Reloader};
-use crate::blocks::{News, check_reason};
+use crate::blocks::{News, for_the_record};
 use crate::config::Paths;
 use crate::control::Peer;
 use crate::control::protocol::{
-    self, Acted, BlockChange, BlockChanged, DependentConnections, Failed, ListenerStatus,
-    ReloadOutcome, ReloadStatus, Status, Successor, WorkerStatus,
+    self, Acted, BlockChange, BlockChanged, DependentConnections, Failed,
+    ListenerStatus, ReloadOutcome, ReloadStatus, Status, Successor, WorkerStatus,
 };
 use crate::control::{BoundSocket, Claim, ClaimError};
 use crate::local::{self, Answer, answer};
@@ -337,8 +337,9 @@ impl Service {
         let BlockChange { mut entry } = read(request, limits::CONTROL_REQUEST_BYTES_MAX).await?;
         entry.at = SystemTime::now();
         entry.by = peer.account(&entry.by);
-        check_reason(entry.reason.as_deref())?;
-        check_reason(Some(&entry.by))?;
+        let reason = entry.reason.as_deref().map(for_the_record).transpose();
+        entry.reason = reason.map_err(|why| format!("reason: {why}"))?;
+        entry.by = for_the_record(&entry.by).map_err(|why| format!("by: {why}"))?;
         let block_list = Arc::clone(&self.parts.block_list);
         let change = move || match is_block {
             true => block_list.block(entry),

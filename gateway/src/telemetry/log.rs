@@ -5,7 +5,6 @@
 use std::ffi::OsStr;
 use std::fmt;
 
-use anyhow::ensure;
 use gateway_core::limits;
 use gateway_core::visible;
 use rustix::fs::fstat;
@@ -37,20 +36,33 @@ impl Drop for LogGuard {
     }
 }
 
-/// Reads a filter. The library takes a word that is no level for the name of a module, and would log nothing else.
-fn parse_filter(text: &str) -> anyhow::Result<EnvFilter> {
-    for directive in text.split(',').map(str::trim) {
-        let is_level = directive.parse::<LevelFilter>().is_ok();
-        ensure!(
-            !directive.is_empty() && (is_level || directive.contains('=')),
-            "--log-level {directive:?}: must be error, warn, info, debug, trace or off, or MODULE=LEVEL as in gateway=debug"
-        );
+/// What is logged: a level (`info`), or a list of levels and `module=level` directives.
+#[derive(Debug, Clone)]
+pub struct LogFilter(String);
+
+impl LogFilter {
+    /// Reads a filter. The library takes a word that is no level for the name of a module, and would log nothing else.
+    ///
+    /// # Errors
+    /// What a filter looks like.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let is_directive = |directive: &str| match directive.split_once('=') {
+            Some(_) => true,
+            None => !directive.is_empty() && directive.parse::<LevelFilter>().is_ok(),
+        };
+        let is_known = text.split(',').map(str::trim).all(is_directive);
+        match is_known && EnvFilter::builder().parse(text).is_ok() {
+            true => Ok(LogFilter(text.to_owned())),
+            false => Err(
+                "must be error, warn, info, debug, trace or off, or MODULE=LEVEL as in gateway=debug"
+                    .to_owned(),
+            ),
+        }
     }
-    Ok(EnvFilter::builder().parse(text)?)
 }
 
-/// Starts the log of this process. `filter` is a level (`info`) or a list of `module=level` directives.
-pub fn start_log(format: LogFormat, filter: &str) -> anyhow::Result<LogGuard> {
+/// Starts the log of this process.
+pub fn start_log(format: LogFormat, filter: &LogFilter) -> anyhow::Result<LogGuard> {
     let tell_dropped = |lines| {
         tracing::warn!(
             lines,
@@ -58,7 +70,7 @@ pub fn start_log(format: LogFormat, filter: &str) -> anyhow::Result<LogGuard> {
         );
     };
     let queue = LogQueue::start(limits::LOG_QUEUE_BYTES_MAX, std::io::stderr(), tell_dropped)?;
-    let filter = parse_filter(filter)?;
+    let filter = EnvFilter::builder().parse(&filter.0)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(queue.clone())
@@ -141,11 +153,10 @@ mod tests {
             "info,gateway::tls=debug",
             "gateway=trace",
         ] {
-            assert!(parse_filter(text).is_ok(), "{text}");
+            assert!(LogFilter::parse(text).is_ok(), "{text}");
         }
         for text in ["", "warning", "foo", "info,foo", "gateway=loud"] {
-            let refused = parse_filter(text).map(|_| ()).unwrap_err().to_string();
-            assert!(!refused.is_empty(), "{text}");
+            assert!(LogFilter::parse(text).is_err(), "{text}");
         }
     }
 }

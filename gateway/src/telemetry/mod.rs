@@ -22,6 +22,6 @@ pub use clients::{AuthorityUse, ClientCounts};
 pub use counters::WorkerCounters;
 pub use event::{Event, Presented};
 pub use expiry::watch_expiry;
-pub use log::{LogFormat, LogGuard, start_log};
+pub use log::{LogFilter, LogFormat, LogGuard, start_log};
 pub use metrics::{BlocksInForce, Health, Metrics};
 pub use observer::Observer;

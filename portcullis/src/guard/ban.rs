@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::Args;
+use gateway::blocks::for_the_record;
 use gateway::config::Paths;
 use gateway_common::Ban as KernelBan;
 use gateway_core::limits;
@@ -30,7 +31,7 @@ pub struct Ban {
     #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = length)]
     lasts: Duration,
     /// Why, for the record
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = for_the_record)]
     reason: Option<String>,
 }
 
@@ -76,12 +77,6 @@ struct Done {
 impl Ban {
     /// Bans the source. Its new connections are dropped from then on; those that are authenticated go on.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        let reason_bytes = self.reason.as_ref().map_or(0, String::len);
-        let most = limits::BLOCK_REASON_BYTES_MAX;
-        ensure!(
-            reason_bytes <= most,
-            "--reason: must be at most {most} bytes"
-        );
         let paths = self.common.which.paths()?;
         let pins = Pins::find(&paths.name)?;
         let mut maps = pins.maps()?;

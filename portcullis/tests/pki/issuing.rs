@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use gateway_pki::{Authority, PkiError, Profile, Request};
 use gateway_x509::certificate::Purposes;
 
-use super::{DAY, file_names, openssl_verifies, pki, pki_refused, request};
+use super::{DAY, file_names, openssl_verifies, pki, pki_ends, pki_refused, request};
 
 #[test]
 fn openssl_accepts_each_certificate_for_its_purpose_only() {
@@ -198,37 +198,47 @@ fn what_makes_no_sense_is_refused() {
     assert!(pki_refused(directory, &["list"]).contains("portcullis pki init"));
     pki(directory, &["init", "--name", "root"]);
     pki(directory, &["issue", "ca", "edge"]);
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], i32, &str); 9] = [
         (
             &["issue", "gateway", "gateway"],
+            2,
             "needs a DNS name or an IP address",
         ),
         (
             &["issue", "gateway", "gateway", "--dns", "a b"],
+            2,
             "must look like gateway.example.org",
         ),
         (
             &["issue", "agent", "agent", "--uri", "no-scheme"],
+            2,
             "must look like spiffe://",
         ),
-        (&["issue", "agent", "../agent"], "must be 1 to 64 letters"),
-        (&["issue", "agent", ".hidden"], "must be 1 to 64 letters"),
+        (
+            &["issue", "agent", "../agent"],
+            2,
+            "must be 1 to 64 letters",
+        ),
+        (&["issue", "agent", ".hidden"], 2, "must be 1 to 64 letters"),
         (
             &["issue", "ca", "branch", "--dns", "a.example"],
+            2,
             "takes no URI, DNS name or IP address",
         ),
         (
             &["issue", "ca", "branch", "--issuer", "edge"],
+            1,
             "no further authority",
         ),
-        (&["issue", "agent", "root"], "would look self-signed"),
+        (&["issue", "agent", "root"], 2, "would look self-signed"),
         (
             &["issue", "agent", "agent", "--issuer", "nobody"],
+            1,
             "cannot be read",
         ),
     ];
-    for (arguments, expected) in cases {
-        let error = pki_refused(directory, arguments);
+    for (arguments, code, expected) in cases {
+        let error = pki_ends(code, directory, arguments);
         assert!(error.contains(expected), "{arguments:?}: {error}");
     }
     let expected = ["ca.key", "ca.pem", "edge.key", "edge.pem"];

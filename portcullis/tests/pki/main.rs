@@ -41,9 +41,14 @@ fn pki(directory: &Path, arguments: &[&str]) -> String {
 
 /// Runs `portcullis pki` in `directory`, which must fail.
 fn pki_refused(directory: &Path, arguments: &[&str]) -> String {
+    pki_ends(1, directory, arguments)
+}
+
+/// Runs `portcullis pki` in `directory`, which must fail with this exit code. What it said.
+fn pki_ends(code: i32, directory: &Path, arguments: &[&str]) -> String {
     let directory = directory.to_str().unwrap();
     let output = portcullis(&[&["pki"], arguments, &["--directory", directory]].concat());
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}");
     let said = String::from_utf8(output.stderr).unwrap();
     let mut parts: Vec<_> = said.trim().split(": ").collect();
     parts.sort_unstable();

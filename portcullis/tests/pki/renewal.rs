@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use super::{
-    P256, field, file_names, listed, openssl, openssl_verifies, pki, pki_refused,
+    P256, field, file_names, listed, openssl, openssl_verifies, pki, pki_ends, pki_refused,
     request_by_openssl, serial,
 };
 
@@ -175,22 +175,24 @@ fn what_cannot_be_renewed_as_it_is_stays_as_it_is() {
         .into_iter()
         .map(|name| fs::read(directory.join(name)).unwrap())
         .collect();
-    let cases: [(&[&str], &str); 6] = [
-        (&["renew", "ca"], "is a root"),
-        (&["renew", "nobody"], "cannot be read"),
-        (&["renew", "../agent"], "must be 1 to 64 letters"),
-        (&["renew", "rich"], "was not made by `portcullis pki`"),
+    let cases: [(&[&str], i32, &str); 6] = [
+        (&["renew", "ca"], 1, "is a root"),
+        (&["renew", "nobody"], 1, "cannot be read"),
+        (&["renew", "../agent"], 2, "must be 1 to 64 letters"),
+        (&["renew", "rich"], 1, "was not made by `portcullis pki`"),
         (
             &["renew", "stolen", "--keep-key"],
+            1,
             "its key would be admitted again",
         ),
         (
             &["renew", "agent", "--request", request],
+            1,
             "has its key beside it",
         ),
     ];
-    for (arguments, expected) in cases {
-        let error = pki_refused(directory, arguments);
+    for (arguments, code, expected) in cases {
+        let error = pki_ends(code, directory, arguments);
         assert!(error.contains(expected), "{arguments:?}: {error}");
     }
     let after: Vec<_> = file_names(directory)

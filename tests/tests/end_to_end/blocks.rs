@@ -20,6 +20,8 @@ const ENTRIES: &str = "portcullis_blocked_entries";
 const REFUSED: &str = "portcullis_block_file_refused";
 /// `portcullis block`: in force, and about no client that is connected or was lately.
 const UNSEEN: i32 = 4;
+/// The command line is wrong.
+const MISUSED: i32 = 2;
 /// In force, and not written.
 const UNWRITTEN: i32 = 5;
 const BLOCKED: [(&str, &str); 2] = [("listener", "edge"), ("reason", "blocked")];
@@ -452,10 +454,10 @@ fn a_block_of_a_kind_and_a_trust_domain_leaves_the_same_name_of_others_alone() {
     let whom = ["--identity", name, "--kind", "uri"];
     ends_with(0, &command(&workspace, "unblock", &whom));
     connect(&workspace, &gateway, &workspace.agent);
-    let said = ends_with(1, &block(&["--kind", "email"]));
+    let said = ends_with(MISUSED, &block(&["--kind", "email"]));
     assert!(said.contains("must be one of uri, dns, cn, ip"), "{said}");
     let said = command(&workspace, "block", &["--serial", "01", "--kind", "uri"]);
-    assert!(ends_with(1, &said).contains("--identity"));
+    assert!(ends_with(MISUSED, &said).contains("--identity"));
 }
 
 #[test]
@@ -495,15 +497,27 @@ fn a_command_says_what_it_could_not_confirm() {
     assert!(said.contains("not in force yet"), "{said}");
     let said = ends_with(0, &command(&workspace, "blocked", &["--json"]));
     assert!(said.contains("\"serial\": \"0a1b\""), "{said}");
-    ends_with(1, &command(&workspace, "block", &["--serial", "no number"]));
+    for (option, value, expected) in [
+        ("--serial", "no number", "hexadecimal"),
+        ("--serial-decimal", "0x12", "decimal"),
+        ("--serial-decimal", " 12", "white space"),
+        ("--fingerprint", "abcd", "SHA-256"),
+        ("--identity", "a*b", "at its end"),
+        ("--name", "a/b", "letters"),
+    ] {
+        let said = command(&workspace, "block", &[option, value]);
+        let said = ends_with(MISUSED, &said);
+        let is_named = said.contains(option) && said.contains(expected);
+        assert!(is_named, "{option} {value:?}: {said}");
+    }
     for reason in ["two\nlines", "\u{1b}[2J", &"long".repeat(300)] {
         let arguments = ["--serial", "01", "--reason", reason];
-        let said = ends_with(1, &command(&workspace, "block", &arguments));
+        let said = ends_with(MISUSED, &command(&workspace, "block", &arguments));
         assert!(said.contains("must be one line"), "{said}");
     }
-    ends_with(2, &command(&workspace, "block", &[]));
+    ends_with(MISUSED, &command(&workspace, "block", &[]));
     ends_with(
-        2,
+        MISUSED,
         &command(&workspace, "block", &["--serial", "01", "--identity", "a"]),
     );
 }

@@ -461,7 +461,7 @@ fn an_empty_variable_blocks_nobody_and_a_star_everybody_only_when_asked_to() {
         ("--serial", " ", "the name is empty"),
         ("--identity", "*", "means every client"),
     ] {
-        let said = ends_with(1, &command(&workspace, &["block", option, name]));
+        let said = ends_with(2, &command(&workspace, &["block", option, name]));
         assert!(said.contains(told), "{said}");
         ping(&mut stays);
     }
