@@ -512,7 +512,7 @@ impl Gateway {
     /// may count more.
     pub fn wait_for_reloads(&self, count: usize) {
         eventually(&format!("{count} reloads asked for are taken"), || {
-            let taken = self.log().matches("reloaded cause=SIGHUP").count();
+            let taken = self.log().matches("reloaded cause=\"SIGHUP").count();
             (taken == count).then_some(())
         });
     }

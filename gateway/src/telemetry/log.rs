@@ -8,8 +8,10 @@ use std::fmt;
 use gateway_core::limits;
 use gateway_core::visible;
 use rustix::fs::fstat;
+use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -79,6 +81,7 @@ pub fn start_log(format: LogFormat, filter: &LogFilter) -> anyhow::Result<LogGua
     let started = match format {
         LogFormat::Text => lines
             .with_ansi(false)
+            .fmt_fields(Fields)
             .map_event_format(|line| Prioritized { line, for_journal })
             .try_init(),
         LogFormat::Json => lines
@@ -130,6 +133,58 @@ where
     }
 }
 
+/// The fields of a line of text: the message as it is, and each value in quotes unless it is a single word, so that a reader
+/// can tell where it ends.
+struct Fields;
+
+impl<'writer> FormatFields<'writer> for Fields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut line = FieldsWriter {
+            writer,
+            is_first: true,
+            written: Ok(()),
+        };
+        fields.record(&mut line);
+        line.written
+    }
+}
+
+struct FieldsWriter<'writer> {
+    writer: Writer<'writer>,
+    is_first: bool,
+    written: fmt::Result,
+}
+
+impl FieldsWriter<'_> {
+    fn write(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        let blank = if self.is_first { "" } else { " " };
+        self.is_first = false;
+        let writer = &mut self.writer;
+        let written = match field.name() {
+            "message" => write!(writer, "{blank}{value}"),
+            name => write!(writer, "{blank}{name}={value}"),
+        };
+        self.written = self.written.and(written);
+    }
+}
+
+impl Visit for FieldsWriter<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.write(field, format_args!("{value:?}"));
+    }
+
+    /// Takes everything else: numbers, the message, and values by what they display.
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let is_plain =
+            |character: char| !character.is_whitespace() && !matches!(character, '"' | '=');
+        let shown = format!("{value:?}");
+        match field.name() == "message" || (!shown.is_empty() && shown.chars().all(is_plain)) {
+            true => self.write(field, format_args!("{shown}")),
+            false => self.write(field, format_args!("{shown:?}")),
+        }
+    }
+}
+
 /// The priority of syslog(3).
 fn priority(level: Level) -> u8 {
     match level {
@@ -142,7 +197,47 @@ fn priority(level: Level) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_value_of_several_words_stands_in_quotes_whatever_it_displays() {
+        let lines = Lines::default();
+        let to = lines.clone();
+        let log = tracing_subscriber::fmt()
+            .fmt_fields(Fields)
+            .with_ansi(false);
+        let log = log
+            .without_time()
+            .with_target(false)
+            .with_writer(move || to.clone());
+        tracing::subscriber::with_default(log.finish(), || {
+            let cause = format_args!("SIGHUP of uid 0");
+            let (whom, empty) = (format_args!("a=\"b\""), format_args!(""));
+            let server = std::net::Ipv4Addr::LOCALHOST;
+            tracing::info!(listener = "edge", %cause, %whom, %empty, %server, count = 3, "said = \"so\"");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let expected = "said = \"so\" listener=\"edge\" cause=\"SIGHUP of uid 0\" whom=\"a=\\\"b\\\"\" \
+                        empty=\"\" server=127.0.0.1 count=3";
+        assert_eq!(text.trim(), format!("INFO {expected}"));
+    }
 
     #[test]
     fn a_word_that_is_no_level_is_refused_and_not_taken_for_a_module() {

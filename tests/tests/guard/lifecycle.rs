@@ -501,7 +501,7 @@ fn a_process_that_drains_leaves_the_kernel_programs_to_the_one_that_has_taken_ov
     fs::write(&file, text.replace("count = 2", "count = 1")).unwrap();
     let second = topology.succeed("portcullis");
     eventually("the first one has read it", || {
-        first.log().contains("cause=a takeover").then_some(())
+        first.log().contains("cause=\"a takeover").then_some(())
     });
     for _ in 0..3 {
         let denied = topology.agents_host.enter(|| topology.open(ATTACKER));
