@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
@@ -100,6 +101,8 @@ struct TableState {
 
 #[derive(Debug, Default)]
 struct TableEntry {
+    /// The listener and the client's address, as long as that is not authenticated. Boxed: it soon is.
+    unauthenticated: Option<Box<(ListenerId, SocketAddr)>>,
     /// The listener and the client, once that is authenticated.
     established: Option<(ListenerId, VerifiedPeer)>,
     /// Bytes have been passed on.
@@ -185,6 +188,15 @@ impl ConnectionTable {
             .for_each(show);
     }
 
+    /// Shows every connection whose client is not authenticated: its listener, and the client's address.
+    pub fn for_each_unauthenticated(&self, mut show: impl FnMut(ListenerId, SocketAddr)) {
+        let inner = self.inner.borrow();
+        let entries = inner.entries.values();
+        entries
+            .filter_map(|entry| entry.unauthenticated.as_deref())
+            .for_each(|(listener, address)| show(*listener, *address));
+    }
+
     /// Waits until no connection is open.
     pub async fn until_empty(&self) {
         poll_fn(|context| {
@@ -257,9 +269,17 @@ impl ConnectionHandle {
         self.id
     }
 
+    /// Notes where a client comes from that is to be authenticated.
+    pub fn accept(&self, listener: ListenerId, address: SocketAddr) {
+        if let Some(entry) = self.table.inner.borrow_mut().entries.get_mut(&self.id) {
+            entry.unauthenticated = Some(Box::new((listener, address)));
+        }
+    }
+
     /// Names the client, so that it can be evaluated again.
     pub fn establish(&self, listener: ListenerId, peer: VerifiedPeer) {
         if let Some(entry) = self.table.inner.borrow_mut().entries.get_mut(&self.id) {
+            entry.unauthenticated = None;
             entry.established = Some((listener, peer));
         }
     }

@@ -13,6 +13,7 @@ use std::time::{Instant, SystemTime};
 use futures_util::future::{Either, select};
 use gateway_core::close_reason::CloseReason;
 use gateway_core::descriptors::Side;
+use gateway_core::failure::Failure;
 use gateway_core::graceful_close::drain_spread;
 use gateway_core::limits;
 use gateway_core::suppress::Suppressor;
@@ -205,7 +206,24 @@ async fn drain(
     let cut = worker.connections.open();
     let recording = limits::DRAIN_COUNT_MARGIN + limits::DRAIN_RECORD_TIMEOUT;
     let _ = monoio::time::timeout(recording, worker.connections.until_empty()).await;
+    report_unauthenticated(worker);
     cut
+}
+
+/// Reports the clients that had not finished their handshake when the drain was over: they are cut off with the process.
+fn report_unauthenticated(worker: &WorkerContext) {
+    let report = |listener, address| {
+        let refused = Event::Refused {
+            failure: Failure::Timeout,
+            address,
+            detail: "the gateway was going down, and drain_timeout was over before the handshake was complete",
+            presented: None,
+            server_name: None,
+            ticket_refusal: None,
+        };
+        worker.observer.emit(listener, &refused);
+    };
+    worker.connections.for_each_unauthenticated(report);
 }
 
 fn open(
@@ -343,6 +361,7 @@ async fn admit(
         .silent
         .enter(Instant::now());
     let handle = worker.connections.register();
+    handle.accept(listener, address);
     worker.observer.emit(listener, &Event::Accepted);
     let info = ConnectionInfo {
         listener,

@@ -134,7 +134,7 @@ fn handshakes_that_stand_still_hold_up_no_drain() {
     let mut gateway = workspace
         .setup()
         .top("drain_timeout = \"1s\"")
-        .tables("[workers]\ncount = 1")
+        .tables("[workers]\ncount = 1\n[audit]\nfile = \"audit.jsonl\"\n")
         .route("edge", limits, &[backend.address()], "")
         .start();
     let mut client = connected(&workspace, &gateway);
@@ -151,7 +151,21 @@ fn handshakes_that_stand_still_hold_up_no_drain() {
     let status = gateway.wait();
     assert!(status.success(), "{status}");
     assert_eq!(client.receive_to_end().0, b"");
-    drop(stalled);
+    // Each that was accepted is accounted for, once.
+    let audit = std::fs::read_to_string(workspace.folder().join("audit.jsonl")).unwrap();
+    let cut_off: Vec<_> = audit
+        .lines()
+        .filter(|line| line.contains("drain_timeout"))
+        .collect();
+    assert!(!cut_off.is_empty(), "{audit}");
+    for line in cut_off {
+        assert!(line.contains("\"reason\":\"timeout\""), "{line}");
+        let peer = |socket: &std::net::TcpStream| {
+            let peer = format!("\"peer\":\"{}\"", socket.local_addr().unwrap());
+            audit.matches(&peer).count() == 1 && line.contains(&peer)
+        };
+        assert!(stalled.iter().any(peer), "{line}");
+    }
 }
 
 #[test]
