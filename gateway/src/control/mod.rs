@@ -14,7 +14,8 @@ pub use claim::{BoundSocket, Claim, ClaimError, Predecessor};
 pub use client::{AskError, Client};
 pub use peer::{Peer, account_name};
 pub use protocol::{
-    BLOCK, BLOCKED, BlockChange, BlockChanged, CHECK, DependentConnections, ListenerStatus, RELOAD,
-    ReloadOutcome, ReloadStatus, STATUS, Status, Successor, TAKE_OVER, UNBLOCK, WorkerStatus,
+    ACCEPTED, AcceptedList, BLOCK, BLOCKED, BlockChange, BlockChanged, CHECK, DependentConnections,
+    ListenerStatus, RELOAD, ReloadOutcome, ReloadStatus, STATUS, Status, Successor, TAKE_OVER,
+    UNBLOCK, WorkerStatus,
 };
 pub use running::{RunningGateway, running};

@@ -24,6 +24,8 @@ pub const BLOCKED: &str = "/v1/blocked";
 pub const RELOAD: &str = "/v1/reload";
 /// POST: [`ReloadOutcome`] of a reload that is not done.
 pub const CHECK: &str = "/v1/check";
+/// POST a list of [`AcceptedList`]: nothing. What is in the state folder already, for the record.
+pub const ACCEPTED: &str = "/v1/accepted";
 /// POST a [`Successor`]: nothing, once the name is given up. For the next process of the same gateway.
 pub const TAKE_OVER: &str = "/v1/takeover";
 
@@ -139,6 +141,19 @@ pub struct Acted {
     pub clients: [Vec<String>; 2],
     /// Connections of that process that were closed for it.
     pub closed: usize,
+}
+
+/// A revocation list that an operator has accepted although it is older than one that was in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptedList {
+    /// The CA.
+    pub issuer: String,
+    /// Number and time of the list.
+    pub list: String,
+    /// Number and time of the one that was in force.
+    pub before: String,
+    /// The account of the operator, as the command names it.
+    pub by: String,
 }
 
 /// The process that takes over.

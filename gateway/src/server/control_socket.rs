@@ -23,7 +23,7 @@ use crate::blocks::{News, for_the_record};
 use crate::config::Paths;
 use crate::control::Peer;
 use crate::control::protocol::{
-    self, Acted, BlockChange, BlockChanged, DependentConnections, Failed,
+    self, AcceptedList, Acted, BlockChange, BlockChanged, DependentConnections, Failed,
     ListenerStatus, ReloadOutcome, ReloadStatus, Status, Successor, WorkerStatus,
 };
 use crate::control::{BoundSocket, Claim, ClaimError};
@@ -225,6 +225,7 @@ impl Service {
             }
             protocol::RELOAD if post => done(self.reload(peer).await),
             protocol::CHECK if post => done(self.check().await),
+            protocol::ACCEPTED if post => done(self.note_accepted(request, peer).await),
             protocol::TAKE_OVER if post => done(self.give_up(request, peer).await),
             _ => failed(
                 StatusCode::NOT_FOUND,
@@ -370,6 +371,29 @@ impl Service {
             seen: matching.seen(),
             unreached,
         })
+    }
+
+    async fn note_accepted(&self, request: Request<Incoming>, peer: Peer) -> Result<(), String> {
+        let lists: Vec<AcceptedList> = read(request, limits::CONTROL_REQUEST_BYTES_MAX).await?;
+        for accepted in lists {
+            let AcceptedList {
+                issuer,
+                list,
+                before,
+                by,
+            } = accepted;
+            let by = peer.account(&by);
+            let audit = self.parts.gateway.audit();
+            audit.accepted(&issuer, (&list, &before), &by);
+            tracing::warn!(
+                issuer,
+                list,
+                before,
+                by,
+                "an older revocation list was accepted"
+            );
+        }
+        Ok(())
     }
 
     async fn reload(&self, peer: Peer) -> Result<ReloadOutcome, String> {

@@ -257,6 +257,10 @@ fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
     ];
     let block = block.map(|field| (field.to_owned(), "text".to_owned()));
     there.insert("block".to_owned(), BTreeSet::from(block));
+    // After `portcullis crl accept`, likewise.
+    let accepted = ["issuer", "list", "before", "by"];
+    let accepted = accepted.map(|field| (field.to_owned(), "text".to_owned()));
+    there.insert("crl_accepted".to_owned(), BTreeSet::from(accepted));
     // After a ban, which takes the guard and is among its tests.
     let ban = ["outcome", "source", "reason", "by"].map(|field| (field, "text"));
     let ban = ban

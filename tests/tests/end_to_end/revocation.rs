@@ -620,6 +620,7 @@ fn an_older_list_brings_nobody_back_over_restarts_until_it_is_accepted() {
     let keys = crl(&[&list]);
     let setup = || {
         let setup = workspace.setup().top("drain_timeout = \"0s\"");
+        let setup = setup.tables("[audit]\nfile = \"audit.jsonl\"\n");
         setup.route("edge", &keys, &[backend.address()], "")
     };
     let mut gateway = setup().start();
@@ -652,6 +653,14 @@ fn an_older_list_brings_nobody_back_over_restarts_until_it_is_accepted() {
         said.contains("number 04") && said.contains("number 05"),
         "{said}"
     );
+    eventually("the audit log says by which account", || {
+        let text = fs::read_to_string(workspace.folder().join("audit.jsonl")).ok()?;
+        let line = text
+            .lines()
+            .find(|line| line.contains("\"crl_accepted\""))?;
+        let names = ["CN=Agents", "number 04", "number 05", "(uid "];
+        names.iter().all(|name| line.contains(name)).then_some(())
+    });
     eventually("the older list is in force", || {
         let client = workspace.client().credentials(&stolen);
         let mut client = client.connect(gateway.address()).ok()?;

@@ -37,6 +37,8 @@ pub enum AuditLine<'a> {
     Reload(ReloadLine<'a>),
     /// An operator blocked or unblocked a client.
     Block(BlockLine<'a>),
+    /// An operator accepted a revocation list that is older than one that was in force.
+    CrlAccepted(CrlAcceptedLine<'a>),
     /// Another key seals tickets.
     Keys(KeysLine<'a>),
     /// A source of connections was banned, or is no more.
@@ -289,6 +291,21 @@ pub struct BlockLine<'a> {
     /// Why, in their words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<BoundedText<'a>>,
+}
+
+/// Fields of `crl_accepted`.
+#[derive(Debug, Serialize)]
+pub struct CrlAcceptedLine<'a> {
+    /// When.
+    pub time: Time,
+    /// The CA.
+    pub issuer: BoundedText<'a>,
+    /// Number and time of the list.
+    pub list: BoundedText<'a>,
+    /// Number and time of the one that was in force.
+    pub before: BoundedText<'a>,
+    /// Who did it.
+    pub by: BoundedText<'a>,
 }
 
 /// Fields of `keys`.

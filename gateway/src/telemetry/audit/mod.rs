@@ -26,8 +26,8 @@ use crate::config::{AuditTarget, Config};
 use crate::crypto::KeyRing;
 pub(super) use event::Scene;
 use line::{
-    AuditLine, BlockLine, BoundedText, ContinuedLine, GuardBanLine, KeysLine, ReloadLine,
-    StartLine, StopLine, Time,
+    AuditLine, BlockLine, BoundedText, ContinuedLine, CrlAcceptedLine, GuardBanLine, KeysLine,
+    ReloadLine, StartLine, StopLine, Time,
 };
 pub use target::{Opened, look, open};
 
@@ -195,6 +195,17 @@ impl Audit {
             trust_domain: trust_domain.map(|domain| BoundedText(domain.as_str())),
             by: BoundedText(&entry.by),
             reason: entry.reason.as_deref().map(BoundedText),
+        }));
+    }
+
+    /// An operator accepted a revocation list that is older than one that was in force.
+    pub fn accepted(&self, issuer: &str, (list, before): (&str, &str), by: &str) {
+        self.record(&AuditLine::CrlAccepted(CrlAcceptedLine {
+            time: Time(SystemTime::now()),
+            issuer: BoundedText(issuer),
+            list: BoundedText(list),
+            before: BoundedText(before),
+            by: BoundedText(by),
         }));
     }
 
