@@ -109,7 +109,8 @@ pub(crate) fn provider() -> CryptoProvider {
     rustls::crypto::ring::default_provider()
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
+/// Reads a chain of certificates.
+pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let chain: Vec<_> = CertificateDer::pem_file_iter(file)
         .with_context(|| format!("{}: cannot be read", file.display()))?
         .collect::<Result<_, _>>()

@@ -47,6 +47,12 @@ pub enum FailureKind {
     HttpStatus(u16),
     /// gRPC status other than OK.
     GrpcStatus(tonic::Code),
+    /// The server reset the stream (RFC 9113 section 6.4).
+    StreamReset(h2::Reason),
+    /// The server ended the connection with a GOAWAY frame while the request waited (RFC 9113 section 6.8).
+    Goaway(h2::Reason),
+    /// The server acknowledged the request, and the backend never got it.
+    Lost,
     /// A reply that breaks the protocol.
     Protocol,
     /// The receiver acknowledged the request but refused records in it.
@@ -81,6 +87,9 @@ impl FailureKind {
             Self::Mismatch => "mismatch".into(),
             Self::HttpStatus(status) => format!("http_{status}"),
             Self::GrpcStatus(code) => format!("grpc_{}", snake_case(&format!("{code:?}"))),
+            Self::StreamReset(reason) => format!("stream_reset_{}", reason_name(*reason)),
+            Self::Goaway(reason) => format!("goaway_{}", reason_name(*reason)),
+            Self::Lost => "lost".into(),
             Self::Protocol => "protocol".into(),
             Self::Rejected => "rejected".into(),
             Self::Missed => "missed".into(),
@@ -160,6 +169,38 @@ impl fmt::Display for Failure {
 }
 
 impl Error for Failure {}
+
+/// An error of a connection or stream of HTTP/2.
+impl From<&h2::Error> for Failure {
+    fn from(error: &h2::Error) -> Self {
+        if let Some(error) = error.get_io() {
+            return Self::from(error);
+        }
+        let kind = match error.reason() {
+            Some(reason) if error.is_remote() && error.is_go_away() => FailureKind::Goaway(reason),
+            Some(reason) if error.is_remote() => FailureKind::StreamReset(reason),
+            _ => FailureKind::Protocol,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// An error of a connection or request of HTTP/1.
+impl From<&hyper::Error> for Failure {
+    fn from(error: &hyper::Error) -> Self {
+        let is_early = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
+        let kind = match is_early {
+            true => FailureKind::ClosedEarly,
+            false => FailureKind::Protocol,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// `ENHANCE_YOUR_CALM` to `enhance_your_calm`; codes that RFC 9113 does not know by their number.
+pub(crate) fn reason_name(reason: h2::Reason) -> String {
+    format!("{reason:?}").to_ascii_lowercase()
+}
 
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref::<rustls::Error>()

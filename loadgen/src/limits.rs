@@ -92,6 +92,33 @@ pub const SLOW_INTERVAL: Duration = Duration::from_secs(1);
 /// The most random bytes of one attempt; they fit into one packet.
 pub const JUNK_BYTES_MAX: usize = 1024;
 
+/// The most streams at once on one connection of `h2`.
+pub const STREAMS_MAX: usize = 10_000;
+
+/// The largest content of a request that is held in one piece; what is behind it is made while it is sent.
+pub const CONTENT_WHOLE_MAX: u64 = 1 << 20;
+
+/// The largest content of a request.
+pub const CONTENT_MAX: u64 = 1 << 40;
+
+/// The most messages of one gRPC stream.
+pub const GRPC_STREAM_MESSAGES_MAX: u32 = 10_000;
+
+/// What a stream of ours may be sent before we give credit.
+pub const CLIENT_STREAM_WINDOW: u32 = 1 << 20;
+
+/// The same of a connection.
+pub const CLIENT_CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// How long a backend may take to say what has arrived.
+pub const STATS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most content of one request that a backend keeps to read it; it skips what is behind.
+pub const READ_CONTENT_MAX: usize = 4 << 20;
+
+/// The most frames of one attempt of an adverse client. Streams have no more than 2^30 identifiers.
+pub const ADVERSE_FRAMES_MAX: u64 = 1 << 29;
+
 const _: () = assert!(SPAN_DEFAULT.as_secs() <= SPAN_WITH_COUNT.as_secs());
 const _: () = assert!(SPAN_WITH_COUNT.as_secs() <= SPAN_MAX.as_secs());
 const _: () = assert!(FLOOD_TIMEOUT_DEFAULT.as_secs() <= FLOOD_TIMEOUT.end().as_secs());

@@ -62,6 +62,11 @@ impl Turns {
         Ok(Self { pace, start, timer })
     }
 
+    /// Another view of the same schedule, for work that goes on beside this one's.
+    pub(crate) fn beside(&self) -> io::Result<Self> {
+        Self::new(self.pace.clone(), self.start)
+    }
+
     /// The end of the run.
     pub(crate) fn deadline(&self) -> Instant {
         self.start + self.pace.span

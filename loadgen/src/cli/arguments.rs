@@ -43,7 +43,13 @@ pub(super) enum Command {
     Flood(super::flood::FloodArguments),
     /// OTLP exports by several agents, each acknowledged or counted as failed.
     Otlp(OtlpArguments),
-    /// A plain TCP server to run behind the measured one.
+    /// Requests over HTTP/1.1, one at a time on each connection.
+    H1(super::request::H1Arguments),
+    /// Requests over HTTP/2, several at a time on each connection.
+    H2(super::request::H2Arguments),
+    /// Clients that the server admits, and that misuse HTTP/2. Only at loopback, or inside a network namespace.
+    Adverse(super::adverse::AdverseArguments),
+    /// A server to run behind the measured one: plain TCP, or HTTP with --protocol.
     Backend(BackendArguments),
     /// An OTLP receiver that counts what arrives; GET /stats on its HTTP port answers with JSON.
     Receiver(ReceiverArguments),
@@ -151,15 +157,21 @@ pub(super) struct OtlpArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct BackendArguments {
-    /// What it does with its connections.
-    #[arg(value_enum)]
-    pub(super) kind: backend::BackendKind,
+    /// What it does with its connections over plain TCP.
+    #[arg(
+        value_enum,
+        required_unless_present = "protocol",
+        conflicts_with = "protocol"
+    )]
+    pub(super) kind: Option<backend::BackendKind>,
     /// Address to listen on; port 0 chooses one and prints it.
     #[arg(long, value_name = "ADDRESS", value_parser = parse_listen)]
     pub(super) listen: SocketAddr,
     /// Delay each echo by this time: a server of known speed, to try the load generator itself.
     #[arg(long, value_name = "DURATION")]
     pub(super) delay: Option<humantime::Duration>,
+    #[command(flatten)]
+    pub(super) http: super::request::HttpBackendArguments,
     #[command(flatten)]
     pub(super) span: SpanArguments,
 }

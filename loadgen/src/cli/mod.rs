@@ -1,14 +1,16 @@
 //! The command line of `portcullis-loadgen`: arguments to plans, reports to standard output.
 //! In: `Arguments`. Out: whether everything succeeded. On the main thread; checks every bound before any load.
 
+mod adverse;
 mod arguments;
 mod flood;
 mod identity_plan;
+mod request;
 mod services;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::client::ensure_descriptors;
 use crate::issuer::{Authority, Entries};
@@ -22,9 +24,9 @@ use identity_plan::{rotating_target, target};
 
 pub use arguments::Arguments;
 use arguments::{
-    Command, CommonArguments, CrlArguments, EchoArguments, HandshakeArguments, HoldArguments,
-    IdleArguments, LoadArguments, OtlpArguments, OutputArguments, PaceArguments, SpanArguments,
-    StreamArguments,
+    BackendArguments, Command, CommonArguments, CrlArguments, EchoArguments, HandshakeArguments,
+    HoldArguments, IdleArguments, LoadArguments, OtlpArguments, OutputArguments, PaceArguments,
+    SpanArguments, StreamArguments,
 };
 
 /// Runs the command. `false` when the load ran and not all of it succeeded.
@@ -38,12 +40,10 @@ pub fn run(arguments: Arguments) -> Result<bool> {
         Command::Flood(arguments) => flood::run(arguments),
         Command::Crl(arguments) => crl(&arguments),
         Command::Otlp(arguments) => otlp(arguments),
-        Command::Backend(arguments) => services::backend(
-            arguments.kind,
-            arguments.delay.map(Duration::from),
-            arguments.listen,
-            checked_span(&arguments.span, limits::SPAN_MAX)?,
-        ),
+        Command::Adverse(arguments) => adverse::run(arguments),
+        Command::H1(arguments) => request::h1(arguments),
+        Command::H2(arguments) => request::h2(arguments),
+        Command::Backend(arguments) => backend(&arguments),
         Command::Receiver(arguments) => services::receiver(
             arguments.grpc,
             arguments.http,
@@ -173,6 +173,23 @@ fn otlp(arguments: OtlpArguments) -> Result<bool> {
     };
     let report = scenario::otlp::run(&target, &plan, &options)?;
     arguments.common.output.show(&report)
+}
+
+fn backend(arguments: &BackendArguments) -> Result<bool> {
+    let span = checked_span(&arguments.span, limits::SPAN_MAX)?;
+    let delay = arguments.delay.map(Duration::from);
+    match (arguments.http.options()?, arguments.kind) {
+        (None, Some(kind)) => services::backend(kind, delay, arguments.listen, span),
+        (Some(options), None) => {
+            ensure!(
+                delay.is_none(),
+                "--delay: only `backend echo` has one; a path of HTTP says its own"
+            );
+            let stats = arguments.http.stats_listen;
+            services::http_backend(options, arguments.listen, stats, span)
+        }
+        _ => bail!("one of KIND and --protocol"),
+    }
 }
 
 impl OutputArguments {

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::backend::{Backend, BackendKind};
 use crate::client::ensure_descriptors;
+use crate::http_backend::{HttpBackend, HttpBackendOptions};
 use crate::receiver::Receiver;
 
 /// Connections a service prepares for.
@@ -41,6 +42,25 @@ pub(super) fn backend(
         counts.received.load(Ordering::Relaxed),
         counts.sent.load(Ordering::Relaxed)
     );
+    Ok(true)
+}
+
+/// Runs a backend of HTTP.
+pub(super) fn http_backend(
+    options: HttpBackendOptions,
+    listen: SocketAddr,
+    stats: Option<SocketAddr>,
+    span: Duration,
+) -> Result<bool> {
+    ensure_descriptors(SERVICE_CONNECTIONS, 1)?;
+    let backend = HttpBackend::start(options, listen, stats)
+        .with_context(|| format!("listening on {listen}"))?;
+    println!("listening on {}", backend.address());
+    if let Some(address) = backend.stats_address() {
+        println!("statistics on {address}");
+    }
+    wait(span)?;
+    println!("{}", serde_json::to_string_pretty(&backend.stats())?);
     Ok(true)
 }
 

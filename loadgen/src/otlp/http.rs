@@ -90,10 +90,5 @@ fn decode<M: Message + Default>(reply: Bytes) -> Result<M, Failure> {
 }
 
 fn broken(error: hyper::Error) -> Failure {
-    let kind = if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-        FailureKind::ClosedEarly
-    } else {
-        FailureKind::Protocol
-    };
-    Failure::new(kind, error)
+    Failure::from(&error)
 }

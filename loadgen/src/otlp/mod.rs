@@ -5,7 +5,7 @@ mod exporter;
 mod grpc;
 mod http;
 mod payload;
-mod watched;
+pub(crate) mod watched;
 
 pub(crate) use exporter::Exporter;
 pub(crate) use payload::{Request, Source};

@@ -14,10 +14,10 @@ use crate::failure::Failure;
 
 /// Remembers the first error of the TLS stream beneath HTTP.
 #[derive(Clone, Default)]
-pub(super) struct FirstError(Arc<Mutex<Option<Failure>>>);
+pub(crate) struct FirstError(Arc<Mutex<Option<Failure>>>);
 
 impl FirstError {
-    pub(super) fn watch(&self, stream: Stream) -> (WatchedStream, oneshot::Receiver<()>) {
+    pub(crate) fn watch(&self, stream: Stream) -> (WatchedStream, oneshot::Receiver<()>) {
         let (alive, gone) = oneshot::channel();
         let stream = WatchedStream {
             stream,
@@ -36,7 +36,7 @@ impl FirstError {
         }
     }
 
-    pub(super) fn take(&self) -> Option<Failure> {
+    pub(crate) fn take(&self) -> Option<Failure> {
         self.lock().take()
     }
 
@@ -48,7 +48,7 @@ impl FirstError {
 }
 
 /// A TLS stream whose errors are remembered.
-pub(super) struct WatchedStream {
+pub(crate) struct WatchedStream {
     stream: Stream,
     first_error: FirstError,
     failed_write: Option<io::Error>,

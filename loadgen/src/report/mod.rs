@@ -38,6 +38,8 @@ pub enum Unit {
     Connection,
     /// One OTLP export request.
     Export,
+    /// One request of HTTP with its answer.
+    Request,
     /// One attempt of a flood.
     Attempt,
 }
@@ -118,7 +120,7 @@ pub struct Report {
     pub details: BTreeMap<&'static str, u64>,
     /// Failures by kind.
     pub failures: BTreeMap<String, FailureCount>,
-    /// What a flood did; absent for all other scenarios.
+    /// What a flood or adverse clients did; absent for all other scenarios.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flood: Option<Flooding>,
     /// CPU time of the load generator during the work, in seconds; the kernel counts in steps of 10 ms.
@@ -134,7 +136,7 @@ pub struct Report {
     pub curve: Vec<(f64, f64)>,
 }
 
-/// What a flood did.
+/// What a flood or adverse clients did.
 #[derive(Debug, Clone, Serialize)]
 pub struct Flooding {
     /// The rate that was reached: attempts started per second, from the first start to the last.
@@ -326,6 +328,7 @@ impl Unit {
             Self::Gibibyte => "GiB",
             Self::Connection => "connection",
             Self::Export => "export",
+            Self::Request => "request",
             Self::Attempt => "attempt",
         }
     }
@@ -350,6 +353,7 @@ impl Unit {
             }
             Self::Connection => return None,
             Self::Export => (tally.total.completed as f64, 1e6, "us per export"),
+            Self::Request => (tally.total.completed as f64, 1e6, "us per request"),
             Self::Attempt => (tally.total.completed as f64, 1e6, "us per attempt"),
         };
         (amount > 0.0).then(|| Quantity {

@@ -1,6 +1,7 @@
 //! The scenarios: what one connection does, between the phases that `run` leads it through.
 //! In: a `Target`, a `Plan` and the scenario's options. Out: a `Report`.
 
+pub mod adverse;
 pub mod echo;
 pub mod flood;
 pub mod handshake;
@@ -8,6 +9,7 @@ pub mod hold;
 pub mod idle;
 pub mod otlp;
 pub(crate) mod refusal;
+pub mod request;
 pub mod stream;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

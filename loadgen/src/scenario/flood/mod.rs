@@ -9,7 +9,7 @@ mod attempt;
 mod disguise;
 mod outcome;
 mod peer;
-mod permission;
+pub(super) mod permission;
 mod syn;
 
 use std::net::SocketAddr;

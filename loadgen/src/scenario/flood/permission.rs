@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 pub const OVERRIDE: &str = "i-am-allowed-to-attack-this-target";
 
 /// Refuses a target that may belong to others.
-pub(super) fn ensure_permitted(target: IpAddr, is_forged: bool) -> Result<()> {
+pub(crate) fn ensure_permitted(target: IpAddr, is_forged: bool) -> Result<()> {
     decide(has_own_network()?, target, is_forged)
 }
 

@@ -1,0 +1,243 @@
+//! A server of HTTP/1.1 or HTTP/2 to stand behind the measured proxy: answers every request, and counts.
+//! In: connections from the proxy, in clear or by TLS with client certificates. Out: answers as the path asks for them
+//! (`behaviour`), `HttpBackendStats`. On one thread of its own, and cheap: hyper serves HTTP/1, the h2 crate HTTP/2.
+
+mod behaviour;
+mod counters;
+mod h1;
+mod h2;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::server::WebPkiClientVerifier;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::backend::listen;
+use crate::background::Background;
+use crate::credentials::{certificates, provider, roots};
+use crate::request::HttpVersion;
+use counters::HttpCounters;
+
+pub use counters::HttpBackendStats;
+
+/// What to serve.
+#[derive(Debug, Clone)]
+pub struct HttpBackendOptions {
+    /// The version; with HTTP/2 in clear, clients have to know it beforehand (RFC 9113 section 3.3).
+    pub version: HttpVersion,
+    /// TLS; none is plain TCP.
+    pub identity: Option<ServerIdentity>,
+    /// Read the content of requests and note which numbers have arrived.
+    pub reads_content: bool,
+    /// Most streams at once on a connection.
+    pub streams_max: u32,
+}
+
+/// A server's certificate, and the clients that it admits.
+#[derive(Debug, Clone)]
+pub struct ServerIdentity(Arc<ServerConfig>);
+
+impl ServerIdentity {
+    /// TLS 1.3 with this certificate, for clients with one of these CAs.
+    pub fn load(
+        certificate: &Path,
+        key: &Path,
+        client_ca: &[PathBuf],
+        version: HttpVersion,
+    ) -> Result<Self> {
+        let provider = Arc::new(provider());
+        let clients = WebPkiClientVerifier::builder_with_provider(
+            Arc::new(roots(client_ca)?),
+            provider.clone(),
+        )
+        .build()
+        .context("no usable CA of clients; give one with --client-ca")?;
+        let private_key = PrivateKeyDer::from_pem_file(key)
+            .with_context(|| format!("{}: not a PEM private key", key.display()))?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_client_cert_verifier(clients)
+            .with_single_cert(certificates(certificate)?, private_key)
+            .with_context(|| format!("{} with {}", certificate.display(), key.display()))?;
+        config.alpn_protocols = vec![version.alpn().into()];
+        Ok(Self(Arc::new(config)))
+    }
+}
+
+/// A running backend; dropping it ends it with all its connections.
+#[derive(Debug)]
+pub struct HttpBackend {
+    address: SocketAddr,
+    stats_address: Option<SocketAddr>,
+    counters: Arc<HttpCounters>,
+    _service: Background,
+}
+
+impl HttpBackend {
+    /// Listens on `address` and serves until dropped. Answers `GET /stats` on the other address, if there is one.
+    pub fn start(
+        options: HttpBackendOptions,
+        address: SocketAddr,
+        stats: Option<SocketAddr>,
+    ) -> io::Result<Self> {
+        let listener = listen(address)?;
+        let stats_listener = stats.map(listen).transpose()?;
+        let address = listener.local_addr()?;
+        let stats_address = stats_listener
+            .as_ref()
+            .map(|listener| listener.local_addr())
+            .transpose()?;
+        let counters = Arc::new(HttpCounters::new(options.reads_content));
+        let service_counters = counters.clone();
+        let service = Background::spawn("http-backend", move || async move {
+            if let Err(error) = serve(listener, stats_listener, options, service_counters).await {
+                eprintln!("backend: the listener cannot be watched: {error}");
+            }
+        })?;
+        Ok(Self {
+            address,
+            stats_address,
+            counters,
+            _service: service,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it says what it has seen.
+    pub fn stats_address(&self) -> Option<SocketAddr> {
+        self.stats_address
+    }
+
+    /// What it has seen so far.
+    pub fn stats(&self) -> HttpBackendStats {
+        self.counters.stats()
+    }
+}
+
+async fn serve(
+    listener: std::net::TcpListener,
+    stats: Option<std::net::TcpListener>,
+    options: HttpBackendOptions,
+    counters: Arc<HttpCounters>,
+) -> io::Result<()> {
+    if let Some(stats) = stats {
+        tokio::spawn(h1::serve_stats(
+            TcpListener::from_std(stats)?,
+            counters.clone(),
+        ));
+    }
+    let listener = TcpListener::from_std(listener)?;
+    let acceptor = options
+        .identity
+        .map(|identity| TlsAcceptor::from(identity.0));
+    loop {
+        let stream = accept(&listener).await;
+        let (acceptor, counters) = (acceptor.clone(), counters.clone());
+        let (version, streams_max) = (options.version, options.streams_max);
+        tokio::spawn(async move {
+            // What a connection brought up to its end is counted; its client knows better than we what it lost.
+            let _ = match acceptor {
+                None => speak(version, streams_max, stream, counters).await,
+                Some(acceptor) => match acceptor.accept(stream).await {
+                    Ok(stream) => speak(version, streams_max, Batched(stream), counters).await,
+                    Err(error) => {
+                        counters.refused();
+                        Err(error.into())
+                    }
+                },
+            };
+        });
+    }
+}
+
+/// The next connection; waits where there are no descriptors, which come back when connections end.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Without it a small answer waits for the acknowledgement of the one before.
+                if stream.set_nodelay(true).is_ok() {
+                    return stream;
+                }
+            }
+            Err(error) => {
+                eprintln!("backend: accept: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn speak<S>(
+    version: HttpVersion,
+    streams_max: u32,
+    stream: S,
+    counters: Arc<HttpCounters>,
+) -> Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = counters.connection();
+    match version {
+        HttpVersion::H2 => h2::serve(stream, streams_max, counters, connection).await,
+        HttpVersion::H1 => h1::serve(stream, counters, connection).await,
+    }
+}
+
+/// The parts of a request that are counted.
+struct Received<'a> {
+    fields: &'a http::HeaderMap,
+    /// Of the content, as much as is read.
+    content: &'a [u8],
+}
+
+/// An empty message of gRPC: what collectors acknowledge an export with.
+const EMPTY_MESSAGE: Bytes = Bytes::from_static(&[0; 5]);
+
+/// A TLS stream that takes one piece at a time: HTTP/2 then fills its own buffer, and many small frames are one record.
+struct Batched<S>(S);
+
+impl<S: AsyncRead + Unpin> AsyncRead for Batched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Batched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
