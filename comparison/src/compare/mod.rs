@@ -33,7 +33,8 @@ pub struct CompareOptions {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PEERS")]
     peers: Vec<KnownContestant>,
     /// Another server with TLS, as a program with arguments, in which {port}, {backend} (the port behind it),
-    /// {certificate}, {key} and {ca} stand for what it has to know; may be repeated.
+    /// {certificate}, {key}, {ca}, {client_certificate} and {client_key} (towards a backend of HTTP) stand for what it
+    /// has to know; may be repeated.
     #[arg(long = "peer", value_name = "NAME=COMMAND")]
     commands: Vec<Named>,
     /// Another build of the gateway; may be repeated.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{Finding, TrustOptions};
 use crate::figures::{Series, table};
 use crate::gateway::{Gateway, Setup};
+use crate::job::Job;
 use crate::load::{self, Report};
 use crate::process::Process;
 use crate::workspace::Workspace;
@@ -59,6 +60,7 @@ pub fn measure(workspace: &Workspace, options: &TrustOptions) -> Result<Finding>
             &Setup {
                 name,
                 program: &workspace.gateway,
+                job: Job::Relay,
                 backend,
                 crl: Some(crl),
                 provider: None,

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::Finding;
 use crate::figures::{Series, table};
 use crate::gateway::{Gateway, Setup};
+use crate::job::Job;
 use crate::load;
 use crate::process::Process;
 use crate::workspace::Workspace;
@@ -87,6 +88,7 @@ pub fn measure(workspace: &Workspace) -> Result<Finding> {
         &Setup {
             name: "portcullis",
             program: &workspace.gateway,
+            job: Job::Relay,
             backend,
             crl: Some("agents.crl"),
             provider: None,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Finding, TrustOptions};
 use crate::figures::{Series, table};
 use crate::gateway::{Gateway, Setup};
+use crate::job::Job;
 use crate::process::Process;
 use crate::workspace::Workspace;
 use crate::{envoy, load};
@@ -49,7 +50,7 @@ pub fn measure(workspace: &Workspace, options: &TrustOptions) -> Result<Finding>
         Some(program) => Some(start(workspace, "before", program, backend)?),
         None => None,
     };
-    let (envoy, envoy_port) = envoy::start(workspace, &envoy_program, backend)?;
+    let (envoy, envoy_port) = envoy::start(workspace, &envoy_program, Job::Relay, backend)?;
     let mut servers = vec![
         server("portcullis", &gateway.process, gateway.port, BOTH),
         server("envoy", &envoy, envoy_port, BOTH),
@@ -67,6 +68,7 @@ fn start(workspace: &Workspace, name: &str, program: &Path, backend: u16) -> Res
         &Setup {
             name,
             program,
+            job: Job::Relay,
             backend,
             crl: None,
             provider: None,

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::Finding;
 use crate::figures::{Series, table};
 use crate::gateway::{Change, Gateway, Setup};
+use crate::job::Job;
 use crate::load::{self, Report};
 use crate::process::Process;
 use crate::workspace::Workspace;
@@ -49,6 +50,7 @@ pub fn measure(workspace: &Workspace, connections: usize) -> Result<Finding> {
         &Setup {
             name: "portcullis",
             program: &workspace.gateway,
+            job: Job::Relay,
             backend,
             crl: Some("agents.crl"),
             provider: None,

@@ -8,6 +8,7 @@ use super::resume::{BOTH, HandshakeCost, server, take_turns};
 use super::{Finding, TrustOptions};
 use crate::figures::table;
 use crate::gateway::{Gateway, Setup};
+use crate::job::Job;
 use crate::load;
 use crate::workspace::Workspace;
 
@@ -27,6 +28,7 @@ pub fn measure(workspace: &Workspace, options: &TrustOptions) -> Result<Finding>
             &Setup {
                 name,
                 program: &workspace.gateway,
+                job: Job::Relay,
                 backend,
                 crl: None,
                 provider: None,
