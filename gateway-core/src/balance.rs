@@ -5,6 +5,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::rest::Rest;
+
 /// An address of a backend, and its server in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Server {
@@ -47,12 +49,8 @@ pub struct Balance {
 #[derive(Debug)]
 struct AddressState {
     server: Server,
-    /// Failures since it was last reached.
-    failures: u32,
-    /// The last failure.
-    failed_at: Option<Instant>,
-    /// It rests until then.
-    out_until: Option<Instant>,
+    /// Its rest for the failures since it was last reached.
+    rest: Rest,
     /// A connection is trying it.
     is_probed: bool,
     /// Its last attempt took longer than the usual time to connect.
@@ -148,7 +146,7 @@ impl Balance {
             };
         };
         let known = &mut self.known[position];
-        known.is_probed = known.failures > 0;
+        known.is_probed = known.rest.failures() > 0;
         let server = known.server;
         if turn.tried.is_empty() {
             self.next = position + 1;
@@ -169,22 +167,16 @@ impl Balance {
         let Some(failed) = self.find(address).map(|known| known.server) else {
             return false;
         };
-        let serves =
-            |known: &AddressState| known.server.source == failed.source && known.failures == 0;
+        let serves = |known: &AddressState| {
+            known.server.source == failed.source && known.rest.failures() == 0
+        };
         let is_spared = self
             .known
             .iter()
             .any(|known| known.server.address != address && serves(known));
-        let patience = self.patience;
-        let longest = match is_spared {
-            true => patience.longest_beside,
-            false => patience.longest,
-        };
+        let (first, longest) = (self.patience.first, self.patience.longest(is_spared));
         if let Some(known) = self.find(address) {
-            let wait = patience.first.saturating_mul(1 << known.failures.min(16));
-            known.failures = known.failures.saturating_add(1);
-            known.failed_at = Some(now);
-            known.out_until = Some(now + wait.min(longest));
+            known.rest.begin(first, longest, now);
             known.is_probed = false;
             known.is_slow = false;
         }
@@ -233,9 +225,7 @@ impl AddressState {
     fn new(server: Server) -> Self {
         AddressState {
             server,
-            failures: 0,
-            failed_at: None,
-            out_until: None,
+            rest: Rest::default(),
             is_probed: false,
             is_slow: false,
         }
@@ -249,11 +239,21 @@ impl AddressState {
         if self.is_slow {
             return Some((1, None));
         }
-        if self.out_until.is_none_or(|until| until <= now) {
+        if self.rest.is_over(now) {
             return Some((0, None));
         }
-        let may_retry = self.failed_at.is_none_or(|at| at + patience.retry <= now);
-        may_retry.then_some((2, self.out_until))
+        let may_retry = self.rest.retry_at(patience.retry) <= Some(now);
+        may_retry.then_some((2, self.rest.until()))
+    }
+}
+
+impl Patience {
+    /// Maximum rest of a server. `is_spared`: another address of the same name answers.
+    pub(crate) fn longest(&self, is_spared: bool) -> Duration {
+        match is_spared {
+            true => self.longest_beside,
+            false => self.longest,
+        }
     }
 }
 

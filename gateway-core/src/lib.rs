@@ -33,6 +33,7 @@ pub mod pattern;
 pub mod pattern_map;
 pub mod protocol_detection;
 pub mod record;
+pub mod rest;
 pub mod revocation;
 pub mod server_trust;
 pub mod sources;

@@ -1,7 +1,10 @@
 //! Limits of HTTP mode, with what each costs. In: nothing. Out: constants, checked against each other when compiled.
 //! The rest of the program has its limits in `crate::limits`.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use super::pool::EjectionPolicy;
 
 /// Longest payload of a frame that a peer may send: the least that RFC 9113 section 4.2 allows. A frame that is not
 /// DATA is held until it is complete; DATA is passed on as it comes.
@@ -54,7 +57,28 @@ pub const HEADER_LISTS_KEPT: usize = 256;
 /// Buffers of held content that a worker keeps to use again: at most 64 KiB each.
 pub const HELD_BUFFERS_KEPT: usize = 64;
 
+/// A server's share of requests beside others. Its sum over all servers takes 64 bits.
+pub const SERVER_WEIGHT: RangeInclusive<u64> = 1..=1000;
+/// How long a server is passed over that closes its connection or is slow to take a new one: as long as a server rests
+/// after its first failure.
+pub const SERVER_PASS_OVER: Duration = crate::limits::SERVER_COOL_DOWN;
+/// How long a server that comes back takes less than its share.
+pub const SLOW_START: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60 * 60);
+/// When servers are ejected, unless the configuration says otherwise. What fails its clients for half a minute is
+/// noticed by them; half of the servers carry the load of all for as long.
+pub const EJECTION_DEFAULT: EjectionPolicy = EjectionPolicy {
+    consecutive_failures: 5,
+    failure_percent: 50,
+    requests_min: 20,
+    window: Duration::from_secs(10),
+    first: Duration::from_secs(30),
+    longest: Duration::from_secs(5 * 60),
+    share_percent_max: 50,
+};
+
 const _: () = {
+    assert!(EJECTION_DEFAULT.share_percent_max <= 100);
+    assert!(*SERVER_WEIGHT.end() <= u32::MAX as u64);
     assert!(FIELD_BLOCK_BYTES_MAX >= FRAME_PAYLOAD_BYTES_MAX);
     assert!(FIELD_BLOCK_BYTES_MAX / FRAME_PAYLOAD_BYTES_MAX <= CONTINUATION_FRAMES_MAX as usize);
     assert!(WINDOW_BYTES <= WINDOW_BYTES_MAX && WINDOW_BYTES_MAX < 1 << 31);

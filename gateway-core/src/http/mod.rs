@@ -9,3 +9,4 @@ pub mod h2;
 pub mod hpack;
 pub mod limits;
 pub mod message;
+pub mod pool;
