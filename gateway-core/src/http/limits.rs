@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::pool::EjectionPolicy;
+use super::retry_budget::RetryAllowance;
 
 /// Longest payload of a frame that a peer may send: the least that RFC 9113 section 4.2 allows. A frame that is not
 /// DATA is held until it is complete; DATA is passed on as it comes.
@@ -74,6 +75,12 @@ pub const EJECTION_DEFAULT: EjectionPolicy = EjectionPolicy {
     first: Duration::from_secs(30),
     longest: Duration::from_secs(5 * 60),
     share_percent_max: 50,
+};
+/// Retries to the servers of a backend, of each worker.
+pub const RETRY_ALLOWANCE: RetryAllowance = RetryAllowance {
+    percent: 20,
+    per_second_min: 3,
+    window: Duration::from_secs(10),
 };
 
 const _: () = {

@@ -10,3 +10,4 @@ pub mod hpack;
 pub mod limits;
 pub mod message;
 pub mod pool;
+pub mod retry_budget;
