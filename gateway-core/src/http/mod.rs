@@ -4,6 +4,7 @@
 //! the sockets; a forwarder pairs the streams of two connections.
 
 pub mod answer;
+pub mod deadline;
 pub mod forward;
 pub mod h2;
 pub mod hpack;
