@@ -76,6 +76,8 @@ pub const EJECTION_DEFAULT: EjectionPolicy = EjectionPolicy {
     longest: Duration::from_secs(5 * 60),
     share_percent_max: 50,
 };
+/// Longest reply to a health check; one takes seven bytes.
+pub const HEALTH_REPLY_BYTES_MAX: usize = 1 << 10;
 /// Retries to the servers of a backend, of each worker.
 pub const RETRY_ALLOWANCE: RetryAllowance = RetryAllowance {
     percent: 20,

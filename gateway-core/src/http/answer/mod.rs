@@ -3,10 +3,10 @@
 //!
 //! In: why a request is refused, who asks. Out: a response that says so. Pure.
 
-mod protobuf;
 mod protocol;
 mod refusal;
 mod response;
+mod status;
 
 pub use protocol::Protocol;
 pub use refusal::{Again, GrpcStatus, RequestRefusal};

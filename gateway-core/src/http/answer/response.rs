@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::protobuf::{base64, status};
+use super::status::{base64, status};
 use super::{Again, Protocol, RequestRefusal};
 use crate::http::message::{Field, HeaderList};
 

@@ -1,51 +1,27 @@
-//! The one message of protobuf that the gateway writes: `google.rpc.Status`, with a `RetryInfo` or without. In: status,
-//! words, time to wait. Out: bytes. Pure.
+//! `google.rpc.Status` as protobuf, with a `RetryInfo` or without, and base64, in which gRPC's metadata carries it. In:
+//! status, words, time to wait. Out: bytes. Pure.
 
 use std::time::Duration;
 
-/// Wire types of protobuf.
-const VARINT: u8 = 0;
-const LENGTH_DELIMITED: u8 = 2;
+use crate::http::protobuf::{put_bytes, put_number};
 
 const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
-
-fn varint(message: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        message.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    message.push(number as u8);
-}
-
-/// Appends a number, unless it is the default.
-fn number(message: &mut Vec<u8>, field: u8, value: u64) {
-    if value > 0 {
-        message.push(field << 3 | VARINT);
-        varint(message, value);
-    }
-}
-
-fn bytes(message: &mut Vec<u8>, field: u8, value: &[u8]) {
-    message.push(field << 3 | LENGTH_DELIMITED);
-    varint(message, value.len() as u64);
-    message.extend_from_slice(value);
-}
 
 /// `Status { code = 1, message = 2, details = 3 }`, whose detail is a `RetryInfo { retry_delay = 1 }`.
 pub(super) fn status(code: u8, words: &str, retry_after: Option<Duration>) -> Vec<u8> {
     let mut status = Vec::new();
-    number(&mut status, 1, code.into());
-    bytes(&mut status, 2, words.as_bytes());
+    put_number(&mut status, 1, code.into());
+    put_bytes(&mut status, 2, words.as_bytes());
     if let Some(delay) = retry_after {
         let mut duration = Vec::new();
-        number(&mut duration, 1, delay.as_secs());
-        number(&mut duration, 2, delay.subsec_nanos().into());
+        put_number(&mut duration, 1, delay.as_secs());
+        put_number(&mut duration, 2, delay.subsec_nanos().into());
         let mut retry_info = Vec::new();
-        bytes(&mut retry_info, 1, &duration);
+        put_bytes(&mut retry_info, 1, &duration);
         let mut any = Vec::new();
-        bytes(&mut any, 1, RETRY_INFO.as_bytes());
-        bytes(&mut any, 2, &retry_info);
-        bytes(&mut status, 3, &any);
+        put_bytes(&mut any, 1, RETRY_INFO.as_bytes());
+        put_bytes(&mut any, 2, &retry_info);
+        put_bytes(&mut status, 3, &any);
     }
     status
 }
