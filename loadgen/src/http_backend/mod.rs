@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::WebPkiClientVerifier;
+use rustls::{CipherSuite, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -51,14 +51,20 @@ pub struct HttpBackendOptions {
 pub struct ServerIdentity(Arc<ServerConfig>);
 
 impl ServerIdentity {
-    /// TLS 1.3 with this certificate, for clients with one of these CAs.
+    /// TLS 1.3 by AES-128-GCM with this certificate, for clients with one of these CAs.
     pub fn load(
         certificate: &Path,
         key: &Path,
         client_ca: &[PathBuf],
         version: HttpVersion,
     ) -> Result<Self> {
-        let provider = Arc::new(provider());
+        let mut provider = provider();
+        // One suite, which every client has (RFC 8446 section 9.1): servers in front of it all spend the same.
+        let suite = CipherSuite::TLS13_AES_128_GCM_SHA256;
+        provider
+            .cipher_suites
+            .retain(|known| known.suite() == suite);
+        let provider = Arc::new(provider);
         let clients = WebPkiClientVerifier::builder_with_provider(
             Arc::new(roots(client_ca)?),
             provider.clone(),
