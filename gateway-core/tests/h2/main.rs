@@ -4,6 +4,7 @@
 // Helpers of tests may do what tests may; time is invented from a start that is real.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod differential;
 mod ending;
 mod flood;
 mod flow;

@@ -20,7 +20,7 @@ use Outcome::{Fine, Goaway, Reset};
 /// A rule a line: its section, frames, and what follows. Frames are a word and numbers: stream, flags, bytes. `raw` has
 /// type, flags, stream and payload, as hexadecimal digits or so many zeros (`z9`); `split` is a request of which `rest`
 /// is missing. A star and a number repeat a frame.
-const CLIENTS: &str = "
+pub const CLIENTS: &str = "
 4.1: the reserved bit is ignored | request 2147483649 5 | fine
 4.1: flags without a meaning are ignored | raw 6 fe 0 z8 | fine
 4.2: a frame as long as allowed | request 1 4, data 1 1 16384 | fine
@@ -72,7 +72,7 @@ const CLIENTS: &str = "
 6.9.2: a setting that just does not | request 1 4, setting 4 2147483647 | fine
 ";
 
-const FIELD_BLOCKS: &str = "
+pub const FIELD_BLOCKS: &str = "
 6.10: a block in two frames | split 1, rest 1 4 | fine
 6.10: an empty CONTINUATION between | split 1, raw 9 0 1 -, rest 1 4 | fine
 6.10: CONTINUATION of another stream | split 1, rest 3 4 | goaway protocol_error
@@ -91,7 +91,7 @@ const FIELD_BLOCKS: &str = "
 10.5.1: a block of more than 64 KiB | raw 1 0 1 z16384, raw 9 0 1 z16384 * 4 | goaway enhance_your_calm
 ";
 
-const STATES: &str = "
+pub const STATES: &str = "
 5.1.1: streams rise | request 1 5, request 5 5, request 7 5 | fine
 5.1.1: a stream below one that was opened | request 5 5, request 3 5 | goaway protocol_error
 5.1.1: a stream of the server's | request 2 5 | goaway protocol_error
@@ -153,7 +153,8 @@ fn frame_of(words: &[&str]) -> Vec<u8> {
     }
 }
 
-fn frames_of(text: &str) -> Vec<u8> {
+/// The bytes of a rule's frames.
+pub fn frames_of(text: &str) -> Vec<u8> {
     let frames = text.split(',').map(|frame| {
         let words: Vec<&str> = frame.split_whitespace().collect();
         match words[..] {
