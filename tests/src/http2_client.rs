@@ -164,11 +164,15 @@ impl Http2Client {
         self.closing.expect("it has ended")
     }
 
+    /// Every GOAWAY so far.
+    pub fn goaways(&self) -> Vec<&RawFrame> {
+        let is_goaway = |frame: &&RawFrame| frame.frame_type == frame_type::GOAWAY;
+        self.control.iter().filter(is_goaway).collect()
+    }
+
     /// The code of the GOAWAY that came last.
     pub fn goaway(&self) -> Option<u32> {
-        let frames = self.control.iter().rev();
-        let mut goaways = frames.filter(|frame| frame.frame_type == frame_type::GOAWAY);
-        goaways.next().map(|frame| frame.number_at(4))
+        self.goaways().last().map(|frame| frame.number_at(4))
     }
 
     /// Leaves properly.

@@ -12,6 +12,7 @@ mod frames;
 mod gateway;
 mod host;
 mod http;
+mod http1_client;
 mod http2_client;
 mod http_backend;
 mod metrics;
@@ -38,11 +39,13 @@ pub use gateway::{Gateway, Setup, Workspace};
 pub use host::Host;
 pub use http::{get, get_unix, post_json};
 pub use http_backend::{Arrived, HttpBackend, Speaks};
+pub use http1_client::{Http1Answer, Http1Client};
 pub use http2_client::{Answer, Http2Client};
 pub use metrics::Metrics;
 pub use process::Process;
 pub use programs::{
-    client_script, node, node_modules, program, prometheus, promtool, python, software, wheel_file,
+    client_script, envoy, haproxy, node, node_modules, program, prometheus, promtool, python,
+    software, wheel_file,
 };
 pub use reply::Reply;
 pub use resolver::{Answering, Resolver};

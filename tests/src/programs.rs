@@ -26,13 +26,35 @@ pub fn python() -> PathBuf {
 
 /// A file that a Python package carries, by its path below `site-packages`.
 pub fn wheel_file(path: &str) -> PathBuf {
-    let libraries = root().join(".tools/python/lib");
+    environment_file("python", path)
+}
+
+/// Envoy, in a Python environment of its own.
+pub fn envoy() -> PathBuf {
+    environment_file("envoy", "envoy/_bin/envoy")
+}
+
+/// HAProxy, unpacked.
+pub fn haproxy() -> PathBuf {
+    existing(
+        root().join(".tools/haproxy/usr/sbin/haproxy"),
+        "run `cargo xtask setup --all`",
+    )
+}
+
+fn environment_file(environment: &str, path: &str) -> PathBuf {
+    let libraries = root().join(".tools").join(environment).join("lib");
     let version = libraries
         .read_dir()
         .ok()
         .and_then(|mut entries| entries.next())
         .and_then(Result::ok)
-        .unwrap_or_else(|| panic!("{} is empty: run `cargo xtask setup`", libraries.display()));
+        .unwrap_or_else(|| {
+            panic!(
+                "{} is empty: run `cargo xtask setup`, for long tests `cargo xtask setup --all`",
+                libraries.display()
+            )
+        });
     existing(
         version.path().join("site-packages").join(path),
         "run `cargo xtask setup`",

@@ -58,9 +58,9 @@ fn of_http2(tape: &[u8]) -> Result<Vec<Taped>, String> {
         let Some(said) = sections.take(&frame) else {
             continue;
         };
-        let request = streams.entry(frame.stream).or_default();
         match said {
             Said::Section(fields, ends) => {
+                let request = streams.entry(frame.stream).or_default();
                 match request.fields.is_empty() {
                     true => request.fields = fields,
                     false => request.trailers = fields,
@@ -68,10 +68,13 @@ fn of_http2(tape: &[u8]) -> Result<Vec<Taped>, String> {
                 request.is_whole |= ends;
             }
             Said::Content(content, ends) => {
-                request.content.extend(content);
-                request.is_whole |= ends;
+                if let Some(request) = streams.get_mut(&frame.stream) {
+                    request.content.extend(content);
+                    request.is_whole |= ends;
+                }
             }
-            Said::Reset(_) => request.is_whole = false,
+            // What had come whole may have been served.
+            Said::Reset(_) => {}
         }
     }
     for request in streams.values() {
@@ -114,7 +117,8 @@ fn one_of_http1(bytes: &[u8]) -> Result<(Taped, &[u8]), String> {
     ];
     request.fields.extend(fields_of(lines)?);
     let values = |name: &str| -> Vec<String> {
-        let fields = request.spelled(name).into_iter();
+        let fields = request.fields.iter();
+        let fields = fields.filter(|(held, _)| held.eq_ignore_ascii_case(name));
         fields.map(|(_, value)| value.clone()).collect()
     };
     match (
