@@ -6,32 +6,29 @@ use std::time::Duration;
 
 use gateway_core::close_reason::CloseReason;
 
-use super::counters::Counter;
+use super::histogram::Histogram;
 
 /// Upper bounds in seconds; one more bucket takes the rest. Up to one second for the revoked, beyond for closes that are spread.
-pub(super) const BOUNDS: [f64; 12] = [
+const BOUNDS: [f64; 12] = [
     0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
 ];
 
 /// One histogram for each reason.
-#[derive(Debug, Default)]
-pub(super) struct CloseTimes([CloseTime; CloseReason::ALL.len()]);
+#[derive(Debug)]
+pub(super) struct CloseTimes([Histogram<{ BOUNDS.len() }>; CloseReason::ALL.len()]);
 
-#[derive(Debug, Default)]
-pub(super) struct CloseTime {
-    pub(super) buckets: [Counter; BOUNDS.len() + 1],
-    pub(super) sum_nanoseconds: Counter,
+impl Default for CloseTimes {
+    fn default() -> Self {
+        CloseTimes(std::array::from_fn(|_| Histogram::new(&BOUNDS)))
+    }
 }
 
 impl CloseTimes {
     pub(super) fn record(&self, end: CloseReason, took: Duration) {
-        let seconds = took.as_secs_f64();
-        let bucket = BOUNDS.partition_point(|bound| *bound < seconds);
-        self.of(end).buckets[bucket].add(1);
-        self.of(end).sum_nanoseconds.add(took.as_nanos() as u64);
+        self.of(end).record(took);
     }
 
-    pub(super) fn of(&self, end: CloseReason) -> &CloseTime {
+    pub(super) fn of(&self, end: CloseReason) -> &Histogram<{ BOUNDS.len() }> {
         &self.0[end.index()]
     }
 }

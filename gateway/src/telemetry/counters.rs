@@ -15,6 +15,7 @@ use super::clients::ClientCounts;
 use super::closing::CloseTimes;
 use super::dry_run::DryRunRefusals;
 use super::event::Event;
+use super::histogram::Histogram;
 use super::server_counts::ServerCounts;
 use crate::config::{Config, ListenerId};
 use crate::connection::Direction;
@@ -22,7 +23,7 @@ use crate::crypto::{cipher_suite_name, group_name};
 use crate::tls::Negotiated;
 
 /// Upper bounds of the handshake duration histogram in seconds; one more bucket takes the rest.
-pub(super) const DURATION_BOUNDS: [f64; 12] = [
+const DURATION_BOUNDS: [f64; 12] = [
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
 ];
 
@@ -53,8 +54,7 @@ pub(super) struct ListenerCounters {
     pub(super) received_bytes: Counter,
     pub(super) sent_bytes: Counter,
     pub(super) ends: [Counter; CloseReason::ALL.len()],
-    pub(super) durations: [Counter; DURATION_BOUNDS.len() + 1],
-    pub(super) duration_sum_nanoseconds: Counter,
+    pub(super) duration: Histogram<{ DURATION_BOUNDS.len() }>,
     pub(super) close_times: CloseTimes,
     pub(super) dry_run_refusals: [Counter; Failure::ALL.len()],
 }
@@ -227,8 +227,7 @@ impl ListenerCounters {
             received_bytes: Counter::default(),
             sent_bytes: Counter::default(),
             ends: Default::default(),
-            durations: Default::default(),
-            duration_sum_nanoseconds: Counter::default(),
+            duration: Histogram::new(&DURATION_BOUNDS),
             dry_run_refusals: Default::default(),
             close_times: CloseTimes::default(),
         }
@@ -251,9 +250,6 @@ impl ListenerCounters {
         if let Some((_, counter)) = self.handshakes.iter().find(|(pair, _)| *pair == parameters) {
             counter.add(1);
         }
-        let seconds = took.as_secs_f64();
-        let bucket = DURATION_BOUNDS.partition_point(|bound| *bound < seconds);
-        self.durations[bucket].add(1);
-        self.duration_sum_nanoseconds.add(took.as_nanos() as u64);
+        self.duration.record(took);
     }
 }

@@ -10,6 +10,7 @@ mod counters;
 mod dry_run;
 mod event;
 mod expiry;
+mod histogram;
 mod log;
 mod log_queue;
 mod metrics;

@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use gateway_core::close_reason::CloseReason;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::possible::can_end;
-use super::{Encoded, Metrics, gauge};
-use crate::telemetry::closing::{BOUNDS, CloseTime};
-use crate::telemetry::counters::Counter;
+use super::{Encoded, Metrics, gauge, histogram};
+use crate::telemetry::histogram::Histogram;
 
 /// When the last reload was refused, and when one was taken, in Unix time; 0 for never.
 #[derive(Debug, Default)]
@@ -49,28 +48,16 @@ impl Metrics {
                 .filter(|end| end.is_loss_of_trust())
             {
                 let workers = self.0.workers.iter();
-                let times: Vec<&CloseTime> = workers
-                    .map(|worker| worker.listeners[position].close_times.of(end))
-                    .collect();
-                let sum = |of: &dyn Fn(&CloseTime) -> &Counter| -> u64 {
-                    times.iter().map(|time| of(time).value()).sum()
-                };
-                let bounds = BOUNDS.into_iter().chain([f64::INFINITY]).enumerate();
-                let buckets: Vec<_> = bounds
-                    .map(|(bucket, bound)| (bound, sum(&|time| &time.buckets[bucket])))
-                    .collect();
-                let count = buckets.iter().map(|(_, count)| count).sum();
-                if count == 0 && !can_end(&config, listener, end) {
+                let times = workers.map(|worker| worker.listeners[position].close_times.of(end));
+                let sum = Histogram::sum(times);
+                if sum.count == 0 && !can_end(&config, listener, end) {
                     continue;
                 }
-                let seconds = sum(&|time| &time.sum_nanoseconds) as f64 / 1e9;
                 let labels = [
                     ("listener", listener.name.as_str()),
                     ("reason", end.label()),
                 ];
-                metric
-                    .encode_family(&labels)?
-                    .encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)?;
+                histogram(&mut metric, &labels, &sum)?;
             }
         }
         Ok(())

@@ -3,14 +3,15 @@
 
 use gateway_core::failure::Failure;
 use gateway_core::lineage::TicketRefusal;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::possible::{can_fail, can_resume};
-use super::{Encoded, Metrics, counter};
+use super::{Encoded, Metrics, counter, histogram};
 use crate::config::{Config, Listener};
-use crate::telemetry::counters::{Counter, DURATION_BOUNDS, ListenerCounters};
+use crate::telemetry::counters::ListenerCounters;
+use crate::telemetry::histogram::Histogram;
 
 impl Metrics {
     pub(super) fn encode_handshakes(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
@@ -98,27 +99,10 @@ impl Metrics {
         let mut metric =
             encoder.encode_descriptor("handshake_duration", help, unit, MetricType::Histogram)?;
         for (position, listener) in self.config().listeners.iter().enumerate() {
-            let counters: Vec<_> = self
-                .0
-                .workers
-                .iter()
-                .map(|worker| &worker.listeners[position])
-                .collect();
-            let sum = |of: &dyn Fn(&ListenerCounters) -> &Counter| -> u64 {
-                counters.iter().map(|counters| of(counters).value()).sum()
-            };
-            let bounds = DURATION_BOUNDS
-                .into_iter()
-                .chain([f64::INFINITY])
-                .enumerate();
-            let buckets: Vec<_> = bounds
-                .map(|(bucket, bound)| (bound, sum(&|counters| &counters.durations[bucket])))
-                .collect();
-            let count = buckets.iter().map(|(_, count)| count).sum();
-            let seconds = sum(&|counters| &counters.duration_sum_nanoseconds) as f64 / 1e9;
-            metric
-                .encode_family(&[("listener", listener.name.as_str())])?
-                .encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)?;
+            let workers = self.0.workers.iter();
+            let durations = workers.map(|worker| &worker.listeners[position].duration);
+            let sum = Histogram::sum(durations);
+            histogram(&mut metric, &[("listener", &listener.name)], &sum)?;
         }
         Ok(())
     }

@@ -32,6 +32,7 @@ use gateway_guard::GuardHandle;
 
 use super::audit::Audit;
 use super::counters::{ListenerCounters, WorkerCounters};
+use super::histogram::HistogramSum;
 use crate::config::{Config, Listener};
 use crate::connection::UsageTable;
 
@@ -193,6 +194,16 @@ fn counter(metric: &mut MetricEncoder<'_>, labels: &[(&str, &str)], value: u64) 
 
 fn gauge(metric: &mut MetricEncoder<'_>, labels: &[(&str, &str)], value: i64) -> Encoded {
     metric.encode_family(&labels)?.encode_gauge(&value)
+}
+
+fn histogram(
+    metric: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str)],
+    sum: &HistogramSum,
+) -> Encoded {
+    metric
+        .encode_family(&labels)?
+        .encode_histogram::<NoLabelSet>(sum.seconds, sum.count, &sum.buckets, None)
 }
 
 impl Collector for Metrics {
