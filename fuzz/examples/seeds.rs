@@ -6,6 +6,8 @@
 #[path = "../../gateway-common/tests/frames/mod.rs"]
 #[allow(dead_code, missing_docs)]
 mod frames;
+#[path = "seeds/http.rs"]
+mod http;
 #[path = "../../gateway-common/tests/scenes/mod.rs"]
 #[allow(dead_code, missing_docs)]
 mod scenes;
@@ -49,7 +51,9 @@ fn main() -> Result<()> {
     chains(&Seeds::of(root, "chain")?)?;
     handshakes(&Seeds::of(root, "handshake")?)?;
     field_blocks(&Seeds::of(root, "hpack")?)?;
-    http2(&Seeds::of(root, "http2")?)?;
+    http::http1_requests(&Seeds::of(root, "http1_request")?)?;
+    http::http1_responses(&Seeds::of(root, "http1_response")?)?;
+    http::http2(&Seeds::of(root, "http2")?)?;
     pems(&Seeds::of(root, "pem")?)?;
     records(&Seeds::of(root, "record")?)?;
     tickets(&Seeds::of(root, "ticket")?)
@@ -533,52 +537,6 @@ fn field_blocks(seeds: &Seeds) -> Result<()> {
             seed.extend_from_slice(block);
         }
         seeds.write(name, &seed)?;
-    }
-    Ok(())
-}
-
-/// What peers send after their preface, behind a byte that says who they are.
-fn http2(seeds: &Seeds) -> Result<()> {
-    let frame = |frame_type: u8, flags: u8, stream: u8, payload: &[u8]| {
-        let header = [
-            0,
-            0,
-            payload.len() as u8,
-            frame_type,
-            flags,
-            0,
-            0,
-            0,
-            stream,
-        ];
-        [&header, payload].concat()
-    };
-    let request = b"\x83\x87\x84\x41\x01a";
-    let [data, rst_stream, credit] = [0, 3, 8];
-    let unary = [frame(1, 4, 1, request), frame(data, 1, 1, b"content")];
-    let padded = [frame(1, 4, 1, request), frame(data, 9, 1, b"\x02ab\0\0")];
-    let split = [frame(1, 1, 1, &request[..2]), frame(9, 4, 1, &request[2..])];
-    let control = [
-        frame(4, 0, 0, &[0, 4, 0, 0, 0, 9]),
-        frame(6, 0, 0, b"12345678"),
-        frame(1, 5, 3, request),
-        frame(credit, 0, 3, &[0, 0, 1, 0]),
-        frame(rst_stream, 0, 3, &[0, 0, 0, 8]),
-        frame(7, 0, 0, &[0; 8]),
-    ];
-    let response = [
-        frame(1, 4, 1, b"\x88"),
-        frame(data, 0, 1, b"content"),
-        frame(1, 5, 1, b""),
-    ];
-    for (name, role, frames) in [
-        ("request", 0, &unary[..]),
-        ("padding", 0x40, &padded),
-        ("continuation", 0x40, &split),
-        ("control", 2, &control),
-        ("response", 1, &response),
-    ] {
-        seeds.write(name, &[&[role][..], &frames.concat()].concat())?;
     }
     Ok(())
 }

@@ -44,6 +44,26 @@ pub const RAPID_RESET_AGE: Duration = Duration::from_secs(1);
 /// DATA with fewer bytes than this, which does not end its stream, costs us more than its sender.
 pub const TINY_DATA_BYTES: usize = 32;
 
+/// Longest header section of HTTP/1, with its first line. Held once for a connection, until it is complete.
+pub const HEAD_BYTES_MAX: usize = 32 << 10;
+/// Longest first line of it: a query of Prometheus or SkyWalking can have some kilobytes.
+pub const REQUEST_LINE_BYTES_MAX: usize = 16 << 10;
+/// Longest trailer section of HTTP/1. Held as above.
+pub const TRAILER_BYTES_MAX: usize = 8 << 10;
+/// Fields of a header or trailer section of HTTP/1.
+pub const FIELDS_MAX: usize = 128;
+/// Fields that a section may name in Connection beyond those that are never forwarded: each costs a walk through the
+/// list.
+pub const CONNECTION_OPTIONS_MAX: usize = 16;
+/// Digits of a chunk's size, with zeros in front.
+pub const CHUNK_SIZE_DIGITS_MAX: u8 = 16;
+/// Bytes of all chunk extensions of a message: nothing reads them.
+pub const CHUNK_EXTENSION_BYTES_MAX: usize = 1 << 10;
+/// Content of one message of HTTP/1 that has come and has not been passed on. Beyond it nothing is read.
+pub const UNRELEASED_BYTES_MAX: usize = WINDOW_BYTES as usize;
+/// Content of a request of HTTP/1 that is read behind its response, so that the connection can be used again.
+pub const DRAINED_BYTES_MAX: usize = 256 << 10;
+
 /// Content of a request that is kept, so that another server can get it if one has not processed it. Of a longer one
 /// nothing is.
 pub const HELD_CONTENT_BYTES_MAX: usize = 64 << 10;
@@ -88,6 +108,8 @@ pub const RETRY_ALLOWANCE: RetryAllowance = RetryAllowance {
 const _: () = {
     assert!(EJECTION_DEFAULT.share_percent_max <= 100);
     assert!(*SERVER_WEIGHT.end() <= u32::MAX as u64);
+    assert!(REQUEST_LINE_BYTES_MAX < HEAD_BYTES_MAX && TRAILER_BYTES_MAX <= HEAD_BYTES_MAX);
+    assert!(CHUNK_SIZE_DIGITS_MAX <= 16 && UNRELEASED_BYTES_MAX > 0);
     assert!(FIELD_BLOCK_BYTES_MAX >= FRAME_PAYLOAD_BYTES_MAX);
     assert!(FIELD_BLOCK_BYTES_MAX / FRAME_PAYLOAD_BYTES_MAX <= CONTINUATION_FRAMES_MAX as usize);
     assert!(WINDOW_BYTES <= WINDOW_BYTES_MAX && WINDOW_BYTES_MAX < 1 << 31);

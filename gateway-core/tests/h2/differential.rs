@@ -203,6 +203,7 @@ fn verdict_of_ours(mut bytes: &[u8]) -> Ends {
             Event::Section { .. }
             | Event::Data { .. }
             | Event::Reset { .. }
+            | Event::Malformed(_)
             | Event::Goaway { .. } => Nothing,
         };
         if verdict == Nothing {

@@ -207,6 +207,7 @@ impl Peer {
                 Event::Broken { key, violation, .. } => Told::Broken(key, violation),
                 Event::Goaway { last, code } => Told::Goaway(last.number(), code),
                 Event::Failed(violation) => Told::Failed(violation),
+                Event::Malformed(fault) => panic!("{fault:?} is of HTTP/1"),
             });
         }
         assert_eq!(bytes, []);

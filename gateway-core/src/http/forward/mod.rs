@@ -232,6 +232,7 @@ impl Forwarder {
                     router.failed(key, violation);
                     self.take_streams(key, violation.code(), router, now);
                 }
+                Event::Malformed(fault) => self.take_streams(key, fault.code(), router, now),
             }
         }
         self.send_queued(key, router, now);

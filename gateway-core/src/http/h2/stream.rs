@@ -1,10 +1,11 @@
-//! Streams (RFC 9113 section 5.1) and their table. In: what one side ends, DATA that has to wait. Out: states, streams
-//! by their ids. A stream is two halves; one that has ended both is forgotten by its connection.
+//! Streams (RFC 9113 section 5.1) and their table. In: what one side ends. Out: states, streams by their
+//! ids. A stream is two halves; one that has ended both is forgotten by its connection.
 
 use std::time::Instant;
 
 use super::StreamId;
 use super::window::{ReceiveWindow, SendWindow};
+use crate::http::queue::Queue;
 
 /// One direction of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,65 +35,6 @@ pub(super) struct Stream {
     pub(super) is_in_row: bool,
     /// Whether DATA has come.
     pub(super) has_data: bool,
-}
-
-/// What a stream has to send and may not yet: DATA, and then perhaps its end.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    data: Vec<u8>,
-    /// How much of `data` has been sent.
-    sent: usize,
-    end: Option<QueueEnd>,
-}
-
-/// How a direction ends behind its DATA.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum QueueEnd {
-    /// With the last DATA.
-    Data,
-    /// With trailers, encoded without a table: they are sent later than blocks that are encoded later.
-    Trailers(Vec<u8>),
-}
-
-impl Queue {
-    pub(super) fn is_empty(&self) -> bool {
-        self.data().is_empty() && self.end.is_none()
-    }
-
-    /// DATA that waits.
-    pub(super) fn data(&self) -> &[u8] {
-        &self.data[self.sent..]
-    }
-
-    pub(super) fn push(&mut self, data: &[u8]) {
-        self.data.extend_from_slice(data);
-    }
-
-    pub(super) fn set_end(&mut self, end: QueueEnd) {
-        debug_assert_eq!(self.end, None);
-        self.end = Some(end);
-    }
-
-    pub(super) fn end(&self) -> Option<&QueueEnd> {
-        self.end.as_ref()
-    }
-
-    pub(super) fn take_end(&mut self) -> Option<QueueEnd> {
-        self.end.take()
-    }
-
-    /// Counts DATA that is sent. An empty queue holds no memory.
-    pub(super) fn advance(&mut self, bytes: usize) {
-        self.sent += bytes;
-        if self.data().is_empty() {
-            (self.data, self.sent) = (Vec::new(), 0);
-        }
-        // What has been sent is given up once it is as much as what waits: so each byte is moved once.
-        if 2 * self.sent > self.data.len() {
-            self.data.drain(..self.sent);
-            self.sent = 0;
-        }
-    }
 }
 
 impl Stream {
@@ -216,22 +158,6 @@ mod tests {
                 }
             }
             prop_assert!(streams.places.len() <= 80);
-        }
-
-        #[test]
-        fn a_queue_gives_what_it_got_in_order(steps in vec((vec(any::<u8>(), 0..20), 0_usize..30), 0..40)) {
-            let (mut queue, mut got, mut given) = (Queue::default(), Vec::new(), Vec::new());
-            for (data, bytes) in steps {
-                queue.push(&data);
-                got.extend_from_slice(&data);
-                let bytes = bytes.min(queue.data().len());
-                given.extend_from_slice(&queue.data()[..bytes]);
-                queue.advance(bytes);
-                prop_assert_eq!(given.len() + queue.data().len(), got.len());
-                prop_assert!(queue.sent <= queue.data().len());
-            }
-            given.extend_from_slice(queue.data());
-            prop_assert_eq!(given, got);
         }
     }
 }

@@ -45,6 +45,8 @@ struct Place {
 pub struct HeaderList {
     bytes: Vec<u8>,
     places: Vec<Place>,
+    /// Where the fields end in `bytes`.
+    end: usize,
     size: usize,
     size_max: usize,
     is_too_large: bool,
@@ -56,6 +58,7 @@ impl HeaderList {
         HeaderList {
             bytes: Vec::new(),
             places: Vec::new(),
+            end: 0,
             size: 0,
             size_max,
             is_too_large: false,
@@ -66,6 +69,7 @@ impl HeaderList {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.places.clear();
+        self.end = 0;
         self.size = 0;
         self.is_too_large = false;
     }
@@ -132,18 +136,24 @@ impl HeaderList {
 
     /// The bytes that were appended since the last field.
     pub(in crate::http) fn unfinished_field(&self) -> &[u8] {
-        &self.bytes[self.end()..]
+        &self.bytes[self.end..]
+    }
+
+    /// Drops them.
+    pub(in crate::http) fn drop_unfinished(&mut self) {
+        self.bytes.truncate(self.end);
     }
 
     /// Makes a field of the bytes that were appended, if there is room for it; else drops them.
     pub(in crate::http) fn finish(&mut self, name_bytes: usize, is_never_indexed: bool) {
-        let start = self.end();
+        let start = self.end;
         let field_bytes = self.bytes.len() - start;
         let size = field_bytes + FIELD_OVERHEAD_BYTES;
         if !self.has_room(size) {
             self.bytes.truncate(start);
             return;
         }
+        self.end = self.bytes.len();
         self.size += size;
         self.places.push(Place {
             start,
@@ -153,10 +163,32 @@ impl HeaderList {
         });
     }
 
-    fn end(&self) -> usize {
-        self.places
-            .last()
-            .map_or(0, |last| last.start + last.name_bytes + last.value_bytes)
+    /// Puts a field before others: a pseudo-header field that is known after regular ones. One that does not fit is
+    /// left out.
+    pub(in crate::http) fn insert(&mut self, position: usize, field: Field<'_>) {
+        let before = self.len();
+        self.push(field);
+        if self.len() > before {
+            self.places[position..].rotate_right(1);
+        }
+    }
+
+    /// Removes all fields of a name, in whatever case.
+    pub(in crate::http) fn remove(&mut self, name: &[u8]) {
+        let HeaderList {
+            bytes,
+            places,
+            size,
+            ..
+        } = self;
+        places.retain(|place| {
+            let found = &bytes[place.start..place.start + place.name_bytes];
+            let stays = !found.eq_ignore_ascii_case(name);
+            if !stays {
+                *size -= place.name_bytes + place.value_bytes + FIELD_OVERHEAD_BYTES;
+            }
+            stays
+        });
     }
 }
 
@@ -199,5 +231,39 @@ mod tests {
             list.clear();
             assert!(!list.is_too_large());
         }
+    }
+
+    #[test]
+    fn fields_are_put_before_others_and_removed_by_any_spelling_of_their_name() {
+        let [a, b, c] = [b"a", b"b", b"c"].map(|name| Field::new(name, b"1"));
+        let mut list = HeaderList::new(5 * 34);
+        for _ in 0..2 {
+            [a, c, a].into_iter().for_each(|field| list.push(field));
+            list.insert(1, b);
+            assert!(list.iter().eq([a, b, c, a]));
+            list.remove(b"A");
+            assert!(list.iter().eq([b, c]));
+            assert_eq!(list.size(), 2 * 34);
+            // What is appended goes behind what was removed.
+            list.unfinished().extend_from_slice(b"d");
+            list.drop_unfinished();
+            list.unfinished().extend_from_slice(b"e5");
+            assert_eq!(list.unfinished_field(), b"e5");
+            list.finish(1, false);
+            assert_eq!(list.get(2), Some(Field::new(b"e", b"5")));
+            list.clear();
+        }
+    }
+
+    #[test]
+    fn a_field_that_does_not_fit_moves_none() {
+        let mut list = HeaderList::new(2 * 34);
+        for name in [b"a", b"b"] {
+            list.push(Field::new(name, b"1"));
+        }
+        list.insert(0, Field::new(b"c", b"1"));
+        let names: Vec<&[u8]> = list.iter().map(|field| field.name).collect();
+        assert_eq!(names, [b"a", b"b"]);
+        assert!(list.is_too_large());
     }
 }

@@ -3,7 +3,7 @@
 //! In: header lists, what is known of the client. Out: requests and responses that are well-formed, and the fields
 //! that the gateway vouches for. Knows nothing of frames, streams or connections.
 
-mod character;
+pub(in crate::http) mod character;
 mod content_length;
 mod header_list;
 mod identity;
@@ -22,6 +22,7 @@ pub use reserved::{
     FORWARDED, FORWARDED_CLIENT_CERT, FORWARDED_FOR, FORWARDED_PROTO, ReservedNames,
     SCOPE_CLIENT_ID, SCOPE_ORG_ID,
 };
+pub(in crate::http) use section::number;
 pub use section::{
     Request, Response, check_trailers, is_connection_specific, read_request, read_response,
 };

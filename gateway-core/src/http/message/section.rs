@@ -226,7 +226,11 @@ fn authority<'a>(
 }
 
 /// A number of decimal digits alone (RFC 9110 section 8.6), below 2^63.
-fn number(digits: &[u8]) -> Result<u64, Malformed> {
+///
+/// # Errors
+///
+/// It is something else.
+pub(in crate::http) fn number(digits: &[u8]) -> Result<u64, Malformed> {
     if digits.is_empty() {
         return Err(Malformed::ContentLength);
     }

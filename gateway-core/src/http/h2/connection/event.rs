@@ -1,5 +1,6 @@
 //! What a connection tells its owner. In: nothing. Out: types. `key` is the number that the owner gave a stream.
 
+use crate::http::h1::Fault;
 use crate::http::h2::{ErrorCode, StreamId, Violation};
 
 /// Something that came from the peer.
@@ -58,6 +59,9 @@ pub enum Event<'a> {
     /// The peer has broken a rule, and the connection is over. Its GOAWAY is in the output. All streams are still in
     /// the table, for [`Connection::take_streams`](super::Connection::take_streams).
     Failed(Violation),
+    /// A peer of HTTP/1 has sent what it must not, and the connection is over. If a client can be answered, that is in
+    /// the output. What was in flight is still there, as above.
+    Malformed(Fault),
 }
 
 /// Content that waited and has been written to the output.

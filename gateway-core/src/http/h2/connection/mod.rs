@@ -16,7 +16,7 @@ use receive::Receiver;
 
 use super::flood::{Flood, Floods};
 use super::history::History;
-use super::stream::{Half, Queue, Stream, Streams};
+use super::stream::{Half, Stream, Streams};
 use super::window::{ReceiveWindow, SendWindow, WindowBudget};
 use super::{
     ErrorCode, Setting, StreamId, Violation, write_goaway, write_ping, write_rst_stream,
@@ -28,6 +28,7 @@ use crate::http::limits::{
     OUTPUT_CONTROL_BYTES_MAX, SETTINGS_ACK_TIMEOUT, WINDOW_BYTES, WINDOW_BYTES_MAX,
     WINDOW_GROWTH_INTERVAL,
 };
+use crate::http::queue::Queue;
 
 /// What a client sends first (RFC 9113 section 3.4).
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

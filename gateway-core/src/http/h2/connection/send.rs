@@ -3,13 +3,14 @@
 
 use super::{Connection, Left};
 use crate::http::h2::flood::Flood;
-use crate::http::h2::stream::{Half, QueueEnd, Stream};
+use crate::http::h2::stream::{Half, Stream};
 use crate::http::h2::{
     HEADER_BYTES, StreamId, frame_field_block, write_data_header, write_field_block,
 };
 use crate::http::hpack::encode_without_state;
 use crate::http::limits::FRAME_PAYLOAD_BYTES_MAX;
 use crate::http::message::Field;
+use crate::http::queue::QueueEnd;
 
 impl Connection {
     /// Sends a header or trailer section. It waits for content that waits before it. A section for a stream that is
