@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod model;
+mod versions;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,9 +17,10 @@ use std::time::{Duration, Instant};
 
 use gateway_core::http::answer::RequestRefusal;
 use gateway_core::http::forward::{
-    BackendTimes, Call, Client, ConnectionKey, Ended, Forwarder, Placement, Router,
+    BackendTimes, Call, Client, ConnectionKey, Ended, Forwarder, HttpVersion, PeerConnection,
+    PeerFault, Placement, Router,
 };
-use gateway_core::http::h2::{Connection, Event, Role, StreamId, Violation};
+use gateway_core::http::h2::{Event, Role, StreamId};
 use gateway_core::http::message::{AllowedTenants, Field, HeaderList, ReservedNames};
 use gateway_core::identity::Tenant;
 
@@ -39,7 +41,7 @@ impl Router for To {
 
     fn ended(&mut self, _: &Ended<'_>) {}
 
-    fn failed(&mut self, _: ConnectionKey, _: Violation) {}
+    fn failed(&mut self, _: ConnectionKey, _: PeerFault) {}
 }
 
 /// A backend that may take its time.
@@ -70,7 +72,7 @@ fn one_tenant() -> AllowedTenants {
 struct Path {
     forwarder: Forwarder,
     keys: [ConnectionKey; 2],
-    ends: [Connection; 2],
+    ends: [PeerConnection; 2],
     now: Instant,
 }
 
@@ -90,13 +92,25 @@ const BACKEND: usize = 1;
 
 impl Path {
     fn new(tenants: AllowedTenants) -> Self {
+        Path::of([HttpVersion::Http2; 2], tenants)
+    }
+
+    /// One between a client and a backend of these versions.
+    fn of(versions: [HttpVersion; 2], tenants: AllowedTenants) -> Self {
         let now = Instant::now();
         let mut forwarder = Forwarder::new(16 << 10, Duration::from_secs(1));
         let keys = [
-            forwarder.accept(client(tenants), now),
-            forwarder.connect(times(), now),
+            forwarder.accept(client(tenants), versions[CLIENT], now),
+            forwarder.connect(times(), versions[BACKEND], now),
         ];
-        let ends = [Role::Client, Role::Server].map(|role| Connection::new(role, 16 << 10, now));
+        let ends = [Role::Client, Role::Server].map(|role| {
+            PeerConnection::new(
+                versions[usize::from(role == Role::Server)],
+                role,
+                16 << 10,
+                now,
+            )
+        });
         let mut path = Path {
             forwarder,
             keys,
@@ -114,8 +128,10 @@ impl Path {
             for side in [CLIENT, BACKEND] {
                 let bytes = self.ends[side].take_output();
                 let mut route = To(Ok(self.keys[BACKEND]));
-                self.forwarder
+                let taken = self
+                    .forwarder
                     .receive(self.keys[side], &bytes, &mut route, self.now);
+                assert_eq!(taken, bytes.len());
             }
             while let Some(key) = self.forwarder.next_ready() {
                 let side = usize::from(key == self.keys[BACKEND]);
@@ -141,7 +157,7 @@ impl Path {
     }
 }
 
-fn hear(end: &mut Connection, mut bytes: &[u8], now: Instant) -> Vec<Heard> {
+fn hear(end: &mut PeerConnection, mut bytes: &[u8], now: Instant) -> Vec<Heard> {
     let mut list = HeaderList::new(16 << 10);
     let mut heard = Vec::new();
     while let Some(event) = end.receive(&mut bytes, &mut list, now) {

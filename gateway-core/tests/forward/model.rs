@@ -1,12 +1,15 @@
-//! Two clients and two backends around a forwarder, and everything in between at random.
+//! Two clients and two backends around a forwarder, each of either version of HTTP, and everything in between at random.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use gateway_core::http::answer::RequestRefusal;
-use gateway_core::http::forward::{Call, ConnectionKey, Ended, Forwarder, Placement, Router};
-use gateway_core::http::h2::{
-    Connection, ErrorCode, Event, Role, StreamId, Violation, WindowBudget,
+use gateway_core::http::forward::{
+    Call, ConnectionKey, Ended, Forwarder, HttpVersion, PeerConnection, PeerFault, Placement,
+    Router,
 };
+use gateway_core::http::h2::{ErrorCode, Event, Role, StreamId, WindowBudget};
 use gateway_core::http::limits::HELD_CONTENT_BYTES_MAX;
 use gateway_core::http::message::{Field, HeaderList};
 use proptest::collection::vec;
@@ -97,13 +100,23 @@ struct Exchange {
     directions: [Direction; 2],
     /// Whether a side has reset it or left: then the other one need not get everything.
     is_broken: bool,
+    /// Whether a backend has refused it, and no other one has taken it since.
+    is_refused: bool,
 }
 
 /// Chooses a backend by the number of the request, and the other one when that has refused it; unless requests wait.
 struct ByNumber {
     backends: [ConnectionKey; 2],
     waits: bool,
+    is_patient: bool,
+    takes_request: Rc<TakesRequest>,
+    versions: Versions,
 }
+
+type Versions = [HttpVersion; ENDS];
+
+/// Whether each backend can take a request.
+type TakesRequest = [Cell<bool>; 2];
 
 impl Router for ByNumber {
     fn choose(&mut self, call: &Call<'_>) -> Result<Placement, RequestRefusal> {
@@ -112,27 +125,42 @@ impl Router for ByNumber {
         }
         let last = u32::from(*call.request.path.last().unwrap());
         let position = (last + call.attempts) as usize % 2;
-        Ok(Placement::Connection(self.backends[position]))
+        match self.takes_request[position].get() {
+            true => Ok(Placement::Connection(self.backends[position])),
+            false if self.is_patient => Ok(Placement::Wait(0)),
+            false => Err(RequestRefusal::BackendBusy),
+        }
     }
 
-    fn sent(&mut self, _: ConnectionKey) {}
+    fn sent(&mut self, backend: ConnectionKey) {
+        for position in 0..2 {
+            if self.backends[position] == backend
+                && self.versions[2 + position] == HttpVersion::Http1
+            {
+                self.takes_request[position].set(false);
+            }
+        }
+    }
 
     fn left(&mut self, _: ConnectionKey) {}
 
     fn ended(&mut self, _: &Ended<'_>) {}
 
-    fn failed(&mut self, _: ConnectionKey, _: Violation) {}
+    fn failed(&mut self, _: ConnectionKey, _: PeerFault) {}
 }
 
 struct Model {
     forwarder: Forwarder,
     keys: [ConnectionKey; ENDS],
-    ends: [Connection; ENDS],
+    ends: [PeerConnection; ENDS],
+    versions: Versions,
+    takes_request: Rc<TakesRequest>,
     /// On the way to the forwarder, and from it.
     wires: [[Vec<u8>; 2]; ENDS],
     exchanges: Vec<Exchange>,
     budget: WindowBudget,
     waits: bool,
+    is_patient: bool,
     /// By end: whether it refuses the next request.
     refuses: [bool; ENDS],
     now: Instant,
@@ -153,35 +181,41 @@ fn content(number: usize, side: usize, position: usize, bytes: usize) -> Vec<u8>
 }
 
 impl Model {
-    fn new() -> Self {
+    fn new(versions: Versions) -> Self {
         let now = Instant::now();
         let mut forwarder = Forwarder::new(16 << 10, Duration::from_secs(1));
         let keys = [0, 1, 2, 3].map(|end| match side_of(end) {
-            CLIENT => forwarder.accept(client(one_tenant()), now),
-            _ => forwarder.connect(times(), now),
+            CLIENT => forwarder.accept(client(one_tenant()), versions[end], now),
+            _ => forwarder.connect(times(), versions[end], now),
         });
         Model {
             forwarder,
             keys,
-            ends: [0, 1, 2, 3].map(|end| Self::end(end, now)),
+            ends: [0, 1, 2, 3].map(|end| Self::end(end, versions, now)),
+            versions,
+            takes_request: Rc::new([Cell::new(true), Cell::new(true)]),
             wires: Default::default(),
             exchanges: Vec::new(),
             budget: WindowBudget::new(500_000),
             waits: false,
+            is_patient: true,
             refuses: [false; ENDS],
             now,
         }
     }
 
-    fn end(end: usize, now: Instant) -> Connection {
+    fn end(end: usize, versions: Versions, now: Instant) -> PeerConnection {
         let role = [Role::Client, Role::Server][side_of(end)];
-        Connection::new(role, 16 << 10, now)
+        PeerConnection::new(versions[end], role, 16 << 10, now)
     }
 
     fn router(&self) -> ByNumber {
         ByNumber {
             backends: [self.keys[2], self.keys[3]],
             waits: self.waits,
+            is_patient: self.is_patient,
+            takes_request: Rc::clone(&self.takes_request),
+            versions: self.versions,
         }
     }
 
@@ -247,6 +281,8 @@ impl Model {
         let content = content(number, side, direction.sent, bytes);
         direction.sent += bytes;
         direction.is_ended = ends;
+        // What is not held cannot be sent again.
+        exchange.is_broken |= exchange.is_refused && direction.sent > HELD_CONTENT_BYTES_MAX;
         // What waits here is this end's own.
         let _ = self.ends[end].send_data(stream, &content, ends);
     }
@@ -276,14 +312,22 @@ impl Model {
 
     /// An end leaves without a word, and another one takes its place.
     fn leave(&mut self, end: usize) {
-        let side = side_of(end);
+        let (side, version) = (side_of(end), self.versions[end]);
+        if side == BACKEND {
+            self.takes_request[end - 2].set(false);
+        }
         let mut routes = self.router();
         self.forwarder.remove(self.keys[end], &mut routes, self.now);
         self.keys[end] = match side {
-            CLIENT => self.forwarder.accept(client(one_tenant()), self.now),
-            _ => self.forwarder.connect(times(), self.now),
+            CLIENT => self
+                .forwarder
+                .accept(client(one_tenant()), version, self.now),
+            _ => self.forwarder.connect(times(), version, self.now),
         };
-        self.ends[end] = Self::end(end, self.now);
+        if side == BACKEND {
+            self.takes_request[end - 2].set(true);
+        }
+        self.ends[end] = Self::end(end, self.versions, self.now);
         self.wires[end] = Default::default();
         for exchange in &mut self.exchanges {
             let may_be_there = side == BACKEND && exchange.places[BACKEND].is_none();
@@ -311,18 +355,44 @@ impl Model {
             let bytes = bytes.min(wire.len());
             wire.drain(..bytes).collect()
         });
-        self.forwarder
+        let taken = self
+            .forwarder
             .receive(self.keys[end], &moved[0], &mut routes, self.now);
-        self.hear(end, &moved[1]);
+        self.wires[end][0].splice(..0, moved[0][taken..].iter().copied());
+        let heard = self.hear(end, &moved[1]);
+        self.wires[end][1].splice(..0, moved[1][heard..].iter().copied());
         while self.ends[end].send_queued().is_some() {}
+        self.end_or_go_on(end);
     }
 
-    fn hear(&mut self, end: usize, mut bytes: &[u8]) {
+    /// Of HTTP/1, a connection ends with an exchange that is broken off, and can take a request behind one that is over.
+    fn end_or_go_on(&mut self, end: usize) {
+        if self.versions[end] == HttpVersion::Http2 {
+            return;
+        }
+        let connection = self.forwarder.connection(self.keys[end]).unwrap();
+        let is_over = connection.is_closed() && connection.output().is_empty();
+        let can_open = connection.can_open();
+        if self.ends[end].is_closed() || (is_over && self.wires[end][1].is_empty()) {
+            self.leave(end);
+        } else if side_of(end) == BACKEND && can_open && !self.takes_request[end - 2].replace(true)
+        {
+            let mut routes = self.router();
+            self.forwarder.place_waiting(0, &mut routes, self.now);
+        }
+    }
+
+    /// Has an end read what came. Returns how much it has read.
+    fn hear(&mut self, end: usize, came: &[u8]) -> usize {
+        let mut bytes = came;
         let mut list = HeaderList::new(16 << 10);
         let side = side_of(end);
         while let Some(event) = self.ends[end].receive(&mut bytes, &mut list, self.now) {
             match event {
-                Event::Request { stream, .. } => self.accept(end, stream, &list),
+                Event::Request { stream, end_stream } => {
+                    let number = self.accept(end, stream, &list);
+                    self.exchanges[number].directions[CLIENT].has_end |= end_stream;
+                }
                 Event::Section { key, end_stream } => {
                     self.exchanges[key as usize].directions[1 - side].has_end |= end_stream;
                 }
@@ -346,10 +416,11 @@ impl Model {
                 other => panic!("{other:?} between ends that keep the rules"),
             }
         }
+        came.len() - bytes.len()
     }
 
-    /// A backend takes a request.
-    fn accept(&mut self, end: usize, stream: StreamId, list: &HeaderList) {
+    /// A backend takes a request. Returns the number of its exchange.
+    fn accept(&mut self, end: usize, stream: StreamId, list: &HeaderList) -> usize {
         let values = |name: &[u8]| -> Vec<Vec<u8>> {
             let fields = list.iter().filter(|field| field.name == name);
             fields.map(|field| field.value.to_vec()).collect()
@@ -362,16 +433,47 @@ impl Model {
         if std::mem::take(&mut self.refuses[end]) {
             assert_eq!(self.ends[end].reset(stream, ErrorCode::RefusedStream), 0);
             let exchange = &mut self.exchanges[number];
-            // What is not held cannot be sent again.
+            exchange.is_refused = true;
             exchange.is_broken |= exchange.directions[CLIENT].sent > HELD_CONTENT_BYTES_MAX;
-            return;
+            // HTTP/1 cannot say that it has not processed a request.
+            exchange.is_broken |= self.versions[end] == HttpVersion::Http1;
+            return number;
         }
         self.ends[end].own(stream, number as u32);
         // Nothing was lost with a backend that left before.
         self.exchanges[number].places[BACKEND] = Some((end, stream));
+        self.exchanges[number].is_refused = false;
         self.exchanges[number].directions[BACKEND].is_ended = false;
         let status = [Field::new(b":status", b"200")];
         self.ends[end].send_section(stream, status.into_iter(), false);
+        number
+    }
+
+    /// What was sent has arrived, but for what was broken off. While requests wait for a backend of HTTP/1, they hold
+    /// credit that others need.
+    fn check_delivery(&self) {
+        let is_waiting = self.forwarder.waiting(0) > 0;
+        let intact = self.exchanges.iter().filter(|one| !one.is_broken);
+        for direction in intact.flat_map(|one| &one.directions) {
+            assert!(direction.got <= direction.sent);
+            if !is_waiting {
+                assert_eq!(direction.got, direction.sent);
+                assert_eq!(direction.has_end, direction.is_ended);
+            }
+        }
+    }
+
+    /// Refuses what still waits: it can hold the very credit that a request needs whose end it waits for.
+    fn lose_patience(&mut self) {
+        if self.forwarder.waiting(0) > 0 {
+            let waiting = self.exchanges.iter_mut();
+            waiting
+                .filter(|one| one.places[BACKEND].is_none())
+                .for_each(|one| one.is_broken = true);
+            self.is_patient = false;
+            self.settle();
+            self.is_patient = true;
+        }
     }
 
     /// Passes everything on until nothing moves any more.
@@ -405,28 +507,29 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn content_arrives_and_nothing_is_lost_or_forged(steps in vec(step(), 1..200)) {
-        let mut model = Model::new();
+    fn content_arrives_and_nothing_is_lost_or_forged(
+        steps in vec(step(), 1..200),
+        versions in prop::array::uniform4(prop::sample::select(&[HttpVersion::Http1, HttpVersion::Http2][..])),
+    ) {
+        let mut model = Model::new(versions);
         for step in steps {
             model.apply(step);
         }
         model.settle();
-        for exchange in &model.exchanges {
-            for direction in &exchange.directions {
-                prop_assert!(direction.got <= direction.sent);
-                if !exchange.is_broken {
-                    prop_assert_eq!(direction.got, direction.sent);
-                    prop_assert_eq!(direction.has_end, direction.is_ended);
+        model.check_delivery();
+        // Everything ends, and nothing is forgotten. What waits for a backend of HTTP/1 gets it when another one ends.
+        for _ in 0..=model.exchanges.len() {
+            for number in 0..model.exchanges.len() {
+                for side in [CLIENT, BACKEND] {
+                    model.send(side, number, 0, true);
                 }
             }
+            model.settle();
         }
-        // Everything ends, and nothing is forgotten.
-        for number in 0..model.exchanges.len() {
-            for side in [CLIENT, BACKEND] {
-                model.send(side, number, 0, true);
-            }
-        }
+        model.lose_patience();
         model.settle();
+        prop_assert_eq!(model.forwarder.waiting(0), 0);
+        model.check_delivery();
         prop_assert_eq!(model.forwarder.exchanges(), 0);
         for end in 0..ENDS {
             prop_assert_eq!(model.ends[end].open_streams(), 0);
@@ -434,6 +537,7 @@ proptest! {
             prop_assert_eq!(connection.open_streams(), 0);
         }
         // Whatever credit was lost on the way would be missing now.
+        model.refuses = [false; ENDS];
         for client in [0, 1, 0, 1] {
             let number = model.exchanges.len();
             model.open(client);
@@ -445,6 +549,10 @@ proptest! {
                 model.settle();
                 prop_assert_eq!(model.exchanges[number].directions[side].got, 150_000);
             }
+            for side in [CLIENT, BACKEND] {
+                model.send(side, number, 0, true);
+            }
+            model.settle();
         }
     }
 }

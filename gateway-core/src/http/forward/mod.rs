@@ -6,6 +6,7 @@
 //! one. What has no backend is answered in the client's protocol.
 
 mod begin;
+mod connection;
 mod exchange;
 mod pass;
 mod place;
@@ -22,9 +23,10 @@ use exchange::{Exchange, PeerKind};
 use place::Queues;
 use slots::Slots;
 
+pub use connection::{HttpVersion, PeerConnection, PeerFault};
 pub use router::{BackendTimes, Call, Client, Ended, Placement, Router};
 
-use super::h2::{Connection, ErrorCode, Event, Left, Role};
+use super::h2::{ErrorCode, Event, Left, Role};
 use super::limits::{HEADER_LISTS_KEPT, HELD_BUFFERS_KEPT};
 use super::message::HeaderList;
 
@@ -53,10 +55,12 @@ enum Known {
 #[derive(Debug)]
 struct Peer {
     serial: u64,
-    connection: Connection,
+    connection: PeerConnection,
     known: Known,
     /// Whether it stands among those with output.
     is_ready: bool,
+    /// Whether it stood there after its connection was over.
+    has_shown_end: bool,
 }
 
 impl Peer {
@@ -111,24 +115,36 @@ impl Forwarder {
     }
 
     /// Adds a connection of a client.
-    pub fn accept(&mut self, client: Rc<Client>, now: Instant) -> ConnectionKey {
-        self.add(Role::Server, Known::Client(client), now)
+    pub fn accept(
+        &mut self,
+        client: Rc<Client>,
+        version: HttpVersion,
+        now: Instant,
+    ) -> ConnectionKey {
+        let connection = PeerConnection::new(version, Role::Server, self.list_size_max, now);
+        self.add(connection, Known::Client(client))
     }
 
     /// Adds a connection to a backend.
-    pub fn connect(&mut self, times: BackendTimes, now: Instant) -> ConnectionKey {
-        self.add(Role::Client, Known::Backend(times), now)
+    pub fn connect(
+        &mut self,
+        times: BackendTimes,
+        version: HttpVersion,
+        now: Instant,
+    ) -> ConnectionKey {
+        let connection = PeerConnection::new(version, Role::Client, self.list_size_max, now);
+        self.add(connection, Known::Backend(times))
     }
 
-    fn add(&mut self, role: Role, known: Known, now: Instant) -> ConnectionKey {
-        let list_size_max = u32::try_from(self.list_size_max).unwrap_or(u32::MAX);
+    fn add(&mut self, connection: PeerConnection, known: Known) -> ConnectionKey {
         let serial = self.next_serial;
         self.next_serial += 1;
         let slot = self.peers.insert(Peer {
             serial,
-            connection: Connection::new(role, list_size_max, now),
+            connection,
             known,
             is_ready: false,
+            has_shown_end: false,
         });
         let key = ConnectionKey { slot, serial };
         self.mark(key);
@@ -136,7 +152,7 @@ impl Forwarder {
     }
 
     /// A connection. What its owner has it say is told by [`Self::mark`].
-    pub fn connection(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
+    pub fn connection(&mut self, key: ConnectionKey) -> Option<&mut PeerConnection> {
         peer(&mut self.peers, key).map(|peer| &mut peer.connection)
     }
 
@@ -157,7 +173,7 @@ impl Forwarder {
         !self.ready.is_empty()
     }
 
-    /// A connection that has output, one after the other; each is told once.
+    /// A connection that has output, or is over, one after the other; each is told once.
     pub fn next_ready(&mut self) -> Option<ConnectionKey> {
         let key = self.ready.pop()?;
         if let Some(peer) = peer(&mut self.peers, key) {
@@ -181,62 +197,108 @@ impl Forwarder {
         output
     }
 
-    /// Takes bytes that came on a connection.
+    /// Takes bytes that came on a connection. Returns how many. The rest is to be given again, and nothing more read,
+    /// once [`PeerConnection::wants_input`] says so; in HTTP/2 there is none.
+    #[must_use = "the rest is given again"]
     pub fn receive(
         &mut self,
         key: ConnectionKey,
-        mut input: &[u8],
+        input: &[u8],
         router: &mut impl Router,
         now: Instant,
-    ) {
+    ) -> usize {
+        let mut rest = input;
         while let Some(peer) = peer(&mut self.peers, key)
-            && let Some(event) = peer.connection.receive(&mut input, &mut self.list, now)
+            && let Some(event) = peer.connection.receive(&mut rest, &mut self.list, now)
         {
-            let from = peer.kind();
-            match event {
-                Event::Request { stream, end_stream } => {
-                    let arrival = Arrival {
-                        connection: key,
-                        stream,
-                        end_stream,
-                    };
-                    self.begin(&arrival, router, now);
-                }
-                Event::Section { key, end_stream } => {
-                    self.pass_section(from.of(key), end_stream, router, now);
-                }
-                Event::Data {
-                    key,
-                    data,
-                    end_stream,
-                } => {
-                    self.pass_data(from.of(key), data, end_stream, router, now);
-                }
-                Event::Reset { key, code, unsent } => {
-                    let left = Left { key, bytes: unsent };
-                    self.stream_is_gone(left, from, code, router, now);
-                }
-                Event::Broken {
-                    key,
-                    violation,
-                    unsent,
-                } => {
-                    let left = Left { key, bytes: unsent };
-                    self.stream_is_gone(left, from, violation.code(), router, now);
-                }
-                Event::Goaway { last, .. } if from == PeerKind::Backend => {
-                    self.give_up(key, last, router, now);
-                }
-                Event::Goaway { .. } => {}
-                Event::Failed(violation) => {
-                    router.failed(key, violation);
-                    self.take_streams(key, violation.code(), router, now);
-                }
-                Event::Malformed(fault) => self.take_streams(key, fault.code(), router, now),
-            }
+            self.take_event(key, event, router, now);
         }
         self.send_queued(key, router, now);
         self.place_due(router, now);
+        input.len() - rest.len()
+    }
+
+    /// A connection brings nothing more. `is_authentic`: its peer has said so, by close_notify or, in clear, by FIN. It
+    /// is still to be removed.
+    pub fn end_of_input(
+        &mut self,
+        key: ConnectionKey,
+        is_authentic: bool,
+        router: &mut impl Router,
+        now: Instant,
+    ) {
+        if let Some(peer) = peer(&mut self.peers, key)
+            && let Some(event) = peer.connection.end_of_input(is_authentic)
+        {
+            self.take_event(key, event, router, now);
+        }
+        self.send_queued(key, router, now);
+        self.place_due(router, now);
+    }
+
+    fn take_event(
+        &mut self,
+        key: ConnectionKey,
+        event: Event<'_>,
+        router: &mut impl Router,
+        now: Instant,
+    ) {
+        let Some(from) = peer(&mut self.peers, key).map(|peer| peer.kind()) else {
+            return;
+        };
+        match event {
+            Event::Request { stream, end_stream } => {
+                let arrival = Arrival {
+                    connection: key,
+                    stream,
+                    end_stream,
+                };
+                self.begin(&arrival, router, now);
+            }
+            Event::Section { key, end_stream } => {
+                self.pass_section(from.of(key), end_stream, router, now);
+            }
+            Event::Data {
+                key,
+                data,
+                end_stream,
+            } => {
+                self.pass_data(from.of(key), data, end_stream, router, now);
+            }
+            Event::Reset { key, code, unsent } => {
+                let left = Left { key, bytes: unsent };
+                self.stream_is_gone(left, from, code, router, now);
+            }
+            Event::Broken {
+                key,
+                violation,
+                unsent,
+            } => {
+                let left = Left { key, bytes: unsent };
+                self.stream_is_gone(left, from, violation.code(), router, now);
+            }
+            Event::Goaway { last, .. } if from == PeerKind::Backend => {
+                self.give_up(key, last, router, now);
+            }
+            Event::Goaway { .. } => {}
+            Event::Failed(violation) => {
+                self.connection_failed(key, PeerFault::Http2(violation), router, now);
+            }
+            Event::Malformed(fault) => {
+                self.connection_failed(key, PeerFault::Http1(fault), router, now);
+            }
+        }
+    }
+
+    fn connection_failed(
+        &mut self,
+        key: ConnectionKey,
+        fault: PeerFault,
+        router: &mut impl Router,
+        now: Instant,
+    ) {
+        router.failed(key, fault);
+        self.take_streams(key, fault.code(), router, now);
     }
 
     /// A connection is gone.

@@ -229,8 +229,7 @@ impl Forwarder {
             return;
         };
         let kind = found.kind();
-        let streams: Vec<Left> = found.connection.take_streams().collect();
-        for left in streams {
+        for left in found.connection.take_streams() {
             self.stream_is_gone(left, kind, code, router, now);
         }
         self.mark(from);
@@ -298,12 +297,15 @@ impl Forwarder {
         self.mark(on);
     }
 
-    /// Notes that a connection has output.
+    /// Notes that a connection has output, or is over.
     pub fn mark(&mut self, key: ConnectionKey) {
-        if let Some(found) = peer(&mut self.peers, key)
-            && !found.connection.output().is_empty()
-            && !std::mem::replace(&mut found.is_ready, true)
-        {
+        let Some(found) = peer(&mut self.peers, key) else {
+            return;
+        };
+        let is_closed = found.connection.is_closed();
+        let shows_end = is_closed && !std::mem::replace(&mut found.has_shown_end, true);
+        let has_output = !found.connection.output().is_empty();
+        if (has_output || shows_end) && !std::mem::replace(&mut found.is_ready, true) {
             self.ready.push(key);
         }
     }

@@ -4,9 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ConnectionKey;
+use super::{ConnectionKey, PeerFault};
 use crate::http::answer::RequestRefusal;
-use crate::http::h2::Violation;
 use crate::http::message::{AllowedTenants, HeaderList, Request, ReservedNames};
 
 /// What is known of a client.
@@ -109,5 +108,5 @@ pub trait Router {
     fn ended(&mut self, ended: &Ended<'_>);
 
     /// A peer has broken a rule, and its connection is over.
-    fn failed(&mut self, connection: ConnectionKey, violation: Violation);
+    fn failed(&mut self, connection: ConnectionKey, fault: PeerFault);
 }
