@@ -147,7 +147,11 @@ async fn work(mut worker: Worker, misuse: Arc<Misuse>) -> Result<()> {
     while turns.next().await?.is_some() {
         let kind = misuse.take();
         let end = turns.deadline().into();
-        let outcome = match dialer.connect().await {
+        let connected = {
+            let _permit = worker.connecting().await;
+            dialer.connect().await
+        };
+        let outcome = match connected {
             Ok(stream) => {
                 let client = Client::new(kind, &misuse.options, authority);
                 client.attempt(stream, dialer.timeout, end).await
