@@ -54,6 +54,9 @@ fn assert_servable(config: &Config) {
                 let backend = &config.backends[*position];
                 assert!(!backend.servers.is_empty(), "{}", backend.name);
             }
+            Destination::Routes(_) => {
+                assert!(!listener.backends().is_empty(), "{}", listener.name);
+            }
             Destination::Metrics(rules) => assert!(!rules.as_slice().is_empty()),
         }
     }

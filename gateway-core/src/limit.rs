@@ -239,6 +239,7 @@ mod tests {
             handshakes_per_second: given(handshakes),
             bytes_per_second: (bytes > 0).then_some(bytes),
             bytes_burst: None,
+            ..IdentityLimits::default()
         }
     }
 

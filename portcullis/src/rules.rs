@@ -9,9 +9,20 @@ use gateway::config::Config;
 use gateway_core::identity::{IdentityLimits, Rule, Rules, Tenant, TenantPart, TenantSource};
 use gateway_core::limits;
 
+use super::enforced::http;
+
 /// One row for each rule, in the order in which they are tried.
 pub fn table(config: &Config, mut table: Table) -> Table {
-    table.set_header([" #", "MATCH", "LISTENERS", "TENANT", "LIMITS PER IDENTITY"]);
+    let has_rights = config
+        .rules
+        .as_slice()
+        .iter()
+        .any(|rule| rule.rights.is_some());
+    let mut header = vec![" #", "MATCH", "LISTENERS", "TENANT", "LIMITS PER IDENTITY"];
+    if has_rights {
+        header.extend(["MAY CALL", "HEADERS"]);
+    }
+    table.set_header(header);
     let rules = config.rules.as_slice();
     for (index, rule) in rules.iter().enumerate().take(limits::RULES_SHOWN_MAX) {
         let patterns = patterns(rule);
@@ -19,13 +30,22 @@ pub fn table(config: &Config, mut table: Table) -> Table {
             .iter()
             .map(|(key, pattern)| format!("{key} {pattern}"))
             .collect();
-        table.add_row([
+        let mut row = vec![
             format!(" {}", index + 1),
             patterns.join("\n"),
             listeners(rule, config),
             tenant(rule),
             limits(&rule.limits),
-        ]);
+        ];
+        if has_rights {
+            let rights = rule.rights.as_deref();
+            row.push(rights.map_or_else(String::new, http::rights));
+            let told = rule.told.as_deref();
+            row.push(told.map_or_else(String::new, |told| {
+                http::fields(told, told.tenant.as_deref())
+            }));
+        }
+        table.add_row(row);
     }
     if rules.len() > limits::RULES_SHOWN_MAX {
         let more = rules.len() - limits::RULES_SHOWN_MAX;
@@ -53,6 +73,8 @@ pub fn patterns(rule: &Rule) -> Vec<(&'static str, String)> {
         listeners: _,
         tenant: _,
         limits: _,
+        rights: _,
+        told: _,
     } = rule;
     let fingerprints = fingerprints.as_ref().map(|fingerprints| {
         let texts: Vec<_> = fingerprints.iter().map(ToString::to_string).collect();
@@ -103,6 +125,15 @@ fn tenant(rule: &Rule) -> String {
     let (part, among) = match &rule.tenant {
         TenantSource::Nowhere => return "none".to_owned(),
         TenantSource::Literal(tenant) => return tenant.as_str().to_owned(),
+        TenantSource::Request { tenants, default } => {
+            let names: Vec<_> = tenants.iter().map(Tenant::as_str).collect();
+            let default = default.as_ref();
+            let default = default.map_or(String::new(), |tenant| {
+                format!("\nor else {}", tenant.as_str())
+            });
+            return format!("as the request says, of:\n{}{default}", names.join("\n"));
+        }
+        TenantSource::Component => return "any: a component".to_owned(),
         TenantSource::Certificate { part, among } => (part, among),
     };
     let part = match part {
@@ -125,12 +156,16 @@ pub fn limits(limits: &IdentityLimits) -> String {
         handshakes_per_second,
         bytes_per_second,
         bytes_burst,
+        requests_per_second,
+        max_requests_in_flight,
     } = limits;
     let connections = max_connections.map(|max| format!("{max} connections"));
     let handshakes = handshakes_per_second.map(|rate| format!("{rate} handshakes/s"));
     let bytes = bytes_per_second.map(|rate| format!("{}/s", ByteSize(rate)));
     let burst = bytes_burst.map(|burst| format!("{} at once", ByteSize(burst)));
-    let all: Vec<_> = [connections, handshakes, bytes, burst]
+    let requests = requests_per_second.map(|rate| format!("{rate} requests/s"));
+    let in_flight = max_requests_in_flight.map(|max| format!("{max} requests in flight"));
+    let all: Vec<_> = [connections, handshakes, bytes, burst, requests, in_flight]
         .into_iter()
         .flatten()
         .collect();

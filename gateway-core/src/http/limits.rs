@@ -18,6 +18,8 @@ pub const CONTINUATION_FRAMES_MAX: u32 = 8;
 
 /// Streams that a client may have open on one connection: about 150 bytes each, and what waits for the backend.
 pub const CLIENT_STREAMS_MAX: u32 = 256;
+/// `max_streams`.
+pub const CLIENT_STREAMS: RangeInclusive<u64> = 1..=CLIENT_STREAMS_MAX as u64;
 /// Streams that are opened towards a backend before it has said how many it allows.
 pub const BACKEND_STREAMS_BEFORE_SETTINGS: u32 = 100;
 
@@ -104,6 +106,52 @@ pub const RETRY_ALLOWANCE: RetryAllowance = RetryAllowance {
     per_second_min: 3,
     window: Duration::from_secs(10),
 };
+/// `header_timeout`: a header section is a packet or two, and one that never ends holds a block of 64 KiB.
+pub const HEADER_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(60);
+/// Default of `header_timeout`: two retransmissions of a lost packet fit.
+pub const HEADER_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// `request_idle_timeout`.
+pub const REQUEST_IDLE_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+/// Default of `request_idle_timeout`: agents send what they have every few seconds, and open a stream anew when one ends.
+pub const REQUEST_IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5 * 60);
+/// `max_request_headers`: at most what a field block can hold.
+pub const REQUEST_HEADER_BYTES: RangeInclusive<u64> = 4 << 10..=FIELD_BLOCK_BYTES_MAX as u64;
+/// Default of `max_request_headers`: one list a worker. Agents send 1 KiB, browsers with cookies 8.
+pub const REQUEST_HEADER_BYTES_DEFAULT: usize = 32 << 10;
+/// `max_request_body`: it passes piece by piece, and costs no memory.
+pub const REQUEST_CONTENT_BYTES: RangeInclusive<u64> = 1 << 10..=1 << 40;
+/// Default of `max_request_body`: Cortex takes remote writes of 100 MiB, a Collector of 20.
+pub const REQUEST_CONTENT_BYTES_DEFAULT: u64 = 128 << 20;
+
+/// `response_timeout` of a backend.
+pub const RESPONSE_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_secs(60 * 60);
+/// Default of `response_timeout`: Cortex gives a query two minutes, and a write far less.
+pub const RESPONSE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(2 * 60);
+/// `stream_idle_timeout` of a backend.
+pub const STREAM_IDLE_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+/// Default of `stream_idle_timeout`: streams of agents are open for hours, and may be silent for long.
+pub const STREAM_IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60 * 60);
+/// `max_connections` of a backend, to one server: a descriptor and 20 KiB each.
+pub const SERVER_CONNECTIONS: RangeInclusive<u64> = 1..=65_536;
+/// Default of `max_connections` of a backend. Over HTTP/2 a worker needs one; over HTTP/1.1 one for each request in flight.
+pub const SERVER_CONNECTIONS_DEFAULT: u32 = 1024;
+/// `max_requests` of a backend, at one server.
+pub const SERVER_REQUESTS: RangeInclusive<u64> = 1..=1_000_000;
+/// Default of `max_requests` of a backend.
+pub const SERVER_REQUESTS_DEFAULT: u32 = 10_000;
+
+/// Requests per second of one identity; as many may come at once after a quiet second.
+pub const IDENTITY_REQUESTS_PER_SECOND: RangeInclusive<u64> = 1..=10_000_000;
+/// Requests in flight of one identity, over all its connections.
+pub const IDENTITY_REQUESTS_IN_FLIGHT: RangeInclusive<u64> = 1..=1_000_000;
+/// Longest name of a header in a configuration.
+pub const HEADER_NAME_BYTES_MAX: usize = 64;
+/// Longest value of a header that a file holds: tokens have a few kilobytes.
+pub const HEADER_VALUE_BYTES_MAX: usize = 8 << 10;
 
 const _: () = {
     assert!(EJECTION_DEFAULT.share_percent_max <= 100);

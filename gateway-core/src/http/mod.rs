@@ -12,6 +12,7 @@ pub mod health;
 pub mod hpack;
 pub mod limits;
 pub mod message;
+pub mod policy;
 pub mod pool;
 mod protobuf;
 mod queue;

@@ -3,10 +3,13 @@
 //! unreachable.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::tenant::TenantSource;
 use crate::authority::TrustDomain;
 use crate::certificate::{Certificate, Fingerprint, NameKind};
+use crate::http::message::ToldFields;
+use crate::http::policy::Rights;
 use crate::pattern::Pattern;
 
 /// Limits of one identity, over all its connections.
@@ -20,6 +23,10 @@ pub struct IdentityLimits {
     pub bytes_per_second: Option<u64>,
     /// Burst in bytes from the client; `None` for one second's worth.
     pub bytes_burst: Option<u64>,
+    /// Maximum of requests per second.
+    pub requests_per_second: Option<u32>,
+    /// Maximum of requests in flight.
+    pub max_requests_in_flight: Option<u32>,
 }
 
 /// One `[[identity]]` table: all given patterns must match.
@@ -47,6 +54,10 @@ pub struct Rule {
     pub tenant: TenantSource,
     /// Limits of each matching identity.
     pub limits: IdentityLimits,
+    /// What matching clients may call on HTTP listeners; `None`: the rule holds for none.
+    pub rights: Option<Arc<Rights>>,
+    /// What backends are told of matching clients, beside what the listener says.
+    pub told: Option<Arc<ToldFields>>,
 }
 
 /// One key of a rule's `match`, and whether a certificate matches it.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::Rule;
 use crate::authority::TrustDomain;
 use crate::certificate::Certificate;
+use crate::http::message::AllowedTenants;
 use crate::pattern::Pattern;
 
 /// A tenant name that Cortex accepts: at most 150 letters, digits and `!-_.*'()`, with at least one letter or digit.
@@ -85,13 +86,43 @@ pub enum TenantSource {
         /// The allowed tenants; `None` for any.
         among: Option<BTreeSet<Tenant>>,
     },
+    /// A request of HTTP names it, or several.
+    Request {
+        /// The allowed tenants.
+        tenants: BTreeSet<Tenant>,
+        /// The tenant of a request that names none.
+        default: Option<Tenant>,
+    },
+    /// A request of HTTP names any: the client is a component of the backend's own system.
+    Component,
+}
+
+impl TenantSource {
+    /// The tenants that requests of a client may name, of which a rule has found `found` in its certificate.
+    pub fn allowed(&self, found: Option<&Tenant>) -> AllowedTenants {
+        match self {
+            TenantSource::Nowhere | TenantSource::Literal(_) | TenantSource::Certificate { .. } => {
+                found.map_or(AllowedTenants::None, |tenant| {
+                    AllowedTenants::One(tenant.clone())
+                })
+            }
+            TenantSource::Request { tenants, default } => AllowedTenants::Among {
+                tenants: tenants.clone(),
+                default: default.clone(),
+            },
+            TenantSource::Component => AllowedTenants::Any,
+        }
+    }
 }
 
 impl Rule {
     /// Whether its tenant comes from a field that it ignores below authorities with a trust domain.
     pub fn takes_ignored_tenant(&self) -> bool {
         let part = match &self.tenant {
-            TenantSource::Nowhere | TenantSource::Literal(_) => return false,
+            TenantSource::Nowhere
+            | TenantSource::Literal(_)
+            | TenantSource::Request { .. }
+            | TenantSource::Component => return false,
             TenantSource::Certificate { part, .. } => *part,
         };
         self.trust_domain.is_none() && part.ignored_key().is_some()
@@ -104,7 +135,9 @@ impl Rule {
         trust_domain: Option<&TrustDomain>,
     ) -> Result<Option<Tenant>, String> {
         let (part, among) = match &self.tenant {
-            TenantSource::Nowhere => return Ok(None),
+            TenantSource::Nowhere | TenantSource::Request { .. } | TenantSource::Component => {
+                return Ok(None);
+            }
             TenantSource::Literal(tenant) => return Ok(Some(tenant.clone())),
             TenantSource::Certificate { part, among } => (*part, among),
         };

@@ -21,7 +21,7 @@ use gateway_core::http::forward::{
     PeerFault, Placement, Router,
 };
 use gateway_core::http::h2::{Event, Role, StreamId};
-use gateway_core::http::message::{AllowedTenants, Field, HeaderList, ReservedNames};
+use gateway_core::http::message::{AllowedTenants, Field, HeaderList, ReservedNames, SCOPE_ORG_ID};
 use gateway_core::identity::Tenant;
 
 /// A route to one backend, or to none.
@@ -60,6 +60,7 @@ fn client(tenants: AllowedTenants) -> Rc<Client> {
         reserved: Arc::new(ReservedNames::new([])),
         told,
         tenants,
+        tenant_name: SCOPE_ORG_ID.into(),
         content_bytes_max: u64::MAX,
     })
 }
@@ -388,7 +389,10 @@ fn a_tenant_that_the_certificate_does_not_allow_is_refused() {
         Tenant::parse("red").unwrap(),
         Tenant::parse("blue").unwrap(),
     ];
-    let mut path = Path::new(AllowedTenants::Among(tenants.into()));
+    let mut path = Path::new(AllowedTenants::Among {
+        tenants: tenants.into(),
+        default: None,
+    });
     path.request(&[&GRPC[..], &[("x-scope-orgid", "green")]].concat(), true);
     let [client, backend] = path.carry();
     assert!(

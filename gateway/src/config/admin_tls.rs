@@ -76,6 +76,8 @@ pub fn check(
         written_address,
         address,
         backend: None,
+        has_backend: false,
+        is_http: Some(false),
         authorities: authorities.unwrap_or_default(),
         is_for_metrics: true,
         checked,

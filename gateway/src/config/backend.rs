@@ -7,21 +7,28 @@ use gateway_core::limits;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 
-use super::checked::{Backend, BackendTls, BackendTransport, ProxyProtocol, ServerAddress};
+use super::checked::{
+    Backend, BackendTls, BackendTransport, Listener, ProxyProtocol, ServerAddress,
+};
 use super::credentials::{self, Role};
 use super::diagnostics::{Diagnostics, Location};
+use super::http_backend::{self, BackendUsage, RawHttpBackend};
 use super::ids::BackendId;
 use super::listener::{self, CheckedListener};
 use super::raw::{RawBackend, RawBackendTls, Text, Texts};
-use super::revocation;
-use super::scalar;
 use super::value::{BoolOrText, Field, Sections, Spanned};
+use super::{http_mode, revocation, scalar};
 
 /// A section with what later checks need to know of it, even if it is wrong.
 #[derive(Debug)]
 pub struct CheckedBackend {
-    location: Location,
+    /// Where it stands.
+    pub location: Location,
     name: Option<Spanned<String>>,
+    /// Its keys for HTTP listeners, and where they stand.
+    pub http_keys: Vec<(&'static str, Spanned<()>)>,
+    /// Where `alpn` of its `tls` stands.
+    pub alpn: Option<Spanned<()>>,
     /// The backend, unless something is wrong with it.
     pub checked: Option<Backend>,
 }
@@ -97,32 +104,42 @@ fn refuse_twin(
     }
 }
 
-/// Tells of backends that nothing is sent to.
-pub fn warn_of_unused(
+/// Tells of backends that nothing is sent to, and refuses keys that are for other listeners than those that use them.
+pub fn check_usage(
     backends: &[CheckedBackend],
     listeners: &[CheckedListener],
     diagnostics: &mut Diagnostics<'_>,
 ) {
     for (index, backend) in backends.iter().enumerate() {
-        if !listeners
-            .iter()
-            .any(|listener| listener.backend == Some(BackendId(index)))
-        {
+        let id = BackendId(index);
+        let using = listeners.iter().filter(|listener| {
+            let routed = listener.checked.as_ref().map(Listener::backends);
+            listener.backend == Some(id) || routed.is_some_and(|routed| routed.contains(&id))
+        });
+        let usage = using.fold(BackendUsage::default(), |usage, listener| BackendUsage {
+            by_http: usage.by_http || listener.is_http != Some(false),
+            by_stream: usage.by_stream || listener.is_http != Some(true),
+        });
+        if !usage.by_http && !usage.by_stream {
             diagnostics.warn(
                 backend.location.line,
                 &backend.location.label,
                 "no listener uses it",
             );
         }
+        http_backend::refuse_useless(backend, usage, diagnostics);
     }
 }
 
 fn check(
-    raw: RawBackend,
+    mut raw: RawBackend,
     provider: &CryptoProvider,
     diagnostics: &mut Diagnostics<'_>,
 ) -> CheckedBackend {
-    let location = raw.location;
+    let location = raw.location.clone();
+    let of_http = RawHttpBackend::of(&mut raw);
+    let http_keys = of_http.marks();
+    let http = http_backend::check(&location, of_http, diagnostics);
     let written_name = raw.name.clone().given();
     let name = diagnostics.required(
         &location,
@@ -133,12 +150,13 @@ fn check(
     );
     let servers = servers(&location, raw.servers, diagnostics);
     let dangerous = raw.dangerous_plaintext.given();
+    let mut alpn = None;
     let tls = match raw.tls {
         Field::Absent => Some(None),
-        given => given
-            .given()
-            .map(|item| tls(item.value, provider, diagnostics))
-            .map(Some),
+        given => given.given().map(|item| {
+            alpn = http_mode::mark(&item.value.alpn);
+            Some(tls(item.value, provider, diagnostics))
+        }),
     };
     let transport = transport(&location, tls, servers.as_deref(), dangerous, diagnostics);
     let dangerous = raw.dangerous_proxy_protocol_outside.given();
@@ -156,12 +174,15 @@ fn check(
             transport: transport?,
             proxy_protocol: proxy_protocol?,
             connect_timeout: connect_timeout?.unwrap_or(limits::CONNECT_TIMEOUT_DEFAULT),
+            http: http?,
         })
     };
     let checked = assemble();
     CheckedBackend {
         location,
         name: written_name,
+        http_keys,
+        alpn,
         checked,
     }
 }

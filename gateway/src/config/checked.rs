@@ -24,6 +24,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 
+use super::http_backend::HttpBackend;
+use super::http_mode::HttpMode;
 use super::ids::BackendId;
 use super::reread::{InForce, ListFiles, Revoking, Unread};
 use crate::crypto::{KeyPolicy, KeyRing};
@@ -91,7 +93,7 @@ impl Config {
     /// The rules that say which clients get in at a listener.
     pub fn rules_of<'c>(&'c self, listener: &'c Listener) -> &'c Arc<Rules> {
         match &listener.destination {
-            Destination::Backend(_) => &self.rules,
+            Destination::Backend(_) | Destination::Routes(_) => &self.rules,
             Destination::Metrics(rules) => rules,
         }
     }
@@ -196,6 +198,13 @@ impl Config {
                 listener.revocation = Arc::clone(&theirs.revocation);
                 listener.revoking = Arc::clone(&theirs.revoking);
             }
+        }
+        for (position, listener) in config.listeners.iter_mut().enumerate() {
+            let Mode::Http(mode) = &listener.mode else {
+                continue;
+            };
+            let mode = mode.with_rules(position, &config.rules);
+            Arc::make_mut(listener).mode = Mode::Http(Arc::new(mode));
         }
         for backend in &mut config.backends {
             let mut theirs = other.backends.iter();
@@ -375,16 +384,27 @@ impl Listener {
     pub fn backend(&self) -> Option<BackendId> {
         match &self.destination {
             Destination::Backend(backend) => Some(*backend),
+            Destination::Routes(backend) => *backend,
             Destination::Metrics(_) => None,
+        }
+    }
+
+    /// All backends that its clients may reach.
+    pub fn backends(&self) -> Vec<BackendId> {
+        match &self.mode {
+            Mode::Stream => self.backend().into_iter().collect(),
+            Mode::Http(mode) => mode.routes.backends().into_iter().map(BackendId).collect(),
         }
     }
 }
 
 /// How the connections of a listener are served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Mode {
     /// Opaque bytes, to one backend connection for each client connection.
     Stream,
+    /// Requests of HTTP, each to a backend of its own.
+    Http(Arc<HttpMode>),
 }
 
 /// What is behind a listener.
@@ -392,6 +412,9 @@ pub enum Mode {
 pub enum Destination {
     /// A backend. The `[[identity]]` rules admit its clients.
     Backend(BackendId),
+    /// Those of the routes of its `HttpMode`, and this one for requests that no route matches. The `[[identity]]` rules admit its
+    /// clients.
+    Routes(Option<BackendId>),
     /// The gateway's own metrics page (`[admin.tls]`). Only these rules admit its clients.
     Metrics(Arc<Rules>),
 }
@@ -435,6 +458,8 @@ pub struct Backend {
     pub proxy_protocol: ProxyProtocol,
     /// Bound on one connection attempt, TCP and TLS together.
     pub connect_timeout: Duration,
+    /// What it is for HTTP listeners.
+    pub http: HttpBackend,
 }
 
 /// Where a PROXY protocol header goes.

@@ -3,6 +3,7 @@
 //! something together are taken together: a listener that states one of them states them all.
 
 use super::diagnostics::Diagnostics;
+use super::http_mode;
 use super::raw::{RawDefaults, RawListener, Text};
 use super::value::Field;
 
@@ -36,7 +37,24 @@ pub fn fill(listener: &mut RawListener, defaults: &RawDefaults, diagnostics: &mu
     );
     one(&mut listener.handshake_timeout, &defaults.handshake_timeout);
     one(&mut listener.idle_timeout, &defaults.idle_timeout);
-    one(&mut listener.quiet_timeout, &defaults.quiet_timeout);
+    // What has no effect in the listener's mode is for the others.
+    match http_mode::is_http(&listener.mode) {
+        Some(true) => {
+            one(&mut listener.header_timeout, &defaults.header_timeout);
+            one(
+                &mut listener.request_idle_timeout,
+                &defaults.request_idle_timeout,
+            );
+            one(
+                &mut listener.max_request_headers,
+                &defaults.max_request_headers,
+            );
+            one(&mut listener.max_request_body, &defaults.max_request_body);
+            one(&mut listener.max_streams, &defaults.max_streams);
+            one(&mut listener.headers, &defaults.headers);
+        }
+        Some(false) | None => one(&mut listener.quiet_timeout, &defaults.quiet_timeout),
+    }
     pair(
         (&mut listener.certificate, &mut listener.key),
         (&defaults.certificate, &defaults.key),

@@ -151,6 +151,7 @@ impl Location {
 pub struct Findings {
     errors: Vec<ConfigError>,
     warnings: Vec<(usize, String)>,
+    files: Vec<FileSnapshot>,
 }
 
 /// Collects what is found while a file is read and checked.
@@ -233,12 +234,18 @@ impl<'a> Diagnostics<'a> {
         Findings {
             errors: self.errors,
             warnings: self.warnings,
+            files: self.files,
         }
     }
 
     /// Takes what was found in a part; it stands behind what is said of this file.
     pub fn absorb(&mut self, findings: Findings) {
         self.errors.extend(findings.errors);
+        for file in findings.files {
+            if self.files.iter().all(|known| known.path() != file.path()) {
+                self.files.push(file);
+            }
+        }
         let warnings = findings.warnings.into_iter();
         self.warnings
             .extend(warnings.map(|(_, text)| (usize::MAX, text)));

@@ -1,23 +1,21 @@
 //! `[[identity]]`: which clients get in, and as which tenant. In: the sections as written. Out: rules in the order of the
 //! file. `gateway_core::identity` decides what a rule means; this module reads it, and warns of rules that cannot matter.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use gateway_core::authority::TrustDomain;
 use gateway_core::certificate::Fingerprint;
-use gateway_core::identity::{
-    IdentityLimits, Pattern, Rule, Rules, Tenant, TenantPart, TenantSource,
-};
+use gateway_core::http::limits as http_limits;
+use gateway_core::identity::{IdentityLimits, Pattern, Rule, Rules};
 use gateway_core::limits;
 
 use super::diagnostics::{Diagnostics, Location};
 use super::listener::CheckedListener;
 use super::raw::{RawIdentity, RawMatch, Text, Texts};
 use super::value::{Field, OneOrMore, Sections};
-use super::{include, rule_lint, scalar};
+use super::{include, rule_lint, rule_requests, scalar, tenants};
 
 /// Where a rule stands.
 #[derive(Debug, Clone)]
@@ -28,6 +26,24 @@ pub struct RuleLocation {
     pub location: Location,
 }
 
+/// What rules know of a listener.
+#[derive(Debug, Clone, Copy)]
+pub struct KnownListener<'l> {
+    /// Its name, if it has one.
+    pub name: Option<&'l str>,
+    /// Whether it serves requests of HTTP; `None` if that is not known.
+    pub is_http: Option<bool>,
+}
+
+impl<'l> KnownListener<'l> {
+    fn of(listener: &'l CheckedListener) -> Self {
+        KnownListener {
+            name: listener.name(),
+            is_http: listener.is_http,
+        }
+    }
+}
+
 /// Checks all rules, those of the file first and then those of the files it includes. Wrong ones are reported and left out.
 pub fn check_all(
     location: &Location,
@@ -35,14 +51,14 @@ pub fn check_all(
     listeners: &[CheckedListener],
     diagnostics: &mut Diagnostics<'_>,
 ) -> Rules {
-    let names: Vec<_> = listeners.iter().map(CheckedListener::name).collect();
+    let known: Vec<_> = listeners.iter().map(KnownListener::of).collect();
     let sections = field.sections();
     let has_none = sections.as_ref().is_some_and(Vec::is_empty);
     let file: Arc<Path> = diagnostics.file().into();
     let mut rules = Vec::new();
     let sections = sections.unwrap_or_default();
-    check_sections(&file, sections, &names, (&mut rules, diagnostics));
-    rules.extend(include::rules(location, included, &names, diagnostics));
+    check_sections(&file, sections, &known, (&mut rules, diagnostics));
+    rules.extend(include::rules(location, included, &known, diagnostics));
     if has_none && rules.is_empty() {
         diagnostics.warn(
             location.line,
@@ -50,7 +66,8 @@ pub fn check_all(
             "there is no [[identity]] rule: no client gets in",
         );
     }
-    let (places, rules): (Vec<_>, Vec<_>) = rules.into_iter().unzip();
+    let (places, mut rules): (Vec<_>, Vec<_>) = rules.into_iter().unzip();
+    rule_requests::share(&mut rules);
     let rules = Rules::new(rules);
     rule_lint::warn(&places, &rules, listeners, diagnostics);
     rules
@@ -60,7 +77,7 @@ pub fn check_all(
 pub(super) fn check_sections(
     file: &Arc<Path>,
     sections: Vec<RawIdentity>,
-    listeners: &[Option<&str>],
+    listeners: &[KnownListener<'_>],
     (rules, diagnostics): (&mut Vec<(RuleLocation, Rule)>, &mut Diagnostics<'_>),
 ) {
     for raw in sections {
@@ -76,7 +93,7 @@ pub(super) fn check_sections(
 
 fn check(
     mut raw: RawIdentity,
-    listeners: &[Option<&str>],
+    listeners: &[KnownListener<'_>],
     diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Rule> {
     let location = raw.location.clone();
@@ -88,15 +105,21 @@ fn check(
         );
     }
     let written = std::mem::replace(&mut raw.listeners, Field::Absent);
-    let listeners = listeners_of(&location, written, listeners, diagnostics);
+    let holding = listeners_of(&location, written, listeners, diagnostics);
     let limits = limits_of(&mut raw, diagnostics);
+    let requests = holding.as_ref().and_then(|holding| {
+        rule_requests::check(&mut raw, holding.as_deref(), listeners, diagnostics)
+    });
     let patterns = std::mem::replace(&mut raw.patterns, Field::Absent).given();
     let rule = patterns.and_then(|patterns| patterns_of(patterns.value, diagnostics));
-    let tenant = tenant_of(raw, rule.as_ref(), diagnostics);
+    let tenant = tenants::check(raw, rule.as_ref(), diagnostics);
+    let requests = requests?;
     Some(Rule {
-        listeners: listeners?,
+        listeners: holding?,
         tenant: tenant?,
         limits: limits?,
+        rights: requests.rights,
+        told: requests.told,
         ..rule?
     })
 }
@@ -105,7 +128,7 @@ fn check(
 fn listeners_of(
     location: &Location,
     field: Field<Texts>,
-    names: &[Option<&str>],
+    known: &[KnownListener<'_>],
     diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Option<Vec<usize>>> {
     let list = match field {
@@ -119,17 +142,17 @@ fn listeners_of(
     }
     let mut positions = Vec::new();
     for item in &list.value {
-        let found = names
+        let found = known
             .iter()
-            .position(|name| *name == Some(item.value.as_str()));
+            .position(|listener| listener.name == Some(item.value.as_str()));
         match found {
             Some(position) if positions.contains(&position) => {
                 diagnostics.wrong(location, "listeners", item, "is named twice");
             }
             Some(position) => positions.push(position),
             None => {
-                let known: Vec<_> = names.iter().copied().flatten().collect();
-                let text = format_args!("must name a [[listener]]: {}", known.join(", "));
+                let names: Vec<_> = known.iter().filter_map(|known| known.name).collect();
+                let text = format_args!("must name a [[listener]]: {}", names.join(", "));
                 diagnostics.wrong(location, "listeners", item, text);
                 return None;
             }
@@ -152,8 +175,18 @@ fn limits_of(raw: &mut RawIdentity, diagnostics: &mut Diagnostics<'_>) -> Option
             take(&mut raw.handshakes_per_second),
             &limits::IDENTITY_HANDSHAKES_PER_SECOND,
         ),
+        (
+            "requests_per_second",
+            raw.requests_per_second.clone(),
+            &http_limits::IDENTITY_REQUESTS_PER_SECOND,
+        ),
+        (
+            "max_requests_in_flight",
+            raw.max_requests_in_flight.clone(),
+            &http_limits::IDENTITY_REQUESTS_IN_FLIGHT,
+        ),
     ];
-    let [connections, handshakes] = counts.map(|(key, field, range)| {
+    let [connections, handshakes, requests, in_flight] = counts.map(|(key, field, range)| {
         let why = " (leave it out for no limit)";
         let count = |count: &i64| {
             let count = scalar::count(*count, range, why)?;
@@ -175,98 +208,9 @@ fn limits_of(raw: &mut RawIdentity, diagnostics: &mut Diagnostics<'_>) -> Option
         handshakes_per_second: handshakes?,
         bytes_per_second: bytes?,
         bytes_burst: burst?,
+        requests_per_second: requests?,
+        max_requests_in_flight: in_flight?,
     })
-}
-
-/// Where the tenant comes from. `rule` has the patterns that a part of the certificate is found by.
-fn tenant_of(
-    raw: RawIdentity,
-    rule: Option<&Rule>,
-    diagnostics: &mut Diagnostics<'_>,
-) -> Option<TenantSource> {
-    let location = raw.location;
-    let literal = diagnostics.optional(&location, "tenant", raw.tenant, |text| {
-        Tenant::parse(text).map_err(|error| error.to_string())
-    });
-    let written = raw.tenant_from.clone().given();
-    let part = diagnostics.optional(&location, "tenant_from", raw.tenant_from, |text| {
-        tenant_part(text)
-    });
-    let among = tenants_of(
-        &location,
-        raw.tenants,
-        part.flatten().is_some(),
-        diagnostics,
-    );
-    let (literal, part, among) = (literal?, part?, among?);
-    if let (Some(_), Some(written)) = (&literal, &written) {
-        diagnostics.wrong(
-            &location,
-            "tenant_from",
-            written,
-            "must not stand beside tenant",
-        );
-        return None;
-    }
-    let has_star = |rule: &Rule| rule.uri.as_ref().is_some_and(Pattern::has_star);
-    if let (Some(TenantPart::Uri), Some(written), Some(rule)) = (part, &written, rule)
-        && !has_star(rule)
-    {
-        let text = "needs a match with uri = \"…*\": the tenant is what the first `*` stands for, up to the next `/`";
-        diagnostics.wrong(&location, "tenant_from", written, text);
-        return None;
-    }
-    Some(match (literal, part) {
-        (Some(tenant), _) => TenantSource::Literal(tenant),
-        (None, Some(part)) => TenantSource::Certificate { part, among },
-        (None, None) => TenantSource::Nowhere,
-    })
-}
-
-/// The closed set that a tenant of the certificate has to be of; `Some(None)` for any tenant.
-fn tenants_of(
-    location: &Location,
-    field: Field<Texts>,
-    is_taken_from_certificate: bool,
-    diagnostics: &mut Diagnostics<'_>,
-) -> Option<Option<BTreeSet<Tenant>>> {
-    let list = match field {
-        Field::Absent => return Some(None),
-        given => given.given()?,
-    };
-    if !is_taken_from_certificate {
-        let text = "needs tenant_from: it bounds what a certificate may name";
-        diagnostics.wrong(location, "tenants", &list, text);
-        return None;
-    }
-    if list.value.is_empty() {
-        let text = "must name at least one, or be left out for any";
-        diagnostics.wrong(location, "tenants", &list, text);
-        return None;
-    }
-    let mut tenants = BTreeSet::new();
-    for item in &list.value {
-        match Tenant::parse(&item.value) {
-            Ok(tenant) if tenants.contains(&tenant) => {
-                diagnostics.wrong(location, "tenants", item, "is named twice");
-            }
-            Ok(tenant) => {
-                tenants.insert(tenant);
-            }
-            Err(error) => diagnostics.wrong(location, "tenants", item, error),
-        }
-    }
-    Some(Some(tenants))
-}
-
-fn tenant_part(text: &str) -> Result<TenantPart, String> {
-    match text {
-        "uri" => Ok(TenantPart::Uri),
-        "dns" => Ok(TenantPart::Dns),
-        "cn" => Ok(TenantPart::CommonName),
-        "ou" => Ok(TenantPart::OrganizationalUnit),
-        _ => Err("must be \"uri\", \"dns\", \"cn\" or \"ou\"".to_owned()),
-    }
 }
 
 /// The patterns of a `match`; a rule that says nothing but them.

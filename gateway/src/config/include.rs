@@ -10,7 +10,7 @@ use gateway_core::limits;
 use gateway_x509::file;
 
 use super::diagnostics::{Diagnostics, Location};
-use super::identity::{self, RuleLocation};
+use super::identity::{self, KnownListener, RuleLocation};
 use super::raw::{self, Texts};
 use super::value::Field;
 
@@ -18,7 +18,7 @@ use super::value::Field;
 pub fn rules(
     location: &Location,
     field: Field<Texts>,
-    listeners: &[Option<&str>],
+    listeners: &[KnownListener<'_>],
     diagnostics: &mut Diagnostics<'_>,
 ) -> Vec<(RuleLocation, Rule)> {
     let mut rules = Vec::new();
@@ -61,7 +61,7 @@ pub fn rules(
 fn rules_of(
     path: &Arc<Path>,
     text: &str,
-    listeners: &[Option<&str>],
+    listeners: &[KnownListener<'_>],
     (rules, diagnostics): (&mut Vec<(RuleLocation, Rule)>, &mut Diagnostics<'_>),
 ) {
     let (mut lines_before, mut sections_before) = (0, 0);

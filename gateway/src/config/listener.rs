@@ -17,6 +17,7 @@ use super::client_ca::{self, Element, Scopes};
 use super::closing;
 use super::credentials::{self, Authorities, OwnCertificate, Role};
 use super::diagnostics::{Diagnostics, Location};
+use super::http_mode::{self, RawHttp};
 use super::ids::BackendId;
 use super::raw::{self, RawListener, RawSni, Texts};
 use super::reread::Revoking;
@@ -36,6 +37,10 @@ pub struct CheckedListener {
     pub address: Option<SocketAddr>,
     /// Its backend, if there is one.
     pub backend: Option<BackendId>,
+    /// Whether it names one.
+    pub has_backend: bool,
+    /// Whether its mode is "http"; `None` if it has none that there is.
+    pub is_http: Option<bool>,
     /// The files of its clients' CAs that are in use, unless something is wrong with them.
     pub authorities: Vec<Element>,
     /// It is that of `[admin.tls]`, for which `[[identity]]` rules do not hold.
@@ -142,13 +147,21 @@ fn check(
     let address = diagnostics.required(&location, "address", address, address_for, |text| {
         scalar::socket_address(text)
     });
-    let mode = diagnostics.optional(&location, "mode", take(&mut raw.mode), |text| mode(text));
-    let backend_for = "give the name of a [[backend]]";
-    let backend = take(&mut raw.backend);
-    let backend = diagnostics.required(&location, "backend", backend, backend_for, |text| {
-        backends.find(text)
+    let is_http = http_mode::is_http(&raw.mode);
+    let of_http = RawHttp::of(&mut raw);
+    let mode = mode(&location, take(&mut raw.mode), diagnostics).and_then(|()| {
+        http_mode::check(&location, is_http, of_http, &raw.quiet_timeout, diagnostics)
     });
-    let alpn = alpn(&location, take(&mut raw.alpn), diagnostics);
+    let backend = take(&mut raw.backend);
+    let has_backend = !matches!(backend, Field::Absent);
+    let backend = diagnostics.optional(&location, "backend", backend, |text| backends.find(text));
+    if is_http == Some(false) && !has_backend {
+        diagnostics.missing(&location, "backend", "give the name of a [[backend]]");
+    }
+    let alpn = alpn(&location, take(&mut raw.alpn), diagnostics).and_then(|named| match is_http {
+        Some(true) => http_mode::protocols(&location, named, diagnostics),
+        Some(false) | None => Some(named),
+    });
     let first = (take(&mut raw.certificate), take(&mut raw.key));
     let first = credentials::own(&location, first, Role::Server, provider, diagnostics);
     let more = sni(&location, take(&mut raw.sni), provider, diagnostics);
@@ -161,7 +174,11 @@ fn check(
     let protocols = alpn.as_deref().unwrap_or_default();
     let bounds = bounds::check(&location, raw, protocols, diagnostics);
     let assemble = || {
-        let mode = mode?.unwrap_or(Mode::Stream);
+        let mode = mode?;
+        let destination = match &mode {
+            Mode::Stream => Destination::Backend(backend??),
+            Mode::Http(_) => Destination::Routes(backend?),
+        };
         let bounds = bounds?;
         let clients = clients?;
         Some(Listener {
@@ -175,7 +192,7 @@ fn check(
             revoking: clients.revoking,
             resumption: resumption?.unwrap_or(true),
             mode,
-            destination: Destination::Backend(backend?),
+            destination,
             times: bounds.times,
             max_connections: bounds.max_connections,
             max_handshakes: bounds.max_handshakes,
@@ -188,7 +205,9 @@ fn check(
         name: written_name,
         written_address,
         address,
-        backend,
+        backend: backend.flatten(),
+        has_backend,
+        is_http,
         authorities: authorities.unwrap_or_default(),
         is_for_metrics: false,
         checked,
@@ -308,12 +327,17 @@ fn take<T>(field: &mut Field<T>) -> Field<T> {
     std::mem::replace(field, Field::Absent)
 }
 
-fn mode(text: &str) -> Result<Mode, String> {
-    match text {
-        "stream" => Ok(Mode::Stream),
-        "http" => Err("not built yet: must be \"stream\"".to_owned()),
-        _ => Err("must be \"stream\"".to_owned()),
-    }
+/// Checks that there is such a mode.
+fn mode(
+    location: &Location,
+    field: Field<raw::Text>,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<()> {
+    let mode = diagnostics.optional(location, "mode", field, |text| match text.as_str() {
+        "stream" | "http" => Ok(()),
+        _ => Err("must be \"stream\" or \"http\"".to_owned()),
+    });
+    mode.map(|_| ())
 }
 
 /// Reads names of application protocols; none is an empty list.

@@ -3,6 +3,7 @@
 //! On the main thread at the start, on the thread `reload` afterwards; never touches a socket.
 
 pub mod admin_tls;
+mod allow;
 mod audit;
 mod authorities;
 mod backend;
@@ -15,6 +16,9 @@ mod defaults;
 mod diagnostics;
 mod dry_run;
 mod guard;
+mod headers;
+mod http_backend;
+mod http_mode;
 mod identity;
 mod ids;
 mod include;
@@ -26,9 +30,12 @@ mod protocols;
 pub mod raw;
 mod reread;
 mod revocation;
+mod routes;
 mod rule_lint;
+mod rule_requests;
 mod scalar;
 mod shown;
+mod tenants;
 mod tls;
 mod value;
 
@@ -39,6 +46,8 @@ use std::time::SystemTime;
 pub use checked::*;
 pub use credentials::{shown_path, shown_time};
 pub use diagnostics::{ConfigError, ConfigErrors};
+pub use http_backend::{BackendProtocol, HttpBackend};
+pub use http_mode::HttpMode;
 pub use ids::{BackendId, ListenerId};
 pub use lifetimes::{
     Dependents, Expiring, backend_ca_usage, client_ca_usage, expiring, load_expired_too,
@@ -188,14 +197,16 @@ fn assemble(raw: RawConfig, diagnostics: &mut Diagnostics<'_>) -> Option<Config>
         add_admin(&mut listeners, admin, &provider.provider, diagnostics);
     }
     let newer_lists = revocation::compare_lists(diagnostics);
-    backend::warn_of_unused(&backends, &listeners, diagnostics);
-    protocols::warn_of_mismatches(&listeners, &backends, diagnostics);
     process::refuse_shared_address(&admin, &listeners, diagnostics);
     let guard = guard::check(raw.guard, &listeners, diagnostics);
     let dry_run = dry_run::check(&raw.location, raw.observe, &listeners, diagnostics);
     let ruled = admin_tls::others(&listeners);
     let written = (raw.identity, raw.include);
     let rules = identity::check_all(&raw.location, written, ruled, diagnostics);
+    routes::check_all(raw.route, &mut listeners, (&rules, &names), diagnostics);
+    backend::check_usage(&backends, &listeners, diagnostics);
+    protocols::warn_of_mismatches(&listeners, &backends, diagnostics);
+    let ruled = admin_tls::others(&listeners);
     client_ca::warn_of_overlap(ruled, &rules, diagnostics);
     client_ca::warn_of_useless(ruled, &rules, diagnostics);
     let block_list = paths.as_ref().map(Paths::block_list);

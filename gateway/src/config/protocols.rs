@@ -1,9 +1,13 @@
 //! Application protocols on both sides of a listener: what cannot work, although each side by itself is right.
 //! In: checked listeners and backends. Out: warnings. The gateway passes bytes on as they are; it makes no protocol of another.
 
+use gateway_core::http::policy::Target;
+
 use super::backend::CheckedBackend;
-use super::checked::{Backend, BackendTransport, Listener};
+use super::checked::{Backend, BackendTransport, Listener, Mode};
 use super::diagnostics::Diagnostics;
+use super::http_backend::BackendProtocol;
+use super::http_mode::HttpMode;
 use super::ids::BackendId;
 use super::listener::CheckedListener;
 
@@ -20,6 +24,10 @@ pub fn warn_of_mismatches(
         let Some(checked) = &listener.checked else {
             continue;
         };
+        if let Mode::Http(mode) = &checked.mode {
+            warn_of_grpc_over_http1(listener, mode, backends, diagnostics);
+            continue;
+        }
         let location = &listener.location;
         let mut warn = |text: &str| diagnostics.warn(location.line, &location.key("alpn"), text);
         if checked.alpn.is_empty() && GRPC_PORTS.contains(&checked.address.port()) {
@@ -36,6 +44,47 @@ pub fn warn_of_mismatches(
             mismatches(checked, backend)
                 .iter()
                 .for_each(|text| warn(text));
+        }
+    }
+}
+
+/// Warns of gRPC that goes to servers that speak HTTP/1.1 only.
+fn warn_of_grpc_over_http1(
+    listener: &CheckedListener,
+    mode: &HttpMode,
+    backends: &[CheckedBackend],
+    diagnostics: &mut Diagnostics<'_>,
+) {
+    let is_http1 = |position: usize| {
+        let backend = backends.get(position)?.checked.as_ref()?;
+        let is_clear = !matches!(backend.transport, BackendTransport::Tls(_));
+        let is_http1 = match backend.http.protocol {
+            BackendProtocol::Http1 => true,
+            BackendProtocol::Auto => is_clear,
+            BackendProtocol::Http2 => false,
+        };
+        is_http1.then_some(backend)
+    };
+    let alpn = listener.checked.as_ref().map(|checked| &checked.alpn);
+    let is_grpc_only = alpn.is_some_and(|alpn| *alpn == [b"h2"]);
+    for position in mode.routes.backends() {
+        let Some(backend) = is_http1(position) else {
+            continue;
+        };
+        let mut routes = mode.routes.routes().iter();
+        let is_routed = routes.any(|route| {
+            let canary = route.canary.as_ref().map(|canary| canary.backend);
+            (route.backend == position || canary == Some(position))
+                && route.targets.iter().any(Target::is_rpc)
+        });
+        if is_routed || is_grpc_only {
+            let location = &listener.location;
+            let text = format_args!(
+                "sends gRPC to backend \"{}\", whose servers are spoken to in HTTP/1.1, which cannot carry it: clients get \
+                 UNIMPLEMENTED; give the backend protocol = \"h2\"",
+                backend.name
+            );
+            diagnostics.warn(location.line, &location.label, text);
         }
     }
 }

@@ -7,7 +7,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostics::{Diagnostics, Location};
 use super::value::{
-    self, Anything, BoolOrText, Field, OneOrMore, Section, Sections, Spanned, Table, Value,
+    self, Anything, BoolOrText, Field, OneOrMore, Pairs, Section, Sections, Spanned, Table,
+    TextOrTable, Value,
 };
 
 /// Text, most often with a format of its own that is checked later.
@@ -51,6 +52,7 @@ section! {
         "blocks" => blocks: Anything,
         "defaults" => defaults: RawDefaults,
         "listener" => listener: Sections<RawListener>,
+        "route" => route: Sections<RawRoute>,
         "backend" => backend: Sections<RawBackend>,
         "identity" => identity: Sections<RawIdentity>,
         "include" => include: Texts,
@@ -174,7 +176,7 @@ impl Value for RawAuthorities {
         location: Location,
         diagnostics: &mut Diagnostics<'_>,
     ) -> Option<Self> {
-        paths_or_tables(
+        texts_or_tables(
             value,
             &location,
             diagnostics,
@@ -184,20 +186,20 @@ impl Value for RawAuthorities {
     }
 }
 
-/// Reads an array whose elements are paths, or tables with a `file` and more.
-fn paths_or_tables<T: Section, E>(
+/// Reads an array whose elements are texts, or tables that say more.
+fn texts_or_tables<T: Section, E>(
     value: &DeValue<'_>,
     location: &Location,
     diagnostics: &mut Diagnostics<'_>,
-    path: impl Fn(Spanned<String>) -> E,
+    text: impl Fn(Spanned<String>) -> E,
     table: impl Fn(T) -> E,
 ) -> Option<Vec<E>> {
     let mut elements = Vec::new();
     for element in value.as_array()? {
         let item = value::spanned((), element.span(), diagnostics);
         elements.push(match element.get_ref() {
-            DeValue::String(text) => path(Spanned {
-                value: text.to_string(),
+            DeValue::String(found) => text(Spanned {
+                value: found.to_string(),
                 written: item.written,
                 line: item.line,
             }),
@@ -243,7 +245,7 @@ impl Value for RawLists {
         location: Location,
         diagnostics: &mut Diagnostics<'_>,
     ) -> Option<Self> {
-        paths_or_tables(
+        texts_or_tables(
             value,
             &location,
             diagnostics,
@@ -301,6 +303,12 @@ section! {
         "max_connection_age_grace" => max_connection_age_grace: Text,
         "at_expiry" => at_expiry: Text,
         "expiry_drain" => expiry_drain: Text,
+        "header_timeout" => header_timeout: Text,
+        "request_idle_timeout" => request_idle_timeout: Text,
+        "max_request_headers" => max_request_headers: Text,
+        "max_request_body" => max_request_body: Text,
+        "max_streams" => max_streams: i64,
+        "headers" => headers: RawHeaders,
     }
 }
 
@@ -330,6 +338,61 @@ section! {
         "max_connection_age_grace" => max_connection_age_grace: Text,
         "at_expiry" => at_expiry: Text,
         "expiry_drain" => expiry_drain: Text,
+        "header_timeout" => header_timeout: Text,
+        "request_idle_timeout" => request_idle_timeout: Text,
+        "max_request_headers" => max_request_headers: Text,
+        "max_request_body" => max_request_body: Text,
+        "max_streams" => max_streams: i64,
+        "headers" => headers: RawHeaders,
+    }
+}
+
+section! {
+    /// `headers` of a listener or a rule.
+    RawHeaders {
+        "tenant" => tenant: Text,
+        "identity" => identity: Text,
+        "certificate" => certificate: Text,
+        "forwarded" => forwarded: Text,
+        "uri" => uri: Text,
+        "dns" => dns: Text,
+        "cn" => cn: Text,
+        "ou" => ou: Text,
+        "issuer" => issuer: Text,
+        "fingerprint" => fingerprint: Text,
+        "set" => set: Pairs<TextOrTable<RawHeaderFile>>,
+    }
+}
+
+section! {
+    /// A value of `headers.set` that stands in a file.
+    RawHeaderFile {
+        "file" => file: Text,
+    }
+}
+
+section! {
+    /// `[[route]]`.
+    RawRoute {
+        "listener" => listener: OneOrMore,
+        "host" => host: OneOrMore,
+        "path" => path: OneOrMore,
+        "service" => service: OneOrMore,
+        "methods" => methods: Texts,
+        "header" => header: Pairs<String>,
+        "backend" => backend: Text,
+        "canary" => canary: RawCanary,
+        "replace_prefix" => replace_prefix: Text,
+        "replace_host" => replace_host: Text,
+    }
+}
+
+section! {
+    /// A route's `canary`.
+    RawCanary {
+        "backend" => backend: Text,
+        "percent" => percent: i64,
+        "tenants" => tenants: OneOrMore,
     }
 }
 
@@ -351,6 +414,12 @@ section! {
         "proxy_protocol" => proxy_protocol: BoolOrText,
         "dangerous_proxy_protocol_outside" => dangerous_proxy_protocol_outside: bool,
         "connect_timeout" => connect_timeout: Text,
+        "protocol" => protocol: Text,
+        "response_timeout" => response_timeout: Text,
+        "stream_idle_timeout" => stream_idle_timeout: Text,
+        "max_connections" => max_connections: i64,
+        "max_requests" => max_requests: i64,
+        "hash" => hash: TextOrTable<RawHashHeader>,
     }
 }
 
@@ -369,6 +438,55 @@ section! {
 }
 
 section! {
+    /// `hash` of a backend, by a header.
+    RawHashHeader {
+        "header" => header: Text,
+    }
+}
+
+/// An element of `allow` of a rule: a ready set by its name, or a table.
+#[derive(Debug, Clone)]
+pub enum RawAllowEntry {
+    /// `"otlp"`.
+    Set(Spanned<String>),
+    /// `{ methods = ["POST"], path = "/api/v1/push" }`.
+    Table(RawGrant),
+}
+
+/// The elements of `allow`.
+pub type RawAllow = Vec<RawAllowEntry>;
+
+impl Value for RawAllow {
+    const EXPECTED: &'static str = "must be an array of ready sets such as \"otlp\", or of tables such as { methods = [\"POST\"], path = \"/api/v1/push\" }";
+
+    fn read(
+        value: &DeValue<'_>,
+        location: Location,
+        diagnostics: &mut Diagnostics<'_>,
+    ) -> Option<Self> {
+        texts_or_tables(
+            value,
+            &location,
+            diagnostics,
+            RawAllowEntry::Set,
+            RawAllowEntry::Table,
+        )
+    }
+}
+
+section! {
+    /// An element of `allow` of a rule.
+    RawGrant {
+        "set" => set: Text,
+        "from" => from: OneOrMore,
+        "host" => host: OneOrMore,
+        "methods" => methods: Texts,
+        "path" => path: OneOrMore,
+        "service" => service: OneOrMore,
+    }
+}
+
+section! {
     /// `[[identity]]`.
     RawIdentity {
         "match" => patterns: RawMatch,
@@ -380,6 +498,12 @@ section! {
         "handshakes_per_second" => handshakes_per_second: i64,
         "bytes_per_second" => bytes_per_second: Text,
         "bytes_burst" => bytes_burst: Text,
+        "allow" => allow: RawAllow,
+        "default_tenant" => default_tenant: Text,
+        "component" => component: bool,
+        "headers" => headers: RawHeaders,
+        "requests_per_second" => requests_per_second: i64,
+        "max_requests_in_flight" => max_requests_in_flight: i64,
     }
 }
 
@@ -413,10 +537,16 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("[[listener.sni]]", RawSni::KEYS),
     ("[[listener.client_ca]]", RawAuthority::KEYS),
     ("[[listener.crl]]", RawList::KEYS),
+    ("[listener.headers]", RawHeaders::KEYS),
+    ("[listener.headers.set]", RawHeaderFile::KEYS),
+    ("[[route]]", RawRoute::KEYS),
+    ("[route.canary]", RawCanary::KEYS),
     ("[[backend]]", RawBackend::KEYS),
+    ("[backend.hash]", RawHashHeader::KEYS),
     ("[backend.tls]", RawBackendTls::KEYS),
     ("[[identity]]", RawIdentity::KEYS),
     ("[identity.match]", RawMatch::KEYS),
+    ("[[identity.allow]]", RawGrant::KEYS),
 ];
 
 /// Reads the text of a configuration.

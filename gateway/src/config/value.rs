@@ -142,6 +142,68 @@ impl Value for OneOrMore {
     }
 }
 
+/// A text, or a table that says more.
+#[derive(Debug, Clone)]
+pub enum TextOrTable<T> {
+    /// The text.
+    Text(String),
+    /// The table.
+    Table(T),
+}
+
+impl<T: Section> Value for TextOrTable<T> {
+    const EXPECTED: &'static str = "must be a string in quotes, or a table";
+
+    fn read(
+        value: &DeValue<'_>,
+        location: Location,
+        diagnostics: &mut Diagnostics<'_>,
+    ) -> Option<Self> {
+        match value.as_str() {
+            Some(text) => Some(TextOrTable::Text(text.to_owned())),
+            None => {
+                let table = value.as_table()?;
+                Some(TextOrTable::Table(section(table, location, diagnostics)))
+            }
+        }
+    }
+}
+
+/// A table whose keys are the user's own, in the order of their names.
+#[derive(Debug, Clone)]
+pub struct Pairs<T>(pub Vec<(String, Spanned<T>)>);
+
+impl<T: Value> Value for Pairs<T> {
+    const EXPECTED: &'static str = "must be a table";
+
+    fn read(
+        value: &DeValue<'_>,
+        location: Location,
+        diagnostics: &mut Diagnostics<'_>,
+    ) -> Option<Self> {
+        let mut pairs = Vec::new();
+        for (key, value) in value.as_table()? {
+            let name = key.get_ref().to_string();
+            let line = diagnostics.line(key.span().start);
+            let label = location.key(&name.escape_debug().to_string());
+            let found = spanned((), value.span(), diagnostics);
+            let own = Location { label, line };
+            match T::read(value.get_ref(), own, diagnostics) {
+                Some(read) => pairs.push((
+                    name,
+                    Spanned {
+                        value: read,
+                        written: found.written,
+                        line,
+                    },
+                )),
+                None => diagnostics.wrong(&location, &name, &found, T::EXPECTED),
+            }
+        }
+        Some(Pairs(pairs))
+    }
+}
+
 /// A table with known keys; made by `raw::section!`.
 pub trait Section: Sized {
     /// Every key, in the order of the reference.

@@ -167,6 +167,8 @@ mod tests {
         handshakes_per_second: Some(1),
         bytes_per_second: None,
         bytes_burst: None,
+        requests_per_second: None,
+        max_requests_in_flight: None,
     };
 
     fn key(number: usize) -> Identity {

@@ -24,15 +24,12 @@ pub(super) async fn serve(context: &WorkerContext, new: Box<NewConnection>) {
 /// Authenticates the client and gives the connection to its listener's mode. Returns `None` where the connection has ended.
 async fn prepare(context: &WorkerContext, new: Box<NewConnection>) -> Option<Serving<'_>> {
     let (established, handshake) = authenticate(context, new).await?;
-    let mode = handshake
-        .state
-        .listener(established.info.listener)
-        .config
-        .mode;
-    match mode {
+    let listener = handshake.state.listener(established.info.listener);
+    match &listener.config.mode {
         Mode::Stream => {
             let connection = stream_mode::connect(context, established, handshake).await?;
             Some(Box::pin(stream_mode::serve(context, connection)))
         }
+        Mode::Http(_) => unreachable!("the configuration refuses this mode"),
     }
 }

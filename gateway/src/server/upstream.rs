@@ -92,6 +92,7 @@ async fn connect(
     let listener = state.listener(info.listener);
     let backend = match listener.config.destination {
         Destination::Backend(backend) => backend,
+        Destination::Routes(_) => unreachable!("routes are for requests, this is for streams"),
         Destination::Metrics(_) => return context.open_page().map(UpstreamConnection::MetricsPage),
     };
     let local = client.socket().local_address();

@@ -6,7 +6,7 @@ use gateway::config::{
     self, Backend, BackendTls, BackendTransport, Config, ProxyProtocol, ServerAddress,
 };
 
-use super::{authorities, duration, lists, properties};
+use super::{authorities, duration, http, lists, properties};
 
 pub(super) fn table(backend: &Backend, config: &Config) -> Table {
     let Backend {
@@ -15,6 +15,7 @@ pub(super) fn table(backend: &Backend, config: &Config) -> Table {
         transport,
         proxy_protocol,
         connect_timeout,
+        http,
     } = backend;
     let servers: Vec<_> = servers.iter().map(ServerAddress::to_string).collect();
     let is_tls = matches!(transport, BackendTransport::Tls(_));
@@ -29,12 +30,16 @@ pub(super) fn table(backend: &Backend, config: &Config) -> Table {
         ProxyProtocol::Outside if is_tls => "version 2, in clear before TLS",
         ProxyProtocol::Outside => "version 2",
     };
-    properties([
+    let mut rows = vec![
         ("servers", servers.join(", ")),
         ("protection", transport),
         ("PROXY protocol", proxy_protocol.to_owned()),
         ("connect timeout", duration(*connect_timeout)),
-    ])
+    ];
+    if http::is_routed_to(backend, config) {
+        rows.extend(http::backend(http));
+    }
+    properties(rows)
 }
 
 fn backend_tls(name: &str, tls: &BackendTls, config: &Config) -> String {

@@ -10,7 +10,7 @@ use gateway::config::{
 };
 use gateway_x509::certificate::CertificateInfo;
 
-use super::{authorities, duration, lists, properties};
+use super::{authorities, duration, http, lists, properties};
 use crate::rules;
 
 pub(super) fn table(listener: &Listener, config: &Config) -> Table {
@@ -26,8 +26,7 @@ pub(super) fn table(listener: &Listener, config: &Config) -> Table {
         revocation,
         revoking,
         resumption: _,
-        // The only one there is.
-        mode: Mode::Stream,
+        mode,
         destination,
         times,
         max_connections,
@@ -39,10 +38,10 @@ pub(super) fn table(listener: &Listener, config: &Config) -> Table {
         false => config::shown_protocols(alpn),
     };
     let behind = match destination {
-        Destination::Backend(BackendId(position)) => {
-            let backend = config.backends.get(*position);
-            let name = backend.map_or("", |backend| backend.name.as_str());
-            name.to_owned()
+        Destination::Backend(backend) => backend_name(*backend, config).to_owned(),
+        Destination::Routes(None) => "none: 404 or UNIMPLEMENTED without a route".to_owned(),
+        Destination::Routes(Some(backend)) => {
+            format!("{} without a route", backend_name(*backend, config))
         }
         Destination::Metrics(rules) => rules::of_page(rules),
     };
@@ -58,7 +57,7 @@ pub(super) fn table(listener: &Listener, config: &Config) -> Table {
     };
     let mut rows = vec![
         ("address", address.to_string()),
-        ("mode", "stream".to_owned()),
+        ("mode", http::mode(mode).to_owned()),
         (
             "clients",
             format!(
@@ -76,16 +75,25 @@ pub(super) fn table(listener: &Listener, config: &Config) -> Table {
         ("ALPN", alpn),
         ("backend", behind),
     ];
-    rows.extend(connection_times(times));
+    rows.extend(connection_times(times, mode));
     rows.extend([
         ("at expiry", expiry),
         ("max. connections", max_connections.to_string()),
         ("max. handshakes", max_handshakes.to_string()),
     ]);
+    if let Mode::Http(mode) = mode {
+        rows.extend(http::listener(mode));
+    }
     properties(rows)
 }
 
-fn connection_times(times: &ConnectionTimes) -> [(&'static str, String); 5] {
+/// The name of a backend.
+pub(super) fn backend_name(BackendId(position): BackendId, config: &Config) -> &str {
+    let backend = config.backends.get(position);
+    backend.map_or("", |backend| backend.name.as_str())
+}
+
+fn connection_times(times: &ConnectionTimes, mode: &Mode) -> Vec<(&'static str, String)> {
     let ConnectionTimes {
         first_byte_timeout,
         handshake_timeout,
@@ -104,13 +112,18 @@ fn connection_times(times: &ConnectionTimes) -> [(&'static str, String); 5] {
             )
         }
     };
-    [
+    let mut rows = vec![
         ("first byte timeout", duration(*first_byte_timeout)),
         ("handshake timeout", duration(*handshake_timeout)),
         ("idle timeout", duration(*idle_timeout)),
-        ("quiet timeout", duration(*quiet_timeout)),
         ("max. connection age", age),
-    ]
+    ];
+    match mode {
+        Mode::Stream => rows.push(("quiet timeout", duration(*quiet_timeout))),
+        // Requests in flight are known: no silence has to stand for them.
+        Mode::Http(_) => {}
+    }
+    rows
 }
 
 /// The names that the listener's certificates answer to, and the addresses that clients may find in them.

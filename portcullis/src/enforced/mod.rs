@@ -4,6 +4,7 @@
 
 mod backend;
 mod guard;
+pub(crate) mod http;
 mod listener;
 
 use std::time::{Duration, SystemTime};
@@ -11,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use comfy_table::{Table, presets};
 use gateway::blocks::BlockFile;
 use gateway::config::{
-    self, AuditTarget, CertificateFile, Config, FiledAuthority, Loaded, Paths, ProxyProtocol,
+    self, AuditTarget, CertificateFile, Config, FiledAuthority, Loaded, Mode, Paths, ProxyProtocol,
     Resumption, Revoking,
 };
 use gateway::crypto::cipher_suite_name;
@@ -30,6 +31,10 @@ pub fn explain(loaded: &Loaded, blocks: &BlockFile, rights: &str, now: SystemTim
             &format!("Listener {}", listener.name),
             &listener::table(listener, config),
         );
+        if let Some(routes) = http::routes(listener, config) {
+            let title = format!("Routes of listener {}, first match wins", listener.name);
+            text += &titled(&title, &routes);
+        }
     }
     for backend in &config.backends {
         text += &titled(
@@ -244,6 +249,8 @@ fn tenant_note(config: &Config) -> Option<&'static str> {
         .backends
         .iter()
         .any(|backend| backend.proxy_protocol != ProxyProtocol::Off);
+    let mut listeners = config.listeners.iter();
+    let any_taker = any_taker || listeners.any(|listener| matches!(listener.mode, Mode::Http(_)));
     (any_tenant && !any_taker).then_some(
         "Tenants reach no backend: in mode \"stream\" they travel in the PROXY protocol header, and none asks for it.",
     )

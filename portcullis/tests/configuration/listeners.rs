@@ -71,8 +71,9 @@ fn a_source_may_hold_a_sixteenth_of_the_handshakes_unless_told_otherwise() {
 const BROKEN_LISTENERS: &str = r#"
 "0.0.0.0:4317" | "4317" | 3 | address = "4317" | must be an IP address and a port
 "0.0.0.0:4317" | "0.0.0.0:0" | 3 | address = "0.0.0.0:0" | port from 1 to 65535
-"stream"  | "http" | 4 | mode = "http" | not built yet
-"stream"  | "datagram" | 4 | mode = "datagram" | must be "stream"
+"stream"  | "datagram" | 4 | mode = "datagram" | must be "stream" or "http"
+"stream"  | "stream"\nmax_streams = 5 | 5 | max_streams = 5 | is for listeners of mode "http", and this one's is "stream"
+"stream"  | "stream"\nheaders = { uri = "x-a" } | 5 | headers = { uri = "x-a" } | is for listeners of mode "http"
 ["h2"] | ["h2", "h2"] | 5 | alpn = "h2" | named twice
 ["h2"] | [""] | 5 | alpn = "" | names of 1 to 255 bytes
 ["h2"] | "h2" | 5 | alpn = "h2" | must be an array of strings

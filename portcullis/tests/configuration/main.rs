@@ -7,6 +7,7 @@
 mod arbitrary;
 mod backends;
 mod certificates;
+mod http;
 mod listeners;
 mod process;
 mod reference;

@@ -26,6 +26,8 @@ closed_list! {
         ResourceExhausted = "RESOURCE_EXHAUSTED", 8;
         /// Nobody serves this.
         Unimplemented = "UNIMPLEMENTED", 12;
+        /// The request itself is wrong.
+        Internal = "INTERNAL", 13;
         /// Not now.
         Unavailable = "UNAVAILABLE", 14;
     }
@@ -70,6 +72,9 @@ closed_list! {
             (PermissionDenied, 403, Never, "the certificate does not allow this tenant");
         /// No route leads to a backend.
         NoRoute = "no_route", (Unimplemented, 404, Never, "no route leads to a backend");
+        /// Servers read the path in several ways: no rule can rely on it.
+        PathNotPlain = "path_not_plain",
+            (GrpcStatus::Internal, 400, Never, "servers read this path in several ways");
         /// The authority needs a certificate or a trust that the connection does not have (RFC 9110 section 15.5.20).
         Misdirected = "misdirected",
             (Unavailable, 421, Later, "this connection does not serve that authority");

@@ -11,7 +11,7 @@ use super::{ConnectionKey, Forwarder, Router, peer};
 use crate::http::answer::RequestRefusal;
 use crate::http::h2::ErrorCode;
 use crate::http::limits::QUEUED_REQUESTS_MAX;
-use crate::http::message::{ContentLeft, Field, HeaderList, Request, SCOPE_ORG_ID, read_request};
+use crate::http::message::{ContentLeft, Field, HeaderList, Request, read_request};
 
 /// Requests that wait for a connection, by backend, in the order in which they came.
 #[derive(Debug, Default)]
@@ -175,7 +175,7 @@ impl Forwarder {
         }) else {
             return Placed::Refused(RequestRefusal::Internal);
         };
-        let Ok(tenant) = client.tenants.of_request(list) else {
+        let Ok(tenant) = client.tenants.of_request(list, &client.tenant_name) else {
             return Placed::Refused(RequestRefusal::TenantNotAllowed);
         };
         let call = Call {
@@ -196,7 +196,7 @@ impl Forwarder {
                         .authority
                         .filter(|_| !list.iter().any(|field| field.name == b":authority"))
                         .map(|authority| Field::new(b":authority", authority)),
-                    tenant: tenant.map(|tenant| Field::new(SCOPE_ORG_ID, tenant)),
+                    tenant: tenant.map(|tenant| Field::new(&client.tenant_name, tenant)),
                 };
                 let is_head = request.method == b"HEAD";
                 match self.send_request((key, is_head), backend, &sent, now) {

@@ -17,6 +17,8 @@ pub struct Client {
     pub told: HeaderList,
     /// Tenants that it may speak for.
     pub tenants: AllowedTenants,
+    /// The name of the tenant's field, in lower case: the client's and ours.
+    pub tenant_name: Box<[u8]>,
     /// How many bytes of content a request may have.
     pub content_bytes_max: u64,
 }

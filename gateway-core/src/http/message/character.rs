@@ -49,12 +49,12 @@ fn are(bytes: &[u8], class: u8) -> bool {
 }
 
 /// Whether this can be the name of a field in HTTP/2, other than a pseudo-header field.
-pub(in crate::http) fn is_name(bytes: &[u8]) -> bool {
+pub fn is_name(bytes: &[u8]) -> bool {
     !bytes.is_empty() && are(bytes, NAME)
 }
 
 /// Whether this can be a value: white space does not stand at its ends (RFC 9113 section 8.2.1).
-pub(in crate::http) fn is_value(bytes: &[u8]) -> bool {
+pub fn is_value(bytes: &[u8]) -> bool {
     let is_white = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     are(bytes, VALUE) && !is_white(bytes.first()) && !is_white(bytes.last())
 }
@@ -65,7 +65,7 @@ pub(in crate::http) fn is_value_character(byte: u8) -> bool {
 }
 
 /// Whether this can be a method: a token, of any case (RFC 9110 section 9.1).
-pub(in crate::http) fn is_method(bytes: &[u8]) -> bool {
+pub fn is_method(bytes: &[u8]) -> bool {
     let is_token = |byte: &u8| are(&[byte.to_ascii_lowercase()], NAME);
     !bytes.is_empty() && bytes.iter().all(is_token)
 }
@@ -76,7 +76,7 @@ pub(in crate::http) fn is_path(bytes: &[u8]) -> bool {
 }
 
 /// Whether this can be a host, with a port or without.
-pub(in crate::http) fn is_authority(bytes: &[u8]) -> bool {
+pub fn is_authority(bytes: &[u8]) -> bool {
     !bytes.is_empty() && are(bytes, AUTHORITY)
 }
 

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use super::reserved::{FORWARDED, FORWARDED_CLIENT_CERT, FORWARDED_FOR, FORWARDED_PROTO};
+use super::reserved::{FORWARDED, FORWARDED_FOR, FORWARDED_PROTO, SCOPE_ORG_ID};
 use super::{Field, HeaderList};
 use crate::certificate::{Certificate, Identity};
 
@@ -25,6 +25,8 @@ pub enum Part {
     Issuer,
     /// The SHA-256 of the certificate, in hexadecimal digits.
     Fingerprint,
+    /// Fingerprint, URIs and DNS names, as Envoy writes them into `x-forwarded-client-cert`.
+    ForwardedClientCert,
 }
 
 impl Part {
@@ -37,24 +39,73 @@ impl Part {
             Part::OrganizationalUnit => certificate.organizational_units.first().cloned(),
             Part::Issuer => Some(certificate.issuer.clone()),
             Part::Fingerprint => Some(certificate.fingerprint.to_string()),
+            Part::ForwardedClientCert => Some(client_cert(certificate)),
         }
     }
 }
 
-/// What a listener tells its backends.
-#[derive(Debug, Clone, Default)]
+/// How backends are told the client's address, and that it used TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardedFormat {
+    /// By `x-forwarded-for` and `x-forwarded-proto`.
+    XForwarded,
+    /// By `forwarded` (RFC 7239).
+    Forwarded,
+}
+
+/// A field that is the same for all clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FixedField {
+    /// Its name, in lower case.
+    pub name: Box<[u8]>,
+    /// Its value.
+    pub value: Box<[u8]>,
+    /// Whether no table of a connection may keep it (RFC 7541 section 7.1.3).
+    pub is_secret: bool,
+}
+
+/// What backends are told with the requests of a client, by a listener or by a rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ToldFields {
+    /// The name of the tenant's field in lower case, if it is another than `x-scope-orgid`.
+    pub tenant: Option<Box<[u8]>>,
     /// Fields with these names in lower case, each of a part. A part that a certificate lacks makes no field.
     pub parts: Vec<(Box<[u8]>, Part)>,
-    /// Whether `x-forwarded-client-cert` tells of the certificate.
-    pub client_cert: bool,
-    /// Whether `x-forwarded-for` and `x-forwarded-proto` tell of the address and of TLS.
-    pub forwarded_for: bool,
-    /// Whether `forwarded` does (RFC 7239).
-    pub forwarded: bool,
+    /// The client's address.
+    pub forwarded: Option<ForwardedFormat>,
+    /// Fields that are the same for all clients.
+    pub fixed: Vec<FixedField>,
 }
 
 impl ToldFields {
+    /// What a listener says, and a rule: of the same part or the same name, what the rule says.
+    pub fn with(&self, rule: &ToldFields) -> ToldFields {
+        let names: Vec<_> = rule.names().collect();
+        let is_left = |name: &[u8]| !names.contains(&name);
+        let own = self.parts.iter().filter(|(name, part)| {
+            is_left(name) && rule.parts.iter().all(|(_, other)| other != part)
+        });
+        let fixed = self.fixed.iter().filter(|field| is_left(&field.name));
+        ToldFields {
+            tenant: rule.tenant.clone().or_else(|| self.tenant.clone()),
+            parts: own.chain(&rule.parts).cloned().collect(),
+            forwarded: rule.forwarded.or(self.forwarded),
+            fixed: fixed.chain(&rule.fixed).cloned().collect(),
+        }
+    }
+
+    /// The names of the user's own.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        let parts = self.parts.iter().map(|(name, _)| &**name);
+        let fixed = self.fixed.iter().map(|field| &*field.name);
+        self.tenant.as_deref().into_iter().chain(parts).chain(fixed)
+    }
+
+    /// The name of the tenant's field.
+    pub fn tenant_name(&self) -> &[u8] {
+        self.tenant.as_deref().unwrap_or(SCOPE_ORG_ID)
+    }
+
     /// The fields of one client.
     pub fn of_client(
         &self,
@@ -69,15 +120,20 @@ impl ToldFields {
                 tell(name, &as_value(&text));
             }
         }
-        if self.client_cert {
-            tell(FORWARDED_CLIENT_CERT, &as_value(&client_cert(certificate)));
+        match self.forwarded {
+            None => {}
+            Some(ForwardedFormat::XForwarded) => {
+                tell(FORWARDED_FOR, &address.to_string());
+                tell(FORWARDED_PROTO, "https");
+            }
+            Some(ForwardedFormat::Forwarded) => tell(FORWARDED, &forwarded(address)),
         }
-        if self.forwarded_for {
-            tell(FORWARDED_FOR, &address.to_string());
-            tell(FORWARDED_PROTO, "https");
-        }
-        if self.forwarded {
-            tell(FORWARDED, &forwarded(address));
+        for field in &self.fixed {
+            list.push(Field {
+                name: &field.name,
+                value: &field.value,
+                is_never_indexed: field.is_secret,
+            });
         }
         list
     }
@@ -190,7 +246,10 @@ mod tests {
     #[test]
     fn the_certificate_is_told_in_envoys_format() {
         let fields = ToldFields {
-            client_cert: true,
+            parts: vec![(
+                b"x-forwarded-client-cert"[..].into(),
+                Part::ForwardedClientCert,
+            )],
             ..ToldFields::default()
         };
         let hash = "ab".repeat(32);
@@ -203,23 +262,61 @@ mod tests {
 
     #[test]
     fn the_address_is_told_in_either_form() {
-        let fields = ToldFields {
-            forwarded_for: true,
-            forwarded: true,
-            ..ToldFields::default()
-        };
         for (address, forwarded) in [
             ("192.0.2.1", "for=192.0.2.1;proto=https"),
             ("2001:db8::1", "for=\"[2001:db8::1]\";proto=https"),
         ] {
-            let expected = [
-                ("x-forwarded-for", address),
-                ("x-forwarded-proto", "https"),
-                ("forwarded", forwarded),
+            let cases = [
+                (
+                    ForwardedFormat::XForwarded,
+                    vec![("x-forwarded-for", address), ("x-forwarded-proto", "https")],
+                ),
+                (ForwardedFormat::Forwarded, vec![("forwarded", forwarded)]),
             ];
-            let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
-            assert_eq!(told(&fields, address), expected);
+            for (format, expected) in cases {
+                let fields = ToldFields {
+                    forwarded: Some(format),
+                    ..ToldFields::default()
+                };
+                let told = told(&fields, address);
+                let told: Vec<_> = told
+                    .iter()
+                    .map(|(name, value)| (&**name, &**value))
+                    .collect();
+                assert_eq!(told, expected);
+            }
         }
+    }
+
+    #[test]
+    fn a_rule_says_it_in_place_of_its_listener() {
+        let part = |name: &str, part| (name.as_bytes().into(), part);
+        let fixed = |name: &str, value: &str| FixedField {
+            name: name.as_bytes().into(),
+            value: value.as_bytes().into(),
+            is_secret: false,
+        };
+        let listener = ToldFields {
+            tenant: Some(b"x-tenant"[..].into()),
+            parts: vec![
+                part("x-id", Part::Identity),
+                part("x-uri", Part::Uri),
+                part("x-cn", Part::CommonName),
+            ],
+            forwarded: Some(ForwardedFormat::Forwarded),
+            fixed: vec![fixed("x-a", "1"), fixed("x-b", "1")],
+        };
+        assert_eq!(listener.with(&ToldFields::default()), listener);
+        let rule = ToldFields {
+            parts: vec![part("x-name", Part::Identity), part("x-uri", Part::Dns)],
+            fixed: vec![fixed("x-b", "2"), fixed("x-cn", "3")],
+            ..ToldFields::default()
+        };
+        let both = listener.with(&rule);
+        assert_eq!(both.tenant_name(), b"x-tenant");
+        assert_eq!(both.parts, rule.parts);
+        let expected = [fixed("x-a", "1"), fixed("x-b", "2"), fixed("x-cn", "3")];
+        assert_eq!(both.fixed, expected);
     }
 
     proptest! {

@@ -13,9 +13,10 @@ mod reserved;
 mod section;
 mod tenant;
 
+pub use character::{is_authority, is_method, is_name, is_value};
 pub use content_length::ContentLeft;
 pub use header_list::{FIELD_OVERHEAD_BYTES, Field, HeaderList};
-pub use identity::{Part, ToldFields};
+pub use identity::{FixedField, ForwardedFormat, Part, ToldFields};
 pub use malformed::Malformed;
 pub use path::{PathPrefix, PathPrefixError, grpc_method, is_plain};
 pub use reserved::{

@@ -11,14 +11,17 @@ fn without_query(path: &[u8]) -> &[u8] {
 }
 
 /// Whether every server takes the path for the same one: no segment is `.` or `..`, however they or the separators
-/// around them are written, and no escape stands for another escape or a control character.
+/// around them are written; none is empty but the last; no escape stands for another escape, a control character, or a
+/// character that needs none (RFC 3986 section 2.3).
 pub fn is_plain(path: &[u8]) -> bool {
     let mut rest = without_query(path);
     // The segment so far: how many dots it is made of, unless it has anything else.
     let mut dots = Some(0);
     while let Some((first, after)) = rest.split_first() {
         let (character, after) = match (first, after) {
+            (b'/', [b'/', ..]) => return false,
             (b'%', [high, low, after @ ..]) => match (hexadecimal(*high), hexadecimal(*low)) {
+                (Some(high), Some(low)) if is_unreserved(16 * high + low) => return false,
                 (Some(high), Some(low)) => (16 * high + low, after),
                 _ => return false,
             },
@@ -43,12 +46,16 @@ pub fn is_plain(path: &[u8]) -> bool {
     !matches!(dots, Some(1 | 2))
 }
 
+fn is_unreserved(character: u8) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, b'-' | b'.' | b'_' | b'~')
+}
+
 fn hexadecimal(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|digit| digit as u8)
 }
 
 /// A prefix of whole segments.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PathPrefix(Box<[u8]>);
 
 /// The text is no prefix of paths.
@@ -73,6 +80,11 @@ impl PathPrefix {
         Ok(PathPrefix(text.as_bytes().into()))
     }
 
+    /// The prefix, without a slash at its end.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// What a path has below the prefix, its query included; `None` if it is not below it. Compares byte by byte, as
     /// servers do: an escaped letter is another path, which no rule allows.
     pub fn rest<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
@@ -92,6 +104,15 @@ impl PathPrefix {
         }
         output.extend_from_slice(rest);
         true
+    }
+}
+
+impl std::fmt::Display for PathPrefix {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &*self.0 {
+            [] => formatter.write_str("/"),
+            prefix => write!(formatter, "{}", prefix.escape_ascii()),
+        }
     }
 }
 
@@ -155,6 +176,12 @@ mod tests {
             "/a/%2e%2e;b",
             "/a%252e%252e",
             "/a/..%3fb",
+            "//",
+            "//a",
+            "/a//b",
+            "/a//",
+            "/%61dmin",
+            "/a%7Eb",
             "/a%25",
             "/a%00b",
             "/a%0d%0ab",
@@ -176,8 +203,7 @@ mod tests {
             "/a/b?c=../d%",
             "/a%2fb",
             "/a%20b",
-            "//",
-            "/a//b",
+            "/a/",
             "/a;b=../c",
             "/rules/my%2Fnamespace/group",
         ] {

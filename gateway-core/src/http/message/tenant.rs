@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use gateway_common::closed_list;
 
-use super::reserved::{SCOPE_ORG_ID, is_spelling_of};
-use super::{Field, HeaderList};
+use super::HeaderList;
+use super::reserved::is_spelling_of;
 use crate::identity::Tenant;
 
 /// Tenants that a client may speak for.
@@ -17,7 +17,12 @@ pub enum AllowedTenants {
     /// This one, whatever the client says.
     One(Tenant),
     /// Those of these that the client names, several with `|` in between, as Cortex has it for queries.
-    Among(BTreeSet<Tenant>),
+    Among {
+        /// These.
+        tenants: BTreeSet<Tenant>,
+        /// The one of a request that names none.
+        default: Option<Tenant>,
+    },
     /// Whatever the client names: it is a component of the backend's own system.
     Any,
 }
@@ -36,7 +41,7 @@ closed_list! {
 }
 
 impl AllowedTenants {
-    /// The tenant that the backend is told for a request.
+    /// The tenant that the backend is told for a request. Clients name theirs in the field of this name in lower case.
     ///
     /// # Errors
     ///
@@ -44,17 +49,20 @@ impl AllowedTenants {
     pub fn of_request<'a>(
         &'a self,
         list: &'a HeaderList,
+        name: &[u8],
     ) -> Result<Option<&'a [u8]>, TenantRefusal> {
         match self {
             AllowedTenants::None => Ok(None),
             AllowedTenants::One(tenant) => Ok(Some(tenant.as_str().as_bytes())),
-            AllowedTenants::Any => named(list),
-            AllowedTenants::Among(allowed) => {
-                let named = named(list)?.ok_or(TenantRefusal::Missing)?;
+            AllowedTenants::Any => named(list, name),
+            AllowedTenants::Among { tenants, default } => {
+                let Some(named) = named(list, name)? else {
+                    let default = default.as_ref().ok_or(TenantRefusal::Missing)?;
+                    return Ok(Some(default.as_str().as_bytes()));
+                };
                 let is_allowed = |name| {
-                    allowed
-                        .iter()
-                        .any(|tenant| tenant.as_str().as_bytes() == name)
+                    let mut tenants = tenants.iter();
+                    tenants.any(|tenant| tenant.as_str().as_bytes() == name)
                 };
                 match named.split(|byte| *byte == b'|').all(is_allowed) {
                     true => Ok(Some(named)),
@@ -66,20 +74,11 @@ impl AllowedTenants {
 }
 
 /// The tenant that a client names itself.
-fn named(list: &HeaderList) -> Result<Option<&[u8]>, TenantRefusal> {
-    let mut spellings = list
-        .iter()
-        .filter(|field| is_spelling_of(field.name, SCOPE_ORG_ID));
+fn named<'a>(list: &'a HeaderList, name: &[u8]) -> Result<Option<&'a [u8]>, TenantRefusal> {
+    let mut spellings = list.iter().filter(|field| is_spelling_of(field.name, name));
     match (spellings.next(), spellings.next()) {
         (None, _) => Ok(None),
-        (
-            Some(Field {
-                name: SCOPE_ORG_ID,
-                value,
-                ..
-            }),
-            None,
-        ) => Ok(Some(value)),
+        (Some(field), None) if field.name == name => Ok(Some(field.value)),
         (Some(_), _) => Err(TenantRefusal::Ambiguous),
     }
 }
@@ -87,6 +86,7 @@ fn named(list: &HeaderList) -> Result<Option<&[u8]>, TenantRefusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::message::{Field, SCOPE_ORG_ID};
 
     fn list(fields: &[(&str, &str)]) -> HeaderList {
         let mut list = HeaderList::new(1000);
@@ -109,14 +109,21 @@ mod tests {
         ] {
             let list = list(fields);
             let one = AllowedTenants::One(tenant("red"));
-            assert_eq!(one.of_request(&list), Ok(Some(&b"red"[..])));
-            assert_eq!(AllowedTenants::None.of_request(&list), Ok(None));
+            assert_eq!(one.of_request(&list, SCOPE_ORG_ID), Ok(Some(&b"red"[..])));
+            assert_eq!(
+                AllowedTenants::None.of_request(&list, SCOPE_ORG_ID),
+                Ok(None)
+            );
         }
     }
 
     #[test]
     fn a_certificate_with_several_lets_the_client_choose_among_them() {
-        let allowed = AllowedTenants::Among([tenant("red"), tenant("blue")].into());
+        let among = |default| AllowedTenants::Among {
+            tenants: [tenant("red"), tenant("blue")].into(),
+            default,
+        };
+        let allowed = among(None);
         for (fields, expected) in [
             (&[("x-scope-orgid", "red")][..], Ok(Some(&b"red"[..]))),
             (&[("x-scope-orgid", "blue|red")], Ok(Some(b"blue|red"))),
@@ -146,17 +153,32 @@ mod tests {
             (&[("x_scope_orgid", "red")], Err(TenantRefusal::Ambiguous)),
         ] {
             let list = list(fields);
-            assert_eq!(allowed.of_request(&list), expected, "{fields:?}");
+            let found = allowed.of_request(&list, SCOPE_ORG_ID);
+            assert_eq!(found, expected, "{fields:?}");
         }
+        let defaulted = among(Some(tenant("red")));
+        let of = |fields: &[(&str, &str)]| {
+            let list = list(fields);
+            let tenant = defaulted.of_request(&list, SCOPE_ORG_ID);
+            tenant.map(|tenant| tenant.map(<[u8]>::to_vec))
+        };
+        assert_eq!(of(&[]), Ok(Some(b"red".to_vec())));
+        let wrong = of(&[("x-scope-orgid", "green")]);
+        assert_eq!(wrong, Err(TenantRefusal::NotAllowed));
+        let misspelt = of(&[("X-Scope-OrgID", "blue")]);
+        assert_eq!(misspelt, Err(TenantRefusal::Ambiguous));
     }
 
     #[test]
     fn a_component_says_what_it_likes_but_only_once() {
         let any = AllowedTenants::Any;
-        assert_eq!(any.of_request(&list(&[])), Ok(None));
+        assert_eq!(any.of_request(&list(&[]), SCOPE_ORG_ID), Ok(None));
         let named = list(&[("x-scope-orgid", "a|b")]);
-        assert_eq!(any.of_request(&named), Ok(Some(&b"a|b"[..])));
+        assert_eq!(any.of_request(&named, SCOPE_ORG_ID), Ok(Some(&b"a|b"[..])));
         let twice = list(&[("x-scope-orgid", "a"), ("x-scope-orgid", "b")]);
-        assert_eq!(any.of_request(&twice), Err(TenantRefusal::Ambiguous));
+        assert_eq!(
+            any.of_request(&twice, SCOPE_ORG_ID),
+            Err(TenantRefusal::Ambiguous)
+        );
     }
 }

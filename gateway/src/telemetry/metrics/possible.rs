@@ -48,7 +48,8 @@ pub(super) fn can_fail(config: &Config, listener: &Listener, failure: Failure) -
 pub(super) fn can_end(config: &Config, listener: &Listener, end: CloseReason) -> bool {
     let backend = match listener.destination {
         Destination::Backend(BackendId(position)) => config.backends.get(position),
-        Destination::Metrics(_) => None,
+        // Connections to these are not of one client.
+        Destination::Routes(_) | Destination::Metrics(_) => None,
     };
     let tls = backend.and_then(|backend| match &backend.transport {
         BackendTransport::Tls(tls) => Some(tls),

@@ -1,0 +1,213 @@
+//! What a backend is for HTTP listeners: the protocol towards its servers, times and bounds. In: the section as written. Out: an
+//! `HttpBackend`. These keys are errors on a backend that no HTTP listener uses; what is for streams, on one that no other does.
+
+use std::time::Duration;
+
+use gateway_core::http::limits as http_limits;
+use gateway_core::http::policy::HashKey;
+
+use super::backend::CheckedBackend;
+use super::checked::ProxyProtocol;
+use super::diagnostics::{Diagnostics, Location};
+use super::http_mode::mark;
+use super::raw::{RawBackend, RawHashHeader, Text};
+use super::value::{Field, Spanned, TextOrTable};
+use super::{headers, scalar};
+
+/// The protocol towards the servers of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendProtocol {
+    /// What the server chooses by ALPN; HTTP/1.1 in clear.
+    Auto,
+    /// HTTP/2; in clear with prior knowledge (RFC 9113 section 3.3).
+    Http2,
+    /// HTTP/1.1.
+    Http1,
+}
+
+impl BackendProtocol {
+    /// The word of the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            BackendProtocol::Auto => "auto",
+            BackendProtocol::Http2 => "h2",
+            BackendProtocol::Http1 => "http/1.1",
+        }
+    }
+}
+
+/// What a backend is for HTTP listeners.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpBackend {
+    /// The protocol towards its servers.
+    pub protocol: BackendProtocol,
+    /// From the end of a request to the first byte of its response.
+    pub response_timeout: Duration,
+    /// How long nothing may move on a stream whose response has begun.
+    pub stream_idle_timeout: Duration,
+    /// Connections to one server, over all workers.
+    pub max_connections: u32,
+    /// Requests in flight at one server, over all workers.
+    pub max_requests: u32,
+    /// What keeps requests together at a server; `None`: nothing does.
+    pub hash: Option<HashKey>,
+}
+
+/// The keys, as written.
+pub(super) struct RawHttpBackend {
+    protocol: Field<Text>,
+    response_timeout: Field<Text>,
+    stream_idle_timeout: Field<Text>,
+    max_connections: Field<i64>,
+    max_requests: Field<i64>,
+    hash: Field<TextOrTable<RawHashHeader>>,
+}
+
+impl RawHttpBackend {
+    /// Takes them out of a backend.
+    pub(super) fn of(raw: &mut RawBackend) -> Self {
+        fn take<T>(field: &mut Field<T>) -> Field<T> {
+            std::mem::replace(field, Field::Absent)
+        }
+        RawHttpBackend {
+            protocol: take(&mut raw.protocol),
+            response_timeout: take(&mut raw.response_timeout),
+            stream_idle_timeout: take(&mut raw.stream_idle_timeout),
+            max_connections: take(&mut raw.max_connections),
+            max_requests: take(&mut raw.max_requests),
+            hash: take(&mut raw.hash),
+        }
+    }
+
+    /// The keys that are there, and where.
+    pub(super) fn marks(&self) -> Vec<(&'static str, Spanned<()>)> {
+        let all = [
+            ("protocol", mark(&self.protocol)),
+            ("response_timeout", mark(&self.response_timeout)),
+            ("stream_idle_timeout", mark(&self.stream_idle_timeout)),
+            ("max_connections", mark(&self.max_connections)),
+            ("max_requests", mark(&self.max_requests)),
+            ("hash", mark(&self.hash)),
+        ];
+        let given = all.into_iter();
+        given.filter_map(|(key, mark)| Some((key, mark?))).collect()
+    }
+}
+
+/// Checks the keys of a backend.
+pub(super) fn check(
+    location: &Location,
+    raw: RawHttpBackend,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<HttpBackend> {
+    let protocol = diagnostics.optional(location, "protocol", raw.protocol, |text| {
+        match text.as_str() {
+            "auto" => Ok(BackendProtocol::Auto),
+            "h2" => Ok(BackendProtocol::Http2),
+            "http/1.1" => Ok(BackendProtocol::Http1),
+            _ => Err("must be \"auto\", \"h2\" or \"http/1.1\"".to_owned()),
+        }
+    });
+    let response = raw.response_timeout;
+    let response = diagnostics.optional(location, "response_timeout", response, |text| {
+        scalar::duration(text, &http_limits::RESPONSE_TIMEOUT, "")
+    });
+    let idle = raw.stream_idle_timeout;
+    let idle = diagnostics.optional(location, "stream_idle_timeout", idle, |text| {
+        scalar::duration(text, &http_limits::STREAM_IDLE_TIMEOUT, "")
+    });
+    let counts = [
+        (
+            "max_connections",
+            raw.max_connections,
+            &http_limits::SERVER_CONNECTIONS,
+        ),
+        (
+            "max_requests",
+            raw.max_requests,
+            &http_limits::SERVER_REQUESTS,
+        ),
+    ];
+    let [connections, requests] = counts.map(|(key, field, range)| {
+        diagnostics.optional(location, key, field, |count| {
+            let count = scalar::count(*count, range, "")?;
+            u32::try_from(count).map_err(|error| error.to_string())
+        })
+    });
+    let hash = hash(location, raw.hash, diagnostics);
+    Some(HttpBackend {
+        protocol: protocol?.unwrap_or(BackendProtocol::Auto),
+        response_timeout: response?.unwrap_or(http_limits::RESPONSE_TIMEOUT_DEFAULT),
+        stream_idle_timeout: idle?.unwrap_or(http_limits::STREAM_IDLE_TIMEOUT_DEFAULT),
+        max_connections: connections?.unwrap_or(http_limits::SERVER_CONNECTIONS_DEFAULT),
+        max_requests: requests?.unwrap_or(http_limits::SERVER_REQUESTS_DEFAULT),
+        hash: hash?,
+    })
+}
+
+fn hash(
+    location: &Location,
+    field: Field<TextOrTable<RawHashHeader>>,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<Option<HashKey>> {
+    let expected = "must be \"tenant\", \"identity\" or a table such as { header = \"X-Shard\" }";
+    let item = match field {
+        Field::Absent => return Some(None),
+        given => given.given()?,
+    };
+    match &item.value {
+        TextOrTable::Text(text) => match text.as_str() {
+            "tenant" => Some(Some(HashKey::Tenant)),
+            "identity" => Some(Some(HashKey::Identity)),
+            _ => {
+                diagnostics.wrong(location, "hash", &item, expected);
+                None
+            }
+        },
+        TextOrTable::Table(raw) => {
+            let header = raw.header.clone();
+            let missing = "name the header, such as \"X-Shard\"";
+            let name = diagnostics.required(&raw.location, "header", header, missing, |text| {
+                headers::name(text)
+            });
+            Some(Some(HashKey::Header(name?)))
+        }
+    }
+}
+
+/// Which listeners a backend takes requests or connections of.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct BackendUsage {
+    /// Requests of HTTP listeners.
+    pub(super) by_http: bool,
+    /// Connections of stream listeners.
+    pub(super) by_stream: bool,
+}
+
+/// Refuses the keys of a backend that have no effect for what uses it.
+pub(super) fn refuse_useless(
+    backend: &CheckedBackend,
+    usage: BackendUsage,
+    diagnostics: &mut Diagnostics<'_>,
+) {
+    let location = &backend.location;
+    if usage.by_stream && !usage.by_http {
+        for (key, item) in &backend.http_keys {
+            let text =
+                "is for backends of listeners of mode \"http\", and none uses this one: remove it";
+            diagnostics.wrong(location, key, item, text);
+        }
+    }
+    let Some(checked) = backend.checked.as_ref().filter(|_| usage.by_http) else {
+        return;
+    };
+    if let (Some(item), false) = (&backend.alpn, usage.by_stream) {
+        let text = "is for backends of listeners of mode \"stream\": say protocol = \"h2\" or \"http/1.1\" of the backend instead";
+        diagnostics.wrong(location, "tls: alpn", item, text);
+    }
+    if checked.proxy_protocol != ProxyProtocol::Off {
+        let text = "must be false: clients of a listener of mode \"http\" share connections, so no header of one can speak for \
+                    them; say what the backend is told in [listener.headers]";
+        diagnostics.refuse(location.line, location.key("proxy_protocol"), text);
+    }
+}

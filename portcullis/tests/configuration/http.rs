@@ -1,0 +1,105 @@
+//! Mode "http": its keys, routes and rights, and what broken ones say.
+
+use super::{Pki, pki, rows};
+
+/// The smallest useful file with an HTTP listener.
+const SMALLEST: &str = r#"[[listener]]
+name = "otlp"
+address = "0.0.0.0:4317"
+mode = "http"
+certificate = "server.pem"
+key = "server.key"
+client_ca = ["ca.pem"]
+backend = "collector"
+
+[[backend]]
+name = "collector"
+servers = ["127.0.0.1:4317"]
+protocol = "h2"
+
+[[identity]]
+match = { uri = "spiffe://example.org/agent/*" }
+tenant = "team-a"
+allow = ["otlp"]
+"#;
+
+/// The one error of a text, beside that the mode is not served.
+fn only_error(pki: &Pki, text: &str) -> String {
+    let errors = pki.check(text).expect_err(text);
+    let errors: Vec<_> = errors
+        .as_slice()
+        .iter()
+        .map(ToString::to_string)
+        .filter(|error| !error.contains("is not served yet"))
+        .collect();
+    match errors.as_slice() {
+        [one] => one.clone(),
+        other => format!("{other:#?}\nin\n{text}"),
+    }
+}
+
+/// What is replaced by what, and the error's line, section and key with value, and expectation.
+const BROKEN: &str = r#"
+mode = "http" | mode = "http"\nquiet_timeout = "5s" | 5 | listener "otlp": quiet_timeout = "5s" | is for listeners of mode "stream"
+mode = "http" | mode = "http"\nalpn = ["h2", "grpc-exp"] | 1 | listener "otlp": alpn | and no "grpc-exp"
+mode = "http" | mode = "http"\nheader_timeout = "0s" | 5 | listener "otlp": header_timeout = "0s" | must be 100ms to 1m
+mode = "http" | mode = "http"\nrequest_idle_timeout = "0s" | 5 | listener "otlp": request_idle_timeout = "0s" | must be 1s to 1day
+mode = "http" | mode = "http"\nmax_request_headers = "1MiB" | 5 | listener "otlp": max_request_headers = "1MiB" | 4 KiB to 64 KiB
+mode = "http" | mode = "http"\nmax_request_body = "0KiB" | 5 | listener "otlp": max_request_body = "0KiB" | 1 KiB to 1 TiB
+mode = "http" | mode = "http"\nmax_streams = 257 | 5 | listener "otlp": max_streams = 257 | must be 1 to 256
+mode = "http" | mode = "http"\nheaders = { uri = "Content-Length" } | 5 | listener "otlp": headers: uri = "Content-Length" | HTTP or gRPC has another use
+mode = "http" | mode = "http"\nheaders = { uri = "a b" } | 5 | listener "otlp": headers: uri = "a b" | must be the name of a header
+mode = "http" | mode = "http"\nheaders = { cn = "x-a-bin" } | 5 | listener "otlp": headers: cn = "x-a-bin" | has another use
+mode = "http" | mode = "http"\nheaders = { uri = "x-a", dns = "X_A" } | 5 | listener "otlp": headers: dns = "X_A" | is named twice
+mode = "http" | mode = "http"\nheaders = { forwarded = "via" } | 5 | listener "otlp": headers: forwarded = "via" | "X-Forwarded-For" or "Forwarded"
+mode = "http" | mode = "http"\nheaders = { set = { x-a = " b" } } | 5 | listener "otlp": headers: set: x-a | must be one line
+mode = "http" | mode = "http"\nheaders = { set = { x-a = 1 } } | 5 | listener "otlp": headers: set: x-a = 1 | must be a string in quotes, or a table
+mode = "http" | mode = "http"\nheaders = { set = { x-a = { file = "absent" } } } | 5 | listener "otlp": headers: set: x-a: file = "absent" | cannot be read
+mode = "http" | mode = "http"\nheaders = { set = { x-a = {} } } | 5 | listener "otlp": headers: set: x-a: file | missing: name the file
+backend = "collector" | | 1 | listener "otlp": backend | missing: give the name of a [[backend]], or a [[route]]
+protocol = "h2" | protocol = "h3" | 13 | backend "collector": protocol = "h3" | must be "auto", "h2" or "http/1.1"
+protocol = "h2" | proxy_protocol = true | 10 | backend "collector": proxy_protocol | must be false: clients
+protocol = "h2" | hash = "host" | 13 | backend "collector": hash = "host" | must be "tenant", "identity" or a table
+protocol = "h2" | hash = {} | 13 | backend "collector": hash: header | missing
+protocol = "h2" | max_requests = 0 | 13 | backend "collector": max_requests = 0 | must be 1 to 1000000
+allow = ["otlp"] | | 15 | identity 1: allow | missing: say what its clients may call on listener "otlp"
+allow = ["otlp"] | allow = [] | 18 | identity 1: allow = [] | must have at least one element
+allow = ["otlp"] | allow = ["otlq"] | 18 | identity 1: allow = "otlq" | must be a ready set or a table
+allow = ["otlp"] | allow = [{ path = "api" }] | 18 | identity 1: allow: path = "api" | must begin with a slash
+allow = ["otlp"] | allow = [{ path = [] }] | 18 | identity 1: allow: path = [] | must name at least one
+allow = ["otlp"] | allow = [{ service = "a/b/c" }] | 18 | identity 1: allow: service = "a/b/c" | must be a gRPC service
+allow = ["otlp"] | allow = [{ service = "a.B", methods = ["GET"] }] | 18 | identity 1: allow: methods = ["GET"] | is for path
+allow = ["otlp"] | allow = [{ methods = ["GE T"] }] | 18 | identity 1: allow: methods = "GE T" | methods of HTTP
+allow = ["otlp"] | allow = [{ host = "a:80" }] | 18 | identity 1: allow: host = "a:80" | without a port
+allow = ["otlp"] | allow = [{ from = "10.0.0.1/8" }] | 18 | identity 1: allow: from = "10.0.0.1/8" | say "10.0.0.0/8"
+allow = ["otlp"] | allow = [{ set = "otlp", path = "/" }] | 18 | identity 1: allow: set | must not stand beside
+tenant = "team-a" | tenant = "a"\ncomponent = true | 18 | identity 1: component = true | must not stand beside
+tenant = "team-a" | tenant = "a"\ntenants = ["a"] | 15 | identity 1: tenants | must not stand beside tenant
+tenant = "team-a" | default_tenant = "a" | 17 | identity 1: default_tenant = "a" | needs tenants
+tenant = "team-a" | tenants = ["a"]\ndefault_tenant = "b" | 18 | identity 1: default_tenant = "b" | must be one of tenants
+tenant = "team-a" | requests_per_second = 0 | 17 | identity 1: requests_per_second = 0 | must be 1 to 10000000
+[[identity]] | [[route]]\nbackend = "collector"\n[[identity]] | 15 | route 1: listener | missing
+[[identity]] | [[route]]\nlistener = "otlq"\nbackend = "collector"\n[[identity]] | 16 | route 1: listener = "otlq" | must name a [[listener]]: otlp
+[[identity]] | [[route]]\nlistener = "otlp"\n[[identity]] | 15 | route 1: backend | missing
+[[identity]] | [[route]]\nlistener = "otlp"\nbackend = "c"\n[[identity]] | 17 | route 1: backend = "c" | must be the name of a [[backend]]
+[[identity]] | [[route]]\nlistener = "otlp"\nbackend = "collector"\nservice = "a.B"\nreplace_prefix = "/"\n[[identity]] | 19 | route 1: replace_prefix = "/" | must not stand beside service
+[[identity]] | [[route]]\nlistener = "otlp"\nbackend = "collector"\nreplace_host = "a b"\n[[identity]] | 18 | route 1: replace_host = "a b" | must be a host
+[[identity]] | [[route]]\nlistener = "otlp"\nbackend = "collector"\nheader = { te = "a" }\n[[identity]] | 18 | route 1: header: te = "a" | has another use
+[[identity]] | [[route]]\nlistener = "otlp"\nbackend = "collector"\ncanary = { backend = "collector" }\n[[identity]] | 18 | route 1: canary | must have percent or tenants
+[[identity]] | [[route]]\nlistener = "otlp"\nbackend = "collector"\ncanary = { backend = "collector", percent = 100 }\n[[identity]] | 18 | route 1: canary: percent = 100 | must be 1 to 99
+"#;
+
+#[test]
+fn broken_http_mode_says_where_and_why() {
+    let pki = pki();
+    let mut wrong = Vec::new();
+    for [from, to, line, key, expectation] in rows(BROKEN) {
+        assert_eq!(SMALLEST.matches(&from).count(), 1, "{from}");
+        let error = only_error(&pki, &SMALLEST.replace(&from, &to));
+        let start = format!("{}:{line}: {key}: ", pki.file().display());
+        if !error.starts_with(&start) || !error.contains(&expectation) {
+            wrong.push(format!("{error}\nshould be\n{start}{expectation}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
