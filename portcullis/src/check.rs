@@ -3,6 +3,7 @@
 //! On the main thread, with the rights that `run` has; changes nothing on the host. Exit code 0 is a configuration that `run` would
 //! take, here and now.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use gateway::server::{self, HostUser, Privileges, Trial};
 use rustix::process::geteuid;
 
 use super::enforced;
+use super::explain::Asked;
+use super::explain_request::WrittenRequest;
 use super::which::{ConfigFile, meant, meant_silently};
 
 /// Arguments of `portcullis check`.
@@ -31,6 +34,16 @@ pub struct Check {
     /// which rule matches why; the exit code is 0 if it would get in
     #[arg(long, value_name = "FILE", conflicts_with = "expiry")]
     certificate: Option<PathBuf>,
+    /// Print as well what would become of this request of the client, such as "POST /api/v1/push", and why; the exit code is 0
+    /// if a backend would get it
+    #[arg(long, value_name = "METHOD PATH", requires = "certificate")]
+    request: Option<String>,
+    /// A header of the request, such as "X-Scope-OrgID: a"; may be repeated
+    #[arg(long, value_name = "NAME: VALUE", requires = "request")]
+    header: Vec<String>,
+    /// The client's address, for rules that look at it; by default 127.0.0.1
+    #[arg(long, value_name = "ADDRESS", requires = "request")]
+    from: Option<IpAddr>,
     /// Ask the running gateway as well what a reload would refuse of this file, which has to be its own; the exit code is 1 if
     /// anything
     #[arg(long, conflicts_with_all = ["expiry", "certificate"])]
@@ -199,9 +212,15 @@ impl Check {
         certificate: &Path,
     ) -> anyhow::Result<ExitCode> {
         let blocks = Arc::new(blocks.blocks.list());
-        let listener = self.listener.as_deref();
+        let request = self.request.as_ref();
+        let request =
+            request.map(|request| WrittenRequest::parse(request, &self.header, self.from));
+        let asked = Asked {
+            listener: self.listener.as_deref(),
+            request: request.transpose()?,
+        };
         let now = SystemTime::now();
-        let found = super::explain::explain(config, &blocks, certificate, listener, now)?;
+        let found = super::explain::explain(config, &blocks, certificate, &asked, now)?;
         let printed = super::print(&found.text)?;
         Ok(match found.admitted {
             true => printed,

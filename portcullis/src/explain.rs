@@ -20,6 +20,7 @@ use gateway_x509::file;
 use rustls::DistinguishedName;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 
+use super::explain_request::{self, WrittenRequest};
 use super::rules;
 
 /// What was found.
@@ -27,19 +28,28 @@ use super::rules;
 pub struct Explanation {
     /// All of it, for people.
     pub text: String,
-    /// Whether a listener that was asked about would admit the client.
+    /// Whether a listener that was asked about would admit the client, and let its request through.
     pub admitted: bool,
 }
 
-/// Explains what the listener of this name, or each, would make of the certificate in `file`.
+/// What is asked about a certificate.
+#[derive(Debug, Default)]
+pub struct Asked<'a> {
+    /// The name of the listener; `None` for all.
+    pub listener: Option<&'a str>,
+    /// A request of its client.
+    pub request: Option<WrittenRequest>,
+}
+
+/// Explains what listeners would make of the certificate in `file`.
 pub fn explain(
     config: &Config,
     blocks: &Arc<BlockList>,
     file: &Path,
-    listener: Option<&str>,
+    asked: &Asked<'_>,
     now: SystemTime,
 ) -> anyhow::Result<Explanation> {
-    let listeners = asked_about(config, listener)?;
+    let listeners = asked_about(config, asked.listener)?;
     let chain = file::certificates(file).with_context(|| file.display().to_string())?;
     let leaf = chain.first().context("there is no certificate in it")?;
     let parsed = client_certificate::parse(leaf).with_context(|| file.display().to_string())?;
@@ -57,7 +67,16 @@ pub fn explain(
         };
         let trust_domain = trust_domain(listener, &chain);
         text += &rules_tried(config, position, &parsed.certificate, trust_domain);
-        admitted |= outcome.is_ok();
+        let Ok(Admissible { admission, .. }) = &outcome else {
+            continue;
+        };
+        let passes = asked.request.as_ref().is_none_or(|request| {
+            let client = (admission, &parsed.certificate);
+            let (found, passes) = explain_request::explain(config, listener, client, request);
+            text += &found;
+            passes
+        });
+        admitted |= passes;
     }
     text += "\nA client also has to prove that it has the key.\n";
     Ok(Explanation { text, admitted })

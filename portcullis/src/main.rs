@@ -10,6 +10,7 @@ mod demo;
 mod enforced;
 mod expiry;
 mod explain;
+mod explain_request;
 mod guard;
 mod keys;
 mod pki;

@@ -300,7 +300,7 @@ impl Workspace {
             config, authority, ..
         } = self;
         let now = SystemTime::now();
-        let explained = explain(config, &Default::default(), &path, None, now);
+        let explained = explain(config, &Default::default(), &path, &Default::default(), now);
         let hour = Duration::from_secs(60 * 60);
         [
             self.check(from, to),

@@ -31,7 +31,7 @@ pub(super) fn check(
                 None
             }
         },
-        RawAllowEntry::Table(raw) => grant(raw, diagnostics),
+        RawAllowEntry::Table(raw) => grant(*raw, diagnostics),
     });
     let grants: Vec<_> = grants.collect();
     (grants.len() == count).then(|| Rights::new(grants))

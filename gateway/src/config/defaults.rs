@@ -10,11 +10,6 @@ use super::value::Field;
 /// Gives a listener what it does not state.
 pub fn fill(listener: &mut RawListener, defaults: &RawDefaults, diagnostics: &mut Diagnostics<'_>) {
     refuse_halves(listener, defaults, diagnostics);
-    fn one<T: Clone>(own: &mut Field<T>, default: &Field<T>) {
-        if matches!(own, Field::Absent) {
-            own.clone_from(default);
-        }
-    }
     fn pair<A: Clone, B: Clone>(
         own: (&mut Field<A>, &mut Field<B>),
         default: (&Field<A>, &Field<B>),
@@ -37,24 +32,7 @@ pub fn fill(listener: &mut RawListener, defaults: &RawDefaults, diagnostics: &mu
     );
     one(&mut listener.handshake_timeout, &defaults.handshake_timeout);
     one(&mut listener.idle_timeout, &defaults.idle_timeout);
-    // What has no effect in the listener's mode is for the others.
-    match http_mode::is_http(&listener.mode) {
-        Some(true) => {
-            one(&mut listener.header_timeout, &defaults.header_timeout);
-            one(
-                &mut listener.request_idle_timeout,
-                &defaults.request_idle_timeout,
-            );
-            one(
-                &mut listener.max_request_headers,
-                &defaults.max_request_headers,
-            );
-            one(&mut listener.max_request_body, &defaults.max_request_body);
-            one(&mut listener.max_streams, &defaults.max_streams);
-            one(&mut listener.headers, &defaults.headers);
-        }
-        Some(false) | None => one(&mut listener.quiet_timeout, &defaults.quiet_timeout),
-    }
+    fill_of_mode(listener, defaults);
     pair(
         (&mut listener.certificate, &mut listener.key),
         (&defaults.certificate, &defaults.key),
@@ -84,6 +62,34 @@ pub fn fill(listener: &mut RawListener, defaults: &RawDefaults, diagnostics: &mu
         (&mut listener.at_expiry, &mut listener.expiry_drain),
         (&defaults.at_expiry, &defaults.expiry_drain),
     );
+}
+
+/// Gives a listener a key that it does not state.
+fn one<T: Clone>(own: &mut Field<T>, default: &Field<T>) {
+    if matches!(own, Field::Absent) {
+        own.clone_from(default);
+    }
+}
+
+/// The keys of one mode: they are for the listeners of that mode alone.
+fn fill_of_mode(listener: &mut RawListener, defaults: &RawDefaults) {
+    match http_mode::is_http(&listener.mode) {
+        Some(true) => {
+            one(&mut listener.header_timeout, &defaults.header_timeout);
+            one(
+                &mut listener.request_idle_timeout,
+                &defaults.request_idle_timeout,
+            );
+            one(
+                &mut listener.max_request_headers,
+                &defaults.max_request_headers,
+            );
+            one(&mut listener.max_request_body, &defaults.max_request_body);
+            one(&mut listener.max_streams, &defaults.max_streams);
+            one(&mut listener.headers, &defaults.headers);
+        }
+        Some(false) | None => one(&mut listener.quiet_timeout, &defaults.quiet_timeout),
+    }
 }
 
 /// A certificate without its key is of no use, nor a key without its certificate; it is refused here, where it is known why the

@@ -111,11 +111,9 @@ impl Names<'_> {
     fn add(&mut self, written: &str) -> Result<Box<[u8]>, String> {
         let name = name(written)?;
         // Servers that read `_` as `-` would see one name twice.
-        let same = |other: &Box<[u8]>| {
-            let canonical = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
-            other.iter().map(canonical).eq(name.iter().map(canonical))
-        };
-        if self.taken.iter().any(same) {
+        let canonical = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
+        let same = |other: &[u8]| other.iter().map(canonical).eq(name.iter().map(canonical));
+        if self.taken.iter().any(|other| same(other)) {
             return Err("is named twice".to_owned());
         }
         self.taken.push(name.clone());

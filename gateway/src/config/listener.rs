@@ -152,16 +152,9 @@ fn check(
     let mode = mode(&location, take(&mut raw.mode), diagnostics).and_then(|()| {
         http_mode::check(&location, is_http, of_http, &raw.quiet_timeout, diagnostics)
     });
-    let backend = take(&mut raw.backend);
-    let has_backend = !matches!(backend, Field::Absent);
-    let backend = diagnostics.optional(&location, "backend", backend, |text| backends.find(text));
-    if is_http == Some(false) && !has_backend {
-        diagnostics.missing(&location, "backend", "give the name of a [[backend]]");
-    }
-    let alpn = alpn(&location, take(&mut raw.alpn), diagnostics).and_then(|named| match is_http {
-        Some(true) => http_mode::protocols(&location, named, diagnostics),
-        Some(false) | None => Some(named),
-    });
+    let has_backend = !matches!(raw.backend, Field::Absent);
+    let backend = backend(&mut raw, is_http, backends, diagnostics);
+    let alpn = protocols(&mut raw, is_http, diagnostics);
     let first = (take(&mut raw.certificate), take(&mut raw.key));
     let first = credentials::own(&location, first, Role::Server, provider, diagnostics);
     let more = sni(&location, take(&mut raw.sni), provider, diagnostics);
@@ -212,6 +205,23 @@ fn check(
         is_for_metrics: false,
         checked,
     }
+}
+
+/// The backend of a listener, which one of mode "http" may leave out.
+fn backend(
+    raw: &mut RawListener,
+    is_http: Option<bool>,
+    backends: &Names,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<Option<BackendId>> {
+    let written = take(&mut raw.backend);
+    if let (Field::Absent, Some(false)) = (&written, is_http) {
+        let missing = "give the name of a [[backend]]";
+        diagnostics.missing(&raw.location, "backend", missing);
+    }
+    diagnostics.optional(&raw.location, "backend", written, |text| {
+        backends.find(text)
+    })
 }
 
 /// The keys that say which clients a listener takes, as written.
@@ -338,6 +348,19 @@ fn mode(
         _ => Err("must be \"stream\" or \"http\"".to_owned()),
     });
     mode.map(|_| ())
+}
+
+/// The application protocols of a listener.
+fn protocols(
+    raw: &mut RawListener,
+    is_http: Option<bool>,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<Vec<Vec<u8>>> {
+    let named = alpn(&raw.location, take(&mut raw.alpn), diagnostics)?;
+    match is_http {
+        Some(true) => http_mode::protocols(&raw.location, named, diagnostics),
+        Some(false) | None => Some(named),
+    }
 }
 
 /// Reads names of application protocols; none is an empty list.

@@ -450,7 +450,7 @@ pub enum RawAllowEntry {
     /// `"otlp"`.
     Set(Spanned<String>),
     /// `{ methods = ["POST"], path = "/api/v1/push" }`.
-    Table(RawGrant),
+    Table(Box<RawGrant>),
 }
 
 /// The elements of `allow`.
@@ -464,13 +464,9 @@ impl Value for RawAllow {
         location: Location,
         diagnostics: &mut Diagnostics<'_>,
     ) -> Option<Self> {
-        texts_or_tables(
-            value,
-            &location,
-            diagnostics,
-            RawAllowEntry::Set,
-            RawAllowEntry::Table,
-        )
+        texts_or_tables(value, &location, diagnostics, RawAllowEntry::Set, |grant| {
+            RawAllowEntry::Table(Box::new(grant))
+        })
     }
 }
 

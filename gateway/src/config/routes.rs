@@ -19,10 +19,13 @@ use super::raw::{RawCanary, RawRoute};
 use super::value::{Field, OneOrMore, Pairs, Sections};
 use super::{headers, scalar};
 
+/// A field's name in lower case, and its value.
+type NameAndValue = (Box<[u8]>, Box<[u8]>);
+
 /// A route that is right but for its fields: whose word those are, each listener says.
 struct CheckedRoute {
     listeners: Vec<usize>,
-    fields: Vec<(Box<[u8]>, Box<[u8]>)>,
+    fields: Vec<NameAndValue>,
     route: Route,
 }
 
@@ -185,7 +188,7 @@ fn fields(
     location: &Location,
     field: Field<Pairs<String>>,
     diagnostics: &mut Diagnostics<'_>,
-) -> Option<Vec<(Box<[u8]>, Box<[u8]>)>> {
+) -> Option<Vec<NameAndValue>> {
     let pairs = match field {
         Field::Absent => return Some(Vec::new()),
         given => given.given()?.value.0,

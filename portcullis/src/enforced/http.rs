@@ -11,7 +11,7 @@ use gateway_core::http::policy::{
 };
 use gateway_core::identity::Tenant;
 
-use super::listener::backend_name;
+pub(crate) use super::listener::backend_name;
 use super::{duration, plain_table};
 
 /// The word of the configuration.

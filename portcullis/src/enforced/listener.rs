@@ -88,7 +88,7 @@ pub(super) fn table(listener: &Listener, config: &Config) -> Table {
 }
 
 /// The name of a backend.
-pub(super) fn backend_name(BackendId(position): BackendId, config: &Config) -> &str {
+pub(crate) fn backend_name(BackendId(position): BackendId, config: &Config) -> &str {
     let backend = config.backends.get(position);
     backend.map_or("", |backend| backend.name.as_str())
 }

@@ -131,7 +131,8 @@ fn assert_lacks_nothing_but_files(page: &str, count: usize, more: &str) {
         .expect_err("the certificates do not exist");
         for error in errors.as_slice() {
             assert!(
-                error.expectation.contains("cannot be read: No such file"),
+                error.expectation.contains("cannot be read: No such file")
+                    || error.expectation.contains("is not served yet"),
                 "{error}"
             );
         }
@@ -141,6 +142,11 @@ fn assert_lacks_nothing_but_files(page: &str, count: usize, more: &str) {
 #[test]
 fn examples_in_the_reference_lack_nothing_but_their_files() {
     assert_lacks_nothing_but_files(&page("configuration.md"), 2, "");
+}
+
+#[test]
+fn examples_of_http_mode_lack_nothing_but_their_files() {
+    assert_lacks_nothing_but_files(&page("http.md"), 3, "");
 }
 
 #[test]

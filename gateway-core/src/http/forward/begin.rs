@@ -66,7 +66,14 @@ impl Forwarder {
         now: Instant,
     ) -> u32 {
         let known = self.client(arrival.connection);
-        let content_bytes_max = known.map_or(0, |client| client.content_bytes_max);
+        let content_bytes_max = match protocol {
+            // A stream has no end, and its server bounds each message.
+            Protocol::Grpc => u64::MAX,
+            Protocol::OtlpProtobuf
+            | Protocol::OtlpJson
+            | Protocol::RemoteWrite
+            | Protocol::Other => known.map_or(0, |client| client.content_bytes_max),
+        };
         let mut client = Leg::new(arrival.connection, arrival.stream, content);
         client.has_received_end = arrival.end_stream;
         let buffer = self.free_buffers.pop().unwrap_or_default();

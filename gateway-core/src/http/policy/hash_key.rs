@@ -16,12 +16,16 @@ pub enum HashKey {
 
 impl HashKey {
     /// The bytes of a request; `None` if it has none, and any server is as good as another.
-    pub fn of_call<'a>(&self, call: &RequestContext<'a>, identity: &'a str) -> Option<&'a [u8]> {
+    pub fn of_request<'a>(
+        &self,
+        context: &RequestContext<'a>,
+        identity: &'a str,
+    ) -> Option<&'a [u8]> {
         match self {
-            HashKey::Tenant => call.tenant,
+            HashKey::Tenant => context.tenant,
             HashKey::Identity => Some(identity.as_bytes()),
             HashKey::Header(name) => {
-                let mut fields = call.told.iter().chain(call.list.iter());
+                let mut fields = context.told.iter().chain(context.list.iter());
                 let found = fields.find(|field| field.name == &**name);
                 found.map(|field| field.value)
             }

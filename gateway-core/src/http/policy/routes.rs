@@ -81,7 +81,7 @@ impl Route {
 
 /// Where a request goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Choice<'a> {
+pub struct RouteChoice<'a> {
     /// Position of the route in the listener's table; `None`: no route matches, and the listener's backend takes it.
     pub route: Option<usize>,
     /// Position of the backend.
@@ -143,7 +143,7 @@ impl RouteTable {
     }
 
     /// Where a request goes: by the first route that matches, else to the listener's backend; `None` without one.
-    pub fn find(&self, call: &RequestContext<'_>) -> Option<Choice<'_>> {
+    pub fn find(&self, call: &RequestContext<'_>) -> Option<RouteChoice<'_>> {
         let mut first: Option<(usize, usize)> = None;
         for at in self.index.find(call.request.path).flatten() {
             let (route, target) = self.targets[*at];
@@ -153,7 +153,7 @@ impl RouteTable {
             }
         }
         let Some((at, target)) = first else {
-            return self.backend.map(|backend| Choice {
+            return self.backend.map(|backend| RouteChoice {
                 route: None,
                 backend,
                 is_canary: false,
@@ -164,7 +164,7 @@ impl RouteTable {
         let route = &self.routes[at];
         let canary = route.canary.as_ref().filter(|canary| canary.takes(call));
         let prefix = route.prefix.as_ref();
-        Some(Choice {
+        Some(RouteChoice {
             route: Some(at),
             backend: canary.map_or(route.backend, |canary| canary.backend),
             is_canary: canary.is_some(),

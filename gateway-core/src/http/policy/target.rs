@@ -65,8 +65,7 @@ impl Target {
 
     /// Whether a call whose path is below the prefix is one of these.
     pub(super) fn takes(&self, method: &[u8], path: &[u8]) -> bool {
-        let is_method = |known: &Box<[u8]>| **known == *method;
-        (self.methods.is_empty() || self.methods.iter().any(is_method))
+        (self.methods.is_empty() || self.methods.iter().any(|known| **known == *method))
             && (!self.is_rpc || grpc_method(path).is_some())
     }
 }
