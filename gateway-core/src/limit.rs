@@ -1,4 +1,4 @@
-//! Limits per identity: open connections, handshakes and bytes per second, over all workers.
+//! Limits per identity: open connections, handshakes, requests and bytes per second, over all workers.
 //! In: an identity's limits, and the time. Out: a permit, an excess, or a pause. Atomics only. Rates are arguments,
 //! so a changed limit keeps what has been counted.
 
@@ -20,19 +20,22 @@ struct Meter {
 }
 
 impl Meter {
-    /// Takes one of `per_second`, with a burst of as many. Returns false beyond that, and takes nothing.
-    fn try_take(&self, per_second: NonZeroU64, now: Duration) -> bool {
+    /// Takes one of `per_second`, with a burst of as many. Beyond that it takes nothing, and returns the time until one
+    /// can be taken.
+    fn try_take(&self, per_second: NonZeroU64, now: Duration) -> Result<(), Duration> {
         let cost = cost(1, per_second);
         // The sum of the costs, not one second: each is rounded up, so they take a little longer.
         let burst = cost.saturating_mul(per_second.get());
         let now = nanoseconds(now);
-        let take = |paid_at: u64| {
-            let paid_at = paid_at.max(now).saturating_add(cost);
-            (paid_at - now <= burst).then_some(paid_at)
-        };
-        self.paid_at_nanoseconds
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-            .is_ok()
+        let after = |paid_at: u64| paid_at.max(now).saturating_add(cost);
+        let take = |paid_at: u64| Some(after(paid_at)).filter(|paid_at| paid_at - now <= burst);
+        let taken =
+            self.paid_at_nanoseconds
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        match taken {
+            Ok(_) => Ok(()),
+            Err(paid_at) => Err(Duration::from_nanos(after(paid_at) - now - burst)),
+        }
     }
 
     /// Takes an amount that has been used already. Returns the pause before the next one; a burst needs none.
@@ -82,6 +85,24 @@ impl fmt::Display for Excess {
     }
 }
 
+/// The limit that a request of an identity is beyond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestExcess {
+    /// Its maximum of requests per second. The same request may come again after this time.
+    Rate(u32, Duration),
+    /// Its maximum of requests in flight: when one ends is not known.
+    InFlight(u32),
+}
+
+impl fmt::Display for RequestExcess {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RequestExcess::Rate(rate, _) => write!(formatter, "requests_per_second = {rate}"),
+            RequestExcess::InFlight(max) => write!(formatter, "max_requests_in_flight = {max}"),
+        }
+    }
+}
+
 /// Bytes per second, and the burst after a long enough pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByteRate {
@@ -119,6 +140,8 @@ impl ByteRate {
 pub struct Usage {
     open: AtomicU32,
     handshakes: Meter,
+    requests: Meter,
+    requests_in_flight: AtomicU32,
     bytes: Meter,
     slowed: Slowed,
 }
@@ -137,6 +160,8 @@ struct Slowed {
 pub struct Permit {
     usage: Arc<Usage>,
     rate: Option<ByteRate>,
+    requests_per_second: Option<u32>,
+    requests_in_flight_max: Option<u32>,
 }
 
 impl Usage {
@@ -152,7 +177,7 @@ impl Usage {
     ) -> Result<Permit, Excess> {
         if let Some(rate) = limits.handshakes_per_second {
             let per_second = NonZeroU64::new(u64::from(rate));
-            if !per_second.is_some_and(|per_second| self.handshakes.try_take(per_second, now)) {
+            if per_second.is_none_or(|rate| self.handshakes.try_take(rate, now).is_err()) {
                 return Err(Excess::Handshakes(rate));
             }
         }
@@ -164,6 +189,8 @@ impl Usage {
         Ok(Permit {
             usage: Arc::clone(self),
             rate: ByteRate::of(limits),
+            requests_per_second: limits.requests_per_second,
+            requests_in_flight_max: limits.max_requests_in_flight,
         })
     }
 
@@ -171,6 +198,7 @@ impl Usage {
     pub fn is_idle(&self, now: Duration) -> bool {
         self.open.load(Ordering::Relaxed) == 0
             && self.handshakes.is_paid(now)
+            && self.requests.is_paid(now)
             && self.bytes.is_paid(now)
     }
 
@@ -192,6 +220,37 @@ impl Permit {
         match self.rate {
             None => Duration::ZERO,
             Some(rate) => self.usage.bytes.charge(bytes, rate, now),
+        }
+    }
+
+    /// Admits a request, which is in flight until [`end_request`](Self::end_request). A request beyond the maximum in
+    /// flight has used its part of the rate all the same.
+    ///
+    /// # Errors
+    ///
+    /// The limit that the identity has reached.
+    pub fn begin_request(&self, now: Duration) -> Result<(), RequestExcess> {
+        if let Some(rate) = self.requests_per_second
+            && let Some(per_second) = NonZeroU64::new(u64::from(rate))
+        {
+            let taken = self.usage.requests.try_take(per_second, now);
+            taken.map_err(|wait| RequestExcess::Rate(rate, wait))?;
+        }
+        if let Some(max) = self.requests_in_flight_max {
+            let below_max = |in_flight: u32| (in_flight < max).then(|| in_flight + 1);
+            let in_flight = &self.usage.requests_in_flight;
+            in_flight
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, below_max)
+                .map_err(|_| RequestExcess::InFlight(max))?;
+        }
+        Ok(())
+    }
+
+    /// Records that a request is over which was admitted.
+    pub fn end_request(&self) {
+        if self.requests_in_flight_max.is_some() {
+            let in_flight = &self.usage.requests_in_flight;
+            in_flight.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -258,16 +317,28 @@ mod tests {
             for step in steps {
                 now += Duration::from_nanos(step);
                 // Tries far more than can be granted.
-                taken += (0..3 * per_second).take_while(|_| meter.try_take(rate(per_second), now)).count() as u64;
+                taken += (0..3 * per_second).take_while(|_| meter.try_take(rate(per_second), now).is_ok()).count() as u64;
                 let most = (now - SECOND).as_nanos() * u128::from(per_second) / NANOSECONDS_PER_SECOND;
                 prop_assert!(u128::from(taken) <= most + u128::from(per_second));
             }
         }
 
         #[test]
+        fn who_comes_again_as_told_is_served_and_not_sooner(per_second in 1u64..1000, milliseconds in 0u64..1000) {
+            let meter = Meter::default();
+            let now = SECOND + Duration::from_millis(milliseconds);
+            while meter.try_take(rate(per_second), SECOND).is_ok() {}
+            if let Err(wait) = meter.try_take(rate(per_second), now) {
+                let sooner = now + wait - Duration::from_nanos(1);
+                prop_assert!(meter.try_take(rate(per_second), sooner).is_err());
+                prop_assert!(meter.try_take(rate(per_second), now + wait).is_ok());
+            }
+        }
+
+        #[test]
         fn a_quiet_second_gives_the_whole_rate_back(per_second in 1u64..1000, uses in 0u64..10) {
             let meter = Meter::default();
-            let take_all = |now| (0..=per_second).filter(|_| meter.try_take(rate(per_second), now)).count() as u64;
+            let take_all = |now| (0..=per_second).filter(|_| meter.try_take(rate(per_second), now).is_ok()).count() as u64;
             for use_number in 1..=uses {
                 prop_assert_eq!(take_all(2 * SECOND * use_number as u32), per_second);
             }
@@ -296,7 +367,7 @@ mod tests {
         let taken: usize = std::thread::scope(|scope| {
             let take = || {
                 (0..1000)
-                    .filter(|_| meter.try_take(rate(700), SECOND))
+                    .filter(|_| meter.try_take(rate(700), SECOND).is_ok())
                     .count()
             };
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
@@ -354,6 +425,45 @@ mod tests {
             usage.admit(&both, SECOND + SECOND / 2).unwrap_err(),
             Excess::Connections(1)
         );
+    }
+
+    #[test]
+    fn requests_beyond_the_rate_hear_when_to_come_again() {
+        let usage = Arc::new(Usage::default());
+        let two = IdentityLimits {
+            requests_per_second: Some(2),
+            ..IdentityLimits::default()
+        };
+        // Connections of one identity share its rate.
+        let [one, other] = [(); 2].map(|()| usage.admit(&two, SECOND).unwrap());
+        assert_eq!(one.begin_request(SECOND), Ok(()));
+        assert_eq!(other.begin_request(SECOND), Ok(()));
+        let excess = RequestExcess::Rate(2, SECOND / 2);
+        assert_eq!(one.begin_request(SECOND), Err(excess));
+        drop((one, other));
+        assert!(!usage.is_idle(SECOND));
+        let later = SECOND + SECOND / 4;
+        let one = usage.admit(&two, later).unwrap();
+        assert_eq!(
+            one.begin_request(later),
+            Err(RequestExcess::Rate(2, SECOND / 4))
+        );
+        assert_eq!(one.begin_request(later + SECOND / 4), Ok(()));
+    }
+
+    #[test]
+    fn requests_in_flight_are_counted_over_all_connections() {
+        let usage = Arc::new(Usage::default());
+        let two = IdentityLimits {
+            max_requests_in_flight: Some(2),
+            ..IdentityLimits::default()
+        };
+        let [one, other] = [(); 2].map(|()| usage.admit(&two, SECOND).unwrap());
+        assert_eq!(one.begin_request(SECOND), Ok(()));
+        assert_eq!(other.begin_request(SECOND), Ok(()));
+        assert_eq!(one.begin_request(SECOND), Err(RequestExcess::InFlight(2)));
+        other.end_request();
+        assert_eq!(one.begin_request(SECOND), Ok(()));
     }
 
     #[test]

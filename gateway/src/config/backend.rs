@@ -15,9 +15,9 @@ use super::diagnostics::{Diagnostics, Location};
 use super::http_backend::{self, BackendUsage, RawHttpBackend};
 use super::ids::BackendId;
 use super::listener::{self, CheckedListener};
-use super::raw::{RawBackend, RawBackendTls, Text, Texts};
+use super::raw::{RawBackend, RawBackendTls, Text};
 use super::value::{BoolOrText, Field, Sections, Spanned};
-use super::{http_mode, revocation, scalar};
+use super::{health, http_mode, revocation, scalar, servers};
 
 /// A section with what later checks need to know of it, even if it is wrong.
 #[derive(Debug)]
@@ -138,8 +138,7 @@ fn check(
 ) -> CheckedBackend {
     let location = raw.location.clone();
     let of_http = RawHttpBackend::of(&mut raw);
-    let http_keys = of_http.marks();
-    let http = http_backend::check(&location, of_http, diagnostics);
+    let mut http_keys = of_http.marks();
     let written_name = raw.name.clone().given();
     let name = diagnostics.required(
         &location,
@@ -148,7 +147,15 @@ fn check(
         "listeners refer to it",
         |text| scalar::name(text),
     );
-    let servers = servers(&location, raw.servers, diagnostics);
+    let servers = servers::check(&location, raw.servers, diagnostics);
+    let (servers, shares) = match servers {
+        Some(servers) => {
+            http_keys.extend(servers.marks);
+            (Some(servers.addresses), servers.shares)
+        }
+        None => (None, Vec::new()),
+    };
+    let http = http_backend::check(&location, of_http, shares, diagnostics);
     let dangerous = raw.dangerous_plaintext.given();
     let mut alpn = None;
     let tls = match raw.tls {
@@ -159,6 +166,9 @@ fn check(
         }),
     };
     let transport = transport(&location, tls, servers.as_deref(), dangerous, diagnostics);
+    if let (Some(http), Some(transport)) = (&http, &transport) {
+        health::check_protocol(&location, http, transport, diagnostics);
+    }
     let dangerous = raw.dangerous_proxy_protocol_outside.given();
     let proxy_protocol = transport
         .as_ref()
@@ -231,48 +241,6 @@ fn proxy_protocol(
         diagnostics.warn(item.line, &key, text);
     }
     Some(way)
-}
-
-fn servers(
-    location: &Location,
-    field: Field<Texts>,
-    diagnostics: &mut Diagnostics<'_>,
-) -> Option<Vec<ServerAddress>> {
-    if matches!(field, Field::Absent) {
-        diagnostics.missing(
-            location,
-            "servers",
-            "name at least one server, such as \"10.0.0.11:4317\"",
-        );
-    }
-    let list = field.given()?;
-    if list.value.is_empty() {
-        diagnostics.wrong(
-            location,
-            "servers",
-            &list,
-            "must name at least one server, such as \"10.0.0.11:4317\"",
-        );
-        return None;
-    }
-    let mut servers = Vec::new();
-    let mut sound = true;
-    for item in &list.value {
-        let checked = scalar::server_address(&item.value).and_then(|server| {
-            match servers.contains(&server) {
-                true => Err("is named twice".to_owned()),
-                false => Ok(server),
-            }
-        });
-        match checked {
-            Ok(server) => servers.push(server),
-            Err(expectation) => {
-                sound = false;
-                diagnostics.wrong(location, "servers", item, expectation);
-            }
-        }
-    }
-    sound.then_some(servers)
 }
 
 /// Decides how the hop is protected. `tls` is `None` when the section is wrong, `Some(None)` when there is none.

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use gateway_core::http::limits as http_limits;
 use gateway_core::http::policy::HashKey;
+use gateway_core::http::pool::EjectionPolicy;
 
 use super::backend::CheckedBackend;
 use super::checked::ProxyProtocol;
 use super::diagnostics::{Diagnostics, Location};
+use super::health::{self, Health};
 use super::http_mode::mark;
-use super::raw::{RawBackend, RawHashHeader, Text};
+use super::raw::{RawBackend, RawEjection, RawHashHeader, RawHealth, Text};
+use super::servers::ServerShare;
 use super::value::{Field, Spanned, TextOrTable};
 use super::{headers, scalar};
 
@@ -51,6 +54,14 @@ pub struct HttpBackend {
     pub max_requests: u32,
     /// What keeps requests together at a server; `None`: nothing does.
     pub hash: Option<HashKey>,
+    /// The shares of its servers, in their order.
+    pub shares: Vec<ServerShare>,
+    /// How long a server that comes back takes less than its share.
+    pub slow_start: Duration,
+    /// When servers are ejected, if ever.
+    pub ejection: Option<EjectionPolicy>,
+    /// How servers are checked, if they are.
+    pub health: Option<Health>,
 }
 
 /// The keys, as written.
@@ -61,6 +72,9 @@ pub(super) struct RawHttpBackend {
     max_connections: Field<i64>,
     max_requests: Field<i64>,
     hash: Field<TextOrTable<RawHashHeader>>,
+    slow_start: Field<Text>,
+    health: Field<RawHealth>,
+    ejection: Field<RawEjection>,
 }
 
 impl RawHttpBackend {
@@ -76,6 +90,9 @@ impl RawHttpBackend {
             max_connections: take(&mut raw.max_connections),
             max_requests: take(&mut raw.max_requests),
             hash: take(&mut raw.hash),
+            slow_start: take(&mut raw.slow_start),
+            health: take(&mut raw.health),
+            ejection: take(&mut raw.ejection),
         }
     }
 
@@ -88,6 +105,9 @@ impl RawHttpBackend {
             ("max_connections", mark(&self.max_connections)),
             ("max_requests", mark(&self.max_requests)),
             ("hash", mark(&self.hash)),
+            ("slow_start", mark(&self.slow_start)),
+            ("health", mark(&self.health)),
+            ("ejection", mark(&self.ejection)),
         ];
         let given = all.into_iter();
         given.filter_map(|(key, mark)| Some((key, mark?))).collect()
@@ -98,6 +118,7 @@ impl RawHttpBackend {
 pub(super) fn check(
     location: &Location,
     raw: RawHttpBackend,
+    shares: Vec<ServerShare>,
     diagnostics: &mut Diagnostics<'_>,
 ) -> Option<HttpBackend> {
     let protocol = diagnostics.optional(location, "protocol", raw.protocol, |text| {
@@ -135,6 +156,11 @@ pub(super) fn check(
         })
     });
     let hash = hash(location, raw.hash, diagnostics);
+    let slow_start = diagnostics.optional(location, "slow_start", raw.slow_start, |text| {
+        scalar::duration(text, &http_limits::SLOW_START, "")
+    });
+    let health = health::check_health(raw.health, diagnostics);
+    let ejection = health::check_ejection(raw.ejection, diagnostics);
     Some(HttpBackend {
         protocol: protocol?.unwrap_or(BackendProtocol::Auto),
         response_timeout: response?.unwrap_or(http_limits::RESPONSE_TIMEOUT_DEFAULT),
@@ -142,6 +168,10 @@ pub(super) fn check(
         max_connections: connections?.unwrap_or(http_limits::SERVER_CONNECTIONS_DEFAULT),
         max_requests: requests?.unwrap_or(http_limits::SERVER_REQUESTS_DEFAULT),
         hash: hash?,
+        shares,
+        slow_start: slow_start?.unwrap_or(Duration::ZERO),
+        ejection: ejection?,
+        health: health?,
     })
 }
 

@@ -408,7 +408,7 @@ section! {
     /// `[[backend]]`.
     RawBackend {
         "name" => name: Text,
-        "servers" => servers: Texts,
+        "servers" => servers: RawServers,
         "tls" => tls: RawBackendTls,
         "dangerous_plaintext" => dangerous_plaintext: bool,
         "proxy_protocol" => proxy_protocol: BoolOrText,
@@ -420,6 +420,9 @@ section! {
         "max_connections" => max_connections: i64,
         "max_requests" => max_requests: i64,
         "hash" => hash: TextOrTable<RawHashHeader>,
+        "slow_start" => slow_start: Text,
+        "health" => health: RawHealth,
+        "ejection" => ejection: RawEjection,
     }
 }
 
@@ -434,6 +437,70 @@ section! {
         "crl" => crl: RawLists,
         "crl_grace" => crl_grace: Text,
         "dangerous_accept_stale_crl" => dangerous_accept_stale_crl: bool,
+    }
+}
+
+/// An element of `servers`: an address, or a table that says how the server takes its share of requests.
+#[derive(Debug, Clone)]
+pub enum RawServerEntry {
+    /// `"10.0.0.11:4317"`.
+    Address(Spanned<String>),
+    /// `{ address = "10.0.0.11:4317", weight = 2 }`.
+    Table(RawServer),
+}
+
+/// The elements of `servers`.
+pub type RawServers = Vec<RawServerEntry>;
+
+impl Value for RawServers {
+    const EXPECTED: &'static str = "must be an array of addresses, or of tables such as { address = \"10.0.0.11:4317\", weight = 2 }";
+
+    fn read(
+        value: &DeValue<'_>,
+        location: Location,
+        diagnostics: &mut Diagnostics<'_>,
+    ) -> Option<Self> {
+        texts_or_tables(
+            value,
+            &location,
+            diagnostics,
+            RawServerEntry::Address,
+            RawServerEntry::Table,
+        )
+    }
+}
+
+section! {
+    /// An element of `servers` with a share of its own.
+    RawServer {
+        "address" => address: Text,
+        "weight" => weight: i64,
+        "backup" => backup: bool,
+    }
+}
+
+section! {
+    /// `[backend.health]`.
+    RawHealth {
+        "kind" => kind: Text,
+        "path" => path: Text,
+        "service" => service: Text,
+        "interval" => interval: Text,
+        "timeout" => timeout: Text,
+        "healthy_after" => healthy_after: i64,
+        "unhealthy_after" => unhealthy_after: i64,
+    }
+}
+
+section! {
+    /// `[backend.ejection]`.
+    RawEjection {
+        "enabled" => enabled: bool,
+        "consecutive_failures" => consecutive_failures: i64,
+        "failure_percent" => failure_percent: i64,
+        "first" => first: Text,
+        "longest" => longest: Text,
+        "max_percent" => max_percent: i64,
     }
 }
 
@@ -538,7 +605,10 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("[[route]]", RawRoute::KEYS),
     ("[route.canary]", RawCanary::KEYS),
     ("[[backend]]", RawBackend::KEYS),
+    ("[[backend.servers]]", RawServer::KEYS),
     ("[backend.hash]", RawHashHeader::KEYS),
+    ("[backend.health]", RawHealth::KEYS),
+    ("[backend.ejection]", RawEjection::KEYS),
     ("[backend.tls]", RawBackendTls::KEYS),
     ("[[identity]]", RawIdentity::KEYS),
     ("[identity.match]", RawMatch::KEYS),

@@ -17,7 +17,11 @@ pub(super) fn table(backend: &Backend, config: &Config) -> Table {
         connect_timeout,
         http,
     } = backend;
-    let servers: Vec<_> = servers.iter().map(ServerAddress::to_string).collect();
+    let servers: Vec<_> = servers
+        .iter()
+        .zip(&http.shares)
+        .map(|(server, share)| format!("{server}{}", http::share(*share)))
+        .collect();
     let is_tls = matches!(transport, BackendTransport::Tls(_));
     let transport = match transport {
         BackendTransport::LoopbackPlaintext => "plain text on this host's loopback".to_owned(),

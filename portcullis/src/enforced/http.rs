@@ -1,14 +1,21 @@
 //! What is special to mode "http", in words: bounds and fields of a listener, its routes, the hop to its backends.
 //! In: the checked configuration. Out: rows and tables. Pure.
 
+use std::num::NonZeroU32;
+
 use bytesize::ByteSize;
 use comfy_table::Table;
-use gateway::config::{Backend, BackendId, Config, HttpBackend, HttpMode, Listener, Mode};
+use gateway::config::{
+    Backend, BackendId, Config, Health, HealthKind, HttpBackend, HttpMode, Listener, Mode,
+    ServerShare,
+};
+use gateway_core::http::health::HealthSchedule;
 use gateway_core::http::message::{FixedField, ForwardedFormat, Part, ToldFields};
 use gateway_core::http::policy::{
     Canary, CanaryShare, FieldMatch, FieldSource, Grant, HashKey, HostPattern, Rights, Route,
     Target,
 };
+use gateway_core::http::pool::EjectionPolicy;
 use gateway_core::identity::Tenant;
 
 pub(crate) use super::listener::backend_name;
@@ -222,6 +229,11 @@ pub(super) fn backend(http: &HttpBackend) -> Vec<(&'static str, String)> {
         max_connections,
         max_requests,
         hash,
+        // Beside the servers.
+        shares: _,
+        slow_start,
+        ejection,
+        health,
     } = http;
     let hash = match hash {
         None => "by requests in flight".to_owned(),
@@ -236,5 +248,66 @@ pub(super) fn backend(http: &HttpBackend) -> Vec<(&'static str, String)> {
         ("max. connections", format!("{max_connections} to a server")),
         ("max. requests", format!("{max_requests} at a server")),
         ("server chosen", hash),
+        ("slow start", duration(*slow_start)),
+        (
+            "ejection",
+            ejection.map_or("never".to_owned(), self::ejection),
+        ),
+        (
+            "health checks",
+            health.as_ref().map_or("none".to_owned(), self::health),
+        ),
     ]
+}
+
+/// What sets a server apart from one that takes requests like any other.
+pub(super) fn share(share: ServerShare) -> String {
+    let ServerShare { weight, is_backup } = share;
+    let weight = (weight > NonZeroU32::MIN).then(|| format!("weight {weight}"));
+    let backup = is_backup.then(|| "backup".to_owned());
+    let both: Vec<_> = weight.into_iter().chain(backup).collect();
+    match both.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", both.join(", ")),
+    }
+}
+
+fn ejection(policy: EjectionPolicy) -> String {
+    let EjectionPolicy {
+        consecutive_failures,
+        failure_percent,
+        requests_min,
+        window,
+        first,
+        longest,
+        share_percent_max,
+    } = policy;
+    format!(
+        "after {consecutive_failures} failures in a row, or {failure_percent} % of {requests_min} requests or more in {}\n\
+         for {} to {}, at most {share_percent_max} % of the servers",
+        duration(window),
+        duration(first),
+        duration(longest),
+    )
+}
+
+fn health(health: &Health) -> String {
+    let Health { kind, schedule } = health;
+    let HealthSchedule {
+        interval,
+        timeout,
+        healthy_after,
+        unhealthy_after,
+    } = schedule;
+    let what = match kind {
+        HealthKind::Grpc(service) if service.is_empty() => "grpc.health.v1".to_owned(),
+        HealthKind::Grpc(service) => format!("grpc.health.v1 of {service}"),
+        HealthKind::Http(path) => format!("GET {path}"),
+        HealthKind::Tcp => "a connection".to_owned(),
+    };
+    format!(
+        "{what} every {}, within {}\nhealthy after {healthy_after}, unhealthy after {unhealthy_after}",
+        duration(*interval),
+        duration(*timeout),
+    )
 }

@@ -62,6 +62,26 @@ protocol = "h2" | proxy_protocol = true | 10 | backend "collector": proxy_protoc
 protocol = "h2" | hash = "host" | 13 | backend "collector": hash = "host" | must be "tenant", "identity" or a table
 protocol = "h2" | hash = {} | 13 | backend "collector": hash: header | missing
 protocol = "h2" | max_requests = 0 | 13 | backend "collector": max_requests = 0 | must be 1 to 1000000
+protocol = "h2" | slow_start = "2h" | 13 | backend "collector": slow_start = "2h" | must be 0s to 1h
+protocol = "h2" | health = {} | 13 | backend "collector": health: kind | missing: say what a check is
+protocol = "h2" | health = { kind = "udp" } | 13 | backend "collector": health: kind = "udp" | must be "grpc", "http" or "tcp"
+protocol = "h2" | health = { kind = "grpc" } | 10 | backend "collector": health | needs protocol = "h2"
+protocol = "h2" | protocol = "h2"\nhealth = { kind = "grpc", path = "/" } | 14 | backend "collector": health: path = "/" | is for kind = "http"
+protocol = "h2" | protocol = "h2"\nhealth = { kind = "grpc", service = "a b" } | 14 | backend "collector": health: service = "a b" | must be the name of a gRPC service
+protocol = "h2" | health = { kind = "http" } | 13 | backend "collector": health: path | missing: name the path
+protocol = "h2" | health = { kind = "http", path = "ready" } | 13 | backend "collector": health: path = "ready" | must be a path that begins with a slash
+protocol = "h2" | health = { kind = "tcp", interval = "1ms" } | 13 | backend "collector": health: interval = "1ms" | must be 1s to 1h
+protocol = "h2" | health = { kind = "tcp", interval = "3s", timeout = "4s" } | 13 | backend "collector": health: timeout = "4s" | must be 100ms to 3s: a check ends
+protocol = "h2" | health = { kind = "tcp", healthy_after = 0 } | 13 | backend "collector": health: healthy_after = 0 | must be 1 to 100
+protocol = "h2" | ejection = { max_percent = 101 } | 13 | backend "collector": ejection: max_percent = 101 | must be 1 to 100
+protocol = "h2" | ejection = { first = "1h", longest = "1m" } | 13 | backend "collector": ejection: longest = "1m" | must be 1h to 1day: not below `first`
+protocol = "h2" | ejection = false | 13 | backend "collector": ejection = false | must be a table
+servers = ["127.0.0.1:4317"] | servers = [1] | 12 | backend "collector": servers = [1] | must be an array of addresses, or of tables
+servers = ["127.0.0.1:4317"] | servers = [{ weight = 2 }] | 12 | backend "collector": servers: address | missing: give its address
+servers = ["127.0.0.1:4317"] | servers = [{ address = "127.0.0.1" }] | 12 | backend "collector": servers: address = "127.0.0.1" | must be an address or DNS name
+servers = ["127.0.0.1:4317"] | servers = [{ address = "127.0.0.1:1", weight = 0 }] | 12 | backend "collector": servers: weight = 0 | must be 1 to 1000
+servers = ["127.0.0.1:4317"] | servers = [{ address = "127.0.0.1:1", backup = true }] | 12 | backend "collector": servers | must name a server that is no backup
+servers = ["127.0.0.1:4317"] | servers = ["127.0.0.1:1", { address = "127.0.0.1:1" }] | 12 | backend "collector": servers: address = "127.0.0.1:1" | is named twice
 allow = ["otlp"] | | 15 | identity 1: allow | missing: say what its clients may call on listener "otlp"
 allow = ["otlp"] | allow = [] | 18 | identity 1: allow = [] | must have at least one element
 allow = ["otlp"] | allow = ["otlq"] | 18 | identity 1: allow = "otlq" | must be a ready set or a table
