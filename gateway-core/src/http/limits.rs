@@ -4,6 +4,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::health::HealthSchedule;
 use super::pool::EjectionPolicy;
 use super::retry_budget::RetryAllowance;
 
@@ -98,6 +99,30 @@ pub const EJECTION_DEFAULT: EjectionPolicy = EjectionPolicy {
     longest: Duration::from_secs(5 * 60),
     share_percent_max: 50,
 };
+/// A count of failures in a row that eject a server.
+pub const EJECTION_FAILURES: RangeInclusive<u64> = 1..=1000;
+/// A share of failures that ejects a server, and the share of servers that may be ejected.
+pub const EJECTION_PERCENT: RangeInclusive<u64> = 1..=100;
+/// The time without requests after an ejection.
+pub const EJECTION_TIME: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+/// The time between two health checks of a server, by each worker: each costs the server a request.
+pub const HEALTH_INTERVAL: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(60 * 60);
+/// How long a health check may take.
+pub const HEALTH_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(60);
+/// Checks in a row that change what is known of a server.
+pub const HEALTH_THRESHOLD: RangeInclusive<u64> = 1..=100;
+/// When servers are checked, unless the configuration says otherwise: one that hangs is noticed after half a minute.
+pub const HEALTH_DEFAULT: HealthSchedule = HealthSchedule {
+    interval: Duration::from_secs(10),
+    timeout: Duration::from_secs(2),
+    healthy_after: 2,
+    unhealthy_after: 3,
+};
+/// Longest name of a service whose health is asked for.
+pub const HEALTH_SERVICE_BYTES_MAX: usize = 255;
 /// Longest reply to a health check; one takes seven bytes.
 pub const HEALTH_REPLY_BYTES_MAX: usize = 1 << 10;
 /// Retries to the servers of a backend, of each worker.

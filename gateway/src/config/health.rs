@@ -1,5 +1,5 @@
 //! `[backend.health]` and `[backend.ejection]`: how servers are checked, and when those get nothing that fail requests. In: the
-//! sections as written. Out: a `Health`, an `EjectionPolicy`.
+//! sections as written. Out: a `HealthChecks`, an `EjectionPolicy`.
 
 use std::ops::RangeInclusive;
 
@@ -16,7 +16,7 @@ use super::value::{Field, Spanned};
 
 /// How the servers of a backend are checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Health {
+pub struct HealthChecks {
     /// What a check is.
     pub kind: HealthKind,
     /// When to check, and what to conclude.
@@ -46,7 +46,7 @@ enum KindName {
 pub(super) fn check_health(
     field: Field<RawHealth>,
     diagnostics: &mut Diagnostics<'_>,
-) -> Option<Option<Health>> {
+) -> Option<Option<HealthChecks>> {
     let raw = match field {
         Field::Absent => return Some(None),
         given => given.given()?.value,
@@ -110,7 +110,7 @@ pub(super) fn check_health(
         unhealthy_after: unhealthy_after?.unwrap_or(default.unhealthy_after),
     };
     let kind = kind?;
-    Some(Some(Health { kind, schedule }))
+    Some(Some(HealthChecks { kind, schedule }))
 }
 
 /// The value of a key that only one kind of check has. `None`: another kind has it.
@@ -182,7 +182,7 @@ pub(super) fn check_protocol(
     transport: &BackendTransport,
     diagnostics: &mut Diagnostics<'_>,
 ) {
-    let by_grpc = |health: &Health| matches!(health.kind, HealthKind::Grpc(_));
+    let by_grpc = |health: &HealthChecks| matches!(health.kind, HealthKind::Grpc(_));
     let is_http2 = match http.protocol {
         BackendProtocol::Http2 => true,
         BackendProtocol::Auto => matches!(transport, BackendTransport::Tls(_)),

@@ -10,7 +10,7 @@ use gateway_core::http::pool::EjectionPolicy;
 use super::backend::CheckedBackend;
 use super::checked::ProxyProtocol;
 use super::diagnostics::{Diagnostics, Location};
-use super::health::{self, Health};
+use super::health::{self, HealthChecks};
 use super::http_mode::mark;
 use super::raw::{RawBackend, RawEjection, RawHashHeader, RawHealth, Text};
 use super::servers::ServerShare;
@@ -61,7 +61,7 @@ pub struct HttpBackend {
     /// When servers are ejected, if ever.
     pub ejection: Option<EjectionPolicy>,
     /// How servers are checked, if they are.
-    pub health: Option<Health>,
+    pub health: Option<HealthChecks>,
 }
 
 /// The keys, as written.

@@ -48,7 +48,7 @@ use std::time::SystemTime;
 pub use checked::*;
 pub use credentials::{shown_path, shown_time};
 pub use diagnostics::{ConfigError, ConfigErrors};
-pub use health::{Health, HealthKind};
+pub use health::{HealthChecks, HealthKind};
 pub use http_backend::{BackendProtocol, HttpBackend};
 pub use http_mode::HttpMode;
 pub use ids::{BackendId, ListenerId};

@@ -2,9 +2,7 @@
 //! In: the backend, the configuration. Out: a table. Pure but for the clock.
 
 use comfy_table::Table;
-use gateway::config::{
-    self, Backend, BackendTls, BackendTransport, Config, ProxyProtocol, ServerAddress,
-};
+use gateway::config::{self, Backend, BackendTls, BackendTransport, Config, ProxyProtocol};
 
 use super::{authorities, duration, http, lists, properties};
 

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use bytesize::ByteSize;
 use comfy_table::Table;
 use gateway::config::{
-    Backend, BackendId, Config, Health, HealthKind, HttpBackend, HttpMode, Listener, Mode,
+    Backend, BackendId, Config, HealthChecks, HealthKind, HttpBackend, HttpMode, Listener, Mode,
     ServerShare,
 };
 use gateway_core::http::health::HealthSchedule;
@@ -291,8 +291,8 @@ fn ejection(policy: EjectionPolicy) -> String {
     )
 }
 
-fn health(health: &Health) -> String {
-    let Health { kind, schedule } = health;
+fn health(health: &HealthChecks) -> String {
+    let HealthChecks { kind, schedule } = health;
     let HealthSchedule {
         interval,
         timeout,

@@ -25,17 +25,56 @@ allow = ["otlp"]
 
 /// The one error of a text, beside that the mode is not served.
 fn only_error(pki: &Pki, text: &str) -> String {
-    let errors = pki.check(text).expect_err(text);
-    let errors: Vec<_> = errors
-        .as_slice()
-        .iter()
-        .map(ToString::to_string)
-        .filter(|error| !error.contains("is not served yet"))
-        .collect();
+    let errors = errors(pki, text);
     match errors.as_slice() {
         [one] => one.clone(),
         other => format!("{other:#?}\nin\n{text}"),
     }
+}
+
+/// Errors beside that the mode is not served.
+fn errors(pki: &Pki, text: &str) -> Vec<String> {
+    let errors = pki.check(text).expect_err(text);
+    errors
+        .as_slice()
+        .iter()
+        .map(ToString::to_string)
+        .filter(|error| !error.contains("is not served yet"))
+        .collect()
+}
+
+#[test]
+fn servers_have_shares_and_are_checked_and_ejected_on_http_listeners_only() {
+    let pki = pki();
+    let servers = r#"servers = ["127.0.0.1:4317", { address = "127.0.0.1:2", weight = 1000 }, { address = "[::1]:3", backup = true }]
+slow_start = "30s"
+health = { kind = "grpc", service = "a.B", interval = "5s", timeout = "5s", healthy_after = 1, unhealthy_after = 1 }
+ejection = { enabled = true, consecutive_failures = 3, failure_percent = 90, first = "10s", longest = "10s", max_percent = 20 }"#;
+    let text = SMALLEST.replace("servers = [\"127.0.0.1:4317\"]", servers);
+    assert_eq!(errors(&pki, &text), [""; 0]);
+    let stream = text
+        .replace("mode = \"http\"\n", "")
+        .replace("protocol = \"h2\"\n", "")
+        .replace("allow = [\"otlp\"]\n", "")
+        .replace("kind = \"grpc\", service = \"a.B\"", "kind = \"tcp\"");
+    let errors = errors(&pki, &stream);
+    for key in [
+        "servers: weight",
+        "servers: backup",
+        "slow_start",
+        "health",
+        "ejection",
+    ] {
+        let start = format!("backend \"collector\": {key} = ");
+        let of_key = errors.iter().filter(|error| error.contains(&start));
+        let of_key: Vec<_> = of_key.collect();
+        assert_eq!(of_key.len(), 1, "{key} in {errors:#?}");
+        assert!(
+            of_key[0].contains("is for backends of listeners of mode"),
+            "{of_key:?}"
+        );
+    }
+    assert_eq!(errors.len(), 5, "{errors:#?}");
 }
 
 /// What is replaced by what, and the error's line, section and key with value, and expectation.
@@ -80,7 +119,7 @@ servers = ["127.0.0.1:4317"] | servers = [1] | 12 | backend "collector": servers
 servers = ["127.0.0.1:4317"] | servers = [{ weight = 2 }] | 12 | backend "collector": servers: address | missing: give its address
 servers = ["127.0.0.1:4317"] | servers = [{ address = "127.0.0.1" }] | 12 | backend "collector": servers: address = "127.0.0.1" | must be an address or DNS name
 servers = ["127.0.0.1:4317"] | servers = [{ address = "127.0.0.1:1", weight = 0 }] | 12 | backend "collector": servers: weight = 0 | must be 1 to 1000
-servers = ["127.0.0.1:4317"] | servers = [{ address = "127.0.0.1:1", backup = true }] | 12 | backend "collector": servers | must name a server that is no backup
+servers = ["127.0.0.1:4317"] | servers = [{ address = "127.0.0.1:1", backup = true }] | 12 | backend "collector": servers = [{ address = "127.0.0.1:1", backup = true }] | must name a server that is no backup
 servers = ["127.0.0.1:4317"] | servers = ["127.0.0.1:1", { address = "127.0.0.1:1" }] | 12 | backend "collector": servers: address = "127.0.0.1:1" | is named twice
 allow = ["otlp"] | | 15 | identity 1: allow | missing: say what its clients may call on listener "otlp"
 allow = ["otlp"] | allow = [] | 18 | identity 1: allow = [] | must have at least one element
