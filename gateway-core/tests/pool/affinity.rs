@@ -1,6 +1,7 @@
 //! Servers by the hash of a key.
 
-use gateway_core::http::pool::{PoolSettings, RequestEnd, hash_key};
+use gateway_core::balance::Server;
+use gateway_core::http::pool::{PoolServer, PoolSettings, RequestEnd, hash_key};
 
 use crate::support::{SETTINGS, World, assert_fair, server};
 
@@ -80,6 +81,28 @@ fn what_a_full_server_cannot_take_goes_to_the_next_of_its_key() {
             .len(),
         3
     );
+}
+
+#[test]
+fn addresses_and_ports_that_resemble_each_other_are_different_servers() {
+    let servers =
+        [("10.0.0.1:2", 1), ("10.0.0.2:1", 2), ("10.0.0.3:0", 3)].map(|(text, source)| {
+            let one = server(1, 1, false);
+            let address = text.parse().expect("an address");
+            PoolServer {
+                server: Server { source, address },
+                ..one
+            }
+        });
+    let mut world = World::of(SETTINGS, &servers);
+    let mut counts = vec![0; 3];
+    for key in 0..10_000 {
+        let chosen = world.choose(Some(key), &[]).expect("a server");
+        let chosen_server = world.pool.server(chosen).expect("a known server");
+        counts[chosen_server.server.source - 1] += 1;
+        world.pool.ended(chosen, RequestEnd::Served, world.now);
+    }
+    assert_fair(&counts, &[1, 1, 1], 0.1);
 }
 
 #[test]

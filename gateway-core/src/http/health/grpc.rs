@@ -242,6 +242,17 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_server_that_answers_without_end_is_not_held_in_memory() {
+        let mut reply = GrpcHealthReply::default();
+        reply.section(&list(&OK));
+        for _ in 0..1000 {
+            reply.data(&[0; 1000]);
+        }
+        assert!(reply.content.len() <= limits::HEALTH_REPLY_BYTES_MAX);
+        assert_eq!(reply.verdict(), Err(HealthFailure::Malformed));
+    }
+
     proptest! {
         #[test]
         fn no_content_does_any_harm(content in proptest::collection::vec(any::<u8>(), 0..200)) {
