@@ -109,6 +109,11 @@ impl Balance {
         self.known.retain(|known| may_stay(known.server.address));
     }
 
+    /// All servers.
+    pub fn servers(&self) -> impl Iterator<Item = Server> {
+        self.known.iter().map(|known| known.server)
+    }
+
     /// Number of servers.
     pub fn count(&self) -> usize {
         self.known.len()

@@ -104,6 +104,11 @@ impl Buffer {
         &mut self.bytes[self.end..self.end + room]
     }
 
+    /// How many bytes can be appended without growing, or using the room that is kept.
+    pub fn room(&self) -> usize {
+        self.readable_room()
+    }
+
     /// Size in bytes, filled or not.
     pub fn capacity(&self) -> usize {
         self.bytes.len()

@@ -185,6 +185,22 @@ impl Socket {
         Ok(())
     }
 
+    /// Writes as many of the filled bytes as the peer takes now, and consumes them. Whether those are all.
+    pub fn try_write(&self, buffer: &mut Buffer) -> io::Result<bool> {
+        while !buffer.is_empty() {
+            if !self.write_now(buffer, SendFlags::empty())? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until the peer takes more.
+    pub async fn until_writable(&self) -> io::Result<()> {
+        // Not relaxed, as `readable`.
+        self.stream.writable(false).await
+    }
+
     /// Writes some of the filled bytes and consumes them; false when the peer takes none now.
     fn write_now(&self, buffer: &mut Buffer, flags: SendFlags) -> io::Result<bool> {
         let flags = flags | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;

@@ -76,6 +76,24 @@ pub const HELD_BYTES_MAX: usize = 64 << 20;
 pub const QUEUED_REQUESTS_MAX: usize = 1024;
 /// Exchanges whose times are looked at at once: about 10 ns each.
 pub const EXCHANGES_LOOKED_AT: u32 = 50_000;
+/// Largest header list of any message, as RFC 9113 section 10.5.1 counts it.
+pub const HEADER_LIST_BYTES_MAX: usize = FIELD_BLOCK_BYTES_MAX;
+/// How often the times of exchanges are looked at: they end by so much later.
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often connections are.
+pub const CONNECTIONS_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a request is sent to a backend: what two have not processed, a third gets.
+pub const ATTEMPTS_MAX: u32 = 3;
+/// How long a request waits for a connection.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// When clients are told to send a request again that is refused for now.
+pub const RETRY_WAIT: Duration = Duration::from_secs(1);
+/// Connections that are looked at at once: about 20 ns each.
+pub const CONNECTIONS_LOOKED_AT: u32 = 20_000;
+/// How long a backend may take to send a frame that it has begun.
+pub const BACKEND_FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+/// What the connections of a worker may promise beyond the windows that they begin with.
+pub const WINDOWS_BYTES_MAX: usize = 64 << 20;
 /// Header lists that a worker keeps to use again: about 1 KiB each.
 pub const HEADER_LISTS_KEPT: usize = 256;
 /// Buffers of held content that a worker keeps to use again: at most 64 KiB each.

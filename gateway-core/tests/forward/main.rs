@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use gateway_core::http::answer::RequestRefusal;
 use gateway_core::http::forward::{
-    BackendTimes, Call, Client, ConnectionKey, Ended, Forwarder, HttpVersion, PeerConnection,
-    PeerFault, Placement, Router,
+    BackendTimes, Call, Client, ConnectionKey, Ended, Forwarder, HttpVersion, LegEnd,
+    PeerConnection, PeerFault, PeerLimits, Placement, Rewrite, Router,
 };
 use gateway_core::http::h2::{Event, Role, StreamId};
 use gateway_core::http::message::{AllowedTenants, Field, HeaderList, ReservedNames, SCOPE_ORG_ID};
@@ -28,20 +28,40 @@ use gateway_core::identity::Tenant;
 struct To(Result<ConnectionKey, RequestRefusal>);
 
 impl Router for To {
-    fn choose(&mut self, call: &Call<'_>) -> Result<Placement, RequestRefusal> {
+    fn choose(&mut self, call: &Call<'_>, _: &mut Rewrite) -> Result<Placement, RequestRefusal> {
         match call.attempts {
             0 => self.0.map(Placement::Connection),
             _ => Err(RequestRefusal::BackendBusy),
         }
     }
 
-    fn sent(&mut self, _: ConnectionKey) {}
+    fn full(&mut self, _: ConnectionKey, _: ConnectionKey) {}
 
-    fn left(&mut self, _: ConnectionKey) {}
+    fn left(&mut self, _: ConnectionKey, _: LegEnd) {}
 
     fn ended(&mut self, _: &Ended<'_>) {}
 
     fn failed(&mut self, _: ConnectionKey, _: PeerFault) {}
+}
+
+/// What a peer of a test may ask.
+fn limits() -> PeerLimits {
+    PeerLimits {
+        header_list_bytes: 16 << 10,
+        streams: 256,
+    }
+}
+
+/// What the forwarder says on a connection.
+fn said_on(
+    forwarder: &mut Forwarder,
+    key: ConnectionKey,
+    router: &mut impl Router,
+    now: Instant,
+) -> Vec<u8> {
+    let mut output = Vec::new();
+    forwarder.take_output(key, &mut output, router, now);
+    output
 }
 
 /// A backend that may take its time.
@@ -62,6 +82,10 @@ fn client(tenants: AllowedTenants) -> Rc<Client> {
         tenants,
         tenant_name: SCOPE_ORG_ID.into(),
         content_bytes_max: u64::MAX,
+        header_list_bytes_max: 16 << 10,
+        streams_max: 256,
+        header_timeout: Duration::from_secs(10),
+        request_idle_timeout: Duration::from_secs(10),
     })
 }
 
@@ -108,7 +132,7 @@ impl Path {
             PeerConnection::new(
                 versions[usize::from(role == Role::Server)],
                 role,
-                16 << 10,
+                limits(),
                 now,
             )
         });
@@ -137,7 +161,9 @@ impl Path {
             while let Some(key) = self.forwarder.next_ready() {
                 let side = usize::from(key == self.keys[BACKEND]);
                 let mut route = To(Ok(self.keys[BACKEND]));
-                let bytes = self.forwarder.take_output(key, &mut route, self.now);
+                let mut bytes = Vec::new();
+                self.forwarder
+                    .take_output(key, &mut bytes, &mut route, self.now);
                 heard[side].extend(hear(&mut self.ends[side], &bytes, self.now));
             }
         }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use gateway_core::http::answer::RequestRefusal;
 use gateway_core::http::forward::{
-    Call, ConnectionKey, Ended, Forwarder, HttpVersion, PeerConnection, PeerFault, Placement,
-    Router,
+    Call, ConnectionKey, Ended, Forwarder, HttpVersion, LegEnd, PeerConnection, PeerFault,
+    Placement, Rewrite, Router,
 };
 use gateway_core::http::h2::{ErrorCode, Event, Role, StreamId, WindowBudget};
 use gateway_core::http::limits::HELD_CONTENT_BYTES_MAX;
@@ -16,7 +16,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use crate::{GRPC, client, one_tenant, times};
+use crate::{GRPC, client, limits, one_tenant, times};
 
 /// The first two are clients, the others backends.
 const ENDS: usize = 4;
@@ -119,30 +119,26 @@ type Versions = [HttpVersion; ENDS];
 type TakesRequest = [Cell<bool>; 2];
 
 impl Router for ByNumber {
-    fn choose(&mut self, call: &Call<'_>) -> Result<Placement, RequestRefusal> {
+    fn choose(&mut self, call: &Call<'_>, _: &mut Rewrite) -> Result<Placement, RequestRefusal> {
         if self.waits {
             return Ok(Placement::Wait(0));
         }
         let last = u32::from(*call.request.path.last().unwrap());
         let position = (last + call.attempts) as usize % 2;
         match self.takes_request[position].get() {
-            true => Ok(Placement::Connection(self.backends[position])),
+            true => {
+                let is_http1 = self.versions[2 + position] == HttpVersion::Http1;
+                self.takes_request[position].set(!is_http1);
+                Ok(Placement::Connection(self.backends[position]))
+            }
             false if self.is_patient => Ok(Placement::Wait(0)),
             false => Err(RequestRefusal::BackendBusy),
         }
     }
 
-    fn sent(&mut self, backend: ConnectionKey) {
-        for position in 0..2 {
-            if self.backends[position] == backend
-                && self.versions[2 + position] == HttpVersion::Http1
-            {
-                self.takes_request[position].set(false);
-            }
-        }
-    }
+    fn full(&mut self, _: ConnectionKey, _: ConnectionKey) {}
 
-    fn left(&mut self, _: ConnectionKey) {}
+    fn left(&mut self, _: ConnectionKey, _: LegEnd) {}
 
     fn ended(&mut self, _: &Ended<'_>) {}
 
@@ -206,7 +202,7 @@ impl Model {
 
     fn end(end: usize, versions: Versions, now: Instant) -> PeerConnection {
         let role = [Role::Client, Role::Server][side_of(end)];
-        PeerConnection::new(versions[end], role, 16 << 10, now)
+        PeerConnection::new(versions[end], role, limits(), now)
     }
 
     fn router(&self) -> ByNumber {
@@ -347,9 +343,9 @@ impl Model {
         self.wires[end][0].extend_from_slice(&output);
         while self.ends[end].send_queued().is_some() {}
         let mut routes = self.router();
-        let output = self
-            .forwarder
-            .take_output(self.keys[end], &mut routes, self.now);
+        let mut output = Vec::new();
+        self.forwarder
+            .take_output(self.keys[end], &mut output, &mut routes, self.now);
         self.wires[end][1].extend_from_slice(&output);
         let moved = self.wires[end].each_mut().map(|wire| -> Vec<u8> {
             let bytes = bytes.min(wire.len());

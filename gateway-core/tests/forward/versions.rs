@@ -173,7 +173,7 @@ impl Raw {
             ..
         } = &mut self.path;
         let mut route = To(Ok(keys[BACKEND]));
-        String::from_utf8(forwarder.take_output(self.key, &mut route, *now)).unwrap()
+        String::from_utf8(said_on(forwarder, self.key, &mut route, *now)).unwrap()
     }
 
     fn heard_by_backend(&mut self) -> Vec<Heard> {
@@ -184,7 +184,7 @@ impl Raw {
             ends,
         } = &mut self.path;
         let mut route = To(Ok(keys[BACKEND]));
-        let bytes = forwarder.take_output(keys[BACKEND], &mut route, *now);
+        let bytes = said_on(forwarder, keys[BACKEND], &mut route, *now);
         hear(&mut ends[BACKEND], &bytes, *now)
     }
 }
@@ -281,7 +281,7 @@ fn answered(response: &str, ends: Option<bool>) -> Vec<Heard> {
         forwarder.end_of_input(backend, is_authentic, &mut route, now);
     }
     assert_eq!(forwarder.exchanges(), 0);
-    let bytes = forwarder.take_output(path.keys[CLIENT], &mut route, now);
+    let bytes = said_on(forwarder, path.keys[CLIENT], &mut route, now);
     hear(&mut path.ends[CLIENT], &bytes, now)
 }
 
@@ -327,7 +327,7 @@ fn a_connection_that_is_over_without_a_word_is_shown_once() {
     assert_eq!(path.forwarder.next_ready(), Some(path.keys[BACKEND]));
     let backend = path.keys[BACKEND];
     assert_eq!(
-        path.forwarder.take_output(backend, &mut route, path.now),
+        said_on(&mut path.forwarder, backend, &mut route, path.now),
         b""
     );
     assert_eq!(path.forwarder.next_ready(), None);

@@ -1,9 +1,14 @@
 //! How connections and streams end: GOAWAY in both directions, resets, ids that run out, time-outs.
 
-use gateway_core::http::h2::{ErrorCode, Role, StreamId, Violation};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use gateway_core::http::h2::{Connection, ErrorCode, PREFACE, Role, StreamId, Violation};
+use gateway_core::http::message::HeaderList;
 
 use crate::support::*;
+
+/// How long a peer may take to complete what it has begun.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 const GATEWAYS_PING: &[u8; 8] = b"gateway\0";
 
@@ -154,9 +159,9 @@ fn a_failed_connection_gives_up_its_streams_once() {
 fn settings_are_to_be_acknowledged_in_ten_seconds() {
     let mut peer = Peer::silent(Role::Server);
     peer.wait(Duration::from_millis(9_999));
-    assert_eq!(peer.connection.check_time(peer.now), None);
+    assert_eq!(peer.connection.check_time(Duration::MAX, peer.now), None);
     peer.wait(Duration::from_millis(1));
-    let late = peer.connection.check_time(peer.now);
+    let late = peer.connection.check_time(Duration::MAX, peer.now);
     assert_eq!(late, Some(Violation::SettingsTimeout));
     assert_eq!(
         peer.hear()[1..],
@@ -164,7 +169,7 @@ fn settings_are_to_be_acknowledged_in_ten_seconds() {
     );
     let mut peer = Peer::client();
     peer.wait(Duration::from_secs(1_000_000));
-    assert_eq!(peer.connection.check_time(peer.now), None);
+    assert_eq!(peer.connection.check_time(Duration::MAX, peer.now), None);
 }
 
 #[test]
@@ -179,4 +184,34 @@ fn a_ping_of_ours_is_owed_until_its_own_answer() {
     assert_eq!(peer.connection.pinged_since(), Some(asked));
     peer.say(&frame(PING, ACK, 0, GATEWAYS_PING));
     assert_eq!(peer.connection.pinged_since(), None);
+}
+
+#[test]
+fn what_is_begun_and_not_completed_ends_the_connection_after_a_while() {
+    // A preface that does not come, one that stops half way, a frame that does, a field block without its end.
+    let preface = PREFACE.as_slice();
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let headers = [0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82];
+    for (begun, is_slow) in [
+        (vec![], true),
+        (preface[..10].to_vec(), true),
+        ([preface, &settings].concat(), false),
+        ([preface, &settings, &headers[..3]].concat(), true),
+        ([preface, &settings, &headers].concat(), true),
+    ] {
+        let start = Instant::now();
+        let mut connection = Connection::new(Role::Server, 1000, start);
+        let mut list = HeaderList::new(1000);
+        let mut input = &begun[..];
+        assert_eq!(connection.receive(&mut input, &mut list, start), None);
+        let violation = connection.check_time(TIMEOUT, start + TIMEOUT - Duration::from_millis(1));
+        assert_eq!(violation, None);
+        let violation = connection.check_time(TIMEOUT, start + TIMEOUT);
+        assert_eq!(
+            violation,
+            is_slow.then_some(Violation::SlowFrame),
+            "{begun:?}"
+        );
+        assert_eq!(connection.is_closed(), is_slow);
+    }
 }

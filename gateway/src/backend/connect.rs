@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gateway_core::alpn;
-use gateway_core::balance::{Next, Turn};
+use gateway_core::balance::{Next, Server, Turn};
 use gateway_core::certificate::Chain;
 use gateway_core::descriptors::{Descriptor, Side};
 use gateway_core::limits;
@@ -45,6 +45,8 @@ pub struct Connection {
     pub server: SocketAddr,
     /// Its verified chain; none over plain TCP.
     pub chain: Option<Chain>,
+    /// The application protocol that it chose.
+    pub protocol: Option<Vec<u8>>,
 }
 
 /// The outcome of an attempt.
@@ -160,6 +162,45 @@ impl Servers {
         Err(NotConnected::Unreachable { known })
     }
 
+    /// Connects this server, for requests of any client: `origin` proves that one is authenticated. Whoever asks keeps what is
+    /// known of the server.
+    pub async fn connect_server(
+        self: &Rc<Self>,
+        server: SocketAddr,
+        _origin: &Origin<'_>,
+    ) -> Result<Connection, ServerFailure> {
+        let failed = |error| ServerFailure {
+            server,
+            error,
+            is_spared: false,
+        };
+        let Some(descriptor) = self.descriptors.try_take(Side::Server) else {
+            self.descriptors.count_wait(Side::Server);
+            return Err(failed(io::Error::from(Errno::MFILE).into()));
+        };
+        let config = self.transport.config_for_requests();
+        let connecting = async {
+            let socket = Socket::connect(server).await?.holding(descriptor);
+            self.establish(socket, Ok(None), config).await
+        };
+        let outcome = monoio::time::timeout(self.backend.connect_timeout, connecting).await;
+        let outcome =
+            outcome.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
+        let established = outcome.map_err(failed)?;
+        self.remark(server, &established, false);
+        Ok(Connection {
+            stream: established.stream,
+            server,
+            chain: established.chain,
+            protocol: established.protocol,
+        })
+    }
+
+    /// The addresses that are known.
+    pub fn addresses(&self) -> Vec<Server> {
+        self.known.balance.borrow().servers().collect()
+    }
+
     /// Begins another attempt, if a server is left. `false`: there is nothing left to wait for.
     fn try_another(self: &Rc<Self>, race: &mut Race, now: Instant) -> bool {
         let mut balance = self.known.balance.borrow_mut();
@@ -251,6 +292,7 @@ impl Servers {
                         stream: established.stream,
                         server: address,
                         chain: established.chain,
+                        protocol: established.protocol,
                     }))
                 }
                 Err(error) => servers.not_reached(address, error),
@@ -277,7 +319,7 @@ impl Servers {
                 stream: Stream::Plain(PlainStream::new(socket, buffers)),
                 chain: None,
                 certificate_requested: true,
-                chose_a_protocol: true,
+                protocol: None,
             });
         };
         let connected = tls::connect(socket, &config, server_name.clone(), buffers).await?;
@@ -294,7 +336,7 @@ impl Servers {
             stream: Stream::Tls(stream),
             chain,
             certificate_requested,
-            chose_a_protocol: protocol.is_some(),
+            protocol,
         })
     }
 
@@ -306,7 +348,8 @@ impl Servers {
             tracing::warn!(backend, %server, "the server does not request the gateway's certificate: it accepts \
                                               telemetry from every client");
         }
-        if speaks_http2 && !established.chose_a_protocol && is_new(Remark::ChoseNoProtocol) {
+        let chose_none = self.is_tls() && established.protocol.is_none();
+        if speaks_http2 && chose_none && is_new(Remark::ChoseNoProtocol) {
             tracing::warn!(backend, %server, "the server chose no application protocol for a client that speaks h2: \
                                               if it speaks HTTP/1.1 only, remove h2 from the listener's alpn");
         }
@@ -347,7 +390,8 @@ struct ReadyConnection {
     stream: Stream,
     chain: Option<Chain>,
     certificate_requested: bool,
-    chose_a_protocol: bool,
+    /// `None` over plain TCP too.
+    protocol: Option<Vec<u8>>,
 }
 
 /// Whether this host is to blame, out of descriptors, memory or ports, and not the server.

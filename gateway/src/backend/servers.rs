@@ -45,13 +45,26 @@ impl Transport {
                 Ok(Transport::Plain)
             }
             BackendTransport::Tls(own) => Ok(Transport::Tls {
-                configs: BackendConfigs::new(config, own, protocols)?,
+                configs: BackendConfigs::new(
+                    config,
+                    own,
+                    protocols,
+                    backend.http.protocol.offer(),
+                )?,
                 server_name: own.server_name.clone(),
                 trust: Arc::new(ServerTrust {
                     anchors: gateway_x509::anchors(&own.roots),
                     revocation: Arc::clone(&own.revocation),
                 }),
             }),
+        }
+    }
+
+    /// The TLS configuration for requests; none over plain TCP.
+    pub(super) fn config_for_requests(&self) -> Option<Arc<ClientConfig>> {
+        match self {
+            Transport::Plain => None,
+            Transport::Tls { configs, .. } => Some(Arc::clone(configs.for_requests())),
         }
     }
 

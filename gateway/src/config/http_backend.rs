@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use gateway_core::alpn;
+use gateway_core::http::forward::HttpVersion;
 use gateway_core::http::limits as http_limits;
 use gateway_core::http::policy::HashKey;
 use gateway_core::http::pool::EjectionPolicy;
@@ -29,6 +31,24 @@ pub enum BackendProtocol {
 }
 
 impl BackendProtocol {
+    /// What a server is offered over TLS (RFC 7301), in order of preference.
+    pub const fn offer(self) -> &'static [&'static [u8]] {
+        match self {
+            BackendProtocol::Auto => &[alpn::HTTP_2, alpn::HTTP_1_1],
+            BackendProtocol::Http2 => &[alpn::HTTP_2],
+            BackendProtocol::Http1 => &[alpn::HTTP_1_1],
+        }
+    }
+
+    /// The version that a server speaks which chose `protocol`; none over plain TCP.
+    pub fn version(self, protocol: Option<&[u8]>) -> HttpVersion {
+        match (self, protocol) {
+            (BackendProtocol::Http2, _) => HttpVersion::Http2,
+            (BackendProtocol::Auto, Some(alpn::HTTP_2)) => HttpVersion::Http2,
+            (BackendProtocol::Auto | BackendProtocol::Http1, _) => HttpVersion::Http1,
+        }
+    }
+
     /// The word of the configuration.
     pub const fn name(self) -> &'static str {
         match self {

@@ -61,6 +61,10 @@ impl HttpMode {
             tenants: rule.tenant.allowed(tenant),
             tenant_name: told.tenant_name().into(),
             content_bytes_max: self.max_request_body,
+            header_list_bytes_max: self.max_request_headers,
+            streams_max: self.max_streams,
+            header_timeout: self.header_timeout,
+            request_idle_timeout: self.request_idle_timeout,
         };
         let rights = rule.rights.as_ref().map(Arc::clone);
         (client, rights.unwrap_or_default())
@@ -174,11 +178,6 @@ pub(super) fn check(
 }
 
 fn http(location: &Location, raw: RawHttp, diagnostics: &mut Diagnostics<'_>) -> Option<HttpMode> {
-    diagnostics.refuse(
-        location.line,
-        location.key("mode"),
-        "\"http\" is not served yet",
-    );
     let header = diagnostics.optional(location, "header_timeout", raw.header_timeout, |text| {
         scalar::duration(text, &http_limits::HEADER_TIMEOUT, "")
     });

@@ -15,5 +15,5 @@ pub use stream::{PlainStream, Stream};
 pub use table::{
     CloseRequest, ConnectedServer, ConnectionHandle, ConnectionId, ConnectionTable, OpenConnection,
 };
-pub use timer::{ConnectionTimer, Deadlines, IdleTimeouts};
+pub use timer::{CloseNotice, ConnectionTimer, Deadlines, IdleTimeouts};
 pub use usage::{OverLimit, UsagePermit, UsageTable};

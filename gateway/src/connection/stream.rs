@@ -113,6 +113,27 @@ impl Stream {
         Ok(())
     }
 
+    /// Takes as much of `plaintext` as one buffer holds, and makes of it what is to be written by [`Self::try_write`].
+    /// Returns that, and how much it took.
+    pub fn prepare(&self, plaintext: &[u8]) -> Result<(Buffer, usize), StreamError> {
+        let pool = match self {
+            Stream::Tls(stream) => stream.pool(),
+            Stream::Plain(stream) => &stream.pool,
+        };
+        let mut buffer = sealable(pool);
+        let taken = plaintext.len().min(buffer.room());
+        buffer.append(&plaintext[..taken]);
+        if let Stream::Tls(stream) = self {
+            stream.seal(&mut buffer)?;
+        }
+        Ok((buffer, taken))
+    }
+
+    /// Writes as much of what was prepared as the peer takes now. Whether that is all.
+    pub fn try_write(&self, prepared: &mut Buffer) -> Result<bool, StreamError> {
+        Ok(self.socket().try_write(prepared)?)
+    }
+
     /// Returns a buffer to the worker's pool.
     pub fn give_back(&self, buffer: Buffer) {
         match self {

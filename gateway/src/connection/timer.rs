@@ -52,6 +52,25 @@ pub struct Deadlines {
     pub expires_at: Instant,
 }
 
+/// That a connection has to close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CloseNotice {
+    /// Why.
+    pub reason: CloseReason,
+    /// When it closes whatever is under way.
+    pub at_the_latest: Instant,
+}
+
+impl CloseNotice {
+    /// To close at once.
+    fn at(now: Instant, reason: CloseReason) -> Self {
+        CloseNotice {
+            reason,
+            at_the_latest: now,
+        }
+    }
+}
+
 /// A write that is under way. Dropping the guard without `done` breaks the write off: the connection then counts as writing until
 /// its end, so that a peer cannot take what was sent for everything.
 #[derive(Debug)]
@@ -266,14 +285,7 @@ impl ConnectionTimer {
                     if now >= idle_at {
                         return CloseReason::Idle;
                     }
-                    let requested_at = request.map_or(idle_at, |request| request.from);
-                    let Deadlines {
-                        aged_at,
-                        expiring_at,
-                        ..
-                    } = self.deadlines;
-                    let times = [Some(requested_at), aged_at, expiring_at];
-                    times.into_iter().flatten().fold(idle_at, Instant::min)
+                    self.next_close(request, idle_at)
                 }
             };
             let wake_at = wake_at.min(self.deadlines.expires_at);
@@ -282,6 +294,92 @@ impl ConnectionTimer {
                 request = newest;
             }
         }
+    }
+
+    /// Notes bytes of a mode that reads and writes by itself.
+    pub fn note_moved(&self, direction: Direction) {
+        if !self.has_begun.replace(true) {
+            self.handle.begin();
+        }
+        self.note_transfer(direction);
+    }
+
+    /// Waits until the connection has to close, or to prepare for that: for a mode that can tell its client so, and needs no
+    /// quiet moment. `delivery_state` is as above.
+    pub async fn until_notice(
+        &self,
+        delivery_state: impl Fn() -> (DeliveryState, CloseReason),
+    ) -> CloseNotice {
+        let mut request: Option<CloseRequest> = None;
+        loop {
+            let now = Instant::now();
+            if let Some(reason) = self.look(now, &delivery_state) {
+                return CloseNotice::at(now, reason);
+            }
+            if now >= self.deadlines.expires_at {
+                return CloseNotice::at(now, CloseReason::Expired);
+            }
+            if let Some((reason, at_the_latest)) = self.pending_close(request, now) {
+                let obeyed = request.filter(|request| request.reason == reason);
+                self.changed_at
+                    .set(obeyed.and_then(|request| request.changed_at));
+                return CloseNotice {
+                    reason,
+                    at_the_latest,
+                };
+            }
+            let idle_at = self.last_transfer(now).at + self.timeouts.idle_timeout;
+            if now >= idle_at {
+                return CloseNotice {
+                    reason: CloseReason::Idle,
+                    at_the_latest: now + self.timeouts.quiet_timeout,
+                };
+            }
+            let wake_at = self.next_close(request, idle_at);
+            if let Some(newest) = self.handle.close_requested(&request, wake_at).await {
+                request = newest;
+            }
+        }
+    }
+
+    /// After a notice, waits until the connection has to close whatever is under way.
+    pub async fn until_latest(&self, notice: CloseNotice) -> CloseReason {
+        let mut request: Option<CloseRequest> = None;
+        loop {
+            let now = Instant::now();
+            let more_urgent =
+                request.filter(|request| request.at_the_latest < notice.at_the_latest);
+            let (reason, at) = match more_urgent {
+                Some(request) => (request.reason, request.at_the_latest),
+                None => (notice.reason, notice.at_the_latest),
+            };
+            if now >= self.deadlines.expires_at {
+                return CloseReason::Expired;
+            }
+            if now >= at {
+                if let Some(request) = more_urgent {
+                    self.changed_at.set(request.changed_at);
+                }
+                return reason;
+            }
+            let wake_at = at.min(self.deadlines.expires_at);
+            if let Some(newest) = self.handle.close_requested(&request, wake_at).await {
+                request = newest;
+            }
+        }
+    }
+
+    /// The next time at which there may be a reason to close.
+    fn next_close(&self, request: Option<CloseRequest>, idle_at: Instant) -> Instant {
+        let Deadlines {
+            aged_at,
+            expiring_at,
+            expires_at,
+            ..
+        } = self.deadlines;
+        let requested_at = request.map(|request| request.from);
+        let times = [requested_at, aged_at, expiring_at, Some(expires_at)];
+        times.into_iter().flatten().fold(idle_at, Instant::min)
     }
 
     /// Why the connection looks for a quiet moment to close, and when it closes without one.

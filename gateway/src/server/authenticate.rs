@@ -280,7 +280,7 @@ fn establish(
     let established = Established {
         info,
         peer,
-        client: Stream::Tls(stream),
+        client: Rc::new(Stream::Tls(stream)),
         timer: ConnectionTimer::new(handle, timeouts, deadlines),
         rate_limiter: usage_permit.map(|permit| Box::new(RateLimiter::new(permit))),
         established_at,

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use super::authenticate::authenticate;
 use super::context::WorkerContext;
 use super::established::NewConnection;
-use super::stream_mode;
+use super::{http_mode, stream_mode};
 use crate::config::Mode;
 
 /// Serves an established connection to its end. Its size is what a connection costs while nothing moves on it.
@@ -30,6 +30,9 @@ async fn prepare(context: &WorkerContext, new: Box<NewConnection>) -> Option<Ser
             let connection = stream_mode::connect(context, established, handshake).await?;
             Some(Box::pin(stream_mode::serve(context, connection)))
         }
-        Mode::Http(_) => unreachable!("the configuration refuses this mode"),
+        Mode::Http(_) => {
+            let version = http_mode::version(handshake.negotiated.protocol.as_deref());
+            Some(Box::pin(http_mode::serve(context, established, version)))
+        }
     }
 }

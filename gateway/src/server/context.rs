@@ -18,6 +18,7 @@ use super::state::{SharedState, State};
 use crate::admin::Scrape;
 use crate::config::ListenerId;
 use crate::connection::{CloseRequest, ConnectionTable, OpenConnection, UsageTable};
+use crate::http::HttpWorker;
 use crate::telemetry::{Event, Observer};
 use crate::tls::VerifiedPeer;
 
@@ -29,7 +30,8 @@ pub(super) struct WorkerContext {
     pub(super) state: RefCell<Rc<State>>,
     pub(super) connections: Rc<ConnectionTable>,
     pub(super) buffers: Rc<BufferPool>,
-    pub(super) observer: Observer,
+    pub(super) observer: Rc<Observer>,
+    pub(super) http: Rc<HttpWorker>,
     pub(super) usage: Arc<UsageTable>,
     pub(super) source_admission: SourceAdmission,
     pub(super) across: Across,
@@ -118,6 +120,8 @@ impl WorkerContext {
         let has_new_dry_run = self.observer.reload(&shared.config);
         let state = Rc::new(self.state().next(shared, &self.buffers));
         self.state.replace(Rc::clone(&state));
+        self.http
+            .reload(Arc::clone(&state.config), Rc::clone(&state.servers));
         if has_new_dry_run {
             self.dry_run_open_clients(&state);
         }

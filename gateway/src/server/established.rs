@@ -45,7 +45,8 @@ pub(super) struct ConnectionInfo {
 pub(super) struct Established {
     pub(super) info: ConnectionInfo,
     pub(super) peer: VerifiedPeer,
-    pub(super) client: Stream,
+    /// Shared with the mode, which may close it after the end.
+    pub(super) client: Rc<Stream>,
     pub(super) timer: ConnectionTimer,
     /// Boxed: few identities have a limit.
     pub(super) rate_limiter: Option<Box<RateLimiter>>,

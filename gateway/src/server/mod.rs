@@ -21,6 +21,7 @@ mod evaluation;
 mod fixed;
 mod gateway;
 mod guard_start;
+mod http_mode;
 mod listen;
 mod matching;
 mod message;

@@ -227,7 +227,7 @@ impl Backends {
             let users = config
                 .listeners
                 .iter()
-                .filter(|listener| listener.backend() == Some(BackendId(position)));
+                .filter(|listener| listener.backends().contains(&BackendId(position)));
             let protocols: Vec<_> = users.flat_map(|listener| listener.alpn.clone()).collect();
             let made = Transport::new(config, backend, &protocols);
             transports.push(made.map_err(|error| StartError::Tls {

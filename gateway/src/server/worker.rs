@@ -35,6 +35,7 @@ use super::silent::SilentConnections;
 use super::state::{SharedState, State, silent_max};
 use crate::config::ListenerId;
 use crate::connection::{CloseRequest, UsageTable};
+use crate::http::HttpWorker;
 use crate::telemetry::{Audit, Event, Observer, WorkerCounters};
 
 /// What a worker is started with.
@@ -257,13 +258,23 @@ fn open(
     }
     let buffers = Rc::new(BufferPool::default());
     let state = Rc::new(State::new(shared, opened, &buffers));
-    let observer = Observer::new(number, config, counters, audit);
+    let observer = Rc::new(Observer::new(number, config, counters, audit));
+    let mut random = [0; 8];
+    // Without randomness every worker chooses servers in the same order.
+    let _ = state.config.provider.secure_random.fill(&mut random);
+    let http = HttpWorker::new(
+        Arc::clone(&state.config),
+        Rc::clone(&state.servers),
+        Rc::clone(&observer),
+        u64::from_ne_bytes(random),
+    );
     let connections = Rc::default();
     let worker = WorkerContext {
         state: RefCell::new(state),
         connections,
         buffers,
         observer,
+        http,
         usage,
         source_admission,
         across,

@@ -101,14 +101,17 @@ pub fn listener_trust(
 pub struct BackendConfigs {
     without_protocol: Arc<ClientConfig>,
     by_protocol: HashMap<Vec<u8>, Arc<ClientConfig>>,
+    for_requests: Arc<ClientConfig>,
 }
 
 impl BackendConfigs {
-    /// Prepares for clients that chose one of `protocols`, or none.
+    /// Prepares for streams of clients that chose one of `protocols`, or none; and for requests, which are sent by one of
+    /// `versions`.
     pub fn new(
         config: &Config,
         backend: &BackendTls,
         protocols: &[Vec<u8>],
+        versions: &[&[u8]],
     ) -> anyhow::Result<Self> {
         let mut client = ClientConfig::builder_with_provider(Arc::clone(&config.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -124,11 +127,19 @@ impl BackendConfigs {
             (protocol.clone(), Arc::new(with_protocol))
         };
         let by_protocol = protocols.iter().map(with_protocol).collect();
+        let mut for_requests = client.clone();
+        for_requests.alpn_protocols = versions.iter().map(|version| version.to_vec()).collect();
         client.alpn_protocols = alpn::offer(&backend.alpn, None);
         Ok(BackendConfigs {
             by_protocol,
             without_protocol: Arc::new(client),
+            for_requests: Arc::new(for_requests),
         })
+    }
+
+    /// The configuration for requests.
+    pub fn for_requests(&self) -> &Arc<ClientConfig> {
+        &self.for_requests
     }
 
     /// The configuration for a client that chose `protocol`.

@@ -66,6 +66,11 @@ impl TlsStream {
         }
     }
 
+    /// The worker's buffers.
+    pub fn pool(&self) -> &BufferPool {
+        &self.pool
+    }
+
     /// The TCP connection below.
     pub fn socket(&self) -> &Socket {
         &self.socket

@@ -52,12 +52,18 @@ closed_list! {
         /// The backend's response is malformed.
         BackendMalformed = "backend_malformed",
             (Unavailable, 502, Later, "the backend sent a malformed response");
+        /// The backend does not speak the version of HTTP that the request needs.
+        BackendVersion = "backend_version",
+            (Unimplemented, 502, Never, "the backend does not speak the version of http that this needs");
         /// The backend did not respond in time.
         BackendTimeout = "backend_timeout",
             (GrpcStatus::DeadlineExceeded, 504, Later, "the backend did not respond in time");
         /// The client's own deadline has passed.
         DeadlineExceeded = "deadline_exceeded",
             (GrpcStatus::DeadlineExceeded, 504, Later, "the deadline has passed");
+        /// Nothing of the request or the response has passed for too long.
+        RequestTimeout = "request_timeout",
+            (Unavailable, 408, Later, "nothing has passed for too long");
         /// Too many requests wait for the backend, or have waited for too long.
         BackendBusy = "backend_busy",
             (Unavailable, 503, Later, "too many requests wait for the backend");
@@ -106,6 +112,28 @@ impl RequestRefusal {
     pub const fn again(self) -> Again {
         let (_, _, again, _) = self.row();
         again
+    }
+
+    /// Whether the backend has failed the request.
+    pub const fn is_backends_fault(self) -> bool {
+        match self {
+            Self::BackendBroke | Self::BackendMalformed | Self::BackendTimeout => true,
+            Self::BackendUnreachable
+            | Self::DeadlineExceeded
+            | Self::RequestTimeout
+            | Self::BackendBusy
+            | Self::BackendVersion
+            | Self::Draining
+            | Self::OverLimit
+            | Self::NotAllowed
+            | Self::TenantNotAllowed
+            | Self::NoRoute
+            | Self::PathNotPlain
+            | Self::Misdirected
+            | Self::HeaderListTooLarge
+            | Self::ContentTooLarge
+            | Self::Internal => false,
+        }
     }
 
     /// In words, for the client.

@@ -6,6 +6,7 @@ use super::exchange::{Exchange, ExchangeOutcome, Held, Leg};
 use super::place::{Placed, ReadRequest};
 use super::{ConnectionKey, Forwarder, Router};
 use crate::http::answer::{Protocol, RequestRefusal};
+use crate::http::deadline::{GRPC_TIMEOUT, deadline, read_grpc_timeout};
 use crate::http::h2::{ErrorCode, StreamId};
 use crate::http::message::{ContentLeft, HeaderList, Malformed, read_request};
 
@@ -24,6 +25,7 @@ impl Forwarder {
             Ok(request) if arrival.end_stream && request.content_length.unwrap_or(0) > 0 => {
                 Err(Malformed::ContentMismatch)
             }
+            Ok(_) if self.is_list_too_large(arrival, &list) => Err(Malformed::TooLarge),
             checked => checked,
         };
         match request {
@@ -31,6 +33,7 @@ impl Forwarder {
                 let protocol = Protocol::of(&request, &list);
                 let content = ContentLeft::new(request.content_length);
                 let key = self.insert(arrival, (protocol, content), now);
+                self.note_deadline(key, &list, now);
                 let placed = match self.is_too_large(key, request.content_length) {
                     true => Placed::Refused(RequestRefusal::ContentTooLarge),
                     false => {
@@ -98,6 +101,22 @@ impl Forwarder {
             connection.own(arrival.stream, key);
         }
         key
+    }
+
+    /// Notes when a client of gRPC has no use for a response any more.
+    fn note_deadline(&mut self, key: u32, list: &HeaderList, now: Instant) {
+        if let Some(exchange) = self.exchanges.get_mut(key)
+            && exchange.protocol == Protocol::Grpc
+        {
+            let field = list.iter().find(|field| field.name == GRPC_TIMEOUT);
+            let timeout = field.and_then(|field| read_grpc_timeout(field.value));
+            exchange.deadline = deadline(now, timeout, None);
+        }
+    }
+
+    fn is_list_too_large(&self, arrival: &Arrival, list: &HeaderList) -> bool {
+        let client = self.client(arrival.connection);
+        client.is_some_and(|client| list.size() > client.header_list_bytes_max)
     }
 
     fn is_too_large(&self, key: u32, content_length: Option<u64>) -> bool {

@@ -45,6 +45,15 @@ impl PeerFault {
     }
 }
 
+/// What a peer may ask of us at once.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerLimits {
+    /// The size of a header list, as RFC 9113 section 10.5.1 counts it.
+    pub header_list_bytes: usize,
+    /// Streams that a client may open.
+    pub streams: u32,
+}
+
 /// A connection of either version.
 #[derive(Debug)]
 pub enum PeerConnection {
@@ -56,12 +65,16 @@ pub enum PeerConnection {
 
 impl PeerConnection {
     /// A connection that has just been opened. What HTTP/2 says first is in the output.
-    pub fn new(version: HttpVersion, role: Role, list_size_max: usize, now: Instant) -> Self {
-        let list_size_max = u32::try_from(list_size_max).unwrap_or(u32::MAX);
-        match version {
-            HttpVersion::Http1 => PeerConnection::Http1(Box::new(Http1Connection::new(role))),
-            HttpVersion::Http2 => {
-                PeerConnection::Http2(Box::new(Connection::new(role, list_size_max, now)))
+    pub fn new(version: HttpVersion, role: Role, limits: PeerLimits, now: Instant) -> Self {
+        let header_list = u32::try_from(limits.header_list_bytes).unwrap_or(u32::MAX);
+        match (version, role) {
+            (HttpVersion::Http1, _) => PeerConnection::Http1(Box::new(Http1Connection::new(role))),
+            (HttpVersion::Http2, Role::Client) => {
+                PeerConnection::Http2(Box::new(Connection::new(role, header_list, now)))
+            }
+            (HttpVersion::Http2, Role::Server) => {
+                let connection = Connection::server(header_list, limits.streams, now);
+                PeerConnection::Http2(Box::new(connection))
             }
         }
     }
@@ -74,11 +87,27 @@ impl PeerConnection {
         }
     }
 
-    /// Takes it, to write it; what waits may then be sent, by [`Self::send_queued`].
+    /// Takes it, to write it.
     pub fn take_output(&mut self) -> Vec<u8> {
+        let mut output = Vec::new();
+        self.swap_output(&mut output);
+        output
+    }
+
+    /// Takes it, to write it, and leaves an empty buffer to fill instead; what waits may then be sent, by
+    /// [`Self::send_queued`].
+    pub fn swap_output(&mut self, empty: &mut Vec<u8>) {
         match self {
-            PeerConnection::Http1(one) => one.take_output(),
-            PeerConnection::Http2(one) => one.take_output(),
+            PeerConnection::Http1(one) => one.swap_output(empty),
+            PeerConnection::Http2(one) => one.swap_output(empty),
+        }
+    }
+
+    /// Whether the connection takes no new streams, ever.
+    pub fn is_retired(&self) -> bool {
+        match self {
+            PeerConnection::Http1(one) => one.is_retired(),
+            PeerConnection::Http2(one) => one.is_retired(),
         }
     }
 
@@ -295,7 +324,7 @@ impl PeerConnection {
     pub fn check_time(&mut self, timeout: Duration, now: Instant) -> Option<PeerFault> {
         match self {
             PeerConnection::Http1(one) => one.check_time(timeout, now).map(PeerFault::Http1),
-            PeerConnection::Http2(one) => one.check_time(now).map(PeerFault::Http2),
+            PeerConnection::Http2(one) => one.check_time(timeout, now).map(PeerFault::Http2),
         }
     }
 

@@ -23,11 +23,11 @@ use exchange::{Exchange, PeerKind};
 use place::Queues;
 use slots::Slots;
 
-pub use connection::{HttpVersion, PeerConnection, PeerFault};
-pub use router::{BackendTimes, Call, Client, Ended, Placement, Router};
+pub use connection::{HttpVersion, PeerConnection, PeerFault, PeerLimits};
+pub use router::{BackendTimes, Call, Client, Ended, LegEnd, Placement, Rewrite, Router};
 
-use super::h2::{ErrorCode, Event, Left, Role};
-use super::limits::{HEADER_LISTS_KEPT, HELD_BUFFERS_KEPT};
+use super::h2::{ErrorCode, Event, Left, Role, WindowBudget};
+use super::limits::{HEADER_LISTS_KEPT, HELD_BUFFERS_KEPT, WINDOWS_BYTES_MAX};
 use super::message::HeaderList;
 
 /// A connection of a forwarder.
@@ -79,6 +79,8 @@ pub struct Forwarder {
     next_serial: u64,
     exchanges: Slots<Exchange>,
     ready: Vec<ConnectionKey>,
+    /// Connections of which more can be read again.
+    resumed: Vec<ConnectionKey>,
     /// The section that came last.
     list: HeaderList,
     list_size_max: usize,
@@ -88,8 +90,14 @@ pub struct Forwarder {
     /// Content that is kept of all requests, in bytes.
     held_bytes: usize,
     queues: Queues,
+    /// What the request that is placed is sent on with.
+    rewrite: Rewrite,
     /// Where the next look at the times of exchanges begins.
     looked_at: u32,
+    /// Where the next look at connections begins.
+    tended: u32,
+    /// What connections may promise beyond the windows that they begin with.
+    windows: WindowBudget,
     /// What clients are told to wait before they send a request again.
     wait: Duration,
 }
@@ -103,13 +111,17 @@ impl Forwarder {
             next_serial: 0,
             exchanges: Slots::default(),
             ready: Vec::new(),
+            resumed: Vec::new(),
             list: HeaderList::new(list_size_max),
             list_size_max,
             free_lists: Vec::new(),
             free_buffers: Vec::new(),
             held_bytes: 0,
             queues: Queues::default(),
+            rewrite: Rewrite::default(),
             looked_at: 0,
+            tended: 0,
+            windows: WindowBudget::new(WINDOWS_BYTES_MAX),
             wait,
         }
     }
@@ -121,7 +133,11 @@ impl Forwarder {
         version: HttpVersion,
         now: Instant,
     ) -> ConnectionKey {
-        let connection = PeerConnection::new(version, Role::Server, self.list_size_max, now);
+        let limits = PeerLimits {
+            header_list_bytes: client.header_list_bytes_max,
+            streams: client.streams_max,
+        };
+        let connection = PeerConnection::new(version, Role::Server, limits, now);
         self.add(connection, Known::Client(client))
     }
 
@@ -132,7 +148,11 @@ impl Forwarder {
         version: HttpVersion,
         now: Instant,
     ) -> ConnectionKey {
-        let connection = PeerConnection::new(version, Role::Client, self.list_size_max, now);
+        let limits = PeerLimits {
+            header_list_bytes: self.list_size_max,
+            streams: 0,
+        };
+        let connection = PeerConnection::new(version, Role::Client, limits, now);
         self.add(connection, Known::Backend(times))
     }
 
@@ -168,6 +188,11 @@ impl Forwarder {
         self.exchanges.len()
     }
 
+    /// A connection of which more can be read again, one after the other.
+    pub fn next_resumed(&mut self) -> Option<ConnectionKey> {
+        self.resumed.pop()
+    }
+
     /// Whether a connection has output.
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty()
@@ -182,19 +207,19 @@ impl Forwarder {
         Some(key)
     }
 
-    /// Takes the output of a connection, and has what waits take its place.
+    /// Takes the output of a connection, leaves an empty buffer instead, and has what waits take its place.
     pub fn take_output(
         &mut self,
         key: ConnectionKey,
+        into: &mut Vec<u8>,
         router: &mut impl Router,
         now: Instant,
-    ) -> Vec<u8> {
-        let Some(connection) = self.connection(key) else {
-            return Vec::new();
-        };
-        let output = connection.take_output();
-        self.send_queued(key, router, now);
-        output
+    ) {
+        into.clear();
+        if let Some(connection) = self.connection(key) {
+            connection.swap_output(into);
+            self.send_queued(key, router, now);
+        }
     }
 
     /// Takes bytes that came on a connection. Returns how many. The rest is to be given again, and nothing more read,
@@ -212,6 +237,9 @@ impl Forwarder {
             && let Some(event) = peer.connection.receive(&mut rest, &mut self.list, now)
         {
             self.take_event(key, event, router, now);
+        }
+        if let Some(found) = peer(&mut self.peers, key) {
+            found.connection.grow(&mut self.windows);
         }
         self.send_queued(key, router, now);
         self.place_due(router, now);
@@ -304,7 +332,8 @@ impl Forwarder {
     /// A connection is gone.
     pub fn remove(&mut self, key: ConnectionKey, router: &mut impl Router, now: Instant) {
         self.take_streams(key, ErrorCode::Cancel, router, now);
-        if peer(&mut self.peers, key).is_some() {
+        if let Some(found) = peer(&mut self.peers, key) {
+            self.windows.give_back(found.connection.growth());
             self.peers.remove(key.slot);
         }
         self.place_due(router, now);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::exchange::{Exchange, LegKey, PeerKind};
-use super::{ConnectionKey, Forwarder, Router, peer};
+use super::{ConnectionKey, Forwarder, LegEnd, Router, peer};
 use crate::http::answer::{Protocol, RequestRefusal};
 use crate::http::h2::{ErrorCode, Left, StreamId};
 use crate::http::limits::HELD_BYTES_MAX;
@@ -188,8 +188,12 @@ impl Forwarder {
             PeerKind::Client => {
                 let waited = std::mem::take(&mut leg.waiting);
                 self.release(PeerKind::Backend.of(key), waited, now);
-                self.leave_backend(key, ErrorCode::Cancel, router, now);
+                self.leave_backend(key, (ErrorCode::Cancel, LegEnd::Abandoned), router, now);
                 self.drop_request(key, now);
+                self.forget_if_over(key, router);
+            }
+            // It has said everything, and what of that waits for the client still goes there.
+            PeerKind::Backend if leg.has_received_end && leg.has_sent_end => {
                 self.forget_if_over(key, router);
             }
             // Nothing was processed, if it says so.
@@ -242,12 +246,12 @@ impl Forwarder {
         match kind {
             PeerKind::Client => {
                 self.reset(at, code, now);
-                self.leave_backend(key, ErrorCode::Cancel, router, now);
+                self.leave_backend(key, (ErrorCode::Cancel, LegEnd::Abandoned), router, now);
                 self.drop_request(key, now);
                 self.forget_if_over(key, router);
             }
             PeerKind::Backend => {
-                self.leave_backend(key, code, router, now);
+                self.leave_backend(key, (code, LegEnd::Failed), router, now);
                 self.refuse(key, RequestRefusal::BackendMalformed, router, now);
             }
         }
@@ -264,7 +268,11 @@ impl Forwarder {
         if bytes > 0
             && let Some(found) = peer(&mut self.peers, connection)
         {
+            let was_paused = !found.connection.wants_input();
             found.connection.release(stream, bytes, now);
+            if was_paused && found.connection.wants_input() {
+                self.resumed.push(connection);
+            }
             self.mark(connection);
         }
     }

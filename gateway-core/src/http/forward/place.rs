@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::exchange::{Leg, PeerKind};
-use super::router::{Call, Client, Placement};
+use super::router::{Call, Client, LegEnd, Placement, Rewrite};
 use super::{ConnectionKey, Forwarder, Router, peer};
 use crate::http::answer::RequestRefusal;
+use crate::http::deadline::{GRPC_TIMEOUT, GrpcTimeout};
 use crate::http::h2::ErrorCode;
 use crate::http::limits::QUEUED_REQUESTS_MAX;
 use crate::http::message::{ContentLeft, Field, HeaderList, Request, read_request};
@@ -60,9 +61,13 @@ impl Queues {
 struct Sent<'a> {
     list: &'a HeaderList,
     client: &'a Client,
-    /// The authority, if the list has none but Host.
+    /// The authority, if the list has none but Host, or another one takes its place.
     authority: Option<Field<'a>>,
+    /// The path, if another one takes its place.
+    path: Option<Field<'a>>,
     tenant: Option<Field<'a>>,
+    /// The time that is left of what the client gave, if some has passed.
+    timeout: Option<Field<'a>>,
 }
 
 impl<'a> Sent<'a> {
@@ -70,16 +75,26 @@ impl<'a> Sent<'a> {
     fn fields(&self) -> impl Iterator<Item = Field<'a>> {
         let is_pseudo = |field: &Field<'_>| field.name.starts_with(b":");
         let (list, client) = (self.list, self.client);
-        let pseudo = list.iter().filter(is_pseudo);
+        let (has_path, has_authority) = (self.path.is_some(), self.authority.is_some());
+        let pseudo = list.iter().filter(move |field| {
+            is_pseudo(field)
+                && !(has_path && field.name == b":path")
+                && !(has_authority && field.name == b":authority")
+        });
         let reserved = &client.reserved;
-        let regular = list
-            .iter()
-            .filter(move |field| !is_pseudo(field) && reserved.lets_pass_in_headers(*field));
+        let has_timeout = self.timeout.is_some();
+        let regular = list.iter().filter(move |field| {
+            !is_pseudo(field)
+                && reserved.lets_pass_in_headers(*field)
+                && !(has_timeout && field.name == GRPC_TIMEOUT)
+        });
         pseudo
+            .chain(self.path)
             .chain(self.authority)
             .chain(regular)
             .chain(client.told.iter())
             .chain(self.tenant)
+            .chain(self.timeout)
     }
 }
 
@@ -187,29 +202,38 @@ impl Forwarder {
             attempts: exchange.attempts,
             is_waiting,
         };
-        match router.choose(&call) {
+        let has_waited = is_waiting || exchange.attempts > 0;
+        let deadline = exchange.deadline.filter(|_| has_waited);
+        let timeout = deadline.map(|at| GrpcTimeout::of(at.saturating_duration_since(now)));
+        let mut rewrite = std::mem::take(&mut self.rewrite);
+        rewrite.clear();
+        let placed = match router.choose(&call, &mut rewrite) {
             Ok(Placement::Connection(backend)) => {
                 let sent = Sent {
                     list,
                     client: &client,
-                    authority: request
-                        .authority
-                        .filter(|_| !list.iter().any(|field| field.name == b":authority"))
-                        .map(|authority| Field::new(b":authority", authority)),
+                    authority: authority(request, list, &rewrite),
+                    timeout: timeout
+                        .as_ref()
+                        .map(|timeout| Field::new(GRPC_TIMEOUT, timeout.as_bytes())),
+                    path: (!rewrite.path.is_empty()).then(|| Field::new(b":path", &rewrite.path)),
                     tenant: tenant.map(|tenant| Field::new(&client.tenant_name, tenant)),
                 };
                 let is_head = request.method == b"HEAD";
                 match self.send_request((key, is_head), backend, &sent, now) {
-                    true => {
-                        router.sent(backend);
-                        Placed::Sent
+                    true => Placed::Sent,
+                    false => {
+                        router.full(backend, call.client);
+                        let queue = self.times(backend).map(|times| times.queue);
+                        queue.map_or(Placed::Refused(RequestRefusal::BackendBusy), Placed::Waits)
                     }
-                    false => Placed::Refused(RequestRefusal::BackendBusy),
                 }
             }
             Ok(Placement::Wait(queue)) => Placed::Waits(queue),
             Err(refusal) => Placed::Refused(refusal),
-        }
+        };
+        self.rewrite = rewrite;
+        placed
     }
 
     /// Queues or refuses a request that no backend takes now.
@@ -292,7 +316,7 @@ impl Forwarder {
         router: &mut impl Router,
         now: Instant,
     ) {
-        self.leave_backend(key, ErrorCode::Cancel, router, now);
+        self.leave_backend(key, (ErrorCode::Cancel, LegEnd::Abandoned), router, now);
         match self
             .exchanges
             .get(key)
@@ -313,4 +337,18 @@ impl Forwarder {
             self.queues.remove(queue, key);
         }
     }
+}
+
+/// The authority that a backend is told, where it is not the one of the list.
+fn authority<'a>(
+    request: &Request<'a>,
+    list: &HeaderList,
+    rewrite: &'a Rewrite,
+) -> Option<Field<'a>> {
+    let has_authority = || list.iter().any(|field| field.name == b":authority");
+    let authority = match rewrite.authority.is_empty() {
+        true => request.authority.filter(|_| !has_authority())?,
+        false => &rewrite.authority,
+    };
+    Some(Field::new(b":authority", authority))
 }

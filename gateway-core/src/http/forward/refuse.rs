@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::exchange::{LegKey, PeerKind};
-use super::router::{Ended, Router};
+use super::router::{Ended, LegEnd, Router};
 use super::{Forwarder, peer};
 use crate::http::answer::{RequestRefusal, answer, trailers};
 use crate::http::h2::ErrorCode;
@@ -19,7 +19,11 @@ impl Forwarder {
         router: &mut impl Router,
         now: Instant,
     ) {
-        self.leave_backend(key, ErrorCode::Cancel, router, now);
+        let end = match refusal.is_backends_fault() {
+            true => LegEnd::Failed,
+            false => LegEnd::Abandoned,
+        };
+        self.leave_backend(key, (ErrorCode::Cancel, end), router, now);
         self.drop_request(key, now);
         let wait = self.wait;
         let Some(exchange) = self.exchanges.get_mut(key) else {
@@ -83,7 +87,7 @@ impl Forwarder {
     pub(super) fn leave_backend(
         &mut self,
         key: u32,
-        code: ErrorCode,
+        (code, end): (ErrorCode, LegEnd),
         router: &mut impl Router,
         now: Instant,
     ) {
@@ -105,7 +109,7 @@ impl Forwarder {
         if let Some(exchange) = self.exchanges.get_mut(key) {
             exchange.backend = None;
         }
-        router.left(backend);
+        router.left(backend, end);
         self.note_room(backend);
         self.release(PeerKind::Client.of(key), missing, now);
     }
@@ -155,7 +159,11 @@ impl Forwarder {
         };
         let backend = exchange.backend.as_ref().map(|leg| leg.connection);
         if let Some(backend) = backend {
-            router.left(backend);
+            let end = LegEnd::Answered {
+                status: exchange.outcome.status,
+                grpc_status: exchange.outcome.grpc_status,
+            };
+            router.left(backend, end);
             self.note_room(backend);
         }
         let outcome = &exchange.outcome;

@@ -21,6 +21,14 @@ pub struct Client {
     pub tenant_name: Box<[u8]>,
     /// How many bytes of content a request may have.
     pub content_bytes_max: u64,
+    /// How large a header list may be, as RFC 9113 section 10.5.1 counts it.
+    pub header_list_bytes_max: usize,
+    /// How many streams may be open at once on a connection.
+    pub streams_max: u32,
+    /// How long it may take to send a frame or a header section.
+    pub header_timeout: Duration,
+    /// How long nothing may pass of an exchange whose request is not complete.
+    pub request_idle_timeout: Duration,
 }
 
 /// How long a backend may take, and which requests wait for it.
@@ -30,7 +38,7 @@ pub struct BackendTimes {
     pub queue: usize,
     /// From the end of a request to its response.
     pub response_timeout: Option<Duration>,
-    /// How long nothing of an exchange may pass.
+    /// How long nothing of an exchange may pass once its response has begun.
     pub idle_timeout: Option<Duration>,
 }
 
@@ -62,6 +70,22 @@ pub enum Placement {
     Wait(usize),
 }
 
+/// What of a request the backend gets in another form; empty: nothing.
+#[derive(Debug, Default)]
+pub struct Rewrite {
+    /// Path and query.
+    pub path: Vec<u8>,
+    /// The authority.
+    pub authority: Vec<u8>,
+}
+
+impl Rewrite {
+    pub(super) fn clear(&mut self) {
+        self.path.clear();
+        self.authority.clear();
+    }
+}
+
 /// What an exchange came to.
 #[derive(Debug, Clone, Copy)]
 pub struct Ended<'a> {
@@ -91,20 +115,41 @@ pub struct Ended<'a> {
     pub attempts: u32,
 }
 
+/// How a request left its backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LegEnd {
+    /// The backend has answered it.
+    Answered {
+        /// The status of HTTP.
+        status: u16,
+        /// The status of gRPC.
+        grpc_status: Option<u16>,
+    },
+    /// The backend has broken off, or was too slow.
+    Failed,
+    /// Its client has given it up, or the backend has not taken it.
+    Abandoned,
+}
+
 /// The owner of a forwarder.
 pub trait Router {
-    /// The connection that takes a request, or its queue.
+    /// The connection that takes a request, or its queue. What the backend gets instead of what the client said goes to
+    /// `rewrite`, which is empty.
     ///
     /// # Errors
     ///
     /// None does, and why.
-    fn choose(&mut self, call: &Call<'_>) -> Result<Placement, RequestRefusal>;
+    fn choose(
+        &mut self,
+        call: &Call<'_>,
+        rewrite: &mut Rewrite,
+    ) -> Result<Placement, RequestRefusal>;
 
-    /// A request has been sent to a backend.
-    fn sent(&mut self, backend: ConnectionKey);
+    /// A connection that was chosen has no stream left. The client's request waits in the queue of its backend.
+    fn full(&mut self, backend: ConnectionKey, client: ConnectionKey);
 
-    /// It is not with that backend any more: it is over, or another one gets it.
-    fn left(&mut self, backend: ConnectionKey);
+    /// A request is not with its backend any more.
+    fn left(&mut self, backend: ConnectionKey, end: LegEnd);
 
     /// An exchange is over.
     fn ended(&mut self, ended: &Ended<'_>);

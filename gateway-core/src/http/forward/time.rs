@@ -1,17 +1,22 @@
 //! Times of exchanges: the client's deadline, how long a backend may take, how long nothing may pass. In: the time.
 //! Out: refusals. Exchanges are looked at in turn, so that no look takes long, however many there are.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::exchange::Exchange;
 use super::router::{BackendTimes, Router};
 use super::{ConnectionKey, Forwarder, Known};
 use crate::http::answer::RequestRefusal;
-use crate::http::limits::EXCHANGES_LOOKED_AT;
+use crate::http::limits::{BACKEND_FRAME_TIMEOUT, CONNECTIONS_LOOKED_AT, EXCHANGES_LOOKED_AT};
 
 impl Exchange {
     /// Why its time is over, if it is.
-    fn overdue(&self, times: Option<BackendTimes>, now: Instant) -> Option<RequestRefusal> {
+    fn overdue(
+        &self,
+        request_idle_timeout: Duration,
+        times: Option<BackendTimes>,
+        now: Instant,
+    ) -> Option<RequestRefusal> {
         let is_past = |since: Instant, timeout| now.saturating_duration_since(since) >= timeout;
         if self.client.is_gone || self.client.has_sent_end {
             return None;
@@ -19,10 +24,13 @@ impl Exchange {
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             return Some(RequestRefusal::DeadlineExceeded);
         }
+        if !self.client.has_received_end && is_past(self.moved, request_idle_timeout) {
+            return Some(RequestRefusal::RequestTimeout);
+        }
         let times = times?;
         let is_sent = self.client.has_received_end && !self.has_response;
         let is_late = |timeout| is_sent && is_past(self.moved, timeout);
-        let is_idle = |timeout| is_past(self.moved, timeout);
+        let is_idle = |timeout| self.has_response && is_past(self.moved, timeout);
         let is_overdue =
             times.response_timeout.is_some_and(is_late) || times.idle_timeout.is_some_and(is_idle);
         is_overdue.then_some(RequestRefusal::BackendTimeout)
@@ -40,7 +48,9 @@ impl Forwarder {
             };
             let backend = exchange.backend.as_ref().map(|leg| leg.connection);
             let times = backend.and_then(|backend| self.times(backend));
-            if let Some(refusal) = exchange.overdue(times, now) {
+            let client = self.client(exchange.client.connection);
+            let timeout = client.map_or(Duration::MAX, |client| client.request_idle_timeout);
+            if let Some(refusal) = exchange.overdue(timeout, times, now) {
                 self.refuse(key, refusal, router, now);
             }
         }
@@ -49,7 +59,34 @@ impl Forwarder {
         self.place_due(router, now);
     }
 
-    fn times(&self, backend: ConnectionKey) -> Option<BackendTimes> {
+    /// Ends connections whose peers are too slow, and gives back memory that idle ones do not need. To be called about
+    /// once a second.
+    pub fn check_connections(&mut self, router: &mut impl Router, now: Instant) {
+        let end = self.peers.places().min(self.tended + CONNECTIONS_LOOKED_AT);
+        for slot in self.tended..end {
+            let Some(peer) = self.peers.get_mut(slot) else {
+                continue;
+            };
+            let timeout = match &peer.known {
+                Known::Client(client) => client.header_timeout,
+                Known::Backend(_) => BACKEND_FRAME_TIMEOUT,
+            };
+            peer.connection.shrink();
+            let key = ConnectionKey {
+                slot,
+                serial: peer.serial,
+            };
+            if let Some(violation) = peer.connection.check_time(timeout, now) {
+                router.failed(key, violation);
+                self.take_streams(key, violation.code(), router, now);
+            }
+        }
+        self.tended = if end == self.peers.places() { 0 } else { end };
+        self.place_due(router, now);
+    }
+
+    /// What is known of a backend.
+    pub(super) fn times(&self, backend: ConnectionKey) -> Option<BackendTimes> {
         let peer = self
             .peers
             .get(backend.slot)

@@ -122,7 +122,9 @@ impl Encoder {
 
     /// Appends a field to the block that was begun.
     pub fn encode(&mut self, field: Field<'_>, block: &mut Vec<u8>) {
-        let stable = STABLE_NAMES.iter().position(|name| *name == field.name);
+        // Lengths tell most names apart.
+        let is_it = |name: &&[u8]| name.len() == field.name.len() && *name == field.name;
+        let stable = STABLE_NAMES.iter().position(is_it);
         match (stable, field.is_never_indexed) {
             (Some(stable), false) => self.encode_stable(stable, field, block),
             _ => encode_without_state(field, block),

@@ -95,6 +95,19 @@ const BY_LENGTH: [[u8; SAME_LENGTH_MAX]; NAME_BYTES_MAX + 1] = {
     by_length
 };
 
+/// How many entries have the name of the one at each position, from there on.
+const OF_NAME: [u8; ENTRIES.len()] = {
+    let mut of_name = [1; ENTRIES.len()];
+    let mut position = ENTRIES.len() - 1;
+    while position > 0 {
+        position -= 1;
+        if is_same(ENTRIES[position].0, ENTRIES[position + 1].0) {
+            of_name[position] = of_name[position + 1] + 1;
+        }
+    }
+    of_name
+};
+
 const fn is_same(one: &[u8], other: &[u8]) -> bool {
     let mut position = 0;
     while position < one.len() && position < other.len() && one[position] == other[position] {
@@ -113,18 +126,18 @@ pub(super) fn find(name: &[u8], value: &[u8]) -> Index {
     let Some(candidates) = BY_LENGTH.get(name.len()) else {
         return Index::Nowhere;
     };
+    let last = name.last();
     let first = candidates
         .iter()
         .take_while(|index| **index > 0)
         .map(|index| usize::from(*index))
-        .find(|index| ENTRIES[index - 1].0 == name);
+        // Most names of one length differ in their last byte.
+        .find(|index| ENTRIES[index - 1].0.last() == last && ENTRIES[index - 1].0 == name);
     let Some(first) = first else {
         return Index::Nowhere;
     };
-    let of_name = ENTRIES[first - 1..]
-        .iter()
-        .take_while(|entry| entry.0 == name);
-    match of_name.into_iter().position(|entry| entry.1 == value) {
+    let of_name = &ENTRIES[first - 1..][..usize::from(OF_NAME[first - 1])];
+    match of_name.iter().position(|entry| entry.1 == value) {
         Some(offset) => Index::Field(first + offset),
         None => Index::Name(first),
     }

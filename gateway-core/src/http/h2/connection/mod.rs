@@ -8,7 +8,7 @@ mod receive;
 mod send;
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use event::{Event, Left};
 
@@ -75,6 +75,8 @@ struct Growth {
 #[derive(Debug)]
 pub struct Connection {
     role: Role,
+    /// Streams that a client may open at once.
+    streams_max: u32,
     receiver: Receiver,
     receive_window: ReceiveWindow,
     growth: Growth,
@@ -92,6 +94,8 @@ pub struct Connection {
     /// When our SETTINGS were sent that the peer has not acknowledged.
     unacknowledged_since: Option<Instant>,
     ping_since: Option<Instant>,
+    /// Since when something has come only in part: the preface, a frame, a field block.
+    incomplete_since: Option<Instant>,
     /// The last stream that the peer will have processed, by its GOAWAY.
     peers_last: Option<StreamId>,
     ending: Ending,
@@ -106,11 +110,20 @@ const PING: [u8; 8] = *b"gateway\0";
 impl Connection {
     /// A connection that has just been opened. Its preface is in the output (RFC 9113 section 3.4).
     pub fn new(role: Role, header_list_size_max: u32, now: Instant) -> Self {
+        Self::with_limits(role, header_list_size_max, CLIENT_STREAMS_MAX, now)
+    }
+
+    /// One of a client, which may open so many streams at once.
+    pub fn server(header_list_size_max: u32, streams_max: u32, now: Instant) -> Self {
+        Self::with_limits(Role::Server, header_list_size_max, streams_max, now)
+    }
+
+    fn with_limits(role: Role, header_list_size_max: u32, streams_max: u32, now: Instant) -> Self {
         let mut output = Vec::new();
         let list_size = Setting::MaxHeaderListSize(header_list_size_max);
         match role {
             Role::Server => {
-                let streams = Setting::MaxConcurrentStreams(CLIENT_STREAMS_MAX);
+                let streams = Setting::MaxConcurrentStreams(streams_max);
                 write_settings(&mut output, &[streams, list_size]);
             }
             Role::Client => {
@@ -120,6 +133,7 @@ impl Connection {
         }
         Connection {
             role,
+            streams_max,
             receiver: Receiver::new(role),
             receive_window: ReceiveWindow::new(WINDOW_BYTES),
             growth: Growth {
@@ -139,6 +153,7 @@ impl Connection {
             },
             unacknowledged_since: Some(now),
             ping_since: None,
+            incomplete_since: (role == Role::Server).then_some(now),
             peers_last: None,
             ending: Ending::No,
             floods: Floods::new(now),
@@ -153,8 +168,21 @@ impl Connection {
 
     /// Takes it, to write it; streams that wait may then send more, by [`Self::send_queued`].
     pub fn take_output(&mut self) -> Vec<u8> {
+        let mut output = Vec::new();
+        self.swap_output(&mut output);
+        output
+    }
+
+    /// Takes it, to write it, and leaves an empty buffer to fill instead.
+    pub fn swap_output(&mut self, empty: &mut Vec<u8>) {
         self.control_bytes = 0;
-        std::mem::take(&mut self.output)
+        empty.clear();
+        std::mem::swap(&mut self.output, empty);
+    }
+
+    /// Whether the connection takes no new streams, ever.
+    pub fn is_retired(&self) -> bool {
+        self.ending != Ending::No || self.peers_last.is_some() || self.next_stream().is_none()
     }
 
     /// Whether the connection is over once its output is written.
@@ -293,15 +321,22 @@ impl Connection {
         }
     }
 
-    /// Ends the connection if the peer has not acknowledged our SETTINGS in time (RFC 9113 section 6.5.3).
-    pub fn check_time(&mut self, now: Instant) -> Option<Violation> {
-        let since = self.unacknowledged_since?;
-        let is_late = now.saturating_duration_since(since) >= SETTINGS_ACK_TIMEOUT;
-        if !is_late || self.is_closed() {
-            return None;
-        }
-        self.close(Violation::SettingsTimeout.code());
-        Some(Violation::SettingsTimeout)
+    /// Ends the connection if the peer has not acknowledged our SETTINGS in time (RFC 9113 section 6.5.3), or has not
+    /// completed within `timeout` what it has begun to send, DATA excepted.
+    pub fn check_time(&mut self, timeout: Duration, now: Instant) -> Option<Violation> {
+        let is_past = |since: Option<Instant>, timeout| {
+            since.is_some_and(|since| now.saturating_duration_since(since) >= timeout)
+        };
+        let violation = match () {
+            () if self.is_closed() => return None,
+            () if is_past(self.unacknowledged_since, SETTINGS_ACK_TIMEOUT) => {
+                Violation::SettingsTimeout
+            }
+            () if is_past(self.incomplete_since, timeout) => Violation::SlowFrame,
+            () => return None,
+        };
+        self.close(violation.code());
+        Some(violation)
     }
 
     /// Takes all streams out of a connection that is over: their keys, and how many bytes waited on each.

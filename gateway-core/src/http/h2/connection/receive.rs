@@ -15,8 +15,7 @@ use crate::http::h2::{
 };
 use crate::http::hpack::Decoder;
 use crate::http::limits::{
-    CLIENT_STREAMS_MAX, CONTINUATION_FRAMES_MAX, FIELD_BLOCK_BYTES_MAX, RAPID_RESET_AGE,
-    TINY_DATA_BYTES,
+    CONTINUATION_FRAMES_MAX, FIELD_BLOCK_BYTES_MAX, RAPID_RESET_AGE, TINY_DATA_BYTES,
 };
 use crate::http::message::HeaderList;
 
@@ -67,6 +66,11 @@ impl Receiver {
             block: None,
             decoder: Decoder::default(),
         }
+    }
+
+    /// Whether something has come only in part. DATA is passed on as it comes.
+    fn is_incomplete(&self) -> bool {
+        !self.preface.is_empty() || !self.partial.is_empty() || self.block.is_some()
     }
 
     /// Takes what has come of the preface. Whether all of it has.
@@ -146,6 +150,12 @@ impl Connection {
             Some(violation) => Err(violation),
             None => self.next_event(input, list, now),
         };
+        if matches!(event, Ok(None)) {
+            self.incomplete_since = match self.receiver.is_incomplete() {
+                true => self.incomplete_since.or(Some(now)),
+                false => None,
+            };
+        }
         event.unwrap_or_else(|violation| {
             *input = &[];
             self.receiver.partial = Vec::new();
@@ -451,7 +461,7 @@ impl Connection {
     ) -> EventOrNot<'static> {
         self.history.open(stream);
         // RFC 9113 section 5.1.2: nothing of it was processed.
-        if self.streams.len() >= CLIENT_STREAMS_MAX as usize {
+        if self.streams.len() >= self.streams_max as usize {
             if !end_stream {
                 self.history.abandon(stream);
             }

@@ -1,0 +1,149 @@
+//! The servers of one backend as requests see them, with the connections that are open to each.
+//! In: choices of the forwarder, connections that come and go. Out: a connection for a request, or that one has to be made. On its
+//! worker.
+
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use gateway_core::balance::{Patience, Server};
+use gateway_core::http::forward::HttpVersion;
+use gateway_core::http::limits::{RETRY_ALLOWANCE, SERVER_PASS_OVER};
+use gateway_core::http::pool::{PoolServer, PoolSettings, ServerKey, ServerPool};
+use gateway_core::http::retry_budget::RetryBudget;
+use gateway_core::limits;
+
+use super::link::Link;
+use crate::config::{Backend, Config};
+
+/// Connections of HTTP/2 to one server: a second one where the first has no stream left.
+const CONNECTIONS_MAX: usize = 2;
+
+/// Connections of HTTP/1 that are made to one server at once.
+const CONNECTING_MAX: u32 = 32;
+
+/// The servers of one backend.
+pub(super) struct Pool {
+    pub(super) servers: ServerPool,
+    pub(super) retries: RetryBudget,
+    /// The addresses that the pool was given last.
+    addresses: Vec<Server>,
+    links: HashMap<ServerKey, Vec<Rc<Link>>>,
+    /// Connections that are being made, by server.
+    connecting: HashMap<ServerKey, u32>,
+    /// Servers that speak HTTP/1: a connection has one request at a time.
+    of_http1: HashSet<ServerKey>,
+}
+
+impl Pool {
+    /// A pool for each backend, without servers.
+    pub(super) fn of_all(config: &Config) -> Vec<Pool> {
+        let backends = config.backends.iter();
+        backends
+            .map(|backend| Pool {
+                servers: ServerPool::new(settings(backend)),
+                retries: RetryBudget::new(RETRY_ALLOWANCE, Instant::now()),
+                addresses: Vec::new(),
+                links: HashMap::new(),
+                connecting: HashMap::new(),
+                of_http1: HashSet::new(),
+            })
+            .collect()
+    }
+
+    pub(super) fn configure(&mut self, backend: &Backend, now: Instant) {
+        self.servers.configure(settings(backend), now);
+    }
+
+    /// Takes the addresses to use from now on.
+    pub(super) fn replace(&mut self, addresses: &[Server], now: Instant) {
+        if self.addresses == addresses {
+            return;
+        }
+        self.addresses = addresses.to_vec();
+        let server = |server: &Server| PoolServer {
+            server: *server,
+            weight: NonZeroU32::MIN,
+            is_backup: false,
+        };
+        let servers: Vec<_> = addresses.iter().map(server).collect();
+        self.servers.replace(&servers, now);
+    }
+
+    /// The open connection to a server that has the fewest requests; one without any, where it has one at a time.
+    pub(super) fn link(&self, server: ServerKey) -> Option<&Rc<Link>> {
+        let links = self.links.get(&server)?.iter();
+        let usable = links.filter_map(|link| {
+            let known = link.server().filter(|known| !known.is_retired.get())?;
+            let in_flight = known.in_flight.get();
+            (link.version == HttpVersion::Http2 || in_flight == 0).then_some((in_flight, link))
+        });
+        usable
+            .min_by_key(|(in_flight, _)| *in_flight)
+            .map(|(_, link)| link)
+    }
+
+    /// Notes the version of HTTP that a server speaks.
+    pub(super) fn note_version(&mut self, server: ServerKey, version: HttpVersion) {
+        match version {
+            HttpVersion::Http1 => self.of_http1.insert(server),
+            HttpVersion::Http2 => self.of_http1.remove(&server),
+        };
+    }
+
+    /// Takes the right to make a connection to a server, unless enough are being made already.
+    pub(super) fn begin_connecting(&mut self, server: ServerKey) -> bool {
+        let is_of_http1 = self.of_http1.contains(&server);
+        let most = if is_of_http1 { CONNECTING_MAX } else { 1 };
+        let connecting = self.connecting.get(&server).copied().unwrap_or(0);
+        let links = self.links.get(&server).map_or(0, Vec::len);
+        let has_enough = !is_of_http1 && links >= CONNECTIONS_MAX;
+        if connecting >= most || has_enough || !self.servers.try_connect(server) {
+            return false;
+        }
+        *self.connecting.entry(server).or_default() += 1;
+        true
+    }
+
+    /// A connection that was being made stands, or cannot be made.
+    pub(super) fn end_connecting(&mut self, server: ServerKey) {
+        if let Some(count) = self.connecting.get_mut(&server) {
+            *count -= 1;
+            if *count == 0 {
+                self.connecting.remove(&server);
+            }
+        }
+    }
+
+    pub(super) fn add(&mut self, server: ServerKey, link: &Rc<Link>) {
+        self.links.entry(server).or_default().push(Rc::clone(link));
+    }
+
+    pub(super) fn remove(&mut self, server: ServerKey, link: &Link) {
+        if let Some(links) = self.links.get_mut(&server) {
+            links.retain(|other| other.key != link.key);
+            if links.is_empty() {
+                self.links.remove(&server);
+            }
+        }
+    }
+}
+
+fn settings(backend: &Backend) -> PoolSettings {
+    PoolSettings {
+        patience: Patience {
+            first: limits::SERVER_COOL_DOWN,
+            longest: limits::SERVER_COOL_DOWN_MAX,
+            longest_beside: limits::ADDRESS_COOL_DOWN_MAX,
+            retry: limits::SERVER_RETRY,
+            head_start: limits::HEAD_START,
+            head_start_max: limits::HEAD_START_MAX,
+        },
+        max_requests: backend.http.max_requests,
+        max_connections: backend.http.max_connections,
+        slow_start: Duration::ZERO,
+        pass_over: SERVER_PASS_OVER,
+        ejection: None,
+    }
+}

@@ -1,0 +1,255 @@
+//! Answers what the forwarder asks: which connection takes a request. Hears what became of it.
+//! In: requests. Out: connections of servers, tasks that make them. On its worker, inside each call of the forwarder.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use gateway_core::http::answer::RequestRefusal;
+use gateway_core::http::forward::{
+    Call, ConnectionKey, Ended, HttpVersion, LegEnd, PeerFault, Placement, Rewrite, Router,
+};
+use gateway_core::http::limits::{ATTEMPTS_MAX, PATIENCE};
+use gateway_core::http::policy::{RequestContext, decide};
+use gateway_core::http::pool::{NoServer, RequestEnd, ServerKey, Wish, hash_key};
+
+use super::link::{ClientLink, KnownClient, ServerLink};
+use super::server::{Witness, connect};
+use super::worker::HttpWorker;
+use crate::config::{BackendId, ListenerId, Mode};
+use crate::tls::VerifiedPeer;
+
+/// One call of the forwarder.
+pub(super) struct Routing<'a> {
+    worker: &'a HttpWorker,
+    now: Instant,
+}
+
+impl<'a> Routing<'a> {
+    pub(super) fn new(worker: &'a HttpWorker, now: Instant) -> Self {
+        Routing { worker, now }
+    }
+
+    /// The backend of a request, if its client may make it, and the hash by which that chooses a server.
+    fn decide(
+        &self,
+        client: &ClientLink,
+        call: &Call<'_>,
+        rewrite: &mut Rewrite,
+    ) -> Result<(BackendId, Option<u64>), RequestRefusal> {
+        let current = self.worker.current.borrow();
+        let listener = &current.config.listeners[client.listener.0];
+        let Mode::Http(mode) = &listener.mode else {
+            return Err(RequestRefusal::Internal);
+        };
+        let known = client.known.borrow();
+        let context = RequestContext {
+            request: call.request,
+            list: call.list,
+            told: &known.client.told,
+            tenant: call.tenant,
+            address: client.address.ip().to_canonical(),
+            draw: (self.worker.next_random() >> 32) as u32,
+        };
+        let decision = decide(&mode.routes, &known.rights, &context, &mut rewrite.path)?;
+        let authority = decision.choice.authority.unwrap_or_default();
+        rewrite.authority.extend_from_slice(authority);
+        let backend = BackendId(decision.choice.backend);
+        let http = &current.config.backends[backend.0].http;
+        let identity = client.peer.identity().name.as_str();
+        let key = http.hash.as_ref();
+        let key = key.and_then(|key| key.of_request(&context, identity));
+        Ok((backend, key.map(hash_key)))
+    }
+
+    /// A connection to a server of a backend.
+    fn connection(
+        &self,
+        (backend, key_hash): (BackendId, Option<u64>),
+        client: &ClientLink,
+        call: &Call<'_>,
+    ) -> Result<Placement, RequestRefusal> {
+        let wish = Wish {
+            random: self.worker.next_random(),
+            key_hash,
+            tried: &[],
+        };
+        let has_waited = self.now.saturating_duration_since(call.began) >= PATIENCE;
+        let wait = |refusal| match has_waited {
+            true => Err(refusal),
+            false => Ok(Placement::Wait(backend.0)),
+        };
+        let chosen = self.worker.with_pool(backend, |pool| {
+            let server = pool.servers.choose(&wish, self.now)?;
+            match pool.link(server) {
+                Some(link) => Ok(Ok(Rc::clone(link))),
+                None => {
+                    pool.servers.ended(server, RequestEnd::Unjudged, self.now);
+                    Ok(Err(server))
+                }
+            }
+        });
+        match chosen {
+            Ok(Ok(link)) if is_grpc(call) && link.version == HttpVersion::Http1 => {
+                self.with_server(link.key, |server| {
+                    self.worker.with_pool(backend, |pool| {
+                        let end = RequestEnd::Unjudged;
+                        pool.servers.ended(server.server, end, self.now);
+                    });
+                });
+                Err(RequestRefusal::BackendVersion)
+            }
+            Ok(Ok(link)) => {
+                if let Some(server) = link.server() {
+                    server.in_flight.set(server.in_flight.get() + 1);
+                }
+                Ok(Placement::Connection(link.key))
+            }
+            Ok(Err(server)) => {
+                self.connect(backend, server, client);
+                wait(RequestRefusal::BackendUnreachable)
+            }
+            Err(NoServer::Full) => wait(RequestRefusal::BackendBusy),
+            Err(NoServer::Down { .. } | NoServer::NoneKnown) => {
+                wait(RequestRefusal::BackendUnreachable)
+            }
+            Err(NoServer::Exhausted) => Err(RequestRefusal::BackendUnreachable),
+        }
+    }
+
+    /// Makes a connection to a server, unless one is being made. Its first request comes from `client`, which proves that it is
+    /// made for one that is authenticated.
+    fn connect(&self, backend: BackendId, server: ServerKey, client: &ClientLink) {
+        let Some(worker) = self.worker.own() else {
+            return;
+        };
+        let address = self.worker.with_pool(backend, |pool| {
+            let address = pool.servers.server(server)?.server.address;
+            pool.begin_connecting(server).then_some(address)
+        });
+        if let Some(address) = address {
+            let witness = Witness {
+                listener: client.listener,
+                address: client.address,
+                peer: client.peer.clone(),
+            };
+            monoio::spawn(connect(worker, (backend, server, address), witness));
+        }
+    }
+
+    /// Counts a request, or the retry of one: of those there may be so many.
+    fn may_try(&self, backend: BackendId, call: &Call<'_>) -> bool {
+        self.worker.with_pool(backend, |pool| match call.attempts {
+            0 => {
+                pool.retries.count_request(self.now);
+                true
+            }
+            _ => pool.retries.try_retry(self.now),
+        })
+    }
+
+    fn with_server(&self, key: ConnectionKey, work: impl FnOnce(&ServerLink)) {
+        if let Some(link) = self.worker.link(key)
+            && let Some(server) = link.server()
+        {
+            work(server);
+        }
+    }
+}
+
+/// Whether a request is of gRPC, which HTTP/1 cannot carry.
+fn is_grpc(call: &Call<'_>) -> bool {
+    let content_type = call.request.content_type.unwrap_or_default();
+    let format = content_type.strip_prefix(b"application/grpc");
+    format.is_some_and(|format| !format.starts_with(b"-web"))
+}
+
+impl Router for Routing<'_> {
+    fn choose(
+        &mut self,
+        call: &Call<'_>,
+        rewrite: &mut Rewrite,
+    ) -> Result<Placement, RequestRefusal> {
+        let link = self.worker.link(call.client);
+        let client = link.as_ref().and_then(|link| link.client());
+        let client = client.ok_or(RequestRefusal::Internal)?;
+        if call.attempts >= ATTEMPTS_MAX {
+            return Err(RequestRefusal::BackendUnreachable);
+        }
+        let decided = self.decide(client, call, rewrite)?;
+        if !call.is_waiting && !self.may_try(decided.0, call) {
+            return Err(RequestRefusal::BackendUnreachable);
+        }
+        self.connection(decided, client, call)
+    }
+
+    fn full(&mut self, backend: ConnectionKey, client: ConnectionKey) {
+        self.left(backend, LegEnd::Abandoned);
+        let link = self.worker.link(client);
+        let Some(client) = link.as_ref().and_then(|link| link.client()) else {
+            return;
+        };
+        self.with_server(backend, |server| {
+            self.connect(server.backend, server.server, client);
+        });
+    }
+
+    fn left(&mut self, backend: ConnectionKey, end: LegEnd) {
+        let end = match end {
+            LegEnd::Answered {
+                grpc_status: Some(status),
+                ..
+            } => RequestEnd::of_grpc_status(status.into()),
+            LegEnd::Answered { status, .. } => RequestEnd::of_http_status(status),
+            LegEnd::Failed => RequestEnd::Failed,
+            LegEnd::Abandoned => RequestEnd::Unjudged,
+        };
+        self.with_server(backend, |server| {
+            server
+                .in_flight
+                .set(server.in_flight.get().saturating_sub(1));
+            let now = self.now;
+            self.worker.with_pool(server.backend, |pool| {
+                pool.servers.ended(server.server, end, now);
+            });
+        });
+    }
+
+    fn ended(&mut self, ended: &Ended<'_>) {
+        if let Some(link) = self.worker.link(ended.client) {
+            link.wake();
+        }
+        if let Some(link) = ended.backend.and_then(|backend| self.worker.link(backend)) {
+            link.wake();
+        }
+    }
+
+    fn failed(&mut self, connection: ConnectionKey, fault: PeerFault) {
+        if let Some(link) = self.worker.link(connection) {
+            tracing::debug!(fault = fault.label(), "a peer has broken a rule of HTTP");
+            link.wake();
+        }
+    }
+}
+
+impl HttpWorker {
+    /// What is known of a client, by the configuration in force.
+    pub(super) fn known_client(
+        &self,
+        (listener, address): (ListenerId, SocketAddr),
+        peer: &VerifiedPeer,
+    ) -> KnownClient {
+        let current = self.current.borrow();
+        let listener = &current.config.listeners[listener.0];
+        let rule = current.config.rules.as_slice().get(peer.rule());
+        let (Mode::Http(mode), Some(rule)) = (&listener.mode, rule) else {
+            return KnownClient::without_rights();
+        };
+        let admitted = (peer.identity(), peer.tenant());
+        let (client, rights) = mode.client(rule, admitted, peer.certificate(), address.ip());
+        KnownClient {
+            client: Rc::new(client),
+            rights,
+        }
+    }
+}
