@@ -241,6 +241,20 @@ fn a_client_that_does_not_read_gets_no_further_request_served() {
 }
 
 #[test]
+fn nor_one_whose_responses_have_no_content() {
+    let mut peer = Peer::new(Role::Server);
+    let mut served = 0;
+    while !peer.say(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").is_empty() {
+        peer.respond(&[(":status", "204")], b"");
+        served += 1;
+        assert!(served < OUTPUT_BYTES_MAX / 20);
+    }
+    assert!(!peer.connection.wants_input());
+    peer.hear();
+    assert!(peer.connection.wants_input());
+}
+
+#[test]
 fn a_client_that_waits_for_status_100_gets_it_once_its_request_is_served() {
     let mut peer = post("Expect: 100-continue\r\nContent-Length: 3\r\n");
     assert_eq!(peer.hear(), "");
@@ -252,7 +266,8 @@ fn a_client_that_waits_for_status_100_gets_it_once_its_request_is_served() {
     assert_eq!(peer.hear(), "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     assert!(!peer.connection.is_closed());
     // One that does not wait gets none, nor one of HTTP/1.0, nor one that is refused.
-    let mut peer = post("Expect: 100-continue\r\nContent-Length: 3\r\n\r\na");
+    let mut peer = post("Expect: 100-continue\r\nContent-Length: 3\r\n");
+    assert_eq!(peer.say(b"a"), [Told::Data(b"a".to_vec(), false)]);
     assert_eq!(peer.connection.send_queued(), None);
     assert_eq!(peer.hear(), "");
     let mut peer = client("POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
@@ -517,4 +532,20 @@ fn a_section_has_to_come_in_time() {
     peer.say(b"GET / HTTP/1.1\r\n");
     peer.say(b"Host: a\r\n\r\n");
     assert_eq!(peer.connection.check_time(second, start + 9 * second), None);
+}
+
+#[test]
+fn the_rest_of_a_request_behind_its_response_has_to_come_in_time() {
+    let second = Duration::from_secs(1);
+    for rest in ["", "bc"] {
+        let mut peer = post("Content-Length: 3\r\n");
+        peer.say(b"a");
+        peer.respond(&[(":status", "429")], b"");
+        assert_eq!(peer.connection.check_time(second, peer.now), None);
+        peer.say(rest.as_bytes());
+        let late = peer.connection.check_time(second, peer.now + second);
+        assert_eq!(late, rest.is_empty().then_some(Fault::SlowSection));
+        assert!(!peer.connection.is_cut_off());
+        assert_eq!(peer.hear().matches("HTTP/1.1").count(), 1);
+    }
 }

@@ -115,7 +115,7 @@ pub struct Http1Connection {
     is_cut_off: bool,
     /// Whether input was left where it is.
     has_unread: bool,
-    /// Since when a section has come only in part.
+    /// Since when a section has come only in part, or a request that has its response.
     incomplete_since: Option<Instant>,
 }
 
@@ -286,8 +286,10 @@ impl Http1Connection {
         Some(Event::Reset { key, code, unsent })
     }
 
-    /// Ends the connection if a section that has begun to come is not complete within `timeout`.
+    /// Ends the connection if a section that has begun to come, or a request that has its response already, is not
+    /// complete within `timeout`.
     pub fn check_time(&mut self, timeout: Duration, now: Instant) -> Option<Fault> {
+        self.note_incomplete(now);
         let since = self.incomplete_since?;
         if self.is_closed() || now.saturating_duration_since(since) < timeout {
             return None;
@@ -311,6 +313,17 @@ impl Http1Connection {
         if self.output.is_empty() {
             self.output = Vec::new();
         }
+    }
+
+    /// Notes whether the peer keeps us waiting for what nothing else has a time for.
+    fn note_incomplete(&mut self, now: Instant) {
+        let is_draining = |one: &InFlight| self.role == Role::Server && one.is_sent();
+        let is_incomplete =
+            !self.section.is_empty() || self.in_flight.as_ref().is_some_and(is_draining);
+        self.incomplete_since = match is_incomplete {
+            true => self.incomplete_since.or(Some(now)),
+            false => None,
+        };
     }
 
     fn begin(&mut self, key: u32, incoming: Incoming) -> &mut InFlight {

@@ -35,10 +35,7 @@ impl Http1Connection {
             Some(Event::Malformed(fault))
         });
         self.has_unread = event.is_none() && !input.is_empty();
-        self.incomplete_since = match self.section.is_empty() {
-            true => None,
-            false => self.incomplete_since.or(Some(now)),
-        };
+        self.note_incomplete(now);
         event
     }
 
