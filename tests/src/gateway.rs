@@ -297,9 +297,10 @@ impl Setup<'_> {
         self
     }
 
-    /// The listeners of the routes to come serve HTTP.
+    /// The listeners of the routes to come serve HTTP; the rule so far lets its clients call everything.
     pub fn http(mut self) -> Self {
         self.mode = "http";
+        self.identities.push_str("allow = [{ path = \"/\" }]\n");
         self
     }
 

@@ -63,8 +63,35 @@ impl Http1Client {
         self.answer()
     }
 
-    /// Reads the next response, or as much of it as comes. Not for responses to HEAD.
+    /// Reads the next response, or as much of it as comes.
     pub fn answer(&mut self) -> Http1Answer {
+        let mut answer = self.head();
+        if answer.status == 0 {
+            return answer;
+        }
+        let length = answer.value("content-length").map(str::to_owned);
+        if answer.value("transfer-encoding").is_some() {
+            assert_eq!(answer.value("transfer-encoding"), Some("chunked"));
+            self.read_chunks(&mut answer);
+        } else if matches!(answer.status, 100..200 | 204 | 304) {
+            answer.is_complete = true;
+        } else if let Some(length) = length {
+            let length = length.parse().expect("a length is a number");
+            answer.is_complete = self.fill(length);
+            let length = length.min(self.received.len());
+            answer.content = self.received.drain(..length).collect();
+        } else {
+            while self.closing.is_none() {
+                self.read_once();
+            }
+            answer.content = std::mem::take(&mut self.received);
+            answer.is_complete = self.closing == Some(Closing::CloseNotify);
+        }
+        answer
+    }
+
+    /// Reads the head of the next response, which is all of it for HEAD; of status 0 if the connection ends.
+    pub fn head(&mut self) -> Http1Answer {
         let mut answer = Http1Answer::default();
         let Some(head) = self.take_to(b"\r\n\r\n") else {
             return answer;
@@ -78,24 +105,6 @@ impl Http1Client {
             .and_then(|status| status.parse().ok())
             .unwrap_or_else(|| panic!("not the first line of a response: {line:?}"));
         answer.fields = fields_of(lines);
-        let length = answer.value("content-length").map(str::to_owned);
-        if answer.value("transfer-encoding").is_some() {
-            assert_eq!(answer.value("transfer-encoding"), Some("chunked"));
-            self.read_chunks(&mut answer);
-        } else if let Some(length) = length {
-            let length = length.parse().expect("a length is a number");
-            answer.is_complete = self.fill(length);
-            let length = length.min(self.received.len());
-            answer.content = self.received.drain(..length).collect();
-        } else if matches!(answer.status, 100..200 | 204 | 304) {
-            answer.is_complete = true;
-        } else {
-            while self.closing.is_none() {
-                self.read_once();
-            }
-            answer.content = std::mem::take(&mut self.received);
-            answer.is_complete = self.closing == Some(Closing::CloseNotify);
-        }
         answer
     }
 

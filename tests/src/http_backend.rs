@@ -73,6 +73,9 @@ impl Arrived {
 
 type Script = dyn Fn(&Arrived) -> Reply + Send + Sync;
 
+/// How long content has to leave before a stream or a connection breaks off: h2 drops what it has not written.
+const LEAVING: Duration = Duration::from_millis(100);
+
 /// What all connections may be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
@@ -403,11 +406,16 @@ async fn send(reply: Reply, mut sender: Sender<Bytes, h2::Error>, die: &watch::S
         End::Whole => {
             let _ = sender.send_trailers(map(&reply.trailers)).await;
         }
-        End::Reset(code) => sender.abort(h2::Error::from(h2::Reason::from(code))),
+        // What was sent is to leave first.
+        End::Reset(code) => {
+            tokio::time::sleep(LEAVING).await;
+            sender.abort(h2::Error::from(h2::Reason::from(code)));
+        }
         End::Death => {
-            // What was sent is to leave first.
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(LEAVING).await;
             die.send_replace(true);
+            // Dropped, the sender would end the content properly.
+            std::future::pending::<()>().await;
         }
         End::Silence => std::future::pending().await,
     }

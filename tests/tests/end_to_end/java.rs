@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use tests::{Collector, SIGNALS, Workspace, eventually, post_json, software};
+use tests::{Collector, SIGNALS, Setup, Workspace, eventually, post_json, software};
 
 use crate::skywalking::start_server;
 
@@ -180,6 +180,20 @@ fn stored(query: SocketAddr) -> BTreeSet<String> {
 #[ignore = "long: SkyWalking's server, by `cargo xtask test --all`"]
 fn segments_of_the_skywalking_java_agent_are_found_in_skywalkings_own_server() {
     let workspace = Workspace::new();
+    let setup = workspace.setup();
+    assert_found_in_skywalkings_own_server(&workspace, setup, "alpn = [\"h2\"]");
+}
+
+#[test]
+#[ignore = "long: SkyWalking's server, by `cargo xtask test --all`"]
+fn segments_that_pass_one_by_one_are_found_in_skywalkings_own_server() {
+    let workspace = Workspace::new();
+    let setup = workspace.setup().http();
+    assert_found_in_skywalkings_own_server(&workspace, setup, "");
+}
+
+/// Has the Java agent send through a gateway of this set-up, with these keys of its listener.
+fn assert_found_in_skywalkings_own_server(workspace: &Workspace, setup: Setup<'_>, listener: &str) {
     let (rest, grpc) = (workspace.host.at(12800), workspace.host.at(11800));
     let folder = workspace.folder().join("oap");
     let copied = Command::new("cp")
@@ -205,7 +219,7 @@ fn segments_of_the_skywalking_java_agent_are_found_in_skywalkings_own_server() {
         "gateway-to-oap",
         tests::Request::client("spiffe://example.test/gateway"),
     );
-    let mut server = java(&workspace);
+    let mut server = java(workspace);
     server
         .arg("-Dcom.linecorp.armeria.warnNettyVersions=false")
         .arg("-cp")
@@ -237,11 +251,8 @@ fn segments_of_the_skywalking_java_agent_are_found_in_skywalkings_own_server() {
         to_backend.certificate,
         to_backend.key,
     );
-    let gateway = workspace
-        .setup()
-        .route("skywalking", "alpn = [\"h2\"]", &[grpc], &keys)
-        .start();
-    send_segments(&workspace, gateway.address(), 100);
+    let gateway = setup.route("skywalking", listener, &[grpc], &keys).start();
+    send_segments(workspace, gateway.address(), 100);
     eventually("every segment is found", || {
         (stored(rest) == operations(100)).then_some(())
     });

@@ -26,6 +26,7 @@ mod expiry;
 mod explain;
 mod flood;
 mod handshake_records;
+mod http;
 mod identity;
 mod java;
 mod key_policy;

@@ -59,35 +59,22 @@ pub fn query(server: SocketAddr, expression: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-#[test]
-fn remote_write_delivers_every_series_with_its_values() {
-    let workspace = Workspace::new();
-    let (sender, receiver) = (workspace.host.at(9090), workspace.host.at(19090));
-    let _receiver = start(
-        &workspace,
-        "receiver",
-        receiver,
-        "{}",
-        &["--web.enable-remote-write-receiver"],
-    );
-    // As it is done for Cortex: HTTP/1.1 or h2, whatever the client prefers and the backend speaks.
-    let gateway = workspace
-        .setup()
-        .route("remote-write", "alpn = [\"http/1.1\"]", &[receiver], "")
-        .start();
-    let configuration = format!(
+/// The configuration of a server that scrapes itself, and writes to the gateway.
+pub fn writing(workspace: &Workspace, sender: SocketAddr, gateway: SocketAddr) -> String {
+    format!(
         "global: {{scrape_interval: 1s, external_labels: {{cluster: edge}}}}\n\
          scrape_configs:\n  - job_name: self\n    static_configs: [{{targets: [\"{sender}\"]}}]\n\
-         remote_write:\n  - url: https://{}/api/v1/write\n    \
+         remote_write:\n  - url: https://{gateway}/api/v1/write\n    \
          tls_config: {{ca_file: {:?}, cert_file: {:?}, key_file: {:?}}}\n    \
          queue_config: {{batch_send_deadline: 200ms}}\n",
-        gateway.address(),
         workspace.gateways.certificate(),
         workspace.agent.certificate,
         workspace.agent.key,
-    );
-    let _sender = start(&workspace, "sender", sender, &configuration, &[]);
+    )
+}
 
+/// Waits until the receiver has what the sender has, and nothing failed on the way.
+pub fn wait_for_series(sender: SocketAddr, receiver: SocketAddr) {
     // A value that stays as it is, on every series of a scrape: both sides must agree on all of them.
     let stays = "{__name__=~\"prometheus_build_info|up|go_info|process_start_time_seconds|scrape_samples_scraped\"}";
     eventually("the receiver has the series of the sender", || {
@@ -110,6 +97,28 @@ fn remote_write_delivers_every_series_with_its_values() {
             .next()
     });
     assert_ne!(delivered, "\"0\"");
+}
+
+#[test]
+fn remote_write_delivers_every_series_with_its_values() {
+    let workspace = Workspace::new();
+    let (sender, receiver) = (workspace.host.at(9090), workspace.host.at(19090));
+    let _receiver = start(
+        &workspace,
+        "receiver",
+        receiver,
+        "{}",
+        &["--web.enable-remote-write-receiver"],
+    );
+    // As it is done for Cortex: HTTP/1.1 or h2, whatever the client prefers and the backend speaks.
+    let gateway = workspace
+        .setup()
+        .route("remote-write", "alpn = [\"http/1.1\"]", &[receiver], "")
+        .start();
+    let configuration = writing(&workspace, sender, gateway.address());
+    let _sender = start(&workspace, "sender", sender, &configuration, &[]);
+
+    wait_for_series(sender, receiver);
     // The sender keeps its connections: it does not shake hands anew for each batch.
     let metrics = gateway.metrics();
     let handshakes = metrics.count(

@@ -26,7 +26,7 @@ pub fn start_server(workspace: &Workspace, listen: SocketAddr, file: &Path) -> P
 }
 
 /// Runs the agent; the segments it made, as id and operation.
-fn run_agent(
+pub fn run_agent(
     workspace: &Workspace,
     gateway: SocketAddr,
     segments: usize,

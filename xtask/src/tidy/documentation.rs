@@ -341,12 +341,12 @@ fn is_test(files: &[TextFile], name: &str) -> bool {
         let mut files = files.iter();
         files.any(|file| file.path == path && file.text.contains(text))
     };
-    match name.split_once("::") {
+    match name.rsplit_once("::") {
         Some((module, test)) => ["end_to_end", "guard", "kernel"].iter().any(|set| {
-            has(
-                &format!("tests/tests/{set}/{module}.rs"),
-                &format!("#[test]\nfn {test}()"),
-            )
+            let module = module.replace("::", "/");
+            let test = format!("#[test]\nfn {test}()");
+            has(&format!("tests/tests/{set}/{module}.rs"), &test)
+                || has(&format!("tests/tests/{set}/{module}/mod.rs"), &test)
         }),
         None => has(name, "#[test]"),
     }
