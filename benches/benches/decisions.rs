@@ -8,6 +8,10 @@ use std::time::{Duration, SystemTime};
 use criterion::{Criterion, criterion_group, criterion_main};
 use gateway::backend::{ProxiedConnection, proxy_header};
 use gateway_core::certificate::{Certificate, Chain, Identity};
+use gateway_core::http::message::{Field, HeaderList, PathPrefix, read_request};
+use gateway_core::http::policy::{
+    Grant, ReadySet, RequestContext, Rights, Route, RouteTable, Target, decide,
+};
 use gateway_core::identity::{Pattern, Rule, Rules, Tenant};
 use gateway_core::revocation::{
     AuthorityId, AuthorityKey, IssuerList, Link, Revocation, Serial, StalePolicy, Status,
@@ -54,6 +58,59 @@ type Shape = fn(usize) -> Rule;
 
 fn uri(text: &str) -> Pattern {
     Pattern::parse_uri(text).expect("a URI is a pattern")
+}
+
+/// A request by a listener of ten routes and a rule of every ready set, to the first route and to none.
+fn request(criterion: &mut Criterion) {
+    let prefix = |text: &str| PathPrefix::parse(text).expect("a path is a prefix");
+    let route = |number: usize| Route {
+        hosts: Vec::new(),
+        targets: vec![Target::path(prefix(&format!("/api/v{number}")), Vec::new())],
+        fields: Vec::new(),
+        backend: number,
+        canary: None,
+        prefix: None,
+        authority: None,
+    };
+    let routes = RouteTable::new((1..=10).map(route).collect(), Some(0));
+    let grant = |set: ReadySet| Grant {
+        targets: set.targets(),
+        ready: Some(set),
+        ..Grant::default()
+    };
+    let rights = Rights::new(ReadySet::ALL.map(grant).into());
+    let mut group = criterion.benchmark_group("decision on a request");
+    for (name, path) in [
+        ("a route", "/api/v1/push"),
+        (
+            "no route",
+            "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+        ),
+    ] {
+        let mut list = HeaderList::new(10_000);
+        let fields = [(":method", "POST"), (":scheme", "https"), (":path", path)];
+        for (name, value) in fields {
+            list.push(Field::new(name.as_bytes(), value.as_bytes()));
+        }
+        let request = read_request(&list).expect("it is well-formed");
+        let told = HeaderList::new(0);
+        let context = RequestContext {
+            request: &request,
+            list: &list,
+            told: &told,
+            tenant: Some(b"red"),
+            address: [192, 0, 2, 1].into(),
+            draw: 0,
+        };
+        let mut sent = Vec::new();
+        assert!(decide(&routes, &rights, &context, &mut sent).is_ok());
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                sent.clear();
+                black_box(decide(&routes, &rights, black_box(&context), &mut sent).is_ok())
+            });
+        });
+    }
 }
 
 /// Ten rules beside ten thousand: the agent of the last one, and one that has no rule.
@@ -143,5 +200,5 @@ fn header(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, identity, revocation, header);
+criterion_group!(benches, identity, request, revocation, header);
 criterion_main!(benches);
