@@ -131,8 +131,7 @@ fn assert_lacks_nothing_but_files(page: &str, count: usize, more: &str) {
         .expect_err("the certificates do not exist");
         for error in errors.as_slice() {
             assert!(
-                error.expectation.contains("cannot be read: No such file")
-                    || error.expectation.contains("is not served yet"),
+                error.expectation.contains("cannot be read: No such file"),
                 "{error}"
             );
         }
