@@ -162,12 +162,10 @@ impl Servers {
         Err(NotConnected::Unreachable { known })
     }
 
-    /// Connects this server, for requests of any client: `origin` proves that one is authenticated. Whoever asks keeps what is
-    /// known of the server.
+    /// Connects this server, for requests of any client or a health check. The caller keeps what is known of the server.
     pub async fn connect_server(
         self: &Rc<Self>,
         server: SocketAddr,
-        _origin: &Origin<'_>,
     ) -> Result<Connection, ServerFailure> {
         let failed = |error| ServerFailure {
             server,

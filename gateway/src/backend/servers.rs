@@ -12,6 +12,7 @@ use std::time::{Instant, SystemTime};
 use gateway_core::balance::{Balance, Patience, Server};
 use gateway_core::certificate::Chain;
 use gateway_core::descriptors::Descriptors;
+use gateway_core::http::forward::HttpVersion;
 use gateway_core::limits;
 use gateway_core::server_trust::{ServerObjection, ServerTrust};
 use gateway_rt::BufferPool;
@@ -123,6 +124,19 @@ impl Servers {
     /// Whether the hop is TLS.
     pub fn is_tls(&self) -> bool {
         matches!(self.transport, Transport::Tls { .. })
+    }
+
+    /// The version of HTTP that requests are sent by to a server that chose `protocol`.
+    pub fn version(&self, protocol: Option<&[u8]>) -> HttpVersion {
+        self.backend.http.protocol.version(protocol)
+    }
+
+    /// What requests of our own name as their authority: the name that is verified, else as the configuration writes the server.
+    pub fn authority_of(&self, address: SocketAddr) -> String {
+        match &self.transport {
+            Transport::Plain => self.name_of(address),
+            Transport::Tls { server_name, .. } => server_name.to_str().into_owned(),
+        }
     }
 
     /// Whether a PROXY header goes first.

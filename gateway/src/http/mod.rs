@@ -6,6 +6,7 @@
 //! servers. Each readable connection is read once, and all that it said is passed on; then every connection that has
 //! something to say is written to once.
 
+mod health;
 mod link;
 mod pool;
 mod routing;

@@ -3,9 +3,9 @@
 //! worker.
 
 use std::collections::{HashMap, HashSet};
-use std::num::NonZeroU32;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use gateway_core::balance::{Patience, Server};
 use gateway_core::http::forward::HttpVersion;
@@ -15,7 +15,7 @@ use gateway_core::http::retry_budget::RetryBudget;
 use gateway_core::limits;
 
 use super::link::Link;
-use crate::config::{Backend, Config};
+use crate::config::{Backend, Config, ServerShare};
 
 /// Connections of HTTP/2 to one server: a second one where the first has no stream left.
 const CONNECTIONS_MAX: usize = 2;
@@ -29,6 +29,7 @@ pub(super) struct Pool {
     pub(super) retries: RetryBudget,
     /// The addresses that the pool was given last.
     addresses: Vec<Server>,
+    shares: Vec<ServerShare>,
     links: HashMap<ServerKey, Vec<Rc<Link>>>,
     /// Connections that are being made, by server.
     connecting: HashMap<ServerKey, u32>,
@@ -42,9 +43,10 @@ impl Pool {
         let backends = config.backends.iter();
         backends
             .map(|backend| Pool {
-                servers: ServerPool::new(settings(backend)),
+                servers: ServerPool::new(settings(config, backend)),
                 retries: RetryBudget::new(RETRY_ALLOWANCE, Instant::now()),
                 addresses: Vec::new(),
+                shares: Vec::new(),
                 links: HashMap::new(),
                 connecting: HashMap::new(),
                 of_http1: HashSet::new(),
@@ -52,23 +54,37 @@ impl Pool {
             .collect()
     }
 
-    pub(super) fn configure(&mut self, backend: &Backend, now: Instant) {
-        self.servers.configure(settings(backend), now);
+    pub(super) fn configure(&mut self, config: &Config, backend: &Backend, now: Instant) {
+        self.servers.configure(settings(config, backend), now);
     }
 
-    /// Takes the addresses to use from now on.
-    pub(super) fn replace(&mut self, addresses: &[Server], now: Instant) {
-        if self.addresses == addresses {
-            return;
+    /// Takes the addresses to use from now on, of a backend with these shares. Returns the servers that are new.
+    pub(super) fn replace(
+        &mut self,
+        addresses: &[Server],
+        shares: &[ServerShare],
+        now: Instant,
+    ) -> Vec<(ServerKey, SocketAddr)> {
+        if self.addresses == addresses && self.shares == shares {
+            return Vec::new();
         }
         self.addresses = addresses.to_vec();
-        let server = |server: &Server| PoolServer {
-            server: *server,
-            weight: NonZeroU32::MIN,
-            is_backup: false,
+        self.shares = shares.to_vec();
+        let before: Vec<ServerKey> = self.servers.servers(now).map(|(key, ..)| key).collect();
+        let server = |server: &Server| {
+            let share = shares.get(server.source).copied().unwrap_or_default();
+            PoolServer {
+                server: *server,
+                weight: share.weight,
+                is_backup: share.is_backup,
+            }
         };
         let servers: Vec<_> = addresses.iter().map(server).collect();
         self.servers.replace(&servers, now);
+        let all = self.servers.servers(now).map(|(key, ..)| key);
+        let new = all.filter(|key| !before.contains(key));
+        new.filter_map(|key| Some((key, self.servers.server(key)?.server.address)))
+            .collect()
     }
 
     /// The open connection to a server that has the fewest requests; one without any, where it has one at a time.
@@ -130,7 +146,9 @@ impl Pool {
     }
 }
 
-fn settings(backend: &Backend) -> PoolSettings {
+/// The bounds of a backend hold over all workers: each has its part of them.
+fn settings(config: &Config, backend: &Backend) -> PoolSettings {
+    let part = |all: u32| all.div_ceil(u32::try_from(config.workers.get()).unwrap_or(u32::MAX));
     PoolSettings {
         patience: Patience {
             first: limits::SERVER_COOL_DOWN,
@@ -140,10 +158,10 @@ fn settings(backend: &Backend) -> PoolSettings {
             head_start: limits::HEAD_START,
             head_start_max: limits::HEAD_START_MAX,
         },
-        max_requests: backend.http.max_requests,
-        max_connections: backend.http.max_connections,
-        slow_start: Duration::ZERO,
+        max_requests: part(backend.http.max_requests),
+        max_connections: part(backend.http.max_connections),
+        slow_start: backend.http.slow_start,
         pass_over: SERVER_PASS_OVER,
-        ejection: None,
+        ejection: backend.http.ejection,
     }
 }

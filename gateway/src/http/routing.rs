@@ -14,7 +14,7 @@ use gateway_core::http::policy::{RequestContext, decide};
 use gateway_core::http::pool::{NoServer, RequestEnd, ServerKey, Wish, hash_key};
 
 use super::link::{ClientLink, KnownClient, ServerLink};
-use super::server::{Witness, connect};
+use super::server::connect;
 use super::worker::HttpWorker;
 use crate::config::{BackendId, ListenerId, Mode};
 use crate::tls::VerifiedPeer;
@@ -117,8 +117,7 @@ impl<'a> Routing<'a> {
         }
     }
 
-    /// Makes a connection to a server, unless one is being made. Its first request comes from `client`, which proves that it is
-    /// made for one that is authenticated.
+    /// Makes a connection to a server for a request of `client`, unless enough are being made.
     fn connect(&self, backend: BackendId, server: ServerKey, client: &ClientLink) {
         let Some(worker) = self.worker.own() else {
             return;
@@ -128,12 +127,8 @@ impl<'a> Routing<'a> {
             pool.begin_connecting(server).then_some(address)
         });
         if let Some(address) = address {
-            let witness = Witness {
-                listener: client.listener,
-                address: client.address,
-                peer: client.peer.clone(),
-            };
-            monoio::spawn(connect(worker, (backend, server, address), witness));
+            let listener = client.listener;
+            monoio::spawn(connect(worker, (backend, server, address), listener));
         }
     }
 

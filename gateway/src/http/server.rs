@@ -14,25 +14,18 @@ use gateway_rt::catch_panic;
 
 use super::link::{Link, LinkPeer, ServerLink};
 use super::worker::HttpWorker;
-use crate::backend::{ClientConnection, Connection, Origin};
+use crate::backend::Connection;
 use crate::config::{BackendId, ListenerId};
 use crate::telemetry::Event;
-use crate::tls::{StreamError, VerifiedPeer};
-
-/// The client for which a connection is made first: it proves that one is authenticated.
-pub(super) struct Witness {
-    pub(super) listener: ListenerId,
-    pub(super) address: SocketAddr,
-    pub(super) peer: VerifiedPeer,
-}
+use crate::tls::StreamError;
 
 /// A server, as a connection is made to it.
 type Target = (BackendId, ServerKey, SocketAddr);
 
-/// Connects a server and serves that connection to its end. The requests that wait are placed when it stands, or cannot be made.
-pub(super) async fn connect(worker: Rc<HttpWorker>, target: Target, witness: Witness) {
+/// Connects a server and serves that connection to its end. A client of `listener` needs it first. The requests that wait are placed when it stands, or cannot be made.
+pub(super) async fn connect(worker: Rc<HttpWorker>, target: Target, listener: ListenerId) {
     let (backend, ..) = target;
-    let serving = catch_panic(connect_and_serve(&worker, target, witness));
+    let serving = catch_panic(connect_and_serve(&worker, target, listener));
     if let Err(panic) = serving.await {
         tracing::error!(
             panic,
@@ -45,22 +38,10 @@ pub(super) async fn connect(worker: Rc<HttpWorker>, target: Target, witness: Wit
 async fn connect_and_serve(
     worker: &Rc<HttpWorker>,
     (backend, server, address): Target,
-    witness: Witness,
+    listener: ListenerId,
 ) {
     let servers = Rc::clone(&worker.current.borrow().servers[backend.0]);
-    let origin = Origin::peer(
-        &witness.peer,
-        ClientConnection {
-            address: witness.address,
-            listener_address: witness.address,
-            cipher_suite: "",
-            is_resumed: false,
-            protocol: None,
-        },
-    );
-    let connected = servers.connect_server(address, &origin).await;
-    let listener = witness.listener;
-    drop(witness);
+    let connected = servers.connect_server(address).await;
     let now = Instant::now();
     worker.with_pool(backend, |pool| pool.end_connecting(server));
     let connection = match connected {
@@ -104,8 +85,7 @@ fn open(
     };
     let version = {
         let current = worker.current.borrow();
-        let http = &current.config.backends[backend.0].http;
-        http.protocol.version(connection.protocol.as_deref())
+        current.servers[backend.0].version(connection.protocol.as_deref())
     };
     let key = worker.forwarder.borrow_mut().connect(times, version, now);
     let peer = ServerLink {

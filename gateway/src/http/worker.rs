@@ -13,6 +13,7 @@ use gateway_core::http::limits::{
     CONNECTIONS_LOOK_INTERVAL, HEADER_LIST_BYTES_MAX, LOOK_INTERVAL, RETRY_WAIT,
 };
 
+use super::health::keep_checking;
 use super::link::{Link, LinkPeer};
 use super::pool::Pool;
 use super::routing::Routing;
@@ -71,7 +72,7 @@ impl HttpWorker {
     /// their next request.
     pub fn reload(&self, config: Arc<Config>, servers: Rc<Vec<Rc<Servers>>>) {
         for (pool, backend) in self.pools.borrow_mut().iter_mut().zip(&config.backends) {
-            pool.configure(backend, Instant::now());
+            pool.configure(&config, backend, Instant::now());
         }
         self.current.replace(Current { config, servers });
         let links: Vec<_> = self.links.borrow().iter().flatten().cloned().collect();
@@ -268,6 +269,7 @@ impl HttpWorker {
         let Some(worker) = self.own() else {
             return;
         };
+        self.replace_servers(Instant::now());
         monoio::spawn(Rc::clone(&worker).keep_flushing());
         monoio::spawn(worker.keep_time());
     }
@@ -304,11 +306,19 @@ impl HttpWorker {
         }
     }
 
-    /// Has the pools know the addresses that names resolve to by now.
+    /// Has the pools know the addresses that names resolve to by now, and checks the servers that are new.
     fn replace_servers(&self, now: Instant) {
-        let servers = Rc::clone(&self.current.borrow().servers);
-        for (pool, servers) in self.pools.borrow_mut().iter_mut().zip(servers.iter()) {
-            pool.replace(&servers.addresses(), now);
+        let current = self.current.borrow();
+        let mut pools = self.pools.borrow_mut();
+        let backends = current.servers.iter().zip(&current.config.backends);
+        for (position, (pool, (servers, backend))) in pools.iter_mut().zip(backends).enumerate() {
+            let new = pool.replace(&servers.addresses(), &backend.http.shares, now);
+            for (server, address) in new {
+                if let Some(worker) = self.own() {
+                    let target = (BackendId(position), server, address);
+                    monoio::spawn(keep_checking(worker, target));
+                }
+            }
         }
     }
 }
