@@ -31,6 +31,11 @@ impl RateLimiter {
         self.resume_at.set(self.permit.charge(bytes));
     }
 
+    /// The permit behind it.
+    pub fn permit(&self) -> &UsagePermit {
+        &self.permit
+    }
+
     /// Whether the next read has to wait.
     pub fn is_due(&self) -> bool {
         let resume_at = self.resume_at.get();

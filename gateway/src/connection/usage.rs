@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gateway_core::certificate::Identity;
-use gateway_core::limit::{ByteRate, Excess, Permit, Usage};
+use gateway_core::limit::{ByteRate, Excess, Permit, RequestExcess, Usage};
 use gateway_core::limits;
 
 use crate::tls::VerifiedPeer;
@@ -147,6 +147,17 @@ impl UsagePermit {
         let pause = until.saturating_duration_since(now);
         self.permit
             .pause(pause, now - self.started, limits::SLOWED_MEMORY)
+    }
+
+    /// Admits a request, which is in flight until [`Self::end_request`].
+    pub fn begin_request(&self, now: Instant) -> Result<(), RequestExcess> {
+        self.permit
+            .begin_request(now.saturating_duration_since(self.started))
+    }
+
+    /// Notes that a request is over which was admitted.
+    pub fn end_request(&self) {
+        self.permit.end_request();
     }
 
     /// The rate of its bytes, if it has one.

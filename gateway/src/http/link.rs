@@ -19,7 +19,7 @@ use gateway_core::http::pool::ServerKey;
 use gateway_rt::Buffer;
 
 use crate::config::{BackendId, ListenerId};
-use crate::connection::Stream;
+use crate::connection::{RateLimiter, Stream};
 use crate::tls::{StreamError, VerifiedPeer};
 
 /// Whose connection it is.
@@ -35,6 +35,8 @@ pub(super) struct ClientLink {
     pub(super) listener: ListenerId,
     pub(super) address: SocketAddr,
     pub(super) peer: VerifiedPeer,
+    /// Of an identity with limits.
+    pub(super) limiter: Option<Rc<RateLimiter>>,
     /// What follows from the configuration in force.
     pub(super) known: RefCell<KnownClient>,
 }

@@ -171,6 +171,11 @@ impl Router for Routing<'_> {
         if call.attempts >= ATTEMPTS_MAX {
             return Err(RequestRefusal::BackendUnreachable);
         }
+        let is_new = call.attempts == 0 && !call.is_waiting;
+        if let Some(limiter) = client.limiter.as_ref().filter(|_| is_new) {
+            let begun = limiter.permit().begin_request(self.now);
+            begun.map_err(|_| RequestRefusal::OverLimit)?;
+        }
         let decided = self.decide(client, call, rewrite)?;
         if !call.is_waiting && !self.may_try(decided.0, call) {
             return Err(RequestRefusal::BackendUnreachable);
@@ -212,6 +217,11 @@ impl Router for Routing<'_> {
 
     fn ended(&mut self, ended: &Ended<'_>) {
         if let Some(link) = self.worker.link(ended.client) {
+            let was_begun = ended.was_asked && ended.refusal != Some(RequestRefusal::OverLimit);
+            let limiter = link.client().and_then(|client| client.limiter.as_ref());
+            if let Some(limiter) = limiter.filter(|_| was_begun) {
+                limiter.permit().end_request();
+            }
             link.wake();
         }
         if let Some(link) = ended.backend.and_then(|backend| self.worker.link(backend)) {

@@ -17,7 +17,7 @@ use monoio::time::timeout;
 use super::link::{ClientLink, Link, LinkPeer};
 use super::worker::HttpWorker;
 use crate::config::ListenerId;
-use crate::connection::{ConnectionTimer, Direction, Stream};
+use crate::connection::{ConnectionTimer, Direction, RateLimiter, Stream};
 use crate::tls::{StreamError, VerifiedPeer};
 
 /// A client that was authenticated.
@@ -32,26 +32,31 @@ pub struct HttpClient {
     pub stream: Rc<Stream>,
     /// The version of HTTP that it speaks.
     pub version: HttpVersion,
+    /// Of an identity with limits.
+    pub limiter: Option<Rc<RateLimiter>>,
 }
 
 /// Serves one client.
-pub struct Serving<'a, R> {
+pub struct Serving<'a, R, S> {
     worker: &'a HttpWorker,
     link: Rc<Link>,
     timer: &'a ConnectionTimer,
     /// Hears of bytes in each direction.
     report: R,
+    /// Hears that what the client sends is read later.
+    slowed: S,
     /// Whether the client must see that a response is not complete.
     is_cut_off: Cell<bool>,
+    limiter: Option<Rc<RateLimiter>>,
 }
 
-impl<'a, R: Fn(Direction, usize)> Serving<'a, R> {
+impl<'a, R: Fn(Direction, usize), S: Fn()> Serving<'a, R, S> {
     /// Begins to serve a client.
     pub fn begin(
         worker: &'a HttpWorker,
         client: HttpClient,
         timer: &'a ConnectionTimer,
-        report: R,
+        (report, slowed): (R, S),
     ) -> Self {
         let HttpClient {
             listener,
@@ -59,6 +64,7 @@ impl<'a, R: Fn(Direction, usize)> Serving<'a, R> {
             peer,
             stream,
             version,
+            limiter,
         } = client;
         let known = worker.known_client((listener, address), &peer);
         let client = Rc::clone(&known.client);
@@ -66,6 +72,7 @@ impl<'a, R: Fn(Direction, usize)> Serving<'a, R> {
             listener,
             address,
             peer,
+            limiter: limiter.clone(),
             known: RefCell::new(known),
         };
         let key = worker
@@ -79,7 +86,9 @@ impl<'a, R: Fn(Direction, usize)> Serving<'a, R> {
             link,
             timer,
             report,
+            slowed,
             is_cut_off: Cell::new(false),
+            limiter,
         }
     }
 
@@ -118,7 +127,12 @@ impl<'a, R: Fn(Direction, usize)> Serving<'a, R> {
     }
 
     async fn read(&self) -> Result<(), StreamError> {
+        let stream = &self.link.stream;
         loop {
+            if let Some(limiter) = self.limiter.as_ref().filter(|limiter| limiter.is_due()) {
+                // Boxed: most connections never pause, and pay nothing for it.
+                Box::pin(limiter.wait(stream, self.timer, || (self.slowed)())).await?;
+            }
             let readable = pin!(self.worker.readable(&self.link));
             let over = pin!(self.link.until(|| self.is_over()));
             match select(readable, over).await {
@@ -130,7 +144,11 @@ impl<'a, R: Fn(Direction, usize)> Serving<'a, R> {
                 (self.report)(Direction::Received, bytes);
             };
             let bytes_max = limits::PACED_READ_BYTES;
-            match self.worker.read_once(&self.link, bytes_max, came) {
+            let read = self.worker.read_once(&self.link, bytes_max, came);
+            if let Some(limiter) = &self.limiter {
+                limiter.charge(stream.take_cost());
+            }
+            match read {
                 Ok(true) => {}
                 Ok(false) => {
                     self.worker.end_of_input(&self.link, true);

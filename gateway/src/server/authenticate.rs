@@ -282,7 +282,7 @@ fn establish(
         peer,
         client: Rc::new(Stream::Tls(stream)),
         timer: ConnectionTimer::new(handle, timeouts, deadlines),
-        rate_limiter: usage_permit.map(|permit| Box::new(RateLimiter::new(permit))),
+        rate_limiter: usage_permit.map(|permit| Rc::new(RateLimiter::new(permit))),
         established_at,
         _permit: permit,
     };

@@ -48,8 +48,8 @@ pub(super) struct Established {
     /// Shared with the mode, which may close it after the end.
     pub(super) client: Rc<Stream>,
     pub(super) timer: ConnectionTimer,
-    /// Boxed: few identities have a limit.
-    pub(super) rate_limiter: Option<Box<RateLimiter>>,
+    /// Shared with the mode. Few identities have a limit.
+    pub(super) rate_limiter: Option<Rc<RateLimiter>>,
     pub(super) established_at: Instant,
     pub(super) _permit: ConnectionPermit,
 }

@@ -19,6 +19,7 @@ pub(super) async fn serve(context: &WorkerContext, established: Established, ver
         peer,
         client,
         timer,
+        rate_limiter,
         ..
     } = &established;
     let transferred = Transferred::default();
@@ -34,8 +35,17 @@ pub(super) async fn serve(context: &WorkerContext, established: Established, ver
         peer: peer.clone(),
         stream: Rc::clone(client),
         version,
+        limiter: rate_limiter.clone(),
     };
-    let end = Serving::begin(&context.http, client, timer, report)
+    let slowed = || {
+        context.usage.note_slowed(peer);
+        let slowed = Event::Slowed {
+            address: info.address,
+            peer,
+        };
+        context.observer.emit(info.listener, &slowed);
+    };
+    let end = Serving::begin(&context.http, client, timer, (report, slowed))
         .run()
         .await;
     established.report_end(context, end, &transferred);

@@ -92,6 +92,7 @@ impl Forwarder {
             is_head: false,
             has_response: false,
             attempts: 0,
+            was_asked: false,
             began: now,
             moved: now,
             deadline: None,

@@ -153,6 +153,8 @@ pub(super) struct Exchange {
     pub(super) has_response: bool,
     /// How often it was sent to a backend.
     pub(super) attempts: u32,
+    /// Whether the router was asked for a connection.
+    pub(super) was_asked: bool,
     pub(super) began: Instant,
     /// When something of it has passed last.
     pub(super) moved: Instant,

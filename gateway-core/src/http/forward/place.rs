@@ -207,7 +207,11 @@ impl Forwarder {
         let timeout = deadline.map(|at| GrpcTimeout::of(at.saturating_duration_since(now)));
         let mut rewrite = std::mem::take(&mut self.rewrite);
         rewrite.clear();
-        let placed = match router.choose(&call, &mut rewrite) {
+        let chosen = router.choose(&call, &mut rewrite);
+        if let Some(exchange) = self.exchanges.get_mut(key) {
+            exchange.was_asked = true;
+        }
+        let placed = match chosen {
             Ok(Placement::Connection(backend)) => {
                 let sent = Sent {
                     list,

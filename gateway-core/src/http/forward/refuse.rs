@@ -180,6 +180,7 @@ impl Forwarder {
             began: exchange.began,
             responded_at: outcome.responded_at,
             attempts: exchange.attempts,
+            was_asked: exchange.was_asked,
         });
         let content = exchange.held.take_content();
         self.give_buffer(content);

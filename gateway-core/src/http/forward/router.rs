@@ -113,6 +113,8 @@ pub struct Ended<'a> {
     pub responded_at: Option<Instant>,
     /// How often it was sent to a backend.
     pub attempts: u32,
+    /// Whether the router was asked for a connection: other requests are refused for what they say alone.
+    pub was_asked: bool,
 }
 
 /// How a request left its backend.
