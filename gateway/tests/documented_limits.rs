@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use gateway_core::http::answer::RequestRefusal;
 use gateway_core::limits;
 
 /// Begins a line of a page, or stands in it, and what that line says of the limits.
@@ -28,6 +29,26 @@ fn the_pages_quote_the_limits_that_the_code_has() {
         }
     }
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn the_reference_has_every_reason_of_a_refused_request_and_no_other() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference.md");
+    let text = fs::read_to_string(path).unwrap();
+    let (_, rest) = text.split_once("## Why a request is refused").unwrap();
+    let section = rest.split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|row| row.strip_prefix("| `"));
+    let documented: Vec<_> = rows.map(|row| row.split_once("` | ").unwrap()).collect();
+    let reasons = documented.iter().map(|(reason, _)| *reason);
+    assert!(reasons.eq(RequestRefusal::ALL.into_iter().map(RequestRefusal::label)));
+    for ((_, row), refusal) in documented.iter().zip(RequestRefusal::ALL) {
+        let (status, code) = (refusal.http_status(), refusal.grpc_status().label());
+        let told = row.rsplit(" | ").next().unwrap();
+        assert!(
+            told.contains(&status.to_string()) && told.contains(code),
+            "{row}"
+        );
+    }
 }
 
 /// The table of what a peer can make grow, as far as it is about connections.

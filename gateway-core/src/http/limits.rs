@@ -195,6 +195,8 @@ pub const IDENTITY_REQUESTS_IN_FLIGHT: RangeInclusive<u64> = 1..=1_000_000;
 pub const HEADER_NAME_BYTES_MAX: usize = 64;
 /// Longest value of a header that a file holds: tokens have a few kilobytes.
 pub const HEADER_VALUE_BYTES_MAX: usize = 8 << 10;
+/// Tenants whose requests a worker counts by name, each about 200 bytes; those beyond are counted together.
+pub const TENANTS_COUNTED_MAX: usize = 500;
 
 const _: () = {
     assert!(EJECTION_DEFAULT.share_percent_max <= 100);

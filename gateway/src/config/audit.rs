@@ -2,10 +2,11 @@
 //! section; `None` where it is wrong. The file is opened, and made, by `run` alone.
 
 use std::fs;
+use std::num::NonZeroU32;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use super::checked::AuditTarget;
+use super::checked::{AuditTarget, RequestSample};
 use super::diagnostics::{Diagnostics, Location};
 use super::raw::RawAudit;
 use super::value::Field;
@@ -15,6 +16,8 @@ use super::value::Field;
 pub struct AuditSection {
     /// Where lines go, if anywhere.
     pub target: Option<AuditTarget>,
+    /// How many of the requests that went well have a line.
+    pub requests: RequestSample,
     location: Option<Location>,
 }
 
@@ -48,10 +51,26 @@ pub fn check(field: Field<RawAudit>, diagnostics: &mut Diagnostics<'_>) -> Optio
         }
     };
     let target = diagnostics.required(&raw.location, "file", raw.file, expectation, check)?;
+    let requests =
+        diagnostics.optional(&raw.location, "requests", raw.requests, |text| sample(text))?;
     Some(AuditSection {
         target: Some(target),
+        requests: requests.unwrap_or_default(),
         location: Some(raw.location),
     })
+}
+
+/// Reads which requests have a line.
+fn sample(text: &str) -> Result<RequestSample, String> {
+    let share = |text: &str| text.strip_prefix("1/")?.parse().ok();
+    match text {
+        "errors" => Ok(RequestSample(None)),
+        "all" => Ok(RequestSample(Some(NonZeroU32::MIN))),
+        text => match share(text) {
+            Some(one_in) => Ok(RequestSample(Some(one_in))),
+            None => Err("must be \"errors\", \"all\", or a share such as \"1/100\"".to_owned()),
+        },
+    }
 }
 
 /// Refuses a log in a file that is read as well, or is the block list: its first line would break that. To be called when
@@ -64,6 +83,7 @@ pub fn refuse_other_file(
     let Some(AuditSection {
         target: Some(AuditTarget::File(log)),
         location: Some(location),
+        ..
     }) = audit
     else {
         return;

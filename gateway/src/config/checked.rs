@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -53,6 +53,8 @@ pub struct Config {
     pub admin: Option<AdminAddress>,
     /// Where audit lines go, if anywhere.
     pub audit: Option<AuditTarget>,
+    /// How many of the requests that went well have a line there.
+    pub request_sample: RequestSample,
     /// The kernel guard.
     pub guard: GuardSettings,
     /// How long connections may take to finish after SIGTERM.
@@ -334,6 +336,10 @@ impl fmt::Display for AdminAddress {
         }
     }
 }
+
+/// How many of the requests that went well have a line in the audit log: one in so many. Those that failed have one always.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RequestSample(pub Option<NonZeroU32>);
 
 /// Where audit lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -225,6 +225,7 @@ fn assemble(raw: RawConfig, diagnostics: &mut Diagnostics<'_>) -> Option<Config>
         key_policy: Arc::new(provider.key_policy),
         resumption: provider.resumption,
         admin: admin.checked,
+        request_sample: audit.as_ref()?.requests,
         audit: audit?.target,
         guard: guard?,
         drain_timeout: drain_timeout?,

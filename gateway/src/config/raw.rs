@@ -279,6 +279,7 @@ section! {
     /// `[audit]`.
     RawAudit {
         "file" => file: Text,
+        "requests" => requests: Text,
     }
 }
 

@@ -19,7 +19,7 @@ use gateway_core::http::pool::ServerKey;
 use gateway_rt::Buffer;
 
 use crate::config::{BackendId, ListenerId};
-use crate::connection::{RateLimiter, Stream};
+use crate::connection::{ConnectionId, RateLimiter, Stream};
 use crate::tls::{StreamError, VerifiedPeer};
 
 /// Whose connection it is.
@@ -32,6 +32,8 @@ pub(super) enum LinkPeer {
 
 /// A client.
 pub(super) struct ClientLink {
+    /// What events call the connection.
+    pub(super) id: ConnectionId,
     pub(super) listener: ListenerId,
     pub(super) address: SocketAddr,
     pub(super) peer: VerifiedPeer,

@@ -9,6 +9,7 @@
 mod health;
 mod link;
 mod pool;
+mod report;
 mod routing;
 mod serve;
 mod server;

@@ -132,6 +132,11 @@ impl Pool {
         }
     }
 
+    /// All connections to servers.
+    pub(super) fn links(&self) -> impl Iterator<Item = &Link> {
+        self.links.values().flatten().map(AsRef::as_ref)
+    }
+
     pub(super) fn add(&mut self, server: ServerKey, link: &Rc<Link>) {
         self.links.entry(server).or_default().push(Rc::clone(link));
     }

@@ -209,13 +209,15 @@ impl Router for Routing<'_> {
                 .in_flight
                 .set(server.in_flight.get().saturating_sub(1));
             let now = self.now;
-            self.worker.with_pool(server.backend, |pool| {
-                pool.servers.ended(server.server, end, now);
+            let cause = self.worker.with_pool(server.backend, |pool| {
+                pool.servers.ended(server.server, end, now)
             });
+            self.worker.report_ejection(server, cause);
         });
     }
 
     fn ended(&mut self, ended: &Ended<'_>) {
+        self.worker.report_request(ended, self.now);
         if let Some(link) = self.worker.link(ended.client) {
             let was_begun = ended.was_asked && ended.refusal != Some(RequestRefusal::OverLimit);
             let limiter = link.client().and_then(|client| client.limiter.as_ref());
@@ -231,7 +233,7 @@ impl Router for Routing<'_> {
 
     fn failed(&mut self, connection: ConnectionKey, fault: PeerFault) {
         if let Some(link) = self.worker.link(connection) {
-            tracing::debug!(fault = fault.label(), "a peer has broken a rule of HTTP");
+            self.worker.report_fault(&link, fault);
             link.wake();
         }
     }

@@ -17,11 +17,13 @@ use monoio::time::timeout;
 use super::link::{ClientLink, Link, LinkPeer};
 use super::worker::HttpWorker;
 use crate::config::ListenerId;
-use crate::connection::{ConnectionTimer, Direction, RateLimiter, Stream};
+use crate::connection::{ConnectionId, ConnectionTimer, Direction, RateLimiter, Stream};
 use crate::tls::{StreamError, VerifiedPeer};
 
 /// A client that was authenticated.
 pub struct HttpClient {
+    /// What events call the connection.
+    pub id: ConnectionId,
     /// Its listener.
     pub listener: ListenerId,
     /// Its address.
@@ -59,6 +61,7 @@ impl<'a, R: Fn(Direction, usize), S: Fn()> Serving<'a, R, S> {
         (report, slowed): (R, S),
     ) -> Self {
         let HttpClient {
+            id,
             listener,
             address,
             peer,
@@ -69,6 +72,7 @@ impl<'a, R: Fn(Direction, usize), S: Fn()> Serving<'a, R, S> {
         let known = worker.known_client((listener, address), &peer);
         let client = Rc::clone(&known.client);
         let known = ClientLink {
+            id,
             listener,
             address,
             peer,

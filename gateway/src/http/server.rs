@@ -150,13 +150,17 @@ async fn close(worker: &HttpWorker, link: &Rc<Link>, has_broken: bool) {
     };
     let now = Instant::now();
     let had_requests = known.in_flight.get() > 0;
-    worker.with_pool(known.backend, |pool| {
+    let cause = worker.with_pool(known.backend, |pool| {
         pool.remove(known.server, link);
         match has_broken && had_requests {
-            true => drop(pool.servers.broken(known.server, now)),
-            false => pool.servers.disconnected(known.server),
+            true => pool.servers.broken(known.server, now),
+            false => {
+                pool.servers.disconnected(known.server);
+                None
+            }
         }
     });
+    worker.report_ejection(known, cause);
     worker.remove_link(link);
 }
 

@@ -29,7 +29,7 @@ pub struct HttpWorker {
     pub(super) forwarder: RefCell<Forwarder>,
     /// By the slot of their keys.
     links: RefCell<Vec<Option<Rc<Link>>>>,
-    pools: RefCell<Vec<Pool>>,
+    pub(super) pools: RefCell<Vec<Pool>>,
     pub(super) current: RefCell<Current>,
     pub(super) observer: Rc<Observer>,
     /// What the flusher writes from.

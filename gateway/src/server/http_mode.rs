@@ -30,6 +30,7 @@ pub(super) async fn serve(context: &WorkerContext, established: Established, ver
             .emit(info.listener, &Event::Moved { direction, bytes });
     };
     let client = HttpClient {
+        id: info.id,
         listener: info.listener,
         address: info.address,
         peer: peer.clone(),

@@ -139,6 +139,7 @@ async fn work(start: Start, (own, receiver): OwnMailbox, serves: &Serves) -> io:
         Message::CountClients => {
             let clients = super::matching::count(&worker.connections, SystemTime::now());
             worker.observer.publish(clients);
+            worker.observer.publish_pools(worker.http.count());
             true
         }
         Message::WhoMatches { wanted, matching } => {

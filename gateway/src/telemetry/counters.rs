@@ -14,10 +14,12 @@ use gateway_rt::Driver;
 use super::clients::ClientCounts;
 use super::closing::CloseTimes;
 use super::dry_run::DryRunRefusals;
-use super::event::Event;
+use super::event::{Event, PoolCount, ServerEvent};
 use super::histogram::Histogram;
+use super::requests::RequestCounters;
 use super::server_counts::ServerCounts;
-use crate::config::{Config, ListenerId};
+use super::tenants::CountedTenants;
+use crate::config::{BackendId, Config, ListenerId};
 use crate::connection::Direction;
 use crate::crypto::{cipher_suite_name, group_name};
 use crate::tls::Negotiated;
@@ -37,6 +39,9 @@ pub struct WorkerCounters {
     driver: OnceLock<Driver>,
     pub(super) unreachable: Vec<Counter>,
     clients: Mutex<ClientCounts>,
+    /// By backend, as they were at the last count.
+    pools: Mutex<Vec<PoolCount>>,
+    tenants: CountedTenants,
     dry_run_refusals: Mutex<DryRunRefusals>,
 }
 
@@ -57,6 +62,7 @@ pub(super) struct ListenerCounters {
     pub(super) duration: Histogram<{ DURATION_BOUNDS.len() }>,
     pub(super) close_times: CloseTimes,
     pub(super) dry_run_refusals: [Counter; Failure::ALL.len()],
+    pub(super) requests: RequestCounters,
 }
 
 /// A number that one thread raises and others read.
@@ -97,7 +103,7 @@ impl WorkerCounters {
             listeners: config
                 .listeners
                 .iter()
-                .map(|_| ListenerCounters::new(&parameters))
+                .map(|_| ListenerCounters::new(&parameters, config.backends.len()))
                 .collect(),
             servers: config
                 .backends
@@ -107,6 +113,8 @@ impl WorkerCounters {
             driver: OnceLock::new(),
             unreachable: config.backends.iter().map(|_| Counter::default()).collect(),
             clients: Mutex::default(),
+            pools: Mutex::default(),
+            tenants: CountedTenants::default(),
             dry_run_refusals: Mutex::default(),
         }
     }
@@ -138,6 +146,30 @@ impl WorkerCounters {
     pub(super) fn clients(&self) -> ClientCounts {
         let clients = self.clients.lock();
         clients.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces what was known of connections to backends.
+    pub(super) fn publish_pools(&self, pools: Vec<PoolCount>) {
+        *self.pools.lock().unwrap_or_else(PoisonError::into_inner) = pools;
+    }
+
+    /// The worker's connections to a backend, as they were at the last count; `None` before the first one.
+    pub(super) fn pool(&self, backend: usize) -> Option<PoolCount> {
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.get(backend).copied()
+    }
+
+    /// The tenants whose requests are counted.
+    pub(super) fn tenants(&self) -> &CountedTenants {
+        &self.tenants
+    }
+
+    /// Counts what a server has done. `name` is the server as the configuration writes it.
+    pub(super) fn record_server(&self, backend: BackendId, name: &str, event: ServerEvent) {
+        self.servers[backend.0].add(name, |count| match event {
+            ServerEvent::Fault(_) => count.faults += 1,
+            ServerEvent::Ejected(_) => count.ejections += 1,
+        });
     }
 
     /// Counts an event on a listener.
@@ -205,13 +237,15 @@ impl WorkerCounters {
                     counters.close_times.record(*end, changed_at.elapsed());
                 }
             }
+            Event::RequestEnded { request, .. } => counters.requests.finished(request),
+            Event::ClientFault { fault, .. } => counters.requests.faulted(*fault),
             Event::Panicked { .. } => counters.ends[CloseReason::Internal.index()].add(1),
         }
     }
 }
 
 impl ListenerCounters {
-    fn new(parameters: &[(&'static str, &'static str)]) -> Self {
+    fn new(parameters: &[(&'static str, &'static str)], backends: usize) -> Self {
         ListenerCounters {
             accepted: Counter::default(),
             closed: Counter::default(),
@@ -230,6 +264,7 @@ impl ListenerCounters {
             duration: Histogram::new(&DURATION_BOUNDS),
             dry_run_refusals: Default::default(),
             close_times: CloseTimes::default(),
+            requests: RequestCounters::new(backends),
         }
     }
 

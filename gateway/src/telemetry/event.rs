@@ -7,6 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use gateway_core::certificate::Certificate;
 use gateway_core::close_reason::CloseReason;
 use gateway_core::failure::Failure;
+use gateway_core::http::forward::{Ended, PeerFault};
+use gateway_core::http::pool::EjectionCause;
 use gateway_core::lineage::TicketRefusal;
 use gateway_core::revocation::Serial;
 use gateway_x509::client_certificate::ParsedCertificate;
@@ -44,6 +46,80 @@ impl<'a> From<&'a VerifiedPeer> for Presented<'a> {
             not_after: peer.not_after(),
         }
     }
+}
+
+/// A request that is over. Nothing of it is formatted or copied unless a line is written about it.
+#[derive(Debug, Clone, Copy)]
+pub struct FinishedRequest<'a> {
+    /// What it came to.
+    pub ended: &'a Ended<'a>,
+    /// The tenant that the backend is told.
+    pub tenant: Option<&'a [u8]>,
+    /// The backend; `None` where no server of any got it.
+    pub backend: Option<BackendId>,
+    /// The server that got it last.
+    pub server: Option<SocketAddr>,
+    /// Now.
+    pub ended_at: Instant,
+}
+
+impl FinishedRequest<'_> {
+    /// How often it was sent to another server.
+    pub fn retries(&self) -> u32 {
+        self.ended.attempts.saturating_sub(1)
+    }
+
+    /// From its header section to the end of the response.
+    pub fn took(&self) -> Duration {
+        self.ended_at.saturating_duration_since(self.ended.began)
+    }
+
+    /// From its header section to the moment at which the last server got it: in a queue, while connections were made, with servers
+    /// that did not process it. `None`: no server got it.
+    pub fn waited(&self) -> Option<Duration> {
+        let sent_at = self.ended.sent_at?;
+        Some(sent_at.saturating_duration_since(self.ended.began))
+    }
+
+    /// From that moment to the header section of the response, where that was the server's.
+    pub fn server_took(&self) -> Option<Duration> {
+        let responded_at = self
+            .ended
+            .responded_at
+            .filter(|_| self.ended.refusal.is_none())?;
+        Some(responded_at.saturating_duration_since(self.ended.sent_at?))
+    }
+
+    /// Whether it came to anything but a success.
+    pub fn has_failed(&self) -> bool {
+        let ended = self.ended;
+        let is_good = (200..400).contains(&ended.status) && ended.grpc_status.unwrap_or(0) == 0;
+        ended.refusal.is_some() || !ended.is_complete || !is_good
+    }
+}
+
+/// What a server has done that all clients of a worker share.
+#[derive(Debug, Clone, Copy)]
+pub enum ServerEvent {
+    /// It has broken a rule of HTTP.
+    Fault(PeerFault),
+    /// It has failed so often that it gets no requests for a time.
+    Ejected(EjectionCause),
+}
+
+/// What a worker's connections to a backend do at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolCount {
+    /// Connections.
+    pub connections: u64,
+    /// Of them, those whose window stands at zero: the server reads slower than clients send.
+    pub stalled: u64,
+    /// Requests that servers have.
+    pub requests: u64,
+    /// Requests that wait for a connection.
+    pub waiting: u64,
+    /// Servers that are ejected.
+    pub ejected: u64,
 }
 
 /// Something happened on a listener.
@@ -153,6 +229,26 @@ pub enum Event<'a> {
         sent_bytes: u64,
         /// Time since it had got in.
         lasted: Duration,
+    },
+    /// A request is over, whether a server has answered it or the gateway.
+    RequestEnded {
+        /// The client's connection, on its worker.
+        connection: ConnectionId,
+        /// The client's address.
+        address: SocketAddr,
+        /// The client.
+        peer: &'a VerifiedPeer,
+        /// What it came to.
+        request: &'a FinishedRequest<'a>,
+    },
+    /// A client has broken a rule of HTTP, which has ended its connection or, by its scope, a stream.
+    ClientFault {
+        /// The client's address.
+        address: SocketAddr,
+        /// The client.
+        peer: &'a VerifiedPeer,
+        /// Which.
+        fault: PeerFault,
     },
     /// An accepted connection is gone, whether it had got in or not.
     Closed,

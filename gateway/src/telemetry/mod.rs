@@ -15,13 +15,16 @@ mod log;
 mod log_queue;
 mod metrics;
 mod observer;
+mod requests;
+mod sampler;
 mod server_counts;
+mod tenants;
 mod text;
 
 pub use audit::{Audit, Opened, look, open};
 pub use clients::{AuthorityUse, ClientCounts};
 pub use counters::WorkerCounters;
-pub use event::{Event, Presented};
+pub use event::{Event, FinishedRequest, PoolCount, Presented, ServerEvent};
 pub use expiry::watch_expiry;
 pub use log::{LogFilter, LogFormat, LogGuard, start_log};
 pub use metrics::{BlocksInForce, Health, Metrics};

@@ -2,7 +2,7 @@
 //! In: events. Out: counters, log and audit lines. On its worker; never waits for either log.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use gateway_core::clock::microseconds;
 use gateway_core::close_reason::CloseReason;
 use gateway_core::failure::{Failure, Level};
+use gateway_core::http::forward::PeerFault;
 use gateway_core::limits;
 use gateway_core::suppress::Suppressor;
 use gateway_x509::client_certificate;
@@ -17,7 +18,9 @@ use gateway_x509::client_certificate;
 use super::audit::{Audit, Scene, Weight};
 use super::clients::ClientCounts;
 use super::counters::WorkerCounters;
-use super::event::{Event, Presented};
+use super::event::{Event, FinishedRequest, PoolCount, Presented, ServerEvent};
+use super::sampler::Sampler;
+use super::tenants::TenantIndex;
 use super::text::BoundedText;
 use crate::config::{BackendId, Config, ListenerId};
 use crate::tls::{Negotiated, VerifiedPeer};
@@ -38,6 +41,10 @@ pub struct Observer {
     ignored_protocols: RefCell<Suppressor>,
     dry_run_refusals: RefCell<Suppressor>,
     slowed: RefCell<Suppressor>,
+    client_faults: RefCell<Suppressor>,
+    server_events: RefCell<Vec<Suppressor>>,
+    tenants: TenantIndex,
+    sampler: Cell<Sampler>,
 }
 
 impl Observer {
@@ -55,7 +62,9 @@ impl Observer {
         let backend_faults = RefCell::new(suppressor.clone());
         let ignored_protocols = RefCell::new(suppressor.clone());
         let dry_run_refusals = RefCell::new(suppressor.clone());
-        let slowed = RefCell::new(suppressor);
+        let slowed = RefCell::new(suppressor.clone());
+        let server_events = RefCell::new(vec![suppressor.clone(); config.backends.len()]);
+        let client_faults = RefCell::new(suppressor);
         Observer {
             worker,
             config: RefCell::new(config),
@@ -69,6 +78,10 @@ impl Observer {
             ignored_protocols,
             dry_run_refusals,
             slowed,
+            client_faults,
+            server_events,
+            tenants: TenantIndex::default(),
+            sampler: Cell::default(),
         }
     }
 
@@ -91,13 +104,77 @@ impl Observer {
         self.counters.publish(clients);
     }
 
+    /// Shows the worker's connections to backends, by position of the backend, as they are now.
+    pub fn publish_pools(&self, pools: Vec<PoolCount>) {
+        self.counters.publish_pools(pools);
+    }
+
+    /// Takes note of what a server has done. `name` is the server as the configuration writes it.
+    pub fn emit_server(
+        &self,
+        backend: BackendId,
+        (server, name): (SocketAddr, &str),
+        event: ServerEvent,
+    ) {
+        self.counters.record_server(backend, name, event);
+        let BackendId(position) = backend;
+        let admitted = self.server_events.borrow_mut()[position].admit(Instant::now());
+        let Some(left_out) = admitted else { return };
+        let config = self.config.borrow();
+        let backend = config.backends[position].name.as_str();
+        match event {
+            ServerEvent::Fault(fault) => {
+                let fault = fault.label();
+                tracing::warn!(backend, %server, fault, left_out, "the backend's server broke a rule of HTTP");
+            }
+            ServerEvent::Ejected(cause) => {
+                let cause = cause.label();
+                tracing::warn!(backend, %server, cause, left_out, "the backend's server gets no requests for a time");
+            }
+        }
+    }
+
     /// Takes note of an event on a listener.
     pub fn emit(&self, listener: ListenerId, event: &Event<'_>) {
         self.counters.record(listener, event);
+        if let Event::RequestEnded { request, .. } = event {
+            return self.finish_request(listener, event, request);
+        }
+        if let Event::ClientFault {
+            address,
+            peer,
+            fault,
+        } = event
+        {
+            return self.log_fault(listener, (peer, *address), *fault);
+        }
         self.log(listener, event);
         if self.audit.is_on() {
             self.audit(listener, event);
         }
+    }
+
+    /// Most requests end here: they are counted, and nothing is written about them.
+    fn finish_request(
+        &self,
+        listener: ListenerId,
+        event: &Event<'_>,
+        request: &FinishedRequest<'_>,
+    ) {
+        if let Some(tenant) = request.tenant {
+            self.tenants
+                .count(self.counters.tenants(), tenant, request.ended);
+        }
+        if self.audit.is_on() && (request.has_failed() || self.is_sampled()) {
+            self.audit(listener, event);
+        }
+    }
+
+    fn is_sampled(&self) -> bool {
+        let mut sampler = self.sampler.get();
+        let is_taken = sampler.takes(self.config.borrow().request_sample);
+        self.sampler.set(sampler);
+        is_taken
     }
 
     fn audit(&self, ListenerId(listener): ListenerId, event: &Event<'_>) {
@@ -106,6 +183,7 @@ impl Observer {
         let scene = Scene {
             worker: self.worker,
             listener,
+            backends: &config.backends,
             now: SystemTime::now(),
         };
         let mut line = self.line.borrow_mut();
@@ -173,16 +251,16 @@ impl Observer {
                 failure,
                 detail,
                 peer,
-            } => {
-                self.log_dry_run(listener, *failure, detail, peer);
-            }
-            Event::Slowed { address, peer } => {
-                self.log_slowed(listener, *address, peer);
-            }
+            } => self.log_dry_run(listener, *failure, detail, peer),
+            Event::Slowed { address, peer } => self.log_slowed(listener, *address, peer),
             Event::Panicked {
                 address, message, ..
             } => log_panicked(listener, *address, message),
-            Event::Accepted | Event::Moved { .. } | Event::Closed => {}
+            Event::Accepted
+            | Event::Moved { .. }
+            | Event::RequestEnded { .. }
+            | Event::ClientFault { .. }
+            | Event::Closed => {}
         }
     }
 
@@ -299,6 +377,20 @@ impl Observer {
                 tracing::error!(listener, reason, peer = %address, detail, presented = names, issuer, serial, left_out, "refused")
             }
         }
+    }
+
+    fn log_fault(
+        &self,
+        ListenerId(listener): ListenerId,
+        (peer, address): (&VerifiedPeer, SocketAddr),
+        fault: PeerFault,
+    ) {
+        let admitted = self.client_faults.borrow_mut().admit(Instant::now());
+        let Some(left_out) = admitted else { return };
+        let config = self.config.borrow();
+        let listener = config.listeners[listener].name.as_str();
+        let ((identity, kind), fault) = (named(peer), fault.label());
+        tracing::warn!(listener, peer = %address, identity = &*identity, kind, fault, left_out, "the client broke HTTP");
     }
 
     fn log_slowed(&self, listener: &str, address: SocketAddr, peer: &VerifiedPeer) {

@@ -19,6 +19,10 @@ pub(super) struct ServerCount {
     pub(super) spared: u64,
     /// Connections that it ended cleanly before it had sent a byte.
     pub(super) unanswered: u64,
+    /// How often it broke a rule of HTTP.
+    pub(super) faults: u64,
+    /// How often it was ejected.
+    pub(super) ejections: u64,
 }
 
 /// The servers of one backend.
@@ -43,6 +47,8 @@ impl ServerCounts {
             sum.failures += count.failures;
             sum.spared += count.spared;
             sum.unanswered += count.unanswered;
+            sum.faults += count.faults;
+            sum.ejections += count.ejections;
         }
     }
 }

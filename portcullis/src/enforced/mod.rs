@@ -7,13 +7,14 @@ mod guard;
 pub(crate) mod http;
 mod listener;
 
+use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
 use comfy_table::{Table, presets};
 use gateway::blocks::BlockFile;
 use gateway::config::{
     self, AuditTarget, CertificateFile, Config, FiledAuthority, Loaded, Mode, Paths, ProxyProtocol,
-    Resumption, Revoking,
+    RequestSample, Resumption, Revoking,
 };
 use gateway::crypto::cipher_suite_name;
 use gateway_core::identity::TenantSource;
@@ -91,6 +92,7 @@ fn process(config: &Config, blocks: &BlockFile, rights: &str) -> Table {
         resumption: _,
         admin,
         audit,
+        request_sample,
         guard,
         drain_timeout,
         close_spread,
@@ -137,6 +139,7 @@ fn process(config: &Config, blocks: &BlockFile, rights: &str) -> Table {
         ("observes", observed),
         ("admin endpoint", admin),
         ("audit log", audit),
+        ("audited requests", audited(*request_sample)),
     ]);
     rows.extend(guard::rows(guard));
     rows.push(("block list", blocked));
@@ -291,4 +294,13 @@ fn succession(authority: Option<FiledAuthority>) -> &'static str {
 
 fn duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
+}
+
+/// Which requests have a line in the audit log.
+fn audited(RequestSample(one_in): RequestSample) -> String {
+    match one_in.map(NonZeroU32::get) {
+        None => "those that failed".to_owned(),
+        Some(1) => "all".to_owned(),
+        Some(one_in) => format!("those that failed, and 1 of {one_in} others"),
+    }
 }

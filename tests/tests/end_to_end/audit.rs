@@ -95,6 +95,7 @@ fn kind_of(value: &Value) -> &'static str {
         Value::String(text) if text.len() == 27 && text.ends_with('Z') => "time",
         Value::String(_) => "text",
         Value::Array(_) => "list",
+        Value::Bool(_) => "flag",
         other => panic!("no field is {other}"),
     }
 }
@@ -257,6 +258,39 @@ fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
     ];
     let block = block.map(|field| (field.to_owned(), "text".to_owned()));
     there.insert("block".to_owned(), BTreeSet::from(block));
+    // After a request, which takes a listener of HTTP mode.
+    let texts = [
+        "connection",
+        "listener",
+        "peer",
+        "method",
+        "path",
+        "reason",
+        "backend",
+        "server",
+        "trace_id",
+        "identity",
+        "identity_kind",
+        "trust_domain",
+        "tenant",
+        "fingerprint",
+    ];
+    let numbers = [
+        "status",
+        "grpc_status",
+        "received_bytes",
+        "sent_bytes",
+        "duration_microseconds",
+        "waited_microseconds",
+        "server_microseconds",
+        "retries",
+        "rule",
+    ];
+    let kinds = texts.map(|field| (field, "text")).into_iter();
+    let kinds = kinds.chain(numbers.map(|field| (field, "number")));
+    let kinds = kinds.chain([("complete", "flag")]);
+    let request = kinds.map(|(field, kind)| (field.to_owned(), kind.to_owned()));
+    there.insert("request".to_owned(), request.collect());
     // After `portcullis crl accept`, likewise.
     let accepted = ["issuer", "list", "before", "by"];
     let accepted = accepted.map(|field| (field.to_owned(), "text".to_owned()));

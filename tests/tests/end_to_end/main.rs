@@ -50,6 +50,7 @@ mod records;
 mod refused;
 mod relay;
 mod reload;
+mod requests;
 mod resolver;
 mod resumption;
 mod revocation;

@@ -144,6 +144,14 @@ impl PeerConnection {
         }
     }
 
+    /// Whether the peer's window for the whole connection stands at zero. HTTP/1 has none.
+    pub fn is_stalled(&self) -> bool {
+        match self {
+            PeerConnection::Http1(_) => false,
+            PeerConnection::Http2(one) => one.is_stalled(),
+        }
+    }
+
     /// How many streams are open.
     pub fn open_streams(&self) -> usize {
         match self {

@@ -127,6 +127,8 @@ pub(super) struct ExchangeOutcome {
     pub(super) grpc_status: Option<u16>,
     /// Why the gateway answered, or broke off, itself.
     pub(super) refusal: Option<RequestRefusal>,
+    /// When the last backend got it.
+    pub(super) sent_at: Option<Instant>,
     pub(super) responded_at: Option<Instant>,
     pub(super) received_bytes: u64,
     pub(super) sent_bytes: u64,

@@ -304,6 +304,7 @@ impl Forwarder {
         exchange.credited += due;
         exchange.backend = Some(leg);
         exchange.last_backend = Some(backend);
+        exchange.outcome.sent_at = Some(now);
         exchange.is_head = is_head;
         exchange.attempts += 1;
         exchange.moved = now;

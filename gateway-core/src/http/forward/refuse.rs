@@ -178,6 +178,7 @@ impl Forwarder {
             received_bytes: outcome.received_bytes,
             sent_bytes: outcome.sent_bytes,
             began: exchange.began,
+            sent_at: outcome.sent_at,
             responded_at: outcome.responded_at,
             attempts: exchange.attempts,
             was_asked: exchange.was_asked,

@@ -109,6 +109,8 @@ pub struct Ended<'a> {
     pub sent_bytes: u64,
     /// When the request came.
     pub began: Instant,
+    /// When the backend that got it last got it.
+    pub sent_at: Option<Instant>,
     /// When the response began.
     pub responded_at: Option<Instant>,
     /// How often it was sent to a backend.

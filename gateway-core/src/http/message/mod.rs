@@ -12,6 +12,7 @@ mod path;
 mod reserved;
 mod section;
 mod tenant;
+mod trace;
 
 pub use character::{is_authority, is_method, is_name, is_value};
 pub use content_length::ContentLeft;
@@ -28,3 +29,4 @@ pub use section::{
     Request, Response, check_trailers, is_connection_specific, read_request, read_response,
 };
 pub use tenant::{AllowedTenants, TenantRefusal};
+pub use trace::trace_id;

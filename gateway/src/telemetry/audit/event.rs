@@ -2,6 +2,7 @@
 //! In: an event, where and when it happened. Out: a line in a buffer, for the events that have one. On the worker.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use gateway_core::authority::TrustDomain;
@@ -9,15 +10,18 @@ use gateway_core::certificate::{NameKind, last_second};
 use gateway_core::clock::microseconds;
 use gateway_core::close_reason::CloseReason;
 use gateway_core::failure::Failure;
+use gateway_core::http::answer::RequestRefusal;
+use gateway_core::http::message::trace_id;
 use gateway_core::lineage::TicketRefusal;
 
 use super::line::{
     AcceptedFields, AuditLine, BoundedText, ClientFields, EndLine, ForeseenLine, HandshakeLine,
-    HandshakeOutcome, IdentityFields, PanickedLine, PresentedFields, RefusedFields, Shown, Time,
-    WorkerConnection,
+    HandshakeOutcome, IdentityFields, PanickedLine, PresentedFields, RefusedFields, RequestLine,
+    Shown, Time, Wire, WorkerConnection,
 };
+use crate::config::{Backend, BackendId};
 use crate::connection::ConnectionId;
-use crate::telemetry::{Event, Presented};
+use crate::telemetry::{Event, FinishedRequest, Presented};
 use crate::tls::{Negotiated, VerifiedPeer};
 
 /// Where and when an event happened.
@@ -27,6 +31,8 @@ pub struct Scene<'a> {
     pub worker: usize,
     /// The listener's name.
     pub listener: &'a str,
+    /// The backends, by position.
+    pub backends: &'a [Arc<Backend>],
     /// The time.
     pub now: SystemTime,
 }
@@ -48,19 +54,7 @@ impl Scene<'_> {
                     self.handshake("refused", asked, how).write(buffer);
                 });
             }
-            Event::Established {
-                connection,
-                peer,
-                address,
-                negotiated,
-                took,
-            } => {
-                let server_name = negotiated.server_name.as_deref();
-                let asked = (address, server_name, negotiated.ticket_refusal);
-                with_admission(self.id(connection), peer, negotiated, took, |how| {
-                    self.handshake("accepted", asked, how).write(buffer);
-                });
-            }
+            Event::Established { .. } => self.accepted(event, buffer),
             Event::Ended {
                 connection,
                 end,
@@ -82,6 +76,12 @@ impl Scene<'_> {
                 client: client(peer),
             })
             .write(buffer),
+            Event::RequestEnded {
+                connection,
+                address,
+                peer,
+                request,
+            } => self.request((connection, address), peer, request, buffer),
             Event::DryRunRefused {
                 failure,
                 detail,
@@ -98,11 +98,75 @@ impl Scene<'_> {
             | Event::ServerFailed { .. }
             | Event::EndedByServer { .. }
             | Event::Unreachable { .. }
-            | Event::Closed => {
-                return false;
-            }
+            | Event::ClientFault { .. }
+            | Event::Closed => return false,
         }
         true
+    }
+
+    fn accepted(&self, event: &Event<'_>, buffer: &mut Vec<u8>) {
+        let Event::Established {
+            connection,
+            peer,
+            address,
+            negotiated,
+            took,
+        } = *event
+        else {
+            return;
+        };
+        let server_name = negotiated.server_name.as_deref();
+        let asked = (address, server_name, negotiated.ticket_refusal);
+        with_admission(self.id(connection), peer, negotiated, took, |how| {
+            self.handshake("accepted", asked, how).write(buffer);
+        });
+    }
+
+    fn request(
+        &self,
+        (connection, address): (ConnectionId, SocketAddr),
+        peer: &VerifiedPeer,
+        request: &FinishedRequest<'_>,
+        buffer: &mut Vec<u8>,
+    ) {
+        let ended = request.ended;
+        let field = |name: &[u8]| {
+            let mut fields = ended.list.iter();
+            fields
+                .find(|field| field.name == name)
+                .map(|field| field.value)
+        };
+        let without_query = |path| <[u8]>::split(path, |byte| *byte == b'?').next();
+        AuditLine::Request(RequestLine {
+            time: Time(self.now),
+            connection: self.id(connection),
+            listener: self.listener,
+            peer: address,
+            method: field(b":method").map(Wire),
+            path: field(b":path").and_then(without_query).map(Wire),
+            status: Some(ended.status).filter(|status| *status > 0),
+            grpc_status: ended.grpc_status,
+            reason: ended.refusal.map(RequestRefusal::label),
+            complete: ended.is_complete,
+            received_bytes: ended.received_bytes,
+            sent_bytes: ended.sent_bytes,
+            duration_microseconds: microseconds(request.took()),
+            waited_microseconds: request.waited().map(microseconds),
+            server_microseconds: request.server_took().map(microseconds),
+            backend: request.backend.and_then(|BackendId(position)| {
+                self.backends
+                    .get(position)
+                    .map(|backend| backend.name.as_str())
+            }),
+            server: request.server,
+            retries: request.retries(),
+            trace_id: trace_id(ended.list),
+            identity: identity(peer),
+            rule: peer.rule() + 1,
+            tenant: request.tenant.map(Wire),
+            fingerprint: Shown(peer.fingerprint()),
+        })
+        .write(buffer);
     }
 
     fn foreseen<'a>(

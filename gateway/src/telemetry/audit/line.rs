@@ -22,6 +22,8 @@ pub use crate::telemetry::text::BoundedText;
 pub enum AuditLine<'a> {
     /// A handshake has ended, well or not.
     Handshake(HandshakeLine<'a>),
+    /// A request is over.
+    Request(RequestLine<'a>),
     /// A connection that had got in is over.
     End(EndLine<'a>),
     /// A connection is over because its task panicked.
@@ -173,6 +175,79 @@ pub struct ClientFields<'a> {
     /// The certificate's number at its issuer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serial: Option<Shown<Serial>>,
+}
+
+/// Fields of `request`.
+#[derive(Debug, Serialize)]
+pub struct RequestLine<'a> {
+    /// When it was over.
+    pub time: Time,
+    /// Names the connection, in this process.
+    pub connection: Shown<WorkerConnection>,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Its method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<Wire<'a>>,
+    /// Its path, without the query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<Wire<'a>>,
+    /// The status of the response, if one has begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The status of gRPC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<u16>,
+    /// Why the gateway has answered it, or broken it off, itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// Whether the response came to its end.
+    pub complete: bool,
+    /// Content from the client.
+    pub received_bytes: u64,
+    /// Content to the client.
+    pub sent_bytes: u64,
+    /// From its header section to the end of the response.
+    pub duration_microseconds: u64,
+    /// From its header section to the moment at which a server got it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waited_microseconds: Option<u64>,
+    /// From that moment to the header section of the response.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_microseconds: Option<u64>,
+    /// The backend's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<&'a str>,
+    /// The server that got it last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<SocketAddr>,
+    /// How often it was sent to another server.
+    pub retries: u32,
+    /// The trace that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<&'a str>,
+    /// Who sent it.
+    #[serde(flatten)]
+    pub identity: IdentityFields<'a>,
+    /// The rule that admitted the client, counted from 1.
+    pub rule: usize,
+    /// The tenant that the backend is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Wire<'a>>,
+    /// SHA-256 of the client's certificate.
+    pub fingerprint: Shown<Fingerprint>,
+}
+
+/// Bytes of a header section, as text.
+#[derive(Debug, Clone, Copy)]
+pub struct Wire<'a>(pub &'a [u8]);
+
+impl Serialize for Wire<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        BoundedText(&String::from_utf8_lossy(self.0)).serialize(serializer)
+    }
 }
 
 /// Fields of `end`.

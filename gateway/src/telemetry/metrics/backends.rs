@@ -39,7 +39,7 @@ impl Metrics {
 
     fn encode_servers(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
         type Of = fn(&ServerCount) -> u64;
-        let counters: [(&str, &str, Of); 3] = [
+        let counters: [(&str, &str, Of); 5] = [
             (
                 "backend_connect_failures",
                 "Failed attempts to connect to a server of the backend",
@@ -54,6 +54,16 @@ impl Metrics {
                 "backend_unanswered",
                 "Connections that a server of the backend closed cleanly before it sent a byte",
                 |server| server.unanswered,
+            ),
+            (
+                "backend_http_faults",
+                "How often a server of the backend broke a rule of HTTP",
+                |server| server.faults,
+            ),
+            (
+                "backend_ejections",
+                "How often a server of the backend was ejected: it got no requests for a time",
+                |server| server.ejections,
             ),
         ];
         let config = self.config();

@@ -13,8 +13,10 @@ mod guard;
 mod handshakes;
 mod identities;
 mod lists;
+mod pools;
 mod possible;
 mod process;
+mod requests;
 mod trust;
 
 use std::fmt;
@@ -213,6 +215,10 @@ impl Collector for Metrics {
         self.encode_resumption(&mut encoder)?;
         self.encode_durations(&mut encoder)?;
         self.encode_backends(&mut encoder)?;
+        self.encode_requests(&mut encoder)?;
+        self.encode_request_durations(&mut encoder)?;
+        self.encode_tenants(&mut encoder)?;
+        self.encode_pools(&mut encoder)?;
         self.encode_reloads(&mut encoder)?;
         self.encode_changes(&mut encoder)?;
         self.encode_lists(&mut encoder)?;

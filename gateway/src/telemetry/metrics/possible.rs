@@ -8,8 +8,10 @@
 
 use gateway_core::close_reason::CloseReason;
 use gateway_core::failure::Failure;
+use gateway_core::http::forward::PeerFault;
+use gateway_core::http::h2::ErrorCode;
 
-use crate::config::{BackendId, BackendTransport, Config, Destination, GuardMode, Listener};
+use crate::config::{BackendId, BackendTransport, Config, Destination, GuardMode, Listener, Mode};
 
 /// Whether clients of the listener can be refused for this.
 pub(super) fn can_fail(config: &Config, listener: &Listener, failure: Failure) -> bool {
@@ -87,6 +89,19 @@ pub(super) fn can_end(config: &Config, listener: &Listener, end: CloseReason) ->
 /// Whether clients of the listener get tickets, and may come back with one.
 pub(super) fn can_resume(config: &Config, listener: &Listener) -> bool {
     listener.resumption && config.resumption.is_some()
+}
+
+/// Whether the listener's clients send requests that the gateway reads.
+pub(super) fn can_request(listener: &Listener) -> bool {
+    match listener.mode {
+        Mode::Stream => false,
+        Mode::Http(_) => true,
+    }
+}
+
+/// Whether a rule is broken by masses alone.
+pub(super) fn is_flood(fault: PeerFault) -> bool {
+    fault.code() == ErrorCode::EnhanceYourCalm
 }
 
 fn has_lists(listener: &Listener) -> bool {

@@ -185,6 +185,11 @@ impl Connection {
         self.ending != Ending::No || self.peers_last.is_some() || self.next_stream().is_none()
     }
 
+    /// Whether the peer's window for the whole connection stands at zero.
+    pub fn is_stalled(&self) -> bool {
+        self.send_window.available() == 0
+    }
+
     /// Whether the connection is over once its output is written.
     pub fn is_closed(&self) -> bool {
         self.ending == Ending::Closed
