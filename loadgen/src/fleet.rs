@@ -30,6 +30,8 @@ pub struct Agent {
     pub interval: Duration,
     /// Records in each request.
     pub records: usize,
+    /// The tenant that its requests claim to be of.
+    pub claimed_tenant: Option<&'static str>,
 }
 
 /// Live counts of one agent.
@@ -85,7 +87,8 @@ impl Fleet {
                 agent.protocol,
                 &agent.target.endpoint(0).name,
                 Source::new(&agent.service_name, &agent.name),
-            );
+            )
+            .claiming(agent.claimed_tenant);
             runs.push((agent, exporter, counts));
         }
         let service = Background::spawn("fleet", move || async move {

@@ -57,7 +57,7 @@ fn every_record_sent_arrives_under_its_agents_name() {
         assert_eq!(stats.records.total(), 4500);
         assert_eq!(stats.grpc_requests + stats.http_requests, 90);
         for agent in ["agent-1", "agent-2", "agent-3"] {
-            let records = stats.records_of(agent);
+            let records = stats.records_of(agent, |_| true);
             assert!(records.spans > 0 && records.data_points > 0 && records.log_records > 0);
         }
         assert_eq!(stats.span_names["GET /orders"], stats.records.spans);
@@ -119,6 +119,7 @@ fn fleet_delivers_from_every_agent_until_stopped() {
                     .with_alpn(&[protocol.alpn()]),
                 interval: Duration::from_millis(5),
                 records: 20,
+                claimed_tenant: None,
             }
         })
         .collect();
@@ -137,7 +138,10 @@ fn fleet_delivers_from_every_agent_until_stopped() {
         assert_eq!(agent.failed_exports, 0, "{agent:?}");
         assert!(agent.acknowledged > 100, "{agent:?}");
         assert_eq!(agent.sent, agent.acknowledged);
-        assert_eq!(stats.records_of(&agent.name).total(), agent.acknowledged);
+        assert_eq!(
+            stats.records_of(&agent.name, |_| true).total(),
+            agent.acknowledged
+        );
     }
 }
 

@@ -21,13 +21,16 @@ use tempfile::TempDir;
 
 use crate::impostors::Impostor;
 
-/// The agents: name, transport, tenant their rule gives them.
+/// The agents: name, transport, tenant that their rule gives them.
 const AGENTS: [(&str, Protocol, &str); 4] = [
     ("checkout", Protocol::Grpc, "shop"),
     ("payments", Protocol::Grpc, "finance"),
     ("search", Protocol::Http, "shop"),
     ("warehouse", Protocol::Http, "logistics"),
 ];
+
+/// Agents that write another tenant into their requests: the gateway has to put the right one in its place.
+const FORGERS: [(&str, &str); 2] = [("checkout", "finance"), ("warehouse", "shop")];
 
 /// The identity for the reader's own SDK.
 const READER: &str = "reader";
@@ -142,6 +145,13 @@ impl DemoSetup {
             .map_or("", |(_, _, tenant)| tenant)
     }
 
+    /// The tenant that an agent claims to be of, against its rule.
+    pub fn claimed_tenant(agent: &str) -> Option<&'static str> {
+        let mut forgers = FORGERS.iter();
+        let found = forgers.find(|(name, _)| *name == agent);
+        found.map(|(_, tenant)| *tenant)
+    }
+
     /// The agents, ready to run.
     pub fn agents(&self) -> anyhow::Result<Vec<Agent>> {
         AGENTS
@@ -155,6 +165,7 @@ impl DemoSetup {
                     target: self.target(*protocol, Some(issued))?,
                     interval: Duration::from_millis(100),
                     records: 20,
+                    claimed_tenant: Self::claimed_tenant(name),
                 })
             })
             .collect()
@@ -292,7 +303,7 @@ fn configuration(ports: Ports, receiver: &Receiver, kernel: bool) -> anyhow::Res
 [[listener]]
 name = "{name}"
 address = "127.0.0.1:{port}"
-mode = "stream"
+mode = "http"
 alpn = ["{protocol}"]
 certificate = "gateway.pem"
 key = "gateway.key"
@@ -302,6 +313,7 @@ backend = "{name}"
 [[backend]]
 name = "{name}"
 servers = ["{backend}"]
+protocol = "{protocol}"
 "#
         )?;
     }
@@ -311,7 +323,7 @@ servers = ["{backend}"]
         let uri = uri(name);
         write!(
             text,
-            "\n[[identity]]\nmatch = {{ uri = \"{uri}\" }}\ntenant = \"{tenant}\"\n"
+            "\n[[identity]]\nmatch = {{ uri = \"{uri}\" }}\ntenant = \"{tenant}\"\nallow = [\"otlp\"]\n"
         )?;
     }
     Ok(text)

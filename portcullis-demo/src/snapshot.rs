@@ -41,7 +41,11 @@ pub struct Snapshot {
 pub struct AgentRow {
     pub state: AgentState,
     pub tenant: &'static str,
+    /// Records that arrived as of that tenant.
     pub arrived: u64,
+    /// The tenant that it claims instead, and the records that arrived as of any other.
+    pub claimed: Option<&'static str>,
+    pub forged: u64,
 }
 
 /// What the kernel counted.
@@ -77,13 +81,21 @@ impl Snapshot {
         let arrived = sources.setup.arrived();
         let agents: Vec<AgentRow> = agents
             .into_iter()
-            .map(|state| AgentRow {
-                tenant: DemoSetup::tenant(&state.name),
-                arrived: arrived.records_of(&state.name).total(),
-                state,
+            .map(|state| {
+                let tenant = DemoSetup::tenant(&state.name);
+                let of =
+                    |counts: &dyn Fn(&str) -> bool| arrived.records_of(&state.name, counts).total();
+                AgentRow {
+                    tenant,
+                    arrived: of(&|other| other == tenant),
+                    claimed: DemoSetup::claimed_tenant(&state.name),
+                    forged: of(&|other| other != tenant),
+                    state,
+                }
             })
             .collect();
-        let of_agents: u64 = agents.iter().map(|agent| agent.arrived).sum();
+        let of_agent = |agent: &AgentRow| agent.arrived + agent.forged;
+        let of_agents: u64 = agents.iter().map(of_agent).sum();
         let page = Page::new(sources.metrics.clone());
         let relayed = |direction| {
             page.sum(

@@ -22,12 +22,19 @@ pub fn findings(last: &Snapshot) -> Vec<Finding> {
             Some(failure) => format!("; last failure: {failure}"),
             None => String::new(),
         };
+        let claim = match agent.claimed {
+            Some(claimed) => format!(", {} as of another ({claimed} was claimed)", agent.forged),
+            None => String::new(),
+        };
         Finding {
             // An acknowledgement without arrival would be a lie of the gateway's making.
-            good: acknowledged > 0 && arrived >= acknowledged && state.failed_exports == 0,
+            good: acknowledged > 0
+                && arrived >= acknowledged
+                && agent.forged == 0
+                && state.failed_exports == 0,
             text: format!(
-                "{}: {acknowledged} records acknowledged, {arrived} arrived{failure}",
-                state.name
+                "{}: {acknowledged} records acknowledged, {arrived} arrived as of tenant {}{claim}{failure}",
+                state.name, agent.tenant
             ),
         }
     });

@@ -18,6 +18,8 @@ pub(crate) struct Exporter {
     protocol: Protocol,
     authority: String,
     source: Source,
+    /// The tenant that its requests claim.
+    claimed_tenant: Option<&'static str>,
     client: Option<OtlpClient>,
     first_error: FirstError,
     /// Resolves when the stream of the last connection is gone.
@@ -37,9 +39,18 @@ impl Exporter {
             protocol,
             authority: authority.to_owned(),
             source,
+            claimed_tenant: None,
             client: None,
             first_error: FirstError::default(),
             gone: None,
+        }
+    }
+
+    /// The same, with requests that claim a tenant.
+    pub(crate) fn claiming(self, claimed_tenant: Option<&'static str>) -> Self {
+        Self {
+            claimed_tenant,
+            ..self
         }
     }
 
@@ -87,9 +98,10 @@ impl Exporter {
         records: usize,
     ) -> Result<Acknowledged, Failure> {
         let request = self.source.request(signal, records);
+        let claimed = self.claimed_tenant;
         let rejected = match self.client().await? {
-            OtlpClient::Grpc(client) => client.send(request).await?,
-            OtlpClient::Http(client) => client.send(&request).await?,
+            OtlpClient::Grpc(client) => client.send(request, claimed).await?,
+            OtlpClient::Http(client) => client.send(&request, claimed).await?,
         };
         let rejected = u64::try_from(rejected).unwrap_or(0).min(records as u64);
         Ok(Acknowledged {

@@ -9,11 +9,12 @@ use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tower_service::Service;
 
-use super::Request;
 use super::watched::WatchedStream;
+use super::{Request, TENANT_HEADER};
 use crate::failure::{Failure, FailureKind};
 
 /// A gRPC client that owns exactly one connection.
@@ -41,24 +42,40 @@ impl GrpcClient {
         })
     }
 
-    pub(super) async fn send(&mut self, request: Request) -> Result<i64, Failure> {
+    pub(super) async fn send(
+        &mut self,
+        request: Request,
+        claimed_tenant: Option<&'static str>,
+    ) -> Result<i64, Failure> {
         let rejected = match request {
             Request::Traces(request) => {
-                let reply = self.traces.export(request).await.map_err(refused)?;
+                let reply = self
+                    .traces
+                    .export(claiming(request, claimed_tenant))
+                    .await
+                    .map_err(refused)?;
                 reply
                     .into_inner()
                     .partial_success
                     .map(|partial| partial.rejected_spans)
             }
             Request::Metrics(request) => {
-                let reply = self.metrics.export(request).await.map_err(refused)?;
+                let reply = self
+                    .metrics
+                    .export(claiming(request, claimed_tenant))
+                    .await
+                    .map_err(refused)?;
                 reply
                     .into_inner()
                     .partial_success
                     .map(|partial| partial.rejected_data_points)
             }
             Request::Logs(request) => {
-                let reply = self.logs.export(request).await.map_err(refused)?;
+                let reply = self
+                    .logs
+                    .export(claiming(request, claimed_tenant))
+                    .await
+                    .map_err(refused)?;
                 reply
                     .into_inner()
                     .partial_success
@@ -67,6 +84,16 @@ impl GrpcClient {
         };
         Ok(rejected.unwrap_or(0))
     }
+}
+
+/// A request with the tenant that it claims.
+fn claiming<T>(message: T, tenant: Option<&'static str>) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    if let Some(tenant) = tenant {
+        let value = MetadataValue::from_static(tenant);
+        request.metadata_mut().insert(TENANT_HEADER, value);
+    }
+    request
 }
 
 /// Hands the one connection to tonic. The exporter opens the next one, so that the tally counts every connection.

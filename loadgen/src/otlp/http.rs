@@ -11,8 +11,8 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResp
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
 
-use super::Request;
 use super::watched::WatchedStream;
+use super::{Request, TENANT_HEADER};
 use crate::failure::{Failure, FailureKind};
 
 /// The longest reply that is read; a real one has a few bytes.
@@ -35,22 +35,32 @@ impl HttpClient {
         })
     }
 
-    pub(super) async fn send(&mut self, request: &Request) -> Result<i64, Failure> {
+    pub(super) async fn send(
+        &mut self,
+        request: &Request,
+        tenant: Option<&'static str>,
+    ) -> Result<i64, Failure> {
         let rejected = match request {
             Request::Traces(request) => {
-                let reply = self.post("/v1/traces", request.encode_to_vec()).await?;
+                let reply = self
+                    .post("/v1/traces", tenant, request.encode_to_vec())
+                    .await?;
                 decode::<ExportTraceServiceResponse>(reply)?
                     .partial_success
                     .map(|partial| partial.rejected_spans)
             }
             Request::Metrics(request) => {
-                let reply = self.post("/v1/metrics", request.encode_to_vec()).await?;
+                let reply = self
+                    .post("/v1/metrics", tenant, request.encode_to_vec())
+                    .await?;
                 decode::<ExportMetricsServiceResponse>(reply)?
                     .partial_success
                     .map(|partial| partial.rejected_data_points)
             }
             Request::Logs(request) => {
-                let reply = self.post("/v1/logs", request.encode_to_vec()).await?;
+                let reply = self
+                    .post("/v1/logs", tenant, request.encode_to_vec())
+                    .await?;
                 decode::<ExportLogsServiceResponse>(reply)?
                     .partial_success
                     .map(|partial| partial.rejected_log_records)
@@ -59,12 +69,22 @@ impl HttpClient {
         Ok(rejected.unwrap_or(0))
     }
 
-    async fn post(&mut self, path: &str, body: Vec<u8>) -> Result<Bytes, Failure> {
+    async fn post(
+        &mut self,
+        path: &str,
+        tenant: Option<&'static str>,
+        body: Vec<u8>,
+    ) -> Result<Bytes, Failure> {
         let request = http::Request::builder()
             .method(Method::POST)
             .uri(path)
             .header(HOST, &self.authority)
-            .header(CONTENT_TYPE, "application/x-protobuf")
+            .header(CONTENT_TYPE, "application/x-protobuf");
+        let request = match tenant {
+            Some(tenant) => request.header(TENANT_HEADER, tenant),
+            None => request,
+        };
+        let request = request
             .body(Full::from(body))
             .map_err(|error| Failure::new(FailureKind::Protocol, error))?;
         self.requests.ready().await.map_err(broken)?;

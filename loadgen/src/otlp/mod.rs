@@ -10,6 +10,9 @@ pub(crate) mod watched;
 pub(crate) use exporter::Exporter;
 pub(crate) use payload::{Request, Source};
 
+/// The header, and the metadata of gRPC, that names a tenant.
+pub(crate) const TENANT_HEADER: &str = "x-scope-orgid";
+
 /// The two transports of OTLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Protocol {

@@ -54,6 +54,8 @@ pub struct SourceStats {
     pub service_name: String,
     /// Resource attribute `service.instance.id`, or empty.
     pub instance_id: String,
+    /// The tenant that its requests came with (`X-Scope-OrgID`), or empty.
+    pub tenant: String,
     /// Its records.
     pub records: Records,
 }
@@ -72,11 +74,11 @@ impl Records {
 }
 
 impl Stats {
-    /// Records of the senders with this `service.instance.id`.
-    pub fn records_of(&self, instance_id: &str) -> Records {
+    /// Records of the senders with this `service.instance.id` and a tenant that `counts`.
+    pub fn records_of(&self, instance_id: &str, counts: impl Fn(&str) -> bool) -> Records {
         let mut sum = Records::default();
         for source in &self.sources {
-            if source.instance_id == instance_id {
+            if source.instance_id == instance_id && counts(&source.tenant) {
                 sum.add(source.records);
             }
         }
@@ -96,7 +98,7 @@ struct Inner {
     http_requests: u64,
     refused_requests: u64,
     records: Records,
-    sources: BTreeMap<(String, String), Records>,
+    sources: BTreeMap<(String, String, String), Records>,
     span_names: BTreeMap<String, u64>,
     metric_names: BTreeMap<String, u64>,
     log_bodies: BTreeMap<String, u64>,
@@ -106,7 +108,12 @@ struct Inner {
 const TEXT_MAX: usize = 200;
 
 impl Counters {
-    pub(super) fn traces(&self, protocol: Protocol, request: &ExportTraceServiceRequest) {
+    pub(super) fn traces(
+        &self,
+        protocol: Protocol,
+        tenant: &str,
+        request: &ExportTraceServiceRequest,
+    ) {
         let mut inner = self.lock();
         inner.count_request(protocol);
         for group in &request.resource_spans {
@@ -116,11 +123,16 @@ impl Counters {
                 records.spans += 1;
                 count(&mut inner.span_names, &span.name, 1);
             }
-            inner.count_records(group.resource.as_ref(), records);
+            inner.count_records(group.resource.as_ref(), tenant, records);
         }
     }
 
-    pub(super) fn metrics(&self, protocol: Protocol, request: &ExportMetricsServiceRequest) {
+    pub(super) fn metrics(
+        &self,
+        protocol: Protocol,
+        tenant: &str,
+        request: &ExportMetricsServiceRequest,
+    ) {
         let mut inner = self.lock();
         inner.count_request(protocol);
         for group in &request.resource_metrics {
@@ -131,11 +143,16 @@ impl Counters {
                 records.data_points += points;
                 count(&mut inner.metric_names, &metric.name, points);
             }
-            inner.count_records(group.resource.as_ref(), records);
+            inner.count_records(group.resource.as_ref(), tenant, records);
         }
     }
 
-    pub(super) fn logs(&self, protocol: Protocol, request: &ExportLogsServiceRequest) {
+    pub(super) fn logs(
+        &self,
+        protocol: Protocol,
+        tenant: &str,
+        request: &ExportLogsServiceRequest,
+    ) {
         let mut inner = self.lock();
         inner.count_request(protocol);
         for group in &request.resource_logs {
@@ -145,7 +162,7 @@ impl Counters {
                 records.log_records += 1;
                 count(&mut inner.log_bodies, text(log.body.as_ref()), 1);
             }
-            inner.count_records(group.resource.as_ref(), records);
+            inner.count_records(group.resource.as_ref(), tenant, records);
         }
     }
 
@@ -158,11 +175,14 @@ impl Counters {
         let sources = inner
             .sources
             .iter()
-            .map(|((service_name, instance_id), records)| SourceStats {
-                service_name: service_name.clone(),
-                instance_id: instance_id.clone(),
-                records: *records,
-            })
+            .map(
+                |((service_name, instance_id, tenant), records)| SourceStats {
+                    service_name: service_name.clone(),
+                    instance_id: instance_id.clone(),
+                    tenant: tenant.clone(),
+                    records: *records,
+                },
+            )
             .collect();
         Stats {
             grpc_requests: inner.grpc_requests,
@@ -191,11 +211,12 @@ impl Inner {
         }
     }
 
-    fn count_records(&mut self, resource: Option<&Resource>, records: Records) {
+    fn count_records(&mut self, resource: Option<&Resource>, tenant: &str, records: Records) {
         self.records.add(records);
         let key = (
             clip(attribute(resource, "service.name")),
             clip(attribute(resource, "service.instance.id")),
+            clip(tenant),
         );
         let full = self.sources.len() >= RECEIVER_KEYS_MAX && !self.sources.contains_key(&key);
         let key = if full { overflow_source() } else { key };
@@ -203,8 +224,8 @@ impl Inner {
     }
 }
 
-fn overflow_source() -> (String, String) {
-    ("(more)".into(), String::new())
+fn overflow_source() -> (String, String, String) {
+    ("(more)".into(), String::new(), String::new())
 }
 
 fn count(counts: &mut BTreeMap<String, u64>, name: &str, amount: u64) {

@@ -29,7 +29,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::counters::Counters;
 use crate::limits::RECEIVER_BODY_MAX;
-use crate::otlp::Protocol;
+use crate::otlp::{Protocol, TENANT_HEADER};
 
 /// The services, one for all signals.
 #[derive(Clone)]
@@ -68,7 +68,8 @@ impl TraceService for Services {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.0.traces(Protocol::Grpc, request.get_ref());
+        self.0
+            .traces(Protocol::Grpc, tenant(&request), request.get_ref());
         Ok(Response::new(Default::default()))
     }
 }
@@ -79,7 +80,8 @@ impl MetricsService for Services {
         &self,
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        self.0.metrics(Protocol::Grpc, request.get_ref());
+        self.0
+            .metrics(Protocol::Grpc, tenant(&request), request.get_ref());
         Ok(Response::new(Default::default()))
     }
 }
@@ -90,7 +92,16 @@ impl LogsService for Services {
         &self,
         request: Request<ExportLogsServiceRequest>,
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
-        self.0.logs(Protocol::Grpc, request.get_ref());
+        self.0
+            .logs(Protocol::Grpc, tenant(&request), request.get_ref());
         Ok(Response::new(Default::default()))
     }
+}
+
+/// The tenant that a request came with; empty if it has none.
+fn tenant<T>(request: &Request<T>) -> &str {
+    let value = request.metadata().get(TENANT_HEADER);
+    value
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
 }

@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 
 use super::counters::Counters;
 use crate::limits::RECEIVER_BODY_MAX;
-use crate::otlp::Protocol;
+use crate::otlp::{Protocol, TENANT_HEADER};
 
 type Reply = Response<Full<Bytes>>;
 
@@ -86,6 +86,9 @@ async fn export(counters: &Counters, request: Request<Incoming>) -> Result<Vec<u
         return Err((StatusCode::METHOD_NOT_ALLOWED, "POST only\n".into()));
     }
     let compressed = check_headers(&request)?;
+    let tenant = request.headers().get(TENANT_HEADER);
+    let tenant = tenant.and_then(|value| value.to_str().ok());
+    let tenant = tenant.unwrap_or_default().to_owned();
     let body = Limited::new(request.into_body(), RECEIVER_BODY_MAX)
         .collect()
         .await
@@ -94,15 +97,15 @@ async fn export(counters: &Counters, request: Request<Incoming>) -> Result<Vec<u
     let body = if compressed { decompress(&body)? } else { body };
     match path.as_str() {
         "/v1/traces" => {
-            counters.traces(Protocol::Http, &decode(body)?);
+            counters.traces(Protocol::Http, &tenant, &decode(body)?);
             Ok(ExportTraceServiceResponse::default().encode_to_vec())
         }
         "/v1/metrics" => {
-            counters.metrics(Protocol::Http, &decode(body)?);
+            counters.metrics(Protocol::Http, &tenant, &decode(body)?);
             Ok(ExportMetricsServiceResponse::default().encode_to_vec())
         }
         _ => {
-            counters.logs(Protocol::Http, &decode(body)?);
+            counters.logs(Protocol::Http, &tenant, &decode(body)?);
             Ok(ExportLogsServiceResponse::default().encode_to_vec())
         }
     }

@@ -43,6 +43,13 @@ fn the_demo_delivers_refuses_and_leaves_nothing_behind() {
     for reason in ["no_certificate", "unknown_issuer"] {
         assert!(said.contains(reason), "{reason}: {said}");
     }
+    // What an agent claims to be does not arrive, by either transport.
+    for forger in [
+        "shop, 0 as of another (finance was claimed)",
+        "logistics, 0 as of another (shop was claimed)",
+    ] {
+        assert!(said.contains(forger), "{forger}: {said}");
+    }
     assert!(
         said.contains("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"),
         "{said}"
