@@ -97,6 +97,8 @@ pub(super) struct Link {
     /// What was received and is not welcome yet.
     unread: RefCell<Vec<u8>>,
     output: RefCell<Output>,
+    /// Plaintext that was taken from the forwarder, in bytes.
+    taken_bytes: Cell<u64>,
     /// Whether the peer takes nothing now.
     is_blocked: Cell<bool>,
     blocked_since: Cell<Option<Instant>>,
@@ -128,6 +130,7 @@ impl Link {
             version,
             unread: RefCell::default(),
             output: RefCell::default(),
+            taken_bytes: Cell::new(0),
             is_blocked: Cell::new(false),
             blocked_since: Cell::new(None),
             failed: Cell::new(None),
@@ -177,6 +180,8 @@ impl Link {
                 other => break other,
             }
             take(scratch);
+            self.taken_bytes
+                .set(self.taken_bytes.get() + scratch.len() as u64);
             if scratch.is_empty() {
                 break Ok(true);
             }
@@ -248,6 +253,11 @@ impl Link {
 
     fn write(&self, prepared: &mut Buffer) -> Result<bool, StreamError> {
         self.stream.try_write(prepared)
+    }
+
+    /// Plaintext that was taken from the forwarder, in bytes.
+    pub(super) fn taken_bytes(&self) -> u64 {
+        self.taken_bytes.get()
     }
 
     /// Since when the peer takes nothing.

@@ -96,14 +96,14 @@ impl<'a, R: Fn(Direction, usize), S: Fn()> Serving<'a, R, S> {
         }
     }
 
-    /// Serves to the end, and closes the connection.
-    pub async fn run(self) -> CloseReason {
+    /// Serves to the end, and closes the connection. Returns why it ended, and how many bytes were sent.
+    pub async fn run(self) -> (CloseReason, u64) {
         let end = self.until_end().await;
         let is_cut_off = self.worker.is_so(&self.link, PeerConnection::is_cut_off);
         self.is_cut_off.set(is_cut_off);
         self.worker.remove_link(&self.link);
         Box::pin(self.close(end)).await;
-        end
+        (end, self.link.taken_bytes())
     }
 
     async fn until_end(&self) -> CloseReason {

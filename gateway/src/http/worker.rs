@@ -19,8 +19,8 @@ use super::pool::Pool;
 use super::routing::Routing;
 use crate::backend::Servers;
 use crate::config::{BackendId, Config};
-use crate::connection::Stream;
-use crate::telemetry::Observer;
+use crate::connection::{Direction, Stream};
+use crate::telemetry::{Event, Observer};
 use crate::tls::{Received, StreamError};
 
 /// HTTP mode on one worker.
@@ -239,6 +239,7 @@ impl HttpWorker {
     /// Writes what a connection has to say.
     pub(super) fn flush(&self, link: &Link) {
         let now = Instant::now();
+        let taken_before = link.taken_bytes();
         let mut scratch = self.scratch.take();
         link.flush(&mut scratch, |output| {
             let mut routing = Routing::new(self, now);
@@ -247,6 +248,12 @@ impl HttpWorker {
                 .take_output(link.key, output, &mut routing, now);
         });
         self.scratch.replace(scratch);
+        if let Some(client) = link.client() {
+            let bytes = (link.taken_bytes() - taken_before) as usize;
+            let direction = Direction::Sent;
+            let moved = Event::Moved { direction, bytes };
+            self.observer.emit(client.listener, &moved);
+        }
     }
 
     /// Writes what all connections have to say.

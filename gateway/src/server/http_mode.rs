@@ -9,6 +9,7 @@ use gateway_core::http::forward::HttpVersion;
 
 use super::context::WorkerContext;
 use super::established::{Established, Transferred};
+use crate::connection::Direction;
 use crate::http::{HttpClient, Serving};
 use crate::telemetry::Event;
 
@@ -46,9 +47,10 @@ pub(super) async fn serve(context: &WorkerContext, established: Established, ver
         };
         context.observer.emit(info.listener, &slowed);
     };
-    let end = Serving::begin(&context.http, client, timer, (report, slowed))
+    let (end, sent_bytes) = Serving::begin(&context.http, client, timer, (report, slowed))
         .run()
         .await;
+    transferred.add(Direction::Sent, sent_bytes as usize);
     established.report_end(context, end, &transferred);
 }
 
