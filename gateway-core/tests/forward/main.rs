@@ -20,7 +20,8 @@ use gateway_core::http::forward::{
     BackendTimes, Call, Client, ConnectionKey, Ended, Forwarder, HttpVersion, LegEnd,
     PeerConnection, PeerFault, PeerLimits, Placement, Rewrite, Router,
 };
-use gateway_core::http::h2::{Event, Role, StreamId};
+use gateway_core::http::h2::{ErrorCode, Event, Role, StreamId};
+use gateway_core::http::limits::{OUTPUT_BYTES_MAX, OUTPUT_CONTROL_BYTES_MAX};
 use gateway_core::http::message::{AllowedTenants, Field, HeaderList, ReservedNames, SCOPE_ORG_ID};
 use gateway_core::identity::Tenant;
 
@@ -432,5 +433,68 @@ fn a_tenant_that_the_certificate_does_not_allow_is_refused() {
     let [_, backend] = path.carry();
     assert!(
         matches!(&backend[..], [Heard::Section(fields, true)] if fields.contains(&("x-scope-orgid".to_owned(), "red|blue".to_owned())))
+    );
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_read_no_more() {
+    let mut path = Path::new(AllowedTenants::None);
+    let mut refusing = To(Err(RequestRefusal::NotAllowed));
+    let mut sent = Vec::new();
+    for _ in 0..2_000 {
+        let stream = path.ends[CLIENT].open(0, path.now).unwrap();
+        path.send(CLIENT, stream, &GRPC, true);
+        sent.extend(path.ends[CLIENT].take_output());
+        let _ = path.ends[CLIENT].reset(stream, ErrorCode::Cancel);
+        let _ = path.ends[CLIENT].take_output();
+    }
+    let (client, now) = (path.keys[CLIENT], path.now);
+    let said = |path: &mut Path| path.forwarder.connection(client).unwrap().output().len();
+    let taken = path.forwarder.receive(client, &sent, &mut refusing, now);
+    assert!(taken < sent.len());
+    assert!(!path.forwarder.connection(client).unwrap().wants_input());
+    let bound = OUTPUT_BYTES_MAX + OUTPUT_CONTROL_BYTES_MAX;
+    assert!((OUTPUT_BYTES_MAX..bound).contains(&said(&mut path)));
+    // What it was told has left: the rest is taken.
+    let told = said_on(&mut path.forwarder, client, &mut refusing, now);
+    assert!(told.len() < bound);
+    let more = path
+        .forwarder
+        .receive(client, &sent[taken..], &mut refusing, now);
+    assert!(more > 0 && said(&mut path) < bound);
+}
+
+#[test]
+fn a_response_to_head_has_no_content_whoever_answers() {
+    let mut head = GRPC.to_vec();
+    (head[0].1, head[4].1) = ("HEAD", "text/plain");
+    let mut path = Path::new(AllowedTenants::None);
+    let stream = path.request(&head, true);
+    path.carry();
+    path.send(
+        BACKEND,
+        stream,
+        &[(":status", "200"), ("content-length", "5")],
+        false,
+    );
+    let _ = path.ends[BACKEND].send_data(stream, b"12345", true);
+    let [at_client, _] = path.carry();
+    assert!(
+        at_client
+            .iter()
+            .all(|heard| !matches!(heard, Heard::Data(data, _) if !data.is_empty())),
+        "{at_client:?}"
+    );
+    // Refused before a backend has it.
+    let among = AllowedTenants::Among {
+        tenants: [Tenant::parse("red").unwrap()].into(),
+        default: None,
+    };
+    let mut path = Path::new(among);
+    path.request(&head, true);
+    let [at_client, _] = path.carry();
+    assert!(
+        matches!(&at_client[..], [Heard::Section(_, true)]),
+        "{at_client:?}"
     );
 }

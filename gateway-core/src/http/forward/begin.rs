@@ -8,7 +8,7 @@ use super::{ConnectionKey, Forwarder, Router};
 use crate::http::answer::{Protocol, RequestRefusal};
 use crate::http::deadline::{GRPC_TIMEOUT, deadline, read_grpc_timeout};
 use crate::http::h2::{ErrorCode, StreamId};
-use crate::http::message::{ContentLeft, HeaderList, Malformed, read_request};
+use crate::http::message::{ContentLeft, HeaderList, Malformed, Request, read_request};
 
 /// A request that has just come; its header section is in the forwarder's list.
 pub(super) struct Arrival {
@@ -33,7 +33,7 @@ impl Forwarder {
                 let protocol = Protocol::of(&request, &list);
                 let content = ContentLeft::new(request.content_length);
                 let key = self.insert(arrival, (protocol, content), now);
-                self.note_deadline(key, &list, now);
+                self.note_request(key, &request, &list, now);
                 let placed = match self.is_too_large(key, request.content_length) {
                     true => Placed::Refused(RequestRefusal::ContentTooLarge),
                     false => {
@@ -104,11 +104,13 @@ impl Forwarder {
         key
     }
 
-    /// Notes when a client of gRPC has no use for a response any more.
-    fn note_deadline(&mut self, key: u32, list: &HeaderList, now: Instant) {
-        if let Some(exchange) = self.exchanges.get_mut(key)
-            && exchange.protocol == Protocol::Grpc
-        {
+    /// Notes whether the response has no content, and when a client of gRPC has no use for one any more.
+    fn note_request(&mut self, key: u32, request: &Request<'_>, list: &HeaderList, now: Instant) {
+        let Some(exchange) = self.exchanges.get_mut(key) else {
+            return;
+        };
+        exchange.is_head = request.method == b"HEAD";
+        if exchange.protocol == Protocol::Grpc {
             let field = list.iter().find(|field| field.name == GRPC_TIMEOUT);
             let timeout = field.and_then(|field| read_grpc_timeout(field.value));
             exchange.deadline = deadline(now, timeout, None);

@@ -7,6 +7,7 @@ use crate::http::h1::{Fault, Http1Connection};
 use crate::http::h2::{
     Connection, ErrorCode, Event, Left, Role, StreamId, Violation, WindowBudget,
 };
+use crate::http::limits::OUTPUT_BYTES_MAX;
 use crate::http::message::{Field, HeaderList};
 
 /// The version of HTTP that a connection speaks: as ALPN has chosen it, or as it was configured.
@@ -115,7 +116,18 @@ impl PeerConnection {
     pub fn wants_input(&self) -> bool {
         match self {
             PeerConnection::Http1(one) => one.wants_input(),
-            PeerConnection::Http2(one) => !one.is_closed(),
+            PeerConnection::Http2(one) => !one.is_closed() && !self.is_backed_up(),
+        }
+    }
+
+    /// Whether a client has not read so much of what was said to it that nothing more is read from it. From a backend
+    /// everything is read: it may not read before it has been read.
+    pub fn is_backed_up(&self) -> bool {
+        match self {
+            PeerConnection::Http1(_) => false,
+            PeerConnection::Http2(one) => {
+                one.role() == Role::Server && one.output().len() >= OUTPUT_BYTES_MAX
+            }
         }
     }
 

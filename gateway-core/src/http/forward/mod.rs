@@ -223,7 +223,7 @@ impl Forwarder {
     }
 
     /// Takes bytes that came on a connection. Returns how many. The rest is to be given again, and nothing more read,
-    /// once [`PeerConnection::wants_input`] says so; in HTTP/2 there is none.
+    /// once [`PeerConnection::wants_input`] says so.
     #[must_use = "the rest is given again"]
     pub fn receive(
         &mut self,
@@ -234,6 +234,7 @@ impl Forwarder {
     ) -> usize {
         let mut rest = input;
         while let Some(peer) = peer(&mut self.peers, key)
+            && !peer.connection.is_backed_up()
             && let Some(event) = peer.connection.receive(&mut rest, &mut self.list, now)
         {
             self.take_event(key, event, router, now);

@@ -354,7 +354,8 @@ fn check_response(
     let has_content = !exchange.is_head && !matches!(response.status, 204 | 304);
     let content = match has_content {
         true => ContentLeft::new(response.content_length),
-        false => ContentLeft::any(),
+        // And there is none of this one (RFC 9110 sections 9.3.2, 15.3.5, 15.4.5).
+        false => ContentLeft::new(Some(0)),
     };
     if end_stream {
         content.end()?;

@@ -223,8 +223,7 @@ impl Forwarder {
                     path: (!rewrite.path.is_empty()).then(|| Field::new(b":path", &rewrite.path)),
                     tenant: tenant.map(|tenant| Field::new(&client.tenant_name, tenant)),
                 };
-                let is_head = request.method == b"HEAD";
-                match self.send_request((key, is_head), backend, &sent, now) {
+                match self.send_request(key, backend, &sent, now) {
                     true => Placed::Sent,
                     false => {
                         router.full(backend, call.client);
@@ -265,7 +264,7 @@ impl Forwarder {
     /// Opens a stream of a backend for a request, and sends what there is of it.
     fn send_request(
         &mut self,
-        (key, is_head): (u32, bool),
+        key: u32,
         backend: ConnectionKey,
         sent: &Sent<'_>,
         now: Instant,
@@ -305,7 +304,6 @@ impl Forwarder {
         exchange.backend = Some(leg);
         exchange.last_backend = Some(backend);
         exchange.outcome.sent_at = Some(now);
-        exchange.is_head = is_head;
         exchange.attempts += 1;
         exchange.moved = now;
         self.mark(backend);

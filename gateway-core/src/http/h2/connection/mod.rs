@@ -161,6 +161,11 @@ impl Connection {
         }
     }
 
+    /// Which side of it we are.
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
     /// What is to be written to the peer.
     pub fn output(&self) -> &[u8] {
         &self.output
