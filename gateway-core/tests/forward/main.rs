@@ -36,7 +36,9 @@ impl Router for To {
         }
     }
 
-    fn full(&mut self, _: ConnectionKey, _: ConnectionKey) {}
+    fn full(&mut self, _: ConnectionKey, _: &Call<'_>) -> Result<(), RequestRefusal> {
+        Ok(())
+    }
 
     fn left(&mut self, _: ConnectionKey, _: LegEnd) {}
 
@@ -497,4 +499,26 @@ fn a_response_to_head_has_no_content_whoever_answers() {
         matches!(&at_client[..], [Heard::Section(_, true)]),
         "{at_client:?}"
     );
+}
+
+#[test]
+fn interim_responses_that_a_client_does_not_read_are_dropped_and_do_not_count_as_a_response() {
+    let mut path = Path::new(AllowedTenants::None);
+    path.request(&GRPC, true);
+    path.carry();
+    let early = [(":status", "103"), ("link", &"x".repeat(1_000))];
+    for _ in 0..200 {
+        path.send(BACKEND, ONE, &early, false);
+        let bytes = path.ends[BACKEND].take_output();
+        let (backend, now) = (path.keys[BACKEND], path.now);
+        let mut route = To(Ok(backend));
+        let taken = path.forwarder.receive(backend, &bytes, &mut route, now);
+        assert_eq!(taken, bytes.len());
+    }
+    let client = path.forwarder.connection(path.keys[CLIENT]).unwrap();
+    assert!(client.output().len() < OUTPUT_BYTES_MAX + 2_000);
+    path.send(BACKEND, ONE, &[(":status", "200")], true);
+    let [at_client, _] = path.carry();
+    let last = at_client.last().unwrap();
+    assert_eq!(last, &Heard::Section(owned(&[(":status", "200")]), true));
 }

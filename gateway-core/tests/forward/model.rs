@@ -136,7 +136,9 @@ impl Router for ByNumber {
         }
     }
 
-    fn full(&mut self, _: ConnectionKey, _: ConnectionKey) {}
+    fn full(&mut self, _: ConnectionKey, _: &Call<'_>) -> Result<(), RequestRefusal> {
+        Ok(())
+    }
 
     fn left(&mut self, _: ConnectionKey, _: LegEnd) {}
 

@@ -74,7 +74,7 @@ impl<'a> Routing<'a> {
             key_hash,
             tried: &[],
         };
-        let has_waited = self.now.saturating_duration_since(call.began) >= PATIENCE;
+        let has_waited = self.has_waited(call);
         let wait = |refusal| match has_waited {
             true => Err(refusal),
             false => Ok(Placement::Wait(backend.0)),
@@ -115,6 +115,11 @@ impl<'a> Routing<'a> {
             }
             Err(NoServer::Exhausted) => Err(RequestRefusal::BackendUnreachable),
         }
+    }
+
+    /// Whether a request has waited for a server for as long as any may.
+    fn has_waited(&self, call: &Call<'_>) -> bool {
+        self.now.saturating_duration_since(call.began) >= PATIENCE
     }
 
     /// Makes a connection to a server for a request of `client`, unless enough are being made.
@@ -183,15 +188,19 @@ impl Router for Routing<'_> {
         self.connection(decided, client, call)
     }
 
-    fn full(&mut self, backend: ConnectionKey, client: ConnectionKey) {
+    fn full(&mut self, backend: ConnectionKey, call: &Call<'_>) -> Result<(), RequestRefusal> {
         self.left(backend, LegEnd::Abandoned);
-        let link = self.worker.link(client);
-        let Some(client) = link.as_ref().and_then(|link| link.client()) else {
-            return;
-        };
-        self.with_server(backend, |server| {
-            self.connect(server.backend, server.server, client);
-        });
+        if self.has_waited(call) {
+            return Err(RequestRefusal::BackendBusy);
+        }
+        if let Some(link) = self.worker.link(call.client)
+            && let Some(client) = link.client()
+        {
+            self.with_server(backend, |server| {
+                self.connect(server.backend, server.server, client);
+            });
+        }
+        Ok(())
     }
 
     fn left(&mut self, backend: ConnectionKey, end: LegEnd) {

@@ -8,7 +8,7 @@ use super::exchange::{Exchange, LegKey, PeerKind};
 use super::{ConnectionKey, Forwarder, LegEnd, Router, peer};
 use crate::http::answer::{Protocol, RequestRefusal};
 use crate::http::h2::{ErrorCode, Left, StreamId};
-use crate::http::limits::HELD_BYTES_MAX;
+use crate::http::limits::{HELD_BYTES_MAX, OUTPUT_BYTES_MAX};
 use crate::http::message::{ContentLeft, HeaderList, Malformed, check_trailers, read_response};
 
 impl Forwarder {
@@ -32,7 +32,19 @@ impl Forwarder {
         if checked.is_err() {
             return self.reject_message(at, router, now);
         }
-        exchange.moved = now;
+        let is_interim = !is_trailers && !exchange.has_response;
+        let from_client = exchange.client.connection;
+        if is_interim && self.is_unread(from_client) {
+            // No window bounds it, and the response does not need it.
+            return;
+        }
+        let Some(exchange) = self.exchanges.get_mut(key) else {
+            return;
+        };
+        // A backend that only says that it is about to respond has not.
+        if !is_interim {
+            exchange.moved = now;
+        }
         if end_stream && let Some(leg) = exchange.leg_mut(kind) {
             leg.has_received_end = true;
         }
@@ -66,6 +78,12 @@ impl Forwarder {
             self.drop_held(key);
         }
         self.forget_if_over(key, router);
+    }
+
+    /// Whether a connection has not read what fills its output.
+    fn is_unread(&mut self, key: ConnectionKey) -> bool {
+        peer(&mut self.peers, key)
+            .is_some_and(|peer| peer.connection.output().len() >= OUTPUT_BYTES_MAX)
     }
 
     /// Passes content on. Its sender gets credit for what has left; what nobody wants any more has left too.

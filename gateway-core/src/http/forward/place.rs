@@ -226,9 +226,12 @@ impl Forwarder {
                 match self.send_request(key, backend, &sent, now) {
                     true => Placed::Sent,
                     false => {
-                        router.full(backend, call.client);
                         let queue = self.times(backend).map(|times| times.queue);
-                        queue.map_or(Placed::Refused(RequestRefusal::BackendBusy), Placed::Waits)
+                        match (router.full(backend, &call), queue) {
+                            (Ok(()), Some(queue)) => Placed::Waits(queue),
+                            (Ok(()), None) => Placed::Refused(RequestRefusal::BackendBusy),
+                            (Err(refusal), _) => Placed::Refused(refusal),
+                        }
                     }
                 }
             }

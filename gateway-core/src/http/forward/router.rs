@@ -149,8 +149,12 @@ pub trait Router {
         rewrite: &mut Rewrite,
     ) -> Result<Placement, RequestRefusal>;
 
-    /// A connection that was chosen has no stream left. The client's request waits in the queue of its backend.
-    fn full(&mut self, backend: ConnectionKey, client: ConnectionKey);
+    /// A connection that was chosen has no stream left. The request waits in the queue of its backend.
+    ///
+    /// # Errors
+    ///
+    /// It has waited for long enough.
+    fn full(&mut self, backend: ConnectionKey, call: &Call<'_>) -> Result<(), RequestRefusal>;
 
     /// A request is not with its backend any more.
     fn left(&mut self, backend: ConnectionKey, end: LegEnd);
