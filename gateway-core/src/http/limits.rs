@@ -82,6 +82,9 @@ pub const HEADER_LIST_BYTES_MAX: usize = FIELD_BLOCK_BYTES_MAX;
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How often connections are.
 pub const CONNECTIONS_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The window of a connection to a backend, which the requests of many clients share: as many streams as a client may
+/// have open can each hold a whole window of their own before the others wait for them.
+pub const BACKEND_WINDOW_BYTES: u32 = CLIENT_STREAMS_MAX * (WINDOW_BYTES + 1);
 /// How often a request is sent to a backend: what two have not processed, a third gets.
 pub const ATTEMPTS_MAX: u32 = 3;
 /// How long a request waits for a connection.

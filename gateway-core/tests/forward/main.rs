@@ -522,3 +522,72 @@ fn interim_responses_that_a_client_does_not_read_are_dropped_and_do_not_count_as
     let last = at_client.last().unwrap();
     assert_eq!(last, &Heard::Section(owned(&[(":status", "200")]), true));
 }
+
+#[test]
+fn clients_that_read_nothing_take_neither_credit_nor_places_from_others() {
+    let mut path = Path::new(AllowedTenants::None);
+    // Ends that give no credit back: each of these streams keeps a whole window of the backend's connection.
+    let stalled: Vec<StreamId> = (0..3).map(|_| path.request(&GRPC, true)).collect();
+    path.carry();
+    for stream in &stalled {
+        path.send(BACKEND, *stream, &[(":status", "200")], false);
+        let _ = path.ends[BACKEND].send_data(*stream, &[0; 70_000], true);
+        // Beyond what the client's stream takes, as far as the backend's does.
+        for _ in 0..3 {
+            path.carry();
+            while path.ends[BACKEND].send_queued().is_some() {}
+        }
+    }
+    // Another client of the same backend.
+    let other = path
+        .forwarder
+        .accept(client(AllowedTenants::None), HttpVersion::Http2, path.now);
+    let mut end = PeerConnection::new(HttpVersion::Http2, Role::Client, limits(), path.now);
+    let stream = end.open(0, path.now).unwrap();
+    let fields = GRPC.map(|(name, value)| Field::new(name.as_bytes(), value.as_bytes()));
+    end.send_section(stream, fields.into_iter(), true);
+    let mut route = To(Ok(path.keys[BACKEND]));
+    let bytes = end.take_output();
+    let taken = path.forwarder.receive(other, &bytes, &mut route, path.now);
+    assert_eq!(taken, bytes.len());
+    let said = said_on(&mut path.forwarder, other, &mut route, path.now);
+    hear(&mut end, &said, path.now);
+    let said = said_on(
+        &mut path.forwarder,
+        path.keys[BACKEND],
+        &mut route,
+        path.now,
+    );
+    hear(&mut path.ends[BACKEND], &said, path.now);
+    let at_backend = StreamId::new(2 * stalled.len() as u32 + 1);
+    path.send(BACKEND, at_backend, &[(":status", "200")], false);
+    assert_eq!(
+        path.ends[BACKEND].send_data(at_backend, &[1; 10_000], true),
+        10_000
+    );
+    let mut heard = Vec::new();
+    for _ in 0..5 {
+        let bytes = path.ends[BACKEND].take_output();
+        let backend = path.keys[BACKEND];
+        let taken = path
+            .forwarder
+            .receive(backend, &bytes, &mut route, path.now);
+        assert_eq!(taken, bytes.len());
+        let said = said_on(&mut path.forwarder, other, &mut route, path.now);
+        heard.extend(hear(&mut end, &said, path.now));
+    }
+    let content = |heard: &Heard| match heard {
+        Heard::Data(data, _) => data.len(),
+        _ => 0,
+    };
+    assert_eq!(
+        heard.iter().map(content).sum::<usize>(),
+        10_000,
+        "{heard:?}"
+    );
+    // What is not read is given up after a while, and its place with it.
+    assert!(path.forwarder.exchanges() > 0);
+    let later = path.now + Duration::from_secs(11);
+    path.forwarder.check_time(&mut route, later);
+    assert_eq!(path.forwarder.exchanges(), 0);
+}

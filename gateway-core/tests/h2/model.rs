@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use gateway_core::http::h2::{Connection, ErrorCode, Event, Role, StreamId, WindowBudget};
+use gateway_core::http::limits::BACKEND_WINDOW_BYTES;
 use gateway_core::http::message::HeaderList;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -229,8 +230,13 @@ impl Model {
             .iter()
             .map(|stream| stream.directions[1 - side].held)
             .sum();
+        let end = &self.ends[side];
+        let window = match end.role() {
+            Role::Server => 65_535,
+            Role::Client => BACKEND_WINDOW_BYTES as usize,
+        };
         assert!(
-            held <= 65_535 + self.ends[side].growth(),
+            held <= window + end.growth(),
             "{held} are more than was promised"
         );
     }

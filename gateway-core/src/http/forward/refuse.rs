@@ -66,6 +66,25 @@ impl Forwarder {
         self.forget_if_over(key, router);
     }
 
+    /// Ends an exchange whose time is over. A response that its client does not read is cut off.
+    pub(super) fn end_overdue(
+        &mut self,
+        key: u32,
+        refusal: RequestRefusal,
+        router: &mut impl Router,
+        now: Instant,
+    ) {
+        let exchange = self.exchanges.get_mut(key);
+        let Some(exchange) = exchange.filter(|exchange| exchange.client.waiting > 0) else {
+            return self.refuse(key, refusal, router, now);
+        };
+        exchange.outcome.refusal = Some(refusal);
+        self.reset(PeerKind::Client.of(key), ErrorCode::Cancel, now);
+        self.leave_backend(key, (ErrorCode::Cancel, LegEnd::Abandoned), router, now);
+        self.drop_request(key, now);
+        self.forget_if_over(key, router);
+    }
+
     /// Gives up what is held of a request. Its client gets the credit that is still missing.
     pub(super) fn drop_request(&mut self, key: u32, now: Instant) {
         self.leave_queue(key);

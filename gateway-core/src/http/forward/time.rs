@@ -18,7 +18,15 @@ impl Exchange {
         now: Instant,
     ) -> Option<RequestRefusal> {
         let is_past = |since: Instant, timeout| now.saturating_duration_since(since) >= timeout;
-        if self.client.is_gone || self.client.has_sent_end {
+        let is_unread = self.client.waiting > 0;
+        if self.client.is_gone || (self.client.has_sent_end && !is_unread) {
+            return None;
+        }
+        // What waits is all that the exchange is kept for, and the backend's connection with it.
+        if is_unread && is_past(self.moved, request_idle_timeout) {
+            return Some(RequestRefusal::RequestTimeout);
+        }
+        if self.client.has_sent_end {
             return None;
         }
         if self.deadline.is_some_and(|deadline| now >= deadline) {
@@ -51,7 +59,7 @@ impl Forwarder {
             let client = self.client(exchange.client.connection);
             let timeout = client.map_or(Duration::MAX, |client| client.request_idle_timeout);
             if let Some(refusal) = exchange.overdue(timeout, times, now) {
-                self.refuse(key, refusal, router, now);
+                self.end_overdue(key, refusal, router, now);
             }
         }
         self.looked_at = if end == places { 0 } else { end };

@@ -21,6 +21,10 @@ pub fn is_plain(path: &[u8]) -> bool {
         let (character, after) = match (first, after) {
             (b'/', [b'/', ..]) => return false,
             (b'%', [high, low, after @ ..]) => match (hexadecimal(*high), hexadecimal(*low)) {
+                // No UTF-8 has these (RFC 3629 section 3): some decoders make a dot of them.
+                (Some(high), Some(low)) if matches!(16 * high + low, 0xc0 | 0xc1 | 0xf5..) => {
+                    return false;
+                }
                 (Some(high), Some(low)) if is_unreserved(16 * high + low) => return false,
                 (Some(high), Some(low)) => (16 * high + low, after),
                 _ => return false,

@@ -60,13 +60,15 @@ impl ReservedNames {
 
     /// Whether a field of a client may pass in a header section. Host does not, because its authority speaks for it.
     pub fn lets_pass_in_headers(&self, field: Field<'_>) -> bool {
-        field.name != b"host" && !self.contains(field.name)
+        field.name != b"host" && !is_misspelt_framing(field.name) && !self.contains(field.name)
     }
 
     /// Whether a field may pass in a trailer section: neither what frames nor what routes a message (RFC 9110
     /// section 6.5.1).
     pub fn lets_pass_in_trailers(&self, field: Field<'_>) -> bool {
-        !matches!(field.name, b"host" | b"content-length") && !self.contains(field.name)
+        !matches!(field.name, b"host" | b"content-length")
+            && !is_misspelt_framing(field.name)
+            && !self.contains(field.name)
     }
 }
 
@@ -88,6 +90,11 @@ const fn canonical(byte: u8) -> u8 {
 
 const fn length_bit(name: &[u8]) -> u64 {
     1 << if name.len() < 64 { name.len() } else { 63 }
+}
+
+/// Whether a name frames a message for a server that reads `_` as `-`, and for no other.
+fn is_misspelt_framing(name: &[u8]) -> bool {
+    matches!(name, b"transfer_encoding" | b"content_length")
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! What clients are told when their backend fails: the status of their own protocol, which they retry on.
 //! In: backends that are down, refuse, reset, die. Out: statuses over HTTP/2 and HTTP/1.1, and never a success.
 
+use std::process::Command;
+
 use tests::{
-    Answer, Arrived, Gateway, Http1Client, Http2Client, HttpBackend, Reply, Speaks, Workspace, code,
+    Answer, Arrived, Gateway, Http1Client, Http2Client, HttpBackend, Process, Reply, Speaks,
+    Workspace, code, eventually, program,
 };
 
 const UNAVAILABLE: Option<u32> = Some(14);
@@ -219,4 +222,28 @@ fn nothing_listens_for_grpc_behind_a_backend_of_http_1() {
     let answer = grpc(&workspace, &gateway);
     assert_eq!(answer.grpc_status(), Some(12), "{answer:?}");
     assert_eq!(backend.requests().len(), 0);
+}
+
+#[test]
+fn a_request_that_finds_no_stream_left_is_told_so_when_it_has_waited() {
+    let workspace = Workspace::new();
+    let address = "127.83.0.1:14317";
+    let mut command = Command::new(program("portcullis-loadgen"));
+    command.args(["backend", "--protocol", "h2", "--max-streams", "4"]);
+    command.args(["--listen", address, "--for", "2m"]);
+    let backend = Process::start(workspace.folder(), "backend", &mut command);
+    eventually("the backend listens", || {
+        backend.log().contains("listening").then_some(())
+    });
+    let setup = workspace.setup().http();
+    let server = address.parse().unwrap();
+    let gateway = setup
+        .route("edge", "", &[server], "protocol = \"h2\"\n")
+        .start();
+    let mut client = Http2Client::connect(&workspace.client(), gateway.address());
+    let mut stalled = GRPC;
+    stalled[2].1 = b"/stall";
+    // More than two connections to the server have streams for.
+    let streams = [0; 12].map(|_| client.request(&stalled, MESSAGE));
+    assert_unavailable(&client.answer(streams[11]));
 }

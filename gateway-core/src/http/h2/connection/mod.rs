@@ -24,7 +24,7 @@ use super::{
 };
 use crate::http::hpack::Encoder;
 use crate::http::limits::{
-    BACKEND_STREAMS_BEFORE_SETTINGS, CLIENT_STREAMS_MAX, OUTPUT_BYTES_MAX,
+    BACKEND_STREAMS_BEFORE_SETTINGS, BACKEND_WINDOW_BYTES, CLIENT_STREAMS_MAX, OUTPUT_BYTES_MAX,
     OUTPUT_CONTROL_BYTES_MAX, SETTINGS_ACK_TIMEOUT, WINDOW_BYTES, WINDOW_BYTES_MAX,
     WINDOW_GROWTH_INTERVAL,
 };
@@ -121,6 +121,10 @@ impl Connection {
     fn with_limits(role: Role, header_list_size_max: u32, streams_max: u32, now: Instant) -> Self {
         let mut output = Vec::new();
         let list_size = Setting::MaxHeaderListSize(header_list_size_max);
+        let window = match role {
+            Role::Server => WINDOW_BYTES,
+            Role::Client => BACKEND_WINDOW_BYTES,
+        };
         match role {
             Role::Server => {
                 let streams = Setting::MaxConcurrentStreams(streams_max);
@@ -129,13 +133,14 @@ impl Connection {
             Role::Client => {
                 output.extend_from_slice(PREFACE);
                 write_settings(&mut output, &[Setting::EnablePush(false), list_size]);
+                write_window_update(&mut output, StreamId::CONNECTION, window - WINDOW_BYTES);
             }
         }
         Connection {
             role,
             streams_max,
             receiver: Receiver::new(role),
-            receive_window: ReceiveWindow::new(WINDOW_BYTES),
+            receive_window: ReceiveWindow::new(window),
             growth: Growth {
                 since: now,
                 is_due: false,
@@ -272,7 +277,8 @@ impl Connection {
             && stream.receive != Half::Ended
         {
             let size = stream.receive_window.size();
-            if size <= self.receive_window.size() / 4 {
+            // A stream of a backend keeps its window: else a few could hold that of the connection.
+            if self.role == Role::Server && size <= self.receive_window.size() / 4 {
                 stream.receive_window.grow(size);
                 credit += size;
             }
@@ -295,7 +301,11 @@ impl Connection {
 
     /// What it has taken of a budget.
     pub fn growth(&self) -> usize {
-        (self.receive_window.size() - WINDOW_BYTES) as usize
+        match self.role {
+            Role::Server => (self.receive_window.size() - WINDOW_BYTES) as usize,
+            // It has its whole window from the beginning, and takes nothing of a budget.
+            Role::Client => 0,
+        }
     }
 
     /// Asks the peer for a sign of life (RFC 9113 section 6.7).
