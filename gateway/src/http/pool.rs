@@ -100,6 +100,11 @@ impl Pool {
             .map(|(_, link)| link)
     }
 
+    /// Whether a connection to any server stands.
+    pub(super) fn has_links(&self) -> bool {
+        !self.links.is_empty()
+    }
+
     /// Notes the version of HTTP that a server speaks.
     pub(super) fn note_version(&mut self, server: ServerKey, version: HttpVersion) {
         match version {

@@ -32,7 +32,10 @@ pub(super) async fn connect(worker: Rc<HttpWorker>, target: Target, listener: Li
             "a connection to a server panicked; please report this"
         );
     }
-    worker.place_waiting(backend, Instant::now());
+    // Where no connection stands, each failed attempt would only have all that wait decided anew: the next look does it.
+    if worker.with_pool(backend, |pool| pool.has_links()) {
+        worker.place_waiting(backend, Instant::now());
+    }
 }
 
 async fn connect_and_serve(
