@@ -187,6 +187,7 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("[admin.tls]", "dangerous_accept_stale_crl", "-"),
     ("[admin.tls]", "allow", "cn Shown scraper"),
     ("[audit]", "file", "shown.jsonl"),
+    ("[audit]", "requests", "-"),
     ("[tls]", "provider", "1.3 only, by aws-lc-rs"),
     (
         "[tls]",

@@ -31,7 +31,7 @@ fn backend(workspace: &Workspace) -> HttpBackend {
 
 fn start(workspace: &Workspace, backend: &HttpBackend, requests: &str) -> Gateway {
     let audit = format!("[audit]\nfile = \"audit.jsonl\"\n{requests}");
-    let setup = workspace.setup().tables(&audit).identities(RULE).http();
+    let setup = workspace.setup().tables(&audit).http().identities(RULE);
     let listener = "alpn = [\"h2\"]";
     setup
         .route("edge", listener, &[backend.address()], "protocol = \"h2\"")

@@ -90,6 +90,7 @@ impl Forwarder {
             protocol,
             content_bytes_max,
             is_head: false,
+            has_no_content: false,
             has_response: false,
             attempts: 0,
             was_asked: false,

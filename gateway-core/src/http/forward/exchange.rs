@@ -151,6 +151,8 @@ pub(super) struct Exchange {
     /// How much content the request may have.
     pub(super) content_bytes_max: u64,
     pub(super) is_head: bool,
+    /// Whether the response has no content, whatever the backend sends.
+    pub(super) has_no_content: bool,
     /// Whether the header section of the response has passed.
     pub(super) has_response: bool,
     /// How often it was sent to a backend.

@@ -96,6 +96,7 @@ impl Forwarder {
         now: Instant,
     ) {
         let LegKey { key, kind } = at;
+        let came = data.len();
         let Some(exchange) = self.exchanges.get_mut(key) else {
             return;
         };
@@ -113,6 +114,11 @@ impl Forwarder {
             return self.reject_message(at, router, now);
         }
         from.has_received_end |= end_stream;
+        let data = match kind == PeerKind::Backend && exchange.has_no_content {
+            true => &[],
+            false => data,
+        };
+        let dropped = came - data.len();
         match kind {
             PeerKind::Client => exchange.outcome.received_bytes += data.len() as u64,
             PeerKind::Backend => exchange.outcome.sent_bytes += data.len() as u64,
@@ -150,7 +156,7 @@ impl Forwarder {
         {
             exchange.credited += left;
         }
-        self.release(at, left, now);
+        self.release(at, left + dropped, now);
         self.forget_if_over(key, router);
     }
 
@@ -372,12 +378,13 @@ fn check_response(
     let has_content = !exchange.is_head && !matches!(response.status, 204 | 304);
     let content = match has_content {
         true => ContentLeft::new(response.content_length),
-        // And there is none of this one (RFC 9110 sections 9.3.2, 15.3.5, 15.4.5).
-        false => ContentLeft::new(Some(0)),
+        false => ContentLeft::any(),
     };
     if end_stream {
         content.end()?;
     }
+    // RFC 9110 sections 9.3.2, 15.3.5, 15.4.5. Some servers send it nevertheless.
+    exchange.has_no_content = !has_content;
     if let Some(backend) = &mut exchange.backend {
         backend.content = content;
     }
