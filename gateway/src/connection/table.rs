@@ -178,6 +178,13 @@ impl ConnectionTable {
         requested
     }
 
+    /// Whether a connection is asked to close because its client would not get in any more.
+    pub fn has_lost_trust(&self, id: ConnectionId) -> bool {
+        let inner = self.inner.borrow();
+        let request = inner.entries.get(&id).and_then(TableEntry::request);
+        request.is_some_and(|request| request.reason.is_loss_of_trust())
+    }
+
     /// Shows every connection whose client is authenticated.
     pub fn for_each(&self, show: impl FnMut(OpenConnection<'_>)) {
         let inner = self.inner.borrow();

@@ -14,12 +14,12 @@ use gateway_core::http::limits::{
 };
 
 use super::health::keep_checking;
-use super::link::{Link, LinkPeer};
+use super::link::{KnownClient, Link, LinkPeer};
 use super::pool::Pool;
 use super::routing::Routing;
 use crate::backend::Servers;
 use crate::config::{BackendId, Config};
-use crate::connection::{Direction, Stream};
+use crate::connection::{ConnectionId, Direction, Stream};
 use crate::telemetry::{Event, Observer};
 use crate::tls::{Received, StreamError};
 
@@ -69,8 +69,13 @@ impl HttpWorker {
     }
 
     /// Puts a configuration in force. Connections that are open stay; what clients may do and backends are told changes with
-    /// their next request.
-    pub fn reload(&self, config: Arc<Config>, servers: Rc<Vec<Rc<Servers>>>) {
+    /// their next request. A client that `has_lost_trust` may call nothing until its connection ends: no rule is its own any more.
+    pub fn reload(
+        &self,
+        config: Arc<Config>,
+        servers: Rc<Vec<Rc<Servers>>>,
+        has_lost_trust: impl Fn(ConnectionId) -> bool,
+    ) {
         for (pool, backend) in self.pools.borrow_mut().iter_mut().zip(&config.backends) {
             pool.configure(&config, backend, Instant::now());
         }
@@ -79,7 +84,10 @@ impl HttpWorker {
         for link in links {
             match &link.peer {
                 LinkPeer::Client(client) => {
-                    let known = self.known_client((client.listener, client.address), &client.peer);
+                    let known = match has_lost_trust(client.id) {
+                        true => KnownClient::without_rights(),
+                        false => self.known_client((client.listener, client.address), &client.peer),
+                    };
                     let shared = Rc::clone(&known.client);
                     client.known.replace(known);
                     self.forwarder.borrow_mut().set_client(link.key, shared);

@@ -120,12 +120,15 @@ impl WorkerContext {
         let has_new_dry_run = self.observer.reload(&shared.config);
         let state = Rc::new(self.state().next(shared, &self.buffers));
         self.state.replace(Rc::clone(&state));
-        self.http
-            .reload(Arc::clone(&state.config), Rc::clone(&state.servers));
         if has_new_dry_run {
             self.dry_run_open_clients(&state);
         }
-        self.evaluate_all()
+        let closing = self.evaluate_all();
+        // Behind the evaluation, which finds the rule of each client anew.
+        let (config, servers) = (Arc::clone(&state.config), Rc::clone(&state.servers));
+        let has_lost_trust = |id| self.connections.has_lost_trust(id);
+        self.http.reload(config, servers, has_lost_trust);
+        closing
     }
 
     /// Evaluates every open connection under the state in force and by the clock as it is. Returns how many have to close.

@@ -162,6 +162,38 @@ fn a_right_that_is_taken_away_ends_no_request_and_admits_no_further_one() {
 }
 
 #[test]
+fn open_connections_have_the_rights_of_their_own_rule_wherever_a_reload_moves_it() {
+    const PERMISSION_DENIED: u32 = 7;
+    let workspace = Workspace::new();
+    let (_backend, mut gateway) = echoing(&workspace);
+    let mut client = Http2Client::connect(&workspace.client(), gateway.address());
+    let stream = open(&mut client);
+    let file = workspace.folder().join("portcullis.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let before =
+        "[[identity]]\nmatch = { cn = \"another\" }\nallow = [{ path = \"/another\" }]\n\n";
+    let moved = text.replacen("[[identity]]", &format!("{before}[[identity]]"), 1);
+    assert_ne!(moved, text);
+    // Long, so that a client without a rule keeps its connection for now.
+    let moved = format!("close_spread = \"1h\"\n{moved}");
+    fs::write(&file, &moved).unwrap();
+    gateway.process().signal(Signal::HUP);
+    gateway.wait_for_reloads(1);
+    let allowed = client.request(&GRPC, b"next");
+    assert_eq!(client.answer(allowed).grpc_status(), Some(0));
+    // And no rights where no rule is its own any more, although another stands in the place of that one.
+    fs::write(&file, moved.replace("/agent/*", "/nobody/*")).unwrap();
+    gateway.process().signal(Signal::HUP);
+    gateway.wait_for_reloads(2);
+    let refused = client.request(&GRPC, b"next");
+    assert_eq!(
+        client.answer(refused).grpc_status(),
+        Some(PERMISSION_DENIED)
+    );
+    finishes(&mut client, stream);
+}
+
+#[test]
 fn an_identity_without_a_rule_any_more_finishes_what_it_has_begun() {
     let workspace = Workspace::new();
     let (_backend, mut gateway) = echoing(&workspace);
