@@ -393,7 +393,7 @@ struct ReadyConnection {
 }
 
 /// Whether this host is to blame, out of descriptors, memory or ports, and not the server.
-fn is_ours(error: &HandshakeError) -> bool {
+pub(super) fn is_ours(error: &HandshakeError) -> bool {
     const OURS: [Errno; 5] = [
         Errno::MFILE,
         Errno::NFILE,

@@ -19,6 +19,7 @@ use gateway_rt::BufferPool;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use super::connect::is_ours;
 use crate::config::{Backend, BackendTransport, Config, ProxyProtocol};
 use crate::tls::{BackendConfigs, HandshakeError};
 
@@ -246,4 +247,11 @@ pub struct ServerFailure {
     pub error: HandshakeError,
     /// Another address of the same name serves.
     pub is_spared: bool,
+}
+
+impl ServerFailure {
+    /// Whether it says something about the server: a want of descriptors or of memory on this host does not.
+    pub fn is_servers(&self) -> bool {
+        !is_ours(&self.error)
+    }
 }

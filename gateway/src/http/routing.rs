@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use gateway_core::http::answer::RequestRefusal;
+use gateway_core::http::answer::{Protocol, RequestRefusal};
 use gateway_core::http::forward::{
     Call, ConnectionKey, Ended, HttpVersion, LegEnd, PeerFault, Placement, Rewrite, Router,
 };
@@ -69,10 +69,14 @@ impl<'a> Routing<'a> {
         client: &ClientLink,
         call: &Call<'_>,
     ) -> Result<Placement, RequestRefusal> {
+        let refused_by = call.refused_by.and_then(|key| self.worker.link(key));
+        let refused_by = refused_by.as_ref().and_then(|link| link.server());
+        let refused_by = refused_by.filter(|server| server.backend == backend);
+        let tried: Vec<ServerKey> = refused_by.map(|server| server.server).into_iter().collect();
         let wish = Wish {
             random: self.worker.next_random(),
             key_hash,
-            tried: &[],
+            tried: &tried,
         };
         let has_waited = self.has_waited(call);
         let wait = |refusal| match has_waited {
@@ -80,7 +84,14 @@ impl<'a> Routing<'a> {
             false => Ok(Placement::Wait(backend.0)),
         };
         let chosen = self.worker.with_pool(backend, |pool| {
-            let server = pool.servers.choose(&wish, self.now)?;
+            let server = match pool.servers.choose(&wish, self.now) {
+                // The only one: it may take on another connection what it has refused on this one.
+                Err(NoServer::Exhausted) => {
+                    let wish = Wish { tried: &[], ..wish };
+                    pool.servers.choose(&wish, self.now)?
+                }
+                chosen => chosen?,
+            };
             match pool.link(server) {
                 Some(link) => Ok(Ok(Rc::clone(link))),
                 None => {
@@ -90,7 +101,10 @@ impl<'a> Routing<'a> {
             }
         });
         match chosen {
-            Ok(Ok(link)) if is_grpc(call) && link.version == HttpVersion::Http1 => {
+            // HTTP/1 cannot carry it.
+            Ok(Ok(link))
+                if call.protocol == Protocol::Grpc && link.version == HttpVersion::Http1 =>
+            {
                 self.with_server(link.key, |server| {
                     self.worker.with_pool(backend, |pool| {
                         let end = RequestEnd::Unjudged;
@@ -155,13 +169,6 @@ impl<'a> Routing<'a> {
             work(server);
         }
     }
-}
-
-/// Whether a request is of gRPC, which HTTP/1 cannot carry.
-fn is_grpc(call: &Call<'_>) -> bool {
-    let content_type = call.request.content_type.unwrap_or_default();
-    let format = content_type.strip_prefix(b"application/grpc");
-    format.is_some_and(|format| !format.starts_with(b"-web"))
 }
 
 impl Router for Routing<'_> {

@@ -22,7 +22,8 @@ use crate::tls::StreamError;
 /// A server, as a connection is made to it.
 type Target = (BackendId, ServerKey, SocketAddr);
 
-/// Connects a server and serves that connection to its end. A client of `listener` needs it first. The requests that wait are placed when it stands, or cannot be made.
+/// Connects a server and serves that connection to its end. A client of `listener` needs it first. The requests that wait are
+/// placed when it stands, or cannot be made.
 pub(super) async fn connect(worker: Rc<HttpWorker>, target: Target, listener: ListenerId) {
     let (backend, ..) = target;
     let serving = catch_panic(connect_and_serve(&worker, target, listener));
@@ -50,8 +51,13 @@ async fn connect_and_serve(
     let connection = match connected {
         Ok(connection) => connection,
         Err(failure) => {
-            let is_spared =
-                worker.with_pool(backend, |pool| pool.servers.connect_failed(server, now));
+            let is_spared = worker.with_pool(backend, |pool| match failure.is_servers() {
+                true => pool.servers.connect_failed(server, now),
+                false => {
+                    pool.servers.disconnected(server);
+                    false
+                }
+            });
             let failed = Event::ServerFailed {
                 backend,
                 server: failure.server,

@@ -198,8 +198,10 @@ impl Forwarder {
             request,
             list,
             tenant,
+            protocol: exchange.protocol,
             began: exchange.began,
             attempts: exchange.attempts,
+            refused_by: exchange.last_backend,
             is_waiting,
         };
         let has_waited = is_waiting || exchange.attempts > 0;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{ConnectionKey, PeerFault};
-use crate::http::answer::RequestRefusal;
+use crate::http::answer::{Protocol, RequestRefusal};
 use crate::http::message::{AllowedTenants, HeaderList, Request, ReservedNames};
 
 /// What is known of a client.
@@ -53,10 +53,14 @@ pub struct Call<'a> {
     pub list: &'a HeaderList,
     /// Its tenant.
     pub tenant: Option<&'a [u8]>,
+    /// What its client speaks over HTTP.
+    pub protocol: Protocol,
     /// When it came.
     pub began: Instant,
     /// How many backends have refused it. None has processed it.
     pub attempts: u32,
+    /// The last one of those, whose connection may be gone.
+    pub refused_by: Option<ConnectionKey>,
     /// Whether it stands in a queue.
     pub is_waiting: bool,
 }

@@ -247,3 +247,25 @@ fn a_request_that_finds_no_stream_left_is_told_so_when_it_has_waited() {
     let streams = [0; 12].map(|_| client.request(&stalled, MESSAGE));
     assert_unavailable(&client.answer(streams[11]));
 }
+
+#[test]
+fn what_a_server_refuses_unprocessed_goes_to_another_one() {
+    const REFUSED_STREAM: u32 = 7;
+    // One key leads to one of the two: in one of the rounds that is the one that refuses.
+    for refusing in [0, 1] {
+        let workspace = Workspace::new();
+        let servers = [0, 1].map(|number| {
+            let address = workspace.host.free();
+            HttpBackend::clear(address, Speaks::Http2, move |_| match number == refusing {
+                true => Reply::grpc().without_head().reset(REFUSED_STREAM),
+                false => Reply::grpc(),
+            })
+        });
+        let addresses = servers.each_ref().map(HttpBackend::address);
+        let keys = "protocol = \"h2\"\nhash = \"identity\"\n";
+        let setup = workspace.setup().http();
+        let gateway = setup.route("edge", "", &addresses, keys).start();
+        let answer = grpc(&workspace, &gateway);
+        assert_eq!(answer.grpc_status(), Some(0), "{refusing}: {answer:?}");
+    }
+}
