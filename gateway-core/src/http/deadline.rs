@@ -1,8 +1,7 @@
-//! Deadlines of requests: what a client's `grpc-timeout` says, when the gateway answers instead of a backend, and what
-//! the backend is told of the time that is left (gRPC over HTTP/2, "Requests"). In: the field, times. Out: a moment, or
-//! the field. Never asks for time.
+//! Deadlines of requests: what a client's `grpc-timeout` says, and what the backend is told of the time that is left
+//! (gRPC over HTTP/2, "Requests"). In: the field, or a time. Out: the other one. Never asks for time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The name of the field.
 pub const GRPC_TIMEOUT: &[u8] = b"grpc-timeout";
@@ -73,18 +72,6 @@ impl GrpcTimeout {
     }
 }
 
-/// When a request that has arrived then must be answered: within what its client gives it, and within what the listener
-/// gives every request. A time that no clock reaches gives no deadline.
-pub fn deadline(
-    arrived: Instant,
-    grpc_timeout: Option<Duration>,
-    request_time: Option<Duration>,
-) -> Option<Instant> {
-    let given = [grpc_timeout, request_time];
-    let shortest = given.into_iter().flatten().min()?;
-    arrived.checked_add(shortest)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,19 +132,6 @@ mod tests {
             let written = GrpcTimeout::of(left);
             assert_eq!(String::from_utf8_lossy(written.as_bytes()), text);
         }
-    }
-
-    #[test]
-    fn the_shorter_time_counts() {
-        let now = Instant::now();
-        let [short, long] = [1, 2].map(|seconds| Some(Duration::from_secs(seconds)));
-        let end = Some(now + Duration::from_secs(1));
-        assert_eq!(deadline(now, short, long), end);
-        assert_eq!(deadline(now, long, short), end);
-        assert_eq!(deadline(now, short, None), end);
-        assert_eq!(deadline(now, None, short), end);
-        assert_eq!(deadline(now, None, None), None);
-        assert_eq!(deadline(now, Some(Duration::MAX), None), None);
     }
 
     proptest! {

@@ -308,22 +308,6 @@ impl PeerConnection {
         }
     }
 
-    /// Asks the peer for a sign of life, which HTTP/1 does not have.
-    pub fn ping(&mut self, now: Instant) {
-        match self {
-            PeerConnection::Http1(_) => {}
-            PeerConnection::Http2(one) => one.ping(now),
-        }
-    }
-
-    /// Since when the peer owes an answer to a PING.
-    pub fn pinged_since(&self) -> Option<Instant> {
-        match self {
-            PeerConnection::Http1(_) => None,
-            PeerConnection::Http2(one) => one.pinged_since(),
-        }
-    }
-
     /// Begins to end the connection: what is in flight comes to its end.
     pub fn go_away(&mut self, now: Instant) {
         match self {

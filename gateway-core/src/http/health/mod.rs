@@ -1,17 +1,11 @@
-//! Health of servers: checks that the gateway makes of them, and what it tells its clients by `grpc.health.v1`.
+//! Health of servers: checks that the gateway makes of them.
 //!
-//! In: how checks ended, bytes of replies, the condition of servers. Out: requests, verdicts, replies. Pure: the driver
-//! connects, waits and keeps time.
+//! In: how checks ended, bytes of replies. Out: requests, verdicts. Pure: the driver connects, waits and keeps time.
 
 mod check;
 mod grpc;
 mod http;
-mod service;
 
 pub use check::{HealthCheck, HealthFailure, HealthSchedule};
 pub use grpc::{GrpcHealthReply, grpc_health_request, grpc_health_request_content};
 pub use http::{http_health_request, http_health_verdict};
-pub use service::{
-    HealthMethod, ServingStatus, health_method, health_reply, health_reply_fields,
-    health_reply_trailers, requested_service,
-};

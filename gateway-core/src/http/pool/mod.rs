@@ -162,15 +162,6 @@ impl ServerPool {
         self.is_stale = true;
     }
 
-    /// Removes all servers but those that `may_stay`.
-    pub fn retain(&mut self, may_stay: impl Fn(SocketAddr) -> bool, now: Instant) {
-        for known in &mut self.servers {
-            known.is_removed |= !may_stay(known.server.server.address);
-        }
-        self.limit_ejections(now);
-        self.is_stale = true;
-    }
-
     /// Chooses the server of a request, which is in flight there from now on, until [`ended`](Self::ended).
     ///
     /// # Errors
