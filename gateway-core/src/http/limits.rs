@@ -85,6 +85,11 @@ pub const CONNECTIONS_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The window of a connection to a backend, which the requests of many clients share: as many streams as a client may
 /// have open can each hold a whole window of their own before the others wait for them.
 pub const BACKEND_WINDOW_BYTES: u32 = CLIENT_STREAMS_MAX * (WINDOW_BYTES + 1);
+/// Connections of HTTP/2 to one server, of each worker: a second one where the first has no stream left. A connection
+/// promises [`BACKEND_WINDOW_BYTES`].
+pub const HTTP2_CONNECTIONS_MAX: usize = 2;
+/// Connections of HTTP/1 that a worker makes to one server at once.
+pub const HTTP1_CONNECTING_MAX: u32 = 32;
 /// How often a request is sent to a backend: what two have not processed, a third gets.
 pub const ATTEMPTS_MAX: u32 = 3;
 /// How long a request waits for a connection.

@@ -9,19 +9,15 @@ use std::time::Instant;
 
 use gateway_core::balance::{Patience, Server};
 use gateway_core::http::forward::HttpVersion;
-use gateway_core::http::limits::{RETRY_ALLOWANCE, SERVER_PASS_OVER};
+use gateway_core::http::limits::{
+    HTTP1_CONNECTING_MAX, HTTP2_CONNECTIONS_MAX, RETRY_ALLOWANCE, SERVER_PASS_OVER,
+};
 use gateway_core::http::pool::{PoolServer, PoolSettings, ServerKey, ServerPool};
 use gateway_core::http::retry_budget::RetryBudget;
 use gateway_core::limits;
 
 use super::link::Link;
 use crate::config::{Backend, Config, ServerShare};
-
-/// Connections of HTTP/2 to one server: a second one where the first has no stream left.
-const CONNECTIONS_MAX: usize = 2;
-
-/// Connections of HTTP/1 that are made to one server at once.
-const CONNECTING_MAX: u32 = 32;
 
 /// The servers of one backend.
 pub(super) struct Pool {
@@ -116,10 +112,10 @@ impl Pool {
     /// Takes the right to make a connection to a server, unless enough are being made already.
     pub(super) fn begin_connecting(&mut self, server: ServerKey) -> bool {
         let is_of_http1 = self.of_http1.contains(&server);
-        let most = if is_of_http1 { CONNECTING_MAX } else { 1 };
+        let most = if is_of_http1 { HTTP1_CONNECTING_MAX } else { 1 };
         let connecting = self.connecting.get(&server).copied().unwrap_or(0);
         let links = self.links.get(&server).map_or(0, Vec::len);
-        let has_enough = !is_of_http1 && links >= CONNECTIONS_MAX;
+        let has_enough = !is_of_http1 && links >= HTTP2_CONNECTIONS_MAX;
         if connecting >= most || has_enough || !self.servers.try_connect(server) {
             return false;
         }
