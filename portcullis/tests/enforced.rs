@@ -348,6 +348,7 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("[route.canary]", "percent", "-"),
     ("[route.canary]", "tenants", "-"),
     ("[[backend]]", "protocol", "-"),
+    ("[[backend]]", "patience", "-"),
     ("[[backend]]", "response_timeout", "-"),
     ("[[backend]]", "stream_idle_timeout", "-"),
     ("[[backend]]", "max_connections", "-"),

@@ -92,8 +92,11 @@ pub const HTTP2_CONNECTIONS_MAX: usize = 2;
 pub const HTTP1_CONNECTING_MAX: u32 = 32;
 /// How often a request is sent to a backend: what two have not processed, a third gets.
 pub const ATTEMPTS_MAX: u32 = 3;
-/// How long a request waits for a connection.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// `patience`: a request that waits holds its place in the queue, and what is kept of its content.
+pub const PATIENCE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
+/// Default of `patience`: shorter than the 5 s after which a Collector gives an export up by default, so that it hears
+/// why, and long enough for a server that restarts.
+pub const PATIENCE_DEFAULT: Duration = Duration::from_secs(3);
 /// When clients are told to send a request again that is refused for now.
 pub const RETRY_WAIT: Duration = Duration::from_secs(1);
 /// Connections that are looked at at once: about 20 ns each.

@@ -127,8 +127,7 @@ fn an_ejected_server_is_better_than_none() {
     assert_eq!(world.shares(50, 2), [50, 0]);
     let only = world.key(1);
     world.pool.set_healthy(only, false, world.now);
-    let down = NoServer::Down { again_at: None };
-    assert_eq!(world.choose(None, &[]), Err(down));
+    assert_eq!(world.choose(None, &[]), Err(NoServer::Unhealthy));
 }
 
 #[test]

@@ -148,6 +148,14 @@ impl Model {
                 let mut servers = self.world.pool.servers(self.world.now);
                 assert!(servers.all(|(_, condition, _)| condition == ServerCondition::Removed));
             }
+            Err(NoServer::Unhealthy) => {
+                for (_, condition, _) in self.world.pool.servers(self.world.now) {
+                    assert!(matches!(
+                        condition,
+                        ServerCondition::Unhealthy | ServerCondition::Removed
+                    ));
+                }
+            }
             Err(NoServer::Down { again_at }) => {
                 assert!(again_at.is_none_or(|at| at > self.world.now));
                 for (_, condition, _) in self.world.pool.servers(self.world.now) {

@@ -64,6 +64,8 @@ impl BackendProtocol {
 pub struct HttpBackend {
     /// The protocol towards its servers.
     pub protocol: BackendProtocol,
+    /// How long a request waits for a server.
+    pub patience: Duration,
     /// From the end of a request to the first byte of its response.
     pub response_timeout: Duration,
     /// How long nothing may move on a stream whose response has begun.
@@ -87,6 +89,7 @@ pub struct HttpBackend {
 /// The keys, as written.
 pub(super) struct RawHttpBackend {
     protocol: Field<Text>,
+    patience: Field<Text>,
     response_timeout: Field<Text>,
     stream_idle_timeout: Field<Text>,
     max_connections: Field<i64>,
@@ -105,6 +108,7 @@ impl RawHttpBackend {
         }
         RawHttpBackend {
             protocol: take(&mut raw.protocol),
+            patience: take(&mut raw.patience),
             response_timeout: take(&mut raw.response_timeout),
             stream_idle_timeout: take(&mut raw.stream_idle_timeout),
             max_connections: take(&mut raw.max_connections),
@@ -120,6 +124,7 @@ impl RawHttpBackend {
     pub(super) fn marks(&self) -> Vec<(&'static str, Spanned<()>)> {
         let all = [
             ("protocol", mark(&self.protocol)),
+            ("patience", mark(&self.patience)),
             ("response_timeout", mark(&self.response_timeout)),
             ("stream_idle_timeout", mark(&self.stream_idle_timeout)),
             ("max_connections", mark(&self.max_connections)),
@@ -148,6 +153,9 @@ pub(super) fn check(
             "http/1.1" => Ok(BackendProtocol::Http1),
             _ => Err("must be \"auto\", \"h2\" or \"http/1.1\"".to_owned()),
         }
+    });
+    let patience = diagnostics.optional(location, "patience", raw.patience, |text| {
+        scalar::duration(text, &http_limits::PATIENCE, "")
     });
     let response = raw.response_timeout;
     let response = diagnostics.optional(location, "response_timeout", response, |text| {
@@ -183,6 +191,7 @@ pub(super) fn check(
     let ejection = health::check_ejection(raw.ejection, diagnostics);
     Some(HttpBackend {
         protocol: protocol?.unwrap_or(BackendProtocol::Auto),
+        patience: patience?.unwrap_or(http_limits::PATIENCE_DEFAULT),
         response_timeout: response?.unwrap_or(http_limits::RESPONSE_TIMEOUT_DEFAULT),
         stream_idle_timeout: idle?.unwrap_or(http_limits::STREAM_IDLE_TIMEOUT_DEFAULT),
         max_connections: connections?.unwrap_or(http_limits::SERVER_CONNECTIONS_DEFAULT),

@@ -123,6 +123,16 @@ impl Pool {
         true
     }
 
+    /// Whether a connection to a server is being made.
+    pub(super) fn is_connecting(&self, server: ServerKey) -> bool {
+        self.connecting.contains_key(&server)
+    }
+
+    /// Whether a connection to a server stands.
+    pub(super) fn has_link_to(&self, server: ServerKey) -> bool {
+        self.links.contains_key(&server)
+    }
+
     /// A connection that was being made stands, or cannot be made.
     pub(super) fn end_connecting(&mut self, server: ServerKey) {
         if let Some(count) = self.connecting.get_mut(&server) {

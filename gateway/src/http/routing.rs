@@ -9,11 +9,12 @@ use gateway_core::http::answer::{Protocol, RequestRefusal};
 use gateway_core::http::forward::{
     Call, ConnectionKey, Ended, HttpVersion, LegEnd, PeerFault, Placement, Rewrite, Router,
 };
-use gateway_core::http::limits::{ATTEMPTS_MAX, PATIENCE};
+use gateway_core::http::limits::ATTEMPTS_MAX;
 use gateway_core::http::policy::{RequestContext, decide};
 use gateway_core::http::pool::{NoServer, RequestEnd, ServerKey, Wish, hash_key};
 
 use super::link::{ClientLink, KnownClient, ServerLink};
+use super::pool::Pool;
 use super::server::connect;
 use super::worker::HttpWorker;
 use crate::config::{BackendId, ListenerId, Mode};
@@ -78,8 +79,7 @@ impl<'a> Routing<'a> {
             key_hash,
             tried: &tried,
         };
-        let has_waited = self.has_waited(call);
-        let wait = |refusal| match has_waited {
+        let wait = |refusal, is_connecting| match self.has_waited(backend, call, is_connecting) {
             true => Err(refusal),
             false => Ok(Placement::Wait(backend.0)),
         };
@@ -120,26 +120,42 @@ impl<'a> Routing<'a> {
                 Ok(Placement::Connection(link.key))
             }
             Ok(Err(server)) => {
-                self.connect(backend, server, client);
-                wait(RequestRefusal::BackendUnreachable)
+                let is_connecting = self.connect(backend, server, client);
+                let is_connected = |pool: &mut Pool| pool.has_link_to(server);
+                wait(
+                    match self.worker.with_pool(backend, is_connected) {
+                        true => RequestRefusal::BackendBusy,
+                        false => RequestRefusal::BackendUnreachable,
+                    },
+                    is_connecting,
+                )
             }
-            Err(NoServer::Full) => wait(RequestRefusal::BackendBusy),
+            Err(NoServer::Full) => wait(RequestRefusal::BackendBusy, false),
             Err(NoServer::Down { .. } | NoServer::NoneKnown) => {
-                wait(RequestRefusal::BackendUnreachable)
+                wait(RequestRefusal::BackendUnreachable, false)
             }
+            // It has been so for several checks, and a check has to pass first: to wait would hold memory for nothing.
+            Err(NoServer::Unhealthy) => Err(RequestRefusal::BackendUnhealthy),
             Err(NoServer::Exhausted) => Err(RequestRefusal::BackendUnreachable),
         }
     }
 
-    /// Whether a request has waited for a server for as long as any may.
-    fn has_waited(&self, call: &Call<'_>) -> bool {
-        self.now.saturating_duration_since(call.began) >= PATIENCE
+    /// Whether a request has waited for a server of its backend for as long as it may. For a connection that is being made it may
+    /// wait as long as that may take, whatever its patience.
+    fn has_waited(&self, backend: BackendId, call: &Call<'_>, is_connecting: bool) -> bool {
+        let current = self.worker.current.borrow();
+        let backend = &current.config.backends[backend.0];
+        let longest = match is_connecting {
+            true => backend.http.patience.max(backend.connect_timeout),
+            false => backend.http.patience,
+        };
+        self.now.saturating_duration_since(call.began) >= longest
     }
 
-    /// Makes a connection to a server for a request of `client`, unless enough are being made.
-    fn connect(&self, backend: BackendId, server: ServerKey, client: &ClientLink) {
+    /// Makes a connection to a server for a request of `client`, unless enough are being made. Whether one is.
+    fn connect(&self, backend: BackendId, server: ServerKey, client: &ClientLink) -> bool {
         let Some(worker) = self.worker.own() else {
-            return;
+            return false;
         };
         let address = self.worker.with_pool(backend, |pool| {
             let address = pool.servers.server(server)?.server.address;
@@ -149,6 +165,8 @@ impl<'a> Routing<'a> {
             let listener = client.listener;
             monoio::spawn(connect(worker, (backend, server, address), listener));
         }
+        self.worker
+            .with_pool(backend, |pool| pool.is_connecting(server))
     }
 
     /// Counts a request, or the retry of one: of those there may be so many.
@@ -197,17 +215,18 @@ impl Router for Routing<'_> {
 
     fn full(&mut self, backend: ConnectionKey, call: &Call<'_>) -> Result<(), RequestRefusal> {
         self.left(backend, LegEnd::Abandoned);
-        if self.has_waited(call) {
+        let link = self.worker.link(call.client);
+        let client = link.as_ref().and_then(|link| link.client());
+        let link = self.worker.link(backend);
+        let server = link.as_ref().and_then(|link| link.server());
+        let (Some(client), Some(server)) = (client, server) else {
             return Err(RequestRefusal::BackendBusy);
+        };
+        let is_connecting = self.connect(server.backend, server.server, client);
+        match self.has_waited(server.backend, call, is_connecting) {
+            true => Err(RequestRefusal::BackendBusy),
+            false => Ok(()),
         }
-        if let Some(link) = self.worker.link(call.client)
-            && let Some(client) = link.client()
-        {
-            self.with_server(backend, |server| {
-                self.connect(server.backend, server.server, client);
-            });
-        }
-        Ok(())
     }
 
     fn left(&mut self, backend: ConnectionKey, end: LegEnd) {

@@ -224,6 +224,7 @@ pub(super) fn is_routed_to(backend: &Backend, config: &Config) -> bool {
 pub(super) fn backend(http: &HttpBackend) -> Vec<(&'static str, String)> {
     let HttpBackend {
         protocol,
+        patience,
         response_timeout,
         stream_idle_timeout,
         max_connections,
@@ -243,6 +244,7 @@ pub(super) fn backend(http: &HttpBackend) -> Vec<(&'static str, String)> {
     };
     vec![
         ("protocol", protocol.name().to_owned()),
+        ("patience", duration(*patience)),
         ("response timeout", duration(*response_timeout)),
         ("stream idle timeout", duration(*stream_idle_timeout)),
         ("max. connections", format!("{max_connections} to a server")),

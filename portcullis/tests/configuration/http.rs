@@ -46,6 +46,7 @@ fn errors(pki: &Pki, text: &str) -> Vec<String> {
 fn servers_have_shares_and_are_checked_and_ejected_on_http_listeners_only() {
     let pki = pki();
     let servers = r#"servers = ["127.0.0.1:4317", { address = "127.0.0.1:2", weight = 1000 }, { address = "[::1]:3", backup = true }]
+patience = "0s"
 slow_start = "30s"
 health = { kind = "grpc", service = "a.B", interval = "5s", timeout = "5s", healthy_after = 1, unhealthy_after = 1 }
 ejection = { enabled = true, consecutive_failures = 3, failure_percent = 90, first = "10s", longest = "10s", max_percent = 20 }"#;
@@ -60,6 +61,7 @@ ejection = { enabled = true, consecutive_failures = 3, failure_percent = 90, fir
     for key in [
         "servers: weight",
         "servers: backup",
+        "patience",
         "slow_start",
         "health",
         "ejection",
@@ -73,7 +75,7 @@ ejection = { enabled = true, consecutive_failures = 3, failure_percent = 90, fir
             "{of_key:?}"
         );
     }
-    assert_eq!(errors.len(), 5, "{errors:#?}");
+    assert_eq!(errors.len(), 6, "{errors:#?}");
 }
 
 /// What is replaced by what, and the error's line, section and key with value, and expectation.
@@ -100,6 +102,7 @@ protocol = "h2" | proxy_protocol = true | 10 | backend "collector": proxy_protoc
 protocol = "h2" | hash = "host" | 13 | backend "collector": hash = "host" | must be "tenant", "identity" or a table
 protocol = "h2" | hash = {} | 13 | backend "collector": hash: header | missing
 protocol = "h2" | max_requests = 0 | 13 | backend "collector": max_requests = 0 | must be 1 to 1000000
+protocol = "h2" | patience = "2m" | 13 | backend "collector": patience = "2m" | must be 0s to 1m
 protocol = "h2" | slow_start = "2h" | 13 | backend "collector": slow_start = "2h" | must be 0s to 1h
 protocol = "h2" | health = {} | 13 | backend "collector": health: kind | missing: say what a check is
 protocol = "h2" | health = { kind = "udp" } | 13 | backend "collector": health: kind = "udp" | must be "grpc", "http" or "tcp"

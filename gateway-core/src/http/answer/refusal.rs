@@ -47,6 +47,9 @@ closed_list! {
         /// No server of the backend could be reached.
         BackendUnreachable = "backend_unreachable",
             (Unavailable, 503, Later, "no server of the backend can be reached");
+        /// No server of the backend passes its health checks.
+        BackendUnhealthy = "backend_unhealthy",
+            (Unavailable, 503, Later, "every server of the backend fails its health checks");
         /// The backend broke off before the response was complete.
         BackendBroke = "backend_broke", (Unavailable, 502, Later, "the backend broke off");
         /// The backend's response is malformed.
@@ -119,6 +122,7 @@ impl RequestRefusal {
         match self {
             Self::BackendBroke | Self::BackendMalformed | Self::BackendTimeout => true,
             Self::BackendUnreachable
+            | Self::BackendUnhealthy
             | Self::DeadlineExceeded
             | Self::RequestTimeout
             | Self::BackendBusy

@@ -89,6 +89,8 @@ pub enum NoServer {
         /// When.
         again_at: Option<Instant>,
     },
+    /// All fail their health checks: none may be tried before a check passes.
+    Unhealthy,
     /// It has been at all that could take it.
     Exhausted,
     /// The backend has no servers: its names have not been resolved.
@@ -456,8 +458,12 @@ impl ServerPool {
     }
 
     fn why_none(&self, wish: &Wish<'_>) -> NoServer {
-        if self.servers.iter().all(|known| known.is_removed) {
+        let mut servers = self.servers.iter().filter(|known| !known.is_removed);
+        let Some(first) = servers.next() else {
             return NoServer::NoneKnown;
+        };
+        if !first.is_healthy && servers.all(|known| !known.is_healthy) {
+            return NoServer::Unhealthy;
         }
         let mut slots = self.candidates.from(0).peekable();
         if slots.peek().is_none() {

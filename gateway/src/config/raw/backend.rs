@@ -17,6 +17,7 @@ section! {
         "dangerous_proxy_protocol_outside" => dangerous_proxy_protocol_outside: bool,
         "connect_timeout" => connect_timeout: Text,
         "protocol" => protocol: Text,
+        "patience" => patience: Text,
         "response_timeout" => response_timeout: Text,
         "stream_idle_timeout" => stream_idle_timeout: Text,
         "max_connections" => max_connections: i64,

@@ -8,3 +8,4 @@ mod lifecycle;
 mod statuses;
 mod systems;
 mod testers;
+mod waiting;
