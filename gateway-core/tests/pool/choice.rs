@@ -172,7 +172,8 @@ fn where_none_can_be_connected_each_is_tried_again_soon_by_one_request() {
     ));
     world.pool.connect_failed(one, world.now);
     world.pool.ended(one, RequestEnd::Unjudged, world.now);
-    world.pool.connected(other, world.now);
+    assert!(world.pool.connected(other, world.now), "it is back");
+    assert!(!world.pool.connected(other, world.now));
     assert_eq!(world.begin(), other);
 }
 

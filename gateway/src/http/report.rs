@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use gateway_core::http::forward::{ConnectionKey, Ended, PeerFault};
-use gateway_core::http::pool::{EjectionCause, ServerCondition};
+use gateway_core::http::pool::{EjectionCause, ServerCondition, ServerKey};
 
 use super::link::{Link, LinkPeer, ServerLink};
 use super::worker::HttpWorker;
@@ -78,20 +78,23 @@ impl HttpWorker {
             connection.is_some_and(|connection| connection.is_stalled())
         };
         let pools = self.pools.borrow();
+        let current = self.current.borrow();
         let mut counts: Vec<_> = pools
             .iter()
-            .map(|pool| {
+            .zip(current.servers.iter())
+            .map(|(pool, names)| {
                 let links = || pool.links();
                 let in_flight = |link: &Link| link.server().map_or(0, |one| one.in_flight.get());
-                let servers = pool.servers.servers(now);
+                let left_out = |(key, condition, _): (ServerKey, ServerCondition, u32)| {
+                    let address = pool.servers.server(key)?.server.address;
+                    Some((names.name_of(address), condition.left_out()?))
+                };
                 PoolCount {
                     connections: links().count() as u64,
                     stalled: links().filter(|link| is_stalled(link.key)).count() as u64,
                     requests: links().map(|link| u64::from(in_flight(link))).sum(),
                     waiting: 0,
-                    ejected: servers
-                        .filter(|(_, condition, _)| *condition == ServerCondition::Ejected)
-                        .count() as u64,
+                    left_out: pool.servers.servers(now).filter_map(left_out).collect(),
                 }
             })
             .collect();

@@ -111,11 +111,16 @@ fn open(
         Rc::new(connection.stream),
         LinkPeer::Server(peer),
     );
-    worker.with_pool(backend, |pool| {
-        pool.servers.connected(server, now);
+    let is_back = worker.with_pool(backend, |pool| {
         pool.add(server, &link);
         pool.note_version(server, version);
+        pool.servers.connected(server, now)
     });
+    if is_back {
+        let current = worker.current.borrow();
+        let backend = current.config.backends[backend.0].name.as_str();
+        tracing::info!(backend, server = %address, "the server can be reached again");
+    }
     worker.notify();
     link
 }

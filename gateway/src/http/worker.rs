@@ -47,14 +47,14 @@ pub(super) struct Current {
 }
 
 impl HttpWorker {
-    /// One without connections.
+    /// One without connections. On its worker, whose tasks it begins where servers are to be checked.
     pub fn new(
         config: Arc<Config>,
         servers: Rc<Vec<Rc<Servers>>>,
         observer: Rc<Observer>,
         random: u64,
     ) -> Rc<Self> {
-        Rc::new_cyclic(|own| HttpWorker {
+        let worker = Rc::new_cyclic(|own| HttpWorker {
             own: Weak::clone(own),
             forwarder: RefCell::new(Forwarder::new(HEADER_LIST_BYTES_MAX, RETRY_WAIT)),
             links: RefCell::default(),
@@ -65,7 +65,9 @@ impl HttpWorker {
             flusher: Cell::new(None),
             is_running: Cell::new(false),
             random: Cell::new(random | 1),
-        })
+        });
+        worker.run_if_checking();
+        worker
     }
 
     /// Puts a configuration in force. Connections that are open stay; what clients may do and backends are told changes with
@@ -80,6 +82,7 @@ impl HttpWorker {
             pool.configure(&config, backend, Instant::now());
         }
         self.current.replace(Current { config, servers });
+        self.run_if_checking();
         let links: Vec<_> = self.links.borrow().iter().flatten().cloned().collect();
         for link in links {
             match &link.peer {
@@ -274,6 +277,17 @@ impl HttpWorker {
             if let Some(link) = self.link(key) {
                 self.flush(&link);
             }
+        }
+    }
+
+    /// Begins with the first configuration that has health checks: what a server is good for is known before a client needs it.
+    fn run_if_checking(&self) {
+        let current = self.current.borrow();
+        let mut backends = current.config.backends.iter();
+        let is_checking = backends.any(|backend| backend.http.health.is_some());
+        drop(current);
+        if is_checking {
+            self.run();
         }
     }
 

@@ -156,7 +156,7 @@ impl WorkerCounters {
     /// The worker's connections to a backend, as they were at the last count; `None` before the first one.
     pub(super) fn pool(&self, backend: usize) -> Option<PoolCount> {
         let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        pools.get(backend).copied()
+        pools.get(backend).cloned()
     }
 
     /// The tenants whose requests are counted.

@@ -8,7 +8,7 @@ use gateway_core::certificate::Certificate;
 use gateway_core::close_reason::CloseReason;
 use gateway_core::failure::Failure;
 use gateway_core::http::forward::{Ended, PeerFault};
-use gateway_core::http::pool::EjectionCause;
+use gateway_core::http::pool::{EjectionCause, ServerCondition};
 use gateway_core::lineage::TicketRefusal;
 use gateway_core::revocation::Serial;
 use gateway_x509::client_certificate::ParsedCertificate;
@@ -108,7 +108,7 @@ pub enum ServerEvent {
 }
 
 /// What a worker's connections to a backend do at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PoolCount {
     /// Connections.
     pub connections: u64,
@@ -118,8 +118,9 @@ pub struct PoolCount {
     pub requests: u64,
     /// Requests that wait for a connection.
     pub waiting: u64,
-    /// Servers that are ejected.
-    pub ejected: u64,
+    /// Servers that get no requests while others can take them, as the configuration writes them, and why:
+    /// [`ServerCondition::LEFT_OUT`].
+    pub left_out: Vec<(String, ServerCondition)>,
 }
 
 /// Something happened on a listener.

@@ -217,12 +217,14 @@ impl ServerPool {
         true
     }
 
-    /// Records that a connection stands.
-    pub fn connected(&mut self, key: ServerKey, now: Instant) {
-        if let Some(known) = self.find(key) {
-            known.connected(now);
-            self.is_stale = true;
-        }
+    /// Records that a connection stands. Returns whether the server could not be connected before.
+    pub fn connected(&mut self, key: ServerKey, now: Instant) -> bool {
+        let Some(known) = self.find(key) else {
+            return false;
+        };
+        let is_back = known.connected(now);
+        self.is_stale = true;
+        is_back
     }
 
     /// Records that a server could not be connected, and gives back the right to the connection. The server rests,

@@ -31,6 +31,20 @@ closed_list! {
     }
 }
 
+impl ServerCondition {
+    /// Why servers get no requests while others can take them, as operators hear of it.
+    pub const LEFT_OUT: [ServerCondition; 3] = [Self::Resting, Self::Ejected, Self::Unhealthy];
+
+    /// Which of these it is, if any.
+    pub const fn left_out(self) -> Option<ServerCondition> {
+        match self {
+            Self::Resting | Self::Probed => Some(Self::Resting),
+            Self::Ejected | Self::Unhealthy => Some(self),
+            Self::Usable | Self::PassedOver | Self::Removed => None,
+        }
+    }
+}
+
 /// A share of the whole, in parts of this. A server that has just come back takes requests by its share.
 pub(super) const WHOLE: u64 = 1 << 16;
 /// The least share: without requests nothing would warm up.
@@ -153,14 +167,16 @@ impl ServerState {
         self.passed_over_until.is_some_and(|until| now < until)
     }
 
-    /// A connection stands.
-    pub(super) fn connected(&mut self, now: Instant) {
-        if self.rest.failures() > 0 {
+    /// A connection stands. Whether it has come back by that.
+    pub(super) fn connected(&mut self, now: Instant) -> bool {
+        let is_back = self.rest.failures() > 0;
+        if is_back {
             self.returned_at = Some(now);
         }
         self.rest = Rest::default();
         self.is_probed = false;
         self.passed_over_until = None;
+        is_back
     }
 
     /// Its share of what it takes when it is warm.

@@ -85,7 +85,11 @@ impl Metrics {
 
     /// What all workers have counted of a backend's servers: of those that are configured, even where that is nothing, and of
     /// others that have been.
-    fn servers(&self, position: usize, backend: &Backend) -> BTreeMap<String, ServerCount> {
+    pub(super) fn servers(
+        &self,
+        position: usize,
+        backend: &Backend,
+    ) -> BTreeMap<String, ServerCount> {
         let mut sums = BTreeMap::new();
         for worker in &self.0.workers {
             worker.servers[position].add_to(&mut sums);

@@ -1,13 +1,15 @@
-//! How long requests wait for a server.
-//! In: backends that are down or come late. Out: answers before and behind the clients' own deadlines.
+//! How long requests wait for a server, and what is known of servers that do not serve.
+//! In: backends that are down, come late, fail their health checks. Out: answers before and behind the clients' own deadlines, metrics.
 
 use std::thread;
 use std::time::Duration;
 
-use tests::{Answer, Gateway, Http2Client, HttpBackend, Reply, Speaks, Workspace};
+use tests::{Answer, Gateway, Http2Client, HttpBackend, Reply, Speaks, Workspace, eventually};
 
 const UNAVAILABLE: Option<u32> = Some(14);
 const DEADLINE_EXCEEDED: Option<u32> = Some(4);
+
+const LEFT_OUT: &str = "portcullis_backend_servers_left_out";
 
 /// The answer to a request whose client gives it up after this time.
 fn ask(workspace: &Workspace, gateway: &Gateway, deadline: &str) -> Answer {
@@ -71,4 +73,37 @@ fn without_patience_a_request_waits_only_for_a_connection_that_is_being_made() {
     let gateway = start(&workspace, backend.address(), "patience = \"0s\"");
     let answer = ask(&workspace, &gateway, "20S");
     assert_eq!(answer.grpc_status(), Some(0), "{answer:?}");
+}
+
+#[test]
+fn servers_are_checked_before_a_client_comes_and_none_waits_where_all_fail() {
+    let workspace = Workspace::new();
+    let server = workspace.host.free();
+    let keys = "patience = \"1m\"\n\
+                health = { kind = \"tcp\", interval = \"1s\", timeout = \"1s\", healthy_after = 1, unhealthy_after = 1 }";
+    let gateway = start(&workspace, server, keys);
+    let name = server.to_string();
+    let labels = [
+        ("backend", "edge"),
+        ("server", name.as_str()),
+        ("condition", "unhealthy"),
+    ];
+    eventually("all workers leave the server out", || {
+        let workers = gateway
+            .metrics()
+            .by_label("portcullis_worker_driver", "worker");
+        let left_out = gateway.metrics().sum(LEFT_OUT, &labels);
+        (left_out == workers.len() as f64).then_some(())
+    });
+    let answer = ask(&workspace, &gateway, "30S");
+    assert_eq!(answer.grpc_status(), UNAVAILABLE, "{answer:?}");
+    let words = "every server of the backend fails its health checks";
+    assert_eq!(answer.value("grpc-message"), Some(words));
+    let _backend = HttpBackend::clear(server, Speaks::Http2, |_| Reply::grpc());
+    eventually("no worker leaves the server out", || {
+        (gateway.metrics().sum(LEFT_OUT, &labels) == 0.0).then_some(())
+    });
+    let answer = ask(&workspace, &gateway, "30S");
+    assert_eq!(answer.grpc_status(), Some(0), "{answer:?}");
+    assert!(gateway.log().contains("the server is healthy again"));
 }
