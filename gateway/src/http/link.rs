@@ -105,6 +105,8 @@ pub(super) struct Link {
     failed: Cell<Option<StreamError>>,
     /// The task that serves the connection.
     waker: Cell<Option<Waker>>,
+    /// Whether that waits for what is written, or for requests that end, and not only for its peer.
+    awaits_progress: Cell<bool>,
 }
 
 /// What is to be written.
@@ -135,6 +137,7 @@ impl Link {
             blocked_since: Cell::new(None),
             failed: Cell::new(None),
             waker: Cell::new(None),
+            awaits_progress: Cell::new(false),
         }
     }
 
@@ -196,10 +199,15 @@ impl Link {
                 self.blocked_since
                     .set((!is_all).then(|| self.blocked_since.get().unwrap_or_else(Instant::now)));
             }
-            Err(error) => self.failed.set(Some(error)),
+            Err(error) => {
+                self.failed.set(Some(error));
+                return self.wake();
+            }
         }
-        drop(output);
-        self.wake();
+        match self.is_blocked.get() {
+            true => self.wake(),
+            false => self.note_progress(),
+        }
     }
 
     /// Writes what an earlier flush has left. Whether that is all.
@@ -265,8 +273,17 @@ impl Link {
         self.blocked_since.get()
     }
 
+    /// Wakes the task that serves the connection, if it waits for something to be written or to end. Most wait for their peer
+    /// alone, and are spared a look at each response.
+    pub(super) fn note_progress(&self) {
+        if self.awaits_progress.get() {
+            self.wake();
+        }
+    }
+
     /// Wakes the task that serves the connection.
     pub(super) fn wake(&self) {
+        self.awaits_progress.set(false);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -278,8 +295,24 @@ impl Link {
             if condition() {
                 return Poll::Ready(());
             }
-            self.waker.set(Some(context.waker().clone()));
+            // Nearly always the same one.
+            let known = self.waker.take();
+            let known = known.filter(|waker| waker.will_wake(context.waker()));
+            self.waker
+                .set(Some(known.unwrap_or_else(|| context.waker().clone())));
             Poll::Pending
+        })
+        .await;
+    }
+
+    /// Waits until a condition holds, which what is written and requests that end can bring about.
+    pub(super) async fn until_progress(&self, condition: impl Fn() -> bool) {
+        self.until(|| {
+            let holds = condition();
+            if !holds {
+                self.awaits_progress.set(true);
+            }
+            holds
         })
         .await;
     }

@@ -2,7 +2,7 @@
 //! In: choices of the forwarder, connections that come and go. Out: a connection for a request, or that one has to be made. On its
 //! worker.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
@@ -26,11 +26,11 @@ pub(super) struct Pool {
     /// The addresses that the pool was given last.
     addresses: Vec<Server>,
     shares: Vec<ServerShare>,
-    links: HashMap<ServerKey, Vec<Rc<Link>>>,
+    links: BTreeMap<ServerKey, Vec<Rc<Link>>>,
     /// Connections that are being made, by server.
-    connecting: HashMap<ServerKey, u32>,
+    connecting: BTreeMap<ServerKey, u32>,
     /// Servers that speak HTTP/1: a connection has one request at a time.
-    of_http1: HashSet<ServerKey>,
+    of_http1: BTreeSet<ServerKey>,
 }
 
 impl Pool {
@@ -43,9 +43,9 @@ impl Pool {
                 retries: RetryBudget::new(RETRY_ALLOWANCE, Instant::now()),
                 addresses: Vec::new(),
                 shares: Vec::new(),
-                links: HashMap::new(),
-                connecting: HashMap::new(),
-                of_http1: HashSet::new(),
+                links: BTreeMap::new(),
+                connecting: BTreeMap::new(),
+                of_http1: BTreeSet::new(),
             })
             .collect()
     }

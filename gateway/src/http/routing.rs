@@ -259,10 +259,7 @@ impl Router for Routing<'_> {
             if let Some(limiter) = limiter.filter(|_| was_begun) {
                 limiter.permit().end_request();
             }
-            link.wake();
-        }
-        if let Some(link) = ended.backend.and_then(|backend| self.worker.link(backend)) {
-            link.wake();
+            link.note_progress();
         }
     }
 

@@ -157,7 +157,7 @@ impl<'a, R: Fn(Direction, usize), S: Fn()> Serving<'a, R, S> {
                 Ok(false) => {
                     self.worker.end_of_input(&self.link, true);
                     // It may still wait for its responses.
-                    self.link.until(|| self.has_answered_all()).await;
+                    self.link.until_progress(|| self.has_answered_all()).await;
                     return Ok(());
                 }
                 Err(error) => {
@@ -181,10 +181,7 @@ impl<'a, R: Fn(Direction, usize), S: Fn()> Serving<'a, R, S> {
 
     /// Whether the connection has nothing left to do, and everything is written.
     fn is_over(&self) -> bool {
-        self.is_written()
-            && self.worker.is_so(&self.link, |connection| {
-                connection.is_closed() || connection.is_drained()
-            })
+        self.is_written() && self.worker.is_so(&self.link, PeerConnection::is_over)
     }
 
     /// Waits until the connection has to close. The client is told so first, if there is time, and what is under way comes to its

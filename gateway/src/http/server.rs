@@ -184,11 +184,7 @@ impl HttpWorker {
         let Some(server) = link.server() else {
             return true;
         };
-        server.is_distrusted.get()
-            || self.is_so(link, |connection| {
-                connection.is_closed()
-                    || (connection.is_retired() && connection.open_streams() == 0)
-            })
+        server.is_distrusted.get() || self.is_so(link, PeerConnection::is_over)
     }
 
     /// Gives a server's connection no more requests, if it takes none.

@@ -188,7 +188,7 @@ impl HttpWorker {
 
     /// Waits until something can be read from a connection, and is welcome.
     pub(super) async fn readable(&self, link: &Link) -> Result<(), StreamError> {
-        link.until(|| self.is_so(link, PeerConnection::wants_input))
+        link.until_progress(|| self.is_so(link, PeerConnection::wants_input))
             .await;
         match link.has_unread() {
             true => Ok(()),
@@ -259,6 +259,9 @@ impl HttpWorker {
                 .take_output(link.key, output, &mut routing, now);
         });
         self.scratch.replace(scratch);
+        if self.is_so(link, PeerConnection::is_over) {
+            link.wake();
+        }
         if let Some(client) = link.client() {
             let bytes = (link.taken_bytes() - taken_before) as usize;
             let direction = Direction::Sent;

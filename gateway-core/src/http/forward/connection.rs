@@ -156,6 +156,20 @@ impl PeerConnection {
         }
     }
 
+    /// Whether nothing passes any more, once its output is written: it is closed, has come to the end that it was told of, or takes no
+    /// new requests of ours and has none.
+    pub fn is_over(&self) -> bool {
+        let is_spent = self.role() == Role::Client && self.is_retired() && self.open_streams() == 0;
+        self.is_closed() || self.is_drained() || is_spent
+    }
+
+    fn role(&self) -> Role {
+        match self {
+            PeerConnection::Http1(one) => one.role(),
+            PeerConnection::Http2(one) => one.role(),
+        }
+    }
+
     /// Whether the peer's window for the whole connection stands at zero. HTTP/1 has none.
     pub fn is_stalled(&self) -> bool {
         match self {

@@ -334,8 +334,8 @@ impl Forwarder {
         let Some(found) = peer(&mut self.peers, key) else {
             return;
         };
-        let is_closed = found.connection.is_closed();
-        let shows_end = is_closed && !std::mem::replace(&mut found.has_shown_end, true);
+        let is_over = found.connection.is_over();
+        let shows_end = is_over && !std::mem::replace(&mut found.has_shown_end, true);
         let has_output = !found.connection.output().is_empty();
         if (has_output || shows_end) && !std::mem::replace(&mut found.is_ready, true) {
             self.ready.push(key);

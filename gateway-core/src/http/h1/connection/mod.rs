@@ -156,6 +156,11 @@ impl Http1Connection {
         std::mem::swap(&mut self.output, empty);
     }
 
+    /// Which side of it we are.
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
     /// Whether no further exchange can be begun, ever.
     pub fn is_retired(&self) -> bool {
         self.ending != Ending::No || self.last >= StreamId::LAST
