@@ -32,10 +32,8 @@ pub fn read_grpc_timeout(value: &[u8]) -> Option<Duration> {
     }
     let number = digits
         .iter()
-        .fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
-    let nanoseconds = u128::from(number) * u128::from(*nanoseconds);
-    let seconds = u64::try_from(nanoseconds / 1_000_000_000).ok()?;
-    Some(Duration::new(seconds, (nanoseconds % 1_000_000_000) as u32))
+        .fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
+    Duration::from_nanos(*nanoseconds).checked_mul(number)
 }
 
 /// A `grpc-timeout` as text.

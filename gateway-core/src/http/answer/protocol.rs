@@ -17,6 +17,9 @@ pub enum Protocol {
     Other,
 }
 
+/// What the media types of gRPC begin with.
+const GRPC: &[u8] = b"application/grpc";
+
 /// Paths of OTLP over HTTP, wherever they are mounted.
 const OTLP_PATHS: [&[u8]; 4] = [
     b"/v1/traces",
@@ -33,9 +36,10 @@ impl Protocol {
             .split(|byte| *byte == b';')
             .next()
             .unwrap_or_default();
-        let media_type = media_type.trim_ascii_end().to_ascii_lowercase();
+        let media_type = media_type.trim_ascii_end();
         // `application/grpc` and its formats, `application/grpc+proto`; not gRPC-Web, which has no trailers.
-        if let Some(format) = media_type.strip_prefix(b"application/grpc")
+        if let Some((begin, format)) = media_type.split_at_checked(GRPC.len())
+            && begin.eq_ignore_ascii_case(GRPC)
             && matches!(format.first(), None | Some(b'+'))
         {
             return Protocol::Grpc;
@@ -52,9 +56,10 @@ impl Protocol {
             .next()
             .unwrap_or_default();
         let is_otlp = OTLP_PATHS.iter().any(|end| path.ends_with(end));
-        match &*media_type {
-            b"application/x-protobuf" if is_otlp => Protocol::OtlpProtobuf,
-            b"application/json" if is_otlp => Protocol::OtlpJson,
+        let is = |name: &[u8]| media_type.eq_ignore_ascii_case(name);
+        match is_otlp {
+            true if is(b"application/x-protobuf") => Protocol::OtlpProtobuf,
+            true if is(b"application/json") => Protocol::OtlpJson,
             _ => Protocol::Other,
         }
     }

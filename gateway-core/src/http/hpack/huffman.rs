@@ -31,31 +31,56 @@ const SYMBOLS: [(u32, &[u8]); 21] = [
     (30, b"\x0a\x0d\x16"),
 ];
 
+/// Length of the shortest code in bits.
+const CODE_BITS_MIN: usize = 5;
 /// Length of the longest code in bits.
 const CODE_BITS_MAX: u32 = 30;
 
-/// Codes of so many bits are looked up at once: nearly all that occur in fields.
-const SHORT_BITS: u32 = 8;
+/// So many bits are looked up at once: two codes of those that fields are mostly made of.
+const WINDOW_BITS: u32 = 12;
 
-/// For each byte, the symbol whose code it begins with, and that code's length; length 0 if the code is longer.
-const SHORT: [(u8, u8); 1 << SHORT_BITS] = {
-    let mut short = [(0, 0); 1 << SHORT_BITS];
-    let mut next = 0;
-    let mut row = 0;
-    while SYMBOLS[row].0 <= SHORT_BITS {
-        let (bits, symbols) = SYMBOLS[row];
-        let mut position = 0;
-        while position < symbols.len() {
-            let end = next + (1 << (SHORT_BITS - bits));
-            while next < end {
-                short[next] = (symbols[position], bits as u8);
-                next += 1;
+/// What so many bits begin with.
+#[derive(Clone, Copy)]
+struct Codes {
+    /// The symbols of the first codes, two at most.
+    symbols: [u8; 2],
+    /// How many there are; none if the first code is longer.
+    count: u8,
+    /// How long they are together.
+    bits: u8,
+}
+
+/// For each window, the codes that it begins with.
+static WINDOWS: [Codes; 1 << WINDOW_BITS] = {
+    let none = Codes {
+        symbols: [0; 2],
+        count: 0,
+        bits: 0,
+    };
+    let mut windows = [none; 1 << WINDOW_BITS];
+    let mut window = 0;
+    while window < windows.len() {
+        let mut codes = none;
+        while codes.count < 2 && (codes.bits as u32) < WINDOW_BITS {
+            // The bits behind the codes that are known, with zeros behind them.
+            let rest = (window as u32) << (32 - WINDOW_BITS + codes.bits as u32);
+            let mut row = 0;
+            while ROWS[row].1 <= rest {
+                row += 1;
             }
-            position += 1;
+            let (bits, symbols) = SYMBOLS[row];
+            if codes.bits as u32 + bits > WINDOW_BITS {
+                break;
+            }
+            let position = (rest - ROWS[row].0) >> (32 - bits);
+            codes.symbols[codes.count as usize] = symbols[position as usize];
+            codes.count += 1;
+            codes.bits += bits as u8;
         }
-        row += 1;
+        windows[window] = codes;
+        window += 1;
     }
-    short
+    windows
 };
 
 /// For each row of `SYMBOLS`, its first code, and the first code that is longer than those of the row, each with zeros
@@ -78,10 +103,6 @@ const ROWS: [(u32, u32); SYMBOLS.len()] = {
 
 /// The symbol that the first of 32 bits encode, and its length in bits; `None` for EOS.
 fn symbol(window: u32) -> Option<(u8, u32)> {
-    let (symbol, bits) = SHORT[(window >> (32 - SHORT_BITS)) as usize];
-    if bits > 0 {
-        return Some((symbol, bits.into()));
-    }
     let row = ROWS.iter().position(|(_, end)| window < *end)?;
     let (bits, symbols) = SYMBOLS[row];
     let position = (window - ROWS[row].0) >> (32 - bits);
@@ -93,25 +114,53 @@ fn symbol(window: u32) -> Option<(u8, u32)> {
 /// # Errors
 ///
 /// EOS is part of the string, or its padding is longer than 7 bits or not made of ones (RFC 7541 section 5.2).
-pub(super) fn decode(mut encoded: &[u8], output: &mut Vec<u8>) -> Result<(), DecodeError> {
-    // The next bits, the first of them on top, and ones below: where the string ends, padding goes on for ever.
-    let (mut bits, mut bits_left) = (u64::MAX, 0);
+pub(super) fn decode(encoded: &[u8], output: &mut Vec<u8>) -> Result<(), DecodeError> {
+    let start = output.len();
+    // As many symbols as there can be, and room for two to be written at once.
+    output.resize(start + encoded.len() * 8 / CODE_BITS_MIN + 2, 0);
+    let decoded = decode_into(encoded, &mut output[start..]);
+    output.truncate(start + *decoded.as_ref().unwrap_or(&0));
+    decoded.map(drop)
+}
+
+/// Returns how many symbols there are.
+fn decode_into(mut encoded: &[u8], output: &mut [u8]) -> Result<usize, DecodeError> {
+    // The next bits, the first of them on top, each inverted: so behind the end of the string stands the padding, ones for ever. Below
+    // those that are counted may stand some of the next byte already.
+    let (mut inverted, mut bits_left) = (0_u64, 0_u32);
+    let mut decoded = 0;
     loop {
-        while bits_left <= 56
-            && let Some((byte, rest)) = encoded.split_first()
-        {
-            let position = 56 - bits_left;
-            bits ^= u64::from(!byte) << position;
-            bits_left += 8;
-            encoded = rest;
+        if let Some(next) = encoded.first_chunk() {
+            inverted |= !u64::from_be_bytes(*next) >> bits_left;
+            encoded = &encoded[((63 - bits_left) / 8) as usize..];
+            bits_left |= 56;
+        } else {
+            while bits_left <= 56
+                && let Some((byte, rest)) = encoded.split_first()
+            {
+                inverted |= u64::from(!byte) << (56 - bits_left);
+                bits_left += 8;
+                encoded = rest;
+            }
         }
-        if bits_left < 8 && bits == u64::MAX {
-            return Ok(());
+        if bits_left < 8 && inverted == 0 {
+            return Ok(decoded);
+        }
+        let bits = !inverted;
+        let codes = WINDOWS[(bits >> (64 - WINDOW_BITS)) as usize];
+        let codes_bits = u32::from(codes.bits);
+        if codes.count > 0 && codes_bits <= bits_left {
+            output[decoded..decoded + 2].copy_from_slice(&codes.symbols);
+            decoded += usize::from(codes.count);
+            inverted <<= codes_bits;
+            bits_left -= codes_bits;
+            continue;
         }
         match symbol((bits >> 32) as u32) {
             Some((symbol, code_bits)) if code_bits <= bits_left => {
-                output.push(symbol);
-                bits = !(!bits << code_bits);
+                output[decoded] = symbol;
+                decoded += 1;
+                inverted <<= code_bits;
                 bits_left -= code_bits;
             }
             _ => return Err(DecodeError::Huffman),
