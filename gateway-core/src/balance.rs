@@ -2,9 +2,9 @@
 //! In: resolved addresses, outcomes of attempts, now. Out: the server to try next. One per backend and worker, kept
 //! over reloads. Workers share nothing: each finds a dead server by itself.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::endpoint::Endpoint;
 use crate::rest::Rest;
 
 /// An address of a backend, and its server in the configuration.
@@ -13,7 +13,7 @@ pub struct Server {
     /// Position of the server in the configuration. All addresses of one name share it.
     pub source: usize,
     /// The address.
-    pub address: SocketAddr,
+    pub address: Endpoint,
 }
 
 /// How long failed servers rest, and how long attempts may take.
@@ -67,7 +67,7 @@ pub struct Turn {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// Try this server next.
-    Try(SocketAddr),
+    Try(Endpoint),
     /// Other connections are trying the remaining servers: ask again in a moment.
     Wait,
     /// Every server has failed, for this connection or just now for another.
@@ -105,7 +105,7 @@ impl Balance {
     }
 
     /// Keeps only the addresses that `may_stay`.
-    pub fn retain(&mut self, may_stay: impl Fn(SocketAddr) -> bool) {
+    pub fn retain(&mut self, may_stay: impl Fn(Endpoint) -> bool) {
         self.known.retain(|known| may_stay(known.server.address));
     }
 
@@ -161,14 +161,14 @@ impl Balance {
     }
 
     /// Records that an attempt at `address` has used up its time without an answer.
-    pub fn slow(&mut self, address: SocketAddr) {
+    pub fn slow(&mut self, address: Endpoint) {
         if let Some(known) = self.find(address) {
             known.is_slow = true;
         }
     }
 
     /// Records that `address` could not be reached. Returns whether another address of the same name can be.
-    pub fn failed(&mut self, address: SocketAddr, now: Instant) -> bool {
+    pub fn failed(&mut self, address: Endpoint, now: Instant) -> bool {
         let Some(failed) = self.find(address).map(|known| known.server) else {
             return false;
         };
@@ -190,7 +190,7 @@ impl Balance {
 
     /// Records that `address` has answered, after `took`. It no longer counts as slow, whatever happens to the
     /// connection.
-    pub fn connected(&mut self, address: SocketAddr, took: Duration) {
+    pub fn connected(&mut self, address: Endpoint, took: Duration) {
         // A moving mean.
         self.usual = (self.usual * 7 + took) / 8;
         if let Some(known) = self.find(address) {
@@ -199,27 +199,27 @@ impl Balance {
     }
 
     /// Position of this address's server in the configuration, if it is known.
-    pub fn source_of(&self, address: SocketAddr) -> Option<usize> {
+    pub fn source_of(&self, address: Endpoint) -> Option<usize> {
         let mut known = self.known.iter();
         let found = known.find(|known| known.server.address == address)?;
         Some(found.server.source)
     }
 
     /// Records that `address` has been reached.
-    pub fn succeeded(&mut self, address: SocketAddr) {
+    pub fn succeeded(&mut self, address: Endpoint) {
         if let Some(known) = self.find(address) {
             *known = AddressState::new(known.server);
         }
     }
 
     /// Records that an attempt at `address` has ended without a result.
-    pub fn given_up(&mut self, address: SocketAddr) {
+    pub fn given_up(&mut self, address: Endpoint) {
         if let Some(known) = self.find(address) {
             known.is_probed = false;
         }
     }
 
-    fn find(&mut self, address: SocketAddr) -> Option<&mut AddressState> {
+    fn find(&mut self, address: Endpoint) -> Option<&mut AddressState> {
         self.known
             .iter_mut()
             .find(|known| known.server.address == address)
@@ -265,15 +265,20 @@ impl Patience {
 impl Turn {
     /// The next address after one of a name: of the same name and the other family (RFC 8305 section 4).
     fn prefers(&self, server: &Server) -> bool {
-        self.tried.last().is_some_and(|last| {
-            last.source == server.source && last.address.is_ipv4() != server.address.is_ipv4()
-        })
+        let family = |server: &Server| match server.address {
+            Endpoint::Ip(address) => Some(address.is_ipv4()),
+            Endpoint::Unix(_) => None,
+        };
+        self.tried
+            .last()
+            .is_some_and(|last| last.source == server.source && family(last) != family(server))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::net::SocketAddr;
 
     use proptest::prelude::*;
 
@@ -288,8 +293,8 @@ mod tests {
         head_start_max: Duration::from_secs(2),
     };
 
-    fn address(port: u16) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], port))
+    fn address(port: u16) -> Endpoint {
+        SocketAddr::from(([127, 0, 0, 1], port)).into()
     }
 
     fn server(port: u16) -> Server {
@@ -313,7 +318,7 @@ mod tests {
         let mut ports = Vec::new();
         for _ in 0..count {
             match first(balance, now) {
-                Next::Try(address) => ports.push(address.port()),
+                Next::Try(Endpoint::Ip(address)) => ports.push(address.port()),
                 other => panic!("{other:?}"),
             }
         }
@@ -420,7 +425,7 @@ mod tests {
         let now = Instant::now();
         let of_name = |text: &str| Server {
             source: 0,
-            address: text.parse().expect("an address"),
+            address: Endpoint::Ip(text.parse().expect("an address")),
         };
         let mut balance = Balance::new(PATIENCE, 0);
         let known = [
@@ -441,7 +446,7 @@ mod tests {
         let mut balance = Balance::new(PATIENCE, 0);
         let [dead, alive] = ["[::1]:1", "127.0.0.1:1"].map(|text| Server {
             source: 0,
-            address: text.parse().expect("an address"),
+            address: Endpoint::Ip(text.parse().expect("an address")),
         });
         balance.replace(&[dead, alive]);
         let mut failures = 0;
@@ -493,12 +498,12 @@ mod tests {
             let mut now = Instant::now();
             let mut balance = balance(0..6, random);
             let mut in_doubt = HashSet::new();
-            let mut open: Vec<SocketAddr> = Vec::new();
+            let mut open: Vec<Endpoint> = Vec::new();
             for (number, settle, seconds) in steps {
                 now += Duration::from_secs(seconds);
                 if settle && !open.is_empty() {
                     let address = open.remove(usize::from(number) % open.len());
-                    if address.port() == up {
+                    if address == self::address(up) {
                         balance.succeeded(address);
                     } else {
                         balance.failed(address, now);
@@ -514,7 +519,7 @@ mod tests {
                         Next::Try(address) => {
                             let is_open = open.contains(&address);
                             prop_assert!(!(is_open && in_doubt.contains(&address)), "{address}");
-                            found |= address.port() == up;
+                            found |= address == self::address(up);
                             open.push(address);
                         }
                         Next::Wait | Next::Exhausted => break,

@@ -19,6 +19,7 @@ pub mod connection_limit;
 pub mod delivery;
 pub mod descriptors;
 pub mod diagnosis;
+pub mod endpoint;
 pub mod expiry;
 pub mod failure;
 pub mod graceful_close;

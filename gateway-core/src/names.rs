@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::balance::Server;
+use crate::endpoint::Endpoint;
 
 /// A DNS name with the port of its servers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,8 +22,8 @@ pub struct Name {
 /// A server of the configuration: an address, or a name to resolve.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ServerAddress {
-    /// An IP address and port.
-    Address(SocketAddr),
+    /// A server that is found without asking.
+    Address(Endpoint),
     /// A name, resolved off the workers.
     Name(Name),
 }
@@ -239,16 +240,16 @@ impl Names {
     fn servers_of(&self, backend: &Backend) -> Vec<Server> {
         let mut servers: Vec<Server> = Vec::new();
         for (source, server) in backend.servers.iter().enumerate() {
-            let addresses = match server {
-                ServerAddress::Address(address) => std::slice::from_ref(address),
-                ServerAddress::Name(name) => self
-                    .known
-                    .get(name)
-                    .map_or(&[] as &[_], |known| known.addresses.as_slice()),
+            let addresses: Vec<Endpoint> = match server {
+                ServerAddress::Address(address) => vec![*address],
+                ServerAddress::Name(name) => {
+                    let known = self.known.get(name).into_iter();
+                    let addresses = known.flat_map(|known| &known.addresses);
+                    addresses.copied().map(Endpoint::Ip).collect()
+                }
             };
-            for &address in addresses {
-                let is_allowed =
-                    !backend.is_loopback_only || address.ip().to_canonical().is_loopback();
+            for address in addresses {
+                let is_allowed = !backend.is_loopback_only || address.is_this_host();
                 if is_allowed && servers.iter().all(|server| server.address != address) {
                     servers.push(Server { source, address });
                 }
@@ -305,10 +306,11 @@ mod tests {
 
     fn addresses(names: &Names, backend: usize) -> Vec<SocketAddr> {
         let servers = names.servers();
-        servers[backend]
-            .iter()
-            .map(|server| server.address)
-            .collect()
+        let ip = |server: &Server| match server.address {
+            Endpoint::Ip(address) => Some(address),
+            Endpoint::Unix(_) => None,
+        };
+        servers[backend].iter().filter_map(ip).collect()
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A connected socket, TCP or to another thread, read and written by two directions at once.
+//! A connected socket, TCP, Unix or to another thread, read and written by two directions at once.
 //! In: buffers. Out: the same buffers, filled or emptied. On the worker that owns the connection.
 //!
 //! The ring says when a socket is ready, and no operation in it ever holds a buffer: bytes are then moved by `recv` and `send`
@@ -15,15 +15,18 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use gateway_core::delivery::Delivery;
 use gateway_core::descriptors::Descriptor;
+use gateway_core::endpoint::{Endpoint, UnixPath};
 use gateway_core::limits;
 use monoio::net::TcpStream;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::{Errno, FdFlags};
-use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt,
+};
 
 use super::{Buffer, runtime};
 
-/// A connected TCP socket.
+/// A connected stream socket.
 #[derive(Debug)]
 pub struct Socket {
     stream: TcpStream,
@@ -81,15 +84,39 @@ impl Socket {
         )?)
     }
 
-    /// Connects to `address`. The caller bounds the time.
+    /// Connects to a server. The caller bounds the time.
     ///
-    /// The connection ends as a reset until `end_cleanly` says otherwise: even if this process is killed, the
-    /// backend cannot take a cut-off stream for a complete one.
-    pub async fn connect(address: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(TcpStream::connect_addr(address).await?)?;
-        Socket::set_up(&socket)?;
-        socket.reset_on_close();
-        Ok(socket)
+    /// A TCP connection ends as a reset until `end_cleanly` says otherwise: even if this process is killed, the
+    /// backend cannot take a cut-off stream for a complete one. Unix sockets know no reset.
+    pub async fn connect(server: Endpoint) -> io::Result<Self> {
+        match server {
+            Endpoint::Ip(address) => {
+                let socket = Socket::new(TcpStream::connect_addr(address).await?)?;
+                Socket::set_up(&socket)?;
+                socket.reset_on_close();
+                Ok(socket)
+            }
+            Endpoint::Unix(path) => Socket::connect_unix(path).await,
+        }
+    }
+
+    async fn connect_unix(path: UnixPath) -> io::Result<Self> {
+        let address = SocketAddrUnix::new(path.as_str())?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        loop {
+            match rustix::net::connect(&socket, &address) {
+                Ok(()) => break,
+                // Its queue is full, and nothing tells when it no longer is (connect(2)).
+                Err(Errno::AGAIN) => monoio::time::sleep(limits::SERVER_LOOK_INTERVAL).await,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // The runtime only waits for it: any stream socket will do.
+        let socket = std::net::TcpStream::from(socket);
+        Socket::new(TcpStream::from_std(socket)?)
     }
 
     /// A connection to another thread of this process: this end, and that thread's.
@@ -300,12 +327,17 @@ impl Socket {
                 &raw mut length,
             )
         };
-        if asked < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let last_heard = match asked {
+            0 => Duration::from_millis(info.tcpi_last_ack_recv.into()),
+            // A Unix socket: the peer is on this host, and cannot be silent without being gone.
+            _ if Errno::from_io_error(&io::Error::last_os_error()) == Some(Errno::OPNOTSUPP) => {
+                Duration::ZERO
+            }
+            _ => return Err(io::Error::last_os_error()),
+        };
         Ok(Delivery {
             queued_bytes: queued_bytes.unsigned_abs().into(),
-            last_heard: Duration::from_millis(info.tcpi_last_ack_recv.into()),
+            last_heard,
         })
     }
 
@@ -341,7 +373,8 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let listener = Listener::new(listener).unwrap();
-        let connecting = monoio::spawn(async move { Socket::connect(address).await.unwrap() });
+        let connecting =
+            monoio::spawn(async move { Socket::connect(address.into()).await.unwrap() });
         let (accepted, _) = listener
             .accept(AcceptStop::new().handle())
             .await
@@ -437,6 +470,40 @@ mod tests {
                 right.read(&mut received).await.unwrap();
             }
             assert_eq!(standing(), DeliveryState::Delivered);
+        });
+    }
+
+    #[test]
+    fn a_unix_socket_is_connected_when_its_queue_has_room_and_tells_what_is_unread() {
+        use gateway_core::delivery::DeliveryState;
+        on_each_driver(async || {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("server.sock");
+            let path = path.to_str().unwrap();
+            let server = Endpoint::Unix(UnixPath::new(path).unwrap());
+            let missing = Socket::connect(server).await.unwrap_err();
+            assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+            let flags = SocketFlags::CLOEXEC;
+            let listener =
+                rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+                    .unwrap();
+            rustix::net::bind(&listener, &SocketAddrUnix::new(path).unwrap()).unwrap();
+            // Room for one that waits to be accepted.
+            rustix::net::listen(&listener, 0).unwrap();
+            let first = Socket::connect(server).await.unwrap();
+            let second = monoio::spawn(async move { Socket::connect(server).await });
+            monoio::time::sleep(2 * limits::SERVER_LOOK_INTERVAL).await;
+            let accepted = rustix::net::accept(&listener).unwrap();
+            second.await.unwrap();
+            first.write_all(&mut Buffer::of(b"unread")).await.unwrap();
+            let silence = Duration::from_secs(150);
+            let state = || first.delivery().unwrap().state(silence);
+            assert_eq!(state(), DeliveryState::Waiting);
+            rustix::net::recv(&accepted, &mut [0; 16], RecvFlags::empty()).unwrap();
+            assert_eq!(state(), DeliveryState::Delivered);
+            assert_eq!(first.presence(), Presence::Here);
+            drop(accepted);
+            assert_eq!(first.presence(), Presence::Gone);
         });
     }
 

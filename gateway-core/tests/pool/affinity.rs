@@ -1,6 +1,7 @@
 //! Servers by the hash of a key.
 
 use gateway_core::balance::Server;
+use gateway_core::endpoint::Endpoint;
 use gateway_core::http::pool::{PoolServer, PoolSettings, RequestEnd, hash_key};
 
 use crate::support::{SETTINGS, World, assert_fair, server};
@@ -88,7 +89,7 @@ fn addresses_and_ports_that_resemble_each_other_are_different_servers() {
     let servers =
         [("10.0.0.1:2", 1), ("10.0.0.2:1", 2), ("10.0.0.3:0", 3)].map(|(text, source)| {
             let one = server(1, 1, false);
-            let address = text.parse().expect("an address");
+            let address = Endpoint::Ip(text.parse().expect("an address"));
             PoolServer {
                 server: Server { source, address },
                 ..one

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use gateway_core::balance::{Patience, Server};
+use gateway_core::endpoint::Endpoint;
 use gateway_core::http::pool::{
     EjectionPolicy, NoServer, PoolServer, PoolSettings, RequestEnd, ServerKey, ServerPool, Wish,
 };
@@ -41,7 +42,7 @@ pub fn server(port: u16, weight: u32, is_backup: bool) -> PoolServer {
     PoolServer {
         server: Server {
             source: usize::from(port),
-            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            address: SocketAddr::from(([127, 0, 0, 1], port)).into(),
         },
         weight: NonZeroU32::new(weight).expect("a weight"),
         is_backup,
@@ -105,12 +106,16 @@ impl World {
     }
 
     pub fn port(&self, key: ServerKey) -> u16 {
-        self.pool
+        match self
+            .pool
             .server(key)
             .expect("a known server")
             .server
             .address
-            .port()
+        {
+            Endpoint::Ip(address) => address.port(),
+            Endpoint::Unix(_) => unreachable!("all servers have ports"),
+        }
     }
 
     /// The key of the server at a port.

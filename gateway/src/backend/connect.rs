@@ -3,7 +3,6 @@
 //! has been sent to a server that failed, so the next may be tried, and one that is slow need not be waited for.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +11,7 @@ use gateway_core::alpn;
 use gateway_core::balance::{Next, Server, Turn};
 use gateway_core::certificate::Chain;
 use gateway_core::descriptors::{Descriptor, Side};
+use gateway_core::endpoint::Endpoint;
 use gateway_core::limits;
 use gateway_rt::{Presence, Socket};
 use rustix::io::Errno;
@@ -42,7 +42,7 @@ pub struct Connection {
     /// The stream to read and write.
     pub stream: Stream,
     /// The server.
-    pub server: SocketAddr,
+    pub server: Endpoint,
     /// Its verified chain; none over plain TCP.
     pub chain: Option<Chain>,
     /// The application protocol that it chose.
@@ -58,7 +58,7 @@ enum AttemptOutcome {
     /// The server cannot be reached.
     Failed(ServerFailure),
     /// The attempt at this server panicked, which says nothing about the server.
-    Panicked(SocketAddr),
+    Panicked(Endpoint),
 }
 
 /// One client's way to a server.
@@ -66,9 +66,9 @@ struct Race {
     turn: Turn,
     attempts: Vec<Attempt<AttemptOutcome>>,
     /// The server that is past TCP: while one is, no further one is tried.
-    handshaking: Option<SocketAddr>,
+    handshaking: Option<Endpoint>,
     /// The last one that was begun, and when.
-    newest: Option<(SocketAddr, Instant)>,
+    newest: Option<(Endpoint, Instant)>,
     another_at: Instant,
     /// It has waited for a descriptor.
     has_waited: bool,
@@ -87,11 +87,11 @@ impl Race {
     }
 
     /// A server cannot be slow to answer any more.
-    fn answered(&mut self, server: SocketAddr) {
+    fn answered(&mut self, server: Endpoint) {
         self.newest = self.newest.filter(|(newest, _)| *newest != server);
     }
 
-    fn failed(&mut self, server: SocketAddr) {
+    fn failed(&mut self, server: Endpoint) {
         self.handshaking = self
             .handshaking
             .filter(|handshaking| *handshaking != server);
@@ -111,7 +111,7 @@ impl Servers {
         origin: &Origin<'_>,
         presence: impl Fn() -> Presence,
         mut failed: impl FnMut(&ServerFailure),
-    ) -> Result<Connection, NotConnected> {
+    ) -> Result<Box<Connection>, NotConnected> {
         self.known.unreported.take().iter().for_each(&mut failed);
         let timeout = self.backend.connect_timeout;
         let mut deadline = Instant::now() + limits::CONNECT_TIMEOUTS * timeout;
@@ -141,7 +141,7 @@ impl Servers {
                     let handshaking = self.handshake(probe, (socket, began), origin);
                     race.attempts.push(handshaking);
                 }
-                Ok(AttemptOutcome::Connected(connection)) => return Ok(*connection),
+                Ok(AttemptOutcome::Connected(connection)) => return Ok(connection),
                 Ok(AttemptOutcome::Failed(failure)) => {
                     failed(&failure);
                     race.failed(failure.server);
@@ -165,7 +165,7 @@ impl Servers {
     /// Connects this server, for requests of any client or a health check. The caller keeps what is known of the server.
     pub async fn connect_server(
         self: &Rc<Self>,
-        server: SocketAddr,
+        server: Endpoint,
     ) -> Result<Connection, ServerFailure> {
         let failed = |error| ServerFailure {
             server,
@@ -339,7 +339,7 @@ impl Servers {
     }
 
     /// Says, once of each server, what an operator should know of it.
-    fn remark(&self, server: SocketAddr, established: &ReadyConnection, speaks_http2: bool) {
+    fn remark(&self, server: Endpoint, established: &ReadyConnection, speaks_http2: bool) {
         let backend = self.backend.name.as_str();
         let is_new = |remark| self.known.remarked.borrow_mut().insert((server, remark));
         if !established.certificate_requested && is_new(Remark::NoCertificateRequest) {
@@ -353,7 +353,7 @@ impl Servers {
         }
     }
 
-    fn not_reached(&self, server: SocketAddr, error: HandshakeError) -> AttemptOutcome {
+    fn not_reached(&self, server: Endpoint, error: HandshakeError) -> AttemptOutcome {
         let mut balance = self.known.balance.borrow_mut();
         let is_spared = match is_ours(&error) || is_about_protocol(&error) {
             true => false,
@@ -427,6 +427,8 @@ fn is_about_protocol(error: &HandshakeError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use gateway_core::balance::Server;
     use rustls::{AlertDescription, Error};
 
@@ -448,7 +450,7 @@ mod tests {
     fn a_server_whose_attempt_panics_is_tried_by_the_next_client() {
         use gateway_rt::on_each_driver;
         on_each_driver(async || {
-            let server = SocketAddr::from(([127, 0, 0, 1], 4317));
+            let server = SocketAddr::from(([127, 0, 0, 1], 4317)).into();
             let known = Rc::new(Known::new(0));
             let begun = Instant::now();
             let later = begun + limits::SERVER_COOL_DOWN;

@@ -4,7 +4,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -12,6 +11,7 @@ use std::time::{Instant, SystemTime};
 use gateway_core::balance::{Balance, Patience, Server};
 use gateway_core::certificate::Chain;
 use gateway_core::descriptors::Descriptors;
+use gateway_core::endpoint::Endpoint;
 use gateway_core::http::forward::HttpVersion;
 use gateway_core::limits;
 use gateway_core::server_trust::{ServerObjection, ServerTrust};
@@ -115,7 +115,7 @@ impl Servers {
 
     /// Remembers that `server` has refused the gateway's certificate. In TLS 1.3 a server says so only when the handshake is
     /// over for us. Nothing else that ends a connection later counts: a client could bring it about.
-    pub fn refused_us(&self, server: SocketAddr) {
+    pub fn refused_us(&self, server: Endpoint) {
         self.known
             .balance
             .borrow_mut()
@@ -133,10 +133,12 @@ impl Servers {
     }
 
     /// What requests of our own name as their authority: the name that is verified, else as the configuration writes the server.
-    pub fn authority_of(&self, address: SocketAddr) -> String {
-        match &self.transport {
-            Transport::Plain => self.name_of(address),
-            Transport::Tls { server_name, .. } => server_name.to_str().into_owned(),
+    pub fn authority_of(&self, address: Endpoint) -> String {
+        match (&self.transport, address) {
+            (Transport::Plain, Endpoint::Ip(_)) => self.name_of(address),
+            // A path is no authority (RFC 3986 section 3.2).
+            (Transport::Plain, Endpoint::Unix(_)) => "localhost".to_owned(),
+            (Transport::Tls { server_name, .. }, _) => server_name.to_str().into_owned(),
         }
     }
 
@@ -147,7 +149,7 @@ impl Servers {
 
     /// How the configuration writes the server with this address. One that a reload or a resolver has taken away since is called by
     /// its address.
-    pub fn name_of(&self, address: SocketAddr) -> String {
+    pub fn name_of(&self, address: Endpoint) -> String {
         let balance = self.known.balance.borrow();
         let source = balance.source_of(address);
         let written = source.and_then(|source| self.backend.servers.get(source));
@@ -168,7 +170,7 @@ impl Servers {
         let mut balance = self.known.balance.borrow_mut();
         match (servers, &self.transport) {
             ([], Transport::Plain) => {
-                balance.retain(|address| address.ip().to_canonical().is_loopback());
+                balance.retain(|server| server.is_this_host());
             }
             ([], Transport::Tls { .. }) => {}
             (servers, _) => balance.replace(servers),
@@ -180,7 +182,7 @@ impl Servers {
 pub(super) struct Known {
     pub(super) balance: RefCell<Balance>,
     /// The remarks that were logged, by server.
-    pub(super) remarked: RefCell<HashSet<(SocketAddr, Remark)>>,
+    pub(super) remarked: RefCell<HashSet<(Endpoint, Remark)>>,
     /// Failures of abandoned attempts, which the next client reports.
     pub(super) unreported: RefCell<Vec<ServerFailure>>,
 }
@@ -208,11 +210,11 @@ impl Known {
 /// longer.
 pub(super) struct Probe {
     known: Rc<Known>,
-    pub(super) server: SocketAddr,
+    pub(super) server: Endpoint,
 }
 
 impl Probe {
-    pub(super) fn new(known: &Rc<Known>, server: SocketAddr) -> Self {
+    pub(super) fn new(known: &Rc<Known>, server: Endpoint) -> Self {
         Probe {
             known: Rc::clone(known),
             server,
@@ -242,7 +244,7 @@ pub(super) enum Remark {
 #[derive(Debug)]
 pub struct ServerFailure {
     /// The server.
-    pub server: SocketAddr,
+    pub server: Endpoint,
     /// Why.
     pub error: HandshakeError,
     /// Another address of the same name serves.

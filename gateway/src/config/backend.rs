@@ -281,7 +281,7 @@ fn plaintext(
             diagnostics.warn(
                 item.line,
                 &key,
-                "has no effect: all servers are on this host's loopback",
+                "has no effect: all servers are on this host",
             );
             Some(BackendTransport::LoopbackPlaintext)
         }
@@ -297,7 +297,7 @@ fn plaintext(
         }
         (Some(server), None) => {
             let text = format!(
-                "{server} is not on this host's loopback: must have tls, or dangerous_plaintext = true"
+                "{server} is not on this host: must have tls, or dangerous_plaintext = true"
             );
             diagnostics.missing(location, "tls", &text);
             None
@@ -305,10 +305,10 @@ fn plaintext(
     }
 }
 
-/// Whether a server is on the loopback for certain. Any other name than `localhost` may come to mean another host.
+/// Whether a server is on this host for certain. Any other name than `localhost` may come to mean another host.
 fn is_this_host(server: &ServerAddress) -> bool {
     match server {
-        ServerAddress::Address(address) => address.ip().to_canonical().is_loopback(),
+        ServerAddress::Address(address) => address.is_this_host(),
         ServerAddress::Name(name) => name.host == "localhost",
     }
 }

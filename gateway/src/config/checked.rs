@@ -482,7 +482,7 @@ pub enum ProxyProtocol {
 /// How the hop to a backend is protected.
 #[derive(Debug, Clone)]
 pub enum BackendTransport {
-    /// Plain TCP to this host's loopback.
+    /// Plain text to this host, by its loopback or a Unix socket.
     LoopbackPlaintext,
     /// Plain TCP to another host: `dangerous_plaintext = true`.
     DangerousPlaintext,

@@ -6,12 +6,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use gateway_core::endpoint::SOCKET_PATH_BYTES_MAX;
 use gateway_core::limits;
 use toml::de::DeTable;
 
 use super::checked::Paths;
 use super::diagnostics::{ConfigErrors, Diagnostics, Location, without_pem};
-use super::process::SOCKET_PATH_BYTES_MAX;
 use super::raw::{RawPaths, Text};
 use super::text_of;
 use super::value::Field;

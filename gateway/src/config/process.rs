@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gateway_core::endpoint::UNIX_PREFIX;
 use gateway_core::limits;
 
 use super::checked::AdminAddress;
@@ -14,9 +15,6 @@ use super::listener::CheckedListener;
 use super::raw::{RawAdmin, RawAdminTls, RawWorkers, Text};
 use super::scalar;
 use super::value::{Field, Spanned};
-
-/// Longest path of a Unix socket in bytes (sun_path less its terminating zero).
-pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// The administration endpoint, with the line for later findings.
 #[derive(Debug)]
@@ -101,14 +99,9 @@ pub fn admin(field: Field<RawAdmin>, diagnostics: &mut Diagnostics<'_>) -> Check
 }
 
 fn admin_address(text: &str) -> Result<AdminAddress, String> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return match path.starts_with('/')
-            && path.len() <= SOCKET_PATH_BYTES_MAX
-            && !path.contains('\0')
-        {
-            true => Ok(AdminAddress::Unix(PathBuf::from(path))),
-            false => Err("must be an absolute path of at most 107 bytes after `unix:`".to_owned()),
-        };
+    if let Some(path) = text.strip_prefix(UNIX_PREFIX) {
+        let path = scalar::unix_path(path)?;
+        return Ok(AdminAddress::Unix(PathBuf::from(path.as_str())));
     }
     let expected = "must be a loopback address and a port, such as \"127.0.0.1:9464\", or \"unix:/run/portcullis/admin.sock\"";
     let address: SocketAddr = text.parse().map_err(|_| expected.to_owned())?;

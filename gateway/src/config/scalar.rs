@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use gateway_core::endpoint::{Endpoint, UNIX_PREFIX, UnixPath};
 use gateway_core::limits;
 use gateway_core::names::Name;
 use rustls::pki_types::DnsName;
@@ -89,11 +90,23 @@ pub fn socket_address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+/// The path of a Unix socket, as it stands after `unix:`.
+pub fn unix_path(path: &str) -> Result<UnixPath, String> {
+    let expected = "must be an absolute path of at most 107 bytes after `unix:`";
+    UnixPath::new(path).ok_or_else(|| expected.to_owned())
+}
+
 /// A server of a backend.
 pub fn server_address(text: &str) -> Result<ServerAddress, String> {
-    let expected = "must be an address or DNS name and a port, such as \"10.0.0.11:4317\" or \"collector.example.org:4317\"";
+    let expected = "must be an address or DNS name and a port, such as \"10.0.0.11:4317\" or \"collector.example.org:4317\", \
+                    or a Unix socket, such as \"unix:/run/collector/otlp.sock\"";
+    if let Some(path) = text.strip_prefix(UNIX_PREFIX) {
+        let endpoint = unix_path(path).map(Endpoint::Unix);
+        return endpoint.map(ServerAddress::Address);
+    }
     if text.parse::<SocketAddr>().is_ok() {
-        return socket_address(text).map(ServerAddress::Address);
+        let endpoint = socket_address(text).map(Endpoint::Ip);
+        return endpoint.map(ServerAddress::Address);
     }
     let (host, port) = text.rsplit_once(':').ok_or(expected)?;
     let port = port
@@ -150,8 +163,17 @@ mod tests {
         assert_eq!(server_address("localhost:1"), Ok(name("localhost", 1)));
         assert_eq!(
             server_address("[::1]:4317"),
-            Ok(ServerAddress::Address("[::1]:4317".parse().unwrap()))
+            Ok(ServerAddress::Address(Endpoint::Ip(
+                "[::1]:4317".parse().unwrap()
+            )))
         );
+        let socket = server_address("unix:/run/collector/otlp.sock").unwrap();
+        assert_eq!(socket.to_string(), "unix:/run/collector/otlp.sock");
+        let too_long = format!("unix:/{}", "a".repeat(107));
+        for bad in ["unix:", "unix:run/otlp.sock", "unix://run/\0", &too_long] {
+            let refused = server_address(bad).unwrap_err();
+            assert!(refused.contains("absolute path of at most 107"), "{bad}");
+        }
         for bad in [
             "",
             ":1",

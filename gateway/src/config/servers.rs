@@ -1,8 +1,12 @@
 //! `servers` of a backend: addresses, and the share of requests that each takes. In: the key as written. Out: addresses and
 //! shares, in the same order.
 
+use std::fs;
 use std::num::NonZeroU32;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
+use gateway_core::endpoint::Endpoint;
 use gateway_core::http::limits as http_limits;
 
 use super::checked::ServerAddress;
@@ -98,11 +102,38 @@ fn server(
         }
     });
     match checked {
-        Ok(server) => Some((server, share?)),
+        Ok(server) => {
+            warn_of_open_folder(location, &address, &server, diagnostics);
+            Some((server, share?))
+        }
         Err(expectation) => {
             diagnostics.wrong(location, key, &address, expectation);
             None
         }
+    }
+}
+
+/// Users who may write to the folder of a Unix socket can put another one there, and get what is meant for the server.
+fn warn_of_open_folder(
+    location: &Location,
+    written: &Spanned<String>,
+    server: &ServerAddress,
+    diagnostics: &mut Diagnostics<'_>,
+) {
+    let ServerAddress::Address(Endpoint::Unix(path)) = server else {
+        return;
+    };
+    let folder = Path::new(path.as_str()).parent();
+    let mode = folder.and_then(|folder| Some(fs::metadata(folder).ok()?.permissions().mode()));
+    if let (Some(folder), Some(mode)) = (folder, mode)
+        && mode & 0o002 != 0
+    {
+        let folder = folder.display();
+        let text = format!(
+            "{server}: every user of this host may write to {folder}, and can put a socket there in the server's place: \
+             use a folder that only the server's user may write to"
+        );
+        diagnostics.warn(written.line, &location.key("servers"), &text);
     }
 }
 

@@ -1,10 +1,10 @@
 //! Health checks of servers: each is asked whether it serves, over a connection of its own.
 //! In: servers that the pools know, the configuration. Out: verdicts for the pools. One task for each server, on each worker.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
+use gateway_core::endpoint::Endpoint;
 use gateway_core::http::deadline::GrpcTimeout;
 use gateway_core::http::forward::{PeerConnection, PeerLimits};
 use gateway_core::http::h2::{Event, Role};
@@ -27,7 +27,7 @@ use crate::tls::Received;
 /// Checks a server for as long as its pool knows it.
 pub(super) async fn keep_checking(
     worker: Rc<HttpWorker>,
-    (backend, server, address): (BackendId, ServerKey, SocketAddr),
+    (backend, server, address): (BackendId, ServerKey, Endpoint),
 ) {
     let mut check: Option<HealthCheck> = None;
     loop {
@@ -112,7 +112,7 @@ impl HttpWorker {
 /// Asks a server once.
 async fn ask(
     servers: &Rc<Servers>,
-    address: SocketAddr,
+    address: Endpoint,
     checks: &HealthChecks,
 ) -> Result<(), HealthFailure> {
     let connected = servers.connect_server(address).await;

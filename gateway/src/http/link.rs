@@ -11,6 +11,7 @@ use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use gateway_core::certificate::Chain;
+use gateway_core::endpoint::Endpoint;
 use gateway_core::http::forward::{Client, ConnectionKey, HttpVersion};
 use gateway_core::http::limits::{HEADER_LIST_BYTES_MAX, HEADER_TIMEOUT_DEFAULT};
 use gateway_core::http::message::{AllowedTenants, HeaderList, ReservedNames, SCOPE_ORG_ID};
@@ -77,7 +78,7 @@ impl KnownClient {
 pub(super) struct ServerLink {
     pub(super) backend: BackendId,
     pub(super) server: ServerKey,
-    pub(super) address: SocketAddr,
+    pub(super) address: Endpoint,
     /// Its verified chain; none over plain TCP.
     pub(super) chain: Option<Chain>,
     /// Requests that it has now.

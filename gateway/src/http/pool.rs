@@ -3,11 +3,11 @@
 //! worker.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
 use gateway_core::balance::{Patience, Server};
+use gateway_core::endpoint::Endpoint;
 use gateway_core::http::forward::HttpVersion;
 use gateway_core::http::limits::{
     HTTP1_CONNECTING_MAX, HTTP2_CONNECTIONS_MAX, RETRY_ALLOWANCE, SERVER_PASS_OVER,
@@ -60,7 +60,7 @@ impl Pool {
         addresses: &[Server],
         shares: &[ServerShare],
         now: Instant,
-    ) -> Vec<(ServerKey, SocketAddr)> {
+    ) -> Vec<(ServerKey, Endpoint)> {
         if self.addresses == addresses && self.shares == shares {
             return Vec::new();
         }

@@ -2,12 +2,12 @@
 //! In: a server's address, a client that was authenticated. Out: a link of the forwarder. One task for each.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
 use futures_util::future::{Either, select};
+use gateway_core::endpoint::Endpoint;
 use gateway_core::http::forward::{BackendTimes, PeerConnection};
 use gateway_core::http::pool::ServerKey;
 use gateway_rt::catch_panic;
@@ -20,7 +20,7 @@ use crate::telemetry::Event;
 use crate::tls::StreamError;
 
 /// A server, as a connection is made to it.
-type Target = (BackendId, ServerKey, SocketAddr);
+type Target = (BackendId, ServerKey, Endpoint);
 
 /// Connects a server and serves that connection to its end. A client of `listener` needs it first. The requests that wait are
 /// placed when it stands, or cannot be made.

@@ -3,7 +3,6 @@
 //! accepted the connection; the control thread writes the page, at the other end of a pair of sockets.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -12,6 +11,7 @@ use gateway_core::close_reason::CloseReason;
 use gateway_core::delivery::DeliveryState;
 use gateway_core::descriptors::Side;
 use gateway_core::diagnosis;
+use gateway_core::endpoint::Endpoint;
 use gateway_rt::Socket;
 
 use super::context::WorkerContext;
@@ -32,14 +32,14 @@ pub(super) struct Upstream {
 /// The server behind a client, for reports about its end.
 pub(super) struct UpstreamServer {
     backend: BackendId,
-    address: SocketAddr,
+    address: Endpoint,
     /// The application protocol that the client chose.
     protocol: Option<Vec<u8>>,
 }
 
 /// What was connected.
 enum UpstreamConnection {
-    Server(BackendId, Connection),
+    Server(BackendId, Box<Connection>),
     MetricsPage(Stream),
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn connect_upstream(
     };
     match connected {
         UpstreamConnection::Server(backend, connection) => {
-            note_server(context, established, &handshake, (backend, &connection));
+            note_server(context, established, &handshake, (backend, &*connection));
             Ok(Upstream {
                 stream: connection.stream,
                 server: Some(UpstreamServer {

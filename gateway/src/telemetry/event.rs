@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use gateway_core::certificate::Certificate;
 use gateway_core::close_reason::CloseReason;
+use gateway_core::endpoint::Endpoint;
 use gateway_core::failure::Failure;
 use gateway_core::http::forward::{Ended, PeerFault};
 use gateway_core::http::pool::{EjectionCause, ServerCondition};
@@ -58,7 +59,7 @@ pub struct FinishedRequest<'a> {
     /// The backend; `None` where no server of any got it.
     pub backend: Option<BackendId>,
     /// The server that got it last.
-    pub server: Option<SocketAddr>,
+    pub server: Option<Endpoint>,
     /// Now.
     pub ended_at: Instant,
 }
@@ -184,7 +185,7 @@ pub enum Event<'a> {
         /// The backend.
         backend: BackendId,
         /// The server.
-        server: SocketAddr,
+        server: Endpoint,
         /// The server as the configuration writes it.
         name: &'a str,
         /// Why.
@@ -197,7 +198,7 @@ pub enum Event<'a> {
         /// The backend.
         backend: BackendId,
         /// The server.
-        server: SocketAddr,
+        server: Endpoint,
         /// The server as the configuration writes it.
         name: &'a str,
         /// How.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use gateway_core::clock::microseconds;
 use gateway_core::close_reason::CloseReason;
+use gateway_core::endpoint::Endpoint;
 use gateway_core::failure::{Failure, Level};
 use gateway_core::http::forward::PeerFault;
 use gateway_core::limits;
@@ -113,7 +114,7 @@ impl Observer {
     pub fn emit_server(
         &self,
         backend: BackendId,
-        (server, name): (SocketAddr, &str),
+        (server, name): (Endpoint, &str),
         event: ServerEvent,
     ) {
         self.counters.record_server(backend, name, event);
@@ -285,7 +286,7 @@ impl Observer {
     fn log_server_failed(
         &self,
         (listener, BackendId(backend)): (&str, BackendId),
-        (server, is_spared): (SocketAddr, bool),
+        (server, is_spared): (Endpoint, bool),
         error: &dyn std::error::Error,
     ) {
         let admitted = self.server_failures.borrow_mut()[backend].admit(Instant::now());
@@ -308,7 +309,7 @@ impl Observer {
     fn log_ended_by_server(
         &self,
         (listener, BackendId(backend)): (&str, BackendId),
-        server: SocketAddr,
+        server: Endpoint,
         (end, meaning): (CloseReason, &str),
     ) {
         let admitted = self.backend_faults.borrow_mut().admit(Instant::now());

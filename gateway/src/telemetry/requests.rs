@@ -234,7 +234,7 @@ pub(super) mod tests {
             ended,
             tenant: Some(b"team-a"),
             backend: Some(BackendId(1)),
-            server: Some(SocketAddr::from(([10, 0, 0, 11], 4317))),
+            server: Some(SocketAddr::from(([10, 0, 0, 11], 4317)).into()),
             ended_at,
         }
     }

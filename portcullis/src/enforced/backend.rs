@@ -22,7 +22,7 @@ pub(super) fn table(backend: &Backend, config: &Config) -> Table {
         .collect();
     let is_tls = matches!(transport, BackendTransport::Tls(_));
     let transport = match transport {
-        BackendTransport::LoopbackPlaintext => "plain text on this host's loopback".to_owned(),
+        BackendTransport::LoopbackPlaintext => "plain text on this host".to_owned(),
         BackendTransport::DangerousPlaintext => "DANGEROUS: plain text to another host".to_owned(),
         BackendTransport::Tls(tls) => backend_tls(name, tls, config),
     };

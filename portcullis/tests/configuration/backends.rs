@@ -8,8 +8,9 @@ const BROKEN_BACKENDS: &str = r#"
 servers = ["10.0.0.11:4317", "10.0.0.12:4317"] | servers = [] | 13 | servers = [] | at least one server
 servers = | # servers = | 11 | servers | missing
 "10.0.0.12:4317" | "10.0.0.12" | 13 | servers = "10.0.0.12" | and a port
+"10.0.0.12:4317" | "unix:run/otlp.sock" | 13 | servers = "unix:run/otlp.sock" | must be an absolute path of at most 107 bytes
 "10.0.0.12:4317" | "10.0.0.11:4317" | 13 | servers = "10.0.0.11:4317" | named twice
-tls = | # tls = | 11 | tls | 10.0.0.11:4317 is not on this host's loopback: must have tls, or dangerous_plaintext
+tls = | # tls = | 11 | tls | 10.0.0.11:4317 is not on this host: must have tls, or dangerous_plaintext
 tls = | dangerous_plaintext = true\ntls = | 14 | dangerous_plaintext = true | must be false beside tls
 tls = | connect_timeout = "1h"\ntls = | 14 | connect_timeout = "1h" | must be 10ms to 1m
 tls = | proxy_protocol = 2\ntls = | 14 | proxy_protocol = 2 | must be true, false or a string
@@ -45,6 +46,7 @@ fn plaintext_stays_on_this_host() {
         "\"127.8.8.8:1\", \"[::1]:1\"",
         "\"localhost:1\"",
         "\"[::ffff:127.0.0.1]:1\"",
+        "\"unix:/run/collector/otlp.sock\", \"localhost:1\"",
     ] {
         let transport = &pki.check(&text(good)).unwrap().config.backends[0].transport;
         assert!(

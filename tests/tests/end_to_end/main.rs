@@ -63,5 +63,6 @@ mod step;
 mod telemetry;
 mod tls;
 mod units;
+mod unix_sockets;
 mod watching;
 mod worst;

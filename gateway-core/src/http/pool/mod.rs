@@ -13,7 +13,6 @@ mod ejection;
 mod server;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
@@ -25,6 +24,7 @@ pub use ejection::{EjectionCause, EjectionPolicy, RequestEnd};
 pub use server::ServerCondition;
 
 use crate::balance::{Patience, Server};
+use crate::endpoint::Endpoint;
 
 /// A server of a pool. Each address of a name is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl ServerPool {
     /// Replaces the servers. Those that stay keep their state; those that go get nothing new, and finish what they have.
     /// An address that is there twice counts once.
     pub fn replace(&mut self, servers: &[PoolServer], now: Instant) {
-        let mut left: BTreeMap<SocketAddr, PoolServer> = BTreeMap::new();
+        let mut left: BTreeMap<Endpoint, PoolServer> = BTreeMap::new();
         for server in servers {
             left.entry(server.server.address).or_insert(*server);
         }

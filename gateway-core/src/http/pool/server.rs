@@ -1,14 +1,15 @@
 //! One server of a pool: what is known of it, and how good a choice it is. In: events, now. Out: its rank, and when that
 //! changes by itself. On its worker. Never asks for time.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use gateway_common::closed_list;
 
 use super::PoolServer;
-use super::affinity::mix;
+use super::affinity::{hash_key, mix};
 use super::ejection::Record;
+use crate::endpoint::Endpoint;
 use crate::rest::Rest;
 
 closed_list! {
@@ -194,7 +195,11 @@ impl ServerState {
 }
 
 /// A number that every gateway gives this address.
-fn hash_of(address: SocketAddr) -> u64 {
+fn hash_of(endpoint: Endpoint) -> u64 {
+    let address = match endpoint {
+        Endpoint::Ip(address) => address,
+        Endpoint::Unix(path) => return hash_key(path.as_str().as_bytes()),
+    };
     let (high, low) = match address.ip().to_canonical() {
         IpAddr::V4(ip) => (0, u64::from(ip.to_bits())),
         IpAddr::V6(ip) => ((ip.to_bits() >> 64) as u64, ip.to_bits() as u64),

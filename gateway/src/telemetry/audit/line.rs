@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use gateway_core::certificate::Fingerprint;
+use gateway_core::endpoint::Endpoint;
 use gateway_core::revocation::Serial;
 use gateway_core::visible;
 use serde::{Serialize, Serializer};
@@ -222,7 +223,7 @@ pub struct RequestLine<'a> {
     pub backend: Option<&'a str>,
     /// The server that got it last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub server: Option<SocketAddr>,
+    pub server: Option<Endpoint>,
     /// How often it was sent to another server.
     pub retries: u32,
     /// The trace that it belongs to.
