@@ -21,6 +21,8 @@ closed_list! {
         ClientReset = "client_reset", Cause::Ordinary;
         /// The client broke the TLS protocol, or sent a fatal alert.
         ClientProtocol = "client_protocol", Cause::ClientFault;
+        /// No route of its listener takes it, and the listener has no backend of its own.
+        NoRoute = "no_route", Cause::Gateway;
         /// No server of the backend could be reached.
         BackendUnreachable = "backend_unreachable", Cause::Gateway;
         /// The backend's bytes ended without close_notify.

@@ -38,6 +38,7 @@ pub mod rest;
 pub mod revocation;
 pub mod server_trust;
 pub mod sources;
+pub mod stream_route;
 pub mod succession;
 pub mod suppress;
 pub mod trust;

@@ -337,6 +337,8 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("[listener.headers.set]", "file", "-"),
     ("[[route]]", "listener", "-"),
     ("[[route]]", "host", "-"),
+    ("[[route]]", "alpn", "-"),
+    ("[[route]]", "tenants", "-"),
     ("[[route]]", "path", "-"),
     ("[[route]]", "service", "-"),
     ("[[route]]", "methods", "-"),

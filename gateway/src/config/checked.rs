@@ -17,6 +17,7 @@ use gateway_core::identity::Rules;
 pub use gateway_core::names::ServerAddress;
 use gateway_core::revocation::{AuthorityId, AuthorityKey, IssuerList, Revocation};
 use gateway_core::sources::Policy;
+use gateway_core::stream_route::StreamRoutes;
 use gateway_core::succession::Succession;
 use gateway_files::FileSnapshot;
 use gateway_x509::Roots;
@@ -95,7 +96,9 @@ impl Config {
     /// The rules that say which clients get in at a listener.
     pub fn rules_of<'c>(&'c self, listener: &'c Listener) -> &'c Arc<Rules> {
         match &listener.destination {
-            Destination::Backend(_) | Destination::Routes(_) => &self.rules,
+            Destination::Backend(_) | Destination::Streams(_) | Destination::Routes(_) => {
+                &self.rules
+            }
             Destination::Metrics(rules) => rules,
         }
     }
@@ -386,21 +389,17 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Its backend, if it has one.
-    pub fn backend(&self) -> Option<BackendId> {
-        match &self.destination {
-            Destination::Backend(backend) => Some(*backend),
-            Destination::Routes(backend) => *backend,
-            Destination::Metrics(_) => None,
-        }
-    }
-
     /// All backends that its clients may reach.
     pub fn backends(&self) -> Vec<BackendId> {
-        match &self.mode {
-            Mode::Stream => self.backend().into_iter().collect(),
-            Mode::Http(mode) => mode.routes.backends().into_iter().map(BackendId).collect(),
-        }
+        let positions = match (&self.destination, &self.mode) {
+            (Destination::Backend(backend), _) => return vec![*backend],
+            (Destination::Streams(routes), _) => routes.backends(),
+            (Destination::Routes(_), Mode::Http(mode)) => mode.routes.backends(),
+            (Destination::Routes(_), Mode::Stream) | (Destination::Metrics(_), _) => {
+                return Vec::new();
+            }
+        };
+        positions.into_iter().map(BackendId).collect()
     }
 }
 
@@ -418,6 +417,8 @@ pub enum Mode {
 pub enum Destination {
     /// A backend. The `[[identity]]` rules admit its clients.
     Backend(BackendId),
+    /// The backends of these routes of streams. The `[[identity]]` rules admit its clients.
+    Streams(Arc<StreamRoutes>),
     /// Those of the routes of its `HttpMode`, and this one for requests that no route matches. The `[[identity]]` rules admit its
     /// clients.
     Routes(Option<BackendId>),

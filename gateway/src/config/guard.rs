@@ -11,7 +11,7 @@ use gateway_core::limits;
 use gateway_core::sources::{Lists, Policy};
 use ipnet::IpNet;
 
-use super::checked::{GuardMode, GuardSettings};
+use super::checked::{Destination, GuardMode, GuardSettings};
 use super::diagnostics::{Diagnostics, Location};
 use super::listener::CheckedListener;
 use super::raw::{RawGuard, Text, Texts, Weights};
@@ -218,7 +218,7 @@ fn pending_default(listeners: &[CheckedListener]) -> u64 {
         .iter()
         .filter_map(|listener| listener.checked.as_ref())
         // The one for metrics has places for scrapers, and says nothing of how many agents share an address.
-        .filter(|listener| listener.backend().is_some())
+        .filter(|listener| !matches!(listener.destination, Destination::Metrics(_)))
         .map(|listener| listener.max_handshakes)
         .min();
     let part = fewest.unwrap_or(limits::HANDSHAKES_DEFAULT) / limits::GUARD_SOURCES_PER_LISTENER;

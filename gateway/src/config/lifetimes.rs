@@ -98,7 +98,7 @@ impl CertificateFile {
 /// What the CAs of a listener's clients are used for, as `Expiring::usage` says it.
 pub fn client_ca_usage(listener: &Listener) -> String {
     match &listener.destination {
-        Destination::Backend(_) | Destination::Routes(_) => {
+        Destination::Backend(_) | Destination::Streams(_) | Destination::Routes(_) => {
             format!("listener {} client_ca", listener.name)
         }
         Destination::Metrics(_) => "admin tls client_ca".to_owned(),

@@ -153,7 +153,8 @@ fn check(
         http_mode::check(&location, is_http, of_http, &raw.quiet_timeout, diagnostics)
     });
     let has_backend = !matches!(raw.backend, Field::Absent);
-    let backend = backend(&mut raw, is_http, backends, diagnostics);
+    let backend = take(&mut raw.backend);
+    let backend = diagnostics.optional(&location, "backend", backend, |text| backends.find(text));
     let alpn = protocols(&mut raw, is_http, diagnostics);
     let first = (take(&mut raw.certificate), take(&mut raw.key));
     let first = credentials::own(&location, first, Role::Server, provider, diagnostics);
@@ -168,10 +169,7 @@ fn check(
     let bounds = bounds::check(&location, raw, protocols, diagnostics);
     let assemble = || {
         let mode = mode?;
-        let destination = match &mode {
-            Mode::Stream => Destination::Backend(backend??),
-            Mode::Http(_) => Destination::Routes(backend?),
-        };
+        let destination = destination(&mode, backend?);
         let bounds = bounds?;
         let clients = clients?;
         Some(Listener {
@@ -207,21 +205,13 @@ fn check(
     }
 }
 
-/// The backend of a listener, which one of mode "http" may leave out.
-fn backend(
-    raw: &mut RawListener,
-    is_http: Option<bool>,
-    backends: &Names,
-    diagnostics: &mut Diagnostics<'_>,
-) -> Option<Option<BackendId>> {
-    let written = take(&mut raw.backend);
-    if let (Field::Absent, Some(false)) = (&written, is_http) {
-        let missing = "give the name of a [[backend]]";
-        diagnostics.missing(&raw.location, "backend", missing);
+/// What is behind a listener, but for its routes.
+fn destination(mode: &Mode, backend: Option<BackendId>) -> Destination {
+    match (mode, backend) {
+        (Mode::Http(_), backend) => Destination::Routes(backend),
+        (Mode::Stream, Some(backend)) => Destination::Backend(backend),
+        (Mode::Stream, None) => Destination::Streams(Arc::default()),
     }
-    diagnostics.optional(&raw.location, "backend", written, |text| {
-        backends.find(text)
-    })
 }
 
 /// The keys that say which clients a listener takes, as written.

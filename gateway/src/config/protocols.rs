@@ -37,13 +37,13 @@ pub fn warn_of_mismatches(
                  write alpn = [\"h2\"]"
             ));
         }
-        let backend = listener
-            .backend
-            .and_then(|BackendId(position)| backends.get(position));
-        if let Some(backend) = backend.and_then(|backend| backend.checked.as_ref()) {
-            mismatches(checked, backend)
-                .iter()
-                .for_each(|text| warn(text));
+        for BackendId(position) in checked.backends() {
+            let backend = backends.get(position);
+            if let Some(backend) = backend.and_then(|backend| backend.checked.as_ref()) {
+                mismatches(checked, backend)
+                    .iter()
+                    .for_each(|text| warn(text));
+            }
         }
     }
 }

@@ -380,6 +380,9 @@ section! {
     RawRoute {
         "listener" => listener: OneOrMore,
         "host" => host: OneOrMore,
+        "alpn" => alpn: OneOrMore,
+        "identity" => identity: OneOrMore,
+        "tenants" => tenants: OneOrMore,
         "path" => path: OneOrMore,
         "service" => service: OneOrMore,
         "methods" => methods: Texts,

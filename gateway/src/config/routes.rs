@@ -1,5 +1,5 @@
-//! `[[route]]`: which backend takes which requests of an HTTP listener. In: the sections as written, the listeners, the rules. Out:
-//! each HTTP listener with its routes, in the order of the file.
+//! `[[route]]`: which backend takes which requests or streams of a listener. In: the sections as written, the listeners, the rules.
+//! Out: each listener with its routes, in the order of the file.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,12 +7,14 @@ use std::sync::Arc;
 use gateway_core::http::message::{PathPrefix, is_authority, is_value};
 use gateway_core::http::policy::{Canary, CanaryShare, FieldMatch, FieldSource, Route, RouteTable};
 use gateway_core::identity::{Rules, Tenant};
+use gateway_core::pattern::Pattern;
+use gateway_core::stream_route::{StreamRoute, StreamRoutes};
 
 use super::allow::{self, Written};
 use super::backend::Names;
-use super::checked::Mode;
+use super::checked::{Destination, Mode};
 use super::diagnostics::{Diagnostics, Location};
-use super::http_mode::HttpMode;
+use super::http_mode::{HttpMode, mark};
 use super::ids::BackendId;
 use super::listener::CheckedListener;
 use super::raw::{RawCanary, RawRoute};
@@ -27,9 +29,10 @@ struct CheckedRoute {
     listeners: Vec<usize>,
     fields: Vec<NameAndValue>,
     route: Route,
+    stream: StreamRoute,
 }
 
-/// Gives each HTTP listener its routes, and the names that rules add to those that no client may use.
+/// Gives each listener its routes, and those of mode "http" the names that rules add to those that no client may use.
 pub(super) fn check_all(
     field: Field<Sections<RawRoute>>,
     listeners: &mut [CheckedListener],
@@ -47,7 +50,8 @@ pub(super) fn check_all(
         let has_route = sections
             .iter()
             .any(|raw| is_written(position, raw, listeners));
-        let is_lost = listener.is_http == Some(true) && !listener.has_backend && !has_route;
+        let is_ours = listener.is_http.is_some() && !listener.is_for_metrics;
+        let is_lost = is_ours && !listener.has_backend && !has_route;
         if is_lost {
             let text = "give the name of a [[backend]], or a [[route]] for this listener";
             diagnostics.missing(&listener.location, "backend", text);
@@ -62,12 +66,17 @@ pub(super) fn check_all(
         let Some(checked) = &mut listener.checked else {
             continue;
         };
+        let own = routes.iter();
+        let own = own.filter(|route| route.listeners.contains(&position));
         let Mode::Http(mode) = &checked.mode else {
+            let own: Vec<_> = own.map(|route| route.stream.clone()).collect();
+            if !own.is_empty() {
+                let routes = StreamRoutes::new(own, backend);
+                checked.destination = Destination::Streams(Arc::new(routes));
+            }
             continue;
         };
         let mode = mode.with_rules(position, rules);
-        let own = routes.iter();
-        let own = own.filter(|route| route.listeners.contains(&position));
         let own = own.map(|route| on_listener(route, &mode)).collect();
         let routes = RouteTable::new(own, backend);
         checked.mode = Mode::Http(Arc::new(HttpMode { routes, ..mode }));
@@ -100,8 +109,15 @@ fn check(
     diagnostics: &mut Diagnostics<'_>,
 ) -> Option<CheckedRoute> {
     let location = raw.location.clone();
-    let on = on(&location, raw.listener, listeners, diagnostics);
+    let on = on(&location, raw.listener.clone(), listeners, diagnostics);
+    let named: Vec<_> = on.iter().flatten().map(|at| &listeners[*at]).collect();
+    refuse_useless(&raw, &named, diagnostics);
     let hosts = allow::hosts(&location, raw.host, diagnostics);
+    let protocols = protocols(&location, raw.alpn, &named, diagnostics);
+    let identities = allow::listed(&location, "identity", raw.identity, diagnostics, |text| {
+        Pattern::parse(text).map_err(|error| error.to_string())
+    });
+    let of_tenants = tenants(&location, raw.tenants, diagnostics);
     let has_service = !matches!(raw.service, Field::Absent);
     let written = Written {
         methods: raw.methods,
@@ -138,14 +154,22 @@ fn check(
                 false => Err("must be a host, with a port or without".to_owned()),
             },
         );
+    let (hosts, BackendId(backend)) = (hosts?, backend?);
     Some(CheckedRoute {
         listeners: on?,
         fields: fields?,
+        stream: StreamRoute {
+            hosts: hosts.clone(),
+            protocols: protocols?,
+            identities: identities?,
+            tenants: of_tenants?.unwrap_or_default(),
+            backend,
+        },
         route: Route {
-            hosts: hosts?,
+            hosts,
             targets: targets?,
             fields: Vec::new(),
-            backend: backend?.0,
+            backend,
             canary: canary?,
             prefix: prefix?,
             authority: authority?,
@@ -161,24 +185,74 @@ fn on(
     diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Vec<usize>> {
     if matches!(field, Field::Absent) {
-        diagnostics.missing(
-            location,
-            "listener",
-            "give the name of a [[listener]] of mode \"http\"",
-        );
+        diagnostics.missing(location, "listener", "give the name of a [[listener]]");
         return None;
     }
     allow::listed(location, "listener", field, diagnostics, |text| {
         let mut all = listeners.iter();
         let found = all.position(|listener| listener.name() == Some(text));
-        let is_stream = |at: usize| listeners[at].is_http == Some(false);
-        match found {
-            Some(at) if is_stream(at) => Err("must be a listener of mode \"http\"".to_owned()),
-            Some(at) => Ok(at),
-            None => {
-                let known: Vec<_> = listeners.iter().filter_map(CheckedListener::name).collect();
-                Err(format!("must name a [[listener]]: {}", known.join(", ")))
+        found.ok_or_else(|| {
+            let known: Vec<_> = listeners.iter().filter_map(CheckedListener::name).collect();
+            format!("must name a [[listener]]: {}", known.join(", "))
+        })
+    })
+}
+
+/// Refuses keys that have no meaning on one of the listeners that a route names.
+fn refuse_useless(raw: &RawRoute, named: &[&CheckedListener], diagnostics: &mut Diagnostics<'_>) {
+    let of_requests = [
+        ("path", mark(&raw.path)),
+        ("service", mark(&raw.service)),
+        ("methods", mark(&raw.methods)),
+        ("header", mark(&raw.header)),
+        ("canary", mark(&raw.canary)),
+        ("replace_prefix", mark(&raw.replace_prefix)),
+        ("replace_host", mark(&raw.replace_host)),
+    ];
+    let of_streams = [
+        ("alpn", mark(&raw.alpn)),
+        ("identity", mark(&raw.identity)),
+        ("tenants", mark(&raw.tenants)),
+    ];
+    for (keys, is_for_http, own, other) in [
+        (of_requests.as_slice(), true, "http", "stream"),
+        (of_streams.as_slice(), false, "stream", "http"),
+    ] {
+        let mut named = named.iter();
+        let is_other = |listener: &&&CheckedListener| listener.is_http == Some(!is_for_http);
+        let Some(listener) = named.find(is_other).and_then(|listener| listener.name()) else {
+            continue;
+        };
+        for (key, mark) in keys {
+            if let Some(item) = mark {
+                let text = format_args!(
+                    "is for listeners of mode \"{own}\", and that of \"{listener}\" is \"{other}\": remove it"
+                );
+                diagnostics.wrong(&raw.location, key, item, text);
             }
+        }
+    }
+}
+
+/// Application protocols that a stream may have: those that its listeners let clients choose.
+fn protocols(
+    location: &Location,
+    field: Field<OneOrMore>,
+    named: &[&CheckedListener],
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<Vec<Vec<u8>>> {
+    allow::listed(location, "alpn", field, diagnostics, |text| {
+        let protocol = scalar::alpn(text)?;
+        let lacks_it = |listener: &&&CheckedListener| {
+            let checked = listener.checked.as_ref();
+            checked.is_some_and(|checked| !checked.alpn.contains(&protocol))
+        };
+        let mut named = named.iter();
+        match named.find(lacks_it).and_then(|listener| listener.name()) {
+            Some(listener) => Err(format!(
+                "must stand in alpn of listener \"{listener}\" as well"
+            )),
+            None => Ok(protocol),
         }
     })
 }

@@ -280,6 +280,7 @@ impl<R: Fn(Progress)> Relay<'_, R> {
             CloseReason::ClientTruncated
             | CloseReason::ClientReset
             | CloseReason::ClientProtocol
+            | CloseReason::NoRoute
             | CloseReason::BackendUnreachable
             | CloseReason::BackendTruncated
             | CloseReason::BackendReset

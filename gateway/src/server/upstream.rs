@@ -12,6 +12,7 @@ use gateway_core::delivery::DeliveryState;
 use gateway_core::descriptors::Side;
 use gateway_core::diagnosis;
 use gateway_core::endpoint::Endpoint;
+use gateway_core::stream_route::StreamContext;
 use gateway_rt::Socket;
 
 use super::context::WorkerContext;
@@ -90,8 +91,18 @@ async fn connect(
     } = handshake;
     let Established { info, client, .. } = established;
     let listener = state.listener(info.listener);
-    let backend = match listener.config.destination {
-        Destination::Backend(backend) => backend,
+    let backend = match &listener.config.destination {
+        Destination::Backend(backend) => *backend,
+        Destination::Streams(routes) => {
+            let peer = &established.peer;
+            let found = routes.find(&StreamContext {
+                server_name: negotiated.server_name.as_deref(),
+                protocol: negotiated.protocol.as_deref(),
+                identity: &peer.identity().name,
+                tenant: peer.tenant(),
+            });
+            BackendId(found.ok_or(CloseReason::NoRoute)?)
+        }
         Destination::Routes(_) => unreachable!("routes are for requests, this is for streams"),
         Destination::Metrics(_) => return context.open_page().map(UpstreamConnection::MetricsPage),
     };

@@ -172,7 +172,7 @@ fn targets(targets: &[Target]) -> String {
     lines.join("\n")
 }
 
-fn hosts(hosts: &[HostPattern]) -> String {
+pub(super) fn hosts(hosts: &[HostPattern]) -> String {
     let names: Vec<_> = hosts.iter().map(HostPattern::to_string).collect();
     match names.is_empty() {
         true => "any".to_owned(),

@@ -37,14 +37,6 @@ pub(super) fn table(listener: &Listener, config: &Config) -> Table {
         true => "none chosen".to_owned(),
         false => config::shown_protocols(alpn),
     };
-    let behind = match destination {
-        Destination::Backend(backend) => backend_name(*backend, config).to_owned(),
-        Destination::Routes(None) => "none: 404 or UNIMPLEMENTED without a route".to_owned(),
-        Destination::Routes(Some(backend)) => {
-            format!("{} without a route", backend_name(*backend, config))
-        }
-        Destination::Metrics(rules) => rules::of_page(rules),
-    };
     let authorities = authorities(config, &config::client_ca_usage(listener));
     let expiry = match expiry_drain {
         None => {
@@ -73,7 +65,7 @@ pub(super) fn table(listener: &Listener, config: &Config) -> Table {
             listener_resumption(config, listener).to_owned(),
         ),
         ("ALPN", alpn),
-        ("backend", behind),
+        ("backend", behind(destination, config)),
     ];
     rows.extend(connection_times(times, mode));
     rows.extend([
@@ -85,6 +77,26 @@ pub(super) fn table(listener: &Listener, config: &Config) -> Table {
         rows.extend(http::listener(mode));
     }
     properties(rows)
+}
+
+fn behind(destination: &Destination, config: &Config) -> String {
+    match destination {
+        Destination::Backend(backend) => backend_name(*backend, config).to_owned(),
+        Destination::Streams(routes) => match routes.backend() {
+            None => "none: closed without a route".to_owned(),
+            Some(backend) => {
+                format!(
+                    "{} without a route",
+                    backend_name(BackendId(backend), config)
+                )
+            }
+        },
+        Destination::Routes(None) => "none: 404 or UNIMPLEMENTED without a route".to_owned(),
+        Destination::Routes(Some(backend)) => {
+            format!("{} without a route", backend_name(*backend, config))
+        }
+        Destination::Metrics(rules) => rules::of_page(rules),
+    }
 }
 
 /// The name of a backend.

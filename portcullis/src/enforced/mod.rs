@@ -13,12 +13,13 @@ use std::time::{Duration, SystemTime};
 use comfy_table::{Table, presets};
 use gateway::blocks::BlockFile;
 use gateway::config::{
-    self, AuditTarget, CertificateFile, Config, FiledAuthority, Loaded, Mode, Paths, ProxyProtocol,
-    RequestSample, Resumption, Revoking,
+    self, AuditTarget, BackendId, CertificateFile, Config, Destination, FiledAuthority, Listener,
+    Loaded, Mode, Paths, ProxyProtocol, RequestSample, Resumption, Revoking,
 };
 use gateway::crypto::cipher_suite_name;
-use gateway_core::identity::TenantSource;
+use gateway_core::identity::{Tenant, TenantSource};
 use gateway_core::revocation::{IssuerList, Revocation, StalePolicy};
+use gateway_core::stream_route::StreamRoute;
 use gateway_core::succession::Succession;
 
 use super::rules;
@@ -32,7 +33,9 @@ pub fn explain(loaded: &Loaded, blocks: &BlockFile, rights: &str, now: SystemTim
             &format!("Listener {}", listener.name),
             &listener::table(listener, config),
         );
-        if let Some(routes) = http::routes(listener, config) {
+        if let Some(routes) =
+            http::routes(listener, config).or_else(|| stream_routes(listener, config))
+        {
             let title = format!("Routes of listener {}, first match wins", listener.name);
             text += &titled(&title, &routes);
         }
@@ -239,6 +242,46 @@ fn lists(revocation: &Revocation, revoking: &Revoking, config: &Config) -> Strin
         true => "not looked at: no crl".to_owned(),
         false => described.join("\n"),
     }
+}
+
+/// The routes of a listener of mode "stream", if it has any.
+fn stream_routes(listener: &Listener, config: &Config) -> Option<Table> {
+    let Destination::Streams(routes) = &listener.destination else {
+        return None;
+    };
+    let mut table = plain_table();
+    table.set_header([
+        " #",
+        "SERVER NAMES",
+        "ALPN",
+        "IDENTITIES",
+        "TENANTS",
+        "BACKEND",
+    ]);
+    for (position, route) in routes.routes().iter().enumerate() {
+        let StreamRoute {
+            hosts,
+            protocols,
+            identities,
+            tenants,
+            backend,
+        } = route;
+        let identities: Vec<_> = identities.iter().map(ToString::to_string).collect();
+        let tenants: Vec<_> = tenants.iter().map(Tenant::as_str).collect();
+        let or_any = |text: String| match text.is_empty() {
+            true => "any".to_owned(),
+            false => text,
+        };
+        table.add_row([
+            format!(" {}", position + 1),
+            http::hosts(hosts),
+            or_any(config::shown_protocols(protocols)),
+            or_any(identities.join("\n")),
+            or_any(tenants.join("\n")),
+            http::backend_name(BackendId(*backend), config).to_owned(),
+        ]);
+    }
+    Some(table)
 }
 
 /// A tenant that reaches no backend is not wrong, but its reader may expect more of it.

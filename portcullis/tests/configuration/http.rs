@@ -148,6 +148,7 @@ tenant = "team-a" | requests_per_second = 0 | 17 | identity 1: requests_per_seco
 [[identity]] | [[route]]\nlistener = "otlp"\nbackend = "collector"\nheader = { te = "a" }\n[[identity]] | 18 | route 1: header: te = "a" | has another use
 [[identity]] | [[route]]\nlistener = "otlp"\nbackend = "collector"\ncanary = { backend = "collector" }\n[[identity]] | 18 | route 1: canary | must have percent or tenants
 [[identity]] | [[route]]\nlistener = "otlp"\nbackend = "collector"\ncanary = { backend = "collector", percent = 100 }\n[[identity]] | 18 | route 1: canary: percent = 100 | must be 1 to 99
+[[identity]] | [[route]]\nlistener = "otlp"\nbackend = "collector"\nidentity = "a*"\n[[identity]] | 18 | route 1: identity = "a*" | is for listeners of mode "stream", and that of "otlp" is "http"
 "#;
 
 #[test]

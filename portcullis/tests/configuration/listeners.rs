@@ -67,8 +67,22 @@ fn a_source_may_hold_a_sixteenth_of_the_handshakes_unless_told_otherwise() {
     }
 }
 
+/// The same of a route of streams.
+const BROKEN_ROUTES: &str = r#"
+[[identity]] | [[route]]\nlistener = "otlp-grpc"\nbackend = "collector"\npath = "/"\n[[identity]] | 19 | path = "/" | is for listeners of mode "http", and that of "otlp-grpc" is "stream"
+[[identity]] | [[route]]\nlistener = "otlp-grpc"\nbackend = "collector"\ncanary = { backend = "collector", percent = 5 }\n[[identity]] | 19 | canary = { backend = "collector", percent = 5 } | is for listeners of mode "http"
+[[identity]] | [[route]]\nlistener = "otlp-grpc"\nbackend = "collector"\nalpn = "http/1.1"\n[[identity]] | 19 | alpn = "http/1.1" | must stand in alpn of listener "otlp-grpc" as well
+[[identity]] | [[route]]\nlistener = "otlp-grpc"\nbackend = "collector"\nidentity = "a*b"\n[[identity]] | 19 | identity = "a*b" | may have one `*`, at its end
+"#;
+
+#[test]
+fn broken_routes_of_streams_say_where_and_why() {
+    pki().assert_refused("route 1", BROKEN_ROUTES);
+}
+
 /// What is replaced by what, and the error's line, key with value, and expectation.
 const BROKEN_LISTENERS: &str = r#"
+backend = "collector" | | 1 | backend | missing: give the name of a [[backend]], or a [[route]]
 "0.0.0.0:4317" | "4317" | 3 | address = "4317" | must be an IP address and a port
 "0.0.0.0:4317" | "0.0.0.0:0" | 3 | address = "0.0.0.0:0" | port from 1 to 65535
 "stream"  | "datagram" | 4 | mode = "datagram" | must be "stream" or "http"

@@ -60,6 +60,7 @@ mod series;
 mod skywalking;
 mod spire;
 mod step;
+mod stream_routes;
 mod telemetry;
 mod tls;
 mod units;

@@ -11,7 +11,7 @@ use gateway_core::failure::Failure;
 use gateway_core::http::forward::PeerFault;
 use gateway_core::http::h2::ErrorCode;
 
-use crate::config::{BackendId, BackendTransport, Config, Destination, GuardMode, Listener, Mode};
+use crate::config::{BackendTransport, Config, Destination, GuardMode, Listener, Mode};
 
 /// Whether clients of the listener can be refused for this.
 pub(super) fn can_fail(config: &Config, listener: &Listener, failure: Failure) -> bool {
@@ -48,12 +48,15 @@ pub(super) fn can_fail(config: &Config, listener: &Listener, failure: Failure) -
 
 /// Whether connections of the listener can end so.
 pub(super) fn can_end(config: &Config, listener: &Listener, end: CloseReason) -> bool {
-    let backend = match listener.destination {
-        Destination::Backend(BackendId(position)) => config.backends.get(position),
+    let backends = match &listener.destination {
+        Destination::Backend(_) | Destination::Streams(_) => listener.backends(),
         // Connections to these are not of one client.
-        Destination::Routes(_) | Destination::Metrics(_) => None,
+        Destination::Routes(_) | Destination::Metrics(_) => Vec::new(),
     };
-    let tls = backend.and_then(|backend| match &backend.transport {
+    let known = backends
+        .iter()
+        .filter_map(|backend| config.backends.get(backend.0));
+    let mut tls = known.filter_map(|backend| match &backend.transport {
         BackendTransport::Tls(tls) => Some(tls),
         BackendTransport::LoopbackPlaintext | BackendTransport::DangerousPlaintext => None,
     });
@@ -61,17 +64,19 @@ pub(super) fn can_end(config: &Config, listener: &Listener, end: CloseReason) ->
         CloseReason::Age => listener.times.max_connection_age.is_some(),
         CloseReason::Expiring => listener.expiry_drain.is_some(),
         CloseReason::Revoked | CloseReason::CrlStale => has_lists(listener),
+        CloseReason::NoRoute => match &listener.destination {
+            Destination::Streams(routes) => routes.backend().is_none(),
+            Destination::Backend(_) | Destination::Routes(_) | Destination::Metrics(_) => false,
+        },
         // Of the metrics page for want of descriptors.
         CloseReason::BackendUnreachable => true,
-        CloseReason::BackendReset | CloseReason::BackendUnanswered => backend.is_some(),
+        CloseReason::BackendReset | CloseReason::BackendUnanswered => !backends.is_empty(),
         // Only TLS can be cut off or broken, and refuse or lose trust.
         CloseReason::BackendTruncated
         | CloseReason::BackendProtocol
         | CloseReason::BackendRefusedUs
-        | CloseReason::BackendUntrusted => tls.is_some(),
-        CloseReason::BackendRevoked => {
-            tls.is_some_and(|tls| tls.revocation.lists().next().is_some())
-        }
+        | CloseReason::BackendUntrusted => tls.next().is_some(),
+        CloseReason::BackendRevoked => tls.any(|tls| tls.revocation.lists().next().is_some()),
         CloseReason::Finished
         | CloseReason::ClientTruncated
         | CloseReason::ClientReset
