@@ -230,7 +230,6 @@ pub const SERVER_RETRY: Duration = Duration::from_millis(250);
 
 /// What connecting to one server has for itself before another is tried beside it: RFC 8305 section 5 recommends 250 ms ...
 pub const HEAD_START: Duration = Duration::from_millis(250);
-
 /// ... and allows two seconds, for servers that are far.
 pub const HEAD_START_MAX: Duration = Duration::from_secs(2);
 
@@ -239,10 +238,11 @@ pub const CONNECT_TIMEOUTS: u32 = 2;
 
 /// How often one looks whether a client is still there while its server is being connected.
 pub const CLIENT_LOOK_INTERVAL: Duration = Duration::from_millis(250);
-
 /// How often a connection looks what became of servers that other connections try.
 pub const SERVER_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Backends that reloads may come to; a start may begin with more. Places for counters: 200 bytes a worker, 16 a listener of it.
+pub const BACKENDS_RELOADED_MAX: usize = 256;
 /// Servers of one backend that a worker counts failures of by name, each about 100 bytes; those beyond are counted together.
 pub const SERVERS_COUNTED_MAX: usize = 64;
 /// Failures of servers that a worker keeps until a client reports them: about 200 bytes each. More are not counted.
@@ -253,7 +253,6 @@ pub const SHOWN_PROTOCOLS_BYTES_MAX: usize = 128;
 
 /// Names of backends are resolved again this often.
 pub const RESOLVE_INTERVAL: Duration = Duration::from_secs(15);
-
 /// After this long without an answer a name counts as not resolved: the start waits no longer for it. Its answer is still taken.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 

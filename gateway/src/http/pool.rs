@@ -34,9 +34,9 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// A pool for each backend, without servers.
-    pub(super) fn of_all(config: &Config) -> Vec<Pool> {
-        let backends = config.backends.iter();
+    /// Pools for the backends from position `first` on, without servers.
+    pub(super) fn of_all(config: &Config, first: usize) -> Vec<Pool> {
+        let backends = config.backends.iter().skip(first);
         backends
             .map(|backend| Pool {
                 servers: ServerPool::new(settings(config, backend)),

@@ -58,7 +58,7 @@ impl HttpWorker {
             own: Weak::clone(own),
             forwarder: RefCell::new(Forwarder::new(HEADER_LIST_BYTES_MAX, RETRY_WAIT)),
             links: RefCell::default(),
-            pools: RefCell::new(Pool::of_all(&config)),
+            pools: RefCell::new(Pool::of_all(&config, 0)),
             current: RefCell::new(Current { config, servers }),
             observer,
             scratch: RefCell::default(),
@@ -78,9 +78,13 @@ impl HttpWorker {
         servers: Rc<Vec<Rc<Servers>>>,
         has_lost_trust: impl Fn(ConnectionId) -> bool,
     ) {
-        for (pool, backend) in self.pools.borrow_mut().iter_mut().zip(&config.backends) {
+        let mut pools = self.pools.borrow_mut();
+        for (pool, backend) in pools.iter_mut().zip(&config.backends) {
             pool.configure(&config, backend, Instant::now());
         }
+        let known = pools.len();
+        pools.extend(Pool::of_all(&config, known));
+        drop(pools);
         self.current.replace(Current { config, servers });
         self.run_if_checking();
         let links: Vec<_> = self.links.borrow().iter().flatten().cloned().collect();

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use gateway_core::limits;
+
 use crate::config::{Config, GuardMode, Listener};
 
 /// Everything in `new` that only a restart can bring; empty where it can be taken while running.
@@ -63,9 +65,26 @@ fn listeners(old: &Config, new: &Config) -> Vec<String> {
     found
 }
 
+/// Everything knows a backend by its position: new ones come behind those that there are, and none goes.
 fn backends(old: &Config, new: &Config) -> Vec<String> {
     let [before, after] = [old, new].map(|config| names(&config.backends, |backend| &backend.name));
-    of_sets("backend", &before, &after)
+    let most = before.len().max(limits::BACKENDS_RELOADED_MAX);
+    match after.strip_prefix(before.as_slice()) {
+        Some(_) if after.len() <= most => Vec::new(),
+        Some(_) => vec![format!("more than {most} backends")],
+        None => {
+            let gone = before.iter().filter(|name| !after.contains(name));
+            let gone: Vec<_> = gone
+                .map(|name| format!("backend {name:?}, which is gone,"))
+                .collect();
+            match gone.is_empty() {
+                true => vec![
+                    "the order of the backends (new ones may stand behind the others)".to_owned(),
+                ],
+                false => gone,
+            }
+        }
+    }
 }
 
 fn names<T>(of: &[Arc<T>], name: impl Fn(&T) -> &String) -> Vec<&str> {

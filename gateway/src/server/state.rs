@@ -361,7 +361,7 @@ fn servers(
         let random = usize::from_ne_bytes(random);
         let resources = (Rc::clone(buffers), descriptors.clone());
         let servers = Servers::new(Arc::clone(backend), transport, resources, random);
-        // The set of backends is the same for as long as the process lives.
+        // A backend keeps its position for as long as the process lives; new ones come behind.
         let servers = match before.get(position) {
             Some(before) => servers.after(before),
             None => servers,

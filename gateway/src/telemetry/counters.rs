@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use gateway_core::close_reason::CloseReason;
 use gateway_core::failure::Failure;
+use gateway_core::limits;
 use gateway_core::lineage::TicketRefusal;
 use gateway_rt::Driver;
 
@@ -84,7 +85,7 @@ impl Counter {
 }
 
 impl WorkerCounters {
-    /// Counters for the listeners, backends, suites and groups of `config`, all zero.
+    /// Counters for the listeners, backends and those to come, suites and groups of `config`, all zero.
     pub fn new(config: &Config) -> Self {
         let provider = &config.provider;
         let suites = provider
@@ -99,19 +100,17 @@ impl WorkerCounters {
         let parameters: Vec<_> = suites
             .flat_map(|suite| groups.iter().map(move |group| (suite, *group)))
             .collect();
+        // Reloads may add some.
+        let backends = config.backends.len().max(limits::BACKENDS_RELOADED_MAX);
         WorkerCounters {
             listeners: config
                 .listeners
                 .iter()
-                .map(|_| ListenerCounters::new(&parameters, config.backends.len()))
+                .map(|_| ListenerCounters::new(&parameters, backends))
                 .collect(),
-            servers: config
-                .backends
-                .iter()
-                .map(|_| ServerCounts::default())
-                .collect(),
+            servers: (0..backends).map(|_| ServerCounts::default()).collect(),
             driver: OnceLock::new(),
-            unreachable: config.backends.iter().map(|_| Counter::default()).collect(),
+            unreachable: (0..backends).map(|_| Counter::default()).collect(),
             clients: Mutex::default(),
             pools: Mutex::default(),
             tenants: CountedTenants::default(),

@@ -58,13 +58,15 @@ impl Observer {
     ) -> Self {
         let suppressor = Suppressor::new(limits::REFUSAL_LINES_PER_SECOND);
         let refusals = RefCell::new(std::array::from_fn(|_| suppressor.clone()));
-        let server_failures = RefCell::new(vec![suppressor.clone(); config.backends.len()]);
-        let unreachable = RefCell::new(vec![suppressor.clone(); config.backends.len()]);
+        // Reloads may add some.
+        let backends = config.backends.len().max(limits::BACKENDS_RELOADED_MAX);
+        let server_failures = RefCell::new(vec![suppressor.clone(); backends]);
+        let unreachable = RefCell::new(vec![suppressor.clone(); backends]);
         let backend_faults = RefCell::new(suppressor.clone());
         let ignored_protocols = RefCell::new(suppressor.clone());
         let dry_run_refusals = RefCell::new(suppressor.clone());
         let slowed = RefCell::new(suppressor.clone());
-        let server_events = RefCell::new(vec![suppressor.clone(); config.backends.len()]);
+        let server_events = RefCell::new(vec![suppressor.clone(); backends]);
         let client_faults = RefCell::new(suppressor);
         Observer {
             worker,

@@ -35,6 +35,7 @@ mod lifetime;
 mod limits;
 mod load;
 mod names;
+mod new_backends;
 mod nginx;
 mod observe;
 mod openssl;

@@ -124,7 +124,8 @@ impl Metrics {
         page
     }
 
-    /// Takes names and certificates from this configuration from now on. Listeners and backends are the same ones.
+    /// Takes names and certificates from this configuration from now on. Listeners are the same ones; new backends stand behind
+    /// those before.
     pub fn reload(&self, config: Arc<Config>) {
         *self.0.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
     }
