@@ -1,7 +1,8 @@
-//! Balancing: chooses the server for the next connection, and rests servers that failed.
+//! Balancing: chooses the server for the next connection, and rests servers that failed. Backups come last.
 //! In: resolved addresses, outcomes of attempts, now. Out: the server to try next. One per backend and worker, kept
 //! over reloads. Workers share nothing: each finds a dead server by itself.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use crate::endpoint::Endpoint;
@@ -14,6 +15,26 @@ pub struct Server {
     pub source: usize,
     /// The address.
     pub address: Endpoint,
+    /// Its share, where that comes with the address; else the configuration says it.
+    pub share: Option<ServerShare>,
+}
+
+/// The share of connections or requests that a server takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerShare {
+    /// Its part of the sum of all weights.
+    pub weight: NonZeroU32,
+    /// It takes some only while no other server can take any.
+    pub is_backup: bool,
+}
+
+impl Default for ServerShare {
+    fn default() -> Self {
+        ServerShare {
+            weight: NonZeroU32::MIN,
+            is_backup: false,
+        }
+    }
 }
 
 /// How long failed servers rest, and how long attempts may take.
@@ -241,14 +262,16 @@ impl AddressState {
         if self.is_probed {
             return None;
         }
+        let is_backup = self.server.share.is_some_and(|share| share.is_backup);
+        let backup = if is_backup { 2 } else { 0 };
         if self.is_slow {
-            return Some((1, None));
+            return Some((backup + 1, None));
         }
         if self.rest.is_over(now) {
-            return Some((0, None));
+            return Some((backup, None));
         }
         let may_retry = self.rest.retry_at(patience.retry) <= Some(now);
-        may_retry.then_some((2, self.rest.until()))
+        may_retry.then_some((4, self.rest.until()))
     }
 }
 
@@ -301,6 +324,7 @@ mod tests {
         Server {
             source: usize::from(port),
             address: address(port),
+            share: None,
         }
     }
 
@@ -421,11 +445,34 @@ mod tests {
     }
 
     #[test]
+    fn a_backup_is_chosen_while_no_other_server_can_be() {
+        let now = Instant::now();
+        let backup = Server {
+            share: Some(ServerShare {
+                is_backup: true,
+                ..ServerShare::default()
+            }),
+            ..server(1)
+        };
+        let mut balance = Balance::new(PATIENCE, 0);
+        balance.replace(&[backup, server(2)]);
+        assert_eq!(firsts(&mut balance, 2, now), [2, 2]);
+        balance.slow(address(2));
+        assert_eq!(firsts(&mut balance, 2, now), [2, 2]);
+        balance.failed(address(2), now);
+        assert_eq!(firsts(&mut balance, 2, now), [1, 1]);
+        balance.failed(address(1), now);
+        let later = now + PATIENCE.retry;
+        assert!(matches!(first(&mut balance, later), Next::Try(_)));
+    }
+
+    #[test]
     fn after_one_family_of_a_name_comes_the_other() {
         let now = Instant::now();
         let of_name = |text: &str| Server {
             source: 0,
             address: Endpoint::Ip(text.parse().expect("an address")),
+            share: None,
         };
         let mut balance = Balance::new(PATIENCE, 0);
         let known = [
@@ -447,6 +494,7 @@ mod tests {
         let [dead, alive] = ["[::1]:1", "127.0.0.1:1"].map(|text| Server {
             source: 0,
             address: Endpoint::Ip(text.parse().expect("an address")),
+            share: None,
         });
         balance.replace(&[dead, alive]);
         let mut failures = 0;

@@ -255,7 +255,8 @@ pub const SHOWN_PROTOCOLS_BYTES_MAX: usize = 128;
 pub const RESOLVE_INTERVAL: Duration = Duration::from_secs(15);
 /// After this long without an answer a name counts as not resolved: the start waits no longer for it. Its answer is still taken.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
-
+/// Hosts that the records of one service may name, each of which is resolved; those beyond are left out.
+pub const SERVICE_TARGETS_MAX: usize = 64;
 /// A name that could not be resolved is asked for again after this long, then after twice that, up to `RESOLVE_INTERVAL`.
 pub const RESOLVE_RETRY: Duration = Duration::from_secs(1);
 

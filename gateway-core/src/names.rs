@@ -5,18 +5,54 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use crate::balance::Server;
+use crate::balance::{Server, ServerShare};
 use crate::endpoint::Endpoint;
 
-/// A DNS name with the port of its servers.
+/// A DNS name, and what of it is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name {
-    /// DNS name.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
+pub enum Name {
+    /// The addresses of a host, all with one port.
+    Host {
+        /// DNS name.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// The records of a service (RFC 2782), such as `_otlp._tcp.example.org`, and the addresses of their hosts.
+    Service(String),
+}
+
+/// What precedes the name of a service, where it is written.
+pub const SERVICE_PREFIX: &str = "srv:";
+
+/// An address that was found for a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Resolved {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the record of a service says of it.
+    pub record: Option<ServiceRecord>,
+}
+
+/// What the record of a service says of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServiceRecord {
+    /// Those of the lowest priority come first.
+    pub priority: u16,
+    /// Its share among those of its priority.
+    pub weight: u16,
+}
+
+impl From<SocketAddr> for Resolved {
+    fn from(address: SocketAddr) -> Self {
+        Resolved {
+            address,
+            record: None,
+        }
+    }
 }
 
 /// A server of the configuration: an address, or a name to resolve.
@@ -30,7 +66,10 @@ pub enum ServerAddress {
 
 impl fmt::Display for Name {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}", self.host, self.port)
+        match self {
+            Name::Host { host, port } => write!(formatter, "{host}:{port}"),
+            Name::Service(service) => write!(formatter, "{SERVICE_PREFIX}{service}"),
+        }
     }
 }
 
@@ -88,7 +127,7 @@ pub struct Names {
 #[derive(Debug)]
 struct NameState {
     /// The addresses of the last good answer.
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Resolved>,
     /// Whether a backend of the present configuration has it.
     is_used: bool,
     next_at: Instant,
@@ -176,12 +215,7 @@ impl Names {
     }
 
     /// Takes the resolver's answer for a name, `None` if it had none. Returns the change for the log.
-    pub fn answered(
-        &mut self,
-        name: &Name,
-        found: Option<Vec<SocketAddr>>,
-        now: Instant,
-    ) -> Change {
+    pub fn answered(&mut self, name: &Name, found: Option<Vec<Resolved>>, now: Instant) -> Change {
         let Some(known) = self.known.get_mut(name) else {
             return Change::Nothing;
         };
@@ -240,22 +274,40 @@ impl Names {
     fn servers_of(&self, backend: &Backend) -> Vec<Server> {
         let mut servers: Vec<Server> = Vec::new();
         for (source, server) in backend.servers.iter().enumerate() {
-            let addresses: Vec<Endpoint> = match server {
-                ServerAddress::Address(address) => vec![*address],
+            let addresses: Vec<_> = match server {
+                ServerAddress::Address(address) => vec![(*address, None)],
                 ServerAddress::Name(name) => {
-                    let known = self.known.get(name).into_iter();
-                    let addresses = known.flat_map(|known| &known.addresses);
-                    addresses.copied().map(Endpoint::Ip).collect()
+                    let known = self.known.get(name);
+                    let known = known.map_or(&[] as &[_], |known| known.addresses.as_slice());
+                    let shared = known.iter().map(|one| one.share(known));
+                    let addresses = known.iter().map(|one| Endpoint::Ip(one.address));
+                    addresses.zip(shared).collect()
                 }
             };
-            for address in addresses {
+            for (address, share) in addresses {
                 let is_allowed = !backend.is_loopback_only || address.is_this_host();
                 if is_allowed && servers.iter().all(|server| server.address != address) {
-                    servers.push(Server { source, address });
+                    servers.push(Server {
+                        source,
+                        address,
+                        share,
+                    });
                 }
             }
         }
         servers
+    }
+}
+
+impl Resolved {
+    /// Its share beside the others of its name: those behind the lowest priority are backups.
+    fn share(&self, all: &[Resolved]) -> Option<ServerShare> {
+        let own = self.record?;
+        let mut others = all.iter().filter_map(|other| other.record);
+        Some(ServerShare {
+            weight: NonZeroU32::new(own.weight.into()).unwrap_or(NonZeroU32::MIN),
+            is_backup: others.any(|other| other.priority < own.priority),
+        })
     }
 }
 
@@ -284,7 +336,7 @@ mod tests {
     };
 
     fn name(number: u8) -> Name {
-        Name {
+        Name::Host {
             host: format!("server-{number}.test"),
             port: 4317,
         }
@@ -326,7 +378,7 @@ mod tests {
         assert!(overdue.iter().all(|(_, change)| *change == Change::Lost) && overdue.len() == 6);
         assert!(names.is_settled() && names.overdue(late).is_empty());
         // The answer that comes late is taken all the same.
-        let change = names.answered(&name(1), Some(vec![address(1)]), late);
+        let change = names.answered(&name(1), Some(vec![address(1).into()]), late);
         assert_eq!(
             (change, addresses(&names, 0)),
             (Change::Found, vec![address(1)])
@@ -339,12 +391,45 @@ mod tests {
         let mut names = Names::new(SCHEDULE);
         names.follow(vec![backend(&[1])], start);
         names.due(start);
-        names.answered(&name(1), Some(vec![address(1)]), start);
+        names.answered(&name(1), Some(vec![address(1).into()]), start);
         names.follow(vec![backend(&[1, 2])], start);
         assert_eq!(addresses(&names, 0), [address(1)]);
         assert_eq!(names.due(start), [name(2)]);
         assert_eq!(names.answered(&name(2), None, start), Change::Lost);
         assert_eq!(addresses(&names, 0), [address(1)]);
+    }
+
+    #[test]
+    fn records_of_a_service_say_shares_and_backups() {
+        let start = Instant::now();
+        let mut names = Names::new(SCHEDULE);
+        let service = Name::Service("_otlp._tcp.example.org".to_owned());
+        let of_service = Backend {
+            servers: vec![ServerAddress::Name(service.clone())],
+            is_loopback_only: false,
+        };
+        names.follow(vec![of_service], start);
+        assert_eq!(names.due(start), std::slice::from_ref(&service));
+        let found = |number, priority, weight| Resolved {
+            address: address(number),
+            record: Some(ServiceRecord { priority, weight }),
+        };
+        let all = vec![
+            found(1, 10, 60),
+            found(2, 10, 0),
+            found(3, 20, 5),
+            found(1, 20, 1),
+        ];
+        names.answered(&service, Some(all), start);
+        let servers = names.servers();
+        let shares = servers[0].iter().map(|server| {
+            let share = server.share.expect("its record says it");
+            (server.address, share.weight.get(), share.is_backup)
+        });
+        let expected = [(1, 60, false), (2, 1, false), (3, 5, true)];
+        let expected = expected
+            .map(|(number, weight, is_backup)| (Endpoint::Ip(address(number)), weight, is_backup));
+        assert!(shares.eq(expected), "{servers:?}");
     }
 
     #[test]
@@ -375,7 +460,7 @@ mod tests {
         names.follow(vec![loopback_only], start);
         names.due(start);
         let local = SocketAddr::from(([127, 0, 0, 1], 4317));
-        names.answered(&name(1), Some(vec![address(1), local]), start);
+        names.answered(&name(1), Some(vec![address(1).into(), local.into()]), start);
         assert_eq!(addresses(&names, 0), [local]);
     }
 
@@ -418,7 +503,7 @@ mod tests {
                         let answered = open.remove(usize::from(number) % open.len());
                         let number = (0..6).find(|number| name(*number) == answered);
                         let number = number.expect("it is one of ours");
-                        names.answered(&answered, Some(vec![address(number)]), now);
+                        names.answered(&answered, Some(vec![address(number).into()]), now);
                         if used.contains(&number) && !resolved.contains(&number) {
                             resolved.push(number);
                         }

@@ -1,5 +1,5 @@
 //! A DNS resolver that answers, refuses or says nothing, as the test wishes, for one gateway alone.
-//! In: questions over UDP on port 53 of the test's own address. Out: addresses, SERVFAIL, or silence. A program is made to
+//! In: questions over UDP on port 53 of the test's own address. Out: addresses, records of services, SERVFAIL, or silence. A program is made to
 //! ask it by a resolv.conf of its own, in a mount namespace of its own.
 
 use std::collections::HashMap;
@@ -24,6 +24,29 @@ pub enum Answering {
     Failing,
     /// It knows these names, and no other.
     With(HashMap<String, Vec<Ipv4Addr>>),
+    /// It knows this service by the host, port and priority of each record, and every host at one address.
+    Service(String, Vec<(&'static str, u16, u16)>, Ipv4Addr),
+}
+
+/// Type and data of a record.
+type Record = (u8, Vec<u8>);
+
+const A: u8 = 1;
+const SRV: u8 = 33;
+
+/// The record of a service.
+fn service_record(host: &str, port: u16, priority: u16) -> Record {
+    let weight = 1u16;
+    let mut data: Vec<u8> = [priority, weight, port]
+        .into_iter()
+        .flat_map(u16::to_be_bytes)
+        .collect();
+    for label in host.split('.') {
+        data.push(label.len() as u8);
+        data.extend(label.as_bytes());
+    }
+    data.push(0);
+    (SRV, data)
 }
 
 /// A resolver. Stops when dropped.
@@ -122,37 +145,49 @@ impl Shared {
         };
         locked(&self.asked).push(name.clone());
         let answering = locked(&self.answering).clone();
-        let is_for_ipv4 = question.get(end..end + 2) == Some(&[0, 1]);
-        let (code, addresses) = match answering {
+        let is_for = |kind: u8| question.get(end..end + 2) == Some(&[0, kind]);
+        let address = |address: &Ipv4Addr| (A, address.octets().to_vec());
+        let (code, records): (u8, Vec<Record>) = match answering {
             Answering::Silent => return,
             Answering::Failing => (2, Vec::new()),
             Answering::With(known) => match known.get(&name) {
-                Some(addresses) if is_for_ipv4 => (0, addresses.clone()),
+                Some(addresses) if is_for(A) => (0, addresses.iter().map(address).collect()),
                 Some(_) => (0, Vec::new()),
                 None => (3, Vec::new()),
             },
+            Answering::Service(service, records, _) if name == service && is_for(SRV) => {
+                let records = records.into_iter();
+                let records =
+                    records.map(|(host, port, priority)| service_record(host, port, priority));
+                (0, records.collect())
+            }
+            Answering::Service(_, _, host) if is_for(A) => (0, vec![address(&host)]),
+            Answering::Service(..) => (0, Vec::new()),
         };
         let Some(asked) = question.get(HEADER_BYTES..end + 4) else {
             return;
         };
         let mut answer = question[..2].to_vec();
-        answer.extend([
-            0x81,
-            0x80 | code,
-            0,
-            1,
-            0,
-            addresses.len() as u8,
-            0,
-            0,
-            0,
-            0,
-        ]);
+        answer.extend([0x81, 0x80 | code, 0, 1, 0, records.len() as u8, 0, 0, 0, 0]);
         answer.extend(asked);
-        for address in addresses {
-            // The name by a pointer; an address of class IN that may be kept for no time.
-            answer.extend([0xc0, HEADER_BYTES as u8, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
-            answer.extend(address.octets());
+        for (kind, data) in records {
+            // The name by a pointer; a record of class IN that may be kept for no time.
+            let length = data.len() as u8;
+            answer.extend([
+                0xc0,
+                HEADER_BYTES as u8,
+                0,
+                kind,
+                0,
+                1,
+                0,
+                0,
+                0,
+                0,
+                0,
+                length,
+            ]);
+            answer.extend(data);
         }
         let _ = socket.send_to(&answer, from);
     }

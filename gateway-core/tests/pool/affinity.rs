@@ -91,7 +91,11 @@ fn addresses_and_ports_that_resemble_each_other_are_different_servers() {
             let one = server(1, 1, false);
             let address = Endpoint::Ip(text.parse().expect("an address"));
             PoolServer {
-                server: Server { source, address },
+                server: Server {
+                    source,
+                    address,
+                    share: None,
+                },
                 ..one
             }
         });

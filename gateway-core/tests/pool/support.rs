@@ -43,6 +43,7 @@ pub fn server(port: u16, weight: u32, is_backup: bool) -> PoolServer {
         server: Server {
             source: usize::from(port),
             address: SocketAddr::from(([127, 0, 0, 1], port)).into(),
+            share: None,
         },
         weight: NonZeroU32::new(weight).expect("a weight"),
         is_backup,

@@ -457,6 +457,7 @@ mod tests {
             known.balance.borrow_mut().replace(&[Server {
                 source: 0,
                 address: server,
+                share: None,
             }]);
             known.balance.borrow_mut().failed(server, begun);
             let next = || {

@@ -9,6 +9,7 @@ mod origin;
 mod proxy_protocol;
 mod resolve;
 mod servers;
+mod service;
 
 pub use connect::{Connection, NotConnected};
 pub use origin::{ClientConnection, Origin};

@@ -1,18 +1,20 @@
-//! Resolves the names of backends, again and again, through the system's resolver, so that /etc/hosts and nsswitch count.
+//! Resolves the names of backends, again and again, through the system's resolver, so that /etc/hosts and nsswitch count; services
+//! by their records.
 //! In: the backends. Out: their servers, when they change. On a thread of its own, and one more for each question that is
 //! open: the resolver may be silent for as long as it likes, and nothing but the names it is asked for waits. Outlives
 //! every reload, with what it knows.
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gateway_core::balance::Server;
 use gateway_core::limits;
-use gateway_core::names::{Change, Name, Names, Schedule};
+use gateway_core::names::{Change, Name, Names, Resolved, Schedule};
 
+use super::service;
 use crate::config::{Backend, BackendId, BackendTransport};
 
 /// Takes a backend and its servers.
@@ -209,14 +211,16 @@ impl ResolverShared {
     fn ask(self: &Arc<Self>, name: Name) -> io::Result<()> {
         let shared = Arc::clone(self);
         let asking = move || {
-            let answer = (name.host.as_str(), name.port).to_socket_addrs();
-            shared.take(&name, answer.map(Iterator::collect));
+            // Whatever happens to it, the name must not stay open.
+            let answer = std::panic::catch_unwind(|| find(&name));
+            let answer = answer.unwrap_or_else(|_| Err(io::Error::other("the look-up panicked")));
+            shared.take(&name, answer);
         };
         let thread = std::thread::Builder::new().name("look-up".to_owned());
         thread.spawn(asking).map(drop)
     }
 
-    fn take(&self, name: &Name, answer: io::Result<Vec<SocketAddr>>) {
+    fn take(&self, name: &Name, answer: io::Result<Vec<Resolved>>) {
         let mut state = self.lock();
         let (found, error) = match answer {
             Ok(found) => (Some(found), None),
@@ -229,6 +233,17 @@ impl ResolverShared {
         }
         state.publish_changes();
         self.changed.notify_all();
+    }
+}
+
+/// Asks for a name, and waits for the answer.
+fn find(name: &Name) -> io::Result<Vec<Resolved>> {
+    match name {
+        Name::Host { host, port } => {
+            let found = (host.as_str(), *port).to_socket_addrs()?;
+            Ok(found.map(Resolved::from).collect())
+        }
+        Name::Service(service) => service::look_up(service),
     }
 }
 

@@ -14,13 +14,14 @@ use gateway_core::descriptors::Descriptors;
 use gateway_core::endpoint::Endpoint;
 use gateway_core::http::forward::HttpVersion;
 use gateway_core::limits;
+use gateway_core::names::Name;
 use gateway_core::server_trust::{ServerObjection, ServerTrust};
 use gateway_rt::BufferPool;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::connect::is_ours;
-use crate::config::{Backend, BackendTransport, Config, ProxyProtocol};
+use crate::config::{Backend, BackendTransport, Config, ProxyProtocol, ServerAddress};
 use crate::tls::{BackendConfigs, HandshakeError};
 
 /// How the hop is protected, ready to use.
@@ -135,7 +136,11 @@ impl Servers {
     /// What requests of our own name as their authority: the name that is verified, else as the configuration writes the server.
     pub fn authority_of(&self, address: Endpoint) -> String {
         match (&self.transport, address) {
-            (Transport::Plain, Endpoint::Ip(_)) => self.name_of(address),
+            (Transport::Plain, Endpoint::Ip(ip)) => match self.written(address) {
+                // A service is no host; its records name many.
+                Some(ServerAddress::Name(Name::Service(_))) => ip.to_string(),
+                Some(_) | None => self.name_of(address),
+            },
             // A path is no authority (RFC 3986 section 3.2).
             (Transport::Plain, Endpoint::Unix(_)) => "localhost".to_owned(),
             (Transport::Tls { server_name, .. }, _) => server_name.to_str().into_owned(),
@@ -150,10 +155,14 @@ impl Servers {
     /// How the configuration writes the server with this address. One that a reload or a resolver has taken away since is called by
     /// its address.
     pub fn name_of(&self, address: Endpoint) -> String {
-        let balance = self.known.balance.borrow();
-        let source = balance.source_of(address);
-        let written = source.and_then(|source| self.backend.servers.get(source));
-        written.map_or_else(|| address.to_string(), ToString::to_string)
+        self.written(address)
+            .map_or_else(|| address.to_string(), ToString::to_string)
+    }
+
+    /// The server with this address in the configuration.
+    fn written(&self, address: Endpoint) -> Option<&ServerAddress> {
+        let source = self.known.balance.borrow().source_of(address);
+        self.backend.servers.get(source?)
     }
 
     /// Evaluates a connected server by the trust in force: what speaks against it.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use gateway_core::limits;
+use gateway_core::names::Name;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 
@@ -309,7 +310,8 @@ fn plaintext(
 fn is_this_host(server: &ServerAddress) -> bool {
     match server {
         ServerAddress::Address(address) => address.is_this_host(),
-        ServerAddress::Name(name) => name.host == "localhost",
+        ServerAddress::Name(Name::Host { host, .. }) => host == "localhost",
+        ServerAddress::Name(Name::Service(_)) => false,
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use gateway_core::authority::Scope;
+pub use gateway_core::balance::ServerShare;
 use gateway_core::identity::Rules;
 pub use gateway_core::names::ServerAddress;
 use gateway_core::revocation::{AuthorityId, AuthorityKey, IssuerList, Revocation};

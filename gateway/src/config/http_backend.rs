@@ -10,12 +10,11 @@ use gateway_core::http::policy::HashKey;
 use gateway_core::http::pool::EjectionPolicy;
 
 use super::backend::CheckedBackend;
-use super::checked::ProxyProtocol;
+use super::checked::{ProxyProtocol, ServerShare};
 use super::diagnostics::{Diagnostics, Location};
 use super::health::{self, HealthChecks};
 use super::http_mode::mark;
 use super::raw::{RawBackend, RawEjection, RawHashHeader, RawHealth, Text};
-use super::servers::ServerShare;
 use super::value::{Field, Spanned, TextOrTable};
 use super::{headers, scalar};
 

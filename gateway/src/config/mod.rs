@@ -58,7 +58,6 @@ pub use lifetimes::{
 pub use paths::{LocateError, NAME_DEFAULT, locate, located};
 pub use protocols::shown as shown_protocols;
 pub use reread::{InForce, ListFile, ListFiles, Reread, Revoking, Unread};
-pub use servers::ServerShare;
 
 use diagnostics::Diagnostics;
 use gateway_core::limits;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use gateway_core::endpoint::{Endpoint, UNIX_PREFIX, UnixPath};
 use gateway_core::limits;
-use gateway_core::names::Name;
+use gateway_core::names::{Name, SERVICE_PREFIX};
 use rustls::pki_types::DnsName;
 
 use super::checked::ServerAddress;
@@ -99,10 +99,13 @@ pub fn unix_path(path: &str) -> Result<UnixPath, String> {
 /// A server of a backend.
 pub fn server_address(text: &str) -> Result<ServerAddress, String> {
     let expected = "must be an address or DNS name and a port, such as \"10.0.0.11:4317\" or \"collector.example.org:4317\", \
-                    or a Unix socket, such as \"unix:/run/collector/otlp.sock\"";
+                    or a Unix socket, such as \"unix:/run/collector/otlp.sock\", or a service of DNS, such as \"srv:_otlp._tcp.example.org\"";
     if let Some(path) = text.strip_prefix(UNIX_PREFIX) {
         let endpoint = unix_path(path).map(Endpoint::Unix);
         return endpoint.map(ServerAddress::Address);
+    }
+    if let Some(service) = text.strip_prefix(SERVICE_PREFIX) {
+        return self::service(service).map(ServerAddress::Name);
     }
     if text.parse::<SocketAddr>().is_ok() {
         let endpoint = socket_address(text).map(Endpoint::Ip);
@@ -119,10 +122,26 @@ pub fn server_address(text: &str) -> Result<ServerAddress, String> {
     if DnsName::try_from(host).is_err() || last.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(expected.to_owned());
     }
-    Ok(ServerAddress::Name(Name {
+    Ok(ServerAddress::Name(Name::Host {
         host: host.to_ascii_lowercase(),
         port,
     }))
+}
+
+/// The name of a service, RFC 2782: `_service._tcp.` and a domain.
+fn service(text: &str) -> Result<Name, String> {
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let mut labels = text.split('.');
+    let is_label =
+        |label: Option<&str>| label.is_some_and(|label| label.len() > 1 && label.starts_with('_'));
+    let is_service = is_label(labels.next()) && labels.next() == Some("_tcp");
+    match is_service && labels.next().is_some() && DnsName::try_from(text).is_ok() {
+        true => Ok(Name::Service(text.to_ascii_lowercase())),
+        false => Err(
+            "must be `srv:`, a service and a domain, such as \"srv:_otlp._tcp.example.org\""
+                .to_owned(),
+        ),
+    }
 }
 
 /// An application protocol, RFC 7301.
@@ -154,7 +173,7 @@ mod tests {
     fn server_addresses_are_told_from_mistyped_ones() {
         let name = |host: &str, port| {
             let host = host.to_owned();
-            ServerAddress::Name(Name { host, port })
+            ServerAddress::Name(Name::Host { host, port })
         };
         assert_eq!(
             server_address("Collector.Example.org:4317"),
@@ -169,6 +188,22 @@ mod tests {
         );
         let socket = server_address("unix:/run/collector/otlp.sock").unwrap();
         assert_eq!(socket.to_string(), "unix:/run/collector/otlp.sock");
+        let service = server_address("srv:_OTLP._tcp.Example.org.").unwrap();
+        assert_eq!(service.to_string(), "srv:_otlp._tcp.example.org");
+        for bad in [
+            "srv:",
+            "srv:otlp.example.org",
+            "srv:_otlp._udp.a",
+            "srv:_otlp._tcp",
+            "srv:_._tcp.a",
+            "srv:_a._tcp.b c",
+        ] {
+            let refused = server_address(bad).unwrap_err();
+            assert!(
+                refused.contains("a service and a domain"),
+                "{bad}: {refused}"
+            );
+        }
         let too_long = format!("unix:/{}", "a".repeat(107));
         for bad in ["unix:", "unix:run/otlp.sock", "unix://run/\0", &too_long] {
             let refused = server_address(bad).unwrap_err();

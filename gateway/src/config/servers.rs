@@ -6,8 +6,10 @@ use std::num::NonZeroU32;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use gateway_core::balance::ServerShare;
 use gateway_core::endpoint::Endpoint;
 use gateway_core::http::limits as http_limits;
+use gateway_core::names::Name;
 
 use super::checked::ServerAddress;
 use super::diagnostics::{Diagnostics, Location};
@@ -15,24 +17,6 @@ use super::http_mode::mark;
 use super::raw::{RawServer, RawServerEntry, RawServers};
 use super::scalar;
 use super::value::{Field, Spanned};
-
-/// The share of requests that a server takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ServerShare {
-    /// Its part of the sum of all weights.
-    pub weight: NonZeroU32,
-    /// It takes requests only while no other server can take any.
-    pub is_backup: bool,
-}
-
-impl Default for ServerShare {
-    fn default() -> Self {
-        ServerShare {
-            weight: NonZeroU32::MIN,
-            is_backup: false,
-        }
-    }
-}
 
 /// The servers of a backend.
 #[derive(Debug, Default)]
@@ -103,6 +87,14 @@ fn server(
     });
     match checked {
         Ok(server) => {
+            if let (RawServerEntry::Table(raw), ServerAddress::Name(Name::Service(_))) =
+                (entry, &server)
+                && let Some((key, item)) = marks(raw).next()
+            {
+                let text = "must not stand beside a service: its records say it";
+                diagnostics.wrong(location, key, &item, text);
+                return None;
+            }
             warn_of_open_folder(location, &address, &server, diagnostics);
             Some((server, share?))
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Instant;
 
-use gateway_core::balance::{Patience, Server};
+use gateway_core::balance::{Patience, Server, ServerShare};
 use gateway_core::endpoint::Endpoint;
 use gateway_core::http::forward::HttpVersion;
 use gateway_core::http::limits::{
@@ -17,7 +17,7 @@ use gateway_core::http::retry_budget::RetryBudget;
 use gateway_core::limits;
 
 use super::link::Link;
-use crate::config::{Backend, Config, ServerShare};
+use crate::config::{Backend, Config};
 
 /// The servers of one backend.
 pub(super) struct Pool {
@@ -68,7 +68,8 @@ impl Pool {
         self.shares = shares.to_vec();
         let before: Vec<ServerKey> = self.servers.servers(now).map(|(key, ..)| key).collect();
         let server = |server: &Server| {
-            let share = shares.get(server.source).copied().unwrap_or_default();
+            let written = || shares.get(server.source).copied().unwrap_or_default();
+            let share = server.share.unwrap_or_else(written);
             PoolServer {
                 server: *server,
                 weight: share.weight,

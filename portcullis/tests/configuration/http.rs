@@ -122,6 +122,7 @@ servers = ["127.0.0.1:4317"] | servers = [{ weight = 2 }] | 12 | backend "collec
 servers = ["127.0.0.1:4317"] | servers = [{ address = "127.0.0.1" }] | 12 | backend "collector": servers: address = "127.0.0.1" | must be an address or DNS name
 servers = ["127.0.0.1:4317"] | servers = [{ address = "127.0.0.1:1", weight = 0 }] | 12 | backend "collector": servers: weight = 0 | must be 1 to 1000
 servers = ["127.0.0.1:4317"] | servers = [{ address = "127.0.0.1:1", backup = true }] | 12 | backend "collector": servers = [{ address = "127.0.0.1:1", backup = true }] | must name a server that is no backup
+servers = ["127.0.0.1:4317"] | servers = [{ address = "srv:_otlp._tcp.example.org", weight = 2 }] | 12 | backend "collector": servers: weight = 2 | must not stand beside a service: its records say it
 servers = ["127.0.0.1:4317"] | servers = ["127.0.0.1:1", { address = "127.0.0.1:1" }] | 12 | backend "collector": servers: address = "127.0.0.1:1" | is named twice
 allow = ["otlp"] | | 15 | identity 1: allow | missing: say what its clients may call on listener "otlp"
 allow = ["otlp"] | allow = [] | 18 | identity 1: allow = [] | must have at least one element

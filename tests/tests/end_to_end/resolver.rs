@@ -186,3 +186,38 @@ fn a_connection_without_any_address_is_a_failure_of_the_backend() {
         is_told.then_some(())
     });
 }
+
+#[test]
+fn a_service_is_found_by_its_records_and_again_when_they_change() {
+    const SERVICE: &str = "_otlp._tcp.example.test";
+    let workspace = Workspace::new();
+    let [first, second, backup] = [(); 3].map(|()| Backend::start(Behaviour::Echo));
+    let port = |backend: &Backend| backend.address().port();
+    let records = |one: &Backend, other: &Backend| {
+        let records = vec![
+            ("a.example.test", port(one), 10),
+            ("b.example.test", port(other), 20),
+        ];
+        Answering::Service(SERVICE.to_owned(), records, Ipv4Addr::LOCALHOST)
+    };
+    let answering = records(&first, &backup);
+    let resolver = Resolver::start(&workspace.host, workspace.folder(), answering);
+    let server = format!("srv:{SERVICE}");
+    let gateway = workspace
+        .setup()
+        .resolver(&resolver)
+        .route_to_names("edge", "", &[&server], "dangerous_plaintext = true")
+        .start();
+    for _ in 0..4 {
+        assert_served(&workspace, &gateway);
+    }
+    let counts = || [&first, &second, &backup].map(|backend| backend.connections().len());
+    assert_eq!(counts(), [4, 0, 0], "a higher priority is a backup");
+    resolver.answer(records(&second, &backup));
+    // After 15 s it is asked for again.
+    eventually("new connections go to the second server", || {
+        assert_served(&workspace, &gateway);
+        (counts()[1] > 0).then_some(())
+    });
+    assert_eq!(counts()[2], 0);
+}
