@@ -72,8 +72,11 @@ pub const DRAINED_BYTES_MAX: usize = 256 << 10;
 pub const HELD_CONTENT_BYTES_MAX: usize = 64 << 10;
 /// Content that is kept of all requests of a worker.
 pub const HELD_BYTES_MAX: usize = 64 << 20;
-/// Requests that wait for a connection to one backend, on one worker.
+/// Requests that wait for a connection to one backend, on one worker: of one identity, as long as no other needs the room.
 pub const QUEUED_REQUESTS_MAX: usize = 1024;
+/// Requests of a queue that may find no room before no more are asked for, when a connection has some: each costs a
+/// decision. Further ones may want another server.
+pub const QUEUE_MISSES_MAX: usize = 8;
 /// Exchanges whose times are looked at at once: about 10 ns each.
 pub const EXCHANGES_LOOKED_AT: u32 = 50_000;
 /// Largest header list of any message, as RFC 9113 section 10.5.1 counts it.

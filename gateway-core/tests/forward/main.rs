@@ -10,6 +10,7 @@
 
 mod model;
 mod versions;
+mod waiting;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -128,7 +129,7 @@ impl Path {
         let now = Instant::now();
         let mut forwarder = Forwarder::new(16 << 10, Duration::from_secs(1));
         let keys = [
-            forwarder.accept(client(tenants), versions[CLIENT], now),
+            forwarder.accept(client(tenants), 0, versions[CLIENT], now),
             forwarder.connect(times(), versions[BACKEND], now),
         ];
         let ends = [Role::Client, Role::Server].map(|role| {
@@ -539,9 +540,12 @@ fn clients_that_read_nothing_take_neither_credit_nor_places_from_others() {
         }
     }
     // Another client of the same backend.
-    let other = path
-        .forwarder
-        .accept(client(AllowedTenants::None), HttpVersion::Http2, path.now);
+    let other = path.forwarder.accept(
+        client(AllowedTenants::None),
+        0,
+        HttpVersion::Http2,
+        path.now,
+    );
     let mut end = PeerConnection::new(HttpVersion::Http2, Role::Client, limits(), path.now);
     let stream = end.open(0, path.now).unwrap();
     let fields = GRPC.map(|(name, value)| Field::new(name.as_bytes(), value.as_bytes()));

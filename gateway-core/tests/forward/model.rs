@@ -183,7 +183,7 @@ impl Model {
         let now = Instant::now();
         let mut forwarder = Forwarder::new(16 << 10, Duration::from_secs(1));
         let keys = [0, 1, 2, 3].map(|end| match side_of(end) {
-            CLIENT => forwarder.accept(client(one_tenant()), versions[end], now),
+            CLIENT => forwarder.accept(client(one_tenant()), 0, versions[end], now),
             _ => forwarder.connect(times(), versions[end], now),
         });
         Model {
@@ -319,7 +319,7 @@ impl Model {
         self.keys[end] = match side {
             CLIENT => self
                 .forwarder
-                .accept(client(one_tenant()), version, self.now),
+                .accept(client(one_tenant()), 0, version, self.now),
             _ => self.forwarder.connect(times(), version, self.now),
         };
         if side == BACKEND {

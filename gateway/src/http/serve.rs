@@ -2,6 +2,7 @@
 //! In: an established connection. Out: why it ended. One task for each.
 
 use std::cell::{Cell, RefCell};
+use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -71,6 +72,7 @@ impl<'a, R: Fn(Direction, usize), S: Fn()> Serving<'a, R, S> {
         } = client;
         let known = worker.known_client((listener, address), &peer);
         let client = Rc::clone(&known.client);
+        let identity = worker.identities.hash_one(peer.identity());
         let known = ClientLink {
             id,
             listener,
@@ -82,7 +84,7 @@ impl<'a, R: Fn(Direction, usize), S: Fn()> Serving<'a, R, S> {
         let key = worker
             .forwarder
             .borrow_mut()
-            .accept(client, version, Instant::now());
+            .accept(client, identity, version, Instant::now());
         let link = worker.add_link((key, version), stream, LinkPeer::Client(known));
         worker.notify();
         Serving {

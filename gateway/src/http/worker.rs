@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::hash::RandomState;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -38,6 +39,8 @@ pub struct HttpWorker {
     /// Whether tasks flush and keep the time.
     is_running: Cell<bool>,
     pub(super) random: Cell<u64>,
+    /// Gives identities numbers, which no client can choose.
+    pub(super) identities: RandomState,
 }
 
 /// What is in force.
@@ -65,6 +68,7 @@ impl HttpWorker {
             flusher: Cell::new(None),
             is_running: Cell::new(false),
             random: Cell::new(random | 1),
+            identities: RandomState::new(),
         });
         worker.run_if_checking();
         worker

@@ -68,6 +68,7 @@ impl Forwarder {
         (protocol, content): (Protocol, ContentLeft),
         now: Instant,
     ) -> u32 {
+        let identity = self.identity(arrival.connection);
         let known = self.client(arrival.connection);
         let content_bytes_max = match protocol {
             // A stream has no end, and its server bounds each message.
@@ -82,6 +83,7 @@ impl Forwarder {
         let buffer = self.free_buffers.pop().unwrap_or_default();
         let key = self.exchanges.insert(Exchange {
             client,
+            identity,
             backend: None,
             last_backend: None,
             queue: None,

@@ -138,6 +138,8 @@ pub(super) struct ExchangeOutcome {
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) client: Leg,
+    /// That of its client.
+    pub(super) identity: u64,
     /// `None` while it waits for one, and if the gateway answers itself.
     pub(super) backend: Option<Leg>,
     /// The last backend that it was sent to.

@@ -14,14 +14,15 @@ mod refuse;
 mod router;
 mod slots;
 mod time;
+mod waiting;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use begin::Arrival;
 use exchange::{Exchange, PeerKind};
-use place::Queues;
 use slots::Slots;
+use waiting::Queues;
 
 pub use connection::{HttpVersion, PeerConnection, PeerFault, PeerLimits};
 pub use router::{BackendTimes, Call, Client, Ended, LegEnd, Placement, Rewrite, Router};
@@ -48,7 +49,11 @@ impl ConnectionKey {
 /// What a connection leads to.
 #[derive(Debug)]
 enum Known {
-    Client(Rc<Client>),
+    Client {
+        client: Rc<Client>,
+        /// A number that it shares with all connections of the same identity.
+        identity: u64,
+    },
     Backend(BackendTimes),
 }
 
@@ -66,7 +71,7 @@ struct Peer {
 impl Peer {
     fn kind(&self) -> PeerKind {
         match self.known {
-            Known::Client(_) => PeerKind::Client,
+            Known::Client { .. } => PeerKind::Client,
             Known::Backend(_) => PeerKind::Backend,
         }
     }
@@ -126,10 +131,12 @@ impl Forwarder {
         }
     }
 
-    /// Adds a connection of a client.
+    /// Adds a connection of a client. `identity` is a number that all connections of its identity have, and few others:
+    /// requests that wait take turns by it.
     pub fn accept(
         &mut self,
         client: Rc<Client>,
+        identity: u64,
         version: HttpVersion,
         now: Instant,
     ) -> ConnectionKey {
@@ -138,7 +145,7 @@ impl Forwarder {
             streams: client.streams_max,
         };
         let connection = PeerConnection::new(version, Role::Server, limits, now);
-        self.add(connection, Known::Client(client))
+        self.add(connection, Known::Client { client, identity })
     }
 
     /// Adds a connection to a backend.
@@ -178,8 +185,10 @@ impl Forwarder {
 
     /// Replaces what is known of a client.
     pub fn set_client(&mut self, key: ConnectionKey, client: Rc<Client>) {
-        if let Some(peer) = peer(&mut self.peers, key) {
-            peer.known = Known::Client(client);
+        if let Some(peer) = peer(&mut self.peers, key)
+            && let Known::Client { client: known, .. } = &mut peer.known
+        {
+            *known = client;
         }
     }
 
@@ -348,8 +357,16 @@ impl Forwarder {
             .filter(|peer| peer.serial == key.serial)?
             .known
         {
-            Known::Client(client) => Some(client),
+            Known::Client { client, .. } => Some(client),
             Known::Backend(_) => None,
+        }
+    }
+
+    /// The number of a client's identity.
+    fn identity(&self, key: ConnectionKey) -> u64 {
+        match self.peers.get(key.slot).map(|peer| &peer.known) {
+            Some(Known::Client { identity, .. }) => *identity,
+            Some(Known::Backend(_)) | None => 0,
         }
     }
 

@@ -1,61 +1,18 @@
 //! Where requests go: to a connection that takes them, or into the queue of their backend; and from a backend that has
 //! not processed them to another one. In: requests, the router's choice. Out: streams of backends.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
 use super::exchange::{Leg, PeerKind};
 use super::router::{Call, Client, LegEnd, Placement, Rewrite};
+use super::waiting::Queued;
 use super::{ConnectionKey, Forwarder, Router, peer};
 use crate::http::answer::RequestRefusal;
 use crate::http::deadline::{GRPC_TIMEOUT, GrpcTimeout};
 use crate::http::h2::ErrorCode;
-use crate::http::limits::QUEUED_REQUESTS_MAX;
+use crate::http::limits::QUEUE_MISSES_MAX;
 use crate::http::message::{ContentLeft, Field, HeaderList, Request, read_request};
-
-/// Requests that wait for a connection, by backend, in the order in which they came.
-#[derive(Debug, Default)]
-pub(super) struct Queues {
-    queues: Vec<VecDeque<u32>>,
-    /// Queues for which a connection may have room.
-    due: Vec<usize>,
-}
-
-impl Queues {
-    fn push(&mut self, queue: usize, key: u32) -> bool {
-        if self.queues.len() <= queue {
-            self.queues.resize_with(queue + 1, VecDeque::new);
-        }
-        let queue = &mut self.queues[queue];
-        let has_room = queue.len() < QUEUED_REQUESTS_MAX;
-        if has_room {
-            queue.push_back(key);
-        }
-        has_room
-    }
-
-    /// Every queue may be due.
-    pub(super) fn note_all(&mut self) {
-        for queue in 0..self.queues.len() {
-            self.note_room(queue);
-        }
-    }
-
-    fn remove(&mut self, queue: usize, key: u32) {
-        if let Some(queue) = self.queues.get_mut(queue) {
-            queue.retain(|other| *other != key);
-        }
-    }
-
-    /// Notes that a connection of a queue may have room.
-    pub(super) fn note_room(&mut self, queue: usize) {
-        let is_empty = self.queues.get(queue).is_none_or(VecDeque::is_empty);
-        if !is_empty && !self.due.contains(&queue) {
-            self.due.push(queue);
-        }
-    }
-}
 
 /// What a request is sent on with.
 struct Sent<'a> {
@@ -125,21 +82,38 @@ impl Forwarder {
 
     /// How many requests wait in a queue.
     pub fn waiting(&self, queue: usize) -> usize {
-        self.queues.queues.get(queue).map_or(0, VecDeque::len)
+        self.queues.waiting(queue)
     }
 
     pub(super) fn place_due(&mut self, router: &mut impl Router, now: Instant) {
-        while let Some(queue) = self.queues.due.pop() {
-            let Some(waiting) = self.queues.queues.get_mut(queue).map(std::mem::take) else {
-                continue;
-            };
-            for key in waiting {
-                let exchange = self.exchanges.get_mut(key);
-                if exchange.and_then(|exchange| exchange.queue.take()) == Some(queue) {
-                    self.place(key, true, router, now);
-                }
+        while let Some(queue) = self.queues.next_due() {
+            self.place_queue(queue, QUEUE_MISSES_MAX, router, now);
+        }
+    }
+
+    /// Asks again for all requests that wait: the time of some is over.
+    pub(super) fn place_all(&mut self, router: &mut impl Router, now: Instant) {
+        for queue in 0..self.queues.count() {
+            self.place_queue(queue, usize::MAX, router, now);
+        }
+    }
+
+    /// Asks again for the requests of a queue in turn, until so many have found no room.
+    fn place_queue(
+        &mut self,
+        queue: usize,
+        misses_max: usize,
+        router: &mut impl Router,
+        now: Instant,
+    ) {
+        self.queues.begin(queue);
+        while let Some(key) = self.queues.next(misses_max) {
+            let exchange = self.exchanges.get_mut(key);
+            if exchange.and_then(|exchange| exchange.queue.take()) == Some(queue) {
+                self.place(key, true, router, now);
             }
         }
+        self.queues.end();
     }
 
     /// Places a request whose header section is kept.
@@ -254,15 +228,29 @@ impl Forwarder {
     ) {
         match placed {
             Placed::Sent => {}
-            Placed::Waits(queue) => match self.queues.push(queue, key) {
-                true => {
-                    if let Some(exchange) = self.exchanges.get_mut(key) {
-                        exchange.queue = Some(queue);
-                    }
-                }
-                false => self.refuse(key, RequestRefusal::BackendBusy, router, now),
-            },
+            Placed::Waits(queue) => self.enqueue(key, queue, router, now),
             Placed::Refused(refusal) => self.refuse(key, refusal, router, now),
+        }
+    }
+
+    /// Has a request wait, if the queue has room for its identity.
+    fn enqueue(&mut self, key: u32, queue: usize, router: &mut impl Router, now: Instant) {
+        let Some(exchange) = self.exchanges.get_mut(key) else {
+            return;
+        };
+        exchange.queue = Some(queue);
+        match self.queues.push(queue, exchange.identity, key) {
+            Queued::Waits => {}
+            Queued::InPlaceOf(other) => {
+                if let Some(other) = self.exchanges.get_mut(other) {
+                    other.queue = None;
+                }
+                self.refuse(other, RequestRefusal::BackendBusy, router, now);
+            }
+            Queued::Full => {
+                exchange.queue = None;
+                self.refuse(key, RequestRefusal::BackendBusy, router, now);
+            }
         }
     }
 
@@ -337,12 +325,10 @@ impl Forwarder {
 
     /// Takes an exchange out of its queue.
     pub(super) fn leave_queue(&mut self, key: u32) {
-        let queue = self
-            .exchanges
-            .get_mut(key)
-            .and_then(|exchange| exchange.queue.take());
-        if let Some(queue) = queue {
-            self.queues.remove(queue, key);
+        if let Some(exchange) = self.exchanges.get_mut(key)
+            && let Some(queue) = exchange.queue.take()
+        {
+            self.queues.remove(queue, exchange.identity, key);
         }
     }
 }

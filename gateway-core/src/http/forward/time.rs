@@ -63,8 +63,7 @@ impl Forwarder {
             }
         }
         self.looked_at = if end == places { 0 } else { end };
-        self.queues.note_all();
-        self.place_due(router, now);
+        self.place_all(router, now);
     }
 
     /// Ends connections whose peers are too slow, and gives back memory that idle ones do not need. To be called about
@@ -76,7 +75,7 @@ impl Forwarder {
                 continue;
             };
             let timeout = match &peer.known {
-                Known::Client(client) => client.header_timeout,
+                Known::Client { client, .. } => client.header_timeout,
                 Known::Backend(_) => BACKEND_FRAME_TIMEOUT,
             };
             peer.connection.shrink();
@@ -101,7 +100,7 @@ impl Forwarder {
             .filter(|peer| peer.serial == backend.serial)?;
         match &peer.known {
             Known::Backend(times) => Some(*times),
-            Known::Client(_) => None,
+            Known::Client { .. } => None,
         }
     }
 
