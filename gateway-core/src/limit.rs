@@ -1,5 +1,5 @@
-//! Limits per identity: open connections, handshakes, requests and bytes per second, over all workers.
-//! In: an identity's limits, and the time. Out: a permit, an excess, or a pause. Atomics only. Rates are arguments,
+//! Limits per identity: open connections, handshakes, requests and bytes per second, over all workers; and per tenant.
+//! In: limits, and the time. Out: a permit, an excess, or a pause. Atomics only. Rates are arguments,
 //! so a changed limit keeps what has been counted.
 
 use std::fmt;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::identity::IdentityLimits;
+use crate::identity::{IdentityLimits, TenantLimits};
 
 const NANOSECONDS_PER_SECOND: u128 = 1_000_000_000;
 
@@ -113,10 +113,14 @@ pub struct ByteRate {
 impl ByteRate {
     /// The rate of `limits`, if they have one. The default burst is one second's worth.
     pub fn of(limits: &IdentityLimits) -> Option<Self> {
-        let per_second = limits.bytes_per_second.and_then(NonZeroU64::new)?;
+        ByteRate::new(limits.bytes_per_second, limits.bytes_burst)
+    }
+
+    fn new(per_second: Option<u64>, burst_bytes: Option<u64>) -> Option<Self> {
+        let per_second = per_second.and_then(NonZeroU64::new)?;
         Some(ByteRate {
             per_second,
-            burst_bytes: limits.bytes_burst.unwrap_or(per_second.get()),
+            burst_bytes: burst_bytes.unwrap_or(per_second.get()),
         })
     }
 
@@ -277,6 +281,47 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.usage.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What one tenant uses now.
+#[derive(Debug, Default)]
+pub struct TenantUsage {
+    requests: Meter,
+    bytes: Meter,
+}
+
+impl TenantUsage {
+    /// Admits a request. Its content is [charged](Self::charge) when it is over: until what was charged beyond the burst is paid for,
+    /// no other is admitted.
+    ///
+    /// # Errors
+    ///
+    /// The tenant is at a limit. The same request may come again after this time.
+    pub fn begin_request(&self, limits: &TenantLimits, now: Duration) -> Result<(), Duration> {
+        if let Some(rate) = ByteRate::new(limits.bytes_per_second, limits.bytes_burst) {
+            let owed = self.bytes.charge(0, rate, now);
+            if !owed.is_zero() {
+                return Err(owed);
+            }
+        }
+        let per_second = limits.requests_per_second.map(u64::from);
+        match per_second.and_then(NonZeroU64::new) {
+            Some(per_second) => self.requests.try_take(per_second, now),
+            None => Ok(()),
+        }
+    }
+
+    /// Charges the content of a request that is over.
+    pub fn charge(&self, bytes: u64, limits: &TenantLimits, now: Duration) {
+        if let Some(rate) = ByteRate::new(limits.bytes_per_second, limits.bytes_burst) {
+            self.bytes.charge(bytes, rate, now);
+        }
+    }
+
+    /// Whether it can be forgotten: everything taken is paid for.
+    pub fn is_idle(&self, now: Duration) -> bool {
+        self.requests.is_paid(now) && self.bytes.is_paid(now)
     }
 }
 
@@ -449,6 +494,32 @@ mod tests {
             Err(RequestExcess::Rate(2, SECOND / 4))
         );
         assert_eq!(one.begin_request(later + SECOND / 4), Ok(()));
+    }
+
+    #[test]
+    fn requests_of_a_tenant_are_limited_by_number_and_by_content() {
+        let tenant = TenantUsage::default();
+        let limits = TenantLimits {
+            requests_per_second: Some(2),
+            bytes_per_second: Some(1000),
+            bytes_burst: Some(3000),
+        };
+        assert_eq!(tenant.begin_request(&limits, SECOND), Ok(()));
+        assert_eq!(tenant.begin_request(&limits, SECOND), Ok(()));
+        let wait = SECOND / 2;
+        assert_eq!(tenant.begin_request(&limits, SECOND), Err(wait));
+        assert_eq!(tenant.begin_request(&limits, SECOND + wait), Ok(()));
+        // A burst, and two seconds of it beyond.
+        let now = 10 * SECOND;
+        tenant.charge(5000, &limits, now);
+        assert_eq!(tenant.begin_request(&limits, now), Err(2 * SECOND));
+        assert_eq!(tenant.begin_request(&limits, now + 2 * SECOND), Ok(()));
+        assert!(!tenant.is_idle(now + 2 * SECOND));
+        assert!(tenant.is_idle(now + 5 * SECOND));
+        // Nothing is counted for which there is no limit.
+        let unlimited = TenantUsage::default();
+        unlimited.charge(u64::MAX, &TenantLimits::default(), now);
+        assert_eq!(unlimited.begin_request(&limits, now), Ok(()));
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::fmt::Display;
 use bytesize::ByteSize;
 use comfy_table::Table;
 use gateway::config::Config;
-use gateway_core::identity::{IdentityLimits, Rule, Rules, Tenant, TenantPart, TenantSource};
+use gateway_core::identity::{
+    IdentityLimits, Rule, Rules, Tenant, TenantLimits, TenantPart, TenantSource,
+};
 use gateway_core::limits;
 
 use super::enforced::http;
@@ -20,7 +22,7 @@ pub fn table(config: &Config, mut table: Table) -> Table {
         .any(|rule| rule.rights.is_some());
     let mut header = vec![" #", "MATCH", "LISTENERS", "TENANT", "LIMITS PER IDENTITY"];
     if has_rights {
-        header.extend(["MAY CALL", "HEADERS"]);
+        header.extend(["LIMITS PER TENANT", "MAY CALL", "HEADERS"]);
     }
     table.set_header(header);
     let rules = config.rules.as_slice();
@@ -38,6 +40,7 @@ pub fn table(config: &Config, mut table: Table) -> Table {
             limits(&rule.limits),
         ];
         if has_rights {
+            row.push(tenant_limits(&rule.tenant_limits));
             let rights = rule.rights.as_deref();
             row.push(rights.map_or_else(String::new, http::rights));
             let told = rule.told.as_deref();
@@ -73,6 +76,7 @@ pub fn patterns(rule: &Rule) -> Vec<(&'static str, String)> {
         listeners: _,
         tenant: _,
         limits: _,
+        tenant_limits: _,
         rights: _,
         told: _,
     } = rule;
@@ -169,6 +173,23 @@ pub fn limits(limits: &IdentityLimits) -> String {
         .into_iter()
         .flatten()
         .collect();
+    match all.is_empty() {
+        true => "none".to_owned(),
+        false => all.join("\n"),
+    }
+}
+
+/// What one tenant may use.
+fn tenant_limits(limits: &TenantLimits) -> String {
+    let TenantLimits {
+        requests_per_second,
+        bytes_per_second,
+        bytes_burst,
+    } = limits;
+    let requests = requests_per_second.map(|rate| format!("{rate} requests/s"));
+    let bytes = bytes_per_second.map(|rate| format!("{}/s", ByteSize(rate)));
+    let burst = bytes_burst.map(|burst| format!("{} at once", ByteSize(burst)));
+    let all: Vec<_> = [requests, bytes, burst].into_iter().flatten().collect();
     match all.is_empty() {
         true => "none".to_owned(),
         false => all.join("\n"),

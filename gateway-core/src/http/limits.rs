@@ -205,6 +205,18 @@ pub const SERVER_REQUESTS_DEFAULT: u32 = 10_000;
 pub const IDENTITY_REQUESTS_PER_SECOND: RangeInclusive<u64> = 1..=10_000_000;
 /// Requests in flight of one identity, over all its connections.
 pub const IDENTITY_REQUESTS_IN_FLIGHT: RangeInclusive<u64> = 1..=1_000_000;
+/// Requests per second of one tenant, over all identities.
+pub const TENANT_REQUESTS_PER_SECOND: RangeInclusive<u64> = 1..=10_000_000;
+/// Bytes of requests' content per second of one tenant, and its burst: at least a batch of an exporter.
+pub const TENANT_BYTES: RangeInclusive<u64> = 16 << 10..=1 << 40;
+/// Tenants with limits that are known at once, each about 150 bytes; requests of those beyond are refused. Idle ones are
+/// forgotten.
+pub const TENANT_RECORDS_MAX: usize = 100_000;
+/// Below so many, idle ones are not looked for.
+pub const TENANT_RECORDS_MIN: usize = 1024;
+/// Bytes of a tenant's name that count: as many as a name may have.
+pub const TENANT_BYTES_COUNTED: usize = 150;
+
 /// Longest name of a header in a configuration.
 pub const HEADER_NAME_BYTES_MAX: usize = 64;
 /// Longest value of a header that a file holds: tokens have a few kilobytes.

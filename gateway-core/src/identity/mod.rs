@@ -12,7 +12,7 @@ use crate::authority::{self, OutOfScope, TrustDomain};
 use crate::certificate::{Certificate, Identity};
 
 pub use crate::pattern::{Pattern, PatternError};
-pub use rule::{IdentityLimits, KeyMatch, Rule};
+pub use rule::{IdentityLimits, KeyMatch, Rule, TenantLimits};
 use rule_index::RuleIndex;
 pub use tenant::{Tenant, TenantError, TenantPart, TenantSource};
 

@@ -29,6 +29,17 @@ pub struct IdentityLimits {
     pub max_requests_in_flight: Option<u32>,
 }
 
+/// Limits of each tenant, over all identities that speak for it. `None`: no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TenantLimits {
+    /// Maximum of requests per second.
+    pub requests_per_second: Option<u32>,
+    /// Maximum of bytes of requests' content per second.
+    pub bytes_per_second: Option<u64>,
+    /// Burst of them; `None` for one second's worth.
+    pub bytes_burst: Option<u64>,
+}
+
 /// One `[[identity]]` table: all given patterns must match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rule {
@@ -54,6 +65,8 @@ pub struct Rule {
     pub tenant: TenantSource,
     /// Limits of each matching identity.
     pub limits: IdentityLimits,
+    /// Limits of each tenant that matching clients speak for.
+    pub tenant_limits: TenantLimits,
     /// What matching clients may call on HTTP listeners; `None`: the rule holds for none.
     pub rights: Option<Arc<Rights>>,
     /// What backends are told of matching clients, beside what the listener says.

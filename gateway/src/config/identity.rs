@@ -120,6 +120,7 @@ fn check(
         limits: limits?,
         rights: requests.rights,
         told: requests.told,
+        tenant_limits: requests.tenant_limits,
         ..rule?
     })
 }

@@ -467,6 +467,16 @@ section! {
         "headers" => headers: RawHeaders,
         "requests_per_second" => requests_per_second: i64,
         "max_requests_in_flight" => max_requests_in_flight: i64,
+        "per_tenant" => per_tenant: RawTenantLimits,
+    }
+}
+
+section! {
+    /// A rule's `per_tenant`.
+    RawTenantLimits {
+        "requests_per_second" => requests_per_second: i64,
+        "bytes_per_second" => bytes_per_second: Text,
+        "bytes_burst" => bytes_burst: Text,
     }
 }
 
@@ -512,6 +522,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("[backend.tls]", RawBackendTls::KEYS),
     ("[[identity]]", RawIdentity::KEYS),
     ("[identity.match]", RawMatch::KEYS),
+    ("[identity.per_tenant]", RawTenantLimits::KEYS),
     ("[[identity.allow]]", RawGrant::KEYS),
 ];
 

@@ -4,21 +4,23 @@
 
 use std::sync::Arc;
 
+use gateway_core::http::limits as http_limits;
 use gateway_core::http::message::ToldFields;
 use gateway_core::http::policy::Rights;
-use gateway_core::identity::Rule;
+use gateway_core::identity::{Rule, TenantLimits};
 
 use super::diagnostics::Diagnostics;
 use super::http_mode::mark;
 use super::identity::KnownListener;
 use super::raw::RawIdentity;
 use super::value::Field;
-use super::{allow, headers};
+use super::{allow, headers, scalar};
 
 /// What a rule says of requests.
 pub(super) struct RuleRequests {
     pub(super) rights: Option<Arc<Rights>>,
     pub(super) told: Option<Arc<ToldFields>>,
+    pub(super) tenant_limits: TenantLimits,
 }
 
 /// Checks the keys of a rule that are for requests. `holding` are positions of its listeners; `None` for all.
@@ -59,9 +61,54 @@ pub(super) fn check(
     };
     let headers = std::mem::replace(&mut raw.headers, Field::Absent);
     let told = headers::check(headers, diagnostics);
+    let tenant_limits = tenant_limits(raw, diagnostics);
     Some(RuleRequests {
         rights: rights?.map(Arc::new),
         told: told?.map(Arc::new),
+        tenant_limits: tenant_limits?,
+    })
+}
+
+/// What each tenant of the rule's clients may use.
+fn tenant_limits(raw: &mut RawIdentity, diagnostics: &mut Diagnostics<'_>) -> Option<TenantLimits> {
+    let has_tenant = !matches!(
+        (&raw.tenant, &raw.tenant_from, &raw.tenants, &raw.component),
+        (Field::Absent, Field::Absent, Field::Absent, Field::Absent)
+    );
+    let item = match std::mem::replace(&mut raw.per_tenant, Field::Absent) {
+        Field::Absent => return Some(TenantLimits::default()),
+        given => given.given()?,
+    };
+    if !has_tenant {
+        let text = "has no effect: clients of the rule have no tenant; say which by tenant, tenant_from or tenants";
+        diagnostics.wrong(&raw.location, "per_tenant", &item, text);
+        return None;
+    }
+    let raw = item.value;
+    let location = raw.location;
+    let requests = raw.requests_per_second;
+    let requests = diagnostics.optional(&location, "requests_per_second", requests, |count| {
+        let range = &http_limits::TENANT_REQUESTS_PER_SECOND;
+        let count = scalar::count(*count, range, " (leave it out for no limit)")?;
+        u32::try_from(count).map_err(|error| error.to_string())
+    });
+    let bytes = raw.bytes_per_second;
+    let bytes = diagnostics.optional(&location, "bytes_per_second", bytes, |text| {
+        scalar::size(text, &http_limits::TENANT_BYTES)
+    });
+    let burst = diagnostics.optional(
+        &location,
+        "bytes_burst",
+        raw.bytes_burst,
+        |text| match bytes {
+            Some(None) => Err("has no effect without bytes_per_second".to_owned()),
+            Some(Some(_)) | None => scalar::size(text, &http_limits::TENANT_BYTES),
+        },
+    );
+    Some(TenantLimits {
+        requests_per_second: requests?,
+        bytes_per_second: bytes?,
+        bytes_burst: burst?,
     })
 }
 
@@ -81,6 +128,7 @@ fn refuse_all(raw: &RawIdentity, diagnostics: &mut Diagnostics<'_>) {
         ("headers", mark(&raw.headers)),
         ("requests_per_second", mark(&raw.requests_per_second)),
         ("max_requests_in_flight", mark(&raw.max_requests_in_flight)),
+        ("per_tenant", mark(&raw.per_tenant)),
     ];
     for (key, mark) in keys {
         let Some(item) = mark else {

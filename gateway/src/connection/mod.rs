@@ -6,6 +6,7 @@ mod direction;
 mod rate_limit;
 mod stream;
 mod table;
+mod tenant_usage;
 mod timer;
 mod usage;
 
@@ -15,5 +16,6 @@ pub use stream::{PlainStream, Stream};
 pub use table::{
     CloseRequest, ConnectedServer, ConnectionHandle, ConnectionId, ConnectionTable, OpenConnection,
 };
+pub use tenant_usage::TenantTable;
 pub use timer::{CloseNotice, ConnectionTimer, Deadlines, IdleTimeouts};
 pub use usage::{OverLimit, UsagePermit, UsageTable};

@@ -10,12 +10,14 @@ use gateway_core::certificate::Identity;
 use gateway_core::limit::{ByteRate, Excess, Permit, RequestExcess, Usage};
 use gateway_core::limits;
 
+use super::TenantTable;
 use crate::tls::VerifiedPeer;
 
-/// The usage of all identities with limits.
+/// The usage of all identities and tenants with limits.
 #[derive(Debug)]
 pub struct UsageTable {
     started: Instant,
+    tenants: TenantTable,
     inner: Mutex<UsageState>,
 }
 
@@ -53,6 +55,7 @@ impl Default for UsageTable {
     fn default() -> Self {
         UsageTable {
             started: Instant::now(),
+            tenants: TenantTable::default(),
             inner: Mutex::default(),
         }
     }
@@ -77,6 +80,11 @@ impl UsageTable {
             started: self.started,
             permit: permit.map_err(|excess| OverLimit::Identity(excess, identity.clone()))?,
         }))
+    }
+
+    /// What tenants use.
+    pub fn tenants(&self) -> &TenantTable {
+        &self.tenants
     }
 
     /// Lists `peer`'s identity among those that are slowed down.

@@ -17,6 +17,7 @@ use gateway_core::http::limits::{HEADER_LIST_BYTES_MAX, HEADER_TIMEOUT_DEFAULT};
 use gateway_core::http::message::{AllowedTenants, HeaderList, ReservedNames, SCOPE_ORG_ID};
 use gateway_core::http::policy::Rights;
 use gateway_core::http::pool::ServerKey;
+use gateway_core::identity::TenantLimits;
 use gateway_rt::Buffer;
 
 use crate::config::{BackendId, ListenerId};
@@ -51,6 +52,8 @@ pub(super) struct KnownClient {
     pub(super) client: Rc<Client>,
     /// What it may call.
     pub(super) rights: Arc<Rights>,
+    /// What each of its tenants may use, if that is limited.
+    pub(super) tenant_limits: Option<TenantLimits>,
 }
 
 impl KnownClient {
@@ -70,6 +73,7 @@ impl KnownClient {
         KnownClient {
             client: Rc::new(client),
             rights: Arc::default(),
+            tenant_limits: None,
         }
     }
 }

@@ -180,6 +180,19 @@ impl<'a> Routing<'a> {
         })
     }
 
+    /// Charges what servers got of a request to its tenant, if that has limits.
+    fn charge_tenant(&self, client: &ClientLink, ended: &Ended<'_>) {
+        let known = client.known.borrow();
+        let Some(limits) = known.tenant_limits.filter(|_| ended.attempts > 0) else {
+            return;
+        };
+        let (tenants, name) = (&known.client.tenants, &known.client.tenant_name);
+        if let Ok(Some(tenant)) = tenants.of_request(ended.list, name) {
+            let usage = self.worker.usage.tenants();
+            usage.charge(tenant, ended.received_bytes, &limits, self.now);
+        }
+    }
+
     fn with_server(&self, key: ConnectionKey, work: impl FnOnce(&ServerLink)) {
         if let Some(link) = self.worker.link(key)
             && let Some(server) = link.server()
@@ -205,6 +218,14 @@ impl Router for Routing<'_> {
         if let Some(limiter) = client.limiter.as_ref().filter(|_| is_new) {
             let begun = limiter.permit().begin_request(self.now);
             begun.map_err(|_| RequestRefusal::OverLimit)?;
+        }
+        if is_new
+            && let Some(limits) = client.known.borrow().tenant_limits
+            && let Some(tenant) = call.tenant
+        {
+            let tenants = self.worker.usage.tenants();
+            let begun = tenants.begin_request(tenant, &limits, self.now);
+            begun.map_err(|_| RequestRefusal::TenantOverLimit)?;
         }
         let decided = self.decide(client, call, rewrite)?;
         if !call.is_waiting && !self.may_try(decided.0, call) {
@@ -259,6 +280,9 @@ impl Router for Routing<'_> {
             if let Some(limiter) = limiter.filter(|_| was_begun) {
                 limiter.permit().end_request();
             }
+            if let Some(client) = link.client() {
+                self.charge_tenant(client, ended);
+            }
             link.note_progress();
         }
     }
@@ -289,6 +313,7 @@ impl HttpWorker {
         KnownClient {
             client: Rc::new(client),
             rights,
+            tenant_limits: Some(rule.tenant_limits).filter(|limits| *limits != Default::default()),
         }
     }
 }

@@ -20,7 +20,7 @@ use super::pool::Pool;
 use super::routing::Routing;
 use crate::backend::Servers;
 use crate::config::{BackendId, Config};
-use crate::connection::{ConnectionId, Direction, Stream};
+use crate::connection::{ConnectionId, Direction, Stream, UsageTable};
 use crate::telemetry::{Event, Observer};
 use crate::tls::{Received, StreamError};
 
@@ -33,6 +33,7 @@ pub struct HttpWorker {
     pub(super) pools: RefCell<Vec<Pool>>,
     pub(super) current: RefCell<Current>,
     pub(super) observer: Rc<Observer>,
+    pub(super) usage: Arc<UsageTable>,
     /// What the flusher writes from.
     scratch: RefCell<Vec<u8>>,
     flusher: Cell<Option<Waker>>,
@@ -55,6 +56,7 @@ impl HttpWorker {
         config: Arc<Config>,
         servers: Rc<Vec<Rc<Servers>>>,
         observer: Rc<Observer>,
+        usage: Arc<UsageTable>,
         random: u64,
     ) -> Rc<Self> {
         let worker = Rc::new_cyclic(|own| HttpWorker {
@@ -64,6 +66,7 @@ impl HttpWorker {
             pools: RefCell::new(Pool::of_all(&config, 0)),
             current: RefCell::new(Current { config, servers }),
             observer,
+            usage,
             scratch: RefCell::default(),
             flusher: Cell::new(None),
             is_running: Cell::new(false),

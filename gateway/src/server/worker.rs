@@ -267,6 +267,7 @@ fn open(
         Arc::clone(&state.config),
         Rc::clone(&state.servers),
         Rc::clone(&observer),
+        Arc::clone(&usage),
         u64::from_ne_bytes(random),
     );
     let connections = Rc::default();

@@ -140,6 +140,10 @@ tenant = "team-a" | tenant = "a"\ntenants = ["a"] | 15 | identity 1: tenants | m
 tenant = "team-a" | default_tenant = "a" | 17 | identity 1: default_tenant = "a" | needs tenants
 tenant = "team-a" | tenants = ["a"]\ndefault_tenant = "b" | 18 | identity 1: default_tenant = "b" | must be one of tenants
 tenant = "team-a" | requests_per_second = 0 | 17 | identity 1: requests_per_second = 0 | must be 1 to 10000000
+tenant = "team-a" | tenant = "a"\nper_tenant = { requests_per_second = 0 } | 18 | identity 1: per_tenant: requests_per_second = 0 | must be 1 to 10000000
+tenant = "team-a" | tenant = "a"\nper_tenant = { bytes_burst = "1MiB" } | 18 | identity 1: per_tenant: bytes_burst = "1MiB" | has no effect without bytes_per_second
+tenant = "team-a" | tenant = "a"\nper_tenant = { bytes_per_second = "1KiB" } | 18 | identity 1: per_tenant: bytes_per_second = "1KiB" | must be a size with its unit, such as "10MiB": 16 KiB to 1 TiB
+tenant = "team-a" | per_tenant = { requests_per_second = 1 } | 17 | identity 1: per_tenant = { requests_per_second = 1 } | has no effect: clients of the rule have no tenant
 [[identity]] | [[route]]\nbackend = "collector"\n[[identity]] | 15 | route 1: listener | missing
 [[identity]] | [[route]]\nlistener = "otlq"\nbackend = "collector"\n[[identity]] | 16 | route 1: listener = "otlq" | must name a [[listener]]: otlp
 [[identity]] | [[route]]\nlistener = "otlp"\n[[identity]] | 15 | route 1: backend | missing

@@ -72,8 +72,11 @@ closed_list! {
             (Unavailable, 503, Later, "too many requests wait for the backend");
         /// The gateway is shutting down.
         Draining = "draining", (Unavailable, 503, Later, "the gateway is shutting down");
-        /// The identity or its tenant is at a limit in time.
+        /// The identity is at a limit in time.
         OverLimit = "over_limit", (ResourceExhausted, 429, Later, "over the limit");
+        /// The tenant is at a limit in time, whatever the identity.
+        TenantOverLimit = "tenant_over_limit",
+            (ResourceExhausted, 429, Later, "the tenant is over its limit");
         /// No rule allows the request.
         NotAllowed = "not_allowed", (PermissionDenied, 403, Never, "no rule allows this request");
         /// The client names no tenant that it may speak for.
@@ -129,6 +132,7 @@ impl RequestRefusal {
             | Self::BackendVersion
             | Self::Draining
             | Self::OverLimit
+            | Self::TenantOverLimit
             | Self::NotAllowed
             | Self::TenantNotAllowed
             | Self::NoRoute

@@ -7,5 +7,6 @@ mod http1;
 mod lifecycle;
 mod statuses;
 mod systems;
+mod tenants;
 mod testers;
 mod waiting;
