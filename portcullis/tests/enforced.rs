@@ -353,6 +353,7 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("[[backend]]", "patience", "-"),
     ("[[backend]]", "response_timeout", "-"),
     ("[[backend]]", "stream_idle_timeout", "-"),
+    ("[[backend]]", "ping_interval", "-"),
     ("[[backend]]", "max_connections", "-"),
     ("[[backend]]", "max_requests", "-"),
     ("[[backend]]", "hash", "-"),

@@ -42,6 +42,14 @@ pub const OUTPUT_CONTROL_BYTES_MAX: usize = 16 << 10;
 /// How long a peer may take to acknowledge our SETTINGS.
 pub const SETTINGS_ACK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a silent backend may take to answer a PING: as long as gRPC's own clients give it.
+pub const PING_ACK_TIMEOUT: Duration = Duration::from_secs(20);
+/// `ping_interval` of a backend.
+pub const PING_INTERVAL: RangeInclusive<Duration> =
+    Duration::from_secs(10)..=Duration::from_secs(24 * 60 * 60);
+/// Default of `ping_interval`: servers of gRPC end a connection that sends PING oftener than every five minutes.
+pub const PING_INTERVAL_DEFAULT: Duration = Duration::from_secs(5 * 60);
+
 /// A reset of a stream younger than this may be part of a flood; deadlines of real clients are longer.
 pub const RAPID_RESET_AGE: Duration = Duration::from_secs(1);
 /// DATA with fewer bytes than this, which does not end its stream, costs us more than its sender.

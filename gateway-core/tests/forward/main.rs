@@ -74,6 +74,7 @@ fn times() -> BackendTimes {
         queue: 0,
         response_timeout: None,
         idle_timeout: None,
+        ping_interval: Duration::from_secs(60),
     }
 }
 

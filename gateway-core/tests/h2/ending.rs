@@ -186,6 +186,50 @@ fn a_ping_of_ours_is_owed_until_its_own_answer() {
     assert_eq!(peer.connection.pinged_since(), None);
 }
 
+/// Some time passes, and the connection is looked at.
+fn look(peer: &mut Peer, time: Duration) -> (bool, Option<Violation>) {
+    peer.wait(time);
+    let is_asked = peer.connection.keep_alive(MINUTE, peer.now);
+    (
+        is_asked,
+        peer.connection.check_time(Duration::MAX, peer.now),
+    )
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_silent_backend_with_streams_is_asked_and_is_given_up_without_a_sign_of_life() {
+    let mut peer = Peer::backend();
+    assert_eq!(look(&mut peer, MINUTE - SECOND), (false, None));
+    assert_eq!(look(&mut peer, SECOND), (true, None));
+    assert_eq!(peer.hear(), [Answer::Ping]);
+    // It answers, and is asked again only when it has been silent for as long again.
+    peer.say(&frame(PING, ACK, 0, GATEWAYS_PING));
+    assert_eq!(look(&mut peer, MINUTE - SECOND), (false, None));
+    assert_eq!(look(&mut peer, SECOND), (true, None));
+    // Any frame is a sign of life.
+    peer.wait(SECOND);
+    peer.say(&window_update(0, 1));
+    assert_eq!(look(&mut peer, 30 * SECOND), (false, None));
+    assert_eq!(look(&mut peer, 30 * SECOND), (true, None));
+    assert_eq!(look(&mut peer, 19 * SECOND), (false, None));
+    let late = (false, Some(Violation::PingTimeout));
+    assert_eq!(look(&mut peer, SECOND), late);
+    assert!(peer.connection.is_closed());
+    assert_eq!(peer.connection.take_streams().count(), 1);
+}
+
+#[test]
+fn a_backend_without_streams_is_not_asked_however_long_it_is_silent() {
+    let mut peer = Peer::backend();
+    let _ = peer.connection.reset(StreamId::new(1), ErrorCode::Cancel);
+    peer.hear();
+    assert_eq!(look(&mut peer, 100 * MINUTE), (false, None));
+    assert_eq!(peer.hear(), []);
+}
+
 #[test]
 fn what_is_begun_and_not_completed_ends_the_connection_after_a_while() {
     // A preface that does not come, one that stops half way, a frame that does, a field block without its end.

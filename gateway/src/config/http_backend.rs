@@ -69,6 +69,8 @@ pub struct HttpBackend {
     pub response_timeout: Duration,
     /// How long nothing may move on a stream whose response has begun.
     pub stream_idle_timeout: Duration,
+    /// How long a connection of HTTP/2 with requests may be silent before its server is asked for a sign of life.
+    pub ping_interval: Duration,
     /// Connections to one server, over all workers.
     pub max_connections: u32,
     /// Requests in flight at one server, over all workers.
@@ -91,6 +93,7 @@ pub(super) struct RawHttpBackend {
     patience: Field<Text>,
     response_timeout: Field<Text>,
     stream_idle_timeout: Field<Text>,
+    ping_interval: Field<Text>,
     max_connections: Field<i64>,
     max_requests: Field<i64>,
     hash: Field<TextOrTable<RawHashHeader>>,
@@ -110,6 +113,7 @@ impl RawHttpBackend {
             patience: take(&mut raw.patience),
             response_timeout: take(&mut raw.response_timeout),
             stream_idle_timeout: take(&mut raw.stream_idle_timeout),
+            ping_interval: take(&mut raw.ping_interval),
             max_connections: take(&mut raw.max_connections),
             max_requests: take(&mut raw.max_requests),
             hash: take(&mut raw.hash),
@@ -126,6 +130,7 @@ impl RawHttpBackend {
             ("patience", mark(&self.patience)),
             ("response_timeout", mark(&self.response_timeout)),
             ("stream_idle_timeout", mark(&self.stream_idle_timeout)),
+            ("ping_interval", mark(&self.ping_interval)),
             ("max_connections", mark(&self.max_connections)),
             ("max_requests", mark(&self.max_requests)),
             ("hash", mark(&self.hash)),
@@ -164,6 +169,9 @@ pub(super) fn check(
     let idle = diagnostics.optional(location, "stream_idle_timeout", idle, |text| {
         scalar::duration(text, &http_limits::STREAM_IDLE_TIMEOUT, "")
     });
+    let ping = diagnostics.optional(location, "ping_interval", raw.ping_interval, |text| {
+        scalar::duration(text, &http_limits::PING_INTERVAL, "")
+    });
     let counts = [
         (
             "max_connections",
@@ -193,6 +201,7 @@ pub(super) fn check(
         patience: patience?.unwrap_or(http_limits::PATIENCE_DEFAULT),
         response_timeout: response?.unwrap_or(http_limits::RESPONSE_TIMEOUT_DEFAULT),
         stream_idle_timeout: idle?.unwrap_or(http_limits::STREAM_IDLE_TIMEOUT_DEFAULT),
+        ping_interval: ping?.unwrap_or(http_limits::PING_INTERVAL_DEFAULT),
         max_connections: connections?.unwrap_or(http_limits::SERVER_CONNECTIONS_DEFAULT),
         max_requests: requests?.unwrap_or(http_limits::SERVER_REQUESTS_DEFAULT),
         hash: hash?,

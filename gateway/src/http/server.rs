@@ -90,6 +90,7 @@ fn open(
             queue: backend.0,
             response_timeout: Some(http.response_timeout),
             idle_timeout: Some(http.stream_idle_timeout),
+            ping_interval: http.ping_interval,
         }
     };
     let version = {

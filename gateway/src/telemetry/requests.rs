@@ -188,6 +188,7 @@ pub(super) mod tests {
             queue: 0,
             response_timeout: None,
             idle_timeout: None,
+            ping_interval: Duration::from_secs(60),
         };
         Forwarder::new(1000, Duration::ZERO).connect(times, HttpVersion::Http2, Instant::now())
     }

@@ -102,6 +102,7 @@ protocol = "h2" | proxy_protocol = true | 10 | backend "collector": proxy_protoc
 protocol = "h2" | hash = "host" | 13 | backend "collector": hash = "host" | must be "tenant", "identity" or a table
 protocol = "h2" | hash = {} | 13 | backend "collector": hash: header | missing
 protocol = "h2" | max_requests = 0 | 13 | backend "collector": max_requests = 0 | must be 1 to 1000000
+protocol = "h2" | ping_interval = "1s" | 13 | backend "collector": ping_interval = "1s" | must be 10s to 1day
 protocol = "h2" | patience = "2m" | 13 | backend "collector": patience = "2m" | must be 0s to 1m
 protocol = "h2" | slow_start = "2h" | 13 | backend "collector": slow_start = "2h" | must be 0s to 1h
 protocol = "h2" | health = {} | 13 | backend "collector": health: kind | missing: say what a check is

@@ -346,6 +346,14 @@ impl PeerConnection {
         }
     }
 
+    /// Asks a silent backend for a sign of life, as [`Connection::keep_alive`] does. HTTP/1 has no way to.
+    pub fn keep_alive(&mut self, interval: Duration, now: Instant) -> bool {
+        match self {
+            PeerConnection::Http1(_) => false,
+            PeerConnection::Http2(one) => one.keep_alive(interval, now),
+        }
+    }
+
     /// Gives back memory that an idle connection does not need.
     pub fn shrink(&mut self) {
         match self {

@@ -40,6 +40,8 @@ pub struct BackendTimes {
     pub response_timeout: Option<Duration>,
     /// How long nothing of an exchange may pass once its response has begun.
     pub idle_timeout: Option<Duration>,
+    /// How long a connection of HTTP/2 with requests may be silent before its server is asked for a sign of life.
+    pub ping_interval: Duration,
 }
 
 /// A request that needs a connection.

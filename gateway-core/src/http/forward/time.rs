@@ -74,9 +74,12 @@ impl Forwarder {
             let Some(peer) = self.peers.get_mut(slot) else {
                 continue;
             };
-            let timeout = match &peer.known {
-                Known::Client { client, .. } => client.header_timeout,
-                Known::Backend(_) => BACKEND_FRAME_TIMEOUT,
+            let (timeout, is_asked) = match &peer.known {
+                Known::Client { client, .. } => (client.header_timeout, false),
+                Known::Backend(times) => {
+                    let is_asked = peer.connection.keep_alive(times.ping_interval, now);
+                    (BACKEND_FRAME_TIMEOUT, is_asked)
+                }
             };
             peer.connection.shrink();
             let key = ConnectionKey {
@@ -86,6 +89,9 @@ impl Forwarder {
             if let Some(violation) = peer.connection.check_time(timeout, now) {
                 router.failed(key, violation);
                 self.take_streams(key, violation.code(), router, now);
+            }
+            if is_asked {
+                self.mark(key);
             }
         }
         self.tended = if end == self.peers.places() { 0 } else { end };

@@ -33,6 +33,8 @@ closed_list! {
         NoSettings = "no_settings", (Connection, ErrorCode::ProtocolError);
         /// SETTINGS were not acknowledged in time (section 6.5.3).
         SettingsTimeout = "settings_timeout", (Connection, ErrorCode::SettingsTimeout);
+        /// A backend with streams was silent, and has not answered a PING in time (section 6.7).
+        PingTimeout = "ping_timeout", (Connection, ErrorCode::Cancel);
         /// The preface, a frame or a field block was begun and not completed in time.
         SlowFrame = "slow_frame", (Connection, ErrorCode::EnhanceYourCalm);
         /// A server says that it accepts pushed streams (section 6.5.2).

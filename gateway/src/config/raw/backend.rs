@@ -20,6 +20,7 @@ section! {
         "patience" => patience: Text,
         "response_timeout" => response_timeout: Text,
         "stream_idle_timeout" => stream_idle_timeout: Text,
+        "ping_interval" => ping_interval: Text,
         "max_connections" => max_connections: i64,
         "max_requests" => max_requests: i64,
         "hash" => hash: TextOrTable<RawHashHeader>,

@@ -25,8 +25,8 @@ use super::{
 use crate::http::hpack::Encoder;
 use crate::http::limits::{
     BACKEND_STREAMS_BEFORE_SETTINGS, BACKEND_WINDOW_BYTES, CLIENT_STREAMS_MAX, OUTPUT_BYTES_MAX,
-    OUTPUT_CONTROL_BYTES_MAX, SETTINGS_ACK_TIMEOUT, WINDOW_BYTES, WINDOW_BYTES_MAX,
-    WINDOW_GROWTH_INTERVAL,
+    OUTPUT_CONTROL_BYTES_MAX, PING_ACK_TIMEOUT, SETTINGS_ACK_TIMEOUT, WINDOW_BYTES,
+    WINDOW_BYTES_MAX, WINDOW_GROWTH_INTERVAL,
 };
 use crate::http::queue::Queue;
 
@@ -94,6 +94,8 @@ pub struct Connection {
     /// When our SETTINGS were sent that the peer has not acknowledged.
     unacknowledged_since: Option<Instant>,
     ping_since: Option<Instant>,
+    /// When something has come last.
+    heard_at: Instant,
     /// Since when something has come only in part: the preface, a frame, a field block.
     incomplete_since: Option<Instant>,
     /// The last stream that the peer will have processed, by its GOAWAY.
@@ -158,6 +160,7 @@ impl Connection {
             },
             unacknowledged_since: Some(now),
             ping_since: None,
+            heard_at: now,
             incomplete_since: (role == Role::Server).then_some(now),
             peers_last: None,
             ending: Ending::No,
@@ -316,6 +319,20 @@ impl Connection {
         }
     }
 
+    /// Asks a backend for a sign of life that has streams, and from which nothing has come for `interval`. Whether it was
+    /// asked. If none comes, [`Self::check_time`] ends the connection. To be called about once a second.
+    pub fn keep_alive(&mut self, interval: Duration, now: Instant) -> bool {
+        // Anything is a sign of life.
+        self.ping_since = self.ping_since.filter(|since| self.heard_at <= *since);
+        let is_silent = now.saturating_duration_since(self.heard_at) >= interval;
+        let asks = is_silent && self.streams.len() > 0 && self.ping_since.is_none();
+        if asks && !self.is_closed() {
+            self.ping(now);
+            return true;
+        }
+        false
+    }
+
     /// Since when the peer owes an answer to a PING.
     pub fn pinged_since(&self) -> Option<Instant> {
         self.ping_since
@@ -341,8 +358,8 @@ impl Connection {
         }
     }
 
-    /// Ends the connection if the peer has not acknowledged our SETTINGS in time (RFC 9113 section 6.5.3), or has not
-    /// completed within `timeout` what it has begun to send, DATA excepted.
+    /// Ends the connection if the peer has not acknowledged our SETTINGS in time (RFC 9113 section 6.5.3), has not
+    /// completed within `timeout` what it has begun to send, DATA excepted, or is a backend that gives no sign of life.
     pub fn check_time(&mut self, timeout: Duration, now: Instant) -> Option<Violation> {
         let is_past = |since: Option<Instant>, timeout| {
             since.is_some_and(|since| now.saturating_duration_since(since) >= timeout)
@@ -353,6 +370,12 @@ impl Connection {
                 Violation::SettingsTimeout
             }
             () if is_past(self.incomplete_since, timeout) => Violation::SlowFrame,
+            () if self.role == Role::Client
+                && is_past(self.ping_since, PING_ACK_TIMEOUT)
+                && self.ping_since >= Some(self.heard_at) =>
+            {
+                Violation::PingTimeout
+            }
             () => return None,
         };
         self.close(violation.code());

@@ -146,6 +146,7 @@ impl Connection {
             *input = &[];
             return None;
         }
+        self.heard_at = now;
         let event = match self.overdue.take() {
             Some(violation) => Err(violation),
             None => self.next_event(input, list, now),
