@@ -324,6 +324,7 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("[[listener]]", "max_request_headers", "-"),
     ("[[listener]]", "max_request_body", "-"),
     ("[[listener]]", "max_streams", "-"),
+    ("[[listener]]", "grpc_health", "-"),
     ("[listener.headers]", "tenant", "-"),
     ("[listener.headers]", "identity", "-"),
     ("[listener.headers]", "certificate", "-"),

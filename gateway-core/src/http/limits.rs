@@ -163,6 +163,8 @@ pub const HEALTH_DEFAULT: HealthSchedule = HealthSchedule {
 };
 /// Longest name of a service whose health is asked for.
 pub const HEALTH_SERVICE_BYTES_MAX: usize = 255;
+/// Longest request for health from a client: the longest name, and what protobuf and gRPC put around it.
+pub const HEALTH_REQUEST_BYTES_MAX: usize = HEALTH_SERVICE_BYTES_MAX + 16;
 /// Longest reply to a health check; one takes seven bytes.
 pub const HEALTH_REPLY_BYTES_MAX: usize = 1 << 10;
 /// Retries to the servers of a backend, of each worker.

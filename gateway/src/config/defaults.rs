@@ -86,6 +86,7 @@ fn fill_of_mode(listener: &mut RawListener, defaults: &RawDefaults) {
             );
             one(&mut listener.max_request_body, &defaults.max_request_body);
             one(&mut listener.max_streams, &defaults.max_streams);
+            one(&mut listener.grpc_health, &defaults.grpc_health);
             one(&mut listener.headers, &defaults.headers);
         }
         Some(false) | None => one(&mut listener.quiet_timeout, &defaults.quiet_timeout),

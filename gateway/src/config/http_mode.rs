@@ -35,6 +35,8 @@ pub struct HttpMode {
     pub max_request_body: u64,
     /// Requests at once on a connection.
     pub max_streams: u32,
+    /// Whether the gateway answers `grpc.health.v1` itself.
+    pub grpc_health: bool,
     /// What backends are told of clients, unless their rules say otherwise.
     pub told: ToldFields,
     /// Names that no client may use: those of the listener, and of every rule that holds for it.
@@ -103,6 +105,7 @@ pub(super) struct RawHttp {
     max_request_headers: Field<Text>,
     max_request_body: Field<Text>,
     max_streams: Field<i64>,
+    grpc_health: Field<bool>,
     headers: Field<RawHeaders>,
 }
 
@@ -118,18 +121,20 @@ impl RawHttp {
             max_request_headers: take(&mut raw.max_request_headers),
             max_request_body: take(&mut raw.max_request_body),
             max_streams: take(&mut raw.max_streams),
+            grpc_health: take(&mut raw.grpc_health),
             headers: take(&mut raw.headers),
         }
     }
 
     /// Each key with where it stands, if it is there.
-    fn marks(&self) -> [(&'static str, Option<Spanned<()>>); 6] {
+    fn marks(&self) -> [(&'static str, Option<Spanned<()>>); 7] {
         [
             ("header_timeout", mark(&self.header_timeout)),
             ("request_idle_timeout", mark(&self.request_idle_timeout)),
             ("max_request_headers", mark(&self.max_request_headers)),
             ("max_request_body", mark(&self.max_request_body)),
             ("max_streams", mark(&self.max_streams)),
+            ("grpc_health", mark(&self.grpc_health)),
             ("headers", mark(&self.headers)),
         ]
     }
@@ -198,6 +203,7 @@ fn http(location: &Location, raw: RawHttp, diagnostics: &mut Diagnostics<'_>) ->
         let count = scalar::count(*count, &http_limits::CLIENT_STREAMS, "")?;
         u32::try_from(count).map_err(|error| error.to_string())
     });
+    let health = diagnostics.optional(location, "grpc_health", raw.grpc_health, |on| Ok(*on));
     let told = headers::check(raw.headers, diagnostics);
     Some(HttpMode {
         header_timeout: header?.unwrap_or(http_limits::HEADER_TIMEOUT_DEFAULT),
@@ -205,6 +211,7 @@ fn http(location: &Location, raw: RawHttp, diagnostics: &mut Diagnostics<'_>) ->
         max_request_headers: headers_max?.unwrap_or(http_limits::REQUEST_HEADER_BYTES_DEFAULT),
         max_request_body: body_max?.unwrap_or(http_limits::REQUEST_CONTENT_BYTES_DEFAULT),
         max_streams: streams?.unwrap_or(http_limits::CLIENT_STREAMS_MAX),
+        grpc_health: health?.unwrap_or(false),
         told: told?.unwrap_or_default(),
         reserved: Arc::new(ReservedNames::new([])),
         routes: RouteTable::default(),

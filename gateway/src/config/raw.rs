@@ -312,6 +312,7 @@ section! {
         "max_request_headers" => max_request_headers: Text,
         "max_request_body" => max_request_body: Text,
         "max_streams" => max_streams: i64,
+        "grpc_health" => grpc_health: bool,
         "headers" => headers: RawHeaders,
     }
 }
@@ -347,6 +348,7 @@ section! {
         "max_request_headers" => max_request_headers: Text,
         "max_request_body" => max_request_body: Text,
         "max_streams" => max_streams: i64,
+        "grpc_health" => grpc_health: bool,
         "headers" => headers: RawHeaders,
     }
 }

@@ -7,6 +7,7 @@
 //! something to say is written to once.
 
 mod health;
+mod health_service;
 mod link;
 mod pool;
 mod report;

@@ -227,6 +227,9 @@ impl Router for Routing<'_> {
             let begun = tenants.begin_request(tenant, &limits, self.now);
             begun.map_err(|_| RequestRefusal::TenantOverLimit)?;
         }
+        if let Some(health) = self.worker.health_service(client.listener, call) {
+            return Ok(Placement::Connection(health));
+        }
         let decided = self.decide(client, call, rewrite)?;
         if !call.is_waiting && !self.may_try(decided.0, call) {
             return Err(RequestRefusal::BackendUnreachable);

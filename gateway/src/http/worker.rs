@@ -15,6 +15,7 @@ use gateway_core::http::limits::{
 };
 
 use super::health::keep_checking;
+use super::health_service::HealthService;
 use super::link::{KnownClient, Link, LinkPeer};
 use super::pool::Pool;
 use super::routing::Routing;
@@ -32,6 +33,8 @@ pub struct HttpWorker {
     links: RefCell<Vec<Option<Rc<Link>>>>,
     pub(super) pools: RefCell<Vec<Pool>>,
     pub(super) current: RefCell<Current>,
+    /// By listener.
+    pub(super) health_services: RefCell<Vec<Option<HealthService>>>,
     pub(super) observer: Rc<Observer>,
     pub(super) usage: Arc<UsageTable>,
     /// What the flusher writes from.
@@ -65,6 +68,7 @@ impl HttpWorker {
             links: RefCell::default(),
             pools: RefCell::new(Pool::of_all(&config, 0)),
             current: RefCell::new(Current { config, servers }),
+            health_services: RefCell::default(),
             observer,
             usage,
             scratch: RefCell::default(),
@@ -74,6 +78,7 @@ impl HttpWorker {
             identities: RandomState::new(),
         });
         worker.run_if_checking();
+        worker.offer_health(Instant::now());
         worker
     }
 
@@ -94,6 +99,7 @@ impl HttpWorker {
         drop(pools);
         self.current.replace(Current { config, servers });
         self.run_if_checking();
+        self.offer_health(Instant::now());
         let links: Vec<_> = self.links.borrow().iter().flatten().cloned().collect();
         for link in links {
             match &link.peer {
@@ -288,8 +294,9 @@ impl HttpWorker {
             let Some(key) = ready else {
                 return self.notify();
             };
-            if let Some(link) = self.link(key) {
-                self.flush(&link);
+            match self.link(key) {
+                Some(link) => self.flush(&link),
+                None => self.serve_health(key, Instant::now()),
             }
         }
     }
@@ -343,8 +350,12 @@ impl HttpWorker {
             if now >= connections_at {
                 connections_at = now + CONNECTIONS_LOOK_INTERVAL;
                 forwarder.check_connections(&mut routing, now);
+                drop(forwarder);
+                self.offer_health(now);
+            } else {
+                drop(forwarder);
             }
-            drop(forwarder);
+            self.tell_health(now);
             self.notify();
         }
     }

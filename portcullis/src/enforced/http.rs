@@ -37,6 +37,7 @@ pub(super) fn listener(mode: &HttpMode) -> Vec<(&'static str, String)> {
         max_request_headers,
         max_request_body,
         max_streams,
+        grpc_health,
         told,
         // Follow from what is told here and by rules.
         reserved: _,
@@ -52,6 +53,13 @@ pub(super) fn listener(mode: &HttpMode) -> Vec<(&'static str, String)> {
         ),
         ("max. request body", ByteSize(*max_request_body).to_string()),
         ("max. streams", format!("{max_streams} of a connection")),
+        (
+            "grpc.health.v1",
+            match grpc_health {
+                true => "answered by the gateway".to_owned(),
+                false => "as any request".to_owned(),
+            },
+        ),
         ("headers", fields(told, Some(told.tenant_name()))),
     ]
 }

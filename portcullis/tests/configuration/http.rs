@@ -87,6 +87,7 @@ mode = "http" | mode = "http"\nrequest_idle_timeout = "0s" | 5 | listener "otlp"
 mode = "http" | mode = "http"\nmax_request_headers = "1MiB" | 5 | listener "otlp": max_request_headers = "1MiB" | 4 KiB to 64 KiB
 mode = "http" | mode = "http"\nmax_request_body = "0KiB" | 5 | listener "otlp": max_request_body = "0KiB" | 1 KiB to 1 TiB
 mode = "http" | mode = "http"\nmax_streams = 257 | 5 | listener "otlp": max_streams = 257 | must be 1 to 256
+mode = "http" | mode = "http"\ngrpc_health = "yes" | 5 | listener "otlp": grpc_health = "yes" | must be true or false
 mode = "http" | mode = "http"\nheaders = { uri = "Content-Length" } | 5 | listener "otlp": headers: uri = "Content-Length" | HTTP or gRPC has another use
 mode = "http" | mode = "http"\nheaders = { uri = "a b" } | 5 | listener "otlp": headers: uri = "a b" | must be the name of a header
 mode = "http" | mode = "http"\nheaders = { cn = "x-a-bin" } | 5 | listener "otlp": headers: cn = "x-a-bin" | has another use

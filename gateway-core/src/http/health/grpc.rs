@@ -2,16 +2,11 @@
 //! Checking Protocol). In: authority and service; sections and content. Out: fields, a message, a verdict.
 
 use super::check::HealthFailure;
+use super::service::{CHECK_PATH, ServingStatus, put_message};
 use crate::http::deadline::{GRPC_TIMEOUT, GrpcTimeout};
 use crate::http::limits;
 use crate::http::message::{Field, HeaderList, read_response};
 use crate::http::protobuf::{Value, put_bytes, take_field};
-
-/// The path of a check.
-const CHECK_PATH: &[u8] = b"/grpc.health.v1.Health/Check";
-
-/// The status of a server that takes requests.
-const SERVING: u64 = 1;
 
 /// The header section of a check, without its timeout.
 const FIELDS: [Field<'static>; 5] = [
@@ -111,7 +106,7 @@ impl GrpcHealthReply {
             None => return Err(HealthFailure::Malformed),
         }
         let status = serving_status(&self.content).ok_or(HealthFailure::Malformed)?;
-        match status == SERVING {
+        match status == u64::from(ServingStatus::Serving.number()) {
             true => Ok(()),
             false => Err(HealthFailure::NotServing),
         }
@@ -120,13 +115,6 @@ impl GrpcHealthReply {
     fn fail(&mut self, failure: HealthFailure) {
         self.failure.get_or_insert(failure);
     }
-}
-
-/// Appends a message as gRPC frames it: not compressed, its length, itself.
-fn put_message(content: &mut Vec<u8>, message: &[u8]) {
-    content.push(0);
-    content.extend_from_slice(&(message.len() as u32).to_be_bytes());
-    content.extend_from_slice(message);
 }
 
 /// What `HealthCheckResponse { status = 1 }` says; it must be the only message.
