@@ -3,9 +3,13 @@
 
 use std::io;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use tokio::runtime;
 use tokio::sync::oneshot;
+
+/// Between two looks at whether a service has ended.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// A running service.
 #[derive(Debug)]
@@ -40,6 +44,21 @@ impl Background {
             stop: Some(stop),
             thread: Some(thread),
         })
+    }
+}
+
+impl Background {
+    /// Waits until the service has ended by itself, but not longer than this.
+    pub(crate) fn wait(&self, most: Duration) {
+        let deadline = Instant::now() + most;
+        let is_running = || {
+            self.thread
+                .as_ref()
+                .is_some_and(|thread| !thread.is_finished())
+        };
+        while is_running() && Instant::now() < deadline {
+            thread::sleep(LOOK);
+        }
     }
 }
 

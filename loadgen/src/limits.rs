@@ -64,6 +64,9 @@ pub const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// Pause before a held connection that broke is opened again, so that a dead server is not hammered.
 pub const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a backend that leaves waits for the answers that it owes.
+pub const LEAVING_MAX: Duration = Duration::from_secs(10);
+
 /// How often a held connection may send its small message.
 pub const BEAT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(600);
 
@@ -109,6 +112,9 @@ pub const CLIENT_STREAM_WINDOW: u32 = 1 << 20;
 
 /// The same of a connection.
 pub const CLIENT_CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// How long a backend may be away that is started again, when it is asked what has arrived.
+pub const RESTARTING_MAX: Duration = Duration::from_secs(3);
 
 /// How long a backend may take to say what has arrived.
 pub const STATS_TIMEOUT: Duration = Duration::from_secs(10);

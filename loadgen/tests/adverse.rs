@@ -22,6 +22,7 @@ fn backend(pki: &Pki) -> HttpBackend {
         identity: Some(identity.unwrap()),
         reads_content: false,
         streams_max: 100,
+        store: None,
     };
     HttpBackend::start(options, "127.0.0.1:0".parse().unwrap(), None).unwrap()
 }

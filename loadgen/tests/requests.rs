@@ -5,6 +5,8 @@
 
 mod support;
 
+use std::net::TcpStream;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +26,15 @@ const KINDS: [(HttpVersion, &str, &str); 8] = [
 ];
 
 fn backend(pki: &Pki, version: HttpVersion, reads_content: bool) -> HttpBackend {
+    start(pki, version, reads_content, None)
+}
+
+fn start(
+    pki: &Pki,
+    version: HttpVersion,
+    reads_content: bool,
+    store: Option<PathBuf>,
+) -> HttpBackend {
     let identity = ServerIdentity::load(
         &pki.path("server.pem"),
         &pki.path("server.key"),
@@ -35,6 +46,7 @@ fn backend(pki: &Pki, version: HttpVersion, reads_content: bool) -> HttpBackend 
         identity: Some(identity.unwrap()),
         reads_content,
         streams_max: 100,
+        store,
     };
     let any = "127.0.0.1:0".parse().unwrap();
     HttpBackend::start(options, any, Some(any)).unwrap()
@@ -116,6 +128,46 @@ fn an_acknowledged_request_that_did_not_arrive_fails_the_run() {
     assert_eq!(detail(&load, "acknowledged"), 5);
     assert_eq!(detail(&load, "acknowledged and not arrived"), 5);
     assert_eq!(load.failures("lost"), 5);
+}
+
+#[test]
+fn a_backend_that_leaves_answers_what_has_come() {
+    let pki = Pki::new(1);
+    for (version, scenario, streams) in [(HttpVersion::H2, "h2", 8), (HttpVersion::H1, "h1", 1)] {
+        let mut backend = backend(&pki, version, false);
+        let address = backend.address();
+        let arguments = match version {
+            HttpVersion::H2 => "--streams 8 --count 8 --path /delay=400ms",
+            HttpVersion::H1 => "--count 1 --path /delay=400ms",
+        };
+        let arguments: Vec<&str> = arguments.split_whitespace().collect();
+        let load = thread::scope(|scope| {
+            let load = scope.spawn(|| run(&pki, scenario, address, &arguments));
+            while backend.stats().requests < streams {
+                thread::sleep(Duration::from_millis(5));
+            }
+            backend.leave();
+            load.join().unwrap()
+        });
+        assert_eq!(load.code, 0, "{:#} {}", load.report, load.errors);
+        assert_eq!(detail(&load, "acknowledged"), streams);
+        assert!(TcpStream::connect(address).is_err(), "nothing listens");
+    }
+}
+
+#[test]
+fn what_a_backend_has_stored_is_known_to_the_next_one() {
+    let pki = Pki::new(1);
+    let file = pki.path("arrived.txt");
+    let first = start(&pki, HttpVersion::H2, true, Some(file.clone()));
+    let sent = load(&pki, &first, "h2", "--count 20");
+    assert_eq!(sent.code, 0, "{:#} {}", sent.report, sent.errors);
+    let arrived = first.stats().arrivals;
+    drop(first);
+    let next = start(&pki, HttpVersion::H2, true, Some(file));
+    assert_eq!(next.stats().arrivals, arrived);
+    let mut senders = arrived.iter().flat_map(|arrived| arrived.senders.values());
+    assert_eq!(senders.next().map(|numbers| numbers.count()), Some(20));
 }
 
 #[test]

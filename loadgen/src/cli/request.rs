@@ -95,6 +95,10 @@ pub(super) struct HttpBackendArguments {
     /// Read the content of requests and note which numbers have arrived. Costs more than the rest of the answer.
     #[arg(long, requires = "protocol")]
     read: bool,
+    /// Keep the numbers in this file too, before the answer: they outlast SIGKILL, and a backend that is started with
+    /// the file of another one begins with what that has got.
+    #[arg(long, value_name = "FILE", requires = "read")]
+    store: Option<PathBuf>,
     /// Most streams at once on a connection.
     #[arg(
         long,
@@ -132,6 +136,7 @@ impl HttpBackendArguments {
             identity,
             reads_content: self.read,
             streams_max: self.max_streams,
+            store: self.store.clone(),
         }))
     }
 }

@@ -53,13 +53,14 @@ pub(super) fn http_backend(
     span: Duration,
 ) -> Result<bool> {
     ensure_descriptors(SERVICE_CONNECTIONS, 1)?;
-    let backend = HttpBackend::start(options, listen, stats)
+    let mut backend = HttpBackend::start(options, listen, stats)
         .with_context(|| format!("listening on {listen}"))?;
     println!("listening on {}", backend.address());
     if let Some(address) = backend.stats_address() {
         println!("statistics on {address}");
     }
     wait(span)?;
+    backend.leave();
     println!("{}", serde_json::to_string_pretty(&backend.stats())?);
     Ok(true)
 }

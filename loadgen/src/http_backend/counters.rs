@@ -2,6 +2,9 @@
 //! from outside, such as names of tenants, is counted apart only so far.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
 use http::HeaderMap;
@@ -41,19 +44,36 @@ pub struct HttpBackendStats {
 pub(super) struct HttpCounters {
     inner: Mutex<HttpBackendStats>,
     reads_content: bool,
+    store: Option<Mutex<File>>,
 }
 
 impl HttpCounters {
-    pub(super) fn new(reads_content: bool) -> Self {
+    /// Begins with what the store holds.
+    pub(super) fn new(reads_content: bool, store: Option<&Path>) -> io::Result<Self> {
+        let mut stored = ArrivedRequests::default();
+        let store = store
+            .map(|file| {
+                let mut file = File::options()
+                    .read(true)
+                    .append(true)
+                    .create(true)
+                    .open(file)?;
+                let mut lines = String::new();
+                file.read_to_string(&mut lines)?;
+                stored = ArrivedRequests::from_lines(&lines);
+                io::Result::Ok(Mutex::new(file))
+            })
+            .transpose()?;
         let stats = HttpBackendStats {
             unreadable: reads_content.then_some(0),
-            arrivals: reads_content.then(ArrivedRequests::default),
+            arrivals: reads_content.then_some(stored),
             ..HttpBackendStats::default()
         };
-        Self {
+        Ok(Self {
             inner: Mutex::new(stats),
             reads_content,
-        }
+            store,
+        })
     }
 
     /// Whether the content of requests is to be kept until it is counted.
@@ -93,12 +113,12 @@ impl HttpCounters {
         self.lock().content_bytes += bytes as u64;
     }
 
-    /// Counts a request that has come whole.
-    pub(super) fn whole(&self, received: &Received<'_>) {
+    /// Counts a request that has come whole, and stores its numbers. It may be answered only if that succeeds.
+    pub(super) fn whole(&self, received: &Received<'_>) -> io::Result<()> {
         let mut inner = self.lock();
         inner.answered += 1;
         if !self.reads_content {
-            return;
+            return Ok(());
         }
         let content_type = received
             .fields
@@ -107,12 +127,23 @@ impl HttpCounters {
         match read_content(content_type, received.content) {
             None => *inner.unreadable.get_or_insert_default() += 1,
             Some((sender, numbers)) => {
+                if let Some(store) = &self.store {
+                    let lines: String = numbers
+                        .iter()
+                        .map(|number| format!("{number} {sender}\n"))
+                        .collect();
+                    store
+                        .lock()
+                        .expect("nothing panics while it holds the store")
+                        .write_all(lines.as_bytes())?;
+                }
                 let arrivals = inner.arrivals.get_or_insert_default();
                 for number in numbers {
                     arrivals.add(&sender, number);
                 }
             }
         }
+        Ok(())
     }
 
     pub(super) fn stats(&self) -> HttpBackendStats {

@@ -2,6 +2,7 @@
 //! In: a connection. Out: an answer to each request, counts.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -18,13 +19,13 @@ use tokio::net::TcpListener;
 
 use super::behaviour::Behaviour;
 use super::counters::HttpCounters;
-use super::{Received, accept};
+use super::{Leaving, Received, accept};
 use crate::limits::READ_CONTENT_MAX;
 use crate::request::Outgoing;
 
 /// Serves one connection.
 pub(super) async fn serve<S>(
-    stream: S,
+    (stream, mut leaving): (S, Leaving),
     counters: Arc<HttpCounters>,
     connection: usize,
 ) -> Result<()>
@@ -35,6 +36,14 @@ where
     let served = http1::Builder::new()
         .pipeline_flush(true)
         .serve_connection(TokioIo::new(stream), service);
+    let mut served = pin!(served);
+    if !*leaving.borrow() {
+        tokio::select! {
+            ended = served.as_mut() => return Ok(ended?),
+            _ = leaving.changed() => {}
+        }
+    }
+    served.as_mut().graceful_shutdown();
     Ok(served.await?)
 }
 
@@ -70,7 +79,7 @@ async fn answer(
         counters.whole(&Received {
             fields: &head.headers,
             content: &content,
-        });
+        })?;
     }
     let mut response = Response::new(Outgoing::new(Bytes::new(), behaviour.bytes));
     *response.status_mut() = StatusCode::from_u16(behaviour.status).unwrap_or_default();

@@ -13,13 +13,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::behaviour::Behaviour;
 use super::counters::HttpCounters;
-use super::{EMPTY_MESSAGE, Received};
+use super::{EMPTY_MESSAGE, Leaving, Received};
 use crate::limits::{CLIENT_CONNECTION_WINDOW, CLIENT_STREAM_WINDOW, READ_CONTENT_MAX};
 use crate::request::{Outgoing, send};
 
 /// Serves one connection.
 pub(super) async fn serve<S>(
-    stream: S,
+    (stream, mut leaving): (S, Leaving),
     streams_max: u32,
     counters: Arc<HttpCounters>,
     connection: usize,
@@ -33,7 +33,23 @@ where
         .max_concurrent_streams(streams_max)
         .handshake::<_, Bytes>(stream)
         .await?;
-    while let Some(request) = served.accept().await {
+    let mut is_leaving = *leaving.borrow();
+    if is_leaving {
+        served.graceful_shutdown();
+    }
+    loop {
+        let request = tokio::select! {
+            request = served.accept() => request,
+            // After it GOAWAY stands last, and `accept` comes to its end when all requests have theirs.
+            _ = leaving.changed(), if !is_leaving => {
+                is_leaving = true;
+                served.graceful_shutdown();
+                continue;
+            }
+        };
+        let Some(request) = request else {
+            return Ok(());
+        };
         let (request, respond) = request?;
         counters.request(connection, request.headers());
         let counters = counters.clone();
@@ -42,7 +58,6 @@ where
             let _ = answer(request, respond, &counters).await;
         });
     }
-    Ok(())
 }
 
 async fn answer(
@@ -66,7 +81,7 @@ async fn answer(
         counters.whole(&Received {
             fields: &head.headers,
             content: &content,
-        });
+        })?;
     }
     if !behaviour.delay.is_zero() {
         tokio::time::sleep(behaviour.delay).await;

@@ -23,11 +23,14 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{CipherSuite, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::backend::listen;
 use crate::background::Background;
 use crate::credentials::{certificates, provider, roots};
+use crate::limits::LEAVING_MAX;
 use crate::request::HttpVersion;
 use counters::HttpCounters;
 
@@ -44,6 +47,8 @@ pub struct HttpBackendOptions {
     pub reads_content: bool,
     /// Most streams at once on a connection.
     pub streams_max: u32,
+    /// Where the numbers that have arrived stay when the backend is killed; the next one begins with them.
+    pub store: Option<PathBuf>,
 }
 
 /// A server's certificate, and the clients that it admits.
@@ -89,7 +94,8 @@ pub struct HttpBackend {
     address: SocketAddr,
     stats_address: Option<SocketAddr>,
     counters: Arc<HttpCounters>,
-    _service: Background,
+    leave: watch::Sender<bool>,
+    service: Background,
 }
 
 impl HttpBackend {
@@ -106,10 +112,15 @@ impl HttpBackend {
             .as_ref()
             .map(|listener| listener.local_addr())
             .transpose()?;
-        let counters = Arc::new(HttpCounters::new(options.reads_content));
+        let counters = Arc::new(HttpCounters::new(
+            options.reads_content,
+            options.store.as_deref(),
+        )?);
+        let (leave, leaving) = watch::channel(false);
         let service_counters = counters.clone();
         let service = Background::spawn("http-backend", move || async move {
-            if let Err(error) = serve(listener, stats_listener, options, service_counters).await {
+            let listeners = (listener, stats_listener);
+            if let Err(error) = serve(listeners, options, service_counters, leaving).await {
                 eprintln!("backend: the listener cannot be watched: {error}");
             }
         })?;
@@ -117,8 +128,16 @@ impl HttpBackend {
             address,
             stats_address,
             counters,
-            _service: service,
+            leave,
+            service,
         })
+    }
+
+    /// Leaves as servers do: takes no more connections, says so on those it has, and answers what has come. Waits for
+    /// that, but not for ever.
+    pub fn leave(&mut self) {
+        self.leave.send_replace(true);
+        self.service.wait(LEAVING_MAX);
     }
 
     /// Where it listens.
@@ -138,10 +157,10 @@ impl HttpBackend {
 }
 
 async fn serve(
-    listener: std::net::TcpListener,
-    stats: Option<std::net::TcpListener>,
+    (listener, stats): (std::net::TcpListener, Option<std::net::TcpListener>),
     options: HttpBackendOptions,
     counters: Arc<HttpCounters>,
+    mut leaving: Leaving,
 ) -> io::Result<()> {
     if let Some(stats) = stats {
         tokio::spawn(h1::serve_stats(
@@ -153,16 +172,25 @@ async fn serve(
     let acceptor = options
         .identity
         .map(|identity| TlsAcceptor::from(identity.0));
+    let mut connections = JoinSet::new();
     loop {
-        let stream = accept(&listener).await;
+        let stream = tokio::select! {
+            stream = accept(&listener) => stream,
+            Some(_) = connections.join_next() => continue,
+            _ = leaving.changed() => break,
+        };
         let (acceptor, counters) = (acceptor.clone(), counters.clone());
         let (version, streams_max) = (options.version, options.streams_max);
-        tokio::spawn(async move {
+        let leaving = leaving.clone();
+        connections.spawn(async move {
             // What a connection brought up to its end is counted; its client knows better than we what it lost.
             let _ = match acceptor {
-                None => speak(version, streams_max, stream, counters).await,
+                None => speak(version, streams_max, (stream, leaving), counters).await,
                 Some(acceptor) => match acceptor.accept(stream).await {
-                    Ok(stream) => speak(version, streams_max, Batched(stream), counters).await,
+                    Ok(stream) => {
+                        let connection = (Batched(stream), leaving);
+                        speak(version, streams_max, connection, counters).await
+                    }
                     Err(error) => {
                         counters.refused();
                         Err(error.into())
@@ -171,6 +199,9 @@ async fn serve(
             };
         });
     }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+    Ok(())
 }
 
 /// The next connection; waits where there are no descriptors, which come back when connections end.
@@ -194,18 +225,22 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 async fn speak<S>(
     version: HttpVersion,
     streams_max: u32,
-    stream: S,
+    (stream, leaving): (S, Leaving),
     counters: Arc<HttpCounters>,
 ) -> Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connection = counters.connection();
+    let stream = (stream, leaving);
     match version {
         HttpVersion::H2 => h2::serve(stream, streams_max, counters, connection).await,
         HttpVersion::H1 => h1::serve(stream, counters, connection).await,
     }
 }
+
+/// Hears that the backend leaves.
+type Leaving = watch::Receiver<bool>;
 
 /// The parts of a request that are counted.
 struct Received<'a> {

@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::limits::STATS_TIMEOUT;
+use crate::limits::{RECONNECT_PAUSE, RESTARTING_MAX, STATS_TIMEOUT};
 
 /// Sequence numbers, as runs from a first to a last one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +104,22 @@ impl ArrivedRequests {
         }
     }
 
+    /// Reads lines of a number and its sender. One that is not whole was cut off, and never acknowledged.
+    pub(crate) fn from_lines(lines: &str) -> Self {
+        let mut arrived = Self::default();
+        for line in lines.split_inclusive('\n') {
+            let whole = line
+                .strip_suffix('\n')
+                .and_then(|line| line.split_once(' '));
+            if let Some((number, sender)) = whole
+                && let Ok(number) = number.parse()
+            {
+                arrived.add(sender, number);
+            }
+        }
+        arrived
+    }
+
     /// Adds what another backend has got.
     pub fn merge(&mut self, other: &Self) {
         for (sender, numbers) in &other.senders {
@@ -142,7 +159,18 @@ pub(crate) fn fetch(addresses: &[SocketAddr]) -> Result<ArrivedRequests> {
     Ok(all)
 }
 
+/// What a backend says; one that is just being started again is asked again.
 fn page(address: SocketAddr) -> Result<String> {
+    let deadline = Instant::now() + RESTARTING_MAX;
+    loop {
+        match ask(address) {
+            Err(_) if Instant::now() < deadline => thread::sleep(RECONNECT_PAUSE),
+            answer => return answer,
+        }
+    }
+}
+
+fn ask(address: SocketAddr) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, STATS_TIMEOUT)?;
     stream.set_read_timeout(Some(STATS_TIMEOUT + Duration::from_secs(1)))?;
     stream.write_all(b"GET /stats HTTP/1.0\r\n\r\n")?;
@@ -188,6 +216,13 @@ mod tests {
         for (arrived, missing) in cases {
             assert_eq!(sent.missing_in(&set(&arrived)), missing, "{arrived:?}");
         }
+    }
+
+    #[test]
+    fn what_was_stored_is_read_again_up_to_a_line_that_was_cut_off() {
+        let arrived = ArrivedRequests::from_lines("1 a\n2 a b\n3 a\n4 a");
+        assert_eq!(arrived.senders["a"], set(&[1, 3]));
+        assert_eq!(arrived.senders["a b"], set(&[2]));
     }
 
     #[test]
