@@ -18,7 +18,7 @@ fn loadgen(arguments: &[&str]) -> Command {
     command
 }
 
-fn load(workspace: &Workspace, gateway: &Gateway, arguments: &[&str]) -> Command {
+pub(crate) fn load(workspace: &Workspace, gateway: &Gateway, arguments: &[&str]) -> Command {
     let mut command = loadgen(arguments);
     command
         .args([
@@ -37,7 +37,7 @@ fn load(workspace: &Workspace, gateway: &Gateway, arguments: &[&str]) -> Command
     command
 }
 
-fn report(output: &Output) -> Value {
+pub(crate) fn report(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}\n{errors}"))
