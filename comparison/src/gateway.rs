@@ -47,6 +47,8 @@ pub struct Setup<'a> {
     pub provider: Option<&'a str>,
     /// Rules for identities that stand before the one that all clients match.
     pub other_rules: usize,
+    /// Identities of requests are spread over a hundred tenants; without it all are of one.
+    pub has_tenants: bool,
 }
 
 impl Gateway {
@@ -165,16 +167,21 @@ fn text(workspace: &Workspace, setup: &Setup<'_>, port: u16, admin: u16) -> Stri
     let others = other_rules(setup.other_rules);
     let (mode, backend, identity) = match setup.job {
         Job::Relay => ("stream", String::new(), String::new()),
-        Job::Requests { backend, .. } => ("http", towards(workspace, backend), requests()),
+        Job::Requests { backend, .. } => ("http", towards(workspace, backend), requests(TENANT)),
+    };
+    let tenants = if setup.has_tenants {
+        tenants()
+    } else {
+        String::new()
     };
     format!(
         "{own}[workers]\ncount = 1\n\n{tls}\
          [admin]\naddress = \"127.0.0.1:{admin}\"\n\n\
          [[listener]]\nname = \"edge\"\naddress = \"127.0.0.1:{port}\"\nmode = \"{mode}\"\n\
          certificate = {:?}\nkey = {:?}\nclient_ca = [{:?}]\n{crl}\
-         backend = \"backend\"\nmax_connections = 9500\nmax_handshakes = 9500\n\n\
+         backend = \"backend\"\nmax_connections = 11000\nmax_handshakes = 11000\n\n\
          [[backend]]\nname = \"backend\"\nservers = [\"127.0.0.1:{}\"]\n{backend}\n\
-         {others}[[identity]]\nmatch = {{ uri = \"spiffe://example.org/agent/*\" }}\n{identity}",
+         {others}{tenants}[[identity]]\nmatch = {{ uri = \"spiffe://example.org/agent/*\" }}\n{identity}",
         path("current/server.pem"),
         path("current/server.key"),
         path("pki/ca.pem"),
@@ -194,8 +201,24 @@ fn towards(workspace: &Workspace, version: Http) -> String {
 }
 
 /// What a rule of an HTTP listener says beside whom it matches: all requests, of one tenant.
-fn requests() -> String {
-    format!("tenant = {TENANT:?}\nallow = [{{ methods = [\"POST\"], path = \"/\" }}]\n")
+fn requests(tenant: &str) -> String {
+    format!("tenant = {tenant:?}\nallow = [{{ methods = [\"POST\"], path = \"/\" }}]\n")
+}
+
+/// Rules by which 10,000 identities have a hundred tenants: those whose numbers begin with the same two digits share one.
+fn tenants() -> String {
+    let ones = (1..=9).map(|number| (number, ""));
+    let tens = (10..=99).map(|digits| (digits, "*"));
+    let rule = |(number, star): (u32, &str)| {
+        let requests = requests(&format!("tenant-{number}"));
+        let uri = format!("spiffe://example.org/agent/{number}{star}");
+        format!("[[identity]]\nmatch = {{ uri = {uri:?} }}\n{requests}\n")
+    };
+    std::iter::once((10_000, ""))
+        .chain(ones)
+        .chain(tens)
+        .map(rule)
+        .collect()
 }
 
 /// So many rules that no client matches: whole names, beginnings, and names with a wildcard in turn.

@@ -33,6 +33,7 @@ pub fn http_backend(workspace: &Workspace, version: &str) -> Result<(Process, u1
     let mut command = pinned(Cpu::Client, &workspace.loadgen);
     command
         .args(["backend", "--protocol", version, "--for", "1h"])
+        .args(["--max-streams", "10000"])
         .args(["--listen", "127.0.0.1:0", "--stats-listen", "127.0.0.1:0"])
         .args(["--server-certificate", &workspace.text("two/server.pem")])
         .args(["--server-key", &workspace.text("two/server.key")])
@@ -119,7 +120,8 @@ pub fn agents(
     identities(command, workspace, target, issue, "X25519")
 }
 
-fn identities(
+/// Adds to a command of the load generator where to connect, and as which identities.
+pub fn identities(
     mut command: Command,
     workspace: &Workspace,
     target: &str,

@@ -8,9 +8,11 @@
 mod compare;
 mod envoy;
 mod figures;
+mod finding;
 mod gateway;
 mod guard;
 mod haproxy;
+mod http;
 mod install;
 mod job;
 mod load;
@@ -48,6 +50,8 @@ enum Subject {
     Regress(regress::RegressOptions),
     /// Resumption, revocation and reloads: what they cost, how fast they act, which clients they disturb.
     Trust(trust::TrustOptions),
+    /// Requests of HTTP mode: many of one identity, many identities, and adverse clients beside others.
+    Http(http::HttpOptions),
     /// Agents under each kind of flood: without the guard, with it, and with nftables instead. Takes root.
     Guard(guard::GuardOptions),
 }
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
         Subject::Compare(options) => compare::run(&options),
         Subject::Regress(options) => regress::run(&options),
         Subject::Trust(options) => trust::run(&options),
+        Subject::Http(options) => http::run(&options),
         Subject::Guard(options) => guard::run(&options),
     };
     match result {

@@ -102,6 +102,7 @@ impl Server {
                     crl: None,
                     provider: *provider,
                     other_rules: 0,
+                    has_tenants: false,
                 };
                 let gateway = Gateway::start(workspace, &setup)?;
                 (gateway.process, gateway.port)

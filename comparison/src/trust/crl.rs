@@ -65,6 +65,7 @@ pub fn measure(workspace: &Workspace, options: &TrustOptions) -> Result<Finding>
                 crl: Some(crl),
                 provider: None,
                 other_rules: 0,
+                has_tenants: false,
             },
         )
     };

@@ -11,12 +11,12 @@ mod rules;
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
-use serde_json::{Map, Value};
 
-use crate::workspace::{self, Workspace};
-use crate::{figures, machine, process};
+use crate::finding::{self, Finding};
+use crate::process;
+use crate::workspace::Workspace;
 
 /// What to measure and how often.
 #[derive(Args)]
@@ -58,14 +58,6 @@ enum Part {
     Rules,
 }
 
-/// What a part found.
-struct Finding {
-    /// For the JSON file.
-    figures: Value,
-    /// Promises that were not kept.
-    broken: Vec<String>,
-}
-
 /// Measures, prints, writes.
 pub fn run(options: &TrustOptions) -> Result<()> {
     let parts = match options.parts.as_slice() {
@@ -79,26 +71,15 @@ pub fn run(options: &TrustOptions) -> Result<()> {
 }
 
 fn measure(workspace: &Workspace, options: &TrustOptions, parts: &[Part]) -> Result<()> {
-    let file = workspace::results_folder().join("trust.json");
-    let mut broken = Vec::new();
-    for &part in parts {
-        let finding = match part {
-            Part::Resume => resume::measure(workspace, options)?,
-            Part::Revoke => revoke::measure(workspace, options.connections as usize)?,
-            Part::Crl => crl::measure(workspace, options)?,
-            Part::Reload => reload::measure(workspace)?,
-            Part::Names => names::measure(workspace)?,
-            Part::Rules => rules::measure(workspace, options)?,
-        };
-        broken.extend(finding.broken);
-        // At once, so that a later part that fails does not take this one along.
-        let name = format!("{part:?}").to_lowercase();
-        let parts = [("machine".to_owned(), machine()?), (name, finding.figures)];
-        figures::save(&file, Map::from_iter(parts))?;
-    }
-    println!("\nwritten to {}", file.display());
-    if !broken.is_empty() {
-        bail!("promises that were not kept:\n  {}", broken.join("\n  "));
-    }
-    Ok(())
+    let parts = parts
+        .iter()
+        .map(|part| (format!("{part:?}").to_lowercase(), *part));
+    finding::collect("trust.json", parts, |part| match part {
+        Part::Resume => resume::measure(workspace, options),
+        Part::Revoke => revoke::measure(workspace, options.connections as usize),
+        Part::Crl => crl::measure(workspace, options),
+        Part::Reload => reload::measure(workspace),
+        Part::Names => names::measure(workspace),
+        Part::Rules => rules::measure(workspace, options),
+    })
 }

@@ -93,6 +93,7 @@ pub fn measure(workspace: &Workspace) -> Result<Finding> {
             crl: Some("agents.crl"),
             provider: None,
             other_rules: 0,
+            has_tenants: false,
         },
     )?;
     // The connection that asked whether it is ready has to be closed first.

@@ -73,6 +73,7 @@ fn start(workspace: &Workspace, name: &str, program: &Path, backend: u16) -> Res
             crl: None,
             provider: None,
             other_rules: 0,
+            has_tenants: false,
         },
     )
 }

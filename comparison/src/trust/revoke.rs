@@ -55,6 +55,7 @@ pub fn measure(workspace: &Workspace, connections: usize) -> Result<Finding> {
             crl: Some("agents.crl"),
             provider: None,
             other_rules: 0,
+            has_tenants: false,
         },
     )?;
     let baseline = hold(workspace, &gateway, connections, |_| Ok(None))?;

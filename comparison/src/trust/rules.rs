@@ -33,6 +33,7 @@ pub fn measure(workspace: &Workspace, options: &TrustOptions) -> Result<Finding>
                 crl: None,
                 provider: None,
                 other_rules: rules - 1,
+                has_tenants: false,
             },
         )
     };
