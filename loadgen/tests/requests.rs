@@ -171,6 +171,24 @@ fn what_a_backend_has_stored_is_known_to_the_next_one() {
 }
 
 #[test]
+fn long_content_arrives_whole_with_a_pause_in_the_middle() {
+    let pki = Pki::new(1);
+    for (version, scenario) in [(HttpVersion::H2, "h2"), (HttpVersion::H1, "h1")] {
+        let backend = backend(&pki, version, true);
+        let stats = backend.stats_address().unwrap();
+        let arguments =
+            format!("--kind post --size 4MiB --path /pause=300ms --count 2 --arrivals {stats}");
+        let load = load(&pki, &backend, scenario, &arguments);
+        assert_eq!(load.code, 0, "{:#} {}", load.report, load.errors);
+        assert_eq!(detail(&load, "arrived"), 2);
+        let stats = backend.stats();
+        assert_eq!((stats.content_bytes, stats.unreadable), (8 << 20, Some(0)));
+        let elapsed = load.number("/elapsed_seconds");
+        assert!(elapsed > 0.6, "{elapsed}");
+    }
+}
+
+#[test]
 fn answers_are_counted_by_status_and_by_what_an_agent_does_next() {
     let pki = Pki::new(1);
     let cases = [

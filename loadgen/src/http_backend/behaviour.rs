@@ -16,6 +16,8 @@ pub(super) struct Behaviour {
     pub(super) grpc_status: u8,
     /// `delay=DURATION`: before the answer.
     pub(super) delay: Duration,
+    /// `pause=DURATION`: takes nothing for so long, once a mebibyte of content has come; then it goes on.
+    pub(super) pause: Duration,
     /// `bytes=NUMBER`: of content in the answer.
     pub(super) bytes: u64,
     /// `early`: answers before the content of the request has come.
@@ -33,6 +35,7 @@ impl Behaviour {
             status: 200,
             grpc_status: 0,
             delay: Duration::ZERO,
+            pause: Duration::ZERO,
             bytes: 0,
             is_early: false,
             stalls: false,
@@ -52,12 +55,15 @@ impl Behaviour {
             Some(("grpc-status", value)) => self.grpc_status = number(value, self.grpc_status),
             Some(("bytes", value)) => self.bytes = number(value, self.bytes),
             Some(("reset", value)) => self.reset = value.parse().ok().map(|code: u32| code.into()),
-            Some(("delay", value)) => {
-                self.delay = humantime::parse_duration(value).unwrap_or_default();
-            }
+            Some(("delay", value)) => self.delay = duration(value),
+            Some(("pause", value)) => self.pause = duration(value),
             _ => {}
         }
     }
+}
+
+fn duration(text: &str) -> Duration {
+    humantime::parse_duration(text).unwrap_or_default()
 }
 
 fn number<T: std::str::FromStr>(text: &str, default: T) -> T {
@@ -72,11 +78,13 @@ mod tests {
     fn a_path_says_what_it_wants_in_any_order_and_else_gets_success() {
         let plain = Behaviour::of("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
         assert_eq!((plain.status, plain.grpc_status, plain.bytes), (200, 0, 0));
-        let asked = Behaviour::of("/v1/delay=200ms/status=503/grpc-status=14/bytes=70000/reset=7");
+        let asked =
+            Behaviour::of("/v1/delay=200ms/pause=2s/status=503/grpc-status=14/bytes=70000/reset=7");
         let expected = Behaviour {
             status: 503,
             grpc_status: 14,
             delay: Duration::from_millis(200),
+            pause: Duration::from_secs(2),
             bytes: 70_000,
             is_early: false,
             stalls: false,

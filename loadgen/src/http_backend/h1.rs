@@ -19,8 +19,7 @@ use tokio::net::TcpListener;
 
 use super::behaviour::Behaviour;
 use super::counters::HttpCounters;
-use super::{Leaving, Received, accept};
-use crate::limits::READ_CONTENT_MAX;
+use super::{Leaving, Received, ReceivedContent, accept};
 use crate::request::Outgoing;
 
 /// Serves one connection.
@@ -61,16 +60,14 @@ async fn answer(
     if behaviour.reset.is_some() {
         return Err(io::ErrorKind::ConnectionAborted.into());
     }
-    let mut content = Vec::new();
+    let (mut content, mut pause) = (ReceivedContent::default(), behaviour.pause);
     while !behaviour.is_early
         && let Some(frame) = body.frame().await
     {
         let frame = frame.map_err(io::Error::other)?;
         let piece = frame.data_ref().map_or(&[][..], |piece| piece);
-        counters.content(piece.len());
-        if counters.reads_content() && content.len() < READ_CONTENT_MAX {
-            content.extend_from_slice(piece);
-        }
+        content.take(piece, &counters);
+        content.pause(&mut pause).await;
     }
     if !behaviour.delay.is_zero() {
         tokio::time::sleep(behaviour.delay).await;

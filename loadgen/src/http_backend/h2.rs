@@ -2,6 +2,7 @@
 //! trailers; counts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::h2::RecvStream;
 use ::h2::server::{Builder, SendResponse};
@@ -13,8 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::behaviour::Behaviour;
 use super::counters::HttpCounters;
-use super::{EMPTY_MESSAGE, Leaving, Received};
-use crate::limits::{CLIENT_CONNECTION_WINDOW, CLIENT_STREAM_WINDOW, READ_CONTENT_MAX};
+use super::{EMPTY_MESSAGE, Leaving, Received, ReceivedContent};
+use crate::limits::{CLIENT_CONNECTION_WINDOW, CLIENT_STREAM_WINDOW};
 use crate::request::{Outgoing, send};
 
 /// Serves one connection.
@@ -77,7 +78,7 @@ async fn answer(
         return Ok(());
     }
     if !behaviour.is_early {
-        let content = receive(&mut body, counters).await?;
+        let content = receive(&mut body, counters, behaviour.pause).await?;
         counters.whole(&Received {
             fields: &head.headers,
             content: &content,
@@ -97,15 +98,17 @@ async fn answer(
     Ok(())
 }
 
-/// The content of a request, as far as it is read; all of it is taken.
-async fn receive(body: &mut RecvStream, counters: &HttpCounters) -> Result<Vec<u8>> {
-    let mut content = Vec::new();
+/// The content of a request; all of it is taken.
+async fn receive(
+    body: &mut RecvStream,
+    counters: &HttpCounters,
+    mut pause: Duration,
+) -> Result<ReceivedContent> {
+    let mut content = ReceivedContent::default();
     while let Some(piece) = body.data().await {
         let piece = piece?;
-        counters.content(piece.len());
-        if counters.reads_content() && content.len() < READ_CONTENT_MAX {
-            content.extend_from_slice(&piece);
-        }
+        content.take(&piece, counters);
+        content.pause(&mut pause).await;
         body.flow_control().release_capacity(piece.len())?;
     }
     Ok(content)

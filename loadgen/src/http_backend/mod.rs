@@ -30,7 +30,8 @@ use tokio_rustls::TlsAcceptor;
 use crate::backend::listen;
 use crate::background::Background;
 use crate::credentials::{certificates, provider, roots};
-use crate::limits::LEAVING_MAX;
+use crate::limits::{CONTENT_WHOLE_MAX, LEAVING_MAX, READ_CONTENT_MAX};
+use crate::pattern;
 use crate::request::HttpVersion;
 use counters::HttpCounters;
 
@@ -245,9 +246,47 @@ type Leaving = watch::Receiver<bool>;
 /// The parts of a request that are counted.
 struct Received<'a> {
     fields: &'a http::HeaderMap,
-    /// Of the content, as much as is read.
-    content: &'a [u8],
+    content: &'a ReceivedContent,
 }
+
+/// The content of a request, as it comes.
+#[derive(Default)]
+struct ReceivedContent {
+    /// As much of its beginning as is read.
+    beginning: Vec<u8>,
+    length: u64,
+    /// What follows is not what the load generator sends in a long one.
+    is_altered: bool,
+}
+
+impl ReceivedContent {
+    /// Takes the next piece, and counts it.
+    fn take(&mut self, piece: &[u8], counters: &HttpCounters) {
+        let offset = self.length;
+        self.length += piece.len() as u64;
+        counters.content(piece.len());
+        if !counters.reads_content() {
+            return;
+        }
+        if self.beginning.len() < READ_CONTENT_MAX {
+            self.beginning.extend_from_slice(piece);
+        }
+        let whole = CONTENT_WHOLE_MAX;
+        let of_beginning = whole.saturating_sub(offset).min(piece.len() as u64);
+        let (_, rest) = piece.split_at(of_beginning as usize);
+        self.is_altered |= !pattern::matches(offset.max(whole) - whole, rest);
+    }
+
+    /// Waits once, where that was asked for and enough has come.
+    async fn pause(&self, pause: &mut Duration) {
+        if self.length >= BEFORE_PAUSE {
+            tokio::time::sleep(std::mem::take(pause)).await;
+        }
+    }
+}
+
+/// Content that is taken before a pause.
+const BEFORE_PAUSE: u64 = 1 << 20;
 
 /// An empty message of gRPC: what collectors acknowledge an export with.
 const EMPTY_MESSAGE: Bytes = Bytes::from_static(&[0; 5]);

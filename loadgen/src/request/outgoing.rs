@@ -2,6 +2,7 @@
 //! In: bytes, a length. Out: pieces, for HTTP/1 by hyper and for HTTP/2 by h2. Holds no more than one piece.
 
 use std::convert::Infallible;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -15,8 +16,8 @@ use crate::pattern;
 pub(crate) struct Outgoing {
     /// Sent first.
     whole: Bytes,
-    /// Bytes of the pattern that follow.
-    pattern_bytes: u64,
+    /// The part of the pattern that follows.
+    pattern: Range<u64>,
 }
 
 impl Outgoing {
@@ -24,13 +25,13 @@ impl Outgoing {
     pub(crate) fn new(whole: Bytes, pattern_bytes: u64) -> Self {
         Self {
             whole,
-            pattern_bytes,
+            pattern: 0..pattern_bytes,
         }
     }
 
     /// Bytes still to come.
     pub(crate) fn left(&self) -> u64 {
-        self.whole.len() as u64 + self.pattern_bytes
+        self.whole.len() as u64 + (self.pattern.end - self.pattern.start)
     }
 
     /// The next piece, of at most so many bytes.
@@ -38,8 +39,9 @@ impl Outgoing {
         if !self.whole.is_empty() {
             return self.whole.split_to(most.min(self.whole.len()));
         }
-        let piece = pattern::run_at(0, self.pattern_bytes.min(most as u64));
-        self.pattern_bytes -= piece.len() as u64;
+        let left = self.pattern.end - self.pattern.start;
+        let piece = pattern::run_at(self.pattern.start, left.min(most as u64));
+        self.pattern.start += piece.len() as u64;
         Bytes::from_static(piece)
     }
 }
@@ -74,14 +76,15 @@ mod tests {
     #[test]
     fn content_is_what_was_given_and_the_pattern_behind_it_in_pieces_of_any_size() {
         for most in [1, 7, 1000, 100_000] {
-            let mut content = Outgoing::new(Bytes::from_static(b"first"), 3000);
+            let mut content = Outgoing::new(Bytes::from_static(b"first"), 300_000);
             let mut sent = Vec::new();
             while content.left() > 0 {
                 let piece = content.take(most);
                 assert!((1..=most).contains(&piece.len()));
                 sent.extend_from_slice(&piece);
             }
-            assert_eq!((sent.len(), &sent[..5]), (3005, &b"first"[..]), "{most}");
+            assert_eq!((sent.len(), &sent[..5]), (300_005, &b"first"[..]), "{most}");
+            assert!(pattern::matches(0, &sent[5..]), "{most}");
         }
     }
 }

@@ -5,6 +5,7 @@ mod forged;
 mod grpcio;
 mod http1;
 mod lifecycle;
+mod long_content;
 mod restarts;
 mod statuses;
 mod systems;
