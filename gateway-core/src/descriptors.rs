@@ -6,34 +6,39 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::http::limits::HTTP_CLIENTS_PER_SERVER;
+
 /// The budget of descriptors for connections, shared by all workers.
 ///
-/// A client needs a server soon after its accept: it counts twice until it has one. Further servers count by
-/// themselves: those tried beside each other, or for clients that have gone.
+/// A client in mode `stream` needs a server soon after its accept: it counts twice until it has one. Clients in mode
+/// `http` share the connections to servers: [so many](HTTP_CLIENTS_PER_SERVER) of them count for one. Further servers
+/// count by themselves: those tried beside each other, or for clients that have gone.
 #[derive(Debug, Clone)]
 pub struct Descriptors(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// Clients in the upper half, servers in the lower one.
+    /// See `SocketCounts::pack`.
     counts: AtomicU64,
     max: AtomicU32,
     missing: AtomicU64,
-    waits: [AtomicU64; 2],
+    waits: [AtomicU64; Side::ALL.len()],
 }
 
 /// The side that a descriptor's socket belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// An accepted client.
+    /// An accepted client of a listener in mode `stream`.
     Client,
+    /// An accepted client of a listener in mode `http`.
+    HttpClient,
     /// A server to connect to.
     Server,
 }
 
 impl Side {
-    /// Both sides.
-    pub const ALL: [Side; 2] = [Side::Client, Side::Server];
+    /// All of them.
+    pub const ALL: [Side; 3] = [Side::Client, Side::HttpClient, Side::Server];
 }
 
 /// The right to hold one socket; released when dropped.
@@ -46,54 +51,57 @@ pub struct Descriptor {
 /// Number of sockets of each side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SocketCounts {
-    clients: u32,
-    servers: u32,
+    clients: u64,
+    http_clients: u64,
+    servers: u64,
 }
 
 impl SocketCounts {
+    /// Bits of each count: two million sockets.
+    const BITS: u32 = 21;
+    const MAX: u64 = (1 << Self::BITS) - 1;
+
     fn unpack(packed: u64) -> Self {
         SocketCounts {
-            clients: (packed >> 32) as u32,
-            servers: packed as u32,
+            clients: packed >> (2 * Self::BITS),
+            http_clients: packed >> Self::BITS & Self::MAX,
+            servers: packed & Self::MAX,
         }
     }
 
     fn pack(self) -> u64 {
-        u64::from(self.clients) << 32 | u64::from(self.servers)
+        self.clients << (2 * Self::BITS) | self.http_clients << Self::BITS | self.servers
     }
 
     /// Descriptors that they take now or soon.
     fn committed(self) -> u64 {
-        u64::from(self.clients) + u64::from(self.clients.max(self.servers))
+        let promised = self.clients + self.http_clients.div_ceil(HTTP_CLIENTS_PER_SERVER);
+        self.clients + self.http_clients + promised.max(self.servers)
+    }
+
+    fn of(&mut self, side: Side) -> &mut u64 {
+        match side {
+            Side::Client => &mut self.clients,
+            Side::HttpClient => &mut self.http_clients,
+            Side::Server => &mut self.servers,
+        }
     }
 
     fn with(self, side: Side, max: u32) -> Option<Self> {
-        let next = match side {
-            Side::Client => SocketCounts {
-                clients: self.clients.checked_add(1)?,
-                ..self
-            },
-            Side::Server => SocketCounts {
-                servers: self.servers.checked_add(1)?,
-                ..self
-            },
-        };
+        let mut next = self;
+        *next.of(side) += 1;
+        if *next.of(side) > Self::MAX {
+            return None;
+        }
         // A promise holds even if the budget has shrunk since.
         let is_promised = next.committed() == self.committed();
         (is_promised || next.committed() <= u64::from(max)).then_some(next)
     }
 
-    fn without(self, side: Side) -> Self {
-        match side {
-            Side::Client => SocketCounts {
-                clients: self.clients.saturating_sub(1),
-                ..self
-            },
-            Side::Server => SocketCounts {
-                servers: self.servers.saturating_sub(1),
-                ..self
-            },
-        }
+    fn without(mut self, side: Side) -> Self {
+        let count = self.of(side);
+        *count = count.saturating_sub(1);
+        self
     }
 }
 
@@ -188,6 +196,19 @@ mod tests {
         drop(servers);
         assert_eq!(all.used(), 6);
         drop(clients);
+        assert_eq!(all.used(), 0);
+    }
+
+    #[test]
+    fn eight_clients_of_http_keep_room_for_one_server() {
+        let all = Descriptors::new(20);
+        let clients = take(&all, Side::HttpClient, 100);
+        // Seventeen of them are promised three servers.
+        assert_eq!((clients.len(), all.used()), (17, 20));
+        assert!(all.try_take(Side::Client).is_none());
+        let servers = take(&all, Side::Server, 100);
+        assert_eq!((servers.len(), all.used()), (3, 20));
+        drop((clients, servers));
         assert_eq!(all.used(), 0);
     }
 

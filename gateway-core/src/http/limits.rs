@@ -211,6 +211,10 @@ pub const SERVER_REQUESTS: RangeInclusive<u64> = 1..=1_000_000;
 /// Default of `max_requests` of a backend.
 pub const SERVER_REQUESTS_DEFAULT: u32 = 10_000;
 
+/// Clients in mode `http` that keep one descriptor free for servers: over HTTP/2 a worker needs two connections to each
+/// server, over HTTP/1.1 one for each request in flight, and most clients have none.
+pub const HTTP_CLIENTS_PER_SERVER: u64 = 8;
+
 /// Requests per second of one identity; as many may come at once after a quiet second.
 pub const IDENTITY_REQUESTS_PER_SECOND: RangeInclusive<u64> = 1..=10_000_000;
 /// Requests in flight of one identity, over all its connections.

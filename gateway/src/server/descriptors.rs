@@ -9,11 +9,12 @@ use std::io;
 use std::sync::OnceLock;
 
 use gateway_core::descriptors::{Descriptors, Side};
+use gateway_core::http::limits::HTTP_CLIENTS_PER_SERVER;
 use gateway_core::limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::error::StartError;
-use crate::config::Config;
+use crate::config::{Config, Listener, Mode};
 
 /// What this process had open when it began.
 static INHERITED: OnceLock<u64> = OnceLock::new();
@@ -54,15 +55,21 @@ pub(super) fn divide(config: &Config) -> Result<Budget, StartError> {
             least: own + limits::CONNECTION_DESCRIPTORS_MIN,
         });
     }
-    // A client's socket and its backend's, also for connections that have sent nothing yet.
-    let connections = config.listeners.iter();
-    let connections = connections.map(|one| 2 * (one.max_connections + one.max_handshakes) as u64);
-    let needed = own + connections.sum::<u64>();
+    // Also those that have sent nothing yet.
+    let clients = |one: &Listener| (one.max_connections + one.max_handshakes) as u64;
+    let all_clients: u64 = config.listeners.iter().map(|one| clients(one)).sum();
+    let connections = config.listeners.iter().map(|one| match one.mode {
+        // A client's socket and its server's.
+        Mode::Stream => 2 * clients(one),
+        Mode::Http(_) => clients(one) + clients(one).div_ceil(HTTP_CLIENTS_PER_SERVER),
+    });
+    let connections = connections.sum::<u64>();
+    let needed = own + connections;
     let shortfall = (limit < needed).then(|| {
         format!(
             "the limit on open files is below what max_connections and max_handshakes of all listeners take: it is {limit}, they \
              take {needed}. Clients beyond {} will wait in the accept queue; raise LimitNOFILE or lower max_connections",
-            (limit - own) / 2
+            (limit - own) * all_clients / connections
         )
     });
     Ok(Budget {

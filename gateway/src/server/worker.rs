@@ -33,7 +33,7 @@ use super::message::Message;
 use super::pinning;
 use super::silent::SilentConnections;
 use super::state::{SharedState, State, silent_max};
-use crate::config::ListenerId;
+use crate::config::{ListenerId, Mode};
 use crate::connection::{CloseRequest, UsageTable};
 use crate::http::HttpWorker;
 use crate::telemetry::{Audit, Event, Observer, WorkerCounters};
@@ -338,11 +338,15 @@ async fn until_room(worker: &WorkerContext, position: ListenerId) {
 
 /// The socket with a descriptor of the budget. Where none is free, this waits, and with it the kernel's queue, while silent
 /// connections make room.
-async fn within_budget(worker: &WorkerContext, socket: Socket) -> Socket {
+async fn within_budget(worker: &WorkerContext, listener: ListenerId, socket: Socket) -> Socket {
     let descriptors = &worker.descriptors;
-    let mut descriptor = descriptors.try_take(Side::Client);
+    let side = match worker.state().config.listeners[listener.0].mode {
+        Mode::Stream => Side::Client,
+        Mode::Http(_) => Side::HttpClient,
+    };
+    let mut descriptor = descriptors.try_take(side);
     if descriptor.is_none() {
-        descriptors.count_wait(Side::Client);
+        descriptors.count_wait(side);
     }
     loop {
         if let Some(descriptor) = descriptor {
@@ -356,7 +360,7 @@ async fn within_budget(worker: &WorkerContext, socket: Socket) -> Socket {
             .for_each(|listener| listener.silent.give_way(now));
         drop(state);
         monoio::time::sleep(limits::ACCEPT_LOOK_INTERVAL).await;
-        descriptor = descriptors.try_take(Side::Client);
+        descriptor = descriptors.try_take(side);
     }
 }
 
@@ -366,7 +370,7 @@ async fn admit(
     listener: ListenerId,
     (socket, address): (Socket, SocketAddr),
 ) {
-    let socket = within_budget(worker, socket).await;
+    let socket = within_budget(worker, listener, socket).await;
     let worker = Rc::clone(worker);
     let silent = worker
         .state()

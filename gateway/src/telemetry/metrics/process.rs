@@ -57,8 +57,10 @@ impl Metrics {
         let help = "Clients that waited for a descriptor: to be accepted, or for their server";
         let mut metric =
             encoder.encode_descriptor("descriptor_waits", help, None, MetricType::Counter)?;
-        for (side, step) in [(Side::Client, "accept"), (Side::Server, "connect")] {
-            counter(&mut metric, &[("step", step)], descriptors.waits(side))?;
+        let accept = descriptors.waits(Side::Client) + descriptors.waits(Side::HttpClient);
+        let connect = descriptors.waits(Side::Server);
+        for (step, waits) in [("accept", accept), ("connect", connect)] {
+            counter(&mut metric, &[("step", step)], waits)?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ mod grpcio;
 mod http1;
 mod lifecycle;
 mod long_content;
+mod many_clients;
 mod restarts;
 mod statuses;
 mod systems;
