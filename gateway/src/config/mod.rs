@@ -208,7 +208,7 @@ fn assemble(raw: RawConfig, diagnostics: &mut Diagnostics<'_>) -> Option<Config>
     let rules = identity::check_all(&raw.location, written, ruled, diagnostics);
     routes::check_all(raw.route, &mut listeners, (&rules, &names), diagnostics);
     backend::check_usage(&backends, &listeners, diagnostics);
-    protocols::warn_of_mismatches(&listeners, &backends, diagnostics);
+    protocols::warn_of_mismatches(&listeners, &backends, &rules, diagnostics);
     let ruled = admin_tls::others(&listeners);
     client_ca::warn_of_overlap(ruled, &rules, diagnostics);
     client_ca::warn_of_useless(ruled, &rules, diagnostics);

@@ -1,7 +1,10 @@
 //! Application protocols on both sides of a listener: what cannot work, although each side by itself is right.
 //! In: checked listeners and backends. Out: warnings. The gateway passes bytes on as they are; it makes no protocol of another.
 
-use gateway_core::http::policy::Target;
+use std::collections::BTreeSet;
+
+use gateway_core::http::policy::{Grant, Rights, Target};
+use gateway_core::identity::Rules;
 
 use super::backend::CheckedBackend;
 use super::checked::{Backend, BackendTransport, Listener, Mode};
@@ -18,14 +21,21 @@ const GRPC_PORTS: [u16; 3] = [4317, 11_800, 9095];
 pub fn warn_of_mismatches(
     listeners: &[CheckedListener],
     backends: &[CheckedBackend],
+    rules: &Rules,
     diagnostics: &mut Diagnostics<'_>,
 ) {
-    for listener in listeners {
+    for (position, listener) in listeners.iter().enumerate() {
         let Some(checked) = &listener.checked else {
             continue;
         };
         if let Mode::Http(mode) = &checked.mode {
-            warn_of_grpc_over_http1(listener, mode, backends, diagnostics);
+            let holding = rules.as_slice().iter();
+            let holding = holding.filter(|rule| rule.holds_for(position));
+            let rights = holding.filter_map(|rule| rule.rights.as_deref());
+            let services = services(checked, rights);
+            let called = services.filter_map(|service| mode.routes.backend_of(service));
+            let called: BTreeSet<usize> = called.collect();
+            warn_of_grpc_over_http1(listener, mode, (backends, &called), diagnostics);
             continue;
         }
         let location = &listener.location;
@@ -48,11 +58,30 @@ pub fn warn_of_mismatches(
     }
 }
 
-/// Warns of gRPC that goes to servers that speak HTTP/1.1 only.
+/// The gRPC that rules let clients of a listener call. Ready sets that have calls of HTTP as well count on ports of gRPC only:
+/// elsewhere a listener may be for the others.
+fn services<'r>(
+    listener: &Listener,
+    rights: impl Iterator<Item = &'r Rights>,
+) -> impl Iterator<Item = &'r Target> {
+    let speaks_http2 = listener.alpn.iter().any(|protocol| protocol == b"h2");
+    let is_for_grpc = GRPC_PORTS.contains(&listener.address.port());
+    let counts = move |grant: &&Grant| {
+        grant.ready.is_none() || is_for_grpc || grant.targets.iter().all(Target::is_rpc)
+    };
+    rights
+        .filter(move |_| speaks_http2)
+        .flat_map(Rights::grants)
+        .filter(counts)
+        .flat_map(|grant| &grant.targets)
+        .filter(|target| target.is_rpc())
+}
+
+/// Warns of gRPC that goes to servers that speak HTTP/1.1 only. Rules let clients call it at the backends of `called`.
 fn warn_of_grpc_over_http1(
     listener: &CheckedListener,
     mode: &HttpMode,
-    backends: &[CheckedBackend],
+    (backends, called): (&[CheckedBackend], &BTreeSet<usize>),
     diagnostics: &mut Diagnostics<'_>,
 ) {
     let is_http1 = |position: usize| {
@@ -77,11 +106,12 @@ fn warn_of_grpc_over_http1(
             (route.backend == position || canary == Some(position))
                 && route.targets.iter().any(Target::is_rpc)
         });
-        if is_routed || is_grpc_only {
+        if is_routed || is_grpc_only || called.contains(&position) {
             let location = &listener.location;
             let text = format_args!(
                 "sends gRPC to backend \"{}\", whose servers are spoken to in HTTP/1.1, which cannot carry it: clients get \
-                 UNIMPLEMENTED; give the backend protocol = \"h2\"",
+                 UNIMPLEMENTED; give the backend protocol = \"h2\", or, if no client speaks gRPC here, the listener alpn = \
+                 [\"http/1.1\"]",
                 backend.name
             );
             diagnostics.warn(location.line, &location.label, text);

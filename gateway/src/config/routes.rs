@@ -7,6 +7,7 @@ use std::sync::Arc;
 use gateway_core::http::message::{PathPrefix, is_authority, is_value};
 use gateway_core::http::policy::{Canary, CanaryShare, FieldMatch, FieldSource, Route, RouteTable};
 use gateway_core::identity::{Rules, Tenant};
+use gateway_core::limits;
 use gateway_core::pattern::Pattern;
 use gateway_core::stream_route::{StreamRoute, StreamRoutes};
 
@@ -26,6 +27,7 @@ type NameAndValue = (Box<[u8]>, Box<[u8]>);
 
 /// A route that is right but for its fields: whose word those are, each listener says.
 struct CheckedRoute {
+    location: Location,
     listeners: Vec<usize>,
     fields: Vec<NameAndValue>,
     route: Route,
@@ -77,9 +79,44 @@ pub(super) fn check_all(
             continue;
         };
         let mode = mode.with_rules(position, rules);
-        let own = own.map(|route| on_listener(route, &mode)).collect();
-        let routes = RouteTable::new(own, backend);
-        checked.mode = Mode::Http(Arc::new(HttpMode { routes, ..mode }));
+        let own: Vec<_> = own.collect();
+        let applied = own.iter().map(|route| on_listener(route, &mode));
+        let table = RouteTable::new(applied.collect(), backend);
+        warn_of_unreachable(&own, &table, &checked.name, diagnostics);
+        checked.mode = Mode::Http(Arc::new(HttpMode {
+            routes: table,
+            ..mode
+        }));
+    }
+}
+
+/// Warns of routes of a listener that no request can reach; of so many at most.
+fn warn_of_unreachable(
+    routes: &[&CheckedRoute],
+    table: &RouteTable,
+    listener: &str,
+    diagnostics: &mut Diagnostics<'_>,
+) {
+    let mut left = limits::RULE_WARNINGS_MAX;
+    for (position, route) in routes.iter().enumerate() {
+        let earlier = table.covering(position);
+        if earlier.is_empty() || left == 0 {
+            continue;
+        }
+        let lines = earlier
+            .iter()
+            .map(|at| routes[*at].location.line.to_string());
+        let lines: Vec<_> = lines.collect();
+        let (noun, verb) = match lines.len() {
+            1 => ("the route at line", "takes"),
+            _ => ("the routes at lines", "take"),
+        };
+        let text = format_args!(
+            "never reached on listener \"{listener}\": {noun} {} {verb} all of its requests before; put it first, or remove it",
+            lines.join(", ")
+        );
+        diagnostics.warn(route.location.line, &route.location.label, text);
+        left -= 1;
     }
 }
 
@@ -157,6 +194,7 @@ fn check(
     let (hosts, BackendId(backend)) = (hosts?, backend?);
     Some(CheckedRoute {
         listeners: on?,
+        location,
         fields: fields?,
         stream: StreamRoute {
             hosts: hosts.clone(),

@@ -250,3 +250,78 @@ fn check_says_what_becomes_of_a_request_and_why() {
         );
     }
 }
+
+/// What is added behind the backend, and a warning's line and text; none: it is right.
+const UNREACHABLE: &str = r#"
+[[route]]\nlistener = "otlp"\npath = "/api"\nbackend = "collector"\n[[route]]\nlistener = "otlp"\npath = "/api/v1"\nbackend = "collector" | 19 | route 2: never reached on listener "otlp": the route at line 15 takes all of its requests before
+[[route]]\nlistener = "otlp"\npath = ["/a", "/b"]\nbackend = "collector"\n[[route]]\nlistener = "otlp"\npath = "/c"\nbackend = "collector"\n[[route]]\nlistener = "otlp"\npath = ["/c", "/b/c"]\nbackend = "collector" | 23 | never reached on listener "otlp": the routes at lines 15, 19 take all
+[[route]]\nlistener = "otlp"\npath = "/api/v1"\nbackend = "collector"\n[[route]]\nlistener = "otlp"\npath = "/api"\nbackend = "collector" | |
+[[route]]\nlistener = "otlp"\nhost = "a.example"\npath = "/api"\nbackend = "collector"\n[[route]]\nlistener = "otlp"\npath = "/api"\nbackend = "collector" | |
+"#;
+
+/// What `allow` and the keys of listener and backend are, and whether gRPC would meet HTTP/1.1.
+const GRPC_RIGHTS: [(&str, &str, &str, bool); 9] = [
+    ("\"otlp\"", "", "protocol = \"h2\"", false),
+    ("\"otlp\"", "", "", true),
+    ("\"otlp\"", "alpn = [\"http/1.1\"]", "", false),
+    // On a port of OTLP over HTTP, the set's other requests are meant.
+    ("\"otlp\"", "port 4318", "", false),
+    ("\"cortex-component\"", "port 4318", "", true),
+    ("\"cortex-push\"", "", "", false),
+    ("{ service = \"a.B\" }", "port 4318", "", true),
+    (
+        "{ service = \"a.B\" }",
+        "port 4318",
+        "protocol = \"http/1.1\"",
+        true,
+    ),
+    ("{ path = \"/\" }", "", "", false),
+];
+
+#[test]
+fn routes_that_no_request_reaches_are_warned_of() {
+    let pki = pki();
+    for [routes, line, expectation] in rows(UNREACHABLE) {
+        let text = SMALLEST.replace("\n[[identity]]", &format!("\n{routes}\n[[identity]]"));
+        let warnings = pki.check(&text).unwrap().warnings;
+        if line.is_empty() {
+            assert_eq!(warnings, [""; 0], "{text}");
+            continue;
+        }
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains(&format!(":{line}: ")), "{warnings:?}");
+        assert!(warnings[0].contains(&expectation), "{warnings:?}");
+    }
+}
+
+#[test]
+fn rights_to_call_grpc_before_a_backend_of_http1_are_warned_of() {
+    let pki = pki();
+    for (allow, listener, backend, is_warned) in GRPC_RIGHTS {
+        let text = SMALLEST
+            .replace("\"otlp\"]", &format!("{allow}]"))
+            .replace("protocol = \"h2\"", backend);
+        let text = match listener {
+            "port 4318" => text.replacen(":4317", ":4318", 1),
+            keys => text.replace("mode = \"http\"", &format!("mode = \"http\"\n{keys}")),
+        };
+        let warnings = pki.check(&text).unwrap().warnings;
+        assert_eq!(
+            warnings.len(),
+            usize::from(is_warned),
+            "{warnings:?}\n{text}"
+        );
+        let expected =
+            "sends gRPC to backend \"collector\", whose servers are spoken to in HTTP/1.1";
+        let is_it = warnings.iter().all(|warning| warning.contains(expected));
+        assert!(is_it, "{warnings:?}");
+    }
+    // A route takes the calls elsewhere.
+    let elsewhere = "\n[[route]]\nlistener = \"otlp\"\nservice = \"a.B\"\nbackend = \"grpc\"\n\n\
+                     [[backend]]\nname = \"grpc\"\nservers = [\"127.0.0.1:1\"]\nprotocol = \"h2\"\n\n[[identity]]";
+    let text = SMALLEST
+        .replace("\"otlp\"]", "{ service = \"a.B/Do\" }]")
+        .replace("protocol = \"h2\"\n", "")
+        .replace("\n[[identity]]", elsewhere);
+    assert_eq!(pki.check(&text).unwrap().warnings, [""; 0]);
+}

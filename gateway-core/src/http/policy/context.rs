@@ -92,6 +92,11 @@ impl HostPattern {
         }
     }
 
+    /// Whether all hosts of another pattern are of this one.
+    pub(super) fn covers(&self, other: &HostPattern) -> bool {
+        self == other || (self.is_domain && self.matches(&other.name))
+    }
+
     /// Whether the host of an authority is one of these. The port says nothing.
     pub fn matches(&self, authority: &[u8]) -> bool {
         let host = without_port(authority);

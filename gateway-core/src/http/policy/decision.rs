@@ -233,6 +233,76 @@ mod tests {
         }
     }
 
+    /// A row `TARGET… | HOST…`: a target is a service, or a method (`*` for any) and a path.
+    fn route_of(row: &str) -> Route {
+        let (targets, hosts) = row.split_once('|').unwrap_or((row, ""));
+        let targets = targets
+            .split(',')
+            .map(|text| match text.trim().split_once(' ') {
+                None => Target::service(text.trim()).unwrap(),
+                Some(("*", path)) => Target::path(prefix(path), Vec::new()),
+                Some((methods, path)) => {
+                    let methods = methods.split('+').map(|method| method.as_bytes().into());
+                    Target::path(prefix(path), methods.collect())
+                }
+            });
+        let hosts = hosts.split_whitespace();
+        Route {
+            hosts: hosts
+                .map(|host| HostPattern::parse(host).unwrap())
+                .collect(),
+            targets: targets.collect(),
+            ..route("/", 1)
+        }
+    }
+
+    /// Routes, and those that cover the last one.
+    const COVERED: &[(&[&str], &[usize])] = &[
+        (&["* /", "* /api"], &[0]),
+        (&["* /api", "* /"], &[]),
+        (&["* /api", "* /apis"], &[]),
+        (&["* /api", "POST /api/v1"], &[0]),
+        (&["POST /api", "* /api/v1"], &[]),
+        (&["POST+GET /api", "GET /api/v1"], &[0]),
+        (&["GET /a", "* /b", "GET /a/b, POST /b"], &[0, 1]),
+        (&["GET /a", "* /b", "GET /a/b, POST /c"], &[]),
+        (&["* /", "a.B", "a.B/Do"], &[0]),
+        (&["a.B", "a.B/Do"], &[0]),
+        (&["a.B/Do", "a.B"], &[]),
+        (&["a.B", "POST /a.B"], &[]),
+        (&["POST /a.B", "a.B"], &[0]),
+        (&["* / | a.example", "* /"], &[]),
+        (&["* /", "* / | a.example"], &[0]),
+        (&["* / | *.example", "* /x | a.example *.b.example"], &[0]),
+        (&["* / | *.example", "* /x | a.example b.test"], &[]),
+        (&["* / | a.example", "* /x | *.example"], &[]),
+    ];
+
+    #[test]
+    fn a_route_is_covered_by_earlier_ones_that_take_all_of_its_requests() {
+        for (rows, expected) in COVERED {
+            let routes: Vec<_> = rows.iter().map(|row| route_of(row)).collect();
+            let last = routes.len() - 1;
+            let covering = RouteTable::new(routes, None).covering(last);
+            assert_eq!(Vec::from_iter(covering), *expected, "{rows:?}");
+        }
+        let with_field = Route {
+            fields: vec![FieldMatch {
+                source: FieldSource::Tenant,
+                value: b"red"[..].into(),
+            }],
+            ..route("/", 1)
+        };
+        for (routes, is_covered) in [
+            ([with_field.clone(), route("/", 2)], false),
+            ([route("/", 1), with_field.clone()], true),
+            ([with_field.clone(), with_field], true),
+        ] {
+            let covering = RouteTable::new(routes.into(), None).covering(1);
+            assert_eq!(!covering.is_empty(), is_covered);
+        }
+    }
+
     #[test]
     fn rights_hold_for_the_path_that_the_backend_gets() {
         let mounted = Route {
@@ -285,6 +355,34 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn a_route_that_is_covered_takes_no_request(
+            rows in proptest::collection::vec(
+                "(\\*|GET|POST|GET\\+POST) (/|/a|/a/b|/s\\.T)(, s\\.T(/M)?)?( \\|( a\\.test| \\*\\.test| \\*\\.a\\.test){0,2})?", 1..6,
+            ),
+            method in "(GET|POST)", path in "(/|/a|/a/b|/a/b/c|/s\\.T/M|/s\\.T/N)",
+            host in "(test|a\\.test|b\\.a\\.test)",
+        ) {
+            let table = RouteTable::new(rows.iter().map(|row| route_of(row)).collect(), None);
+            let fields = [(":method", method.as_str()), (":scheme", "https"), (":path", &path), (":authority", &host)];
+            let mut list = HeaderList::new(10_000);
+            for (name, value) in fields {
+                list.push(Field::new(name.as_bytes(), value.as_bytes()));
+            }
+            let told = HeaderList::new(0);
+            let context = RequestContext {
+                request: &read_request(&list).unwrap(),
+                list: &list,
+                told: &told,
+                tenant: None,
+                address: [192, 0, 2, 1].into(),
+                draw: 0,
+            };
+            if let Some(route) = table.find(&context).and_then(|choice| choice.route) {
+                prop_assert!(table.covering(route).is_empty(), "{rows:?} {method} {host}{path}");
+            }
+        }
 
         #[test]
         fn a_path_that_is_sent_is_plain_and_below_what_replaces_its_prefix(

@@ -77,6 +77,14 @@ impl Route {
                 value.is_some_and(|value| *value == *field.value)
             })
     }
+
+    /// Whether host and fields let through every request that those of another route let through.
+    fn admits_all_of(&self, other: &Route) -> bool {
+        let covers = |host: &HostPattern| self.hosts.iter().any(|own| own.covers(host));
+        let has_all_hosts = !other.hosts.is_empty() && other.hosts.iter().all(covers);
+        (self.hosts.is_empty() || has_all_hosts)
+            && self.fields.iter().all(|field| other.fields.contains(field))
+    }
 }
 
 /// Where a request goes.
@@ -140,6 +148,47 @@ impl RouteTable {
         let canaries = canaries.map(|canary| canary.backend);
         let own = self.routes.iter().map(|route| route.backend);
         own.chain(canaries).chain(self.backend).collect()
+    }
+
+    /// Positions of earlier routes that together take every request of the route at a position, which is then never reached.
+    /// None: it is reached.
+    pub fn covering(&self, position: usize) -> BTreeSet<usize> {
+        let route = &self.routes[position];
+        let mut covering = BTreeSet::new();
+        for target in &route.targets {
+            let earlier = self.first_covering(target, |earlier| {
+                earlier < position && self.routes[earlier].admits_all_of(route)
+            });
+            match earlier {
+                Some(earlier) => covering.insert(earlier),
+                None => return BTreeSet::new(),
+            };
+        }
+        covering
+    }
+
+    /// The backend that takes the calls of a target, as far as neither host nor fields decide; not a canary.
+    pub fn backend_of(&self, target: &Target) -> Option<usize> {
+        let route = self.first_covering(target, |route| {
+            let route = &self.routes[route];
+            route.hosts.is_empty() && route.fields.is_empty()
+        });
+        route.map_or(self.backend, |route| Some(self.routes[route].backend))
+    }
+
+    /// The first route that is admissible and takes all calls of a target.
+    fn first_covering(
+        &self,
+        target: &Target,
+        is_admissible: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let candidates = self.index.find(target.prefix().as_bytes()).flatten();
+        let covering = candidates.filter_map(|at| {
+            let (route, own) = self.targets[*at];
+            (self.routes[route].targets[own].covers(target) && is_admissible(route))
+                .then_some(route)
+        });
+        covering.min()
     }
 
     /// Where a request goes: by the first route that matches, else to the listener's backend; `None` without one.

@@ -63,6 +63,18 @@ impl Target {
         self.is_rpc
     }
 
+    /// Whether all calls of another target are calls of this one.
+    pub(super) fn covers(&self, other: &Target) -> bool {
+        let has_all_methods = !other.methods.is_empty()
+            && other
+                .methods
+                .iter()
+                .all(|method| self.methods.contains(method));
+        self.prefix.rest(other.prefix.as_bytes()).is_some()
+            && (self.methods.is_empty() || has_all_methods)
+            && (!self.is_rpc || other.is_rpc)
+    }
+
     /// Whether a call whose path is below the prefix is one of these.
     pub(super) fn takes(&self, method: &[u8], path: &[u8]) -> bool {
         (self.methods.is_empty() || self.methods.iter().any(|known| **known == *method))
