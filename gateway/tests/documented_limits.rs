@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use gateway_core::http::answer::RequestRefusal;
+use gateway_core::http::limits as http_limits;
 use gateway_core::limits;
 
 /// Begins a line of a page, or stands in it, and what that line says of the limits.
@@ -99,6 +100,10 @@ fn names_and_queues() -> Vec<Quotation> {
         (
             "| clients that an observed configuration",
             grouped(limits::DRY_RUN_CLIENTS_MAX),
+        ),
+        (
+            "| requests that an observed configuration",
+            grouped(http_limits::DRY_RUN_REQUESTS_MAX),
         ),
         (
             "| bans that are about to be reported |",

@@ -20,6 +20,7 @@ use gateway_core::http::pool::ServerKey;
 use gateway_core::identity::TenantLimits;
 use gateway_rt::Buffer;
 
+use super::dry_run::RequestDryRun;
 use crate::config::{BackendId, ListenerId};
 use crate::connection::{ConnectionId, RateLimiter, Stream};
 use crate::tls::{StreamError, VerifiedPeer};
@@ -54,6 +55,8 @@ pub(super) struct KnownClient {
     pub(super) rights: Arc<Rights>,
     /// What each of its tenants may use, if that is limited.
     pub(super) tenant_limits: Option<TenantLimits>,
+    /// What an observed configuration says of its requests.
+    pub(super) dry_run: Option<Rc<RequestDryRun>>,
 }
 
 impl KnownClient {
@@ -74,6 +77,7 @@ impl KnownClient {
             client: Rc::new(client),
             rights: Arc::default(),
             tenant_limits: None,
+            dry_run: None,
         }
     }
 }

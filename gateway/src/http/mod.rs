@@ -6,6 +6,7 @@
 //! servers. Each readable connection is read once, and all that it said is passed on; then every connection that has
 //! something to say is written to once.
 
+mod dry_run;
 mod health;
 mod health_service;
 mod link;
@@ -17,4 +18,4 @@ mod server;
 mod worker;
 
 pub use serve::{HttpClient, Serving};
-pub use worker::HttpWorker;
+pub use worker::{Current, HttpWorker};

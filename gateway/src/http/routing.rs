@@ -13,11 +13,13 @@ use gateway_core::http::limits::ATTEMPTS_MAX;
 use gateway_core::http::policy::{RequestContext, decide};
 use gateway_core::http::pool::{NoServer, RequestEnd, ServerKey, Wish, hash_key};
 
+use super::dry_run::RequestDryRun;
 use super::link::{ClientLink, KnownClient, ServerLink};
 use super::pool::Pool;
 use super::server::connect;
 use super::worker::HttpWorker;
 use crate::config::{BackendId, ListenerId, Mode};
+use crate::telemetry::Event;
 use crate::tls::VerifiedPeer;
 
 /// One call of the forwarder.
@@ -61,6 +63,24 @@ impl<'a> Routing<'a> {
         let key = http.hash.as_ref();
         let key = key.and_then(|key| key.of_request(&context, identity));
         Ok((backend, key.map(hash_key)))
+    }
+
+    /// Reports a request that may be made, and that an observed configuration would refuse.
+    fn foresee(&self, client: &ClientLink, call: &Call<'_>) {
+        let known = client.known.borrow();
+        let Some(dry_run) = &known.dry_run else {
+            return;
+        };
+        if let Some(refusal) = dry_run.would_refuse(call) {
+            let path = call.request.path;
+            let refused = Event::DryRunRefusedRequest {
+                refusal,
+                method: call.request.method,
+                path: path.split(|byte| *byte == b'?').next().unwrap_or_default(),
+                peer: &client.peer,
+            };
+            self.worker.observer.emit(client.listener, &refused);
+        }
     }
 
     /// A connection to a server of a backend.
@@ -231,6 +251,9 @@ impl Router for Routing<'_> {
             return Ok(Placement::Connection(health));
         }
         let decided = self.decide(client, call, rewrite)?;
+        if is_new {
+            self.foresee(client, call);
+        }
         if !call.is_waiting && !self.may_try(decided.0, call) {
             return Err(RequestRefusal::BackendUnreachable);
         }
@@ -306,6 +329,8 @@ impl HttpWorker {
         peer: &VerifiedPeer,
     ) -> KnownClient {
         let current = self.current.borrow();
+        let dry_run = current.dry_run[listener.0].as_deref();
+        let dry_run = dry_run.and_then(|dry_run| RequestDryRun::new(dry_run, peer, address.ip()));
         let listener = &current.config.listeners[listener.0];
         let rule = current.config.rules.as_slice().get(peer.rule());
         let (Mode::Http(mode), Some(rule)) = (&listener.mode, rule) else {
@@ -317,6 +342,7 @@ impl HttpWorker {
             client: Rc::new(client),
             rights,
             tenant_limits: Some(rule.tenant_limits).filter(|limits| *limits != Default::default()),
+            dry_run: dry_run.map(Rc::new),
         }
     }
 }

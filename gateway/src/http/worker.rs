@@ -23,7 +23,7 @@ use crate::backend::Servers;
 use crate::config::{BackendId, Config};
 use crate::connection::{ConnectionId, Direction, Stream, UsageTable};
 use crate::telemetry::{Event, Observer};
-use crate::tls::{Received, StreamError};
+use crate::tls::{DryRun, Received, StreamError};
 
 /// HTTP mode on one worker.
 pub struct HttpWorker {
@@ -48,16 +48,19 @@ pub struct HttpWorker {
 }
 
 /// What is in force.
-pub(super) struct Current {
-    pub(super) config: Arc<Config>,
-    pub(super) servers: Rc<Vec<Rc<Servers>>>,
+pub struct Current {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The servers of each backend.
+    pub servers: Rc<Vec<Rc<Servers>>>,
+    /// The dry run of each listener that has one.
+    pub dry_run: Vec<Option<Arc<DryRun>>>,
 }
 
 impl HttpWorker {
     /// One without connections. On its worker, whose tasks it begins where servers are to be checked.
     pub fn new(
-        config: Arc<Config>,
-        servers: Rc<Vec<Rc<Servers>>>,
+        current: Current,
         observer: Rc<Observer>,
         usage: Arc<UsageTable>,
         random: u64,
@@ -66,8 +69,8 @@ impl HttpWorker {
             own: Weak::clone(own),
             forwarder: RefCell::new(Forwarder::new(HEADER_LIST_BYTES_MAX, RETRY_WAIT)),
             links: RefCell::default(),
-            pools: RefCell::new(Pool::of_all(&config, 0)),
-            current: RefCell::new(Current { config, servers }),
+            pools: RefCell::new(Pool::of_all(&current.config, 0)),
+            current: RefCell::new(current),
             health_services: RefCell::default(),
             observer,
             usage,
@@ -84,20 +87,16 @@ impl HttpWorker {
 
     /// Puts a configuration in force. Connections that are open stay; what clients may do and backends are told changes with
     /// their next request. A client that `has_lost_trust` may call nothing until its connection ends: no rule is its own any more.
-    pub fn reload(
-        &self,
-        config: Arc<Config>,
-        servers: Rc<Vec<Rc<Servers>>>,
-        has_lost_trust: impl Fn(ConnectionId) -> bool,
-    ) {
+    pub fn reload(&self, next: Current, has_lost_trust: impl Fn(ConnectionId) -> bool) {
+        let config = &next.config;
         let mut pools = self.pools.borrow_mut();
         for (pool, backend) in pools.iter_mut().zip(&config.backends) {
-            pool.configure(&config, backend, Instant::now());
+            pool.configure(config, backend, Instant::now());
         }
         let known = pools.len();
-        pools.extend(Pool::of_all(&config, known));
+        pools.extend(Pool::of_all(config, known));
         drop(pools);
-        self.current.replace(Current { config, servers });
+        self.current.replace(next);
         self.run_if_checking();
         self.offer_health(Instant::now());
         let links: Vec<_> = self.links.borrow().iter().flatten().cloned().collect();

@@ -125,9 +125,8 @@ impl WorkerContext {
         }
         let closing = self.evaluate_all();
         // Behind the evaluation, which finds the rule of each client anew.
-        let (config, servers) = (Arc::clone(&state.config), Rc::clone(&state.servers));
         let has_lost_trust = |id| self.connections.has_lost_trust(id);
-        self.http.reload(config, servers, has_lost_trust);
+        self.http.reload(state.current(), has_lost_trust);
         closing
     }
 

@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use crate::backend::{Servers, Transport};
 use crate::config::{BackendId, Config, Listener, ListenerId};
 use crate::crypto::KeyRing;
+use crate::http::Current;
 use crate::tls::{self, DryRun};
 
 use super::error::StartError;
@@ -276,6 +277,16 @@ impl State {
     /// A listener, as this worker sees it.
     pub(super) fn listener(&self, ListenerId(position): ListenerId) -> &ListenerState {
         &self.listeners[position]
+    }
+
+    /// What HTTP mode takes of it.
+    pub(super) fn current(&self) -> Current {
+        let dry_run = self.listeners.iter();
+        Current {
+            config: Arc::clone(&self.config),
+            servers: Rc::clone(&self.servers),
+            dry_run: dry_run.map(|listener| listener.dry_run.clone()).collect(),
+        }
     }
 
     /// A worker's first state.

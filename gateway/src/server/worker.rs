@@ -264,8 +264,7 @@ fn open(
     // Without randomness every worker chooses servers in the same order.
     let _ = state.config.provider.secure_random.fill(&mut random);
     let http = HttpWorker::new(
-        Arc::clone(&state.config),
-        Rc::clone(&state.servers),
+        state.current(),
         Rc::clone(&observer),
         Arc::clone(&usage),
         u64::from_ne_bytes(random),

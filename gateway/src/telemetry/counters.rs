@@ -194,10 +194,11 @@ impl WorkerCounters {
                 peer,
             } => {
                 counters.dry_run_refusals[failure.index()].add(1);
-                let why = (*failure, *detail);
+                let why = (failure.label(), *detail);
                 self.dry_run_refusals()
-                    .note(listener, peer, why, SystemTime::now());
+                    .note_client(listener, peer, why, SystemTime::now());
             }
+            Event::DryRunRefusedRequest { refusal, .. } => counters.requests.foreseen(*refusal),
             Event::Moved {
                 direction: Direction::Received,
                 bytes,

@@ -8,6 +8,7 @@ use gateway_core::certificate::Certificate;
 use gateway_core::close_reason::CloseReason;
 use gateway_core::endpoint::Endpoint;
 use gateway_core::failure::Failure;
+use gateway_core::http::answer::RequestRefusal;
 use gateway_core::http::forward::{Ended, PeerFault};
 use gateway_core::http::pool::{EjectionCause, ServerCondition};
 use gateway_core::lineage::TicketRefusal;
@@ -163,6 +164,17 @@ pub enum Event<'a> {
         failure: Failure,
         /// The reason in words.
         detail: &'a str,
+        /// The client.
+        peer: &'a VerifiedPeer,
+    },
+    /// The dry run would refuse a request that is passed on.
+    DryRunRefusedRequest {
+        /// Why.
+        refusal: RequestRefusal,
+        /// Its method.
+        method: &'a [u8],
+        /// Its path, without the query.
+        path: &'a [u8],
         /// The client.
         peer: &'a VerifiedPeer,
     },

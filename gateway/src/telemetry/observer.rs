@@ -11,9 +11,12 @@ use gateway_core::clock::microseconds;
 use gateway_core::close_reason::CloseReason;
 use gateway_core::endpoint::Endpoint;
 use gateway_core::failure::{Failure, Level};
+use gateway_core::http::answer::RequestRefusal;
 use gateway_core::http::forward::PeerFault;
+use gateway_core::http::limits::DRY_RUN_PATH_BYTES_MAX;
 use gateway_core::limits;
 use gateway_core::suppress::Suppressor;
+use gateway_core::visible;
 use gateway_x509::client_certificate;
 
 use super::audit::{Audit, Scene, Weight};
@@ -151,6 +154,16 @@ impl Observer {
         {
             return self.log_fault(listener, (peer, *address), *fault);
         }
+        if let Event::DryRunRefusedRequest {
+            refusal,
+            method,
+            path,
+            peer,
+        } = event
+            && !self.foresee_request(listener, *refusal, (method, path), peer)
+        {
+            return;
+        }
         self.log(listener, event);
         if self.audit.is_on() {
             self.audit(listener, event);
@@ -171,6 +184,29 @@ impl Observer {
         if self.audit.is_on() && (request.has_failed() || self.is_sampled()) {
             self.audit(listener, event);
         }
+    }
+
+    /// Notes a request that the dry run would refuse, and logs the first one like it. Whether this is it: more would fill both logs.
+    fn foresee_request(
+        &self,
+        listener: ListenerId,
+        refusal: RequestRefusal,
+        (method, path): (&[u8], &[u8]),
+        peer: &VerifiedPeer,
+    ) -> bool {
+        let method = String::from_utf8_lossy(method);
+        let path = String::from_utf8_lossy(path);
+        let path = visible::cut(&path, DRY_RUN_PATH_BYTES_MAX);
+        let request = (format!("{method} {path}"), refusal);
+        let mut refusals = self.counters.dry_run_refusals();
+        let is_new = refusals.note_request(listener, peer, request, SystemTime::now());
+        drop(refusals);
+        if is_new {
+            let config = self.config.borrow();
+            let listener = config.listeners[listener.0].name.as_str();
+            self.log_dry_run_request(listener, refusal, (&method, &path), peer);
+        }
+        is_new
     }
 
     fn is_sampled(&self) -> bool {
@@ -261,6 +297,7 @@ impl Observer {
             } => log_panicked(listener, *address, message),
             Event::Accepted
             | Event::Moved { .. }
+            | Event::DryRunRefusedRequest { .. }
             | Event::RequestEnded { .. }
             | Event::ClientFault { .. }
             | Event::Closed => {}
@@ -421,6 +458,28 @@ impl Observer {
             detail = &*detail,
             left_out,
             "the observed configuration would refuse the client"
+        );
+    }
+
+    fn log_dry_run_request(
+        &self,
+        listener: &str,
+        refusal: RequestRefusal,
+        (method, path): (&str, &str),
+        peer: &VerifiedPeer,
+    ) {
+        let admitted = self.dry_run_refusals.borrow_mut().admit(Instant::now());
+        let Some(left_out) = admitted else { return };
+        let ((identity, kind), reason) = (named(peer), refusal.label());
+        tracing::warn!(
+            listener,
+            identity = &*identity,
+            kind,
+            method,
+            path,
+            reason,
+            left_out,
+            "the observed configuration would refuse the request"
         );
     }
 }

@@ -50,6 +50,7 @@ pub(super) struct RequestCounters {
     /// By backend; the last are those that none has got.
     backends: Vec<OnceLock<Box<BackendRequests>>>,
     refusals: [Counter; RequestRefusal::ALL.len()],
+    dry_run_refusals: [Counter; RequestRefusal::ALL.len()],
     http1_faults: [Counter; Fault::ALL.len()],
     http2_faults: [Counter; Violation::ALL.len()],
 }
@@ -94,6 +95,7 @@ impl RequestCounters {
         RequestCounters {
             backends: (0..=backends).map(|_| OnceLock::new()).collect(),
             refusals: std::array::from_fn(|_| Counter::default()),
+            dry_run_refusals: std::array::from_fn(|_| Counter::default()),
             http1_faults: std::array::from_fn(|_| Counter::default()),
             http2_faults: std::array::from_fn(|_| Counter::default()),
         }
@@ -126,6 +128,16 @@ impl RequestCounters {
         if let Some(response) = request.server_took() {
             counters.response.record(response);
         }
+    }
+
+    /// Counts a request that the dry run would refuse.
+    pub(super) fn foreseen(&self, refusal: RequestRefusal) {
+        self.dry_run_refusals[refusal.index()].add(1);
+    }
+
+    /// Requests that the dry run would refuse for this.
+    pub(super) fn dry_run_refusals(&self, refusal: RequestRefusal) -> u64 {
+        self.dry_run_refusals[refusal.index()].value()
     }
 
     /// Counts a rule of HTTP that a client has broken.

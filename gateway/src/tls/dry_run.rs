@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use gateway_core::block::BlockList;
 use gateway_core::failure::Failure;
+use gateway_core::identity::{Admission, Rule};
 use gateway_core::trust::Trust;
 use gateway_x509::client_certificate;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -17,13 +18,14 @@ use super::failure::classify;
 use super::handshake_context::{self, HandshakeContext};
 use super::peer::VerifiedPeer;
 use super::verifier::{Verifier, explain};
-use crate::config::{Config, ListenerId};
+use crate::config::{Config, Listener, ListenerId};
 
 /// What another configuration would say of a listener's clients.
 #[derive(Debug)]
 pub struct DryRun {
     verifier: Verifier,
     trust: Arc<Trust>,
+    listener: Arc<Listener>,
 }
 
 impl DryRun {
@@ -34,6 +36,7 @@ impl DryRun {
         DryRun {
             verifier: Verifier::new(candidate, listener, Arc::clone(&trust)),
             trust,
+            listener: Arc::clone(listener),
         }
     }
 
@@ -51,6 +54,18 @@ impl DryRun {
         let error = handshake_context::with_context(&mut context, verify).err()?;
         let named = context.refusal.take();
         Some(named.unwrap_or_else(|| (classify(&error), error.to_string())))
+    }
+
+    /// The listener in the other configuration.
+    pub fn listener(&self) -> &Listener {
+        &self.listener
+    }
+
+    /// The rule of the other configuration that would admit a client, and what it would admit it as; `None`: none does.
+    pub fn admission(&self, peer: &VerifiedPeer, now: SystemTime) -> Option<(&Rule, Admission)> {
+        let admission = peer.evaluate_chain(&self.trust, now).ok()?;
+        let rule = self.trust.rules.as_slice().get(admission.rule)?;
+        Some((rule, admission))
     }
 
     /// Why the dry run would close the connection of a client that was admitted earlier.

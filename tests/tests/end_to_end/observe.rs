@@ -1,6 +1,6 @@
 //! A configuration that is observed: it refuses nobody, and names exactly those whom it would refuse in force.
-//! In: a fleet of clients, good and bad by the standards of the next configuration. Out: the names that were foreseen, and
-//! those that are then refused.
+//! In: a fleet of clients, good and bad by the standards of the next configuration, and requests of such. Out: what was
+//! foreseen, and what is then refused.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 use tests::{
-    Authority, Backend, Behaviour, Client, ClientBuilder, Gateway, Request, RevocationList,
-    Workspace, eventually,
+    Authority, Backend, Behaviour, Client, ClientBuilder, Gateway, Http2Client, HttpBackend, Reply,
+    Request, RevocationList, Speaks, Workspace, eventually,
 };
 
 const OBSERVED: &str = "portcullis_observed_refusals_total";
@@ -216,4 +216,103 @@ fn an_open_connection_that_another_tenant_would_close_is_foreseen() {
     let told = eventually("it is foreseen", || foreseen(&gateway).pop_first());
     assert_eq!(told.1, "not_authorized");
     talk(&mut client);
+}
+
+/// The status of the answer to a POST.
+fn post(client: &mut Http2Client, path: &str) -> Option<u16> {
+    let fields: [(&[u8], &[u8]); 4] = [
+        (b":method", b"POST"),
+        (b":scheme", b"https"),
+        (b":authority", b"gateway.test"),
+        (b":path", path.as_bytes()),
+    ];
+    let stream = client.request(&fields, b"content");
+    client.answer(stream).status()
+}
+
+/// Requests and reasons on the page, with how often.
+fn foreseen_requests(gateway: &Gateway) -> Vec<(String, String, u64)> {
+    let (_, page) = gateway.admin("/observed").unwrap();
+    let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let requests = page["requests"].as_array().unwrap().iter();
+    let count = |one: &serde_json::Value| one["count"].as_u64().unwrap();
+    requests
+        .map(|one| (text(&one["request"]), text(&one["reason"]), count(one)))
+        .collect()
+}
+
+#[test]
+fn a_request_that_the_observed_state_would_refuse_is_passed_on_and_named() {
+    const REQUESTS: &str = "portcullis_observed_request_refusals_total";
+    let allows_less = |text: String| {
+        let allowed = "allow = [{ methods = [\"POST\"], path = \"/api\" }]";
+        text.replace("allow = [{ path = \"/\" }]", allowed)
+    };
+    let routes_less = |text: String| {
+        let route = "[[route]]\nlistener = \"edge\"\npath = \"/api\"\nbackend = \"edge\"\n\n";
+        text.replace("backend = \"edge\"\n", "").replacen(
+            "[[identity]]",
+            &format!("{route}[[identity]]"),
+            1,
+        )
+    };
+    type Change = fn(String) -> String;
+    let changes: [(Change, &str, u16); 2] = [
+        (allows_less, "not_allowed", 403),
+        (routes_less, "no_route", 404),
+    ];
+    for (change, reason, status) in changes {
+        let workspace = Workspace::new();
+        let backend = HttpBackend::clear(workspace.host.free(), Speaks::Http2, |_| {
+            Reply::status(200).content(b"done")
+        });
+        let audit = "[audit]\nfile = \"audit.jsonl\"\n";
+        let mut gateway = workspace
+            .setup()
+            .tables(audit)
+            .http()
+            .route("edge", "", &[backend.address()], "protocol = \"h2\"")
+            .start();
+        let mut open = Http2Client::connect(&workspace.client(), gateway.address());
+        assert_eq!(post(&mut open, "/admin"), Some(200));
+        write_next(&workspace, change);
+        observe(&workspace, &mut gateway);
+        let labels = [("listener", "edge"), ("reason", reason)];
+        assert!(gateway.metrics().has(REQUESTS, &labels));
+        let mut new = Http2Client::connect(&workspace.client(), gateway.address());
+        for client in [&mut open, &mut new] {
+            for path in ["/api/x", "/admin?token=secret", "/admin"] {
+                assert_eq!(post(client, path), Some(200), "{path}");
+            }
+        }
+        let expected = vec![("POST /admin".to_owned(), reason.to_owned(), 4)];
+        eventually(
+            "the requests are named, however many workers had them",
+            || (foreseen_requests(&gateway) == expected).then_some(()),
+        );
+        assert_eq!(gateway.metrics().count(REQUESTS, &labels), 4);
+        assert_eq!(foreseen(&gateway), BTreeSet::new(), "the client may come");
+        let log = eventually("the audit log has it", || {
+            let log = fs::read_to_string(workspace.folder().join("audit.jsonl")).unwrap();
+            log.contains("\"foreseen\"").then_some(log)
+        });
+        let lines = log.lines().filter(|line| line.contains("\"foreseen\""));
+        let lines: Vec<serde_json::Value> = lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        // The first one of each worker.
+        assert!(lines.len() <= 2, "{lines:?}");
+        assert_eq!(lines[0]["method"], "POST");
+        assert_eq!(lines[0]["path"], "/admin");
+        assert_eq!(lines[0]["reason"], reason);
+        assert_eq!(lines[0]["identity"], "spiffe://example.test/agent/agent-1");
+
+        // In force, it refuses just that.
+        let next = fs::read_to_string(workspace.folder().join("next.toml")).unwrap();
+        put_in_force(&workspace, &mut gateway, &next);
+        assert_eq!(post(&mut open, "/admin"), Some(status));
+        assert_eq!(post(&mut open, "/api/x"), Some(200));
+        assert_eq!(foreseen_requests(&gateway), Vec::new());
+    }
 }

@@ -82,11 +82,9 @@ impl Scene<'_> {
                 peer,
                 request,
             } => self.request((connection, address), peer, request, buffer),
-            Event::DryRunRefused {
-                failure,
-                detail,
-                peer,
-            } => self.foreseen(failure, detail, peer).write(buffer),
+            Event::DryRunRefused { .. } | Event::DryRunRefusedRequest { .. } => {
+                self.foreseen(event, buffer);
+            }
             Event::Panicked {
                 connection,
                 address,
@@ -169,20 +167,37 @@ impl Scene<'_> {
         .write(buffer);
     }
 
-    fn foreseen<'a>(
-        &'a self,
-        failure: Failure,
-        detail: &'a str,
-        peer: &'a VerifiedPeer,
-    ) -> AuditLine<'a> {
+    fn foreseen(&self, event: &Event<'_>, buffer: &mut Vec<u8>) {
+        let (reason, detail, request, peer) = if let Event::DryRunRefused {
+            failure,
+            detail,
+            peer,
+        } = *event
+        {
+            (failure.label(), detail, None, peer)
+        } else if let Event::DryRunRefusedRequest {
+            refusal,
+            method,
+            path,
+            peer,
+        } = *event
+        {
+            let request = Some((method, path));
+            (refusal.label(), refusal.message(), request, peer)
+        } else {
+            return;
+        };
         AuditLine::Foreseen(ForeseenLine {
             time: Time(self.now),
             listener: self.listener,
-            reason: failure.label(),
+            method: request.map(|(method, _)| Wire(method)),
+            path: request.map(|(_, path)| Wire(path)),
+            reason,
             detail: BoundedText(detail),
             fingerprint: Shown(peer.fingerprint()),
             identity: identity(peer),
         })
+        .write(buffer);
     }
 
     fn panicked(&self, connection: ConnectionId, address: SocketAddr) -> AuditLine<'_> {

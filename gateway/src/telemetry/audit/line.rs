@@ -30,7 +30,7 @@ pub enum AuditLine<'a> {
     /// A connection is over because its task panicked.
     #[serde(rename = "end")]
     Panicked(PanickedLine<'a>),
-    /// A client is in that the observed configuration would refuse.
+    /// A client is in, or a request passed on, that the observed configuration would refuse.
     Foreseen(ForeseenLine<'a>),
     /// The gateway takes connections.
     Start(StartLine<'a>),
@@ -297,6 +297,12 @@ pub struct ForeseenLine<'a> {
     pub time: Time,
     /// The listener's name.
     pub listener: &'a str,
+    /// The method of the request, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<Wire<'a>>,
+    /// Its path, without the query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<Wire<'a>>,
     /// Why it would be refused.
     pub reason: &'static str,
     /// The same in words.

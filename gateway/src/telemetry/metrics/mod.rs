@@ -225,6 +225,7 @@ impl Collector for Metrics {
         self.encode_lists(&mut encoder)?;
         self.encode_blocks(&mut encoder)?;
         self.encode_dry_run(&mut encoder)?;
+        self.encode_dry_run_requests(&mut encoder)?;
         self.encode_certificates(&mut encoder)?;
         self.encode_lifetimes(&mut encoder)?;
         self.encode_clients(&mut encoder)?;
