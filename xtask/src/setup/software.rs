@@ -24,6 +24,9 @@ const GO_VERSION: &str = "go1.26.6";
 /// The tester of HTTP/2 servers.
 const H2SPEC: &str = "github.com/summerwind/h2spec/cmd/h2spec";
 
+/// What takes metrics by remote write, and has a tenant in a header.
+const CORTEX: &str = "github.com/cortexproject/cortex/cmd/cortex";
+
 /// Let's Encrypt's ACME server for tests.
 const PEBBLE: &str = "github.com/letsencrypt/pebble/v2/cmd/pebble";
 
@@ -68,6 +71,13 @@ pub fn long() -> Result<Vec<Part>> {
             "step-ca (three minutes or more)",
             &step,
             "noyubikey",
+        )?,
+        // Without the tag, Cortex panics at the first write.
+        go.build(
+            "cortex",
+            "Cortex (ten minutes or more)",
+            &[CORTEX],
+            "slicelabels",
         )?,
         go.build("pebble", "pebble (half a minute)", &[PEBBLE], "")?,
         go.build("spire", "SPIRE (twenty minutes or more)", &spire, "")?,

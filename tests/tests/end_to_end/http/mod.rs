@@ -1,6 +1,7 @@
 //! Mode `http`: clients, backends and hostile bytes against the gateway as a program.
 //! In: requests right and wrong, over HTTP/2 and HTTP/1.1. Out: what the backend saw, what the client was told.
 
+mod cortex;
 mod forged;
 mod grpcio;
 mod http1;
