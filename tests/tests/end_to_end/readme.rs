@@ -18,7 +18,7 @@ fn tour() -> String {
         .skip(1)
         .map(|rest| rest.split_once("```").unwrap().0)
         .collect();
-    assert_eq!(blocks.len(), 5, "the tour has five steps");
+    assert_eq!(blocks.len(), 6, "the tour has six steps");
     blocks.concat()
 }
 
@@ -59,4 +59,7 @@ fn the_tour_works_as_it_is_written() {
     let refused =
         "portcullis_handshake_failures_total{listener=\"otlp-grpc\",reason=\"no_certificate\"} 1";
     assert!(said.contains(refused), "{said}\n{errors}");
+    for told in ["\"tenant\": \"team-a\"", "REFUSED: 403", "exit code 1"] {
+        assert!(said.contains(told), "{told}\n{said}\n{errors}");
+    }
 }
