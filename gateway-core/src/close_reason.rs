@@ -57,6 +57,8 @@ closed_list! {
         BackendRevoked = "backend_revoked", Cause::Revocation;
         /// The backend no longer trusts the CA of its server's certificate.
         BackendUntrusted = "backend_untrusted", Cause::Trust;
+        /// Its listener has another mode now.
+        Mode = "mode", Cause::Change;
         /// The gateway is shutting down.
         Drained = "drained", Cause::Gateway;
         /// A fault of the gateway.
@@ -77,6 +79,8 @@ enum Cause {
     Revocation,
     /// A reload that trusts the client, or its server, no longer.
     Trust,
+    /// A reload that serves it in another way.
+    Change,
     /// The end of a certificate.
     Expiry,
     /// The gateway: its bounds in time, its drain, a fault of its own, or no server that it could reach.
@@ -91,9 +95,15 @@ impl CloseReason {
             Cause::Ordinary
             | Cause::ClientFault
             | Cause::BackendFault
+            | Cause::Change
             | Cause::Expiry
             | Cause::Gateway => false,
         }
+    }
+
+    /// Whether the connection may stay after all, if another reload undoes what it closes for.
+    pub const fn is_of_a_reload(self) -> bool {
+        self.is_loss_of_trust() || matches!(self.row(), Cause::Change)
     }
 
     /// Whether the connection closes at once. A reload spreads other closes over time, so that clients do not all
@@ -105,6 +115,7 @@ impl CloseReason {
             | Cause::ClientFault
             | Cause::BackendFault
             | Cause::Trust
+            | Cause::Change
             | Cause::Gateway => false,
         }
     }
@@ -123,6 +134,7 @@ impl CloseReason {
             | Cause::BackendFault
             | Cause::Revocation
             | Cause::Trust
+            | Cause::Change
             | Cause::Expiry
             | Cause::Gateway => self,
         }

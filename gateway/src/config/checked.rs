@@ -413,6 +413,16 @@ pub enum Mode {
     Http(Arc<HttpMode>),
 }
 
+impl Mode {
+    /// Whether it serves requests of HTTP.
+    pub const fn is_http(&self) -> bool {
+        match self {
+            Mode::Stream => false,
+            Mode::Http(_) => true,
+        }
+    }
+}
+
 /// What is behind a listener.
 #[derive(Debug, Clone)]
 pub enum Destination {

@@ -62,6 +62,8 @@ pub struct OpenConnection<'a> {
     pub server: Option<&'a ConnectedServer>,
     /// None of its bytes has been passed on yet: the rules for new clients hold.
     pub is_new: bool,
+    /// It is served in mode "http". The listener may have another mode since a reload.
+    pub is_http: bool,
 }
 
 impl<'a> OpenConnection<'a> {
@@ -70,12 +72,14 @@ impl<'a> OpenConnection<'a> {
         listener: ListenerId,
         peer: &'a VerifiedPeer,
         server: Option<&'a ConnectedServer>,
+        is_http: bool,
     ) -> Self {
         OpenConnection {
             listener,
             peer,
             server,
             is_new: true,
+            is_http,
         }
     }
 }
@@ -107,6 +111,7 @@ struct TableEntry {
     established: Option<(ListenerId, VerifiedPeer)>,
     /// Bytes have been passed on.
     has_begun: bool,
+    is_http: bool,
     /// The server behind it, once that is connected over TLS.
     server: Option<Box<ConnectedServer>>,
     /// Boxed: few connections have one.
@@ -227,6 +232,7 @@ impl TableEntry {
             peer,
             server: self.server.as_deref(),
             is_new: !self.has_begun,
+            is_http: self.is_http,
         })
     }
 
@@ -249,7 +255,7 @@ impl TableEntry {
                 self.request_close(request);
                 true
             }
-            None if known.is_some_and(CloseReason::is_loss_of_trust) => {
+            None if known.is_some_and(CloseReason::is_of_a_reload) => {
                 self.request = to_all.map(Box::new);
                 self.waker.take().into_iter().for_each(Waker::wake);
                 false
@@ -283,11 +289,12 @@ impl ConnectionHandle {
         }
     }
 
-    /// Names the client, so that it can be evaluated again.
-    pub fn establish(&self, listener: ListenerId, peer: VerifiedPeer) {
+    /// Names the client, so that it can be evaluated again, and the mode in which it will be served.
+    pub fn establish(&self, listener: ListenerId, peer: VerifiedPeer, is_http: bool) {
         if let Some(entry) = self.table.inner.borrow_mut().entries.get_mut(&self.id) {
             entry.unauthenticated = None;
             entry.established = Some((listener, peer));
+            entry.is_http = is_http;
         }
     }
 

@@ -21,7 +21,7 @@ use gateway_core::identity::TenantLimits;
 use gateway_rt::Buffer;
 
 use super::dry_run::RequestDryRun;
-use crate::config::{BackendId, ListenerId};
+use crate::config::{BackendId, HttpMode, ListenerId};
 use crate::connection::{ConnectionId, RateLimiter, Stream};
 use crate::tls::{StreamError, VerifiedPeer};
 
@@ -55,6 +55,8 @@ pub(super) struct KnownClient {
     pub(super) rights: Arc<Rights>,
     /// What each of its tenants may use, if that is limited.
     pub(super) tenant_limits: Option<TenantLimits>,
+    /// How its requests are served; `None`: not at all.
+    pub(super) mode: Option<Arc<HttpMode>>,
     /// What an observed configuration says of its requests.
     pub(super) dry_run: Option<Rc<RequestDryRun>>,
 }
@@ -77,6 +79,7 @@ impl KnownClient {
             client: Rc::new(client),
             rights: Arc::default(),
             tenant_limits: None,
+            mode: None,
             dry_run: None,
         }
     }

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use gateway_core::http::answer::{Protocol, RequestRefusal};
@@ -41,11 +42,8 @@ impl<'a> Routing<'a> {
         rewrite: &mut Rewrite,
     ) -> Result<(BackendId, Option<u64>), RequestRefusal> {
         let current = self.worker.current.borrow();
-        let listener = &current.config.listeners[client.listener.0];
-        let Mode::Http(mode) = &listener.mode else {
-            return Err(RequestRefusal::Internal);
-        };
         let known = client.known.borrow();
+        let mode = known.mode.as_ref().ok_or(RequestRefusal::NotAllowed)?;
         let context = RequestContext {
             request: call.request,
             list: call.list,
@@ -322,27 +320,30 @@ impl Router for Routing<'_> {
 }
 
 impl HttpWorker {
-    /// What is known of a client, by the configuration in force.
+    /// What is known of a client, by the configuration in force. `None` if its listener has another mode now.
     pub(super) fn known_client(
         &self,
         (listener, address): (ListenerId, SocketAddr),
         peer: &VerifiedPeer,
-    ) -> KnownClient {
+    ) -> Option<KnownClient> {
         let current = self.current.borrow();
         let dry_run = current.dry_run[listener.0].as_deref();
         let dry_run = dry_run.and_then(|dry_run| RequestDryRun::new(dry_run, peer, address.ip()));
         let listener = &current.config.listeners[listener.0];
-        let rule = current.config.rules.as_slice().get(peer.rule());
-        let (Mode::Http(mode), Some(rule)) = (&listener.mode, rule) else {
-            return KnownClient::without_rights();
+        let Mode::Http(mode) = &listener.mode else {
+            return None;
+        };
+        let Some(rule) = current.config.rules.as_slice().get(peer.rule()) else {
+            return Some(KnownClient::without_rights());
         };
         let admitted = (peer.identity(), peer.tenant());
         let (client, rights) = mode.client(rule, admitted, peer.certificate(), address.ip());
-        KnownClient {
+        Some(KnownClient {
             client: Rc::new(client),
             rights,
             tenant_limits: Some(rule.tenant_limits).filter(|limits| *limits != Default::default()),
+            mode: Some(Arc::clone(mode)),
             dry_run: dry_run.map(Rc::new),
-        }
+        })
     }
 }

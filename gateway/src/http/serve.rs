@@ -15,7 +15,7 @@ use gateway_core::http::forward::{HttpVersion, PeerConnection};
 use gateway_core::limits;
 use monoio::time::timeout;
 
-use super::link::{ClientLink, Link, LinkPeer};
+use super::link::{ClientLink, KnownClient, Link, LinkPeer};
 use super::worker::HttpWorker;
 use crate::config::ListenerId;
 use crate::connection::{ConnectionId, ConnectionTimer, Direction, RateLimiter, Stream};
@@ -71,6 +71,7 @@ impl<'a, R: Fn(Direction, usize), S: Fn()> Serving<'a, R, S> {
             limiter,
         } = client;
         let known = worker.known_client((listener, address), &peer);
+        let known = known.unwrap_or_else(KnownClient::without_rights);
         let client = Rc::clone(&known.client);
         let identity = worker.identities.hash_one(peer.identity());
         let known = ClientLink {
@@ -241,6 +242,7 @@ impl<'a, R: Fn(Direction, usize), S: Fn()> Serving<'a, R, S> {
                     | CloseReason::Idle
                     | CloseReason::Age
                     | CloseReason::Expiring
+                    | CloseReason::Mode
                     | CloseReason::Drained
             );
         if !is_clean {

@@ -103,9 +103,13 @@ impl HttpWorker {
         for link in links {
             match &link.peer {
                 LinkPeer::Client(client) => {
-                    let known = match has_lost_trust(client.id) {
-                        true => KnownClient::without_rights(),
+                    let by_now = match has_lost_trust(client.id) {
+                        true => Some(KnownClient::without_rights()),
                         false => self.known_client((client.listener, client.address), &client.peer),
+                    };
+                    // The connection ends soon. Until then its requests are served as before: a refusal would lose them.
+                    let Some(known) = by_now else {
+                        continue;
                     };
                     let shared = Rc::clone(&known.client);
                     client.known.replace(known);

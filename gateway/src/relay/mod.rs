@@ -253,7 +253,11 @@ impl<R: Fn(Progress)> Relay<'_, R> {
             }
             // Our decision, in a quiet moment. The client still gets what is queued, and then an end without
             // close_notify: the backend may have been about to go on with its answer.
-            CloseReason::Idle | CloseReason::Age | CloseReason::Expiring | CloseReason::Drained
+            CloseReason::Idle
+            | CloseReason::Age
+            | CloseReason::Expiring
+            | CloseReason::Mode
+            | CloseReason::Drained
                 if !timer.is_writing() =>
             {
                 client.end_cleanly();
@@ -298,6 +302,7 @@ impl<R: Fn(Progress)> Relay<'_, R> {
             | CloseReason::CrlStale
             | CloseReason::BackendRevoked
             | CloseReason::BackendUntrusted
+            | CloseReason::Mode
             | CloseReason::Drained
             | CloseReason::Internal => {
                 client.reset_on_close();

@@ -263,8 +263,9 @@ fn establish(
     } = accepted;
     let established_at = Instant::now();
     context.dry_run_new_client(&state, info.listener, &certificates, &peer);
-    handle.establish(info.listener, peer.clone());
-    let opened = OpenConnection::new(info.listener, &peer, None);
+    let is_http = state.listener(info.listener).config.mode.is_http();
+    handle.establish(info.listener, peer.clone(), is_http);
+    let opened = OpenConnection::new(info.listener, &peer, None, is_http);
     if let Some(request) = context.evaluate_if_changed(&state, &opened, &certificates) {
         handle.request_close(request);
     }

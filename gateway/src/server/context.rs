@@ -138,7 +138,7 @@ impl WorkerContext {
         if closing > 0 {
             tracing::warn!(
                 connections = closing,
-                "closing connections of clients that would be refused now"
+                "closing connections of clients that would be refused now, or served in another mode"
             );
         }
         closing

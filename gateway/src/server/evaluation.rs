@@ -40,7 +40,7 @@ pub(super) fn evaluate_chain(
 /// Closes a revoked or blocked client at once. Spreads other closes, so that a rotation does not make every agent reconnect in the
 /// same second.
 fn evaluate_old(state: &State, connection: &OpenConnection<'_>) -> Option<CloseRequest> {
-    let trust = &state.listener(connection.listener).trust;
+    let listener = state.listener(connection.listener);
     let of_server = || {
         let ConnectedServer { backend, chain } = connection.server?;
         match state.servers.get(backend.0)?.evaluate_server(chain)? {
@@ -48,8 +48,10 @@ fn evaluate_old(state: &State, connection: &OpenConnection<'_>) -> Option<CloseR
             ServerObjection::Untrusted => Some(CloseReason::BackendUntrusted),
         }
     };
-    let of_client = connection.peer.evaluate(trust, SystemTime::now());
-    let reason = of_client.or_else(of_server)?;
+    let of_client = connection.peer.evaluate(&listener.trust, SystemTime::now());
+    let has_other_mode = listener.config.mode.is_http() != connection.is_http;
+    let of_mode = || has_other_mode.then_some(CloseReason::Mode);
+    let reason = of_client.or_else(of_server).or_else(of_mode)?;
     if reason.is_immediate() {
         let request = at_once(state, reason);
         return Some(CloseRequest {

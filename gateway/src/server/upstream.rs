@@ -151,7 +151,7 @@ fn note_server(
         chain: chain.clone(),
     });
     let listener = established.info.listener;
-    let opened = OpenConnection::new(listener, &established.peer, server.as_ref());
+    let opened = OpenConnection::new(listener, &established.peer, server.as_ref(), false);
     let request = context.evaluate_if_changed(&handshake.state, &opened, &handshake.certificates);
     established.timer.server_connected(server, request);
 }

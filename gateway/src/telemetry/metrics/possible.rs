@@ -11,7 +11,7 @@ use gateway_core::failure::Failure;
 use gateway_core::http::forward::PeerFault;
 use gateway_core::http::h2::ErrorCode;
 
-use crate::config::{BackendTransport, Config, Destination, GuardMode, Listener, Mode};
+use crate::config::{BackendTransport, Config, Destination, GuardMode, Listener};
 
 /// Whether clients of the listener can be refused for this.
 pub(super) fn can_fail(config: &Config, listener: &Listener, failure: Failure) -> bool {
@@ -86,6 +86,7 @@ pub(super) fn can_end(config: &Config, listener: &Listener, end: CloseReason) ->
         | CloseReason::Blocked
         | CloseReason::Untrusted
         | CloseReason::NotAuthorized
+        | CloseReason::Mode
         | CloseReason::Drained
         | CloseReason::Internal => true,
     }
@@ -98,10 +99,7 @@ pub(super) fn can_resume(config: &Config, listener: &Listener) -> bool {
 
 /// Whether the listener's clients send requests that the gateway reads.
 pub(super) fn can_request(listener: &Listener) -> bool {
-    match listener.mode {
-        Mode::Stream => false,
-        Mode::Http(_) => true,
-    }
+    listener.mode.is_http()
 }
 
 /// Whether a rule is broken by masses alone.

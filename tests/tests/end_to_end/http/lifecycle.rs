@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tests::{
-    Gateway, Http2Client, HttpBackend, Reply, Request, RevocationList, Speaks, Workspace, code,
-    data, eventually, program,
+    Closing, Gateway, Http2Client, HttpBackend, Reply, Request, RevocationList, Speaks, Workspace,
+    code, data, eventually, program,
 };
 
 const GRPC: [(&[u8], &[u8]); 6] = [
@@ -230,4 +230,62 @@ fn a_backend_that_leaves_by_goaway_loses_no_request() {
         .map(|request| request.connection)
         .max();
     assert!(connections > Some(0), "a second connection was opened");
+}
+
+#[test]
+fn a_listener_of_another_mode_ends_the_connections_that_it_had_and_loses_none_of_their_requests() {
+    let workspace = Workspace::new();
+    let backend = HttpBackend::over_mtls(&workspace, 14317, Speaks::Http2, |_| Reply::grpc());
+    let keys = workspace.backend_keys();
+    let setup = workspace.setup().http().top("close_spread = \"1h\"");
+    let mut gateway = setup
+        .route("edge", "alpn = [\"h2\"]", &[backend.address()], &keys)
+        .start();
+    let address = gateway.address();
+    let connect = || Http2Client::connect(&workspace.client(), address);
+    let file = workspace.folder().join("portcullis.toml");
+    let http = fs::read_to_string(&file).unwrap();
+    let stream = http
+        .replace("mode = \"http\"", "mode = \"stream\"")
+        .replace("allow = [{ path = \"/\" }]\n", "");
+    let at_once = |text: &str| text.replace("\"1h\"", "\"0s\"");
+    let mut reloads = 0;
+    let mut reload = |gateway: &mut Gateway, text: &str| {
+        fs::write(&file, text).unwrap();
+        gateway.process().signal(Signal::HUP);
+        reloads += 1;
+        gateway.wait_for_reloads(reloads);
+    };
+    let ended = |gateway: &Gateway, count| {
+        let labels = [("listener", "edge"), ("reason", "mode")];
+        gateway.wait_for("portcullis_connections_ended_total", &labels, count);
+    };
+    let mut requests = connect();
+    let long = open(&mut requests);
+
+    // Its turn is some time within the hour. Until then it is served as it was.
+    reload(&mut gateway, &stream);
+    let next = open(&mut requests);
+    finishes(&mut requests, next);
+    let mut opaque = connect();
+    let next = open(&mut opaque);
+    finishes(&mut opaque, next);
+    let tenants = backend.requests();
+    let tenants = tenants.iter().map(|one| one.values("x-scope-orgid").len());
+    assert_eq!(tenants.collect::<Vec<_>>(), [1, 1, 0]);
+
+    // What is undone ends nothing.
+    reload(&mut gateway, &at_once(&http));
+    let next = open(&mut requests);
+    finishes(&mut requests, next);
+    assert_eq!(requests.goaway(), None);
+    opaque.read_to_end();
+    ended(&gateway, 1);
+
+    reload(&mut gateway, &at_once(&stream));
+    requests.read_until(|client| client.goaway().is_some());
+    assert_eq!(requests.goaway(), Some(code::NO_ERROR));
+    finishes(&mut requests, long);
+    assert_eq!(requests.read_to_end(), Closing::CloseNotify);
+    ended(&gateway, 2);
 }
