@@ -69,6 +69,7 @@ fn request(criterion: &mut Criterion) {
         fields: Vec::new(),
         backend: number,
         canary: None,
+        mirror: None,
         prefix: None,
         authority: None,
     };

@@ -189,7 +189,9 @@ impl Case<'_> {
         let route = choice.route.map(|at| (at, &self.mode.routes.routes()[at]));
         let route = match route {
             None => "none: the listener's own backend".to_owned(),
-            Some((at, route)) => format!("{}{}", at + 1, canary(route, name)),
+            Some((at, route)) => {
+                format!("{}{}{}", at + 1, canary(route, name), mirror(route, name))
+            }
         };
         let tenant = tenant.map(|tenant| tenant.escape_ascii().to_string());
         let mut text = format!(
@@ -262,6 +264,13 @@ fn refused(refusal: RequestRefusal) -> String {
         refusal.grpc_status().label(),
         refusal.message()
     )
+}
+
+/// Where copies of a route's requests go.
+fn mirror(route: &Route, name: impl Fn(usize) -> String) -> String {
+    route.mirror.map_or(String::new(), |mirror| {
+        format!(", {} % copied to {}", mirror.percent, name(mirror.backend))
+    })
 }
 
 /// The other way of some requests of a route.

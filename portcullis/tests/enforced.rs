@@ -347,6 +347,8 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("[[route]]", "backend", "-"),
     ("[[route]]", "replace_prefix", "-"),
     ("[[route]]", "replace_host", "-"),
+    ("[route.mirror]", "backend", "-"),
+    ("[route.mirror]", "percent", "-"),
     ("[route.canary]", "backend", "-"),
     ("[route.canary]", "percent", "-"),
     ("[route.canary]", "tenants", "-"),
@@ -413,6 +415,7 @@ const TABLES: &[&str] = &[
     "set",
     "route",
     "canary",
+    "mirror",
     "health",
     "ejection",
 ];

@@ -243,6 +243,15 @@ pub const DRY_RUN_REQUESTS_MAX: usize = 5_000;
 /// Of the path of such a request, in bytes.
 pub const DRY_RUN_PATH_BYTES_MAX: usize = 256;
 
+/// Bytes of copies that wait on a worker for backends that mirror others. Copies for which there is no room are dropped.
+pub const MIRRORED_BYTES_MAX: usize = 16 << 20;
+/// Connections of a worker to a backend that mirrors, each with one copy at a time.
+pub const MIRROR_CONNECTIONS_MAX: usize = 8;
+/// How long a copy may take, to the end of its response.
+pub const MIRROR_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection for copies stays open without one.
+pub const MIRROR_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
 const _: () = {
     assert!(EJECTION_DEFAULT.share_percent_max <= 100);
     assert!(*SERVER_WEIGHT.end() <= u32::MAX as u64);

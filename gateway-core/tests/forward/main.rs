@@ -8,6 +8,7 @@
 // Helpers of tests may do what tests may; time is invented from a start that is real.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod mirror;
 mod model;
 mod versions;
 mod waiting;
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 use gateway_core::http::answer::RequestRefusal;
 use gateway_core::http::forward::{
     BackendTimes, Call, Client, ConnectionKey, Ended, Forwarder, HttpVersion, LegEnd,
-    PeerConnection, PeerFault, PeerLimits, Placement, Rewrite, Router,
+    MirroredRequest, PeerConnection, PeerFault, PeerLimits, Placement, Rewrite, Router,
 };
 use gateway_core::http::h2::{ErrorCode, Event, Role, StreamId};
 use gateway_core::http::limits::{OUTPUT_BYTES_MAX, OUTPUT_CONTROL_BYTES_MAX};
@@ -42,6 +43,8 @@ impl Router for To {
     }
 
     fn left(&mut self, _: ConnectionKey, _: LegEnd) {}
+
+    fn mirror(&mut self, _: MirroredRequest) {}
 
     fn ended(&mut self, _: &Ended<'_>) {}
 

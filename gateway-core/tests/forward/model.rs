@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use gateway_core::http::answer::RequestRefusal;
 use gateway_core::http::forward::{
-    Call, ConnectionKey, Ended, Forwarder, HttpVersion, LegEnd, PeerConnection, PeerFault,
-    Placement, Rewrite, Router,
+    Call, ConnectionKey, Ended, Forwarder, HttpVersion, LegEnd, MirroredRequest, PeerConnection,
+    PeerFault, Placement, Rewrite, Router,
 };
 use gateway_core::http::h2::{ErrorCode, Event, Role, StreamId, WindowBudget};
 use gateway_core::http::limits::HELD_CONTENT_BYTES_MAX;
@@ -141,6 +141,8 @@ impl Router for ByNumber {
     }
 
     fn left(&mut self, _: ConnectionKey, _: LegEnd) {}
+
+    fn mirror(&mut self, _: MirroredRequest) {}
 
     fn ended(&mut self, _: &Ended<'_>) {}
 

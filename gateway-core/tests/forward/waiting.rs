@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use gateway_core::http::answer::RequestRefusal;
 use gateway_core::http::forward::{
-    Call, ConnectionKey, Ended, Forwarder, HttpVersion, LegEnd, PeerConnection, PeerFault,
-    Placement, Rewrite, Router,
+    Call, ConnectionKey, Ended, Forwarder, HttpVersion, LegEnd, MirroredRequest, PeerConnection,
+    PeerFault, Placement, Rewrite, Router,
 };
 use gateway_core::http::h2::Role;
 use gateway_core::http::limits::QUEUED_REQUESTS_MAX;
@@ -33,6 +33,8 @@ impl Router for Room {
     }
 
     fn left(&mut self, _: ConnectionKey, _: LegEnd) {}
+
+    fn mirror(&mut self, _: MirroredRequest) {}
 
     fn ended(&mut self, _: &Ended<'_>) {}
 

@@ -391,8 +391,17 @@ section! {
         "header" => header: Pairs<String>,
         "backend" => backend: Text,
         "canary" => canary: RawCanary,
+        "mirror" => mirror: RawMirror,
         "replace_prefix" => replace_prefix: Text,
         "replace_host" => replace_host: Text,
+    }
+}
+
+section! {
+    /// A route's `mirror`.
+    RawMirror {
+        "backend" => backend: Text,
+        "percent" => percent: i64,
     }
 }
 
@@ -516,6 +525,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("[listener.headers.set]", RawHeaderFile::KEYS),
     ("[[route]]", RawRoute::KEYS),
     ("[route.canary]", RawCanary::KEYS),
+    ("[route.mirror]", RawMirror::KEYS),
     ("[[backend]]", RawBackend::KEYS),
     ("[[backend.servers]]", RawServer::KEYS),
     ("[backend.hash]", RawHashHeader::KEYS),

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gateway_core::http::message::{PathPrefix, is_authority, is_value};
-use gateway_core::http::policy::{Canary, CanaryShare, FieldMatch, FieldSource, Route, RouteTable};
+use gateway_core::http::policy::{
+    Canary, CanaryShare, FieldMatch, FieldSource, Mirror, Route, RouteTable,
+};
 use gateway_core::identity::{Rules, Tenant};
 use gateway_core::limits;
 use gateway_core::pattern::Pattern;
@@ -18,7 +20,7 @@ use super::diagnostics::{Diagnostics, Location};
 use super::http_mode::{HttpMode, mark};
 use super::ids::BackendId;
 use super::listener::CheckedListener;
-use super::raw::{RawCanary, RawRoute};
+use super::raw::{RawCanary, RawMirror, RawRoute};
 use super::value::{Field, OneOrMore, Pairs, Sections};
 use super::{headers, scalar};
 
@@ -168,6 +170,7 @@ fn check(
         backends.find(text)
     });
     let canary = canary(raw.canary, backends, diagnostics);
+    let mirror = mirror(raw.mirror, backends, diagnostics);
     let prefix = raw.replace_prefix;
     let prefix = diagnostics.optional(
         &location,
@@ -209,6 +212,7 @@ fn check(
             fields: Vec::new(),
             backend,
             canary: canary?,
+            mirror: mirror?,
             prefix: prefix?,
             authority: authority?,
         },
@@ -244,6 +248,7 @@ fn refuse_useless(raw: &RawRoute, named: &[&CheckedListener], diagnostics: &mut 
         ("methods", mark(&raw.methods)),
         ("header", mark(&raw.header)),
         ("canary", mark(&raw.canary)),
+        ("mirror", mark(&raw.mirror)),
         ("replace_prefix", mark(&raw.replace_prefix)),
         ("replace_host", mark(&raw.replace_host)),
     ];
@@ -355,6 +360,30 @@ fn canary(
     Some(Some(Canary {
         backend: backend?.0,
         share,
+    }))
+}
+
+fn mirror(
+    field: Field<RawMirror>,
+    backends: &Names,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<Option<Mirror>> {
+    let raw = match field {
+        Field::Absent => return Some(None),
+        given => given.given()?.value,
+    };
+    let location = raw.location;
+    let missing = "give the name of a [[backend]]";
+    let backend = diagnostics.required(&location, "backend", raw.backend, missing, |text| {
+        backends.find(text)
+    });
+    let percent = diagnostics.optional(&location, "percent", raw.percent, |count| {
+        let count = scalar::count(*count, &(1..=100), " of a hundred requests")?;
+        u8::try_from(count).map_err(|error| error.to_string())
+    });
+    Some(Some(Mirror {
+        backend: backend?.0,
+        percent: percent?.unwrap_or(100),
     }))
 }
 

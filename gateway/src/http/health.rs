@@ -22,7 +22,7 @@ use super::worker::HttpWorker;
 use crate::backend::{Connection, Servers};
 use crate::config::{BackendId, HealthChecks, HealthKind};
 use crate::connection::Stream;
-use crate::tls::Received;
+use crate::tls::{Received, StreamError};
 
 /// Checks a server for as long as its pool knows it.
 pub(super) async fn keep_checking(
@@ -181,9 +181,9 @@ async fn exchange(
     send(&mut http, servers, connection, checks)?;
     let mut list = HeaderList::new(HEADER_LIST_BYTES_MAX);
     let mut reply = Reply::default();
-    let broken = |_| HealthFailure::Malformed;
+    let broken = |_: StreamError| HealthFailure::Malformed;
     loop {
-        write(stream, &mut http).await?;
+        write(stream, &mut http).await.map_err(broken)?;
         stream.readable().await.map_err(broken)?;
         let bytes = match stream.receive(usize::MAX).map_err(broken)? {
             Some(Received::Bytes(bytes)) => bytes,
@@ -245,18 +245,15 @@ fn send(
     Ok(())
 }
 
-async fn write(stream: &Stream, http: &mut PeerConnection) -> Result<(), HealthFailure> {
+/// Writes what a connection of ours has to say.
+pub(super) async fn write(stream: &Stream, http: &mut PeerConnection) -> Result<(), StreamError> {
     let output = http.take_output();
     let mut rest = &output[..];
     while !rest.is_empty() {
-        let (mut prepared, taken) = stream.prepare(rest).map_err(|_| HealthFailure::Malformed)?;
+        let (mut prepared, taken) = stream.prepare(rest)?;
         rest = &rest[taken..];
-        while !stream
-            .try_write(&mut prepared)
-            .map_err(|_| HealthFailure::Malformed)?
-        {
-            let writable = stream.socket().until_writable().await;
-            writable.map_err(|_| HealthFailure::Malformed)?;
+        while !stream.try_write(&mut prepared)? {
+            stream.socket().until_writable().await?;
         }
         stream.give_back(prepared);
     }

@@ -10,6 +10,7 @@ mod dry_run;
 mod health;
 mod health_service;
 mod link;
+mod mirror;
 mod pool;
 mod report;
 mod routing;

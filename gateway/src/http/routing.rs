@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use gateway_core::http::answer::{Protocol, RequestRefusal};
 use gateway_core::http::forward::{
-    Call, ConnectionKey, Ended, HttpVersion, LegEnd, PeerFault, Placement, Rewrite, Router,
+    Call, ConnectionKey, Ended, HttpVersion, LegEnd, MirroredRequest, PeerFault, Placement,
+    Rewrite, Router,
 };
 use gateway_core::http::limits::ATTEMPTS_MAX;
 use gateway_core::http::policy::{RequestContext, decide};
@@ -55,6 +56,7 @@ impl<'a> Routing<'a> {
         let decision = decide(&mode.routes, &known.rights, &context, &mut rewrite.path)?;
         let authority = decision.choice.authority.unwrap_or_default();
         rewrite.authority.extend_from_slice(authority);
+        rewrite.mirror = decision.choice.mirror;
         let backend = BackendId(decision.choice.backend);
         let http = &current.config.backends[backend.0].http;
         let identity = client.peer.identity().name.as_str();
@@ -294,6 +296,10 @@ impl Router for Routing<'_> {
             });
             self.worker.report_ejection(server, cause);
         });
+    }
+
+    fn mirror(&mut self, request: MirroredRequest) {
+        self.worker.mirror(request);
     }
 
     fn ended(&mut self, ended: &Ended<'_>) {

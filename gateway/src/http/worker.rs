@@ -17,6 +17,7 @@ use gateway_core::http::limits::{
 use super::health::keep_checking;
 use super::health_service::HealthService;
 use super::link::{KnownClient, Link, LinkPeer};
+use super::mirror::Mirrors;
 use super::pool::Pool;
 use super::routing::Routing;
 use crate::backend::Servers;
@@ -37,6 +38,7 @@ pub struct HttpWorker {
     pub(super) health_services: RefCell<Vec<Option<HealthService>>>,
     pub(super) observer: Rc<Observer>,
     pub(super) usage: Arc<UsageTable>,
+    pub(super) mirrors: Mirrors,
     /// What the flusher writes from.
     scratch: RefCell<Vec<u8>>,
     flusher: Cell<Option<Waker>>,
@@ -74,6 +76,7 @@ impl HttpWorker {
             health_services: RefCell::default(),
             observer,
             usage,
+            mirrors: Mirrors::default(),
             scratch: RefCell::default(),
             flusher: Cell::new(None),
             is_running: Cell::new(false),

@@ -39,6 +39,8 @@ pub struct WorkerCounters {
     /// Set once, when the worker serves.
     driver: OnceLock<Driver>,
     pub(super) unreachable: Vec<Counter>,
+    /// By backend: copies of requests that were dropped, and that were sent.
+    pub(super) mirrored: Vec<[Counter; 2]>,
     clients: Mutex<ClientCounts>,
     /// By backend, as they were at the last count.
     pools: Mutex<Vec<PoolCount>>,
@@ -111,6 +113,7 @@ impl WorkerCounters {
             servers: (0..backends).map(|_| ServerCounts::default()).collect(),
             driver: OnceLock::new(),
             unreachable: (0..backends).map(|_| Counter::default()).collect(),
+            mirrored: (0..backends).map(|_| Default::default()).collect(),
             clients: Mutex::default(),
             pools: Mutex::default(),
             tenants: CountedTenants::default(),
@@ -169,6 +172,11 @@ impl WorkerCounters {
             ServerEvent::Fault(_) => count.faults += 1,
             ServerEvent::Ejected(_) => count.ejections += 1,
         });
+    }
+
+    /// Counts a copy of a request, which was sent or dropped.
+    pub(super) fn count_mirrored(&self, BackendId(position): BackendId, is_sent: bool) {
+        self.mirrored[position][usize::from(is_sent)].add(1);
     }
 
     /// Counts an event on a listener.

@@ -115,6 +115,11 @@ impl Observer {
         self.counters.publish_pools(pools);
     }
 
+    /// Counts a copy of a request for a backend that mirrors, which was sent or dropped.
+    pub fn count_mirrored(&self, backend: BackendId, is_sent: bool) {
+        self.counters.count_mirrored(backend, is_sent);
+    }
+
     /// Takes note of what a server has done. `name` is the server as the configuration writes it.
     pub fn emit_server(
         &self,

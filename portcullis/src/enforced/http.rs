@@ -12,8 +12,8 @@ use gateway::config::{
 use gateway_core::http::health::HealthSchedule;
 use gateway_core::http::message::{FixedField, ForwardedFormat, Part, ToldFields};
 use gateway_core::http::policy::{
-    Canary, CanaryShare, FieldMatch, FieldSource, Grant, HashKey, HostPattern, Rights, Route,
-    Target,
+    Canary, CanaryShare, FieldMatch, FieldSource, Grant, HashKey, HostPattern, Mirror, Rights,
+    Route, Target,
 };
 use gateway_core::http::pool::EjectionPolicy;
 use gateway_core::identity::Tenant;
@@ -125,6 +125,7 @@ pub(super) fn routes(listener: &Listener, config: &Config) -> Option<Table> {
             fields,
             backend,
             canary,
+            mirror,
             prefix,
             authority,
         } = route;
@@ -144,11 +145,18 @@ pub(super) fn routes(listener: &Listener, config: &Config) -> Option<Table> {
             targets(called),
             hosts(at),
             fields.join("\n"),
-            format!("{to}{canary}"),
+            format!("{to}{canary}{}", self::mirror(*mirror, config)),
             sent.join("\n"),
         ]);
     }
     (!mode.routes.routes().is_empty()).then_some(table)
+}
+
+fn mirror(mirror: Option<Mirror>, config: &Config) -> String {
+    mirror.map_or(String::new(), |Mirror { backend, percent }| {
+        let to = backend_name(BackendId(backend), config);
+        format!("\n{percent} % copied to {to}")
+    })
 }
 
 fn canary(canary: &Canary, config: &Config) -> String {

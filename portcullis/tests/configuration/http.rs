@@ -155,6 +155,8 @@ tenant = "team-a" | per_tenant = { requests_per_second = 1 } | 17 | identity 1: 
 [[identity]] | [[route]]\nlistener = "otlp"\nbackend = "collector"\nheader = { te = "a" }\n[[identity]] | 18 | route 1: header: te = "a" | has another use
 [[identity]] | [[route]]\nlistener = "otlp"\nbackend = "collector"\ncanary = { backend = "collector" }\n[[identity]] | 18 | route 1: canary | must have percent or tenants
 [[identity]] | [[route]]\nlistener = "otlp"\nbackend = "collector"\ncanary = { backend = "collector", percent = 100 }\n[[identity]] | 18 | route 1: canary: percent = 100 | must be 1 to 99
+[[identity]] | [[route]]\nlistener = "otlp"\nbackend = "collector"\nmirror = { backend = "collector", percent = 0 }\n[[identity]] | 18 | route 1: mirror: percent = 0 | must be 1 to 100
+[[identity]] | [[route]]\nlistener = "otlp"\nbackend = "collector"\nmirror = {}\n[[identity]] | 18 | route 1: mirror: backend | missing
 [[identity]] | [[route]]\nlistener = "otlp"\nbackend = "collector"\nidentity = "a*"\n[[identity]] | 18 | route 1: identity = "a*" | is for listeners of mode "stream", and that of "otlp" is "http"
 "#;
 

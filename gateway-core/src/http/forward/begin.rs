@@ -88,6 +88,7 @@ impl Forwarder {
             last_backend: None,
             queue: None,
             held: Held::new(HeaderList::new(0), buffer),
+            mirror: None,
             credited: 0,
             protocol,
             content_bytes_max,

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::ConnectionKey;
+use super::{ConnectionKey, MirroredRequest};
 use crate::http::answer::{Protocol, RequestRefusal};
 use crate::http::h2::StreamId;
 use crate::http::limits::HELD_CONTENT_BYTES_MAX;
@@ -147,6 +147,8 @@ pub(super) struct Exchange {
     /// The queue in which it waits for a backend.
     pub(super) queue: Option<usize>,
     pub(super) held: Held,
+    /// The copy of it that another backend gets, without its content.
+    pub(super) mirror: Option<Box<MirroredRequest>>,
     /// Bytes of the request's content for which the client has got its credit back, as long as all of it is held.
     pub(super) credited: usize,
     pub(super) protocol: Protocol,

@@ -25,7 +25,9 @@ use slots::Slots;
 use waiting::Queues;
 
 pub use connection::{HttpVersion, PeerConnection, PeerFault, PeerLimits};
-pub use router::{BackendTimes, Call, Client, Ended, LegEnd, Placement, Rewrite, Router};
+pub use router::{
+    BackendTimes, Call, Client, Ended, LegEnd, MirroredRequest, Placement, Rewrite, Router,
+};
 
 use super::h2::{ErrorCode, Event, Left, Role, WindowBudget};
 use super::limits::{HEADER_LISTS_KEPT, HELD_BUFFERS_KEPT, WINDOWS_BYTES_MAX};

@@ -50,6 +50,11 @@ impl Forwarder {
         }
         if kind == PeerKind::Backend {
             note_grpc_status(exchange, &self.list);
+            if let Some(mut request) = exchange.mirror.take_if(|_| !is_interim) {
+                let is_complete = exchange.held.is_whole && exchange.client.has_received_end;
+                request.content = is_complete.then(|| exchange.held.content.clone());
+                router.mirror(*request);
+            }
         }
         if exchange.queue.is_some() {
             let trailers = self.take_list();

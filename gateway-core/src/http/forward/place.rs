@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::exchange::{Leg, PeerKind};
 use super::router::{Call, Client, LegEnd, Placement, Rewrite};
 use super::waiting::Queued;
-use super::{ConnectionKey, Forwarder, Router, peer};
+use super::{ConnectionKey, Forwarder, MirroredRequest, Router, peer};
 use crate::http::answer::RequestRefusal;
 use crate::http::deadline::{GRPC_TIMEOUT, GrpcTimeout};
 use crate::http::h2::ErrorCode;
@@ -200,7 +200,10 @@ impl Forwarder {
                     tenant: tenant.map(|tenant| Field::new(&client.tenant_name, tenant)),
                 };
                 match self.send_request(key, backend, &sent, now) {
-                    true => Placed::Sent,
+                    true => {
+                        self.note_mirror(key, rewrite.mirror, &sent);
+                        Placed::Sent
+                    }
                     false => {
                         let queue = self.times(backend).map(|times| times.queue);
                         match (router.full(backend, &call), queue) {
@@ -216,6 +219,23 @@ impl Forwarder {
         };
         self.rewrite = rewrite;
         placed
+    }
+
+    /// Keeps the header section of a request that was sent the first time, for the backend that gets a copy.
+    fn note_mirror(&mut self, key: u32, mirror: Option<usize>, sent: &Sent<'_>) {
+        if let Some(backend) = mirror
+            && let Some(exchange) = self.exchanges.get_mut(key)
+            && exchange.attempts == 1
+        {
+            let mut list = HeaderList::new(usize::MAX);
+            sent.fields().for_each(|field| list.push(field));
+            let request = MirroredRequest {
+                backend,
+                list,
+                content: None,
+            };
+            exchange.mirror = Some(Box::new(request));
+        }
     }
 
     /// Queues or refuses a request that no backend takes now.

@@ -83,13 +83,27 @@ pub struct Rewrite {
     pub path: Vec<u8>,
     /// The authority.
     pub authority: Vec<u8>,
+    /// Position of the backend that gets a copy of the request, as it is sent the first time.
+    pub mirror: Option<usize>,
 }
 
 impl Rewrite {
     pub(super) fn clear(&mut self) {
         self.path.clear();
         self.authority.clear();
+        self.mirror = None;
     }
+}
+
+/// A request whose response has begun, for the backend that gets a copy of it.
+#[derive(Debug)]
+pub struct MirroredRequest {
+    /// Position of the backend.
+    pub backend: usize,
+    /// The header section, as the first backend got it.
+    pub list: HeaderList,
+    /// All of its content; `None` where the request was not complete, or too large to be kept.
+    pub content: Option<Vec<u8>>,
 }
 
 /// What an exchange came to.
@@ -164,6 +178,9 @@ pub trait Router {
 
     /// A request is not with its backend any more.
     fn left(&mut self, backend: ConnectionKey, end: LegEnd);
+
+    /// A response has begun, and nothing of the exchange waits for what becomes of this.
+    fn mirror(&mut self, request: MirroredRequest);
 
     /// An exchange is over.
     fn ended(&mut self, ended: &Ended<'_>);

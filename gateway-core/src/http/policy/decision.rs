@@ -71,6 +71,7 @@ mod tests {
             fields: Vec::new(),
             backend,
             canary: None,
+            mirror: None,
             prefix: None,
             authority: None,
         }

@@ -17,5 +17,5 @@ pub use decision::{Decision, decide};
 pub use hash_key::HashKey;
 pub use ready_set::ReadySet;
 pub use rights::{Grant, Rights};
-pub use routes::{Canary, CanaryShare, FieldMatch, Route, RouteChoice, RouteTable};
+pub use routes::{Canary, CanaryShare, FieldMatch, Mirror, Route, RouteChoice, RouteTable};
 pub use target::{ServiceNameError, Target};

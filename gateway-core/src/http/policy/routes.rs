@@ -48,6 +48,22 @@ impl Canary {
     }
 }
 
+/// A backend that gets copies of a route's requests. Its responses are discarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mirror {
+    /// Position of the backend.
+    pub backend: usize,
+    /// So many of a hundred requests, at random.
+    pub percent: u8,
+}
+
+impl Mirror {
+    fn takes(&self, call: &RequestContext<'_>) -> bool {
+        // Other digits than those that a canary looks at: who goes to one says nothing of who is copied.
+        call.draw / 100 % 100 < u32::from(self.percent)
+    }
+}
+
 /// A `[[route]]`: what a request has to be like, and where it goes then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
@@ -61,6 +77,8 @@ pub struct Route {
     pub backend: usize,
     /// A second backend.
     pub canary: Option<Canary>,
+    /// A backend that gets copies.
+    pub mirror: Option<Mirror>,
     /// What takes the place of the target's prefix in the path.
     pub prefix: Option<PathPrefix>,
     /// What takes the place of the authority.
@@ -96,6 +114,8 @@ pub struct RouteChoice<'a> {
     pub backend: usize,
     /// Whether that is the route's canary.
     pub is_canary: bool,
+    /// Position of the backend that gets a copy.
+    pub mirror: Option<usize>,
     /// The prefix that is replaced, and what takes its place.
     pub rewritten: Option<(&'a PathPrefix, &'a PathPrefix)>,
     /// What takes the place of the authority.
@@ -147,7 +167,17 @@ impl RouteTable {
         let canaries = self.routes.iter().filter_map(|route| route.canary.as_ref());
         let canaries = canaries.map(|canary| canary.backend);
         let own = self.routes.iter().map(|route| route.backend);
-        own.chain(canaries).chain(self.backend).collect()
+        let mirrors = self.mirrors();
+        own.chain(canaries)
+            .chain(mirrors)
+            .chain(self.backend)
+            .collect()
+    }
+
+    /// Positions of the backends that get copies.
+    pub fn mirrors(&self) -> BTreeSet<usize> {
+        let mirrors = self.routes.iter().filter_map(|route| route.mirror);
+        mirrors.map(|mirror| mirror.backend).collect()
     }
 
     /// Positions of earlier routes that together take every request of the route at a position, which is then never reached.
@@ -206,17 +236,20 @@ impl RouteTable {
                 route: None,
                 backend,
                 is_canary: false,
+                mirror: None,
                 rewritten: None,
                 authority: None,
             });
         };
         let route = &self.routes[at];
         let canary = route.canary.as_ref().filter(|canary| canary.takes(call));
+        let mirror = route.mirror.filter(|mirror| mirror.takes(call));
         let prefix = route.prefix.as_ref();
         Some(RouteChoice {
             route: Some(at),
             backend: canary.map_or(route.backend, |canary| canary.backend),
             is_canary: canary.is_some(),
+            mirror: mirror.map(|mirror| mirror.backend),
             rewritten: prefix.map(|prefix| (route.targets[target].prefix(), prefix)),
             authority: route.authority.as_deref(),
         })

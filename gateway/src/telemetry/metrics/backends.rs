@@ -8,7 +8,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
 use super::{Encoded, Metrics, counter, gauge};
-use crate::config::{Backend, BackendTransport};
+use crate::config::{Backend, BackendTransport, Mode};
 use crate::telemetry::server_counts::{OTHER, ServerCount};
 
 impl Metrics {
@@ -23,6 +23,7 @@ impl Metrics {
             let values = workers.map(|worker| worker.unreachable[position].value());
             counter(&mut metric, &[("backend", &backend.name)], values.sum())?;
         }
+        self.encode_mirrored(encoder)?;
         let help = "1 if the configuration allows plaintext to another host (dangerous_plaintext)";
         let mut metric =
             encoder.encode_descriptor("dangerous_plaintext", help, None, MetricType::Gauge)?;
@@ -33,6 +34,33 @@ impl Metrics {
                 &[("backend", &backend.name)],
                 i64::from(dangerous),
             )?;
+        }
+        Ok(())
+    }
+
+    /// Copies of requests, of backends that get some.
+    fn encode_mirrored(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let config = self.config();
+        let is_mirror = |position: usize| {
+            let mut modes = config.listeners.iter().map(|listener| &listener.mode);
+            modes.any(|mode| match mode {
+                Mode::Stream => false,
+                Mode::Http(mode) => mode.routes.mirrors().contains(&position),
+            })
+        };
+        let help = "Copies of requests for a backend that mirrors another one";
+        let mut metric =
+            encoder.encode_descriptor("mirrored_requests", help, None, MetricType::Counter)?;
+        for (position, backend) in config.backends.iter().enumerate() {
+            if !is_mirror(position) {
+                continue;
+            }
+            for (result, label) in ["dropped", "sent"].into_iter().enumerate() {
+                let workers = self.0.workers.iter();
+                let values = workers.map(|worker| worker.mirrored[position][result].value());
+                let labels = [("backend", backend.name.as_str()), ("result", label)];
+                counter(&mut metric, &labels, values.sum())?;
+            }
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ mod http1;
 mod lifecycle;
 mod long_content;
 mod many_clients;
+mod mirror;
 mod restarts;
 mod statuses;
 mod systems;
