@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -231,8 +233,10 @@ fn ten_thousand_requests_of_one_connection_spread_over_servers() {
     spread_over_three(10_000);
 }
 
-/// Restarts servers one after the other while clients send, each as soon as the one before is back. Returns how often a
-/// client was refused, by reason.
+/// Between two restarts: shorter, and a busy machine would see all servers leave at the same moment.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Restarts servers one after the other while clients send. Returns how often a client was refused, by reason.
 fn restart_under_load(version: Version, restarts: usize) -> BTreeMap<String, u64> {
     let workspace = Workspace::new();
     let mut servers = three(&workspace, version);
@@ -248,6 +252,7 @@ fn restart_under_load(version: Version, restarts: usize) -> BTreeMap<String, u64
         let mut load = send(&workspace, &gateway, &servers, version, &arguments);
         while load.try_wait().expect("it is a child").is_none() && done < restarts {
             servers[done % 3].restart();
+            thread::sleep(PAUSE);
             done += 1;
         }
         let details = details(load);
@@ -278,8 +283,10 @@ fn restart_http2(restarts: usize) {
 fn restart_http1(restarts: usize) {
     let mut refused = restart_under_load(Version::Http1, restarts);
     let broke = refused.remove("backend_broke").unwrap_or(0);
+    // A request that met three connections which had just been closed gets no fourth one.
+    let tried = refused.remove("backend_unreachable").unwrap_or(0);
     assert_eq!(refused, BTreeMap::new());
-    assert!(broke <= restarts as u64, "{broke}");
+    assert!(broke + tried <= restarts as u64, "{broke}, {tried}");
 }
 
 #[test]
