@@ -132,23 +132,19 @@ impl Encoder {
     }
 
     fn encode_stable(&mut self, stable: usize, field: Field<'_>, block: &mut Vec<u8>) {
-        let index = static_table::find(field.name, field.value);
-        let values = &mut self.values[stable];
-        let found = values
-            .iter()
-            .find(|inserted| *inserted.value == *field.value);
-        let size = field.size();
         let (pattern, prefix_bits) = INDEXED;
-        match (index, found) {
-            (Index::Field(index), _) => integer::encode(block, pattern, prefix_bits, index),
-            (_, Some(inserted)) => {
-                // The newest entry comes first.
-                let index = static_table::LENGTH + self.inserted - inserted.number;
-                integer::encode(block, pattern, prefix_bits, index);
-            }
-            (_, None)
-                if values.len() < VALUES_PER_NAME_MAX && self.size + size <= self.size_max =>
-            {
+        let values = &mut self.values[stable];
+        let is_it = |inserted: &&Inserted| *inserted.value == *field.value;
+        if let Some(inserted) = values.iter().find(is_it) {
+            // The newest entry comes first.
+            let index = static_table::LENGTH + self.inserted - inserted.number;
+            return integer::encode(block, pattern, prefix_bits, index);
+        }
+        let size = field.size();
+        let has_room = values.len() < VALUES_PER_NAME_MAX && self.size + size <= self.size_max;
+        match static_table::find(field.name, field.value) {
+            Index::Field(index) => integer::encode(block, pattern, prefix_bits, index),
+            index if has_room => {
                 values.push(Inserted {
                     value: field.value.into(),
                     number: self.inserted,
@@ -157,7 +153,7 @@ impl Encoder {
                 self.size += size;
                 write_literal(field, index, WITH_INDEXING, block);
             }
-            (_, None) => write_literal(field, index, WITHOUT_INDEXING, block),
+            index => write_literal(field, index, WITHOUT_INDEXING, block),
         }
     }
 }

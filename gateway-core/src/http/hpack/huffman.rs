@@ -130,21 +130,26 @@ fn decode_into(mut encoded: &[u8], output: &mut [u8]) -> Result<usize, DecodeErr
     let (mut inverted, mut bits_left) = (0_u64, 0_u32);
     let mut decoded = 0;
     loop {
-        if let Some(next) = encoded.first_chunk() {
-            inverted |= !u64::from_be_bytes(*next) >> bits_left;
-            encoded = &encoded[((63 - bits_left) / 8) as usize..];
-            bits_left |= 56;
-        } else {
-            while bits_left <= 56
-                && let Some((byte, rest)) = encoded.split_first()
-            {
-                inverted |= u64::from(!byte) << (56 - bits_left);
-                bits_left += 8;
-                encoded = rest;
+        if bits_left < CODE_BITS_MAX {
+            match encoded.first_chunk() {
+                Some(next) => {
+                    inverted |= !u64::from_be_bytes(*next) >> bits_left;
+                    encoded = &encoded[((63 - bits_left) / 8) as usize..];
+                    bits_left |= 56;
+                }
+                None => {
+                    while bits_left <= 56
+                        && let Some((byte, rest)) = encoded.split_first()
+                    {
+                        inverted |= u64::from(!byte) << (56 - bits_left);
+                        bits_left += 8;
+                        encoded = rest;
+                    }
+                }
             }
-        }
-        if bits_left < 8 && inverted == 0 {
-            return Ok(decoded);
+            if bits_left < 8 && inverted == 0 {
+                return Ok(decoded);
+            }
         }
         let bits = !inverted;
         let codes = WINDOWS[(bits >> (64 - WINDOW_BITS)) as usize];

@@ -2,12 +2,10 @@
 
 /// Of a lower-case token (RFC 9110 section 5.6.2, RFC 9113 section 8.2.1).
 const NAME: u8 = 1;
-/// Of a field value (RFC 9110 section 5.5): no control character but the tab.
-const VALUE: u8 = 2;
-/// Of a path or query. More than RFC 3986 section 3.3 has: clients send braces and bars as they are. No fragment.
-const PATH: u8 = 4;
 /// Of a host with a port (RFC 3986 sections 3.2.2, 3.2.3). No user information (RFC 9113 section 8.3.1).
-const AUTHORITY: u8 = 8;
+const AUTHORITY: u8 = 2;
+/// Of a service or method of gRPC, a package included.
+const RPC_NAME: u8 = 4;
 
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
@@ -27,11 +25,8 @@ const CLASSES: [u8; 256] = {
         if (is_alphanumeric && !character.is_ascii_uppercase()) || is_mark || is_token {
             classes[byte] |= NAME;
         }
-        if character == b'\t' || !character.is_ascii_control() {
-            classes[byte] |= VALUE;
-        }
-        if character.is_ascii_graphic() && character != b'#' {
-            classes[byte] |= PATH;
+        if is_alphanumeric || matches!(character, b'.' | b'_' | b'-') {
+            classes[byte] |= RPC_NAME;
         }
         let is_of_address = matches!(character, b':' | b'[' | b']' | b'%');
         if is_alphanumeric || is_mark || is_sub_delimiter || is_of_address {
@@ -42,7 +37,14 @@ const CLASSES: [u8; 256] = {
     classes
 };
 
-/// Looks at all bytes, whatever it finds: most fields are well-formed, and a branch at each byte would cost more than the bytes.
+/// Whether any byte is one of these. Looks at all, whatever it finds: most fields are well-formed, and a branch at each byte would cost
+/// more than the bytes, which are compared sixteen at once like this.
+pub(super) fn has_any(bytes: &[u8], is_one: impl Fn(u8) -> bool) -> bool {
+    let any = |any, byte: &u8| any | u8::from(is_one(*byte));
+    bytes.iter().fold(0, any) != 0
+}
+
+/// Whether all bytes are of a class. Looks at all, as above.
 fn are(bytes: &[u8], class: u8) -> bool {
     let common = |common, byte: &u8| common & CLASSES[usize::from(*byte)];
     bytes.iter().fold(class, common) != 0
@@ -55,13 +57,28 @@ pub fn is_name(bytes: &[u8]) -> bool {
 
 /// Whether this can be a value: white space does not stand at its ends (RFC 9113 section 8.2.1).
 pub fn is_value(bytes: &[u8]) -> bool {
-    let is_white = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    are(bytes, VALUE) && !is_white(bytes.first()) && !is_white(bytes.last())
+    has_only_value_characters(bytes) && !has_white_end(bytes)
 }
 
-/// Whether a value can have this character.
-pub(in crate::http) fn is_value_character(byte: u8) -> bool {
-    are(&[byte], VALUE)
+/// Whether a value can have all these characters.
+pub(super) fn has_only_value_characters(bytes: &[u8]) -> bool {
+    !has_any(bytes, |byte| !is_value_character(byte))
+}
+
+/// Whether white space stands at an end.
+pub(super) fn has_white_end(bytes: &[u8]) -> bool {
+    let is_white = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    is_white(bytes.first()) || is_white(bytes.last())
+}
+
+/// Whether a value can have this character (RFC 9110 section 5.5): no control character but the tab.
+pub(in crate::http) const fn is_value_character(byte: u8) -> bool {
+    (byte >= b' ') & (byte != 0x7f) | (byte == b'\t')
+}
+
+/// Whether this can be the name of a service or method of gRPC.
+pub(super) fn is_rpc_name(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && are(bytes, RPC_NAME)
 }
 
 /// Whether this can be a method: a token, of any case (RFC 9110 section 9.1).
@@ -70,9 +87,11 @@ pub fn is_method(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(is_token)
 }
 
-/// Whether this can be a path and query in origin form (RFC 9112 section 3.2.1).
+/// Whether this can be a path and query in origin form (RFC 9112 section 3.2.1). More characters than RFC 3986 section 3.3 has:
+/// clients send braces and bars as they are. No fragment.
 pub(in crate::http) fn is_path(bytes: &[u8]) -> bool {
-    bytes.first() == Some(&b'/') && are(bytes, PATH)
+    let is_odd = |byte: u8| (byte <= b' ') | (byte >= 0x7f) | (byte == b'#');
+    bytes.first() == Some(&b'/') && !has_any(bytes, is_odd)
 }
 
 /// Whether this can be a host, with a port or without.

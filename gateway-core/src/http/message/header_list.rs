@@ -113,6 +113,11 @@ impl HeaderList {
         self.places.iter().map(|place| self.at(place))
     }
 
+    /// The names and values of all fields, one behind the other.
+    pub(super) fn all_bytes(&self) -> &[u8] {
+        &self.bytes[..self.end]
+    }
+
     fn at(&self, place: &Place) -> Field<'_> {
         let bytes = &self.bytes[place.start..];
         let (name, bytes) = bytes.split_at(place.name_bytes);

@@ -4,6 +4,8 @@
 //! A rule that allows a prefix holds only if the backend does not leave it: so a path whose segments a server might
 //! drop or walk up by is refused wherever prefixes decide, see [`is_plain`].
 
+use super::character::{has_any, is_path, is_rpc_name};
+
 /// The path without its query.
 fn without_query(path: &[u8]) -> &[u8] {
     let end = path.iter().position(|byte| *byte == b'?');
@@ -15,15 +17,20 @@ fn without_query(path: &[u8]) -> &[u8] {
 /// character that needs none (RFC 3986 section 2.3).
 pub fn is_plain(path: &[u8]) -> bool {
     let path = without_query(path);
-    // Nearly all paths have none of what has to be looked at more closely, and no segment that begins with a dot. All bytes are looked
-    // at, without a branch at each.
-    let is_odd = |byte: &u8| matches!(byte, b'%' | b'\\' | b';' | b'#') | byte.is_ascii_control();
-    let any_odd = path.iter().fold(false, |any, byte| any | is_odd(byte));
-    let pairs = path.iter().zip(path.iter().skip(1));
-    let any_odd_pair = pairs.fold(false, |any, (first, second)| {
-        any | ((*first == b'/') & ((*second == b'/') | (*second == b'.')))
+    // Nearly all paths have none of what has to be looked at more closely, and no segment that begins with a dot.
+    let is_odd = |byte: u8| {
+        (byte == b'%')
+            | (byte == b'\\')
+            | (byte == b';')
+            | (byte == b'#')
+            | (byte < b' ')
+            | (byte == 0x7f)
+    };
+    let pairs = path.iter().zip(path.get(1..).unwrap_or_default());
+    let odd_pairs = pairs.fold(0, |any, (first, second)| {
+        any | u8::from((*first == b'/') & ((*second == b'/') | (*second == b'.')))
     });
-    let is_usual = !any_odd && !any_odd_pair && path.first() != Some(&b'.');
+    let is_usual = !has_any(path, is_odd) && odd_pairs == 0 && path.first() != Some(&b'.');
     is_usual || is_plain_in_all_segments(path)
 }
 
@@ -89,9 +96,7 @@ impl PathPrefix {
     ///
     /// No path is below it, or it is none that can be relied on.
     pub fn parse(text: &str) -> Result<Self, PathPrefixError> {
-        let is_good = super::character::is_path(text.as_bytes())
-            && !text.contains('?')
-            && is_plain(text.as_bytes());
+        let is_good = is_path(text.as_bytes()) && !text.contains('?') && is_plain(text.as_bytes());
         if !is_good {
             return Err(PathPrefixError);
         }
@@ -140,12 +145,7 @@ pub fn grpc_method(path: &[u8]) -> Option<(&[u8], &[u8])> {
     let names = path.strip_prefix(b"/")?;
     let slash = names.iter().position(|byte| *byte == b'/')?;
     let (service, method) = (&names[..slash], &names[slash + 1..]);
-    let is_name = |name: &[u8]| {
-        let is_of_name =
-            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        !name.is_empty() && name.iter().all(is_of_name)
-    };
-    (is_name(service) && is_name(method)).then_some((service, method))
+    (is_rpc_name(service) && is_rpc_name(method)).then_some((service, method))
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Header and trailer sections of HTTP/2 (RFC 9113 sections 8.2, 8.3). In: a header list. Out: what it says, or why
 //! it is malformed. Changes nothing.
 
-use super::character::{is_authority, is_method, is_name, is_path, is_value};
+use super::character::{
+    has_only_value_characters, has_white_end, is_authority, is_method, is_name, is_path,
+};
 use super::{Field, HeaderList, Malformed};
 
 /// A well-formed request.
@@ -136,10 +138,14 @@ impl<'a> Found<'a> {
             return Err(Malformed::TooLarge);
         }
         let mut found = Found::default();
+        // One look at all names and values. What has to be named is found below.
+        let are_usual = has_only_value_characters(list.all_bytes());
         for field in list.iter() {
+            let is_value = are_usual || has_only_value_characters(field.value);
+            let is_value = is_value && !has_white_end(field.value);
             match field.name.first() {
-                Some(b':') => found.take_pseudo(field)?,
-                _ => found.take_regular(field)?,
+                Some(b':') => found.take_pseudo(field, is_value)?,
+                _ => found.take_regular(field, is_value)?,
             }
         }
         Ok(found)
@@ -152,11 +158,11 @@ impl<'a> Found<'a> {
             || self.authority.is_some()
     }
 
-    fn take_pseudo(&mut self, field: Field<'a>) -> Result<(), Malformed> {
+    fn take_pseudo(&mut self, field: Field<'a>, is_value: bool) -> Result<(), Malformed> {
         if self.has_regular {
             return Err(Malformed::PseudoOrder);
         }
-        if !is_value(field.value) {
+        if !is_value {
             return Err(Malformed::FieldValue);
         }
         let place = match field.name {
@@ -173,12 +179,12 @@ impl<'a> Found<'a> {
         }
     }
 
-    fn take_regular(&mut self, field: Field<'a>) -> Result<(), Malformed> {
+    fn take_regular(&mut self, field: Field<'a>, is_value: bool) -> Result<(), Malformed> {
         self.has_regular = true;
         if !is_name(field.name) {
             return Err(Malformed::FieldName);
         }
-        if !is_value(field.value) {
+        if !is_value {
             return Err(Malformed::FieldValue);
         }
         match field.name {
