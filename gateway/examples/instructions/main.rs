@@ -1,10 +1,13 @@
-//! What `cargo xtask count` counts the instructions of: handshakes of a listener, full or resumed, and the framing of records.
+//! What `cargo xtask count` counts the instructions of: handshakes of a listener, full or resumed, the framing of records, and
+//! requests over HTTP/2.
 //!
-//! In: `full N`, `resumed N` or `framing N`. Out: nothing; under callgrind, the difference between two N is that of so many.
+//! In: `full N`, `resumed N`, `framing N` or `requests N`. Out: nothing; under callgrind, the difference between two N is that of so many.
 //! The client is a process of its own, so that nothing of it is counted. Framing has no cipher: records are sealed and
 //! opened as ever, by one that does nothing.
 
 #![allow(clippy::unwrap_used, reason = "not part of the program")]
+
+mod request;
 
 use std::env;
 use std::io::{Read, Write};
@@ -55,12 +58,13 @@ fn main() {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["framing", count] => (0..number(count)).for_each(|_| frame_a_mebibyte()),
+        ["requests", count] => request::pass_sixteen(number(count)),
         [kind @ ("full" | "resumed"), count] => serve(kind, number(count)),
         ["client", kind, count, address, folder] => {
             let address = address.parse().unwrap();
             be_the_client(kind, number(count), address, Path::new(folder));
         }
-        _ => panic!("full, resumed or framing, and how many"),
+        _ => panic!("full, resumed, framing or requests, and how many"),
     }
 }
 
