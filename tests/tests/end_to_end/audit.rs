@@ -291,6 +291,9 @@ fn every_field_of_every_line_is_in_the_audit_page_and_the_other_way_round() {
     let kinds = kinds.chain([("complete", "flag")]);
     let request = kinds.map(|(field, kind)| (field.to_owned(), kind.to_owned()));
     there.insert("request".to_owned(), request.collect());
+    let called = ["method", "path"].map(|field| (field.to_owned(), "text".to_owned()));
+    let foreseen = there.entry("foreseen".to_owned()).or_default();
+    foreseen.extend(called);
     // After `portcullis crl accept`, likewise.
     let accepted = ["issuer", "list", "before", "by"];
     let accepted = accepted.map(|field| (field.to_owned(), "text".to_owned()));
