@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use gateway_core::http::answer::RequestRefusal;
 use gateway_core::http::forward::{
-    BackendTimes, Call, Client, ConnectionKey, Ended, Forwarder, HttpVersion, LegEnd, PeerFault,
-    Placement, Rewrite, Router,
+    BackendTimes, Call, Client, ConnectionKey, Ended, Forwarder, HttpVersion, LegEnd,
+    MirroredRequest, PeerFault, Placement, Rewrite, Router,
 };
 use gateway_core::http::h2::{
     PREFACE, Setting, StreamId, write_data_header, write_field_block, write_settings,
@@ -209,6 +209,8 @@ impl Router for OneBackend {
     }
 
     fn left(&mut self, _: ConnectionKey, _: LegEnd) {}
+
+    fn mirror(&mut self, _: MirroredRequest) {}
 
     fn ended(&mut self, ended: &Ended<'_>) {
         self.answered += usize::from(ended.is_complete && ended.grpc_status == Some(0));
