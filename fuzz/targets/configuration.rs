@@ -54,7 +54,7 @@ fn assert_servable(config: &Config) {
                 let backend = &config.backends[*position];
                 assert!(!backend.servers.is_empty(), "{}", backend.name);
             }
-            Destination::Routes(_) => {
+            Destination::Streams(_) | Destination::Routes(_) => {
                 assert!(!listener.backends().is_empty(), "{}", listener.name);
             }
             Destination::Metrics(rules) => assert!(!rules.as_slice().is_empty()),
