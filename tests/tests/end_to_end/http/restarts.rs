@@ -236,6 +236,9 @@ fn ten_thousand_requests_of_one_connection_spread_over_servers() {
 /// Between two restarts: shorter, and a busy machine would see all servers leave at the same moment.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Connections of clients that send one request at a time.
+const HTTP1_CONNECTIONS: u64 = 16;
+
 /// Restarts servers one after the other while clients send. Returns how often a client was refused, by reason.
 fn restart_under_load(version: Version, restarts: usize) -> BTreeMap<String, u64> {
     let workspace = Workspace::new();
@@ -243,7 +246,7 @@ fn restart_under_load(version: Version, restarts: usize) -> BTreeMap<String, u64
     let gateway = gateway(&workspace, &servers, "");
     let streams = match version {
         Version::Http2 => "--connections 4 --streams 4",
-        Version::Http1 => "--connections 16",
+        Version::Http1 => &format!("--connections {HTTP1_CONNECTIONS}"),
     };
     let arguments = format!("{streams} --rate 400 --for 3s --timeout 30s");
     let mut done = 0;
@@ -279,14 +282,16 @@ fn restart_http2(restarts: usize) {
     assert_eq!(refused, BTreeMap::new());
 }
 
-/// One of HTTP/1.1 closes a connection while a request is on its way there, and nothing tells whether it was processed.
+/// One of HTTP/1.1 closes a connection while a request is on its way there, and nothing tells whether it was processed. On a busy
+/// machine that can be every request that is under way.
 fn restart_http1(restarts: usize) {
     let mut refused = restart_under_load(Version::Http1, restarts);
     let broke = refused.remove("backend_broke").unwrap_or(0);
     // A request that met three connections which had just been closed gets no fourth one.
     let tried = refused.remove("backend_unreachable").unwrap_or(0);
     assert_eq!(refused, BTreeMap::new());
-    assert!(broke + tried <= restarts as u64, "{broke}, {tried}");
+    let under_way = restarts as u64 * HTTP1_CONNECTIONS;
+    assert!(broke + tried <= under_way, "{broke}, {tried}");
 }
 
 #[test]
