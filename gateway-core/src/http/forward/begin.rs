@@ -1,14 +1,16 @@
-//! The beginning of an exchange: a request is checked, and placed or refused. In: a header section. Out: an exchange.
+//! The beginning of an exchange: a request is checked, and placed or refused when all input is read that came with it. In: a header
+//! section. Out: an exchange.
 
 use std::time::Instant;
 
 use super::exchange::{Exchange, ExchangeOutcome, Held, Leg};
-use super::place::{Placed, ReadRequest};
 use super::{ConnectionKey, Forwarder, Router};
 use crate::http::answer::{Protocol, RequestRefusal};
 use crate::http::deadline::{GRPC_TIMEOUT, read_grpc_timeout};
 use crate::http::h2::{ErrorCode, StreamId};
-use crate::http::message::{ContentLeft, HeaderList, Malformed, Request, read_request};
+use crate::http::message::{
+    ContentLeft, HeaderList, Malformed, Request, RequestParts, read_request,
+};
 
 /// A request that has just come; its header section is in the forwarder's list.
 pub(super) struct Arrival {
@@ -34,19 +36,13 @@ impl Forwarder {
                 let content = ContentLeft::new(request.content_length);
                 let key = self.insert(arrival, (protocol, content), now);
                 self.note_request(key, &request, &list, now);
-                let placed = match self.is_too_large(key, request.content_length) {
-                    true => Placed::Refused(RequestRefusal::ContentTooLarge),
-                    false => {
-                        let read = ReadRequest {
-                            request: &request,
-                            list: &list,
-                            is_waiting: false,
-                        };
-                        self.try_place(key, &read, router, now)
-                    }
-                };
+                let is_too_large = self.is_too_large(key, request.content_length);
+                let parts = RequestParts::new(&request, &list);
                 self.keep_list(key, list);
-                self.act_on(key, placed, router, now);
+                match is_too_large {
+                    true => self.refuse(key, RequestRefusal::ContentTooLarge, router, now),
+                    false => self.note_arrival(key, parts),
+                }
             }
             Err(Malformed::TooLarge) => {
                 let key = self.insert(arrival, (Protocol::Other, ContentLeft::any()), now);
@@ -58,6 +54,34 @@ impl Forwarder {
                 self.give_list(list);
                 self.reject(arrival, now);
             }
+        }
+    }
+
+    /// Has a request get its backend when its client's input is read: what the client takes back with the same bytes, or breaks, reaches
+    /// none. Servers close connections over such requests, and others' are on them too.
+    fn note_arrival(&mut self, key: u32, parts: RequestParts) {
+        if let Some(exchange) = self.exchanges.get_mut(key) {
+            exchange.held.parts = Some(parts);
+            exchange.is_arriving = true;
+            self.arrived.push(key);
+        }
+    }
+
+    /// Places the requests that have arrived.
+    pub(super) fn place_arrived(&mut self, router: &mut impl Router, now: Instant) {
+        let mut arrived = std::mem::take(&mut self.arrived);
+        for key in arrived.drain(..) {
+            self.place_if_arriving(key, router, now);
+        }
+        // Nothing arrives meanwhile: its memory is used again.
+        self.arrived = arrived;
+    }
+
+    /// Places a request, unless it has been.
+    pub(super) fn place_if_arriving(&mut self, key: u32, router: &mut impl Router, now: Instant) {
+        let exchange = self.exchanges.get_mut(key);
+        if exchange.is_some_and(|exchange| std::mem::take(&mut exchange.is_arriving)) {
+            self.place(key, false, router, now);
         }
     }
 
@@ -86,6 +110,7 @@ impl Forwarder {
             identity,
             backend: None,
             last_backend: None,
+            is_arriving: false,
             queue: None,
             held: Held::new(HeaderList::new(0), buffer),
             mirror: None,

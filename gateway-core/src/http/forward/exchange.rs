@@ -7,7 +7,7 @@ use super::{ConnectionKey, MirroredRequest};
 use crate::http::answer::{Protocol, RequestRefusal};
 use crate::http::h2::StreamId;
 use crate::http::limits::HELD_CONTENT_BYTES_MAX;
-use crate::http::message::{ContentLeft, HeaderList};
+use crate::http::message::{ContentLeft, HeaderList, RequestParts};
 
 /// Whose stream of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +87,8 @@ impl Leg {
 pub(super) struct Held {
     /// Its header section, as the client sent it. Kept to the end of the exchange.
     pub(super) list: HeaderList,
+    /// What that says, if it is well-formed.
+    pub(super) parts: Option<RequestParts>,
     /// The content that has come.
     pub(super) content: Vec<u8>,
     /// Its trailers, if they have come.
@@ -100,6 +102,7 @@ impl Held {
     pub(super) fn new(list: HeaderList, content: Vec<u8>) -> Self {
         Held {
             list,
+            parts: None,
             content,
             trailers: None,
             is_whole: true,
@@ -144,6 +147,8 @@ pub(super) struct Exchange {
     pub(super) backend: Option<Leg>,
     /// The last backend that it was sent to.
     pub(super) last_backend: Option<ConnectionKey>,
+    /// Whether its client's input is still being read, and it gets a backend behind that.
+    pub(super) is_arriving: bool,
     /// The queue in which it waits for a backend.
     pub(super) queue: Option<usize>,
     pub(super) held: Held,
@@ -201,6 +206,11 @@ impl Exchange {
             && !self.has_response
             && !self.client.is_gone
             && !self.client.has_sent_end
+    }
+
+    /// Whether all that comes of the request is kept for now.
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_arriving || self.queue.is_some()
     }
 
     /// Whether nothing passes any more.

@@ -96,6 +96,8 @@ pub struct Forwarder {
     free_buffers: Vec<Vec<u8>>,
     /// Content that is kept of all requests, in bytes.
     held_bytes: usize,
+    /// Requests of the input that is being read.
+    arrived: Vec<u32>,
     queues: Queues,
     /// What the request that is placed is sent on with.
     rewrite: Rewrite,
@@ -124,6 +126,7 @@ impl Forwarder {
             free_lists: Vec::new(),
             free_buffers: Vec::new(),
             held_bytes: 0,
+            arrived: Vec::new(),
             queues: Queues::default(),
             rewrite: Rewrite::default(),
             looked_at: 0,
@@ -250,6 +253,7 @@ impl Forwarder {
         {
             self.take_event(key, event, router, now);
         }
+        self.place_arrived(router, now);
         if let Some(found) = peer(&mut self.peers, key) {
             found.connection.grow(&mut self.windows);
         }
@@ -272,6 +276,7 @@ impl Forwarder {
         {
             self.take_event(key, event, router, now);
         }
+        self.place_arrived(router, now);
         self.send_queued(key, router, now);
         self.place_due(router, now);
     }

@@ -56,7 +56,7 @@ impl Forwarder {
                 router.mirror(*request);
             }
         }
-        if exchange.queue.is_some() {
+        if exchange.is_kept() {
             let trailers = self.take_list();
             if let Some(exchange) = self.exchanges.get_mut(key) {
                 exchange.held.trailers = Some(trailers);
@@ -102,6 +102,9 @@ impl Forwarder {
     ) {
         let LegKey { key, kind } = at;
         let came = data.len();
+        if kind == PeerKind::Client && !self.has_room(key, came) {
+            self.place_if_arriving(key, router, now);
+        }
         let Some(exchange) = self.exchanges.get_mut(key) else {
             return;
         };
@@ -139,7 +142,7 @@ impl Forwarder {
         let Some(exchange) = self.exchanges.get_mut(key) else {
             return;
         };
-        if exchange.queue.is_some() {
+        if exchange.is_kept() {
             return;
         }
         let mut left = data.len();
@@ -168,11 +171,10 @@ impl Forwarder {
     /// Keeps content of a request, if there is room, so that another backend can get it. Returns whether it may go on:
     /// what waits for a backend has to be kept.
     fn hold(&mut self, key: u32, data: &[u8]) -> bool {
+        let has_room = self.has_room(key, data.len());
         let Some(exchange) = self.exchanges.get_mut(key) else {
             return false;
         };
-        let has_room =
-            exchange.held.has_room(data.len()) && self.held_bytes + data.len() <= HELD_BYTES_MAX;
         if has_room {
             exchange.held.content.extend_from_slice(data);
             self.held_bytes += data.len();
@@ -183,6 +185,13 @@ impl Forwarder {
         }
         self.drop_held(key);
         true
+    }
+
+    /// Whether so much more of a request's content can be kept.
+    fn has_room(&self, key: u32, bytes: usize) -> bool {
+        let exchange = self.exchanges.get(key);
+        exchange.is_some_and(|exchange| exchange.held.has_room(bytes))
+            && self.held_bytes + bytes <= HELD_BYTES_MAX
     }
 
     /// Gives up what is held of a request that has a backend, or an answer.

@@ -12,7 +12,7 @@ use crate::http::answer::RequestRefusal;
 use crate::http::deadline::{GRPC_TIMEOUT, GrpcTimeout};
 use crate::http::h2::ErrorCode;
 use crate::http::limits::QUEUE_MISSES_MAX;
-use crate::http::message::{ContentLeft, Field, HeaderList, Request, read_request};
+use crate::http::message::{ContentLeft, Field, HeaderList, Request};
 
 /// What a request is sent on with.
 struct Sent<'a> {
@@ -56,15 +56,15 @@ impl<'a> Sent<'a> {
 }
 
 /// A request that was read.
-pub(super) struct ReadRequest<'a> {
-    pub(super) request: &'a Request<'a>,
-    pub(super) list: &'a HeaderList,
+struct ReadRequest<'a> {
+    request: &'a Request<'a>,
+    list: &'a HeaderList,
     /// Whether it stands in a queue.
-    pub(super) is_waiting: bool,
+    is_waiting: bool,
 }
 
 /// What has become of a request.
-pub(super) enum Placed {
+enum Placed {
     /// A backend gets it.
     Sent,
     /// It waits, in this queue.
@@ -128,23 +128,23 @@ impl Forwarder {
             return;
         };
         let list = std::mem::replace(&mut exchange.held.list, HeaderList::new(0));
-        let placed = match read_request(&list) {
-            Ok(request) => {
+        let placed = match &exchange.held.parts {
+            Some(parts) => {
                 let read = ReadRequest {
-                    request: &request,
+                    request: &parts.in_list(&list),
                     list: &list,
                     is_waiting,
                 };
                 self.try_place(key, &read, router, now)
             }
-            Err(_) => Placed::Refused(RequestRefusal::Internal),
+            None => Placed::Refused(RequestRefusal::Internal),
         };
         self.keep_list(key, list);
         self.act_on(key, placed, router, now);
     }
 
     /// Sends a request to a backend, if one takes it now.
-    pub(super) fn try_place(
+    fn try_place(
         &mut self,
         key: u32,
         read: &ReadRequest<'_>,
@@ -239,13 +239,7 @@ impl Forwarder {
     }
 
     /// Queues or refuses a request that no backend takes now.
-    pub(super) fn act_on(
-        &mut self,
-        key: u32,
-        placed: Placed,
-        router: &mut impl Router,
-        now: Instant,
-    ) {
+    fn act_on(&mut self, key: u32, placed: Placed, router: &mut impl Router, now: Instant) {
         match placed {
             Placed::Sent => {}
             Placed::Waits(queue) => self.enqueue(key, queue, router, now),
@@ -343,11 +337,13 @@ impl Forwarder {
         }
     }
 
-    /// Takes an exchange out of its queue.
+    /// Takes an exchange out of its queue: it needs no backend any more.
     pub(super) fn leave_queue(&mut self, key: u32) {
-        if let Some(exchange) = self.exchanges.get_mut(key)
-            && let Some(queue) = exchange.queue.take()
-        {
+        let Some(exchange) = self.exchanges.get_mut(key) else {
+            return;
+        };
+        exchange.is_arriving = false;
+        if let Some(queue) = exchange.queue.take() {
             self.queues.remove(queue, exchange.identity, key);
         }
     }

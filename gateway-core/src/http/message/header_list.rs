@@ -40,6 +40,13 @@ struct Place {
     is_never_indexed: bool,
 }
 
+/// Where a part of a list lies in it.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::http) struct Span {
+    start: usize,
+    bytes: usize,
+}
+
 /// Fields in order, within a bound. One list serves all messages of a worker, one after the other.
 #[derive(Debug)]
 pub struct HeaderList {
@@ -111,6 +118,24 @@ impl HeaderList {
     /// All fields.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Field<'_>> + Clone {
         self.places.iter().map(|place| self.at(place))
+    }
+
+    /// Where a part of the list lies, so that it is found again by [`Self::part`] when the list has moved. The part is of this list.
+    pub(super) fn span(&self, part: &[u8]) -> Span {
+        let start = part
+            .as_ptr()
+            .addr()
+            .wrapping_sub(self.bytes.as_ptr().addr());
+        debug_assert!(start + part.len() <= self.end, "of this list");
+        Span {
+            start,
+            bytes: part.len(),
+        }
+    }
+
+    /// A part of the list, as long as no field of it was dropped.
+    pub(super) fn part(&self, span: Span) -> &[u8] {
+        &self.bytes[span.start..][..span.bytes]
     }
 
     /// The names and values of all fields, one behind the other.

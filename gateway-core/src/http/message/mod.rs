@@ -26,7 +26,8 @@ pub use reserved::{
 };
 pub(in crate::http) use section::number;
 pub use section::{
-    Request, Response, check_trailers, is_connection_specific, read_request, read_response,
+    Request, RequestParts, Response, check_trailers, is_connection_specific, read_request,
+    read_response,
 };
 pub use tenant::{AllowedTenants, TenantRefusal};
 pub use trace::trace_id;

@@ -4,6 +4,7 @@
 use super::character::{
     has_only_value_characters, has_white_end, is_authority, is_method, is_name, is_path,
 };
+use super::header_list::Span;
 use super::{Field, HeaderList, Malformed};
 
 /// A well-formed request.
@@ -23,6 +24,46 @@ pub struct Request<'a> {
     pub content_type: Option<&'a [u8]>,
     /// Whether it has `te: trailers`.
     pub accepts_trailers: bool,
+}
+
+/// What a request says, by where it lies in the list: a request that is kept with its list, which may move.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestParts {
+    method: Span,
+    scheme: Span,
+    path: Span,
+    authority: Option<Span>,
+    content_length: Option<u64>,
+    content_type: Option<Span>,
+    accepts_trailers: bool,
+}
+
+impl RequestParts {
+    /// The parts of a request that was read from this list.
+    pub fn new(request: &Request<'_>, list: &HeaderList) -> Self {
+        RequestParts {
+            method: list.span(request.method),
+            scheme: list.span(request.scheme),
+            path: list.span(request.path),
+            authority: request.authority.map(|part| list.span(part)),
+            content_length: request.content_length,
+            content_type: request.content_type.map(|part| list.span(part)),
+            accepts_trailers: request.accepts_trailers,
+        }
+    }
+
+    /// The request again, from the same list.
+    pub fn in_list<'a>(&self, list: &'a HeaderList) -> Request<'a> {
+        Request {
+            method: list.part(self.method),
+            scheme: list.part(self.scheme),
+            path: list.part(self.path),
+            authority: self.authority.map(|span| list.part(span)),
+            content_length: self.content_length,
+            content_type: self.content_type.map(|span| list.part(span)),
+            accepts_trailers: self.accepts_trailers,
+        }
+    }
 }
 
 /// A well-formed header section of a response.
@@ -300,6 +341,22 @@ mod tests {
         assert_eq!(request.content_type, Some(&b"application/grpc"[..]));
         assert_eq!(request.content_length, Some(526));
         assert!(request.accepts_trailers);
+    }
+
+    #[test]
+    fn a_request_is_found_again_where_its_list_has_moved_to() {
+        let list = list(&[
+            (":method", "POST"),
+            (":scheme", "https"),
+            (":path", "/a?b"),
+            ("host", "collector.example"),
+            ("content-type", "application/json"),
+            ("content-length", "7"),
+            ("te", "trailers"),
+        ]);
+        let parts = RequestParts::new(&read_request(&list).unwrap(), &list);
+        let moved = Box::new(list);
+        assert_eq!(parts.in_list(&moved), read_request(&moved).unwrap());
     }
 
     #[test]
