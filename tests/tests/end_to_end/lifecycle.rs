@@ -315,8 +315,18 @@ fn every_metric_and_every_reason_is_in_the_reference_and_the_other_way_round() {
         workspace.agent.certificate,
         workspace.agent.key
     );
-    let setup = workspace.setup();
-    let gateway = setup
+    // One whose streams may have no route.
+    let (address, own) = (workspace.host.at(5000), &workspace.server);
+    let routed = format!(
+        "[[listener]]\nname = \"routed\"\naddress = \"{address}\"\ncertificate = {:?}\nkey = {:?}\nclient_ca = [{:?}]\n\
+         [[route]]\nlistener = \"routed\"\nhost = \"a.test\"\nbackend = \"edge\"\n",
+        own.certificate,
+        own.key,
+        workspace.agents.certificate()
+    );
+    let gateway = workspace
+        .setup()
+        .tables(&routed)
         .route("edge", &listener, &[backend.address()], &servers)
         .start();
     let (_, page) = gateway.admin("/metrics").unwrap();
