@@ -99,6 +99,17 @@ pub const BACKEND_WINDOW_BYTES: u32 = CLIENT_STREAMS_MAX * (WINDOW_BYTES + 1);
 /// Connections of HTTP/2 to one server, of each worker: a second one where the first has no stream left. A connection
 /// promises [`BACKEND_WINDOW_BYTES`].
 pub const HTTP2_CONNECTIONS_MAX: usize = 2;
+/// Stalled connections to one server that these do not count, of each worker: a server that takes nothing on four
+/// connections would take nothing on a fifth. All four promise [`BACKEND_WINDOW_BYTES`] each.
+pub const HTTP2_STALLED_CONNECTIONS_MAX: usize = 2;
+/// How long a server gives no credit for a connection before requests go to another one: several round trips, and less
+/// than clients wait.
+pub const SERVER_STALL: Duration = Duration::from_secs(1);
+/// How long a further connection of HTTP/2 to a server stays without requests: a load that comes and goes by the minute
+/// does not pay for a handshake each time.
+pub const HTTP2_FURTHER_IDLE: Duration = Duration::from_secs(60);
+/// How long no further connection of HTTP/2 is made to a server where one stands and another could not be made.
+pub const HTTP2_FURTHER_RETRY: Duration = Duration::from_secs(1);
 /// Connections of HTTP/1 that a worker makes to one server at once.
 pub const HTTP1_CONNECTING_MAX: u32 = 32;
 /// How often a request is sent to a backend: what two have not processed, a third gets.

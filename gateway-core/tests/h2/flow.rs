@@ -245,3 +245,26 @@ fn a_streams_window_widens_behind_its_connections() {
     let wider = 32_768 + 65_535;
     assert_eq!(of_stream, [32_768, 32_768, 32_768, 32_768, wider, 65_536]);
 }
+
+#[test]
+fn a_connection_whose_credit_is_spent_tells_when_the_last_was_given() {
+    let mut peer = Peer::backend();
+    let opened = peer.now;
+    assert_eq!(peer.connection.credit_spent(), None);
+    peer.wait(Duration::from_secs(1));
+    let mut sent = 0;
+    while sent < 65_535 {
+        sent += peer.send(1, 65_535 - sent, false);
+        peer.hear();
+    }
+    assert_eq!(peer.connection.credit_spent(), Some(opened));
+    // Credit of a stream is none for the connection.
+    peer.say(&window_update(1, 1));
+    assert_eq!(peer.connection.credit_spent(), Some(opened));
+    peer.say(&window_update(0, 1));
+    assert_eq!(peer.connection.credit_spent(), None);
+    let given = peer.now;
+    peer.wait(Duration::from_secs(1));
+    assert_eq!(peer.send(1, 1, false), 1);
+    assert_eq!(peer.connection.credit_spent(), Some(given));
+}

@@ -13,7 +13,9 @@ use std::time::Instant;
 use gateway_core::certificate::Chain;
 use gateway_core::endpoint::Endpoint;
 use gateway_core::http::forward::{Client, ConnectionKey, HttpVersion};
-use gateway_core::http::limits::{HEADER_LIST_BYTES_MAX, HEADER_TIMEOUT_DEFAULT};
+use gateway_core::http::limits::{
+    HEADER_LIST_BYTES_MAX, HEADER_TIMEOUT_DEFAULT, HTTP2_FURTHER_IDLE, SERVER_STALL,
+};
 use gateway_core::http::message::{AllowedTenants, HeaderList, ReservedNames, SCOPE_ORG_ID};
 use gateway_core::http::policy::Rights;
 use gateway_core::http::pool::ServerKey;
@@ -94,10 +96,54 @@ pub(super) struct ServerLink {
     pub(super) chain: Option<Chain>,
     /// Requests that it has now.
     pub(super) in_flight: Cell<u32>,
+    /// When the last one left it, or it was opened.
+    pub(super) left_at: Cell<Instant>,
+    /// Since when the server gives no credit for the connection, as looks have found.
+    stalled_since: Cell<Option<Instant>>,
     /// Whether it gets no more.
     pub(super) is_retired: Cell<bool>,
     /// Whether it closes at once, because its chain is trusted no more.
     pub(super) is_distrusted: Cell<bool>,
+}
+
+impl ServerLink {
+    pub(super) fn new(
+        (backend, server, address): (BackendId, ServerKey, Endpoint),
+        chain: Option<Chain>,
+        now: Instant,
+    ) -> Self {
+        ServerLink {
+            backend,
+            server,
+            address,
+            chain,
+            in_flight: Cell::new(0),
+            left_at: Cell::new(now),
+            stalled_since: Cell::new(None),
+            is_retired: Cell::new(false),
+            is_distrusted: Cell::new(false),
+        }
+    }
+
+    /// Notes what a look has found: when the server gave the last credit for the connection, if all of it is spent. What was given
+    /// and spent between two looks counts: a server that is slow takes something of everybody.
+    pub(super) fn note_credit(&self, credit_spent: Option<Instant>, now: Instant) {
+        let known = self.stalled_since.get().unwrap_or(now);
+        self.stalled_since
+            .set(credit_spent.map(|credit_at| known.max(credit_at)));
+    }
+
+    /// Whether the server has given no credit for the connection for so long that content of no request passes.
+    pub(super) fn is_stalled(&self, now: Instant) -> bool {
+        let since = self.stalled_since.get();
+        since.is_some_and(|since| now.saturating_duration_since(since) >= SERVER_STALL)
+    }
+
+    /// Whether it has had no requests for so long that a further connection ends.
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        let idle = now.saturating_duration_since(self.left_at.get());
+        self.in_flight.get() == 0 && idle >= HTTP2_FURTHER_IDLE
+    }
 }
 
 /// One connection.

@@ -8,9 +8,11 @@ use std::time::Instant;
 
 use gateway_core::balance::{Patience, Server, ServerShare};
 use gateway_core::endpoint::Endpoint;
-use gateway_core::http::forward::HttpVersion;
+use gateway_core::http::forward::{Forwarder, HttpVersion};
+use gateway_core::http::h2::ErrorCode;
 use gateway_core::http::limits::{
-    HTTP1_CONNECTING_MAX, HTTP2_CONNECTIONS_MAX, RETRY_ALLOWANCE, SERVER_PASS_OVER,
+    HTTP1_CONNECTING_MAX, HTTP2_CONNECTIONS_MAX, HTTP2_FURTHER_RETRY,
+    HTTP2_STALLED_CONNECTIONS_MAX, RETRY_ALLOWANCE, SERVER_PASS_OVER,
 };
 use gateway_core::http::pool::{PoolServer, PoolSettings, ServerKey, ServerPool};
 use gateway_core::http::retry_budget::RetryBudget;
@@ -29,6 +31,8 @@ pub(super) struct Pool {
     links: BTreeMap<ServerKey, Vec<Rc<Link>>>,
     /// Connections that are being made, by server.
     connecting: BTreeMap<ServerKey, u32>,
+    /// When a further connection to a server could not be made. Of servers to which one stands.
+    failed_at: BTreeMap<ServerKey, Instant>,
     /// Servers that speak HTTP/1: a connection has one request at a time.
     of_http1: BTreeSet<ServerKey>,
 }
@@ -45,6 +49,7 @@ impl Pool {
                 shares: Vec::new(),
                 links: BTreeMap::new(),
                 connecting: BTreeMap::new(),
+                failed_at: BTreeMap::new(),
                 of_http1: BTreeSet::new(),
             })
             .collect()
@@ -84,17 +89,55 @@ impl Pool {
             .collect()
     }
 
-    /// The open connection to a server that has the fewest requests; one without any, where it has one at a time.
-    pub(super) fn link(&self, server: ServerKey) -> Option<&Rc<Link>> {
+    /// The open connection to a server that has the fewest requests; one without any, where it has one at a time. One that is
+    /// stalled only where all are; one that was made beside stalled ones, and is not needed since they go on, not at all.
+    pub(super) fn link(&self, server: ServerKey, now: Instant) -> Option<&Rc<Link>> {
         let links = self.links.get(&server)?.iter();
+        let mut flowing = 0;
         let usable = links.filter_map(|link| {
             let known = link.server().filter(|known| !known.is_retired.get())?;
-            let in_flight = known.in_flight.get();
-            (link.version == HttpVersion::Http2 || in_flight == 0).then_some((in_flight, link))
+            let (is_stalled, in_flight) = (known.is_stalled(now), known.in_flight.get());
+            let is_usable = match link.version {
+                HttpVersion::Http1 => in_flight == 0,
+                HttpVersion::Http2 => {
+                    flowing += usize::from(!is_stalled);
+                    is_stalled || flowing <= HTTP2_CONNECTIONS_MAX
+                }
+            };
+            is_usable.then_some(((is_stalled, in_flight), link))
         });
-        usable
-            .min_by_key(|(in_flight, _)| *in_flight)
-            .map(|(_, link)| link)
+        usable.min_by_key(|(load, _)| *load).map(|(_, link)| link)
+    }
+
+    /// Looks at all connections of HTTP/2: which are stalled. One that has been idle ends, unless it is the first that a request
+    /// would get.
+    pub(super) fn look(&self, forwarder: &mut Forwarder, now: Instant) {
+        for links in self.links.values() {
+            let of_http2 = || {
+                let links = links.iter();
+                let links = links.filter(|link| link.version == HttpVersion::Http2);
+                links.filter_map(|link| Some((link.key, link.server()?)))
+            };
+            for (key, known) in of_http2() {
+                if let Some(connection) = forwarder.connection(key) {
+                    known.note_credit(connection.credit_spent(), now);
+                }
+            }
+            let usable = || of_http2().filter(|(_, known)| !known.is_retired.get());
+            let first = usable().min_by_key(|(_, known)| known.is_stalled(now));
+            let first = first.map(|(key, _)| key);
+            for (key, known) in usable() {
+                if Some(key) != first
+                    && known.is_idle(now)
+                    && let Some(connection) = forwarder.connection(key)
+                    && connection.open_streams() == 0
+                {
+                    known.is_retired.set(true);
+                    connection.close(ErrorCode::NoError);
+                    forwarder.mark(key);
+                }
+            }
+        }
     }
 
     /// Whether a connection to any server stands.
@@ -110,18 +153,35 @@ impl Pool {
         };
     }
 
-    /// Takes the right to make a connection to a server, unless enough are being made already.
-    pub(super) fn begin_connecting(&mut self, server: ServerKey) -> bool {
+    /// Takes the right to make a connection to a server, unless enough are being made already, or stand.
+    pub(super) fn begin_connecting(&mut self, server: ServerKey, now: Instant) -> bool {
         let is_of_http1 = self.of_http1.contains(&server);
         let most = if is_of_http1 { HTTP1_CONNECTING_MAX } else { 1 };
         let connecting = self.connecting.get(&server).copied().unwrap_or(0);
-        let links = self.links.get(&server).map_or(0, Vec::len);
-        let has_enough = !is_of_http1 && links >= HTTP2_CONNECTIONS_MAX;
+        let has_enough = !is_of_http1 && self.has_enough(server, now);
         if connecting >= most || has_enough || !self.servers.try_connect(server) {
             return false;
         }
         *self.connecting.entry(server).or_default() += 1;
         true
+    }
+
+    /// Whether no further connection of HTTP/2 is to be made to a server for now.
+    fn has_enough(&self, server: ServerKey, now: Instant) -> bool {
+        let Some(links) = self.links.get(&server) else {
+            return false;
+        };
+        let usable = || {
+            let known = links.iter().filter_map(|link| link.server());
+            known.filter(|known| !known.is_retired.get())
+        };
+        let stalled = usable().filter(|known| known.is_stalled(now)).count();
+        let counted = links.len() - stalled.min(HTTP2_STALLED_CONNECTIONS_MAX);
+        let failed_at = self.failed_at.get(&server);
+        let has_failed =
+            failed_at.is_some_and(|at| now.saturating_duration_since(*at) < HTTP2_FURTHER_RETRY);
+        // What waits asks again at once: without a pause each failure would lead to the next attempt.
+        counted >= HTTP2_CONNECTIONS_MAX || (has_failed && usable().next().is_some())
     }
 
     /// Whether a connection to a server is being made.
@@ -135,7 +195,12 @@ impl Pool {
     }
 
     /// A connection that was being made stands, or cannot be made.
-    pub(super) fn end_connecting(&mut self, server: ServerKey) {
+    pub(super) fn end_connecting(&mut self, server: ServerKey, stands: bool, now: Instant) {
+        if stands {
+            self.failed_at.remove(&server);
+        } else if self.has_link_to(server) {
+            self.failed_at.insert(server, now);
+        }
         if let Some(count) = self.connecting.get_mut(&server) {
             *count -= 1;
             if *count == 0 {
@@ -158,6 +223,7 @@ impl Pool {
             links.retain(|other| other.key != link.key);
             if links.is_empty() {
                 self.links.remove(&server);
+                self.failed_at.remove(&server);
             }
         }
     }

@@ -16,7 +16,7 @@ use gateway_core::http::policy::{RequestContext, decide};
 use gateway_core::http::pool::{NoServer, RequestEnd, ServerKey, Wish, hash_key};
 
 use super::dry_run::RequestDryRun;
-use super::link::{ClientLink, KnownClient, ServerLink};
+use super::link::{ClientLink, KnownClient, Link, ServerLink};
 use super::pool::Pool;
 use super::server::connect;
 use super::worker::HttpWorker;
@@ -99,10 +99,6 @@ impl<'a> Routing<'a> {
             key_hash,
             tried: &tried,
         };
-        let wait = |refusal, is_connecting| match self.has_waited(backend, call, is_connecting) {
-            true => Err(refusal),
-            false => Ok(Placement::Wait(backend.0)),
-        };
         let chosen = self.worker.with_pool(backend, |pool| {
             let server = match pool.servers.choose(&wish, self.now) {
                 // The only one: it may take on another connection what it has refused on this one.
@@ -112,51 +108,73 @@ impl<'a> Routing<'a> {
                 }
                 chosen => chosen?,
             };
-            match pool.link(server) {
-                Some(link) => Ok(Ok(Rc::clone(link))),
-                None => {
-                    pool.servers.ended(server, RequestEnd::Unjudged, self.now);
-                    Ok(Err(server))
-                }
-            }
+            Ok((server, pool.link(server, self.now).map(Rc::clone)))
         });
         match chosen {
-            // HTTP/1 cannot carry it.
-            Ok(Ok(link))
-                if call.protocol == Protocol::Grpc && link.version == HttpVersion::Http1 =>
-            {
-                self.with_server(link.key, |server| {
-                    self.worker.with_pool(backend, |pool| {
-                        let end = RequestEnd::Unjudged;
-                        pool.servers.ended(server.server, end, self.now);
-                    });
-                });
-                Err(RequestRefusal::BackendVersion)
-            }
-            Ok(Ok(link)) => {
-                if let Some(server) = link.server() {
-                    server.in_flight.set(server.in_flight.get() + 1);
-                }
-                Ok(Placement::Connection(link.key))
-            }
-            Ok(Err(server)) => {
-                let is_connecting = self.connect(backend, server, client);
-                let is_connected = |pool: &mut Pool| pool.has_link_to(server);
-                wait(
-                    match self.worker.with_pool(backend, is_connected) {
-                        true => RequestRefusal::BackendBusy,
-                        false => RequestRefusal::BackendUnreachable,
-                    },
-                    is_connecting,
-                )
-            }
-            Err(NoServer::Full) => wait(RequestRefusal::BackendBusy, false),
+            Ok((server, link)) => self.connection_to((backend, server), link, client, call),
+            Err(NoServer::Full) => self.wait(backend, call, RequestRefusal::BackendBusy),
             Err(NoServer::Down { .. } | NoServer::NoneKnown) => {
-                wait(RequestRefusal::BackendUnreachable, false)
+                self.wait(backend, call, RequestRefusal::BackendUnreachable)
             }
             // It has been so for several checks, and a check has to pass first: to wait would hold memory for nothing.
             Err(NoServer::Unhealthy) => Err(RequestRefusal::BackendUnhealthy),
             Err(NoServer::Exhausted) => Err(RequestRefusal::BackendUnreachable),
+        }
+    }
+
+    /// The best connection to the server that was chosen, unless there is none, or it is stalled and another one is being made.
+    fn connection_to(
+        &self,
+        (backend, server): (BackendId, ServerKey),
+        link: Option<Rc<Link>>,
+        client: &ClientLink,
+        call: &Call<'_>,
+    ) -> Result<Placement, RequestRefusal> {
+        let known = link.as_ref().and_then(|link| link.server());
+        let is_stalled = known.is_none_or(|known| known.is_stalled(self.now));
+        let is_connecting = is_stalled && self.connect(backend, server, client);
+        let waits = is_connecting && !self.has_waited(backend, call, true);
+        let placed = match &link {
+            // HTTP/1 cannot carry it.
+            Some(link) if call.protocol == Protocol::Grpc && link.version == HttpVersion::Http1 => {
+                Err(RequestRefusal::BackendVersion)
+            }
+            _ if waits => Ok(Placement::Wait(backend.0)),
+            Some(link) => {
+                if let Some(known) = known {
+                    known.in_flight.set(known.in_flight.get() + 1);
+                }
+                return Ok(Placement::Connection(link.key));
+            }
+            None => {
+                let is_connected = |pool: &mut Pool| pool.has_link_to(server);
+                let refusal = match self.worker.with_pool(backend, is_connected) {
+                    true => RequestRefusal::BackendBusy,
+                    false => RequestRefusal::BackendUnreachable,
+                };
+                match is_connecting {
+                    true => Err(refusal),
+                    false => self.wait(backend, call, refusal),
+                }
+            }
+        };
+        self.worker.with_pool(backend, |pool| {
+            let end = RequestEnd::Unjudged;
+            pool.servers.ended(server, end, self.now);
+        });
+        placed
+    }
+
+    /// Has a request wait for a server of its backend, if it has not for as long as it may.
+    fn wait(
+        &self,
+        backend: BackendId,
+        call: &Call<'_>,
+        refusal: RequestRefusal,
+    ) -> Result<Placement, RequestRefusal> {
+        match self.has_waited(backend, call, false) {
+            true => Err(refusal),
+            false => Ok(Placement::Wait(backend.0)),
         }
     }
 
@@ -179,7 +197,7 @@ impl<'a> Routing<'a> {
         };
         let address = self.worker.with_pool(backend, |pool| {
             let address = pool.servers.server(server)?.server.address;
-            pool.begin_connecting(server).then_some(address)
+            pool.begin_connecting(server, self.now).then_some(address)
         });
         if let Some(address) = address {
             let listener = client.listener;
@@ -291,6 +309,7 @@ impl Router for Routing<'_> {
                 .in_flight
                 .set(server.in_flight.get().saturating_sub(1));
             let now = self.now;
+            server.left_at.set(now);
             let cause = self.worker.with_pool(server.backend, |pool| {
                 pool.servers.ended(server.server, end, now)
             });

@@ -1,7 +1,6 @@
 //! A connection to a server, which the requests of all clients share: made, read, and taken out when it ends.
 //! In: a server's address, a client that was authenticated. Out: a link of the forwarder. One task for each.
 
-use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
@@ -47,7 +46,9 @@ async fn connect_and_serve(
     let servers = Rc::clone(&worker.current.borrow().servers[backend.0]);
     let connected = servers.connect_server(address).await;
     let now = Instant::now();
-    worker.with_pool(backend, |pool| pool.end_connecting(server));
+    worker.with_pool(backend, |pool| {
+        pool.end_connecting(server, connected.is_ok(), now);
+    });
     let connection = match connected {
         Ok(connection) => connection,
         Err(failure) => {
@@ -98,15 +99,7 @@ fn open(
         current.servers[backend.0].version(connection.protocol.as_deref())
     };
     let key = worker.forwarder.borrow_mut().connect(times, version, now);
-    let peer = ServerLink {
-        backend,
-        server,
-        address,
-        chain: connection.chain,
-        in_flight: Cell::new(0),
-        is_retired: Cell::new(false),
-        is_distrusted: Cell::new(false),
-    };
+    let peer = ServerLink::new((backend, server, address), connection.chain, now);
     let link = worker.add_link(
         (key, version),
         Rc::new(connection.stream),

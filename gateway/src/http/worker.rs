@@ -350,8 +350,11 @@ impl HttpWorker {
             monoio::time::sleep(LOOK_INTERVAL).await;
             let now = Instant::now();
             self.replace_servers(now);
-            let mut routing = Routing::new(&self, now);
             let mut forwarder = self.forwarder.borrow_mut();
+            for pool in self.pools.borrow().iter() {
+                pool.look(&mut forwarder, now);
+            }
+            let mut routing = Routing::new(&self, now);
             forwarder.check_time(&mut routing, now);
             if now >= connections_at {
                 connections_at = now + CONNECTIONS_LOOK_INTERVAL;

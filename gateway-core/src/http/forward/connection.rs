@@ -170,11 +170,11 @@ impl PeerConnection {
         }
     }
 
-    /// Whether the peer's window for the whole connection stands at zero. HTTP/1 has none.
-    pub fn is_stalled(&self) -> bool {
+    /// When the peer gave the last credit for the whole connection, if all of it is spent. HTTP/1 has no credit.
+    pub fn credit_spent(&self) -> Option<Instant> {
         match self {
-            PeerConnection::Http1(_) => false,
-            PeerConnection::Http2(one) => one.is_stalled(),
+            PeerConnection::Http1(_) => None,
+            PeerConnection::Http2(one) => one.credit_spent(),
         }
     }
 

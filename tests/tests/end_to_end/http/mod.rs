@@ -10,6 +10,7 @@ mod long_content;
 mod many_clients;
 mod mirror;
 mod restarts;
+mod stalls;
 mod statuses;
 mod systems;
 mod tenants;

@@ -81,6 +81,8 @@ pub struct Connection {
     receive_window: ReceiveWindow,
     growth: Growth,
     send_window: SendWindow,
+    /// When the peer has widened it last.
+    credit_at: Instant,
     output: Vec<u8>,
     /// How much of the output the peer made us write.
     control_bytes: usize,
@@ -148,6 +150,7 @@ impl Connection {
                 is_due: false,
             },
             send_window: SendWindow::new(WINDOW_BYTES),
+            credit_at: now,
             output,
             control_bytes: 0,
             encoder: (role == Role::Client).then(Box::default),
@@ -198,9 +201,9 @@ impl Connection {
         self.ending != Ending::No || self.peers_last.is_some() || self.next_stream().is_none()
     }
 
-    /// Whether the peer's window for the whole connection stands at zero.
-    pub fn is_stalled(&self) -> bool {
-        self.send_window.available() == 0
+    /// When the peer gave the last credit for the whole connection, if all of it is spent.
+    pub fn credit_spent(&self) -> Option<Instant> {
+        (self.send_window.available() == 0).then_some(self.credit_at)
     }
 
     /// Whether the connection is over once its output is written.

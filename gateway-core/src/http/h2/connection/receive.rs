@@ -535,6 +535,7 @@ impl Connection {
         if stream == StreamId::CONNECTION {
             let added = self.send_window.add(credit.into());
             added.map_err(|_| Violation::WindowOverflow)?;
+            self.credit_at = now;
             return Ok(None);
         }
         let Some(open) = self.streams.get_mut(stream) else {

@@ -1,0 +1,121 @@
+//! One client's content fills the window of a connection that all clients of a backend share. In: an upload of which the
+//! server takes nothing, or nothing for a while. Out: others are answered meanwhile, on another connection, which ends when it
+//! is needed no more.
+
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tests::{Gateway, Http2Client, HttpBackend, Reply, Speaks, Workspace, eventually};
+
+use crate::load::{load, report};
+
+/// Longer than a stall has to last before requests go elsewhere, for one of them.
+const ATTEMPT: Duration = Duration::from_secs(2);
+const ATTEMPTS: usize = 10;
+
+/// What the server takes at most on a connection of which it passes nothing on.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// Longer than it takes until others are answered.
+const PAUSE: Duration = Duration::from_secs(20);
+
+/// A backend that takes nothing of some content, or nothing for a while, and a gateway with one worker, whose clients share a
+/// connection.
+fn start(workspace: &Workspace) -> (HttpBackend, Gateway) {
+    let backend = HttpBackend::over_mtls(workspace, 14317, Speaks::Http2, |request| {
+        let reply = Reply::status(200);
+        match request.path.as_str() {
+            "/stall" => reply.unread().without_head().silence(),
+            "/pause" => reply.after(PAUSE),
+            _ => reply,
+        }
+    });
+    let setup = workspace.setup().http().tables("[workers]\ncount = 1\n");
+    let keys = workspace.backend_keys();
+    let gateway = setup.route("edge", "", &[backend.address()], &keys).start();
+    (backend, gateway)
+}
+
+/// An upload that fills the window, and runs on.
+fn upload(workspace: &Workspace, gateway: &Gateway, backend: &HttpBackend, path: &str) -> Child {
+    let arguments = format!("h2 --kind post --size 8MiB --count 1 --timeout 9m --path {path}");
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let mut command = load(workspace, gateway, &arguments);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let uploading = command.spawn().expect("the load starts");
+    eventually("the upload fills the window", || {
+        let tapes = backend.tapes();
+        let is_full = tapes.iter().any(|tape| tape.len() >= WINDOW_BYTES);
+        is_full.then_some(())
+    });
+    uploading
+}
+
+/// Waits until so many connections to the server stand.
+fn await_connections(gateway: &Gateway, count: u64) {
+    let name = "portcullis_backend_connections";
+    eventually(&format!("{name} is {count}"), || {
+        (gateway.metrics().count(name, &[]) == count).then_some(())
+    });
+}
+
+/// Whether one of some requests with content is answered, each of which is given up after a while: the first ones may come
+/// before the connection counts as stalled.
+fn is_answered(workspace: &Workspace, gateway: &Gateway) -> bool {
+    let fields: [(&[u8], &[u8]); 5] = [
+        (b":method", b"POST"),
+        (b":scheme", b"https"),
+        (b":path", b"/small"),
+        (b":authority", b"gateway.test"),
+        (b"content-type", b"text/plain"),
+    ];
+    (0..ATTEMPTS).any(|_| {
+        let mut client = Http2Client::connect(&workspace.client(), gateway.address());
+        let stream = client.request(&fields, b"content");
+        client.read_before(Instant::now() + ATTEMPT, |client| {
+            client.so_far(stream).has_ended()
+        });
+        client.so_far(stream).status() == Some(200)
+    })
+}
+
+#[test]
+fn an_upload_of_which_a_server_takes_nothing_leaves_others_a_connection() {
+    let workspace = Workspace::new();
+    let (backend, gateway) = start(&workspace);
+    let mut uploading = upload(&workspace, &gateway, &backend, "/stall");
+    let is_answered = is_answered(&workspace, &gateway);
+    let still_runs = uploading.try_wait().expect("it is a child").is_none();
+    uploading.kill().expect("it is a child");
+    uploading.wait().expect("it is a child");
+    assert!(is_answered && still_runs, "{is_answered} {still_runs}");
+    let requests = backend.requests();
+    let of = |path: &str| {
+        let found = requests.iter().rfind(|request| request.path == path);
+        found.map(|request| request.connection)
+    };
+    assert_eq!((of("/stall"), of("/small")), (Some(0), Some(1)));
+}
+
+#[test]
+#[ignore = "long: two minutes"]
+fn a_connection_made_beside_a_stalled_one_ends_when_it_is_needed_no_more() {
+    let workspace = Workspace::new();
+    let (backend, gateway) = start(&workspace);
+    let uploading = upload(&workspace, &gateway, &backend, "/pause");
+    assert!(is_answered(&workspace, &gateway));
+    await_connections(&gateway, 2);
+    let report = report(&uploading.wait_with_output().expect("the load ends"));
+    assert_eq!(report["details"]["acknowledged"], 1, "{report:#}");
+    // Longer than it may be idle.
+    thread::sleep(Duration::from_secs(62));
+    await_connections(&gateway, 1);
+    assert!(is_answered(&workspace, &gateway));
+    let last = backend.requests().last().map(|request| request.connection);
+    assert_eq!(
+        last,
+        Some(0),
+        "the connection that was stalled is used again"
+    );
+}
