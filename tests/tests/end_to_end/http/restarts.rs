@@ -165,8 +165,12 @@ fn details(load: Child) -> BTreeMap<String, u64> {
     details
 }
 
-/// Sends so many requests on one connection: each server gets its third of them, within a tenth of that.
-fn assert_thirds(workspace: &Workspace, gateway: &Gateway, servers: &[Server; 3], count: u64) {
+/// Sends so many requests on one connection: each server gets its third of them, within so many percent of that.
+fn assert_thirds(
+    (workspace, gateway): (&Workspace, &Gateway),
+    servers: &[Server; 3],
+    (count, percent): (u64, u64),
+) {
     let before = servers.each_ref().map(Server::requests);
     let arguments = format!("--connections 1 --streams 16 --count {count}");
     let details = details(send(
@@ -179,19 +183,21 @@ fn assert_thirds(workspace: &Workspace, gateway: &Gateway, servers: &[Server; 3]
     assert_eq!(details["acknowledged"], count, "{details:?}");
     for (server, before) in servers.iter().zip(before) {
         let came = server.requests() - before;
-        let is_third = (27 * count..=33 * count).contains(&(came * 90));
+        let third = (100 - percent) * count..=(100 + percent) * count;
+        let is_third = third.contains(&(came * 300));
         assert!(is_third, "{came} of {count} came to {}", server.name);
     }
 }
 
-/// Requests of one client's only connection, over three servers of which one is killed meanwhile and comes back.
-fn spread_over_three(count: u64) {
+/// Requests of one client's only connection, over three servers of which one is killed meanwhile and comes back. Each gets a third
+/// within so many percent: a server that a busy machine slows down gets less.
+fn spread_over_three(count: u64, percent: u64) {
     const STREAMS: u64 = 16;
     let workspace = Workspace::new();
     let mut servers = three(&workspace, Version::Http2);
     // Each worker learns by itself that a server is back.
     let gateway = gateway(&workspace, &servers, "[workers]\ncount = 1\n");
-    assert_thirds(&workspace, &gateway, &servers, count);
+    assert_thirds((&workspace, &gateway), &servers, (count, percent));
 
     let arguments = format!("--connections 1 --streams {STREAMS} --rate 1000 --count {count}");
     let before = servers[1].requests();
@@ -214,7 +220,7 @@ fn spread_over_three(count: u64) {
         details_of_success(load, 20);
         (servers[0].requests() > 0).then_some(())
     });
-    assert_thirds(&workspace, &gateway, &servers, count);
+    assert_thirds((&workspace, &gateway), &servers, (count, percent));
 }
 
 fn details_of_success(load: Child, count: u64) {
@@ -224,13 +230,13 @@ fn details_of_success(load: Child, count: u64) {
 
 #[test]
 fn requests_of_one_connection_spread_over_servers_and_a_killed_one_takes_none_along() {
-    spread_over_three(2_000);
+    spread_over_three(2_000, 50);
 }
 
 #[test]
 #[ignore = "long: half a minute"]
 fn ten_thousand_requests_of_one_connection_spread_over_servers() {
-    spread_over_three(10_000);
+    spread_over_three(10_000, 10);
 }
 
 /// Between two restarts: shorter, and a busy machine would see all servers leave at the same moment.
