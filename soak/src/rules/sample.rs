@@ -23,6 +23,14 @@ pub fn goes_red(name: &str, doctor: impl FnOnce(&mut Sample)) {
     assert!(!bad.broken.is_empty(), "{name} held {} times", bad.held);
 }
 
+/// Asserts that the promise holds in a run that was doctored too.
+pub fn stays_good(name: &str, doctor: impl FnOnce(&mut Sample)) {
+    let mut sample = Sample::good();
+    doctor(&mut sample);
+    let found = finding(&sample, name);
+    assert!(found.is_good(), "{name}: {found:?}");
+}
+
 fn finding(sample: &Sample, name: &str) -> super::Finding {
     let mut entries = sample.entries.clone();
     entries.sort_by_key(|entry| entry.at);
@@ -78,6 +86,13 @@ impl Sample {
         for entry in &mut self.entries {
             change(&mut entry.fact);
         }
+    }
+
+    /// Takes the newest story of a server out.
+    pub fn drop_last_delivery(&mut self) {
+        let mut entries = self.entries.iter();
+        let last = entries.rposition(|entry| matches!(entry.fact, Fact::Delivery(_)));
+        self.entries.remove(last.unwrap());
     }
 
     /// Takes a line out of the audit log: the one of this number of its kind.

@@ -2,7 +2,7 @@
 
 use super::{Finding, Rules};
 use crate::evidence::{Connection, Evidence};
-use crate::journal::{Delivery, Disturbance, Milliseconds, Outcome, Visit};
+use crate::journal::{Disturbance, Milliseconds, Outcome, Visit, Why};
 
 pub const RULES: Rules = &[
     (
@@ -44,10 +44,12 @@ fn rightful(evidence: &Evidence<'_>) -> Finding {
         let is_rightful = rights
             .reasons(&visit.serial, visit.began, *ended)
             .is_empty();
-        // A client of a server that is revoked has to come again.
-        let is_orphaned = evidence
-            .delivery(visit.number)
-            .is_some_and(|delivery| is_revoked(evidence, delivery, visit.began, *ended));
+        // A client of a server that is revoked has to come again, also if nothing of it had arrived there.
+        let connection = evidence.connection(*ended, visit);
+        let mut ends = connection.iter().flat_map(|connection| &connection.ends);
+        let has_met_one = evidence.delivery(visit.number).is_some()
+            || ends.any(|end| end.reason == SERVER_REVOKED);
+        let is_orphaned = has_met_one && lost_its_server(evidence, visit, *ended);
         if !is_rightful || is_orphaned || !rights.disturbed(visit.began, *ended).is_empty() {
             continue;
         }
@@ -61,16 +63,20 @@ fn rightful(evidence: &Evidence<'_>) -> Finding {
     finding
 }
 
-fn is_revoked(
-    evidence: &Evidence<'_>,
-    delivery: &Delivery,
-    from: Milliseconds,
-    until: Milliseconds,
-) -> bool {
-    !evidence
-        .rights
-        .reasons(&delivery.key(), from, until)
-        .is_empty()
+/// The end of a client whose server was revoked, in the audit log.
+const SERVER_REVOKED: &str = "backend_revoked";
+
+/// Whether the server of a visit was revoked meanwhile: any, if nothing of the visit arrived at one.
+fn lost_its_server(evidence: &Evidence<'_>, visit: &Visit, until: Milliseconds) -> bool {
+    let rights = &evidence.rights;
+    let was_revoked = |key: &str| {
+        let reasons = rights.reasons(key, visit.began, until);
+        reasons.contains(&Why::ServerRevoked)
+    };
+    match evidence.delivery(visit.number) {
+        Some(delivery) => was_revoked(&delivery.key()),
+        None => rights.forbidden().any(|(key, _)| was_revoked(key)),
+    }
 }
 
 fn data(evidence: &Evidence<'_>) -> Finding {
@@ -218,9 +224,7 @@ fn fits(
         ]
         .into_iter()
         .any(is_disturbed),
-        "backend_revoked" => evidence
-            .delivery(visit.number)
-            .is_none_or(|delivery| is_revoked(evidence, delivery, visit.began, until)),
+        SERVER_REVOKED => lost_its_server(evidence, visit, until),
         reason => {
             let why = rights.reasons(&visit.serial, visit.began, until);
             why.iter().any(|why| why.ends().contains(&reason))
@@ -231,7 +235,7 @@ fn fits(
 #[cfg(test)]
 mod tests {
     use crate::journal::{Fact, Outcome};
-    use crate::rules::sample::{Sample, goes_red};
+    use crate::rules::sample::{Sample, goes_red, stays_good};
 
     #[test]
     fn an_agent_with_every_right_that_is_lost_breaks_it() {
@@ -245,6 +249,21 @@ mod tests {
                 }
             });
         });
+    }
+
+    #[test]
+    fn an_agent_that_is_lost_with_its_server_breaks_it_only_if_none_was_revoked() {
+        let cut_off = |began| {
+            move |sample: &mut Sample| {
+                sample.visit(Sample::OTHER, began, began + 100, "backend_revoked");
+                // Nothing of it had arrived.
+                sample.drop_last_delivery();
+            }
+        };
+        for name in ["rightful", "reasons of ends"] {
+            stays_good(name, cut_off(60_000));
+            goes_red(name, cut_off(16_000));
+        }
     }
 
     #[test]
