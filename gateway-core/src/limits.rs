@@ -188,8 +188,7 @@ pub const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
 /// `LINGER_TIMEOUT` and no bound on bytes.
 pub const LINGER_BYTES_MAX: usize = 64 * 1024;
 
-/// Silence before the first TCP keepalive probe. A dead peer is found within this plus `KEEPALIVE_PROBES` times
-/// `KEEPALIVE_INTERVAL`.
+/// Silence before the first TCP keepalive probe. A dead peer is found `KEEPALIVE_PROBES` times `KEEPALIVE_INTERVAL` later.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
 /// No connection lives longer than this, whatever its certificate says.
@@ -447,6 +446,8 @@ pub const SLOWED_IDENTITIES_MAX: usize = 1000;
 pub const IDENTITY_RECORDS_MAX: usize = 100_000;
 /// Below so many, idle ones are not looked for.
 pub const IDENTITY_RECORDS_MIN: usize = 1024;
+/// How long a full table is not looked through again for idle entries: with 100,000 a look takes milliseconds, under a lock.
+pub const FULL_TABLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// After the last sign of a change, files are looked at when nothing has happened for this long ...
 pub const FILE_QUIET_PERIOD: Duration = Duration::from_millis(50);
@@ -567,8 +568,7 @@ pub const GUARD_POINTS: RangeInclusive<u64> = 1..=100_000;
 pub const GUARD_POINTS_DEFAULT: u64 = 100;
 /// Most points that one failure may cost.
 pub const GUARD_WEIGHT_MAX: u16 = 1000;
-/// Time in which one point is forgiven. The longest debt, times the heaviest failure, has to fit into 64 bits of
-/// nanoseconds.
+/// Time in which one point is forgiven. The longest debt, times the heaviest failure, fits into 64 bits of nanoseconds.
 pub const GUARD_POINT_LIFETIME: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(60 * 60);
 /// Length of a ban.

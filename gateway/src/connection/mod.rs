@@ -5,6 +5,7 @@
 mod direction;
 mod rate_limit;
 mod stream;
+mod sweep;
 mod table;
 mod tenant_usage;
 mod timer;

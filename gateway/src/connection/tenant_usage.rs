@@ -10,6 +10,8 @@ use gateway_core::http::limits;
 use gateway_core::identity::TenantLimits;
 use gateway_core::limit::TenantUsage;
 
+use super::sweep::Sweep;
+
 /// The usage of all tenants with limits.
 #[derive(Debug)]
 pub struct TenantTable {
@@ -17,11 +19,20 @@ pub struct TenantTable {
     inner: Mutex<TenantTableState>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct TenantTableState {
     usages: HashMap<Box<[u8]>, TenantUsage>,
-    /// How many entries there may be before idle ones are looked for.
-    sweep_at: usize,
+    sweep: Sweep,
+}
+
+impl Default for TenantTableState {
+    fn default() -> Self {
+        let bounds = limits::TENANT_RECORDS_MIN..=limits::TENANT_RECORDS_MAX;
+        TenantTableState {
+            usages: HashMap::new(),
+            sweep: Sweep::new(bounds),
+        }
+    }
 }
 
 impl Default for TenantTable {
@@ -79,14 +90,11 @@ impl TenantTableState {
     fn usage(&mut self, tenant: &[u8], now: Duration) -> Option<&TenantUsage> {
         let tenant = &tenant[..tenant.len().min(limits::TENANT_BYTES_COUNTED)];
         if !self.usages.contains_key(tenant) {
-            if self.usages.len() >= self.sweep_at {
-                self.usages.retain(|_, usage| !usage.is_idle(now));
-                if self.usages.len() >= limits::TENANT_RECORDS_MAX {
-                    return None;
-                }
-                // Twice as many until the next sweep: each entry pays for looking at two.
-                self.sweep_at = (2 * self.usages.len())
-                    .clamp(limits::TENANT_RECORDS_MIN, limits::TENANT_RECORDS_MAX);
+            let has_room = self
+                .sweep
+                .has_room(&mut self.usages, now, |usage| usage.is_idle(now));
+            if !has_room {
+                return None;
             }
             self.usages.insert(tenant.into(), TenantUsage::default());
         }

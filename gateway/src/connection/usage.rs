@@ -11,6 +11,7 @@ use gateway_core::limit::{ByteRate, Excess, Permit, RequestExcess, Usage};
 use gateway_core::limits;
 
 use super::TenantTable;
+use super::sweep::Sweep;
 use crate::tls::VerifiedPeer;
 
 /// The usage of all identities and tenants with limits.
@@ -21,13 +22,23 @@ pub struct UsageTable {
     inner: Mutex<UsageState>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct UsageState {
     usages: HashMap<Identity, Arc<Usage>>,
-    /// How many entries there may be before idle ones are looked for.
-    sweep_at: usize,
+    sweep: Sweep,
     /// Identities that were slowed down lately.
     slowed: HashMap<Identity, Arc<Usage>>,
+}
+
+impl Default for UsageState {
+    fn default() -> Self {
+        let bounds = limits::IDENTITY_RECORDS_MIN..=limits::IDENTITY_RECORDS_MAX;
+        UsageState {
+            usages: HashMap::new(),
+            sweep: Sweep::new(bounds),
+            slowed: HashMap::new(),
+        }
+    }
 }
 
 /// Why an authenticated client is rejected.
@@ -109,14 +120,13 @@ impl UsageTable {
 impl UsageState {
     /// The usage of an identity, new if need be; `None` when the table is full.
     fn usage(&mut self, identity: &Identity, now: Duration) -> Option<&Arc<Usage>> {
-        if self.usages.len() >= self.sweep_at && !self.usages.contains_key(identity) {
-            self.usages.retain(|_, usage| !usage.is_idle(now));
-            if self.usages.len() >= limits::IDENTITY_RECORDS_MAX {
+        if !self.usages.contains_key(identity) {
+            let has_room = self
+                .sweep
+                .has_room(&mut self.usages, now, |usage| usage.is_idle(now));
+            if !has_room {
                 return None;
             }
-            // Twice as many until the next sweep: each entry pays for looking at two.
-            self.sweep_at = (2 * self.usages.len())
-                .clamp(limits::IDENTITY_RECORDS_MIN, limits::IDENTITY_RECORDS_MAX);
         }
         Some(self.usages.entry(identity.clone()).or_default())
     }
