@@ -13,16 +13,20 @@ use gateway_core::http::message::{AllowedTenants, Field};
 
 use crate::{GRPC, Heard, client, hear, limits, times};
 
-/// A backend that takes so many requests more; the others wait.
+/// A backend that takes so many requests more; the others wait, in a queue by the last digit of their path.
 struct Room {
     backend: ConnectionKey,
     requests: usize,
+    /// How often it was asked.
+    asked: usize,
 }
 
 impl Router for Room {
-    fn choose(&mut self, _: &Call<'_>, _: &mut Rewrite) -> Result<Placement, RequestRefusal> {
+    fn choose(&mut self, call: &Call<'_>, _: &mut Rewrite) -> Result<Placement, RequestRefusal> {
+        self.asked += 1;
         if self.requests == 0 {
-            return Ok(Placement::Wait(0));
+            let last = char::from(*call.request.path.last().unwrap());
+            return Ok(Placement::Wait(last.to_digit(10).unwrap_or(0) as usize));
         }
         self.requests -= 1;
         Ok(Placement::Connection(self.backend))
@@ -61,6 +65,7 @@ impl Crowd {
         let room = Room {
             backend,
             requests: 0,
+            asked: 0,
         };
         let mut crowd = Crowd {
             forwarder,
@@ -162,4 +167,29 @@ fn an_identity_with_few_requests_waits_for_one_of_a_greedy_one() {
     crowd.forwarder.check_time(&mut crowd.room, crowd.now);
     crowd.carry();
     assert_eq!(crowd.forwarder.waiting(0), QUEUED_REQUESTS_MAX - 2);
+}
+
+#[test]
+fn a_look_asks_for_as_many_as_a_queue_holds_and_comes_to_all_in_turn() {
+    let mut crowd = Crowd::new();
+    let (queues, clients, each) = (3, 4, 200);
+    for queue in 0..queues {
+        for _ in 0..clients {
+            let client = crowd.join(GREEDY);
+            for _ in 0..each {
+                crowd.ask(client, &format!("/{queue}"));
+            }
+            crowd.carry();
+        }
+    }
+    crowd.room.asked = 0;
+    for _ in 0..queues {
+        let before = crowd.room.asked;
+        crowd.forwarder.check_time(&mut crowd.room, crowd.now);
+        assert!(crowd.room.asked - before < 2 * QUEUED_REQUESTS_MAX);
+    }
+    assert!(crowd.room.asked >= queues * clients * each);
+    for queue in 0..queues {
+        assert_eq!(crowd.forwarder.waiting(queue), clients * each);
+    }
 }

@@ -99,6 +99,8 @@ pub struct Forwarder {
     /// Requests of the input that is being read.
     arrived: Vec<u32>,
     queues: Queues,
+    /// The queue where the next look at requests that wait begins.
+    asked_next: usize,
     /// What the request that is placed is sent on with.
     rewrite: Rewrite,
     /// Where the next look at the times of exchanges begins.
@@ -128,6 +130,7 @@ impl Forwarder {
             held_bytes: 0,
             arrived: Vec::new(),
             queues: Queues::default(),
+            asked_next: 0,
             rewrite: Rewrite::default(),
             looked_at: 0,
             tended: 0,

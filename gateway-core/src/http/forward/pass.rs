@@ -51,8 +51,12 @@ impl Forwarder {
         if kind == PeerKind::Backend {
             note_grpc_status(exchange, &self.list);
             if let Some(mut request) = exchange.mirror.take_if(|_| !is_interim) {
-                let is_complete = exchange.held.is_whole && exchange.client.has_received_end;
-                request.content = is_complete.then(|| exchange.held.content.clone());
+                if exchange.held.is_whole && exchange.client.has_received_end {
+                    // No other backend gets it any more.
+                    let content = exchange.held.take_content();
+                    self.held_bytes -= content.len();
+                    request.content = Some(content);
+                }
                 router.mirror(*request);
             }
         }
@@ -102,7 +106,8 @@ impl Forwarder {
     ) {
         let LegKey { key, kind } = at;
         let came = data.len();
-        if kind == PeerKind::Client && !self.has_room(key, came) {
+        let is_arriving = self.exchanges.get(key).is_some_and(|one| one.is_arriving);
+        if is_arriving && !self.has_room(key, came) {
             self.place_if_arriving(key, router, now);
         }
         let Some(exchange) = self.exchanges.get_mut(key) else {

@@ -11,7 +11,7 @@ use super::{ConnectionKey, Forwarder, MirroredRequest, Router, peer};
 use crate::http::answer::RequestRefusal;
 use crate::http::deadline::{GRPC_TIMEOUT, GrpcTimeout};
 use crate::http::h2::ErrorCode;
-use crate::http::limits::QUEUE_MISSES_MAX;
+use crate::http::limits::{QUEUE_MISSES_MAX, QUEUED_REQUESTS_MAX};
 use crate::http::message::{ContentLeft, Field, HeaderList, Request};
 
 /// What a request is sent on with.
@@ -91,9 +91,17 @@ impl Forwarder {
         }
     }
 
-    /// Asks again for all requests that wait: the time of some is over.
-    pub(super) fn place_all(&mut self, router: &mut impl Router, now: Instant) {
-        for queue in 0..self.queues.count() {
+    /// Asks again for requests that wait, and whose time may be over: for about as many as one queue holds, of the queues in turn,
+    /// so that no look takes long, however many there are.
+    pub(super) fn place_in_turn(&mut self, router: &mut impl Router, now: Instant) {
+        let mut asked = 0;
+        for _ in 0..self.queues.count() {
+            if asked >= QUEUED_REQUESTS_MAX {
+                break;
+            }
+            let queue = self.asked_next % self.queues.count();
+            self.asked_next = queue + 1;
+            asked += self.queues.waiting(queue);
             self.place_queue(queue, usize::MAX, router, now);
         }
     }

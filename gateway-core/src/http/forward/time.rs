@@ -63,7 +63,7 @@ impl Forwarder {
             }
         }
         self.looked_at = if end == places { 0 } else { end };
-        self.place_all(router, now);
+        self.place_in_turn(router, now);
     }
 
     /// Ends connections whose peers are too slow, and gives back memory that idle ones do not need. To be called about
