@@ -2,6 +2,7 @@
 //! Out: each listener with its routes, in the order of the file.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use gateway_core::http::message::{PathPrefix, is_authority, is_value};
@@ -165,10 +166,7 @@ fn check(
     };
     let targets = allow::targets(&location, written, diagnostics);
     let fields = fields(&location, raw.header, diagnostics);
-    let missing = "give the name of a [[backend]]";
-    let backend = diagnostics.required(&location, "backend", raw.backend, missing, |text| {
-        backends.find(text)
-    });
+    let backend = backend(&location, raw.backend, backends, diagnostics);
     let canary = canary(raw.canary, backends, diagnostics);
     let mirror = mirror(raw.mirror, backends, diagnostics);
     let prefix = raw.replace_prefix;
@@ -339,14 +337,8 @@ fn canary(
         given => given.given()?.value,
     };
     let location = raw.location;
-    let missing = "give the name of a [[backend]]";
-    let backend = diagnostics.required(&location, "backend", raw.backend, missing, |text| {
-        backends.find(text)
-    });
-    let percent = diagnostics.optional(&location, "percent", raw.percent, |count| {
-        let count = scalar::count(*count, &(1..=99), " of a hundred requests")?;
-        u8::try_from(count).map_err(|error| error.to_string())
-    });
+    let backend = backend(&location, raw.backend, backends, diagnostics);
+    let percent = percent(&location, raw.percent, &(1..=99), diagnostics);
     let tenants = tenants(&location, raw.tenants, diagnostics);
     let share = match (percent?, tenants?) {
         (Some(percent), None) => CanaryShare::Percent(percent),
@@ -373,18 +365,38 @@ fn mirror(
         given => given.given()?.value,
     };
     let location = raw.location;
-    let missing = "give the name of a [[backend]]";
-    let backend = diagnostics.required(&location, "backend", raw.backend, missing, |text| {
-        backends.find(text)
-    });
-    let percent = diagnostics.optional(&location, "percent", raw.percent, |count| {
-        let count = scalar::count(*count, &(1..=100), " of a hundred requests")?;
-        u8::try_from(count).map_err(|error| error.to_string())
-    });
+    let backend = backend(&location, raw.backend, backends, diagnostics);
+    let percent = percent(&location, raw.percent, &(1..=100), diagnostics);
     Some(Some(Mirror {
         backend: backend?.0,
         percent: percent?.unwrap_or(100),
     }))
+}
+
+/// The backend that a section names.
+fn backend(
+    location: &Location,
+    field: Field<String>,
+    backends: &Names,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<BackendId> {
+    let missing = "give the name of a [[backend]]";
+    diagnostics.required(location, "backend", field, missing, |text| {
+        backends.find(text)
+    })
+}
+
+/// A share of requests; `Some(None)` if the key is absent.
+fn percent(
+    location: &Location,
+    field: Field<i64>,
+    bounds: &RangeInclusive<u64>,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<Option<u8>> {
+    diagnostics.optional(location, "percent", field, |count| {
+        let count = scalar::count(*count, bounds, " of a hundred requests")?;
+        u8::try_from(count).map_err(|error| error.to_string())
+    })
 }
 
 /// A set of tenants; `Some(None)` if the key is absent.
