@@ -249,10 +249,10 @@ pub const HEADER_VALUE_BYTES_MAX: usize = 8 << 10;
 /// Tenants whose requests a worker counts by name, each about 200 bytes; those beyond are counted together.
 pub const TENANTS_COUNTED_MAX: usize = 500;
 /// Requests that an observed configuration would refuse and that each worker remembers by client, method and path, each about
-/// 700 bytes.
+/// a kilobyte at most.
 pub const DRY_RUN_REQUESTS_MAX: usize = 5_000;
-/// Of the path of such a request, in bytes.
-pub const DRY_RUN_PATH_BYTES_MAX: usize = 256;
+/// Of the method of such a request, and of its path, in bytes.
+pub const DRY_RUN_REQUEST_BYTES_MAX: usize = 256;
 
 /// Bytes of copies that wait on a worker for backends that mirror others. Copies for which there is no room are dropped.
 pub const MIRRORED_BYTES_MAX: usize = 16 << 20;

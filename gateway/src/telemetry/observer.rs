@@ -13,7 +13,7 @@ use gateway_core::endpoint::Endpoint;
 use gateway_core::failure::{Failure, Level};
 use gateway_core::http::answer::RequestRefusal;
 use gateway_core::http::forward::PeerFault;
-use gateway_core::http::limits::DRY_RUN_PATH_BYTES_MAX;
+use gateway_core::http::limits::DRY_RUN_REQUEST_BYTES_MAX;
 use gateway_core::limits;
 use gateway_core::suppress::Suppressor;
 use gateway_core::visible;
@@ -201,7 +201,8 @@ impl Observer {
     ) -> bool {
         let method = String::from_utf8_lossy(method);
         let path = String::from_utf8_lossy(path);
-        let path = visible::cut(&path, DRY_RUN_PATH_BYTES_MAX);
+        let method = visible::cut(&method, DRY_RUN_REQUEST_BYTES_MAX);
+        let path = visible::cut(&path, DRY_RUN_REQUEST_BYTES_MAX);
         let request = (format!("{method} {path}"), refusal);
         let mut refusals = self.counters.dry_run_refusals();
         let is_new = refusals.note_request(listener, peer, request, SystemTime::now());

@@ -220,8 +220,12 @@ fn an_open_connection_that_another_tenant_would_close_is_foreseen() {
 
 /// The status of the answer to a POST.
 fn post(client: &mut Http2Client, path: &str) -> Option<u16> {
+    call(client, "POST", path)
+}
+
+fn call(client: &mut Http2Client, method: &str, path: &str) -> Option<u16> {
     let fields: [(&[u8], &[u8]); 4] = [
-        (b":method", b"POST"),
+        (b":method", method.as_bytes()),
         (b":scheme", b"https"),
         (b":authority", b"gateway.test"),
         (b":path", path.as_bytes()),
@@ -240,6 +244,18 @@ fn foreseen_requests(gateway: &Gateway) -> Vec<(String, String, u64)> {
     requests
         .map(|one| (text(&one["request"]), text(&one["reason"]), count(one)))
         .collect()
+}
+
+/// No client decides how much of its requests is remembered.
+fn assert_remembers_little(gateway: &Gateway, client: &mut Http2Client) {
+    let long = "A".repeat(10_000);
+    assert_eq!(call(client, &long, "/admin"), Some(200));
+    let named = eventually("the long method is named", || {
+        let requests = foreseen_requests(gateway).into_iter();
+        let mut requests = requests.map(|(request, ..)| request);
+        requests.find(|request| request.starts_with("AAA"))
+    });
+    assert!(named.len() < 600, "{} bytes", named.len());
 }
 
 #[test]
@@ -307,6 +323,8 @@ fn a_request_that_the_observed_state_would_refuse_is_passed_on_and_named() {
         assert_eq!(lines[0]["path"], "/admin");
         assert_eq!(lines[0]["reason"], reason);
         assert_eq!(lines[0]["identity"], "spiffe://example.test/agent/agent-1");
+
+        assert_remembers_little(&gateway, &mut open);
 
         // In force, it refuses just that.
         let next = fs::read_to_string(workspace.folder().join("next.toml")).unwrap();
