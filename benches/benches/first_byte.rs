@@ -15,12 +15,12 @@ use std::time::{Duration, Instant, SystemTime};
 use criterion::{Criterion, criterion_group, criterion_main};
 use gateway::config;
 use gateway::crypto::KeyRing;
-use gateway::tls::{self, Received};
+use gateway::tls::{self, Received, ServerConfigs};
 use gateway_pki::{Authority, Profile, Request};
 use gateway_rt::{AcceptStop, BufferPool, Listener, block_on};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Stream};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
 
 const CONFIGURATION: &str = r#"
 [[listener]]
@@ -49,7 +49,7 @@ struct Server {
 }
 
 fn start(folder: &Path, with_tickets: bool) -> Server {
-    let config = server_config(folder, with_tickets);
+    let config = server_configs(folder, with_tickets);
     let bound = TcpListener::bind("127.0.0.1:0").expect("the loopback has a port");
     let address = bound.local_addr().expect("it is bound");
     let (arrived, hears) = channel();
@@ -60,7 +60,7 @@ fn start(folder: &Path, with_tickets: bool) -> Server {
     }
 }
 
-async fn serve(bound: TcpListener, config: Arc<ServerConfig>, arrived: Sender<()>) {
+async fn serve(bound: TcpListener, config: ServerConfigs, arrived: Sender<()>) {
     let listener = Listener::new(bound).expect("it listens");
     let pool = Rc::new(BufferPool::default());
     loop {
@@ -123,7 +123,7 @@ fn make_certificates(folder: &Path) {
     }
 }
 
-fn server_config(folder: &Path, with_tickets: bool) -> Arc<ServerConfig> {
+fn server_configs(folder: &Path, with_tickets: bool) -> ServerConfigs {
     let file = folder.join("portcullis.toml");
     fs::write(&file, CONFIGURATION).expect("the folder can be written");
     let config = config::load(&file).expect("it is right").config;
@@ -131,7 +131,7 @@ fn server_config(folder: &Path, with_tickets: bool) -> Arc<ServerConfig> {
     let random = config.provider.secure_random;
     let keys = KeyRing::generate(SystemTime::now(), random).expect("the system has randomness");
     let keys = with_tickets.then_some(&keys);
-    tls::server_config(&config, &config.listeners[0], &trust, keys).expect("it can be served")
+    tls::server_configs(&config, &config.listeners[0], &trust, keys).expect("it can be served")
 }
 
 fn client_config(folder: &Path) -> Arc<ClientConfig> {

@@ -67,12 +67,12 @@ pub fn edge(folder: &Path) -> Edge {
     let resumption = config.resumption.as_ref().expect("it is on");
     let keys = resumption.keys.as_deref().expect("there is a key file");
     let trust = tls::listener_trust(&config, config::ListenerId(0), &Arc::default());
-    let server = tls::server_config(&config, &config.listeners[0], &trust, Some(keys));
+    let server = tls::server_configs(&config, &config.listeners[0], &trust, Some(keys));
     let server = server.expect("it was checked");
     Edge {
         config,
         trust,
-        server,
+        server: Arc::clone(server.own_order()),
     }
 }
 

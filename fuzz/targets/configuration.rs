@@ -47,8 +47,8 @@ fn assert_servable(config: &Config) {
         assert!(!listener.client_roots.is_empty(), "{}", listener.name);
         assert!(!listener.certificates.is_empty(), "{}", listener.name);
         let trust = tls::listener_trust(config, ListenerId(position), &Arc::default());
-        let server = tls::server_config(config, listener, &trust, None).expect("it was checked");
-        assert_eq!(server.send_tls13_tickets, 0);
+        let server = tls::server_configs(config, listener, &trust, None).expect("it was checked");
+        assert_eq!(server.own_order().send_tls13_tickets, 0);
         match &listener.destination {
             Destination::Backend(BackendId(position)) => {
                 let backend = &config.backends[*position];

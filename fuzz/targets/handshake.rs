@@ -15,11 +15,10 @@ use std::time::{Duration, SystemTime};
 
 use gateway::config;
 use gateway::crypto::KeyRing;
-use gateway::tls;
+use gateway::tls::{self, ServerConfigs};
 use gateway_core::failure::Failure;
 use gateway_rt::{AcceptStop, BufferPool, Listener, block_on};
 use libfuzzer_sys::fuzz_target;
-use rustls::ServerConfig;
 
 const CONFIGURATION: &str = r#"
 [[listener]]
@@ -113,7 +112,7 @@ impl Worker {
                 let bound = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
                 let address = bound.local_addr().expect("it is bound");
                 let listener = Listener::new(bound).expect("it listens");
-                let config = server_config();
+                let config = server_configs();
                 let pool = Rc::new(BufferPool::default());
                 while let Ok(flight) = taken.recv() {
                     let outcome = serve(&flight, &listener, address, &config, &pool).await;
@@ -131,7 +130,7 @@ impl Worker {
     }
 }
 
-fn server_config() -> Arc<ServerConfig> {
+fn server_configs() -> ServerConfigs {
     let folder = tempfile::tempdir().expect("a place for temporary files");
     fuzz::make_certificates(folder.path());
     let file = folder.path().join("portcullis.toml");
@@ -140,7 +139,7 @@ fn server_config() -> Arc<ServerConfig> {
     let trust = tls::listener_trust(&config, config::ListenerId(0), &Arc::default());
     let random = config.provider.secure_random;
     let keys = KeyRing::generate(SystemTime::now(), random).expect("there is randomness");
-    tls::server_config(&config, &config.listeners[0], &trust, Some(&keys)).expect("it was checked")
+    tls::server_configs(&config, &config.listeners[0], &trust, Some(&keys)).expect("it was checked")
 }
 
 /// Nobody waits for a flight that was sent whole.
@@ -151,7 +150,7 @@ async fn serve(
     flight: &[u8],
     listener: &Listener,
     address: SocketAddr,
-    config: &Arc<ServerConfig>,
+    config: &ServerConfigs,
     pool: &Rc<BufferPool>,
 ) -> Outcome {
     // The kernel completes the connection and keeps the bytes: one thread can play both ends.

@@ -13,6 +13,7 @@ pub mod authority;
 pub mod balance;
 pub mod block;
 pub mod certificate;
+pub mod client_hello;
 pub mod clock;
 pub mod close_reason;
 pub mod connection_limit;

@@ -15,7 +15,7 @@ use gateway::config::{self, Config};
 use gateway::server::{Gateway, Ports, Privileges};
 use gateway_core::block::BlockList;
 use gateway_pki::{Authority, Profile, Request};
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{
@@ -445,16 +445,16 @@ fn a_handshake_message_that_never_ends_ends_the_connection() {
     let Client { mut stream, tls } = client;
     let secrets = tls.dangerous_extract_secrets().unwrap();
     let (mut sequence, secrets) = secrets.tx;
-    let ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else {
-        panic!("another suite than the client's first");
+    let ConnectionTrafficSecrets::Aes128Gcm { key, iv } = secrets else {
+        panic!("another suite than our first");
     };
-    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_ref()).unwrap());
+    let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, key.as_ref()).unwrap());
     // A KeyUpdate (24) that claims 65520 bytes, in records of 100.
     let message = [&[24, 0, 0xff, 0xf0][..], &[0; 65_520]].concat();
     for part in message.chunks(100) {
         const HANDSHAKE: u8 = 22;
         let mut record = [part, &[HANDSHAKE]].concat();
-        let length = (record.len() + AES_256_GCM.tag_len()) as u16;
+        let length = (record.len() + AES_128_GCM.tag_len()) as u16;
         let header = [&[23, 3, 3][..], &length.to_be_bytes()].concat();
         let mut nonce = [0; 12];
         nonce.copy_from_slice(iv.as_ref());

@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use gateway::config;
 use gateway::crypto::KeyRing;
-use gateway::tls::{self, Received, TlsStream};
+use gateway::tls::{self, Received, ServerConfigs, TlsStream};
 use gateway_core::record::{
     Aead, Batch, CONTENT_BYTES_MAX, Forged, HEADER_BYTES, Header, IV_BYTES, Opener, Peer, Sealer,
     Stop, Suite, TAG_BYTES, TrafficKey,
@@ -30,7 +30,7 @@ use gateway_rt::{AcceptStop, BufferPool, Listener, block_on};
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
 
 const CONFIGURATION: &str = r#"
 [[listener]]
@@ -76,7 +76,7 @@ fn number(text: &str) -> usize {
 fn serve(kind: &str, count: usize) {
     let folder = tempfile::tempdir().unwrap();
     make_certificates(folder.path());
-    let config = server_config(folder.path());
+    let config = server_configs(folder.path());
     let bound = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = bound.local_addr().unwrap();
     let mut client = Command::new(env::current_exe().unwrap())
@@ -130,14 +130,14 @@ fn make_certificates(folder: &Path) {
     }
 }
 
-fn server_config(folder: &Path) -> Arc<ServerConfig> {
+fn server_configs(folder: &Path) -> ServerConfigs {
     let file = folder.join("portcullis.toml");
     std::fs::write(&file, CONFIGURATION).unwrap();
     let config = config::load(&file).unwrap().config;
     let trust = tls::listener_trust(&config, config::ListenerId(0), &Arc::default());
     let random = config.provider.secure_random;
     let keys = KeyRing::generate(SystemTime::now(), random).unwrap();
-    tls::server_config(&config, &config.listeners[0], &trust, Some(&keys)).unwrap()
+    tls::server_configs(&config, &config.listeners[0], &trust, Some(&keys)).unwrap()
 }
 
 fn be_the_client(kind: &str, count: usize, address: SocketAddr, folder: &Path) {

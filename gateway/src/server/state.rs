@@ -14,14 +14,13 @@ use gateway_core::descriptors::Descriptors;
 use gateway_core::limits;
 use gateway_core::trust::Trust;
 use gateway_rt::BufferPool;
-use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 use crate::backend::{Servers, Transport};
 use crate::config::{BackendId, Config, Listener, ListenerId};
 use crate::crypto::KeyRing;
 use crate::http::Current;
-use crate::tls::{self, DryRun};
+use crate::tls::{self, DryRun, ServerConfigs};
 
 use super::error::StartError;
 use super::silent::SilentConnections;
@@ -35,7 +34,7 @@ pub(super) struct SharedState {
     pub(super) ticket_keys: Option<Arc<KeyRing>>,
     trust: Vec<Arc<Trust>>,
     dry_run: Vec<Option<Arc<DryRun>>>,
-    tls: Vec<Arc<ServerConfig>>,
+    tls: Vec<ServerConfigs>,
     pub(super) limits: Arc<SharedLimits>,
     backends: Option<Backends>,
     /// When the configuration or the block list became this.
@@ -158,7 +157,7 @@ impl SharedState {
         let mut tls = Vec::new();
         for (position, listener) in config.listeners.iter().enumerate() {
             let of_listener = tls::listener_trust(&config, ListenerId(position), &blocks);
-            let made = tls::server_config(&config, listener, &of_listener, ticket_keys.as_deref());
+            let made = tls::server_configs(&config, listener, &of_listener, ticket_keys.as_deref());
             tls.push(made.map_err(|error| StartError::Tls {
                 what: format!("listener \"{}\"", listener.name),
                 error,
@@ -258,7 +257,7 @@ pub(super) struct ListenerState {
     pub(super) address: SocketAddr,
     pub(super) trust: Arc<Trust>,
     pub(super) dry_run: Option<Arc<DryRun>>,
-    pub(super) tls: Arc<ServerConfig>,
+    pub(super) tls: ServerConfigs,
     pub(super) limit: ConnectionLimit,
     /// Slots for handshakes, over all workers.
     pub(super) handshakes: Arc<Semaphore>,

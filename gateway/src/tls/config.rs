@@ -24,13 +24,33 @@ use super::verifier::Verifier;
 use crate::config::{BackendTls, Config, Listener, ListenerId};
 use crate::crypto::KeyRing;
 
-/// The configuration of a listener: TLS 1.3, client certificates always, tickets with `keys` if there are any.
-pub fn server_config(
+/// The configurations of a listener: they differ in whose order of cipher suites counts.
+#[derive(Debug, Clone)]
+pub struct ServerConfigs {
+    own_order: Arc<ServerConfig>,
+    clients_order: Arc<ServerConfig>,
+}
+
+impl ServerConfigs {
+    /// For most clients: our order, the fastest suite first. OpenSSL, Java and rustls name AES-256 first, and the SHA-384 that comes
+    /// with it makes a handshake dearer on both sides.
+    pub fn own_order(&self) -> &Arc<ServerConfig> {
+        &self.own_order
+    }
+
+    /// For clients that would rather have ChaCha20-Poly1305, unless the operator has set an order.
+    pub fn clients_order(&self) -> &Arc<ServerConfig> {
+        &self.clients_order
+    }
+}
+
+/// The configurations of a listener: TLS 1.3, client certificates always, tickets with `keys` if there are any.
+pub fn server_configs(
     config: &Config,
     listener: &Listener,
     trust: &Arc<Trust>,
     keys: Option<&KeyRing>,
-) -> anyhow::Result<Arc<ServerConfig>> {
+) -> anyhow::Result<ServerConfigs> {
     let verifier = Verifier::new(config, listener, Arc::clone(trust));
     let mut server = ServerConfig::builder_with_provider(Arc::clone(&config.provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -48,7 +68,7 @@ pub fn server_config(
     server.enable_secret_extraction = true;
     // For our own alerts; it goes nowhere else either.
     server.key_log = Arc::new(AlertKey::Server);
-    server.ignore_client_order = config.prefers_own_suites;
+    server.ignore_client_order = true;
     let resumption = config.resumption.as_ref().filter(|_| listener.resumption);
     if let (Some(resumption), Some(keys)) = (resumption, keys) {
         let policy = ResumptionPolicy {
@@ -61,7 +81,12 @@ pub fn server_config(
         server.ticketer = Arc::new(ticketer);
         server.send_tls13_tickets = limits::TICKETS_ISSUED;
     }
-    Ok(Arc::new(server))
+    let mut clients_order = server.clone();
+    clients_order.ignore_client_order = config.prefers_own_suites;
+    Ok(ServerConfigs {
+        own_order: Arc::new(server),
+        clients_order: Arc::new(clients_order),
+    })
 }
 
 /// What a ticket is good for: the listener, and the keys and signatures it asks for. A ticket does not say by which of them

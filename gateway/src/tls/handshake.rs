@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use gateway_core::alert::Alert;
 use gateway_core::certificate::Chain;
+use gateway_core::client_hello::prefers_chacha20;
 use gateway_core::failure::Failure;
 use gateway_core::handshake_record::RecordFault;
 use gateway_core::limits;
@@ -23,6 +24,7 @@ use rustls::{ClientConfig, Error, ServerConfig};
 
 use super::alert;
 use super::chain_cache;
+use super::config::ServerConfigs;
 use super::engine::{Broken, Engine, HandshakeProgress};
 use super::failure::{alert_of, classify, describe, describe_server};
 use super::handshake_context::{self, HandshakeContext};
@@ -235,21 +237,16 @@ impl Handshake {
 /// Admits a client within `timeout`, or refuses it. A refusal returns the socket, so that the caller can tell the client.
 pub async fn accept(
     socket: Socket,
-    config: &Arc<ServerConfig>,
+    configs: &ServerConfigs,
     pool: Rc<BufferPool>,
     timeout: Duration,
 ) -> Result<Accepted, (Socket, Refusal)> {
-    let connection = match UnbufferedServerConnection::new(Arc::clone(config)) {
-        Ok(connection) => connection,
-        Err(error) => {
-            return Err((
-                socket,
-                Refusal::without_alert(Failure::Internal, error.to_string()),
-            ));
-        }
+    let engine = match server(configs.own_order()) {
+        Ok(engine) => engine,
+        Err(refusal) => return Err((socket, refusal)),
     };
-    let mut handshake = Handshake::new(Engine::server(connection));
-    let establishing = establish(&mut handshake, &socket);
+    let mut handshake = Handshake::new(engine);
+    let establishing = establish(&mut handshake, configs, &socket);
     let established = monoio::time::timeout(timeout, establishing).await;
     let in_time = established.unwrap_or_else(|_| {
         let detail = "the handshake was not complete in time".to_owned();
@@ -293,8 +290,19 @@ pub async fn accept(
     }
 }
 
+/// The server's side of a handshake that begins.
+fn server(config: &Arc<ServerConfig>) -> Result<Engine, Refusal> {
+    UnbufferedServerConnection::new(Arc::clone(config))
+        .map(Engine::server)
+        .map_err(|error| Refusal::without_alert(Failure::Internal, error.to_string()))
+}
+
 /// Runs the server's side until the client's Finished has been verified.
-async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<VerifiedPeer, Refusal> {
+async fn establish(
+    handshake: &mut Handshake,
+    configs: &ServerConfigs,
+    socket: &Socket,
+) -> Result<VerifiedPeer, Refusal> {
     loop {
         let progress = handshake.advance();
         let progress = progress.map_err(|error| refuse_for(handshake, &error))?;
@@ -328,9 +336,24 @@ async fn establish(handshake: &mut Handshake, socket: &Socket) -> Result<Verifie
         if received == 0 {
             return Err(handshake.left("closed"));
         }
-        let bytes = first.then(|| detect_protocol(handshake.incoming.filled()));
-        if let Some(bytes) = bytes.filter(|bytes| *bytes != DetectedProtocol::Tls) {
-            return Err(not_tls(handshake, bytes));
+        if first {
+            look_at_first_bytes(handshake, configs)?;
+        }
+    }
+}
+
+/// Refuses what is not TLS, and takes the client's order of cipher suites where that counts.
+fn look_at_first_bytes(handshake: &mut Handshake, configs: &ServerConfigs) -> Result<(), Refusal> {
+    let bytes = handshake.incoming.filled();
+    match detect_protocol(bytes) {
+        DetectedProtocol::Tls if prefers_chacha20(bytes) => {
+            // The engine has been shown nothing yet.
+            handshake.engine = server(configs.clients_order())?;
+            Ok(())
+        }
+        DetectedProtocol::Tls => Ok(()),
+        other @ (DetectedProtocol::Http1 | DetectedProtocol::Http2 | DetectedProtocol::NotTls) => {
+            Err(not_tls(handshake, other))
         }
     }
 }

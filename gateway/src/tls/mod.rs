@@ -24,7 +24,7 @@ mod tickets;
 mod verifier;
 
 pub use chain_cache::for_each_client_seen;
-pub use config::{BackendConfigs, listener_trust, server_config};
+pub use config::{BackendConfigs, ServerConfigs, listener_trust, server_configs};
 pub use dry_run::DryRun;
 pub use handshake::{Accepted, ConnectedBackend, HandshakeError, Refusal, accept, connect, refuse};
 pub use negotiated::Negotiated;
