@@ -1,6 +1,7 @@
 //! The gateway under test, started as `portcullis run` with a configuration made for the test.
 //! In: routes and extra keys. Out: a program that is ready, its addresses, its metrics, its log.
 
+use std::cell::RefCell;
 use std::fmt::{self, Write};
 use std::fs;
 use std::io;
@@ -22,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::process::Process;
 use crate::programs::program;
 use crate::resolver::Resolver;
-use crate::wait::eventually;
+use crate::wait::{eventually, eventually_named};
 
 /// The name the gateway's certificate carries.
 const SERVER_NAME: &str = "gateway.test";
@@ -503,9 +504,16 @@ impl Gateway {
 
     /// Waits until a counter or gauge of the gateway has a value.
     pub fn wait_for(&self, name: &str, labels: &[(&str, &str)], value: u64) -> Metrics {
-        eventually(&format!("{name}{labels:?} becomes {value}"), || {
+        let seen = RefCell::new(String::new());
+        let what = || {
+            let seen = seen.borrow();
+            format!("{name}{labels:?} becomes {value}; there is\n{seen}")
+        };
+        eventually_named(what, || {
             let metrics = self.metrics();
-            (metrics.count(name, labels) == value).then_some(metrics)
+            let is_there = metrics.count(name, labels) == value;
+            seen.replace(metrics.shown(name));
+            is_there.then_some(metrics)
         })
     }
 

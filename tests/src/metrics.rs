@@ -65,6 +65,15 @@ impl Metrics {
         values
     }
 
+    /// All samples of that name but those that are 0, one a line.
+    pub fn shown(&self, name: &str) -> String {
+        let samples = self.matching(name, &[]);
+        let samples = samples.filter(|sample| sample.value != 0.0);
+        samples
+            .map(|sample| format!("{:?} {}\n", sample.labels, sample.value))
+            .collect()
+    }
+
     fn matching<'a>(
         &'a self,
         name: &'a str,

@@ -14,13 +14,21 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// # Panics
 ///
 /// When nothing was seen for `PATIENCE`.
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    eventually_named(|| what.to_owned(), look)
+}
+
+/// Like `eventually`, where the panic can say what was there instead.
+pub(crate) fn eventually_named<T>(
+    what: impl Fn() -> String,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(seen) = look() {
             return seen;
         }
-        assert!(Instant::now() < deadline, "never happened: {what}");
+        assert!(Instant::now() < deadline, "never happened: {}", what());
         thread::sleep(PAUSE);
     }
 }
