@@ -476,6 +476,18 @@ impl Model {
         }
     }
 
+    /// Ends everything. What waits for a backend of HTTP/1 gets it when another one ends.
+    fn end_everything(&mut self) {
+        for _ in 0..=self.exchanges.len() {
+            for number in 0..self.exchanges.len() {
+                for side in [CLIENT, BACKEND] {
+                    self.send(side, number, 0, true);
+                }
+            }
+            self.settle();
+        }
+    }
+
     /// Passes everything on until nothing moves any more.
     fn settle(&mut self) {
         self.waits = false;
@@ -517,17 +529,11 @@ proptest! {
         }
         model.settle();
         model.check_delivery();
-        // Everything ends, and nothing is forgotten. What waits for a backend of HTTP/1 gets it when another one ends.
-        for _ in 0..=model.exchanges.len() {
-            for number in 0..model.exchanges.len() {
-                for side in [CLIENT, BACKEND] {
-                    model.send(side, number, 0, true);
-                }
-            }
-            model.settle();
-        }
+        // Everything ends, and nothing is forgotten.
+        model.end_everything();
         model.lose_patience();
-        model.settle();
+        // What the lack of patience has given credit to ends too.
+        model.end_everything();
         prop_assert_eq!(model.forwarder.waiting(0), 0);
         model.check_delivery();
         prop_assert_eq!(model.forwarder.exchanges(), 0);
