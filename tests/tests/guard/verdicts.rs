@@ -364,7 +364,9 @@ fn a_restart_under_load_leaves_no_packet_unchecked_and_no_flow_behind() {
         (served, second)
     });
     let (served, second) = served;
-    assert_eq!(served, 240, "{}", second.log());
+    // What is half way to the first one's listener when that closes is reset (docs/operations.md): one of each agent at most.
+    let lost = 240 - served as u64;
+    assert!(lost <= 4, "{served}: {}", second.log());
     eventually("every flow has ended", || {
         (second.metrics().count("portcullis_guard_flows_open", &[]) == 0).then_some(())
     });
@@ -377,7 +379,9 @@ fn a_restart_under_load_leaves_no_packet_unchecked_and_no_flow_behind() {
         checked, sent,
         "each segment that the agents' host sent was checked"
     );
-    assert_eq!(flows_when(&second, 240), counts([("authenticated", 240)]));
+    let mut flows = flows_when(&second, 240 - lost);
+    assert_eq!(flows.remove("authenticated"), Some(240 - lost));
+    assert!(flows.values().sum::<u64>() <= lost, "{flows:?}");
 }
 
 /// TCP segments that the agents' host has sent, proc(5).
