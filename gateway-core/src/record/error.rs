@@ -58,6 +58,12 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether it is an alert by which a peer refuses our certificate (RFC 8446 section 6.2): one of those about certificates,
+    /// access_denied or certificate_required.
+    pub const fn refuses_our_certificate(self) -> bool {
+        matches!(self, OpenError::PeerAlert(Alert(42..=46 | 48 | 49 | 116)))
+    }
+
     /// The alert to send; `None` to a peer that has sent one.
     pub const fn alert(self) -> Option<Alert> {
         match self {

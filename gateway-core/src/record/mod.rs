@@ -18,6 +18,7 @@ mod update_budget;
 pub use aead::{Aead, Forged, Header, IV_BYTES, Suite, TAG_BYTES, TrafficKey};
 pub use error::{OpenError, SealError};
 pub use header::{HEADER_BYTES, RECORD_BYTES_MAX};
+pub use message::is_ticket;
 pub use opener::{Batch, Opener, Stop};
 pub use peer::Peer;
 pub use sealer::{ALERT_RECORD_BYTES, KEY_UPDATE_RECORD_BYTES, KeyUpdateRequest, Sealer};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use gateway_core::alert::Alert;
 use gateway_core::record::{
     Batch, CONTENT_BYTES_MAX, KeyUpdateRequest, OVERHEAD_BYTES, Opener, Peer, Sealer, Stop, Suite,
-    TrafficKey,
+    TrafficKey, is_ticket,
 };
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -180,6 +180,7 @@ impl Ours {
                             panic!("a ticket from a client");
                         };
                         kernel.handle_new_session_ticket(&ticket).unwrap();
+                        assert!(is_ticket(&ticket));
                         self.tickets += 1;
                     }
                     Stop::Closed => {

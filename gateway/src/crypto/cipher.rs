@@ -13,6 +13,9 @@ use zeroize::Zeroizing;
 /// The longest key of a suite.
 const KEY_BYTES_MAX: usize = 32;
 
+/// The longest secret: a hash of SHA-384.
+const SECRET_BYTES_MAX: usize = 48;
+
 /// One key of one library.
 #[expect(
     clippy::large_enum_variant,
@@ -69,6 +72,16 @@ pub fn key_of_secret(suite: SupportedCipherSuite, secret: &OkmBlock) -> Option<T
     expand_label(&*expander, b"tls13 iv", &mut iv)?;
     let cipher = Cipher::of(suite, algorithm, key)?;
     Some(TrafficKey::new(cipher, iv, 0, algorithm.suite()))
+}
+
+/// The traffic secret that follows another one when its peer changes its key (RFC 8446 section 7.2). `None` for suites of older
+/// versions.
+pub fn next_secret(suite: SupportedCipherSuite, secret: &OkmBlock) -> Option<OkmBlock> {
+    let expander = suite.tls13()?.hkdf_provider.expander_for_okm(secret);
+    let mut next = Zeroizing::new([0; SECRET_BYTES_MAX]);
+    let next = next.get_mut(..expander.hash_len())?;
+    expand_label(&*expander, b"tls13 traffic upd", next)?;
+    Some(OkmBlock::new(next))
 }
 
 /// HKDF-Expand-Label of RFC 8446 section 7.1 without a context.

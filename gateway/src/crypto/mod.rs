@@ -9,7 +9,7 @@ mod names;
 mod ticket_key_file;
 mod ticket_keys;
 
-pub use cipher::{Cipher, key_of_secret, record_cipher, traffic_key};
+pub use cipher::{Cipher, key_of_secret, next_secret, record_cipher, traffic_key};
 pub use key_policy::{KeyKind, KeyPolicy};
 pub use names::{cipher_suite_name, group_name};
 pub use ticket_key_file::{

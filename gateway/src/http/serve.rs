@@ -128,7 +128,7 @@ impl<'a, R: Fn(Direction, usize), S: Fn()> Serving<'a, R, S> {
                 StreamError::Truncated => CloseReason::ClientTruncated,
                 StreamError::Io(_) => CloseReason::ClientReset,
                 StreamError::Protocol(_) => CloseReason::ClientProtocol,
-                StreamError::Seal(_) | StreamError::Keys(_) => CloseReason::Internal,
+                StreamError::Seal(_) | StreamError::Keys => CloseReason::Internal,
             },
         }
     }

@@ -324,7 +324,7 @@ fn client_failed(error: &StreamError) -> CloseReason {
         StreamError::Truncated => CloseReason::ClientTruncated,
         StreamError::Io(_) => CloseReason::ClientReset,
         StreamError::Protocol(_) => CloseReason::ClientProtocol,
-        StreamError::Seal(_) | StreamError::Keys(_) => CloseReason::Internal,
+        StreamError::Seal(_) | StreamError::Keys => CloseReason::Internal,
     }
 }
 
@@ -337,7 +337,7 @@ fn backend_failed(error: &StreamError) -> CloseReason {
             CloseReason::BackendRefusedUs
         }
         StreamError::Protocol(_) => CloseReason::BackendProtocol,
-        StreamError::Seal(_) | StreamError::Keys(_) => CloseReason::Internal,
+        StreamError::Seal(_) | StreamError::Keys => CloseReason::Internal,
     }
 }
 

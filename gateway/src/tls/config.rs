@@ -15,9 +15,9 @@ use rustls::server::NoServerSessionStorage;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig, SignatureScheme};
 
-use super::alert::AlertKey;
 use super::certificates::Certificates;
 use super::handshake_context;
+use super::secrets::SecretLog;
 use super::server_verifier::ServerVerifier;
 use super::tickets::Ticketer;
 use super::verifier::Verifier;
@@ -66,8 +66,8 @@ pub fn server_configs(
     server.max_early_data_size = 0;
     // For our record layer; they go nowhere else.
     server.enable_secret_extraction = true;
-    // For our own alerts; it goes nowhere else either.
-    server.key_log = Arc::new(AlertKey::Server);
+    // For our own alerts, and for the next keys; it goes nowhere else either.
+    server.key_log = Arc::new(SecretLog::Server);
     server.ignore_client_order = true;
     let resumption = config.resumption.as_ref().filter(|_| listener.resumption);
     if let (Some(resumption), Some(keys)) = (resumption, keys) {
@@ -145,7 +145,7 @@ impl BackendConfigs {
             .with_client_cert_resolver(Arc::new(OurCertificate(Arc::clone(&backend.key))));
         client.resumption = Resumption::disabled();
         client.enable_secret_extraction = true;
-        client.key_log = Arc::new(AlertKey::Client);
+        client.key_log = Arc::new(SecretLog::Client);
         let with_protocol = |protocol: &Vec<u8>| {
             let mut with_protocol = client.clone();
             with_protocol.alpn_protocols = alpn::offer(&backend.alpn, Some(protocol));

@@ -4,7 +4,7 @@
 //! no record that RFC 8446 forbids and rustls would take.
 
 use gateway_core::handshake_record::{HandshakeScreen, RecordFault};
-use gateway_core::record::HEADER_BYTES;
+use gateway_core::record::{HEADER_BYTES, Peer};
 use gateway_rt::Buffer;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
@@ -12,7 +12,8 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, Unbuffered
 use rustls::{CommonState, Error, ExtractedSecrets};
 
 use super::handshake_context;
-use super::session::{Kernel, Session};
+use super::secrets::DataSecrets;
+use super::session::Session;
 
 /// A rustls connection of either role, in its handshake.
 pub(super) struct Engine {
@@ -167,23 +168,27 @@ impl Engine {
     }
 
     /// Hands over to the record layer, once the handshake is done. `received` is what came behind it.
-    pub(super) fn into_session(self, received: &Buffer) -> Result<Session, Error> {
-        let (secrets, kernel) = self.into_secrets()?;
-        Session::new(secrets, kernel, received)
+    pub(super) fn into_session(
+        self,
+        secrets: DataSecrets,
+        received: &Buffer,
+    ) -> Result<Session, Error> {
+        let (peer, keys) = self.into_keys()?;
+        Session::new(peer, keys, secrets, received)
     }
 
-    /// The traffic secrets, and what derives the next ones.
-    pub(super) fn into_secrets(self) -> Result<(ExtractedSecrets, Kernel), Error> {
-        match self.connection {
+    /// The peer's role, and the keys for data with the numbers of their next records.
+    pub(super) fn into_keys(self) -> Result<(Peer, ExtractedSecrets), Error> {
+        Ok(match self.connection {
             RustlsConnection::Server(connection) => {
-                let (secrets, kernel) = connection.dangerous_into_kernel_connection()?;
-                Ok((secrets, Kernel::Server(kernel)))
+                let (keys, _) = connection.dangerous_into_kernel_connection()?;
+                (Peer::Client, keys)
             }
             RustlsConnection::Client(connection) => {
-                let (secrets, kernel) = connection.dangerous_into_kernel_connection()?;
-                Ok((secrets, Kernel::Client(kernel)))
+                let (keys, _) = connection.dangerous_into_kernel_connection()?;
+                (Peer::Server, keys)
             }
-        }
+        })
     }
 }
 

@@ -30,6 +30,7 @@ use super::failure::{alert_of, classify, describe, describe_server};
 use super::handshake_context::{self, HandshakeContext};
 use super::negotiated::Negotiated;
 use super::peer::VerifiedPeer;
+use super::secrets::DataSecrets;
 use super::session::Session;
 use super::stream::{TlsStream, linger};
 
@@ -198,7 +199,7 @@ impl Handshake {
     /// Puts an alert of ours behind what is still to be sent.
     fn append_alert(&mut self, alert: Alert) {
         let suite = self.engine.common().negotiated_cipher_suite();
-        let record = alert::record(alert, self.context.alert_secret.as_ref(), suite);
+        let record = alert::record(alert, self.context.secrets.of_alert(), suite);
         self.outgoing.append(record.filled());
     }
 
@@ -228,9 +229,16 @@ impl Handshake {
         }
     }
 
+    /// What the next keys are derived from, once the handshake is done.
+    fn take_secrets(&mut self) -> Option<DataSecrets> {
+        let suite = self.engine.common().negotiated_cipher_suite()?;
+        DataSecrets::take(suite, &mut self.context)
+    }
+
     /// Hands over to the record layer, with what came behind the handshake.
-    fn into_session(self) -> Result<Session, Error> {
-        self.engine.into_session(&self.incoming)
+    fn into_session(self, secrets: Option<DataSecrets>) -> Result<Session, Error> {
+        let secrets = secrets.ok_or_else(|| Error::General("a secret is missing".to_owned()))?;
+        self.engine.into_session(secrets, &self.incoming)
     }
 }
 
@@ -254,11 +262,12 @@ pub async fn accept(
     });
     match in_time {
         Ok(peer) => {
+            let secrets = handshake.take_secrets();
             let context = std::mem::take(&mut handshake.context);
             let negotiated = Negotiated::of(&handshake.engine, context);
             let certificates = handshake.engine.common().peer_certificates();
             let certificates = certificates.unwrap_or_default().to_vec();
-            match handshake.into_session() {
+            match handshake.into_session(secrets) {
                 Ok(session) => Ok(Accepted {
                     stream: TlsStream::new(socket, pool, session),
                     peer,
@@ -480,7 +489,8 @@ pub async fn connect(
                 let chain = handshake.context.server_chain.take();
                 let protocol = handshake.engine.common().alpn_protocol();
                 let protocol = protocol.map(<[u8]>::to_vec);
-                let session = handshake.into_session()?;
+                let secrets = handshake.take_secrets();
+                let session = handshake.into_session(secrets)?;
                 return Ok(ConnectedBackend {
                     stream: TlsStream::new(socket, pool, session),
                     chain,

@@ -12,9 +12,9 @@ use gateway_core::handshake_record::Protection;
 use gateway_core::lineage::TicketRefusal;
 use gateway_x509::client_certificate::ParsedCertificate;
 
-use super::alert::AlertSecret;
 use super::chain_cache::NewChain;
 use super::peer::ClaimedPeer;
+use super::secrets::HandshakeSecrets;
 
 /// What the callbacks of one connection found. They read `claimed` too: the ticketer seals its lineage into tickets.
 #[derive(Debug, Default)]
@@ -45,8 +45,8 @@ pub(super) struct HandshakeContext {
     pub(super) server_refusal: Option<String>,
     /// The backend asked for our certificate.
     pub(super) certificate_requested: bool,
-    /// The secret that seals our alert, once there are keys.
-    pub(super) alert_secret: Option<AlertSecret>,
+    /// What keys come from.
+    pub(super) secrets: HandshakeSecrets,
 }
 
 thread_local! {
@@ -136,14 +136,14 @@ pub(super) fn certificate_requested() {
     CONTEXT.with_borrow_mut(|context| context.certificate_requested = true);
 }
 
-/// Notes the secret that seals our alert from now on.
-pub(super) fn keep_alert_secret(secret: AlertSecret) {
-    CONTEXT.with_borrow_mut(|context| context.alert_secret = Some(secret));
+/// Notes secrets.
+pub(super) fn note_secrets(note: impl FnOnce(&mut HandshakeSecrets)) {
+    CONTEXT.with_borrow_mut(|context| note(&mut context.secrets));
 }
 
 /// Whether the peer's records are encrypted by now.
 pub(super) fn protection() -> Protection {
-    CONTEXT.with_borrow(|context| match context.alert_secret {
+    CONTEXT.with_borrow(|context| match context.secrets.of_alert() {
         Some(_) => Protection::Encrypted,
         None => Protection::Clear,
     })

@@ -1,5 +1,5 @@
 //! An established TLS connection without its socket: records in, plaintext out, and the other way, in one buffer each.
-//! In: received bytes; plaintext. Out: plaintext; records. Holds keys, what rustls keeps to derive the next ones, and the
+//! In: received bytes; plaintext. Out: plaintext; records. Holds keys, the secrets that the next ones come from, and the
 //! beginning of a record; no buffer.
 
 use std::time::Instant;
@@ -8,96 +8,18 @@ use gateway_core::alert::Alert;
 use gateway_core::limits;
 use gateway_core::record::{
     Batch, HEADER_BYTES, KeyUpdateRequest, OpenError, Opener, Peer, SealError, Sealer, Stop,
-    TrafficKey, UpdateBudget,
+    UpdateBudget, is_ticket,
 };
 use gateway_rt::Buffer;
-use rustls::client::ClientConnectionData;
-use rustls::kernel::KernelConnection;
-use rustls::server::ServerConnectionData;
-use rustls::{Error, ExtractedSecrets, SupportedCipherSuite};
+use rustls::{Error, ExtractedSecrets};
 
+use super::secrets::DataSecrets;
 use super::stream::StreamError;
 use crate::crypto::{Cipher, traffic_key};
 
-/// How the peer broke the protocol, or that it gave up.
-#[derive(Debug, thiserror::Error)]
-pub enum ProtocolError {
-    /// By a record.
-    #[error("{0}")]
-    Record(#[from] OpenError),
-    /// By a ticket that is none.
-    #[error("{0}")]
-    Ticket(Error),
-}
-
-impl ProtocolError {
-    /// Whether it is an alert by which a peer refuses our certificate (RFC 8446 section 6.2): one of those about certificates,
-    /// access_denied or certificate_required.
-    pub fn refuses_our_certificate(&self) -> bool {
-        match self {
-            ProtocolError::Record(OpenError::PeerAlert(Alert(description))) => {
-                matches!(description, 42..=46 | 48 | 49 | 116)
-            }
-            ProtocolError::Record(_) | ProtocolError::Ticket(_) => false,
-        }
-    }
-
-    fn alert(&self) -> Option<Alert> {
-        match self {
-            ProtocolError::Record(error) => error.alert(),
-            ProtocolError::Ticket(_) => Some(Alert::DECODE_ERROR),
-        }
-    }
-}
-
-/// What rustls keeps of a connection whose records are not its business.
-pub(super) enum Kernel {
-    /// Of a client of ours.
-    Server(KernelConnection<ServerConnectionData>),
-    /// To a backend.
-    Client(KernelConnection<ClientConnectionData>),
-}
-
-impl Kernel {
-    fn suite(&self) -> SupportedCipherSuite {
-        match self {
-            Kernel::Server(kernel) => kernel.negotiated_cipher_suite(),
-            Kernel::Client(kernel) => kernel.negotiated_cipher_suite(),
-        }
-    }
-
-    /// The peer's next key.
-    fn next_received(&mut self) -> Result<TrafficKey<Cipher>, Error> {
-        let secrets = match self {
-            Kernel::Server(kernel) => kernel.update_rx_secret(),
-            Kernel::Client(kernel) => kernel.update_rx_secret(),
-        };
-        traffic_key(self.suite(), secrets?)
-    }
-
-    /// Our next key.
-    fn next_sent(&mut self) -> Result<TrafficKey<Cipher>, Error> {
-        let secrets = match self {
-            Kernel::Server(kernel) => kernel.update_tx_secret(),
-            Kernel::Client(kernel) => kernel.update_tx_secret(),
-        };
-        traffic_key(self.suite(), secrets?)
-    }
-
-    fn take_ticket(&mut self, ticket: &[u8]) -> Result<(), ProtocolError> {
-        match self {
-            // The record layer takes none from a client.
-            Kernel::Server(_) => Ok(()),
-            Kernel::Client(kernel) => kernel
-                .handle_new_session_ticket(ticket)
-                .map_err(ProtocolError::Ticket),
-        }
-    }
-}
-
 /// Both directions of a connection.
 pub(super) struct Session {
-    kernel: Kernel,
+    secrets: DataSecrets,
     opener: Opener<Cipher>,
     sealer: Sealer<Cipher>,
     /// Received bytes that are not a whole record yet; at first, everything that came behind the handshake.
@@ -119,19 +41,16 @@ pub(super) struct Session {
 impl Session {
     /// Takes over from rustls. `received` is what came behind the handshake.
     pub(super) fn new(
-        secrets: ExtractedSecrets,
-        kernel: Kernel,
+        peer: Peer,
+        keys: ExtractedSecrets,
+        secrets: DataSecrets,
         received: &Buffer,
     ) -> Result<Self, Error> {
-        let peer = match kernel {
-            Kernel::Server(_) => Peer::Client,
-            Kernel::Client(_) => Peer::Server,
-        };
-        let suite = kernel.suite();
+        let suite = secrets.suite();
         Ok(Session {
-            opener: Opener::new(traffic_key(suite, secrets.rx)?, peer),
-            sealer: Sealer::new(traffic_key(suite, secrets.tx)?),
-            kernel,
+            opener: Opener::new(traffic_key(suite, keys.rx)?, peer),
+            sealer: Sealer::new(traffic_key(suite, keys.tx)?),
+            secrets,
             partial: received.filled().into(),
             is_unread: !received.is_empty(),
             peer_closed: false,
@@ -187,19 +106,22 @@ impl Session {
 
     fn open_batch(&mut self, batch: &mut Batch<'_>) -> Result<(), StreamError> {
         loop {
-            match self.opener.open(batch).map_err(ProtocolError::Record)? {
+            match self.opener.open(batch)? {
                 Stop::Incomplete => return Ok(()),
                 Stop::Closed => {
                     self.peer_closed = true;
                     return Ok(());
                 }
-                Stop::Ticket(ticket) => self.kernel.take_ticket(&ticket)?,
+                // A backend's: none is ever used.
+                Stop::Ticket(ticket) if is_ticket(&ticket) => {}
+                Stop::Ticket(_) => return Err(OpenError::MalformedMessage.into()),
                 Stop::KeyUpdate(request) => {
                     self.cost_bytes += limits::KEY_UPDATE_COST_BYTES;
                     if !self.updates.try_take(Instant::now()) {
-                        return Err(ProtocolError::Record(OpenError::TooManyKeyUpdates).into());
+                        return Err(OpenError::TooManyKeyUpdates.into());
                     }
-                    self.opener.rekey(self.kernel.next_received()?);
+                    let key = self.secrets.next_received();
+                    self.opener.rekey(key.ok_or(StreamError::Keys)?);
                     if request == KeyUpdateRequest::Requested && self.owed_update.is_none() {
                         self.owed_update = Some(KeyUpdateRequest::NotRequested);
                     }
@@ -248,7 +170,8 @@ impl Session {
     /// A KeyUpdate; what is sealed behind it is under our next key.
     fn update_key(&mut self, request: KeyUpdateRequest) -> Result<Buffer, StreamError> {
         let record = self.sealer.key_update(request)?;
-        self.sealer.rekey(self.kernel.next_sent()?);
+        let key = self.secrets.next_sent();
+        self.sealer.rekey(key.ok_or(StreamError::Keys)?);
         Ok(Buffer::of(&record))
     }
 
@@ -298,12 +221,30 @@ mod tests {
     use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
     use super::*;
-    use crate::tls::alert::AlertKey;
     use crate::tls::engine::{Engine, HandshakeProgress};
     use crate::tls::handshake_context::{self, HandshakeContext};
+    use crate::tls::secrets::SecretLog;
+
+    /// One end of a handshake that is done, with its secrets.
+    struct End {
+        engine: Engine,
+        secrets: DataSecrets,
+    }
+
+    impl End {
+        fn new(engine: Engine, mut context: HandshakeContext) -> Self {
+            let suite = engine.common().negotiated_cipher_suite().unwrap();
+            let secrets = DataSecrets::take(suite, &mut context).unwrap();
+            End { engine, secrets }
+        }
+
+        fn into_session(self, received: &Buffer) -> Session {
+            self.engine.into_session(self.secrets, received).unwrap()
+        }
+    }
 
     /// Both ends of a handshake that is done, client first, with what has been sent behind it to either.
-    fn engines(tickets: usize) -> ([Engine; 2], [Buffer; 2]) {
+    fn ends(tickets: usize) -> ([End; 2], [Buffer; 2]) {
         let made = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();
@@ -324,8 +265,8 @@ mod tests {
         server.send_tls13_tickets = tickets;
         client.enable_secret_extraction = true;
         server.enable_secret_extraction = true;
-        client.key_log = Arc::new(AlertKey::Client);
-        server.key_log = Arc::new(AlertKey::Server);
+        client.key_log = Arc::new(SecretLog::Client);
+        server.key_log = Arc::new(SecretLog::Server);
         let name = "localhost".try_into().unwrap();
         let client = UnbufferedClientConnection::new(Arc::new(client), name).unwrap();
         let server = UnbufferedServerConnection::new(Arc::new(server)).unwrap();
@@ -345,19 +286,21 @@ mod tests {
                     HandshakeProgress::Established,
                 )
             {
-                return ([client, server], [to_client, to_server]);
+                let [of_client, of_server] = contexts;
+                let ends = [End::new(client, of_client), End::new(server, of_server)];
+                return (ends, [to_client, to_server]);
             }
         }
     }
 
     /// Both ends of a connection, client first. Each direction's key has protected `sequence` records.
     fn sessions(sequence: u64) -> [Session; 2] {
-        let (engines, received) = engines(0);
+        let (ends, received) = ends(0);
         let mut received = received.iter();
-        engines.map(|engine| {
-            let (mut secrets, kernel) = engine.into_secrets().unwrap();
-            (secrets.tx.0, secrets.rx.0) = (sequence, sequence);
-            Session::new(secrets, kernel, received.next().unwrap()).unwrap()
+        ends.map(|End { engine, secrets }| {
+            let (peer, mut keys) = engine.into_keys().unwrap();
+            (keys.tx.0, keys.rx.0) = (sequence, sequence);
+            Session::new(peer, keys, secrets, received.next().unwrap()).unwrap()
         })
     }
 
@@ -407,10 +350,10 @@ mod tests {
 
     #[test]
     fn tickets_behind_the_handshake_are_taken_and_nothing_of_them_is_handed_out() {
-        let ([client, server], [to_client, to_server]) = engines(2);
+        let ([client, server], [to_client, to_server]) = ends(2);
         assert!(!to_client.is_empty(), "two tickets");
-        let mut client = client.into_session(&to_client).unwrap();
-        let mut server = server.into_session(&to_server).unwrap();
+        let mut client = client.into_session(&to_client);
+        let mut server = server.into_session(&to_server);
         assert!(client.is_unread() && !server.is_unread());
         let mut received = Buffer::with_capacity(0);
         client.restore(&mut received);

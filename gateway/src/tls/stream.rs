@@ -8,10 +8,10 @@ use std::io;
 use std::rc::Rc;
 
 use gateway_core::limits;
-use gateway_core::record::SealError;
+use gateway_core::record::{OpenError, SealError};
 use gateway_rt::{Buffer, BufferPool, Socket};
 
-use super::session::{ProtocolError, ROOM_BEFORE, ROOM_BEHIND, Session};
+use super::session::{ROOM_BEFORE, ROOM_BEHIND, Session};
 
 /// Why a stream ended other than by close_notify.
 #[derive(Debug, thiserror::Error)]
@@ -24,13 +24,13 @@ pub enum StreamError {
     Truncated,
     /// The peer broke the TLS protocol, or sent a fatal alert.
     #[error("TLS: {0}")]
-    Protocol(#[from] ProtocolError),
+    Protocol(#[from] OpenError),
     /// Our own fault: nothing more can be sealed.
     #[error("TLS: {0}")]
     Seal(#[from] SealError),
-    /// Our own fault: rustls has no next key.
-    #[error("TLS: {0}")]
-    Keys(#[from] rustls::Error),
+    /// Our own fault: there is no next key.
+    #[error("TLS: no next key can be derived")]
+    Keys,
 }
 
 /// What a read came to.
