@@ -31,8 +31,8 @@ use crate::tls::{StreamError, VerifiedPeer};
 pub(super) enum LinkPeer {
     /// A client.
     Client(ClientLink),
-    /// A server of a backend.
-    Server(ServerLink),
+    /// A server of a backend. Boxed: there are many more clients.
+    Server(Box<ServerLink>),
 }
 
 /// A client.

@@ -18,7 +18,9 @@ use monoio::time::timeout;
 use super::link::{ClientLink, KnownClient, Link, LinkPeer};
 use super::worker::HttpWorker;
 use crate::config::ListenerId;
-use crate::connection::{ConnectionId, ConnectionTimer, Direction, RateLimiter, Stream};
+use crate::connection::{
+    CloseNotice, ConnectionId, ConnectionTimer, Direction, RateLimiter, Stream,
+};
 use crate::tls::{StreamError, VerifiedPeer};
 
 /// A client that was authenticated.
@@ -100,7 +102,7 @@ impl<'a, R: Fn(Direction, usize), S: Fn()> Serving<'a, R, S> {
     }
 
     /// Serves to the end, and closes the connection. Returns why it ended, and how many bytes were sent.
-    pub async fn run(self) -> (CloseReason, u64) {
+    pub async fn run(&self) -> (CloseReason, u64) {
         let end = self.until_end().await;
         let is_cut_off = self.worker.is_so(&self.link, PeerConnection::is_cut_off);
         self.is_cut_off.set(is_cut_off);
@@ -140,11 +142,8 @@ impl<'a, R: Fn(Direction, usize), S: Fn()> Serving<'a, R, S> {
                 // Boxed: most connections never pause, and pay nothing for it.
                 Box::pin(limiter.wait(stream, self.timer, || (self.slowed)())).await?;
             }
-            let readable = pin!(self.worker.readable(&self.link));
-            let over = pin!(self.link.until(|| self.is_over()));
-            match select(readable, over).await {
-                Either::Left((ready, _)) => ready?,
-                Either::Right(_) => return Ok(()),
+            if !self.until_readable().await? {
+                return Ok(());
             }
             let came = |bytes| {
                 self.timer.note_moved(Direction::Received);
@@ -159,8 +158,8 @@ impl<'a, R: Fn(Direction, usize), S: Fn()> Serving<'a, R, S> {
                 Ok(true) => {}
                 Ok(false) => {
                     self.worker.end_of_input(&self.link, true);
-                    // It may still wait for its responses.
-                    self.link.until_progress(|| self.has_answered_all()).await;
+                    // It may still wait for its responses. Boxed: that comes once.
+                    Box::pin(self.link.until_progress(|| self.has_answered_all())).await;
                     return Ok(());
                 }
                 Err(error) => {
@@ -168,6 +167,16 @@ impl<'a, R: Fn(Direction, usize), S: Fn()> Serving<'a, R, S> {
                     return Err(error);
                 }
             }
+        }
+    }
+
+    /// Waits until there is something to read. Returns whether there is: if not, the connection has served its last request.
+    async fn until_readable(&self) -> Result<bool, StreamError> {
+        let readable = pin!(self.worker.readable(&self.link));
+        let over = pin!(self.link.until(|| self.is_over()));
+        match select(readable, over).await {
+            Either::Left((ready, _)) => ready.map(|()| true),
+            Either::Right(_) => Ok(false),
         }
     }
 
@@ -208,12 +217,18 @@ impl<'a, R: Fn(Direction, usize), S: Fn()> Serving<'a, R, S> {
                 return notice.reason;
             }
             self.go_away();
-            let over = pin!(self.link.until(|| self.is_over()));
-            let latest = pin!(self.timer.until_latest(notice));
-            return match select(latest, over).await {
-                Either::Left((reason, _)) => reason,
-                Either::Right(_) => notice.reason,
-            };
+            // Boxed: that comes once.
+            return Box::pin(self.until_over(notice)).await;
+        }
+    }
+
+    /// Waits until what is under way has come to its end, or must.
+    async fn until_over(&self, notice: CloseNotice) -> CloseReason {
+        let over = pin!(self.link.until(|| self.is_over()));
+        let latest = pin!(self.timer.until_latest(notice));
+        match select(latest, over).await {
+            Either::Left((reason, _)) => reason,
+            Either::Right(_) => notice.reason,
         }
     }
 

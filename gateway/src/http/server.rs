@@ -103,7 +103,7 @@ fn open(
     let link = worker.add_link(
         (key, version),
         Rc::new(connection.stream),
-        LinkPeer::Server(peer),
+        LinkPeer::Server(Box::new(peer)),
     );
     let is_back = worker.with_pool(backend, |pool| {
         pool.add(server, &link);

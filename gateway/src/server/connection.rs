@@ -32,6 +32,7 @@ async fn prepare(context: &WorkerContext, new: Box<NewConnection>) -> Option<Ser
         }
         Mode::Http(_) => {
             let version = http_mode::version(handshake.negotiated.protocol.as_deref());
+            let established = Box::new(established);
             Some(Box::pin(http_mode::serve(context, established, version)))
         }
     }

@@ -14,7 +14,11 @@ use crate::http::{HttpClient, Serving};
 use crate::telemetry::Event;
 
 /// Serves to the end.
-pub(super) async fn serve(context: &WorkerContext, established: Established, version: HttpVersion) {
+pub(super) async fn serve(
+    context: &WorkerContext,
+    established: Box<Established>,
+    version: HttpVersion,
+) {
     let Established {
         info,
         peer,
@@ -22,7 +26,7 @@ pub(super) async fn serve(context: &WorkerContext, established: Established, ver
         timer,
         rate_limiter,
         ..
-    } = &established;
+    } = &*established;
     let transferred = Transferred::default();
     let report = |direction, bytes| {
         transferred.add(direction, bytes);
@@ -47,9 +51,8 @@ pub(super) async fn serve(context: &WorkerContext, established: Established, ver
         };
         context.observer.emit(info.listener, &slowed);
     };
-    let (end, sent_bytes) = Serving::begin(&context.http, client, timer, (report, slowed))
-        .run()
-        .await;
+    let serving = Serving::begin(&context.http, client, timer, (report, slowed));
+    let (end, sent_bytes) = serving.run().await;
     transferred.add(Direction::Sent, sent_bytes as usize);
     established.report_end(context, end, &transferred);
 }
