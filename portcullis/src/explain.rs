@@ -129,7 +129,7 @@ fn welcome(listener: &Listener, admissible: &Admissible, now: SystemTime) -> Str
         admission.rule + 1,
         identity.kind.label(),
         identity.name,
-        rules::limits(&admission.limits).replace('\n', ", "),
+        rules::limits(&admission.limits()).replace('\n', ", "),
         config::shown_time(last_second(chain.not_after), now),
     )
 }

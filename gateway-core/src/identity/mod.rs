@@ -129,7 +129,7 @@ impl Rules {
                 rule: position,
                 found,
             })?,
-            limits: rule.limits,
+            limits: (rule.limits != IdentityLimits::default()).then(|| Box::new(rule.limits)),
         })
     }
 }
@@ -143,8 +143,15 @@ pub struct Admission {
     pub identity: Identity,
     /// The client's tenant.
     pub tenant: Option<Tenant>,
-    /// The limits of its identity.
-    pub limits: IdentityLimits,
+    /// Boxed: few identities have limits, and each connection keeps its admission.
+    limits: Option<Box<IdentityLimits>>,
+}
+
+impl Admission {
+    /// The limits of the client's identity.
+    pub fn limits(&self) -> IdentityLimits {
+        self.limits.as_deref().copied().unwrap_or_default()
+    }
 }
 
 /// Why no rule admits a client.

@@ -49,14 +49,13 @@ pub(super) struct ClientLink {
 }
 
 /// What is known of a client.
-#[derive(Clone)]
 pub(super) struct KnownClient {
     /// For the forwarder.
     pub(super) client: Rc<Client>,
     /// What it may call.
     pub(super) rights: Arc<Rights>,
     /// What each of its tenants may use, if that is limited.
-    pub(super) tenant_limits: Option<TenantLimits>,
+    pub(super) tenant_limits: Option<Box<TenantLimits>>,
     /// How its requests are served; `None`: not at all.
     pub(super) mode: Option<Arc<HttpMode>>,
     /// What an observed configuration says of its requests.

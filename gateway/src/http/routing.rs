@@ -14,6 +14,7 @@ use gateway_core::http::forward::{
 use gateway_core::http::limits::ATTEMPTS_MAX;
 use gateway_core::http::policy::{RequestContext, decide};
 use gateway_core::http::pool::{NoServer, RequestEnd, ServerKey, Wish, hash_key};
+use gateway_core::identity::TenantLimits;
 
 use super::dry_run::RequestDryRun;
 use super::link::{ClientLink, KnownClient, Link, ServerLink};
@@ -221,13 +222,14 @@ impl<'a> Routing<'a> {
     /// Charges what servers got of a request to its tenant, if that has limits.
     fn charge_tenant(&self, client: &ClientLink, ended: &Ended<'_>) {
         let known = client.known.borrow();
-        let Some(limits) = known.tenant_limits.filter(|_| ended.attempts > 0) else {
+        let limits = known.tenant_limits.as_deref();
+        let Some(limits) = limits.filter(|_| ended.attempts > 0) else {
             return;
         };
         let (tenants, name) = (&known.client.tenants, &known.client.tenant_name);
         if let Ok(Some(tenant)) = tenants.of_request(ended.list, name) {
             let usage = self.worker.usage.tenants();
-            usage.charge(tenant, ended.received_bytes, &limits, self.now);
+            usage.charge(tenant, ended.received_bytes, limits, self.now);
         }
     }
 
@@ -258,11 +260,11 @@ impl Router for Routing<'_> {
             begun.map_err(|_| RequestRefusal::OverLimit)?;
         }
         if is_new
-            && let Some(limits) = client.known.borrow().tenant_limits
+            && let Some(limits) = client.known.borrow().tenant_limits.as_deref()
             && let Some(tenant) = call.tenant
         {
             let tenants = self.worker.usage.tenants();
-            let begun = tenants.begin_request(tenant, &limits, self.now);
+            let begun = tenants.begin_request(tenant, limits, self.now);
             begun.map_err(|_| RequestRefusal::TenantOverLimit)?;
         }
         if let Some(health) = self.worker.health_service(client.listener, call) {
@@ -366,7 +368,8 @@ impl HttpWorker {
         Some(KnownClient {
             client: Rc::new(client),
             rights,
-            tenant_limits: Some(rule.tenant_limits).filter(|limits| *limits != Default::default()),
+            tenant_limits: (rule.tenant_limits != TenantLimits::default())
+                .then(|| Box::new(rule.tenant_limits)),
             mode: Some(Arc::clone(mode)),
             dry_run: dry_run.map(Rc::new),
         })

@@ -112,7 +112,7 @@ impl VerifiedPeer {
 
     /// What the client's identity may use, over all its connections.
     pub fn limits(&self) -> IdentityLimits {
-        self.0.claimed.admission.limits
+        self.0.claimed.admission.limits()
     }
 
     /// When its certificate begins.
